@@ -1,0 +1,21 @@
+"""Feedmill: a Celery fan-out system for activity feeds and notification feeds."""
+
+from __future__ import annotations
+
+from feedmill.activity import Activity, AggregatedActivity
+from feedmill.errors import FeedmillError
+from feedmill.manager import Manager, Priority
+from feedmill.settings import configure
+from feedmill.verbs import Verb, register
+
+__version__ = "0.1.0"
+__all__ = [
+    "Activity",
+    "AggregatedActivity",
+    "FeedmillError",
+    "Manager",
+    "Priority",
+    "Verb",
+    "configure",
+    "register",
+]

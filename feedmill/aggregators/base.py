@@ -1,0 +1,73 @@
+"""Aggregators decide which group an activity belongs to, and how groups are ranked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from feedmill.activity import Activity, AggregatedActivity
+from feedmill.declare import check_attributes
+from feedmill.errors import ActivityError
+
+
+class BaseAggregator:
+    """Subclass it and write :meth:`get_group`.
+
+    The group of an activity may depend on that activity alone, so a writer reads just the groups it touches.
+    """
+
+    def __init__(self, aggregated_activity_class: type[AggregatedActivity] = AggregatedActivity) -> None:
+        self.aggregated_activity_class = aggregated_activity_class
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_attributes(cls, BaseAggregator)
+
+    def get_group(self, activity: Activity) -> str:
+        """The name of the group *activity* belongs to."""
+        raise NotImplementedError(f"{type(self).__name__} must define get_group(activity) -> str")
+
+    def rank(self, aggregated_activities: Iterable[AggregatedActivity]) -> list[AggregatedActivity]:
+        """*aggregated_activities* in the order in which they are shown: most recently updated first."""
+        return sorted(aggregated_activities, key=lambda group: (group.updated_at, group.group), reverse=True)  # type: ignore[arg-type,return-value]
+
+    def aggregate(self, activities: Iterable[Activity]) -> list[AggregatedActivity]:
+        """*activities* as ranked groups."""
+        groups: dict[str, list[Activity]] = {}
+        for activity in activities:
+            groups.setdefault(self.get_group(activity), []).append(activity)
+        return self.rank(self.aggregated_activity_class(group, members) for group, members in groups.items())
+
+    def merge(
+        self, aggregated: Sequence[AggregatedActivity], activities: Iterable[Activity]
+    ) -> tuple[list[AggregatedActivity], list[tuple[AggregatedActivity, AggregatedActivity]], list[AggregatedActivity]]:
+        """Fold *activities* into *aggregated*: (new groups, (before, after) of changed ones, deleted ones)."""
+        current = {group.group: group for group in aggregated}
+        new, changed = [], []
+        for group in self.aggregate(activities):
+            before = current.get(group.group)
+            if before is None:
+                new.append(group)
+                continue
+            after = self.aggregated_activity_class(
+                group.group,
+                [*before.activities, *group.activities],
+            )
+            added = len(after.activities) and [a for a in group.activities if a not in before.activities]
+            if added:
+                after.activity_count = before.activity_count + len(added)
+                held = set(before.actor_ids)
+                after._actor_count = before.actor_count + len({a.actor_id for a in added} - held)
+                after.created_at = min(before.created_at, after.created_at)  # type: ignore[type-var]
+                changed.append((before, after))
+        return new, changed, []
+
+
+def group_name(aggregator: BaseAggregator, activity: Activity) -> bytes:
+    """The group as bytes; :class:`~feedmill.errors.ActivityError` if the aggregator gives no usable name."""
+    group = aggregator.get_group(activity)
+    if not isinstance(group, str) or not group or group[0] == "\0":
+        raise ActivityError(
+            f"{type(aggregator).__name__}.get_group gave {group!r} for {activity!r}; return a str that is not empty"
+        )
+    return group.encode()

@@ -1,0 +1,56 @@
+"""The one place where msgpack is spoken: ids, contexts and messages to bytes and back."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+import msgpack
+
+from feedmill.errors import CorruptRecord
+
+#: msgpack extension type that carries a UUID as its 16 bytes.
+UUID_EXT = 1
+
+
+def _default(value: object) -> object:
+    if isinstance(value, uuid.UUID):
+        return msgpack.ExtType(UUID_EXT, value.bytes)
+    if isinstance(value, dt.datetime):
+        raise TypeError(f"naive datetime {value!r}; give it a timezone, e.g. tzinfo=datetime.timezone.utc")
+    raise TypeError(
+        f"{type(value).__name__} {value!r}; use str, int, float, bool, None, bytes, datetime, UUID, lists and dicts"
+    )
+
+
+def _ext_hook(code: int, data: bytes) -> object:
+    if code == UUID_EXT:
+        return uuid.UUID(bytes=data)
+    return msgpack.ExtType(code, data)
+
+
+def pack(value: Any) -> bytes:
+    """Bytes of *value*; the same value always gives the same bytes.
+
+    Raises ``TypeError``, ``ValueError`` or ``OverflowError`` for what msgpack cannot carry.
+    """
+    return msgpack.packb(value, default=_default, datetime=True, use_bin_type=True)  # type: ignore[no-any-return]
+
+
+def unpack(data: bytes) -> Any:
+    """The value that :func:`pack` made *data* from; :class:`CorruptRecord` for anything else."""
+    try:
+        return msgpack.unpackb(data, ext_hook=_ext_hook, timestamp=3, raw=False, strict_map_key=False)
+    except Exception as error:  # msgpack raises a dozen unrelated types for bad input
+        raise CorruptRecord(f"{len(data)} bytes are not valid msgpack: {error}") from error
+
+
+def unpack_stream(data: bytes) -> list[Any]:
+    """All values of a run of packed values, in order."""
+    unpacker = msgpack.Unpacker(ext_hook=_ext_hook, timestamp=3, raw=False, strict_map_key=False)
+    unpacker.feed(data)
+    try:
+        return list(unpacker)
+    except Exception as error:
+        raise CorruptRecord(f"{len(data)} bytes are not a run of msgpack values: {error}") from error

@@ -1,0 +1,51 @@
+"""Every error Feedmill raises. Each names the thing that is wrong and what to do about it."""
+
+from __future__ import annotations
+
+
+class FeedmillError(Exception):
+    """Base of every error that Feedmill raises itself."""
+
+
+class ActivityError(FeedmillError, ValueError):
+    """An activity cannot be accepted as it is; nothing was written."""
+
+
+class UnknownVerb(ActivityError):
+    """A verb was used that was never registered."""
+
+
+class VerbError(FeedmillError, ValueError):
+    """A verb cannot be registered as it is."""
+
+
+class DeclarationError(FeedmillError, TypeError):
+    """A feed, aggregator or manager class is declared wrongly."""
+
+
+class UnknownName(FeedmillError, LookupError):
+    """A manager or feed was asked for by a name that nobody registered."""
+
+
+class FeedIndexError(FeedmillError, IndexError):
+    """A feed was asked for a slice or an item that cannot exist."""
+
+
+class SettingsError(FeedmillError, ValueError):
+    """A setting does not exist or makes no sense."""
+
+
+class StorageError(FeedmillError):
+    """The storage could not be reached or refused a command."""
+
+
+class CorruptRecord(FeedmillError, ValueError):
+    """Stored bytes cannot be decoded."""
+
+
+class MessageError(FeedmillError, ValueError):
+    """A task message is malformed; the worker did nothing with it."""
+
+
+class FeedBusy(FeedmillError):
+    """A feed stayed locked by another writer for longer than the caller wanted to wait."""

@@ -1,0 +1,233 @@
+"""The merge: what a feed's groups become when operations are folded into them. Pure, no I/O."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from feedmill.errors import CorruptRecord
+from feedmill.feeds.operations import DropOp, MarkOp, MemberOp, RecountOp
+from feedmill.feeds.state import FeedState, count_message
+from feedmill.ids import EntityId
+from feedmill.serializers.base import SPILLED
+from feedmill.serializers.records import Record, encode_spill
+from feedmill.storage.base import Changes, Snapshot, Want
+
+logger = logging.getLogger(__name__)
+
+
+class Fold:
+    """One feed's groups while operations are folded in, under its lock."""
+
+    def __init__(self, feed_class: Any, user_id: EntityId, snapshot: Snapshot, wants: Sequence[Want]) -> None:
+        self.feed_class, self.user_id, self.snapshot = feed_class, user_id, snapshot
+        self.serializer = feed_class.serializer()
+        self.counted: bool = feed_class.counted
+        self.state = FeedState.decode(snapshot.state) if self.counted else FeedState()
+        self.counts_before = self.state.unseen, self.state.unread
+        self.sequence = self.state.sequence + 1
+        self.stored: dict[bytes, bytes] = {group: record for group, record in snapshot.newest}
+        self.stored.update({want.group: record for want, record in zip(wants, snapshot.records) if record is not None})
+        self.spills = {want.group: spill for want, spill in zip(wants, snapshot.spills)}
+        #: Records decoded so far; None for a deleted group.
+        self.records: dict[bytes, Record | None] = {}
+        #: New bytes of groups that were appended to without being decoded.
+        self.appended: dict[bytes, bytes] = {}
+        self.dirty: dict[bytes, None] = {}
+        self.added: list[MemberOp] = []
+        self.removed: list[MemberOp] = []
+
+    def apply(self, ops: Iterable[Any]) -> None:
+        """Fold *ops* in, in order."""
+        for op in ops:
+            if isinstance(op, MemberOp):
+                (self._add if op.adds else self._remove)(op)
+            elif isinstance(op, MarkOp):
+                self._mark(op)
+            elif isinstance(op, RecountOp):
+                self._recount(op)
+            elif isinstance(op, DropOp):
+                self._drop(op)
+
+    @property
+    def thin(self) -> list[bytes]:
+        """Groups that show fewer members than they could: their whole spill must be read first."""
+        return [g for g, record in self.records.items() if record is not None and record.count and record.thin]
+
+    # -- one group
+
+    def _record(self, group: bytes) -> Record | None:
+        if group not in self.records:
+            stored = self.appended.pop(group, None) or self.stored.get(group)
+            record = None
+            if stored is not None:
+                try:
+                    record = self.serializer.decode(stored)
+                    record.spill = dict(self.spills.get(group, {}))
+                except CorruptRecord as error:
+                    logger.error("group %r of %s is damaged and starts anew: %s", group, self.user_id, error)
+            self.records[group] = record
+        return self.records[group]
+
+    def _count(self, record: Record | None, step: int) -> None:
+        """Count *record*'s group in (1) or out (-1)."""
+        if self.counted and record is not None and record.count:
+            self.state.unseen += step * (not self.state.is_seen(record))
+            self.state.unread += step * (not self.state.is_read(record))
+
+    def _add(self, op: MemberOp) -> None:
+        group = op.group
+        if group not in self.records:
+            stored = self.appended.get(group) or self.stored.get(group)
+            longer = self.serializer.append(stored, op.member, self.sequence) if stored else None
+            if longer is not None:
+                if self.counted and stored is not None:
+                    touch = int.from_bytes(stored[1:7], "big")
+                    self.state.unseen += touch <= self.state.seen_mark
+                    self.state.unread += touch <= self.state.read_mark
+                    self.state.sequence = self.sequence
+                self.appended[group] = longer
+                self.dirty[group] = None
+                self.added.append(op)
+                return
+        record = self._record(group)
+        fresh = record is None
+        if record is None:
+            record = self.records[group] = Record()
+        self._count(record, -1)
+        if record.add(op.member):
+            record.touch, record.seen_at, record.read_at = self.sequence, 0, 0
+            self.state.sequence = self.sequence
+            self.dirty[group] = None
+            self.added.append(op)
+        elif fresh:
+            self.records[group] = None
+        self._count(record, 1)
+
+    def _remove(self, op: MemberOp) -> None:
+        record = self._record(op.group)
+        if record is None:
+            return
+        self._count(record, -1)
+        if record.remove(op.member):
+            self.dirty[op.group] = None
+            self.removed.append(op)
+        if not record.count:
+            self.records[op.group] = None
+        elif record.thin and self._whole_spill(op.group):
+            record.refill()
+        self._count(record, 1)
+
+    def _whole_spill(self, group: bytes) -> bool:
+        return group in self.whole_spills
+
+    #: Groups whose spill was read whole.
+    whole_spills: frozenset[bytes] = frozenset()
+    #: Whether the feed may grow past its ``max_length``.
+    untrimmed = False
+
+    def _mark(self, op: MarkOp) -> None:
+        state = self.state
+        if op.groups is None:
+            if op.seen:
+                state.seen_mark, state.seen_at, state.unseen = state.sequence, op.now, 0
+            if op.read:
+                state.read_mark, state.read_at, state.unread = state.sequence, op.now, 0
+            return
+        for group in op.groups:
+            record = self._record(group)
+            if record is None:
+                continue
+            self._count(record, -1)
+            if op.seen and not state.is_seen(record):
+                record.seen_at = op.now
+                self.dirty[group] = None
+            if op.read and not state.is_read(record):
+                record.read_at = op.now
+                self.dirty[group] = None
+            self._count(record, 1)
+
+    def _recount(self, op: RecountOp) -> None:
+        records = [self._record(group) for group in self.stored]
+        held = [record for record in records if record is not None]
+        self.state.unseen = sum(not self.state.is_seen(r) for r in held) if op.unseen is None else op.unseen
+        self.state.unread = sum(not self.state.is_read(r) for r in held)
+
+    def _drop(self, op: DropOp) -> None:
+        groups = op.groups if op.keep is None else tuple(g for g, _ in self.snapshot.newest[op.keep :])
+        for group in groups:
+            if group in self.stored:
+                self._count(self._record(group), -1)
+                self.records[group] = None
+                self.dirty[group] = None
+
+    # -- the result
+
+    def _trim(self) -> None:
+        """Drop the oldest groups until the feed fits ``max_length``."""
+        if not self.snapshot.oldest or self.untrimmed:
+            return
+        born = [g for g in self.dirty if g not in self.stored and self._alive(g)]
+        died = [g for g in self.dirty if g in self.stored and not self._alive(g)]
+        excess = self.snapshot.groups + len(born) - len(died) - self.feed_class.max_length
+        if excess <= 0:
+            return
+        ranks = [(score, group) for group, score, _ in self.snapshot.oldest if group not in self.dirty]
+        ranks += [(self._score(group), group) for group in self.dirty if self._alive(group)]
+        gone = [group for _, group in sorted(ranks)[:excess]]
+        self.stored.update({g: r for g, _, r in self.snapshot.oldest if g not in self.stored})
+        for group in gone:
+            self._count(self._record(group), -1)
+            self.records[group] = None
+            if group in self.stored:
+                self.dirty[group] = None
+            else:
+                self.dirty.pop(group, None)
+
+    def _alive(self, group: bytes) -> bool:
+        return group in self.appended or self.records.get(group) is not None
+
+    def _score(self, group: bytes) -> int:
+        record = self._record(group)
+        return record.updated if record is not None else 0
+
+    def changes(self, inbox_done: int) -> Changes:
+        """What ``commit`` has to write."""
+        self._trim()
+        key = self.feed_class.key_of(self.user_id)
+        changes = Changes(key, b"", inbox_done)
+        newest: dict[bytes, int] = {}
+        for op in self.added:
+            newest[op.group] = max(newest.get(op.group, 0), op.activity.microseconds)
+        for group in self.dirty:
+            if group in self.appended:
+                changes.put.append((group, self.appended[group], newest[group]))
+                continue
+            record = self.records[group]
+            if record is None:
+                if group in self.stored:
+                    changes.delete.append(group)
+                    if self.stored[group][0] & SPILLED:
+                        changes.unspill.append(group)
+                continue
+            changes.put.append((group, self.serializer.encode(record), record.updated))
+            for member in record.to_spill:
+                if member.actor not in record.changed_spill:
+                    changes.spill.append((group, member.actor, encode_spill([member])))
+            for actor in record.changed_spill:
+                rest = encode_spill([m for m in record.to_spill if m.actor == actor])
+                changes.respill.append((group, actor, record.spill.get(actor, b"") + rest))
+        if self.counted:
+            self._publish(changes)
+        return changes
+
+    def _publish(self, changes: Changes) -> None:
+        state, feed_class = self.state, self.feed_class
+        state.unseen, state.unread = max(0, state.unseen), max(0, state.unread)
+        changes.count_key = feed_class.count_key_of(self.user_id)
+        if (state.unseen, state.unread) != self.counts_before:
+            state.published += 1
+            message = count_message(changes.key, self.user_id, state.unseen, state.unread, state.published)
+            changes.count = state.unseen, state.unread, state.published, message
+        changes.state = state.encode()

@@ -1,0 +1,122 @@
+"""The notification feed: an aggregated feed with seen and read state and counts that are always right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+from feedmill.activity import Activity, AggregatedActivity
+from feedmill.aggregators import BaseAggregator, NotificationAggregator
+from feedmill.feeds.aggregated_feed.base import AggregatedFeed
+from feedmill.feeds.operations import MarkOp, RecountOp, plan_groups
+from feedmill.feeds.state import count_message
+from feedmill.ids import EntityId, to_microseconds
+from feedmill.keys import check_format, feed_key
+from feedmill.serializers import NotificationSerializer
+
+
+class NotificationFeed(AggregatedFeed):
+    """Groups that tell a user what others did. The timeline holds everything; there is no activity storage.
+
+    The unseen and unread counts are kept under ``count_key``, read in one command, and published on
+    ``pubsub_main_channel`` with a sequence number whenever they change.
+    """
+
+    key_format: ClassVar[str] = "notification_feed:1:user:%(user_id)s"
+    #: The key of the denormalised count: a hash of ``unseen``, ``unread`` and ``seq``.
+    count_format: ClassVar[str] = "notification_feed:1:user:%(user_id)s:count"
+    #: What the lock is called; it lives in the feed's own hash, where taking it costs no extra command.
+    lock_format: ClassVar[str] = "notification_feed:1:user:%s:lock"
+    #: The channel on which counts are published.
+    pubsub_main_channel: ClassVar[str] = "juggernaut"
+    max_length: ClassVar[int] = 99
+    aggregator_class: ClassVar[type[BaseAggregator]] = NotificationAggregator
+    activity_storage_class: ClassVar[Any] = None
+    activity_serializer: ClassVar[Any] = None
+    timeline_serializer: ClassVar[Any] = NotificationSerializer
+    counted: ClassVar[bool] = True
+
+    def __init__(self, user_id: EntityId) -> None:
+        super().__init__(user_id)
+        self.count_key = self.count_key_of(user_id)
+        self.lock_key = self.lock_name(user_id)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_format(cls.count_format)
+        check_format(cls.lock_format)
+
+    @classmethod
+    def channel(cls) -> str:
+        """Where counts are published."""
+        return cls.pubsub_main_channel
+
+    @classmethod
+    def count_key_of(cls, user_id: EntityId) -> str:
+        """The key of *user_id*'s denormalised count."""
+        return feed_key(cls.count_format, user_id)
+
+    def add_many(
+        self,
+        activities: Iterable[Activity],
+        trim: bool = True,
+        current_activities: Sequence[AggregatedActivity] | None = None,
+    ) -> int:
+        """Fold *activities* in, make their groups unseen and unread, and publish the count; how many were new."""
+        return super().add_many(activities, trim, current_activities)
+
+    # -- counts
+
+    def get_denormalized_count(self) -> int:
+        """The unseen count as it is kept, in one command."""
+        return self.get_denormalized_counts()[0]
+
+    def get_denormalized_counts(self) -> tuple[int, int, int]:
+        """Unseen count, unread count, and the number of the latest publication."""
+        return self._run(self.timeline().count_get(self.count_key))  # type: ignore[no-any-return]
+
+    def count_unseen(self, aggregated_activities: Iterable[AggregatedActivity] | None = None) -> int:
+        """The unseen groups, counted: of *aggregated_activities*, or of the whole feed."""
+        groups = self[:] if aggregated_activities is None else aggregated_activities
+        return sum(not group.is_seen for group in groups)
+
+    def count_unread(self, aggregated_activities: Iterable[AggregatedActivity] | None = None) -> int:
+        """The unread groups, counted: of *aggregated_activities*, or of the whole feed."""
+        groups = self[:] if aggregated_activities is None else aggregated_activities
+        return sum(not group.is_read for group in groups)
+
+    def denormalize_count(self) -> int:
+        """Recount, keep and publish (if it differs) the unseen and unread counts; the unseen one."""
+        self._run(self._apply([self.user_id], plan_groups(RecountOp())))
+        return self.get_denormalized_count()
+
+    def set_denormalized_count(self, count: int) -> None:
+        """Set the kept unseen count to *count*, until the next change or recount; published if it differs."""
+        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+            raise ValueError(f"count is {count!r}; use an int from 0")
+        self._run(self._apply([self.user_id], plan_groups(RecountOp(unseen=count))))
+
+    def publish_count(self, count: int) -> None:
+        """Publish *count* as the unseen count, with the sequence number of the latest change."""
+        _, unread, sequence = self.get_denormalized_counts()
+        message = count_message(self.key, self.user_id, count, unread, sequence)
+        self._run(self.timeline().publish(self.channel(), message))
+
+    # -- seen and read
+
+    def mark_all(self, seen: bool = True, read: bool | None = None) -> None:
+        """Mark everything that has arrived as seen and, with *read*, as read; the count follows."""
+        op = MarkOp(None, bool(seen), bool(read), _now())
+        self._run(self._apply([self.user_id], plan_groups(op)))
+
+    def mark(self, groups: Iterable[AggregatedActivity | str], seen: bool = True, read: bool = False) -> None:
+        """Mark single *groups* (or their names) as seen and/or read; the count follows."""
+        names = tuple(dict.fromkeys((g if isinstance(g, str) else g.group).encode() for g in groups))
+        if names:
+            self._run(self._apply([self.user_id], plan_groups(MarkOp(names, bool(seen), bool(read), _now()))))
+
+
+def _now() -> int:
+    import datetime as dt
+
+    return to_microseconds(dt.datetime.now(dt.timezone.utc))

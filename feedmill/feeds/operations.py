@@ -1,0 +1,115 @@
+"""What can be done to the groups of a feed, and the plan of doing it: computed once for a whole batch of feeds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from feedmill.activity import Activity
+from feedmill.aggregators.base import group_name
+from feedmill.codec import pack, unpack_stream
+from feedmill.errors import CorruptRecord
+from feedmill.serializers.records import Member
+from feedmill.storage.base import Want
+
+
+@dataclasses.dataclass(frozen=True)
+class MemberOp:
+    """Add or remove one activity."""
+
+    adds: bool
+    group: bytes
+    member: Member
+    activity: Activity
+
+
+@dataclasses.dataclass(frozen=True)
+class MarkOp:
+    """Mark groups, or with ``groups=None`` all of them, as seen and/or read at *now* (µs)."""
+
+    groups: tuple[bytes, ...] | None
+    seen: bool
+    read: bool
+    now: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RecountOp:
+    """Set the counts to what a recount of all groups gives, or the unseen count to *unseen*."""
+
+    unseen: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class DropOp:
+    """Delete whole groups, or with *keep* all but the newest *keep*."""
+
+    groups: tuple[bytes, ...] = ()
+    keep: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to do to a feed, what must be read for it, and what to leave in its inbox if it is busy."""
+
+    ops: tuple[Any, ...]
+    wants: tuple[Want, ...]
+    inbox: bytes = b""
+    #: Whether all groups must be read.
+    whole: bool = False
+    #: Whether the feed may grow past its ``max_length``.
+    untrimmed: bool = False
+
+    def keeping(self, untrimmed: bool) -> Plan:
+        """The same plan, trimming or not."""
+        return dataclasses.replace(self, untrimmed=untrimmed)
+
+
+def plan(feed_class: Any, adds: Iterable[Activity] = (), removes: Iterable[Activity] = ()) -> Plan:
+    """The plan of adding and removing activities, in order of time; raises for an activity that has no group."""
+    aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
+    ops = [
+        MemberOp(adding, group_name(aggregator, activity), serializer.member(activity), activity)
+        for adding, activities in ((True, adds), (False, removes))
+        for activity in sorted(set(activities))
+    ]
+    inbox = b"".join(pack([op.adds, op.activity.pack()]) for op in ops)
+    return Plan(tuple(ops), wants_of(ops), inbox)
+
+
+def plan_groups(*ops: MarkOp | RecountOp | DropOp) -> Plan:
+    """The plan of operations on whole groups."""
+    named = dict.fromkeys(group for op in ops if not isinstance(op, RecountOp) for group in op.groups or ())
+    whole = any(isinstance(op, RecountOp) or (isinstance(op, DropOp) and op.keep is not None) for op in ops)
+    return Plan(ops, tuple(Want(group, ()) for group in named), whole=whole)
+
+
+def plan_of_inbox(feed_class: Any, inbox: bytes) -> Plan:
+    """The plan that others left in a busy feed's inbox."""
+    adds, removes = [], []
+    for item in unpack_stream(inbox):
+        if not isinstance(item, list) or len(item) != 2:
+            raise CorruptRecord("a feed's inbox holds something that is not an operation")
+        (adds if item[0] else removes).append(Activity.unpack(item[1]))
+    return plan(feed_class, adds, removes)
+
+
+def wants_of(ops: Sequence[MemberOp]) -> tuple[Want, ...]:
+    """The groups and actors that *ops* touch."""
+    wants: dict[bytes, dict[bytes, None]] = {}
+    for op in ops:
+        wants.setdefault(op.group, {})[op.member.actor] = None
+    return tuple(Want(group, tuple(actors)) for group, actors in wants.items())
+
+
+def join_wants(first: Sequence[Want], second: Sequence[Want]) -> tuple[Want, ...]:
+    """All that either wants."""
+    joined: dict[bytes, tuple[bytes, ...] | None] = {want.group: want.actors for want in first}
+    for want in second:
+        actors = joined.get(want.group, ())
+        if actors is None or want.actors is None:
+            joined[want.group] = None
+        else:
+            joined[want.group] = tuple(dict.fromkeys(actors + want.actors))
+    return tuple(Want(group, actors) for group, actors in joined.items())

@@ -1,0 +1,76 @@
+"""What a notification feed knows of itself: its sequence number, what is seen and read, and the counts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import struct
+
+from feedmill.errors import CorruptRecord
+from feedmill.serializers.records import Record
+
+_STATE = struct.Struct(">QQQQQIIQ")
+
+
+@dataclasses.dataclass
+class FeedState:
+    """Stored beside the groups, changed only under the lock."""
+
+    #: Number of the latest touch. Arrival decides what is unseen, not event time.
+    sequence: int = 0
+    #: Groups touched up to here are seen (read); set by ``mark_all``.
+    seen_mark: int = 0
+    read_mark: int = 0
+    #: When ``mark_all`` was last called, µs; 0 for never.
+    seen_at: int = 0
+    read_at: int = 0
+    unseen: int = 0
+    unread: int = 0
+    #: How many counts were published.
+    published: int = 0
+
+    @classmethod
+    def decode(cls, data: bytes) -> FeedState:
+        """The state that :meth:`encode` wrote; empty bytes are a feed that was never touched."""
+        if not data:
+            return cls()
+        try:
+            return cls(*_STATE.unpack(data))
+        except struct.error as error:
+            raise CorruptRecord(f"a feed's state has {len(data)} bytes instead of {_STATE.size}") from error
+
+    def encode(self) -> bytes:
+        """The state as bytes."""
+        return _STATE.pack(
+            self.sequence,
+            self.seen_mark,
+            self.read_mark,
+            self.seen_at,
+            self.read_at,
+            self.unseen,
+            self.unread,
+            self.published,
+        )
+
+    def is_seen(self, record: Record) -> bool:
+        """Whether the group of *record* is seen."""
+        return record.touch <= self.seen_mark or bool(record.seen_at)
+
+    def is_read(self, record: Record) -> bool:
+        """Whether the group of *record* is read."""
+        return record.touch <= self.read_mark or bool(record.read_at)
+
+    def seen_time(self, record: Record) -> int:
+        """When the group was seen, µs; of a group covered by ``mark_all``, when that was last called."""
+        return record.seen_at or (self.seen_at if record.touch <= self.seen_mark else 0)
+
+    def read_time(self, record: Record) -> int:
+        """When the group was read, µs; as :meth:`seen_time`."""
+        return record.read_at or (self.read_at if record.touch <= self.read_mark else 0)
+
+
+def count_message(channel: str, user_id: object, unseen: int, unread: int, sequence: int) -> bytes:
+    """What is published when a count changes: JSON with the feed's own channel, user, counts and sequence number."""
+    return json.dumps(
+        {"channel": channel, "user_id": str(user_id), "unseen": unseen, "unread": unread, "seq": sequence}
+    ).encode()

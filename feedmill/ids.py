@@ -1,0 +1,96 @@
+"""Activity ids: 16 bytes that sort by time, name one activity, and tell its actor apart.
+
+Layout, big-endian, so that byte order is age order::
+
+    7 bytes  microseconds since 1970-01-01 UTC
+    4 bytes  hash of the actor
+    5 bytes  hash of actor, verb, object and target
+
+The actor's hash inside the id is what lets a timeline of bare ids answer "how many people?".
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from hashlib import blake2b
+from typing import Union
+
+from feedmill.codec import pack
+from feedmill.errors import ActivityError
+
+EntityId = Union[int, str, uuid.UUID]
+
+#: Bytes of an activity id.
+ID_SIZE = 16
+#: Bytes of the time at the front of an id.
+TIME_SIZE = 7
+#: Where the actor's hash sits in an id.
+ACTOR_SLICE = slice(TIME_SIZE, TIME_SIZE + 4)
+#: Times are microseconds that a double, the score of a Redis sorted set, holds exactly.
+MAX_TIME = 2**53 - 1
+
+_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+_MICROSECOND = dt.timedelta(microseconds=1)
+
+
+def to_microseconds(time: dt.datetime) -> int:
+    """Microseconds since 1970 of an aware *time*; :class:`ActivityError` for any other."""
+    if not isinstance(time, dt.datetime):
+        raise ActivityError(f"time is {time!r}; use a timezone-aware datetime")
+    if time.utcoffset() is None:
+        raise ActivityError(
+            f"time {time!r} is naive; use a timezone-aware one, e.g. datetime.now(timezone.utc)"
+            " or time.replace(tzinfo=timezone.utc)"
+        )
+    microseconds = (time - _EPOCH) // _MICROSECOND
+    if not 0 <= microseconds <= MAX_TIME:
+        raise ActivityError(f"time {time.isoformat()} is out of range; use one from 1970 to 2255")
+    return microseconds
+
+
+def from_microseconds(microseconds: int) -> dt.datetime:
+    """The aware UTC datetime of *microseconds* since 1970."""
+    return _EPOCH + _MICROSECOND * microseconds
+
+
+def entity_id(value: object, role: str) -> EntityId:
+    """The id of an actor, object or target: *value* itself or its ``id`` attribute.
+
+    Raises :class:`ActivityError` naming *role* for anything but an int (64 bit), str or UUID.
+    """
+    if not isinstance(value, (int, str, uuid.UUID)):
+        value = getattr(value, "id", value)
+    if isinstance(value, bool) or not isinstance(value, (int, str, uuid.UUID)):
+        raise ActivityError(
+            f"{role} is {value!r} of type {type(value).__name__}; use an int, str or UUID, or an object with such an id"
+        )
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise ActivityError(f"{role} id {value} does not fit 64 bits; use a str or UUID")
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise ActivityError(f"{role} id {value!r} is not valid Unicode text") from error
+    return value
+
+
+def activity_id(microseconds: int, actor: EntityId, verb_id: int, object_: EntityId, target: EntityId | None) -> bytes:
+    """The 16-byte id of an activity, the same for the same five values."""
+    return b"".join(
+        (
+            microseconds.to_bytes(TIME_SIZE, "big"),
+            actor_hash(actor),
+            blake2b(pack([actor, verb_id, object_, target]), digest_size=5).digest(),
+        )
+    )
+
+
+def actor_hash(actor: EntityId) -> bytes:
+    """The 4 bytes that stand for *actor* inside its activities' ids."""
+    return blake2b(pack(actor), digest_size=4).digest()
+
+
+def id_microseconds(raw_id: bytes) -> int:
+    """The time inside a 16-byte id."""
+    return int.from_bytes(raw_id[:TIME_SIZE], "big")

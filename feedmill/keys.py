@@ -1,0 +1,64 @@
+"""Keys are spelled here and nowhere else."""
+
+from __future__ import annotations
+
+import functools
+import uuid
+
+from feedmill import settings
+from feedmill.errors import ActivityError, DeclarationError
+from feedmill.ids import EntityId
+
+#: What is appended to a feed's key for the hash that holds its groups, state and lock.
+GROUPS = ":groups"
+_ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
+
+
+def user_tag(user_id: EntityId) -> str:
+    """*user_id* as a Cluster hash tag: all keys of one user share a slot. Id 5 and id "5" are one user."""
+    if type(user_id) is int:
+        return "{%d}" % user_id
+    if isinstance(user_id, (str, uuid.UUID)):
+        return "{" + str(user_id).translate(_ESCAPES) + "}"
+    raise ActivityError(f"user id is {user_id!r} of type {type(user_id).__name__}; use an int, str or UUID")
+
+
+@functools.lru_cache(maxsize=256)
+def _halves(key_format: str, prefix: str) -> tuple[str, str]:
+    marker = "\0"
+    try:
+        text = key_format % {"user_id": marker} if "%(" in key_format else key_format % marker
+    except (TypeError, ValueError, KeyError) as error:
+        raise DeclarationError(
+            f"key format {key_format!r} is wrong ({error}); use %(user_id)s once, e.g. 'feed:home:%(user_id)s'"
+        ) from error
+    if text.count(marker) != 1 or "{" in text or "}" in text:
+        raise DeclarationError(f"key format {key_format!r} must name %(user_id)s once and hold no braces")
+    before, after = text.split(marker)
+    return prefix + before, after
+
+
+def feed_key(key_format: str, user_id: EntityId) -> str:
+    """The key of *user_id*'s feed; *key_format* has one ``%(user_id)s`` (or ``%s``)."""
+    before, after = _halves(key_format, settings.current().key_prefix)
+    return before + user_tag(user_id) + after
+
+
+def check_format(key_format: str) -> None:
+    """Raise :class:`~feedmill.errors.DeclarationError` for a format that cannot name a key."""
+    _halves(key_format, "")
+
+
+def activity_key(raw_id: bytes) -> bytes:
+    """The key of an activity's body."""
+    return settings.current().key_prefix.encode() + b"a:" + raw_id
+
+
+def receipt_key(fanout_id: str) -> str:
+    """The key of a fan-out's receipt."""
+    return f"{settings.current().key_prefix}fanout:{{{fanout_id}}}"
+
+
+def open_fanouts_key() -> str:
+    """The sorted set of fan-outs that are not finished, by the time they began."""
+    return f"{settings.current().key_prefix}fanouts:open"

@@ -1,0 +1,21 @@
+"""How activities and groups become bytes."""
+
+from __future__ import annotations
+
+from feedmill.activity import Activity
+from feedmill.serializers.aggregated import AggregatedActivitySerializer
+from feedmill.serializers.notification import NotificationSerializer
+
+__all__ = ["ActivitySerializer", "AggregatedActivitySerializer", "NotificationSerializer"]
+
+
+class ActivitySerializer:
+    """Bodies in the activity storage: msgpack lists, see :meth:`feedmill.Activity.pack`."""
+
+    def dumps(self, activity: Activity) -> bytes:
+        """The body of *activity*."""
+        return activity.pack()
+
+    def loads(self, data: bytes) -> Activity:
+        """The activity of a body; :class:`~feedmill.errors.CorruptRecord` for other bytes."""
+        return Activity.unpack(data)

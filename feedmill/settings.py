@@ -1,0 +1,116 @@
+"""Settings: from :func:`configure` or from ``FEEDMILL_…`` in the environment, read once, checked at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import os
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+from feedmill.errors import SettingsError
+
+_ENV = "FEEDMILL_"
+_SCHEMES = ("redis", "rediss", "unix", "memory")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What can be set; each field is also the environment variable ``FEEDMILL_<NAME>``."""
+
+    #: Where feeds live: ``redis://host:port/db``, or ``memory://`` for the embedded mode.
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    #: Celery's broker; empty means the same server as ``redis_url``.
+    broker_url: str = ""
+    #: Put in front of every key.
+    key_prefix: str = "fm:"
+    #: Seconds after which the lock of a writer that died is taken over.
+    lock_ttl: float = 10.0
+    #: Comma-separated modules that declare managers and verbs; workers import them at start.
+    modules: str = ""
+    #: The Celery app that sends the tasks, as ``module:attribute``; empty means the process' current app, else ours.
+    celery_app: str = ""
+    #: Seconds that a receipt of a finished fan-out is kept.
+    receipt_ttl: float = 3600.0
+
+    def __post_init__(self) -> None:
+        if urlsplit(self.redis_url).scheme not in _SCHEMES:
+            raise SettingsError(
+                f"FEEDMILL_REDIS_URL is {self.redis_url!r}; use redis://host:port/db, rediss://, unix:// or memory://"
+            )
+        if self.lock_ttl <= 0:
+            raise SettingsError(f"FEEDMILL_LOCK_TTL is {self.lock_ttl}; use a positive number of seconds")
+        if self.receipt_ttl <= 0:
+            raise SettingsError(f"FEEDMILL_RECEIPT_TTL is {self.receipt_ttl}; use a positive number of seconds")
+        if "{" in self.key_prefix or "}" in self.key_prefix:
+            raise SettingsError(f"FEEDMILL_KEY_PREFIX is {self.key_prefix!r}; braces are Redis Cluster's hash tag")
+
+    @property
+    def embedded(self) -> bool:
+        """Whether everything lives in this process."""
+        return self.redis_url.startswith("memory:")
+
+    @property
+    def effective_broker_url(self) -> str:
+        """The broker: ``broker_url``, or the Redis server, or Celery's in-process broker in the embedded mode."""
+        return self.broker_url or ("memory://" if self.embedded else self.redis_url)
+
+    @property
+    def module_names(self) -> list[str]:
+        """``modules`` as a list."""
+        return [name.strip() for name in self.modules.split(",") if name.strip()]
+
+
+_FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+_current: Settings | None = None
+
+
+def _check_name(name: str, shown: str, known: list[str]) -> None:
+    if name not in _FIELDS:
+        near = difflib.get_close_matches(shown, known, n=1)
+        raise SettingsError(f"no setting {shown!r}; " + (f"did you mean {near[0]!r}?" if near else "use " + ", ".join(known)))
+
+
+def _convert(name: str, value: object) -> object:
+    wanted = float if _FIELDS[name].type == "float" else str
+    if wanted is float:
+        try:
+            return float(value)  # type: ignore[arg-type]
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"FEEDMILL_{name.upper()} is {value!r}; use a number") from error
+    if not isinstance(value, str):
+        raise SettingsError(f"FEEDMILL_{name.upper()} is {value!r}; use a str")
+    return value
+
+
+def from_environment(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from ``FEEDMILL_…`` variables; :class:`~feedmill.errors.SettingsError` for one that does not exist."""
+    environ = os.environ if environ is None else environ
+    values: dict[str, object] = {}
+    for variable, text in environ.items():
+        if variable.startswith(_ENV):
+            name = variable[len(_ENV) :].lower()
+            _check_name(name, variable, [_ENV + known.upper() for known in _FIELDS])
+            values[name] = _convert(name, text)
+    return Settings(**values)  # type: ignore[arg-type]
+
+
+def current() -> Settings:
+    """The settings in force."""
+    global _current
+    if _current is None:
+        _current = from_environment()
+    return _current
+
+
+def configure(**changes: object) -> Settings:
+    """Change settings of this process; call it before the first feed is used. Returns what is now in force.
+
+    Raises :class:`~feedmill.errors.SettingsError` for a name that does not exist or a value that makes no sense.
+    """
+    global _current
+    for name in changes:
+        _check_name(name, name, list(_FIELDS))
+    values = {name: _convert(name, value) for name, value in changes.items()}
+    _current = dataclasses.replace(current(), **values)  # type: ignore[arg-type]
+    return _current

@@ -1,0 +1,133 @@
+"""What a storage must be able to do: small protocols over keys, ids and bytes."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from feedmill.storage.steps import Steps
+
+T = TypeVar("T")
+
+
+class Backend(Protocol):
+    """Drives steps to their end, against one server or none."""
+
+    def run(self, operation: Steps[T]) -> T:
+        """Run to the end, one round trip for each yield."""
+        ...
+
+    async def arun(self, operation: Steps[T]) -> T:
+        """The same from a coroutine."""
+        ...
+
+
+class ActivityStorage(Protocol):
+    """Bodies of activities, each stored once under its 16-byte id."""
+
+    embedded: ClassVar[Any]
+
+    def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]: ...
+
+    def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]: ...
+
+    def remove(self, ids: Sequence[bytes]) -> Steps[None]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Want:
+    """What a writer needs to see of one group: its record and, if members were spilled, these actors' spilled ones."""
+
+    group: bytes
+    #: Actor fields of the group's spill; ``None`` asks for all of it.
+    actors: tuple[bytes, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Begin:
+    """One feed's part of a ``begin``."""
+
+    key: str
+    wants: tuple[Want, ...]
+    #: Left in the feed's inbox when its lock is taken; empty to leave nothing.
+    inbox: bytes = b""
+
+
+@dataclasses.dataclass
+class Snapshot:
+    """What ``begin`` read of one feed, under its lock."""
+
+    state: bytes
+    inbox: bytes
+    #: (group, score, record) of the oldest groups, where some may have to go if the wanted ones are added; else empty.
+    oldest: list[tuple[bytes, float, bytes]]
+    #: How many groups there are; only known when *oldest* is not empty.
+    groups: int
+    #: (group, record) of the newest groups, for aggregators that merge by themselves.
+    newest: list[tuple[bytes, bytes]]
+    records: list[bytes | None]
+    #: For each want: actor field -> spilled members; empty when nothing was spilled.
+    spills: list[dict[bytes, bytes]]
+
+
+@dataclasses.dataclass
+class Changes:
+    """What ``commit`` writes to one feed."""
+
+    key: str
+    state: bytes
+    #: Bytes at the front of the inbox that were folded in.
+    inbox_done: int = 0
+    put: list[tuple[bytes, bytes, int]] = dataclasses.field(default_factory=list)
+    delete: list[bytes] = dataclasses.field(default_factory=list)
+    #: Groups whose spill goes too.
+    unspill: list[bytes] = dataclasses.field(default_factory=list)
+    #: (group, actor field, bytes): members appended to the spill.
+    spill: list[tuple[bytes, bytes, bytes]] = dataclasses.field(default_factory=list)
+    #: (group, actor field, bytes): what is left of an actor's spilled members; empty deletes.
+    respill: list[tuple[bytes, bytes, bytes]] = dataclasses.field(default_factory=list)
+    #: Key of the denormalised count; empty for feeds that have none.
+    count_key: str = ""
+    #: unseen, unread, sequence number and the message to publish, when the count changed.
+    count: tuple[int, int, int, bytes] | None = None
+
+
+#: ``begin`` found the lock taken: nothing was left in the inbox, or the inbox bytes were.
+BUSY, LEFT = 0, 1
+#: ``commit`` found that the lock was lost, so it wrote nothing; or it wrote and let the lock go.
+LOST, DONE = -1, 0
+
+
+class TimelineStorage(Protocol):
+    """Timelines of both shapes: flat arrays of ids, and groups with records."""
+
+    embedded: ClassVar[Any]
+
+    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]: ...
+
+    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]: ...
+
+    def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]: ...
+
+    def flat_count(self, key: str) -> Steps[int]: ...
+
+    def flat_trim(self, key: str, length: int) -> Steps[None]: ...
+
+    def begin(
+        self, batch: Sequence[Begin], token: bytes, now: float, ttl: float, max_length: int, newest: int
+    ) -> Steps[list[Snapshot | int]]: ...
+
+    def commit(self, batch: Sequence[Changes], token: bytes, now: float, ttl: float, channel: str) -> Steps[list[bytes | int]]: ...
+
+    def groups_slice(self, key: str, start: int, stop: int) -> Steps[tuple[bytes, list[tuple[bytes, bytes]]]]: ...
+
+    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]: ...
+
+    def groups_count(self, key: str) -> Steps[int]: ...
+
+    def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]: ...
+
+    def publish(self, channel: str, message: bytes) -> Steps[None]: ...
+
+    def delete(self, key: str, count_key: str = "") -> Steps[None]: ...

@@ -1,0 +1,275 @@
+"""Storage inside this process: for tests, first steps and the embedded mode. Same protocol, same results as Redis."""
+
+from __future__ import annotations
+
+import bisect
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Begin, Changes, Snapshot, Want
+from feedmill.storage.steps import PAUSE, Steps
+
+T = TypeVar("T")
+
+
+class MemoryBackend:
+    """All data of the embedded mode, and the driver of steps that only ever wait."""
+
+    def __init__(self) -> None:
+        self.round_trips = 0
+        self.guard = threading.RLock()
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self.guard:
+            self.flat: dict[str, list[bytes]] = {}
+            self.groups: dict[str, _Groups] = {}
+            self.counts: dict[str, tuple[int, int, int]] = {}
+            self.bodies: dict[bytes, bytes] = {}
+            self.receipts: dict[str, dict[str, Any]] = {}
+            #: (channel, message) of what was published, for tests.
+            self.published: list[tuple[str, bytes]] = []
+
+    def run(self, operation: Steps[T]) -> T:
+        """Run *operation*; it never needs a server."""
+        commands = None
+        try:
+            commands = next(operation)
+            while True:
+                time.sleep(max((command[1] for command in commands if command[0] == PAUSE), default=0.0))
+                commands = operation.send([None] * len(commands))
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    async def arun(self, operation: Steps[T]) -> T:
+        """:meth:`run` from a coroutine."""
+        return self.run(operation)
+
+
+#: The one embedded store of this process.
+BACKEND = MemoryBackend()
+
+
+class _Groups:
+    """One feed of groups."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, bytes] = {}
+        self.scores: dict[bytes, float] = {}
+        self.spills: dict[bytes, dict[bytes, bytes]] = {}
+        self.state = b""
+        self.inbox = b""
+        self.lock = b""
+        self.deadline = 0.0
+
+    def ranked(self) -> list[bytes]:
+        """Group names, oldest first, as a Redis sorted set orders them."""
+        return sorted(self.scores, key=lambda group: (self.scores[group], group))
+
+
+def _steps() -> Steps[None]:
+    """Makes a function a generator that needs no round trip."""
+    yield from ()
+
+
+class MemoryActivityStorage:
+    """Bodies in a dict."""
+
+    embedded: ClassVar[Any] = None
+
+    def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
+        """Store *bodies* by id."""
+        yield from _steps()
+        with BACKEND.guard:
+            BACKEND.bodies.update(bodies)
+
+    def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
+        """The bodies of *ids*, None for one that is not there."""
+        yield from _steps()
+        with BACKEND.guard:
+            return [BACKEND.bodies.get(raw_id) for raw_id in ids]
+
+    def remove(self, ids: Sequence[bytes]) -> Steps[None]:
+        """Forget the bodies of *ids*."""
+        yield from _steps()
+        with BACKEND.guard:
+            for raw_id in ids:
+                BACKEND.bodies.pop(raw_id, None)
+
+
+class MemoryTimelineStorage:
+    """Timelines in lists and dicts."""
+
+    embedded: ClassVar[Any] = None
+
+    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
+        """Put *ids* into every timeline of *keys*; how many were new."""
+        yield from _steps()
+        added = 0
+        with BACKEND.guard:
+            for key in keys:
+                held = BACKEND.flat.setdefault(key, []) if ids else []
+                for raw_id in ids:
+                    at = bisect.bisect_left(held, raw_id)
+                    if at == len(held) or held[at] != raw_id:
+                        held.insert(at, raw_id)
+                        added += 1
+                if len(held) > 2 * max_length:
+                    del held[:-max_length]
+        return added
+
+    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
+        """Take *ids* out of every timeline of *keys*; how many were there."""
+        yield from _steps()
+        removed = 0
+        with BACKEND.guard:
+            for key in keys:
+                held = BACKEND.flat.get(key, [])
+                left = [raw_id for raw_id in held if raw_id not in set(ids)]
+                removed += len(held) - len(left)
+                if left:
+                    BACKEND.flat[key] = left
+                else:
+                    BACKEND.flat.pop(key, None)
+        return removed
+
+    def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
+        """Ids of the ranks *start* to *stop*, newest first."""
+        yield from _steps()
+        with BACKEND.guard:
+            return BACKEND.flat.get(key, [])[::-1][start:stop]
+
+    def flat_count(self, key: str) -> Steps[int]:
+        """How many ids are held."""
+        yield from _steps()
+        with BACKEND.guard:
+            return len(BACKEND.flat.get(key, ()))
+
+    def flat_trim(self, key: str, length: int) -> Steps[None]:
+        """Keep the newest *length* ids."""
+        yield from _steps()
+        with BACKEND.guard:
+            held = BACKEND.flat.get(key, [])
+            del held[: max(0, len(held) - length)]
+            if not held:
+                BACKEND.flat.pop(key, None)
+
+    def begin(
+        self, batch: Sequence[Begin], token: bytes, now: float, ttl: float, max_length: int, newest: int
+    ) -> Steps[list[Snapshot | int]]:
+        """Lock the feeds of *batch* and read what each wants."""
+        yield from _steps()
+        with BACKEND.guard:
+            return [self._begin(feed, token, now, ttl, max_length, newest) for feed in batch]
+
+    @staticmethod
+    def _begin(feed: Begin, token: bytes, now: float, ttl: float, max_length: int, newest: int) -> Snapshot | int:
+        held = BACKEND.groups.setdefault(feed.key, _Groups())
+        if held.lock and held.lock != token and held.deadline > now:
+            held.inbox += feed.inbox
+            return LEFT if feed.inbox else BUSY
+        held.lock, held.deadline = token, now + ttl
+        missing = sum(want.group not in held.records for want in feed.wants)
+        excess = len(held.scores) + missing - max_length if missing else 0
+        ranked = held.ranked()
+        oldest = ranked[: excess + len(feed.wants) - missing] if excess > 0 else []
+        return Snapshot(
+            held.state,
+            held.inbox,
+            [(group, held.scores[group], held.records[group]) for group in oldest],
+            len(ranked),
+            [(group, held.records[group]) for group in ranked[::-1][:newest]],
+            [held.records.get(want.group) for want in feed.wants],
+            [_wanted(held.spills.get(want.group, {}), want) for want in feed.wants],
+        )
+
+    def commit(
+        self, batch: Sequence[Changes], token: bytes, now: float, ttl: float, channel: str
+    ) -> Steps[list[bytes | int]]:
+        """Write the feeds of *batch* whose lock is still *token*'s."""
+        yield from _steps()
+        with BACKEND.guard:
+            return [self._commit(feed, token, now + ttl, channel) for feed in batch]
+
+    @staticmethod
+    def _commit(feed: Changes, token: bytes, deadline: float, channel: str) -> bytes | int:
+        held = BACKEND.groups.get(feed.key)
+        if held is None or held.lock != token:
+            return LOST
+        held.state = feed.state
+        held.inbox = held.inbox[feed.inbox_done :]
+        for group, record, score in feed.put:
+            held.records[group], held.scores[group] = record, score
+        for group in feed.delete:
+            held.records.pop(group, None)
+            held.scores.pop(group, None)
+        for group in feed.unspill:
+            held.spills.pop(group, None)
+        for group, actor, data in feed.spill:
+            spill = held.spills.setdefault(group, {})
+            spill[actor] = spill.get(actor, b"") + data
+        for group, actor, data in feed.respill:
+            spill = held.spills.setdefault(group, {})
+            if data:
+                spill[actor] = data
+            else:
+                spill.pop(actor, None)
+        if feed.count is not None:
+            unseen, unread, sequence, message = feed.count
+            BACKEND.counts[feed.count_key] = unseen, unread, sequence
+            BACKEND.published.append((channel, message))
+        if held.inbox:
+            held.deadline = deadline
+            return held.inbox
+        held.lock = b""
+        return DONE
+
+    def groups_slice(self, key: str, start: int, stop: int) -> Steps[tuple[bytes, list[tuple[bytes, bytes]]]]:
+        """The feed's state and (group, record) pairs, newest first."""
+        yield from _steps()
+        with BACKEND.guard:
+            held = BACKEND.groups.get(key)
+            if held is None:
+                return b"", []
+            return held.state, [(group, held.records[group]) for group in held.ranked()[::-1][start:stop]]
+
+    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
+        """One group's record and what was spilled of it."""
+        yield from _steps()
+        with BACKEND.guard:
+            held = BACKEND.groups.get(key)
+            if held is None:
+                return None, {}
+            return held.records.get(want.group), _wanted(held.spills.get(want.group, {}), want)
+
+    def groups_count(self, key: str) -> Steps[int]:
+        """How many groups are held."""
+        yield from _steps()
+        with BACKEND.guard:
+            return len(BACKEND.groups[key].scores) if key in BACKEND.groups else 0
+
+    def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
+        """The denormalised unseen and unread counts and their sequence number."""
+        yield from _steps()
+        with BACKEND.guard:
+            return BACKEND.counts.get(count_key, (0, 0, 0))
+
+    def publish(self, channel: str, message: bytes) -> Steps[None]:
+        """Publish *message*: keep it in :attr:`MemoryBackend.published`."""
+        yield from _steps()
+        BACKEND.published.append((channel, message))
+
+    def delete(self, key: str, count_key: str = "") -> Steps[None]:
+        """Delete a timeline and all that belongs to it."""
+        yield from _steps()
+        with BACKEND.guard:
+            BACKEND.flat.pop(key, None)
+            BACKEND.groups.pop(key, None)
+            BACKEND.counts.pop(count_key, None)
+
+
+def _wanted(spill: dict[bytes, bytes], want: Want) -> dict[bytes, bytes]:
+    return dict(spill) if want.actors is None else {actor: spill[actor] for actor in want.actors if actor in spill}

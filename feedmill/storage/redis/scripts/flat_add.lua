@@ -1,0 +1,45 @@
+-- Put the same ids into many flat timelines, each once, keeping them sorted.
+-- KEYS: timelines, STRINGs of sorted 16-byte ids (big-endian time first), oldest first
+-- ARGV: max_length; then the ids, oldest first
+-- Returns: how many ids were new, over all timelines
+-- Ids are compared as numbers: Lua's < on strings follows the server's locale.
+local call, num = redis.call, struct.unpack
+local cut = tonumber(ARGV[1]) * 16
+local ids = {}
+for i = 2, #ARGV do
+  local t, h = num('>I7', ARGV[i])
+  ids[#ids + 1] = {ARGV[i], t}
+end
+local function before(a, b) -- a < b, for two ids of the same microsecond
+  local a1, a2 = num('>I4I5', a, 8)
+  local b1, b2 = num('>I4I5', b, 8)
+  return a1 < b1 or (a1 == b1 and a2 < b2)
+end
+local added = 0
+for k = 1, #KEYS do
+  local key, grown = KEYS[k], false
+  for i = 1, #ids do
+    local id, t = ids[i][1], ids[i][2]
+    local last = call('GETRANGE', key, -16, -1)
+    local lt = #last == 16 and num('>I7', last) or -1
+    if lt < t or (lt == t and last ~= id and before(last, id)) then
+      grown = call('APPEND', key, id)
+      added = added + 1
+    elseif last ~= id then
+      local lo, hi = 0, call('STRLEN', key) / 16
+      while lo < hi do -- first entry that is not before id
+        local mid = math.floor((lo + hi) / 2)
+        local e = call('GETRANGE', key, mid * 16, mid * 16 + 15)
+        local et = num('>I7', e)
+        if et < t or (et == t and e ~= id and before(e, id)) then lo = mid + 1 else hi = mid end
+      end
+      local tail = call('GETRANGE', key, lo * 16, -1)
+      if string.sub(tail, 1, 16) ~= id then
+        grown = call('SETRANGE', key, lo * 16, id .. tail)
+        added = added + 1
+      end
+    end
+  end
+  if grown and grown > 2 * cut then call('SET', key, call('GETRANGE', key, -cut, -1)) end
+end
+return added

@@ -1,0 +1,187 @@
+"""Timelines on Redis. The layout is described in the scripts' headers and in ``docs/decisions``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from feedmill.ids import ID_SIZE
+from feedmill.keys import GROUPS
+from feedmill.storage.base import Begin, Changes, Snapshot, Want
+from feedmill.storage.memory import MemoryTimelineStorage
+from feedmill.storage.redis import scripts
+from feedmill.storage.steps import Command, Steps
+
+#: Feeds handled by one script call: more is not faster and keeps the server busy in one piece.
+BATCH = 100
+
+T = TypeVar("T")
+
+
+def call_script(name: str, keys: Sequence[Any], *args: Any) -> Command:
+    """The command that runs script *name*."""
+    return ("EVALSHA", scripts.sha(name), len(keys), *keys, *args)
+
+
+def _batches(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+class RedisTimelineStorage:
+    """Flat timelines as STRINGs of ids; groups as a ZSET of names and a HASH of records."""
+
+    #: What stands in when ``FEEDMILL_REDIS_URL`` is ``memory://``.
+    embedded: ClassVar[Any] = MemoryTimelineStorage
+
+    # -- flat
+
+    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
+        """Put *ids* (oldest first) into every timeline of *keys*; how many were new."""
+        if not keys or not ids:
+            return 0
+        replies = yield [call_script("flat_add", part, max_length, *ids) for part in _batches(keys)]
+        return sum(replies)
+
+    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
+        """Take *ids* out of every timeline of *keys*; how many were there."""
+        if not keys or not ids:
+            return 0
+        replies = yield [call_script("flat_remove", part, *ids) for part in _batches(keys)]
+        return sum(replies)
+
+    def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
+        """Ids of the ranks *start* to *stop*, newest first."""
+        if stop <= start:
+            return []
+        (text,) = yield [("GETRANGE", key, -stop * ID_SIZE, -start * ID_SIZE - 1)]
+        return [text[at - ID_SIZE : at] for at in range(len(text) - len(text) % ID_SIZE, 0, -ID_SIZE)]
+
+    def flat_count(self, key: str) -> Steps[int]:
+        """How many ids are held."""
+        (size,) = yield [("STRLEN", key)]
+        return int(size) // ID_SIZE
+
+    def flat_trim(self, key: str, length: int) -> Steps[None]:
+        """Keep the newest *length* ids."""
+        yield [call_script("flat_trim", [key], length)]
+
+    # -- groups
+
+    def begin(
+        self, batch: Sequence[Begin], token: bytes, now: float, ttl: float, max_length: int, newest: int
+    ) -> Steps[list[Snapshot | int]]:
+        """Lock the feeds of *batch* and read what each wants; a taken feed is answered ``BUSY`` or ``LEFT``."""
+        head = (token, int(now * 1000), int((now + ttl) * 1000), max_length, newest)
+        commands = []
+        for part in _batches(batch):
+            keys: list[str] = []
+            args: list[Any] = []
+            for feed in part:
+                keys += (feed.key, feed.key + GROUPS)
+                args += (feed.inbox, len(feed.wants))
+                for want in feed.wants:
+                    args += (want.group, -1) if want.actors is None else (want.group, len(want.actors), *want.actors)
+            commands.append(call_script("begin", keys, *head, *args))
+        replies = yield commands
+        found = [reply for answer in replies for reply in answer]
+        return [reply if type(reply) is int else _snapshot(feed, reply) for feed, reply in zip(batch, found)]
+
+    def commit(
+        self, batch: Sequence[Changes], token: bytes, now: float, ttl: float, channel: str
+    ) -> Steps[list[bytes | int]]:
+        """Write the feeds of *batch* whose lock is still *token*'s; ``LOST``, ``DONE``, or the inbox to fold in next."""
+        deadline = int((now + ttl) * 1000)
+        commands = []
+        for part in _batches(batch):
+            counted = bool(part[0].count_key)
+            keys: list[str] = []
+            args: list[Any] = []
+            for feed in part:
+                keys += (feed.key, feed.key + GROUPS)
+                if counted:
+                    keys.append(feed.count_key)
+                args += (feed.state, feed.inbox_done)
+                args += feed.count if feed.count is not None else ("", "", "", "")
+                args.append(len(feed.put))
+                for group, record, _ in feed.put:
+                    args += (group, record)
+                for group, _, score in feed.put:
+                    args += (score, group)
+                args.append(len(feed.delete))
+                args += feed.delete
+                args.append(len(feed.unspill))
+                args += feed.unspill
+                for spilled in (feed.spill, feed.respill):
+                    args.append(len(spilled))
+                    for item in spilled:
+                        args += item
+            commands.append(call_script("commit", keys, token, deadline, channel, 3 if counted else 2, *args))
+        replies = yield commands
+        return [reply for answer in replies for reply in answer]
+
+    def groups_slice(self, key: str, start: int, stop: int) -> Steps[tuple[bytes, list[tuple[bytes, bytes]]]]:
+        """The feed's state and the (group, record) pairs of the ranks *start* to *stop*, newest first."""
+        if stop <= start:
+            return b"", []
+        (reply,) = yield [call_script("groups_slice", [key, key + GROUPS], start, stop - 1)]
+        pairs = [(reply[at], reply[at + 1]) for at in range(1, len(reply), 2) if reply[at + 1] is not None]
+        return reply[0], pairs
+
+    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
+        """One group's record and what was spilled of it."""
+        spill_key = (key + GROUPS + ":").encode() + want.group
+        fetch: Command = ("HGETALL", spill_key) if want.actors is None else ("HMGET", spill_key, *want.actors)
+        record, spill = yield [("HGET", key + GROUPS, want.group), fetch]
+        return record, _spill(want, spill)
+
+    def groups_count(self, key: str) -> Steps[int]:
+        """How many groups are held."""
+        (count,) = yield [("ZCARD", key)]
+        return int(count)
+
+    def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
+        """The denormalised unseen and unread counts and their sequence number."""
+        (reply,) = yield [("HMGET", count_key, "unseen", "unread", "seq")]
+        unseen, unread, sequence = (int(value or 0) for value in reply)
+        return unseen, unread, sequence
+
+    def publish(self, channel: str, message: bytes) -> Steps[None]:
+        """Publish *message*."""
+        yield [("PUBLISH", channel, message)]
+
+    def delete(self, key: str, count_key: str = "") -> Steps[None]:
+        """Delete a timeline of either shape and all that belongs to it."""
+        yield [call_script("delete", [key, key + GROUPS, count_key or key])]
+
+
+def _spill(want: Want, reply: Any) -> dict[bytes, bytes]:
+    if not reply:
+        return {}
+    if isinstance(reply, dict):
+        return reply
+    if want.actors is None:
+        return dict(zip(reply[::2], reply[1::2]))
+    return {actor: value for actor, value in zip(want.actors, reply) if value is not None}
+
+
+def _snapshot(feed: Begin, reply: list[Any]) -> Snapshot:
+    oldest, newest = reply[2], reply[3]
+    groups = 0
+    if oldest:
+        groups = oldest.pop()
+        third = len(oldest) // 3
+        names, scores, records = oldest[: 2 * third : 2], oldest[1 : 2 * third : 2], oldest[2 * third :]
+        oldest = [(name, float(score), record) for name, score, record in zip(names, scores, records)]
+    if newest:
+        half = len(newest) // 2
+        newest = list(zip(newest[:half], newest[half:]))
+    return Snapshot(
+        reply[0],
+        reply[1],
+        oldest or [],
+        groups,
+        newest or [],
+        reply[4::2],
+        [_spill(want, spill) for want, spill in zip(feed.wants, reply[5::2])],
+    )

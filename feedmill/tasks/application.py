@@ -1,0 +1,10 @@
+"""Feedmill's own Celery app, configured by ``celeryconfig`` where one is found and by our own where none is."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+from celery import Celery
+
+app = Celery("feedmill")
+app.config_from_object("celeryconfig" if find_spec("celeryconfig") is not None else "feedmill.tasks.celeryconfig")

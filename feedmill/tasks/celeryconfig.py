@@ -1,0 +1,35 @@
+"""How messages move: broker, queues, serialiser, acknowledgement. Nothing else."""
+
+from kombu import Queue
+
+from feedmill import settings
+from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
+
+broker_url = settings.current().effective_broker_url
+broker_connection_retry_on_startup = True
+# A broker that swallows packets must not hang the web process; Redis gives back what a dead worker held within seconds.
+broker_transport_options = {
+    "visibility_timeout": 3600,
+    "unacked_restore_interval": 1,
+    "unacked_restore_throttle": 1,
+    "socket_timeout": 30,
+    "socket_connect_timeout": 5,
+} if broker_url.startswith(("redis", "sentinel")) else {}
+
+task_queues = [Queue(HIGH_QUEUE), Queue(LOW_QUEUE)]
+task_default_queue = HIGH_QUEUE
+
+# Never pickle: messages hold names, ids and bytes.
+task_serializer = "msgpack"
+result_serializer = "msgpack"
+accept_content = ["msgpack"]
+task_ignore_result = True
+
+# A worker that dies in the middle loses nothing, and a task that runs twice changes nothing the second time.
+task_acks_late = True
+task_reject_on_worker_lost = True
+worker_prefetch_multiplier = 8
+worker_cancel_long_running_tasks_on_connection_loss = True
+
+# Workers import the modules that declare managers and verbs.
+imports = settings.current().module_names
