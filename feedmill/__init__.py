@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from feedmill._version import VERSION
 from feedmill.activity import Activity, AggregatedActivity
 from feedmill.errors import FeedmillError
 from feedmill.manager import Manager, Priority
 from feedmill.settings import configure
 from feedmill.verbs import Verb, register
 
-__version__ = "0.1.0"
+__version__ = VERSION
 __all__ = [
     "Activity",
     "AggregatedActivity",

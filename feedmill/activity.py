@@ -48,7 +48,13 @@ class Activity:
 
     @classmethod
     def restore(
-        cls, microseconds: int, actor: EntityId, verb_id: int, object_: EntityId, target: EntityId | None, context: bytes
+        cls,
+        microseconds: int,
+        actor: EntityId,
+        verb_id: int,
+        object_: EntityId,
+        target: EntityId | None,
+        context: bytes,
     ) -> Activity:
         """An activity from stored values, which were checked when they were stored."""
         self = cls.__new__(cls)
@@ -101,7 +107,7 @@ class Activity:
 
     @classmethod
     def unpack(cls, data: bytes) -> Activity:
-        """The activity that :meth:`pack` made *data* from; :class:`~feedmill.errors.CorruptRecord` for anything else."""
+        """The activity that :meth:`pack` made *data* from; else :class:`~feedmill.errors.CorruptRecord`."""
         values = unpack(data)
         if not isinstance(values, list) or not 4 <= len(values) <= 6 or not isinstance(values[0], int):
             raise CorruptRecord(f"{data[:40]!r} is not a packed activity")

@@ -48,7 +48,9 @@ def fan_out(manager_name: str, verb: str, body: bytes, fanout_id: str) -> int:
     return _publish(manager, verb, body, fanout_id, chunks)
 
 
-def deliver(manager_name: str, verb: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int) -> int:
+def deliver(
+    manager_name: str, verb: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
+) -> int:
     """Deliver an activity to one chunk of people; how many."""
     if audience not in (FOLLOWERS, RECIPIENTS):
         raise MessageError(f"audience {audience!r} is none of {FOLLOWERS}, {RECIPIENTS}")
@@ -145,7 +147,8 @@ def _publish(
 
 def _sentence(manager: Manager, verb: str, audience: str, people: int) -> str:
     feeds = " and ".join(manager.feed_classes) if audience == FOLLOWERS else "notification"
-    return f"{'deliver' if verb == 'add' else 'take'} 1 activity {'to' if verb == 'add' else 'from'} {people} {feeds} feeds"
+    action, preposition = ("deliver", "to") if verb == "add" else ("take", "from")
+    return f"{action} 1 activity {preposition} {people} {feeds} feeds"
 
 
 def _manager(name: str) -> Manager:

@@ -17,7 +17,7 @@ _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 def user_tag(user_id: EntityId) -> str:
     """*user_id* as a Cluster hash tag: all keys of one user share a slot. Id 5 and id "5" are one user."""
     if type(user_id) is int:
-        return "{%d}" % user_id
+        return f"{{{user_id}}}"
     if isinstance(user_id, (str, uuid.UUID)):
         return "{" + str(user_id).translate(_ESCAPES) + "}"
     raise ActivityError(f"user id is {user_id!r} of type {type(user_id).__name__}; use an int, str or UUID")

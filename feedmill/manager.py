@@ -79,9 +79,7 @@ class Manager:
     def add_activity(self, activity: Activity) -> Fanout:
         """Store *activity*, add it to its actor's own feed, and start its fan-out, in constant time."""
         _check_activity(activity)
-        operations: list[Steps[Any]] = [
-            feed.activities().add(feed.bodies([activity])) for feed in self._body_feeds()
-        ]
+        operations: list[Steps[Any]] = [feed.activities().add(feed.bodies([activity])) for feed in self._body_feeds()]
         if self.user_feed_class is not None:
             operations.append(self.user_feed_class.deliver([activity.actor_id], [activity]))
         return self._start(operations, "add", activity)

@@ -68,7 +68,9 @@ _current: Settings | None = None
 def _check_name(name: str, shown: str, known: list[str]) -> None:
     if name not in _FIELDS:
         near = difflib.get_close_matches(shown, known, n=1)
-        raise SettingsError(f"no setting {shown!r}; " + (f"did you mean {near[0]!r}?" if near else "use " + ", ".join(known)))
+        raise SettingsError(
+            f"no setting {shown!r}; " + (f"did you mean {near[0]!r}?" if near else "use " + ", ".join(known))
+        )
 
 
 def _convert(name: str, value: object) -> object:

@@ -29,7 +29,7 @@ class BaseAggregator:
 
     def rank(self, aggregated_activities: Iterable[AggregatedActivity]) -> list[AggregatedActivity]:
         """*aggregated_activities* in the order in which they are shown: most recently updated first."""
-        return sorted(aggregated_activities, key=lambda group: (group.updated_at, group.group), reverse=True)  # type: ignore[arg-type,return-value]
+        return sorted(aggregated_activities, key=lambda group: (group.updated_at, group.group), reverse=True)
 
     def aggregate(self, activities: Iterable[Activity]) -> list[AggregatedActivity]:
         """*activities* as ranked groups."""

@@ -29,7 +29,7 @@ class Feed:
     key_format: ClassVar[str] = "feed:%(user_id)s"
     #: Items that a feed shows at most.
     max_length: ClassVar[int] = 1000
-    #: Chance (0 to 1) that ``add_many`` also cuts back what is held beyond ``max_length``; storage does so by itself at twice that.
+    #: Chance (0 to 1) that ``add_many`` also cuts back what is held beyond ``max_length``; at twice that it always is.
     trim_chance: ClassVar[float] = 0.0
     activity_class: ClassVar[type[Activity]] = Activity
     activity_storage_class: ClassVar[Any] = MemoryActivityStorage
@@ -70,7 +70,7 @@ class Feed:
 
     @classmethod
     def _run(cls, operation: Steps[T]) -> T:
-        return backend_for(cls.timeline_storage_class).run(operation)  # type: ignore[no-any-return]
+        return backend_for(cls.timeline_storage_class).run(operation)
 
     # -- bodies
 
@@ -201,7 +201,8 @@ class Feed:
 
     def count(self) -> int:
         """How many items the feed shows."""
-        return min(self.max_length, self._run(self.timeline().flat_count(self.key)))
+        held: int = self._run(self.timeline().flat_count(self.key))
+        return min(self.max_length, held)
 
     def __len__(self) -> int:
         return self.count()
@@ -210,7 +211,8 @@ class Feed:
         return True
 
     def _ids(self) -> list[bytes]:
-        return self._run(self.timeline().flat_slice(self.key, 0, self.max_length))  # type: ignore[no-any-return]
+        ids: list[bytes] = self._run(self.timeline().flat_slice(self.key, 0, self.max_length))
+        return ids
 
     def contains(self, activity: Activity) -> bool:
         """Whether the feed shows *activity*."""

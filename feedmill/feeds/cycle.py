@@ -52,9 +52,7 @@ class _Job:
         return Begin(key, self.wants, self.plan.inbox if leave else b"")
 
 
-def cycle(
-    feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float | None = None
-) -> Steps[list[Outcome]]:
+def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float | None = None) -> Steps[list[Outcome]]:
     """Apply each plan to its user's feed; what was done, in the order of *work*.
 
     *wait*: seconds to wait for feeds that others hold (then :class:`~feedmill.errors.FeedBusy`); None leaves the

@@ -27,7 +27,7 @@ class Fold:
         self.state = FeedState.decode(snapshot.state) if self.counted else FeedState()
         self.counts_before = self.state.unseen, self.state.unread
         self.sequence = self.state.sequence + 1
-        self.stored: dict[bytes, bytes] = {group: record for group, record in snapshot.newest}
+        self.stored: dict[bytes, bytes] = dict(snapshot.newest)
         self.stored.update({want.group: record for want, record in zip(wants, snapshot.records) if record is not None})
         self.spills = {want.group: spill for want, spill in zip(wants, snapshot.spills)}
         #: Records decoded so far; None for a deleted group.
@@ -80,7 +80,8 @@ class Fold:
         group = op.group
         if group not in self.records:
             stored = self.appended.get(group) or self.stored.get(group)
-            longer = self.serializer.append(stored, op.member, self.sequence) if stored else None
+            known = op.member.actor in self.spills.get(group, ())
+            longer = self.serializer.append(stored, op.member, self.sequence, known) if stored else None
             if longer is not None:
                 if self.counted and stored is not None:
                     touch = int.from_bytes(stored[1:7], "big")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
@@ -73,7 +74,8 @@ class NotificationFeed(AggregatedFeed):
 
     def get_denormalized_counts(self) -> tuple[int, int, int]:
         """Unseen count, unread count, and the number of the latest publication."""
-        return self._run(self.timeline().count_get(self.count_key))  # type: ignore[no-any-return]
+        counts: tuple[int, int, int] = self._run(self.timeline().count_get(self.count_key))
+        return counts
 
     def count_unseen(self, aggregated_activities: Iterable[AggregatedActivity] | None = None) -> int:
         """The unseen groups, counted: of *aggregated_activities*, or of the whole feed."""
@@ -117,6 +119,4 @@ class NotificationFeed(AggregatedFeed):
 
 
 def _now() -> int:
-    import datetime as dt
-
     return to_microseconds(dt.datetime.now(dt.timezone.utc))

@@ -87,7 +87,8 @@ def plan_groups(*ops: MarkOp | RecountOp | DropOp) -> Plan:
 
 def plan_of_inbox(feed_class: Any, inbox: bytes) -> Plan:
     """The plan that others left in a busy feed's inbox."""
-    adds, removes = [], []
+    adds: list[Activity] = []
+    removes: list[Activity] = []
     for item in unpack_stream(inbox):
         if not isinstance(item, list) or len(item) != 2:
             raise CorruptRecord("a feed's inbox holds something that is not an operation")

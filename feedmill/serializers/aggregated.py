@@ -18,7 +18,11 @@ _SPILLED_HEAD = struct.Struct(">II")
 #: Bytes that ids of one group nearly always share: 2**40 µs are 12.7 days.
 _SHARED = 2
 _SHORT = ID_SIZE - _SHARED
-_FULL = 1 + _SHARED + HELD * _SHORT
+_FULL = _SHARED + HELD * _SHORT
+#: Where the ids' shared bytes are when members were spilled.
+_SPILLED_START = 1 + _SPILLED_HEAD.size + 7
+#: Where the actor is in a short id.
+_ACTOR = ACTOR_SLICE.start - _SHARED
 
 
 class AggregatedActivitySerializer:
@@ -30,13 +34,21 @@ class AggregatedActivitySerializer:
         """*activity* as a member: its id."""
         return Member(activity.raw_id, activity.raw_id[ACTOR_SLICE], b"")
 
-    def append(self, record: bytes, member: Member, touch: int) -> bytes | None:
+    def append(self, record: bytes, member: Member, touch: int, known: bool) -> bytes | None:
         """*record* with *member* behind its newest one, or None."""
-        raw_id = member.raw_id
+        raw_id, flags = member.raw_id, record[0]
         short = raw_id[_SHARED:]
-        if record[0] == 0 and record[1:3] == raw_id[:_SHARED] and short > record[-_SHORT:] and len(record) < _FULL:
+        if flags > SPILLED or short <= record[-_SHORT:]:
+            return None
+        start = _SPILLED_START if flags else 1
+        if record[start : start + _SHARED] != raw_id[:_SHARED] or len(record) >= start + _FULL:
+            return None
+        if not flags:
             return record + short
-        return None
+        count, actors = _SPILLED_HEAD.unpack_from(record, 1)
+        if not known and not _holds(record, member.actor, start + _SHARED):
+            actors += 1
+        return record[:1] + _SPILLED_HEAD.pack(count + 1, actors) + record[9:] + short
 
     def encode(self, record: Record) -> bytes:
         """The bytes of *record*."""
@@ -74,3 +86,13 @@ class AggregatedActivitySerializer:
             record.actors = len({member.actor for member in record.members})
             record.created = id_microseconds(record.members[0].raw_id)
         return record
+
+
+def _holds(record: bytes, actor: bytes, start: int) -> bool:
+    """Whether one of the short ids from *start* on is by *actor*."""
+    at = record.find(actor, start)
+    while at >= 0:
+        if (at - start) % _SHORT == _ACTOR:
+            return True
+        at = record.find(actor, at + 1)
+    return False

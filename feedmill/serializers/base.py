@@ -21,8 +21,11 @@ class GroupSerializer(Protocol):
         """*activity* as a member of a group."""
         ...
 
-    def append(self, record: bytes, member: Member, touch: int) -> bytes | None:
-        """*record* with a member newer than all it holds, without decoding it; None when that cannot be done."""
+    def append(self, record: bytes, member: Member, touch: int, known: bool) -> bytes | None:
+        """*record* with a member newer than all it holds, without decoding it; None when that cannot be done.
+
+        *known*: whether the member's actor is among the spilled ones.
+        """
         ...
 
     def encode(self, record: Record) -> bytes:

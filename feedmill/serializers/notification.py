@@ -8,6 +8,7 @@ packed list of actor, verb, object, target and context where that differs from w
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import Any
 
@@ -19,8 +20,6 @@ from feedmill.serializers.records import HELD, Member, Record
 
 _SPILLED_HEAD = struct.Struct(">II")
 _SHARED_TIME = 2
-#: Offsets in a record without flags: shared time, number of members, first time.
-_PREFIX, _NUMBER, _TIMES = 7, 9, 10
 
 
 class NotificationSerializer:
@@ -32,23 +31,39 @@ class NotificationSerializer:
         """*activity* as a member: all of it."""
         return Member(activity.raw_id, pack(activity.actor_id), activity.pack())
 
-    def append(self, record: bytes, member: Member, touch: int) -> bytes | None:
+    def append(self, record: bytes, member: Member, touch: int, known: bool) -> bytes | None:
         """*record* with *member* behind its newest one, or None."""
-        if record[0]:
+        flags = record[0]
+        if flags > SPILLED:
             return None
-        number = record[_NUMBER]
-        end = _TIMES + 5 * number
+        start = 7 + 15 * flags  # of the shared time; then the number of members, then their times
+        number, first = record[start + 2], start + 3
+        end = first + 5 * number
         time = member.raw_id[:7]
-        if number >= HELD or record[_PREFIX:_NUMBER] != time[:2] or time[2:] <= record[end - 5 : end]:
+        if number >= HELD or record[start : start + 2] != time[:2] or time[2:] <= record[end - 5 : end]:
             return None
-        size = record[end] << 8 | record[end + 1]
-        actor, shared, own = _columns(member)
-        rest = actor if record[end + 2 : end + 2 + size] == shared and not own else None
-        if rest is None:
+        rest = end + 2 + (record[end] << 8 | record[end + 1])
+        actor, shared, context = _columns(member.body)
+        if context or record[end + 2 : rest] != shared:
             return None
+        head = b""
+        if flags:
+            if not known and record.find(actor, rest) >= 0:
+                return None  # perhaps held: only decoding can tell
+            count, actors = _SPILLED_HEAD.unpack_from(record, 7)
+            head = _SPILLED_HEAD.pack(count + 1, actors + (not known)) + record[15:22]
         return b"".join(
-            (b"\0", touch.to_bytes(6, "big"), record[_PREFIX:_NUMBER], bytes((number + 1,)), record[_TIMES:end])
-            + (time[2:], record[end:], rest)
+            [
+                record[:1],
+                touch.to_bytes(6, "big"),
+                head,
+                record[start : start + 2],
+                bytes((number + 1,)),
+                record[first:end],
+                time[2:],
+                record[end:],
+                actor,
+            ]
         )
 
     def encode(self, record: Record) -> bytes:
@@ -66,11 +81,11 @@ class NotificationSerializer:
             parts.append(times[0][:_SHARED_TIME])
         parts.append(bytes([len(times)]))
         parts += times if wide else [time[_SHARED_TIME:] for time in times]
-        columns = [_columns(member) for member in record.members]
+        columns = [_columns(member.body) for member in record.members]
         shared = columns[0][1]
         parts += [len(shared).to_bytes(2, "big"), shared]
         for member, (actor, rest, context) in zip(record.members, columns):
-            parts.append(actor if rest == shared and not context else pack(_values(member)[1:]))
+            parts.append(actor if rest == shared and not context else pack(_values(member.body)[1:]))
         return b"".join(parts)
 
     def decode(self, data: bytes) -> Record:
@@ -110,7 +125,7 @@ class NotificationSerializer:
             raise CorruptRecord(f"a notification group names {number} members and holds {len(rest)}")
         for time, values in zip(times, rest):
             own = values if isinstance(values, list) else [values, *shared]
-            record.members.append(self.member(Activity.restore(time, *(own + [b""])[:5])))
+            record.members.append(self.member(Activity.restore(time, *[*own, b""][:5])))
         if not record.spilled:
             record.count = number
             record.actors = len({member.actor for member in record.members})
@@ -118,12 +133,13 @@ class NotificationSerializer:
         return record
 
 
-def _values(member: Member) -> list[Any]:
-    values: list[Any] = unpack(member.body)
-    return (values + [None, b""][len(values) - 4 :]) if len(values) < 6 else values
+def _values(body: bytes) -> list[Any]:
+    values: list[Any] = unpack(body)
+    return values + [None, b""][len(values) - 4 :]
 
 
-def _columns(member: Member) -> tuple[bytes, bytes, bytes]:
-    """A member's packed actor, its packed verb, object and target, and its packed context."""
-    values = _values(member)
-    return member.actor, pack(values[2:5]), values[5]
+@functools.lru_cache(maxsize=4096)
+def _columns(body: bytes) -> tuple[bytes, bytes, bytes]:
+    """An activity's packed actor, its packed verb, object and target, and its packed context."""
+    values = _values(body)
+    return pack(values[1]), pack(values[2:5]), values[5]

@@ -38,5 +38,3 @@ def storage(storage_class: Any) -> Any:
     if settings.current().embedded and storage_class.embedded is not None:
         storage_class = storage_class.embedded
     return _instance(storage_class)
-
-

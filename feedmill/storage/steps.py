@@ -22,7 +22,7 @@ PAUSE = "feedmill.pause"
 def together(operations: Sequence[Steps[T]]) -> Steps[list[T]]:
     """Run *operations* in lockstep: the n-th yields of all of them travel in one round trip."""
     results: dict[int, T] = {}
-    replies: dict[int, list[Any] | None] = {number: None for number in range(len(operations))}
+    replies: dict[int, list[Any] | None] = dict.fromkeys(range(len(operations)))
     while replies:
         commands: list[Command] = []
         spans: list[tuple[int, int]] = []
@@ -43,5 +43,3 @@ def together(operations: Sequence[Steps[T]]) -> Steps[list[T]]:
             replies[number] = answered[start : start + size]
             start += size
     return [results[number] for number in range(len(operations))]
-
-

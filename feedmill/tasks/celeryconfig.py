@@ -1,6 +1,6 @@
 """How messages move: broker, queues, serialiser, acknowledgement. Nothing else."""
 
-from kombu import Queue
+from kombu import Queue  # type: ignore[attr-defined]
 
 from feedmill import settings
 from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
@@ -8,15 +8,19 @@ from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
 broker_url = settings.current().effective_broker_url
 broker_connection_retry_on_startup = True
 # A broker that swallows packets must not hang the web process; Redis gives back what a dead worker held within seconds.
-broker_transport_options = {
-    "visibility_timeout": 3600,
-    "unacked_restore_interval": 1,
-    "unacked_restore_throttle": 1,
-    "socket_timeout": 30,
-    "socket_connect_timeout": 5,
-} if broker_url.startswith(("redis", "sentinel")) else {}
+broker_transport_options = (
+    {
+        "visibility_timeout": 3600,
+        "unacked_restore_interval": 1,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 30,
+        "socket_connect_timeout": 5,
+    }
+    if broker_url.startswith(("redis", "sentinel"))
+    else {}
+)
 
-task_queues = [Queue(HIGH_QUEUE), Queue(LOW_QUEUE)]
+task_queues = [Queue(HIGH_QUEUE), Queue(LOW_QUEUE)]  # type: ignore[no-untyped-call]
 task_default_queue = HIGH_QUEUE
 
 # Never pickle: messages hold names, ids and bytes.

@@ -87,7 +87,7 @@ class AggregatedFeed(Feed):
         *,
         wait: float | None = None,
     ) -> Steps[int]:
-        """Add and remove activities in the feeds of many users at once, in two round trips; how many entries changed."""
+        """Add and remove activities in the feeds of many users, in two round trips; how many entries changed."""
         return (yield from cls._apply(user_ids, plan(cls, adds, removes), wait))
 
     @classmethod
@@ -130,7 +130,7 @@ class AggregatedFeed(Feed):
         ]
         return self._run(self._apply([self.user_id], Plan(tuple(ops), wants_of(ops))))
 
-    def remove_many(
+    def remove_many(  # type: ignore[override]  # the order of parameters is the original page's
         self, activities: Iterable[Activity], batch_interface: Any = None, trim: bool = True
     ) -> int:
         """Take *activities* out of their groups; how many were there. An emptied group disappears.
@@ -201,7 +201,8 @@ class AggregatedFeed(Feed):
 
     def count(self) -> int:
         """How many groups the feed shows."""
-        return min(self.max_length, self._run(self.timeline().groups_count(self.key)))
+        held: int = self._run(self.timeline().groups_count(self.key))
+        return min(self.max_length, held)
 
     def contains(self, activity: Activity) -> bool:
         """Whether *activity* is in any group, shown or minimised."""

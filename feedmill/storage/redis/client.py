@@ -77,11 +77,11 @@ class RedisBackend:
         self.round_trips += 1
         pipe = self.client.pipeline(transaction=False)
         for command in commands:
-            pipe.execute_command(*command)
+            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
         replies = pipe.execute(raise_on_error=False)
         for number, digest in _unknown_scripts(commands, replies):
             self.client.script_load(scripts.by_sha(digest))
-            replies[number] = self.client.execute_command(*commands[number])
+            replies[number] = self.client.execute_command(*commands[number])  # type: ignore[no-untyped-call]
         return _checked(wanted, replies)
 
     async def _aexchange(self, wanted: Sequence[Command]) -> list[Any]:

@@ -90,7 +90,7 @@ class RedisTimelineStorage:
     def commit(
         self, batch: Sequence[Changes], token: bytes, now: float, ttl: float, channel: str
     ) -> Steps[list[bytes | int]]:
-        """Write the feeds of *batch* whose lock is still *token*'s; ``LOST``, ``DONE``, or the inbox to fold in next."""
+        """Write the feeds whose lock is still *token*'s; ``LOST``, ``DONE``, or the inbox to fold in next."""
         deadline = int((now + ttl) * 1000)
         commands = []
         for part in _batches(batch):
