@@ -20,7 +20,8 @@ from typing import Any
 from feedmill import settings
 from feedmill.errors import FeedBusy
 from feedmill.feeds.fold import Fold
-from feedmill.feeds.operations import Plan, join_wants, plan_of_inbox
+from feedmill.feeds.operations import MemberOp, Plan, join_wants, plan_of_inbox, wants_of
+from feedmill.feeds.own_merge import merges_itself, own_merge
 from feedmill.ids import EntityId
 from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Begin, Changes, Want
 from feedmill.storage.steps import PAUSE, Steps
@@ -62,6 +63,9 @@ def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float
     token = os.urandom(8)
     jobs = [_Job(user_id, plan, plan.wants, Outcome()) for user_id, plan in work]
     newest = feed_class.max_length if any(plan.whole for _, plan in work) else 0
+    own = merges_itself(feed_class)
+    if own:
+        newest = max(newest, feed_class.merge_max_length)
     deadline = None if wait is None else time.monotonic() + wait
     pending = jobs
     while pending:
@@ -78,7 +82,7 @@ def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float
                 busy = True
                 again.append(job)
                 continue
-            fold = _fold(feed_class, job, snapshot)
+            fold = yield from _fold(feed_class, job, snapshot, own)
             if fold is None:
                 again.append(job)
             else:
@@ -111,7 +115,7 @@ def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float
     return [job.outcome for job in jobs]
 
 
-def _fold(feed_class: Any, job: _Job, snapshot: Any) -> Fold | None:
+def _fold(feed_class: Any, job: _Job, snapshot: Any, own: bool) -> Steps[Fold | None]:
     """The merge of one feed, or None when more must be read first (the lock is kept meanwhile)."""
     ops, wants = job.plan.ops, job.plan.wants
     if snapshot.inbox:
@@ -119,6 +123,15 @@ def _fold(feed_class: Any, job: _Job, snapshot: Any) -> Fold | None:
         ops, wants = left.ops + ops, join_wants(left.wants, wants)
         if join_wants(job.wants, wants) != job.wants:
             job.wants = join_wants(job.wants, wants)
+            return None
+    if own:
+        added = [op.activity for op in ops if isinstance(op, MemberOp) and op.adds]
+        kept = [op for op in ops if not (isinstance(op, MemberOp) and op.adds)]
+        merged = (yield from own_merge(feed_class, snapshot, added)) if added else []
+        ops = (*merged, *kept)
+        needed = join_wants(job.wants, wants_of([op for op in merged if isinstance(op, MemberOp)]))
+        if needed != job.wants:
+            job.wants = needed
             return None
     fold = Fold(feed_class, job.user_id, snapshot, job.wants)
     fold.whole_spills = frozenset(want.group for want in job.wants if want.actors is None)

@@ -1,0 +1,64 @@
+"""Aggregators with a ``merge`` of their own: what they return, as operations on members and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from feedmill.activity import MAX_MEMBERS, Activity, AggregatedActivity
+from feedmill.aggregators import BaseAggregator
+from feedmill.errors import CorruptRecord
+from feedmill.feeds.operations import DropOp, MemberOp
+from feedmill.feeds.state import FeedState
+from feedmill.storage.base import Snapshot
+from feedmill.storage.steps import Steps
+
+
+def merges_itself(feed_class: Any) -> bool:
+    """Whether the feed's aggregator overrides ``merge``, so it must be shown the newest groups."""
+    return feed_class.aggregator_class.merge is not BaseAggregator.merge
+
+
+def own_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity]) -> Steps[list[MemberOp | DropOp]]:
+    """Ask the aggregator to fold *activities* into the newest groups; the operations that do what it answered."""
+    shown = yield from _groups(feed_class, snapshot)
+    new, changed, deleted = feed_class.get_aggregator().merge(shown, activities)
+    ops: list[MemberOp | DropOp] = []
+    gone = [group.group for group in deleted]
+    for before, after in changed:
+        if before.group != after.group:
+            gone.append(before.group)
+            ops += _members(feed_class, after, after.activities, True)
+            continue
+        ops += _members(feed_class, after, [a for a in after.activities if a not in before.activities], True)
+        if after.minimized_activities <= before.minimized_activities:
+            ops += _members(feed_class, after, [a for a in before.activities if a not in after.activities], False)
+    for group in new:
+        ops += _members(feed_class, group, group.activities, True)
+    if gone:
+        ops.insert(0, DropOp(tuple(name.encode() for name in gone)))
+    return ops
+
+
+def _members(
+    feed_class: Any, group: AggregatedActivity, activities: Sequence[Activity], adds: bool
+) -> list[MemberOp | DropOp]:
+    serializer, name = feed_class.serializer(), group.group.encode()
+    return [MemberOp(adds, name, serializer.member(activity), activity) for activity in activities]
+
+
+def _groups(feed_class: Any, snapshot: Snapshot) -> Steps[list[AggregatedActivity]]:
+    serializer = feed_class.serializer()
+    records = []
+    for name, stored in snapshot.newest[: feed_class.merge_max_length]:
+        try:
+            records.append((name.decode(), serializer.decode(stored)))
+        except CorruptRecord:
+            continue
+    members = [member for _, record in records for member in record.members[-MAX_MEMBERS:]]
+    if serializer.whole:
+        found = {member.raw_id: Activity.unpack(member.body) for member in members}
+    else:
+        found = yield from feed_class.hydrate([member.raw_id for member in members])
+    state = FeedState.decode(snapshot.state) if feed_class.counted else FeedState()
+    return [feed_class._group(name, record, found, state) for name, record in records]
