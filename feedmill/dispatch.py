@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from feedmill import settings
-from feedmill.errors import StorageError
+from feedmill.errors import SettingsError, StorageError
 
 #: Queues: priority is which queue a message is in, which means the same on every broker.
 HIGH_QUEUE, LOW_QUEUE = "fanout.high", "fanout.low"
@@ -26,7 +26,14 @@ def celery_app() -> Any:
     if name:
         return symbol_by_name(name)
     own = _state._tls.current_app or _state.default_app
-    return own if own is not None else symbol_by_name(DEFAULT_APP)
+    if own is None:
+        return symbol_by_name(DEFAULT_APP)
+    if "msgpack" not in own.conf.accept_content:
+        raise SettingsError(
+            f"the Celery app {own.main!r} does not accept msgpack, which Feedmill's messages are in;"
+            " add 'msgpack' to its accept_content, or set FEEDMILL_CELERY_APP=feedmill.tasks:app"
+        )
+    return own
 
 
 def send(name: str, args: Sequence[Any], *, queue: str, sentence: str, producer: Any = None) -> None:

@@ -1,0 +1,1 @@
+"""Someone else's project that hosts Feedmill's tasks in its own Celery app."""
