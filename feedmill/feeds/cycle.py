@@ -23,7 +23,7 @@ from feedmill.feeds.fold import Fold
 from feedmill.feeds.operations import MemberOp, Plan, join_wants, plan_of_inbox, wants_of
 from feedmill.feeds.own_merge import merges_itself, own_merge
 from feedmill.ids import EntityId
-from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Begin, Changes, Want
+from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Begin, Changes, Snapshot, Want
 from feedmill.storage.steps import PAUSE, Steps
 
 #: Seconds between two tries of a caller that waits for a busy feed.
@@ -82,7 +82,11 @@ def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float
                 busy = True
                 again.append(job)
                 continue
-            fold = yield from _fold(feed_class, job, snapshot, own)
+            try:
+                fold = yield from _fold(feed_class, job, snapshot, own)
+            except Exception:
+                yield from _release(feed_class, pending, snapshots, token, ttl)
+                raise
             if fold is None:
                 again.append(job)
             else:
@@ -113,6 +117,18 @@ def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float
             yield [(PAUSE, RETRY * (0.5 + random.random()))]
         pending = again
     return [job.outcome for job in jobs]
+
+
+def _release(
+    feed_class: Any, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int], token: bytes, ttl: float
+) -> Steps[None]:
+    """Let all locks go and write nothing: an aggregator failed, and the feeds must not stay closed for it."""
+    held = [
+        Changes(feed_class.key_of(job.user_id), snapshot.state, count_key=feed_class.count_key_of(job.user_id))
+        for job, snapshot in zip(jobs, snapshots)
+        if isinstance(snapshot, Snapshot)
+    ]
+    yield from feed_class.timeline().commit(held, token, time.time(), ttl, feed_class.channel())
 
 
 def _fold(feed_class: Any, job: _Job, snapshot: Any, own: bool) -> Steps[Fold | None]:
