@@ -19,11 +19,11 @@ from typing import Any
 
 from feedmill import settings
 from feedmill.errors import FeedBusy
-from feedmill.feeds.fold import Fold
+from feedmill.feeds.fold import Fold, quick
 from feedmill.feeds.operations import MemberOp, Plan, join_wants, plan_of_inbox, wants_of
 from feedmill.feeds.own_merge import merges_itself, own_merge
 from feedmill.ids import EntityId
-from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Begin, Changes, Snapshot, Want
+from feedmill.storage.base import BUSY, DONE, LOST, Begin, Changes, Snapshot, Want
 from feedmill.storage.steps import PAUSE, Steps
 
 #: Seconds between two tries of a caller that waits for a busy feed.
@@ -60,7 +60,7 @@ def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float
     operations in their inboxes. A feed must not stand in *work* twice.
     """
     storage, ttl = feed_class.timeline(), settings.current().lock_ttl
-    token = os.urandom(8)
+    token, serializer = os.urandom(8), feed_class.serializer()
     jobs = [_Job(user_id, plan, plan.wants, Outcome()) for user_id, plan in work]
     newest = feed_class.max_length if any(plan.whole for _, plan in work) else 0
     own = merges_itself(feed_class)
@@ -73,15 +73,19 @@ def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float
         batch = [job.begin(feed_class.key_of(job.user_id), leave) for job in pending]
         snapshots = yield from storage.begin(batch, token, time.time(), ttl, feed_class.max_length, newest)
         again: list[_Job] = []
-        folded: list[tuple[_Job, Fold, Changes]] = []
+        folded: list[tuple[_Job, int, int, Changes]] = []
         busy = False
         for job, snapshot in zip(pending, snapshots):
-            if snapshot == LEFT:
+            if isinstance(snapshot, int):
+                if snapshot == BUSY:
+                    busy = True
+                    again.append(job)
                 continue
-            if snapshot == BUSY:
-                busy = True
-                again.append(job)
-                continue
+            if snapshot.plain and job.plan.quick and not own:
+                changes = quick(feed_class, job.user_id, snapshot, job.plan.ops[0], serializer)
+                if changes is not None:
+                    folded.append((job, 1, 0, changes))
+                    continue
             try:
                 fold = yield from _fold(feed_class, job, snapshot, own)
             except Exception:
@@ -90,12 +94,12 @@ def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float
             if fold is None:
                 again.append(job)
             else:
-                folded.append((job, fold, fold.changes(len(snapshot.inbox))))
+                folded.append((job, len(fold.added), len(fold.removed), fold.changes(len(snapshot.inbox))))
         if folded:
             replies = yield from storage.commit(
-                [changes for _, _, changes in folded], token, time.time(), ttl, feed_class.channel()
+                [row[3] for row in folded], token, time.time(), ttl, feed_class.channel()
             )
-            for (job, fold, _), reply in zip(folded, replies):
+            for (job, added, removed, _), reply in zip(folded, replies):
                 if reply == LOST:
                     job.lost += 1
                     if job.lost > MAX_LOST:
@@ -105,8 +109,8 @@ def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float
                         )
                     again.append(job)
                     continue
-                job.outcome.added += len(fold.added)
-                job.outcome.removed += len(fold.removed)
+                job.outcome.added += added
+                job.outcome.removed += removed
                 if reply != DONE:  # others left work while we held the lock
                     job.plan, job.wants = _NOTHING, ()
                     again.append(job)

@@ -17,6 +17,30 @@ from feedmill.storage.base import Changes, Snapshot, Want
 logger = logging.getLogger(__name__)
 
 
+def quick(feed_class: Any, user_id: EntityId, snapshot: Snapshot, op: MemberOp, serializer: Any) -> Changes | None:
+    """What folding in one addition to one existing group comes to, where that needs no decoding; else None.
+
+    The common case of a fan-out, and the same result as :class:`Fold` gives.
+    """
+    stored, data = snapshot.records[0], snapshot.state
+    sequence = int.from_bytes(data[:8], "big") + 1
+    record = serializer.append(stored, op.member, sequence, False)
+    if record is None or stored is None:
+        return None
+    if not feed_class.counted:
+        return Changes(feed_class.key_of(user_id), b"", put=[(op.group, record, op.activity.microseconds)], simple=True)
+    touch = stored[1:7]
+    if touch <= data[10:16] or touch <= data[18:24]:  # at or under the seen or read mark: the counts change
+        return None
+    return Changes(
+        feed_class.key_of(user_id),
+        sequence.to_bytes(8, "big") + data[8:],
+        put=[(op.group, record, op.activity.microseconds)],
+        count_key=feed_class.count_key_of(user_id),
+        simple=True,
+    )
+
+
 class Fold:
     """One feed's groups while operations are folded in, under its lock."""
 
@@ -167,8 +191,10 @@ class Fold:
 
     def _trim(self) -> None:
         """Drop the oldest groups until the feed fits ``max_length``."""
-        if not self.snapshot.oldest or self.untrimmed:
+        if self.untrimmed:
             return
+        if not self.snapshot.oldest and (self.snapshot.groups or len(self.dirty) <= self.feed_class.max_length):
+            return  # all fits; an empty feed has no oldest groups, yet more may come than it holds
         born = [g for g in self.dirty if g not in self.stored and self._alive(g)]
         died = [g for g in self.dirty if g in self.stored and not self._alive(g)]
         excess = self.snapshot.groups + len(born) - len(died) - self.feed_class.max_length

@@ -60,6 +60,8 @@ class Plan:
     whole: bool = False
     #: Whether the feed may grow past its ``max_length``.
     untrimmed: bool = False
+    #: Whether it is one addition.
+    quick: bool = False
 
     def keeping(self, untrimmed: bool) -> Plan:
         """The same plan, trimming or not."""
@@ -75,7 +77,7 @@ def plan(feed_class: Any, adds: Iterable[Activity] = (), removes: Iterable[Activ
         for activity in sorted(set(activities))
     ]
     inbox = b"".join(pack([op.adds, op.activity.pack()]) for op in ops)
-    return Plan(tuple(ops), wants_of(ops), inbox)
+    return Plan(tuple(ops), wants_of(ops), inbox, quick=len(ops) == 1 and ops[0].adds)
 
 
 def plan_groups(*ops: MarkOp | RecountOp | DropOp) -> Plan:

@@ -44,7 +44,7 @@ class Want:
     actors: tuple[bytes, ...] | None
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(slots=True)
 class Begin:
     """One feed's part of a ``begin``."""
 
@@ -54,7 +54,7 @@ class Begin:
     inbox: bytes = b""
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Snapshot:
     """What ``begin`` read of one feed, under its lock."""
 
@@ -69,9 +69,11 @@ class Snapshot:
     records: list[bytes | None]
     #: For each want: actor field -> spilled members; empty when nothing was spilled.
     spills: list[dict[bytes, bytes]]
+    #: Whether all that was wanted is one record, which is there, and nothing else was found.
+    plain: bool = False
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class Changes:
     """What ``commit`` writes to one feed."""
 
@@ -91,6 +93,8 @@ class Changes:
     count_key: str = ""
     #: unseen, unread, sequence number and the message to publish, when the count changed.
     count: tuple[int, int, int, bytes] | None = None
+    #: Whether one put, and the count, is all.
+    simple: bool = False
 
 
 #: ``begin`` found the lock taken: nothing was left in the inbox, or the inbox bytes were.

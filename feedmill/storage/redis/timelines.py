@@ -76,9 +76,12 @@ class RedisTimelineStorage:
         commands = []
         for part in _batches(batch):
             keys: list[str] = []
-            args: list[Any] = []
             for feed in part:
                 keys += (feed.key, feed.key + GROUPS)
+            wants, inbox = part[0].wants, part[0].inbox
+            same = all(feed.wants is wants and feed.inbox is inbox for feed in part)
+            args: list[Any] = [1 if same else 0]
+            for feed in part[:1] if same else part:
                 args += (feed.inbox, len(feed.wants))
                 for want in feed.wants:
                     args += (want.group, -1) if want.actors is None else (want.group, len(want.actors), *want.actors)
@@ -101,7 +104,12 @@ class RedisTimelineStorage:
                 keys += (feed.key, feed.key + GROUPS)
                 if counted:
                     keys.append(feed.count_key)
-                args += (feed.state, feed.inbox_done)
+                if feed.simple:
+                    ((group, record, score),) = feed.put
+                    args += (1 if feed.count is None else 2, feed.state, group, record, score)
+                    args += feed.count or ()
+                    continue
+                args += (0, feed.state, feed.inbox_done)
                 args += feed.count if feed.count is not None else ("", "", "", "")
                 args.append(len(feed.put))
                 for group, record, _ in feed.put:
@@ -165,7 +173,10 @@ def _spill(want: Want, reply: Any) -> dict[bytes, bytes]:
     return {actor: value for actor, value in zip(want.actors, reply) if value is not None}
 
 
-def _snapshot(feed: Begin, reply: list[Any]) -> Snapshot:
+def _snapshot(feed: Begin, reply: Any) -> Snapshot:
+    if type(reply) is bytes:
+        split = reply[0] + 1
+        return Snapshot(reply[1:split], b"", [], 0, [], [reply[split:]], [{}], plain=True)
     oldest, newest = reply[2], reply[3]
     groups = 0
     if oldest:
