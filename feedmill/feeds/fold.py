@@ -17,7 +17,9 @@ from feedmill.storage.base import Changes, Snapshot, Want
 logger = logging.getLogger(__name__)
 
 
-def quick(feed_class: Any, user_id: EntityId, snapshot: Snapshot, op: MemberOp, serializer: Any) -> Changes | None:
+def quick(
+    feed_class: Any, key: str, user_id: EntityId, snapshot: Snapshot, op: MemberOp, serializer: Any
+) -> Changes | None:
     """What folding in one addition to one existing group comes to, where that needs no decoding; else None.
 
     The common case of a fan-out, and the same result as :class:`Fold` gives.
@@ -28,12 +30,12 @@ def quick(feed_class: Any, user_id: EntityId, snapshot: Snapshot, op: MemberOp, 
     if record is None or stored is None:
         return None
     if not feed_class.counted:
-        return Changes(feed_class.key_of(user_id), b"", put=[(op.group, record, op.activity.microseconds)], simple=True)
+        return Changes(key, b"", put=[(op.group, record, op.activity.microseconds)], simple=True)
     touch = stored[1:7]
     if touch <= data[10:16] or touch <= data[18:24]:  # at or under the seen or read mark: the counts change
         return None
     return Changes(
-        feed_class.key_of(user_id),
+        key,
         sequence.to_bytes(8, "big") + data[8:],
         put=[(op.group, record, op.activity.microseconds)],
         count_key=feed_class.count_key_of(user_id),
@@ -44,8 +46,8 @@ def quick(feed_class: Any, user_id: EntityId, snapshot: Snapshot, op: MemberOp, 
 class Fold:
     """One feed's groups while operations are folded in, under its lock."""
 
-    def __init__(self, feed_class: Any, user_id: EntityId, snapshot: Snapshot, wants: Sequence[Want]) -> None:
-        self.feed_class, self.user_id, self.snapshot = feed_class, user_id, snapshot
+    def __init__(self, feed_class: Any, key: str, user_id: EntityId, snapshot: Snapshot, wants: Sequence[Want]) -> None:
+        self.feed_class, self.key, self.user_id, self.snapshot = feed_class, key, user_id, snapshot
         self.serializer = feed_class.serializer()
         self.counted: bool = feed_class.counted
         self.state = FeedState.decode(snapshot.state) if self.counted else FeedState()
@@ -222,8 +224,7 @@ class Fold:
     def changes(self, inbox_done: int) -> Changes:
         """What ``commit`` has to write."""
         self._trim()
-        key = self.feed_class.key_of(self.user_id)
-        changes = Changes(key, b"", inbox_done)
+        changes = Changes(self.key, b"", inbox_done)
         newest: dict[bytes, int] = {}
         for op in self.added:
             newest[op.group] = max(newest.get(op.group, 0), op.activity.microseconds)

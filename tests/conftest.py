@@ -1,0 +1,98 @@
+"""Fixtures for all tests: a private Redis, the embedded mode, and both in turn."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+import redis
+
+import feedmill
+from feedmill import settings
+from feedmill.storage.memory import BACKEND
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on, and never Redis' own."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port != 6379:
+            return port
+
+
+def redis_executable() -> str:
+    """The server to start; without one the test fails on CI and is skipped elsewhere."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    if found is None:
+        reason = "no redis-server on PATH; install it to run the tests on Redis"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a Redis server that belongs to this test run alone."""
+    folder, port = tmp_path_factory.mktemp("redis"), free_port()
+    command = [redis_executable(), "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder)]
+    with open(folder / "log", "wb") as log:
+        server = subprocess.Popen([*command, "--save", "", "--appendonly", "no"], stdout=log, stderr=log)
+    try:
+        client = redis.Redis(port=port)
+        for _ in range(500):
+            try:
+                client.ping()
+                break
+            except redis.ConnectionError:
+                if server.poll() is not None:
+                    break
+                time.sleep(0.02)
+        else:
+            pytest.fail("redis-server does not answer")
+        if server.poll() is not None:
+            pytest.fail(f"redis-server ended: {(folder / 'log').read_text()}")
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture(autouse=True)
+def _settings() -> Iterator[None]:
+    """Every test starts embedded and empty, and leaves the settings as they were."""
+    before = settings._current
+    feedmill.configure(redis_url="memory://", broker_url="", modules="", celery_app="")
+    BACKEND.clear()
+    yield
+    settings._current = before
+
+
+@pytest.fixture
+def redis_url(redis_server: str) -> str:
+    """The private server, empty, as the place where feeds live."""
+    redis.Redis.from_url(redis_server).flushall()
+    feedmill.configure(redis_url=redis_server)
+    return redis_server
+
+
+@pytest.fixture
+def memory() -> None:
+    """The embedded mode, empty."""
+    feedmill.configure(redis_url="memory://")
+    BACKEND.clear()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def backend_kind(request: pytest.FixtureRequest) -> str:
+    """Each backend in turn, empty and in force."""
+    kind: str = request.param
+    request.getfixturevalue("redis_url" if kind == "redis" else "memory")
+    return kind
