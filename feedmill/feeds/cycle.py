@@ -44,13 +44,14 @@ class Outcome:
 @dataclasses.dataclass
 class _Job:
     user_id: EntityId
+    key: str
     plan: Plan
     wants: tuple[Want, ...]
     outcome: Outcome
     lost: int = 0
 
-    def begin(self, key: str, leave: bool) -> Begin:
-        return Begin(key, self.wants, self.plan.inbox if leave else b"")
+    def begin(self, leave: bool) -> Begin:
+        return Begin(self.key, self.wants, self.plan.inbox if leave else b"")
 
 
 def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float | None = None) -> Steps[list[Outcome]]:
@@ -61,7 +62,7 @@ def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float
     """
     storage, ttl = feed_class.timeline(), settings.current().lock_ttl
     token, serializer = os.urandom(8), feed_class.serializer()
-    jobs = [_Job(user_id, plan, plan.wants, Outcome()) for user_id, plan in work]
+    jobs = [_Job(user_id, feed_class.key_of(user_id), plan, plan.wants, Outcome()) for user_id, plan in work]
     newest = feed_class.max_length if any(plan.whole for _, plan in work) else 0
     own = merges_itself(feed_class)
     if own:
@@ -70,7 +71,7 @@ def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float
     pending = jobs
     while pending:
         leave = deadline is None
-        batch = [job.begin(feed_class.key_of(job.user_id), leave) for job in pending]
+        batch = [job.begin(leave) for job in pending]
         snapshots = yield from storage.begin(batch, token, time.time(), ttl, feed_class.max_length, newest)
         again: list[_Job] = []
         folded: list[tuple[_Job, int, int, Changes]] = []
@@ -82,7 +83,7 @@ def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float
                     again.append(job)
                 continue
             if snapshot.plain and job.plan.quick and not own:
-                changes = quick(feed_class, job.user_id, snapshot, job.plan.ops[0], serializer)
+                changes = quick(feed_class, job.key, job.user_id, snapshot, job.plan.ops[0], serializer)
                 if changes is not None:
                     folded.append((job, 1, 0, changes))
                     continue
@@ -128,7 +129,7 @@ def _release(
 ) -> Steps[None]:
     """Let all locks go and write nothing: an aggregator failed, and the feeds must not stay closed for it."""
     held = [
-        Changes(feed_class.key_of(job.user_id), snapshot.state, count_key=feed_class.count_key_of(job.user_id))
+        Changes(job.key, snapshot.state, count_key=feed_class.count_key_of(job.user_id))
         for job, snapshot in zip(jobs, snapshots)
         if isinstance(snapshot, Snapshot)
     ]
@@ -153,7 +154,7 @@ def _fold(feed_class: Any, job: _Job, snapshot: Any, own: bool) -> Steps[Fold | 
         if needed != job.wants:
             job.wants = needed
             return None
-    fold = Fold(feed_class, job.user_id, snapshot, job.wants)
+    fold = Fold(feed_class, job.key, job.user_id, snapshot, job.wants)
     fold.whole_spills = frozenset(want.group for want in job.wants if want.actors is None)
     fold.untrimmed = job.plan.untrimmed
     fold.apply(ops)
