@@ -1,0 +1,1 @@
+"""Programs that show how Feedmill is used; not installed."""

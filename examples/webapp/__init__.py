@@ -1,0 +1,1 @@
+"""The smallest honest web app: people follow each other, post, and love posts."""

@@ -1,0 +1,204 @@
+"""The web app: JSON over HTTP, and the badge as server-sent events. ``uvicorn examples.webapp.app:app``"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import redis.asyncio
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from examples.webapp import db
+from examples.webapp.feeds import Post, manager
+from feedmill import Activity, AggregatedActivity, FeedmillError
+from feedmill.errors import StorageError
+from feedmill.settings import current
+from feedmill.verbs import Love
+
+#: Seconds of silence after which a badge stream sends a comment, so that proxies keep it open.
+HEARTBEAT = 15.0
+
+
+# -- writing: each takes the JSON body and gives the answer; they run in threads
+
+
+def join(body: dict[str, Any]) -> dict[str, Any]:
+    user = text_of(body, "user")
+    if not re.fullmatch(r"\w{1,40}", user):
+        raise HTTPException(400, f"user is {user!r}; use up to 40 letters, digits and _")
+    db.add_user(user)
+    return {"user": user}
+
+
+def post(body: dict[str, Any]) -> dict[str, Any]:
+    user, text = known(text_of(body, "user")), text_of(body, "text")
+    number, time = db.add_post(user, text)
+    manager.add_activity(Activity(user, Post, number, time=moment(time), extra_context={"text": text}))
+    return {"post": number}
+
+
+def love(body: dict[str, Any]) -> dict[str, Any]:
+    user, number = known(text_of(body, "user")), body.get("post")
+    author = db.author_of(number) if type(number) is int and 0 < number < 2**63 else None
+    if author is None or number is None:
+        raise HTTPException(404, f"no post {number!r}")
+    time = db.add_love(user, number)
+    manager.add_activity(Activity(user, Love, number, target=author, time=moment(time)))
+    return {"loved": number}
+
+
+def follow(body: dict[str, Any]) -> dict[str, Any]:
+    user, target = pair(body)
+    db.follow(user, target)
+    manager.follow(user, target)
+    return {"user": user, "follows": target}
+
+
+def unfollow(body: dict[str, Any]) -> dict[str, Any]:
+    user, target = pair(body)
+    db.unfollow(user, target)
+    manager.unfollow(user, target)
+    return {"user": user, "unfollowed": target}
+
+
+def seen(request: Request) -> Response:
+    feed = manager.get_notification_feed(known(request.path_params["user"]))
+    feed.mark_all()
+    return JSONResponse({"unseen": feed.get_denormalized_count()})
+
+
+# -- reading
+
+
+def read(request: Request) -> Response:
+    user, name = known(request.path_params["user"]), request.path_params["name"]
+    feed = manager.get_notification_feed(user) if name == "notifications" else manager.get_feeds(user)[name]
+    return JSONResponse([shown(item) for item in feed[:25]])
+
+
+async def badge(request: Request) -> Response:
+    user = await run_in_threadpool(known, request.path_params["user"])
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(counts(user), media_type="text/event-stream", headers=headers)
+
+
+async def counts(user: str) -> AsyncIterator[str]:
+    """The count now, then each one that is published. Subscribed first, so that none falls in between."""
+    feed = manager.get_notification_feed(user)
+    # One subscription for each open page is the shortest; a busy site shares one for each process.
+    async with redis.asyncio.from_url(current().redis_url) as client, client.pubsub() as pubsub:
+        await pubsub.subscribe(feed.channel())
+        await pubsub.get_message(timeout=HEARTBEAT)  # the server's word that it listens
+        unseen, unread, latest = await run_in_threadpool(feed.get_denormalized_counts)
+        yield event(unseen, unread, latest)
+        while True:
+            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=HEARTBEAT)
+            if message is None:
+                yield ": still here\n\n"
+                continue
+            count = json.loads(message["data"])
+            if count["channel"] == feed.key and count["seq"] > latest:
+                latest = count["seq"]
+                yield event(count["unseen"], count["unread"], latest)
+
+
+def event(unseen: int, unread: int, sequence: int) -> str:
+    data = json.dumps({"unseen": unseen, "unread": unread, "seq": sequence}, separators=(",", ":"))
+    return f"id: {sequence}\ndata: {data}\n\n"
+
+
+def page(request: Request) -> Response:
+    return FileResponse(Path(__file__).with_name("page.html"))
+
+
+def users(request: Request) -> Response:
+    return JSONResponse(db.users())
+
+
+def shown(item: Activity | AggregatedActivity) -> dict[str, Any]:
+    """An activity or a group as JSON."""
+    if isinstance(item, Activity):
+        text = f"{item.actor_id} {item.verb.past_tense} {item.extra_context.get('text') or f'post {item.object_id}'}"
+        return {"text": text, "time": item.time.isoformat()}
+    names = [str(actor) for actor in item.actor_ids[:2]]
+    if item.other_actor_count:
+        names.append(f"{item.other_actor_count} others")
+    who = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+    one = item.activity_count == 1 or len(item.object_ids) == 1
+    what = f"post {item.object_ids[0]}" if one else f"{item.activity_count} times"
+    group = {"text": f"{who} {item.verb.past_tense} {what}", "count": item.activity_count}
+    return {**group, "seen": item.is_seen, "time": item.updated_at and item.updated_at.isoformat()}
+
+
+# -- checks and errors
+
+
+def text_of(body: dict[str, Any], name: str) -> str:
+    value = body.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise HTTPException(400, f"{name} is {value!r}; use a text that is not empty")
+    return value
+
+
+def known(user: str) -> str:
+    if not db.has_user(user):
+        raise HTTPException(404, f"no user {user!r}; POST /join first")
+    return user
+
+
+def pair(body: dict[str, Any]) -> tuple[str, str]:
+    user, target = known(text_of(body, "user")), known(text_of(body, "target"))
+    if user == target:
+        raise HTTPException(400, "nobody follows themselves")
+    return user, target
+
+
+def moment(time: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(time, dt.timezone.utc)
+
+
+def writes(handler: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Request], Awaitable[Response]]:
+    """An endpoint that reads the JSON body and runs *handler* in a thread."""
+
+    async def endpoint(request: Request) -> Response:
+        try:
+            body = await request.json()
+        except ValueError as error:
+            raise HTTPException(400, f"the body is not JSON: {error}") from error
+        if not isinstance(body, dict):
+            raise HTTPException(400, 'the body is not a JSON object such as {"user": "ann"}')
+        return JSONResponse(await run_in_threadpool(handler, body))
+
+    return endpoint
+
+
+def http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code)
+
+
+def feedmill_error(request: Request, error: Exception) -> Response:
+    status = 503 if isinstance(error, StorageError) else 404 if isinstance(error, LookupError) else 400
+    return JSONResponse({"error": str(error)}, status)
+
+
+app = Starlette(
+    routes=[
+        Route("/", page),
+        Route("/users", users),
+        *(Route(f"/{f.__name__}", writes(f), methods=["POST"]) for f in (join, post, love, follow, unfollow)),
+        Route("/feeds/{user}/{name}", read),
+        Route("/notifications/{user}/seen", seen, methods=["POST"]),
+        Route("/badge/{user}", badge),
+    ],
+    exception_handlers={HTTPException: http_error, FeedmillError: feedmill_error},
+)
