@@ -1,0 +1,151 @@
+"""The lock-guarded cycle: its price, and what happens to feeds that others hold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from feedmill.errors import FeedBusy
+from feedmill.storage.backends import backend
+from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Begin, Changes, Snapshot
+from feedmill.storage.steps import Command, Steps
+from tests.feeds.samples import Home, News, Notes, held, in_group, on_day
+
+USERS = range(100)
+BOTH = pytest.mark.parametrize("grouped", [News, Notes])
+
+
+def exchange(commands: list[Command]) -> Steps[list[Any]]:
+    """One round trip as an operation of its own."""
+    return (yield commands)
+
+
+def begun(operation: Steps[Any]) -> tuple[list[Any], Steps[Any]]:
+    """*operation* with its first round trip made and not yet answered to it."""
+    return backend().run(exchange(next(operation))), operation
+
+
+def finish(replies: list[Any], operation: Steps[Any], after: Callable[[int], None] = lambda trips: None) -> Any:
+    """Go on with *operation* to its end, calling *after* behind each further round trip."""
+    trips = 0
+    try:
+        while True:
+            replies = backend().run(exchange(operation.send(replies)))
+            trips += 1
+            after(trips)
+    except StopIteration as stop:
+        return stop.value
+
+
+def seize(feed: Any, ttl: float, now: float | None = None) -> Any:
+    """Take the lock of *feed* as another process would, that may have died since."""
+    begin = feed.timeline().begin([Begin(feed.key, ())], b"stranger", now or time.time(), ttl, 8, 0)
+    return backend().run(begin)[0]
+
+
+@pytest.mark.parametrize(("kind", "trips"), [(Home, 1), (News, 2), (Notes, 2)])
+@pytest.mark.parametrize("adding", [True, False])
+def test_round_trips_of_a_chunk(redis_url: str, kind: Any, trips: int, adding: bool) -> None:
+    """A chunk of 100 followers costs one round trip for a flat feed and two for one of groups, to add or to remove."""
+    Home.insert_activities([on_day(1), on_day(2)])
+    for activity in (on_day(1), on_day(2)):  # the scripts are loaded, and the second time meets feeds that hold something
+        before = backend().round_trips  # type: ignore[attr-defined]
+        operation = kind.deliver(USERS, [activity]) if adding else kind.deliver(USERS, (), [activity])
+        kind._run(operation)
+        made = backend().round_trips - before  # type: ignore[attr-defined]
+    assert made == trips
+    assert [kind(user).count() for user in USERS] == [2 if adding else 0] * 100
+
+
+@BOTH
+def test_a_lost_lock_writes_nothing(redis_url: str, grouped: Any) -> None:
+    """A writer whose lock was taken over between begin and commit writes nothing, starts over, and loses nothing."""
+    grouped.insert_activities([on_day(1)])
+    feed = grouped(1)
+    replies, slow = begun(grouped.deliver([1], [on_day(1)]))
+    assert isinstance(seize(feed, ttl=-60, now=time.time() + 60), Snapshot)
+    feed.add(on_day(2))
+    shown: list[list[Any]] = []
+    assert finish(replies, slow, lambda trips: shown.append(held(feed[:]))) == 1
+    assert shown == [[on_day(2)], [on_day(2)], [on_day(2), on_day(1)]]
+
+
+@BOTH
+def test_a_stolen_token_is_refused(backend_kind: str, grouped: Any) -> None:
+    """On every backend a commit under a token that is no longer the lock's is refused."""
+    feed = grouped(1)
+    storage, now = feed.timeline(), time.time()
+    count_key = feed.count_key_of(1)
+
+    def commit(token: bytes) -> Any:
+        changes = Changes(feed.key, b"", put=[(b"g", b"record", 5)], count_key=count_key)
+        return backend().run(storage.commit([changes], token, now, 10, ""))[0]
+
+    def begin(token: bytes, at: float, inbox: bytes = b"") -> Any:
+        return backend().run(storage.begin([Begin(feed.key, (), inbox)], token, at, 10, 8, 0))[0]
+
+    assert isinstance(begin(b"first___", now), Snapshot)
+    assert begin(b"second__", now) == BUSY and begin(b"second__", now, b"left") == LEFT
+    taken = begin(b"second__", now + 11)
+    assert isinstance(taken, Snapshot) and taken.inbox == b"left"
+    assert commit(b"first___") == LOST and feed.count() == 0
+    assert commit(b"second__") == b"left" and feed.count() == 1
+    done = Changes(feed.key, b"", inbox_done=4, count_key=count_key)
+    assert backend().run(storage.commit([done], b"second__", now, 10, ""))[0] == DONE
+    assert commit(b"second__") == LOST
+
+
+@BOTH
+def test_a_busy_feed_holds_up_nobody(redis_url: str, grouped: Any) -> None:
+    """Of 100 feeds, one held by another writer, 99 are written at once; the holder folds the rest in as it lets go."""
+    grouped.insert_activities([on_day(1), on_day(2)])
+    replies, holder = begun(grouped.deliver([7], [on_day(2)]))
+    assert grouped._run(grouped.deliver(USERS, [on_day(1)])) == 99
+    assert [user for user in USERS if grouped(user).count() == 0] == [7]
+    finish(replies, holder)
+    assert held(grouped(7)[:]) == [on_day(2), on_day(1)]
+
+
+@BOTH
+def test_the_inbox_of_a_dead_holder(backend_kind: str, grouped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was left for a writer that died is folded in by the next one after the lock's time."""
+    grouped.insert_activities([on_day(1)])
+    feed = grouped(1)
+    seize(feed, ttl=1000)
+    assert grouped._run(grouped.deliver([1], [on_day(1)])) == 0 and feed.count() == 0
+    later = SimpleNamespace(time=lambda: time.time() + 2000, monotonic=time.monotonic)
+    monkeypatch.setattr("feedmill.feeds.cycle.time", later)
+    feed.add(on_day(2))
+    assert held(feed[:]) == [on_day(2), on_day(1)]
+
+
+@BOTH
+def test_waiting_has_an_end(backend_kind: str, grouped: Any) -> None:
+    """A caller that waits for a feed that stays locked is told which one, and nothing was written."""
+    seize(grouped(1), ttl=1000)
+    with pytest.raises(FeedBusy, match="1}:?l?o?c?k? .*still locked after 0.01 s; try again, or look for a stuck worker"):
+        grouped._run(grouped.deliver([1], [on_day(1)], wait=0.01))
+    assert grouped(1).count() == 0
+
+
+def test_ids_are_ordered_as_bytes(backend_kind: str) -> None:
+    """Ids of one microsecond with any bytes are kept in byte order, whatever the server's locale makes of letters."""
+    feed = Home(1)
+    ids = [bytes(7) + b"\x01" + bytes([first]) + bytes([second]) * 7 for first in (0, 65, 97, 128, 200, 255) for second in (0, 95, 255)]
+    for raw_id in ids[::-1] + ids[::2]:
+        backend().run(feed.timeline().flat_add([feed.key], [raw_id], 100))
+    assert feed._run(feed.timeline().flat_slice(feed.key, 0, 100)) == sorted(ids, reverse=True)
+
+
+@pytest.mark.parametrize("kind", [Home, News, Notes])
+def test_a_server_that_forgot_its_scripts(redis_url: str, kind: Any) -> None:
+    """A server that was restarted and knows no script any more is taught again in passing."""
+    feed = kind(1)
+    feed.add(in_group(1))
+    backend().client.script_flush()  # type: ignore[attr-defined]
+    assert feed.add(in_group(2)) == 1
+    assert held(feed[:]) == [in_group(2), in_group(1)]
