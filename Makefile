@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint clean
+.PHONY: help demo test lint bench clean
 
 help:
 	@echo "make demo   play a social network through real workers and show the feeds"
 	@echo "make test   everything that should be green: linters, types, tests"
 	@echo "make lint   only the linters and types"
+	@echo "make bench  ours against the bare Redis commands, in one run"
 	@echo "make clean  remove the virtual environment and caches"
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
@@ -30,6 +31,9 @@ lint: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest
 
+
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
