@@ -113,7 +113,7 @@ async def counts(user: str) -> AsyncIterator[str]:
 
 def event(unseen: int, unread: int, sequence: int) -> str:
     data = json.dumps({"unseen": unseen, "unread": unread, "seq": sequence}, separators=(",", ":"))
-    return f"id: {sequence}\ndata: {data}\n\n"
+    return f"data: {data}\n\n"
 
 
 def page(request: Request) -> Response:
