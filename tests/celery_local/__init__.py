@@ -1,0 +1,1 @@
+"""pytest-celery's components over local processes instead of containers."""

@@ -1,0 +1,267 @@
+"""The main job through real Celery workers, a real broker and a real Redis."""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from celery import Celery
+from pytest_celery import CELERY_REDIS_BROKER, CeleryTestSetup, CeleryTestWorker, CeleryWorkerCluster
+
+import feedmill
+from feedmill import Activity
+from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
+from feedmill.receipts import FanoutStatus
+from feedmill.storage.backends import _redis
+from feedmill.verbs import Comment, Love
+from tests.celery_local.nodes import LocalRedis, LocalTestWorker, LocalWorker
+from tests.conftest import free_port, redis_executable
+from tests.social import AUTHOR, FOLLOWERS, HIGH, LOW, STAR, NotificationFeed, SocialManager
+
+ROOT = Path(__file__).parent.parent
+START = dt.datetime(2024, 1, 1, 12, tzinfo=dt.timezone.utc)
+PATIENCE = 60
+ROUNDS, CROWD = 200, 12
+
+manager = SocialManager()
+
+
+@pytest.fixture(params=[CELERY_REDIS_BROKER])
+def celery_broker(request: pytest.FixtureRequest) -> Any:
+    """The broker node; one kind for now."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def default_redis_broker(tmp_path: Path) -> Iterator[LocalRedis]:
+    """A Redis server of its own as broker."""
+    broker = LocalRedis.launch(redis_executable(), tmp_path / "broker", free_port())
+    broker.ready()
+    yield broker
+    broker.teardown()
+
+
+@pytest.fixture
+def celery_backend_cluster() -> None:
+    """Results are ignored, so there is no result backend."""
+    return None
+
+
+@pytest.fixture
+def environment(default_redis_broker: LocalRedis, redis_url: str) -> dict[str, str]:
+    """What workers, and this process, are told about where things are."""
+    broker_url = f"redis://127.0.0.1:{default_redis_broker.port}/0"
+    feedmill.configure(broker_url=broker_url, celery_app="")
+    return {
+        "FEEDMILL_REDIS_URL": redis_url,
+        "FEEDMILL_BROKER_URL": broker_url,
+        "FEEDMILL_MODULES": "tests.social",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+
+
+@pytest.fixture
+def default_worker_app(environment: dict[str, str], default_redis_broker: LocalRedis) -> Iterator[Celery]:
+    """The app through which this process sends: Feedmill's configuration, on the test's broker."""
+    app = Celery("test", set_as_current=True)
+    app.config_from_object("feedmill.tasks.celeryconfig")
+    app.conf.update(broker_url=environment["FEEDMILL_BROKER_URL"], broker_transport_options={"socket_timeout": 30})
+    app.set_default()
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def launch(tmp_path: Path, environment: dict[str, str]) -> Iterator[Callable[..., LocalWorker]]:
+    """Starts workers, and ends them."""
+    numbers, started = itertools.count(), []
+
+    def start(*options: str, wait: bool = True) -> LocalWorker:
+        command = ["celery", "-A", "feedmill.tasks", "worker", "-l", "INFO", "-E", "-n", "worker@%h", *options]
+        worker = LocalWorker.launch(command, tmp_path / f"worker{next(numbers)}", environment)
+        started.append(worker)
+        if wait:
+            worker.ready()
+        return worker
+
+    yield start
+    for worker in started:
+        worker.teardown()
+
+
+@pytest.fixture
+def options() -> list[list[str]]:
+    """The options of each worker that a test wants."""
+    return [["-c", "4"]]
+
+
+@pytest.fixture
+def celery_worker_cluster(
+    launch: Callable[..., LocalWorker], default_worker_app: Celery, options: list[list[str]]
+) -> Iterator[CeleryWorkerCluster]:
+    """Workers on local processes."""
+    containers = [launch(*each, wait=False) for each in options]
+    for container in containers:
+        container.ready()
+    cluster = CeleryWorkerCluster(*(LocalTestWorker(container, default_worker_app) for container in containers))
+    yield cluster
+    cluster.teardown()
+
+
+@pytest.fixture
+def celery_setup(celery_worker_cluster: CeleryWorkerCluster, celery_broker_cluster: Any, default_worker_app: Celery) -> CeleryTestSetup:
+    """Broker and workers, ready."""
+    setup = CeleryTestSetup(celery_worker_cluster, celery_broker_cluster, None, default_worker_app)
+    return setup
+
+
+def at(second: int, actor: Any = AUTHOR, verb: Any = Love, object_: Any = 9, target: Any = None) -> Activity:
+    return Activity(actor, verb, object_, target=target, time=START + dt.timedelta(seconds=second))
+
+
+def is_complete(status: FanoutStatus, reached: int) -> bool:
+    return status.finished and status.planned == status.done > 0 and status.reached == reached
+
+
+def test_an_activity_reaches_everyone(celery_setup: CeleryTestSetup) -> None:
+    """An activity of an author with 1,200 followers is in every home and news feed and in the notified one's, and can be taken back."""
+    activity = at(1, target=77)
+    status = manager.add_activity(activity).wait(PATIENCE)
+    assert is_complete(status, len(FOLLOWERS) + 1) and status.planned == 13
+    for user in FOLLOWERS:
+        feeds = manager.get_feeds(user)
+        assert feeds["home"][:] == [activity] and feeds["news"][0].activities == [activity]
+    notes = manager.get_notification_feed(77)
+    assert notes.get_denormalized_count() == 1 and notes[0].activities == [activity]
+    assert manager.get_user_feed(AUTHOR)[:] == [activity]
+    log = celery_setup.worker.logs()
+    assert "Traceback" not in log and "Task feedmill.deliver" in log
+
+    assert is_complete(manager.remove_activity(activity).wait(PATIENCE), len(FOLLOWERS) + 1)
+    for user in FOLLOWERS:
+        feeds = manager.get_feeds(user)
+        assert feeds["home"].count() == 0 == feeds["news"].count()
+    assert notes.get_denormalized_count() == 0 == notes.count() == manager.get_user_feed(AUTHOR).count()
+
+
+def test_follow_and_unfollow(celery_setup: CeleryTestSetup) -> None:
+    """Following brings what the followed user did into the follower's feeds, unfollowing takes just that out."""
+    mine = [at(n, actor=3, object_=n) for n in range(5)]
+    for activity in mine:
+        manager.add_activity(activity).wait(PATIENCE)
+    other = at(9, actor=4)
+    manager.add_activity(other).wait(PATIENCE)
+    feeds = manager.get_feeds("reader")
+    manager.follow("reader", 3).wait(PATIENCE)
+    manager.follow("reader", 4).wait(PATIENCE)
+    assert feeds["home"][:] == [other, *mine[::-1]] and feeds["news"][0].activity_count == 6
+    manager.unfollow("reader", 3).wait(PATIENCE)
+    assert feeds["home"][:] == [other] and feeds["news"][0].activities == [other]
+
+
+class TestPriorities:
+    """One worker for each queue."""
+
+    @pytest.fixture
+    def options(self) -> list[list[str]]:
+        """A worker that takes the high queue and one that takes the low one."""
+        return [["-c", "1", "-Q", HIGH_QUEUE], ["-c", "1", "-Q", LOW_QUEUE]]
+
+    def test_low_followers_wait_in_the_low_queue(self, celery_setup: CeleryTestSetup) -> None:
+        """Followers of low priority are served by the worker of the low queue, the others by that of the high one."""
+        status = manager.add_activity(at(1, actor=STAR)).wait(PATIENCE)
+        assert is_complete(status, len(HIGH) + len(LOW))
+        high, low = celery_setup.worker_cluster
+        received = [worker.logs().count("Task feedmill.deliver") // 1 for worker in (high, low)]
+        assert all(received)
+        assert "received" in low.logs() and low.logs().count("feedmill.fanout[") == 0 < high.logs().count("feedmill.fanout[")
+        assert [sum(line.count("feedmill.deliver") and "received" in line for line in w.logs().splitlines()) for w in (high, low)] == [3, 9]
+        assert all(manager.get_feeds(user)["home"].count() == 1 for user in (*HIGH, *LOW))
+
+    def test_messages_are_sentences(self, celery_setup: CeleryTestSetup) -> None:
+        """An operator who watches events reads sentences, not lists of followers."""
+        app, seen = celery_setup.app, []
+        with app.connection_for_read() as connection:
+            receiver = app.events.Receiver(connection, handlers={"task-received": lambda event: seen.append(event["args"])})
+            consumer = receiver.itercapture(limit=None, timeout=PATIENCE, wakeup=False)
+            next(consumer)
+            fanout = manager.add_activity(at(1, actor=STAR))
+            while len(seen) < 13:
+                next(consumer)
+        fanout.wait(PATIENCE)
+        assert "add 'love' by 1 for the followers in SocialManager" in seen
+        assert seen.count("deliver 1 activity to 100 home and news feeds") == 12
+
+
+class TestLostWorkers:
+    """Two workers, one of which is going to die."""
+
+    @pytest.fixture
+    def options(self) -> list[list[str]]:
+        """Two workers of one process each."""
+        return [["-c", "1"], ["-c", "1"]]
+
+    def test_killed_children(self, celery_setup: CeleryTestSetup) -> None:
+        """Processes that are killed with -9 in the middle of a fan-out lose nothing: others do their chunks."""
+        workers: list[CeleryTestWorker] = list(celery_setup.worker_cluster)
+        fanouts = [manager.add_activity(at(n, object_=n)) for n in range(20)]
+        for _ in range(3):
+            for worker in workers:
+                children = worker.get_running_processes_info(["pid"])[1:]
+                if children:
+                    os.kill(children[-1]["pid"], signal.SIGKILL)
+        for fanout in fanouts:
+            assert fanout.wait(PATIENCE).planned == 12
+        for user in FOLLOWERS:
+            feeds = manager.get_feeds(user)
+            assert feeds["home"].count() == 20 and feeds["news"][0].activity_count == 20
+
+
+def test_a_crowd_through_workers(celery_setup: CeleryTestSetup) -> None:
+    """Twelve activities at once into one group of one user are one group of twelve and one unseen, 200 times in a row."""
+    fanouts = [
+        manager.add_activity(at(actor, actor=10_000 + actor, verb=Comment, target=f"user{number}"))
+        for number in range(ROUNDS)
+        for actor in range(CROWD)
+    ]
+    for fanout in fanouts:
+        fanout.wait(PATIENCE)
+    for number in range(ROUNDS):
+        check_crowd(NotificationFeed(f"user{number}"), 1)
+
+
+def check_crowd(feed: NotificationFeed, unseen: int) -> None:
+    """One group, twelve members."""
+    (group,) = feed[:]
+    assert (group.activity_count, group.actor_count, feed.get_denormalized_count()) == (CROWD, CROWD, unseen)
+    assert feed.count_unseen() == unseen
+
+
+def _write(redis_url: str, start: Any, actors: range) -> None:
+    _redis.cache_clear()
+    feedmill.configure(redis_url=redis_url)
+    for number in range(ROUNDS):
+        start.wait()
+        for actor in actors:
+            NotificationFeed(number).add(at(actor, actor=actor))
+
+
+def test_a_crowd_on_the_feed(redis_url: str) -> None:
+    """Four processes that write twelve activities into one user's feed at once make one group of twelve, 200 times in a row."""
+    context = multiprocessing.get_context("spawn")
+    start = context.Barrier(4)
+    writers = [context.Process(target=_write, args=(redis_url, start, range(n, CROWD, 4))) for n in range(4)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert [writer.exitcode for writer in writers] == [0] * 4
+    for number in range(ROUNDS):
+        check_crowd(NotificationFeed(number), 1)
