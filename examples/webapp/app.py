@@ -26,6 +26,8 @@ from feedmill.verbs import Love
 
 #: Seconds of silence after which a badge stream sends a comment, so that proxies keep it open.
 HEARTBEAT = 15.0
+#: Characters of a post.
+MAX_TEXT = 5000
 
 
 # -- writing: each takes the JSON body and gives the answer; they run in threads
@@ -146,6 +148,8 @@ def text_of(body: dict[str, Any], name: str) -> str:
     value = body.get(name)
     if not isinstance(value, str) or not value.strip():
         raise HTTPException(400, f"{name} is {value!r}; use a text that is not empty")
+    if len(value) > MAX_TEXT or value != value.encode(errors="ignore").decode():
+        raise HTTPException(400, f"{name} is too long or not Unicode text; use up to {MAX_TEXT:,} characters")
     return value
 
 
