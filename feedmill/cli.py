@@ -1,0 +1,72 @@
+"""The command ``feedmill``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from feedmill.errors import FeedmillError
+
+
+class Group(click.Group):
+    """A group whose commands end with a message instead of a traceback when Feedmill refuses something."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except FeedmillError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _columns(ctx: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    return [name.strip() for name in value.split(",") if name.strip()]
+
+
+def _say(text: str) -> None:
+    click.echo(text)
+    sys.stdout.flush()
+
+
+@click.group(cls=Group)
+@click.version_option(package_name="feedmill")
+def main() -> None:
+    """Activity feeds and notification feeds, fanned out by Celery."""
+
+
+@main.command()
+@click.option("--people", default=3000, show_default=True, type=click.IntRange(2))
+@click.option("--activities", default=3000, show_default=True, type=click.IntRange(1))
+@click.option("--redis-url", default="", help="A Redis to use instead of a private one.")
+def demo(people: int, activities: int, redis_url: str) -> None:
+    """Play a generated social network through real workers and show the feeds."""
+    from feedmill.demo import demo as play
+
+    play(people, activities, _say, redis_url)
+
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@main.command()
+@click.option("--follows", required=True, type=_FILE, help="TSV or CSV with a header: who follows whom.")
+@click.option("--events", required=True, type=_FILE, help="TSV or CSV with a header: who did what, oldest first.")
+@click.option("--follow-columns", default="", callback=_columns, metavar="FOLLOWER,FOLLOWEE")
+@click.option("--event-columns", default="", callback=_columns, metavar="ACTOR,OBJECT[,TIME][,VERB]")
+@click.option("--recipients", type=click.Choice(["co-actors", "none"]), default="co-actors", show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 2, show_default="CPUs")
+@click.option("--redis-url", default="", help="A Redis to use instead of a private one; its next database is the broker.")
+@click.option("--limit", type=click.IntRange(1), help="Play only the first events.")
+@click.option("--sample", metavar="USER", help="Print this user's feeds.")
+@click.option("--verify", is_flag=True, help="Recompute every timeline in plain Python and compare.")
+@click.option("--strict", is_flag=True, help="Refuse files with garbage lines instead of skipping those.")
+def replay(sample: str | None, **options: Any) -> None:
+    """Play a follow graph and a list of events through the real system."""
+    from feedmill.replay.play import Options
+    from feedmill.replay.play import replay as play
+    from feedmill.replay.read import as_id
+
+    play(Options(sample=None if sample is None else as_id(sample), **options), _say)
