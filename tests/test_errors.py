@@ -24,7 +24,7 @@ from feedmill.errors import (
     UnknownVerb,
     VerbError,
 )
-from feedmill.feeds import Feed, RedisFeed, RedisNotificationFeed
+from feedmill.feeds import RedisFeed, RedisNotificationFeed
 from feedmill.registry import get_manager
 from feedmill.storage.memory import BACKEND
 from feedmill.verbs import Love, Verb, register
@@ -104,72 +104,166 @@ def when(**parts: Any) -> Callable[[], Any]:
 
 BODY = on_day(1).pack()
 CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
-    "verb not registered": (when(verb=Unregistered), UnknownVerb, r"verb Unregistered is not registered; decorate .*register"),
+    "verb not registered": (
+        when(verb=Unregistered),
+        UnknownVerb,
+        r"verb Unregistered is not registered; decorate .*register",
+    ),
     "unknown verb id": (when(verb=31000), UnknownVerb, r"unknown verb 31000; use a registered subclass .* Love \(3\)"),
     "verb by name": (when(verb="love"), UnknownVerb, r"unknown verb 'love'"),
-    "naive time": (when(time=dt.datetime(2024, 1, 1)), ActivityError, r"is naive; use a timezone-aware one, e.g. datetime.now"),
+    "naive time": (
+        when(time=dt.datetime(2024, 1, 1)),
+        ActivityError,
+        r"is naive; use a timezone-aware one, e.g. datetime.now",
+    ),
     "no time": (when(time="today"), ActivityError, r"time is 'today'; use a timezone-aware datetime"),
     "time before 1970": (
-        when(time=dt.datetime(1960, 1, 1, tzinfo=dt.timezone.utc)), ActivityError, r"out of range; use one from 1970 to 2255"
+        when(time=dt.datetime(1960, 1, 1, tzinfo=dt.timezone.utc)),
+        ActivityError,
+        r"out of range; use one from 1970 to 2255",
     ),
-    "float actor": (when(actor=1.5), ActivityError, r"actor is 1.5 of type float; use an int, str or UUID, or an object with such"),
+    "float actor": (
+        when(actor=1.5),
+        ActivityError,
+        r"actor is 1.5 of type float; use an int, str or UUID, or an object with such",
+    ),
     "bool object": (when(object=True), ActivityError, r"object is True of type bool"),
     "bytes target": (when(target=b"x"), ActivityError, r"target is b'x' of type bytes"),
     "huge id": (when(actor=2**64), ActivityError, r"actor id 18446744073709551616 does not fit 64 bits"),
     "broken text": (when(actor="\ud800"), ActivityError, r"actor id .* is not valid Unicode text"),
     "unserialisable context": (
-        when(extra_context={"a": {1, 2}}), ActivityError, r"extra_context cannot be stored: set \{1, 2\}; use str, int"
+        when(extra_context={"a": {1, 2}}),
+        ActivityError,
+        r"extra_context cannot be stored: set \{1, 2\}; use str, int",
     ),
     "naive time in context": (
-        when(extra_context={"a": dt.datetime(2024, 1, 1)}), ActivityError, r"extra_context cannot be stored: naive datetime"
+        when(extra_context={"a": dt.datetime(2024, 1, 1)}),
+        ActivityError,
+        r"extra_context cannot be stored: naive datetime",
     ),
-    "oversized context": (when(extra_context={"a": "x" * 70000}), ActivityError, r"70,0\d\d bytes packed; the limit is 65,536"),
+    "oversized context": (
+        when(extra_context={"a": "x" * 70000}),
+        ActivityError,
+        r"70,0\d\d bytes packed; the limit is 65,536",
+    ),
     "list as context": (when(extra_context=[1]), ActivityError, r"extra_context is a list; use a dict"),
     "not an activity": (lambda: Home(1).add("x"), ActivityError, r"'x' is not a feedmill.Activity"),  # type: ignore[arg-type]
     "not an activity, manager": (lambda: ErrorManager().add_activity(5), ActivityError, r"5 is not a"),  # type: ignore[arg-type]
     "duplicate verb id": (duplicate_verb, VerbError, r"verb id 3 is Love's already; give Adore another id"),
     "verb of no class": (lambda: register(5), VerbError, r"5 is not a subclass of feedmill.verbs.Verb"),  # type: ignore[arg-type]
     "verb without id": (lambda: register(Verb), VerbError, r"Verb.id is None; a verb id is an int from 1 to 32767"),
-    "misspelt feed attribute": (misspelt_feed, DeclarationError, r"Wrong.max_lenght does not exist; did you mean 'max_length'"),
-    "misspelt manager attribute": (misspelt_manager, DeclarationError, r"feed_clases does not exist; did you mean 'feed_classes'"),
-    "misspelt aggregator method": (misspelt_aggregator, DeclarationError, r"get_groups does not exist; did you mean 'get_group'"),
-    "two feeds, one key": (shared_key, DeclarationError, r"'other' and 'home' share the key_format .* give one of them another"),
+    "misspelt feed attribute": (
+        misspelt_feed,
+        DeclarationError,
+        r"Wrong.max_lenght does not exist; did you mean 'max_length'",
+    ),
+    "misspelt manager attribute": (
+        misspelt_manager,
+        DeclarationError,
+        r"feed_clases does not exist; did you mean 'feed_classes'",
+    ),
+    "misspelt aggregator method": (
+        misspelt_aggregator,
+        DeclarationError,
+        r"get_groups does not exist; did you mean 'get_group'",
+    ),
+    "two feeds, one key": (
+        shared_key,
+        DeclarationError,
+        r"'other' and 'home' share the key_format .* give one of them another",
+    ),
     "not a feed class": (not_a_feed, DeclarationError, r"Wrong: 'home' is <class 'int'>; use a feed class"),
     "no length": (zero_length, DeclarationError, r"Wrong.max_length is 0; use a positive int"),
     "key without user": (key_without_user, DeclarationError, r"key format 'feed:home' .*%\(user_id\)s once"),
-    "not an aggregator": (not_an_aggregator, DeclarationError, r"aggregator_class is <class 'int'>; use a subclass of BaseAgg"),
-    "two managers, one name": (second_manager, DeclarationError, r"manager name 'ErrorManager' is .*'s already; set another `name`"),
+    "not an aggregator": (
+        not_an_aggregator,
+        DeclarationError,
+        r"aggregator_class is <class 'int'>; use a subclass of BaseAgg",
+    ),
+    "two managers, one name": (
+        second_manager,
+        DeclarationError,
+        r"manager name 'ErrorManager' is .*'s already; set another `name`",
+    ),
     "no group": (lambda: BaseAggregator().get_group(on_day(1)), NotImplementedError, r"must define get_group"),  # type: ignore[dict-item]
-    "unknown feed name": (lambda: ErrorManager().get_feeds(1)["hme"], UnknownName, r"no feed 'hme'; the manager declares 'home', 'news'"),
-    "unknown manager": (lambda: get_manager("Nobody"), UnknownName, r"no manager 'Nobody'; known: .*ErrorManager.*FEEDMILL_MODULES"),
-    "no user feed": (lambda: ErrorManager().follow(1, 2), DeclarationError, r"ErrorManager.follow needs user_feed_class"),
+    "unknown feed name": (
+        lambda: ErrorManager().get_feeds(1)["hme"],
+        UnknownName,
+        r"no feed 'hme'; the manager declares 'home', 'news'",
+    ),
+    "unknown manager": (
+        lambda: get_manager("Nobody"),
+        UnknownName,
+        r"no manager 'Nobody'; known: .*ErrorManager.*FEEDMILL_MODULES",
+    ),
+    "no user feed": (
+        lambda: ErrorManager().follow(1, 2),
+        DeclarationError,
+        r"ErrorManager.follow needs user_feed_class",
+    ),
     "user of no id": (lambda: Home(1.5), ActivityError, r"user id is 1.5 of type float"),  # type: ignore[arg-type]
-    "negative slice": (lambda: Home(1)[-5:], FeedIndexError, r"feed\[-5:None\]: use numbers from 0, such as feed\[:25\]"),
+    "negative slice": (
+        lambda: Home(1)[-5:],
+        FeedIndexError,
+        r"feed\[-5:None\]: use numbers from 0, such as feed\[:25\]",
+    ),
     "negative index": (lambda: Notes(1)[-1], FeedIndexError, r"use numbers from 0"),
     "stepped slice": (lambda: News(1)[::2], FeedIndexError, r"feed\[::2\]: a feed is read in order, without a step"),
     "index of text": (lambda: Home(1)["a"], FeedIndexError, r"feed\['a'\]: use an int or a slice"),  # type: ignore[call-overload]
-    "unknown setting": (lambda: feedmill.configure(redis_ulr="x"), SettingsError, r"no setting 'redis_ulr'; did you mean 'redis_url'"),
+    "unknown setting": (
+        lambda: feedmill.configure(redis_ulr="x"),
+        SettingsError,
+        r"no setting 'redis_ulr'; did you mean 'redis_url'",
+    ),
     "unknown variable": (
-        lambda: settings.from_environment({"FEEDMILL_LOCK_TLL": "5"}), SettingsError, r"FEEDMILL_LOCK_TLL'; did you mean 'FEEDMILL_LOCK_TTL'"
+        lambda: settings.from_environment({"FEEDMILL_LOCK_TLL": "5"}),
+        SettingsError,
+        r"FEEDMILL_LOCK_TLL'; did you mean 'FEEDMILL_LOCK_TTL'",
     ),
     "setting of no number": (
-        lambda: settings.from_environment({"FEEDMILL_LOCK_TTL": "soon"}), SettingsError, r"FEEDMILL_LOCK_TTL is 'soon'; use a number"
+        lambda: settings.from_environment({"FEEDMILL_LOCK_TTL": "soon"}),
+        SettingsError,
+        r"FEEDMILL_LOCK_TTL is 'soon'; use a number",
     ),
-    "negative lock ttl": (lambda: feedmill.configure(lock_ttl=-1), SettingsError, r"LOCK_TTL is -1.0; use a positive number"),
-    "strange url": (lambda: feedmill.configure(redis_url="http://x"), SettingsError, r"REDIS_URL is 'http://x'; use redis://"),
-    "message of no activity": (lambda: fanout.fan_out("ErrorManager", "add", b"\xc1", "f"), MessageError, r"activity cannot be read"),
-    "message of no verb": (lambda: fanout.fan_out("ErrorManager", "burn", BODY, "f"), MessageError, r"'burn' is none of add, remove"),
+    "negative lock ttl": (
+        lambda: feedmill.configure(lock_ttl=-1),
+        SettingsError,
+        r"LOCK_TTL is -1.0; use a positive number",
+    ),
+    "strange url": (
+        lambda: feedmill.configure(redis_url="http://x"),
+        SettingsError,
+        r"REDIS_URL is 'http://x'; use redis://",
+    ),
+    "message of no activity": (
+        lambda: fanout.fan_out("ErrorManager", "add", b"\xc1", "f"),
+        MessageError,
+        r"activity cannot be read",
+    ),
+    "message of no verb": (
+        lambda: fanout.fan_out("ErrorManager", "burn", BODY, "f"),
+        MessageError,
+        r"'burn' is none of add, remove",
+    ),
     "message of no audience": (
-        lambda: fanout.deliver("ErrorManager", "add", "mob", BODY, pack([1]), "f", 1, 0), MessageError, r"audience 'mob' is none of"
+        lambda: fanout.deliver("ErrorManager", "add", "mob", BODY, pack([1]), "f", 1, 0),
+        MessageError,
+        r"audience 'mob' is none of",
     ),
     "message of no ids": (
-        lambda: fanout.deliver("ErrorManager", "add", "followers", BODY, b"\xc1", "f", 1, 0), MessageError, r"user ids cannot be read"
+        lambda: fanout.deliver("ErrorManager", "add", "followers", BODY, b"\xc1", "f", 1, 0),
+        MessageError,
+        r"user ids cannot be read",
     ),
     "message of no list": (
-        lambda: fanout.deliver("ErrorManager", "add", "followers", BODY, pack(5), "f", 1, 0), MessageError, r"are 5, not a list"
+        lambda: fanout.deliver("ErrorManager", "add", "followers", BODY, pack(5), "f", 1, 0),
+        MessageError,
+        r"are 5, not a list",
     ),
     "message of one id": (
-        lambda: fanout.copy("ErrorManager", "follow", pack([1]), "f"), MessageError, r"follow takes a user and a target, not 1 ids"
+        lambda: fanout.copy("ErrorManager", "follow", pack([1]), "f"),
+        MessageError,
+        r"follow takes a user and a target, not 1 ids",
     ),
 }
 
@@ -180,12 +274,14 @@ def test_a_mistake_is_told(case: str) -> None:
     do, error, message = CASES[case]
     with pytest.raises(error, match=message):
         do()
-    assert not BACKEND.flat and not BACKEND.groups and not BACKEND.bodies
+    assert not BACKEND.flat
+    assert not BACKEND.groups
+    assert not BACKEND.bodies
 
 
 def test_no_server() -> None:
     """A Redis that is not there is named, without its password."""
     feedmill.configure(redis_url=f"redis://:secret@127.0.0.1:{free_port()}/0")
-    with pytest.raises(StorageError, match="Redis at 127.0.0.1:.*Check FEEDMILL_REDIS_URL") as caught:
+    with pytest.raises(StorageError, match=r"Redis at 127.0.0.1:.*Check FEEDMILL_REDIS_URL") as caught:
         Home(1).count()
     assert "secret" not in str(caught.value)

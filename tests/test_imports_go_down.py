@@ -37,7 +37,11 @@ def imported(path: Path) -> list[tuple[int, str]]:
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             assert not node.level, f"{path}:{node.lineno}: write the whole name instead of a relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names] if node.module == "feedmill" else [node.module or ""]
+            names = (
+                [f"{node.module}.{alias.name}" for alias in node.names]
+                if node.module == "feedmill"
+                else [node.module or ""]
+            )
         for name in names:
             parts = name.split(".")
             if parts[0] == "feedmill" and len(parts) > 1:

@@ -72,10 +72,13 @@ def test_an_aggregated_feed_works(backend_kind: str, cls: Any) -> None:
     feed = cls(13)
     assert feed.add_many([on_day(1), on_day(2)], trim=True, current_activities=None) == 2
     assert feed.add_many([on_day(2), on_day(3)], current_activities=feed[:]) == 1
-    assert feed.contains(on_day(1)) and not feed.contains(on_day(9))
+    assert feed.contains(on_day(1))
+    assert not feed.contains(on_day(9))
     groups = feed.get_aggregator().aggregate([in_group(1), in_group(2)])
-    assert feed.add_many_aggregated(groups) == 2 and feed.contains(in_group(2))
-    assert feed.remove_many_aggregated(groups) == 1 and not feed.contains(in_group(2))
+    assert feed.add_many_aggregated(groups) == 2
+    assert feed.contains(in_group(2))
+    assert feed.remove_many_aggregated(groups) == 1
+    assert not feed.contains(in_group(2))
     assert feed.remove_many([on_day(1)], batch_interface=None, trim=True) == 1
     assert held(feed[:]) == [on_day(3), on_day(2)]
     assert feed.get_timeline_storage_options()["key_format"] == cls.key_format
@@ -87,10 +90,14 @@ def test_a_notification_feed_works(backend_kind: str) -> None:
     feed = RedisNotificationFeed(13)
     feed.add_many([on_day(1), on_day(2)])
     assert feed.count_unseen() == feed.get_denormalized_count() == feed.denormalize_count() == 2
-    assert feed.count_unseen(feed[:1]) == 1 and feed.count_unread() == 2
+    assert feed.count_unseen(feed[:1]) == 1
+    assert feed.count_unread() == 2
     feed.set_denormalized_count(5)
-    assert feed.get_denormalized_count() == 5 and feed.denormalize_count() == 2
+    assert feed.get_denormalized_count() == 5
+    assert feed.denormalize_count() == 2
     feed.publish_count(2)
     feed.mark_all(seen=True, read=None)
-    assert feed.get_denormalized_count() == 0 == feed.count_unseen() and feed.count_unread() == 2
-    assert feed.count_key.endswith("{13}:count") and feed.lock_key.endswith("{13}:lock")
+    assert feed.get_denormalized_count() == 0 == feed.count_unseen()
+    assert feed.count_unread() == 2
+    assert feed.count_key.endswith("{13}:count")
+    assert feed.lock_key.endswith("{13}:lock")

@@ -27,7 +27,18 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
             (source / name).write_bytes(origin.read_bytes())
     for link in ("feeds", "aggregators", "tasks", "celeryconfig.py"):
         (source / link).symlink_to((ROOT / link).readlink())
-    command = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--no-build-isolation", "-q", "-w", str(folder), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "-q",
+        "-w",
+        str(folder),
+        str(source),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     (built,) = folder.glob("*.whl")
@@ -43,9 +54,13 @@ def test_nothing_else_becomes_importable(wheel: list[str]) -> None:
 def test_everything_is_in_the_wheel(wheel: list[str]) -> None:
     """The scripts, the typing marker and every module are installed."""
     package = ROOT / "feedmill"
-    tracked = subprocess.run(["git", "ls-files", "feedmill"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    tracked = subprocess.run(
+        ["git", "ls-files", "feedmill"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
     wanted = {name for name in tracked if name.endswith((".py", ".lua", "py.typed")) and (ROOT / name).is_file()}
-    assert package.is_dir() and any(name.endswith(".lua") for name in wanted) and "feedmill/py.typed" in wanted
+    assert package.is_dir()
+    assert any(name.endswith(".lua") for name in wanted)
+    assert "feedmill/py.typed" in wanted
     assert wanted <= set(wheel)
 
 

@@ -63,7 +63,7 @@ class LocalRedis(Local, RedisContainer):  # type: ignore[misc]
     @classmethod
     def launch(cls, executable: str, folder: Path, port: int) -> LocalRedis:
         """Start a server on *port* with its files in *folder*."""
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         command = [executable, "--bind", "127.0.0.1", "--port", str(port), "--dir", str(folder), "--save", ""]
         return cls(LocalProcess(command, folder, {}, "redis", port))
 
@@ -74,7 +74,7 @@ class LocalWorker(Local, CeleryWorkerContainer):  # type: ignore[misc]
     @classmethod
     def launch(cls, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> LocalWorker:
         """Start ``celery …`` in *folder*."""
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         return cls(LocalProcess([sys.executable, "-m", *command], folder, environment, "worker"))
 
 

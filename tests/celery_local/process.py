@@ -22,7 +22,9 @@ def _end_with_parent() -> None:
 class LocalProcess:
     """What pytest-celery uses of a container (id, name, status, attrs, logs, kill, …), over a process of its own group."""
 
-    def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str], name: str, port: int = 0) -> None:
+    def __init__(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], name: str, port: int = 0
+    ) -> None:
         self.id = uuid.uuid4().hex
         self.name = f"{name}-{self.id[:8]}"
         self.command = [part.replace("%h", self.id[:12]) for part in command]  # a container's host is called by its id

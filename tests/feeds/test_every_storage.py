@@ -31,8 +31,10 @@ def feed(request: pytest.FixtureRequest) -> Any:
 
 def test_an_empty_feed(feed: Any) -> None:
     """A feed that was never written reads as empty and is still true."""
-    assert feed[:] == [] and feed.count() == len(feed) == 0 and bool(feed)
-    with pytest.raises(FeedIndexError, match="feed.0. does not exist; the feed has 0 items"):
+    assert feed[:] == []
+    assert feed.count() == len(feed) == 0
+    assert bool(feed)
+    with pytest.raises(FeedIndexError, match=r"feed.0. does not exist; the feed has 0 items"):
         feed[0]
 
 
@@ -43,13 +45,15 @@ def test_add(feed: Any) -> None:
     (shown,) = held(feed[:])
     assert shown == activity
     assert (shown.actor_id, shown.verb, shown.object_id, shown.target_id) == ("ann", Love, 5, 6)
-    assert shown.time == BASE and shown.extra_context == {"k": [1, "x"]}
+    assert shown.time == BASE
+    assert shown.extra_context == {"k": [1, "x"]}
 
 
 def test_three_times_is_once(feed: Any) -> None:
     """An activity added three times is one."""
     assert [feed.add(on_day(1)), feed.add(on_day(1)), feed.add_many([on_day(1), on_day(1)])] == [1, 0, 0]
-    assert held(feed[:]) == [on_day(1)] and feed.count() == 1
+    assert held(feed[:]) == [on_day(1)]
+    assert feed.count() == 1
 
 
 def test_add_many_in_any_order(feed: Any) -> None:
@@ -62,9 +66,15 @@ def test_add_many_in_any_order(feed: Any) -> None:
 def test_remove(feed: Any) -> None:
     """Removal takes out what is there, once, and nothing else."""
     feed.add_many(map(on_day, range(5)))
-    assert [feed.remove(on_day(2)), feed.remove(on_day(2)), feed.remove_many([on_day(0), on_day(4), on_day(7)])] == [1, 0, 2]
+    assert [feed.remove(on_day(2)), feed.remove(on_day(2)), feed.remove_many([on_day(0), on_day(4), on_day(7)])] == [
+        1,
+        0,
+        2,
+    ]
     assert held(feed[:]) == [on_day(3), on_day(1)]
-    assert feed.remove_many([on_day(1), on_day(3)]) == 2 and feed[:] == [] and feed.count() == 0
+    assert feed.remove_many([on_day(1), on_day(3)]) == 2
+    assert feed[:] == []
+    assert feed.count() == 0
 
 
 def test_slices(feed: Any) -> None:
@@ -80,7 +90,8 @@ def test_slices(feed: Any) -> None:
 def test_contains_and_index_of(feed: Any) -> None:
     """A feed knows what it holds and at which rank."""
     feed.add_many(map(on_day, range(4)))
-    assert feed.contains(on_day(3)) and not feed.contains(on_day(9))
+    assert feed.contains(on_day(3))
+    assert not feed.contains(on_day(9))
     assert [feed.index_of(on_day(n)) for n in (3, 0)] == [0, 3]
     with pytest.raises(FeedIndexError, match="is not in"):
         feed.index_of(on_day(9))
@@ -92,9 +103,11 @@ def test_max_length(feed: Any) -> None:
     random.Random(3).shuffle(numbers)
     for number in numbers:
         feed.add(on_day(number))
-    assert held(feed[:]) == [on_day(n) for n in range(29, 21, -1)] and feed.count() == 8
+    assert held(feed[:]) == [on_day(n) for n in range(29, 21, -1)]
+    assert feed.count() == 8
     feed.add_many(map(on_day, range(60)))
-    assert held(feed[:]) == [on_day(n) for n in range(59, 51, -1)] and feed.count() == 8
+    assert held(feed[:]) == [on_day(n) for n in range(59, 51, -1)]
+    assert feed.count() == 8
 
 
 def test_trim_and_delete(feed: Any) -> None:
@@ -106,8 +119,10 @@ def test_trim_and_delete(feed: Any) -> None:
     assert feed[:] == []
     feed.add_many(map(on_day, range(3)))
     feed.delete()
-    assert feed[:] == [] and feed.count() == 0
-    assert feed.add(on_day(1)) == 1 and held(feed[:]) == [on_day(1)]
+    assert feed[:] == []
+    assert feed.count() == 0
+    assert feed.add(on_day(1)) == 1
+    assert held(feed[:]) == [on_day(1)]
 
 
 @pytest.mark.parametrize("kind", ["flat", "aggregated"])
@@ -135,7 +150,8 @@ def test_a_group_is_a_sentence(grouped: Any) -> None:
     feed.add_many(map(in_group, range(12)))
     (group,) = feed[:]
     assert (group.activity_count, group.actor_count, group.other_actor_count) == (12, 12, 10)
-    assert group.actor_ids == list(range(11, -1, -1)) and group.verb is Love
+    assert group.actor_ids == list(range(11, -1, -1))
+    assert group.verb is Love
     assert (group.created_at, group.updated_at) == (in_group(0).time, in_group(11).time)
 
 
@@ -177,11 +193,14 @@ def test_seen_and_read() -> None:
     feed.add(on_day(0))  # older than what is seen, but arrived later
     assert feed.get_denormalized_count() == 1 == feed.count_unseen()
     feed.mark([feed[3]], seen=True, read=True)
-    assert feed.get_denormalized_counts()[:2] == (0, 3) and feed[3].is_read and feed[3].read_at
+    assert feed.get_denormalized_counts()[:2] == (0, 3)
+    assert feed[3].is_read
+    assert feed[3].read_at
     feed.add(Activity(99, Love, 1002, time=on_day(2).time + dt.timedelta(seconds=1)))
     assert [group.is_seen for group in feed] == [True, False, True, True]
     feed.mark_all(read=True)
-    assert feed.get_denormalized_counts()[:2] == (0, 0) and all(group.is_read for group in feed)
+    assert feed.get_denormalized_counts()[:2] == (0, 0)
+    assert all(group.is_read for group in feed)
 
 
 def test_kept_counts_equal_a_recount() -> None:
@@ -222,7 +241,13 @@ def test_counts_are_published(backend_kind: str, request: pytest.FixtureRequest)
     else:
         assert {channel for channel, _ in BACKEND.published} == {"juggernaut"}
         sent = [json.loads(message) for _, message in BACKEND.published]
-    assert [(m["unseen"], m["unread"], m["seq"]) for m in sent] == [(1, 1, 1), (2, 2, 2), (0, 2, 3), (0, 1, 4), (9, 1, 4)]
+    assert [(m["unseen"], m["unread"], m["seq"]) for m in sent] == [
+        (1, 1, 1),
+        (2, 2, 2),
+        (0, 2, 3),
+        (0, 1, 4),
+        (9, 1, 4),
+    ]
     assert {(m["channel"], m["user_id"]) for m in sent} == {(feed.key, "5")}
 
 
