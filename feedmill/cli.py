@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from feedmill._version import VERSION
 from feedmill.errors import FeedmillError
 
 
@@ -32,7 +33,7 @@ def _say(text: str) -> None:
 
 
 @click.group(cls=Group)
-@click.version_option(package_name="feedmill")
+@click.version_option(VERSION)
 def main() -> None:
     """Activity feeds and notification feeds, fanned out by Celery."""
 
@@ -58,7 +59,9 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option("--event-columns", default="", callback=_columns, metavar="ACTOR,OBJECT[,TIME][,VERB]")
 @click.option("--recipients", type=click.Choice(["co-actors", "none"]), default="co-actors", show_default=True)
 @click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 2, show_default="CPUs")
-@click.option("--redis-url", default="", help="A Redis to use instead of a private one; its next database is the broker.")
+@click.option(
+    "--redis-url", default="", help="A Redis to use instead of a private one; its next database is the broker."
+)
 @click.option("--limit", type=click.IntRange(1), help="Play only the first events.")
 @click.option("--sample", metavar="USER", help="Print this user's feeds.")
 @click.option("--verify", is_flag=True, help="Recompute every timeline in plain Python and compare.")

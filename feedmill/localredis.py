@@ -21,7 +21,16 @@ import redis
 from feedmill.errors import FeedmillError
 
 #: What a Debian or Ubuntu server needs to run without being installed.
-PACKAGES = "redis-server redis-tools libjemalloc2 liblua5.1-0 lua-bitop lua-cjson liblzf1 libatomic1".split()
+PACKAGES = [
+    "redis-server",
+    "redis-tools",
+    "libjemalloc2",
+    "liblua5.1-0",
+    "lua-bitop",
+    "lua-cjson",
+    "liblzf1",
+    "libatomic1",
+]
 #: Seconds a fetch may take, and a server to answer.
 FETCH_TIMEOUT, START_TIMEOUT = 120.0, 10.0
 _PR_SET_PDEATHSIG = 1
@@ -125,7 +134,9 @@ class LocalRedis:
     def __enter__(self) -> LocalRedis:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.stop()
 
 
@@ -151,7 +162,9 @@ def _from_apt() -> Found | None:
         quiet = {"check": True, "capture_output": True, "timeout": FETCH_TIMEOUT}
         subprocess.run(["apt-get", "download", *PACKAGES], cwd=root, **quiet)  # type: ignore[call-overload]
         # The server last: its being there says that all of it is.
-        for package in sorted(root.glob("*.deb"), key=lambda path: path.name.startswith(("redis-server", "redis-tools"))):
+        for package in sorted(
+            root.glob("*.deb"), key=lambda path: path.name.startswith(("redis-server", "redis-tools"))
+        ):
             subprocess.run(["dpkg", "-x", str(package), str(root)], **quiet)  # type: ignore[call-overload]
     if not binary.exists():
         return None

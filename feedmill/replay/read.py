@@ -93,7 +93,7 @@ def _rows(
 ) -> Iterator[tuple[int, list[str | None]]]:
     lines = _lines(path, garbage)
     try:
-        first, header_line = next(lines)
+        _, header_line = next(lines)
     except StopIteration:
         raise InputError(f"{path} is empty; its first line must be a header") from None
     mark = "\t" if "\t" in header_line else ","
@@ -116,7 +116,9 @@ def _places(
             names = (columns[number].lower(),) if number < len(columns) else ()
         place = next((header.index(name) for name in names if name in header), None)
         if place is None and (needed or (columns and names)):
-            raise InputError(f"{path} has no column for the {role} ({', '.join(names)}); its header is {', '.join(header)}")
+            raise InputError(
+                f"{path} has no column for the {role} ({', '.join(names)}); its header is {', '.join(header)}"
+            )
         places.append(place)
     return places
 

@@ -48,8 +48,12 @@ class Session:
 
 @contextmanager
 def session(
-    redis_url: str, workers: int, followers: Mapping[EntityId, list[EntityId]], rule: str,
-    first: Mapping[EntityId, Mapping[EntityId, int]], say: Callable[[str], None],
+    redis_url: str,
+    workers: int,
+    followers: Mapping[EntityId, list[EntityId]],
+    rule: str,
+    first: Mapping[EntityId, Mapping[EntityId, int]],
+    say: Callable[[str], None],
 ) -> Iterator[Session]:
     """Bring up a Redis and *workers* processes over the graph; take all of it down again, also on a signal."""
     with ExitStack() as stack:

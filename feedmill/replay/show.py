@@ -28,7 +28,7 @@ def progress() -> Any:
 
 
 def people(group: AggregatedActivity, person: Name) -> str:
-    """"Ann", "Ann and Bob", "Ann, Bob and 12 others"."""
+    """ "Ann", "Ann and Bob", "Ann, Bob and 12 others"."""
     names = [person(actor) for actor in group.actor_ids[:2]]
     others = group.actor_count - len(names)
     if others > 0:

@@ -50,7 +50,10 @@ class Notifications(RedisNotificationFeed):
 
 
 def save_graph(
-    folder: Path, followers: Mapping[EntityId, list[EntityId]], rule: str, first: Mapping[EntityId, Mapping[EntityId, int]]
+    folder: Path,
+    followers: Mapping[EntityId, list[EntityId]],
+    rule: str,
+    first: Mapping[EntityId, Mapping[EntityId, int]],
 ) -> None:
     """Write what workers need: followers by user, the rule of who is notified, and each object's first row by actor."""
     pairs = [[object_id, list(rows.items())] for object_id, rows in first.items()]
@@ -60,7 +63,7 @@ def save_graph(
 @functools.cache
 def _graph(folder: str) -> tuple[dict[EntityId, list[EntityId]], str, dict[EntityId, dict[EntityId, int]]]:
     followers, rule, first = unpack((Path(folder) / "graph").read_bytes())
-    return {user: ids for user, ids in followers}, rule, {object_id: dict(rows) for object_id, rows in first}
+    return dict(followers), rule, {object_id: dict(rows) for object_id, rows in first}
 
 
 class SocialManager(Manager):

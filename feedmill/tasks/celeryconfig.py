@@ -1,6 +1,6 @@
 """How messages move: broker, queues, serialiser, acknowledgement. Nothing else."""
 
-from kombu import Queue  # type: ignore[attr-defined]
+from kombu import Exchange, Queue  # type: ignore[attr-defined]
 
 from feedmill import settings
 from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
@@ -20,7 +20,11 @@ broker_transport_options = (
     else {}
 )
 
-task_queues = [Queue(HIGH_QUEUE), Queue(LOW_QUEUE)]  # type: ignore[no-untyped-call]
+# An exchange each: a queue without one would be bound to the default queue's.
+task_queues = [
+    Queue(name, Exchange(name, type="direct"), routing_key=name)  # type: ignore[no-untyped-call]
+    for name in (HIGH_QUEUE, LOW_QUEUE)
+]
 task_default_queue = HIGH_QUEUE
 
 # Never pickle: messages hold names, ids and bytes.
