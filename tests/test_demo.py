@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.conftest import redis_executable

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 
-import psutil
+import psutil  # type: ignore[import-untyped]
 import pytest
 import redis
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any, TypeVar
@@ -32,6 +33,7 @@ class RedisBackend:
         self.client = redis.Redis.from_url(
             url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=ANSWER_TIMEOUT, protocol=2
         )
+        self._own = threading.local()
         self._aclients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 
     @property
@@ -43,6 +45,12 @@ class RedisBackend:
                 self.url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=ANSWER_TIMEOUT, protocol=2
             )
         return self._aclients[loop]
+
+    def _pipeline(self) -> Any:
+        """This thread's pipeline: making one costs more than a round trip, and it is empty again after each."""
+        if not hasattr(self._own, "pipeline"):
+            self._own.pipeline = self.client.pipeline(transaction=False)
+        return self._own.pipeline
 
     def run(self, operation: Steps[T]) -> T:
         """Run *operation*; :class:`~feedmill.errors.StorageError` when the server fails or refuses."""
@@ -75,9 +83,9 @@ class RedisBackend:
         if not commands:
             return [None] * len(wanted)
         self.round_trips += 1
-        pipe = self.client.pipeline(transaction=False)
+        pipe = self._pipeline()
         for command in commands:
-            pipe.execute_command(*command)  # type: ignore[no-untyped-call]
+            pipe.execute_command(*command)
         replies = pipe.execute(raise_on_error=False)
         for number, digest in _unknown_scripts(commands, replies):
             self.client.script_load(scripts.by_sha(digest))
