@@ -25,7 +25,7 @@ def private_redis(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _descendants(pid: int) -> list[psutil.Process]:
-    return psutil.Process(pid).children(recursive=True)
+    return list(psutil.Process(pid).children(recursive=True))
 
 
 def _gone(processes: list[psutil.Process]) -> bool:
