@@ -203,6 +203,17 @@ def test_seen_and_read() -> None:
     assert all(group.is_read for group in feed)
 
 
+def test_a_marked_group_that_is_touched() -> None:
+    """A group that was marked by itself is unseen and unread again when someone joins it."""
+    feed = Notes(1)
+    feed.add(in_group(1))
+    feed.mark(feed[:], seen=True, read=True)
+    assert feed.get_denormalized_counts()[:2] == (0, 0)
+    feed.add(in_group(2))
+    assert feed.get_denormalized_counts()[:2] == (1, 1)
+    assert [(group.is_seen, group.is_read, group.seen_at) for group in feed] == [(False, False, None)]
+
+
 def test_kept_counts_equal_a_recount() -> None:
     """The kept counts are what a recount gives, and a count that was set wrong is mended by one."""
     feed = Notes(1)
