@@ -10,7 +10,7 @@ from typing import Any
 
 from feedmill.codec import pack, unpack
 from feedmill.errors import ActivityError, CorruptRecord
-from feedmill.ids import EntityId, activity_id, entity_id, from_microseconds, to_microseconds
+from feedmill.ids import ID_TYPES, MAX_TIME, EntityId, activity_id, entity_id, from_microseconds, to_microseconds
 from feedmill.verbs import Verb, get_verb
 
 #: Largest packed extra_context, in bytes.
@@ -109,10 +109,20 @@ class Activity:
     def unpack(cls, data: bytes) -> Activity:
         """The activity that :meth:`pack` made *data* from; else :class:`~feedmill.errors.CorruptRecord`."""
         values = unpack(data)
-        if not isinstance(values, list) or not 4 <= len(values) <= 6 or not isinstance(values[0], int):
+        if not isinstance(values, list) or not 4 <= len(values) <= 6:
             raise CorruptRecord(f"{data[:40]!r} is not a packed activity")
-        values += [None, b""][len(values) - 4 :]
-        return cls.restore(*values)
+        microseconds, actor, verb_id, object_, target, context = values + [None, b""][len(values) - 4 :]
+        if not (
+            type(microseconds) is int
+            and 0 <= microseconds <= MAX_TIME
+            and isinstance(actor, ID_TYPES)
+            and type(verb_id) is int
+            and isinstance(object_, ID_TYPES)
+            and (target is None or isinstance(target, ID_TYPES))
+            and isinstance(context, bytes)
+        ):
+            raise CorruptRecord(f"{data[:40]!r} is not a packed activity")
+        return cls.restore(microseconds, actor, verb_id, object_, target, context)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Activity) and self.raw_id == other.raw_id

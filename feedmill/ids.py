@@ -20,6 +20,8 @@ from feedmill.codec import pack
 from feedmill.errors import ActivityError
 
 EntityId = Union[int, str, uuid.UUID]
+#: The same, for isinstance.
+ID_TYPES = (int, str, uuid.UUID)
 
 #: Bytes of an activity id.
 ID_SIZE = 16

@@ -135,9 +135,7 @@ def test_the_inbox_of_a_dead_holder(backend_kind: str, grouped: Any, monkeypatch
 def test_waiting_has_an_end(backend_kind: str, grouped: Any) -> None:
     """A caller that waits for a feed that stays locked is told which one, and nothing was written."""
     seize(grouped(1), ttl=1000)
-    with pytest.raises(
-        FeedBusy, match=r"lock still locked after 0.01 s; try again, or look for a stuck worker"
-    ):
+    with pytest.raises(FeedBusy, match=r"lock still locked after 0.01 s; try again, or look for a stuck worker"):
         grouped._run(grouped.deliver([1], [on_day(1)], wait=0.01))
     assert grouped(1).count() == 0
 
