@@ -7,6 +7,7 @@ from feedmill.activity import Activity, AggregatedActivity
 from feedmill.errors import FeedmillError
 from feedmill.manager import Manager, Priority
 from feedmill.settings import configure
+from feedmill.storage.backends import aclose
 from feedmill.verbs import Verb, register
 
 __version__ = VERSION
@@ -17,6 +18,7 @@ __all__ = [
     "Manager",
     "Priority",
     "Verb",
+    "aclose",
     "configure",
     "register",
 ]

@@ -38,3 +38,8 @@ def storage(storage_class: Any) -> Any:
     if settings.current().embedded and storage_class.embedded is not None:
         storage_class = storage_class.embedded
     return _instance(storage_class)
+
+
+async def aclose() -> None:
+    """Close the running event loop's connections: what an async app does when it shuts down."""
+    await backend().aclose()

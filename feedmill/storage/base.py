@@ -18,6 +18,10 @@ class Backend(Protocol):
         """Run to the end, one round trip for each yield."""
         ...
 
+    async def aclose(self) -> None:
+        """Let go of what belongs to the running event loop."""
+        ...
+
     async def arun(self, operation: Steps[T]) -> T:
         """The same from a coroutine."""
         ...

@@ -44,6 +44,9 @@ class MemoryBackend:
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
 
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
     async def arun(self, operation: Steps[T]) -> T:
         """:meth:`run` from a coroutine."""
         return self.run(operation)

@@ -13,7 +13,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feedmill import Activity
+from feedmill import Activity, aclose
 from feedmill.errors import FeedIndexError
 from feedmill.storage.memory import BACKEND
 from feedmill.verbs import Love
@@ -84,7 +84,14 @@ def test_slices(feed: Any) -> None:
     for start, stop in [(0, 3), (2, 4), (None, 2), (4, None), (3, 3), (5, 50), (6, 9), (4, 2)]:
         assert held(feed[start:stop]) == shown[start:stop]
     assert held([feed[2]]) == [shown[2]]
-    assert held(asyncio.run(feed.aread(1, 3))) == shown[1:3]
+
+    async def read() -> list[Any]:
+        try:
+            return await feed.aread(1, 3)
+        finally:
+            await aclose()
+
+    assert held(asyncio.run(read())) == shown[1:3]
 
 
 def test_contains_and_index_of(feed: Any) -> None:

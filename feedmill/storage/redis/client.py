@@ -64,6 +64,12 @@ class RedisBackend:
         except RedisError as error:
             raise _storage_error(self.url, error) from error
 
+    async def aclose(self) -> None:
+        """Close the running event loop's connections; the next coroutine that reads opens new ones."""
+        client = self._aclients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.aclose()
+
     async def arun(self, operation: Steps[T]) -> T:
         """:meth:`run` from a coroutine."""
         replies: list[Any] | None = None
