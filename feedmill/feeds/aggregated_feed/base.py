@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from feedmill.activity import Activity, AggregatedActivity
+from feedmill.activity import MAX_MEMBERS, Activity, AggregatedActivity
 from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
 from feedmill.aggregators.base import group_name
 from feedmill.declare import check_positive
-from feedmill.errors import CorruptRecord, DeclarationError
+from feedmill.errors import CorruptRecord, DeclarationError, FeedIndexError
 from feedmill.feeds.base import WAIT, Feed, _checked
 from feedmill.feeds.cycle import cycle
 from feedmill.feeds.operations import DropOp, MemberOp, Plan, plan, plan_groups, wants_of
 from feedmill.feeds.state import FeedState
 from feedmill.ids import EntityId, from_microseconds
+from feedmill.keys import feed_key
 from feedmill.serializers import AggregatedActivitySerializer
 from feedmill.serializers.records import Record, decode_spill
 from feedmill.storage.base import Want
@@ -72,8 +73,6 @@ class AggregatedFeed(Feed):
     @classmethod
     def lock_name(cls, user_id: EntityId) -> str:
         """The lock's name in errors and logs; the lock itself is a field of the feed's own hash."""
-        from feedmill.keys import feed_key
-
         return feed_key(cls.lock_format, user_id)
 
     # -- writing
@@ -174,16 +173,16 @@ class AggregatedFeed(Feed):
             except CorruptRecord:
                 continue
         if serializer.whole:
-            found = {m.raw_id: Activity.unpack(m.body) for _, r in records for m in r.members[-15:]}
+            found = {m.raw_id: Activity.unpack(m.body) for _, r in records for m in r.members[-MAX_MEMBERS:]}
         else:
-            found = yield from cls.hydrate([m.raw_id for _, r in records for m in r.members[-15:]])
+            found = yield from cls.hydrate([m.raw_id for _, r in records for m in r.members[-MAX_MEMBERS:]])
         groups = [cls._group(name, record, found, state) for name, record in records]
         shown = [group for group in groups if group.activities]
         return aggregator.rank(shown)[start:stop] if ranked else shown
 
     @classmethod
     def _group(cls, name: str, record: Record, found: dict[bytes, Activity], state: FeedState) -> AggregatedActivity:
-        members = record.members[-15:]
+        members = record.members[-MAX_MEMBERS:]
         missing = len(members) - sum(member.raw_id in found for member in members)
         seen_at, read_at = state.seen_time(record), state.read_time(record)
         return cls.aggregated_activity_class(
@@ -220,7 +219,4 @@ class AggregatedFeed(Feed):
         for rank, group in enumerate(self[:]):
             if group.group == name and self.contains(activity):
                 return rank
-        return super().index_of(activity)
-
-    def _ids(self) -> list[bytes]:
-        return []
+        raise FeedIndexError(f"{activity!r} is not in {self!r}")
