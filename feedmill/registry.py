@@ -29,8 +29,3 @@ def get_manager(name: str) -> Any:
             f"no manager {name!r}; known: {', '.join(sorted(_managers)) or 'none'}."
             " Name the module that declares it in FEEDMILL_MODULES"
         ) from None
-
-
-def managers() -> dict[str, Any]:
-    """All registered managers by name."""
-    return dict(_managers)

@@ -8,13 +8,17 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
+from pytest_celery import CELERY_REDIS_BROKER
 
 import feedmill
 from feedmill import settings
 from feedmill.storage.memory import BACKEND
+from tests.celery_local.nodes import LocalRedis
 
 
 def free_port() -> int:
@@ -96,3 +100,24 @@ def backend_kind(request: pytest.FixtureRequest) -> str:
     kind: str = request.param
     request.getfixturevalue("redis_url" if kind == "redis" else "memory")
     return kind
+
+
+@pytest.fixture(params=[CELERY_REDIS_BROKER])
+def celery_broker(request: pytest.FixtureRequest) -> Any:
+    """The broker node; another kind is another name in the list."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def default_redis_broker(tmp_path: Path) -> Iterator[LocalRedis]:
+    """A Redis server of its own as broker; results, where wanted, go to its second database."""
+    broker = LocalRedis.launch(redis_executable(), tmp_path / "broker", free_port())
+    broker.ready()
+    yield broker
+    broker.teardown()
+
+
+@pytest.fixture
+def celery_backend_cluster() -> None:
+    """There is no result node of its own."""
+    return None

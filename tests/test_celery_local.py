@@ -6,40 +6,17 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
 from celery import Celery
-from pytest_celery import CELERY_REDIS_BROKER, CeleryTestSetup, CeleryTestWorker, CeleryWorkerCluster
+from pytest_celery import CeleryTestSetup, CeleryTestWorker, CeleryWorkerCluster
 
 from tests.celery_local.nodes import LocalRedis, LocalTestWorker, LocalWorker
 from tests.celery_local.tiny import CONFIG
-from tests.conftest import free_port, redis_executable
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 30
-
-
-@pytest.fixture(params=[CELERY_REDIS_BROKER])
-def celery_broker(request: pytest.FixtureRequest) -> Any:
-    """The broker node; another kind is another name in the list."""
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def default_redis_broker(tmp_path: Path) -> Iterator[LocalRedis]:
-    """A Redis server of its own as broker and, in its second database, for the results."""
-    broker = LocalRedis.launch(redis_executable(), tmp_path / "broker", free_port())
-    broker.ready()
-    yield broker
-    broker.teardown()
-
-
-@pytest.fixture
-def celery_backend_cluster() -> None:
-    """The results live beside the broker, so there is no node of their own."""
-    return None
 
 
 @pytest.fixture

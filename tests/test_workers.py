@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
-from pytest_celery import CELERY_REDIS_BROKER, CeleryTestSetup, CeleryTestWorker, CeleryWorkerCluster
+from pytest_celery import CeleryTestSetup, CeleryTestWorker, CeleryWorkerCluster
 
 import feedmill
 from feedmill import Activity
@@ -23,7 +23,6 @@ from feedmill.receipts import FanoutStatus
 from feedmill.storage.backends import _redis
 from feedmill.verbs import Comment, Love
 from tests.celery_local.nodes import LocalRedis, LocalTestWorker, LocalWorker
-from tests.conftest import free_port, redis_executable
 from tests.social import AUTHOR, FOLLOWERS, HIGH, LOW, STAR, NotificationFeed, SocialManager
 
 ROOT = Path(__file__).parent.parent
@@ -37,27 +36,6 @@ broker_transport_options = {**broker_transport_options, "visibility_timeout": 5}
 """
 
 manager = SocialManager()
-
-
-@pytest.fixture(params=[CELERY_REDIS_BROKER])
-def celery_broker(request: pytest.FixtureRequest) -> Any:
-    """The broker node; one kind for now."""
-    return request.getfixturevalue(request.param)
-
-
-@pytest.fixture
-def default_redis_broker(tmp_path: Path) -> Iterator[LocalRedis]:
-    """A Redis server of its own as broker."""
-    broker = LocalRedis.launch(redis_executable(), tmp_path / "broker", free_port())
-    broker.ready()
-    yield broker
-    broker.teardown()
-
-
-@pytest.fixture
-def celery_backend_cluster() -> None:
-    """Results are ignored, so there is no result backend."""
-    return None
 
 
 @pytest.fixture

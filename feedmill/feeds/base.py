@@ -141,8 +141,7 @@ class Feed:
         activities = _checked(activities)
         self.insert_activities(activities)
         added = self._run(self.deliver([self.user_id], activities, wait=WAIT))
-        if trim and self.trim_chance and random.random() < self.trim_chance:
-            self.trim()
+        self._trim_perhaps(trim)
         return added
 
     def remove(self, activity: Activity) -> int:
@@ -152,9 +151,12 @@ class Feed:
     def remove_many(self, activities: Iterable[Activity], trim: bool = True) -> int:
         """Remove *activities* from this feed (their bodies stay); how many were there."""
         removed = self._run(self.deliver([self.user_id], (), _checked(activities), wait=WAIT))
+        self._trim_perhaps(trim)
+        return removed
+
+    def _trim_perhaps(self, trim: bool) -> None:
         if trim and self.trim_chance and random.random() < self.trim_chance:
             self.trim()
-        return removed
 
     def trim(self, length: int | None = None) -> None:
         """Cut the feed back to its newest *length* items, by default ``max_length``."""

@@ -154,12 +154,9 @@ def _fold(feed_class: Any, job: _Job, snapshot: Any, own: bool) -> Steps[Fold | 
         if needed != job.wants:
             job.wants = needed
             return None
-    fold = Fold(feed_class, job.key, job.user_id, snapshot, job.wants)
-    fold.whole_spills = frozenset(want.group for want in job.wants if want.actors is None)
-    fold.untrimmed = job.plan.untrimmed
+    fold = Fold(feed_class, job.key, job.user_id, snapshot, job.wants, untrimmed=job.plan.untrimmed)
     fold.apply(ops)
-    thin = [group for group in fold.thin if group not in fold.whole_spills]
-    if thin:
-        job.wants = join_wants(job.wants, [Want(group, None) for group in thin])
+    if fold.thin:
+        job.wants = join_wants(job.wants, [Want(group, None) for group in fold.thin])
         return None
     return fold

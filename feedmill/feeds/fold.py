@@ -46,7 +46,16 @@ def quick(
 class Fold:
     """One feed's groups while operations are folded in, under its lock."""
 
-    def __init__(self, feed_class: Any, key: str, user_id: EntityId, snapshot: Snapshot, wants: Sequence[Want]) -> None:
+    def __init__(
+        self,
+        feed_class: Any,
+        key: str,
+        user_id: EntityId,
+        snapshot: Snapshot,
+        wants: Sequence[Want],
+        *,
+        untrimmed: bool = False,
+    ) -> None:
         self.feed_class, self.key, self.user_id, self.snapshot = feed_class, key, user_id, snapshot
         self.serializer = feed_class.serializer()
         self.counted: bool = feed_class.counted
@@ -56,6 +65,10 @@ class Fold:
         self.stored: dict[bytes, bytes] = dict(snapshot.newest)
         self.stored.update({want.group: record for want, record in zip(wants, snapshot.records) if record is not None})
         self.spills = {want.group: spill for want, spill in zip(wants, snapshot.spills)}
+        #: Groups whose spill was read whole.
+        self.whole_spills = {want.group for want in wants if want.actors is None}
+        #: Whether the feed may grow past its ``max_length``.
+        self.untrimmed = untrimmed
         #: Records decoded so far; None for a deleted group.
         self.records: dict[bytes, Record | None] = {}
         #: New bytes of groups that were appended to without being decoded.
@@ -79,7 +92,11 @@ class Fold:
     @property
     def thin(self) -> list[bytes]:
         """Groups that show fewer members than they could: their whole spill must be read first."""
-        return [g for g, record in self.records.items() if record is not None and record.count and record.thin]
+        return [
+            group
+            for group, record in self.records.items()
+            if record is not None and record.count and record.thin and group not in self.whole_spills
+        ]
 
     # -- one group
 
@@ -142,17 +159,9 @@ class Fold:
             self.removed.append(op)
         if not record.count:
             self.records[op.group] = None
-        elif record.thin and self._whole_spill(op.group):
+        elif record.thin and op.group in self.whole_spills:
             record.refill()
         self._count(record, 1)
-
-    def _whole_spill(self, group: bytes) -> bool:
-        return group in self.whole_spills
-
-    #: Groups whose spill was read whole.
-    whole_spills: frozenset[bytes] = frozenset()
-    #: Whether the feed may grow past its ``max_length``.
-    untrimmed = False
 
     def _mark(self, op: MarkOp) -> None:
         state = self.state

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from feedmill.activity import MAX_MEMBERS, Activity, AggregatedActivity
+from feedmill.activity import Activity, AggregatedActivity
 from feedmill.aggregators import BaseAggregator
-from feedmill.errors import CorruptRecord
 from feedmill.feeds.operations import DropOp, MemberOp
-from feedmill.feeds.state import FeedState
 from feedmill.storage.base import Snapshot
 from feedmill.storage.steps import Steps
 
@@ -21,7 +19,7 @@ def merges_itself(feed_class: Any) -> bool:
 
 def own_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity]) -> Steps[list[MemberOp | DropOp]]:
     """Ask the aggregator to fold *activities* into the newest groups; the operations that do what it answered."""
-    shown = yield from _groups(feed_class, snapshot)
+    shown = yield from feed_class.groups_of(snapshot.state, snapshot.newest[: feed_class.merge_max_length])
     new, changed, deleted = feed_class.get_aggregator().merge(shown, activities)
     ops: list[MemberOp | DropOp] = []
     gone = [group.group for group in deleted]
@@ -45,20 +43,3 @@ def _members(
 ) -> list[MemberOp | DropOp]:
     serializer, name = feed_class.serializer(), group.group.encode()
     return [MemberOp(adds, name, serializer.member(activity), activity) for activity in activities]
-
-
-def _groups(feed_class: Any, snapshot: Snapshot) -> Steps[list[AggregatedActivity]]:
-    serializer = feed_class.serializer()
-    records = []
-    for name, stored in snapshot.newest[: feed_class.merge_max_length]:
-        try:
-            records.append((name.decode(), serializer.decode(stored)))
-        except CorruptRecord:
-            continue
-    members = [member for _, record in records for member in record.members[-MAX_MEMBERS:]]
-    if serializer.whole:
-        found = {member.raw_id: Activity.unpack(member.body) for member in members}
-    else:
-        found = yield from feed_class.hydrate([member.raw_id for member in members])
-    state = FeedState.decode(snapshot.state) if feed_class.counted else FeedState()
-    return [feed_class._group(name, record, found, state) for name, record in records]

@@ -55,6 +55,11 @@ class Record:
         return id_microseconds(self.members[-1].raw_id)
 
     @property
+    def shown(self) -> list[Member]:
+        """The members that a reader sees: the newest."""
+        return self.members[-MAX_MEMBERS:]
+
+    @property
     def thin(self) -> bool:
         """Whether spilled members must come back: fewer are held than are shown."""
         return self.spilled and len(self.members) < MAX_MEMBERS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from feedmill.activity import MAX_MEMBERS, Activity, AggregatedActivity
+from feedmill.activity import Activity, AggregatedActivity
 from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
 from feedmill.aggregators.base import group_name
 from feedmill.declare import check_positive
@@ -164,7 +164,12 @@ class AggregatedFeed(Feed):
         ranked = type(aggregator).rank is not BaseAggregator.rank
         first, last = (0, cls.max_length) if ranked else (start, min(stop, cls.max_length))
         data, pairs = yield from cls.timeline().groups_slice(cls.key_of(user_id), first, last)
-        state = FeedState.decode(data) if cls.counted else FeedState()
+        shown = [group for group in (yield from cls.groups_of(data, pairs)) if group.activities]
+        return aggregator.rank(shown)[start:stop] if ranked else shown
+
+    @classmethod
+    def groups_of(cls, state: bytes, pairs: Sequence[tuple[bytes, bytes]]) -> Steps[list[AggregatedActivity]]:
+        """The groups that stored (group, record) *pairs* hold, members hydrated; a damaged record is left out."""
         serializer = cls.serializer()
         records: list[tuple[str, Record]] = []
         for group, stored in pairs:
@@ -172,17 +177,17 @@ class AggregatedFeed(Feed):
                 records.append((group.decode(), serializer.decode(stored)))
             except CorruptRecord:
                 continue
+        members = [member for _, record in records for member in record.shown]
         if serializer.whole:
-            found = {m.raw_id: Activity.unpack(m.body) for _, r in records for m in r.members[-MAX_MEMBERS:]}
+            found = {member.raw_id: Activity.unpack(member.body) for member in members}
         else:
-            found = yield from cls.hydrate([m.raw_id for _, r in records for m in r.members[-MAX_MEMBERS:]])
-        groups = [cls._group(name, record, found, state) for name, record in records]
-        shown = [group for group in groups if group.activities]
-        return aggregator.rank(shown)[start:stop] if ranked else shown
+            found = yield from cls.hydrate([member.raw_id for member in members])
+        seen = FeedState.decode(state) if cls.counted else FeedState()
+        return [cls._group(name, record, found, seen) for name, record in records]
 
     @classmethod
     def _group(cls, name: str, record: Record, found: dict[bytes, Activity], state: FeedState) -> AggregatedActivity:
-        members = record.members[-MAX_MEMBERS:]
+        members = record.shown
         missing = len(members) - sum(member.raw_id in found for member in members)
         seen_at, read_at = state.seen_time(record), state.read_time(record)
         return cls.aggregated_activity_class(
