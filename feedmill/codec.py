@@ -54,3 +54,16 @@ def unpack_stream(data: bytes) -> list[Any]:
         return list(unpacker)
     except Exception as error:
         raise CorruptRecord(f"{len(data)} bytes are not a run of msgpack values: {error}") from error
+
+
+def unpack_rows(data: bytes, size: int) -> list[tuple[bytes, Any]]:
+    """A run of rows of *size* bytes and a packed value each; :class:`CorruptRecord` for anything else."""
+    unpacker = msgpack.Unpacker(ext_hook=_ext_hook, timestamp=3, raw=False, strict_map_key=False)
+    unpacker.feed(data)
+    rows = []
+    try:
+        while unpacker.tell() < len(data):
+            rows.append((unpacker.read_bytes(size), unpacker.unpack()))
+    except Exception as error:
+        raise CorruptRecord(f"{len(data)} bytes are not a run of rows: {error}") from error
+    return rows

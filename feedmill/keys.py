@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import uuid
+from collections.abc import Iterable
 
 from feedmill import settings
 from feedmill.errors import ActivityError, DeclarationError
@@ -40,8 +41,16 @@ def _halves(key_format: str, prefix: str) -> tuple[str, str]:
 
 def feed_key(key_format: str, user_id: EntityId) -> str:
     """The key of *user_id*'s feed; *key_format* has one ``%(user_id)s`` (or ``%s``)."""
+    return feed_keys(key_format, (user_id,))[0]
+
+
+def feed_keys(key_format: str, user_ids: Iterable[EntityId]) -> list[str]:
+    """The keys of many users' feeds."""
     before, after = _halves(key_format, settings.current().key_prefix)
-    return before + user_tag(user_id) + after
+    return [
+        f"{before}{{{user_id}}}{after}" if type(user_id) is int else before + user_tag(user_id) + after
+        for user_id in user_ids
+    ]
 
 
 def check_format(key_format: str) -> None:

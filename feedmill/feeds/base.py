@@ -10,7 +10,7 @@ from feedmill.activity import Activity
 from feedmill.declare import check_attributes, check_positive
 from feedmill.errors import ActivityError, CorruptRecord, FeedIndexError
 from feedmill.ids import EntityId
-from feedmill.keys import check_format, feed_key
+from feedmill.keys import check_format, feed_key, feed_keys
 from feedmill.serializers import ActivitySerializer
 from feedmill.storage.backends import backend_for, storage
 from feedmill.storage.memory import MemoryActivityStorage, MemoryTimelineStorage
@@ -57,6 +57,11 @@ class Feed:
     def key_of(cls, user_id: EntityId) -> str:
         """The key of *user_id*'s timeline."""
         return feed_key(cls.key_format, user_id)
+
+    @classmethod
+    def keys_of(cls, user_ids: Iterable[EntityId]) -> list[str]:
+        """The keys of many users' timelines."""
+        return feed_keys(cls.key_format, user_ids)
 
     @classmethod
     def timeline(cls) -> Any:
@@ -127,7 +132,7 @@ class Feed:
         The one way by which anything is written: a single feed is a batch of one. *wait* as in
         :func:`feedmill.feeds.cycle.cycle`; a flat feed never waits.
         """
-        keys = [cls.key_of(user_id) for user_id in dict.fromkeys(user_ids)]
+        keys = cls.keys_of(unique(user_ids))
         changed: int = yield from cls.timeline().flat_add(keys, sorted({a.raw_id for a in adds}), cls.max_length)
         changed += yield from cls.timeline().flat_remove(keys, sorted({a.raw_id for a in removes}))
         return changed
@@ -243,6 +248,11 @@ def check_slice(item: slice, max_length: int) -> tuple[int, int]:
     if not isinstance(start, int) or not isinstance(stop, int) or start < 0 or stop < 0:
         raise FeedIndexError(f"feed[{item.start}:{item.stop}]: use numbers from 0, such as feed[:25]")
     return start, stop
+
+
+def unique(user_ids: Iterable[EntityId]) -> list[EntityId]:
+    """Each user once; 5 and "5" are one user."""
+    return list({str(user_id): user_id for user_id in user_ids}.values())
 
 
 def _checked(activities: Iterable[Activity]) -> list[Activity]:

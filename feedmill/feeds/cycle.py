@@ -1,8 +1,9 @@
-"""The lock-guarded cycle: begin, merge, commit, for a whole batch of feeds in two round trips.
+"""The lock-guarded cycle: begin, merge, commit, for a whole batch of feeds in two round trips, mostly in one.
 
-``begin`` takes the locks and reads just the groups that are touched; :class:`~feedmill.feeds.fold.Fold` merges;
-``commit`` writes each feed whose lock is still ours. The lock only saves work: what makes it right is that ``commit``
-checks the lock's token, so a writer that lost its lock writes nothing and starts over.
+``begin`` adds what can be added by appending a few bytes, inside one script. Of the feeds where that is not enough it
+takes the locks and reads just the groups that are touched; :class:`~feedmill.feeds.fold.Fold` merges; ``commit``
+writes each feed whose lock is still ours. The lock only saves work: what makes it right is that ``commit`` checks the
+lock's token, so a writer that lost its lock writes nothing and starts over.
 
 A feed that someone else holds is never waited for by a worker: the operations are left in the feed's inbox, and the
 holder folds them in before it lets go. A caller that must read its own write waits instead (``wait``).
@@ -19,144 +20,184 @@ from typing import Any
 
 from feedmill import settings
 from feedmill.errors import FeedBusy
-from feedmill.feeds.fold import Fold, quick
-from feedmill.feeds.operations import MemberOp, Plan, join_wants, plan_of_inbox, wants_of
-from feedmill.feeds.own_merge import merges_itself, own_merge
+from feedmill.feeds.fold import Fold
+from feedmill.feeds.operations import MemberOp, Plan, join_wants, merges_itself, plan_of_inbox, wants_of
+from feedmill.feeds.own_merge import own_merge
+from feedmill.feeds.state import title
 from feedmill.ids import EntityId
-from feedmill.storage.base import BUSY, DONE, LOST, Begin, Changes, Snapshot, Want
+from feedmill.storage.base import ADDED, BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Targets, Task, Want
 from feedmill.storage.steps import PAUSE, Steps
 
 #: Seconds between two tries of a caller that waits for a busy feed.
 RETRY = 0.002
 #: How often a writer that keeps losing its lock starts over.
 MAX_LOST = 50
-_NOTHING = Plan((), ())
 
 
-@dataclasses.dataclass
-class Outcome:
-    """What a cycle did to one feed; empty if the work was left to the holder of its lock."""
-
-    added: int = 0
-    removed: int = 0
-
-
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class _Job:
+    """One feed that needs more than additions."""
+
+    number: int
     user_id: EntityId
-    key: str
-    plan: Plan
-    wants: tuple[Want, ...]
-    outcome: Outcome
+    ops: Sequence[Any]
+    task: Task
     lost: int = 0
 
-    def begin(self, leave: bool) -> Begin:
-        return Begin(self.key, self.wants, self.plan.inbox if leave else b"")
 
+class _Cycle:
+    """One batch on its way."""
 
-def cycle(feed_class: Any, work: Sequence[tuple[EntityId, Plan]], *, wait: float | None = None) -> Steps[list[Outcome]]:
-    """Apply each plan to its user's feed; what was done, in the order of *work*.
+    def __init__(self, feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, wait: float | None) -> None:
+        self.feed_class, self.user_ids, self.plan, self.wait = feed_class, user_ids, plan, wait
+        self.storage, self.token = feed_class.timeline(), os.urandom(8)
+        self.targets = targets_of(feed_class, user_ids)
+        self.own = merges_itself(feed_class)
+        newest = feed_class.max_length if plan.whole else feed_class.merge_max_length if self.own else 0
+        self.rules = Rules(feed_class.max_length, newest, feed_class.channel())
+        self.deadline = None if wait is None else time.monotonic() + wait
+        self.changed = 0
 
-    *wait*: seconds to wait for feeds that others hold (then :class:`~feedmill.errors.FeedBusy`); None leaves the
-    operations in their inboxes. A feed must not stand in *work* twice.
-    """
-    storage, ttl = feed_class.timeline(), settings.current().lock_ttl
-    token, serializer = os.urandom(8), feed_class.serializer()
-    jobs = [_Job(user_id, feed_class.key_of(user_id), plan, plan.wants, Outcome()) for user_id, plan in work]
-    newest = feed_class.max_length if any(plan.whole for _, plan in work) else 0
-    own = merges_itself(feed_class)
-    if own:
-        newest = max(newest, feed_class.merge_max_length)
-    deadline = None if wait is None else time.monotonic() + wait
-    pending = jobs
-    while pending:
-        leave = deadline is None
-        batch = [job.begin(leave) for job in pending]
-        snapshots = yield from storage.begin(batch, token, time.time(), ttl, feed_class.max_length, newest)
-        again: list[_Job] = []
-        folded: list[tuple[_Job, int, int, Changes]] = []
-        busy = False
-        for job, snapshot in zip(pending, snapshots):
-            if isinstance(snapshot, int):
-                if snapshot == BUSY:
-                    busy = True
-                    again.append(job)
+    def run(self) -> Steps[int]:
+        """Every feed, to its end; how many entries changed."""
+        task = self.plan.task(self.feed_class, leave=self.deadline is None)
+        replies = yield from self.storage.begin(self.targets, task, self._lock(), self.rules)
+        plain = dataclasses.replace(task, additions=())
+        jobs, snapshots = [], []
+        for number, reply in enumerate(replies):
+            if reply == ADDED:
+                self.changed += len(task.additions)
                 continue
-            if snapshot.plain and job.plan.quick and not own:
-                changes = quick(feed_class, job.key, job.user_id, snapshot, job.plan.ops[0], serializer)
-                if changes is not None:
-                    folded.append((job, 1, 0, changes))
-                    continue
+            done = reply.done if isinstance(reply, Snapshot) else 0
+            self.changed += done
+            if reply != LEFT:
+                jobs.append(_Job(number, self.user_ids[number], self.plan.ops[done:], plain))
+                snapshots.append(reply)
+        while jobs:
+            jobs = yield from self._round(jobs, snapshots)
+            snapshots = yield from self._begin(jobs)
+        return self.changed
+
+    def _lock(self) -> Lock:
+        return Lock(self.token, time.time(), settings.current().lock_ttl)
+
+    def _begin(self, jobs: Sequence[_Job]) -> Steps[list[Snapshot | int]]:
+        """Begin again, feeds that want the same together."""
+        alike: dict[Task, list[int]] = {}
+        for place, job in enumerate(jobs):
+            alike.setdefault(job.task, []).append(place)
+        found: dict[int, Snapshot | int] = {}
+        for task, places in alike.items():
+            feeds = targets_of(self.feed_class, [jobs[place].user_id for place in places])
+            replies = yield from self.storage.begin(feeds, task, self._lock(), self.rules)
+            found.update(zip(places, replies))
+        return [found[place] for place in range(len(jobs))]
+
+    def _round(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int]) -> Steps[list[_Job]]:
+        """Merge and commit what was read; the jobs that are not done."""
+        again: list[_Job] = []
+        folded: list[tuple[_Job, int, Changes]] = []
+        busy = []
+        for job, snapshot in zip(jobs, snapshots):
+            if not isinstance(snapshot, Snapshot):
+                if snapshot == BUSY:
+                    busy.append(job)
+                continue
             try:
-                fold = yield from _fold(feed_class, job, snapshot, own)
+                fold = yield from self._fold(job, snapshot)
             except Exception:
-                yield from _release(feed_class, pending, snapshots, token, ttl)
+                yield from self._release(jobs, snapshots)
                 raise
             if fold is None:
                 again.append(job)
             else:
-                folded.append((job, len(fold.added), len(fold.removed), fold.changes(len(snapshot.inbox))))
+                folded.append((job, len(fold.added) + len(fold.removed), fold.changes(len(snapshot.inbox))))
         if folded:
-            replies = yield from storage.commit(
-                [row[3] for row in folded], token, time.time(), ttl, feed_class.channel()
+            replies = yield from self.storage.commit(
+                [changes for _, _, changes in folded], self._lock(), self.rules.channel
             )
-            for (job, added, removed, _), reply in zip(folded, replies):
+            for (job, changed, _), reply in zip(folded, replies):
                 if reply == LOST:
-                    job.lost += 1
-                    if job.lost > MAX_LOST:
-                        raise FeedBusy(
-                            f"{feed_class.lock_name(job.user_id)} was lost {job.lost} times in a row;"
-                            " raise FEEDMILL_LOCK_TTL, or look for a stuck worker"
-                        )
+                    self._lost(job)
                     again.append(job)
                     continue
-                job.outcome.added += added
-                job.outcome.removed += removed
+                self.changed += changed
                 if reply != DONE:  # others left work while we held the lock
-                    job.plan, job.wants = _NOTHING, ()
+                    job.ops, job.task = (), Task(())
                     again.append(job)
         if busy:
-            if deadline is not None and time.monotonic() > deadline:
-                names = ", ".join(feed_class.lock_name(job.user_id) for job in again[:3])
-                raise FeedBusy(f"{names} still locked after {wait} s; try again, or look for a stuck worker")
-            yield [(PAUSE, RETRY * (0.5 + random.random()))]
-        pending = again
-    return [job.outcome for job in jobs]
+            yield from self._pause(busy)
+        return again + busy
 
+    def _lost(self, job: _Job) -> None:
+        job.lost += 1
+        if job.lost > MAX_LOST:
+            raise FeedBusy(
+                f"{self.feed_class.lock_name(job.user_id)} was lost {job.lost} times in a row;"
+                " raise FEEDMILL_LOCK_TTL, or look for a stuck worker"
+            )
 
-def _release(
-    feed_class: Any, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int], token: bytes, ttl: float
-) -> Steps[None]:
-    """Let all locks go and write nothing: an aggregator failed, and the feeds must not stay closed for it."""
-    held = [
-        Changes(job.key, snapshot.state, count_key=feed_class.count_key_of(job.user_id))
-        for job, snapshot in zip(jobs, snapshots)
-        if isinstance(snapshot, Snapshot)
-    ]
-    yield from feed_class.timeline().commit(held, token, time.time(), ttl, feed_class.channel())
+    def _pause(self, busy: Sequence[_Job]) -> Steps[None]:
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            names = ", ".join(self.feed_class.lock_name(job.user_id) for job in busy[:3])
+            raise FeedBusy(f"{names} still locked after {self.wait} s; try again, or look for a stuck worker")
+        yield [(PAUSE, RETRY * (0.5 + random.random()))]
 
+    def _release(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int]) -> Steps[None]:
+        """Let all locks go and write nothing: an aggregator failed, and the feeds must not stay closed for it."""
+        held = [
+            Changes(
+                self.targets.keys[job.number],
+                snapshot.state,
+                count_key=self.feed_class.count_key_of(job.user_id),
+            )
+            for job, snapshot in zip(jobs, snapshots)
+            if isinstance(snapshot, Snapshot)
+        ]
+        yield from self.storage.commit(held, self._lock(), self.rules.channel)
 
-def _fold(feed_class: Any, job: _Job, snapshot: Any, own: bool) -> Steps[Fold | None]:
-    """The merge of one feed, or None when more must be read first (the lock is kept meanwhile)."""
-    ops, wants = job.plan.ops, job.plan.wants
-    if snapshot.inbox:
-        left = plan_of_inbox(feed_class, snapshot.inbox)
-        ops, wants = left.ops + ops, join_wants(left.wants, wants)
-        if join_wants(job.wants, wants) != job.wants:
-            job.wants = join_wants(job.wants, wants)
+    def _fold(self, job: _Job, snapshot: Snapshot) -> Steps[Fold | None]:
+        """The merge of one feed, or None when more must be read first (the lock is kept meanwhile)."""
+        ops, wants = tuple(job.ops), job.task.wants
+        if snapshot.inbox:
+            left = plan_of_inbox(self.feed_class, snapshot.inbox)
+            ops, wants = left.ops + ops, join_wants(left.wants, wants)
+        if self.own:
+            added = [op.activity for op in ops if isinstance(op, MemberOp) and op.adds]
+            kept = [op for op in ops if not (isinstance(op, MemberOp) and op.adds)]
+            merged = (yield from own_merge(self.feed_class, snapshot, added)) if added else []
+            ops = (*merged, *kept)
+            wants = join_wants(wants, wants_of([op for op in merged if isinstance(op, MemberOp)]))
+        if not self._covers(job, wants):
             return None
-    if own:
-        added = [op.activity for op in ops if isinstance(op, MemberOp) and op.adds]
-        kept = [op for op in ops if not (isinstance(op, MemberOp) and op.adds)]
-        merged = (yield from own_merge(feed_class, snapshot, added)) if added else []
-        ops = (*merged, *kept)
-        needed = join_wants(job.wants, wants_of([op for op in merged if isinstance(op, MemberOp)]))
-        if needed != job.wants:
-            job.wants = needed
+        fold = Fold(self.feed_class, self.targets.keys[job.number], job.user_id, snapshot, job.task.wants)
+        fold.untrimmed = self.plan.untrimmed
+        fold.apply(ops)
+        if not self._covers(job, [Want(group, None) for group in fold.thin]):
             return None
-    fold = Fold(feed_class, job.key, job.user_id, snapshot, job.wants, untrimmed=job.plan.untrimmed)
-    fold.apply(ops)
-    if fold.thin:
-        job.wants = join_wants(job.wants, [Want(group, None) for group in fold.thin])
-        return None
-    return fold
+        return fold
+
+    def _covers(self, job: _Job, wants: Sequence[Want]) -> bool:
+        """Whether what was read for *job* covers *wants*; if not, they will be read in the next round."""
+        joined = join_wants(job.task.wants, wants)
+        if joined == job.task.wants:
+            return True
+        job.task = dataclasses.replace(job.task, wants=joined)
+        return False
+
+
+def targets_of(feed_class: Any, user_ids: Sequence[EntityId]) -> Targets:
+    """The feeds of *user_ids* as a storage knows them."""
+    keys = feed_class.keys_of(user_ids)
+    if not feed_class.counted:
+        return Targets(keys)
+    return Targets(keys, feed_class.count_keys_of(user_ids), [title(key, user) for key, user in zip(keys, user_ids)])
+
+
+def cycle(feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, *, wait: float | None = None) -> Steps[int]:
+    """Apply *plan* to the feed of each user; how many entries changed (not counting what was left to others).
+
+    *wait*: seconds to wait for feeds that others hold (then :class:`~feedmill.errors.FeedBusy`); None leaves the
+    operations in their inboxes. No user may stand in *user_ids* twice.
+    """
+    return (yield from _Cycle(feed_class, user_ids, plan, wait).run())

@@ -8,39 +8,13 @@ from typing import Any
 
 from feedmill.errors import CorruptRecord
 from feedmill.feeds.operations import DropOp, MarkOp, MemberOp, RecountOp
-from feedmill.feeds.state import FeedState, count_message
+from feedmill.feeds.state import FeedState, count_message, title
 from feedmill.ids import EntityId
 from feedmill.serializers.base import SPILLED
-from feedmill.serializers.records import Record, encode_spill
-from feedmill.storage.base import Changes, Snapshot, Want
+from feedmill.serializers.records import Record
+from feedmill.storage.base import APPEND, DELETE, SET, Changes, Snapshot, Want
 
 logger = logging.getLogger(__name__)
-
-
-def quick(
-    feed_class: Any, key: str, user_id: EntityId, snapshot: Snapshot, op: MemberOp, serializer: Any
-) -> Changes | None:
-    """What folding in one addition to one existing group comes to, where that needs no decoding; else None.
-
-    The common case of a fan-out, and the same result as :class:`Fold` gives.
-    """
-    stored, data = snapshot.records[0], snapshot.state
-    sequence = int.from_bytes(data[:8], "big") + 1
-    record = serializer.append(stored, op.member, sequence, False)
-    if record is None or stored is None:
-        return None
-    if not feed_class.counted:
-        return Changes(key, b"", put=[(op.group, record, op.activity.microseconds)], simple=True)
-    touch = stored[1:7]
-    if touch <= data[10:16] or touch <= data[18:24]:  # at or under the seen or read mark: the counts change
-        return None
-    return Changes(
-        key,
-        sequence.to_bytes(8, "big") + data[8:],
-        put=[(op.group, record, op.activity.microseconds)],
-        count_key=feed_class.count_key_of(user_id),
-        simple=True,
-    )
 
 
 class Fold:
@@ -53,8 +27,6 @@ class Fold:
         user_id: EntityId,
         snapshot: Snapshot,
         wants: Sequence[Want],
-        *,
-        untrimmed: bool = False,
     ) -> None:
         self.feed_class, self.key, self.user_id, self.snapshot = feed_class, key, user_id, snapshot
         self.serializer = feed_class.serializer()
@@ -68,11 +40,9 @@ class Fold:
         #: Groups whose spill was read whole.
         self.whole_spills = {want.group for want in wants if want.actors is None}
         #: Whether the feed may grow past its ``max_length``.
-        self.untrimmed = untrimmed
+        self.untrimmed = False
         #: Records decoded so far; None for a deleted group.
         self.records: dict[bytes, Record | None] = {}
-        #: New bytes of groups that were appended to without being decoded.
-        self.appended: dict[bytes, bytes] = {}
         self.dirty: dict[bytes, None] = {}
         self.added: list[MemberOp] = []
         self.removed: list[MemberOp] = []
@@ -102,7 +72,7 @@ class Fold:
 
     def _record(self, group: bytes) -> Record | None:
         if group not in self.records:
-            stored = self.appended.pop(group, None) or self.stored.get(group)
+            stored = self.stored.get(group)
             record = None
             if stored is not None:
                 try:
@@ -121,20 +91,6 @@ class Fold:
 
     def _add(self, op: MemberOp) -> None:
         group = op.group
-        if group not in self.records:
-            stored = self.appended.get(group) or self.stored.get(group)
-            known = op.member.actor in self.spills.get(group, ())
-            longer = self.serializer.append(stored, op.member, self.sequence, known) if stored else None
-            if longer is not None:
-                if self.counted and stored is not None:
-                    touch = int.from_bytes(stored[1:7], "big")
-                    self.state.unseen += touch <= self.state.seen_mark
-                    self.state.unread += touch <= self.state.read_mark
-                    self.state.sequence = self.sequence
-                self.appended[group] = longer
-                self.dirty[group] = None
-                self.added.append(op)
-                return
         record = self._record(group)
         fresh = record is None
         if record is None:
@@ -224,7 +180,7 @@ class Fold:
                 self.dirty.pop(group, None)
 
     def _alive(self, group: bytes) -> bool:
-        return group in self.appended or self.records.get(group) is not None
+        return self.records.get(group) is not None
 
     def _score(self, group: bytes) -> int:
         record = self._record(group)
@@ -234,27 +190,22 @@ class Fold:
         """What ``commit`` has to write."""
         self._trim()
         changes = Changes(self.key, b"", inbox_done)
-        newest: dict[bytes, int] = {}
-        for op in self.added:
-            newest[op.group] = max(newest.get(op.group, 0), op.activity.microseconds)
         for group in self.dirty:
-            if group in self.appended:
-                changes.put.append((group, self.appended[group], newest[group]))
-                continue
-            record = self.records[group]
+            record, stored = self.records[group], self.stored.get(group)
             if record is None:
-                if group in self.stored:
+                if stored is not None:
                     changes.delete.append(group)
-                    if self.stored[group][0] & SPILLED:
+                    if stored[:1] and stored[0] & SPILLED:
                         changes.unspill.append(group)
                 continue
             changes.put.append((group, self.serializer.encode(record), record.updated))
-            for member in record.to_spill:
-                if member.actor not in record.changed_spill:
-                    changes.spill.append((group, member.actor, encode_spill([member])))
-            for actor in record.changed_spill:
-                rest = encode_spill([m for m in record.to_spill if m.actor == actor])
-                changes.respill.append((group, actor, record.spill.get(actor, b"") + rest))
+            if record.unspill:
+                changes.unspill.append(group)
+            for actor, data in record.appended.items():
+                changes.spill.append((group, actor, APPEND, data))
+            for actor in record.changed:
+                left = record.spill.get(actor)
+                changes.spill.append((group, actor, DELETE if left is None else SET, left or b""))
         if self.counted:
             self._publish(changes)
         return changes
@@ -265,6 +216,7 @@ class Fold:
         changes.count_key = feed_class.count_key_of(self.user_id)
         if (state.unseen, state.unread) != self.counts_before:
             state.published += 1
-            message = count_message(changes.key, self.user_id, state.unseen, state.unread, state.published)
+            front = title(changes.key, self.user_id)
+            message = count_message(front, state.unseen, state.unread, state.published)
             changes.count = state.unseen, state.unread, state.published, message
         changes.state = state.encode()

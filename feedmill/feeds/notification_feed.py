@@ -10,9 +10,9 @@ from feedmill.activity import Activity, AggregatedActivity
 from feedmill.aggregators import BaseAggregator, NotificationAggregator
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.operations import MarkOp, RecountOp, plan_groups
-from feedmill.feeds.state import count_message
+from feedmill.feeds.state import count_message, title
 from feedmill.ids import EntityId, to_microseconds
-from feedmill.keys import check_format, feed_key
+from feedmill.keys import check_format, feed_key, feed_keys
 from feedmill.serializers import NotificationSerializer
 
 
@@ -56,6 +56,11 @@ class NotificationFeed(AggregatedFeed):
     def count_key_of(cls, user_id: EntityId) -> str:
         """The key of *user_id*'s denormalised count."""
         return feed_key(cls.count_format, user_id)
+
+    @classmethod
+    def count_keys_of(cls, user_ids: Sequence[EntityId]) -> list[str]:
+        """The keys of many users' denormalised counts."""
+        return feed_keys(cls.count_format, user_ids)
 
     def add_many(
         self,
@@ -101,8 +106,8 @@ class NotificationFeed(AggregatedFeed):
     def publish_count(self, count: int) -> None:
         """Publish *count* as the unseen count, with the sequence number of the latest change."""
         _, unread, sequence = self.get_denormalized_counts()
-        message = count_message(self.key, self.user_id, count, unread, sequence)
-        self._run(self.timeline().publish(self.channel(), message))
+        message = count_message(title(self.key, self.user_id), count, unread, sequence)
+        self._run(self.timeline().publish(self.channel(), message.encode()))
 
     # -- seen and read
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from feedmill.activity import Activity
+from feedmill.aggregators import BaseAggregator
 from feedmill.aggregators.base import group_name
 from feedmill.codec import pack, unpack_stream
 from feedmill.errors import CorruptRecord
 from feedmill.serializers.records import Member
-from feedmill.storage.base import Want
+from feedmill.storage.base import Task, Want
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +64,26 @@ class Plan:
     whole: bool = False
     #: Whether the feed may grow past its ``max_length``.
     untrimmed: bool = False
-    #: Whether it is one addition.
-    quick: bool = False
 
     def keeping(self, untrimmed: bool) -> Plan:
         """The same plan, trimming or not."""
         return dataclasses.replace(self, untrimmed=untrimmed)
+
+    def task(self, feed_class: Any, *, leave: bool) -> Task:
+        """The plan as ``begin`` is told it; with *leave* it is left in the inboxes of busy feeds.
+
+        Additions are done by the storage itself where nothing else is asked for and the feed merges as feeds do.
+        """
+        additions: list[tuple[int, bytes, int, Any]] = []
+        if not self.untrimmed and not merges_itself(feed_class):
+            serializer, number = feed_class.serializer(), {want.group: n for n, want in enumerate(self.wants)}
+            for op in self.ops:
+                if not (isinstance(op, MemberOp) and op.adds):
+                    additions.clear()
+                    break
+                place, time = number[op.group], op.activity.microseconds
+                additions.append((place, op.member.actor, time, serializer.addition(op.member)))
+        return Task(self.wants, self.inbox if leave else b"", tuple(additions))
 
 
 def plan(feed_class: Any, adds: Iterable[Activity] = (), removes: Iterable[Activity] = ()) -> Plan:
@@ -77,7 +95,7 @@ def plan(feed_class: Any, adds: Iterable[Activity] = (), removes: Iterable[Activ
         for activity in sorted(set(activities))
     ]
     inbox = b"".join(pack([op.adds, op.activity.pack()]) for op in ops)
-    return Plan(tuple(ops), wants_of(ops), inbox, quick=len(ops) == 1 and ops[0].adds)
+    return Plan(tuple(ops), wants_of(ops), inbox)
 
 
 def plan_groups(*ops: MarkOp | RecountOp | DropOp) -> Plan:
@@ -88,14 +106,20 @@ def plan_groups(*ops: MarkOp | RecountOp | DropOp) -> Plan:
 
 
 def plan_of_inbox(feed_class: Any, inbox: bytes) -> Plan:
-    """The plan that others left in a busy feed's inbox."""
+    """The plan that others left in a busy feed's inbox. A damaged inbox is dropped: it must not close the feed."""
     adds: list[Activity] = []
     removes: list[Activity] = []
-    for item in unpack_stream(inbox):
-        if not isinstance(item, list) or len(item) != 2:
-            raise CorruptRecord("a feed's inbox holds something that is not an operation")
-        (adds if item[0] else removes).append(Activity.unpack(item[1]))
+    try:
+        for adding, body in unpack_stream(inbox):
+            (adds if adding else removes).append(Activity.unpack(body))
+    except (CorruptRecord, TypeError, ValueError) as error:
+        logger.error("the inbox of a feed of %s is damaged, its rest is dropped: %s", feed_class.__name__, error)
     return plan(feed_class, adds, removes)
+
+
+def merges_itself(feed_class: Any) -> bool:
+    """Whether the feed's aggregator overrides ``merge``, so it must be shown the newest groups."""
+    return feed_class.aggregator_class.merge is not BaseAggregator.merge
 
 
 def wants_of(ops: Sequence[MemberOp]) -> tuple[Want, ...]:

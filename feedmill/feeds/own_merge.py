@@ -6,15 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from feedmill.activity import Activity, AggregatedActivity
-from feedmill.aggregators import BaseAggregator
 from feedmill.feeds.operations import DropOp, MemberOp
 from feedmill.storage.base import Snapshot
 from feedmill.storage.steps import Steps
-
-
-def merges_itself(feed_class: Any) -> bool:
-    """Whether the feed's aggregator overrides ``merge``, so it must be shown the newest groups."""
-    return feed_class.aggregator_class.merge is not BaseAggregator.merge
 
 
 def own_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity]) -> Steps[list[MemberOp | DropOp]]:

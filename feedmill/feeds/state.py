@@ -69,8 +69,11 @@ class FeedState:
         return record.read_at or (self.read_at if record.touch <= self.read_mark else 0)
 
 
-def count_message(channel: str, user_id: object, unseen: int, unread: int, sequence: int) -> bytes:
-    """What is published when a count changes: JSON with the feed's own channel, user, counts and sequence number."""
-    return json.dumps(
-        {"channel": channel, "user_id": str(user_id), "unseen": unseen, "unread": unread, "seq": sequence}
-    ).encode()
+def title(key: str, user_id: object) -> str:
+    """The front of what is published when a count changes: the feed's own channel and its user, as open JSON."""
+    return f'{{"channel": {json.dumps(key)}, "user_id": {json.dumps(str(user_id))}, '
+
+
+def count_message(title: str, unseen: int, unread: int, sequence: int) -> str:
+    """What is published when a count changes: JSON with :func:`title`, the counts and their sequence number."""
+    return f'{title}"unseen": {unseen}, "unread": {unread}, "seq": {sequence}}}'

@@ -1,14 +1,42 @@
-"""What a timeline serializer does: members and groups to bytes and back."""
+"""What a timeline serializer does: members and groups to bytes and back.
+
+A record is laid out so that a script can add a member without understanding it (``append.lua``)::
+
+    flags (1), rows (1)
+    in a counted feed: touch (6), the number of the feed's latest touch of this group
+    if SPILLED: count (4), actors (4), created (7), top (7: time of the newest spilled member)
+    if SEEN: seen_at (7); if READ: read_at (7)
+    unless LOOSE: what all rows share
+    the rows, in any order; in a LOOSE record each is complete in itself
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+import dataclasses
+import struct
+from typing import NamedTuple, Protocol
 
 from feedmill.activity import Activity
+from feedmill.errors import CorruptRecord
 from feedmill.serializers.records import Member, Record
 
-#: Bits of a record's first byte. The scripts read SPILLED.
-SPILLED, SEEN, READ, WIDE = 1, 2, 4, 8
+#: Bits of a record's first byte.
+SPILLED, SEEN, READ, LOOSE = 1, 2, 4, 8
+#: What a SPILLED record has more.
+SPILLED_HEAD = struct.Struct(">II7s7s")
+
+
+class Addition(NamedTuple):
+    """A member as the scripts add it to the record of its group."""
+
+    #: What all rows of the record must share for *row* to fit.
+    shared: bytes
+    row: bytes
+    #: The row in a LOOSE record, and what in it tells the activity from all others.
+    loose_row: bytes
+    needle: bytes
+    #: The record of a group that has no other member.
+    record: bytes
 
 
 class GroupSerializer(Protocol):
@@ -21,11 +49,8 @@ class GroupSerializer(Protocol):
         """*activity* as a member of a group."""
         ...
 
-    def append(self, record: bytes, member: Member, touch: int, known: bool) -> bytes | None:
-        """*record* with a member newer than all it holds, without decoding it; None when that cannot be done.
-
-        *known*: whether the member's actor is among the spilled ones.
-        """
+    def addition(self, member: Member) -> Addition:
+        """*member* as the scripts add it."""
         ...
 
     def encode(self, record: Record) -> bytes:
@@ -35,3 +60,51 @@ class GroupSerializer(Protocol):
     def decode(self, data: bytes) -> Record:
         """The record; :class:`~feedmill.errors.CorruptRecord` for bytes that are none."""
         ...
+
+
+@dataclasses.dataclass(slots=True)
+class Head:
+    """The front of a record, up to what its rows share."""
+
+    record: Record
+    loose: bool
+    rows: int
+    #: Where the head ends.
+    at: int
+
+
+def encode_head(record: Record, *, counted: bool, loose: bool) -> bytes:
+    """The front of *record*'s bytes."""
+    flags = SPILLED * record.spilled | SEEN * bool(record.seen_at) | READ * bool(record.read_at) | LOOSE * loose
+    head = bytes((flags, len(record.members)))
+    if counted:
+        head += record.touch.to_bytes(6, "big")
+    if record.spilled:
+        times = record.created.to_bytes(7, "big"), record.top.to_bytes(7, "big")
+        head += SPILLED_HEAD.pack(record.count, record.actors, *times)
+    for moment in (record.seen_at, record.read_at):
+        if moment:
+            head += moment.to_bytes(7, "big")
+    return head
+
+
+def decode_head(data: bytes, *, counted: bool) -> Head:
+    """The front of a record; :class:`~feedmill.errors.CorruptRecord` if it is cut short or empty."""
+    try:
+        flags, rows, at = data[0], data[1], 2
+        record = Record(spilled=bool(flags & SPILLED))
+        if counted:
+            record.touch, at = int.from_bytes(data[2:8], "big"), 8
+        if record.spilled:
+            record.count, record.actors, created, top = SPILLED_HEAD.unpack_from(data, at)
+            record.created, record.top = int.from_bytes(created, "big"), int.from_bytes(top, "big")
+            at += SPILLED_HEAD.size
+        if flags & SEEN:
+            record.seen_at, at = int.from_bytes(data[at : at + 7], "big"), at + 7
+        if flags & READ:
+            record.read_at, at = int.from_bytes(data[at : at + 7], "big"), at + 7
+    except (IndexError, struct.error) as error:
+        raise CorruptRecord(f"a group's record of {len(data)} bytes is cut short") from error
+    if not rows or at >= len(data):
+        raise CorruptRecord(f"a group's record of {len(data)} bytes holds no member")
+    return Head(record, bool(flags & LOOSE), rows, at)

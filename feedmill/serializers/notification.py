@@ -1,9 +1,7 @@
 """Groups of whole activities, for notification feeds: what members share is stored once.
 
-Bytes: flags (1); touch (6); if SPILLED count (4), actors (4), created (7); if SEEN seen_at (7); if READ read_at (7);
-unless WIDE the two high bytes of the time; number of members (1); their times (5 bytes each, 7 if WIDE), oldest
-first; length (2) of the shared verb, object and target; those, packed; then for each member its packed actor, or a
-packed list of actor, verb, object, target and context where that differs from what is shared.
+The rows of a record are the low five bytes of the time and the packed actor. Shared are the two high bytes of the time
+and, behind their length (2), the packed verb, object and target. In a LOOSE record a row is a packed activity.
 """
 
 from __future__ import annotations
@@ -13,13 +11,14 @@ import struct
 from typing import Any
 
 from feedmill.activity import Activity
-from feedmill.codec import pack, unpack, unpack_stream
+from feedmill.codec import pack, unpack, unpack_rows, unpack_stream
 from feedmill.errors import CorruptRecord, FeedmillError
-from feedmill.serializers.base import READ, SEEN, SPILLED, WIDE
-from feedmill.serializers.records import HELD, Member, Record
+from feedmill.ids import TIME_SIZE
+from feedmill.serializers.base import Addition, decode_head, encode_head
+from feedmill.serializers.records import Member, Record
 
-_SPILLED_HEAD = struct.Struct(">II")
 _SHARED_TIME = 2
+_ROW_TIME = TIME_SIZE - _SHARED_TIME
 
 
 class NotificationSerializer:
@@ -31,62 +30,31 @@ class NotificationSerializer:
         """*activity* as a member: all of it."""
         return Member(activity.raw_id, pack(activity.actor_id), activity.pack())
 
-    def append(self, record: bytes, member: Member, touch: int, known: bool) -> bytes | None:
-        """*record* with *member* behind its newest one, or None."""
-        flags = record[0]
-        if flags > SPILLED:
-            return None
-        start = 7 + 15 * flags  # of the shared time; then the number of members, then their times
-        number, first = record[start + 2], start + 3
-        end = first + 5 * number
-        time = member.raw_id[:7]
-        if number >= HELD or record[start : start + 2] != time[:2] or time[2:] <= record[end - 5 : end]:
-            return None
-        rest = end + 2 + (record[end] << 8 | record[end + 1])
-        actor, shared, context = _columns(member.body)
-        if context or record[end + 2 : rest] != shared:
-            return None
-        head = b""
-        if flags:
-            if not known and record.find(actor, rest) >= 0:
-                return None  # perhaps held: only decoding can tell
-            count, actors = _SPILLED_HEAD.unpack_from(record, 7)
-            head = _SPILLED_HEAD.pack(count + 1, actors + (not known)) + record[15:22]
-        return b"".join(
-            [
-                record[:1],
-                touch.to_bytes(6, "big"),
-                head,
-                record[start : start + 2],
-                bytes((number + 1,)),
-                record[first:end],
-                time[2:],
-                record[end:],
-                actor,
-            ]
+    def addition(self, member: Member) -> Addition:
+        """*member* as the scripts add it."""
+        columns = _columns(member.body)
+        shared, row = _short(member, columns)
+        # An activity with a context has no short row: nothing shares a length that no record has.
+        fits = not columns.context
+        return Addition(
+            shared if fits else b"\xff" * 4,
+            row,
+            member.body,
+            columns.identity,
+            encode_head(Record(members=[member]), counted=True, loose=not fits)
+            + (shared + row if fits else member.body),
         )
 
     def encode(self, record: Record) -> bytes:
         """The bytes of *record*."""
-        times = [member.raw_id[:7] for member in record.members]
-        wide = len({time[:_SHARED_TIME] for time in times}) > 1
-        flags = SPILLED * record.spilled | SEEN * bool(record.seen_at) | READ * bool(record.read_at) | WIDE * wide
-        parts = [bytes([flags]), record.touch.to_bytes(6, "big")]
-        if record.spilled:
-            parts.append(_SPILLED_HEAD.pack(record.count, record.actors) + record.created.to_bytes(7, "big"))
-        for moment in (record.seen_at, record.read_at):
-            if moment:
-                parts.append(moment.to_bytes(7, "big"))
-        if not wide:
-            parts.append(times[0][:_SHARED_TIME])
-        parts.append(bytes([len(times)]))
-        parts += times if wide else [time[_SHARED_TIME:] for time in times]
         columns = [_columns(member.body) for member in record.members]
-        shared = columns[0][1]
-        parts += [len(shared).to_bytes(2, "big"), shared]
-        for member, (actor, rest, context) in zip(record.members, columns):
-            parts.append(actor if rest == shared and not context else pack(_values(member.body)[1:]))
-        return b"".join(parts)
+        short = [_short(member, column) for member, column in zip(record.members, columns)]
+        shared = short[0][0]
+        loose = any(part != shared for part, _ in short) or any(column.context for column in columns)
+        head = encode_head(record, counted=True, loose=loose)
+        if loose:
+            return head + b"".join([member.body for member in record.members])
+        return head + shared + b"".join([row for _, row in short])
 
     def decode(self, data: bytes) -> Record:
         """The record that *data* holds."""
@@ -98,48 +66,44 @@ class NotificationSerializer:
             raise CorruptRecord(f"a notification group's record of {len(data)} bytes is damaged: {error}") from error
 
     def _decode(self, data: bytes) -> Record:
-        flags, at = data[0], 7
-        record = Record(spilled=bool(flags & SPILLED), touch=int.from_bytes(data[1:7], "big"))
-        if record.spilled:
-            record.count, record.actors = _SPILLED_HEAD.unpack_from(data, at)
-            record.created = int.from_bytes(data[at + 8 : at + 15], "big")
-            at += 15
-        if flags & SEEN:
-            record.seen_at = int.from_bytes(data[at : at + 7], "big")
-            at += 7
-        if flags & READ:
-            record.read_at = int.from_bytes(data[at : at + 7], "big")
-            at += 7
-        prefix, size = b"", 7
-        if not flags & WIDE:
-            prefix, size = data[at : at + 2], 5
-            at += 2
-        number = data[at]
-        at += 1
-        times = [int.from_bytes(prefix + data[at + n * size : at + (n + 1) * size], "big") for n in range(number)]
-        at += number * size
-        length = int.from_bytes(data[at : at + 2], "big")
-        shared = unpack(data[at + 2 : at + 2 + length])
-        rest = unpack_stream(data[at + 2 + length :])
-        if len(rest) != number or not number:
-            raise CorruptRecord(f"a notification group names {number} members and holds {len(rest)}")
-        for time, values in zip(times, rest):
-            own = values if isinstance(values, list) else [values, *shared]
-            record.members.append(self.member(Activity.restore(time, *[*own, b""][:5])))
-        if not record.spilled:
-            record.count = number
-            record.actors = len({member.actor for member in record.members})
-            record.created = times[0]
-        return record
+        head = decode_head(data, counted=True)
+        at = head.at
+        if head.loose:
+            rows = unpack_stream(data[at:])
+            members = [self.member(Activity.unpack(pack(values))) for values in rows]
+        else:
+            time, start = data[at : at + _SHARED_TIME], at + _SHARED_TIME + 2
+            stop = start + int.from_bytes(data[start - 2 : start], "big")
+            verb, object_, target = unpack(data[start:stop])
+            members = []
+            for row_time, actor in unpack_rows(data[stop:], _ROW_TIME):
+                microseconds = int.from_bytes(time + row_time, "big")
+                members.append(self.member(Activity.restore(microseconds, actor, verb, object_, target, b"")))
+        if len(members) != head.rows:
+            raise CorruptRecord(f"a notification group names {head.rows} members and holds {len(members)}")
+        return head.record.holding(members)
 
 
-def _values(body: bytes) -> list[Any]:
-    values: list[Any] = unpack(body)
-    return values + [None, b""][len(values) - 4 :]
+class _Columns:
+    """An activity's parts as bytes."""
+
+    __slots__ = ("actor", "context", "identity", "what")
+
+    def __init__(self, body: bytes) -> None:
+        values: list[Any] = unpack(body)
+        values += [None, b""][len(values) - 4 :]
+        self.actor, self.what, self.context = pack(values[1]), pack(values[2:5]), values[5]
+        #: The front of the packed activity behind the number of its parts: when, and who.
+        self.identity = pack(values[0]) + self.actor
 
 
 @functools.lru_cache(maxsize=4096)
-def _columns(body: bytes) -> tuple[bytes, bytes, bytes]:
-    """An activity's packed actor, its packed verb, object and target, and its packed context."""
-    values = _values(body)
-    return pack(values[1]), pack(values[2:5]), values[5]
+def _columns(body: bytes) -> _Columns:
+    return _Columns(body)
+
+
+def _short(member: Member, columns: _Columns) -> tuple[bytes, bytes]:
+    """What the row of *member* shares with others, and the row."""
+    time = member.raw_id[:TIME_SIZE]
+    shared = time[:_SHARED_TIME] + len(columns.what).to_bytes(2, "big") + columns.what
+    return shared, time[_SHARED_TIME:] + columns.actor

@@ -1,8 +1,9 @@
 """The members of a group, and the exact arithmetic of adding to it and removing from it.
 
 A group holds its newest members in its record. When there are more than :data:`HELD`, all but the newest
-:data:`~feedmill.activity.MAX_MEMBERS` are *spilled*: moved to a hash beside the feed, by actor. So an activity that
-comes again is recognised however old it is, and counts stay exact, while a record stays small.
+:data:`~feedmill.activity.MAX_MEMBERS` are *spilled*: moved to a hash beside the feed, by actor. From then on that hash
+names every actor of the group, held or spilled. So an activity that comes again is recognised however old it is, and
+counts stay exact, while a record stays small.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import struct
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from feedmill.activity import MAX_MEMBERS
@@ -35,19 +37,34 @@ class Member(NamedTuple):
 class Record:
     """One group, decoded."""
 
+    #: Held members, oldest first.
     members: list[Member] = dataclasses.field(default_factory=list)
     count: int = 0
     actors: int = 0
     created: int = 0
+    #: Time of the newest spilled member, µs; what is newer is not spilled.
+    top: int = 0
     touch: int = 0
     seen_at: int = 0
     read_at: int = 0
     spilled: bool = False
-    #: Spilled members by actor, as far as they were read.
+    #: The spill by actor, as far as it was read. It names each actor of a spilled group.
     spill: dict[bytes, bytes] = dataclasses.field(default_factory=dict)
-    #: Members to append to the spill, and actors whose spilled members changed otherwise.
-    to_spill: list[Member] = dataclasses.field(default_factory=list)
-    changed_spill: set[bytes] = dataclasses.field(default_factory=set)
+    #: Actors whose field of the spill must be written, or deleted where *spill* no longer has it.
+    changed: dict[bytes, None] = dataclasses.field(default_factory=dict)
+    #: Bytes to append to the fields of actors whose spill was not read.
+    appended: dict[bytes, bytes] = dataclasses.field(default_factory=dict)
+    #: Whether the spill must go.
+    unspill: bool = False
+
+    def holding(self, members: Iterable[Member]) -> Record:
+        """This record with *members*, in any order; counts are taken from them unless some were spilled."""
+        self.members = sorted(members)
+        if not self.spilled:
+            self.count = len(self.members)
+            self.actors = len({member.actor for member in self.members})
+            self.created = id_microseconds(self.members[0].raw_id)
+        return self
 
     @property
     def updated(self) -> int:
@@ -64,73 +81,92 @@ class Record:
         """Whether spilled members must come back: fewer are held than are shown."""
         return self.spilled and len(self.members) < MAX_MEMBERS
 
-    def _spilled_ids(self, actor: bytes) -> list[bytes]:
-        return [member.raw_id for member in decode_spill(actor, self.spill.get(actor, b""))]
+    def _spilled(self, actor: bytes) -> list[Member]:
+        return decode_spill(actor, self.spill.get(actor, b""))
 
     def _knows(self, actor: bytes) -> bool:
-        return bool(self.spill.get(actor)) or any(
-            member.actor == actor for held in (self.members, self.to_spill) for member in held
-        )
+        if self.spilled:
+            return actor in self.spill
+        return any(member.actor == actor for member in self.members)
 
     def add(self, member: Member) -> bool:
-        """Take *member* in; False if it is there already."""
+        """Take *member* in; False if it is there already. Of a spilled group its actor's spill must have been read."""
         at = bisect.bisect_left(self.members, member)
         if at < len(self.members) and self.members[at].raw_id == member.raw_id:
             return False
-        if member in self.to_spill or (self.spilled and member.raw_id in self._spilled_ids(member.actor)):
+        if self.spilled and any(spilled.raw_id == member.raw_id for spilled in self._spilled(member.actor)):
             return False
         if not self._knows(member.actor):
             self.actors += 1
+            if self.spilled:
+                self._put(member.actor, b"")
         self.count += 1
         created = id_microseconds(member.raw_id)
         self.created = min(self.created, created) if self.created else created
-        if at == 0 and self.spilled and self.members:
-            self.to_spill.append(member)
+        if self.spilled and created <= self.top:
+            self._move([member])
             return True
         self.members.insert(at, member)
         if len(self.members) > HELD:
-            self.to_spill += self.members[:-MAX_MEMBERS]
+            if not self.spilled:
+                self.spilled = True
+                for actor in {held.actor for held in self.members}:
+                    self._put(actor, b"")
+            self._move(self.members[:-MAX_MEMBERS])
             del self.members[:-MAX_MEMBERS]
-            self.spilled = True
         return True
 
     def remove(self, member: Member) -> bool:
         """Take *member* out; False if it was not there."""
         held = next((m for m in self.members if m.raw_id == member.raw_id), None)
-        fresh = next((m for m in self.to_spill if m.raw_id == member.raw_id), None)
         if held is not None:
             self.members.remove(held)
-        elif fresh is not None:
-            self.to_spill.remove(fresh)
         else:
-            spilled = decode_spill(member.actor, self.spill.get(member.actor, b""))
+            spilled = self._spilled(member.actor)
             left = [m for m in spilled if m.raw_id != member.raw_id]
             if len(left) == len(spilled):
                 return False
-            self.spill[member.actor] = encode_spill(left)
-            self.changed_spill.add(member.actor)
+            self._put(member.actor, encode_spill(left))
         self.count -= 1
-        if not self._knows(member.actor):
+        if not self.spill.get(member.actor) and all(m.actor != member.actor for m in self.members):
             self.actors -= 1
-        if self.count == len(self.members):
-            self.spilled = False
+            if self.spilled:
+                del self.spill[member.actor]
+                self.changed[member.actor] = None
+        self._collapse()
         return True
 
     def refill(self) -> None:
         """Bring the newest spilled members back; the whole spill must have been read."""
-        everything = [m for actor, data in self.spill.items() for m in decode_spill(actor, data)] + self.to_spill
-        everything.sort()
+        everything = sorted(m for actor in self.spill for m in self._spilled(actor))
         back = everything[-(HELD - len(self.members)) :]
         self.members = sorted(self.members + back)
-        self.to_spill = [m for m in self.to_spill if m not in back]
-        for actor in {m.actor for m in back} & set(self.spill):
-            self.spill[actor] = encode_spill([m for m in decode_spill(actor, self.spill[actor]) if m not in back])
-            self.changed_spill.add(actor)
-        if self.members:
-            self.count = max(self.count, len(self.members))
-        if len(everything) == len(back):
-            self.count, self.spilled = len(self.members), False
-            self.actors = len({m.actor for m in self.members})
+        for actor in {m.actor for m in back}:
+            self._put(actor, encode_spill([m for m in self._spilled(actor) if m not in back]))
+        rest = everything[: -len(back)]
+        self.top = id_microseconds(rest[-1].raw_id) if rest else 0
+        self.count, self.actors = len(self.members) + len(rest), len(self.spill)
+        self._collapse()
+
+    def _put(self, actor: bytes, data: bytes) -> None:
+        self.spill[actor] = data
+        self.changed[actor] = None
+
+    def _move(self, members: list[Member]) -> None:
+        """Append *members* to the spill."""
+        for member in members:
+            data = encode_spill([member])
+            if member.actor in self.spill:
+                self._put(member.actor, self.spill[member.actor] + data)
+            else:
+                self.appended[member.actor] = self.appended.get(member.actor, b"") + data
+            self.top = max(self.top, id_microseconds(member.raw_id))
+
+    def _collapse(self) -> None:
+        """A group that holds all its members needs no spill."""
+        if self.spilled and self.count == len(self.members):
+            self.spilled, self.unspill, self.top = False, True, 0
+            self.spill, self.changed, self.appended = {}, {}, {}
 
 
 def encode_spill(members: list[Member]) -> bytes:

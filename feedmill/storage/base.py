@@ -49,32 +49,72 @@ class Want:
 
 
 @dataclasses.dataclass(slots=True)
-class Begin:
-    """One feed's part of a ``begin``."""
+class Targets:
+    """Feeds of many users by their keys, in one order."""
 
-    key: str
+    keys: Sequence[str]
+    #: Keys of the denormalised counts, and the front of the message that is published when one changes; empty for
+    #: feeds without counts.
+    count_keys: Sequence[str] = ()
+    titles: Sequence[str] = ()
+
+    def part(self, start: int, stop: int) -> Targets:
+        """The feeds from *start* up to *stop*."""
+        return Targets(self.keys[start:stop], self.count_keys[start:stop], self.titles[start:stop])
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Task:
+    """What a ``begin`` is to do with each of its feeds."""
+
     wants: tuple[Want, ...]
-    #: Left in the feed's inbox when its lock is taken; empty to leave nothing.
+    #: Left in the inbox of a feed whose lock is taken; empty to leave nothing.
     inbox: bytes = b""
+    #: (index of its want, actor field, time in µs, :class:`~feedmill.serializers.base.Addition`) of each member that
+    #: can be added without a merge, oldest first; a storage may do as many of the first as it likes.
+    additions: tuple[tuple[int, bytes, int, Any], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Rules:
+    """What the storage must know of a class of feeds."""
+
+    max_length: int
+    #: The newest groups that a snapshot must hold.
+    newest: int
+    #: Where counts are published; empty for feeds without counts.
+    channel: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Lock:
+    """Under what a writer holds feeds; times in seconds since 1970."""
+
+    token: bytes
+    now: float
+    ttl: float
 
 
 @dataclasses.dataclass(slots=True)
 class Snapshot:
     """What ``begin`` read of one feed, under its lock."""
 
+    #: How many of the additions were done before it was read.
+    done: int
     state: bytes
     inbox: bytes
     #: (group, score, record) of the oldest groups, where some may have to go if the wanted ones are added; else empty.
     oldest: list[tuple[bytes, float, bytes]]
     #: How many groups there are; only known when *oldest* is not empty.
     groups: int
-    #: (group, record) of the newest groups, for aggregators that merge by themselves.
+    #: (group, record) of the newest groups.
     newest: list[tuple[bytes, bytes]]
     records: list[bytes | None]
     #: For each want: actor field -> spilled members; empty when nothing was spilled.
     spills: list[dict[bytes, bytes]]
-    #: Whether all that was wanted is one record, which is there, and nothing else was found.
-    plain: bool = False
 
 
 @dataclasses.dataclass(slots=True)
@@ -87,22 +127,20 @@ class Changes:
     inbox_done: int = 0
     put: list[tuple[bytes, bytes, int]] = dataclasses.field(default_factory=list)
     delete: list[bytes] = dataclasses.field(default_factory=list)
-    #: Groups whose spill goes too.
+    #: Groups whose spill goes, before anything is spilled.
     unspill: list[bytes] = dataclasses.field(default_factory=list)
-    #: (group, actor field, bytes): members appended to the spill.
-    spill: list[tuple[bytes, bytes, bytes]] = dataclasses.field(default_factory=list)
-    #: (group, actor field, bytes): what is left of an actor's spilled members; empty deletes.
-    respill: list[tuple[bytes, bytes, bytes]] = dataclasses.field(default_factory=list)
+    #: (group, actor field, how, bytes): APPEND to, SET or DELETE a field of the spill.
+    spill: list[tuple[bytes, bytes, str, bytes]] = dataclasses.field(default_factory=list)
     #: Key of the denormalised count; empty for feeds that have none.
     count_key: str = ""
     #: unseen, unread, sequence number and the message to publish, when the count changed.
-    count: tuple[int, int, int, bytes] | None = None
-    #: Whether one put, and the count, is all.
-    simple: bool = False
+    count: tuple[int, int, int, str] | None = None
 
 
-#: ``begin`` found the lock taken: nothing was left in the inbox, or the inbox bytes were.
-BUSY, LEFT = 0, 1
+#: What :attr:`Changes.spill` does to a field.
+APPEND, SET, DELETE = "+", "=", "-"
+#: ``begin`` found the lock taken: nothing was left in the inbox, or the inbox bytes were; or it did all additions.
+BUSY, LEFT, ADDED = 0, 1, 2
 #: ``commit`` found that the lock was lost, so it wrote nothing; or it wrote and let the lock go.
 LOST, DONE = -1, 0
 
@@ -122,13 +160,9 @@ class TimelineStorage(Protocol):
 
     def flat_trim(self, key: str, length: int) -> Steps[None]: ...
 
-    def begin(
-        self, batch: Sequence[Begin], token: bytes, now: float, ttl: float, max_length: int, newest: int
-    ) -> Steps[list[Snapshot | int]]: ...
+    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]: ...
 
-    def commit(
-        self, batch: Sequence[Changes], token: bytes, now: float, ttl: float, channel: str
-    ) -> Steps[list[bytes | int]]: ...
+    def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]: ...
 
     def groups_slice(self, key: str, start: int, stop: int) -> Steps[tuple[bytes, list[tuple[bytes, bytes]]]]: ...
 

@@ -8,7 +8,21 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
-from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Begin, Changes, Snapshot, Want
+from feedmill.storage.base import (
+    APPEND,
+    BUSY,
+    DELETE,
+    DONE,
+    LEFT,
+    LOST,
+    Changes,
+    Lock,
+    Rules,
+    Snapshot,
+    Targets,
+    Task,
+    Want,
+)
 from feedmill.storage.steps import PAUSE, Steps
 
 T = TypeVar("T")
@@ -35,12 +49,11 @@ class MemoryBackend:
 
     def run(self, operation: Steps[T]) -> T:
         """Run *operation*; it never needs a server."""
-        commands = None
         try:
-            commands = next(operation)
+            commands = list(next(operation))
             while True:
                 time.sleep(max((command[1] for command in commands if command[0] == PAUSE), default=0.0))
-                commands = operation.send([None] * len(commands))
+                commands = list(operation.send([None] * len(commands)))
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
 
@@ -160,47 +173,44 @@ class MemoryTimelineStorage:
             if not held:
                 BACKEND.flat.pop(key, None)
 
-    def begin(
-        self, batch: Sequence[Begin], token: bytes, now: float, ttl: float, max_length: int, newest: int
-    ) -> Steps[list[Snapshot | int]]:
-        """Lock the feeds of *batch* and read what each wants."""
+    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
+        """Lock each feed and read what is wanted; additions are left to the merge."""
         yield from _steps()
         with BACKEND.guard:
-            return [self._begin(feed, token, now, ttl, max_length, newest) for feed in batch]
+            return [self._begin(key, task, lock, rules) for key in feeds.keys]
 
     @staticmethod
-    def _begin(feed: Begin, token: bytes, now: float, ttl: float, max_length: int, newest: int) -> Snapshot | int:
-        held = BACKEND.groups.setdefault(feed.key, _Groups())
-        if held.lock and held.lock != token and held.deadline > now:
-            held.inbox += feed.inbox
-            return LEFT if feed.inbox else BUSY
-        held.lock, held.deadline = token, now + ttl
-        missing = sum(want.group not in held.records for want in feed.wants)
-        excess = len(held.scores) + missing - max_length if missing else 0
+    def _begin(key: str, task: Task, lock: Lock, rules: Rules) -> Snapshot | int:
+        held = BACKEND.groups.setdefault(key, _Groups())
+        if held.lock and held.lock != lock.token and held.deadline > lock.now:
+            held.inbox += task.inbox
+            return LEFT if task.inbox else BUSY
+        held.lock, held.deadline = lock.token, lock.now + lock.ttl
+        missing = sum(want.group not in held.records for want in task.wants)
+        excess = len(held.scores) + missing - rules.max_length if missing else 0
         ranked = held.ranked()
-        oldest = ranked[: excess + len(feed.wants) - missing] if excess > 0 else []
+        oldest = ranked[: excess + len(task.wants) - missing] if excess > 0 else []
         return Snapshot(
+            0,
             held.state,
             held.inbox,
             [(group, held.scores[group], held.records[group]) for group in oldest],
             len(ranked),
-            [(group, held.records[group]) for group in ranked[::-1][:newest]],
-            [held.records.get(want.group) for want in feed.wants],
-            [_wanted(held.spills.get(want.group, {}), want) for want in feed.wants],
+            [(group, held.records[group]) for group in ranked[::-1][: rules.newest]],
+            [held.records.get(want.group) for want in task.wants],
+            [_wanted(held.spills.get(want.group, {}), want) for want in task.wants],
         )
 
-    def commit(
-        self, batch: Sequence[Changes], token: bytes, now: float, ttl: float, channel: str
-    ) -> Steps[list[bytes | int]]:
-        """Write the feeds of *batch* whose lock is still *token*'s."""
+    def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]:
+        """Write the feeds of *batch* whose lock is still ours."""
         yield from _steps()
         with BACKEND.guard:
-            return [self._commit(feed, token, now + ttl, channel) for feed in batch]
+            return [self._commit(feed, lock, channel) for feed in batch]
 
     @staticmethod
-    def _commit(feed: Changes, token: bytes, deadline: float, channel: str) -> bytes | int:
+    def _commit(feed: Changes, lock: Lock, channel: str) -> bytes | int:
         held = BACKEND.groups.get(feed.key)
-        if held is None or held.lock != token:
+        if held is None or held.lock != lock.token:
             return LOST
         held.state = feed.state
         held.inbox = held.inbox[feed.inbox_done :]
@@ -211,21 +221,18 @@ class MemoryTimelineStorage:
             held.scores.pop(group, None)
         for group in feed.unspill:
             held.spills.pop(group, None)
-        for group, actor, data in feed.spill:
+        for group, actor, how, data in feed.spill:
             spill = held.spills.setdefault(group, {})
-            spill[actor] = spill.get(actor, b"") + data
-        for group, actor, data in feed.respill:
-            spill = held.spills.setdefault(group, {})
-            if data:
-                spill[actor] = data
-            else:
+            if how == DELETE:
                 spill.pop(actor, None)
+            else:
+                spill[actor] = (spill.get(actor, b"") if how == APPEND else b"") + data
         if feed.count is not None:
             unseen, unread, sequence, message = feed.count
             BACKEND.counts[feed.count_key] = unseen, unread, sequence
-            BACKEND.published.append((channel, message))
+            BACKEND.published.append((channel, message.encode()))
         if held.inbox:
-            held.deadline = deadline
+            held.deadline = lock.now + lock.ttl
             return held.inbox
         held.lock = b""
         return DONE

@@ -1,19 +1,19 @@
 """Storage work as steps, free of I/O.
 
-A storage operation is a generator: it yields a list of Redis commands, is sent the list of replies, and returns its
-result. So it is written once and driven synchronously or from a coroutine, and operations that do not depend on each
+A storage operation is a generator: it yields Redis commands (any iterable of them: a driver sends the first while the
+next is being made), is sent the list of replies, and returns its result. So it is written once and driven synchronously or from a coroutine, and operations that do not depend on each
 other share their round trips (:func:`together`). A storage without a server never yields.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 Command = tuple[Any, ...]
-Steps = Generator[list[Command], list[Any], T]
+Steps = Generator[Iterable[Command], list[Any], T]
 
 #: First word of the command by which a step asks its driver to wait: ``(PAUSE, seconds)``.
 PAUSE = "feedmill.pause"
@@ -24,22 +24,28 @@ def together(operations: Sequence[Steps[T]]) -> Steps[list[T]]:
     results: dict[int, T] = {}
     replies: dict[int, list[Any] | None] = dict.fromkeys(range(len(operations)))
     while replies:
-        commands: list[Command] = []
-        spans: list[tuple[int, int]] = []
+        wanted: dict[int, Iterable[Command]] = {}
         for number, reply in replies.items():
             try:
-                wanted = next(operations[number]) if reply is None else operations[number].send(reply)
+                wanted[number] = next(operations[number]) if reply is None else operations[number].send(reply)
             except StopIteration as stop:
                 results[number] = stop.value
-                continue
-            commands.extend(wanted)
-            spans.append((number, len(wanted)))
-        if not spans:
+        if not wanted:
             break
-        answered = yield commands
+        sizes: dict[int, int] = {}
+        answered = yield _chained(wanted, sizes)
         replies = {}
         start = 0
-        for number, size in spans:
+        for number, size in sizes.items():
             replies[number] = answered[start : start + size]
             start += size
     return [results[number] for number in range(len(operations))]
+
+
+def _chained(wanted: dict[int, Iterable[Command]], sizes: dict[int, int]) -> Iterator[Command]:
+    """All commands, one operation's after the other's; how many each had goes into *sizes*."""
+    for number, commands in wanted.items():
+        sizes[number] = 0
+        for command in commands:
+            sizes[number] += 1
+            yield command

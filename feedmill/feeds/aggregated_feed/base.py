@@ -10,7 +10,7 @@ from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
 from feedmill.aggregators.base import group_name
 from feedmill.declare import check_positive
 from feedmill.errors import CorruptRecord, DeclarationError, FeedIndexError
-from feedmill.feeds.base import WAIT, Feed, _checked
+from feedmill.feeds.base import WAIT, Feed, _checked, unique
 from feedmill.feeds.cycle import cycle
 from feedmill.feeds.operations import DropOp, MemberOp, Plan, plan, plan_groups, wants_of
 from feedmill.feeds.state import FeedState
@@ -71,6 +71,11 @@ class AggregatedFeed(Feed):
         return ""
 
     @classmethod
+    def count_keys_of(cls, user_ids: Sequence[EntityId]) -> list[str]:
+        """The keys of many users' denormalised counts; none for feeds without."""
+        return []
+
+    @classmethod
     def lock_name(cls, user_id: EntityId) -> str:
         """The lock's name in errors and logs; the lock itself is a field of the feed's own hash."""
         return feed_key(cls.lock_format, user_id)
@@ -93,9 +98,7 @@ class AggregatedFeed(Feed):
     def _apply(cls, user_ids: Sequence[EntityId], steps: Plan, wait: float | None = WAIT) -> Steps[int]:
         if not steps.ops or not user_ids:
             return 0
-        unique = {cls.key_of(user_id): user_id for user_id in user_ids}
-        outcomes = yield from cycle(cls, [(user_id, steps) for user_id in unique.values()], wait=wait)
-        return sum(outcome.added + outcome.removed for outcome in outcomes)
+        return (yield from cycle(cls, unique(user_ids), steps, wait=wait))
 
     def add_many(
         self,

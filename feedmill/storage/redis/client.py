@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
 import redis
 import redis.asyncio
-from redis.exceptions import NoScriptError, RedisError
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError
+from redis.retry import Retry
 
 from feedmill.errors import StorageError
 from feedmill.storage.redis import scripts
@@ -21,6 +23,16 @@ T = TypeVar("T")
 
 #: Seconds to connect, and to wait for an answer, before a call fails instead of hanging.
 CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 30.0
+#: How often a round trip is tried again on a new connection: whatever is written may be written twice.
+RETRIES = 4
+#: Bytes of packed commands that are sent at once: the server works while the next are made.
+SEND_SIZE = 4096
+
+_OPTIONS: dict[str, Any] = {
+    "socket_connect_timeout": CONNECT_TIMEOUT,
+    "socket_timeout": ANSWER_TIMEOUT,
+    "protocol": 2,
+}
 
 
 class RedisBackend:
@@ -30,39 +42,18 @@ class RedisBackend:
         self.url = url
         #: Round trips made so far, for whoever wants to count them.
         self.round_trips = 0
-        self.client = redis.Redis.from_url(
-            url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=ANSWER_TIMEOUT, protocol=2
-        )
-        self._own = threading.local()
+        self.client = redis.Redis.from_url(url, **_OPTIONS)
         self._aclients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+        self._retry = Retry(_backoff(), RETRIES, supported_errors=(ConnectionError,))
+        self._aretry: Any = AsyncRetry(_backoff(), RETRIES, supported_errors=(ConnectionError,))
 
     @property
     def aclient(self) -> Any:
         """The asyncio client of the running event loop."""
         loop = asyncio.get_running_loop()
         if loop not in self._aclients:
-            self._aclients[loop] = redis.asyncio.Redis.from_url(
-                self.url, socket_connect_timeout=CONNECT_TIMEOUT, socket_timeout=ANSWER_TIMEOUT, protocol=2
-            )
+            self._aclients[loop] = redis.asyncio.Redis.from_url(self.url, **_OPTIONS)
         return self._aclients[loop]
-
-    def _pipeline(self) -> Any:
-        """This thread's pipeline: making one costs more than a round trip, and it is empty again after each."""
-        if not hasattr(self._own, "pipeline"):
-            self._own.pipeline = self.client.pipeline(transaction=False)
-        return self._own.pipeline
-
-    def run(self, operation: Steps[T]) -> T:
-        """Run *operation*; :class:`~feedmill.errors.StorageError` when the server fails or refuses."""
-        replies: list[Any] | None = None
-        try:
-            while True:
-                commands = next(operation) if replies is None else operation.send(replies)
-                replies = self._exchange(commands)
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-        except RedisError as error:
-            raise _storage_error(self.url, error) from error
 
     async def aclose(self) -> None:
         """Close the running event loop's connections; the next coroutine that reads opens new ones."""
@@ -70,74 +61,163 @@ class RedisBackend:
         if client is not None:
             await client.aclose()
 
-    async def arun(self, operation: Steps[T]) -> T:
-        """:meth:`run` from a coroutine."""
+    # -- from a thread
+
+    def run(self, operation: Steps[T]) -> T:
+        """Run *operation*; :class:`~feedmill.errors.StorageError` when the server fails or refuses."""
         replies: list[Any] | None = None
         try:
             while True:
-                commands = next(operation) if replies is None else operation.send(replies)
-                replies = await self._aexchange(commands)
+                wanted = next(operation) if replies is None else operation.send(replies)
+                replies = self._exchange(_Outbox(wanted))
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except RedisError as error:
             raise _storage_error(self.url, error) from error
 
-    def _exchange(self, wanted: Sequence[Command]) -> list[Any]:
-        commands, pause = _split(wanted)
-        if pause:
-            time.sleep(pause)
-        if not commands:
-            return [None] * len(wanted)
-        self.round_trips += 1
-        pipe = self._pipeline()
-        for command in commands:
-            pipe.execute_command(*command)
-        replies = pipe.execute(raise_on_error=False)
-        for number, digest in _unknown_scripts(commands, replies):
-            self.client.script_load(scripts.by_sha(digest))
-            replies[number] = self.client.execute_command(*commands[number])  # type: ignore[no-untyped-call]
-        return _checked(wanted, replies)
+    def _exchange(self, outbox: _Outbox) -> list[Any]:
+        replies = self._retry.call_with_retry(lambda: self._attempt(outbox), lambda _: None)
+        missing = _unknown_scripts(outbox, replies)
+        if missing:
+            for digest in {digest for _, digest in missing}:
+                self.client.script_load(scripts.by_sha(digest))
+            again = self._exchange(_Outbox([outbox.commands[number] for number, _ in missing]))
+            for (number, _), reply in zip(missing, again):
+                replies[number] = reply
+        return _checked(replies)
 
-    async def _aexchange(self, wanted: Sequence[Command]) -> list[Any]:
-        commands, pause = _split(wanted)
-        if pause:
-            await asyncio.sleep(pause)
-        if not commands:
-            return [None] * len(wanted)
-        self.round_trips += 1
-        client = self.aclient
-        pipe = client.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        replies = await pipe.execute(raise_on_error=False)
-        for number, digest in _unknown_scripts(commands, replies):
-            await client.script_load(scripts.by_sha(digest))
-            replies[number] = await client.execute_command(*commands[number])
-        return _checked(wanted, replies)
+    def _attempt(self, outbox: _Outbox) -> list[Any]:
+        """One round trip."""
+        connection: Any = None
+        try:
+            for sendable in outbox.packed(time.sleep):
+                if connection is None:
+                    self.round_trips += 1
+                    connection = self.client.connection_pool.get_connection()
+                connection.send_packed_command(sendable)
+            replies: list[Any] = []
+            for command in outbox.commands:
+                try:
+                    replies.append(None if command[0] == PAUSE else connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+            return replies
+        except BaseException:
+            if connection is not None:  # there may be replies that nobody read
+                connection.disconnect()
+            raise
+        finally:
+            if connection is not None:
+                self.client.connection_pool.release(connection)
+
+    # -- from a coroutine: the same with await
+
+    async def arun(self, operation: Steps[T]) -> T:
+        """:meth:`run` from a coroutine."""
+        replies: list[Any] | None = None
+        try:
+            while True:
+                wanted = next(operation) if replies is None else operation.send(replies)
+                replies = await self._aexchange(_Outbox(wanted))
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        except RedisError as error:
+            raise _storage_error(self.url, error) from error
+
+    async def _aexchange(self, outbox: _Outbox) -> list[Any]:
+        replies = await self._aretry.call_with_retry(lambda: self._aattempt(outbox), _nothing)
+        missing = _unknown_scripts(outbox, replies)
+        if missing:
+            for digest in {digest for _, digest in missing}:
+                await self.aclient.script_load(scripts.by_sha(digest))
+            again = await self._aexchange(_Outbox([outbox.commands[number] for number, _ in missing]))
+            for (number, _), reply in zip(missing, again):
+                replies[number] = reply
+        return _checked(replies)
+
+    async def _aattempt(self, outbox: _Outbox) -> list[Any]:
+        """One round trip."""
+        pool, pauses = self.aclient.connection_pool, list[float]()
+        connection: Any = None
+        try:
+            for sendable in outbox.packed(pauses.append):
+                if connection is None:
+                    await asyncio.sleep(max(pauses, default=0))
+                    self.round_trips += 1
+                    connection = await pool.get_connection()
+                await connection.send_packed_command(sendable)
+            if connection is None:
+                await asyncio.sleep(max(pauses, default=0))
+            replies: list[Any] = []
+            for command in outbox.commands:
+                try:
+                    replies.append(None if command[0] == PAUSE else await connection.read_response())
+                except ResponseError as error:
+                    replies.append(error)
+            return replies
+        except BaseException:
+            if connection is not None:
+                await connection.disconnect()
+            raise
+        finally:
+            if connection is not None:
+                await pool.release(connection)
 
 
-def _split(wanted: Sequence[Command]) -> tuple[Sequence[Command], float]:
-    """The commands for the server, and the seconds to wait before them."""
-    pauses = [command[1] for command in wanted if command[0] == PAUSE]
-    if not pauses:
-        return wanted, 0.0
-    return [command for command in wanted if command[0] != PAUSE], max(pauses)
+class _Outbox:
+    """The commands of one round trip, made as they are sent and kept so that they can be sent again."""
+
+    def __init__(self, wanted: Iterable[Command]) -> None:
+        self.commands: list[Command] = []
+        self._rest = iter(wanted)
+
+    def _all(self) -> Iterator[Command]:
+        yield from tuple(self.commands)
+        for command in self._rest:
+            self.commands.append(command)
+            yield command
+
+    def packed(self, pause: Callable[[float], Any]) -> Iterator[list[bytes]]:
+        """What to send, in pieces of about :data:`SEND_SIZE`; *pause* is called with the seconds to wait before."""
+        pieces: list[bytes] = []
+        size = 0
+        for command in self._all():
+            if command[0] == PAUSE:
+                pause(command[1])
+                continue
+            packed = _PACKER.pack(*command)
+            pieces += packed
+            size += sum(map(len, packed))
+            if size >= SEND_SIZE:
+                yield [b"".join(pieces)]
+                pieces, size = [], 0
+        if pieces:
+            yield [b"".join(pieces)]
 
 
-def _unknown_scripts(commands: Sequence[Command], replies: Sequence[Any]) -> list[tuple[int, str]]:
+#: Turns commands into bytes; needs no connection.
+_PACKER: Any = redis.Connection()._command_packer  # type: ignore[no-untyped-call]
+
+
+def _backoff() -> ExponentialWithJitterBackoff:
+    return ExponentialWithJitterBackoff(base=0.05, cap=2)
+
+
+async def _nothing(_: Exception) -> None:
+    """Called between two tries."""
+
+
+def _unknown_scripts(outbox: _Outbox, replies: list[Any]) -> list[tuple[int, str]]:
     """Script calls that did not run because the server does not know the script (yet, or any more)."""
-    return [(n, commands[n][1]) for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+    return [(n, outbox.commands[n][1]) for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
 
 
-def _checked(wanted: Sequence[Command], replies: list[Any]) -> list[Any]:
-    """One reply for each wanted command, None for a pause; the first error is raised."""
+def _checked(replies: list[Any]) -> list[Any]:
+    """*replies*; the first error among them is raised."""
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
-    if len(replies) == len(wanted):
-        return replies
-    rest = iter(replies)
-    return [None if command[0] == PAUSE else next(rest) for command in wanted]
+    return replies
 
 
 def _storage_error(url: str, error: RedisError) -> StorageError:

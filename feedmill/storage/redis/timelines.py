@@ -7,7 +7,8 @@ from typing import Any, ClassVar, TypeVar
 
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS
-from feedmill.storage.base import Begin, Changes, Snapshot, Want
+from feedmill.serializers.records import HELD
+from feedmill.storage.base import Changes, Lock, Rules, Snapshot, Targets, Task, Want
 from feedmill.storage.memory import MemoryTimelineStorage
 from feedmill.storage.redis import scripts
 from feedmill.storage.steps import Command, Steps
@@ -68,64 +69,38 @@ class RedisTimelineStorage:
 
     # -- groups
 
-    def begin(
-        self, batch: Sequence[Begin], token: bytes, now: float, ttl: float, max_length: int, newest: int
-    ) -> Steps[list[Snapshot | int]]:
-        """Lock the feeds of *batch* and read what each wants; a taken feed is answered ``BUSY`` or ``LEFT``."""
-        head = (token, int(now * 1000), int((now + ttl) * 1000), max_length, newest)
-        commands = []
-        for part in _batches(batch):
-            keys: list[str] = []
-            for feed in part:
-                keys += (feed.key, feed.key + GROUPS)
-            wants, inbox = part[0].wants, part[0].inbox
-            same = all(feed.wants is wants and feed.inbox is inbox for feed in part)
-            args: list[Any] = [1 if same else 0]
-            for feed in part[:1] if same else part:
-                args += (feed.inbox, len(feed.wants))
-                for want in feed.wants:
-                    args += (want.group, -1) if want.actors is None else (want.group, len(want.actors), *want.actors)
-            commands.append(call_script("begin", keys, *head, *args))
-        replies = yield commands
-        found = [reply for answer in replies for reply in answer]
-        return [reply if type(reply) is int else _snapshot(feed, reply) for feed, reply in zip(batch, found)]
+    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
+        """Do the additions of *task*, or lock the feed and read what is wanted; a taken feed is ``BUSY`` or ``LEFT``."""
+        args: list[Any] = [
+            *(lock.token, int(lock.now * 1000), int((lock.now + lock.ttl) * 1000)),
+            *(rules.max_length, rules.newest, rules.channel, HELD, task.inbox, len(task.wants), len(task.additions)),
+        ]
+        for want in task.wants:
+            args += (want.group, -1) if want.actors is None else (want.group, len(want.actors), *want.actors)
+        for number, actor, score, addition in task.additions:
+            args += (number + 1, actor, score, *addition)
 
-    def commit(
-        self, batch: Sequence[Changes], token: bytes, now: float, ttl: float, channel: str
-    ) -> Steps[list[bytes | int]]:
-        """Write the feeds whose lock is still *token*'s; ``LOST``, ``DONE``, or the inbox to fold in next."""
-        deadline = int((now + ttl) * 1000)
-        commands = []
-        for part in _batches(batch):
-            counted = bool(part[0].count_key)
-            keys: list[str] = []
-            args: list[Any] = []
-            for feed in part:
-                keys += (feed.key, feed.key + GROUPS)
-                if counted:
-                    keys.append(feed.count_key)
-                if feed.simple:
-                    ((group, record, score),) = feed.put
-                    args += (1 if feed.count is None else 2, feed.state, group, record, score)
-                    args += feed.count or ()
-                    continue
-                args += (0, feed.state, feed.inbox_done)
-                args += feed.count if feed.count is not None else ("", "", "", "")
-                args.append(len(feed.put))
-                for group, record, _ in feed.put:
-                    args += (group, record)
-                for group, _, score in feed.put:
-                    args += (score, group)
-                args.append(len(feed.delete))
-                args += feed.delete
-                args.append(len(feed.unspill))
-                args += feed.unspill
-                for spilled in (feed.spill, feed.respill):
-                    args.append(len(spilled))
-                    for item in spilled:
-                        args += item
-            commands.append(call_script("commit", keys, token, deadline, channel, 3 if counted else 2, *args))
-        replies = yield commands
+        def commands() -> Iterator[Command]:
+            for start in range(0, len(feeds), BATCH):
+                part = feeds.part(start, start + BATCH)
+                yield call_script("begin", _keys(part.keys, part.count_keys), *args, *part.titles)
+
+        replies = yield commands()
+        found = [reply for answer in replies for reply in answer]
+        return [reply if type(reply) is int else _snapshot(task.wants, reply) for reply in found]
+
+    def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]:
+        """Write the feeds whose lock is still ours; ``LOST``, ``DONE``, or the inbox to fold in next."""
+        deadline = int((lock.now + lock.ttl) * 1000)
+
+        def commands() -> Iterator[Command]:
+            for start in range(0, len(batch), BATCH):
+                part = batch[start : start + BATCH]
+                keys = _keys([feed.key for feed in part], [feed.count_key for feed in part] if channel else ())
+                args = [arg for feed in part for arg in _written(feed)]
+                yield call_script("commit", keys, lock.token, deadline, channel, *args)
+
+        replies = yield commands()
         return [reply for answer in replies for reply in answer]
 
     def groups_slice(self, key: str, start: int, stop: int) -> Steps[tuple[bytes, list[tuple[bytes, bytes]]]]:
@@ -163,21 +138,36 @@ class RedisTimelineStorage:
         yield [call_script("delete", [key, key + GROUPS, count_key or key])]
 
 
+def _keys(keys: Sequence[str], count_keys: Sequence[str]) -> list[str]:
+    """All keys of feeds of groups, feed by feed."""
+    if count_keys:
+        return [name for key, count in zip(keys, count_keys) for name in (key, key + GROUPS, count)]
+    return [name for key in keys for name in (key, key + GROUPS)]
+
+
+def _written(feed: Changes) -> list[Any]:
+    """One feed's arguments of a commit."""
+    args: list[Any] = [feed.state, feed.inbox_done, *(feed.count or ("", "", "", "")), len(feed.put)]
+    for group, record, _ in feed.put:
+        args += (group, record)
+    for group, _, score in feed.put:
+        args += (score, group)
+    args += (len(feed.delete), *feed.delete, len(feed.unspill), *feed.unspill, len(feed.spill))
+    for item in feed.spill:
+        args += item
+    return args
+
+
 def _spill(want: Want, reply: Any) -> dict[bytes, bytes]:
     if not reply:
         return {}
-    if isinstance(reply, dict):
-        return reply
     if want.actors is None:
         return dict(zip(reply[::2], reply[1::2]))
     return {actor: value for actor, value in zip(want.actors, reply) if value is not None}
 
 
-def _snapshot(feed: Begin, reply: Any) -> Snapshot:
-    if type(reply) is bytes:
-        split = reply[0] + 1
-        return Snapshot(reply[1:split], b"", [], 0, [], [reply[split:]], [{}], plain=True)
-    oldest, newest = reply[2], reply[3]
+def _snapshot(wants: Sequence[Want], reply: Any) -> Snapshot:
+    done, state, inbox, oldest, newest = reply[:5]
     groups = 0
     if oldest:
         groups = oldest.pop()
@@ -188,11 +178,6 @@ def _snapshot(feed: Begin, reply: Any) -> Snapshot:
         half = len(newest) // 2
         newest = list(zip(newest[:half], newest[half:]))
     return Snapshot(
-        reply[0],
-        reply[1],
-        oldest or [],
-        groups,
-        newest or [],
-        reply[4::2],
-        [_spill(want, spill) for want, spill in zip(feed.wants, reply[5::2])],
+        *(done, state, inbox, oldest or [], groups, newest or [], reply[5::2]),
+        [_spill(want, spill) for want, spill in zip(wants, reply[6::2])],
     )

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import re
 from importlib import resources
 
 
 @functools.cache
 def source(name: str) -> str:
-    """The text of script *name*."""
-    return (resources.files(__name__) / f"{name}.lua").read_text(encoding="utf-8")
+    """The text of script *name*; a line ``-- include: other`` stands for the text of another."""
+    text = (resources.files(__name__) / f"{name}.lua").read_text(encoding="utf-8")
+    return _INCLUDE.sub(lambda found: source(found[1]), text)
 
 
 @functools.cache
@@ -27,3 +29,4 @@ def by_sha(digest: str) -> str:
 
 
 _names: dict[str, str] = {}
+_INCLUDE = re.compile(r"^-- include: (\w+)\n", re.MULTILINE)

@@ -1,77 +1,79 @@
--- Begin a cycle: take the locks of many feeds and read what the writer is going to touch.
--- KEYS: per feed: groups by score (ZSET), state and records (HASH)
--- ARGV: token (8 bytes), now, deadline (13 digits, ms), max_length, newest, '1' if all feeds want the same,
---       per feed (or once): inbox bytes, number of wants, per want: group, number of actors (-1: all), actors
--- Returns: per feed 0 (busy), 1 (busy; inbox bytes left), one string (all wants are one plain record: length of
---          the state in one byte, state, record), or
---          {state, inbox, oldest, newest, record, spill, record, spill, …}; oldest (if groups are missing and may
---          not fit): group, score, … then their records, then how many groups there are
--- Fields of the hash: NUL 'm' is '0' .. state or '1' .. token .. deadline .. state; NUL 'i' is the inbox.
-local call, M, I = redis.call, '\0m', '\0i'
+-- Begin a cycle for many feeds that are to get the same: add what can be added at once; of the other feeds take the
+-- lock and read what a merge needs.
+-- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (HASH)
+-- ARGV: token (8 bytes), now, deadline (13 digits, ms), max_length, newest, channel ('': no counts), rows a record
+--       holds, inbox bytes, number of wants, number of additions,
+--       per want: group, number of actors (-1: all), actors;
+--       per addition: number of its want, actor, score (µs), shared, row, loose row, needle, record;
+--       with counts per feed: the front of the message to publish
+-- Returns: per feed 0 (busy), 1 (busy; inbox bytes left), 2 (all additions done), or
+--          {additions done, state, inbox, oldest, newest, record, spill, record, spill, …}; oldest (if groups are
+--          missing and may not fit): group, score, … then their records, then how many groups there are
+-- Fields of the hash: NUL 'm' is '0' .. state or '1' .. token .. deadline .. state, absent for unlocked without state;
+-- NUL 'i' is the inbox.
+local call, num, pack, M, I = redis.call, struct.unpack, struct.pack, '\0m', '\0i'
 local token, now, deadline = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local max, newest = tonumber(ARGV[4]), tonumber(ARGV[5])
-local same, prefix = ARGV[6] == '1', '1' .. token .. deadline
-local out, a = {}, 7
-local one = same and newest == 0 and ARGV[8] == '1' and ARGV[9]
-local function begin(k)
-  if same then a = 7 end
-  local z, h, left, wants = KEYS[k], KEYS[k + 1], ARGV[a], tonumber(ARGV[a + 1])
-  local fields, spills = {M, I}, {}
-  a = a + 2
-  for w = 1, wants do
-    fields[w + 2] = ARGV[a]
-    local n = tonumber(ARGV[a + 1])
-    spills[w] = {a + 2, n}
-    a = a + 2 + math.max(n, 0)
+local max, newest, channel, held, left = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[8]
+local counted, prefix = channel ~= '', '1' .. token .. deadline
+local fields, spills, wanted, adds, a = {M, I}, {}, {}, {}, 11
+for w = 1, tonumber(ARGV[9]) do
+  fields[w + 2], spills[w] = ARGV[a], {a + 2, tonumber(ARGV[a + 1])}
+  wanted[ARGV[a]] = w
+  a = a + 2 + math.max(spills[w][2], 0)
+end
+for j = 1, tonumber(ARGV[10]) do
+  local w = tonumber(ARGV[a])
+  adds[j] = {w, fields[w + 2], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 2]), unpack(ARGV, a + 3, a + 7)}
+  a = a + 8
+end
+-- include: append
+local function spilled(h, w)
+  local s, at, n = h .. ':' .. fields[w + 2], unpack(spills[w])
+  if n == 0 then return 0 elseif n < 0 then return call('HGETALL', s) end
+  return call('HMGET', s, unpack(ARGV, at, at + n - 1))
+end
+
+local function snapshot(z, h, done, state, got)
+  local reply, missing = {done, state, got[2] or '', 0, 0}, 0
+  for w = 1, #spills do
+    local record = got[w + 2]
+    if not record then missing = missing + 1 end
+    reply[2 * w + 4] = record
+    reply[2 * w + 5] = record and string.byte(record) % 2 == 1 and spilled(h, w) or 0
   end
+  local excess = missing > 0 and call('ZCARD', z) + missing - max or 0
+  if excess > 0 then -- those that may have to go, were all that exist and are wanted to become newer
+    local old = call('ZRANGE', z, 0, excess + #spills - missing - 1, 'WITHSCORES')
+    for i = 1, #old, 2 do old[#old + 1] = call('HGET', h, old[i]) or '' end
+    old[#old + 1] = call('ZCARD', z)
+    reply[4] = old
+  end
+  if newest > 0 then
+    local new = call('ZREVRANGE', z, 0, newest - 1)
+    for i = 1, #new do new[#new + 1] = call('HGET', h, new[i]) or '' end
+    reply[5] = new
+  end
+  return reply
+end
+
+local out, stride = {}, counted and 3 or 2
+for k = 1, #KEYS, stride do
+  local z, h, f = KEYS[k], KEYS[k + 1], (k - 1) / stride
   local got = call('HMGET', h, unpack(fields))
   local m = got[1] or '0'
-  if string.byte(m) == 49 and string.sub(m, 2, 9) ~= token and tonumber(string.sub(m, 10, 22)) > now then
-    if left == '' then out[#out + 1] = 0
-    else
-      call('HSET', h, I, (got[2] or '') .. left)
-      out[#out + 1] = 1
-    end
+  local locked = string.byte(m) == 49
+  if locked and string.sub(m, 2, 9) ~= token and tonumber(string.sub(m, 10, 22)) > now then
+    if left ~= '' then call('HSET', h, I, (got[2] or '') .. left) end
+    out[f + 1] = left == '' and 0 or 1
   else
-    local state = string.sub(m, string.byte(m) == 49 and 23 or 2)
-    call('HSET', h, M, prefix .. state)
-    local old, new, missing = 0, 0, 0
-    local reply = {state, got[2] or '', 0, 0}
-    for w = 1, wants do
-      local record, spill = got[w + 2], 0
-      if not record then missing = missing + 1
-      elseif string.byte(record) % 2 == 1 and spills[w][2] ~= 0 then
-        local s = h .. ':' .. fields[w + 2]
-        if spills[w][2] < 0 then spill = call('HGETALL', s)
-        else spill = call('HMGET', s, unpack(ARGV, spills[w][1], spills[w][1] + spills[w][2] - 1)) end
-      end
-      reply[#reply + 1] = record
-      reply[#reply + 1] = spill
+    local state, done, sets = string.sub(m, locked and 23 or 2), 0, {}
+    if #adds > 0 and not locked and not got[2] then
+      done, state, sets = append(z, h, KEYS[k + 2], state, got, ARGV[a + f])
     end
-    if missing > 0 then
-      local card = call('ZCARD', z)
-      local excess = card + missing - max
-      if excess > 0 then -- those that may have to go, were all that exist and are wanted to become newer
-        old = call('ZRANGE', z, 0, excess + wants - missing - 1, 'WITHSCORES')
-        for i = 1, #old, 2 do old[#old + 1] = call('HGET', h, old[i]) or '' end
-        old[#old + 1] = card
-        reply[3] = old
-      end
-    end
-    if newest > 0 then
-      new = call('ZREVRANGE', z, 0, newest - 1)
-      for i = 1, #new do new[#new + 1] = call('HGET', h, new[i]) or '' end
-      reply[4] = new
-    end
-    out[#out + 1] = reply
+    local all = #adds > 0 and done == #adds
+    if counted or not all then sets[#sets + 1], sets[#sets + 2] = M, (all and '0' or prefix) .. state end
+    call('HSET', h, unpack(sets))
+    out[f + 1] = all and 2 or snapshot(z, h, done, state, got)
   end
-end
-for k = 1, #KEYS, 2 do
-  local got = one and call('HMGET', KEYS[k + 1], M, I, one)
-  local m, record = got and got[1], got and got[3]
-  if m and record and not got[2] and string.byte(m) == 48 and string.byte(record) % 2 == 0 then
-    call('HSET', KEYS[k + 1], M, prefix .. string.sub(m, 2))
-    out[#out + 1] = string.char(#m - 1) .. string.sub(m, 2) .. record
-  else begin(k) end
 end
 return out
