@@ -22,14 +22,14 @@ T = TypeVar("T")
 class Feed:
     """One user's flat feed: ``feed[:25]``, ``feed[3]``, ``len(feed)``. Configured by class attributes.
 
-    It shows the newest ``max_length`` activities; up to twice as many are held, so that a removal can bring one back.
+    It shows the newest ``max_length`` activities; up to a quarter more are held, so that a removal can bring one back.
     """
 
     #: The timeline's key; ``%(user_id)s`` stands once for the user.
     key_format: ClassVar[str] = "feed:%(user_id)s"
     #: Items that a feed shows at most.
     max_length: ClassVar[int] = 1000
-    #: Chance (0 to 1) that ``add_many`` also cuts back what is held beyond ``max_length``; at twice that it always is.
+    #: Chance (0 to 1) that ``add_many`` also cuts back what is held beyond ``max_length``; a quarter more always is.
     trim_chance: ClassVar[float] = 0.0
     activity_class: ClassVar[type[Activity]] = Activity
     activity_storage_class: ClassVar[Any] = MemoryActivityStorage

@@ -25,7 +25,7 @@ from feedmill.feeds.operations import MemberOp, Plan, join_wants, merges_itself,
 from feedmill.feeds.own_merge import own_merge
 from feedmill.feeds.state import title
 from feedmill.ids import EntityId
-from feedmill.storage.base import ADDED, BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Targets, Task, Want
+from feedmill.storage.base import ADDED, BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task, Want
 from feedmill.storage.steps import PAUSE, Steps
 
 #: Seconds between two tries of a caller that waits for a busy feed.
@@ -38,7 +38,6 @@ MAX_LOST = 50
 class _Job:
     """One feed that needs more than additions."""
 
-    number: int
     user_id: EntityId
     ops: Sequence[Any]
     task: Task
@@ -51,7 +50,6 @@ class _Cycle:
     def __init__(self, feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, wait: float | None) -> None:
         self.feed_class, self.user_ids, self.plan, self.wait = feed_class, user_ids, plan, wait
         self.storage, self.token = feed_class.timeline(), os.urandom(8)
-        self.targets = targets_of(feed_class, user_ids)
         self.own = merges_itself(feed_class)
         newest = feed_class.max_length if plan.whole else feed_class.merge_max_length if self.own else 0
         self.rules = Rules(feed_class.max_length, newest, feed_class.channel())
@@ -61,7 +59,9 @@ class _Cycle:
     def run(self) -> Steps[int]:
         """Every feed, to its end; how many entries changed."""
         task = self.plan.task(self.feed_class, leave=self.deadline is None)
-        replies = yield from self.storage.begin(self.targets, task, self._lock(), self.rules)
+        replies = yield from self.storage.begin(
+            _Targets(self.feed_class, self.user_ids), task, self._lock(), self.rules
+        )
         plain = dataclasses.replace(task, additions=())
         jobs, snapshots = [], []
         for number, reply in enumerate(replies):
@@ -71,12 +71,16 @@ class _Cycle:
             done = reply.done if isinstance(reply, Snapshot) else 0
             self.changed += done
             if reply != LEFT:
-                jobs.append(_Job(number, self.user_ids[number], self.plan.ops[done:], plain))
+                jobs.append(_Job(self.user_ids[number], self.plan.ops[done:], plain))
                 snapshots.append(reply)
         while jobs:
             jobs = yield from self._round(jobs, snapshots)
             snapshots = yield from self._begin(jobs)
         return self.changed
+
+    def _key(self, job: _Job) -> str:
+        key: str = self.feed_class.key_of(job.user_id)
+        return key
 
     def _lock(self) -> Lock:
         return Lock(self.token, time.time(), settings.current().lock_ttl)
@@ -88,7 +92,7 @@ class _Cycle:
             alike.setdefault(job.task, []).append(place)
         found: dict[int, Snapshot | int] = {}
         for task, places in alike.items():
-            feeds = targets_of(self.feed_class, [jobs[place].user_id for place in places])
+            feeds = _Targets(self.feed_class, [jobs[place].user_id for place in places])
             replies = yield from self.storage.begin(feeds, task, self._lock(), self.rules)
             found.update(zip(places, replies))
         return [found[place] for place in range(len(jobs))]
@@ -146,11 +150,7 @@ class _Cycle:
     def _release(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int]) -> Steps[None]:
         """Let all locks go and write nothing: an aggregator failed, and the feeds must not stay closed for it."""
         held = [
-            Changes(
-                self.targets.keys[job.number],
-                snapshot.state,
-                count_key=self.feed_class.count_key_of(job.user_id),
-            )
+            Changes(self._key(job), snapshot.state, count_key=self.feed_class.count_key_of(job.user_id))
             for job, snapshot in zip(jobs, snapshots)
             if isinstance(snapshot, Snapshot)
         ]
@@ -170,7 +170,7 @@ class _Cycle:
             wants = join_wants(wants, wants_of([op for op in merged if isinstance(op, MemberOp)]))
         if not self._covers(job, wants):
             return None
-        fold = Fold(self.feed_class, self.targets.keys[job.number], job.user_id, snapshot, job.task.wants)
+        fold = Fold(self.feed_class, self._key(job), job.user_id, snapshot, job.task.wants)
         fold.untrimmed = self.plan.untrimmed
         fold.apply(ops)
         if not self._covers(job, [Want(group, None) for group in fold.thin]):
@@ -186,12 +186,27 @@ class _Cycle:
         return False
 
 
-def targets_of(feed_class: Any, user_ids: Sequence[EntityId]) -> Targets:
-    """The feeds of *user_ids* as a storage knows them."""
-    keys = feed_class.keys_of(user_ids)
-    if not feed_class.counted:
-        return Targets(keys)
-    return Targets(keys, feed_class.count_keys_of(user_ids), [title(key, user) for key, user in zip(keys, user_ids)])
+class _Targets:
+    """The feeds of *user_ids*, for a storage."""
+
+    def __init__(self, feed_class: Any, user_ids: Sequence[EntityId]) -> None:
+        self.feed_class, self.user_ids = feed_class, user_ids
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    def keys(self, start: int, stop: int) -> Sequence[str]:
+        keys: list[str] = self.feed_class.keys_of(self.user_ids[start:stop])
+        return keys
+
+    def count_keys(self, start: int, stop: int) -> Sequence[str]:
+        keys: list[str] = self.feed_class.count_keys_of(self.user_ids[start:stop])
+        return keys
+
+    def titles(self, start: int, stop: int) -> Sequence[str]:
+        if not self.feed_class.counted:
+            return ()
+        return [title(key, user) for key, user in zip(self.keys(start, stop), self.user_ids[start:stop])]
 
 
 def cycle(feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, *, wait: float | None = None) -> Steps[int]:

@@ -24,7 +24,7 @@ class NotificationFeed(AggregatedFeed):
     """
 
     key_format: ClassVar[str] = "notification_feed:1:user:%(user_id)s"
-    #: The key of the denormalised count: a hash of ``unseen``, ``unread`` and ``seq``.
+    #: The key of the denormalised counts: the text ``<unseen> <unread> <sequence number>``.
     count_format: ClassVar[str] = "notification_feed:1:user:%(user_id)s:count"
     #: What the lock is called; it lives in the feed's own hash, where taking it costs no extra command.
     lock_format: ClassVar[str] = "notification_feed:1:user:%s:lock"

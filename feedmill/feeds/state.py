@@ -71,7 +71,13 @@ class FeedState:
 
 def title(key: str, user_id: object) -> str:
     """The front of what is published when a count changes: the feed's own channel and its user, as open JSON."""
-    return f'{{"channel": {json.dumps(key)}, "user_id": {json.dumps(str(user_id))}, '
+    return f'{{"channel": {_quoted(key)}, "user_id": {_quoted(str(user_id))}, '
+
+
+def _quoted(text: str) -> str:
+    """*text* as JSON; most need no escapes, and this is done for each delivery."""
+    plain = text.isascii() and text.isprintable() and '"' not in text and "\\" not in text
+    return f'"{text}"' if plain else json.dumps(text)
 
 
 def count_message(title: str, unseen: int, unread: int, sequence: int) -> str:

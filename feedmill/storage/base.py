@@ -48,22 +48,22 @@ class Want:
     actors: tuple[bytes, ...] | None
 
 
-@dataclasses.dataclass(slots=True)
-class Targets:
-    """Feeds of many users by their keys, in one order."""
+class Targets(Protocol):
+    """Feeds of many users, whose keys are spelled when they are needed: while the server is busy with those before."""
 
-    keys: Sequence[str]
-    #: Keys of the denormalised counts, and the front of the message that is published when one changes; empty for
-    #: feeds without counts.
-    count_keys: Sequence[str] = ()
-    titles: Sequence[str] = ()
+    def __len__(self) -> int: ...
 
-    def part(self, start: int, stop: int) -> Targets:
-        """The feeds from *start* up to *stop*."""
-        return Targets(self.keys[start:stop], self.count_keys[start:stop], self.titles[start:stop])
+    def keys(self, start: int, stop: int) -> Sequence[str]:
+        """Their keys, from *start* up to *stop*."""
+        ...
 
-    def __len__(self) -> int:
-        return len(self.keys)
+    def count_keys(self, start: int, stop: int) -> Sequence[str]:
+        """The keys of their denormalised counts; empty for feeds without."""
+        ...
+
+    def titles(self, start: int, stop: int) -> Sequence[str]:
+        """The front of the messages that are published when a count changes; empty for feeds without."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

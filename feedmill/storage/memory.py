@@ -133,7 +133,7 @@ class MemoryTimelineStorage:
                     if at == len(held) or held[at] != raw_id:
                         held.insert(at, raw_id)
                         added += 1
-                if len(held) > 2 * max_length:
+                if len(held) > 1.25 * max_length:
                     del held[:-max_length]
         return added
 
@@ -177,7 +177,7 @@ class MemoryTimelineStorage:
         """Lock each feed and read what is wanted; additions are left to the merge."""
         yield from _steps()
         with BACKEND.guard:
-            return [self._begin(key, task, lock, rules) for key in feeds.keys]
+            return [self._begin(key, task, lock, rules) for key in feeds.keys(0, len(feeds))]
 
     @staticmethod
     def _begin(key: str, task: Task, lock: Lock, rules: Rules) -> Snapshot | int:

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from feedmill.errors import FeedBusy
+from feedmill.feeds.cycle import _Targets
 from feedmill.storage.backends import backend
-from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Targets, Task
+from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task
 from feedmill.storage.steps import Command, Steps
 from tests.feeds.samples import Home, News, Notes, held, in_group, on_day
 
 USERS = range(100)
-RULES = Rules(8, 0, "")
 BOTH = pytest.mark.parametrize("grouped", [News, Notes])
 
 
@@ -44,7 +44,12 @@ def finish(replies: list[Any], operation: Steps[Any], after: Callable[[int], Non
 
 def seize(feed: Any, ttl: float, now: float | None = None) -> Any:
     """Take the lock of *feed* as another process would, that may have died since."""
-    begin = feed.timeline().begin(Targets([feed.key]), Task(()), Lock(b"stranger", now or time.time(), ttl), RULES)
+    begin = feed.timeline().begin(
+        _Targets(type(feed), [feed.user_id]),
+        Task(()),
+        Lock(b"stranger", now or time.time(), ttl),
+        Rules(8, 0, feed.channel()),
+    )
     return backend().run(begin)[0]
 
 
@@ -93,10 +98,14 @@ def test_a_stolen_token_is_refused(backend_kind: str, grouped: Any) -> None:
 
     def commit(token: bytes) -> Any:
         changes = Changes(feed.key, b"", put=[(b"g", b"record", 5)], count_key=count_key)
-        return backend().run(storage.commit([changes], Lock(token, now, 10), ""))[0]
+        return backend().run(storage.commit([changes], Lock(token, now, 10), feed.channel()))[0]
 
     def begin(token: bytes, at: float, inbox: bytes = b"") -> Any:
-        return backend().run(storage.begin(Targets([feed.key]), Task((), inbox), Lock(token, at, 10), RULES))[0]
+        return backend().run(
+            storage.begin(
+                _Targets(type(feed), [feed.user_id]), Task((), inbox), Lock(token, at, 10), Rules(8, 0, feed.channel())
+            )
+        )[0]
 
     assert isinstance(begin(b"first___", now), Snapshot)
     assert begin(b"second__", now) == BUSY
@@ -109,7 +118,7 @@ def test_a_stolen_token_is_refused(backend_kind: str, grouped: Any) -> None:
     assert commit(b"second__") == b"left"
     assert feed.count() == 1
     done = Changes(feed.key, b"", inbox_done=4, count_key=count_key)
-    assert backend().run(storage.commit([done], Lock(b"second__", now, 10), ""))[0] == DONE
+    assert backend().run(storage.commit([done], Lock(b"second__", now, 10), feed.channel()))[0] == DONE
     assert commit(b"second__") == LOST
 
 

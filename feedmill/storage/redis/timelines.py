@@ -16,6 +16,9 @@ from feedmill.storage.steps import Command, Steps
 #: Feeds handled by one script call: more is not faster and keeps the server busy in one piece.
 BATCH = 100
 
+#: The field of a feed's hash that holds its lock and state.
+STATE = "\0m"
+
 T = TypeVar("T")
 
 
@@ -82,8 +85,9 @@ class RedisTimelineStorage:
 
         def commands() -> Iterator[Command]:
             for start in range(0, len(feeds), BATCH):
-                part = feeds.part(start, start + BATCH)
-                yield call_script("begin", _keys(part.keys, part.count_keys), *args, *part.titles)
+                part = start, start + BATCH
+                keys = _keys(feeds.keys(*part), feeds.count_keys(*part))
+                yield call_script("begin", keys, *args, *feeds.titles(*part))
 
         replies = yield commands()
         found = [reply for answer in replies for reply in answer]
@@ -125,8 +129,8 @@ class RedisTimelineStorage:
 
     def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
         """The denormalised unseen and unread counts and their sequence number."""
-        (reply,) = yield [("HMGET", count_key, "unseen", "unread", "seq")]
-        unseen, unread, sequence = (int(value or 0) for value in reply)
+        (reply,) = yield [("GET", count_key)]
+        unseen, unread, sequence = map(int, (reply or b"0 0 0").split())
         return unseen, unread, sequence
 
     def publish(self, channel: str, message: bytes) -> Steps[None]:
@@ -147,7 +151,7 @@ def _keys(keys: Sequence[str], count_keys: Sequence[str]) -> list[str]:
 
 def _written(feed: Changes) -> list[Any]:
     """One feed's arguments of a commit."""
-    args: list[Any] = [feed.state, feed.inbox_done, *(feed.count or ("", "", "", "")), len(feed.put)]
+    args: list[Any] = [feed.inbox_done, *(feed.count or ("", "", "", "")), len(feed.put), STATE, feed.state]
     for group, record, _ in feed.put:
         args += (group, record)
     for group, _, score in feed.put:

@@ -3,26 +3,20 @@
 -- Records are laid out as feedmill/serializers/base.py says, the state of a feed as feedmill/feeds/state.py says.
 -- An addition: {want, group, actor, score (text), score, shared, row, loose row, needle, record}
 local base = counted and 8 or 2
-
-local function decode(state)
-  if not counted then return {touch = ''} end
-  if state == '' then state = string.rep('\0', 56) end
-  local sequence, seen, read = num('>I8I8I8', state)
-  local unseen, unread, published = num('>I4I4I8', state, 41)
-  return {bytes = state, sequence = sequence + 1, touch = pack('>I6', sequence + 1), seen = seen, read = read,
-    unseen = unseen, unread = unread, published = published, unseen0 = unseen, unread0 = unread}
-end
+local no_state = string.rep('\0', 56)
+-- Of the feed at hand: what the state says, the bytes of the new touch, and how far the counts move.
+local seen, read, touch, unseen, unread
 
 -- The oldest group makes room for a new one; false when that is not so simple.
-local function evict(z, h, s, add, card)
+local function evict(z, h, add, card)
   local name, score = unpack(call('ZRANGE', z, 0, 0, 'WITHSCORES'))
   local record = call('HGET', h, name)
   if card > max or tonumber(score) >= add[5] or wanted[name] or not record then return false end
-  local flags = string.byte(record)
+  local flags = byte(record)
   if counted then
-    local touch = num('>I6', record, 3)
-    if touch > s.seen and flags % 4 < 2 then s.unseen = s.unseen - 1 end
-    if touch > s.read and flags % 8 < 4 then s.unread = s.unread - 1 end
+    local touched = num('>I6', record, 3)
+    if touched > seen and flags % 4 < 2 then unseen = unseen - 1 end
+    if touched > read and flags % 8 < 4 then unread = unread - 1 end
   end
   if flags % 2 == 1 then call('UNLINK', h .. ':' .. name) end
   call('HDEL', h, name)
@@ -31,61 +25,69 @@ local function evict(z, h, s, add, card)
 end
 
 -- The record of a group with its first member, or nil.
-local function first(z, h, s, add)
+local function first(z, h, add)
   local card = call('ZCARD', z)
-  if card >= max and not evict(z, h, s, add, card) then return nil end
+  if card >= max and not evict(z, h, add, card) then return nil end
   if not counted then return add[10] end
-  s.unseen, s.unread = s.unseen + 1, s.unread + 1
-  return string.sub(add[10], 1, 2) .. s.touch .. string.sub(add[10], 9)
+  unseen, unread = unseen + 1, unread + 1
+  return sub(add[10], 1, 2) .. touch .. sub(add[10], 9)
 end
 
 -- The record with one more member, or nil when only a merge can tell what becomes of it.
-local function longer(h, s, add, record)
-  local flags, rows = string.byte(record, 1, 2)
+local function longer(h, add, record)
+  local flags, rows = byte(record, 1, 2)
+  local at, row, spilled, head = base, add[7], flags % 2 == 1, ''
   if flags % 8 > 1 or rows >= held then return nil end
-  local spilled = flags % 2 == 1
-  local at, row, needle = spilled and base + 22 or base, add[7], add[7]
-  if flags >= 8 then row, needle = add[8], add[9]
-  elseif string.sub(record, at + 1, at + #add[6]) == add[6] then at = at + #add[6]
-  else return nil end
-  if string.find(record, needle, at + 1, true) then return nil end
-  local rest = base
-  local head = string.char(flags, rows + 1) .. s.touch
   if spilled then
-    local count, actors = num('>I4I4', record, base + 1)
     if add[5] <= num('>I7', record, base + 16) then return nil end
-    head = head .. pack('>I4I4', count + 1, actors + call('HSETNX', h .. ':' .. add[2], add[3], ''))
-    rest = base + 8
+    at = base + 22
+  end
+  if flags < 8 then
+    local from = at + #add[6] + 1
+    if sub(record, at + 1, from - 1) ~= add[6] or find(record, row, from, true) then return nil end
+  else
+    row = add[8]
+    if find(record, add[9], at + 1, true) then return nil end
   end
   if counted then
-    local touch = num('>I6', record, 3)
-    if touch <= s.seen then s.unseen = s.unseen + 1 end
-    if touch <= s.read then s.unread = s.unread + 1 end
+    local touched = num('>I6', record, 3)
+    if touched <= seen then unseen = unseen + 1 end
+    if touched <= read then unread = unread + 1 end
   end
-  return head .. string.sub(record, rest + 1) .. row
+  at = base
+  if spilled then
+    local count, actors = num('>I4I4', record, base + 1)
+    head, at = pack('>I4I4', count + 1, actors + call('HSETNX', h .. ':' .. add[2], add[3], '')), base + 8
+  end
+  return char(flags, rows + 1) .. touch .. head .. sub(record, at + 1) .. row
 end
 
 -- Do as many additions as possible, in order: how many, and the new state. Records in got are brought up to date.
-local function append(z, h, c, state, got, title)
-  local s, done, sets = decode(state), 0, {}
+local function append(z, h, c, state, got, title, sets)
+  local sequence, done = 0, 0
+  touch, unseen, unread = '', 0, 0
+  if counted then
+    if state == '' then state = no_state end
+    sequence, seen, read = num('>I8I8I8', state)
+    sequence = sequence + 1
+    touch = pack('>I6', sequence)
+  end
   for j = 1, #adds do
     local add = adds[j]
     local record = got[add[1] + 2]
-    if record then record = longer(h, s, add, record) else record = first(z, h, s, add) end
+    if record then record = longer(h, add, record) else record = first(z, h, add) end
     if not record then break end
     call('ZADD', z, 'GT', add[4], add[2])
     got[add[1] + 2] = record
-    sets[#sets + 1], sets[#sets + 2] = add[2], record
-    done = j
+    sets[#sets + 1], sets[#sets + 2], done = add[2], record, j
   end
-  if counted and done > 0 then
-    state = pack('>I8', s.sequence) .. string.sub(s.bytes, 9)
-    if s.unseen ~= s.unseen0 or s.unread ~= s.unread0 then
-      local seq = s.published + 1
-      state = string.sub(state, 1, 40) .. pack('>I4I4I8', s.unseen, s.unread, seq)
-      call('HSET', c, 'unseen', s.unseen, 'unread', s.unread, 'seq', seq)
-      call('PUBLISH', channel, title .. '"unseen": ' .. s.unseen .. ', "unread": ' .. s.unread .. ', "seq": ' .. seq .. '}')
-    end
-  end
-  return done, state, sets
+  if not counted or done == 0 then return done, state end
+  if unseen == 0 and unread == 0 then return done, pack('>I8', sequence) .. sub(state, 9) end
+  local unseen0, unread0, published = num('>I4I4I8', state, 41)
+  unseen, unread, published = unseen0 + unseen, unread0 + unread, published + 1
+  state = pack('>I8', sequence) .. sub(state, 9, 40) .. pack('>I4I4I8', unseen, unread, published)
+  unseen, unread, published = tostring(unseen), tostring(unread), tostring(published) -- once: it is not cheap
+  call('SET', c, unseen .. ' ' .. unread .. ' ' .. published)
+  call('PUBLISH', channel, title .. '"unseen": ' .. unseen .. ', "unread": ' .. unread .. ', "seq": ' .. published .. '}')
+  return done, state
 end

@@ -1,6 +1,6 @@
 -- Begin a cycle for many feeds that are to get the same: add what can be added at once; of the other feeds take the
 -- lock and read what a merge needs.
--- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (HASH)
+-- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (STRING)
 -- ARGV: token (8 bytes), now, deadline (13 digits, ms), max_length, newest, channel ('': no counts), rows a record
 --       holds, inbox bytes, number of wants, number of additions,
 --       per want: group, number of actors (-1: all), actors;
@@ -12,6 +12,7 @@
 -- Fields of the hash: NUL 'm' is '0' .. state or '1' .. token .. deadline .. state, absent for unlocked without state;
 -- NUL 'i' is the inbox.
 local call, num, pack, M, I = redis.call, struct.unpack, struct.pack, '\0m', '\0i'
+local byte, char, sub, find = string.byte, string.char, string.sub, string.find
 local token, now, deadline = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local max, newest, channel, held, left = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[8]
 local counted, prefix = channel ~= '', '1' .. token .. deadline
@@ -39,7 +40,7 @@ local function snapshot(z, h, done, state, got)
     local record = got[w + 2]
     if not record then missing = missing + 1 end
     reply[2 * w + 4] = record
-    reply[2 * w + 5] = record and string.byte(record) % 2 == 1 and spilled(h, w) or 0
+    reply[2 * w + 5] = record and byte(record) % 2 == 1 and spilled(h, w) or 0
   end
   local excess = missing > 0 and call('ZCARD', z) + missing - max or 0
   if excess > 0 then -- those that may have to go, were all that exist and are wanted to become newer
@@ -61,14 +62,14 @@ for k = 1, #KEYS, stride do
   local z, h, f = KEYS[k], KEYS[k + 1], (k - 1) / stride
   local got = call('HMGET', h, unpack(fields))
   local m = got[1] or '0'
-  local locked = string.byte(m) == 49
-  if locked and string.sub(m, 2, 9) ~= token and tonumber(string.sub(m, 10, 22)) > now then
+  local locked = byte(m) == 49
+  if locked and sub(m, 2, 9) ~= token and tonumber(sub(m, 10, 22)) > now then
     if left ~= '' then call('HSET', h, I, (got[2] or '') .. left) end
     out[f + 1] = left == '' and 0 or 1
   else
-    local state, done, sets = string.sub(m, locked and 23 or 2), 0, {}
+    local state, done, sets = sub(m, locked and 23 or 2), 0, {}
     if #adds > 0 and not locked and not got[2] then
-      done, state, sets = append(z, h, KEYS[k + 2], state, got, ARGV[a + f])
+      done, state = append(z, h, KEYS[k + 2], state, got, ARGV[a + f], sets)
     end
     local all = #adds > 0 and done == #adds
     if counted or not all then sets[#sets + 1], sets[#sets + 2] = M, (all and '0' or prefix) .. state end

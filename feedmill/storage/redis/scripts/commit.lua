@@ -1,33 +1,35 @@
 -- Commit a cycle: for each feed whose lock is still the writer's, write, publish the count, let the lock go.
--- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (HASH)
+-- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (STRING)
 -- ARGV: token, deadline (13 digits, ms), channel ('': no counts), then per feed:
---       state, inbox bytes done, unseen ('' for no change), unread, sequence, message,
---       puts, (group, record) each, (score, group) each; deletes, group each; unspills, group each;
+--       inbox bytes done, unseen ('' for no change), unread, sequence, message,
+--       puts, NUL 'm', state, (group, record) each, (score, group) each; deletes, group each; unspills, group each;
 --       spills, (group, actor, '+' append or '=' set or '-' delete, bytes) each
 -- Returns: per feed -1 (lock lost, nothing written), 0 (done), or the inbox that came in meanwhile (lock kept)
-local call, M, I = redis.call, '\0m', '\0i'
+local call, sub, M, I = redis.call, string.sub, '\0m', '\0i'
 local mine, deadline, channel = '1' .. ARGV[1], ARGV[2], ARGV[3]
 local counted, a, out = channel ~= '', 4, {}
 local function many(command, key, from, to) -- unpack has a limit
   for i = from, to, 1000 do call(command, key, unpack(ARGV, i, math.min(i + 999, to))) end
 end
 local function commit(z, h, c)
-  local state, inbox_done, unseen = ARGV[a], tonumber(ARGV[a + 1]), a + 2
-  local n, puts = tonumber(ARGV[a + 6]), a + 7
+  local inbox_done, unseen, n, puts = tonumber(ARGV[a]), a + 1, tonumber(ARGV[a + 5]), a + 8
   local deletes = puts + 4 * n + 1
   local unspills = deletes + tonumber(ARGV[deletes - 1]) + 1
   local spills = unspills + tonumber(ARGV[unspills - 1]) + 1
   a = spills + 4 * tonumber(ARGV[spills - 1])
   local got = call('HMGET', h, M, I)
-  if not got[1] or string.sub(got[1], 1, 9) ~= mine then return -1 end
-  local inbox = string.sub(got[2] or '', inbox_done + 1)
-  many('HSET', h, puts, puts + 2 * n - 1)
-  many('ZADD', z, puts + 2 * n, puts + 4 * n - 1)
-  if inbox ~= '' then call('HSET', h, M, mine .. deadline .. state, I, inbox)
+  if not got[1] or sub(got[1], 1, 9) ~= mine then return -1 end
+  local inbox = sub(got[2] or '', inbox_done + 1)
+  if inbox ~= '' then
+    call('HSET', h, M, mine .. deadline .. ARGV[puts - 1], I, inbox)
+    many('HSET', h, puts, puts + 2 * n - 1)
   else
-    if counted then call('HSET', h, M, '0' .. state) else call('HDEL', h, M) end
+    ARGV[puts - 1] = '0' .. ARGV[puts - 1] -- the pair before the records
+    many('HSET', h, counted and puts - 2 or puts, puts + 2 * n - 1)
+    if not counted then call('HDEL', h, M) end
     if inbox_done > 0 then call('HDEL', h, I) end
   end
+  many('ZADD', z, puts + 2 * n, puts + 4 * n - 1)
   many('HDEL', h, deletes, unspills - 2)
   many('ZREM', z, deletes, unspills - 2)
   for i = unspills, spills - 2 do call('UNLINK', h .. ':' .. ARGV[i]) end
@@ -37,7 +39,7 @@ local function commit(z, h, c)
     else call('HSET', s, actor, (how == '+' and call('HGET', s, actor) or '') .. bytes) end
   end
   if ARGV[unseen] ~= '' then
-    call('HSET', c, 'unseen', ARGV[unseen], 'unread', ARGV[unseen + 1], 'seq', ARGV[unseen + 2])
+    call('SET', c, ARGV[unseen] .. ' ' .. ARGV[unseen + 1] .. ' ' .. ARGV[unseen + 2])
     call('PUBLISH', channel, ARGV[unseen + 3])
   end
   return inbox == '' and 0 or inbox

@@ -1,0 +1,120 @@
+"""What a delivery costs: commands, round trips and bytes on the wire. A guard against slowness that no clock disturbs."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import redis
+
+from feedmill.storage.backends import backend
+from tests.feeds.samples import Home, News, Notes, in_group, on_day
+
+USERS = range(1000, 1100)
+#: Commands that a delivery into a group that exists may run on the server.
+APPEND = {"hmget": 1, "hset": 1, "zadd": 1}
+
+
+class Meter:
+    """What the server did between :meth:`start` and :meth:`stop`."""
+
+    def __init__(self, url: str) -> None:
+        self.client = redis.Redis.from_url(url)
+
+    def start(self) -> None:
+        self.client.config_resetstat()
+        self.trips = backend().round_trips  # type: ignore[attr-defined]
+
+    def stop(self) -> tuple[int, dict[str, float], float, float]:
+        """Round trips; commands, and bytes received and sent by the server, for each of the hundred deliveries."""
+        trips = backend().round_trips - self.trips  # type: ignore[attr-defined]
+        stats: dict[str, Any] = self.client.info("everything")  # type: ignore[assignment]
+        calls = {
+            name.removeprefix("cmdstat_"): value["calls"] / len(USERS)
+            for name, value in stats.items()
+            if name.startswith("cmdstat_") and not re.search(r"config|info|script|ping", name)
+        }
+        return trips, calls, stats["total_net_input_bytes"] / len(USERS), stats["total_net_output_bytes"] / len(USERS)
+
+
+@pytest.fixture
+def meter(redis_url: str) -> Meter:
+    """A meter on the private server, whose scripts are loaded."""
+    for kind in (Home, News, Notes):
+        kind(1).add_many([on_day(1), in_group(1)])
+        kind(1).remove(on_day(1))
+    return Meter(redis_url)
+
+
+def price(
+    meter: Meter, kind: Any, *activities: Any, remove: bool = False
+) -> tuple[int, dict[str, float], float, float]:
+    operation = kind.deliver(USERS, (), activities) if remove else kind.deliver(USERS, activities)
+    meter.start()
+    assert kind._run(operation) == len(USERS) * len(activities)
+    return meter.stop()
+
+
+def test_flat(meter: Meter) -> None:
+    """A flat delivery is one look at the newest id and one append; a late one searches a few steps."""
+    for number in range(5):
+        price(meter, Home, on_day(2 * number))
+    trips, calls, received, sent = price(meter, Home, on_day(100))
+    assert (trips, calls) == (1, {"evalsha": 0.01, "getrange": 1, "append": 1})
+    assert received < 32
+    assert sent < 6
+    trips, calls, _, _ = price(meter, Home, on_day(7))
+    assert trips == 1
+    assert calls.pop("getrange") <= 5
+    assert calls == {"evalsha": 0.01, "strlen": 1, "setrange": 1}
+
+
+def test_aggregated(meter: Meter) -> None:
+    """A delivery into a group is read, write and rank; a new group costs a count more, and a full feed makes room."""
+    trips, calls, received, sent = price(meter, News, in_group(1))
+    assert (trips, calls) == (1, {"evalsha": 0.01, **APPEND, "zcard": 1})
+    trips, calls, received, sent = price(meter, News, in_group(2))
+    assert (trips, calls) == (1, {"evalsha": 0.01, **APPEND})
+    assert received < 72
+    assert sent < 10
+    for number in range(1, 8):
+        price(meter, News, on_day(number))
+    trips, calls, _, _ = price(meter, News, on_day(8))
+    assert trips == 1
+    assert calls == {"evalsha": 0.01, **APPEND, "zcard": 1, "zrange": 1, "hget": 1, "hdel": 1, "zrem": 1}
+
+
+def test_notification(meter: Meter) -> None:
+    """The count and its publication are two commands more, and only when the count changes."""
+    changed = {"set": 1, "publish": 1}
+    trips, calls, received, sent = price(meter, Notes, in_group(1))
+    assert (trips, calls) == (1, {"evalsha": 0.01, **APPEND, "zcard": 1, **changed})
+    trips, calls, received, sent = price(meter, Notes, in_group(2))
+    assert (trips, calls) == (1, {"evalsha": 0.01, **APPEND})
+    assert received < 180
+    assert sent < 10
+    for user in USERS:
+        Notes(user).mark_all()
+    trips, calls, received, sent = price(meter, Notes, in_group(3))
+    assert (trips, calls) == (1, {"evalsha": 0.01, **APPEND, **changed})
+    assert sent < 10
+
+
+@pytest.mark.parametrize("kind", [News, Notes])
+def test_a_merge(meter: Meter, kind: Any) -> None:
+    """Where groups have to be merged, a chunk costs two round trips, and each feed is read once and written once."""
+    price(meter, kind, in_group(1), in_group(2), in_group(3))
+    trips, calls, received, sent = price(meter, kind, in_group(2), remove=True)
+    assert trips == 2
+    assert calls == {"evalsha": 0.02, "hmget": 2, "hset": 2, "zadd": 1, **({"hdel": 1} if kind is News else {})}
+    assert received < 500
+    assert sent < 250
+
+
+def test_a_big_group(meter: Meter) -> None:
+    """A group with more members than its record holds costs one command more, however many it has."""
+    for number in range(40):
+        price(meter, News, in_group(number))
+    trips, calls, _, _ = price(meter, News, in_group(40))
+    assert (trips, calls) == (1, {"evalsha": 0.01, **APPEND, "hsetnx": 1})
