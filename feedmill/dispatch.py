@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from feedmill import settings
 from feedmill.errors import SettingsError, StorageError
+
+logger = logging.getLogger(__name__)
 
 #: Queues: priority is which queue a message is in, which means the same on every broker.
 HIGH_QUEUE, LOW_QUEUE = "fanout.high", "fanout.low"
@@ -36,6 +39,12 @@ def celery_app() -> Any:
     return own
 
 
+def inline() -> bool:
+    """Whether tasks run right here: in the embedded mode, without a broker."""
+    current = settings.current()
+    return current.embedded and not current.broker_url
+
+
 def send(name: str, args: Sequence[Any], *, queue: str, sentence: str, producer: Any = None) -> None:
     """Send the task *name*; *sentence* is what an operator reads in Flower.
 
@@ -45,7 +54,7 @@ def send(name: str, args: Sequence[Any], *, queue: str, sentence: str, producer:
     from kombu.exceptions import OperationalError
 
     app = celery_app()
-    if settings.current().embedded and not settings.current().broker_url:
+    if inline():
         app.tasks[name].apply(args, throw=True)
         return
     try:
@@ -61,14 +70,39 @@ def send(name: str, args: Sequence[Any], *, queue: str, sentence: str, producer:
             retry=producer is None,
         )
     except OperationalError as error:
-        raise StorageError(f"the broker cannot be reached: {error}. Check FEEDMILL_BROKER_URL") from error
+        raise _unreachable(error) from error
+
+
+def _unreachable(error: Exception) -> StorageError:
+    return StorageError(f"the broker cannot be reached: {error}. Check FEEDMILL_BROKER_URL")
+
+
+def ring(manager: str) -> None:
+    """Tell workers that something of *manager* is due: the bell, which carries nothing else.
+
+    For who was told by the journal to ring. The bell counts as rung even if the broker cannot be reached, which for a
+    moment spares those who come next from trying the same.
+    """
+    try:
+        send("feedmill.fanout", [manager], queue=HIGH_QUEUE, sentence=f"fan out what is waiting in {manager}")
+    except StorageError as error:
+        waits(manager, error)
+
+
+def waits(manager: str, error: StorageError) -> None:
+    """Say that what the journal knows already could not be sent: the next bell or sweep brings it up."""
+    logger.warning("what was accepted for %s waits in the journal for the next bell or sweep: %s", manager, error)
 
 
 @contextmanager
 def batched() -> Iterator[Any]:
     """A producer for many :func:`send` calls that share round trips to the broker; None in the embedded mode."""
-    if settings.current().embedded and not settings.current().broker_url:
+    if inline():
         yield None
         return
-    with celery_app().producer_or_acquire() as producer, producer.batch(max_size=PUBLISH_BATCH):
-        yield producer
+    with celery_app().producer_or_acquire() as producer:
+        try:
+            with producer.batch(max_size=PUBLISH_BATCH):
+                yield producer
+        except (*producer.connection.connection_errors, *producer.connection.channel_errors) as error:
+            raise _unreachable(error) from error

@@ -1,169 +1,166 @@
-"""The plan of a fan-out, who gets what in which chunk, and its execution. Runs in workers."""
+"""Deliveries: what workers do to the feeds of one chunk of people, or of many small chunks folded into one."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Union
 
-from feedmill import dispatch
+from feedmill import settings
 from feedmill.activity import Activity
-from feedmill.codec import pack, unpack
+from feedmill.codec import unpack
 from feedmill.errors import CorruptRecord, MessageError
+from feedmill.feeds.base import Feed
 from feedmill.ids import EntityId
-from feedmill.manager import Manager, Priority
+from feedmill.manager import Manager
 from feedmill.registry import get_manager
 from feedmill.storage.backends import backend
-from feedmill.storage.receipts import receipts
-from feedmill.storage.steps import together
+from feedmill.storage.journal import journal, lease
+from feedmill.storage.lease import within
+from feedmill.storage.steps import Steps, together
 
 #: The two audiences of an activity.
 FOLLOWERS, RECIPIENTS = "followers", "recipients"
-VERBS = ("add", "remove")
+ADD, REMOVE, FOLLOW, UNFOLLOW = "add", "remove", "follow", "unfollow"
+
+#: Makes the operations of a chunk, given how many seconds they may wait for busy feeds (None: not at all).
+Operations = Callable[[Union[float, None]], list[Steps[int]]]
+#: People, and which audience they are.
+Part = tuple[str, Sequence[EntityId]]
 
 
-def fan_out(manager_name: str, verb: str, body: bytes, fanout_id: str) -> int:
-    """Deliver an activity to everyone, or plan the chunks that will; how many people were reached or planned for.
+@dataclasses.dataclass(frozen=True)
+class Delivery:
+    """An activity that is to be put into, or taken out of, the feeds of some people."""
 
-    Who has no more followers than one chunk is served right here: one message for the whole activity.
-    """
-    manager, activity = _manager(manager_name), _activity(body)
-    size = manager.fanout_chunk_size
-    audiences = _audiences(manager, activity)
-    first: list[tuple[str, Priority, list[EntityId]]] = []
-    while audiences:
-        audience, priority, ids = audiences[0]
-        chunk = list(itertools.islice(ids, size))
-        if len(chunk) == size or (chunk and priority is not Priority.HIGH):
-            audiences[0] = (audience, priority, itertools.chain(chunk, ids))
-            break
-        audiences.pop(0)
-        if chunk:
-            first.append((audience, priority, chunk))
-    if not audiences:
-        reached = deliver_to(manager, verb, activity, [(audience, ids) for audience, _, ids in first])
-        backend().run(receipts().single(fanout_id, reached))
-        return reached
-    chunks = itertools.chain(first, _chunks(audiences, size))
-    return _publish(manager, verb, body, fanout_id, chunks)
+    op: str
+    activity: Activity
+    parts: Sequence[Part]
+
+    @property
+    def people(self) -> int:
+        """How many people."""
+        return sum(len(user_ids) for _, user_ids in self.parts)
 
 
 def deliver(
-    manager_name: str, verb: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
+    manager_name: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
 ) -> int:
-    """Deliver an activity to one chunk of people; how many."""
+    """Deliver an activity to one chunk of people; how many, 0 if the chunk is done already or no longer wanted."""
     if audience not in (FOLLOWERS, RECIPIENTS):
         raise MessageError(f"audience {audience!r} is none of {FOLLOWERS}, {RECIPIENTS}")
-    manager = _manager(manager_name)
-    user_ids = _unpacked(ids, "user ids")
-    reached = deliver_to(manager, verb, _activity(body), [(audience, user_ids)])
-    backend().run(receipts().done(fanout_id, plan, chunk, reached))
-    return reached
+    manager, activity = manager_called(manager_name), activity_of(body)
+    delivery = Delivery(checked_op(op, ADD, REMOVE), activity, [(audience, unpacked(ids, "user ids"))])
+
+    def operations(wait: float | None) -> list[Steps[int]]:
+        return operations_of(manager, [delivery], wait)
+
+    return _chunk(manager, fanout_id, plan, chunk, operations, delivery.people)
 
 
-def deliver_to(
-    manager: Manager, verb: str, activity: Activity, audiences: Iterable[tuple[str, Sequence[EntityId]]]
-) -> int:
-    """Write *activity* into (or take it out of) the feeds of the people of *audiences*; how many people.
-
-    All feeds share their round trips: two for everything.
-    """
-    if verb not in VERBS:
-        raise MessageError(f"{verb!r} is none of {', '.join(VERBS)}")
-    adds, removes = ([activity], []) if verb == "add" else ([], [activity])
-    operations, reached = [], 0
-    for audience, user_ids in audiences:
-        reached += len(user_ids)
-        if audience == FOLLOWERS:
-            classes = list(manager.feed_classes.values())
-        else:
-            classes = [manager.notification_feed_class] if manager.notification_feed_class is not None else []
-        operations += [feed_class.deliver(user_ids, adds, removes) for feed_class in classes]
-    backend().run(together(operations))
-    return reached
-
-
-def copy(manager_name: str, verb: str, ids: bytes, fanout_id: str) -> int:
-    """Copy a user's newest activities into a new follower's feeds, or take them out; how many."""
-    manager = _manager(manager_name)
-    pair = _unpacked(ids, "user and target")
+def copy(op: str, manager_name: str, ids: bytes, fanout_id: str, plan: int) -> int:
+    """Copy a user's newest activities into a new follower's feeds, or take them out; 1 if it was still to be done."""
+    manager = manager_called(manager_name)
+    pair = unpacked(ids, "user and target")
     if len(pair) != 2:
-        raise MessageError(f"{verb} takes a user and a target, not {len(pair)} ids")
+        raise MessageError(f"{op} takes a user and a target, not {len(pair)} ids")
     user_id, target_id = pair
-    source = manager.get_user_feed(target_id)
-    limit = manager.follow_activity_limit if verb == "follow" else source.max_length
-    activities = source[:limit]
-    adds, removes = (activities, []) if verb == "follow" else ([], activities)
-    operations = [feed_class.deliver([user_id], adds, removes) for feed_class in manager.feed_classes.values()]
-    backend().run(together(operations))
-    backend().run(receipts().single(fanout_id, 1))
-    return len(activities)
+
+    def operations(wait: float | None) -> list[Steps[int]]:
+        source = manager.get_user_feed(target_id)
+        limit = manager.follow_activity_limit if op == FOLLOW else source.max_length
+        activities = source[:limit]
+        adds, removes = (activities, ()) if op == FOLLOW else ((), activities)
+        return [each.deliver([user_id], adds, removes, wait=wait) for each in manager.feed_classes.values()]
+
+    return _chunk(manager, fanout_id, plan, 0, operations, 1)
 
 
-def _audiences(manager: Manager, activity: Activity) -> list[tuple[str, Priority, Iterator[EntityId]]]:
-    """Who gets *activity*, most urgent first, as streams."""
-    found: list[tuple[str, Priority, Iterator[EntityId]]] = []
-    if manager.notification_feed_class is not None:
-        found.append((RECIPIENTS, Priority.HIGH, iter(manager.get_recipient_ids(activity))))
-    followers = manager.get_user_follower_ids(activity.actor_id) if manager.feed_classes else ()
-    streams = followers if isinstance(followers, Mapping) else {Priority.HIGH: followers}
-    for priority in Priority:
-        if priority in streams:
-            found.append((FOLLOWERS, priority, iter(streams[priority])))
-    return found
-
-
-def _chunks(
-    audiences: Iterable[tuple[str, Priority, Iterator[EntityId]]], size: int
-) -> Iterator[tuple[str, Priority, list[EntityId]]]:
-    for audience, priority, ids in audiences:
-        while chunk := list(itertools.islice(ids, size)):
-            yield audience, priority, chunk
-
-
-def _publish(
-    manager: Manager,
-    verb: str,
-    body: bytes,
-    fanout_id: str,
-    chunks: Iterable[tuple[str, Priority, list[EntityId]]],
-) -> int:
-    """Send one message for each chunk, and write down how many there are."""
-    plan = backend().run(receipts().plan(fanout_id))
-    planned = people = 0
-    with dispatch.batched() as producer:
-        for number, (audience, priority, ids) in enumerate(chunks):
-            dispatch.send(
-                "feedmill.deliver",
-                [manager.name, verb, audience, body, pack(ids), fanout_id, plan, number],
-                queue=priority.value,
-                sentence=_sentence(manager, verb, audience, len(ids)),
-                producer=producer,
-            )
-            planned, people = number + 1, people + len(ids)
-    backend().run(receipts().done(fanout_id, plan, -1, planned))
+def _chunk(manager: Manager, fanout_id: str, plan: int, chunk: int, operations: Operations, people: int) -> int:
+    """Do a chunk that was sent, if that is still wanted, and note that it is done; for how many people."""
+    deadline = time.monotonic() + lease() / 1000
+    begun = backend().run(journal().start(fanout_id, plan, chunk))
+    if not begun:
+        return 0
+    backend().run(within(deadline, together(operations(patience(begun)))))
+    backend().run(journal().done(manager.name, fanout_id, plan, chunk, people))
     return people
 
 
-def _sentence(manager: Manager, verb: str, audience: str, people: int) -> str:
-    feeds = " and ".join(manager.feed_classes) if audience == FOLLOWERS else "notification"
-    action, preposition = ("deliver", "to") if verb == "add" else ("take", "from")
-    return f"{action} 1 activity {preposition} {people} {feeds} feeds"
+def patience(attempt: int) -> float | None:
+    """Seconds to wait for busy feeds in the *attempt*-th attempt, from 1.
+
+    In the first the work is left to whoever holds a feed. That may be the worker that tried before, and died: so later
+    attempts wait until they hold the feed themselves, and then fold in what others left to the dead one as well.
+    """
+    return None if attempt == 1 else settings.current().lock_ttl + 5
 
 
-def _manager(name: str) -> Manager:
+def operations_of(manager: Manager, deliveries: Sequence[Delivery], wait: float | None) -> list[Steps[int]]:
+    """The operations that make *deliveries*, to be run together.
+
+    People who get the same activities share their operations, and no feed is in two of them.
+    """
+    operations: list[Steps[int]] = []
+    for audience in (FOLLOWERS, RECIPIENTS):
+        classes = _feed_classes(manager, audience)
+        if classes:
+            for numbers, user_ids in _alike(deliveries, audience):
+                adds = [deliveries[n].activity for n in numbers if deliveries[n].op == ADD]
+                removes = [deliveries[n].activity for n in numbers if deliveries[n].op != ADD]
+                operations += [each.deliver(user_ids, adds, removes, wait=wait) for each in classes]
+    return operations
+
+
+def _feed_classes(manager: Manager, audience: str) -> list[type[Feed]]:
+    if audience == FOLLOWERS:
+        return list(manager.feed_classes.values())
+    return [] if manager.notification_feed_class is None else [manager.notification_feed_class]
+
+
+def _alike(deliveries: Sequence[Delivery], audience: str) -> Iterable[tuple[tuple[int, ...], Sequence[EntityId]]]:
+    """People by the numbers of the deliveries that concern them."""
+    numbered = [(n, ids) for n, each in enumerate(deliveries) for name, ids in each.parts if name == audience and ids]
+    if len(numbered) == 1:
+        ((number, ids),) = numbered
+        return [((number,), ids)]
+    people: dict[str, tuple[EntityId, list[int]]] = {}
+    for number, ids in numbered:
+        for user_id in ids:
+            people.setdefault(str(user_id), (user_id, []))[1].append(number)
+    alike: dict[tuple[int, ...], list[EntityId]] = {}
+    for user_id, numbers in people.values():
+        alike.setdefault(tuple(dict.fromkeys(numbers)), []).append(user_id)
+    return alike.items()
+
+
+# -- what messages say
+
+
+def manager_called(name: str) -> Manager:
+    """The manager registered as *name*."""
     manager: Manager = get_manager(name)()
     return manager
 
 
-def _activity(body: bytes) -> Activity:
+def checked_op(op: str, *known: str) -> str:
+    """*op* if it is one of *known*; else :class:`~feedmill.errors.MessageError`."""
+    if op not in known:
+        raise MessageError(f"{op!r} is none of {', '.join(known)}")
+    return op
+
+
+def activity_of(body: bytes) -> Activity:
+    """The activity that *body* is."""
     try:
         return Activity.unpack(body)
     except (CorruptRecord, TypeError) as error:
         raise MessageError(f"the message's activity cannot be read: {error}") from error
 
 
-def _unpacked(data: bytes, what: str) -> list[Any]:
+def unpacked(data: bytes, what: str) -> list[Any]:
+    """The list that *data* is."""
     try:
         values = unpack(data)
     except (CorruptRecord, TypeError) as error:

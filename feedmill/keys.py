@@ -68,6 +68,21 @@ def receipt_key(fanout_id: str) -> str:
     return f"{settings.current().key_prefix}fanout:{{{fanout_id}}}"
 
 
-def open_fanouts_key() -> str:
-    """The sorted set of fan-outs that are not finished, by the time they began."""
-    return f"{settings.current().key_prefix}fanouts:open"
+def chunks_key(fanout_id: str) -> str:
+    """The key of the chunks of a fan-out that are not done; scripts spell it as well."""
+    return receipt_key(fanout_id) + ":chunks"
+
+
+def due_key(manager: str) -> str:
+    """The sorted set of a manager's unfinished fan-outs, by when they must be looked at."""
+    return f"{settings.current().key_prefix}due:{{{manager.translate(_ESCAPES)}}}"
+
+
+def bell_key(manager: str) -> str:
+    """The key that is there while a message is on its way that tells workers to look at what is due."""
+    return due_key(manager) + ":bell"
+
+
+def letters_key() -> str:
+    """The stream of dead letters."""
+    return f"{settings.current().key_prefix}dead"

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import enum
-import os
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Union
 
-from feedmill import dispatch
+from feedmill import dispatch, receipts
 from feedmill.activity import Activity
-from feedmill.codec import pack
 from feedmill.declare import check_attributes, check_positive
 from feedmill.errors import ActivityError, DeclarationError, UnknownName
 from feedmill.feeds.base import Feed
@@ -17,9 +15,7 @@ from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import EntityId, entity_id
 from feedmill.receipts import Fanout
 from feedmill.registry import register_manager
-from feedmill.storage.backends import backend
-from feedmill.storage.receipts import receipts
-from feedmill.storage.steps import Steps, together
+from feedmill.storage.steps import Steps
 
 
 class Priority(enum.Enum):
@@ -77,7 +73,11 @@ class Manager:
     # -- writing
 
     def add_activity(self, activity: Activity) -> Fanout:
-        """Store *activity*, add it to its actor's own feed, and start its fan-out, in constant time."""
+        """Store *activity*, add it to its actor's own feed, and start its fan-out, in constant time.
+
+        Once this returns the activity is not lost, even if the broker cannot be reached: the journal has it. If the
+        same activity is being removed, that is called off.
+        """
         _check_activity(activity)
         operations: list[Steps[Any]] = [feed.activities().add(feed.bodies([activity])) for feed in self._body_feeds()]
         if self.user_feed_class is not None:
@@ -85,7 +85,10 @@ class Manager:
         return self._start(operations, "add", activity)
 
     def remove_activity(self, activity: Activity) -> Fanout:
-        """Forget *activity* at once where bodies are stored, and take it out of all feeds behind."""
+        """Forget *activity* at once where bodies are stored, and take it out of all feeds behind.
+
+        An addition of it that is not finished is called off; whatever of it is still running is undone.
+        """
         _check_activity(activity)
         operations: list[Steps[Any]] = [feed.activities().remove([activity.raw_id]) for feed in self._body_feeds()]
         if self.user_feed_class is not None:
@@ -101,31 +104,14 @@ class Manager:
         return self._start_copy("unfollow", user_id, target_id)
 
     def _start(self, operations: list[Steps[Any]], verb: str, activity: Activity) -> Fanout:
-        fanout = Fanout(os.urandom(8).hex())
-        facts = {"manager": self.name, "op": verb, "activity": activity.id}
-        operations.append(receipts().open(fanout.id, facts))
-        backend().run(together(operations))
-        dispatch.send(
-            "feedmill.fanout",
-            [self.name, verb, activity.pack(), fanout.id],
-            queue=dispatch.HIGH_QUEUE,
-            sentence=f"{verb} '{activity.verb.infinitive}' by {activity.actor_id} for the followers in {self.name}",
-        )
-        return fanout
+        wanted = receipts.fanout_id(self.name, activity.raw_id), activity.pack()
+        return receipts.start(self.name, verb, [wanted], operations)[0]
 
     def _start_copy(self, verb: str, user_id: EntityId, target_id: EntityId) -> Fanout:
         user_id, target_id = entity_id(user_id, "user"), entity_id(target_id, "target")
         if self.user_feed_class is None:
             raise DeclarationError(f"{self.name}.{verb} needs user_feed_class, the feed it copies from")
-        fanout = Fanout(os.urandom(8).hex())
-        backend().run(receipts().open(fanout.id, {"manager": self.name, "op": verb}))
-        dispatch.send(
-            f"feedmill.{verb}",
-            [self.name, pack([user_id, target_id]), fanout.id],
-            queue=dispatch.HIGH_QUEUE,
-            sentence=f"{user_id} {verb}s {target_id} in {self.name}",
-        )
-        return fanout
+        return receipts.start_copy(self.name, verb, user_id, target_id)
 
     # -- reading
 

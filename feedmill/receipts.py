@@ -1,13 +1,21 @@
-"""The handle of a fan-out: what was planned, what is done."""
+"""The handle of a fan-out: asked for, watched, cancelled."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import Any
 
-from feedmill.errors import FeedmillError
+from feedmill import dispatch
+from feedmill.codec import pack, unpack
+from feedmill.errors import FeedmillError, StorageError
+from feedmill.ids import EntityId
 from feedmill.storage.backends import backend
-from feedmill.storage.receipts import receipts
+from feedmill.storage.journal import journal
+from feedmill.storage.steps import Steps, together
 
 
 class FanoutTimeout(FeedmillError, TimeoutError):
@@ -23,46 +31,140 @@ class FanoutStatus:
     done: int
     #: People whose feeds were written.
     reached: int
-    #: Whether all chunks are planned and done.
+    #: Whether nothing more will be done: all chunks are, or it was cancelled, replaced, or given up as a dead letter.
     finished: bool
     #: Seconds from the web call to the end, or until now.
     seconds: float
+    #: How often something was begun again, and how often something went wrong; both may have turned out well.
+    retried: int = 0
+    failed: int = 0
+    #: Whether it was cancelled, or its activity was removed (or added again) before it was finished.
+    cancelled: bool = False
+    #: The dead letter it became, and what went wrong last; empty if neither happened.
+    dead: str = ""
+    error: str = ""
+    #: What was asked for: add, remove, follow, unfollow. Empty if the receipt has expired.
+    op: str = ""
+    manager: str = ""
 
 
 class Fanout:
-    """A fan-out that was asked for. It goes on by itself; this only watches."""
+    """A fan-out that was asked for. It goes on by itself; this watches it, and can call it off.
 
-    def __init__(self, id: str) -> None:
+    *op*, where given, is what it was asked to do: when something else is asked for the same activity meanwhile, this
+    one counts as cancelled.
+    """
+
+    def __init__(self, id: str, op: str = "") -> None:
         #: Names the fan-out and its receipt.
         self.id = id
+        self.op = op
 
     def status(self) -> FanoutStatus:
         """How far it is, from its receipt; a receipt that has expired counts as finished."""
-        fields = backend().run(receipts().get(self.id))
-        if not fields:
-            return FanoutStatus(0, 0, 0, True, 0.0)
-        finished = "finished" in fields
-        until = int(fields["finished"]) if finished else time.time() * 1000
-        return FanoutStatus(
-            int(fields.get("planned", 0)),
-            int(fields.get("done", 0)),
-            int(fields.get("reached", 0)),
-            finished,
-            max(0.0, until - int(fields.get("created", until))) / 1000,
-        )
+        return self._status(backend().run(journal().get(self.id)))
+
+    async def astatus(self) -> FanoutStatus:
+        """:meth:`status` from a coroutine."""
+        return self._status(await backend().arun(journal().get(self.id)))
 
     def wait(self, timeout: float = 30.0) -> FanoutStatus:
         """Wait until it is finished; :class:`FanoutTimeout` after *timeout* seconds."""
-        deadline, pause = time.monotonic() + timeout, 0.001
+        pauses = _pauses(timeout)
         while not (status := self.status()).finished:
-            if time.monotonic() > deadline:
-                raise FanoutTimeout(
-                    f"fan-out {self.id}: {status.done} of {status.planned} chunks after {timeout} s;"
-                    " are workers running on the queues fanout.high and fanout.low?"
-                )
-            time.sleep(pause)
-            pause = min(pause * 1.5, 0.1)
+            time.sleep(self._next(pauses, status, timeout))
         return status
+
+    async def await_finished(self, timeout: float = 30.0) -> FanoutStatus:
+        """:meth:`wait` from a coroutine."""
+        pauses = _pauses(timeout)
+        while not (status := await self.astatus()).finished:
+            await asyncio.sleep(self._next(pauses, status, timeout))
+        return status
+
+    def cancel(self) -> bool:
+        """Call off what is not begun; what was delivered stays. False if it was finished, or replaced, before."""
+        return backend().run(journal().cancel(self.id, self.op))
+
+    async def acancel(self) -> bool:
+        """:meth:`cancel` from a coroutine."""
+        return await backend().arun(journal().cancel(self.id, self.op))
+
+    def _next(self, pauses: Iterator[float], status: FanoutStatus, timeout: float) -> float:
+        for pause in pauses:
+            return pause
+        raise FanoutTimeout(
+            f"fan-out {self.id}: {status.done} of {status.planned} chunks after {timeout} s"
+            + (f", last error: {status.error}" if status.error else "")
+            + "; are workers running on the queues fanout.high and fanout.low?"
+        )
+
+    def _status(self, fields: dict[str, str]) -> FanoutStatus:
+        number = {name: int(value) for name, value in fields.items() if value.isdigit()}
+        op = fields.get("op", "")
+        replaced = bool(self.op and op and op != self.op)
+        finished = not op or replaced or "finished" in fields
+        until = number.get("finished", number["now"])
+        return FanoutStatus(
+            number.get("planned", 0),
+            number.get("done", 0),
+            number.get("reached", 0),
+            finished,
+            max(0, until - number.get("created", until)) / 1000,
+            max(0, number.get("attempts", 0) - 1) + number.get("retried", 0),
+            number.get("failed", 0),
+            replaced or "cancelled" in fields,
+            fields.get("dead", ""),
+            fields.get("error", ""),
+            op,
+            fields.get("manager", ""),
+        )
 
     def __repr__(self) -> str:
         return f"<Fanout {self.id}>"
+
+
+def _pauses(timeout: float) -> Iterator[float]:
+    """Seconds to sleep between looks, until *timeout* seconds are over."""
+    deadline, pause = time.monotonic() + timeout, 0.001
+    while time.monotonic() < deadline:
+        yield pause
+        pause = min(pause * 1.5, 0.1)
+
+
+def fanout_id(manager: str, *about: Any) -> str:
+    """The fan-out that is about an activity (or a pair of users) in *manager*: there is only one at a time.
+
+    That is what lets the last word win when the same activity is added, removed and added again.
+    """
+    return blake2b(pack([manager, *about]), digest_size=12).hexdigest()
+
+
+def start(manager: str, op: str, wanted: Sequence[tuple[str, bytes]], operations: Sequence[Steps[Any]]) -> list[Fanout]:
+    """Journal the fan-outs *wanted* (id and packed body) in one round trip with *operations*, and ring for workers."""
+    opening = [journal().open(manager, name, op, body) for name, body in wanted]
+    opened = backend().run(together([*operations, *opening]))[len(operations) :]
+    if any(each.ring for each in opened):
+        dispatch.ring(manager)
+    return [Fanout(name, op) for name, _ in wanted]
+
+
+def start_copy(manager: str, op: str, user_id: EntityId, target_id: EntityId) -> Fanout:
+    """Journal a follow or unfollow, and send it: it has a task of its own."""
+    name, body = fanout_id(manager, user_id, target_id), pack([user_id, target_id])
+    opened = backend().run(journal().open_sent(manager, name, op, body))
+    try:
+        send_copy(manager, op, body, name, opened.plan)
+    except StorageError as error:
+        dispatch.waits(manager, error)
+    return Fanout(name, op)
+
+
+def send_copy(manager: str, op: str, body: bytes, name: str, plan: int) -> None:
+    """Send the task of a follow or unfollow."""
+    user_id, target_id = unpack(body)
+    sentence = f"{user_id} {op}s {target_id} in {manager}"
+    dispatch.send(f"feedmill.{op}", [manager, body, name, plan], queue=dispatch.HIGH_QUEUE, sentence=sentence)
+
+
+__all__ = ["Fanout", "FanoutStatus", "FanoutTimeout", "fanout_id", "send_copy", "start", "start_copy"]

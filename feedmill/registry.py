@@ -29,3 +29,8 @@ def get_manager(name: str) -> Any:
             f"no manager {name!r}; known: {', '.join(sorted(_managers)) or 'none'}."
             " Name the module that declares it in FEEDMILL_MODULES"
         ) from None
+
+
+def manager_names() -> list[str]:
+    """The names of all registered managers."""
+    return sorted(_managers)

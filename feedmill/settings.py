@@ -32,6 +32,8 @@ class Settings:
     celery_app: str = ""
     #: Seconds that a receipt of a finished fan-out is kept.
     receipt_ttl: float = 3600.0
+    #: Seconds after which work that a worker took, or that was sent to one, counts as lost and is given out again.
+    fanout_lease: float = 60.0
 
     def __post_init__(self) -> None:
         if urlsplit(self.redis_url).scheme not in _SCHEMES:
@@ -42,6 +44,8 @@ class Settings:
             raise SettingsError(f"FEEDMILL_LOCK_TTL is {self.lock_ttl}; use a positive number of seconds")
         if self.receipt_ttl <= 0:
             raise SettingsError(f"FEEDMILL_RECEIPT_TTL is {self.receipt_ttl}; use a positive number of seconds")
+        if self.fanout_lease <= 0:
+            raise SettingsError(f"FEEDMILL_FANOUT_LEASE is {self.fanout_lease}; use a positive number of seconds")
         if "{" in self.key_prefix or "}" in self.key_prefix:
             raise SettingsError(f"FEEDMILL_KEY_PREFIX is {self.key_prefix!r}; braces are Redis Cluster's hash tag")
 

@@ -236,12 +236,12 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         r"REDIS_URL is 'http://x'; use redis://",
     ),
     "message of no activity": (
-        lambda: fanout.fan_out("ErrorManager", "add", b"\xc1", "f"),
+        lambda: fanout.deliver("ErrorManager", "add", "followers", b"\xc1", pack([1]), "f", 1, 0),
         MessageError,
         r"activity cannot be read",
     ),
     "message of no verb": (
-        lambda: fanout.fan_out("ErrorManager", "burn", BODY, "f"),
+        lambda: fanout.deliver("ErrorManager", "burn", "followers", BODY, pack([1]), "f", 1, 0),
         MessageError,
         r"'burn' is none of add, remove",
     ),
@@ -261,7 +261,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         r"are 5, not a list",
     ),
     "message of one id": (
-        lambda: fanout.copy("ErrorManager", "follow", pack([1]), "f"),
+        lambda: fanout.copy("follow", "ErrorManager", pack([1]), "f", 1),
         MessageError,
         r"follow takes a user and a target, not 1 ids",
     ),

@@ -197,7 +197,7 @@ class TestPriorities:
             while len(seen) < 13:
                 next(consumer)
         fanout.wait(PATIENCE)
-        assert "add 'love' by 1 for the followers in SocialManager" in seen
+        assert "fan out what is waiting in SocialManager" in seen
         assert seen.count("deliver 1 activity to 100 home and news feeds") == 12
 
 

@@ -15,9 +15,9 @@ from feedmill import settings
 from feedmill.ids import EntityId
 from feedmill.localredis import LocalRedis
 from feedmill.localworkers import Workers, broker_of
-from feedmill.replay.social import DIR, save_graph
+from feedmill.replay.social import DIR, SocialManager, save_graph
 from feedmill.storage.backends import backend
-from feedmill.storage.receipts import receipts
+from feedmill.storage.journal import journal
 
 #: Fan-outs that may be under way before the publisher waits, and how many it waits for to be left.
 MOST_OPEN, FEW_OPEN = 2000, 1000
@@ -34,7 +34,7 @@ class Session:
         if self.workers is None:
             return 0
         self.workers.check()
-        return backend().run(receipts().count_open())
+        return backend().run(journal().count_open([SocialManager.name]))
 
     def wait(self, most: int, seen: Callable[[int], None]) -> None:
         """Wait until at most *most* fan-outs are under way, telling *seen* how many are."""

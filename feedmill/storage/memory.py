@@ -43,7 +43,12 @@ class MemoryBackend:
             self.groups: dict[str, _Groups] = {}
             self.counts: dict[str, tuple[int, int, int]] = {}
             self.bodies: dict[bytes, bytes] = {}
+            #: The journal: receipts, what is due, bells on their way, dead letters.
             self.receipts: dict[str, dict[str, Any]] = {}
+            self.due: dict[str, dict[str, float]] = {}
+            self.bells: dict[str, float] = {}
+            self.letters: dict[str, Any] = {}
+            self.letter_number = 0
             #: (channel, message) of what was published, for tests.
             self.published: list[tuple[str, bytes]] = []
 

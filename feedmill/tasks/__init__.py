@@ -1,6 +1,6 @@
 """The Celery tasks, and the app for those who have none: ``celery -A feedmill.tasks worker``."""
 
 from feedmill.tasks.application import app
-from feedmill.tasks.fanout import deliver, fan_out, follow, unfollow
+from feedmill.tasks.fanout import deliver, fan_out, follow, sweep, unfollow
 
-__all__ = ["app", "deliver", "fan_out", "follow", "unfollow"]
+__all__ = ["app", "deliver", "fan_out", "follow", "sweep", "unfollow"]

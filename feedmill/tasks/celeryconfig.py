@@ -1,9 +1,12 @@
-"""How messages move: broker, queues, serialiser, acknowledgement. Nothing else."""
+"""How messages move: broker, queues, serialiser, acknowledgement, and what is sent by the clock. Nothing else."""
 
 from kombu import Exchange, Queue  # type: ignore[attr-defined]
 
 from feedmill import settings
 from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
+
+#: Seconds between two sweeps for what is overdue.
+SWEEP_EVERY = 10.0
 
 broker_url = settings.current().effective_broker_url
 broker_connection_retry_on_startup = True
@@ -38,6 +41,15 @@ task_acks_late = True
 task_reject_on_worker_lost = True
 worker_prefetch_multiplier = 8
 worker_cancel_long_running_tasks_on_connection_loss = True
+
+# Sent by one `celery beat`. Sweeps that no worker takes do not pile up.
+beat_schedule = {
+    "feedmill.sweep": {
+        "task": "feedmill.sweep",
+        "schedule": SWEEP_EVERY,
+        "options": {"queue": HIGH_QUEUE, "expires": SWEEP_EVERY, "ignore_result": True},
+    }
+}
 
 # Workers import the modules that declare managers and verbs.
 imports = settings.current().module_names

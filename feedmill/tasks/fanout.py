@@ -2,53 +2,101 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from collections.abc import Callable
 from typing import Any
 
-from celery import shared_task
+from celery import Task, shared_task
 
-from feedmill import fanout
-from feedmill.errors import FeedBusy, StorageError
+from feedmill import due, fanout, letters
+from feedmill.errors import FeedBusy, FeedmillError, MessageError, StorageError, UnknownName
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
 
-#: How every task is run: acknowledged when done, tried again only for what can heal.
-OPTIONS: dict[str, Any] = {
-    "serializer": "msgpack",
-    "acks_late": True,
-    "reject_on_worker_lost": True,
-    "ignore_result": True,
-    "autoretry_for": (StorageError, FeedBusy),
-    "retry_backoff": True,
-    "retry_backoff_max": 60,
-    "retry_jitter": True,
-    "max_retries": 8,
-}
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a task is interrupted, and after which its process is killed: of one chunk, and of planning a
+#: fan-out, which streams all followers of an author. The broker's visibility timeout must be longer.
+CHUNK_LIMITS, PLAN_LIMITS = (120, 180), (1800, 2400)
 
 
-def _task(name: str) -> Callable[[Callable[..., int]], Any]:
-    return shared_task(name=name, **OPTIONS)  # type: ignore[no-any-return]
+class FeedmillTask(Task):  # type: ignore[misc]
+    """How every task is run: acknowledged when done, tried again only for what can heal.
+
+    Whatever the outcome, the journal knows what is not done; tries are only the quick way.
+    """
+
+    abstract = True
+    serializer = "msgpack"
+    acks_late = True
+    reject_on_worker_lost = True
+    ignore_result = True
+    # A manager that is not known here may be known to the next worker: releases roll.
+    autoretry_for = (StorageError, FeedBusy, UnknownName)
+    retry_backoff = True
+    retry_backoff_max = 60
+    retry_jitter = True
+    max_retries = 5
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Keep what can never succeed, and note what went wrong with a chunk: the sweep sends it again."""
+        with contextlib.suppress(FeedmillError):
+            if isinstance(exc, MessageError):
+                letters.bury_message(self.name, args, letters.reason(exc))
+            elif self.name == "feedmill.deliver":
+                _, _, _, _, _, fanout_id, plan, _ = args
+                backend().run(journal().note(fanout_id, plan, letters.reason(exc)))
 
 
-@_task("feedmill.fanout")
-def fan_out(manager: str, verb: str, body: bytes, fanout_id: str) -> int:
-    """Deliver an activity to everyone, or plan the chunks that will."""
-    return fanout.fan_out(manager, verb, body, fanout_id)
+def _task(name: str, kinds: tuple[type, ...], limits: tuple[int, int]) -> Callable[[Callable[..., int]], Any]:
+    """A task whose message holds values of *kinds*; another message is refused before anything is done."""
+
+    def decorate(function: Callable[..., int]) -> Any:
+        def run(*args: Any, **named: Any) -> int:
+            if named or len(args) != len(kinds) or not all(map(isinstance, args, kinds)):
+                held = [type(value).__name__ for value in (*args, *named.values())]
+                raise MessageError(
+                    f"{name} takes {', '.join(kind.__name__ for kind in kinds) or 'nothing'};"
+                    f" the message holds {', '.join(held) or 'nothing'}"
+                )
+            return function(*args)
+
+        run.__doc__, run.__module__ = function.__doc__, function.__module__
+        run.__name__ = run.__qualname__ = function.__name__
+        soft, hard = limits
+        return shared_task(run, name=name, base=FeedmillTask, soft_time_limit=soft, time_limit=hard)
+
+    return decorate
 
 
-@_task("feedmill.deliver")
+@_task("feedmill.fanout", (str,), PLAN_LIMITS)
+def fan_out(manager: str) -> int:
+    """Do what is due of a manager: deliver, or plan the chunks that will."""
+    return due.answer(manager)
+
+
+@_task("feedmill.deliver", (str, str, str, bytes, bytes, str, int, int), CHUNK_LIMITS)
 def deliver(
-    manager: str, verb: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
+    manager: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
 ) -> int:
     """Deliver an activity to one chunk of people."""
-    return fanout.deliver(manager, verb, audience, body, ids, fanout_id, plan, chunk)
+    return fanout.deliver(manager, op, audience, body, ids, fanout_id, plan, chunk)
 
 
-@_task("feedmill.follow")
-def follow(manager: str, ids: bytes, fanout_id: str) -> int:
+@_task("feedmill.follow", (str, bytes, str, int), CHUNK_LIMITS)
+def follow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Copy a user's newest activities into a new follower's feeds."""
-    return fanout.copy(manager, "follow", ids, fanout_id)
+    return fanout.copy(fanout.FOLLOW, manager, ids, fanout_id, plan)
 
 
-@_task("feedmill.unfollow")
-def unfollow(manager: str, ids: bytes, fanout_id: str) -> int:
+@_task("feedmill.unfollow", (str, bytes, str, int), CHUNK_LIMITS)
+def unfollow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Take a user's activities out of a former follower's feeds."""
-    return fanout.copy(manager, "unfollow", ids, fanout_id)
+    return fanout.copy(fanout.UNFOLLOW, manager, ids, fanout_id, plan)
+
+
+@_task("feedmill.sweep", (), CHUNK_LIMITS)
+def sweep() -> int:
+    """Ring for what is overdue."""
+    return due.sweep()

@@ -1,21 +1,22 @@
--- Note that a chunk is done, once; or (chunk -1) that the plan is complete.
--- KEYS: receipt (HASH), chunks done (bitmap)
--- ARGV: number of the plan, chunk, people reached (complete: chunks planned), now (ms), seconds to keep a finished receipt
--- Returns: 1 if the fan-out is finished by this, 0 if not, -1 if the plan is not the current one
+-- Note that a chunk is done, once; or (number '') that the plan is complete.
+-- KEYS: receipt (HASH), chunks (HASH)
+-- ARGV: plan, number, people reached (complete: chunks planned), seconds to keep a finished receipt, time in due
+-- Returns: the fan-out's time in due if it is finished and nothing is left to do, else ''
 local call, r = redis.call, KEYS[1]
-if call('HGET', r, 'plan') ~= ARGV[1] then return -1 end
-local chunk = tonumber(ARGV[2])
-if chunk < 0 then call('HSET', r, 'planned', ARGV[3], 'complete', 1)
-elseif call('SETBIT', KEYS[2], chunk, 1) == 0 then
+if call('HGET', r, 'plan') ~= ARGV[1] then return '' end
+local field = ARGV[1] .. '.' .. ARGV[2]
+if ARGV[2] == '' then call('HSET', r, 'planned', ARGV[3], 'complete', 1, 'due', ARGV[5])
+elseif call('HDEL', KEYS[2], field) == 1 then
+  call('HDEL', KEYS[2], 'begun:' .. field)
   call('HINCRBY', r, 'done', 1)
   call('HINCRBY', r, 'reached', ARGV[3])
 end
-local got = call('HMGET', r, 'complete', 'planned', 'done', 'finished')
-if got[1] ~= '1' or got[2] ~= got[3] then
-  call('EXPIRE', KEYS[2], 604800)
-  return 0
-end
-if not got[4] then call('HSET', r, 'finished', ARGV[4]) end
-call('EXPIRE', r, ARGV[5])
+local got = call('HMGET', r, 'complete', 'planned', 'done', 'again', 'claimed', 'due')
+if got[1] ~= '1' or got[2] ~= (got[3] or '0') then return '' end
+local clock = call('TIME')
+call('HSETNX', r, 'finished', clock[1] * 1000 + math.floor(clock[2] / 1000))
 call('UNLINK', KEYS[2])
-return 1
+if got[4] and tonumber(got[4]) > tonumber(got[5]) then return '' end
+call('HDEL', r, 'again', 'body')
+call('EXPIRE', r, ARGV[4])
+return got[6] or ''

@@ -1,0 +1,119 @@
+"""The plan of a fan-out: who gets what, in which chunk; and the sending of chunks that are too many to do at once."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from feedmill import dispatch, receipts
+from feedmill.codec import pack
+from feedmill.errors import MessageError
+from feedmill.fanout import ADD, FOLLOW, FOLLOWERS, RECIPIENTS, UNFOLLOW, Delivery, activity_of, unpacked
+from feedmill.ids import EntityId
+from feedmill.manager import Manager, Priority
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import Claim, journal
+from feedmill.storage.lease import LeaseExpired
+
+#: An audience, its priority, and its people: all of them as a stream, or a chunk.
+Audience = tuple[str, Priority, Iterator[EntityId]]
+Chunk = tuple[str, Priority, list[EntityId]]
+
+
+def plan(manager: Manager, claim: Claim) -> Delivery | Iterator[Chunk]:
+    """What an addition or removal comes to: one small delivery, or a stream of chunks that are to be sent.
+
+    Who has no more followers than one chunk, none of them of low priority, is served where this was called.
+    """
+    activity, size = activity_of(claim.body), manager.fanout_chunk_size
+    audiences = _audiences(manager, activity)
+    first: list[Chunk] = []
+    while audiences:
+        audience, priority, ids = audiences[0]
+        chunk = list(itertools.islice(ids, size))
+        if len(chunk) == size or (chunk and priority is not Priority.HIGH):
+            audiences[0] = (audience, priority, itertools.chain(chunk, ids))
+            return itertools.chain(first, _chunks(audiences, size))
+        audiences.pop(0)
+        if chunk:
+            first.append((audience, priority, chunk))
+    return Delivery(claim.op, activity, [(audience, ids) for audience, _, ids in first])
+
+
+def _audiences(manager: Manager, activity: Any) -> list[Audience]:
+    """Who gets *activity*, most urgent first, as streams."""
+    found: list[Audience] = []
+    if manager.notification_feed_class is not None:
+        found.append((RECIPIENTS, Priority.HIGH, iter(manager.get_recipient_ids(activity))))
+    followers = manager.get_user_follower_ids(activity.actor_id) if manager.feed_classes else ()
+    streams = followers if isinstance(followers, Mapping) else {Priority.HIGH: followers}
+    for priority in Priority:
+        if priority in streams:
+            found.append((FOLLOWERS, priority, iter(streams[priority])))
+    return found
+
+
+def _chunks(audiences: Iterable[Audience], size: int) -> Iterator[Chunk]:
+    for audience, priority, ids in audiences:
+        while chunk := list(itertools.islice(ids, size)):
+            yield audience, priority, chunk
+
+
+def send(manager: Manager, claim: Claim, chunks: Iterator[Chunk], delay: float) -> None:
+    """Write *chunks* down and send them, a batch at a time, and look after them in *delay* seconds.
+
+    :class:`~feedmill.storage.lease.LeaseExpired` if meanwhile the claim was lost or the fan-out called off.
+    """
+    planned = 0
+    while batch := list(itertools.islice(chunks, dispatch.PUBLISH_BATCH)):
+        packed = {
+            planned + place: pack([audience, priority.value, ids])
+            for place, (audience, priority, ids) in enumerate(batch)
+        }
+        renewed = backend().run(journal().write_chunks(manager.name, claim, packed))
+        if renewed is None:
+            raise LeaseExpired(f"fan-out {claim.id} was called off or taken over while its chunks were planned")
+        claim = renewed
+        _publish(manager, claim, {planned + place: chunk for place, chunk in enumerate(batch)})
+        planned += len(batch)
+    backend().run(journal().park(manager.name, claim, planned, delay))
+
+
+def send_again(manager: Manager, claim: Claim, delay: float) -> None:
+    """Send the chunks of *claim* that are left, and look again in *delay* seconds."""
+    left = backend().run(journal().left(claim))
+    for start in range(0, len(left), dispatch.PUBLISH_BATCH):
+        packed = backend().run(journal().chunks(claim, left[start : start + dispatch.PUBLISH_BATCH]))
+        if claim.op in (FOLLOW, UNFOLLOW):
+            for body in packed.values():
+                receipts.send_copy(manager.name, claim.op, body, claim.id, claim.plan)
+        else:
+            _publish(manager, claim, {number: _unpacked(data) for number, data in packed.items()})
+    backend().run(journal().park(manager.name, claim, claim.planned, delay))
+
+
+def _unpacked(data: bytes) -> Chunk:
+    values = unpacked(data, "chunk")
+    if len(values) != 3 or not isinstance(values[2], list):
+        raise MessageError("a chunk in the journal is not what was written")
+    audience, queue, ids = values
+    return audience, Priority(queue), ids
+
+
+def _publish(manager: Manager, claim: Claim, chunks: Mapping[int, Chunk]) -> None:
+    with dispatch.batched() as producer:
+        for number, (audience, priority, ids) in chunks.items():
+            dispatch.send(
+                "feedmill.deliver",
+                [manager.name, claim.op, audience, claim.body, pack(ids), claim.id, claim.plan, number],
+                queue=priority.value,
+                sentence=_sentence(manager, claim.op, audience, ids),
+                producer=producer,
+            )
+
+
+def _sentence(manager: Manager, op: str, audience: str, ids: Sequence[EntityId]) -> str:
+    feeds = " and ".join(manager.feed_classes) if audience == FOLLOWERS else "notification"
+    action, preposition = ("deliver", "to") if op == ADD else ("take", "from")
+    return f"{action} 1 activity {preposition} {len(ids)} {feeds} feeds"

@@ -1,0 +1,145 @@
+"""What is due: workers claim it, fold it into as few round trips as they can, and settle it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Sequence
+
+from feedmill import chunks, dispatch, letters, registry
+from feedmill.errors import StorageError
+from feedmill.fanout import ADD, REMOVE, Delivery, checked_op, manager_called, operations_of, patience
+from feedmill.manager import Manager
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import Claim, journal, lease
+from feedmill.storage.lease import LeaseExpired, within
+from feedmill.storage.steps import together
+
+logger = logging.getLogger(__name__)
+
+#: Fan-outs that are claimed at a time, and deliveries after which the rest is left to others.
+MOST_CLAIMS, MOST_DELIVERIES = 100, 5000
+#: Attempts after which a fan-out that fails, or whose chunks stay undone, becomes a dead letter.
+MOST_ATTEMPTS = 12
+#: Seconds until a fan-out that failed is tried again: the first time, and at most.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
+#: Seconds until chunks that stay undone are sent again, at most; the first time it is the lease.
+LONGEST_SILENCE = 3600.0
+
+
+def answer(manager_name: str) -> int:
+    """Answer a bell: do what is due; how many people were reached or planned for.
+
+    What one fan-out does wrong harms no other. If more is due than one worker takes, the bell is rung again before the
+    work begins, so that others join.
+    """
+    manager, deadline = manager_called(manager_name), time.monotonic() + lease() / 1000
+    claims, ring = backend().run(journal().claim(manager_name, MOST_CLAIMS))
+    if ring:
+        dispatch.ring(manager_name)
+    return _Round(manager, deadline).run(claims)
+
+
+def sweep() -> int:
+    """Ring for every manager of which something is overdue; how many fan-outs are."""
+    overdue = 0
+    for name in registry.manager_names():
+        count, ring = backend().run(journal().look(name))
+        overdue += count
+        if ring:
+            dispatch.ring(name)
+    return overdue
+
+
+class _Round:
+    """Claimed fan-outs of one manager, done together."""
+
+    def __init__(self, manager: Manager, deadline: float) -> None:
+        self.manager, self.deadline = manager, deadline
+        self.ready: list[tuple[Claim, Delivery]] = []
+        self.error: Exception | None = None
+
+    def run(self, claims: Sequence[Claim]) -> int:
+        """Plan all, deliver what fits into a chunk at once, send the rest."""
+        deliveries = 0
+        for place, claim in enumerate(claims):
+            if deliveries >= MOST_DELIVERIES:
+                self._leave(claims[place:])
+                break
+            try:
+                deliveries += self._plan(claim)
+            except Exception as error:
+                self._failed(claim, error)
+        self._deliver()
+        if self.error is not None and dispatch.inline():
+            raise self.error  # the caller is the worker, and nobody else would tell
+        return deliveries
+
+    def _plan(self, claim: Claim) -> int:
+        """Get one claim ready, or send its chunks; how many deliveries it adds to this round."""
+        if claim.attempts > MOST_ATTEMPTS:
+            raise letters.GivenUp(f"not done after {MOST_ATTEMPTS} attempts")
+        silence = min(LONGEST_SILENCE, lease() / 1000 * 2 ** (claim.attempts - 1))
+        if claim.planned:
+            logger.warning("fan-out %s has chunks that stay undone; sending them again", claim.id)
+            chunks.send_again(self.manager, claim, silence)
+            return 0
+        checked_op(claim.op, ADD, REMOVE)
+        planned = chunks.plan(self.manager, claim)
+        if isinstance(planned, Delivery):
+            self.ready.append((claim, planned))
+            return planned.people * (len(self.manager.feed_classes) or 1)
+        chunks.send(self.manager, claim, planned, silence)
+        return 0
+
+    def _leave(self, claims: Sequence[Claim]) -> None:
+        """Give back what is too much for one round, and ring for it."""
+        backend().run(together([journal().put_off(self.manager.name, claim, 0) for claim in claims]))
+        if backend().run(journal().look(self.manager.name))[1]:
+            dispatch.ring(self.manager.name)
+
+    def _deliver(self) -> None:
+        """All that is ready in one go; if that fails, each alone, so that a bad one harms no other."""
+        try:
+            self._run([delivery for _, delivery in self.ready], max((c.attempts for c, _ in self.ready), default=1))
+        except LeaseExpired:
+            raise
+        except Exception as error:
+            if len(self.ready) == 1:
+                self._failed(self.ready[0][0], error)
+                return
+            done = []
+            for claim, delivery in self.ready:
+                try:
+                    self._run([delivery], 2)
+                    done.append((claim, delivery.people))
+                except LeaseExpired:
+                    raise
+                except Exception as alone:
+                    self._failed(claim, alone)
+        else:
+            done = [(claim, delivery.people) for claim, delivery in self.ready]
+        backend().run(journal().finish(self.manager.name, done))
+
+    def _run(self, deliveries: Sequence[Delivery], attempt: int) -> None:
+        backend().run(within(self.deadline, together(operations_of(self.manager, deliveries, patience(attempt)))))
+
+    def _failed(self, claim: Claim, error: Exception) -> None:
+        """Note what went wrong with one fan-out; try it again later, or give it up."""
+        if isinstance(error, LeaseExpired):
+            logger.info("%s", error)
+            return
+        self.error = error
+        reason = letters.reason(error)
+        if claim.attempts >= MOST_ATTEMPTS:
+            logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)
+            letters.bury(self.manager.name, claim, reason)
+            return
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (claim.attempts - 1)) * (0.5 + random.random())
+        logger.warning(
+            "fan-out %s of %s failed (attempt %s, the next in %.1f s): %s",
+            *(claim.id, self.manager.name, claim.attempts, pause, reason),
+            exc_info=None if isinstance(error, StorageError) else error,
+        )
+        backend().run(journal().put_off(self.manager.name, claim, pause, reason))

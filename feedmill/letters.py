@@ -1,0 +1,92 @@
+"""Dead letters: what could not be processed, kept with the reason until somebody replays or drops it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from feedmill import dispatch, receipts
+from feedmill.codec import pack, unpack
+from feedmill.errors import CorruptRecord, FeedmillError, UnknownName
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import Claim, Letter, journal
+
+#: The two kinds: a fan-out that was accepted, and a message that no worker understood.
+FANOUT, MESSAGE = "fanout", "message"
+#: Characters of a reason that are kept.
+LONGEST_REASON = 500
+
+
+class GivenUp(FeedmillError):
+    """A fan-out was tried too often."""
+
+
+class NoLetter(UnknownName):
+    """There is no dead letter of that id."""
+
+
+def reason(error: BaseException) -> str:
+    """*error* as it is kept and shown."""
+    return f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+
+
+def bury(manager: str, claim: Claim, why: str) -> None:
+    """Give up a claimed fan-out. When its activity is added or removed again, the letter goes."""
+    payload = pack([claim.op, claim.body, claim.id])
+    backend().run(journal().bury(manager, claim, why, payload))
+
+
+def bury_message(task: str, args: Sequence[Any], why: str) -> str:
+    """Keep a message that was refused; the letter's id."""
+    try:
+        payload = pack([task, list(args)])
+    except (TypeError, ValueError, OverflowError):
+        payload = pack([task, [repr(args)]])
+    return backend().run(journal().add_letter(MESSAGE, why, payload))
+
+
+def listed(limit: int = 100) -> list[Letter]:
+    """The newest letters, newest first."""
+    return backend().run(journal().letters(limit))
+
+
+def found(letter_id: str) -> Letter:
+    """The letter of that id; :class:`NoLetter` without."""
+    letter = backend().run(journal().letter(letter_id)) if _is_id(letter_id) else None
+    if letter is None:
+        raise NoLetter(f"no dead letter {letter_id!r}; `feedmill dead list` shows those there are")
+    return letter
+
+
+def content(letter: Letter) -> list[Any]:
+    """What the letter is about: op, body and fan-out; or task and arguments."""
+    values = unpack(letter.payload)
+    if not isinstance(values, list) or len(values) != (3 if letter.kind == FANOUT else 2):
+        raise CorruptRecord(f"dead letter {letter.id} holds something that is neither a fan-out nor a message; drop it")
+    return values
+
+
+def replay(letter_id: str) -> str:
+    """Try again what the letter is about, from the beginning, and forget the letter; what was done, in words."""
+    letter = found(letter_id)
+    values = content(letter)
+    if letter.kind == MESSAGE:
+        task, args = values
+        dispatch.send(task, args, queue=dispatch.HIGH_QUEUE, sentence=f"{task} once more, from dead letter {letter_id}")
+        done = f"sent {task} again"
+    else:
+        op, body, name = values
+        receipts.start(letter.manager, op, [(name, body)], [])
+        done = f"{op} in {letter.manager} starts again as fan-out {name}"
+    drop([letter_id])
+    return done
+
+
+def drop(ids: Sequence[str]) -> int:
+    """Forget letters; how many were there."""
+    return backend().run(journal().drop_letters([name for name in ids if _is_id(name)]))
+
+
+def _is_id(text: str) -> bool:
+    first, _, second = text.partition("-")
+    return first.isdigit() and second.isdigit()

@@ -1,0 +1,181 @@
+"""The journal: what was accepted and is not yet in all feeds, so that no lost message can lose it.
+
+It holds a receipt for each fan-out (what is asked for, and how much of it is done), the chunks that are not done, and
+for each manager what is *due*: the fan-outs that somebody must look at, by when. Whoever looks takes a *claim* that
+lasts for a *lease*; what is not settled by then is due again. Each time a fan-out is asked for again, claimed or
+cancelled, its *plan* gets the next number, and what belongs to an older one changes nothing any more.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from feedmill import settings
+from feedmill.storage.steps import Steps
+
+#: Seconds that the receipt of an unfinished fan-out, and its chunks, are kept.
+OPEN_TTL = 7 * 24 * 3600
+#: Milliseconds for which a bell counts as on its way.
+BELL = 1000
+#: Dead letters that are kept; beyond, the oldest go.
+MOST_LETTERS = 100_000
+
+
+def lease() -> int:
+    """Milliseconds that a claim lasts."""
+    return max(1, int(settings.current().fanout_lease * 1000))
+
+
+def keep() -> int:
+    """Seconds that the receipt of a finished fan-out is kept."""
+    return max(1, int(settings.current().receipt_ttl))
+
+
+@dataclasses.dataclass(frozen=True)
+class Opened:
+    """A fan-out that was written down."""
+
+    plan: int
+    #: Whether the caller is to send the bell.
+    ring: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """A fan-out that the caller may work on for the lease."""
+
+    id: str
+    #: The time in the list of what is due that proves the claim.
+    time: str
+    plan: int
+    op: str
+    body: bytes
+    #: How many chunks it has, once all are written down; then only what is left of them is to be sent again. Else 0.
+    planned: int
+    #: How often it was claimed without progress, this time included.
+    attempts: int
+    #: Milliseconds after which it is to be done again, because something it overtakes may still be running; or 0.
+    again: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Letter:
+    """What could not be processed."""
+
+    id: str
+    #: "fanout" or "message".
+    kind: str
+    reason: str
+    #: Packed: op, body, fan-out, plan; or the message's task and arguments.
+    payload: bytes
+    manager: str = ""
+
+    @property
+    def seconds(self) -> float:
+        """When it was put here, since 1970."""
+        return int(self.id.partition("-")[0]) / 1000
+
+
+class Journal(Protocol):
+    """What each backend's journal can do. Every operation may run twice."""
+
+    def open(self, manager: str, fanout_id: str, op: str, body: bytes, *, delay: float = 0.0) -> Steps[Opened]:
+        """Write down that a fan-out is wanted, in *delay* seconds from now; whatever was asked before is off."""
+        ...
+
+    def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes) -> Steps[Opened]:
+        """The same for one that is sent to a worker at once, as one chunk with number 0."""
+        ...
+
+    def claim(self, manager: str, limit: int) -> Steps[tuple[list[Claim], bool]]:
+        """Clear the bell and claim up to *limit* of what is due, oldest first; whether the caller is to send a bell."""
+        ...
+
+    def look(self, manager: str) -> Steps[tuple[int, bool]]:
+        """How many fan-outs are overdue, and whether the caller is to send a bell for them."""
+        ...
+
+    def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
+        """Claimed fan-outs were done whole, each for so many people."""
+        ...
+
+    def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
+        """Write down chunks, and renew the claim; None if it was lost, and nothing may be sent."""
+        ...
+
+    def park(self, manager: str, claim: Claim, planned: int, delay: float) -> Steps[None]:
+        """All *planned* chunks are written down and sent; look at them in *delay* seconds."""
+        ...
+
+    def left(self, claim: Claim) -> Steps[list[int]]:
+        """The numbers of the chunks that are not done."""
+        ...
+
+    def chunks(self, claim: Claim, numbers: Sequence[int]) -> Steps[dict[int, bytes]]:
+        """Those of the chunks *numbers* that are not done."""
+        ...
+
+    def start(self, fanout_id: str, plan: int, chunk: int) -> Steps[int]:
+        """0 if the chunk is done or off, else how often it has been begun, this time included."""
+        ...
+
+    def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
+        """A chunk is done; counted once."""
+        ...
+
+    def put_off(self, manager: str, claim: Claim, delay: float, error: str = "") -> Steps[None]:
+        """Let a claim go, to be looked at in *delay* seconds; with *error* it has failed, else it was not tried."""
+        ...
+
+    def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
+        """A chunk failed, and what with."""
+        ...
+
+    def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
+        """Give a fan-out up: a dead letter instead."""
+        ...
+
+    def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
+        """What is not begun will not be; False if it was finished, or about another *op*."""
+        ...
+
+    def get(self, fanout_id: str) -> Steps[dict[str, str]]:
+        """The receipt's fields without the body, and ``now``; only ``now`` if there is no receipt."""
+        ...
+
+    def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
+        """Unfinished fan-outs, those first that are to be looked at soonest."""
+        ...
+
+    def count_open(self, managers: Sequence[str]) -> Steps[int]:
+        """How many fan-outs are not finished."""
+        ...
+
+    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "") -> Steps[str]:
+        """Put a dead letter; its id."""
+        ...
+
+    def letters(self, limit: int) -> Steps[list[Letter]]:
+        """The newest dead letters, newest first."""
+        ...
+
+    def letter(self, letter_id: str) -> Steps[Letter | None]:
+        """One dead letter."""
+        ...
+
+    def drop_letters(self, ids: Sequence[str]) -> Steps[int]:
+        """Forget dead letters; how many were there."""
+        ...
+
+
+def journal() -> Journal:
+    """The journal in force."""
+    if settings.current().embedded:
+        from feedmill.storage.memory_journal import MemoryJournal
+
+        return MemoryJournal()
+    from feedmill.storage.redis.journal import RedisJournal
+
+    return RedisJournal()

@@ -1,0 +1,32 @@
+"""Work that may only be done for a while."""
+
+from __future__ import annotations
+
+import time
+from typing import TypeVar
+
+from feedmill.errors import FeedmillError
+from feedmill.storage.steps import Steps
+
+T = TypeVar("T")
+
+
+class LeaseExpired(FeedmillError):
+    """A worker was too slow, or stood still, and somebody else may have its work by now; it wrote nothing more."""
+
+
+def within(deadline: float, operation: Steps[T]) -> Steps[T]:
+    """*operation*, as long as ``time.monotonic()`` is before *deadline*; then :class:`LeaseExpired`.
+
+    So a worker that was stopped and wakes up does not write what has been overtaken meanwhile.
+    """
+    replies = None
+    try:
+        while True:
+            commands = next(operation) if replies is None else operation.send(replies)
+            if time.monotonic() > deadline:
+                operation.close()
+                raise LeaseExpired("work was not done within FEEDMILL_FANOUT_LEASE; others will do it")
+            replies = yield commands
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]

@@ -1,0 +1,296 @@
+"""The journal inside this process. Same operations, same results as on Redis."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from feedmill.storage.journal import BELL, MOST_LETTERS, Claim, Letter, Opened, lease
+from feedmill.storage.memory import BACKEND
+from feedmill.storage.steps import Steps
+
+
+def _now() -> int:
+    return int(time.time() * 1000)
+
+
+def _steps() -> Steps[None]:
+    yield from ()
+
+
+class MemoryJournal:
+    """Receipts in dicts. Finished ones are kept as long as the process lives."""
+
+    def open(self, manager: str, fanout_id: str, op: str, body: bytes, *, delay: float = 0.0) -> Steps[Opened]:
+        """Write down that a fan-out is wanted."""
+        yield from _steps()
+        with BACKEND.guard:
+            receipt = self._open(manager, fanout_id, op, body)
+            _due(manager)[fanout_id] = _now() + delay * 1000
+            return Opened(receipt["plan"], not delay and _ring(manager))
+
+    def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes) -> Steps[Opened]:
+        """Write down a fan-out that is sent as one chunk."""
+        yield from _steps()
+        with BACKEND.guard:
+            receipt = self._open(manager, fanout_id, op, body)
+            due = _now() + lease() + 0.5
+            receipt.update(planned=1, complete=1, claimed=_now(), due=due, chunks={0: body})
+            _due(manager)[fanout_id] = due
+            return Opened(receipt["plan"], False)
+
+    @staticmethod
+    def _open(manager: str, fanout_id: str, op: str, body: bytes) -> dict[str, Any]:
+        was, now = BACKEND.receipts.get(fanout_id, {}), _now()
+        again = was.get("again", 0)
+        twice = "cancelled" in was or was.get("retried") or was.get("attempts", 0) > 1
+        if was and was["op"] != op and "claimed" in was and (twice or "finished" not in was):
+            again = now + lease()
+        BACKEND.letters.pop(was.get("dead", ""), None)
+        receipt = {"plan": was.get("plan", 0) + 1, "op": op, "manager": manager, "body": body, "created": now}
+        receipt |= {"chunks": {}, "begun": {}}
+        if again > now:
+            receipt["again"] = again
+        BACKEND.receipts[fanout_id] = receipt
+        return receipt
+
+    def claim(self, manager: str, limit: int) -> Steps[tuple[list[Claim], bool]]:
+        """Claim what is due."""
+        yield from _steps()
+        with BACKEND.guard:
+            due, now = _due(manager), _now()
+            BACKEND.bells.pop(manager, None)
+            ids = sorted((at, name) for name, at in due.items() if at <= now)
+            claims, held = [], now + lease() + 0.5
+            for _, name in ids[:limit]:
+                receipt = BACKEND.receipts.get(name)
+                if receipt is None or ("finished" in receipt and "again" not in receipt):
+                    del due[name]
+                    continue
+                due[name] = held
+                claims.append(self._claim(name, receipt, f"{held:.1f}", now))
+            return claims, len(ids) > limit and _ring(manager)
+
+    @staticmethod
+    def _claim(name: str, receipt: dict[str, Any], held: str, now: int) -> Claim:
+        complete = receipt.get("complete") == 1 and "finished" not in receipt
+        if complete:
+            if receipt.get("done", 0) != receipt.get("seen", 0):
+                receipt.update(seen=receipt["done"], attempts=0)
+        else:
+            receipt["plan"] += 1
+            receipt.update(planned=0, done=0, reached=0, complete=0, chunks={}, begun={})
+        receipt.update(attempts=receipt.get("attempts", 0) + 1, claimed=now)
+        again = max(0, receipt.get("again", 0) - now)
+        plan, op, body, planned = (receipt[key] for key in ("plan", "op", "body", "planned"))
+        return Claim(name, held, plan, op, body, planned, receipt["attempts"], again)
+
+    def look(self, manager: str) -> Steps[tuple[int, bool]]:
+        """What is overdue."""
+        yield from _steps()
+        with BACKEND.guard:
+            now = _now()
+            count = sum(at <= now for at in _due(manager).values())
+            return count, count > 0 and _ring(manager)
+
+    def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
+        """Claimed fan-outs were done whole."""
+        yield from _steps()
+        with BACKEND.guard:
+            for claim, reached in done:
+                receipt = _current(claim.id, claim.plan)
+                if receipt is not None:
+                    receipt.update(planned=1, done=1, reached=reached, complete=1)
+                    _finished(receipt)
+                _move(manager, claim.id, claim.time, claim.again or -1)
+
+    def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
+        """Write down chunks."""
+        yield from _steps()
+        with BACKEND.guard:
+            receipt = _current(claim.id, claim.plan)
+            if receipt is None:
+                return None
+            receipt["chunks"].update(chunks)
+            receipt["planned"] += len(chunks)
+            moved = _move(manager, claim.id, claim.time, lease())
+            return dataclasses.replace(claim, time=moved) if moved else None
+
+    def park(self, manager: str, claim: Claim, planned: int, delay: float) -> Steps[None]:
+        """All chunks are written down and sent."""
+        yield from _steps()
+        with BACKEND.guard:
+            moved = _move(manager, claim.id, claim.time, int(delay * 1000))
+            receipt = _current(claim.id, claim.plan)
+            if moved and receipt is not None:
+                receipt.update(planned=planned, complete=1, due=float(moved))
+                self._perhaps_finished(manager, claim.id, receipt)
+
+    def left(self, claim: Claim) -> Steps[list[int]]:
+        """The chunks that are not done."""
+        yield from _steps()
+        with BACKEND.guard:
+            receipt = _current(claim.id, claim.plan)
+            return [] if receipt is None else sorted(receipt["chunks"])
+
+    def chunks(self, claim: Claim, numbers: Sequence[int]) -> Steps[dict[int, bytes]]:
+        """Chunks by number."""
+        yield from _steps()
+        with BACKEND.guard:
+            held = (_current(claim.id, claim.plan) or {}).get("chunks", {})
+            return {number: held[number] for number in numbers if number in held}
+
+    def start(self, fanout_id: str, plan: int, chunk: int) -> Steps[int]:
+        """Whether a chunk is to be done."""
+        yield from _steps()
+        with BACKEND.guard:
+            receipt = _current(fanout_id, plan)
+            if receipt is None or chunk not in receipt["chunks"]:
+                return 0
+            times = receipt["begun"][chunk] = receipt["begun"].get(chunk, 0) + 1
+            if times > 1:
+                receipt["retried"] = receipt.get("retried", 0) + 1
+            return int(times)
+
+    def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
+        """A chunk is done."""
+        yield from _steps()
+        with BACKEND.guard:
+            receipt = _current(fanout_id, plan)
+            if receipt is None:
+                return
+            if receipt["chunks"].pop(chunk, None) is not None:
+                receipt["done"] = receipt.get("done", 0) + 1
+                receipt["reached"] = receipt.get("reached", 0) + reached
+            self._perhaps_finished(manager, fanout_id, receipt)
+
+    @staticmethod
+    def _perhaps_finished(manager: str, fanout_id: str, receipt: dict[str, Any]) -> None:
+        if receipt.get("complete") == 1 and receipt["planned"] == receipt.get("done", 0) and _finished(receipt):
+            _move(manager, fanout_id, str(receipt["due"]), -1)
+
+    def put_off(self, manager: str, claim: Claim, delay: float, error: str = "") -> Steps[None]:
+        """Let a claim go."""
+        yield from self.note(claim.id, claim.plan, error)
+        with BACKEND.guard:
+            receipt = _current(claim.id, claim.plan)
+            if receipt is not None and not error:
+                receipt["attempts"] -= 1
+            _move(manager, claim.id, claim.time, int(delay * 1000))
+
+    def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
+        """A chunk failed."""
+        yield from _steps()
+        with BACKEND.guard:
+            receipt = _current(fanout_id, plan)
+            if receipt is not None and error:
+                receipt.update(failed=receipt.get("failed", 0) + 1, error=error)
+
+    def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
+        """Give a fan-out up."""
+        letter = yield from self.add_letter("fanout", reason, payload, manager)
+        with BACKEND.guard:
+            receipt = _current(claim.id, claim.plan)
+            if receipt is not None:
+                receipt.update(dead=letter, finished=_now(), error=reason)
+            _move(manager, claim.id, claim.time, -1)
+
+    def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
+        """What is not begun will not be."""
+        yield from _steps()
+        with BACKEND.guard:
+            receipt = BACKEND.receipts.get(fanout_id)
+            if receipt is None or "finished" in receipt or op not in ("", receipt["op"]):
+                return False
+            receipt.update(plan=receipt["plan"] + 1, cancelled=_now(), finished=_now(), chunks={})
+            receipt.pop("again", None)
+            return True
+
+    def get(self, fanout_id: str) -> Steps[dict[str, str]]:
+        """The receipt's fields."""
+        yield from _steps()
+        with BACKEND.guard:
+            fields = BACKEND.receipts.get(fanout_id, {}).items()
+            return {**{k: str(v) for k, v in fields if k not in ("chunks", "begun", "body")}, "now": str(_now())}
+
+    def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
+        """Unfinished fan-outs."""
+        yield from _steps()
+        with BACKEND.guard:
+            due = _due(manager)
+            return sorted(due, key=lambda name: (due[name], name))[:limit]
+
+    def count_open(self, managers: Sequence[str]) -> Steps[int]:
+        """How many are not finished."""
+        yield from _steps()
+        with BACKEND.guard:
+            return sum(len(_due(name)) for name in managers)
+
+    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "") -> Steps[str]:
+        """Put a dead letter."""
+        yield from _steps()
+        with BACKEND.guard:
+            BACKEND.letter_number += 1
+            name = f"{_now()}-{BACKEND.letter_number}"
+            BACKEND.letters[name] = Letter(name, kind, reason, payload, manager)
+            while len(BACKEND.letters) > MOST_LETTERS:
+                del BACKEND.letters[next(iter(BACKEND.letters))]
+            return name
+
+    def letters(self, limit: int) -> Steps[list[Letter]]:
+        """The newest letters."""
+        yield from _steps()
+        with BACKEND.guard:
+            return list(BACKEND.letters.values())[::-1][:limit]
+
+    def letter(self, letter_id: str) -> Steps[Letter | None]:
+        """One letter."""
+        yield from _steps()
+        with BACKEND.guard:
+            return BACKEND.letters.get(letter_id)
+
+    def drop_letters(self, ids: Sequence[str]) -> Steps[int]:
+        """Forget letters."""
+        yield from _steps()
+        with BACKEND.guard:
+            return sum(BACKEND.letters.pop(name, None) is not None for name in ids)
+
+
+def _due(manager: str) -> dict[str, float]:
+    return BACKEND.due.setdefault(manager, {})
+
+
+def _ring(manager: str) -> bool:
+    """Whether a bell is to be sent; it then counts as on its way."""
+    if BACKEND.bells.get(manager, 0) > _now():
+        return False
+    BACKEND.bells[manager] = _now() + BELL
+    return True
+
+
+def _current(fanout_id: str, plan: int) -> dict[str, Any] | None:
+    receipt = BACKEND.receipts.get(fanout_id)
+    return receipt if receipt is not None and receipt["plan"] == plan else None
+
+
+def _finished(receipt: dict[str, Any]) -> bool:
+    """Mark *receipt* as finished; whether nothing is left to do."""
+    receipt.setdefault("finished", _now())
+    if receipt.get("again", 0) > receipt["claimed"]:
+        return False
+    receipt.pop("again", None)
+    return True
+
+
+def _move(manager: str, fanout_id: str, held: str, delay: int) -> str:
+    """Put a claim off or drop it; its new time, empty if it was dropped or lost."""
+    due = _due(manager)
+    if due.get(fanout_id) != float(held):
+        return ""
+    if delay < 0:
+        del due[fanout_id]
+        return ""
+    due[fanout_id] = _now() + delay + 0.5
+    return str(due[fanout_id])

@@ -1,0 +1,206 @@
+"""The journal on Redis: HASHes for receipts and chunks, a ZSET for what is due. The scripts' headers say the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from feedmill.keys import bell_key, chunks_key, due_key, letters_key, receipt_key
+from feedmill.storage.journal import BELL, MOST_LETTERS, OPEN_TTL, Claim, Letter, Opened, keep, lease
+from feedmill.storage.redis.timelines import call_script
+from feedmill.storage.steps import Command, Steps
+
+#: What a status shows.
+_FIELDS = (
+    *("manager", "op", "created", "planned", "done", "reached", "complete", "claimed", "finished", "cancelled"),
+    *("attempts", "retried", "failed", "error", "dead"),
+)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, int(seconds * 1000))
+
+
+class RedisJournal:
+    """The journal of one Redis server. Its clock is the server's, so workers' clocks need not agree."""
+
+    def open(self, manager: str, fanout_id: str, op: str, body: bytes, *, delay: float = 0.0) -> Steps[Opened]:
+        """Write down that a fan-out is wanted; with *delay* nobody is told."""
+        at = f"{time.time() * 1000 + _milliseconds(delay):.0f}" if delay else ""
+        return (yield from self._open(manager, fanout_id, op, body, "", at, 0 if delay else BELL))
+
+    def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes) -> Steps[Opened]:
+        """Write down a fan-out that is sent as one chunk."""
+        at = f"{time.time() * 1000 + lease():.0f}.5"
+        return (yield from self._open(manager, fanout_id, op, body, body, at, 0))
+
+    def _open(
+        self, manager: str, fanout_id: str, op: str, body: bytes, chunk: bytes | str, at: str, bell: int
+    ) -> Steps[Opened]:
+        keys = [receipt_key(fanout_id), chunks_key(fanout_id)]
+        (plan, dead), ring = yield [
+            call_script("receipt_open", keys, lease(), OPEN_TTL, op, manager, body, chunk, at),
+            call_script("due_put", _due(manager), fanout_id, at, bell),
+        ]
+        if dead:
+            yield from self.drop_letters([dead.decode()])
+        return Opened(plan, bool(ring))
+
+    def claim(self, manager: str, limit: int) -> Steps[tuple[list[Claim], bool]]:
+        """Claim what is due."""
+        (reply,) = yield [call_script("due_claim", _due(manager), limit, lease(), BELL)]
+        held, ring, ids = reply[0].decode(), bool(reply[1]), [name.decode() for name in reply[2:]]
+        if not ids:
+            return [], ring
+        (receipts,) = yield [call_script("receipts_claim", [receipt_key(name) for name in ids])]
+        claims, over = [], []
+        for name, got in zip(ids, receipts):
+            if not got:
+                over.append(name)
+                continue
+            op, plan, planned, attempts, body, again = got
+            claims.append(Claim(name, held, int(plan), op.decode(), body, int(planned), attempts, again))
+        if over:
+            yield [_move(manager, [(name, held, -1) for name in over])]
+        return claims, ring
+
+    def look(self, manager: str) -> Steps[tuple[int, bool]]:
+        """What is overdue."""
+        (reply,) = yield [call_script("due_look", _due(manager), BELL)]
+        return int(reply[0]), bool(reply[1])
+
+    def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
+        """Receipts first: what is no longer due must be finished."""
+        if not done:
+            return
+        facts = [part for claim, reached in done for part in (claim.plan, reached)]
+        yield [
+            call_script("receipts_finish", [receipt_key(claim.id) for claim, _ in done], keep(), *facts),
+            _move(manager, [(claim.id, claim.time, claim.again or -1) for claim, _ in done]),
+        ]
+
+    def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
+        """Write down chunks."""
+        parts = [part for item in chunks.items() for part in item]
+        written, (moved,) = yield [
+            call_script("receipt_chunks", _receipt(claim.id), claim.plan, OPEN_TTL, *parts),
+            _move(manager, [(claim.id, claim.time, lease())]),
+        ]
+        return dataclasses.replace(claim, time=moved.decode()) if written and moved else None
+
+    def park(self, manager: str, claim: Claim, planned: int, delay: float) -> Steps[None]:
+        """First the time, then the receipt, which tells it to whoever does the last chunk."""
+        ((moved,),) = yield [_move(manager, [(claim.id, claim.time, _milliseconds(delay))])]
+        if moved:
+            yield from self._done(manager, claim.id, claim.plan, "", planned, moved)
+
+    def left(self, claim: Claim) -> Steps[list[int]]:
+        """The chunks that are not done."""
+        (names,) = yield [("HKEYS", chunks_key(claim.id))]
+        start = f"{claim.plan}.".encode()
+        return sorted(int(name[len(start) :]) for name in names if name.startswith(start))
+
+    def chunks(self, claim: Claim, numbers: Sequence[int]) -> Steps[dict[int, bytes]]:
+        """Chunks by number."""
+        if not numbers:
+            return {}
+        (values,) = yield [("HMGET", chunks_key(claim.id), *(f"{claim.plan}.{number}" for number in numbers))]
+        return {number: value for number, value in zip(numbers, values) if value is not None}
+
+    def start(self, fanout_id: str, plan: int, chunk: int) -> Steps[int]:
+        """Whether a chunk is to be done."""
+        (times,) = yield [call_script("chunk_start", _receipt(fanout_id), plan, chunk)]
+        return int(times)
+
+    def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
+        """A chunk is done."""
+        yield from self._done(manager, fanout_id, plan, str(chunk), reached, "")
+
+    def _done(self, manager: str, fanout_id: str, plan: int, chunk: str, amount: int, at: bytes | str) -> Steps[None]:
+        (over,) = yield [call_script("receipt_done", _receipt(fanout_id), plan, chunk, amount, keep(), at)]
+        if over:
+            yield [_move(manager, [(fanout_id, over, -1)])]
+
+    def put_off(self, manager: str, claim: Claim, delay: float, error: str = "") -> Steps[None]:
+        """Let a claim go."""
+        facts = ("failed", 1, "error", error) if error else ("attempts", -1)
+        yield [
+            call_script("receipt_update", [receipt_key(claim.id)], claim.plan, 1, *facts),
+            _move(manager, [(claim.id, claim.time, _milliseconds(delay))]),
+        ]
+
+    def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
+        """A chunk failed."""
+        yield [call_script("receipt_update", [receipt_key(fanout_id)], plan, 1, "failed", 1, "error", error)]
+
+    def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
+        """The letter first: twice is better than never."""
+        letter = yield from self.add_letter("fanout", reason, payload, manager)
+        key, now = receipt_key(claim.id), int(time.time() * 1000)
+        yield [
+            call_script("receipt_update", [key], claim.plan, 0, "dead", letter, "finished", now, "error", reason),
+            ("PERSIST", key),
+            _move(manager, [(claim.id, claim.time, -1)]),
+        ]
+
+    def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
+        """Cancel; the entry in due is dropped by whoever looks at it."""
+        (cancelled,) = yield [call_script("receipt_cancel", _receipt(fanout_id), keep(), op)]
+        return bool(cancelled)
+
+    def get(self, fanout_id: str) -> Steps[dict[str, str]]:
+        """The receipt's fields."""
+        values, now = yield [("HMGET", receipt_key(fanout_id), *_FIELDS), ("TIME",)]
+        fields = {name: value.decode() for name, value in zip(_FIELDS, values) if value is not None}
+        return {**fields, "now": str(int(now[0]) * 1000 + int(now[1]) // 1000)}
+
+    def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
+        """Unfinished fan-outs."""
+        (names,) = yield [("ZRANGE", due_key(manager), 0, limit - 1)]
+        return [name.decode() for name in names]
+
+    def count_open(self, managers: Sequence[str]) -> Steps[int]:
+        """How many are not finished."""
+        counts = yield [("ZCARD", due_key(name)) for name in managers]
+        return sum(map(int, counts))
+
+    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "") -> Steps[str]:
+        """Put a dead letter."""
+        facts = ("kind", kind, "manager", manager, "reason", reason, "payload", payload)
+        (letter,) = yield [("XADD", letters_key(), "MAXLEN", "~", MOST_LETTERS, "*", *facts)]
+        return str(letter.decode())
+
+    def letters(self, limit: int) -> Steps[list[Letter]]:
+        """The newest letters."""
+        (rows,) = yield [("XREVRANGE", letters_key(), "+", "-", "COUNT", limit)]
+        return [_letter(*row) for row in rows]
+
+    def letter(self, letter_id: str) -> Steps[Letter | None]:
+        """One letter."""
+        (rows,) = yield [("XRANGE", letters_key(), letter_id, letter_id)]
+        return _letter(*rows[0]) if rows else None
+
+    def drop_letters(self, ids: Sequence[str]) -> Steps[int]:
+        """Forget letters."""
+        (count,) = yield [("XDEL", letters_key(), *ids)] if ids else [("EXISTS", letters_key())]
+        return int(count) if ids else 0
+
+
+def _due(manager: str) -> list[str]:
+    return [due_key(manager), bell_key(manager)]
+
+
+def _receipt(fanout_id: str) -> list[str]:
+    return [receipt_key(fanout_id), chunks_key(fanout_id)]
+
+
+def _move(manager: str, moves: Sequence[tuple[str, Any, int]]) -> Command:
+    return call_script("due_move", [due_key(manager)], *(part for move in moves for part in move))
+
+
+def _letter(name: bytes, facts: Mapping[bytes, bytes]) -> Letter:
+    known = {key.decode(): value for key, value in facts.items()}
+    kind, reason, manager = (known.get(key, b"").decode("utf-8", "replace") for key in ("kind", "reason", "manager"))
+    return Letter(name.decode(), kind, reason, known.get("payload", b""), manager)

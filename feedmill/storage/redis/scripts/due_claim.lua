@@ -1,0 +1,17 @@
+-- Take what is due, the oldest first, for as long as the lease lasts, and clear the bell.
+-- KEYS: due (ZSET: fan-out -> ms), bell (STRING)
+-- ARGV: how many, lease (ms), ms that a bell stays rung
+-- Returns: {the new time, which proves the claim; 1 if more is due and the caller is to send a bell; fan-outs …}
+-- Claims end in half milliseconds and what was put in does not, so that a claim is never taken for anything else.
+local call, limit = redis.call, tonumber(ARGV[1])
+local clock = call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+call('DEL', KEYS[2])
+local ids = call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, limit + 1)
+local out = {string.format('%.1f', now + ARGV[2] + 0.5), 0}
+for i = 1, math.min(#ids, limit) do
+  call('ZADD', KEYS[1], out[1], ids[i])
+  out[i + 2] = ids[i]
+end
+if #ids > limit and call('SET', KEYS[2], 1, 'NX', 'PX', ARGV[3]) then out[2] = 1 end
+return out
