@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from feedmill._version import VERSION
+from feedmill.commands import COMMANDS
 from feedmill.errors import FeedmillError
 
 
@@ -48,6 +49,9 @@ def demo(people: int, activities: int, redis_url: str) -> None:
 
     play(people, activities, _say, redis_url)
 
+
+for _command in COMMANDS:
+    main.add_command(_command)
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 

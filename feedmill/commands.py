@@ -1,0 +1,128 @@
+"""The commands of who operates Feedmill: running fan-outs, the sweep, dead letters."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+from collections.abc import Sequence
+
+import click
+
+from feedmill import due, letters, registry, settings
+from feedmill.errors import SettingsError
+from feedmill.receipts import Fanout
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import Letter, journal
+
+
+def load_managers() -> list[str]:
+    """Import what ``FEEDMILL_MODULES`` names, as workers do; the names of the managers."""
+    for name in settings.current().module_names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {error}") from error
+    if not registry.manager_names():
+        raise SettingsError("no manager is known; name the modules that declare them in FEEDMILL_MODULES")
+    return registry.manager_names()
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print *rows* in columns; the last one may be as long as it likes."""
+    texts = [[str(value) for value in row] for row in [heads, *rows]]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(heads) - 1)]
+    for row in texts:
+        click.echo("  ".join([*(text.ljust(width) for text, width in zip(row, widths)), row[-1]]).rstrip())
+
+
+@click.command()
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="For each manager.")
+def fanouts(limit: int) -> None:
+    """List the fan-outs that are not finished, with their progress."""
+    rows = []
+    for manager in load_managers():
+        for name in backend().run(journal().open_ids(manager, limit)):
+            at = Fanout(name).status()
+            if not at.finished:
+                chunks = f"{at.done}/{at.planned}" if at.planned else "waiting"
+                facts = (chunks, at.reached, f"{at.seconds:.1f}", at.retried, at.failed, at.error)
+                rows.append((name, manager, at.op, *facts))
+    if not rows:
+        click.echo("no fan-out is running")
+        return
+    table(("fan-out", "manager", "op", "chunks", "people", "seconds", "retried", "failed", "last error"), rows)
+
+
+@click.command()
+def sweep() -> None:
+    """Tell workers to look at what is overdue, once; `celery beat` does so every few seconds."""
+    load_managers()
+    click.echo(f"{due.sweep()} overdue")
+
+
+@click.group()
+def dead() -> None:
+    """Dead letters: what could not be processed."""
+
+
+@dead.command("list")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1))
+def list_(limit: int) -> None:
+    """List the newest."""
+    found = letters.listed(limit)
+    if not found:
+        click.echo("no dead letters")
+        return
+    table(
+        ("letter", "since", "what", "manager", "why"), [(x.id, _since(x), x.kind, x.manager, x.reason) for x in found]
+    )
+
+
+@dead.command()
+@click.argument("letter")
+def show(letter: str) -> None:
+    """Show all of one."""
+    found = letters.found(letter)
+    click.echo(f"{found.kind} {found.id}, since {_since(found)}")
+    if found.manager:
+        click.echo(f"manager: {found.manager}")
+    click.echo(f"why: {found.reason}")
+    for value in letters.content(found):
+        click.echo(f"holds: {value!r}")
+
+
+_ALL = click.option("--all", "every", is_flag=True, help="All of them.")
+
+
+@dead.command()
+@click.argument("ids", metavar="LETTER…", nargs=-1)
+@_ALL
+def replay(ids: tuple[str, ...], every: bool) -> None:
+    """Try again what letters are about, from the beginning."""
+    for name in _chosen(ids, every):
+        click.echo(letters.replay(name))
+
+
+@dead.command()
+@click.argument("ids", metavar="LETTER…", nargs=-1)
+@_ALL
+def drop(ids: tuple[str, ...], every: bool) -> None:
+    """Forget letters, and what they are about."""
+    chosen = _chosen(ids, every)
+    for name in chosen:
+        letters.found(name)
+    click.echo(f"{letters.drop(chosen)} dropped")
+
+
+def _chosen(ids: Sequence[str], every: bool) -> Sequence[str]:
+    if bool(ids) == every:
+        raise click.UsageError("name letters, or say --all")
+    return [letter.id for letter in letters.listed(1_000_000)] if every else ids
+
+
+def _since(letter: Letter) -> str:
+    return dt.datetime.fromtimestamp(letter.seconds, dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+#: The commands, for ``feedmill``.
+COMMANDS = (fanouts, sweep, dead)
