@@ -17,11 +17,14 @@ from feedmill.storage.journal import Letter, journal
 
 def load_managers() -> list[str]:
     """Import what ``FEEDMILL_MODULES`` names, as workers do; the names of the managers."""
-    for name in settings.current().module_names:
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {error}") from error
+    from celery.utils.imports import cwd_in_path
+
+    with cwd_in_path():
+        for name in settings.current().module_names:
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {error}") from error
     if not registry.manager_names():
         raise SettingsError("no manager is known; name the modules that declare them in FEEDMILL_MODULES")
     return registry.manager_names()

@@ -23,10 +23,14 @@ def within(deadline: float, operation: Steps[T]) -> Steps[T]:
     replies = None
     try:
         while True:
+            _check(deadline)
             commands = next(operation) if replies is None else operation.send(replies)
-            if time.monotonic() > deadline:
-                operation.close()
-                raise LeaseExpired("work was not done within FEEDMILL_FANOUT_LEASE; others will do it")
+            _check(deadline)
             replies = yield commands
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+
+
+def _check(deadline: float) -> None:
+    if time.monotonic() > deadline:
+        raise LeaseExpired("work was not done within FEEDMILL_FANOUT_LEASE; others will do it")

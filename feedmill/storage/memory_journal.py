@@ -292,5 +292,5 @@ def _move(manager: str, fanout_id: str, held: str, delay: int) -> str:
     if delay < 0:
         del due[fanout_id]
         return ""
-    due[fanout_id] = _now() + delay + 0.5
+    due[fanout_id] = _now() + delay - 0.25
     return str(due[fanout_id])

@@ -2,7 +2,7 @@
 -- KEYS: due (ZSET: fan-out -> ms), bell (STRING)
 -- ARGV: how many, lease (ms), ms that a bell stays rung
 -- Returns: {the new time, which proves the claim; 1 if more is due and the caller is to send a bell; fan-outs …}
--- Claims end in half milliseconds and what was put in does not, so that a claim is never taken for anything else.
+-- What was put in ends in whole milliseconds, claims in halves, what was put off in quarters: none is taken for another.
 local call, limit = redis.call, tonumber(ARGV[1])
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)

@@ -12,7 +12,7 @@ for i = 1, #ARGV, 3 do
     call('ZREM', KEYS[1], ARGV[i])
     out[#out + 1] = ''
   else
-    out[#out + 1] = string.format('%.1f', now + ARGV[i + 2] + 0.5)
+    out[#out + 1] = string.format('%.2f', now + ARGV[i + 2] - 0.25)
     call('ZADD', KEYS[1], out[#out], ARGV[i])
   end
 end

@@ -1,0 +1,76 @@
+"""A broker by hand: messages are kept, and a test decides which arrive, how often, and in which order."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from feedmill import dispatch, settings
+from feedmill.keys import bell_key, due_key, receipt_key
+from feedmill.storage.backends import backend
+from feedmill.storage.memory import BACKEND
+from feedmill.tasks import app
+
+Message = tuple[str, list[Any]]
+
+
+class Postbox:
+    """What was sent and has not arrived."""
+
+    def __init__(self) -> None:
+        self.messages: list[Message] = []
+        self.sentences: list[str] = []
+
+    def send(self, name: str, args: Any, *, queue: str, sentence: str, producer: Any = None) -> None:
+        """Keep a message."""
+        self.messages.append((name, list(args)))
+        self.sentences.append(sentence)
+
+    def take(self, name: str = "") -> list[Message]:
+        """Take the messages for the task *name* (or all) out of the box."""
+        taken = [message for message in self.messages if name in ("", message[0])]
+        self.messages = [message for message in self.messages if message not in taken]
+        return taken
+
+    def work(self) -> int:
+        """Let everything arrive, and what is sent by that; how many messages."""
+        count = 0
+        while self.messages:
+            arrive(*self.messages.pop(0))
+            count += 1
+        return count
+
+
+def arrive(name: str, args: list[Any]) -> Any:
+    """Run the task of a message, without its retries."""
+    return app.tasks[name]._orig_run(*args)
+
+
+def make_overdue(manager: str) -> None:
+    """The time of everything that is to be looked at has come; what holds a claim has lost it."""
+    if settings.current().embedded:
+        BACKEND.due[manager] = dict.fromkeys(BACKEND.due.get(manager, {}), 0.0)
+        BACKEND.bells.clear()
+        for receipt in BACKEND.receipts.values():
+            receipt.update({"again": 1} if "again" in receipt else {})
+        return
+    client = backend().client  # type: ignore[attr-defined]
+    for name in client.zrange(due_key(manager), 0, -1):
+        client.zadd(due_key(manager), {name: 0})
+        if client.hexists(receipt_key(name.decode()), "again"):
+            client.hset(receipt_key(name.decode()), "again", 1)
+    client.delete(bell_key(manager))
+
+
+@contextlib.contextmanager
+def replaced(patch: pytest.MonkeyPatch) -> Iterator[Postbox]:
+    """A postbox in place of the broker."""
+    box = Postbox()
+    nothing: Callable[[], Any] = contextlib.nullcontext
+    patch.setattr(dispatch, "send", box.send)
+    patch.setattr(dispatch, "batched", nothing)
+    patch.setattr(dispatch, "inline", lambda: False)
+    yield box

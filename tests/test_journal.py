@@ -1,0 +1,434 @@
+"""What was accepted arrives, whatever happens to messages and workers; and nothing arrives that was taken back."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import logging
+import random
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+import feedmill
+from feedmill import Activity, Manager, due, fanout
+from feedmill.errors import StorageError, UnknownName
+from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.receipts import Fanout, FanoutTimeout
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
+from feedmill.storage.lease import LeaseExpired
+from feedmill.verbs import Love
+from tests.postbox import Postbox, arrive, make_overdue, replaced
+
+START = dt.datetime(2024, 1, 1, 12, tzinfo=dt.timezone.utc)
+#: An author with many followers, and one whose followers cannot be read.
+STAR, BROKEN = 1, 2
+NAME = "JournalManager"
+
+
+class Home(RedisFeed):
+    key_format = "journal:home:%(user_id)s"
+
+
+class News(RedisAggregatedFeed):
+    key_format = "journal:news:%(user_id)s"
+
+
+class Notes(RedisNotificationFeed):
+    key_format = "journal:notes:%(user_id)s"
+    count_format = "journal:notes:%(user_id)s:count"
+
+
+class Own(RedisFeed):
+    key_format = "journal:own:%(user_id)s"
+
+
+class JournalManager(Manager):
+    feed_classes = {"home": Home, "news": News}
+    notification_feed_class = Notes
+    user_feed_class = Own
+    fanout_chunk_size = 10
+    #: Raised instead of telling the broken author's followers.
+    broken: BaseException | None = None
+
+    def get_user_follower_ids(self, user_id: Any) -> Iterable[Any]:
+        """Three followers, or a hundred."""
+        if user_id == BROKEN and JournalManager.broken is not None:
+            yield from range(1000, 1035)
+            raise JournalManager.broken
+        yield from range(1000, 1100) if user_id == STAR else range(2000, 2003)
+
+    def get_recipient_ids(self, activity: Activity) -> Iterable[Any]:
+        """Whoever the target names."""
+        return () if activity.target_id is None else (activity.target_id,)
+
+
+manager = JournalManager()
+
+
+@pytest.fixture
+def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postbox]:
+    """Each backend in turn, with a broker by hand."""
+    monkeypatch.setattr(JournalManager, "broken", None)
+    with replaced(monkeypatch) as postbox:
+        yield postbox
+
+
+def love(number: int, actor: Any = 7, target: Any = None) -> Activity:
+    return Activity(actor, Love, number, target=target, time=START + dt.timedelta(seconds=number))
+
+
+def count_of(activity: Activity, users: Iterable[Any]) -> list[int]:
+    """In how many home and news feeds of *users* the activity is, and how many entries these have besides."""
+    home, news, other = 0, 0, 0
+    for user in users:
+        items = Home(user)[:]
+        groups = News(user)[:]
+        home += items.count(activity)
+        news += sum(group.activities.count(activity) for group in groups)
+        other += len(items) - items.count(activity)
+        other += sum(group.activity_count - group.activities.count(activity) for group in groups)
+    return [home, news, other]
+
+
+def open_fanouts() -> int:
+    return backend().run(journal().count_open([NAME]))
+
+
+def sweep_and_work(box: Postbox) -> None:
+    make_overdue(NAME)
+    due.sweep()
+    box.work()
+
+
+class TestBell:
+    """The message that tells workers to look."""
+
+    def test_one_bell_for_many(self, box: Postbox) -> None:
+        """Fifty activities ring once, are done in one round, and the next one rings again."""
+        fanouts = [manager.add_activity(love(n)) for n in range(50)]
+        assert box.messages == [("feedmill.fanout", [NAME])]
+        assert box.sentences == [f"fan out what is waiting in {NAME}"]
+        assert box.work() == 1
+        for each in fanouts:
+            status = each.status()
+            assert status.finished and (status.planned, status.done, status.reached) == (1, 1, 3)
+        assert Home(2000).count() == 50 == News(2000)[0].activity_count
+        assert open_fanouts() == 0
+        manager.add_activity(love(99))
+        assert len(box.messages) == 1
+
+    def test_a_lost_bell(self, box: Postbox) -> None:
+        """A bell that is lost is rung again by the sweep, and the activity arrives."""
+        wanted = manager.add_activity(love(1))
+        box.take()
+        assert not wanted.status().finished
+        assert due.sweep() == 1  # it is due at once, but the bell counts as rung for a moment
+        sweep_and_work(box)
+        assert wanted.status().finished
+        assert count_of(love(1), [2000, 2001, 2002]) == [3, 3, 0]
+        assert due.sweep() == 0 and not box.messages
+
+    def test_no_broker(self, box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        """A broker that cannot be reached loses nothing and refuses nothing: it is a warning, and the sweep heals it."""
+
+        def fail(*args: Any, **options: Any) -> None:
+            raise StorageError("the broker cannot be reached: gone")
+
+        with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+            patch.setattr("feedmill.dispatch.send", fail)
+            wanted, followed = manager.add_activity(love(1)), manager.follow("reader", 7)
+        assert caplog.text.count(f"accepted for {NAME} waits in the journal") == 2
+        sweep_and_work(box)
+        assert wanted.status().finished and followed.status().finished
+        assert Home(2000)[:] == [love(1)] == Home("reader")[:]
+
+    def test_more_than_one_round(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What one round does not take is left to others, who are told before the round begins."""
+        monkeypatch.setattr(due, "MOST_CLAIMS", 4)
+        monkeypatch.setattr(due, "MOST_DELIVERIES", 18)  # three activities for three followers' two feeds
+        fanouts = [manager.add_activity(love(n)) for n in range(10)]
+        assert box.work() >= 4
+        assert all(each.status().finished and not each.status().retried for each in fanouts)
+        assert Home(2000).count() == 10
+
+    def test_an_unknown_manager(self, box: Postbox) -> None:
+        """A worker that does not know the manager says so and leaves what is due to those who do."""
+        wanted = manager.add_activity(love(1))
+        known = feedmill.registry._managers.pop(NAME)
+        try:
+            with pytest.raises(UnknownName, match=f"no manager '{NAME}'.*FEEDMILL_MODULES"):
+                arrive("feedmill.fanout", [NAME])
+        finally:
+            feedmill.registry._managers[NAME] = known
+        box.work()
+        assert wanted.status().finished
+
+    def test_round_trips(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An addition is one round trip; a hundred small fan-outs are claimed, delivered and finished in six."""
+        with replaced(monkeypatch) as box:
+            manager.add_activity(love(0, target=5))
+            box.work()
+            before = backend().round_trips  # type: ignore[attr-defined]
+            for n in range(1, 101):
+                manager.add_activity(love(n, target=5))
+            assert backend().round_trips - before == 100  # type: ignore[attr-defined]
+            before = backend().round_trips  # type: ignore[attr-defined]
+            assert box.work() == 1
+            assert backend().round_trips - before <= 6  # type: ignore[attr-defined]
+            assert Home(2000).count() == 101
+
+    def test_racing_claimers(self, box: Postbox) -> None:
+        """Eight workers that claim at the same time never get the same fan-out."""
+        wanted = {manager.add_activity(love(n)).id for n in range(300)}
+
+        def claim(_: int) -> list[str]:
+            taken: list[str] = []
+            while claims := backend().run(journal().claim(NAME, 7))[0]:
+                taken += [each.id for each in claims]
+            return taken
+
+        with ThreadPoolExecutor(8) as pool:
+            taken = [name for names in pool.map(claim, range(8)) for name in names]
+        assert sorted(taken) == sorted(wanted)
+
+
+class TestFailures:
+    """What goes wrong with one fan-out."""
+
+    def test_one_bad_among_fifty(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One author whose followers cannot be read harms none of fifty others, and is tried again later."""
+        monkeypatch.setattr(JournalManager, "broken", OSError("no database"))
+        fanouts = [manager.add_activity(love(n)) for n in range(25)]
+        bad = manager.add_activity(love(25, actor=BROKEN))
+        fanouts += [manager.add_activity(love(n)) for n in range(26, 50)]
+        box.take("feedmill.deliver")
+        box.work()
+        assert all(each.status().finished for each in fanouts)
+        status = bad.status()
+        assert not status.finished and status.failed == 1 and status.error == "OSError: no database"
+        monkeypatch.setattr(JournalManager, "broken", None)
+        sweep_and_work(box)
+        status = bad.status()
+        assert status.finished and status.retried == 1
+        assert Home(2000).count() == 50
+
+    def test_one_bad_delivery(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One activity that an aggregator cannot group harms none of those it shares its round with."""
+        group = News.get_aggregator().get_group
+
+        def picky(self: Any, activity: Activity) -> str:
+            if activity.object_id == 3:
+                raise ValueError("cannot group this")
+            return group(activity)
+
+        monkeypatch.setattr(type(News.get_aggregator()), "get_group", picky)
+        fanouts = [manager.add_activity(love(n)) for n in range(6)]
+        box.work()
+        assert [each.status().finished for each in fanouts] == [True, True, True, False, True, True]
+        assert "cannot group this" in fanouts[3].status().error
+        assert News(2000)[0].activity_count == 5
+        assert {love(n) for n in range(6) if n != 3} <= set(Home(2000))
+
+    def test_a_planner_dies(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A worker that dies in the middle of a plan loses nothing and doubles nothing; its chunks count no more."""
+        monkeypatch.setattr("feedmill.dispatch.PUBLISH_BATCH", 2)
+        monkeypatch.setattr(JournalManager, "broken", KeyboardInterrupt())
+        wanted = manager.add_activity(love(1, actor=BROKEN))
+        with pytest.raises(KeyboardInterrupt):
+            box.work()
+        early = box.take("feedmill.deliver")
+        assert len(early) == 2
+        arrive(*early[0])
+        assert wanted.status().done == 1 and not wanted.status().finished
+        monkeypatch.setattr(JournalManager, "broken", None)
+        sweep_and_work(box)
+        assert [arrive(*message) for message in early] == [0, 0]
+        status = wanted.status()
+        assert status.finished and (status.planned, status.done, status.reached) == (1, 1, 3)
+        assert count_of(love(1, actor=BROKEN), range(2000, 2003)) == [3, 3, 0]
+
+    def test_a_worker_stands_still(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A worker that was stopped for longer than its lease writes nothing when it goes on; another has its work."""
+        feedmill.configure(fanout_lease=0.05)
+        plain = fanout.operations_of
+
+        def slow(*args: Any) -> Any:
+            time.sleep(0.1)
+            return plain(*args)
+
+        wanted = manager.add_activity(love(1))
+        monkeypatch.setattr(due, "operations_of", slow)
+        with pytest.raises(LeaseExpired, match="FEEDMILL_FANOUT_LEASE"):
+            box.work()
+        monkeypatch.setattr(due, "operations_of", plain)
+        assert Home(2000).count() == 0 and not wanted.status().finished
+        sweep_and_work(box)
+        assert Home(2000)[:] == [love(1)] and wanted.status().finished
+
+
+class TestChunks:
+    """Fan-outs that are too large for one message."""
+
+    def test_lost_chunks(self, box: Postbox) -> None:
+        """Chunks whose messages were lost are sent again, and only those; the receipt ends with the right sums."""
+        wanted = manager.add_activity(love(1, actor=STAR, target=5))
+        arrive(*box.messages.pop(0))
+        sent = box.take()
+        assert len(sent) == 11 and open_fanouts() == 1
+        for message in random.Random(1).sample(sent, 4):
+            arrive(*message)
+        status = wanted.status()
+        assert (status.planned, status.done, status.finished) == (11, 4, False)
+        make_overdue(NAME)
+        due.sweep()
+        arrive(*box.messages.pop(0))
+        assert len(box.messages) == 7
+        box.work()
+        status = wanted.status()
+        assert status.finished and (status.planned, status.done, status.reached) == (11, 11, 101)
+        assert count_of(love(1, actor=STAR, target=5), range(1000, 1100)) == [100, 100, 0]
+        assert Notes(5).get_denormalized_count() == 1
+        assert open_fanouts() == 0
+
+    def test_every_message_twice(self, box: Postbox) -> None:
+        """Chunks that arrive twice and out of order are done once and counted once."""
+        wanted = manager.add_activity(love(1, actor=STAR))
+        arrive(*box.messages.pop(0))
+        twice = box.take() * 2
+        random.Random(2).shuffle(twice)
+        for message in twice:
+            arrive(*message)
+        assert wanted.status().reached == 100 and wanted.status().finished
+        assert count_of(love(1, actor=STAR), range(1000, 1100)) == [100, 100, 0]
+
+    def test_begun_again(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A chunk that somebody began and did not finish is done by the next, who waits for the locks of the dead."""
+        wanted = manager.add_activity(love(1, actor=STAR))
+        arrive(*box.messages.pop(0))
+        waits: list[Any] = []
+        plain = fanout.operations_of
+
+        def watched(of: Manager, deliveries: Any, wait: float | None) -> Any:
+            waits.append(wait)
+            if len(waits) == 1:
+                raise KeyboardInterrupt
+            return plain(of, deliveries, wait)
+
+        monkeypatch.setattr(fanout, "operations_of", watched)
+        with pytest.raises(KeyboardInterrupt):
+            arrive(*box.messages[0])
+        box.work()
+        assert waits[:2] == [None, 15.0] and set(waits[2:]) == {None}
+        status = wanted.status()
+        assert status.finished and status.retried == 1 and status.reached == 100
+
+    def test_cancel(self, box: Postbox) -> None:
+        """A fan-out that is called off stops: chunks on their way do nothing, and what was delivered stays."""
+        wanted = manager.add_activity(love(1, actor=STAR))
+        arrive(*box.messages.pop(0))
+        arrive(*box.messages[0])
+        assert wanted.cancel() and not wanted.cancel()
+        box.work()
+        status = wanted.status()
+        assert status.finished and status.cancelled and status.done == 1
+        assert sum(Home(user).count() for user in range(1000, 1100)) == 10
+        sweep_and_work(box)
+        assert open_fanouts() == 0 and wanted.status().done == 1
+        over = manager.add_activity(love(2))
+        box.work()
+        assert not over.cancel() and not over.status().cancelled
+
+
+class TestLastWord:
+    """An activity that is added, removed and added again."""
+
+    def test_removed_before_it_began(self, box: Postbox) -> None:
+        """A removal takes the place of an addition that nobody has begun."""
+        added = manager.add_activity(love(1, target=5))
+        removed = manager.remove_activity(love(1, target=5))
+        box.work()
+        assert added.status().cancelled and added.status().finished and not removed.status().cancelled
+        assert removed.status().finished and open_fanouts() == 0
+        assert Home(2000).count() == 0 == Notes(5).count() == Notes(5).get_denormalized_count()
+
+    def _overtaken(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> tuple[Fanout, Fanout]:
+        """An addition that has checked that it is wanted, and writes after its removal was finished."""
+        plain, handles = fanout.operations_of, []
+
+        def overtaken(*args: Any) -> Any:
+            monkeypatch.setattr(due, "operations_of", plain)
+            handles.append(manager.remove_activity(love(1, target=5)))
+            arrive(*box.messages.pop(0))
+            assert handles[0].status().finished
+            return plain(*args)
+
+        monkeypatch.setattr(due, "operations_of", overtaken)
+        added = manager.add_activity(love(1, target=5))
+        box.work()
+        return added, handles[0]
+
+    def test_a_removal_overtakes(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A removal that was finished before its addition wrote is done once more, and the activity is nowhere."""
+        added, removed = self._overtaken(box, monkeypatch)
+        assert added.status().cancelled
+        assert removed.status().finished and not removed.status().cancelled
+        assert Notes(5).count() == 1  # the late write
+        assert open_fanouts() == 1
+        sweep_and_work(box)
+        assert Notes(5).count() == 0 == Notes(5).get_denormalized_count() == Home(2000).count()
+        for _ in range(2):
+            sweep_and_work(box)
+        assert open_fanouts() == 0
+
+    def test_added_again(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An addition after that removal wins over the removal's second time."""
+        self._overtaken(box, monkeypatch)
+        again = manager.add_activity(love(1, target=5))
+        box.work()
+        assert again.status().finished and not again.status().cancelled
+        for _ in range(3):
+            sweep_and_work(box)
+        assert Notes(5)[0].activities == [love(1, target=5)] and Home(2000).count() == 1
+        assert open_fanouts() == 0
+
+    def test_unfollow_after_follow(self, box: Postbox) -> None:
+        """A follow whose message arrives after the unfollow does nothing; a lost message is sent again."""
+        manager.add_activity(love(1))
+        box.work()
+        followed = manager.follow("reader", 7)
+        (late,) = box.take()
+        assert "reader follows 7" in box.sentences[-1]
+        unfollowed = manager.unfollow("reader", 7)
+        box.take()
+        sweep_and_work(box)
+        assert unfollowed.status().finished and followed.status().cancelled
+        assert arrive(*late) == 0
+        assert Home("reader").count() == 0
+        manager.follow("reader", 7)
+        box.work()
+        assert Home("reader")[:] == [love(1)]
+
+
+def test_waiting(box: Postbox) -> None:
+    """Waiting ends with the fan-out, or with an error that says how far it is; from a coroutine as well."""
+    wanted = manager.add_activity(love(1, actor=STAR))
+    arrive(*box.messages.pop(0))
+    with pytest.raises(FanoutTimeout, match="0 of 10 chunks after 0.01 s"):
+        wanted.wait(0.01)
+
+    async def see() -> tuple[bool, bool, bool]:
+        with pytest.raises(FanoutTimeout, match="0 of 10 chunks"):
+            await wanted.await_finished(0.01)
+        box.work()
+        found = (await wanted.astatus()).finished, (await wanted.await_finished()).finished, await wanted.acancel()
+        await feedmill.aclose()
+        return found
+
+    assert asyncio.run(see()) == (True, True, False)
+    assert wanted.wait(1).seconds >= 0
+    assert Fanout("never").status().finished
