@@ -62,7 +62,6 @@ class _Cycle:
         replies = yield from self.storage.begin(
             _Targets(self.feed_class, self.user_ids), task, self._lock(), self.rules
         )
-        plain = dataclasses.replace(task, additions=())
         jobs, snapshots = [], []
         for number, reply in enumerate(replies):
             if reply == ADDED:
@@ -71,7 +70,7 @@ class _Cycle:
             done = reply.done if isinstance(reply, Snapshot) else 0
             self.changed += done
             if reply != LEFT:
-                jobs.append(_Job(self.user_ids[number], self.plan.ops[done:], plain))
+                jobs.append(_Job(self.user_ids[number], self.plan.ops[done:], Task(task.wants, task.inbox)))
                 snapshots.append(reply)
         while jobs:
             jobs = yield from self._round(jobs, snapshots)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
+import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -185,18 +186,14 @@ class _Outbox:
             if command[0] == PAUSE:
                 pause(command[1])
                 continue
-            packed = _PACKER.pack(*command)
-            pieces += packed
-            size += sum(map(len, packed))
+            piece = hiredis.pack_command(command)
+            pieces.append(piece)
+            size += len(piece)
             if size >= SEND_SIZE:
                 yield [b"".join(pieces)]
                 pieces, size = [], 0
         if pieces:
             yield [b"".join(pieces)]
-
-
-#: Turns commands into bytes; needs no connection.
-_PACKER: Any = redis.Connection()._command_packer  # type: ignore[no-untyped-call]
 
 
 def _backoff() -> ExponentialWithJitterBackoff:
