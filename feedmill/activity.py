@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -158,6 +158,7 @@ class AggregatedActivity:
 
     *activities* holds the newest :data:`MAX_MEMBERS` members, oldest first; members beyond are counted in
     *minimized_activities*. ``activity_count`` and ``actor_count`` are exact, also after redelivery and removal.
+    A member whose body is gone is neither shown nor counted; one whose body is damaged is counted only.
     """
 
     def __init__(
@@ -176,7 +177,9 @@ class AggregatedActivity:
     ) -> None:
         self.group = group
         members = sorted(set(activities))
-        self.activities: list[Activity] = members[-MAX_MEMBERS:]
+        self._activities: list[Activity] = members[-MAX_MEMBERS:]
+        self._newest: Activity | None = members[-1] if members else None
+        self._load: Callable[[], list[Activity]] | None = None
         self.activity_count = len(members) if activity_count is None else activity_count
         self._actor_count = len({a.actor_id for a in members}) if actor_count is None else actor_count
         self.created_at = created_at if created_at is not None else (members[0].time if members else None)
@@ -184,6 +187,22 @@ class AggregatedActivity:
         self.seen_at, self.read_at = seen_at, read_at
         self.is_seen = seen_at is not None if is_seen is None else is_seen
         self.is_read = read_at is not None if is_read is None else is_read
+
+    @classmethod
+    def restore(
+        cls, group: str, newest: Activity | None, load: Callable[[], list[Activity]], **facts: Any
+    ) -> AggregatedActivity:
+        """A stored group; *load* decodes its members when someone looks at them. *facts*: what ``__init__`` takes."""
+        self = cls(group, **facts)
+        self._newest, self._load = newest, load
+        return self
+
+    @property
+    def activities(self) -> list[Activity]:
+        """The held members, oldest first."""
+        if self._load is not None:
+            self._activities, self._load = self._load(), None
+        return self._activities
 
     @property
     def minimized_activities(self) -> int:
@@ -193,7 +212,7 @@ class AggregatedActivity:
     @property
     def last_activity(self) -> Activity:
         """The newest member."""
-        return self.activities[-1]
+        return self._newest if self._newest is not None else self.activities[-1]
 
     @property
     def last_activities(self) -> list[Activity]:

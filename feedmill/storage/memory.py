@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
+from feedmill.cursor import GroupPlace
 from feedmill.storage.base import (
     APPEND,
     BUSY,
@@ -158,6 +159,19 @@ class MemoryTimelineStorage:
         with BACKEND.guard:
             return BACKEND.flat.get(key, [])[::-1][start:stop]
 
+    def flat_range(
+        self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
+    ) -> Steps[tuple[int, list[bytes]]]:
+        """How many ids lie from *low* up to but not *high*, and those of the ranks *start* to *stop*."""
+        yield from _steps()
+        with BACKEND.guard:
+            held = BACKEND.flat.get(key, [])
+            first = max(0, len(held) - window, bisect.bisect_left(held, low))
+            last = max(first, bisect.bisect_left(held, high) if high else len(held))
+            if oldest_first:
+                return last - first, held[first + start : min(last, first + stop)]
+            return last - first, held[max(first, last - stop) : max(first, last - start)][::-1]
+
     def flat_count(self, key: str) -> Steps[int]:
         """How many ids are held."""
         yield from _steps()
@@ -237,23 +251,31 @@ class MemoryTimelineStorage:
         held.lock = b""
         return DONE
 
-    def groups_slice(self, key: str, start: int, stop: int) -> Steps[tuple[bytes, list[tuple[bytes, bytes]]]]:
-        """The feed's state and (group, record) pairs, newest first."""
+    def groups_slice(
+        self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
+    ) -> Steps[tuple[bytes, list[tuple[bytes, int, bytes | None]], bool]]:
+        """The feed's state; (group, score, record) of up to *limit* groups, newest first; whether more follow."""
         yield from _steps()
         with BACKEND.guard:
             held = BACKEND.groups.get(key)
-            if held is None:
-                return b"", []
-            return held.state, [(group, held.records[group]) for group in held.ranked()[::-1][start:stop]]
+            if held is None or limit <= 0:
+                return b"", [], False
+            order = sorted(((score, group) for group, score in held.scores.items()), reverse=True)
+            if after is not None:
+                start += sum(place >= after for place in order)
+            stop = min(start + limit, window)
+            rows = [(group, int(score), held.records.get(group)) for score, group in order[start:stop]]
+            return held.state, rows, stop < min(len(order), window)
 
-    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
-        """One group's record and what was spilled of it."""
+    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]:
+        """One group's record, what was spilled of it, and its rank from the newest."""
         yield from _steps()
         with BACKEND.guard:
             held = BACKEND.groups.get(key)
-            if held is None:
-                return None, {}
-            return held.records.get(want.group), _wanted(held.spills.get(want.group, {}), want)
+            if held is None or want.group not in held.records:
+                return None, {}, None
+            rank = held.ranked()[::-1].index(want.group)
+            return held.records[want.group], _wanted(held.spills.get(want.group, {}), want), rank
 
     def groups_count(self, key: str) -> Steps[int]:
         """How many groups are held."""
