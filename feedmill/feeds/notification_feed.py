@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from feedmill.activity import AggregatedActivity
+from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, NotificationAggregator
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.operations import MarkOp, RecountOp, plan_groups

@@ -6,13 +6,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from feedmill.activity import Activity, AggregatedActivity
+from feedmill.activity import Activity
+from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.cursor import GroupPlace
 from feedmill.errors import CorruptRecord
 from feedmill.feeds.paging import Entry
 from feedmill.feeds.state import FeedState
-from feedmill.ids import EntityId, from_microseconds
-from feedmill.serializers.records import Record
+from feedmill.ids import EntityId
+from feedmill.serializers.base import Shown
 from feedmill.storage.steps import Steps
 
 Loads = Callable[[bytes], Activity]
@@ -27,37 +28,37 @@ def stored_groups(
     newest activity of each group is decoded at once, so that a group that is shown can always say what it is about.
     """
     serializer = feed_class.serializer()
-    records = [_decode(serializer, stored) for _, stored in pairs]
-    shown = [record.shown if record is not None else [] for record in records]
-    if serializer.whole:
-        loads: Loads = Activity.unpack
-        bodies: list[bytes | None] = [member.body for members in shown for member in members]
-    else:
-        loads = feed_class.activity_serializer().loads
-        bodies = yield from feed_class.activities().get([member.raw_id for members in shown for member in members])
-    seen = FeedState.decode(state) if feed_class.counted else FeedState()
+    shown = [_shown(serializer, stored) for _, stored in pairs]
+    if not serializer.whole:
+        yield from _fill(feed_class, [record for record in shown if record is not None])
+    state_now = FeedState.decode(state) if feed_class.counted else FeedState()
     groups: list[AggregatedActivity | None] = []
-    at = 0
-    for (name, _), record, members in zip(pairs, records, shown):
-        found = [body for body in bodies[at : at + len(members)] if body is not None]
-        at += len(members)
-        newest = _newest(loads, found)
-        if record is None or (newest is None and not hollow):
+    for (name, _), record in zip(pairs, shown):
+        if record is None or (record.newest is None and not hollow):
             groups.append(None)
         else:
-            missing = len(members) - len(found)
-            groups.append(
-                _group(feed_class, name.decode(), record, seen, missing, newest, partial(_load, loads, found))
-            )
+            groups.append(_group(feed_class, name.decode(), record, state_now))
     return groups
 
 
-def _decode(serializer: Any, stored: bytes | None) -> Record | None:
+def _shown(serializer: Any, stored: bytes | None) -> Shown | None:
     try:
-        record: Record | None = None if stored is None else serializer.decode(stored)
+        record: Shown | None = None if stored is None else serializer.shown(stored)
     except CorruptRecord:
         return None
     return record
+
+
+def _fill(feed_class: Any, shown: list[Shown]) -> Steps[None]:
+    """Fetch the bodies of *shown*. A member whose body is missing is not counted."""
+    bodies = yield from feed_class.activities().get([raw_id for record in shown for raw_id in record.ids])
+    loads = feed_class.activity_serializer().loads
+    at = 0
+    for record in shown:
+        found = [body for body in bodies[at : at + len(record.ids)] if body is not None]
+        at += len(record.ids)
+        record.record.count -= len(record.ids) - len(found)
+        record.newest, record.load = _newest(loads, found), partial(_load, loads, found)
 
 
 def _newest(loads: Loads, bodies: list[bytes]) -> Activity | None:
@@ -81,26 +82,15 @@ def _load(loads: Loads, bodies: list[bytes]) -> list[Activity]:
     return activities
 
 
-def _group(
-    feed_class: Any,
-    name: str,
-    record: Record,
-    state: FeedState,
-    missing: int,
-    newest: Activity | None,
-    load: Callable[[], list[Activity]],
-) -> AggregatedActivity:
-    seen_at, read_at = state.seen_time(record), state.read_time(record)
+def _group(feed_class: Any, name: str, shown: Shown, state: FeedState) -> AggregatedActivity:
+    record = shown.record
     group: AggregatedActivity = feed_class.aggregated_activity_class.restore(
         name,
-        newest,
-        load,
-        activity_count=record.count - missing,
+        shown.newest,
+        shown.load,
+        activity_count=record.count,
         actor_count=record.actors,
-        created_at=from_microseconds(record.created),
-        updated_at=from_microseconds(record.updated),
-        seen_at=from_microseconds(seen_at) if seen_at else None,
-        read_at=from_microseconds(read_at) if read_at else None,
+        times=(record.created, shown.updated, state.seen_time(record), state.read_time(record)),
         is_seen=feed_class.counted and state.is_seen(record),
         is_read=feed_class.counted and state.is_read(record),
     )

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
 from feedmill import cursor
-from feedmill.activity import Activity, AggregatedActivity
+from feedmill.activity import Activity
+from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
 from feedmill.aggregators.base import group_name
 from feedmill.declare import check_positive
