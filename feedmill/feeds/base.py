@@ -18,6 +18,7 @@ from feedmill.feeds.twins import both
 from feedmill.ids import EntityId
 from feedmill.keys import check_format, feed_key, feed_keys
 from feedmill.storage.backends import backend_for, storage
+from feedmill.storage.base import Backend
 from feedmill.storage.memory import MemoryTimelineStorage
 from feedmill.storage.steps import Steps
 
@@ -75,12 +76,16 @@ class Feed(Bodies, Readable):
         return storage(cls.timeline_storage_class)
 
     @classmethod
+    def _backend(cls) -> Backend:
+        return backend_for(cls.timeline_storage_class)
+
+    @classmethod
     def _run(cls, operation: Steps[T]) -> T:
-        return backend_for(cls.timeline_storage_class).run(operation)
+        return cls._backend().run(operation)
 
     @classmethod
     async def _arun(cls, operation: Steps[T]) -> T:
-        return await backend_for(cls.timeline_storage_class).arun(operation)
+        return await cls._backend().arun(operation)
 
     @property
     def _feed(self) -> Feed:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, NotificationAggregator
@@ -13,11 +13,15 @@ from feedmill.feeds.operations import MarkOp, RecountOp, plan_groups
 from feedmill.feeds.query import NOTIFICATION_FILTERS
 from feedmill.feeds.reading import View
 from feedmill.feeds.state import Counts, count_message, title
+from feedmill.feeds.subscription import ASubscription, Subscription
 from feedmill.feeds.twins import both
+from feedmill.feeds.watch import Watch
 from feedmill.ids import EntityId, to_microseconds
 from feedmill.keys import check_format, feed_key, feed_keys
 from feedmill.serializers import NotificationSerializer
 from feedmill.storage.steps import Steps
+
+V = TypeVar("V")
 
 
 class NotificationFeed(AggregatedFeed):
@@ -132,6 +136,31 @@ class NotificationFeed(AggregatedFeed):
 
     publish_count, apublish_count = both(_publish_count)
 
+    def subscribe(self) -> Subscription[Counts]:
+        """The counts as they are now, then each change, as it is published: iterate it, and close it.
+
+        A missed message is noticed by its number, a lost connection is made again, and then the kept count is told.
+        """
+        return Subscription(self._watch([self.user_id], _only_counts), self._backend(), self.channel())
+
+    def asubscribe(self) -> ASubscription[Counts]:
+        """:meth:`subscribe` for coroutines: ``async with feed.asubscribe() as counts: async for count in counts``."""
+        return ASubscription(self._watch([self.user_id], _only_counts), self._backend(), self.channel())
+
+    @classmethod
+    def subscribe_many(cls, user_ids: Iterable[EntityId]) -> Subscription[tuple[EntityId, Counts]]:
+        """:meth:`subscribe` for the feeds of many users on one connection: pairs of a user id and their counts."""
+        return Subscription(cls._watch(user_ids, _pair), cls._backend(), cls.channel())
+
+    @classmethod
+    def asubscribe_many(cls, user_ids: Iterable[EntityId]) -> ASubscription[tuple[EntityId, Counts]]:
+        """:meth:`subscribe_many` for coroutines."""
+        return ASubscription(cls._watch(user_ids, _pair), cls._backend(), cls.channel())
+
+    @classmethod
+    def _watch(cls, user_ids: Iterable[EntityId], shape: Callable[[EntityId, Counts], V]) -> Watch[V]:
+        return Watch([cls(user_id) for user_id in user_ids], shape)
+
     # -- seen and read
 
     def _mark_all(self, seen: bool = True, read: bool | None = None) -> Steps[None]:
@@ -152,3 +181,11 @@ class NotificationFeed(AggregatedFeed):
 
 def _now() -> int:
     return to_microseconds(dt.datetime.now(dt.timezone.utc))
+
+
+def _only_counts(user_id: EntityId, counts: Counts) -> Counts:
+    return counts
+
+
+def _pair(user_id: EntityId, counts: Counts) -> tuple[EntityId, Counts]:
+    return user_id, counts

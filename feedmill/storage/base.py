@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from feedmill.cursor import GroupPlace
+from feedmill.storage.listening import AListener, Listener
 from feedmill.storage.steps import Steps
 
 T = TypeVar("T")
@@ -25,6 +26,14 @@ class Backend(Protocol):
 
     async def arun(self, operation: Steps[T]) -> T:
         """The same from a coroutine."""
+        ...
+
+    def listen(self, channel: str) -> Listener:
+        """Begins to hear what is published on *channel* when it is first asked."""
+        ...
+
+    def alisten(self, channel: str) -> AListener:
+        """The same for coroutines of the running event loop."""
         ...
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import bisect
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 from feedmill.cursor import GroupPlace
@@ -24,6 +25,7 @@ from feedmill.storage.base import (
     Task,
     Want,
 )
+from feedmill.storage.listening import MemoryAListener, MemoryListener
 from feedmill.storage.steps import PAUSE, Steps
 
 T = TypeVar("T")
@@ -35,6 +37,7 @@ class MemoryBackend:
     def __init__(self) -> None:
         self.round_trips = 0
         self.guard = threading.RLock()
+        self._listeners: dict[object, tuple[str, Callable[[bytes], None]]] = {}
         self.clear()
 
     def clear(self) -> None:
@@ -47,6 +50,28 @@ class MemoryBackend:
             self.receipts: dict[str, dict[str, Any]] = {}
             #: (channel, message) of what was published, for tests.
             self.published: list[tuple[str, bytes]] = []
+
+    def publish(self, channel: str, message: bytes) -> None:
+        """Tell all who listen on *channel*."""
+        with self.guard:
+            self.published.append((channel, message))
+            for wanted, hear in list(self._listeners.values()):
+                if wanted == channel:
+                    hear(message)
+
+    def _join(self, channel: str, hear: Callable[[bytes], None]) -> Callable[[], None]:
+        key = object()
+        with self.guard:
+            self._listeners[key] = channel, hear
+        return lambda: self._listeners.pop(key, None) and None
+
+    def listen(self, channel: str) -> MemoryListener:
+        """Hears what is published on *channel* from now on."""
+        return MemoryListener(partial(self._join, channel))
+
+    def alisten(self, channel: str) -> MemoryAListener:
+        """The same for coroutines."""
+        return MemoryAListener(partial(self._join, channel))
 
     def run(self, operation: Steps[T]) -> T:
         """Run *operation*; it never needs a server."""
@@ -244,7 +269,7 @@ class MemoryTimelineStorage:
         if feed.count is not None:
             unseen, unread, sequence, message = feed.count
             BACKEND.counts[feed.count_key] = unseen, unread, sequence
-            BACKEND.published.append((channel, message.encode()))
+            BACKEND.publish(channel, message.encode())
         if held.inbox:
             held.deadline = lock.now + lock.ttl
             return held.inbox
@@ -290,9 +315,9 @@ class MemoryTimelineStorage:
             return BACKEND.counts.get(count_key, (0, 0, 0))
 
     def publish(self, channel: str, message: bytes) -> Steps[None]:
-        """Publish *message*: keep it in :attr:`MemoryBackend.published`."""
+        """Publish *message*, and keep it in :attr:`MemoryBackend.published`."""
         yield from _steps()
-        BACKEND.published.append((channel, message))
+        BACKEND.publish(channel, message)
 
     def delete(self, key: str, count_key: str = "") -> Steps[None]:
         """Delete a timeline and all that belongs to it."""
