@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from feedmill._version import VERSION
-from feedmill.activity import Activity, AggregatedActivity
+from feedmill.activity import Activity
+from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import FeedmillError
 from feedmill.manager import Manager, Priority
 from feedmill.settings import configure

@@ -1,9 +1,9 @@
-"""Activities, and groups of activities that are shown as one. Both are frozen values."""
+"""Activities: frozen values that know their bytes."""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -108,9 +108,13 @@ class Activity:
     @classmethod
     def unpack(cls, data: bytes) -> Activity:
         """The activity that :meth:`pack` made *data* from; else :class:`~feedmill.errors.CorruptRecord`."""
-        values = unpack(data)
+        return cls.of_values(unpack(data))
+
+    @classmethod
+    def of_values(cls, values: Any) -> Activity:
+        """The activity whose :meth:`pack` packed *values*; else :class:`~feedmill.errors.CorruptRecord`."""
         if not isinstance(values, list) or not 4 <= len(values) <= 6:
-            raise CorruptRecord(f"{data[:40]!r} is not a packed activity")
+            raise CorruptRecord(f"{str(values)[:80]} are not the values of an activity")
         microseconds, actor, verb_id, object_, target, context = values + [None, b""][len(values) - 4 :]
         if not (
             type(microseconds) is int
@@ -121,7 +125,7 @@ class Activity:
             and (target is None or isinstance(target, ID_TYPES))
             and isinstance(context, bytes)
         ):
-            raise CorruptRecord(f"{data[:40]!r} is not a packed activity")
+            raise CorruptRecord(f"{str(values)[:80]} are not the values of an activity")
         return cls.restore(microseconds, actor, verb_id, object_, target, context)
 
     def __eq__(self, other: object) -> bool:
@@ -151,99 +155,3 @@ def _pack_context(context: Mapping[str, Any]) -> bytes:
             " Store big things elsewhere and keep their id here"
         )
     return packed
-
-
-class AggregatedActivity:
-    """A group of activities shown as one: "Ann, Bob and 12 others loved X".
-
-    *activities* holds the newest :data:`MAX_MEMBERS` members, oldest first; members beyond are counted in
-    *minimized_activities*. ``activity_count`` and ``actor_count`` are exact, also after redelivery and removal.
-    """
-
-    def __init__(
-        self,
-        group: str,
-        activities: Iterable[Activity] = (),
-        *,
-        activity_count: int | None = None,
-        actor_count: int | None = None,
-        created_at: dt.datetime | None = None,
-        updated_at: dt.datetime | None = None,
-        seen_at: dt.datetime | None = None,
-        read_at: dt.datetime | None = None,
-        is_seen: bool | None = None,
-        is_read: bool | None = None,
-    ) -> None:
-        self.group = group
-        members = sorted(set(activities))
-        self.activities: list[Activity] = members[-MAX_MEMBERS:]
-        self.activity_count = len(members) if activity_count is None else activity_count
-        self._actor_count = len({a.actor_id for a in members}) if actor_count is None else actor_count
-        self.created_at = created_at if created_at is not None else (members[0].time if members else None)
-        self.updated_at = updated_at if updated_at is not None else (members[-1].time if members else None)
-        self.seen_at, self.read_at = seen_at, read_at
-        self.is_seen = seen_at is not None if is_seen is None else is_seen
-        self.is_read = read_at is not None if is_read is None else is_read
-
-    @property
-    def minimized_activities(self) -> int:
-        """How many members are counted but not held."""
-        return max(0, self.activity_count - len(self.activities))
-
-    @property
-    def last_activity(self) -> Activity:
-        """The newest member."""
-        return self.activities[-1]
-
-    @property
-    def last_activities(self) -> list[Activity]:
-        """The held members, newest first."""
-        return self.activities[::-1]
-
-    @property
-    def actor_ids(self) -> list[EntityId]:
-        """Distinct actors of the held members, newest first."""
-        return list(dict.fromkeys(a.actor_id for a in self.last_activities))
-
-    @property
-    def object_ids(self) -> list[EntityId]:
-        """Distinct objects of the held members, newest first."""
-        return list(dict.fromkeys(a.object_id for a in self.last_activities))
-
-    @property
-    def verbs(self) -> list[type[Verb]]:
-        """Distinct verbs of the held members, newest first."""
-        return list(dict.fromkeys(a.verb for a in self.last_activities))
-
-    @property
-    def verb(self) -> type[Verb]:
-        """The newest member's verb."""
-        return self.last_activity.verb
-
-    @property
-    def actor_count(self) -> int:
-        """How many different actors the group has, minimised ones included."""
-        return self._actor_count
-
-    @property
-    def other_actor_count(self) -> int:
-        """Actors beyond the two that a sentence names."""
-        return max(0, self.actor_count - 2)
-
-    def contains(self, activity: Activity) -> bool:
-        """Whether *activity* is among the held members."""
-        return activity in self.activities
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, AggregatedActivity) and (
-            (self.group, self.activities, self.activity_count, self.actor_count)
-            == (other.group, other.activities, other.activity_count, other.actor_count)
-        )
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __len__(self) -> int:
-        return len(self.activities)
-
-    def __repr__(self) -> str:
-        return f"<AggregatedActivity {self.group!r}: {self.activity_count} by {self.actor_count}, {self.updated_at}>"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 
 from feedmill.errors import DeclarationError
 
@@ -14,7 +15,8 @@ def check_attributes(cls: type, base: type) -> None:
     """
     if cls.__module__.startswith("feedmill."):
         return  # here new attributes are made
-    known = [name for name in dir(base) if not name.startswith("_")]
+    # Nobody overrides a coroutine twin, and "account" is not a slip of "acount".
+    known = [n for n in dir(base) if not n.startswith("_") and not inspect.iscoroutinefunction(getattr(base, n))]
     for name in vars(cls):
         if name.startswith("_") or any(name in vars(parent) for parent in cls.__mro__[1:]):
             continue

@@ -31,6 +31,14 @@ class FeedIndexError(FeedmillError, IndexError):
     """A feed was asked for a slice or an item that cannot exist."""
 
 
+class FilterError(FeedmillError, ValueError):
+    """A feed was filtered or ordered by something that it does not know, or by a value that makes no sense."""
+
+
+class CursorError(FeedmillError, ValueError):
+    """A page was asked for with a cursor that this kind of feed did not make."""
+
+
 class SettingsError(FeedmillError, ValueError):
     """A setting does not exist or makes no sense."""
 

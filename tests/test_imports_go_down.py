@@ -17,7 +17,7 @@ FLOORS = {
     3: "feeds",
     2: "storage",
     1: "aggregators serializers cursor registry settings metrics keys declare",
-    0: "activity verbs errors ids codec _version",
+    0: "activity aggregated_activity verbs errors ids codec _version",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-import redis.asyncio
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
@@ -21,7 +20,7 @@ from examples.webapp import db
 from examples.webapp.feeds import Post, manager
 from feedmill import Activity, AggregatedActivity, FeedmillError
 from feedmill.errors import StorageError
-from feedmill.settings import current
+from feedmill.feeds import Counts
 from feedmill.verbs import Love
 
 #: Seconds of silence after which a badge stream sends a comment, so that proxies keep it open.
@@ -94,28 +93,16 @@ async def badge(request: Request) -> Response:
 
 
 async def counts(user: str) -> AsyncIterator[str]:
-    """The count now, then each one that is published. Subscribed first, so that none falls in between."""
-    feed = manager.get_notification_feed(user)
-    # One subscription for each open page is the shortest; a busy site shares one for each process.
-    async with redis.asyncio.from_url(current().redis_url) as client, client.pubsub() as pubsub:
-        await pubsub.subscribe(feed.channel())
-        await pubsub.get_message(timeout=HEARTBEAT)  # the server's word that it listens
-        unseen, unread, latest = await run_in_threadpool(feed.get_denormalized_counts)
-        yield event(unseen, unread, latest)
+    """The count now, then each one that is published."""
+    # One subscription for each open page is the shortest; a busy site shares one for each process: asubscribe_many.
+    async with manager.get_notification_feed(user).asubscribe() as changes:
         while True:
-            message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=HEARTBEAT)
-            if message is None:
-                yield ": still here\n\n"
-                continue
-            count = json.loads(message["data"])
-            if count["channel"] == feed.key and count["seq"] > latest:
-                latest = count["seq"]
-                yield event(count["unseen"], count["unread"], latest)
+            count = await changes.get(timeout=HEARTBEAT)
+            yield ": still here\n\n" if count is None else event(count)
 
 
-def event(unseen: int, unread: int, sequence: int) -> str:
-    data = json.dumps({"unseen": unseen, "unread": unread, "seq": sequence}, separators=(",", ":"))
-    return f"data: {data}\n\n"
+def event(count: Counts) -> str:
+    return f"data: {json.dumps(count._asdict(), separators=(',', ':'))}\n\n"
 
 
 def page(request: Request) -> Response:

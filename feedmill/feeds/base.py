@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, ClassVar, TypeVar, overload
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, TypeVar
 
+from feedmill import cursor
 from feedmill.activity import Activity
 from feedmill.declare import check_attributes, check_positive
-from feedmill.errors import ActivityError, CorruptRecord, FeedIndexError
+from feedmill.errors import ActivityError, FeedIndexError
+from feedmill.feeds.bodies import Bodies
+from feedmill.feeds.paging import Entry
+from feedmill.feeds.query import FLAT_FILTERS, Query
+from feedmill.feeds.reading import Readable
+from feedmill.feeds.twins import both
 from feedmill.ids import EntityId
 from feedmill.keys import check_format, feed_key, feed_keys
-from feedmill.serializers import ActivitySerializer
 from feedmill.storage.backends import backend_for, storage
-from feedmill.storage.memory import MemoryActivityStorage, MemoryTimelineStorage
+from feedmill.storage.base import Backend
+from feedmill.storage.memory import MemoryTimelineStorage
 from feedmill.storage.steps import Steps
 
 T = TypeVar("T")
 
 
-class Feed:
+class Feed(Bodies, Readable):
     """One user's flat feed: ``feed[:25]``, ``feed[3]``, ``len(feed)``. Configured by class attributes.
 
     It shows the newest ``max_length`` activities; up to a quarter more are held, so that a removal can bring one back.
@@ -32,10 +38,11 @@ class Feed:
     #: Chance (0 to 1) that ``add_many`` also cuts back what is held beyond ``max_length``; a quarter more always is.
     trim_chance: ClassVar[float] = 0.0
     activity_class: ClassVar[type[Activity]] = Activity
-    activity_storage_class: ClassVar[Any] = MemoryActivityStorage
     timeline_storage_class: ClassVar[Any] = MemoryTimelineStorage
-    activity_serializer: ClassVar[Any] = ActivitySerializer
     timeline_serializer: ClassVar[Any] = None
+    #: What ``filter`` and ``order_by`` accept.
+    known_filters: ClassVar[tuple[str, ...]] = FLAT_FILTERS
+    known_orders: ClassVar[tuple[str, ...]] = ("-activity_id", "activity_id")
 
     def __init__(self, user_id: EntityId) -> None:
         self.user_id = user_id
@@ -69,52 +76,20 @@ class Feed:
         return storage(cls.timeline_storage_class)
 
     @classmethod
-    def activities(cls) -> Any:
-        """The activity storage in force; None for a feed whose timeline holds everything."""
-        return None if cls.activity_storage_class is None else storage(cls.activity_storage_class)
+    def _backend(cls) -> Backend:
+        return backend_for(cls.timeline_storage_class)
 
     @classmethod
     def _run(cls, operation: Steps[T]) -> T:
-        return backend_for(cls.timeline_storage_class).run(operation)
-
-    # -- bodies
+        return cls._backend().run(operation)
 
     @classmethod
-    def bodies(cls, activities: Iterable[Activity]) -> dict[bytes, bytes]:
-        """The stored form of *activities* by id."""
-        serializer = cls.activity_serializer()
-        return {activity.raw_id: serializer.dumps(activity) for activity in activities}
+    async def _arun(cls, operation: Steps[T]) -> T:
+        return await cls._backend().arun(operation)
 
-    @classmethod
-    def insert_activities(cls, activities: Iterable[Activity]) -> None:
-        """Store the bodies of *activities*."""
-        if cls.activity_storage_class is not None:
-            cls._run(cls.activities().add(cls.bodies(activities)))
-
-    @classmethod
-    def insert_activity(cls, activity: Activity) -> None:
-        """Store the body of *activity*."""
-        cls.insert_activities([activity])
-
-    @classmethod
-    def remove_activity(cls, activity: Activity) -> None:
-        """Forget the body of *activity*; feeds that still hold its id leave it out."""
-        if cls.activity_storage_class is not None:
-            cls._run(cls.activities().remove([activity.raw_id]))
-
-    @classmethod
-    def hydrate(cls, ids: Sequence[bytes]) -> Steps[dict[bytes, Activity]]:
-        """The activities of *ids*; one whose body is missing or damaged is left out."""
-        bodies = yield from cls.activities().get(ids)
-        serializer = cls.activity_serializer()
-        found = {}
-        for raw_id, body in zip(ids, bodies):
-            if body is not None:
-                try:
-                    found[raw_id] = serializer.loads(body)
-                except CorruptRecord:
-                    continue
-        return found
+    @property
+    def _feed(self) -> Feed:
+        return self
 
     # -- writing
 
@@ -137,100 +112,123 @@ class Feed:
         changed += yield from cls.timeline().flat_remove(keys, sorted({a.raw_id for a in removes}))
         return changed
 
-    def add(self, activity: Activity) -> int:
+    def _add(self, activity: Activity) -> Steps[int]:
         """Add one activity; 1 if it was new."""
-        return self.add_many([activity])
+        return (yield from self._add_many([activity]))
 
-    def add_many(self, activities: Iterable[Activity], trim: bool = True) -> int:
+    add, aadd = both(_add)
+
+    def _add_many(self, activities: Iterable[Activity], trim: bool = True) -> Steps[int]:
         """Add *activities* and store their bodies; how many were new."""
         activities = _checked(activities)
-        self.insert_activities(activities)
-        added = self._run(self.deliver([self.user_id], activities, wait=WAIT))
-        self._trim_perhaps(trim)
+        yield from self._insert_activities(activities)
+        added = yield from self.deliver([self.user_id], activities, wait=WAIT)
+        yield from self._trim_perhaps(trim)
         return added
 
-    def remove(self, activity: Activity) -> int:
-        """Remove one activity; 1 if it was there."""
-        return self.remove_many([activity])
+    add_many, aadd_many = both(_add_many)
 
-    def remove_many(self, activities: Iterable[Activity], trim: bool = True) -> int:
+    def _remove(self, activity: Activity) -> Steps[int]:
+        """Remove one activity; 1 if it was there."""
+        return (yield from self._remove_many([activity]))
+
+    remove, aremove = both(_remove)
+
+    def _remove_many(self, activities: Iterable[Activity], trim: bool = True) -> Steps[int]:
         """Remove *activities* from this feed (their bodies stay); how many were there."""
-        removed = self._run(self.deliver([self.user_id], (), _checked(activities), wait=WAIT))
-        self._trim_perhaps(trim)
+        removed = yield from self.deliver([self.user_id], (), _checked(activities), wait=WAIT)
+        yield from self._trim_perhaps(trim)
         return removed
 
-    def _trim_perhaps(self, trim: bool) -> None:
+    remove_many, aremove_many = both(_remove_many)
+
+    def _trim_perhaps(self, trim: bool) -> Steps[None]:
         if trim and self.trim_chance and random.random() < self.trim_chance:
-            self.trim()
+            yield from self._trim()
 
-    def trim(self, length: int | None = None) -> None:
+    def _trim(self, length: int | None = None) -> Steps[None]:
         """Cut the feed back to its newest *length* items, by default ``max_length``."""
-        self._run(self.timeline().flat_trim(self.key, self.max_length if length is None else length))
+        yield from self.timeline().flat_trim(self.key, self.max_length if length is None else length)
 
-    def delete(self) -> None:
+    trim, atrim = both(_trim)
+
+    def _delete(self) -> Steps[None]:
         """Delete the feed."""
-        self._run(self.timeline().delete(self.key))
+        yield from self.timeline().delete(self.key)
+
+    delete, adelete = both(_delete)
 
     # -- reading
 
     @classmethod
-    def read(cls, user_id: EntityId, start: int, stop: int) -> Steps[list[Any]]:
-        """The items of the ranks *start* to *stop* of a user's feed, in two round trips at most."""
-        ids = yield from cls.timeline().flat_slice(cls.key_of(user_id), start, min(stop, cls.max_length))
-        found = yield from cls.hydrate(ids)
-        return [found[raw_id] for raw_id in ids if raw_id in found]
+    def scan(
+        cls, user_id: EntityId, query: Query, place: Any, start: int, stop: int
+    ) -> Steps[tuple[list[Entry], bool]]:
+        """The entries of the ranks *start* to *stop*, counted from behind *place*, and whether more follow.
 
-    @overload
-    def __getitem__(self, item: int) -> Any: ...
+        In two round trips at most. Of *query* it heeds the range and the order.
+        """
+        if place is not None:
+            query = query.above(place) if query.oldest_first else query.below(place)
+        if query.empty or stop <= start:
+            return [], False
+        key, wanted = cls.key_of(user_id), stop - start
+        if query.bounded or query.oldest_first:
+            _, ids = yield from cls.timeline().flat_range(
+                key, *query.bounds(), query.oldest_first, start, stop + 1, cls.max_length
+            )
+        else:
+            ids = yield from cls.timeline().flat_slice(key, start, min(stop + 1, cls.max_length))
+        found = yield from cls.hydrate(ids[:wanted])
+        return [(raw_id, found.get(raw_id)) for raw_id in ids[:wanted]], len(ids) > wanted
 
-    @overload
-    def __getitem__(self, item: slice) -> list[Any]: ...
+    @classmethod
+    def total(cls, user_id: EntityId, query: Query) -> Steps[int]:
+        """How many ids there are in the range of *query*."""
+        if not query.bounded:
+            held: int = yield from cls.timeline().flat_count(cls.key_of(user_id))
+            return min(cls.max_length, held)
+        total, _ = yield from cls.timeline().flat_range(
+            cls.key_of(user_id), *query.bounds(), False, 0, 0, cls.max_length
+        )
+        return int(total)
 
-    def __getitem__(self, item: int | slice) -> Any:
-        if isinstance(item, slice):
-            start, stop = check_slice(item, self.max_length)
-            return self._run(self.read(self.user_id, start, stop))
-        if isinstance(item, bool) or not isinstance(item, int):
-            raise FeedIndexError(f"feed[{item!r}]: use an int or a slice such as feed[:25]")
-        check_slice(slice(item, item + 1), self.max_length)
-        found = self._run(self.read(self.user_id, item, item + 1))
-        if not found:
-            raise FeedIndexError(f"feed[{item}] does not exist; the feed has {self.count()} items")
-        return found[0]
+    @classmethod
+    def cursor_of(cls, place: Any) -> str:
+        """The cursor that names *place*, which :meth:`scan` gave."""
+        return cursor.encode_id(f"flat {cls.key_format}", place)
 
-    def __iter__(self) -> Iterator[Any]:
-        return iter(self[:])
-
-    async def aread(self, start: int = 0, stop: int = 25) -> list[Any]:
-        """``feed[start:stop]`` from a coroutine."""
-        start, stop = check_slice(slice(start, stop), self.max_length)
-        return await backend_for(self.timeline_storage_class).arun(self.read(self.user_id, start, stop))
-
-    def count(self) -> int:
-        """How many items the feed shows."""
-        held: int = self._run(self.timeline().flat_count(self.key))
-        return min(self.max_length, held)
-
-    def __len__(self) -> int:
-        return self.count()
+    @classmethod
+    def place_of(cls, text: str) -> Any:
+        """The place that a cursor names; :class:`~feedmill.errors.CursorError` if it is none of this kind of feed."""
+        return cursor.decode_id(f"flat {cls.key_format}", text)
 
     def __bool__(self) -> bool:
         return True
 
-    def _ids(self) -> list[bytes]:
-        ids: list[bytes] = self._run(self.timeline().flat_slice(self.key, 0, self.max_length))
-        return ids
+    def _rank(self, activity: Activity) -> Steps[int | None]:
+        """The rank of *activity*, 0 for the newest, or None."""
+        (checked,) = _checked([activity])
+        newer, ids = yield from self.timeline().flat_range(self.key, checked.raw_id, b"", True, 0, 1, self.max_length)
+        return newer - 1 if ids == [checked.raw_id] else None
 
-    def contains(self, activity: Activity) -> bool:
-        """Whether the feed shows *activity*."""
-        return activity.raw_id in self._ids()
+    def _contains(self, activity: Activity) -> Steps[bool]:
+        """Whether *activity* is among the items of the feed, minimised members of groups included."""
+        return (yield from self._rank(activity)) is not None
 
-    def index_of(self, activity: Activity) -> int:
-        """The rank of *activity*, 0 for the newest; :class:`~feedmill.errors.FeedIndexError` if it is not there."""
-        try:
-            return self._ids().index(activity.raw_id)
-        except ValueError:
-            raise FeedIndexError(f"{activity!r} is not in {self!r}") from None
+    contains, acontains = both(_contains)
+
+    def _index_of(self, activity: Activity) -> Steps[int]:
+        """The rank of *activity*, or of the group that holds it, 0 for the newest.
+
+        :class:`~feedmill.errors.FeedIndexError` if it is not there.
+        """
+        rank = yield from self._rank(activity)
+        if rank is None:
+            raise FeedIndexError(f"{activity!r} is not in {self!r}")
+        return rank
+
+    index_of, aindex_of = both(_index_of)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.user_id}>"
@@ -238,16 +236,6 @@ class Feed:
 
 #: Seconds that a direct write waits for a feed that someone else is writing.
 WAIT = 30.0
-
-
-def check_slice(item: slice, max_length: int) -> tuple[int, int]:
-    """Start and stop of a slice; :class:`~feedmill.errors.FeedIndexError` for a negative or stepped one."""
-    start, stop = item.start or 0, max_length if item.stop is None else item.stop
-    if item.step not in (None, 1):
-        raise FeedIndexError(f"feed[::{item.step}]: a feed is read in order, without a step")
-    if not isinstance(start, int) or not isinstance(stop, int) or start < 0 or stop < 0:
-        raise FeedIndexError(f"feed[{item.start}:{item.stop}]: use numbers from 0, such as feed[:25]")
-    return start, stop
 
 
 def unique(user_ids: Iterable[EntityId]) -> list[EntityId]:

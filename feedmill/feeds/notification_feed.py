@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, TypeVar
 
-from feedmill.activity import Activity, AggregatedActivity
+from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, NotificationAggregator
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.operations import MarkOp, RecountOp, plan_groups
-from feedmill.feeds.state import count_message, title
+from feedmill.feeds.query import NOTIFICATION_FILTERS
+from feedmill.feeds.reading import View
+from feedmill.feeds.state import Counts, count_message, title
+from feedmill.feeds.subscription import ASubscription, Subscription
+from feedmill.feeds.twins import both
+from feedmill.feeds.watch import Watch
 from feedmill.ids import EntityId, to_microseconds
 from feedmill.keys import check_format, feed_key, feed_keys
 from feedmill.serializers import NotificationSerializer
+from feedmill.storage.steps import Steps
+
+V = TypeVar("V")
 
 
 class NotificationFeed(AggregatedFeed):
@@ -36,6 +44,7 @@ class NotificationFeed(AggregatedFeed):
     activity_serializer: ClassVar[Any] = None
     timeline_serializer: ClassVar[Any] = NotificationSerializer
     counted: ClassVar[bool] = True
+    known_filters: ClassVar[tuple[str, ...]] = NOTIFICATION_FILTERS
 
     def __init__(self, user_id: EntityId) -> None:
         super().__init__(user_id)
@@ -62,66 +71,121 @@ class NotificationFeed(AggregatedFeed):
         """The keys of many users' denormalised counts."""
         return feed_keys(cls.count_format, user_ids)
 
-    def add_many(
-        self,
-        activities: Iterable[Activity],
-        trim: bool = True,
-        current_activities: Sequence[AggregatedActivity] | None = None,
-    ) -> int:
-        """Fold *activities* in, make their groups unseen and unread, and publish the count; how many were new."""
-        return super().add_many(activities, trim, current_activities)
+    # -- unseen and unread
+
+    def unseen(self) -> View:
+        """A view of the groups that were not seen since they last changed."""
+        return self.filter(seen=False)
+
+    def unread(self) -> View:
+        """A view of the groups that were not read since they last changed."""
+        return self.filter(read=False)
 
     # -- counts
 
-    def get_denormalized_count(self) -> int:
+    def _get_denormalized_count(self) -> Steps[int]:
         """The unseen count as it is kept, in one command."""
-        return self.get_denormalized_counts()[0]
+        return (yield from self._get_denormalized_counts()).unseen
 
-    def get_denormalized_counts(self) -> tuple[int, int, int]:
-        """Unseen count, unread count, and the number of the latest publication."""
-        counts: tuple[int, int, int] = self._run(self.timeline().count_get(self.count_key))
-        return counts
+    get_denormalized_count, aget_denormalized_count = both(_get_denormalized_count)
 
-    def count_unseen(self, aggregated_activities: Iterable[AggregatedActivity] | None = None) -> int:
+    def _get_denormalized_counts(self) -> Steps[Counts]:
+        """Unseen count, unread count, and the number of the latest publication, in one command."""
+        return Counts(*(yield from self.timeline().count_get(self.count_key)))
+
+    get_denormalized_counts, aget_denormalized_counts = both(_get_denormalized_counts)
+
+    def _count_unseen(self, aggregated_activities: Iterable[AggregatedActivity] | None = None) -> Steps[int]:
         """The unseen groups, counted: of *aggregated_activities*, or of the whole feed."""
-        groups = self[:] if aggregated_activities is None else aggregated_activities
+        groups = (
+            (yield from self._select(0, self.max_length)) if aggregated_activities is None else aggregated_activities
+        )
         return sum(not group.is_seen for group in groups)
 
-    def count_unread(self, aggregated_activities: Iterable[AggregatedActivity] | None = None) -> int:
+    count_unseen, acount_unseen = both(_count_unseen)
+
+    def _count_unread(self, aggregated_activities: Iterable[AggregatedActivity] | None = None) -> Steps[int]:
         """The unread groups, counted: of *aggregated_activities*, or of the whole feed."""
-        groups = self[:] if aggregated_activities is None else aggregated_activities
+        groups = (
+            (yield from self._select(0, self.max_length)) if aggregated_activities is None else aggregated_activities
+        )
         return sum(not group.is_read for group in groups)
 
-    def denormalize_count(self) -> int:
-        """Recount, keep and publish (if it differs) the unseen and unread counts; the unseen one."""
-        self._run(self._apply([self.user_id], plan_groups(RecountOp())))
-        return self.get_denormalized_count()
+    count_unread, acount_unread = both(_count_unread)
 
-    def set_denormalized_count(self, count: int) -> None:
+    def _denormalize_count(self) -> Steps[int]:
+        """Recount, keep and publish (if it differs) the unseen and unread counts; the unseen one."""
+        yield from self._apply([self.user_id], plan_groups(RecountOp()))
+        return (yield from self._get_denormalized_count())
+
+    denormalize_count, adenormalize_count = both(_denormalize_count)
+
+    def _set_denormalized_count(self, count: int) -> Steps[None]:
         """Set the kept unseen count to *count*, until the next change or recount; published if it differs."""
         if isinstance(count, bool) or not isinstance(count, int) or count < 0:
             raise ValueError(f"count is {count!r}; use an int from 0")
-        self._run(self._apply([self.user_id], plan_groups(RecountOp(unseen=count))))
+        yield from self._apply([self.user_id], plan_groups(RecountOp(unseen=count)))
 
-    def publish_count(self, count: int) -> None:
+    set_denormalized_count, aset_denormalized_count = both(_set_denormalized_count)
+
+    def _publish_count(self, count: int) -> Steps[None]:
         """Publish *count* as the unseen count, with the sequence number of the latest change."""
-        _, unread, sequence = self.get_denormalized_counts()
+        _, unread, sequence = yield from self._get_denormalized_counts()
         message = count_message(title(self.key, self.user_id), count, unread, sequence)
-        self._run(self.timeline().publish(self.channel(), message.encode()))
+        yield from self.timeline().publish(self.channel(), message.encode())
+
+    publish_count, apublish_count = both(_publish_count)
+
+    def subscribe(self) -> Subscription[Counts]:
+        """The counts as they are now, then each change, as it is published: iterate it, and close it.
+
+        A missed message is noticed by its number, a lost connection is made again, and then the kept count is told.
+        """
+        return Subscription(self._watch([self.user_id], _only_counts), self._backend(), self.channel())
+
+    def asubscribe(self) -> ASubscription[Counts]:
+        """:meth:`subscribe` for coroutines: ``async with feed.asubscribe() as counts: async for count in counts``."""
+        return ASubscription(self._watch([self.user_id], _only_counts), self._backend(), self.channel())
+
+    @classmethod
+    def subscribe_many(cls, user_ids: Iterable[EntityId]) -> Subscription[tuple[EntityId, Counts]]:
+        """:meth:`subscribe` for the feeds of many users on one connection: pairs of a user id and their counts."""
+        return Subscription(cls._watch(user_ids, _pair), cls._backend(), cls.channel())
+
+    @classmethod
+    def asubscribe_many(cls, user_ids: Iterable[EntityId]) -> ASubscription[tuple[EntityId, Counts]]:
+        """:meth:`subscribe_many` for coroutines."""
+        return ASubscription(cls._watch(user_ids, _pair), cls._backend(), cls.channel())
+
+    @classmethod
+    def _watch(cls, user_ids: Iterable[EntityId], shape: Callable[[EntityId, Counts], V]) -> Watch[V]:
+        return Watch([cls(user_id) for user_id in user_ids], shape)
 
     # -- seen and read
 
-    def mark_all(self, seen: bool = True, read: bool | None = None) -> None:
+    def _mark_all(self, seen: bool = True, read: bool | None = None) -> Steps[None]:
         """Mark everything that has arrived as seen and, with *read*, as read; the count follows."""
         op = MarkOp(None, bool(seen), bool(read), _now())
-        self._run(self._apply([self.user_id], plan_groups(op)))
+        yield from self._apply([self.user_id], plan_groups(op))
 
-    def mark(self, groups: Iterable[AggregatedActivity | str], seen: bool = True, read: bool = False) -> None:
+    mark_all, amark_all = both(_mark_all)
+
+    def _mark(self, groups: Iterable[AggregatedActivity | str], seen: bool = True, read: bool = False) -> Steps[None]:
         """Mark single *groups* (or their names) as seen and/or read; the count follows."""
         names = tuple(dict.fromkeys((g if isinstance(g, str) else g.group).encode() for g in groups))
         if names:
-            self._run(self._apply([self.user_id], plan_groups(MarkOp(names, bool(seen), bool(read), _now()))))
+            yield from self._apply([self.user_id], plan_groups(MarkOp(names, bool(seen), bool(read), _now())))
+
+    mark, amark = both(_mark)
 
 
 def _now() -> int:
     return to_microseconds(dt.datetime.now(dt.timezone.utc))
+
+
+def _only_counts(user_id: EntityId, counts: Counts) -> Counts:
+    return counts
+
+
+def _pair(user_id: EntityId, counts: Counts) -> tuple[EntityId, Counts]:
+    return user_id, counts

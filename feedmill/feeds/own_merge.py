@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from feedmill.activity import Activity, AggregatedActivity
+from feedmill.activity import Activity
+from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.feeds.operations import DropOp, MemberOp
 from feedmill.storage.base import Snapshot
 from feedmill.storage.steps import Steps

@@ -5,9 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import struct
+from typing import NamedTuple
 
 from feedmill.errors import CorruptRecord
 from feedmill.serializers.records import Record
+
+
+class Counts(NamedTuple):
+    """The counts of a notification feed, as they are kept and published."""
+
+    unseen: int
+    unread: int
+    #: Goes up by one with each change, so that who missed one knows.
+    seq: int
+
 
 _STATE = struct.Struct(">QQQQQIIQ")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from feedmill.activity import Activity, AggregatedActivity
+from feedmill.activity import Activity
+from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import FeedmillError
 from feedmill.ids import EntityId
 from feedmill.replay.social import SocialManager

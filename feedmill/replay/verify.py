@@ -6,7 +6,8 @@ import dataclasses
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from feedmill.activity import Activity, AggregatedActivity
+from feedmill.activity import Activity
+from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.ids import EntityId
 from feedmill.replay.social import CO_ACTORS, HomeFeed, NewsFeed, Notifications
 

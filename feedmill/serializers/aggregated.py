@@ -5,10 +5,10 @@ The rows of a record are the ids without their two first bytes, which are shared
 
 from __future__ import annotations
 
-from feedmill.activity import Activity
+from feedmill.activity import MAX_MEMBERS, Activity
 from feedmill.errors import CorruptRecord
-from feedmill.ids import ACTOR_SLICE, ID_SIZE
-from feedmill.serializers.base import Addition, decode_head, encode_head
+from feedmill.ids import ACTOR_SLICE, ID_SIZE, id_microseconds
+from feedmill.serializers.base import Addition, Head, Shown, decode_head, encode_head
 from feedmill.serializers.records import Member, Record
 
 #: Bytes that ids of one group nearly always share: 2**40 µs are 12.7 days.
@@ -40,13 +40,29 @@ class AggregatedActivitySerializer:
 
     def decode(self, data: bytes) -> Record:
         """The record that *data* holds."""
-        head = decode_head(data, counted=False)
-        shared, size, at = b"", ID_SIZE, head.at
-        if not head.loose:
-            shared, size, at = data[at : at + SHARED], ID_SIZE - SHARED, at + SHARED
-        if len(data) - at != head.rows * size:
-            raise CorruptRecord(f"a group's record of {len(data)} bytes does not hold {head.rows} whole ids")
-        return head.record.holding(_member(shared + data[start : start + size]) for start in range(at, len(data), size))
+        head, ids = _ids(data)
+        return head.record.holding(map(_member, ids))
+
+    def shown(self, data: bytes) -> Shown:
+        """The record as a reader sees it."""
+        head, ids = _ids(data)
+        ids.sort()
+        record = head.record
+        if not record.spilled:
+            record.count, record.created = len(ids), id_microseconds(ids[0])
+            record.actors = len({raw_id[ACTOR_SLICE] for raw_id in ids})
+        return Shown(record, id_microseconds(ids[-1]), ids[-MAX_MEMBERS:])
+
+
+def _ids(data: bytes) -> tuple[Head, list[bytes]]:
+    """The front of a record and the ids in it, in any order."""
+    head = decode_head(data, counted=False)
+    shared, size, at = b"", ID_SIZE, head.at
+    if not head.loose:
+        shared, size, at = data[at : at + SHARED], ID_SIZE - SHARED, at + SHARED
+    if len(data) - at != head.rows * size:
+        raise CorruptRecord(f"a group's record of {len(data)} bytes does not hold {head.rows} whole ids")
+    return head, [shared + data[start : start + size] for start in range(at, len(data), size)]
 
 
 def _member(raw_id: bytes) -> Member:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
 from feedmill.activity import Activity
@@ -39,6 +40,21 @@ class Addition(NamedTuple):
     record: bytes
 
 
+@dataclasses.dataclass(slots=True)
+class Shown:
+    """A record as a reader sees it: members are not made of it, and activities only when someone looks at them."""
+
+    #: The front of the record with all counts; it holds no members.
+    record: Record
+    #: Time of the newest member, µs.
+    updated: int
+    #: The ids of the newest members, oldest first, where bodies are stored apart.
+    ids: Sequence[bytes] = ()
+    #: Where the record holds everything: the newest member, and what decodes the newest members, oldest first.
+    newest: Activity | None = None
+    load: Callable[[], list[Activity]] = list
+
+
 class GroupSerializer(Protocol):
     """Turns groups into records."""
 
@@ -59,6 +75,10 @@ class GroupSerializer(Protocol):
 
     def decode(self, data: bytes) -> Record:
         """The record; :class:`~feedmill.errors.CorruptRecord` for bytes that are none."""
+        ...
+
+    def shown(self, data: bytes) -> Shown:
+        """The record as a reader sees it; :class:`~feedmill.errors.CorruptRecord` for bytes that are none."""
         ...
 
 

@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import functools
 import struct
+from functools import partial
+from operator import itemgetter
 from typing import Any
 
-from feedmill.activity import Activity
+from feedmill.activity import MAX_MEMBERS, Activity
 from feedmill.codec import pack, unpack, unpack_rows, unpack_stream
 from feedmill.errors import CorruptRecord, FeedmillError
 from feedmill.ids import TIME_SIZE
-from feedmill.serializers.base import Addition, decode_head, encode_head
+from feedmill.serializers.base import Addition, Head, Shown, decode_head, encode_head
 from feedmill.serializers.records import Member, Record
 
 _SHARED_TIME = 2
 _ROW_TIME = TIME_SIZE - _SHARED_TIME
+_time = itemgetter(0)
 
 
 class NotificationSerializer:
@@ -58,30 +61,80 @@ class NotificationSerializer:
 
     def decode(self, data: bytes) -> Record:
         """The record that *data* holds."""
+        head, rows, what = _rows(data)
         try:
-            return self._decode(data)
-        except CorruptRecord:
-            raise
-        except (IndexError, struct.error, ValueError, TypeError, FeedmillError) as error:
-            raise CorruptRecord(f"a notification group's record of {len(data)} bytes is damaged: {error}") from error
+            return head.record.holding(map(self.member, _restore(rows, what)))
+        except (ValueError, TypeError, FeedmillError) as error:
+            raise _damaged(data, error) from error
 
-    def _decode(self, data: bytes) -> Record:
-        head = decode_head(data, counted=True)
-        at = head.at
+    def shown(self, data: bytes) -> Shown:
+        """The record as a reader sees it."""
+        head, rows, what = _rows(data)
+        record = head.record
+        try:
+            rows.sort(key=_time)
+            if len({row[0] for row in rows}) < len(rows):  # of one microsecond: only their ids can tell
+                rows.sort(key=lambda row: _activity(row, what).raw_id)
+            (newest,) = _restore(rows[-1:], what)
+            if not record.spilled:
+                record.count, record.actors = len(rows), len({row[1] for row in rows})
+                record.created = rows[0][0]
+        except (ValueError, TypeError, FeedmillError) as error:
+            raise _damaged(data, error) from error
+        return Shown(record, newest.microseconds, (), newest, partial(_restore, rows[-MAX_MEMBERS:], what))
+
+
+#: A member: the time (µs), the actor and, unless it is shared by all, verb, object, target and context.
+_Row = tuple[Any, ...]
+
+
+def _rows(data: bytes) -> tuple[Head, list[_Row], _Row]:
+    """The front of a record, its rows in any order, and what they share."""
+    head = decode_head(data, counted=True)
+    at = head.at
+    rows: list[_Row]
+    what: _Row = ()
+    try:
         if head.loose:
-            rows = unpack_stream(data[at:])
-            members = [self.member(Activity.unpack(pack(values))) for values in rows]
+            rows = [_loose(values) for values in unpack_stream(data[at:])]
         else:
-            time, start = data[at : at + _SHARED_TIME], at + _SHARED_TIME + 2
+            high, start = int.from_bytes(data[at : at + _SHARED_TIME], "big") << 8 * _ROW_TIME, at + _SHARED_TIME + 2
             stop = start + int.from_bytes(data[start - 2 : start], "big")
             verb, object_, target = unpack(data[start:stop])
-            members = []
-            for row_time, actor in unpack_rows(data[stop:], _ROW_TIME):
-                microseconds = int.from_bytes(time + row_time, "big")
-                members.append(self.member(Activity.restore(microseconds, actor, verb, object_, target, b"")))
-        if len(members) != head.rows:
-            raise CorruptRecord(f"a notification group names {head.rows} members and holds {len(members)}")
-        return head.record.holding(members)
+            what = verb, object_, target, b""
+            low = int.from_bytes
+            rows = [(high | low(time, "big"), actor) for time, actor in unpack_rows(data[stop:], _ROW_TIME)]
+    except (IndexError, struct.error, ValueError, TypeError, FeedmillError) as error:
+        raise _damaged(data, error) from error
+    if len(rows) != head.rows:
+        raise CorruptRecord(f"a notification group names {head.rows} members and holds {len(rows)}")
+    return head, rows, what
+
+
+def _loose(values: Any) -> _Row:
+    """The row of a packed activity's values, which are checked."""
+    activity = Activity.of_values(values)
+    return (
+        activity.microseconds,
+        activity.actor_id,
+        activity.verb.id,
+        activity.object_id,
+        activity.target_id,
+        activity.packed_context,
+    )
+
+
+def _activity(row: _Row, what: _Row) -> Activity:
+    return Activity.restore(*row, *what)
+
+
+def _restore(rows: list[_Row], what: _Row) -> list[Activity]:
+    """The activities of *rows*."""
+    return [_activity(row, what) for row in rows]
+
+
+def _damaged(data: bytes, error: Exception) -> CorruptRecord:
+    return CorruptRecord(f"a notification group's record of {len(data)} bytes is damaged: {error}")
 
 
 class _Columns:

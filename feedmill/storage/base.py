@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Protocol, TypeVar
 
+from feedmill.cursor import GroupPlace
+from feedmill.storage.listening import AListener, Listener
 from feedmill.storage.steps import Steps
 
 T = TypeVar("T")
@@ -24,6 +26,14 @@ class Backend(Protocol):
 
     async def arun(self, operation: Steps[T]) -> T:
         """The same from a coroutine."""
+        ...
+
+    def listen(self, channel: str) -> Listener:
+        """Begins to hear what is published on *channel* when it is first asked."""
+        ...
+
+    def alisten(self, channel: str) -> AListener:
+        """The same for coroutines of the running event loop."""
         ...
 
 
@@ -156,6 +166,10 @@ class TimelineStorage(Protocol):
 
     def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]: ...
 
+    def flat_range(
+        self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
+    ) -> Steps[tuple[int, list[bytes]]]: ...
+
     def flat_count(self, key: str) -> Steps[int]: ...
 
     def flat_trim(self, key: str, length: int) -> Steps[None]: ...
@@ -164,9 +178,11 @@ class TimelineStorage(Protocol):
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]: ...
 
-    def groups_slice(self, key: str, start: int, stop: int) -> Steps[tuple[bytes, list[tuple[bytes, bytes]]]]: ...
+    def groups_slice(
+        self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
+    ) -> Steps[tuple[bytes, list[tuple[bytes, int, bytes | None]], bool]]: ...
 
-    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]: ...
+    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]: ...
 
     def groups_count(self, key: str) -> Steps[int]: ...
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import bisect
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
+from feedmill.cursor import GroupPlace
 from feedmill.storage.base import (
     APPEND,
     BUSY,
@@ -23,6 +25,7 @@ from feedmill.storage.base import (
     Task,
     Want,
 )
+from feedmill.storage.listening import MemoryAListener, MemoryListener
 from feedmill.storage.steps import PAUSE, Steps
 
 T = TypeVar("T")
@@ -34,6 +37,7 @@ class MemoryBackend:
     def __init__(self) -> None:
         self.round_trips = 0
         self.guard = threading.RLock()
+        self._listeners: dict[object, tuple[str, Callable[[bytes], None]]] = {}
         self.clear()
 
     def clear(self) -> None:
@@ -51,6 +55,28 @@ class MemoryBackend:
             self.letter_number = 0
             #: (channel, message) of what was published, for tests.
             self.published: list[tuple[str, bytes]] = []
+
+    def publish(self, channel: str, message: bytes) -> None:
+        """Tell all who listen on *channel*."""
+        with self.guard:
+            self.published.append((channel, message))
+            for wanted, hear in list(self._listeners.values()):
+                if wanted == channel:
+                    hear(message)
+
+    def _join(self, channel: str, hear: Callable[[bytes], None]) -> Callable[[], None]:
+        key = object()
+        with self.guard:
+            self._listeners[key] = channel, hear
+        return lambda: self._listeners.pop(key, None) and None
+
+    def listen(self, channel: str) -> MemoryListener:
+        """Hears what is published on *channel* from now on."""
+        return MemoryListener(partial(self._join, channel))
+
+    def alisten(self, channel: str) -> MemoryAListener:
+        """The same for coroutines."""
+        return MemoryAListener(partial(self._join, channel))
 
     def run(self, operation: Steps[T]) -> T:
         """Run *operation*; it never needs a server."""
@@ -163,6 +189,19 @@ class MemoryTimelineStorage:
         with BACKEND.guard:
             return BACKEND.flat.get(key, [])[::-1][start:stop]
 
+    def flat_range(
+        self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
+    ) -> Steps[tuple[int, list[bytes]]]:
+        """How many ids lie from *low* up to but not *high*, and those of the ranks *start* to *stop*."""
+        yield from _steps()
+        with BACKEND.guard:
+            held = BACKEND.flat.get(key, [])
+            first = max(0, len(held) - window, bisect.bisect_left(held, low))
+            last = max(first, bisect.bisect_left(held, high) if high else len(held))
+            if oldest_first:
+                return last - first, held[first + start : min(last, first + stop)]
+            return last - first, held[max(first, last - stop) : max(first, last - start)][::-1]
+
     def flat_count(self, key: str) -> Steps[int]:
         """How many ids are held."""
         yield from _steps()
@@ -235,30 +274,38 @@ class MemoryTimelineStorage:
         if feed.count is not None:
             unseen, unread, sequence, message = feed.count
             BACKEND.counts[feed.count_key] = unseen, unread, sequence
-            BACKEND.published.append((channel, message.encode()))
+            BACKEND.publish(channel, message.encode())
         if held.inbox:
             held.deadline = lock.now + lock.ttl
             return held.inbox
         held.lock = b""
         return DONE
 
-    def groups_slice(self, key: str, start: int, stop: int) -> Steps[tuple[bytes, list[tuple[bytes, bytes]]]]:
-        """The feed's state and (group, record) pairs, newest first."""
+    def groups_slice(
+        self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
+    ) -> Steps[tuple[bytes, list[tuple[bytes, int, bytes | None]], bool]]:
+        """The feed's state; (group, score, record) of up to *limit* groups, newest first; whether more follow."""
         yield from _steps()
         with BACKEND.guard:
             held = BACKEND.groups.get(key)
-            if held is None:
-                return b"", []
-            return held.state, [(group, held.records[group]) for group in held.ranked()[::-1][start:stop]]
+            if held is None or limit <= 0:
+                return b"", [], False
+            order = sorted(((score, group) for group, score in held.scores.items()), reverse=True)
+            if after is not None:
+                start += sum(place >= after for place in order)
+            stop = min(start + limit, window)
+            rows = [(group, int(score), held.records.get(group)) for score, group in order[start:stop]]
+            return held.state, rows, stop < min(len(order), window)
 
-    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
-        """One group's record and what was spilled of it."""
+    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]:
+        """One group's record, what was spilled of it, and its rank from the newest."""
         yield from _steps()
         with BACKEND.guard:
             held = BACKEND.groups.get(key)
-            if held is None:
-                return None, {}
-            return held.records.get(want.group), _wanted(held.spills.get(want.group, {}), want)
+            if held is None or want.group not in held.records:
+                return None, {}, None
+            rank = held.ranked()[::-1].index(want.group)
+            return held.records[want.group], _wanted(held.spills.get(want.group, {}), want), rank
 
     def groups_count(self, key: str) -> Steps[int]:
         """How many groups are held."""
@@ -273,9 +320,9 @@ class MemoryTimelineStorage:
             return BACKEND.counts.get(count_key, (0, 0, 0))
 
     def publish(self, channel: str, message: bytes) -> Steps[None]:
-        """Publish *message*: keep it in :attr:`MemoryBackend.published`."""
+        """Publish *message*, and keep it in :attr:`MemoryBackend.published`."""
         yield from _steps()
-        BACKEND.published.append((channel, message))
+        BACKEND.publish(channel, message)
 
     def delete(self, key: str, count_key: str = "") -> Steps[None]:
         """Delete a timeline and all that belongs to it."""

@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from feedmill.activity import Activity, AggregatedActivity
+from feedmill import cursor
+from feedmill.activity import Activity
+from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
 from feedmill.aggregators.base import group_name
 from feedmill.declare import check_positive
-from feedmill.errors import CorruptRecord, DeclarationError, FeedIndexError
+from feedmill.errors import CorruptRecord, DeclarationError
 from feedmill.feeds.base import WAIT, Feed, _checked, unique
 from feedmill.feeds.cycle import cycle
-from feedmill.feeds.operations import DropOp, MemberOp, Plan, plan, plan_groups, wants_of
-from feedmill.feeds.state import FeedState
-from feedmill.ids import EntityId, from_microseconds
+from feedmill.feeds.operations import DropOp, MemberOp, Plan, merges_itself, plan, plan_groups, wants_of
+from feedmill.feeds.paging import Entry, select
+from feedmill.feeds.query import EVERYTHING, GROUP_FILTERS, Query
+from feedmill.feeds.stored import scan_by_rank, scan_by_time, stored_groups
+from feedmill.feeds.twins import both
+from feedmill.ids import EntityId
 from feedmill.keys import feed_key
 from feedmill.serializers import AggregatedActivitySerializer
-from feedmill.serializers.records import Record, decode_spill
+from feedmill.serializers.records import decode_spill
 from feedmill.storage.base import Want
 from feedmill.storage.steps import Steps
 
@@ -30,6 +35,8 @@ class AggregatedFeed(Feed):
     aggregator_class: ClassVar[type[BaseAggregator]] = RecentVerbAggregator
     aggregated_activity_class: ClassVar[type[AggregatedActivity]] = AggregatedActivity
     timeline_serializer: ClassVar[Any] = AggregatedActivitySerializer
+    known_filters: ClassVar[tuple[str, ...]] = GROUP_FILTERS
+    known_orders: ClassVar[tuple[str, ...]] = ("-activity_id",)
     #: Newest groups that an aggregator with its own ``merge`` is given.
     merge_max_length: ClassVar[int] = 20
     #: Whether the feed keeps seen and read state and counts.
@@ -100,13 +107,13 @@ class AggregatedFeed(Feed):
             return 0
         return (yield from cycle(cls, unique(user_ids), steps, wait=wait))
 
-    def add_many(
+    def _add_many(
         self,
         activities: Iterable[Activity],
         trim: bool = True,
         current_activities: Sequence[AggregatedActivity] | None = None,
-    ) -> int:
-        """Fold *activities* into the groups of the feed; how many were new.
+    ) -> Steps[int]:
+        """Fold *activities* into the groups of the feed, which become unseen and unread; how many were new.
 
         With ``trim=False`` the feed may grow past ``max_length`` until the next trim. *current_activities*, groups
         that the caller read before, can only narrow the work: activities that they hold already are skipped. What is
@@ -116,115 +123,118 @@ class AggregatedFeed(Feed):
         if current_activities is not None:
             held = {activity for group in current_activities for activity in group.activities}
             checked = [activity for activity in checked if activity not in held]
-        self.insert_activities(checked)
-        return self._run(self._apply([self.user_id], plan(type(self), checked).keeping(not trim)))
+        yield from self._insert_activities(checked)
+        return (yield from self._apply([self.user_id], plan(type(self), checked).keeping(not trim)))
 
-    def add_many_aggregated(self, aggregated: Iterable[AggregatedActivity]) -> int:
+    add_many, aadd_many = both(_add_many)
+
+    def _add_many_aggregated(self, aggregated: Iterable[AggregatedActivity]) -> Steps[int]:
         """Add groups as they are, under their own names; how many members were new."""
         groups = list(aggregated)
         members = [activity for group in groups for activity in group.activities]
-        self.insert_activities(_checked(members))
+        yield from self._insert_activities(_checked(members))
         serializer = self.serializer()
         ops = [
             MemberOp(True, group.group.encode(), serializer.member(activity), activity)
             for group in groups
             for activity in group.activities
         ]
-        return self._run(self._apply([self.user_id], Plan(tuple(ops), wants_of(ops))))
+        return (yield from self._apply([self.user_id], Plan(tuple(ops), wants_of(ops))))
 
-    def remove_many(  # type: ignore[override]  # the order of parameters is the original page's
+    add_many_aggregated, aadd_many_aggregated = both(_add_many_aggregated)
+
+    def _remove_many(  # type: ignore[override]  # the order of parameters is the original page's
         self, activities: Iterable[Activity], batch_interface: Any = None, trim: bool = True
-    ) -> int:
+    ) -> Steps[int]:
         """Take *activities* out of their groups; how many were there. An emptied group disappears.
 
         *batch_interface* is accepted for ports from Stream-Framework and must be None: every write is a batch here.
         """
         if batch_interface is not None:
             raise DeclarationError("remove_many(batch_interface=…) does not exist here; every write is a batch already")
-        return self._run(self._apply([self.user_id], plan(type(self), (), _checked(activities)).keeping(not trim)))
+        steps = plan(type(self), (), _checked(activities)).keeping(not trim)
+        return (yield from self._apply([self.user_id], steps))
 
-    def remove_many_aggregated(self, aggregated: Iterable[AggregatedActivity]) -> int:
+    remove_many, aremove_many = both(_remove_many)  # type: ignore[assignment]
+
+    def _remove_many_aggregated(self, aggregated: Iterable[AggregatedActivity]) -> Steps[int]:
         """Remove whole groups; how many were named."""
         groups = tuple(dict.fromkeys(group.group.encode() for group in aggregated))
-        self._run(self._apply([self.user_id], plan_groups(DropOp(groups))))
+        yield from self._apply([self.user_id], plan_groups(DropOp(groups)))
         return len(groups)
 
-    def trim(self, length: int | None = None) -> None:
+    remove_many_aggregated, aremove_many_aggregated = both(_remove_many_aggregated)
+
+    def _trim(self, length: int | None = None) -> Steps[None]:
         """Cut the feed back to its newest *length* groups, by default ``max_length``."""
         keep = self.max_length if length is None else length
-        self._run(self._apply([self.user_id], plan_groups(DropOp(keep=keep))))
+        yield from self._apply([self.user_id], plan_groups(DropOp(keep=keep)))
 
-    def delete(self) -> None:
+    def _delete(self) -> Steps[None]:
         """Delete the feed with its counts."""
-        self._run(self.timeline().delete(self.key, self.count_key_of(self.user_id)))
+        yield from self.timeline().delete(self.key, self.count_key_of(self.user_id))
 
     # -- reading
 
     @classmethod
-    def read(cls, user_id: EntityId, start: int, stop: int) -> Steps[list[Any]]:
-        """The groups of the ranks *start* to *stop*, in two round trips at most (one for notification feeds)."""
-        aggregator = cls.get_aggregator()
-        ranked = type(aggregator).rank is not BaseAggregator.rank
-        first, last = (0, cls.max_length) if ranked else (start, min(stop, cls.max_length))
-        data, pairs = yield from cls.timeline().groups_slice(cls.key_of(user_id), first, last)
-        shown = [group for group in (yield from cls.groups_of(data, pairs)) if group.activities]
-        return aggregator.rank(shown)[start:stop] if ranked else shown
+    def scan(
+        cls, user_id: EntityId, query: Query, place: Any, start: int, stop: int
+    ) -> Steps[tuple[list[Entry], bool]]:
+        """The entries of the ranks *start* to *stop*, counted from behind *place*, and whether more follow.
+
+        In two round trips at most, one for a feed whose timeline holds everything.
+        """
+        scan = scan_by_rank if cls._ranks_itself() else scan_by_time
+        return (yield from scan(cls, user_id, place, start, stop))
+
+    @classmethod
+    def total(cls, user_id: EntityId, query: Query) -> Steps[int]:
+        """How many groups there are."""
+        held: int = yield from cls.timeline().groups_count(cls.key_of(user_id))
+        return min(cls.max_length, held)
+
+    @classmethod
+    def _ranks_itself(cls) -> bool:
+        return cls.aggregator_class.rank is not BaseAggregator.rank
+
+    @classmethod
+    def _owner(cls) -> str:
+        return f"{'ranked' if cls._ranks_itself() else 'groups'} {cls.key_format}"
+
+    @classmethod
+    def cursor_of(cls, place: Any) -> str:
+        """The cursor that names *place*, which :meth:`scan` gave."""
+        return cursor.encode_group(cls._owner(), place)
+
+    @classmethod
+    def place_of(cls, text: str) -> Any:
+        """The place that a cursor names; :class:`~feedmill.errors.CursorError` if it is none of this kind of feed."""
+        return cursor.decode_group(cls._owner(), text)
 
     @classmethod
     def groups_of(cls, state: bytes, pairs: Sequence[tuple[bytes, bytes]]) -> Steps[list[AggregatedActivity]]:
         """The groups that stored (group, record) *pairs* hold, members hydrated; a damaged record is left out."""
-        serializer = cls.serializer()
-        records: list[tuple[str, Record]] = []
-        for group, stored in pairs:
-            try:
-                records.append((group.decode(), serializer.decode(stored)))
-            except CorruptRecord:
-                continue
-        members = [member for _, record in records for member in record.shown]
-        if serializer.whole:
-            found = {member.raw_id: Activity.unpack(member.body) for member in members}
-        else:
-            found = yield from cls.hydrate([member.raw_id for member in members])
-        seen = FeedState.decode(state) if cls.counted else FeedState()
-        return [cls._group(name, record, found, seen) for name, record in records]
+        groups = yield from stored_groups(cls, state, pairs, hollow=True)
+        return [group for group in groups if group is not None]
 
-    @classmethod
-    def _group(cls, name: str, record: Record, found: dict[bytes, Activity], state: FeedState) -> AggregatedActivity:
-        members = record.shown
-        missing = len(members) - sum(member.raw_id in found for member in members)
-        seen_at, read_at = state.seen_time(record), state.read_time(record)
-        return cls.aggregated_activity_class(
-            name,
-            [found[member.raw_id] for member in members if member.raw_id in found],
-            activity_count=record.count - missing,
-            actor_count=record.actors,
-            created_at=from_microseconds(record.created),
-            updated_at=from_microseconds(record.updated),
-            seen_at=from_microseconds(seen_at) if seen_at else None,
-            read_at=from_microseconds(read_at) if read_at else None,
-            is_seen=cls.counted and state.is_seen(record),
-            is_read=cls.counted and state.is_read(record),
-        )
-
-    def count(self) -> int:
-        """How many groups the feed shows."""
-        held: int = self._run(self.timeline().groups_count(self.key))
-        return min(self.max_length, held)
-
-    def contains(self, activity: Activity) -> bool:
-        """Whether *activity* is in any group, shown or minimised."""
-        group = group_name(self.get_aggregator(), activity)
-        member = self.serializer().member(activity)
-        record, spill = self._run(self.timeline().group_get(self.key, Want(group, (member.actor,))))
-        if record is None:
-            return False
-        held = self.serializer().decode(record).members + decode_spill(member.actor, spill.get(member.actor, b""))
-        return any(m.raw_id == activity.raw_id for m in held)
-
-    def index_of(self, activity: Activity) -> int:
-        """The rank of the group that holds *activity*; :class:`~feedmill.errors.FeedIndexError` if none does."""
-        name = group_name(self.get_aggregator(), activity).decode()
-        for rank, group in enumerate(self[:]):
-            if group.group == name and self.contains(activity):
-                return rank
-        raise FeedIndexError(f"{activity!r} is not in {self!r}")
+    def _rank(self, activity: Activity) -> Steps[int | None]:
+        """The rank of the group that holds *activity*, shown or minimised, or None."""
+        (checked,) = _checked([activity])
+        if merges_itself(type(self)):  # where it is depends on what was there when it came
+            groups = yield from select(type(self), self.user_id, EVERYTHING, 0, self.max_length)
+            return next((rank for rank, group in enumerate(groups) if group.contains(checked)), None)
+        serializer, name = self.serializer(), group_name(self.get_aggregator(), checked)
+        member = serializer.member(checked)
+        record, spill, rank = yield from self.timeline().group_get(self.key, Want(name, (member.actor,)))
+        if record is None or rank is None or rank >= self.max_length:
+            return None
+        try:
+            held = serializer.decode(record).members + decode_spill(member.actor, spill.get(member.actor, b""))
+        except CorruptRecord:
+            return None
+        if all(m.raw_id != checked.raw_id for m in held):
+            return None
+        if self._ranks_itself():
+            groups = yield from select(type(self), self.user_id, EVERYTHING, 0, self.max_length)
+            return next((rank for rank, group in enumerate(groups) if group.group == name.decode()), None)
+        return int(rank)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -12,12 +13,13 @@ import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ExponentialWithJitterBackoff
+from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from feedmill.errors import StorageError
 from feedmill.storage.redis import scripts
+from feedmill.storage.redis.listening import RedisAListener, RedisListener
 from feedmill.storage.steps import PAUSE, Command, Steps
 
 T = TypeVar("T")
@@ -61,6 +63,18 @@ class RedisBackend:
         client = self._aclients.pop(asyncio.get_running_loop(), None)
         if client is not None:
             await client.aclose()
+
+    # -- listening
+
+    def listen(self, channel: str) -> RedisListener:
+        """Hears *channel* on a connection of its own."""
+        client = redis.Redis.from_url(self.url, **_OPTIONS, retry=Retry(NoBackoff(), 0))
+        return RedisListener(client, channel, partial(_storage_error, self.url))
+
+    def alisten(self, channel: str) -> RedisAListener:
+        """The same for coroutines."""
+        client = redis.asyncio.Redis.from_url(self.url, **_OPTIONS, retry=AsyncRetry(NoBackoff(), 0))
+        return RedisAListener(client, channel, partial(_storage_error, self.url))
 
     # -- from a thread
 

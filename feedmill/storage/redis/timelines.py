@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
+from feedmill.cursor import GroupPlace
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS
 from feedmill.serializers.records import HELD
@@ -59,7 +60,18 @@ class RedisTimelineStorage:
         if stop <= start:
             return []
         (text,) = yield [("GETRANGE", key, -stop * ID_SIZE, -start * ID_SIZE - 1)]
-        return [text[at - ID_SIZE : at] for at in range(len(text) - len(text) % ID_SIZE, 0, -ID_SIZE)]
+        return _ids(text)[::-1]
+
+    def flat_range(
+        self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
+    ) -> Steps[tuple[int, list[bytes]]]:
+        """How many ids lie from *low* up to but not *high* (empty: no bound), and those of the ranks *start* to *stop*.
+
+        Only the newest *window* ids count; ranks are counted from the newest, or from the oldest.
+        """
+        order = int(oldest_first)
+        ((total, text),) = yield [call_script("flat_range", [key], low, high, order, start, max(start, stop), window)]
+        return total, _ids(text) if oldest_first else _ids(text)[::-1]
 
     def flat_count(self, key: str) -> Steps[int]:
         """How many ids are held."""
@@ -107,20 +119,27 @@ class RedisTimelineStorage:
         replies = yield commands()
         return [reply for answer in replies for reply in answer]
 
-    def groups_slice(self, key: str, start: int, stop: int) -> Steps[tuple[bytes, list[tuple[bytes, bytes]]]]:
-        """The feed's state and the (group, record) pairs of the ranks *start* to *stop*, newest first."""
-        if stop <= start:
-            return b"", []
-        (reply,) = yield [call_script("groups_slice", [key, key + GROUPS], start, stop - 1)]
-        pairs = [(reply[at], reply[at + 1]) for at in range(1, len(reply), 2) if reply[at + 1] is not None]
-        return reply[0], pairs
+    def groups_slice(
+        self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
+    ) -> Steps[tuple[bytes, list[tuple[bytes, int, bytes | None]], bool]]:
+        """The feed's state; (group, score, record) of up to *limit* groups, newest first; whether more follow.
 
-    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
-        """One group's record and what was spilled of it."""
+        *start* ranks are passed over, counted from the top or from behind the place *after*; only the newest *window*
+        groups count.
+        """
+        if limit <= 0:
+            return b"", [], False
+        place = ("", "") if after is None else after
+        (reply,) = yield [call_script("groups_slice", [key, key + GROUPS], start, limit, window, *place)]
+        rows = [(reply[at], int(float(reply[at + 1])), reply[at + 2]) for at in range(2, len(reply), 3)]
+        return reply[0], rows, bool(reply[1])
+
+    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]:
+        """One group's record, what was spilled of it, and its rank from the newest; None for what is not there."""
         spill_key = (key + GROUPS + ":").encode() + want.group
         fetch: Command = ("HGETALL", spill_key) if want.actors is None else ("HMGET", spill_key, *want.actors)
-        record, spill = yield [("HGET", key + GROUPS, want.group), fetch]
-        return record, _spill(want, spill)
+        record, spill, rank = yield [("HGET", key + GROUPS, want.group), fetch, ("ZREVRANK", key, want.group)]
+        return record, _spill(want, spill), rank
 
     def groups_count(self, key: str) -> Steps[int]:
         """How many groups are held."""
@@ -160,6 +179,11 @@ def _written(feed: Changes) -> list[Any]:
     for item in feed.spill:
         args += item
     return args
+
+
+def _ids(text: bytes) -> list[bytes]:
+    """The ids of a run of them; a rest that is none, at the front, is left out."""
+    return [text[at : at + ID_SIZE] for at in range(len(text) % ID_SIZE, len(text), ID_SIZE)]
 
 
 def _spill(want: Want, reply: Any) -> dict[bytes, bytes]:

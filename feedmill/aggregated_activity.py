@@ -1,0 +1,166 @@
+"""Groups of activities that are shown as one. Stored ones decode their members when someone looks at them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable
+from functools import cached_property
+
+from feedmill.activity import MAX_MEMBERS, Activity
+from feedmill.ids import EntityId, from_microseconds
+from feedmill.verbs import Verb
+
+
+class AggregatedActivity:
+    """A group of activities shown as one: "Ann, Bob and 12 others loved X".
+
+    *activities* holds the newest :data:`MAX_MEMBERS` members, oldest first; members beyond are counted in
+    *minimized_activities*. ``activity_count`` and ``actor_count`` are exact, also after redelivery and removal.
+    A member whose body is gone is neither shown nor counted; one whose body is damaged is counted only.
+    """
+
+    #: Of a stored group: what decodes its members, and when it was created, updated, seen and read.
+    _load: Callable[[], list[Activity]]
+    _times: tuple[int, int, int, int]
+
+    def __init__(
+        self,
+        group: str,
+        activities: Iterable[Activity] = (),
+        *,
+        activity_count: int | None = None,
+        actor_count: int | None = None,
+        created_at: dt.datetime | None = None,
+        updated_at: dt.datetime | None = None,
+        seen_at: dt.datetime | None = None,
+        read_at: dt.datetime | None = None,
+        is_seen: bool | None = None,
+        is_read: bool | None = None,
+    ) -> None:
+        self.group = group
+        members = sorted(set(activities))
+        self.activities = members[-MAX_MEMBERS:]
+        self.activity_count = len(members) if activity_count is None else activity_count
+        self._actor_count = len({a.actor_id for a in members}) if actor_count is None else actor_count
+        self.created_at = created_at if created_at is not None else (members[0].time if members else None)
+        self.updated_at = updated_at if updated_at is not None else (members[-1].time if members else None)
+        self.seen_at, self.read_at = seen_at, read_at
+        self.is_seen = seen_at is not None if is_seen is None else is_seen
+        self.is_read = read_at is not None if is_read is None else is_read
+
+    @classmethod
+    def restore(
+        cls,
+        group: str,
+        newest: Activity | None,
+        load: Callable[[], list[Activity]],
+        *,
+        activity_count: int,
+        actor_count: int,
+        times: tuple[int, int, int, int],
+        is_seen: bool,
+        is_read: bool,
+    ) -> AggregatedActivity:
+        """A stored group, made without ``__init__``; *load* decodes its members when someone looks at them.
+
+        *times*: created, updated, seen and read, in µs, 0 for never.
+        """
+        self = cls.__new__(cls)
+        self.group, self._load, self._times = group, load, times
+        self.activity_count, self._actor_count = activity_count, actor_count
+        self.is_seen, self.is_read = is_seen, is_read
+        if newest is not None:
+            self.last_activity = newest
+        return self
+
+    @cached_property
+    def activities(self) -> list[Activity]:
+        """The held members, oldest first."""
+        return self._load()
+
+    @cached_property
+    def last_activity(self) -> Activity:
+        """The newest member."""
+        return self.activities[-1]
+
+    @cached_property
+    def created_at(self) -> dt.datetime | None:
+        """When the oldest member happened, UTC."""
+        return _moment(self._times[0])
+
+    @cached_property
+    def updated_at(self) -> dt.datetime | None:
+        """When the newest member happened, UTC."""
+        return _moment(self._times[1])
+
+    @cached_property
+    def seen_at(self) -> dt.datetime | None:
+        """When the group was seen, UTC; None if it changed since."""
+        return _moment(self._times[2])
+
+    @cached_property
+    def read_at(self) -> dt.datetime | None:
+        """When the group was read, UTC; None if it changed since."""
+        return _moment(self._times[3])
+
+    @property
+    def minimized_activities(self) -> int:
+        """How many members are counted but not held."""
+        return max(0, self.activity_count - len(self.activities))
+
+    @property
+    def last_activities(self) -> list[Activity]:
+        """The held members, newest first."""
+        return self.activities[::-1]
+
+    @property
+    def actor_ids(self) -> list[EntityId]:
+        """Distinct actors of the held members, newest first."""
+        return list(dict.fromkeys(a.actor_id for a in self.last_activities))
+
+    @property
+    def object_ids(self) -> list[EntityId]:
+        """Distinct objects of the held members, newest first."""
+        return list(dict.fromkeys(a.object_id for a in self.last_activities))
+
+    @property
+    def verbs(self) -> list[type[Verb]]:
+        """Distinct verbs of the held members, newest first."""
+        return list(dict.fromkeys(a.verb for a in self.last_activities))
+
+    @property
+    def verb(self) -> type[Verb]:
+        """The newest member's verb."""
+        return self.last_activity.verb
+
+    @property
+    def actor_count(self) -> int:
+        """How many different actors the group has, minimised ones included."""
+        return self._actor_count
+
+    @property
+    def other_actor_count(self) -> int:
+        """Actors beyond the two that a sentence names."""
+        return max(0, self.actor_count - 2)
+
+    def contains(self, activity: Activity) -> bool:
+        """Whether *activity* is among the held members."""
+        return activity in self.activities
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AggregatedActivity) and (
+            (self.group, self.activities, self.activity_count, self.actor_count)
+            == (other.group, other.activities, other.activity_count, other.actor_count)
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __len__(self) -> int:
+        return len(self.activities)
+
+    def __repr__(self) -> str:
+        return f"<AggregatedActivity {self.group!r}: {self.activity_count} by {self.actor_count}, {self.updated_at}>"
+
+
+def _moment(microseconds: int) -> dt.datetime | None:
+    return from_microseconds(microseconds) if microseconds else None

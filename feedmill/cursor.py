@@ -1,0 +1,87 @@
+"""Cursors: where a reader of pages stopped, as a short text that is safe in a URL.
+
+Bytes, in base64url: version (1), whose cursor it is (4, a hash), the place, checksum (4). The place is a position in
+the order of the feed, not a number of items, so what is added or removed meanwhile neither shifts nor repeats anything.
+A cursor grants nothing and hides nothing: the checksum finds damage, it does not keep anybody out.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from hashlib import blake2b
+from typing import NamedTuple
+
+from feedmill.errors import CursorError
+from feedmill.ids import ID_SIZE, MAX_TIME, TIME_SIZE
+
+#: The version that is written; another one is refused.
+VERSION = 1
+_OWNER_SIZE = 4
+_CHECK_SIZE = 4
+_START_AGAIN = "start again without a cursor, and pass `next` of the page before unchanged"
+
+
+class GroupPlace(NamedTuple):
+    """A place among groups: behind the group *group* whose score, or rank where ranks are not scores, is *number*."""
+
+    number: int
+    group: bytes
+
+
+def encode(owner: str, place: bytes) -> str:
+    """The cursor that names *place* in the feeds that *owner* names."""
+    data = bytes([VERSION]) + _hash(owner.encode(), _OWNER_SIZE) + place
+    return base64.urlsafe_b64encode(data + _hash(data, _CHECK_SIZE)).rstrip(b"=").decode()
+
+
+def decode(owner: str, cursor: object) -> bytes:
+    """The place that *cursor* names; :class:`~feedmill.errors.CursorError` unless *owner*'s :func:`encode` made it."""
+    if not isinstance(cursor, str):
+        raise CursorError(f"a cursor is a str, not {type(cursor).__name__}; {_START_AGAIN}")
+    try:
+        raw = cursor.encode("ascii")
+        data = base64.urlsafe_b64decode(raw + b"=" * (-len(raw) % 4))
+    except (UnicodeEncodeError, binascii.Error, ValueError):
+        raise CursorError(f"{cursor[:80]!r} is not a cursor; {_START_AGAIN}") from None
+    # The decoder passes over characters that are not of its alphabet.
+    if base64.urlsafe_b64encode(data).rstrip(b"=") != raw or len(data) <= 1 + _OWNER_SIZE + _CHECK_SIZE:
+        raise CursorError(f"{cursor[:80]!r} is not a cursor; {_START_AGAIN}")
+    if _hash(data[:-_CHECK_SIZE], _CHECK_SIZE) != data[-_CHECK_SIZE:]:
+        raise CursorError(f"cursor {cursor[:80]!r} was changed or cut; {_START_AGAIN}")
+    if data[0] != VERSION:
+        raise CursorError(f"cursor {cursor[:80]!r} is of version {data[0]}, not {VERSION}; {_START_AGAIN}")
+    if data[1 : 1 + _OWNER_SIZE] != _hash(owner.encode(), _OWNER_SIZE):
+        raise CursorError(f"cursor {cursor[:80]!r} belongs to another kind of feed; {_START_AGAIN}")
+    return data[1 + _OWNER_SIZE : -_CHECK_SIZE]
+
+
+def encode_id(owner: str, raw_id: bytes) -> str:
+    """The cursor of the place behind the activity *raw_id*."""
+    return encode(owner, raw_id)
+
+
+def decode_id(owner: str, cursor: object) -> bytes:
+    """The id whose place *cursor* names."""
+    place = decode(owner, cursor)
+    if len(place) != ID_SIZE:
+        raise CursorError(f"cursor {cursor!r} names no activity; {_START_AGAIN}")
+    return place
+
+
+def encode_group(owner: str, place: GroupPlace) -> str:
+    """The cursor of a place among groups."""
+    return encode(owner, place.number.to_bytes(TIME_SIZE, "big") + place.group)
+
+
+def decode_group(owner: str, cursor: object) -> GroupPlace:
+    """The place among groups that *cursor* names."""
+    place = decode(owner, cursor)
+    number = int.from_bytes(place[:TIME_SIZE], "big")
+    if len(place) <= TIME_SIZE or number > MAX_TIME:
+        raise CursorError(f"cursor {str(cursor)[:80]!r} names no group; {_START_AGAIN}")
+    return GroupPlace(number, place[TIME_SIZE:])
+
+
+def _hash(data: bytes, size: int) -> bytes:
+    return blake2b(data, digest_size=size).digest()

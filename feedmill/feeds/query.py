@@ -1,0 +1,143 @@
+"""What a reader wants of a feed: a frozen value, narrowed by filters. Pure, no I/O."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from feedmill.activity import Activity
+from feedmill.errors import FilterError, UnknownVerb
+from feedmill.ids import ID_SIZE
+from feedmill.verbs import get_verb
+
+#: One more than the highest id, ids taken as numbers.
+END = 256**ID_SIZE
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """Which items, and in which order. The default is everything, newest first."""
+
+    #: Ids from *low* up to but not *high*, taken as numbers.
+    low: int = 0
+    high: int = END
+    #: Ids of the verbs that are wanted; None for all.
+    verbs: frozenset[int] | None = None
+    #: Whether groups must (not) be seen, read.
+    seen: bool | None = None
+    read: bool | None = None
+    oldest_first: bool = False
+    #: Whether the filters contradict each other.
+    nothing: bool = False
+
+    @property
+    def picks(self) -> bool:
+        """Whether it takes a look at each item to say if it is wanted."""
+        return self.verbs is not None or self.seen is not None or self.read is not None
+
+    @property
+    def bounded(self) -> bool:
+        """Whether only a range of ids is wanted."""
+        return self.low > 0 or self.high < END
+
+    def wants(self, item: Any) -> bool:
+        """Whether *item*, an activity or a group, is wanted. A group has the verbs of the activities it shows."""
+        if self.seen is not None and item.is_seen is not self.seen:
+            return False
+        if self.read is not None and item.is_read is not self.read:
+            return False
+        if self.verbs is None:
+            return True
+        return not self.verbs.isdisjoint(
+            [verb.id for verb in ([item.verb] if isinstance(item, Activity) else item.verbs)]
+        )
+
+    def narrow(self, known: tuple[str, ...], what: str, filters: Mapping[str, Any]) -> Query:
+        """This query and *filters*, of which *what*, the feed, knows *known*; FilterError for any other."""
+        query = self
+        for name, value in filters.items():
+            if name not in known:
+                near = difflib.get_close_matches(name, known, n=1)
+                hint = f"did you mean {near[0]}?" if near else "use " + ", ".join(known)
+                raise FilterError(f"{what} has no filter {name!r}; {hint}")
+            query = _NARROW[name](query, name, value)
+        return query
+
+    def above(self, raw_id: bytes) -> Query:
+        """Of this query, what is newer than *raw_id*."""
+        return dataclasses.replace(self, low=max(self.low, int.from_bytes(raw_id, "big") + 1))
+
+    def below(self, raw_id: bytes) -> Query:
+        """Of this query, what is older than *raw_id*."""
+        return dataclasses.replace(self, high=min(self.high, int.from_bytes(raw_id, "big")))
+
+    def bounds(self) -> tuple[bytes, bytes]:
+        """The lowest id that is wanted and the first above that is not; empty where there is no such bound."""
+        low = self.low.to_bytes(ID_SIZE, "big") if 0 < self.low < END else b""
+        return low, self.high.to_bytes(ID_SIZE, "big") if self.high < END else b""
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing can be wanted."""
+        return self.nothing or self.low >= self.high
+
+
+#: Everything, newest first.
+EVERYTHING = Query()
+
+
+def raw_id_of(name: str, value: object) -> bytes:
+    """The 16 bytes of an id that a caller gave as an activity, its ``id``, or those bytes; else FilterError."""
+    if isinstance(value, Activity):
+        return value.raw_id
+    if isinstance(value, bytes) and len(value) == ID_SIZE:
+        return value
+    if isinstance(value, str) and len(value) == 2 * ID_SIZE:
+        with contextlib.suppress(ValueError):
+            raw_id = bytes.fromhex(value)
+            if len(raw_id) == ID_SIZE:  # spaces between digits are passed over
+                return raw_id
+    raise FilterError(f"{name} is {value!r}; use an Activity, its id (32 hexadecimal digits) or its raw_id (16 bytes)")
+
+
+def _bound(field: str, after: int, join: Callable[[int, int], int]) -> Callable[[Query, str, Any], Query]:
+    def narrow(query: Query, name: str, value: Any) -> Query:
+        number = int.from_bytes(raw_id_of(name, value), "big") + after
+        return dataclasses.replace(query, **{field: join(getattr(query, field), number)})  # type: ignore[arg-type]
+
+    return narrow
+
+
+def _verb(query: Query, name: str, value: Any) -> Query:
+    try:
+        wanted = frozenset([get_verb(value).id])
+    except UnknownVerb as error:
+        raise FilterError(f"{name}: {error}") from error
+    return dataclasses.replace(query, verbs=wanted if query.verbs is None else query.verbs & wanted)
+
+
+def _flag(query: Query, name: str, value: Any) -> Query:
+    if not isinstance(value, bool):
+        raise FilterError(f"{name} is {value!r}; use True or False")
+    known = getattr(query, name)
+    if known is not None and known is not value:
+        return dataclasses.replace(query, nothing=True)
+    return dataclasses.replace(query, **{name: value})  # type: ignore[arg-type]
+
+
+_NARROW: dict[str, Callable[[Query, str, Any], Query]] = {
+    "activity_id__gt": _bound("low", 1, max),
+    "activity_id__gte": _bound("low", 0, max),
+    "activity_id__lt": _bound("high", 0, min),
+    "activity_id__lte": _bound("high", 1, min),
+    "verb": _verb,
+    "seen": _flag,
+    "read": _flag,
+}
+#: The filters of each kind of feed.
+FLAT_FILTERS = ("activity_id__gt", "activity_id__gte", "activity_id__lt", "activity_id__lte", "verb")
+GROUP_FILTERS = ("verb",)
+NOTIFICATION_FILTERS = ("verb", "seen", "read")

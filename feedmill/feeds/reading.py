@@ -1,0 +1,137 @@
+"""What a feed and a view of a feed have in common: how they are read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, overload
+
+from feedmill.errors import FeedIndexError, FilterError
+from feedmill.feeds.paging import Page, check_slice, page, select
+from feedmill.feeds.query import EVERYTHING, Query
+from feedmill.feeds.twins import both
+from feedmill.ids import EntityId
+from feedmill.storage.steps import Steps
+
+
+class Readable:
+    """Slices, pages and filters, from threads and from coroutines.
+
+    ``feed[:25]`` is ``await feed.aread(0, 25)`` in a coroutine; every other method that does I/O has a twin that is
+    awaited and whose name begins with an ``a``: ``count`` and ``acount``.
+    """
+
+    user_id: EntityId
+    _query: Query = EVERYTHING
+
+    #: The feed that is read. It has ``_run`` and ``_arun``, ``scan`` and ``total``, and knows its cursors.
+    _feed: Any
+
+    # -- narrowing
+
+    def filter(self, **filters: Any) -> View:
+        """A view of the items that fit all *filters*; nothing is read yet.
+
+        Flat feeds: ``activity_id__gt``, ``__gte``, ``__lt``, ``__lte`` with an activity, its ``id`` or its ``raw_id``.
+        Every feed: ``verb`` with a verb or its id; a group fits if an activity that it shows has that verb.
+        Notification feeds: ``seen`` and ``read`` with True or False. :class:`~feedmill.errors.FilterError` for others.
+        """
+        feed = self._feed
+        return View(feed, self._query.narrow(feed.known_filters, type(feed).__name__, filters))
+
+    def order_by(self, order: str) -> View:
+        """A view in the order ``"-activity_id"``, newest first, or (flat feeds only) ``"activity_id"``, oldest first."""
+        feed = self._feed
+        if order not in feed.known_orders:
+            known = " or ".join(map(repr, feed.known_orders))
+            raise FilterError(f"{type(feed).__name__} has no order {order!r}; use {known}")
+        return View(feed, dataclasses.replace(self._query, oldest_first=not order.startswith("-")))
+
+    # -- by rank
+
+    def _select(self, start: int, stop: int) -> Steps[list[Any]]:
+        start, stop = check_slice(slice(start, stop), self._feed.max_length)
+        return (yield from select(type(self._feed), self.user_id, self._query, start, stop))
+
+    @overload
+    def __getitem__(self, item: int) -> Any: ...
+
+    @overload
+    def __getitem__(self, item: slice) -> list[Any]: ...
+
+    def __getitem__(self, item: int | slice) -> Any:
+        if isinstance(item, slice):
+            return self._feed._run(self._select(*check_slice(item, self._feed.max_length)))
+        if isinstance(item, bool) or not isinstance(item, int):
+            raise FeedIndexError(f"feed[{item!r}]: use an int or a slice such as feed[:25]")
+        found = self._feed._run(self._select(item, item + 1))
+        if not found:
+            raise FeedIndexError(f"feed[{item}] does not exist; the feed has {self.count()} items")
+        return found[0]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self[:])
+
+    async def __aiter__(self) -> AsyncIterator[Any]:
+        for item in await self.aread(0, self._feed.max_length):
+            yield item
+
+    async def aread(self, start: int = 0, stop: int = 25) -> list[Any]:
+        """``feed[start:stop]`` from a coroutine."""
+        items: list[Any] = await self._feed._arun(self._select(start, stop))
+        return items
+
+    # -- by page
+
+    def _page(self, limit: int, after: str | None = None) -> Steps[Page]:
+        """The first *limit* items, or those behind the cursor *after*, which is ``next`` of the page before.
+
+        Pages follow the order of the feed, not ranks: going from page to page shows every item that is there all the
+        while exactly once, whatever is added or removed meanwhile, also what has the same time to the microsecond.
+        A group that gets an activity moves to the front: who pages on does not see it again, nor, if it was still to
+        come, at all. A group whose newest activity is removed moves back and may come again. An item whose body is gone
+        is left out and the page filled with what follows. :class:`~feedmill.errors.CursorError` for a cursor of
+        another kind of feed, or one that was changed.
+        """
+        return (yield from page(type(self._feed), self.user_id, self._query, limit, after))
+
+    page, apage = both(_page)
+
+    # -- numbers
+
+    def _count(self) -> Steps[int]:
+        """How many items there are; with a filter that must look at each, how many of them can be shown."""
+        feed, query = self._feed, self._query
+        if query.empty:
+            return 0
+        if query.picks:
+            return len((yield from select(type(feed), self.user_id, query, 0, feed.max_length)))
+        total: int = yield from feed.total(self.user_id, query)
+        return total
+
+    count, acount = both(_count)
+
+    def __len__(self) -> int:
+        return self.count()
+
+
+class View(Readable):
+    """A part of a feed, or a feed in another order. It is read anew each time, and never changes by being read."""
+
+    def __init__(self, feed: Any, query: Query) -> None:
+        self._feed, self._query = feed, query
+        self.user_id = feed.user_id
+        self._run, self._arun = feed._run, feed._arun
+
+    @property
+    def _what(self) -> tuple[Any, ...]:
+        return type(self._feed), self._feed.key, self._query
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, View) and self._what == other._what
+
+    def __hash__(self) -> int:
+        return hash(self._what)
+
+    def __repr__(self) -> str:
+        return f"<View of {self._feed!r}: {self._query}>"

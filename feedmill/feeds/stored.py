@@ -1,0 +1,123 @@
+"""From stored records to the groups that a reader is shown. Members are decoded when someone looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from feedmill.activity import Activity
+from feedmill.aggregated_activity import AggregatedActivity
+from feedmill.cursor import GroupPlace
+from feedmill.errors import CorruptRecord
+from feedmill.feeds.paging import Entry
+from feedmill.feeds.state import FeedState
+from feedmill.ids import EntityId
+from feedmill.serializers.base import Shown
+from feedmill.storage.steps import Steps
+
+Loads = Callable[[bytes], Activity]
+
+
+def stored_groups(
+    feed_class: Any, state: bytes, pairs: Sequence[tuple[bytes, bytes | None]], *, hollow: bool
+) -> Steps[list[AggregatedActivity | None]]:
+    """The groups of stored (group, record) *pairs*, bodies fetched in one round trip where they are stored apart.
+
+    None for a record that is gone or damaged and, unless *hollow*, for a group of which no activity can be shown. The
+    newest activity of each group is decoded at once, so that a group that is shown can always say what it is about.
+    """
+    serializer = feed_class.serializer()
+    shown = [_shown(serializer, stored) for _, stored in pairs]
+    if not serializer.whole:
+        yield from _fill(feed_class, [record for record in shown if record is not None])
+    state_now = FeedState.decode(state) if feed_class.counted else FeedState()
+    groups: list[AggregatedActivity | None] = []
+    for (name, _), record in zip(pairs, shown):
+        if record is None or (record.newest is None and not hollow):
+            groups.append(None)
+        else:
+            groups.append(_group(feed_class, name.decode(), record, state_now))
+    return groups
+
+
+def _shown(serializer: Any, stored: bytes | None) -> Shown | None:
+    try:
+        record: Shown | None = None if stored is None else serializer.shown(stored)
+    except CorruptRecord:
+        return None
+    return record
+
+
+def _fill(feed_class: Any, shown: list[Shown]) -> Steps[None]:
+    """Fetch the bodies of *shown*. A member whose body is missing is not counted."""
+    bodies = yield from feed_class.activities().get([raw_id for record in shown for raw_id in record.ids])
+    loads = feed_class.activity_serializer().loads
+    at = 0
+    for record in shown:
+        found = [body for body in bodies[at : at + len(record.ids)] if body is not None]
+        at += len(record.ids)
+        record.record.count -= len(record.ids) - len(found)
+        record.newest, record.load = _newest(loads, found), partial(_load, loads, found)
+
+
+def _newest(loads: Loads, bodies: list[bytes]) -> Activity | None:
+    """The newest activity of *bodies*, from which damaged ones behind it are dropped."""
+    while bodies:
+        try:
+            return loads(bodies[-1])
+        except CorruptRecord:
+            bodies.pop()
+    return None
+
+
+def _load(loads: Loads, bodies: list[bytes]) -> list[Activity]:
+    """The activities of *bodies*; damaged ones are left out."""
+    activities = []
+    for body in bodies:
+        try:
+            activities.append(loads(body))
+        except CorruptRecord:
+            continue
+    return activities
+
+
+def _group(feed_class: Any, name: str, shown: Shown, state: FeedState) -> AggregatedActivity:
+    record = shown.record
+    group: AggregatedActivity = feed_class.aggregated_activity_class.restore(
+        name,
+        shown.newest,
+        shown.load,
+        activity_count=record.count,
+        actor_count=record.actors,
+        times=(record.created, shown.updated, state.seen_time(record), state.read_time(record)),
+        is_seen=feed_class.counted and state.is_seen(record),
+        is_read=feed_class.counted and state.is_read(record),
+    )
+    return group
+
+
+def scan_by_time(
+    feed_class: Any, user_id: EntityId, place: GroupPlace | None, start: int, stop: int
+) -> Steps[tuple[list[Entry], bool]]:
+    """The groups of the ranks *start* to *stop*, most recently updated first, counted from behind *place*."""
+    state, rows, more = yield from feed_class.timeline().groups_slice(
+        feed_class.key_of(user_id), start, stop - start, feed_class.max_length, place
+    )
+    pairs = [(name, stored) for name, _, stored in rows]
+    groups = yield from stored_groups(feed_class, state, pairs, hollow=False)
+    return [(GroupPlace(score, name), group) for (name, score, _), group in zip(rows, groups)], more
+
+
+def scan_by_rank(
+    feed_class: Any, user_id: EntityId, place: GroupPlace | None, start: int, stop: int
+) -> Steps[tuple[list[Entry], bool]]:
+    """The same in the order of the aggregator's own ``rank``, which only all groups together can tell."""
+    entries, _ = yield from scan_by_time(feed_class, user_id, None, 0, feed_class.max_length)
+    ranked = feed_class.get_aggregator().rank([group for _, group in entries if group is not None])
+    places = [GroupPlace(rank, group.group.encode()) for rank, group in enumerate(ranked)]
+    if place is not None:
+        # Ranks may have changed: it goes on behind the group if that is there, else at the rank that it had.
+        behind = next((at + 1 for at, (_, name) in enumerate(places) if name == place.group), place.number)
+        start, stop = start + behind, stop + behind
+    return list(zip(places, ranked))[start:stop], stop < len(ranked)

@@ -1,0 +1,204 @@
+"""What feeds must hold and show, computed the obvious way: one model for each kind of feed, and a reader of pages.
+
+A model has the methods of the feed it is a model of (``add_many``, ``remove_many``, ``trim``, and with counts
+``mark_all`` and ``mark``), so a test does the same to both; :meth:`Model.check` compares what they show. For a state
+machine, call them from rules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from feedmill import Activity, AggregatedActivity
+from feedmill.feeds import NotificationFeed
+from feedmill.verbs import Verb
+
+#: Where an item stands in the order of its feed; the greatest comes first.
+Place = Any
+
+
+class Model:
+    """What every kind of feed has in common."""
+
+    def __init__(self, feed: Any) -> None:
+        self.feed = feed
+        self.max_length: int = feed.max_length
+
+    def places(self) -> list[Place]:
+        """The places of the items that are shown, first to last."""
+        raise NotImplementedError
+
+    def place_of(self, item: Any) -> Place:
+        """The place of an item that a feed showed."""
+        raise NotImplementedError
+
+    def page(self, limit: int, after: Place | None = None) -> tuple[list[Place], bool]:
+        """A page, and whether more follow."""
+        rest = [place for place in self.places() if after is None or place < after]
+        return rest[:limit], len(rest) > limit
+
+    def check(self) -> None:
+        """Compare all that the feed shows with what the model says."""
+        shown = self.feed[:]
+        assert [self.place_of(item) for item in shown] == self.places()
+        assert self.feed.count() == len(shown)
+
+
+class FlatModel(Model):
+    """A flat feed. It holds up to a quarter more than it shows."""
+
+    def __init__(self, feed: Any) -> None:
+        super().__init__(feed)
+        self.held: set[Activity] = set()
+
+    def places(self) -> list[Place]:
+        return sorted((a.raw_id for a in self.held), reverse=True)[: self.max_length]
+
+    def place_of(self, item: Activity) -> Place:
+        return item.raw_id
+
+    def add_many(self, activities: Iterable[Activity]) -> int:
+        before = len(self.held)
+        self.held |= set(activities)
+        added = len(self.held) - before
+        if added and len(self.held) > 1.25 * self.max_length:
+            self.trim(self.max_length)
+        return added
+
+    def remove_many(self, activities: Iterable[Activity]) -> int:
+        before = len(self.held)
+        self.held -= set(activities)
+        return before - len(self.held)
+
+    def trim(self, length: int) -> None:
+        self.held = set(sorted(self.held, reverse=True)[:length])
+
+    def between(self, wanted: Callable[[Activity], bool], oldest_first: bool = False) -> list[Activity]:
+        """The shown activities that are *wanted*."""
+        shown = sorted(self.held, reverse=True)[: self.max_length]
+        found = [activity for activity in shown if wanted(activity)]
+        return found[::-1] if oldest_first else found
+
+
+class GroupModel(Model):
+    """An aggregated feed, or with counts a notification feed."""
+
+    def __init__(self, feed: Any) -> None:
+        super().__init__(feed)
+        self.group_of = feed.get_aggregator().get_group
+        self.groups: dict[str, set[Activity]] = {}
+        self.unseen: set[str] = set()
+        self.unread: set[str] = set()
+
+    def ranked(self) -> list[str]:
+        """The names of the groups, first to last."""
+        return [name.decode() for _, name in self.places()]
+
+    def places(self) -> list[Place]:
+        updated = [(max(members).microseconds, name.encode()) for name, members in self.groups.items()]
+        return sorted(updated, reverse=True)
+
+    def place_of(self, item: AggregatedActivity) -> Place:
+        return item.last_activity.microseconds, item.group.encode()
+
+    def add_many(self, activities: Iterable[Activity]) -> int:
+        added = 0
+        for activity in activities:
+            name = self.group_of(activity)
+            group = self.groups.setdefault(name, set())
+            if activity not in group:
+                group.add(activity)
+                self.unseen.add(name)
+                self.unread.add(name)
+                added += 1
+        self.trim(self.max_length)
+        return added
+
+    def remove_many(self, activities: Iterable[Activity]) -> int:
+        removed = 0
+        for activity in activities:
+            group = self.groups.get(self.group_of(activity), set())
+            removed += activity in group
+            group.discard(activity)
+        self.forget([name for name, members in self.groups.items() if not members])
+        return removed
+
+    def trim(self, length: int) -> None:
+        self.forget(self.ranked()[length:])
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Drop whole groups."""
+        for name in names:
+            del self.groups[name]
+            self.unseen.discard(name)
+            self.unread.discard(name)
+
+    def mark_all(self, seen: bool = True, read: bool = False) -> None:
+        self.mark(list(self.groups), seen, read)
+
+    def mark(self, names: Iterable[str], seen: bool = True, read: bool = False) -> None:
+        self.unseen -= set(names) if seen else set()
+        self.unread -= set(names) if read else set()
+
+    def fitting(self, verb: type[Verb] | None = None, seen: bool | None = None, read: bool | None = None) -> list[str]:
+        """The names of the groups that a filter lets through, first to last."""
+        return [
+            name
+            for name in self.ranked()
+            if (verb is None or verb in {activity.verb for activity in sorted(self.groups[name])[-15:]})
+            and (seen is None or seen == (name not in self.unseen))
+            and (read is None or read == (name not in self.unread))
+        ]
+
+    def check(self) -> None:
+        super().check()
+        counted = isinstance(self.feed, NotificationFeed)
+        for group in self.feed[:]:
+            members = self.groups[group.group]
+            assert group.activities == sorted(members)[-15:]
+            assert group.activity_count == len(members)
+            assert group.actor_count == len({a.actor_id for a in members})
+            if counted:
+                assert (not group.is_seen) == (group.group in self.unseen)
+                assert (not group.is_read) == (group.group in self.unread)
+        if counted:
+            assert self.feed.get_denormalized_counts()[:2] == (len(self.unseen), len(self.unread))
+
+
+def model_of(feed: Any) -> Any:
+    """The model of a feed of any kind."""
+    return GroupModel(feed) if hasattr(feed, "get_aggregator") else FlatModel(feed)
+
+
+class Reader:
+    """Reads a feed page by page while it changes, and knows what it must have been shown by the end."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.cursor: str | None = None
+        self.shown: list[Place] = []
+        #: What was there all the while.
+        self.always: set[Place] = set(model.places())
+        self.done = False
+
+    def changed(self) -> None:
+        """Take note that the feed has changed."""
+        self.always &= set(self.model.places())
+
+    def turn(self, limit: int) -> None:
+        """Read the next page and compare it with the model's."""
+        if self.done:
+            return
+        page = self.model.feed.page(limit, self.cursor)
+        places = [self.model.place_of(item) for item in page.items]
+        assert (places, page.next is not None) == self.model.page(limit, self.shown[-1] if self.shown else None)
+        self.shown += places
+        self.cursor, self.done = page.next, page.next is None
+
+    def finish(self) -> None:
+        """Read to the end; nothing was skipped, nothing came twice, and all came in order."""
+        while not self.done:
+            self.turn(3)
+        assert self.shown == sorted(set(self.shown), reverse=True)
+        assert self.always <= set(self.shown)
