@@ -75,9 +75,10 @@ class Watch(Generic[V]):
             return  # others may use the channel, too
         told, before = self._told.get(key), self._heard.get(key)
         self._heard[key] = counts.seq
-        if told is None or not (counts.seq == before + 1 if before is not None else counts.seq <= told.seq + 1):
+        expected = (before + 1,) if before is not None else (told.seq, told.seq + 1) if told is not None else ()
+        if told is None or counts.seq not in expected or (counts.seq == told.seq and counts != told):
             self._stale[key] = None
-        elif counts.seq > told.seq:
+        elif counts.seq > told.seq:  # else it was on its way while the kept counts were read
             self._tell(key, counts)
 
     def learn(self, key: str, counts: Counts) -> None:

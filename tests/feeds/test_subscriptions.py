@@ -1,0 +1,233 @@
+"""Subscriptions: the counts as they are, then every change, whatever was missed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import given
+from hypothesis import strategies as st
+
+import feedmill
+from feedmill import aclose
+from feedmill.errors import StorageError
+from feedmill.feeds import Counts
+from feedmill.feeds.state import count_message, title
+from feedmill.feeds.watch import NOTICE, Watch
+from feedmill.storage.listening import LISTENING
+from feedmill.storage.memory import BACKEND
+from tests.conftest import free_port
+from tests.feeds.samples import Notes, on_day
+
+#: Seconds to wait for what must come, and for what must not.
+SOON, NEVER = 10.0, 0.05
+
+
+@pytest.fixture
+def listeners(backend_kind: str, request: pytest.FixtureRequest) -> Callable[[], int]:
+    """How many listen on the channel."""
+    if backend_kind == "memory":
+        return lambda: len(BACKEND._listeners)
+    client = redis.Redis.from_url(request.getfixturevalue("redis_url"))
+    return lambda: int(client.pubsub_numsub(Notes.pubsub_main_channel)[0][1])
+
+
+def eventually(check: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + SOON
+    while not check() and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return check()
+
+
+def test_now_and_then_each_change(listeners: Callable[[], int]) -> None:
+    """The first counts are those of now, then comes each change, and nothing where nothing changes."""
+    feed = Notes(1)
+    feed.add(on_day(1))
+    with feed.subscribe() as counts:
+        assert counts.get(SOON) == Counts(unseen=1, unread=1, seq=1)
+        feed.add(on_day(2))
+        feed.mark_all()
+        feed.mark_all()
+        Notes(2).add(on_day(1))
+        assert [next(counts), next(counts)] == [(2, 2, 2), (0, 2, 3)]
+        assert counts.get(NEVER) is None
+        assert listeners() == 1
+    assert eventually(lambda: listeners() == 0)
+    assert list(counts) == []
+
+
+def test_from_a_coroutine(listeners: Callable[[], int]) -> None:
+    """The same with async with and async for, which ends when another task closes it."""
+    feed = Notes(1)
+
+    async def follow() -> list[Counts]:
+        heard: list[Counts] = []
+        async with feed.asubscribe() as counts:
+            heard.append(await anext(counts))
+            await feed.aadd(on_day(1))
+            await feed.amark_all(read=True)
+            asyncio.get_running_loop().call_later(0.3, lambda: tasks.append(asyncio.create_task(counts.aclose())))
+            heard += [count async for count in counts]
+            assert await counts.get(SOON) is None
+        await aclose()
+        return heard
+
+    tasks: list[Any] = []
+    assert asyncio.run(follow()) == [(0, 0, 0), (1, 1, 1), (0, 0, 2)]
+    assert eventually(lambda: listeners() == 0)
+
+
+def test_many_users(backend_kind: str) -> None:
+    """One subscription hears the feeds of many users, tells them apart, and passes over everything else."""
+    with Notes.subscribe_many([1, "ann"]) as changes:
+        assert sorted([next(changes), next(changes)], key=str) == [("ann", (0, 0, 0)), (1, (0, 0, 0))]
+        for message in (
+            b"hello",
+            b"[]",
+            b'{"channel": "x"}',
+            b'{"channel": [], "unseen": 1, "unread": 1, "seq": 1}',
+            b"\xff",
+        ):
+            Notes._run(Notes.timeline().publish(Notes.pubsub_main_channel, message))
+        Notes(3).add(on_day(1))
+        Notes("ann").add(on_day(1))
+        assert changes.get(SOON) == ("ann", Counts(1, 1, 1))
+        Notes(1).add(on_day(1))
+        assert changes.get(SOON) == (1, Counts(1, 1, 1))
+
+    async def follow() -> Any:
+        async with Notes.asubscribe_many([1]) as changes:
+            found = await changes.get(SOON)
+        await aclose()
+        return found
+
+    assert asyncio.run(follow()) == (1, Counts(1, 1, 1))
+
+
+def test_closed_by_another_thread(listeners: Callable[[], int]) -> None:
+    """An iteration ends soon after another thread closes it, and leaves nobody listening."""
+    counts = Notes(1).subscribe()
+    heard: list[Counts] = []
+    reader = threading.Thread(target=lambda: heard.extend(counts))
+    reader.start()
+    assert eventually(lambda: bool(heard))
+    counts.close()
+    reader.join(NOTICE + SOON)
+    assert not reader.is_alive()
+    assert eventually(lambda: listeners() == 0)
+    counts.close()
+
+
+def test_a_feed_that_begins_anew(backend_kind: str) -> None:
+    """After a feed was deleted its numbers begin anew, and a subscriber goes on with them."""
+    feed = Notes(1)
+    feed.add_many([on_day(1), on_day(2)])
+    feed.add(on_day(3))
+    with feed.subscribe() as counts:
+        assert next(counts) == (3, 3, 2)
+        feed.delete()
+        feed.add(on_day(1))
+        assert counts.get(SOON) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_what_was_missed_is_made_good(redis_url: str, twin: bool) -> None:
+    """A subscriber whose connection was cut is told the counts as they are once it listens again."""
+    feed = Notes(1)
+    server = redis.Redis.from_url(redis_url)
+
+    def meanwhile() -> None:
+        server.client_kill_filter(_type="pubsub")
+        feed.add(on_day(1))
+        feed.mark_all()
+        feed.add(on_day(2))
+
+    if not twin:
+        with feed.subscribe() as counts:
+            assert next(counts) == (0, 0, 0)
+            meanwhile()
+            assert counts.get(SOON) == (1, 2, 3)
+            feed.mark_all()
+            assert counts.get(SOON) == (0, 2, 4)
+        return
+
+    async def follow() -> list[Any]:
+        async with feed.asubscribe() as counts:
+            heard = [await counts.get(SOON)]
+            await asyncio.to_thread(meanwhile)
+            heard.append(await counts.get(SOON))
+        await aclose()
+        return heard
+
+    assert asyncio.run(follow()) == [(0, 0, 0), (1, 2, 3)]
+
+
+def test_a_gap_in_the_numbers(backend_kind: str) -> None:
+    """A message whose number does not follow makes the subscriber read the kept count, which is what it tells."""
+    feed = Notes(1)
+    feed.add(on_day(1))
+    with feed.subscribe() as counts:
+        assert next(counts) == (1, 1, 1)
+        jump = count_message(title(feed.key, 1), 77, 77, 9).encode()
+        Notes._run(Notes.timeline().publish(Notes.pubsub_main_channel, jump))
+        assert counts.get(NEVER) is None
+        feed.add(on_day(2))
+        assert counts.get(SOON) == (2, 2, 2)
+
+
+@pytest.mark.parametrize("twin", [False, True])
+def test_a_server_that_is_not_there(twin: bool) -> None:
+    """A server that cannot be reached at the start is an error that says what to check."""
+    feedmill.configure(redis_url=f"redis://127.0.0.1:{free_port()}/0")
+    if not twin:
+        with Notes(1).subscribe() as counts, pytest.raises(StorageError, match="Check FEEDMILL_REDIS_URL"):
+            counts.get(SOON)
+        return
+
+    async def follow() -> None:
+        async with Notes(1).asubscribe() as counts:
+            with pytest.raises(StorageError, match="Check FEEDMILL_REDIS_URL"):
+                await counts.get(SOON)
+
+    asyncio.run(follow())
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["heard", "missed", "cut", "deleted"])), max_size=30))
+def test_any_loss_is_noticed(changes: list[tuple[int, str]]) -> None:
+    """Whatever is lost, what a subscriber was told last is the truth as soon as it hears anything at all."""
+    told: list[Counts] = []
+    feed = Notes(1)
+    watch = Watch([feed], lambda user_id, counts: counts)
+    front = title(feed.key, 1)
+    truth = Counts(0, 0, 0)
+    anew = False
+
+    def settle() -> None:
+        if watch._stale:
+            watch.learn(feed.key, truth)
+        told.extend(watch._ready)
+        watch._ready.clear()
+
+    watch.hear(LISTENING)
+    settle()
+    for unseen, fate in changes:
+        if fate == "deleted":
+            truth, anew = Counts(0, 0, 0), True
+            continue
+        truth = Counts(unseen, unseen, truth.seq + 1)
+        if fate == "missed" and not anew:  # as many misses after a deletion as before it would look unbroken
+            continue
+        anew = False
+        watch.hear(LISTENING if fate == "cut" else count_message(front, *truth).encode())
+        settle()
+        assert told[-1] == truth
+    watch.hear(LISTENING)
+    settle()
+    assert told[-1] == truth
+    assert all(one != other for one, other in itertools.pairwise(told))
