@@ -3,12 +3,46 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cached_property
+from typing import Protocol
 
 from feedmill.activity import MAX_MEMBERS, Activity
 from feedmill.ids import EntityId, from_microseconds
 from feedmill.verbs import Verb
+
+
+class Stored(Protocol):
+    """What a stored group is made of. Times in µs."""
+
+    @property
+    def count(self) -> int:
+        """Members that are counted."""
+        ...
+
+    @property
+    def actors(self) -> int:
+        """Their actors."""
+        ...
+
+    @property
+    def created(self) -> int:
+        """Time of the oldest member."""
+        ...
+
+    @property
+    def updated(self) -> int:
+        """Time of the newest member."""
+        ...
+
+    @property
+    def newest(self) -> Activity | None:
+        """The newest member that can be shown, or None."""
+        ...
+
+    def load(self) -> list[Activity]:
+        """The newest members that can be shown, oldest first."""
+        ...
 
 
 class AggregatedActivity:
@@ -19,9 +53,9 @@ class AggregatedActivity:
     A member whose body is gone is neither shown nor counted; one whose body is damaged is counted only.
     """
 
-    #: Of a stored group: what decodes its members, and when it was created, updated, seen and read.
-    _load: Callable[[], list[Activity]]
-    _times: tuple[int, int, int, int]
+    #: Of a stored group: what it is made of, and when it was seen and read.
+    _stored: Stored
+    _marked: tuple[int, int]
 
     def __init__(
         self,
@@ -41,7 +75,7 @@ class AggregatedActivity:
         members = sorted(set(activities))
         self.activities = members[-MAX_MEMBERS:]
         self.activity_count = len(members) if activity_count is None else activity_count
-        self._actor_count = len({a.actor_id for a in members}) if actor_count is None else actor_count
+        self.actor_count = len({a.actor_id for a in members}) if actor_count is None else actor_count
         self.created_at = created_at if created_at is not None else (members[0].time if members else None)
         self.updated_at = updated_at if updated_at is not None else (members[-1].time if members else None)
         self.seen_at, self.read_at = seen_at, read_at
@@ -50,58 +84,54 @@ class AggregatedActivity:
 
     @classmethod
     def restore(
-        cls,
-        group: str,
-        newest: Activity | None,
-        load: Callable[[], list[Activity]],
-        *,
-        activity_count: int,
-        actor_count: int,
-        times: tuple[int, int, int, int],
-        is_seen: bool,
-        is_read: bool,
+        cls, group: str, stored: Stored, *, is_seen: bool, is_read: bool, seen_at: int, read_at: int
     ) -> AggregatedActivity:
-        """A stored group, made without ``__init__``; *load* decodes its members when someone looks at them.
-
-        *times*: created, updated, seen and read, in µs, 0 for never.
-        """
+        """A stored group, made without ``__init__`` and decoded when someone looks at it. Times in µs, 0 for never."""
         self = cls.__new__(cls)
-        self.group, self._load, self._times = group, load, times
-        self.activity_count, self._actor_count = activity_count, actor_count
+        self.group, self._stored, self._marked = group, stored, (seen_at, read_at)
         self.is_seen, self.is_read = is_seen, is_read
-        if newest is not None:
-            self.last_activity = newest
         return self
 
     @cached_property
     def activities(self) -> list[Activity]:
         """The held members, oldest first."""
-        return self._load()
+        return self._stored.load()
 
     @cached_property
     def last_activity(self) -> Activity:
         """The newest member."""
-        return self.activities[-1]
+        newest = self._stored.newest if "activities" not in vars(self) else None
+        return newest if newest is not None else self.activities[-1]
+
+    @cached_property
+    def activity_count(self) -> int:
+        """How many members the group has, minimised ones included."""
+        return self._stored.count
+
+    @cached_property
+    def actor_count(self) -> int:
+        """How many different actors the group has, minimised ones included."""
+        return self._stored.actors
 
     @cached_property
     def created_at(self) -> dt.datetime | None:
         """When the oldest member happened, UTC."""
-        return _moment(self._times[0])
+        return from_microseconds(self._stored.created)
 
     @cached_property
     def updated_at(self) -> dt.datetime | None:
         """When the newest member happened, UTC."""
-        return _moment(self._times[1])
+        return from_microseconds(self._stored.updated)
 
     @cached_property
     def seen_at(self) -> dt.datetime | None:
         """When the group was seen, UTC; None if it changed since."""
-        return _moment(self._times[2])
+        return from_microseconds(self._marked[0]) if self._marked[0] else None
 
     @cached_property
     def read_at(self) -> dt.datetime | None:
         """When the group was read, UTC; None if it changed since."""
-        return _moment(self._times[3])
+        return from_microseconds(self._marked[1]) if self._marked[1] else None
 
     @property
     def minimized_activities(self) -> int:
@@ -134,11 +164,6 @@ class AggregatedActivity:
         return self.last_activity.verb
 
     @property
-    def actor_count(self) -> int:
-        """How many different actors the group has, minimised ones included."""
-        return self._actor_count
-
-    @property
     def other_actor_count(self) -> int:
         """Actors beyond the two that a sentence names."""
         return max(0, self.actor_count - 2)
@@ -160,7 +185,3 @@ class AggregatedActivity:
 
     def __repr__(self) -> str:
         return f"<AggregatedActivity {self.group!r}: {self.activity_count} by {self.actor_count}, {self.updated_at}>"
-
-
-def _moment(microseconds: int) -> dt.datetime | None:
-    return from_microseconds(microseconds) if microseconds else None

@@ -58,7 +58,7 @@ class BaseAggregator:
             if added:
                 after.activity_count = before.activity_count + len(added)
                 held = set(before.actor_ids)
-                after._actor_count = before.actor_count + len({a.actor_id for a in added} - held)
+                after.actor_count = before.actor_count + len({a.actor_id for a in added} - held)
                 after.created_at = min(before.created_at, after.created_at)  # type: ignore[type-var]
                 changed.append((before, after))
         return new, changed, []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 from feedmill.activity import Activity
@@ -34,7 +33,7 @@ def stored_groups(
     state_now = FeedState.decode(state) if feed_class.counted else FeedState()
     groups: list[AggregatedActivity | None] = []
     for (name, _), record in zip(pairs, shown):
-        if record is None or (record.newest is None and not hollow):
+        if record is None or not (hollow or serializer.whole or record.newest):
             groups.append(None)
         else:
             groups.append(_group(feed_class, name.decode(), record, state_now))
@@ -49,50 +48,25 @@ def _shown(serializer: Any, stored: bytes | None) -> Shown | None:
     return record
 
 
-def _fill(feed_class: Any, shown: list[Shown]) -> Steps[None]:
-    """Fetch the bodies of *shown*. A member whose body is missing is not counted."""
+def _fill(feed_class: Any, shown: list[Any]) -> Steps[None]:
+    """Fetch the bodies of *shown*."""
     bodies = yield from feed_class.activities().get([raw_id for record in shown for raw_id in record.ids])
     loads = feed_class.activity_serializer().loads
     at = 0
     for record in shown:
-        found = [body for body in bodies[at : at + len(record.ids)] if body is not None]
+        record.fill(bodies[at : at + len(record.ids)], loads)
         at += len(record.ids)
-        record.record.count -= len(record.ids) - len(found)
-        record.newest, record.load = _newest(loads, found), partial(_load, loads, found)
-
-
-def _newest(loads: Loads, bodies: list[bytes]) -> Activity | None:
-    """The newest activity of *bodies*, from which damaged ones behind it are dropped."""
-    while bodies:
-        try:
-            return loads(bodies[-1])
-        except CorruptRecord:
-            bodies.pop()
-    return None
-
-
-def _load(loads: Loads, bodies: list[bytes]) -> list[Activity]:
-    """The activities of *bodies*; damaged ones are left out."""
-    activities = []
-    for body in bodies:
-        try:
-            activities.append(loads(body))
-        except CorruptRecord:
-            continue
-    return activities
 
 
 def _group(feed_class: Any, name: str, shown: Shown, state: FeedState) -> AggregatedActivity:
-    record = shown.record
+    record, counted = shown.record, feed_class.counted
     group: AggregatedActivity = feed_class.aggregated_activity_class.restore(
         name,
-        shown.newest,
-        shown.load,
-        activity_count=record.count,
-        actor_count=record.actors,
-        times=(record.created, shown.updated, state.seen_time(record), state.read_time(record)),
-        is_seen=feed_class.counted and state.is_seen(record),
-        is_read=feed_class.counted and state.is_read(record),
+        shown,
+        is_seen=counted and state.is_seen(record),
+        is_read=counted and state.is_read(record),
+        seen_at=state.seen_time(record),
+        read_at=state.read_time(record),
     )
     return group
 

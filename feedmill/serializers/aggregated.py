@@ -5,10 +5,12 @@ The rows of a record are the ids without their two first bytes, which are shared
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 from feedmill.activity import MAX_MEMBERS, Activity
 from feedmill.errors import CorruptRecord
 from feedmill.ids import ACTOR_SLICE, ID_SIZE, id_microseconds
-from feedmill.serializers.base import Addition, Head, Shown, decode_head, encode_head
+from feedmill.serializers.base import Addition, Head, decode_head, encode_head
 from feedmill.serializers.records import Member, Record
 
 #: Bytes that ids of one group nearly always share: 2**40 µs are 12.7 days.
@@ -43,15 +45,48 @@ class AggregatedActivitySerializer:
         head, ids = _ids(data)
         return head.record.holding(map(_member, ids))
 
-    def shown(self, data: bytes) -> Shown:
+    def shown(self, data: bytes) -> ShownIds:
         """The record as a reader sees it."""
         head, ids = _ids(data)
+        return ShownIds(head.record, ids)
+
+
+class ShownIds:
+    """Some ids, and when they were fetched the bodies that are there."""
+
+    __slots__ = ("_bodies", "_loads", "actors", "count", "created", "ids", "newest", "record", "updated")
+
+    def __init__(self, record: Record, ids: list[bytes]) -> None:
         ids.sort()
-        record = head.record
-        if not record.spilled:
-            record.count, record.created = len(ids), id_microseconds(ids[0])
-            record.actors = len({raw_id[ACTOR_SLICE] for raw_id in ids})
-        return Shown(record, id_microseconds(ids[-1]), ids[-MAX_MEMBERS:])
+        self.record, self.ids = record, ids[-MAX_MEMBERS:]
+        self.updated = id_microseconds(ids[-1])
+        if record.spilled:
+            self.count, self.actors, self.created = record.count, record.actors, record.created
+        else:
+            self.count, self.created = len(ids), id_microseconds(ids[0])
+            self.actors = len({raw_id[ACTOR_SLICE] for raw_id in ids})
+        self.newest: Activity | None = None
+
+    def fill(self, bodies: Sequence[bytes | None], loads: Callable[[bytes], Activity]) -> None:
+        """Take the *bodies* of the ids. A member whose body is missing is not counted."""
+        found = [body for body in bodies if body is not None]
+        self.count -= len(bodies) - len(found)
+        while found and self.newest is None:
+            try:
+                self.newest = loads(found[-1])
+            except CorruptRecord:
+                found.pop()
+        self._bodies, self._loads = found, loads
+
+    def load(self) -> list[Activity]:
+        """The activities of the bodies; damaged ones are left out."""
+        activities = []
+        for body in self._bodies:
+            try:
+                activities.append(self._loads(body))
+            except CorruptRecord:
+                continue
+        return activities
 
 
 def _ids(data: bytes) -> tuple[Head, list[bytes]]:

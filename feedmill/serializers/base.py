@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from feedmill.activity import Activity
+from feedmill.aggregated_activity import Stored
 from feedmill.errors import CorruptRecord
 from feedmill.serializers.records import Member, Record
 
@@ -40,19 +41,13 @@ class Addition(NamedTuple):
     record: bytes
 
 
-@dataclasses.dataclass(slots=True)
-class Shown:
-    """A record as a reader sees it: members are not made of it, and activities only when someone looks at them."""
+class Shown(Stored, Protocol):
+    """A record as a reader sees it, decoded as far as someone looks at it. No members are made of it."""
 
-    #: The front of the record with all counts; it holds no members.
+    #: The front of the record; it holds no members, and counts only if some were spilled.
     record: Record
-    #: Time of the newest member, µs.
-    updated: int
-    #: The ids of the newest members, oldest first, where bodies are stored apart.
-    ids: Sequence[bytes] = ()
-    #: Where the record holds everything: the newest member, and what decodes the newest members, oldest first.
-    newest: Activity | None = None
-    load: Callable[[], list[Activity]] = list
+    #: The ids of the newest members, oldest first, where bodies are stored apart; else empty.
+    ids: Sequence[bytes]
 
 
 class GroupSerializer(Protocol):

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import functools
 import struct
-from functools import partial
+from collections.abc import Sequence
+from functools import cached_property
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from feedmill.activity import MAX_MEMBERS, Activity
 from feedmill.codec import pack, unpack, unpack_rows, unpack_stream
-from feedmill.errors import CorruptRecord, FeedmillError
-from feedmill.ids import TIME_SIZE
-from feedmill.serializers.base import Addition, Head, Shown, decode_head, encode_head
+from feedmill.errors import CorruptRecord, FeedmillError, UnknownVerb
+from feedmill.ids import TIME_SIZE, EntityId
+from feedmill.serializers.base import Addition, Head, decode_head, encode_head
 from feedmill.serializers.records import Member, Record
+from feedmill.verbs import get_verb
 
 _SHARED_TIME = 2
 _ROW_TIME = TIME_SIZE - _SHARED_TIME
-_time = itemgetter(0)
 
 
 class NotificationSerializer:
@@ -61,76 +62,128 @@ class NotificationSerializer:
 
     def decode(self, data: bytes) -> Record:
         """The record that *data* holds."""
-        head, rows, what = _rows(data)
+        head, rows = _parts(data)
         try:
-            return head.record.holding(map(self.member, _restore(rows, what)))
+            return head.record.holding(map(self.member, rows.all() if isinstance(rows, _Short) else rows))
         except (ValueError, TypeError, FeedmillError) as error:
             raise _damaged(data, error) from error
 
-    def shown(self, data: bytes) -> Shown:
+    def shown(self, data: bytes) -> ShownShort | ShownLoose:
         """The record as a reader sees it."""
-        head, rows, what = _rows(data)
-        record = head.record
+        head, rows = _parts(data)
+        if not isinstance(rows, _Short):
+            return ShownLoose(head.record, rows)
         try:
-            rows.sort(key=_time)
-            if len({row[0] for row in rows}) < len(rows):  # of one microsecond: only their ids can tell
-                rows.sort(key=lambda row: _activity(row, what).raw_id)
-            (newest,) = _restore(rows[-1:], what)
-            if not record.spilled:
-                record.count, record.actors = len(rows), len({row[1] for row in rows})
-                record.created = rows[0][0]
-        except (ValueError, TypeError, FeedmillError) as error:
+            get_verb(rows.verb)
+            return ShownShort(head.record, rows)
+        except (TypeError, UnknownVerb) as error:  # or an actor that is no id
             raise _damaged(data, error) from error
-        return Shown(record, newest.microseconds, (), newest, partial(_restore, rows[-MAX_MEMBERS:], what))
 
 
-#: A member: the time (µs), the actor and, unless it is shared by all, verb, object, target and context.
-_Row = tuple[Any, ...]
+class _Short(NamedTuple):
+    """Rows that share verb, object, target and the high bytes of the time: the low ones and the actor of each."""
+
+    time: bytes
+    verb: int
+    object: EntityId
+    target: EntityId | None
+    rows: list[tuple[bytes, EntityId]]
+
+    def moment(self, row: int) -> int:
+        """The time of a row, µs."""
+        return int.from_bytes(self.time + self.rows[row][0], "big")
+
+    def activity(self, low: bytes, actor: EntityId) -> Activity:
+        """The activity of a row."""
+        microseconds = int.from_bytes(self.time + low, "big")
+        return Activity.restore(microseconds, actor, self.verb, self.object, self.target, b"")
+
+    def all(self, start: int = 0) -> list[Activity]:
+        """The activities of the rows from *start* on."""
+        return [self.activity(*row) for row in self.rows[start:]]
+
+    def sort(self) -> None:
+        """Put the oldest first."""
+        self.rows.sort(key=itemgetter(0))
+        if len({low for low, _ in self.rows}) < len(self.rows):  # of one microsecond: only their ids can tell
+            self.rows.sort(key=lambda row: self.activity(*row).raw_id)
 
 
-def _rows(data: bytes) -> tuple[Head, list[_Row], _Row]:
-    """The front of a record, its rows in any order, and what they share."""
+class ShownShort:
+    """A group whose activities are told apart by time and actor alone; they are put in order when it matters."""
+
+    __slots__ = ("__dict__", "actors", "count", "record")
+    ids: Sequence[bytes] = ()
+
+    def __init__(self, record: Record, rows: _Short) -> None:
+        actors = len({actor for _, actor in rows.rows})
+        self.record, self._unordered = record, rows
+        self.count, self.actors = (record.count, record.actors) if record.spilled else (len(rows.rows), actors)
+
+    @cached_property
+    def _rows(self) -> _Short:
+        self._unordered.sort()
+        return self._unordered
+
+    @property
+    def created(self) -> int:
+        """Time of the oldest member, µs."""
+        return self.record.created if self.record.spilled else self._rows.moment(0)
+
+    @property
+    def updated(self) -> int:
+        """Time of the newest member, µs."""
+        return self._rows.moment(-1)
+
+    @property
+    def newest(self) -> Activity:
+        """The newest member."""
+        return self._rows.all(-1)[0]
+
+    def load(self) -> list[Activity]:
+        """The newest members, oldest first."""
+        return self._rows.all(-MAX_MEMBERS)
+
+
+class ShownLoose:
+    """A group whose activities differ in more."""
+
+    ids: Sequence[bytes] = ()
+
+    def __init__(self, record: Record, activities: list[Activity]) -> None:
+        activities.sort()
+        self.record, self._activities, self.newest = record, activities[-MAX_MEMBERS:], activities[-1]
+        self.updated = self.newest.microseconds
+        if record.spilled:
+            self.count, self.actors, self.created = record.count, record.actors, record.created
+        else:
+            self.count, self.created = len(activities), activities[0].microseconds
+            self.actors = len({activity.actor_id for activity in activities})
+
+    def load(self) -> list[Activity]:
+        """The newest members, oldest first."""
+        return self._activities
+
+
+def _parts(data: bytes) -> tuple[Head, _Short | list[Activity]]:
+    """The front of a record, and its rows in any order."""
     head = decode_head(data, counted=True)
-    at = head.at
-    rows: list[_Row]
-    what: _Row = ()
+    rows: _Short | list[Activity]
     try:
         if head.loose:
-            rows = [_loose(values) for values in unpack_stream(data[at:])]
+            activities = rows = [Activity.of_values(values) for values in unpack_stream(data[head.at :])]
+            number = len(activities)
         else:
-            high, start = int.from_bytes(data[at : at + _SHARED_TIME], "big") << 8 * _ROW_TIME, at + _SHARED_TIME + 2
+            start = head.at + _SHARED_TIME + 2
             stop = start + int.from_bytes(data[start - 2 : start], "big")
             verb, object_, target = unpack(data[start:stop])
-            what = verb, object_, target, b""
-            low = int.from_bytes
-            rows = [(high | low(time, "big"), actor) for time, actor in unpack_rows(data[stop:], _ROW_TIME)]
+            rows = _Short(data[head.at : start - 2], verb, object_, target, unpack_rows(data[stop:], _ROW_TIME))
+            number = len(rows.rows)
     except (IndexError, struct.error, ValueError, TypeError, FeedmillError) as error:
         raise _damaged(data, error) from error
-    if len(rows) != head.rows:
-        raise CorruptRecord(f"a notification group names {head.rows} members and holds {len(rows)}")
-    return head, rows, what
-
-
-def _loose(values: Any) -> _Row:
-    """The row of a packed activity's values, which are checked."""
-    activity = Activity.of_values(values)
-    return (
-        activity.microseconds,
-        activity.actor_id,
-        activity.verb.id,
-        activity.object_id,
-        activity.target_id,
-        activity.packed_context,
-    )
-
-
-def _activity(row: _Row, what: _Row) -> Activity:
-    return Activity.restore(*row, *what)
-
-
-def _restore(rows: list[_Row], what: _Row) -> list[Activity]:
-    """The activities of *rows*."""
-    return [_activity(row, what) for row in rows]
+    if number != head.rows:
+        raise CorruptRecord(f"a notification group names {head.rows} members and holds {number}")
+    return head, rows
 
 
 def _damaged(data: bytes, error: Exception) -> CorruptRecord:
