@@ -1,0 +1,170 @@
+"""What a reader is shown of stored records: only what is looked at is decoded, and damage harms nothing else."""
+
+from __future__ import annotations
+
+import datetime as dt
+import pickle
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedmill import Activity, AggregatedActivity
+from feedmill.errors import CorruptRecord
+from feedmill.feeds.stored import stored_groups
+from feedmill.serializers import AggregatedActivitySerializer, NotificationSerializer
+from feedmill.serializers.records import Record
+from feedmill.storage.memory import BACKEND
+from feedmill.verbs import Comment, Love
+from tests.feeds.samples import BASE, News, Notes, held, in_group, on_day
+
+BOTH = pytest.mark.parametrize("grouped", [News, Notes])
+SERIALIZERS: list[Any] = [AggregatedActivitySerializer(), NotificationSerializer()]
+POOL = [Activity(n % 5, Love, 7, time=BASE + dt.timedelta(microseconds=n // 4)) for n in range(25)]
+OTHERS = [
+    Activity(
+        n, (Love, Comment)[n % 2], n, time=BASE + dt.timedelta(days=20 * n), extra_context={"n": n} if n % 3 else {}
+    )
+    for n in range(5)
+]
+MEMBERS = st.lists(st.sampled_from(POOL), min_size=1, unique=True) | st.lists(
+    st.sampled_from(POOL + OTHERS), min_size=1, unique=True
+)
+
+
+def everything(group: AggregatedActivity) -> tuple[Any, ...]:
+    return (
+        group.group,
+        group.activity_count,
+        group.actor_count,
+        group.activities,
+        group.last_activity,
+        group.created_at,
+        group.updated_at,
+        group.seen_at,
+        group.read_at,
+        group.is_seen,
+        group.is_read,
+        group.minimized_activities,
+    )
+
+
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+@given(MEMBERS, st.data())
+def test_a_reader_sees_what_a_writer_decodes(serializer: Any, activities: list[Activity], data: Any) -> None:
+    """The short way of a reader and the full way of a writer find the same in a record, rows in any order."""
+    members = [serializer.member(activity) for activity in data.draw(st.permutations(activities))]
+    stored = serializer.encode(Record(members=members))
+    record, shown = serializer.decode(stored), serializer.shown(stored)
+    assert (shown.count, shown.actors, shown.created, shown.updated) == (
+        record.count,
+        record.actors,
+        record.created,
+        record.updated,
+    )
+    newest = sorted(activities)[-15:]
+    if serializer.whole:
+        assert shown.load() == newest
+        assert shown.newest == newest[-1]
+        assert [a.extra_context for a in shown.load()] == [a.extra_context for a in newest]
+    else:
+        assert shown.ids == [activity.raw_id for activity in newest] == [m.raw_id for m in record.shown]
+
+
+@pytest.mark.parametrize("serializer", SERIALIZERS)
+@given(MEMBERS, st.data())
+def test_damage_is_one_error(serializer: Any, activities: list[Activity], data: Any) -> None:
+    """A record of which bytes were changed or cut is either still one, and can be shown, or CorruptRecord at once."""
+    stored = bytearray(serializer.encode(Record(members=[serializer.member(a) for a in activities])))
+    for _ in range(data.draw(st.integers(1, 3))):
+        stored[data.draw(st.integers(0, len(stored) - 1))] = data.draw(st.integers(0, 255))
+    damaged = bytes(stored[: data.draw(st.integers(0, len(stored)))])
+    try:
+        shown = serializer.shown(damaged)
+    except CorruptRecord:
+        return
+    assert shown.count >= 0 and shown.actors >= 0 and shown.created >= 0 and shown.updated >= 0
+    if serializer.whole:
+        assert shown.newest == shown.load()[-1]
+
+
+@BOTH
+def test_nothing_is_decoded_until_it_is_looked_at(grouped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reading fifteen groups of fifteen makes one activity of each at most; looking at one group makes its fifteen."""
+    feed = grouped(1)
+    feed.add_many(
+        [Activity(n, Love, day, time=BASE + dt.timedelta(days=day, seconds=n)) for day in range(8) for n in range(15)]
+    )
+    made: list[Any] = []
+    restore = Activity.restore.__func__  # type: ignore[attr-defined]
+    monkeypatch.setattr(Activity, "restore", classmethod(lambda cls, *args: made.append(1) or restore(cls, *args)))
+    groups = feed[:]
+    assert [(len(group.group) > 0, group.activity_count, group.actor_count) for group in groups] == [(True, 15, 15)] * 8
+    assert len(made) <= 8
+    before = len(made)
+    assert len(groups[3].activities) == 15 == len(groups[3].actor_ids)
+    assert len(made) == before + 15
+
+
+@BOTH
+def test_a_group_can_be_kept(grouped: Any) -> None:
+    """A group goes through pickle, as a page that an app keeps in its cache does, before and after it was looked at."""
+    feed = grouped(1)
+    feed.add_many([*map(in_group, range(20)), on_day(5)])
+    for group in feed[:]:
+        assert everything(pickle.loads(pickle.dumps(group))) == everything(group)
+        assert everything(pickle.loads(pickle.dumps(group))) == everything(group)
+
+
+@BOTH
+@pytest.mark.parametrize("damage", [b"", b"\xff", b"garbage that is no record at all", None])
+def test_a_damaged_record_harms_its_group_alone(backend_kind: str, grouped: Any, damage: bytes | None) -> None:
+    """A record that cannot be read is left out of slices, pages and filters; the others are shown, and ranks are kept."""
+    feed = grouped(1)
+    feed.add_many(map(on_day, range(5)))
+    name = feed[2].group.encode()
+    if backend_kind == "memory":
+        records = BACKEND.groups[feed.key].records
+        records[name] = records[name][:-3] if damage is None else damage
+    else:
+        from feedmill.storage.backends import backend
+
+        client: Any = backend()
+        stored = client.client.hget(feed.key + ":groups", name)
+        client.client.hset(feed.key + ":groups", name, stored[:-3] if damage is None else damage)
+    left = [on_day(4), on_day(3), on_day(1), on_day(0)]
+    assert held(feed[:]) == left
+    page = feed.page(3)
+    assert held(page.items) == left[:3]
+    assert held(feed.page(3, page.next).items) == left[3:]
+    assert held(feed.filter(verb=Love)[:]) == left
+    assert not feed.contains(on_day(2))
+    assert feed.index_of(on_day(1)) == 3
+
+
+def test_a_damaged_body_is_counted_but_not_shown(backend_kind: str) -> None:
+    """A body that cannot be read is not shown; its group is, as long as one of its activities can be."""
+    feed = News(1)
+    feed.add_many([in_group(1), in_group(2), in_group(3), on_day(1)])
+    feed._run(
+        feed.activities().add({in_group(3).raw_id: b"\x94\xc1", in_group(1).raw_id: b"no", on_day(1).raw_id: b""})
+    )
+    (group,) = feed[:]
+    assert group.last_activity == in_group(2)
+    assert group.activities == [in_group(2)]
+    assert (group.activity_count, group.minimized_activities) == (3, 2)
+    feed.remove_activity(in_group(3))
+    (group,) = feed[:]
+    assert (group.activity_count, group.activities) == (2, [in_group(2)])
+
+
+def test_hollow_groups_are_for_mergers() -> None:
+    """A group of which no body is left is shown to nobody but an aggregator that merges by itself."""
+    feed = News(1)
+    feed.add(in_group(1))
+    feed.remove_activity(in_group(1))
+    pairs = list(BACKEND.groups[feed.key].records.items())
+    assert feed._run(stored_groups(News, b"", pairs, hollow=False)) == [None]
+    (group,) = feed._run(stored_groups(News, b"", pairs, hollow=True))
+    assert (group.activities, group.activity_count) == ([], 0)
