@@ -1,0 +1,58 @@
+"""What every section is given: the server, how much to do, and where to say how far it is."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+
+import feedmill
+from feedmill.errors import FeedmillError
+from feedmill.localredis import LocalRedis
+
+
+@dataclasses.dataclass(frozen=True)
+class Amounts:
+    """How much is done: enough for two runs to agree within 15 %, in ten minutes on two cores."""
+
+    #: Timelines that a round writes to, and rounds of each way.
+    feeds: int = 2000
+    rounds: int = 24
+    #: Reads of a page in a round, and rounds.
+    reads: int = 100
+    read_rounds: int = 16
+
+
+#: So little that a test can run everything.
+TINY = Amounts(feeds=100, rounds=2, reads=5, read_rounds=2)
+
+
+@dataclasses.dataclass
+class Bench:
+    """The running benchmark."""
+
+    url: str
+    client: Any
+    amounts: Amounts
+    say: Callable[[str], None]
+
+    def empty(self) -> None:
+        """Forget everything on the server, so that no section leaves another a fuller one."""
+        self.client.flushall()
+
+
+@contextmanager
+def private_bench(amounts: Amounts, say: Callable[[str], None]) -> Iterator[Bench]:
+    """A bench on a Redis of its own, never on one that somebody uses."""
+    os.environ.pop("FEEDMILL_REDIS_URL", None)
+    with LocalRedis() as server:
+        if not server.private:
+            raise FeedmillError("benchmarks need a Redis server; install redis-server")
+        feedmill.configure(redis_url=server.url)
+        client = redis.Redis.from_url(server.url, protocol=2)
+        yield Bench(server.url, client, amounts, say)
+        client.close()
