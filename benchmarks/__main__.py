@@ -12,14 +12,22 @@ from rich.console import Console
 
 from benchmarks.about import about
 from benchmarks.bench import TINY, Amounts, Bench, private_bench
+from benchmarks.hot import hot
 from benchmarks.measure import Row
 from benchmarks.reads import reads
 from benchmarks.show import show
 from benchmarks.sizes import sizes
+from benchmarks.two import two
 from benchmarks.writes import writes
 
 OUT = Path(__file__).parent / "out"
-SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {"writes": writes, "reads": reads, "sizes": sizes}
+SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
+    "writes": writes,
+    "two": two,
+    "reads": reads,
+    "sizes": sizes,
+    "hot": hot,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -25,10 +25,16 @@ class Amounts:
     #: Reads of a page in a round, and rounds.
     reads: int = 100
     read_rounds: int = 16
+    #: Seconds that one worker or two write, and how often.
+    two_seconds: float = 0.8
+    two_rounds: int = 6
+    #: Likes on one post.
+    likes: int = 10_000
+    hot_rounds: int = 3
 
 
 #: So little that a test can run everything.
-TINY = Amounts(feeds=100, rounds=2, reads=5, read_rounds=2)
+TINY = Amounts(feeds=100, rounds=2, reads=5, read_rounds=2, two_seconds=0.1, two_rounds=2, likes=200, hot_rounds=1)
 
 
 @dataclasses.dataclass

@@ -41,6 +41,11 @@ TARGETS = [
         for kind, trips in (("flat", 2), ("aggregated", 2), ("notification", 1))
         for column, bound in (("ratio_bare", 3.0), ("round_trips", trips))
     ),
+    *(
+        Target(f"two_workers_{kind}", "ratio_one", 1.7, at_least=True)
+        for kind in ("flat", "aggregated", "notification")
+    ),
+    Target("hot", "ratio_scattered", 3.0),
     Target("size_flat", "bytes_per_entry", 32),
     Target("size_aggregated", "bytes_per_entry", 300),
     Target("size_notification", "bytes_per_entry", 370),
