@@ -30,7 +30,7 @@ class Amounts:
     two_rounds: int = 6
     #: Likes on one post.
     likes: int = 10_000
-    hot_rounds: int = 3
+    hot_rounds: int = 2
 
 
 #: So little that a test can run everything.
