@@ -12,9 +12,13 @@ from rich.console import Console
 
 from benchmarks.about import about
 from benchmarks.bench import TINY, Amounts, Bench, private_bench
+from benchmarks.everyday import everyday
 from benchmarks.hot import hot
+from benchmarks.latency import latency
+from benchmarks.lengths import lengths
 from benchmarks.measure import Row
 from benchmarks.reads import reads
+from benchmarks.scale import scale
 from benchmarks.show import show
 from benchmarks.sizes import sizes
 from benchmarks.two import two
@@ -27,6 +31,10 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "reads": reads,
     "sizes": sizes,
     "hot": hot,
+    "lengths": lengths,
+    "scale": scale,
+    "everyday": everyday,
+    "latency": latency,
 }
 
 
@@ -43,13 +51,15 @@ def main(arguments: list[str] | None = None) -> None:
     console, start = Console(width=max(190, Console().width)), time.monotonic()
     say = Console(stderr=True).print
     amounts, rows = TINY if options.tiny else Amounts(), []
+    options.out.mkdir(parents=True, exist_ok=True)
     with private_bench(amounts, lambda what: say(f"{time.monotonic() - start:4.0f} s  {what}")) as bench:
         for name in options.sections or SECTIONS:
-            rows += [{"name": row["name"], "section": name, **row} for row in SECTIONS[name](bench)]
-        facts = about(bench, time.monotonic() - start)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
-    (options.out / "about.json").write_text(json.dumps(facts, indent=1) + "\n")
+            for row in SECTIONS[name](bench):
+                rows.append({"name": row["name"], "section": name, **row})
+            facts = about(bench, time.monotonic() - start)
+            # After each section: what was measured is kept when a later one fails.
+            (options.out / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
+            (options.out / "about.json").write_text(json.dumps(facts, indent=1) + "\n")
     show(console, rows, facts)
 
 

@@ -45,6 +45,10 @@ TARGETS = [
         Target(f"two_workers_{kind}", "ratio_one", 1.7, at_least=True)
         for kind in ("flat", "aggregated", "notification")
     ),
+    Target("scale_page", "seconds", 15),
+    Target("scale_1000000", "seconds", 60),
+    Target("everyday_backlog", "ratio_celery", 2.0, at_least=True),
+    Target("everyday_stream", "ratio_celery", 0.8, at_least=True),
     Target("hot", "ratio_scattered", 3.0),
     Target("size_flat", "bytes_per_entry", 32),
     Target("size_aggregated", "bytes_per_entry", 300),
