@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks import plot
 from benchmarks.about import about
 from benchmarks.bench import TINY, Amounts, Bench, private_bench
 from benchmarks.everyday import everyday
@@ -18,6 +19,7 @@ from benchmarks.latency import latency
 from benchmarks.lengths import lengths
 from benchmarks.measure import Row
 from benchmarks.reads import reads
+from benchmarks.report import DOCS, report
 from benchmarks.scale import scale
 from benchmarks.show import show
 from benchmarks.sizes import sizes
@@ -41,10 +43,16 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, and write ``results.json`` and ``about.json``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("sections", nargs="*", metavar="section", help=f"{', '.join(SECTIONS)}; all by default")
+    parser.add_argument(
+        "sections", nargs="*", metavar="section", help=f"{', '.join(SECTIONS)}; all by default; or report"
+    )
     parser.add_argument("--tiny", action="store_true", help="only see whether it works")
     parser.add_argument("--out", type=Path, default=OUT, help="where the results go")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="where 'report' writes")
     options = parser.parse_args(arguments)
+    if options.sections == ["report"]:
+        print(report(options.out, options.docs))
+        return
     unknown = set(options.sections) - set(SECTIONS)
     if unknown:
         parser.error(f"no section {', '.join(sorted(unknown))}; use {', '.join(SECTIONS)}")
@@ -60,6 +68,7 @@ def main(arguments: list[str] | None = None) -> None:
             # After each section: what was measured is kept when a later one fails.
             (options.out / "results.json").write_text(json.dumps(rows, indent=1) + "\n")
             (options.out / "about.json").write_text(json.dumps(facts, indent=1) + "\n")
+    plot.save(rows, options.out)
     show(console, rows, facts)
 
 

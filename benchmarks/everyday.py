@@ -48,14 +48,15 @@ def everyday(bench: Bench) -> Iterator[Row]:
 
 
 def _timed(workers: Stage, backlog: bool, send: Callable[[], None], done: Callable[[], bool]) -> float:
-    """Seconds until all that *send* sends is done; with *backlog* from the moment the worker may begin."""
+    """Seconds until all that *send* sends is done; with *backlog* from the moment the worker takes the first of it."""
     if backlog:
         workers.pause(HIGH_QUEUE)
         send()
-    start = time.perf_counter()
-    if backlog:
+        before = workers.waiting(HIGH_QUEUE)
         workers.resume(HIGH_QUEUE)
-    else:
+        workers.wait(lambda: workers.waiting(HIGH_QUEUE) < before)
+    start = time.perf_counter()
+    if not backlog:
         send()
     workers.wait(done)
     return time.perf_counter() - start

@@ -92,7 +92,7 @@ def copy_keys(client: Any, names: Mapping[str, str], users: Iterable[int]) -> No
 
 
 def fill_flat(client: Any, users: Sequence[int]) -> None:
-    """Flat feeds as they are in life: each shows its newest 1,000 and holds up to 2,000, all lengths equally often.
+    """Flat feeds as they are in life: some hold just what they show, some are about to be cut back.
 
     So as many of them are cut back in a round as would be in the long run.
     """

@@ -9,45 +9,34 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.columns import columns_of, figure, heading
 from benchmarks.measure import Row
-from benchmarks.targets import targets_of
-
-#: Columns that are in the file and not in the table.
-HIDDEN = ("section", "pipeline_client_us", "pipeline_server_us", "script_server_us")
+from benchmarks.targets import missed, targets_of
 
 
 def show(console: Console, rows: Sequence[Row], facts: Mapping[str, Any]) -> None:
-    """Print *rows* with their targets; rows of one section stand together, with the columns that they have."""
+    """Print *rows* with their targets, a table for each section."""
     console.print(
         f"{facts['date']}, {facts['cpu']}, {facts['cores']} cores, Redis {facts['redis_server']},"
         f" Python {facts['python']}; {facts['seconds']} s; medians"
     )
-    for group in alike(rows):
-        columns = [
-            name
-            for name in dict.fromkeys(name for row in group for name in row)
-            if name not in HIDDEN and "spread" not in name
-        ]
-        table = Table(header_style="bold")
+    for section, group in by_section(rows).items():
+        table = Table("name", title=section, title_justify="left", header_style="bold")
+        columns = columns_of(group)
         for column in columns:
-            name = column == "name"
-            table.add_column(column.replace("_", " "), justify="left" if name else "right", no_wrap=name)
+            table.add_column(heading(column), justify="right")
         table.add_column("targets", no_wrap=True)
         for row in group:
-            table.add_row(*(figure(row, name) for name in columns), _verdict(row))
+            table.add_row(row["name"], *(figure(row, column) for column in columns), _verdict(row))
         console.print(table)
+    bad = missed(rows)
+    console.print(f"{len(bad)} targets missed" + "".join(f"\n  {row['name']}: {target}" for row, target in bad))
 
 
-def alike(rows: Sequence[Row]) -> list[list[Row]]:
-    """*rows* by section."""
-    return [list(group) for _, group in itertools.groupby(rows, key=lambda row: str(row["section"]))]
-
-
-def figure(row: Row, column: str) -> str:
-    """One cell; a spread is shown behind its median."""
-    value = row.get(column, "")
-    return f"{value:,}" if isinstance(value, (int, float)) and not isinstance(value, bool) else str(value)
+def by_section(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """*rows* by section, in order."""
+    return {name: list(group) for name, group in itertools.groupby(rows, key=lambda row: str(row["section"]))}
 
 
 def _verdict(row: Row) -> str:
-    return "\n".join(f"[{'green' if t.met(row) else 'red'}]{t}[/]" for t in targets_of(row))
+    return "\n".join(f"[{'green' if target.met(row) else 'red'}]{target}[/]" for target in targets_of(row))

@@ -59,7 +59,7 @@ def _activity(bench: Bench) -> Row:
 
 
 def _flat(bench: Bench) -> Iterator[Row]:
-    """A feed that has just become full, and one in the long run: it holds up to twice as many before it is cut back."""
+    """A feed that has just become full, and one in the long run, which holds some to spare before it is cut back."""
     bench.empty()
     held = []
     for number in range(2 * FLAT):

@@ -9,7 +9,6 @@ from celery import shared_task
 
 from benchmarks.feeds import Aggregated, Flat
 from feedmill import Manager, Priority
-from feedmill.tasks.fanout import OPTIONS
 
 #: Readers of the everyday case. Followers are spread among them by a stride that has no factor in common with it.
 READERS, STRIDE = 20_000, 7919
@@ -57,6 +56,6 @@ class HomeAndNews(_Crowds):
     feed_classes = {"home": Flat, "news": Aggregated}
 
 
-@shared_task(name=EMPTY, **OPTIONS)  # type: ignore[untyped-decorator]
+@shared_task(name=EMPTY, serializer="msgpack", acks_late=True, reject_on_worker_lost=True, ignore_result=True)
 def empty(body: bytes) -> None:
     """What Celery costs when there is nothing to do: the floor of the everyday case."""

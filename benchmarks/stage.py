@@ -13,13 +13,15 @@ import psutil
 
 from benchmarks.bench import Bench
 from benchmarks.measure import WrongResult
+from benchmarks.social import Home, HomeAndNews, News
 from feedmill import settings
 from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE, celery_app
 from feedmill.localworkers import Workers
 from feedmill.storage.backends import backend
-from feedmill.storage.receipts import receipts
+from feedmill.storage.journal import journal
 
 QUEUES = (HIGH_QUEUE, LOW_QUEUE)
+MANAGERS = [manager.name for manager in (Home, News, HomeAndNews)]
 #: Seconds that anything may take, and that a consumer needs to let go of a queue.
 PATIENCE, LETTING_GO = 240.0, 1.5
 
@@ -52,22 +54,17 @@ class Stage:
                 raise WrongResult(f"not done after {PATIENCE:.0f} s; {self.waiting()} messages wait")
             time.sleep(0.003)
 
-    def waiting(self) -> int:
-        """Messages in the queues or with a worker that has not acknowledged them."""
-        broker = self.bench.broker
-        pipe = broker.pipeline(transaction=False)
-        for queue in QUEUES:
-            pipe.llen(queue)
-        pipe.hlen("unacked")
-        return sum(pipe.execute())
+    def waiting(self, *queues: str) -> int:
+        """Messages in *queues*, by default in both."""
+        return sum(int(self.bench.broker.llen(queue)) for queue in queues or QUEUES)
 
     def idle(self) -> bool:
-        """Whether no message is on its way."""
-        return self.waiting() == 0
+        """Whether no message is on its way, nor with a worker that has not acknowledged it."""
+        return self.waiting() + int(self.bench.broker.hlen("unacked")) == 0
 
     def delivered(self) -> bool:
         """Whether every fan-out is finished."""
-        return backend().run(receipts().count_open()) == 0
+        return bool(backend().run(journal().count_open(MANAGERS)) == 0)
 
     @contextmanager
     def watched_memory(self) -> Iterator[list[float]]:

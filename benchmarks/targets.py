@@ -18,8 +18,13 @@ class Target:
     #: Whether the figure must be at least the bound, else at most.
     at_least: bool = False
 
+    @property
+    def sign(self) -> str:
+        """≥ or ≤."""
+        return "≥" if self.at_least else "≤"
+
     def __str__(self) -> str:
-        return f"{self.column} {'≥' if self.at_least else '≤'} {self.bound:,g}"
+        return f"{self.column} {self.sign} {self.bound:,g}"
 
     def met(self, row: Row) -> bool:
         """Whether *row* is within the bound."""

@@ -43,6 +43,8 @@ class Case:
     activity: Callable[[int], Activity]
     #: Whether a delivery starts a group, and the oldest one has to go.
     new_group: bool = False
+    #: Whether all go into one group, which is of all the sizes at which members are spilled or not.
+    growing: bool = False
     #: Whether all groups are seen before, so that every delivery changes the badge.
     seen: bool = False
 
@@ -55,6 +57,10 @@ def _new(number: int) -> Activity:
     return love(GROUPS + number, 0)
 
 
+def _more(number: int) -> Activity:
+    return love(GROUPS - 1, 2 * MEMBERS + number)
+
+
 def _late(number: int) -> Activity:
     return late_love(number % GROUPS, number)
 
@@ -63,9 +69,11 @@ CASES = [
     Case("aggregated", Aggregated, _next),
     Case("aggregated_new_group", Aggregated, _new, new_group=True),
     Case("aggregated_late", Aggregated, _late),
+    Case("aggregated_growing", Aggregated, _more, growing=True),
     Case("notification", Notification, _next, seen=True),
     Case("notification_new_group", Notification, _new, new_group=True, seen=True),
     Case("notification_same_badge", Notification, _next),
+    Case("notification_growing", Notification, _more, growing=True),
 ]
 
 
@@ -115,13 +123,17 @@ def _groups(bench: Bench, case: Case) -> Row:
     bench.empty()
     users = list(range(1, bench.amounts.feeds + 1))
     fill_groups(case.feed_class, seen=case.seen)
-    copy_feed(bench.client, case.feed_class, users)
+    if not case.growing:
+        copy_feed(bench.client, case.feed_class, users)
+    for step in range(MEMBERS if case.growing else 0):
+        copy_feed(bench.client, case.feed_class, users[step::MEMBERS])
+        case.feed_class(TEMPLATE).add(love(GROUPS - 1, MEMBERS + step))
     size = floors.record_size(bench.client, case.feed_class, TEMPLATE)
     floors.fill_groups_floor(bench.client, case.feed_class, users, size)
     pipeline, script = floors.Pipeline(bench.client), floors.Script(bench.client)
 
     def write(number: int) -> floors.Write:
-        day = GROUPS + number if case.new_group else number % GROUPS
+        day = GROUPS + number if case.new_group else GROUPS - 1 if case.growing else number % GROUPS
         return floors.Write(
             score=1000 + number,
             group=floors.group_of(case.feed_class, day),
@@ -148,8 +160,10 @@ def _groups(bench: Bench, case: Case) -> Row:
 
 def _check_groups(case: Case, users: list[int], rounds: int) -> None:
     touched = {str(case.feed_class.get_aggregator().get_group(case.activity(number))) for number in range(rounds)}
-    wanted = 1 if case.new_group else MEMBERS + 1
     for user in users[:: max(1, len(users) // LOOKED_AT)]:
+        wanted = 1 if case.new_group else MEMBERS + 1
+        if case.growing:
+            wanted = MEMBERS + (user - 1) % MEMBERS + rounds
         counts = {group.group: group.activity_count for group in case.feed_class(user)[:]}
         check(len(counts) == GROUPS, f"{case.name}: feed {user} has {len(counts)} groups")
         check(all(counts.get(group) == wanted for group in touched), f"{case.name}: feed {user} has wrong groups")
