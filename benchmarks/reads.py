@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
+from unittest import mock
 
 import redis.asyncio
 
@@ -23,6 +24,10 @@ from benchmarks.feeds import (
 )
 from benchmarks.measure import Row, check, client_us, in_turn, server_us, spread
 from feedmill.storage import backends
+from feedmill.storage.backends import backend
+from feedmill.storage.steps import Command, Steps
+
+T = TypeVar("T")
 
 PAGE = 25
 USERS = range(1, 51)
@@ -57,28 +62,31 @@ def _check_page(feed_class: Any) -> None:
         check(newest == wanted, f"{feed_class.__name__}({user}) begins with {newest}")
 
 
-def sent_by_page(bench: Bench, feed_class: Any, user: int) -> list[list[tuple[Any, ...]]]:
+def sent_by_page(feed_class: Any, user: int) -> list[list[Command]]:
     """The commands of each round trip that ``feed[:25]`` makes."""
     feed_class(user)[:PAGE]  # the server knows the scripts from here on
-    operation = feed_class.read(user, 0, PAGE)
-    trips: list[list[tuple[Any, ...]]] = []
+    trips: list[list[Command]] = []
+    run = backend().run
+    with mock.patch.object(backend(), "run", lambda operation: run(_recorded(operation, trips))):
+        feed_class(user)[:PAGE]
+    return trips
+
+
+def _recorded(operation: Steps[T], trips: list[list[Command]]) -> Steps[T]:
     replies: Any = None
     while True:
         try:
             commands = list(operation.send(replies))
-        except StopIteration:
-            return trips
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
         trips.append(commands)
-        pipe = bench.client.pipeline(transaction=False)
-        for command in commands:
-            pipe.execute_command(*command)
-        replies = pipe.execute()
+        replies = yield commands
 
 
 def _read(bench: Bench, name: str, feed_class: Any) -> Row:
     client, single = bench.client, list[float]()
     feeds = [feed_class(user) for user in USERS]
-    trips = [sent_by_page(bench, feed_class, user) for user in USERS]
+    trips = [sent_by_page(feed_class, user) for user in USERS]
     amount = bench.amounts.reads
 
     def ours(_: int) -> None:
@@ -104,7 +112,7 @@ def _read(bench: Bench, name: str, feed_class: Any) -> Row:
 async def _aread(bench: Bench, name: str, feed_class: Any) -> Row:
     single: list[float] = []
     feeds = [feed_class(user) for user in USERS]
-    trips = [sent_by_page(bench, feed_class, user) for user in USERS]
+    trips = [sent_by_page(feed_class, user) for user in USERS]
     amount = bench.amounts.reads
     client: Any = redis.asyncio.Redis.from_url(bench.url, protocol=2)
 

@@ -21,7 +21,8 @@ def show(console: Console, rows: Sequence[Row], facts: Mapping[str, Any]) -> Non
         f" Python {facts['python']}; {facts['seconds']} s; medians"
     )
     for section, group in by_section(rows).items():
-        table = Table("name", title=section, title_justify="left", header_style="bold")
+        table = Table(title=section, title_justify="left", header_style="bold")
+        table.add_column("name", no_wrap=True)
         columns = columns_of(group)
         for column in columns:
             table.add_column(heading(column), justify="right")

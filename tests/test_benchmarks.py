@@ -10,7 +10,11 @@ from typing import Any
 
 import pytest
 
+from benchmarks.__main__ import SECTIONS
 from benchmarks.measure import Taken, WrongResult, check, faster
+from benchmarks.notes import MISSED
+from benchmarks.notes import SECTIONS as EXPLAINED
+from benchmarks.report import render
 from benchmarks.targets import Target, missed
 from tests.conftest import redis_executable
 
@@ -20,9 +24,11 @@ WRITES = [
     "aggregated",
     "aggregated_new_group",
     "aggregated_late",
+    "aggregated_growing",
     "notification",
     "notification_new_group",
     "notification_same_badge",
+    "notification_growing",
 ]
 
 
@@ -62,14 +68,48 @@ def test_deliveries_and_sizes(tmp_path: Path) -> None:
     assert about["cores"] >= 1 and about["redis_server"] and about["packages"]["redis"]
 
 
-def test_reads(tmp_path: Path) -> None:
-    """A tiny run of the reads compares each with the commands it sends."""
-    run(tmp_path, "reads")
+def test_workers_and_the_report(tmp_path: Path) -> None:
+    """A tiny run with reads and real workers is turned into a page that has every row, its targets and pictures."""
+    run(tmp_path, "reads", "everyday")
     rows = rows_of(tmp_path)
-    assert set(rows) == {
-        f"{way}_{kind}" for way in ("read", "aread") for kind in ("flat", "aggregated", "notification")
-    }
-    assert all(row["ratio_bare"] > 0.5 and row["p99_us"] >= 0 and row["round_trips"] in (1, 2) for row in rows.values())
+    kinds = ("flat", "aggregated", "notification")
+    reads = [f"{way}_{kind}" for way in ("read", "aread") for kind in kinds]
+    assert list(rows) == [*reads, "everyday_backlog", "everyday_stream"]
+    assert all(rows[name]["ratio_bare"] > 0.5 and rows[name]["round_trips"] in (1, 2) for name in reads)
+    stream = rows["everyday_stream"]
+    assert stream["activities_per_s"] > 0 and stream["empty_tasks_per_s"] > 0 and stream["followers_most"] <= 200
+
+    docs = tmp_path / "docs"
+    assert run(tmp_path, "report", "--docs", str(docs)).strip() == str(docs / "performance.md")
+    page = (docs / "performance.md").read_text(encoding="utf-8")
+    assert all(page.count(f"| `{name}` |") >= 1 for name in rows)
+    figure = f"{rows['read_flat']['ratio_bare']:.2f} ("
+    assert page.count(figure) >= 2, "once among the targets, once in its table"
+    assert "performance/reads.svg" in page and "performance/deliveries.svg" not in page
+    assert (docs / "performance" / "reads.svg").read_text().startswith("<svg")
+    assert [path.name for path in tmp_path.glob("*.svg")] == ["reads.svg"]
+
+
+def test_the_page_says_what_is_missed() -> None:
+    """A missed target is marked with by how much, and with what is known about it; a met one is not."""
+    rows = [
+        {"name": "two_workers_flat", "section": "two", "ratio_one": 0.85},
+        {"name": "hot", "section": "hot", "ratio_scattered": 1.0},
+    ]
+    facts = {"packages": {}, "amounts": {}}
+    page = render(
+        rows, {**dict.fromkeys(("date", "seconds", "cpu", "cores", "system", "redis_server", "python"), ""), **facts}
+    )
+    assert "| `two_workers_flat` | 0.85 × one worker | ≥ 1.7 | **missed by 50%** |" in page
+    assert f"`two_workers_flat`: {MISSED['two_workers']}" in page
+    assert "| `hot` | 1.00 time × spread out | ≤ 3 | met |" in page
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_section_is_explained(name: str) -> None:
+    """Every section has a title and a text for the page."""
+    title, text, _ = EXPLAINED[name]
+    assert title and text
 
 
 def test_a_wrong_result_is_an_error() -> None:
