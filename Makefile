@@ -10,7 +10,7 @@ help:
 	@echo "make demo   play a social network through real workers and show the feeds"
 	@echo "make test   everything that should be green: linters, types, tests"
 	@echo "make lint   only the linters and types"
-	@echo "make bench  ours against the bare Redis commands, in one run"
+	@echo "make bench  ours against bare Redis and empty Celery tasks, in one run of some minutes"
 	@echo "make clean  remove the virtual environment and caches"
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt

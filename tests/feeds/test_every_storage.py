@@ -322,3 +322,12 @@ def test_any_sequence_of_writes(grouped: Any) -> None:
             model.check()
 
     check()
+
+
+@BOTH
+def test_ten_thousand_at_once(grouped: Any) -> None:
+    """A batch of ten thousand members into a group that is already large is counted in full."""
+    feed = grouped(42)
+    feed.add_many(in_group(number) for number in range(100))
+    assert feed.add_many(in_group(number) for number in range(10_000)) == 9_900
+    assert (feed[0].activity_count, feed[0].actor_count) == (10_000, 10_000)

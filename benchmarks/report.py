@@ -1,0 +1,87 @@
+"""``python -m benchmarks report``: docs/performance.md and its pictures, from the results and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import plot
+from benchmarks.columns import columns_of, figure, heading
+from benchmarks.measure import Row
+from benchmarks.notes import SECTIONS, note
+from benchmarks.show import by_section
+from benchmarks.targets import Target, missed, targets_of
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def report(results: Path, docs: Path = DOCS) -> Path:
+    """Write ``performance.md`` and its pictures into *docs* from what is in the folder *results*."""
+    rows = json.loads((results / "results.json").read_text())
+    facts = json.loads((results / "about.json").read_text())
+    plot.save(rows, docs / "performance")
+    page = docs / "performance.md"
+    page.write_text(render(rows, facts), encoding="utf-8")
+    return page
+
+
+def render(rows: Sequence[Row], facts: dict[str, Any]) -> str:
+    """The page."""
+    parts = [_head(facts), _targets(rows)]
+    for section, group in by_section(rows).items():
+        title, text, picture = SECTIONS[section]
+        parts.append(f"## {title}\n\n{text}\n\n{_table(group)}")
+        if picture:
+            parts.append(f"![{title}](performance/{picture}.svg)")
+    return "\n\n".join(parts) + "\n"
+
+
+def _head(facts: dict[str, Any]) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in facts["packages"].items())
+    amounts = ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in facts["amounts"].items())
+    return f"""# Performance
+
+Written by `python -m benchmarks report` from the results of `make bench`; no figure is typed in by hand.
+
+- Date: {facts["date"]}, in {facts["seconds"]} seconds
+- Machine: {facts["cpu"]}, {facts["cores"]} cores, {facts["system"]}; server, workers and writers share it
+- Redis {facts["redis_server"]} on default settings without persistence, Python {facts["python"]}, {packages}
+- Amounts: {amounts}
+
+Every benchmark checks its own result: feeds, groups and badges are counted afterwards, and a wrong one ends the run."""
+
+
+def _plain(value: Any) -> str:
+    return "/".join(map(_plain, value)) if isinstance(value, list) else f"{value:,}"
+
+
+def _targets(rows: Sequence[Row]) -> str:
+    lines = ["## Targets", "", "| row | figure | target | |", "|---|---:|---:|---|"]
+    for row in rows:
+        for target in targets_of(row):
+            verdict = "met" if target.met(row) else f"**missed by {_by_how_much(row, target)}**"
+            lines.append(
+                f"| `{row['name']}` | {figure(row, target.column, spread=True)} {heading(target.column)}"
+                f" | {target.sign} {target.bound:,g} | {verdict} |"
+            )
+    known: dict[str, list[str]] = {}
+    for row, _ in missed(rows):
+        known.setdefault(note(row["name"]), []).append(f"`{row['name']}`")
+    for text, names in known.items():
+        lines += ["", f"{', '.join(dict.fromkeys(names))}: {text or 'missed; nothing is known about it yet.'}"]
+    return "\n".join(lines)
+
+
+def _by_how_much(row: Row, target: Target) -> str:
+    return f"{abs(row[target.column] / target.bound - 1):.0%}"
+
+
+def _table(rows: list[Row]) -> str:
+    columns = columns_of(rows)
+    lines = ["| | " + " | ".join(map(heading, columns)) + " |", "|---|" + "---:|" * len(columns)]
+    for row in rows:
+        cells = (figure(row, column, spread=True) for column in columns)
+        lines.append(f"| `{row['name']}` | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

@@ -1,0 +1,110 @@
+"""From a thousand followers to a million, and the older framework's own example."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Iterator
+
+from benchmarks.bench import Bench
+from benchmarks.feeds import GROUPS, START, Aggregated, Flat, copy_feed, fill_groups, keys_of
+from benchmarks.measure import Row, check, spread
+from benchmarks.social import HomeAndNews, News, crowd_of
+from benchmarks.stage import Stage, stage
+from feedmill import Activity
+from feedmill.verbs import Add
+
+#: The example of the older framework's page: activities, and followers of their author.
+PAGE = 1000, 500
+#: Activities of one group in it, and in one day.
+SAME_DAY = 100
+
+
+def scale(bench: Bench) -> Iterator[Row]:
+    """All rows."""
+    with stage(bench) as workers:
+        bench.say("the page's example")
+        yield _page(bench, workers)
+        for followers in bench.amounts.followers:
+            bench.say(f"one author, {followers:,} followers")
+            yield _followers(bench, workers, followers)
+    bench.empty()
+
+
+def _page(bench: Bench, workers: Stage) -> Row:
+    """1,000 activities for 500 followers whose aggregated feeds are full: ten new groups that grow to a hundred each."""
+    activities, followers = bench.amounts.page, PAGE[1]
+    bench.empty()
+    fill_groups(Aggregated)
+    copy_feed(bench.client, Aggregated, range(1, followers + 1))
+    manager, author = News(), crowd_of(1, followers)
+    start = time.perf_counter()
+    for number in range(activities):
+        day, second = divmod(number, SAME_DAY)
+        time_ = START + dt.timedelta(days=GROUPS + day, seconds=60 * second)
+        manager.add_activity(Activity(author, Add, number, time=time_))
+    called = time.perf_counter() - start
+    workers.wait(workers.delivered)
+    seconds = time.perf_counter() - start
+    sizes = [min(SAME_DAY, activities - first) for first in range(0, activities, SAME_DAY)][::-1]
+    for user in range(1, followers + 1, 7):
+        counts = [group.activity_count for group in Aggregated(user)[: len(sizes)]]
+        check(counts == sizes, f"news of {user} has groups of {counts}, not {sizes}")
+        check(Aggregated(user).count() == GROUPS, f"news of {user} is not cut back")
+    return {
+        "name": "scale_page",
+        "seconds": round(seconds, 2),
+        "activities": activities,
+        "followers": followers,
+        "ours_per_s": round(activities * followers / seconds),
+        "call_ms": round(called / activities * 1000, 2),
+    }
+
+
+def _followers(bench: Bench, workers: Stage, followers: int) -> Row:
+    """One activity of one author to everyone's home and news, which are new."""
+    manager, rows = HomeAndNews(), []
+    repeats = 5 if followers <= 10_000 else 1
+    for number in range(repeats):
+        bench.empty()
+        activity = Activity(crowd_of(1, followers), Add, number, time=START)
+        before = _traffic(bench)
+        with workers.watched_memory() as memory:
+            start = time.perf_counter()
+            fanout = manager.add_activity(activity)
+            called = time.perf_counter() - start
+            workers.wait(workers.delivered)
+            seconds = time.perf_counter() - start
+        workers.wait(workers.idle)
+        traffic = _traffic(bench) - before
+        _check_reached(bench, fanout.status().reached, followers, activity)
+        rows.append((seconds, called, traffic, *memory))
+    seconds, called, traffic, theirs, own = (spread(column).median for column in zip(*rows))
+    deliveries = followers * len(manager.feed_classes)
+    return {
+        "name": f"scale_{followers}",
+        "followers": followers,
+        "seconds": round(seconds, 3),
+        "ours_per_s": round(deliveries / seconds),
+        "us_per_delivery": round(seconds / deliveries * 1e6, 2),
+        "call_ms": round(called * 1000, 2),
+        "worker_mb": round(theirs),
+        "manager_mb": round(own),
+        "broker_bytes": round(traffic / deliveries, 1),
+    }
+
+
+def _traffic(bench: Bench) -> float:
+    info = bench.broker.info("stats")
+    return float(info["total_net_input_bytes"] + info["total_net_output_bytes"])
+
+
+def _check_reached(bench: Bench, reached: int, followers: int, activity: Activity) -> None:
+    """The receipt is right, every feed has its keys, and a sample has just the activity."""
+    check(reached == followers, f"the receipt says {reached} of {followers}")
+    each = sum(len(keys_of(bench.client, kind(1).key)) for kind in (Flat, Aggregated))
+    kept = bench.client.dbsize()
+    check(followers * each <= kept <= followers * each + 20, f"{kept} keys for {followers} followers")
+    for user in range(1, followers + 1, max(1, followers // 500)):
+        home, news = Flat(user)[:2], Aggregated(user)[:2]
+        check(home == [activity] and [group.activities for group in news] == [[activity]], f"feeds of {user} are wrong")

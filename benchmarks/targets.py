@@ -1,0 +1,71 @@
+"""What the figures are held against."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from benchmarks.measure import Row
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A bound on one column of one row."""
+
+    name: str
+    column: str
+    bound: float
+    #: Whether the figure must be at least the bound, else at most.
+    at_least: bool = False
+
+    @property
+    def sign(self) -> str:
+        """≥ or ≤."""
+        return "≥" if self.at_least else "≤"
+
+    def __str__(self) -> str:
+        return f"{self.column} {self.sign} {self.bound:,g}"
+
+    def met(self, row: Row) -> bool:
+        """Whether *row* is within the bound."""
+        figure: float = row[self.column]
+        return figure >= self.bound if self.at_least else figure <= self.bound
+
+
+TARGETS = [
+    Target("flat", "ratio_pipeline", 2.5, at_least=True),
+    *(
+        Target(name, column, bound, at_least=True)
+        for name in ("aggregated", "notification")
+        for column, bound in (("ratio_pipeline", 2.0), ("ratio_script", 0.6))
+    ),
+    *(Target(name, "client_per_server", 1.0) for name in ("flat", "aggregated", "notification")),
+    *(
+        Target(f"{way}_{kind}", column, bound)
+        for way in ("read", "aread")
+        for kind, trips in (("flat", 2), ("aggregated", 2), ("notification", 1))
+        for column, bound in (("ratio_bare", 3.0), ("round_trips", trips))
+    ),
+    *(
+        Target(f"two_workers_{kind}", "ratio_one", 1.7, at_least=True)
+        for kind in ("flat", "aggregated", "notification")
+    ),
+    Target("scale_page", "seconds", 15),
+    Target("scale_1000000", "seconds", 60),
+    Target("everyday_backlog", "ratio_celery", 2.0, at_least=True),
+    Target("everyday_stream", "ratio_celery", 0.8, at_least=True),
+    Target("hot", "ratio_scattered", 3.0),
+    Target("size_flat", "bytes_per_entry", 32),
+    Target("size_aggregated", "bytes_per_entry", 300),
+    Target("size_notification", "bytes_per_entry", 370),
+]
+
+
+def targets_of(row: Row) -> list[Target]:
+    """The targets of *row*."""
+    return [target for target in TARGETS if target.name == row["name"] and target.column in row]
+
+
+def missed(rows: Iterable[Row]) -> list[tuple[Row, Target]]:
+    """What *rows* miss."""
+    return [(row, target) for row in rows for target in targets_of(row) if not target.met(row)]

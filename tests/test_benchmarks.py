@@ -1,0 +1,147 @@
+"""The benchmarks run, check their own results, and leave files of the agreed shape."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.__main__ import SECTIONS
+from benchmarks.measure import Taken, WrongResult, check, faster
+from benchmarks.notes import MISSED
+from benchmarks.notes import SECTIONS as EXPLAINED
+from benchmarks.report import render
+from benchmarks.targets import Target, missed
+from tests.conftest import redis_executable
+
+ROOT = Path(__file__).parent.parent
+WRITES = [
+    "flat",
+    "aggregated",
+    "aggregated_new_group",
+    "aggregated_late",
+    "aggregated_growing",
+    "notification",
+    "notification_new_group",
+    "notification_same_badge",
+    "notification_growing",
+]
+
+
+def run(out: Path, *arguments: str) -> str:
+    redis_executable()
+    command = [sys.executable, "-m", "benchmarks", "--tiny", "--out", str(out), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def rows_of(out: Path) -> dict[str, dict[str, Any]]:
+    rows = json.loads((out / "results.json").read_text())
+    assert len({row["name"] for row in rows}) == len(rows)
+    return {row["name"]: row for row in rows}
+
+
+def test_deliveries_and_sizes(tmp_path: Path) -> None:
+    """A tiny run of two sections writes a row for each case, with figures, floors and ratios, and prints them."""
+    printed = run(tmp_path, "writes", "sizes")
+    rows = rows_of(tmp_path)
+    assert list(rows)[: len(WRITES)] == WRITES
+    for name in WRITES:
+        row = rows[name]
+        assert row["section"] == "writes"
+        assert name in printed
+        for column in ("ours_per_s", "pipeline_per_s", "script_per_s", "ratio_pipeline", "ratio_script"):
+            assert row[column] > 0
+        assert row["client_us"] >= 0 and row["server_us"] >= 0
+        assert 1 <= row["round_trips"] <= 4
+        low, high = row["spread_pipeline"]
+        assert low <= row["ratio_pipeline"] <= high
+    sizes = {name: row["bytes_per_entry"] for name, row in rows.items() if name.startswith("size_")}
+    assert {"size_flat", "size_aggregated", "size_notification", "size_activity"} <= set(sizes)
+    assert all(16 <= size < 1000 for size in sizes.values())
+    about = json.loads((tmp_path / "about.json").read_text())
+    assert about["cores"] >= 1 and about["redis_server"] and about["packages"]["redis"]
+
+
+def test_workers_and_the_report(tmp_path: Path) -> None:
+    """A tiny run with reads and real workers is turned into a page that has every row, its targets and pictures."""
+    run(tmp_path, "reads", "everyday")
+    rows = rows_of(tmp_path)
+    kinds = ("flat", "aggregated", "notification")
+    reads = [f"{way}_{kind}" for way in ("read", "aread") for kind in kinds]
+    assert list(rows) == [*reads, "everyday_backlog", "everyday_stream"]
+    assert all(rows[name]["ratio_bare"] > 0.5 and rows[name]["round_trips"] in (1, 2) for name in reads)
+    stream = rows["everyday_stream"]
+    assert stream["activities_per_s"] > 0 and stream["empty_tasks_per_s"] > 0 and stream["followers_most"] <= 200
+
+    docs = tmp_path / "docs"
+    assert run(tmp_path, "report", "--docs", str(docs)).strip() == str(docs / "performance.md")
+    page = (docs / "performance.md").read_text(encoding="utf-8")
+    assert all(page.count(f"| `{name}` |") >= 1 for name in rows)
+    figure = f"{rows['read_flat']['ratio_bare']:.2f} ("
+    assert page.count(figure) >= 2, "once among the targets, once in its table"
+    assert "performance/reads.svg" in page and "performance/deliveries.svg" not in page
+    assert (docs / "performance" / "reads.svg").read_text().startswith("<svg")
+    assert [path.name for path in tmp_path.glob("*.svg")] == ["reads.svg"]
+
+
+def test_the_page_says_what_is_missed() -> None:
+    """A missed target is marked with by how much, and with what is known about it; a met one is not."""
+    rows = [
+        {"name": "two_workers_flat", "section": "two", "ratio_one": 0.85},
+        {"name": "hot", "section": "hot", "ratio_scattered": 1.0},
+    ]
+    facts = {"packages": {}, "amounts": {}}
+    page = render(
+        rows, {**dict.fromkeys(("date", "seconds", "cpu", "cores", "system", "redis_server", "python"), ""), **facts}
+    )
+    assert "| `two_workers_flat` | 0.85 × one worker | ≥ 1.7 | **missed by 50%** |" in page
+    assert f"`two_workers_flat`: {MISSED['two_workers']}" in page
+    assert "| `hot` | 1.00 time × spread out | ≤ 3 | met |" in page
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_every_section_is_explained(name: str) -> None:
+    """Every section has a title and a text for the page."""
+    title, text, _ = EXPLAINED[name]
+    assert title and text
+
+
+def test_a_wrong_result_is_an_error() -> None:
+    """A check that does not hold ends the benchmark, so that a fast wrong answer is no figure."""
+    with pytest.raises(WrongResult, match="feed 7 is empty"):
+        check(False, "feed 7 is empty")
+
+
+def test_ratios_are_taken_within_rounds() -> None:
+    """A round in which the machine is slow for both sides does not change the ratio."""
+    ours, floor = [Taken(1, 1, 1), Taken(10, 1, 1), Taken(1, 1, 1)], [Taken(2, 1, 1), Taken(20, 1, 1), Taken(2, 1, 1)]
+    assert faster(floor, ours).pair() == [2, 2]
+
+
+@pytest.mark.parametrize(("at_least", "figure", "met"), [(True, 3, True), (True, 1, False), (False, 3, False)])
+def test_targets(at_least: bool, figure: float, met: bool) -> None:
+    """A figure on the right side of its bound meets the target."""
+    target = Target("flat", "ratio_pipeline", 2, at_least)
+    assert target.met({"name": "flat", "ratio_pipeline": figure}) is met
+
+
+def test_missed_targets_are_named() -> None:
+    """Of two rows the one that misses its target is reported with it."""
+    good, bad = {"name": "size_aggregated", "bytes_per_entry": 300}, {"name": "size_flat", "bytes_per_entry": 33}
+    ((row, target),) = missed([good, bad])
+    assert row is bad and target.bound == 32
+
+
+def test_unknown_sections_are_refused(tmp_path: Path) -> None:
+    """A section that does not exist is named, with those that do."""
+    command = [sys.executable, "-m", "benchmarks", "--out", str(tmp_path), "speed"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert "no section speed" in done.stderr and "writes" in done.stderr
+    assert not list(tmp_path.iterdir())
