@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Union
 
 from feedmill import settings
@@ -98,10 +98,7 @@ def patience(attempt: int) -> float | None:
 
 
 def operations_of(manager: Manager, deliveries: Sequence[Delivery], wait: float | None) -> list[Steps[int]]:
-    """The operations that make *deliveries*, to be run together.
-
-    People who get the same activities share their operations, and no feed is in two of them.
-    """
+    """The operations that make *deliveries*, to be run together: one for each feed class and each set of people."""
     operations: list[Steps[int]] = []
     for audience in (FOLLOWERS, RECIPIENTS):
         classes = _feed_classes(manager, audience)
@@ -119,20 +116,13 @@ def _feed_classes(manager: Manager, audience: str) -> list[type[Feed]]:
     return [] if manager.notification_feed_class is None else [manager.notification_feed_class]
 
 
-def _alike(deliveries: Sequence[Delivery], audience: str) -> Iterable[tuple[tuple[int, ...], Sequence[EntityId]]]:
-    """People by the numbers of the deliveries that concern them."""
+def _alike(deliveries: Sequence[Delivery], audience: str) -> list[tuple[list[int], Sequence[EntityId]]]:
+    """The numbers of the deliveries to the same people, and the people: mostly what one author did."""
     numbered = [(n, ids) for n, each in enumerate(deliveries) for name, ids in each.parts if name == audience and ids]
-    if len(numbered) == 1:
-        ((number, ids),) = numbered
-        return [((number,), ids)]
-    people: dict[str, tuple[EntityId, list[int]]] = {}
+    alike: dict[tuple[EntityId, ...], list[int]] = {}
     for number, ids in numbered:
-        for user_id in ids:
-            people.setdefault(str(user_id), (user_id, []))[1].append(number)
-    alike: dict[tuple[int, ...], list[EntityId]] = {}
-    for user_id, numbers in people.values():
-        alike.setdefault(tuple(dict.fromkeys(numbers)), []).append(user_id)
-    return alike.items()
+        alike.setdefault(tuple(ids), []).append(number)
+    return [(numbers, ids) for ids, numbers in alike.items()]
 
 
 # -- what messages say
