@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 import time
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 
 from feedmill import chunks, dispatch, letters, registry
 from feedmill.errors import StorageError
-from feedmill.fanout import ADD, REMOVE, Delivery, checked_op, manager_called, operations_of, patience
+from feedmill.fanout import ADD, REMOVE, Delivery, checked_op, manager_called, operations_of
 from feedmill.manager import Manager
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal, lease
@@ -102,7 +103,7 @@ class _Round:
     def _deliver(self) -> None:
         """All that is ready in one go; if that fails, each alone, so that a bad one harms no other."""
         try:
-            self._run([delivery for _, delivery in self.ready], max((c.attempts for c, _ in self.ready), default=1))
+            self._run([delivery for _, delivery in self.ready])
         except LeaseExpired:
             raise
         except Exception as error:
@@ -112,7 +113,7 @@ class _Round:
             done = []
             for claim, delivery in self.ready:
                 try:
-                    self._run([delivery], 2)
+                    self._run([dataclasses.replace(delivery, attempt=delivery.attempt + 1)])
                     done.append((claim, delivery.people))
                 except LeaseExpired:
                     raise
@@ -122,8 +123,8 @@ class _Round:
             done = [(claim, delivery.people) for claim, delivery in self.ready]
         backend().run(journal().finish(self.manager.name, done))
 
-    def _run(self, deliveries: Sequence[Delivery], attempt: int) -> None:
-        backend().run(within(self.deadline, together(operations_of(self.manager, deliveries, patience(attempt)))))
+    def _run(self, deliveries: Sequence[Delivery]) -> None:
+        backend().run(within(self.deadline, together(operations_of(self.manager, deliveries))))
 
     def _failed(self, claim: Claim, error: Exception) -> None:
         """Note what went wrong with one fan-out; try it again later, or give it up."""
