@@ -38,7 +38,8 @@ def plan(manager: Manager, claim: Claim) -> Delivery | Iterator[Chunk]:
         audiences.pop(0)
         if chunk:
             first.append((audience, priority, chunk))
-    return Delivery(claim.op, activity, [(audience, ids) for audience, _, ids in first])
+    parts = [(audience, ids) for audience, _, ids in first]
+    return Delivery(claim.op, activity, parts, claim.attempts)
 
 
 def _audiences(manager: Manager, activity: Any) -> list[Audience]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import random
 import time
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 
 from feedmill import chunks, dispatch, letters, registry
 from feedmill.errors import StorageError
-from feedmill.fanout import ADD, REMOVE, Delivery, checked_op, manager_called, operations_of, patience
+from feedmill.fanout import ADD, REMOVE, Delivery, checked_op, manager_called, operations_of
 from feedmill.manager import Manager
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal, lease
@@ -100,30 +101,30 @@ class _Round:
             dispatch.ring(self.manager.name)
 
     def _deliver(self) -> None:
-        """All that is ready in one go; if that fails, each alone, so that a bad one harms no other."""
+        """What is begun for the first time in one go; what was begun before, or fails together with others, alone.
+
+        So a bad one harms no other, and those who wait for busy feeds do not wait for each other.
+        """
+        fresh = [(claim, delivery) for claim, delivery in self.ready if delivery.attempt == 1]
+        alone = [(claim, delivery) for claim, delivery in self.ready if delivery.attempt > 1]
         try:
-            self._run([delivery for _, delivery in self.ready], max((c.attempts for c, _ in self.ready), default=1))
+            self._run(fresh)
         except LeaseExpired:
             raise
-        except Exception as error:
-            if len(self.ready) == 1:
-                self._failed(self.ready[0][0], error)
-                return
-            done = []
-            for claim, delivery in self.ready:
-                try:
-                    self._run([delivery], 2)
-                    done.append((claim, delivery.people))
-                except LeaseExpired:
-                    raise
-                except Exception as alone:
-                    self._failed(claim, alone)
-        else:
-            done = [(claim, delivery.people) for claim, delivery in self.ready]
-        backend().run(journal().finish(self.manager.name, done))
+        except Exception:  # whose it is will show
+            alone += [(claim, dataclasses.replace(delivery, attempt=2)) for claim, delivery in fresh]
+        for claim, delivery in alone:
+            try:
+                self._run([(claim, delivery)])
+            except LeaseExpired:
+                raise
+            except Exception as error:
+                self._failed(claim, error)
 
-    def _run(self, deliveries: Sequence[Delivery], attempt: int) -> None:
-        backend().run(within(self.deadline, together(operations_of(self.manager, deliveries, patience(attempt)))))
+    def _run(self, ready: Sequence[tuple[Claim, Delivery]]) -> None:
+        operations = operations_of(self.manager, [delivery for _, delivery in ready])
+        backend().run(within(self.deadline, together(operations)))
+        backend().run(journal().finish(self.manager.name, [(claim, delivery.people) for claim, delivery in ready]))
 
     def _failed(self, claim: Claim, error: Exception) -> None:
         """Note what went wrong with one fan-out; try it again later, or give it up."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Union
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from feedmill import settings
 from feedmill.activity import Activity
@@ -24,8 +24,8 @@ from feedmill.storage.steps import Steps, together
 FOLLOWERS, RECIPIENTS = "followers", "recipients"
 ADD, REMOVE, FOLLOW, UNFOLLOW = "add", "remove", "follow", "unfollow"
 
-#: Makes the operations of a chunk, given how many seconds they may wait for busy feeds (None: not at all).
-Operations = Callable[[Union[float, None]], list[Steps[int]]]
+#: Makes the operations of a chunk, given how often it was begun.
+Operations = Callable[[int], list[Steps[int]]]
 #: People, and which audience they are.
 Part = tuple[str, Sequence[EntityId]]
 
@@ -37,6 +37,8 @@ class Delivery:
     op: str
     activity: Activity
     parts: Sequence[Part]
+    #: How often it was begun, this time included.
+    attempt: int = 1
 
     @property
     def people(self) -> int:
@@ -53,8 +55,8 @@ def deliver(
     manager, activity = manager_called(manager_name), activity_of(body)
     delivery = Delivery(checked_op(op, ADD, REMOVE), activity, [(audience, unpacked(ids, "user ids"))])
 
-    def operations(wait: float | None) -> list[Steps[int]]:
-        return operations_of(manager, [delivery], wait)
+    def operations(attempt: int) -> list[Steps[int]]:
+        return operations_of(manager, [dataclasses.replace(delivery, attempt=attempt)])
 
     return _chunk(manager, fanout_id, plan, chunk, operations, delivery.people)
 
@@ -67,11 +69,12 @@ def copy(op: str, manager_name: str, ids: bytes, fanout_id: str, plan: int) -> i
         raise MessageError(f"{op} takes a user and a target, not {len(pair)} ids")
     user_id, target_id = pair
 
-    def operations(wait: float | None) -> list[Steps[int]]:
+    def operations(attempt: int) -> list[Steps[int]]:
         source = manager.get_user_feed(target_id)
         limit = manager.follow_activity_limit if op == FOLLOW else source.max_length
         activities = source[:limit]
         adds, removes = (activities, ()) if op == FOLLOW else ((), activities)
+        wait = patience(attempt)
         return [each.deliver([user_id], adds, removes, wait=wait) for each in manager.feed_classes.values()]
 
     return _chunk(manager, fanout_id, plan, 0, operations, 1)
@@ -83,7 +86,7 @@ def _chunk(manager: Manager, fanout_id: str, plan: int, chunk: int, operations: 
     begun = backend().run(journal().start(fanout_id, plan, chunk))
     if not begun:
         return 0
-    backend().run(within(deadline, together(operations(patience(begun)))))
+    backend().run(within(deadline, together(operations(begun))))
     backend().run(journal().done(manager.name, fanout_id, plan, chunk, people))
     return people
 
@@ -97,11 +100,8 @@ def patience(attempt: int) -> float | None:
     return None if attempt == 1 else settings.current().lock_ttl + 5
 
 
-def operations_of(manager: Manager, deliveries: Sequence[Delivery], wait: float | None) -> list[Steps[int]]:
-    """The operations that make *deliveries*, to be run together.
-
-    People who get the same activities share their operations, and no feed is in two of them.
-    """
+def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Steps[int]]:
+    """The operations that make *deliveries*, to be run together: one for each feed class and each set of people."""
     operations: list[Steps[int]] = []
     for audience in (FOLLOWERS, RECIPIENTS):
         classes = _feed_classes(manager, audience)
@@ -109,6 +109,7 @@ def operations_of(manager: Manager, deliveries: Sequence[Delivery], wait: float 
             for numbers, user_ids in _alike(deliveries, audience):
                 adds = [deliveries[n].activity for n in numbers if deliveries[n].op == ADD]
                 removes = [deliveries[n].activity for n in numbers if deliveries[n].op != ADD]
+                wait = patience(max(deliveries[n].attempt for n in numbers))
                 operations += [each.deliver(user_ids, adds, removes, wait=wait) for each in classes]
     return operations
 
@@ -119,20 +120,13 @@ def _feed_classes(manager: Manager, audience: str) -> list[type[Feed]]:
     return [] if manager.notification_feed_class is None else [manager.notification_feed_class]
 
 
-def _alike(deliveries: Sequence[Delivery], audience: str) -> Iterable[tuple[tuple[int, ...], Sequence[EntityId]]]:
-    """People by the numbers of the deliveries that concern them."""
+def _alike(deliveries: Sequence[Delivery], audience: str) -> list[tuple[list[int], Sequence[EntityId]]]:
+    """The numbers of the deliveries to the same people, and the people: mostly what one author did."""
     numbered = [(n, ids) for n, each in enumerate(deliveries) for name, ids in each.parts if name == audience and ids]
-    if len(numbered) == 1:
-        ((number, ids),) = numbered
-        return [((number,), ids)]
-    people: dict[str, tuple[EntityId, list[int]]] = {}
+    alike: dict[tuple[EntityId, ...], list[int]] = {}
     for number, ids in numbered:
-        for user_id in ids:
-            people.setdefault(str(user_id), (user_id, []))[1].append(number)
-    alike: dict[tuple[int, ...], list[EntityId]] = {}
-    for user_id, numbers in people.values():
-        alike.setdefault(tuple(dict.fromkeys(numbers)), []).append(user_id)
-    return alike.items()
+        alike.setdefault(tuple(ids), []).append(number)
+    return [(numbers, ids) for ids, numbers in alike.items()]
 
 
 # -- what messages say

@@ -313,11 +313,11 @@ class TestChunks:
         waits: list[Any] = []
         plain = fanout.operations_of
 
-        def watched(of: Manager, deliveries: Any, wait: float | None) -> Any:
-            waits.append(wait)
+        def watched(of: Manager, deliveries: Any) -> Any:
+            waits.append(fanout.patience(deliveries[0].attempt))
             if len(waits) == 1:
                 raise KeyboardInterrupt
-            return plain(of, deliveries, wait)
+            return plain(of, deliveries)
 
         monkeypatch.setattr(fanout, "operations_of", watched)
         with pytest.raises(KeyboardInterrupt):

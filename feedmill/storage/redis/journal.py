@@ -200,7 +200,7 @@ def _move(manager: str, moves: Sequence[tuple[str, Any, int]]) -> Command:
     return call_script("due_move", [due_key(manager)], *(part for move in moves for part in move))
 
 
-def _letter(name: bytes, facts: Mapping[bytes, bytes]) -> Letter:
-    known = {key.decode(): value for key, value in facts.items()}
-    kind, reason, manager = (known.get(key, b"").decode("utf-8", "replace") for key in ("kind", "reason", "manager"))
-    return Letter(name.decode(), kind, reason, known.get("payload", b""), manager)
+def _letter(name: bytes, facts: Sequence[bytes]) -> Letter:
+    known = dict(zip(facts[::2], facts[1::2]))
+    kind, reason, manager = (known.get(key, b"").decode("utf-8", "replace") for key in (b"kind", b"reason", b"manager"))
+    return Letter(name.decode(), kind, reason, known.get(b"payload", b""), manager)

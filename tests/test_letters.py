@@ -1,0 +1,165 @@
+"""What cannot be processed is kept with its reason, and can be listed, replayed and dropped; nothing else is lost for it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from feedmill import due, letters
+from feedmill.cli import main
+from feedmill.codec import pack
+from feedmill.errors import MessageError
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import Letter, journal
+from feedmill.tasks import app
+from tests.postbox import Postbox, arrive, make_overdue, replaced
+from tests.test_journal import BROKEN, NAME, STAR, Home, JournalManager, love, manager, open_fanouts, sweep_and_work
+
+
+@pytest.fixture
+def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postbox]:
+    """Each backend in turn, with a broker by hand, and patience for two attempts."""
+    monkeypatch.setattr(JournalManager, "broken", None)
+    monkeypatch.setattr(due, "MOST_ATTEMPTS", 2)
+    with replaced(monkeypatch) as postbox:
+        yield postbox
+
+
+def run(*words: str) -> str:
+    """What the command prints; it must succeed."""
+    result = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def the_letter() -> Letter:
+    (letter,) = letters.listed()
+    return letter
+
+
+def given_up(box: Postbox, monkeypatch: pytest.MonkeyPatch, activity: Any) -> Any:
+    """A fan-out that failed as often as is allowed."""
+    with monkeypatch.context() as patch:
+        patch.setattr(JournalManager, "broken", OSError("no database"))
+        wanted = manager.add_activity(activity)
+        box.work()
+        assert not letters.listed()
+        sweep_and_work(box)
+    return wanted
+
+
+def test_a_fanout_is_given_up(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails again and again becomes a dead letter that says why, and its replay delivers it."""
+    activity = love(1, actor=BROKEN)
+    wanted = given_up(box, monkeypatch, activity)
+    letter, status = the_letter(), wanted.status()
+    assert (letter.kind, letter.manager, letter.reason) == ("fanout", NAME, "OSError: no database")
+    assert status.finished and status.dead == letter.id and status.error == letter.reason
+    assert open_fanouts() == 0
+    sweep_and_work(box)
+    assert "OSError: no database" in run("dead", "list")
+    shown = run("dead", "show", letter.id)
+    assert "why: OSError: no database" in shown and "holds: 'add'" in shown
+    assert f"add in {NAME} starts again" in run("dead", "replay", letter.id)
+    box.work()
+    assert wanted.status().finished and not wanted.status().dead
+    assert Home(2000)[:] == [activity]
+    assert run("dead", "list") == "no dead letters\n"
+
+
+def test_a_removal_makes_the_letter_pointless(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When an activity is removed whose addition is a dead letter, the letter goes: a replay must not bring it back."""
+    given_up(box, monkeypatch, love(1, actor=BROKEN))
+    name = the_letter().id
+    manager.remove_activity(love(1, actor=BROKEN))
+    box.work()
+    assert letters.listed() == []
+    result = CliRunner().invoke(main, ["dead", "replay", name])
+    assert result.exit_code == 1 and f"no dead letter '{name}'" in result.output
+
+
+def test_chunks_that_stay_undone(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Chunks are sent again as long as some of them get done, and given up when none does."""
+    wanted = manager.add_activity(love(1, actor=STAR))
+    for _ in range(3):
+        box.messages[0:1] and arrive(*box.messages.pop(0))
+        if box.messages:
+            arrive(*box.messages.pop(0))
+        box.take()
+        make_overdue(NAME)
+        due.sweep()
+    assert not letters.listed() and wanted.status().done == 3
+    for _ in range(3):
+        box.take("feedmill.deliver")
+        sweep_fanouts(box)
+    letter = the_letter()
+    assert letter.reason == "GivenUp: not done after 2 attempts"
+    letters.replay(letter.id)
+    box.work()
+    status = wanted.status()
+    assert status.finished and status.reached == 100
+
+
+def sweep_fanouts(box: Postbox) -> None:
+    """A sweep whose chunks do not arrive."""
+    make_overdue(NAME)
+    due.sweep()
+    for message in box.take("feedmill.fanout"):
+        arrive(*message)
+
+
+@pytest.mark.parametrize(
+    ("task", "args", "why"),
+    [
+        ("feedmill.deliver", ["x"], r"feedmill.deliver takes str, str, str, bytes.*holds str"),
+        ("feedmill.fanout", [5], r"feedmill.fanout takes str; the message holds int"),
+        ("feedmill.sweep", [b"x"], r"feedmill.sweep takes nothing; the message holds bytes"),
+        ("feedmill.follow", [NAME, pack([1]), "f", 1], r"takes a user and a target, not 1 ids"),
+        ("feedmill.deliver", [NAME, "add", "mob", b"", b"", "f", 1, 0], r"audience 'mob' is none of"),
+        ("feedmill.deliver", [NAME, "add", "followers", b"\xc1", pack([1]), "f", 1, 0], r"activity cannot be read"),
+    ],
+)
+def test_a_malformed_message(box: Postbox, task: str, args: list[Any], why: str) -> None:
+    """A message that no worker understands is kept, with the reason, and can be dropped."""
+    result = app.tasks[task].apply(args)
+    assert isinstance(result.result, MessageError)
+    letter = the_letter()
+    assert letter.kind == "message" and letters.content(letter) == [task, args]
+    with pytest.raises(MessageError, match=why):
+        arrive(task, args)
+    assert run("dead", "drop", letter.id) == "1 dropped\n"
+    assert not letters.listed()
+
+
+def test_a_message_once_more(box: Postbox) -> None:
+    """The replay of a message sends it as it was."""
+    letters.bury_message("feedmill.sweep", [], "no reason")
+    letters.bury_message("feedmill.fanout", [NAME], "no reason")
+    assert run("dead", "replay", "--all").splitlines() == ["sent feedmill.fanout again", "sent feedmill.sweep again"]
+    assert box.messages == [("feedmill.fanout", [NAME]), ("feedmill.sweep", [])]
+    assert CliRunner().invoke(main, ["dead", "drop"]).exit_code == 2
+
+
+def test_a_chunk_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """A chunk that an error of the app's own stops is no dead letter: it is noted, and sent again by the sweep."""
+    wanted = manager.add_activity(love(1, actor=STAR))
+    arrive(*box.messages.pop(0))
+    name, args = box.messages.pop(0)
+    with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
+        patch.setattr("feedmill.fanout.operations_of", lambda *_: 1 / 0)
+        app.tasks[name].apply(args)
+    box.work()
+    status = wanted.status()
+    assert (status.done, status.failed, status.error) == (9, 1, "ZeroDivisionError: division by zero")
+    assert not letters.listed()
+    assert "9/10" in run("fanouts") and "ZeroDivisionError" in run("fanouts")
+    make_overdue(NAME)
+    assert run("sweep") == "1 overdue\n"
+    box.work()
+    assert wanted.status().finished
+    assert run("fanouts") == "no fan-out is running\n"
+    assert backend().run(journal().count_open([NAME])) == 0
