@@ -1,0 +1,135 @@
+"""The journal against real workers and a real broker: lost messages, killed planners, writers that come late."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from celery import Celery
+
+import feedmill
+from feedmill import Activity, due
+from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
+from feedmill.receipts import Fanout, FanoutStatus
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
+from feedmill.verbs import Love
+from tests.celery_local.nodes import LocalWorker
+from tests.stalling import FOLDER, FOLLOWERS, Home, Notes, StallingManager
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 40.0
+manager = StallingManager()
+
+
+@pytest.fixture
+def broker(redis_url: str) -> Iterator[redis.Redis]:
+    """The next database of the private Redis as broker, an app that sends to it, and leases that are over soon."""
+    url = redis_url[:-1] + "1"
+    feedmill.configure(broker_url=url, celery_app="", fanout_lease=3, lock_ttl=1)
+    app = Celery("test", set_as_current=True)
+    app.config_from_object("feedmill.tasks.celeryconfig")
+    app.conf.update(broker_url=url)
+    app.set_default()
+    yield redis.Redis.from_url(url)
+    app.close()
+
+
+@pytest.fixture
+def launch(tmp_path: Path, redis_url: str, broker: redis.Redis) -> Iterator[Callable[..., LocalWorker]]:
+    """Starts workers of one process, and ends them."""
+    environment = {
+        "FEEDMILL_REDIS_URL": redis_url,
+        "FEEDMILL_BROKER_URL": redis_url[:-1] + "1",
+        "FEEDMILL_MODULES": "tests.stalling",
+        "FEEDMILL_FANOUT_LEASE": "3",
+        "FEEDMILL_LOCK_TTL": "1",
+        FOLDER: str(tmp_path),
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    started: list[LocalWorker] = []
+
+    def start(*options: str) -> LocalWorker:
+        command = ["celery", "-A", "feedmill.tasks", "worker", "-l", "INFO", "-n", f"w{len(started)}@%h", "-c", "1"]
+        worker = LocalWorker.launch([*command, *options], tmp_path / f"worker{len(started)}", environment)
+        started.append(worker)
+        return worker
+
+    yield start
+    for worker in started:
+        worker.kill()
+
+
+def sweep_until(done: Callable[[], object]) -> None:
+    """What beat does, more often, until *done*."""
+    deadline = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < deadline
+        due.sweep()
+        time.sleep(0.1)
+
+
+def finished(wanted: Fanout) -> FanoutStatus:
+    """The status of a fan-out after enough sweeps."""
+    sweep_until(lambda: wanted.status().finished)
+    return wanted.status()
+
+
+def wait_for(path: Path) -> None:
+    """Until somebody stands still there."""
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_queues_are_lost(launch: Callable[..., LocalWorker], broker: redis.Redis) -> None:
+    """A broker that forgets its queues, the bell as well as the chunks, loses nothing: the sweep makes it good."""
+    wanted = manager.add_activity(Activity("low", Love, 1))
+    assert broker.delete(HIGH_QUEUE) == 1
+    launch("-Q", HIGH_QUEUE).ready()
+    sweep_until(lambda: broker.llen(LOW_QUEUE) == 5)
+    broker.delete(LOW_QUEUE)
+    launch("-Q", LOW_QUEUE).ready()
+    status = finished(wanted)
+    assert (status.planned, status.done, status.reached) == (5, 5, 5)
+    assert [Home(user).count() for user in FOLLOWERS[:5]] == [1] * 5
+
+
+def test_a_planner_is_killed(launch: Callable[..., LocalWorker], tmp_path: Path) -> None:
+    """A worker that is killed with -9 in the middle of planning leaves a fan-out that another plans and finishes."""
+    wanted = manager.add_activity(Activity("planned", Love, 1))
+    worker = launch()
+    wait_for(tmp_path / "planning")
+    worker.kill()
+    assert not wanted.status().finished
+    launch()
+    status = finished(wanted)
+    assert (status.planned, status.done, status.reached) == (50, 50, 50)
+    assert status.retried >= 1
+    assert [Home(user).count() for user in FOLLOWERS] == [1] * 50
+
+
+def test_a_removal_overtakes(launch: Callable[..., LocalWorker], tmp_path: Path) -> None:
+    """A removal that one worker finishes while another is still about to write the addition wins in the end."""
+    activity = Activity("ann", Love, 1, target="bob", extra_context={"slow": True})
+    for _ in range(2):
+        launch("--prefetch-multiplier", "1").ready()
+    added = manager.add_activity(activity)
+    wait_for(tmp_path / "grouping")
+    removed = manager.remove_activity(activity)
+    status = removed.wait(PATIENCE)
+    assert not status.cancelled and added.status().cancelled
+    seen_late = []
+
+    def over() -> bool:
+        seen_late.append(Notes("bob").count())
+        return backend().run(journal().count_open([manager.name])) == 0
+
+    sweep_until(over)
+    assert 1 in seen_late  # the addition did write after its removal
+    assert Notes("bob").count() == 0 == Notes("bob").get_denormalized_count()
