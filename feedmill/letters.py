@@ -7,7 +7,7 @@ from typing import Any
 
 from feedmill import dispatch, receipts
 from feedmill.codec import pack, unpack
-from feedmill.errors import CorruptRecord, FeedmillError, UnknownName
+from feedmill.errors import CorruptRecord, FeedmillError, MessageError, UnknownName
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, Letter, journal
 
@@ -15,6 +15,8 @@ from feedmill.storage.journal import Claim, Letter, journal
 FANOUT, MESSAGE = "fanout", "message"
 #: Characters of a reason that are kept.
 LONGEST_REASON = 500
+#: Bytes of an unreadable message that are kept.
+LONGEST_BODY = 65_536
 
 
 class GivenUp(FeedmillError):
@@ -72,6 +74,10 @@ def replay(letter_id: str) -> str:
     values = content(letter)
     if letter.kind == MESSAGE:
         task, args = values
+        if not task.startswith("feedmill."):
+            raise MessageError(
+                f"dead letter {letter_id} names no task of ours ({task!r}); all that is left is to drop it"
+            )
         dispatch.send(task, args, queue=dispatch.HIGH_QUEUE, sentence=f"{task} once more, from dead letter {letter_id}")
         done = f"sent {task} again"
     else:

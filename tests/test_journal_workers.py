@@ -12,7 +12,7 @@ import redis
 from celery import Celery
 
 import feedmill
-from feedmill import Activity, due
+from feedmill import Activity, dispatch, due, letters
 from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
 from feedmill.receipts import Fanout, FanoutStatus
 from feedmill.storage.backends import backend
@@ -133,3 +133,20 @@ def test_a_removal_overtakes(launch: Callable[..., LocalWorker], tmp_path: Path)
     sweep_until(over)
     assert 1 in seen_late  # the addition did write after its removal
     assert Notes("bob").count() == 0 == Notes("bob").get_denormalized_count()
+
+
+def test_rubbish_in_the_queue(launch: Callable[..., LocalWorker], broker: redis.Redis) -> None:
+    """Messages that a worker cannot read, or does not know, end in the dead letters, and the worker goes on."""
+    launch().ready()
+    app = dispatch.celery_app()
+    with app.producer_pool.acquire(block=True) as producer:
+        packed = {"content_type": "application/x-msgpack", "content_encoding": "binary", "routing_key": HIGH_QUEUE}
+        producer.publish(b"\xc1\xc1", headers={"task": "feedmill.fanout", "id": "1"}, **packed)
+        producer.publish(b"\x80", **packed)
+    app.send_task("feedmill.next", [1], queue=HIGH_QUEUE, serializer="msgpack")
+    app.send_task("feedmill.fanout", [1, 2], queue=HIGH_QUEUE, serializer="msgpack")
+    wanted = manager.add_activity(Activity("ann", Love, 1, target="bob"))
+    assert wanted.wait(PATIENCE).reached == 1
+    sweep_until(lambda: len(letters.listed()) == 4)
+    reasons = sorted(letter.reason.partition(":")[0] for letter in letters.listed())
+    assert reasons == ["MessageError", "cannot be decoded", "no such task", "not a task message"]

@@ -163,3 +163,52 @@ def test_a_chunk_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplo
     assert wanted.status().finished
     assert run("fanouts") == "no fan-out is running\n"
     assert backend().run(journal().count_open([NAME])) == 0
+
+
+def test_bytes_that_are_no_message(box: Postbox) -> None:
+    """What a worker cannot decode, or does not know, is kept as it came and acknowledged; its replay is refused."""
+    from types import SimpleNamespace
+
+    from feedmill.tasks.consumer import KeepingConsumer
+
+    class Message(SimpleNamespace):
+        @property
+        def payload(self) -> Any:
+            raise ValueError("no msgpack")
+
+    handled: list[str] = []
+    message = Message(
+        body=b"\xc1rubbish",
+        headers={"task": "feedmill.next", "id": "1"},
+        content_type="application/x-msgpack",
+        content_encoding="binary",
+        properties={},
+        delivery_info={},
+        ack=lambda: handled.append("ack"),
+        reject_log_error=lambda *_: handled.append("reject"),
+    )
+    consumer = object.__new__(KeepingConsumer)
+    consumer.on_decode_error(message, ValueError("no msgpack"))
+    letter = the_letter()
+    assert letter.reason == "cannot be decoded: no msgpack"
+    assert letters.content(letter) == ["feedmill.next", [b"\xc1rubbish"]]
+    assert handled == ["ack"]
+    letters.drop([letter.id])
+    letters.bury_message("", [b"?"], "rubbish")
+    with pytest.raises(MessageError, match="names no task of ours"):
+        letters.replay(the_letter().id)
+
+
+def test_a_visibility_timeout_that_is_too_short() -> None:
+    """A worker whose broker would hand out a running task again warns at its start, and says which setting."""
+    from types import SimpleNamespace
+
+    from feedmill.tasks.checks import check_visibility
+
+    def warning(**options: Any) -> str:
+        conf = SimpleNamespace(broker_url="redis://x", broker_transport_options=options)
+        return str(check_visibility(SimpleNamespace(app=SimpleNamespace(conf=conf, tasks=app.tasks))))
+
+    assert "visibility_timeout is 60 s, and feedmill.fanout may run for 1800 s" in warning(visibility_timeout=60)
+    assert warning() == ""
+    assert warning(visibility_timeout=1801) == ""

@@ -1,5 +1,6 @@
 """The Celery tasks, and the app for those who have none: ``celery -A feedmill.tasks worker``."""
 
+from feedmill.tasks import checks as checks
 from feedmill.tasks.application import app
 from feedmill.tasks.fanout import deliver, fan_out, follow, sweep, unfollow
 

@@ -13,6 +13,7 @@ broker_connection_retry_on_startup = True
 # A broker that swallows packets must not hang the web process; Redis gives back what a dead worker held within seconds.
 broker_transport_options = (
     {
+        # Longer than the longest task (tasks/fanout.py); a worker warns at start if it is not.
         "visibility_timeout": 3600,
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,
@@ -36,10 +37,14 @@ result_serializer = "msgpack"
 accept_content = ["msgpack"]
 task_ignore_result = True
 
+# The web process waits a second at most for a broker that is away: the journal has what it could not send.
+task_publish_retry_policy = {"max_retries": 2, "interval_start": 0, "interval_step": 0.2, "interval_max": 0.5}
+
 # A worker that dies in the middle loses nothing, and a task that runs twice changes nothing the second time.
 task_acks_late = True
 task_reject_on_worker_lost = True
 worker_prefetch_multiplier = 8
+worker_consumer = "feedmill.tasks.consumer:KeepingConsumer"
 worker_cancel_long_running_tasks_on_connection_loss = True
 
 # Sent by one `celery beat`. Sweeps that no worker takes do not pile up.

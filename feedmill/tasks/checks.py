@@ -1,0 +1,32 @@
+"""What a worker looks at when it starts, and warns of."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import signals
+
+logger = logging.getLogger(__name__)
+
+#: kombu's, where the transport options say nothing.
+DEFAULT_VISIBILITY = 3600
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def check_visibility(instance: Any, **_: Any) -> str:
+    """Warn if the broker hands out messages again while the longest task still runs; the warning, or nothing."""
+    app = instance.app
+    if not str(app.conf.broker_url or "").startswith(("redis", "sentinel", "sqs")):
+        return ""
+    seconds = app.conf.broker_transport_options.get("visibility_timeout", DEFAULT_VISIBILITY)
+    limits = {name: task.soft_time_limit for name, task in app.tasks.items() if name.startswith("feedmill.")}
+    name, longest = max(limits.items(), key=lambda item: item[1] or 0, default=("", 0))
+    if seconds > (longest or 0):
+        return ""
+    warning = (
+        f"the broker's visibility_timeout is {seconds} s, and {name} may run for {longest} s: it would be started again"
+        " while it runs, which is harmless and wasted; raise broker_transport_options['visibility_timeout']"
+    )
+    logger.warning(warning)
+    return warning

@@ -1,0 +1,52 @@
+"""The worker's ear: what it cannot even decode is kept as a dead letter instead of being thrown away with a log line."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Any
+
+from celery.worker.consumer import Consumer
+
+from feedmill import letters
+from feedmill.errors import FeedmillError
+
+logger = logging.getLogger(__name__)
+
+
+class KeepingConsumer(Consumer):  # type: ignore[misc]
+    """Celery's consumer, except that refused messages end in the dead letters. For apps whose queues are Feedmill's."""
+
+    def on_decode_error(self, message: Any, exc: Exception) -> None:
+        """Bytes that are not msgpack, or a content type that is not accepted."""
+        _keep(message, f"cannot be decoded: {exc}")
+        super().on_decode_error(message, exc)
+
+    def on_unknown_message(self, body: Any, message: Any) -> None:
+        """Not a task message."""
+        _keep(message, "not a task message")
+        super().on_unknown_message(body, message)
+
+    def on_unknown_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """A task that this release does not have: a later one may, and then a replay is all it takes."""
+        _keep(message, f"no such task: {exc}")
+        super().on_unknown_task(body, message, exc)
+
+    def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        """A task message with parts missing."""
+        _keep(message, f"not a task message: {exc}")
+        super().on_invalid_task(body, message, exc)
+
+
+def _keep(message: Any, why: str) -> None:
+    """The letter; a storage that is away must not keep the worker from going on."""
+    task = str((message.headers or {}).get("task", ""))
+    body = message.body if isinstance(message.body, (bytes, str)) else bytes(message.body)
+    with contextlib.suppress(FeedmillError):
+        try:
+            args, _, _ = message.payload
+            letters.bury_message(task, args, why)
+        except FeedmillError:
+            raise
+        except Exception:  # it is anything at all: keep the bytes
+            letters.bury_message(task, [body[: letters.LONGEST_BODY]], why)
