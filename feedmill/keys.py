@@ -83,6 +83,11 @@ def bell_key(manager: str) -> str:
     return due_key(manager) + ":bell"
 
 
+def bucket_key(manager: str, author: EntityId) -> str:
+    """The key that knows how fast *author* starts fan-outs in *manager*."""
+    return f"{due_key(manager)}:author:{author}"
+
+
 def letters_key() -> str:
     """The stream of dead letters."""
     return f"{settings.current().key_prefix}dead"

@@ -82,7 +82,7 @@ def replay(letter_id: str) -> str:
         done = f"sent {task} again"
     else:
         op, body, name = values
-        receipts.start(letter.manager, op, [(name, body)], [])
+        receipts.start(letter.manager, op, [(name, body)])
         done = f"{op} in {letter.manager} starts again as fan-out {name}"
     drop([letter_id])
     return done

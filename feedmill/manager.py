@@ -15,6 +15,7 @@ from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import EntityId, entity_id
 from feedmill.receipts import Fanout
 from feedmill.registry import register_manager
+from feedmill.storage.journal import Pace
 from feedmill.storage.steps import Steps
 
 
@@ -50,11 +51,15 @@ class Manager:
     fanout_chunk_size: ClassVar[int] = 500
     #: Newest activities of the followed user that ``follow`` copies.
     follow_activity_limit: ClassVar[int] = 500
+    #: Activities that one author has fanned out per second in the long run, and at once; more are accepted and wait
+    #: their turn. 0 for no limit.
+    fanout_rate: ClassVar[float] = 0.0
+    fanout_burst: ClassVar[int] = 100
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_attributes(cls, Manager)
-        check_positive(cls, "fanout_chunk_size", "follow_activity_limit")
+        check_positive(cls, "fanout_chunk_size", "follow_activity_limit", "fanout_burst")
         if "name" not in vars(cls):
             cls.name = cls.__name__
         _check_feeds(cls)
@@ -105,7 +110,9 @@ class Manager:
 
     def _start(self, operations: list[Steps[Any]], verb: str, activity: Activity) -> Fanout:
         wanted = receipts.fanout_id(self.name, activity.raw_id), activity.pack()
-        return receipts.start(self.name, verb, [wanted], operations)[0]
+        limited = verb == "add" and self.fanout_rate > 0
+        pace = Pace(activity.actor_id, self.fanout_rate, self.fanout_burst) if limited else None
+        return receipts.start(self.name, verb, [wanted], operations, pace)[0]
 
     def _start_copy(self, verb: str, user_id: EntityId, target_id: EntityId) -> Fanout:
         user_id, target_id = entity_id(user_id, "user"), entity_id(target_id, "target")

@@ -14,7 +14,7 @@ from feedmill.codec import pack, unpack
 from feedmill.errors import FeedmillError, StorageError
 from feedmill.ids import EntityId
 from feedmill.storage.backends import backend
-from feedmill.storage.journal import journal
+from feedmill.storage.journal import Pace, journal
 from feedmill.storage.steps import Steps, together
 
 
@@ -140,9 +140,18 @@ def fanout_id(manager: str, *about: Any) -> str:
     return blake2b(pack([manager, *about]), digest_size=12).hexdigest()
 
 
-def start(manager: str, op: str, wanted: Sequence[tuple[str, bytes]], operations: Sequence[Steps[Any]]) -> list[Fanout]:
-    """Journal the fan-outs *wanted* (id and packed body) in one round trip with *operations*, and ring for workers."""
-    opening = [journal().open(manager, name, op, body) for name, body in wanted]
+def start(
+    manager: str,
+    op: str,
+    wanted: Sequence[tuple[str, bytes]],
+    operations: Sequence[Steps[Any]] = (),
+    pace: Pace | None = None,
+) -> list[Fanout]:
+    """Journal the fan-outs *wanted* (id and packed body) in one round trip with *operations*, and ring for workers.
+
+    Past an author's *pace* they are accepted all the same, and begun later.
+    """
+    opening = [journal().open(manager, name, op, body, pace) for name, body in wanted]
     opened = backend().run(together([*operations, *opening]))[len(operations) :]
     if any(each.ring for each in opened):
         dispatch.ring(manager)

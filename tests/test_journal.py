@@ -156,6 +156,20 @@ class TestBell:
         assert all(each.status().finished and not each.status().retried for each in fanouts)
         assert Home(2000).count() == 10
 
+    def test_an_author_in_a_hurry(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Beyond its burst an author's activities are accepted and stored, wait their turn, and hold up nobody else."""
+        monkeypatch.setattr(JournalManager, "fanout_rate", 0.02)
+        monkeypatch.setattr(JournalManager, "fanout_burst", 3)
+        fanouts = [manager.add_activity(love(n)) for n in range(5)]
+        other = manager.add_activity(love(9, actor=8))
+        box.work()
+        assert [each.status().finished for each in (*fanouts, other)] == [True, True, True, False, False, True]
+        assert manager.get_user_feed(7).count() == 5
+        assert due.sweep() == 0 and open_fanouts() == 2
+        sweep_and_work(box)
+        assert all(each.status().finished for each in fanouts)
+        assert Home(2000).count() == 6
+
     def test_an_unknown_manager(self, box: Postbox) -> None:
         """A worker that does not know the manager says so and leaves what is due to those who do."""
         wanted = manager.add_activity(love(1))

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from feedmill import settings
+from feedmill.ids import EntityId
 from feedmill.storage.steps import Steps
 
 #: Seconds that the receipt of an unfinished fan-out, and its chunks, are kept.
@@ -40,6 +41,20 @@ class Opened:
     plan: int
     #: Whether the caller is to send the bell.
     ring: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Pace:
+    """How fast an author's fan-outs are begun: *burst* at once, then *rate* a second; what is beyond waits its turn."""
+
+    author: EntityId
+    rate: float
+    burst: int
+
+    @property
+    def interval(self) -> float:
+        """Milliseconds between two."""
+        return 1000 / self.rate
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,8 +96,8 @@ class Letter:
 class Journal(Protocol):
     """What each backend's journal can do. Every operation may run twice."""
 
-    def open(self, manager: str, fanout_id: str, op: str, body: bytes, *, delay: float = 0.0) -> Steps[Opened]:
-        """Write down that a fan-out is wanted, in *delay* seconds from now; whatever was asked before is off."""
+    def open(self, manager: str, fanout_id: str, op: str, body: bytes, pace: Pace | None = None) -> Steps[Opened]:
+        """Write down that a fan-out is wanted, now or as soon as *pace* allows; whatever was asked before is off."""
         ...
 
     def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes) -> Steps[Opened]:

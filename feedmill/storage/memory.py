@@ -51,6 +51,7 @@ class MemoryBackend:
             self.receipts: dict[str, dict[str, Any]] = {}
             self.due: dict[str, dict[str, float]] = {}
             self.bells: dict[str, float] = {}
+            self.buckets: dict[str, float] = {}
             self.letters: dict[str, Any] = {}
             self.letter_number = 0
             #: (channel, message) of what was published, for tests.

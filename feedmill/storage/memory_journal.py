@@ -7,8 +7,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feedmill.storage.journal import BELL, MOST_LETTERS, Claim, Letter, Opened, lease
+from feedmill.storage.journal import BELL, Claim, Opened, Pace, lease
 from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory_letters import MemoryLetters
 from feedmill.storage.steps import Steps
 
 
@@ -20,16 +21,21 @@ def _steps() -> Steps[None]:
     yield from ()
 
 
-class MemoryJournal:
+class MemoryJournal(MemoryLetters):
     """Receipts in dicts. Finished ones are kept as long as the process lives."""
 
-    def open(self, manager: str, fanout_id: str, op: str, body: bytes, *, delay: float = 0.0) -> Steps[Opened]:
+    def open(self, manager: str, fanout_id: str, op: str, body: bytes, pace: Pace | None = None) -> Steps[Opened]:
         """Write down that a fan-out is wanted."""
         yield from _steps()
         with BACKEND.guard:
-            receipt = self._open(manager, fanout_id, op, body)
-            _due(manager)[fanout_id] = _now() + delay * 1000
-            return Opened(receipt["plan"], not delay and _ring(manager))
+            receipt, now = self._open(manager, fanout_id, op, body), _now()
+            at: float = now
+            if pace is not None:
+                bucket = f"{manager}:{pace.author}"
+                level = BACKEND.buckets[bucket] = max(now, BACKEND.buckets.get(bucket, 0)) + pace.interval
+                at = max(now, int(level - pace.interval * pace.burst))
+            _due(manager)[fanout_id] = at
+            return Opened(receipt["plan"], at <= now and _ring(manager))
 
     def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes) -> Steps[Opened]:
         """Write down a fan-out that is sent as one chunk."""
@@ -227,35 +233,6 @@ class MemoryJournal:
         yield from _steps()
         with BACKEND.guard:
             return sum(len(_due(name)) for name in managers)
-
-    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "") -> Steps[str]:
-        """Put a dead letter."""
-        yield from _steps()
-        with BACKEND.guard:
-            BACKEND.letter_number += 1
-            name = f"{_now()}-{BACKEND.letter_number}"
-            BACKEND.letters[name] = Letter(name, kind, reason, payload, manager)
-            while len(BACKEND.letters) > MOST_LETTERS:
-                del BACKEND.letters[next(iter(BACKEND.letters))]
-            return name
-
-    def letters(self, limit: int) -> Steps[list[Letter]]:
-        """The newest letters."""
-        yield from _steps()
-        with BACKEND.guard:
-            return list(BACKEND.letters.values())[::-1][:limit]
-
-    def letter(self, letter_id: str) -> Steps[Letter | None]:
-        """One letter."""
-        yield from _steps()
-        with BACKEND.guard:
-            return BACKEND.letters.get(letter_id)
-
-    def drop_letters(self, ids: Sequence[str]) -> Steps[int]:
-        """Forget letters."""
-        yield from _steps()
-        with BACKEND.guard:
-            return sum(BACKEND.letters.pop(name, None) is not None for name in ids)
 
 
 def _due(manager: str) -> dict[str, float]:

@@ -7,8 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feedmill.keys import bell_key, chunks_key, due_key, letters_key, receipt_key
-from feedmill.storage.journal import BELL, MOST_LETTERS, OPEN_TTL, Claim, Letter, Opened, keep, lease
+from feedmill.keys import bell_key, bucket_key, chunks_key, due_key, letters_key, receipt_key
+from feedmill.storage.journal import BELL, MOST_LETTERS, OPEN_TTL, Claim, Letter, Opened, Pace, keep, lease
 from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.steps import Command, Steps
 
@@ -26,23 +26,30 @@ def _milliseconds(seconds: float) -> int:
 class RedisJournal:
     """The journal of one Redis server. Its clock is the server's, so workers' clocks need not agree."""
 
-    def open(self, manager: str, fanout_id: str, op: str, body: bytes, *, delay: float = 0.0) -> Steps[Opened]:
-        """Write down that a fan-out is wanted; with *delay* nobody is told."""
-        at = f"{time.time() * 1000 + _milliseconds(delay):.0f}" if delay else ""
-        return (yield from self._open(manager, fanout_id, op, body, "", at, 0 if delay else BELL))
+    def open(self, manager: str, fanout_id: str, op: str, body: bytes, pace: Pace | None = None) -> Steps[Opened]:
+        """Write down that a fan-out is wanted."""
+        return (yield from self._open(manager, fanout_id, op, body, pace, ("", ""), BELL))
 
     def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes) -> Steps[Opened]:
         """Write down a fan-out that is sent as one chunk."""
         at = f"{time.time() * 1000 + lease():.0f}.5"
-        return (yield from self._open(manager, fanout_id, op, body, body, at, 0))
+        return (yield from self._open(manager, fanout_id, op, body, None, (body, at), 0))
 
     def _open(
-        self, manager: str, fanout_id: str, op: str, body: bytes, chunk: bytes | str, at: str, bell: int
+        self,
+        manager: str,
+        fanout_id: str,
+        op: str,
+        body: bytes,
+        pace: Pace | None,
+        chunk: tuple[bytes | str, str],
+        bell: int,
     ) -> Steps[Opened]:
-        keys = [receipt_key(fanout_id), chunks_key(fanout_id)]
+        author = (pace.interval, pace.interval * pace.burst) if pace else (0, 0)
+        put = [*_due(manager), bucket_key(manager, pace.author if pace else "")]
         (plan, dead), ring = yield [
-            call_script("receipt_open", keys, lease(), OPEN_TTL, op, manager, body, chunk, at),
-            call_script("due_put", _due(manager), fanout_id, at, bell),
+            call_script("receipt_open", _receipt(fanout_id), lease(), OPEN_TTL, op, manager, body, *chunk),
+            call_script("due_put", put, fanout_id, chunk[1], bell, *author),
         ]
         if dead:
             yield from self.drop_letters([dead.decode()])
