@@ -320,6 +320,16 @@ class TestChunks:
         assert wanted.status().reached == 100 and wanted.status().finished
         assert count_of(love(1, actor=STAR), range(1000, 1100)) == [100, 100, 0]
 
+    def test_done_by_two(self, box: Postbox) -> None:
+        """A chunk that two workers did at the same time is counted once."""
+        wanted = manager.add_activity(love(1, actor=STAR))
+        arrive(*box.messages.pop(0))
+        _, args = box.messages[0]
+        for _ in range(2):
+            backend().run(journal().done(NAME, wanted.id, args[6], args[7], 10))
+        status = wanted.status()
+        assert (status.done, status.reached) == (1, 10)
+
     def test_begun_again(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """A chunk that somebody began and did not finish is done by the next, who waits for the locks of the dead."""
         wanted = manager.add_activity(love(1, actor=STAR))
@@ -369,6 +379,17 @@ class TestLastWord:
         assert added.status().cancelled and added.status().finished and not removed.status().cancelled
         assert removed.status().finished and open_fanouts() == 0
         assert Home(2000).count() == 0 == Notes(5).count() == Notes(5).get_denormalized_count()
+
+    def test_an_old_claim(self, box: Postbox) -> None:
+        """Whoever finishes an addition that has been replaced meanwhile neither finishes nor drops its removal."""
+        manager.add_activity(love(1))
+        (claim,), _ = backend().run(journal().claim(NAME, 10))
+        removed = manager.remove_activity(love(1))
+        backend().run(journal().finish(NAME, [(claim, 3)]))
+        backend().run(journal().put_off(NAME, claim, 5.0, "late"))
+        assert not removed.status().finished and not removed.status().failed
+        box.work()
+        assert removed.status().finished
 
     def _overtaken(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> tuple[Fanout, Fanout]:
         """An addition that has checked that it is wanted, and writes after its removal was finished."""
