@@ -59,40 +59,46 @@ class _Round:
     def __init__(self, manager: Manager, deadline: float) -> None:
         self.manager, self.deadline = manager, deadline
         self.ready: list[tuple[Claim, Delivery]] = []
+        self.deliveries = 0
         self.error: Exception | None = None
 
     def run(self, claims: Sequence[Claim]) -> int:
-        """Plan all, deliver what fits into a chunk at once, send the rest."""
-        deliveries = 0
-        for place, claim in enumerate(claims):
-            if deliveries >= MOST_DELIVERIES:
-                self._leave(claims[place:])
+        """Plan, and deliver what fits into a chunk; the rest is sent. What was begun before comes last, each alone.
+
+        So neither a bad one nor a slow one harms others, and those who wait for busy feeds do not wait for each other.
+        """
+        queue = sorted(claims, key=lambda claim: claim.attempts > 1)
+        for place, claim in enumerate(queue):
+            if claim.attempts > 1:
+                self._deliver()
+            if self.deliveries >= MOST_DELIVERIES or time.monotonic() > self.deadline - lease() / 2000:
+                self._leave(queue[place:])
                 break
             try:
-                deliveries += self._plan(claim)
+                self._plan(claim)
             except Exception as error:
                 self._failed(claim, error)
         self._deliver()
-        if self.error is not None and dispatch.inline():
-            raise self.error  # the caller is the worker, and nobody else would tell
-        return deliveries
+        if self.error is not None and (dispatch.inline() or isinstance(self.error, LeaseExpired)):
+            raise self.error  # embedded, the caller is the worker, and nobody else would tell
+        return self.deliveries
 
-    def _plan(self, claim: Claim) -> int:
-        """Get one claim ready, or send its chunks; how many deliveries it adds to this round."""
+    def _plan(self, claim: Claim) -> None:
+        """Get one claim ready, or send its chunks."""
         if claim.attempts > MOST_ATTEMPTS:
             raise letters.GivenUp(f"not done after {MOST_ATTEMPTS} attempts")
         silence = min(LONGEST_SILENCE, lease() / 1000 * 2 ** (claim.attempts - 1))
         if claim.planned:
             logger.warning("fan-out %s has chunks that stay undone; sending them again", claim.id)
             chunks.send_again(self.manager, claim, silence)
-            return 0
+            return
         checked_op(claim.op, ADD, REMOVE)
         planned = chunks.plan(self.manager, claim)
         if isinstance(planned, Delivery):
             self.ready.append((claim, planned))
-            return planned.people * (len(self.manager.feed_classes) or 1)
-        chunks.send(self.manager, claim, planned, silence)
-        return 0
+            self.deliveries += planned.people * (len(self.manager.feed_classes) or 1)
+        else:
+            chunks.send(self.manager, claim, planned, silence)
 
     def _leave(self, claims: Sequence[Claim]) -> None:
         """Give back what is too much for one round, and ring for it."""
@@ -101,23 +107,21 @@ class _Round:
             dispatch.ring(self.manager.name)
 
     def _deliver(self) -> None:
-        """What is begun for the first time in one go; what was begun before, or fails together with others, alone.
-
-        So a bad one harms no other, and those who wait for busy feeds do not wait for each other.
-        """
-        fresh = [(claim, delivery) for claim, delivery in self.ready if delivery.attempt == 1]
-        alone = [(claim, delivery) for claim, delivery in self.ready if delivery.attempt > 1]
+        """All that is ready in one go; if that fails, each alone."""
+        ready, self.ready = self.ready, []
         try:
-            self._run(fresh)
-        except LeaseExpired:
-            raise
-        except Exception:  # whose it is will show
-            alone += [(claim, dataclasses.replace(delivery, attempt=2)) for claim, delivery in fresh]
-        for claim, delivery in alone:
+            self._run(ready)
+            return
+        except LeaseExpired as error:
+            self.error = error
+            return
+        except Exception as error:
+            if len(ready) == 1:
+                self._failed(ready[0][0], error)
+                return
+        for claim, delivery in ready:
             try:
-                self._run([(claim, delivery)])
-            except LeaseExpired:
-                raise
+                self._run([(claim, dataclasses.replace(delivery, attempt=2))])
             except Exception as error:
                 self._failed(claim, error)
 
@@ -128,10 +132,9 @@ class _Round:
 
     def _failed(self, claim: Claim, error: Exception) -> None:
         """Note what went wrong with one fan-out; try it again later, or give it up."""
-        if isinstance(error, LeaseExpired):
-            logger.info("%s", error)
-            return
         self.error = error
+        if isinstance(error, LeaseExpired):
+            return
         reason = letters.reason(error)
         if claim.attempts >= MOST_ATTEMPTS:
             logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)
