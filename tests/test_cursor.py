@@ -77,3 +77,15 @@ def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     with pytest.raises(CursorError, match="is of version 2, not 1"):
         cursor.decode("x", later)
+
+
+@given(st.binary(min_size=16, max_size=16))
+def test_one_cursor_is_one_text(raw_id: bytes) -> None:
+    """No other text is the same cursor: not with characters put in that decoders pass over, not with spare bits set."""
+    text = cursor.encode_id("flat", raw_id)
+    alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    spare = text[:-1] + alphabet[alphabet.index(text[-1]) | 1]
+    for other in (text[:5] + "\n\n\n\n" + text[5:], text + "====", text + "==", spare):
+        if other != text:
+            with pytest.raises(CursorError, match="is not a cursor; start again"):
+                cursor.decode_id("flat", other)

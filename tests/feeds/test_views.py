@@ -259,3 +259,34 @@ def test_the_feed_is_not_transferred(backend_kind: str, request: pytest.FixtureR
     assert feed.filter(activity_id__lt=activities[500])[0] == activities[499]
     info = len(repr(client.info("stats")))
     assert client.info("stats")["total_net_output_bytes"] - before < 3 * info + 1600
+
+
+def test_a_rare_verb(backend_kind: str) -> None:
+    """What a filter finds far down a long feed is found, each once, in slices and pages."""
+    feed = Full(2)
+    rare = [Activity(n, Comment if n % 90 == 5 else Love, n, time=BASE + dt.timedelta(seconds=n)) for n in range(900)]
+    feed.add_many(rare)
+    wanted = [activity for activity in rare[::-1] if activity.verb is Comment]
+    view = feed.filter(verb=Comment)
+    assert view[:] == wanted
+    assert view[1:4] == wanted[1:4]
+    first = view.page(4)
+    second = view.page(4, first.next)
+    rest = view.page(4, second.next)
+    assert first.items + second.items + rest.items == wanted
+    assert rest.next is None
+
+
+@pytest.mark.parametrize("grouped", [News, Notes])
+def test_beyond_what_is_shown(grouped: Any) -> None:
+    """A group beyond max_length, in a feed that was told not to trim, is neither in the feed nor in a page of it."""
+    feed = grouped(1)
+    feed.add_many(map(on_day, range(12)), trim=False)
+    assert [feed.contains(on_day(n)) for n in (3, 4, 11)] == [False, True, True]
+    assert feed.index_of(on_day(4)) == 7
+    with pytest.raises(FeedIndexError, match="is not in"):
+        feed.index_of(on_day(3))
+    first = feed.page(5)
+    rest = feed.page(5, first.next)
+    assert held(first.items + rest.items) == [on_day(n) for n in range(11, 3, -1)]
+    assert rest.next is None
