@@ -21,8 +21,9 @@ from typing import Any
 from feedmill import settings
 from feedmill.errors import FeedBusy
 from feedmill.feeds.fold import Fold
-from feedmill.feeds.operations import MemberOp, Plan, join_wants, merges_itself, plan_of_inbox, wants_of
+from feedmill.feeds.operations import MemberOp, Plan, join_wants, merges_itself, plan_of_inbox, scores_itself, wants_of
 from feedmill.feeds.own_merge import own_merge
+from feedmill.feeds.scores import score
 from feedmill.feeds.state import title
 from feedmill.ids import EntityId
 from feedmill.storage.base import ADDED, BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task, Want
@@ -50,7 +51,7 @@ class _Cycle:
     def __init__(self, feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, wait: float | None) -> None:
         self.feed_class, self.user_ids, self.plan, self.wait = feed_class, user_ids, plan, wait
         self.storage, self.token = feed_class.timeline(), os.urandom(8)
-        self.own = merges_itself(feed_class)
+        self.own, self.scored = merges_itself(feed_class), scores_itself(feed_class)
         newest = feed_class.max_length if plan.whole else feed_class.merge_max_length if self.own else 0
         self.rules = Rules(feed_class.max_length, newest, feed_class.channel())
         self.deadline = None if wait is None else time.monotonic() + wait
@@ -99,7 +100,7 @@ class _Cycle:
     def _round(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int]) -> Steps[list[_Job]]:
         """Merge and commit what was read; the jobs that are not done."""
         again: list[_Job] = []
-        folded: list[tuple[_Job, int, Changes]] = []
+        folded: list[tuple[_Job, Fold]] = []
         busy = []
         for job, snapshot in zip(jobs, snapshots):
             if not isinstance(snapshot, Snapshot):
@@ -114,17 +115,24 @@ class _Cycle:
             if fold is None:
                 again.append(job)
             else:
-                folded.append((job, len(fold.added) + len(fold.removed), fold.changes(len(snapshot.inbox))))
+                folded.append((job, fold))
         if folded:
+            folds = [fold for _, fold in folded]
+            if self.scored:
+                try:
+                    yield from score(self.feed_class, folds)
+                except Exception:
+                    yield from self._release(jobs, snapshots)
+                    raise
             replies = yield from self.storage.commit(
-                [changes for _, _, changes in folded], self._lock(), self.rules.channel
+                [fold.changes() for fold in folds], self._lock(), self.rules.channel
             )
-            for (job, changed, _), reply in zip(folded, replies):
+            for (job, fold), reply in zip(folded, replies):
                 if reply == LOST:
                     self._lost(job)
                     again.append(job)
                     continue
-                self.changed += changed
+                self.changed += len(fold.added) + len(fold.removed)
                 if reply != DONE:  # others left work while we held the lock
                     job.ops, job.task = (), Task(())
                     again.append(job)

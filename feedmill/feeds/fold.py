@@ -44,6 +44,8 @@ class Fold:
         #: Records decoded so far; None for a deleted group.
         self.records: dict[bytes, Record | None] = {}
         self.dirty: dict[bytes, None] = {}
+        #: Scores of changed groups that the aggregator gave; of others it is their time.
+        self.scores: dict[bytes, float] = {}
         self.added: list[MemberOp] = []
         self.removed: list[MemberOp] = []
 
@@ -157,7 +159,7 @@ class Fold:
     # -- the result
 
     def _trim(self) -> None:
-        """Drop the oldest groups until the feed fits ``max_length``."""
+        """Drop the lowest groups until the feed fits ``max_length``."""
         if self.untrimmed:
             return
         if not self.snapshot.oldest and (self.snapshot.groups or len(self.dirty) <= self.feed_class.max_length):
@@ -168,7 +170,7 @@ class Fold:
         if excess <= 0:
             return
         ranks = [(score, group) for group, score, _ in self.snapshot.oldest if group not in self.dirty]
-        ranks += [(self._score(group), group) for group in self.dirty if self._alive(group)]
+        ranks += [(self._score(group, record), group) for group, record in self.changed.items()]
         gone = [group for _, group in sorted(ranks)[:excess]]
         self.stored.update({g: r for g, _, r in self.snapshot.oldest if g not in self.stored})
         for group in gone:
@@ -182,14 +184,19 @@ class Fold:
     def _alive(self, group: bytes) -> bool:
         return self.records.get(group) is not None
 
-    def _score(self, group: bytes) -> int:
-        record = self._record(group)
-        return record.updated if record is not None else 0
+    @property
+    def changed(self) -> dict[bytes, Record]:
+        """The groups that must be written."""
+        records = ((group, self.records[group]) for group in self.dirty)
+        return {group: record for group, record in records if record is not None}
 
-    def changes(self, inbox_done: int) -> Changes:
+    def _score(self, group: bytes, record: Record) -> float:
+        return self.scores.get(group, record.updated)
+
+    def changes(self) -> Changes:
         """What ``commit`` has to write."""
         self._trim()
-        changes = Changes(self.key, b"", inbox_done)
+        changes = Changes(self.key, b"", len(self.snapshot.inbox))
         for group in self.dirty:
             record, stored = self.records[group], self.stored.get(group)
             if record is None:
@@ -198,7 +205,7 @@ class Fold:
                     if stored[:1] and stored[0] & SPILLED:
                         changes.unspill.append(group)
                 continue
-            changes.put.append((group, self.serializer.encode(record), record.updated))
+            changes.put.append((group, self.serializer.encode(record), self._score(group, record)))
             if record.unspill:
                 changes.unspill.append(group)
             for actor, data in record.appended.items():

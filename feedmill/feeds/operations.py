@@ -72,10 +72,11 @@ class Plan:
     def task(self, feed_class: Any, *, leave: bool) -> Task:
         """The plan as ``begin`` is told it; with *leave* it is left in the inboxes of busy feeds.
 
-        Additions are done by the storage itself where nothing else is asked for and the feed merges as feeds do.
+        Additions are done by the storage itself where nothing else is asked for, groups are merged as feeds do, and their
+        score is their time.
         """
         additions: list[tuple[int, bytes, int, Any]] = []
-        if not self.untrimmed and not merges_itself(feed_class):
+        if not self.untrimmed and not merges_itself(feed_class) and not scores_itself(feed_class):
             serializer, number = feed_class.serializer(), {want.group: n for n, want in enumerate(self.wants)}
             for op in self.ops:
                 if not (isinstance(op, MemberOp) and op.adds):
@@ -120,6 +121,11 @@ def plan_of_inbox(feed_class: Any, inbox: bytes) -> Plan:
 def merges_itself(feed_class: Any) -> bool:
     """Whether the feed's aggregator overrides ``merge``, so it must be shown the newest groups."""
     return feed_class.aggregator_class.merge is not BaseAggregator.merge
+
+
+def scores_itself(feed_class: Any) -> bool:
+    """Whether the feed's aggregator overrides ``score``, so a group that changes must be shown to it."""
+    return feed_class.aggregator_class.score is not BaseAggregator.score
 
 
 def wants_of(ops: Sequence[MemberOp]) -> tuple[Want, ...]:

@@ -17,7 +17,7 @@ from feedmill.feeds.cycle import cycle
 from feedmill.feeds.operations import DropOp, MemberOp, Plan, merges_itself, plan, plan_groups, wants_of
 from feedmill.feeds.paging import Entry, select
 from feedmill.feeds.query import EVERYTHING, GROUP_FILTERS, Query
-from feedmill.feeds.stored import scan_by_rank, scan_by_time, stored_groups
+from feedmill.feeds.stored import scan_by_rank, scan_by_score, stored_groups
 from feedmill.feeds.twins import both
 from feedmill.ids import EntityId
 from feedmill.keys import feed_key
@@ -28,7 +28,7 @@ from feedmill.storage.steps import Steps
 
 
 class AggregatedFeed(Feed):
-    """One user's groups, most recently updated first; ``aggregator_class`` says what a group is."""
+    """One user's groups, by default most recently updated first; ``aggregator_class`` says what a group is."""
 
     key_format: ClassVar[str] = "aggregated_feed:%(user_id)s"
     max_length: ClassVar[int] = 100
@@ -184,7 +184,7 @@ class AggregatedFeed(Feed):
 
         In two round trips at most, one for a feed whose timeline holds everything.
         """
-        scan = scan_by_rank if cls._ranks_itself() else scan_by_time
+        scan = scan_by_rank if cls._ranks_itself() else scan_by_score
         return (yield from scan(cls, user_id, place, start, stop))
 
     @classmethod
