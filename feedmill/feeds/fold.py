@@ -85,6 +85,10 @@ class Fold:
             self.records[group] = record
         return self.records[group]
 
+    def _is_spilled(self, group: bytes) -> bool:
+        """Whether members of *group*, as it is stored, were spilled."""
+        return bool(self.stored.get(group, b"")[:1] and self.stored[group][0] & SPILLED)
+
     def _count(self, record: Record | None, step: int) -> None:
         """Count *record*'s group in (1) or out (-1)."""
         if self.counted and record is not None and record.count:
@@ -96,7 +100,7 @@ class Fold:
         record = self._record(group)
         fresh = record is None
         if record is None:
-            record = self.records[group] = Record()
+            record = self.records[group] = Record(unspill=self._is_spilled(group))
         self._count(record, -1)
         if record.add(op.member):
             record.touch, record.seen_at, record.read_at = self.sequence, 0, 0
@@ -115,10 +119,10 @@ class Fold:
         if record.remove(op.member):
             self.dirty[op.group] = None
             self.removed.append(op)
-        if not record.count:
-            self.records[op.group] = None
-        elif record.thin and op.group in self.whole_spills:
+        if record.count and record.thin and op.group in self.whole_spills:
             record.refill()
+        if not record.members and (not record.count or not record.thin or op.group in self.whole_spills):
+            self.records[op.group] = record = None
         self._count(record, 1)
 
     def _mark(self, op: MarkOp) -> None:
@@ -198,11 +202,11 @@ class Fold:
         self._trim()
         changes = Changes(self.key, b"", len(self.snapshot.inbox))
         for group in self.dirty:
-            record, stored = self.records[group], self.stored.get(group)
+            record = self.records[group]
             if record is None:
-                if stored is not None:
+                if group in self.stored:
                     changes.delete.append(group)
-                    if stored[:1] and stored[0] & SPILLED:
+                    if self._is_spilled(group):
                         changes.unspill.append(group)
                 continue
             changes.put.append((group, self.serializer.encode(record), self._score(group, record)))

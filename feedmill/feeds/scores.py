@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import DeclarationError
 from feedmill.feeds.fold import Fold
-from feedmill.feeds.state import FeedState
 from feedmill.serializers.records import Record
 from feedmill.storage.steps import Steps
 
@@ -23,43 +21,53 @@ def score(feed_class: Any, folds: Sequence[Fold]) -> Steps[None]:
     """
     aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
     changed = [fold.changed for fold in folds]
+    counted: bool = feed_class.counted
     bodies: dict[bytes, Activity] | None = None
     if not serializer.whole and aggregator.score_reads_activities:
         ids = dict.fromkeys(m.raw_id for records in changed for record in records.values() for m in record.shown)
         bodies = yield from feed_class.hydrate(list(ids))
     for fold, records in zip(folds, changed):
         for name, record in records.items():
-            group = _group(feed_class, name.decode(), record, fold.state, bodies)
+            group = feed_class.aggregated_activity_class.restore(
+                name.decode(),
+                _Scored(feed_class, record, bodies),
+                is_seen=counted and fold.state.is_seen(record),
+                is_read=counted and fold.state.is_read(record),
+                seen_at=fold.state.seen_time(record),
+                read_at=fold.state.read_time(record),
+            )
             fold.scores[name] = _checked(aggregator, group)
 
 
-def _group(
-    feed_class: Any, name: str, record: Record, state: FeedState, bodies: dict[bytes, Activity] | None
-) -> AggregatedActivity:
-    counted = feed_class.counted
-    load = partial(_activities, feed_class, record, bodies)
-    group: AggregatedActivity = feed_class.aggregated_activity_class.restore(
-        name,
-        None,
-        load,
-        activity_count=record.count,
-        actor_count=record.actors,
-        times=(record.created, record.updated, state.seen_time(record), state.read_time(record)),
-        is_seen=counted and state.is_seen(record),
-        is_read=counted and state.is_read(record),
-    )
-    return group
+class _Scored:
+    """A group as it will be stored."""
 
-
-def _activities(feed_class: Any, record: Record, bodies: dict[bytes, Activity] | None) -> list[Activity]:
-    if feed_class.serializer().whole:
-        return [Activity.unpack(member.body) for member in record.shown]
-    if bodies is None:
-        name = feed_class.aggregator_class.__name__
-        raise DeclarationError(
-            f"{name}.score looks at activities; set {name}.score_reads_activities = True, which costs a round trip"
+    def __init__(self, feed_class: Any, record: Record, bodies: dict[bytes, Activity] | None) -> None:
+        self._feed_class, self._record, self._bodies = feed_class, record, bodies
+        self.count, self.actors, self.created, self.updated = (
+            record.count,
+            record.actors,
+            record.created,
+            record.updated,
         )
-    return [bodies[member.raw_id] for member in record.shown if member.raw_id in bodies]
+
+    @property
+    def newest(self) -> Activity | None:
+        """The newest member that is there."""
+        found = self.load()
+        return found[-1] if found else None
+
+    def load(self) -> list[Activity]:
+        """The newest members that are there, oldest first."""
+        shown = self._record.shown
+        if self._feed_class.serializer().whole:
+            return [Activity.unpack(member.body) for member in shown]
+        if self._bodies is None:
+            name = self._feed_class.aggregator_class.__name__
+            raise DeclarationError(
+                f"{name}.score looks at activities; set {name}.score_reads_activities = True, which costs a round trip"
+            )
+        return [self._bodies[member.raw_id] for member in shown if member.raw_id in self._bodies]
 
 
 def _checked(aggregator: Any, group: AggregatedActivity) -> float:
