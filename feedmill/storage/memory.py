@@ -307,6 +307,19 @@ class MemoryTimelineStorage:
             rank = held.ranked()[::-1].index(want.group)
             return held.records[want.group], _wanted(held.spills.get(want.group, {}), want), rank
 
+    def spill_scan(
+        self, key: str, group: bytes, place: int, limit: int
+    ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
+        """One group's record, up to *limit* fields of its spill from *place* on, and where to go on (0: at the end)."""
+        yield from _steps()
+        with BACKEND.guard:
+            held = BACKEND.groups.get(key)
+            if held is None or group not in held.records:
+                return None, 0, {}
+            fields = list(held.spills.get(group, {}).items())
+            stop = place + limit
+            return held.records[group], stop if stop < len(fields) else 0, dict(fields[place:stop])
+
     def groups_count(self, key: str) -> Steps[int]:
         """How many groups are held."""
         yield from _steps()

@@ -141,6 +141,20 @@ class RedisTimelineStorage:
         record, spill, rank = yield [("HGET", key + GROUPS, want.group), fetch, ("ZREVRANK", key, want.group)]
         return record, _spill(want, spill), rank
 
+    def spill_scan(
+        self, key: str, group: bytes, place: int, limit: int
+    ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
+        """One group's record, and about *limit* fields of its spill from *place* on, and where to go on (0: at the end).
+
+        A field that is there all the while is found; one may be found twice when the spill grows meanwhile.
+        """
+        spill_key = (key + GROUPS + ":").encode() + group
+        record, (following, fields) = yield [
+            ("HGET", key + GROUPS, group),
+            ("HSCAN", spill_key, place, "COUNT", limit),
+        ]
+        return record, int(following), dict(zip(fields[::2], fields[1::2]))
+
     def groups_count(self, key: str) -> Steps[int]:
         """How many groups are held."""
         (count,) = yield [("ZCARD", key)]
