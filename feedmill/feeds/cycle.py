@@ -21,8 +21,17 @@ from typing import Any
 from feedmill import settings
 from feedmill.errors import FeedBusy
 from feedmill.feeds.fold import Fold
-from feedmill.feeds.operations import MemberOp, Plan, join_wants, merges_itself, plan_of_inbox, scores_itself, wants_of
+from feedmill.feeds.operations import (
+    MemberOp,
+    Plan,
+    RegroupOp,
+    join_wants,
+    merges_itself,
+    plan_of_inbox,
+    wants_of,
+)
 from feedmill.feeds.own_merge import own_merge
+from feedmill.feeds.reaggregate import regroup
 from feedmill.feeds.scores import score
 from feedmill.feeds.state import title
 from feedmill.ids import EntityId
@@ -31,6 +40,8 @@ from feedmill.storage.steps import PAUSE, Steps
 
 #: Seconds between two tries of a caller that waits for a busy feed.
 RETRY = 0.002
+#: More groups than any feed holds.
+EVERY = 10**9
 #: How often a writer that keeps losing its lock starts over.
 MAX_LOST = 50
 
@@ -51,8 +62,8 @@ class _Cycle:
     def __init__(self, feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, wait: float | None) -> None:
         self.feed_class, self.user_ids, self.plan, self.wait = feed_class, user_ids, plan, wait
         self.storage, self.token = feed_class.timeline(), os.urandom(8)
-        self.own, self.scored = merges_itself(feed_class), scores_itself(feed_class)
-        newest = feed_class.max_length if plan.whole else feed_class.merge_max_length if self.own else 0
+        self.own = merges_itself(feed_class)
+        newest = EVERY if plan.whole else feed_class.merge_max_length if self.own else 0
         self.rules = Rules(feed_class.max_length, newest, feed_class.channel())
         self.deadline = None if wait is None else time.monotonic() + wait
         self.changed = 0
@@ -118,12 +129,11 @@ class _Cycle:
                 folded.append((job, fold))
         if folded:
             folds = [fold for _, fold in folded]
-            if self.scored:
-                try:
-                    yield from score(self.feed_class, folds)
-                except Exception:
-                    yield from self._release(jobs, snapshots)
-                    raise
+            try:
+                yield from score(self.feed_class, folds)
+            except Exception:
+                yield from self._release(jobs, snapshots)
+                raise
             replies = yield from self.storage.commit(
                 [fold.changes() for fold in folds], self._lock(), self.rules.channel
             )
@@ -182,6 +192,11 @@ class _Cycle:
         fold.apply(ops)
         if not self._covers(job, [Want(group, None) for group in fold.thin]):
             return None
+        for op in ops:
+            if isinstance(op, RegroupOp):
+                if not self._covers(job, [Want(group, None) for group in fold.alive]):
+                    return None
+                yield from regroup(self.feed_class, fold, op)
         return fold
 
     def _covers(self, job: _Job, wants: Sequence[Want]) -> bool:

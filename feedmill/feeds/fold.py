@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill.errors import CorruptRecord
@@ -44,6 +44,8 @@ class Fold:
         #: Records decoded so far; None for a deleted group.
         self.records: dict[bytes, Record | None] = {}
         self.dirty: dict[bytes, None] = {}
+        #: Whether all groups were replaced, and whether nothing is to be written after all.
+        self.replaced = self.abandoned = False
         #: Scores of changed groups that the aggregator gave; of others it is their time.
         self.scores: dict[bytes, float] = {}
         self.added: list[MemberOp] = []
@@ -162,9 +164,25 @@ class Fold:
 
     # -- the result
 
-    def _trim(self) -> None:
+    def replace(self, records: Mapping[bytes, Record]) -> None:
+        """Make *records* all that the feed holds; every group of it must have been read."""
+        for name, record in self.alive.items():
+            self._count(record, -1)
+            self.records[name] = None
+        for name, record in records.items():
+            record.unspill = self._is_spilled(name)
+            self.records[name] = record
+            self._count(record, 1)
+        self.dirty.update(dict.fromkeys([*self.stored, *records]))
+        self.replaced = True
+
+    def trim(self) -> None:
         """Drop the lowest groups until the feed fits ``max_length``."""
         if self.untrimmed:
+            return
+        if self.replaced:
+            scores = sorted((self._score(group, record), group) for group, record in self.changed.items())
+            self._forget([group for _, group in scores[: max(0, len(scores) - self.feed_class.max_length)]])
             return
         if not self.snapshot.oldest and (self.snapshot.groups or len(self.dirty) <= self.feed_class.max_length):
             return  # all fits; an empty feed has no oldest groups, yet more may come than it holds
@@ -177,7 +195,10 @@ class Fold:
         ranks += [(self._score(group, record), group) for group, record in self.changed.items()]
         gone = [group for _, group in sorted(ranks)[:excess]]
         self.stored.update({g: r for g, _, r in self.snapshot.oldest if g not in self.stored})
-        for group in gone:
+        self._forget(gone)
+
+    def _forget(self, groups: Iterable[bytes]) -> None:
+        for group in groups:
             self._count(self._record(group), -1)
             self.records[group] = None
             if group in self.stored:
@@ -187,6 +208,12 @@ class Fold:
 
     def _alive(self, group: bytes) -> bool:
         return self.records.get(group) is not None
+
+    @property
+    def alive(self) -> dict[bytes, Record]:
+        """All groups; only of use when all were read."""
+        records = ((group, self._record(group)) for group in dict.fromkeys([*self.stored, *self.records]))
+        return {group: record for group, record in records if record is not None}
 
     @property
     def changed(self) -> dict[bytes, Record]:
@@ -199,7 +226,9 @@ class Fold:
 
     def changes(self) -> Changes:
         """What ``commit`` has to write."""
-        self._trim()
+        if self.abandoned:
+            return Changes(self.key, self.snapshot.state, count_key=self.feed_class.count_key_of(self.user_id))
+        self.trim()
         changes = Changes(self.key, b"", len(self.snapshot.inbox))
         for group in self.dirty:
             record = self.records[group]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from feedmill.activity import Activity
@@ -51,6 +51,17 @@ class DropOp:
 
     groups: tuple[bytes, ...] = ()
     keep: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class RegroupOp:
+    """Put all activities into the groups that the aggregator makes of them, and tell what that changes.
+
+    With *dry_run* nothing is written.
+    """
+
+    dry_run: bool
+    tell: Callable[[Any], None]
 
 
 @dataclasses.dataclass(frozen=True)
