@@ -100,14 +100,20 @@ class Plan:
 
 def plan(feed_class: Any, adds: Iterable[Activity] = (), removes: Iterable[Activity] = ()) -> Plan:
     """The plan of adding and removing activities, in order of time; raises for an activity that has no group."""
-    aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
-    ops = [
-        MemberOp(adding, group_name(aggregator, activity), serializer.member(activity), activity)
-        for adding, activities in ((True, adds), (False, removes))
-        for activity in sorted(set(activities))
+    changes = [(True, activity) for activity in sorted(set(adds))] + [
+        (False, activity) for activity in sorted(set(removes))
     ]
+    ops = _member_ops(feed_class, changes)
     inbox = b"".join(pack([op.adds, op.activity.pack()]) for op in ops)
-    return Plan(tuple(ops), wants_of(ops), inbox)
+    return Plan(ops, wants_of(ops), inbox)
+
+
+def _member_ops(feed_class: Any, changes: Iterable[tuple[bool, Activity]]) -> tuple[MemberOp, ...]:
+    aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
+    return tuple(
+        MemberOp(adds, group_name(aggregator, activity), serializer.member(activity), activity)
+        for adds, activity in changes
+    )
 
 
 def plan_groups(*ops: MarkOp | RecountOp | DropOp) -> Plan:
@@ -118,15 +124,18 @@ def plan_groups(*ops: MarkOp | RecountOp | DropOp) -> Plan:
 
 
 def plan_of_inbox(feed_class: Any, inbox: bytes) -> Plan:
-    """The plan that others left in a busy feed's inbox. A damaged inbox is dropped: it must not close the feed."""
-    adds: list[Activity] = []
-    removes: list[Activity] = []
+    """The plan that others left in a busy feed's inbox, in the order in which they came: who undoes and does again has done.
+
+    A damaged inbox is dropped: it must not close the feed.
+    """
+    changes: list[tuple[bool, Activity]] = []
     try:
         for adding, body in unpack_stream(inbox):
-            (adds if adding else removes).append(Activity.unpack(body))
+            changes.append((adding, Activity.unpack(body)))
     except (CorruptRecord, TypeError, ValueError) as error:
         logger.error("the inbox of a feed of %s is damaged, its rest is dropped: %s", feed_class.__name__, error)
-    return plan(feed_class, adds, removes)
+    ops = _member_ops(feed_class, changes)
+    return Plan(ops, wants_of(ops))
 
 
 def merges_itself(feed_class: Any) -> bool:
