@@ -56,6 +56,44 @@ def unpack_stream(data: bytes) -> list[Any]:
         raise CorruptRecord(f"{len(data)} bytes are not a run of msgpack values: {error}") from error
 
 
+def pack_list(*values: bytes) -> bytes:
+    """The bytes of a list of up to 15 *values* that are packed already."""
+    return bytes((0x90 + len(values),)) + b"".join(values)
+
+
+def split_rows(data: bytes, size: int) -> list[tuple[bytes, bytes]]:
+    """What :func:`unpack_rows` gives, the values still packed; they may be an int, a str or a UUID each."""
+    rows, at, end = [], 0, len(data)
+    try:
+        while at < end:
+            start = at + size
+            stop = start + (_SIZES[data[start]] or _long_size(data, start))
+            rows.append((data[at:start], data[start:stop]))
+            at = stop
+    except IndexError as error:
+        raise CorruptRecord(f"{end} bytes are not a run of rows: the last is cut short") from error
+    if at != end:
+        raise CorruptRecord(f"{end} bytes are not a run of rows: the last is cut short")
+    return rows
+
+
+def _long_size(data: bytes, at: int) -> int:
+    """The size of the packed str at *at*, which is longer than 31 bytes."""
+    width = {0xD9: 1, 0xDA: 2, 0xDB: 4}.get(data[at])
+    if width is None:
+        raise CorruptRecord(f"{len(data)} bytes are not a run of rows: {data[at]:#x} begins no id")
+    return 1 + width + int.from_bytes(data[at + 1 : at + 1 + width], "big")
+
+
+#: The size of a packed id by its first byte; 0 where that alone does not tell.
+_SIZES = [0] * 256
+_SIZES[:0x80] = [1] * 0x80
+_SIZES[0xE0:] = [1] * 0x20
+_SIZES[0xA0:0xC0] = range(1, 33)
+_SIZES[0xCC:0xD4] = [2, 3, 5, 9] * 2
+_SIZES[0xD8] = 18
+
+
 def unpack_rows(data: bytes, size: int) -> list[tuple[bytes, Any]]:
     """A run of rows of *size* bytes and a packed value each; :class:`CorruptRecord` for anything else."""
     unpacker = msgpack.Unpacker(ext_hook=_ext_hook, timestamp=3, raw=False, strict_map_key=False)

@@ -9,23 +9,26 @@ from __future__ import annotations
 
 import base64
 import binascii
+import math
+import struct
 from hashlib import blake2b
 from typing import NamedTuple
 
 from feedmill.errors import CursorError
-from feedmill.ids import ID_SIZE, MAX_TIME, TIME_SIZE
+from feedmill.ids import ID_SIZE
 
 #: The version that is written; another one is refused.
 VERSION = 1
 _OWNER_SIZE = 4
 _CHECK_SIZE = 4
+_NUMBER = struct.Struct(">d")
 _START_AGAIN = "start again without a cursor, and pass `next` of the page before unchanged"
 
 
 class GroupPlace(NamedTuple):
     """A place among groups: behind the group *group* whose score, or rank where ranks are not scores, is *number*."""
 
-    number: int
+    number: float
     group: bytes
 
 
@@ -71,16 +74,16 @@ def decode_id(owner: str, cursor: object) -> bytes:
 
 def encode_group(owner: str, place: GroupPlace) -> str:
     """The cursor of a place among groups."""
-    return encode(owner, place.number.to_bytes(TIME_SIZE, "big") + place.group)
+    return encode(owner, _NUMBER.pack(place.number) + place.group)
 
 
 def decode_group(owner: str, cursor: object) -> GroupPlace:
     """The place among groups that *cursor* names."""
     place = decode(owner, cursor)
-    number = int.from_bytes(place[:TIME_SIZE], "big")
-    if len(place) <= TIME_SIZE or number > MAX_TIME:
+    number = _NUMBER.unpack_from(place)[0] if len(place) > _NUMBER.size else math.nan
+    if not math.isfinite(number):
         raise CursorError(f"cursor {str(cursor)[:80]!r} names no group; {_START_AGAIN}")
-    return GroupPlace(number, place[TIME_SIZE:])
+    return GroupPlace(number, place[_NUMBER.size :])
 
 
 def _hash(data: bytes, size: int) -> bytes:

@@ -16,7 +16,7 @@ import uuid
 from hashlib import blake2b
 from typing import Union
 
-from feedmill.codec import pack
+from feedmill.codec import pack, pack_list
 from feedmill.errors import ActivityError
 
 EntityId = Union[int, str, uuid.UUID]
@@ -79,18 +79,18 @@ def entity_id(value: object, role: str) -> EntityId:
 
 def activity_id(microseconds: int, actor: EntityId, verb_id: int, object_: EntityId, target: EntityId | None) -> bytes:
     """The 16-byte id of an activity, the same for the same five values."""
+    return packed_activity_id(microseconds, pack(actor), pack(verb_id), pack(object_), pack(target))
+
+
+def packed_activity_id(microseconds: int, actor: bytes, *what: bytes) -> bytes:
+    """The same of values that are packed already; *what*: verb id, object, target."""
     return b"".join(
         (
             microseconds.to_bytes(TIME_SIZE, "big"),
-            actor_hash(actor),
-            blake2b(pack([actor, verb_id, object_, target]), digest_size=5).digest(),
+            blake2b(actor, digest_size=4).digest(),
+            blake2b(pack_list(actor, *what), digest_size=5).digest(),
         )
     )
-
-
-def actor_hash(actor: EntityId) -> bytes:
-    """The 4 bytes that stand for *actor* inside its activities' ids."""
-    return blake2b(pack(actor), digest_size=4).digest()
 
 
 def id_microseconds(raw_id: bytes) -> int:

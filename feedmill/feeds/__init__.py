@@ -5,6 +5,7 @@ from feedmill.feeds.base import Feed
 from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.feeds.paging import Page
 from feedmill.feeds.reading import View
+from feedmill.feeds.reaggregate import Regrouping, areaggregate, reaggregate
 from feedmill.feeds.redis import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.feeds.state import Counts
 
@@ -17,5 +18,8 @@ __all__ = [
     "RedisAggregatedFeed",
     "RedisFeed",
     "RedisNotificationFeed",
+    "Regrouping",
     "View",
+    "areaggregate",
+    "reaggregate",
 ]

@@ -21,8 +21,18 @@ from typing import Any
 from feedmill import settings
 from feedmill.errors import FeedBusy
 from feedmill.feeds.fold import Fold
-from feedmill.feeds.operations import MemberOp, Plan, join_wants, merges_itself, plan_of_inbox, wants_of
+from feedmill.feeds.operations import (
+    MemberOp,
+    Plan,
+    RegroupOp,
+    join_wants,
+    merges_itself,
+    plan_of_inbox,
+    wants_of,
+)
 from feedmill.feeds.own_merge import own_merge
+from feedmill.feeds.reaggregate import regroup
+from feedmill.feeds.scores import score
 from feedmill.feeds.state import title
 from feedmill.ids import EntityId
 from feedmill.storage.base import ADDED, BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task, Want
@@ -30,6 +40,8 @@ from feedmill.storage.steps import PAUSE, Steps
 
 #: Seconds between two tries of a caller that waits for a busy feed.
 RETRY = 0.002
+#: More groups than any feed holds.
+EVERY = 10**9
 #: How often a writer that keeps losing its lock starts over.
 MAX_LOST = 50
 
@@ -51,7 +63,7 @@ class _Cycle:
         self.feed_class, self.user_ids, self.plan, self.wait = feed_class, user_ids, plan, wait
         self.storage, self.token = feed_class.timeline(), os.urandom(8)
         self.own = merges_itself(feed_class)
-        newest = feed_class.max_length if plan.whole else feed_class.merge_max_length if self.own else 0
+        newest = EVERY if plan.whole else feed_class.merge_max_length if self.own else 0
         self.rules = Rules(feed_class.max_length, newest, feed_class.channel())
         self.deadline = None if wait is None else time.monotonic() + wait
         self.changed = 0
@@ -99,7 +111,7 @@ class _Cycle:
     def _round(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int]) -> Steps[list[_Job]]:
         """Merge and commit what was read; the jobs that are not done."""
         again: list[_Job] = []
-        folded: list[tuple[_Job, int, Changes]] = []
+        folded: list[tuple[_Job, Fold]] = []
         busy = []
         for job, snapshot in zip(jobs, snapshots):
             if not isinstance(snapshot, Snapshot):
@@ -114,17 +126,23 @@ class _Cycle:
             if fold is None:
                 again.append(job)
             else:
-                folded.append((job, len(fold.added) + len(fold.removed), fold.changes(len(snapshot.inbox))))
+                folded.append((job, fold))
         if folded:
+            folds = [fold for _, fold in folded]
+            try:
+                yield from score(self.feed_class, folds)
+            except Exception:
+                yield from self._release(jobs, snapshots)
+                raise
             replies = yield from self.storage.commit(
-                [changes for _, _, changes in folded], self._lock(), self.rules.channel
+                [fold.changes() for fold in folds], self._lock(), self.rules.channel
             )
-            for (job, changed, _), reply in zip(folded, replies):
+            for (job, fold), reply in zip(folded, replies):
                 if reply == LOST:
                     self._lost(job)
                     again.append(job)
                     continue
-                self.changed += changed
+                self.changed += len(fold.added) + len(fold.removed)
                 if reply != DONE:  # others left work while we held the lock
                     job.ops, job.task = (), Task(())
                     again.append(job)
@@ -174,6 +192,11 @@ class _Cycle:
         fold.apply(ops)
         if not self._covers(job, [Want(group, None) for group in fold.thin]):
             return None
+        for op in ops:
+            if isinstance(op, RegroupOp):
+                if not self._covers(job, [Want(group, None) for group in fold.alive]):
+                    return None
+                yield from regroup(self.feed_class, fold, op)
         return fold
 
     def _covers(self, job: _Job, wants: Sequence[Want]) -> bool:

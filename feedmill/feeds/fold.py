@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill.errors import CorruptRecord
@@ -44,6 +44,10 @@ class Fold:
         #: Records decoded so far; None for a deleted group.
         self.records: dict[bytes, Record | None] = {}
         self.dirty: dict[bytes, None] = {}
+        #: Whether all groups were replaced, and whether nothing is to be written after all.
+        self.replaced = self.abandoned = False
+        #: Scores of changed groups that the aggregator gave; of others it is their time.
+        self.scores: dict[bytes, float] = {}
         self.added: list[MemberOp] = []
         self.removed: list[MemberOp] = []
 
@@ -83,6 +87,10 @@ class Fold:
             self.records[group] = record
         return self.records[group]
 
+    def _is_spilled(self, group: bytes) -> bool:
+        """Whether members of *group*, as it is stored, were spilled."""
+        return bool(self.stored.get(group, b"")[:1] and self.stored[group][0] & SPILLED)
+
     def _count(self, record: Record | None, step: int) -> None:
         """Count *record*'s group in (1) or out (-1)."""
         if self.counted and record is not None and record.count:
@@ -94,7 +102,7 @@ class Fold:
         record = self._record(group)
         fresh = record is None
         if record is None:
-            record = self.records[group] = Record()
+            record = self.records[group] = Record(unspill=self._is_spilled(group))
         self._count(record, -1)
         if record.add(op.member):
             record.touch, record.seen_at, record.read_at = self.sequence, 0, 0
@@ -113,10 +121,10 @@ class Fold:
         if record.remove(op.member):
             self.dirty[op.group] = None
             self.removed.append(op)
-        if not record.count:
-            self.records[op.group] = None
-        elif record.thin and op.group in self.whole_spills:
+        if record.count and record.thin and op.group in self.whole_spills:
             record.refill()
+        if not record.members and (not record.count or not record.thin or op.group in self.whole_spills):
+            self.records[op.group] = record = None
         self._count(record, 1)
 
     def _mark(self, op: MarkOp) -> None:
@@ -156,9 +164,25 @@ class Fold:
 
     # -- the result
 
-    def _trim(self) -> None:
-        """Drop the oldest groups until the feed fits ``max_length``."""
+    def replace(self, records: Mapping[bytes, Record]) -> None:
+        """Make *records* all that the feed holds; every group of it must have been read."""
+        for name, record in self.alive.items():
+            self._count(record, -1)
+            self.records[name] = None
+        for name, record in records.items():
+            record.unspill = self._is_spilled(name)
+            self.records[name] = record
+            self._count(record, 1)
+        self.dirty.update(dict.fromkeys([*self.stored, *records]))
+        self.replaced = True
+
+    def trim(self) -> None:
+        """Drop the lowest groups until the feed fits ``max_length``."""
         if self.untrimmed:
+            return
+        if self.replaced:
+            scores = sorted((self._score(group, record), group) for group, record in self.changed.items())
+            self._forget([group for _, group in scores[: max(0, len(scores) - self.feed_class.max_length)]])
             return
         if not self.snapshot.oldest and (self.snapshot.groups or len(self.dirty) <= self.feed_class.max_length):
             return  # all fits; an empty feed has no oldest groups, yet more may come than it holds
@@ -168,10 +192,13 @@ class Fold:
         if excess <= 0:
             return
         ranks = [(score, group) for group, score, _ in self.snapshot.oldest if group not in self.dirty]
-        ranks += [(self._score(group), group) for group in self.dirty if self._alive(group)]
+        ranks += [(self._score(group, record), group) for group, record in self.changed.items()]
         gone = [group for _, group in sorted(ranks)[:excess]]
         self.stored.update({g: r for g, _, r in self.snapshot.oldest if g not in self.stored})
-        for group in gone:
+        self._forget(gone)
+
+    def _forget(self, groups: Iterable[bytes]) -> None:
+        for group in groups:
             self._count(self._record(group), -1)
             self.records[group] = None
             if group in self.stored:
@@ -182,23 +209,36 @@ class Fold:
     def _alive(self, group: bytes) -> bool:
         return self.records.get(group) is not None
 
-    def _score(self, group: bytes) -> int:
-        record = self._record(group)
-        return record.updated if record is not None else 0
+    @property
+    def alive(self) -> dict[bytes, Record]:
+        """All groups; only of use when all were read."""
+        records = ((group, self._record(group)) for group in dict.fromkeys([*self.stored, *self.records]))
+        return {group: record for group, record in records if record is not None}
 
-    def changes(self, inbox_done: int) -> Changes:
+    @property
+    def changed(self) -> dict[bytes, Record]:
+        """The groups that must be written."""
+        records = ((group, self.records[group]) for group in self.dirty)
+        return {group: record for group, record in records if record is not None}
+
+    def _score(self, group: bytes, record: Record) -> float:
+        return self.scores.get(group, record.updated)
+
+    def changes(self) -> Changes:
         """What ``commit`` has to write."""
-        self._trim()
-        changes = Changes(self.key, b"", inbox_done)
+        if self.abandoned:
+            return Changes(self.key, self.snapshot.state, count_key=self.feed_class.count_key_of(self.user_id))
+        self.trim()
+        changes = Changes(self.key, b"", len(self.snapshot.inbox))
         for group in self.dirty:
-            record, stored = self.records[group], self.stored.get(group)
+            record = self.records[group]
             if record is None:
-                if stored is not None:
+                if group in self.stored:
                     changes.delete.append(group)
-                    if stored[:1] and stored[0] & SPILLED:
+                    if self._is_spilled(group):
                         changes.unspill.append(group)
                 continue
-            changes.put.append((group, self.serializer.encode(record), record.updated))
+            changes.put.append((group, self.serializer.encode(record), self._score(group, record)))
             if record.unspill:
                 changes.unspill.append(group)
             for actor, data in record.appended.items():

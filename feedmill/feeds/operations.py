@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from feedmill.activity import Activity
@@ -54,6 +54,17 @@ class DropOp:
 
 
 @dataclasses.dataclass(frozen=True)
+class RegroupOp:
+    """Put all activities into the groups that the aggregator makes of them, and tell what that changes.
+
+    With *dry_run* nothing is written.
+    """
+
+    dry_run: bool
+    tell: Callable[[Any], None]
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """What to do to a feed, what must be read for it, and what to leave in its inbox if it is busy."""
 
@@ -72,10 +83,11 @@ class Plan:
     def task(self, feed_class: Any, *, leave: bool) -> Task:
         """The plan as ``begin`` is told it; with *leave* it is left in the inboxes of busy feeds.
 
-        Additions are done by the storage itself where nothing else is asked for and the feed merges as feeds do.
+        Additions are done by the storage itself where nothing else is asked for, groups are merged as feeds do, and their
+        score is their time.
         """
         additions: list[tuple[int, bytes, int, Any]] = []
-        if not self.untrimmed and not merges_itself(feed_class):
+        if not self.untrimmed and not merges_itself(feed_class) and not scores_itself(feed_class):
             serializer, number = feed_class.serializer(), {want.group: n for n, want in enumerate(self.wants)}
             for op in self.ops:
                 if not (isinstance(op, MemberOp) and op.adds):
@@ -88,14 +100,20 @@ class Plan:
 
 def plan(feed_class: Any, adds: Iterable[Activity] = (), removes: Iterable[Activity] = ()) -> Plan:
     """The plan of adding and removing activities, in order of time; raises for an activity that has no group."""
-    aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
-    ops = [
-        MemberOp(adding, group_name(aggregator, activity), serializer.member(activity), activity)
-        for adding, activities in ((True, adds), (False, removes))
-        for activity in sorted(set(activities))
+    changes = [(True, activity) for activity in sorted(set(adds))] + [
+        (False, activity) for activity in sorted(set(removes))
     ]
+    ops = _member_ops(feed_class, changes)
     inbox = b"".join(pack([op.adds, op.activity.pack()]) for op in ops)
-    return Plan(tuple(ops), wants_of(ops), inbox)
+    return Plan(ops, wants_of(ops), inbox)
+
+
+def _member_ops(feed_class: Any, changes: Iterable[tuple[bool, Activity]]) -> tuple[MemberOp, ...]:
+    aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
+    return tuple(
+        MemberOp(adds, group_name(aggregator, activity), serializer.member(activity), activity)
+        for adds, activity in changes
+    )
 
 
 def plan_groups(*ops: MarkOp | RecountOp | DropOp) -> Plan:
@@ -106,20 +124,28 @@ def plan_groups(*ops: MarkOp | RecountOp | DropOp) -> Plan:
 
 
 def plan_of_inbox(feed_class: Any, inbox: bytes) -> Plan:
-    """The plan that others left in a busy feed's inbox. A damaged inbox is dropped: it must not close the feed."""
-    adds: list[Activity] = []
-    removes: list[Activity] = []
+    """The plan that others left in a busy feed's inbox, in the order in which they came: who undoes and does again has done.
+
+    A damaged inbox is dropped: it must not close the feed.
+    """
+    changes: list[tuple[bool, Activity]] = []
     try:
         for adding, body in unpack_stream(inbox):
-            (adds if adding else removes).append(Activity.unpack(body))
+            changes.append((adding, Activity.unpack(body)))
     except (CorruptRecord, TypeError, ValueError) as error:
         logger.error("the inbox of a feed of %s is damaged, its rest is dropped: %s", feed_class.__name__, error)
-    return plan(feed_class, adds, removes)
+    ops = _member_ops(feed_class, changes)
+    return Plan(ops, wants_of(ops))
 
 
 def merges_itself(feed_class: Any) -> bool:
     """Whether the feed's aggregator overrides ``merge``, so it must be shown the newest groups."""
     return feed_class.aggregator_class.merge is not BaseAggregator.merge
+
+
+def scores_itself(feed_class: Any) -> bool:
+    """Whether the feed's aggregator overrides ``score``, so a group that changes must be shown to it."""
+    return feed_class.aggregator_class.score is not BaseAggregator.score
 
 
 def wants_of(ops: Sequence[MemberOp]) -> tuple[Want, ...]:

@@ -71,10 +71,10 @@ def _group(feed_class: Any, name: str, shown: Shown, state: FeedState) -> Aggreg
     return group
 
 
-def scan_by_time(
+def scan_by_score(
     feed_class: Any, user_id: EntityId, place: GroupPlace | None, start: int, stop: int
 ) -> Steps[tuple[list[Entry], bool]]:
-    """The groups of the ranks *start* to *stop*, most recently updated first, counted from behind *place*."""
+    """The groups of the ranks *start* to *stop*, highest score first, counted from behind *place*."""
     state, rows, more = yield from feed_class.timeline().groups_slice(
         feed_class.key_of(user_id), start, stop - start, feed_class.max_length, place
     )
@@ -87,11 +87,11 @@ def scan_by_rank(
     feed_class: Any, user_id: EntityId, place: GroupPlace | None, start: int, stop: int
 ) -> Steps[tuple[list[Entry], bool]]:
     """The same in the order of the aggregator's own ``rank``, which only all groups together can tell."""
-    entries, _ = yield from scan_by_time(feed_class, user_id, None, 0, feed_class.max_length)
+    entries, _ = yield from scan_by_score(feed_class, user_id, None, 0, feed_class.max_length)
     ranked = feed_class.get_aggregator().rank([group for _, group in entries if group is not None])
     places = [GroupPlace(rank, group.group.encode()) for rank, group in enumerate(ranked)]
     if place is not None:
         # Ranks may have changed: it goes on behind the group if that is there, else at the rank that it had.
-        behind = next((at + 1 for at, (_, name) in enumerate(places) if name == place.group), place.number)
+        behind = next((at + 1 for at, (_, name) in enumerate(places) if name == place.group), int(place.number))
         start, stop = start + behind, stop + behind
     return list(zip(places, ranked))[start:stop], stop < len(ranked)

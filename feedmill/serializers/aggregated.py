@@ -24,7 +24,7 @@ class AggregatedActivitySerializer:
 
     def member(self, activity: Activity) -> Member:
         """*activity* as a member: its id."""
-        return _member(activity.raw_id)
+        return Member(activity.raw_id, activity.raw_id[ACTOR_SLICE])
 
     def addition(self, member: Member) -> Addition:
         """*member* as the scripts add it."""
@@ -43,7 +43,8 @@ class AggregatedActivitySerializer:
     def decode(self, data: bytes) -> Record:
         """The record that *data* holds."""
         head, ids = _ids(data)
-        return head.record.holding(map(_member, ids))
+        ids.sort()
+        return head.record.holding([Member(raw_id, raw_id[ACTOR_SLICE]) for raw_id in ids])
 
     def shown(self, data: bytes) -> ShownIds:
         """The record as a reader sees it."""
@@ -98,7 +99,3 @@ def _ids(data: bytes) -> tuple[Head, list[bytes]]:
     if len(data) - at != head.rows * size:
         raise CorruptRecord(f"a group's record of {len(data)} bytes does not hold {head.rows} whole ids")
     return head, [shared + data[start : start + size] for start in range(at, len(data), size)]
-
-
-def _member(raw_id: bytes) -> Member:
-    return Member(raw_id, raw_id[ACTOR_SLICE], b"")

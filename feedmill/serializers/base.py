@@ -23,7 +23,7 @@ from feedmill.errors import CorruptRecord
 from feedmill.serializers.records import Member, Record
 
 #: Bits of a record's first byte.
-SPILLED, SEEN, READ, LOOSE = 1, 2, 4, 8
+SPILLED, SEEN, READ, LOOSE, CAPPED = 1, 2, 4, 8, 16
 #: What a SPILLED record has more.
 SPILLED_HEAD = struct.Struct(">II7s7s")
 
@@ -90,7 +90,8 @@ class Head:
 
 def encode_head(record: Record, *, counted: bool, loose: bool) -> bytes:
     """The front of *record*'s bytes."""
-    flags = SPILLED * record.spilled | SEEN * bool(record.seen_at) | READ * bool(record.read_at) | LOOSE * loose
+    flags = SPILLED * record.spilled | SEEN * bool(record.seen_at) | READ * bool(record.read_at)
+    flags |= LOOSE * loose | CAPPED * record.capped
     head = bytes((flags, len(record.members)))
     if counted:
         head += record.touch.to_bytes(6, "big")
@@ -107,7 +108,7 @@ def decode_head(data: bytes, *, counted: bool) -> Head:
     """The front of a record; :class:`~feedmill.errors.CorruptRecord` if it is cut short or empty."""
     try:
         flags, rows, at = data[0], data[1], 2
-        record = Record(spilled=bool(flags & SPILLED))
+        record = Record(spilled=bool(flags & SPILLED), capped=bool(flags & CAPPED))
         if counted:
             record.touch, at = int.from_bytes(data[2:8], "big"), 8
         if record.spilled:

@@ -6,23 +6,20 @@ and, behind their length (2), the packed verb, object and target. In a LOOSE rec
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Sequence
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from feedmill.activity import MAX_MEMBERS, Activity
-from feedmill.codec import pack, unpack, unpack_rows, unpack_stream
+from feedmill.codec import split_rows, unpack, unpack_rows, unpack_stream
 from feedmill.errors import CorruptRecord, FeedmillError, UnknownVerb
-from feedmill.ids import TIME_SIZE, EntityId
+from feedmill.ids import EntityId
 from feedmill.serializers.base import Addition, Head, decode_head, encode_head
 from feedmill.serializers.records import Member, Record
+from feedmill.serializers.rows import ROW_TIME, SHARED_TIME, RowMember, member_of, row_of, shared_of
 from feedmill.verbs import get_verb
-
-_SHARED_TIME = 2
-_ROW_TIME = TIME_SIZE - _SHARED_TIME
 
 
 class NotificationSerializer:
@@ -32,41 +29,38 @@ class NotificationSerializer:
 
     def member(self, activity: Activity) -> Member:
         """*activity* as a member: all of it."""
-        return Member(activity.raw_id, pack(activity.actor_id), activity.pack())
+        return member_of(activity)
 
     def addition(self, member: Member) -> Addition:
         """*member* as the scripts add it."""
-        columns = _columns(member.body)
-        shared, row = _short(member, columns)
+        row = row_of(member)
+        shared, body = row.shared.bytes, row.body
         # An activity with a context has no short row: nothing shares a length that no record has.
-        fits = not columns.context
+        fits = not row.context
         return Addition(
             shared if fits else b"\xff" * 4,
-            row,
-            member.body,
-            columns.identity,
-            encode_head(Record(members=[member]), counted=True, loose=not fits)
-            + (shared + row if fits else member.body),
+            row.row,
+            body,
+            row.identity,
+            encode_head(Record(members=[row]), counted=True, loose=not fits) + (shared + row.row if fits else body),
         )
 
     def encode(self, record: Record) -> bytes:
         """The bytes of *record*."""
-        columns = [_columns(member.body) for member in record.members]
-        short = [_short(member, column) for member, column in zip(record.members, columns)]
-        shared = short[0][0]
-        loose = any(part != shared for part, _ in short) or any(column.context for column in columns)
+        rows = [row_of(member) for member in record.members]
+        shared = rows[0].shared.bytes
+        loose = any(row.shared.bytes != shared or row.context for row in rows)
         head = encode_head(record, counted=True, loose=loose)
         if loose:
-            return head + b"".join([member.body for member in record.members])
-        return head + shared + b"".join([row for _, row in short])
+            return head + b"".join([row.body for row in rows])
+        return head + shared + b"".join([row.row for row in rows])
 
     def decode(self, data: bytes) -> Record:
         """The record that *data* holds."""
-        head, rows = _parts(data)
-        try:
-            return head.record.holding(map(self.member, rows.all() if isinstance(rows, _Short) else rows))
-        except (ValueError, TypeError, FeedmillError) as error:
-            raise _damaged(data, error) from error
+        head = decode_head(data, counted=True)
+        members = _loose_members(data) if head.loose else _row_members(data, head)
+        members.sort()
+        return head.record.holding(members)
 
     def shown(self, data: bytes) -> ShownShort | ShownLoose:
         """The record as a reader sees it."""
@@ -78,6 +72,26 @@ class NotificationSerializer:
             return ShownShort(head.record, rows)
         except (TypeError, UnknownVerb) as error:  # or an actor that is no id
             raise _damaged(data, error) from error
+
+
+def _row_members(data: bytes, head: Head) -> list[Member]:
+    start = head.at + SHARED_TIME + 2
+    stop = start + int.from_bytes(data[start - 2 : start], "big")
+    shared = shared_of(data[head.at : stop])
+    high, number = shared.high, int.from_bytes
+    members: list[Member] = [
+        RowMember(high | number(time, "big"), actor, shared, time + actor)
+        for time, actor in split_rows(data[stop:], ROW_TIME)
+    ]
+    if len(members) != head.rows:
+        raise _miscounted(head, len(members))
+    return members
+
+
+def _loose_members(data: bytes) -> list[Member]:
+    _, activities = _parts(data)
+    assert not isinstance(activities, _Short)
+    return [member_of(activity) for activity in activities]
 
 
 class _Short(NamedTuple):
@@ -174,42 +188,21 @@ def _parts(data: bytes) -> tuple[Head, _Short | list[Activity]]:
             activities = rows = [Activity.of_values(values) for values in unpack_stream(data[head.at :])]
             number = len(activities)
         else:
-            start = head.at + _SHARED_TIME + 2
+            start = head.at + SHARED_TIME + 2
             stop = start + int.from_bytes(data[start - 2 : start], "big")
             verb, object_, target = unpack(data[start:stop])
-            rows = _Short(data[head.at : start - 2], verb, object_, target, unpack_rows(data[stop:], _ROW_TIME))
+            rows = _Short(data[head.at : start - 2], verb, object_, target, unpack_rows(data[stop:], ROW_TIME))
             number = len(rows.rows)
     except (IndexError, struct.error, ValueError, TypeError, FeedmillError) as error:
         raise _damaged(data, error) from error
     if number != head.rows:
-        raise CorruptRecord(f"a notification group names {head.rows} members and holds {number}")
+        raise _miscounted(head, number)
     return head, rows
+
+
+def _miscounted(head: Head, number: int) -> CorruptRecord:
+    return CorruptRecord(f"a notification group names {head.rows} members and holds {number}")
 
 
 def _damaged(data: bytes, error: Exception) -> CorruptRecord:
     return CorruptRecord(f"a notification group's record of {len(data)} bytes is damaged: {error}")
-
-
-class _Columns:
-    """An activity's parts as bytes."""
-
-    __slots__ = ("actor", "context", "identity", "what")
-
-    def __init__(self, body: bytes) -> None:
-        values: list[Any] = unpack(body)
-        values += [None, b""][len(values) - 4 :]
-        self.actor, self.what, self.context = pack(values[1]), pack(values[2:5]), values[5]
-        #: The front of the packed activity behind the number of its parts: when, and who.
-        self.identity = pack(values[0]) + self.actor
-
-
-@functools.lru_cache(maxsize=4096)
-def _columns(body: bytes) -> _Columns:
-    return _Columns(body)
-
-
-def _short(member: Member, columns: _Columns) -> tuple[bytes, bytes]:
-    """What the row of *member* shares with others, and the row."""
-    time = member.raw_id[:TIME_SIZE]
-    shared = time[:_SHARED_TIME] + len(columns.what).to_bytes(2, "big") + columns.what
-    return shared, time[_SHARED_TIME:] + columns.actor

@@ -4,6 +4,13 @@ A group holds its newest members in its record. When there are more than :data:`
 :data:`~feedmill.activity.MAX_MEMBERS` are *spilled*: moved to a hash beside the feed, by actor. From then on that hash
 names every actor of the group, held or spilled. So an activity that comes again is recognised however old it is, and
 counts stay exact, while a record stays small.
+
+A group with more than :data:`SPILL_LIMIT` members is *capped*: what would be spilled is let go of, and only its number is
+kept. New activities are still counted exactly, and delivering any again still counts nothing twice. What is lost:
+
+- an activity that is not newer than those let go of, and is not known, is taken for one of them: it is not counted;
+- undoing one that was let go of changes nothing, not even ``activity_count``;
+- an actor all of whose activities were let go of is counted once more if they come back.
 """
 
 from __future__ import annotations
@@ -11,8 +18,6 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import struct
-from collections.abc import Iterable
-from typing import NamedTuple
 
 from feedmill.activity import MAX_MEMBERS
 from feedmill.errors import CorruptRecord
@@ -20,17 +25,38 @@ from feedmill.ids import ID_SIZE, id_microseconds
 
 #: Members that a record holds before it spills: twice what is shown, so that spilling is rare.
 HELD = 2 * MAX_MEMBERS
+#: Members of a group beyond which the older ones are let go of and only counted.
+SPILL_LIMIT = 100_000
 _LENGTH = struct.Struct(">I")
 
 
-class Member(NamedTuple):
+class Member:
     """One activity inside a group."""
+
+    __slots__ = ("actor", "body", "raw_id")
 
     raw_id: bytes
     #: Tells actors apart; a field of the spill.
     actor: bytes
     #: The activity itself where the timeline holds everything, else empty.
     body: bytes
+
+    def __init__(self, raw_id: bytes, actor: bytes, body: bytes = b"") -> None:
+        self.raw_id, self.actor, self.body = raw_id, actor, body
+
+    @property
+    def microseconds(self) -> int:
+        """When it happened."""
+        return id_microseconds(self.raw_id)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Member) and self.raw_id == other.raw_id
+
+    def __lt__(self, other: Member) -> bool:
+        return self.raw_id < other.raw_id
+
+    def __hash__(self) -> int:
+        return hash(self.raw_id)
 
 
 @dataclasses.dataclass
@@ -48,6 +74,8 @@ class Record:
     seen_at: int = 0
     read_at: int = 0
     spilled: bool = False
+    #: Whether members were let go of because the spill is full.
+    capped: bool = False
     #: The spill by actor, as far as it was read. It names each actor of a spilled group.
     spill: dict[bytes, bytes] = dataclasses.field(default_factory=dict)
     #: Actors whose field of the spill must be written, or deleted where *spill* no longer has it.
@@ -57,19 +85,19 @@ class Record:
     #: Whether the spill must go.
     unspill: bool = False
 
-    def holding(self, members: Iterable[Member]) -> Record:
-        """This record with *members*, in any order; counts are taken from them unless some were spilled."""
-        self.members = sorted(members)
+    def holding(self, members: list[Member]) -> Record:
+        """This record with *members*, oldest first; counts are taken from them unless some were spilled."""
+        self.members = members
         if not self.spilled:
             self.count = len(self.members)
             self.actors = len({member.actor for member in self.members})
-            self.created = id_microseconds(self.members[0].raw_id)
+            self.created = self.members[0].microseconds
         return self
 
     @property
     def updated(self) -> int:
         """Time of the newest member, µs."""
-        return id_microseconds(self.members[-1].raw_id)
+        return self.members[-1].microseconds
 
     @property
     def shown(self) -> list[Member]:
@@ -85,54 +113,60 @@ class Record:
         return decode_spill(actor, self.spill.get(actor, b""))
 
     def _knows(self, actor: bytes) -> bool:
-        if self.spilled:
+        if self.spilled and not self.capped:
             return actor in self.spill
-        return any(member.actor == actor for member in self.members)
+        return actor in self.spill or any(member.actor == actor for member in self.members)
 
     def add(self, member: Member) -> bool:
         """Take *member* in; False if it is there already. Of a spilled group its actor's spill must have been read."""
         at = bisect.bisect_left(self.members, member)
-        if at < len(self.members) and self.members[at].raw_id == member.raw_id:
+        if at < len(self.members) and self.members[at] == member:
             return False
-        if self.spilled and any(spilled.raw_id == member.raw_id for spilled in self._spilled(member.actor)):
+        created = member.microseconds
+        if self.spilled and (member in self._spilled(member.actor) or (self.capped and created <= self.top)):
             return False
         if not self._knows(member.actor):
             self.actors += 1
-            if self.spilled:
+            if self.spilled and not self.capped:
                 self._put(member.actor, b"")
         self.count += 1
-        created = id_microseconds(member.raw_id)
         self.created = min(self.created, created) if self.created else created
         if self.spilled and created <= self.top:
             self._move([member])
             return True
         self.members.insert(at, member)
         if len(self.members) > HELD:
-            if not self.spilled:
-                self.spilled = True
-                for actor in {held.actor for held in self.members}:
-                    self._put(actor, b"")
-            self._move(self.members[:-MAX_MEMBERS])
-            del self.members[:-MAX_MEMBERS]
+            self._spill()
         return True
+
+    def _spill(self) -> None:
+        """Move all but the newest members out of the record."""
+        if not self.spilled:
+            self.spilled = True
+            for actor in {held.actor for held in self.members}:
+                self._put(actor, b"")
+        self.capped = self.capped or self.count > SPILL_LIMIT
+        self._move(self.members[:-MAX_MEMBERS])
+        del self.members[:-MAX_MEMBERS]
 
     def remove(self, member: Member) -> bool:
         """Take *member* out; False if it was not there."""
-        held = next((m for m in self.members if m.raw_id == member.raw_id), None)
-        if held is not None:
-            self.members.remove(held)
+        at = bisect.bisect_left(self.members, member)
+        if at < len(self.members) and self.members[at] == member:
+            del self.members[at]
         else:
             spilled = self._spilled(member.actor)
-            left = [m for m in spilled if m.raw_id != member.raw_id]
+            left = [m for m in spilled if m != member]
             if len(left) == len(spilled):
                 return False
             self._put(member.actor, encode_spill(left))
         self.count -= 1
         if not self.spill.get(member.actor) and all(m.actor != member.actor for m in self.members):
             self.actors -= 1
-            if self.spilled:
-                del self.spill[member.actor]
+            if self.spill.pop(member.actor, None) is not None:
                 self.changed[member.actor] = None
+        if not self.spilled and self.members:
+            self.created = self.members[0].microseconds
         self._collapse()
         return True
 
@@ -140,12 +174,14 @@ class Record:
         """Bring the newest spilled members back; the whole spill must have been read."""
         everything = sorted(m for actor in self.spill for m in self._spilled(actor))
         back = everything[-(HELD - len(self.members)) :]
+        rest = everything[: len(everything) - len(back)]
         self.members = sorted(self.members + back)
         for actor in {m.actor for m in back}:
             self._put(actor, encode_spill([m for m in self._spilled(actor) if m not in back]))
-        rest = everything[: -len(back)]
-        self.top = id_microseconds(rest[-1].raw_id) if rest else 0
-        self.count, self.actors = len(self.members) + len(rest), len(self.spill)
+        if not self.capped:
+            self.top = rest[-1].microseconds if rest else 0
+            self.count, self.actors = len(self.members) + len(rest), len(self.spill)
+            self.created = (rest or self.members)[0].microseconds
         self._collapse()
 
     def _put(self, actor: bytes, data: bytes) -> None:
@@ -153,19 +189,21 @@ class Record:
         self.changed[actor] = None
 
     def _move(self, members: list[Member]) -> None:
-        """Append *members* to the spill."""
+        """Append *members* to the spill, unless that is full: then nothing but their number is kept."""
         for member in members:
+            self.top = max(self.top, member.microseconds)
+            if self.capped:
+                continue
             data = encode_spill([member])
             if member.actor in self.spill:
                 self._put(member.actor, self.spill[member.actor] + data)
             else:
                 self.appended[member.actor] = self.appended.get(member.actor, b"") + data
-            self.top = max(self.top, id_microseconds(member.raw_id))
 
     def _collapse(self) -> None:
         """A group that holds all its members needs no spill."""
         if self.spilled and self.count == len(self.members):
-            self.spilled, self.unspill, self.top = False, True, 0
+            self.spilled, self.capped, self.unspill, self.top = False, False, True, 0
             self.spill, self.changed, self.appended = {}, {}, {}
 
 

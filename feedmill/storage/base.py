@@ -135,7 +135,7 @@ class Changes:
     state: bytes
     #: Bytes at the front of the inbox that were folded in.
     inbox_done: int = 0
-    put: list[tuple[bytes, bytes, int]] = dataclasses.field(default_factory=list)
+    put: list[tuple[bytes, bytes, float]] = dataclasses.field(default_factory=list)
     delete: list[bytes] = dataclasses.field(default_factory=list)
     #: Groups whose spill goes, before anything is spilled.
     unspill: list[bytes] = dataclasses.field(default_factory=list)
@@ -180,9 +180,13 @@ class TimelineStorage(Protocol):
 
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
-    ) -> Steps[tuple[bytes, list[tuple[bytes, int, bytes | None]], bool]]: ...
+    ) -> Steps[tuple[bytes, list[tuple[bytes, float, bytes | None]], bool]]: ...
 
     def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]: ...
+
+    def spill_scan(
+        self, key: str, group: bytes, place: int, limit: int
+    ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]: ...
 
     def groups_count(self, key: str) -> Steps[int]: ...
 

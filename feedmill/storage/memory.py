@@ -284,7 +284,7 @@ class MemoryTimelineStorage:
 
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
-    ) -> Steps[tuple[bytes, list[tuple[bytes, int, bytes | None]], bool]]:
+    ) -> Steps[tuple[bytes, list[tuple[bytes, float, bytes | None]], bool]]:
         """The feed's state; (group, score, record) of up to *limit* groups, newest first; whether more follow."""
         yield from _steps()
         with BACKEND.guard:
@@ -295,7 +295,7 @@ class MemoryTimelineStorage:
             if after is not None:
                 start += sum(place >= after for place in order)
             stop = min(start + limit, window)
-            rows = [(group, int(score), held.records.get(group)) for score, group in order[start:stop]]
+            rows = [(group, score, held.records.get(group)) for score, group in order[start:stop]]
             return held.state, rows, stop < min(len(order), window)
 
     def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]:
@@ -307,6 +307,19 @@ class MemoryTimelineStorage:
                 return None, {}, None
             rank = held.ranked()[::-1].index(want.group)
             return held.records[want.group], _wanted(held.spills.get(want.group, {}), want), rank
+
+    def spill_scan(
+        self, key: str, group: bytes, place: int, limit: int
+    ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
+        """One group's record, up to *limit* fields of its spill from *place* on, and where to go on (0: at the end)."""
+        yield from _steps()
+        with BACKEND.guard:
+            held = BACKEND.groups.get(key)
+            if held is None or group not in held.records:
+                return None, 0, {}
+            fields = list(held.spills.get(group, {}).items())
+            stop = place + limit
+            return held.records[group], stop if stop < len(fields) else 0, dict(fields[place:stop])
 
     def groups_count(self, key: str) -> Steps[int]:
         """How many groups are held."""

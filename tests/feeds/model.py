@@ -71,6 +71,15 @@ class FlatModel(Model):
         self.held -= set(activities)
         return before - len(self.held)
 
+    def contains(self, activity: Activity) -> bool:
+        return activity.raw_id in self.places()
+
+    def deliver(self, adds: Iterable[Activity], removes: Iterable[Activity]) -> int:
+        return self.add_many(adds) + self.remove_many(removes)
+
+    def delete(self) -> None:
+        self.held.clear()
+
     def trim(self, length: int) -> None:
         self.held = set(sorted(self.held, reverse=True)[:length])
 
@@ -86,7 +95,8 @@ class GroupModel(Model):
 
     def __init__(self, feed: Any) -> None:
         super().__init__(feed)
-        self.group_of = feed.get_aggregator().get_group
+        aggregator = feed.get_aggregator()
+        self.group_of, self.score_of = aggregator.get_group, aggregator.score
         self.groups: dict[str, set[Activity]] = {}
         self.unseen: set[str] = set()
         self.unread: set[str] = set()
@@ -96,13 +106,31 @@ class GroupModel(Model):
         return [name.decode() for _, name in self.places()]
 
     def places(self) -> list[Place]:
-        updated = [(max(members).microseconds, name.encode()) for name, members in self.groups.items()]
-        return sorted(updated, reverse=True)
+        groups = [AggregatedActivity(name, members) for name, members in self.groups.items()]
+        return sorted(map(self.place_of, groups), reverse=True)
 
     def place_of(self, item: AggregatedActivity) -> Place:
-        return item.last_activity.microseconds, item.group.encode()
+        return self.score_of(item), item.group.encode()
+
+    def contains(self, activity: Activity) -> bool:
+        return activity in self.groups.get(self.group_of(activity), ())
 
     def add_many(self, activities: Iterable[Activity]) -> int:
+        return self.deliver(activities, ())
+
+    def remove_many(self, activities: Iterable[Activity]) -> int:
+        return self.deliver((), activities)
+
+    def deliver(self, adds: Iterable[Activity], removes: Iterable[Activity]) -> int:
+        return self.deliver_all([(adds, removes)])
+
+    def deliver_all(self, batches: Iterable[tuple[Iterable[Activity], Iterable[Activity]]]) -> int:
+        """What several deliveries do that are merged as one: room is made at the end."""
+        changed = sum(self._add(adds) + self._remove(removes) for adds, removes in batches)
+        self.trim(self.max_length)
+        return changed
+
+    def _add(self, activities: Iterable[Activity]) -> int:
         added = 0
         for activity in activities:
             name = self.group_of(activity)
@@ -112,10 +140,9 @@ class GroupModel(Model):
                 self.unseen.add(name)
                 self.unread.add(name)
                 added += 1
-        self.trim(self.max_length)
         return added
 
-    def remove_many(self, activities: Iterable[Activity]) -> int:
+    def _remove(self, activities: Iterable[Activity]) -> int:
         removed = 0
         for activity in activities:
             group = self.groups.get(self.group_of(activity), set())
@@ -123,6 +150,9 @@ class GroupModel(Model):
             group.discard(activity)
         self.forget([name for name, members in self.groups.items() if not members])
         return removed
+
+    def delete(self) -> None:
+        self.forget(list(self.groups))
 
     def trim(self, length: int) -> None:
         self.forget(self.ranked()[length:])

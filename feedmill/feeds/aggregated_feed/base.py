@@ -12,12 +12,13 @@ from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
 from feedmill.aggregators.base import group_name
 from feedmill.declare import check_positive
 from feedmill.errors import CorruptRecord, DeclarationError
+from feedmill.feeds.actors import actors_page
 from feedmill.feeds.base import WAIT, Feed, _checked, unique
 from feedmill.feeds.cycle import cycle
 from feedmill.feeds.operations import DropOp, MemberOp, Plan, merges_itself, plan, plan_groups, wants_of
-from feedmill.feeds.paging import Entry, select
+from feedmill.feeds.paging import Entry, Page, select
 from feedmill.feeds.query import EVERYTHING, GROUP_FILTERS, Query
-from feedmill.feeds.stored import scan_by_rank, scan_by_time, stored_groups
+from feedmill.feeds.stored import scan_by_rank, scan_by_score, stored_groups
 from feedmill.feeds.twins import both
 from feedmill.ids import EntityId
 from feedmill.keys import feed_key
@@ -28,7 +29,7 @@ from feedmill.storage.steps import Steps
 
 
 class AggregatedFeed(Feed):
-    """One user's groups, most recently updated first; ``aggregator_class`` says what a group is."""
+    """One user's groups, by default most recently updated first; ``aggregator_class`` says what a group is."""
 
     key_format: ClassVar[str] = "aggregated_feed:%(user_id)s"
     max_length: ClassVar[int] = 100
@@ -184,7 +185,7 @@ class AggregatedFeed(Feed):
 
         In two round trips at most, one for a feed whose timeline holds everything.
         """
-        scan = scan_by_rank if cls._ranks_itself() else scan_by_time
+        scan = scan_by_rank if cls._ranks_itself() else scan_by_score
         return (yield from scan(cls, user_id, place, start, stop))
 
     @classmethod
@@ -216,6 +217,21 @@ class AggregatedFeed(Feed):
         """The groups that stored (group, record) *pairs* hold, members hydrated; a damaged record is left out."""
         groups = yield from stored_groups(cls, state, pairs, hollow=True)
         return [group for group in groups if group is not None]
+
+    def _actors(self, group: AggregatedActivity | str, limit: int = 100, after: str | None = None) -> Steps[Page]:
+        """The ids of those who are in *group* (or the group of that name), about *limit* at a time; an unknown group
+        has none.
+
+        First come those of the newest activities, newest first, then the others in no order. A page may hold a few more
+        than *limit*. *after*: ``next`` of the page before. Everybody who is in the group all the while is found; who is
+        found twice came while it was read. Left out are those whose activities have no body any more, and in a group
+        past its limit (:data:`~feedmill.serializers.records.SPILL_LIMIT`) those who were let go of.
+        :class:`~feedmill.errors.CursorError` for a cursor of another group.
+        """
+        name = group if isinstance(group, str) else group.group
+        return (yield from actors_page(type(self), self.user_id, name, limit, after))
+
+    actors, aactors = both(_actors)
 
     def _rank(self, activity: Activity) -> Steps[int | None]:
         """The rank of the group that holds *activity*, shown or minimised, or None."""

@@ -121,7 +121,7 @@ class RedisTimelineStorage:
 
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
-    ) -> Steps[tuple[bytes, list[tuple[bytes, int, bytes | None]], bool]]:
+    ) -> Steps[tuple[bytes, list[tuple[bytes, float, bytes | None]], bool]]:
         """The feed's state; (group, score, record) of up to *limit* groups, newest first; whether more follow.
 
         *start* ranks are passed over, counted from the top or from behind the place *after*; only the newest *window*
@@ -131,7 +131,7 @@ class RedisTimelineStorage:
             return b"", [], False
         place = ("", "") if after is None else after
         (reply,) = yield [call_script("groups_slice", [key, key + GROUPS], start, limit, window, *place)]
-        rows = [(reply[at], int(float(reply[at + 1])), reply[at + 2]) for at in range(2, len(reply), 3)]
+        rows = [(reply[at], float(reply[at + 1]), reply[at + 2]) for at in range(2, len(reply), 3)]
         return reply[0], rows, bool(reply[1])
 
     def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]:
@@ -140,6 +140,20 @@ class RedisTimelineStorage:
         fetch: Command = ("HGETALL", spill_key) if want.actors is None else ("HMGET", spill_key, *want.actors)
         record, spill, rank = yield [("HGET", key + GROUPS, want.group), fetch, ("ZREVRANK", key, want.group)]
         return record, _spill(want, spill), rank
+
+    def spill_scan(
+        self, key: str, group: bytes, place: int, limit: int
+    ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
+        """One group's record, and about *limit* fields of its spill from *place* on, and where to go on (0: at the end).
+
+        A field that is there all the while is found; one may be found twice when the spill grows meanwhile.
+        """
+        spill_key = (key + GROUPS + ":").encode() + group
+        record, (following, fields) = yield [
+            ("HGET", key + GROUPS, group),
+            ("HSCAN", spill_key, place, "COUNT", limit),
+        ]
+        return record, int(following), dict(zip(fields[::2], fields[1::2]))
 
     def groups_count(self, key: str) -> Steps[int]:
         """How many groups are held."""

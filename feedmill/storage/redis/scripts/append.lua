@@ -42,7 +42,7 @@ local function longer(h, add, record)
     if add[5] <= num('>I7', record, base + 16) then return nil end
     at = base + 22
   end
-  if flags < 8 then
+  if flags % 16 < 8 then
     local from = at + #add[6] + 1
     if sub(record, at + 1, from - 1) ~= add[6] or find(record, row, from, true) then return nil end
   else
@@ -57,7 +57,9 @@ local function longer(h, add, record)
   at = base
   if spilled then
     local count, actors = num('>I4I4', record, base + 1)
-    head, at = pack('>I4I4', count + 1, actors + call('HSETNX', h .. ':' .. add[2], add[3], '')), base + 8
+    local s, new = h .. ':' .. add[2], 0
+    if flags < 16 then new = call('HSETNX', s, add[3], '') else new = 1 - call('HEXISTS', s, add[3]) end
+    head, at = pack('>I4I4', count + 1, actors + new), base + 8
   end
   return char(flags, rows + 1) .. touch .. head .. sub(record, at + 1) .. row
 end

@@ -1,0 +1,139 @@
+"""Putting the activities of a feed into the groups of another aggregator: what would change, and doing it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from feedmill.activity import Activity
+from feedmill.aggregated_activity import AggregatedActivity
+from feedmill.aggregators import BaseAggregator
+from feedmill.aggregators.base import group_name
+from feedmill.errors import DeclarationError
+from feedmill.feeds.fold import Fold
+from feedmill.feeds.operations import Plan, RegroupOp
+from feedmill.feeds.scores import score, unstored
+from feedmill.serializers.records import Member, Record, decode_spill
+from feedmill.storage.steps import Steps
+
+
+@dataclasses.dataclass(frozen=True)
+class Regrouping:
+    """What another aggregator makes of a feed."""
+
+    #: Groups that there will be no more, and groups that there were not.
+    gone: list[AggregatedActivity]
+    new: list[AggregatedActivity]
+    #: (before, after) of groups that keep their name and get other activities.
+    changed: list[tuple[AggregatedActivity, AggregatedActivity]]
+    #: How many groups stay as they are.
+    unchanged: int
+    #: How many activities are left out: their bodies are gone, or their groups are beyond ``max_length``.
+    lost: int
+
+
+def reaggregate(feed: Any, aggregator_class: type[BaseAggregator] | None = None, *, dry_run: bool = True) -> Regrouping:
+    """What the groups of *feed* become under another aggregator; with ``dry_run=False`` they become that, at once.
+
+    *aggregator_class*: by default the feed's own, for feeds that were filled under an earlier one. Its ``get_group`` says
+    what the groups are; a ``merge`` of its own is not asked. All activities that the feed knows of are regrouped, also
+    those that no group shows. A group is seen (read) if all groups that its activities come from were. Everything is read
+    and written under the feed's lock, in one commit: a reader sees the feed before or after, and what others add meanwhile
+    is not lost. Who applies an aggregator that is not the feed's own will see the feed's own make groups beside those.
+    """
+    steps, found = _steps(feed, aggregator_class, dry_run)
+    feed._run(steps)
+    return found[-1]
+
+
+async def areaggregate(
+    feed: Any, aggregator_class: type[BaseAggregator] | None = None, *, dry_run: bool = True
+) -> Regrouping:
+    """:func:`reaggregate` from a coroutine."""
+    steps, found = _steps(feed, aggregator_class, dry_run)
+    await feed._arun(steps)
+    return found[-1]
+
+
+def _steps(feed: Any, aggregator_class: Any, dry_run: bool) -> tuple[Steps[int], list[Regrouping]]:
+    feed_class = type(feed)
+    if not hasattr(feed_class, "aggregator_class"):
+        raise DeclarationError(f"{feed!r} has no groups; reaggregate an aggregated or a notification feed")
+    if aggregator_class is not None and aggregator_class is not feed_class.aggregator_class:
+        body = {"aggregator_class": aggregator_class, "__module__": feed_class.__module__}
+        feed_class = type(feed_class.__name__, (feed_class,), body)
+    found: list[Regrouping] = []
+    return feed_class._apply([feed.user_id], Plan((RegroupOp(dry_run, found.append),), (), whole=True)), found
+
+
+def regroup(feed_class: Any, fold: Fold, op: RegroupOp) -> Steps[None]:
+    """Do *op* to *fold*, of whose groups everything was read."""
+    before = fold.alive
+    activities = yield from _activities(feed_class, before)
+    after = _grouped(feed_class, fold, before, activities)
+    knew = sum(record.count for record in before.values())
+    shown = {name: unstored(feed_class, fold.state, name, record, activities) for name, record in before.items()}
+    fold.replace(after)
+    yield from score(feed_class, [fold])
+    fold.trim()
+    after = fold.changed
+    made = {name: unstored(feed_class, fold.state, name, record, activities) for name, record in after.items()}
+    both = [name for name in made if name in shown]
+    changed = [name for name in both if _ids(before[name]) != _ids(after[name])]
+    op.tell(
+        Regrouping(
+            gone=[group for name, group in shown.items() if name not in made],
+            new=[group for name, group in made.items() if name not in shown],
+            changed=[(shown[name], made[name]) for name in changed],
+            unchanged=len(both) - len(changed),
+            lost=knew - sum(record.count for record in after.values()),
+        )
+    )
+    fold.abandoned = op.dry_run
+
+
+def _activities(feed_class: Any, records: Mapping[bytes, Record]) -> Steps[dict[bytes, Activity]]:
+    """All activities of *records*, by id; those that have no body any more are left out."""
+    members = [member for record in records.values() for member in _members(record)]
+    if feed_class.serializer().whole:
+        return {member.raw_id: Activity.unpack(member.body) for member in members}
+    found: dict[bytes, Activity] = yield from feed_class.hydrate([member.raw_id for member in members])
+    return found
+
+
+def _members(record: Record) -> Iterable[Member]:
+    yield from record.members
+    for actor, data in record.spill.items():
+        yield from decode_spill(actor, data)
+
+
+def _ids(record: Record) -> set[bytes]:
+    return {member.raw_id for member in _members(record)}
+
+
+def _grouped(
+    feed_class: Any, fold: Fold, records: Mapping[bytes, Record], activities: Mapping[bytes, Activity]
+) -> dict[bytes, Record]:
+    """The records of the groups that the aggregator makes of *activities*."""
+    aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
+    members: dict[bytes, list[Member]] = {}
+    sources: dict[bytes, dict[int, Record]] = {}
+    for record in records.values():
+        for raw_id in _ids(record):
+            if raw_id in activities:
+                name = group_name(aggregator, activities[raw_id])
+                members.setdefault(name, []).append(serializer.member(activities[raw_id]))
+                sources.setdefault(name, {})[id(record)] = record
+    made = {}
+    for name, found in members.items():
+        record = made[name] = Record()
+        for member in sorted(found):
+            record.add(member)
+        origins = sources[name].values()
+        record.touch = max(origin.touch for origin in origins)
+        if all(map(fold.state.is_seen, origins)):
+            record.seen_at = max(map(fold.state.seen_time, origins))
+        if all(map(fold.state.is_read, origins)):
+            record.read_at = max(map(fold.state.read_time, origins))
+    return made

@@ -1,0 +1,234 @@
+"""Feeds of every kind, on every storage, against a plain model: whatever is done in whatever order, no difference.
+
+``HYPOTHESIS_PROFILE=long python -m pytest tests/feeds/test_state_machines.py`` tries thousands of sequences.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import itertools
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from feedmill import Activity, AggregatedActivity
+from feedmill.storage.backends import backend
+from feedmill.verbs import Comment, Love
+from tests.feeds.model import Reader, model_of
+from tests.feeds.samples import BASE, Home, News, Notes
+from tests.feeds.test_cycle import seize
+from tests.feeds.test_scores import ByObject
+
+_SHARED: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("quick", max_examples=50, stateful_step_count=25, **_SHARED)
+settings.register_profile("long", max_examples=1500, stateful_step_count=50, **_SHARED)
+PROFILE = settings.get_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))
+
+#: Users of one machine. Each example has users of its own.
+PEOPLE = range(3)
+_numbers = itertools.count(0, len(PEOPLE))
+
+
+class ShortHome(Home):
+    key_format = "test:machine:home:%(user_id)s"
+    max_length = 12
+
+
+class ShortNews(News):
+    key_format = "test:machine:news:%(user_id)s"
+    aggregator_class = ByObject
+    max_length = 4
+
+
+class ShortNotes(Notes):
+    key_format = "test:machine:notes:%(user_id)s"
+    count_format = "test:machine:notes:%(user_id)s:count"
+    aggregator_class = ByObject
+    max_length = 4
+
+
+class Crowded(ByObject):
+    def score(self, aggregated: AggregatedActivity) -> float:
+        """The most people first."""
+        return aggregated.actor_count
+
+
+class RankedNotes(ShortNotes):
+    key_format = "test:machine:ranked:%(user_id)s"
+    count_format = "test:machine:ranked:%(user_id)s:count"
+    aggregator_class = Crowded
+
+
+#: One large group that spills, a few small ones that push each other out, some of one time, some with a context.
+POOL = [
+    *(Activity(n % 23, Love, 7, time=BASE + dt.timedelta(seconds=n // 2)) for n in range(70)),
+    *(
+        Activity(n, Comment, thing, time=BASE + dt.timedelta(seconds=9 * thing + n))
+        for thing in range(7)
+        for n in range(4)
+    ),
+    *(Activity(n, Love, 5, 1, BASE, {"text": "x" * n}) for n in range(4)),
+]
+SOME = st.one_of(st.lists(st.sampled_from(POOL), max_size=4), st.lists(st.sampled_from(POOL), max_size=60))
+ONE = st.sampled_from(PEOPLE)
+
+
+class Machine(RuleBasedStateMachine):
+    """Three feeds of one kind and their models."""
+
+    feed_class: Any
+    busy = False
+
+    @initialize()
+    def begin(self) -> None:
+        first = next(_numbers)
+        self.feeds = [self.feed_class(first + number) for number in PEOPLE]
+        self.models = [model_of(feed) for feed in self.feeds]
+        self.readers: list[Reader] = []
+        self.feed_class.insert_activities(POOL)
+
+    def changed(self) -> None:
+        for reader in self.readers:
+            reader.changed()
+
+    @rule(user=ONE, some=SOME)
+    def add_many(self, user: int, some: list[Activity]) -> None:
+        assert self.feeds[user].add_many(some) == self.models[user].add_many(some)
+
+    @rule(user=ONE, some=SOME)
+    def remove_many(self, user: int, some: list[Activity]) -> None:
+        assert self.feeds[user].remove_many(some) == self.models[user].remove_many(some)
+
+    @rule(users=st.lists(ONE, max_size=5), adds=SOME, removes=SOME)
+    def deliver(self, users: list[int], adds: list[Activity], removes: list[Activity]) -> None:
+        ids = [self.feeds[user].user_id for user in users]
+        made = backend().run(self.feed_class.deliver(ids, adds, removes))
+        assert made == sum(self.models[user].deliver(adds, removes) for user in set(users))
+
+    @rule(source=ONE, to=ONE)
+    def follow(self, source: int, to: int) -> None:
+        copied = self.known(source)
+        assert self.feeds[to].add_many(copied) == self.models[to].add_many(copied)
+
+    @rule(source=ONE, to=ONE)
+    def unfollow(self, source: int, to: int) -> None:
+        taken = self.known(source)
+        assert self.feeds[to].remove_many(taken) == self.models[to].remove_many(taken)
+
+    def known(self, user: int) -> list[Activity]:
+        return [a for item in self.feeds[user][:] for a in ([item] if isinstance(item, Activity) else item.activities)]
+
+    @rule(user=ONE, length=st.integers(0, 6))
+    def trim(self, user: int, length: int) -> None:
+        self.feeds[user].trim(length)
+        self.models[user].trim(length)
+
+    @rule(user=ONE)
+    def delete(self, user: int) -> None:
+        self.feeds[user].delete()
+        self.models[user].delete()
+
+    @rule(user=ONE)
+    def read(self, user: int) -> None:
+        self.readers.append(Reader(self.models[user]))
+
+    @precondition(lambda self: self.readers)
+    @rule(which=st.integers(0, 9), limit=st.integers(1, 5))
+    def turn_a_page(self, which: int, limit: int) -> None:
+        self.readers[which % len(self.readers)].turn(limit)
+
+    @rule(user=ONE, start=st.integers(0, 5), size=st.integers(0, 5), one=st.sampled_from(POOL))
+    def look(self, user: int, start: int, size: int, one: Activity) -> None:
+        feed, model = self.feeds[user], self.models[user]
+        shown = [model.place_of(item) for item in feed[start : start + size]]
+        assert shown == model.places()[start : start + size]
+        assert feed.contains(one) == model.contains(one)
+
+    @invariant()
+    def no_difference(self) -> None:
+        self.changed()
+        for model in self.models:
+            model.check()
+
+    def teardown(self) -> None:
+        for reader in getattr(self, "readers", ()):
+            reader.finish()
+
+
+class GroupMachine(Machine):
+    """What only feeds of groups can do."""
+
+    @rule(user=ONE, some=SOME)
+    def add_untrimmed_and_trim(self, user: int, some: list[Activity]) -> None:
+        self.feeds[user].add_many(some, trim=False)
+        self.feeds[user].trim()
+        self.models[user].add_many(some)
+
+    @rule(user=ONE, batches=st.lists(st.tuples(SOME, SOME), min_size=1, max_size=4), last=SOME)
+    def deliver_while_busy(self, user: int, batches: Sequence[Any], last: list[Activity]) -> None:
+        feed, model = self.feeds[user], self.models[user]
+        seize(feed, ttl=1000)
+        for adds, removes in batches:
+            assert backend().run(self.feed_class.deliver([feed.user_id], adds, removes)) == 0
+        seize(feed, ttl=-1000)
+        assert feed.remove_many([*last, POOL[0]]) == model.deliver_all([*batches, ((), [*last, POOL[0]])])
+
+    @rule(user=ONE, rank=st.integers(0, 3))
+    def drop_a_group(self, user: int, rank: int) -> None:
+        groups = self.feeds[user][rank : rank + 1]
+        self.feeds[user].remove_many_aggregated(groups)
+        self.models[user].forget([group.group for group in groups])
+
+    @rule(user=ONE, rank=st.integers(0, 3), limit=st.integers(1, 40))
+    def who(self, user: int, rank: int, limit: int) -> None:
+        feed = self.feeds[user]
+        for group in feed[rank : rank + 1]:
+            found, page = [], feed.actors(group, limit)
+            found += page.items
+            while page.next:
+                page = feed.actors(group, limit, page.next)
+                found += page.items
+            assert sorted(found) == sorted({a.actor_id for a in self.models[user].groups[group.group]})
+
+
+class NoteMachine(GroupMachine):
+    """What only notification feeds can do."""
+
+    @rule(user=ONE, seen=st.booleans(), read=st.booleans())
+    def mark_all(self, user: int, seen: bool, read: bool) -> None:
+        self.feeds[user].mark_all(seen, read)
+        self.models[user].mark_all(seen, read)
+
+    @rule(user=ONE, ranks=st.sets(st.integers(0, 4)), seen=st.booleans(), read=st.booleans())
+    def mark(self, user: int, ranks: set[int], seen: bool, read: bool) -> None:
+        groups = [group for rank, group in enumerate(self.feeds[user][:]) if rank in ranks]
+        self.feeds[user].mark([*groups, "nobody"], seen, read)
+        self.models[user].mark([group.group for group in groups], seen, read)
+
+    @rule(user=ONE)
+    def recount(self, user: int) -> None:
+        before = self.feeds[user].get_denormalized_counts()
+        assert self.feeds[user].denormalize_count() == before.unseen
+        assert self.feeds[user].get_denormalized_counts() == before
+
+
+MACHINES = [(Machine, ShortHome), (GroupMachine, ShortNews), (NoteMachine, ShortNotes), (NoteMachine, RankedNotes)]
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize(("machine", "feed_class"), MACHINES, ids=lambda value: value.__name__)
+def test_no_difference(backend_kind: str, machine: Any, feed_class: Any) -> None:
+    """Any sequence of writes, marks, trims, copies and pages leaves what the model says, and shows it."""
+    run_state_machine_as_test(type(machine.__name__, (machine,), {"feed_class": feed_class}), settings=PROFILE)
