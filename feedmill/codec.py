@@ -94,6 +94,20 @@ _SIZES[0xCC:0xD4] = [2, 3, 5, 9] * 2
 _SIZES[0xD8] = 18
 
 
+def surely_rows(data: bytes, size: int, number: int) -> bool:
+    """Whether :func:`unpack_rows` surely finds *number* rows in *data*; if not, only trying can tell.
+
+    True of rows whose values are numbers or UUIDs of one width, which takes no look at each.
+    """
+    width, rest = divmod(len(data), number)
+    if rest or width <= size:
+        return False
+    first = set(data[size::width])
+    if width == size + 1:
+        return max(first) < 0x80
+    return len(first) == 1 and not 0xA0 <= max(first) < 0xC0 and _SIZES[first.pop()] == width - size
+
+
 def unpack_rows(data: bytes, size: int) -> list[tuple[bytes, Any]]:
     """A run of rows of *size* bytes and a packed value each; :class:`CorruptRecord` for anything else."""
     unpacker = msgpack.Unpacker(ext_hook=_ext_hook, timestamp=3, raw=False, strict_map_key=False)

@@ -8,6 +8,7 @@ import struct
 from typing import NamedTuple
 
 from feedmill.errors import CorruptRecord
+from feedmill.serializers.base import Head
 from feedmill.serializers.records import Record
 
 
@@ -63,19 +64,19 @@ class FeedState:
             self.published,
         )
 
-    def is_seen(self, record: Record) -> bool:
+    def is_seen(self, record: Record | Head) -> bool:
         """Whether the group of *record* is seen."""
         return record.touch <= self.seen_mark or bool(record.seen_at)
 
-    def is_read(self, record: Record) -> bool:
+    def is_read(self, record: Record | Head) -> bool:
         """Whether the group of *record* is read."""
         return record.touch <= self.read_mark or bool(record.read_at)
 
-    def seen_time(self, record: Record) -> int:
+    def seen_time(self, record: Record | Head) -> int:
         """When the group was seen, µs; of a group covered by ``mark_all``, when that was last called."""
         return record.seen_at or (self.seen_at if record.touch <= self.seen_mark else 0)
 
-    def read_time(self, record: Record) -> int:
+    def read_time(self, record: Record | Head) -> int:
         """When the group was read, µs; as :meth:`seen_time`."""
         return record.read_at or (self.read_at if record.touch <= self.read_mark else 0)
 

@@ -19,25 +19,23 @@ Loads = Callable[[bytes], Activity]
 
 
 def stored_groups(
-    feed_class: Any, state: bytes, pairs: Sequence[tuple[bytes, bytes | None]], *, hollow: bool
+    feed_class: Any, state: bytes, rows: Sequence[tuple[bytes, bytes | None]], *, hollow: bool
 ) -> Steps[list[AggregatedActivity | None]]:
-    """The groups of stored (group, record) *pairs*, bodies fetched in one round trip where they are stored apart.
+    """The groups of stored (group, record) *rows*, bodies fetched in one round trip where they are stored apart.
 
-    None for a record that is gone or damaged and, unless *hollow*, for a group of which no activity can be shown. The
-    newest activity of each group is decoded at once, so that a group that is shown can always say what it is about.
+    None for a record that is gone or damaged and, unless *hollow*, for a group of which no activity can be shown. Where
+    bodies are apart, the newest of each group is decoded at once, so that a group that is shown can say what it is about.
     """
     serializer = feed_class.serializer()
-    shown = [_shown(serializer, stored) for _, stored in pairs]
+    shown = [_shown(serializer, stored) for _, stored in rows]
     if not serializer.whole:
         yield from _fill(feed_class, [record for record in shown if record is not None])
-    state_now = FeedState.decode(state) if feed_class.counted else FeedState()
-    groups: list[AggregatedActivity | None] = []
-    for (name, _), record in zip(pairs, shown):
-        if record is None or not (hollow or serializer.whole or record.newest):
-            groups.append(None)
-        else:
-            groups.append(_group(feed_class, name.decode(), record, state_now))
-    return groups
+    hollow = hollow or serializer.whole
+    seen = FeedState.decode(state) if feed_class.counted else FeedState()
+    return [
+        None if record is None or not (hollow or record.newest) else _group(feed_class, name.decode(), record, seen)
+        for (name, _), record in zip(rows, shown)
+    ]
 
 
 def _shown(serializer: Any, stored: bytes | None) -> Shown | None:
@@ -59,28 +57,34 @@ def _fill(feed_class: Any, shown: list[Any]) -> Steps[None]:
 
 
 def _group(feed_class: Any, name: str, shown: Shown, state: FeedState) -> AggregatedActivity:
-    record, counted = shown.record, feed_class.counted
-    group: AggregatedActivity = feed_class.aggregated_activity_class.restore(
-        name,
-        shown,
-        is_seen=counted and state.is_seen(record),
-        is_read=counted and state.is_read(record),
-        seen_at=state.seen_time(record),
-        read_at=state.read_time(record),
+    restore: Callable[..., AggregatedActivity] = feed_class.aggregated_activity_class.restore
+    if not feed_class.counted:
+        return restore(name, shown, is_seen=False, is_read=False, seen_at=0, read_at=0)
+    head = shown.head
+    seen_at, read_at = state.seen_time(head), state.read_time(head)
+    return restore(
+        name, shown, is_seen=state.is_seen(head), is_read=state.is_read(head), seen_at=seen_at, read_at=read_at
     )
-    return group
 
 
 def scan_by_score(
-    feed_class: Any, user_id: EntityId, place: GroupPlace | None, start: int, stop: int
+    feed_class: Any, user_id: EntityId, place: Any, start: int, stop: int
 ) -> Steps[tuple[list[Entry], bool]]:
-    """The groups of the ranks *start* to *stop*, highest score first, counted from behind *place*."""
+    """The groups of the ranks *start* to *stop*, highest score first, counted from behind *place*.
+
+    A place is a row as the storage gave it, or what a cursor names.
+    """
+    after = None if place is None else group_place(place)
     state, rows, more = yield from feed_class.timeline().groups_slice(
-        feed_class.key_of(user_id), start, stop - start, feed_class.max_length, place
+        feed_class.key_of(user_id), start, stop - start, feed_class.max_length, after
     )
-    pairs = [(name, stored) for name, _, stored in rows]
-    groups = yield from stored_groups(feed_class, state, pairs, hollow=False)
-    return [(GroupPlace(score, name), group) for (name, score, _), group in zip(rows, groups)], more
+    groups = yield from stored_groups(feed_class, state, [(name, stored) for name, _, stored in rows], hollow=False)
+    return list(zip(rows, groups)), more
+
+
+def group_place(place: Any) -> GroupPlace:
+    """The place that a scan gave, as a cursor can name it."""
+    return place if isinstance(place, GroupPlace) else GroupPlace(float(place[1]), place[0])
 
 
 def scan_by_rank(

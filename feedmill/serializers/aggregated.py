@@ -44,25 +44,25 @@ class AggregatedActivitySerializer:
         """The record that *data* holds."""
         head, ids = _ids(data)
         ids.sort()
-        return head.record.holding([Member(raw_id, raw_id[ACTOR_SLICE]) for raw_id in ids])
+        return head.record([Member(raw_id, raw_id[ACTOR_SLICE]) for raw_id in ids])
 
     def shown(self, data: bytes) -> ShownIds:
         """The record as a reader sees it."""
         head, ids = _ids(data)
-        return ShownIds(head.record, ids)
+        return ShownIds(head, ids)
 
 
 class ShownIds:
     """Some ids, and when they were fetched the bodies that are there."""
 
-    __slots__ = ("_bodies", "_loads", "actors", "count", "created", "ids", "newest", "record", "updated")
+    __slots__ = ("_bodies", "_loads", "actors", "count", "created", "head", "ids", "newest", "updated")
 
-    def __init__(self, record: Record, ids: list[bytes]) -> None:
+    def __init__(self, head: Head, ids: list[bytes]) -> None:
         ids.sort()
-        self.record, self.ids = record, ids[-MAX_MEMBERS:]
+        self.head, self.ids = head, ids[-MAX_MEMBERS:]
         self.updated = id_microseconds(ids[-1])
-        if record.spilled:
-            self.count, self.actors, self.created = record.count, record.actors, record.created
+        if head.spilled:
+            self.count, self.actors, self.created = head.count, head.actors, head.created
         else:
             self.count, self.created = len(ids), id_microseconds(ids[0])
             self.actors = len({raw_id[ACTOR_SLICE] for raw_id in ids})

@@ -44,8 +44,8 @@ class Addition(NamedTuple):
 class Shown(Stored, Protocol):
     """A record as a reader sees it, decoded as far as someone looks at it. No members are made of it."""
 
-    #: The front of the record; it holds no members, and counts only if some were spilled.
-    record: Record
+    #: The front of the record, with what tells seen and read.
+    head: Head
     #: The ids of the newest members, oldest first, where bodies are stored apart; else empty.
     ids: Sequence[bytes]
 
@@ -81,11 +81,35 @@ class GroupSerializer(Protocol):
 class Head:
     """The front of a record, up to what its rows share."""
 
-    record: Record
+    spilled: bool
     loose: bool
+    capped: bool
     rows: int
     #: Where the head ends.
-    at: int
+    at: int = 0
+    touch: int = 0
+    seen_at: int = 0
+    read_at: int = 0
+    #: Known only if members were spilled.
+    count: int = 0
+    actors: int = 0
+    created: int = 0
+    top: int = 0
+
+    def record(self, members: list[Member]) -> Record:
+        """The record that has this front and these *members*, oldest first."""
+        record = Record(
+            count=self.count,
+            actors=self.actors,
+            created=self.created,
+            top=self.top,
+            touch=self.touch,
+            seen_at=self.seen_at,
+            read_at=self.read_at,
+            spilled=self.spilled,
+            capped=self.capped,
+        )
+        return record.holding(members)
 
 
 def encode_head(record: Record, *, counted: bool, loose: bool) -> bytes:
@@ -108,19 +132,20 @@ def decode_head(data: bytes, *, counted: bool) -> Head:
     """The front of a record; :class:`~feedmill.errors.CorruptRecord` if it is cut short or empty."""
     try:
         flags, rows, at = data[0], data[1], 2
-        record = Record(spilled=bool(flags & SPILLED), capped=bool(flags & CAPPED))
+        head = Head(bool(flags & SPILLED), bool(flags & LOOSE), bool(flags & CAPPED), rows)
         if counted:
-            record.touch, at = int.from_bytes(data[2:8], "big"), 8
-        if record.spilled:
-            record.count, record.actors, created, top = SPILLED_HEAD.unpack_from(data, at)
-            record.created, record.top = int.from_bytes(created, "big"), int.from_bytes(top, "big")
+            head.touch, at = int.from_bytes(data[2:8], "big"), 8
+        if head.spilled:
+            head.count, head.actors, created, top = SPILLED_HEAD.unpack_from(data, at)
+            head.created, head.top = int.from_bytes(created, "big"), int.from_bytes(top, "big")
             at += SPILLED_HEAD.size
         if flags & SEEN:
-            record.seen_at, at = int.from_bytes(data[at : at + 7], "big"), at + 7
+            head.seen_at, at = int.from_bytes(data[at : at + 7], "big"), at + 7
         if flags & READ:
-            record.read_at, at = int.from_bytes(data[at : at + 7], "big"), at + 7
+            head.read_at, at = int.from_bytes(data[at : at + 7], "big"), at + 7
     except (IndexError, struct.error) as error:
         raise CorruptRecord(f"a group's record of {len(data)} bytes is cut short") from error
     if not rows or at >= len(data):
         raise CorruptRecord(f"a group's record of {len(data)} bytes holds no member")
-    return Head(record, bool(flags & LOOSE), rows, at)
+    head.at = at
+    return head

@@ -6,16 +6,14 @@ and, behind their length (2), the packed verb, object and target. In a LOOSE rec
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from functools import cached_property
 from operator import itemgetter
-from typing import NamedTuple
 
 from feedmill.activity import MAX_MEMBERS, Activity
-from feedmill.codec import split_rows, unpack, unpack_rows, unpack_stream
-from feedmill.errors import CorruptRecord, FeedmillError, UnknownVerb
-from feedmill.ids import EntityId
+from feedmill.codec import split_rows, surely_rows, unpack, unpack_rows, unpack_stream
+from feedmill.errors import CorruptRecord, FeedmillError
+from feedmill.ids import ID_TYPES, EntityId
 from feedmill.serializers.base import Addition, Head, decode_head, encode_head
 from feedmill.serializers.records import Member, Record
 from feedmill.serializers.rows import ROW_TIME, SHARED_TIME, RowMember, member_of, row_of, shared_of
@@ -58,25 +56,30 @@ class NotificationSerializer:
     def decode(self, data: bytes) -> Record:
         """The record that *data* holds."""
         head = decode_head(data, counted=True)
-        members = _loose_members(data) if head.loose else _row_members(data, head)
+        members = _loose_members(data, head) if head.loose else _row_members(data, head)
         members.sort()
-        return head.record.holding(members)
+        return head.record(members)
 
     def shown(self, data: bytes) -> ShownShort | ShownLoose:
         """The record as a reader sees it."""
-        head, rows = _parts(data)
-        if not isinstance(rows, _Short):
-            return ShownLoose(head.record, rows)
+        head = decode_head(data, counted=True)
+        if head.loose:
+            return ShownLoose(head, _activities(data, head))
+        start, stop = _bounds(data, head)
         try:
-            get_verb(rows.verb)
-            return ShownShort(head.record, rows)
-        except (TypeError, UnknownVerb) as error:  # or an actor that is no id
+            return ShownShort(head, _Short(data[head.at : start - 2], data[start:stop], data[stop:], head))
+        except (ValueError, TypeError, FeedmillError) as error:
             raise _damaged(data, error) from error
 
 
-def _row_members(data: bytes, head: Head) -> list[Member]:
+def _bounds(data: bytes, head: Head) -> tuple[int, int]:
+    """Where verb, object and target begin and end."""
     start = head.at + SHARED_TIME + 2
-    stop = start + int.from_bytes(data[start - 2 : start], "big")
+    return start, start + int.from_bytes(data[start - 2 : start], "big")
+
+
+def _row_members(data: bytes, head: Head) -> list[Member]:
+    _, stop = _bounds(data, head)
     shared = shared_of(data[head.at : stop])
     high, number = shared.high, int.from_bytes
     members: list[Member] = [
@@ -88,75 +91,89 @@ def _row_members(data: bytes, head: Head) -> list[Member]:
     return members
 
 
-def _loose_members(data: bytes) -> list[Member]:
-    _, activities = _parts(data)
-    assert not isinstance(activities, _Short)
-    return [member_of(activity) for activity in activities]
+def _loose_members(data: bytes, head: Head) -> list[Member]:
+    return [member_of(activity) for activity in _activities(data, head)]
 
 
-class _Short(NamedTuple):
-    """Rows that share verb, object, target and the high bytes of the time: the low ones and the actor of each."""
+def _activities(data: bytes, head: Head) -> list[Activity]:
+    """The activities of a LOOSE record, in any order."""
+    try:
+        activities = [Activity.of_values(values) for values in unpack_stream(data[head.at :])]
+    except (ValueError, TypeError, FeedmillError) as error:
+        raise _damaged(data, error) from error
+    if len(activities) != head.rows:
+        raise _miscounted(head, len(activities))
+    return activities
 
-    time: bytes
-    verb: int
-    object: EntityId
-    target: EntityId | None
-    rows: list[tuple[bytes, EntityId]]
 
-    def moment(self, row: int) -> int:
+class _Short:
+    """Rows that share verb, object, target and the high bytes of the time. They were checked, not yet decoded."""
+
+    __slots__ = ("__dict__", "_high", "_packed", "_what")
+
+    def __init__(self, high: bytes, what: bytes, packed: bytes, head: Head) -> None:
+        self._high, self._packed = high, packed
+        verb, object_, target = unpack(what)
+        get_verb(verb)
+        self._what = verb, object_, target, b""
+        if not surely_rows(packed, ROW_TIME, head.rows):
+            found = unpack_rows(packed, ROW_TIME)
+            if len(found) != head.rows:
+                raise _miscounted(head, len(found))
+            if not all(isinstance(actor, ID_TYPES) for _, actor in found):
+                raise CorruptRecord("an actor is no id")
+
+    @cached_property
+    def rows(self) -> list[tuple[bytes, EntityId]]:
+        """The low bytes of the time, and the actor, of each; oldest first."""
+        rows: list[tuple[bytes, EntityId]] = unpack_rows(self._packed, ROW_TIME)
+        rows.sort(key=itemgetter(0))
+        if len({low for low, _ in rows}) < len(rows):  # of one microsecond: only their ids can tell
+            rows.sort(key=lambda row: self.activity(row).raw_id)
+        return rows
+
+    def moment(self, row: tuple[bytes, EntityId]) -> int:
         """The time of a row, µs."""
-        return int.from_bytes(self.time + self.rows[row][0], "big")
+        return int.from_bytes(self._high + row[0], "big")
 
-    def activity(self, low: bytes, actor: EntityId) -> Activity:
+    def activity(self, row: tuple[bytes, EntityId]) -> Activity:
         """The activity of a row."""
-        microseconds = int.from_bytes(self.time + low, "big")
-        return Activity.restore(microseconds, actor, self.verb, self.object, self.target, b"")
-
-    def all(self, start: int = 0) -> list[Activity]:
-        """The activities of the rows from *start* on."""
-        return [self.activity(*row) for row in self.rows[start:]]
-
-    def sort(self) -> None:
-        """Put the oldest first."""
-        self.rows.sort(key=itemgetter(0))
-        if len({low for low, _ in self.rows}) < len(self.rows):  # of one microsecond: only their ids can tell
-            self.rows.sort(key=lambda row: self.activity(*row).raw_id)
+        return Activity.restore(self.moment(row), row[1], *self._what)
 
 
 class ShownShort:
-    """A group whose activities are told apart by time and actor alone; they are put in order when it matters."""
+    """A group whose activities differ in time and actor alone; they are decoded when it matters."""
 
-    __slots__ = ("__dict__", "actors", "count", "record")
+    __slots__ = ("_short", "count", "head")
     ids: Sequence[bytes] = ()
 
-    def __init__(self, record: Record, rows: _Short) -> None:
-        actors = len({actor for _, actor in rows.rows})
-        self.record, self._unordered = record, rows
-        self.count, self.actors = (record.count, record.actors) if record.spilled else (len(rows.rows), actors)
+    def __init__(self, head: Head, rows: _Short) -> None:
+        self.head, self._short = head, rows
+        self.count = head.count if head.spilled else head.rows
 
-    @cached_property
-    def _rows(self) -> _Short:
-        self._unordered.sort()
-        return self._unordered
+    @property
+    def actors(self) -> int:
+        """How many actors the group has."""
+        return self.head.actors if self.head.spilled else len({actor for _, actor in self._short.rows})
 
     @property
     def created(self) -> int:
         """Time of the oldest member, µs."""
-        return self.record.created if self.record.spilled else self._rows.moment(0)
+        return self.head.created if self.head.spilled else self._short.moment(self._short.rows[0])
 
     @property
     def updated(self) -> int:
         """Time of the newest member, µs."""
-        return self._rows.moment(-1)
+        return self._short.moment(self._short.rows[-1])
 
     @property
     def newest(self) -> Activity:
         """The newest member."""
-        return self._rows.all(-1)[0]
+        return self._short.activity(self._short.rows[-1])
 
     def load(self) -> list[Activity]:
         """The newest members, oldest first."""
-        return self._rows.all(-MAX_MEMBERS)
+        return [self._short.activity(row) for row in self._short.rows[-MAX_MEMBERS:]]
 
 
 class ShownLoose:
@@ -164,12 +181,12 @@ class ShownLoose:
 
     ids: Sequence[bytes] = ()
 
-    def __init__(self, record: Record, activities: list[Activity]) -> None:
+    def __init__(self, head: Head, activities: list[Activity]) -> None:
         activities.sort()
-        self.record, self._activities, self.newest = record, activities[-MAX_MEMBERS:], activities[-1]
+        self.head, self._activities, self.newest = head, activities[-MAX_MEMBERS:], activities[-1]
         self.updated = self.newest.microseconds
-        if record.spilled:
-            self.count, self.actors, self.created = record.count, record.actors, record.created
+        if head.spilled:
+            self.count, self.actors, self.created = head.count, head.actors, head.created
         else:
             self.count, self.created = len(activities), activities[0].microseconds
             self.actors = len({activity.actor_id for activity in activities})
@@ -177,27 +194,6 @@ class ShownLoose:
     def load(self) -> list[Activity]:
         """The newest members, oldest first."""
         return self._activities
-
-
-def _parts(data: bytes) -> tuple[Head, _Short | list[Activity]]:
-    """The front of a record, and its rows in any order."""
-    head = decode_head(data, counted=True)
-    rows: _Short | list[Activity]
-    try:
-        if head.loose:
-            activities = rows = [Activity.of_values(values) for values in unpack_stream(data[head.at :])]
-            number = len(activities)
-        else:
-            start = head.at + SHARED_TIME + 2
-            stop = start + int.from_bytes(data[start - 2 : start], "big")
-            verb, object_, target = unpack(data[start:stop])
-            rows = _Short(data[head.at : start - 2], verb, object_, target, unpack_rows(data[stop:], ROW_TIME))
-            number = len(rows.rows)
-    except (IndexError, struct.error, ValueError, TypeError, FeedmillError) as error:
-        raise _damaged(data, error) from error
-    if number != head.rows:
-        raise _miscounted(head, number)
-    return head, rows
 
 
 def _miscounted(head: Head, number: int) -> CorruptRecord:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar, Union
 
 from feedmill.cursor import GroupPlace
 from feedmill.storage.listening import AListener, Listener
@@ -155,6 +155,10 @@ BUSY, LEFT, ADDED = 0, 1, 2
 LOST, DONE = -1, 0
 
 
+#: A group that was read: its name, its score as the storage writes it (``float`` tells the number), its record.
+GroupRow = tuple[bytes, Any, Union[bytes, None]]
+
+
 class TimelineStorage(Protocol):
     """Timelines of both shapes: flat arrays of ids, and groups with records."""
 
@@ -180,7 +184,7 @@ class TimelineStorage(Protocol):
 
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
-    ) -> Steps[tuple[bytes, list[tuple[bytes, float, bytes | None]], bool]]: ...
+    ) -> Steps[tuple[bytes, list[GroupRow], bool]]: ...
 
     def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]: ...
 

@@ -18,6 +18,7 @@ from feedmill.storage.base import (
     LEFT,
     LOST,
     Changes,
+    GroupRow,
     Lock,
     Rules,
     Snapshot,
@@ -284,7 +285,7 @@ class MemoryTimelineStorage:
 
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
-    ) -> Steps[tuple[bytes, list[tuple[bytes, float, bytes | None]], bool]]:
+    ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
         """The feed's state; (group, score, record) of up to *limit* groups, newest first; whether more follow."""
         yield from _steps()
         with BACKEND.guard:
@@ -295,7 +296,7 @@ class MemoryTimelineStorage:
             if after is not None:
                 start += sum(place >= after for place in order)
             stop = min(start + limit, window)
-            rows = [(group, score, held.records.get(group)) for score, group in order[start:stop]]
+            rows: list[GroupRow] = [(group, score, held.records.get(group)) for score, group in order[start:stop]]
             return held.state, rows, stop < min(len(order), window)
 
     def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]:

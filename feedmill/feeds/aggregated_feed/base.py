@@ -18,7 +18,7 @@ from feedmill.feeds.cycle import cycle
 from feedmill.feeds.operations import DropOp, MemberOp, Plan, merges_itself, plan, plan_groups, wants_of
 from feedmill.feeds.paging import Entry, Page, select
 from feedmill.feeds.query import EVERYTHING, GROUP_FILTERS, Query
-from feedmill.feeds.stored import scan_by_rank, scan_by_score, stored_groups
+from feedmill.feeds.stored import group_place, scan_by_rank, scan_by_score, stored_groups
 from feedmill.feeds.twins import both
 from feedmill.ids import EntityId
 from feedmill.keys import feed_key
@@ -205,7 +205,7 @@ class AggregatedFeed(Feed):
     @classmethod
     def cursor_of(cls, place: Any) -> str:
         """The cursor that names *place*, which :meth:`scan` gave."""
-        return cursor.encode_group(cls._owner(), place)
+        return cursor.encode_group(cls._owner(), group_place(place))
 
     @classmethod
     def place_of(cls, text: str) -> Any:

@@ -9,7 +9,7 @@ from feedmill.cursor import GroupPlace
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS
 from feedmill.serializers.records import HELD
-from feedmill.storage.base import Changes, Lock, Rules, Snapshot, Targets, Task, Want
+from feedmill.storage.base import Changes, GroupRow, Lock, Rules, Snapshot, Targets, Task, Want
 from feedmill.storage.memory import MemoryTimelineStorage
 from feedmill.storage.redis import scripts
 from feedmill.storage.steps import Command, Steps
@@ -121,7 +121,7 @@ class RedisTimelineStorage:
 
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
-    ) -> Steps[tuple[bytes, list[tuple[bytes, float, bytes | None]], bool]]:
+    ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
         """The feed's state; (group, score, record) of up to *limit* groups, newest first; whether more follow.
 
         *start* ranks are passed over, counted from the top or from behind the place *after*; only the newest *window*
@@ -131,8 +131,7 @@ class RedisTimelineStorage:
             return b"", [], False
         place = ("", "") if after is None else after
         (reply,) = yield [call_script("groups_slice", [key, key + GROUPS], start, limit, window, *place)]
-        rows = [(reply[at], float(reply[at + 1]), reply[at + 2]) for at in range(2, len(reply), 3)]
-        return reply[0], rows, bool(reply[1])
+        return reply[0], list(zip(reply[2::3], reply[3::3], reply[4::3])), bool(reply[1])
 
     def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]:
         """One group's record, what was spilled of it, and its rank from the newest; None for what is not there."""
