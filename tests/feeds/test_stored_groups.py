@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import pickle
+import uuid
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedmill import Activity, AggregatedActivity
+from feedmill.codec import pack, surely_rows, unpack_rows
 from feedmill.errors import CorruptRecord
 from feedmill.feeds.stored import stored_groups
 from feedmill.serializers import AggregatedActivitySerializer, NotificationSerializer
@@ -168,3 +170,29 @@ def test_hollow_groups_are_for_mergers() -> None:
     assert feed._run(stored_groups(News, b"", pairs, hollow=False)) == [None]
     (group,) = feed._run(stored_groups(News, b"", pairs, hollow=True))
     assert (group.activities, group.activity_count) == ([], 0)
+
+
+ACTORS = st.integers(-(2**63), 2**64 - 1) | st.text(max_size=40) | st.uuids()
+
+
+@given(st.lists(ACTORS, min_size=1, max_size=4) | st.lists(st.uuids(), min_size=1), st.integers(-2, 2))
+def test_rows_of_one_width(actors: list[Any], more: int) -> None:
+    """Rows that are sure without a look at each are rows; a count that is wrong is never sure."""
+    rows = b"".join(b"12345" + pack(actor) for actor in actors)
+    number = max(1, len(actors) + more)
+    if surely_rows(rows, 5, number):
+        assert [actor for _, actor in unpack_rows(rows, 5)] == actors
+        assert number == len(actors)
+
+
+@given(st.binary(max_size=60), st.integers(1, 10))
+def test_no_bytes_are_sure_that_are_no_rows(data: bytes, number: int) -> None:
+    """Whatever bytes are called sure can be unpacked as that many rows of an id each."""
+    if surely_rows(data, 5, number):
+        assert len(unpack_rows(data, 5)) == number
+
+
+@pytest.mark.parametrize("actor", [0, 127, 128, 2**16, 2**32, -(2**40), uuid.UUID(int=7)])
+def test_numbers_and_uuids_are_sure(actor: Any) -> None:
+    """Actors that are numbers or UUIDs of one width need no look at each."""
+    assert surely_rows((b"12345" + pack(actor)) * 9, 5, 9)
