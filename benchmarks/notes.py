@@ -82,8 +82,14 @@ low priority wait in theirs.""",
 
 #: What the profile says about a missed target, and what was tried; by the name of the row.
 MISSED: dict[str, str] = {
-    "two_workers": """One worker keeps Redis busy for most of the time already, since it needs little CPU of its own and sends while
-the server computes. On two cores two workers and the server share what one worker and the server had.""",
+    "two_workers": """One worker computes little itself and sends the next commands while the server works on the last, so with one
+the server is busy for most of the time it is given. On two cores the second worker has to share what is left with the
+server and the first. Where *server busy* is low for both, other processes had the cores.""",
+    "size_aggregated": """Most of it is the record, and most of the record are the ids of its members; what is over is Redis' own, the
+entries of the hash table and of the sorted set. A raised listpack limit takes that away, at the price in the table below.""",
+    "read_notification": """The server answers at once and in one piece, so the bare commands are nearly nothing. The rest is Python; the profile
+has the unpacking of the records' rows at its top, then their heads. Members become objects only when someone looks at them.""",
+    "aread_notification": """As `read_notification`; a coroutine's round trip costs more on both sides.""",
 }
 
 
