@@ -12,7 +12,7 @@ from feedmill.activity import Activity
 from feedmill.codec import unpack
 from feedmill.errors import CorruptRecord, MessageError
 from feedmill.feeds.base import Feed
-from feedmill.ids import EntityId
+from feedmill.ids import ID_SIZE, EntityId
 from feedmill.manager import Manager
 from feedmill.manager import bodies as kept_bodies
 from feedmill.manager.filters import admitted
@@ -78,7 +78,10 @@ def deliveries_of(
 def meant(manager: Manager, op: str, body: bytes) -> Steps[list[tuple[str, Activity]]]:
     """The activities that a fan-out is about, and what is to be done to each."""
     if op == IMPORT:  # a message holds their ids; what was removed meanwhile is left out
-        found = yield from kept_bodies.find(manager, unpacked(body, "activities"))
+        ids = unpacked(body, "activities")
+        if not all(isinstance(raw_id, bytes) and len(raw_id) == ID_SIZE for raw_id in ids):
+            raise MessageError("the message's activities are not all ids of 16 bytes")
+        found = yield from kept_bodies.find(manager, ids)
         return [(ADD, activity) for activity in found.values()]
     if op in (NOTIFY, UNNOTIFY):
         return [(ADD if op == NOTIFY else REMOVE, activity_of(notice(body)[0]))]
@@ -126,6 +129,8 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
         (user_id,) = values
     elif op in (FOLLOW, UNFOLLOW) and len(values) in (2, 3):
         user_id, target_id, limit = [*values, manager.follow_activity_limit][:3]
+        if type(limit) is not int or limit < 1:
+            raise MessageError(f"{op} takes a positive limit, not {limit!r}")
     else:
         takes = "a user" if op == REBUILD else "a user and a target"
         raise MessageError(f"{op} takes {takes}, not {len(values)} ids")

@@ -130,7 +130,8 @@ class _Case:
         if self._is_trimmed(feed_class, everything):
             return Why.TRIMMED, f"it is older than all of the {feed_class.max_length:,} that are kept"
         return Why.ABSENT, (
-            "it was delivered before the user followed, or was taken out since; rebuild brings it back if it belongs here"
+            "it came before the user followed, or was taken out since, or is part of an import that is not finished;"
+            " rebuild brings it in if it belongs here"
         )
 
     def _is_meant(self, audience: str, activity: Activity) -> bool:

@@ -14,7 +14,7 @@ from feedmill.fanouts import Fanouts
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import bodies
 from feedmill.manager.ops import ADD, REBUILD, REDELIVER, REMOVE, UPDATE
-from feedmill.receipts import Fanout, fanout_id
+from feedmill.receipts import Fanout, fanout_id, status_of
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Pace, journal
 from feedmill.storage.steps import Steps, together
@@ -72,10 +72,9 @@ def update(manager: Manager, activity: Activity) -> Fanout:
         if not any(replaced):
             raise UnknownActivity(f"{activity!r} cannot be updated: it was never added, or was removed; add it instead")
         # Where it has not arrived everywhere, what is on its way is the old one, and this takes its place.
-        delivered = receipt.get("op", UPDATE) in (ADD, UPDATE, REDELIVER) and (
-            "finished" in receipt or "op" not in receipt
-        )
-        op = UPDATE if delivered and "cancelled" not in receipt else REDELIVER
+        status = status_of(receipt)
+        settled = status.finished and not status.cancelled and not status.dead
+        op = UPDATE if settled and status.op in ("", ADD, UPDATE, REDELIVER) else REDELIVER
     return _start(manager, op, activity, [])
 
 

@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 
-from feedmill import Manager
+from feedmill import Manager, fanout
 from feedmill.activity import Activity
-from feedmill.errors import ActivityError, ArgumentError, BatchError, DeclarationError, UnknownActivity
+from feedmill.codec import pack
+from feedmill.errors import ActivityError, ArgumentError, BatchError, DeclarationError, MessageError, UnknownActivity
 from feedmill.receipts import FanoutTimeout
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
 from feedmill.verbs import Love
+from tests.feeds.test_cycle import seize
 from tests.manager.circle import START, Circle, Home, News, Notes, Own, home, love, news, notes
 from tests.postbox import Postbox, make_overdue
 
@@ -161,6 +165,28 @@ class TestUpdate:
         box.work()
         assert Notes(77)[:] == [] and Home(10).count() == 0 == News(10).count()
 
+    def test_a_busy_feed(self, box: Postbox) -> None:
+        """An update of a feed that somebody else holds waits in its inbox, and is folded in by whoever writes next."""
+        manager.add_activity(love(1, target=77, text="old"))
+        box.work()
+        seize(Notes(77), 0.05)
+        assert manager.update_activity(love(1, target=77, text="new")).status().op == "update"
+        box.work()
+        assert Notes(77)[0].activities[0].extra_context == {"text": "old"}
+        Notes(77).add(love(2))
+        assert [a.extra_context.get("text") for group in Notes(77)[:] for a in group.activities] == [None, "new"]
+        assert Notes(77).get_denormalized_count() == 2
+
+    def test_of_an_added_and_removed_one(self, box: Postbox) -> None:
+        """An activity that was removed and imported again can be updated."""
+        manager.add_activity(love(1, text="old"))
+        manager.remove_activity(love(1))
+        manager.batch_import(1, [love(1, text="old")])
+        manager.update_activity(love(1, text="new"))
+        make_overdue("Circle")
+        box.work()
+        assert home(10) == [1] == news(10) and Home(10)[0].extra_context == {"text": "new"}
+
     def test_beyond_the_held(self, at_once: None) -> None:
         """A minimised member is updated where it was spilled to, without being counted twice."""
         crowd = [Activity(n, Love, 5, target=77, time=START, extra_context={"n": n}) for n in range(100, 150)]
@@ -272,3 +298,27 @@ class TestNotify:
 
         with pytest.raises(DeclarationError, match="Quiet.notify needs notification_feed_class"):
             Quiet().notify([77], love(1))
+
+
+def test_malformed_messages(at_once: None) -> None:
+    """A message whose ids, limit or notice make no sense is refused before anything is written."""
+    ids = pack([10])
+    for body, reason in (([5], "are not all ids of 16 bytes"), ([b"short"], "are not all ids"), (5, "5, not a list")):
+        with pytest.raises(MessageError, match=reason):
+            fanout.deliver("Circle", "import", "followers", pack(body), ids, *sent())
+    with pytest.raises(MessageError, match="'dance' is none of add, remove, update, redeliver, import"):
+        fanout.deliver("Circle", "dance", "followers", love(1).pack(), ids, *sent())
+    for body in ([10, 1, 0], [10, 1, "many"]):
+        with pytest.raises(MessageError, match="follow takes a positive limit, not"):
+            fanout.copy("follow", "Circle", pack(body), *sent()[:2])
+    with pytest.raises(MessageError, match="rebuild takes a user, not 2 ids"):
+        fanout.copy("rebuild", "Circle", pack([10, 1]), *sent()[:2])
+    with pytest.raises(MessageError, match="notice is not an activity and a list of user ids"):
+        fanout.notice(pack([love(1).pack(), 10]))
+
+
+def sent() -> tuple[str, int, int]:
+    """What names a chunk that was sent."""
+    name = "f" * 24
+    opened = backend().run(journal().open_sent("Circle", name, "follow", b"x"))
+    return name, opened.plan, 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from feedmill import Manager
+from feedmill import Manager, due, letters
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError
 from feedmill.feeds.sweep import held
@@ -14,7 +14,7 @@ from feedmill.ids import actor_hash
 from feedmill.storage.backends import backend
 from feedmill.verbs import Love
 from tests.manager.circle import START, Circle, Home, News, Own, home, love, news
-from tests.postbox import Postbox
+from tests.postbox import Postbox, arrive, make_overdue
 
 manager = Circle()
 
@@ -74,6 +74,28 @@ def test_equal_hashes_are_told_apart(at_once: None, monkeypatch: pytest.MonkeyPa
     manager.get_feeds(10)["news"].add_many([love(1, actor=3), love(2, actor=4)])
     manager.unfollow(10, 3)
     assert home(10) == [2] == news(10)
+
+
+def test_given_up_and_replayed(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follow and a rebuild that were given up are dead letters, and come to life again from there."""
+    monkeypatch.setattr(due, "MOST_ATTEMPTS", 1)
+    Own(50).add(love(1, actor=50))
+    Own(1).add(love(2))
+    manager.follow(10, 50)
+    manager.rebuild(11)
+    for _ in range(2):
+        box.take()
+        make_overdue("Circle")
+        due.sweep()
+        for message in box.take("feedmill.fanout"):
+            arrive(*message)
+    found = letters.listed()
+    assert sorted(letters.content(letter)[0] for letter in found) == ["follow", "rebuild"]
+    box.take()
+    for letter in found:
+        letters.replay(letter.id)
+    box.work()
+    assert home(10) == [1] and home(11) == [2] and letters.listed() == []
 
 
 class TestRebuild:
