@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+import feedmill
 from feedmill import Manager, fanout
 from feedmill.activity import Activity
 from feedmill.codec import pack
@@ -72,9 +73,15 @@ class TestBatches:
     def test_called_off(self, box: Postbox) -> None:
         """Many fan-outs can be called off, and awaited, as one."""
         fanouts = manager.add_activities([love(n) for n in range(3)])
-        assert asyncio.run(fanouts.acancel()) == 3 and fanouts.cancel() == 0
+
+        async def call_off() -> tuple[int, bool]:
+            cancelled = await fanouts.acancel()
+            status = await fanouts.await_finished(1)
+            await feedmill.aclose()
+            return cancelled, status.cancelled
+
+        assert asyncio.run(call_off()) == (3, True) and fanouts.cancel() == 0
         box.work()
-        assert asyncio.run(fanouts.await_finished(1)).cancelled
         assert home(10) == []
 
 
