@@ -6,7 +6,7 @@ from feedmill._version import VERSION
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import FeedmillError
-from feedmill.manager import Manager, Priority
+from feedmill.manager import FanoutPriority, Manager, Priority
 from feedmill.settings import configure
 from feedmill.storage.backends import aclose
 from feedmill.verbs import Verb, register
@@ -15,6 +15,7 @@ __version__ = VERSION
 __all__ = [
     "Activity",
     "AggregatedActivity",
+    "FanoutPriority",
     "FeedmillError",
     "Manager",
     "Priority",

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 from feedmill import dispatch, receipts
+from feedmill.activity import Activity
 from feedmill.codec import pack
 from feedmill.errors import MessageError
-from feedmill.fanout import ADD, FOLLOW, FOLLOWERS, RECIPIENTS, UNFOLLOW, Delivery, activity_of, unpacked
+from feedmill.fanout import FOLLOWERS, RECIPIENTS, Delivery, deliveries_of, meant, notice, unpacked
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, Priority
+from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTIFY, REDELIVER, UNNOTIFY, UPDATE
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal
 from feedmill.storage.lease import LeaseExpired
@@ -21,13 +22,19 @@ Audience = tuple[str, Priority, Iterator[EntityId]]
 Chunk = tuple[str, Priority, list[EntityId]]
 
 
-def plan(manager: Manager, claim: Claim) -> Delivery | Iterator[Chunk]:
-    """What an addition or removal comes to: one small delivery, or a stream of chunks that are to be sent.
+def plan(manager: Manager, claim: Claim) -> list[Delivery] | Iterator[Chunk]:
+    """What a fan-out comes to: deliveries to a few people, or a stream of chunks that are to be sent.
 
     Who has no more followers than one chunk, none of them of low priority, is served where this was called.
     """
-    activity, size = activity_of(claim.body), manager.fanout_chunk_size
-    audiences = _audiences(manager, activity)
+    about = backend().run(meant(manager, claim.op, claim.body))
+    if claim.op in (NOTIFY, UNNOTIFY):
+        return deliveries_of(manager, about, [(RECIPIENTS, notice(claim.body)[1])], claim.attempts)
+    if not about:
+        return []
+    effect, activity = about[0]
+    size = manager.fanout_chunk_size
+    audiences = _audiences(manager, IMPORT if claim.op == IMPORT else effect, activity)
     first: list[Chunk] = []
     while audiences:
         audience, priority, ids = audiences[0]
@@ -39,15 +46,17 @@ def plan(manager: Manager, claim: Claim) -> Delivery | Iterator[Chunk]:
         if chunk:
             first.append((audience, priority, chunk))
     parts = [(audience, ids) for audience, _, ids in first]
-    return Delivery(claim.op, activity, parts, claim.attempts)
+    return deliveries_of(manager, about, parts, claim.attempts)
 
 
-def _audiences(manager: Manager, activity: Any) -> list[Audience]:
+def _audiences(manager: Manager, op: str, activity: Activity) -> list[Audience]:
     """Who gets *activity*, most urgent first, as streams."""
     found: list[Audience] = []
-    if manager.notification_feed_class is not None:
+    if manager.notification_feed_class is not None and op != IMPORT:  # what is long past is news to nobody
         found.append((RECIPIENTS, Priority.HIGH, iter(manager.get_recipient_ids(activity))))
-    followers = manager.get_user_follower_ids(activity.actor_id) if manager.feed_classes else ()
+    classes = manager.feed_classes.values()
+    concerned = classes if op != UPDATE else [each for each in classes if each.activity_storage_class is None]
+    followers = manager.get_user_follower_ids(activity.actor_id) if concerned else ()
     streams = followers if isinstance(followers, Mapping) else {Priority.HIGH: followers}
     for priority in Priority:
         if priority in streams:
@@ -86,9 +95,9 @@ def send_again(manager: Manager, claim: Claim, delay: float) -> None:
     left = backend().run(journal().left(claim))
     for start in range(0, len(left), dispatch.PUBLISH_BATCH):
         packed = backend().run(journal().chunks(claim, left[start : start + dispatch.PUBLISH_BATCH]))
-        if claim.op in (FOLLOW, UNFOLLOW):
+        if claim.op in ALONE:
             for body in packed.values():
-                receipts.send_copy(manager.name, claim.op, body, claim.id, claim.plan)
+                receipts.send_alone(manager.name, claim.op, body, claim.id, claim.plan)
         else:
             _publish(manager, claim, {number: _unpacked(data) for number, data in packed.items()})
     backend().run(journal().park(manager.name, claim, claim.planned, delay))
@@ -114,7 +123,15 @@ def _publish(manager: Manager, claim: Claim, chunks: Mapping[int, Chunk]) -> Non
             )
 
 
+_WORDS = {
+    ADD: ("deliver 1 activity", "to"),
+    REDELIVER: ("deliver 1 activity", "to"),
+    UPDATE: ("update 1 activity", "in"),
+    IMPORT: ("deliver many activities", "to"),
+}
+
+
 def _sentence(manager: Manager, op: str, audience: str, ids: Sequence[EntityId]) -> str:
     feeds = " and ".join(manager.feed_classes) if audience == FOLLOWERS else "notification"
-    action, preposition = ("deliver", "to") if op == ADD else ("take", "from")
-    return f"{action} 1 activity {preposition} {len(ids)} {feeds} feeds"
+    action, preposition = _WORDS.get(op, ("take 1 activity", "from"))
+    return f"{action} {preposition} {len(ids)} {feeds} feeds"

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from feedmill import due, letters, registry, settings
-from feedmill.errors import SettingsError
+from feedmill.errors import SettingsError, UnknownName
 from feedmill.receipts import Fanout
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Letter, journal
@@ -127,5 +127,20 @@ def _since(letter: Letter) -> str:
     return dt.datetime.fromtimestamp(letter.seconds, dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+@click.command()
+@click.argument("user")
+@click.argument("activity")
+@click.option("--manager", "name", default="", help="The manager's name, if there are several.")
+def explain(user: str, activity: str, name: str) -> None:
+    """Say why an activity (its id) is, or is not, in the feeds of a user."""
+    from feedmill.replay.read import as_id
+
+    known = load_managers()
+    if not name and len(known) > 1:
+        raise UnknownName(f"there are several managers: {', '.join(known)}; name one with --manager")
+    found = registry.get_manager(name or known[0])().explain(as_id(user), activity)
+    table(("feed", "in it", "why"), [(each.feed, "yes" if each.present else "no", each.text) for each in found])
+
+
 #: The commands, for ``feedmill``.
-COMMANDS = (fanouts, sweep, dead)
+COMMANDS = (fanouts, sweep, dead, explain)

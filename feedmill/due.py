@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from feedmill import chunks, dispatch, letters, registry
 from feedmill.errors import StorageError
-from feedmill.fanout import ADD, REMOVE, Delivery, checked_op, manager_called, operations_of
+from feedmill.fanout import Delivery, checked_op, manager_called, operations_of, people_of
 from feedmill.manager import Manager
+from feedmill.manager.ops import PLANNED
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal, lease
 from feedmill.storage.lease import LeaseExpired, within
@@ -58,7 +59,7 @@ class _Round:
 
     def __init__(self, manager: Manager, deadline: float) -> None:
         self.manager, self.deadline = manager, deadline
-        self.ready: list[tuple[Claim, Delivery]] = []
+        self.ready: list[tuple[Claim, list[Delivery]]] = []
         self.deliveries = 0
         self.error: Exception | None = None
 
@@ -92,11 +93,12 @@ class _Round:
             logger.warning("fan-out %s has chunks that stay undone; sending them again", claim.id)
             chunks.send_again(self.manager, claim, silence)
             return
-        checked_op(claim.op, ADD, REMOVE)
+        checked_op(claim.op, *PLANNED)
         planned = chunks.plan(self.manager, claim)
-        if isinstance(planned, Delivery):
+        if isinstance(planned, list):
             self.ready.append((claim, planned))
-            self.deliveries += planned.people * (len(self.manager.feed_classes) or 1)
+            entries = people_of(planned) * max(1, len(planned))
+            self.deliveries += entries * (len(self.manager.feed_classes) or 1)
         else:
             chunks.send(self.manager, claim, planned, silence)
 
@@ -119,16 +121,18 @@ class _Round:
             if len(ready) == 1:
                 self._failed(ready[0][0], error)
                 return
-        for claim, delivery in ready:
+        for claim, deliveries in ready:
             try:
-                self._run([(claim, dataclasses.replace(delivery, attempt=2))])
+                self._run([(claim, [dataclasses.replace(each, attempt=2) for each in deliveries])])
             except Exception as error:
                 self._failed(claim, error)
 
-    def _run(self, ready: Sequence[tuple[Claim, Delivery]]) -> None:
-        operations = operations_of(self.manager, [delivery for _, delivery in ready])
+    def _run(self, ready: Sequence[tuple[Claim, list[Delivery]]]) -> None:
+        operations = operations_of(self.manager, [one for _, deliveries in ready for one in deliveries])
         backend().run(within(self.deadline, together(operations)))
-        backend().run(journal().finish(self.manager.name, [(claim, delivery.people) for claim, delivery in ready]))
+        backend().run(
+            journal().finish(self.manager.name, [(claim, people_of(deliveries)) for claim, deliveries in ready])
+        )
 
     def _failed(self, claim: Claim, error: Exception) -> None:
         """Note what went wrong with one fan-out; try it again later, or give it up."""

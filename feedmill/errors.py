@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 
 class FeedmillError(Exception):
     """Base of every error that Feedmill raises itself."""
@@ -9,6 +12,29 @@ class FeedmillError(Exception):
 
 class ActivityError(FeedmillError, ValueError):
     """An activity cannot be accepted as it is; nothing was written."""
+
+
+class BatchError(ActivityError):
+    """Some activities of a batch were refused; all others were accepted.
+
+    ``refused`` lists (place in the batch, the item, the reason); ``fanouts`` watches those that were accepted.
+    """
+
+    def __init__(self, refused: Sequence[tuple[int, Any, str]], total: int, fanouts: Any) -> None:
+        self.refused, self.fanouts = list(refused), fanouts
+        first = "; ".join(f"number {place}: {reason}" for place, _, reason in self.refused[:3])
+        more = f"; and {len(self.refused) - 3} more, see its `refused`" if len(self.refused) > 3 else ""
+        super().__init__(
+            f"{len(self.refused)} of {total} activities were refused, the others were accepted: {first}{more}"
+        )
+
+
+class UnknownActivity(FeedmillError, LookupError):
+    """An activity was asked for that was never added, or was removed."""
+
+
+class ArgumentError(FeedmillError, ValueError):
+    """A method was called with an argument that makes no sense; nothing was written."""
 
 
 class UnknownVerb(ActivityError):

@@ -7,13 +7,28 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from feedmill import settings
+from feedmill import copies, settings
 from feedmill.activity import Activity
 from feedmill.codec import unpack
 from feedmill.errors import CorruptRecord, MessageError
 from feedmill.feeds.base import Feed
-from feedmill.ids import EntityId
+from feedmill.ids import ID_SIZE, EntityId
 from feedmill.manager import Manager
+from feedmill.manager import bodies as kept_bodies
+from feedmill.manager.filters import admitted
+from feedmill.manager.ops import (
+    ADD,
+    FANNED_OUT,
+    FOLLOW,
+    IMPORT,
+    NOTIFY,
+    REBUILD,
+    REDELIVER,
+    REMOVE,
+    UNFOLLOW,
+    UNNOTIFY,
+    UPDATE,
+)
 from feedmill.registry import get_manager
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal, lease
@@ -22,28 +37,69 @@ from feedmill.storage.steps import Steps, together
 
 #: The two audiences of an activity.
 FOLLOWERS, RECIPIENTS = "followers", "recipients"
-ADD, REMOVE, FOLLOW, UNFOLLOW = "add", "remove", "follow", "unfollow"
 
-#: Makes the operations of a chunk, given how often it was begun.
-Operations = Callable[[int], list[Steps[int]]]
+#: Does a chunk, given how often it was begun; its result is for how many people.
+Work = Callable[[int], Steps[int]]
 #: People, and which audience they are.
 Part = tuple[str, Sequence[EntityId]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Delivery:
-    """An activity that is to be put into, or taken out of, the feeds of some people."""
+    """An activity that is to be put into the feeds of some people, or taken out, or brought up to date there."""
 
+    #: ADD, REMOVE, UPDATE or REDELIVER: the latter adds and updates.
     op: str
     activity: Activity
     parts: Sequence[Part]
     #: How often it was begun, this time included.
     attempt: int = 1
 
-    @property
-    def people(self) -> int:
-        """How many people."""
-        return sum(len(user_ids) for _, user_ids in self.parts)
+
+def people_of(deliveries: Sequence[Delivery]) -> int:
+    """How many people *deliveries* reach; who gets several activities counts once."""
+    if len(deliveries) == 1:
+        return sum(len(user_ids) for _, user_ids in deliveries[0].parts)
+    return len({(name, str(user)) for each in deliveries for name, user_ids in each.parts for user in user_ids})
+
+
+def deliveries_of(
+    manager: Manager, about: Sequence[tuple[str, Activity]], parts: Sequence[Part], attempt: int
+) -> list[Delivery]:
+    """What is :func:`meant`, for the people of *parts*: filters are asked once for each activity."""
+    deliveries = []
+    for effect, activity in about:
+        admits = effect in (ADD, REDELIVER)
+        chosen = [(name, admitted(manager, activity, ids) if admits else ids) for name, ids in parts]
+        deliveries.append(Delivery(effect, activity, chosen, attempt))
+    return deliveries
+
+
+def meant(manager: Manager, op: str, body: bytes) -> Steps[list[tuple[str, Activity]]]:
+    """The activities that a fan-out is about, and what is to be done to each."""
+    if op == IMPORT:  # a message holds their ids; what was removed meanwhile is left out
+        ids = unpacked(body, "activities")
+        if not all(isinstance(raw_id, bytes) and len(raw_id) == ID_SIZE for raw_id in ids):
+            raise MessageError("the message's activities are not all ids of 16 bytes")
+        found = yield from kept_bodies.find(manager, ids)
+        return [(ADD, activity) for activity in found.values()]
+    if op in (NOTIFY, UNNOTIFY):
+        return [(ADD if op == NOTIFY else REMOVE, activity_of(notice(body)[0]))]
+    activity = activity_of(body)
+    if op in (UPDATE, REDELIVER) and kept_bodies.keepers(manager):
+        current = yield from kept_bodies.find(manager, [activity.raw_id])
+        if activity.raw_id not in current:  # removed meanwhile, and its removal may have been overtaken by this
+            return [(REMOVE, activity)]
+        activity = current[activity.raw_id]
+    return [(op, activity)]
+
+
+def notice(body: bytes) -> tuple[bytes, list[Any]]:
+    """The packed activity and the people of a NOTIFY or UNNOTIFY."""
+    values = unpacked(body, "notice")
+    if len(values) != 2 or not isinstance(values[0], bytes) or not isinstance(values[1], list):
+        raise MessageError("the message's notice is not an activity and a list of user ids")
+    return values[0], values[1]
 
 
 def deliver(
@@ -52,41 +108,52 @@ def deliver(
     """Deliver an activity to one chunk of people; how many, 0 if the chunk is done already or no longer wanted."""
     if audience not in (FOLLOWERS, RECIPIENTS):
         raise MessageError(f"audience {audience!r} is none of {FOLLOWERS}, {RECIPIENTS}")
-    manager, activity = manager_called(manager_name), activity_of(body)
-    delivery = Delivery(checked_op(op, ADD, REMOVE), activity, [(audience, unpacked(ids, "user ids"))])
+    manager, parts = manager_called(manager_name), [(audience, unpacked(ids, "user ids"))]
+    checked_op(op, *FANNED_OUT)
+    if op != IMPORT:
+        activity_of(body)
 
-    def operations(attempt: int) -> list[Steps[int]]:
-        return operations_of(manager, [dataclasses.replace(delivery, attempt=attempt)])
+    def work(attempt: int) -> Steps[int]:
+        deliveries = deliveries_of(manager, (yield from meant(manager, op, body)), parts, attempt)
+        yield from together(operations_of(manager, deliveries))
+        return people_of(deliveries)
 
-    return _chunk(manager, fanout_id, plan, chunk, operations, delivery.people)
+    return _chunk(manager, fanout_id, plan, chunk, work)
 
 
-def copy(op: str, manager_name: str, ids: bytes, fanout_id: str, plan: int) -> int:
-    """Copy a user's newest activities into a new follower's feeds, or take them out; 1 if it was still to be done."""
+def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> int:
+    """Do what concerns the feeds of one user: follow, unfollow or rebuild; 1 if it was still to be done."""
     manager = manager_called(manager_name)
-    pair = unpacked(ids, "user and target")
-    if len(pair) != 2:
-        raise MessageError(f"{op} takes a user and a target, not {len(pair)} ids")
-    user_id, target_id = pair
+    values = unpacked(body, "user and target")
+    if op == REBUILD and len(values) == 1:
+        (user_id,) = values
+    elif op in (FOLLOW, UNFOLLOW) and len(values) in (2, 3):
+        user_id, target_id, limit = [*values, manager.follow_activity_limit][:3]
+        if type(limit) is not int or limit < 1:
+            raise MessageError(f"{op} takes a positive limit, not {limit!r}")
+    else:
+        takes = "a user" if op == REBUILD else "a user and a target"
+        raise MessageError(f"{op} takes {takes}, not {len(values)} ids")
 
-    def operations(attempt: int) -> list[Steps[int]]:
-        source = manager.get_user_feed(target_id)
-        limit = manager.follow_activity_limit if op == FOLLOW else source.max_length
-        activities = source[:limit]
-        adds, removes = (activities, ()) if op == FOLLOW else ((), activities)
-        wait = patience(attempt)
-        return [each.deliver([user_id], adds, removes, wait=wait) for each in manager.feed_classes.values()]
+    def work(attempt: int) -> Steps[int]:
+        if op == FOLLOW:
+            yield from copies.follow(manager, user_id, target_id, limit, patience(attempt))
+        elif op == UNFOLLOW:
+            yield from copies.unfollow(manager, user_id, target_id)
+        else:
+            yield from copies.rebuild(manager, user_id, patience(attempt))
+        return 1
 
-    return _chunk(manager, fanout_id, plan, 0, operations, 1)
+    return _chunk(manager, fanout_id, plan, 0, work)
 
 
-def _chunk(manager: Manager, fanout_id: str, plan: int, chunk: int, operations: Operations, people: int) -> int:
+def _chunk(manager: Manager, fanout_id: str, plan: int, chunk: int, work: Work) -> int:
     """Do a chunk that was sent, if that is still wanted, and note that it is done; for how many people."""
     deadline = time.monotonic() + lease() / 1000
     begun = backend().run(journal().start(fanout_id, plan, chunk))
     if not begun:
         return 0
-    backend().run(within(deadline, together(operations(begun))))
+    people = backend().run(within(deadline, work(begun)))
     backend().run(journal().done(manager.name, fanout_id, plan, chunk, people))
     return people
 
@@ -107,11 +174,27 @@ def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Step
         classes = _feed_classes(manager, audience)
         if classes:
             for numbers, user_ids in _alike(deliveries, audience):
-                adds = [deliveries[n].activity for n in numbers if deliveries[n].op == ADD]
-                removes = [deliveries[n].activity for n in numbers if deliveries[n].op != ADD]
-                wait = patience(max(deliveries[n].attempt for n in numbers))
-                operations += [each.deliver(user_ids, adds, removes, wait=wait) for each in classes]
+                asked = [deliveries[n] for n in numbers]
+                adds = [each.activity for each in asked if each.op in (ADD, REDELIVER)]
+                removes = [each.activity for each in asked if each.op == REMOVE]
+                updates = [each.activity for each in asked if each.op in (UPDATE, REDELIVER)]
+                wait = patience(max(each.attempt for each in asked))
+                operations += [_written(each, user_ids, adds, removes, updates, wait) for each in classes]
     return operations
+
+
+def _written(
+    feed_class: Any,
+    user_ids: Sequence[EntityId],
+    adds: Sequence[Activity],
+    removes: Sequence[Activity],
+    updates: Sequence[Activity],
+    wait: float | None,
+) -> Steps[int]:
+    """The operation on one kind of feed. Only a timeline that holds everything has something to update."""
+    if updates and feed_class.activity_storage_class is None:
+        return feed_class.deliver(user_ids, adds, removes, updates=updates, wait=wait)  # type: ignore[no-any-return]
+    return feed_class.deliver(user_ids, adds, removes, wait=wait)  # type: ignore[no-any-return]
 
 
 def _feed_classes(manager: Manager, audience: str) -> list[type[Feed]]:

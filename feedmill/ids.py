@@ -93,6 +93,11 @@ def packed_activity_id(microseconds: int, actor: bytes, *what: bytes) -> bytes:
     )
 
 
+def actor_hash(actor: EntityId) -> bytes:
+    """The 4 bytes that stand for *actor* inside the ids of what they did."""
+    return blake2b(pack(actor), digest_size=4).digest()
+
+
 def id_microseconds(raw_id: bytes) -> int:
     """The time inside a 16-byte id."""
     return int.from_bytes(raw_id[:TIME_SIZE], "big")

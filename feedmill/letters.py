@@ -8,6 +8,7 @@ from typing import Any
 from feedmill import dispatch, receipts
 from feedmill.codec import pack, unpack
 from feedmill.errors import CorruptRecord, FeedmillError, MessageError, UnknownName
+from feedmill.manager.ops import ALONE
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, Letter, journal
 
@@ -82,7 +83,8 @@ def replay(letter_id: str) -> str:
         done = f"sent {task} again"
     else:
         op, body, name = values
-        receipts.start(letter.manager, op, [(name, body)])
+        begin = receipts.start_sent if op in ALONE else receipts.start
+        begin(letter.manager, op, [(name, body)])
         done = f"{op} in {letter.manager} starts again as fan-out {name}"
     drop([letter_id])
     return done

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
@@ -12,7 +13,6 @@ from typing import Any
 from feedmill import dispatch
 from feedmill.codec import pack, unpack
 from feedmill.errors import FeedmillError, StorageError
-from feedmill.ids import EntityId
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Pace, journal
 from feedmill.storage.steps import Steps, together
@@ -43,7 +43,7 @@ class FanoutStatus:
     #: The dead letter it became, and what went wrong last; empty if neither happened.
     dead: str = ""
     error: str = ""
-    #: What was asked for: add, remove, follow, unfollow. Empty if the receipt has expired.
+    #: What was asked for, of :mod:`feedmill.manager.ops`. Empty if the receipt has expired.
     op: str = ""
     manager: str = ""
 
@@ -62,11 +62,11 @@ class Fanout:
 
     def status(self) -> FanoutStatus:
         """How far it is, from its receipt; a receipt that has expired counts as finished."""
-        return self._status(backend().run(journal().get(self.id)))
+        return status_of(backend().run(journal().get(self.id)), self.op)
 
     async def astatus(self) -> FanoutStatus:
         """:meth:`status` from a coroutine."""
-        return self._status(await backend().arun(journal().get(self.id)))
+        return status_of(await backend().arun(journal().get(self.id)), self.op)
 
     def wait(self, timeout: float = 30.0) -> FanoutStatus:
         """Wait until it is finished; :class:`FanoutTimeout` after *timeout* seconds."""
@@ -99,29 +99,31 @@ class Fanout:
             + "; are workers running on the queues fanout.high and fanout.low?"
         )
 
-    def _status(self, fields: dict[str, str]) -> FanoutStatus:
-        number = {name: int(value) for name, value in fields.items() if value.isdigit()}
-        op = fields.get("op", "")
-        replaced = bool(self.op and op and op != self.op)
-        finished = not op or replaced or "finished" in fields
-        until = number.get("finished", number["now"])
-        return FanoutStatus(
-            number.get("planned", 0),
-            number.get("done", 0),
-            number.get("reached", 0),
-            finished,
-            max(0, until - number.get("created", until)) / 1000,
-            max(0, number.get("attempts", 0) - 1) + number.get("retried", 0),
-            number.get("failed", 0),
-            replaced or "cancelled" in fields,
-            fields.get("dead", ""),
-            fields.get("error", ""),
-            op,
-            fields.get("manager", ""),
-        )
-
     def __repr__(self) -> str:
         return f"<Fanout {self.id}>"
+
+
+def status_of(fields: dict[str, str], wanted: str = "") -> FanoutStatus:
+    """What a receipt says; about another op than *wanted* it says that this was replaced."""
+    number = {name: int(value) for name, value in fields.items() if value.isdigit()}
+    op = fields.get("op", "")
+    replaced = bool(wanted and op and op != wanted)
+    finished = not op or replaced or "finished" in fields
+    until = number.get("finished", number["now"])
+    return FanoutStatus(
+        number.get("planned", 0),
+        number.get("done", 0),
+        number.get("reached", 0),
+        finished,
+        max(0, until - number.get("created", until)) / 1000,
+        max(0, number.get("attempts", 0) - 1) + number.get("retried", 0),
+        number.get("failed", 0),
+        replaced or "cancelled" in fields,
+        fields.get("dead", ""),
+        fields.get("error", ""),
+        op,
+        fields.get("manager", ""),
+    )
 
 
 def _pauses(timeout: float) -> Iterator[float]:
@@ -145,35 +147,49 @@ def start(
     op: str,
     wanted: Sequence[tuple[str, bytes]],
     operations: Sequence[Steps[Any]] = (),
-    pace: Pace | None = None,
+    *,
+    paces: Sequence[Pace | None] = (),
+    last: bool = False,
 ) -> list[Fanout]:
     """Journal the fan-outs *wanted* (id and packed body) in one round trip with *operations*, and ring for workers.
 
-    Past an author's *pace* they are accepted all the same, and begun later.
+    Past an author's pace (of *paces*, one for each) they are accepted all the same, and begun later. *operations* come
+    before the journal knows of it, or *last*: what is taken away goes after it is sure that the rest will follow.
     """
-    opening = [journal().open(manager, name, op, body, pace) for name, body in wanted]
-    opened = backend().run(together([*operations, *opening]))[len(operations) :]
+    opening: list[Steps[Any]] = [
+        journal().open(manager, name, op, body, pace)
+        for (name, body), pace in zip(wanted, paces or itertools.repeat(None))
+    ]
+    results = backend().run(together([*opening, *operations] if last else [*operations, *opening]))
+    opened = results[: len(opening)] if last else results[len(operations) :]
     if any(each.ring for each in opened):
         dispatch.ring(manager)
     return [Fanout(name, op) for name, _ in wanted]
 
 
-def start_copy(manager: str, op: str, user_id: EntityId, target_id: EntityId) -> Fanout:
-    """Journal a follow or unfollow, and send it: it has a task of its own."""
-    name, body = fanout_id(manager, user_id, target_id), pack([user_id, target_id])
-    opened = backend().run(journal().open_sent(manager, name, op, body))
+def start_sent(manager: str, op: str, wanted: Sequence[tuple[str, bytes]]) -> list[Fanout]:
+    """Journal what concerns the feeds of one user (ids and packed bodies), and send it: it has a task of its own."""
+    opened = backend().run(together([journal().open_sent(manager, name, op, body) for name, body in wanted]))
     try:
-        send_copy(manager, op, body, name, opened.plan)
+        with dispatch.batched() as producer:
+            for (name, body), each in zip(wanted, opened):
+                send_alone(manager, op, body, name, each.plan, producer)
     except StorageError as error:
         dispatch.waits(manager, error)
-    return Fanout(name, op)
+    return [Fanout(name, op) for name, _ in wanted]
 
 
-def send_copy(manager: str, op: str, body: bytes, name: str, plan: int) -> None:
-    """Send the task of a follow or unfollow."""
-    user_id, target_id = unpack(body)
-    sentence = f"{user_id} {op}s {target_id} in {manager}"
-    dispatch.send(f"feedmill.{op}", [manager, body, name, plan], queue=dispatch.HIGH_QUEUE, sentence=sentence)
+def send_alone(manager: str, op: str, body: bytes, name: str, plan: int, producer: Any = None) -> None:
+    """Send the task of a follow, an unfollow or a rebuild."""
+    user_id, *others = unpack(body)
+    sentence = f"{op} the feeds of {user_id}" if not others else f"{user_id} {op}s {others[0]}"
+    dispatch.send(
+        f"feedmill.{op}",
+        [manager, body, name, plan],
+        queue=dispatch.HIGH_QUEUE,
+        sentence=f"{sentence} in {manager}",
+        producer=producer,
+    )
 
 
-__all__ = ["Fanout", "FanoutStatus", "FanoutTimeout", "fanout_id", "send_copy", "start", "start_copy"]
+__all__ = ["Fanout", "FanoutStatus", "FanoutTimeout", "fanout_id", "send_alone", "start", "start_sent", "status_of"]

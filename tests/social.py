@@ -44,6 +44,10 @@ class SocialManager(Manager):
             return {Priority.HIGH: iter(HIGH), Priority.LOW: iter(LOW)}
         return iter(FOLLOWERS) if user_id == AUTHOR else ()
 
+    def get_user_following_ids(self, user_id: Any) -> Iterable[Any]:
+        """The reader follows two, everyone else nobody."""
+        return (3, 4) if user_id == "reader" else ()
+
     def get_recipient_ids(self, activity: Activity) -> Iterable[Any]:
         """Whoever the target names."""
         return () if activity.target_id is None else (activity.target_id,)

@@ -13,7 +13,7 @@ ROOT = Path(feedmill.__file__).parent
 FLOORS = {
     6: "cli commands __main__ demo replay localredis localworkers web contrib testing",
     5: "tasks",
-    4: "manager fanout chunks due letters receipts dispatch",
+    4: "manager fanout copies chunks due letters receipts fanouts dispatch",
     3: "feeds",
     2: "storage",
     1: "aggregators serializers cursor registry settings metrics keys declare",

@@ -166,6 +166,34 @@ def test_follow_and_unfollow(celery_setup: CeleryTestSetup) -> None:
     assert feeds["news"][0].activities == [other]
 
 
+def test_the_whole_manager(celery_setup: CeleryTestSetup) -> None:
+    """Batches, updates, removals by id, notices, many follows and rebuilt feeds work through real workers and messages."""
+    fanouts = manager.add_activities([at(n, actor=AUTHOR if n == 7 else 3, object_=n, target=77) for n in range(10)])
+    assert fanouts.wait(PATIENCE).reached == 10 + len(FOLLOWERS)
+    imported = manager.batch_import(AUTHOR, [at(-n, actor=AUTHOR, object_=n) for n in range(1, 30)])
+    assert imported.wait(PATIENCE).reached == len(FOLLOWERS)
+    manager.update_activity(
+        Activity(AUTHOR, Love, 7, target=77, time=START + dt.timedelta(seconds=7), extra_context={"text": "new"})
+    ).wait(PATIENCE)
+    notes = manager.get_notification_feed(77)
+    assert {a.object_id: dict(a.extra_context) for group in notes[:] for a in group.activities}[7] == {"text": "new"}
+    assert manager.remove_activity(at(7, actor=AUTHOR, object_=7, target=77).id).wait(PATIENCE).finished
+    assert notes.get_denormalized_count() == 9
+    for user in (FOLLOWERS[0], FOLLOWERS[-1]):
+        assert [a.object_id for a in manager.get_feeds(user)["home"][:]] == list(range(1, 30))
+    assert manager.notify(range(80, 85), at(1, actor=3)).wait(PATIENCE).reached == 5
+    assert manager.get_notification_feed(84).get_denormalized_count() == 1
+
+    home = manager.get_feeds("reader")["home"]
+    manager.follow_many("reader", [3, AUTHOR], limit=5).wait(PATIENCE)
+    assert [a.object_id for a in home[:]] == [9, 8, 6, 5, 4, 1, 2, 3, 4, 5]
+    manager.rebuild("reader").wait(PATIENCE)
+    assert [a.object_id for a in home[:]] == [9, 8, 6, 5, 4, 3, 2, 1, 0]
+    manager.unfollow_many("reader", [3]).wait(PATIENCE)
+    assert home.count() == 0
+    assert "Traceback" not in celery_setup.worker.logs()
+
+
 class TestPriorities:
     """One worker for each queue."""
 

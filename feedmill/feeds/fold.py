@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill.errors import CorruptRecord
-from feedmill.feeds.operations import DropOp, MarkOp, MemberOp, RecountOp
+from feedmill.feeds.operations import DropOp, MarkOp, MemberOp, RecountOp, TakeOp, UpdateOp
 from feedmill.feeds.state import FeedState, count_message, title
 from feedmill.ids import EntityId
 from feedmill.serializers.base import SPILLED
@@ -49,13 +49,17 @@ class Fold:
         #: Scores of changed groups that the aggregator gave; of others it is their time.
         self.scores: dict[bytes, float] = {}
         self.added: list[MemberOp] = []
-        self.removed: list[MemberOp] = []
+        self.removed: list[MemberOp | TakeOp] = []
 
     def apply(self, ops: Iterable[Any]) -> None:
         """Fold *ops* in, in order."""
         for op in ops:
             if isinstance(op, MemberOp):
                 (self._add if op.adds else self._remove)(op)
+            elif isinstance(op, TakeOp):
+                self._remove(op)
+            elif isinstance(op, UpdateOp):
+                self._update(op)
             elif isinstance(op, MarkOp):
                 self._mark(op)
             elif isinstance(op, RecountOp):
@@ -113,7 +117,7 @@ class Fold:
             self.records[group] = None
         self._count(record, 1)
 
-    def _remove(self, op: MemberOp) -> None:
+    def _remove(self, op: MemberOp | TakeOp) -> None:
         record = self._record(op.group)
         if record is None:
             return
@@ -126,6 +130,11 @@ class Fold:
         if not record.members and (not record.count or not record.thin or op.group in self.whole_spills):
             self.records[op.group] = record = None
         self._count(record, 1)
+
+    def _update(self, op: UpdateOp) -> None:
+        record = self._record(op.group)
+        if record is not None and record.replace(op.member):
+            self.dirty[op.group] = None
 
     def _mark(self, op: MarkOp) -> None:
         state = self.state

@@ -29,6 +29,22 @@ class MemberOp:
 
 
 @dataclasses.dataclass(frozen=True)
+class TakeOp:
+    """Take one member out, whose activity may be known to nobody any more."""
+
+    group: bytes
+    member: Member
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateOp:
+    """Replace what is kept of one activity, if it is there. Nothing becomes unseen by it."""
+
+    group: bytes
+    member: Member
+
+
+@dataclasses.dataclass(frozen=True)
 class MarkOp:
     """Mark groups, or with ``groups=None`` all of them, as seen and/or read at *now* (µs)."""
 
@@ -98,22 +114,34 @@ class Plan:
         return Task(self.wants, self.inbox if leave else b"", tuple(additions))
 
 
-def plan(feed_class: Any, adds: Iterable[Activity] = (), removes: Iterable[Activity] = ()) -> Plan:
-    """The plan of adding and removing activities, in order of time; raises for an activity that has no group."""
-    changes = [(True, activity) for activity in sorted(set(adds))] + [
-        (False, activity) for activity in sorted(set(removes))
+#: What an inbox says of an operation: additions are True, removals False.
+_UPDATE = 2
+
+
+def plan(
+    feed_class: Any,
+    adds: Iterable[Activity] = (),
+    removes: Iterable[Activity] = (),
+    updates: Iterable[Activity] = (),
+) -> Plan:
+    """The plan of adding, removing and updating activities, in order of time; raises for one that has no group."""
+    changes = [
+        (kind, activity)
+        for kind, activities in ((True, adds), (False, removes), (_UPDATE, updates))
+        for activity in sorted(set(activities))
     ]
     ops = _member_ops(feed_class, changes)
-    inbox = b"".join(pack([op.adds, op.activity.pack()]) for op in ops)
-    return Plan(ops, wants_of(ops), inbox)
+    return Plan(ops, wants_of(ops), b"".join(pack([kind, activity.pack()]) for kind, activity in changes))
 
 
-def _member_ops(feed_class: Any, changes: Iterable[tuple[bool, Activity]]) -> tuple[MemberOp, ...]:
+def _member_ops(feed_class: Any, changes: Iterable[tuple[int, Activity]]) -> tuple[MemberOp | UpdateOp, ...]:
     aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
-    return tuple(
-        MemberOp(adds, group_name(aggregator, activity), serializer.member(activity), activity)
-        for adds, activity in changes
-    )
+    ops: list[MemberOp | UpdateOp] = []
+    for kind, activity in changes:
+        group, member = group_name(aggregator, activity), serializer.member(activity)
+        is_update = kind == _UPDATE
+        ops.append(UpdateOp(group, member) if is_update else MemberOp(bool(kind), group, member, activity))
+    return tuple(ops)
 
 
 def plan_groups(*ops: MarkOp | RecountOp | DropOp) -> Plan:
@@ -128,10 +156,10 @@ def plan_of_inbox(feed_class: Any, inbox: bytes) -> Plan:
 
     A damaged inbox is dropped: it must not close the feed.
     """
-    changes: list[tuple[bool, Activity]] = []
+    changes: list[tuple[int, Activity]] = []
     try:
-        for adding, body in unpack_stream(inbox):
-            changes.append((adding, Activity.unpack(body)))
+        for kind, body in unpack_stream(inbox):
+            changes.append((kind, Activity.unpack(body)))
     except (CorruptRecord, TypeError, ValueError) as error:
         logger.error("the inbox of a feed of %s is damaged, its rest is dropped: %s", feed_class.__name__, error)
     ops = _member_ops(feed_class, changes)
@@ -148,7 +176,7 @@ def scores_itself(feed_class: Any) -> bool:
     return feed_class.aggregator_class.score is not BaseAggregator.score
 
 
-def wants_of(ops: Sequence[MemberOp]) -> tuple[Want, ...]:
+def wants_of(ops: Sequence[MemberOp | TakeOp | UpdateOp]) -> tuple[Want, ...]:
     """The groups and actors that *ops* touch."""
     wants: dict[bytes, dict[bytes, None]] = {}
     for op in ops:

@@ -170,6 +170,19 @@ class Record:
         self._collapse()
         return True
 
+    def replace(self, member: Member) -> bool:
+        """Put *member* in place of the one with its id; False if there is none, or nothing to change."""
+        at = bisect.bisect_left(self.members, member)
+        if at < len(self.members) and self.members[at] == member:
+            before, self.members[at] = self.members[at], member
+            return before.body != member.body
+        spilled = self._spilled(member.actor)
+        updated = encode_spill([member if each == member else each for each in spilled])
+        if updated == encode_spill(spilled):
+            return False
+        self._put(member.actor, updated)
+        return True
+
     def refill(self) -> None:
         """Bring the newest spilled members back; the whole spill must have been read."""
         everything = sorted(m for actor in self.spill for m in self._spilled(actor))

@@ -135,6 +135,14 @@ class MemoryActivityStorage:
         with BACKEND.guard:
             BACKEND.bodies.update(bodies)
 
+    def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:
+        """Store *bodies* in place of those that are there; how many were. One that was removed stays away."""
+        yield from _steps()
+        with BACKEND.guard:
+            there = {raw_id: body for raw_id, body in bodies.items() if raw_id in BACKEND.bodies}
+            BACKEND.bodies.update(there)
+            return len(there)
+
     def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
         """The bodies of *ids*, None for one that is not there."""
         yield from _steps()

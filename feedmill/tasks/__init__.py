@@ -2,6 +2,6 @@
 
 from feedmill.tasks import checks as checks
 from feedmill.tasks.application import app
-from feedmill.tasks.fanout import deliver, fan_out, follow, sweep, unfollow
+from feedmill.tasks.fanout import deliver, fan_out, follow, rebuild, sweep, unfollow
 
-__all__ = ["app", "deliver", "fan_out", "follow", "sweep", "unfollow"]
+__all__ = ["app", "deliver", "fan_out", "follow", "rebuild", "sweep", "unfollow"]

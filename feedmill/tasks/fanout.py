@@ -11,6 +11,7 @@ from celery import Task, shared_task
 
 from feedmill import due, fanout, letters
 from feedmill.errors import FeedBusy, FeedmillError, MessageError, StorageError, UnknownName
+from feedmill.manager import ops
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 
@@ -87,13 +88,19 @@ def deliver(
 @_task("feedmill.follow", (str, bytes, str, int), CHUNK_LIMITS)
 def follow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Copy a user's newest activities into a new follower's feeds."""
-    return fanout.copy(fanout.FOLLOW, manager, ids, fanout_id, plan)
+    return fanout.copy(ops.FOLLOW, manager, ids, fanout_id, plan)
 
 
 @_task("feedmill.unfollow", (str, bytes, str, int), CHUNK_LIMITS)
 def unfollow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Take a user's activities out of a former follower's feeds."""
-    return fanout.copy(fanout.UNFOLLOW, manager, ids, fanout_id, plan)
+    return fanout.copy(ops.UNFOLLOW, manager, ids, fanout_id, plan)
+
+
+@_task("feedmill.rebuild", (str, bytes, str, int), PLAN_LIMITS)
+def rebuild(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
+    """Make a user's feeds what they would be had they been kept up to date."""
+    return fanout.copy(ops.REBUILD, manager, ids, fanout_id, plan)
 
 
 @_task("feedmill.sweep", (), CHUNK_LIMITS)

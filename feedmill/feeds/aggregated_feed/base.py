@@ -15,7 +15,7 @@ from feedmill.errors import CorruptRecord, DeclarationError
 from feedmill.feeds.actors import actors_page
 from feedmill.feeds.base import WAIT, Feed, _checked, unique
 from feedmill.feeds.cycle import cycle
-from feedmill.feeds.operations import DropOp, MemberOp, Plan, merges_itself, plan, plan_groups, wants_of
+from feedmill.feeds.operations import DropOp, MemberOp, Plan, TakeOp, merges_itself, plan, plan_groups, wants_of
 from feedmill.feeds.paging import Entry, Page, select
 from feedmill.feeds.query import EVERYTHING, GROUP_FILTERS, Query
 from feedmill.feeds.stored import group_place, scan_by_rank, scan_by_score, stored_groups
@@ -23,7 +23,7 @@ from feedmill.feeds.twins import both
 from feedmill.ids import EntityId
 from feedmill.keys import feed_key
 from feedmill.serializers import AggregatedActivitySerializer
-from feedmill.serializers.records import decode_spill
+from feedmill.serializers.records import Member, decode_spill
 from feedmill.storage.base import Want
 from feedmill.storage.steps import Steps
 
@@ -97,10 +97,20 @@ class AggregatedFeed(Feed):
         adds: Sequence[Activity] = (),
         removes: Sequence[Activity] = (),
         *,
+        updates: Sequence[Activity] = (),
         wait: float | None = None,
     ) -> Steps[int]:
-        """Add and remove activities in the feeds of many users, in two round trips; how many entries changed."""
-        return (yield from cls._apply(user_ids, plan(cls, adds, removes), wait))
+        """Add and remove activities in the feeds of many users, in two round trips; how many entries changed.
+
+        *updates* are put in place of what the timeline holds of them, for feeds whose timeline holds everything.
+        """
+        return (yield from cls._apply(user_ids, plan(cls, adds, removes, updates), wait))
+
+    @classmethod
+    def take(cls, user_id: EntityId, members: Sequence[tuple[bytes, Member]], wait: float) -> Steps[int]:
+        """Take *members* out of their groups in one user's feed; how many were there."""
+        ops = tuple(TakeOp(group, member) for group, member in members)
+        return (yield from cls._apply([user_id], Plan(ops, wants_of(ops)), wait))
 
     @classmethod
     def _apply(cls, user_ids: Sequence[EntityId], steps: Plan, wait: float | None = WAIT) -> Steps[int]:

@@ -21,6 +21,11 @@ class RedisActivityStorage:
         if bodies:
             yield [("MSET", *(part for raw_id, body in bodies.items() for part in (activity_key(raw_id), body)))]
 
+    def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:
+        """Store *bodies* in place of those that are there; how many were. One that was removed stays away."""
+        replies = yield [("SET", activity_key(raw_id), body, "XX") for raw_id, body in bodies.items()]
+        return sum(reply is not None for reply in replies)
+
     def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
         """The bodies of *ids*, None for one that is not there."""
         if not ids:

@@ -1,0 +1,102 @@
+"""What workers do to the feeds of one user: follow, unfollow, rebuild. All is done with feeds of followers alone."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import uuid
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from feedmill import settings
+from feedmill.activity import Activity
+from feedmill.errors import DeclarationError
+from feedmill.feeds.aggregated_feed.base import AggregatedFeed
+from feedmill.feeds.base import Feed
+from feedmill.feeds.sweep import sweep
+from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
+from feedmill.manager import Manager
+from feedmill.manager.filters import admitted_to
+from feedmill.storage.steps import Steps, together
+
+#: User feeds that a rebuild reads in one round trip.
+READ_AT_ONCE = 100
+
+
+def follow(manager: Manager, user_id: EntityId, target_id: EntityId, limit: int, wait: float | None) -> Steps[int]:
+    """Copy the newest *limit* activities of *target_id* into the feeds of *user_id*; how many may come."""
+    source = _source(manager)
+    ids = yield from source.timeline().flat_slice(source.key_of(target_id), 0, min(limit, source.max_length))
+    found = yield from source.hydrate(ids)
+    activities = admitted_to(manager, user_id, [found[raw_id] for raw_id in ids if raw_id in found])
+    yield from together([each.deliver([user_id], activities, wait=wait) for each in manager.feed_classes.values()])
+    return len(activities)
+
+
+def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[int]:
+    """Take everything that *target_id* did out of the feeds of *user_id*; how many entries."""
+    hashes = _hashes(target_id)
+
+    def suspect(raw_id: bytes) -> bool:
+        return raw_id[ACTOR_SLICE] in hashes
+
+    def guilty(activity: Activity) -> bool:
+        return str(activity.actor_id) == str(target_id)
+
+    classes = manager.feed_classes.values()
+    return sum((yield from together([sweep(each, user_id, suspect, guilty, wait=_patience()) for each in classes])))
+
+
+def rebuild(manager: Manager, user_id: EntityId, wait: float | None) -> Steps[int]:
+    """Make the feeds of *user_id* what they would be had they been kept up to date; how many activities may be in them.
+
+    First what is missing comes in, then what does not belong there goes: a reader never sees an empty feed. What is
+    delivered meanwhile stays.
+    """
+    source, classes = _source(manager), list(manager.feed_classes.values())
+    limit = min(manager.follow_activity_limit, source.max_length)
+    flat = [each.max_length for each in classes if not issubclass(each, AggregatedFeed)]
+    newest: list[bytes] = []
+    hashes: set[bytes] = set()
+    for targets in _chunked(iter(manager.get_user_following_ids(user_id)), READ_AT_ONCE):
+        reads = [source.timeline().flat_slice(source.key_of(target), 0, limit) for target in targets]
+        slices = yield from together(reads)
+        newest = heapq.nlargest(max([manager.follow_activity_limit, *flat]), itertools.chain(newest, *slices))
+        hashes.update(*map(_hashes, targets))
+    found = yield from source.hydrate(newest)
+    activities = [found[raw_id] for raw_id in newest if raw_id in found]
+    kept = admitted_to(manager, user_id, activities)
+    gone = set(newest) - {activity.raw_id for activity in kept}
+
+    def suspect(raw_id: bytes) -> bool:
+        return raw_id in gone or raw_id[ACTOR_SLICE] not in hashes
+
+    yield from together([each.deliver([user_id], kept, wait=wait) for each in classes])
+    yield from together([sweep(each, user_id, suspect, wait=_patience()) for each in classes])
+    return len(kept)
+
+
+def _source(manager: Manager) -> type[Feed]:
+    if manager.user_feed_class is None:
+        raise DeclarationError(f"{manager.name} has no user_feed_class, the feed that is copied from")
+    return manager.user_feed_class
+
+
+def _hashes(user_id: EntityId) -> set[bytes]:
+    """What may stand for *user_id* in ids of activities: 5 and "5" are one user, but two actors to a hash."""
+    spelled: set[Any] = {user_id, str(user_id)}
+    for kind in (int, uuid.UUID):
+        with contextlib.suppress(ValueError):
+            spelled.add(kind(str(user_id)))
+    return {actor_hash(each) for each in spelled if not isinstance(each, int) or -(2**63) <= each < 2**64}
+
+
+def _chunked(ids: Iterator[EntityId], size: int) -> Iterator[Sequence[EntityId]]:
+    while chunk := list(itertools.islice(ids, size)):
+        yield chunk
+
+
+def _patience() -> float:
+    """Seconds to wait for a busy feed: what is swept cannot be left in an inbox."""
+    return settings.current().lock_ttl + 5

@@ -1,0 +1,109 @@
+"""Many activities in one call: all that are good are accepted, and one error at the end lists the others."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Union
+
+from feedmill import receipts
+from feedmill.activity import Activity
+from feedmill.codec import pack
+from feedmill.errors import ActivityError, BatchError, DeclarationError
+from feedmill.fanouts import Fanouts
+from feedmill.ids import EntityId
+from feedmill.manager import bodies
+from feedmill.manager.ops import ADD, IMPORT
+from feedmill.manager.requests import pace
+from feedmill.receipts import Fanout, fanout_id
+from feedmill.storage.backends import backend
+from feedmill.storage.steps import Steps, together
+
+if TYPE_CHECKING:
+    from feedmill.manager.door import Manager
+
+#: Activities that are written in one round trip.
+AT_ONCE = 500
+
+#: Activities of an import that travel together: every one of them is written to each feed of a script call.
+IMPORTED_AT_ONCE = 100
+
+#: An activity, or what :class:`~feedmill.Activity` is to be called with.
+Item = Union[Activity, Mapping[str, Any]]
+
+
+def add(manager: Manager, items: Iterable[Item]) -> Fanouts:
+    """Store and fan out *items*, many in one round trip."""
+
+    def accept(activities: list[Activity]) -> list[Fanout]:
+        wanted = [(fanout_id(manager.name, activity.raw_id), activity.pack()) for activity in activities]
+        paces = [pace(manager, activity) for activity in activities]
+        return receipts.start(manager.name, ADD, wanted, _storing(manager, activities), paces=paces)
+
+    return _each(manager, items, AT_ONCE, lambda activity: None, accept)
+
+
+def import_(manager: Manager, user_id: EntityId, items: Iterable[Item], fanout: bool, chunk_size: int) -> Fanouts:
+    """Store the *items* of one user and fan out *chunk_size* of them at a time."""
+    if manager.user_feed_class is None or not bodies.keepers(manager):
+        raise DeclarationError(f"{manager.name}.batch_import needs user_feed_class, the feed that it fills")
+
+    def check(activity: Activity) -> None:
+        if str(activity.actor_id) != str(user_id):
+            raise ActivityError(
+                f"the actor is {activity.actor_id!r}, and this is an import of {user_id!r}'s activities"
+            )
+
+    def accept(activities: list[Activity]) -> list[Fanout]:
+        operations, ids = _storing(manager, activities), sorted(activity.raw_id for activity in activities)
+        if fanout:
+            wanted = [(fanout_id(manager.name, IMPORT, ids), pack(ids))]
+            return receipts.start(manager.name, IMPORT, wanted, operations, paces=[pace(manager, activities[0])])
+        backend().run(together(operations))
+        return []
+
+    return _each(manager, items, chunk_size, check, accept)
+
+
+def _storing(manager: Manager, activities: list[Activity]) -> list[Steps[Any]]:
+    """The operations that store bodies and fill the user feeds."""
+    operations = bodies.add(manager, activities)
+    if manager.user_feed_class is not None:
+        actors: dict[str, list[Activity]] = {}
+        for activity in activities:
+            actors.setdefault(str(activity.actor_id), []).append(activity)
+        operations += [manager.user_feed_class.deliver([mine[0].actor_id], mine) for mine in actors.values()]
+    return operations
+
+
+def _each(
+    manager: Manager,
+    items: Iterable[Item],
+    size: int,
+    check: Callable[[Activity], None],
+    accept: Callable[[list[Activity]], list[Fanout]],
+) -> Fanouts:
+    fanouts: list[Fanout] = []
+    refused: list[tuple[int, Any, str]] = []
+    total = 0
+    for part in _parts(items, size):
+        good: dict[bytes, Activity] = {}
+        for place, item in enumerate(part, total):
+            try:
+                activity = bodies.checked(manager, Activity(**item) if isinstance(item, Mapping) else item)
+                check(activity)
+                good[activity.raw_id] = activity
+            except Exception as error:  # whatever it is, also in somebody's get_group: it is about this one alone
+                refused.append((place, item, str(error) if isinstance(error, ActivityError) else repr(error)))
+        total += len(part)
+        if good:
+            fanouts += accept(list(good.values()))
+    if refused:
+        raise BatchError(refused, total, Fanouts(fanouts))
+    return Fanouts(fanouts)
+
+
+def _parts(items: Iterable[Item], size: int) -> Iterator[Sequence[Item]]:
+    stream = iter(items)
+    while part := list(itertools.islice(stream, size)):
+        yield part

@@ -1,0 +1,59 @@
+"""What a manager is declared with, and what is wrong with a declaration."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Union
+
+from feedmill import dispatch
+from feedmill.errors import DeclarationError, UnknownName
+from feedmill.feeds.aggregated_feed.base import AggregatedFeed
+from feedmill.feeds.base import Feed
+from feedmill.feeds.notification_feed import NotificationFeed
+from feedmill.ids import EntityId
+
+if TYPE_CHECKING:
+    from feedmill.manager.door import Manager
+
+
+class Priority(enum.Enum):
+    """Which queue a chunk of followers waits in; the value is the queue's name."""
+
+    HIGH = dispatch.HIGH_QUEUE
+    LOW = dispatch.LOW_QUEUE
+
+
+#: What Stream-Framework calls it.
+FanoutPriority = Priority
+
+Followers = Union[Iterable[EntityId], Mapping[Priority, Iterable[EntityId]]]
+
+
+class UserFeeds(dict[str, Feed]):
+    """One user's feeds by name; an unknown name is an error that lists the known ones."""
+
+    def __missing__(self, name: str) -> Feed:
+        raise UnknownName(f"no feed {name!r}; the manager declares {', '.join(map(repr, self)) or 'none'}")
+
+
+def check_feeds(cls: type[Manager]) -> None:
+    """Refuse what is not a feed, two feeds that would share a key, and a feed that cannot do its part."""
+    named: dict[str, Any] = dict(cls.feed_classes)
+    named["user_feed_class"], named["notification_feed_class"] = cls.user_feed_class, cls.notification_feed_class
+    formats: dict[str, str] = {}
+    for name, feed_class in named.items():
+        if feed_class is None:
+            continue
+        if not (isinstance(feed_class, type) and issubclass(feed_class, Feed)):
+            raise DeclarationError(f"{cls.__name__}: {name!r} is {feed_class!r}; use a feed class")
+        if feed_class.key_format in formats:
+            raise DeclarationError(
+                f"{cls.__name__}: {name!r} and {formats[feed_class.key_format]!r} share the key_format"
+                f" {feed_class.key_format!r} and would overwrite each other; give one of them another"
+            )
+        formats[feed_class.key_format] = name
+    if cls.notification_feed_class is not None and not issubclass(cls.notification_feed_class, NotificationFeed):
+        raise DeclarationError(f"{cls.__name__}.notification_feed_class must be a subclass of NotificationFeed")
+    if cls.user_feed_class is not None and issubclass(cls.user_feed_class, AggregatedFeed):
+        raise DeclarationError(f"{cls.__name__}.user_feed_class must be a flat feed: it is what a follow copies from")

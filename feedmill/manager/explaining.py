@@ -1,0 +1,161 @@
+"""Why an activity is, or is not, in a user's feeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from feedmill.activity import Activity
+from feedmill.feeds.aggregated_feed.base import AggregatedFeed
+from feedmill.feeds.sweep import Held, held
+from feedmill.ids import EntityId, id_microseconds
+from feedmill.manager import bodies
+from feedmill.manager.filters import admitted
+from feedmill.manager.ops import ADD, REDELIVER, REMOVE
+from feedmill.receipts import FanoutStatus, fanout_id, status_of
+from feedmill.storage.backends import backend, backend_for
+from feedmill.storage.journal import journal
+
+if TYPE_CHECKING:
+    from feedmill.manager.door import Manager
+
+
+class Why(enum.Enum):
+    """The reason in short."""
+
+    #: It is there.
+    SHOWN = "shown"
+    MERGED = "merged"
+    #: It is held, and readers are not shown it.
+    NO_BODY = "body missing"
+    BEYOND = "beyond the end"
+    #: It is not there.
+    UNKNOWN = "unknown"
+    REMOVED = "removed"
+    NOT_FOLLOWING = "not a follower"
+    NOT_RECIPIENT = "not a recipient"
+    FILTERED = "filtered"
+    QUEUED = "queued"
+    GIVEN_UP = "given up"
+    CANCELLED = "cancelled"
+    TRIMMED = "trimmed"
+    ABSENT = "absent"
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What is so with one activity in one feed."""
+
+    #: The feed's name in the manager, or "notifications".
+    feed: str
+    why: Why
+    #: A sentence.
+    text: str
+    #: Rank of the activity, or of its group, from 0, if readers are shown it.
+    rank: int | None = None
+    #: The group it is in.
+    group: str | None = None
+
+    @property
+    def present(self) -> bool:
+        """Whether readers are shown it, or it is counted in a group that they are shown."""
+        return self.why in (Why.SHOWN, Why.MERGED)
+
+
+def explain(manager: Manager, user_id: EntityId, activity: Activity | str) -> list[Explanation]:
+    """An explanation for each feed that the manager declares."""
+    return list(_Case(manager, user_id, bodies.raw_id(activity)).explanations(activity))
+
+
+class _Case:
+    """One activity and one user."""
+
+    def __init__(self, manager: Manager, user_id: EntityId, raw_id: bytes) -> None:
+        self.manager, self.user_id, self.raw_id = manager, user_id, raw_id
+
+    def explanations(self, given: Activity | str) -> Iterator[Explanation]:
+        manager = self.manager
+        self.body = bool(bodies.keepers(manager)) and backend().run(bodies.find(manager, [self.raw_id])).get(
+            self.raw_id
+        )
+        self.activity = self.body or (given if isinstance(given, Activity) else None)
+        self.receipt = status_of(backend().run(journal().get(fanout_id(manager.name, self.raw_id))))
+        for name, feed_class in manager.feed_classes.items():
+            yield self._explain(name, feed_class, "follower")
+        if manager.notification_feed_class is not None:
+            yield self._explain("notifications", manager.notification_feed_class, "recipient")
+
+    def _explain(self, name: str, feed_class: Any, audience: str) -> Explanation:
+        everything = backend_for(feed_class.timeline_storage_class).run(held(feed_class, self.user_id))
+        place = next((at for at, (_, member) in enumerate(everything) if member.raw_id == self.raw_id), None)
+        if place is None:
+            why, text = self._absent(feed_class, everything, audience)
+            return Explanation(name, why, text)
+        if feed_class.activity_storage_class is not None and not self.body:
+            why = Why.REMOVED if self.receipt.op == REMOVE else Why.NO_BODY
+            text = "it was removed, and is still to be cleaned up" if why is Why.REMOVED else "its body is missing"
+            return Explanation(name, why, f"its id is held, but nobody is shown it: {text}")
+        if issubclass(feed_class, AggregatedFeed):
+            return self._in_group(name, feed_class, everything[place][0].decode())
+        if place >= feed_class.max_length:
+            return Explanation(name, Why.BEYOND, f"it is held behind the {feed_class.max_length:,} that are shown")
+        return Explanation(name, Why.SHOWN, f"in it at rank {place}", place)
+
+    def _in_group(self, name: str, feed_class: Any, group: str) -> Explanation:
+        for rank, shown in enumerate(feed_class(self.user_id)[:]):
+            if shown.group == group:
+                is_shown = any(member.raw_id == self.raw_id for member in shown.activities)
+                how = "" if is_shown else ", where it is counted but not shown"
+                text = f"merged into group {group!r} of {shown.activity_count}, at rank {rank}{how}"
+                return Explanation(name, Why.MERGED, text, rank, group)
+        return Explanation(name, Why.BEYOND, f"it is in group {group!r}, which is not shown", None, group)
+
+    def _absent(self, feed_class: Any, everything: list[Held], audience: str) -> tuple[Why, str]:
+        """Why it is not there: the first reason that holds."""
+        receipt = self.receipt
+        if receipt.op == REMOVE:
+            return Why.REMOVED, "it was removed"
+        if self.activity is None:
+            return Why.UNKNOWN, "no such activity: it was never added, or was removed long ago"
+        if not self._is_meant(audience, self.activity):
+            if audience == "follower":
+                return Why.NOT_FOLLOWING, f"{self.user_id} is no follower of {self.activity.actor_id}"
+            return Why.NOT_RECIPIENT, f"get_recipient_ids does not name {self.user_id}"
+        if not admitted(self.manager, self.activity, [self.user_id]):
+            return Why.FILTERED, f"a filter of {self.manager.name} keeps it from {self.user_id}"
+        if receipt.op in (ADD, REDELIVER) and (receipt.dead or receipt.cancelled or not receipt.finished):
+            return _on_its_way(receipt)
+        if self._is_trimmed(feed_class, everything):
+            return Why.TRIMMED, f"it is older than all of the {feed_class.max_length:,} that are kept"
+        return Why.ABSENT, (
+            "it came before the user followed, or was taken out since, or is part of an import that is not finished;"
+            " rebuild brings it in if it belongs here"
+        )
+
+    def _is_meant(self, audience: str, activity: Activity) -> bool:
+        user = str(self.user_id)
+        if audience == "recipient":
+            return any(str(each) == user for each in self.manager.get_recipient_ids(activity))
+        followers = self.manager.get_user_follower_ids(activity.actor_id)
+        streams = followers.values() if isinstance(followers, Mapping) else [followers]
+        return any(str(each) == user for stream in streams for each in stream)
+
+    def _is_trimmed(self, feed_class: Any, everything: list[Held]) -> bool:
+        if not issubclass(feed_class, AggregatedFeed):
+            return len(everything) >= feed_class.max_length and self.raw_id < min(m.raw_id for _, m in everything)
+        newest: dict[bytes, int] = {}
+        for group, member in everything:
+            newest[group] = max(newest.get(group, 0), id_microseconds(member.raw_id))
+        return len(newest) >= feed_class.max_length and id_microseconds(self.raw_id) <= min(newest.values())
+
+
+def _on_its_way(receipt: FanoutStatus) -> tuple[Why, str]:
+    if receipt.dead:
+        return Why.GIVEN_UP, f"its fan-out was given up as dead letter {receipt.dead}: {receipt.error}"
+    if receipt.cancelled:
+        return Why.CANCELLED, "its fan-out was cancelled before it came here"
+    chunks = f"{receipt.done} of {receipt.planned} chunks are done" if receipt.planned else "it waits in the queue"
+    error = f"; last error: {receipt.error}" if receipt.error else ""
+    return Why.QUEUED, f"its fan-out is not finished: {chunks}{error}"

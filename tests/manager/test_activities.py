@@ -1,0 +1,331 @@
+"""Adding, importing, updating, removing and notifying."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+import feedmill
+from feedmill import Manager, fanout
+from feedmill.activity import Activity
+from feedmill.codec import pack
+from feedmill.errors import ActivityError, ArgumentError, BatchError, DeclarationError, MessageError, UnknownActivity
+from feedmill.receipts import FanoutTimeout
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
+from feedmill.verbs import Love
+from tests.feeds.test_cycle import seize
+from tests.manager.circle import START, Circle, Home, News, Notes, Own, home, love, news, notes
+from tests.postbox import Postbox, make_overdue
+
+manager = Circle()
+
+
+class TestBatches:
+    """Many activities in one call."""
+
+    def test_they_arrive(self, box: Postbox) -> None:
+        """Activities of several actors are in their user feeds at once, and behind one bell in all followers' feeds."""
+        fanouts = manager.add_activities([love(n, actor=1 + n % 2) for n in range(20)])
+        assert len(box.messages) == 1
+        assert Own(1).count() == 10 == Own(2).count()
+        with pytest.raises(FanoutTimeout):
+            fanouts.wait(0)
+        box.work()
+        status = fanouts.wait(1)
+        assert (status.planned, status.done, status.reached, status.finished) == (20, 20, 10 * 3 + 10 * 1, True)
+        assert home(10) == list(range(19, -1, -1)) == news(10)[:15] + list(range(4, -1, -1))
+        assert home(11) == list(range(18, -1, -2))
+
+    def test_a_bad_one_harms_no_other(self, box: Postbox) -> None:
+        """The error at the end lists what was refused with reasons, and all others arrive."""
+        items: list[Any] = [love(0), "love", {"actor": 1, "verb": Love, "object": 2, "time": START}, love(3)]
+        items += [{"actor": 1.5, "verb": Love, "object": 4}, {"actor": 1, "verb": Love, "objekt": 4}]
+        with pytest.raises(
+            BatchError, match="3 of 6 activities were refused, the others were accepted: number 1: 'love'"
+        ) as caught:
+            manager.add_activities(item for item in items)
+        refused = caught.value.refused
+        assert [(place, item) for place, item, _ in refused] == [(n, items[n]) for n in (1, 4, 5)]
+        assert "actor is 1.5" in refused[1][2] and "objekt" in refused[2][2]
+        box.work()
+        assert caught.value.fanouts.wait(1).reached == 9
+        assert home(10) == [3, 0, 2]
+
+    def test_one_that_has_no_group(self, at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An activity that an aggregator cannot group is refused before anything is written."""
+        monkeypatch.setattr(
+            News.aggregator_class, "get_group", lambda self, activity: "" if activity.object_id == 3 else "all"
+        )
+        with pytest.raises(BatchError, match="get_group gave ''"):
+            manager.add_activities([love(2), love(3), love(4)])
+        with pytest.raises(ActivityError, match="get_group gave ''"):
+            manager.add_activity(love(3))
+        assert home(10) == [4, 2] == [activity.object_id for activity in Own(1)[:]]
+
+    def test_nothing(self, at_once: None) -> None:
+        """A batch of nothing is done."""
+        fanouts = manager.add_activities([])
+        assert fanouts.status().finished and fanouts.wait(0).planned == 0 == len(fanouts)
+
+    def test_called_off(self, box: Postbox) -> None:
+        """Many fan-outs can be called off, and awaited, as one."""
+        fanouts = manager.add_activities([love(n) for n in range(3)])
+
+        async def call_off() -> tuple[int, bool]:
+            cancelled = await fanouts.acancel()
+            status = await fanouts.await_finished(1)
+            await feedmill.aclose()
+            return cancelled, status.cancelled
+
+        assert asyncio.run(call_off()) == (3, True) and fanouts.cancel() == 0
+        box.work()
+        assert home(10) == []
+
+
+class TestImport:
+    """What someone did long ago."""
+
+    def test_it_arrives(self, box: Postbox) -> None:
+        """Imported activities reach user feed and followers, some at a time, and notify nobody."""
+        fanouts = manager.batch_import(1, (love(n, target=77) for n in range(45)), chunk_size=20)
+        assert len(fanouts) == 3
+        box.work()
+        assert fanouts.wait(1).reached == 3 * 3
+        assert home(11) == list(range(44, -1, -1))
+        assert News(11)[0].activity_count == 45
+        assert Own(1).count() == 45
+        assert notes(77) == []
+
+    def test_many_followers(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An import for more followers than a chunk is sent in chunks, whose messages hold ids instead of bodies."""
+        monkeypatch.setattr(Circle, "edges", {(user, 1) for user in range(100, 125)})
+        fanouts = manager.batch_import(1, [love(n, text="x" * 1000) for n in range(5)])
+        box.work()
+        assert (fanouts.wait(1).planned, fanouts.wait(1).reached) == (3, 25)
+        assert all(home(user) == [4, 3, 2, 1, 0] for user in range(100, 125))
+
+    def test_removed_meanwhile(self, box: Postbox) -> None:
+        """What is removed before its import arrives stays away."""
+        manager.batch_import(1, [love(1), love(2)])
+        manager.remove_activity(love(1))
+        box.work()
+        assert home(10) == [2] == news(10)
+        assert Home(10).count() == 1
+
+    def test_without_fanout(self, box: Postbox) -> None:
+        """Without fan-out the user feed is all that is filled."""
+        assert len(manager.batch_import(1, [love(1)], fanout=False)) == 0 == len(box.messages)
+        assert Own(1)[:] == [love(1)] and home(10) == []
+
+    def test_refusals(self, at_once: None) -> None:
+        """Others' activities and a senseless size are refused, in words."""
+        with pytest.raises(BatchError, match="number 1: the actor is 2, and this is an import of 1's activities"):
+            manager.batch_import(1, [love(1), love(2, actor=2)])
+        assert home(10) == [1]
+        with pytest.raises(ArgumentError, match="chunk_size is 0; use a positive int"):
+            manager.batch_import(1, [], chunk_size=0)
+
+
+class TestUpdate:
+    """Another extra_context."""
+
+    def test_everywhere(self, box: Postbox) -> None:
+        """An updated activity shows its new context in flat, aggregated and notification feeds; nothing becomes unseen."""
+        manager.add_activity(love(1, target=77, text="old"))
+        manager.add_activity(love(2, target=77))
+        box.work()
+        Notes(77).mark_all()
+        counts = Notes(77).get_denormalized_counts()
+        fanout = manager.update_activity(love(1, target=77, text="new"))
+        assert Home(10)[1].extra_context == {"text": "new"} == News(10)[0].activities[0].extra_context
+        box.work()
+        assert fanout.wait(1).op == "update"
+        texts = [a.extra_context.get("text") for group in Notes(77)[:] for a in group.activities]
+        assert sorted(map(str, texts)) == ["None", "new"]
+        assert Notes(77).get_denormalized_counts() == counts
+        assert all(group.is_seen for group in Notes(77)[:])
+
+    def test_while_it_is_on_its_way(self, box: Postbox) -> None:
+        """An update before the addition has arrived takes its place: everyone gets the new one."""
+        manager.add_activity(love(1, target=77, text="old"))
+        early = box.take()
+        manager.update_activity(love(1, target=77, text="new"))
+        box.messages += early
+        make_overdue("Circle")
+        box.work()
+        assert home(10) == [1] == news(11)
+        assert Notes(77)[0].activities[0].extra_context == {"text": "new"}
+
+    def test_overtaken_by_a_removal(self, box: Postbox) -> None:
+        """An update that is journaled after a removal does not bring the activity back, and finishes the removal."""
+        manager.add_activity(love(1, target=77, text="old"))
+        box.work()
+        from feedmill.manager import requests
+
+        activity = love(1, target=77, text="new")
+        manager.remove_activity(activity)
+        Notes(77).add(activity)  # as if one of the removal's deliveries were still to come
+        requests._start(manager, "update", activity, [])
+        box.work()
+        assert Notes(77)[:] == [] and Home(10).count() == 0 == News(10).count()
+
+    def test_a_busy_feed(self, box: Postbox) -> None:
+        """An update of a feed that somebody else holds waits in its inbox, and is folded in by whoever writes next."""
+        manager.add_activity(love(1, target=77, text="old"))
+        box.work()
+        seize(Notes(77), 0.05)
+        assert manager.update_activity(love(1, target=77, text="new")).status().op == "update"
+        box.work()
+        assert Notes(77)[0].activities[0].extra_context == {"text": "old"}
+        Notes(77).add(love(2))
+        assert [a.extra_context.get("text") for group in Notes(77)[:] for a in group.activities] == [None, "new"]
+        assert Notes(77).get_denormalized_count() == 2
+
+    def test_of_an_added_and_removed_one(self, box: Postbox) -> None:
+        """An activity that was removed and imported again can be updated."""
+        manager.add_activity(love(1, text="old"))
+        manager.remove_activity(love(1))
+        manager.batch_import(1, [love(1, text="old")])
+        manager.update_activity(love(1, text="new"))
+        make_overdue("Circle")
+        box.work()
+        assert home(10) == [1] == news(10) and Home(10)[0].extra_context == {"text": "new"}
+
+    def test_beyond_the_held(self, at_once: None) -> None:
+        """A minimised member is updated where it was spilled to, without being counted twice."""
+        crowd = [Activity(n, Love, 5, target=77, time=START, extra_context={"n": n}) for n in range(100, 150)]
+        for activity in crowd:
+            manager.add_activity(activity)
+        for activity in crowd:
+            manager.update_activity(Activity(activity.actor_id, Love, 5, target=77, time=START, extra_context={"n": 0}))
+        assert Notes(77)[0].activity_count == 50
+        for activity in sorted(crowd)[30:]:
+            Notes(77).remove(activity)
+        members = Notes(77)[0].activities
+        assert len(members) == 15 and all(member.extra_context == {"n": 0} for member in members)
+
+    def test_refusals(self, at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What is not there, and what would change its group, is refused in words and changes nothing."""
+        with pytest.raises(
+            UnknownActivity, match="cannot be updated: it was never added, or was removed; add it instead"
+        ):
+            manager.update_activity(love(1))
+        assert Home.timeline() and home(10) == []
+        by_text = lambda self, activity: str(activity.extra_context.get("text"))  # noqa: E731
+        monkeypatch.setattr(News.aggregator_class, "get_group", by_text)
+        manager.add_activity(love(1, text="old"))
+        with pytest.raises(
+            ActivityError, match="from group 'old' of 'news' to 'new'; remove the activity and add another"
+        ):
+            manager.update_activity(love(1, text="new"))
+        assert Home(10)[0].extra_context == {"text": "old"}
+
+
+class TestRemove:
+    """Retraction."""
+
+    def test_by_id(self, box: Postbox) -> None:
+        """An id is enough; readers do not see it from then on, and it is cleaned up behind."""
+        manager.add_activities([love(1, target=77), love(2, target=77)])
+        box.work()
+        assert notes(77) == [1, 2]
+        fanout = manager.remove_activity(love(1, target=77).id)
+        assert home(10) == [2] == news(10) == notes(77)
+        assert Notes(77).get_denormalized_count() == 1
+        assert Home(10).count() == 2
+        box.work()
+        assert fanout.wait(1).reached == 4
+        assert Home(10).count() == 1 == News(10)[0].activity_count
+        assert Own(1).count() == 1
+
+    def test_twice(self, box: Postbox) -> None:
+        """Removing by id once more gives the same fan-out; an id that nobody knows is an error."""
+        manager.add_activity(love(1))
+        first = manager.remove_activity(love(1).id)
+        assert manager.remove_activity(love(1).id).id == first.id
+        with pytest.raises(UnknownActivity, match=f"Circle has no activity {love(2).id}: it was never added, or was"):
+            manager.remove_activity(love(2).id)
+        with pytest.raises(ActivityError, match="activity is '12'; use an Activity, its id"):
+            manager.remove_activity("12")
+
+    def test_without_bodies(self, at_once: None) -> None:
+        """A manager that keeps no bodies says that it needs the whole activity."""
+
+        class Teller(Manager):
+            notification_feed_class = Notes
+
+            def get_recipient_ids(self, activity: Activity) -> Any:
+                return [activity.target_id]
+
+        teller = Teller()
+        teller.add_activity(love(1, target=77))
+        with pytest.raises(DeclarationError, match="Teller keeps no bodies, so an id is not enough"):
+            teller.remove_activity(love(1, target=77).id)
+        teller.update_activity(love(1, target=77, text="new"))
+        assert Notes(77)[0].activities[0].extra_context == {"text": "new"}
+        teller.remove_activity(love(1, target=77))
+        assert notes(77) == []
+
+
+class TestNotify:
+    """Those whom the caller names."""
+
+    def test_directly(self, box: Postbox) -> None:
+        """The named users are notified, each once, in chunks behind one bell; and told no more when it is taken back."""
+        fanouts = manager.notify(iter([*range(100, 125), "100"]), love(1))
+        assert len(box.messages) == 1 and len(fanouts) == 3
+        box.work()
+        assert fanouts.wait(1).reached == 25
+        assert all(notes(user) == [1] and Notes(user).get_denormalized_count() == 1 for user in range(100, 125))
+        assert home(10) == []
+        manager.unnotify(range(100, 125), love(1))
+        box.work()
+        assert all(notes(user) == [] and Notes(user).get_denormalized_count() == 0 for user in range(100, 125))
+
+    def test_the_last_word(self, box: Postbox) -> None:
+        """A notice that is taken back before it was delivered never arrives."""
+        manager.notify([77], love(1))
+        manager.unnotify([77], love(1))
+        box.work()
+        assert notes(77) == []
+
+    def test_refusals(self, at_once: None) -> None:
+        """A bad user id, one id instead of a list, and a manager without notifications are refused in words."""
+        with pytest.raises(ActivityError, match="user is None of type NoneType"):
+            manager.notify([77, None], love(1))  # type: ignore[list-item]
+        assert notes(77) == []
+        with pytest.raises(ArgumentError, match="user ids are '77'; use a list of ids, even of one"):
+            manager.notify("77", love(1))
+
+        class Quiet(Manager):
+            feed_classes = {"home": Home}
+
+        with pytest.raises(DeclarationError, match="Quiet.notify needs notification_feed_class"):
+            Quiet().notify([77], love(1))
+
+
+def test_malformed_messages(at_once: None) -> None:
+    """A message whose ids, limit or notice make no sense is refused before anything is written."""
+    ids = pack([10])
+    for body, reason in (([5], "are not all ids of 16 bytes"), ([b"short"], "are not all ids"), (5, "5, not a list")):
+        with pytest.raises(MessageError, match=reason):
+            fanout.deliver("Circle", "import", "followers", pack(body), ids, *sent())
+    with pytest.raises(MessageError, match="'dance' is none of add, remove, update, redeliver, import"):
+        fanout.deliver("Circle", "dance", "followers", love(1).pack(), ids, *sent())
+    for body in ([10, 1, 0], [10, 1, "many"]):
+        with pytest.raises(MessageError, match="follow takes a positive limit, not"):
+            fanout.copy("follow", "Circle", pack(body), *sent()[:2])
+    with pytest.raises(MessageError, match="rebuild takes a user, not 2 ids"):
+        fanout.copy("rebuild", "Circle", pack([10, 1]), *sent()[:2])
+    with pytest.raises(MessageError, match="notice is not an activity and a list of user ids"):
+        fanout.notice(pack([love(1).pack(), 10]))
+
+
+def sent() -> tuple[str, int, int]:
+    """What names a chunk that was sent."""
+    name = "f" * 24
+    opened = backend().run(journal().open_sent("Circle", name, "follow", b"x"))
+    return name, opened.plan, 0

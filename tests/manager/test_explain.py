@@ -1,0 +1,111 @@
+"""``explain``: why an activity is, or is not, in a feed."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from feedmill.activity import Activity
+from feedmill.cli import main
+from feedmill.errors import ActivityError
+from feedmill.manager import Why
+from tests.manager.circle import Circle, Home, Muted, Notes, home, love
+from tests.postbox import Postbox
+
+manager = Circle()
+
+
+def reasons(user: object, activity: Activity | str, by: Circle = manager) -> list[Why]:
+    """The reasons for home, news and notifications."""
+    return [each.why for each in by.explain(user, activity)]  # type: ignore[arg-type]
+
+
+def test_present(box: Postbox) -> None:
+    """It says at which rank an activity is shown, and into which group it was merged, minimised or not."""
+    crowd = [love(n) for n in range(40)]
+    manager.add_activities(crowd)
+    box.work()
+    activity = Home(10)[33]
+    in_home, in_news, told = manager.explain(10, activity.id)
+    assert (in_home.why, in_home.rank, in_home.text) == (Why.SHOWN, 33, "in it at rank 33")
+    assert (in_news.why, in_news.rank, in_news.present, told.present) == (Why.MERGED, 0, True, False)
+    assert in_news.text.endswith("of 40, at rank 0, where it is counted but not shown")
+    assert told.why is Why.NOT_RECIPIENT and told.feed == "notifications"
+    assert not manager.explain(10, Home(10)[0])[1].text.endswith("shown")
+
+
+def test_on_its_way(box: Postbox) -> None:
+    """It tells what is queued, half done, cancelled, and given up."""
+    fanout = manager.add_activity(love(1))
+    assert reasons(10, love(1)) == [Why.QUEUED, Why.QUEUED, Why.NOT_RECIPIENT]
+    assert manager.explain(10, love(1))[0].text == "its fan-out is not finished: it waits in the queue"
+    fanout.cancel()
+    assert reasons(10, love(1))[0] is Why.CANCELLED
+    box.work()
+    assert reasons(10, love(1))[0] is Why.CANCELLED
+
+
+def test_half_done(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a fan-out in chunks it says how many are done."""
+    monkeypatch.setattr(Circle, "edges", {(user, 1) for user in range(100, 125)})
+    manager.add_activity(love(1))
+    first = box.take("feedmill.fanout")
+    box.messages = first
+    from tests.postbox import arrive
+
+    arrive(*box.messages.pop(0))
+    arrive(*box.messages.pop(0))
+    assert reasons(100, love(1))[0] is Why.SHOWN
+    assert manager.explain(124, love(1))[0].text == "its fan-out is not finished: 1 of 3 chunks are done"
+
+
+def test_absent(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tells who is no follower, what is filtered, trimmed, removed, without a body, unknown, or simply not there."""
+    manager.add_activities([love(n) for n in range(70)])
+    box.work()
+    assert len(home(10)) == 50
+    assert reasons(10, love(0)) == [Why.TRIMMED, Why.MERGED, Why.NOT_RECIPIENT]
+    assert reasons(99, love(69))[:2] == [Why.NOT_FOLLOWING] * 2
+    monkeypatch.setattr(Muted, "mutes", {(13, 1)})
+    monkeypatch.setattr(Circle, "edges", {*Circle.edges, (13, 1)})
+    assert reasons(13, love(69), Muted())[:2] == [Why.FILTERED] * 2
+    assert reasons(13, love(69))[:2] == [Why.ABSENT] * 2
+    assert reasons(10, love(99).id) == [Why.UNKNOWN] * 3
+    Home.remove_activity(love(68))
+    assert reasons(10, love(68))[:2] == [Why.NO_BODY] * 2
+    manager.remove_activity(love(69).id)
+    assert reasons(10, love(69).id) == [Why.REMOVED] * 3
+    assert "still to be cleaned up" in manager.explain(10, love(69))[0].text
+    box.work()
+    assert [each.text for each in manager.explain(10, love(69))] == ["it was removed"] * 3
+
+
+def test_held_but_not_shown(at_once: None) -> None:
+    """What is held in reserve behind the end of a feed is not called shown."""
+    manager.add_activities([love(n) for n in range(55)])
+    assert reasons(10, love(0))[0] is Why.BEYOND
+
+
+def test_notifications(at_once: None) -> None:
+    """Notification feeds hold the whole activity, so a missing body is nothing to them; who is not told hears why."""
+    manager.add_activity(love(1, target=77))
+    Home.remove_activity(love(1, target=77))
+    assert reasons(77, love(1, target=77))[2] is Why.MERGED
+    Notes(77).delete()
+    assert reasons(77, love(1, target=77))[2] is Why.ABSENT
+
+
+def test_command(at_once: None) -> None:
+    """The command prints a line for each feed of the manager that knows the activity, and refuses what is no id."""
+    manager.add_activity(love(1))
+    result = CliRunner().invoke(main, ["explain", "10", love(1).id, "--manager", "Circle"])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["home", "yes"], ["news", "yes"], ["notifications", "no"]]
+    assert lines[1].endswith("in it at rank 0")
+    result = CliRunner().invoke(main, ["explain", "10", "nonsense", "--manager", "Circle"])
+    assert result.exit_code == 1 and "use an Activity, its id (32 hexadecimal digits)" in result.output
+    result = CliRunner().invoke(main, ["explain", "10", love(1).id, "--manager", "Nobody"])
+    assert result.exit_code == 1 and "no manager 'Nobody'" in result.output
+    with pytest.raises(ActivityError, match="activity is 5"):
+        manager.explain(10, 5)  # type: ignore[arg-type]

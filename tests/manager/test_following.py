@@ -1,0 +1,188 @@
+"""Following, unfollowing, and feeds that are rebuilt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from feedmill import Manager, due, letters
+from feedmill.activity import Activity
+from feedmill.errors import ActivityError, ArgumentError, DeclarationError
+from feedmill.feeds.sweep import held
+from feedmill.ids import actor_hash
+from feedmill.storage.backends import backend
+from feedmill.verbs import Love
+from tests.manager.circle import START, Circle, Home, News, Own, home, love, news
+from tests.postbox import Postbox, arrive, make_overdue
+
+manager = Circle()
+
+
+def test_follow_many(box: Postbox) -> None:
+    """The newest activities of each come in, no more than the limit of each, and many can be unfollowed as well."""
+    for n in range(30):
+        manager.add_activity(love(n, actor=50 + n % 3))
+    box.work()
+    fanouts = manager.follow_many("reader", [50, 51, 52, 50], limit=4)
+    assert len(fanouts) == 3
+    box.work()
+    assert fanouts.wait(1).reached == 3
+    assert home("reader") == list(range(29, 17, -1)) == news("reader")
+    manager.follow_many("reader", [50])
+    box.work()
+    assert len(home("reader")) == 4 + 4 + 10
+    fanouts = manager.unfollow_many("reader", iter([50, 52]))
+    box.work()
+    assert home("reader") == [28, 25, 22, 19] == news("reader")
+    assert fanouts.status().op == "unfollow" and fanouts.status().finished
+
+
+def test_the_last_word_on_each(box: Postbox) -> None:
+    """Who is unfollowed before a follow of many is done stays unfollowed, whatever order messages come in."""
+    manager.add_activities([love(1, actor=50), love(2, actor=51)])
+    box.work()
+    manager.follow_many(10, [50, 51])
+    follows = box.take()
+    manager.unfollow(10, 50)
+    box.work()
+    box.messages += follows
+    box.work()
+    assert home(10) == [2] == news(10)
+
+
+def test_unfollow_takes_everything(at_once: None) -> None:
+    """What has left the target's own feed, or has no body any more, is taken out too; others' stay, minimised or not."""
+    crowd = [Activity(actor, Love, 5, time=START) for actor in range(100, 140)]
+    mine = [love(n, actor=3) for n in range(40)]
+    manager.get_feeds(10)["home"].add_many([*crowd[:5], *mine])
+    manager.get_feeds(10)["news"].add_many([*crowd, *mine])
+    Home.remove_activity(mine[7])
+    assert Own(3).count() == 0
+    manager.unfollow(10, 3)
+    assert set(Home(10)[:]) == set(crowd[:5])
+    assert News(10)[0].activity_count == 40 == News(10)[0].actor_count
+    assert not any(member.raw_id == each.raw_id for _, member in backend().run(held(News, 10)) for each in mine)
+    manager.unfollow(10, 100)
+    assert News(10)[0].activity_count == 39 and not News(10).contains(crowd[0])
+
+
+def test_equal_hashes_are_told_apart(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two actors whose ids hash to the same are two people to an unfollow."""
+    monkeypatch.setattr("feedmill.copies._hashes", lambda user_id: {actor_hash(3), actor_hash(4)})
+    manager.get_feeds(10)["home"].add_many([love(1, actor=3), love(2, actor=4)])
+    manager.get_feeds(10)["news"].add_many([love(1, actor=3), love(2, actor=4)])
+    manager.unfollow(10, 3)
+    assert home(10) == [2] == news(10)
+
+
+def test_given_up_and_replayed(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A follow and a rebuild that were given up are dead letters, and come to life again from there."""
+    monkeypatch.setattr(due, "MOST_ATTEMPTS", 1)
+    Own(50).add(love(1, actor=50))
+    Own(1).add(love(2))
+    manager.follow(10, 50)
+    manager.rebuild(11)
+    for _ in range(2):
+        box.take()
+        make_overdue("Circle")
+        due.sweep()
+        for message in box.take("feedmill.fanout"):
+            arrive(*message)
+    found = letters.listed()
+    assert sorted(letters.content(letter)[0] for letter in found) == ["follow", "rebuild"]
+    box.take()
+    for letter in found:
+        letters.replay(letter.id)
+    box.work()
+    assert home(10) == [1] and home(11) == [2] and letters.listed() == []
+
+
+class TestRebuild:
+    """Who comes back."""
+
+    def test_from_nothing(self, box: Postbox) -> None:
+        """Feeds that were not kept up become what they would have been."""
+        for n in range(60):
+            manager.add_activity(love(n, actor=1 + n % 2))
+        box.work()
+        before = [home(10), news(10), News(10)[0].activity_count]
+        assert len(before[0]) == 50 and before[2] == 60
+        for feed in manager.get_feeds(10).values():
+            feed.delete()
+        fanout = manager.rebuild(10)
+        assert box.sentences[-1] == "rebuild the feeds of 10 in Circle"
+        box.work()
+        assert fanout.wait(1).op == "rebuild"
+        assert [home(10), news(10), News(10)[0].activity_count] == before
+
+    def test_what_does_not_belong_goes(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What others did goes, what is delivered by those who are followed stays, and no write leaves a feed empty."""
+        manager.add_activities([love(n, actor=1 + n % 3) for n in range(30)])
+        box.work()
+        manager.follow(10, 3)
+        box.work()
+        assert len(home(10)) == 30
+        lengths: list[tuple[int, int]] = []
+        run = backend().run
+
+        def watched(operation: Any) -> Any:
+            def steps() -> Any:
+                replies = None
+                while True:
+                    try:
+                        commands = next(operation) if replies is None else operation.send(replies)
+                    except StopIteration as stop:
+                        return stop.value
+                    replies = yield commands
+                    lengths.append((run(Home.timeline().flat_count(Home.key_of(10))), len(run(held(News, 10)))))
+
+            return run(steps())
+
+        monkeypatch.setattr(backend(), "run", watched)
+        manager.rebuild(10)
+        box.work()
+        monkeypatch.undo()
+        wanted = [n for n in range(29, -1, -1) if n % 3 != 2]
+        assert home(10) == wanted
+        assert News(10)[0].activity_count == 20
+        assert all(min(each) >= 20 for each in lengths)
+
+    def test_ids_of_another_spelling(self, at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whom a user follows may be named by "1" where the actor is 1: nothing is lost by that."""
+        monkeypatch.setattr(Circle, "get_user_following_ids", lambda self, user_id: ["1", "2"])
+        manager.add_activities([love(1), love(2, actor=2)])
+        manager.rebuild(10)
+        assert home(10) == [2, 1] == news(10)
+
+    def test_refusals(self) -> None:
+        """A manager that cannot tell whom a user follows says what it needs."""
+
+        class Blind(Manager):
+            user_feed_class = Own
+
+        with pytest.raises(DeclarationError, match=r"Blind.rebuild needs get_user_following_ids\(user_id\)"):
+            Blind().rebuild(10)
+        with pytest.raises(NotImplementedError, match="Blind must define get_user_following_ids"):
+            Blind().get_user_following_ids(10)
+
+
+def test_refusals() -> None:
+    """Bad ids and limits, and a manager without user feeds, are refused before anything is journaled."""
+    for limit in (0, -1, True, 1.5):
+        with pytest.raises(ArgumentError, match=f"limit is {limit}; use a positive int, or None"):
+            manager.follow_many(10, [1], limit)  # type: ignore[arg-type]
+    with pytest.raises(ArgumentError, match="target ids are '1'; use a list of ids"):
+        manager.unfollow_many(10, "1")
+    with pytest.raises(ActivityError, match="target is None"):
+        manager.follow_many(10, [1, None])  # type: ignore[list-item]
+
+    class Feedless(Manager):
+        feed_classes = {"home": Home}
+
+    with pytest.raises(DeclarationError, match="Feedless.follow needs user_feed_class, the feed it copies from"):
+        Feedless().follow_many(10, [1])
+    with pytest.raises(DeclarationError, match="user_feed_class must be a flat feed"):
+
+        class Grouped(Manager):
+            user_feed_class = News
