@@ -11,7 +11,7 @@ import feedmill
 
 ROOT = Path(feedmill.__file__).parent
 FLOORS = {
-    6: "cli commands __main__ demo replay localredis localworkers web contrib testing",
+    6: "cli commands doctor __main__ demo replay localredis localworkers web contrib testing",
     5: "tasks",
     4: "manager fanout chunks due letters receipts dispatch",
     3: "feeds",
