@@ -32,7 +32,7 @@ class Fold:
         self.feed_class, self.key, self.user_id, self.snapshot = feed_class, key, user_id, snapshot
         self.serializer = feed_class.serializer()
         self.counted: bool = feed_class.counted
-        self.state = self._state() if self.counted else FeedState()
+        self.state = FeedState.salvaged(snapshot.state) if self.counted else FeedState()
         self.counts_before = self.state.unseen, self.state.unread
         self.sequence = self.state.sequence + 1
         self.stored: dict[bytes, bytes] = dict(snapshot.newest)
@@ -51,13 +51,6 @@ class Fold:
         self.scores: dict[bytes, float] = {}
         self.added: list[MemberOp] = []
         self.removed: list[MemberOp] = []
-
-    def _state(self) -> FeedState:
-        try:
-            return FeedState.decode(self.snapshot.state)
-        except CorruptRecord as error:
-            logger.error("%s of %s starts anew; feedmill doctor --fix counts again: %s", self.key, self.user_id, error)
-            return FeedState()
 
     def _readable(self, spill: dict[bytes, bytes]) -> dict[bytes, bytes]:
         """*spill*; of an actor whose part of it is damaged only the name is left."""

@@ -30,13 +30,13 @@ def stored_groups(
     shown = [_shown(serializer, stored) for _, stored in pairs]
     if not serializer.whole:
         yield from _fill(feed_class, [record for record in shown if record is not None])
-    state_now = FeedState.decode(state) if feed_class.counted else FeedState()
+    state_now = FeedState.salvaged(state) if feed_class.counted else FeedState()
     groups: list[AggregatedActivity | None] = []
     for (name, _), record in zip(pairs, shown):
         if record is None or not (hollow or serializer.whole or record.newest):
             groups.append(None)
         else:
-            groups.append(_group(feed_class, name.decode(), record, state_now))
+            groups.append(_group(feed_class, name.decode(errors="replace"), record, state_now))
     return groups
 
 
