@@ -89,7 +89,7 @@ def _repair(place: Place, groups: Sequence[bytes]) -> Steps[bool]:
 def _whole_spills(case: Case) -> Steps[dict[bytes, dict[bytes, bytes]]]:
     spills = {}
     for group in case.wanted:
-        _, _, spills[group] = yield from case.feed_class.timeline().group_get(case.key, Want(group, None))
+        _, spills[group], _ = yield from case.feed_class.timeline().group_get(case.key, Want(group, None))
     return spills
 
 
