@@ -12,7 +12,7 @@ from feedmill.activity import Activity
 from feedmill.codec import unpack
 from feedmill.errors import CorruptRecord, MessageError
 from feedmill.feeds.base import Feed
-from feedmill.ids import EntityId
+from feedmill.ids import EntityId, is_id
 from feedmill.manager import Manager
 from feedmill.registry import get_manager
 from feedmill.storage.backends import backend
@@ -53,7 +53,7 @@ def deliver(
     if audience not in (FOLLOWERS, RECIPIENTS):
         raise MessageError(f"audience {audience!r} is none of {FOLLOWERS}, {RECIPIENTS}")
     manager, activity = manager_called(manager_name), activity_of(body)
-    delivery = Delivery(checked_op(op, ADD, REMOVE), activity, [(audience, unpacked(ids, "user ids"))])
+    delivery = Delivery(checked_op(op, ADD, REMOVE), activity, [(audience, ids_of(ids, "user ids"))])
 
     def operations(attempt: int) -> list[Steps[int]]:
         return operations_of(manager, [dataclasses.replace(delivery, attempt=attempt)])
@@ -64,7 +64,7 @@ def deliver(
 def copy(op: str, manager_name: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Copy a user's newest activities into a new follower's feeds, or take them out; 1 if it was still to be done."""
     manager = manager_called(manager_name)
-    pair = unpacked(ids, "user and target")
+    pair = ids_of(ids, "user and target")
     if len(pair) != 2:
         raise MessageError(f"{op} takes a user and a target, not {len(pair)} ids")
     user_id, target_id = pair
@@ -148,9 +148,20 @@ def checked_op(op: str, *known: str) -> str:
 def activity_of(body: bytes) -> Activity:
     """The activity that *body* is."""
     try:
-        return Activity.unpack(body)
+        activity = Activity.unpack(body)
+        _ = activity.extra_context  # a damaged one must not get into anybody's feed
     except (CorruptRecord, TypeError) as error:
         raise MessageError(f"the message's activity cannot be read: {error}") from error
+    return activity
+
+
+def ids_of(data: bytes, what: str) -> list[EntityId]:
+    """The ids that *data* lists, all of them checked before the first is used."""
+    ids = unpacked(data, what)
+    for value in ids:
+        if not is_id(value):
+            raise MessageError(f"the message's {what} hold {str(value)[:80]}, which is no id")
+    return ids
 
 
 def unpacked(data: bytes, what: str) -> list[Any]:
@@ -160,5 +171,5 @@ def unpacked(data: bytes, what: str) -> list[Any]:
     except (CorruptRecord, TypeError) as error:
         raise MessageError(f"the message's {what} cannot be read: {error}") from error
     if not isinstance(values, list):
-        raise MessageError(f"the message's {what} are {values!r}, not a list")
+        raise MessageError(f"the message's {what} are {str(values)[:80]}, not a list")
     return values
