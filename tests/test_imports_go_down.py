@@ -16,7 +16,7 @@ FLOORS = {
     4: "manager fanout chunks due letters receipts dispatch",
     3: "feeds",
     2: "storage",
-    1: "aggregators serializers cursor registry settings metrics keys declare",
+    1: "aggregators serializers cursor registry settings signing metrics keys declare",
     0: "activity aggregated_activity verbs errors ids codec _version",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
