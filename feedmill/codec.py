@@ -59,6 +59,16 @@ def unpack(data: bytes) -> Any:
     return value
 
 
+def _unpacker(data: bytes) -> Any:
+    """Reads values out of *data* one after the other."""
+    _check_size(data)
+    # A list says how long it is before it says what it holds, and memory is taken by what it says.
+    most = len(data)
+    unpacker = msgpack.Unpacker(ext_hook=_ext_hook, max_array_len=most, max_map_len=most, **_READING)
+    unpacker.feed(data)
+    return unpacker
+
+
 def _check_size(data: bytes) -> None:
     if len(data) > MAX_BYTES:
         raise CorruptRecord(f"{len(data):,} bytes are more than any value has; the limit is {MAX_BYTES:,}")
@@ -75,9 +85,7 @@ def _check_depth(value: Any, left: int) -> None:
 
 def unpack_stream(data: bytes) -> list[Any]:
     """All values of a run of packed values, in order; refused as by :func:`unpack`."""
-    _check_size(data)
-    unpacker = msgpack.Unpacker(ext_hook=_ext_hook, max_buffer_size=MAX_BYTES, **_READING)
-    unpacker.feed(data)
+    unpacker = _unpacker(data)
     values = []
     try:
         while unpacker.tell() < len(data):
@@ -128,9 +136,7 @@ _SIZES[0xD8] = 18
 
 def unpack_rows(data: bytes, size: int) -> list[tuple[bytes, Any]]:
     """A run of rows of *size* bytes and a packed value each; :class:`CorruptRecord` for anything else."""
-    _check_size(data)
-    unpacker = msgpack.Unpacker(ext_hook=_ext_hook, max_buffer_size=MAX_BYTES, **_READING)
-    unpacker.feed(data)
+    unpacker = _unpacker(data)
     rows = []
     try:
         while unpacker.tell() < len(data):

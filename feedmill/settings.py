@@ -58,7 +58,7 @@ class Settings:
             )
         if any(0 < len(key) < SHORTEST_KEY for key in map(str.strip, self.signing_key.split(","))):
             raise SettingsError(
-                f"FEEDMILL_SIGNING_KEY holds a key of fewer than {SHORTEST_KEY} characters, which could be guessed;"
+                f"FEEDMILL_SIGNING_KEY holds a key of fewer than {SHORTEST_KEY} characters (commas separate keys), which could be guessed;"
                 " make one with: openssl rand -hex 32"
             )
         if self.lock_ttl <= 0:

@@ -16,7 +16,7 @@ import redis
 from celery import Celery
 
 import feedmill
-from feedmill import fanout, letters, receipts, signing
+from feedmill import due, fanout, letters, receipts, signing
 from feedmill.codec import pack
 from feedmill.doctor import examine
 from feedmill.errors import StorageError
