@@ -10,7 +10,7 @@ from typing import Any
 
 from feedmill.codec import pack, unpack
 from feedmill.errors import ActivityError, CorruptRecord
-from feedmill.ids import ID_TYPES, MAX_TIME, EntityId, activity_id, entity_id, from_microseconds, to_microseconds
+from feedmill.ids import MAX_TIME, EntityId, activity_id, entity_id, from_microseconds, is_id, to_microseconds
 from feedmill.verbs import Verb, get_verb
 
 #: Largest packed extra_context, in bytes.
@@ -88,8 +88,8 @@ class Activity:
 
     @cached_property
     def extra_context(self) -> Mapping[str, Any]:
-        """What else the caller wanted kept; read-only."""
-        return MappingProxyType(unpack(self._packed_context)) if self._packed_context else _NO_CONTEXT
+        """What else the caller wanted kept; read-only. :class:`~feedmill.errors.CorruptRecord` if it is damaged."""
+        return MappingProxyType(_context_of(self._packed_context)) if self._packed_context else _NO_CONTEXT
 
     @property
     def packed_context(self) -> bytes:
@@ -119,11 +119,12 @@ class Activity:
         if not (
             type(microseconds) is int
             and 0 <= microseconds <= MAX_TIME
-            and isinstance(actor, ID_TYPES)
+            and is_id(actor)
             and type(verb_id) is int
-            and isinstance(object_, ID_TYPES)
-            and (target is None or isinstance(target, ID_TYPES))
+            and is_id(object_)
+            and (target is None or is_id(target))
             and isinstance(context, bytes)
+            and len(context) <= MAX_CONTEXT_BYTES
         ):
             raise CorruptRecord(f"{str(values)[:80]} are not the values of an activity")
         return cls.restore(microseconds, actor, verb_id, object_, target, context)
@@ -154,4 +155,15 @@ def _pack_context(context: Mapping[str, Any]) -> bytes:
             f"extra_context is {len(packed):,} bytes packed; the limit is {MAX_CONTEXT_BYTES:,}."
             " Store big things elsewhere and keep their id here"
         )
+    try:
+        _context_of(packed)
+    except CorruptRecord as error:
+        raise ActivityError(f"extra_context could not be read again: {error}") from error
     return packed
+
+
+def _context_of(packed: bytes) -> dict[str, Any]:
+    context = unpack(packed)
+    if not isinstance(context, dict):
+        raise CorruptRecord(f"the extra_context of an activity is {str(context)[:80]}, not a dict")
+    return context

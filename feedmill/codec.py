@@ -10,8 +10,14 @@ import msgpack
 
 from feedmill.errors import CorruptRecord
 
-#: msgpack extension type that carries a UUID as its 16 bytes.
+#: msgpack extension type that carries a UUID as its 16 bytes. Besides it only msgpack's own timestamps are read.
 UUID_EXT = 1
+#: Bytes, and lists inside lists, that a value may have at most. What is beyond was not made by Feedmill, and reading it
+#: could cost any amount of memory or stack.
+MAX_BYTES, MAX_DEPTH = 16 * 1024 * 1024, 32
+#: How msgpack reads; an extension type is never longer than a UUID.
+_READING: dict[str, Any] = {"timestamp": 3, "raw": False, "strict_map_key": False, "max_ext_len": 16}
+_CONTAINERS = (list, dict)
 
 
 def _default(value: object) -> object:
@@ -27,7 +33,7 @@ def _default(value: object) -> object:
 def _ext_hook(code: int, data: bytes) -> object:
     if code == UUID_EXT:
         return uuid.UUID(bytes=data)
-    return msgpack.ExtType(code, data)
+    raise ValueError(f"extension type {code} is unknown")
 
 
 def pack(value: Any) -> bytes:
@@ -39,21 +45,55 @@ def pack(value: Any) -> bytes:
 
 
 def unpack(data: bytes) -> Any:
-    """The value that :func:`pack` made *data* from; :class:`CorruptRecord` for anything else."""
+    """The value that :func:`pack` made *data* from; :class:`CorruptRecord` for anything else.
+
+    More than :data:`MAX_BYTES`, or lists more than :data:`MAX_DEPTH` deep, are refused as well.
+    """
+    _check_size(data)
     try:
-        return msgpack.unpackb(data, ext_hook=_ext_hook, timestamp=3, raw=False, strict_map_key=False)
+        value = msgpack.unpackb(data, ext_hook=_ext_hook, **_READING)
     except Exception as error:  # msgpack raises a dozen unrelated types for bad input
         raise CorruptRecord(f"{len(data)} bytes are not valid msgpack: {error}") from error
+    if type(value) in _CONTAINERS:
+        _check_depth(value, MAX_DEPTH)
+    return value
+
+
+def _unpacker(data: bytes) -> Any:
+    """Reads values out of *data* one after the other."""
+    _check_size(data)
+    # A list says how long it is before it says what it holds, and memory is taken by what it says.
+    most = len(data)
+    unpacker = msgpack.Unpacker(ext_hook=_ext_hook, max_array_len=most, max_map_len=most, **_READING)
+    unpacker.feed(data)
+    return unpacker
+
+
+def _check_size(data: bytes) -> None:
+    if len(data) > MAX_BYTES:
+        raise CorruptRecord(f"{len(data):,} bytes are more than any value has; the limit is {MAX_BYTES:,}")
+
+
+def _check_depth(value: Any, left: int) -> None:
+    """Refuse what is nested deeper than *left*; cheap for a list of plain values, which nearly all are."""
+    for item in value if type(value) is list else value.values():
+        if type(item) in _CONTAINERS:
+            if left <= 1:
+                raise CorruptRecord(f"lists and dicts are nested deeper than {MAX_DEPTH}")
+            _check_depth(item, left - 1)
 
 
 def unpack_stream(data: bytes) -> list[Any]:
-    """All values of a run of packed values, in order."""
-    unpacker = msgpack.Unpacker(ext_hook=_ext_hook, timestamp=3, raw=False, strict_map_key=False)
-    unpacker.feed(data)
+    """All values of a run of packed values, in order; refused as by :func:`unpack`."""
+    unpacker = _unpacker(data)
+    values = []
     try:
-        return list(unpacker)
+        while unpacker.tell() < len(data):
+            values.append(unpacker.unpack())
     except Exception as error:
         raise CorruptRecord(f"{len(data)} bytes are not a run of msgpack values: {error}") from error
+    _check_depth(values, MAX_DEPTH + 1)
+    return values
 
 
 def pack_list(*values: bytes) -> bytes:
@@ -110,8 +150,7 @@ def surely_rows(data: bytes, size: int, number: int) -> bool:
 
 def unpack_rows(data: bytes, size: int) -> list[tuple[bytes, Any]]:
     """A run of rows of *size* bytes and a packed value each; :class:`CorruptRecord` for anything else."""
-    unpacker = msgpack.Unpacker(ext_hook=_ext_hook, timestamp=3, raw=False, strict_map_key=False)
-    unpacker.feed(data)
+    unpacker = _unpacker(data)
     rows = []
     try:
         while unpacker.tell() < len(data):

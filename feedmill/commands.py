@@ -1,4 +1,4 @@
-"""The commands of who operates Feedmill: running fan-outs, the sweep, dead letters."""
+"""The commands of who operates Feedmill: running fan-outs, the sweep, dead letters, the doctor."""
 
 from __future__ import annotations
 
@@ -142,5 +142,16 @@ def explain(user: str, activity: str, name: str) -> None:
     table(("feed", "in it", "why"), [(each.feed, "yes" if each.present else "no", each.text) for each in found])
 
 
+@click.command()
+@click.option("--fix", is_flag=True, help="Mend what can be mended; safe while workers run.")
+@click.pass_context
+def doctor(ctx: click.Context, fix: bool) -> None:
+    """Look for damage in what is stored and for unsafe settings; exit 1 if there is any left."""
+    from feedmill.doctor.show import doctor as examine
+
+    load_managers()
+    ctx.exit(examine(fix, click.echo))
+
+
 #: The commands, for ``feedmill``.
-COMMANDS = (fanouts, sweep, dead, explain)
+COMMANDS = (fanouts, sweep, dead, explain, doctor)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from feedmill import settings
+from feedmill import settings, signing
 from feedmill.errors import SettingsError, StorageError
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ def send(name: str, args: Sequence[Any], *, queue: str, sentence: str, producer:
 
     app = celery_app()
     if inline():
-        app.tasks[name].apply(args, throw=True)
+        app.tasks[name].apply(args, throw=True, headers=signing.headers(name, args))
         return
     try:
         app.send_task(
@@ -63,6 +63,7 @@ def send(name: str, args: Sequence[Any], *, queue: str, sentence: str, producer:
             args=list(args),
             queue=queue,
             serializer="msgpack",
+            headers=signing.headers(name, args),
             argsrepr=sentence,
             kwargsrepr="",
             ignore_result=True,

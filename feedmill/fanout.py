@@ -12,7 +12,7 @@ from feedmill.activity import Activity
 from feedmill.codec import unpack
 from feedmill.errors import CorruptRecord, MessageError
 from feedmill.feeds.base import Feed
-from feedmill.ids import ID_SIZE, EntityId
+from feedmill.ids import ID_SIZE, EntityId, is_id
 from feedmill.manager import Manager
 from feedmill.manager import bodies as kept_bodies
 from feedmill.manager.filters import admitted
@@ -108,7 +108,7 @@ def deliver(
     """Deliver an activity to one chunk of people; how many, 0 if the chunk is done already or no longer wanted."""
     if audience not in (FOLLOWERS, RECIPIENTS):
         raise MessageError(f"audience {audience!r} is none of {FOLLOWERS}, {RECIPIENTS}")
-    manager, parts = manager_called(manager_name), [(audience, unpacked(ids, "user ids"))]
+    manager, parts = manager_called(manager_name), [(audience, ids_of(ids, "user ids"))]
     checked_op(op, *FANNED_OUT)
     if op != IMPORT:
         activity_of(body)
@@ -124,7 +124,7 @@ def deliver(
 def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> int:
     """Do what concerns the feeds of one user: follow, unfollow or rebuild; 1 if it was still to be done."""
     manager = manager_called(manager_name)
-    values = unpacked(body, "user and target")
+    values: list[Any] = [*ids_of(body, "user and target")]
     if op == REBUILD and len(values) == 1:
         (user_id,) = values
     elif op in (FOLLOW, UNFOLLOW) and len(values) in (2, 3):
@@ -231,9 +231,20 @@ def checked_op(op: str, *known: str) -> str:
 def activity_of(body: bytes) -> Activity:
     """The activity that *body* is."""
     try:
-        return Activity.unpack(body)
+        activity = Activity.unpack(body)
+        _ = activity.extra_context  # a damaged one must not get into anybody's feed
     except (CorruptRecord, TypeError) as error:
         raise MessageError(f"the message's activity cannot be read: {error}") from error
+    return activity
+
+
+def ids_of(data: bytes, what: str) -> list[EntityId]:
+    """The ids that *data* lists, all of them checked before the first is used."""
+    ids = unpacked(data, what)
+    for value in ids:
+        if not is_id(value):
+            raise MessageError(f"the message's {what} hold {str(value)[:80]}, which is no id")
+    return ids
 
 
 def unpacked(data: bytes, what: str) -> list[Any]:
@@ -243,5 +254,5 @@ def unpacked(data: bytes, what: str) -> list[Any]:
     except (CorruptRecord, TypeError) as error:
         raise MessageError(f"the message's {what} cannot be read: {error}") from error
     if not isinstance(values, list):
-        raise MessageError(f"the message's {what} are {values!r}, not a list")
+        raise MessageError(f"the message's {what} are {str(values)[:80]}, not a list")
     return values

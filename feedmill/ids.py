@@ -23,6 +23,8 @@ EntityId = Union[int, str, uuid.UUID]
 #: The same, for isinstance.
 ID_TYPES = (int, str, uuid.UUID)
 
+#: Characters of an id that is a text.
+MAX_ID_LENGTH = 255
 #: Bytes of an activity id.
 ID_SIZE = 16
 #: Bytes of the time at the front of an id.
@@ -70,11 +72,21 @@ def entity_id(value: object, role: str) -> EntityId:
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         raise ActivityError(f"{role} id {value} does not fit 64 bits; use a str or UUID")
     if isinstance(value, str):
+        if len(value) > MAX_ID_LENGTH:
+            raise ActivityError(
+                f"{role} id {value[:40]!r}… has {len(value):,} characters; use at most {MAX_ID_LENGTH}, or a hash"
+            )
         try:
             value.encode()
         except UnicodeEncodeError as error:
             raise ActivityError(f"{role} id {value!r} is not valid Unicode text") from error
     return value
+
+
+def is_id(value: object) -> bool:
+    """Whether *value*, which came out of msgpack, can be an id."""
+    kind = type(value)
+    return kind is int or kind is uuid.UUID or (kind is str and len(value) <= MAX_ID_LENGTH)  # type: ignore[arg-type]
 
 
 def activity_id(microseconds: int, actor: EntityId, verb_id: int, object_: EntityId, target: EntityId | None) -> bytes:

@@ -58,6 +58,21 @@ def check_format(key_format: str) -> None:
     _halves(key_format, "")
 
 
+def split_format(key_format: str) -> tuple[str, str]:
+    """What stands before and behind the user in the keys of *key_format*."""
+    return _halves(key_format, settings.current().key_prefix)
+
+
+def user_of_tag(text: str) -> str:
+    """The user that :func:`user_tag` named, without its braces; an int comes back as text, which is the same user."""
+    return text.replace("%7D", "}").replace("%7B", "{").replace("%25", "%")
+
+
+def set_aside_key(key: str) -> str:
+    """What *key* is called when a doctor has put it out of the way; it stays in its slot."""
+    return f"{settings.current().key_prefix}set-aside:{key}"
+
+
 def activity_key(raw_id: bytes) -> bytes:
     """The key of an activity's body."""
     return settings.current().key_prefix.encode() + b"a:" + raw_id

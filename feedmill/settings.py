@@ -14,14 +14,27 @@ _ENV = "FEEDMILL_"
 _SCHEMES = ("redis", "rediss", "unix", "memory")
 
 
+#: Characters that a signing key has at least.
+SHORTEST_KEY = 16
+
+
+def without_secrets(url: str) -> str:
+    """*url* as it may stand in errors and logs: without user, password and options."""
+    scheme, slashes, rest = url.rpartition("://")
+    place, _, options = rest.partition("?")
+    if "@" in options and "@" not in place:  # a password that should have been quoted
+        place = "…"
+    return scheme + slashes + place.rpartition("@")[2]
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What can be set; each field is also the environment variable ``FEEDMILL_<NAME>``."""
 
     #: Where feeds live: ``redis://host:port/db``, or ``memory://`` for the embedded mode.
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = dataclasses.field(default="redis://127.0.0.1:6379/0", repr=False)
     #: Celery's broker; empty means the same server as ``redis_url``.
-    broker_url: str = ""
+    broker_url: str = dataclasses.field(default="", repr=False)
     #: Put in front of every key.
     key_prefix: str = "fm:"
     #: Seconds after which the lock of a writer that died is taken over.
@@ -32,13 +45,21 @@ class Settings:
     celery_app: str = ""
     #: Seconds that a receipt of a finished fan-out is kept.
     receipt_ttl: float = 3600.0
+    #: Secret with which task messages are signed; several, separated by commas, while they are changed: the first signs,
+    #: all are accepted. Empty: messages are not signed.
+    signing_key: str = dataclasses.field(default="", repr=False)
     #: Seconds after which work that a worker took, or that was sent to one, counts as lost and is given out again.
     fanout_lease: float = 60.0
 
     def __post_init__(self) -> None:
         if urlsplit(self.redis_url).scheme not in _SCHEMES:
             raise SettingsError(
-                f"FEEDMILL_REDIS_URL is {self.redis_url!r}; use redis://host:port/db, rediss://, unix:// or memory://"
+                f"FEEDMILL_REDIS_URL is {without_secrets(self.redis_url)!r}; use redis://host:port/db, rediss://, unix:// or memory://"
+            )
+        if any(0 < len(key) < SHORTEST_KEY for key in map(str.strip, self.signing_key.split(","))):
+            raise SettingsError(
+                f"FEEDMILL_SIGNING_KEY holds a key of fewer than {SHORTEST_KEY} characters (commas separate keys), which could be guessed;"
+                " make one with: openssl rand -hex 32"
             )
         if self.lock_ttl <= 0:
             raise SettingsError(f"FEEDMILL_LOCK_TTL is {self.lock_ttl}; use a positive number of seconds")
@@ -85,7 +106,7 @@ def _convert(name: str, value: object) -> object:
         except (TypeError, ValueError) as error:
             raise SettingsError(f"FEEDMILL_{name.upper()} is {value!r}; use a number") from error
     if not isinstance(value, str):
-        raise SettingsError(f"FEEDMILL_{name.upper()} is {value!r}; use a str")
+        raise SettingsError(f"FEEDMILL_{name.upper()} is a {type(value).__name__}; use a str")
     return value
 
 

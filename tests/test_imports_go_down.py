@@ -11,12 +11,12 @@ import feedmill
 
 ROOT = Path(feedmill.__file__).parent
 FLOORS = {
-    6: "cli commands __main__ demo replay localredis localworkers web contrib testing",
+    6: "cli commands doctor __main__ demo replay localredis localworkers web contrib testing",
     5: "tasks",
     4: "manager fanout copies chunks due letters receipts fanouts dispatch",
     3: "feeds",
     2: "storage",
-    1: "aggregators serializers cursor registry settings metrics keys declare",
+    1: "aggregators serializers cursor registry settings signing metrics keys declare",
     0: "activity aggregated_activity verbs errors ids codec _version",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

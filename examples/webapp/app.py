@@ -25,8 +25,8 @@ from feedmill.verbs import Love
 
 #: Seconds of silence after which a badge stream sends a comment, so that proxies keep it open.
 HEARTBEAT = 15.0
-#: Characters of a post.
-MAX_TEXT = 5000
+#: Characters of a post, and bytes of a request.
+MAX_TEXT, MAX_BODY = 5000, 65_536
 
 
 # -- writing: each takes the JSON body and gives the answer; they run in threads
@@ -161,9 +161,14 @@ def writes(handler: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Req
     """An endpoint that reads the JSON body and runs *handler* in a thread."""
 
     async def endpoint(request: Request) -> Response:
+        data = b""
+        async for part in request.stream():
+            data += part
+            if len(data) > MAX_BODY:
+                raise HTTPException(413, f"the body has more than {MAX_BODY:,} bytes")
         try:
-            body = await request.json()
-        except ValueError as error:
+            body = json.loads(data)
+        except (ValueError, RecursionError) as error:
             raise HTTPException(400, f"the body is not JSON: {error}") from error
         if not isinstance(body, dict):
             raise HTTPException(400, 'the body is not a JSON object such as {"user": "ann"}')

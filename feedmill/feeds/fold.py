@@ -6,12 +6,13 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from feedmill.errors import CorruptRecord
+from feedmill.activity import Activity
+from feedmill.errors import CorruptRecord, FeedmillError
 from feedmill.feeds.operations import DropOp, MarkOp, MemberOp, RecountOp, TakeOp, UpdateOp
 from feedmill.feeds.state import FeedState, count_message, title
 from feedmill.ids import EntityId
 from feedmill.serializers.base import SPILLED
-from feedmill.serializers.records import Record
+from feedmill.serializers.records import Record, decode_spill
 from feedmill.storage.base import APPEND, DELETE, SET, Changes, Snapshot, Want
 
 logger = logging.getLogger(__name__)
@@ -31,12 +32,12 @@ class Fold:
         self.feed_class, self.key, self.user_id, self.snapshot = feed_class, key, user_id, snapshot
         self.serializer = feed_class.serializer()
         self.counted: bool = feed_class.counted
-        self.state = FeedState.decode(snapshot.state) if self.counted else FeedState()
+        self.state = FeedState.salvaged(snapshot.state) if self.counted else FeedState()
         self.counts_before = self.state.unseen, self.state.unread
         self.sequence = self.state.sequence + 1
         self.stored: dict[bytes, bytes] = dict(snapshot.newest)
         self.stored.update({want.group: record for want, record in zip(wants, snapshot.records) if record is not None})
-        self.spills = {want.group: spill for want, spill in zip(wants, snapshot.spills)}
+        self.spills = {want.group: self._readable(spill) for want, spill in zip(wants, snapshot.spills)}
         #: Groups whose spill was read whole.
         self.whole_spills = {want.group for want in wants if want.actors is None}
         #: Whether the feed may grow past its ``max_length``.
@@ -50,6 +51,20 @@ class Fold:
         self.scores: dict[bytes, float] = {}
         self.added: list[MemberOp] = []
         self.removed: list[MemberOp | TakeOp] = []
+
+    def _readable(self, spill: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """*spill*; of an actor whose part of it is damaged only the name is left."""
+        return {actor: data if self._whole(actor, data) else b"" for actor, data in spill.items()}
+
+    def _whole(self, actor: bytes, data: bytes) -> bool:
+        try:
+            members = decode_spill(actor, data)
+            for member in members if self.serializer.whole else ():
+                Activity.unpack(member.body)
+        except FeedmillError as error:
+            logger.error("spilled members in %s are damaged and left out: %s", self.key, error)
+            return False
+        return True
 
     def apply(self, ops: Iterable[Any]) -> None:
         """Fold *ops* in, in order."""

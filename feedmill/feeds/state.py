@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import struct
 from typing import NamedTuple
 
@@ -20,6 +21,8 @@ class Counts(NamedTuple):
     #: Goes up by one with each change, so that who missed one knows.
     seq: int
 
+
+logger = logging.getLogger(__name__)
 
 _STATE = struct.Struct(">QQQQQIIQ")
 
@@ -50,6 +53,18 @@ class FeedState:
             return cls(*_STATE.unpack(data))
         except struct.error as error:
             raise CorruptRecord(f"a feed's state has {len(data)} bytes instead of {_STATE.size}") from error
+
+    @classmethod
+    def salvaged(cls, data: bytes) -> FeedState:
+        """The same; of damaged bytes a feed that was never touched, so that nobody is kept from reading or writing it.
+
+        ``feedmill doctor --fix`` counts such a feed anew.
+        """
+        try:
+            return cls.decode(data)
+        except CorruptRecord as error:
+            logger.error("%s; feedmill doctor finds the feed and --fix counts it anew", error)
+            return cls()
 
     def encode(self) -> bytes:
         """The state as bytes."""

@@ -31,9 +31,11 @@ def stored_groups(
     if not serializer.whole:
         yield from _fill(feed_class, [record for record in shown if record is not None])
     hollow = hollow or serializer.whole
-    seen = FeedState.decode(state) if feed_class.counted else FeedState()
+    seen = FeedState.salvaged(state) if feed_class.counted else FeedState()
     return [
-        None if record is None or not (hollow or record.newest) else _group(feed_class, name.decode(), record, seen)
+        None
+        if record is None or not (hollow or record.newest)
+        else _group(feed_class, name.decode(errors="replace"), record, seen)
         for (name, _), record in zip(rows, shown)
     ]
 

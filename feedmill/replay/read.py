@@ -10,15 +10,18 @@ import math
 import re
 import zlib
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from feedmill.errors import FeedmillError
-from feedmill.ids import EntityId, from_microseconds, to_microseconds
+from feedmill.ids import MAX_ID_LENGTH, EntityId, from_microseconds, to_microseconds
 from feedmill.replay.social import Listen
 from feedmill.verbs import Add, Comment, Follow, Love, Verb
 
 #: When row 0 of events without a time happened.
 START = dt.datetime(2026, 1, 1, tzinfo=dt.timezone.utc)
+#: Bytes of a line beyond which a file is no list of events.
+LONGEST_LINE = 1024 * 1024
 _FOLLOWER = ("user_id", "follower", "follower_id", "user", "source", "from")
 _FOLLOWEE = ("friend_id", "followee", "followee_id", "followed", "target", "to", "friend")
 _ACTOR = ("actor", "actor_id", "user_id", "user")
@@ -128,7 +131,9 @@ def _lines(path: Path, garbage: Garbage) -> Iterator[tuple[int, str]]:
         with path.open("rb") as raw:
             packed = raw.read(2) == b"\x1f\x8b"
         with gzip.open(path) if packed else path.open("rb") as stream:
-            for number, data in enumerate(stream, 1):
+            for number, data in enumerate(iter(partial(stream.readline, LONGEST_LINE), b""), 1):
+                if len(data) == LONGEST_LINE:
+                    raise InputError(f"{path}:{number} is longer than {LONGEST_LINE:,} bytes; is it a text file?")
                 try:
                     text = data.decode().rstrip("\r\n")
                 except UnicodeDecodeError:
@@ -151,6 +156,8 @@ def as_id(text: str | None) -> EntityId:
     """An id: an int if it looks like one."""
     if not text:
         raise ValueError("empty id")
+    if len(text) > MAX_ID_LENGTH:
+        raise ValueError(f"id of {len(text):,} characters; use at most {MAX_ID_LENGTH}")
     return int(text) if _INT.match(text) else text
 
 

@@ -234,6 +234,8 @@ def decode_spill(actor: bytes, data: bytes) -> list[Member]:
             (size,) = _LENGTH.unpack_from(data, at + ID_SIZE)
             members.append(Member(data[at : at + ID_SIZE], actor, data[start : start + size]))
             at = start + size
+        if at > len(data):
+            raise CorruptRecord("the spilled members of one actor end too early")
     except struct.error as error:
         raise CorruptRecord(f"the spilled members of one actor end too early: {error}") from error
     return members

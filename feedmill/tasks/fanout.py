@@ -7,9 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from celery import Task, shared_task
+from celery import Task, current_task, shared_task
 
-from feedmill import due, fanout, letters
+from feedmill import due, fanout, letters, signing
 from feedmill.errors import FeedBusy, FeedmillError, MessageError, StorageError, UnknownName
 from feedmill.manager import ops
 from feedmill.storage.backends import backend
@@ -55,6 +55,7 @@ def _task(name: str, kinds: tuple[type, ...], limits: tuple[int, int]) -> Callab
 
     def decorate(function: Callable[..., int]) -> Any:
         def run(*args: Any, **named: Any) -> int:
+            signing.check(name, args, current_task.request.headers if current_task else None)
             if named or len(args) != len(kinds) or not all(map(isinstance, args, kinds)):
                 held = [type(value).__name__ for value in (*args, *named.values())]
                 raise MessageError(

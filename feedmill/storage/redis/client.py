@@ -18,6 +18,7 @@ from redis.exceptions import ConnectionError, NoScriptError, RedisError, Respons
 from redis.retry import Retry
 
 from feedmill.errors import StorageError
+from feedmill.settings import without_secrets
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.listening import RedisAListener, RedisListener
 from feedmill.storage.steps import PAUSE, Command, Steps
@@ -232,5 +233,6 @@ def _checked(replies: list[Any]) -> list[Any]:
 
 
 def _storage_error(url: str, error: RedisError) -> StorageError:
-    where = url.rpartition("@")[2]  # never a password
-    return StorageError(f"Redis at {where}: {error}. Check FEEDMILL_REDIS_URL and that the server accepts writes")
+    return StorageError(
+        f"Redis at {without_secrets(url).partition('://')[2]}: {error}. Check FEEDMILL_REDIS_URL and that the server accepts writes"
+    )

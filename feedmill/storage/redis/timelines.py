@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from feedmill.cursor import GroupPlace
+from feedmill.errors import CorruptRecord
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS
 from feedmill.serializers.records import HELD
@@ -162,7 +163,10 @@ class RedisTimelineStorage:
     def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
         """The denormalised unseen and unread counts and their sequence number."""
         (reply,) = yield [("GET", count_key)]
-        unseen, unread, sequence = map(int, (reply or b"0 0 0").split())
+        try:
+            unseen, unread, sequence = map(int, (reply or b"0 0 0").split())
+        except ValueError as error:
+            raise CorruptRecord(f"{count_key} holds {reply[:40]!r}; feedmill doctor --fix counts again") from error
         return unseen, unread, sequence
 
     def publish(self, channel: str, message: bytes) -> Steps[None]:

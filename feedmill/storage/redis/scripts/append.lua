@@ -4,6 +4,7 @@
 -- An addition: {want, group, actor, score (text), score, shared, row, loose row, needle, record}
 local base = counted and 8 or 2
 local no_state = string.rep('\0', 56)
+-- What is too short to be a record or a state is damaged: the merge, which checks everything, decides.
 -- Of the feed at hand: what the state says, the bytes of the new touch, and how far the counts move.
 local seen, read, touch, unseen, unread
 
@@ -11,7 +12,7 @@ local seen, read, touch, unseen, unread
 local function evict(z, h, add, card)
   local name, score = unpack(call('ZRANGE', z, 0, 0, 'WITHSCORES'))
   local record = call('HGET', h, name)
-  if card > max or tonumber(score) >= add[5] or wanted[name] or not record then return false end
+  if card > max or tonumber(score) >= add[5] or wanted[name] or not record or #record <= base then return false end
   local flags = byte(record)
   if counted then
     local touched = num('>I6', record, 3)
@@ -35,9 +36,10 @@ end
 
 -- The record with one more member, or nil when only a merge can tell what becomes of it.
 local function longer(h, add, record)
+  if #record <= base then return nil end
   local flags, rows = byte(record, 1, 2)
   local at, row, spilled, head = base, add[7], flags % 2 == 1, ''
-  if flags % 8 > 1 or rows >= held then return nil end
+  if flags % 8 > 1 or rows >= held or (spilled and #record <= base + 22) then return nil end
   if spilled then
     if add[5] <= num('>I7', record, base + 16) then return nil end
     at = base + 22
@@ -69,7 +71,7 @@ local function append(z, h, c, state, got, title, sets)
   local sequence, done = 0, 0
   touch, unseen, unread = '', 0, 0
   if counted then
-    if state == '' then state = no_state end
+    if state == '' then state = no_state elseif #state ~= #no_state then return 0, state end
     sequence, seen, read = num('>I8I8I8', state)
     sequence = sequence + 1
     touch = pack('>I6', sequence)

@@ -45,7 +45,7 @@ local function snapshot(z, h, done, state, got)
     local record = got[w + 2]
     if not record then missing = missing + 1 end
     reply[2 * w + 4] = record
-    reply[2 * w + 5] = record and byte(record) % 2 == 1 and spilled(h, w) or 0
+    reply[2 * w + 5] = record and (byte(record) or 0) % 2 == 1 and spilled(h, w) or 0
   end
   local excess = missing > 0 and call('ZCARD', z) + missing - max or 0
   if excess > 0 then -- those that may have to go, were all that exist and are wanted to become newer
@@ -68,7 +68,7 @@ for k = 1, #KEYS, stride do
   local got = call('HMGET', h, unpack(fields))
   local m = got[1] or '0'
   local locked = byte(m) == 49
-  if locked and sub(m, 2, 9) ~= token and tonumber(sub(m, 10, 22)) > now then
+  if locked and sub(m, 2, 9) ~= token and (tonumber(sub(m, 10, 22)) or 0) > now then
     if left ~= '' then call('HSET', h, I, (got[2] or '') .. left) end
     out[f + 1] = left == '' and 0 or 1
   else

@@ -34,7 +34,7 @@ for k = 1, #KEYS do
       grown = call('APPEND', key, id)
       added = added + 1
     elseif last ~= id then
-      local lo, hi = 0, call('STRLEN', key) / 16
+      local lo, hi = 0, math.floor(call('STRLEN', key) / 16)
       while lo < hi do -- first entry that is not before id
         local mid = math.floor((lo + hi) / 2)
         local e = call('GETRANGE', key, mid * 16, mid * 16 + 15)

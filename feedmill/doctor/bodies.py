@@ -1,0 +1,54 @@
+"""Bodies: what feeds show has a body, and every body can be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from feedmill.doctor.findings import Finding
+from feedmill.errors import CorruptRecord, FeedmillError
+from feedmill.storage.steps import Steps
+
+#: Newest entries of a feed whose bodies are looked for, and how many of them, or which part, may lack one. A few always
+#: do: a removed activity loses its body at once and its entries a little later.
+LOOKED_AT, FEW, PART = 25, 2, 4
+
+
+def gone_bodies(feed_class: Any, key: str, ids: Sequence[bytes]) -> Steps[list[Finding]]:
+    """A finding if many of the newest of *ids*, oldest first, have no body."""
+    newest = ids[-LOOKED_AT:]
+    missing = len((yield from without_body(feed_class, newest)))
+    if missing <= max(FEW, len(newest) // PART):
+        return []
+    text = f"{missing} of the newest {len(newest)} entries have no body, so readers do not see them"
+    return [Finding("bodies gone", key, text)]
+
+
+def without_body(feed_class: Any, ids: Sequence[bytes]) -> Steps[list[bytes]]:
+    """Those of *ids* that no body is stored for."""
+    bodies = yield from feed_class.activities().get(ids)
+    return [raw_id for raw_id, body in zip(ids, bodies) if body is None]
+
+
+def damaged_bodies(feed_classes: Iterable[Any], ids: Sequence[bytes]) -> Steps[list[tuple[bytes, Finding]]]:
+    """The bodies of *ids* that none of *feed_classes* can read."""
+    by_storage = {feed.activity_storage_class: feed for feed in feed_classes if feed.activity_storage_class is not None}
+    found = []
+    for feed_class in by_storage.values():
+        bodies = yield from feed_class.activities().get(ids)
+        for raw_id, body in zip(ids, bodies):
+            error = None if body is None else _unreadable(feed_class, raw_id, body)
+            if error is not None:
+                text = f"{error}; readers leave the activity out, --fix forgets it"
+                found.append((raw_id, Finding("damaged body", f"activity {raw_id.hex()}", text)))
+    return found
+
+
+def _unreadable(feed_class: Any, raw_id: bytes, body: bytes) -> str | None:
+    try:
+        activity = feed_class.activity_serializer().loads(body)
+    except CorruptRecord as error:
+        return str(error)
+    except FeedmillError:  # a verb that is not registered here: nothing is wrong with the body
+        return None
+    return None if activity.raw_id == raw_id else "it is the body of another activity"

@@ -1,0 +1,70 @@
+"""One feed of groups on the table: what was read of it, what is wrong with it, and what would put it right."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from feedmill import settings
+from feedmill.doctor.findings import Finding
+from feedmill.feeds.state import FeedState
+from feedmill.serializers.records import Record
+from feedmill.storage.base import Changes
+from feedmill.storage.inspection import StoredFeed
+
+
+@dataclasses.dataclass
+class Case:
+    """Checks look at it in turn; each leaves in *changes* what mends the damage that it found."""
+
+    feed_class: Any
+    user_id: str
+    key: str
+    stored: StoredFeed
+    #: Seconds since 1970.
+    now: float
+    #: Spills that were read whole, because their check asked for them in *wanted*.
+    spills: dict[bytes, dict[bytes, bytes]] = dataclasses.field(default_factory=dict)
+    wanted: list[bytes] = dataclasses.field(default_factory=list)
+    #: The groups that can be read, or will be when *changes* are made.
+    records: dict[bytes, Record] = dataclasses.field(default_factory=dict)
+    #: Groups whose record is fine but cannot be read here.
+    foreign: set[bytes] = dataclasses.field(default_factory=set)
+    state: FeedState = dataclasses.field(default_factory=FeedState)
+    #: Whether *changes* have anything that must be written.
+    mends: bool = False
+
+    def __post_init__(self) -> None:
+        self.serializer = self.feed_class.serializer()
+        self.counted: bool = self.feed_class.counted
+        self.changes = Changes(self.key, self.stored.state, count_key=self.feed_class.count_key_of(self.user_id))
+
+    @property
+    def held(self) -> bool:
+        """Whether a writer that lives holds the feed."""
+        lock = self.stored.lock
+        return lock is not None and self.now < lock < self.now + far_ahead()
+
+    def put(self, group: bytes, record: Record) -> None:
+        """Have *record* written in place of what is stored."""
+        self.changes.put = [(g, r, s) for g, r, s in self.changes.put if g != group]
+        self.changes.put.append((group, self.serializer.encode(record), record.updated))
+        self.records[group] = record
+        self.mends = True
+
+    def drop(self, group: bytes) -> None:
+        """Have the group deleted, with its spill."""
+        self.changes.delete.append(group)
+        self.changes.unspill.append(group)
+        self.records.pop(group, None)
+        self.mends = True
+
+
+#: Looks at a case and says what is wrong.
+Check = Callable[[Case], Iterator[Finding]]
+
+
+def far_ahead() -> float:
+    """Seconds from now beyond which no writer can have meant its lock to end; clocks may differ by minutes."""
+    return 10 * settings.current().lock_ttl + 600

@@ -1,0 +1,157 @@
+"""The examination: goes through all keys by SCAN, a few feeds at a time, in memory that does not grow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from feedmill.doctor.bodies import damaged_bodies, gone_bodies, without_body
+from feedmill.doctor.broker import unsafe_broker
+from feedmill.doctor.findings import Finding, Report
+from feedmill.doctor.flats import cut, damaged_flat, mended_flat
+from feedmill.doctor.mending import look, mend
+from feedmill.doctor.overdue import overdue_fanouts
+from feedmill.doctor.places import Part, Place, Places
+from feedmill.doctor.server import unsafe_server
+from feedmill.errors import FeedmillError
+from feedmill.ids import ID_SIZE
+from feedmill.keys import GROUPS
+from feedmill.storage.backends import backend
+from feedmill.storage.inspection import inspection
+from feedmill.storage.steps import Steps, together
+
+T = TypeVar("T")
+#: Feeds that are read in one round trip.
+BATCH = 50
+
+
+class Examination:
+    """One run. *seen* is told after each step how many keys were looked at, and about how many there are."""
+
+    def __init__(self, *, fix: bool = False, seen: Callable[[int, int], None] = lambda done, total: None) -> None:
+        self.fix, self.seen = fix, seen
+        self.report = Report()
+        self.places = Places()
+
+    def run(self) -> Report:
+        """Look at everything."""
+        unsafe_server(self.fix, self.report.add)
+        for finding in unsafe_broker():
+            self.report.add(finding, False)
+        overdue_fanouts(self.fix, self.report.add)
+        cursor, total = 0, self._do(inspection().size())
+        while True:
+            cursor, keys = self._do(inspection().scan(cursor))
+            self._page([key for key in dict.fromkeys(keys) if self.places.of(key) is not None])
+            self.report.keys += len(keys)
+            self.seen(self.report.keys, max(total, self.report.keys))
+            if not cursor:
+                return self.report
+
+    def _do(self, operation: Steps[T]) -> T:
+        return backend().run(operation)
+
+    def _page(self, keys: Sequence[bytes]) -> None:
+        """Look at what *keys* belong to."""
+        parts: dict[Part, list[tuple[bytes, Place]]] = {part: [] for part in Part}
+        #: Feeds of groups to look at, with more of their spills.
+        feeds: dict[Place, list[bytes]] = {}
+        for key, held in zip(keys, self._do(inspection().types(keys)) if keys else ()):
+            place = self.places.of(key)
+            if place is None or held == "none":
+                continue
+            if held != place.part.type and place.part in (Part.FLAT, Part.BODY, Part.SPILL):
+                self._wrong_type(key, place, held)
+                if place.part is Part.SPILL:
+                    feeds[place._replace(part=Part.GROUPS, group=b"")] = []
+            else:
+                parts[place.part].append((key, place))
+        feeds.update((place, []) for _, place in parts[Part.GROUPS])
+        self._without_hash(parts[Part.RANKS] + parts[Part.COUNT], feeds)
+        self._spills([place for _, place in parts[Part.SPILL]], feeds)
+        self._flats([place for _, place in parts[Part.FLAT]])
+        self._groups(feeds)
+        self._bodies([key[-ID_SIZE:] for key, _ in parts[Part.BODY]])
+
+    def _tell(self, findings: Iterable[Finding], mending: Steps[Any] | None = None) -> None:
+        """Report *findings*, after *mending* them if that is wanted."""
+        findings, mended = list(findings), False
+        if not findings:
+            return
+        if self.fix and mending is not None:
+            try:
+                self._do(mending)
+                mended = True
+            except FeedmillError as error:
+                findings = [_hopeless(finding, error) for finding in findings]
+        for finding in findings:
+            self.report.add(finding, mended and finding.mendable)
+
+    def _wrong_type(self, key: bytes, place: Place, held: str) -> None:
+        text = f"it holds a {held}, not a {place.part.type} ({place.part.value[1]}); --fix sets it aside"
+        name = key.decode(errors="surrogateescape")
+        self._tell([Finding("wrong type", name, text)], inspection().set_aside(name, place.part.type))
+
+    def _without_hash(self, parts: Sequence[tuple[bytes, Place]], feeds: dict[Place, list[bytes]]) -> None:
+        """Feeds of which there is an entry or a count, but no records: they come up in no other way."""
+        places = list(dict.fromkeys(place._replace(part=Part.GROUPS) for _, place in parts))
+        hashes = [(place.key + GROUPS).encode() for place in places]
+        held = self._do(inspection().types(hashes)) if hashes else []
+        feeds.update((place, []) for place, kind in zip(places, held) if kind == "none")
+
+    def _spills(self, places: Sequence[Place], feeds: dict[Place, list[bytes]]) -> None:
+        """Spills whose group does not say that it has one."""
+        used = self._do(inspection().spills_used([(place.key, place.group) for place in places])) if places else []
+        for place, in_use in zip(places, used):
+            if not in_use:
+                feed = place._replace(part=Part.GROUPS, group=b"")
+                feeds.setdefault(feed, []).append(place.group)
+
+    def _flats(self, places: Sequence[Place]) -> None:
+        for batch in _batches(places):
+            self.report.feeds += len(batch)
+            texts = self._do(together([inspection().flat(place.key) for place in batch]))
+            for place, text in zip(batch, texts):
+                damage = damaged_flat(place.key, text)
+                self._tell(damage, inspection().flat_put(place.key, text, mended_flat(text)))
+            operations = [gone_bodies(place.feed_class, place.key, cut(text)) for place, text in zip(batch, texts)]
+            for place, gone in zip(batch, self._do(together(operations))):
+                self._tell(gone, _forget_entries(place))
+
+    def _groups(self, feeds: dict[Place, list[bytes]]) -> None:
+        for batch in _batches(list(feeds.items())):
+            self.report.feeds += len(batch)
+            looks = self._do(together([look(place, groups) for place, groups in batch]))
+            for (place, groups), (_, findings) in zip(batch, looks):
+                self._tell(findings, mend(place, groups))
+
+    def _bodies(self, ids: Sequence[bytes]) -> None:
+        if ids:
+            for raw_id, finding in self._do(damaged_bodies(self.places.feed_classes, ids)):
+                self._tell([finding], self._forget_body(raw_id))
+
+    def _forget_body(self, raw_id: bytes) -> Steps[None]:
+        for storage_class in {feed.activity_storage_class: feed for feed in self.places.feed_classes}.values():
+            if storage_class.activity_storage_class is not None:
+                yield from storage_class.activities().remove([raw_id])
+
+
+def _forget_entries(place: Place) -> Steps[None]:
+    """Take the ids that have no body out of a flat feed."""
+    text = yield from inspection().flat(place.key)
+    gone = yield from without_body(place.feed_class, cut(text))
+    yield from place.feed_class.timeline().flat_remove([place.key], gone)
+
+
+def _hopeless(finding: Finding, error: FeedmillError) -> Finding:
+    return Finding(finding.kind, finding.where, f"{finding.text}; mending failed: {error}", mendable=False)
+
+
+def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), BATCH):
+        yield items[start : start + BATCH]
+
+
+def examine(*, fix: bool = False, seen: Callable[[int, int], None] = lambda done, total: None) -> Report:
+    """Look at all that is stored and at the settings; with *fix*, mend what can be mended."""
+    return Examination(fix=fix, seen=seen).run()

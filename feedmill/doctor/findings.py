@@ -1,0 +1,50 @@
+"""What a doctor says."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+
+#: Findings of one kind that are kept with their words; the others are counted.
+SHOWN = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong."""
+
+    #: What is wrong, in two or three words; the same for all of a kind.
+    kind: str
+    #: Where: a key, or the name of a setting.
+    where: str
+    #: What it means and, if it cannot be mended here, what to do.
+    text: str
+    #: Whether ``--fix`` can mend it.
+    mendable: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.where}: {self.text}"
+
+
+@dataclasses.dataclass
+class Report:
+    """All that was found, in bounded memory however much that is."""
+
+    keys: int = 0
+    feeds: int = 0
+    found: Counter[str] = dataclasses.field(default_factory=Counter)
+    mended: Counter[str] = dataclasses.field(default_factory=Counter)
+    #: The first :data:`SHOWN` of each kind.
+    shown: list[Finding] = dataclasses.field(default_factory=list)
+
+    def add(self, finding: Finding, mended: bool) -> None:
+        """Take *finding* in."""
+        self.found[finding.kind] += 1
+        self.mended[finding.kind] += mended
+        if self.found[finding.kind] <= SHOWN:
+            self.shown.append(finding)
+
+    @property
+    def left(self) -> int:
+        """How much is wrong and was not mended."""
+        return self.found.total() - self.mended.total()

@@ -1,0 +1,22 @@
+"""Locks and inboxes: whoever holds a feed lets it go in time, and folds in what others left meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from feedmill.doctor.case import Case
+from feedmill.doctor.findings import Finding
+
+
+def stuck_locks(case: Case) -> Iterator[Finding]:
+    """A lock whose holder is dead, or that ends so far ahead that nobody can have meant it."""
+    lock = case.stored.lock
+    if lock is not None and not case.held:
+        text = f"its writer let {case.now - lock:.0f} s pass since it had to be done"
+        yield Finding("stuck lock", case.key, text if lock < case.now else "it ends too far ahead; nobody can write")
+
+
+def left_inboxes(case: Case) -> Iterator[Finding]:
+    """What was left for a writer that died: it is folded in now instead of with the next write."""
+    if case.stored.inbox and not case.held:
+        yield Finding("inbox left behind", case.key, f"{len(case.stored.inbox)} bytes that nobody folds in")

@@ -1,0 +1,129 @@
+"""Puts one feed of groups right, under its lock: writers may be at work meanwhile, and nothing of theirs is lost."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Sequence
+
+from feedmill import settings
+from feedmill.doctor.case import Case, Check, far_ahead
+from feedmill.doctor.findings import Finding
+from feedmill.doctor.locks import left_inboxes, stuck_locks
+from feedmill.doctor.places import Place
+from feedmill.doctor.records import damaged_records, wrong_ranks
+from feedmill.doctor.spills import wrong_spills
+from feedmill.doctor.states import damaged_state, drifted_counts
+from feedmill.errors import FeedBusy
+from feedmill.feeds.cycle import RETRY, cycle
+from feedmill.feeds.operations import Plan
+from feedmill.storage.base import LOST, Lock, Rules, Snapshot, Task, Want
+from feedmill.storage.inspection import inspection
+from feedmill.storage.steps import PAUSE, Steps
+
+#: In this order: each trusts what those before it put right.
+CHECKS: Sequence[Check] = (
+    stuck_locks,
+    left_inboxes,
+    damaged_records,
+    wrong_ranks,
+    wrong_spills,
+    damaged_state,
+    drifted_counts,
+)
+
+
+def look(place: Place, groups: Sequence[bytes] = ()) -> Steps[tuple[Case, list[Finding]]]:
+    """Read a feed and say what is wrong; *groups*: more spills to look at."""
+    feed_class, key = place.feed_class, place.key
+    stored = yield from inspection().feed(key, feed_class.count_key_of(place.user_id), groups)
+    case = Case(feed_class, place.user_id, key, stored, time.time())
+    found = [
+        Finding("wrong type", name, f"it holds something that is no {wanted}; --fix sets it aside")
+        for name, wanted in stored.wrong.items()
+    ]
+    found += [finding for check in CHECKS for finding in check(case)]
+    return case, found
+
+
+def mend(place: Place, groups: Sequence[bytes] = ()) -> Steps[None]:
+    """Put the feed right; :class:`~feedmill.errors.FeedBusy` if a writer does not let it go."""
+    case, _ = yield from look(place, groups)
+    for name, wanted in case.stored.wrong.items():
+        yield from inspection().set_aside(name, wanted)
+    lock = case.stored.lock
+    if lock is not None and lock >= case.now + far_ahead():
+        yield from inspection().unlock(case.key, lock)
+    yield from _fold_in(place)
+    while not (yield from _repair(place, groups)):
+        pass
+
+
+def _fold_in(place: Place) -> Steps[None]:
+    """Take the lock over, fold the inbox in, let go: what any writer does first."""
+    yield from cycle(place.feed_class, [place.user_id], Plan((), ()), wait=_patience())
+
+
+def _patience() -> float:
+    return settings.current().lock_ttl + 5
+
+
+def _repair(place: Place, groups: Sequence[bytes]) -> Steps[bool]:
+    """Read the feed again under its lock, and write what is missing; False if the lock was lost."""
+    token = yield from _locked(place)
+    case, _ = yield from look(place, groups)
+    if case.wanted:
+        case.spills = yield from _whole_spills(case)
+        case = Case(case.feed_class, case.user_id, case.key, case.stored, case.now, case.spills)
+        for check in CHECKS:
+            list(check(case))
+    # A lock of no length: if something came into the inbox meanwhile, commit keeps the lock, and the next takes it over.
+    lock = Lock(token, time.time(), 0)
+    (reply,) = yield from place.feed_class.timeline().commit([case.changes], lock, place.feed_class.channel())
+    if isinstance(reply, bytes):
+        yield from _fold_in(place)
+    return bool(reply != LOST)
+
+
+def _whole_spills(case: Case) -> Steps[dict[bytes, dict[bytes, bytes]]]:
+    spills = {}
+    for group in case.wanted:
+        _, spills[group], _ = yield from case.feed_class.timeline().group_get(case.key, Want(group, None))
+    return spills
+
+
+def _locked(place: Place) -> Steps[bytes]:
+    """Lock the feed; the token."""
+    token, deadline = os.urandom(8), time.monotonic() + _patience()
+    feed_class = place.feed_class
+    rules = Rules(feed_class.max_length, 0, feed_class.channel())
+    while True:
+        lock = Lock(token, time.time(), settings.current().lock_ttl)
+        (reply,) = yield from feed_class.timeline().begin(_One(place), Task(()), lock, rules)
+        if isinstance(reply, Snapshot):
+            return token
+        if time.monotonic() > deadline:
+            name = feed_class.lock_name(place.user_id)
+            raise FeedBusy(f"{name} stays locked; run the doctor again, or look for a stuck worker")
+        yield [(PAUSE, RETRY * (0.5 + random.random()))]
+
+
+class _One:
+    """One feed, for a storage."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def __len__(self) -> int:
+        return 1
+
+    def keys(self, start: int, stop: int) -> Sequence[str]:
+        return [self.place.key][start:stop]
+
+    def count_keys(self, start: int, stop: int) -> Sequence[str]:
+        key = self.place.feed_class.count_key_of(self.place.user_id)
+        return [key][start:stop] if key else []
+
+    def titles(self, start: int, stop: int) -> Sequence[str]:
+        return [""][start:stop] if self.place.feed_class.counted else []

@@ -1,0 +1,34 @@
+"""The journal: what was accepted is fanned out in time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from feedmill import due
+from feedmill.doctor.findings import Finding
+from feedmill.registry import manager_names
+from feedmill.storage.backends import backend
+from feedmill.storage.inspection import inspection
+
+#: Seconds that a fan-out may wait for a worker before that is worth a word.
+PATIENCE = 60.0
+
+
+def overdue_fanouts(fix: bool, tell: Callable[[Finding, bool], None]) -> None:
+    """Look for fan-outs that no worker looks at; with *fix* they are done, or cut into chunks and sent, from here."""
+    for name in manager_names():
+        count = _overdue(name)
+        if not count:
+            continue
+        left = count
+        while fix and left:
+            due.answer(name)
+            before, left = left, _overdue(name)
+            if left >= before:
+                break
+        text = f"{count:,} wait for longer than {PATIENCE:.0f} s; are workers running, and one celery beat?"
+        tell(Finding("overdue fan-outs", name, text), fix and not left)
+
+
+def _overdue(manager: str) -> int:
+    return backend().run(inspection().overdue(manager, PATIENCE))

@@ -1,0 +1,105 @@
+"""Which feed a key belongs to, known from the feeds that the registered managers declare."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+from feedmill.feeds.aggregated_feed.base import AggregatedFeed
+from feedmill.feeds.base import Feed
+from feedmill.feeds.notification_feed import NotificationFeed
+from feedmill.ids import ID_SIZE
+from feedmill.keys import GROUPS, activity_key, split_format, user_of_tag
+from feedmill.registry import get_manager, manager_names
+from feedmill.storage.backends import storage
+from feedmill.storage.inspection import HASH, STRING, ZSET
+from feedmill.storage.memory import MemoryTimelineStorage
+from feedmill.storage.redis import RedisTimelineStorage
+
+
+class Part(enum.Enum):
+    """What a key is to its feed; the value is the type that it must have."""
+
+    FLAT = (STRING, "flat timeline")
+    RANKS = (ZSET, "groups by score")
+    GROUPS = (HASH, "records and state")
+    SPILL = (HASH, "spilled members")
+    COUNT = (STRING, "denormalised count")
+    BODY = (STRING, "body of an activity")
+
+    @property
+    def type(self) -> str:
+        """The type that such a key has."""
+        return self.value[0]
+
+
+class Place(NamedTuple):
+    """What one key is."""
+
+    part: Part
+    #: None for the body of an activity.
+    feed_class: Any
+    user_id: str
+    #: Of a spill: whose.
+    group: bytes = b""
+
+    @property
+    def key(self) -> str:
+        """The key of the feed's timeline."""
+        key: str = self.feed_class.key_of(self.user_id)
+        return key
+
+
+class Places:
+    """All places of the feeds of *managers*, by default of all that are registered."""
+
+    def __init__(self, managers: Iterable[Any] | None = None) -> None:
+        if managers is None:
+            managers = [get_manager(name) for name in manager_names()]
+        #: Every declared feed whose timeline is in the storage in force.
+        self.feed_classes = list(dict.fromkeys(feed for manager in managers for feed in _feeds(manager)))
+        self._formats: dict[bytes, dict[bytes, tuple[Any, Part | None]]] = {}
+        for feed_class in self.feed_classes:
+            if issubclass(feed_class, AggregatedFeed):
+                self._know(feed_class.key_format, feed_class, None)
+                if issubclass(feed_class, NotificationFeed):
+                    self._know(feed_class.count_format, feed_class, Part.COUNT)
+            else:
+                self._know(feed_class.key_format, feed_class, Part.FLAT)
+        self._bodies = activity_key(b"")
+
+    def _know(self, key_format: str, feed_class: Any, part: Part | None) -> None:
+        before, after = split_format(key_format)
+        self._formats.setdefault(before.encode(), {})[after.encode()] = feed_class, part
+
+    def of(self, key: bytes) -> Place | None:
+        """What *key* is; None for a key of somebody else."""
+        if key.startswith(self._bodies) and len(key) == len(self._bodies) + ID_SIZE:
+            return Place(Part.BODY, None, "")
+        before, _, rest = key.partition(b"{")
+        tag, closed, after = rest.partition(b"}")
+        known = self._formats.get(before)
+        if known is None or not closed:
+            return None
+        try:
+            user_id = user_of_tag(tag.decode())
+        except UnicodeDecodeError:
+            return None
+        if after in known:
+            feed_class, part = known[after]
+            return Place(part or Part.RANKS, feed_class, user_id)
+        for end, (feed_class, part) in known.items():
+            groups = end + GROUPS.encode()
+            if part is None and after.startswith(groups):
+                if after == groups:
+                    return Place(Part.GROUPS, feed_class, user_id)
+                if after[len(groups) : len(groups) + 1] == b":":
+                    return Place(Part.SPILL, feed_class, user_id, after[len(groups) + 1 :])
+        return None
+
+
+def _feeds(manager: Any) -> list[type[Feed]]:
+    declared = [*manager.feed_classes.values(), manager.user_feed_class, manager.notification_feed_class]
+    mine = (RedisTimelineStorage, MemoryTimelineStorage)
+    return [feed for feed in declared if feed is not None and isinstance(storage(feed.timeline_storage_class), mine)]

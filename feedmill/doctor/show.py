@@ -1,0 +1,53 @@
+"""How the doctor speaks on a terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from feedmill.doctor.examination import examine
+from feedmill.doctor.findings import SHOWN, Report
+
+
+def doctor(fix: bool, say: Callable[[str], None]) -> int:
+    """Examine and say what was found; the exit status: 0 if nothing is wrong, or nothing any more."""
+    began = time.monotonic()
+    with _progress() as seen:
+        report = examine(fix=fix, seen=seen)
+    for line in lines(report, fix):
+        say(line)
+    scope = f"{report.keys:,} keys, {report.feeds:,} feeds, {time.monotonic() - began:.1f} s"
+    if not report.found:
+        say(f"healthy ({scope})")
+        return 0
+    mended = f", {report.mended.total():,} mended" if fix else "; --fix mends what can be mended"
+    say(f"{report.found.total():,} findings{mended} ({scope})")
+    return 1 if report.left else 0
+
+
+def lines(report: Report, fix: bool) -> Iterator[str]:
+    """Each finding, and how many more there are of its kind."""
+    for kind, count in report.found.items():
+        for finding in report.shown:
+            if finding.kind == kind:
+                yield str(finding)
+        if count > SHOWN:
+            yield f"{kind}: {count - SHOWN:,} more"
+        if fix and report.mended[kind]:
+            yield f"{kind}: mended {report.mended[kind]:,} of {count:,}"
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal that has rich; else nothing."""
+    try:
+        from rich.console import Console
+        from rich.progress import Progress
+    except ImportError:
+        yield lambda done, total: None
+        return
+    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("looking at all keys", total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)

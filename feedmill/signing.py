@@ -1,0 +1,58 @@
+"""Signatures of task messages: who can only write to the broker cannot forge a delivery.
+
+With ``FEEDMILL_SIGNING_KEY`` set, every message carries a keyed hash of its task and arguments in a header, and workers
+refuse one that carries none or a wrong one. Several keys, separated by commas, are for rotation: the first signs, all are
+accepted. A signature does not hide a message, and does not keep anybody from deleting or repeating one; what is repeated
+is done once.
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from feedmill import settings
+from feedmill.codec import pack
+from feedmill.errors import MessageError
+
+#: The message header that carries the signature: 64 hexadecimal digits.
+HEADER = "feedmill-signature"
+_SIZE = 32
+
+
+@functools.lru_cache(maxsize=8)
+def _secrets(keys: str) -> tuple[bytes, ...]:
+    """The secrets behind the setting: keys of any length become one of the length that BLAKE2b takes."""
+    return tuple(blake2b(key.encode(), digest_size=64).digest() for key in map(str.strip, keys.split(",")) if key)
+
+
+def _signature(secret: bytes, task: str, args: Sequence[Any]) -> str:
+    return blake2b(pack([task, list(args)]), key=secret, digest_size=_SIZE).hexdigest()
+
+
+def headers(task: str, args: Sequence[Any]) -> dict[str, str]:
+    """The headers of a message; none if there is no key."""
+    secrets = _secrets(settings.current().signing_key)
+    return {HEADER: _signature(secrets[0], task, args)} if secrets else {}
+
+
+def check(task: str, args: Sequence[Any], carried: Mapping[str, Any] | None) -> None:
+    """Refuse a message whose headers *carried* do not prove that a key's owner sent it.
+
+    A message without arguments says nothing that could be forged, and is sent by the clock, which knows no key.
+    """
+    secrets = _secrets(settings.current().signing_key)
+    if not secrets or not args:
+        return
+    signature = (carried or {}).get(HEADER)
+    if not isinstance(signature, str):
+        raise MessageError(f"the message of {task} is not signed; set FEEDMILL_SIGNING_KEY where it is sent")
+    try:
+        expected = [_signature(secret, task, args) for secret in secrets]
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MessageError(f"the message of {task} holds what Feedmill never sends: {error}") from error
+    if not any(hmac.compare_digest(signature.encode(), one.encode()) for one in expected):
+        raise MessageError(f"the message of {task} is signed with no key of FEEDMILL_SIGNING_KEY, or was changed")

@@ -1,0 +1,101 @@
+"""What a doctor must be able to see and do: all that is stored, whatever it is, without trusting any of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from feedmill import settings
+from feedmill.storage.steps import Steps
+
+#: What a key holds, in Redis' words.
+STRING, ZSET, HASH = "string", "zset", "hash"
+#: Seconds that something that was set aside is kept.
+KEEP_ASIDE = 30 * 24 * 3600
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredFeed:
+    """All of one feed of groups, at one moment, except what its spills hold."""
+
+    #: Keys that hold something of a wrong type, and the type that they should have.
+    wrong: Mapping[str, str]
+    #: Groups and their scores, µs.
+    scores: Mapping[bytes, float]
+    records: Mapping[bytes, bytes]
+    state: bytes
+    #: When the lock ends, seconds since 1970; None for a feed that nobody holds, 0 for a lock that makes no sense.
+    lock: float | None
+    inbox: bytes
+    #: How many actors the spill of a group names.
+    spills: Mapping[bytes, int]
+    #: The stored denormalised count; None without.
+    count: bytes | None
+
+
+class Inspection(Protocol):
+    """Looks at everything, and mends what no feed operation can."""
+
+    def size(self) -> Steps[int]:
+        """About how many keys there are, those of others included."""
+        ...
+
+    def scan(self, cursor: int) -> Steps[tuple[int, list[bytes]]]:
+        """Some of our keys and the cursor of the next call, 0 at the end; a key may come twice."""
+        ...
+
+    def types(self, keys: Sequence[bytes]) -> Steps[list[str]]:
+        """What each key holds; "none" for one that is gone."""
+        ...
+
+    def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
+        """All of a feed of groups; *count_key* is empty for a feed without counts. *groups*: more spills to look at."""
+        ...
+
+    def spills_used(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[bool]]:
+        """For each (key of a feed, group), whether the group's record says that it has a spill."""
+        ...
+
+    def flat(self, key: str) -> Steps[bytes]:
+        """All of a flat timeline, oldest first."""
+        ...
+
+    def flat_put(self, key: str, before: bytes, after: bytes) -> Steps[bool]:
+        """Replace a flat timeline, unless it is no longer *before*."""
+        ...
+
+    def overdue(self, manager: str, seconds: float) -> Steps[int]:
+        """How many fan-outs should have been looked at more than *seconds* ago."""
+        ...
+
+    def unlock(self, key: str, lock: float) -> Steps[None]:
+        """Let the lock of a feed go, if it still ends at *lock*."""
+        ...
+
+    def set_aside(self, key: str, wanted: str) -> Steps[None]:
+        """Put *key* under another name for :data:`KEEP_ASIDE`, if it does not hold what is *wanted*."""
+        ...
+
+    def facts(self) -> Steps[dict[str, str]]:
+        """What the server says of its memory and persistence; empty where there is no server."""
+        ...
+
+    def option(self, name: str) -> Steps[str]:
+        """A setting of the server; :class:`~feedmill.errors.StorageError` from a server that does not tell."""
+        ...
+
+    def set_option(self, name: str, value: str) -> Steps[None]:
+        """Change a setting of the server, and write it into its configuration file where it has one."""
+        ...
+
+
+def inspection() -> Inspection:
+    """The inspection of the storage in force."""
+    if settings.current().embedded:
+        from feedmill.storage.memory_inspection import MemoryInspection
+
+        return MemoryInspection()
+    from feedmill.storage.redis.inspection import RedisInspection
+
+    return RedisInspection()

@@ -1,0 +1,115 @@
+"""The doctor's view of the embedded storage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from feedmill.ids import ID_SIZE
+from feedmill.keys import GROUPS, activity_key
+from feedmill.serializers.base import SPILLED
+from feedmill.storage.inspection import HASH, STRING, StoredFeed
+from feedmill.storage.memory import BACKEND
+from feedmill.storage.steps import Steps
+
+
+class MemoryInspection:
+    """See :class:`feedmill.storage.inspection.Inspection`. Nothing in here can be of a wrong type."""
+
+    def _keys(self) -> dict[bytes, str]:
+        with BACKEND.guard:
+            keys = dict.fromkeys((key.encode() for key in BACKEND.flat), STRING)
+            keys.update(dict.fromkeys((activity_key(raw_id) for raw_id in BACKEND.bodies), STRING))
+            keys.update(dict.fromkeys((key.encode() for key in BACKEND.counts), STRING))
+            for key, held in BACKEND.groups.items():
+                hash_key = (key + GROUPS).encode()
+                keys[hash_key] = HASH
+                keys.update(dict.fromkeys((hash_key + b":" + group for group in held.spills), HASH))
+        return keys
+
+    def size(self) -> Steps[int]:
+        """How many keys there would be."""
+        yield from ()
+        return len(self._keys())
+
+    def scan(self, cursor: int) -> Steps[tuple[int, list[bytes]]]:
+        """All at once."""
+        yield from ()
+        return 0, list(self._keys())
+
+    def types(self, keys: Sequence[bytes]) -> Steps[list[str]]:
+        """What each key would hold."""
+        yield from ()
+        held = self._keys()
+        return [held.get(key, "none") for key in keys]
+
+    def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
+        """A copy."""
+        yield from ()
+        with BACKEND.guard:
+            count = BACKEND.counts.get(count_key)
+            stored = None if count is None else b"%d %d %d" % count
+            held = BACKEND.groups.get(key)
+            if held is None:
+                return StoredFeed({}, {}, {}, b"", None, b"", {}, stored)
+            named = [group for group, record in held.records.items() if record and record[0] & SPILLED]
+            spills = {group: len(held.spills.get(group, ())) for group in (*named, *groups)}
+            lock = held.deadline if held.lock else None
+            return StoredFeed({}, dict(held.scores), dict(held.records), held.state, lock, held.inbox, spills, stored)
+
+    def spills_used(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[bool]]:
+        """The first byte of a record says it."""
+        yield from ()
+        with BACKEND.guard:
+            found = [
+                BACKEND.groups[key].records.get(group, b"") if key in BACKEND.groups else b"" for key, group in spills
+            ]
+        return [bool(record and record[0] & SPILLED) for record in found]
+
+    def flat(self, key: str) -> Steps[bytes]:
+        """All ids in one piece."""
+        yield from ()
+        with BACKEND.guard:
+            return b"".join(BACKEND.flat.get(key, ()))
+
+    def flat_put(self, key: str, before: bytes, after: bytes) -> Steps[bool]:
+        """Compared as a whole."""
+        yield from ()
+        with BACKEND.guard:
+            if b"".join(BACKEND.flat.get(key, ())) != before:
+                return False
+            BACKEND.flat[key] = [after[at : at + ID_SIZE] for at in range(0, len(after), ID_SIZE)]
+            return True
+
+    def overdue(self, manager: str, seconds: float) -> Steps[int]:
+        """By this process' clock."""
+        yield from ()
+        with BACKEND.guard:
+            latest = (time.time() - seconds) * 1000
+            return sum(at <= latest for at in BACKEND.due.get(manager, {}).values())
+
+    def unlock(self, key: str, lock: float) -> Steps[None]:
+        """Compared by its end."""
+        yield from ()
+        with BACKEND.guard:
+            held = BACKEND.groups.get(key)
+            if held is not None and held.lock and held.deadline == lock:
+                held.lock = b""
+
+    def set_aside(self, key: str, wanted: str) -> Steps[None]:
+        """Never needed."""
+        yield from ()
+
+    def facts(self) -> Steps[dict[str, str]]:
+        """There is no server."""
+        yield from ()
+        return {}
+
+    def option(self, name: str) -> Steps[str]:
+        """There is no server."""
+        yield from ()
+        return ""
+
+    def set_option(self, name: str, value: str) -> Steps[None]:
+        """There is no server."""
+        yield from ()

@@ -1,0 +1,117 @@
+"""The doctor's view of a Redis server: everything is read in small steps, one feed at a time, by ``SCAN``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+
+from feedmill import settings
+from feedmill.keys import GROUPS, due_key, set_aside_key
+from feedmill.serializers.base import SPILLED
+from feedmill.storage.inspection import HASH, KEEP_ASIDE, STRING, ZSET, StoredFeed
+from feedmill.storage.redis.timelines import STATE, call_script
+from feedmill.storage.steps import Steps
+
+#: Keys that one step of a scan looks at.
+SCAN_SIZE = 500
+_INBOX = b"\0i"
+_STATE = STATE.encode()
+_TOKEN, _DEADLINE = 8, 13
+
+
+class RedisInspection:
+    """See :class:`feedmill.storage.inspection.Inspection`."""
+
+    def size(self) -> Steps[int]:
+        """All keys of the database."""
+        (size,) = yield [("DBSIZE",)]
+        return int(size)
+
+    def scan(self, cursor: int) -> Steps[tuple[int, list[bytes]]]:
+        """A step of ``SCAN``, which never holds up the server."""
+        pattern = re.sub(r"([\[\]*?\\^-])", r"\\\1", settings.current().key_prefix) + "*"
+        ((following, keys),) = yield [("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_SIZE)]
+        return int(following), list(keys)
+
+    def types(self, keys: Sequence[bytes]) -> Steps[list[str]]:
+        """What each key holds."""
+        replies = yield [("TYPE", key) for key in keys]
+        return [reply.decode() for reply in replies]
+
+    def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
+        """Read in one script, so that no writer comes in between."""
+        keys = [key, key + GROUPS, *([count_key] if count_key else [])]
+        ((types, scores, fields, count, spills),) = yield [call_script("inspect", keys, *groups)]
+        wrong = {
+            name: wanted
+            for name, held, wanted in zip(keys, types, (ZSET, HASH, STRING))
+            if held.decode() not in (wanted, "none")
+        }
+        records = dict(zip(fields[::2], fields[1::2]))
+        state, lock = _meta(records.pop(_STATE, b""))
+        inbox = records.pop(_INBOX, b"")
+        return StoredFeed(
+            *(wrong, {group: float(score) for group, score in zip(scores[::2], scores[1::2])}, records, state, lock),
+            *(inbox, dict(zip(spills[::2], spills[1::2])), count),
+        )
+
+    def spills_used(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[bool]]:
+        """The first byte of a record says it."""
+        types = yield [("TYPE", key + GROUPS) for key, _ in spills]
+        replies = yield [
+            ("HGET", key + GROUPS, group) if held == b"hash" else ("ECHO", b"\0")
+            for (key, group), held in zip(spills, types)
+        ]
+        return [bool(record and record[0] & SPILLED) for record in replies]
+
+    def flat(self, key: str) -> Steps[bytes]:
+        """The whole string."""
+        (text,) = yield [("GET", key)]
+        return text or b""
+
+    def flat_put(self, key: str, before: bytes, after: bytes) -> Steps[bool]:
+        """Compared by digest, inside a script."""
+        digest = hashlib.sha1(before, usedforsecurity=False).hexdigest()
+        (done,) = yield [call_script("flat_put", [key], digest, after)]
+        return bool(done)
+
+    def overdue(self, manager: str, seconds: float) -> Steps[int]:
+        """By the server's clock, by which they were written."""
+        ((now, _),) = yield [("TIME",)]
+        (count,) = yield [("ZCOUNT", due_key(manager), "-inf", int((int(now) - seconds) * 1000))]
+        return int(count)
+
+    def unlock(self, key: str, lock: float) -> Steps[None]:
+        """Compared by its end."""
+        yield [call_script("unlock", [key + GROUPS], f"{round(lock * 1000):013d}")]
+
+    def set_aside(self, key: str, wanted: str) -> Steps[None]:
+        """Renamed within its slot."""
+        yield [call_script("set_aside", [key, set_aside_key(key)], wanted, KEEP_ASIDE)]
+
+    def facts(self) -> Steps[dict[str, str]]:
+        """From ``INFO``."""
+        sections = yield [("INFO", "memory"), ("INFO", "persistence")]
+        lines = [line.partition(":") for section in sections for line in section.decode().splitlines()]
+        return {name: value for name, _, value in lines}
+
+    def option(self, name: str) -> Steps[str]:
+        """``CONFIG GET``, which managed servers and careful ACLs refuse."""
+        (pair,) = yield [("CONFIG", "GET", name)]
+        return pair[1].decode() if pair else ""
+
+    def set_option(self, name: str, value: str) -> Steps[None]:
+        """``CONFIG SET``, and ``CONFIG REWRITE`` where the server has a file."""
+        yield [("CONFIG", "SET", name, value)]
+        (info,) = yield [("INFO", "server")]
+        if re.search(r"^config_file:\S", info.decode(), re.MULTILINE):
+            yield [("CONFIG", "REWRITE")]
+
+
+def _meta(meta: bytes) -> tuple[bytes, float | None]:
+    """State and end of the lock, from the field that holds both."""
+    if meta[:1] != b"1":
+        return meta[1:], None
+    deadline, state = meta[1 + _TOKEN : 1 + _TOKEN + _DEADLINE], meta[1 + _TOKEN + _DEADLINE :]
+    return state, int(deadline) / 1000 if deadline.isdigit() else 0.0

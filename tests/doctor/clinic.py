@@ -1,0 +1,51 @@
+"""Feeds for the doctor's tests, filled as in life: spilled groups, marks, removals, a feed of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from feedmill import Activity, Manager
+from feedmill.doctor import Report, examine
+from tests.feeds.samples import Home, News, Notes, in_group, on_day
+
+PATIENT, OTHER = 42, "o{t}her"
+
+
+class ClinicManager(Manager):
+    feed_classes = {"home": Home, "news": News}
+    notification_feed_class = Notes
+
+    def get_user_follower_ids(self, user_id: Any) -> Iterable[Any]:
+        """Two people."""
+        return (PATIENT, OTHER)
+
+    def get_recipient_ids(self, activity: Activity) -> Iterable[Any]:
+        """The same."""
+        return (PATIENT, OTHER)
+
+
+def fill() -> None:
+    """Feeds of two users, with a group of 40 members (so it has a spill) and groups of one."""
+    everything = [in_group(n) for n in range(40)] + [on_day(n) for n in range(2, 6)]
+    for user in (PATIENT, OTHER):
+        Home(user).add_many([on_day(n) for n in range(1, 7)])
+        News(user).add_many(everything)
+        notes = Notes(user)
+        notes.add_many(everything[:-1])
+        notes.mark_all()
+        notes.add(everything[-1])
+        notes.add(on_day(7))
+        notes.remove(on_day(7))
+
+
+def kinds(report: Report) -> dict[str, int]:
+    """What was found, and how often."""
+    return dict(report.found)
+
+
+def examined(*, fix: bool = False) -> dict[str, int]:
+    """What an examination finds."""
+    report = examine(fix=fix)
+    print(*report.shown, sep="\n")  # for whoever reads why a test failed
+    return kinds(report)

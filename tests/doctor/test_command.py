@@ -1,0 +1,177 @@
+"""The command: one line and exit 0 for a healthy system; what is wrong and exit 1 for another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner, Result
+
+import feedmill
+from feedmill import Activity, dispatch, registry, verbs
+from feedmill.cli import main
+from feedmill.doctor import Finding, Report, examine
+from feedmill.doctor.broker import unsafe_broker
+from feedmill.doctor.findings import SHOWN
+from feedmill.doctor.mending import mend
+from feedmill.doctor.places import Part, Place
+from feedmill.doctor.show import lines
+from feedmill.keys import GROUPS
+from feedmill.storage.backends import backend
+from feedmill.storage.redis import inspection
+from feedmill.storage.steps import Steps
+from feedmill.verbs import Verb
+from tests.doctor.clinic import PATIENT, examined
+from tests.feeds.samples import BASE, News, Notes, in_group
+
+
+def doctor(*options: str) -> Result:
+    return CliRunner().invoke(main, ["doctor", *options])
+
+
+def test_a_healthy_system_gets_one_line(server: redis.Redis) -> None:
+    """Nothing wrong: one line with what was looked at, exit 0."""
+    result = doctor()
+    assert result.exit_code == 0
+    (line,) = result.output.splitlines()
+    assert line.startswith("healthy (") and " 6 feeds," in line
+
+
+def test_damage_is_told_then_mended(server: redis.Redis) -> None:
+    """Damage: named with its key, exit 1; --fix says that it mended it, exit 0; then healthy."""
+    server.set(Notes(PATIENT).count_key, "5 5 5")
+    server.delete(News(PATIENT).key)
+    result = doctor()
+    assert result.exit_code == 1
+    assert (
+        "drifted count: fm:test:notes:{42}:count: it says 5 unseen and 5 unread; the feed says 1 and" in result.output
+    )
+    assert "record without entry: fm:test:news:{42} group b'3-2024-01-01': readers do not find it" in result.output
+    assert "--fix mends what can be mended" in result.output.splitlines()[-1]
+    result = doctor("--fix")
+    assert result.exit_code == 0
+    assert "drifted count: mended 1 of 1" in result.output
+    assert doctor().output.startswith("healthy")
+
+
+def test_what_cannot_be_mended_is_left(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A setting that cannot be changed from here is named with the mend, and --fix exits 1."""
+
+    monkeypatch.setitem(dispatch.celery_app().conf, "accept_content", ["msgpack", "pickle"])
+    result = doctor("--fix")
+    assert result.exit_code == 1
+    assert (
+        "unsafe Celery setting: accept_content: it has pickle: who can write to the broker could run" in result.output
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "named"),
+    [
+        ("accept_content", ["msgpack", "yaml"], "accept_content"),
+        ("broker_transport_options", {"visibility_timeout": 60}, "visibility_timeout"),
+    ],
+)
+def test_unsafe_settings_of_celery(
+    server: redis.Redis, monkeypatch: pytest.MonkeyPatch, name: str, value: Any, named: str
+) -> None:
+    """Contents that can carry code and a visibility timeout that is too short are named."""
+    conf = dispatch.celery_app().conf
+    monkeypatch.setitem(conf, "broker_url", "redis://127.0.0.1:1/0")
+    assert list(unsafe_broker()) == []
+    monkeypatch.setitem(conf, name, value)
+    (finding,) = unsafe_broker()
+    assert named in finding.where
+
+
+@pytest.mark.parametrize("name", ["acks_late", "reject_on_worker_lost"])
+def test_tasks_that_would_be_lost(server: redis.Redis, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Tasks that are acknowledged early, or done with when their process is killed, are named."""
+    task = dispatch.celery_app().tasks["feedmill.deliver"]
+    monkeypatch.setattr(type(task), name, False)
+    assert [finding.where for finding in unsafe_broker()] == [f"task_{name}"]
+
+
+def test_a_server_that_does_not_tell_its_settings(server: redis.Redis, redis_url: str) -> None:
+    """Where CONFIG is forbidden the rest is examined, and what cannot be set is left with the mend."""
+    server.config_set("maxmemory-policy", "allkeys-lru")
+    server.acl_setuser("nurse", enabled=True, nopass=True, keys=["*"], channels=["*"], commands=["+@all", "-config"])
+    feedmill.configure(redis_url=redis_url.replace("redis://", "redis://nurse:x@"))
+    report = examine(fix=True)
+    (finding,) = report.shown
+    assert report.left == 1
+    assert "set noeviction. It could not be set from here: Redis at 127.0.0.1" in finding.text
+    server.acl_deluser("nurse")
+
+
+def test_a_verb_that_is_not_registered_is_not_damage(server: redis.Redis) -> None:
+    """Groups of a verb that a module not imported here registers are named, and --fix touches nothing of them."""
+
+    class Hum(Verb):
+        id, infinitive, past_tense = 31111, "hum", "hummed"
+
+    verbs.register(Hum)
+    Notes(PATIENT).add(Activity(1, Hum, 2, time=BASE))
+    del verbs._verbs[Hum.id]
+    before = server.hgetall(Notes(PATIENT).key + GROUPS)
+    report = examine(fix=True)
+    assert dict(report.found) == {"verb not registered": 1}
+    assert report.left == 1
+    assert "unknown verb 31111" in report.shown[0].text and "FEEDMILL_MODULES" in report.shown[0].text
+    assert server.hgetall(Notes(PATIENT).key + GROUPS) == before
+
+
+def test_memory_is_bounded_by_the_step_of_a_scan(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys are looked at in small steps, each one told; a step is no longer than the scan's."""
+    monkeypatch.setattr(inspection, "SCAN_SIZE", 10)
+    for number in range(300):
+        server.set(f"fm:somebody:else:{number}", "x")
+    told: list[tuple[int, int]] = []
+    report = examine(seen=lambda done, total: told.append((done, total)))
+    assert len(told) > 20
+    assert told == sorted(told) and told[-1][0] == report.keys >= 300
+    assert all(done <= total for done, total in told)
+
+
+def test_a_flood_of_findings_is_counted() -> None:
+    """Of each kind the first few are shown, the others counted."""
+    report = Report()
+    for number in range(1000):
+        report.add(Finding("stuck lock", f"key{number}", "text"), False)
+    assert len(report.shown) == SHOWN
+    assert list(lines(report, False))[-1] == f"stuck lock: {1000 - SHOWN:,} more"
+
+
+def test_writers_at_work_lose_nothing(server: redis.Redis) -> None:
+    """What workers deliver between the steps of a mending, held off by its lock, is in the feed afterwards."""
+    delivered = []
+
+    def visited(operation: Steps[None]) -> Steps[None]:
+        """*operation*, with a delivery after each of its round trips."""
+        replies: Any = None
+        while True:
+            try:
+                wanted = next(operation) if replies is None else operation.send(replies)
+            except StopIteration:
+                return
+            replies = yield wanted
+            if len(delivered) < 12:  # a feed that always gets more would never be let go
+                delivered.append(in_group(60 + len(delivered), 5))
+                backend().run(Notes.deliver([PATIENT], delivered[-1:]))
+
+    server.set(Notes(PATIENT).count_key, "9 9 9")
+    backend().run(visited(mend(Place(Part.GROUPS, Notes, str(PATIENT)))))
+    assert len(delivered) == 12
+    (group,) = [group for group in Notes(PATIENT)[:] if group.activity_count > 30]
+    assert group.activity_count == 40 + len(delivered)
+    assert Notes(PATIENT).get_denormalized_count() == Notes(PATIENT).count_unseen() == 2
+    assert examined() == {}
+
+
+def test_no_manager_is_an_error(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a manager nothing is known of any feed: that is said, instead of healthy."""
+    monkeypatch.setattr(registry, "_managers", {})
+    result = doctor()
+    assert result.exit_code == 1
+    assert "no manager is known; name the modules that declare them in FEEDMILL_MODULES" in result.output

@@ -1,0 +1,312 @@
+"""The doctor names each kind of damage, mends it, and finds nothing the second time."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import redis
+
+from feedmill.doctor import examine
+from feedmill.feeds.state import FeedState
+from feedmill.ids import ID_SIZE
+from feedmill.keys import GROUPS, activity_key, set_aside_key
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
+from feedmill.storage.redis.timelines import STATE
+from tests.doctor.clinic import OTHER, PATIENT, ClinicManager, examined
+from tests.feeds.samples import Home, News, Notes, held, in_group, on_day
+
+NEWS, NOTES = News(PATIENT), Notes(PATIENT)
+FLAT, NEWS_RANKS, NOTES_RANKS, COUNT = Home(PATIENT).key, NEWS.key, NOTES.key, NOTES.count_key
+NEWS_HASH, NOTES_HASH = NEWS.key + GROUPS, NOTES.key + GROUPS
+
+
+def run(operation: Any) -> Any:
+    return backend().run(operation)
+
+
+def some_group(client: redis.Redis, hash_key: str, *, spilled: bool) -> bytes:
+    """A group of the feed at *hash_key* that has, or has not, a spill."""
+    groups = [g for g, r in client.hgetall(hash_key).items() if g[:1] != b"\0" and bool(r[0] & 1) == spilled]
+    return min(groups)
+
+
+def cut_record(client: redis.Redis) -> None:
+    group = some_group(client, NEWS_HASH, spilled=False)
+    client.hset(NEWS_HASH, group, client.hget(NEWS_HASH, group)[:-3])
+
+
+def empty_record(client: redis.Redis) -> None:
+    client.hset(NOTES_HASH, some_group(client, NOTES_HASH, spilled=False), b"")
+
+
+def random_record(client: redis.Redis) -> None:
+    client.hset(NOTES_HASH, some_group(client, NOTES_HASH, spilled=True), b"\xc1" * 90)
+
+
+def entry_alone(client: redis.Redis) -> None:
+    client.zadd(NEWS_RANKS, {"nobody": 5})
+
+
+def record_alone(client: redis.Redis) -> None:
+    client.zrem(NOTES_RANKS, some_group(client, NOTES_HASH, spilled=False))
+
+
+def wrong_score(client: redis.Redis) -> None:
+    client.zadd(NEWS_RANKS, {some_group(client, NEWS_HASH, spilled=True): 5})
+
+
+def orphaned_spill(client: redis.Redis) -> None:
+    client.hset(f"{NEWS_HASH}:gone", "actor", b"x" * 20)
+
+
+def lost_spill(client: redis.Redis) -> None:
+    client.delete(NOTES_HASH.encode() + b":" + some_group(client, NOTES_HASH, spilled=True))
+
+
+def thinned_spill(client: redis.Redis) -> None:
+    spill = NEWS_HASH.encode() + b":" + some_group(client, NEWS_HASH, spilled=True)
+    client.hdel(spill, *[actor for actor, members in client.hgetall(spill).items() if members][:3])
+
+
+def drifted_count(client: redis.Redis) -> None:
+    client.set(COUNT, "77 99 3")
+
+
+def count_of_nonsense(client: redis.Redis) -> None:
+    client.set(COUNT, "many")
+
+
+def lost_count(client: redis.Redis) -> None:
+    client.delete(COUNT)
+
+
+def drifted_state(client: redis.Redis) -> None:
+    meta = client.hget(NOTES_HASH, STATE)
+    state = FeedState.decode(meta[1:])
+    state.unseen, state.unread = 55, 66
+    client.hset(NOTES_HASH, STATE, meta[:1] + state.encode())
+
+
+def count_without_feed(client: redis.Redis) -> None:
+    client.delete(NOTES_RANKS, NOTES_HASH, NOTES_HASH.encode() + b":" + some_group(client, NOTES_HASH, spilled=True))
+
+
+def hold(client: redis.Redis, hash_key: str, deadline: float) -> None:
+    meta = client.hget(hash_key, STATE) or b"0"
+    client.hset(hash_key, STATE, b"1" + b"t" * 8 + b"%013d" % (deadline * 1000) + meta[1:])
+
+
+def stuck_lock(client: redis.Redis) -> None:
+    hold(client, NEWS_HASH, time.time() - 100)
+
+
+def endless_lock(client: redis.Redis) -> None:
+    hold(client, NOTES_HASH, time.time() + 10**8)
+
+
+def lock_of_nonsense(client: redis.Redis) -> None:
+    client.hset(NOTES_HASH, STATE, b"1" + b"t" * 8 + b"not a deadline")
+
+
+def left_inbox(client: redis.Redis) -> None:
+    hold(client, NOTES_HASH, time.time() + 100)
+    run(Notes.deliver([PATIENT], [on_day(6)]))
+    assert client.hget(NOTES_HASH, b"\0i")
+    hold_meta = client.hget(NOTES_HASH, STATE)
+    client.hset(NOTES_HASH, STATE, b"0" + hold_meta[22:])
+
+
+def broken_length(client: redis.Redis) -> None:
+    text = client.get(FLAT)
+    client.set(FLAT, text[: 2 * ID_SIZE] + text[2 * ID_SIZE + 5 :])
+
+
+def unsorted_ids(client: redis.Redis) -> None:
+    text = client.get(FLAT)
+    client.set(FLAT, text[ID_SIZE:] + text[:ID_SIZE])
+
+
+def duplicate_ids(client: redis.Redis) -> None:
+    client.append(FLAT, client.get(FLAT)[-ID_SIZE:])
+
+
+def impossible_id(client: redis.Redis) -> None:
+    client.append(FLAT, b"\xff" * ID_SIZE)
+
+
+def gone_bodies(client: redis.Redis) -> None:
+    client.delete(*[activity_key(on_day(n).raw_id) for n in range(1, 6)])
+
+
+def damaged_body(client: redis.Redis) -> None:
+    client.set(activity_key(on_day(1).raw_id), b"\x93\x01")
+
+
+def swapped_body(client: redis.Redis) -> None:
+    client.set(activity_key(on_day(1).raw_id), client.get(activity_key(on_day(2).raw_id)))
+
+
+def damaged_state(client: redis.Redis) -> None:
+    client.hset(NOTES_HASH, STATE, b"0" + b"s" * 13)
+
+
+def state_behind(client: redis.Redis) -> None:
+    meta = client.hget(NOTES_HASH, STATE)
+    client.hset(NOTES_HASH, STATE, meta[:1] + struct.pack(">Q", 1) + meta[9:])
+
+
+def replaced(key: str, kind: str) -> Callable[[redis.Redis], None]:
+    def inflict(client: redis.Redis) -> None:
+        client.delete(key)
+        client.rpush(key, kind)
+
+    return inflict
+
+
+def spill_of_a_wrong_type(client: redis.Redis) -> None:
+    spill = NEWS_HASH.encode() + b":" + some_group(client, NEWS_HASH, spilled=True)
+    client.delete(spill)
+    client.set(spill, "x")
+
+
+def forgotten_fanout(client: redis.Redis) -> None:
+    run(journal().open(ClinicManager.name, "f0", "add", on_day(6).pack()))
+    (key,) = client.keys("*due:{ClinicManager}")
+    client.zadd(key, {"f0": (time.time() - 3600) * 1000})
+
+
+def evicting_server(client: redis.Redis) -> None:
+    client.config_set("maxmemory-policy", "allkeys-lru")
+
+
+def forgetful_server(client: redis.Redis) -> None:
+    client.config_set("save", "")
+
+
+DAMAGE: dict[Callable[[redis.Redis], None], str] = {
+    cut_record: "damaged group",
+    empty_record: "damaged group",
+    random_record: "damaged group",
+    entry_alone: "entry without record",
+    record_alone: "record without entry",
+    wrong_score: "wrong rank",
+    orphaned_spill: "orphaned spill",
+    lost_spill: "damaged spill",
+    thinned_spill: "damaged spill",
+    drifted_count: "drifted count",
+    count_of_nonsense: "drifted count",
+    lost_count: "drifted count",
+    drifted_state: "drifted count",
+    count_without_feed: "count without feed",
+    stuck_lock: "stuck lock",
+    endless_lock: "stuck lock",
+    lock_of_nonsense: "stuck lock",
+    left_inbox: "inbox left behind",
+    broken_length: "broken length",
+    unsorted_ids: "unsorted ids",
+    duplicate_ids: "duplicate ids",
+    impossible_id: "impossible id",
+    gone_bodies: "bodies gone",
+    damaged_body: "damaged body",
+    swapped_body: "damaged body",
+    damaged_state: "damaged state",
+    state_behind: "damaged state",
+    replaced(FLAT, "flat timeline"): "wrong type",
+    replaced(NEWS_RANKS, "entries"): "wrong type",
+    replaced(NOTES_HASH, "records"): "wrong type",
+    replaced(COUNT, "count"): "wrong type",
+    spill_of_a_wrong_type: "wrong type",
+    forgotten_fanout: "overdue fan-outs",
+    evicting_server: "unsafe Redis setting",
+    forgetful_server: "unsafe Redis setting",
+}
+
+
+@pytest.mark.parametrize(("inflict", "kind"), DAMAGE.items(), ids=lambda value: getattr(value, "__name__", ""))
+def test_damage_is_named_and_mended(server: redis.Redis, inflict: Callable[[redis.Redis], None], kind: str) -> None:
+    """A healthy system is clean; this damage is named; with --fix it is mended; then the system is clean again."""
+    assert examined() == {}
+    inflict(server)
+    assert kind in examined()
+    report = examine(fix=True)
+    assert kind in report.found
+    assert report.left == 0, report.shown
+    assert examined() == {}
+
+
+@pytest.mark.parametrize("inflict", [cut_record, empty_record, random_record, lost_spill, damaged_state, stuck_lock])
+def test_other_feeds_are_left_as_they_are(server: redis.Redis, inflict: Callable[[redis.Redis], None]) -> None:
+    """Mending one feed changes no other feed."""
+
+    readers = {b"string": server.get, b"hash": server.hgetall, b"zset": lambda key: server.zrange(key, 0, -1)}
+
+    def others() -> dict[bytes, Any]:
+        return {key: readers[server.type(key)](key) for key in server.scan_iter() if b"{42}" not in key}
+
+    before = others()
+    inflict(server)
+    examine(fix=True)
+    assert others() == before
+
+
+@pytest.mark.parametrize("inflict", [cut_record, empty_record, random_record, damaged_state, lock_of_nonsense])
+def test_damage_harms_that_feed_alone(server: redis.Redis, inflict: Callable[[redis.Redis], None]) -> None:
+    """Writers that meet a damaged record, state or lock serve all other feeds and the feed's other groups."""
+    inflict(server)
+    new = [in_group(50), on_day(2), on_day(9)]
+    for feed_class in (News, Notes):
+        feed_class.insert_activities(new)
+        run(feed_class.deliver([OTHER, PATIENT], new))
+        for user in (OTHER, PATIENT):
+            assert on_day(9) in held(feed_class(user)[:])
+            assert in_group(50) in held(feed_class(user)[:])
+    examine(fix=True)
+    assert examined() == {}
+
+
+def test_what_was_salvaged_of_a_broken_timeline(server: redis.Redis) -> None:
+    """Of a flat timeline that lost some bytes, every whole id is saved."""
+    broken_length(server)
+    examine(fix=True)
+    assert held(Home(PATIENT)[:]) == [on_day(n) for n in (6, 5, 4, 2, 1)]
+
+
+def test_members_of_a_damaged_spill_are_counted_again(server: redis.Redis) -> None:
+    """After a spill lost three actors, the group counts those that are left, and takes new ones as before."""
+    thinned_spill(server)
+    examine(fix=True)
+    (group,) = [group for group in NEWS[:] if group.activity_count > 30]
+    assert (group.activity_count, group.actor_count) == (37, 37)
+    NEWS.add_many([in_group(n) for n in range(41)])
+    (group,) = [group for group in NEWS[:] if group.activity_count > 30]
+    assert (group.activity_count, group.actor_count) == (41, 41)
+
+
+def test_an_inbox_left_behind_is_folded_in(server: redis.Redis) -> None:
+    """What was left for a dead writer is in the feed after --fix, and counted."""
+    left_inbox(server)
+    before = NOTES.get_denormalized_count()
+    examine(fix=True)
+    assert on_day(6) in held(NOTES[:])
+    assert NOTES.get_denormalized_count() == before + 1 == NOTES.count_unseen()
+
+
+def test_an_overdue_fanout_is_done(server: redis.Redis) -> None:
+    """What no worker looked at for an hour is fanned out by --fix."""
+    Home(PATIENT).delete()
+    forgotten_fanout(server)
+    examine(fix=True)
+    assert on_day(6) in held(Home(PATIENT)[:])
+
+
+def test_what_was_set_aside_can_be_looked_at(server: redis.Redis) -> None:
+    """A key of a wrong type is kept under another name for a month."""
+    replaced(FLAT, "flat timeline")(server)
+    examine(fix=True)
+    assert server.lrange(set_aside_key(FLAT), 0, -1) == [b"flat timeline"]
+    assert 0 < server.ttl(set_aside_key(FLAT)) <= 30 * 24 * 3600

@@ -1,0 +1,280 @@
+"""What is fuzzed: everything that reads bytes which others may have made. Each target must end well or with our error."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import json
+import os
+import random
+import tempfile
+import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import feedmill
+from feedmill import Activity, cursor, signing
+from feedmill.codec import pack, unpack, unpack_rows, unpack_stream
+from feedmill.errors import FeedmillError
+from feedmill.feeds.operations import plan_of_inbox
+from feedmill.feeds.state import FeedState
+from feedmill.replay.read import Garbage, read_events, read_follows
+from feedmill.serializers import AggregatedActivitySerializer, NotificationSerializer
+from feedmill.serializers.records import decode_spill, encode_spill
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
+from feedmill.storage.memory import BACKEND
+from feedmill.tasks import deliver, fan_out, follow, sweep, unfollow
+from feedmill.verbs import Love
+from tests.feeds.samples import BASE, Home, News, Notes, held, in_group, on_day
+from tests.fuzz.mutate import confused, mutated
+from tests.social import SocialManager
+
+#: Everybody that appears in the samples.
+ACTIVITIES = [
+    on_day(1),
+    in_group(3),
+    Activity("ann", Love, uuid.UUID(int=7), target="böard", time=BASE),
+    Activity(-5, Love, 2**64 - 1, time=BASE, extra_context={"a": [1, {"b": b"x"}], "t": BASE, "u": uuid.UUID(int=9)}),
+]
+Call = Callable[[random.Random, bytes], None]
+
+
+class Target(NamedTuple):
+    """One thing that reads bytes."""
+
+    name: str
+    samples: Sequence[bytes]
+    #: Reads one input; :class:`FeedmillError` is a refusal, anything else is a failure.
+    call: Call
+    #: Of a million inputs, how many this target gets, in thousands.
+    share: int
+
+
+def activity(rng: random.Random, data: bytes) -> None:
+    found = Activity.unpack(data)
+    assert len(found.raw_id) == 16 and repr(found) and found.time
+    found.extra_context.get("a")
+    assert Activity.unpack(found.pack()) == found
+
+
+def value(rng: random.Random, data: bytes) -> None:
+    rng.choice((unpack, unpack_stream, partial(unpack_rows, size=5)))(data)
+
+
+def _ended(*calls: Callable[[], Any]) -> None:
+    """Make all *calls*; raise the first refusal at the end."""
+    refusal: FeedmillError | None = None
+    for call in calls:
+        try:
+            call()
+        except FeedmillError as error:
+            refusal = refusal or error
+    if refusal is not None:
+        raise refusal
+
+
+def record_reader(serializer: Any) -> Call:
+    def read(rng: random.Random, data: bytes) -> None:
+        def decode() -> None:
+            record = serializer.decode(data)
+            assert record.members == sorted(record.members, key=lambda member: member.raw_id)
+
+        _ended(decode, lambda: serializer.shown(data))
+
+    return read
+
+
+def spill(rng: random.Random, data: bytes) -> None:
+    members = decode_spill(b"actor", data)
+    assert encode_spill(members) == data
+
+
+def state(rng: random.Random, data: bytes) -> None:
+    assert FeedState.decode(data).encode() == (data or FeedState().encode())
+
+
+def inbox(rng: random.Random, data: bytes) -> None:
+    plan_of_inbox(Notes, data)
+
+
+def cursors(rng: random.Random, data: bytes) -> None:
+    text: Any = rng.choice((data.decode("latin-1"), data.decode(errors="replace"), data))
+    read = rng.choice((cursor.decode_id, cursor.decode_group))
+    read("owner", text if rng.random() < 0.5 else cursor.encode("owner", data))
+
+
+def pages(rng: random.Random, data: bytes) -> None:
+    """Cursors at the door of feeds; half of them with the right owner and a right checksum."""
+    feed: Any = rng.choice((Home, News, Notes))(1)
+    if not BACKEND.flat:
+        for feed_class in (Home, News, Notes):
+            feed_class(1).add_many([on_day(1), on_day(2), on_day(3)])
+    own = feed.page(2).next
+    raw = base64.urlsafe_b64decode(own + "=" * (-len(own) % 4))
+    forged = raw[:5] + data + hashlib.blake2b(raw[:5] + data, digest_size=4).digest()
+    text = base64.urlsafe_b64encode(forged).rstrip(b"=").decode() if rng.random() < 0.5 else data.decode("latin-1")
+    feed.page(2, after=text)
+
+
+def messages(rng: random.Random, data: bytes) -> None:
+    """A task's arguments: some damaged, some of another kind, sometimes too many or too few."""
+    task, args = rng.choice(_messages())
+    args = list(args)
+    for _ in range(rng.choice((1, 1, 2))):
+        at = rng.randrange(len(args) + 1)
+        if at == len(args):
+            args.append(data)
+        elif isinstance(args[at], bytes) and rng.random() < 0.7:
+            args[at] = data
+        else:
+            args[at] = confused(rng, args[at], MESSAGE_PARTS)
+    if rng.random() < 0.1:
+        del args[rng.randrange(len(args)) :]
+    before = _stored()
+    try:
+        task.run(*args)
+    except FeedmillError:
+        assert _stored() == before, "something was written by a message that was refused"
+        raise
+    finally:
+        BACKEND.clear()
+
+
+MESSAGE_PARTS = [each.pack() for each in ACTIVITIES] + [pack([1, 2]), pack(["a", uuid.UUID(int=1)]), pack([])]
+
+
+def _messages() -> list[tuple[Any, list[Any]]]:
+    run, name, body = backend().run, SocialManager.name, on_day(1).pack()
+    run(journal().open_sent(name, "f", "add", body))
+    return [
+        (deliver, [name, "add", "followers", body, pack([1, 2]), "f", 1, 0]),
+        (deliver, [name, "remove", "recipients", body, pack(["x"]), "f", 1, 0]),
+        (follow, [name, pack([1, 2]), "f", 1]),
+        (unfollow, [name, pack([1, 2]), "f", 1]),
+        (fan_out, [name]),
+        (sweep, []),
+    ]
+
+
+def _stored() -> tuple[Any, ...]:
+    feeds = {key: dict(feed.records) for key, feed in BACKEND.groups.items() if feed.records}
+    return {key: list(ids) for key, ids in BACKEND.flat.items()}, feeds, dict(BACKEND.bodies), dict(BACKEND.counts)
+
+
+def signatures(rng: random.Random, data: bytes) -> None:
+    args = [data, rng.choice((1, "x", None, True))]
+    signing.check("feedmill.deliver", args, {signing.HEADER: confused(rng, data.hex()[:64], [data])})
+    raise AssertionError("a message was taken for signed")
+
+
+def damaged_feed(rng: random.Random, data: bytes) -> None:
+    """A feed with damage in it is written and read; nothing is raised, and its other groups are what they were."""
+    feed_class: Any = rng.choice((News, Notes))
+    BACKEND.clear()
+    feed = feed_class(1)
+    feed.add_many([on_day(2), on_day(3)])
+    held_feed = BACKEND.groups[feed.key]
+    victim = min(held_feed.records)
+    kind = rng.randrange(4)
+    if kind == 0:
+        held_feed.records[victim] = data
+    elif kind == 1:
+        held_feed.state = data
+    elif kind == 2:
+        held_feed.inbox = data
+    else:
+        held_feed.records[victim] = bytes((held_feed.records[victim][0] | 1,)) + held_feed.records[victim][1:]
+        held_feed.spills[victim] = {pack(2): data}
+    try:
+        feed_class.insert_activities([on_day(9)])
+        backend().run(feed_class.deliver([1], [on_day(2), on_day(9)], [on_day(5)]))
+        shown = held(feed[:])
+        assert on_day(3) in shown and on_day(9) in shown, shown
+    finally:
+        BACKEND.clear()
+
+
+class Files:
+    """Event and follow files on a disk."""
+
+    SAMPLES = (
+        b"user_id\tfriend_id\n1\t2\nann\tbob\n",
+        b"actor,object,time,verb\n1,2,2024-01-01T00:00:00Z,love\n3,4,1700000000.5,listen\n",
+        b'\xef\xbb\xbfactor,object\n"quo""ted",x\n\xff\xfe,1\n',
+        gzip.compress(b"actor,object\n1,2\n3,4\n", mtime=0),
+    )
+
+    def __init__(self) -> None:
+        handle, name = tempfile.mkstemp(prefix="feedmill-fuzz-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None)
+        os.close(handle)
+        self.path = Path(name)
+
+    def __call__(self, rng: random.Random, data: bytes) -> None:
+        self.path.write_bytes(data)
+        garbage = Garbage()
+        if rng.random() < 0.5:
+            read_follows(self.path, (), garbage)
+        else:
+            for event in read_events(self.path, (), garbage):
+                Activity(event.actor, Love, event.object, time=event.time)
+
+    def close(self) -> None:
+        """Remove the file."""
+        self.path.unlink()
+
+
+def targets(files: Files, web: Call) -> list[Target]:
+    """All of them; the shares add up to a thousand."""
+    bodies = [each.pack() for each in ACTIVITIES]
+    aggregated, notification = AggregatedActivitySerializer(), NotificationSerializer()
+    ids = [aggregated.encode(record) for record in _records(aggregated)]
+    whole = [notification.encode(record) for record in _records(notification)]
+    spilled = [
+        encode_spill([serializer.member(each) for each in ACTIVITIES]) for serializer in (aggregated, notification)
+    ]
+    inboxes = [b"".join(pack([True, body]) for body in bodies), pack([False, bodies[0]])]
+    states = [FeedState(5, 4, 3, 2, 1, 6, 7, 8).encode()]
+    places = [on_day(1).raw_id, (5).to_bytes(7, "big") + b"group"]
+    http = [json.dumps(body).encode() for body in ({"user": "ann", "text": "x"}, {"user": "ann", "target": "bob"})]
+    return [
+        Target("activity bodies", bodies, activity, 150),
+        Target("msgpack values", [*bodies, *inboxes], value, 150),
+        Target("aggregated records", ids, record_reader(aggregated), 120),
+        Target("notification records", whole, record_reader(notification), 130),
+        Target("spilled members", spilled, spill, 60),
+        Target("states of feeds", states, state, 40),
+        Target("inboxes", inboxes, inbox, 50),
+        Target("cursors", [*places, *(cursor.encode("owner", p).encode() for p in places)], cursors, 80),
+        Target("cursors at feeds", places, pages, 30),
+        Target("task messages", MESSAGE_PARTS, messages, 80),
+        Target("signatures", bodies, signatures, 40),
+        Target("feeds with damage", [*ids, *whole, *inboxes, *states, *spilled], damaged_feed, 30),
+        Target("event and follow files", files.SAMPLES, files, 20),
+        Target("HTTP requests", [*http, b"[[[", b"{}", b"\xff"], web, 20),
+    ]
+
+
+def _records(serializer: Any) -> list[Any]:
+    from feedmill.serializers.records import Record
+
+    several, one, big = Record(), Record(), Record()
+    for each in ACTIVITIES[1:]:
+        several.add(serializer.member(each))
+    one.add(serializer.member(on_day(1)))
+    for number in range(32):
+        big.add(serializer.member(in_group(number)))
+    several.seen_at = several.read_at = 5
+    return [several, one, big]
+
+
+def prepare() -> None:
+    """The settings under which the targets run."""
+    feedmill.configure(redis_url="memory://", celery_app="feedmill.tasks:app", signing_key="")
+    BACKEND.clear()
+
+
+__all__ = ["Files", "Target", "mutated", "prepare", "targets"]

@@ -1,0 +1,262 @@
+"""A Redis with TLS and users: the whole job runs on it with no right more than the documentation names."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import redis
+from celery import Celery
+
+import feedmill
+from feedmill import due, fanout, letters, receipts, signing
+from feedmill.codec import pack
+from feedmill.doctor import examine
+from feedmill.errors import StorageError
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
+from tests.celery_local.nodes import LocalWorker
+from tests.conftest import free_port, redis_executable
+from tests.feeds.samples import in_group, on_day
+from tests.social import AUTHOR, FOLLOWERS, HomeFeed, NewsFeed, NotificationFeed, SocialManager
+
+ROOT = Path(__file__).parent.parent
+PASSWORD, KEY = "pass-word-of-the-test", "signing-key-of-the-test"
+
+
+class Secure(NamedTuple):
+    """A server with TLS."""
+
+    port: int
+    folder: Path
+    #: As somebody who may do everything, and the server's documented users.
+    admin: redis.Redis
+
+    def url(self, user: str, ca: str = "ca", more: str = "", database: int = 0) -> str:
+        """How *user* connects."""
+        options = f"ssl_cert_reqs=required&ssl_ca_certs={self.folder / ca}.pem{more}"
+        return f"rediss://{user}:{PASSWORD}@127.0.0.1:{self.port}/{database}?{options}"
+
+
+def openssl(folder: Path, *arguments: str) -> None:
+    subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+
+def make_certificates(folder: Path) -> None:
+    """An authority with a server's and a client's certificate, and another authority."""
+    key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
+    for name in ("ca", "other"):
+        openssl(folder, "req", "-x509", *key, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    for name in ("server", "client"):
+        openssl(folder, "req", *key[:-2], "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "names")
+        openssl(folder, "x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
+
+
+def documented(user: str) -> str:
+    """The line that docs/security.md gives for *user*."""
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    found = re.search(rf"<!-- acl: {user} -->\n```\n(.*)\n```", text)
+    assert found is not None
+    return found[1].replace("PASSWORD", PASSWORD)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Secure]:
+    """A real redis-server that speaks nothing but TLS, with the documented users."""
+    folder, port = tmp_path_factory.mktemp("tls"), free_port()
+    make_certificates(folder)
+    users = [f"user default on >{PASSWORD} ~* &* +@all", documented("feedmill"), documented("celery")]
+    (folder / "users.acl").write_text("\n".join(users) + "\n")
+    files = {"cert": "server.pem", "key": "server.key", "ca-cert": "ca.pem"}
+    options = [part for name, file in files.items() for part in (f"--tls-{name}-file", str(folder / file))]
+    command = [redis_executable(), "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", *options]
+    command += ["--tls-auth-clients", "optional", "--aclfile", str(folder / "users.acl"), "--dir", str(folder)]
+    with open(folder / "log", "wb") as log:
+        process = subprocess.Popen([*command, "--appendonly", "no", "--save", "3600 1"], stdout=log, stderr=log)
+    try:
+        secure = Secure(port, folder, redis.Redis())
+        admin = redis.Redis.from_url(secure.url("default"))
+        for _ in range(500):
+            try:
+                admin.ping()
+                break
+            except redis.ConnectionError:
+                assert process.poll() is None, (folder / "log").read_text()
+                time.sleep(0.02)
+        yield secure._replace(admin=admin)
+        admin.close()
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def secure(server: Secure) -> Secure:
+    """The server, empty, in force under the documented user."""
+    server.admin.flushall()
+    server.admin.acl_log_reset()
+    feedmill.configure(redis_url=server.url("feedmill"), celery_app="feedmill.tasks:app")
+    return server
+
+
+def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
+    """Writing, fanning out, reading, marking, listening and the doctor need no command and no key beyond the line."""
+    manager, run = SocialManager(), backend().run
+    run(journal().open(manager.name, "f1", "add", in_group(1, AUTHOR).pack()))
+    run(journal().open(manager.name, "f2", "add", feedmill.Activity(1, feedmill.verbs.Love, 2, target=7).pack()))
+    due.answer(manager.name)
+    NewsFeed.insert_activities([in_group(n) for n in range(40)])
+    for feed in (HomeFeed(7), NewsFeed(7), NotificationFeed(7)):
+        feed.add_many([in_group(n) for n in range(40)])
+        feed.add(on_day(3))
+        feed.remove(in_group(3))
+        assert feed[:5] and len(feed) and feed.page(2).items
+        assert feed.contains(on_day(3)) and feed.index_of(on_day(3)) == 0
+        feed.trim(1)
+    notes = NotificationFeed(7)
+    notes.mark_all(read=True)
+    notes.denormalize_count()
+    notes.publish_count(notes.get_denormalized_count())
+    fanout.deliver(manager.name, "add", "followers", on_day(4).pack(), pack(list(FOLLOWERS[:300])), "f3", 1, 0)
+    run(journal().note("f1", 1, "reason"))
+    receipts.Fanout("f1").status()
+    receipts.Fanout("f1").cancel()
+    letter = letters.bury_message("feedmill.deliver", ["x"], "why")
+    assert letters.found(letter).reason == "why"
+    letters.drop([letter])
+    secure.admin.delete(f"fm:{NewsFeed.key_format % {'user_id': '{7}'}}:groups")
+    secure.admin.set(NotificationFeed(7).count_key, "many")
+    secure.admin.lpush(HomeFeed(99).key, "x")
+    assert examine(fix=True).left == 0
+    assert asyncio.run(read_from_a_coroutine()) >= 0
+    for feed in (HomeFeed(7), NewsFeed(7), NotificationFeed(7)):
+        feed.delete()
+    denied = [(entry["reason"], entry["object"]) for entry in secure.admin.acl_log()]
+    assert [entry for entry in denied if entry[1] != "config|get"] == []
+
+
+async def read_from_a_coroutine() -> int:
+    from feedmill.storage.backends import aclose
+
+    try:
+        return len(await HomeFeed(7).aread())
+    finally:
+        await aclose()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("FLUSHALL",),
+        ("KEYS", "*"),
+        ("CONFIG", "GET", "*"),
+        ("EVAL", "return 1", 0),
+        ("GET", "fanout.high"),
+        ("PUBLISH", "elsewhere", "x"),
+        ("ACL", "LIST"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_the_documented_user_can_do_no_more(secure: Secure, command: tuple[Any, ...]) -> None:
+    """Other commands, other keys and other channels are denied."""
+    client = redis.Redis.from_url(secure.url("feedmill"))
+    with pytest.raises(redis.ResponseError, match="no permissions|NOPERM|can't access"):
+        client.execute_command(*command)
+    client.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "reason"),
+    [
+        (lambda s: s.url("feedmill", ca="other"), "certificate verify failed"),
+        (lambda s: s.url("feedmill").replace("rediss://", "redis://").partition("?")[0], "."),
+        (lambda s: s.url("feedmill").replace(PASSWORD, "wrong-password"), "invalid username-password"),
+    ],
+    ids=["another authority", "no TLS", "wrong password"],
+)
+def test_who_is_not_who_they_say_is_an_error(secure: Secure, url: Any, reason: str) -> None:
+    """A server of another authority, a client without TLS, a wrong password: an error that holds no secret."""
+    feedmill.configure(redis_url=url(secure))
+    with pytest.raises(StorageError, match=reason) as caught:
+        HomeFeed(1).count()
+    assert f"127.0.0.1:{secure.port}/0" in str(caught.value)
+    assert PASSWORD not in str(caught.value) and "wrong-password" not in str(caught.value)
+
+
+def test_a_client_may_show_a_certificate(secure: Secure) -> None:
+    """Where the server asks for a client's certificate, it is named in the URL."""
+    secure.admin.config_set("tls-auth-clients", "yes")
+    try:
+        # Options of its own, so that no connection from before is taken.
+        feedmill.configure(redis_url=secure.url("feedmill", more="&health_check_interval=9"))
+        with pytest.raises(StorageError):
+            HomeFeed(1).count()
+        mine = f"&ssl_certfile={secure.folder / 'client.pem'}&ssl_keyfile={secure.folder / 'client.key'}"
+        feedmill.configure(redis_url=secure.url("feedmill", more=mine))
+        assert HomeFeed(1).count() == 0
+    finally:
+        secure.admin.config_set("tls-auth-clients", "optional")
+
+
+def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secure, tmp_path: Path) -> None:
+    """A real worker, broker and feeds over TLS as the documented users, signed messages: a forged, a pickled and an
+    unsigned message change nothing, what we send is delivered, and no secret is in its log or in what Flower sees."""
+    broker = secure.url("celery", database=1)
+    feedmill.configure(broker_url=broker, signing_key=KEY, celery_app="")
+    environment = {
+        "FEEDMILL_REDIS_URL": secure.url("feedmill"),
+        "FEEDMILL_BROKER_URL": broker,
+        "FEEDMILL_SIGNING_KEY": KEY,
+        "FEEDMILL_MODULES": "tests.social",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    app = Celery("test", set_as_current=True)
+    app.config_from_object("feedmill.tasks.celeryconfig")
+    app.conf.update(broker_url=broker)
+    app.set_default()
+    args = [SocialManager.name, "add", "followers", on_day(5).pack(), pack([1, 2]), "forged", 1, 0]
+    bad = tmp_path / "code-was-run"
+    worker = LocalWorker.launch(
+        ["celery", "-A", "feedmill.tasks", "worker", "-l", "DEBUG", "-E", "-P", "solo"],
+        tmp_path / "worker",
+        environment,
+    )
+    try:
+        worker.ready()
+        run = backend().run
+        run(journal().open_sent(SocialManager.name, "forged", "add", on_day(5).pack()))
+        app.send_task("feedmill.deliver", args=args, queue="fanout.high", serializer="msgpack")
+        app.send_task("feedmill.deliver", args=[Boom(str(bad))], queue="fanout.high", serializer="pickle")
+        SocialManager().add_activity(in_group(2, AUTHOR)).wait(15)
+        assert HomeFeed(FOLLOWERS[-1])[:] == [in_group(2, AUTHOR)]
+        assert HomeFeed(1)[:] == [] and not bad.exists()
+        (letter,) = letters.listed()
+        assert "is not signed" in letter.reason
+    finally:
+        log = worker.logs()
+        print(log, secure.admin.acl_log())  # for whoever reads why a test failed
+        worker.teardown()
+        app.close()
+    assert "Refusing to deserialize" in log or "ContentDisallowed" in log
+    for secret in (PASSWORD, KEY, signing._secrets(KEY)[0].hex()):
+        assert secret not in log
+    assert repr(on_day(5).pack())[2:-1] not in log
+
+
+class Boom:
+    """Leaves a file behind when it is unpickled."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.system, (f"touch {self.path}",)
