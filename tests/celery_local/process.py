@@ -6,12 +6,23 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on, and never Redis' own."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port != 6379:
+            return port
 
 
 def _end_with_parent() -> None:
