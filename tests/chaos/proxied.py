@@ -13,14 +13,13 @@ from typing import Any
 from feedmill.storage.redis import scripts
 
 ROOT = Path(__file__).parent.parent.parent
-#: Scripts that write into feeds, and those that take locks; not every version has all of them.
-WRITING, LOCKING = ("push", "commit", "flat_add"), ("begin",)
+#: Scripts that write into feeds, and the one that writes what was merged under a lock.
+WRITING, COMMITTING = ("begin", "commit", "flat_add", "flat_remove"), ("commit",)
 
 
 def digests(names: Iterable[str]) -> list[str]:
     """How the calls of scripts *names* look on the wire."""
-    here = Path(scripts.__file__).parent
-    return [scripts.sha(name) for name in names if (here / f"{name}.lua").exists()]
+    return [scripts.sha(name) for name in names]
 
 
 class Proxied:
