@@ -67,6 +67,11 @@ class Server:
         """There is room again."""
         self._limit(resource.RLIM_INFINITY)
 
+    @property
+    def refuses(self) -> bool:
+        """Whether it has refused a write since it was started."""
+        return "errorstat_MISCONF" in self.client.info("errorstats") or "errorstat_OOM" in self.client.info("errorstats")
+
     def _limit(self, size: int) -> None:
         resource.prlimit(self._process.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 

@@ -131,6 +131,17 @@ class Stage:
             if not worker.alive and worker not in self.retired:
                 worker.start()
 
+    def kill_broker(self) -> None:
+        """Kill the broker with -9."""
+        self.rabbit.kill() if self.rabbit is not None else self.broker.kill()
+
+    def start_broker(self) -> None:
+        """Start it again, with what it kept."""
+        if self.rabbit is None:
+            self.broker.start()
+        else:
+            self.rabbit.restart()
+
     # -- load
 
     def activity(self) -> Activity:

@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 def test_killed_worker(stage: Stage, verify: Callable[[], object]) -> None:
     """A worker that is killed with all its children in the middle of its work loses nothing."""
     workers = stage.hire(2)
-    for number in range(3):
-        stage.add(6)
-        time.sleep(0.2 * number)
+    for number in range(4):
+        stage.add(15)
+        time.sleep(0.1 * number)
         workers[number % 2].kill()
         stage.fault()
         stage.supervise()
@@ -72,12 +72,13 @@ def test_killed_with_locks(stage: Stage, verify: Callable[[], object]) -> None:
 @pytest.mark.scenario("SIGTERM during a big fan-out")
 def test_warm_shutdown(stage: Stage, verify: Callable[[], object]) -> None:
     """Workers that are asked to stop finish what they do, and what they had not begun is done by others."""
-    workers = stage.hire(2)
-    stage.add(20)
+    stage.add(60)
+    workers = stage.hire(2, children=1)
     for worker in workers:
         worker.end(60)
         stage.fault()
         assert "Traceback" not in worker.log
+    assert stage.unfinished, "there must be something left for others"
     stage.supervise()
     verify()
 
