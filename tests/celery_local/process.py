@@ -26,6 +26,7 @@ def free_port() -> int:
 
 
 def _end_with_parent() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file that may not grow is an error, as on a full disk
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 

@@ -13,6 +13,17 @@ from tests.chaos.stage import Row, Stage, staged
 ROWS = pytest.StashKey[list[Row]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``pytest tests/chaos --help`` shows them."""
+    group = parser.getgroup("chaos")
+    group.addoption("--reliability", action="store_true", help="write docs/reliability.md anew")
+    group.addoption("--soak-minutes", type=float, default=1.0, help="minutes that a soak lasts at most")
+    group.addoption("--soak-kills", type=int, default=0, help="only kill workers, and end after so many")
+    group.addoption("--soak-deliveries", type=int, default=0, help="end after so many deliveries")
+    group.addoption("--soak-workers", type=int, default=3, help="workers of a soak")
+    group.addoption("--soak-seed", type=int, default=1, help="another seed, other faults")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Rows are collected as scenarios end."""
     config.stash[ROWS] = []
@@ -23,6 +34,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     rows = config.stash[ROWS]
     if rows:
         report.save(rows)
+        if config.getoption("--reliability"):
+            report.write(rows)
         terminalreporter.section("chaos")
         terminalreporter.write(report.table(rows) + "\n")
 

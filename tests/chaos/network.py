@@ -11,7 +11,9 @@ from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 
 #: Authors, and how many people follow each. Neighbours share two thirds of their followers, so feeds are fought over.
 AUTHORS = range(1, 5)
-FOLLOWERS = int(os.environ.get("CHAOS_FOLLOWERS", "150"))
+FOLLOWERS = int(os.environ.get("CHAOS_FOLLOWERS", "300"))
+#: Followers that one task handles.
+CHUNK = int(os.environ.get("CHAOS_CHUNK", "25"))
 #: Whose things are commented on.
 RECIPIENTS = range(9_000, 9_012)
 
@@ -46,7 +48,7 @@ class ChaosManager(Manager):
     feed_classes = {"home": HomeFeed, "news": NewsFeed}
     user_feed_class = OwnFeed
     notification_feed_class = Notes
-    fanout_chunk_size = 25
+    fanout_chunk_size = CHUNK
 
     def get_user_follower_ids(self, user_id: Any) -> Mapping[Priority, Iterable[Any]]:
         """Two thirds of the followers in the high queue, the rest in the low one."""

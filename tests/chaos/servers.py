@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import resource
-import signal
 import time
 from pathlib import Path
 
@@ -23,13 +22,17 @@ class Server:
         folder.mkdir(parents=True)
         self.folder, self.port = folder, free_port()
         command = [redis_executable(), "--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(folder)]
-        command += ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction"]
-        # A file that may not grow must be an error to the server, not its end; the disposition is inherited.
-        before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        try:
-            self._process = LocalProcess(command, folder, {}, "redis", self.port)
-        finally:
-            signal.signal(signal.SIGXFSZ, before)
+        command += [
+            "--save",
+            "",
+            "--appendonly",
+            "yes",
+            "--appendfsync",
+            "everysec",
+            "--maxmemory-policy",
+            "noeviction",
+        ]
+        self._process = LocalProcess(command, folder, {}, "redis", self.port)
         self.client = redis.Redis(port=self.port)
         self.wait()
 
@@ -67,10 +70,12 @@ class Server:
         """There is room again."""
         self._limit(resource.RLIM_INFINITY)
 
-    @property
-    def refuses(self) -> bool:
-        """Whether it has refused a write since it was started."""
-        return "errorstat_MISCONF" in self.client.info("errorstats") or "errorstat_OOM" in self.client.info("errorstats")
+    def wait_refusing(self, timeout: float = 20.0) -> None:
+        """Wait until it has failed to write its file, and therefore refuses writes."""
+        deadline = time.monotonic() + timeout
+        while self.client.info("persistence")["aof_last_write_status"] == "ok":
+            assert time.monotonic() < deadline, "the file never reached its limit"
+            time.sleep(0.02)
 
     def _limit(self, size: int) -> None:
         resource.prlimit(self._process.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
@@ -79,5 +84,3 @@ class Server:
         """End it; its files are the test folder's."""
         self.client.close()
         self._process.kill()
-
-

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import socket
 import threading
 from typing import Any
 
@@ -13,9 +12,13 @@ from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
 
 #: What workers of a shuffled stage listen to, and how their configuration says so.
 SHUFFLED = {HIGH_QUEUE: "shuffled.high", LOW_QUEUE: "shuffled.low"}
-CONFIG = "from kombu import Exchange, Queue\ntask_queues = [" + ", ".join(
-    f"Queue({name!r}, Exchange({name!r}, type='direct'), routing_key={name!r})" for name in SHUFFLED.values()
-) + "]\n"
+CONFIG = (
+    "from kombu import Exchange, Queue\ntask_queues = ["
+    + ", ".join(
+        f"Queue({name!r}, Exchange({name!r}, type='direct'), routing_key={name!r})" for name in SHUFFLED.values()
+    )
+    + "]\n"
+)
 
 
 def queue_of(name: str) -> Queue:
@@ -29,8 +32,6 @@ class Shuffler:
     def __init__(self, url: str, seed: int, copies: int = 2, hold: int = 12) -> None:
         self.url, self.copies, self.hold = url, copies, hold
         self.random = random.Random(seed)
-        #: Messages that were passed on more than once.
-        self.doubled = 0
         self._waiting: list[tuple[str, Any]] = []
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -46,19 +47,20 @@ class Shuffler:
     def _run(self) -> None:
         with Connection(self.url) as connection, connection.channel() as channel:
             producer = connection.Producer()
-            with Consumer(channel, [queue_of(n) for n in SHUFFLED], callbacks=[self._take], accept=["msgpack"]) as consumer:
+            with Consumer(
+                channel, [queue_of(n) for n in SHUFFLED], callbacks=[self._take], accept=["msgpack"]
+            ) as consumer:
                 consumer.qos(prefetch_count=0)
                 while not self._ended.is_set():
                     try:
                         connection.drain_events(timeout=0.05)
-                    except (socket.timeout, TimeoutError):
+                    except TimeoutError:
                         self._pass_on(producer, 0)
                     self._pass_on(producer, self.hold * 4)
 
     def _take(self, _: Any, message: Any) -> None:
         name = message.delivery_info["routing_key"]
         self._waiting += [(name, message)] * self.copies
-        self.doubled += 1
         message.ack()
 
     def _pass_on(self, producer: Any, keep: int) -> None:

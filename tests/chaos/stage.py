@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import datetime as dt
 import random
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from feedmill.errors import StorageError
 from feedmill.feeds.base import Feed
 from feedmill.receipts import Fanout
 from feedmill.verbs import Comment, Love
+from tests.celery_local.process import LocalProcess
 from tests.celery_local.rabbit import LocalRabbit
 from tests.chaos.audit import Verdict, audit, leftovers
 from tests.chaos.healing import sweep, undelivered
@@ -27,13 +29,15 @@ from tests.chaos.model import Model
 from tests.chaos.network import AUTHORS, RECIPIENTS, ChaosManager, Notes
 from tests.chaos.proxied import Proxied
 from tests.chaos.servers import Server
-from tests.chaos.workers import Worker
+from tests.chaos.workers import ROOT, Worker
 
 START = dt.datetime(2024, 3, 1, 12, tzinfo=dt.timezone.utc)
 #: Seconds a lock lives on stages: short, so that scenarios can outlive it.
 LOCK_TTL = 2.0
+#: Seconds after which work that somebody took is given to others.
+LEASE = 6.0
 #: Seconds after which what is not finished counts as lost.
-PATIENCE = 90.0
+PATIENCE = 60.0
 
 
 @dataclasses.dataclass
@@ -44,6 +48,8 @@ class Row:
     promise: str
     broker: str
     faults: int = 0
+    #: Fan-outs that were on their way when the faults struck.
+    in_flight: int = 0
     deliveries: int = 0
     lost: int = 0
     duplicated: int = 0
@@ -61,9 +67,11 @@ class Stage:
         self.folder, self.broker_kind, self.rabbit = folder, broker, rabbit
         self.random = random.Random(seed)
         self.model, self.manager = Model(), ChaosManager()
-        self.faults = 0
+        #: Faults, and fan-outs that were on their way at each of them.
+        self.faults = self.in_flight = 0
         self.healed_at = 0.0
-        self.asked: list[tuple[Fanout, int]] = []
+        #: By fan-out, the handle and how many people it must reach: of an activity the last word counts.
+        self.asked: dict[str, tuple[Fanout, int]] = {}
         self.made = 0
         #: Flat feeds of a later release, by name.
         self.flat: dict[str, type[Feed]] = {}
@@ -97,8 +105,10 @@ class Stage:
             "FEEDMILL_BROKER_URL": f"{scheme}{at}127.0.0.1:{self.broker_proxy.port}{rest}",
             "FEEDMILL_MODULES": "tests.chaos.network",
             "FEEDMILL_LOCK_TTL": str(LOCK_TTL),
+            "FEEDMILL_FANOUT_LEASE": str(LEASE),
         }
-        feedmill.configure(redis_url=self.feeds.url, broker_url=self.broker_url, lock_ttl=LOCK_TTL, celery_app="")
+        feedmill.configure(redis_url=self.feeds.url, broker_url=self.broker_url, celery_app="")
+        feedmill.configure(lock_ttl=LOCK_TTL, fanout_lease=LEASE)
         self.app = Celery("chaos", set_as_current=True)
         self.app.config_from_object("feedmill.tasks.celeryconfig")
         self.app.conf.update(broker_url=self.broker_url, broker_transport_options={})
@@ -131,6 +141,20 @@ class Stage:
             if not worker.alive and worker not in self.retired:
                 worker.start()
 
+    def another_proxy(self) -> Proxied:
+        """A proxy to the feed store that workers know nothing of."""
+        proxy = Proxied(self.feeds.port)
+        self._stack.callback(proxy.stop)
+        return proxy
+
+    def web(self, proxy: Proxied, statement: str) -> LocalProcess:
+        """A process of a web app that executes *statement* through *proxy*."""
+        program = f"from tests.chaos.network import *; {statement}"
+        where = {**self.environment, "FEEDMILL_REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0", "PYTHONPATH": str(ROOT)}
+        process = LocalProcess([sys.executable, "-c", program], self.folder, where, "web")
+        self._stack.callback(process.kill)
+        return process
+
     def kill_broker(self) -> None:
         """Kill the broker with -9."""
         self.rabbit.kill() if self.rabbit is not None else self.broker.kill()
@@ -144,28 +168,29 @@ class Stage:
 
     # -- load
 
-    def activity(self) -> Activity:
+    def activity(self, target: Any = None) -> Activity:
         """The next one: in the groups that everybody writes to, a little out of order."""
         self.made += 1
         return Activity(
             actor=AUTHORS[self.made % len(AUTHORS)],
             verb=Love if self.made % 3 else Comment,
             object=self.random.randrange(4),
-            target=self.random.choice(RECIPIENTS),
+            target=target or self.random.choice(RECIPIENTS),
             time=START + dt.timedelta(milliseconds=self.made * 10 + self.random.randrange(200), microseconds=self.made),
         )
 
-    def add(self, count: int = 1, manager: Any = None, *flat: str) -> list[Activity]:
+    def add(self, count: int = 1, manager: Any = None, *flat: str, target: Any = None) -> list[Activity]:
         """Ask for *count* new activities to be delivered; asked again until the answer is not an error."""
-        activities = [self.activity() for _ in range(count)]
+        activities = [self.activity(target) for _ in range(count)]
         for activity in activities:
             fanout = self._insist((manager or self.manager).add_activity, activity)
-            self.asked.append((fanout, self.model.add(activity, *flat)))
+            self.asked[fanout.id] = fanout, self.model.add(activity, *flat)
         return activities
 
     def take_back(self, activity: Activity) -> None:
         """Ask for *activity* to be removed from everywhere."""
-        self.asked.append((self._insist(self.manager.remove_activity, activity), self.model.remove(activity)))
+        fanout = self._insist(self.manager.remove_activity, activity)
+        self.asked[fanout.id] = fanout, self.model.remove(activity)
 
     def look(self) -> None:
         """Everybody looks at their notifications."""
@@ -189,12 +214,13 @@ class Stage:
     def fault(self, count: int = 1) -> None:
         """*count* faults were inflicted; recovery is counted from the last one."""
         self.faults += count
+        self.in_flight += self.unfinished
         self.healed_at = time.monotonic()
 
     @property
     def unfinished(self) -> int:
         """Fan-outs that are not finished."""
-        return sum(not fanout.status().finished for fanout, _ in self.asked)
+        return sum(not fanout.status().finished for fanout, _ in self.asked.values())
 
     def settle(self, patience: float = PATIENCE) -> float:
         """Let the system heal itself; the seconds that took since the last fault."""
@@ -214,7 +240,7 @@ class Stage:
         verdict = audit(self.model, self.flat)
         for note in leftovers(self.feeds.client):
             verdict.off(note)
-        for fanout, people in self.asked:
+        for fanout, people in self.asked.values():
             status = fanout.status()
             if not status.finished or status.planned != status.done or status.reached != people:
                 verdict.off(f"receipt of {fanout.id}: {status}, and {people} people were to be reached")
@@ -226,7 +252,7 @@ class Stage:
         """Settle, judge, and write the result into *row*."""
         row.recovery = round(self.settle(), 1)
         verdict = self.judge()
-        row.faults, row.deliveries = self.faults, self.model.deliveries
+        row.faults, row.in_flight, row.deliveries = self.faults, self.in_flight, self.model.deliveries
         row.lost, row.duplicated, row.wrong = verdict.lost, verdict.duplicated, verdict.wrong
         row.passed, row.notes = verdict.clean, verdict.notes[:20]
         return verdict

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.chaos.network import RECIPIENTS
 from tests.chaos.proxied import COMMITTING, digests
 from tests.chaos.stage import LOCK_TTL, Stage
 
@@ -75,10 +76,11 @@ def test_warm_shutdown(stage: Stage, verify: Callable[[], object]) -> None:
     stage.add(60)
     workers = stage.hire(2, children=1)
     for worker in workers:
-        worker.end(60)
+        worker.terminate()
+    for worker in workers:
+        worker.wait_end()
         stage.fault()
         assert "Traceback" not in worker.log
-    assert stage.unfinished, "there must be something left for others"
     stage.supervise()
     verify()
 
@@ -101,5 +103,27 @@ def test_frozen_worker(stage: Stage, verify: Callable[[], object]) -> None:
         time.sleep(LOCK_TTL + 1)
         stage.feeds_proxy.release()
         first.signal(signal.SIGCONT)
+        stage.fault()
+    verify()
+
+
+@pytest.mark.short
+@pytest.mark.scenario("kill -9 of a web process while it holds a lock")
+def test_killed_web(stage: Stage, verify: Callable[[], object]) -> None:
+    """What workers leave to a web process that dies in the middle of marking notifications is delivered all the same."""
+    stage.hire(2)
+    stage.add(20)
+    stage.settle()
+    proxy = stage.another_proxy()
+    for user in list(RECIPIENTS)[:3]:
+        proxy.rule(digests(COMMITTING), side="request", action="hold")
+        web = stage.web(proxy, f"Notes({user}).mark_all()")
+        proxy.wait_hits(1)
+        for _ in range(4):
+            stage.add(1, target=user)
+        time.sleep(0.5)
+        web.kill()
+        proxy.cut()
+        proxy = stage.another_proxy()
         stage.fault()
     verify()

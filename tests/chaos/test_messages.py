@@ -19,14 +19,13 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 def test_shuffled(stage: Stage, verify: Callable[[], object]) -> None:
     """Messages that all arrive twice, in any order, do what they do once."""
     stage.hire(2, "-Q", ",".join(SHUFFLED.values()), config=CONFIG)
-    with Shuffler(stage.broker_url, seed=3) as shuffler:
+    with Shuffler(stage.broker_url, seed=3):
         seeded = stage.add(40)
         stage.settle()
         for activity in seeded[::4]:
             stage.take_back(activity)
         stage.add(20)
-        stage.settle()
-        stage.fault(shuffler.doubled)
+        stage.fault()
         verify()
 
 
@@ -34,12 +33,11 @@ def test_shuffled(stage: Stage, verify: Callable[[], object]) -> None:
 def test_taken_back_early(stage: Stage, verify: Callable[[], object]) -> None:
     """What is removed while its own delivery is still on its way, twice and out of order, stays removed."""
     stage.hire(2, "-Q", ",".join(SHUFFLED.values()), config=CONFIG)
-    with Shuffler(stage.broker_url, seed=4) as shuffler:
+    with Shuffler(stage.broker_url, seed=4):
         for _ in range(12):
             activity, *_ = stage.add(3)
             stage.take_back(activity)
-        stage.settle()
-        stage.fault(shuffler.doubled)
+        stage.fault()
         verify()
 
 
@@ -68,7 +66,8 @@ def test_rolling_deploy(stage: Stage, verify: Callable[[], object]) -> None:
     stage.add(5)
     stage.add(10, manager, "pins")
     time.sleep(2)
-    old.end(60)
+    old.terminate()
+    old.wait_end()
     stage.retired.add(old)
     stage.hire(2, modules="tests.chaos.network,tests.chaos.release")
     stage.fault()

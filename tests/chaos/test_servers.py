@@ -65,9 +65,9 @@ def test_disk_full(stage: Stage, verify: Callable[[], object]) -> None:
     stage.add(40)
     stage.hire(2)
     for _ in range(2):
-        stage.feeds.forbid_growth(20_000)
-        time.sleep(3)
-        assert stage.feeds.refuses, "the file must have reached its limit"
+        stage.feeds.forbid_growth(2_000)
+        stage.feeds.wait_refusing()
+        time.sleep(1)
         stage.feeds.allow_growth()
         stage.fault()
         stage.add(20)

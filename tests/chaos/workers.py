@@ -106,9 +106,10 @@ class Worker:
         if children:
             children[number % len(children)].send_signal(signal.SIGKILL)
 
-    def end(self, timeout: float) -> float:
-        """Ask it to finish what it does and end; the seconds that took."""
-        began = time.monotonic()
+    def terminate(self) -> None:
+        """Ask it to finish what it does and end."""
         self._process.process.terminate()
+
+    def wait_end(self, timeout: float = 60.0) -> None:
+        """Wait until it has ended."""
         self._process.process.wait(timeout)
-        return time.monotonic() - began
