@@ -51,10 +51,10 @@ class Verdict:
                 if (group.activity_count, group.actor_count) != (len(members), people):
                     self.off(f"{where}: {group} instead of {len(members)} by {people}")
         if wanted or rest:
-            held = {activity for group in rest for activity in group.activities}
-            should = {activity for members in wanted.values() for activity in members}
-            self.lost += len(should - held) if len(should) > len(held) else 0
-            self.duplicated += len(held - should)
+            should, has = sum(map(len, wanted.values())), sum(group.activity_count for group in rest)
+            strange = {a for group in rest for a in group.activities} - {a for held in wanted.values() for a in held}
+            self.lost += max(0, should - has + len(strange))
+            self.duplicated += max(len(strange), has - should)
             self.off(f"{where}: {rest} instead of groups of {[len(members) for members in wanted.values()]}")
 
     def off(self, note: str) -> None:

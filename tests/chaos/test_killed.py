@@ -35,7 +35,7 @@ def test_killed_child(stage: Stage, verify: Callable[[], object]) -> None:
     """A prefork child that is killed in the middle of a chunk loses nothing; its worker goes on."""
     (worker,) = stage.hire(1)
     stage.add(4)
-    for number in range(5):
+    for _ in range(5):
         held = stage.feeds_proxy.hits + 1
         stage.feeds_proxy.rule(digests(["begin"]), side="answer", action="hold")
         stage.add(2)

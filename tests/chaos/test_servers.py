@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -66,9 +67,12 @@ def test_disk_full(stage: Stage, verify: Callable[[], object]) -> None:
     stage.hire(2)
     for _ in range(2):
         stage.feeds.forbid_growth(2_000)
+        asking = threading.Thread(target=stage.add, args=(10,))
+        asking.start()
         stage.feeds.wait_refusing()
         time.sleep(1)
         stage.feeds.allow_growth()
+        asking.join()
         stage.fault()
         stage.add(20)
     stage.feeds.kill()
