@@ -4,13 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test lint bench chaos soak clean
 
 help:
 	@echo "make demo   play a social network through real workers and show the feeds"
 	@echo "make test   everything that should be green: linters, types, tests"
 	@echo "make lint   only the linters and types"
 	@echo "make bench  ours against bare Redis and empty Celery tasks, in one run of some minutes"
+	@echo "make chaos  faults on purpose, with real servers and workers; writes docs/reliability.md"
+	@echo "make soak   random faults for a while, e.g. ARGS='--soak-minutes 30'; adds to docs/reliability.md"
 	@echo "make clean  remove the virtual environment and caches"
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
@@ -34,6 +36,14 @@ test: lint
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks
+
+# With ARGS it runs a part, and leaves the page alone: make chaos ARGS='-m "chaos and short"'
+chaos: $(STAMP)
+	$(BIN)/python -m pytest tests/chaos $(if $(ARGS),-m chaos $(ARGS),-m chaos --reliability)
+
+# Larger crowds than the scenarios have; both brokers, or one of them: make soak ARGS='-k rabbitmq --soak-kills 100'
+soak: $(STAMP)
+	CHAOS_FOLLOWERS=$(or $(FOLLOWERS),3000) CHAOS_CHUNK=$(or $(CHUNK),250) $(BIN)/python -m pytest tests/chaos -m soak $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -13,33 +12,30 @@ from typing import Any
 
 import pytest
 import redis
-from pytest_celery import CELERY_REDIS_BROKER
+from pytest_celery import CELERY_RABBITMQ_BROKER, CELERY_REDIS_BROKER
 
 import feedmill
 from feedmill import settings
+from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
 from feedmill.storage.memory import BACKEND
 from tests.celery_local.nodes import LocalRedis
+from tests.celery_local.process import free_port
+from tests.celery_local.rabbit import LocalRabbit, rabbitmq_executable
 
 
-def free_port() -> int:
-    """A TCP port that nobody listens on, and never Redis' own."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port: int = probe.getsockname()[1]
-        if port != 6379:
-            return port
-
-
-def redis_executable() -> str:
-    """The server to start; without one the test fails on CI and is skipped elsewhere."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
+def needed(found: str | None, reason: str) -> str:
+    """*found*; without it the test fails on CI and is skipped elsewhere, for *reason*."""
     if found is None:
-        reason = "no redis-server on PATH; install it to run the tests on Redis"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
     return found
+
+
+def redis_executable() -> str:
+    """The server to start."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    return needed(found, "no redis-server on PATH; install it to run the tests on Redis")
 
 
 @pytest.fixture(scope="session")
@@ -102,9 +98,13 @@ def backend_kind(request: pytest.FixtureRequest) -> str:
     return kind
 
 
-@pytest.fixture(params=[CELERY_REDIS_BROKER])
+#: For tests that are to run on every broker: ``@pytest.mark.parametrize("celery_broker", BROKERS, indirect=True)``.
+BROKERS = [pytest.param(CELERY_REDIS_BROKER, id="redis"), pytest.param(CELERY_RABBITMQ_BROKER, id="rabbitmq")]
+
+
+@pytest.fixture(params=BROKERS[:1])
 def celery_broker(request: pytest.FixtureRequest) -> Any:
-    """The broker node; another kind is another name in the list."""
+    """The broker node."""
     return request.getfixturevalue(request.param)
 
 
@@ -115,6 +115,25 @@ def default_redis_broker(tmp_path: Path) -> Iterator[LocalRedis]:
     broker.ready()
     yield broker
     broker.teardown()
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRabbit]:
+    """A RabbitMQ node that belongs to this test run alone."""
+    executable = needed(rabbitmq_executable(), "no rabbitmq-server; install it to run the tests on RabbitMQ")
+    node = LocalRabbit.launch(executable, tmp_path_factory.mktemp("rabbitmq"))
+    try:
+        node.ready()
+        yield node
+    finally:
+        node.end()
+
+
+@pytest.fixture
+def default_rabbitmq_broker(rabbitmq_node: LocalRabbit) -> LocalRabbit:
+    """The node, with nothing left of the test before."""
+    rabbitmq_node.empty(HIGH_QUEUE, LOW_QUEUE)
+    return rabbitmq_node
 
 
 @pytest.fixture

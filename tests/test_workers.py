@@ -22,7 +22,8 @@ from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
 from feedmill.receipts import FanoutStatus
 from feedmill.storage.backends import _redis
 from feedmill.verbs import Comment, Love
-from tests.celery_local.nodes import LocalRedis, LocalTestWorker, LocalWorker
+from tests.celery_local.nodes import LocalTestWorker, LocalWorker
+from tests.conftest import BROKERS
 from tests.social import AUTHOR, FOLLOWERS, HIGH, LOW, STAR, NotificationFeed, SocialManager
 
 ROOT = Path(__file__).parent.parent
@@ -32,16 +33,17 @@ ROUNDS, CROWD = 200, 12
 #: Feedmill's own, except that what a dead worker held comes back soon.
 CELERYCONFIG = """
 from feedmill.tasks.celeryconfig import *
-broker_transport_options = {**broker_transport_options, "visibility_timeout": 5}
+if broker_url.startswith("redis"):
+    broker_transport_options = {**broker_transport_options, "visibility_timeout": 5}
 """
 
 manager = SocialManager()
 
 
 @pytest.fixture
-def environment(default_redis_broker: LocalRedis, redis_url: str) -> dict[str, str]:
+def environment(celery_broker: Any, redis_url: str) -> dict[str, str]:
     """What workers, and this process, are told about where things are."""
-    broker_url = f"redis://127.0.0.1:{default_redis_broker.port}/0"
+    broker_url = celery_broker.container.url
     feedmill.configure(broker_url=broker_url, celery_app="")
     return {
         "FEEDMILL_REDIS_URL": redis_url,
@@ -52,11 +54,11 @@ def environment(default_redis_broker: LocalRedis, redis_url: str) -> dict[str, s
 
 
 @pytest.fixture
-def default_worker_app(environment: dict[str, str], default_redis_broker: LocalRedis) -> Iterator[Celery]:
+def default_worker_app(environment: dict[str, str]) -> Iterator[Celery]:
     """The app through which this process sends: Feedmill's configuration, on the test's broker."""
     app = Celery("test", set_as_current=True)
     app.config_from_object("feedmill.tasks.celeryconfig")
-    app.conf.update(broker_url=environment["FEEDMILL_BROKER_URL"], broker_transport_options={"socket_timeout": 30})
+    app.conf.update(broker_url=environment["FEEDMILL_BROKER_URL"], broker_transport_options={})
     app.set_default()
     yield app
     app.close()
@@ -124,6 +126,7 @@ def deliveries_of(worker: CeleryTestWorker) -> int:
     return sum("feedmill.deliver[" in line and line.endswith("received") for line in worker.logs().splitlines())
 
 
+@pytest.mark.parametrize("celery_broker", BROKERS, indirect=True)
 def test_an_activity_reaches_everyone(celery_setup: CeleryTestSetup) -> None:
     """An activity of an author with 1,200 followers is in every home and news feed and in the notified one's, and can be taken back."""
     activity = at(1, target=77)
@@ -237,6 +240,7 @@ class TestLostWorkers:
         """Two workers of one process each."""
         return [["-c", "1"], ["-c", "1"]]
 
+    @pytest.mark.parametrize("celery_broker", BROKERS, indirect=True)
     def test_killed_children(self, celery_setup: CeleryTestSetup) -> None:
         """Processes that are killed with -9 in the middle of a fan-out lose nothing: others do their chunks."""
         workers: list[CeleryTestWorker] = list(celery_setup.worker_cluster)

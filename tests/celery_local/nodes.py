@@ -77,6 +77,10 @@ class LocalWorker(Local, CeleryWorkerContainer):  # type: ignore[misc]
         folder.mkdir(parents=True, exist_ok=True)
         return cls(LocalProcess([sys.executable, "-m", *command], folder, environment, "worker"))
 
+    def teardown(self) -> None:
+        """Kill it: nobody waits for what it still does."""
+        self._container.kill()
+
 
 class LocalTestWorker(CeleryTestWorker):  # type: ignore[misc]
     """A worker node whose processes are looked up here."""

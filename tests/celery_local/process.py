@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import uuid
@@ -14,7 +15,18 @@ from pathlib import Path
 from typing import Any
 
 
+def free_port() -> int:
+    """A TCP port that nobody listens on, and never Redis' own."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port: int = probe.getsockname()[1]
+        if port != 6379:
+            return port
+
+
 def _end_with_parent() -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a file that may not grow is an error, as on a full disk
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 

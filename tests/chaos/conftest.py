@@ -1,0 +1,71 @@
+"""Fixtures of the chaos suite: a stage for each scenario and broker, and the report of all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import report
+from tests.chaos.stage import Row, Stage, staged
+
+ROWS = pytest.StashKey[list[Row]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``pytest tests/chaos --help`` shows them."""
+    group = parser.getgroup("chaos")
+    group.addoption("--reliability", action="store_true", help="write docs/reliability.md anew")
+    group.addoption("--soak-minutes", type=float, default=1.0, help="minutes that a soak lasts at most")
+    group.addoption("--soak-kills", type=int, default=0, help="only kill workers, and end after so many")
+    group.addoption("--soak-deliveries", type=int, default=0, help="end after so many deliveries")
+    group.addoption("--soak-workers", type=int, default=3, help="workers of a soak")
+    group.addoption("--soak-seed", type=int, default=1, help="another seed, other faults")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Rows are collected as scenarios end."""
+    config.stash[ROWS] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The table, and the same rows as a file."""
+    rows = config.stash[ROWS]
+    if rows:
+        report.save(rows)
+        if config.getoption("--reliability"):
+            report.write(rows)
+        terminalreporter.section("chaos")
+        terminalreporter.write(report.table(rows) + "\n")
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def broker(request: pytest.FixtureRequest) -> str:
+    """Each broker in turn."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def stage(request: pytest.FixtureRequest, tmp_path: Path, broker: str) -> Iterator[Stage]:
+    """A stage on that broker. Its scenario ends with :func:`verify`."""
+    rabbit = request.getfixturevalue("rabbitmq_node") if broker == "rabbitmq" else None
+    with staged(tmp_path / "stage", broker, rabbit) as made:
+        yield made
+
+
+@pytest.fixture
+def verify(request: pytest.FixtureRequest, broker: str, stage: Stage) -> Iterator[Callable[[], Row]]:
+    """Ends a scenario: lets the system heal, holds it against the model, and writes the row."""
+    marker = request.node.get_closest_marker("scenario")
+    row = Row(marker.args[0], request.node.function.__doc__.strip(), broker)
+    request.config.stash[ROWS].append(row)
+
+    def end() -> Row:
+        verdict = stage.fill(row)
+        assert verdict.clean, "\n".join([str(row), *verdict.notes[:20]])
+        return row
+
+    yield end
+    assert row.deliveries or not row.passed, "a scenario must end with verify()"

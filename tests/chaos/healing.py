@@ -1,0 +1,21 @@
+"""What beat and an operator do on every installation: sweep for what is overdue, and look for dead letters."""
+
+from __future__ import annotations
+
+import contextlib
+
+from feedmill import due
+from feedmill.errors import StorageError
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
+
+
+def sweep() -> None:
+    """What beat does every so often."""
+    with contextlib.suppress(StorageError):
+        due.sweep()
+
+
+def undelivered() -> list[str]:
+    """What ended among the dead letters."""
+    return [f"dead letter: {letter}" for letter in backend().run(journal().letters(100))]

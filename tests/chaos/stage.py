@@ -1,0 +1,268 @@
+"""A stage: a feed store, a broker, proxies before both, workers, and the model of what must come out."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import datetime as dt
+import random
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from celery import Celery
+
+import feedmill
+from feedmill import Activity
+from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
+from feedmill.errors import StorageError
+from feedmill.feeds.base import Feed
+from feedmill.receipts import Fanout
+from feedmill.verbs import Comment, Love
+from tests.celery_local.process import LocalProcess
+from tests.celery_local.rabbit import LocalRabbit
+from tests.chaos.audit import Verdict, audit, leftovers
+from tests.chaos.healing import sweep, undelivered
+from tests.chaos.model import Model
+from tests.chaos.network import AUTHORS, RECIPIENTS, ChaosManager, Notes
+from tests.chaos.proxied import Proxied
+from tests.chaos.servers import Server
+from tests.chaos.workers import ROOT, Worker
+
+START = dt.datetime(2024, 3, 1, 12, tzinfo=dt.timezone.utc)
+#: Seconds a lock lives on stages: short, so that scenarios can outlive it.
+LOCK_TTL = 2.0
+#: Seconds after which work that somebody took is given to others.
+LEASE = 6.0
+#: Seconds after which what is not finished counts as lost.
+PATIENCE = 60.0
+
+
+@dataclasses.dataclass
+class Row:
+    """What came of one scenario on one broker."""
+
+    scenario: str
+    promise: str
+    broker: str
+    faults: int = 0
+    #: Fan-outs that were on their way when the faults struck.
+    in_flight: int = 0
+    deliveries: int = 0
+    lost: int = 0
+    duplicated: int = 0
+    wrong: int = 0
+    #: Seconds from the end of the fault until everything was delivered.
+    recovery: float = 0.0
+    passed: bool = False
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+
+class Stage:
+    """Everything that one scenario needs. Workers reach both servers through proxies; the test itself does not."""
+
+    def __init__(self, folder: Path, broker: str, rabbit: LocalRabbit | None, seed: int = 1) -> None:
+        self.folder, self.broker_kind, self.rabbit = folder, broker, rabbit
+        self.random = random.Random(seed)
+        self.model, self.manager = Model(), ChaosManager()
+        #: Faults, and fan-outs that were on their way at each of them.
+        self.faults = self.in_flight = 0
+        self.healed_at = 0.0
+        #: By fan-out, the handle and how many people it must reach: of an activity the last word counts.
+        self.asked: dict[str, tuple[Fanout, int]] = {}
+        self.made = 0
+        #: Flat feeds of a later release, by name.
+        self.flat: dict[str, type[Feed]] = {}
+        self._stack = contextlib.ExitStack()
+        self.workers: list[Worker] = []
+        #: Workers that are meant to stay dead.
+        self.retired: set[Worker] = set()
+        try:
+            self._build()
+        except BaseException:
+            self.close()
+            raise
+
+    def _build(self) -> None:
+        self.feeds = Server(self.folder / "feeds")
+        self._stack.callback(self.feeds.stop)
+        if self.rabbit is not None:
+            self.rabbit.empty(HIGH_QUEUE, LOW_QUEUE)
+            broker_port, scheme, rest = self.rabbit.port, "amqp://guest:guest", "//"
+        else:
+            self.broker = Server(self.folder / "broker")
+            self._stack.callback(self.broker.stop)
+            broker_port, scheme, rest = self.broker.port, "redis://", "/0"
+        self.feeds_proxy, self.broker_proxy = Proxied(self.feeds.port), Proxied(broker_port)
+        self._stack.callback(self.feeds_proxy.stop)
+        self._stack.callback(self.broker_proxy.stop)
+        at = "@" if self.rabbit is not None else ""
+        self.broker_url = f"{scheme}{at}127.0.0.1:{broker_port}{rest}"
+        self.environment = {
+            "FEEDMILL_REDIS_URL": f"redis://127.0.0.1:{self.feeds_proxy.port}/0",
+            "FEEDMILL_BROKER_URL": f"{scheme}{at}127.0.0.1:{self.broker_proxy.port}{rest}",
+            "FEEDMILL_MODULES": "tests.chaos.network",
+            "FEEDMILL_LOCK_TTL": str(LOCK_TTL),
+            "FEEDMILL_FANOUT_LEASE": str(LEASE),
+        }
+        feedmill.configure(redis_url=self.feeds.url, broker_url=self.broker_url, celery_app="")
+        feedmill.configure(lock_ttl=LOCK_TTL, fanout_lease=LEASE)
+        self.app = Celery("chaos", set_as_current=True)
+        self.app.config_from_object("feedmill.tasks.celeryconfig")
+        self.app.conf.update(broker_url=self.broker_url, broker_transport_options={})
+        self.app.set_default()
+        self._stack.callback(self.app.close)
+
+    def close(self) -> None:
+        """End every process."""
+        for worker in self.workers:
+            worker.kill()
+        self._stack.close()
+
+    # -- workers
+
+    def hire(self, count: int = 2, *options: str, **more: Any) -> list[Worker]:
+        """Start *count* workers and wait until they work."""
+        modules = more.pop("modules", "tests.chaos.network")
+        environment = {**self.environment, "FEEDMILL_MODULES": modules}
+        new = []
+        for _ in range(count):
+            folder = self.folder / f"worker{len(self.workers)}"
+            worker = Worker(folder, environment, *options, **more)
+            self.workers.append(worker)
+            new.append(worker)
+        return [worker.wait_ready() for worker in new]
+
+    def supervise(self) -> None:
+        """Start again what has ended, as a supervisor would."""
+        for worker in self.workers:
+            if not worker.alive and worker not in self.retired:
+                worker.start()
+
+    def another_proxy(self) -> Proxied:
+        """A proxy to the feed store that workers know nothing of."""
+        proxy = Proxied(self.feeds.port)
+        self._stack.callback(proxy.stop)
+        return proxy
+
+    def web(self, proxy: Proxied, statement: str) -> LocalProcess:
+        """A process of a web app that executes *statement* through *proxy*."""
+        program = f"from tests.chaos.network import *; {statement}"
+        where = {**self.environment, "FEEDMILL_REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0", "PYTHONPATH": str(ROOT)}
+        process = LocalProcess([sys.executable, "-c", program], self.folder, where, "web")
+        self._stack.callback(process.kill)
+        return process
+
+    def kill_broker(self) -> None:
+        """Kill the broker with -9."""
+        self.rabbit.kill() if self.rabbit is not None else self.broker.kill()
+
+    def start_broker(self) -> None:
+        """Start it again, with what it kept."""
+        if self.rabbit is None:
+            self.broker.start()
+        else:
+            self.rabbit.restart()
+
+    # -- load
+
+    def activity(self, target: Any = None) -> Activity:
+        """The next one: in the groups that everybody writes to, a little out of order."""
+        self.made += 1
+        return Activity(
+            actor=AUTHORS[self.made % len(AUTHORS)],
+            verb=Love if self.made % 3 else Comment,
+            object=self.random.randrange(4),
+            target=target or self.random.choice(RECIPIENTS),
+            time=START + dt.timedelta(milliseconds=self.made * 10 + self.random.randrange(200), microseconds=self.made),
+        )
+
+    def add(self, count: int = 1, manager: Any = None, *flat: str, target: Any = None) -> list[Activity]:
+        """Ask for *count* new activities to be delivered; asked again until the answer is not an error."""
+        activities = [self.activity(target) for _ in range(count)]
+        for activity in activities:
+            fanout = self._insist((manager or self.manager).add_activity, activity)
+            self.asked[fanout.id] = fanout, self.model.add(activity, *flat)
+        return activities
+
+    def take_back(self, activity: Activity) -> None:
+        """Ask for *activity* to be removed from everywhere."""
+        fanout = self._insist(self.manager.remove_activity, activity)
+        self.asked[fanout.id] = fanout, self.model.remove(activity)
+
+    def look(self) -> None:
+        """Everybody looks at their notifications."""
+        for user in RECIPIENTS:
+            Notes(user).mark_all()
+            self.model.mark_all(user)
+
+    def _insist(self, call: Any, activity: Activity) -> Fanout:
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                fanout: Fanout = call(activity)
+                return fanout
+            except StorageError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+
+    # -- faults and what comes after
+
+    def fault(self, count: int = 1) -> None:
+        """*count* faults were inflicted; recovery is counted from the last one."""
+        self.faults += count
+        self.in_flight += self.unfinished
+        self.healed_at = time.monotonic()
+
+    @property
+    def unfinished(self) -> int:
+        """Fan-outs that are not finished."""
+        return sum(not fanout.status().finished for fanout, _ in self.asked.values())
+
+    def settle(self, patience: float = PATIENCE) -> float:
+        """Let the system heal itself; the seconds that took since the last fault."""
+        began = self.healed_at or time.monotonic()
+        deadline = time.monotonic() + patience
+        while True:
+            self.supervise()
+            sweep()
+            if not self.unfinished and not leftovers(self.feeds.client):
+                return time.monotonic() - began
+            if time.monotonic() > deadline:
+                return time.monotonic() - began
+            time.sleep(0.1)
+
+    def judge(self) -> Verdict:
+        """Everything that is not as it must be, now."""
+        verdict = audit(self.model, self.flat)
+        for note in leftovers(self.feeds.client):
+            verdict.off(note)
+        for fanout, people in self.asked.values():
+            status = fanout.status()
+            if not status.finished or status.planned != status.done or status.reached != people:
+                verdict.off(f"receipt of {fanout.id}: {status}, and {people} people were to be reached")
+        for note in undelivered():
+            verdict.off(note)
+        return verdict
+
+    def fill(self, row: Row) -> Verdict:
+        """Settle, judge, and write the result into *row*."""
+        row.recovery = round(self.settle(), 1)
+        verdict = self.judge()
+        row.faults, row.in_flight, row.deliveries = self.faults, self.in_flight, self.model.deliveries
+        row.lost, row.duplicated, row.wrong = verdict.lost, verdict.duplicated, verdict.wrong
+        row.passed, row.notes = verdict.clean, verdict.notes[:20]
+        return verdict
+
+
+@contextlib.contextmanager
+def staged(folder: Path, broker: str, rabbit: LocalRabbit | None, seed: int = 1) -> Iterator[Stage]:
+    """A stage that is cleared away afterwards."""
+    stage = Stage(folder, broker, rabbit, seed)
+    try:
+        yield stage
+    finally:
+        stage.close()

@@ -1,0 +1,22 @@
+"""Random faults for as long as you like: ``make soak``."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from tests.chaos import report
+from tests.chaos.soak import Soak
+from tests.chaos.stage import Stage
+
+pytestmark = [pytest.mark.soak, pytest.mark.timeout(0)]
+
+
+def test_soak(stage: Stage, request: pytest.FixtureRequest) -> None:
+    """Whatever goes wrong, and in whatever order, every feed holds in the end what it must hold."""
+    option = request.config.getoption
+    soak = Soak(stage, option("--soak-workers"), option("--soak-kills") > 0, option("--soak-seed"))
+    tally = soak.run(option("--soak-minutes"), option("--soak-kills"), option("--soak-deliveries"))
+    report.add_soak(tally)
+    assert not tally.notes, dataclasses.asdict(tally)

@@ -1,0 +1,244 @@
+"""The tools of the chaos suite themselves: a suite that cannot see what is wrong proves nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from feedmill import Activity
+from feedmill.verbs import Love
+from tests.chaos import report
+from tests.chaos.audit import STATE, Verdict, audit, leftovers
+from tests.chaos.model import Model
+from tests.chaos.network import ChaosManager, HomeFeed, NewsFeed, Notes, followers_of
+from tests.chaos.proxied import Proxied
+from tests.chaos.soak import Tally
+from tests.chaos.stage import START, Row
+
+
+class Echo:
+    """A server that sends back what it gets, and remembers it."""
+
+    def __init__(self) -> None:
+        self.got = b""
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._socket.getsockname()[1]
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                client, _ = self._socket.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client:
+            try:
+                while block := client.recv(65_536):
+                    self.got += block
+                    client.sendall(block)
+            except OSError:
+                return
+
+    def close(self) -> None:
+        """End it."""
+        self._socket.close()
+
+
+@pytest.fixture
+def echo() -> Iterator[Echo]:
+    """A server."""
+    server = Echo()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def proxy(echo: Echo) -> Iterator[Proxied]:
+    """A proxy before it."""
+    made = Proxied(echo.port)
+    yield made
+    made.stop()
+
+
+def said(proxy: Proxied, text: bytes, timeout: float = 5.0) -> bytes:
+    """What comes back for *text* until the connection ends or all is there."""
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=timeout) as client:
+        client.sendall(text)
+        answer = b""
+        try:
+            while len(answer) < len(text) and (block := client.recv(65_536)):
+                answer += block
+        except (ConnectionError, TimeoutError):
+            pass
+        return answer
+
+
+def ended(client: socket.socket) -> bool:
+    """Whether the connection ends without another byte."""
+    try:
+        return client.recv(100) == b""
+    except ConnectionError:
+        return True
+
+
+def test_the_proxy_passes_on(echo: Echo, proxy: Proxied) -> None:
+    """Without orders everything gets through, both ways."""
+    text = bytes(range(256)) * 4000
+    assert said(proxy, text) == text == echo.got
+
+
+@pytest.mark.parametrize(
+    ("side", "after", "arrived", "answered"),
+    [
+        ("request", 0, b"one ", None),
+        ("request", 6, b"one commit", None),
+        ("answer", 0, b"one commit two", b""),
+        ("answer", 3, b"one commit two", b"one"),
+    ],
+)
+def test_the_proxy_cuts(
+    echo: Echo, proxy: Proxied, side: str, after: int, arrived: bytes, answered: bytes | None
+) -> None:
+    """A connection is cut at the very byte that was asked for, on the way there and on the way back, and only once."""
+    proxy.rule(["commit"], side=side, after=after)
+    answer = said(proxy, b"one commit two")
+    assert answered in (None, answer)
+    assert echo.got == arrived
+    assert proxy.hits == 1
+    assert said(proxy, b"one commit two") == b"one commit two"
+
+
+def test_the_proxy_holds(echo: Echo, proxy: Proxied) -> None:
+    """What is held does not arrive until it is released; what is cut while it is held never does."""
+    proxy.rule(["commit"], side="request", action="hold", times=2)
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as client:
+        client.sendall(b"commit 1")
+        proxy.wait_hits(1)
+        assert (echo.got, proxy.held) == (b"", 1)
+        proxy.release()
+        assert client.recv(100) == b"commit 1"
+        client.sendall(b"commit 2")
+        proxy.wait_hits(2)
+        proxy.cut()
+        assert ended(client)
+    assert echo.got == b"commit 1"
+
+
+def test_the_proxy_burns_down(echo: Echo, proxy: Proxied) -> None:
+    """A fuse ends a connection after so many bytes, counted in both directions."""
+    proxy.fuse(10)
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as client:
+        client.sendall(b"1234")
+        assert client.recv(100) == b"1234"
+        client.sendall(b"5678")
+        assert ended(client)
+    assert echo.got == b"123456"
+
+
+def test_the_proxy_is_silent(echo: Echo, proxy: Proxied) -> None:
+    """A frozen network keeps what it is given; one that drops does not; one that refuses takes no connection."""
+    with socket.create_connection(("127.0.0.1", proxy.port), timeout=5) as client:
+        client.sendall(b"a")
+        assert client.recv(1) == b"a"
+        proxy.set(frozen=True)
+        client.sendall(b"kept")
+        client.settimeout(0.1)
+        with pytest.raises(TimeoutError):
+            client.recv(4)
+        proxy.set(frozen=False)
+        client.settimeout(5)
+        assert client.recv(4) == b"kept"
+    proxy.set(dropping=True)
+    assert said(proxy, b"gone", timeout=0.1) == b""
+    proxy.set(dropping=False, refusing=True)
+    assert said(proxy, b"no") == b""
+    assert echo.got == b"akept"
+
+
+@pytest.fixture
+def delivered(redis_url: str) -> tuple[Model, redis.Redis, list[Activity]]:
+    """A model, and feeds that hold what it says."""
+    model, activities = Model(), []
+    for number in range(20):
+        activity = Activity(1 + number % 2, Love, number % 2, target=9_000, time=START.replace(microsecond=number))
+        activities.append(activity)
+        model.add(activity)
+        HomeFeed.insert_activity(activity)
+        ChaosManager.user_feed_class(activity.actor_id).add(activity)  # type: ignore[misc]
+        for feed_class in (HomeFeed, NewsFeed):
+            feed_class._run(feed_class.deliver(followers_of(activity.actor_id), [activity]))
+        Notes(9_000).add(activity)
+    return model, redis.Redis.from_url(redis_url), activities
+
+
+def test_the_audit_sees(delivered: tuple[Model, redis.Redis, list[Activity]]) -> None:
+    """Feeds that are right are found right; what is missing, too much, miscounted or left over is found and counted."""
+    model, client, activities = delivered
+    assert audit(model).clean and leftovers(client) == []
+    user, first = followers_of(2)[0], activities[1]
+
+    HomeFeed(user).remove(first)
+    assert (audit(model).lost, audit(model).wrong) == (1, 1)
+    HomeFeed(user).add(first)
+    assert audit(model).clean
+
+    NewsFeed(user).remove(activities[-1])
+    assert (audit(model).lost, audit(model).wrong) == (1, 1)
+    NewsFeed(user).add(activities[-1])
+    NewsFeed(user).remove(first)  # is not shown, only counted
+    assert (audit(model).lost, audit(model).wrong) == (0, 1)
+    NewsFeed(user).add(first)
+    assert audit(model).clean
+
+    model.remove(activities[-1])
+    verdict = audit(model)
+    assert verdict.duplicated > len(followers_of(2)) and verdict.wrong > len(followers_of(2))
+    model.add(activities[-1])
+
+    Notes(9_000).set_denormalized_count(7)
+    assert audit(model).notes == [f"{Notes.key_of(9_000)}: keeps 7 unseen, a recount says 2"]
+    Notes(9_000).denormalize_count()
+    Notes(9_000).mark_all()
+    assert audit(model).notes == [f"{Notes.key_of(9_000)}: 0 unseen instead of 2"]
+    model.mark_all(9_000)
+    assert audit(model).clean
+
+    client.hset(NewsFeed.key_of(user) + ":groups", mapping={STATE: b"1" + b"t" * 8 + b"9" * 13, b"\0i": b"xx"})
+    assert [note.partition(" ")[2] for note in leftovers(client)] == ["is still locked", "has 2 bytes in its inbox"]
+
+
+def test_lists_are_compared() -> None:
+    """An entry that stands twice, a wrong order, and both numbers of what differs."""
+    a, b, c = (Activity(1, Love, n, time=START.replace(second=n)) for n in range(3))
+    verdict = Verdict()
+    verdict.entries("twice", {a, b}, [b, b, a])
+    assert (verdict.lost, verdict.duplicated) == (0, 1)
+    verdict.entries("other", {a, b}, [c, a])
+    assert (verdict.lost, verdict.duplicated, verdict.wrong) == (1, 2, 0)
+    verdict.entries("order", {a, b}, [a, b])
+    assert verdict.wrong == 1
+
+
+def test_the_page(tmp_path: Path) -> None:
+    """The page holds the latest scenarios and all soaks, whichever comes first; a failure is plain to see."""
+    page = tmp_path / "reliability.md"
+    row = Row("a kill", "It lives.", "redis", 3, 40, 12_000, recovery=1.5, passed=True)
+    tally = Tally("2024-03-01", "redis", faults=4_321, deliveries=10_000_000)
+    report.add_soak(tally, page)
+    report.write([row], page)
+    report.add_soak(dataclasses.replace(tally, broker="rabbitmq"), page)
+    report.write([row, dataclasses.replace(row, broker="rabbitmq", lost=2, passed=False)], page)
+    text = page.read_text()
+    assert text.count("10,000,000") == 2 and text.count("**It lives.**") == 1
+    assert "| a kill | redis | 3 | 40 | 12,000 | 0 | 0 | 0 | 1.5 |" in text
+    assert "| a kill (FAILED) | rabbitmq | 3 | 40 | 12,000 | 2 | 0 | 0 | 1.5 |" in text
+    assert "FAILED" in report.table([dataclasses.replace(row, passed=False)])
