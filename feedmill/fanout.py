@@ -90,7 +90,6 @@ def meant(manager: Manager, op: str, body: bytes) -> Steps[list[tuple[str, Activ
         current = yield from kept_bodies.find(manager, [activity.raw_id])
         if activity.raw_id not in current:  # removed meanwhile, and its removal may have been overtaken by this
             return [(REMOVE, activity)]
-        activity = current[activity.raw_id]
     return [(op, activity)]
 
 

@@ -66,6 +66,13 @@ class Muted(Circle):
         return (user for user in user_ids if (user, activity.actor_id) not in self.mutes)
 
 
+class Paced(Circle):
+    """The same circle, in which nobody may be too loud."""
+
+    fanout_rate = 0.001
+    fanout_burst = 2
+
+
 class Private(Circle):
     """The same circle, with a filter of the easy kind."""
 

@@ -17,7 +17,7 @@ from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.verbs import Love
 from tests.feeds.test_cycle import seize
-from tests.manager.circle import START, Circle, Home, News, Notes, Own, home, love, news, notes
+from tests.manager.circle import START, Circle, Home, News, Notes, Own, Paced, home, love, news, notes
 from tests.postbox import Postbox, make_overdue
 
 manager = Circle()
@@ -85,6 +85,17 @@ class TestBatches:
         assert home(10) == []
 
 
+def test_a_fast_author(box: Postbox) -> None:
+    """Past an author's rate activities are accepted and wait their turn, one by one or in a batch; others' do not."""
+    paced = Paced()
+    paced.add_activity(love(1))
+    fanouts = paced.add_activities([love(2), love(3), love(4), love(5, actor=2)])
+    assert len(fanouts) == 4
+    box.work()
+    assert home(10) == [5, 2, 1] and Own(1).count() == 4
+    assert [fanout.status().finished for fanout in fanouts] == [True, False, False, True]
+
+
 class TestImport:
     """What someone did long ago."""
 
@@ -142,7 +153,7 @@ class TestUpdate:
         fanout = manager.update_activity(love(1, target=77, text="new"))
         assert Home(10)[1].extra_context == {"text": "new"} == News(10)[0].activities[0].extra_context
         box.work()
-        assert fanout.wait(1).op == "update"
+        assert (fanout.wait(1).op, fanout.wait(1).reached) == ("update", 1)  # no follower's feed is written
         texts = [a.extra_context.get("text") for group in Notes(77)[:] for a in group.activities]
         assert sorted(map(str, texts)) == ["None", "new"]
         assert Notes(77).get_denormalized_counts() == counts
@@ -295,7 +306,7 @@ class TestNotify:
     def test_refusals(self, at_once: None) -> None:
         """A bad user id, one id instead of a list, and a manager without notifications are refused in words."""
         with pytest.raises(ActivityError, match="user is None of type NoneType"):
-            manager.notify([77, None], love(1))  # type: ignore[list-item]
+            manager.notify([77, *range(2000), None], love(1))  # type: ignore[list-item]
         assert notes(77) == []
         with pytest.raises(ArgumentError, match="user ids are '77'; use a list of ids, even of one"):
             manager.notify("77", love(1))
