@@ -98,7 +98,7 @@ def unfollow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     return fanout.copy(ops.UNFOLLOW, manager, ids, fanout_id, plan)
 
 
-@_task("feedmill.rebuild", (str, bytes, str, int), PLAN_LIMITS)
+@_task("feedmill.rebuild", (str, bytes, str, int), CHUNK_LIMITS)
 def rebuild(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Make a user's feeds what they would be had they been kept up to date."""
     return fanout.copy(ops.REBUILD, manager, ids, fanout_id, plan)
