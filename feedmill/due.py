@@ -30,14 +30,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
 LONGEST_SILENCE = 3600.0
 
 
-def answer(manager_name: str) -> int:
-    """Answer a bell: do what is due; how many people were reached or planned for.
+def answer(manager_name: str, bell: str = "") -> int:
+    """Answer the bell with the message id *bell*: do what is due; how many people were reached or planned for.
 
-    What one fan-out does wrong harms no other. If more is due than one worker takes, the bell is rung again before the
-    work begins, so that others join.
+    A bell that comes again, because the worker that answered it died, brings up what that worker had taken. What one
+    fan-out does wrong harms no other. If more is due than one worker takes, the bell is rung again before the work
+    begins, so that others join.
     """
     manager, deadline = manager_called(manager_name), time.monotonic() + lease() / 1000
-    claims, ring = backend().run(journal().claim(manager_name, MOST_CLAIMS))
+    claims, ring = backend().run(journal().claim(manager_name, MOST_CLAIMS, bell))
     if ring:
         dispatch.ring(manager_name)
     return _Round(manager, deadline).run(claims)

@@ -98,6 +98,11 @@ def bell_key(manager: str) -> str:
     return due_key(manager) + ":bell"
 
 
+def taken_key(manager: str, bell: str) -> str:
+    """The key that knows which claims were taken in answer to the message *bell*."""
+    return f"{due_key(manager)}:taken:{bell}"
+
+
 def bucket_key(manager: str, author: EntityId) -> str:
     """The key that knows how fast *author* starts fan-outs in *manager*."""
     return f"{due_key(manager)}:author:{author}"

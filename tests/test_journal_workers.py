@@ -150,3 +150,23 @@ def test_rubbish_in_the_queue(launch: Callable[..., LocalWorker], broker: redis.
     sweep_until(lambda: len(letters.listed()) == 4)
     reasons = sorted(letter.reason.partition(":")[0] for letter in letters.listed())
     assert reasons == ["MessageError", "cannot be decoded", "no such task", "not a task message"]
+
+
+def test_a_bell_that_comes_again(redis_url: str) -> None:
+    """Whoever answered it is dead: what was claimed for it is taken over at once, and nothing of another's."""
+    name, run = manager.name, backend().run
+    for number in range(3):
+        run(journal().open(name, f"again{number}", "add", b"body"))
+    first, _ = run(journal().claim(name, 2, "bell 1"))
+    other, _ = run(journal().claim(name, 2, "bell 2"))
+    assert [len(first), len(other)] == [2, 1]
+    assert run(journal().claim(name, 2, "bell 3"))[0] == []
+    time.sleep(0.002)
+    again, _ = run(journal().claim(name, 2, "bell 1"))
+    assert {claim.id for claim in again} == {claim.id for claim in first}
+    assert {claim.attempts for claim in again} == {2}
+
+    run(journal().finish(name, [(claim, 1) for claim in first]))  # by one who was taken for dead
+    assert not any(Fanout(claim.id).status().finished for claim in first)
+    run(journal().finish(name, [(claim, 1) for claim in again]))
+    assert all(Fanout(claim.id).status().finished for claim in again)

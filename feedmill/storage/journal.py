@@ -104,8 +104,11 @@ class Journal(Protocol):
         """The same for one that is sent to a worker at once, as one chunk with number 0."""
         ...
 
-    def claim(self, manager: str, limit: int) -> Steps[tuple[list[Claim], bool]]:
-        """Clear the bell and claim up to *limit* of what is due, oldest first; whether the caller is to send a bell."""
+    def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
+        """Clear the bell and claim up to *limit* of what is due, oldest first; whether the caller is to send a bell.
+
+        *bell*, the id of the message that is answered: if it comes again, what was claimed for it is due at once.
+        """
         ...
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:

@@ -62,8 +62,8 @@ class MemoryJournal(MemoryLetters):
         BACKEND.receipts[fanout_id] = receipt
         return receipt
 
-    def claim(self, manager: str, limit: int) -> Steps[tuple[list[Claim], bool]]:
-        """Claim what is due."""
+    def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
+        """Claim what is due; no *bell* comes twice in one process."""
         yield from _steps()
         with BACKEND.guard:
             due, now = _due(manager), _now()

@@ -75,7 +75,7 @@ def _task(name: str, kinds: tuple[type, ...], limits: tuple[int, int]) -> Callab
 @_task("feedmill.fanout", (str,), PLAN_LIMITS)
 def fan_out(manager: str) -> int:
     """Do what is due of a manager: deliver, or plan the chunks that will."""
-    return due.answer(manager)
+    return due.answer(manager, (current_task and current_task.request.id) or "")
 
 
 @_task("feedmill.deliver", (str, str, str, bytes, bytes, str, int, int), CHUNK_LIMITS)

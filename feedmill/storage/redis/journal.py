@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feedmill.keys import bell_key, bucket_key, chunks_key, due_key, letters_key, receipt_key
+from feedmill.keys import bell_key, bucket_key, chunks_key, due_key, letters_key, receipt_key, taken_key
 from feedmill.storage.journal import BELL, MOST_LETTERS, OPEN_TTL, Claim, Letter, Opened, Pace, keep, lease
 from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.steps import Command, Steps
@@ -55,9 +56,10 @@ class RedisJournal:
             yield from self.drop_letters([dead.decode()])
         return Opened(plan, bool(ring))
 
-    def claim(self, manager: str, limit: int) -> Steps[tuple[list[Claim], bool]]:
+    def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
         """Claim what is due."""
-        (reply,) = yield [call_script("due_claim", _due(manager), limit, lease(), BELL)]
+        keys = [*_due(manager), taken_key(manager, bell or os.urandom(8).hex())]
+        (reply,) = yield [call_script("due_claim", keys, limit, lease(), BELL)]
         held, ring, ids = reply[0].decode(), bool(reply[1]), [name.decode() for name in reply[2:]]
         if not ids:
             return [], ring
