@@ -15,7 +15,7 @@ from benchmarks.bench import Bench
 from benchmarks.measure import WrongResult
 from benchmarks.social import Home, HomeAndNews, News
 from feedmill import settings
-from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE, celery_app
+from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE, celery_app
 from feedmill.localworkers import Workers
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import click
 
-from feedmill import due, letters, registry, settings
+from feedmill import registry, settings
+from feedmill.delivery import due, letters
 from feedmill.errors import SettingsError, UnknownName
-from feedmill.receipts import Fanout
+from feedmill.fanout.receipts import Fanout
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Letter, journal
 

@@ -64,7 +64,7 @@ class Workers:
 
     def wait_ready(self) -> None:
         """Wait until every worker answers; :class:`WorkersFailed` if one does not."""
-        from feedmill.dispatch import celery_app
+        from feedmill.fanout.dispatch import celery_app
 
         deadline = time.monotonic() + START_TIMEOUT
         names = [f"feedmill-{os.getpid()}-{number}@localhost" for number in range(len(self._processes))]

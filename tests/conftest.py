@@ -16,7 +16,7 @@ from pytest_celery import CELERY_RABBITMQ_BROKER, CELERY_REDIS_BROKER
 
 import feedmill
 from feedmill import settings
-from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
+from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
 from feedmill.storage.memory import BACKEND
 from tests.celery_local.nodes import LocalRedis
 from tests.celery_local.process import free_port

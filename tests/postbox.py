@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from feedmill import dispatch, settings
+from feedmill import settings
+from feedmill.fanout import dispatch
 from feedmill.keys import bell_key, due_key, receipt_key
 from feedmill.storage.backends import backend
 from feedmill.storage.memory import BACKEND

@@ -11,8 +11,8 @@ import pytest
 
 import feedmill
 from feedmill import Activity
-from feedmill.dispatch import celery_app
 from feedmill.errors import SettingsError
+from feedmill.fanout.dispatch import celery_app
 from feedmill.verbs import Love
 
 ROOT = Path(__file__).parent.parent

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 import feedmill
-from feedmill import Activity, Manager, due, fanout
+from feedmill import Activity, Manager
+from feedmill.delivery import deliveries, due
 from feedmill.errors import StorageError, UnknownName
+from feedmill.fanout.receipts import Fanout, FanoutTimeout
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
-from feedmill.receipts import Fanout, FanoutTimeout
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.storage.lease import LeaseExpired
@@ -141,7 +142,7 @@ class TestBell:
             raise StorageError("the broker cannot be reached: gone")
 
         with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-            patch.setattr("feedmill.dispatch.send", fail)
+            patch.setattr("feedmill.fanout.dispatch.send", fail)
             wanted, followed = manager.add_activity(love(1)), manager.follow("reader", 7)
         assert caplog.text.count(f"accepted for {NAME} waits in the journal") == 2
         sweep_and_work(box)
@@ -251,7 +252,7 @@ class TestFailures:
 
     def test_a_planner_dies(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """A worker that dies in the middle of a plan loses nothing and doubles nothing; its chunks count no more."""
-        monkeypatch.setattr("feedmill.dispatch.PUBLISH_BATCH", 2)
+        monkeypatch.setattr("feedmill.fanout.dispatch.PUBLISH_BATCH", 2)
         monkeypatch.setattr(JournalManager, "broken", KeyboardInterrupt())
         wanted = manager.add_activity(love(1, actor=BROKEN))
         with pytest.raises(KeyboardInterrupt):
@@ -294,7 +295,7 @@ class TestFailures:
     def test_a_worker_stands_still(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """A worker that was stopped for longer than its lease writes nothing when it goes on; another has its work."""
         feedmill.configure(fanout_lease=0.05)
-        plain = fanout.operations_of
+        plain = deliveries.operations_of
 
         def slow(*args: Any) -> Any:
             time.sleep(0.1)
@@ -360,15 +361,15 @@ class TestChunks:
         wanted = manager.add_activity(love(1, actor=STAR))
         arrive(*box.messages.pop(0))
         waits: list[Any] = []
-        plain = fanout.operations_of
+        plain = deliveries.operations_of
 
-        def watched(of: Manager, deliveries: Any) -> Any:
-            waits.append(fanout.patience(deliveries[0].attempt))
+        def watched(of: Manager, asked: Any) -> Any:
+            waits.append(deliveries.patience(asked[0].attempt))
             if len(waits) == 1:
                 raise KeyboardInterrupt
-            return plain(of, deliveries)
+            return plain(of, asked)
 
-        monkeypatch.setattr(fanout, "operations_of", watched)
+        monkeypatch.setattr(deliveries, "operations_of", watched)
         with pytest.raises(KeyboardInterrupt):
             arrive(*box.messages[0])
         box.work()
@@ -418,7 +419,7 @@ class TestLastWord:
 
     def _overtaken(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> tuple[Fanout, Fanout]:
         """An addition that has checked that it is wanted, and writes after its removal was finished."""
-        plain, handles = fanout.operations_of, []
+        plain, handles = deliveries.operations_of, []
 
         def overtaken(*args: Any) -> Any:
             monkeypatch.setattr(due, "operations_of", plain)

@@ -12,9 +12,11 @@ import redis
 from celery import Celery
 
 import feedmill
-from feedmill import Activity, dispatch, due, letters
-from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
-from feedmill.receipts import Fanout, FanoutStatus
+from feedmill import Activity
+from feedmill.delivery import due, letters
+from feedmill.fanout import dispatch
+from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
+from feedmill.fanout.receipts import Fanout, FanoutStatus
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.verbs import Love

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from feedmill import due, letters
 from feedmill.cli import main
 from feedmill.codec import pack
+from feedmill.delivery import due, letters
 from feedmill.errors import MessageError
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Letter, journal
@@ -150,7 +150,7 @@ def test_a_chunk_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplo
     arrive(*box.messages.pop(0))
     name, args = box.messages.pop(0)
     with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
-        patch.setattr("feedmill.fanout.operations_of", lambda *_: 1 / 0)
+        patch.setattr("feedmill.delivery.deliveries.operations_of", lambda *_: 1 / 0)
         app.tasks[name].apply(args)
     box.work()
     status = wanted.status()

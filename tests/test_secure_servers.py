@@ -16,10 +16,12 @@ import redis
 from celery import Celery
 
 import feedmill
-from feedmill import due, fanout, letters, receipts, signing
+from feedmill import signing
 from feedmill.codec import pack
+from feedmill.delivery import deliveries, due, letters
 from feedmill.doctor import examine
 from feedmill.errors import StorageError
+from feedmill.fanout import receipts
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from tests.celery_local.nodes import LocalWorker
@@ -126,7 +128,7 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     notes.mark_all(read=True)
     notes.denormalize_count()
     notes.publish_count(notes.get_denormalized_count())
-    fanout.deliver(manager.name, "add", "followers", on_day(4).pack(), pack(list(FOLLOWERS[:300])), "f3", 1, 0)
+    deliveries.deliver(manager.name, "add", "followers", on_day(4).pack(), pack(list(FOLLOWERS[:300])), "f3", 1, 0)
     run(journal().note("f1", 1, "reason"))
     receipts.Fanout("f1").status()
     receipts.Fanout("f1").cancel()

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import feedmill
-from feedmill import letters, signing
+from feedmill import signing
 from feedmill.codec import pack
+from feedmill.delivery import letters
 from feedmill.errors import MessageError, SettingsError, StorageError
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal

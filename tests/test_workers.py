@@ -18,8 +18,8 @@ from pytest_celery import CeleryTestSetup, CeleryTestWorker, CeleryWorkerCluster
 
 import feedmill
 from feedmill import Activity
-from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
-from feedmill.receipts import FanoutStatus
+from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
+from feedmill.fanout.receipts import FanoutStatus
 from feedmill.storage.backends import _redis
 from feedmill.verbs import Comment, Love
 from tests.celery_local.nodes import LocalTestWorker, LocalWorker

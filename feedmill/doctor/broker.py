@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from feedmill import dispatch
 from feedmill.doctor.findings import Finding
 from feedmill.errors import FeedmillError
+from feedmill.fanout import dispatch
 
 #: What messages may be in; anything else can carry code, or was never asked for.
 SAFE_CONTENT = {"msgpack", "application/x-msgpack", "json", "application/json"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from feedmill import due
+from feedmill.delivery import due
 from feedmill.doctor.findings import Finding
 from feedmill.registry import manager_names
 from feedmill.storage.backends import backend

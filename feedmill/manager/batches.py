@@ -6,16 +6,16 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
-from feedmill import receipts
 from feedmill.activity import Activity
 from feedmill.codec import pack
 from feedmill.errors import ActivityError, BatchError, DeclarationError
-from feedmill.fanouts import Fanouts
+from feedmill.fanout import receipts
+from feedmill.fanout.fanouts import Fanouts
+from feedmill.fanout.receipts import Fanout, fanout_id
 from feedmill.ids import EntityId
 from feedmill.manager import bodies
 from feedmill.manager.ops import ADD, IMPORT
 from feedmill.manager.requests import pace
-from feedmill.receipts import Fanout, fanout_id
 from feedmill.storage.backends import backend
 from feedmill.storage.steps import Steps, together
 

@@ -6,8 +6,8 @@ import enum
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Union
 
-from feedmill import dispatch
 from feedmill.errors import DeclarationError, UnknownName
+from feedmill.fanout import dispatch
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
 from feedmill.feeds.notification_feed import NotificationFeed

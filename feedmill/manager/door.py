@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 from feedmill.activity import Activity
 from feedmill.declare import check_attributes, check_positive
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError
-from feedmill.fanouts import Fanouts
+from feedmill.fanout.fanouts import Fanouts
+from feedmill.fanout.receipts import Fanout
 from feedmill.feeds.base import Feed
 from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import EntityId
@@ -16,7 +17,6 @@ from feedmill.manager import batches, requests
 from feedmill.manager.declared import Followers, UserFeeds, check_feeds
 from feedmill.manager.explaining import Explanation, explain
 from feedmill.manager.ops import FOLLOW, NOTIFY, UNFOLLOW, UNNOTIFY
-from feedmill.receipts import Fanout
 from feedmill.registry import register_manager
 
 

@@ -8,13 +8,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from feedmill.activity import Activity
+from feedmill.fanout.receipts import FanoutStatus, fanout_id, status_of
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.sweep import Held, held
 from feedmill.ids import EntityId, id_microseconds
 from feedmill.manager import bodies
 from feedmill.manager.filters import admitted
 from feedmill.manager.ops import ADD, REDELIVER, REMOVE
-from feedmill.receipts import FanoutStatus, fanout_id, status_of
 from feedmill.storage.backends import backend, backend_for
 from feedmill.storage.journal import journal
 

@@ -6,15 +6,15 @@ import itertools
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from feedmill import receipts
 from feedmill.activity import Activity
 from feedmill.codec import pack
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError, UnknownActivity
-from feedmill.fanouts import Fanouts
+from feedmill.fanout import receipts
+from feedmill.fanout.fanouts import Fanouts
+from feedmill.fanout.receipts import Fanout, fanout_id, status_of
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import bodies
 from feedmill.manager.ops import ADD, REBUILD, REDELIVER, REMOVE, UPDATE
-from feedmill.receipts import Fanout, fanout_id, status_of
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Pace, journal
 from feedmill.storage.steps import Steps, together

@@ -3,7 +3,7 @@
 from kombu import Exchange, Queue  # type: ignore[attr-defined]
 
 from feedmill import settings
-from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
+from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
 
 #: Seconds between two sweeps for what is overdue.
 SWEEP_EVERY = 10.0

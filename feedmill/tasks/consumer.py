@@ -8,7 +8,7 @@ from typing import Any
 
 from celery.worker.consumer import Consumer
 
-from feedmill import letters
+from feedmill.delivery import letters
 from feedmill.errors import FeedmillError
 
 logger = logging.getLogger(__name__)

@@ -9,7 +9,8 @@ from typing import Any
 
 from celery import Task, current_task, shared_task
 
-from feedmill import due, fanout, letters, signing
+from feedmill import signing
+from feedmill.delivery import deliveries, due, letters
 from feedmill.errors import FeedBusy, FeedmillError, MessageError, StorageError, UnknownName
 from feedmill.manager import ops
 from feedmill.storage.backends import backend
@@ -83,25 +84,25 @@ def deliver(
     manager: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
 ) -> int:
     """Deliver an activity to one chunk of people."""
-    return fanout.deliver(manager, op, audience, body, ids, fanout_id, plan, chunk)
+    return deliveries.deliver(manager, op, audience, body, ids, fanout_id, plan, chunk)
 
 
 @_task("feedmill.follow", (str, bytes, str, int), CHUNK_LIMITS)
 def follow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Copy a user's newest activities into a new follower's feeds."""
-    return fanout.copy(ops.FOLLOW, manager, ids, fanout_id, plan)
+    return deliveries.copy(ops.FOLLOW, manager, ids, fanout_id, plan)
 
 
 @_task("feedmill.unfollow", (str, bytes, str, int), CHUNK_LIMITS)
 def unfollow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Take a user's activities out of a former follower's feeds."""
-    return fanout.copy(ops.UNFOLLOW, manager, ids, fanout_id, plan)
+    return deliveries.copy(ops.UNFOLLOW, manager, ids, fanout_id, plan)
 
 
 @_task("feedmill.rebuild", (str, bytes, str, int), CHUNK_LIMITS)
 def rebuild(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Make a user's feeds what they would be had they been kept up to date."""
-    return fanout.copy(ops.REBUILD, manager, ids, fanout_id, plan)
+    return deliveries.copy(ops.REBUILD, manager, ids, fanout_id, plan)
 
 
 @_task("feedmill.sweep", (), CHUNK_LIMITS)

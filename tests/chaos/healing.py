@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from feedmill import due
+from feedmill.delivery import due
 from feedmill.errors import StorageError
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal

@@ -16,10 +16,10 @@ from celery import Celery
 
 import feedmill
 from feedmill import Activity
-from feedmill.dispatch import HIGH_QUEUE, LOW_QUEUE
 from feedmill.errors import StorageError
+from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
+from feedmill.fanout.receipts import Fanout
 from feedmill.feeds.base import Feed
-from feedmill.receipts import Fanout
 from feedmill.verbs import Comment, Love
 from tests.celery_local.process import LocalProcess
 from tests.celery_local.rabbit import LocalRabbit

@@ -9,7 +9,7 @@ import redis
 from click.testing import CliRunner, Result
 
 import feedmill
-from feedmill import Activity, dispatch, registry, verbs
+from feedmill import Activity, registry, verbs
 from feedmill.cli import main
 from feedmill.doctor import Finding, Report, examine
 from feedmill.doctor.broker import unsafe_broker
@@ -17,6 +17,7 @@ from feedmill.doctor.findings import SHOWN
 from feedmill.doctor.mending import mend
 from feedmill.doctor.places import Part, Place
 from feedmill.doctor.show import lines
+from feedmill.fanout import dispatch
 from feedmill.keys import GROUPS
 from feedmill.storage.backends import backend
 from feedmill.storage.redis import inspection

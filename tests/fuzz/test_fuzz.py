@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 import feedmill
 from feedmill import Activity
 from feedmill.codec import MAX_BYTES, MAX_DEPTH, pack, unpack, unpack_rows, unpack_stream
+from feedmill.delivery.deliveries import activity_of, ids_of
 from feedmill.errors import ActivityError, CorruptRecord, FeedmillError, MessageError
-from feedmill.fanout import activity_of, ids_of
 from feedmill.keys import GROUPS
 from feedmill.storage.backends import backend
 from feedmill.storage.redis.timelines import STATE

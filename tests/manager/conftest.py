@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from feedmill import dispatch
+from feedmill.fanout import dispatch
 from tests.manager.circle import Circle, Muted
 from tests.postbox import Postbox, arrive, replaced
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from feedmill import Manager, due, letters
+from feedmill import Manager
 from feedmill.activity import Activity
+from feedmill.delivery import due, letters
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError
 from feedmill.feeds.sweep import held
 from feedmill.ids import actor_hash
@@ -69,7 +70,7 @@ def test_unfollow_takes_everything(at_once: None) -> None:
 
 def test_equal_hashes_are_told_apart(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two actors whose ids hash to the same are two people to an unfollow."""
-    monkeypatch.setattr("feedmill.copies._hashes", lambda user_id: {actor_hash(3), actor_hash(4)})
+    monkeypatch.setattr("feedmill.delivery.copies._hashes", lambda user_id: {actor_hash(3), actor_hash(4)})
     manager.get_feeds(10)["home"].add_many([love(1, actor=3), love(2, actor=4)])
     manager.get_feeds(10)["news"].add_many([love(1, actor=3), love(2, actor=4)])
     manager.unfollow(10, 3)

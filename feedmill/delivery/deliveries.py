@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from feedmill import copies, settings
+from feedmill import settings
 from feedmill.activity import Activity
 from feedmill.codec import unpack
+from feedmill.delivery import copies
 from feedmill.errors import CorruptRecord, MessageError
 from feedmill.feeds.base import Feed
 from feedmill.ids import ID_SIZE, EntityId, is_id

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from feedmill import dispatch
 from feedmill.codec import pack, unpack
 from feedmill.errors import FeedmillError, StorageError
+from feedmill.fanout import dispatch
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Pace, journal
 from feedmill.storage.steps import Steps, together

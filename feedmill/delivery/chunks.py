@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from feedmill import dispatch, receipts
 from feedmill.activity import Activity
 from feedmill.codec import pack
+from feedmill.delivery.deliveries import FOLLOWERS, RECIPIENTS, Delivery, deliveries_of, meant, notice, unpacked
 from feedmill.errors import MessageError
-from feedmill.fanout import FOLLOWERS, RECIPIENTS, Delivery, deliveries_of, meant, notice, unpacked
+from feedmill.fanout import dispatch, receipts
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, Priority
 from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTIFY, REDELIVER, UNNOTIFY, UPDATE

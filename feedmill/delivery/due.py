@@ -8,9 +8,11 @@ import random
 import time
 from collections.abc import Sequence
 
-from feedmill import chunks, dispatch, letters, registry
+from feedmill import registry
+from feedmill.delivery import chunks, letters
+from feedmill.delivery.deliveries import Delivery, checked_op, manager_called, operations_of, people_of
 from feedmill.errors import StorageError
-from feedmill.fanout import Delivery, checked_op, manager_called, operations_of, people_of
+from feedmill.fanout import dispatch
 from feedmill.manager import Manager
 from feedmill.manager.ops import PLANNED
 from feedmill.storage.backends import backend

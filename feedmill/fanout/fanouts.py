@@ -6,14 +6,14 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import overload
 
-from feedmill.receipts import Fanout, FanoutStatus, status_of
+from feedmill.fanout.receipts import Fanout, FanoutStatus, status_of
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.storage.steps import Steps, together
 
 
 class Fanouts(Sequence[Fanout]):
-    """A sequence of :class:`~feedmill.receipts.Fanout` with one status: sums, and finished when all are."""
+    """A sequence of :class:`~feedmill.fanout.receipts.Fanout` with one status: sums, and finished when all are."""
 
     def __init__(self, fanouts: Iterable[Fanout] = ()) -> None:
         self._fanouts = tuple(fanouts)
@@ -39,7 +39,7 @@ class Fanouts(Sequence[Fanout]):
         return await backend().arun(self._status())
 
     def wait(self, timeout: float = 30.0) -> FanoutStatus:
-        """Wait until all are finished; :class:`~feedmill.receipts.FanoutTimeout` after *timeout* seconds."""
+        """Wait until all are finished; :class:`~feedmill.fanout.receipts.FanoutTimeout` after *timeout* seconds."""
         deadline = time.monotonic() + timeout
         for fanout in self._fanouts:
             fanout.wait(max(0.0, deadline - time.monotonic()))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from feedmill import dispatch, receipts
 from feedmill.codec import pack, unpack
 from feedmill.errors import CorruptRecord, FeedmillError, MessageError, UnknownName
+from feedmill.fanout import dispatch, receipts
 from feedmill.manager.ops import ALONE
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, Letter, journal
