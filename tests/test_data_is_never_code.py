@@ -30,7 +30,7 @@ CALLS = {"eval", "exec", "compile", "__import__", "load_module", "exec_module", 
 #: Functions that import by name, and where the name is a setting that only an operator can give.
 IMPORTS = {
     "import_module": {"commands.py"},
-    "symbol_by_name": {"dispatch.py"},
+    "symbol_by_name": {"fanout/dispatch.py"},
     "find_spec": {"tasks/application.py", "localredis.py"},
 }
 #: Where a shell or another program is started: the private servers of demo and replay, with fixed commands.
