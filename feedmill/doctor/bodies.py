@@ -47,6 +47,7 @@ def damaged_bodies(feed_classes: Iterable[Any], ids: Sequence[bytes]) -> Steps[l
 def _unreadable(feed_class: Any, raw_id: bytes, body: bytes) -> str | None:
     try:
         activity = feed_class.activity_serializer().loads(body)
+        activity.extra_context  # noqa: B018  # worked out when it is asked for
     except CorruptRecord as error:
         return str(error)
     except FeedmillError:  # a verb that is not registered here: nothing is wrong with the body

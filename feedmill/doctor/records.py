@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from feedmill.activity import Activity
 from feedmill.doctor.case import Case
 from feedmill.doctor.findings import Finding
 from feedmill.errors import CorruptRecord, UnknownVerb
+from feedmill.ids import MAX_TIME
+from feedmill.serializers.records import Record
 
 
 def damaged_records(case: Case) -> Iterator[Finding]:
@@ -15,17 +18,41 @@ def damaged_records(case: Case) -> Iterator[Finding]:
         where = f"{case.key} group {group!r}"
         try:
             record = case.serializer.decode(stored)
+            _check(record, whole=case.serializer.whole)
             group.decode()
-        except (CorruptRecord, UnicodeDecodeError) as error:
-            if isinstance(error.__cause__, UnknownVerb):
-                hint = "name the module that registers it in FEEDMILL_MODULES; nothing of the group is touched"
-                case.foreign.add(group)
-                yield Finding("verb not registered", where, f"{error.__cause__}; {hint}", mendable=False)
+        except (CorruptRecord, UnknownVerb, UnicodeDecodeError) as error:
+            unknown = error if isinstance(error, UnknownVerb) else error.__cause__
+            if isinstance(unknown, UnknownVerb):
+                yield foreign(case, group, where, unknown)
                 continue
             yield Finding("damaged group", where, f"{error}; readers leave it out, --fix drops it")
             case.drop(group)
         else:
             case.records[group] = record
+
+
+def _check(record: Record, *, whole: bool) -> None:
+    """Look at every part of *record*: readers and writers decode what they need, and meet the rest one day."""
+    if len(set(record.members)) < len(record.members):
+        raise CorruptRecord("a member stands in it more than once")
+    if record.members[-1].microseconds > MAX_TIME:
+        raise CorruptRecord("a member is of a time that cannot be")
+    if whole:
+        for member in record.members:
+            look_at(member.body)
+
+
+def look_at(body: bytes) -> None:
+    """Decode all of a packed activity; :class:`~feedmill.errors.CorruptRecord`, or an unknown verb."""
+    activity = Activity.unpack(body)
+    activity.raw_id, activity.extra_context  # noqa: B018  # both are worked out when they are asked for
+
+
+def foreign(case: Case, group: bytes, where: str, error: UnknownVerb) -> Finding:
+    """The finding for a group that another application's verb is in; nothing of the group is touched."""
+    case.foreign.add(group)
+    hint = "name the module that registers it in FEEDMILL_MODULES; nothing of the group is touched"
+    return Finding("verb not registered", where, f"{error}; {hint}", mendable=False)
 
 
 def wrong_ranks(case: Case) -> Iterator[Finding]:

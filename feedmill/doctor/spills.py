@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from feedmill.activity import Activity
 from feedmill.doctor.case import Case
 from feedmill.doctor.findings import Finding
-from feedmill.errors import CorruptRecord
+from feedmill.doctor.records import foreign, look_at
+from feedmill.errors import CorruptRecord, UnknownVerb
 from feedmill.ids import id_microseconds
 from feedmill.keys import GROUPS
 from feedmill.serializers.records import Member, Record, decode_spill, encode_spill
@@ -25,7 +25,12 @@ def wrong_spills(case: Case) -> Iterator[Finding]:
                 case.changes.unspill.append(group)
                 case.mends = True
         elif group in case.spills:
-            if _recount(case, group, record):
+            try:
+                recounted = _recount(case, group, record)
+            except UnknownVerb as error:
+                yield foreign(case, group, where, error)
+                continue
+            if recounted:
                 yield Finding("damaged spill", where, "its members do not add up to what the group counts")
         elif actors != record.actors:
             yield Finding("damaged spill", where, f"it names {actors} actors, and its group counts {record.actors}")
@@ -61,7 +66,7 @@ def _readable(case: Case, actor: bytes, data: bytes) -> list[Member]:
         members = decode_spill(actor, data)
         if case.serializer.whole:
             for member in members:
-                Activity.unpack(member.body)
+                look_at(member.body)
     except CorruptRecord:
         return []
     return members
