@@ -50,6 +50,9 @@ class Settings:
     signing_key: str = dataclasses.field(default="", repr=False)
     #: Seconds after which work that a worker took, or that was sent to one, counts as lost and is given out again.
     fanout_lease: float = 60.0
+    #: Messages that a queue holds at most, about; what is accepted beyond waits in the journal until there is room. 0: no
+    #: limit.
+    queue_limit: int = 50_000
 
     def __post_init__(self) -> None:
         if urlsplit(self.redis_url).scheme not in _SCHEMES:
@@ -67,6 +70,10 @@ class Settings:
             raise SettingsError(f"FEEDMILL_RECEIPT_TTL is {self.receipt_ttl}; use a positive number of seconds")
         if self.fanout_lease <= 0:
             raise SettingsError(f"FEEDMILL_FANOUT_LEASE is {self.fanout_lease}; use a positive number of seconds")
+        if self.queue_limit < 0:
+            raise SettingsError(
+                f"FEEDMILL_QUEUE_LIMIT is {self.queue_limit}; use a number of messages, or 0 for no limit"
+            )
         if "{" in self.key_prefix or "}" in self.key_prefix:
             raise SettingsError(f"FEEDMILL_KEY_PREFIX is {self.key_prefix!r}; braces are Redis Cluster's hash tag")
 
@@ -99,12 +106,13 @@ def _check_name(name: str, shown: str, known: list[str]) -> None:
 
 
 def _convert(name: str, value: object) -> object:
-    wanted = float if _FIELDS[name].type == "float" else str
-    if wanted is float:
+    number = {"float": float, "int": int}.get(str(_FIELDS[name].type))
+    if number is not None:
         try:
-            return float(value)  # type: ignore[arg-type]
+            return number(value)
         except (TypeError, ValueError) as error:
-            raise SettingsError(f"FEEDMILL_{name.upper()} is {value!r}; use a number") from error
+            whole = "whole " if number is int else ""
+            raise SettingsError(f"FEEDMILL_{name.upper()} is {value!r}; use a {whole}number") from error
     if not isinstance(value, str):
         raise SettingsError(f"FEEDMILL_{name.upper()} is a {type(value).__name__}; use a str")
     return value

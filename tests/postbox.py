@@ -24,11 +24,17 @@ class Postbox:
     def __init__(self) -> None:
         self.messages: list[Message] = []
         self.sentences: list[str] = []
+        self._queues: dict[int, str] = {}
 
     def send(self, name: str, args: Any, *, queue: str, sentence: str, producer: Any = None) -> None:
         """Keep a message."""
         self.messages.append((name, list(args)))
         self.sentences.append(sentence)
+        self._queues[id(self.messages[-1])] = queue
+
+    def length(self, queue: str) -> int:
+        """How many messages wait in *queue*."""
+        return sum(self._queues.get(id(message)) == queue for message in self.messages)
 
     def take(self, name: str = "") -> list[Message]:
         """Take the messages for the task *name* (or all) out of the box."""
@@ -72,6 +78,7 @@ def replaced(patch: pytest.MonkeyPatch) -> Iterator[Postbox]:
     box = Postbox()
     nothing: Callable[[], Any] = contextlib.nullcontext
     patch.setattr(dispatch, "send", box.send)
+    patch.setattr(dispatch, "length", box.length)
     patch.setattr(dispatch, "batched", nothing)
     patch.setattr(dispatch, "inline", lambda: False)
     yield box

@@ -18,6 +18,7 @@ import feedmill
 from feedmill import Activity, Manager
 from feedmill.delivery import deliveries, due
 from feedmill.errors import StorageError, UnknownName
+from feedmill.fanout.dispatch import LOW_QUEUE
 from feedmill.fanout.receipts import Fanout, FanoutTimeout
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.storage.backends import backend
@@ -105,6 +106,14 @@ def sweep_and_work(box: Postbox) -> None:
     make_overdue(NAME)
     due.sweep()
     box.work()
+
+
+def plan(box: Postbox) -> None:
+    """A sweep, after which workers hear bells and nothing else."""
+    make_overdue(NAME)
+    due.sweep()
+    for message in box.take("feedmill.fanout"):
+        arrive(*message)
 
 
 class TestBell:
@@ -493,3 +502,62 @@ def test_waiting(box: Postbox) -> None:
     assert asyncio.run(see()) == (True, True, False)
     assert wanted.wait(1).seconds >= 0
     assert Fanout("never").status().finished
+
+
+class TestFullQueues:
+    """What finds no room in the queues is accepted all the same, and arrives when there is room, once."""
+
+    @pytest.fixture(autouse=True)
+    def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        feedmill.configure(queue_limit=4)
+        monkeypatch.setattr("feedmill.fanout.dispatch.PUBLISH_BATCH", 3)
+
+    def test_a_large_fanout(self, box: Postbox) -> None:
+        """Of ten chunks four are sent, and four more once those are done; no chunk is sent twice."""
+        wanted = manager.add_activity(love(1, actor=STAR))
+        seen = []
+        while not wanted.status().finished:
+            plan(box)
+            assert len(box.messages) <= 4
+            seen += [args[-1] for name, args in box.messages if name == "feedmill.deliver"]
+            box.work()
+        assert sorted(seen) == list(range(10))
+        status = wanted.status()
+        assert (status.planned, status.done, status.reached, status.retried, status.failed) == (10, 10, 100, 0, 0)
+        assert count_of(love(1, actor=STAR), range(1000, 1100)) == [100, 100, 0]
+
+    def test_nobody_works(self, box: Postbox) -> None:
+        """However long the queues stay full, nothing is sent in vain and nothing is given up."""
+        fanouts = [manager.add_activity(love(number, actor=STAR)) for number in range(3)]
+        for _ in range(2 * due.MOST_ATTEMPTS):
+            plan(box)
+            assert sum(name == "feedmill.deliver" for name, _ in box.messages) <= 4
+        assert not any(each.status().dead or each.status().failed for each in fanouts)
+        while not all(each.status().finished for each in fanouts):
+            sweep_and_work(box)
+        assert News(1000)[0].activity_count == 3 and open_fanouts() == 0
+
+    def test_the_other_queue(self, box: Postbox) -> None:
+        """Chunks that wait at low priority do not hold up those at high."""
+        for _ in range(9):
+            box.send("feedmill.sweep", [], queue=LOW_QUEUE, sentence="")
+        manager.add_activity(love(1, actor=STAR))
+        (bell,) = box.take("feedmill.fanout")
+        arrive(*bell)
+        assert len(box.take("feedmill.deliver")) == 4
+
+    def test_many_follows(self, box: Postbox) -> None:
+        """Of many follows at once the first are sent; the others wait for their lease."""
+        fanouts = manager.follow_many(2000, range(3000, 3010))
+        assert len(box.messages) == 4
+        box.work()
+        assert not fanouts.status().finished
+        while not fanouts.status().finished:
+            sweep_and_work(box)
+
+    def test_no_limit(self, box: Postbox) -> None:
+        """0 sends everything at once."""
+        feedmill.configure(queue_limit=0)
+        manager.add_activity(love(1, actor=STAR))
+        arrive(*box.messages.pop(0))
+        assert len(box.messages) == 10

@@ -21,6 +21,7 @@ from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.verbs import Love
 from tests.celery_local.nodes import LocalWorker
+from tests.celery_local.rabbit import LocalRabbit
 from tests.stalling import FOLDER, FOLLOWERS, Home, Notes, StallingManager
 
 ROOT = Path(__file__).parent.parent
@@ -154,6 +155,19 @@ def test_rubbish_in_the_queue(launch: Callable[..., LocalWorker], broker: redis.
     assert reasons == ["MessageError", "cannot be decoded", "no such task", "not a task message"]
 
 
+def test_a_full_queue(launch: Callable[..., LocalWorker], broker: redis.Redis) -> None:
+    """A queue of a real broker gets no longer than the limit, also one that nobody has used before; then all arrives."""
+    feedmill.configure(queue_limit=3)
+    assert dispatch.length(LOW_QUEUE) == 0 == dispatch.length(HIGH_QUEUE)
+    wanted = manager.add_activity(Activity("low", Love, 5))
+    due.answer(manager.name)
+    assert dispatch.length(LOW_QUEUE) == broker.llen(LOW_QUEUE) == 3
+    assert (wanted.status().planned, wanted.status().done) == (5, 0)
+    launch("-Q", f"{HIGH_QUEUE},{LOW_QUEUE}")
+    status = finished(wanted)
+    assert (status.reached, status.retried) == (5, 0)
+
+
 def test_a_bell_that_comes_again(redis_url: str) -> None:
     """Whoever answered it is dead: what was claimed for it is taken over at once, and nothing of another's."""
     name, run = manager.name, backend().run
@@ -172,3 +186,19 @@ def test_a_bell_that_comes_again(redis_url: str) -> None:
     assert not any(Fanout(claim.id).status().finished for claim in first)
     run(journal().finish(name, [(claim, 1) for claim in again]))
     assert all(Fanout(claim.id).status().finished for claim in again)
+
+
+def test_the_length_of_a_queue_on_rabbitmq(default_rabbitmq_broker: LocalRabbit, redis_url: str) -> None:
+    """A queue that nobody has declared has room; then as much as its messages leave."""
+    feedmill.configure(broker_url=default_rabbitmq_broker.url, celery_app="", queue_limit=4)
+    app = Celery("test", set_as_current=True)
+    app.config_from_object("feedmill.tasks.celeryconfig")
+    app.conf.update(broker_url=default_rabbitmq_broker.url)
+    app.set_default()
+    assert dispatch.length("nobody's") == 0
+    assert dispatch.room(LOW_QUEUE) == 4
+    for _ in range(3):
+        dispatch.send("feedmill.sweep", [], queue=LOW_QUEUE, sentence="sweep")
+    sweep_until(lambda: dispatch.length(LOW_QUEUE) == 3)  # it takes messages in without a word, so without haste
+    assert dispatch.room(LOW_QUEUE) == 1 and dispatch.room(HIGH_QUEUE) == 4
+    app.close()

@@ -21,6 +21,9 @@ from feedmill.storage.lease import LeaseExpired
 Audience = tuple[str, Priority, Iterator[EntityId]]
 Chunk = tuple[str, Priority, list[EntityId]]
 
+#: Seconds until it is seen whether full queues have room again.
+CROWDED_PAUSE = 5.0
+
 
 def plan(manager: Manager, claim: Claim) -> list[Delivery] | Iterator[Chunk]:
     """What a fan-out comes to: deliveries to a few people, or a stream of chunks that are to be sent.
@@ -73,10 +76,15 @@ def _chunks(audiences: Iterable[Audience], size: int) -> Iterator[Chunk]:
 def send(manager: Manager, claim: Claim, chunks: Iterator[Chunk], delay: float) -> None:
     """Write *chunks* down and send them, a batch at a time, and look after them in *delay* seconds.
 
+    What finds no room in its queue stays written down and is sent later; if not even the first does, the plan is put off.
     :class:`~feedmill.storage.lease.LeaseExpired` if meanwhile the claim was lost or the fan-out called off.
     """
-    planned = 0
+    planned = sent = 0
     while batch := list(itertools.islice(chunks, dispatch.PUBLISH_BATCH)):
+        fitting = _fitting(batch) if sent == planned else 0  # what comes later is no more urgent
+        if not planned and not fitting:
+            backend().run(journal().put_off(manager.name, claim, CROWDED_PAUSE))
+            return
         packed = {
             planned + place: pack([audience, priority.value, ids])
             for place, (audience, priority, ids) in enumerate(batch)
@@ -85,22 +93,54 @@ def send(manager: Manager, claim: Claim, chunks: Iterator[Chunk], delay: float) 
         if renewed is None:
             raise LeaseExpired(f"fan-out {claim.id} was called off or taken over while its chunks were planned")
         claim = renewed
-        _publish(manager, claim, {planned + place: chunk for place, chunk in enumerate(batch)})
-        planned += len(batch)
-    backend().run(journal().park(manager.name, claim, planned, delay))
+        _publish(manager, claim, {planned + place: chunk for place, chunk in enumerate(batch[:fitting])})
+        planned, sent = planned + len(batch), sent + fitting
+    backend().run(journal().park(manager.name, claim, planned, delay if sent == planned else CROWDED_PAUSE, sent))
 
 
-def send_again(manager: Manager, claim: Claim, delay: float) -> None:
-    """Send the chunks of *claim* that are left, and look again in *delay* seconds."""
+def send_rest(manager: Manager, claim: Claim, delay: float) -> None:
+    """Send the chunks of *claim* that are left, those that never were before any twice; look again in *delay* seconds.
+
+    When the queues are full, what is left is most likely in them: it is not sent twice.
+    """
+    waiting = claim.sent < claim.planned
     left = backend().run(journal().left(claim))
+    if waiting:
+        left = [number for number in left if number >= claim.sent]
     for start in range(0, len(left), dispatch.PUBLISH_BATCH):
         packed = backend().run(journal().chunks(claim, left[start : start + dispatch.PUBLISH_BATCH]))
-        if claim.op in ALONE:
-            for body in packed.values():
-                receipts.send_alone(manager.name, claim.op, body, claim.id, claim.plan)
-        else:
-            _publish(manager, claim, {number: _unpacked(data) for number, data in packed.items()})
-    backend().run(journal().park(manager.name, claim, claim.planned, delay))
+        fitting = _send_again(manager, claim, packed)
+        if fitting < len(packed):
+            if waiting:
+                sent = list(packed)[fitting]
+                backend().run(journal().park(manager.name, claim, claim.planned, CROWDED_PAUSE, sent))
+            else:
+                backend().run(journal().put_off(manager.name, claim, delay))
+            return
+    backend().run(journal().park(manager.name, claim, claim.planned, delay, claim.planned))
+
+
+def _send_again(manager: Manager, claim: Claim, packed: Mapping[int, bytes]) -> int:
+    """Send chunks from the journal, as many as find room; how many."""
+    if claim.op in ALONE:
+        fitting = int(min(len(packed), dispatch.room(dispatch.HIGH_QUEUE)))
+        for body in itertools.islice(packed.values(), fitting):
+            receipts.send_alone(manager.name, claim.op, body, claim.id, claim.plan)
+        return fitting
+    batch = {number: _unpacked(data) for number, data in packed.items()}
+    fitting = _fitting(list(batch.values()))
+    _publish(manager, claim, dict(itertools.islice(batch.items(), fitting)))
+    return fitting
+
+
+def _fitting(batch: Sequence[Chunk]) -> int:
+    """How many of *batch*, from its start, find room in their queues."""
+    free = {queue: dispatch.room(queue.value) for queue in {queue for _, queue, _ in batch}}
+    for place, (_, queue, _) in enumerate(batch):
+        free[queue] -= 1
+        if free[queue] < 0:
+            return place
+    return len(batch)
 
 
 def _unpacked(data: bytes) -> Chunk:

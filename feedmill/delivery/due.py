@@ -93,8 +93,9 @@ class _Round:
             raise letters.GivenUp(f"not done after {MOST_ATTEMPTS} attempts")
         silence = min(LONGEST_SILENCE, lease() / 1000 * 2 ** (claim.attempts - 1))
         if claim.planned:
-            logger.warning("fan-out %s has chunks that stay undone; sending them again", claim.id)
-            chunks.send_again(self.manager, claim, silence)
+            if claim.sent == claim.planned:
+                logger.warning("fan-out %s has chunks that stay undone; sending them again", claim.id)
+            chunks.send_rest(self.manager, claim, silence)
             return
         checked_op(claim.op, *PLANNED)
         planned = chunks.plan(self.manager, claim)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -93,6 +94,27 @@ def ring(manager: str) -> None:
 def waits(manager: str, error: StorageError) -> None:
     """Say that what the journal knows already could not be sent: the next bell or sweep brings it up."""
     logger.warning("what was accepted for %s waits in the journal for the next bell or sweep: %s", manager, error)
+
+
+def room(queue: str) -> float:
+    """How many messages *queue* takes until it has as many as the setting allows; infinity if there is no limit."""
+    limit = settings.current().queue_limit
+    return max(0, limit - length(queue)) if limit and not inline() else math.inf
+
+
+def length(queue: str) -> int:
+    """How many messages wait in *queue*; 0 where the broker cannot tell.
+
+    The broker is asked, since a count of our own would drift with each message that is lost.
+    """
+    with celery_app().connection_or_acquire() as connection:
+        try:
+            with connection.channel() as channel:
+                return int(channel.queue_declare(queue, passive=True).message_count)
+        except (NotImplementedError, *connection.channel_errors):  # nobody has declared it yet
+            return 0
+        except connection.connection_errors:  # sending will say it
+            return 0
 
 
 @contextmanager

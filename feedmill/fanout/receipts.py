@@ -168,11 +168,15 @@ def start(
 
 
 def start_sent(manager: str, op: str, wanted: Sequence[tuple[str, bytes]]) -> list[Fanout]:
-    """Journal what concerns the feeds of one user (ids and packed bodies), and send it: it has a task of its own."""
+    """Journal what concerns the feeds of one user (ids and packed bodies), and send it: it has a task of its own.
+
+    Of many only as much as the queue has room for; the rest is sent when its lease is over.
+    """
     opened = backend().run(together([journal().open_sent(manager, name, op, body) for name, body in wanted]))
+    fitting = len(wanted) if len(wanted) < 2 else int(min(len(wanted), dispatch.room(dispatch.HIGH_QUEUE)))
     try:
         with dispatch.batched() as producer:
-            for (name, body), each in zip(wanted, opened):
+            for (name, body), each in zip(wanted[:fitting], opened):
                 send_alone(manager, op, body, name, each.plan, producer)
     except StorageError as error:
         dispatch.waits(manager, error)

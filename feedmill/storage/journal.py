@@ -73,6 +73,8 @@ class Claim:
     attempts: int
     #: Milliseconds after which it is to be done again, because something it overtakes may still be running; or 0.
     again: int
+    #: How many of the planned chunks were sent, in their order; the others wait for room in the queues.
+    sent: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,8 +125,8 @@ class Journal(Protocol):
         """Write down chunks, and renew the claim; None if it was lost, and nothing may be sent."""
         ...
 
-    def park(self, manager: str, claim: Claim, planned: int, delay: float) -> Steps[None]:
-        """All *planned* chunks are written down and sent; look at them in *delay* seconds."""
+    def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
+        """All *planned* chunks are written down, and the first *sent* are sent; look at them in *delay* seconds."""
         ...
 
     def left(self, claim: Claim) -> Steps[list[int]]:

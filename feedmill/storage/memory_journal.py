@@ -83,15 +83,17 @@ class MemoryJournal(MemoryLetters):
     def _claim(name: str, receipt: dict[str, Any], held: str, now: int) -> Claim:
         complete = receipt.get("complete") == 1 and "finished" not in receipt
         if complete:
-            if receipt.get("done", 0) != receipt.get("seen", 0):
-                receipt.update(seen=receipt["done"], attempts=0)
+            waits = receipt.get("sent", receipt["planned"]) < receipt["planned"]
+            if waits or receipt.get("done", 0) != receipt.get("seen", 0):
+                receipt.update(seen=receipt.get("done", 0), attempts=0)
         else:
             receipt["plan"] += 1
             receipt.update(planned=0, done=0, reached=0, complete=0, chunks={}, begun={})
+            receipt.pop("sent", None)
         receipt.update(attempts=receipt.get("attempts", 0) + 1, claimed=now)
         again = max(0, receipt.get("again", 0) - now)
         plan, op, body, planned = (receipt[key] for key in ("plan", "op", "body", "planned"))
-        return Claim(name, held, plan, op, body, planned, receipt["attempts"], again)
+        return Claim(name, held, plan, op, body, planned, receipt["attempts"], again, receipt.get("sent", planned))
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
@@ -124,14 +126,14 @@ class MemoryJournal(MemoryLetters):
             moved = _move(manager, claim.id, claim.time, lease())
             return dataclasses.replace(claim, time=moved) if moved else None
 
-    def park(self, manager: str, claim: Claim, planned: int, delay: float) -> Steps[None]:
-        """All chunks are written down and sent."""
+    def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
+        """All chunks are written down."""
         yield from _steps()
         with BACKEND.guard:
             moved = _move(manager, claim.id, claim.time, int(delay * 1000))
             receipt = _current(claim.id, claim.plan)
             if moved and receipt is not None:
-                receipt.update(planned=planned, complete=1, due=float(moved))
+                receipt.update(planned=planned, complete=1, due=float(moved), sent=sent)
                 self._perhaps_finished(manager, claim.id, receipt)
 
     def left(self, claim: Claim) -> Steps[list[int]]:

@@ -69,8 +69,8 @@ class RedisJournal:
             if not got:
                 over.append(name)
                 continue
-            op, plan, planned, attempts, body, again = got
-            claims.append(Claim(name, held, int(plan), op.decode(), body, int(planned), attempts, again))
+            op, plan, planned, attempts, body, again, sent = got
+            claims.append(Claim(name, held, int(plan), op.decode(), body, int(planned), attempts, again, int(sent)))
         if over:
             yield [_move(manager, [(name, held, -1) for name in over])]
         return claims, ring
@@ -99,11 +99,11 @@ class RedisJournal:
         ]
         return dataclasses.replace(claim, time=moved.decode()) if written and moved else None
 
-    def park(self, manager: str, claim: Claim, planned: int, delay: float) -> Steps[None]:
+    def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """First the time, then the receipt, which tells it to whoever does the last chunk."""
         ((moved,),) = yield [_move(manager, [(claim.id, claim.time, _milliseconds(delay))])]
         if moved:
-            yield from self._done(manager, claim.id, claim.plan, "", planned, moved)
+            yield from self._done(manager, claim.id, claim.plan, "", planned, moved, sent)
 
     def left(self, claim: Claim) -> Steps[list[int]]:
         """The chunks that are not done."""
@@ -125,10 +125,10 @@ class RedisJournal:
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""
-        yield from self._done(manager, fanout_id, plan, str(chunk), reached, "")
+        yield from self._done(manager, fanout_id, plan, str(chunk), reached)
 
-    def _done(self, manager: str, fanout_id: str, plan: int, chunk: str, amount: int, at: bytes | str) -> Steps[None]:
-        (over,) = yield [call_script("receipt_done", _receipt(fanout_id), plan, chunk, amount, keep(), at)]
+    def _done(self, manager: str, fanout_id: str, plan: int, chunk: str, amount: int, *parked: Any) -> Steps[None]:
+        (over,) = yield [call_script("receipt_done", _receipt(fanout_id), plan, chunk, amount, keep(), *parked)]
         if over:
             yield [_move(manager, [(fanout_id, over, -1)])]
 
