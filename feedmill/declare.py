@@ -7,14 +7,38 @@ import inspect
 
 from feedmill.errors import DeclarationError
 
+#: Hooks of Stream-Framework that nothing here would ask, and what to do instead: a port must not lose one in silence.
+NEVER_ASKED = {
+    "redis_server": "set FEEDMILL_REDIS_URL: all feeds of a process live on one server",
+    "get_timeline_storage": "set timeline_storage_class",
+    "get_activity_storage": "set activity_storage_class",
+    "on_update_feed": "for counts that change use subscribe(), for your own work override Manager.add_activity",
+    "markers_storage_class": "seen and read are part of the feed, drop it",
+    "markers_key_format": "seen and read are part of the feed, drop it",
+    "markers_max_length": "seen and read are part of the feed, drop it",
+    "track_unseen": "unseen and unread are always counted, drop it",
+    "track_unread": "unseen and unread are always counted, drop it",
+    "update_markers": "use mark() and mark_all()",
+    "get_notification_data": "counts are published as they change, see subscribe()",
+    "priority_fanout_task": "a Priority is a queue: route fanout.high and fanout.low to the workers you want",
+    "get_fanout_task": "a Priority is a queue: route fanout.high and fanout.low to the workers you want",
+    "create_fanout_tasks": "fan-outs are planned by workers; filter with accepts() or filter_user_ids()",
+    "follow_feed": "filter what a follow copies with filter_activities()",
+    "unfollow_feed": "an unfollow takes out all that the unfollowed did, drop it",
+    "group_activities": "an aggregator is asked for the group of one activity: get_group()",
+}
+
 
 def check_attributes(cls: type, base: type) -> None:
-    """Refuse an attribute of *cls* that is not in *base* but almost spells one that is.
+    """Refuse an attribute of *cls* that is not in *base* but almost spells one that is, or that nothing would ask.
 
-    Raises :class:`~feedmill.errors.DeclarationError` with the near miss.
+    Raises :class:`~feedmill.errors.DeclarationError` with the near miss, or with what to do instead.
     """
     if cls.__module__.startswith("feedmill."):
         return  # here new attributes are made
+    for name, advice in NEVER_ASKED.items():
+        if hasattr(cls, name):
+            raise DeclarationError(f"{cls.__name__}.{name} is Stream-Framework's, and nothing here asks it; {advice}")
     # Nobody overrides a coroutine twin, and "account" is not a slip of "acount".
     known = [n for n in dir(base) if not n.startswith("_") and not inspect.iscoroutinefunction(getattr(base, n))]
     for name in vars(cls):

@@ -54,7 +54,7 @@ class BaseAggregator:
         groups: dict[str, list[Activity]] = {}
         for activity in activities:
             groups.setdefault(self.get_group(activity), []).append(activity)
-        return self.rank(self.aggregated_activity_class(group, members) for group, members in groups.items())
+        return self.rank([self.aggregated_activity_class(group, members) for group, members in groups.items()])
 
     def merge(
         self, aggregated: Sequence[AggregatedActivity], activities: Iterable[Activity]
@@ -79,6 +79,10 @@ class BaseAggregator:
                 after.created_at = min(before.created_at, after.created_at)  # type: ignore[type-var]
                 changed.append((before, after))
         return new, changed, []
+
+
+class RecentRankMixin:
+    """Stream-Framework's name for the order that every aggregator has here: most recently updated first."""
 
 
 def group_name(aggregator: BaseAggregator, activity: Activity) -> bytes:

@@ -12,6 +12,7 @@ from feedmill.errors import MessageError
 from feedmill.fanout import dispatch, receipts
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, Priority
+from feedmill.manager.declared import followers_of
 from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTIFY, REDELIVER, UNNOTIFY, UPDATE
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal
@@ -59,11 +60,8 @@ def _audiences(manager: Manager, op: str, activity: Activity) -> list[Audience]:
         found.append((RECIPIENTS, Priority.HIGH, iter(manager.get_recipient_ids(activity))))
     classes = manager.feed_classes.values()
     concerned = classes if op != UPDATE else [each for each in classes if each.activity_storage_class is None]
-    followers = manager.get_user_follower_ids(activity.actor_id) if concerned else ()
-    streams = followers if isinstance(followers, Mapping) else {Priority.HIGH: followers}
-    for priority in Priority:
-        if priority in streams:
-            found.append((FOLLOWERS, priority, iter(streams[priority])))
+    if concerned:
+        found += [(FOLLOWERS, priority, ids) for priority, ids in followers_of(manager, activity.actor_id)]
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Union
 
 from feedmill.errors import DeclarationError, UnknownName
@@ -27,7 +27,24 @@ class Priority(enum.Enum):
 #: What Stream-Framework calls it.
 FanoutPriority = Priority
 
-Followers = Union[Iterable[EntityId], Mapping[Priority, Iterable[EntityId]]]
+#: Ids, or ids for each priority, which may also be named: ``"HIGH"`` or ``"LOW"``.
+Followers = Union[Iterable[EntityId], Mapping[Priority, Iterable[EntityId]], Mapping[str, Iterable[EntityId]]]
+
+
+def followers_of(manager: Manager, user_id: EntityId) -> list[tuple[Priority, Iterator[EntityId]]]:
+    """The followers of *user_id* as streams, most urgent first."""
+    followers = manager.get_user_follower_ids(user_id)
+    if not isinstance(followers, Mapping):
+        return [(Priority.HIGH, iter(followers))]
+    named: list[tuple[Priority, Iterator[EntityId]]] = []
+    for key, ids in followers.items():
+        priority = key if isinstance(key, Priority) else Priority.__members__.get(key)
+        if priority is None:
+            raise DeclarationError(
+                f"{manager.name}.get_user_follower_ids gave followers of priority {key!r}; use Priority.HIGH or Priority.LOW"
+            )
+        named.append((priority, iter(ids)))
+    return sorted(named, key=lambda stream: list(Priority).index(stream[0]))
 
 
 class UserFeeds(dict[str, Feed]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from feedmill.activity import Activity
@@ -13,6 +13,7 @@ from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.sweep import Held, held
 from feedmill.ids import EntityId, id_microseconds
 from feedmill.manager import bodies
+from feedmill.manager.declared import followers_of
 from feedmill.manager.filters import admitted
 from feedmill.manager.ops import ADD, REDELIVER, REMOVE
 from feedmill.storage.backends import backend, backend_for
@@ -138,9 +139,8 @@ class _Case:
         user = str(self.user_id)
         if audience == "recipient":
             return any(str(each) == user for each in self.manager.get_recipient_ids(activity))
-        followers = self.manager.get_user_follower_ids(activity.actor_id)
-        streams = followers.values() if isinstance(followers, Mapping) else [followers]
-        return any(str(each) == user for stream in streams for each in stream)
+        streams = followers_of(self.manager, activity.actor_id)
+        return any(str(each) == user for _, stream in streams for each in stream)
 
     def _is_trimmed(self, feed_class: Any, everything: list[Held]) -> bool:
         if not issubclass(feed_class, AggregatedFeed):

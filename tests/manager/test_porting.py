@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from feedmill import FanoutPriority, Priority
-from feedmill.errors import ActivityError
+from feedmill import AggregatedActivity, FanoutPriority, Manager, Priority
+from feedmill.aggregators import BaseAggregator, RecentRankMixin
+from feedmill.errors import ActivityError, DeclarationError
+from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.manager.declared import followers_of
 from tests.manager.circle import Circle, Home, Own, home, love, news
 from tests.postbox import Postbox
+
+#: What a port might still define, and where; nothing here would ask it.
+HOOKS: list[tuple[type, str, str]] = [
+    *((RedisFeed, name, "URL") for name in ["redis_server"]),
+    *((RedisFeed, name, "set .*_storage_class") for name in ("get_timeline_storage", "get_activity_storage")),
+    (RedisAggregatedFeed, "on_update_feed", r"subscribe\(\)"),
+    *((RedisNotificationFeed, name, "drop it") for name in ("markers_storage_class", "markers_key_format")),
+    *((RedisNotificationFeed, name, "drop it") for name in ("markers_max_length", "track_unseen", "track_unread")),
+    (RedisNotificationFeed, "update_markers", r"mark_all\(\)"),
+    (RedisNotificationFeed, "get_notification_data", r"subscribe\(\)"),
+    *((Manager, name, "route fanout.high") for name in ("priority_fanout_task", "get_fanout_task")),
+    (Manager, "create_fanout_tasks", r"accepts\(\)"),
+    (Manager, "follow_feed", r"filter_activities\(\)"),
+    (Manager, "unfollow_feed", "drop it"),
+    (BaseAggregator, "group_activities", r"get_group\(\)"),
+]
 
 
 class PinManager(Circle):
@@ -52,6 +73,69 @@ def test_done_when_it_returns(at_once: None) -> None:
     assert home(21) == [1]
     manager.unfollow_many_users(21, [1], async_=False)
     assert Home(21).count() == 0
+
+
+@pytest.mark.parametrize(("high", "low"), [("HIGH", "LOW"), (Priority.HIGH, Priority.LOW)])
+def test_priorities_by_name(box: Postbox, high: Any, low: Any) -> None:
+    """Followers under ``"HIGH"`` and ``"LOW"`` are served as under the priorities themselves, the urgent ones first."""
+
+    class Named(Circle):
+        def get_user_follower_ids(self, user_id: object) -> dict[Any, list[object]]:
+            return {low: [11], high: [10]}
+
+    assert [(name, list(ids)) for name, ids in followers_of(Named(), 1)] == [
+        (Priority.HIGH, [10]),
+        (Priority.LOW, [11]),
+    ]
+    Named().add_user_activity(1, love(1))
+    box.work()
+    assert home(10) == [1] == home(11)
+    assert box.sentences[1:] == ["deliver 1 activity to 1 home and news feeds"] * 2
+
+
+def test_a_priority_that_does_not_exist(box: Postbox) -> None:
+    """Followers of a priority that nobody serves are an error on the receipt, instead of being left out in silence."""
+
+    class Wrong(Circle):
+        def get_user_follower_ids(self, user_id: object) -> dict[Any, list[object]]:
+            return {"MEDIUM": [10]}
+
+    fanout = Wrong().add_user_activity(1, love(1))
+    box.work()
+    assert "priority 'MEDIUM'; use Priority.HIGH or Priority.LOW" in fanout.status().error
+
+
+def test_an_aggregator_as_it_is_written_there(at_once: None) -> None:
+    """Its aggregators sort the list that ``rank`` is given in place, or inherit the order from a mixin."""
+
+    class Sorting(BaseAggregator):
+        def get_group(self, activity: Any) -> str:
+            return str(activity.object_id)
+
+        def rank(self, aggregated_activities: Any) -> list[AggregatedActivity]:
+            aggregated_activities.sort(key=lambda each: each.updated_at, reverse=True)
+            return list(aggregated_activities)
+
+    class Mixed(RecentRankMixin, BaseAggregator):
+        def get_group(self, activity: Any) -> str:
+            return str(activity.object_id)
+
+    for aggregator in (Sorting, Mixed):
+        feed_class = type("Grouped", (RedisAggregatedFeed,), {"aggregator_class": aggregator, "__module__": __name__})
+        feed_class(5).add_many([love(1), love(2)])
+        assert [group.group for group in feed_class(5)[:]] == ["2", "1"]
+        assert [group.group for group in aggregator().aggregate([love(1), love(2)])] == ["2", "1"]
+    assert not RedisAggregatedFeed._ranks_itself()
+    assert Mixed.rank is BaseAggregator.rank
+
+
+@pytest.mark.parametrize(("base", "name", "advice"), HOOKS)
+def test_hooks_that_nothing_asks(base: type, name: str, advice: str) -> None:
+    """A hook that would do nothing here is refused with what to do instead, wherever the class has it from."""
+    mixin = type("Mixin", (), {name: None})
+    for bases, own in (((base,), {name: None}), ((mixin, base), {})):
+        with pytest.raises(DeclarationError, match=f"Ported.{name} is Stream-Framework's, and nothing .*{advice}"):
+            type("Ported", bases, {"__module__": __name__, **own})
 
 
 def test_somebody_elses(at_once: None) -> None:
