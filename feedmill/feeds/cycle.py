@@ -6,7 +6,8 @@ writes each feed whose lock is still ours. The lock only saves work: what makes 
 lock's token, so a writer that lost its lock writes nothing and starts over.
 
 A feed that someone else holds is never waited for by a worker: the operations are left in the feed's inbox, and the
-holder folds them in before it lets go. A caller that must read its own write waits instead (``wait``).
+holder folds them in before it lets go. Where they keep coming it does so a few times, and then leaves the lock to whoever wants
+it. A caller that must read its own write waits instead (``wait``).
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ RETRY = 0.002
 EVERY = 10**9
 #: How often a writer that keeps losing its lock starts over.
 MAX_LOST = 50
+#: Rounds after which a writer that only does what others left lets the next of them take over.
+RELIEF = 4
 
 
 @dataclasses.dataclass(slots=True)
@@ -54,6 +57,8 @@ class _Job:
     ops: Sequence[Any]
     task: Task
     lost: int = 0
+    #: Whether all that is left to do for this feed came from others.
+    settled: bool = False
 
 
 class _Cycle:
@@ -67,6 +72,7 @@ class _Cycle:
         self.rules = Rules(feed_class.max_length, newest, feed_class.channel())
         self.deadline = None if wait is None else time.monotonic() + wait
         self.changed = 0
+        self.relieved = False
 
     def run(self) -> Steps[int]:
         """Every feed, to its end; how many entries changed."""
@@ -84,8 +90,11 @@ class _Cycle:
             if reply != LEFT:
                 jobs.append(_Job(self.user_ids[number], self.plan.ops[done:], Task(task.wants, task.inbox)))
                 snapshots.append(reply)
+        rounds = 0
         while jobs:
             jobs = yield from self._round(jobs, snapshots)
+            rounds += 1
+            self.relieved = rounds >= RELIEF and all(job.settled for job in jobs)
             snapshots = yield from self._begin(jobs)
         return self.changed
 
@@ -94,7 +103,8 @@ class _Cycle:
         return key
 
     def _lock(self) -> Lock:
-        return Lock(self.token, time.time(), settings.current().lock_ttl)
+        """Under which feeds are held: for the lock's time, or until somebody else comes."""
+        return Lock(self.token, time.time(), 0 if self.relieved else settings.current().lock_ttl)
 
     def _begin(self, jobs: Sequence[_Job]) -> Steps[list[Snapshot | int]]:
         """Begin again, feeds that want the same together."""
@@ -115,7 +125,7 @@ class _Cycle:
         busy = []
         for job, snapshot in zip(jobs, snapshots):
             if not isinstance(snapshot, Snapshot):
-                if snapshot == BUSY:
+                if snapshot == BUSY and not job.settled:
                     busy.append(job)
                 continue
             try:
@@ -139,12 +149,13 @@ class _Cycle:
             )
             for (job, fold), reply in zip(folded, replies):
                 if reply == LOST:
-                    self._lost(job)
-                    again.append(job)
+                    if not job.settled:  # else the inbox is now somebody else's
+                        self._lost(job)
+                        again.append(job)
                     continue
                 self.changed += len(fold.added) + len(fold.removed)
                 if reply != DONE:  # others left work while we held the lock
-                    job.ops, job.task = (), Task(())
+                    job.ops, job.task, job.settled = (), Task(()), True
                     again.append(job)
         if busy:
             yield from self._pause(busy)

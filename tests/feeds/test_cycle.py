@@ -134,6 +134,43 @@ def test_a_busy_feed_holds_up_nobody(redis_url: str, grouped: Any) -> None:
 
 
 @BOTH
+def test_the_holder_of_a_crowded_feed_is_relieved(redis_url: str, grouped: Any) -> None:
+    """Whoever holds a feed for which work never stops coming lets another take over, who finds all that was left."""
+    activities = [on_day(day) for day in range(1, 9)]
+    grouped.insert_activities(activities)
+    left: list[int] = []
+
+    def leave(trips: int) -> None:
+        """Others keep coming, until one of them need not leave its work any more."""
+        if not left or left[-1] == 0:
+            left.append(grouped._run(grouped.deliver([1], [activities[len(left) + 1]])))
+
+    replies, holder = begun(grouped.deliver([1], activities[:1], [on_day(9)]))
+    leave(0)
+    finish(replies, holder, leave)
+    assert left[-1] and len(left) < 7
+    assert sorted(held(grouped(1)[:])) == sorted(activities[: len(left) + 1])
+    assert isinstance(seize(grouped(1), ttl=1), Snapshot)  # nobody holds it
+
+
+@BOTH
+def test_the_holder_of_a_crowded_feed_goes_on(redis_url: str, grouped: Any) -> None:
+    """If then nobody comes any more, the holder still folds in all that was left."""
+    activities = [on_day(day) for day in range(1, 9)]
+    grouped.insert_activities(activities)
+
+    def leave(trips: int) -> None:
+        if trips % 2 == 0 and trips < 8:  # after each of its first begins
+            assert grouped._run(grouped.deliver([1], [activities[trips // 2 + 1]])) == 0
+
+    replies, holder = begun(grouped.deliver([1], activities[:1], [on_day(9)]))
+    leave(0)
+    finish(replies, holder, leave)
+    assert sorted(held(grouped(1)[:])) == sorted(activities[:5])
+    assert isinstance(seize(grouped(1), ttl=1), Snapshot)
+
+
+@BOTH
 def test_the_inbox_of_a_dead_holder(backend_kind: str, grouped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was left for a writer that died is folded in by the next one after the lock's time."""
     grouped.insert_activities([on_day(1)])
