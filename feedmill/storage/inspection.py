@@ -93,7 +93,7 @@ class Inspection(Protocol):
 def inspection() -> Inspection:
     """The inspection of the storage in force."""
     if settings.current().embedded:
-        from feedmill.storage.memory_inspection import MemoryInspection
+        from feedmill.storage.memory.inspection import MemoryInspection
 
         return MemoryInspection()
     from feedmill.storage.redis.inspection import RedisInspection

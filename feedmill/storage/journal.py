@@ -193,7 +193,7 @@ class Journal(Protocol):
 def journal() -> Journal:
     """The journal in force."""
     if settings.current().embedded:
-        from feedmill.storage.memory_journal import MemoryJournal
+        from feedmill.storage.memory.journal import MemoryJournal
 
         return MemoryJournal()
     from feedmill.storage.redis.journal import RedisJournal

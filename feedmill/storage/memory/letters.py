@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from feedmill.storage.journal import MOST_LETTERS, Letter
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory.backend import BACKEND, no_steps
 from feedmill.storage.steps import Steps
 
 
@@ -14,16 +14,12 @@ def _now() -> int:
     return int(time.time() * 1000)
 
 
-def _steps() -> Steps[None]:
-    yield from ()
-
-
 class MemoryLetters:
     """Dead letters in a dict."""
 
     def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "") -> Steps[str]:
         """Put a dead letter."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             BACKEND.letter_number += 1
             name = f"{_now()}-{BACKEND.letter_number}"
@@ -34,18 +30,18 @@ class MemoryLetters:
 
     def letters(self, limit: int) -> Steps[list[Letter]]:
         """The newest letters."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             return list(BACKEND.letters.values())[::-1][:limit]
 
     def letter(self, letter_id: str) -> Steps[Letter | None]:
         """One letter."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             return BACKEND.letters.get(letter_id)
 
     def drop_letters(self, ids: Sequence[str]) -> Steps[int]:
         """Forget letters."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             return sum(BACKEND.letters.pop(name, None) is not None for name in ids)

@@ -9,7 +9,7 @@ from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS, activity_key
 from feedmill.serializers.base import SPILLED
 from feedmill.storage.inspection import HASH, STRING, StoredFeed
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory.backend import BACKEND
 from feedmill.storage.steps import Steps
 
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedmill.storage.journal import BELL, Claim, Opened, Pace, lease
-from feedmill.storage.memory import BACKEND
-from feedmill.storage.memory_letters import MemoryLetters
+from feedmill.storage.memory.backend import BACKEND, no_steps
+from feedmill.storage.memory.letters import MemoryLetters
 from feedmill.storage.steps import Steps
 
 
@@ -17,16 +17,12 @@ def _now() -> int:
     return int(time.time() * 1000)
 
 
-def _steps() -> Steps[None]:
-    yield from ()
-
-
 class MemoryJournal(MemoryLetters):
     """Receipts in dicts. Finished ones are kept as long as the process lives."""
 
     def open(self, manager: str, fanout_id: str, op: str, body: bytes, pace: Pace | None = None) -> Steps[Opened]:
         """Write down that a fan-out is wanted."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             receipt, now = self._open(manager, fanout_id, op, body), _now()
             at: float = now
@@ -39,7 +35,7 @@ class MemoryJournal(MemoryLetters):
 
     def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes) -> Steps[Opened]:
         """Write down a fan-out that is sent as one chunk."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             receipt = self._open(manager, fanout_id, op, body)
             due = _now() + lease() + 0.5
@@ -64,7 +60,7 @@ class MemoryJournal(MemoryLetters):
 
     def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
         """Claim what is due; no *bell* comes twice in one process."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             due, now = _due(manager), _now()
             BACKEND.bells.pop(manager, None)
@@ -97,7 +93,7 @@ class MemoryJournal(MemoryLetters):
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             now = _now()
             count = sum(at <= now for at in _due(manager).values())
@@ -105,7 +101,7 @@ class MemoryJournal(MemoryLetters):
 
     def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
         """Claimed fan-outs were done whole."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             for claim, reached in done:
                 receipt = _current(claim.id, claim.plan)
@@ -116,7 +112,7 @@ class MemoryJournal(MemoryLetters):
 
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             receipt = _current(claim.id, claim.plan)
             if receipt is None:
@@ -128,7 +124,7 @@ class MemoryJournal(MemoryLetters):
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """All chunks are written down."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             moved = _move(manager, claim.id, claim.time, int(delay * 1000))
             receipt = _current(claim.id, claim.plan)
@@ -138,21 +134,21 @@ class MemoryJournal(MemoryLetters):
 
     def left(self, claim: Claim) -> Steps[list[int]]:
         """The chunks that are not done."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             receipt = _current(claim.id, claim.plan)
             return [] if receipt is None else sorted(receipt["chunks"])
 
     def chunks(self, claim: Claim, numbers: Sequence[int]) -> Steps[dict[int, bytes]]:
         """Chunks by number."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             held = (_current(claim.id, claim.plan) or {}).get("chunks", {})
             return {number: held[number] for number in numbers if number in held}
 
     def start(self, fanout_id: str, plan: int, chunk: int) -> Steps[int]:
         """Whether a chunk is to be done."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             receipt = _current(fanout_id, plan)
             if receipt is None or chunk not in receipt["chunks"]:
@@ -164,7 +160,7 @@ class MemoryJournal(MemoryLetters):
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             receipt = _current(fanout_id, plan)
             if receipt is None:
@@ -190,7 +186,7 @@ class MemoryJournal(MemoryLetters):
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
         """A chunk failed."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             receipt = _current(fanout_id, plan)
             if receipt is not None and error:
@@ -207,7 +203,7 @@ class MemoryJournal(MemoryLetters):
 
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
         """What is not begun will not be."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             receipt = BACKEND.receipts.get(fanout_id)
             if receipt is None or "finished" in receipt or op not in ("", receipt["op"]):
@@ -218,21 +214,21 @@ class MemoryJournal(MemoryLetters):
 
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
         """The receipt's fields."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             fields = BACKEND.receipts.get(fanout_id, {}).items()
             return {**{k: str(v) for k, v in fields if k not in ("chunks", "begun", "body")}, "now": str(_now())}
 
     def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
         """Unfinished fan-outs."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             due = _due(manager)
             return sorted(due, key=lambda name: (due[name], name))[:limit]
 
     def count_open(self, managers: Sequence[str]) -> Steps[int]:
         """How many are not finished."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             return sum(len(_due(name)) for name in managers)
 

@@ -1,13 +1,10 @@
-"""Storage inside this process: for tests, first steps and the embedded mode. Same protocol, same results as Redis."""
+"""Timelines inside this process."""
 
 from __future__ import annotations
 
 import bisect
-import threading
-import time
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 from feedmill.cursor import GroupPlace
 from feedmill.storage.base import (
@@ -26,135 +23,8 @@ from feedmill.storage.base import (
     Task,
     Want,
 )
-from feedmill.storage.listening import MemoryAListener, MemoryListener
-from feedmill.storage.steps import PAUSE, Steps
-
-T = TypeVar("T")
-
-
-class MemoryBackend:
-    """All data of the embedded mode, and the driver of steps that only ever wait."""
-
-    def __init__(self) -> None:
-        self.round_trips = 0
-        self.guard = threading.RLock()
-        self._listeners: dict[object, tuple[str, Callable[[bytes], None]]] = {}
-        self.clear()
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self.guard:
-            self.flat: dict[str, list[bytes]] = {}
-            self.groups: dict[str, _Groups] = {}
-            self.counts: dict[str, tuple[int, int, int]] = {}
-            self.bodies: dict[bytes, bytes] = {}
-            #: The journal: receipts, what is due, bells on their way, dead letters.
-            self.receipts: dict[str, dict[str, Any]] = {}
-            self.due: dict[str, dict[str, float]] = {}
-            self.bells: dict[str, float] = {}
-            self.buckets: dict[str, float] = {}
-            self.letters: dict[str, Any] = {}
-            self.letter_number = 0
-            #: (channel, message) of what was published, for tests.
-            self.published: list[tuple[str, bytes]] = []
-
-    def publish(self, channel: str, message: bytes) -> None:
-        """Tell all who listen on *channel*."""
-        with self.guard:
-            self.published.append((channel, message))
-            for wanted, hear in list(self._listeners.values()):
-                if wanted == channel:
-                    hear(message)
-
-    def _join(self, channel: str, hear: Callable[[bytes], None]) -> Callable[[], None]:
-        key = object()
-        with self.guard:
-            self._listeners[key] = channel, hear
-        return lambda: self._listeners.pop(key, None) and None
-
-    def listen(self, channel: str) -> MemoryListener:
-        """Hears what is published on *channel* from now on."""
-        return MemoryListener(partial(self._join, channel))
-
-    def alisten(self, channel: str) -> MemoryAListener:
-        """The same for coroutines."""
-        return MemoryAListener(partial(self._join, channel))
-
-    def run(self, operation: Steps[T]) -> T:
-        """Run *operation*; it never needs a server."""
-        try:
-            commands = list(next(operation))
-            while True:
-                time.sleep(max((command[1] for command in commands if command[0] == PAUSE), default=0.0))
-                commands = list(operation.send([None] * len(commands)))
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
-
-    async def aclose(self) -> None:
-        """Nothing to close."""
-
-    async def arun(self, operation: Steps[T]) -> T:
-        """:meth:`run` from a coroutine."""
-        return self.run(operation)
-
-
-#: The one embedded store of this process.
-BACKEND = MemoryBackend()
-
-
-class _Groups:
-    """One feed of groups."""
-
-    def __init__(self) -> None:
-        self.records: dict[bytes, bytes] = {}
-        self.scores: dict[bytes, float] = {}
-        self.spills: dict[bytes, dict[bytes, bytes]] = {}
-        self.state = b""
-        self.inbox = b""
-        self.lock = b""
-        self.deadline = 0.0
-
-    def ranked(self) -> list[bytes]:
-        """Group names, oldest first, as a Redis sorted set orders them."""
-        return sorted(self.scores, key=lambda group: (self.scores[group], group))
-
-
-def _steps() -> Steps[None]:
-    """Makes a function a generator that needs no round trip."""
-    yield from ()
-
-
-class MemoryActivityStorage:
-    """Bodies in a dict."""
-
-    embedded: ClassVar[Any] = None
-
-    def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
-        """Store *bodies* by id."""
-        yield from _steps()
-        with BACKEND.guard:
-            BACKEND.bodies.update(bodies)
-
-    def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:
-        """Store *bodies* in place of those that are there; how many were. One that was removed stays away."""
-        yield from _steps()
-        with BACKEND.guard:
-            there = {raw_id: body for raw_id, body in bodies.items() if raw_id in BACKEND.bodies}
-            BACKEND.bodies.update(there)
-            return len(there)
-
-    def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """The bodies of *ids*, None for one that is not there."""
-        yield from _steps()
-        with BACKEND.guard:
-            return [BACKEND.bodies.get(raw_id) for raw_id in ids]
-
-    def remove(self, ids: Sequence[bytes]) -> Steps[None]:
-        """Forget the bodies of *ids*."""
-        yield from _steps()
-        with BACKEND.guard:
-            for raw_id in ids:
-                BACKEND.bodies.pop(raw_id, None)
+from feedmill.storage.memory.backend import BACKEND, Groups, no_steps
+from feedmill.storage.steps import Steps
 
 
 class MemoryTimelineStorage:
@@ -164,7 +34,7 @@ class MemoryTimelineStorage:
 
     def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
         """Put *ids* into every timeline of *keys*; how many were new."""
-        yield from _steps()
+        yield from no_steps()
         added = 0
         with BACKEND.guard:
             for key in keys:
@@ -180,7 +50,7 @@ class MemoryTimelineStorage:
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
         """Take *ids* out of every timeline of *keys*; how many were there."""
-        yield from _steps()
+        yield from no_steps()
         removed = 0
         with BACKEND.guard:
             for key in keys:
@@ -195,7 +65,7 @@ class MemoryTimelineStorage:
 
     def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
         """Ids of the ranks *start* to *stop*, newest first."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             return BACKEND.flat.get(key, [])[::-1][start:stop]
 
@@ -203,7 +73,7 @@ class MemoryTimelineStorage:
         self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
     ) -> Steps[tuple[int, list[bytes]]]:
         """How many ids lie from *low* up to but not *high*, and those of the ranks *start* to *stop*."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             held = BACKEND.flat.get(key, [])
             first = max(0, len(held) - window, bisect.bisect_left(held, low))
@@ -214,13 +84,13 @@ class MemoryTimelineStorage:
 
     def flat_count(self, key: str) -> Steps[int]:
         """How many ids are held."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             return len(BACKEND.flat.get(key, ()))
 
     def flat_trim(self, key: str, length: int) -> Steps[None]:
         """Keep the newest *length* ids."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             held = BACKEND.flat.get(key, [])
             del held[: max(0, len(held) - length)]
@@ -229,13 +99,13 @@ class MemoryTimelineStorage:
 
     def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
         """Lock each feed and read what is wanted; additions are left to the merge."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             return [self._begin(key, task, lock, rules) for key in feeds.keys(0, len(feeds))]
 
     @staticmethod
     def _begin(key: str, task: Task, lock: Lock, rules: Rules) -> Snapshot | int:
-        held = BACKEND.groups.setdefault(key, _Groups())
+        held = BACKEND.groups.setdefault(key, Groups())
         if held.lock and held.lock != lock.token and held.deadline > lock.now:
             held.inbox += task.inbox
             return LEFT if task.inbox else BUSY
@@ -257,7 +127,7 @@ class MemoryTimelineStorage:
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]:
         """Write the feeds of *batch* whose lock is still ours."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             return [self._commit(feed, lock, channel) for feed in batch]
 
@@ -295,7 +165,7 @@ class MemoryTimelineStorage:
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
     ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
         """The feed's state; (group, score, record) of up to *limit* groups, newest first; whether more follow."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             held = BACKEND.groups.get(key)
             if held is None or limit <= 0:
@@ -309,7 +179,7 @@ class MemoryTimelineStorage:
 
     def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]:
         """One group's record, what was spilled of it, and its rank from the newest."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             held = BACKEND.groups.get(key)
             if held is None or want.group not in held.records:
@@ -321,7 +191,7 @@ class MemoryTimelineStorage:
         self, key: str, group: bytes, place: int, limit: int
     ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
         """One group's record, up to *limit* fields of its spill from *place* on, and where to go on (0: at the end)."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             held = BACKEND.groups.get(key)
             if held is None or group not in held.records:
@@ -332,24 +202,24 @@ class MemoryTimelineStorage:
 
     def groups_count(self, key: str) -> Steps[int]:
         """How many groups are held."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             return len(BACKEND.groups[key].scores) if key in BACKEND.groups else 0
 
     def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
         """The denormalised unseen and unread counts and their sequence number."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             return BACKEND.counts.get(count_key, (0, 0, 0))
 
     def publish(self, channel: str, message: bytes) -> Steps[None]:
         """Publish *message*, and keep it in :attr:`MemoryBackend.published`."""
-        yield from _steps()
+        yield from no_steps()
         BACKEND.publish(channel, message)
 
     def delete(self, key: str, count_key: str = "") -> Steps[None]:
         """Delete a timeline and all that belongs to it."""
-        yield from _steps()
+        yield from no_steps()
         with BACKEND.guard:
             BACKEND.flat.pop(key, None)
             BACKEND.groups.pop(key, None)

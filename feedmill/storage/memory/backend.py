@@ -1,0 +1,106 @@
+"""All data of the embedded mode, and who drives the steps."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from feedmill.storage.listening import MemoryAListener, MemoryListener
+from feedmill.storage.steps import PAUSE, Steps
+
+T = TypeVar("T")
+
+
+class MemoryBackend:
+    """All data of the embedded mode, and the driver of steps that only ever wait."""
+
+    def __init__(self) -> None:
+        self.round_trips = 0
+        self.guard = threading.RLock()
+        self._listeners: dict[object, tuple[str, Callable[[bytes], None]]] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self.guard:
+            self.flat: dict[str, list[bytes]] = {}
+            self.groups: dict[str, Groups] = {}
+            self.counts: dict[str, tuple[int, int, int]] = {}
+            self.bodies: dict[bytes, bytes] = {}
+            #: The journal: receipts, what is due, bells on their way, dead letters.
+            self.receipts: dict[str, dict[str, Any]] = {}
+            self.due: dict[str, dict[str, float]] = {}
+            self.bells: dict[str, float] = {}
+            self.buckets: dict[str, float] = {}
+            self.letters: dict[str, Any] = {}
+            self.letter_number = 0
+            #: (channel, message) of what was published, for tests.
+            self.published: list[tuple[str, bytes]] = []
+
+    def publish(self, channel: str, message: bytes) -> None:
+        """Tell all who listen on *channel*."""
+        with self.guard:
+            self.published.append((channel, message))
+            for wanted, hear in list(self._listeners.values()):
+                if wanted == channel:
+                    hear(message)
+
+    def _join(self, channel: str, hear: Callable[[bytes], None]) -> Callable[[], None]:
+        key = object()
+        with self.guard:
+            self._listeners[key] = channel, hear
+        return lambda: self._listeners.pop(key, None) and None
+
+    def listen(self, channel: str) -> MemoryListener:
+        """Hears what is published on *channel* from now on."""
+        return MemoryListener(partial(self._join, channel))
+
+    def alisten(self, channel: str) -> MemoryAListener:
+        """The same for coroutines."""
+        return MemoryAListener(partial(self._join, channel))
+
+    def run(self, operation: Steps[T]) -> T:
+        """Run *operation*; it never needs a server."""
+        try:
+            commands = list(next(operation))
+            while True:
+                time.sleep(max((command[1] for command in commands if command[0] == PAUSE), default=0.0))
+                commands = list(operation.send([None] * len(commands)))
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+    async def arun(self, operation: Steps[T]) -> T:
+        """:meth:`run` from a coroutine."""
+        return self.run(operation)
+
+
+#: The one embedded store of this process.
+BACKEND = MemoryBackend()
+
+
+class Groups:
+    """One feed of groups."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, bytes] = {}
+        self.scores: dict[bytes, float] = {}
+        self.spills: dict[bytes, dict[bytes, bytes]] = {}
+        self.state = b""
+        self.inbox = b""
+        self.lock = b""
+        self.deadline = 0.0
+
+    def ranked(self) -> list[bytes]:
+        """Group names, oldest first, as a Redis sorted set orders them."""
+        return sorted(self.scores, key=lambda group: (self.scores[group], group))
+
+
+def no_steps() -> Steps[None]:
+    """Makes a function a generator that needs no round trip."""
+    yield from ()
