@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint bench chaos soak clean
+.PHONY: help demo test lint docs bench chaos soak clean
 
 help:
 	@echo "make demo   play a social network through real workers and show the feeds"
 	@echo "make test   everything that should be green: linters, types, tests"
 	@echo "make lint   only the linters and types"
+	@echo "make docs   the documentation, as docs/_build/html/index.html"
 	@echo "make bench  ours against bare Redis and empty Celery tasks, in one run of some minutes"
 	@echo "make chaos  faults on purpose, with real servers and workers; writes docs/reliability.md"
 	@echo "make soak   random faults for a while, e.g. ARGS='--soak-minutes 30'; adds to docs/reliability.md"
@@ -33,6 +34,9 @@ lint: $(STAMP)
 test: lint
 	$(BIN)/python -m pytest
 
+docs: $(STAMP)
+	$(BIN)/python -m sphinx -W --keep-going -n -q -d docs/_build/doctrees docs docs/_build/html
+	@echo "docs/_build/html/index.html"
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks

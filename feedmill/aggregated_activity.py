@@ -48,7 +48,7 @@ class Stored(Protocol):
 class AggregatedActivity:
     """A group of activities shown as one: "Ann, Bob and 12 others loved X".
 
-    *activities* holds the newest :data:`MAX_MEMBERS` members, oldest first; members beyond are counted in
+    *activities* holds the newest 15 members, oldest first; members beyond are counted in
     *minimized_activities*. ``activity_count`` and ``actor_count`` are exact, also after redelivery and removal.
     A member whose body is gone is neither shown nor counted; one whose body is damaged is counted only.
     """

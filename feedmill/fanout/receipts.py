@@ -43,7 +43,7 @@ class FanoutStatus:
     #: The dead letter it became, and what went wrong last; empty if neither happened.
     dead: str = ""
     error: str = ""
-    #: What was asked for, of :mod:`feedmill.manager.ops`. Empty if the receipt has expired.
+    #: What was asked for, such as "add", "remove" or "follow". Empty if the receipt has expired.
     op: str = ""
     manager: str = ""
 

@@ -235,7 +235,7 @@ class AggregatedFeed(Feed):
         First come those of the newest activities, newest first, then the others in no order. A page may hold a few more
         than *limit*. *after*: ``next`` of the page before. Everybody who is in the group all the while is found; who is
         found twice came while it was read. Left out are those whose activities have no body any more, and in a group
-        past its limit (:data:`~feedmill.serializers.records.SPILL_LIMIT`) those who were let go of.
+        of more than 100,000 activities those whose older ones are only counted.
         :class:`~feedmill.errors.CursorError` for a cursor of another group.
         """
         name = group if isinstance(group, str) else group.group

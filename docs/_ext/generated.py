@@ -1,0 +1,68 @@
+"""Directives that list what the code declares: ``feedmill-settings`` and ``feedmill-tasks``."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.statemachine import StringList
+from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docutils import SphinxDirective
+
+from feedmill.settings import Settings
+from feedmill.tasks import app as celery
+
+
+class Generated(SphinxDirective):
+    """Puts lines of reStructuredText in its place."""
+
+    source: ClassVar[str]
+
+    def lines(self) -> Iterator[str]:
+        """The lines."""
+        raise NotImplementedError
+
+    def run(self) -> list[nodes.Node]:
+        node = nodes.container()
+        self.state.nested_parse(StringList(list(self.lines()), source=self.source), self.content_offset, node)
+        return node.children
+
+
+class SettingsList(Generated):
+    """Every setting, with its type, its default, and the comment that stands above it."""
+
+    source = "feedmill/settings.py"
+
+    def lines(self) -> Iterator[str]:
+        comments = ModuleAnalyzer.for_module(Settings.__module__).find_attr_docs()
+        for field in dataclasses.fields(Settings):
+            comment = " ".join(comments.get((Settings.__name__, field.name), [])).strip()
+            if not comment:
+                raise ValueError(f"the setting {field.name} has no #: comment; write one in feedmill/settings.py")
+            default = f"``{field.default}``" if field.default != "" else "empty"
+            yield from (f".. envvar:: FEEDMILL_{field.name.upper()}", "")
+            yield from (f"   ``configure({field.name}=…)``, {field.type}, default: {default}", "", f"   {comment}", "")
+
+
+class TasksList(Generated):
+    """Every task of Feedmill's, with what it does and how long it may take."""
+
+    source = "feedmill/tasks/fanout.py"
+
+    def lines(self) -> Iterator[str]:
+        for name, task in sorted(celery.tasks.items()):
+            if name.startswith("feedmill."):
+                first = (task.run.__doc__ or "").strip().splitlines()[0]
+                yield f"``{name}``"
+                yield f"   {first} Interrupted after {task.soft_time_limit} seconds, killed after {task.time_limit}."
+                yield ""
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the directives."""
+    app.add_directive("feedmill-settings", SettingsList)
+    app.add_directive("feedmill-tasks", TasksList)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
