@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from feedmill.codec import pack, unpack
 from feedmill.errors import ActivityError, CorruptRecord
@@ -17,6 +17,8 @@ from feedmill.verbs import Verb, get_verb
 MAX_CONTEXT_BYTES = 65_536
 #: Members that a group shows; the older ones are counted, not shown.
 MAX_MEMBERS = 15
+
+A = TypeVar("A", bound="Activity")
 
 _NO_CONTEXT: Mapping[str, Any] = MappingProxyType({})
 
@@ -48,14 +50,14 @@ class Activity:
 
     @classmethod
     def restore(
-        cls,
+        cls: type[A],
         microseconds: int,
         actor: EntityId,
         verb_id: int,
         object_: EntityId,
         target: EntityId | None,
         context: bytes,
-    ) -> Activity:
+    ) -> A:
         """An activity from stored values, which were checked when they were stored."""
         self = cls.__new__(cls)
         self.verb = get_verb(verb_id)
@@ -65,6 +67,14 @@ class Activity:
         self.microseconds = microseconds
         self._packed_context = context
         return self
+
+    @classmethod
+    def of(cls: type[A], activity: Activity) -> A:
+        """*activity* as one of this class, for a feed that shows a subclass of its own."""
+        if isinstance(activity, cls):
+            return activity
+        ids = activity.actor_id, activity.verb.id, activity.object_id, activity.target_id
+        return cls.restore(activity.microseconds, *ids, activity._packed_context)
 
     @cached_property
     def raw_id(self) -> bytes:
@@ -106,12 +116,12 @@ class Activity:
         return pack(values)
 
     @classmethod
-    def unpack(cls, data: bytes) -> Activity:
+    def unpack(cls: type[A], data: bytes) -> A:
         """The activity that :meth:`pack` made *data* from; else :class:`~feedmill.errors.CorruptRecord`."""
         return cls.of_values(unpack(data))
 
     @classmethod
-    def of_values(cls, values: Any) -> Activity:
+    def of_values(cls: type[A], values: Any) -> A:
         """The activity whose :meth:`pack` packed *values*; else :class:`~feedmill.errors.CorruptRecord`."""
         if not isinstance(values, list) or not 4 <= len(values) <= 6:
             raise CorruptRecord(f"{str(values)[:80]} are not the values of an activity")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from feedmill import cursor
 from feedmill.activity import Activity
 from feedmill.declare import check_attributes, check_positive
-from feedmill.errors import ActivityError, FeedIndexError
+from feedmill.errors import ActivityError, DeclarationError, FeedIndexError
 from feedmill.feeds.bodies import Bodies
 from feedmill.feeds.paging import Entry
 from feedmill.feeds.query import FLAT_FILTERS, Query
@@ -37,7 +37,6 @@ class Feed(Bodies, Readable):
     max_length: ClassVar[int] = 1000
     #: Chance (0 to 1) that ``add_many`` also cuts back what is held beyond ``max_length``; a quarter more always is.
     trim_chance: ClassVar[float] = 0.0
-    activity_class: ClassVar[type[Activity]] = Activity
     timeline_storage_class: ClassVar[Any] = MemoryTimelineStorage
     timeline_serializer: ClassVar[Any] = None
     #: What ``filter`` and ``order_by`` accept.
@@ -56,6 +55,10 @@ class Feed(Bodies, Readable):
                 check_attributes(cls, base)
                 break
         check_positive(cls, "max_length")
+        if not (isinstance(cls.activity_class, type) and issubclass(cls.activity_class, Activity)):
+            raise DeclarationError(
+                f"{cls.__name__}.activity_class is {cls.activity_class!r}; use a subclass of Activity"
+            )
         check_format(cls.key_format)
 
     # -- where things are

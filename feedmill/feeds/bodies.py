@@ -19,6 +19,8 @@ class Bodies:
 
     activity_storage_class: ClassVar[Any] = MemoryActivityStorage
     activity_serializer: ClassVar[Any] = ActivitySerializer
+    #: What a reader, and the aggregator, is shown: Activity, or a subclass of yours that says more.
+    activity_class: ClassVar[type[Activity]] = Activity
 
     @classmethod
     def activities(cls) -> Any:
@@ -58,7 +60,7 @@ class Bodies:
     def hydrate(cls, ids: Sequence[bytes]) -> Steps[dict[bytes, Activity]]:
         """The activities of *ids*; one whose body is missing or damaged is left out."""
         bodies = yield from cls.activities().get(ids)
-        serializer = cls.activity_serializer()
+        serializer = cls.activity_serializer(cls.activity_class)
         found = {}
         for raw_id, body in zip(ids, bodies):
             if body is not None:

@@ -138,6 +138,7 @@ def _member_ops(feed_class: Any, changes: Iterable[tuple[int, Activity]]) -> tup
     aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
     ops: list[MemberOp | UpdateOp] = []
     for kind, activity in changes:
+        activity = feed_class.activity_class.of(activity)
         group, member = group_name(aggregator, activity), serializer.member(activity)
         is_update = kind == _UPDATE
         ops.append(UpdateOp(group, member) if is_update else MemberOp(bool(kind), group, member, activity))

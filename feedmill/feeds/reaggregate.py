@@ -97,7 +97,7 @@ def _activities(feed_class: Any, records: Mapping[bytes, Record]) -> Steps[dict[
     """All activities of *records*, by id; those that have no body any more are left out."""
     members = [member for record in records.values() for member in _members(record)]
     if feed_class.serializer().whole:
-        return {member.raw_id: Activity.unpack(member.body) for member in members}
+        return {member.raw_id: feed_class.activity_class.unpack(member.body) for member in members}
     found: dict[bytes, Activity] = yield from feed_class.hydrate([member.raw_id for member in members])
     return found
 

@@ -66,7 +66,7 @@ class _Unstored:
     def load(self) -> list[Activity]:
         """The newest members that are there, oldest first."""
         if self._feed_class.serializer().whole:
-            return [Activity.unpack(member.body) for member in self._shown]
+            return [self._feed_class.activity_class.unpack(member.body) for member in self._shown]
         if self._bodies is None:
             name = self._feed_class.aggregator_class.__name__
             raise DeclarationError(

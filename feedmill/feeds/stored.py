@@ -51,7 +51,7 @@ def _shown(serializer: Any, stored: bytes | None) -> Shown | None:
 def _fill(feed_class: Any, shown: list[Any]) -> Steps[None]:
     """Fetch the bodies of *shown*."""
     bodies = yield from feed_class.activities().get([raw_id for record in shown for raw_id in record.ids])
-    loads = feed_class.activity_serializer().loads
+    loads = feed_class.activity_serializer(feed_class.activity_class).loads
     at = 0
     for record in shown:
         record.fill(bodies[at : at + len(record.ids)], loads)

@@ -65,7 +65,7 @@ def groups(manager: Manager, activity: Activity) -> dict[str, bytes]:
     """The group of *activity* in each feed that has groups, by the feed's name."""
     named: dict[str, Any] = {**manager.feed_classes, "notifications": manager.notification_feed_class}
     return {
-        name: group_name(each.get_aggregator(), activity)
+        name: group_name(each.get_aggregator(), each.activity_class.of(activity))
         for name, each in named.items()
         if each is not None and issubclass(each, AggregatedFeed)
     }

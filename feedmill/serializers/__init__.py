@@ -12,10 +12,13 @@ __all__ = ["ActivitySerializer", "AggregatedActivitySerializer", "NotificationSe
 class ActivitySerializer:
     """Bodies in the activity storage: msgpack lists, see :meth:`feedmill.Activity.pack`."""
 
+    def __init__(self, activity_class: type[Activity] = Activity) -> None:
+        self.activity_class = activity_class
+
     def dumps(self, activity: Activity) -> bytes:
         """The body of *activity*."""
         return activity.pack()
 
     def loads(self, data: bytes) -> Activity:
         """The activity of a body; :class:`~feedmill.errors.CorruptRecord` for other bytes."""
-        return Activity.unpack(data)
+        return self.activity_class.unpack(data)

@@ -25,6 +25,10 @@ class NotificationSerializer:
 
     whole = True
 
+    def __init__(self, activity_class: type[Activity] = Activity) -> None:
+        #: What a reader is shown is made of it; a writer needs no activities.
+        self.activity_class = activity_class
+
     def member(self, activity: Activity) -> Member:
         """*activity* as a member: all of it."""
         return member_of(activity)
@@ -64,10 +68,11 @@ class NotificationSerializer:
         """The record as a reader sees it."""
         head = decode_head(data, counted=True)
         if head.loose:
-            return ShownLoose(head, _activities(data, head))
+            return ShownLoose(head, _activities(data, head, self.activity_class))
         start, stop = _bounds(data, head)
         try:
-            return ShownShort(head, _Short(data[head.at : start - 2], data[start:stop], data[stop:], head))
+            rows = _Short(self.activity_class, data[head.at : start - 2], data[start:stop], data[stop:], head)
+            return ShownShort(head, rows)
         except (ValueError, TypeError, FeedmillError) as error:
             raise _damaged(data, error) from error
 
@@ -92,13 +97,13 @@ def _row_members(data: bytes, head: Head) -> list[Member]:
 
 
 def _loose_members(data: bytes, head: Head) -> list[Member]:
-    return [member_of(activity) for activity in _activities(data, head)]
+    return [member_of(activity) for activity in _activities(data, head, Activity)]
 
 
-def _activities(data: bytes, head: Head) -> list[Activity]:
+def _activities(data: bytes, head: Head, activity_class: type[Activity]) -> list[Activity]:
     """The activities of a LOOSE record, in any order."""
     try:
-        activities = [Activity.of_values(values) for values in unpack_stream(data[head.at :])]
+        activities = [activity_class.of_values(values) for values in unpack_stream(data[head.at :])]
     except (ValueError, TypeError, FeedmillError) as error:
         raise _damaged(data, error) from error
     if len(activities) != head.rows:
@@ -109,10 +114,10 @@ def _activities(data: bytes, head: Head) -> list[Activity]:
 class _Short:
     """Rows that share verb, object, target and the high bytes of the time. They were checked, not yet decoded."""
 
-    __slots__ = ("__dict__", "_high", "_packed", "_what")
+    __slots__ = ("__dict__", "_class", "_high", "_packed", "_what")
 
-    def __init__(self, high: bytes, what: bytes, packed: bytes, head: Head) -> None:
-        self._high, self._packed = high, packed
+    def __init__(self, activity_class: type[Activity], high: bytes, what: bytes, packed: bytes, head: Head) -> None:
+        self._class, self._high, self._packed = activity_class, high, packed
         verb, object_, target = unpack(what)
         get_verb(verb)
         self._what = verb, object_, target, b""
@@ -138,7 +143,7 @@ class _Short:
 
     def activity(self, row: tuple[bytes, EntityId]) -> Activity:
         """The activity of a row."""
-        return Activity.restore(self.moment(row), row[1], *self._what)
+        return self._class.restore(self.moment(row), row[1], *self._what)
 
 
 class ShownShort:

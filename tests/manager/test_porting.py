@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from feedmill import AggregatedActivity, FanoutPriority, Manager, Priority
+from feedmill import Activity, AggregatedActivity, FanoutPriority, Manager, Priority
 from feedmill.aggregators import BaseAggregator, RecentRankMixin
 from feedmill.errors import ActivityError, DeclarationError
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.manager.declared import followers_of
-from tests.manager.circle import Circle, Home, Own, home, love, news
+from feedmill.verbs import Love
+from tests.manager.circle import START, Circle, Home, Own, home, love, news
 from tests.postbox import Postbox
 
 #: What a port might still define, and where; nothing here would ask it.
@@ -127,6 +128,70 @@ def test_an_aggregator_as_it_is_written_there(at_once: None) -> None:
         assert [group.group for group in aggregator().aggregate([love(1), love(2)])] == ["2", "1"]
     assert not RedisAggregatedFeed._ranks_itself()
     assert Mixed.rank is BaseAggregator.rank
+
+
+class Shop(Activity):
+    """An activity that says more, as its users subclass it."""
+
+    @property
+    def shelf(self) -> str:
+        """Where the thing stands."""
+        return f"shelf {self.object_id % 2}"
+
+
+class ByShelf(BaseAggregator):
+    def get_group(self, activity: Any) -> str:
+        """Asks what only the subclass knows."""
+        return str(activity.shelf)
+
+
+class ShopFeed(RedisFeed):
+    key_format = "shop:home:%(user_id)s"
+    activity_class = Shop
+
+
+class ShelfFeed(RedisAggregatedFeed):
+    key_format = "shop:shelves:%(user_id)s"
+    activity_class, aggregator_class = Shop, ByShelf
+
+
+class ShopNotes(RedisNotificationFeed):
+    key_format, count_format = "shop:notes:%(user_id)s", "shop:notes:%(user_id)s:count"
+    activity_class, aggregator_class = Shop, ByShelf
+
+
+class ShopManager(Circle):
+    feed_classes = {"home": ShopFeed, "shelves": ShelfFeed}
+    notification_feed_class = ShopNotes
+    user_feed_class = None
+
+
+@pytest.mark.parametrize("made", [Shop, Activity])
+def test_an_activity_class_of_ones_own(box: Postbox, made: type[Activity]) -> None:
+    """A subclass is what an aggregator is asked about and what readers are shown, whichever class was added."""
+    first = made(1, Love, 4, target=10, time=START)
+    second = made(2, Love, 6, target=10, time=START, extra_context={"price": 5})
+    for activity in (first, second):
+        ShopManager().add_activity(activity)
+    box.work()
+    (home_,) = ShopManager().get_feeds(11)["home"][:]
+    (group,) = ShopManager().get_feeds(11)["shelves"][:]
+    (note,) = ShopManager().get_notification_feed(10)[:]
+    assert group.group == note.group == "shelf 0"
+    shown = [home_, *group.activities, group.last_activity, *note.activities, note.last_activity]
+    assert {(type(each), each.shelf) for each in shown} == {(Shop, "shelf 0")}
+    assert [each.extra_context.get("price") for each in note.activities] == [None, 5]
+    assert ShelfFeed(11).contains(first) and ShopNotes(10).contains(second)
+    ShopManager().remove_activity(second)
+    box.work()
+    (note,) = ShopManager().get_notification_feed(10)[:]
+    assert [(type(each), each.object_id) for each in note.activities] == [(Shop, 4)]
+
+
+def test_an_activity_class_that_is_none() -> None:
+    """A class that is no activity is refused when the feed is declared."""
+    with pytest.raises(DeclarationError, match="Wrong.activity_class is <class 'int'>; use a subclass of Activity"):
+        type("Wrong", (RedisFeed,), {"activity_class": int, "__module__": __name__})
 
 
 @pytest.mark.parametrize(("base", "name", "advice"), HOOKS)

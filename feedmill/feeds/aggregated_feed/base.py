@@ -66,7 +66,8 @@ class AggregatedFeed(Feed):
     @classmethod
     def serializer(cls) -> Any:
         """The serializer of the timeline's records."""
-        return cls.timeline_serializer()
+        serializer = cls.timeline_serializer
+        return serializer(cls.activity_class) if serializer.whole else serializer()
 
     @classmethod
     def channel(cls) -> str:
@@ -249,7 +250,7 @@ class AggregatedFeed(Feed):
         if merges_itself(type(self)):  # where it is depends on what was there when it came
             groups = yield from select(type(self), self.user_id, EVERYTHING, 0, self.max_length)
             return next((rank for rank, group in enumerate(groups) if group.contains(checked)), None)
-        serializer, name = self.serializer(), group_name(self.get_aggregator(), checked)
+        serializer, name = self.serializer(), group_name(self.get_aggregator(), self.activity_class.of(checked))
         member = serializer.member(checked)
         record, spill, rank = yield from self.timeline().group_get(self.key, Want(name, (member.actor,)))
         if record is None or rank is None or rank >= self.max_length:
