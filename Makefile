@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint docs bench chaos soak clean
+.PHONY: help demo test lint docs bench fuzz audit chaos soak clean
 
 help:
 	@echo "make demo   play a social network through real workers and show the feeds"
@@ -14,6 +14,8 @@ help:
 	@echo "make bench  ours against bare Redis and empty Celery tasks, in one run of some minutes"
 	@echo "make chaos  faults on purpose, with real servers and workers; writes docs/reliability.md"
 	@echo "make soak   random faults for a while, e.g. ARGS='--soak-minutes 30'; adds to docs/reliability.md"
+	@echo "make fuzz   a million malformed inputs, e.g. ARGS='--inputs 20000'; a whole run writes docs/reliability/fuzz.json"
+	@echo "make audit  known holes in what is installed"
 	@echo "make clean  remove the virtual environment and caches"
 
 $(STAMP): setup.cfg pyproject.toml constraints.txt
@@ -48,6 +50,17 @@ chaos: $(STAMP)
 # Larger crowds than the scenarios have; both brokers, or one of them: make soak ARGS='-k rabbitmq --soak-kills 100'
 soak: $(STAMP)
 	CHAOS_FOLLOWERS=$(or $(FOLLOWERS),3000) CHAOS_CHUNK=$(or $(CHUNK),250) $(BIN)/python -m pytest tests/chaos -m soak $(ARGS)
+
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz $(ARGS)
+
+# In an environment of its own: what audits must not be among what is audited.
+$(VENV)/audit/bin/pip-audit: $(STAMP)
+	$(BIN)/python -m venv $(VENV)/audit || { rm -rf $(VENV)/audit; $(PYTHON) -m virtualenv $(VENV)/audit; }
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7,<3'
+
+audit: $(VENV)/audit/bin/pip-audit
+	@$(BIN)/python .ci/audit.py $< "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')" $(ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

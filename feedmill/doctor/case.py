@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from feedmill import settings
@@ -24,6 +24,8 @@ class Case:
     stored: StoredFeed
     #: Seconds since 1970.
     now: float
+    #: Spills that something is wrong with, and what.
+    suspected: Mapping[bytes, str] = dataclasses.field(default_factory=dict)
     #: Spills that were read whole, because their check asked for them in *wanted*.
     spills: dict[bytes, dict[bytes, bytes]] = dataclasses.field(default_factory=dict)
     wanted: list[bytes] = dataclasses.field(default_factory=list)

@@ -13,6 +13,7 @@ from feedmill.doctor.mending import look, mend
 from feedmill.doctor.overdue import overdue_fanouts
 from feedmill.doctor.places import Part, Place, Places
 from feedmill.doctor.server import unsafe_server
+from feedmill.doctor.spills import suspicion
 from feedmill.errors import FeedmillError
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS
@@ -54,8 +55,8 @@ class Examination:
     def _page(self, keys: Sequence[bytes]) -> None:
         """Look at what *keys* belong to."""
         parts: dict[Part, list[tuple[bytes, Place]]] = {part: [] for part in Part}
-        #: Feeds of groups to look at, with more of their spills.
-        feeds: dict[Place, list[bytes]] = {}
+        #: Feeds of groups to look at, with those of their spills that are suspected.
+        feeds: dict[Place, dict[bytes, str]] = {}
         for key, held in zip(keys, self._do(inspection().types(keys)) if keys else ()):
             place = self.places.of(key)
             if place is None or held == "none":
@@ -63,10 +64,10 @@ class Examination:
             if held != place.part.type and place.part in (Part.FLAT, Part.BODY, Part.SPILL):
                 self._wrong_type(key, place, held)
                 if place.part is Part.SPILL:
-                    feeds[place._replace(part=Part.GROUPS, group=b"")] = []
+                    feeds[place._replace(part=Part.GROUPS, group=b"")] = {}
             else:
                 parts[place.part].append((key, place))
-        feeds.update((place, []) for _, place in parts[Part.GROUPS])
+        feeds.update((place, {}) for _, place in parts[Part.GROUPS])
         self._without_hash(parts[Part.RANKS] + parts[Part.COUNT], feeds)
         self._spills([place for _, place in parts[Part.SPILL]], feeds)
         self._flats([place for _, place in parts[Part.FLAT]])
@@ -92,20 +93,21 @@ class Examination:
         name = key.decode(errors="surrogateescape")
         self._tell([Finding("wrong type", name, text)], inspection().set_aside(name, place.part.type))
 
-    def _without_hash(self, parts: Sequence[tuple[bytes, Place]], feeds: dict[Place, list[bytes]]) -> None:
+    def _without_hash(self, parts: Sequence[tuple[bytes, Place]], feeds: dict[Place, dict[bytes, str]]) -> None:
         """Feeds of which there is an entry or a count, but no records: they come up in no other way."""
         places = list(dict.fromkeys(place._replace(part=Part.GROUPS) for _, place in parts))
         hashes = [(place.key + GROUPS).encode() for place in places]
         held = self._do(inspection().types(hashes)) if hashes else []
-        feeds.update((place, []) for place, kind in zip(places, held) if kind == "none")
+        feeds.update((place, {}) for place, kind in zip(places, held) if kind == "none")
 
-    def _spills(self, places: Sequence[Place], feeds: dict[Place, list[bytes]]) -> None:
-        """Spills whose group does not say that it has one."""
+    def _spills(self, places: Sequence[Place], feeds: dict[Place, dict[bytes, str]]) -> None:
+        """Spills whose group does not say that it has one, and those that do not fit their group."""
         used = self._do(inspection().spills_used([(place.key, place.group) for place in places])) if places else []
         for place, in_use in zip(places, used):
-            if not in_use:
+            flaw = self._do(suspicion(place)) if in_use else ""  # one at a time: a spill may be large
+            if flaw or not in_use:
                 feed = place._replace(part=Part.GROUPS, group=b"")
-                feeds.setdefault(feed, []).append(place.group)
+                feeds.setdefault(feed, {})[place.group] = flaw
 
     def _flats(self, places: Sequence[Place]) -> None:
         for batch in _batches(places):
@@ -118,12 +120,12 @@ class Examination:
             for place, gone in zip(batch, self._do(together(operations))):
                 self._tell(gone, _forget_entries(place))
 
-    def _groups(self, feeds: dict[Place, list[bytes]]) -> None:
+    def _groups(self, feeds: dict[Place, dict[bytes, str]]) -> None:
         for batch in _batches(list(feeds.items())):
             self.report.feeds += len(batch)
-            looks = self._do(together([look(place, groups) for place, groups in batch]))
-            for (place, groups), (_, findings) in zip(batch, looks):
-                self._tell(findings, mend(place, groups))
+            looks = self._do(together([look(place, spills) for place, spills in batch]))
+            for (place, spills), (_, findings) in zip(batch, looks):
+                self._tell(findings, mend(place, spills))
 
     def _bodies(self, ids: Sequence[bytes]) -> None:
         if ids:

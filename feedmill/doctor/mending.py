@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from feedmill import settings
 from feedmill.doctor.case import Case, Check, far_ahead
@@ -13,12 +13,12 @@ from feedmill.doctor.findings import Finding
 from feedmill.doctor.locks import left_inboxes, stuck_locks
 from feedmill.doctor.places import Place
 from feedmill.doctor.records import damaged_records, wrong_ranks
-from feedmill.doctor.spills import wrong_spills
+from feedmill.doctor.spills import whole_spill, wrong_spills
 from feedmill.doctor.states import damaged_state, drifted_counts
 from feedmill.errors import FeedBusy
 from feedmill.feeds.cycle import RETRY, cycle
 from feedmill.feeds.operations import Plan
-from feedmill.storage.base import LOST, Lock, Rules, Snapshot, Task, Want
+from feedmill.storage.base import LOST, Lock, Rules, Snapshot, Task
 from feedmill.storage.inspection import inspection
 from feedmill.storage.steps import PAUSE, Steps
 
@@ -33,12 +33,16 @@ CHECKS: Sequence[Check] = (
     drifted_counts,
 )
 
+#: Spills of a feed that are looked at even if no group says that it has one, and what is wrong with each, if that is known.
+Suspects = Mapping[bytes, str]
+NONE: Suspects = {}
 
-def look(place: Place, groups: Sequence[bytes] = ()) -> Steps[tuple[Case, list[Finding]]]:
-    """Read a feed and say what is wrong; *groups*: more spills to look at."""
+
+def look(place: Place, spills: Suspects = NONE) -> Steps[tuple[Case, list[Finding]]]:
+    """Read a feed and say what is wrong."""
     feed_class, key = place.feed_class, place.key
-    stored = yield from inspection().feed(key, feed_class.count_key_of(place.user_id), groups)
-    case = Case(feed_class, place.user_id, key, stored, time.time())
+    stored = yield from inspection().feed(key, feed_class.count_key_of(place.user_id), tuple(spills))
+    case = Case(feed_class, place.user_id, key, stored, time.time(), spills)
     found = [
         Finding("wrong type", name, f"it holds something that is no {wanted}; --fix sets it aside")
         for name, wanted in stored.wrong.items()
@@ -47,16 +51,16 @@ def look(place: Place, groups: Sequence[bytes] = ()) -> Steps[tuple[Case, list[F
     return case, found
 
 
-def mend(place: Place, groups: Sequence[bytes] = ()) -> Steps[None]:
+def mend(place: Place, spills: Suspects = NONE) -> Steps[None]:
     """Put the feed right; :class:`~feedmill.errors.FeedBusy` if a writer does not let it go."""
-    case, _ = yield from look(place, groups)
+    case, _ = yield from look(place, spills)
     for name, wanted in case.stored.wrong.items():
         yield from inspection().set_aside(name, wanted)
     lock = case.stored.lock
     if lock is not None and lock >= case.now + far_ahead():
         yield from inspection().unlock(case.key, lock)
     yield from _fold_in(place)
-    while not (yield from _repair(place, groups)):
+    while not (yield from _repair(place, spills)):
         pass
 
 
@@ -69,13 +73,13 @@ def _patience() -> float:
     return settings.current().lock_ttl + 5
 
 
-def _repair(place: Place, groups: Sequence[bytes]) -> Steps[bool]:
+def _repair(place: Place, spills: Suspects) -> Steps[bool]:
     """Read the feed again under its lock, and write what is missing; False if the lock was lost."""
     token = yield from _locked(place)
-    case, _ = yield from look(place, groups)
+    case, _ = yield from look(place, spills)
     if case.wanted:
         case.spills = yield from _whole_spills(case)
-        case = Case(case.feed_class, case.user_id, case.key, case.stored, case.now, case.spills)
+        case = Case(case.feed_class, case.user_id, case.key, case.stored, case.now, spills, case.spills)
         for check in CHECKS:
             list(check(case))
     # A lock of no length: if something came into the inbox meanwhile, commit keeps the lock, and the next takes it over.
@@ -89,7 +93,7 @@ def _repair(place: Place, groups: Sequence[bytes]) -> Steps[bool]:
 def _whole_spills(case: Case) -> Steps[dict[bytes, dict[bytes, bytes]]]:
     spills = {}
     for group in case.wanted:
-        _, spills[group], _ = yield from case.feed_class.timeline().group_get(case.key, Want(group, None))
+        _, spills[group] = yield from whole_spill(case.feed_class, case.key, group)
     return spills
 
 

@@ -1,17 +1,71 @@
-"""Spills: each belongs to a group that says so, can be read, and names as many actors as the group counts."""
+"""Spills: each belongs to a group that says so, can be read, and holds as many members as the group counts."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from feedmill.doctor.case import Case
 from feedmill.doctor.findings import Finding
+from feedmill.doctor.places import Place
 from feedmill.doctor.records import foreign, look_at
 from feedmill.errors import CorruptRecord, UnknownVerb
-from feedmill.ids import id_microseconds
 from feedmill.keys import GROUPS
 from feedmill.serializers.records import Member, Record, decode_spill, encode_spill
 from feedmill.storage.base import SET
+from feedmill.storage.steps import Steps
+
+#: Fields of a spill that are read in one round trip.
+PIECE = 1000
+
+
+def suspicion(place: Place) -> Steps[str]:
+    """What is wrong with what the spill at *place* holds; empty if nothing is, or if a writer came in between.
+
+    How many actors it names is not looked at: that is seen when its feed is read.
+    """
+    serializer = place.feed_class.serializer()
+    before, spill = yield from whole_spill(place.feed_class, place.key, place.group)
+    after, _, _ = yield from place.feed_class.timeline().spill_scan(place.key, place.group, 0, 1)
+    if before is None or before != after:
+        return ""
+    try:
+        record: Record = serializer.decode(before)
+    except CorruptRecord:  # said when the feed is read
+        return ""
+    return _flaw(record, spill, whole=serializer.whole)
+
+
+def whole_spill(feed_class: Any, key: str, group: bytes) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
+    """A group's record and all of its spill, read in pieces; no record if a writer came in between."""
+    spill: dict[bytes, bytes] = {}
+    records: set[bytes | None] = set()
+    place = 0
+    while True:
+        record, place, fields = yield from feed_class.timeline().spill_scan(key, group, place, PIECE)
+        records.add(record)
+        spill.update(fields)
+        if not place or len(records) > 1:
+            return (record if len(records) == 1 else None), spill
+
+
+def _flaw(record: Record, spill: Mapping[bytes, bytes], *, whole: bool) -> str:
+    """Why *spill* is not that of *record*; empty if it is."""
+    members: list[Member] = []
+    try:
+        for actor, data in spill.items():
+            members += _members(actor, data, whole=whole)
+    except (CorruptRecord, UnknownVerb) as error:
+        return str(error)
+    known = {*members, *record.members}
+    if record.capped:
+        return "" if len(known) <= record.count else "it holds more members than the group counts"
+    if len(known) != record.count:
+        return f"with it the group has {len(known)} members, and it counts {record.count}"
+    moments = [member.microseconds for member in members]
+    if max(moments, default=0) > record.top or min(moments, default=record.created) < record.created:
+        return "it holds members that are newer or older than the group knows"
+    return ""
 
 
 def wrong_spills(case: Case) -> Iterator[Finding]:
@@ -32,28 +86,41 @@ def wrong_spills(case: Case) -> Iterator[Finding]:
                 continue
             if recounted:
                 yield Finding("damaged spill", where, "its members do not add up to what the group counts")
-        elif actors != record.actors:
-            yield Finding("damaged spill", where, f"it names {actors} actors, and its group counts {record.actors}")
+        elif suspected := case.suspected.get(group) or _miscounted(record, actors):
+            yield Finding("damaged spill", where, suspected)
             case.wanted.append(group)
+
+
+def _miscounted(record: Record, actors: int) -> str:
+    """What is wrong with a spill that names so many *actors*. A capped one need not name all."""
+    if actors == record.actors or (record.capped and actors < record.actors):
+        return ""
+    return f"it names {actors} actors, and its group counts {record.actors}"
 
 
 def _recount(case: Case, group: bytes, record: Record) -> bool:
     """Make the group and its spill agree, from what of both can be read; whether that changed anything."""
-    held = {member.raw_id for member in record.members}
+    if not _flaw(record, case.spills[group], whole=case.serializer.whole) and not _miscounted(
+        record, len(case.spills[group])
+    ):
+        return False
+    held = set(record.members)
     spilled: dict[bytes, list[Member]] = {member.actor: [] for member in record.members}
     for actor, data in case.spills[group].items():
-        members = [member for member in _readable(case, actor, data) if member.raw_id not in held]
-        if members:
+        members = [member for member in dict.fromkeys(_readable(case, actor, data)) if member not in held]
+        if members or record.capped:
             spilled[actor] = members
     everything = [member for members in spilled.values() for member in members]
     fields = {actor: encode_spill(members) for actor, members in spilled.items()}
-    count, actors = len(held) + len(everything), len(spilled)
-    if fields == case.spills[group] and (count, actors) == (record.count, record.actors):
-        return False
     case.changes.unspill.append(group)
-    record.count, record.actors, record.spilled = count, actors, bool(everything)
-    record.top = max((id_microseconds(member.raw_id) for member in everything), default=0)
-    if everything:
+    if record.capped:  # most of what it counts is nowhere: its numbers are all there is
+        record.count = max(record.count, len(held) + len(everything))
+        record.actors = max(record.actors, len(spilled))
+    else:
+        record.count, record.actors, record.spilled = len(held) + len(everything), len(spilled), bool(everything)
+    record.top = max([member.microseconds for member in everything], default=record.top if record.capped else 0)
+    record.created = min([member.microseconds for member in (*everything, *record.members)])
+    if record.spilled:
         case.changes.spill += [(group, actor, SET, data) for actor, data in fields.items()]
     else:
         record.holding(record.members)
@@ -63,10 +130,15 @@ def _recount(case: Case, group: bytes, record: Record) -> bool:
 
 def _readable(case: Case, actor: bytes, data: bytes) -> list[Member]:
     try:
-        members = decode_spill(actor, data)
-        if case.serializer.whole:
-            for member in members:
-                look_at(member.body)
+        return _members(actor, data, whole=case.serializer.whole)
     except CorruptRecord:
         return []
+
+
+def _members(actor: bytes, data: bytes, *, whole: bool) -> list[Member]:
+    """The members in a field of a spill, each looked at whole."""
+    members = decode_spill(actor, data)
+    if whole:
+        for member in members:
+            look_at(member.body)
     return members
