@@ -52,7 +52,9 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     if missing or not known:
         what = f"for {len(missing)} of {len(packages)} packages: {', '.join(missing[:5])} …" if known else "at all"
-        print(f"audit: NOT DONE {what}. That says nothing about holes: run `make audit` where a database can be reached")
+        print(
+            f"audit: NOT DONE {what}. That says nothing about holes: run `make audit` where a database can be reached"
+        )
         return 0 if options.may_be_away else 2
     print(f"audit: {len(known)} packages, no known hole ({service})")
     return 0

@@ -123,21 +123,7 @@ class Activity:
     @classmethod
     def of_values(cls: type[A], values: Any) -> A:
         """The activity whose :meth:`pack` packed *values*; else :class:`~feedmill.errors.CorruptRecord`."""
-        if not isinstance(values, list) or not 4 <= len(values) <= 6:
-            raise CorruptRecord(f"{str(values)[:80]} are not the values of an activity")
-        microseconds, actor, verb_id, object_, target, context = values + [None, b""][len(values) - 4 :]
-        if not (
-            type(microseconds) is int
-            and 0 <= microseconds <= MAX_TIME
-            and is_id(actor)
-            and type(verb_id) is int
-            and is_id(object_)
-            and (target is None or is_id(target))
-            and isinstance(context, bytes)
-            and len(context) <= MAX_CONTEXT_BYTES
-        ):
-            raise CorruptRecord(f"{str(values)[:80]} are not the values of an activity")
-        return cls.restore(microseconds, actor, verb_id, object_, target, context)
+        return cls.restore(*checked_values(values))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Activity) and self.raw_id == other.raw_id
@@ -151,6 +137,25 @@ class Activity:
     def __repr__(self) -> str:
         target = "" if self.target_id is None else f" at {self.target_id}"
         return f"<Activity {self.actor_id} {self.verb.past_tense} {self.object_id}{target}, {self.time.isoformat()}>"
+
+
+def checked_values(values: Any) -> tuple[int, EntityId, int, EntityId, EntityId | None, bytes]:
+    """The six values of a packed activity, whether or not its verb is known here; else a CorruptRecord."""
+    if not isinstance(values, list) or not 4 <= len(values) <= 6:
+        raise CorruptRecord(f"{str(values)[:80]} are not the values of an activity")
+    microseconds, actor, verb_id, object_, target, context = values + [None, b""][len(values) - 4 :]
+    if not (
+        type(microseconds) is int
+        and 0 <= microseconds <= MAX_TIME
+        and is_id(actor)
+        and type(verb_id) is int
+        and is_id(object_)
+        and (target is None or is_id(target))
+        and isinstance(context, bytes)
+        and len(context) <= MAX_CONTEXT_BYTES
+    ):
+        raise CorruptRecord(f"{str(values)[:80]} are not the values of an activity")
+    return microseconds, actor, verb_id, object_, target, context
 
 
 def _pack_context(context: Mapping[str, Any]) -> bytes:

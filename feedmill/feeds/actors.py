@@ -9,8 +9,9 @@ from typing import Any
 from feedmill import cursor
 from feedmill.codec import unpack
 from feedmill.errors import CorruptRecord, CursorError, FeedIndexError
+from feedmill.feeds.damage import left_out
 from feedmill.feeds.paging import Page
-from feedmill.ids import EntityId
+from feedmill.ids import EntityId, is_id
 from feedmill.serializers.records import Member, Record, decode_spill
 from feedmill.storage.steps import Steps
 
@@ -33,7 +34,7 @@ def actors_page(feed_class: Any, user_id: EntityId, group: str, limit: int, afte
         return Page([], None)
     found = _members(record, spill if record.spilled else {}, first=after is None)
     if feed_class.serializer().whole:
-        ids: list[EntityId] = [unpack(actor) for actor in found]
+        ids = [actor for actor in map(_id, found) if actor is not None]
     else:
         wanted = [member.raw_id for member in found.values() if member is not None]
         bodies = yield from feed_class.hydrate(wanted)
@@ -47,8 +48,20 @@ def _members(record: Record, spill: Mapping[bytes, bytes], *, first: bool) -> di
     found = dict(held) if first else {}
     for actor, data in spill.items():
         if actor not in held:
-            found[actor] = next(iter(decode_spill(actor, data)), None)
+            try:
+                found[actor] = next(iter(decode_spill(actor, data)), None)
+            except CorruptRecord as error:
+                left_out("an actor of a group", str(error))
     return found
+
+
+def _id(packed: bytes) -> EntityId | None:
+    try:
+        actor = unpack(packed)
+    except CorruptRecord as error:
+        left_out("an actor of a group", str(error))
+        return None
+    return actor if is_id(actor) else None
 
 
 def _place(owner: str, after: str) -> int:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from feedmill.activity import Activity
 from feedmill.errors import CorruptRecord
+from feedmill.feeds.damage import Loads
 from feedmill.feeds.twins import both_of_class
 from feedmill.serializers import ActivitySerializer
 from feedmill.storage.backends import storage
@@ -60,12 +61,12 @@ class Bodies:
     def hydrate(cls, ids: Sequence[bytes]) -> Steps[dict[bytes, Activity]]:
         """The activities of *ids*; one whose body is missing or damaged is left out."""
         bodies = yield from cls.activities().get(ids)
-        serializer = cls.activity_serializer(cls.activity_class)
+        loads = Loads(cls)
         found = {}
         for raw_id, body in zip(ids, bodies):
             if body is not None:
                 try:
-                    found[raw_id] = serializer.loads(body)
+                    found[raw_id] = loads(body)
                 except CorruptRecord:
                     continue
         return found

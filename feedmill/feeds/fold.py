@@ -6,7 +6,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from feedmill.activity import Activity
+from feedmill.activity import checked_values
+from feedmill.codec import unpack
 from feedmill.errors import CorruptRecord, FeedmillError
 from feedmill.feeds.operations import DropOp, MarkOp, MemberOp, RecountOp, TakeOp, UpdateOp
 from feedmill.feeds.state import FeedState, count_message, title
@@ -60,7 +61,7 @@ class Fold:
         try:
             members = decode_spill(actor, data)
             for member in members if self.serializer.whole else ():
-                Activity.unpack(member.body)
+                checked_values(unpack(member.body))
         except FeedmillError as error:
             logger.error("spilled members in %s are damaged and left out: %s", self.key, error)
             return False

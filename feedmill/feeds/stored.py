@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.cursor import GroupPlace
 from feedmill.errors import CorruptRecord
+from feedmill.feeds.damage import Loads, left_out
 from feedmill.feeds.paging import Entry
 from feedmill.feeds.state import FeedState
 from feedmill.ids import EntityId
 from feedmill.serializers.base import Shown
 from feedmill.storage.steps import Steps
-
-Loads = Callable[[bytes], Activity]
 
 
 def stored_groups(
@@ -27,7 +25,7 @@ def stored_groups(
     bodies are apart, the newest of each group is decoded at once, so that a group that is shown can say what it is about.
     """
     serializer = feed_class.serializer()
-    shown = [_shown(serializer, stored) for _, stored in rows]
+    shown = [_shown(serializer, name, stored) for name, stored in rows]
     if not serializer.whole:
         yield from _fill(feed_class, [record for record in shown if record is not None])
     hollow = hollow or serializer.whole
@@ -40,10 +38,11 @@ def stored_groups(
     ]
 
 
-def _shown(serializer: Any, stored: bytes | None) -> Shown | None:
+def _shown(serializer: Any, name: bytes, stored: bytes | None) -> Shown | None:
     try:
         record: Shown | None = None if stored is None else serializer.shown(stored)
-    except CorruptRecord:
+    except CorruptRecord as error:
+        left_out(f"group {name!r}", str(error))
         return None
     return record
 
@@ -51,7 +50,7 @@ def _shown(serializer: Any, stored: bytes | None) -> Shown | None:
 def _fill(feed_class: Any, shown: list[Any]) -> Steps[None]:
     """Fetch the bodies of *shown*."""
     bodies = yield from feed_class.activities().get([raw_id for record in shown for raw_id in record.ids])
-    loads = feed_class.activity_serializer(feed_class.activity_class).loads
+    loads = Loads(feed_class)
     at = 0
     for record in shown:
         record.fill(bodies[at : at + len(record.ids)], loads)

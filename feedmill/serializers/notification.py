@@ -9,14 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from operator import itemgetter
+from typing import Any
 
-from feedmill.activity import MAX_MEMBERS, Activity
+from feedmill.activity import MAX_MEMBERS, Activity, checked_values
 from feedmill.codec import split_rows, surely_rows, unpack, unpack_rows, unpack_stream
-from feedmill.errors import CorruptRecord, FeedmillError
+from feedmill.errors import CorruptRecord, FeedmillError, UnknownVerb
 from feedmill.ids import ID_TYPES, EntityId
 from feedmill.serializers.base import Addition, Head, decode_head, encode_head
 from feedmill.serializers.records import Member, Record
-from feedmill.serializers.rows import ROW_TIME, SHARED_TIME, RowMember, member_of, row_of, shared_of
+from feedmill.serializers.rows import ROW_TIME, SHARED_TIME, RowMember, member_of, member_of_values, row_of, shared_of
 from feedmill.verbs import get_verb
 
 
@@ -97,18 +98,26 @@ def _row_members(data: bytes, head: Head) -> list[Member]:
 
 
 def _loose_members(data: bytes, head: Head) -> list[Member]:
-    return [member_of(activity) for activity in _activities(data, head, Activity)]
+    return [member_of_values(*values) for values in _values(data, head)]
 
 
 def _activities(data: bytes, head: Head, activity_class: type[Activity]) -> list[Activity]:
     """The activities of a LOOSE record, in any order."""
     try:
-        activities = [activity_class.of_values(values) for values in unpack_stream(data[head.at :])]
+        return [activity_class.restore(*values) for values in _values(data, head)]
+    except UnknownVerb as error:
+        raise _damaged(data, error) from error
+
+
+def _values(data: bytes, head: Head) -> list[Any]:
+    """The values of each activity of a LOOSE record. Who writes need not know their verbs."""
+    try:
+        found = [checked_values(values) for values in unpack_stream(data[head.at :])]
     except (ValueError, TypeError, FeedmillError) as error:
         raise _damaged(data, error) from error
-    if len(activities) != head.rows:
-        raise _miscounted(head, len(activities))
-    return activities
+    if len(found) != head.rows:
+        raise _miscounted(head, len(found))
+    return found
 
 
 class _Short:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import functools
 
-from feedmill.activity import Activity
+from feedmill.activity import Activity, checked_values
 from feedmill.codec import pack, pack_list, unpack
 from feedmill.errors import CorruptRecord
-from feedmill.ids import TIME_SIZE, packed_activity_id
+from feedmill.ids import TIME_SIZE, EntityId, packed_activity_id
 from feedmill.serializers.records import Member
 
 #: High bytes of the time that a record's rows share, and low ones that each has.
@@ -93,12 +93,20 @@ class RowMember(Member):
 
 def member_of(activity: Activity) -> RowMember:
     """*activity* as a member."""
-    what = pack([activity.verb.id, activity.object_id, activity.target_id])
-    time, actor = activity.microseconds.to_bytes(TIME_SIZE, "big"), pack(activity.actor_id)
+    what = activity.verb.id, activity.object_id, activity.target_id
+    return member_of_values(activity.microseconds, activity.actor_id, *what, activity.packed_context)
+
+
+def member_of_values(
+    microseconds: int, actor_id: EntityId, verb_id: int, object_: EntityId, target: EntityId | None, context: bytes
+) -> RowMember:
+    """The same of an activity's values. Its verb may be one that only a newer release knows."""
+    what = pack([verb_id, object_, target])
+    time, actor = microseconds.to_bytes(TIME_SIZE, "big"), pack(actor_id)
     shared = shared_of(time[:SHARED_TIME] + len(what).to_bytes(2, "big") + what)
-    return RowMember(activity.microseconds, actor, shared, time[SHARED_TIME:] + actor, activity.packed_context)
+    return RowMember(microseconds, actor, shared, time[SHARED_TIME:] + actor, context)
 
 
 def row_of(member: Member) -> RowMember:
     """*member* as a row; spilled ones come back as packed activities."""
-    return member if isinstance(member, RowMember) else member_of(Activity.unpack(member.body))
+    return member if isinstance(member, RowMember) else member_of_values(*checked_values(unpack(member.body)))
