@@ -174,6 +174,7 @@ def reading(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Reader]:
     for block in blocks_of(TUTORIAL):
         if block.file == "pins.py":
             (folder / "pins.py").write_text(block.text, encoding="utf-8")
+            settings.configure(modules="pins")
     reader = Reader(folder)
     sys.modules["page"] = reader.module
     try:

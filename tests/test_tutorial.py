@@ -1,0 +1,106 @@
+"""The second half of docs/tutorial.md, as a reader does it: files saved, a worker, a broker, Flower."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.celery_local.process import free_port
+from tests.documents import ROOT, TUTORIAL, blocks_of, commands_of, prints
+
+#: Seconds until Flower shows the worker.
+START = 60.0
+
+
+class Terminals:
+    """A shell for each command; those that do not end by themselves are ended at last."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self.folder, self.environment = folder, environment
+        self.open: list[subprocess.Popen[bytes]] = []
+
+    def start(self, command: str) -> None:
+        """Run *command*, which stays."""
+        log = (self.folder / f"terminal{len(self.open)}.log").open("wb")
+        with log:
+            self.open.append(
+                subprocess.Popen(
+                    ["bash", "-c", f"exec env {command}"], cwd=self.folder, env=self.environment, stdout=log, stderr=log
+                )
+            )
+
+    def run(self, command: str) -> str:
+        """Run *command* to its end; what it prints."""
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60
+        )
+        assert done.returncode == 0, done.stderr + self.logs()
+        return done.stdout
+
+    def logs(self) -> str:
+        """What the open terminals show."""
+        return "".join(path.read_text(errors="replace") for path in sorted(self.folder.glob("*.log")))
+
+    def close(self) -> None:
+        """End what is open."""
+        for process in self.open:
+            process.terminate()
+        for process in self.open:
+            process.wait(30)
+
+
+@pytest.fixture
+def terminals(redis_url: str, tmp_path: Path) -> Iterator[Terminals]:
+    """Terminals in the reader's folder, with the virtual environment and a Redis server of our own."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("FEEDMILL_")}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "FEEDMILL_REDIS_URL": redis_url,
+    }
+    found = Terminals(tmp_path, environment)
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def shows(url: str, wanted: str) -> bool:
+    """Whether *url* shows *wanted* before long."""
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as page:
+            if wanted in page.read().decode():
+                return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_stranger_gets_from_the_first_line_to_flower(terminals: Terminals) -> None:
+    """Every file and every command of the part with a worker, in order, prints what the tutorial says."""
+    port, commands, stays = free_port(), 0, 0
+    for block in blocks_of(TUTORIAL):
+        if block.file:
+            (terminals.folder / block.file).write_text(block.text)
+        if block.language != "console":
+            continue
+        for command, lines in commands_of(block.text):
+            commands += 1
+            if "celery" in shlex.split(command):
+                stays += 1
+                terminals.start(command.replace("5555", str(port)))
+            else:
+                printed = terminals.run(command)
+                assert prints(printed, "\n".join(lines)), f"{block.where}: {printed}{terminals.logs()}"
+    assert (commands, stays) == (4, 2)
+    assert shows(f"http://127.0.0.1:{port}/", "celery@"), terminals.logs()
+    assert "Task feedmill.fanout[" in terminals.logs()
