@@ -48,6 +48,10 @@ class Case:
         lock = self.stored.lock
         return lock is not None and self.now < lock < self.now + far_ahead()
 
+    def shown_ids(self) -> list[bytes]:
+        """The ids that the groups show, oldest first."""
+        return sorted(member.raw_id for record in self.records.values() for member in record.shown)
+
     def put(self, group: bytes, record: Record) -> None:
         """Have *record* written in place of what is stored."""
         self.changes.put = [(g, r, s) for g, r, s in self.changes.put if g != group]

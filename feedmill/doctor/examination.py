@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from feedmill.doctor.bodies import damaged_bodies, gone_bodies, without_body
+from feedmill.doctor.bodies import damaged_bodies, forget_members, gone_bodies
 from feedmill.doctor.broker import unsafe_broker
 from feedmill.doctor.findings import Finding, Report
 from feedmill.doctor.flats import cut, damaged_flat, mended_flat
-from feedmill.doctor.mending import look, mend
+from feedmill.doctor.mending import look, mend, patience
 from feedmill.doctor.overdue import overdue_fanouts
 from feedmill.doctor.places import Part, Place, Places
+from feedmill.doctor.receipts import (
+    check_receipts,
+    chunks_without_receipt,
+    damaged_letters,
+    due_without_receipt,
+    sound_managers,
+)
 from feedmill.doctor.server import unsafe_server
 from feedmill.doctor.spills import suspicion
 from feedmill.errors import FeedmillError
@@ -24,6 +31,8 @@ from feedmill.storage.steps import Steps, together
 T = TypeVar("T")
 #: Feeds that are read in one round trip.
 BATCH = 50
+#: Parts whose type is looked at by itself; that of the others when their feed is read.
+LONERS = (Part.FLAT, Part.BODY, Part.SPILL, Part.RECEIPT, Part.CHUNKS)
 
 
 class Examination:
@@ -33,18 +42,25 @@ class Examination:
         self.fix, self.seen = fix, seen
         self.report = Report()
         self.places = Places()
+        #: Names of the managers whose journal can be used.
+        self.managers: list[str] = []
 
     def run(self) -> Report:
         """Look at everything."""
         unsafe_server(self.fix, self.report.add)
         for finding in unsafe_broker():
             self.report.add(finding, False)
-        overdue_fanouts(self.fix, self.report.add)
+        self.managers = sound_managers(self._tell)
+        due_without_receipt(self.managers, self._tell)
+        overdue_fanouts(self.managers, self.fix, self.report.add)
+        self.report.letters = damaged_letters(self._tell)
         cursor, total = 0, self._do(inspection().size())
         while True:
             cursor, keys = self._do(inspection().scan(cursor))
-            self._page([key for key in dict.fromkeys(keys) if self.places.of(key) is not None])
+            ours = [key for key in dict.fromkeys(keys) if self.places.of(key) is not None]
+            self._page(ours)
             self.report.keys += len(keys)
+            self.report.strange += len(set(keys)) - len(ours)
             self.seen(self.report.keys, max(total, self.report.keys))
             if not cursor:
                 return self.report
@@ -61,7 +77,7 @@ class Examination:
             place = self.places.of(key)
             if place is None or held == "none":
                 continue
-            if held != place.part.type and place.part in (Part.FLAT, Part.BODY, Part.SPILL):
+            if held != place.part.type and place.part in LONERS:
                 self._wrong_type(key, place, held)
                 if place.part is Part.SPILL:
                     feeds[place._replace(part=Part.GROUPS, group=b"")] = {}
@@ -72,6 +88,8 @@ class Examination:
         self._spills([place for _, place in parts[Part.SPILL]], feeds)
         self._flats([place for _, place in parts[Part.FLAT]])
         self._groups(feeds)
+        check_receipts([place.user_id for _, place in parts[Part.RECEIPT]], self.managers, self._tell)
+        chunks_without_receipt([place.user_id for _, place in parts[Part.CHUNKS]], self._tell)
         self._bodies([key[-ID_SIZE:] for key, _ in parts[Part.BODY]])
 
     def _tell(self, findings: Iterable[Finding], mending: Steps[Any] | None = None) -> None:
@@ -116,9 +134,7 @@ class Examination:
             for place, text in zip(batch, texts):
                 damage = damaged_flat(place.key, text)
                 self._tell(damage, inspection().flat_put(place.key, text, mended_flat(text)))
-            operations = [gone_bodies(place.feed_class, place.key, cut(text)) for place, text in zip(batch, texts)]
-            for place, gone in zip(batch, self._do(together(operations))):
-                self._tell(gone, _forget_entries(place))
+            self._gone_bodies([(place, cut(text)) for place, text in zip(batch, texts)])
 
     def _groups(self, feeds: dict[Place, dict[bytes, str]]) -> None:
         for batch in _batches(list(feeds.items())):
@@ -126,6 +142,14 @@ class Examination:
             looks = self._do(together([look(place, spills) for place, spills in batch]))
             for (place, spills), (_, findings) in zip(batch, looks):
                 self._tell(findings, mend(place, spills))
+            held = [(place, case.shown_ids()) for (place, _), (case, _) in zip(batch, looks)]
+            self._gone_bodies([each for each in held if each[0].feed_class.activity_storage_class is not None])
+
+    def _gone_bodies(self, held: Sequence[tuple[Place, list[bytes]]]) -> None:
+        """Feeds, each with the ids that it holds, many of which lead nowhere."""
+        found = self._do(together([gone_bodies(place.feed_class, place.key, ids) for place, ids in held]))
+        for (place, _), gone in zip(held, found):
+            self._tell(gone, forget_members(place.feed_class, place.user_id, patience()))
 
     def _bodies(self, ids: Sequence[bytes]) -> None:
         if ids:
@@ -136,13 +160,6 @@ class Examination:
         for storage_class in {feed.activity_storage_class: feed for feed in self.places.feed_classes}.values():
             if storage_class.activity_storage_class is not None:
                 yield from storage_class.activities().remove([raw_id])
-
-
-def _forget_entries(place: Place) -> Steps[None]:
-    """Take the ids that have no body out of a flat feed."""
-    text = yield from inspection().flat(place.key)
-    gone = yield from without_body(place.feed_class, cut(text))
-    yield from place.feed_class.timeline().flat_remove([place.key], gone)
 
 
 def _hopeless(finding: Finding, error: FeedmillError) -> Finding:

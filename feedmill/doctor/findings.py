@@ -32,6 +32,10 @@ class Report:
 
     keys: int = 0
     feeds: int = 0
+    #: Keys under our prefix that belong to no feed of the managers that are known; they are left alone.
+    strange: int = 0
+    #: Dead letters, which are no damage: they wait for a decision.
+    letters: int = 0
     found: Counter[str] = dataclasses.field(default_factory=Counter)
     mended: Counter[str] = dataclasses.field(default_factory=Counter)
     #: The first :data:`SHOWN` of each kind.

@@ -66,10 +66,11 @@ def mend(place: Place, spills: Suspects = NONE) -> Steps[None]:
 
 def _fold_in(place: Place) -> Steps[None]:
     """Take the lock over, fold the inbox in, let go: what any writer does first."""
-    yield from cycle(place.feed_class, [place.user_id], Plan((), ()), wait=_patience())
+    yield from cycle(place.feed_class, [place.user_id], Plan((), ()), wait=patience())
 
 
-def _patience() -> float:
+def patience() -> float:
+    """Seconds to wait for a feed that somebody else is writing."""
     return settings.current().lock_ttl + 5
 
 
@@ -99,7 +100,7 @@ def _whole_spills(case: Case) -> Steps[dict[bytes, dict[bytes, bytes]]]:
 
 def _locked(place: Place) -> Steps[bytes]:
     """Lock the feed; the token."""
-    token, deadline = os.urandom(8), time.monotonic() + _patience()
+    token, deadline = os.urandom(8), time.monotonic() + patience()
     feed_class = place.feed_class
     rules = Rules(feed_class.max_length, 0, feed_class.channel())
     while True:

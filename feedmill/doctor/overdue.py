@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from feedmill.delivery import due
 from feedmill.doctor.findings import Finding
-from feedmill.registry import manager_names
 from feedmill.storage.backends import backend
 from feedmill.storage.inspection import inspection
 
@@ -14,9 +13,9 @@ from feedmill.storage.inspection import inspection
 PATIENCE = 60.0
 
 
-def overdue_fanouts(fix: bool, tell: Callable[[Finding, bool], None]) -> None:
+def overdue_fanouts(managers: Iterable[str], fix: bool, tell: Callable[[Finding, bool], None]) -> None:
     """Look for fan-outs that no worker looks at; with *fix* they are done, or cut into chunks and sent, from here."""
-    for name in manager_names():
+    for name in managers:
         count = _overdue(name)
         if not count:
             continue

@@ -10,7 +10,16 @@ from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
 from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import ID_SIZE
-from feedmill.keys import GROUPS, activity_key, split_format, user_of_tag
+from feedmill.keys import (
+    GROUPS,
+    activity_key,
+    due_key,
+    letters_key,
+    receipt_key,
+    set_aside_key,
+    split_format,
+    user_of_tag,
+)
 from feedmill.registry import get_manager, manager_names
 from feedmill.storage.backends import storage
 from feedmill.storage.inspection import HASH, STRING, ZSET
@@ -27,6 +36,10 @@ class Part(enum.Enum):
     SPILL = (HASH, "spilled members")
     COUNT = (STRING, "denormalised count")
     BODY = (STRING, "body of an activity")
+    RECEIPT = (HASH, "receipt of a fan-out")
+    CHUNKS = (HASH, "chunks of a fan-out")
+    #: What else is ours: looked at in other ways, or nothing can be wrong with it.
+    OTHER = ("", "of the journal")
 
     @property
     def type(self) -> str:
@@ -38,8 +51,9 @@ class Place(NamedTuple):
     """What one key is."""
 
     part: Part
-    #: None for the body of an activity.
+    #: None for what is no feed's.
     feed_class: Any
+    #: Or the id of a fan-out.
     user_id: str
     #: Of a spill: whose.
     group: bytes = b""
@@ -68,6 +82,9 @@ class Places:
             else:
                 self._know(feed_class.key_format, feed_class, Part.FLAT)
         self._bodies = activity_key(b"")
+        self._receipts = receipt_key("").partition("{")[0].encode()
+        ours = (due_key("").partition("{")[0], letters_key(), set_aside_key(""))
+        self._others = tuple(each.encode() for each in ours)
 
     def _know(self, key_format: str, feed_class: Any, part: Part | None) -> None:
         before, after = split_format(key_format)
@@ -77,8 +94,13 @@ class Places:
         """What *key* is; None for a key of somebody else."""
         if key.startswith(self._bodies) and len(key) == len(self._bodies) + ID_SIZE:
             return Place(Part.BODY, None, "")
+        if key.startswith(self._others):
+            return Place(Part.OTHER, None, "")
         before, _, rest = key.partition(b"{")
         tag, closed, after = rest.partition(b"}")
+        if before == self._receipts and closed:
+            parts = {b"": Part.RECEIPT, b":chunks": Part.CHUNKS}
+            return Place(parts.get(after, Part.OTHER), None, tag.decode(errors="replace"))
         known = self._formats.get(before)
         if known is None or not closed:
             return None

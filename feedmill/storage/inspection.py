@@ -10,7 +10,9 @@ from feedmill import settings
 from feedmill.storage.steps import Steps
 
 #: What a key holds, in Redis' words.
-STRING, ZSET, HASH = "string", "zset", "hash"
+STRING, ZSET, HASH, STREAM = "string", "zset", "hash", "stream"
+#: What a receipt says, besides its body.
+RECEIPT = ("manager", "op", "plan", "created", "planned", "done", "reached", "attempts", "claimed", "finished", "dead")
 #: Seconds that something that was set aside is kept.
 KEEP_ASIDE = 30 * 24 * 3600
 
@@ -67,6 +69,34 @@ class Inspection(Protocol):
 
     def overdue(self, manager: str, seconds: float) -> Steps[int]:
         """How many fan-outs should have been looked at more than *seconds* ago."""
+        ...
+
+    def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
+        """All that each fan-out's receipt says, except its body; nothing of one that is gone."""
+        ...
+
+    def body(self, fanout_id: str) -> Steps[bytes]:
+        """What a fan-out is about."""
+        ...
+
+    def due(self, manager: str, start: int, limit: int) -> Steps[list[tuple[str, float]]]:
+        """Fan-outs that are to be looked at and when, ms since 1970: *limit* of them from rank *start* on."""
+        ...
+
+    def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
+        """When a fan-out is to be looked at; None for one that is not due at all."""
+        ...
+
+    def due_put(self, manager: str, fanout_id: str) -> Steps[None]:
+        """Have a fan-out looked at now."""
+        ...
+
+    def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
+        """Have a fan-out not looked at any more."""
+        ...
+
+    def forget(self, key: str) -> Steps[None]:
+        """Delete a key of the journal."""
         ...
 
     def unlock(self, key: str, lock: float) -> Steps[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import time
 from collections.abc import Callable
@@ -10,15 +11,20 @@ from typing import Any
 import pytest
 import redis
 
+from feedmill import Activity
+from feedmill.delivery import due
 from feedmill.doctor import examine
 from feedmill.feeds.state import FeedState
 from feedmill.ids import ID_SIZE
-from feedmill.keys import GROUPS, activity_key, set_aside_key
+from feedmill.keys import GROUPS, activity_key, chunks_key, due_key, letters_key, receipt_key, set_aside_key
+from feedmill.serializers import NotificationSerializer
+from feedmill.serializers.base import CAPPED
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.storage.redis.timelines import STATE
+from feedmill.verbs import Love
 from tests.doctor.clinic import OTHER, PATIENT, ClinicManager, examined
-from tests.feeds.samples import Home, News, Notes, held, in_group, on_day
+from tests.feeds.samples import BASE, Home, News, Notes, held, in_group, on_day
 
 NEWS, NOTES = News(PATIENT), Notes(PATIENT)
 FLAT, NEWS_RANKS, NOTES_RANKS, COUNT = Home(PATIENT).key, NEWS.key, NOTES.key, NOTES.count_key
@@ -180,6 +186,70 @@ def forgotten_fanout(client: redis.Redis) -> None:
     client.zadd(key, {"f0": (time.time() - 3600) * 1000})
 
 
+def due_alone(client: redis.Redis) -> None:
+    run(journal().open(ClinicManager.name, "f0", "add", on_day(6).pack()))
+    client.delete(receipt_key("f0"))
+
+
+def due_too_late(client: redis.Redis) -> None:
+    forgotten_fanout(client)
+    client.zadd(due_key(ClinicManager.name), {"f0": 10**18})
+
+
+def receipt_alone(client: redis.Redis) -> None:
+    forgotten_fanout(client)
+    client.hset(receipt_key("f0"), "created", "1700000000000")
+    client.delete(due_key(ClinicManager.name))
+
+
+def due_of_a_wrong_type(client: redis.Redis) -> None:
+    receipt_alone(client)
+    client.set(due_key(ClinicManager.name), "x")
+
+
+def receipt_of_nonsense(client: redis.Redis) -> None:
+    run(journal().open(ClinicManager.name, "f0", "add", on_day(6).pack()))
+    client.hset(receipt_key("f0"), mapping={"op": "dance", "plan": "many"})
+
+
+def receipt_of_a_wrong_type(client: redis.Redis) -> None:
+    client.set(receipt_key("f0"), "x")
+
+
+def chunks_alone(client: redis.Redis) -> None:
+    client.hset(chunks_key("f0"), "1.0", on_day(6).pack())
+
+
+def damaged_letter(client: redis.Redis) -> None:
+    client.xadd(letters_key(), {"kind": "message", "payload": b"\xc1"})
+
+
+def letters_of_a_wrong_type(client: redis.Redis) -> None:
+    client.set(letters_key(), "x")
+
+
+def spoilt_spill(client: redis.Redis) -> None:
+    spill = NOTES_HASH.encode() + b":" + some_group(client, NOTES_HASH, spilled=True)
+    client.hset(spill, next(actor for actor, members in client.hgetall(spill).items() if members), b"\0" * 30)
+
+
+def doubled_row(client: redis.Redis) -> None:
+    group = some_group(client, NOTES_HASH, spilled=False)
+    record = client.hget(NOTES_HASH, group)
+    row = NotificationSerializer().addition(NotificationSerializer().decode(record).members[0]).row
+    client.hset(NOTES_HASH, group, record[:1] + b"\2" + record[2:] + row)
+
+
+def damaged_context(client: redis.Redis) -> None:
+    NOTES.add(Activity(1, Love, 2000, time=BASE, extra_context={"text": "long enough to be found"}))
+    ((group, record),) = [pair for pair in client.hgetall(NOTES_HASH).items() if b"long enough" in pair[1]]
+    client.hset(NOTES_HASH, group, record.replace(b"long enough", b"\xff\xfe enough"))
+
+
+def groups_without_bodies(client: redis.Redis) -> None:
+    client.delete(*[activity_key(in_group(n).raw_id) for n in range(40)])
+
+
 def evicting_server(client: redis.Redis) -> None:
     client.config_set("maxmemory-policy", "allkeys-lru")
 
@@ -221,7 +291,20 @@ DAMAGE: dict[Callable[[redis.Redis], None], str] = {
     replaced(NOTES_HASH, "records"): "wrong type",
     replaced(COUNT, "count"): "wrong type",
     spill_of_a_wrong_type: "wrong type",
+    letters_of_a_wrong_type: "wrong type",
     forgotten_fanout: "overdue fan-outs",
+    due_alone: "due without receipt",
+    due_too_late: "due too late",
+    receipt_alone: "forgotten fan-out",
+    due_of_a_wrong_type: "wrong type",
+    receipt_of_nonsense: "damaged receipt",
+    receipt_of_a_wrong_type: "wrong type",
+    chunks_alone: "chunks without receipt",
+    damaged_letter: "damaged letter",
+    spoilt_spill: "damaged spill",
+    doubled_row: "damaged group",
+    damaged_context: "damaged group",
+    groups_without_bodies: "bodies gone",
     evicting_server: "unsafe Redis setting",
     forgetful_server: "unsafe Redis setting",
 }
@@ -302,6 +385,39 @@ def test_an_overdue_fanout_is_done(server: redis.Redis) -> None:
     forgotten_fanout(server)
     examine(fix=True)
     assert on_day(6) in held(Home(PATIENT)[:])
+
+
+@pytest.mark.parametrize("inflict", [due_too_late, receipt_alone, due_of_a_wrong_type, receipt_of_nonsense])
+def test_a_fanout_that_nobody_looked_at_is_done(server: redis.Redis, inflict: Callable[[redis.Redis], None]) -> None:
+    """What the journal accepted and lost sight of is fanned out after --fix, by whoever answers the next bell."""
+    Home(PATIENT).delete()
+    inflict(server)
+    if inflict is receipt_of_nonsense:
+        server.hset(receipt_key("f0"), "op", "add")
+    examine(fix=True)
+    due.answer(ClinicManager.name)
+    assert on_day(6) in held(Home(PATIENT)[:])
+    assert examined() == {}
+
+
+def test_a_living_feed_is_healthy(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever adding, removing and marking in any order leave behind, of groups at their limit too, is no damage."""
+    monkeypatch.setattr("feedmill.serializers.records.SPILL_LIMIT", 45)
+    dice = random.Random(8)
+    for _ in range(300):
+        feed = dice.choice((Home, News, Notes))(dice.choice((PATIENT, 7)))
+        some = [
+            dice.choice((in_group(dice.randrange(90), dice.randrange(50)), on_day(dice.randrange(15))))
+            for _ in range(9)
+        ]
+        feed.insert_activities(some)
+        dice.choice((feed.add_many, feed.add_many, feed.add_many, feed.remove_many))(some)
+        if isinstance(feed, Notes):
+            dice.choice((feed.mark_all, feed.count_unseen))()
+    records = [record for key in server.scan_iter("*:groups") for record in server.hgetall(key).values()]
+    assert any(record[0] & CAPPED for record in records)
+    assert examined() == {}
+    assert examine(fix=True).left == 0
 
 
 def test_what_was_set_aside_can_be_looked_at(server: redis.Redis) -> None:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Sequence
 
 from feedmill.ids import ID_SIZE
-from feedmill.keys import GROUPS, activity_key
+from feedmill.keys import GROUPS, activity_key, receipt_key
 from feedmill.serializers.base import SPILLED
-from feedmill.storage.inspection import HASH, STRING, StoredFeed
+from feedmill.storage.inspection import HASH, RECEIPT, STRING, StoredFeed
 from feedmill.storage.memory.backend import BACKEND
 from feedmill.storage.steps import Steps
 
@@ -21,6 +21,7 @@ class MemoryInspection:
             keys = dict.fromkeys((key.encode() for key in BACKEND.flat), STRING)
             keys.update(dict.fromkeys((activity_key(raw_id) for raw_id in BACKEND.bodies), STRING))
             keys.update(dict.fromkeys((key.encode() for key in BACKEND.counts), STRING))
+            keys.update(dict.fromkeys((receipt_key(name).encode() for name in BACKEND.receipts), HASH))
             for key, held in BACKEND.groups.items():
                 hash_key = (key + GROUPS).encode()
                 keys[hash_key] = HASH
@@ -87,6 +88,55 @@ class MemoryInspection:
         with BACKEND.guard:
             latest = (time.time() - seconds) * 1000
             return sum(at <= latest for at in BACKEND.due.get(manager, {}).values())
+
+    def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
+        """As Redis would have it."""
+        yield from ()
+        with BACKEND.guard:
+            found = [BACKEND.receipts.get(name, {}) for name in ids]
+            return [
+                {name: str(value).encode() for name, value in receipt.items() if name in RECEIPT} for receipt in found
+            ]
+
+    def body(self, fanout_id: str) -> Steps[bytes]:
+        """From the receipt."""
+        yield from ()
+        with BACKEND.guard:
+            body: bytes = BACKEND.receipts.get(fanout_id, {}).get("body", b"")
+            return body
+
+    def due(self, manager: str, start: int, limit: int) -> Steps[list[tuple[str, float]]]:
+        """The soonest first."""
+        yield from ()
+        with BACKEND.guard:
+            found = sorted(BACKEND.due.get(manager, {}).items(), key=lambda item: (item[1], item[0]))
+        return found[start : start + limit]
+
+    def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
+        """Its time."""
+        yield from ()
+        with BACKEND.guard:
+            return BACKEND.due.get(manager, {}).get(fanout_id)
+
+    def due_put(self, manager: str, fanout_id: str) -> Steps[None]:
+        """By this process' clock."""
+        yield from ()
+        with BACKEND.guard:
+            BACKEND.due.setdefault(manager, {})[fanout_id] = int(time.time() * 1000)
+
+    def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
+        """Its entry."""
+        yield from ()
+        with BACKEND.guard:
+            BACKEND.due.get(manager, {}).pop(fanout_id, None)
+
+    def forget(self, key: str) -> Steps[None]:
+        """Receipts are all there is of the journal that can go."""
+        yield from ()
+        with BACKEND.guard:
+            gone = [name for name in BACKEND.receipts if receipt_key(name) == key]
+            for name in gone:
+                del BACKEND.receipts[name]
 
     def unlock(self, key: str, lock: float) -> Steps[None]:
         """Compared by its end."""

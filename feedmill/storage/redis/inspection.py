@@ -7,9 +7,9 @@ import re
 from collections.abc import Sequence
 
 from feedmill import settings
-from feedmill.keys import GROUPS, due_key, set_aside_key
+from feedmill.keys import GROUPS, due_key, receipt_key, set_aside_key
 from feedmill.serializers.base import SPILLED
-from feedmill.storage.inspection import HASH, KEEP_ASIDE, STRING, ZSET, StoredFeed
+from feedmill.storage.inspection import HASH, KEEP_ASIDE, RECEIPT, STRING, ZSET, StoredFeed
 from feedmill.storage.redis.timelines import STATE, call_script
 from feedmill.storage.steps import Steps
 
@@ -81,6 +81,39 @@ class RedisInspection:
         ((now, _),) = yield [("TIME",)]
         (count,) = yield [("ZCOUNT", due_key(manager), "-inf", int((int(now) - seconds) * 1000))]
         return int(count)
+
+    def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
+        """Field by field, as bodies may be large."""
+        replies = yield [("HMGET", receipt_key(name), *RECEIPT) for name in ids]
+        return [{n: value for n, value in zip(RECEIPT, values) if value is not None} for values in replies]
+
+    def body(self, fanout_id: str) -> Steps[bytes]:
+        """From the receipt."""
+        (body,) = yield [("HGET", receipt_key(fanout_id), "body")]
+        return body or b""
+
+    def due(self, manager: str, start: int, limit: int) -> Steps[list[tuple[str, float]]]:
+        """The soonest first."""
+        (found,) = yield [("ZRANGE", due_key(manager), start, start + limit - 1, "WITHSCORES")]
+        return [(name.decode(errors="replace"), float(at)) for name, at in zip(found[::2], found[1::2])]
+
+    def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
+        """Its score."""
+        (at,) = yield [("ZSCORE", due_key(manager), fanout_id)]
+        return None if at is None else float(at)
+
+    def due_put(self, manager: str, fanout_id: str) -> Steps[None]:
+        """By the server's clock."""
+        ((now, _),) = yield [("TIME",)]
+        yield [("ZADD", due_key(manager), int(now) * 1000, fanout_id)]
+
+    def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
+        """Its entry."""
+        yield [("ZREM", due_key(manager), fanout_id)]
+
+    def forget(self, key: str) -> Steps[None]:
+        """``UNLINK``."""
+        yield [("UNLINK", key)]
 
     def unlock(self, key: str, lock: float) -> Steps[None]:
         """Compared by its end."""

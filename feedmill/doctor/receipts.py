@@ -1,0 +1,154 @@
+"""The journal's bookkeeping: an open fan-out will be looked at, and what will be looked at is there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from typing import Any
+
+from feedmill.delivery.letters import content
+from feedmill.doctor.findings import Finding
+from feedmill.errors import FeedmillError
+from feedmill.keys import bell_key, chunks_key, due_key, letters_key, receipt_key
+from feedmill.manager.ops import ALONE, PLANNED
+from feedmill.registry import manager_names
+from feedmill.storage.backends import backend
+from feedmill.storage.inspection import STREAM, STRING, ZSET, inspection
+from feedmill.storage.journal import OPEN_TTL, journal
+from feedmill.storage.steps import Steps, together
+
+#: Seconds for which a receipt that was just written may stand alone.
+YOUNG = 5.0
+#: Entries of what is due that are read in one round trip, and dead letters that are looked at.
+PIECE, LETTERS = 500, 1000
+#: Takes findings, and what mends them.
+Tell = Callable[[Sequence[Finding], Steps[Any]], None]
+Receipt = Mapping[str, bytes]
+
+
+def _run(operation: Steps[Any]) -> Any:
+    return backend().run(operation)
+
+
+def sound_managers(tell: Tell) -> list[str]:
+    """Managers whose journal can be used, perhaps only now: a key of a wrong type stops every fan-out."""
+    sound = []
+    for name in manager_names():
+        due = _of_type(due_key(name), ZSET, tell)
+        if _of_type(bell_key(name), STRING, tell) and due:
+            sound.append(name)
+    return sound
+
+
+def _of_type(key: str, kind: str, tell: Tell) -> bool:
+    """Whether *key* holds a *kind* or nothing, perhaps only after it was mended."""
+    (held,) = _run(inspection().types([key.encode()]))
+    if held in (kind, "none"):
+        return True
+    text = f"it holds a {held}, not a {kind}; --fix sets it aside"
+    tell([Finding("wrong type", key, text)], inspection().set_aside(key, kind))
+    (held,) = _run(inspection().types([key.encode()]))
+    return held in (kind, "none")
+
+
+def due_without_receipt(managers: Iterable[str], tell: Tell) -> None:
+    """Entries of what is due that lead nowhere, or that nobody will live to see."""
+    for manager in managers:
+        start, gone, late = 0, list[str](), list[str]()
+        while found := _run(inspection().due(manager, start, PIECE)):
+            receipts = _run(inspection().receipts([name for name, _ in found]))
+            for (name, at), receipt in zip(found, receipts):
+                if not receipt:
+                    gone.append(name)
+                elif at / 1000 > time.time() + OPEN_TTL:
+                    late.append(name)
+            start += len(found)
+        for name in gone:
+            text = "its receipt is gone: it is over, or a server that evicts or expires took what it was about"
+            finding = Finding("due without receipt", f"fan-out {name} of {manager}", text)
+            tell([finding], inspection().due_drop(manager, name))
+        for name in late:
+            text = "it is to be looked at when its receipt has expired; --fix has it done now"
+            finding = Finding("due too late", f"fan-out {name} of {manager}", text)
+            tell([finding], inspection().due_put(manager, name))
+
+
+def check_receipts(ids: Sequence[str], managers: Container[str], tell: Tell) -> None:
+    """Receipts that cannot be read, and open ones of *managers* that nobody will look at."""
+    for name, receipt in zip(ids, _run(inspection().receipts(ids)) if ids else ()):
+        flaw = _flaw(receipt) if receipt else ""
+        if flaw:
+            text = f"{flaw}; --fix begins it anew if it says what it is about, and sets the receipt aside"
+            tell([Finding("damaged receipt", f"fan-out {name}", text)], _begin_anew(name, receipt))
+            continue
+        manager = receipt["manager"].decode() if receipt else ""
+        if manager in managers and _run(_forgotten(name, manager, receipt)):
+            finding = Finding("forgotten fan-out", f"fan-out {name} of {manager}", "it is open, and nobody looks at it")
+            tell([finding], inspection().due_put(manager, name))
+
+
+def chunks_without_receipt(ids: Sequence[str], tell: Tell) -> None:
+    """Chunks of a fan-out that is not there."""
+    held = _run(inspection().types([receipt_key(name).encode() for name in ids])) if ids else ()
+    for name, kind in zip(ids, held):
+        if kind == "none":
+            finding = Finding(
+                "chunks without receipt", chunks_key(name), "they belong to no fan-out, and nobody does them"
+            )
+            tell([finding], inspection().forget(chunks_key(name)))
+
+
+def damaged_letters(tell: Tell) -> int:
+    """Dead letters that cannot be read; how many there are that can, as far as was looked."""
+    good = 0
+    if not _of_type(letters_key(), STREAM, tell):
+        return good
+    for letter in _run(journal().letters(LETTERS)):
+        try:
+            content(letter)
+        except FeedmillError as error:
+            finding = Finding("damaged letter", f"dead letter {letter.id}", f"{error}; --fix drops it")
+            tell([finding], journal().drop_letters([letter.id]))
+        else:
+            good += 1
+    return good
+
+
+def _flaw(receipt: Receipt) -> str:
+    """What makes no sense in *receipt*."""
+    try:
+        known = {name: value.decode() for name, value in receipt.items()}
+    except UnicodeDecodeError:
+        return "it holds bytes that are no text"
+    if known.get("op") not in (*PLANNED, *ALONE):
+        return f"it asks for {known.get('op')!r}, which nobody can do"
+    if not known.get("manager"):
+        return "it names no manager"
+    for name in ("plan", "created", "planned", "done", "reached", "claimed", "finished"):
+        if not known.get(name, "0").isdigit():
+            return f"its {name} is {known[name][:20]!r}, not a number"
+    return "" if "plan" in known and "created" in known else "it lacks its plan or when it was made"
+
+
+def _forgotten(name: str, manager: str, receipt: Receipt) -> Steps[bool]:
+    """Whether an open fan-out is not among what is due; looked at once more in case it was finished meanwhile."""
+    if "finished" in receipt or int(receipt["created"]) / 1000 > time.time() - YOUNG:
+        return False
+    at = yield from inspection().due_at(manager, name)
+    if at is not None:
+        return False
+    (again,) = yield from inspection().receipts([name])
+    return "finished" not in again and again.get("created") == receipt["created"]
+
+
+def _begin_anew(name: str, receipt: Receipt) -> Steps[None]:
+    """Open the fan-out again with what its receipt still says; everything of it may be done twice."""
+    body = yield from inspection().body(name)
+    yield from inspection().set_aside(receipt_key(name), "none")
+    yield from together([inspection().forget(key) for key in (receipt_key(name), chunks_key(name))])
+    manager, op = (receipt.get(field, b"").decode(errors="replace") for field in ("manager", "op"))
+    if body and manager in manager_names() and op in (*PLANNED, *ALONE):
+        begin = journal().open_sent if op in ALONE else journal().open
+        yield from begin(manager, name, op, body)
+    elif manager:
+        yield from inspection().due_drop(manager, name)
