@@ -25,10 +25,14 @@ def unsafe_broker() -> Iterator[Finding]:
         yield _unsafe("accept_content", str(error))
         return
     tasks = [app.tasks[name] for name in sorted(app.tasks) if name.startswith("feedmill.")]
-    wrong = sorted(set(app.conf.accept_content) - SAFE_CONTENT)
-    if wrong:
-        text = f"it has {', '.join(wrong)}: who can write to the broker could run code in workers; use ['msgpack']"
-        yield _unsafe("accept_content", text)
+    for name, place, reader in (
+        ("accept_content", "the broker", "workers"),
+        ("result_accept_content", "the result backend", "whoever asks for a result"),
+    ):
+        wrong = sorted(set(getattr(app.conf, name) or ()) - SAFE_CONTENT)
+        if wrong:
+            text = f"it has {', '.join(wrong)}: who can write to {place} could run code in {reader}; use ['msgpack']"
+            yield _unsafe(name, text)
     late = all(task.acks_late for task in tasks) if tasks else app.conf.task_acks_late
     if not late:
         yield _unsafe("task_acks_late", "a worker that dies loses the tasks that it had begun; set True")

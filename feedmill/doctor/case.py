@@ -13,6 +13,9 @@ from feedmill.serializers.records import Record
 from feedmill.storage.base import Changes
 from feedmill.storage.inspection import StoredFeed
 
+#: Seconds after its end for which a lock may still have a holder.
+GRACE = 30.0
+
 
 @dataclasses.dataclass
 class Case:
@@ -44,9 +47,9 @@ class Case:
 
     @property
     def held(self) -> bool:
-        """Whether a writer that lives holds the feed."""
+        """Whether a writer that may live holds the feed: clocks differ, and one that lets go of it hands it over."""
         lock = self.stored.lock
-        return lock is not None and self.now < lock < self.now + far_ahead()
+        return lock is not None and self.now - settings.current().lock_ttl - GRACE < lock < self.now + far_ahead()
 
     def shown_ids(self) -> list[bytes]:
         """The ids that the groups show, oldest first."""

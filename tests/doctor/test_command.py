@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,6 +16,7 @@ from click.testing import CliRunner, Result
 import feedmill
 from feedmill import Activity, registry, verbs
 from feedmill.cli import main
+from feedmill.delivery import due, letters
 from feedmill.doctor import Finding, Report, examine
 from feedmill.doctor.broker import unsafe_broker
 from feedmill.doctor.findings import SHOWN
@@ -20,11 +26,13 @@ from feedmill.doctor.show import lines
 from feedmill.fanout import dispatch
 from feedmill.keys import GROUPS
 from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
 from feedmill.storage.redis import inspection
 from feedmill.storage.steps import Steps
 from feedmill.verbs import Verb
-from tests.doctor.clinic import PATIENT, examined
-from tests.feeds.samples import BASE, News, Notes, in_group
+from tests.doctor.clinic import PATIENT, ClinicManager, examined
+from tests.doctor.test_damage import hold
+from tests.feeds.samples import BASE, Home, News, Notes, in_group, on_day
 
 
 def doctor(*options: str) -> Result:
@@ -71,6 +79,7 @@ def test_what_cannot_be_mended_is_left(server: redis.Redis, monkeypatch: pytest.
     ("name", "value", "named"),
     [
         ("accept_content", ["msgpack", "yaml"], "accept_content"),
+        ("result_accept_content", ["pickle"], "result_accept_content"),
         ("broker_transport_options", {"visibility_timeout": 60}, "visibility_timeout"),
     ],
 )
@@ -168,6 +177,70 @@ def test_writers_at_work_lose_nothing(server: redis.Redis) -> None:
     assert group.activity_count == 40 + len(delivered)
     assert Notes(PATIENT).get_denormalized_count() == Notes(PATIENT).count_unseen() == 2
     assert examined() == {}
+
+
+def test_a_busy_system_is_healthy(server: redis.Redis) -> None:
+    """While writers add, remove and mark in the feeds that are looked at, hold their locks and leave inboxes, and a
+    fan-out after the other is opened and finished, nothing is taken for damage."""
+    over = threading.Event()
+    examine()
+
+    def work(seed: int) -> int:
+        dice, rounds = random.Random(seed), 0
+        while not over.is_set():
+            feed = dice.choice((Home, News, Notes))(dice.choice((PATIENT, 7)))
+            some = [in_group(dice.randrange(90), dice.randrange(50)) for _ in range(5)] + [on_day(dice.randrange(20))]
+            Home.insert_activities(some)
+            dice.choice((feed.add_many, feed.remove_many))(some)
+            backend().run(journal().open(ClinicManager.name, f"f{seed}-{rounds % 3}", "add", some[0].pack()))
+            due.answer(ClinicManager.name)
+            rounds += 1
+        return rounds
+
+    with ThreadPoolExecutor(3) as pool:
+        workers = [pool.submit(work, seed) for seed in range(3)]
+        try:
+            reports = [examine() for _ in range(25)]
+        finally:
+            over.set()
+        assert all(worker.result() > 10 for worker in workers)
+    assert [report.shown for report in reports if report.found] == []
+    assert examined() == {}
+
+
+def test_what_waits_is_said_in_the_healthy_line(server: redis.Redis) -> None:
+    """Dead letters, and keys of managers that are not known here, are no damage: the one line says how many."""
+    server.set("fm:somebody:else:{1}", "x")
+    letters.bury_message("feedmill.deliver", ["x"], "why")
+    result = doctor()
+    assert result.exit_code == 0
+    (line,) = result.output.splitlines()
+    assert "; 1 keys are of no manager that is known here; 1 dead letters wait, see: feedmill dead list)" in line
+
+
+def test_a_live_writers_lock_is_not_stuck(server: redis.Redis) -> None:
+    """A lock whose holder has time left is no damage, nor is the inbox that others leave meanwhile; it is not taken."""
+    hold(server, Notes(PATIENT).key + GROUPS, time.time() + 8)
+    backend().run(Notes.deliver([PATIENT], [on_day(6)]))
+    before = server.hgetall(Notes(PATIENT).key + GROUPS)
+    assert b"\0i" in before
+    assert dict(examine(fix=True).found) == {}
+    assert server.hgetall(Notes(PATIENT).key + GROUPS) == before
+
+
+def test_unknown_verbs_among_spilled_members(server: redis.Redis) -> None:
+    """Of a group that a newer release wrote, spilled members of its verbs too are no damage."""
+
+    class Buzz(Verb):
+        id, infinitive, past_tense = 31113, "buzz", "buzzed"
+
+    verbs.register(Buzz)
+    Notes(PATIENT).add_many([Activity(n, Buzz, 2, time=BASE + dt.timedelta(seconds=n)) for n in range(40)])
+    del verbs._verbs[Buzz.id]
+    (spill,) = server.keys(f"{Notes(PATIENT).key}{GROUPS}:{Buzz.id}-*")
+    before = server.hgetall(spill)
+    assert dict(examine(fix=True).found) == {"verb not registered": 1}
+    assert server.hgetall(spill) == before
 
 
 def test_no_manager_is_an_error(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:

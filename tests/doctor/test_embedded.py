@@ -12,9 +12,10 @@ from feedmill.doctor import examine
 from feedmill.keys import GROUPS
 from feedmill.storage.backends import backend
 from feedmill.storage.inspection import inspection
+from feedmill.storage.journal import journal
 from feedmill.storage.memory import BACKEND
-from tests.doctor.clinic import PATIENT, examined, fill
-from tests.feeds.samples import Home, News, Notes
+from tests.doctor.clinic import PATIENT, ClinicManager, examined, fill
+from tests.feeds.samples import Home, News, Notes, in_group, on_day
 
 NEWS, NOTES = News(PATIENT), Notes(PATIENT)
 
@@ -74,6 +75,54 @@ def damaged_body() -> None:
     BACKEND.bodies[min(BACKEND.bodies)] = b"\xc1"
 
 
+def spoilt_spill() -> None:
+    (spill,) = BACKEND.groups[NOTES.key].spills.values()
+    spill[next(actor for actor, members in spill.items() if members)] = b"\0" * 30
+
+
+def gone_bodies() -> None:
+    for number in range(40):
+        BACKEND.bodies.pop(in_group(number).raw_id, None)
+
+
+def swapped_body() -> None:
+    BACKEND.bodies[on_day(1).raw_id] = BACKEND.bodies[on_day(2).raw_id]
+
+
+def open_fanout() -> None:
+    backend().run(journal().open(ClinicManager.name, "f0", "add", on_day(6).pack()))
+
+
+def overdue_fanout() -> None:
+    open_fanout()
+    BACKEND.due[ClinicManager.name]["f0"] = 5
+
+
+def due_alone() -> None:
+    open_fanout()
+    del BACKEND.receipts["f0"]
+
+
+def due_too_late() -> None:
+    open_fanout()
+    BACKEND.due[ClinicManager.name]["f0"] = 10**18
+
+
+def receipt_alone() -> None:
+    open_fanout()
+    BACKEND.receipts["f0"]["created"] = 5
+    BACKEND.due.clear()
+
+
+def receipt_of_nonsense() -> None:
+    open_fanout()
+    BACKEND.receipts["f0"]["plan"] = "many"
+
+
+def damaged_letter() -> None:
+    backend().run(journal().add_letter("message", "why", b"\xc1"))
+
+
 DAMAGE: dict[Callable[[], None], str] = {
     cut_record: "damaged group",
     entry_alone: "entry without record",
@@ -88,6 +137,15 @@ DAMAGE: dict[Callable[[], None], str] = {
     unsorted_ids: "unsorted ids",
     duplicate_ids: "duplicate ids",
     damaged_body: "damaged body",
+    swapped_body: "damaged body",
+    gone_bodies: "bodies gone",
+    spoilt_spill: "damaged spill",
+    overdue_fanout: "overdue fan-outs",
+    due_alone: "due without receipt",
+    due_too_late: "due too late",
+    receipt_alone: "forgotten fan-out",
+    receipt_of_nonsense: "damaged receipt",
+    damaged_letter: "damaged letter",
 }
 
 
