@@ -12,6 +12,9 @@ from typing import Any
 
 import pytest
 
+import feedmill
+import feedmill.aggregators
+import feedmill.feeds
 from feedmill.fanout import dispatch
 from tests.conftest import needed
 from tests.documents import DOCS, ELSEWHERE, ROOT, Block, blocks_of, pages, prints
@@ -80,7 +83,10 @@ def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
         [*command, str(DOCS), str(tmp_path / "html")], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "add_activity" in (tmp_path / "html" / "reference" / "manager.html").read_text()
+    reference = "".join(path.read_text() for path in (tmp_path / "html" / "reference").glob("*.html"))
+    described = {name.rpartition(".")[2] for name in re.findall(r'id="(feedmill\.[\w.]+)"', reference)}
+    for module in (feedmill, feedmill.manager, feedmill.fanout, feedmill.feeds, feedmill.aggregators):
+        assert set(module.__all__) - {"FanoutPriority"} <= described
 
 
 class TestTheReaderIsStrict:
