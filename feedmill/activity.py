@@ -40,11 +40,17 @@ class Activity:
         time: dt.datetime | None = None,
         extra_context: Mapping[str, Any] | None = None,
     ) -> None:
+        #: What the actor did.
         self.verb: type[Verb] = get_verb(verb)
+        #: The id of who did it.
         self.actor_id: EntityId = entity_id(actor, "actor")
+        #: The id of what it was done to.
         self.object_id: EntityId = entity_id(object, "object")
+        #: The id of where, or to whom; or None.
         self.target_id: EntityId | None = None if target is None else entity_id(target, "target")
+        #: What the caller gave; of an activity that was read, the ids.
         self.actor, self.object, self.target = actor, object, target
+        #: When it happened, µs since 1970.
         self.microseconds = to_microseconds(time if time is not None else dt.datetime.now(dt.timezone.utc))
         self._packed_context = _pack_context(extra_context) if extra_context else b""
 

@@ -71,6 +71,7 @@ class AggregatedActivity:
         is_seen: bool | None = None,
         is_read: bool | None = None,
     ) -> None:
+        #: The name that the aggregator gave the group; it stays the same while the group lives.
         self.group = group
         members = sorted(set(activities))
         self.activities = members[-MAX_MEMBERS:]
@@ -79,7 +80,9 @@ class AggregatedActivity:
         self.created_at = created_at if created_at is not None else (members[0].time if members else None)
         self.updated_at = updated_at if updated_at is not None else (members[-1].time if members else None)
         self.seen_at, self.read_at = seen_at, read_at
+        #: In a notification feed: whether the group was seen since it last changed.
         self.is_seen = seen_at is not None if is_seen is None else is_seen
+        #: In a notification feed: whether the group was read since it last changed.
         self.is_read = read_at is not None if is_read is None else is_read
 
     @classmethod

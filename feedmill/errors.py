@@ -15,13 +15,13 @@ class ActivityError(FeedmillError, ValueError):
 
 
 class BatchError(ActivityError):
-    """Some activities of a batch were refused; all others were accepted.
-
-    ``refused`` lists (place in the batch, the item, the reason); ``fanouts`` watches those that were accepted.
-    """
+    """Some activities of a batch were refused; all others were accepted."""
 
     def __init__(self, refused: Sequence[tuple[int, Any, str]], total: int, fanouts: Any) -> None:
-        self.refused, self.fanouts = list(refused), fanouts
+        #: (place in the batch, the item, the reason) of each that was refused.
+        self.refused = list(refused)
+        #: Watches those that were accepted: :class:`~feedmill.fanout.Fanouts`.
+        self.fanouts = fanouts
         first = "; ".join(f"number {place}: {reason}" for place, _, reason in self.refused[:3])
         more = f"; and {len(self.refused) - 3} more, see its `refused`" if len(self.refused) > 3 else ""
         super().__init__(

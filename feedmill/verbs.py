@@ -13,8 +13,11 @@ MAX_VERB_ID = 32767
 class Verb:
     """One kind of doing. Subclass it, give it an ``id``, and :func:`register` it."""
 
+    #: From 1 to :data:`MAX_VERB_ID`; it is what is stored, so it never changes.
     id: ClassVar[int]
+    #: As in "wants to *love* it".
     infinitive: ClassVar[str]
+    #: As in "ann *loved* it".
     past_tense: ClassVar[str]
 
 
@@ -68,6 +71,8 @@ def known_verbs() -> str:
 
 @register
 class Follow(Verb):
+    """Somebody followed a user."""
+
     id = 1
     infinitive = "follow"
     past_tense = "followed"
@@ -75,6 +80,8 @@ class Follow(Verb):
 
 @register
 class Comment(Verb):
+    """Somebody commented on something."""
+
     id = 2
     infinitive = "comment"
     past_tense = "commented"
@@ -82,6 +89,8 @@ class Comment(Verb):
 
 @register
 class Love(Verb):
+    """Somebody loved something."""
+
     id = 3
     infinitive = "love"
     past_tense = "loved"
@@ -89,6 +98,8 @@ class Love(Verb):
 
 @register
 class Add(Verb):
+    """Somebody added something."""
+
     id = 4
     infinitive = "add"
     past_tense = "added"

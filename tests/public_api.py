@@ -188,17 +188,22 @@ def commands_of(command: click.Command, path: str) -> Iterator[str]:
             yield from commands_of(command.commands[name], f"{path} {name}")
 
 
-def listing() -> str:
-    """All of it."""
-    modules = [importlib.import_module(name) for name in MODULES]
+def public_classes() -> dict[type, str]:
+    """Every public class, and the name it is listed under."""
     names: dict[type, str] = {}
-    for module in modules:
+    for module in map(importlib.import_module, MODULES):
         for name in names_of(module):
             found = getattr(module, name)
             if isinstance(found, type) and name == found.__name__:
                 names.setdefault(found, f"{module.__name__}.{name}")
+    return names
+
+
+def listing() -> str:
+    """All of it."""
+    names = public_classes()
     lines: list[str] = []
-    for module in modules:
+    for module in map(importlib.import_module, MODULES):
         for name in names_of(module):
             lines += described(module, name, names)
         lines.append("")

@@ -22,6 +22,7 @@ class BaseAggregator:
     score_reads_activities: ClassVar[bool] = False
 
     def __init__(self, aggregated_activity_class: type[AggregatedActivity] = AggregatedActivity) -> None:
+        #: What groups are made as.
         self.aggregated_activity_class = aggregated_activity_class
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

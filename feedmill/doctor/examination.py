@@ -39,8 +39,11 @@ class Examination:
     """One run. *seen* is told after each step how many keys were looked at, and about how many there are."""
 
     def __init__(self, *, fix: bool = False, seen: Callable[[int, int], None] = lambda done, total: None) -> None:
+        #: Whether to mend, and whom to tell how far it is.
         self.fix, self.seen = fix, seen
+        #: What was found so far.
         self.report = Report()
+        #: What the keys are of.
         self.places = Places()
         #: Names of the managers whose journal can be used.
         self.managers: list[str] = []

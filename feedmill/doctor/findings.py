@@ -30,13 +30,17 @@ class Finding:
 class Report:
     """All that was found, in bounded memory however much that is."""
 
+    #: Keys that were looked at.
     keys: int = 0
+    #: Feeds among them.
     feeds: int = 0
     #: Keys under our prefix that belong to no feed of the managers that are known; they are left alone.
     strange: int = 0
     #: Dead letters, which are no damage: they wait for a decision.
     letters: int = 0
+    #: How much was found, by kind.
     found: Counter[str] = dataclasses.field(default_factory=Counter)
+    #: How much of it was mended, by kind.
     mended: Counter[str] = dataclasses.field(default_factory=Counter)
     #: The first :data:`SHOWN` of each kind.
     shown: list[Finding] = dataclasses.field(default_factory=list)

@@ -26,8 +26,9 @@ class FanoutTimeout(FeedmillError, TimeoutError):
 class FanoutStatus:
     """How far a fan-out is."""
 
-    #: Chunks planned so far, and chunks done.
+    #: Chunks planned so far.
     planned: int
+    #: Chunks done.
     done: int
     #: People whose feeds were written.
     reached: int
@@ -35,16 +36,19 @@ class FanoutStatus:
     finished: bool
     #: Seconds from the web call to the end, or until now.
     seconds: float
-    #: How often something was begun again, and how often something went wrong; both may have turned out well.
+    #: How often something was begun again; it may have turned out well.
     retried: int = 0
+    #: How often something went wrong; it may have turned out well.
     failed: int = 0
     #: Whether it was cancelled, or its activity was removed (or added again) before it was finished.
     cancelled: bool = False
-    #: The dead letter it became, and what went wrong last; empty if neither happened.
+    #: The dead letter it became; empty if it did not.
     dead: str = ""
+    #: What went wrong last; empty if nothing did.
     error: str = ""
     #: What was asked for, such as "add", "remove" or "follow". Empty if the receipt has expired.
     op: str = ""
+    #: The manager's name.
     manager: str = ""
 
 
@@ -58,6 +62,7 @@ class Fanout:
     def __init__(self, id: str, op: str = "") -> None:
         #: Names the fan-out and its receipt.
         self.id = id
+        #: What was asked for, such as "add"; empty if it is not known.
         self.op = op
 
     def status(self) -> FanoutStatus:

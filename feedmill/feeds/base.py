@@ -37,13 +37,17 @@ class Feed(Bodies, Readable):
     max_length: ClassVar[int] = 1000
     #: Chance (0 to 1) that ``add_many`` also cuts back what is held beyond ``max_length``; a quarter more always is.
     trim_chance: ClassVar[float] = 0.0
+    #: Where timelines are kept.
     timeline_storage_class: ClassVar[Any] = MemoryTimelineStorage
+    #: How entries become bytes; None for a timeline of bare ids.
     timeline_serializer: ClassVar[Any] = None
-    #: What ``filter`` and ``order_by`` accept.
+    #: What ``filter`` accepts.
     known_filters: ClassVar[tuple[str, ...]] = FLAT_FILTERS
+    #: What ``order_by`` accepts.
     known_orders: ClassVar[tuple[str, ...]] = ("-activity_id", "activity_id")
 
     def __init__(self, user_id: EntityId) -> None:
+        #: Whose feed it is.
         self.user_id = user_id
         #: The key of the timeline.
         self.key = self.key_of(user_id)

@@ -18,7 +18,9 @@ from feedmill.storage.steps import Steps
 class Bodies:
     """Storing, forgetting and finding bodies, for a feed class that has an activity storage."""
 
+    #: Where bodies are kept; None for a feed whose timeline holds everything.
     activity_storage_class: ClassVar[Any] = MemoryActivityStorage
+    #: How a body becomes bytes.
     activity_serializer: ClassVar[Any] = ActivitySerializer
     #: What a reader, and the aggregator, is shown: Activity, or a subclass of yours that says more.
     activity_class: ClassVar[type[Activity]] = Activity

@@ -48,7 +48,9 @@ class NotificationFeed(AggregatedFeed):
 
     def __init__(self, user_id: EntityId) -> None:
         super().__init__(user_id)
+        #: The key of the denormalised counts.
         self.count_key = self.count_key_of(user_id)
+        #: What the feed's lock is called in errors and logs.
         self.lock_key = self.lock_name(user_id)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -18,6 +18,7 @@ Entry = tuple[Any, Any]
 class Page:
     """Some items of a feed, and where the next page begins."""
 
+    #: Activities or groups, in the order of the feed.
     items: list[Any]
     #: The cursor to pass as ``after`` for the next page; None when nothing follows.
     next: str | None

@@ -21,6 +21,7 @@ class Readable:
     awaited and whose name begins with an ``a``: ``count`` and ``acount``.
     """
 
+    #: Whose feed it is.
     user_id: EntityId
     _query: Query = EVERYTHING
 

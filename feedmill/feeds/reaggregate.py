@@ -22,8 +22,9 @@ from feedmill.storage.steps import Steps
 class Regrouping:
     """What another aggregator makes of a feed."""
 
-    #: Groups that there will be no more, and groups that there were not.
+    #: Groups that there will be no more.
     gone: list[AggregatedActivity]
+    #: Groups that there were not.
     new: list[AggregatedActivity]
     #: (before, after) of groups that keep their name and get other activities.
     changed: list[tuple[AggregatedActivity, AggregatedActivity]]

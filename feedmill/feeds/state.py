@@ -16,7 +16,9 @@ from feedmill.serializers.records import Record
 class Counts(NamedTuple):
     """The counts of a notification feed, as they are kept and published."""
 
+    #: Groups that were not seen since they last changed.
     unseen: int
+    #: Groups that were not read since they last changed.
     unread: int
     #: Goes up by one with each change, so that who missed one knows.
     seq: int

@@ -36,9 +36,10 @@ class Manager:
     #: Newest activities of the followed user that ``follow`` copies.
     follow_activity_limit: ClassVar[int] = 500
 
-    #: Activities that one author has fanned out per second in the long run, and at once; more are accepted and wait
-    #: their turn. 0 for no limit.
+    #: Activities that one author has fanned out per second in the long run; more are accepted and wait their turn. 0 for no
+    #: limit.
     fanout_rate: ClassVar[float] = 0.0
+    #: Activities that one author has fanned out at once before the rate counts.
     fanout_burst: ClassVar[int] = 100
     #: Whether one of the filters is defined; who has none does not pay for them.
     is_filtered: ClassVar[bool] = False

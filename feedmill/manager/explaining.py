@@ -51,6 +51,7 @@ class Explanation:
 
     #: The feed's name in the manager, or "notifications".
     feed: str
+    #: The reason.
     why: Why
     #: A sentence.
     text: str

@@ -40,21 +40,31 @@ class Backend(Protocol):
 class ActivityStorage(Protocol):
     """Bodies of activities, each stored once under its 16-byte id."""
 
+    #: The storage in memory that stands in for this one in the embedded mode; None for one that needs no server.
     embedded: ClassVar[Any]
 
-    def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]: ...
+    def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
+        """Store *bodies* by id, over what is there."""
+        ...
 
-    def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]: ...
+    def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:
+        """Store *bodies* in place of those that are there; how many were. One that was removed stays away."""
+        ...
 
-    def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]: ...
+    def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
+        """The bodies of *ids* in their order, None for one that is not there."""
+        ...
 
-    def remove(self, ids: Sequence[bytes]) -> Steps[None]: ...
+    def remove(self, ids: Sequence[bytes]) -> Steps[None]:
+        """Forget the bodies of *ids*."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)
 class Want:
     """What a writer needs to see of one group: its record and, if members were spilled, these actors' spilled ones."""
 
+    #: The group's name.
     group: bytes
     #: Actor fields of the group's spill; ``None`` asks for all of it.
     actors: tuple[bytes, ...] | None
@@ -82,6 +92,7 @@ class Targets(Protocol):
 class Task:
     """What a ``begin`` is to do with each of its feeds."""
 
+    #: The groups that must be read.
     wants: tuple[Want, ...]
     #: Left in the inbox of a feed whose lock is taken; empty to leave nothing.
     inbox: bytes = b""
@@ -94,6 +105,7 @@ class Task:
 class Rules:
     """What the storage must know of a class of feeds."""
 
+    #: Groups that a feed holds at most.
     max_length: int
     #: The newest groups that a snapshot must hold.
     newest: int
@@ -105,8 +117,11 @@ class Rules:
 class Lock:
     """Under what a writer holds feeds; times in seconds since 1970."""
 
+    #: Names the writer; made anew for each batch.
     token: bytes
+    #: When the batch began.
     now: float
+    #: How long the locks hold.
     ttl: float
 
 
@@ -116,7 +131,9 @@ class Snapshot:
 
     #: How many of the additions were done before it was read.
     done: int
+    #: What the feed knows of itself, as the last commit wrote it.
     state: bytes
+    #: What others left while the feed was locked.
     inbox: bytes
     #: (group, score, record) of the oldest groups, where some may have to go if the wanted ones are added; else empty.
     oldest: list[tuple[bytes, float, bytes]]
@@ -124,6 +141,7 @@ class Snapshot:
     groups: int
     #: (group, record) of the newest groups.
     newest: list[tuple[bytes, bytes]]
+    #: For each want: the record of its group, or None.
     records: list[bytes | None]
     #: For each want: actor field -> spilled members; empty when nothing was spilled.
     spills: list[dict[bytes, bytes]]
@@ -133,11 +151,15 @@ class Snapshot:
 class Changes:
     """What ``commit`` writes to one feed."""
 
+    #: The timeline's key.
     key: str
+    #: What the feed knows of itself.
     state: bytes
     #: Bytes at the front of the inbox that were folded in.
     inbox_done: int = 0
+    #: (group, record, score) to write.
     put: list[tuple[bytes, bytes, float]] = dataclasses.field(default_factory=list)
+    #: Groups that go.
     delete: list[bytes] = dataclasses.field(default_factory=list)
     #: Groups whose spill goes, before anything is spilled.
     unspill: list[bytes] = dataclasses.field(default_factory=list)
@@ -164,40 +186,92 @@ GroupRow = tuple[bytes, Any, Union[bytes, None]]
 class TimelineStorage(Protocol):
     """Timelines of both shapes: flat arrays of ids, and groups with records."""
 
+    #: The storage in memory that stands in for this one in the embedded mode; None for one that needs no server.
     embedded: ClassVar[Any]
 
-    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]: ...
+    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
+        """Put *ids* (ascending) into every timeline of *keys*; how many were new, over all timelines.
 
-    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]: ...
+        A timeline that then holds more than a quarter beyond *max_length* is cut back to its newest *max_length*.
+        """
+        ...
 
-    def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]: ...
+    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
+        """Take *ids* out of every timeline of *keys*; how many were there, over all timelines."""
+        ...
+
+    def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
+        """The ids of the ranks *start* up to *stop*, newest first; rank 0 is the highest id."""
+        ...
 
     def flat_range(
         self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
-    ) -> Steps[tuple[int, list[bytes]]]: ...
+    ) -> Steps[tuple[int, list[bytes]]]:
+        """How many ids lie from *low* up to but not *high* (empty: no bound), and those of the ranks *start* up to *stop*
+        among them, in the wanted order. Only the newest *window* ids of the timeline count.
+        """
+        ...
 
-    def flat_count(self, key: str) -> Steps[int]: ...
+    def flat_count(self, key: str) -> Steps[int]:
+        """How many ids are held."""
+        ...
 
-    def flat_trim(self, key: str, length: int) -> Steps[None]: ...
+    def flat_trim(self, key: str, length: int) -> Steps[None]:
+        """Keep the newest *length* ids."""
+        ...
 
-    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]: ...
+    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
+        """Lock each feed and read what *task* wants; for each a snapshot, or what happened instead.
 
-    def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]: ...
+        A feed that another token holds, and whose time is not over, is not waited for: the task's inbox bytes are put
+        behind those that are there (``LEFT``), or nothing is done if there are none (``BUSY``). A storage may do the
+        task's additions itself; where it did all of them, it takes no lock (``ADDED``).
+        """
+        ...
+
+    def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]:
+        """Write the feeds of *batch* whose lock is still ours, each whole or not at all, and publish their counts.
+
+        For each: ``LOST`` if another token has it, and nothing was written; what came into the inbox meanwhile, and the
+        lock is kept for as long again; or ``DONE``, and the lock is free.
+        """
+        ...
 
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
-    ) -> Steps[tuple[bytes, list[GroupRow], bool]]: ...
+    ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
+        """The feed's state; rows of up to *limit* groups, highest score first; whether more follow.
 
-    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]: ...
+        Ranks are counted from *start*, behind the place *after* if that is given. Only the first *window* groups of the
+        feed count.
+        """
+        ...
+
+    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]:
+        """One group's record, what was spilled of it, and its rank from the highest score; None, nothing and None without."""
+        ...
 
     def spill_scan(
         self, key: str, group: bytes, place: int, limit: int
-    ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]: ...
+    ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
+        """One group's record, about *limit* fields of its spill from *place* on, and where to go on (0: at the end).
 
-    def groups_count(self, key: str) -> Steps[int]: ...
+        A field that is there all the while is found.
+        """
+        ...
 
-    def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]: ...
+    def groups_count(self, key: str) -> Steps[int]:
+        """How many groups are held."""
+        ...
 
-    def publish(self, channel: str, message: bytes) -> Steps[None]: ...
+    def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
+        """Unseen, unread and sequence number, as the last commit left them; zeros where there was none."""
+        ...
 
-    def delete(self, key: str, count_key: str = "") -> Steps[None]: ...
+    def publish(self, channel: str, message: bytes) -> Steps[None]:
+        """Tell all who listen on *channel*."""
+        ...
+
+    def delete(self, key: str, count_key: str = "") -> Steps[None]:
+        """Delete a timeline of either shape, all that belongs to it, and the count."""
+        ...

@@ -38,6 +38,7 @@ def keep() -> int:
 class Opened:
     """A fan-out that was written down."""
 
+    #: Its plan's number.
     plan: int
     #: Whether the caller is to send the bell.
     ring: bool
@@ -47,8 +48,11 @@ class Opened:
 class Pace:
     """How fast an author's fan-outs are begun: *burst* at once, then *rate* a second; what is beyond waits its turn."""
 
+    #: Whose fan-outs are counted.
     author: EntityId
+    #: How many a second.
     rate: float
+    #: How many at once.
     burst: int
 
     @property
@@ -61,11 +65,15 @@ class Pace:
 class Claim:
     """A fan-out that the caller may work on for the lease."""
 
+    #: The fan-out's.
     id: str
     #: The time in the list of what is due that proves the claim.
     time: str
+    #: The number of the plan that it works on.
     plan: int
+    #: What is asked for.
     op: str
+    #: What it is about, packed.
     body: bytes
     #: How many chunks it has, once all are written down; then only what is left of them is to be sent again. Else 0.
     planned: int
@@ -81,12 +89,15 @@ class Claim:
 class Letter:
     """What could not be processed."""
 
+    #: Names the letter, and says when it was put here.
     id: str
     #: "fanout" or "message".
     kind: str
+    #: What went wrong.
     reason: str
     #: Packed: op, body, fan-out, plan; or the message's task and arguments.
     payload: bytes
+    #: The manager's name; empty for a message.
     manager: str = ""
 
     @property

@@ -49,6 +49,7 @@ class MemoryListener:
 
     def __init__(self, join: Join) -> None:
         self._heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        #: Hear no more.
         self.close = join(self._heard.put)
         self._heard.put(LISTENING)
 

@@ -33,8 +33,11 @@ class AggregatedFeed(Feed):
 
     key_format: ClassVar[str] = "aggregated_feed:%(user_id)s"
     max_length: ClassVar[int] = 100
+    #: Says which group an activity belongs to, and where groups stand.
     aggregator_class: ClassVar[type[BaseAggregator]] = RecentVerbAggregator
+    #: What a reader is shown as a group.
     aggregated_activity_class: ClassVar[type[AggregatedActivity]] = AggregatedActivity
+    #: How groups become bytes.
     timeline_serializer: ClassVar[Any] = AggregatedActivitySerializer
     known_filters: ClassVar[tuple[str, ...]] = GROUP_FILTERS
     known_orders: ClassVar[tuple[str, ...]] = ("-activity_id",)
