@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 
@@ -9,6 +10,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from sphinx.application import Sphinx
+from sphinx.util.inspect import TypeAliasForwardRef
 
 from feedmill import __version__
 
@@ -33,7 +35,7 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_preserve_defaults = True
+autodoc_type_aliases = {"EntityId": "feedmill.ids.EntityId", "Followers": "feedmill.manager.Followers"}
 python_use_unqualified_type_names = True
 add_module_names = False
 # What signatures mention and this documentation does not describe: what is not ours (no other project's inventory is
@@ -51,6 +53,10 @@ html_show_sphinx = False
 html_copy_source = False
 
 
+# Inside other types, as in list[EntityId], Sphinx shows this object itself.
+TypeAliasForwardRef.__repr__ = lambda self: f"~{self.name}"  # type: ignore[method-assign]
+
+
 def skip(app: Sphinx, what: str, name: str, obj: object, skips: bool, options: object) -> bool | None:
     """Leave out a feed's operations: steps for those who write to many feeds at once, not for callers."""
     function = getattr(obj, "__func__", obj)
@@ -59,6 +65,16 @@ def skip(app: Sphinx, what: str, name: str, obj: object, skips: bool, options: o
     return True if inner else None
 
 
+def shorten(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """Of a coroutine twin only say what it is the twin of."""
+    twin = name.rpartition(".")[2].removeprefix("a")
+    if inspect.iscoroutinefunction(obj) and what == "method" and name.endswith(f".a{twin}"):
+        function = getattr(obj, "__func__", obj)
+        if function.__module__.startswith("feedmill.feeds.") and hasattr(function, "__signature__"):
+            lines[:] = [f":meth:`{twin}` from a coroutine.", ""]
+
+
 def setup(app: Sphinx) -> None:
     """Connect what the extensions' options cannot say."""
     app.connect("autodoc-skip-member", skip)
+    app.connect("autodoc-process-docstring", shorten)
