@@ -26,6 +26,9 @@ class Verdict:
     duplicated: int = 0
     #: Feeds whose counts, groups or order are not the model's, or whose kept count is not a recount.
     wrong: int = 0
+    #: What receipts say was planned, and what of it was not done.
+    chunks: int = 0
+    chunks_lost: int = 0
     notes: list[str] = dataclasses.field(default_factory=list)
 
     def entries(self, where: str, expected: set[Activity], found: Iterable[Activity]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from tests.chaos import report
 from tests.chaos.stage import Row, Stage, staged
 
 ROWS = pytest.StashKey[list[Row]]()
+BEGAN = pytest.StashKey[float]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -18,15 +20,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("chaos")
     group.addoption("--reliability", action="store_true", help="write docs/reliability.md anew")
     group.addoption("--soak-minutes", type=float, default=1.0, help="minutes that a soak lasts at most")
-    group.addoption("--soak-kills", type=int, default=0, help="only kill workers, and end after so many")
-    group.addoption("--soak-deliveries", type=int, default=0, help="end after so many deliveries")
+    group.addoption("--soak-kills", type=int, default=0, help="workers that must be killed before it ends")
+    group.addoption("--soak-deliveries", type=int, default=0, help="deliveries that must be made before it ends")
     group.addoption("--soak-workers", type=int, default=3, help="workers of a soak")
     group.addoption("--soak-seed", type=int, default=1, help="another seed, other faults")
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Rows are collected as scenarios end."""
-    config.stash[ROWS] = []
+    config.stash[ROWS], config.stash[BEGAN] = [], time.monotonic()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -35,7 +37,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if rows:
         report.save(rows)
         if config.getoption("--reliability"):
-            report.write(rows)
+            report.keep_scenarios(rows, time.monotonic() - config.stash[BEGAN])
         terminalreporter.section("chaos")
         terminalreporter.write(report.table(rows) + "\n")
 

@@ -1,71 +1,37 @@
-"""What the suite found, as a table, as a file, and as ``docs/reliability.md``. Every number in there comes from here."""
+"""What the suite found: a table for a terminal, rows in ``out/results.json``, and what is kept in ``docs/reliability/``.
+
+The page ``docs/reliability.md`` is made of what is kept there: ``python -m tests.chaos.page``.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
+import os
 import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from feedmill.settings import Settings
-from tests.chaos.stage import LEASE
-from tests.chaos.workers import ROOT
+from tests.chaos import page
+from tests.chaos.page import DOCS, cells
 
 OUT = Path(__file__).parent / "out" / "results.json"
-DOC = ROOT / "docs" / "reliability.md"
 HEADS = (
-    "scenario",
-    "broker",
-    "faults",
-    "in flight",
-    "deliveries",
-    "lost",
-    "duplicated",
-    "wrong counts",
-    "recovery s",
+    *("scenario", "broker", "faults", "in flight", "deliveries", "lost", "duplicated", "wrong counts", "recovery s"),
     "",
 )
-#: Columns of the page's tables that hold words; numbers stand to the right.
-WORDS = {"promise", "fault", "broker", "date"}
-SCENARIO_HEADS = ("fault", "broker", "faults", "in flight", "deliveries", "lost", "duplicated", "wrong", "recovery, s")
-SOAK_HEADS = ("date", "broker", "minutes", "faults", "kill -9", "fan-outs", "deliveries", "lost", "duplicated", "wrong")
-
-INTRO = f"""# Reliability
-
-What was promised, what was done to break it, and what came of it. `make chaos` and `make soak` write this page; no number in
-it is typed by hand. Both run real servers and real workers with a TCP proxy before the feed store and the broker; what comes
-out is held against a model in plain Python: every feed of every follower, kept counts against recounts, receipts,
-locks, inboxes and dead letters.
-
-*In flight* is how many fan-outs were on their way when the faults struck, added up over the faults. *Deliveries* are changes
-of one feed by one activity that were asked for. *Recovery* is the time from the last fault until everything was where it
-belongs; what a dead worker held is given to others after a lease, which is {Settings.fanout_lease:.0f} seconds by default and
-{LEASE:.0f} here.
-"""
-SOAKS = """
-## Soaks
-
-Random faults, for a long time: workers and their children killed or frozen, connections cut anywhere, the network silent,
-the feed store out of memory, servers killed. The rows with many kills do nothing but kill workers.
-"""
-
-
-def cells(row: Any) -> tuple[str, ...]:
-    """A row's cells, under :data:`HEADS`."""
-    numbers = (row.faults, row.in_flight, row.deliveries, row.lost, row.duplicated, row.wrong)
-    end = "" if row.passed else "FAILED"
-    return (row.scenario, row.broker, *(f"{n:,}" for n in numbers), f"{row.recovery:.1f}", end)
 
 
 def table(rows: Sequence[Any]) -> str:
     """All rows for a terminal."""
-    lines = [HEADS, *map(cells, rows)]
+    found = [(*cells(dataclasses.asdict(row)), "" if row.passed else "FAILED") for row in rows]
+    lines = [HEADS, *found]
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEADS))]
     padded = [[c.ljust(w) if n < 2 else c.rjust(w) for n, (c, w) in enumerate(zip(line, widths))] for line in lines]
     return "\n".join("  ".join(line).rstrip() for line in padded)
@@ -74,64 +40,32 @@ def table(rows: Sequence[Any]) -> str:
 def save(rows: Sequence[Any], path: Path = OUT) -> None:
     """Write *rows* as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([dataclasses.asdict(row) for row in rows], indent=1) + "\n")
+    _write(path, [dataclasses.asdict(row) for row in rows])
 
 
-def write(rows: Sequence[Any], path: Path = DOC) -> None:
-    """Write the page anew, with the soaks that it held."""
-    soaks = _soaks(path)
-    path.write_text(_page(_scenarios(rows), soaks))
+def keep_scenarios(rows: Sequence[Any], seconds: float, docs: Path = DOCS) -> None:
+    """Keep *rows*, the outcome of all scenarios, in place of what was kept, and write the page anew."""
+    facts = {"date": dt.date.today().isoformat(), "seconds": round(seconds), "cores": os.cpu_count()}
+    kept = {**facts, "versions": versions(), "rows": [dataclasses.asdict(row) for row in rows]}
+    (docs / "reliability").mkdir(parents=True, exist_ok=True)
+    _write(docs / "reliability" / "scenarios.json", kept)
+    page.write(docs)
 
 
-def add_soak(tally: Any, path: Path = DOC) -> None:
-    """Add a soak to the page."""
-    numbers = (tally.faults, tally.kills, tally.fanouts, tally.deliveries, tally.lost, tally.duplicated, tally.wrong)
-    line = _line((tally.date, tally.broker, f"{tally.minutes:.1f}", *(f"{n:,}" for n in numbers)))
-    old = path.read_text() if path.exists() else ""
-    scenarios = old[old.index("## Scenarios") : old.index("## Soaks")].strip() if "## Scenarios" in old else ""
-    path.write_text(_page(scenarios, [*_soaks(path), line]))
+def keep_soak(tally: Any, docs: Path = DOCS) -> None:
+    """Keep how far a soak is, in place of how far it was, and write the page anew."""
+    path = docs / "reliability" / "soaks.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = json.loads(path.read_text()) if path.exists() else []
+    _write(path, [each for each in known if each["began"] != tally.began] + [dataclasses.asdict(tally)])
+    page.write(docs)
 
 
-def _page(scenarios: str, soaks: Sequence[str]) -> str:
-    parts = [
-        INTRO,
-        scenarios and f"\n{scenarios}\n",
-        SOAKS,
-        "\n",
-        *(f"{line}\n" for line in [*_heads(SOAK_HEADS), *soaks]),
-    ]
-    return "".join(parts)
-
-
-def _soaks(path: Path) -> list[str]:
-    """The soaks that the page holds."""
-    _, found, rest = (path.read_text() if path.exists() else "").partition("## Soaks")
-    return [line for line in rest.splitlines() if re.match(r"\| \d", line)] if found else []
-
-
-def _scenarios(rows: Sequence[Any]) -> str:
-    lines = ["## Scenarios", "", f"{versions()}.", ""]
-    promises: dict[str, list[Any]] = {}
-    for row in rows:
-        promises.setdefault(row.promise, []).append(row)
-    for promise, same in promises.items():
-        lines += [f"**{promise}**", "", *_heads(SCENARIO_HEADS)]
-        lines += [_line(_marked(row)) for row in same]
-        lines.append("")
-    return "\n".join(lines).strip()
-
-
-def _marked(row: Any) -> Iterable[str]:
-    name, *rest, end = cells(row)
-    return (f"{name} ({end})" if end else name, *rest)
-
-
-def _heads(heads: Sequence[str]) -> list[str]:
-    return [_line(heads), "|" + "|".join("---" if head in WORDS else "---:" for head in heads) + "|"]
-
-
-def _line(parts: Iterable[str]) -> str:
-    return "| " + " | ".join(parts) + " |"
+def _write(path: Path, value: Any) -> None:
+    """Whole or not at all: a run may be interrupted."""
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
+    fresh.replace(path)
 
 
 def versions() -> str:

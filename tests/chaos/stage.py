@@ -8,7 +8,7 @@ import datetime as dt
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,11 @@ import feedmill
 from feedmill import Activity
 from feedmill.errors import StorageError
 from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
-from feedmill.fanout.receipts import Fanout
+from feedmill.fanout.receipts import Fanout, FanoutStatus, status_of
 from feedmill.feeds.base import Feed
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
+from feedmill.storage.steps import together
 from feedmill.verbs import Comment, Love
 from tests.celery_local.process import LocalProcess
 from tests.celery_local.rabbit import LocalRabbit
@@ -57,6 +60,9 @@ class Row:
     #: Seconds from the end of the fault until everything was delivered.
     recovery: float = 0.0
     passed: bool = False
+    #: What else was measured, in words.
+    remark: str = ""
+    #: What was wrong, in words.
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
@@ -72,6 +78,8 @@ class Stage:
         self.healed_at = 0.0
         #: By fan-out, the handle and how many people it must reach: of an activity the last word counts.
         self.asked: dict[str, tuple[Fanout, int]] = {}
+        #: Those of them that were not seen finished.
+        self.open: dict[str, Fanout] = {}
         self.made = 0
         #: Flat feeds of a later release, by name.
         self.flat: dict[str, type[Feed]] = {}
@@ -184,13 +192,18 @@ class Stage:
         activities = [self.activity(target) for _ in range(count)]
         for activity in activities:
             fanout = self._insist((manager or self.manager).add_activity, activity)
-            self.asked[fanout.id] = fanout, self.model.add(activity, *flat)
+            self.expect(fanout, self.model.add(activity, *flat))
         return activities
 
     def take_back(self, activity: Activity) -> None:
         """Ask for *activity* to be removed from everywhere."""
         fanout = self._insist(self.manager.remove_activity, activity)
-        self.asked[fanout.id] = fanout, self.model.remove(activity)
+        self.expect(fanout, self.model.remove(activity))
+
+    def expect(self, fanout: Fanout, people: int) -> None:
+        """*fanout* was asked for, and must reach so many *people*."""
+        self.asked[fanout.id] = fanout, people
+        self.open[fanout.id] = fanout
 
     def look(self) -> None:
         """Everybody looks at their notifications."""
@@ -220,7 +233,15 @@ class Stage:
     @property
     def unfinished(self) -> int:
         """Fan-outs that are not finished."""
-        return sum(not fanout.status().finished for fanout, _ in self.asked.values())
+        for name, status in self._statuses(list(self.open.values())):
+            if status.finished:
+                del self.open[name]
+        return len(self.open)
+
+    def _statuses(self, fanouts: Sequence[Fanout]) -> list[tuple[str, FanoutStatus]]:
+        """What the receipts of *fanouts* say, read in one go."""
+        found = backend().run(together([journal().get(fanout.id) for fanout in fanouts]))
+        return [(fanout.id, status_of(fields, fanout.op)) for fanout, fields in zip(fanouts, found)]
 
     def settle(self, patience: float = PATIENCE) -> float:
         """Let the system heal itself; the seconds that took since the last fault."""
@@ -240,10 +261,12 @@ class Stage:
         verdict = audit(self.model, self.flat)
         for note in leftovers(self.feeds.client):
             verdict.off(note)
-        for fanout, people in self.asked.values():
-            status = fanout.status()
+        for name, status in self._statuses([fanout for fanout, _ in self.asked.values()]):
+            people = self.asked[name][1]
+            verdict.chunks += status.planned
+            verdict.chunks_lost += status.planned - status.done
             if not status.finished or status.planned != status.done or status.reached != people:
-                verdict.off(f"receipt of {fanout.id}: {status}, and {people} people were to be reached")
+                verdict.off(f"receipt of {name}: {status}, and {people} people were to be reached")
         for note in undelivered():
             verdict.off(note)
         return verdict

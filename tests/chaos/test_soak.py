@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.soak, pytest.mark.timeout(0)]
 def test_soak(stage: Stage, request: pytest.FixtureRequest) -> None:
     """Whatever goes wrong, and in whatever order, every feed holds in the end what it must hold."""
     option = request.config.getoption
-    soak = Soak(stage, option("--soak-workers"), option("--soak-kills") > 0, option("--soak-seed"))
-    tally = soak.run(option("--soak-minutes"), option("--soak-kills"), option("--soak-deliveries"))
-    report.add_soak(tally)
-    assert not tally.notes, dataclasses.asdict(tally)
+    soak = Soak(stage, option("--soak-workers"), option("--soak-seed"))
+    goals = option("--soak-minutes"), option("--soak-kills"), option("--soak-deliveries")
+    tally = soak.run(*goals, keep=report.keep_soak)
+    assert tally.ended and not tally.notes, dataclasses.asdict(tally)

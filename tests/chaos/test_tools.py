@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,12 +15,12 @@ import redis
 
 from feedmill import Activity
 from feedmill.verbs import Love
-from tests.chaos import report
+from tests.chaos import page, report
 from tests.chaos.audit import STATE, Verdict, audit, leftovers
 from tests.chaos.model import Model
 from tests.chaos.network import ChaosManager, HomeFeed, NewsFeed, Notes, followers_of
 from tests.chaos.proxied import Proxied
-from tests.chaos.soak import Tally
+from tests.chaos.soak import Soak, Tally
 from tests.chaos.stage import START, Row
 
 
@@ -228,17 +230,58 @@ def test_lists_are_compared() -> None:
     assert verdict.wrong == 1
 
 
-def test_the_page(tmp_path: Path) -> None:
+def test_the_page_holds_what_is_kept(tmp_path: Path) -> None:
     """The page holds the latest scenarios and all soaks, whichever comes first; a failure is plain to see."""
-    page = tmp_path / "reliability.md"
+    written = tmp_path / "reliability.md"
     row = Row("a kill", "It lives.", "redis", 3, 40, 12_000, recovery=1.5, passed=True)
-    tally = Tally("2024-03-01", "redis", faults=4_321, deliveries=10_000_000)
-    report.add_soak(tally, page)
-    report.write([row], page)
-    report.add_soak(dataclasses.replace(tally, broker="rabbitmq"), page)
-    report.write([row, dataclasses.replace(row, broker="rabbitmq", lost=2, passed=False)], page)
-    text = page.read_text()
+    tally = Tally("2024-03-01T12:00:00+00:00", "redis", faults={"a kill": 4_000, "a cut": 321}, deliveries=10_000_000)
+    report.keep_soak(dataclasses.replace(tally, ended=True), tmp_path)
+    report.keep_scenarios([row], 1, tmp_path)
+    report.keep_soak(dataclasses.replace(tally, began="2024-03-02T12:00:00+00:00", broker="rabbitmq"), tmp_path)
+    report.keep_scenarios([row, dataclasses.replace(row, broker="rabbitmq", lost=2, passed=False)], 61, tmp_path)
+    text = written.read_text()
+    assert "| 2024-03-01 12:00 | redis | 0.0 | 4,321 |" in text and "4,000 × a kill, 321 × a cut." in text
+    assert "| 2024-03-02 12:00 (did not come to its end) | rabbitmq |" in text
     assert text.count("10,000,000") == 2 and text.count("**It lives.**") == 1
     assert "| a kill | redis | 3 | 40 | 12,000 | 0 | 0 | 0 | 1.5 |" in text
-    assert "| a kill (FAILED) | rabbitmq | 3 | 40 | 12,000 | 2 | 0 | 0 | 1.5 |" in text
+    assert "| a kill (**FAILED**) | rabbitmq | 3 | 40 | 12,000 | 2 | 0 | 0 | 1.5 |" in text
+    assert "2 runs, 6 faults, 24,000 deliveries: 2 lost" in text and "1 of the runs failed" in text
     assert "FAILED" in report.table([dataclasses.replace(row, passed=False)])
+
+
+def test_a_soak_is_kept_as_it_goes(tmp_path: Path) -> None:
+    """A soak that is interrupted leaves what its rounds came to: each round takes the place of the one before."""
+    tally = Tally("2024-03-01T12:00:00+00:00", "redis", rounds=1, deliveries=5)
+    report.keep_soak(tally, tmp_path)
+    report.keep_soak(dataclasses.replace(tally, rounds=2, deliveries=7, ended=True), tmp_path)
+    (kept,) = json.loads((tmp_path / "reliability" / "soaks.json").read_text())
+    assert (kept["rounds"], kept["deliveries"], kept["ended"]) == (2, 7, True)
+
+
+def test_the_page_is_what_the_runs_found() -> None:
+    """Nobody has written into the page by hand."""
+    assert (page.DOCS / "reliability.md").read_text(encoding="utf-8") == page.render(page.kept())
+
+
+def test_a_tally_counts_what_was_asked_for() -> None:
+    """A soak ends when there were as many kills and deliveries as wanted, not before, and says whether it came to that."""
+    soak = Soak.__new__(Soak)
+    soak.tally, soak.began, soak.start_over = Tally("", "redis"), time.monotonic(), lambda: None  # type: ignore[method-assign]
+    clean, kept = True, []
+
+    def round_(seconds: float, kills: int) -> bool:
+        soak.tally.kills += 3
+        soak.tally.deliveries += 10
+        return clean
+
+    def keep(tally: Tally) -> None:
+        kept.append(dataclasses.replace(tally))
+
+    soak.round = round_  # type: ignore[method-assign]
+    assert soak.run(60, 7, 50, keep).ended
+    assert [(each.kills, each.ended) for each in kept] == [(3, False), (6, False), (9, False), (12, False), (15, True)]
+    clean = False
+    assert not soak.run(60, 7, 50, keep).ended and len(kept) == 6
+    clean, soak.tally = True, Tally("", "redis")
+    assert not soak.run(0, 7, 50, keep).ended
+    assert soak.run(0, 0, 0, keep).ended

@@ -54,7 +54,8 @@ class Worker:
         command += ["-P", "prefork", "-c", str(children), "-n", f"{folder.name}@%h", *options]
         command += ["--without-gossip", "--without-mingle"]
         self.starts = 1
-        self._ready_from = 0
+        #: Where in its log its present life begins.
+        self._begins = 0
         self._process = LocalProcess(command, folder, {**environment, "PYTHONPATH": path}, "worker")
 
     @property
@@ -67,10 +68,17 @@ class Worker:
         """Whether its main process runs."""
         return self._process.status == "running"
 
+    @property
+    def ready(self) -> bool:
+        """Whether it takes messages, since it was last started."""
+        with open(self._process.log, "rb") as log:
+            log.seek(self._begins)
+            return self.alive and b" ready." in log.read(10_000)
+
     def wait_ready(self) -> Worker:
         """Wait until it takes messages."""
         deadline = time.monotonic() + START_TIMEOUT
-        while " ready." not in self.log[self._ready_from :]:
+        while not self.ready:
             assert self.alive and time.monotonic() < deadline, self.log[-3000:]
             time.sleep(0.05)
         return self
@@ -78,7 +86,7 @@ class Worker:
     def start(self) -> Worker:
         """Start it again."""
         self.starts += 1
-        self._ready_from = len(self.log)
+        self._begins = self._process.log.stat().st_size
         self._process.start()
         return self
 

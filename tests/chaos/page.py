@@ -1,0 +1,133 @@
+"""``python -m tests.chaos.page``: docs/reliability.md, from what is kept in docs/reliability/ and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from feedmill.settings import Settings
+from tests.chaos.stage import LEASE
+from tests.chaos.workers import ROOT
+
+DOCS = ROOT / "docs"
+#: Columns that hold words; numbers stand to the right.
+WORDS = {"fault", "broker", "began", "what is read"}
+
+INTRO = f"""# Reliability
+
+What was promised, what was done to break it, how often, and what came of it. `make chaos`, `make soak` and `make fuzz` keep
+what they find in `docs/reliability/`, and `python -m tests.chaos.page` makes this page of it: no number is typed by hand.
+
+Scenarios and soaks run real servers (Redis with its append-only file, RabbitMQ) and real Celery workers with prefork children,
+with a TCP proxy before the feed store and before the broker. What comes out is held against a model in plain Python: every
+feed of every follower, kept counts against recounts, receipts, locks, inboxes and dead letters.
+
+- A *delivery* is one activity that is put into one feed of one person, or taken out of it.
+- *In flight* is how many fan-outs were on their way when the faults struck, added up over the faults.
+- *Lost*, *duplicated*: entries that are missing, or too many. *Wrong*: feeds with wrong counts, groups or order, receipts
+  that are not true, locks and messages that were left behind.
+- *Recovery* is the time from the last fault until everything was where it belongs. What a dead worker held is given to others
+  at the latest after a lease, which is {Settings.fanout_lease:.0f} seconds by default and {LEASE:.0f} here.
+"""
+SCENARIOS = ("fault", "broker", "faults", "in flight", "deliveries", "lost", "duplicated", "wrong", "recovery, s")
+SOAKS = (
+    *("began", "broker", "minutes", "faults", "kill -9 of workers", "fan-outs", "chunks", "chunks lost"),
+    *("deliveries", "lost", "duplicated", "wrong", "longest recovery, s"),
+)
+
+
+def write(docs: Path = DOCS) -> None:
+    """Write the page anew."""
+    (docs / "reliability.md").write_text(render(kept(docs)), encoding="utf-8")
+
+
+def kept(docs: Path = DOCS) -> dict[str, Any]:
+    """What the runs found, by the name of its file."""
+    files = sorted((docs / "reliability").glob("*.json"))
+    return {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in files}
+
+
+def render(found: Mapping[str, Any]) -> str:
+    """The page of what was *found*."""
+    parts = [INTRO]
+    if "scenarios" in found:
+        parts.append(_scenarios(found["scenarios"]))
+    if "soaks" in found:
+        parts.append(_soaks(found["soaks"]))
+    return "\n".join(parts)
+
+
+def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cells of one scenario on one broker."""
+    numbers = (row[name] for name in ("faults", "in_flight", "deliveries", "lost", "duplicated", "wrong"))
+    return (row["scenario"], row["broker"], *(f"{n:,}" for n in numbers), f"{row['recovery']:.1f}")
+
+
+def _scenarios(found: Mapping[str, Any]) -> str:
+    rows = found["rows"]
+    failed = sum(not row["passed"] for row in rows)
+    promises: dict[str, list[Any]] = {}
+    for row in rows:
+        promises.setdefault(row["promise"], []).append(row)
+    total = {name: sum(row[name] for row in rows) for name in ("faults", "deliveries", "lost", "duplicated", "wrong")}
+    lines = [
+        "## Scenarios",
+        "",
+        f"{found['date']}, in {found['seconds']:,} seconds on {found['cores']} cores: {found['versions']}.",
+        "",
+        f"{len(promises)} promises, {len(rows)} runs, {total['faults']:,} faults, {total['deliveries']:,} deliveries:"
+        f" {total['lost']:,} lost, {total['duplicated']:,} duplicated, {total['wrong']:,} wrong;"
+        f" {failed or 'none'} of the runs failed.",
+        "",
+    ]
+    for promise, same in promises.items():
+        lines += [f"**{promise}**", "", *_heads(SCENARIOS), *(_line(_marked(row)) for row in same), ""]
+        lines += [f"{row['broker']}: {row['remark']}.  " for row in same if row.get("remark")]
+        lines += [""] if lines[-1] else []
+    return "\n".join(lines)
+
+
+def _marked(row: Mapping[str, Any]) -> Iterable[str]:
+    name, *rest = cells(row)
+    return (name if row["passed"] else f"{name} (**FAILED**)", *rest)
+
+
+def _soaks(soaks: Sequence[Mapping[str, Any]]) -> str:
+    lines = [
+        "## Soaks",
+        "",
+        "Random faults under load, for a long time, in rounds: at the end of each everything must heal, and every feed is held"
+        " against the model. A worker counts as killed only if it was at work while fan-outs were on their way.",
+        "",
+        *_heads(SOAKS),
+    ]
+    names = ("kills", "fanouts", "chunks", "chunks_lost", "deliveries", "lost", "duplicated", "wrong")
+    for each in soaks:
+        began = each["began"][:16].replace("T", " ") + ("" if each["ended"] else " (did not come to its end)")
+        numbers = (f"{n:,}" for n in (sum(each["faults"].values()), *(each[name] for name in names)))
+        lines.append(_line([began, each["broker"], f"{each['minutes']:.1f}", *numbers, f"{each['recovery']:.1f}"]))
+    lines += [""]
+    for each in soaks:
+        faults = sorted(each["faults"].items(), key=lambda item: -item[1])
+        lines += [
+            f"{each['began'][:16].replace('T', ' ')}, {each['broker']}, {each['rounds']} rounds, {each['workers']} workers,"
+            f" {each['followers']:,} followers an author in chunks of {each['chunk']:,}, seed {each['seed']}: "
+            + ", ".join(f"{count:,} × {name}" for name, count in faults)
+            + ".",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _heads(heads: Sequence[str]) -> list[str]:
+    return [_line(heads), "|" + "|".join("---" if head in WORDS else "---:" for head in heads) + "|"]
+
+
+def _line(parts: Iterable[str]) -> str:
+    return "| " + " | ".join(parts) + " |"
+
+
+if __name__ == "__main__":
+    write()
