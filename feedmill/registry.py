@@ -31,6 +31,12 @@ def get_manager(name: str) -> Any:
         ) from None
 
 
+def feed_names(manager: str) -> list[str]:
+    """The feeds that the manager registered as *manager* writes to: what a newer release may have more of."""
+    found = get_manager(manager)
+    return [*found.feed_classes, *(["notification_feed_class"] if found.notification_feed_class else [])]
+
+
 def manager_names() -> list[str]:
     """The names of all registered managers."""
     return sorted(_managers)

@@ -504,6 +504,79 @@ def test_waiting(box: Postbox) -> None:
     assert Fanout("never").status().finished
 
 
+class TestRollingRelease:
+    """A newer release has a feed more. Its web processes ask for it while old workers still run."""
+
+    class Pins(RedisFeed):
+        key_format = "journal:pins:%(user_id)s"
+
+    @contextlib.contextmanager
+    def newer(self) -> Iterator[None]:
+        """What happens in here is done by the newer release."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(JournalManager, "feed_classes", {**JournalManager.feed_classes, "pins": self.Pins})
+            yield
+
+    def test_a_small_fanout(self, box: Postbox) -> None:
+        """An old worker leaves it alone and says why; a new one delivers it to all feeds."""
+        with self.newer():
+            wanted = manager.add_activity(love(1))
+        box.work()
+        status = wanted.status()
+        assert not status.finished and "no feed 'pins'" in status.error and "newer release" in status.error
+        assert Home(2000).count() == 0
+        with self.newer():
+            sweep_and_work(box)
+        assert wanted.status().finished and wanted.status().reached == 3
+        assert [Home(2000).count(), self.Pins(2000).count()] == [1, 1]
+
+    def test_a_chunk(self, box: Postbox) -> None:
+        """Chunks that a new worker planned are left alone too, and not counted as begun."""
+        with self.newer():
+            wanted = manager.add_activity(love(1, actor=STAR))
+            arrive(*box.messages.pop(0))
+        sent = box.take()
+        for message in sent:
+            with pytest.raises(UnknownName, match="newer release"):
+                arrive(*message)
+        assert Home(1000).count() == 0 and wanted.status().retried == 0
+        with self.newer():
+            for message in sent:
+                arrive(*message)
+        assert wanted.status().finished and wanted.status().reached == 100
+        assert sum(self.Pins(user).count() for user in range(1000, 1100)) == 100
+
+    def test_a_follow(self, box: Postbox) -> None:
+        """Nor does an old worker copy into some of the feeds."""
+        with self.newer():
+            manager.add_activity(love(1))
+            box.work()
+            wanted = manager.follow(5, 7)
+        (message,) = box.take()
+        with pytest.raises(UnknownName, match="newer release"):
+            arrive(*message)
+        with self.newer():
+            arrive(*message)
+        assert wanted.status().finished and self.Pins(5).count() == 1
+
+    def test_an_older_web_process(self, box: Postbox) -> None:
+        """A new worker does what the old release asks for, and its new feed gets it too."""
+        wanted = manager.add_activity(love(1))
+        with self.newer():
+            box.work()
+        assert wanted.status().finished and self.Pins(2000).count() == 1
+
+    def test_a_feed_of_notifications(self, box: Postbox) -> None:
+        """The feed of notifications may be what is new."""
+        wanted = manager.add_activity(love(1, target=5))
+        with pytest.MonkeyPatch.context() as older:
+            older.setattr(JournalManager, "notification_feed_class", None)
+            box.work()
+        assert not wanted.status().finished
+        sweep_and_work(box)
+        assert wanted.status().finished and Notes(5).get_denormalized_count() == 1
+
+
 class TestFullQueues:
     """What finds no room in the queues is accepted all the same, and arrives when there is room, once."""
 

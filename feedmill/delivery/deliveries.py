@@ -11,7 +11,7 @@ from feedmill import settings
 from feedmill.activity import Activity
 from feedmill.codec import unpack
 from feedmill.delivery import copies
-from feedmill.errors import CorruptRecord, MessageError
+from feedmill.errors import CorruptRecord, MessageError, UnknownName
 from feedmill.feeds.base import Feed
 from feedmill.ids import ID_SIZE, EntityId, is_id
 from feedmill.manager import Manager
@@ -30,7 +30,7 @@ from feedmill.manager.ops import (
     UNNOTIFY,
     UPDATE,
 )
-from feedmill.registry import get_manager
+from feedmill.registry import feed_names, get_manager
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal, lease
 from feedmill.storage.lease import within
@@ -38,6 +38,9 @@ from feedmill.storage.steps import Steps, together
 
 #: The two audiences of an activity.
 FOLLOWERS, RECIPIENTS = "followers", "recipients"
+
+#: Why what was asked for is unknown to a worker.
+OLDER = "it was asked for by a newer release, whose workers will do it"
 
 #: Does a chunk, given how often it was begun; its result is for how many people.
 Work = Callable[[int], Steps[int]]
@@ -150,7 +153,10 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
 def _chunk(manager: Manager, fanout_id: str, plan: int, chunk: int, work: Work) -> int:
     """Do a chunk that was sent, if that is still wanted, and note that it is done; for how many people."""
     deadline = time.monotonic() + lease() / 1000
-    begun = backend().run(journal().start(fanout_id, plan, chunk))
+    feeds = feed_names(manager.name)
+    begun = backend().run(journal().start(fanout_id, plan, chunk, feeds))
+    if begun < 0:
+        raise UnknownName(f"fan-out {fanout_id} is for a feed that this worker's {manager.name} lacks; {OLDER}")
     if not begun:
         return 0
     people = backend().run(within(deadline, work(begun)))

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 
 from feedmill import registry
 from feedmill.delivery import chunks, letters
-from feedmill.delivery.deliveries import Delivery, checked_op, manager_called, operations_of, people_of
-from feedmill.errors import StorageError
+from feedmill.delivery.deliveries import OLDER, Delivery, checked_op, manager_called, operations_of, people_of
+from feedmill.errors import StorageError, UnknownName
 from feedmill.fanout import dispatch
+from feedmill.feeds.aggregated_feed import AggregatedFeed
+from feedmill.feeds.cycle import fold_in
 from feedmill.manager import Manager
 from feedmill.manager.ops import PLANNED
+from feedmill.registry import feed_names
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal, lease
 from feedmill.storage.lease import LeaseExpired, within
@@ -47,14 +50,30 @@ def answer(manager_name: str, bell: str = "") -> int:
 
 
 def sweep() -> int:
-    """Ring for every manager of which something is overdue; how many fan-outs are."""
-    overdue = 0
+    """Ring for every manager of which something is overdue, and do what dead holders of feeds left; how much there was."""
+    overdue = sum(map(_left_behind, _grouped()))
     for name in registry.manager_names():
         count, ring = backend().run(journal().look(name))
         overdue += count
         if ring:
             dispatch.ring(name)
     return overdue
+
+
+def _grouped() -> set[type[AggregatedFeed]]:
+    """The kinds of feeds that have inboxes."""
+    managers = map(registry.get_manager, registry.manager_names())
+    declared = {kind for each in managers for kind in (*each.feed_classes.values(), each.notification_feed_class)}
+    return {kind for kind in declared if kind is not None and issubclass(kind, AggregatedFeed)}
+
+
+def _left_behind(feed_class: type[AggregatedFeed]) -> int:
+    found = backend().run(fold_in(feed_class))
+    if found:
+        logger.warning(
+            "%s feeds of %s held what was left to somebody who died; it is done now", found, feed_class.__name__
+        )
+    return found
 
 
 class _Round:
@@ -91,6 +110,8 @@ class _Round:
         """Get one claim ready, or send its chunks."""
         if claim.attempts > MOST_ATTEMPTS:
             raise letters.GivenUp(f"not done after {MOST_ATTEMPTS} attempts")
+        if lacking := set(claim.feeds) - set(feed_names(self.manager.name)):
+            raise UnknownName(f"this worker's {self.manager.name} has no feed {min(lacking)!r}; {OLDER}")
         silence = min(LONGEST_SILENCE, lease() / 1000 * 2 ** (claim.attempts - 1))
         if claim.planned:
             if claim.sent == claim.planned:
@@ -152,6 +173,6 @@ class _Round:
         logger.warning(
             "fan-out %s of %s failed (attempt %s, the next in %.1f s): %s",
             *(claim.id, self.manager.name, claim.attempts, pause, reason),
-            exc_info=None if isinstance(error, StorageError) else error,
+            exc_info=None if isinstance(error, (StorageError, UnknownName)) else error,
         )
         backend().run(journal().put_off(self.manager.name, claim, pause, reason))

@@ -13,6 +13,7 @@ from typing import Any
 from feedmill.codec import pack, unpack
 from feedmill.errors import FeedmillError, StorageError
 from feedmill.fanout import dispatch
+from feedmill.registry import feed_names
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Pace, journal
 from feedmill.storage.steps import Steps, together
@@ -161,8 +162,9 @@ def start(
     Past an author's pace (of *paces*, one for each) they are accepted all the same, and begun later. *operations* come
     before the journal knows of it, or *last*: what is taken away goes after it is sure that the rest will follow.
     """
+    feeds = feed_names(manager)
     opening: list[Steps[Any]] = [
-        journal().open(manager, name, op, body, pace)
+        journal().open(manager, name, op, body, pace, feeds)
         for (name, body), pace in zip(wanted, paces or itertools.repeat(None))
     ]
     results = backend().run(together([*opening, *operations] if last else [*operations, *opening]))
@@ -177,7 +179,8 @@ def start_sent(manager: str, op: str, wanted: Sequence[tuple[str, bytes]]) -> li
 
     Of many only as much as the queue has room for; the rest is sent when its lease is over.
     """
-    opened = backend().run(together([journal().open_sent(manager, name, op, body) for name, body in wanted]))
+    feeds = feed_names(manager)
+    opened = backend().run(together([journal().open_sent(manager, name, op, body, feeds) for name, body in wanted]))
     fitting = len(wanted) if len(wanted) < 2 else int(min(len(wanted), dispatch.room(dispatch.HIGH_QUEUE)))
     try:
         with dispatch.batched() as producer:

@@ -21,6 +21,7 @@ from typing import Any
 
 from feedmill import settings
 from feedmill.errors import FeedBusy
+from feedmill.feeds import left
 from feedmill.feeds.fold import Fold
 from feedmill.feeds.operations import (
     MemberOp,
@@ -80,16 +81,20 @@ class _Cycle:
         replies = yield from self.storage.begin(
             _Targets(self.feed_class, self.user_ids), task, self._lock(), self.rules
         )
-        jobs, snapshots = [], []
+        jobs, snapshots, busy = [], [], []
         for number, reply in enumerate(replies):
             if reply == ADDED:
                 self.changed += len(task.additions)
                 continue
             done = reply.done if isinstance(reply, Snapshot) else 0
             self.changed += done
-            if reply != LEFT:
+            if reply == LEFT:
+                busy.append(self.user_ids[number])
+            else:
                 jobs.append(_Job(self.user_ids[number], self.plan.ops[done:], Task(task.wants, task.inbox)))
                 snapshots.append(reply)
+        if busy:
+            yield from left.note(self.feed_class, busy)
         rounds = 0
         while jobs:
             jobs = yield from self._round(jobs, snapshots)
@@ -249,3 +254,8 @@ def cycle(feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, *, wait: fl
     operations in their inboxes. No user may stand in *user_ids* twice.
     """
     return (yield from _Cycle(feed_class, user_ids, plan, wait).run())
+
+
+def fold_in(feed_class: Any) -> Steps[int]:
+    """Do what was left in inboxes of this kind of feed, and is still there when the holders' locks are over; in how many."""
+    return (yield from left.fold_in(feed_class, lambda user_id: cycle(feed_class, [user_id], Plan((), ()), wait=0)))

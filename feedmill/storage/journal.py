@@ -83,6 +83,8 @@ class Claim:
     again: int
     #: How many of the planned chunks were sent, in their order; the others wait for room in the queues.
     sent: int = 0
+    #: The names of the feeds that whoever asked knew of.
+    feeds: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,11 +111,22 @@ class Letter:
 class Journal(Protocol):
     """What each backend's journal can do. Every operation may run twice."""
 
-    def open(self, manager: str, fanout_id: str, op: str, body: bytes, pace: Pace | None = None) -> Steps[Opened]:
-        """Write down that a fan-out is wanted, now or as soon as *pace* allows; whatever was asked before is off."""
+    def open(
+        self,
+        manager: str,
+        fanout_id: str,
+        op: str,
+        body: bytes,
+        pace: Pace | None = None,
+        feeds: Sequence[str] = (),
+    ) -> Steps[Opened]:
+        """Write down that a fan-out is wanted, now or as soon as *pace* allows; whatever was asked before is off.
+
+        *feeds*: only a worker that knows all of them may do it, and none of an older release.
+        """
         ...
 
-    def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes) -> Steps[Opened]:
+    def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
         """The same for one that is sent to a worker at once, as one chunk with number 0."""
         ...
 
@@ -148,8 +161,11 @@ class Journal(Protocol):
         """Those of the chunks *numbers* that are not done."""
         ...
 
-    def start(self, fanout_id: str, plan: int, chunk: int) -> Steps[int]:
-        """0 if the chunk is done or off, else how often it has been begun, this time included."""
+    def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[int]:
+        """0 if the chunk is done or off, else how often it has been begun, this time included.
+
+        -1, and not begun, if it is for others than *feeds*, which are all that the caller knows; None: whatever there is.
+        """
         ...
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:

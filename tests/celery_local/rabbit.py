@@ -83,6 +83,12 @@ class LocalRabbit(Local, RabbitMQContainer):  # type: ignore[misc]
                 with contextlib.suppress(amqp.AMQPError), connection.channel() as channel:
                     channel.queue_delete(queue)
 
+    def purge(self, *queues: str) -> None:
+        """Forget what waits in *queues*; they stay."""
+        with amqp.Connection(f"127.0.0.1:{self.port}") as connection, connection.channel() as channel:
+            for queue in queues:
+                channel.queue_purge(queue)
+
     def teardown(self) -> None:
         """Nothing: pytest-celery ends nodes after each test, and this one is shared until :meth:`end`."""
 

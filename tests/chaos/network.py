@@ -14,6 +14,8 @@ AUTHORS = range(1, 5)
 FOLLOWERS = int(os.environ.get("CHAOS_FOLLOWERS", "300"))
 #: Followers that one task handles.
 CHUNK = int(os.environ.get("CHAOS_CHUNK", "25"))
+#: Whether this process runs the new release.
+NEXT_RELEASE = os.environ.get("CHAOS_RELEASE") == "next"
 #: Whose things are commented on.
 RECIPIENTS = range(9_000, 9_012)
 
@@ -34,6 +36,12 @@ class NewsFeed(RedisAggregatedFeed):
     key_format = "chaos:news:%(user_id)s"
 
 
+class PinsFeed(RedisFeed):
+    """What a new release brings; an old worker does not know it."""
+
+    key_format = "chaos:pins:%(user_id)s"
+
+
 class OwnFeed(RedisFeed):
     key_format = "chaos:own:%(user_id)s"
 
@@ -45,7 +53,7 @@ class Notes(RedisNotificationFeed):
 
 
 class ChaosManager(Manager):
-    feed_classes = {"home": HomeFeed, "news": NewsFeed}
+    feed_classes = {"home": HomeFeed, "news": NewsFeed, **({"pins": PinsFeed} if NEXT_RELEASE else {})}
     user_feed_class = OwnFeed
     notification_feed_class = Notes
     fanout_chunk_size = CHUNK

@@ -1,18 +1,23 @@
-"""What a new release declares: an old worker does not know it."""
+"""Managers that not every worker knows."""
 
 from __future__ import annotations
 
-from feedmill.feeds import RedisFeed
-from tests.chaos.network import ChaosManager, HomeFeed, NewsFeed
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-
-class PinsFeed(RedisFeed):
-    """The feed that the new release brings."""
-
-    key_format = "chaos:pins:%(user_id)s"
+from feedmill import Priority
+from tests.chaos.network import ChaosManager, HomeFeed, NewsFeed, PinsFeed, followers_of
 
 
 class NextManager(ChaosManager):
-    """The manager of the new release."""
+    """A manager that the new release brings."""
 
     feed_classes = {"home": HomeFeed, "news": NewsFeed, "pins": PinsFeed}
+
+
+class CrowdManager(ChaosManager):
+    """All followers are in no hurry."""
+
+    def get_user_follower_ids(self, user_id: Any) -> Mapping[Priority, Iterable[Any]]:
+        """All of them in the low queue."""
+        return {Priority.LOW: iter(followers_of(user_id))}

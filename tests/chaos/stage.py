@@ -17,9 +17,11 @@ from celery import Celery
 import feedmill
 from feedmill import Activity
 from feedmill.errors import StorageError
+from feedmill.fanout import dispatch
 from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
-from feedmill.fanout.receipts import Fanout, FanoutStatus, status_of
+from feedmill.fanout.receipts import Fanout, FanoutStatus, fanout_id, status_of
 from feedmill.feeds.base import Feed
+from feedmill.manager.ops import ADD
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.storage.steps import together
@@ -81,6 +83,8 @@ class Stage:
         #: Those of them that were not seen finished.
         self.open: dict[str, Fanout] = {}
         self.made = 0
+        #: What else is worth knowing of the scenario, in words.
+        self.remark = ""
         #: Flat feeds of a later release, by name.
         self.flat: dict[str, type[Feed]] = {}
         self._stack = contextlib.ExitStack()
@@ -98,19 +102,16 @@ class Stage:
         self._stack.callback(self.feeds.stop)
         if self.rabbit is not None:
             self.rabbit.empty(HIGH_QUEUE, LOW_QUEUE)
-            broker_port, scheme, rest = self.rabbit.port, "amqp://guest:guest", "//"
+            self.broker_port = self.rabbit.port
         else:
             self.broker = Server(self.folder / "broker")
             self._stack.callback(self.broker.stop)
-            broker_port, scheme, rest = self.broker.port, "redis://", "/0"
-        self.feeds_proxy, self.broker_proxy = Proxied(self.feeds.port), Proxied(broker_port)
-        self._stack.callback(self.feeds_proxy.stop)
-        self._stack.callback(self.broker_proxy.stop)
-        at = "@" if self.rabbit is not None else ""
-        self.broker_url = f"{scheme}{at}127.0.0.1:{broker_port}{rest}"
+            self.broker_port = self.broker.port
+        self.feeds_proxy, self.broker_proxy = self.another_proxy(), self.another_proxy(broker=True)
+        self.broker_url = self.url_of_broker(self.broker_port)
         self.environment = {
-            "FEEDMILL_REDIS_URL": f"redis://127.0.0.1:{self.feeds_proxy.port}/0",
-            "FEEDMILL_BROKER_URL": f"{scheme}{at}127.0.0.1:{self.broker_proxy.port}{rest}",
+            "FEEDMILL_REDIS_URL": self.feeds_url(self.feeds_proxy.port),
+            "FEEDMILL_BROKER_URL": self.url_of_broker(self.broker_proxy.port),
             "FEEDMILL_MODULES": "tests.chaos.network",
             "FEEDMILL_LOCK_TTL": str(LOCK_TTL),
             "FEEDMILL_FANOUT_LEASE": str(LEASE),
@@ -123,6 +124,15 @@ class Stage:
         self.app.set_default()
         self._stack.callback(self.app.close)
 
+    @staticmethod
+    def feeds_url(port: int) -> str:
+        """Where to find the feed store, or a proxy before it."""
+        return f"redis://127.0.0.1:{port}/0"
+
+    def url_of_broker(self, port: int) -> str:
+        """Where to find the broker, or a proxy before it."""
+        return f"redis://127.0.0.1:{port}/0" if self.rabbit is None else f"amqp://guest:guest@127.0.0.1:{port}//"
+
     def close(self) -> None:
         """End every process."""
         for worker in self.workers:
@@ -134,7 +144,7 @@ class Stage:
     def hire(self, count: int = 2, *options: str, **more: Any) -> list[Worker]:
         """Start *count* workers and wait until they work."""
         modules = more.pop("modules", "tests.chaos.network")
-        environment = {**self.environment, "FEEDMILL_MODULES": modules}
+        environment = {**self.environment, "FEEDMILL_MODULES": modules, **more.pop("environment", {})}
         new = []
         for _ in range(count):
             folder = self.folder / f"worker{len(self.workers)}"
@@ -149,19 +159,41 @@ class Stage:
             if not worker.alive and worker not in self.retired:
                 worker.start()
 
-    def another_proxy(self) -> Proxied:
-        """A proxy to the feed store that workers know nothing of."""
-        proxy = Proxied(self.feeds.port)
+    def another_proxy(self, broker: bool = False) -> Proxied:
+        """A proxy to the feed store, or the broker, that workers know nothing of."""
+        proxy = Proxied(self.broker_port if broker else self.feeds.port)
         self._stack.callback(proxy.stop)
         return proxy
 
-    def web(self, proxy: Proxied, statement: str) -> LocalProcess:
-        """A process of a web app that executes *statement* through *proxy*."""
+    def web(
+        self, statement: str, feeds: Proxied | None = None, broker: Proxied | None = None, **environment: str
+    ) -> LocalProcess:
+        """A process of a web app that executes *statement*, through proxies of its own."""
         program = f"from tests.chaos.network import *; {statement}"
-        where = {**self.environment, "FEEDMILL_REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0", "PYTHONPATH": str(ROOT)}
+        where = {**self.environment, "PYTHONPATH": str(ROOT), **environment}
+        where["FEEDMILL_REDIS_URL"] = self.feeds_url((feeds or self.feeds_proxy).port)
+        where["FEEDMILL_BROKER_URL"] = self.url_of_broker((broker or self.broker_proxy).port)
         process = LocalProcess([sys.executable, "-c", program], self.folder, where, "web")
         self._stack.callback(process.kill)
         return process
+
+    def wanted(self, *flat: str, target: Any = None) -> str:
+        """The statement that asks for a new activity, which counts as asked for from now on."""
+        activity = self.activity(target)
+        fanout = Fanout(fanout_id(self.manager.name, activity.raw_id), ADD)
+        self.expect(fanout, self.model.add(activity, *flat))
+        return f"ChaosManager().add_activity(Activity.unpack({activity.pack()!r}))"
+
+    def messages(self, queue: str) -> int:
+        """How many wait in *queue*."""
+        return dispatch.length(queue)
+
+    def forget_messages(self) -> None:
+        """The broker forgets all that waits in its queues."""
+        if self.rabbit is None:
+            self.broker.client.flushall()
+        else:
+            self.rabbit.purge(HIGH_QUEUE, LOW_QUEUE)
 
     def kill_broker(self) -> None:
         """Kill the broker with -9."""
@@ -277,7 +309,7 @@ class Stage:
         verdict = self.judge()
         row.faults, row.in_flight, row.deliveries = self.faults, self.in_flight, self.model.deliveries
         row.lost, row.duplicated, row.wrong = verdict.lost, verdict.duplicated, verdict.wrong
-        row.passed, row.notes = verdict.clean, verdict.notes[:20]
+        row.passed, row.notes, row.remark = verdict.clean, verdict.notes[:20], self.remark
         return verdict
 
 

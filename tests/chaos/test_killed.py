@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
+from feedmill.storage.journal import BELL
 from tests.chaos.network import RECIPIENTS
 from tests.chaos.proxied import COMMITTING, digests
 from tests.chaos.stage import LOCK_TTL, Stage
@@ -117,7 +118,7 @@ def test_killed_web(stage: Stage, verify: Callable[[], object]) -> None:
     proxy = stage.another_proxy()
     for user in list(RECIPIENTS)[:3]:
         proxy.rule(digests(COMMITTING), side="request", action="hold")
-        web = stage.web(proxy, f"Notes({user}).mark_all()")
+        web = stage.web(f"Notes({user}).mark_all()", feeds=proxy)
         proxy.wait_hits(1)
         for _ in range(4):
             stage.add(1, target=user)
@@ -126,4 +127,22 @@ def test_killed_web(stage: Stage, verify: Callable[[], object]) -> None:
         proxy.cut()
         proxy = stage.another_proxy()
         stage.fault()
+    verify()
+
+
+@pytest.mark.short
+@pytest.mark.scenario("kill -9 of a web process before it sent the message")
+def test_killed_before_sending(stage: Stage, verify: Callable[[], object]) -> None:
+    """What a web process has stored is delivered, even if it dies before a message could leave it."""
+    stage.hire(2)
+    for _ in range(4):
+        proxy = stage.another_proxy(broker=True)
+        proxy.rule(["feedmill.fanout"], side="request", action="hold")
+        web = stage.web(stage.wanted(target=RECIPIENTS[0]), broker=proxy)
+        proxy.wait_hits(1)
+        web.kill()
+        proxy.cut()
+        stage.fault()
+        time.sleep(BELL / 1000)  # until then a bell counts as on its way, and the next process would not send one
+    assert stage.unfinished == 4, "a message got through"
     verify()

@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.chaos.release import NextManager, PinsFeed
+from tests.chaos.network import PinsFeed
+from tests.chaos.release import NextManager
 from tests.chaos.shuffler import CONFIG, SHUFFLED, Shuffler
 from tests.chaos.stage import Stage
 
@@ -56,8 +57,7 @@ def test_clocks(stage: Stage, verify: Callable[[], object]) -> None:
     verify()
 
 
-@pytest.mark.short
-@pytest.mark.scenario("a new release beside an old worker")
+@pytest.mark.scenario("a new release's manager beside an old worker")
 def test_rolling_deploy(stage: Stage, verify: Callable[[], object]) -> None:
     """What a new release asks for is not lost when an old worker, which has never heard of it, gets the message first."""
     (old,) = stage.hire(1)
@@ -71,4 +71,39 @@ def test_rolling_deploy(stage: Stage, verify: Callable[[], object]) -> None:
     stage.retired.add(old)
     stage.hire(2, modules="tests.chaos.network,tests.chaos.release")
     stage.fault()
+    verify()
+
+
+@pytest.mark.short
+@pytest.mark.scenario("a new release's feed beside an old worker")
+def test_rolling_feed(stage: Stage, verify: Callable[[], object]) -> None:
+    """A feed that a new release adds gets all that the release asks for, although old workers get some of it first."""
+    stage.flat["pins"] = PinsFeed
+    (old,) = stage.hire(1)
+    stage.add(5)
+    stage.settle()
+    stage.hire(1, environment={"CHAOS_RELEASE": "next"})
+    for _ in range(3):
+        asked = "; ".join(stage.wanted("pins") for _ in range(6))
+        stage.web(asked, CHAOS_RELEASE="next").process.wait(60)
+        stage.fault()
+    time.sleep(1)
+    old.terminate()
+    old.wait_end()
+    stage.retired.add(old)
+    assert "newer release" in old.log, "no old worker got anything of the new release"
+    verify()
+
+
+@pytest.mark.short
+@pytest.mark.scenario("the broker forgets all its messages")
+def test_forgotten(stage: Stage, verify: Callable[[], object]) -> None:
+    """A broker that comes back empty costs time, and nothing else: the journal knows what was asked for."""
+    stage.add(20)
+    stage.hire(2)
+    for _ in range(3):
+        stage.add(10)
+        stage.forget_messages()
+        stage.fault()
+        time.sleep(0.3)
     verify()

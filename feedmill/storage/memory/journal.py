@@ -20,11 +20,19 @@ def _now() -> int:
 class MemoryJournal(MemoryLetters):
     """Receipts in dicts. Finished ones are kept as long as the process lives."""
 
-    def open(self, manager: str, fanout_id: str, op: str, body: bytes, pace: Pace | None = None) -> Steps[Opened]:
+    def open(
+        self,
+        manager: str,
+        fanout_id: str,
+        op: str,
+        body: bytes,
+        pace: Pace | None = None,
+        feeds: Sequence[str] = (),
+    ) -> Steps[Opened]:
         """Write down that a fan-out is wanted."""
         yield from no_steps()
         with BACKEND.guard:
-            receipt, now = self._open(manager, fanout_id, op, body), _now()
+            receipt, now = self._open(manager, fanout_id, op, body, feeds), _now()
             at: float = now
             if pace is not None:
                 bucket = f"{manager}:{pace.author}"
@@ -33,18 +41,18 @@ class MemoryJournal(MemoryLetters):
             _due(manager)[fanout_id] = at
             return Opened(receipt["plan"], at <= now and _ring(manager))
 
-    def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes) -> Steps[Opened]:
+    def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
         """Write down a fan-out that is sent as one chunk."""
         yield from no_steps()
         with BACKEND.guard:
-            receipt = self._open(manager, fanout_id, op, body)
+            receipt = self._open(manager, fanout_id, op, body, feeds)
             due = _now() + lease() + 0.5
             receipt.update(planned=1, complete=1, claimed=_now(), due=due, chunks={0: body})
             _due(manager)[fanout_id] = due
             return Opened(receipt["plan"], False)
 
     @staticmethod
-    def _open(manager: str, fanout_id: str, op: str, body: bytes) -> dict[str, Any]:
+    def _open(manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str]) -> dict[str, Any]:
         was, now = BACKEND.receipts.get(fanout_id, {}), _now()
         again = was.get("again", 0)
         twice = "cancelled" in was or was.get("retried") or was.get("attempts", 0) > 1
@@ -52,7 +60,7 @@ class MemoryJournal(MemoryLetters):
             again = now + lease()
         BACKEND.letters.pop(was.get("dead", ""), None)
         receipt = {"plan": was.get("plan", 0) + 1, "op": op, "manager": manager, "body": body, "created": now}
-        receipt |= {"chunks": {}, "begun": {}}
+        receipt |= {"chunks": {}, "begun": {}, "feeds": tuple(feeds)}
         if again > now:
             receipt["again"] = again
         BACKEND.receipts[fanout_id] = receipt
@@ -89,7 +97,8 @@ class MemoryJournal(MemoryLetters):
         receipt.update(attempts=receipt.get("attempts", 0) + 1, claimed=now)
         again = max(0, receipt.get("again", 0) - now)
         plan, op, body, planned = (receipt[key] for key in ("plan", "op", "body", "planned"))
-        return Claim(name, held, plan, op, body, planned, receipt["attempts"], again, receipt.get("sent", planned))
+        sent, feeds = receipt.get("sent", planned), receipt["feeds"]
+        return Claim(name, held, plan, op, body, planned, receipt["attempts"], again, sent, feeds)
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
@@ -146,13 +155,15 @@ class MemoryJournal(MemoryLetters):
             held = (_current(claim.id, claim.plan) or {}).get("chunks", {})
             return {number: held[number] for number in numbers if number in held}
 
-    def start(self, fanout_id: str, plan: int, chunk: int) -> Steps[int]:
+    def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[int]:
         """Whether a chunk is to be done."""
         yield from no_steps()
         with BACKEND.guard:
             receipt = _current(fanout_id, plan)
             if receipt is None or chunk not in receipt["chunks"]:
                 return 0
+            if feeds is not None and not set(receipt["feeds"]) <= set(feeds):
+                return -1
             times = receipt["begun"][chunk] = receipt["begun"].get(chunk, 0) + 1
             if times > 1:
                 receipt["retried"] = receipt.get("retried", 0) + 1
@@ -217,7 +228,10 @@ class MemoryJournal(MemoryLetters):
         yield from no_steps()
         with BACKEND.guard:
             fields = BACKEND.receipts.get(fanout_id, {}).items()
-            return {**{k: str(v) for k, v in fields if k not in ("chunks", "begun", "body")}, "now": str(_now())}
+            return {
+                **{k: str(v) for k, v in fields if k not in ("chunks", "begun", "body", "feeds")},
+                "now": str(_now()),
+            }
 
     def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
         """Unfinished fan-outs."""

@@ -27,14 +27,22 @@ def _milliseconds(seconds: float) -> int:
 class RedisJournal:
     """The journal of one Redis server. Its clock is the server's, so workers' clocks need not agree."""
 
-    def open(self, manager: str, fanout_id: str, op: str, body: bytes, pace: Pace | None = None) -> Steps[Opened]:
+    def open(
+        self,
+        manager: str,
+        fanout_id: str,
+        op: str,
+        body: bytes,
+        pace: Pace | None = None,
+        feeds: Sequence[str] = (),
+    ) -> Steps[Opened]:
         """Write down that a fan-out is wanted."""
-        return (yield from self._open(manager, fanout_id, op, body, pace, ("", ""), BELL))
+        return (yield from self._open(manager, fanout_id, op, body, feeds, pace, ("", ""), BELL))
 
-    def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes) -> Steps[Opened]:
+    def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
         """Write down a fan-out that is sent as one chunk."""
         at = f"{time.time() * 1000 + lease():.0f}.5"
-        return (yield from self._open(manager, fanout_id, op, body, None, (body, at), 0))
+        return (yield from self._open(manager, fanout_id, op, body, feeds, None, (body, at), 0))
 
     def _open(
         self,
@@ -42,6 +50,7 @@ class RedisJournal:
         fanout_id: str,
         op: str,
         body: bytes,
+        feeds: Sequence[str],
         pace: Pace | None,
         chunk: tuple[bytes | str, str],
         bell: int,
@@ -49,7 +58,9 @@ class RedisJournal:
         author = (pace.interval, pace.interval * pace.burst) if pace else (0, 0)
         put = [*_due(manager), bucket_key(manager, pace.author if pace else "")]
         (plan, dead), ring = yield [
-            call_script("receipt_open", _receipt(fanout_id), lease(), OPEN_TTL, op, manager, body, *chunk),
+            call_script(
+                "receipt_open", _receipt(fanout_id), lease(), OPEN_TTL, op, manager, body, *chunk, _lines(feeds)
+            ),
             call_script("due_put", put, fanout_id, chunk[1], bell, *author),
         ]
         if dead:
@@ -69,8 +80,9 @@ class RedisJournal:
             if not got:
                 over.append(name)
                 continue
-            op, plan, planned, attempts, body, again, sent = got
-            claims.append(Claim(name, held, int(plan), op.decode(), body, int(planned), attempts, again, int(sent)))
+            op, plan, planned, attempts, body, again, sent, feeds = got
+            facts = op.decode(), body, int(planned), attempts, again, int(sent), tuple(feeds.decode().split("\n")[1:-1])
+            claims.append(Claim(name, held, int(plan), *facts))
         if over:
             yield [_move(manager, [(name, held, -1) for name in over])]
         return claims, ring
@@ -118,9 +130,10 @@ class RedisJournal:
         (values,) = yield [("HMGET", chunks_key(claim.id), *(f"{claim.plan}.{number}" for number in numbers))]
         return {number: value for number, value in zip(numbers, values) if value is not None}
 
-    def start(self, fanout_id: str, plan: int, chunk: int) -> Steps[int]:
+    def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[int]:
         """Whether a chunk is to be done."""
-        (times,) = yield [call_script("chunk_start", _receipt(fanout_id), plan, chunk)]
+        known = [] if feeds is None else [_lines(feeds)]
+        (times,) = yield [call_script("chunk_start", _receipt(fanout_id), plan, chunk, *known)]
         return int(times)
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
@@ -203,6 +216,11 @@ def _due(manager: str) -> list[str]:
 
 def _receipt(fanout_id: str) -> list[str]:
     return [receipt_key(fanout_id), chunks_key(fanout_id)]
+
+
+def _lines(names: Sequence[str]) -> str:
+    """Names as the receipts hold them: each between two ends of lines."""
+    return "".join(["\n", *(f"{name}\n" for name in names)])
 
 
 def _move(manager: str, moves: Sequence[tuple[str, Any, int]]) -> Command:

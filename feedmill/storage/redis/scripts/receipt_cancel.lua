@@ -9,7 +9,7 @@ local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 call('HINCRBY', r, 'plan', 1)
 call('HSET', r, 'cancelled', now, 'finished', now)
-call('HDEL', r, 'body', 'again')
+call('HDEL', r, 'body', 'again', 'feeds')
 call('UNLINK', KEYS[2])
 call('EXPIRE', r, ARGV[1])
 return 1

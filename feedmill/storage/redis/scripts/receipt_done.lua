@@ -18,6 +18,6 @@ local clock = call('TIME')
 call('HSETNX', r, 'finished', clock[1] * 1000 + math.floor(clock[2] / 1000))
 call('UNLINK', KEYS[2])
 if got[4] and tonumber(got[4]) > tonumber(got[5]) then return '' end
-call('HDEL', r, 'again', 'body')
+call('HDEL', r, 'again', 'body', 'feeds')
 call('EXPIRE', r, ARGV[4])
 return got[6] or ''

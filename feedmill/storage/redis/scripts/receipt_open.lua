@@ -1,6 +1,7 @@
 -- Open a fan-out, or open it again: the last thing that was asked for is what is done, whatever was asked before.
 -- KEYS: receipt (HASH), chunks (HASH)
--- ARGV: lease (ms), seconds to keep it, op, manager, body, the only chunk if it is sent at once or '', its time in due
+-- ARGV: lease (ms), seconds to keep it, op, manager, body, the only chunk if it is sent at once or '', its time in due,
+--   names of the feeds that it is for, each between two line ends
 -- Returns: {number of the plan, id of the dead letter that this makes pointless, or ''}
 -- What was asked before may be running and be overtaken by this; then this is to be done again when that has ended.
 local call, r = redis.call, KEYS[1]
@@ -11,7 +12,7 @@ local again, twice = tonumber(was[8] or 0), was[5] or was[7] or tonumber(was[6] 
 if was[2] and was[2] ~= ARGV[3] and was[3] and (twice or not was[4]) then again = now + ARGV[1] end
 call('UNLINK', r, KEYS[2])
 local plan = (was[1] or 0) + 1
-call('HSET', r, 'plan', plan, 'op', ARGV[3], 'manager', ARGV[4], 'body', ARGV[5], 'created', now)
+call('HSET', r, 'plan', plan, 'op', ARGV[3], 'manager', ARGV[4], 'body', ARGV[5], 'created', now, 'feeds', ARGV[8])
 if again > now then call('HSET', r, 'again', again) end
 if ARGV[6] ~= '' then
   call('HSET', r, 'planned', 1, 'complete', 1, 'claimed', now, 'due', ARGV[7])

@@ -1,13 +1,13 @@
 -- Begin to work on claimed fan-outs. What an earlier plan did no longer counts, unless all its chunks are written down.
 -- KEYS: receipts (HASH)
 -- Returns: for each {op, plan, chunks if all are written down, attempts, body, ms until it is to be done again, how many of
---   the chunks were sent}, or '' for one that is finished or gone
+--   the chunks were sent, names of the feeds that it is for}, or '' for one that is finished or gone
 local call, out = redis.call, {}
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 for k = 1, #KEYS do
   local r = KEYS[k]
-  local got = call('HMGET', r, 'op', 'plan', 'complete', 'finished', 'again', 'body', 'planned', 'done', 'seen', 'sent')
+  local got = call('HMGET', r, 'op', 'plan', 'complete', 'finished', 'again', 'body', 'planned', 'done', 'seen', 'sent', 'feeds')
   if not got[1] or (got[4] and not got[5]) then out[k] = ''
   else
     local complete = got[3] == '1' and not got[4]
@@ -23,7 +23,8 @@ for k = 1, #KEYS do
     end
     local attempts = call('HINCRBY', r, 'attempts', 1)
     call('HSET', r, 'claimed', now)
-    out[k] = {got[1], plan, complete and got[7] or 0, attempts, got[6] or '', math.max(0, (got[5] or 0) - now), complete and (got[10] or got[7]) or 0}
+    local sent, again = complete and (got[10] or got[7]) or 0, math.max(0, (got[5] or 0) - now)
+    out[k] = {got[1], plan, complete and got[7] or 0, attempts, got[6] or '', again, sent, got[11] or ''}
   end
 end
 return out

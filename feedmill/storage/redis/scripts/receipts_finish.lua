@@ -14,7 +14,7 @@ for k = 1, #KEYS do
     call('HSETNX', r, 'finished', now)
     local got = call('HMGET', r, 'again', 'claimed')
     if not got[1] or tonumber(got[1]) <= tonumber(got[2]) then
-      call('HDEL', r, 'again', 'body')
+      call('HDEL', r, 'again', 'body', 'feeds')
       call('EXPIRE', r, ARGV[1])
     end
   end

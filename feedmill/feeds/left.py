@@ -1,0 +1,58 @@
+"""What was left in the inbox of a feed whose holder died: it is noted when it is left, and folded in when it is still there.
+
+A holder that lives empties the inbox before it lets go. One that does its work for a receipt and dies is followed by another.
+But a web process that dies, or a worker whose fan-out was called off meanwhile, is followed by nobody.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from feedmill import settings
+from feedmill.codec import pack, unpack
+from feedmill.errors import FeedmillError
+from feedmill.ids import EntityId
+from feedmill.storage.left import left
+from feedmill.storage.steps import Steps
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after the end of a dead holder's lock until its feed is looked at.
+MARGIN = 1.0
+#: Feeds of a kind that are looked at in one go.
+AT_ONCE = 500
+
+
+def note(feed_class: Any, user_ids: Sequence[EntityId]) -> Steps[None]:
+    """Work was left to the holders of these users' feeds; look whether they did it when their locks are over."""
+    noted = left()
+    if noted is not None:
+        seconds = settings.current().lock_ttl + MARGIN
+        yield from noted.note(feed_class.key_format, [pack(user_id) for user_id in user_ids], seconds)
+
+
+def fold_in(feed_class: Any, fold: Callable[[EntityId], Steps[Any]]) -> Steps[int]:
+    """*fold* each feed of this kind whose inbox was left behind; how many. One that fails is looked at again later."""
+    noted, folded = left(), 0
+    if noted is None:
+        return 0
+    while due := (yield from noted.due(feed_class.key_format, AT_ONCE)):
+        users = [unpack(owner) for owner, _ in due]
+        full = yield from noted.full(feed_class.keys_of(users))
+        done, later = [each for each, holds in zip(due, full) if not holds], []
+        for user_id, each, holds in zip(users, due, full):
+            if holds:
+                try:
+                    yield from fold(user_id)
+                    done.append(each)
+                except FeedmillError as error:
+                    logger.warning("what was left to the holder of a feed of %s waits: %s", user_id, error)
+                    later.append(each)
+        yield from noted.settle(feed_class.key_format, done, None)
+        yield from noted.settle(feed_class.key_format, later, settings.current().lock_ttl)
+        folded += sum(full) - len(later)
+        if len(due) < AT_ONCE:
+            break
+    return folded

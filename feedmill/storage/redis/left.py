@@ -1,0 +1,41 @@
+"""Feeds in whose inboxes work was left, on Redis: a ZSET for each kind of feed. Timed by the server."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from feedmill.keys import GROUPS, left_key
+from feedmill.storage.left import Noted
+from feedmill.storage.redis.timelines import call_script
+from feedmill.storage.steps import Steps
+
+#: The field of a feed's hash that is its inbox; it is there as long as it holds something.
+_INBOX = b"\0i"
+
+
+class RedisLeft:
+    """See :class:`~feedmill.storage.left.Left`."""
+
+    def note(self, key_format: str, owners: Sequence[bytes], seconds: float) -> Steps[None]:
+        """Look at the feeds of *owners* in *seconds*."""
+        yield [call_script("left_put", [left_key(key_format)], int(seconds * 1000), *owners)]
+
+    def due(self, key_format: str, limit: int) -> Steps[list[Noted]]:
+        """Those that are to be looked at."""
+        (now,) = yield [("TIME",)]
+        until = int(now[0]) * 1000 + int(now[1]) // 1000
+        where = left_key(key_format), "-inf", until
+        (found,) = yield [("ZRANGEBYSCORE", *where, "WITHSCORES", "LIMIT", 0, limit)]
+        return list(zip(found[::2], found[1::2]))
+
+    def full(self, keys: Sequence[str]) -> Steps[list[bool]]:
+        """Whether inboxes hold something."""
+        found = yield [("HEXISTS", key + GROUPS, _INBOX) for key in keys]
+        return [bool(each) for each in found]
+
+    def settle(self, key_format: str, noted: Sequence[Noted], seconds: float | None) -> Steps[None]:
+        """Forget, or look again later."""
+        delay = -1 if seconds is None else int(seconds * 1000)
+        moves = [part for owner, time in noted for part in (owner, time, delay)]
+        if moves:
+            yield [call_script("due_move", [left_key(key_format)], *moves)]

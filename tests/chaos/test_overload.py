@@ -1,0 +1,68 @@
+"""More work than workers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+import feedmill
+from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
+from tests.chaos.healing import sweep
+from tests.chaos.network import RECIPIENTS, Notes
+from tests.chaos.release import CrowdManager
+from tests.chaos.stage import Stage
+
+pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
+
+#: Messages that a queue may hold here; beyond, what was accepted waits in the journal. Chunks are sent 100 at a time.
+LIMIT, BATCH = 1_000, 100
+#: Fan-outs that nobody is in a hurry for.
+CROWD = 250
+#: Seconds that somebody who is in a hurry may wait meanwhile, and megabytes that a process may grow by.
+LATENCY, GROWTH = 5.0, 64
+
+
+@pytest.mark.scenario("far more work than workers")
+def test_overload(stage: Stage, verify: Callable[[], object]) -> None:
+    """When work piles up it waits in the journal, urgent things pass it, queues and memory stay bounded, and all arrives."""
+    feedmill.configure(queue_limit=LIMIT)
+    stage.environment["FEEDMILL_QUEUE_LIMIT"] = str(LIMIT)
+    (high,) = stage.hire(1, "-Q", HIGH_QUEUE, children=1, modules="tests.chaos.network,tests.chaos.release")
+    stage.add(CROWD, CrowdManager())
+    while stage.messages(LOW_QUEUE) < LIMIT - BATCH:
+        sweep()
+        time.sleep(0.1)
+    (low,) = stage.hire(1, "-Q", LOW_QUEUE, children=1, modules="tests.chaos.network,tests.chaos.release")
+    before, most, longest, slowest = _megabytes(high, low), 0.0, 0, 0.0
+    stage.fault()
+    for user in RECIPIENTS:
+        (urgent,) = stage.add(1, target=user)
+        began = time.monotonic()
+        while not Notes(user).contains(urgent):
+            assert time.monotonic() - began < 60, "an urgent notification waits behind those of low priority"
+            time.sleep(0.01)
+        slowest = max(slowest, time.monotonic() - began)
+        sweep()
+        most, longest = max(most, _megabytes(high, low) - before), max(longest, stage.messages(LOW_QUEUE))
+        assert stage.messages(LOW_QUEUE), "the test is too small: nothing waits any more"
+        time.sleep(0.2)
+    waiting = stage.unfinished
+    while stage.unfinished > waiting / 2:
+        sweep()
+        most, longest = max(most, _megabytes(high, low) - before), max(longest, stage.messages(LOW_QUEUE))
+        time.sleep(0.2)
+    stage.remark = (
+        f"while {waiting} fan-outs waited, urgent notifications took {slowest:.2f} s at most, the queue held {longest:,}"
+        f" messages at most (its limit is {LIMIT:,}), and workers grew by {most:.0f} MB"
+    )
+    verify()
+    assert slowest < LATENCY and most < GROWTH and longest <= LIMIT + BATCH, stage.remark
+
+
+def _megabytes(*workers: object) -> float:
+    """What the children of *workers* hold, all together."""
+    children = [child for worker in workers for child in worker.children]  # type: ignore[attr-defined]
+    return sum(child.memory_info().rss for child in children if psutil.pid_exists(child.pid)) / 2**20
