@@ -20,8 +20,9 @@ from feedmill.delivery import deliveries, due
 from feedmill.errors import StorageError, UnknownName
 from feedmill.fanout.dispatch import LOW_QUEUE
 from feedmill.fanout.receipts import Fanout, FanoutTimeout
-from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed, cycle, left
 from feedmill.storage.backends import backend
+from feedmill.storage.base import Lock, Rules, Task
 from feedmill.storage.journal import journal
 from feedmill.storage.lease import LeaseExpired
 from feedmill.verbs import Love
@@ -575,6 +576,23 @@ class TestRollingRelease:
         assert not wanted.status().finished
         sweep_and_work(box)
         assert wanted.status().finished and Notes(5).get_denormalized_count() == 1
+
+
+@pytest.mark.parametrize("kind", [News, Notes])
+def test_a_web_process_dies_with_a_lock(redis_url: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a worker left to a web process that held a feed and died is brought in by the sweep."""
+    feedmill.configure(lock_ttl=0.05)
+    monkeypatch.setattr(left, "MARGIN", 0)
+    feed = kind(2000)
+    lock, rules = Lock(b"stranger", time.time(), 0.05), Rules(8, 0, feed.channel())
+    backend().run(feed.timeline().begin(cycle._Targets(kind, [2000]), Task(()), lock, rules))
+    with replaced(monkeypatch) as box:
+        wanted = manager.add_activity(love(2, target=2000))
+        box.work()
+        assert wanted.status().finished and not feed.contains(love(2, target=2000))
+        time.sleep(0.06)
+        due.sweep()
+    assert feed.contains(love(2, target=2000))
 
 
 class TestFullQueues:

@@ -12,8 +12,8 @@ from typing import Any
 
 from feedmill import settings
 from feedmill.codec import pack, unpack
-from feedmill.errors import FeedmillError
-from feedmill.ids import EntityId
+from feedmill.errors import CorruptRecord, FeedmillError
+from feedmill.ids import EntityId, is_id
 from feedmill.storage.left import left
 from feedmill.storage.steps import Steps
 
@@ -39,20 +39,28 @@ def fold_in(feed_class: Any, fold: Callable[[EntityId], Steps[Any]]) -> Steps[in
     if noted is None:
         return 0
     while due := (yield from noted.due(feed_class.key_format, AT_ONCE)):
-        users = [unpack(owner) for owner, _ in due]
-        full = yield from noted.full(feed_class.keys_of(users))
-        done, later = [each for each, holds in zip(due, full) if not holds], []
-        for user_id, each, holds in zip(users, due, full):
+        owners = [(each, user_id) for each in due if (user_id := _owner(each[0])) is not None]
+        full = yield from noted.full(feed_class.keys_of([user_id for _, user_id in owners]))
+        later = []
+        for (each, user_id), holds in zip(owners, full):
             if holds:
                 try:
                     yield from fold(user_id)
-                    done.append(each)
+                    folded += 1
                 except FeedmillError as error:
                     logger.warning("what was left to the holder of a feed of %s waits: %s", user_id, error)
                     later.append(each)
-        yield from noted.settle(feed_class.key_format, done, None)
         yield from noted.settle(feed_class.key_format, later, settings.current().lock_ttl)
-        folded += sum(full) - len(later)
+        yield from noted.settle(feed_class.key_format, [each for each in due if each not in later], None)
         if len(due) < AT_ONCE:
             break
     return folded
+
+
+def _owner(noted: bytes) -> EntityId | None:
+    """Whose feed it is; None for bytes that say nothing, which are forgotten."""
+    try:
+        user_id: EntityId = unpack(noted)
+    except CorruptRecord:
+        return None
+    return user_id if is_id(user_id) else None

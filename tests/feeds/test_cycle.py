@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+import feedmill
 from feedmill.errors import FeedBusy
-from feedmill.feeds.cycle import _Targets
+from feedmill.feeds import left
+from feedmill.feeds.cycle import _Targets, fold_in
+from feedmill.keys import left_key
 from feedmill.storage.backends import backend
 from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task
 from feedmill.storage.steps import Command, Steps
@@ -177,6 +181,61 @@ def test_the_inbox_of_a_dead_holder(backend_kind: str, grouped: Any, monkeypatch
     monkeypatch.setattr("feedmill.feeds.cycle.time", later)
     feed.add(on_day(2))
     assert held(feed[:]) == [on_day(2), on_day(1)]
+
+
+@pytest.fixture
+def soon(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left to a holder is looked at again after a twentieth of a second."""
+    feedmill.configure(lock_ttl=0.05)
+    monkeypatch.setattr(left, "MARGIN", 0)
+
+
+def noted(kind: Any) -> int:
+    """How many feeds of *kind* somebody is to look at."""
+    count: int = backend().client.zcard(left_key(kind.key_format))  # type: ignore[attr-defined]
+    return count
+
+
+@BOTH
+def test_what_was_left_to_a_dead_holder_is_brought_in(soon: None, grouped: Any) -> None:
+    """What nobody comes for is folded in by the sweep when the dead holder's time is over; then it is forgotten."""
+    grouped.insert_activities([on_day(1), on_day(2)])
+    users = [1, "ann", uuid.UUID(int=7)]
+    for user in users:
+        seize(grouped(user), ttl=0.05)
+    grouped._run(grouped.deliver(users, [on_day(1)]))
+    grouped._run(grouped.deliver([1, 5], [on_day(2)]))
+    assert (backend().run(fold_in(grouped)), noted(grouped)) == (0, 3)  # too early
+    time.sleep(0.06)
+    assert backend().run(fold_in(grouped)) == 3
+    assert [held(grouped(user)[:]) for user in users] == [[on_day(2), on_day(1)], [on_day(1)], [on_day(1)]]
+    assert noted(grouped) == 0 and isinstance(seize(grouped(1), ttl=1), Snapshot)
+
+
+@BOTH
+def test_what_a_living_holder_did_is_forgotten(soon: None, grouped: Any) -> None:
+    """Where the holder did what was left to it, nothing is done a second time, not even a write."""
+    grouped.insert_activities([on_day(1)])
+    replies, holder = begun(grouped.deliver([1], (), [on_day(9)]))
+    grouped._run(grouped.deliver([1], [on_day(1)]))
+    finish(replies, holder)
+    before = backend().client.dump(grouped.key_of(1) + ":groups")  # type: ignore[attr-defined]
+    time.sleep(0.06)
+    assert (backend().run(fold_in(grouped)), noted(grouped)) == (0, 0)
+    assert backend().client.dump(grouped.key_of(1) + ":groups") == before  # type: ignore[attr-defined]
+
+
+@BOTH
+def test_a_feed_that_is_still_held_is_looked_at_again(soon: None, grouped: Any) -> None:
+    """A holder that takes longer keeps its feed, and harms no other; what it was left is not forgotten. Bytes that name nobody are."""
+    grouped.insert_activities([on_day(1)])
+    seize(grouped(1), ttl=1000)
+    seize(grouped(2), ttl=0.05)
+    grouped._run(grouped.deliver([1, 2], [on_day(1)]))
+    backend().client.zadd(left_key(grouped.key_format), {b"\xc1": 1, b"\x90": 2})  # type: ignore[attr-defined]
+    time.sleep(0.06)
+    assert (backend().run(fold_in(grouped)), noted(grouped)) == (1, 1)
+    assert [grouped(1).count(), grouped(2).count()] == [0, 1]
 
 
 @BOTH
