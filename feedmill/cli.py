@@ -12,6 +12,7 @@ import click
 from feedmill._version import VERSION
 from feedmill.commands import COMMANDS
 from feedmill.errors import FeedmillError
+from feedmill.ids import as_id
 
 
 class Group(click.Group):
@@ -74,6 +75,5 @@ def replay(sample: str | None, **options: Any) -> None:
     """Play a follow graph and a list of events through the real system."""
     from feedmill.replay.play import Options
     from feedmill.replay.play import replay as play
-    from feedmill.replay.read import as_id
 
     play(Options(sample=None if sample is None else as_id(sample), **options), _say)

@@ -12,6 +12,7 @@ from feedmill import registry, settings
 from feedmill.delivery import due, letters
 from feedmill.errors import SettingsError, UnknownName
 from feedmill.fanout.receipts import Fanout
+from feedmill.ids import as_id
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Letter, journal
 
@@ -134,8 +135,6 @@ def _since(letter: Letter) -> str:
 @click.option("--manager", "name", default="", help="The manager's name, if there are several.")
 def explain(user: str, activity: str, name: str) -> None:
     """Say why an activity (its id) is, or is not, in the feeds of a user."""
-    from feedmill.replay.read import as_id
-
     known = load_managers()
     if not name and len(known) > 1:
         raise UnknownName(f"there are several managers: {', '.join(known)}; name one with --manager")

@@ -12,6 +12,7 @@ The actor's hash inside the id is what lets a timeline of bare ids answer "how m
 from __future__ import annotations
 
 import datetime as dt
+import re
 import uuid
 from hashlib import blake2b
 from typing import Union
@@ -36,6 +37,7 @@ MAX_TIME = 2**53 - 1
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 _MICROSECOND = dt.timedelta(microseconds=1)
+_INT = re.compile(r"-?(0|[1-9][0-9]{0,17})\Z")
 
 
 def to_microseconds(time: dt.datetime) -> int:
@@ -81,6 +83,18 @@ def entity_id(value: object, role: str) -> EntityId:
         except UnicodeEncodeError as error:
             raise ActivityError(f"{role} id {value!r} is not valid Unicode text") from error
     return value
+
+
+def as_id(text: str | None) -> EntityId:
+    """The id that *text*, from a file or a command line, stands for: an int if it looks like one.
+
+    Raises :class:`ActivityError` for none, and for one that is too long.
+    """
+    if not text:
+        raise ActivityError("empty id")
+    if len(text) > MAX_ID_LENGTH:
+        raise ActivityError(f"id of {len(text):,} characters; use at most {MAX_ID_LENGTH}")
+    return int(text) if _INT.match(text) else text
 
 
 def is_id(value: object) -> bool:

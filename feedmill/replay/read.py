@@ -7,14 +7,13 @@ import dataclasses
 import datetime as dt
 import gzip
 import math
-import re
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 from feedmill.errors import FeedmillError
-from feedmill.ids import MAX_ID_LENGTH, EntityId, from_microseconds, to_microseconds
+from feedmill.ids import EntityId, as_id, from_microseconds, to_microseconds
 from feedmill.replay.social import Listen
 from feedmill.verbs import Add, Comment, Follow, Love, Verb
 
@@ -29,7 +28,6 @@ _OBJECT = ("object", "object_id", "artist_id", "item", "item_id")
 _TIME = ("time", "timestamp", "created_at", "date")
 _VERB = ("verb",)
 _VERBS = {verb.infinitive: verb for verb in (Add, Comment, Follow, Listen, Love)}
-_INT = re.compile(r"-?(0|[1-9][0-9]{0,17})\Z")
 
 
 class InputError(FeedmillError, ValueError):
@@ -150,15 +148,6 @@ def _split(line: str, mark: str) -> list[str]:
         return line.split("\t") if mark == "\t" else next(csv.reader([line]))
     except csv.Error:
         return []
-
-
-def as_id(text: str | None) -> EntityId:
-    """An id: an int if it looks like one."""
-    if not text:
-        raise ValueError("empty id")
-    if len(text) > MAX_ID_LENGTH:
-        raise ValueError(f"id of {len(text):,} characters; use at most {MAX_ID_LENGTH}")
-    return int(text) if _INT.match(text) else text
 
 
 def _verb(text: str) -> type[Verb]:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
@@ -13,6 +18,9 @@ from tests.manager.circle import Circle, Home, Muted, Notes, home, love
 from tests.postbox import Postbox
 
 manager = Circle()
+
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def reasons(user: object, activity: Activity | str, by: Circle = manager) -> list[Why]:
@@ -109,3 +117,12 @@ def test_command(at_once: None) -> None:
     assert result.exit_code == 1 and "no manager 'Nobody'" in result.output
     with pytest.raises(ActivityError, match="activity is 5"):
         manager.explain(10, 5)  # type: ignore[arg-type]
+
+
+def test_the_only_manager_needs_no_name(tmp_path: Path) -> None:
+    """A process that knows one manager, that of FEEDMILL_MODULES, explains with it; none of our own is in the way."""
+    env = {**os.environ, "FEEDMILL_REDIS_URL": "memory://", "FEEDMILL_MODULES": "tests.social", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "feedmill", "explain", "10", "0" * 32]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "no such activity: it was never added" in done.stdout
