@@ -212,3 +212,13 @@ def test_a_visibility_timeout_that_is_too_short() -> None:
     assert "visibility_timeout is 60 s, and feedmill.fanout may run for 1800 s" in warning(visibility_timeout=60)
     assert warning() == ""
     assert warning(visibility_timeout=1801) == ""
+
+
+def test_a_lease_that_is_too_short() -> None:
+    """A worker that is to try again before the locks of the dead are over warns at its start."""
+    from feedmill.tasks.checks import check_lease
+
+    feedmill.configure(fanout_lease=10, lock_ttl=10)
+    assert "FEEDMILL_FANOUT_LEASE is 10.0 s, no longer than FEEDMILL_LOCK_TTL (10.0 s)" in str(check_lease())
+    feedmill.configure(fanout_lease=11)
+    assert check_lease() == ""

@@ -7,6 +7,8 @@ from typing import Any
 
 from celery import signals
 
+from feedmill import settings
+
 logger = logging.getLogger(__name__)
 
 #: kombu's, where the transport options say nothing.
@@ -27,6 +29,20 @@ def check_visibility(instance: Any, **_: Any) -> str:
     warning = (
         f"the broker's visibility_timeout is {seconds} s, and {name} may run for {longest} s: it would be started again"
         " while it runs, which is harmless and wasted; raise broker_transport_options['visibility_timeout']"
+    )
+    logger.warning(warning)
+    return warning
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def check_lease(**_: Any) -> str:
+    """Warn if what a dead worker did is given out again while its locks are still held; the warning, or nothing."""
+    current = settings.current()
+    if current.fanout_lease > current.lock_ttl:
+        return ""
+    warning = (
+        f"FEEDMILL_FANOUT_LEASE is {current.fanout_lease} s, no longer than FEEDMILL_LOCK_TTL ({current.lock_ttl} s): what a"
+        " dead worker began would be tried again while its feeds are still locked, and be given up in between; raise it"
     )
     logger.warning(warning)
     return warning
