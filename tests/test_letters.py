@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+import feedmill
 from feedmill.cli import main
 from feedmill.codec import pack
 from feedmill.delivery import due, letters
