@@ -43,6 +43,7 @@ add_module_names = False
 nitpick_ignore_regex = [
     ("py:.*", r"(?!feedmill\b).*"),
     ("py:class", r"feedmill\..*\.[A-Z]"),
+    ("py:class", r"feedmill\.(ids\.EntityId|manager\.Followers)"),  # aliases, which older releases do not look for
     ("py:class", r"feedmill\.(feeds\.(watch|query)|serializers|settings|cursor)\b.*"),
     ("py:class", r"feedmill\.storage\.memory\..*"),
 ]
