@@ -19,6 +19,7 @@ from feedmill import Activity, Manager
 from feedmill.delivery import deliveries, due
 from feedmill.errors import StorageError, UnknownName
 from feedmill.fanout.dispatch import LOW_QUEUE
+from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout, FanoutTimeout
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed, cycle, left
 from feedmill.storage.backends import backend
@@ -495,13 +496,17 @@ def test_waiting(box: Postbox) -> None:
     async def see() -> tuple[bool, bool, bool]:
         with pytest.raises(FanoutTimeout, match="0 of 10 chunks"):
             await wanted.await_finished(0.01)
+        forever = asyncio.ensure_future(Fanouts([wanted]).await_finished(None))
+        await asyncio.sleep(0.01)
         box.work()
+        assert (await forever).finished
         found = (await wanted.astatus()).finished, (await wanted.await_finished()).finished, await wanted.acancel()
         await feedmill.aclose()
         return found
 
     assert asyncio.run(see()) == (True, True, False)
     assert wanted.wait(1).seconds >= 0
+    assert wanted.wait(None) == Fanouts([wanted]).wait(None) == wanted.status()
     assert Fanout("never").status().finished
 
 

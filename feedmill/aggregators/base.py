@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.declare import check_attributes
-from feedmill.errors import ActivityError
+from feedmill.errors import ActivityError, ArgumentError
 from feedmill.ids import to_microseconds
 
 
@@ -89,8 +89,30 @@ class RecentRankMixin:
 def group_name(aggregator: BaseAggregator, activity: Activity) -> bytes:
     """The group as bytes; :class:`~feedmill.errors.ActivityError` if the aggregator gives no usable name."""
     group = aggregator.get_group(activity)
-    if not isinstance(group, str) or not group or group[0] == "\0":
+    name = _encoded(group)
+    if name is None:
         raise ActivityError(
             f"{type(aggregator).__name__}.get_group gave {group!r} for {activity!r}; return a str that is not empty"
         )
-    return group.encode()
+    return name
+
+
+def name_of(group: AggregatedActivity | str) -> bytes:
+    """The name of *group*, or *group* if it is one, as bytes; else :class:`~feedmill.errors.ArgumentError`."""
+    if not isinstance(group, (AggregatedActivity, str)):
+        raise ArgumentError(f"{group!r} is no group; use an AggregatedActivity or the name of a group")
+    given = group if isinstance(group, str) else group.group
+    name = _encoded(given)
+    if name is None:
+        raise ArgumentError(f"{given!r} cannot be the name of a group; use a str that is not empty")
+    return name
+
+
+def _encoded(name: object) -> bytes | None:
+    """*name* as bytes; None for what is no text, is empty, or begins as what a feed keeps beside its groups."""
+    if not isinstance(name, str) or not name or name[0] == "\0":
+        return None
+    try:
+        return name.encode()
+    except UnicodeEncodeError:
+        return None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import overload
 
-from feedmill.fanout.receipts import Fanout, FanoutStatus, status_of
+from feedmill.fanout.receipts import Fanout, FanoutStatus, deadline_of, status_of
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.storage.steps import Steps, together
@@ -38,18 +39,18 @@ class Fanouts(Sequence[Fanout]):
         """:meth:`status` from a coroutine."""
         return await backend().arun(self._status())
 
-    def wait(self, timeout: float = 30.0) -> FanoutStatus:
-        """Wait until all are finished; :class:`~feedmill.fanout.receipts.FanoutTimeout` after *timeout* seconds."""
-        deadline = time.monotonic() + timeout
+    def wait(self, timeout: float | None = 30.0) -> FanoutStatus:
+        """Wait until all are finished; :class:`~feedmill.fanout.receipts.FanoutTimeout` after *timeout* seconds, None for never."""
+        deadline = deadline_of(timeout)
         for fanout in self._fanouts:
-            fanout.wait(max(0.0, deadline - time.monotonic()))
+            fanout.wait(_left(deadline))
         return self.status()
 
-    async def await_finished(self, timeout: float = 30.0) -> FanoutStatus:
+    async def await_finished(self, timeout: float | None = 30.0) -> FanoutStatus:
         """:meth:`wait` from a coroutine."""
-        deadline = time.monotonic() + timeout
+        deadline = deadline_of(timeout)
         for fanout in self._fanouts:
-            await fanout.await_finished(max(0.0, deadline - time.monotonic()))
+            await fanout.await_finished(_left(deadline))
         return await self.astatus()
 
     def cancel(self) -> int:
@@ -69,6 +70,10 @@ class Fanouts(Sequence[Fanout]):
 
     def __repr__(self) -> str:
         return f"<Fanouts: {len(self)}>"
+
+
+def _left(deadline: float) -> float | None:
+    return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
 
 
 def _sum(each: Sequence[FanoutStatus]) -> FanoutStatus:

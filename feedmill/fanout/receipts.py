@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
@@ -74,14 +75,14 @@ class Fanout:
         """:meth:`status` from a coroutine."""
         return status_of(await backend().arun(journal().get(self.id)), self.op)
 
-    def wait(self, timeout: float = 30.0) -> FanoutStatus:
-        """Wait until it is finished; :class:`FanoutTimeout` after *timeout* seconds."""
+    def wait(self, timeout: float | None = 30.0) -> FanoutStatus:
+        """Wait until it is finished; :class:`FanoutTimeout` after *timeout* seconds, None for never."""
         pauses = _pauses(timeout)
         while not (status := self.status()).finished:
             time.sleep(self._next(pauses, status, timeout))
         return status
 
-    async def await_finished(self, timeout: float = 30.0) -> FanoutStatus:
+    async def await_finished(self, timeout: float | None = 30.0) -> FanoutStatus:
         """:meth:`wait` from a coroutine."""
         pauses = _pauses(timeout)
         while not (status := await self.astatus()).finished:
@@ -96,7 +97,7 @@ class Fanout:
         """:meth:`cancel` from a coroutine."""
         return await backend().arun(journal().cancel(self.id, self.op))
 
-    def _next(self, pauses: Iterator[float], status: FanoutStatus, timeout: float) -> float:
+    def _next(self, pauses: Iterator[float], status: FanoutStatus, timeout: float | None) -> float:
         for pause in pauses:
             return pause
         raise FanoutTimeout(
@@ -132,9 +133,14 @@ def status_of(fields: dict[str, str], wanted: str = "") -> FanoutStatus:
     )
 
 
-def _pauses(timeout: float) -> Iterator[float]:
+def deadline_of(timeout: float | None) -> float:
+    """When *timeout* seconds from now are over, on the monotonic clock."""
+    return math.inf if timeout is None else time.monotonic() + timeout
+
+
+def _pauses(timeout: float | None) -> Iterator[float]:
     """Seconds to sleep between looks, until *timeout* seconds are over."""
-    deadline, pause = time.monotonic() + timeout, 0.001
+    deadline, pause = deadline_of(timeout), 0.001
     while time.monotonic() < deadline:
         yield pause
         pause = min(pause * 1.5, 0.1)

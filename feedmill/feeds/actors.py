@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from feedmill import cursor
+from feedmill.arguments import is_whole
 from feedmill.codec import unpack
 from feedmill.errors import CorruptRecord, CursorError, FeedIndexError
 from feedmill.feeds.damage import left_out
@@ -18,14 +19,14 @@ from feedmill.storage.steps import Steps
 _PLACE = struct.Struct(">Q")
 
 
-def actors_page(feed_class: Any, user_id: EntityId, group: str, limit: int, after: str | None) -> Steps[Page]:
+def actors_page(feed_class: Any, user_id: EntityId, group: bytes, limit: int, after: str | None) -> Steps[Page]:
     """A page of the ids of those who are in *group*; see :meth:`~feedmill.feeds.AggregatedFeed.actors`."""
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+    if not is_whole(limit, 1):
         raise FeedIndexError(f"a page of {limit!r} actors cannot be; use an int from 1")
-    owner = f"actors {feed_class.key_format} {group}"
+    owner = f"actors {feed_class.key_format} {group.decode()}"
     place = 0 if after is None else _place(owner, after)
     key = feed_class.key_of(user_id)
-    stored, following, spill = yield from feed_class.timeline().spill_scan(key, group.encode(), place, limit)
+    stored, following, spill = yield from feed_class.timeline().spill_scan(key, group, place, limit)
     try:
         record = None if stored is None else feed_class.serializer().decode(stored)
     except CorruptRecord:

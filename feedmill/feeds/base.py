@@ -8,6 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from feedmill import cursor
 from feedmill.activity import Activity
+from feedmill.arguments import many, whole
 from feedmill.declare import check_attributes, check_positive
 from feedmill.errors import ActivityError, DeclarationError, FeedIndexError
 from feedmill.feeds.bodies import Bodies
@@ -155,9 +156,12 @@ class Feed(Bodies, Readable):
 
     def _trim(self, length: int | None = None) -> Steps[None]:
         """Cut the feed back to its newest *length* items, by default ``max_length``."""
-        yield from self.timeline().flat_trim(self.key, self.max_length if length is None else length)
+        yield from self.timeline().flat_trim(self.key, self._kept(length))
 
     trim, atrim = both(_trim)
+
+    def _kept(self, length: int | None) -> int:
+        return self.max_length if length is None else whole("length", length, 0)
 
     def _delete(self) -> Steps[None]:
         """Delete the feed."""
@@ -225,6 +229,9 @@ class Feed(Bodies, Readable):
 
     contains, acontains = both(_contains)
 
+    def __contains__(self, item: object) -> bool:
+        return self.contains(item) if isinstance(item, Activity) else super().__contains__(item)
+
     def _index_of(self, activity: Activity) -> Steps[int]:
         """The rank of *activity*, or of the group that holds it, 0 for the newest.
 
@@ -251,7 +258,7 @@ def unique(user_ids: Iterable[EntityId]) -> list[EntityId]:
 
 
 def _checked(activities: Iterable[Activity]) -> list[Activity]:
-    activities = list(activities)
+    activities = list(many("activities", activities))
     for activity in activities:
         if not isinstance(activity, Activity):
             raise ActivityError(f"{activity!r} is not a feedmill.Activity")

@@ -146,12 +146,11 @@ class _Cycle:
             folds = [fold for _, fold in folded]
             try:
                 yield from score(self.feed_class, folds)
+                changes = [fold.changes() for fold in folds]
             except Exception:
                 yield from self._release(jobs, snapshots)
                 raise
-            replies = yield from self.storage.commit(
-                [fold.changes() for fold in folds], self._lock(), self.rules.channel
-            )
+            replies = yield from self.storage.commit(changes, self._lock(), self.rules.channel)
             for (job, fold), reply in zip(folded, replies):
                 if reply == LOST:
                     if not job.settled:  # else the inbox is now somebody else's
@@ -181,7 +180,7 @@ class _Cycle:
         yield [(PAUSE, RETRY * (0.5 + random.random()))]
 
     def _release(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int]) -> Steps[None]:
-        """Let all locks go and write nothing: an aggregator failed, and the feeds must not stay closed for it."""
+        """Let all locks go and write nothing: an aggregator or serializer failed, and feeds must not stay closed for it."""
         held = [
             Changes(self._key(job), snapshot.state, count_key=self.feed_class.count_key_of(job.user_id))
             for job, snapshot in zip(jobs, snapshots)

@@ -8,11 +8,12 @@ from typing import Any, ClassVar, TypeVar
 
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, NotificationAggregator
-from feedmill.feeds.aggregated_feed.base import AggregatedFeed
+from feedmill.arguments import whole
+from feedmill.feeds.aggregated_feed.base import AggregatedFeed, names_of
 from feedmill.feeds.operations import MarkOp, RecountOp, plan_groups
 from feedmill.feeds.query import NOTIFICATION_FILTERS
 from feedmill.feeds.reading import View
-from feedmill.feeds.state import Counts, count_message, title
+from feedmill.feeds.state import MOST, Counts, count_message, title
 from feedmill.feeds.subscription import ASubscription, Subscription
 from feedmill.feeds.twins import both
 from feedmill.feeds.watch import Watch
@@ -124,16 +125,15 @@ class NotificationFeed(AggregatedFeed):
 
     def _set_denormalized_count(self, count: int) -> Steps[None]:
         """Set the kept unseen count to *count*, until the next change or recount; published if it differs."""
-        if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-            raise ValueError(f"count is {count!r}; use an int from 0")
-        yield from self._apply([self.user_id], plan_groups(RecountOp(unseen=count)))
+        op = RecountOp(unseen=whole("count", count, 0, MOST))
+        yield from self._apply([self.user_id], plan_groups(op))
 
     set_denormalized_count, aset_denormalized_count = both(_set_denormalized_count)
 
     def _publish_count(self, count: int) -> Steps[None]:
         """Publish *count* as the unseen count, with the sequence number of the latest change."""
         _, unread, sequence = yield from self._get_denormalized_counts()
-        message = count_message(title(self.key, self.user_id), count, unread, sequence)
+        message = count_message(title(self.key, self.user_id), whole("count", count, 0, MOST), unread, sequence)
         yield from self.timeline().publish(self.channel(), message.encode())
 
     publish_count, apublish_count = both(_publish_count)
@@ -174,7 +174,7 @@ class NotificationFeed(AggregatedFeed):
 
     def _mark(self, groups: Iterable[AggregatedActivity | str], seen: bool = True, read: bool = False) -> Steps[None]:
         """Mark single *groups* (or their names) as seen and/or read; the count follows."""
-        names = tuple(dict.fromkeys((g if isinstance(g, str) else g.group).encode() for g in groups))
+        names = names_of(groups)
         if names:
             yield from self._apply([self.user_id], plan_groups(MarkOp(names, bool(seen), bool(read), _now())))
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
+from feedmill.aggregators.base import name_of
 from feedmill.feeds.operations import DropOp, MemberOp
 from feedmill.storage.base import Snapshot
 from feedmill.storage.steps import Steps
@@ -17,10 +18,10 @@ def own_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity
     shown = yield from feed_class.groups_of(snapshot.state, snapshot.newest[: feed_class.merge_max_length])
     new, changed, deleted = feed_class.get_aggregator().merge(shown, activities)
     ops: list[MemberOp | DropOp] = []
-    gone = [group.group for group in deleted]
+    gone = [name_of(group) for group in deleted]
     for before, after in changed:
         if before.group != after.group:
-            gone.append(before.group)
+            gone.append(name_of(before))
             ops += _members(feed_class, after, after.activities, True)
             continue
         ops += _members(feed_class, after, [a for a in after.activities if a not in before.activities], True)
@@ -29,12 +30,12 @@ def own_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity
     for group in new:
         ops += _members(feed_class, group, group.activities, True)
     if gone:
-        ops.insert(0, DropOp(tuple(name.encode() for name in gone)))
+        ops.insert(0, DropOp(tuple(gone)))
     return ops
 
 
 def _members(
     feed_class: Any, group: AggregatedActivity, activities: Sequence[Activity], adds: bool
 ) -> list[MemberOp | DropOp]:
-    serializer, name = feed_class.serializer(), group.group.encode()
+    serializer, name = feed_class.serializer(), name_of(group)
     return [MemberOp(adds, name, serializer.member(activity), activity) for activity in activities]

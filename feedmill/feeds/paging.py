@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from feedmill.arguments import is_whole
 from feedmill.errors import FeedIndexError
 from feedmill.feeds.query import Query
 from feedmill.ids import EntityId
@@ -51,7 +52,7 @@ def page(feed_class: Any, user_id: EntityId, query: Query, limit: int, after: st
 
     An item that cannot be shown, or is not wanted, does not shorten the page: the scan goes on until the page is full.
     """
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+    if not is_whole(limit, 1):
         raise FeedIndexError(f"a page of {limit!r} items cannot be; use an int from 1")
     limit = min(limit, feed_class.max_length)
     place = None if after is None else feed_class.place_of(after)
@@ -83,9 +84,9 @@ def _more_than(wanted: int) -> int:
 
 def check_slice(item: slice, max_length: int) -> tuple[int, int]:
     """Start and stop of a slice; :class:`~feedmill.errors.FeedIndexError` for a negative or stepped one."""
-    start, stop = item.start or 0, max_length if item.stop is None else item.stop
+    start, stop = 0 if item.start is None else item.start, max_length if item.stop is None else item.stop
     if item.step not in (None, 1):
         raise FeedIndexError(f"feed[::{item.step}]: a feed is read in order, without a step")
-    if not isinstance(start, int) or not isinstance(stop, int) or start < 0 or stop < 0:
+    if not is_whole(start, 0) or not is_whole(stop, 0):
         raise FeedIndexError(f"feed[{item.start}:{item.stop}]: use numbers from 0, such as feed[:25]")
     return start, stop

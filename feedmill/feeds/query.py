@@ -82,7 +82,17 @@ class Query:
     @property
     def empty(self) -> bool:
         """Whether nothing can be wanted."""
-        return self.nothing or self.low >= self.high
+        return self.nothing or self.low >= self.high or (self.verbs is not None and not self.verbs)
+
+    def __str__(self) -> str:
+        if self.empty:
+            return "nothing"
+        low, high = self.bounds()
+        parts = [f"activity_id >= {low.hex()}"] * bool(low) + [f"activity_id < {high.hex()}"] * bool(high)
+        parts += [f"verb {get_verb(verb).__name__}" for verb in self.verbs or ()]
+        flags = ("seen", self.seen), ("read", self.read)
+        parts += [name if flag else f"not {name}" for name, flag in flags if flag is not None]
+        return ", ".join([*(parts or ["everything"]), *["oldest first"] * self.oldest_first])
 
 
 #: Everything, newest first.

@@ -6,6 +6,8 @@ import dataclasses
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, overload
 
+from feedmill.activity import Activity
+from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import FeedIndexError, FilterError
 from feedmill.feeds.paging import Page, check_slice, page, select
 from feedmill.feeds.query import EVERYTHING, Query
@@ -73,6 +75,9 @@ class Readable:
     def __iter__(self) -> Iterator[Any]:
         return iter(self[:])
 
+    def __contains__(self, item: object) -> bool:
+        return any(shown == item or (isinstance(item, Activity) and _holds(shown, item)) for shown in self)
+
     async def __aiter__(self) -> AsyncIterator[Any]:
         for item in await self.aread(0, self._feed.max_length):
             yield item
@@ -136,3 +141,7 @@ class View(Readable):
 
     def __repr__(self) -> str:
         return f"<View of {self._feed!r}: {self._query}>"
+
+
+def _holds(shown: Any, activity: Activity) -> bool:
+    return isinstance(shown, AggregatedActivity) and shown.contains(activity)

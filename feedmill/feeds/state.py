@@ -27,6 +27,8 @@ class Counts(NamedTuple):
 logger = logging.getLogger(__name__)
 
 _STATE = struct.Struct(">QQQQQIIQ")
+#: The highest count that a state can hold.
+MOST = 2**32 - 1
 
 
 @dataclasses.dataclass

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from feedmill.activity import Activity
+from feedmill.arguments import many
 from feedmill.codec import pack
 from feedmill.errors import ActivityError, BatchError, DeclarationError
 from feedmill.fanout import receipts
 from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout, fanout_id
-from feedmill.ids import EntityId
+from feedmill.ids import EntityId, entity_id
 from feedmill.manager import bodies
 from feedmill.manager.ops import ADD, IMPORT
 from feedmill.manager.requests import pace
@@ -47,6 +48,7 @@ def import_(manager: Manager, user_id: EntityId, items: Iterable[Item], fanout: 
     """Store the *items* of one user and fan out *chunk_size* of them at a time."""
     if manager.user_feed_class is None or not bodies.keepers(manager):
         raise DeclarationError(f"{manager.name}.batch_import needs user_feed_class, the feed that it fills")
+    user_id = entity_id(user_id, "user")
 
     def check(activity: Activity) -> None:
         if str(activity.actor_id) != str(user_id):
@@ -104,6 +106,6 @@ def _each(
 
 
 def _parts(items: Iterable[Item], size: int) -> Iterator[Sequence[Item]]:
-    stream = iter(items)
+    stream = iter(many("activities", items))
     while part := list(itertools.islice(stream, size)):
         yield part

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from feedmill.activity import Activity
+from feedmill.arguments import whole
 from feedmill.declare import check_attributes, check_positive
-from feedmill.errors import ActivityError, ArgumentError, DeclarationError
+from feedmill.errors import ActivityError, DeclarationError
 from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout
 from feedmill.feeds.base import Feed
 from feedmill.feeds.notification_feed import NotificationFeed
-from feedmill.ids import EntityId
+from feedmill.ids import EntityId, entity_id
 from feedmill.manager import batches, requests
 from feedmill.manager.declared import Followers, UserFeeds, check_feeds
 from feedmill.manager.explaining import Explanation, explain
@@ -116,9 +117,7 @@ class Manager:
         *chunk_size* activities travel together. Nobody is notified. Bad activities, and those of others, are refused as
         in :meth:`add_activities`.
         """
-        if isinstance(chunk_size, bool) or not isinstance(chunk_size, int) or chunk_size < 1:
-            raise ArgumentError(f"chunk_size is {chunk_size!r}; use a positive int")
-        return batches.import_(self, user_id, activities, fanout, chunk_size)
+        return batches.import_(self, user_id, activities, fanout, whole("chunk_size", chunk_size, 1))
 
     def remove_activity(self, activity: Activity | str) -> Fanout:
         """Take *activity*, or the one whose ``id`` it is, out of all feeds.
@@ -198,6 +197,9 @@ class Manager:
         """Why *activity* (or the one whose ``id`` it is) is, or is not, in each feed of *user_id*. Slow, for people."""
         return explain(self, user_id, activity)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {', '.join(self.feed_classes) or 'no feeds'}>"
+
     # -- as Stream-Framework calls it
 
     def add_user_activity(self, user_id: EntityId, activity: Activity) -> Fanout:
@@ -244,6 +246,7 @@ _FILTERS = ("accepts", "filter_user_ids", "filter_activities")
 
 
 def _of(user_id: EntityId, activity: Activity) -> Activity:
+    user_id = entity_id(user_id, "user")
     if isinstance(activity, Activity) and str(activity.actor_id) != str(user_id):
         raise ActivityError(f"the actor of {activity!r} is {activity.actor_id!r}, not {user_id!r}")
     return activity

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from feedmill.activity import Activity
+from feedmill.arguments import is_whole, many
 from feedmill.codec import pack
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError, UnknownActivity
 from feedmill.fanout import receipts
@@ -127,7 +128,7 @@ def copy(
     user_id = entity_id(user_id, "user")
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name}.{op} needs user_feed_class, the feed it copies from")
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+    if limit is not None and not is_whole(limit, 1):
         raise ArgumentError(f"limit is {limit!r}; use a positive int, or None for follow_activity_limit")
     targets, fanouts = _ids(target_ids, "target"), list[Fanout]()
     while part := list(itertools.islice(targets, AT_ONCE)):
@@ -148,6 +149,5 @@ def rebuild(manager: Manager, user_id: EntityId) -> Fanout:
 
 def _ids(values: Iterable[EntityId], role: str) -> Iterable[EntityId]:
     """Each id once, checked; all are checked before the first is used, so nothing is half-written."""
-    if isinstance(values, (str, bytes)):
-        raise ArgumentError(f"{role} ids are {values!r}; use a list of ids, even of one")
-    return iter({str(each): each for each in [entity_id(value, role) for value in values]}.values())
+    ids = [entity_id(value, role) for value in many(f"{role} ids", values)]
+    return iter({str(each): each for each in ids}.values())

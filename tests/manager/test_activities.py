@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,6 +66,13 @@ class TestBatches:
         with pytest.raises(ActivityError, match="get_group gave ''"):
             manager.add_activity(love(3))
         assert home(10) == [4, 2] == [activity.object_id for activity in Own(1)[:]]
+
+    @pytest.mark.parametrize("one", [love(1), {"actor": 1, "verb": 3, "object": 2}, None, "text"], ids=repr)
+    def test_one_instead_of_many(self, memory: None, one: Any) -> None:
+        """One activity, or its parts, where a list is wanted is refused as such."""
+        for call in (manager.add_activities, lambda it: manager.batch_import(1, it)):
+            with pytest.raises(ArgumentError, match="activities are .*; use a list of activities, even of one"):
+                call(one)
 
     def test_nothing(self, at_once: None) -> None:
         """A batch of nothing is done."""
@@ -137,8 +145,16 @@ class TestImport:
         with pytest.raises(BatchError, match="number 1: the actor is 2, and this is an import of 1's activities"):
             manager.batch_import(1, [love(1), love(2, actor=2)])
         assert home(10) == [1]
-        with pytest.raises(ArgumentError, match="chunk_size is 0; use a positive int"):
+        with pytest.raises(ArgumentError, match="chunk_size is 0; use a whole number from 1"):
             manager.batch_import(1, [], chunk_size=0)
+        with pytest.raises(ActivityError, match="user is None of type NoneType"):
+            manager.batch_import(None, [love(1)])  # type: ignore[arg-type]
+
+    def test_a_user_that_has_an_id(self, at_once: None) -> None:
+        """The user may be a thing that has an id, as in a follow."""
+        manager.batch_import(SimpleNamespace(id=1), [love(1)])  # type: ignore[arg-type]
+        manager.add_user_activity(SimpleNamespace(id=1), love(2))  # type: ignore[arg-type]
+        assert home(10) == [2, 1]
 
 
 class TestUpdate:

@@ -187,3 +187,9 @@ def test_refusals() -> None:
 
         class Grouped(Manager):
             user_feed_class = News
+
+
+def test_it_says_what_it_is() -> None:
+    """The repr of a manager names it and its feeds."""
+    assert repr(manager) == "<Circle of home, news>"
+    assert repr(manager.get_feeds(10)) == "{'home': <Home of 10>, 'news': <News of 10>}"

@@ -9,9 +9,10 @@ from feedmill import cursor
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
-from feedmill.aggregators.base import group_name
+from feedmill.aggregators.base import group_name, name_of
+from feedmill.arguments import many
 from feedmill.declare import check_positive
-from feedmill.errors import CorruptRecord, DeclarationError
+from feedmill.errors import ArgumentError, CorruptRecord, DeclarationError
 from feedmill.feeds.actors import actors_page
 from feedmill.feeds.base import WAIT, Feed, _checked, unique
 from feedmill.feeds.cycle import cycle
@@ -145,13 +146,16 @@ class AggregatedFeed(Feed):
 
     def _add_many_aggregated(self, aggregated: Iterable[AggregatedActivity]) -> Steps[int]:
         """Add groups as they are, under their own names; how many members were new."""
-        groups = list(aggregated)
-        members = [activity for group in groups for activity in group.activities]
-        yield from self._insert_activities(_checked(members))
+        groups = list(many("groups", aggregated))
+        for group in groups:
+            if not isinstance(group, AggregatedActivity):
+                raise ArgumentError(f"{group!r} is no group; use an AggregatedActivity, which has its activities")
+        named = [(name_of(group), group) for group in groups]
+        yield from self._insert_activities(_checked(member for _, group in named for member in group.activities))
         serializer = self.serializer()
         ops = [
-            MemberOp(True, group.group.encode(), serializer.member(activity), activity)
-            for group in groups
+            MemberOp(True, name, serializer.member(activity), activity)
+            for name, group in named
             for activity in group.activities
         ]
         return (yield from self._apply([self.user_id], Plan(tuple(ops), wants_of(ops))))
@@ -172,18 +176,17 @@ class AggregatedFeed(Feed):
 
     remove_many, aremove_many = both(_remove_many)  # type: ignore[assignment]
 
-    def _remove_many_aggregated(self, aggregated: Iterable[AggregatedActivity]) -> Steps[int]:
-        """Remove whole groups; how many were named."""
-        groups = tuple(dict.fromkeys(group.group.encode() for group in aggregated))
-        yield from self._apply([self.user_id], plan_groups(DropOp(groups)))
-        return len(groups)
+    def _remove_many_aggregated(self, aggregated: Iterable[AggregatedActivity | str]) -> Steps[int]:
+        """Remove whole groups (or those of these names); how many were named."""
+        names = names_of(aggregated)
+        yield from self._apply([self.user_id], plan_groups(DropOp(names)))
+        return len(names)
 
     remove_many_aggregated, aremove_many_aggregated = both(_remove_many_aggregated)
 
     def _trim(self, length: int | None = None) -> Steps[None]:
         """Cut the feed back to its newest *length* groups, by default ``max_length``."""
-        keep = self.max_length if length is None else length
-        yield from self._apply([self.user_id], plan_groups(DropOp(keep=keep)))
+        yield from self._apply([self.user_id], plan_groups(DropOp(keep=self._kept(length))))
 
     def _delete(self) -> Steps[None]:
         """Delete the feed with its counts."""
@@ -242,8 +245,7 @@ class AggregatedFeed(Feed):
         of more than 100,000 activities those whose older ones are only counted.
         :class:`~feedmill.errors.CursorError` for a cursor of another group.
         """
-        name = group if isinstance(group, str) else group.group
-        return (yield from actors_page(type(self), self.user_id, name, limit, after))
+        return (yield from actors_page(type(self), self.user_id, name_of(group), limit, after))
 
     actors, aactors = both(_actors)
 
@@ -268,3 +270,8 @@ class AggregatedFeed(Feed):
             groups = yield from select(type(self), self.user_id, EVERYTHING, 0, self.max_length)
             return next((rank for rank, group in enumerate(groups) if group.group == name.decode()), None)
         return int(rank)
+
+
+def names_of(groups: Iterable[AggregatedActivity | str]) -> tuple[bytes, ...]:
+    """The names of *groups*, each once."""
+    return tuple(dict.fromkeys(map(name_of, many("groups", groups))))

@@ -1,0 +1,30 @@
+"""What methods are called with, refused in words where it makes no sense."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from feedmill.errors import ArgumentError
+
+T = TypeVar("T")
+
+
+def is_whole(value: object, least: int) -> bool:
+    """Whether *value* is an int from *least*; True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def whole(name: str, value: int, least: int, most: int | None = None) -> int:
+    """*value*, if it is an int from *least* to *most*; else :class:`~feedmill.errors.ArgumentError`."""
+    if not is_whole(value, least) or (most is not None and value > most):
+        limits = f"from {least}" if most is None else f"from {least} to {most}"
+        raise ArgumentError(f"{name} is {value!r}; use a whole number {limits}")
+    return value
+
+
+def many(name: str, values: Iterable[T]) -> Iterable[T]:
+    """*values*, if there may be many; one thing, or text, is an :class:`~feedmill.errors.ArgumentError`."""
+    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+        raise ArgumentError(f"{name} are {repr(values)[:80]}; use a list of {name.split()[-1]}, even of one")
+    return values
