@@ -14,6 +14,7 @@ from feedmill import Activity
 from feedmill.errors import SettingsError
 from feedmill.fanout.dispatch import celery_app
 from feedmill.verbs import Love
+from tests.documents import DOCS, TUTORIAL, blocks_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,6 +36,35 @@ def test_a_foreign_app_hosts_the_tasks(redis_url: str, tmp_path: Path) -> None:
     try:
         done = subprocess.run([sys.executable, "-c", SENDER], cwd=ROOT, env=env, capture_output=True, text=True)
         assert done.stdout.strip() == "3 [1, 1, 1, 0]", done.stderr + (tmp_path / "log").read_text()
+    finally:
+        worker.terminate()
+        worker.wait(20)
+
+
+def test_the_documented_app_hosts_the_tasks(redis_url: str, tmp_path: Path) -> None:
+    """The app and the worker's command of the how-to guide deliver what a script with that app sends."""
+    blocks = blocks_of(DOCS / "how-to" / "host-the-tasks-in-your-app.md")
+    (project,) = [block.text for block in blocks if block.file == "proj.py"]
+    (pins,) = [block.text for block in blocks_of(TUTORIAL) if block.file == "pins.py"]
+    (tmp_path / "proj.py").write_text(project.replace("redis://127.0.0.1:6379/1", redis_url[:-1] + "1"))
+    (tmp_path / "pins.py").write_text(pins)
+    (command,) = [
+        line for block in blocks for line in block.text.splitlines() if line.startswith("celery -A proj worker")
+    ]
+    env = {**os.environ, "FEEDMILL_REDIS_URL": redis_url, "PYTHONPATH": str(ROOT)}
+    with open(tmp_path / "log", "wb") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", *command.split(), "-c", "1"], cwd=tmp_path, env=env, stdout=log, stderr=log
+        )
+    code = (
+        "import proj\n"
+        "from feedmill import Activity\n"
+        "from pins import Pin, manager\n"
+        "print(manager.add_activity(Activity('ann', Pin, 1)).wait(30).reached)\n"
+    )
+    try:
+        done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert done.stdout.strip() == "2", done.stderr + (tmp_path / "log").read_text()
     finally:
         worker.terminate()
         worker.wait(20)
