@@ -41,8 +41,8 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--people", default=3000, show_default=True, type=click.IntRange(2))
-@click.option("--activities", default=3000, show_default=True, type=click.IntRange(1))
+@click.option("--people", default=3000, show_default=True, type=click.IntRange(2), help="How many there are.")
+@click.option("--activities", default=3000, show_default=True, type=click.IntRange(1), help="How many they do.")
 @click.option("--redis-url", default="", help="A Redis to use instead of a private one.")
 def demo(people: int, activities: int, redis_url: str) -> None:
     """Play a generated social network through real workers and show the feeds."""
@@ -60,10 +60,24 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @main.command()
 @click.option("--follows", required=True, type=_FILE, help="TSV or CSV with a header: who follows whom.")
 @click.option("--events", required=True, type=_FILE, help="TSV or CSV with a header: who did what, oldest first.")
-@click.option("--follow-columns", default="", callback=_columns, metavar="FOLLOWER,FOLLOWEE")
-@click.option("--event-columns", default="", callback=_columns, metavar="ACTOR,OBJECT[,TIME][,VERB]")
-@click.option("--recipients", type=click.Choice(["co-actors", "none"]), default="co-actors", show_default=True)
-@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 2, show_default="CPUs")
+@click.option(
+    "--follow-columns", default="", callback=_columns, metavar="FOLLOWER,FOLLOWEE", help="Names, if guessing fails."
+)
+@click.option(
+    "--event-columns",
+    default="",
+    callback=_columns,
+    metavar="ACTOR,OBJECT[,TIME][,VERB]",
+    help="Names, if guessing fails.",
+)
+@click.option(
+    "--recipients",
+    type=click.Choice(["co-actors", "none"]),
+    default="co-actors",
+    show_default=True,
+    help="Who is notified: those who did something with the same object, or nobody.",
+)
+@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 2, show_default="CPUs", help="Processes.")
 @click.option(
     "--redis-url", default="", help="A Redis to use instead of a private one; its next database is the broker."
 )

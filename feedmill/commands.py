@@ -71,7 +71,7 @@ def dead() -> None:
 
 
 @dead.command("list")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1))
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="How many.")
 def list_(limit: int) -> None:
     """List the newest."""
     found = letters.listed(limit)
