@@ -202,3 +202,19 @@ def test_the_length_of_a_queue_on_rabbitmq(default_rabbitmq_broker: LocalRabbit,
     sweep_until(lambda: dispatch.length(LOW_QUEUE) == 3)  # it takes messages in without a word, so without haste
     assert dispatch.room(LOW_QUEUE) == 1 and dispatch.room(HIGH_QUEUE) == 4
     app.close()
+
+
+def test_a_broker_that_refuses_to_tell(broker: redis.Redis) -> None:
+    """Who may not ask for a queue's length is not kept from sending, and asks in vain as often as they like."""
+    broker.acl_setuser("mute", enabled=True, nopass=True, keys=["*"], channels=["*"], commands=["+@all", "-llen"])
+    url = feedmill.settings.current().broker_url.replace("redis://", "redis://mute:x@")
+    app = Celery("mute", set_as_current=True)
+    app.config_from_object("feedmill.tasks.celeryconfig")
+    app.conf.update(broker_url=url)
+    app.set_default()
+    for _ in range(3):
+        assert dispatch.length(LOW_QUEUE) == 0
+        dispatch.send("feedmill.sweep", [], queue=LOW_QUEUE, sentence="sweep")
+    assert broker.llen(LOW_QUEUE) == 3
+    broker.acl_deluser("mute")
+    app.close()

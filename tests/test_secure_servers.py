@@ -110,8 +110,19 @@ def secure(server: Secure) -> Secure:
     return server
 
 
+def sending_to(broker: str) -> Celery:
+    """The app of this process, with its broker there."""
+    feedmill.configure(broker_url=broker, celery_app="")
+    app = Celery("test", set_as_current=True)
+    app.config_from_object("feedmill.tasks.celeryconfig")
+    app.conf.update(broker_url=broker)
+    app.set_default()
+    return app
+
+
 def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     """Writing, fanning out, reading, marking, listening and the doctor need no command and no key beyond the line."""
+    sending_to(secure.url("celery", database=1))
     manager, run = SocialManager(), backend().run
     run(journal().open(manager.name, "f1", "add", in_group(1, AUTHOR).pack()))
     run(journal().open(manager.name, "f2", "add", feedmill.Activity(1, feedmill.verbs.Love, 2, target=7).pack()))
@@ -213,7 +224,8 @@ def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secur
     """A real worker, broker and feeds over TLS as the documented users, signed messages: a pickled and an unsigned
     message change nothing and are kept as dead letters, what we send is delivered, and no secret is in the log."""
     broker = secure.url("celery", database=1)
-    feedmill.configure(broker_url=broker, signing_key=KEY, celery_app="")
+    feedmill.configure(signing_key=KEY)
+    app = sending_to(broker)
     environment = {
         "FEEDMILL_REDIS_URL": secure.url("feedmill"),
         "FEEDMILL_BROKER_URL": broker,
@@ -221,10 +233,6 @@ def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secur
         "FEEDMILL_MODULES": "tests.social",
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
-    app = Celery("test", set_as_current=True)
-    app.config_from_object("feedmill.tasks.celeryconfig")
-    app.conf.update(broker_url=broker)
-    app.set_default()
     args = [SocialManager.name, "add", "followers", on_day(5).pack(), pack([1, 2]), "forged", 1, 0]
     bad = tmp_path / "code-was-run"
     worker = LocalWorker.launch(

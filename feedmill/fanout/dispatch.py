@@ -111,9 +111,12 @@ def length(queue: str) -> int:
         try:
             with connection.channel() as channel:
                 return int(channel.queue_declare(queue, passive=True).message_count)
-        except (NotImplementedError, *connection.channel_errors):  # nobody has declared it yet
+        except connection.channel_errors:  # nobody has declared it yet
             return 0
-        except connection.connection_errors:  # sending will say it
+        except (
+            Exception
+        ):  # whatever is wrong with the broker, sending says it better; nothing is to fail for a question
+            connection.collapse()
             return 0
 
 
