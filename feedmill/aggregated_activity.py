@@ -50,7 +50,8 @@ class AggregatedActivity:
 
     *activities* holds the newest 15 members, oldest first; members beyond are counted in
     *minimized_activities*. ``activity_count`` and ``actor_count`` are exact, also after redelivery and removal.
-    A member whose body is gone is neither shown nor counted; one whose body is damaged is counted only.
+    A member whose body is gone is neither shown nor counted; one whose body is damaged is counted only. In a group of more
+    than 30 the actor of a member whose body is gone is counted until that is cleaned up.
     """
 
     #: Of a stored group: what it is made of, and when it was seen and read.

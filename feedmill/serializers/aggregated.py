@@ -55,11 +55,11 @@ class AggregatedActivitySerializer:
 class ShownIds:
     """Some ids, and when they were fetched the bodies that are there."""
 
-    __slots__ = ("_bodies", "_loads", "actors", "count", "created", "head", "ids", "newest", "updated")
+    __slots__ = ("_bodies", "_held", "_loads", "actors", "count", "created", "head", "ids", "newest", "updated")
 
     def __init__(self, head: Head, ids: list[bytes]) -> None:
         ids.sort()
-        self.head, self.ids = head, ids[-MAX_MEMBERS:]
+        self.head, self.ids, self._held = head, ids[-MAX_MEMBERS:], ids
         self.updated = id_microseconds(ids[-1])
         if head.spilled:
             self.count, self.actors, self.created = head.count, head.actors, head.created
@@ -71,13 +71,23 @@ class ShownIds:
     def fill(self, bodies: Sequence[bytes | None], loads: Callable[[bytes], Activity]) -> None:
         """Take the *bodies* of the ids. A member whose body is missing is not counted."""
         found = [body for body in bodies if body is not None]
-        self.count -= len(bodies) - len(found)
+        if len(found) < len(bodies):
+            self._leave_out({raw_id for raw_id, body in zip(self.ids, bodies) if body is None})
         while found and self.newest is None:
             try:
                 self.newest = loads(found[-1])
             except CorruptRecord:
                 found.pop()
         self._bodies, self._loads = found, loads
+
+    def _leave_out(self, gone: set[bytes]) -> None:
+        self.count -= len(gone)
+        left = [raw_id for raw_id in self._held if raw_id not in gone]
+        if left:
+            self.updated = id_microseconds(left[-1])
+        if left and not self.head.spilled:  # else what is spilled has a say, and is not at hand
+            self.created = id_microseconds(left[0])
+            self.actors = len({raw_id[ACTOR_SLICE] for raw_id in left})
 
     def load(self) -> list[Activity]:
         """The activities of the bodies; damaged ones are left out."""

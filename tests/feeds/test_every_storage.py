@@ -236,6 +236,16 @@ def test_kept_counts_equal_a_recount() -> None:
     assert feed.denormalize_count() == right == feed.get_denormalized_count()
 
 
+def test_a_feed_with_counts_is_always_trimmed() -> None:
+    """Told not to trim, a notification feed does so all the same: its count never counts what it does not show."""
+    feed = Notes(1)
+    feed.add_many(map(on_day, range(12)), trim=False)
+    assert feed.get_denormalized_counts()[:2] == (8, 8) == (feed.count_unseen(), feed.count_unread())
+    feed.remove_many([on_day(11)], trim=False)
+    assert feed.get_denormalized_counts()[:2] == (7, 7) == (feed.count_unseen(), feed.count_unread())
+    assert feed.denormalize_count() == 7
+
+
 def test_counts_are_published(backend_kind: str, request: pytest.FixtureRequest) -> None:
     """Each change of a count is published once, numbered; what changes no count publishes nothing."""
     if backend_kind == "redis":

@@ -196,3 +196,30 @@ def test_no_bytes_are_sure_that_are_no_rows(data: bytes, number: int) -> None:
 def test_numbers_and_uuids_are_sure(actor: Any) -> None:
     """Actors that are numbers or UUIDs of one width need no look at each."""
     assert surely_rows((b"12345" + pack(actor)) * 9, 5, 9)
+
+
+def test_a_group_some_of_whose_bodies_are_gone(backend_kind: str) -> None:
+    """What was retracted is out of all that its group says at once: its actor, its time, and the numbers."""
+    feed = News(1)
+    feed.add_many([in_group(n, actor) for n, actor in enumerate((1, 2, 2, 3))])
+    for number in (3, 2, 0):
+        News.remove_activity(in_group(number, (1, 2, 2, 3)[number]))
+    (group,) = feed[:]
+    assert group.activities == [in_group(1, 2)]
+    assert (group.activity_count, group.actor_count, group.minimized_activities) == (1, 1, 0)
+    assert group.created_at == group.updated_at == in_group(1).time
+    feed.remove_many([in_group(3, 3), in_group(2, 2), in_group(0, 1)])
+    (clean,) = feed[:]
+    assert clean == group and (clean.created_at, clean.updated_at) == (group.created_at, group.updated_at)
+
+
+def test_a_large_group_some_of_whose_bodies_are_gone(backend_kind: str) -> None:
+    """Of a group that holds only some of its members the numbers that can be told are told, the rest after the cleaning."""
+    feed = News(1)
+    feed.add_many([in_group(n) for n in range(40)])
+    News.remove_activity(in_group(39))
+    (group,) = feed[:]
+    assert (group.activity_count, group.updated_at) == (39, in_group(38).time)
+    assert group.actor_count == 40
+    feed.remove(in_group(39))
+    assert feed[0].actor_count == 39

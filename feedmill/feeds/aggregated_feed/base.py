@@ -131,18 +131,22 @@ class AggregatedFeed(Feed):
     ) -> Steps[int]:
         """Fold *activities* into the groups of the feed, which become unseen and unread; how many were new.
 
-        With ``trim=False`` the feed may grow past ``max_length`` until the next trim. *current_activities*, groups
-        that the caller read before, can only narrow the work: activities that they hold already are skipped. What is
-        written always depends on what is read under the lock.
+        With ``trim=False`` the feed may grow past ``max_length`` until the next trim, unless it has counts, which never
+        count what nobody is shown. *current_activities*, groups that the caller read before, can only narrow the work:
+        activities that they hold already are skipped. What is written always depends on what is read under the lock.
         """
         checked = _checked(activities)
         if current_activities is not None:
             held = {activity for group in current_activities for activity in group.activities}
             checked = [activity for activity in checked if activity not in held]
         yield from self._insert_activities(checked)
-        return (yield from self._apply([self.user_id], plan(type(self), checked).keeping(not trim)))
+        return (yield from self._apply([self.user_id], plan(type(self), checked).keeping(self._may_grow(trim))))
 
     add_many, aadd_many = both(_add_many)
+
+    @classmethod
+    def _may_grow(cls, trim: bool) -> bool:
+        return not trim and not cls.counted
 
     def _add_many_aggregated(self, aggregated: Iterable[AggregatedActivity]) -> Steps[int]:
         """Add groups as they are, under their own names; how many members were new."""
@@ -171,7 +175,7 @@ class AggregatedFeed(Feed):
         """
         if batch_interface is not None:
             raise DeclarationError("remove_many(batch_interface=…) does not exist here; every write is a batch already")
-        steps = plan(type(self), (), _checked(activities)).keeping(not trim)
+        steps = plan(type(self), (), _checked(activities)).keeping(self._may_grow(trim))
         return (yield from self._apply([self.user_id], steps))
 
     remove_many, aremove_many = both(_remove_many)  # type: ignore[assignment]
