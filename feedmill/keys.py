@@ -113,6 +113,11 @@ def left_key(key_format: str) -> str:
     return f"{settings.current().key_prefix}left:{key_format}"
 
 
+def notices_key(manager: str, raw_id: bytes) -> str:
+    """The hash that knows who was notified by name of an activity."""
+    return f"{settings.current().key_prefix}notices:{manager.translate(_ESCAPES)}:{{{raw_id.hex()}}}"
+
+
 def letters_key() -> str:
     """The stream of dead letters."""
     return f"{settings.current().key_prefix}dead"

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from feedmill.activity import Activity
 from feedmill.codec import pack
-from feedmill.delivery.deliveries import FOLLOWERS, RECIPIENTS, Delivery, deliveries_of, meant, notice, unpacked
+from feedmill.delivery.deliveries import FOLLOWERS, RECIPIENTS, TOLD, Delivery, deliveries_of, meant, notice, unpacked
 from feedmill.errors import MessageError
 from feedmill.fanout import dispatch, receipts
 from feedmill.ids import EntityId
-from feedmill.manager import Manager, Priority
+from feedmill.manager import Manager, Priority, notices
 from feedmill.manager.declared import followers_of
 from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTIFY, REDELIVER, UNNOTIFY, UPDATE
 from feedmill.storage.backends import backend
@@ -58,6 +58,8 @@ def _audiences(manager: Manager, op: str, activity: Activity) -> list[Audience]:
     found: list[Audience] = []
     if manager.notification_feed_class is not None and op != IMPORT:  # what is long past is news to nobody
         found.append((RECIPIENTS, Priority.HIGH, iter(manager.get_recipient_ids(activity))))
+        if op != ADD:
+            found.append((TOLD, Priority.HIGH, notices.people(manager, activity.raw_id)))
     classes = manager.feed_classes.values()
     concerned = classes if op != UPDATE else [each for each in classes if each.activity_storage_class is None]
     if concerned:

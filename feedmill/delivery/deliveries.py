@@ -36,8 +36,8 @@ from feedmill.storage.journal import journal, lease
 from feedmill.storage.lease import within
 from feedmill.storage.steps import Steps, together
 
-#: The two audiences of an activity.
-FOLLOWERS, RECIPIENTS = "followers", "recipients"
+#: The audiences of an activity. TOLD are those whom ``notify`` named: nothing is added for them a second time.
+FOLLOWERS, RECIPIENTS, TOLD = AUDIENCES = "followers", "recipients", "told"
 
 #: Why what was asked for is unknown to a worker.
 OLDER = "it was asked for by a newer release, whose workers will do it"
@@ -74,7 +74,7 @@ def deliveries_of(
     deliveries = []
     for effect, activity in about:
         admits = effect in (ADD, REDELIVER)
-        chosen = [(name, admitted(manager, activity, ids) if admits else ids) for name, ids in parts]
+        chosen = [(name, admitted(manager, activity, ids) if admits and name != TOLD else ids) for name, ids in parts]
         deliveries.append(Delivery(effect, activity, chosen, attempt))
     return deliveries
 
@@ -109,8 +109,8 @@ def deliver(
     manager_name: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
 ) -> int:
     """Deliver an activity to one chunk of people; how many, 0 if the chunk is done already or no longer wanted."""
-    if audience not in (FOLLOWERS, RECIPIENTS):
-        raise MessageError(f"audience {audience!r} is none of {FOLLOWERS}, {RECIPIENTS}")
+    if audience not in AUDIENCES:
+        raise MessageError(f"audience {audience!r} is none of {', '.join(AUDIENCES)}")
     manager, parts = manager_called(manager_name), [(audience, ids_of(ids, "user ids"))]
     checked_op(op, *FANNED_OUT)
     if op != IMPORT:
@@ -176,12 +176,12 @@ def patience(attempt: int) -> float | None:
 def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Steps[int]]:
     """The operations that make *deliveries*, to be run together: one for each feed class and each set of people."""
     operations: list[Steps[int]] = []
-    for audience in (FOLLOWERS, RECIPIENTS):
+    for audience in AUDIENCES:
         classes = _feed_classes(manager, audience)
         if classes:
             for numbers, user_ids in _alike(deliveries, audience):
                 asked = [deliveries[n] for n in numbers]
-                adds = [each.activity for each in asked if each.op in (ADD, REDELIVER)]
+                adds = [each.activity for each in asked if each.op in (ADD, REDELIVER) and audience != TOLD]
                 removes = [each.activity for each in asked if each.op == REMOVE]
                 updates = [each.activity for each in asked if each.op in (UPDATE, REDELIVER)]
                 wait = patience(max(each.attempt for each in asked))

@@ -12,10 +12,10 @@ from feedmill.fanout.receipts import FanoutStatus, fanout_id, status_of
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.sweep import Held, held
 from feedmill.ids import EntityId, id_microseconds
-from feedmill.manager import bodies
+from feedmill.manager import bodies, notices
 from feedmill.manager.declared import followers_of
 from feedmill.manager.filters import admitted
-from feedmill.manager.ops import ADD, REDELIVER, REMOVE
+from feedmill.manager.ops import ADD, NOTIFY, REDELIVER, REMOVE
 from feedmill.storage.backends import backend, backend_for
 from feedmill.storage.journal import journal
 
@@ -119,15 +119,17 @@ class _Case:
         receipt = self.receipt
         if receipt.op == REMOVE:
             return Why.REMOVED, "it was removed"
+        notice = self._notice() if audience == "recipient" else None
         if self.activity is None:
             return Why.UNKNOWN, "no such activity: it was never added, or was removed long ago"
-        if not self._is_meant(audience, self.activity):
+        if notice is None and not self._is_meant(audience, self.activity):
             if audience == "follower":
                 return Why.NOT_FOLLOWING, f"{self.user_id} is no follower of {self.activity.actor_id}"
-            return Why.NOT_RECIPIENT, f"get_recipient_ids does not name {self.user_id}"
+            return Why.NOT_RECIPIENT, f"get_recipient_ids does not name {self.user_id}, nor was it told by notify"
         if not admitted(self.manager, self.activity, [self.user_id]):
             return Why.FILTERED, f"a filter of {self.manager.name} keeps it from {self.user_id}"
-        if receipt.op in (ADD, REDELIVER) and (receipt.dead or receipt.cancelled or not receipt.finished):
+        receipt = notice or receipt
+        if receipt.op in (ADD, REDELIVER, NOTIFY) and (receipt.dead or receipt.cancelled or not receipt.finished):
             return _on_its_way(receipt)
         if self._is_trimmed(feed_class, everything):
             return Why.TRIMMED, f"it is older than all of the {feed_class.max_length:,} that are kept"
@@ -135,6 +137,14 @@ class _Case:
             "it came before the user followed, or was taken out since, or is part of an import that is not finished;"
             " rebuild brings it in if it belongs here"
         )
+
+    def _notice(self) -> FanoutStatus | None:
+        """How far the notice is that names the user, if there is one."""
+        user = str(self.user_id)
+        for name, ids in notices.told(self.manager, self.raw_id):
+            if any(str(each) == user for each in ids):
+                return status_of(backend().run(journal().get(name)))
+        return None
 
     def _is_meant(self, audience: str, activity: Activity) -> bool:
         user = str(self.user_id)

@@ -14,8 +14,8 @@ from feedmill.fanout import receipts
 from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout, fanout_id, status_of
 from feedmill.ids import EntityId, entity_id
-from feedmill.manager import bodies
-from feedmill.manager.ops import ADD, REBUILD, REDELIVER, REMOVE, UPDATE
+from feedmill.manager import bodies, notices
+from feedmill.manager.ops import ADD, NOTIFY, REBUILD, REDELIVER, REMOVE, UPDATE
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Pace, journal
 from feedmill.storage.steps import Steps, together
@@ -48,7 +48,9 @@ def remove(manager: Manager, activity: Activity | str) -> Fanout:
     if manager.user_feed_class is not None:
         operations.append(manager.user_feed_class.deliver([activity.actor_id], (), [activity]))
     if manager.notification_feed_class is not None:  # these hold the whole activity: readers would still see it
-        told = list(itertools.islice(manager.get_recipient_ids(activity), manager.fanout_chunk_size))
+        notices.call_off(manager, activity)
+        named = itertools.chain(manager.get_recipient_ids(activity), notices.people(manager, raw_id))
+        told = list(itertools.islice(named, manager.fanout_chunk_size))
         operations.append(manager.notification_feed_class.deliver(told, (), [activity]))
     return _start(manager, REMOVE, activity, operations, last=True)
 
@@ -116,8 +118,9 @@ def notice(manager: Manager, op: str, user_ids: Iterable[EntityId], activity: Ac
     people = _ids(user_ids, "user")
     chunks = iter(lambda: list(itertools.islice(people, manager.fanout_chunk_size)), [])
     while part := list(itertools.islice(chunks, AT_ONCE)):
-        wanted = [(fanout_id(manager.name, activity.raw_id, ids), pack([body, ids])) for ids in part]
-        fanouts += receipts.start(manager.name, op, wanted)
+        named = {fanout_id(manager.name, activity.raw_id, ids): ids for ids in part}
+        kept = notices.keep(manager, activity, named) if op == NOTIFY else notices.forget(manager, activity, named)
+        fanouts += receipts.start(manager.name, op, [(name, pack([body, ids])) for name, ids in named.items()], [kept])
     return Fanouts(fanouts)
 
 

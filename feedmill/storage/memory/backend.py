@@ -30,6 +30,7 @@ class MemoryBackend:
             self.groups: dict[str, Groups] = {}
             self.counts: dict[str, tuple[int, int, int]] = {}
             self.bodies: dict[bytes, bytes] = {}
+            self.notices: dict[tuple[str, bytes], dict[str, bytes]] = {}
             #: The journal: receipts, what is due, bells on their way, dead letters.
             self.receipts: dict[str, dict[str, Any]] = {}
             self.due: dict[str, dict[str, float]] = {}

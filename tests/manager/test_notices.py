@@ -1,0 +1,130 @@
+"""Removal, update and ``explain`` know whom ``notify`` named."""
+
+from __future__ import annotations
+
+import pytest
+
+from feedmill import feeds
+from feedmill.manager import Why, notices
+from feedmill.storage.backends import backend
+from tests.manager.circle import Circle, Notes, love, notes
+from tests.postbox import Postbox, arrive, make_overdue, replaced
+
+manager = Circle()
+
+
+def test_a_removal_reaches_them(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever was notified by name loses the removed activity: the first of them at once, all when it is finished."""
+    monkeypatch.setattr(notices, "AT_ONCE", 2)
+    manager.add_activity(love(1, target=77))
+    manager.notify(range(100, 145), love(1, target=77))
+    manager.notify([200, 201], love(1, target=77))
+    box.work()
+    assert notes(77) == notes(144) == notes(200) == [1]
+    fanout = manager.remove_activity(love(1, target=77).id)
+    assert notes(77) == notes(100) == notes(108) == [] and notes(144) == [1]
+    box.work()
+    assert fanout.wait(1).reached == 3 + 1 + 45 + 2
+    for user in (*range(100, 145), 200, 201):
+        assert notes(user) == [] and Notes(user).get_denormalized_counts()[:2] == (0, 0)
+
+
+def test_what_was_never_stored(box: Postbox) -> None:
+    """An activity that was only notified, and is stored nowhere, is removed from all of those it was told."""
+    manager.notify([100, 101], love(1))
+    box.work()
+    manager.remove_activity(love(1))
+    box.work()
+    assert notes(100) == notes(101) == []
+
+
+def test_a_removal_before_they_had_it(box: Postbox) -> None:
+    """A removal calls off notices that are still on their way; the last word counts."""
+    told = manager.notify(range(100, 125), love(1))
+    manager.remove_activity(love(1))
+    box.work()
+    assert all(notes(user) == [] for user in range(100, 125))
+    assert told.status().cancelled
+    manager.notify([100], love(1))
+    box.work()
+    assert notes(100) == [1]
+
+
+def test_a_removal_overtakes_a_notice(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that is about to write a notice when the activity is removed leaves it with nobody in the end."""
+    manager.notify([100], love(1))
+    bell = box.take()[0]
+    real, done = feeds.NotificationFeed.deliver.__func__, list[int]()  # type: ignore[attr-defined]
+
+    def stall(cls, *args, **kwargs):  # type: ignore[no-untyped-def]
+        if not done:
+            done.append(1)
+            manager.remove_activity(love(1))
+            box.work()
+        return (yield from real(cls, *args, **kwargs))
+
+    monkeypatch.setattr(Notes, "deliver", classmethod(stall))
+    arrive(*bell)
+    make_overdue("Circle")
+    arrive("feedmill.sweep", [])
+    box.work()
+    assert notes(100) == []
+
+
+def test_an_update_reaches_them(box: Postbox) -> None:
+    """Whoever was notified by name sees the update, whether its addition had arrived everywhere or not; nobody is told anew."""
+    manager.add_activity(love(1, text="old"))
+    manager.notify([100, 101, 102], love(1, text="old"))
+    box.work()
+    Notes(100).mark_all()
+    manager.unnotify([101], love(1))
+    box.work()
+    for text in ("new", "newer"):
+        manager.update_activity(love(1, text=text))
+        box.work()
+        assert [Notes(user)[0].activities[0].extra_context["text"] for user in (100, 102)] == [text] * 2
+        assert notes(101) == []
+        assert Notes(100).get_denormalized_count() == 0
+        manager.add_activity(love(1, text=text))  # the next one finds it on its way
+
+
+def test_those_who_were_told_no_more(box: Postbox) -> None:
+    """Who is told no more is forgotten."""
+    manager.notify([100, 101], love(1))
+    manager.unnotify([100, 101], love(1))
+    assert list(notices.told(manager, love(1).raw_id)) == []
+    manager.notify([100], love(1))
+    assert [ids for _, ids in notices.told(manager, love(1).raw_id)] == [[100]]
+    assert list(notices.told(manager, love(2).raw_id)) == []
+
+
+def test_it_is_not_kept_for_ever(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whom a notice named is known for a while."""
+    with replaced(monkeypatch):
+        manager.notify([100], love(1))
+    client = backend().client  # type: ignore[attr-defined]
+    (key,) = client.keys("*notices*")
+    assert 0 < client.ttl(key) <= notices.KEPT
+
+
+def test_explained(box: Postbox) -> None:
+    """``explain`` knows who was notified by name, and how far that is."""
+    manager.add_activity(love(1, target=77))
+    manager.notify([100, 101], love(1, target=77))
+    assert manager.explain(100, love(1, target=77))[2].why is Why.QUEUED
+    box.work()
+    assert manager.explain(100, love(1, target=77))[2].why is Why.MERGED
+    Notes(100).delete()
+    assert manager.explain(100, love(1, target=77))[2].why is Why.ABSENT
+    assert manager.explain(102, love(1, target=77))[2].why is Why.NOT_RECIPIENT
+    assert "nor was it told by notify" in manager.explain(102, love(1, target=77))[2].text
+    manager.remove_activity(love(1, target=77))
+    assert manager.explain(101, love(1, target=77))[2].why is Why.REMOVED
+
+
+def test_uuids_and_texts(box: Postbox) -> None:
+    """Ids come back as what they are."""
+    manager.notify(["zoë", 5, "5"], love(1))
+    assert [ids for _, ids in notices.told(manager, love(1).raw_id)] == [["zoë", "5"]]
+    box.work()
+    assert notes("zoë") == notes(5) == [1]
