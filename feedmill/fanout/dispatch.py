@@ -107,17 +107,11 @@ def length(queue: str) -> int:
 
     The broker is asked, since a count of our own would drift with each message that is lost.
     """
-    with celery_app().connection_or_acquire() as connection:
-        try:
-            with connection.channel() as channel:
-                return int(channel.queue_declare(queue, passive=True).message_count)
-        except connection.channel_errors:  # nobody has declared it yet
-            return 0
-        except (
-            Exception
-        ):  # whatever is wrong with the broker, sending says it better; nothing is to fail for a question
-            connection.collapse()
-            return 0
+    try:
+        with celery_app().connection_or_acquire() as connection, connection.channel() as channel:
+            return int(channel.queue_declare(queue, passive=True).message_count)
+    except Exception:  # nobody has declared it yet, or something is wrong with the broker, which sending says better
+        return 0
 
 
 @contextmanager
