@@ -51,8 +51,9 @@ chaos: $(STAMP)
 soak: $(STAMP)
 	CHAOS_FOLLOWERS=$(or $(FOLLOWERS),3000) CHAOS_CHUNK=$(or $(CHUNK),250) $(BIN)/python -m pytest tests/chaos -m soak $(ARGS)
 
+# With ARGS it leaves the record of the last whole run alone.
 fuzz: $(STAMP)
-	$(BIN)/python -m tests.fuzz $(ARGS)
+	$(BIN)/python -m tests.fuzz $(or $(ARGS),--json docs/reliability/fuzz.json)
 
 # In an environment of its own: what audits must not be among what is audited.
 $(VENV)/audit/bin/pip-audit: $(STAMP)

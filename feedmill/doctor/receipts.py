@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill.delivery.letters import content
@@ -73,13 +73,13 @@ def due_without_receipt(managers: Iterable[str], tell: Tell) -> None:
             tell([finding], inspection().due_put(manager, name))
 
 
-def check_receipts(ids: Sequence[str], managers: Container[str], tell: Tell) -> None:
+def check_receipts(ids: Sequence[str], managers: Sequence[str], tell: Tell) -> None:
     """Receipts that cannot be read, and open ones of *managers* that nobody will look at."""
     for name, receipt in zip(ids, _run(inspection().receipts(ids)) if ids else ()):
         flaw = _flaw(receipt) if receipt else ""
         if flaw:
             text = f"{flaw}; --fix begins it anew if it says what it is about, and sets the receipt aside"
-            tell([Finding("damaged receipt", f"fan-out {name}", text)], _begin_anew(name, receipt))
+            tell([Finding("damaged receipt", f"fan-out {name}", text)], _begin_anew(name, receipt, managers))
             continue
         manager = receipt["manager"].decode() if receipt else ""
         if manager in managers and _run(_forgotten(name, manager, receipt)):
@@ -125,8 +125,8 @@ def _flaw(receipt: Receipt) -> str:
     if not known.get("manager"):
         return "it names no manager"
     for name in ("plan", "created", "planned", "done", "reached", "claimed", "finished"):
-        if not known.get(name, "0").isdigit():
-            return f"its {name} is {known[name][:20]!r}, not a number"
+        if not receipt.get(name, b"0").isdigit() or len(receipt.get(name, b"")) > 19:
+            return f"its {name} is {receipt[name][:20]!r}, not a number"
     return "" if "plan" in known and "created" in known else "it lacks its plan or when it was made"
 
 
@@ -141,14 +141,16 @@ def _forgotten(name: str, manager: str, receipt: Receipt) -> Steps[bool]:
     return "finished" not in again and again.get("created") == receipt["created"]
 
 
-def _begin_anew(name: str, receipt: Receipt) -> Steps[None]:
+def _begin_anew(name: str, receipt: Receipt, managers: Iterable[str]) -> Steps[None]:
     """Open the fan-out again with what its receipt still says; everything of it may be done twice."""
     body = yield from inspection().body(name)
     yield from inspection().set_aside(receipt_key(name), "none")
     yield from together([inspection().forget(key) for key in (receipt_key(name), chunks_key(name))])
     manager, op = (receipt.get(field, b"").decode(errors="replace") for field in ("manager", "op"))
-    if body and manager in manager_names() and op in (*PLANNED, *ALONE):
+    for each in managers:
+        if (yield from inspection().due_at(each, name)) is not None:
+            manager = each
+            yield from inspection().due_drop(each, name)
+    if body and manager in managers and op in (*PLANNED, *ALONE):
         begin = journal().open_sent if op in ALONE else journal().open
         yield from begin(manager, name, op, body)
-    elif manager:
-        yield from inspection().due_drop(manager, name)

@@ -42,10 +42,11 @@ def _check(record: Record, *, whole: bool) -> None:
             look_at(member.body)
 
 
-def look_at(body: bytes) -> None:
+def look_at(body: bytes) -> Activity:
     """Decode all of a packed activity; :class:`~feedmill.errors.CorruptRecord`, or an unknown verb."""
     activity = Activity.unpack(body)
     activity.raw_id, activity.extra_context  # noqa: B018  # both are worked out when they are asked for
+    return activity
 
 
 def foreign(case: Case, group: bytes, where: str, error: UnknownVerb) -> Finding:

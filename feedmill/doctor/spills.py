@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from feedmill.codec import pack
 from feedmill.doctor.case import Case
 from feedmill.doctor.findings import Finding
 from feedmill.doctor.places import Place
 from feedmill.doctor.records import foreign, look_at
 from feedmill.errors import CorruptRecord, UnknownVerb
+from feedmill.ids import ACTOR_SLICE
 from feedmill.keys import GROUPS
 from feedmill.serializers.records import Member, Record, decode_spill, encode_spill
 from feedmill.storage.base import SET
@@ -138,7 +140,12 @@ def _readable(case: Case, actor: bytes, data: bytes) -> list[Member]:
 def _members(actor: bytes, data: bytes, *, whole: bool) -> list[Member]:
     """The members in a field of a spill, each looked at whole."""
     members = decode_spill(actor, data)
-    if whole:
-        for member in members:
-            look_at(member.body)
+    for member in members:
+        if whole:
+            activity = look_at(member.body)
+            belongs = activity.raw_id == member.raw_id and pack(activity.actor_id) == actor
+        else:
+            belongs = member.raw_id[ACTOR_SLICE] == actor
+        if not belongs:
+            raise CorruptRecord("a member stands under another's actor or id")
     return members

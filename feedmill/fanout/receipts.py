@@ -112,7 +112,9 @@ class Fanout:
 
 def status_of(fields: dict[str, str], wanted: str = "") -> FanoutStatus:
     """What a receipt says; about another op than *wanted* it says that this was replaced."""
-    number = {name: int(value) for name, value in fields.items() if value.isdigit()}
+    number = {
+        name: int(value) for name, value in fields.items() if value.isascii() and value.isdigit() and len(value) < 20
+    }
     op = fields.get("op", "")
     replaced = bool(wanted and op and op != wanted)
     finished = not op or replaced or "finished" in fields

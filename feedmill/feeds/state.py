@@ -9,7 +9,7 @@ import struct
 from typing import NamedTuple
 
 from feedmill.errors import CorruptRecord
-from feedmill.serializers.base import Head
+from feedmill.serializers.base import MOST_COUNTED, MOST_TOUCHES, Head
 from feedmill.serializers.records import Record
 
 
@@ -26,6 +26,8 @@ class Counts(NamedTuple):
 
 logger = logging.getLogger(__name__)
 
+#: Numbers that nothing counts up to; a damaged one that is higher could not be counted on.
+MOST = 2**53
 _STATE = struct.Struct(">QQQQQIIQ")
 #: The highest count that a state can hold.
 MOST = 2**32 - 1
@@ -54,9 +56,12 @@ class FeedState:
         if not data:
             return cls()
         try:
-            return cls(*_STATE.unpack(data))
+            values = _STATE.unpack(data)
         except struct.error as error:
             raise CorruptRecord(f"a feed's state has {len(data)} bytes instead of {_STATE.size}") from error
+        if max(values) > MOST or values[0] > MOST_TOUCHES or max(values[5:7]) > MOST_COUNTED:
+            raise CorruptRecord("a feed's state holds numbers that no feed reaches")
+        return cls(*values)
 
     @classmethod
     def salvaged(cls, data: bytes) -> FeedState:

@@ -24,6 +24,8 @@ from feedmill.serializers.records import Member, Record
 
 #: Bits of a record's first byte.
 SPILLED, SEEN, READ, LOOSE, CAPPED = 1, 2, 4, 8, 16
+#: Numbers beyond which a record is damaged: they have room for more, so that one can always be added.
+MOST_TOUCHES, MOST_COUNTED = 2**47, 2**31
 #: What a SPILLED record has more.
 SPILLED_HEAD = struct.Struct(">II7s7s")
 
@@ -145,6 +147,8 @@ def decode_head(data: bytes, *, counted: bool) -> Head:
             head.read_at, at = int.from_bytes(data[at : at + 7], "big"), at + 7
     except (IndexError, struct.error) as error:
         raise CorruptRecord(f"a group's record of {len(data)} bytes is cut short") from error
+    if head.touch > MOST_TOUCHES or head.count > MOST_COUNTED or head.actors > MOST_COUNTED:
+        raise CorruptRecord("a group's record holds numbers that no group reaches")
     if not rows or at >= len(data):
         raise CorruptRecord(f"a group's record of {len(data)} bytes holds no member")
     head.at = at

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import datetime as dt
+import json
 import logging
 import os
+import platform
 import sys
 import tempfile
 import time
@@ -24,6 +27,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=int(time.time()), help="the same seed makes the same inputs")
+    parser.add_argument("--json", type=Path, help="where the result goes as well")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     prepare()
@@ -44,13 +48,43 @@ def main() -> int:
         web.close()
         files.close()
     show(outcomes)
+    seconds = time.monotonic() - began
+    if options.json:
+        write(options.json, outcomes, seed=options.seed, seconds=seconds, before=before)
     total = sum(outcome.inputs for outcome in outcomes)
     failures = sum(outcome.failures for outcome in outcomes)
     print(
-        f"{total:,} inputs in {time.monotonic() - began:.0f} s, seed {options.seed}, feedmill {feedmill.__version__}:"
+        f"{total:,} inputs in {seconds:.0f} s, seed {options.seed}, feedmill {feedmill.__version__}:"
         f" {failures} unexpected; memory {before:.0f} MB at first, {megabytes():.0f} MB at most"
     )
     return 1 if failures else 0
+
+
+def write(path: Path, outcomes: list[Outcome], *, seed: int, seconds: float, before: float) -> None:
+    """The result, for the page about reliability."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    facts = {
+        "feedmill": feedmill.__version__,
+        "python": platform.python_version(),
+        "date": dt.date.today().isoformat(),
+        "seed": seed,
+        "inputs": sum(outcome.inputs for outcome in outcomes),
+        "unexpected": sum(outcome.failures for outcome in outcomes),
+        "seconds": round(seconds),
+        "megabytes": {"before": round(before), "most": round(megabytes())},
+        "targets": [
+            {
+                "name": outcome.name,
+                "inputs": outcome.inputs,
+                "read": outcome.read,
+                "refused": dict(outcome.refused.most_common()),
+                "slowest_ms": round(outcome.slowest * 1000, 1),
+                "unexpected": outcome.failures,
+            }
+            for outcome in outcomes
+        ],
+    }
+    path.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def show(outcomes: list[Outcome]) -> None:

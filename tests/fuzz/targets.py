@@ -29,7 +29,8 @@ from feedmill.storage.journal import journal
 from feedmill.storage.memory import BACKEND
 from feedmill.tasks import deliver, fan_out, follow, sweep, unfollow
 from feedmill.verbs import Love
-from tests.feeds.samples import BASE, Home, News, Notes, held, in_group, on_day
+from tests.feeds.samples import BASE, Home, News, Notes, in_group, on_day
+from tests.fuzz import stores
 from tests.fuzz.mutate import confused, mutated
 from tests.social import SocialManager
 
@@ -82,6 +83,9 @@ def record_reader(serializer: Any) -> Call:
         def decode() -> None:
             record = serializer.decode(data)
             assert record.members == sorted(record.members, key=lambda member: member.raw_id)
+            record.add(serializer.member(in_group(rng.randrange(99))))
+            record.touch += 1
+            serializer.decode(serializer.encode(record))
 
         _ended(decode, lambda: serializer.shown(data))
 
@@ -171,33 +175,6 @@ def signatures(rng: random.Random, data: bytes) -> None:
     raise AssertionError("a message was taken for signed")
 
 
-def damaged_feed(rng: random.Random, data: bytes) -> None:
-    """A feed with damage in it is written and read; nothing is raised, and its other groups are what they were."""
-    feed_class: Any = rng.choice((News, Notes))
-    BACKEND.clear()
-    feed = feed_class(1)
-    feed.add_many([on_day(2), on_day(3)])
-    held_feed = BACKEND.groups[feed.key]
-    victim = min(held_feed.records)
-    kind = rng.randrange(4)
-    if kind == 0:
-        held_feed.records[victim] = data
-    elif kind == 1:
-        held_feed.state = data
-    elif kind == 2:
-        held_feed.inbox = data
-    else:
-        held_feed.records[victim] = bytes((held_feed.records[victim][0] | 1,)) + held_feed.records[victim][1:]
-        held_feed.spills[victim] = {pack(2): data}
-    try:
-        feed_class.insert_activities([on_day(9)])
-        backend().run(feed_class.deliver([1], [on_day(2), on_day(9)], [on_day(5)]))
-        shown = held(feed[:])
-        assert on_day(3) in shown and on_day(9) in shown, shown
-    finally:
-        BACKEND.clear()
-
-
 class Files:
     """Event and follow files on a disk."""
 
@@ -231,44 +208,37 @@ def targets(files: Files, web: Call) -> list[Target]:
     """All of them; the shares add up to a thousand."""
     bodies = [each.pack() for each in ACTIVITIES]
     aggregated, notification = AggregatedActivitySerializer(), NotificationSerializer()
-    ids = [aggregated.encode(record) for record in _records(aggregated)]
-    whole = [notification.encode(record) for record in _records(notification)]
+    ids = stores.records([aggregated], ACTIVITIES)
+    whole = stores.records([notification], ACTIVITIES)
     spilled = [
         encode_spill([serializer.member(each) for each in ACTIVITIES]) for serializer in (aggregated, notification)
     ]
     inboxes = [b"".join(pack([True, body]) for body in bodies), pack([False, bodies[0]])]
     states = [FeedState(5, 4, 3, 2, 1, 6, 7, 8).encode()]
     places = [on_day(1).raw_id, (5).to_bytes(7, "big") + b"group"]
+    parts = [*ids, *whole, *inboxes, *states, *spilled]
+    letters = [pack(["add", bodies[0], "f"]), pack(["feedmill.deliver", ["x", 1]])]
     http = [json.dumps(body).encode() for body in ({"user": "ann", "text": "x"}, {"user": "ann", "target": "bob"})]
     return [
-        Target("activity bodies", bodies, activity, 150),
-        Target("msgpack values", [*bodies, *inboxes], value, 150),
-        Target("aggregated records", ids, record_reader(aggregated), 120),
-        Target("notification records", whole, record_reader(notification), 130),
-        Target("spilled members", spilled, spill, 60),
+        Target("activity bodies", bodies, activity, 130),
+        Target("msgpack values", [*bodies, *inboxes], value, 130),
+        Target("aggregated records", ids, record_reader(aggregated), 110),
+        Target("notification records", whole, record_reader(notification), 120),
+        Target("spilled members", spilled, spill, 50),
         Target("states of feeds", states, state, 40),
         Target("inboxes", inboxes, inbox, 50),
         Target("cursors", [*places, *(cursor.encode("owner", p).encode() for p in places)], cursors, 80),
         Target("cursors at feeds", places, pages, 30),
         Target("task messages", MESSAGE_PARTS, messages, 80),
         Target("signatures", bodies, signatures, 40),
-        Target("feeds with damage", [*ids, *whole, *inboxes, *states, *spilled], damaged_feed, 30),
+        Target("feeds with damage", parts, stores.damaged_feed, 30),
+        Target("stores that the doctor mends", [*parts, *bodies, *letters], stores.doctor, 10),
+        Target("fan-outs in the journal", [*bodies, pack(bodies), pack([bodies[0], [1, 2]])], stores.claims, 20),
+        Target("receipts", [b"add", b"1700000000000", b"12"], stores.receipt, 20),
+        Target("dead letters", letters, stores.letter, 20),
         Target("event and follow files", files.SAMPLES, files, 20),
         Target("HTTP requests", [*http, b"[[[", b"{}", b"\xff"], web, 20),
     ]
-
-
-def _records(serializer: Any) -> list[Any]:
-    from feedmill.serializers.records import Record
-
-    several, one, big = Record(), Record(), Record()
-    for each in ACTIVITIES[1:]:
-        several.add(serializer.member(each))
-    one.add(serializer.member(on_day(1)))
-    for number in range(32):
-        big.add(serializer.member(in_group(number)))
-    several.seen_at = several.read_at = 5
-    return [several, one, big]
 
 
 def prepare() -> None:

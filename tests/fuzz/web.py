@@ -57,7 +57,7 @@ class Web:
             "path": path,
             "raw_path": path.encode(errors="replace"),
             "root_path": "",
-            "query_string": b"",
+            "query_string": b"after=" + body[:200],
             "headers": [(b"content-type", b"application/json"), (b"host", b"x")],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 2),

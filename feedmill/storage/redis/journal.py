@@ -175,7 +175,7 @@ class RedisJournal:
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
         """The receipt's fields."""
         values, now = yield [("HMGET", receipt_key(fanout_id), *_FIELDS), ("TIME",)]
-        fields = {name: value.decode() for name, value in zip(_FIELDS, values) if value is not None}
+        fields = {name: value.decode(errors="replace") for name, value in zip(_FIELDS, values) if value is not None}
         return {**fields, "now": str(int(now[0]) * 1000 + int(now[1]) // 1000)}
 
     def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:

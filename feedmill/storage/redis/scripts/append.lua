@@ -4,7 +4,7 @@
 -- An addition: {want, group, actor, score (text), score, shared, row, loose row, needle, record}
 local base = counted and 8 or 2
 local no_state = string.rep('\0', 56)
--- What is too short to be a record or a state is damaged: the merge, which checks everything, decides.
+-- What is too short to be a record or a state, or counts too far, is damaged: the merge, which checks all, decides.
 -- Of the feed at hand: what the state says, the bytes of the new touch, and how far the counts move.
 local seen, read, touch, unseen, unread
 
@@ -73,6 +73,7 @@ local function append(z, h, c, state, got, title, sets)
   if counted then
     if state == '' then state = no_state elseif #state ~= #no_state then return 0, state end
     sequence, seen, read = num('>I8I8I8', state)
+    if sequence >= 2 ^ 47 then return 0, state end
     sequence = sequence + 1
     touch = pack('>I6', sequence)
   end

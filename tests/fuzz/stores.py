@@ -1,0 +1,154 @@
+"""What is fuzzed where more than one reader is concerned: feeds with damage, the journal, the doctor."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from feedmill.codec import pack
+from feedmill.delivery import due, letters
+from feedmill.doctor import examine
+from feedmill.errors import FeedmillError
+from feedmill.fanout.receipts import status_of
+from feedmill.ids import ID_SIZE
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import Letter, journal
+from feedmill.storage.memory import BACKEND
+from tests.doctor.clinic import ClinicManager
+from tests.feeds.samples import Home, News, Notes, held, in_group, on_day
+from tests.fuzz.mutate import confused
+
+#: What a receipt says, as texts.
+FIELDS = {
+    **{
+        "manager": ClinicManager.name,
+        "op": "add",
+        "created": "1700000000000",
+        "planned": "3",
+        "done": "2",
+        "reached": "9",
+    },
+    **{"complete": "1", "claimed": "1700000000001", "attempts": "1", "retried": "0", "failed": "0", "error": "why"},
+}
+
+
+def damaged_feed(rng: random.Random, data: bytes) -> None:
+    """A feed with damage in it is written and read; nothing is raised, and its other groups are what they were."""
+    feed_class: Any = rng.choice((News, Notes))
+    BACKEND.clear()
+    feed = feed_class(1)
+    feed.add_many([on_day(2), on_day(3)])
+    held_feed = BACKEND.groups[feed.key]
+    victim = min(held_feed.records)
+    kind = rng.randrange(4)
+    if kind == 0:
+        held_feed.records[victim] = data
+    elif kind == 1:
+        held_feed.state = data
+    elif kind == 2:
+        held_feed.inbox = data
+    else:
+        held_feed.records[victim] = bytes((held_feed.records[victim][0] | 1,)) + held_feed.records[victim][1:]
+        held_feed.spills[victim] = {pack(2): data}
+    try:
+        feed_class.insert_activities([on_day(9)])
+        backend().run(feed_class.deliver([1], [on_day(2), on_day(9)], [on_day(5)]))
+        shown = held(feed[:])
+        assert on_day(3) in shown and on_day(9) in shown, shown
+    finally:
+        BACKEND.clear()
+
+
+def receipt(rng: random.Random, data: bytes) -> None:
+    """A receipt with noise in one of its fields: its status can be told."""
+    fields = {**FIELDS, rng.choice(tuple(FIELDS)): data.decode(errors="replace"), "now": "1700000000009"}
+    if rng.random() < 0.3:
+        fields[rng.choice(tuple(FIELDS))] = rng.choice(("²", "9" * 5000, "-1", "1.5", ""))
+    status = status_of(fields, rng.choice(("", "add")))
+    assert status.seconds >= 0 and status.done >= 0
+
+
+def letter(rng: random.Random, data: bytes) -> None:
+    """A dead letter: what it holds is said, or it is told to be nothing."""
+    kind = rng.choice((letters.FANOUT, letters.MESSAGE, data.decode(errors="replace")))
+    assert len(letters.content(Letter("5-1", kind, "why", data))) in (2, 3)
+
+
+def doctor(rng: random.Random, data: bytes) -> None:
+    """Noise anywhere in a store: the doctor names it, mends it, and finds nothing the second time."""
+    BACKEND.clear()
+    feed = rng.choice((News, Notes))(1)
+    everything = [on_day(1), on_day(2), *(in_group(n) for n in range(33))]
+    Home(1).add_many([on_day(1), on_day(2)])
+    News.insert_activities(everything)
+    feed.add_many(everything)
+    _spoil(rng, data, BACKEND.groups[feed.key])
+    try:
+        examine(fix=True)
+        left = [finding for finding in examine().shown if finding.kind != "verb not registered"]
+        assert left == [], left
+        feed.add(on_day(9))
+        assert on_day(9) in held(feed[:])
+    finally:
+        BACKEND.clear()
+
+
+def _spoil(rng: random.Random, data: bytes, feed: Any) -> None:
+    """Put *data* somewhere."""
+    kind = rng.randrange(8)
+    if kind == 0:
+        feed.records[rng.choice(list(feed.records))] = data
+    elif kind == 1:
+        feed.state = data
+    elif kind == 2:
+        feed.inbox = data
+    elif kind == 3:
+        spill = feed.spills[rng.choice(list(feed.spills))]
+        spill[rng.choice([*spill, data])] = data
+    elif kind == 4:
+        BACKEND.bodies[rng.choice(list(BACKEND.bodies))] = data
+    elif kind == 5:
+        (key,) = BACKEND.flat
+        BACKEND.flat[key][1:1] = [data[at : at + ID_SIZE] for at in range(0, len(data) - ID_SIZE + 1, ID_SIZE)]
+    elif kind == 6:
+        backend().run(journal().add_letter(letters.MESSAGE, "why", data))
+    else:
+        backend().run(journal().open(ClinicManager.name, "f", "add", data))
+        field = rng.choice(("op", "plan", "created", "body", "manager", "planned"))
+        BACKEND.receipts["f"][field] = confused(rng, BACKEND.receipts["f"].get(field), [data])
+
+
+def claims(rng: random.Random, data: bytes) -> None:
+    """A fan-out whose body is noise, among sound ones: those are done, and it is told what is wrong with it."""
+    BACKEND.clear()
+    run = backend().run
+    Home.insert_activities([on_day(1)])
+    run(journal().open(ClinicManager.name, "bad", rng.choice(("add", "remove", "update", "import", "notify")), data))
+    run(journal().open(ClinicManager.name, "good", "add", on_day(1).pack()))
+    refusal: FeedmillError | None = None
+    try:
+        due.answer(ClinicManager.name)
+    except FeedmillError as error:
+        refusal = error
+    assert run(journal().get("good")).get("finished"), "a sound fan-out was held up by a malformed one"
+    BACKEND.clear()
+    if refusal is not None:
+        raise refusal
+
+
+def records(serializers: Sequence[Any], activities: Sequence[Any]) -> list[bytes]:
+    """Well-formed records of each kind."""
+    from feedmill.serializers.records import Record
+
+    found = []
+    for serializer in serializers:
+        several, one, big = Record(), Record(), Record()
+        for each in activities[1:]:
+            several.add(serializer.member(each))
+        one.add(serializer.member(on_day(1)))
+        for number in range(32):
+            big.add(serializer.member(in_group(number)))
+        several.seen_at = several.read_at = 5
+        found += [serializer.encode(record) for record in (several, one, big)]
+    return found
