@@ -7,7 +7,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from feedmill.activity import Activity
 from feedmill.codec import pack
-from feedmill.delivery.deliveries import FOLLOWERS, RECIPIENTS, TOLD, Delivery, deliveries_of, meant, notice, unpacked
+from feedmill.delivery.deliveries import (
+    AUDIENCES,
+    FOLLOWERS,
+    RECIPIENTS,
+    TOLD,
+    Delivery,
+    checked_ids,
+    deliveries_of,
+    meant,
+    notice,
+    unpacked,
+)
 from feedmill.errors import MessageError
 from feedmill.fanout import dispatch, receipts
 from feedmill.ids import EntityId
@@ -148,7 +159,11 @@ def _unpacked(data: bytes) -> Chunk:
     if len(values) != 3 or not isinstance(values[2], list):
         raise MessageError("a chunk in the journal is not what was written")
     audience, queue, ids = values
-    return audience, Priority(queue), ids
+    if audience not in AUDIENCES or queue not in [each.value for each in Priority]:
+        raise MessageError(
+            f"a chunk in the journal is for {str(audience)[:80]} by {str(queue)[:80]}: there are none such"
+        )
+    return audience, Priority(queue), checked_ids(ids, "chunk")
 
 
 def _publish(manager: Manager, claim: Claim, chunks: Mapping[int, Chunk]) -> None:

@@ -97,12 +97,12 @@ def meant(manager: Manager, op: str, body: bytes) -> Steps[list[tuple[str, Activ
     return [(op, activity)]
 
 
-def notice(body: bytes) -> tuple[bytes, list[Any]]:
+def notice(body: bytes) -> tuple[bytes, list[EntityId]]:
     """The packed activity and the people of a NOTIFY or UNNOTIFY."""
     values = unpacked(body, "notice")
     if len(values) != 2 or not isinstance(values[0], bytes) or not isinstance(values[1], list):
         raise MessageError("the message's notice is not an activity and a list of user ids")
-    return values[0], values[1]
+    return values[0], checked_ids(values[1], "notice")
 
 
 def deliver(
@@ -246,7 +246,11 @@ def activity_of(body: bytes) -> Activity:
 
 def ids_of(data: bytes, what: str) -> list[EntityId]:
     """The ids that *data* lists, all of them checked before the first is used."""
-    ids = unpacked(data, what)
+    return checked_ids(unpacked(data, what), what)
+
+
+def checked_ids(ids: list[Any], what: str) -> list[EntityId]:
+    """*ids*, if each is one."""
     for value in ids:
         if not is_id(value):
             raise MessageError(f"the message's {what} hold {str(value)[:80]}, which is no id")

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from feedmill.codec import pack
-from feedmill.delivery import due, letters
+from feedmill.delivery import chunks, due, letters
 from feedmill.doctor import examine
 from feedmill.errors import FeedmillError
 from feedmill.fanout.receipts import status_of
-from feedmill.ids import ID_SIZE
+from feedmill.ids import ID_SIZE, is_id
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Letter, journal
 from feedmill.storage.memory import BACKEND
@@ -135,6 +135,13 @@ def claims(rng: random.Random, data: bytes) -> None:
     BACKEND.clear()
     if refusal is not None:
         raise refusal
+
+
+def chunk(rng: random.Random, data: bytes) -> None:
+    """A chunk as the journal keeps it."""
+    audience, _, ids = chunks._unpacked(data)
+    assert audience in ("followers", "recipients")
+    assert all(map(is_id, ids))
 
 
 def records(serializers: Sequence[Any], activities: Sequence[Any]) -> list[bytes]:

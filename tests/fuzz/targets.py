@@ -227,13 +227,16 @@ def targets(files: Files, web: Call) -> list[Target]:
         Target("spilled members", spilled, spill, 50),
         Target("states of feeds", states, state, 40),
         Target("inboxes", inboxes, inbox, 50),
-        Target("cursors", [*places, *(cursor.encode("owner", p).encode() for p in places)], cursors, 80),
+        Target("cursors", [*places, *(cursor.encode("owner", p).encode() for p in places)], cursors, 70),
         Target("cursors at feeds", places, pages, 30),
         Target("task messages", MESSAGE_PARTS, messages, 80),
         Target("signatures", bodies, signatures, 40),
         Target("feeds with damage", parts, stores.damaged_feed, 30),
         Target("stores that the doctor mends", [*parts, *bodies, *letters], stores.doctor, 10),
         Target("fan-outs in the journal", [*bodies, pack(bodies), pack([bodies[0], [1, 2]])], stores.claims, 20),
+        Target(
+            "chunks in the journal", [pack(["followers", "fanout.high", [1, "a", uuid.UUID(int=5)]])], stores.chunk, 10
+        ),
         Target("receipts", [b"add", b"1700000000000", b"12"], stores.receipt, 20),
         Target("dead letters", letters, stores.letter, 20),
         Target("event and follow files", files.SAMPLES, files, 20),
