@@ -280,9 +280,22 @@ def test_a_mistake_is_told(case: str) -> None:
     assert not BACKEND.bodies
 
 
-def test_no_server() -> None:
-    """A Redis that is not there is named, without its password."""
-    feedmill.configure(redis_url=f"redis://:secret@127.0.0.1:{free_port()}/0")
-    with pytest.raises(StorageError, match=r"Redis at 127.0.0.1:.*Check FEEDMILL_REDIS_URL") as caught:
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://:secret@127.0.0.1:PORT/0", "127.0.0.1:PORT/0"),
+        ("redis://secret:secret@127.0.0.1:PORT/0?client_name=secret", "127.0.0.1:PORT/0"),
+        ("rediss://secret:secret@127.0.0.1:PORT/0?ssl_cert_reqs=required&ssl_password=secret", "127.0.0.1:PORT/0"),
+        ("redis://127.0.0.1:PORT/0?password=secret", "127.0.0.1:PORT/0"),
+        ("unix://secret:secret@/nowhere/redis.sock?db=3", "/nowhere/redis.sock"),
+        ("unix:///nowhere/redis.sock?password=secret", "/nowhere/redis.sock"),
+    ],
+)
+def test_no_server(url: str, place: str) -> None:
+    """A Redis that is not there is named, however it is reached, without its user, password and options."""
+    port = str(free_port())
+    feedmill.configure(redis_url=url.replace("PORT", port))
+    with pytest.raises(StorageError, match=r"Redis at .*Check FEEDMILL_REDIS_URL") as caught:
         Home(1).count()
+    assert f"Redis at {place.replace('PORT', port)}: " in str(caught.value)
     assert "secret" not in str(caught.value)

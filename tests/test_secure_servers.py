@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,7 +223,8 @@ def test_a_client_may_show_a_certificate(secure: Secure) -> None:
 
 def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secure, tmp_path: Path) -> None:
     """A real worker, broker and feeds over TLS as the documented users, signed messages: a pickled and an unsigned
-    message change nothing and are kept as dead letters, what we send is delivered, and no secret is in the log."""
+    message change nothing and are kept as dead letters, what we send is delivered, and no secret is in the log,
+    in what the worker answers when it is asked (all that Flower can know), or in what our own commands say."""
     broker = secure.url("celery", database=1)
     feedmill.configure(signing_key=KEY)
     app = sending_to(broker)
@@ -252,15 +254,31 @@ def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secur
         unsigned, pickled = sorted(letters.listed(), key=lambda letter: letter.reason)
         assert "is not signed" in unsigned.reason and letters.content(unsigned) == ["feedmill.deliver", args]
         assert "untrusted content of type pickle" in pickled.reason
+        inspect = app.control.inspect(timeout=3)
+        asked = [str(question()) for question in (inspect.conf, inspect.stats, inspect.report, inspect.registered)]
+        assert all("celery@" in answer for answer in asked)
     finally:
         log = worker.logs()
         print(log, secure.admin.acl_log())  # for whoever reads why a test failed
         worker.teardown()
         app.close()
     assert "Refusing to deserialize" in log or "ContentDisallowed" in log
+    asked += [told_by_the_command(environment, *words) for words in (("doctor",), ("fanouts",), ("dead", "list"))]
     for secret in (PASSWORD, KEY, signing._secrets(KEY)[0].hex()):
-        assert secret not in log
+        assert [text for text in (log, *asked) if secret in text] == []
     assert repr(on_day(5).pack())[2:-1] not in log
+
+
+def told_by_the_command(environment: dict[str, str], *words: str) -> str:
+    """What ``feedmill`` says, of a server that is there and of one that refuses the password."""
+    said = ""
+    for url in (environment["FEEDMILL_REDIS_URL"], environment["FEEDMILL_REDIS_URL"].replace("feedmill:", "nobody:")):
+        command = [sys.executable, "-m", "feedmill", *words]
+        variables = {**os.environ, **environment, "FEEDMILL_REDIS_URL": url}
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=60, check=False)
+        said += done.stdout + done.stderr
+    assert "invalid username-password" in said
+    return said
 
 
 class Boom:
