@@ -14,6 +14,7 @@ from feedmill.keys import (
     GROUPS,
     activity_key,
     due_key,
+    left_key,
     letters_key,
     receipt_key,
     set_aside_key,
@@ -83,7 +84,7 @@ class Places:
                 self._know(feed_class.key_format, feed_class, Part.FLAT)
         self._bodies = activity_key(b"")
         self._receipts = receipt_key("").partition("{")[0].encode()
-        ours = (due_key("").partition("{")[0], letters_key(), set_aside_key(""))
+        ours = (due_key("").partition("{")[0], left_key(""), letters_key(), set_aside_key(""))
         self._others = tuple(each.encode() for each in ours)
 
     def _know(self, key_format: str, feed_class: Any, part: Part | None) -> None:

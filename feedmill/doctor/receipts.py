@@ -13,7 +13,7 @@ from feedmill.keys import bell_key, chunks_key, due_key, letters_key, receipt_ke
 from feedmill.manager.ops import ALONE, PLANNED
 from feedmill.registry import manager_names
 from feedmill.storage.backends import backend
-from feedmill.storage.inspection import STREAM, STRING, ZSET, inspection
+from feedmill.storage.inspection import NUMBERS, STREAM, STRING, ZSET, inspection
 from feedmill.storage.journal import OPEN_TTL, journal
 from feedmill.storage.steps import Steps, together
 
@@ -124,9 +124,13 @@ def _flaw(receipt: Receipt) -> str:
         return f"it asks for {known.get('op')!r}, which nobody can do"
     if not known.get("manager"):
         return "it names no manager"
-    for name in ("plan", "created", "planned", "done", "reached", "claimed", "finished"):
+    for name in NUMBERS:
         if not receipt.get(name, b"0").isdigit() or len(receipt.get(name, b"")) > 19:
             return f"its {name} is {receipt[name][:20]!r}, not a number"
+    if not known.get("again", "0").replace(".", "", 1).isdecimal():
+        return f"it is to be done again at {receipt['again'][:20]!r}, which is no time"
+    if known.get("complete") == "1" and "planned" not in known:
+        return "all its chunks are written down, and it does not say how many"
     return "" if "plan" in known and "created" in known else "it lacks its plan or when it was made"
 
 

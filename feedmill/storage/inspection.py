@@ -11,8 +11,21 @@ from feedmill.storage.steps import Steps
 
 #: What a key holds, in Redis' words.
 STRING, ZSET, HASH, STREAM = "string", "zset", "hash", "stream"
-#: What a receipt says, besides its body.
-RECEIPT = ("manager", "op", "plan", "created", "planned", "done", "reached", "attempts", "claimed", "finished", "dead")
+#: What a receipt says, besides its body; which of it are whole numbers.
+NUMBERS = (
+    "plan",
+    "created",
+    "planned",
+    "done",
+    "reached",
+    "complete",
+    "attempts",
+    "seen",
+    "sent",
+    "claimed",
+    "finished",
+)
+RECEIPT = ("manager", "op", "dead", "again", *NUMBERS)
 #: Seconds that something that was set aside is kept.
 KEEP_ASIDE = 30 * 24 * 3600
 

@@ -400,6 +400,38 @@ def test_a_fanout_that_nobody_looked_at_is_done(server: redis.Redis, inflict: Ca
     assert examined() == {}
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"plan": "many"},
+        {"attempts": "x"},
+        {"complete": "1", "planned": "x"},
+        {"complete": "1"},
+        {"again": "x"},
+        {"op": b"\xff"},
+        {"complete": "1", "planned": "5", "plan": "x"},
+        None,
+    ],
+    ids=str,
+)
+def test_a_damaged_receipt_holds_nobody_up(server: redis.Redis, fields: dict[str, Any] | None) -> None:
+    """Fan-outs that are claimed together with one whose receipt is damaged are done; that one after --fix."""
+    for name in ("a", "bad", "z"):
+        run(journal().open(ClinicManager.name, name, "add", on_day(6).pack()))
+    if fields is None:
+        server.delete(receipt_key("bad"))
+        server.set(receipt_key("bad"), "x")
+    else:
+        server.hset(receipt_key("bad"), mapping=fields)
+    due.answer(ClinicManager.name)
+    assert run(journal().get("a"))["finished"] and run(journal().get("z"))["finished"]
+    assert examine(fix=True).left == 0
+    due.answer(ClinicManager.name)
+    if fields is not None and "op" not in fields:  # else it does not say what it is about
+        assert run(journal().get("bad"))["finished"]
+    assert examined() == {}
+
+
 def test_a_living_feed_is_healthy(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever adding, removing and marking in any order leave behind, of groups at their limit too, is no damage."""
     monkeypatch.setattr("feedmill.serializers.records.SPILL_LIMIT", 45)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from feedmill.keys import bell_key, bucket_key, chunks_key, due_key, letters_key
 from feedmill.storage.journal import BELL, MOST_LETTERS, OPEN_TTL, Claim, Letter, Opened, Pace, keep, lease
 from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.steps import Command, Steps
+
+logger = logging.getLogger(__name__)
 
 #: What a status shows.
 _FIELDS = (
@@ -77,12 +80,11 @@ class RedisJournal:
         (receipts,) = yield [call_script("receipts_claim", [receipt_key(name) for name in ids])]
         claims, over = [], []
         for name, got in zip(ids, receipts):
-            if not got:
+            claim = _claimed(name, held, got) if got else None
+            if claim is None:
                 over.append(name)
-                continue
-            op, plan, planned, attempts, body, again, sent, feeds = got
-            facts = op.decode(), body, int(planned), attempts, again, int(sent), tuple(feeds.decode().split("\n")[1:-1])
-            claims.append(Claim(name, held, int(plan), *facts))
+            else:
+                claims.append(claim)
         if over:
             yield [_move(manager, [(name, held, -1) for name in over])]
         return claims, ring
@@ -216,6 +218,17 @@ def _due(manager: str) -> list[str]:
 
 def _receipt(fanout_id: str) -> list[str]:
     return [receipt_key(fanout_id), chunks_key(fanout_id)]
+
+
+def _claimed(name: str, held: str, got: Sequence[Any]) -> Claim | None:
+    """The claim of a receipt; None of a damaged one."""
+    op, plan, planned, attempts, body, again, sent, feeds = got
+    try:
+        facts = op.decode(), body, int(planned), attempts, again, int(sent), tuple(feeds.decode().split("\n")[1:-1])
+        return Claim(name, held, int(plan), *facts)
+    except ValueError:
+        logger.error("the receipt of fan-out %s is damaged; feedmill doctor --fix begins it anew", name)
+        return None
 
 
 def _lines(names: Sequence[str]) -> str:

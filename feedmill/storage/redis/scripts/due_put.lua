@@ -8,7 +8,7 @@ local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 if time == '' then time = now end
 if ARGV[4] ~= '0' then
-  local level = math.max(now, tonumber(call('GET', KEYS[3]) or 0)) + ARGV[4]
+  local level = math.max(now, tonumber(call('GET', KEYS[3]) or 0) or 0) + ARGV[4]
   call('SET', KEYS[3], level, 'PX', math.ceil(level - now))
   time = math.max(time, math.floor(level - ARGV[5]))
 end
