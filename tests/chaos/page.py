@@ -37,6 +37,8 @@ SOAKS = (
     *("deliveries", "lost", "duplicated", "wrong", "longest recovery, s"),
 )
 
+FUZZ = ("what is read", "inputs", "read", "refused", "unexpected", "slowest, ms")
+
 
 def write(docs: Path = DOCS) -> None:
     """Write the page anew."""
@@ -56,6 +58,8 @@ def render(found: Mapping[str, Any]) -> str:
         parts.append(_scenarios(found["scenarios"]))
     if "soaks" in found:
         parts.append(_soaks(found["soaks"]))
+    if "fuzz" in found:
+        parts.append(_fuzz(found["fuzz"]))
     return "\n".join(parts)
 
 
@@ -119,6 +123,26 @@ def _soaks(soaks: Sequence[Mapping[str, Any]]) -> str:
             "",
         ]
     return "\n".join(lines)
+
+
+def _fuzz(found: Mapping[str, Any]) -> str:
+    memory = found["megabytes"]
+    lines = [
+        "## Malformed inputs",
+        "",
+        "Well-formed inputs with bits flipped, bytes changed, cut, repeated or mixed, and noise. Each must be read, or refused"
+        " with an error of ours that says why, within two seconds and with nothing written. Anything else is *unexpected*.",
+        "",
+        f"{found['date']}, Python {found['python']}, seed {found['seed']}: {found['inputs']:,} inputs in {found['seconds']:,}"
+        f" seconds, {found['unexpected']:,} unexpected; memory {memory['before']} MB at first, {memory['most']} MB at most.",
+        "",
+        *_heads(FUZZ),
+    ]
+    for each in found["targets"]:
+        refused = sum(each["refused"].values())
+        numbers = (f"{each['inputs']:,}", f"{each['read']:,}", f"{refused:,}", str(each["unexpected"]))
+        lines.append(_line([each["name"], *numbers, f"{each['slowest_ms']:.0f}"]))
+    return "\n".join([*lines, ""])
 
 
 def _heads(heads: Sequence[str]) -> list[str]:
