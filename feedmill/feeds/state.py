@@ -26,11 +26,11 @@ class Counts(NamedTuple):
 
 logger = logging.getLogger(__name__)
 
-#: Numbers that nothing counts up to; a damaged one that is higher could not be counted on.
-MOST = 2**53
+#: No time and no other number of a state is higher; one that is could not be counted on.
+HIGHEST = 2**53
 _STATE = struct.Struct(">QQQQQIIQ")
 #: The highest count that a state can hold.
-MOST = 2**32 - 1
+MOST = MOST_COUNTED
 
 
 @dataclasses.dataclass
@@ -59,7 +59,7 @@ class FeedState:
             values = _STATE.unpack(data)
         except struct.error as error:
             raise CorruptRecord(f"a feed's state has {len(data)} bytes instead of {_STATE.size}") from error
-        if max(values) > MOST or values[0] > MOST_TOUCHES or max(values[5:7]) > MOST_COUNTED:
+        if max(values) > HIGHEST or values[0] > MOST_TOUCHES or max(values[5:7]) > MOST:
             raise CorruptRecord("a feed's state holds numbers that no feed reaches")
         return cls(*values)
 

@@ -25,7 +25,7 @@ from feedmill.serializers.records import Member, Record
 #: Bits of a record's first byte.
 SPILLED, SEEN, READ, LOOSE, CAPPED = 1, 2, 4, 8, 16
 #: Numbers beyond which a record is damaged: they have room for more, so that one can always be added.
-MOST_TOUCHES, MOST_COUNTED = 2**47, 2**31
+MOST_TOUCHES, MOST_COUNTED = 2**47, 2**31 - 1
 #: What a SPILLED record has more.
 SPILLED_HEAD = struct.Struct(">II7s7s")
 

@@ -63,8 +63,8 @@ NOTES_REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     "a negative count": (lambda feed: feed.set_denormalized_count(-1), "count is -1; use a whole number from 0"),
     "a count of no number": (lambda feed: feed.set_denormalized_count("5"), "count is '5'; use a whole number from 0"),
     "a count beyond all": (
-        lambda feed: feed.set_denormalized_count(2**32),
-        "count is 4294967296; use a whole number from 0 to 4294967295",
+        lambda feed: feed.set_denormalized_count(2**31),
+        "count is 2147483648; use a whole number from 0 to 2147483647",
     ),
     "a negative count to publish": (lambda feed: feed.publish_count(-1), "count is -1; use a whole number from 0"),
 }
