@@ -121,3 +121,9 @@ def notices_key(manager: str, raw_id: bytes) -> str:
 def letters_key() -> str:
     """The stream of dead letters."""
     return f"{settings.current().key_prefix}dead"
+
+
+def shared_beginnings() -> tuple[str, ...]:
+    """What those keys begin with that are no feed's, no body's and no fan-out's."""
+    notices = notices_key("", b"").partition("{")[0].removesuffix(":")
+    return due_key("").partition("{")[0], notices, left_key(""), letters_key(), set_aside_key("")

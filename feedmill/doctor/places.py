@@ -10,17 +10,7 @@ from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
 from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import ID_SIZE
-from feedmill.keys import (
-    GROUPS,
-    activity_key,
-    due_key,
-    left_key,
-    letters_key,
-    receipt_key,
-    set_aside_key,
-    split_format,
-    user_of_tag,
-)
+from feedmill.keys import GROUPS, activity_key, receipt_key, shared_beginnings, split_format, user_of_tag
 from feedmill.registry import get_manager, manager_names
 from feedmill.storage.backends import storage
 from feedmill.storage.inspection import HASH, STRING, ZSET
@@ -84,8 +74,7 @@ class Places:
                 self._know(feed_class.key_format, feed_class, Part.FLAT)
         self._bodies = activity_key(b"")
         self._receipts = receipt_key("").partition("{")[0].encode()
-        ours = (due_key("").partition("{")[0], left_key(""), letters_key(), set_aside_key(""))
-        self._others = tuple(each.encode() for each in ours)
+        self._others = tuple(each.encode() for each in shared_beginnings())
 
     def _know(self, key_format: str, feed_class: Any, part: Part | None) -> None:
         before, after = split_format(key_format)

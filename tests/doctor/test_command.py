@@ -26,7 +26,7 @@ from feedmill.doctor.show import lines
 from feedmill.fanout import dispatch
 from feedmill.keys import GROUPS
 from feedmill.storage.backends import backend
-from feedmill.storage.journal import journal
+from feedmill.storage.journal import Pace, journal
 from feedmill.storage.redis import inspection
 from feedmill.storage.steps import Steps
 from feedmill.verbs import Verb
@@ -216,6 +216,24 @@ def test_what_waits_is_said_in_the_healthy_line(server: redis.Redis) -> None:
     assert result.exit_code == 0
     (line,) = result.output.splitlines()
     assert "; 1 keys are of no manager that is known here; 1 dead letters wait, see: feedmill dead list)" in line
+
+
+def test_every_key_of_ours_is_known(server: redis.Redis) -> None:
+    """Whatever is asked of a manager, and whatever goes wrong, leaves no key that the doctor takes for a stranger's."""
+    manager, some = ClinicManager(), on_day(4)
+    manager.add_activity(some)
+    manager.notify(["x"], some)
+    hold(server, Notes(PATIENT).key + GROUPS, time.time() + 8)
+    backend().run(journal().open(ClinicManager.name, "f", "add", some.pack(), Pace(5, 1, 1)))
+    due.answer(ClinicManager.name, "a-bell")
+    letters.bury_message("feedmill.deliver", ["x"], "why")
+    server.set(Home(8).key, "x")
+    server.lpush(Home(9).key, "x")
+    examine(fix=True)
+    keys = b" ".join(server.scan_iter("fm:*"))
+    for kind in (b"fm:fanout:", b"fm:due:", b"fm:left:", b"fm:notices:", b"fm:dead", b"fm:set-aside:", b"fm:test:"):
+        assert kind in keys
+    assert examine().strange == 0
 
 
 def test_a_live_writers_lock_is_not_stuck(server: redis.Redis) -> None:
