@@ -30,6 +30,7 @@ class FeedmillTask(Task):  # type: ignore[misc]
     """
 
     abstract = True
+    Request = "feedmill.tasks.requests:SentenceRequest"
     serializer = "msgpack"
     acks_late = True
     reject_on_worker_lost = True
