@@ -651,6 +651,39 @@ class TestFullQueues:
         while not fanouts.status().finished:
             sweep_and_work(box)
 
+    def test_a_crowd_holds_up_nobody(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of many that wait for room in a queue one asks for all; what is new and finds room is done at once."""
+        asked = []
+        monkeypatch.setattr("feedmill.fanout.dispatch.length", lambda queue: asked.append(queue) or 100)
+        monkeypatch.setattr(due, "MOST_CLAIMS", 10)
+        crowd = [manager.add_activity(love(number, actor=STAR)) for number in range(30)]
+        box.work()
+        assert 3 <= len(asked) <= 4  # one for each round
+        make_overdue(NAME)
+        urgent = manager.add_activity(love(99))
+        asked.clear()
+        (bell,) = box.take("feedmill.fanout")
+        arrive(*bell)
+        assert urgent.status().finished and len(asked) == 1
+        box.work()
+        assert len(asked) <= 4
+        make_overdue(NAME)
+        monkeypatch.setattr("feedmill.fanout.dispatch.length", lambda queue: 0)
+        while not all(each.status().finished for each in crowd):
+            sweep_and_work(box)
+        assert count_of(love(29, actor=STAR), [1000]) == [1, 1, 58]
+
+    def test_the_oldest_too(self, box: Postbox) -> None:
+        """When more is due than one takes, it takes from both ends: neither the newest nor the oldest waits for all others."""
+        names = [f"f{number}" for number in range(9)]
+        for place, name in enumerate(names):
+            backend().run(journal().open(NAME, name, "add", love(place).pack()))
+            time.sleep(0.002)
+        (claims, _) = backend().run(journal().claim(NAME, 4))
+        assert [claim.id for claim in claims] == ["f0", "f1", "f7", "f8"]
+        (claims, _) = backend().run(journal().claim(NAME, 5))
+        assert [claim.id for claim in claims] == ["f2", "f3", "f4", "f5", "f6"]
+
     def test_no_limit(self, box: Postbox) -> None:
         """0 sends everything at once."""
         feedmill.configure(queue_limit=0)

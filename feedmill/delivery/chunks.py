@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 from feedmill.activity import Activity
 from feedmill.codec import pack
@@ -28,6 +28,7 @@ from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTIFY, REDELIVER, UNNOTIFY
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal
 from feedmill.storage.lease import LeaseExpired
+from feedmill.storage.steps import together
 
 #: An audience, its priority, and its people: all of them as a stream, or a chunk.
 Audience = tuple[str, Priority, Iterator[EntityId]]
@@ -84,18 +85,20 @@ def _chunks(audiences: Iterable[Audience], size: int) -> Iterator[Chunk]:
             yield audience, priority, chunk
 
 
-def send(manager: Manager, claim: Claim, chunks: Iterator[Chunk], delay: float) -> None:
+def send(manager: Manager, claim: Claim, chunks: Iterator[Chunk], delay: float, full: Container[str] = ()) -> str:
     """Write *chunks* down and send them, a batch at a time, and look after them in *delay* seconds.
 
-    What finds no room in its queue stays written down and is sent later; if not even the first does, the plan is put off.
+    What finds no room in its queue stays written down and is sent later. If not even the first does, as when its queue is
+    one of *full*, nothing is done, and the queue is returned.
     :class:`~feedmill.storage.lease.LeaseExpired` if meanwhile the claim was lost or the fan-out called off.
     """
     planned = sent = 0
     while batch := list(itertools.islice(chunks, dispatch.PUBLISH_BATCH)):
+        if not planned and batch[0][1].value in full:
+            return str(batch[0][1].value)
         fitting = _fitting(batch) if sent == planned else 0  # what comes later is no more urgent
         if not planned and not fitting:
-            backend().run(journal().put_off(manager.name, claim, CROWDED_PAUSE))
-            return
+            return str(batch[0][1].value)
         packed = {
             planned + place: pack([audience, priority.value, ids])
             for place, (audience, priority, ids) in enumerate(batch)
@@ -107,6 +110,13 @@ def send(manager: Manager, claim: Claim, chunks: Iterator[Chunk], delay: float) 
         _publish(manager, claim, {planned + place: chunk for place, chunk in enumerate(batch[:fitting])})
         planned, sent = planned + len(batch), sent + fitting
     backend().run(journal().park(manager.name, claim, planned, delay if sent == planned else CROWDED_PAUSE, sent))
+    return ""
+
+
+def put_off(manager: Manager, claims: Iterable[Claim], queue: str) -> None:
+    """Let *claims* wait a while for room in *queue*."""
+    waiting = [journal().put_off(manager.name, claim, CROWDED_PAUSE, waits=queue) for claim in claims]
+    backend().run(together(waiting))
 
 
 def send_rest(manager: Manager, claim: Claim, delay: float) -> None:

@@ -83,17 +83,23 @@ class _Round:
         self.manager, self.deadline = manager, deadline
         self.ready: list[tuple[Claim, list[Delivery]]] = []
         self.deliveries = 0
+        #: Queues that have no room for the first chunk of a plan, and who waits for that.
+        self.full: dict[str, list[Claim]] = {}
         self.error: Exception | None = None
 
     def run(self, claims: Sequence[Claim]) -> int:
         """Plan, and deliver what fits into a chunk; the rest is sent. What was begun before comes last, each alone.
 
         So neither a bad one nor a slow one harms others, and those who wait for busy feeds do not wait for each other.
+        Of those that wait for room in a queue, one looks for all: a crowd costs next to nothing, and holds up nobody.
         """
-        queue = sorted(claims, key=lambda claim: claim.attempts > 1)
+        queue = sorted(claims, key=lambda claim: (claim.attempts > 1, bool(claim.waits)))
         for place, claim in enumerate(queue):
-            if claim.attempts > 1:
+            if claim.attempts > 1 or claim.waits:
                 self._deliver()
+            if claim.waits in self.full:
+                self.full[claim.waits].append(claim)
+                continue
             if self.deliveries >= MOST_DELIVERIES or time.monotonic() > self.deadline - lease() / 2000:
                 self._leave(queue[place:])
                 break
@@ -102,6 +108,8 @@ class _Round:
             except Exception as error:
                 self._failed(claim, error)
         self._deliver()
+        for name, waiting in self.full.items():
+            chunks.put_off(self.manager, waiting, name)
         if self.error is not None and (dispatch.inline() or isinstance(self.error, LeaseExpired)):
             raise self.error  # embedded, the caller is the worker, and nobody else would tell
         return self.deliveries
@@ -125,11 +133,13 @@ class _Round:
             entries = people_of(planned) * max(1, len(planned))
             self.deliveries += entries * (len(self.manager.feed_classes) or 1)
         else:
-            chunks.send(self.manager, claim, planned, silence)
+            if full := chunks.send(self.manager, claim, planned, silence, self.full):
+                self.full.setdefault(full, []).append(claim)
 
     def _leave(self, claims: Sequence[Claim]) -> None:
         """Give back what is too much for one round, and ring for it."""
-        backend().run(together([journal().put_off(self.manager.name, claim, 0) for claim in claims]))
+        left = [journal().put_off(self.manager.name, claim, 0, waits=claim.waits) for claim in claims]
+        backend().run(together(left))
         if backend().run(journal().look(self.manager.name))[1]:
             dispatch.ring(self.manager.name)
 

@@ -85,6 +85,8 @@ class Claim:
     sent: int = 0
     #: The names of the feeds that whoever asked knew of.
     feeds: tuple[str, ...] = ()
+    #: The queue that had no room when it was to be planned the last time; or empty.
+    waits: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +133,9 @@ class Journal(Protocol):
         ...
 
     def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
-        """Clear the bell and claim up to *limit* of what is due, oldest first; whether the caller is to send a bell.
+        """Clear the bell and claim up to *limit* of what is due; whether the caller is to send a bell.
+
+        If more is due it is the oldest half and the newest half: what is new does not wait behind a crowd.
 
         *bell*, the id of the message that is answered: if it comes again, what was claimed for it is due at once.
         """
@@ -172,8 +176,11 @@ class Journal(Protocol):
         """A chunk is done; counted once."""
         ...
 
-    def put_off(self, manager: str, claim: Claim, delay: float, error: str = "") -> Steps[None]:
-        """Let a claim go, to be looked at in *delay* seconds; with *error* it has failed, else it was not tried."""
+    def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
+        """Let a claim go, to be looked at in *delay* seconds; with *error* it has failed, else it was not tried.
+
+        *waits*: the queue that had no room for it.
+        """
         ...
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:

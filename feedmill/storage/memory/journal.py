@@ -74,7 +74,8 @@ class MemoryJournal(MemoryLetters):
             BACKEND.bells.pop(manager, None)
             ids = sorted((at, name) for name, at in due.items() if at <= now)
             claims, held = [], now + lease() + 0.5
-            for _, name in ids[:limit]:
+            newest = limit - limit // 2
+            for _, name in ids if len(ids) <= limit else [*ids[: limit // 2], *ids[-newest:]]:
                 receipt = BACKEND.receipts.get(name)
                 if receipt is None or ("finished" in receipt and "again" not in receipt):
                     del due[name]
@@ -87,8 +88,8 @@ class MemoryJournal(MemoryLetters):
     def _claim(name: str, receipt: dict[str, Any], held: str, now: int) -> Claim:
         complete = receipt.get("complete") == 1 and "finished" not in receipt
         if complete:
-            waits = receipt.get("sent", receipt["planned"]) < receipt["planned"]
-            if waits or receipt.get("done", 0) != receipt.get("seen", 0):
+            unsent = receipt.get("sent", receipt["planned"]) < receipt["planned"]
+            if unsent or receipt.get("done", 0) != receipt.get("seen", 0):
                 receipt.update(seen=receipt.get("done", 0), attempts=0)
         else:
             receipt["plan"] += 1
@@ -98,7 +99,8 @@ class MemoryJournal(MemoryLetters):
         again = max(0, receipt.get("again", 0) - now)
         plan, op, body, planned = (receipt[key] for key in ("plan", "op", "body", "planned"))
         sent, feeds = receipt.get("sent", planned), receipt["feeds"]
-        return Claim(name, held, plan, op, body, planned, receipt["attempts"], again, sent, feeds)
+        waits = "" if complete else receipt.get("waits", "")
+        return Claim(name, held, plan, op, body, planned, receipt["attempts"], again, sent, feeds, waits)
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
@@ -186,13 +188,14 @@ class MemoryJournal(MemoryLetters):
         if receipt.get("complete") == 1 and receipt["planned"] == receipt.get("done", 0) and _finished(receipt):
             _move(manager, fanout_id, str(receipt["due"]), -1)
 
-    def put_off(self, manager: str, claim: Claim, delay: float, error: str = "") -> Steps[None]:
+    def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
         """Let a claim go."""
         yield from self.note(claim.id, claim.plan, error)
         with BACKEND.guard:
             receipt = _current(claim.id, claim.plan)
             if receipt is not None and not error:
                 receipt["attempts"] -= 1
+                receipt["waits"] = waits
             _move(manager, claim.id, claim.time, int(delay * 1000))
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:

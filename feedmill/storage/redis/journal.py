@@ -147,9 +147,9 @@ class RedisJournal:
         if over:
             yield [_move(manager, [(fanout_id, over, -1)])]
 
-    def put_off(self, manager: str, claim: Claim, delay: float, error: str = "") -> Steps[None]:
+    def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
         """Let a claim go."""
-        facts = ("failed", 1, "error", error) if error else ("attempts", -1)
+        facts = ("failed", 1, "error", error) if error else ("attempts", -1, "waits", waits)
         yield [
             call_script("receipt_update", [receipt_key(claim.id)], claim.plan, 1, *facts),
             _move(manager, [(claim.id, claim.time, _milliseconds(delay))]),
@@ -222,10 +222,11 @@ def _receipt(fanout_id: str) -> list[str]:
 
 def _claimed(name: str, held: str, got: Sequence[Any]) -> Claim | None:
     """The claim of a receipt; None of a damaged one."""
-    op, plan, planned, attempts, body, again, sent, feeds = got
+    op, plan, planned, attempts, body, again, sent, feeds, waits = got
     try:
-        facts = op.decode(), body, int(planned), attempts, again, int(sent), tuple(feeds.decode().split("\n")[1:-1])
-        return Claim(name, held, int(plan), *facts)
+        facts = op.decode(), body, int(planned), attempts, again, int(sent)
+        names = tuple(feeds.decode().split("\n")[1:-1])
+        return Claim(name, held, int(plan), *facts, names, waits.decode())
     except ValueError:
         logger.error("the receipt of fan-out %s is damaged; feedmill doctor --fix begins it anew", name)
         return None
