@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from feedmill.activity import Activity
 from feedmill.codec import pack
@@ -85,20 +86,30 @@ def _chunks(audiences: Iterable[Audience], size: int) -> Iterator[Chunk]:
             yield audience, priority, chunk
 
 
-def send(manager: Manager, claim: Claim, chunks: Iterator[Chunk], delay: float, full: Container[str] = ()) -> str:
+class Sent(NamedTuple):
+    """What became of a plan."""
+
+    #: Chunks that were sent.
+    chunks: int
+    #: The queue that had no room for the first of them: then nothing was done.
+    full: str = ""
+
+
+def send(manager: Manager, claim: Claim, chunks: Iterator[Chunk], delay: float, full: Container[str] = ()) -> Sent:
     """Write *chunks* down and send them, a batch at a time, and look after them in *delay* seconds.
 
     What finds no room in its queue stays written down and is sent later. If not even the first does, as when its queue is
-    one of *full*, nothing is done, and the queue is returned.
+    one of *full*, nothing is done.
     :class:`~feedmill.storage.lease.LeaseExpired` if meanwhile the claim was lost or the fan-out called off.
     """
     planned = sent = 0
     while batch := list(itertools.islice(chunks, dispatch.PUBLISH_BATCH)):
-        if not planned and batch[0][1].value in full:
-            return str(batch[0][1].value)
+        queue = batch[0][1].value
+        if not planned and queue in full:
+            return Sent(0, queue)
         fitting = _fitting(batch) if sent == planned else 0  # what comes later is no more urgent
         if not planned and not fitting:
-            return str(batch[0][1].value)
+            return Sent(0, queue)
         packed = {
             planned + place: pack([audience, priority.value, ids])
             for place, (audience, priority, ids) in enumerate(batch)
@@ -110,7 +121,7 @@ def send(manager: Manager, claim: Claim, chunks: Iterator[Chunk], delay: float, 
         _publish(manager, claim, {planned + place: chunk for place, chunk in enumerate(batch[:fitting])})
         planned, sent = planned + len(batch), sent + fitting
     backend().run(journal().park(manager.name, claim, planned, delay if sent == planned else CROWDED_PAUSE, sent))
-    return ""
+    return Sent(sent)
 
 
 def put_off(manager: Manager, claims: Iterable[Claim], queue: str) -> None:
@@ -119,26 +130,28 @@ def put_off(manager: Manager, claims: Iterable[Claim], queue: str) -> None:
     backend().run(together(waiting))
 
 
-def send_rest(manager: Manager, claim: Claim, delay: float) -> None:
+def send_rest(manager: Manager, claim: Claim, delay: float) -> int:
     """Send the chunks of *claim* that are left, those that never were before any twice; look again in *delay* seconds.
 
-    When the queues are full, what is left is most likely in them: it is not sent twice.
+    How many were sent. When the queues are full, what is left is most likely in them: it is not sent twice.
     """
-    waiting = claim.sent < claim.planned
+    waiting, again = claim.sent < claim.planned, 0
     left = backend().run(journal().left(claim))
     if waiting:
         left = [number for number in left if number >= claim.sent]
     for start in range(0, len(left), dispatch.PUBLISH_BATCH):
         packed = backend().run(journal().chunks(claim, left[start : start + dispatch.PUBLISH_BATCH]))
         fitting = _send_again(manager, claim, packed)
+        again += fitting
         if fitting < len(packed):
             if waiting:
                 sent = list(packed)[fitting]
                 backend().run(journal().park(manager.name, claim, claim.planned, CROWDED_PAUSE, sent))
             else:
                 backend().run(journal().put_off(manager.name, claim, delay))
-            return
+            return again
     backend().run(journal().park(manager.name, claim, claim.planned, delay, claim.planned))
+    return again
 
 
 def _send_again(manager: Manager, claim: Claim, packed: Mapping[int, bytes]) -> int:

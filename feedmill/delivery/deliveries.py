@@ -40,7 +40,7 @@ from feedmill.storage.steps import Steps, together
 FOLLOWERS, RECIPIENTS, TOLD = AUDIENCES = "followers", "recipients", "told"
 
 #: Why what was asked for is unknown to a worker.
-OLDER = "it was asked for by a newer release, whose workers will do it"
+OLDER = "it was asked for by another release, and is left to workers of that for a while"
 
 #: Does a chunk, given how often it was begun; its result is for how many people.
 Work = Callable[[int], Steps[int]]

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from feedmill import registry
 from feedmill.delivery import chunks, letters
 from feedmill.delivery.deliveries import OLDER, Delivery, checked_op, manager_called, operations_of, people_of
-from feedmill.errors import StorageError, UnknownName
+from feedmill.errors import StorageError
 from feedmill.fanout import dispatch
 from feedmill.feeds.aggregated_feed import AggregatedFeed
 from feedmill.feeds.cycle import fold_in
@@ -25,8 +25,8 @@ from feedmill.storage.steps import together
 
 logger = logging.getLogger(__name__)
 
-#: Fan-outs that are claimed at a time, and deliveries after which the rest is left to others.
-MOST_CLAIMS, MOST_DELIVERIES = 100, 5000
+#: Fan-outs that are claimed at a time, and deliveries and messages after which the rest is left to others.
+MOST_CLAIMS, MOST_DELIVERIES, MOST_MESSAGES = 100, 5000, 500
 #: Attempts after which a fan-out that fails, or whose chunks stay undone, becomes a dead letter.
 MOST_ATTEMPTS = 12
 #: Seconds until a fan-out that failed is tried again: the first time, and at most.
@@ -82,7 +82,7 @@ class _Round:
     def __init__(self, manager: Manager, deadline: float) -> None:
         self.manager, self.deadline = manager, deadline
         self.ready: list[tuple[Claim, list[Delivery]]] = []
-        self.deliveries = 0
+        self.deliveries = self.messages = 0
         #: Queues that have no room for the first chunk of a plan, and who waits for that.
         self.full: dict[str, list[Claim]] = {}
         self.error: Exception | None = None
@@ -100,7 +100,7 @@ class _Round:
             if claim.waits in self.full:
                 self.full[claim.waits].append(claim)
                 continue
-            if self.deliveries >= MOST_DELIVERIES or time.monotonic() > self.deadline - lease() / 2000:
+            if self._enough():
                 self._leave(queue[place:])
                 break
             try:
@@ -114,17 +114,26 @@ class _Round:
             raise self.error  # embedded, the caller is the worker, and nobody else would tell
         return self.deliveries
 
+    def _enough(self) -> bool:
+        """Whether this round has done what a round does."""
+        much = self.deliveries >= MOST_DELIVERIES or self.messages >= MOST_MESSAGES
+        return much or time.monotonic() > self.deadline - lease() / 2000
+
     def _plan(self, claim: Claim) -> None:
         """Get one claim ready, or send its chunks."""
         if claim.attempts > MOST_ATTEMPTS:
             raise letters.GivenUp(f"not done after {MOST_ATTEMPTS} attempts")
         if lacking := set(claim.feeds) - set(feed_names(self.manager.name)):
-            raise UnknownName(f"this worker's {self.manager.name} has no feed {min(lacking)!r}; {OLDER}")
+            name = self.manager.name
+            logger.warning("fan-out %s: this worker's %s has no feed %r; %s", claim.id, name, min(lacking), OLDER)
+            pause = FIRST_PAUSE * (0.5 + random.random())
+            backend().run(journal().put_off(name, claim, pause, waits=claim.waits))
+            return
         silence = min(LONGEST_SILENCE, lease() / 1000 * 2 ** (claim.attempts - 1))
         if claim.planned:
             if claim.sent == claim.planned:
                 logger.warning("fan-out %s has chunks that stay undone; sending them again", claim.id)
-            chunks.send_rest(self.manager, claim, silence)
+            self.messages += chunks.send_rest(self.manager, claim, silence)
             return
         checked_op(claim.op, *PLANNED)
         planned = chunks.plan(self.manager, claim)
@@ -133,8 +142,10 @@ class _Round:
             entries = people_of(planned) * max(1, len(planned))
             self.deliveries += entries * (len(self.manager.feed_classes) or 1)
         else:
-            if full := chunks.send(self.manager, claim, planned, silence, self.full):
-                self.full.setdefault(full, []).append(claim)
+            sent = chunks.send(self.manager, claim, planned, silence, self.full)
+            self.messages += sent.chunks
+            if sent.full:
+                self.full.setdefault(sent.full, []).append(claim)
 
     def _leave(self, claims: Sequence[Claim]) -> None:
         """Give back what is too much for one round, and ring for it."""
@@ -183,6 +194,6 @@ class _Round:
         logger.warning(
             "fan-out %s of %s failed (attempt %s, the next in %.1f s): %s",
             *(claim.id, self.manager.name, claim.attempts, pause, reason),
-            exc_info=None if isinstance(error, (StorageError, UnknownName)) else error,
+            exc_info=None if isinstance(error, StorageError) else error,
         )
         backend().run(journal().put_off(self.manager.name, claim, pause, reason))

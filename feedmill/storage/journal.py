@@ -18,6 +18,9 @@ from feedmill.storage.steps import Steps
 
 #: Seconds that the receipt of an unfinished fan-out, and its chunks, are kept.
 OPEN_TTL = 7 * 24 * 3600
+#: Milliseconds for which a fan-out is left to workers that know all its feeds. Then others deliver to those they know: the
+#: release may have lost a feed instead of having won one.
+ROLLING = 600_000
 #: Milliseconds for which a bell counts as on its way.
 BELL = 1000
 #: Dead letters that are kept; beyond, the oldest go.
@@ -83,7 +86,7 @@ class Claim:
     again: int
     #: How many of the planned chunks were sent, in their order; the others wait for room in the queues.
     sent: int = 0
-    #: The names of the feeds that whoever asked knew of.
+    #: The names of the feeds that whoever asked knew of; none once it has waited long enough for a worker that knows them.
     feeds: tuple[str, ...] = ()
     #: The queue that had no room when it was to be planned the last time; or empty.
     waits: str = ""
@@ -124,7 +127,7 @@ class Journal(Protocol):
     ) -> Steps[Opened]:
         """Write down that a fan-out is wanted, now or as soon as *pace* allows; whatever was asked before is off.
 
-        *feeds*: only a worker that knows all of them may do it, and none of an older release.
+        *feeds*: for a while only a worker that knows all of them may do it, and none of an older release.
         """
         ...
 

@@ -91,7 +91,7 @@ def test_rolling_feed(stage: Stage, verify: Callable[[], object]) -> None:
     old.terminate()
     old.wait_end()
     stage.retired.add(old)
-    assert "newer release" in old.log, "no old worker got anything of the new release"
+    assert "another release" in old.log, "no old worker got anything of the new release"
     verify()
 
 

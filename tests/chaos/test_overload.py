@@ -22,7 +22,7 @@ LIMIT, BATCH = 1_000, 100
 #: Fan-outs that nobody is in a hurry for.
 CROWD = 250
 #: Seconds that somebody who is in a hurry may wait meanwhile, and megabytes that a process may grow by.
-LATENCY, GROWTH = 5.0, 64
+LATENCY, GROWTH = 10.0, 64
 
 
 @pytest.mark.scenario("far more work than workers")
@@ -47,7 +47,7 @@ def test_overload(stage: Stage, verify: Callable[[], object]) -> None:
         slowest = max(slowest, time.monotonic() - began)
         sweep()
         most, longest = max(most, _megabytes(high, low) - before), max(longest, stage.messages(LOW_QUEUE))
-        assert stage.messages(LOW_QUEUE), "the test is too small: nothing waits any more"
+        assert stage.unfinished > CROWD / 4, "the test is too small: little waits any more"
         time.sleep(0.2)
     waiting = stage.unfinished
     while stage.unfinished > waiting / 2:

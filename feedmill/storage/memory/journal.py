@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feedmill.storage.journal import BELL, Claim, Opened, Pace, lease
+from feedmill.storage.journal import BELL, ROLLING, Claim, Opened, Pace, lease
 from feedmill.storage.memory.backend import BACKEND, no_steps
 from feedmill.storage.memory.letters import MemoryLetters
 from feedmill.storage.steps import Steps
@@ -98,7 +98,7 @@ class MemoryJournal(MemoryLetters):
         receipt.update(attempts=receipt.get("attempts", 0) + 1, claimed=now)
         again = max(0, receipt.get("again", 0) - now)
         plan, op, body, planned = (receipt[key] for key in ("plan", "op", "body", "planned"))
-        sent, feeds = receipt.get("sent", planned), receipt["feeds"]
+        sent, feeds = receipt.get("sent", planned), _feeds(receipt)
         waits = "" if complete else receipt.get("waits", "")
         return Claim(name, held, plan, op, body, planned, receipt["attempts"], again, sent, feeds, waits)
 
@@ -164,7 +164,7 @@ class MemoryJournal(MemoryLetters):
             receipt = _current(fanout_id, plan)
             if receipt is None or chunk not in receipt["chunks"]:
                 return 0
-            if feeds is not None and not set(receipt["feeds"]) <= set(feeds):
+            if feeds is not None and not set(_feeds(receipt)) <= set(feeds):
                 return -1
             times = receipt["begun"][chunk] = receipt["begun"].get(chunk, 0) + 1
             if times > 1:
@@ -260,6 +260,11 @@ def _ring(manager: str) -> bool:
         return False
     BACKEND.bells[manager] = _now() + BELL
     return True
+
+
+def _feeds(receipt: dict[str, Any]) -> tuple[str, ...]:
+    """The feeds that a worker must know to do it."""
+    return receipt["feeds"] if receipt["created"] > _now() - ROLLING else ()
 
 
 def _current(fanout_id: str, plan: int) -> dict[str, Any] | None:

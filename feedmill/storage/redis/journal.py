@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedmill.keys import bell_key, bucket_key, chunks_key, due_key, letters_key, receipt_key, taken_key
-from feedmill.storage.journal import BELL, MOST_LETTERS, OPEN_TTL, Claim, Letter, Opened, Pace, keep, lease
+from feedmill.storage.journal import BELL, MOST_LETTERS, OPEN_TTL, ROLLING, Claim, Letter, Opened, Pace, keep, lease
 from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.steps import Command, Steps
 
@@ -77,7 +77,7 @@ class RedisJournal:
         held, ring, ids = reply[0].decode(), bool(reply[1]), [name.decode() for name in reply[2:]]
         if not ids:
             return [], ring
-        (receipts,) = yield [call_script("receipts_claim", [receipt_key(name) for name in ids])]
+        (receipts,) = yield [call_script("receipts_claim", [receipt_key(name) for name in ids], ROLLING)]
         claims, over = [], []
         for name, got in zip(ids, receipts):
             claim = _claimed(name, held, got) if got else None
@@ -134,7 +134,7 @@ class RedisJournal:
 
     def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[int]:
         """Whether a chunk is to be done."""
-        known = [] if feeds is None else [_lines(feeds)]
+        known = [] if feeds is None else [_lines(feeds), ROLLING]
         (times,) = yield [call_script("chunk_start", _receipt(fanout_id), plan, chunk, *known)]
         return int(times)
 

@@ -21,7 +21,9 @@ if due > room then
   take(0, old - 1)
   take(due - room + old, due - 1)
 else take(0, due - 1) end
-local out = {string.format('%.1f', now + ARGV[2] + 0.5), 0}
+local at = now + ARGV[2] + 0.5
+while call('ZCOUNT', KEYS[1], at, at) > 0 do at = at + 1 end -- of another claim in this millisecond
+local out = {string.format('%.1f', at), 0}
 for i = 1, #ids do
   call('ZADD', KEYS[1], out[1], ids[i])
   out[i + 2] = ids[i]

@@ -1,5 +1,6 @@
 -- Begin to work on claimed fan-outs. What an earlier plan did no longer counts, unless all its chunks are written down.
 -- KEYS: receipts (HASH)
+-- ARGV: ms for which a fan-out is left to workers that know all its feeds
 -- Returns: for each {op, plan, chunks if all are written down, attempts, body, ms until it is to be done again, how many of
 --   the chunks were sent, names of the feeds that it is for, the full queue that it waits for or ''}, or '' for one that is
 --   finished, gone or damaged: the doctor finds those, and they must not hold up the others
@@ -7,7 +8,7 @@ local call, out = redis.call, {}
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function claim(r)
-  local got = call('HMGET', r, 'op', 'plan', 'complete', 'finished', 'again', 'body', 'planned', 'done', 'seen', 'sent', 'feeds', 'waits')
+  local got = call('HMGET', r, 'op', 'plan', 'complete', 'finished', 'again', 'body', 'planned', 'done', 'seen', 'sent', 'feeds', 'waits', 'created')
   if not got[1] or (got[4] and not got[5]) then return '' end
   local complete = got[3] == '1' and not got[4]
   local plan = complete and got[2] or call('HINCRBY', r, 'plan', 1)
@@ -23,7 +24,8 @@ local function claim(r)
   local attempts = call('HINCRBY', r, 'attempts', 1)
   call('HSET', r, 'claimed', now)
   local sent, again = complete and (got[10] or got[7]) or 0, math.max(0, (got[5] or 0) - now)
-  return {got[1], plan, complete and got[7] or 0, attempts, got[6] or '', again, sent, got[11] or '', not complete and got[12] or ''}
+  local feeds = now - (got[13] or 0) < tonumber(ARGV[1]) and got[11] or ''
+  return {got[1], plan, complete and got[7] or 0, attempts, got[6] or '', again, sent, feeds, not complete and got[12] or ''}
 end
 for k = 1, #KEYS do
   local sound, found = pcall(claim, KEYS[k])
