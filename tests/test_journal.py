@@ -510,6 +510,27 @@ def test_waiting(box: Postbox) -> None:
     assert Fanout("never").status().finished
 
 
+def test_writes_are_refused_while_it_is_claimed(redis_url: str) -> None:
+    """A server that has no memory left between looking at what is due and claiming it is no reason to forget it."""
+    for number in range(3):
+        backend().run(journal().open(NAME, f"f{number}", "add", love(number).pack()))
+    server = backend().client  # type: ignore[attr-defined]
+
+    def exchange(commands: Any) -> Any:
+        return (yield commands)
+
+    claiming = journal().claim(NAME, 10)
+    due_now = backend().run(exchange(next(claiming)))
+    server.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(StorageError, match="maxmemory"):
+            backend().run(exchange(claiming.send(due_now)))
+    finally:
+        server.config_set("maxmemory", 0)
+    make_overdue(NAME)
+    assert len(backend().run(journal().claim(NAME, 10))[0]) == 3
+
+
 class TestRollingRelease:
     """A newer release has a feed more. Its web processes ask for it while old workers still run."""
 

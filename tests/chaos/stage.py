@@ -15,7 +15,7 @@ from typing import Any
 from celery import Celery
 
 import feedmill
-from feedmill import Activity
+from feedmill import Activity, registry
 from feedmill.errors import StorageError
 from feedmill.fanout import dispatch
 from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
@@ -288,6 +288,16 @@ class Stage:
                 return time.monotonic() - began
             time.sleep(0.1)
 
+    def rest(self) -> bool:
+        """Let what is to be done again be done again; whether there was any. Nothing may change by it."""
+        busy, deadline = False, time.monotonic() + LEASE + PATIENCE
+        while backend().run(journal().count_open(registry.manager_names())) and time.monotonic() < deadline:
+            busy = True
+            self.supervise()
+            sweep()
+            time.sleep(0.1)
+        return busy
+
     def judge(self) -> Verdict:
         """Everything that is not as it must be, now."""
         verdict = audit(self.model, self.flat)
@@ -304,9 +314,12 @@ class Stage:
         return verdict
 
     def fill(self, row: Row) -> Verdict:
-        """Settle, judge, and write the result into *row*."""
+        """Settle, judge, and write the result into *row*; and judge again when nothing is left to be done again."""
         row.recovery = round(self.settle(), 1)
         verdict = self.judge()
+        if verdict.clean and self.rest():
+            self.settle()
+            verdict = self.judge()
         row.faults, row.in_flight, row.deliveries = self.faults, self.in_flight, self.model.deliveries
         row.lost, row.duplicated, row.wrong = verdict.lost, verdict.duplicated, verdict.wrong
         row.passed, row.notes, row.remark = verdict.clean, verdict.notes[:20], self.remark

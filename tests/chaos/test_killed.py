@@ -86,7 +86,6 @@ def test_warm_shutdown(stage: Stage, verify: Callable[[], object]) -> None:
     verify()
 
 
-@pytest.mark.short
 @pytest.mark.scenario("SIGSTOP for longer than a lock lives")
 def test_frozen_worker(stage: Stage, verify: Callable[[], object]) -> None:
     """A worker that sleeps past its lock's life while others write overwrites nothing when it wakes up."""
@@ -108,7 +107,6 @@ def test_frozen_worker(stage: Stage, verify: Callable[[], object]) -> None:
     verify()
 
 
-@pytest.mark.short
 @pytest.mark.scenario("kill -9 of a web process while it holds a lock")
 def test_killed_web(stage: Stage, verify: Callable[[], object]) -> None:
     """What workers leave to a web process that dies in the middle of marking notifications is delivered all the same."""

@@ -15,7 +15,6 @@ from tests.chaos.stage import Stage
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 
-@pytest.mark.short
 @pytest.mark.scenario("each message twice and out of order")
 def test_shuffled(stage: Stage, verify: Callable[[], object]) -> None:
     """Messages that all arrive twice, in any order, do what they do once."""
@@ -74,7 +73,6 @@ def test_rolling_deploy(stage: Stage, verify: Callable[[], object]) -> None:
     verify()
 
 
-@pytest.mark.short
 @pytest.mark.scenario("a new release's feed beside an old worker")
 def test_rolling_feed(stage: Stage, verify: Callable[[], object]) -> None:
     """A feed that a new release adds gets all that the release asks for, although old workers get some of it first."""

@@ -96,7 +96,6 @@ def test_bad_network(stage: Stage, verify: Callable[[], object]) -> None:
     verify()
 
 
-@pytest.mark.short
 @pytest.mark.scenario("the broker's connections cut")
 def test_broker_cut(stage: Stage, verify: Callable[[], object]) -> None:
     """Workers whose connections to the broker break come back, and nothing that was on its way is lost."""

@@ -29,6 +29,12 @@ local function claim(r)
 end
 for k = 1, #KEYS do
   local sound, found = pcall(claim, KEYS[k])
+  if not sound then -- a server that takes no writes is no damage
+    local why = type(found) == 'table' and found.err or tostring(found)
+    for _, code in ipairs({'OOM ', 'MISCONF ', 'READONLY ', 'NOREPLICAS '}) do
+      if string.find(why, code, 1, true) then error(found) end
+    end
+  end
   out[k] = sound and found or ''
 end
 return out
