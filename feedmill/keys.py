@@ -108,6 +108,11 @@ def bucket_key(manager: str, author: EntityId) -> str:
     return f"{due_key(manager)}:author:{author}"
 
 
+def parted_key(manager: str) -> str:
+    """The sorted set of who has unfollowed whom, by when."""
+    return due_key(manager) + ":parted"
+
+
 def left_key(key_format: str) -> str:
     """The sorted set of those in whose feeds of *key_format* something was left, by when to look at them."""
     return f"{settings.current().key_prefix}left:{key_format}"

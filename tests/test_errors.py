@@ -12,7 +12,7 @@ import feedmill
 from feedmill import Activity, Manager, settings
 from feedmill.aggregators import BaseAggregator
 from feedmill.codec import pack
-from feedmill.delivery import deliveries
+from feedmill.delivery import messages
 from feedmill.errors import (
     ActivityError,
     DeclarationError,
@@ -237,32 +237,32 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         r"REDIS_URL is 'http://x'; use redis://",
     ),
     "message of no activity": (
-        lambda: deliveries.deliver("ErrorManager", "add", "followers", b"\xc1", pack([1]), "f", 1, 0),
+        lambda: messages.deliver("ErrorManager", "add", "followers", b"\xc1", pack([1]), "f", 1, 0),
         MessageError,
         r"activity cannot be read",
     ),
     "message of no verb": (
-        lambda: deliveries.deliver("ErrorManager", "burn", "followers", BODY, pack([1]), "f", 1, 0),
+        lambda: messages.deliver("ErrorManager", "burn", "followers", BODY, pack([1]), "f", 1, 0),
         MessageError,
         r"'burn' is none of add, remove",
     ),
     "message of no audience": (
-        lambda: deliveries.deliver("ErrorManager", "add", "mob", BODY, pack([1]), "f", 1, 0),
+        lambda: messages.deliver("ErrorManager", "add", "mob", BODY, pack([1]), "f", 1, 0),
         MessageError,
         r"audience 'mob' is none of",
     ),
     "message of no ids": (
-        lambda: deliveries.deliver("ErrorManager", "add", "followers", BODY, b"\xc1", "f", 1, 0),
+        lambda: messages.deliver("ErrorManager", "add", "followers", BODY, b"\xc1", "f", 1, 0),
         MessageError,
         r"user ids cannot be read",
     ),
     "message of no list": (
-        lambda: deliveries.deliver("ErrorManager", "add", "followers", BODY, pack(5), "f", 1, 0),
+        lambda: messages.deliver("ErrorManager", "add", "followers", BODY, pack(5), "f", 1, 0),
         MessageError,
         r"are 5, not a list",
     ),
     "message of one id": (
-        lambda: deliveries.copy("follow", "ErrorManager", pack([1]), "f", 1),
+        lambda: messages.copy("follow", "ErrorManager", pack([1]), "f", 1),
         MessageError,
         r"follow takes a user and a target, not 1 ids",
     ),

@@ -16,7 +16,7 @@ import pytest
 
 import feedmill
 from feedmill import Activity, Manager
-from feedmill.delivery import deliveries, due
+from feedmill.delivery import deliveries, due, late
 from feedmill.errors import StorageError, UnknownName
 from feedmill.fanout.dispatch import LOW_QUEUE
 from feedmill.fanout.fanouts import Fanouts
@@ -313,10 +313,10 @@ class TestFailures:
             return plain(*args)
 
         wanted = manager.add_activity(love(1))
-        monkeypatch.setattr(due, "operations_of", slow)
+        monkeypatch.setattr(late, "operations_of", slow)
         with pytest.raises(LeaseExpired, match="FEEDMILL_FANOUT_LEASE"):
             box.work()
-        monkeypatch.setattr(due, "operations_of", plain)
+        monkeypatch.setattr(late, "operations_of", plain)
         assert Home(2000).count() == 0 and not wanted.status().finished
         sweep_and_work(box)
         assert Home(2000)[:] == [love(1)] and wanted.status().finished
@@ -380,7 +380,7 @@ class TestChunks:
                 raise KeyboardInterrupt
             return plain(of, asked)
 
-        monkeypatch.setattr(deliveries, "operations_of", watched)
+        monkeypatch.setattr(late, "operations_of", watched)
         with pytest.raises(KeyboardInterrupt):
             arrive(*box.messages[0])
         box.work()
@@ -433,13 +433,13 @@ class TestLastWord:
         plain, handles = deliveries.operations_of, []
 
         def overtaken(*args: Any) -> Any:
-            monkeypatch.setattr(due, "operations_of", plain)
+            monkeypatch.setattr(late, "operations_of", plain)
             handles.append(manager.remove_activity(love(1, target=5)))
             arrive(*box.messages.pop(0))
             assert handles[0].status().finished
             return plain(*args)
 
-        monkeypatch.setattr(due, "operations_of", overtaken)
+        monkeypatch.setattr(late, "operations_of", overtaken)
         added = manager.add_activity(love(1, target=5))
         box.work()
         return added, handles[0]

@@ -151,7 +151,7 @@ def test_a_chunk_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplo
     arrive(*box.messages.pop(0))
     name, args = box.messages.pop(0)
     with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
-        patch.setattr("feedmill.delivery.deliveries.operations_of", lambda *_: 1 / 0)
+        patch.setattr("feedmill.delivery.late.operations_of", lambda *_: 1 / 0)
         app.tasks[name].apply(args)
     box.work()
     status = wanted.status()

@@ -19,7 +19,7 @@ from celery import Celery
 import feedmill
 from feedmill import signing
 from feedmill.codec import pack
-from feedmill.delivery import deliveries, due, letters
+from feedmill.delivery import due, letters, messages
 from feedmill.doctor import examine
 from feedmill.errors import StorageError
 from feedmill.fanout import receipts
@@ -140,7 +140,7 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     notes.mark_all(read=True)
     notes.denormalize_count()
     notes.publish_count(notes.get_denormalized_count())
-    deliveries.deliver(manager.name, "add", "followers", on_day(4).pack(), pack(list(FOLLOWERS[:300])), "f3", 1, 0)
+    messages.deliver(manager.name, "add", "followers", on_day(4).pack(), pack(list(FOLLOWERS[:300])), "f3", 1, 0)
     run(journal().note("f1", 1, "reason"))
     receipts.Fanout("f1").status()
     receipts.Fanout("f1").cancel()

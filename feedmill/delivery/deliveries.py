@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from feedmill import settings
 from feedmill.activity import Activity
 from feedmill.codec import unpack
-from feedmill.delivery import copies
-from feedmill.errors import CorruptRecord, MessageError, UnknownName
+from feedmill.errors import CorruptRecord, MessageError
 from feedmill.feeds.base import Feed
 from feedmill.ids import ID_SIZE, EntityId, is_id
 from feedmill.manager import Manager
@@ -19,22 +17,15 @@ from feedmill.manager import bodies as kept_bodies
 from feedmill.manager.filters import admitted
 from feedmill.manager.ops import (
     ADD,
-    FANNED_OUT,
-    FOLLOW,
     IMPORT,
     NOTIFY,
-    REBUILD,
     REDELIVER,
     REMOVE,
-    UNFOLLOW,
     UNNOTIFY,
     UPDATE,
 )
-from feedmill.registry import feed_names, get_manager
-from feedmill.storage.backends import backend
-from feedmill.storage.journal import journal, lease
-from feedmill.storage.lease import within
-from feedmill.storage.steps import Steps, together
+from feedmill.registry import get_manager
+from feedmill.storage.steps import Steps
 
 #: The audiences of an activity. TOLD are those whom ``notify`` named: nothing is added for them a second time.
 FOLLOWERS, RECIPIENTS, TOLD = AUDIENCES = "followers", "recipients", "told"
@@ -42,8 +33,6 @@ FOLLOWERS, RECIPIENTS, TOLD = AUDIENCES = "followers", "recipients", "told"
 #: Why what was asked for is unknown to a worker.
 OLDER = "it was asked for by another release, and is left to workers of that for a while"
 
-#: Does a chunk, given how often it was begun; its result is for how many people.
-Work = Callable[[int], Steps[int]]
 #: People, and which audience they are.
 Part = tuple[str, Sequence[EntityId]]
 
@@ -103,65 +92,6 @@ def notice(body: bytes) -> tuple[bytes, list[EntityId]]:
     if len(values) != 2 or not isinstance(values[0], bytes) or not isinstance(values[1], list):
         raise MessageError("the message's notice is not an activity and a list of user ids")
     return values[0], checked_ids(values[1], "notice")
-
-
-def deliver(
-    manager_name: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
-) -> int:
-    """Deliver an activity to one chunk of people; how many, 0 if the chunk is done already or no longer wanted."""
-    if audience not in AUDIENCES:
-        raise MessageError(f"audience {audience!r} is none of {', '.join(AUDIENCES)}")
-    manager, parts = manager_called(manager_name), [(audience, ids_of(ids, "user ids"))]
-    checked_op(op, *FANNED_OUT)
-    if op != IMPORT:
-        activity_of(body)
-
-    def work(attempt: int) -> Steps[int]:
-        deliveries = deliveries_of(manager, (yield from meant(manager, op, body)), parts, attempt)
-        yield from together(operations_of(manager, deliveries))
-        return people_of(deliveries)
-
-    return _chunk(manager, fanout_id, plan, chunk, work)
-
-
-def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> int:
-    """Do what concerns the feeds of one user: follow, unfollow or rebuild; 1 if it was still to be done."""
-    manager = manager_called(manager_name)
-    values: list[Any] = [*ids_of(body, "user and target")]
-    if op == REBUILD and len(values) == 1:
-        (user_id,) = values
-    elif op in (FOLLOW, UNFOLLOW) and len(values) in (2, 3):
-        user_id, target_id, limit = [*values, manager.follow_activity_limit][:3]
-        if type(limit) is not int or limit < 1:
-            raise MessageError(f"{op} takes a positive limit, not {limit!r}")
-    else:
-        takes = "a user" if op == REBUILD else "a user and a target"
-        raise MessageError(f"{op} takes {takes}, not {len(values)} ids")
-
-    def work(attempt: int) -> Steps[int]:
-        if op == FOLLOW:
-            yield from copies.follow(manager, user_id, target_id, limit, patience(attempt))
-        elif op == UNFOLLOW:
-            yield from copies.unfollow(manager, user_id, target_id)
-        else:
-            yield from copies.rebuild(manager, user_id, patience(attempt))
-        return 1
-
-    return _chunk(manager, fanout_id, plan, 0, work)
-
-
-def _chunk(manager: Manager, fanout_id: str, plan: int, chunk: int, work: Work) -> int:
-    """Do a chunk that was sent, if that is still wanted, and note that it is done; for how many people."""
-    deadline = time.monotonic() + lease() / 1000
-    feeds = feed_names(manager.name)
-    begun = backend().run(journal().start(fanout_id, plan, chunk, feeds))
-    if begun < 0:
-        raise UnknownName(f"fan-out {fanout_id} is for a feed that this worker's {manager.name} lacks; {OLDER}")
-    if not begun:
-        return 0
-    people = backend().run(within(deadline, work(begun)))
-    backend().run(journal().done(manager.name, fanout_id, plan, chunk, people))
-    return people
 
 
 def patience(attempt: int) -> float | None:

@@ -9,8 +9,8 @@ import time
 from collections.abc import Sequence
 
 from feedmill import registry
-from feedmill.delivery import chunks, letters
-from feedmill.delivery.deliveries import OLDER, Delivery, checked_op, manager_called, operations_of, people_of
+from feedmill.delivery import chunks, late, letters
+from feedmill.delivery.deliveries import OLDER, Delivery, checked_op, manager_called, people_of
 from feedmill.errors import StorageError
 from feedmill.fanout import dispatch
 from feedmill.feeds.aggregated_feed import AggregatedFeed
@@ -174,8 +174,10 @@ class _Round:
                 self._failed(claim, error)
 
     def _run(self, ready: Sequence[tuple[Claim, list[Delivery]]]) -> None:
-        operations = operations_of(self.manager, [one for _, deliveries in ready for one in deliveries])
-        backend().run(within(self.deadline, together(operations)))
+        if not ready:
+            return
+        deliveries, listed = [one for _, each in ready for one in each], min(claim.listed() for claim, _ in ready)
+        backend().run(within(self.deadline, late.delivered(self.manager, deliveries, listed)))
         backend().run(
             journal().finish(self.manager.name, [(claim, people_of(deliveries)) for claim, deliveries in ready])
         )

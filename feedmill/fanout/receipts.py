@@ -182,13 +182,18 @@ def start(
     return [Fanout(name, op) for name, _ in wanted]
 
 
-def start_sent(manager: str, op: str, wanted: Sequence[tuple[str, bytes]]) -> list[Fanout]:
+def start_sent(
+    manager: str, op: str, wanted: Sequence[tuple[str, bytes]], operations: Sequence[Steps[Any]] = ()
+) -> list[Fanout]:
     """Journal what concerns the feeds of one user (ids and packed bodies), and send it: it has a task of its own.
+
+    *operations* share the round trip.
 
     Of many only as much as the queue has room for; the rest is sent when its lease is over.
     """
     feeds = feed_names(manager)
-    opened = backend().run(together([journal().open_sent(manager, name, op, body, feeds) for name, body in wanted]))
+    opening: list[Steps[Any]] = [journal().open_sent(manager, name, op, body, feeds) for name, body in wanted]
+    opened = backend().run(together([*opening, *operations]))
     fitting = len(wanted) if len(wanted) < 2 else int(min(len(wanted), dispatch.room(dispatch.HIGH_QUEUE)))
     try:
         with dispatch.batched() as producer:

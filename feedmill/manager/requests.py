@@ -15,9 +15,10 @@ from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout, fanout_id, status_of
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import bodies, notices
-from feedmill.manager.ops import ADD, NOTIFY, REBUILD, REDELIVER, REMOVE, UPDATE
+from feedmill.manager.ops import ADD, NOTIFY, REBUILD, REDELIVER, REMOVE, UNFOLLOW, UPDATE
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Pace, journal
+from feedmill.storage.partings import partings
 from feedmill.storage.steps import Steps, together
 
 if TYPE_CHECKING:
@@ -137,7 +138,9 @@ def copy(
     while part := list(itertools.islice(targets, AT_ONCE)):
         rest = [] if limit is None else [limit]
         wanted = [(fanout_id(manager.name, user_id, target), pack([user_id, target, *rest])) for target in part]
-        fanouts += receipts.start_sent(manager.name, op, wanted)
+        pairs = [(str(user_id), str(target)) for target in part]
+        noted = (partings().part if op == UNFOLLOW else partings().join)(manager.name, pairs)
+        fanouts += receipts.start_sent(manager.name, op, wanted, [noted])
     return Fanouts(fanouts)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from feedmill import settings
 from feedmill.ids import EntityId
@@ -91,6 +91,19 @@ class Claim:
     #: The queue that had no room when it was to be planned the last time; or empty.
     waits: str = ""
 
+    def listed(self) -> int:
+        """When its people were listed, or a moment before, by the clock of the storage in milliseconds."""
+        return int(float(self.time)) - lease()
+
+
+class Begun(NamedTuple):
+    """A chunk that somebody wants to do."""
+
+    #: 0 if it is done or off, -1 if it is for feeds that the caller does not know, else how often it has been begun.
+    times: int
+    #: When its people were listed, by the clock of the storage in milliseconds.
+    listed: int = 0
+
 
 @dataclasses.dataclass(frozen=True)
 class Letter:
@@ -168,10 +181,10 @@ class Journal(Protocol):
         """Those of the chunks *numbers* that are not done."""
         ...
 
-    def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[int]:
-        """0 if the chunk is done or off, else how often it has been begun, this time included.
+    def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[Begun]:
+        """Whether the chunk is to be done; then it counts as begun once more.
 
-        -1, and not begun, if it is for others than *feeds*, which are all that the caller knows; None: whatever there is.
+        Not begun if it is for others than *feeds*, which are all that the caller knows; None: whatever there is.
         """
         ...
 

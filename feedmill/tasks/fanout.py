@@ -10,7 +10,7 @@ from typing import Any
 from celery import Task, current_task, shared_task
 
 from feedmill import signing
-from feedmill.delivery import deliveries, due, letters
+from feedmill.delivery import due, letters, messages
 from feedmill.errors import FeedBusy, FeedmillError, MessageError, StorageError, UnknownName
 from feedmill.manager import ops
 from feedmill.storage.backends import backend
@@ -85,25 +85,25 @@ def deliver(
     manager: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
 ) -> int:
     """Deliver an activity to one chunk of people."""
-    return deliveries.deliver(manager, op, audience, body, ids, fanout_id, plan, chunk)
+    return messages.deliver(manager, op, audience, body, ids, fanout_id, plan, chunk)
 
 
 @_task("feedmill.follow", (str, bytes, str, int), CHUNK_LIMITS)
 def follow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Copy a user's newest activities into a new follower's feeds."""
-    return deliveries.copy(ops.FOLLOW, manager, ids, fanout_id, plan)
+    return messages.copy(ops.FOLLOW, manager, ids, fanout_id, plan)
 
 
 @_task("feedmill.unfollow", (str, bytes, str, int), CHUNK_LIMITS)
 def unfollow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Take a user's activities out of a former follower's feeds."""
-    return deliveries.copy(ops.UNFOLLOW, manager, ids, fanout_id, plan)
+    return messages.copy(ops.UNFOLLOW, manager, ids, fanout_id, plan)
 
 
 @_task("feedmill.rebuild", (str, bytes, str, int), CHUNK_LIMITS)
 def rebuild(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Make a user's feeds what they would be had they been kept up to date."""
-    return deliveries.copy(ops.REBUILD, manager, ids, fanout_id, plan)
+    return messages.copy(ops.REBUILD, manager, ids, fanout_id, plan)
 
 
 @_task("feedmill.sweep", (), CHUNK_LIMITS)

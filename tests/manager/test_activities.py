@@ -12,7 +12,7 @@ import feedmill
 from feedmill import Manager
 from feedmill.activity import Activity
 from feedmill.codec import pack
-from feedmill.delivery import deliveries
+from feedmill.delivery import deliveries, messages
 from feedmill.errors import ActivityError, ArgumentError, BatchError, DeclarationError, MessageError, UnknownActivity
 from feedmill.fanout.receipts import FanoutTimeout
 from feedmill.storage.backends import backend
@@ -340,14 +340,14 @@ def test_malformed_messages(at_once: None) -> None:
     ids = pack([10])
     for body, reason in (([5], "are not all ids of 16 bytes"), ([b"short"], "are not all ids"), (5, "5, not a list")):
         with pytest.raises(MessageError, match=reason):
-            deliveries.deliver("Circle", "import", "followers", pack(body), ids, *sent())
+            messages.deliver("Circle", "import", "followers", pack(body), ids, *sent())
     with pytest.raises(MessageError, match="'dance' is none of add, remove, update, redeliver, import"):
-        deliveries.deliver("Circle", "dance", "followers", love(1).pack(), ids, *sent())
+        messages.deliver("Circle", "dance", "followers", love(1).pack(), ids, *sent())
     for body in ([10, 1, 0], [10, 1, "many"]):
         with pytest.raises(MessageError, match="follow takes a positive limit, not"):
-            deliveries.copy("follow", "Circle", pack(body), *sent()[:2])
+            messages.copy("follow", "Circle", pack(body), *sent()[:2])
     with pytest.raises(MessageError, match="rebuild takes a user, not 2 ids"):
-        deliveries.copy("rebuild", "Circle", pack([10, 1]), *sent()[:2])
+        messages.copy("rebuild", "Circle", pack([10, 1]), *sent()[:2])
     with pytest.raises(MessageError, match="notice is not an activity and a list of user ids"):
         deliveries.notice(pack([love(1).pack(), 10]))
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
 
 from feedmill import Manager
 from feedmill.activity import Activity
-from feedmill.delivery import due, letters
+from feedmill.codec import unpack
+from feedmill.delivery import due, late, letters
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError
 from feedmill.feeds.sweep import held
 from feedmill.ids import actor_hash
@@ -193,3 +195,104 @@ def test_it_says_what_it_is() -> None:
     """The repr of a manager names it and its feeds."""
     assert repr(manager) == "<Circle of home, news>"
     assert repr(manager.get_feeds(10)) == "{'home': <Home of 10>, 'news': <News of 10>}"
+
+
+class TestTooLate:
+    """What was on its way when somebody unfollowed does not arrive, however late it comes; and does if they follow again."""
+
+    @pytest.fixture
+    def on_its_way(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[Any]]:
+        """The message of the chunk by which user 10, and others, are to get something of user 1."""
+        monkeypatch.setattr(Circle, "edges", {(user, 1) for user in (*range(100, 125), 10)})
+        manager.add_activity(love(1))
+        for message in box.take("feedmill.fanout"):
+            arrive(*message)
+        chunks = box.take("feedmill.deliver")
+        (mine,) = [message for message in chunks if 10 in unpack(message[1][4])]
+        return mine
+
+    def test_the_chunk_comes_after_the_unfollow(
+        self, box: Postbox, on_its_way: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Only who unfollowed is left out, and nothing of theirs is written, which might push something else out."""
+        manager.unfollow(10, 1)
+        box.work()
+        plain, written = late.operations_of, set[Any]()
+
+        def watched(of: Any, deliveries: Any) -> Any:
+            written.update(user for each in deliveries for _, ids in each.parts for user in ids)
+            return plain(of, deliveries)
+
+        monkeypatch.setattr(late, "operations_of", watched)
+        arrive(*on_its_way)
+        assert written and 10 not in written
+        assert [kind(10).count() for kind in (Home, News)] == [0, 0]
+        others = [user for user in unpack(on_its_way[1][4]) if user != 10]
+        assert others and all(Home(user)[:] == [love(1)] and News(user).count() == 1 for user in others)
+
+    def test_the_unfollow_comes_while_it_is_written(
+        self, box: Postbox, on_its_way: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The feeds were swept between the look and the write: the second look takes it back."""
+        plain = late.operations_of
+
+        def overtaken(*args: Any) -> Any:
+            monkeypatch.setattr(late, "operations_of", plain)
+            manager.unfollow("10", 1)
+            box.work()
+            return plain(*args)
+
+        monkeypatch.setattr(late, "operations_of", overtaken)
+        arrive(*on_its_way)
+        assert [kind(10).count() for kind in (Home, News)] == [0, 0]
+
+    def test_a_small_fanout(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The same where all is done in the round of a bell."""
+        plain = late.operations_of
+
+        def overtaken(*args: Any) -> Any:
+            monkeypatch.setattr(late, "operations_of", plain)
+            manager.unfollow(10, 1)
+            box.work()
+            return plain(*args)
+
+        monkeypatch.setattr(late, "operations_of", overtaken)
+        manager.add_activities([love(1), love(2)])
+        box.work()
+        assert [kind(10).count() for kind in (Home, News)] == [0, 0]
+        assert [kind(11).count() for kind in (Home, News)] == [2, 1]
+
+    def test_who_follows_again_gets_it(self, box: Postbox, on_its_way: tuple[str, list[Any]]) -> None:
+        """An unfollow that was taken back before the chunk comes is as if it had never been."""
+        manager.unfollow(10, 1)
+        manager.follow(10, 1)
+        box.work()
+        arrive(*on_its_way)
+        assert Home(10)[:] == [love(1)] and News(10).count() == 1
+
+    def test_who_follows_again_while_it_is_taken_back(
+        self, box: Postbox, on_its_way: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is taken back from one who just followed again is put back."""
+        plain, calls = late.operations_of, []
+
+        def overtaken(*args: Any) -> Any:
+            calls.append(args)
+            if len(calls) < 3:
+                (manager.unfollow if len(calls) == 1 else manager.follow)(10, 1)
+                box.work()
+            return plain(*args)
+
+        monkeypatch.setattr(late, "operations_of", overtaken)
+        arrive(*on_its_way)
+        assert len(calls) == 3  # written, taken back, put back
+        assert Home(10)[:] == [love(1)] and News(10).count() == 1
+
+    def test_an_unfollow_of_the_past(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever the manager names as a follower is one, also if they unfollowed before and nobody told of the rest."""
+        manager.unfollow(10, 1)
+        box.work()
+        time.sleep(0.005)
+        manager.add_activity(love(1))
+        box.work()
+        assert Home(10)[:] == [love(1)]

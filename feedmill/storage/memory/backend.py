@@ -36,6 +36,7 @@ class MemoryBackend:
             self.due: dict[str, dict[str, float]] = {}
             self.bells: dict[str, float] = {}
             self.buckets: dict[str, float] = {}
+            self.parted: dict[str, dict[tuple[str, str], int]] = {}
             self.letters: dict[str, Any] = {}
             self.letter_number = 0
             #: (channel, message) of what was published, for tests.

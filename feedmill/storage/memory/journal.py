@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feedmill.storage.journal import BELL, ROLLING, Claim, Opened, Pace, lease
+from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Opened, Pace, lease
 from feedmill.storage.memory.backend import BACKEND, no_steps
 from feedmill.storage.memory.letters import MemoryLetters
 from feedmill.storage.steps import Steps
@@ -95,6 +95,7 @@ class MemoryJournal(MemoryLetters):
             receipt["plan"] += 1
             receipt.update(planned=0, done=0, reached=0, complete=0, chunks={}, begun={})
             receipt.pop("sent", None)
+            receipt["listed"] = now
         receipt.update(attempts=receipt.get("attempts", 0) + 1, claimed=now)
         again = max(0, receipt.get("again", 0) - now)
         plan, op, body, planned = (receipt[key] for key in ("plan", "op", "body", "planned"))
@@ -157,19 +158,19 @@ class MemoryJournal(MemoryLetters):
             held = (_current(claim.id, claim.plan) or {}).get("chunks", {})
             return {number: held[number] for number in numbers if number in held}
 
-    def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[int]:
+    def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[Begun]:
         """Whether a chunk is to be done."""
         yield from no_steps()
         with BACKEND.guard:
             receipt = _current(fanout_id, plan)
             if receipt is None or chunk not in receipt["chunks"]:
-                return 0
+                return Begun(0)
             if feeds is not None and not set(_feeds(receipt)) <= set(feeds):
-                return -1
+                return Begun(-1)
             times = receipt["begun"][chunk] = receipt["begun"].get(chunk, 0) + 1
             if times > 1:
                 receipt["retried"] = receipt.get("retried", 0) + 1
-            return int(times)
+            return Begun(times, receipt.get("listed", 0))
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""

@@ -10,7 +10,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedmill.keys import bell_key, bucket_key, chunks_key, due_key, letters_key, receipt_key, taken_key
-from feedmill.storage.journal import BELL, MOST_LETTERS, OPEN_TTL, ROLLING, Claim, Letter, Opened, Pace, keep, lease
+from feedmill.storage.journal import (
+    BELL,
+    MOST_LETTERS,
+    OPEN_TTL,
+    ROLLING,
+    Begun,
+    Claim,
+    Letter,
+    Opened,
+    Pace,
+    keep,
+    lease,
+)
 from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.steps import Command, Steps
 
@@ -132,11 +144,11 @@ class RedisJournal:
         (values,) = yield [("HMGET", chunks_key(claim.id), *(f"{claim.plan}.{number}" for number in numbers))]
         return {number: value for number, value in zip(numbers, values) if value is not None}
 
-    def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[int]:
+    def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[Begun]:
         """Whether a chunk is to be done."""
         known = [] if feeds is None else [_lines(feeds), ROLLING]
-        (times,) = yield [call_script("chunk_start", _receipt(fanout_id), plan, chunk, *known)]
-        return int(times)
+        (begun,) = yield [call_script("chunk_start", _receipt(fanout_id), plan, chunk, *known)]
+        return Begun(*map(int, begun))
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""

@@ -2,17 +2,17 @@
 -- KEYS: receipt (HASH), chunks (HASH)
 -- ARGV: plan, number; then, if that matters, names of the feeds that the caller knows, each between two line ends, and for
 --   how many ms a fan-out is left to those that know all of its feeds
--- Returns: 0 if it is done or no longer wanted, -1 if it is for a feed that the caller does not know, else how often it has
---   been begun, this time included
+-- Returns: {0} if it is done or no longer wanted, {-1} if it is for a feed that the caller does not know, else {how often it
+--   has been begun, this time included; when its people were listed, in ms}
 local call, field = redis.call, ARGV[1] .. '.' .. ARGV[2]
-if call('HEXISTS', KEYS[2], field) == 0 then return 0 end
+if call('HEXISTS', KEYS[2], field) == 0 then return {0} end
 if ARGV[3] then
   local got, clock = call('HMGET', KEYS[1], 'feeds', 'created'), call('TIME')
   local young = clock[1] * 1000 - (got[2] or 0) < tonumber(ARGV[4])
   for name in string.gmatch(young and got[1] or '', '[^\n]+') do
-    if not string.find(ARGV[3], '\n' .. name .. '\n', 1, true) then return -1 end
+    if not string.find(ARGV[3], '\n' .. name .. '\n', 1, true) then return {-1} end
   end
 end
 local times = call('HINCRBY', KEYS[2], 'begun:' .. field, 1)
 if times > 1 then call('HINCRBY', KEYS[1], 'retried', 1) end
-return times
+return {times, call('HGET', KEYS[1], 'listed') or 0}

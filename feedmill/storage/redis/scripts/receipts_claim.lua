@@ -17,6 +17,7 @@ local function claim(r)
     call('HDEL', r, 'sent')
     call('HSET', r, 'planned', 0, 'done', 0, 'reached', 0, 'complete', 0)
   end
+  if not complete then call('HSET', r, 'listed', now) end
   local waits = complete and tonumber(got[10] or got[7]) < tonumber(got[7])
   if waits or (complete and (got[8] or '0') ~= (got[9] or '0')) then -- it moves: count the attempts from here
     call('HSET', r, 'seen', got[8] or 0, 'attempts', 0)

@@ -1,0 +1,93 @@
+"""What the messages ask of a worker that are about one chunk of people, or the feeds of one user."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from feedmill.delivery import copies, late
+from feedmill.delivery.deliveries import (
+    AUDIENCES,
+    OLDER,
+    activity_of,
+    checked_op,
+    deliveries_of,
+    ids_of,
+    manager_called,
+    meant,
+    patience,
+    people_of,
+)
+from feedmill.errors import MessageError, UnknownName
+from feedmill.manager import Manager
+from feedmill.manager.ops import FANNED_OUT, FOLLOW, IMPORT, REBUILD, UNFOLLOW
+from feedmill.registry import feed_names
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import Begun, journal, lease
+from feedmill.storage.lease import within
+from feedmill.storage.steps import Steps
+
+#: Does a chunk that was begun; its result is for how many people.
+Work = Callable[[Begun], Steps[int]]
+
+
+def deliver(
+    manager_name: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
+) -> int:
+    """Deliver an activity to one chunk of people; how many, 0 if the chunk is done already or no longer wanted."""
+    if audience not in AUDIENCES:
+        raise MessageError(f"audience {audience!r} is none of {', '.join(AUDIENCES)}")
+    manager, parts = manager_called(manager_name), [(audience, ids_of(ids, "user ids"))]
+    checked_op(op, *FANNED_OUT)
+    if op != IMPORT:
+        activity_of(body)
+
+    def work(begun: Begun) -> Steps[int]:
+        about = yield from meant(manager, op, body)
+        asked = deliveries_of(manager, about, parts, begun.times)
+        deliveries = yield from late.timely(manager, asked, begun.listed)
+        yield from late.delivered(manager, deliveries, begun.listed)
+        return people_of(deliveries)
+
+    return _chunk(manager, fanout_id, plan, chunk, work)
+
+
+def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> int:
+    """Do what concerns the feeds of one user: follow, unfollow or rebuild; 1 if it was still to be done."""
+    manager = manager_called(manager_name)
+    values: list[Any] = [*ids_of(body, "user and target")]
+    if op == REBUILD and len(values) == 1:
+        (user_id,) = values
+    elif op in (FOLLOW, UNFOLLOW) and len(values) in (2, 3):
+        user_id, target_id, limit = [*values, manager.follow_activity_limit][:3]
+        if type(limit) is not int or limit < 1:
+            raise MessageError(f"{op} takes a positive limit, not {limit!r}")
+    else:
+        takes = "a user" if op == REBUILD else "a user and a target"
+        raise MessageError(f"{op} takes {takes}, not {len(values)} ids")
+
+    def work(begun: Begun) -> Steps[int]:
+        if op == FOLLOW:
+            yield from copies.follow(manager, user_id, target_id, limit, patience(begun.times))
+        elif op == UNFOLLOW:
+            yield from copies.unfollow(manager, user_id, target_id)
+        else:
+            yield from copies.rebuild(manager, user_id, patience(begun.times))
+        return 1
+
+    return _chunk(manager, fanout_id, plan, 0, work)
+
+
+def _chunk(manager: Manager, fanout_id: str, plan: int, chunk: int, work: Work) -> int:
+    """Do a chunk that was sent, if that is still wanted, and note that it is done; for how many people."""
+    deadline = time.monotonic() + lease() / 1000
+    feeds = feed_names(manager.name)
+    begun = backend().run(journal().start(fanout_id, plan, chunk, feeds))
+    if begun.times < 0:
+        raise UnknownName(f"fan-out {fanout_id} is for a feed that this worker's {manager.name} lacks; {OLDER}")
+    if not begun.times:
+        return 0
+    people = backend().run(within(deadline, work(begun)))
+    backend().run(journal().done(manager.name, fanout_id, plan, chunk, people))
+    return people
