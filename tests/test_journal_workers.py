@@ -183,6 +183,12 @@ def test_a_bell_that_comes_again(redis_url: str) -> None:
     assert {claim.id for claim in again} == {claim.id for claim in first}
     assert {claim.attempts for claim in again} == {2}
 
+    renewed = run(journal().write_chunks(name, again[0], {0: b"chunk"}))  # a plan takes its time
+    assert renewed is not None
+    once_more, _ = run(journal().claim(name, 2, "bell 1"))
+    assert {claim.id for claim in once_more} == {claim.id for claim in first}
+    again = once_more
+
     run(journal().finish(name, [(claim, 1) for claim in first]))  # by one who was taken for dead
     assert not any(Fanout(claim.id).status().finished for claim in first)
     run(journal().finish(name, [(claim, 1) for claim in again]))

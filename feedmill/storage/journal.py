@@ -90,6 +90,8 @@ class Claim:
     feeds: tuple[str, ...] = ()
     #: The queue that had no room when it was to be planned the last time; or empty.
     waits: str = ""
+    #: The message in answer to which it was claimed; or empty.
+    bell: str = ""
 
     def listed(self) -> int:
         """When its people were listed, or a moment before, by the clock of the storage in milliseconds."""

@@ -84,7 +84,8 @@ class RedisJournal:
 
     def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
         """Claim what is due."""
-        keys = [*_due(manager), taken_key(manager, bell or os.urandom(8).hex())]
+        bell = bell or os.urandom(8).hex()
+        keys = [*_due(manager), taken_key(manager, bell)]
         (reply,) = yield [call_script("due_claim", keys, limit, lease(), BELL)]
         held, ring, ids = reply[0].decode(), bool(reply[1]), [name.decode() for name in reply[2:]]
         if not ids:
@@ -92,7 +93,7 @@ class RedisJournal:
         (receipts,) = yield [call_script("receipts_claim", [receipt_key(name) for name in ids], ROLLING)]
         claims, over = [], []
         for name, got in zip(ids, receipts):
-            claim = _claimed(name, held, got) if got else None
+            claim = _claimed(name, held, got, bell) if got else None
             if claim is None:
                 over.append(name)
             else:
@@ -121,7 +122,7 @@ class RedisJournal:
         parts = [part for item in chunks.items() for part in item]
         written, (moved,) = yield [
             call_script("receipt_chunks", _receipt(claim.id), claim.plan, OPEN_TTL, *parts),
-            _move(manager, [(claim.id, claim.time, lease())]),
+            _move(manager, [(claim.id, claim.time, lease())], taken_key(manager, claim.bell)),
         ]
         return dataclasses.replace(claim, time=moved.decode()) if written and moved else None
 
@@ -232,13 +233,13 @@ def _receipt(fanout_id: str) -> list[str]:
     return [receipt_key(fanout_id), chunks_key(fanout_id)]
 
 
-def _claimed(name: str, held: str, got: Sequence[Any]) -> Claim | None:
+def _claimed(name: str, held: str, got: Sequence[Any], bell: str) -> Claim | None:
     """The claim of a receipt; None of a damaged one."""
     op, plan, planned, attempts, body, again, sent, feeds, waits = got
     try:
         facts = op.decode(), body, int(planned), attempts, again, int(sent)
         names = tuple(feeds.decode().split("\n")[1:-1])
-        return Claim(name, held, int(plan), *facts, names, waits.decode())
+        return Claim(name, held, int(plan), *facts, names, waits.decode(), bell)
     except ValueError:
         logger.error("the receipt of fan-out %s is damaged; feedmill doctor --fix begins it anew", name)
         return None
@@ -249,8 +250,8 @@ def _lines(names: Sequence[str]) -> str:
     return "".join(["\n", *(f"{name}\n" for name in names)])
 
 
-def _move(manager: str, moves: Sequence[tuple[str, Any, int]]) -> Command:
-    return call_script("due_move", [due_key(manager)], *(part for move in moves for part in move))
+def _move(manager: str, moves: Sequence[tuple[str, Any, int]], *taken: str) -> Command:
+    return call_script("due_move", [due_key(manager), *taken], *(part for move in moves for part in move))
 
 
 def _letter(name: bytes, facts: Sequence[bytes]) -> Letter:

@@ -1,7 +1,7 @@
 -- Take what is due for as long as the lease lasts, and clear the bell. If there is more than is wanted, the oldest half
 -- and the newest half: what is new does not wait behind a crowd.
 -- A bell that comes again was not answered to its end: whoever took claims for it is dead, and they are due at once.
--- KEYS: due (ZSET: fan-out -> ms), bell (STRING), what was taken for this bell before (STRING: the time)
+-- KEYS: due (ZSET: fan-out -> ms), bell (STRING), what is taken for this bell (HASH: fan-out -> ms)
 -- ARGV: how many, lease (ms), ms that a bell stays rung
 -- Returns: {the new time, which proves the claim; 1 if more is due and the caller is to send a bell; fan-outs …}
 -- What was put in ends in whole milliseconds, claims in halves, what was put off in quarters: none is taken for another.
@@ -9,8 +9,10 @@ local call, limit = redis.call, tonumber(ARGV[1])
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 call('DEL', KEYS[2])
-local before = call('GET', KEYS[3])
-local ids = before and call('ZRANGEBYSCORE', KEYS[1], before, before, 'LIMIT', 0, limit) or {}
+local ids, before = {}, call('HGETALL', KEYS[3])
+for i = 1, #before, 2 do
+  if #ids < limit and tonumber(call('ZSCORE', KEYS[1], before[i]) or 0) == tonumber(before[i + 1]) then ids[#ids + 1] = before[i] end
+end
 local room, due = limit - #ids, call('ZCOUNT', KEYS[1], '-inf', now)
 local function take(from, to)
   if to < from then return end
@@ -23,11 +25,15 @@ if due > room then
 else take(0, due - 1) end
 local at = now + ARGV[2] + 0.5
 while call('ZCOUNT', KEYS[1], at, at) > 0 do at = at + 1 end -- of another claim in this millisecond
-local out = {string.format('%.1f', at), 0}
+local out, taken = {string.format('%.1f', at), 0}, {}
 for i = 1, #ids do
   call('ZADD', KEYS[1], out[1], ids[i])
-  out[i + 2] = ids[i]
+  out[i + 2], taken[2 * i - 1], taken[2 * i] = ids[i], ids[i], out[1]
 end
-if #ids > 0 then call('SET', KEYS[3], out[1], 'PX', ARGV[2]) end
+call('DEL', KEYS[3])
+if #ids > 0 then
+  call('HSET', KEYS[3], unpack(taken))
+  call('EXPIRE', KEYS[3], math.ceil(ARGV[2] / 1000))
+end
 if due > room and call('SET', KEYS[2], 1, 'NX', 'PX', ARGV[3]) then out[2] = 1 end
 return out
