@@ -9,7 +9,7 @@ from typing import Any
 
 from feedmill.settings import Settings
 from tests.chaos.stage import LEASE
-from tests.chaos.workers import ROOT
+from tests.chaos.workers import ROOT, VISIBILITY
 
 DOCS = ROOT / "docs"
 #: Columns that hold words; numbers stand to the right.
@@ -29,7 +29,8 @@ feed of every follower, kept counts against recounts, receipts, locks, inboxes a
 - *Lost*, *duplicated*: entries that are missing, or too many. *Wrong*: feeds with wrong counts, groups or order, receipts
   that are not true, locks and messages that were left behind.
 - *Recovery* is the time from the last fault until everything was where it belongs. What a dead worker held is given to others
-  at the latest after a lease, which is {Settings.fanout_lease:.0f} seconds by default and {LEASE:.0f} here.
+  at the latest after a lease, which is {Settings.fanout_lease:.0f} seconds by default and {LEASE:.0f} here. RabbitMQ hands it
+  on at once; a Redis broker after its visibility timeout, {VISIBILITY} seconds here and by default so long that the lease decides.
 """
 SCENARIOS = ("fault", "broker", "faults", "in flight", "deliveries", "lost", "duplicated", "wrong", "recovery, s")
 SOAKS = (
