@@ -16,6 +16,7 @@ from feedmill.delivery.deliveries import (
     Delivery,
     checked_ids,
     deliveries_of,
+    is_there,
     meant,
     notice,
     unpacked,
@@ -25,7 +26,7 @@ from feedmill.fanout import dispatch, receipts
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, Priority, notices
 from feedmill.manager.declared import followers_of
-from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTIFY, REDELIVER, UNNOTIFY, UPDATE
+from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTICES, REDELIVER, RETRACT, UPDATE
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal
 from feedmill.storage.lease import LeaseExpired
@@ -45,8 +46,11 @@ def plan(manager: Manager, claim: Claim) -> list[Delivery] | Iterator[Chunk]:
     Who has no more followers than one chunk, none of them of low priority, is served where this was called.
     """
     about = backend().run(meant(manager, claim.op, claim.body))
-    if claim.op in (NOTIFY, UNNOTIFY):
-        return deliveries_of(manager, about, [(RECIPIENTS, notice(claim.body)[1])], claim.attempts)
+    if claim.op in NOTICES:
+        people = notice(claim.body)[1]
+        if claim.op == RETRACT:
+            people = _retracted(manager, about[0][1], people)
+        return deliveries_of(manager, about, [(RECIPIENTS, people)], claim.attempts)
     if not about:
         return []
     effect, activity = about[0]
@@ -66,12 +70,23 @@ def plan(manager: Manager, claim: Claim) -> list[Delivery] | Iterator[Chunk]:
     return deliveries_of(manager, about, parts, claim.attempts)
 
 
+def _retracted(manager: Manager, activity: Activity, people: Sequence[EntityId]) -> list[EntityId]:
+    """Those of *people* who must lose *activity*: not who was notified, or is told of its new addition, meanwhile."""
+    left = {str(user_id): user_id for user_id in people}
+    for user_id in notices.people(manager, activity.raw_id):
+        left.pop(str(user_id), None)
+    if backend().run(is_there(manager, activity)):
+        for user_id in manager.get_recipient_ids(activity):
+            left.pop(str(user_id), None)
+    return list(left.values())
+
+
 def _audiences(manager: Manager, op: str, activity: Activity) -> list[Audience]:
     """Who gets *activity*, most urgent first, as streams."""
     found: list[Audience] = []
     if manager.notification_feed_class is not None and op != IMPORT:  # what is long past is news to nobody
         found.append((RECIPIENTS, Priority.HIGH, iter(manager.get_recipient_ids(activity))))
-        if op != ADD:
+        if op in (UPDATE, REDELIVER):
             found.append((TOLD, Priority.HIGH, notices.people(manager, activity.raw_id)))
     classes = manager.feed_classes.values()
     concerned = classes if op != UPDATE else [each for each in classes if each.activity_storage_class is None]

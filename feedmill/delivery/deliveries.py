@@ -10,6 +10,7 @@ from feedmill import settings
 from feedmill.activity import Activity
 from feedmill.codec import unpack
 from feedmill.errors import CorruptRecord, MessageError
+from feedmill.fanout import receipts
 from feedmill.feeds.base import Feed
 from feedmill.ids import ID_SIZE, EntityId, is_id
 from feedmill.manager import Manager
@@ -18,16 +19,17 @@ from feedmill.manager.filters import admitted
 from feedmill.manager.ops import (
     ADD,
     IMPORT,
+    NOTICES,
     NOTIFY,
     REDELIVER,
     REMOVE,
-    UNNOTIFY,
     UPDATE,
 )
 from feedmill.registry import get_manager
+from feedmill.storage.journal import journal
 from feedmill.storage.steps import Steps
 
-#: The audiences of an activity. TOLD are those whom ``notify`` named: nothing is added for them a second time.
+#: The audiences of an activity. TOLD are those whom ``notify`` named: only an update is sent to them.
 FOLLOWERS, RECIPIENTS, TOLD = AUDIENCES = "followers", "recipients", "told"
 
 #: Why what was asked for is unknown to a worker.
@@ -76,8 +78,11 @@ def meant(manager: Manager, op: str, body: bytes) -> Steps[list[tuple[str, Activ
             raise MessageError("the message's activities are not all ids of 16 bytes")
         found = yield from kept_bodies.find(manager, ids)
         return [(ADD, activity) for activity in found.values()]
-    if op in (NOTIFY, UNNOTIFY):
-        return [(ADD if op == NOTIFY else REMOVE, activity_of(notice(body)[0]))]
+    if op in NOTICES:
+        activity = activity_of(notice(body)[0])
+        if op == NOTIFY and kept_bodies.keepers(manager):  # it may have been updated meanwhile
+            activity = (yield from kept_bodies.find(manager, [activity.raw_id])).get(activity.raw_id, activity)
+        return [(ADD if op == NOTIFY else REMOVE, activity)]
     activity = activity_of(body)
     if op in (UPDATE, REDELIVER) and kept_bodies.keepers(manager):
         current = yield from kept_bodies.find(manager, [activity.raw_id])
@@ -86,8 +91,16 @@ def meant(manager: Manager, op: str, body: bytes) -> Steps[list[tuple[str, Activ
     return [(op, activity)]
 
 
+def is_there(manager: Manager, activity: Activity) -> Steps[bool]:
+    """Whether *activity* was added and not removed; of a manager that keeps no bodies only its receipt can tell."""
+    if kept_bodies.keepers(manager):
+        return activity.raw_id in (yield from kept_bodies.find(manager, [activity.raw_id]))
+    receipt = yield from journal().get(receipts.fanout_id(manager.name, activity.raw_id))
+    return receipt.get("op") in (ADD, UPDATE, REDELIVER)
+
+
 def notice(body: bytes) -> tuple[bytes, list[EntityId]]:
-    """The packed activity and the people of a NOTIFY or UNNOTIFY."""
+    """The packed activity and the people of one of the NOTICES."""
     values = unpacked(body, "notice")
     if len(values) != 2 or not isinstance(values[0], bytes) or not isinstance(values[1], list):
         raise MessageError("the message's notice is not an activity and a list of user ids")

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -58,22 +58,23 @@ class Fanout:
     """A fan-out that was asked for. It goes on by itself; this watches it, and can call it off.
 
     *op*, where given, is what it was asked to do: when something else is asked for the same activity meanwhile, this
-    one counts as cancelled.
+    one counts as cancelled. *also*: fan-outs that are part of it, watched and called off with it.
     """
 
-    def __init__(self, id: str, op: str = "") -> None:
+    def __init__(self, id: str, op: str = "", also: Sequence[Fanout] = ()) -> None:
         #: Names the fan-out and its receipt.
         self.id = id
         #: What was asked for, such as "add"; empty if it is not known.
         self.op = op
+        self._parts = (self, *also)
 
     def status(self) -> FanoutStatus:
         """How far it is, from its receipt; a receipt that has expired counts as finished."""
-        return status_of(backend().run(journal().get(self.id)), self.op)
+        return backend().run(status_of_all(self._parts))
 
     async def astatus(self) -> FanoutStatus:
         """:meth:`status` from a coroutine."""
-        return status_of(await backend().arun(journal().get(self.id)), self.op)
+        return await backend().arun(status_of_all(self._parts))
 
     def wait(self, timeout: float | None = 30.0) -> FanoutStatus:
         """Wait until it is finished; :class:`FanoutTimeout` after *timeout* seconds, None for never."""
@@ -91,11 +92,11 @@ class Fanout:
 
     def cancel(self) -> bool:
         """Call off what is not begun; what was delivered stays. False if it was finished, or replaced, before."""
-        return backend().run(journal().cancel(self.id, self.op))
+        return any(backend().run(cancel_all(self._parts)))
 
     async def acancel(self) -> bool:
         """:meth:`cancel` from a coroutine."""
-        return await backend().arun(journal().cancel(self.id, self.op))
+        return any(await backend().arun(cancel_all(self._parts)))
 
     def _next(self, pauses: Iterator[float], status: FanoutStatus, timeout: float | None) -> float:
         for pause in pauses:
@@ -140,6 +141,37 @@ def deadline_of(timeout: float | None) -> float:
     return math.inf if timeout is None else time.monotonic() + timeout
 
 
+def status_of_all(fanouts: Sequence[Fanout]) -> Steps[FanoutStatus]:
+    """The sum of what the receipts of *fanouts* say, in one round trip; finished when all are."""
+    found = yield from together([journal().get(fanout.id) for fanout in fanouts])
+    return _sum([status_of(fields, fanout.op) for fanout, fields in zip(fanouts, found)])
+
+
+def cancel_all(fanouts: Sequence[Fanout]) -> Steps[list[bool]]:
+    """Call off what is not begun of *fanouts*; whether there was something, for each."""
+    return (yield from together([journal().cancel(fanout.id, fanout.op) for fanout in fanouts]))
+
+
+def _sum(each: Sequence[FanoutStatus]) -> FanoutStatus:
+    def first(texts: Iterable[str]) -> str:
+        return next(filter(None, texts), "")
+
+    return FanoutStatus(
+        planned=sum(one.planned for one in each),
+        done=sum(one.done for one in each),
+        reached=sum(one.reached for one in each),
+        finished=all(one.finished for one in each),
+        seconds=max((one.seconds for one in each), default=0.0),
+        retried=sum(one.retried for one in each),
+        failed=sum(one.failed for one in each),
+        cancelled=any(one.cancelled for one in each),
+        dead=first(one.dead for one in each),
+        error=first(one.error for one in each),
+        op=first(one.op for one in each),
+        manager=first(one.manager for one in each),
+    )
+
+
 def _pauses(timeout: float | None) -> Iterator[float]:
     """Seconds to sleep between looks, until *timeout* seconds are over."""
     deadline, pause = deadline_of(timeout), 0.001
@@ -179,7 +211,7 @@ def start(
     opened = results[: len(opening)] if last else results[len(operations) :]
     if any(each.ring for each in opened):
         dispatch.ring(manager)
-    return [Fanout(name, op) for name, _ in wanted]
+    return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]
 
 
 def start_sent(

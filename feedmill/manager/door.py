@@ -139,7 +139,8 @@ class Manager:
     def notify(self, user_ids: Iterable[EntityId], activity: Activity) -> Fanouts:
         """Put *activity* into the notification feeds of *user_ids*, whoever :meth:`get_recipient_ids` names.
 
-        It is stored nowhere else. Who was named is known for 90 days: removing or updating the activity reaches them.
+        It is stored nowhere else. Who was named is known for 90 days: removing or updating the activity reaches them. To
+        take it back from them alone call :meth:`unnotify` with the same *user_ids*.
         """
         return requests.notice(self, NOTIFY, user_ids, activity)
 

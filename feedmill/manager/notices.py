@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from feedmill.activity import Activity
 from feedmill.codec import pack, unpack
 from feedmill.fanout import receipts
+from feedmill.fanout.receipts import Fanout
 from feedmill.ids import EntityId
-from feedmill.manager.ops import NOTIFY, UNNOTIFY
+from feedmill.manager.ops import RETRACT
 from feedmill.storage import notices as kept
 from feedmill.storage.backends import backend
-from feedmill.storage.journal import journal
-from feedmill.storage.steps import Steps, together
+from feedmill.storage.steps import Steps
 
 if TYPE_CHECKING:
     from feedmill.manager.door import Manager
@@ -51,12 +51,8 @@ def people(manager: Manager, raw_id: bytes) -> Iterator[EntityId]:
         yield from ids
 
 
-def call_off(manager: Manager, activity: Activity) -> None:
-    """Take back the notices of *activity* that have not arrived everywhere."""
-    names = backend().run(kept.notices().names(manager.name, activity.raw_id))
-    receipts_ = backend().run(together([journal().get(name) for name in names]))
-    open_ = [name for name, fields in zip(names, receipts_) if not receipts.status_of(fields, NOTIFY).finished]
-    people = backend().run(kept.notices().people(manager.name, activity.raw_id, open_))
-    if people:
-        wanted = [(name, pack([activity.pack(), unpack(ids)])) for name, ids in people.items()]
-        receipts.start(manager.name, UNNOTIFY, wanted)
+def take_back(manager: Manager, activity: Activity) -> list[Fanout]:
+    """Take *activity* back from all that were notified by name, and forget who they were; the fan-outs that do it."""
+    wanted = [(name, pack([activity.pack(), ids])) for name, ids in told(manager, activity.raw_id)]
+    names = [name for name, _ in wanted]
+    return receipts.start(manager.name, RETRACT, wanted, [forget(manager, activity, names)]) if wanted else []

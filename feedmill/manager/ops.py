@@ -8,13 +8,13 @@ ADD, REMOVE = "add", "remove"
 UPDATE, REDELIVER = "update", "redeliver"
 #: About many activities of one user, for the followers alone.
 IMPORT = "import"
-#: About one activity and the users whom the caller named.
-NOTIFY, UNNOTIFY = "notify", "unnotify"
+#: About one activity and the users whom the caller named. What is left of it with them when it is removed is retracted.
+NOTIFY, UNNOTIFY, RETRACT = NOTICES = "notify", "unnotify", "retract"
 #: About the feeds of one user; each has a task of its own.
 FOLLOW, UNFOLLOW, REBUILD = "follow", "unfollow", "rebuild"
 
 #: What chunks of people may be sent for, and all that is planned by who answers a bell.
 FANNED_OUT = (ADD, REMOVE, UPDATE, REDELIVER, IMPORT)
-PLANNED = (*FANNED_OUT, NOTIFY, UNNOTIFY)
+PLANNED = (*FANNED_OUT, *NOTICES)
 #: What is sent as one task, at once.
 ALONE = (FOLLOW, UNFOLLOW, REBUILD)

@@ -48,12 +48,14 @@ def remove(manager: Manager, activity: Activity | str) -> Fanout:
     operations = bodies.remove(manager, activity)
     if manager.user_feed_class is not None:
         operations.append(manager.user_feed_class.deliver([activity.actor_id], (), [activity]))
+    also: list[Fanout] = []
     if manager.notification_feed_class is not None:  # these hold the whole activity: readers would still see it
-        notices.call_off(manager, activity)
         named = itertools.chain(manager.get_recipient_ids(activity), notices.people(manager, raw_id))
-        told = list(itertools.islice(named, manager.fanout_chunk_size))
-        operations.append(manager.notification_feed_class.deliver(told, (), [activity]))
-    return _start(manager, REMOVE, activity, operations, last=True)
+        first = list(itertools.islice(named, manager.fanout_chunk_size))
+        operations.append(manager.notification_feed_class.deliver(first, (), [activity]))
+        also = notices.take_back(manager, activity)
+    fanout = _start(manager, REMOVE, activity, operations, last=True)
+    return Fanout(fanout.id, fanout.op, also)
 
 
 def _already_removed(manager: Manager, raw_id: bytes) -> Fanout:

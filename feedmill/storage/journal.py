@@ -45,6 +45,8 @@ class Opened:
     plan: int
     #: Whether the caller is to send the bell.
     ring: bool
+    #: What it is to do: what was asked for, and of an update in whose place it came what was left of that.
+    op: str
 
 
 @dataclasses.dataclass(frozen=True)

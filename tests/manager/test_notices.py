@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from feedmill import feeds
+from feedmill import Activity, Manager, feeds
 from feedmill.manager import Why, notices
 from feedmill.storage.backends import backend
 from tests.manager.circle import Circle, Notes, love, notes
@@ -128,3 +128,56 @@ def test_uuids_and_texts(box: Postbox) -> None:
     assert [ids for _, ids in notices.told(manager, love(1).raw_id)] == [["zoë", "5"]]
     box.work()
     assert notes("zoë") == notes(5) == [1]
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_removed_and_added_again(box: Postbox, monkeypatch: pytest.MonkeyPatch, keeps: bool) -> None:
+    """When it is added again before its removal is done, its recipients keep it; who was named besides them has lost it."""
+    by = manager if keeps else Announcer()
+    by.add_activity(love(1, target=77))
+    by.notify([77, 100, *range(200, 210)], love(1, target=77))
+    box.work()
+    by.remove_activity(love(1, target=77))
+    by.add_activity(love(1, target=77))
+    by.notify([209], love(1, target=77))
+    late = box.take()
+    make_overdue(by.name)
+    arrive("feedmill.sweep", [])
+    box.messages += late
+    box.work()
+    assert notes(77) == notes(209) == [1]
+    assert notes(100) == notes(208) == []
+
+
+class Announcer(Manager):
+    """Keeps no bodies."""
+
+    notification_feed_class = Notes
+
+    def get_recipient_ids(self, activity: Activity) -> list[object]:
+        """The target."""
+        return [activity.target_id]
+
+
+def test_added_again_while_its_update_is_on_its_way(box: Postbox) -> None:
+    """An addition that comes in the place of an update has the update done as well."""
+    manager.add_activity(love(1, target=77, text="old"))
+    box.work()
+    updated = manager.update_activity(love(1, target=77, text="new"))
+    added = manager.add_activity(love(1, target=77, text="new"))
+    box.work()
+    assert Notes(77)[0].activities[0].extra_context == {"text": "new"}
+    assert added.wait(1).op == "redeliver" and not added.status().cancelled
+    assert updated.status().finished
+
+
+def test_updated_before_they_had_it(box: Postbox) -> None:
+    """A notice that arrives after an update brings the activity as it is now."""
+    manager.add_activity(love(1, text="old"))
+    manager.notify([100], love(1, text="old"))
+    late = box.take()
+    manager.update_activity(love(1, text="new"))
+    box.work()
+    box.messages = late
+    box.work()
+    assert Notes(100)[0].activities[0].extra_context == {"text": "new"}

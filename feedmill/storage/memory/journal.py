@@ -39,7 +39,7 @@ class MemoryJournal(MemoryLetters):
                 level = BACKEND.buckets[bucket] = max(now, BACKEND.buckets.get(bucket, 0)) + pace.interval
                 at = max(now, int(level - pace.interval * pace.burst))
             _due(manager)[fanout_id] = at
-            return Opened(receipt["plan"], at <= now and _ring(manager))
+            return Opened(receipt["plan"], at <= now and _ring(manager), receipt["op"])
 
     def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
         """Write down a fan-out that is sent as one chunk."""
@@ -49,12 +49,12 @@ class MemoryJournal(MemoryLetters):
             due = _now() + lease() + 0.5
             receipt.update(planned=1, complete=1, claimed=_now(), due=due, chunks={0: body})
             _due(manager)[fanout_id] = due
-            return Opened(receipt["plan"], False)
+            return Opened(receipt["plan"], False, receipt["op"])
 
     @staticmethod
     def _open(manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str]) -> dict[str, Any]:
         was, now = BACKEND.receipts.get(fanout_id, {}), _now()
-        again = was.get("again", 0)
+        again, op = was.get("again", 0), _opened_as(op, was)
         twice = "cancelled" in was or was.get("retried") or was.get("attempts", 0) > 1
         if was and was["op"] != op and "claimed" in was and (twice or "finished" not in was):
             again = now + lease()
@@ -249,6 +249,12 @@ class MemoryJournal(MemoryLetters):
         yield from no_steps()
         with BACKEND.guard:
             return sum(len(_due(name)) for name in managers)
+
+
+def _opened_as(op: str, was: Mapping[str, Any]) -> str:
+    """What *op* is to do in place of what *was* asked: an addition also does what is left of an update."""
+    undone = was.get("op") in ("update", "redeliver") and ("finished" not in was or "dead" in was)
+    return "redeliver" if op == "add" and undone else op
 
 
 def _due(manager: str) -> dict[str, float]:

@@ -72,7 +72,7 @@ class RedisJournal:
     ) -> Steps[Opened]:
         author = (pace.interval, pace.interval * pace.burst) if pace else (0, 0)
         put = [*_due(manager), bucket_key(manager, pace.author if pace else "")]
-        (plan, dead), ring = yield [
+        (plan, dead, found), ring = yield [
             call_script(
                 "receipt_open", _receipt(fanout_id), lease(), OPEN_TTL, op, manager, body, *chunk, _lines(feeds)
             ),
@@ -80,7 +80,7 @@ class RedisJournal:
         ]
         if dead:
             yield from self.drop_letters([dead.decode()])
-        return Opened(plan, bool(ring))
+        return Opened(plan, bool(ring), found.decode())
 
     def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
         """Claim what is due."""
