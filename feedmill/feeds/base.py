@@ -13,7 +13,7 @@ from feedmill.declare import check_attributes, check_positive
 from feedmill.errors import ActivityError, DeclarationError, FeedIndexError
 from feedmill.feeds.bodies import Bodies
 from feedmill.feeds.paging import Entry
-from feedmill.feeds.query import FLAT_FILTERS, Query
+from feedmill.feeds.query import FILTERS, Query
 from feedmill.feeds.reading import Readable
 from feedmill.feeds.twins import both
 from feedmill.ids import EntityId
@@ -43,9 +43,7 @@ class Feed(Bodies, Readable):
     #: How entries become bytes; None for a timeline of bare ids.
     timeline_serializer: ClassVar[Any] = None
     #: What ``filter`` accepts.
-    known_filters: ClassVar[tuple[str, ...]] = FLAT_FILTERS
-    #: What ``order_by`` accepts.
-    known_orders: ClassVar[tuple[str, ...]] = ("-activity_id", "activity_id")
+    known_filters: ClassVar[tuple[str, ...]] = FILTERS
 
     def __init__(self, user_id: EntityId) -> None:
         #: Whose feed it is.

@@ -30,13 +30,16 @@ class Query:
     seen: bool | None = None
     read: bool | None = None
     oldest_first: bool = False
+    #: Whether the items are groups, of which the newest activity has the id that counts.
+    grouped: bool = False
     #: Whether the filters contradict each other.
     nothing: bool = False
 
     @property
     def picks(self) -> bool:
         """Whether it takes a look at each item to say if it is wanted."""
-        return self.verbs is not None or self.seen is not None or self.read is not None
+        looks = self.grouped and self.bounded
+        return looks or self.verbs is not None or self.seen is not None or self.read is not None
 
     @property
     def bounded(self) -> bool:
@@ -49,6 +52,10 @@ class Query:
             return False
         if self.read is not None and item.is_read is not self.read:
             return False
+        if self.grouped and self.bounded:
+            newest = int.from_bytes(item.last_activity.raw_id, "big")
+            if not self.low <= newest < self.high:
+                return False
         if self.verbs is None:
             return True
         return not self.verbs.isdisjoint(
@@ -95,8 +102,8 @@ class Query:
         return ", ".join([*(parts or ["everything"]), *["oldest first"] * self.oldest_first])
 
 
-#: Everything, newest first.
-EVERYTHING = Query()
+#: Everything, newest first; and the same of a feed of groups.
+EVERYTHING, EVERY_GROUP = Query(), Query(grouped=True)
 
 
 def raw_id_of(name: str, value: object) -> bytes:
@@ -147,7 +154,8 @@ _NARROW: dict[str, Callable[[Query, str, Any], Query]] = {
     "seen": _flag,
     "read": _flag,
 }
-#: The filters of each kind of feed.
-FLAT_FILTERS = ("activity_id__gt", "activity_id__gte", "activity_id__lt", "activity_id__lte", "verb")
-GROUP_FILTERS = ("verb",)
-NOTIFICATION_FILTERS = ("verb", "seen", "read")
+#: The filters of every feed, and of notification feeds.
+FILTERS = ("activity_id__gt", "activity_id__gte", "activity_id__lt", "activity_id__lte", "verb")
+NOTIFICATION_FILTERS = (*FILTERS, "seen", "read")
+#: The orders: newest first, and oldest first.
+ORDERS = ("-activity_id", "activity_id")

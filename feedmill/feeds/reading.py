@@ -10,7 +10,7 @@ from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import FeedIndexError, FilterError
 from feedmill.feeds.paging import Page, check_slice, page, select
-from feedmill.feeds.query import EVERYTHING, Query
+from feedmill.feeds.query import EVERYTHING, ORDERS, Query
 from feedmill.feeds.twins import both
 from feedmill.ids import EntityId
 from feedmill.storage.steps import Steps
@@ -35,18 +35,18 @@ class Readable:
     def filter(self, **filters: Any) -> View:
         """A view of the items that fit all *filters*; nothing is read yet.
 
-        Flat feeds: ``activity_id__gt``, ``__gte``, ``__lt``, ``__lte`` with an activity, its ``id`` or its ``raw_id``.
-        Every feed: ``verb`` with a verb or its id; a group fits if an activity that it shows has that verb.
+        Every feed: ``activity_id__gt``, ``__gte``, ``__lt``, ``__lte`` with an activity, its ``id`` or its ``raw_id``; of
+        a group its newest activity counts. ``verb`` with a verb or its id; a group fits if an activity that it shows has it.
         Notification feeds: ``seen`` and ``read`` with True or False. :class:`~feedmill.errors.FilterError` for others.
         """
         feed = self._feed
         return View(feed, self._query.narrow(feed.known_filters, type(feed).__name__, filters))
 
     def order_by(self, order: str) -> View:
-        """A view in the order ``"-activity_id"``, newest first, or (flat feeds only) ``"activity_id"``, oldest first."""
+        """A view in the feed's own order, ``"-activity_id"``, or turned round: ``"activity_id"``, the oldest first."""
         feed = self._feed
-        if order not in feed.known_orders:
-            known = " or ".join(map(repr, feed.known_orders))
+        if order not in ORDERS:
+            known = " or ".join(map(repr, ORDERS))
             raise FilterError(f"{type(feed).__name__} has no order {order!r}; use {known}")
         return View(feed, dataclasses.replace(self._query, oldest_first=not order.startswith("-")))
 

@@ -88,6 +88,28 @@ def group_place(place: Any) -> GroupPlace:
     return place if isinstance(place, GroupPlace) else GroupPlace(float(place[1]), place[0])
 
 
+def scan_turned(
+    feed_class: Any, user_id: EntityId, place: Any, start: int, stop: int, *, by_rank: bool
+) -> Steps[tuple[list[Entry], bool]]:
+    """The same in the opposite of either order. The whole feed is read, which holds some hundred groups at most."""
+    scan = scan_by_rank if by_rank else scan_by_score
+    entries, _ = yield from scan(feed_class, user_id, None, 0, feed_class.max_length)
+    entries.reverse()
+    if place is not None:
+        after = group_place(place)
+        if by_rank:
+            behind = _behind([at for at, _ in entries], after, len(entries) - int(after.number))
+        else:
+            behind = sum(group_place(at) <= after for at, _ in entries)
+        start, stop = start + behind, stop + behind
+    return entries[start:stop], stop < len(entries)
+
+
+def _behind(places: Sequence[GroupPlace], after: GroupPlace, had: int) -> int:
+    """Where it goes on behind the group of *after*; where that is gone, at the rank that it *had*: ranks may have changed."""
+    return next((at + 1 for at, (_, name) in enumerate(places) if name == after.group), max(0, had))
+
+
 def scan_by_rank(
     feed_class: Any, user_id: EntityId, place: GroupPlace | None, start: int, stop: int
 ) -> Steps[tuple[list[Entry], bool]]:
@@ -96,7 +118,6 @@ def scan_by_rank(
     ranked = feed_class.get_aggregator().rank([group for _, group in entries if group is not None])
     places = [GroupPlace(rank, group.group.encode()) for rank, group in enumerate(ranked)]
     if place is not None:
-        # Ranks may have changed: it goes on behind the group if that is there, else at the rank that it had.
-        behind = next((at + 1 for at, (_, name) in enumerate(places) if name == place.group), int(place.number))
+        behind = _behind(places, place, int(place.number))
         start, stop = start + behind, stop + behind
     return list(zip(places, ranked))[start:stop], stop < len(ranked)

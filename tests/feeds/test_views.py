@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feedmill import Activity
+from feedmill import Activity, AggregatedActivity
+from feedmill.aggregators import NotificationAggregator
 from feedmill.errors import FeedIndexError, FilterError
 from feedmill.feeds import NotificationFeed
 from feedmill.storage.backends import backend
@@ -99,8 +101,12 @@ def test_any_filter_of_a_notification_feed() -> None:
         st.sampled_from([None, True, False]),
         st.sampled_from([None, True, False]),
         st.sampled_from([None, Love, Comment]),
+        BOUNDS,
+        st.booleans(),
     )
-    def check(activities: Any, seen: Any, read: Any, want_seen: Any, want_read: Any, verb: Any) -> None:
+    def check(
+        activities: Any, seen: Any, read: Any, want_seen: Any, want_read: Any, verb: Any, bounds: Any, turned: bool
+    ) -> None:
         feed = Board(next(users))
         model = model_of(feed)
         feed.add_many(activities)
@@ -112,7 +118,13 @@ def test_any_filter_of_a_notification_feed() -> None:
         view: Any = feed
         for name, value in (("seen", want_seen), ("verb", verb), ("read", want_read)):
             view = view if value is None else view.filter(**{name: value})
-        wanted = model.fitting(verb, want_seen, want_read)
+        view = view.filter(**{name: getattr(a, how) if how != "activity" else a for name, (a, how) in bounds.items()})
+        view = view.order_by("activity_id") if turned else view
+        wanted = [
+            name
+            for name in model.fitting(verb, want_seen, want_read)
+            if all(COMPARE[f](max(model.groups[name]).raw_id, a.raw_id) for f, (a, _) in bounds.items())
+        ][:: -1 if turned else 1]
         assert [group.group for group in view[:]] == wanted
         assert [group.group for group in view[2:6]] == wanted[2:6]
         assert view.count() == len(wanted)
@@ -177,7 +189,7 @@ def test_a_view_is_a_value() -> None:
     [
         (Home, {"activity_id__lower": 1}, r"Home has no filter 'activity_id__lower'; did you mean activity_id__lt"),
         (Home, {"seen": True}, r"Home has no filter 'seen'; use activity_id__gt, .*, verb"),
-        (News, {"activity_id__lt": on_day(1)}, r"News has no filter 'activity_id__lt'; use verb"),
+        (News, {"seen": True}, r"News has no filter 'seen'; use activity_id__gt, .*, verb"),
         (News, {"verbs": Love}, r"did you mean verb\?"),
         (Notes, {"sen": True}, r"did you mean seen\?"),
         (Notes, {"seen": 1}, r"seen is 1; use True or False"),
@@ -195,13 +207,47 @@ def test_filters_are_checked(feed_class: Any, filters: dict[str, Any], message: 
 
 
 def test_orders_are_checked() -> None:
-    """An unknown order is refused with the known ones; groups have just one."""
+    """An unknown order is refused with the known ones."""
     with pytest.raises(FilterError, match=r"Home has no order 'time'; use '-activity_id' or 'activity_id'"):
         Home(1).order_by("time")
-    with pytest.raises(FilterError, match=r"News has no order 'activity_id'; use '-activity_id'"):
-        News(1).order_by("activity_id")
-    News(1).add(on_day(1))
-    assert held(News(1).order_by("-activity_id")[:]) == [on_day(1)]
+    with pytest.raises(FilterError, match=r"News has no order None; use '-activity_id' or 'activity_id'"):
+        News(1).order_by(None)  # type: ignore[arg-type]
+    News(1).add_many([on_day(1), on_day(2)])
+    assert held(News(1).order_by("activity_id")[:]) == [on_day(1), on_day(2)]
+    assert held(News(1).order_by("activity_id").order_by("-activity_id")[:]) == [on_day(2), on_day(1)]
+
+
+class ByName(NotificationAggregator):
+    def rank(self, aggregated_activities: Iterable[AggregatedActivity]) -> list[AggregatedActivity]:
+        """By name."""
+        return sorted(aggregated_activities, key=lambda group: group.group)
+
+
+class Spoken(Board):
+    key_format = "test:spoken:%(user_id)s"
+    count_format = "test:spoken:%(user_id)s:count"
+    max_length = 6
+    aggregator_class = ByName
+
+
+@pytest.mark.parametrize("grouped", [Board, Spoken])
+def test_groups_from_the_end(grouped: Any) -> None:
+    """Groups in turned order are paged like others: what comes and goes meanwhile, the cursor's group too, shifts nothing."""
+    feed = grouped(1)
+    feed.add_many(map(on_day, range(8)))
+    forward = held(feed[:])
+    view = feed.order_by("activity_id")
+    assert held(view[:]) == forward[::-1]
+    assert held(view[1:3]) == forward[::-1][1:3]
+    first = view.page(2)
+    assert held(first.items) == forward[::-1][:2]
+    feed.remove(forward[-2])
+    second = view.page(2, first.next)
+    assert held(second.items) == forward[::-1][2:4]
+    feed.remove(forward[-1])
+    rest = view.page(9, second.next)
+    assert held(rest.items) == forward[::-1][4:]
+    assert rest.next is None
 
 
 class Full(Home):

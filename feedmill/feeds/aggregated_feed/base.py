@@ -18,8 +18,8 @@ from feedmill.feeds.base import WAIT, Feed, _checked, unique
 from feedmill.feeds.cycle import cycle
 from feedmill.feeds.operations import DropOp, MemberOp, Plan, TakeOp, merges_itself, plan, plan_groups, wants_of
 from feedmill.feeds.paging import Entry, Page, select
-from feedmill.feeds.query import EVERYTHING, GROUP_FILTERS, Query
-from feedmill.feeds.stored import group_place, scan_by_rank, scan_by_score, stored_groups
+from feedmill.feeds.query import EVERY_GROUP, Query
+from feedmill.feeds.stored import group_place, scan_by_rank, scan_by_score, scan_turned, stored_groups
 from feedmill.feeds.twins import both
 from feedmill.ids import EntityId
 from feedmill.keys import feed_key
@@ -40,8 +40,7 @@ class AggregatedFeed(Feed):
     aggregated_activity_class: ClassVar[type[AggregatedActivity]] = AggregatedActivity
     #: How groups become bytes.
     timeline_serializer: ClassVar[Any] = AggregatedActivitySerializer
-    known_filters: ClassVar[tuple[str, ...]] = GROUP_FILTERS
-    known_orders: ClassVar[tuple[str, ...]] = ("-activity_id",)
+    _query = EVERY_GROUP
     #: Newest groups that an aggregator with its own ``merge`` is given.
     merge_max_length: ClassVar[int] = 20
     #: Whether the feed keeps seen and read state and counts.
@@ -204,8 +203,10 @@ class AggregatedFeed(Feed):
     ) -> Steps[tuple[list[Entry], bool]]:
         """The entries of the ranks *start* to *stop*, counted from behind *place*, and whether more follow.
 
-        In two round trips at most, one for a feed whose timeline holds everything.
+        In two round trips at most, one for a feed whose timeline holds everything. The last first, it reads the whole feed.
         """
+        if query.oldest_first:
+            return (yield from scan_turned(cls, user_id, place, start, stop, by_rank=cls._ranks_itself()))
         scan = scan_by_rank if cls._ranks_itself() else scan_by_score
         return (yield from scan(cls, user_id, place, start, stop))
 
@@ -257,7 +258,7 @@ class AggregatedFeed(Feed):
         """The rank of the group that holds *activity*, shown or minimised, or None."""
         (checked,) = _checked([activity])
         if merges_itself(type(self)):  # where it is depends on what was there when it came
-            groups = yield from select(type(self), self.user_id, EVERYTHING, 0, self.max_length)
+            groups = yield from select(type(self), self.user_id, EVERY_GROUP, 0, self.max_length)
             return next((rank for rank, group in enumerate(groups) if group.contains(checked)), None)
         serializer, name = self.serializer(), group_name(self.get_aggregator(), self.activity_class.of(checked))
         member = serializer.member(checked)
@@ -271,7 +272,7 @@ class AggregatedFeed(Feed):
         if all(m.raw_id != checked.raw_id for m in held):
             return None
         if self._ranks_itself():
-            groups = yield from select(type(self), self.user_id, EVERYTHING, 0, self.max_length)
+            groups = yield from select(type(self), self.user_id, EVERY_GROUP, 0, self.max_length)
             return next((rank for rank, group in enumerate(groups) if group.group == name.decode()), None)
         return int(rank)
 
