@@ -31,7 +31,7 @@ def held(feed_class: Any, user_id: EntityId) -> Steps[list[Held]]:
     found = [(group, member) for group, record in records.items() for member in record.members]
     spilled = [group for group, record in records.items() if record.spilled]
     spills = yield from together([timeline.group_get(key, Want(group, None)) for group in spilled])
-    for group, (_, spill, _) in zip(spilled, spills):
+    for group, (_, _, spill, _) in zip(spilled, spills):
         found += [(group, member) for actor, data in spill.items() for member in decode_spill(actor, data)]
     return found
 

@@ -247,7 +247,7 @@ class TimelineStorage(Protocol):
         """
         ...
 
-    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]:
+    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes, bytes | None, dict[bytes, bytes], int | None]]:
         """One group's record, what was spilled of it, and its rank from the highest score; None, nothing and None without."""
         ...
 

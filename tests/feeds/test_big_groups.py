@@ -26,7 +26,7 @@ BOTH = pytest.mark.parametrize("grouped", [News, Notes])
 def spilled(feed: Any) -> dict[bytes, bytes]:
     """What is kept beside the record of the feed's only group."""
     (group,) = feed[:]
-    _, spill, _ = backend().run(feed.timeline().group_get(feed.key, Want(group.group.encode(), None)))
+    _, _, spill, _ = backend().run(feed.timeline().group_get(feed.key, Want(group.group.encode(), None)))
     return spill
 
 

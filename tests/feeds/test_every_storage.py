@@ -19,6 +19,7 @@ from feedmill.storage.memory import BACKEND
 from feedmill.verbs import Love
 from tests.feeds.model import GroupModel
 from tests.feeds.samples import BASE, KINDS, News, Notes, held, in_group, on_day
+from tests.feeds.test_cycle import seize
 
 pytestmark = pytest.mark.usefixtures("backend_kind")
 BOTH = pytest.mark.parametrize("grouped", [News, Notes])
@@ -341,3 +342,39 @@ def test_ten_thousand_at_once(grouped: Any) -> None:
     feed.add_many(in_group(number) for number in range(100))
     assert feed.add_many(in_group(number) for number in range(10_000)) == 9_900
     assert (feed[0].activity_count, feed[0].actor_count) == (10_000, 10_000)
+
+
+@BOTH
+def test_one_group_is_found_by_its_name(grouped: Any) -> None:
+    """A group is found by its name, or by itself as it was, shown as in the feed; what is not in the feed is not found."""
+    feed = grouped(1)
+    feed.add_many(map(on_day, range(10)))
+    before = feed[:]
+    assert [feed.find_group(group.group) for group in before] == before
+    assert feed.find_group("nobody") is None
+    assert feed.find_group(feed.get_aggregator().get_group(on_day(1))) is None  # trimmed
+    feed.add_many([Activity(n, Love, 1009, time=on_day(9).time + dt.timedelta(seconds=n)) for n in range(1, 41)])
+    now = feed.find_group(before[0])
+    assert (now.activity_count, now.actor_count, len(now.activities)) == (41, 40, 15)
+    assert now == feed[0]
+
+
+def test_a_group_that_is_found_says_what_was_seen() -> None:
+    """Seen and read are those of the feed, marked by itself or with all."""
+    feed = Notes(1)
+    feed.add_many(map(on_day, range(3)))
+    first, second, _ = feed[:]
+    feed.mark([first], seen=True, read=True)
+    assert [(g.is_seen, g.is_read) for g in map(feed.find_group, (first, second))] == [(True, True), (False, False)]
+    feed.mark_all()
+    seize(feed, ttl=1000)  # by a writer who is at work
+    found = feed.find_group(second)
+    assert (found.is_seen, found.is_read, found.seen_at) == (True, False, feed[1].seen_at)
+
+
+def test_a_group_of_which_nothing_can_be_shown_is_not_found() -> None:
+    """As in a slice, a group whose bodies are gone is left out."""
+    feed = News(1)
+    feed.add(on_day(1))
+    News.remove_activity(on_day(1))
+    assert feed.find_group(feed.get_aggregator().get_group(on_day(1))) is None

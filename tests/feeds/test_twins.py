@@ -70,6 +70,7 @@ def plain(result: Any) -> Any:
 
 CALLS: dict[str, Callable[[Any], tuple[Any, ...]]] = {
     "actors": lambda feed: (feed[0],),
+    "find_group": lambda feed: (feed[0],),
     "add": lambda feed: (on_day(7),),
     "add_many": lambda feed: ([on_day(7), on_day(1), in_group(3)],),
     "remove": lambda feed: (on_day(1),),

@@ -254,6 +254,17 @@ class AggregatedFeed(Feed):
 
     actors, aactors = both(_actors)
 
+    def _find_group(self, group: AggregatedActivity | str) -> Steps[AggregatedActivity | None]:
+        """The group of that name, or *group* as it is now; None if it is not in the feed. The feed is not read for it."""
+        name = name_of(group)
+        state, record, _, rank = yield from self.timeline().group_get(self.key, Want(name, ()))
+        if record is None or rank is None or rank >= self.max_length:
+            return None
+        (found,) = yield from stored_groups(type(self), state, [(name, record)], hollow=False)
+        return found
+
+    find_group, afind_group = both(_find_group)
+
     def _rank(self, activity: Activity) -> Steps[int | None]:
         """The rank of the group that holds *activity*, shown or minimised, or None."""
         (checked,) = _checked([activity])
@@ -262,7 +273,7 @@ class AggregatedFeed(Feed):
             return next((rank for rank, group in enumerate(groups) if group.contains(checked)), None)
         serializer, name = self.serializer(), group_name(self.get_aggregator(), self.activity_class.of(checked))
         member = serializer.member(checked)
-        record, spill, rank = yield from self.timeline().group_get(self.key, Want(name, (member.actor,)))
+        _, record, spill, rank = yield from self.timeline().group_get(self.key, Want(name, (member.actor,)))
         if record is None or rank is None or rank >= self.max_length:
             return None
         try:

@@ -177,15 +177,15 @@ class MemoryTimelineStorage:
             rows: list[GroupRow] = [(group, score, held.records.get(group)) for score, group in order[start:stop]]
             return held.state, rows, stop < min(len(order), window)
 
-    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]:
-        """One group's record, what was spilled of it, and its rank from the newest."""
+    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes, bytes | None, dict[bytes, bytes], int | None]]:
+        """The feed's state; one group's record, what was spilled of it, and its rank from the newest."""
         yield from no_steps()
         with BACKEND.guard:
             held = BACKEND.groups.get(key)
             if held is None or want.group not in held.records:
-                return None, {}, None
+                return b"", None, {}, None
             rank = held.ranked()[::-1].index(want.group)
-            return held.records[want.group], _wanted(held.spills.get(want.group, {}), want), rank
+            return held.state, held.records[want.group], _wanted(held.spills.get(want.group, {}), want), rank
 
     def spill_scan(
         self, key: str, group: bytes, place: int, limit: int

@@ -134,12 +134,16 @@ class RedisTimelineStorage:
         (reply,) = yield [call_script("groups_slice", [key, key + GROUPS], start, limit, window, *place)]
         return reply[0], list(zip(reply[2::3], reply[3::3], reply[4::3])), bool(reply[1])
 
-    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes | None, dict[bytes, bytes], int | None]]:
-        """One group's record, what was spilled of it, and its rank from the newest; None for what is not there."""
+    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes, bytes | None, dict[bytes, bytes], int | None]]:
+        """The feed's state; one group's record, what was spilled of it, its rank from the newest; None for what is not there."""
         spill_key = (key + GROUPS + ":").encode() + want.group
-        fetch: Command = ("HGETALL", spill_key) if want.actors is None else ("HMGET", spill_key, *want.actors)
-        record, spill, rank = yield [("HGET", key + GROUPS, want.group), fetch, ("ZREVRANK", key, want.group)]
-        return record, _spill(want, spill), rank
+        commands: list[Command] = [("HMGET", key + GROUPS, STATE, want.group), ("ZREVRANK", key, want.group)]
+        if want.actors is None:
+            commands.append(("HGETALL", spill_key))
+        elif want.actors:
+            commands.append(("HMGET", spill_key, *want.actors))
+        (held, record), rank, *spill = yield commands
+        return _state(held), record, _spill(want, spill[0] if spill else None), rank
 
     def spill_scan(
         self, key: str, group: bytes, place: int, limit: int
@@ -196,6 +200,11 @@ def _written(feed: Changes) -> list[Any]:
     for item in feed.spill:
         args += item
     return args
+
+
+def _state(held: bytes | None) -> bytes:
+    """The state in a feed's hash; while the feed is locked it stands behind a token and a deadline."""
+    return (held or b"")[22 if held and held[:1] == b"1" else 1 :]
 
 
 def _ids(text: bytes) -> list[bytes]:
