@@ -55,13 +55,13 @@ class Manager:
         cls.is_filtered = any(getattr(cls, hook) is not getattr(Manager, hook) for hook in _FILTERS)
         register_manager(cls.name, cls)
 
-    # -- what a user of Feedmill writes
+    # -- what a user of Feedmill writes; ids may be annotated as what they are in that app
 
-    def get_user_follower_ids(self, user_id: EntityId) -> Followers:
+    def get_user_follower_ids(self, user_id: Any) -> Followers:
         """Who follows *user_id*: any iterable of ids, or one for each :class:`Priority`. Streamed, never held whole."""
         raise NotImplementedError(f"{type(self).__name__} must define get_user_follower_ids(user_id)")
 
-    def get_user_following_ids(self, user_id: EntityId) -> Iterable[EntityId]:
+    def get_user_following_ids(self, user_id: Any) -> Iterable[EntityId]:
         """Whom *user_id* follows: any iterable of ids. Only :meth:`rebuild` asks."""
         raise NotImplementedError(f"{type(self).__name__} must define get_user_following_ids(user_id)")
 
@@ -69,7 +69,7 @@ class Manager:
         """Who is notified of *activity*; nobody by default."""
         return ()
 
-    def accepts(self, user_id: EntityId, activity: Activity) -> bool:
+    def accepts(self, user_id: Any, activity: Activity) -> bool:
         """Whether *activity* may come into the feeds of *user_id*: mute, block, audience. Everything may by default.
 
         Asked whenever something is put into a feed, never when it is taken out. The easy way: it is asked for each
@@ -77,11 +77,11 @@ class Manager:
         """
         return True
 
-    def filter_user_ids(self, activity: Activity, user_ids: Sequence[EntityId]) -> Iterable[EntityId]:
+    def filter_user_ids(self, activity: Activity, user_ids: Sequence[Any]) -> Iterable[EntityId]:
         """Those of *user_ids* (a chunk) into whose feeds *activity* may come, e.g. by one query for all of them."""
         return [user_id for user_id in user_ids if self.accepts(user_id, activity)]
 
-    def filter_activities(self, user_id: EntityId, activities: Sequence[Activity]) -> Iterable[Activity]:
+    def filter_activities(self, user_id: Any, activities: Sequence[Activity]) -> Iterable[Activity]:
         """Those of *activities* that may come into the feeds of *user_id* when they are copied by follow or rebuild.
 
         By default :meth:`filter_user_ids` is asked for each; override it too if that is a query.
