@@ -17,7 +17,6 @@ from feedmill.serializers.records import Member
 #: High bytes of the time that a record's rows share, and low ones that each has.
 SHARED_TIME = 2
 ROW_TIME = TIME_SIZE - SHARED_TIME
-_MASK = 256**ROW_TIME - 1
 
 
 class Shared:

@@ -9,23 +9,23 @@ from feedmill import cursor
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
-from feedmill.aggregators.base import group_name, name_of
+from feedmill.aggregators.base import name_of
 from feedmill.arguments import many
 from feedmill.declare import check_positive
-from feedmill.errors import ArgumentError, CorruptRecord, DeclarationError
+from feedmill.errors import ArgumentError, DeclarationError
 from feedmill.feeds.actors import actors_page
 from feedmill.feeds.base import WAIT, Feed, _checked, unique
 from feedmill.feeds.cycle import cycle
-from feedmill.feeds.operations import DropOp, MemberOp, Plan, TakeOp, merges_itself, plan, plan_groups, wants_of
-from feedmill.feeds.paging import Entry, Page, select
+from feedmill.feeds.finding import group_called, rank_of
+from feedmill.feeds.operations import DropOp, MemberOp, Plan, TakeOp, plan, plan_groups, wants_of
+from feedmill.feeds.paging import Entry, Page
 from feedmill.feeds.query import EVERY_GROUP, Query
 from feedmill.feeds.stored import group_place, scan_by_rank, scan_by_score, scan_turned, stored_groups
 from feedmill.feeds.twins import both
 from feedmill.ids import EntityId
 from feedmill.keys import feed_key
 from feedmill.serializers import AggregatedActivitySerializer
-from feedmill.serializers.records import Member, decode_spill
-from feedmill.storage.base import Want
+from feedmill.serializers.records import Member
 from feedmill.storage.steps import Steps
 
 
@@ -206,8 +206,8 @@ class AggregatedFeed(Feed):
         In two round trips at most, one for a feed whose timeline holds everything. The last first, it reads the whole feed.
         """
         if query.oldest_first:
-            return (yield from scan_turned(cls, user_id, place, start, stop, by_rank=cls._ranks_itself()))
-        scan = scan_by_rank if cls._ranks_itself() else scan_by_score
+            return (yield from scan_turned(cls, user_id, place, start, stop, by_rank=cls.ranks_itself()))
+        scan = scan_by_rank if cls.ranks_itself() else scan_by_score
         return (yield from scan(cls, user_id, place, start, stop))
 
     @classmethod
@@ -217,12 +217,13 @@ class AggregatedFeed(Feed):
         return min(cls.max_length, held)
 
     @classmethod
-    def _ranks_itself(cls) -> bool:
+    def ranks_itself(cls) -> bool:
+        """Whether the aggregator overrides ``rank``, which only all groups together can tell."""
         return cls.aggregator_class.rank is not BaseAggregator.rank
 
     @classmethod
     def _owner(cls) -> str:
-        return f"{'ranked' if cls._ranks_itself() else 'groups'} {cls.key_format}"
+        return f"{'ranked' if cls.ranks_itself() else 'groups'} {cls.key_format}"
 
     @classmethod
     def cursor_of(cls, place: Any) -> str:
@@ -256,36 +257,14 @@ class AggregatedFeed(Feed):
 
     def _find_group(self, group: AggregatedActivity | str) -> Steps[AggregatedActivity | None]:
         """The group of that name, or *group* as it is now; None if it is not in the feed. The feed is not read for it."""
-        name = name_of(group)
-        state, record, _, rank = yield from self.timeline().group_get(self.key, Want(name, ()))
-        if record is None or rank is None or rank >= self.max_length:
-            return None
-        (found,) = yield from stored_groups(type(self), state, [(name, record)], hollow=False)
-        return found
+        return (yield from group_called(type(self), self.user_id, name_of(group)))
 
     find_group, afind_group = both(_find_group)
 
     def _rank(self, activity: Activity) -> Steps[int | None]:
         """The rank of the group that holds *activity*, shown or minimised, or None."""
         (checked,) = _checked([activity])
-        if merges_itself(type(self)):  # where it is depends on what was there when it came
-            groups = yield from select(type(self), self.user_id, EVERY_GROUP, 0, self.max_length)
-            return next((rank for rank, group in enumerate(groups) if group.contains(checked)), None)
-        serializer, name = self.serializer(), group_name(self.get_aggregator(), self.activity_class.of(checked))
-        member = serializer.member(checked)
-        _, record, spill, rank = yield from self.timeline().group_get(self.key, Want(name, (member.actor,)))
-        if record is None or rank is None or rank >= self.max_length:
-            return None
-        try:
-            held = serializer.decode(record).members + decode_spill(member.actor, spill.get(member.actor, b""))
-        except CorruptRecord:
-            return None
-        if all(m.raw_id != checked.raw_id for m in held):
-            return None
-        if self._ranks_itself():
-            groups = yield from select(type(self), self.user_id, EVERY_GROUP, 0, self.max_length)
-            return next((rank for rank, group in enumerate(groups) if group.group == name.decode()), None)
-        return int(rank)
+        return (yield from rank_of(type(self), self.user_id, checked))
 
 
 def names_of(groups: Iterable[AggregatedActivity | str]) -> tuple[bytes, ...]:

@@ -1,0 +1,60 @@
+"""Each storage has the methods that its protocol names, as it names them: nothing else says what a new one must have."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import pytest
+
+from feedmill.serializers import AggregatedActivitySerializer, NotificationSerializer
+from feedmill.serializers.base import GroupSerializer
+from feedmill.storage.base import ActivityStorage, Backend, TimelineStorage
+from feedmill.storage.journal import Journal
+from feedmill.storage.left import Left
+from feedmill.storage.listening import AListener, Listener, MemoryAListener, MemoryListener
+from feedmill.storage.memory import MemoryActivityStorage, MemoryTimelineStorage
+from feedmill.storage.memory.backend import MemoryBackend
+from feedmill.storage.memory.journal import MemoryJournal
+from feedmill.storage.memory.notices import MemoryNotices
+from feedmill.storage.memory.partings import MemoryPartings
+from feedmill.storage.notices import Notices
+from feedmill.storage.partings import Partings
+from feedmill.storage.redis import RedisActivityStorage, RedisTimelineStorage
+from feedmill.storage.redis.client import RedisBackend
+from feedmill.storage.redis.journal import RedisJournal
+from feedmill.storage.redis.left import RedisLeft
+from feedmill.storage.redis.listening import RedisAListener, RedisListener
+from feedmill.storage.redis.notices import RedisNotices
+from feedmill.storage.redis.partings import RedisPartings
+
+PAIRS: list[tuple[Any, Any]] = [
+    *((TimelineStorage, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage)),
+    *((ActivityStorage, cls) for cls in (MemoryActivityStorage, RedisActivityStorage)),
+    *((Journal, cls) for cls in (MemoryJournal, RedisJournal)),
+    *((Notices, cls) for cls in (MemoryNotices, RedisNotices)),
+    *((Partings, cls) for cls in (MemoryPartings, RedisPartings)),
+    *((Backend, cls) for cls in (MemoryBackend, RedisBackend)),
+    *((Listener, cls) for cls in (MemoryListener, RedisListener)),
+    *((AListener, cls) for cls in (MemoryAListener, RedisAListener)),
+    *((GroupSerializer, cls) for cls in (AggregatedActivitySerializer, NotificationSerializer)),
+    (Left, RedisLeft),
+]
+
+
+@pytest.mark.parametrize(("protocol", "kind"), PAIRS, ids=lambda cls: cls.__name__)
+def test_a_storage_is_what_its_protocol_says(protocol: Any, kind: Any) -> None:
+    """The methods are there, with the same parameters, defaults and types."""
+    wanted = {name: f for name, f in vars(protocol).items() if inspect.isfunction(f) and not name.startswith("_")}
+    assert wanted
+    for name, method in wanted.items():
+        if (protocol, kind, name) in MADE_LATER:
+            continue
+        found = inspect.signature(getattr(kind, name))
+        assert str(found.replace(return_annotation=None)) == str(
+            inspect.signature(method).replace(return_annotation=None)
+        ), name
+
+
+#: Set on the object when it is made.
+MADE_LATER = {(Listener, MemoryListener, "close")}
