@@ -126,7 +126,7 @@ def test_an_aggregator_as_it_is_written_there(at_once: None) -> None:
         feed_class(5).add_many([love(1), love(2)])
         assert [group.group for group in feed_class(5)[:]] == ["2", "1"]
         assert [group.group for group in aggregator().aggregate([love(1), love(2)])] == ["2", "1"]
-    assert not RedisAggregatedFeed._ranks_itself()
+    assert not RedisAggregatedFeed.ranks_itself()
     assert Mixed.rank is BaseAggregator.rank
 
 
