@@ -57,6 +57,8 @@ class _Job:
     user_id: EntityId
     ops: Sequence[Any]
     task: Task
+    #: Under which it is held, or will be.
+    token: bytes
     lost: int = 0
     #: Whether all that is left to do for this feed came from others.
     settled: bool = False
@@ -79,7 +81,7 @@ class _Cycle:
         """Every feed, to its end; how many entries changed."""
         task = self.plan.task(self.feed_class, leave=self.deadline is None)
         replies = yield from self.storage.begin(
-            _Targets(self.feed_class, self.user_ids), task, self._lock(), self.rules
+            _Targets(self.feed_class, self.user_ids), task, self._lock(self.token), self.rules
         )
         jobs, snapshots, busy = [], [], []
         for number, reply in enumerate(replies):
@@ -91,7 +93,8 @@ class _Cycle:
             if reply == LEFT:
                 busy.append(self.user_ids[number])
             else:
-                jobs.append(_Job(self.user_ids[number], self.plan.ops[done:], Task(task.wants, task.inbox)))
+                task_left = Task(task.wants, task.inbox)
+                jobs.append(_Job(self.user_ids[number], self.plan.ops[done:], task_left, self.token))
                 snapshots.append(reply)
         if busy:
             yield from left.note(self.feed_class, busy)
@@ -107,19 +110,19 @@ class _Cycle:
         key: str = self.feed_class.key_of(job.user_id)
         return key
 
-    def _lock(self) -> Lock:
+    def _lock(self, token: bytes) -> Lock:
         """Under which feeds are held: for the lock's time, or until somebody else comes."""
-        return Lock(self.token, time.time(), 0 if self.relieved else settings.current().lock_ttl)
+        return Lock(token, time.time(), 0 if self.relieved else settings.current().lock_ttl)
 
     def _begin(self, jobs: Sequence[_Job]) -> Steps[list[Snapshot | int]]:
         """Begin again, feeds that want the same together."""
-        alike: dict[Task, list[int]] = {}
+        alike: dict[tuple[Task, bytes], list[int]] = {}
         for place, job in enumerate(jobs):
-            alike.setdefault(job.task, []).append(place)
+            alike.setdefault((job.task, job.token), []).append(place)
         found: dict[int, Snapshot | int] = {}
-        for task, places in alike.items():
+        for (task, token), places in alike.items():
             feeds = _Targets(self.feed_class, [jobs[place].user_id for place in places])
-            replies = yield from self.storage.begin(feeds, task, self._lock(), self.rules)
+            replies = yield from self.storage.begin(feeds, task, self._lock(token), self.rules)
             found.update(zip(places, replies))
         return [found[place] for place in range(len(jobs))]
 
@@ -132,6 +135,8 @@ class _Cycle:
             if not isinstance(snapshot, Snapshot):
                 if snapshot == BUSY and not job.settled:
                     busy.append(job)
+                elif snapshot == LEFT:
+                    yield from left.note(self.feed_class, [job.user_id])
                 continue
             try:
                 fold = yield from self._fold(job, snapshot)
@@ -143,6 +148,7 @@ class _Cycle:
             else:
                 folded.append((job, fold))
         if folded:
+            fresh = os.urandom(8)
             folds = [fold for _, fold in folded]
             try:
                 yield from score(self.feed_class, folds)
@@ -150,23 +156,36 @@ class _Cycle:
             except Exception:
                 yield from self._release(jobs, snapshots)
                 raise
-            replies = yield from self.storage.commit(changes, self._lock(), self.rules.channel)
+            replies = yield from self._commit([(job, change) for (job, _), change in zip(folded, changes)])
             for (job, fold), reply in zip(folded, replies):
                 if reply == LOST:
                     if not job.settled:  # else the inbox is now somebody else's
-                        self._lost(job)
+                        self._lost(job, fresh)
                         again.append(job)
                     continue
                 self.changed += len(fold.added) + len(fold.removed)
                 if reply != DONE:  # others left work while we held the lock
                     job.ops, job.task, job.settled = (), Task(()), True
+                    job.token = self._lock(job.token).following
                     again.append(job)
         if busy:
             yield from self._pause(busy)
         return again + busy
 
-    def _lost(self, job: _Job) -> None:
-        job.lost += 1
+    def _commit(self, changed: Sequence[tuple[_Job, Changes]]) -> Steps[list[bytes | int]]:
+        """Commit, feeds that are held under the same token together."""
+        alike: dict[bytes, list[int]] = {}
+        for place, (job, _) in enumerate(changed):
+            alike.setdefault(job.token, []).append(place)
+        found: dict[int, bytes | int] = {}
+        for token, places in alike.items():
+            batch = [changed[place][1] for place in places]
+            found.update(zip(places, (yield from self.storage.commit(batch, self._lock(token), self.rules.channel))))
+        return [found[place] for place in range(len(changed))]
+
+    def _lost(self, job: _Job, token: bytes) -> None:
+        """Begin anew, under another token: what was sent under the old one may still be on its way."""
+        job.lost, job.token = job.lost + 1, token
         if job.lost > MAX_LOST:
             raise FeedBusy(
                 f"{self.feed_class.lock_name(job.user_id)} was lost {job.lost} times in a row;"
@@ -182,11 +201,11 @@ class _Cycle:
     def _release(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int]) -> Steps[None]:
         """Let all locks go and write nothing: an aggregator or serializer failed, and feeds must not stay closed for it."""
         held = [
-            Changes(self._key(job), snapshot.state, count_key=self.feed_class.count_key_of(job.user_id))
+            (job, Changes(self._key(job), snapshot.state, count_key=self.feed_class.count_key_of(job.user_id)))
             for job, snapshot in zip(jobs, snapshots)
             if isinstance(snapshot, Snapshot)
         ]
-        yield from self.storage.commit(held, self._lock(), self.rules.channel)
+        yield from self._commit(held)
 
     def _fold(self, job: _Job, snapshot: Snapshot) -> Steps[Fold | None]:
         """The merge of one feed, or None when more must be read first (the lock is kept meanwhile)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from hashlib import blake2b
 from typing import Any, ClassVar, Protocol, TypeVar, Union
 
 from feedmill.cursor import GroupPlace
@@ -124,6 +125,11 @@ class Lock:
     #: How long the locks hold.
     ttl: float
 
+    @property
+    def following(self) -> bytes:
+        """The token of a lock that a commit kept. So a commit that is sent again, its answer lost, is known as done."""
+        return blake2b(self.token, digest_size=8).digest()
+
 
 @dataclasses.dataclass(slots=True)
 class Snapshot:
@@ -233,7 +239,7 @@ class TimelineStorage(Protocol):
         """Write the feeds of *batch* whose lock is still ours, each whole or not at all, and publish their counts.
 
         For each: ``LOST`` if another token has it, and nothing was written; what came into the inbox meanwhile, and the
-        lock is kept for as long again; or ``DONE``, and the lock is free.
+        lock is kept for as long again, under the token that is following; or ``DONE``, and the lock is free.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
 from collections.abc import Callable
@@ -14,9 +15,11 @@ import feedmill
 from feedmill.errors import FeedBusy
 from feedmill.feeds import left
 from feedmill.feeds.cycle import _Targets, fold_in
+from feedmill.feeds.operations import plan
 from feedmill.keys import left_key
 from feedmill.storage.backends import backend
 from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task
+from feedmill.storage.redis import scripts
 from feedmill.storage.steps import Command, Steps
 from tests.feeds.samples import Home, News, Notes, held, in_group, on_day
 
@@ -122,8 +125,37 @@ def test_a_stolen_token_is_refused(backend_kind: str, grouped: Any) -> None:
     assert commit(b"second__") == b"left"
     assert feed.count() == 1
     done = Changes(feed.key, b"", inbox_done=4, count_key=count_key)
-    assert backend().run(storage.commit([done], Lock(b"second__", now, 10), feed.channel()))[0] == DONE
+    kept = Lock(b"second__", now, 10)
+    assert commit(b"second__") == b"left"  # sent again: it is known as done, and writes nothing
+    assert (
+        backend().run(storage.commit([done], dataclasses.replace(kept, token=kept.following), feed.channel()))[0]
+        == DONE
+    )
     assert commit(b"second__") == LOST
+
+
+@BOTH
+def test_a_commit_whose_answer_is_lost(redis_url: str, grouped: Any) -> None:
+    """A commit that is sent again, because its answer was lost, drops nothing that came in meanwhile and writes nothing twice."""
+    early, first, second, third = many = [in_group(n, 5) for n in range(4)]
+    grouped.insert_activities(many)
+    crowd = [in_group(n, 5) for n in range(10, 30)]
+    grouped(1).add_many([early, *crowd])  # more than a record holds: what is early is spilled
+    seize(grouped(1), ttl=5, now=time.time() - 10)
+    backend().client.hset(grouped.key_of(1) + ":groups", "\0i", plan(grouped, [first]).inbox)  # type: ignore[attr-defined]
+    replies, holder = begun(grouped.deliver([1], (), [on_day(9)]))
+    while (commands := list(holder.send(replies)))[0][1] != scripts.sha("commit"):
+        replies = backend().run(exchange(commands))
+    grouped._run(grouped.deliver([1], [second]))
+    grouped._run(grouped.deliver([1], [third]))
+    backend().run(exchange(commands))  # and nobody hears the answer
+    finish(backend().run(exchange(commands)), holder)
+    (group,) = grouped(1)[:]
+    assert group.activity_count == 24 and all(grouped(1).contains(each) for each in many)
+    for each in many:
+        grouped(1).remove(each)
+    (group,) = grouped(1)[:]
+    assert group.activity_count == 20 and not any(grouped(1).contains(each) for each in many)
 
 
 @BOTH

@@ -134,6 +134,8 @@ class MemoryTimelineStorage:
     @staticmethod
     def _commit(feed: Changes, lock: Lock, channel: str) -> bytes | int:
         held = BACKEND.groups.get(feed.key)
+        if held is not None and held.lock == lock.following:
+            return held.inbox
         if held is None or held.lock != lock.token:
             return LOST
         held.state = feed.state
@@ -156,7 +158,7 @@ class MemoryTimelineStorage:
             BACKEND.counts[feed.count_key] = unseen, unread, sequence
             BACKEND.publish(channel, message.encode())
         if held.inbox:
-            held.deadline = lock.now + lock.ttl
+            held.lock, held.deadline = lock.following, lock.now + lock.ttl
             return held.inbox
         held.lock = b""
         return DONE

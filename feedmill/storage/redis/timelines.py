@@ -115,7 +115,7 @@ class RedisTimelineStorage:
                 part = batch[start : start + BATCH]
                 keys = _keys([feed.key for feed in part], [feed.count_key for feed in part] if channel else ())
                 args = [arg for feed in part for arg in _written(feed)]
-                yield call_script("commit", keys, lock.token, deadline, channel, *args)
+                yield call_script("commit", keys, lock.token, lock.following, deadline, channel, *args)
 
         replies = yield commands()
         return [reply for answer in replies for reply in answer]

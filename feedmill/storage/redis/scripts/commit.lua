@@ -1,13 +1,14 @@
 -- Commit a cycle: for each feed whose lock is still the writer's, write, publish the count, let the lock go.
 -- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (STRING)
--- ARGV: token, deadline (13 digits, ms), channel ('': no counts), then per feed:
+-- ARGV: token, token of a lock that is kept, deadline (13 digits, ms), channel ('': no counts), then per feed:
 --       inbox bytes done, unseen ('' for no change), unread, sequence, message,
 --       puts, NUL 'm', state, (group, record) each, (score, group) each; deletes, group each; unspills, group each;
 --       spills, (group, actor, '+' append or '=' set or '-' delete, bytes) each
 -- Returns: per feed -1 (lock lost, nothing written), 0 (done), or the inbox that came in meanwhile (lock kept)
+-- A commit may come twice, when its answer was lost: if it kept the lock, that is another by then, and it writes nothing.
 local call, sub, M, I = redis.call, string.sub, '\0m', '\0i'
-local mine, deadline, channel = '1' .. ARGV[1], ARGV[2], ARGV[3]
-local counted, a, out = channel ~= '', 4, {}
+local mine, kept, deadline, channel = '1' .. ARGV[1], '1' .. ARGV[2], ARGV[3], ARGV[4]
+local counted, a, out = channel ~= '', 5, {}
 local function many(command, key, from, to) -- unpack has a limit
   for i = from, to, 1000 do call(command, key, unpack(ARGV, i, math.min(i + 999, to))) end
 end
@@ -18,10 +19,12 @@ local function commit(z, h, c)
   local spills = unspills + tonumber(ARGV[unspills - 1]) + 1
   a = spills + 4 * tonumber(ARGV[spills - 1])
   local got = call('HMGET', h, M, I)
-  if not got[1] or sub(got[1], 1, 9) ~= mine then return -1 end
+  local lock = sub(got[1] or '', 1, 9)
+  if lock == kept then return got[2] or '' end
+  if lock ~= mine then return -1 end
   local inbox = sub(got[2] or '', inbox_done + 1)
   if inbox ~= '' then
-    call('HSET', h, M, mine .. deadline .. ARGV[puts - 1], I, inbox)
+    call('HSET', h, M, kept .. deadline .. ARGV[puts - 1], I, inbox)
     many('HSET', h, puts, puts + 2 * n - 1)
   else
     ARGV[puts - 1] = '0' .. ARGV[puts - 1] -- the pair before the records
