@@ -49,6 +49,10 @@ class DeclarationError(FeedmillError, TypeError):
     """A feed, aggregator or manager class is declared wrongly."""
 
 
+class MissingMethod(DeclarationError, NotImplementedError):
+    """A class lacks a method that its user must write."""
+
+
 class UnknownName(FeedmillError, LookupError):
     """A manager or feed was asked for by a name that nobody registered."""
 

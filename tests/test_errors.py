@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 
 import feedmill
-from feedmill import Activity, Manager, settings
+from feedmill import Activity, Manager, cursor, settings
 from feedmill.aggregators import BaseAggregator
 from feedmill.codec import pack
 from feedmill.delivery import messages
 from feedmill.errors import (
     ActivityError,
+    CursorError,
     DeclarationError,
     FeedIndexError,
     FeedmillError,
     MessageError,
+    MissingMethod,
     SettingsError,
     StorageError,
     UnknownName,
@@ -93,6 +95,33 @@ def key_without_user() -> None:
 def not_an_aggregator() -> None:
     class Wrong(RedisNotificationFeed):
         aggregator_class: Any = int
+
+
+def flat_notifications() -> None:
+    class Wrong(Manager):
+        notification_feed_class: Any = Home
+
+
+def key_with_braces() -> None:
+    class Wrong(RedisFeed):
+        key_format = "feed:{%(user_id)s}"
+
+
+def deep(levels: int) -> dict[str, Any]:
+    return {"in": deep(levels - 1)} if levels else {}
+
+
+class Bare(Manager):
+    """Declares nothing."""
+
+
+class Following(Manager):
+    def get_user_following_ids(self, user_id: Any) -> Any:
+        return [1]
+
+
+class Wordless(Verb):
+    id = 29000
 
 
 def second_manager() -> None:
@@ -186,7 +215,89 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         DeclarationError,
         r"manager name 'ErrorManager' is .*'s already; set another `name`",
     ),
-    "no group": (lambda: BaseAggregator().get_group(on_day(1)), NotImplementedError, r"must define get_group"),  # type: ignore[dict-item]
+    "no group": (lambda: BaseAggregator().get_group(on_day(1)), MissingMethod, r"must define get_group\(activity\)"),
+    "no followers": (
+        lambda: Bare().get_user_follower_ids(1),
+        MissingMethod,
+        r"Bare must define get_user_follower_ids\(user_id\)",
+    ),
+    "no followed": (
+        lambda: Bare().get_user_following_ids(1),
+        MissingMethod,
+        r"Bare must define get_user_following_ids\(user_id\)",
+    ),
+    "no user feed to read": (lambda: Bare().get_user_feed(1), DeclarationError, r"Bare has no user_feed_class"),
+    "no notifications to read": (
+        lambda: Bare().get_notification_feed(1),
+        DeclarationError,
+        r"Bare has no notification_feed_class",
+    ),
+    "no user feed to import into": (
+        lambda: Bare().batch_import(1, []),
+        DeclarationError,
+        r"Bare.batch_import needs user_feed_class, the feed that it fills",
+    ),
+    "no user feed to rebuild from": (
+        lambda: Following().rebuild(1),
+        DeclarationError,
+        r"Following.rebuild needs user_feed_class, the feed it copies from",
+    ),
+    "flat notifications": (
+        flat_notifications,
+        DeclarationError,
+        r"Wrong.notification_feed_class must be a subclass of NotificationFeed",
+    ),
+    "key with braces": (
+        key_with_braces,
+        DeclarationError,
+        r"key format 'feed:\{%\(user_id\)s\}' must .* hold no braces",
+    ),
+    "another way of batches": (
+        lambda: News(1).remove_many([], batch_interface=5),
+        DeclarationError,
+        r"remove_many\(batch_interface=…\) does not exist here; every write is a batch already",
+    ),
+    "verb without words": (
+        lambda: register(Wordless),
+        VerbError,
+        r"Wordless has no infinitive; set it, e.g. infinitive =",
+    ),
+    "long id": (
+        when(actor="x" * 256),
+        ActivityError,
+        r"actor id 'x{40}'… has 256 characters; use at most 255, or a hash",
+    ),
+    "deep context": (
+        when(extra_context=deep(40)),
+        ActivityError,
+        r"extra_context could not be read again: .* deeper than 32",
+    ),
+    "cursor of no actor": (
+        lambda: News(1).actors("g", after=cursor.encode(f"actors {News.key_format} g", b"x")),
+        CursorError,
+        r"names no actor; start again without a cursor",
+    ),
+    "endless receipts": (
+        lambda: feedmill.configure(receipt_ttl=0),
+        SettingsError,
+        r"RECEIPT_TTL is 0.0; use a positive number of seconds",
+    ),
+    "no lease": (lambda: feedmill.configure(fanout_lease=-5), SettingsError, r"FANOUT_LEASE is -5.0; use a positive"),
+    "negative queues": (
+        lambda: feedmill.configure(queue_limit=-1),
+        SettingsError,
+        r"QUEUE_LIMIT is -1; use a number of messages, or 0 for no limit",
+    ),
+    "queues of no number": (
+        lambda: feedmill.configure(queue_limit="many"),
+        SettingsError,
+        r"QUEUE_LIMIT is 'many'; use a whole number",
+    ),
+    "prefix with braces": (
+        lambda: feedmill.configure(key_prefix="{x}"),
+        SettingsError,
+        r"KEY_PREFIX is '\{x\}'; braces are Redis Cluster's hash tag",
+    ),
     "unknown feed name": (
         lambda: ErrorManager().get_feeds(1)["hme"],
         UnknownName,

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.declare import check_attributes
-from feedmill.errors import ActivityError, ArgumentError
+from feedmill.errors import ActivityError, ArgumentError, MissingMethod
 from feedmill.ids import to_microseconds
 
 
@@ -31,7 +31,7 @@ class BaseAggregator:
 
     def get_group(self, activity: Activity) -> str:
         """The name of the group *activity* belongs to."""
-        raise NotImplementedError(f"{type(self).__name__} must define get_group(activity) -> str")
+        raise MissingMethod(f"{type(self).__name__} must define get_group(activity) -> str")
 
     def score(self, aggregated: AggregatedActivity) -> float:
         """Where a group stands in its feed, the highest first: by default the time of its newest activity, in µs.

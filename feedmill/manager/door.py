@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from feedmill.activity import Activity
 from feedmill.arguments import whole
 from feedmill.declare import check_attributes, check_positive
-from feedmill.errors import ActivityError, DeclarationError
+from feedmill.errors import ActivityError, DeclarationError, MissingMethod
 from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout
 from feedmill.feeds.base import Feed
@@ -59,11 +59,11 @@ class Manager:
 
     def get_user_follower_ids(self, user_id: Any) -> Followers:
         """Who follows *user_id*: any iterable of ids, or one for each :class:`Priority`. Streamed, never held whole."""
-        raise NotImplementedError(f"{type(self).__name__} must define get_user_follower_ids(user_id)")
+        raise MissingMethod(f"{type(self).__name__} must define get_user_follower_ids(user_id)")
 
     def get_user_following_ids(self, user_id: Any) -> Iterable[EntityId]:
         """Whom *user_id* follows: any iterable of ids. Only :meth:`rebuild` asks."""
-        raise NotImplementedError(f"{type(self).__name__} must define get_user_following_ids(user_id)")
+        raise MissingMethod(f"{type(self).__name__} must define get_user_following_ids(user_id)")
 
     def get_recipient_ids(self, activity: Activity) -> Iterable[EntityId]:
         """Who is notified of *activity*; nobody by default."""
