@@ -21,7 +21,8 @@ from feedmill.errors import StorageError, UnknownName
 from feedmill.fanout.dispatch import LOW_QUEUE
 from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout, FanoutTimeout
-from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed, cycle, left
+from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed, left
+from feedmill.feeds.targets import FeedsOf
 from feedmill.storage.backends import backend
 from feedmill.storage.base import Lock, Rules, Task
 from feedmill.storage.journal import journal
@@ -625,7 +626,7 @@ def test_a_web_process_dies_with_a_lock(redis_url: str, kind: Any, monkeypatch: 
     monkeypatch.setattr(left, "MARGIN", 0)
     feed = kind(2000)
     lock, rules = Lock(b"stranger", time.time(), 0.05), Rules(8, 0, feed.channel())
-    backend().run(feed.timeline().begin(cycle._Targets(kind, [2000]), Task(()), lock, rules))
+    backend().run(feed.timeline().begin(FeedsOf(kind, [2000]), Task(()), lock, rules))
     with replaced(monkeypatch) as box:
         wanted = manager.add_activity(love(2, target=2000))
         box.work()

@@ -35,7 +35,7 @@ from feedmill.feeds.operations import (
 from feedmill.feeds.own_merge import own_merge
 from feedmill.feeds.reaggregate import regroup
 from feedmill.feeds.scores import score
-from feedmill.feeds.state import title
+from feedmill.feeds.targets import FeedsOf
 from feedmill.ids import EntityId
 from feedmill.storage.base import ADDED, BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task, Want
 from feedmill.storage.steps import PAUSE, Steps
@@ -81,7 +81,7 @@ class _Cycle:
         """Every feed, to its end; how many entries changed."""
         task = self.plan.task(self.feed_class, leave=self.deadline is None)
         replies = yield from self.storage.begin(
-            _Targets(self.feed_class, self.user_ids), task, self._lock(self.token), self.rules
+            FeedsOf(self.feed_class, self.user_ids), task, self._lock(self.token), self.rules
         )
         jobs, snapshots, busy = [], [], []
         for number, reply in enumerate(replies):
@@ -121,7 +121,7 @@ class _Cycle:
             alike.setdefault((job.task, job.token), []).append(place)
         found: dict[int, Snapshot | int] = {}
         for (task, token), places in alike.items():
-            feeds = _Targets(self.feed_class, [jobs[place].user_id for place in places])
+            feeds = FeedsOf(self.feed_class, [jobs[place].user_id for place in places])
             replies = yield from self.storage.begin(feeds, task, self._lock(token), self.rules)
             found.update(zip(places, replies))
         return [found[place] for place in range(len(jobs))]
@@ -240,29 +240,6 @@ class _Cycle:
             return True
         job.task = dataclasses.replace(job.task, wants=joined)
         return False
-
-
-class _Targets:
-    """The feeds of *user_ids*, for a storage."""
-
-    def __init__(self, feed_class: Any, user_ids: Sequence[EntityId]) -> None:
-        self.feed_class, self.user_ids = feed_class, user_ids
-
-    def __len__(self) -> int:
-        return len(self.user_ids)
-
-    def keys(self, start: int, stop: int) -> Sequence[str]:
-        keys: list[str] = self.feed_class.keys_of(self.user_ids[start:stop])
-        return keys
-
-    def count_keys(self, start: int, stop: int) -> Sequence[str]:
-        keys: list[str] = self.feed_class.count_keys_of(self.user_ids[start:stop])
-        return keys
-
-    def titles(self, start: int, stop: int) -> Sequence[str]:
-        if not self.feed_class.counted:
-            return ()
-        return [title(key, user) for key, user in zip(self.keys(start, stop), self.user_ids[start:stop])]
 
 
 def cycle(feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, *, wait: float | None = None) -> Steps[int]:

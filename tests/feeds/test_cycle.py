@@ -14,8 +14,9 @@ import pytest
 import feedmill
 from feedmill.errors import FeedBusy
 from feedmill.feeds import left
-from feedmill.feeds.cycle import _Targets, fold_in
+from feedmill.feeds.cycle import fold_in
 from feedmill.feeds.operations import plan
+from feedmill.feeds.targets import FeedsOf
 from feedmill.keys import left_key
 from feedmill.storage.backends import backend
 from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task
@@ -52,7 +53,7 @@ def finish(replies: list[Any], operation: Steps[Any], after: Callable[[int], Non
 def seize(feed: Any, ttl: float, now: float | None = None) -> Any:
     """Take the lock of *feed* as another process would, that may have died since."""
     begin = feed.timeline().begin(
-        _Targets(type(feed), [feed.user_id]),
+        FeedsOf(type(feed), [feed.user_id]),
         Task(()),
         Lock(b"stranger", now or time.time(), ttl),
         Rules(8, 0, feed.channel()),
@@ -110,7 +111,7 @@ def test_a_stolen_token_is_refused(backend_kind: str, grouped: Any) -> None:
     def begin(token: bytes, at: float, inbox: bytes = b"") -> Any:
         return backend().run(
             storage.begin(
-                _Targets(type(feed), [feed.user_id]), Task((), inbox), Lock(token, at, 10), Rules(8, 0, feed.channel())
+                FeedsOf(type(feed), [feed.user_id]), Task((), inbox), Lock(token, at, 10), Rules(8, 0, feed.channel())
             )
         )[0]
 
