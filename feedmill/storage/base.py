@@ -45,7 +45,7 @@ class ActivityStorage(Protocol):
     embedded: ClassVar[Any]
 
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
-        """Store *bodies* by id, over what is there."""
+        """Store *bodies* by id; one that is there stays as it is."""
         ...
 
     def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:

@@ -357,3 +357,20 @@ def sent() -> tuple[str, int, int]:
     name = "f" * 24
     opened = backend().run(journal().open_sent("Circle", name, "follow", b"x"))
     return name, opened.plan, 0
+
+
+def test_what_is_added_again_stays_as_it_is(box: Postbox) -> None:
+    """An addition that a web app repeats, however late, does not undo an update; after a removal it is a new one."""
+    manager.add_activity(love(1, target=20, text="first"))
+    box.work()
+    manager.update_activity(love(1, target=20, text="updated"))
+    box.work()
+    manager.add_activity(love(1, target=20, text="first"))
+    box.work()
+    shown = [Home(10)[0], News(10)[0].last_activity, Notes(20)[0].last_activity]
+    assert [each.extra_context for each in shown] == [{"text": "updated"}] * 3
+    manager.remove_activity(love(1, target=20))
+    manager.add_activity(love(1, target=20, text="new"))
+    box.work()
+    shown = [Home(10)[0], News(10)[0].last_activity, Notes(20)[0].last_activity]
+    assert [each.extra_context for each in shown] == [{"text": "new"}] * 3

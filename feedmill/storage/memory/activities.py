@@ -15,10 +15,11 @@ class MemoryActivityStorage:
     embedded: ClassVar[Any] = None
 
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
-        """Store *bodies* by id."""
+        """Store *bodies* by id; one that is there stays as it is."""
         yield from no_steps()
         with BACKEND.guard:
-            BACKEND.bodies.update(bodies)
+            for raw_id, body in bodies.items():
+                BACKEND.bodies.setdefault(raw_id, body)
 
     def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:
         """Store *bodies* in place of those that are there; how many were. One that was removed stays away."""

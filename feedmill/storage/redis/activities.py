@@ -17,9 +17,9 @@ class RedisActivityStorage:
     embedded: ClassVar[Any] = MemoryActivityStorage
 
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
-        """Store *bodies* by id; storing one twice changes nothing."""
+        """Store *bodies* by id; one that is there stays as it is."""
         if bodies:
-            yield [("MSET", *(part for raw_id, body in bodies.items() for part in (activity_key(raw_id), body)))]
+            yield [("SET", activity_key(raw_id), body, "NX") for raw_id, body in bodies.items()]
 
     def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:
         """Store *bodies* in place of those that are there; how many were. One that was removed stays away."""
