@@ -458,6 +458,24 @@ class TestLastWord:
             sweep_and_work(box)
         assert open_fanouts() == 0
 
+    def test_a_receipt_while_it_is_done_once_more(self, box: Postbox) -> None:
+        """Who asks while a finished fan-out is done once more is told what came of it, not how far that is."""
+        activity = love(1, actor=STAR)
+        manager.add_activity(activity)
+        arrive(*box.messages.pop(0))  # planned, and its chunks are on their way
+        removed = manager.remove_activity(activity)
+        box.work()
+        before = removed.status()
+        assert before.finished and (before.planned, before.done, before.reached) == (10, 10, 100)
+        plan(box)
+        arrive(*box.messages.pop(0))
+        between = removed.status()
+        assert between.finished and (between.planned, between.done, between.reached) == (10, 10, 100)
+        box.work()
+        after = removed.status()
+        assert after.finished and (after.planned, after.done, after.reached) == (10, 10, 100)
+        assert open_fanouts() == 0
+
     def test_added_again(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """An addition after that removal wins over the removal's second time."""
         self._overtaken(box, monkeypatch)

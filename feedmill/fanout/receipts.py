@@ -116,14 +116,18 @@ def status_of(fields: dict[str, str], wanted: str = "") -> FanoutStatus:
     number = {
         name: int(value) for name, value in fields.items() if value.isascii() and value.isdigit() and len(value) < 20
     }
+    planned, done, reached = (number.get(name, 0) for name in ("planned", "done", "reached"))
+    was = fields.get("was", "").split()
+    if len(was) == 3 and all(part.isascii() and part.isdigit() and len(part) < 20 for part in was):
+        planned, done, reached = map(int, was)  # it is finished, and done once more to be on the safe side
     op = fields.get("op", "")
     replaced = bool(wanted and op and op != wanted)
     finished = not op or replaced or "finished" in fields
     until = number.get("finished", number["now"])
     return FanoutStatus(
-        number.get("planned", 0),
-        number.get("done", 0),
-        number.get("reached", 0),
+        planned,
+        done,
+        reached,
         finished,
         max(0, until - number.get("created", until)) / 1000,
         max(0, number.get("attempts", 0) - 1) + number.get("retried", 0),

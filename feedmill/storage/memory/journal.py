@@ -92,6 +92,8 @@ class MemoryJournal(MemoryLetters):
             if unsent or receipt.get("done", 0) != receipt.get("seen", 0):
                 receipt.update(seen=receipt.get("done", 0), attempts=0)
         else:
+            if "finished" in receipt:
+                receipt.setdefault("was", " ".join(str(receipt.get(key, 0)) for key in ("planned", "done", "reached")))
             receipt["plan"] += 1
             receipt.update(planned=0, done=0, reached=0, complete=0, chunks={}, begun={})
             receipt.pop("sent", None)
@@ -282,6 +284,7 @@ def _current(fanout_id: str, plan: int) -> dict[str, Any] | None:
 def _finished(receipt: dict[str, Any]) -> bool:
     """Mark *receipt* as finished; whether nothing is left to do."""
     receipt.setdefault("finished", _now())
+    receipt.pop("was", None)
     if receipt.get("again", 0) > receipt["claimed"]:
         return False
     receipt.pop("again", None)

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 #: What a status shows.
 _FIELDS = (
     *("manager", "op", "created", "planned", "done", "reached", "complete", "claimed", "finished", "cancelled"),
-    *("attempts", "retried", "failed", "error", "dead"),
+    *("attempts", "retried", "failed", "error", "dead", "was"),
 )
 
 

@@ -8,10 +8,13 @@ local call, out = redis.call, {}
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
 local function claim(r)
-  local got = call('HMGET', r, 'op', 'plan', 'complete', 'finished', 'again', 'body', 'planned', 'done', 'seen', 'sent', 'feeds', 'waits', 'created')
+  local got = call('HMGET', r, 'op', 'plan', 'complete', 'finished', 'again', 'body', 'planned', 'done', 'seen', 'sent', 'feeds', 'waits', 'created', 'reached')
   if not got[1] or (got[4] and not got[5]) then return '' end
   local complete = got[3] == '1' and not got[4]
   local plan = complete and got[2] or call('HINCRBY', r, 'plan', 1)
+  if got[4] then -- it is done once more: until that is over, statuses tell what was
+    call('HSETNX', r, 'was', (got[7] or 0) .. ' ' .. (got[8] or 0) .. ' ' .. (got[14] or 0))
+  end
   if not complete and got[7] then
     call('UNLINK', r .. ':chunks')
     call('HDEL', r, 'sent')
