@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import itertools
 import multiprocessing
@@ -249,7 +250,8 @@ class TestLostWorkers:
             for worker in workers:
                 children = worker.get_running_processes_info(["pid"])[1:]
                 if children:
-                    os.kill(children[-1]["pid"], signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # it has died of the kill before
+                        os.kill(children[-1]["pid"], signal.SIGKILL)
         for fanout in fanouts:
             assert fanout.wait(PATIENCE).planned == 12
         assert any("signal 9 (SIGKILL)" in worker.logs() for worker in workers)

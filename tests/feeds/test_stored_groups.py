@@ -150,7 +150,7 @@ def test_a_damaged_body_is_counted_but_not_shown(backend_kind: str) -> None:
     feed = News(1)
     feed.add_many([in_group(1), in_group(2), in_group(3), on_day(1)])
     feed._run(
-        feed.activities().add({in_group(3).raw_id: b"\x94\xc1", in_group(1).raw_id: b"no", on_day(1).raw_id: b""})
+        feed.activities().replace({in_group(3).raw_id: b"\x94\xc1", in_group(1).raw_id: b"no", on_day(1).raw_id: b""})
     )
     (group,) = feed[:]
     assert group.last_activity == in_group(2)
