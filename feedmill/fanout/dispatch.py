@@ -108,8 +108,8 @@ def length(queue: str) -> int:
     The broker is asked, since a count of our own would drift with each message that is lost.
     """
     try:
-        with celery_app().connection_or_acquire() as connection, connection.channel() as channel:
-            return int(channel.queue_declare(queue, passive=True).message_count)
+        with celery_app().connection_or_acquire() as connection:  # its own channel, since to make one is not cheap
+            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
     except Exception:  # nobody has declared it yet, or something is wrong with the broker, which sending says better
         return 0
 
