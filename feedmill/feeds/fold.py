@@ -38,7 +38,7 @@ class Fold:
         self.sequence = self.state.sequence + 1
         self.stored: dict[bytes, bytes] = dict(snapshot.newest)
         self.stored.update({want.group: record for want, record in zip(wants, snapshot.records) if record is not None})
-        self.spills = {want.group: self._readable(spill) for want, spill in zip(wants, snapshot.spills)}
+        self.spills = {want.group: spill for want, spill in zip(wants, snapshot.spills)}
         #: Groups whose spill was read whole.
         self.whole_spills = {want.group for want in wants if want.actors is None}
         #: Whether the feed may grow past its ``max_length``.
@@ -53,11 +53,8 @@ class Fold:
         self.added: list[MemberOp] = []
         self.removed: list[MemberOp | TakeOp] = []
 
-    def _readable(self, spill: dict[bytes, bytes]) -> dict[bytes, bytes]:
-        """*spill*; of an actor whose part of it is damaged only the name is left."""
-        return {actor: data if self._whole(actor, data) else b"" for actor, data in spill.items()}
-
-    def _whole(self, actor: bytes, data: bytes) -> bool:
+    def _sound(self, actor: bytes, data: bytes) -> bool:
+        """Whether *actor*'s part of a spill can be read; of one that cannot only the name is left."""
         try:
             members = decode_spill(actor, data)
             for member in members if self.serializer.whole else ():
@@ -101,7 +98,7 @@ class Fold:
             if stored is not None:
                 try:
                     record = self.serializer.decode(stored)
-                    record.spill = dict(self.spills.get(group, {}))
+                    record.spill, record.sound = dict(self.spills.get(group, {})), self._sound
                 except CorruptRecord as error:
                     logger.error("group %r of %s is damaged and starts anew: %s", group, self.user_id, error)
             self.records[group] = record

@@ -14,7 +14,7 @@ from feedmill.errors import DeclarationError
 from feedmill.feeds.fold import Fold
 from feedmill.feeds.operations import Plan, RegroupOp
 from feedmill.feeds.scores import score, unstored
-from feedmill.serializers.records import Member, Record, decode_spill
+from feedmill.serializers.records import Member, Record
 from feedmill.storage.steps import Steps
 
 
@@ -105,8 +105,8 @@ def _activities(feed_class: Any, records: Mapping[bytes, Record]) -> Steps[dict[
 
 def _members(record: Record) -> Iterable[Member]:
     yield from record.members
-    for actor, data in record.spill.items():
-        yield from decode_spill(actor, data)
+    for actor in record.spill:
+        yield from record.spilled_by(actor)
 
 
 def _ids(record: Record) -> set[bytes]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import struct
+from collections.abc import Callable
 
 from feedmill.activity import MAX_MEMBERS
 from feedmill.errors import CorruptRecord
@@ -80,10 +81,13 @@ class Record:
     spill: dict[bytes, bytes] = dataclasses.field(default_factory=dict)
     #: Actors whose field of the spill must be written, or deleted where *spill* no longer has it.
     changed: dict[bytes, None] = dataclasses.field(default_factory=dict)
-    #: Bytes to append to the fields of actors whose spill was not read.
+    #: Bytes to append to the fields of other actors.
     appended: dict[bytes, bytes] = dataclasses.field(default_factory=dict)
     #: Whether the spill must go.
     unspill: bool = False
+    #: Tells whether an actor's part of the spill is sound, and for whom that was asked: a part that is not is dropped.
+    sound: Callable[[bytes, bytes], bool] | None = None
+    asked: set[bytes] = dataclasses.field(default_factory=set)
 
     def holding(self, members: list[Member]) -> Record:
         """This record with *members*, oldest first; counts are taken from them unless some were spilled."""
@@ -109,8 +113,22 @@ class Record:
         """Whether spilled members must come back: fewer are held than are shown."""
         return self.spilled and len(self.members) < MAX_MEMBERS
 
-    def _spilled(self, actor: bytes) -> list[Member]:
-        return decode_spill(actor, self.spill.get(actor, b""))
+    def _part(self, actor: bytes) -> bytes:
+        """*actor*'s part of the spill; looked at when it is needed, since it may be long."""
+        part = self.spill.get(actor, b"")
+        if part and self.sound is not None and actor not in self.asked:
+            self.asked.add(actor)
+            if not self.sound(actor, part):
+                part = self.spill[actor] = b""
+        return part
+
+    def spilled_by(self, actor: bytes) -> list[Member]:
+        """*actor*'s spilled members."""
+        return decode_spill(actor, self._part(actor))
+
+    def _has_spilled(self, member: Member) -> bool:
+        part = self.spill.get(member.actor, b"")
+        return part != b"" and member.raw_id in part and member in self.spilled_by(member.actor)
 
     def _knows(self, actor: bytes) -> bool:
         if self.spilled and not self.capped:
@@ -123,7 +141,7 @@ class Record:
         if at < len(self.members) and self.members[at] == member:
             return False
         created = member.microseconds
-        if self.spilled and (member in self._spilled(member.actor) or (self.capped and created <= self.top)):
+        if self.spilled and (self._has_spilled(member) or (self.capped and created <= self.top)):
             return False
         if not self._knows(member.actor):
             self.actors += 1
@@ -155,7 +173,7 @@ class Record:
         if at < len(self.members) and self.members[at] == member:
             del self.members[at]
         else:
-            spilled = self._spilled(member.actor)
+            spilled = self.spilled_by(member.actor)
             left = [m for m in spilled if m != member]
             if len(left) == len(spilled):
                 return False
@@ -176,7 +194,7 @@ class Record:
         if at < len(self.members) and self.members[at] == member:
             before, self.members[at] = self.members[at], member
             return before.body != member.body
-        spilled = self._spilled(member.actor)
+        spilled = self.spilled_by(member.actor)
         updated = encode_spill([member if each == member else each for each in spilled])
         if updated == encode_spill(spilled):
             return False
@@ -185,12 +203,12 @@ class Record:
 
     def refill(self) -> None:
         """Bring the newest spilled members back; the whole spill must have been read."""
-        everything = sorted(m for actor in self.spill for m in self._spilled(actor))
+        everything = sorted(m for actor in self.spill for m in self.spilled_by(actor))
         back = everything[-(HELD - len(self.members)) :]
         rest = everything[: len(everything) - len(back)]
         self.members = sorted(self.members + back)
         for actor in {m.actor for m in back}:
-            self._put(actor, encode_spill([m for m in self._spilled(actor) if m not in back]))
+            self._put(actor, encode_spill([m for m in self.spilled_by(actor) if m not in back]))
         if not self.capped:
             self.top = rest[-1].microseconds if rest else 0
             self.count, self.actors = len(self.members) + len(rest), len(self.spill)
@@ -200,6 +218,7 @@ class Record:
     def _put(self, actor: bytes, data: bytes) -> None:
         self.spill[actor] = data
         self.changed[actor] = None
+        self.appended.pop(actor, None)
 
     def _move(self, members: list[Member]) -> None:
         """Append *members* to the spill, unless that is full: then nothing but their number is kept."""
@@ -209,8 +228,8 @@ class Record:
                 continue
             data = encode_spill([member])
             if member.actor in self.spill:
-                self._put(member.actor, self.spill[member.actor] + data)
-            else:
+                self.spill[member.actor] += data
+            if member.actor not in self.changed:
                 self.appended[member.actor] = self.appended.get(member.actor, b"") + data
 
     def _collapse(self) -> None:
