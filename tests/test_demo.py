@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 import pytest
@@ -45,7 +46,9 @@ def test_demo_shows_feeds_and_badge(private_redis: None) -> None:
 def test_stopped_demo_leaves_no_process(private_redis: None, number: int) -> None:
     """Whatever ends the demo, its Redis and its workers with their children are gone soon after."""
     command = [*COMMAND[:-1], "100000"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as demo:
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    # A shell's background jobs ignore SIGINT, and what they start would, too.
+    with subprocess.Popen(command, **pipes, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)) as demo:
         assert demo.stdout is not None
         assert any(line.startswith("Workers:") for line in demo.stdout)
         time.sleep(0.5)
