@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from feedmill.codec import pack
 from feedmill.doctor.case import Case
 from feedmill.doctor.findings import Finding
 from feedmill.doctor.places import Place
 from feedmill.doctor.records import foreign, look_at
 from feedmill.errors import CorruptRecord, UnknownVerb
-from feedmill.ids import ACTOR_SLICE
 from feedmill.keys import GROUPS
-from feedmill.serializers.records import Member, Record, decode_spill, encode_spill
+from feedmill.serializers.members import Member
+from feedmill.serializers.records import Record
 from feedmill.storage.base import SET
 from feedmill.storage.steps import Steps
 
@@ -35,7 +34,7 @@ def suspicion(place: Place) -> Steps[str]:
         record: Record = serializer.decode(before)
     except CorruptRecord:  # said when the feed is read
         return ""
-    return _flaw(record, spill, whole=serializer.whole)
+    return _flaw(record, spill)
 
 
 def whole_spill(feed_class: Any, key: str, group: bytes) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
@@ -51,12 +50,12 @@ def whole_spill(feed_class: Any, key: str, group: bytes) -> Steps[tuple[bytes | 
             return (record if len(records) == 1 else None), spill
 
 
-def _flaw(record: Record, spill: Mapping[bytes, bytes], *, whole: bool) -> str:
+def _flaw(record: Record, spill: Mapping[bytes, bytes]) -> str:
     """Why *spill* is not that of *record*; empty if it is."""
     members: list[Member] = []
     try:
         for actor, data in spill.items():
-            members += _members(actor, data, whole=whole)
+            members += _looked_at(record.parts.decode(actor, data))
     except (CorruptRecord, UnknownVerb) as error:
         return str(error)
     known = {*members, *record.members}
@@ -102,18 +101,16 @@ def _miscounted(record: Record, actors: int) -> str:
 
 def _recount(case: Case, group: bytes, record: Record) -> bool:
     """Make the group and its spill agree, from what of both can be read; whether that changed anything."""
-    if not _flaw(record, case.spills[group], whole=case.serializer.whole) and not _miscounted(
-        record, len(case.spills[group])
-    ):
+    if not _flaw(record, case.spills[group]) and not _miscounted(record, len(case.spills[group])):
         return False
     held = set(record.members)
     spilled: dict[bytes, list[Member]] = {member.actor: [] for member in record.members}
     for actor, data in case.spills[group].items():
-        members = [member for member in dict.fromkeys(_readable(case, actor, data)) if member not in held]
+        members = [member for member in dict.fromkeys(_readable(record, actor, data)) if member not in held]
         if members or record.capped:
             spilled[actor] = members
     everything = [member for members in spilled.values() for member in members]
-    fields = {actor: encode_spill(members) for actor, members in spilled.items()}
+    fields = {actor: record.parts.encode(members) for actor, members in spilled.items()}
     case.changes.unspill.append(group)
     if record.capped:  # most of what it counts is nowhere: its numbers are all there is
         record.count = max(record.count, len(held) + len(everything))
@@ -130,22 +127,19 @@ def _recount(case: Case, group: bytes, record: Record) -> bool:
     return True
 
 
-def _readable(case: Case, actor: bytes, data: bytes) -> list[Member]:
-    try:
-        return _members(actor, data, whole=case.serializer.whole)
-    except CorruptRecord:
-        return []
+def _readable(record: Record, actor: bytes, part: bytes) -> list[Member]:
+    readable = []
+    for member in record.parts.salvage(actor, part):
+        try:
+            readable += _looked_at([member])
+        except CorruptRecord:
+            continue
+    return readable
 
 
-def _members(actor: bytes, data: bytes, *, whole: bool) -> list[Member]:
-    """The members in a field of a spill, each looked at whole."""
-    members = decode_spill(actor, data)
+def _looked_at(members: list[Member]) -> list[Member]:
+    """*members*, of each of whose bodies, where they have them, all was decoded."""
     for member in members:
-        if whole:
-            activity = look_at(member.body)
-            belongs = activity.raw_id == member.raw_id and pack(activity.actor_id) == actor
-        else:
-            belongs = member.raw_id[ACTOR_SLICE] == actor
-        if not belongs:
-            raise CorruptRecord("a member stands under another's actor or id")
+        if member.body:
+            look_at(member.body)
     return members

@@ -13,7 +13,8 @@ from feedmill.errors import CorruptRecord, CursorError, FeedIndexError
 from feedmill.feeds.damage import left_out
 from feedmill.feeds.paging import Page
 from feedmill.ids import EntityId, is_id
-from feedmill.serializers.records import Member, Record, decode_spill
+from feedmill.serializers.members import Member
+from feedmill.serializers.records import Record
 from feedmill.storage.steps import Steps
 
 _PLACE = struct.Struct(">Q")
@@ -50,7 +51,7 @@ def _members(record: Record, spill: Mapping[bytes, bytes], *, first: bool) -> di
     for actor, data in spill.items():
         if actor not in held:
             try:
-                found[actor] = next(iter(decode_spill(actor, data)), None)
+                found[actor] = next(record.parts.backwards(actor, data), None)
             except CorruptRecord as error:
                 left_out("an actor of a group", str(error))
     return found

@@ -13,7 +13,6 @@ from feedmill.feeds.paging import select
 from feedmill.feeds.query import EVERY_GROUP
 from feedmill.feeds.stored import stored_groups
 from feedmill.ids import EntityId
-from feedmill.serializers.records import decode_spill
 from feedmill.storage.base import Want
 from feedmill.storage.steps import Steps
 
@@ -42,7 +41,7 @@ def rank_of(feed_class: Any, user_id: EntityId, activity: Activity) -> Steps[int
     if record is None or rank is None or rank >= feed_class.max_length:
         return None
     try:
-        held = serializer.decode(record).members + decode_spill(member.actor, spill.get(member.actor, b""))
+        held = serializer.decode(record).members + serializer.parts.salvage(member.actor, spill.get(member.actor, b""))
     except CorruptRecord:
         return None
     if all(each.raw_id != activity.raw_id for each in held):

@@ -6,14 +6,12 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from feedmill.activity import checked_values
-from feedmill.codec import unpack
-from feedmill.errors import CorruptRecord, FeedmillError
+from feedmill.errors import CorruptRecord
 from feedmill.feeds.operations import DropOp, MarkOp, MemberOp, RecountOp, TakeOp, UpdateOp
 from feedmill.feeds.state import FeedState, count_message, title
 from feedmill.ids import EntityId
 from feedmill.serializers.base import SPILLED
-from feedmill.serializers.records import Record, decode_spill
+from feedmill.serializers.records import Record
 from feedmill.storage.base import APPEND, DELETE, SET, Changes, Snapshot, Want
 
 logger = logging.getLogger(__name__)
@@ -53,16 +51,8 @@ class Fold:
         self.added: list[MemberOp] = []
         self.removed: list[MemberOp | TakeOp] = []
 
-    def _sound(self, actor: bytes, data: bytes) -> bool:
-        """Whether *actor*'s part of a spill can be read; of one that cannot only the name is left."""
-        try:
-            members = decode_spill(actor, data)
-            for member in members if self.serializer.whole else ():
-                checked_values(unpack(member.body))
-        except FeedmillError as error:
-            logger.error("spilled members in %s are damaged and left out: %s", self.key, error)
-            return False
-        return True
+    def _damaged(self, error: CorruptRecord) -> None:
+        logger.error("spilled members in %s are damaged and left out: %s", self.key, error)
 
     def apply(self, ops: Iterable[Any]) -> None:
         """Fold *ops* in, in order."""
@@ -98,7 +88,7 @@ class Fold:
             if stored is not None:
                 try:
                     record = self.serializer.decode(stored)
-                    record.spill, record.sound = dict(self.spills.get(group, {})), self._sound
+                    record.spill, record.damaged = dict(self.spills.get(group, {})), self._damaged
                 except CorruptRecord as error:
                     logger.error("group %r of %s is damaged and starts anew: %s", group, self.user_id, error)
             self.records[group] = record
@@ -119,7 +109,7 @@ class Fold:
         record = self._record(group)
         fresh = record is None
         if record is None:
-            record = self.records[group] = Record(unspill=self._is_spilled(group))
+            record = self.records[group] = Record(self.serializer.parts, unspill=self._is_spilled(group))
         self._count(record, -1)
         if record.add(op.member):
             record.touch, record.seen_at, record.read_at = self.sequence, 0, 0

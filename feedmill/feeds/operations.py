@@ -12,7 +12,7 @@ from feedmill.aggregators import BaseAggregator
 from feedmill.aggregators.base import group_name
 from feedmill.codec import pack, unpack_stream
 from feedmill.errors import CorruptRecord
-from feedmill.serializers.records import Member
+from feedmill.serializers.members import Member
 from feedmill.storage.base import Task, Want
 
 logger = logging.getLogger(__name__)

@@ -14,7 +14,8 @@ from feedmill.errors import DeclarationError
 from feedmill.feeds.fold import Fold
 from feedmill.feeds.operations import Plan, RegroupOp
 from feedmill.feeds.scores import score, unstored
-from feedmill.serializers.records import Member, Record
+from feedmill.serializers.members import Member
+from feedmill.serializers.records import Record
 from feedmill.storage.steps import Steps
 
 
@@ -128,7 +129,7 @@ def _grouped(
                 sources.setdefault(name, {})[id(record)] = record
     made = {}
     for name, found in members.items():
-        record = made[name] = Record()
+        record = made[name] = Record(serializer.parts)
         for member in sorted(found):
             record.add(member)
         origins = sources[name].values()

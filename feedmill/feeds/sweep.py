@@ -9,7 +9,8 @@ from feedmill.activity import Activity
 from feedmill.errors import CorruptRecord
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.ids import EntityId
-from feedmill.serializers.records import Member, Record, decode_spill
+from feedmill.serializers.members import Member
+from feedmill.serializers.records import Record
 from feedmill.storage.base import Want
 from feedmill.storage.steps import Steps, together
 
@@ -32,7 +33,8 @@ def held(feed_class: Any, user_id: EntityId) -> Steps[list[Held]]:
     spilled = [group for group, record in records.items() if record.spilled]
     spills = yield from together([timeline.group_get(key, Want(group, None)) for group in spilled])
     for group, (_, _, spill, _) in zip(spilled, spills):
-        found += [(group, member) for actor, data in spill.items() for member in decode_spill(actor, data)]
+        parts = records[group].parts
+        found += [(group, member) for actor, data in spill.items() for member in parts.salvage(actor, data)]
     return found
 
 

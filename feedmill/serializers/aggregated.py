@@ -11,7 +11,9 @@ from feedmill.activity import MAX_MEMBERS, Activity
 from feedmill.errors import CorruptRecord
 from feedmill.ids import ACTOR_SLICE, ID_SIZE, id_microseconds
 from feedmill.serializers.base import Addition, Head, decode_head, encode_head
-from feedmill.serializers.records import Member, Record
+from feedmill.serializers.members import Member
+from feedmill.serializers.parts import IdParts
+from feedmill.serializers.records import Record
 
 #: Bytes that ids of one group nearly always share: 2**40 µs are 12.7 days.
 SHARED = 2
@@ -21,6 +23,7 @@ class AggregatedActivitySerializer:
     """Records of ids; the bodies are in the activity storage."""
 
     whole = False
+    parts = IdParts()
 
     def member(self, activity: Activity) -> Member:
         """*activity* as a member: its id."""
@@ -44,7 +47,7 @@ class AggregatedActivitySerializer:
         """The record that *data* holds."""
         head, ids = _ids(data)
         ids.sort()
-        return head.record([Member(raw_id, raw_id[ACTOR_SLICE]) for raw_id in ids])
+        return head.record([Member(raw_id, raw_id[ACTOR_SLICE]) for raw_id in ids], self.parts)
 
     def shown(self, data: bytes) -> ShownIds:
         """The record as a reader sees it."""

@@ -20,7 +20,9 @@ from typing import NamedTuple, Protocol
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import Stored
 from feedmill.errors import CorruptRecord
-from feedmill.serializers.records import Member, Record
+from feedmill.serializers.members import Member
+from feedmill.serializers.parts import Parts
+from feedmill.serializers.records import Record
 
 #: Bits of a record's first byte.
 SPILLED, SEEN, READ, LOOSE, CAPPED = 1, 2, 4, 8, 16
@@ -57,6 +59,8 @@ class GroupSerializer(Protocol):
 
     #: Whether members carry the whole activity; else only its id, and bodies come from the activity storage.
     whole: bool
+    #: How what is spilled of a group is written and read.
+    parts: Parts
 
     def member(self, activity: Activity) -> Member:
         """*activity* as a member of a group."""
@@ -98,9 +102,10 @@ class Head:
     created: int = 0
     top: int = 0
 
-    def record(self, members: list[Member]) -> Record:
-        """The record that has this front and these *members*, oldest first."""
+    def record(self, members: list[Member], parts: Parts) -> Record:
+        """The record that has this front and these *members*, oldest first; *parts* reads what was spilled."""
         record = Record(
+            parts,
             count=self.count,
             actors=self.actors,
             created=self.created,

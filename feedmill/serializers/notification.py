@@ -16,7 +16,9 @@ from feedmill.codec import split_rows, surely_rows, unpack, unpack_rows, unpack_
 from feedmill.errors import CorruptRecord, FeedmillError, UnknownVerb
 from feedmill.ids import ID_TYPES, EntityId
 from feedmill.serializers.base import Addition, Head, decode_head, encode_head
-from feedmill.serializers.records import Member, Record
+from feedmill.serializers.members import Member
+from feedmill.serializers.parts import BodyParts
+from feedmill.serializers.records import Record
 from feedmill.serializers.rows import ROW_TIME, SHARED_TIME, RowMember, member_of, member_of_values, row_of, shared_of
 from feedmill.verbs import get_verb
 
@@ -25,6 +27,7 @@ class NotificationSerializer:
     """Records that hold everything, with the number of the feed's last touch for seen and read."""
 
     whole = True
+    parts = BodyParts()
 
     def __init__(self, activity_class: type[Activity] = Activity) -> None:
         #: What a reader is shown is made of it; a writer needs no activities.
@@ -45,7 +48,7 @@ class NotificationSerializer:
             row.row,
             body,
             row.identity,
-            encode_head(Record(members=[row]), counted=True, loose=not fits) + (shared + row.row if fits else body),
+            encode_head(Record(self.parts, [row]), counted=True, loose=not fits) + (shared + row.row if fits else body),
         )
 
     def encode(self, record: Record) -> bytes:
@@ -63,7 +66,7 @@ class NotificationSerializer:
         head = decode_head(data, counted=True)
         members = _loose_members(data, head) if head.loose else _row_members(data, head)
         members.sort()
-        return head.record(members)
+        return head.record(members, self.parts)
 
     def shown(self, data: bytes) -> ShownShort | ShownLoose:
         """The record as a reader sees it."""

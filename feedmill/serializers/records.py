@@ -17,53 +17,25 @@ from __future__ import annotations
 
 import bisect
 import dataclasses
-import struct
 from collections.abc import Callable
 
 from feedmill.activity import MAX_MEMBERS
 from feedmill.errors import CorruptRecord
-from feedmill.ids import ID_SIZE, id_microseconds
+from feedmill.serializers.members import Member
+from feedmill.serializers.parts import Parts
 
 #: Members that a record holds before it spills: twice what is shown, so that spilling is rare.
 HELD = 2 * MAX_MEMBERS
 #: Members of a group beyond which the older ones are let go of and only counted.
 SPILL_LIMIT = 100_000
-_LENGTH = struct.Struct(">I")
-
-
-class Member:
-    """One activity inside a group."""
-
-    __slots__ = ("actor", "body", "raw_id")
-
-    raw_id: bytes
-    #: Tells actors apart; a field of the spill.
-    actor: bytes
-    #: The activity itself where the timeline holds everything, else empty.
-    body: bytes
-
-    def __init__(self, raw_id: bytes, actor: bytes, body: bytes = b"") -> None:
-        self.raw_id, self.actor, self.body = raw_id, actor, body
-
-    @property
-    def microseconds(self) -> int:
-        """When it happened."""
-        return id_microseconds(self.raw_id)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Member) and self.raw_id == other.raw_id
-
-    def __lt__(self, other: Member) -> bool:
-        return self.raw_id < other.raw_id
-
-    def __hash__(self) -> int:
-        return hash(self.raw_id)
 
 
 @dataclasses.dataclass
 class Record:
     """One group, decoded."""
 
+    #: How the parts of its spill are written and read.
+    parts: Parts
     #: Held members, oldest first.
     members: list[Member] = dataclasses.field(default_factory=list)
     count: int = 0
@@ -85,9 +57,8 @@ class Record:
     appended: dict[bytes, bytes] = dataclasses.field(default_factory=dict)
     #: Whether the spill must go.
     unspill: bool = False
-    #: Tells whether an actor's part of the spill is sound, and for whom that was asked: a part that is not is dropped.
-    sound: Callable[[bytes, bytes], bool] | None = None
-    asked: set[bytes] = dataclasses.field(default_factory=set)
+    #: Told of a part of the spill that is damaged: of that only what is behind the damage is known.
+    damaged: Callable[[CorruptRecord], object] | None = None
 
     def holding(self, members: list[Member]) -> Record:
         """This record with *members*, oldest first; counts are taken from them unless some were spilled."""
@@ -113,22 +84,13 @@ class Record:
         """Whether spilled members must come back: fewer are held than are shown."""
         return self.spilled and len(self.members) < MAX_MEMBERS
 
-    def _part(self, actor: bytes) -> bytes:
-        """*actor*'s part of the spill; looked at when it is needed, since it may be long."""
-        part = self.spill.get(actor, b"")
-        if part and self.sound is not None and actor not in self.asked:
-            self.asked.add(actor)
-            if not self.sound(actor, part):
-                part = self.spill[actor] = b""
-        return part
-
     def spilled_by(self, actor: bytes) -> list[Member]:
         """*actor*'s spilled members."""
-        return decode_spill(actor, self._part(actor))
+        return self.parts.salvage(actor, self.spill.get(actor, b""), self.damaged)
 
     def _has_spilled(self, member: Member) -> bool:
         part = self.spill.get(member.actor, b"")
-        return part != b"" and member.raw_id in part and member in self.spilled_by(member.actor)
+        return part != b"" and self.parts.mark(member) in part and member in self.spilled_by(member.actor)
 
     def _knows(self, actor: bytes) -> bool:
         if self.spilled and not self.capped:
@@ -177,7 +139,7 @@ class Record:
             left = [m for m in spilled if m != member]
             if len(left) == len(spilled):
                 return False
-            self._put(member.actor, encode_spill(left))
+            self._put(member.actor, self.parts.encode(left))
         self.count -= 1
         if not self.spill.get(member.actor) and all(m.actor != member.actor for m in self.members):
             self.actors -= 1
@@ -195,8 +157,8 @@ class Record:
             before, self.members[at] = self.members[at], member
             return before.body != member.body
         spilled = self.spilled_by(member.actor)
-        updated = encode_spill([member if each == member else each for each in spilled])
-        if updated == encode_spill(spilled):
+        updated = self.parts.encode([member if each == member else each for each in spilled])
+        if updated == self.parts.encode(spilled):
             return False
         self._put(member.actor, updated)
         return True
@@ -208,7 +170,7 @@ class Record:
         rest = everything[: len(everything) - len(back)]
         self.members = sorted(self.members + back)
         for actor in {m.actor for m in back}:
-            self._put(actor, encode_spill([m for m in self.spilled_by(actor) if m not in back]))
+            self._put(actor, self.parts.encode([m for m in self.spilled_by(actor) if m not in back]))
         if not self.capped:
             self.top = rest[-1].microseconds if rest else 0
             self.count, self.actors = len(self.members) + len(rest), len(self.spill)
@@ -226,7 +188,7 @@ class Record:
             self.top = max(self.top, member.microseconds)
             if self.capped:
                 continue
-            data = encode_spill([member])
+            data = self.parts.encode([member])
             if member.actor in self.spill:
                 self.spill[member.actor] += data
             if member.actor not in self.changed:
@@ -237,24 +199,3 @@ class Record:
         if self.spilled and self.count == len(self.members):
             self.spilled, self.capped, self.unspill, self.top = False, False, True, 0
             self.spill, self.changed, self.appended = {}, {}, {}
-
-
-def encode_spill(members: list[Member]) -> bytes:
-    """One actor's spilled members as bytes; runs can be appended."""
-    return b"".join(m.raw_id + _LENGTH.pack(len(m.body)) + m.body for m in members)
-
-
-def decode_spill(actor: bytes, data: bytes) -> list[Member]:
-    """The members that :func:`encode_spill` wrote."""
-    members, at = [], 0
-    try:
-        while at < len(data):
-            start = at + ID_SIZE + _LENGTH.size
-            (size,) = _LENGTH.unpack_from(data, at + ID_SIZE)
-            members.append(Member(data[at : at + ID_SIZE], actor, data[start : start + size]))
-            at = start + size
-        if at > len(data):
-            raise CorruptRecord("the spilled members of one actor end too early")
-    except struct.error as error:
-        raise CorruptRecord(f"the spilled members of one actor end too early: {error}") from error
-    return members

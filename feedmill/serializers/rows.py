@@ -12,7 +12,7 @@ from feedmill.activity import Activity, checked_values
 from feedmill.codec import pack, pack_list, unpack
 from feedmill.errors import CorruptRecord
 from feedmill.ids import TIME_SIZE, EntityId, packed_activity_id
-from feedmill.serializers.records import Member
+from feedmill.serializers.members import Member
 
 #: High bytes of the time that a record's rows share, and low ones that each has.
 SHARED_TIME = 2

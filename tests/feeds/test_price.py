@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import redis
 
+from feedmill.serializers.records import HELD
 from feedmill.storage.backends import backend
 from tests.feeds.samples import Home, News, Notes, in_group, on_day
 
@@ -112,9 +113,16 @@ def test_a_merge(meter: Meter, kind: Any) -> None:
     assert sent < 250
 
 
-def test_a_big_group(meter: Meter) -> None:
-    """A group with more members than its record holds costs one command more, however many it has."""
-    for number in range(40):
-        price(meter, News, in_group(number))
-    trips, calls, _, _ = price(meter, News, in_group(40))
-    assert (trips, calls) == (1, {"evalsha": 0.01, **APPEND, "hsetnx": 1})
+@pytest.mark.parametrize("kind", [News, Notes])
+def test_a_big_group(meter: Meter, kind: Any) -> None:
+    """A group with more members than its record holds costs one command more, however many it has; two where one of
+    them goes to the spill, and for all the sixteen together that go there when its record is full."""
+    for number in range(HELD):
+        price(meter, kind, in_group(10 * number))
+    costs = [price(meter, kind, in_group(10 * number))[:2] for number in range(HELD, 2 * HELD)]
+    first, spills, others = costs[0], costs[16::16], [cost for at, cost in enumerate(costs) if at % 16]
+    assert first == (1, {"evalsha": 0.01, **APPEND, "unlink": 1, "hset": 2})
+    assert spills == [(1, {"evalsha": 0.01, **APPEND, "hmget": 2, "hset": 2})] * len(spills)
+    assert others == [(1, {"evalsha": 0.01, **APPEND, "hsetnx": 1})] * len(others)
+    trips, calls, _, _ = price(meter, kind, in_group(5))
+    assert (trips, calls) == (1, {"evalsha": 0.01, **APPEND, "hget": 1, "hset": 2})

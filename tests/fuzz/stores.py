@@ -150,7 +150,7 @@ def records(serializers: Sequence[Any], activities: Sequence[Any]) -> list[bytes
 
     found = []
     for serializer in serializers:
-        several, one, big = Record(), Record(), Record()
+        several, one, big = (Record(serializer.parts) for _ in range(3))
         for each in activities[1:]:
             several.add(serializer.member(each))
         one.add(serializer.member(on_day(1)))

@@ -23,7 +23,6 @@ from feedmill.feeds.operations import plan_of_inbox
 from feedmill.feeds.state import FeedState
 from feedmill.replay.read import Garbage, read_events, read_follows
 from feedmill.serializers import AggregatedActivitySerializer, NotificationSerializer
-from feedmill.serializers.records import decode_spill, encode_spill
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.storage.memory import BACKEND
@@ -41,6 +40,8 @@ ACTIVITIES = [
     Activity("ann", Love, uuid.UUID(int=7), target="böard", time=BASE),
     Activity(-5, Love, 2**64 - 1, time=BASE, extra_context={"a": [1, {"b": b"x"}], "t": BASE, "u": uuid.UUID(int=9)}),
 ]
+#: Of one actor and group, so they can stand in one part of a spill.
+OF_ONE = [in_group(number, actor=1) for number in range(5)]
 Call = Callable[[random.Random, bytes], None]
 
 
@@ -92,9 +93,16 @@ def record_reader(serializer: Any) -> Call:
     return read
 
 
-def spill(rng: random.Random, data: bytes) -> None:
-    members = decode_spill(b"actor", data)
-    assert encode_spill(members) == data
+def part_reader(serializer: Any) -> Call:
+    """Reads an actor's part of a spill; what is appended behind damage is found."""
+
+    def read(rng: random.Random, data: bytes) -> None:
+        parts, new = serializer.parts, serializer.member(in_group(1))
+        assert parts.salvage(new.actor, data + parts.encode([new]))[-1] == new
+        members = parts.decode(new.actor, data)
+        assert parts.decode(new.actor, parts.encode(members)) == members
+
+    return read
 
 
 def state(rng: random.Random, data: bytes) -> None:
@@ -210,13 +218,14 @@ def targets(files: Files, web: Call) -> list[Target]:
     aggregated, notification = AggregatedActivitySerializer(), NotificationSerializer()
     ids = stores.records([aggregated], ACTIVITIES)
     whole = stores.records([notification], ACTIVITIES)
-    spilled = [
-        encode_spill([serializer.member(each) for each in ACTIVITIES]) for serializer in (aggregated, notification)
-    ]
+    spilled = {
+        serializer: [serializer.parts.encode(map(serializer.member, OF_ONE[:count])) for count in (1, 5)]
+        for serializer in (aggregated, notification)
+    }
     inboxes = [b"".join(pack([True, body]) for body in bodies), pack([False, bodies[0]])]
     states = [FeedState(5, 4, 3, 2, 1, 6, 7, 8).encode()]
     places = [on_day(1).raw_id, (5).to_bytes(7, "big") + b"group"]
-    parts = [*ids, *whole, *inboxes, *states, *spilled]
+    parts = [*ids, *whole, *inboxes, *states, *spilled[aggregated], *spilled[notification]]
     letters = [pack(["add", bodies[0], "f"]), pack(["feedmill.deliver", ["x", 1]])]
     http = [json.dumps(body).encode() for body in ({"user": "ann", "text": "x"}, {"user": "ann", "target": "bob"})]
     return [
@@ -224,7 +233,8 @@ def targets(files: Files, web: Call) -> list[Target]:
         Target("msgpack values", [*bodies, *inboxes], value, 130),
         Target("aggregated records", ids, record_reader(aggregated), 110),
         Target("notification records", whole, record_reader(notification), 120),
-        Target("spilled members", spilled, spill, 50),
+        Target("spilled ids", spilled[aggregated], part_reader(aggregated), 20),
+        Target("spilled activities", spilled[notification], part_reader(notification), 30),
         Target("states of feeds", states, state, 40),
         Target("inboxes", inboxes, inbox, 50),
         Target("cursors", [*places, *(cursor.encode("owner", p).encode() for p in places)], cursors, 70),

@@ -25,7 +25,7 @@ from feedmill.feeds.twins import both
 from feedmill.ids import EntityId
 from feedmill.keys import feed_key
 from feedmill.serializers import AggregatedActivitySerializer
-from feedmill.serializers.records import Member
+from feedmill.serializers.members import Member
 from feedmill.storage.steps import Steps
 
 

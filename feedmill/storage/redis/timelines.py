@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, TypeVar
 
+from feedmill.activity import MAX_MEMBERS
 from feedmill.cursor import GroupPlace
 from feedmill.errors import CorruptRecord
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS
-from feedmill.serializers.records import HELD
+from feedmill.serializers import records
 from feedmill.storage.base import Changes, GroupRow, Lock, Rules, Snapshot, Targets, Task, Want
 from feedmill.storage.memory import MemoryTimelineStorage
 from feedmill.storage.redis import scripts
@@ -89,7 +90,8 @@ class RedisTimelineStorage:
         """Do the additions of *task*, or lock the feed and read what is wanted; a taken feed is ``BUSY`` or ``LEFT``."""
         args: list[Any] = [
             *(lock.token, int(lock.now * 1000), int((lock.now + lock.ttl) * 1000)),
-            *(rules.max_length, rules.newest, rules.channel, HELD, task.inbox, len(task.wants), len(task.additions)),
+            *(rules.max_length, rules.newest, rules.channel, records.HELD, MAX_MEMBERS, records.SPILL_LIMIT),
+            *(task.inbox, len(task.wants), len(task.additions)),
         ]
         for want in task.wants:
             args += (want.group, -1) if want.actors is None else (want.group, len(want.actors), *want.actors)

@@ -8,6 +8,7 @@ local no_state = string.rep('\0', 56)
 -- Of the feed at hand: what the state says, the bytes of the new touch, and how far the counts move.
 local seen, read, touch, unseen, unread
 
+-- include: spill
 -- The oldest group makes room for a new one; false when that is not so simple.
 local function evict(z, h, add, card)
   local name, score = unpack(call('ZRANGE', z, 0, 0, 'WITHSCORES'))
@@ -38,32 +39,45 @@ end
 local function longer(h, add, record)
   if #record <= base then return nil end
   local flags, rows = byte(record, 1, 2)
-  local at, row, spilled, head = base, add[7], flags % 2 == 1, ''
-  if flags % 8 > 1 or rows >= held or (spilled and #record <= base + 22) then return nil end
+  local at, row, shared, spilled, loose, head = base, add[7], add[6], flags % 2 == 1, flags % 16 > 7, ''
+  if flags % 8 > 1 then return nil end
+  local count, actors, created, top
   if spilled then
-    if add[5] <= num('>I7', record, base + 16) then return nil end
     at = base + 22
+    if #record <= at then return nil end
+    count, actors, created, top = num('>I4I4I7I7', record, base + 1)
   end
-  if flags % 16 < 8 then
-    local from = at + #add[6] + 1
-    if sub(record, at + 1, from - 1) ~= add[6] or find(record, row, from, true) then return nil end
-  else
-    row = add[8]
+  local late = spilled and add[5] <= top
+  if loose then
+    row, shared = add[8], ''
     if find(record, add[9], at + 1, true) then return nil end
+  elseif sub(record, at + 1, at + #shared) ~= shared then
+    if not late then return nil end
+  elseif find(record, row, at + #shared + 1, true) then return nil end
+  if late then
+    head = flags < 16 and behind_record(h .. ':' .. add[2], add, count, actors, created)
+    row, at = '', base + 15
+  elseif rows >= held then
+    local text = sub(record, at + #shared + 1) .. row
+    head, row = spill(h .. ':' .. add[2], add, text, loose, rows + 1, flags > 15, count, actors, created)
+    head, at, flags, rows = head and head .. shared, #record, flags + (spilled and 0 or 1), stay
+  else
+    if spilled then
+      local s, new = h .. ':' .. add[2]
+      if flags < 16 then new = call('HSETNX', s, add[3], '')
+      elseif find(record, add[3], at + #shared + 1, true) then return nil -- perhaps an actor whom only the record names
+      else new = 1 - call('HEXISTS', s, add[3]) end
+      head, at = pack('>I4I4', count + 1, actors + new), base + 8
+    else at = base end
+    rows = rows + 1
   end
+  if not head then return nil end
   if counted then
     local touched = num('>I6', record, 3)
     if touched <= seen then unseen = unseen + 1 end
     if touched <= read then unread = unread + 1 end
   end
-  at = base
-  if spilled then
-    local count, actors = num('>I4I4', record, base + 1)
-    local s, new = h .. ':' .. add[2], 0
-    if flags < 16 then new = call('HSETNX', s, add[3], '') else new = 1 - call('HEXISTS', s, add[3]) end
-    head, at = pack('>I4I4', count + 1, actors + new), base + 8
-  end
-  return char(flags, rows + 1) .. touch .. head .. sub(record, at + 1) .. row
+  return char(flags, rows) .. touch .. head .. sub(record, at + 1) .. row
 end
 
 -- Do as many additions as possible, in order: how many, and the new state. Records in got are brought up to date.

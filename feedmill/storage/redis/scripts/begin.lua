@@ -2,7 +2,8 @@
 -- lock and read what a merge needs.
 -- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (STRING)
 -- ARGV: token (8 bytes), now, deadline (13 digits, ms), max_length, newest, channel ('': no counts), rows a record
---       holds, inbox bytes, number of wants, number of additions,
+--       holds, rows that stay when it spills, members that a group may spill, inbox bytes, number of wants, number of
+--       additions,
 --       per want: group, number of actors (-1: all), actors;
 --       per addition: number of its want, actor, score (µs), shared, row, loose row, needle, record;
 --       with counts per feed: the front of the message to publish
@@ -14,15 +15,15 @@
 local call, num, pack, M, I = redis.call, struct.unpack, struct.pack, '\0m', '\0i'
 local byte, char, sub, find = string.byte, string.char, string.sub, string.find
 local token, now, deadline = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local max, newest, channel, held, left = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[8]
+local max, newest, channel, held, left = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[10]
 local counted, prefix = channel ~= '', '1' .. token .. deadline
-local fields, spills, wanted, adds, a = {M, I}, {}, {}, {}, 11
-for w = 1, tonumber(ARGV[9]) do
+local fields, spills, wanted, adds, a = {M, I}, {}, {}, {}, 13
+for w = 1, tonumber(ARGV[11]) do
   fields[w + 2], spills[w] = ARGV[a], {a + 2, tonumber(ARGV[a + 1])}
   wanted[ARGV[a]] = w
   a = a + 2 + math.max(spills[w][2], 0)
 end
-for j = 1, tonumber(ARGV[10]) do
+for j = 1, tonumber(ARGV[12]) do
   local w = tonumber(ARGV[a])
   adds[j] = {w, fields[w + 2], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 2]), unpack(ARGV, a + 3, a + 7)}
   a = a + 8

@@ -1,0 +1,197 @@
+"""Members that a script moves out of a record lie as a merge would have laid them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from feedmill import Activity
+from feedmill.activity import MAX_MEMBERS
+from feedmill.aggregated_activity import AggregatedActivity
+from feedmill.aggregators import BaseAggregator
+from feedmill.keys import GROUPS
+from feedmill.serializers import NotificationSerializer
+from feedmill.serializers.records import HELD
+from feedmill.storage.backends import backend
+from feedmill.storage.base import Want
+from feedmill.verbs import Love
+from tests.feeds.samples import BASE, News, Notes, in_group, on_day
+
+BOTH = pytest.mark.parametrize("grouped", [News, Notes])
+
+
+class Scored:
+    """Gives the score that all aggregators give; but since it might not, groups are merged, never added to by a script."""
+
+    def score(self, aggregated: AggregatedActivity) -> float:
+        return BaseAggregator.score(self, aggregated)  # type: ignore[arg-type]
+
+
+class NewsAggregator(Scored, News.aggregator_class): ...  # type: ignore[name-defined,misc]
+
+
+class NotesAggregator(Scored, Notes.aggregator_class): ...  # type: ignore[name-defined,misc]
+
+
+class MergedNews(News):
+    key_format = "test:news:merged:%(user_id)s"
+    aggregator_class = NewsAggregator
+
+
+class MergedNotes(Notes):
+    key_format = "test:notes:merged:%(user_id)s"
+    count_format = "test:notes:merged:%(user_id)s:count"
+    aggregator_class = NotesAggregator
+
+
+MERGED: dict[Any, Any] = {News: MergedNews, Notes: MergedNotes}
+
+ACTORS: list[Any] = [0, 127, 128, -32, -33, 70_000, 2**40, -(2**63), 2**64 - 1, "a", "x" * 31, "ü" * 40, "z" * 250]
+ACTORS += [uuid.UUID(int=7), uuid.UUID(int=2**127), *range(60)]
+
+
+def storm(dice: random.Random) -> Iterator[list[Activity]]:
+    """Batches into one group or a few: in order or not, some at once, some again, some of a shape that few have."""
+    odd, late, many = dice.choice([0, 0, 0.05, 0.5]), dice.choice([0, 0.1, 1]), dice.choice([1, 1, 6])
+    crowd = dice.choice([1, 20, 1000])
+    for number in range(dice.randint(30, 100)):
+        yield [
+            Activity(
+                dice.choice(ACTORS) if dice.random() < odd else dice.randrange(crowd),
+                Love,
+                "thing" if dice.random() < odd / 3 else 7,
+                dice.choice([192, "there"]) if dice.random() < odd / 3 else None,
+                BASE + dt.timedelta(seconds=dice.randrange(100) if dice.random() < late else number),
+                {"text": "x" * dice.choice([1, 300])} if dice.random() < odd / 3 else None,
+            )
+            for _ in range(dice.randint(1, many))
+        ]
+
+
+def inside(feed: Any) -> tuple[Any, ...]:
+    """All that is stored of a feed of groups, without the order of rows and the numbers of touches."""
+    serializer, storage = feed.serializer(), feed.timeline()
+    _, rows, _ = backend().run(storage.groups_slice(feed.key, 0, 99, 99))
+    groups = []
+    for name, score, stored in rows:
+        record = serializer.decode(stored)
+        _, _, spill, _ = backend().run(storage.group_get(feed.key, Want(name, None)))
+        numbers = record.count, record.actors, record.created, record.top, record.spilled, record.capped
+        parts = {actor: sorted(_said(m) for m in serializer.parts.decode(actor, part)) for actor, part in spill.items()}
+        groups.append((name, float(score), numbers, [_said(m) for m in record.members], parts))
+    counts = feed.get_denormalized_counts() if isinstance(feed, Notes) else None
+    return groups, counts
+
+
+def _said(member: Any) -> tuple[bytes, bytes]:
+    return member.raw_id, member.body
+
+
+@BOTH
+@pytest.mark.parametrize("limit", [100_000, 45])
+@pytest.mark.parametrize("seed", range(40))
+def test_as_a_merge(redis_url: str, monkeypatch: pytest.MonkeyPatch, grouped: Any, limit: int, seed: int) -> None:
+    """Whatever comes in whatever order, early, late and again: a script leaves the bytes that merges leave."""
+    monkeypatch.setattr("feedmill.serializers.records.SPILL_LIMIT", limit)
+    feeds = [kind(1) for kind in (grouped, MERGED[grouped])]
+    for number, activities in enumerate(storm(random.Random(seed))):
+        done = [backend().run(type(feed).deliver([1], activities)) for feed in feeds]
+        assert done[0] == done[1]
+        if number % 5 == 0:
+            one, other = map(inside, feeds)
+            assert one == other
+
+
+@BOTH
+@pytest.mark.parametrize("context", [None, {"text": "x"}, {"text": "x" * 60_000}], ids=["short", "loose", "long"])
+def test_most_is_spilled_by_a_script(redis_url: str, grouped: Any, context: Any) -> None:
+    """Newer or older than what was spilled, by actors of any shape: no lock is taken and nothing is read."""
+    feed = grouped(1)
+    numbers = [*range(0, 120, 2), *range(1, 60, 2), *range(120, 160)]
+    activities = [
+        Activity(ACTORS[n % len(ACTORS)], Love, 7, time=BASE + dt.timedelta(seconds=n), extra_context=context)
+        for n in numbers
+    ]
+    activities.append(Activity(1, Love, 7, "elsewhere", BASE - dt.timedelta(seconds=1)))  # shares less
+    grouped.insert_activities(activities)
+    feed.add(on_day(1))
+    trips = backend().round_trips  # type: ignore[attr-defined]
+    for activity in activities:
+        assert backend().run(grouped.deliver([1], [activity])) == 1
+    assert backend().round_trips - trips == len(activities)  # type: ignore[attr-defined]
+    group = feed[:][1]
+    actors = {activity.actor_id for activity in activities}
+    assert (group.activity_count, group.actor_count) == (len(activities), len(actors))
+    assert set(feed.actors(group, limit=1000).items) == actors
+    assert all(feed.contains(activity) for activity in activities)
+    assert feed.remove_many(activities) == len(activities)
+
+
+@BOTH
+def test_of_one_moment(redis_url: str, grouped: Any) -> None:
+    """Where times do not tell which members are the newest, the merge decides."""
+    activities = [Activity(number, Love, 7, time=BASE) for number in range(3 * HELD)]
+    for activity in activities:
+        assert grouped(1).add(activity) == 1
+        assert grouped(1).add(activity) == 0
+    (group,) = grouped(1)[:]
+    assert (group.activity_count, group.actor_count) == (3 * HELD, 3 * HELD)
+    assert len(set(group.activities) & set(activities)) == MAX_MEMBERS
+
+
+@BOTH
+def test_in_the_first_hour(redis_url: str, grouped: Any) -> None:
+    """Times of 1970 are packed shorter than today's; they spill as all others do."""
+    first = dt.datetime(1970, 1, 1, 1, tzinfo=dt.timezone.utc)
+    for number in range(3 * HELD):
+        assert grouped(1).add(Activity(number, Love, 7, time=first + dt.timedelta(seconds=30 * number))) == 1
+    for number in range(3 * HELD):
+        assert grouped(1).add(Activity(number, Love, 7, time=first + dt.timedelta(seconds=30 * number))) == 0
+    (group,) = grouped(1)[:]
+    assert (group.activity_count, group.actor_count) == (3 * HELD, 3 * HELD)
+    assert len(grouped(1).actors(group).items) == 3 * HELD
+
+
+@BOTH
+@pytest.mark.parametrize("damage", [b"", b"\0", b"\xc1" * 7, b"\0" * 40, b"\x94\xcf" + b"\0" * 21])
+def test_behind_damage(redis_url: str, grouped: Any, damage: bytes) -> None:
+    """What is spilled behind damaged bytes is known: it counts once, is found, and can be taken off."""
+    feed, client = grouped(1), redis.Redis.from_url(redis_url)
+    feed.add_many(in_group(number, actor=1) for number in range(2 * HELD))
+    (group,) = feed[:]
+    (spill,) = client.keys(f"{feed.key}*:{group.group}")
+    ((actor, part),) = client.hgetall(spill).items()
+    client.hset(spill, actor, damage)
+    late = [in_group(-number, actor=1) for number in range(1, 9)]
+    new = [in_group(number, actor=1) for number in range(2 * HELD, 4 * HELD)]
+    for activity in [*late, *new]:
+        assert feed.add(activity) == 1
+        assert feed.add(activity) == 0
+    assert feed[0].activity_count == 2 * HELD + len(late) + len(new)
+    assert all(feed.contains(activity) for activity in late)
+    assert feed.remove_many([*late, *new]) == len(late) + len(new)
+    lost = len(grouped.serializer().parts.decode(actor, part))
+    assert feed[0].activity_count in (2 * HELD, 2 * HELD - lost)
+
+
+@BOTH
+def test_a_spill_that_nobody_has(redis_url: str, grouped: Any) -> None:
+    """What lies where a group is about to spill for the first time is none of it."""
+    feed, client = grouped(1), redis.Redis.from_url(redis_url)
+    feed.add(in_group(0))
+    client.hset(f"{feed.key}{GROUPS}:{feed[0].group}", b"nobody", b"")
+    feed.add_many(in_group(number) for number in range(1, 2 * HELD))
+    assert len(inside(feed)[0][0][-1]) == feed[0].actor_count == 2 * HELD
+
+
+def test_a_part_is_small() -> None:
+    """A spilled member costs its id, or its body and four bytes."""
+    member = NotificationSerializer().member(in_group(1))
+    assert len(Notes.serializer().parts.encode([member])) == len(in_group(1).pack()) + 4
+    assert len(News.serializer().parts.encode([News.serializer().member(in_group(1))])) == 16
