@@ -85,13 +85,6 @@ MISSED: dict[str, str] = {
     "two_workers": """One worker computes little itself and sends the next commands while the server works on the last, so with one
 the server is busy for most of the time it is given. On two cores the second worker has to share what is left with the
 server and the first. Where *server busy* is low for both, other processes had the cores.""",
-    "hot": """Likes that find the feed held are left in its inbox, and since what is left is also noted for the sweep (so that a
-holder's death hides nothing), each of them costs a second round trip; spread out they cost one. The remedy is to note it in
-the script that leaves it, which needs the note in the feed's own slot.""",
-    "scale_page": """All activities are one author's and go into the same groups, so the spill that grows is one actor's, and each
-fifteenth addition reads it whole: the profile has that, and the merges in which it happens, at its top. Tried: not to decode
-what is only appended to, and to append instead of writing the whole part again, which took a quarter off. Next: not to
-read it at all for a member that is newer than all that was spilled, and to spill inside the script.""",
     "size_aggregated": """Most of it is the record, and most of the record are the ids of its members; what is over is Redis' own, the
 entries of the hash table and of the sorted set. A raised listpack limit takes that away, at the price in the table below.""",
     "read_notification": """The server answers at once and in one piece, so the bare commands are nearly nothing. The rest is Python; the profile

@@ -61,10 +61,9 @@ def _targets(rows: Sequence[Row]) -> str:
     lines = ["## Targets", "", "| row | figure | target | |", "|---|---:|---:|---|"]
     for row in rows:
         for target in targets_of(row):
-            verdict = "met" if target.met(row) else f"**missed by {_by_how_much(row, target)}**"
             lines.append(
                 f"| `{row['name']}` | {figure(row, target.column, spread=True)} {heading(target.column)}"
-                f" | {target.sign} {target.bound:,g} | {verdict} |"
+                f" | {target.sign} {target.bound:,g} | {_verdict(row, target)} |"
             )
     known: dict[str, list[str]] = {}
     for row, _ in missed(rows):
@@ -74,8 +73,10 @@ def _targets(rows: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def _by_how_much(row: Row, target: Target) -> str:
-    return f"{abs(row[target.column] / target.bound - 1):.0%}"
+def _verdict(row: Row, target: Target) -> str:
+    if target.at_limit(row):
+        return f"Redis is the limit: busy for {row['server_busy']:.0%} of the time"
+    return "met" if target.met(row) else f"**missed by {abs(row[target.column] / target.bound - 1):.0%}**"
 
 
 def _table(rows: list[Row]) -> str:

@@ -7,6 +7,10 @@ from collections.abc import Iterable
 
 from benchmarks.measure import Row
 
+#: The part of the time that the server's one thread computes when it is the limit; the rest is spent on its sockets
+#: and on waiting for a core that others have.
+SATURATED = 0.9
+
 
 @dataclasses.dataclass(frozen=True)
 class Target:
@@ -17,6 +21,8 @@ class Target:
     bound: float
     #: Whether the figure must be at least the bound, else at most.
     at_least: bool = False
+    #: Whether the bound holds only until Redis is the limit.
+    until_saturated: bool = False
 
     @property
     def sign(self) -> str:
@@ -29,7 +35,12 @@ class Target:
     def met(self, row: Row) -> bool:
         """Whether *row* is within the bound."""
         figure: float = row[self.column]
-        return figure >= self.bound if self.at_least else figure <= self.bound
+        within = figure >= self.bound if self.at_least else figure <= self.bound
+        return within or self.at_limit(row)
+
+    def at_limit(self, row: Row) -> bool:
+        """Whether Redis was the limit of *row*, so that the bound does not hold."""
+        return self.until_saturated and row["server_busy"] >= SATURATED
 
 
 TARGETS = [
@@ -47,7 +58,7 @@ TARGETS = [
         for column, bound in (("ratio_bare", 3.0), ("round_trips", trips))
     ),
     *(
-        Target(f"two_workers_{kind}", "ratio_one", 1.7, at_least=True)
+        Target(f"two_workers_{kind}", "ratio_one", 1.7, at_least=True, until_saturated=True)
         for kind in ("flat", "aggregated", "notification")
     ),
     Target("scale_page", "seconds", 15),

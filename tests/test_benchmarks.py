@@ -15,7 +15,7 @@ from benchmarks.measure import Taken, WrongResult, check, faster
 from benchmarks.notes import MISSED
 from benchmarks.notes import SECTIONS as EXPLAINED
 from benchmarks.report import render
-from benchmarks.targets import Target, missed
+from benchmarks.targets import TARGETS, Target, missed
 from tests.conftest import redis_executable
 
 ROOT = Path(__file__).parent.parent
@@ -93,7 +93,8 @@ def test_workers_and_the_report(tmp_path: Path) -> None:
 def test_the_page_says_what_is_missed() -> None:
     """A missed target is marked with by how much, and with what is known about it; a met one is not."""
     rows = [
-        {"name": "two_workers_flat", "section": "two", "ratio_one": 0.85},
+        {"name": "two_workers_flat", "section": "two", "ratio_one": 0.85, "server_busy": 0.6},
+        {"name": "two_workers_aggregated", "section": "two", "ratio_one": 1.05, "server_busy": 0.95},
         {"name": "hot", "section": "hot", "ratio_scattered": 1.0},
     ]
     facts = {"packages": {}, "amounts": {}}
@@ -102,6 +103,10 @@ def test_the_page_says_what_is_missed() -> None:
     )
     assert "| `two_workers_flat` | 0.85 × one worker | ≥ 1.7 | **missed by 50%** |" in page
     assert f"`two_workers_flat`: {MISSED['two_workers']}" in page
+    assert (
+        "| `two_workers_aggregated` | 1.05 × one worker | ≥ 1.7 | Redis is the limit: busy for 95% of the time |"
+        in page
+    )
     assert "| `hot` | 1.00 time × spread out | ≤ 3 | met |" in page
 
 
@@ -129,6 +134,13 @@ def test_targets(at_least: bool, figure: float, met: bool) -> None:
     """A figure on the right side of its bound meets the target."""
     target = Target("flat", "ratio_pipeline", 2, at_least)
     assert target.met({"name": "flat", "ratio_pipeline": figure}) is met
+
+
+@pytest.mark.parametrize(("busy", "met"), [(0.5, False), (0.89, False), (0.9, True), (1.0, True)])
+def test_a_second_worker_need_not_help_where_redis_is_the_limit(busy: float, met: bool) -> None:
+    """Where the server computes nearly all the time, nothing could be faster."""
+    (target,) = [target for target in TARGETS if target.name == "two_workers_flat"]
+    assert target.met({"name": "two_workers_flat", "ratio_one": 1.2, "server_busy": busy}) is met
 
 
 def test_missed_targets_are_named() -> None:
