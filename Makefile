@@ -40,8 +40,9 @@ docs: $(STAMP)
 	$(BIN)/python -m sphinx -W --keep-going -n -q -d docs/_build/doctrees docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
+# Two runs side by side: make bench ARGS='--out before', and later make bench ARGS='compare before'
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
 
 # With ARGS it runs a part, and leaves the page alone: make chaos ARGS='-m "chaos and short"'
 chaos: $(STAMP)

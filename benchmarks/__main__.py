@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks import plot
 from benchmarks.about import about
 from benchmarks.bench import TINY, Amounts, Bench, private_bench
+from benchmarks.compare import compare
 from benchmarks.everyday import everyday
 from benchmarks.hot import hot
 from benchmarks.latency import latency
@@ -44,7 +45,10 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure, print, and write ``results.json`` and ``about.json``."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument(
-        "sections", nargs="*", metavar="section", help=f"{', '.join(SECTIONS)}; all by default; or report"
+        "sections",
+        nargs="*",
+        metavar="section",
+        help=f"{', '.join(SECTIONS)}; all by default. Or report; or compare and the folders of one or two earlier runs",
     )
     parser.add_argument("--tiny", action="store_true", help="only see whether it works")
     parser.add_argument("--out", type=Path, default=OUT, help="where the results go")
@@ -52,6 +56,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.sections == ["report"]:
         print(report(options.out, options.docs))
+        return
+    if options.sections[:1] == ["compare"]:
+        _compare(parser, [Path(folder) for folder in options.sections[1:]], options.out)
         return
     unknown = set(options.sections) - set(SECTIONS)
     if unknown:
@@ -70,6 +77,16 @@ def main(arguments: list[str] | None = None) -> None:
             (options.out / "about.json").write_text(json.dumps(facts, indent=1) + "\n")
     plot.save(rows, options.out)
     show(console, rows, facts)
+
+
+def _compare(parser: argparse.ArgumentParser, folders: list[Path], out: Path) -> None:
+    if not 1 <= len(folders) <= 2:
+        parser.error("compare takes one folder, to hold the latest results against, or two")
+    runs = folders if len(folders) == 2 else [*folders, out]
+    for folder in runs:
+        if not (folder / "results.json").exists():
+            parser.error(f"{folder} has no results.json; run the benchmarks with --out {folder}")
+    compare(Console(), *runs)
 
 
 if __name__ == "__main__":

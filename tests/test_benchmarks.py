@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.__main__ import SECTIONS
+from benchmarks.__main__ import SECTIONS, main
 from benchmarks.measure import Taken, WrongResult, check, faster
 from benchmarks.notes import MISSED
 from benchmarks.notes import SECTIONS as EXPLAINED
@@ -157,3 +157,34 @@ def test_unknown_sections_are_refused(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "no section speed" in done.stderr and "writes" in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_two_runs_side_by_side(tmp_path: Path) -> None:
+    """Ratios that both runs have are compared; what is more than 15 % apart is counted, whatever the machine did."""
+    runs = {
+        "before": [
+            {"name": "hot", "ratio_scattered": 2.0, "ours_per_s": 100},
+            {"name": "size_flat", "bytes_per_entry": 20.0},
+            {"name": "gone", "ratio_bare": 1.0},
+        ],
+        "after": [
+            {"name": "hot", "ratio_scattered": 2.4, "ours_per_s": 900},
+            {"name": "size_flat", "bytes_per_entry": 21.0},
+        ],
+    }
+    for name, rows in runs.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(rows))
+    printed = run(tmp_path / "after", "compare", str(tmp_path / "before"))
+    assert "+20%" in printed and "+5%" in printed and "gone" not in printed and "900" not in printed
+    assert "1 of 2 figures are more than 15% apart" in printed
+
+
+@pytest.mark.parametrize(
+    ("folders", "said"), [([], "compare takes one folder"), (["nowhere"], "nowhere has no results.json")]
+)
+def test_nothing_to_compare(capsys: pytest.CaptureFixture[str], folders: list[str], said: str) -> None:
+    """Who names no run, or none that was, is told."""
+    with pytest.raises(SystemExit) as ended:
+        main(["compare", *folders])
+    assert ended.value.code == 2 and said in capsys.readouterr().err
