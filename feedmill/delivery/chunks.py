@@ -139,6 +139,22 @@ def send(manager: Manager, claim: Claim, chunks: Iterator[Chunk], delay: float, 
     return Sent(sent)
 
 
+def send_alone(manager: Manager, claim: Claim, delay: float) -> int:
+    """Send what has a task of its own once more, after it was finished: something that it overtook may have written since.
+
+    How many messages were sent: none when the queue is full, and then it is sent later.
+    """
+    if dispatch.room(dispatch.HIGH_QUEUE) < 1:
+        put_off(manager, [claim], dispatch.HIGH_QUEUE)
+        return 0
+    renewed = backend().run(journal().write_chunks(manager.name, claim, {0: claim.body}))
+    if renewed is None:
+        raise LeaseExpired(f"fan-out {claim.id} was called off or taken over before it was sent once more")
+    receipts.send_alone(manager.name, renewed.op, renewed.body, renewed.id, renewed.plan)
+    backend().run(journal().park(manager.name, renewed, 1, delay, 1))
+    return 1
+
+
 def put_off(manager: Manager, claims: Iterable[Claim], queue: str) -> None:
     """Let *claims* wait a while for room in *queue*."""
     waiting = [journal().put_off(manager.name, claim, CROWDED_PAUSE, waits=queue) for claim in claims]

@@ -14,10 +14,11 @@ from feedmill.activity import Activity
 from feedmill.errors import DeclarationError
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
-from feedmill.feeds.sweep import sweep
+from feedmill.feeds.sweep import held, sweep
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
 from feedmill.manager import Manager
 from feedmill.manager.filters import admitted_to
+from feedmill.storage.partings import partings
 from feedmill.storage.steps import Steps, together
 
 #: User feeds that a rebuild reads in one round trip.
@@ -48,13 +49,15 @@ def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[
     return sum((yield from together([sweep(each, user_id, suspect, guilty, wait=_patience()) for each in classes])))
 
 
-def rebuild(manager: Manager, user_id: EntityId, wait: float | None) -> Steps[int]:
+def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None) -> Steps[int]:
     """Make the feeds of *user_id* what they would be had they been kept up to date; how many activities may be in them.
 
     First what is missing comes in, then what does not belong there goes: a reader never sees an empty feed. What is
-    delivered meanwhile stays.
+    delivered meanwhile stays, except what came of somebody who was unfollowed since *listed*, ms by the storage's clock.
     """
     source, classes = _source(manager), list(manager.feed_classes.values())
+    there = yield from together([held(each, user_id) for each in classes])
+    before = {member.raw_id for found in there for _, member in found}
     limit = min(manager.follow_activity_limit, source.max_length)
     flat = [each.max_length for each in classes if not issubclass(each, AggregatedFeed)]
     newest: list[bytes] = []
@@ -64,16 +67,19 @@ def rebuild(manager: Manager, user_id: EntityId, wait: float | None) -> Steps[in
         slices = yield from together(reads)
         newest = heapq.nlargest(max([manager.follow_activity_limit, *flat]), itertools.chain(newest, *slices))
         hashes.update(*map(_hashes, targets))
-    found = yield from source.hydrate(newest)
-    activities = [found[raw_id] for raw_id in newest if raw_id in found]
+    bodies = yield from source.hydrate(newest)
+    activities = [bodies[raw_id] for raw_id in newest if raw_id in bodies]
     kept = admitted_to(manager, user_id, activities)
     gone = set(newest) - {activity.raw_id for activity in kept}
 
     def suspect(raw_id: bytes) -> bool:
-        return raw_id in gone or raw_id[ACTOR_SLICE] not in hashes
+        return raw_id in gone or (raw_id in before and raw_id[ACTOR_SLICE] not in hashes)
 
     yield from together([each.deliver([user_id], kept, wait=wait) for each in classes])
     yield from together([sweep(each, user_id, suspect, wait=_patience()) for each in classes])
+    for user, target in (yield from partings().since(manager.name, listed)):  # they wrote it down, and then swept
+        if user == str(user_id):
+            yield from unfollow(manager, user_id, target)
     return len(kept)
 
 

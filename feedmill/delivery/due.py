@@ -16,7 +16,7 @@ from feedmill.fanout import dispatch
 from feedmill.feeds.aggregated_feed import AggregatedFeed
 from feedmill.feeds.cycle import fold_in
 from feedmill.manager import Manager
-from feedmill.manager.ops import PLANNED
+from feedmill.manager.ops import ALONE, PLANNED
 from feedmill.registry import feed_names
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal, lease
@@ -134,6 +134,9 @@ class _Round:
             if claim.sent == claim.planned:
                 logger.warning("fan-out %s has chunks that stay undone; sending them again", claim.id)
             self.messages += chunks.send_rest(self.manager, claim, silence)
+            return
+        if claim.op in ALONE:
+            self.messages += chunks.send_alone(self.manager, claim, silence)
             return
         checked_op(claim.op, *PLANNED)
         planned = chunks.plan(self.manager, claim)

@@ -73,7 +73,7 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
         elif op == UNFOLLOW:
             yield from copies.unfollow(manager, user_id, target_id)
         else:
-            yield from copies.rebuild(manager, user_id, patience(begun.times))
+            yield from copies.rebuild(manager, user_id, begun.listed, patience(begun.times))
         return 1
 
     return _chunk(manager, fanout_id, plan, 0, work)

@@ -105,7 +105,7 @@ class Begun(NamedTuple):
 
     #: 0 if it is done or off, -1 if it is for feeds that the caller does not know, else how often it has been begun.
     times: int
-    #: When its people were listed, by the clock of the storage in milliseconds.
+    #: When its people were listed, by the clock of the storage in milliseconds; now, if it has none but its one user.
     listed: int = 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -10,11 +11,12 @@ import pytest
 from feedmill import Manager
 from feedmill.activity import Activity
 from feedmill.codec import unpack
-from feedmill.delivery import due, late, letters
+from feedmill.delivery import copies, due, late, letters
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError
 from feedmill.feeds.sweep import held
 from feedmill.ids import actor_hash
 from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
 from feedmill.verbs import Love
 from tests.manager.circle import START, Circle, Home, News, Own, home, love, news
 from tests.postbox import Postbox, arrive, make_overdue
@@ -296,3 +298,54 @@ class TestTooLate:
         manager.add_activity(love(1))
         box.work()
         assert Home(10)[:] == [love(1)]
+
+
+class TestOvertaken:
+    """What is asked while a worker is at the feeds of that user: the last word counts, and nothing else is lost for it."""
+
+    @pytest.fixture
+    def meanwhile(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+        """Has something done, to its end, when a worker has read what it is going to write and has not written yet."""
+        plain = copies.admitted_to
+
+        def between(asked: Callable[[], Any]) -> None:
+            def overtaken(*args: Any) -> Any:
+                monkeypatch.setattr(copies, "admitted_to", plain)
+                asked()
+                box.work()
+                return plain(*args)
+
+            monkeypatch.setattr(copies, "admitted_to", overtaken)
+
+        return between
+
+    def test_an_unfollow_overtakes_a_follow(self, box: Postbox, meanwhile: Callable[[Callable[[], Any]], None]) -> None:
+        """An unfollow that was finished before its follow wrote is done once more."""
+        Own(50).add(love(1, actor=50))
+        meanwhile(lambda: manager.unfollow(10, 50))
+        manager.follow(10, 50)
+        box.work()
+        for _ in range(3):
+            make_overdue("Circle")
+            due.sweep()
+            box.work()
+        assert [home(10), news(10), letters.listed()] == [[], [], []]
+        assert backend().run(journal().count_open(["Circle"])) == 0
+
+    def test_an_unfollow_during_a_rebuild(self, box: Postbox, meanwhile: Callable[[Callable[[], Any]], None]) -> None:
+        """A rebuild that has listed somebody who is unfollowed meanwhile leaves nothing of theirs."""
+        manager.add_activities([love(1), love(2, actor=2)])
+        box.work()
+        meanwhile(lambda: manager.unfollow(10, 2))
+        manager.rebuild(10)
+        box.work()
+        assert home(10) == [1] == news(10)
+
+    def test_a_follow_during_a_rebuild(self, box: Postbox, meanwhile: Callable[[Callable[[], Any]], None]) -> None:
+        """What comes of somebody who is followed while a rebuild is at work stays."""
+        manager.add_activities([love(1), love(3, actor=3)])
+        box.work()
+        meanwhile(lambda: manager.follow(10, 3))
+        manager.rebuild(10)
+        box.work()
+        assert home(10) == [3, 1] == news(10)

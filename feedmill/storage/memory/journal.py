@@ -172,7 +172,7 @@ class MemoryJournal(MemoryLetters):
             times = receipt["begun"][chunk] = receipt["begun"].get(chunk, 0) + 1
             if times > 1:
                 receipt["retried"] = receipt.get("retried", 0) + 1
-            return Begun(times, receipt.get("listed", 0))
+            return Begun(times, receipt.get("listed", _now()))
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""
