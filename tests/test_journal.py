@@ -487,6 +487,29 @@ class TestLastWord:
         assert Notes(5)[0].activities == [love(1, target=5)] and Home(2000).count() == 1
         assert open_fanouts() == 0
 
+    def test_an_update_overtakes_an_update(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of two updates the later one stays, also where the earlier is written last."""
+        plain = deliveries.operations_of
+
+        def version(number: int) -> Activity:
+            return Activity(7, Love, 1, target=5, time=START, extra_context={"version": number})
+
+        def overtaken(*args: Any) -> Any:
+            monkeypatch.setattr(late, "operations_of", plain)
+            manager.update_activity(version(3))
+            box.work()
+            return plain(*args)
+
+        manager.add_activity(version(1))
+        box.take()
+        manager.update_activity(version(2))
+        monkeypatch.setattr(late, "operations_of", overtaken)
+        box.work()
+        for _ in range(3):
+            sweep_and_work(box)
+        assert Notes(5)[0].activities[0].extra_context == {"version": 3}
+        assert open_fanouts() == 0
+
     def test_unfollow_after_follow(self, box: Postbox) -> None:
         """A follow whose message arrives after the unfollow does nothing; a lost message is sent again."""
         manager.add_activity(love(1))

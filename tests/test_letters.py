@@ -14,8 +14,10 @@ from feedmill.cli import main
 from feedmill.codec import pack
 from feedmill.delivery import due, letters
 from feedmill.errors import MessageError
+from feedmill.fanout.receipts import FanoutTimeout
+from feedmill.keys import receipt_key
 from feedmill.storage.backends import backend
-from feedmill.storage.journal import Letter, journal
+from feedmill.storage.journal import OPEN_TTL, Letter, journal
 from feedmill.tasks import app
 from tests.postbox import Postbox, arrive, make_overdue, replaced
 from tests.test_journal import BROKEN, NAME, STAR, Home, JournalManager, love, manager, open_fanouts, sweep_and_work
@@ -81,6 +83,28 @@ def test_a_removal_makes_the_letter_pointless(box: Postbox, monkeypatch: pytest.
     assert letters.listed() == []
     result = CliRunner().invoke(main, ["dead", "replay", name])
     assert result.exit_code == 1 and f"no dead letter '{name}'" in result.output
+
+
+def test_replaced_while_it_is_given_up(box: Postbox) -> None:
+    """Who gives up an addition that was removed meanwhile leaves no letter that could bring it back."""
+    manager.add_activity(love(1))
+    (claim,), _ = backend().run(journal().claim(NAME, 10))
+    removed = manager.remove_activity(love(1))
+    letters.bury(NAME, claim, "too late")
+    assert letters.listed() == []
+    box.work()
+    assert removed.status().finished and not removed.status().dead
+
+
+def test_nothing_is_kept_of_a_dropped_letter(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The receipt of what was given up stays as long as its letter, and not for ever."""
+    monkeypatch.setattr(due, "MOST_ATTEMPTS", 2)
+    with replaced(monkeypatch) as box:
+        receipt = receipt_key(given_up(box, monkeypatch, love(1, actor=BROKEN)).id)
+    client = backend().client  # type: ignore[attr-defined]
+    assert client.ttl(receipt) == -1
+    letters.drop([the_letter().id])
+    assert 0 < client.ttl(receipt) <= OPEN_TTL
 
 
 def test_chunks_that_stay_undone(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +188,18 @@ def test_a_chunk_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplo
     assert wanted.status().finished
     assert run("fanouts") == "no fan-out is running\n"
     assert backend().run(journal().count_open([NAME])) == 0
+
+
+def test_a_follow_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What stopped a follow is noted as well, and stands in the error of who waits for it."""
+    wanted = manager.follow("reader", 7)
+    name, args = box.messages.pop(0)
+    with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
+        patch.setattr("feedmill.delivery.copies.admitted_to", lambda *_: 1 / 0)
+        app.tasks[name].apply(args)
+    assert (wanted.status().failed, wanted.status().error) == (1, "ZeroDivisionError: division by zero")
+    with pytest.raises(FanoutTimeout, match="last error: ZeroDivisionError"):
+        wanted.wait(0)
 
 
 def test_bytes_that_are_no_message(box: Postbox) -> None:

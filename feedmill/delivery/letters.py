@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from feedmill.codec import pack, unpack
@@ -11,6 +12,7 @@ from feedmill.fanout import dispatch, receipts
 from feedmill.manager.ops import ALONE
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, Letter, journal
+from feedmill.storage.steps import together
 
 #: The two kinds: a fan-out that was accepted, and a message that no worker understood.
 FANOUT, MESSAGE = "fanout", "message"
@@ -18,6 +20,8 @@ FANOUT, MESSAGE = "fanout", "message"
 LONGEST_REASON = 500
 #: Bytes of an unreadable message that are kept.
 LONGEST_BODY = 65_536
+#: Letters that are dropped in one go.
+AT_ONCE = 100
 
 
 class GivenUp(FeedmillError):
@@ -92,7 +96,21 @@ def replay(letter_id: str) -> str:
 
 def drop(ids: Sequence[str]) -> int:
     """Forget letters; how many were there."""
-    return backend().run(journal().drop_letters([name for name in ids if _is_id(name)]))
+    known, dropped = [name for name in ids if _is_id(name)], 0
+    for start in range(0, len(known), AT_ONCE):
+        part = known[start : start + AT_ONCE]
+        held = backend().run(together([journal().letter(name) for name in part]))
+        backend().run(together([journal().let_expire(name) for name in _given_up(held)]))
+        dropped += backend().run(journal().drop_letters(part))
+    return dropped
+
+
+def _given_up(held: Iterable[Letter | None]) -> Iterator[str]:
+    """The fan-outs that letters are about."""
+    for letter in held:
+        if letter is not None and letter.kind == FANOUT:
+            with contextlib.suppress(CorruptRecord):
+                yield content(letter)[2]
 
 
 def _is_id(text: str) -> bool:

@@ -119,7 +119,7 @@ class Letter:
     kind: str
     #: What went wrong.
     reason: str
-    #: Packed: op, body, fan-out, plan; or the message's task and arguments.
+    #: Packed: op, body, fan-out; or the message's task and arguments.
     payload: bytes
     #: The manager's name; empty for a message.
     manager: str = ""
@@ -208,7 +208,11 @@ class Journal(Protocol):
         ...
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
-        """Give a fan-out up: a dead letter instead."""
+        """Give a fan-out up: a dead letter instead, with which its receipt is kept. Nothing if it was replaced meanwhile."""
+        ...
+
+    def let_expire(self, fanout_id: str) -> Steps[None]:
+        """The letter of a fan-out that was given up is gone: its receipt is kept no longer than an unfinished one's."""
         ...
 
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:

@@ -23,6 +23,10 @@ logger = logging.getLogger(__name__)
 CHUNK_LIMITS, PLAN_LIMITS = (120, 180), (1800, 2400)
 
 
+#: Where the messages that are about one chunk have their fan-out and its plan.
+_ABOUT = {"feedmill.deliver": slice(5, 7), **{f"feedmill.{op}": slice(2, 4) for op in ops.ALONE}}
+
+
 class FeedmillTask(Task):  # type: ignore[misc]
     """How every task is run: acknowledged when done, tried again only for what can heal.
 
@@ -47,8 +51,8 @@ class FeedmillTask(Task):  # type: ignore[misc]
         with contextlib.suppress(FeedmillError):
             if isinstance(exc, MessageError):
                 letters.bury_message(self.name, args, letters.reason(exc))
-            elif self.name == "feedmill.deliver":
-                _, _, _, _, _, fanout_id, plan, _ = args
+            elif self.name in _ABOUT:
+                fanout_id, plan = args[_ABOUT[self.name]]
                 backend().run(journal().note(fanout_id, plan, letters.reason(exc)))
 
 

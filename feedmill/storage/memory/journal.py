@@ -56,7 +56,8 @@ class MemoryJournal(MemoryLetters):
         was, now = BACKEND.receipts.get(fanout_id, {}), _now()
         again, op = was.get("again", 0), _opened_as(op, was)
         twice = "cancelled" in was or was.get("retried") or was.get("attempts", 0) > 1
-        if was and was["op"] != op and "claimed" in was and (twice or "finished" not in was):
+        differs = was and (was["op"] != op or op in ("update", "redeliver"))
+        if differs and "claimed" in was and (twice or "finished" not in was):
             again = now + lease()
         BACKEND.letters.pop(was.get("dead", ""), None)
         receipt = {"plan": was.get("plan", 0) + 1, "op": op, "manager": manager, "body": body, "created": now}
@@ -216,7 +217,13 @@ class MemoryJournal(MemoryLetters):
             receipt = _current(claim.id, claim.plan)
             if receipt is not None:
                 receipt.update(dead=letter, finished=_now(), error=reason)
+            else:
+                BACKEND.letters.pop(letter)
             _move(manager, claim.id, claim.time, -1)
+
+    def let_expire(self, fanout_id: str) -> Steps[None]:
+        """Nothing expires."""
+        yield from no_steps()
 
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
         """What is not begun will not be."""

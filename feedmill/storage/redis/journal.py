@@ -175,12 +175,19 @@ class RedisJournal:
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
         """The letter first: twice is better than never."""
         letter = yield from self.add_letter("fanout", reason, payload, manager)
-        key, now = receipt_key(claim.id), int(time.time() * 1000)
-        yield [
+        key, now = receipt_key(claim.id), letter.partition("-")[0]
+        noted, _ = yield [
             call_script("receipt_update", [key], claim.plan, 0, "dead", letter, "finished", now, "error", reason),
-            ("PERSIST", key),
             _move(manager, [(claim.id, claim.time, -1)]),
         ]
+        if noted:
+            yield [("PERSIST", key)]
+        else:
+            yield from self.drop_letters([letter])
+
+    def let_expire(self, fanout_id: str) -> Steps[None]:
+        """Its receipt expires."""
+        yield [("EXPIRE", receipt_key(fanout_id), OPEN_TTL)]
 
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
         """Cancel; the entry in due is dropped by whoever looks at it."""
