@@ -21,7 +21,8 @@ from feedmill.errors import StorageError, UnknownName
 from feedmill.fanout.dispatch import LOW_QUEUE
 from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout, FanoutTimeout
-from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed, left
+from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed, left, operations
+from feedmill.feeds.cycle import cycle
 from feedmill.feeds.targets import FeedsOf
 from feedmill.storage.backends import backend
 from feedmill.storage.base import Lock, Rules, Task
@@ -675,6 +676,52 @@ def test_a_web_process_dies_with_a_lock(redis_url: str, kind: Any, monkeypatch: 
         time.sleep(0.06)
         due.sweep()
     assert feed.contains(love(2, target=2000))
+
+
+def test_one_kind_of_feed_that_cannot_be_looked_at(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An error of the app's own, in one kind of feed that a dead holder left, keeps the sweep from nothing else."""
+    monkeypatch.setattr(left, "MARGIN", 0)
+    feedmill.configure(lock_ttl=0.05)
+    lock = Lock(b"stranger", time.time(), 0.05)
+    for kind in (News, Notes):
+        rules = Rules(8, 0, kind.channel())
+        backend().run(kind.timeline().begin(FeedsOf(kind, [2000]), Task(()), lock, rules))
+    with replaced(monkeypatch) as box:
+        manager.add_activity(love(1, target=2000))
+        box.work()
+        manager.add_activity(love(2))
+        box.take()
+        make_overdue(NAME)
+        time.sleep(0.06)
+        plain = due.fold_in
+        monkeypatch.setattr(due, "fold_in", lambda kind: 1 / 0 if kind is News else plain(kind))
+        due.sweep()
+        box.work()
+    assert "ZeroDivisionError" in caplog.text
+    assert Notes(2000).contains(love(1, target=2000)) and Home(2001)[0] == love(2)
+
+
+def test_one_feed_that_cannot_be_folded_in(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error of the app's own in one feed that a dead holder left keeps no other from what was left to it."""
+    monkeypatch.setattr(left, "MARGIN", 0)
+    feedmill.configure(lock_ttl=0.05)
+    rules, users = Rules(8, 0, News.channel()), [2000, 2001]
+    backend().run(News.timeline().begin(FeedsOf(News, users), Task(()), Lock(b"stranger", time.time(), 0.05), rules))
+    with replaced(monkeypatch) as box:
+        manager.add_activity(love(1))
+        box.work()
+    time.sleep(0.06)
+
+    def fold(user_id: Any) -> Any:
+        yield from cycle(News, [user_id], operations.Plan((), ()), wait=1 // (user_id - 2000))
+
+    assert backend().run(left.fold_in(News, fold)) == 1
+    assert [News(user).contains(love(1)) for user in users] == [False, True]
+    time.sleep(0.06)
+    assert due.sweep() == 1
+    assert News(2000).contains(love(1))
 
 
 class TestFullQueues:

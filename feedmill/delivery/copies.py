@@ -14,10 +14,13 @@ from feedmill.activity import Activity
 from feedmill.errors import DeclarationError
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
+from feedmill.feeds.cycle import cycle
+from feedmill.feeds.operations import Plan
 from feedmill.feeds.sweep import held, sweep
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
 from feedmill.manager import Manager
 from feedmill.manager.filters import admitted_to
+from feedmill.storage.left import left
 from feedmill.storage.partings import partings
 from feedmill.storage.steps import Steps, together
 
@@ -46,6 +49,7 @@ def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[
         return str(activity.actor_id) == str(target_id)
 
     classes = manager.feed_classes.values()
+    yield from _fold_in(manager, user_id)
     return sum((yield from together([sweep(each, user_id, suspect, guilty, wait=_patience()) for each in classes])))
 
 
@@ -56,6 +60,7 @@ def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None
     delivered meanwhile stays, except what came of somebody who was unfollowed since *listed*, ms by the storage's clock.
     """
     source, classes = _source(manager), list(manager.feed_classes.values())
+    yield from _fold_in(manager, user_id)
     there = yield from together([held(each, user_id) for each in classes])
     before = {member.raw_id for found in there for _, member in found}
     limit = min(manager.follow_activity_limit, source.max_length)
@@ -81,6 +86,17 @@ def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None
         if user == str(user_id):
             yield from unfollow(manager, user_id, target)
     return len(kept)
+
+
+def _fold_in(manager: Manager, user_id: EntityId) -> Steps[Any]:
+    """Have done what was left to the holders of the user's feeds: a sweep sees nothing of what is still in an inbox."""
+
+    def fold(feed_class: type[Feed]) -> Steps[None]:
+        noted = left()
+        if noted is None or (yield from noted.full([feed_class.key_of(user_id)])) == [True]:
+            yield from cycle(feed_class, [user_id], Plan((), ()), wait=_patience())
+
+    return together([fold(each) for each in manager.feed_classes.values() if issubclass(each, AggregatedFeed)])
 
 
 def _source(manager: Manager) -> type[Feed]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from feedmill import settings
 from feedmill.codec import pack, unpack
-from feedmill.errors import CorruptRecord, FeedmillError
+from feedmill.errors import CorruptRecord, StorageError
 from feedmill.ids import EntityId, is_id
 from feedmill.storage.left import left
 from feedmill.storage.steps import Steps
@@ -47,7 +47,9 @@ def fold_in(feed_class: Any, fold: Callable[[EntityId], Steps[Any]]) -> Steps[in
                 try:
                     yield from fold(user_id)
                     folded += 1
-                except FeedmillError as error:
+                except StorageError:
+                    raise
+                except Exception as error:  # an app's own aggregator may raise anything: that is about this feed alone
                     logger.warning("what was left to the holder of a feed of %s waits: %s", user_id, error)
                     later.append(each)
         yield from noted.settle(feed_class.key_format, later, settings.current().lock_ttl)

@@ -8,14 +8,17 @@ from typing import Any
 
 import pytest
 
+import feedmill
 from feedmill import Manager
 from feedmill.activity import Activity
 from feedmill.codec import unpack
 from feedmill.delivery import copies, due, late, letters
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError
 from feedmill.feeds.sweep import held
+from feedmill.feeds.targets import FeedsOf
 from feedmill.ids import actor_hash
 from feedmill.storage.backends import backend
+from feedmill.storage.base import Lock, Rules, Task
 from feedmill.storage.journal import journal
 from feedmill.verbs import Love
 from tests.manager.circle import START, Circle, Home, News, Own, home, love, news
@@ -349,3 +352,21 @@ class TestOvertaken:
         manager.rebuild(10)
         box.work()
         assert home(10) == [3, 1] == news(10)
+
+    @pytest.mark.parametrize("asked", [lambda: manager.unfollow(10, 2), lambda: manager.rebuild(10)])
+    def test_what_waits_for_the_holder_of_a_feed(
+        self, backend_kind: str, box: Postbox, asked: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What was left to somebody who holds the feed, and is folded in later, does not outlive the unfollow."""
+        feedmill.configure(lock_ttl=0.05)
+        holder = Lock(b"stranger", time.time(), 0.05)
+        rules = Rules(99, 0, News.channel())
+        backend().run(News.timeline().begin(FeedsOf(News, [10]), Task(()), holder, rules))
+        manager.add_activities([love(1), love(2, actor=2)])
+        box.work()
+        assert news(10) == []
+        monkeypatch.setattr(Circle, "edges", {(10, 1)})
+        asked()
+        box.work()
+        News(10).add(love(3))
+        assert sorted(activity.object_id for group in News(10)[:] for activity in group.activities) == [1, 3]
