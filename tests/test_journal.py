@@ -406,6 +406,26 @@ class TestChunks:
         box.work()
         assert not over.cancel() and not over.status().cancelled
 
+    def test_cancel_while_it_is_planned(
+        self, box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """That ends the planning, with a word in the log and no failed task; what else is due is done."""
+        monkeypatch.setattr("feedmill.fanout.dispatch.PUBLISH_BATCH", 2)
+        plain, handles = JournalManager.get_user_follower_ids, []
+
+        def followers(self: Any, user_id: Any) -> Iterable[Any]:
+            for number, follower in enumerate(plain(self, user_id)):
+                if number == 50:
+                    handles[0].cancel()
+                yield follower
+
+        monkeypatch.setattr(JournalManager, "get_user_follower_ids", followers)
+        handles += [manager.add_activity(love(1, actor=STAR)), manager.add_activity(love(2))]
+        box.work()
+        assert "was called off or taken over" in caplog.text
+        assert handles[0].status().cancelled and handles[1].status().finished
+        assert [Home(user).count() for user in (1000, 1099, 2000)] == [0, 0, 1]
+
 
 class TestLastWord:
     """An activity that is added, removed and added again."""

@@ -111,6 +111,8 @@ class _Round:
                 break
             try:
                 self._plan(claim)
+            except LeaseExpired as error:  # somebody else has it, or nobody wants it any more
+                logger.warning("%s", error)
             except Exception as error:
                 self._failed(claim, error)
         self._deliver()
