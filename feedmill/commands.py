@@ -10,7 +10,7 @@ import click
 
 from feedmill import registry, settings
 from feedmill.delivery import due, letters
-from feedmill.errors import SettingsError, UnknownName
+from feedmill.errors import FeedmillError, SettingsError, StorageError, UnknownName
 from feedmill.fanout.receipts import Fanout
 from feedmill.ids import as_id
 from feedmill.storage.backends import backend
@@ -103,9 +103,18 @@ _ALL = click.option("--all", "every", is_flag=True, help="All of them.")
 @click.argument("ids", metavar="LETTER…", nargs=-1)
 @_ALL
 def replay(ids: tuple[str, ...], every: bool) -> None:
-    """Try again what letters are about, from the beginning."""
+    """Try again what letters are about, from the beginning. One that cannot be replayed keeps no other from it."""
+    left = 0
     for name in _chosen(ids, every):
-        click.echo(letters.replay(name))
+        try:
+            click.echo(letters.replay(name))
+        except StorageError:
+            raise
+        except FeedmillError as error:
+            left += 1
+            click.echo(f"Error: {error}", err=True)
+    if left:
+        raise SystemExit(1)
 
 
 @dead.command()

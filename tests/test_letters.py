@@ -190,6 +190,16 @@ def test_a_chunk_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplo
     assert backend().run(journal().count_open([NAME])) == 0
 
 
+def test_one_that_cannot_be_replayed(box: Postbox) -> None:
+    """It is said, and keeps no other from being replayed."""
+    letters.bury_message("feedmill.sweep", [], "no reason")
+    letters.bury_message("", [b"?"], "rubbish")
+    result = CliRunner().invoke(main, ["dead", "replay", "--all"])
+    assert result.exit_code == 1 and "names no task of ours" in result.output
+    assert "sent feedmill.sweep again" in result.output and box.messages == [("feedmill.sweep", [])]
+    assert the_letter().reason == "rubbish"
+
+
 def test_a_follow_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """What stopped a follow is noted as well, and stands in the error of who waits for it."""
     wanted = manager.follow("reader", 7)

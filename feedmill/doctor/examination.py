@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from feedmill.delivery.letters import reason
 from feedmill.doctor.bodies import damaged_bodies, forget_members, gone_bodies
 from feedmill.doctor.broker import unsafe_broker
 from feedmill.doctor.findings import Finding, Report
@@ -21,7 +22,7 @@ from feedmill.doctor.receipts import (
 )
 from feedmill.doctor.server import unsafe_server
 from feedmill.doctor.spills import suspicion
-from feedmill.errors import FeedmillError
+from feedmill.errors import StorageError
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS
 from feedmill.storage.backends import backend
@@ -104,7 +105,9 @@ class Examination:
             try:
                 self._do(mending)
                 mended = True
-            except FeedmillError as error:
+            except StorageError:
+                raise
+            except Exception as error:  # an app's own aggregator may raise anything: that is about this one alone
                 findings = [_hopeless(finding, error) for finding in findings]
         for finding in findings:
             self.report.add(finding, mended and finding.mendable)
@@ -165,8 +168,8 @@ class Examination:
                 yield from storage_class.activities().remove([raw_id])
 
 
-def _hopeless(finding: Finding, error: FeedmillError) -> Finding:
-    return Finding(finding.kind, finding.where, f"{finding.text}; mending failed: {error}", mendable=False)
+def _hopeless(finding: Finding, error: Exception) -> Finding:
+    return Finding(finding.kind, finding.where, f"{finding.text}; mending failed: {reason(error)}", mendable=False)
 
 
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -30,7 +30,7 @@ from feedmill.storage.journal import Pace, journal
 from feedmill.storage.redis import inspection
 from feedmill.storage.steps import Steps
 from feedmill.verbs import Verb
-from tests.doctor.clinic import PATIENT, ClinicManager, examined
+from tests.doctor.clinic import OTHER, PATIENT, ClinicManager, examined
 from tests.doctor.test_damage import hold
 from tests.feeds.samples import BASE, Home, News, Notes, in_group, on_day
 
@@ -73,6 +73,23 @@ def test_what_cannot_be_mended_is_left(server: redis.Redis, monkeypatch: pytest.
     assert (
         "unsafe Celery setting: accept_content: it has pickle: who can write to the broker could run" in result.output
     )
+
+
+def test_what_cannot_be_mended_for_an_error_of_the_apps(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named as what is left, with the error, and what else is wrong is mended."""
+    for user in (PATIENT, OTHER):
+        server.set(Notes(user).count_key, "9 9 1")
+
+    def broken(place: Place, *suspects: Any) -> Steps[None]:
+        if place.user_id == str(PATIENT):
+            raise ZeroDivisionError("in somebody's aggregator")
+        yield from mend(place, *suspects)
+
+    monkeypatch.setattr("feedmill.doctor.examination.mend", broken)
+    result = doctor("--fix")
+    assert result.exit_code == 1
+    assert "mending failed: ZeroDivisionError: in somebody's aggregator" in result.output
+    assert "drifted count: mended 1 of 2" in result.output
 
 
 @pytest.mark.parametrize(
