@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
 import uuid
@@ -20,7 +21,9 @@ from feedmill.feeds.targets import FeedsOf
 from feedmill.keys import left_key
 from feedmill.storage.backends import backend
 from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task
+from feedmill.storage.journal import journal
 from feedmill.storage.redis import scripts
+from feedmill.storage.redis.client import RedisBackend
 from feedmill.storage.steps import Command, Steps
 from tests.feeds.samples import Home, News, Notes, held, in_group, on_day
 
@@ -301,3 +304,31 @@ def test_a_server_that_forgot_its_scripts(redis_url: str, kind: Any) -> None:
     backend().client.script_flush()  # type: ignore[attr-defined]
     assert feed.add(in_group(2)) == 1
     assert held(feed[:]) == [in_group(2), in_group(1)]
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_server_that_knows_scripts_of_another_release(redis_url: str, awaited: bool) -> None:
+    """Whoever comes first teaches it all scripts before it sends a command, and again when it has forgotten them.
+
+    If it knew only some, a fan-out would be due before it has a receipt, and who claims it then would take it for over.
+    """
+    newcomer = RedisBackend(redis_url)
+    client, known = newcomer.client, [scripts.sha("due_put"), scripts.sha("receipt_open")]
+    client.script_flush()
+    client.script_load(scripts.source("due_put"))
+    client.config_resetstat()
+
+    def opened(name: str) -> None:
+        opening = journal().open("Some", name, "add", b"")
+        asyncio.run(alone(opening)) if awaited else newcomer.run(opening)
+
+    async def alone(opening: Any) -> None:
+        await newcomer.arun(opening)
+        await newcomer.aclose()
+
+    opened("first")
+    assert "errorstat_NOSCRIPT" not in client.info("errorstats")
+    client.script_flush()
+    opened("second")
+    assert client.info("errorstats")["errorstat_NOSCRIPT"] and client.script_exists(*known) == [True, True]
+    assert set(newcomer.run(journal().open_ids("Some", 10))) == {"first", "second"}

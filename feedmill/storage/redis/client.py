@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -47,6 +48,7 @@ class RedisBackend:
         #: Round trips made so far, for whoever wants to count them.
         self.round_trips = 0
         self.client = redis.Redis.from_url(url, **_OPTIONS)
+        self._taught = False
         self._aclients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
         self._retry = Retry(_backoff(), RETRIES, supported_errors=(ConnectionError,))
         self._aretry: Any = AsyncRetry(_backoff(), RETRIES, supported_errors=(ConnectionError,))
@@ -92,15 +94,26 @@ class RedisBackend:
             raise _storage_error(self.url, error) from error
 
     def _exchange(self, outbox: _Outbox) -> list[Any]:
+        if not self._taught:
+            with contextlib.suppress(ResponseError):  # who may only read needs no script
+                self._retry.call_with_retry(self._teach, lambda _: None)
         replies = self._retry.call_with_retry(lambda: self._attempt(outbox), lambda _: None)
-        missing = _unknown_scripts(outbox, replies)
+        missing = _unknown_scripts(replies)
         if missing:
-            for digest in {digest for _, digest in missing}:
-                self.client.script_load(scripts.by_sha(digest))
-            again = self._exchange(_Outbox([outbox.commands[number] for number, _ in missing]))
-            for (number, _), reply in zip(missing, again):
+            self._teach()
+            again = self._exchange(_Outbox([outbox.commands[number] for number in missing]))
+            for number, reply in zip(missing, again):
                 replies[number] = reply
         return _checked(replies)
+
+    def _teach(self) -> None:
+        """Make all scripts known to the server: if it knew only some, others would be run before what they count on."""
+        self._taught = True
+        commands: Any = self.client.pipeline(transaction=False)
+        with commands as pipe:
+            for text in scripts.all_sources():
+                pipe.execute_command("SCRIPT", "LOAD", text)
+            pipe.execute()
 
     def _attempt(self, outbox: _Outbox) -> list[Any]:
         """One round trip."""
@@ -141,15 +154,25 @@ class RedisBackend:
             raise _storage_error(self.url, error) from error
 
     async def _aexchange(self, outbox: _Outbox) -> list[Any]:
+        if not self._taught:
+            with contextlib.suppress(ResponseError):
+                await self._aretry.call_with_retry(self._ateach, _nothing)
         replies = await self._aretry.call_with_retry(lambda: self._aattempt(outbox), _nothing)
-        missing = _unknown_scripts(outbox, replies)
+        missing = _unknown_scripts(replies)
         if missing:
-            for digest in {digest for _, digest in missing}:
-                await self.aclient.script_load(scripts.by_sha(digest))
-            again = await self._aexchange(_Outbox([outbox.commands[number] for number, _ in missing]))
-            for (number, _), reply in zip(missing, again):
+            await self._ateach()
+            again = await self._aexchange(_Outbox([outbox.commands[number] for number in missing]))
+            for number, reply in zip(missing, again):
                 replies[number] = reply
         return _checked(replies)
+
+    async def _ateach(self) -> None:
+        """:meth:`_teach` from a coroutine."""
+        self._taught = True
+        async with self.aclient.pipeline(transaction=False) as pipe:
+            for text in scripts.all_sources():
+                pipe.execute_command("SCRIPT", "LOAD", text)
+            await pipe.execute()
 
     async def _aattempt(self, outbox: _Outbox) -> list[Any]:
         """One round trip."""
@@ -219,9 +242,9 @@ async def _nothing(_: Exception) -> None:
     """Called between two tries."""
 
 
-def _unknown_scripts(outbox: _Outbox, replies: list[Any]) -> list[tuple[int, str]]:
-    """Script calls that did not run because the server does not know the script (yet, or any more)."""
-    return [(n, outbox.commands[n][1]) for n, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+def _unknown_scripts(replies: list[Any]) -> list[int]:
+    """Numbers of the script calls that did not run because the server does not know the script (any more)."""
+    return [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
 
 
 def _checked(replies: list[Any]) -> list[Any]:
