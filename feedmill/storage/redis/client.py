@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
-import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -22,7 +20,8 @@ from feedmill.errors import StorageError
 from feedmill.settings import without_secrets
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.listening import RedisAListener, RedisListener
-from feedmill.storage.steps import PAUSE, Command, Steps
+from feedmill.storage.redis.outbox import Outbox
+from feedmill.storage.steps import PAUSE, Steps
 
 T = TypeVar("T")
 
@@ -30,8 +29,6 @@ T = TypeVar("T")
 CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 30.0
 #: How often a round trip is tried again on a new connection: whatever is written may be written twice.
 RETRIES = 4
-#: Bytes of packed commands that are sent at once: the server works while the next are made.
-SEND_SIZE = 4096
 
 _OPTIONS: dict[str, Any] = {
     "socket_connect_timeout": CONNECT_TIMEOUT,
@@ -87,13 +84,13 @@ class RedisBackend:
         try:
             while True:
                 wanted = next(operation) if replies is None else operation.send(replies)
-                replies = self._exchange(_Outbox(wanted))
+                replies = self._exchange(Outbox(wanted))
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except RedisError as error:
             raise _storage_error(self.url, error) from error
 
-    def _exchange(self, outbox: _Outbox) -> list[Any]:
+    def _exchange(self, outbox: Outbox) -> list[Any]:
         if not self._taught:
             with contextlib.suppress(ResponseError):  # who may only read needs no script
                 self._retry.call_with_retry(self._teach, lambda _: None)
@@ -101,7 +98,7 @@ class RedisBackend:
         missing = _unknown_scripts(replies)
         if missing:
             self._teach()
-            again = self._exchange(_Outbox([outbox.commands[number] for number in missing]))
+            again = self._exchange(Outbox([outbox.commands[number] for number in missing]))
             for number, reply in zip(missing, again):
                 replies[number] = reply
         return _checked(replies)
@@ -115,7 +112,7 @@ class RedisBackend:
                 pipe.execute_command("SCRIPT", "LOAD", text)
             pipe.execute()
 
-    def _attempt(self, outbox: _Outbox) -> list[Any]:
+    def _attempt(self, outbox: Outbox) -> list[Any]:
         """One round trip."""
         connection: Any = None
         try:
@@ -147,13 +144,13 @@ class RedisBackend:
         try:
             while True:
                 wanted = next(operation) if replies is None else operation.send(replies)
-                replies = await self._aexchange(_Outbox(wanted))
+                replies = await self._aexchange(Outbox(wanted))
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except RedisError as error:
             raise _storage_error(self.url, error) from error
 
-    async def _aexchange(self, outbox: _Outbox) -> list[Any]:
+    async def _aexchange(self, outbox: Outbox) -> list[Any]:
         if not self._taught:
             with contextlib.suppress(ResponseError):
                 await self._aretry.call_with_retry(self._ateach, _nothing)
@@ -161,7 +158,7 @@ class RedisBackend:
         missing = _unknown_scripts(replies)
         if missing:
             await self._ateach()
-            again = await self._aexchange(_Outbox([outbox.commands[number] for number in missing]))
+            again = await self._aexchange(Outbox([outbox.commands[number] for number in missing]))
             for number, reply in zip(missing, again):
                 replies[number] = reply
         return _checked(replies)
@@ -174,7 +171,7 @@ class RedisBackend:
                 pipe.execute_command("SCRIPT", "LOAD", text)
             await pipe.execute()
 
-    async def _aattempt(self, outbox: _Outbox) -> list[Any]:
+    async def _aattempt(self, outbox: Outbox) -> list[Any]:
         """One round trip."""
         pool, pauses = self.aclient.connection_pool, list[float]()
         connection: Any = None
@@ -201,37 +198,6 @@ class RedisBackend:
         finally:
             if connection is not None:
                 await pool.release(connection)
-
-
-class _Outbox:
-    """The commands of one round trip, made as they are sent and kept so that they can be sent again."""
-
-    def __init__(self, wanted: Iterable[Command]) -> None:
-        self.commands: list[Command] = []
-        self._rest = iter(wanted)
-
-    def _all(self) -> Iterator[Command]:
-        yield from tuple(self.commands)
-        for command in self._rest:
-            self.commands.append(command)
-            yield command
-
-    def packed(self, pause: Callable[[float], Any]) -> Iterator[list[bytes]]:
-        """What to send, in pieces of about :data:`SEND_SIZE`; *pause* is called with the seconds to wait before."""
-        pieces: list[bytes] = []
-        size = 0
-        for command in self._all():
-            if command[0] == PAUSE:
-                pause(command[1])
-                continue
-            piece = hiredis.pack_command(command)
-            pieces.append(piece)
-            size += len(piece)
-            if size >= SEND_SIZE:
-                yield [b"".join(pieces)]
-                pieces, size = [], 0
-        if pieces:
-            yield [b"".join(pieces)]
 
 
 def _backoff() -> ExponentialWithJitterBackoff:
