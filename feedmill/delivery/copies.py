@@ -9,8 +9,8 @@ import uuid
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from feedmill import settings
 from feedmill.activity import Activity
+from feedmill.delivery.deliveries import lock_patience
 from feedmill.errors import DeclarationError
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
@@ -34,7 +34,7 @@ def follow(manager: Manager, user_id: EntityId, target_id: EntityId, limit: int,
     ids = yield from source.timeline().flat_slice(source.key_of(target_id), 0, min(limit, source.max_length))
     found = yield from source.hydrate(ids)
     activities = admitted_to(manager, user_id, [found[raw_id] for raw_id in ids if raw_id in found])
-    yield from together([each.deliver([user_id], activities, wait=wait) for each in manager.feed_classes.values()])
+    yield from _bring_in(manager, user_id, activities, wait)
     return len(activities)
 
 
@@ -50,7 +50,7 @@ def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[
 
     classes = manager.feed_classes.values()
     yield from _fold_in(manager, user_id)
-    return sum((yield from together([sweep(each, user_id, suspect, guilty, wait=_patience()) for each in classes])))
+    return sum((yield from together([sweep(each, user_id, suspect, guilty, wait=lock_patience()) for each in classes])))
 
 
 def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None) -> Steps[int]:
@@ -80,12 +80,25 @@ def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None
     def suspect(raw_id: bytes) -> bool:
         return raw_id in gone or (raw_id in before and raw_id[ACTOR_SLICE] not in hashes)
 
-    yield from together([each.deliver([user_id], kept, wait=wait) for each in classes])
-    yield from together([sweep(each, user_id, suspect, wait=_patience()) for each in classes])
+    yield from _bring_in(manager, user_id, kept, wait)
+    yield from together([sweep(each, user_id, suspect, wait=lock_patience()) for each in classes])
     for user, target in (yield from partings().since(manager.name, listed)):  # they wrote it down, and then swept
         if user == str(user_id):
             yield from unfollow(manager, user_id, target)
     return len(kept)
+
+
+def _bring_in(manager: Manager, user_id: EntityId, activities: Sequence[Activity], wait: float | None) -> Steps[None]:
+    """Write *activities* into the user's feeds, and take out again what was removed meanwhile.
+
+    A removal forgets the body first. So either it meets what was written, or whoever wrote it misses the body.
+    """
+    classes = manager.feed_classes.values()
+    yield from together([each.deliver([user_id], activities, wait=wait) for each in classes])
+    bodies = yield from _source(manager).activities().get([activity.raw_id for activity in activities])
+    gone = [activity for activity, body in zip(activities, bodies) if body is None]
+    if gone:
+        yield from together([each.deliver([user_id], (), gone, wait=wait) for each in classes])
 
 
 def _fold_in(manager: Manager, user_id: EntityId) -> Steps[Any]:
@@ -94,7 +107,7 @@ def _fold_in(manager: Manager, user_id: EntityId) -> Steps[Any]:
     def fold(feed_class: type[Feed]) -> Steps[None]:
         noted = left()
         if noted is None or (yield from noted.full([feed_class.key_of(user_id)])) == [True]:
-            yield from cycle(feed_class, [user_id], Plan((), ()), wait=_patience())
+            yield from cycle(feed_class, [user_id], Plan((), ()), wait=lock_patience())
 
     return together([fold(each) for each in manager.feed_classes.values() if issubclass(each, AggregatedFeed)])
 
@@ -117,8 +130,3 @@ def _hashes(user_id: EntityId) -> set[bytes]:
 def _chunked(ids: Iterator[EntityId], size: int) -> Iterator[Sequence[EntityId]]:
     while chunk := list(itertools.islice(ids, size)):
         yield chunk
-
-
-def _patience() -> float:
-    """Seconds to wait for a busy feed: what is swept cannot be left in an inbox."""
-    return settings.current().lock_ttl + 5

@@ -107,13 +107,18 @@ def notice(body: bytes) -> tuple[bytes, list[EntityId]]:
     return values[0], checked_ids(values[1], "notice")
 
 
+def lock_patience() -> float:
+    """Seconds to wait for a busy feed with what cannot be left in its inbox: until its holder is done, or dead."""
+    return settings.current().lock_ttl + 5
+
+
 def patience(attempt: int) -> float | None:
     """Seconds to wait for busy feeds in the *attempt*-th attempt, from 1.
 
     In the first the work is left to whoever holds a feed. That may be the worker that tried before, and died: so later
     attempts wait until they hold the feed themselves, and then fold in what others left to the dead one as well.
     """
-    return None if attempt == 1 else settings.current().lock_ttl + 5
+    return None if attempt == 1 else lock_patience()
 
 
 def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Steps[int]]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from feedmill.delivery.deliveries import lock_patience
 from feedmill.delivery.letters import reason
 from feedmill.doctor.bodies import damaged_bodies, forget_members, gone_bodies
 from feedmill.doctor.broker import unsafe_broker
 from feedmill.doctor.findings import Finding, Report
 from feedmill.doctor.flats import cut, damaged_flat, mended_flat
-from feedmill.doctor.mending import look, mend, patience
+from feedmill.doctor.mending import look, mend
 from feedmill.doctor.overdue import overdue_fanouts
 from feedmill.doctor.places import Part, Place, Places
 from feedmill.doctor.receipts import (
@@ -155,7 +156,7 @@ class Examination:
         """Feeds, each with the ids that it holds, many of which lead nowhere."""
         found = self._do(together([gone_bodies(place.feed_class, place.key, ids) for place, ids in held]))
         for (place, _), gone in zip(held, found):
-            self._tell(gone, forget_members(place.feed_class, place.user_id, patience()))
+            self._tell(gone, forget_members(place.feed_class, place.user_id, lock_patience()))
 
     def _bodies(self, ids: Sequence[bytes]) -> None:
         if ids:

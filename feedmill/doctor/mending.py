@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from feedmill import settings
+from feedmill.delivery.deliveries import lock_patience
 from feedmill.doctor.case import Case, Check, far_ahead
 from feedmill.doctor.findings import Finding
 from feedmill.doctor.locks import left_inboxes, stuck_locks
@@ -66,12 +67,7 @@ def mend(place: Place, spills: Suspects = NONE) -> Steps[None]:
 
 def _fold_in(place: Place) -> Steps[None]:
     """Take the lock over, fold the inbox in, let go: what any writer does first."""
-    yield from cycle(place.feed_class, [place.user_id], Plan((), ()), wait=patience())
-
-
-def patience() -> float:
-    """Seconds to wait for a feed that somebody else is writing."""
-    return settings.current().lock_ttl + 5
+    yield from cycle(place.feed_class, [place.user_id], Plan((), ()), wait=lock_patience())
 
 
 def _repair(place: Place, spills: Suspects) -> Steps[bool]:
@@ -100,7 +96,7 @@ def _whole_spills(case: Case) -> Steps[dict[bytes, dict[bytes, bytes]]]:
 
 def _locked(place: Place) -> Steps[bytes]:
     """Lock the feed; the token."""
-    token, deadline = os.urandom(8), time.monotonic() + patience()
+    token, deadline = os.urandom(8), time.monotonic() + lock_patience()
     feed_class = place.feed_class
     rules = Rules(feed_class.max_length, 0, feed_class.channel())
     while True:

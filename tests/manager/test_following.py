@@ -344,6 +344,20 @@ class TestOvertaken:
         box.work()
         assert home(10) == [1] == news(10)
 
+    @pytest.mark.parametrize("asked", [lambda: manager.follow(10, 1), lambda: manager.rebuild(10)])
+    def test_a_removal_overtakes(
+        self, box: Postbox, meanwhile: Callable[[Callable[[], Any]], None], asked: Callable[[], Any]
+    ) -> None:
+        """What is removed while it is copied is nowhere in the end, and counted nowhere."""
+        manager.add_activities([love(1), love(2)])
+        box.work()
+        for feed in manager.get_feeds(10).values():
+            feed.delete()
+        meanwhile(lambda: manager.remove_activity(love(1)))
+        asked()
+        box.work()
+        assert home(10) == [2] and Home(10).count() == 1 == News(10)[0].activity_count
+
     def test_a_follow_during_a_rebuild(self, box: Postbox, meanwhile: Callable[[Callable[[], Any]], None]) -> None:
         """What comes of somebody who is followed while a rebuild is at work stays."""
         manager.add_activities([love(1), love(3, actor=3)])

@@ -10,13 +10,12 @@ from feedmill import settings
 from feedmill.keys import GROUPS, due_key, receipt_key, set_aside_key
 from feedmill.serializers.base import SPILLED
 from feedmill.storage.inspection import HASH, KEEP_ASIDE, RECEIPT, STRING, ZSET, StoredFeed
-from feedmill.storage.redis.timelines import STATE, call_script
+from feedmill.storage.redis.timelines import INBOX, STATE, call_script
 from feedmill.storage.steps import Steps
 
 #: Keys that one step of a scan looks at.
 SCAN_SIZE = 500
-_INBOX = b"\0i"
-_STATE = STATE.encode()
+_STATE, _INBOX = STATE.encode(), INBOX.encode()
 _TOKEN, _DEADLINE = 8, 13
 
 

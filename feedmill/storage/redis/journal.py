@@ -40,7 +40,11 @@ def _milliseconds(seconds: float) -> int:
 
 
 class RedisJournal:
-    """The journal of one Redis server. Its clock is the server's, so workers' clocks need not agree."""
+    """The journal of one Redis server. Its clock is the server's, so workers' clocks need not agree.
+
+    Except for when a fan-out that was sent at once is looked at: two scripts in two slots must know the very same time of it,
+    so that comes from the caller. A clock that is wrong sends a message again too soon, which is harmless, or later.
+    """
 
     def open(
         self,
@@ -56,6 +60,7 @@ class RedisJournal:
 
     def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
         """Write down a fan-out that is sent as one chunk."""
+        # In halves, as a claim: nothing that was put in by the server's clock has the same.
         at = f"{time.time() * 1000 + lease():.0f}.5"
         return (yield from self._open(manager, fanout_id, op, body, feeds, None, (body, at), 0))
 

@@ -6,11 +6,8 @@ from collections.abc import Sequence
 
 from feedmill.keys import GROUPS, left_key
 from feedmill.storage.left import Noted
-from feedmill.storage.redis.timelines import call_script
+from feedmill.storage.redis.timelines import INBOX, call_script
 from feedmill.storage.steps import Steps
-
-#: The field of a feed's hash that is its inbox; it is there as long as it holds something.
-_INBOX = b"\0i"
 
 
 class RedisLeft:
@@ -30,7 +27,7 @@ class RedisLeft:
 
     def full(self, keys: Sequence[str]) -> Steps[list[bool]]:
         """Whether inboxes hold something."""
-        found = yield [("HEXISTS", key + GROUPS, _INBOX) for key in keys]
+        found = yield [("HEXISTS", key + GROUPS, INBOX) for key in keys]
         return [bool(each) for each in found]
 
     def settle(self, key_format: str, noted: Sequence[Noted], seconds: float | None) -> Steps[None]:

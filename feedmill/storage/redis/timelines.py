@@ -21,6 +21,8 @@ BATCH = 100
 
 #: The field of a feed's hash that holds its lock and state.
 STATE = "\0m"
+#: The field that is its inbox; it is there as long as it holds something.
+INBOX = "\0i"
 
 T = TypeVar("T")
 
