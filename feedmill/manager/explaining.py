@@ -68,22 +68,24 @@ class Explanation:
 
 def explain(manager: Manager, user_id: EntityId, activity: Activity | str) -> list[Explanation]:
     """An explanation for each feed that the manager declares."""
-    return list(_Case(manager, user_id, bodies.raw_id(activity)).explanations(activity))
+    return list(_Case(manager, user_id, activity).explanations())
 
 
 class _Case:
     """One activity and one user."""
 
-    def __init__(self, manager: Manager, user_id: EntityId, raw_id: bytes) -> None:
-        self.manager, self.user_id, self.raw_id = manager, user_id, raw_id
-
-    def explanations(self, given: Activity | str) -> Iterator[Explanation]:
-        manager = self.manager
-        self.body = bool(bodies.keepers(manager)) and backend().run(bodies.find(manager, [self.raw_id])).get(
-            self.raw_id
-        )
-        self.activity = self.body or (given if isinstance(given, Activity) else None)
+    def __init__(self, manager: Manager, user_id: EntityId, given: Activity | str) -> None:
+        self.manager, self.user_id, self.raw_id = manager, user_id, bodies.raw_id(given)
+        #: The activity as it is stored; None without a body.
+        self.stored: Activity | None = None
+        if bodies.keepers(manager):
+            self.stored = backend().run(bodies.find(manager, [self.raw_id])).get(self.raw_id)
+        #: The activity, as far as it is known at all.
+        self.activity = self.stored or (given if isinstance(given, Activity) else None)
         self.receipt = status_of(backend().run(journal().get(fanout_id(manager.name, self.raw_id))))
+
+    def explanations(self) -> Iterator[Explanation]:
+        manager = self.manager
         for name, feed_class in manager.feed_classes.items():
             yield self._explain(name, feed_class, "follower")
         if manager.notification_feed_class is not None:
@@ -95,7 +97,7 @@ class _Case:
         if place is None:
             why, text = self._absent(feed_class, everything, audience)
             return Explanation(name, why, text)
-        if feed_class.activity_storage_class is not None and not self.body:
+        if feed_class.activity_storage_class is not None and not self.stored:
             why = Why.REMOVED if self.receipt.op == REMOVE else Why.NO_BODY
             text = "it was removed, and is still to be cleaned up" if why is Why.REMOVED else "its body is missing"
             return Explanation(name, why, f"its id is held, but nobody is shown it: {text}")

@@ -103,6 +103,11 @@ class Groups:
         return sorted(self.scores, key=lambda group: (self.scores[group], group))
 
 
+def milliseconds() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
 def no_steps() -> Steps[None]:
     """Makes a function a generator that needs no round trip."""
     yield from ()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS, activity_key, receipt_key
 from feedmill.serializers.base import SPILLED
 from feedmill.storage.inspection import HASH, RECEIPT, STRING, StoredFeed
-from feedmill.storage.memory.backend import BACKEND
+from feedmill.storage.memory.backend import BACKEND, milliseconds
 from feedmill.storage.steps import Steps
 
 
@@ -86,7 +85,7 @@ class MemoryInspection:
         """By this process' clock."""
         yield from ()
         with BACKEND.guard:
-            latest = (time.time() - seconds) * 1000
+            latest = milliseconds() - seconds * 1000
             return sum(at <= latest for at in BACKEND.due.get(manager, {}).values())
 
     def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
@@ -122,7 +121,7 @@ class MemoryInspection:
         """By this process' clock."""
         yield from ()
         with BACKEND.guard:
-            BACKEND.due.setdefault(manager, {})[fanout_id] = int(time.time() * 1000)
+            BACKEND.due.setdefault(manager, {})[fanout_id] = milliseconds()
 
     def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
         """Its entry."""

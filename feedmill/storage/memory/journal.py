@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Opened, Pace, lease
-from feedmill.storage.memory.backend import BACKEND, no_steps
+from feedmill.storage.memory.backend import BACKEND, milliseconds, no_steps
 from feedmill.storage.memory.letters import MemoryLetters
 from feedmill.storage.steps import Steps
-
-
-def _now() -> int:
-    return int(time.time() * 1000)
 
 
 class MemoryJournal(MemoryLetters):
@@ -32,7 +27,7 @@ class MemoryJournal(MemoryLetters):
         """Write down that a fan-out is wanted."""
         yield from no_steps()
         with BACKEND.guard:
-            receipt, now = self._open(manager, fanout_id, op, body, feeds), _now()
+            receipt, now = self._open(manager, fanout_id, op, body, feeds), milliseconds()
             at: float = now
             if pace is not None:
                 bucket = f"{manager}:{pace.author}"
@@ -46,14 +41,14 @@ class MemoryJournal(MemoryLetters):
         yield from no_steps()
         with BACKEND.guard:
             receipt = self._open(manager, fanout_id, op, body, feeds)
-            due = _now() + lease() + 0.5
-            receipt.update(planned=1, complete=1, claimed=_now(), due=due, chunks={0: body})
+            due = milliseconds() + lease() + 0.5
+            receipt.update(planned=1, complete=1, claimed=milliseconds(), due=due, chunks={0: body})
             _due(manager)[fanout_id] = due
             return Opened(receipt["plan"], False, receipt["op"])
 
     @staticmethod
     def _open(manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str]) -> dict[str, Any]:
-        was, now = BACKEND.receipts.get(fanout_id, {}), _now()
+        was, now = BACKEND.receipts.get(fanout_id, {}), milliseconds()
         again, op = was.get("again", 0), _opened_as(op, was)
         twice = "cancelled" in was or was.get("retried") or was.get("attempts", 0) > 1
         differs = was and (was["op"] != op or op in ("update", "redeliver"))
@@ -71,7 +66,7 @@ class MemoryJournal(MemoryLetters):
         """Claim what is due; no *bell* comes twice in one process."""
         yield from no_steps()
         with BACKEND.guard:
-            due, now = _due(manager), _now()
+            due, now = _due(manager), milliseconds()
             BACKEND.bells.pop(manager, None)
             ids = sorted((at, name) for name, at in due.items() if at <= now)
             claims, held = [], now + lease() + 0.5
@@ -110,7 +105,7 @@ class MemoryJournal(MemoryLetters):
         """What is overdue."""
         yield from no_steps()
         with BACKEND.guard:
-            now = _now()
+            now = milliseconds()
             count = sum(at <= now for at in _due(manager).values())
             return count, count > 0 and _ring(manager)
 
@@ -173,7 +168,7 @@ class MemoryJournal(MemoryLetters):
             times = receipt["begun"][chunk] = receipt["begun"].get(chunk, 0) + 1
             if times > 1:
                 receipt["retried"] = receipt.get("retried", 0) + 1
-            return Begun(times, receipt.get("listed", _now()))
+            return Begun(times, receipt.get("listed", milliseconds()))
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""
@@ -216,7 +211,7 @@ class MemoryJournal(MemoryLetters):
         with BACKEND.guard:
             receipt = _current(claim.id, claim.plan)
             if receipt is not None:
-                receipt.update(dead=letter, finished=_now(), error=reason)
+                receipt.update(dead=letter, finished=milliseconds(), error=reason)
             else:
                 BACKEND.letters.pop(letter)
             _move(manager, claim.id, claim.time, -1)
@@ -232,7 +227,7 @@ class MemoryJournal(MemoryLetters):
             receipt = BACKEND.receipts.get(fanout_id)
             if receipt is None or "finished" in receipt or op not in ("", receipt["op"]):
                 return False
-            receipt.update(plan=receipt["plan"] + 1, cancelled=_now(), finished=_now(), chunks={})
+            receipt.update(plan=receipt["plan"] + 1, cancelled=milliseconds(), finished=milliseconds(), chunks={})
             receipt.pop("again", None)
             return True
 
@@ -243,7 +238,7 @@ class MemoryJournal(MemoryLetters):
             fields = BACKEND.receipts.get(fanout_id, {}).items()
             return {
                 **{k: str(v) for k, v in fields if k not in ("chunks", "begun", "body", "feeds")},
-                "now": str(_now()),
+                "now": str(milliseconds()),
             }
 
     def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
@@ -272,15 +267,15 @@ def _due(manager: str) -> dict[str, float]:
 
 def _ring(manager: str) -> bool:
     """Whether a bell is to be sent; it then counts as on its way."""
-    if BACKEND.bells.get(manager, 0) > _now():
+    if BACKEND.bells.get(manager, 0) > milliseconds():
         return False
-    BACKEND.bells[manager] = _now() + BELL
+    BACKEND.bells[manager] = milliseconds() + BELL
     return True
 
 
 def _feeds(receipt: dict[str, Any]) -> tuple[str, ...]:
     """The feeds that a worker must know to do it."""
-    return receipt["feeds"] if receipt["created"] > _now() - ROLLING else ()
+    return receipt["feeds"] if receipt["created"] > milliseconds() - ROLLING else ()
 
 
 def _current(fanout_id: str, plan: int) -> dict[str, Any] | None:
@@ -290,7 +285,7 @@ def _current(fanout_id: str, plan: int) -> dict[str, Any] | None:
 
 def _finished(receipt: dict[str, Any]) -> bool:
     """Mark *receipt* as finished; whether nothing is left to do."""
-    receipt.setdefault("finished", _now())
+    receipt.setdefault("finished", milliseconds())
     receipt.pop("was", None)
     if receipt.get("again", 0) > receipt["claimed"]:
         return False
@@ -306,5 +301,5 @@ def _move(manager: str, fanout_id: str, held: str, delay: int) -> str:
     if delay < 0:
         del due[fanout_id]
         return ""
-    due[fanout_id] = _now() + delay - 0.25
+    due[fanout_id] = milliseconds() + delay - 0.25
     return str(due[fanout_id])

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 
 from feedmill.storage.journal import MOST_LETTERS, Letter
-from feedmill.storage.memory.backend import BACKEND, no_steps
+from feedmill.storage.memory.backend import BACKEND, milliseconds, no_steps
 from feedmill.storage.steps import Steps
-
-
-def _now() -> int:
-    return int(time.time() * 1000)
 
 
 class MemoryLetters:
@@ -22,7 +17,7 @@ class MemoryLetters:
         yield from no_steps()
         with BACKEND.guard:
             BACKEND.letter_number += 1
-            name = f"{_now()}-{BACKEND.letter_number}"
+            name = f"{milliseconds()}-{BACKEND.letter_number}"
             BACKEND.letters[name] = Letter(name, kind, reason, payload, manager)
             while len(BACKEND.letters) > MOST_LETTERS:
                 del BACKEND.letters[next(iter(BACKEND.letters))]

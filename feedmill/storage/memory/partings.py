@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time as clock
 from collections.abc import Sequence
 
-from feedmill.storage.memory.backend import BACKEND, no_steps
+from feedmill.storage.memory.backend import BACKEND, milliseconds, no_steps
 from feedmill.storage.partings import Parting
 from feedmill.storage.steps import Steps
 
@@ -17,7 +16,7 @@ class MemoryPartings:
         """Write down who unfollows whom."""
         yield from no_steps()
         with BACKEND.guard:
-            BACKEND.parted.setdefault(manager, {}).update(dict.fromkeys(pairs, int(clock.time() * 1000)))
+            BACKEND.parted.setdefault(manager, {}).update(dict.fromkeys(pairs, milliseconds()))
 
     def join(self, manager: str, pairs: Sequence[Parting]) -> Steps[None]:
         """They follow again."""
