@@ -24,9 +24,10 @@ from feedmill.fanout.receipts import Fanout, FanoutTimeout
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed, left, operations
 from feedmill.feeds.cycle import cycle
 from feedmill.feeds.targets import FeedsOf
+from feedmill.keys import due_key
 from feedmill.storage.backends import backend
 from feedmill.storage.base import Lock, Rules, Task
-from feedmill.storage.journal import journal
+from feedmill.storage.journal import journal, lease
 from feedmill.storage.lease import LeaseExpired
 from feedmill.verbs import Love
 from tests.postbox import Postbox, arrive, make_overdue, replaced
@@ -210,6 +211,22 @@ class TestBell:
             assert box.work() == 1
             assert backend().round_trips - before <= 6  # type: ignore[attr-defined]
             assert Home(2000).count() == 101
+
+    def test_many_claims_in_one_millisecond(self, redis_url: str) -> None:
+        """Each has a time of its own, and none says that its people were listed later than they were."""
+        client = backend().client  # type: ignore[attr-defined]
+
+        def clock() -> int:
+            seconds, micros = client.time()
+            return int(seconds * 1000 + micros // 1000)
+
+        taken = {f"other{n}": clock() + lease() + n + 0.5 for n in range(500)}
+        client.zadd(due_key(NAME), taken)
+        backend().run(journal().open(NAME, "mine", "add", b""))
+        before = clock()
+        (claim,), _ = backend().run(journal().claim(NAME, 10))
+        assert before <= claim.listed() <= clock()
+        assert float(claim.time) not in taken.values()
 
     def test_racing_claimers(self, box: Postbox) -> None:
         """Eight workers that claim at the same time never get the same fan-out."""

@@ -4,7 +4,8 @@
 -- KEYS: due (ZSET: fan-out -> ms), bell (STRING), what is taken for this bell (HASH: fan-out -> ms)
 -- ARGV: how many, lease (ms), ms that a bell stays rung
 -- Returns: {the new time, which proves the claim; 1 if more is due and the caller is to send a bell; fan-outs …}
--- What was put in ends in whole milliseconds, claims in halves, what was put off in quarters: none is taken for another.
+-- What was put in ends in whole milliseconds, claims in halves and a little, what was put off
+-- in quarters: none is taken for another.
 local call, limit = redis.call, tonumber(ARGV[1])
 local clock = call('TIME')
 local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
@@ -24,8 +25,9 @@ if due > room then
   take(due - room + old, due - 1)
 else take(0, due - 1) end
 local at = now + ARGV[2] + 0.5
-while call('ZCOUNT', KEYS[1], at, at) > 0 do at = at + 1 end -- of another claim in this millisecond
-local out, taken = {string.format('%.1f', at), 0}, {}
+local function spelled() return string.format('%.3f', at) end
+while call('ZCOUNT', KEYS[1], spelled(), spelled()) > 0 do at = at + 0.001 end -- of another claim in this millisecond
+local out, taken = {spelled(), 0}, {}
 for i = 1, #ids do
   call('ZADD', KEYS[1], out[1], ids[i])
   out[i + 2], taken[2 * i - 1], taken[2 * i] = ids[i], ids[i], out[1]
