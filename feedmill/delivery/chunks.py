@@ -25,7 +25,7 @@ from feedmill.errors import MessageError
 from feedmill.fanout import dispatch, receipts
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, Priority, notices
-from feedmill.manager.declared import followers_of
+from feedmill.manager.declared import followers_of, recipients_of
 from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTICES, REDELIVER, RETRACT, UPDATE
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal
@@ -76,7 +76,7 @@ def _retracted(manager: Manager, activity: Activity, people: Sequence[EntityId])
     for user_id in notices.people(manager, activity.raw_id):
         left.pop(str(user_id), None)
     if backend().run(is_there(manager, activity)):
-        for user_id in manager.get_recipient_ids(activity):
+        for user_id in recipients_of(manager, activity):
             left.pop(str(user_id), None)
     return list(left.values())
 
@@ -85,7 +85,7 @@ def _audiences(manager: Manager, op: str, activity: Activity) -> list[Audience]:
     """Who gets *activity*, most urgent first, as streams."""
     found: list[Audience] = []
     if manager.notification_feed_class is not None and op != IMPORT:  # what is long past is news to nobody
-        found.append((RECIPIENTS, Priority.HIGH, iter(manager.get_recipient_ids(activity))))
+        found.append((RECIPIENTS, Priority.HIGH, recipients_of(manager, activity)))
         if op in (UPDATE, REDELIVER):
             found.append((TOLD, Priority.HIGH, notices.people(manager, activity.raw_id)))
     classes = manager.feed_classes.values()

@@ -18,7 +18,7 @@ from feedmill.feeds.cycle import cycle
 from feedmill.feeds.operations import Plan
 from feedmill.feeds.sweep import held, sweep
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
-from feedmill.manager import Manager
+from feedmill.manager import Manager, answers
 from feedmill.manager.filters import admitted_to
 from feedmill.storage.left import left
 from feedmill.storage.partings import partings
@@ -67,7 +67,8 @@ def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None
     flat = [each.max_length for each in classes if not issubclass(each, AggregatedFeed)]
     newest: list[bytes] = []
     hashes: set[bytes] = set()
-    for targets in _chunked(iter(manager.get_user_following_ids(user_id)), READ_AT_ONCE):
+    following = answers.ids(manager, "get_user_following_ids", manager.get_user_following_ids(user_id))
+    for targets in _chunked(following, READ_AT_ONCE):
         reads = [source.timeline().flat_slice(source.key_of(target), 0, limit) for target in targets]
         slices = yield from together(reads)
         newest = heapq.nlargest(max([manager.follow_activity_limit, *flat]), itertools.chain(newest, *slices))

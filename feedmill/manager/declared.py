@@ -6,12 +6,14 @@ import enum
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Union
 
+from feedmill.activity import Activity
 from feedmill.errors import DeclarationError, UnknownName
 from feedmill.fanout import dispatch
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
 from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import EntityId
+from feedmill.manager import answers
 
 if TYPE_CHECKING:
     from feedmill.manager.door import Manager
@@ -35,16 +37,21 @@ def followers_of(manager: Manager, user_id: EntityId) -> list[tuple[Priority, It
     """The followers of *user_id* as streams, most urgent first."""
     followers = manager.get_user_follower_ids(user_id)
     if not isinstance(followers, Mapping):
-        return [(Priority.HIGH, iter(followers))]
+        return [(Priority.HIGH, answers.ids(manager, "get_user_follower_ids", followers))]
     named: list[tuple[Priority, Iterator[EntityId]]] = []
-    for key, ids in followers.items():
+    for key, some in followers.items():
         priority = key if isinstance(key, Priority) else Priority.__members__.get(key)
         if priority is None:
             raise DeclarationError(
                 f"{manager.name}.get_user_follower_ids gave followers of priority {key!r}; use Priority.HIGH or Priority.LOW"
             )
-        named.append((priority, iter(ids)))
+        named.append((priority, answers.ids(manager, "get_user_follower_ids", some)))
     return sorted(named, key=lambda stream: list(Priority).index(stream[0]))
+
+
+def recipients_of(manager: Manager, activity: Activity) -> Iterator[EntityId]:
+    """Who is notified of *activity*, as a stream."""
+    return answers.ids(manager, "get_recipient_ids", manager.get_recipient_ids(activity))
 
 
 class UserFeeds(dict[str, Feed]):

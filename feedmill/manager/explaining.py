@@ -13,7 +13,7 @@ from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.sweep import Held, held
 from feedmill.ids import EntityId, id_microseconds
 from feedmill.manager import bodies, notices
-from feedmill.manager.declared import followers_of
+from feedmill.manager.declared import followers_of, recipients_of
 from feedmill.manager.filters import admitted
 from feedmill.manager.ops import ADD, NOTIFY, REDELIVER, REMOVE
 from feedmill.storage.backends import backend, backend_for
@@ -151,7 +151,7 @@ class _Case:
     def _is_meant(self, audience: str, activity: Activity) -> bool:
         user = str(self.user_id)
         if audience == "recipient":
-            return any(str(each) == user for each in self.manager.get_recipient_ids(activity))
+            return any(str(each) == user for each in recipients_of(self.manager, activity))
         streams = followers_of(self.manager, activity.actor_id)
         return any(str(each) == user for _, stream in streams for each in stream)
 

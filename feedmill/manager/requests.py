@@ -15,6 +15,7 @@ from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout, fanout_id, status_of
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import bodies, notices
+from feedmill.manager.declared import recipients_of
 from feedmill.manager.ops import ADD, NOTIFY, REBUILD, REDELIVER, REMOVE, UNFOLLOW, UPDATE
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Pace, journal
@@ -50,7 +51,7 @@ def remove(manager: Manager, activity: Activity | str) -> Fanout:
         operations.append(manager.user_feed_class.deliver([activity.actor_id], (), [activity]))
     also: list[Fanout] = []
     if manager.notification_feed_class is not None:  # these hold the whole activity: readers would still see it
-        named = itertools.chain(manager.get_recipient_ids(activity), notices.people(manager, raw_id))
+        named = itertools.chain(recipients_of(manager, activity), notices.people(manager, raw_id))
         first = list(itertools.islice(named, manager.fanout_chunk_size))
         operations.append(manager.notification_feed_class.deliver(first, (), [activity]))
         also = notices.take_back(manager, activity)
