@@ -36,8 +36,17 @@ def _say(text: str) -> None:
 
 @click.group(cls=Group)
 @click.version_option(VERSION)
-def main() -> None:
-    """Activity feeds and notification feeds, fanned out by Celery."""
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Activity feeds and notification feeds, fanned out by Celery.
+
+    The environment says where they are: FEEDMILL_REDIS_URL, FEEDMILL_BROKER_URL, and in FEEDMILL_MODULES the modules
+    that declare your managers, which are looked for in this folder, too.
+    """
+    from celery.utils.imports import cwd_in_path
+
+    # While the command runs, as for a worker: what a manager imports when it is asked, and the app, may be here as well.
+    ctx.with_resource(cwd_in_path())
 
 
 @main.command()

@@ -19,14 +19,11 @@ from feedmill.storage.journal import Letter, journal
 
 def load_managers() -> list[str]:
     """Import what ``FEEDMILL_MODULES`` names, as workers do; the names of the managers."""
-    from celery.utils.imports import cwd_in_path
-
-    with cwd_in_path():
-        for name in settings.current().module_names:
-            try:
-                importlib.import_module(name)
-            except ImportError as error:
-                raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {error}") from error
+    for name in settings.current().module_names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {error}") from error
     if not registry.manager_names():
         raise SettingsError("no manager is known; name the modules that declare them in FEEDMILL_MODULES")
     return registry.manager_names()
@@ -100,7 +97,7 @@ _ALL = click.option("--all", "every", is_flag=True, help="All of them.")
 
 
 @dead.command()
-@click.argument("ids", metavar="LETTER…", nargs=-1)
+@click.argument("ids", metavar="[LETTER]…", nargs=-1)
 @_ALL
 def replay(ids: tuple[str, ...], every: bool) -> None:
     """Try again what letters are about, from the beginning. One that cannot be replayed keeps no other from it."""
@@ -118,7 +115,7 @@ def replay(ids: tuple[str, ...], every: bool) -> None:
 
 
 @dead.command()
-@click.argument("ids", metavar="LETTER…", nargs=-1)
+@click.argument("ids", metavar="[LETTER]…", nargs=-1)
 @_ALL
 def drop(ids: tuple[str, ...], every: bool) -> None:
     """Forget letters, and what they are about."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from urllib.parse import urlsplit
@@ -25,6 +26,33 @@ def without_secrets(url: str) -> str:
     if "@" in options and "@" not in place:  # a password that should have been quoted
         place = "…"
     return scheme + slashes + place.rpartition("@")[2]
+
+
+def _check_url(variable: str, url: str) -> None:
+    """Refuse a Redis URL whose port or database is no number: clients take what they like for it."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("redis", "rediss"):
+        return
+    try:
+        right = parts.port is None or parts.port > 0
+    except ValueError:
+        right = False
+    if not right or not (parts.path.strip("/") or "0").isdecimal():
+        raise SettingsError(
+            f"{variable} is {without_secrets(url)!r}, whose port or database is no number; use redis://host:port/db, and"
+            " write a password's special characters in percent: %2F for a slash"
+        )
+
+
+def _check_transport(url: str) -> None:
+    """Refuse a broker of a kind that Celery does not know, before anything is written that waits for it."""
+    from kombu.transport import TRANSPORT_ALIASES
+
+    kind = urlsplit(url).scheme.partition("+")[0]
+    if kind not in TRANSPORT_ALIASES and "." not in kind:
+        raise SettingsError(
+            f"FEEDMILL_BROKER_URL is {without_secrets(url)!r}; use redis://host:port/db or amqp://user:password@host//"
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +87,11 @@ class Settings:
             raise SettingsError(
                 f"FEEDMILL_REDIS_URL is {without_secrets(self.redis_url)!r}; use redis://host:port/db, rediss://, unix:// or memory://"
             )
+        _check_url("FEEDMILL_REDIS_URL", self.redis_url)
+        if self.broker_url:
+            for url in self.broker_url.split(";"):  # Celery takes several, and tries one after the other
+                _check_transport(url)
+                _check_url("FEEDMILL_BROKER_URL", url)
         if any(0 < len(key) < SHORTEST_KEY for key in map(str.strip, self.signing_key.split(","))):
             raise SettingsError(
                 f"FEEDMILL_SIGNING_KEY holds a key of fewer than {SHORTEST_KEY} characters (commas separate keys), which could be guessed;"
@@ -108,11 +141,16 @@ def _check_name(name: str, shown: str, known: list[str]) -> None:
 def _convert(name: str, value: object) -> object:
     number = {"float": float, "int": int}.get(str(_FIELDS[name].type))
     if number is not None:
+        whole = "whole " if number is int else ""
+        refused = SettingsError(f"FEEDMILL_{name.upper()} is {value!r}; use a {whole}number")
         try:
-            return number(value)
-        except (TypeError, ValueError) as error:
-            whole = "whole " if number is int else ""
-            raise SettingsError(f"FEEDMILL_{name.upper()} is {value!r}; use a {whole}number") from error
+            converted = number(value)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise refused from error
+        cut = isinstance(value, float) and converted != value
+        if cut or isinstance(value, bool) or not math.isfinite(converted):
+            raise refused
+        return converted
     if not isinstance(value, str):
         raise SettingsError(f"FEEDMILL_{name.upper()} is a {type(value).__name__}; use a str")
     return value

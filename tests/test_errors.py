@@ -27,6 +27,7 @@ from feedmill.errors import (
     UnknownVerb,
     VerbError,
 )
+from feedmill.fanout.dispatch import celery_app
 from feedmill.feeds import RedisFeed, RedisNotificationFeed
 from feedmill.registry import get_manager
 from feedmill.storage.memory import BACKEND
@@ -293,6 +294,56 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         SettingsError,
         r"QUEUE_LIMIT is 'many'; use a whole number",
     ),
+    "endless locks": (
+        lambda: settings.from_environment({"FEEDMILL_LOCK_TTL": "nan"}),
+        SettingsError,
+        r"LOCK_TTL is 'nan'; use a number",
+    ),
+    "locks for ever": (
+        lambda: feedmill.configure(lock_ttl=float("inf")),
+        SettingsError,
+        r"LOCK_TTL is inf; use a number",
+    ),
+    "half a message": (
+        lambda: feedmill.configure(queue_limit=1.5),
+        SettingsError,
+        r"QUEUE_LIMIT is 1.5; use a whole number",
+    ),
+    "a flag for a number": (
+        lambda: feedmill.configure(queue_limit=True),
+        SettingsError,
+        r"LIMIT is True; use a whole number",
+    ),
+    "port of no number": (
+        lambda: feedmill.configure(redis_url="redis://localhost:abc/0"),
+        SettingsError,
+        r"REDIS_URL is 'redis://localhost:abc/0', whose port or database is no number; use redis://host:port/db",
+    ),
+    "database of no number": (
+        lambda: feedmill.configure(broker_url="redis://localhost/0;redis://localhost/feeds"),
+        SettingsError,
+        r"BROKER_URL is 'redis://localhost/feeds', whose port or database is no number",
+    ),
+    "password with a slash": (
+        lambda: feedmill.configure(redis_url="redis://:open/sesame@localhost:6379/0"),
+        SettingsError,
+        r"REDIS_URL is 'redis://localhost:6379/0', .* %2F for a slash",
+    ),
+    "broker of no kind": (
+        lambda: feedmill.configure(broker_url="localhost:5672"),
+        SettingsError,
+        r"BROKER_URL is 'localhost:5672'; use redis://host:port/db or amqp://",
+    ),
+    "app that is not there": (
+        lambda: [feedmill.configure(celery_app="nowhere:app"), celery_app()],
+        SettingsError,
+        r"CELERY_APP is 'nowhere:app', which cannot be imported: .*; name a Celery app as module:attribute",
+    ),
+    "app that is none": (
+        lambda: [feedmill.configure(celery_app="feedmill.tasks"), celery_app()],
+        SettingsError,
+        r"CELERY_APP is 'feedmill.tasks', a module; name a Celery app as module:attribute",
+    ),
     "prefix with braces": (
         lambda: feedmill.configure(key_prefix="{x}"),
         SettingsError,
@@ -409,4 +460,5 @@ def test_no_server(url: str, place: str) -> None:
     with pytest.raises(StorageError, match=r"Redis at .*Check FEEDMILL_REDIS_URL") as caught:
         Home(1).count()
     assert f"Redis at {place.replace('PORT', port)}: " in str(caught.value)
+    assert ".." not in str(caught.value)
     assert "secret" not in str(caught.value)

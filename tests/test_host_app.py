@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -79,6 +81,65 @@ def test_an_app_without_msgpack_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(_state._tls, "current_app", strict, raising=False)
     with pytest.raises(SettingsError, match=r"'strict' does not accept msgpack.*accept_content"):
         celery_app()
+
+
+def test_a_named_app_without_msgpack_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same of an app that the setting names; either of msgpack's names will do."""
+    from celery import Celery
+
+    from feedmill.tasks.checks import check_content
+    from tests.host import project
+
+    named = Celery("named", set_as_current=False)
+    monkeypatch.setattr(project, "named", named, raising=False)
+    feedmill.configure(celery_app="tests.host.project:named")
+    with pytest.raises(SettingsError, match="'named' does not accept msgpack"):
+        celery_app()
+    assert "'named' does not accept msgpack" in check_content(SimpleNamespace(app=named))
+    named.conf.accept_content = ["application/x-msgpack"]
+    assert celery_app() is named
+    assert check_content(SimpleNamespace(app=named)) == ""
+
+
+def test_a_worker_without_managers_says_so(tmp_path: Path, redis_url: str) -> None:
+    """Who forgets FEEDMILL_MODULES reads it when the worker starts, not when the first activity is late."""
+    env = {**os.environ, "FEEDMILL_REDIS_URL": redis_url, "FEEDMILL_MODULES": ""}
+    command = [sys.executable, "-m", "celery", "-A", "feedmill.tasks", "worker", "-P", "solo"]
+    worker = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    try:
+        assert worker.stderr is not None
+        assert any("name the modules that declare them in FEEDMILL_MODULES" in line for line in worker.stderr)
+    finally:
+        worker.terminate()
+        worker.communicate(timeout=20)
+
+
+def test_the_command_line_finds_the_app_beside_it(tmp_path: Path, redis_url: str) -> None:
+    """``feedmill`` finds the app, and what a manager imports when it is asked, in the folder where it is started."""
+    (tmp_path / "proj.py").write_text("from celery import Celery\napp = Celery('proj', set_as_current=False)\n")
+    (tmp_path / "circle.py").write_text(
+        "from feedmill import Manager\n"
+        "from feedmill.feeds import RedisFeed\n"
+        "class Circle(Manager):\n"
+        "    feed_classes = {'home': RedisFeed}\n"
+        "    def get_user_follower_ids(self, user_id):\n"
+        "        import proj\n"
+        "        return ['bob']\n"
+    )
+    env = {
+        **os.environ,
+        "FEEDMILL_REDIS_URL": redis_url,
+        "FEEDMILL_MODULES": "circle",
+        "FEEDMILL_CELERY_APP": "proj:app",
+    }
+    script = str(Path(sys.executable).with_name("feedmill"))
+    ask = partial(subprocess.run, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert "'proj' does not accept msgpack" in ask([script, "doctor"]).stdout
+    add = "import circle, feedmill, feedmill.verbs as v; a = feedmill.Activity(1, v.Love, 2); print(a.id)\n"
+    add += "try: circle.Circle().add_activity(a)\nexcept feedmill.errors.SettingsError: pass"
+    added = ask([sys.executable, "-c", add])
+    told = ask([script, "explain", "bob", added.stdout.strip()])
+    assert "its fan-out is not finished: it waits in the queue" in told.stdout, told.stderr
 
 
 def test_without_an_own_app_ours_is_used(memory: None) -> None:

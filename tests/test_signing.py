@@ -130,6 +130,8 @@ def test_secrets_are_in_no_repr_and_no_error(caplog: pytest.LogCaptureFixture) -
         lambda: feedmill.configure(redis_url=URL.replace("redis:", "http:")),
         lambda: feedmill.configure(redis_url=URL.replace("redis://", "")),
         lambda: feedmill.configure(redis_url="http://127.0.0.1?password=s3cret-p@ss"),
+        lambda: feedmill.configure(redis_url="redis://:s3cret/s3cret@127.0.0.1/0"),
+        lambda: feedmill.configure(broker_url="nonsense://:s3cret@127.0.0.1/0"),
         lambda: feedmill.configure(signing_key=["s3cret-signing-key"]),
         lambda: feedmill.configure(signing_key="s3cret"),
     ):

@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 HIGH_QUEUE, LOW_QUEUE = "fanout.high", "fanout.low"
 #: The Celery app that is used when a process has none of its own.
 DEFAULT_APP = "feedmill.tasks:app"
+#: What Celery calls the content that messages are in.
+MSGPACK = frozenset({"msgpack", "application/x-msgpack"})
 #: Messages that one round trip to the broker carries at most.
 PUBLISH_BATCH = 100
 
@@ -27,17 +29,40 @@ def celery_app() -> Any:
     from celery.utils.imports import symbol_by_name
 
     name = settings.current().celery_app
-    if name:
-        return symbol_by_name(name)
-    own = _state._tls.current_app or _state.default_app
-    if own is None:
+    app = _app_called(name) if name else _state._tls.current_app or _state.default_app
+    if app is None:
         return symbol_by_name(DEFAULT_APP)
-    if "msgpack" not in own.conf.accept_content:
+    if deaf := deafness(app):
+        raise SettingsError(deaf)
+    return app
+
+
+def _app_called(name: str) -> Any:
+    """The Celery app that the setting names."""
+    from celery import Celery
+    from celery.utils.imports import symbol_by_name
+
+    try:
+        app = symbol_by_name(name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise SettingsError(
-            f"the Celery app {own.main!r} does not accept msgpack, which Feedmill's messages are in;"
-            " add 'msgpack' to its accept_content, or set FEEDMILL_CELERY_APP=feedmill.tasks:app"
+            f"FEEDMILL_CELERY_APP is {name!r}, which cannot be imported: {error}; name a Celery app as module:attribute"
+        ) from error
+    if not isinstance(app, Celery):
+        raise SettingsError(
+            f"FEEDMILL_CELERY_APP is {name!r}, a {type(app).__name__}; name a Celery app as module:attribute"
         )
-    return own
+    return app
+
+
+def deafness(app: Any) -> str:
+    """What is wrong if *app* would throw away Feedmill's messages; empty if it takes them."""
+    if MSGPACK.intersection(app.conf.accept_content):
+        return ""
+    return (
+        f"the Celery app {app.main!r} does not accept msgpack, which Feedmill's messages are in;"
+        " add 'msgpack' to its accept_content, or set FEEDMILL_CELERY_APP=feedmill.tasks:app"
+    )
 
 
 def inline() -> bool:
@@ -76,7 +101,7 @@ def send(name: str, args: Sequence[Any], *, queue: str, sentence: str, producer:
 
 
 def _unreachable(error: Exception) -> StorageError:
-    return StorageError(f"the broker cannot be reached: {error}. Check FEEDMILL_BROKER_URL")
+    return StorageError(f"the broker cannot be reached: {str(error).rstrip('.')}. Check FEEDMILL_BROKER_URL")
 
 
 def ring(manager: str) -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from celery import signals
 
-from feedmill import settings
+from feedmill import registry, settings
+from feedmill.fanout import dispatch
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,27 @@ def check_lease(**_: Any) -> str:
     warning = (
         f"FEEDMILL_FANOUT_LEASE is {current.fanout_lease} s, no longer than FEEDMILL_LOCK_TTL ({current.lock_ttl} s): what a"
         " dead worker began would be tried again while its feeds are still locked, and be given up in between; raise it"
+    )
+    logger.warning(warning)
+    return warning
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def check_content(instance: Any, **_: Any) -> str:
+    """Warn if the worker's app would throw away every message; the warning, or nothing."""
+    deaf = dispatch.deafness(instance.app)
+    if deaf:
+        logger.warning(deaf)
+    return deaf
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def check_managers(**_: Any) -> str:
+    """Warn if the worker has imported no manager, and so can do nothing; the warning, or nothing."""
+    if registry.manager_names():
+        return ""
+    warning = (
+        "no manager is known, so this worker can do nothing; name the modules that declare them in FEEDMILL_MODULES"
     )
     logger.warning(warning)
     return warning

@@ -223,5 +223,6 @@ def _checked(replies: list[Any]) -> list[Any]:
 
 def _storage_error(url: str, error: RedisError) -> StorageError:
     return StorageError(
-        f"Redis at {without_secrets(url).partition('://')[2]}: {error}. Check FEEDMILL_REDIS_URL and that the server accepts writes"
+        f"Redis at {without_secrets(url).partition('://')[2]}: {str(error).rstrip('.')}."
+        " Check FEEDMILL_REDIS_URL and that the server accepts writes"
     )
