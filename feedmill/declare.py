@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import math
 
 from feedmill.errors import DeclarationError
 
@@ -55,3 +56,11 @@ def check_positive(cls: type, *names: str) -> None:
         value = getattr(cls, name)
         if type(value) is not int or value < 1:
             raise DeclarationError(f"{cls.__name__}.{name} is {value!r}; use a positive int")
+
+
+def check_number(cls: type, name: str, most: float = math.inf) -> None:
+    """Refuse a class attribute that is not a number from 0 to *most*."""
+    value = getattr(cls, name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= most:
+        limits = "from 0" if most == math.inf else f"from 0 to {most:g}"
+        raise DeclarationError(f"{cls.__name__}.{name} is {value!r}; use a number {limits}")

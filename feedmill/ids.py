@@ -63,9 +63,10 @@ def from_microseconds(microseconds: int) -> dt.datetime:
 def entity_id(value: object, role: str) -> EntityId:
     """The id of an actor, object or target: *value* itself or its ``id`` attribute.
 
-    Raises :class:`ActivityError` naming *role* for anything but an int (64 bit), str or UUID.
+    Raises :class:`ActivityError` naming *role* for anything but an int (64 bit), str or UUID. The ``id`` of a class is not
+    that of a thing: where a verb stands, two arguments were swapped.
     """
-    if not isinstance(value, (int, str, uuid.UUID)):
+    if not isinstance(value, (int, str, uuid.UUID, type)):
         value = getattr(value, "id", value)
     if isinstance(value, bool) or not isinstance(value, (int, str, uuid.UUID)):
         raise ActivityError(
@@ -74,6 +75,8 @@ def entity_id(value: object, role: str) -> EntityId:
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         raise ActivityError(f"{role} id {value} does not fit 64 bits; use a str or UUID")
     if isinstance(value, str):
+        if not value:
+            raise ActivityError(f"{role} id is an empty text; use an id that names somebody or something")
         if len(value) > MAX_ID_LENGTH:
             raise ActivityError(
                 f"{role} id {value[:40]!r}… has {len(value):,} characters; use at most {MAX_ID_LENGTH}, or a hash"

@@ -53,9 +53,15 @@ def feed_keys(key_format: str, user_ids: Iterable[EntityId]) -> list[str]:
     ]
 
 
-def check_format(key_format: str) -> None:
-    """Raise :class:`~feedmill.errors.DeclarationError` for a format that cannot name a key."""
-    _halves(key_format, "")
+def check_format(cls: type, name: str) -> None:
+    """Raise :class:`~feedmill.errors.DeclarationError` for a format, *cls.name*, that cannot name a key."""
+    key_format = getattr(cls, name)
+    if not isinstance(key_format, str):
+        raise DeclarationError(f"{cls.__name__}.{name} is {key_format!r}; use a text such as 'feed:home:%(user_id)s'")
+    try:
+        _halves(key_format, "")
+    except DeclarationError as error:
+        raise DeclarationError(f"{cls.__name__}.{name}: {error}") from error
 
 
 def split_format(key_format: str) -> tuple[str, str]:

@@ -16,7 +16,7 @@ from feedmill.errors import CorruptRecord, UnknownVerb
 from feedmill.verbs import Add, Comment, Follow, Love
 
 NOW = dt.datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=dt.timezone.utc)
-IDS = st.one_of(st.integers(-(2**63), 2**64 - 1), st.text(max_size=20), st.uuids())
+IDS = st.one_of(st.integers(-(2**63), 2**64 - 1), st.text(min_size=1, max_size=20), st.uuids())
 TIMES = st.datetimes(dt.datetime(1970, 1, 2), dt.datetime(2254, 1, 1), timezones=st.timezones())
 VALUES = st.recursive(
     st.none()

@@ -15,6 +15,7 @@ from feedmill.codec import pack
 from feedmill.delivery import messages
 from feedmill.errors import (
     ActivityError,
+    ArgumentError,
     CursorError,
     DeclarationError,
     FeedIndexError,
@@ -108,8 +109,17 @@ def key_with_braces() -> None:
         key_format = "feed:{%(user_id)s}"
 
 
+def declared(base: type, **attributes: Any) -> Callable[[], object]:
+    """Declares a subclass of *base*, called Wrong."""
+    return lambda: type("Wrong", (base,), attributes)
+
+
 def deep(levels: int) -> dict[str, Any]:
     return {"in": deep(levels - 1)} if levels else {}
+
+
+class NotesManager(Manager):
+    notification_feed_class = Notes
 
 
 class Bare(Manager):
@@ -205,7 +215,11 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
     ),
     "not a feed class": (not_a_feed, DeclarationError, r"Wrong: 'home' is <class 'int'>; use a feed class"),
     "no length": (zero_length, DeclarationError, r"Wrong.max_length is 0; use a positive int"),
-    "key without user": (key_without_user, DeclarationError, r"key format 'feed:home' .*%\(user_id\)s once"),
+    "key without user": (
+        key_without_user,
+        DeclarationError,
+        r"Wrong.key_format: key format 'feed:home' .*%\(user_id\)s once",
+    ),
     "not an aggregator": (
         not_an_aggregator,
         DeclarationError,
@@ -252,6 +266,69 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         key_with_braces,
         DeclarationError,
         r"key format 'feed:\{%\(user_id\)s\}' must .* hold no braces",
+    ),
+    "key of no text": (
+        declared(RedisFeed, key_format=5),
+        DeclarationError,
+        r"Wrong.key_format is 5; use a text such as 'feed:home:",
+    ),
+    "count without user": (
+        declared(RedisNotificationFeed, count_format="count"),
+        DeclarationError,
+        r"Wrong.count_format: key format 'count' .*%\(user_id\)s once",
+    ),
+    "count in the place of the feed": (
+        declared(RedisNotificationFeed, key_format="n:%(user_id)s", count_format="n:%(user_id)s"),
+        DeclarationError,
+        r"Wrong.count_format is its key_format, .* a key of its own, e.g. 'n:%\(user_id\)s:count'",
+    ),
+    "groups in a flat feed": (
+        declared(RedisFeed, aggregator_class=BaseAggregator),
+        DeclarationError,
+        r"Wrong is a flat feed, so nothing would ask its aggregator_class; use RedisAggregatedFeed",
+    ),
+    "chance of a hundred": (
+        declared(RedisFeed, trim_chance=100),
+        DeclarationError,
+        r"Wrong.trim_chance is 100; use a number from 0 to 1",
+    ),
+    "rate of text": (
+        declared(Manager, fanout_rate="5"),
+        DeclarationError,
+        r"Wrong.fanout_rate is '5'; use a number from 0",
+    ),
+    "rate below none": (declared(Manager, fanout_rate=-1), DeclarationError, r"fanout_rate is -1; use a number from 0"),
+    "list of feeds": (
+        declared(Manager, feed_classes=[Home]),
+        DeclarationError,
+        r"Wrong.feed_classes is a list; use a dict: \{'home': HomeFeed\}",
+    ),
+    "number of a feed": (
+        declared(Manager, feed_classes={1: Home}),
+        DeclarationError,
+        r"Wrong.feed_classes has the names \[1\]; use texts",
+    ),
+    "manager of no name": (declared(Manager, name=""), DeclarationError, r"Wrong.name is ''; use a text"),
+    "arguments in another order": (
+        lambda: Activity(Love, 1, 2),  # type: ignore[arg-type]
+        ActivityError,
+        r"actor is <class 'feedmill.verbs.Love'> of type type; use an int, str or UUID",
+    ),
+    "nobody": (when(actor=""), ActivityError, r"actor id is an empty text; use an id that names somebody"),
+    "a dict for an activity": (
+        lambda: ErrorManager().add_activity({"actor": 1}),  # type: ignore[arg-type]
+        ActivityError,
+        r"\{'actor': 1\} is not a feedmill.Activity; make one: Activity\(actor, verb, object\)",
+    ),
+    "notify the other way round": (
+        lambda: NotesManager().notify(on_day(1), [2]),  # type: ignore[arg-type]
+        ArgumentError,
+        r"user ids are <Activity .*; use a list of ids, even of one",
+    ),
+    "subscription to one": (
+        lambda: Notes.subscribe_many("ann"),
+        ArgumentError,
+        r"user ids are 'ann'; use a list of ids, even of one",
     ),
     "another way of batches": (
         lambda: News(1).remove_many([], batch_interface=5),
@@ -340,9 +417,9 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         r"CELERY_APP is 'nowhere:app', which cannot be imported: .*; name a Celery app as module:attribute",
     ),
     "app that is none": (
-        lambda: [feedmill.configure(celery_app="feedmill.tasks"), celery_app()],
+        lambda: [feedmill.configure(celery_app="feedmill.verbs:known_verbs"), celery_app()],
         SettingsError,
-        r"CELERY_APP is 'feedmill.tasks', a module; name a Celery app as module:attribute",
+        r"CELERY_APP is 'feedmill.verbs:known_verbs', a function; name a Celery app as module:attribute",
     ),
     "prefix with braces": (
         lambda: feedmill.configure(key_prefix="{x}"),
@@ -368,9 +445,13 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
     "negative slice": (
         lambda: Home(1)[-5:],
         FeedIndexError,
-        r"feed\[-5:None\]: use numbers from 0, such as feed\[:25\]",
+        r"feed\[-5:\]: use numbers from 0, such as feed\[:25\]",
     ),
-    "negative index": (lambda: Notes(1)[-1], FeedIndexError, r"use numbers from 0"),
+    "negative index": (
+        lambda: Notes(1)[-1],
+        FeedIndexError,
+        r"feed\[-1\]: use a number from 0; feed\[0\] is the newest",
+    ),
     "stepped slice": (lambda: News(1)[::2], FeedIndexError, r"feed\[::2\]: a feed is read in order, without a step"),
     "index of text": (lambda: Home(1)["a"], FeedIndexError, r"feed\['a'\]: use an int or a slice"),  # type: ignore[call-overload]
     "unknown setting": (

@@ -241,6 +241,9 @@ def test_bytes_that_are_no_message(box: Postbox) -> None:
     assert letters.content(letter) == ["feedmill.next", [b"\xc1rubbish"]]
     assert handled == ["ack"]
     letters.drop([letter.id])
+    message.delivery_info = {"exchange": "celery.pidbox", "routing_key": ""}
+    consumer.on_decode_error(message, ValueError("json"))
+    assert letters.listed(5) == [], "what another project asks of all workers is no work that was lost"
     letters.bury_message("", [b"?"], "rubbish")
     with pytest.raises(MessageError, match="names no task of ours"):
         letters.replay(the_letter().id)

@@ -18,19 +18,23 @@ def doctor(fix: bool, say: Callable[[str], None]) -> int:
         report = examine(fix=fix, seen=seen)
     for line in lines(report, fix):
         say(line)
-    scope = f"{report.keys:,} keys, {report.feeds:,} feeds, {time.monotonic() - began:.1f} s{_notes(report)}"
+    scope = f"{_count(report.keys, 'key')}, {_count(report.feeds, 'feed')}, {time.monotonic() - began:.1f} s{_notes(report)}"
     if not report.found:
         say(f"healthy ({scope})")
         return 0
     mended = f", {report.mended.total():,} mended" if fix else "; --fix mends what can be mended"
-    say(f"{report.found.total():,} findings{mended} ({scope})")
+    say(f"{_count(report.found.total(), 'finding')}{mended} ({scope})")
     return 1 if report.left else 0
 
 
 def _notes(report: Report) -> str:
     """What is not wrong, but worth a word."""
-    strange = f"; {report.strange:,} keys are of no manager that is known here" if report.strange else ""
-    return strange + (f"; {report.letters:,} dead letters wait, see: feedmill dead list" if report.letters else "")
+    strange = f"; {_count(report.strange, 'key')} of no manager that is known here" if report.strange else ""
+    return strange + (f"; {_count(report.letters, 'dead letter')}, see: feedmill dead list" if report.letters else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def lines(report: Report, fix: bool) -> Iterator[str]:

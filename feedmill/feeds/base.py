@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar
 from feedmill import cursor
 from feedmill.activity import Activity
 from feedmill.arguments import many, whole
-from feedmill.declare import check_attributes, check_positive
+from feedmill.declare import check_attributes, check_number, check_positive
 from feedmill.errors import ActivityError, DeclarationError, FeedIndexError
 from feedmill.feeds.bodies import Bodies
 from feedmill.feeds.paging import Entry
@@ -58,11 +58,16 @@ class Feed(Bodies, Readable):
                 check_attributes(cls, base)
                 break
         check_positive(cls, "max_length")
+        check_number(cls, "trim_chance", 1)
+        if hasattr(cls, "aggregator_class") and not hasattr(cls, "get_aggregator"):
+            raise DeclarationError(
+                f"{cls.__name__} is a flat feed, so nothing would ask its aggregator_class; use RedisAggregatedFeed"
+            )
         if not (isinstance(cls.activity_class, type) and issubclass(cls.activity_class, Activity)):
             raise DeclarationError(
                 f"{cls.__name__}.activity_class is {cls.activity_class!r}; use a subclass of Activity"
             )
-        check_format(cls.key_format)
+        check_format(cls, "key_format")
 
     # -- where things are
 
@@ -259,5 +264,7 @@ def _checked(activities: Iterable[Activity]) -> list[Activity]:
     activities = list(many("activities", activities))
     for activity in activities:
         if not isinstance(activity, Activity):
-            raise ActivityError(f"{activity!r} is not a feedmill.Activity")
+            raise ActivityError(
+                f"{repr(activity)[:80]} is not a feedmill.Activity; make one: Activity(actor, verb, object)"
+            )
     return activities

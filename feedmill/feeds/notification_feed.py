@@ -8,7 +8,8 @@ from typing import Any, ClassVar, TypeVar
 
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, NotificationAggregator
-from feedmill.arguments import whole
+from feedmill.arguments import many, whole
+from feedmill.errors import DeclarationError
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed, names_of
 from feedmill.feeds.operations import MarkOp, RecountOp, plan_groups
 from feedmill.feeds.query import NOTIFICATION_FILTERS
@@ -56,8 +57,13 @@ class NotificationFeed(AggregatedFeed):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        check_format(cls.count_format)
-        check_format(cls.lock_format)
+        check_format(cls, "count_format")
+        check_format(cls, "lock_format")
+        if cls.count_format == cls.key_format:
+            raise DeclarationError(
+                f"{cls.__name__}.count_format is its key_format, {cls.key_format!r}; give the count a key of its own, e.g."
+                f" {cls.key_format + ':count'!r}"
+            )
 
     @classmethod
     def channel(cls) -> str:
@@ -161,7 +167,7 @@ class NotificationFeed(AggregatedFeed):
 
     @classmethod
     def _watch(cls, user_ids: Iterable[EntityId], shape: Callable[[EntityId, Counts], V]) -> Watch[V]:
-        return Watch([cls(user_id) for user_id in user_ids], shape)
+        return Watch([cls(user_id) for user_id in many("user ids", user_ids)], shape)
 
     # -- seen and read
 

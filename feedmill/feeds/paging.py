@@ -88,5 +88,6 @@ def check_slice(item: slice, max_length: int) -> tuple[int, int]:
     if item.step not in (None, 1):
         raise FeedIndexError(f"feed[::{item.step}]: a feed is read in order, without a step")
     if not is_whole(start, 0) or not is_whole(stop, 0):
-        raise FeedIndexError(f"feed[{item.start}:{item.stop}]: use numbers from 0, such as feed[:25]")
+        shown = ":".join("" if end is None else repr(end) for end in (item.start, item.stop))
+        raise FeedIndexError(f"feed[{shown}]: use numbers from 0, such as feed[:25]")
     return start, stop

@@ -67,6 +67,8 @@ class Readable:
             return self._feed._run(self._select(*check_slice(item, self._feed.max_length)))
         if isinstance(item, bool) or not isinstance(item, int):
             raise FeedIndexError(f"feed[{item!r}]: use an int or a slice such as feed[:25]")
+        if item < 0:
+            raise FeedIndexError(f"feed[{item}]: use a number from 0; feed[0] is the newest")
         found = self._feed._run(self._select(item, item + 1))
         if not found:
             raise FeedIndexError(f"feed[{item}] does not exist; the feed has {self.count()} items")

@@ -56,7 +56,9 @@ def raw_id(activity: Activity | str | bytes) -> bytes:
 def checked(manager: Manager, activity: object) -> Activity:
     """*activity*, if it is one and has a group in each feed; else an error, and nothing was written."""
     if not isinstance(activity, Activity):
-        raise ActivityError(f"{activity!r} is not a feedmill.Activity")
+        raise ActivityError(
+            f"{repr(activity)[:80]} is not a feedmill.Activity; make one: Activity(actor, verb, object)"
+        )
     groups(manager, activity)
     return activity
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Union, cast
 
 from feedmill.activity import Activity
 from feedmill.errors import DeclarationError, UnknownName
@@ -63,7 +63,17 @@ class UserFeeds(dict[str, Feed]):
 
 def check_feeds(cls: type[Manager]) -> None:
     """Refuse what is not a feed, two feeds that would share a key, and a feed that cannot do its part."""
-    named: dict[str, Any] = dict(cls.feed_classes)
+    name, feeds = cast(Any, cls.name), cast(Any, cls.feed_classes)
+    if not isinstance(name, str) or not name:
+        raise DeclarationError(f"{cls.__name__}.name is {name!r}; use a text, which messages call the manager by")
+    if not isinstance(feeds, Mapping):
+        kind = type(feeds).__name__
+        raise DeclarationError(f"{cls.__name__}.feed_classes is a {kind}; use a dict: {{'home': HomeFeed}}")
+    named: dict[str, Any] = dict(feeds)
+    if not all(isinstance(name, str) for name in named):
+        raise DeclarationError(
+            f"{cls.__name__}.feed_classes has the names {[*named]!r}; use texts: {{'home': HomeFeed}}"
+        )
     named["user_feed_class"], named["notification_feed_class"] = cls.user_feed_class, cls.notification_feed_class
     formats: dict[str, str] = {}
     for name, feed_class in named.items():

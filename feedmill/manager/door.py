@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from feedmill.activity import Activity
 from feedmill.arguments import whole
-from feedmill.declare import check_attributes, check_positive
+from feedmill.declare import check_attributes, check_number, check_positive
 from feedmill.errors import ActivityError, DeclarationError, MissingMethod
 from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout
@@ -49,6 +49,7 @@ class Manager:
         super().__init_subclass__(**kwargs)
         check_attributes(cls, Manager)
         check_positive(cls, "fanout_chunk_size", "follow_activity_limit", "fanout_burst")
+        check_number(cls, "fanout_rate")
         if "name" not in vars(cls):
             cls.name = cls.__name__
         check_feeds(cls)

@@ -117,9 +117,9 @@ def notice(manager: Manager, op: str, user_ids: Iterable[EntityId], activity: Ac
     """See :meth:`Manager.notify`: a fan-out for each chunk of users."""
     if manager.notification_feed_class is None:
         raise DeclarationError(f"{manager.name}.{op} needs notification_feed_class, the feed that it writes to")
+    people = _ids(user_ids, "user")
     bodies.checked(manager, activity)
     body, fanouts = activity.pack(), list[Fanout]()
-    people = _ids(user_ids, "user")
     chunks = iter(lambda: list(itertools.islice(people, manager.fanout_chunk_size)), [])
     while part := list(itertools.islice(chunks, AT_ONCE)):
         named = {fanout_id(manager.name, activity.raw_id, ids): ids for ids in part}

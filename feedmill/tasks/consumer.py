@@ -39,7 +39,12 @@ class KeepingConsumer(Consumer):  # type: ignore[misc]
 
 
 def _keep(message: Any, why: str) -> None:
-    """The letter; a storage that is away must not keep the worker from going on."""
+    """The letter; a storage that is away must not keep the worker from going on.
+
+    What was shouted to all workers of a broker, such as another project's ``celery inspect``, is nobody's work.
+    """
+    if str((message.delivery_info or {}).get("exchange", "")).endswith(".pidbox"):
+        return
     task = str((message.headers or {}).get("task", ""))
     body = message.body if isinstance(message.body, (bytes, str)) else bytes(message.body)
     with contextlib.suppress(FeedmillError):
