@@ -139,7 +139,8 @@ def decode_head(data: bytes, *, counted: bool) -> Head:
     """The front of a record; :class:`~feedmill.errors.CorruptRecord` if it is cut short or empty."""
     try:
         flags, rows, at = data[0], data[1], 2
-        head = Head(bool(flags & SPILLED), bool(flags & LOOSE), bool(flags & CAPPED), rows)
+        spilled, capped = bool(flags & SPILLED), bool(flags & CAPPED)
+        head = Head(spilled, bool(flags & LOOSE), spilled and capped, rows)
         if counted:
             head.touch, at = int.from_bytes(data[2:8], "big"), 8
         if head.spilled:

@@ -110,7 +110,7 @@ class Record:
             if self.spilled and not self.capped:
                 self._put(member.actor, b"")
         self.count += 1
-        self.created = min(self.created, created) if self.created else created
+        self.created = min(self.created, created) if self.count > 1 else created
         if self.spilled and created <= self.top:
             self._move([member])
             return True
@@ -122,7 +122,7 @@ class Record:
     def _spill(self) -> None:
         """Move all but the newest members out of the record."""
         if not self.spilled:
-            self.spilled = True
+            self.spilled = self.unspill = True  # what lies there is none of it
             for actor in {held.actor for held in self.members}:
                 self._put(actor, b"")
         self.capped = self.capped or self.count > SPILL_LIMIT

@@ -52,16 +52,18 @@ class MergedNotes(Notes):
 
 MERGED: dict[Any, Any] = {News: MergedNews, Notes: MergedNotes}
 
+ALL = pytest.mark.parametrize("grouped", [News, Notes, MergedNews, MergedNotes])
+
 ACTORS: list[Any] = [0, 127, 128, -32, -33, 70_000, 2**40, -(2**63), 2**64 - 1, "a", "x" * 31, "ü" * 40, "z" * 250]
 ACTORS += [uuid.UUID(int=7), uuid.UUID(int=2**127), *range(60)]
 
 
-def storm(dice: random.Random) -> Iterator[list[Activity]]:
-    """Batches into one group or a few: in order or not, some at once, some again, some of a shape that few have."""
+def storm(dice: random.Random) -> Iterator[tuple[list[Activity], list[Activity]]]:
+    """What is added to one group or a few, in order or not, some again, some of a shape that few have; what is undone."""
     odd, late, many = dice.choice([0, 0, 0.05, 0.5]), dice.choice([0, 0.1, 1]), dice.choice([1, 1, 6])
-    crowd = dice.choice([1, 20, 1000])
+    crowd, undoing, known = dice.choice([1, 20, 1000]), dice.choice([0, 0.1]), list[Activity]()
     for number in range(dice.randint(30, 100)):
-        yield [
+        batch = [
             Activity(
                 dice.choice(ACTORS) if dice.random() < odd else dice.randrange(crowd),
                 Love,
@@ -72,6 +74,10 @@ def storm(dice: random.Random) -> Iterator[list[Activity]]:
             )
             for _ in range(dice.randint(1, many))
         ]
+        known += batch
+        yield batch, []
+        if dice.random() < undoing:
+            yield [], known[-dice.choice([1, 20]) :]
 
 
 def inside(feed: Any) -> tuple[Any, ...]:
@@ -100,8 +106,8 @@ def test_as_a_merge(redis_url: str, monkeypatch: pytest.MonkeyPatch, grouped: An
     """Whatever comes in whatever order, early, late and again: a script leaves the bytes that merges leave."""
     monkeypatch.setattr("feedmill.serializers.records.SPILL_LIMIT", limit)
     feeds = [kind(1) for kind in (grouped, MERGED[grouped])]
-    for number, activities in enumerate(storm(random.Random(seed))):
-        done = [backend().run(type(feed).deliver([1], activities)) for feed in feeds]
+    for number, (adds, removes) in enumerate(storm(random.Random(seed))):
+        done = [backend().run(type(feed).deliver([1], adds, removes)) for feed in feeds]
         assert done[0] == done[1]
         if number % 5 == 0:
             one, other = map(inside, feeds)
@@ -180,14 +186,102 @@ def test_behind_damage(redis_url: str, grouped: Any, damage: bytes) -> None:
     assert feed[0].activity_count in (2 * HELD, 2 * HELD - lost)
 
 
-@BOTH
-def test_a_spill_that_nobody_has(redis_url: str, grouped: Any) -> None:
+@ALL
+@pytest.mark.parametrize("kind", ["hash", "string"])
+def test_a_spill_that_nobody_has(redis_url: str, grouped: Any, kind: str) -> None:
     """What lies where a group is about to spill for the first time is none of it."""
     feed, client = grouped(1), redis.Redis.from_url(redis_url)
     feed.add(in_group(0))
-    client.hset(f"{feed.key}{GROUPS}:{feed[0].group}", b"nobody", b"")
+    spill = f"{feed.key}{GROUPS}:{feed[0].group}"
+    if kind == "hash":
+        client.hset(spill, b"nobody", b"")
+    else:
+        client.set(spill, b"nobody")
     feed.add_many(in_group(number) for number in range(1, 2 * HELD))
     assert len(inside(feed)[0][0][-1]) == feed[0].actor_count == 2 * HELD
+
+
+@ALL
+@pytest.mark.parametrize("held", [MAX_MEMBERS, HELD])
+@pytest.mark.parametrize("limit", [100_000, HELD], ids=["", "capped"])
+@pytest.mark.parametrize("number", [-1, 1000])
+def test_a_spill_that_is_no_hash(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, grouped: Any, held: int, limit: int, number: int
+) -> None:
+    """It is as good as lost. What comes is taken in, older or newer than what was there, and by all other feeds."""
+    monkeypatch.setattr("feedmill.serializers.records.SPILL_LIMIT", limit)
+    feed, client = grouped(1), redis.Redis.from_url(redis_url)
+    feed.add_many(in_group(number) for number in range(MAX_MEMBERS * 2 + held))
+    (spill,) = client.keys(f"{feed.key}*:{feed[0].group}")
+    client.delete(spill)
+    client.set(spill, "x")
+    grouped.insert_activities([in_group(number)])
+    counted = not (number < 0 and feed.serializer().decode(client.hget(feed.key + GROUPS, feed[0].group)).capped)
+    assert backend().run(grouped.deliver([0, 1, 2], [in_group(number)])) == 2 + counted
+    assert feed.contains(in_group(number)) == counted
+    assert feed[0].activity_count == MAX_MEMBERS * 2 + held + counted
+    assert all(grouped(user).contains(in_group(number)) for user in (0, 2))
+
+
+@ALL
+@pytest.mark.parametrize("bit", [16, 32, 64, 128])
+def test_a_record_that_lies(redis_url: str, grouped: Any, bit: int) -> None:
+    """A record that says it let members go before it spilled any, or what no record says: it counts and spills on."""
+    feed, client = grouped(1), redis.Redis.from_url(redis_url)
+    feed.add_many(in_group(number) for number in range(HELD))
+    record = client.hget(feed.key + GROUPS, feed[0].group)
+    client.hset(feed.key + GROUPS, feed[0].group, bytes((record[0] | bit,)) + record[1:])
+    grouped.insert_activities(in_group(number) for number in range(3 * HELD))
+    for number in range(HELD, 3 * HELD):
+        assert backend().run(grouped.deliver([0, 1, 2], [in_group(number)])) == 3
+    assert grouped(0)[0].activity_count == grouped(2)[0].activity_count == 2 * HELD
+    assert feed[0].activity_count == len(feed.actors(feed[0], limit=1000).items) == 3 * HELD
+    assert all(feed.contains(in_group(number)) for number in range(3 * HELD))
+
+
+@BOTH
+@pytest.mark.parametrize("at", [0, 4], ids=["members", "actors"])
+def test_a_record_that_counts_too_far(redis_url: str, grouped: Any, at: int) -> None:
+    """Its group starts anew, as merges have it, and does not count from zero what is there."""
+    feed, client = grouped(1), redis.Redis.from_url(redis_url)
+    feed.add_many(in_group(number) for number in range(2 * HELD))
+    (group,), at = feed[:], at + (8 if grouped is Notes else 2)
+    record = client.hget(feed.key + GROUPS, group.group)
+    client.hset(feed.key + GROUPS, group.group, record[:at] + b"\xff" * 4 + record[at + 4 :])
+    assert feed.add(in_group(2 * HELD)) == 1
+    assert (feed[0].activity_count, feed[0].actor_count) == (1, 1)
+
+
+@ALL
+def test_what_came_back_is_not_the_newest(redis_url: str, monkeypatch: pytest.MonkeyPatch, grouped: Any) -> None:
+    """A group that let members go and is filled up with older ones still knows what it let go of."""
+    monkeypatch.setattr("feedmill.serializers.records.SPILL_LIMIT", 45)
+    feed = grouped(1)
+    for number in range(100):
+        feed.add(in_group(number))
+    assert feed.remove_many(in_group(number) for number in range(90, 100)) == 10  # fewer are left than are shown
+    for number in range(100, 120):
+        assert feed.add(in_group(number)) == 1
+        assert feed.add(in_group(50)) == 0
+    assert feed[0].activity_count == 90 + 20
+
+
+def test_held_with_another_context(redis_url: str) -> None:
+    """An activity that comes again with another context is the one that is held, also if it is as old as what is spilled."""
+    feed = Notes(1)
+    feed.add_many(Activity(number, Love, 7, time=BASE) for number in range(2 * HELD))
+    for number in range(2 * HELD):
+        assert feed.add(Activity(number, Love, 7, time=BASE, extra_context={"text": "x"})) == 0
+    assert feed[0].activity_count == 2 * HELD
+
+
+@ALL
+def test_in_the_first_microsecond(redis_url: str, grouped: Any) -> None:
+    """A group that is as old as time stays so."""
+    first = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
+    for number in range(2 * HELD):
+        assert grouped(1).add(Activity(number, Love, 7, time=first + dt.timedelta(seconds=number))) == 1
+    assert grouped(1)[0].created_at == first
 
 
 def test_a_part_is_small() -> None:

@@ -3,7 +3,7 @@
 -- Records are laid out as feedmill/serializers/base.py says, the state of a feed as feedmill/feeds/state.py says.
 -- An addition: {want, group, actor, score (text), score, shared, row, loose row, needle, record}
 local base = counted and 8 or 2
-local no_state = string.rep('\0', 56)
+local no_state, most = string.rep('\0', 56), 2 ^ 31 - 1
 -- What is too short to be a record or a state, or counts too far, is damaged: the merge, which checks all, decides.
 -- Of the feed at hand: what the state says, the bytes of the new touch, and how far the counts move.
 local seen, read, touch, unseen, unread
@@ -46,27 +46,28 @@ local function longer(h, add, record)
     at = base + 22
     if #record <= at then return nil end
     count, actors, created, top = num('>I4I4I7I7', record, base + 1)
+    if count >= most or actors >= most then return nil end
   end
-  local late = spilled and add[5] <= top
+  local late, capped = spilled and add[5] <= top, flags % 32 > 15
   if loose then
     row, shared = add[8], ''
     if find(record, add[9], at + 1, true) then return nil end
   elseif sub(record, at + 1, at + #shared) ~= shared then
-    if not late then return nil end
+    if not late or find(record, row, at + 1, true) then return nil end -- perhaps it is held with another context
   elseif find(record, row, at + #shared + 1, true) then return nil end
   if late then
-    head = flags < 16 and behind_record(h .. ':' .. add[2], add, count, actors, created)
+    head = not capped and behind_record(h .. ':' .. add[2], add, count, actors, created)
     row, at = '', base + 15
   elseif rows >= held then
     local text = sub(record, at + #shared + 1) .. row
-    head, row = spill(h .. ':' .. add[2], add, text, loose, rows + 1, flags > 15, count, actors, created)
+    head, row = spill(h .. ':' .. add[2], add, text, loose, rows + 1, capped, count, actors, created, top)
     head, at, flags, rows = head and head .. shared, #record, flags + (spilled and 0 or 1), stay
   else
     if spilled then
       local s, new = h .. ':' .. add[2]
-      if flags < 16 then new = call('HSETNX', s, add[3], '')
+      if not capped then new = beside('HSETNX', s, add[3], '')
       elseif find(record, add[3], at + #shared + 1, true) then return nil -- perhaps an actor whom only the record names
-      else new = 1 - call('HEXISTS', s, add[3]) end
+      else new = 1 - beside('HEXISTS', s, add[3]) end
       head, at = pack('>I4I4', count + 1, actors + new), base + 8
     else at = base end
     rows = rows + 1

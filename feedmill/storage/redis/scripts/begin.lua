@@ -31,10 +31,10 @@ end
 -- include: append
 local function spilled(h, w)
   local s, at, n = h .. ':' .. fields[w + 2], unpack(spills[w])
-  if n == 0 then return 0 elseif n < 0 then return call('HGETALL', s) end
+  if n == 0 then return 0 elseif n < 0 then return beside('HGETALL', s) end
   local values = {}
   for i = at, at + n - 1, 1000 do -- unpack has a limit
-    local part = call('HMGET', s, unpack(ARGV, i, math.min(i + 999, at + n - 1)))
+    local part = beside('HMGET', s, unpack(ARGV, i, math.min(i + 999, at + n - 1)))
     for j = 1, #part do values[#values + 1] = part[j] end
   end
   return values

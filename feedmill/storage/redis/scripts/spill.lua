@@ -76,19 +76,29 @@ local function split(text, add, loose, rows)
   end
 end
 
+-- A command on the hash beside a record. What lies there and is no hash is in the way, and goes.
+local function beside(command, s, ...)
+  local reply = redis.pcall(command, s, ...)
+  if type(reply) == 'table' and reply.err then
+    if find(reply.err, 'WRONGTYPE', 1, true) then call('UNLINK', s) end
+    reply = call(command, s, ...)
+  end
+  return reply
+end
+
 -- Put a member that is older than the newest spilled one beside the record: the head of the record, or nil.
 local function behind_record(s, add, count, actors, created)
-  local part = call('HGET', s, add[3])
+  local part = beside('HGET', s, add[3])
   if part and find(part, add[9], 1, true) then return nil end
   call('HSET', s, add[3], (part or '') .. entry(add))
   return pack('>I4I4I7', count + 1, actors + (part and 0 or 1), math.min(created, add[5]))
 end
 
 -- Spill all but the newest members of a record that is full, with the added one: its head, and the rows that stay; or nil.
--- Given are what all rows share, all rows, whether they are loose, how many there are, and the numbers of a group that
--- has spilled before.
-local function spill(s, add, text, loose, rows, capped, count, actors, created)
-  if count and count >= limit and not capped then return nil end
+-- Given are all rows, whether they are loose, how many there are, and the numbers of a group that has spilled before.
+-- Of a capped group those that came back may be older than its newest that is let go of: that stays the newest.
+local function spill(s, add, text, loose, rows, capped, count, actors, created, before)
+  if count and count >= limit and not capped or capped and not count then return nil end
   local times, whose, starts, part_of = split(text, add, loose, rows)
   if not times then return nil end
   local order = {}
@@ -109,10 +119,10 @@ local function spill(s, add, text, loose, rows, capped, count, actors, created)
     if capped and n < rows and whose[n] == add[3] then new = 0 end
     if not count then name_part(whose[n]) end
   end
-  if capped then new = new - new * call('HEXISTS', s, add[3])
+  if capped then new = new - new * beside('HEXISTS', s, add[3])
   elseif count then
     name_part(add[3])
-    local held = call('HMGET', s, unpack(names))
+    local held = beside('HMGET', s, unpack(names))
     for n = 1, #names do
       if held[n] and names[n] == add[3] then new = 0 end
       parts[names[n]] = (held[n] or '') .. parts[names[n]]
@@ -124,5 +134,5 @@ local function spill(s, add, text, loose, rows, capped, count, actors, created)
   local fields = {}
   for n = 1, #names do fields[2 * n - 1], fields[2 * n] = names[n], parts[names[n]] end
   if #fields > 0 then call('HSET', s, unpack(fields)) end
-  return pack('>I4I4I7I7', count + 1, actors + new, math.min(created, order[1]), top), table.concat(kept)
+  return pack('>I4I4I7I7', count + 1, actors + new, math.min(created, order[1]), math.max(before or 0, top)), table.concat(kept)
 end
