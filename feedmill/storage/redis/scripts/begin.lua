@@ -29,15 +29,19 @@ for j = 1, tonumber(ARGV[12]) do
   a = a + 8
 end
 -- include: append
-local function spilled(h, w)
-  local s, at, n = h .. ':' .. fields[w + 2], unpack(spills[w])
-  if n == 0 then return 0 elseif n < 0 then return beside('HGETALL', s) end
+local function read(how, key, names, from, to) -- unpack has a limit
   local values = {}
-  for i = at, at + n - 1, 1000 do -- unpack has a limit
-    local part = beside('HMGET', s, unpack(ARGV, i, math.min(i + 999, at + n - 1)))
+  for i = from, to, 1000 do
+    local part = how('HMGET', key, unpack(names, i, math.min(i + 999, to)))
     for j = 1, #part do values[#values + 1] = part[j] end
   end
   return values
+end
+
+local function spilled(h, w)
+  local s, at, n = h .. ':' .. fields[w + 2], unpack(spills[w])
+  if n == 0 then return 0 elseif n < 0 then return beside('HGETALL', s) end
+  return read(beside, s, ARGV, at, at + n - 1)
 end
 
 local function snapshot(z, h, done, state, got)
@@ -63,10 +67,10 @@ local function snapshot(z, h, done, state, got)
   return reply
 end
 
-local out, stride = {}, counted and 3 or 2
+local out, stride, few = {}, counted and 3 or 2, #fields + #adds < 1000
 for k = 1, #KEYS, stride do
   local z, h, f = KEYS[k], KEYS[k + 1], (k - 1) / stride
-  local got = call('HMGET', h, unpack(fields))
+  local got = few and call('HMGET', h, unpack(fields)) or read(call, h, fields, 1, #fields)
   local m = got[1] or '0'
   local locked = byte(m) == 49
   if locked and sub(m, 2, 9) ~= token and (tonumber(sub(m, 10, 22)) or 0) > now then
@@ -79,7 +83,8 @@ for k = 1, #KEYS, stride do
     end
     local all = #adds > 0 and done == #adds
     if counted or not all then sets[#sets + 1], sets[#sets + 2] = M, (all and '0' or prefix) .. state end
-    call('HSET', h, unpack(sets))
+    if few then call('HSET', h, unpack(sets))
+    else for i = 1, #sets, 1000 do call('HSET', h, unpack(sets, i, math.min(i + 999, #sets))) end end
     out[f + 1] = all and 2 or snapshot(z, h, done, state, got)
   end
 end
