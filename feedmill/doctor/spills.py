@@ -63,6 +63,8 @@ def _flaw(record: Record, spill: Mapping[bytes, bytes]) -> str:
         return "" if len(known) <= record.count else "it holds more members than the group counts"
     if len(known) != record.count:
         return f"with it the group has {len(known)} members, and it counts {record.count}"
+    if record.top > record.members[0].microseconds:
+        return "a member of the group is older than the newest that was spilled"
     moments = [member.microseconds for member in members]
     if max(moments, default=0) > record.top or min(moments, default=record.created) < record.created:
         return "it holds members that are newer or older than the group knows"
@@ -103,26 +105,27 @@ def _recount(case: Case, group: bytes, record: Record) -> bool:
     """Make the group and its spill agree, from what of both can be read; whether that changed anything."""
     if not _flaw(record, case.spills[group]) and not _miscounted(record, len(case.spills[group])):
         return False
-    held = set(record.members)
-    spilled: dict[bytes, list[Member]] = {member.actor: [] for member in record.members}
-    for actor, data in case.spills[group].items():
-        members = [member for member in dict.fromkeys(_readable(record, actor, data)) if member not in held]
-        if members or record.capped:
-            spilled[actor] = members
-    everything = [member for members in spilled.values() for member in members]
-    fields = {actor: record.parts.encode(members) for actor, members in spilled.items()}
-    case.changes.unspill.append(group)
+    latest = max(record.top, record.members[0].microseconds)  # what is newer than both was never spilled
+    parts = {actor: _readable(record, actor, data) for actor, data in case.spills[group].items()}
+    found = [member for members in parts.values() for member in members if member.microseconds <= latest]
+    everything = sorted({*record.members, *found})
+    fields: dict[bytes, list[Member]] = {member.actor: [] for member in everything}
     if record.capped:  # most of what it counts is nowhere: its numbers are all there is
-        record.count = max(record.count, len(held) + len(everything))
-        record.actors = max(record.actors, len(spilled))
+        fields.update((actor, []) for actor in parts)
+        record.count, record.actors = max(record.count, len(everything)), max(record.actors, len(fields))
     else:
-        record.count, record.actors, record.spilled = len(held) + len(everything), len(spilled), bool(everything)
-    record.top = max([member.microseconds for member in everything], default=record.top if record.capped else 0)
-    record.created = min([member.microseconds for member in (*everything, *record.members)])
+        record.count, record.actors = len(everything), len(fields)
+        record.members = everything[-len(record.members) :]
+    held = set(record.members)
+    beside = [member for member in everything if member not in held]
+    for member in beside:
+        fields[member.actor].append(member)
+    newest = beside[-1].microseconds if beside else 0
+    record.created, record.top = everything[0].microseconds, max(record.top, newest) if record.capped else newest
+    record.spilled = record.capped or bool(beside)
+    case.changes.unspill.append(group)
     if record.spilled:
-        case.changes.spill += [(group, actor, SET, data) for actor, data in fields.items()]
-    else:
-        record.holding(record.members)
+        case.changes.spill += [(group, actor, SET, record.parts.encode(members)) for actor, members in fields.items()]
     case.put(group, record)
     return True
 

@@ -233,6 +233,29 @@ def spoilt_spill(client: redis.Redis) -> None:
     client.hset(spill, next(actor for actor, members in client.hgetall(spill).items() if members), b"\0" * 30)
 
 
+def a_part(client: redis.Redis, hash_key: str) -> tuple[bytes, bytes, bytes]:
+    """The spill of the feed at *hash_key*, an actor, and that actor's part of it."""
+    spill = hash_key.encode() + b":" + some_group(client, hash_key, spilled=True)
+    return spill, *min((actor, part) for actor, part in client.hgetall(spill).items() if part)
+
+
+def garbage_in_a_part(client: redis.Redis) -> None:
+    for hash_key in (NEWS_HASH, NOTES_HASH):
+        spill, actor, part = a_part(client, hash_key)
+        client.hset(spill, actor, b"garbage" + part)
+
+
+def member_of_the_future(client: redis.Redis) -> None:
+    spill, actor, part = a_part(client, NEWS_HASH)
+    client.hset(spill, actor, b"\x0f" + part[1:])
+
+
+def record_ahead_of_its_members(client: redis.Redis) -> None:
+    group = some_group(client, NEWS_HASH, spilled=True)
+    record = client.hget(NEWS_HASH, group)
+    client.hset(NEWS_HASH, group, record[:17] + b"\x0f" + record[18:])
+
+
 def doubled_row(client: redis.Redis) -> None:
     group = some_group(client, NOTES_HASH, spilled=False)
     record = client.hget(NOTES_HASH, group)
@@ -302,6 +325,9 @@ DAMAGE: dict[Callable[[redis.Redis], None], str] = {
     chunks_alone: "chunks without receipt",
     damaged_letter: "damaged letter",
     spoilt_spill: "damaged spill",
+    garbage_in_a_part: "damaged spill",
+    member_of_the_future: "damaged spill",
+    record_ahead_of_its_members: "damaged spill",
     doubled_row: "damaged group",
     damaged_context: "damaged group",
     groups_without_bodies: "bodies gone",
@@ -368,6 +394,37 @@ def test_members_of_a_damaged_spill_are_counted_again(server: redis.Redis) -> No
     NEWS.add_many([in_group(n) for n in range(41)])
     (group,) = [group for group in NEWS[:] if group.activity_count > 30]
     assert (group.activity_count, group.actor_count) == (41, 41)
+
+
+def test_what_stands_behind_garbage_is_kept(server: redis.Redis) -> None:
+    """Garbage in front of an actor's spilled members costs none of them."""
+    garbage_in_a_part(server)
+    examine(fix=True)
+    for feed in (NEWS, NOTES):
+        assert all(feed.contains(in_group(n)) for n in range(40))
+        assert max(group.activity_count for group in feed[:]) == 40
+
+
+@pytest.mark.parametrize("inflict", [member_of_the_future, record_ahead_of_its_members])
+def test_a_group_that_believed_in_the_future_shows_what_is_new(
+    server: redis.Redis, inflict: Callable[[redis.Redis], None]
+) -> None:
+    """After --fix what is added to a group is newer than what it spilled, as it should be, and shown."""
+    inflict(server)
+    examine(fix=True)
+    NEWS.add(in_group(50))
+    assert in_group(50) in held(NEWS[:])
+    assert examined() == {}
+
+
+def test_a_capped_group_knows_what_it_let_go_of(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mending what a group spilled before its limit does not make it count anew what came beyond."""
+    monkeypatch.setattr("feedmill.serializers.records.SPILL_LIMIT", 45)
+    NEWS.add_many(in_group(n) for n in range(100))
+    garbage_in_a_part(server)
+    assert "damaged spill" in examined(fix=True)
+    assert NEWS.add(in_group(60)) == 0
+    assert examined() == {}
 
 
 def test_an_inbox_left_behind_is_folded_in(server: redis.Redis) -> None:
