@@ -26,7 +26,10 @@ class Group(click.Group):
 
 
 def _columns(ctx: click.Context, parameter: click.Parameter, value: str) -> list[str]:
-    return [name.strip() for name in value.split(",") if name.strip()]
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if len(names) == 1:
+        raise click.BadParameter(f"{value!r} names one column; name at least two, with a comma between them")
+    return names
 
 
 def _say(text: str) -> None:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit, urlunsplit
 import feedmill
 from feedmill.errors import FeedmillError
 from feedmill.localredis import die_with_parent
+from feedmill.settings import without_secrets
 
 #: Seconds that workers may take to answer their first ping.
 START_TIMEOUT = 60.0
@@ -39,6 +40,7 @@ class Workers:
     """*count* prefork workers of one process each, with *environ* on top of our environment."""
 
     def __init__(self, count: int, environ: Mapping[str, str]) -> None:
+        self._broker = without_secrets(environ.get("FEEDMILL_BROKER_URL", ""))
         self._folder = tempfile.TemporaryDirectory(prefix="feedmill-workers-")
         self._log = Path(self._folder.name) / "workers.log"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FEEDMILL_")}
@@ -64,13 +66,19 @@ class Workers:
 
     def wait_ready(self) -> None:
         """Wait until every worker answers; :class:`WorkersFailed` if one does not."""
+        from kombu.exceptions import OperationalError
+
         from feedmill.fanout.dispatch import celery_app
 
         deadline = time.monotonic() + START_TIMEOUT
         names = [f"feedmill-{os.getpid()}-{number}@localhost" for number in range(len(self._processes))]
         while names:
             self.check()
-            if len(celery_app().control.ping(destination=names, timeout=0.3, limit=len(names))) == len(names):
+            try:
+                answers = celery_app().control.ping(destination=names, timeout=0.3, limit=len(names))
+            except OperationalError as error:
+                raise WorkersFailed(f"the broker at {self._broker} cannot be used: {error}") from error
+            if len(answers) == len(names):
                 return
             if time.monotonic() > deadline:
                 raise WorkersFailed(f"the workers do not answer after {START_TIMEOUT:.0f} s: {self._tail()}")

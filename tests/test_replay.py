@@ -13,7 +13,7 @@ import pytest
 
 from feedmill.replay.read import Garbage, InputError, read_events, read_follows
 from feedmill.replay.verify import Verdict
-from tests.conftest import redis_executable
+from tests.conftest import free_port, redis_executable
 
 
 def _replay(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -60,6 +60,24 @@ def test_strict_refuses_garbage(files: tuple[Path, Path]) -> None:
     assert f"{files[1]}:302: 2 columns instead of 4" in done.stdout
     assert "Redis:" not in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_a_redis_that_is_not_there_is_named(private_redis: None, files: tuple[Path, Path], redis_url: str) -> None:
+    """Without the named Redis, or without a database for the broker, the command says so in one line."""
+    nowhere, last = f"redis://127.0.0.1:{free_port()}/0", redis_url[:-1] + "15"
+    for url, said in (
+        (nowhere, "Check FEEDMILL_REDIS_URL"),
+        (last, f"the broker at {redis_url[:-1]}16 cannot be used"),
+    ):
+        done = _replay("--follows", files[0], "--events", files[1], "--redis-url", url, "--workers", 1)
+        assert done.returncode == 1
+        assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_one_column_is_not_enough(files: tuple[Path, Path]) -> None:
+    """Who names one column is told that there are two."""
+    done = _replay("--follows", files[0], "--events", files[1], "--follow-columns", "user_id")
+    assert "'user_id' names one column; name at least two, with a comma between them" in done.stderr
 
 
 def test_garbage_lines_are_named_and_skipped(tmp_path: Path) -> None:

@@ -77,6 +77,7 @@ def session(
 
         running = None
         if not embedded:
+            backend().run(journal().count_open([SocialManager.name]))  # what is wrong with the Redis is said here
             if not local.private:
                 stack.callback(_forget, local.url, values["key_prefix"])
             environ = {f"FEEDMILL_{name.upper()}": value for name, value in values.items()}
