@@ -59,6 +59,10 @@ def get_verb(verb: object) -> type[Verb]:
         raise UnknownVerb(f"verb {verb.__name__} is not registered; decorate the class with @feedmill.verbs.register")
     if type(verb) is int and verb in _verbs:
         return _verbs[verb]
+    if type(verb) is int:
+        raise UnknownVerb(
+            f"unknown verb {verb}; register it, or name the module that does in FEEDMILL_MODULES; known: {known_verbs()}"
+        )
     raise UnknownVerb(
         f"unknown verb {verb!r}; use a registered subclass of feedmill.verbs.Verb, one of {known_verbs()}"
     )

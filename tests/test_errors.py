@@ -118,6 +118,12 @@ def deep(levels: int) -> dict[str, Any]:
     return {"in": deep(levels - 1)} if levels else {}
 
 
+def two_managers_counting() -> None:
+    for name in ("First", "Second"):
+        feed = type("Wrong", (RedisNotificationFeed,), {"key_format": name + ":%s", "count_format": "errors:%s"})
+        type(name, (Manager,), {"notification_feed_class": feed})
+
+
 class NotesManager(Manager):
     notification_feed_class = Notes
 
@@ -150,7 +156,11 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         UnknownVerb,
         r"verb Unregistered is not registered; decorate .*register",
     ),
-    "unknown verb id": (when(verb=31000), UnknownVerb, r"unknown verb 31000; use a registered subclass .* Love \(3\)"),
+    "unknown verb id": (
+        when(verb=31000),
+        UnknownVerb,
+        r"verb 31000; register it, or name the module that does in FEEDMILL_MODULES; known: .*Love \(3\)",
+    ),
     "verb by name": (when(verb="love"), UnknownVerb, r"unknown verb 'love'"),
     "naive time": (
         when(time=dt.datetime(2024, 1, 1)),
@@ -307,6 +317,11 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         declared(Manager, feed_classes={1: Home}),
         DeclarationError,
         r"Wrong.feed_classes has the names \[1\]; use texts",
+    ),
+    "counts of two managers in one place": (
+        two_managers_counting,
+        DeclarationError,
+        r"Wrong of Second and Wrong of First share the count_format 'errors:%s' .* give Wrong one of its own",
     ),
     "manager of no name": (declared(Manager, name=""), DeclarationError, r"Wrong.name is ''; use a text"),
     "arguments in another order": (

@@ -52,8 +52,7 @@ def look_at(body: bytes) -> Activity:
 def foreign(case: Case, group: bytes, where: str, error: UnknownVerb) -> Finding:
     """The finding for a group that another application's verb is in; nothing of the group is touched."""
     case.foreign.add(group)
-    hint = "name the module that registers it in FEEDMILL_MODULES; nothing of the group is touched"
-    return Finding("verb not registered", where, f"{error}; {hint}", mendable=False)
+    return Finding("verb not registered", where, f"{error}; nothing of the group is touched", mendable=False)
 
 
 def wrong_ranks(case: Case) -> Iterator[Finding]:

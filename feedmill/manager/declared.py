@@ -14,6 +14,7 @@ from feedmill.feeds.base import Feed
 from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import EntityId
 from feedmill.manager import answers
+from feedmill.registry import get_manager, manager_names
 
 if TYPE_CHECKING:
     from feedmill.manager.door import Manager
@@ -89,5 +90,20 @@ def check_feeds(cls: type[Manager]) -> None:
         formats[feed_class.key_format] = name
     if cls.notification_feed_class is not None and not issubclass(cls.notification_feed_class, NotificationFeed):
         raise DeclarationError(f"{cls.__name__}.notification_feed_class must be a subclass of NotificationFeed")
+    if cls.notification_feed_class is not None:
+        _check_counts(cls, cls.notification_feed_class)
     if cls.user_feed_class is not None and issubclass(cls.user_feed_class, AggregatedFeed):
         raise DeclarationError(f"{cls.__name__}.user_feed_class must be a flat feed: it is what a follow copies from")
+
+
+def _check_counts(cls: type[Manager], mine: type[NotificationFeed]) -> None:
+    """Refuse a notification feed whose counts would stand where those of another manager's do."""
+    for name in manager_names():
+        other = get_manager(name).notification_feed_class
+        if name == cls.name or other is None or other.key_format == mine.key_format:
+            continue
+        if other.count_format == mine.count_format:
+            raise DeclarationError(
+                f"{mine.__name__} of {cls.__name__} and {other.__name__} of {name} share the count_format"
+                f" {mine.count_format!r} and would overwrite each other's counts; give {mine.__name__} one of its own"
+            )
