@@ -164,13 +164,22 @@ def checked_values(values: Any) -> tuple[int, EntityId, int, EntityId, EntityId 
     return microseconds, actor, verb_id, object_, target, context
 
 
+def _can_pack(value: object) -> bool:
+    try:
+        pack(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
+
+
 def _pack_context(context: Mapping[str, Any]) -> bytes:
     if not isinstance(context, Mapping):
         raise ActivityError(f"extra_context is a {type(context).__name__}; use a dict")
     try:
         packed = pack(dict(context))
     except (TypeError, ValueError, OverflowError) as error:
-        raise ActivityError(f"extra_context cannot be stored: {error}") from error
+        where = next((f"[{key!r}]" for key, value in context.items() if not _can_pack(value)), "")
+        raise ActivityError(f"extra_context{where} cannot be stored: {error}") from error
     if len(packed) > MAX_CONTEXT_BYTES:
         raise ActivityError(
             f"extra_context is {len(packed):,} bytes packed; the limit is {MAX_CONTEXT_BYTES:,}."

@@ -185,12 +185,12 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
     "unserialisable context": (
         when(extra_context={"a": {1, 2}}),
         ActivityError,
-        r"extra_context cannot be stored: set \{1, 2\}; use str, int",
+        r"extra_context\['a'\] cannot be stored: set \{1, 2\}; use str, int",
     ),
     "naive time in context": (
         when(extra_context={"a": dt.datetime(2024, 1, 1)}),
         ActivityError,
-        r"extra_context cannot be stored: naive datetime",
+        r"extra_context\['a'\] cannot be stored: naive datetime",
     ),
     "oversized context": (
         when(extra_context={"a": "x" * 70000}),
