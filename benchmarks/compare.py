@@ -46,7 +46,7 @@ def compare(console: Console, before: Path, after: Path) -> None:
     found = list(differences(*(json.loads((folder / "results.json").read_text()) for folder in (before, after))))
     table = Table(header_style="bold")
     for name in ("name", "figure", str(before), str(after), "change"):
-        table.add_column(name, justify="left" if name in ("name", "figure") else "right", no_wrap=name == "name")
+        table.add_column(name, justify="left" if name in ("name", "figure") else "right", no_wrap=True)
     for each in found:
         cells = [figure(row, each.column) for row in (each.before, each.after)]
         change = f"[{'red' if abs(each.change) > AGREES else 'default'}]{each.change:+.0%}[/]"

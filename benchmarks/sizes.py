@@ -117,7 +117,7 @@ def _listpack(bench: Bench, name: str, feed_class: Any) -> Row:
             return run
 
         ways = {"raised": way(RAISED, users), "default": way(before, others)}
-        taken = in_turn(bench.client, ways, bench.amounts.rounds)
+        taken = in_turn(bench.client, ways, 2 * bench.amounts.rounds)
     finally:
         bench.client.config_set(LISTPACK, before)
     slower = spread([plain.seconds / packed.seconds for packed, plain in zip(taken["raised"], taken["default"])])
