@@ -86,7 +86,7 @@ def _compare(parser: argparse.ArgumentParser, folders: list[Path], out: Path) ->
     for folder in runs:
         if not (folder / "results.json").exists():
             parser.error(f"{folder} has no results.json; run the benchmarks with --out {folder}")
-    compare(Console(width=max(100, Console().width)), *runs)
+    compare(Console(), *runs)
 
 
 if __name__ == "__main__":

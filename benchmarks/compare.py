@@ -45,12 +45,13 @@ def compare(console: Console, before: Path, after: Path) -> None:
     """Print what the results in two folders have in common, and how far they are apart."""
     found = list(differences(*(json.loads((folder / "results.json").read_text()) for folder in (before, after))))
     table = Table(header_style="bold")
-    for name in ("name", "figure", str(before), str(after), "change"):
+    for name in ("name", "figure", "before", "after", "change"):
         table.add_column(name, justify="left" if name in ("name", "figure") else "right", no_wrap=True)
     for each in found:
         cells = [figure(row, each.column) for row in (each.before, each.after)]
         change = f"[{'red' if abs(each.change) > AGREES else 'default'}]{each.change:+.0%}[/]"
         table.add_row(each.before["name"], heading(each.column), *cells, change)
+    console.print(f"before: {before}, after: {after}", soft_wrap=True)
     console.print(table)
     apart = sum(abs(each.change) > AGREES for each in found)
     console.print(f"{apart} of {len(found)} figures are more than {AGREES:.0%} apart")
