@@ -55,7 +55,7 @@ def plan(manager: Manager, claim: Claim) -> list[Delivery] | Iterator[Chunk]:
         return []
     effect, activity = about[0]
     size = manager.fanout_chunk_size
-    audiences = _audiences(manager, IMPORT if claim.op == IMPORT else effect, activity)
+    audiences = _audiences(manager, effect, activity)
     first: list[Chunk] = []
     while audiences:
         audience, priority, ids = audiences[0]

@@ -18,6 +18,7 @@ from feedmill.manager import bodies as kept_bodies
 from feedmill.manager.filters import admitted
 from feedmill.manager.ops import (
     ADD,
+    ADDING,
     IMPORT,
     NOTICES,
     NOTIFY,
@@ -43,7 +44,7 @@ Part = tuple[str, Sequence[EntityId]]
 class Delivery:
     """An activity that is to be put into the feeds of some people, or taken out, or brought up to date there."""
 
-    #: ADD, REMOVE, UPDATE or REDELIVER: the latter adds and updates.
+    #: ADD or IMPORT, REMOVE, UPDATE, or REDELIVER, which adds and updates.
     op: str
     activity: Activity
     parts: Sequence[Part]
@@ -64,7 +65,7 @@ def deliveries_of(
     """What is :func:`meant`, for the people of *parts*: filters are asked once for each activity."""
     deliveries = []
     for effect, activity in about:
-        admits = effect in (ADD, REDELIVER)
+        admits = effect in ADDING
         chosen = [(name, admitted(manager, activity, ids) if admits and name != TOLD else ids) for name, ids in parts]
         deliveries.append(Delivery(effect, activity, chosen, attempt))
     return deliveries
@@ -77,7 +78,7 @@ def meant(manager: Manager, op: str, body: bytes) -> Steps[list[tuple[str, Activ
         if not all(isinstance(raw_id, bytes) and len(raw_id) == ID_SIZE for raw_id in ids):
             raise MessageError("the message's activities are not all ids of 16 bytes")
         found = yield from kept_bodies.find(manager, ids)
-        return [(ADD, activity) for activity in found.values()]
+        return [(IMPORT, activity) for activity in found.values()]
     if op in NOTICES:
         activity = activity_of(notice(body)[0])
         if op == NOTIFY and kept_bodies.keepers(manager):  # it may have been updated meanwhile
@@ -129,7 +130,7 @@ def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Step
         if classes:
             for numbers, user_ids in _alike(deliveries, audience):
                 asked = [deliveries[n] for n in numbers]
-                adds = [each.activity for each in asked if each.op in (ADD, REDELIVER) and audience != TOLD]
+                adds = [each.activity for each in asked if each.op in ADDING and audience != TOLD]
                 removes = [each.activity for each in asked if each.op == REMOVE]
                 updates = [each.activity for each in asked if each.op in (UPDATE, REDELIVER)]
                 wait = patience(max(each.attempt for each in asked))

@@ -1,7 +1,9 @@
-"""What arrives too late: somebody has unfollowed the author since the people of the fan-out were listed.
+"""What arrives too late: somebody has unfollowed the author, or an imported activity was removed, since it was read.
 
 Whoever unfollows writes it down, and then sweeps their feeds. Whoever delivers writes to the feeds, and then looks whether
-it is written down. So whichever comes last sees the other, and nothing stays of an author who was unfollowed.
+it is written down. So whichever comes last sees the other, and nothing stays of an author who was unfollowed. An
+activity's removal likewise forgets the body, and then takes it out of feeds. (An activity that was added by itself has a receipt
+with its removal, which orders the two; an imported one has not.)
 """
 
 from __future__ import annotations
@@ -14,7 +16,8 @@ from typing import Any
 from feedmill.delivery.deliveries import FOLLOWERS, Delivery, operations_of
 from feedmill.ids import EntityId
 from feedmill.manager import Manager
-from feedmill.manager.ops import ADD, REDELIVER, REMOVE
+from feedmill.manager import bodies as kept_bodies
+from feedmill.manager.ops import ADDING, IMPORT, REMOVE
 from feedmill.storage.partings import Parting, partings
 from feedmill.storage.steps import Steps, together
 
@@ -31,7 +34,18 @@ def delivered(manager: Manager, deliveries: Sequence[Delivery], listed: int) -> 
     """Make *deliveries*, and take back what turns out to be too late. *listed*: when people were listed, in ms."""
     written: Steps[Any] = together(operations_of(manager, deliveries))
     adding = [each for each in deliveries if _adds(each)]
-    return _with_care(manager, written, adding, listed) if adding else written
+    if adding:
+        written = _with_care(manager, written, adding, listed)
+    imported = [each for each in deliveries if each.op == IMPORT]
+    return _unless_removed(manager, written, imported) if imported else written
+
+
+def _unless_removed(manager: Manager, written: Steps[Any], imported: Sequence[Delivery]) -> Steps[None]:
+    yield from written
+    known = yield from kept_bodies.find(manager, [each.activity.raw_id for each in imported])
+    gone = [dataclasses.replace(each, op=REMOVE) for each in imported if each.activity.raw_id not in known]
+    if gone:
+        yield from together(operations_of(manager, gone))
 
 
 def _with_care(manager: Manager, written: Steps[Any], adding: Sequence[Delivery], listed: int) -> Steps[None]:
@@ -63,7 +77,7 @@ def _looked_after(operation: Steps[Any], manager: Manager, listed: int) -> Steps
 
 
 def _adds(delivery: Delivery) -> bool:
-    return delivery.op in (ADD, REDELIVER) and any(name == FOLLOWERS and ids for name, ids in delivery.parts)
+    return delivery.op in ADDING and any(name == FOLLOWERS and ids for name, ids in delivery.parts)
 
 
 def _concerned(deliveries: Sequence[Delivery], parted: set[Parting]) -> set[Parting]:

@@ -13,6 +13,8 @@ NOTIFY, UNNOTIFY, RETRACT = NOTICES = "notify", "unnotify", "retract"
 #: About the feeds of one user; each has a task of its own.
 FOLLOW, UNFOLLOW, REBUILD = "follow", "unfollow", "rebuild"
 
+#: What puts activities into feeds.
+ADDING = (ADD, REDELIVER, IMPORT)
 #: What chunks of people may be sent for, and all that is planned by who answers a bell.
 FANNED_OUT = (ADD, REMOVE, UPDATE, REDELIVER, IMPORT)
 PLANNED = (*FANNED_OUT, *NOTICES)

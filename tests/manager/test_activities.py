@@ -135,6 +135,25 @@ class TestImport:
         assert home(10) == [2] == news(10)
         assert Home(10).count() == 1
 
+    @pytest.mark.parametrize("followers", [3, 25])
+    def test_removed_while_it_arrives(self, box: Postbox, monkeypatch: pytest.MonkeyPatch, followers: int) -> None:
+        """What is removed, to the end, while a worker has read it and not yet written it, is counted nowhere."""
+        monkeypatch.setattr(Circle, "edges", {(user, 1) for user in range(100, 100 + followers)})
+        plain = deliveries.admitted
+
+        def overtaken(*args: Any) -> Any:
+            monkeypatch.setattr(deliveries, "admitted", plain)
+            manager.remove_activity(love(1))
+            box.work()
+            return plain(*args)
+
+        manager.batch_import(1, [love(1), love(2)])
+        monkeypatch.setattr(deliveries, "admitted", overtaken)
+        box.work()
+        for user in range(100, 100 + followers):
+            assert home(user) == [2]
+            assert Home(user).count() == 1 == News(user)[0].activity_count
+
     def test_without_fanout(self, box: Postbox) -> None:
         """Without fan-out the user feed is all that is filled."""
         assert len(manager.batch_import(1, [love(1)], fanout=False)) == 0 == len(box.messages)
