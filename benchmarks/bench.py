@@ -22,9 +22,9 @@ class Amounts:
     #: Timelines that a round writes to, and rounds of each way.
     feeds: int = 2000
     rounds: int = 24
-    #: Reads of a page in a round, and rounds.
-    reads: int = 100
-    read_rounds: int = 16
+    #: Reads of a page in a round, and rounds: short ones, so that the machine treats both sides alike within each.
+    reads: int = 20
+    read_rounds: int = 80
     #: Seconds that one worker or two write, and how often.
     two_seconds: float = 0.8
     two_rounds: int = 6
