@@ -21,8 +21,8 @@ The three take turns in every round, and ratios are taken within a round; in bra
 group of its own, so groups stay as large as they are said to be. All groups are seen before, so every delivery to
 `notification` changes the badge; in `notification_same_badge` none does, and the floors neither set nor publish.
 `…_new_group` starts a group in a full feed, and the oldest one goes; `aggregated_late` is older than what its group holds.
-`…_growing` adds to one group for ever, so that every fifteenth delivery moves members to the spill. Flat feeds are of all
-the lengths they have in the long run, so some of them are cut back in each round.""",
+`…_growing` adds to one group for ever: each delivery names its actor in the spill, and every sixteenth moves members there.
+Flat feeds are of all the lengths they have in the long run, so some of them are cut back in each round.""",
         "deliveries",
     ),
     "two": (
@@ -85,8 +85,10 @@ MISSED: dict[str, str] = {
     "two_workers": """One worker computes little itself and sends the next commands while the server works on the last, so with one
 the server is busy for most of the time it is given. On two cores the second worker has to share what is left with the
 server and the first. Where *server busy* is low for both, other processes had the cores.""",
-    "size_aggregated": """Most of it is the record, and most of the record are the ids of its members; what is over is Redis' own, the
-entries of the hash table and of the sorted set. A raised listpack limit takes that away, at the price in the table below.""",
+    "size_aggregated": """Most of it is the record, and most of the record are the ids of its members; the rest is Redis' own: the
+entries of the hash table and of the sorted set, and what its allocator rounds up. Of the record nothing is left that could
+go: the next smaller class of the allocator would need ids that lose half of their second hash. A raised listpack limit takes the hash
+table away, at the price in the table below.""",
     "read_notification": """The server answers at once and in one piece, so the bare commands are nearly nothing. The rest is Python; the profile
 has the unpacking of the records' rows at its top, then their heads. Members become objects only when someone looks at them.""",
     "aread_notification": """As `read_notification`; a coroutine's round trip costs more on both sides.""",
