@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from feedmill.errors import ArgumentError
+from feedmill.activity import Activity
+from feedmill.errors import ActivityError, ArgumentError
 
 T = TypeVar("T")
 
@@ -23,8 +24,20 @@ def whole(name: str, value: int, least: int, most: int | None = None) -> int:
     return value
 
 
+def is_many(value: object) -> bool:
+    """Whether *value* may be more than one thing; text would be taken for its letters."""
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
+
+
 def many(name: str, values: Iterable[T]) -> Iterable[T]:
     """*values*, if there may be many; one thing, or text, is an :class:`~feedmill.errors.ArgumentError`."""
-    if isinstance(values, (str, bytes, Mapping)) or not isinstance(values, Iterable):
+    if not is_many(values) or isinstance(values, Mapping):
         raise ArgumentError(f"{name} are {repr(values)[:80]}; use a list of {name.split()[-1]}, even of one")
     return values
+
+
+def an_activity(value: object) -> Activity:
+    """*value*, if it is one; else :class:`~feedmill.errors.ActivityError`."""
+    if not isinstance(value, Activity):
+        raise ActivityError(f"{repr(value)[:80]} is not a feedmill.Activity; make one: Activity(actor, verb, object)")
+    return value

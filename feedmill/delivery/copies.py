@@ -19,6 +19,7 @@ from feedmill.feeds.operations import Plan
 from feedmill.feeds.sweep import held, sweep
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
 from feedmill.manager import Manager, answers
+from feedmill.manager import bodies as kept_bodies
 from feedmill.manager.filters import admitted_to
 from feedmill.storage.left import left
 from feedmill.storage.partings import partings
@@ -90,14 +91,10 @@ def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None
 
 
 def _bring_in(manager: Manager, user_id: EntityId, activities: Sequence[Activity], wait: float | None) -> Steps[None]:
-    """Write *activities* into the user's feeds, and take out again what was removed meanwhile.
-
-    A removal forgets the body first. So either it meets what was written, or whoever wrote it misses the body.
-    """
+    """Write *activities* into the user's feeds, and take out again what was removed meanwhile."""
     classes = manager.feed_classes.values()
     yield from together([each.deliver([user_id], activities, wait=wait) for each in classes])
-    bodies = yield from _source(manager).activities().get([activity.raw_id for activity in activities])
-    gone = [activity for activity, body in zip(activities, bodies) if body is None]
+    gone = yield from kept_bodies.gone(_source(manager), activities)
     if gone:
         yield from together([each.deliver([user_id], (), gone, wait=wait) for each in classes])
 

@@ -42,10 +42,10 @@ def delivered(manager: Manager, deliveries: Sequence[Delivery], listed: int) -> 
 
 def _unless_removed(manager: Manager, written: Steps[Any], imported: Sequence[Delivery]) -> Steps[None]:
     yield from written
-    known = yield from kept_bodies.find(manager, [each.activity.raw_id for each in imported])
-    gone = [dataclasses.replace(each, op=REMOVE) for each in imported if each.activity.raw_id not in known]
+    gone = yield from kept_bodies.gone(kept_bodies.keepers(manager)[0], [each.activity for each in imported])
     if gone:
-        yield from together(operations_of(manager, gone))
+        back = [dataclasses.replace(each, op=REMOVE) for each in imported if each.activity in gone]
+        yield from together(operations_of(manager, back))
 
 
 def _with_care(manager: Manager, written: Steps[Any], adding: Sequence[Delivery], listed: int) -> Steps[None]:

@@ -55,7 +55,7 @@ def _flaw(record: Record, spill: Mapping[bytes, bytes]) -> str:
     members: list[Member] = []
     try:
         for actor, data in spill.items():
-            members += _looked_at(record.parts.decode(actor, data))
+            members += map(_looked_at, record.parts.decode(actor, data))
     except (CorruptRecord, UnknownVerb) as error:
         return str(error)
     known = {*members, *record.members}
@@ -134,15 +134,14 @@ def _readable(record: Record, actor: bytes, part: bytes) -> list[Member]:
     readable = []
     for member in record.parts.salvage(actor, part):
         try:
-            readable += _looked_at([member])
+            readable.append(_looked_at(member))
         except CorruptRecord:
             continue
     return readable
 
 
-def _looked_at(members: list[Member]) -> list[Member]:
-    """*members*, of each of whose bodies, where they have them, all was decoded."""
-    for member in members:
-        if member.body:
-            look_at(member.body)
-    return members
+def _looked_at(member: Member) -> Member:
+    """*member*, of whose body, where it has one, all was decoded."""
+    if member.body:
+        look_at(member.body)
+    return member

@@ -111,14 +111,17 @@ class Fanout:
         return f"<Fanout {self.id}>"
 
 
+def _is_number(text: str) -> bool:
+    """Whether *text* is a number that Redis could have counted to."""
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
 def status_of(fields: dict[str, str], wanted: str = "") -> FanoutStatus:
     """What a receipt says; about another op than *wanted* it says that this was replaced."""
-    number = {
-        name: int(value) for name, value in fields.items() if value.isascii() and value.isdigit() and len(value) < 20
-    }
+    number = {name: int(value) for name, value in fields.items() if _is_number(value)}
     planned, done, reached = (number.get(name, 0) for name in ("planned", "done", "reached"))
     was = fields.get("was", "").split()
-    if len(was) == 3 and all(part.isascii() and part.isdigit() and len(part) < 20 for part in was):
+    if len(was) == 3 and all(map(_is_number, was)):
         planned, done, reached = map(int, was)  # it is finished, and done once more to be on the safe side
     op = fields.get("op", "")
     replaced = bool(wanted and op and op != wanted)

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, TypeVar
 
 from feedmill import cursor
 from feedmill.activity import Activity
-from feedmill.arguments import many, whole
+from feedmill.arguments import an_activity, many, whole
 from feedmill.declare import check_attributes, check_number, check_positive
-from feedmill.errors import ActivityError, DeclarationError, FeedIndexError
+from feedmill.errors import DeclarationError, FeedIndexError
 from feedmill.feeds.bodies import Bodies
 from feedmill.feeds.paging import Entry
 from feedmill.feeds.query import FILTERS, Query
@@ -261,10 +261,4 @@ def unique(user_ids: Iterable[EntityId]) -> list[EntityId]:
 
 
 def _checked(activities: Iterable[Activity]) -> list[Activity]:
-    activities = list(many("activities", activities))
-    for activity in activities:
-        if not isinstance(activity, Activity):
-            raise ActivityError(
-                f"{repr(activity)[:80]} is not a feedmill.Activity; make one: Activity(actor, verb, object)"
-            )
-    return activities
+    return [an_activity(each) for each in many("activities", activities)]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
+from feedmill.arguments import is_many
 from feedmill.errors import DeclarationError
 from feedmill.ids import ID_TYPES, EntityId
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
     from feedmill.manager.door import Manager
 
 #: What nearly all ids are.
-_PLAIN = {int, str, uuid.UUID}
+_PLAIN = frozenset(ID_TYPES)
 
 
 def many(manager: Manager, method: str, answer: Any, what: str) -> Iterable[Any]:
     """*answer*, if it is more than one thing; text would be taken for its letters."""
-    if isinstance(answer, (str, bytes)) or not isinstance(answer, Iterable):
+    if not is_many(answer):
         raise DeclarationError(f"{manager.name}.{method} returned {repr(answer)[:80]}; return {what}")
-    return answer
+    return cast(Iterable[Any], answer)
 
 
 def ids(manager: Manager, method: str, answer: Any) -> Iterator[EntityId]:

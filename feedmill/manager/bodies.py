@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from feedmill.activity import Activity
 from feedmill.aggregators.base import group_name
+from feedmill.arguments import an_activity
 from feedmill.errors import ActivityError, DeclarationError, FilterError
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
@@ -37,6 +39,15 @@ def replace(manager: Manager, activity: Activity) -> list[Steps[int]]:
     return [each.activities().replace(each.bodies([activity])) for each in keepers(manager)]
 
 
+def gone(keeper: type[Feed], activities: Sequence[Activity]) -> Steps[list[Activity]]:
+    """Those of *activities* whose bodies the storage of *keeper* has no more.
+
+    A removal forgets the body first. So whoever has written an activity and then asks this finds what was removed meanwhile.
+    """
+    found = yield from keeper.activities().get([activity.raw_id for activity in activities])
+    return [activity for activity, body in zip(activities, found) if body is None]
+
+
 def find(manager: Manager, raw_ids: list[bytes]) -> Steps[dict[bytes, Activity]]:
     """The activities of *raw_ids* whose bodies are kept."""
     kept = keepers(manager)
@@ -55,12 +66,9 @@ def raw_id(activity: Activity | str | bytes) -> bytes:
 
 def checked(manager: Manager, activity: object) -> Activity:
     """*activity*, if it is one and has a group in each feed; else an error, and nothing was written."""
-    if not isinstance(activity, Activity):
-        raise ActivityError(
-            f"{repr(activity)[:80]} is not a feedmill.Activity; make one: Activity(actor, verb, object)"
-        )
-    groups(manager, activity)
-    return activity
+    checked = an_activity(activity)
+    groups(manager, checked)
+    return checked
 
 
 def groups(manager: Manager, activity: Activity) -> dict[str, bytes]:

@@ -93,7 +93,7 @@ class RedisBackend:
     def _exchange(self, outbox: Outbox) -> list[Any]:
         if not self._taught:
             with contextlib.suppress(ResponseError):  # who may only read needs no script
-                self._retry.call_with_retry(self._teach, lambda _: None)
+                self._teach()
         replies = self._retry.call_with_retry(lambda: self._attempt(outbox), lambda _: None)
         missing = _unknown_scripts(replies)
         if missing:
@@ -106,11 +106,7 @@ class RedisBackend:
     def _teach(self) -> None:
         """Make all scripts known to the server: if it knew only some, others would be run before what they count on."""
         self._taught = True
-        commands: Any = self.client.pipeline(transaction=False)
-        with commands as pipe:
-            for text in scripts.all_sources():
-                pipe.execute_command("SCRIPT", "LOAD", text)
-            pipe.execute()
+        self._exchange(Outbox(scripts.lessons()))
 
     def _attempt(self, outbox: Outbox) -> list[Any]:
         """One round trip."""
@@ -153,7 +149,7 @@ class RedisBackend:
     async def _aexchange(self, outbox: Outbox) -> list[Any]:
         if not self._taught:
             with contextlib.suppress(ResponseError):
-                await self._aretry.call_with_retry(self._ateach, _nothing)
+                await self._ateach()
         replies = await self._aretry.call_with_retry(lambda: self._aattempt(outbox), _nothing)
         missing = _unknown_scripts(replies)
         if missing:
@@ -166,10 +162,7 @@ class RedisBackend:
     async def _ateach(self) -> None:
         """:meth:`_teach` from a coroutine."""
         self._taught = True
-        async with self.aclient.pipeline(transaction=False) as pipe:
-            for text in scripts.all_sources():
-                pipe.execute_command("SCRIPT", "LOAD", text)
-            await pipe.execute()
+        await self._aexchange(Outbox(scripts.lessons()))
 
     async def _aattempt(self, outbox: Outbox) -> list[Any]:
         """One round trip."""

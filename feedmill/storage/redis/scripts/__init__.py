@@ -7,6 +7,8 @@ import hashlib
 import re
 from importlib import resources
 
+from feedmill.storage.steps import Command
+
 
 @functools.cache
 def source(name: str) -> str:
@@ -20,13 +22,13 @@ def sha(name: str) -> str:
     return hashlib.sha1(source(name).encode(), usedforsecurity=False).hexdigest()
 
 
-def all_sources() -> list[str]:
-    """The texts of all scripts, without those that are only parts of others."""
+def lessons() -> list[Command]:
+    """The commands that make all scripts known to a server, without those that are only parts of others."""
     names = [
         file.name.removesuffix(".lua") for file in resources.files(__name__).iterdir() if file.name.endswith(".lua")
     ]
     parts = {part for name in names for part in _INCLUDE.findall(_text(name))}
-    return [source(name) for name in names if name not in parts]
+    return [("SCRIPT", "LOAD", source(name)) for name in names if name not in parts]
 
 
 @functools.cache

@@ -21,10 +21,10 @@ local function behind(text, at)
   return at + size
 end
 
--- What a part says of the member that is added.
-local function entry(add)
-  if counted then return add[8] .. pack('>I4', #add[8]) end
-  return add[8]
+-- What a part says of a member, whose loose row is given.
+local function entry(row)
+  if counted then return row .. pack('>I4', #row) end
+  return row
 end
 
 -- The rows of a record, the member that is added among them: times, actors, where each row begins, and a function that
@@ -68,11 +68,8 @@ local function split(text, add, loose, rows)
   local list, tail = sub(add[8], 1, 1) .. '\207', sub(add[8], 2 + #add[9])
   return times, actors, starts, function(n)
     local row = sub(text, starts[n], starts[n + 1] - 1)
-    if counted then
-      if not loose then row = list .. pack('>I8', times[n]) .. actors[n] .. tail end
-      return row .. pack('>I4', #row)
-    end
-    return loose and row or add[6] .. row
+    if not loose then row = counted and list .. pack('>I8', times[n]) .. actors[n] .. tail or add[6] .. row end
+    return entry(row)
   end
 end
 
@@ -90,7 +87,7 @@ end
 local function behind_record(s, add, count, actors, created)
   local part = beside('HGET', s, add[3])
   if part and find(part, add[9], 1, true) then return nil end
-  call('HSET', s, add[3], (part or '') .. entry(add))
+  call('HSET', s, add[3], (part or '') .. entry(add[8]))
   return pack('>I4I4I7', count + 1, actors + (part and 0 or 1), math.min(created, add[5]))
 end
 
