@@ -12,7 +12,7 @@ from hashlib import blake2b
 from typing import Any
 
 from feedmill.codec import pack, unpack
-from feedmill.errors import FeedmillError, StorageError
+from feedmill.errors import ArgumentError, FeedmillError, StorageError
 from feedmill.fanout import dispatch
 from feedmill.keys import named_fanout
 from feedmill.registry import feed_names
@@ -63,7 +63,9 @@ class Fanout:
     """
 
     def __init__(self, id: str, op: str = "", also: Sequence[Fanout] = ()) -> None:
-        #: Names the fan-out and its receipt.
+        if not isinstance(id, str):
+            raise ArgumentError(f"fan-out {id!r} is no text; use an id that a Fanout had")
+        #: Names the fan-out and its receipt: its manager and, behind a colon, a name.
         self.id = id
         #: What was asked for, such as "add"; empty if it is not known.
         self.op = op
