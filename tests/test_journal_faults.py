@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
+from click.testing import CliRunner
 
-from feedmill.delivery import letters
-from feedmill.errors import ArgumentError, StorageError
+import feedmill
+from feedmill.cli import main
+from feedmill.delivery import due, letters
+from feedmill.doctor import examine
+from feedmill.errors import ArgumentError, StorageError, WrongType
 from feedmill.fanout.receipts import Fanout
+from feedmill.keys import bell_key, bucket_key, clock_key, due_key, left_key, letters_key, receipt_key, taken_key
 from feedmill.storage.backends import backend
-from feedmill.storage.journal import Claim, journal
+from feedmill.storage.journal import Claim, Pace, journal
+from feedmill.storage.left import left
 from feedmill.storage.memory import BACKEND
-from tests.postbox import make_overdue
+from feedmill.storage.memory import backend as memory
+from tests.doctor.clinic import ClinicManager
+from tests.feeds.samples import News, on_day
+from tests.postbox import Postbox, make_overdue, replaced
+from tests.test_journal import JournalManager
 from tests.test_scripts import alike, alone, full, read_only, restore, state
 
 NAME = "Faulty"
@@ -238,3 +250,212 @@ def test_an_id_says_where_it_is(backend_kind: str) -> None:
     for junk in ("one", "Other:one", f"{NAME}:", f"{NAME}:a b", f"{NAME}:{{x}}"):
         with pytest.raises(ArgumentError, match="is none of Faulty's; their ids begin with 'Faulty:'"):
             run(journal().open(NAME, junk, "add", b""))
+
+
+class TestTheClockGoesBack:
+    """Somebody sets the clock of the server back by an hour, or a replica takes over whose clock is behind."""
+
+    HOUR = 3_600_000
+
+    @pytest.fixture
+    def set_back(self, backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+        """What was written before is an hour ahead of the clock from then on."""
+        if backend_kind == "memory":
+            plain = memory.milliseconds
+            return lambda: monkeypatch.setattr(memory, "milliseconds", lambda: plain() - self.HOUR)
+
+        def moved() -> None:  # the clock of a server cannot be set, but all that it has written can
+            client = server()
+            for key in client.keys("*due:{*}"):
+                for name, at in client.zrange(key, 0, -1, withscores=True):
+                    client.zadd(key, {name: at + self.HOUR})
+            for key in client.keys("*fanout:{*}:*"):
+                for field in ("created", "claimed", "finished", "cancelled", "again", "due"):
+                    value = client.hget(key, field) if client.type(key) == b"hash" else None
+                    if value is not None:
+                        client.hset(key, field, str(float(value) + self.HOUR).removesuffix(".0"))
+            for key in client.keys("*:clock"):
+                come, ahead = map(int, client.get(key).split())
+                client.set(key, f"{come + self.HOUR} {ahead}")
+
+        return moved
+
+    def test_what_waits_is_done(self, set_back: Callable[[], None], backend_kind: str) -> None:
+        """What was accepted before is due at once, what is accepted afterwards as well."""
+        opened()
+        set_back()
+        run(journal().open(NAME, f"{NAME}:two", "add", b""))
+        assert run(journal().look(NAME))[0] == 2
+        claims, _ = run(journal().claim(NAME, 10))
+        assert sorted(claim.id for claim in claims) == [ONE, f"{NAME}:two"]
+        run(journal().finish(NAME, [(claim, 1) for claim in claims]))
+        assert run(journal().count_open([NAME])) == 0
+        assert 0 <= Fanout(ONE).status().seconds < 60
+
+    def test_leases_last_as_long_as_ever(self, set_back: Callable[[], None], backend_kind: str) -> None:
+        """What was claimed before is due when its lease is over, not when the clock has caught up."""
+        feedmill.configure(fanout_lease=0.3)
+        claimed()
+        set_back()
+        deadline = time.monotonic() + 30
+        while not run(journal().look(NAME))[0]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        (claim,), _ = run(journal().claim(NAME, 10))
+        assert claim.attempts == 2
+
+    def test_what_is_to_be_done_again(self, set_back: Callable[[], None], backend_kind: str) -> None:
+        """A removal that overtook its addition is done again after a lease, and then it is over."""
+        feedmill.configure(fanout_lease=0.3)
+        claimed()
+        run(journal().open(NAME, ONE, "remove", b""))
+        (claim,), _ = run(journal().claim(NAME, 10))
+        set_back()
+        if backend_kind == "redis":  # the time that proves the claim was moved as well
+            claim = dataclasses.replace(claim, time=f"{float(claim.time) + self.HOUR:.3f}")
+        run(journal().finish(NAME, [(claim, 1)]))
+        deadline, times = time.monotonic() + 30, 1
+        while run(journal().count_open([NAME])):
+            assert time.monotonic() < deadline
+            for again in run(journal().claim(NAME, 10))[0]:
+                run(journal().finish(NAME, [(again, 1)]))
+                times += 1
+            time.sleep(0.02)
+        assert times == 2
+
+    def test_releases_roll(
+        self, set_back: Callable[[], None], backend_kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A fan-out for a feed that is gone is left to others for no longer than ever."""
+        monkeypatch.setattr(f"{type(journal()).__module__}.ROLLING", 200)
+        opened()
+        set_back()
+        deadline = time.monotonic() + 30
+        while True:
+            make_overdue(NAME)
+            (claim,), _ = run(journal().claim(NAME, 10))
+            if not claim.feeds:
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def test_an_author_at_the_limit(self, set_back: Callable[[], None], backend_kind: str) -> None:
+        """An author's next activity waits as long as ever."""
+        pace = Pace(5, 1, 1)
+        run(journal().open(NAME, ONE, "add", b"", pace))
+        run(journal().open(NAME, f"{NAME}:two", "add", b"", pace))
+        set_back()
+        deadline = time.monotonic() + 30
+        while run(journal().look(NAME))[0] < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def test_what_was_left_in_a_feed(self, redis_url: str) -> None:
+        """Feeds in which something was left are looked at, too: nothing is ever noted for so much later."""
+        run(left().note("some:%(user_id)s", [b"\x05"], 5))
+        assert run(left().due("some:%(user_id)s", 10)) == []
+        (entry,) = server().zrange("fm:left:some:%(user_id)s", 0, -1, withscores=True)
+        server().zadd("fm:left:some:%(user_id)s", {entry[0]: entry[1] + self.HOUR})
+        assert [owner for owner, _ in run(left().due("some:%(user_id)s", 10))] == [b"\x05"]
+
+    def test_a_clock_of_nonsense(self, redis_url: str) -> None:
+        """Whatever its key holds, time goes on."""
+        for value in (b"x", b"9" * 30 + b" 0", b"9999999999999999 9", b"-5 3", b"1 2 3", b"\xff", b""):
+            server().set(clock_key(NAME), value)
+            opened()
+            assert run(journal().look(NAME))[0] == 1
+            assert Fanout(ONE).status().seconds < 60
+            make_overdue(NAME)
+            (claim,), _ = run(journal().claim(NAME, 10))
+            run(journal().finish(NAME, [(claim, 1)]))
+            assert Fanout(ONE).status().finished
+        server().delete(clock_key(NAME))
+        server().lpush(clock_key(NAME), "x")
+        opened()
+        assert not Fanout(ONE).status().finished
+        assert run(journal().claim(NAME, 10))[0] and server().type(clock_key(NAME)) == b"string"
+
+
+class TestDamagedKeys:
+    """A key of the journal that holds something else than it should stops nothing that is kept elsewhere."""
+
+    @pytest.fixture
+    def box(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postbox]:
+        """A broker by hand; something is overdue of each manager."""
+        with replaced(monkeypatch) as postbox:
+            for kind in (ClinicManager, JournalManager):
+                kind().add_activity(on_day(6))
+            postbox.take()
+            for kind in (ClinicManager, JournalManager):
+                make_overdue(kind.name)
+            yield postbox
+
+    @staticmethod
+    def damage(key: str) -> None:
+        server().delete(key)
+        server().lpush(key, "x")
+
+    def test_what_is_due_of_one_manager(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
+        """The sweep rings for the others and names the key; so does the list of what is running."""
+        self.damage(due_key(ClinicManager.name))
+        due.sweep()
+        assert box.take() == [("feedmill.fanout", [JournalManager.name])]
+        assert f"WRONGTYPE of fm:due:{{{ClinicManager.name}:0}}" in caplog.text and "doctor --fix" in caplog.text
+        shown = CliRunner().invoke(main, ["fanouts"])
+        assert shown.exit_code == 1 and f"fm:due:{{{ClinicManager.name}:0}}" in shown.output
+        assert f"{JournalManager.name}:" in shown.output
+        for call in (lambda: ClinicManager().add_activity(on_day(7)), lambda: due.answer(ClinicManager.name)):
+            with pytest.raises(WrongType, match=f"WRONGTYPE of fm:due:.{ClinicManager.name}:0.; feedmill doctor --fix"):
+                call()
+        assert JournalManager().add_activity(on_day(8)) and due.answer(JournalManager.name)
+        for receipt in server().keys(f"fm:fanout:{{{ClinicManager.name}:0}}:*"):
+            server().hset(receipt, "created", 1)
+        examine(fix=True)
+        assert due.answer(ClinicManager.name), "what is due is found again by its receipts"
+
+    def test_what_was_left_in_feeds(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
+        """Nor does a list of feeds in which something was left stop the sweep."""
+        self.damage(left_key(News.key_format))
+        due.sweep()
+        assert [args for _, args in box.take()] == [[ClinicManager.name], [JournalManager.name]]
+        assert f"WRONGTYPE of {left_key(News.key_format)}" in caplog.text
+
+    def test_one_receipt(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
+        """What is claimed together with it is done; it is named, in the list too; and asked for again it is replaced."""
+        bad = ClinicManager().add_activity(on_day(9)).id
+        self.damage(receipt_key(bad))
+        shown = CliRunner().invoke(main, ["fanouts"])
+        assert shown.exit_code == 1 and receipt_key(bad) in shown.output and shown.output.count("Manager:") >= 3
+        assert due.answer(ClinicManager.name)
+        assert f"{receipt_key(bad)} is no sound receipt" in caplog.text
+        again = ClinicManager().add_activity(on_day(9))
+        assert again.id == bad and due.answer(ClinicManager.name) and again.status().finished
+
+    def test_an_entry_that_names_nothing(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
+        """Bytes that are no text among what is due are passed over, and named."""
+        server().zadd(due_key(ClinicManager.name), {b"\xff\xc1": 1})
+        shown = CliRunner().invoke(main, ["fanouts"])
+        assert shown.exit_code == 0 and shown.output.count("Manager:") == 2
+        assert f"{due_key(ClinicManager.name)} holds [b'\\xff\\xc1']" in caplog.text
+        assert due.answer(ClinicManager.name)
+        assert r"\xff\xc1 is no sound receipt" in caplog.text
+        assert server().zcard(due_key(ClinicManager.name)) == 0
+
+    def test_the_lesser_keys(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Bell, clock, pace and what is taken for a bell may hold anything."""
+        monkeypatch.setattr(ClinicManager, "fanout_rate", 5)
+        monkeypatch.setattr(ClinicManager, "fanout_burst", 5)
+        name, activity = ClinicManager.name, on_day(9)
+        for key in (bell_key(name), clock_key(name), bucket_key(name, activity.actor_id), taken_key(name, "bell")):
+            self.damage(key)
+        wanted = ClinicManager().add_activity(activity)
+        due.sweep()
+        due.answer(name, "bell")
+        assert wanted.status().finished and server().type(bell_key(name)) in (b"string", b"none")
+
+    def test_dead_letters(self, box: Postbox) -> None:
+        """A stream of a wrong type is named by who asks for it."""
+        self.damage(letters_key())
+        for words in (["dead", "list"], ["dead", "show", "1-1"]):
+            shown = CliRunner().invoke(main, words)
+            assert shown.exit_code == 1 and "WRONGTYPE of fm:dead;" in shown.output
