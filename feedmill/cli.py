@@ -93,7 +93,11 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--limit", type=click.IntRange(1), help="Play only the first events.")
 @click.option("--sample", metavar="USER", help="Print this user's feeds.")
-@click.option("--verify", is_flag=True, help="Recompute every timeline in plain Python and compare.")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Recompute every timeline in plain Python and compare; lines that were not played fail it.",
+)
 @click.option("--strict", is_flag=True, help="Refuse files with garbage lines instead of skipping those.")
 def replay(sample: str | None, **options: Any) -> None:
     """Play a follow graph and a list of events through the real system."""
