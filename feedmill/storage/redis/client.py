@@ -17,7 +17,7 @@ from redis.exceptions import ConnectionError, NoScriptError, RedisError, Respons
 from redis.retry import Retry
 
 from feedmill.errors import StorageError
-from feedmill.settings import without_secrets
+from feedmill.redis_urls import without_secrets
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.listening import RedisAListener, RedisListener
 from feedmill.storage.redis.outbox import Outbox
