@@ -44,9 +44,13 @@ def unsafe_broker() -> Iterator[Finding]:
             text = f"it has {', '.join(wrong)}: who can write to {place} could run code in {reader}; use ['msgpack']"
             yield _unsafe(name, text)
     if not all(task.acks_late for task in tasks):
-        yield _unsafe("acks_late", "a worker that dies loses the tasks that it had begun; leave it True in task_annotations")
+        yield _unsafe(
+            "acks_late", "a worker that dies loses the tasks that it had begun; leave it True in task_annotations"
+        )
     if not all(task.reject_on_worker_lost for task in tasks):
-        yield _unsafe("reject_on_worker_lost", "a killed child's task counts as done; leave it True in task_annotations")
+        yield _unsafe(
+            "reject_on_worker_lost", "a killed child's task counts as done; leave it True in task_annotations"
+        )
     if str(app.conf.broker_url).startswith(("redis", "sentinel")):
         longest = max([_longest(app, task) for task in tasks], default=LONGEST_TASK)
         visibility = app.conf.broker_transport_options.get("visibility_timeout", DEFAULT_VISIBILITY)
