@@ -26,12 +26,12 @@ QUEUES = (dispatch.HIGH_QUEUE, dispatch.LOW_QUEUE)
 def unsafe_broker() -> Iterator[Finding]:
     """Look at the app that sends and runs the tasks. What is wrong stands in its configuration, so it is only named."""
     try:
+        if dispatch.inline():
+            return
         dispatch.ready()
         app = dispatch.celery_app()
     except FeedmillError as error:
         yield _unsafe("the Celery app", str(error))
-        return
-    if dispatch.inline():
         return
     importlib.import_module("feedmill.tasks")  # as workers do
     tasks = [app.tasks[name] for name in sorted(app.tasks) if name.startswith("feedmill.")]
@@ -66,10 +66,10 @@ def unheard() -> Iterator[Finding]:
     before the first is started, nothing is said of queues.
     """
     try:
+        if dispatch.inline():
+            return
         app = dispatch.celery_app()
     except FeedmillError:  # unsafe_broker says so
-        return
-    if dispatch.inline():
         return
     try:
         with app.connection_for_write() as connection:
