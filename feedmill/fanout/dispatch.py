@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import math
@@ -34,14 +35,25 @@ def celery_app() -> Any:
 
     Raises :class:`~feedmill.errors.SettingsError` if there are several to choose from, or it could not send.
     """
-    from celery.utils.imports import symbol_by_name
-
     name = settings.current().celery_app
-    app = _app_called(name) if name else _own_app()
+    app = app_called(name) if name else _own_app()
     if app is None:
-        return symbol_by_name(DEFAULT_APP)
+        return _default_app()
     if deaf := deafness(app):
         raise SettingsError(deaf)
+    return app
+
+
+@functools.cache
+def _default_app() -> Any:
+    """Feedmill's own, once its configuration was found to be good."""
+    from celery.utils.imports import symbol_by_name
+
+    app = symbol_by_name(DEFAULT_APP)
+    try:
+        _ = app.conf.broker_url
+    except ValueError as error:  # Celery says so of any error in a configuration that is named
+        raise SettingsError(str(error)) from error
     return app
 
 
@@ -106,14 +118,14 @@ def _names_tasks(app: Any) -> bool:
     return package in named or any(task.startswith("feedmill.") for task in sent)
 
 
-def _app_called(name: str) -> Any:
-    """The Celery app that the setting names."""
+def app_called(name: str) -> Any:
+    """The Celery app that the setting names; :class:`~feedmill.errors.SettingsError` if there is none of that name."""
     from celery import Celery
     from celery.utils.imports import symbol_by_name
 
     try:
         app = symbol_by_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # of whatever kind: it is somebody's module that is run
         raise SettingsError(
             f"FEEDMILL_CELERY_APP is {name!r}, which cannot be imported: {error}; name a Celery app as module:attribute"
         ) from error
