@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
+import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import click
 
 from feedmill import registry, settings
 from feedmill.delivery import due, letters
 from feedmill.errors import FeedmillError, SettingsError, StorageError, UnknownName, WrongType
+from feedmill.fanout import dispatch
 from feedmill.fanout.receipts import Fanout
 from feedmill.ids import as_id
 from feedmill.storage.backends import backend
@@ -19,15 +22,35 @@ from feedmill.terminal import printable, say
 
 
 def load_managers() -> list[str]:
-    """Import what ``FEEDMILL_MODULES`` names, as workers do; the names of the managers."""
+    """Import what ``FEEDMILL_MODULES`` names, as workers do; the names of the managers.
+
+    The Celery app that ``FEEDMILL_CELERY_APP`` names comes first, and Django is set up where one of them wants it.
+    """
+    if app := settings.current().celery_app:
+        dispatch.app_called(app)  # which may say where Django's settings are
+    _set_up_django()
     for name in settings.current().module_names:
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {error}") from error
+        except Exception as error:
+            told = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {told}") from error
     if not registry.manager_names():
         raise SettingsError("no manager is known; name the modules that declare them in FEEDMILL_MODULES")
     return registry.manager_names()
+
+
+def _set_up_django() -> None:
+    """Load Django's apps, as ``manage.py`` does, if its settings are named and it is there: models need them."""
+    name = os.environ.get("DJANGO_SETTINGS_MODULE")
+    if not name or find_spec("django") is None:
+        return
+    try:
+        importlib.import_module("django").setup()
+    except Exception as error:
+        raise SettingsError(
+            f"DJANGO_SETTINGS_MODULE is {name!r}, with which Django cannot be set up: {type(error).__name__}: {error}"
+        ) from error
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -63,7 +86,7 @@ def fanouts(limit: int) -> None:
     elif not wrong:
         say("no fan-out is running")
     for each in wrong:
-        say(f"Error: {each}", err=True)
+        say(f"Error: {each}", error=True)
     if wrong:
         raise SystemExit(1)
 
