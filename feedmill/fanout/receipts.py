@@ -213,6 +213,7 @@ def start(
     Past an author's pace (of *paces*, one for each) they are accepted all the same, and begun later. *operations* come
     before the journal knows of it, or *last*: what is taken away goes after it is sure that the rest will follow.
     """
+    dispatch.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [
         journal().open(manager, name, op, body, pace, feeds)
@@ -220,7 +221,7 @@ def start(
     ]
     results = backend().run(together([*opening, *operations] if last else [*operations, *opening]))
     opened = results[: len(opening)] if last else results[len(operations) :]
-    if any(each.ring for each in opened):
+    if any(each.ring for each in opened) or dispatch.inline():  # nobody else is on the way to what is due here
         dispatch.ring(manager)
     return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]
 
@@ -234,6 +235,7 @@ def start_sent(
 
     Of many only as much as the queue has room for; the rest is sent when its lease is over.
     """
+    dispatch.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [journal().open_sent(manager, name, op, body, feeds) for name, body in wanted]
     opened = backend().run(together([*opening, *operations]))
