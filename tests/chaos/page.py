@@ -120,10 +120,19 @@ def _soaks(soaks: Sequence[Mapping[str, Any]]) -> str:
             f"{each['began'][:16].replace('T', ' ')}, {each['broker']}, {each['rounds']} rounds, {each['workers']} workers,"
             f" {each['followers']:,} followers an author in chunks of {each['chunk']:,}, seed {each['seed']}: "
             + ", ".join(f"{count:,} × {name}" for name, count in faults)
-            + ".",
+            + "."
+            + _operations(each.get("operations", {})),
             "",
         ]
     return "\n".join(lines)
+
+
+def _operations(found: Mapping[str, int]) -> str:
+    """What was asked for besides new activities."""
+    if not found:
+        return ""
+    counted = sorted(found.items(), key=lambda item: -item[1])
+    return " Besides new activities: " + ", ".join(f"{n:,} × {name.replace('_', ' ')}" for name, n in counted) + "."
 
 
 def _fuzz(found: Mapping[str, Any]) -> str:
