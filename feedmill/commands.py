@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
+import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import click
 
 from feedmill import registry, settings
 from feedmill.delivery import due, letters
-from feedmill.errors import FeedmillError, SettingsError, StorageError, UnknownName
+from feedmill.errors import FeedmillError, SettingsError, StorageError, UnknownName, WrongType
+from feedmill.fanout import dispatch
 from feedmill.fanout.receipts import Fanout
 from feedmill.ids import as_id
 from feedmill.storage.backends import backend
@@ -19,15 +22,35 @@ from feedmill.terminal import printable, say
 
 
 def load_managers() -> list[str]:
-    """Import what ``FEEDMILL_MODULES`` names, as workers do; the names of the managers."""
+    """Import what ``FEEDMILL_MODULES`` names, as workers do; the names of the managers.
+
+    The Celery app that ``FEEDMILL_CELERY_APP`` names comes first, and Django is set up where one of them wants it.
+    """
+    if app := settings.current().celery_app:
+        dispatch.app_called(app)  # which may say where Django's settings are
+    _set_up_django()
     for name in settings.current().module_names:
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {error}") from error
+        except Exception as error:
+            told = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {told}") from error
     if not registry.manager_names():
         raise SettingsError("no manager is known; name the modules that declare them in FEEDMILL_MODULES")
     return registry.manager_names()
+
+
+def _set_up_django() -> None:
+    """Load Django's apps, as ``manage.py`` does, if its settings are named and it is there: models need them."""
+    name = os.environ.get("DJANGO_SETTINGS_MODULE")
+    if not name or find_spec("django") is None:
+        return
+    try:
+        importlib.import_module("django").setup()
+    except Exception as error:
+        raise SettingsError(
+            f"DJANGO_SETTINGS_MODULE is {name!r}, with which Django cannot be set up: {type(error).__name__}: {error}"
+        ) from error
 
 
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
@@ -42,18 +65,30 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="For each manager.")
 def fanouts(limit: int) -> None:
     """List the fan-outs that are not finished, with their progress."""
-    rows = []
+    rows, wrong = [], list[WrongType]()
     for manager in load_managers():
-        for name in backend().run(journal().open_ids(manager, limit)):
-            at = Fanout(name).status()
+        try:
+            names = backend().run(journal().open_ids(manager, limit))
+        except WrongType as error:
+            names, wrong = [], [*wrong, error]
+        for name in names:
+            try:
+                at = Fanout(name).status()
+            except WrongType as error:
+                wrong.append(error)
+                continue
             if not at.finished:
                 chunks = f"{at.done}/{at.planned}" if at.planned else "waiting"
                 facts = (chunks, at.reached, f"{at.seconds:.1f}", at.retried, at.failed, at.error)
-                rows.append((name, manager, at.op, *facts))
-    if not rows:
+                rows.append((name, at.op, *facts))
+    if rows:
+        table(("fan-out", "op", "chunks", "people", "seconds", "retried", "failed", "last error"), rows)
+    elif not wrong:
         say("no fan-out is running")
-        return
-    table(("fan-out", "manager", "op", "chunks", "people", "seconds", "retried", "failed", "last error"), rows)
+    for each in wrong:
+        say(f"Error: {each}", error=True)
+    if wrong:
+        raise SystemExit(1)
 
 
 @click.command()

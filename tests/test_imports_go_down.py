@@ -18,7 +18,7 @@ FLOORS = {
     4: "fanout",
     3: "feeds",
     2: "storage",
-    1: "aggregators serializers cursor registry settings signing metrics keys declare arguments",
+    1: "aggregators serializers cursor registry settings redis_urls signing metrics keys declare arguments",
     0: "activity aggregated_activity verbs errors ids codec _version",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
