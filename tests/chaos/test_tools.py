@@ -21,7 +21,8 @@ from tests.chaos.model import Model
 from tests.chaos.network import ChaosManager, HomeFeed, NewsFeed, Notes, followers_of
 from tests.chaos.proxied import Proxied
 from tests.chaos.soak import Soak, Tally
-from tests.chaos.stage import START, Row
+from tests.chaos.stage import START, Row, carrying
+from tests.postbox import replaced
 
 
 class Echo:
@@ -216,6 +217,41 @@ def test_the_audit_sees(delivered: tuple[Model, redis.Redis, list[Activity]]) ->
 
     client.hset(NewsFeed.key_of(user) + ":groups", mapping={STATE: b"1" + b"t" * 8 + b"9" * 13, b"\0i": b"xx"})
     assert [note.partition(" ")[2] for note in leftovers(client)] == ["is still locked", "has 2 bytes in its inbox"]
+
+
+def test_the_model_does_what_is_asked(redis_url: str) -> None:
+    """Updates, notices, imports, follows and what is added again, done with the feeds at once, come out as the model says;
+    what an activity carries is compared as well."""
+    model, manager, activity = Model(), ChaosManager(), Activity(1, Love, 2, target=9_000, time=START)
+    old = Activity(2, Love, 3, target=9_001, time=START)
+    with pytest.MonkeyPatch.context() as patch, replaced(patch) as box:
+        manager.add_activity(activity)
+        model.add(activity)
+        manager.notify([9_100, 9_101], activity)
+        model.notify([9_100, 9_101], activity)
+        box.work()
+        manager.unnotify([9_101], activity)
+        model.unnotify([9_101], activity)
+        manager.batch_import(2, [old])
+        model.bring([old])
+        manager.follow(20_000, 2)
+        model.follow(20_000, 2)
+        box.work()
+        assert audit(model).clean, audit(model).notes
+        changed = carrying(activity, {"words": 1})
+        manager.update_activity(changed)
+        box.work()
+        notes = audit(model).notes
+        assert len(notes) == 2 * len(followers_of(1)) + 3 and "{'words': 1}, not {}" in notes[0]
+        model.update(changed)
+        assert audit(model).clean, audit(model).notes
+        manager.remove_activity(activity)
+        model.remove(activity)
+        manager.unfollow(20_000, 2)
+        model.unfollow(20_000, 2)
+        box.work()
+        assert audit(model).clean, audit(model).notes
+        assert not model.notes[9_100] and not model.read_by(20_000)
 
 
 def test_lists_are_compared() -> None:
