@@ -18,8 +18,10 @@ from feedmill.feeds.cycle import cycle
 from feedmill.feeds.operations import Plan
 from feedmill.feeds.sweep import held, sweep
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
-from feedmill.manager import Manager, answers
+from feedmill.manager import Manager
 from feedmill.manager import bodies as kept_bodies
+from feedmill.manager.answers import Skipped
+from feedmill.manager.declared import following_of
 from feedmill.manager.filters import admitted_to
 from feedmill.storage.left import left
 from feedmill.storage.partings import partings
@@ -54,7 +56,7 @@ def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[
     return sum((yield from together([sweep(each, user_id, suspect, guilty, wait=lock_patience()) for each in classes])))
 
 
-def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None) -> Steps[int]:
+def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None, skipped: Skipped) -> Steps[int]:
     """Make the feeds of *user_id* what they would be had they been kept up to date; how many activities may be in them.
 
     First what is missing comes in, then what does not belong there goes: a reader never sees an empty feed. What is
@@ -68,8 +70,7 @@ def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None
     flat = [each.max_length for each in classes if not issubclass(each, AggregatedFeed)]
     newest: list[bytes] = []
     hashes: set[bytes] = set()
-    following = answers.ids(manager, "get_user_following_ids", manager.get_user_following_ids(user_id))
-    for targets in _chunked(following, READ_AT_ONCE):
+    for targets in _chunked(following_of(manager, user_id, skipped), READ_AT_ONCE):
         reads = [source.timeline().flat_slice(source.key_of(target), 0, limit) for target in targets]
         slices = yield from together(reads)
         newest = heapq.nlargest(max([manager.follow_activity_limit, *flat]), itertools.chain(newest, *slices))

@@ -21,6 +21,7 @@ from feedmill.delivery.deliveries import (
 )
 from feedmill.errors import MessageError, UnknownName
 from feedmill.manager import Manager
+from feedmill.manager.answers import Skipped
 from feedmill.manager.ops import FANNED_OUT, FOLLOW, IMPORT, REBUILD, UNFOLLOW
 from feedmill.registry import feed_names
 from feedmill.storage.backends import backend
@@ -73,7 +74,10 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
         elif op == UNFOLLOW:
             yield from copies.unfollow(manager, user_id, target_id)
         else:
-            yield from copies.rebuild(manager, user_id, begun.listed, patience(begun.times))
+            skipped = Skipped()
+            yield from copies.rebuild(manager, user_id, begun.listed, patience(begun.times), skipped)
+            if skipped.count:
+                yield from journal().skip(fanout_id, plan, skipped.count, str(skipped))
         return 1
 
     return _chunk(manager, fanout_id, plan, 0, work)

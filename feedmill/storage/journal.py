@@ -82,7 +82,7 @@ class Claim:
     body: bytes
     #: How many chunks it has, once all are written down; then only what is left of them is to be sent again. Else 0.
     planned: int
-    #: How often it was claimed without progress, this time included.
+    #: How often it was claimed without progress, this time included. Beyond 1 it is suspect: whoever had it may have died.
     attempts: int
     #: Milliseconds after which it is to be done again, because something it overtakes may still be running; or 0.
     again: int
@@ -94,10 +94,26 @@ class Claim:
     waits: str = ""
     #: The message in answer to which it was claimed; or empty.
     bell: str = ""
+    #: How often it was really begun without progress, this time included: only that counts as an attempt.
+    tries: int = 1
+    #: How many of these began and never ended: their worker died, or stood still.
+    deaths: int = 0
+    #: Whether this time is written down as begun, by :meth:`Journal.begin`.
+    marked: bool = False
+    #: Its time when it was claimed, if it was renewed since.
+    first: str = ""
 
     def listed(self) -> int:
         """When its people were listed, or a moment before, by the clock of the storage in milliseconds."""
-        return int(float(self.time)) - lease()
+        return int(float(self.first or self.time)) - lease()
+
+    def died(self) -> str:
+        """What is known of whoever began it before, in words."""
+        return f"its worker died {self.deaths} {'time' if self.deaths == 1 else 'times'}"
+
+    def renewed(self, time: str) -> Claim:
+        """The same with another *time* that proves it."""
+        return dataclasses.replace(self, time=time, first=self.first or self.time)
 
 
 class Begun(NamedTuple):
@@ -169,6 +185,17 @@ class Journal(Protocol):
         """Claimed fan-outs were done whole, each for so many people."""
         ...
 
+    def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
+        """Write down that a suspect is begun now, and renew its claim; None if that was lost, and nothing may be done.
+
+        If nothing is heard of it any more, it is known to whoever claims it next that its worker died in it.
+        """
+        ...
+
+    def renew(self, manager: str, claim: Claim) -> Steps[Claim | None]:
+        """Let a claim last for another lease; None if it was lost."""
+        ...
+
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks, and renew the claim; None if it was lost, and nothing may be sent."""
         ...
@@ -205,6 +232,10 @@ class Journal(Protocol):
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
         """A chunk failed, and what with."""
+        ...
+
+    def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
+        """*count* bad ids of the app's answers were left out of a plan; *error* names them."""
         ...
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:

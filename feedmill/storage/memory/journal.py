@@ -83,23 +83,27 @@ class MemoryJournal(MemoryLetters):
     @staticmethod
     def _claim(name: str, receipt: dict[str, Any], held: str, now: int) -> Claim:
         complete = receipt.get("complete") == 1 and "finished" not in receipt
+        tried = receipt.get("tried", 1 if complete and receipt.get("attempts") else 0)
         if complete:
             unsent = receipt.get("sent", receipt["planned"]) < receipt["planned"]
             if unsent or receipt.get("done", 0) != receipt.get("seen", 0):
                 receipt.update(seen=receipt.get("done", 0), attempts=0)
+                tried = 0
+                _forget(receipt, "tried", "deaths")
         else:
             if "finished" in receipt:
                 receipt.setdefault("was", " ".join(str(receipt.get(key, 0)) for key in ("planned", "done", "reached")))
             receipt["plan"] += 1
             receipt.update(planned=0, done=0, reached=0, complete=0, chunks={}, begun={})
-            receipt.pop("sent", None)
+            _forget(receipt, "sent", "skipped")
             receipt["listed"] = now
         receipt.update(attempts=receipt.get("attempts", 0) + 1, claimed=now)
         again = max(0, receipt.get("again", 0) - now)
         plan, op, body, planned = (receipt[key] for key in ("plan", "op", "body", "planned"))
         sent, feeds = receipt.get("sent", planned), _feeds(receipt)
         waits = "" if complete else receipt.get("waits", "")
-        return Claim(name, held, plan, op, body, planned, receipt["attempts"], again, sent, feeds, waits)
+        facts = receipt["attempts"], again, sent, feeds, waits
+        return Claim(name, held, plan, op, body, planned, *facts, tries=tried + 1, deaths=receipt.get("deaths", 0))
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
@@ -120,6 +124,26 @@ class MemoryJournal(MemoryLetters):
                     _finished(receipt)
                 _move(manager, claim.id, claim.time, claim.again or -1)
 
+    def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
+        """Write down that a suspect is begun."""
+        yield from no_steps()
+        with BACKEND.guard:
+            receipt = _current(claim.id, claim.plan)
+            moved = _move(manager, claim.id, claim.time, lease())
+            if receipt is None or not moved:
+                return None
+            receipt.update(tried=claim.tries, deaths=claim.deaths + 1)
+            if claim.deaths:
+                receipt["error"] = claim.died()
+            return dataclasses.replace(claim.renewed(moved), marked=True)
+
+    def renew(self, manager: str, claim: Claim) -> Steps[Claim | None]:
+        """Let a claim last longer."""
+        yield from no_steps()
+        with BACKEND.guard:
+            moved = _move(manager, claim.id, claim.time, lease())
+            return claim.renewed(moved) if moved else None
+
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
         yield from no_steps()
@@ -130,7 +154,7 @@ class MemoryJournal(MemoryLetters):
             receipt["chunks"].update(chunks)
             receipt["planned"] += len(chunks)
             moved = _move(manager, claim.id, claim.time, lease())
-            return dataclasses.replace(claim, time=moved) if moved else None
+            return claim.renewed(moved) if moved else None
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """All chunks are written down."""
@@ -139,6 +163,8 @@ class MemoryJournal(MemoryLetters):
             moved = _move(manager, claim.id, claim.time, int(delay * 1000))
             receipt = _current(claim.id, claim.plan)
             if moved and receipt is not None:
+                if claim.marked:
+                    receipt["deaths"] = claim.deaths
                 receipt.update(planned=planned, complete=1, due=float(moved), sent=sent)
                 self._perhaps_finished(manager, claim.id, receipt)
 
@@ -195,6 +221,8 @@ class MemoryJournal(MemoryLetters):
             if receipt is not None and not error:
                 receipt["attempts"] -= 1
                 receipt["waits"] = waits
+            if receipt is not None and (error or claim.marked):
+                receipt.update(tried=claim.tries if error else claim.tries - 1, deaths=claim.deaths)
             _move(manager, claim.id, claim.time, int(delay * 1000))
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
@@ -204,6 +232,14 @@ class MemoryJournal(MemoryLetters):
             receipt = _current(fanout_id, plan)
             if receipt is not None and error:
                 receipt.update(failed=receipt.get("failed", 0) + 1, error=error)
+
+    def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
+        """Bad ids were left out."""
+        yield from no_steps()
+        with BACKEND.guard:
+            receipt = _current(fanout_id, plan)
+            if receipt is not None:
+                receipt.update(skipped=count, error=error)
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
         """Give a fan-out up."""
@@ -261,6 +297,11 @@ def _opened_as(op: str, was: Mapping[str, Any]) -> str:
     return "redeliver" if op == "add" and undone else op
 
 
+def _forget(receipt: dict[str, Any], *fields: str) -> None:
+    for field in fields:
+        receipt.pop(field, None)
+
+
 def _due(manager: str) -> dict[str, float]:
     return BACKEND.due.setdefault(manager, {})
 
@@ -286,7 +327,7 @@ def _current(fanout_id: str, plan: int) -> dict[str, Any] | None:
 def _finished(receipt: dict[str, Any]) -> bool:
     """Mark *receipt* as finished; whether nothing is left to do."""
     receipt.setdefault("finished", milliseconds())
-    receipt.pop("was", None)
+    _forget(receipt, "was", "tried", "deaths")
     if receipt.get("again", 0) > receipt["claimed"]:
         return False
     receipt.pop("again", None)

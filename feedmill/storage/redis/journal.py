@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 #: What a status shows.
 _FIELDS = (
     *("manager", "op", "created", "planned", "done", "reached", "complete", "claimed", "finished", "cancelled"),
-    *("attempts", "retried", "failed", "error", "dead", "was"),
+    *("attempts", "retried", "failed", "error", "dead", "was", "skipped"),
 )
 
 
@@ -122,6 +122,22 @@ class RedisJournal:
             _move(manager, [(claim.id, claim.time, claim.again or -1) for claim, _ in done]),
         ]
 
+    def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
+        """Write down that a suspect is begun."""
+        facts: tuple[Any, ...] = ("tried", claim.tries, "deaths", claim.deaths + 1)
+        if claim.deaths:
+            facts += ("error", claim.died())
+        written, (moved,) = yield [
+            call_script("receipt_update", [receipt_key(claim.id)], claim.plan, 0, *facts),
+            _move(manager, [(claim.id, claim.time, lease())], taken_key(manager, claim.bell)),
+        ]
+        return dataclasses.replace(claim.renewed(moved.decode()), marked=True) if written and moved else None
+
+    def renew(self, manager: str, claim: Claim) -> Steps[Claim | None]:
+        """Let a claim last longer."""
+        ((moved,),) = yield [_move(manager, [(claim.id, claim.time, lease())], taken_key(manager, claim.bell))]
+        return claim.renewed(moved.decode()) if moved else None
+
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
         parts = [part for item in chunks.items() for part in item]
@@ -129,11 +145,12 @@ class RedisJournal:
             call_script("receipt_chunks", _receipt(claim.id), claim.plan, OPEN_TTL, *parts),
             _move(manager, [(claim.id, claim.time, lease())], taken_key(manager, claim.bell)),
         ]
-        return dataclasses.replace(claim, time=moved.decode()) if written and moved else None
+        return claim.renewed(moved.decode()) if written and moved else None
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """First the time, then the receipt, which tells it to whoever does the last chunk."""
-        ((moved,),) = yield [_move(manager, [(claim.id, claim.time, _milliseconds(delay))])]
+        survived = [_settled(claim)] if claim.marked else []
+        *_, (moved,) = yield [*survived, _move(manager, [(claim.id, claim.time, _milliseconds(delay))])]
         if moved:
             yield from self._done(manager, claim.id, claim.plan, "", planned, moved, sent)
 
@@ -167,7 +184,9 @@ class RedisJournal:
 
     def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
         """Let a claim go."""
-        facts = ("failed", 1, "error", error) if error else ("attempts", -1, "waits", waits)
+        facts: tuple[Any, ...] = ("failed", 1, "error", error) if error else ("attempts", -1, "waits", waits)
+        if error or claim.marked:
+            facts += ("tried", claim.tries if error else claim.tries - 1, "deaths", claim.deaths)
         yield [
             call_script("receipt_update", [receipt_key(claim.id)], claim.plan, 1, *facts),
             _move(manager, [(claim.id, claim.time, _milliseconds(delay))]),
@@ -176,6 +195,11 @@ class RedisJournal:
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
         """A chunk failed."""
         yield [call_script("receipt_update", [receipt_key(fanout_id)], plan, 1, "failed", 1, "error", error)]
+
+    def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
+        """Bad ids were left out."""
+        facts = ("skipped", count, "error", error)
+        yield [call_script("receipt_update", [receipt_key(fanout_id)], plan, 0, *facts)]
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
         """The letter first: twice is better than never."""
@@ -247,14 +271,19 @@ def _receipt(fanout_id: str) -> list[str]:
 
 def _claimed(name: str, held: str, got: Sequence[Any], bell: str) -> Claim | None:
     """The claim of a receipt; None of a damaged one."""
-    op, plan, planned, attempts, body, again, sent, feeds, waits = got
+    op, plan, planned, attempts, body, again, sent, feeds, waits, tries, deaths = got
     try:
         facts = op.decode(), body, int(planned), attempts, again, int(sent)
         names = tuple(feeds.decode().split("\n")[1:-1])
-        return Claim(name, held, int(plan), *facts, names, waits.decode(), bell)
+        return Claim(name, held, int(plan), *facts, names, waits.decode(), bell, int(tries), int(deaths))
     except ValueError:
         logger.error("the receipt of fan-out %s is damaged; feedmill doctor --fix begins it anew", name)
         return None
+
+
+def _settled(claim: Claim) -> Command:
+    """Whoever began *claim* did not die in it."""
+    return call_script("receipt_update", [receipt_key(claim.id)], claim.plan, 0, "deaths", claim.deaths)
 
 
 def _lines(names: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ local got = call('HMGET', r, 'complete', 'planned', 'done', 'again', 'claimed', 
 if got[1] ~= '1' or got[2] ~= (got[3] or '0') then return '' end
 local clock = call('TIME')
 call('HSETNX', r, 'finished', clock[1] * 1000 + math.floor(clock[2] / 1000))
-call('HDEL', r, 'was')
+call('HDEL', r, 'was', 'tried', 'deaths')
 call('UNLINK', KEYS[2])
 if got[4] and tonumber(got[4]) > tonumber(got[5]) then return '' end
 call('HDEL', r, 'again', 'body', 'feeds')

@@ -12,7 +12,7 @@ for k = 1, #KEYS do
     out[k] = 1
     call('HSET', r, 'planned', 1, 'done', 1, 'reached', ARGV[2 * k + 1], 'complete', 1)
     call('HSETNX', r, 'finished', now)
-    call('HDEL', r, 'was')
+    call('HDEL', r, 'was', 'tried', 'deaths')
     local got = call('HMGET', r, 'again', 'claimed')
     if not got[1] or tonumber(got[1]) <= tonumber(got[2]) then
       call('HDEL', r, 'again', 'body', 'feeds')
