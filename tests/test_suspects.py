@@ -180,11 +180,11 @@ class TestBegin:
         (claim,) = claims()
         listed = claim.listed()
         time.sleep(0.02)
-        renewed = backend().run(journal().renew(NAME, claim))
+        renewed = backend().run(journal().write_chunks(NAME, claim, {}))
         assert renewed is not None and renewed.listed() == listed and float(renewed.time) > float(claim.time)
         begun = backend().run(journal().begin(NAME, renewed))
         assert begun is not None and begun.listed() == listed
-        assert backend().run(journal().renew(NAME, claim)) is None
+        assert backend().run(journal().write_chunks(NAME, claim, {})) is None
 
 
 class TestSlowPlans:
@@ -352,11 +352,11 @@ class TestSlowPlans:
     def test_it_ends(self, box: Postbox, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is planned for longer than a task may take is kept alive no longer."""
         renewals = []
-        plain = type(journal()).renew
+        plain = type(journal()).write_chunks
 
-        def noted(self: Any, name: str, claim: Claim) -> Any:
+        def noted(self: Any, *args: Any) -> Any:
             renewals.append(time.monotonic())
-            return plain(self, name, claim)
+            return plain(self, *args)
 
         def followers(self: Any, user_id: Any) -> Iterable[Any]:
             begun = time.monotonic()
@@ -364,7 +364,7 @@ class TestSlowPlans:
             assert renewals and renewals[-1] - begun < heartbeat.LONGEST_PLAN
             return []
 
-        monkeypatch.setattr(type(journal()), "renew", noted)
+        monkeypatch.setattr(type(journal()), "write_chunks", noted)
         monkeypatch.setattr(JournalManager, "get_user_follower_ids", followers)
         manager.add_activity(love(1, actor=SLOW))
         with contextlib.suppress(LeaseExpired):

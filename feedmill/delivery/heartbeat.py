@@ -82,7 +82,7 @@ class Watch:
         with self._lock:
             due = now >= self.deadline - lease() / 1500 and now < self._begun + LONGEST_PLAN
             if due and not self._closed and not self._lost:
-                self._keep(backend().run(journal().renew(self._manager, self.latest)), now)
+                self._keep(backend().run(journal().write_chunks(self._manager, self.latest, {})), now)
 
     def close(self) -> None:
         """Nothing beats after this."""

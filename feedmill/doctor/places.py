@@ -10,7 +10,16 @@ from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
 from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import ID_SIZE
-from feedmill.keys import GROUPS, activity_key, receipt_key, shared_beginnings, split_format, user_of_tag
+from feedmill.keys import (
+    GROUPS,
+    activity_key,
+    manager_of_tag,
+    named_fanout,
+    receipt_key,
+    shared_beginnings,
+    split_format,
+    user_of_tag,
+)
 from feedmill.registry import get_manager, manager_names
 from feedmill.storage.backends import storage
 from feedmill.storage.inspection import HASH, STRING, ZSET
@@ -89,8 +98,10 @@ class Places:
         before, _, rest = key.partition(b"{")
         tag, closed, after = rest.partition(b"}")
         if before == self._receipts and closed:
-            parts = {b"": Part.RECEIPT, b":chunks": Part.CHUNKS}
-            return Place(parts.get(after, Part.OTHER), None, tag.decode(errors="replace"))
+            parts = {b"": Part.RECEIPT, b"chunks": Part.CHUNKS}
+            name, _, own = after.removeprefix(b":").partition(b":")
+            manager = manager_of_tag(tag.decode(errors="replace"))
+            return Place(parts.get(own, Part.OTHER), None, named_fanout(manager, name.decode(errors="replace")))
         known = self._formats.get(before)
         if known is None or not closed:
             return None

@@ -14,6 +14,7 @@ from typing import Any
 from feedmill.codec import pack, unpack
 from feedmill.errors import FeedmillError, StorageError
 from feedmill.fanout import dispatch
+from feedmill.keys import named_fanout
 from feedmill.registry import feed_names
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Pace, journal
@@ -194,9 +195,10 @@ def _pauses(timeout: float | None) -> Iterator[float]:
 def fanout_id(manager: str, *about: Any) -> str:
     """The fan-out that is about an activity (or a pair of users) in *manager*: there is only one at a time.
 
-    That is what lets the last word win when the same activity is added, removed and added again.
+    That is what lets the last word win when the same activity is added, removed and added again. The id begins with the
+    manager's name, so that it says where the fan-out's keys are.
     """
-    return blake2b(pack([manager, *about]), digest_size=12).hexdigest()
+    return named_fanout(manager, blake2b(pack([manager, *about]), digest_size=12).hexdigest())
 
 
 def start(

@@ -27,6 +27,7 @@ from tests.doctor.clinic import OTHER, PATIENT, ClinicManager, examined
 from tests.feeds.samples import BASE, Home, News, Notes, held, in_group, on_day
 
 NEWS, NOTES = News(PATIENT), Notes(PATIENT)
+F0 = f"{ClinicManager.name}:f0"
 FLAT, NEWS_RANKS, NOTES_RANKS, COUNT = Home(PATIENT).key, NEWS.key, NOTES.key, NOTES.count_key
 NEWS_HASH, NOTES_HASH = NEWS.key + GROUPS, NOTES.key + GROUPS
 
@@ -181,14 +182,14 @@ def spill_of_a_wrong_type(client: redis.Redis) -> None:
 
 
 def forgotten_fanout(client: redis.Redis) -> None:
-    run(journal().open(ClinicManager.name, "f0", "add", on_day(6).pack()))
-    (key,) = client.keys("*due:{ClinicManager}")
+    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    (key,) = client.keys("*due:{ClinicManager:0}")
     client.zadd(key, {"f0": (time.time() - 3600) * 1000})
 
 
 def due_alone(client: redis.Redis) -> None:
-    run(journal().open(ClinicManager.name, "f0", "add", on_day(6).pack()))
-    client.delete(receipt_key("f0"))
+    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    client.delete(receipt_key(F0))
 
 
 def due_too_late(client: redis.Redis) -> None:
@@ -198,7 +199,7 @@ def due_too_late(client: redis.Redis) -> None:
 
 def receipt_alone(client: redis.Redis) -> None:
     forgotten_fanout(client)
-    client.hset(receipt_key("f0"), "created", "1700000000000")
+    client.hset(receipt_key(F0), "created", "1700000000000")
     client.delete(due_key(ClinicManager.name))
 
 
@@ -208,16 +209,16 @@ def due_of_a_wrong_type(client: redis.Redis) -> None:
 
 
 def receipt_of_nonsense(client: redis.Redis) -> None:
-    run(journal().open(ClinicManager.name, "f0", "add", on_day(6).pack()))
-    client.hset(receipt_key("f0"), mapping={"op": "dance", "plan": "many"})
+    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    client.hset(receipt_key(F0), mapping={"op": "dance", "plan": "many"})
 
 
 def receipt_of_a_wrong_type(client: redis.Redis) -> None:
-    client.set(receipt_key("f0"), "x")
+    client.set(receipt_key(F0), "x")
 
 
 def chunks_alone(client: redis.Redis) -> None:
-    client.hset(chunks_key("f0"), "1.0", on_day(6).pack())
+    client.hset(chunks_key(F0), "1.0", on_day(6).pack())
 
 
 def damaged_letter(client: redis.Redis) -> None:
@@ -450,7 +451,7 @@ def test_a_fanout_that_nobody_looked_at_is_done(server: redis.Redis, inflict: Ca
     Home(PATIENT).delete()
     inflict(server)
     if inflict is receipt_of_nonsense:
-        server.hset(receipt_key("f0"), "op", "add")
+        server.hset(receipt_key(F0), "op", "add")
     examine(fix=True)
     due.answer(ClinicManager.name)
     assert on_day(6) in held(Home(PATIENT)[:])
@@ -473,19 +474,20 @@ def test_a_fanout_that_nobody_looked_at_is_done(server: redis.Redis, inflict: Ca
 )
 def test_a_damaged_receipt_holds_nobody_up(server: redis.Redis, fields: dict[str, Any] | None) -> None:
     """Fan-outs that are claimed together with one whose receipt is damaged are done; that one after --fix."""
-    for name in ("a", "bad", "z"):
+    first, bad, last = (f"{ClinicManager.name}:{name}" for name in ("a", "bad", "z"))
+    for name in (first, bad, last):
         run(journal().open(ClinicManager.name, name, "add", on_day(6).pack()))
     if fields is None:
-        server.delete(receipt_key("bad"))
-        server.set(receipt_key("bad"), "x")
+        server.delete(receipt_key(bad))
+        server.set(receipt_key(bad), "x")
     else:
-        server.hset(receipt_key("bad"), mapping=fields)
+        server.hset(receipt_key(bad), mapping=fields)
     due.answer(ClinicManager.name)
-    assert run(journal().get("a"))["finished"] and run(journal().get("z"))["finished"]
+    assert run(journal().get(first))["finished"] and run(journal().get(last))["finished"]
     assert examine(fix=True).left == 0
     due.answer(ClinicManager.name)
     if fields is not None and "op" not in fields:  # else it does not say what it is about
-        assert run(journal().get("bad"))["finished"]
+        assert run(journal().get(bad))["finished"]
     assert examined() == {}
 
 

@@ -8,7 +8,7 @@ from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS, activity_key, receipt_key
 from feedmill.serializers.base import SPILLED
 from feedmill.storage.inspection import HASH, RECEIPT, STRING, StoredFeed
-from feedmill.storage.memory.backend import BACKEND, milliseconds
+from feedmill.storage.memory.backend import BACKEND, journal_time
 from feedmill.storage.steps import Steps
 
 
@@ -85,7 +85,7 @@ class MemoryInspection:
         """By this process' clock."""
         yield from ()
         with BACKEND.guard:
-            latest = milliseconds() - seconds * 1000
+            latest = journal_time() - seconds * 1000
             return sum(at <= latest for at in BACKEND.due.get(manager, {}).values())
 
     def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
@@ -121,7 +121,7 @@ class MemoryInspection:
         """By this process' clock."""
         yield from ()
         with BACKEND.guard:
-            BACKEND.due.setdefault(manager, {})[fanout_id] = milliseconds()
+            BACKEND.due.setdefault(manager, {})[fanout_id] = journal_time()
 
     def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
         """Its entry."""

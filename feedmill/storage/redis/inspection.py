@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 
 from feedmill import settings
-from feedmill.keys import GROUPS, due_key, receipt_key, set_aside_key
+from feedmill.keys import GROUPS, clock_key, due_key, named_fanout, receipt_key, set_aside_key, split_fanout
 from feedmill.serializers.base import SPILLED
 from feedmill.storage.inspection import HASH, KEEP_ASIDE, RECEIPT, STRING, ZSET, StoredFeed
+from feedmill.storage.redis.journal import journal_time
 from feedmill.storage.redis.timelines import INBOX, STATE, call_script
 from feedmill.storage.steps import Steps
 
@@ -77,8 +78,8 @@ class RedisInspection:
 
     def overdue(self, manager: str, seconds: float) -> Steps[int]:
         """By the server's clock, by which they were written."""
-        ((now, _),) = yield [("TIME",)]
-        (count,) = yield [("ZCOUNT", due_key(manager), "-inf", int((int(now) - seconds) * 1000))]
+        time, kept = yield [("TIME",), ("GET", clock_key(manager))]
+        (count,) = yield [("ZCOUNT", due_key(manager), "-inf", int(journal_time(time, kept) - seconds * 1000))]
         return int(count)
 
     def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
@@ -94,21 +95,22 @@ class RedisInspection:
     def due(self, manager: str, start: int, limit: int) -> Steps[list[tuple[str, float]]]:
         """The soonest first."""
         (found,) = yield [("ZRANGE", due_key(manager), start, start + limit - 1, "WITHSCORES")]
-        return [(name.decode(errors="replace"), float(at)) for name, at in zip(found[::2], found[1::2])]
+        names = [name.decode(errors="surrogateescape") for name in found[::2]]
+        return [(named_fanout(manager, name), float(at)) for name, at in zip(names, found[1::2])]
 
     def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
         """Its score."""
-        (at,) = yield [("ZSCORE", due_key(manager), fanout_id)]
+        (at,) = yield [("ZSCORE", due_key(manager), _member(fanout_id))]
         return None if at is None else float(at)
 
     def due_put(self, manager: str, fanout_id: str) -> Steps[None]:
         """By the server's clock."""
         ((now, _),) = yield [("TIME",)]
-        yield [("ZADD", due_key(manager), int(now) * 1000, fanout_id)]
+        yield [("ZADD", due_key(manager), int(now) * 1000, _member(fanout_id))]
 
     def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
         """Its entry."""
-        yield [("ZREM", due_key(manager), fanout_id)]
+        yield [("ZREM", due_key(manager), _member(fanout_id))]
 
     def forget(self, key: str) -> Steps[None]:
         """``UNLINK``."""
@@ -139,6 +141,11 @@ class RedisInspection:
         (info,) = yield [("INFO", "server")]
         if re.search(r"^config_file:\S", info.decode(), re.MULTILINE):
             yield [("CONFIG", "REWRITE")]
+
+
+def _member(fanout_id: str) -> bytes:
+    """A fan-out among what is due of its manager."""
+    return split_fanout(fanout_id)[1].encode(errors="surrogateescape")
 
 
 def _meta(meta: bytes) -> tuple[bytes, float | None]:

@@ -35,4 +35,4 @@ class RedisLeft:
         delay = -1 if seconds is None else int(seconds * 1000)
         moves = [part for owner, time in noted for part in (owner, time, delay)]
         if moves:
-            yield [call_script("due_move", [left_key(key_format)], *moves)]
+            yield [call_script("left_move", [left_key(key_format)], *moves)]
