@@ -7,16 +7,18 @@ import logging
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from feedmill.activity import Activity
 from feedmill.codec import pack
+from feedmill.delivery.apart import apart, split_work
 from feedmill.delivery.deliveries import (
     AUDIENCES,
     FOLLOWERS,
     RECIPIENTS,
     TOLD,
     Delivery,
+    Part,
     checked_ids,
     deliveries_of,
     is_there,
@@ -35,7 +37,7 @@ from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTICES, REDELIVER, RETRACT
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal
 from feedmill.storage.lease import LeaseExpired
-from feedmill.storage.steps import together
+from feedmill.storage.steps import Steps, together
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +51,15 @@ CROWDED_PAUSE = 5.0
 LONGEST_BATCH = 1.0
 
 
-def plan(manager: Manager, claim: Claim, skipped: Skipped) -> list[Delivery] | Iterator[Chunk]:
+class Planned(NamedTuple):
+    """What is delivered where it is planned."""
+
+    deliveries: list[Delivery]
+    #: What went wrong with an activity that is not among them.
+    error: Exception | None = None
+
+
+def plan(manager: Manager, claim: Claim, skipped: Skipped) -> Planned | Iterator[Chunk]:
     """What a fan-out comes to: deliveries to a few people, or a stream of chunks that are to be sent.
 
     Who has no more followers than one chunk, none of them of low priority, is served where this was called. Bad ids are
@@ -60,9 +70,9 @@ def plan(manager: Manager, claim: Claim, skipped: Skipped) -> list[Delivery] | I
         people = notice(claim.body)[1]
         if claim.op == RETRACT:
             people = _retracted(manager, about[0][1], people)
-        return deliveries_of(manager, about, [(RECIPIENTS, people)], claim.attempts)
+        return _planned(manager, about, [(RECIPIENTS, people)], claim)
     if not about:
-        return []
+        return Planned([])
     effect, activity = about[0]
     size = manager.fanout_chunk_size
     audiences = _audiences(manager, effect, activity, skipped)
@@ -77,7 +87,20 @@ def plan(manager: Manager, claim: Claim, skipped: Skipped) -> list[Delivery] | I
         if chunk:
             first.append((audience, priority, chunk))
     parts = [(audience, ids) for audience, _, ids in first]
-    return deliveries_of(manager, about, parts, claim.attempts)
+    return _planned(manager, about, parts, claim)
+
+
+def _planned(manager: Manager, about: Sequence[Any], parts: Sequence[Part], claim: Claim) -> Planned:
+    """The deliveries to *parts*; an activity, or somebody, about whom a filter fails harms no other."""
+    found: list[Delivery] = []
+
+    def asked(some: tuple[Sequence[Any], Sequence[Part]]) -> Steps[None]:
+        found.extend(deliveries_of(manager, some[0], some[1], claim.attempts))
+        yield from ()
+
+    work: tuple[Sequence[Any], Sequence[Part]] = about, parts
+    error = backend().run(apart(work, asked, split_work))
+    return Planned(found, error)
 
 
 def _retracted(manager: Manager, activity: Activity, people: Sequence[EntityId]) -> list[EntityId]:

@@ -7,10 +7,11 @@ import logging
 import random
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from feedmill import registry
 from feedmill.delivery import chunks, heartbeat, late, letters
+from feedmill.delivery.apart import apart, halves, split_people
 from feedmill.delivery.deliveries import OLDER, Delivery, checked_op, manager_called, people_of
 from feedmill.delivery.heartbeat import Watch
 from feedmill.errors import StorageError
@@ -24,7 +25,7 @@ from feedmill.registry import feed_names
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal, lease
 from feedmill.storage.lease import LeaseExpired, within
-from feedmill.storage.steps import together
+from feedmill.storage.steps import Steps, together
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,8 @@ class _Ready(NamedTuple):
     deliveries: list[Delivery]
     #: Until when, by ``time.monotonic()``.
     deadline: float
+    #: What went wrong with what is not among the deliveries.
+    error: Exception | None = None
 
 
 class _Round:
@@ -172,12 +175,12 @@ class _Round:
             self.full = {name: [each for each in some if each.id == claim.id] for name, some in self.full.items()}
         if planned is not None:
             self.since = self.since if self.ready else time.monotonic()
-            self.ready.append(_Ready(claim, planned, watch.deadline))
-            entries = people_of(planned) * max(1, len(planned))
+            self.ready.append(_Ready(claim, planned.deliveries, watch.deadline, planned.error))
+            entries = people_of(planned.deliveries) * max(1, len(planned.deliveries))
             self.deliveries += entries * (len(self.manager.feed_classes) or 1)
         return watch.slow
 
-    def _plan(self, watch: Watch) -> list[Delivery] | None:
+    def _plan(self, watch: Watch) -> chunks.Planned | None:
         """What one claim comes to, if it is to be delivered here; else its chunks are sent."""
         claim, name = watch.claim, self.manager.name
         if claim.tries > MOST_ATTEMPTS:
@@ -197,7 +200,7 @@ class _Round:
         checked_op(claim.op, *PLANNED)
         skipped = Skipped()
         planned = chunks.plan(self.manager, claim, skipped)
-        if isinstance(planned, list):
+        if isinstance(planned, chunks.Planned):
             chunks.note_skipped(self.manager, claim, skipped)
             return planned
         sent = chunks.send(self.manager, watch, planned, silence, self.full, skipped)
@@ -232,13 +235,12 @@ class _Round:
             self.error = error
             return
         except Exception as error:
-            if len(ready) == 1:
+            if len(ready) == 1 and len(_split(ready[0].deliveries)) < 2:
                 self._failed(ready[0].claim, error)
                 return
         for each in ready:
-            again = [dataclasses.replace(one, attempt=2) for one in each.deliveries]
             try:
-                self._run([each._replace(deliveries=again)])
+                self._run_apart(each)
             except Exception as error:
                 self._failed(each.claim, error)
 
@@ -248,7 +250,25 @@ class _Round:
         deliveries = [one for each in ready for one in each.deliveries]
         listed, deadline = min(each.claim.listed() for each in ready), min(each.deadline for each in ready)
         backend().run(within(deadline, late.delivered(self.manager, deliveries, listed)))
-        backend().run(journal().finish(self.manager.name, [(each.claim, people_of(each.deliveries)) for each in ready]))
+        self._settle(ready)
+
+    def _settle(self, ready: Sequence[_Ready]) -> None:
+        """Note what was delivered whole, and what was not."""
+        done = [(each.claim, people_of(each.deliveries)) for each in ready if each.error is None]
+        backend().run(journal().finish(self.manager.name, done))
+        for each in ready:
+            if each.error is not None:
+                self._failed(each.claim, each.error)
+
+    def _run_apart(self, ready: _Ready) -> None:
+        """Deliver one fan-out in parts, if need be, so that what is bad of it harms nothing else of it."""
+        again: Sequence[Delivery] = [dataclasses.replace(one, attempt=2) for one in ready.deliveries]
+
+        def written(some: Sequence[Delivery]) -> Steps[Any]:
+            return late.delivered(self.manager, some, ready.claim.listed())
+
+        error = backend().run(within(ready.deadline, apart(again, written, _split)))
+        self._settle([ready if error is None else ready._replace(error=error)])
 
     def _failed(self, claim: Claim, error: Exception) -> None:
         """Note what went wrong with one fan-out; try it again later, or give it up."""
@@ -272,3 +292,10 @@ class _Round:
 def _is_suspect(claim: Claim) -> bool:
     """Whether somebody had it before, and did not settle it."""
     return claim.attempts > 1
+
+
+def _split(deliveries: Sequence[Delivery]) -> list[Sequence[Delivery]]:
+    """Half of the activities, and then half of the people."""
+    if len(deliveries) != 1:
+        return halves(deliveries)
+    return [[dataclasses.replace(deliveries[0], parts=some)] for some in split_people(deliveries[0].parts)]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from feedmill.delivery import copies, late
+from feedmill.delivery.apart import People, apart, split_work
 from feedmill.delivery.deliveries import (
     AUDIENCES,
     OLDER,
@@ -45,11 +46,20 @@ def deliver(
         activity_of(body)
 
     def work(begun: Begun) -> Steps[int]:
-        about = yield from meant(manager, op, body)
-        asked = deliveries_of(manager, about, parts, begun.times)
-        deliveries = yield from late.timely(manager, asked, begun.listed)
-        yield from late.delivered(manager, deliveries, begun.listed)
-        return people_of(deliveries)
+        asked: tuple[Sequence[Any], People] = (yield from meant(manager, op, body)), parts
+        reached = 0
+
+        def written(some: tuple[Sequence[Any], People]) -> Steps[None]:
+            nonlocal reached
+            deliveries = deliveries_of(manager, some[0], some[1], begun.times)
+            deliveries = yield from late.timely(manager, deliveries, begun.listed)
+            yield from late.delivered(manager, deliveries, begun.listed)
+            reached = max(reached, people_of(deliveries))
+
+        error = yield from apart(asked, written, split_work)
+        if error is not None:
+            raise error
+        return reached
 
     return _chunk(manager, fanout_id, plan, chunk, work)
 
