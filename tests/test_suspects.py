@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 import feedmill
-from feedmill.delivery import due, heartbeat, letters
+from feedmill.delivery import due, heartbeat, late, letters, messages
 from feedmill.delivery.heartbeat import Heart, Watch
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal
 from feedmill.storage.lease import LeaseExpired
+from feedmill.tasks import app
 from tests.postbox import Postbox, arrive, make_overdue, replaced
-from tests.test_journal import BROKEN, NAME, Home, JournalManager, love, manager, open_fanouts, sweep_and_work
+from tests.test_journal import BROKEN, NAME, STAR, Home, JournalManager, love, manager, open_fanouts, sweep_and_work
 
 #: An author whose followers come slowly.
 SLOW = 3
@@ -129,6 +130,79 @@ class TestDeaths:
             sweep_and_work(box)
         (claim,) = claims()
         assert (claim.tries, claim.deaths) == (4, 0) and wanted.status().failed == 3
+
+
+class TestDeadlyChunks:
+    """Chunks in which workers die: the broker gives the message out again each time."""
+
+    @pytest.fixture
+    def deadly(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+        """A user whose filter is the asker's last; the users that were asked about."""
+        asked: list[Any] = []
+
+        def filter_user_ids(self: Any, activity: Any, user_ids: list[Any]) -> Any:
+            asked.append(user_ids)
+            if 1005 in user_ids:
+                raise Killed
+            return user_ids
+
+        monkeypatch.setattr(JournalManager, "is_filtered", True)
+        monkeypatch.setattr(JournalManager, "filter_user_ids", filter_user_ids)
+        return asked
+
+    def test_left_alone(self, box: Postbox, deadly: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+        """After so many deaths it is begun no more, all others are done, and a dead letter says so."""
+        monkeypatch.setattr(due, "MOST_ATTEMPTS", 2)
+        fanout = manager.add_activity(love(1, actor=STAR))
+        arrive(*box.messages.pop(0))
+        bomb = box.messages.pop(0)
+        for _ in range(messages.MOST_DEATHS):
+            with pytest.raises(Killed):
+                arrive(*bomb)
+        with pytest.raises(letters.GivenUp, match="chunk 0 is not begun any more: its worker died 12 times") as caught:
+            arrive(*bomb)
+        app.tasks[bomb[0]].on_failure(caught.value, "", bomb[1], {}, None)
+        box.work()
+        assert len(deadly) == messages.MOST_DEATHS + 9 and fanout.status().done == 9
+        for _ in range(4):
+            make_overdue(NAME)
+            due.sweep()
+            for message in box.take("feedmill.fanout"):
+                arrive(*message)
+            for name, args in box.take("feedmill.deliver"):
+                with pytest.raises(letters.GivenUp) as caught:
+                    arrive(name, args)
+                app.tasks[name].on_failure(caught.value, "", args, {}, None)
+        (letter,) = letters.listed()
+        assert letter.reason.startswith("GivenUp: not done after 2 attempts: GivenUp: chunk 0 is not begun any more")
+        assert len(deadly) == messages.MOST_DEATHS + 9
+
+    def test_failures_are_no_deaths(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who fails and lives may try as often as it is sent."""
+        fanout = manager.add_activity(love(1, actor=STAR))
+        arrive(*box.messages.pop(0))
+        chunk = box.messages.pop(0)
+        with monkeypatch.context() as patch:
+            patch.setattr(late, "delivered", lambda *_: (_ for _ in ()).throw(OSError("no database")))
+            for _ in range(2 * messages.MOST_DEATHS):
+                with pytest.raises(OSError, match="no database"):
+                    arrive(*chunk)
+        assert arrive(*chunk) == 10 and fanout.status().done == 1
+
+    def test_what_the_journal_knows(self, box: Postbox) -> None:
+        """Those that were begun and neither failed nor finished have died."""
+        fanout = manager.add_activity(love(1))
+        (claim,) = claims()
+        claim = backend().run(journal().write_chunks(NAME, claim, {0: b"a"})) or claim
+        backend().run(journal().park(NAME, claim, 1, 60, 1))
+        begin = lambda: backend().run(journal().start(fanout.id, claim.plan, 0))  # noqa: E731
+        assert (begin().deaths, begin().deaths) == (0, 1)
+        for _ in range(5):
+            backend().run(journal().lived(fanout.id, claim.plan, 0))
+        assert (begin().deaths, begin().deaths) == (0, 1)
+        backend().run(journal().done(NAME, fanout.id, claim.plan, 0, 1))
+        backend().run(journal().lived(fanout.id, claim.plan, 0))
+        assert begin().times == 0
 
 
 class TestBegin:

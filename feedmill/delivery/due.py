@@ -184,8 +184,9 @@ class _Round:
         """What one claim comes to, if it is to be delivered here; else its chunks are sent."""
         claim, name = watch.claim, self.manager.name
         if claim.tries > MOST_ATTEMPTS:
-            died = f": {claim.died()}" if claim.deaths else ""
-            raise letters.GivenUp(f"not done after {MOST_ATTEMPTS} attempts{died}")
+            last = backend().run(journal().get(claim.id)).get("error", "")
+            why = f": {claim.died() if claim.deaths else last}" if claim.deaths or last else ""
+            raise letters.GivenUp(f"not done after {MOST_ATTEMPTS} attempts{why}")
         if lacking := set(claim.feeds) - set(feed_names(name)):
             logger.warning("fan-out %s: this worker's %s has no feed %r; %s", claim.id, name, min(lacking), OLDER)
             pause = FIRST_PAUSE * (0.5 + random.random())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -20,7 +21,8 @@ from feedmill.delivery.deliveries import (
     patience,
     people_of,
 )
-from feedmill.errors import MessageError, UnknownName
+from feedmill.delivery.letters import GivenUp
+from feedmill.errors import FeedmillError, MessageError, UnknownName
 from feedmill.manager import Manager
 from feedmill.manager.answers import Skipped
 from feedmill.manager.ops import FANNED_OUT, FOLLOW, IMPORT, REBUILD, UNFOLLOW
@@ -29,6 +31,9 @@ from feedmill.storage.backends import backend
 from feedmill.storage.journal import Begun, journal, lease
 from feedmill.storage.lease import within
 from feedmill.storage.steps import Steps
+
+#: Workers that a chunk may kill before it is left alone; its fan-out then becomes a dead letter.
+MOST_DEATHS = 12
 
 #: Does a chunk that was begun; its result is for how many people.
 Work = Callable[[Begun], Steps[int]]
@@ -102,6 +107,13 @@ def _chunk(manager: Manager, fanout_id: str, plan: int, chunk: int, work: Work) 
         raise UnknownName(f"fan-out {fanout_id} is for a feed that this worker's {manager.name} lacks; {OLDER}")
     if not begun.times:
         return 0
-    people = backend().run(within(deadline, work(begun)))
+    if begun.deaths >= MOST_DEATHS:  # the broker gives the message out again each time, without end
+        raise GivenUp(f"chunk {chunk} is not begun any more: its worker died {begun.deaths} times")
+    try:
+        people = backend().run(within(deadline, work(begun)))
+    except Exception:
+        with contextlib.suppress(FeedmillError):
+            backend().run(journal().lived(fanout_id, plan, chunk))
+        raise
     backend().run(journal().done(manager.name, fanout_id, plan, chunk, people))
     return people

@@ -135,6 +135,8 @@ class Begun(NamedTuple):
     times: int
     #: When its people were listed, by the clock of the storage in milliseconds; now, if it has none but its one user.
     listed: int = 0
+    #: How many of those who began it before never were heard of again: they died, or stand still.
+    deaths: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -227,6 +229,10 @@ class Journal(Protocol):
 
         Not begun if it is for others than *feeds*, which are all that the caller knows; None: whatever there is.
         """
+        ...
+
+    def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
+        """A chunk that was begun failed, and did not kill its worker."""
         ...
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:

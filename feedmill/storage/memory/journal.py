@@ -98,7 +98,7 @@ class MemoryJournal(MemoryLetters):
                 receipt.setdefault("was", " ".join(str(receipt.get(key, 0)) for key in ("planned", "done", "reached")))
             receipt["plan"] = _next_plan(receipt["plan"])
             receipt.update(planned=0, done=0, reached=0, complete=0, chunks={}, begun={})
-            _forget(receipt, "sent", "skipped")
+            _forget(receipt, "sent", "skipped", "lived")
             receipt["listed"] = milliseconds()
         receipt.update(attempts=receipt.get("attempts", 0) + 1, claimed=now)
         again = max(0, receipt.get("again", 0) - now)
@@ -189,7 +189,17 @@ class MemoryJournal(MemoryLetters):
             times = receipt["begun"][chunk] = receipt["begun"].get(chunk, 0) + 1
             if times > 1:
                 receipt["retried"] = receipt.get("retried", 0) + 1
-            return Begun(times, receipt.get("listed", milliseconds()))
+            deaths = max(0, times - 1 - receipt.setdefault("lived", {}).get(chunk, 0))
+            return Begun(times, receipt.get("listed", milliseconds()), deaths)
+
+    def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
+        """A chunk failed."""
+        yield from no_steps()
+        with BACKEND.guard:
+            receipt = _current(fanout_id, plan)
+            if receipt is not None and chunk in receipt["chunks"]:
+                lived = receipt.setdefault("lived", {})
+                lived[chunk] = min(receipt["begun"].get(chunk, 0), lived.get(chunk, 0) + 1)
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""
@@ -271,7 +281,7 @@ class MemoryJournal(MemoryLetters):
         with BACKEND.guard:
             fields = BACKEND.receipts.get(fanout_id, {}).items()
             return {
-                **{k: str(v) for k, v in fields if k not in ("chunks", "begun", "body", "feeds")},
+                **{k: str(v) for k, v in fields if k not in ("chunks", "begun", "lived", "body", "feeds")},
                 "now": str(journal_time()),
             }
 

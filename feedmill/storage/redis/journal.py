@@ -163,6 +163,10 @@ class RedisJournal:
         (begun,) = yield [call_script("journal_start", _keys(fanout_id)[:3], plan, chunk, *known)]
         return Begun(*map(int, begun))
 
+    def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
+        """A chunk failed."""
+        yield [call_script("journal_lived", _keys(fanout_id)[:3], plan, chunk)]
+
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""
         name = split_fanout(fanout_id)[1]
