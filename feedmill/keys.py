@@ -183,7 +183,20 @@ def letters_key() -> str:
     return f"{settings.current().key_prefix}dead"
 
 
+def notices_beginning() -> str:
+    """What the keys begin with that know who was notified by name."""
+    return notices_key("", b"").partition("{")[0].removesuffix(":")
+
+
+def channel_name(logical: str) -> str:
+    """What the channel *logical* is called at the server, where channels know neither databases nor key prefixes.
+
+    The same in database 0 with the default prefix, else ``<database>:<prefix><logical>``.
+    """
+    current = settings.current()
+    return f"{current.deployment}{logical}" if current.apart else logical
+
+
 def shared_beginnings() -> tuple[str, ...]:
     """What those keys begin with that are no feed's, no body's and no fan-out's."""
-    notices = notices_key("", b"").partition("{")[0].removesuffix(":")
-    return due_key("").partition("{")[0], notices, left_key(""), letters_key(), set_aside_key("")
+    return due_key("").partition("{")[0], notices_beginning(), left_key(""), letters_key(), set_aside_key("")

@@ -12,11 +12,25 @@ import pytest
 import redis
 
 from feedmill import Activity
-from feedmill.delivery import due
+from feedmill.delivery import due, letters
 from feedmill.doctor import examine
 from feedmill.feeds.state import FeedState
 from feedmill.ids import ID_SIZE
-from feedmill.keys import GROUPS, activity_key, chunks_key, due_key, letters_key, receipt_key, set_aside_key
+from feedmill.keys import (
+    GROUPS,
+    activity_key,
+    bell_key,
+    bucket_key,
+    chunks_key,
+    clock_key,
+    due_key,
+    letters_key,
+    notices_key,
+    parted_key,
+    receipt_key,
+    set_aside_key,
+    taken_key,
+)
 from feedmill.serializers import NotificationSerializer
 from feedmill.serializers.base import CAPPED
 from feedmill.storage.backends import backend
@@ -217,6 +231,32 @@ def receipt_of_a_wrong_type(client: redis.Redis) -> None:
     client.set(receipt_key(F0), "x")
 
 
+def due_receipt_of_a_wrong_type(client: redis.Redis) -> None:
+    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    client.delete(receipt_key(F0))
+    client.set(receipt_key(F0), "x")
+
+
+def due_that_names_nothing(client: redis.Redis) -> None:
+    forgotten_fanout(client)
+    client.zadd(due_key(ClinicManager.name), {b"\xff\xc1": 1, b"a:b": 2})
+
+
+def of_a_wrong_type(key: str) -> Callable[[redis.Redis], None]:
+    def inflict(client: redis.Redis) -> None:
+        client.delete(key)
+        client.rpush(key, "x")
+
+    return inflict
+
+
+def receipt_without_letter(client: redis.Redis) -> None:
+    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    (claim,), _ = run(journal().claim(ClinicManager.name, 5))
+    letters.bury(ClinicManager.name, claim, "why")
+    client.delete(letters_key())
+
+
 def chunks_alone(client: redis.Redis) -> None:
     client.hset(chunks_key(F0), "1.0", on_day(6).pack())
 
@@ -323,6 +363,17 @@ DAMAGE: dict[Callable[[redis.Redis], None], str] = {
     due_of_a_wrong_type: "wrong type",
     receipt_of_nonsense: "damaged receipt",
     receipt_of_a_wrong_type: "wrong type",
+    due_receipt_of_a_wrong_type: "wrong type",
+    due_that_names_nothing: "due without receipt",
+    of_a_wrong_type(f"fm:left:{News.key_format}"): "wrong type",
+    of_a_wrong_type(parted_key(ClinicManager.name)): "wrong type",
+    of_a_wrong_type(notices_key(ClinicManager.name, on_day(6).raw_id)): "wrong type",
+    of_a_wrong_type(clock_key(ClinicManager.name)): "wrong type",
+    of_a_wrong_type(bell_key(ClinicManager.name)): "wrong type",
+    of_a_wrong_type(bucket_key(ClinicManager.name, 5)): "wrong type",
+    of_a_wrong_type(taken_key(ClinicManager.name, "bell")): "wrong type",
+    of_a_wrong_type(due_key("Stranger")): "wrong type",
+    receipt_without_letter: "receipt without letter",
     chunks_alone: "chunks without receipt",
     damaged_letter: "damaged letter",
     spoilt_spill: "damaged spill",
@@ -511,6 +562,19 @@ def test_a_living_feed_is_healthy(server: redis.Redis, monkeypatch: pytest.Monke
     assert any(record[0] & CAPPED for record in records)
     assert examined() == {}
     assert examine(fix=True).left == 0
+
+
+def test_work_of_a_manager_that_has_another_name(server: redis.Redis) -> None:
+    """What is open of a manager that is not known here, and that nobody looks at, is named with what can be done."""
+    run(journal().open("Renamed", "Renamed:f0", "add", on_day(6).pack()))
+    assert examined() == {}, "another process may know it"
+    server.zadd(due_key("Renamed"), {"f0": (time.time() - 120) * 1000})
+    report = examine(fix=True)
+    (finding,) = report.shown
+    assert (finding.kind, finding.where, report.left) == ("work of an unknown manager", "fm:due:{Renamed:0}", 1)
+    assert "1 fan-outs of Renamed" in finding.text and "`name = 'Renamed'`" in finding.text
+    server.delete(due_key("Renamed"))
+    assert examined() == {}
 
 
 def test_what_was_set_aside_can_be_looked_at(server: redis.Redis) -> None:

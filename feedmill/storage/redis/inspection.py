@@ -39,6 +39,11 @@ class RedisInspection:
         replies = yield [("TYPE", key) for key in keys]
         return [reply.decode() for reply in replies]
 
+    def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
+        """-1 for one that stays."""
+        replies = yield [("TTL", key) for key in keys]
+        return [reply != -1 for reply in replies]
+
     def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
         """Read in one script, so that no writer comes in between."""
         keys = [key, key + GROUPS, *([count_key] if count_key else [])]
@@ -78,7 +83,7 @@ class RedisInspection:
 
     def overdue(self, manager: str, seconds: float) -> Steps[int]:
         """By the server's clock, by which they were written."""
-        time, kept = yield [("TIME",), ("GET", clock_key(manager))]
+        time, (kept,) = yield [("TIME",), ("MGET", clock_key(manager))]
         (count,) = yield [("ZCOUNT", due_key(manager), "-inf", int(journal_time(time, kept) - seconds * 1000))]
         return int(count)
 
@@ -122,7 +127,8 @@ class RedisInspection:
 
     def set_aside(self, key: str, wanted: str) -> Steps[None]:
         """Renamed within its slot."""
-        yield [call_script("set_aside", [key, set_aside_key(key)], wanted, KEEP_ASIDE)]
+        names = [each.encode(errors="surrogateescape") for each in (key, set_aside_key(key))]
+        yield [call_script("set_aside", names, wanted, KEEP_ASIDE)]
 
     def facts(self) -> Steps[dict[str, str]]:
         """From ``INFO``."""

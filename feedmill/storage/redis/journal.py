@@ -209,7 +209,8 @@ class RedisJournal:
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
         """The receipt's fields."""
         clock, receipt = _keys(fanout_id)[:2]
-        values, time, kept = yield [("HMGET", receipt, *_FIELDS), ("TIME",), ("GET", clock)]
+        # MGET: a clock of a wrong type is none.
+        values, time, (kept,) = yield [("HMGET", receipt, *_FIELDS), ("TIME",), ("MGET", clock)]
         fields = {name: value.decode(errors="replace") for name, value in zip(_FIELDS, values) if value is not None}
         return {**fields, "now": str(journal_time(time, kept))}
 

@@ -27,7 +27,7 @@ local function next_plan(plan) -- never one that was: a server that takes anothe
 end
 local function failed(reply, key) -- the error of a command about *key*, with its name
   if not string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
-  return redis.error_reply('WRONGTYPE ' .. key .. ' holds something else than the journal put there')
+  return redis.error_reply('WRONGTYPE of ' .. key)
 end
 local function finished(receipt, keep) -- note the end; whether nothing is left to do
   call('HSETNX', receipt, 'finished', whole(now))

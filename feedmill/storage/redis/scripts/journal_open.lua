@@ -13,7 +13,7 @@
 -- include: journal
 local name, lease, keep, op, manager, body, chunk, feeds, bell, fill, holds = unpack(ARGV)
 local r, chunks, due, bucket = KEYS[2], KEYS[3], KEYS[4], KEYS[6]
-local FIELDS = {'plan', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'again', 'dead'}
+local FIELDS = {'plan', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'again', 'dead', 'letter'}
 local was = redis.pcall('HMGET', r, unpack(FIELDS))
 if was.err then was = {} end -- it holds no receipt, and is replaced
 for place, field in ipairs(FIELDS) do was[field] = was[place] end
@@ -34,6 +34,8 @@ call('UNLINK', r, chunks)
 local plan = next_plan(was.plan)
 call('HSET', r, 'plan', plan, 'op', op, 'manager', manager, 'body', body, 'created', whole(now), 'feeds', feeds)
 if again > now then call('HSET', r, 'again', whole(again)) end
+local letter = was.dead or was.letter -- kept, since whoever was to drop it may have died
+if letter then call('HSET', r, 'letter', letter) end
 if chunk ~= '' then
   call('HSET', r, 'planned', 1, 'complete', 1, 'claimed', whole(now), 'due', string.format('%.1f', at))
   call('HSET', chunks, plan .. '.0', chunk)
@@ -43,4 +45,4 @@ call('EXPIRE', r, keep)
 if level then call('SET', bucket, string.format('%.3f', level), 'PX', math.ceil(level - now)) end
 keep_clock()
 local ring = chunk == '' and at <= now and call('SET', KEYS[5], 1, 'NX', 'PX', bell)
-return {plan, was.dead or '', op, ring and 1 or 0}
+return {plan, letter or '', op, ring and 1 or 0}
