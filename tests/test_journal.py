@@ -581,6 +581,29 @@ def test_writes_are_refused_while_it_is_claimed(redis_url: str) -> None:
     assert [claim.attempts for claim in claims] == [1, 1, 1]
 
 
+def test_memory_runs_out_before_it_is_settled(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was delivered when the server has no memory left stays due, and is finished when it has some again."""
+    server, plain = backend().client, late.delivered  # type: ignore[attr-defined]
+
+    def delivered(*args: Any) -> Any:
+        yield from plain(*args)
+        server.config_set("maxmemory", 1)
+
+    with replaced(monkeypatch) as box:
+        fanouts = [manager.add_activity(love(number)) for number in range(3)]
+        monkeypatch.setattr(late, "delivered", delivered)
+        try:
+            with pytest.raises(StorageError, match="maxmemory"):
+                box.work()
+        finally:
+            server.config_set("maxmemory", 0)
+        monkeypatch.setattr(late, "delivered", plain)
+        assert Home(2000).count() == 3 and open_fanouts() == 3
+        sweep_and_work(box)
+    assert all(each.status().finished for each in fanouts) and open_fanouts() == 0
+    assert Home(2000).count() == 3 == News(2000)[0].activity_count
+
+
 class TestRollingRelease:
     """A newer release has a feed more. Its web processes ask for it while old workers still run."""
 
