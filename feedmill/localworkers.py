@@ -88,7 +88,8 @@ class Workers:
                 raise WorkersFailed(f"a worker ended with status {process.returncode}: {self._tail()}")
 
     def _tail(self) -> str:
-        return self._log.read_text(errors="replace")[-2000:].strip() or "its log is empty"
+        lines = self._log.read_text(errors="replace")[-2000:].strip().splitlines()
+        return " / ".join(lines[-10:]) or "its log is empty"
 
     def stop(self) -> None:
         """End all workers with their children; harmless when called twice."""

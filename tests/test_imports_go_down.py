@@ -11,7 +11,7 @@ import feedmill
 
 ROOT = Path(feedmill.__file__).parent
 FLOORS = {
-    8: "cli commands doctor __main__ demo replay localredis localworkers web contrib testing",
+    8: "cli commands doctor __main__ demo replay localredis localworkers terminal web contrib testing",
     7: "tasks",
     6: "delivery",
     5: "manager",

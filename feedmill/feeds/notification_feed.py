@@ -169,6 +169,11 @@ class NotificationFeed(AggregatedFeed):
     def _watch(cls, user_ids: Iterable[EntityId], shape: Callable[[EntityId, Counts], V]) -> Watch[V]:
         return Watch([cls(user_id) for user_id in many("user ids", user_ids)], shape)
 
+    def _delete(self) -> Steps[None]:
+        """Delete the feed; counts that were not 0 are published as 0, and those of a feed that begins anew follow on."""
+        front = title(self.key, self.user_id)
+        yield from self.timeline().delete(self.key, self.count_key, self.channel(), front)
+
     # -- seen and read
 
     def _mark_all(self, seen: bool = True, read: bool | None = None) -> Steps[None]:
