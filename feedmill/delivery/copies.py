@@ -103,8 +103,7 @@ def _fold_in(manager: Manager, user_id: EntityId) -> Steps[Any]:
     """Have done what was left to the holders of the user's feeds: a sweep sees nothing of what is still in an inbox."""
 
     def fold(feed_class: type[Feed]) -> Steps[None]:
-        noted = left()
-        if noted is None or (yield from noted.full([feed_class.key_of(user_id)])) == [True]:
+        if (yield from left().full([feed_class.key_of(user_id)])) == [True]:
             yield from cycle(feed_class, [user_id], Plan((), ()), wait=lock_patience())
 
     return together([fold(each) for each in manager.feed_classes.values() if issubclass(each, AggregatedFeed)])

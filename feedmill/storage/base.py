@@ -161,8 +161,9 @@ class Changes:
     key: str
     #: What the feed knows of itself.
     state: bytes
-    #: Bytes at the front of the inbox that were folded in.
+    #: Bytes at the front of the inbox that were read, and what of them stays: ``kept`` and what came in meanwhile.
     inbox_done: int = 0
+    inbox_kept: bytes = b""
     #: (group, record, score) to write.
     put: list[tuple[bytes, bytes, float]] = dataclasses.field(default_factory=list)
     #: Groups that go.
@@ -239,7 +240,14 @@ class TimelineStorage(Protocol):
         """Write the feeds of *batch* whose lock is still ours, each whole or not at all, and publish their counts.
 
         For each: ``LOST`` if another token has it, and nothing was written; what came into the inbox meanwhile, and the
-        lock is kept for as long again, under the token that is following; or ``DONE``, and the lock is free.
+        lock is kept for as long again, under the token that is following; or ``DONE``, and the lock is free, whatever
+        stays in the inbox.
+        """
+        ...
+
+    def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
+        """Let go of those feeds of *keys* that are held under one of *tokens*; of each whether it was, with something in
+        its inbox.
         """
         ...
 

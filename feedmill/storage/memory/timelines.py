@@ -139,7 +139,8 @@ class MemoryTimelineStorage:
         if held is None or held.lock != lock.token:
             return LOST
         held.state = feed.state
-        held.inbox = held.inbox[feed.inbox_done :]
+        came = held.inbox[feed.inbox_done :]
+        held.inbox = feed.inbox_kept + came
         for group, record, score in feed.put:
             held.records[group], held.scores[group] = record, score
         for group in feed.delete:
@@ -157,11 +158,21 @@ class MemoryTimelineStorage:
             unseen, unread, sequence, message = feed.count
             BACKEND.counts[feed.count_key] = unseen, unread, sequence
             BACKEND.publish(channel, message.encode())
-        if held.inbox:
+        if came:
             held.lock, held.deadline = lock.following, lock.now + lock.ttl
-            return held.inbox
+            return came
         held.lock = b""
         return DONE
+
+    def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
+        """Let go of the feeds that are held under one of *tokens*; whether something is in their inboxes."""
+        yield from no_steps()
+        with BACKEND.guard:
+            found = [BACKEND.groups.get(key) for key in keys]
+            ours = [held for held in found if held is not None and held.lock in tokens]
+            for held in ours:
+                held.lock = b""
+            return [held is not None and held in ours and bool(held.inbox) for held in found]
 
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None

@@ -124,6 +124,13 @@ class RedisTimelineStorage:
         replies = yield commands()
         return [reply for answer in replies for reply in answer]
 
+    def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
+        """Let go of the feeds that are held under one of *tokens*; whether something is in their inboxes."""
+        if not keys:
+            return []
+        replies = yield [call_script("release", [key + GROUPS for key in part], *tokens) for part in _batches(keys)]
+        return [bool(each) for answer in replies for each in answer]
+
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
     ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
@@ -195,7 +202,8 @@ def _keys(keys: Sequence[str], count_keys: Sequence[str]) -> list[str]:
 
 def _written(feed: Changes) -> list[Any]:
     """One feed's arguments of a commit."""
-    args: list[Any] = [feed.inbox_done, *(feed.count or ("", "", "", "")), len(feed.put), STATE, feed.state]
+    inbox: Any = b"%d:" % feed.inbox_done + feed.inbox_kept if feed.inbox_kept else feed.inbox_done
+    args: list[Any] = [inbox, *(feed.count or ("", "", "", "")), len(feed.put), STATE, feed.state]
     for group, record, _ in feed.put:
         args += (group, record)
     for group, _, score in feed.put:
