@@ -31,6 +31,8 @@ CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 30.0
 RETRIES = 4
 #: Seconds that a cancelled coroutine waits for its operation to release what it holds; then that goes on by itself.
 LAST_WORDS = 1.0
+#: Seconds within which the server has surely done what was sent to it before a round trip was cut off, or never will.
+SETTLED = 0.05
 
 _OPTIONS: dict[str, Any] = {
     "socket_connect_timeout": CONNECT_TIMEOUT,
@@ -107,6 +109,7 @@ class RedisBackend:
         last = interrupt([operation])
         with contextlib.suppress(StopIteration, Exception):
             wanted = next(last)
+            time.sleep(SETTLED)
             while True:
                 wanted = last.send(_checked(self._attempt(Outbox(wanted))))
 
@@ -182,16 +185,17 @@ class RedisBackend:
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except BaseException as error:
-            await self._ainterrupt(operation)
+            await self._ainterrupt(operation, 0 if cancelled else SETTLED)
             if isinstance(error, RedisError):
                 raise _storage_error(self.url, error) from error
             raise
 
-    async def _ainterrupt(self, operation: Steps[Any]) -> None:
-        """:meth:`_interrupt` from a coroutine."""
+    async def _ainterrupt(self, operation: Steps[Any], pause: float) -> None:
+        """:meth:`_interrupt` from a coroutine, in *pause* seconds."""
         last = interrupt([operation])
         with contextlib.suppress(StopIteration, Exception):
             wanted = next(last)
+            await asyncio.sleep(pause)
             while True:
                 wanted = last.send(_checked(await self._aattempt(Outbox(wanted))))
 
