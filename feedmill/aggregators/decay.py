@@ -41,9 +41,9 @@ class DecayAggregator(BaseAggregator):
     def score(self, aggregated: AggregatedActivity) -> float:
         """``log2(weight) + time / half_life``; the time is that of the newest activity."""
         weight = self.weight(aggregated)
-        if not weight > 0:
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)) or not 0 < weight < math.inf:
             raise DeclarationError(
-                f"{type(self).__name__}.weight gave {weight!r} for {aggregated!r}; return a number above 0"
+                f"{type(self).__name__}.weight gave {str(weight)[:80]!r} for {aggregated!r}; return a number above 0"
             )
         assert aggregated.updated_at is not None
         return math.log2(weight) + (aggregated.updated_at - _EPOCH) / self.half_life

@@ -45,13 +45,14 @@ def plan(manager: Manager, claim: Claim) -> list[Delivery] | Iterator[Chunk]:
 
     Who has no more followers than one chunk, none of them of low priority, is served where this was called.
     """
-    about = backend().run(meant(manager, claim.op, claim.body))
+    about, resolved = backend().run(meant(manager, claim.op, claim.body))
     if claim.op in NOTICES:
         people = notice(claim.body)[1]
         if claim.op == RETRACT:
             people = _retracted(manager, about[0][1], people)
         return deliveries_of(manager, about, [(RECIPIENTS, people)], claim.attempts)
     if not about:
+        resolved.check()
         return []
     effect, activity = about[0]
     size = manager.fanout_chunk_size
@@ -66,6 +67,8 @@ def plan(manager: Manager, claim: Claim) -> list[Delivery] | Iterator[Chunk]:
         audiences.pop(0)
         if chunk:
             first.append((audience, priority, chunk))
+    if resolved.unread and first:  # each chunk does what it can, and is done by a worker that can do all of it
+        return iter(first)
     parts = [(audience, ids) for audience, _, ids in first]
     return deliveries_of(manager, about, parts, claim.attempts)
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from feedmill import registry
 from feedmill.delivery import chunks, late, letters
 from feedmill.delivery.deliveries import OLDER, Delivery, checked_op, manager_called, people_of
-from feedmill.errors import StorageError
+from feedmill.errors import LEFT_TO_OTHERS, StorageError
 from feedmill.fanout import dispatch
 from feedmill.feeds.aggregated_feed import AggregatedFeed
 from feedmill.feeds.cycle import fold_in
@@ -199,6 +199,11 @@ class _Round:
         if isinstance(error, LeaseExpired):
             return
         reason = letters.reason(error)
+        if isinstance(error, LEFT_TO_OTHERS) and claim.feeds:  # else it has waited long enough for another worker
+            logger.warning("fan-out %s of %s: %s; %s", claim.id, self.manager.name, reason, OLDER)
+            pause = FIRST_PAUSE * (0.5 + random.random())
+            backend().run(journal().put_off(self.manager.name, claim, pause, waits=claim.waits))
+            return
         if claim.attempts >= MOST_ATTEMPTS:
             logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)
             letters.bury(self.manager.name, claim, reason)

@@ -44,10 +44,11 @@ def deliver(
         activity_of(body)
 
     def work(begun: Begun) -> Steps[int]:
-        about = yield from meant(manager, op, body)
+        about, resolved = yield from meant(manager, op, body)
         asked = deliveries_of(manager, about, parts, begun.times)
         deliveries = yield from late.timely(manager, asked, begun.listed)
         yield from late.delivered(manager, deliveries, begun.listed)
+        resolved.check()
         return people_of(deliveries)
 
     return _chunk(manager, fanout_id, plan, chunk, work)

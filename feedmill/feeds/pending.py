@@ -41,6 +41,11 @@ class PendingWrite:
     #: Whether it is what the caller asks for, and not from the inbox.
     own: bool = False
 
+    @property
+    def why(self) -> str:
+        """Why it stays, for people."""
+        return f"{type(self.error).__name__}: {self.error}"[:500]
+
 
 @dataclasses.dataclass(frozen=True)
 class PendingWrites:
@@ -164,7 +169,7 @@ def _dropped(feed_class: Any, size: int, error: Exception) -> None:
 def say(feed_class: Any, kept: Iterable[PendingWrite]) -> None:
     """Log why *kept* stay where they are, each reason once."""
     for write in kept:
-        _said(feed_class.__name__, f"{type(write.error).__name__}: {write.error}"[:500])
+        _said(feed_class.__name__, write.why)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -26,8 +26,8 @@ from feedmill.serializers.records import Record
 
 #: Bits of a record's first byte.
 SPILLED, SEEN, READ, LOOSE, CAPPED = 1, 2, 4, 8, 16
-#: The highest first byte; a higher one has bits that only a newer release knows (``append.lua`` compares with it, too).
-MOST_FLAGS = 31
+#: First bytes from NEWER up to twice that are those of layouts that only a newer release knows (``append.lua`` asks, too).
+NEWER = 32
 #: Numbers beyond which a record is damaged: they have room for more, so that one can always be added.
 MOST_TOUCHES, MOST_COUNTED = 2**47, 2**31 - 1
 #: What a SPILLED record has more.
@@ -143,7 +143,7 @@ def decode_head(data: bytes, *, counted: bool) -> Head:
     """
     try:
         flags, rows, at = data[0], data[1], 2
-        if flags > MOST_FLAGS:
+        if NEWER <= flags < 2 * NEWER:
             raise NewerRecord(f"a group's record has the flags {flags}, which only a newer release knows")
         spilled, capped = bool(flags & SPILLED), bool(flags & CAPPED)
         head = Head(spilled, bool(flags & LOOSE), spilled and capped, rows)

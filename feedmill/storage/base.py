@@ -161,8 +161,9 @@ class Changes:
     key: str
     #: What the feed knows of itself.
     state: bytes
-    #: Bytes at the front of the inbox that were read, and what of them stays: ``kept`` and what came in meanwhile.
+    #: Bytes at the front of the inbox that were read.
     inbox_done: int = 0
+    #: Those of them that stay, before what came in meanwhile.
     inbox_kept: bytes = b""
     #: (group, record, score) to write.
     put: list[tuple[bytes, bytes, float]] = dataclasses.field(default_factory=list)
