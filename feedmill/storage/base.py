@@ -266,6 +266,16 @@ class TimelineStorage(Protocol):
         """One group's record, what was spilled of it, and its rank from the highest score; None, nothing and None without."""
         ...
 
+    def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
+        """One group's record, and the actor fields of its spill, read at one moment; nothing without."""
+        ...
+
+    def group_parts(
+        self, key: str, group: bytes, actors: Sequence[bytes]
+    ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
+        """One group's record, and what its spill holds of *actors*, read at one moment."""
+        ...
+
     def spill_scan(
         self, key: str, group: bytes, place: int, limit: int
     ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:

@@ -200,6 +200,26 @@ class MemoryTimelineStorage:
             rank = held.ranked()[::-1].index(want.group)
             return held.state, held.records[want.group], _wanted(held.spills.get(want.group, {}), want), rank
 
+    def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
+        """One group's record, and the actor fields of its spill."""
+        yield from no_steps()
+        with BACKEND.guard:
+            held = BACKEND.groups.get(key)
+            if held is None or group not in held.records:
+                return None, []
+            return held.records[group], list(held.spills.get(group, ()))
+
+    def group_parts(
+        self, key: str, group: bytes, actors: Sequence[bytes]
+    ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
+        """One group's record, and what its spill holds of *actors*."""
+        yield from no_steps()
+        with BACKEND.guard:
+            held = BACKEND.groups.get(key)
+            if held is None or group not in held.records:
+                return None, {}
+            return held.records[group], _wanted(held.spills.get(group, {}), Want(group, tuple(actors)))
+
     def spill_scan(
         self, key: str, group: bytes, place: int, limit: int
     ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:

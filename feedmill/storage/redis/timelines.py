@@ -156,6 +156,20 @@ class RedisTimelineStorage:
         (held, record), rank, *spill = yield commands
         return _state(held), record, _spill(want, spill[0] if spill else None), rank
 
+    def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
+        """One group's record, and the actor fields of its spill, read in one script."""
+        ((record, *names),) = yield [call_script("group_actors", [key + GROUPS], group)]
+        return record, names
+
+    def group_parts(
+        self, key: str, group: bytes, actors: Sequence[bytes]
+    ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
+        """One group's record, and what its spill holds of *actors*, read in one script."""
+        if not actors:
+            return (yield from self.group_actors(key, group))[0], {}
+        ((record, *parts),) = yield [call_script("group_actors", [key + GROUPS], group, *actors)]
+        return record, dict(zip(parts[::2], parts[1::2]))
+
     def spill_scan(
         self, key: str, group: bytes, place: int, limit: int
     ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
