@@ -197,6 +197,19 @@ class Feed(Bodies, Readable):
         return [(raw_id, found.get(raw_id)) for raw_id in ids[:wanted]], len(ids) > wanted
 
     @classmethod
+    def onward(cls, query: Query, place: Any, entries: Sequence[Entry]) -> list[Entry]:
+        """Those of *entries*, which a scan gave, that go on from *place* in the order of the feed, each behind the one before.
+
+        That is all of them, unless the stored ids are out of order: then a reader of pages still gets to the end.
+        """
+        kept: list[Entry] = []
+        for entry in entries:
+            if place is None or (entry[0] > place if query.oldest_first else entry[0] < place):
+                kept.append(entry)
+                place = entry[0]
+        return kept
+
+    @classmethod
     def total(cls, user_id: EntityId, query: Query) -> Steps[int]:
         """How many ids there are in the range of *query*."""
         if not query.bounded:

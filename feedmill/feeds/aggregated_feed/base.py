@@ -211,6 +211,11 @@ class AggregatedFeed(Feed):
         return (yield from scan(cls, user_id, place, start, stop))
 
     @classmethod
+    def onward(cls, query: Query, place: Any, entries: Sequence[Entry]) -> list[Entry]:
+        """All of them: groups are kept in order by the storage, and ranked ones are put in order as they are read."""
+        return list(entries)
+
+    @classmethod
     def total(cls, user_id: EntityId, query: Query) -> Steps[int]:
         """How many groups there are."""
         held: int = yield from cls.timeline().groups_count(cls.key_of(user_id))
