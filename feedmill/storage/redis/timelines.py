@@ -192,10 +192,10 @@ class RedisTimelineStorage:
     def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
         """The denormalised unseen and unread counts and their sequence number."""
         (reply,) = yield [("GET", count_key)]
-        try:
-            unseen, unread, sequence = map(int, (reply or b"0 0 0").split())
-        except ValueError as error:
-            raise CorruptRecord(f"{count_key} holds {reply[:40]!r}; feedmill doctor --fix counts again") from error
+        numbers = (reply or b"0 0 0").split()
+        if len(numbers) != 3 or not all(number.isdigit() and len(number) < 20 for number in numbers):
+            raise CorruptRecord(f"{count_key} holds {reply[:40]!r}; feedmill doctor --fix counts again")
+        unseen, unread, sequence = map(int, numbers)
         return unseen, unread, sequence
 
     def publish(self, channel: str, message: bytes) -> Steps[None]:
