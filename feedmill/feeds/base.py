@@ -67,6 +67,11 @@ class Feed(Bodies, Readable):
             raise DeclarationError(
                 f"{cls.__name__}.activity_class is {cls.activity_class!r}; use a subclass of Activity"
             )
+        if cls.activity_storage_class is None and not getattr(cls.timeline_serializer, "whole", False):
+            raise DeclarationError(
+                f"{cls.__name__}.activity_storage_class is None, but its timeline holds nothing but ids; set the storage in"
+                " which bodies are, such as RedisActivityStorage, or use a notification feed, which holds everything itself"
+            )
         check_format(cls, "key_format")
 
     # -- where things are

@@ -9,6 +9,7 @@ from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
+from feedmill.arguments import shown
 from feedmill.errors import DeclarationError, UnknownVerb
 from feedmill.feeds.fold import Fold
 from feedmill.feeds.operations import scores_itself
@@ -89,11 +90,3 @@ def _checked(aggregator: Any, group: AggregatedActivity) -> float:
     raise DeclarationError(
         f"{type(aggregator).__name__}.score gave {shown(given)} for {group!r}; return a finite float or int"
     )
-
-
-def shown(given: object) -> str:
-    """What an app's method gave, for an error."""
-    try:
-        return repr(given)[:80]
-    except ValueError:  # Python refuses to write out an int of thousands of digits
-        return f"an {type(given).__name__} that is too long to show"
