@@ -22,6 +22,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
+
 from feedmill import settings
 from feedmill.errors import LEFT_TO_OTHERS, FeedBusy, FeedmillError
 from feedmill.feeds import left, pending
@@ -261,6 +263,8 @@ class _Cycle:
         waiting = pending.read(self.feed_class, snapshot.inbox).without(job.ops)
         try:
             return (yield from self._folded(job, snapshot, waiting, job.ops))
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as error:
             return (yield from self._sifted(job, snapshot, waiting, error))
 
@@ -272,6 +276,8 @@ class _Cycle:
             for merge in new:
                 merge.changes = merge.fold.changes()
             return list(merges), []
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as error:
             failed = error
         found, more = [merge for merge in merges if merge not in new], list[_Job]()
@@ -303,6 +309,8 @@ class _Cycle:
                 raise reason
         try:
             return (yield from self._alone(job, snapshot, waiting.keeping(bad), ops))
+        except SoftTimeLimitExceeded:
+            raise
         except Exception:  # each can be done, and not all of them together
             return (yield from self._alone(job, snapshot, waiting.only((), error), ops))
 
@@ -313,6 +321,8 @@ class _Cycle:
         try:
             yield from self._alone(job, snapshot, waiting.only(places, _UNTRIED), ops)
             return {}
+        except SoftTimeLimitExceeded:
+            raise
         except Exception as error:
             if len(places) == 1:
                 return {places[0]: error}

@@ -13,6 +13,8 @@ import logging
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
+
 from feedmill.activity import Activity, checked_values
 from feedmill.codec import pack, split_stream, unpack
 from feedmill.errors import CorruptRecord, NewerRecord, UnknownVerb
@@ -146,6 +148,8 @@ def _read(member_op: Callable[[int, Activity], MemberOp | UpdateOp], data: bytes
         return _foreign(data, body, error)
     try:
         op = member_op(kind, activity)
+    except SoftTimeLimitExceeded:
+        raise
     except Exception as error:  # an app's own aggregator may raise anything: that is about this activity alone
         return PendingWrite(data, activity.raw_id, activity.actor_id, None, error)
     return PendingWrite(data, activity.raw_id, activity.actor_id, op)

@@ -20,6 +20,8 @@ NUMBERS = (
     "reached",
     "complete",
     "attempts",
+    "tried",
+    "deaths",
     "seen",
     "sent",
     "claimed",
@@ -62,6 +64,10 @@ class Inspection(Protocol):
 
     def types(self, keys: Sequence[bytes]) -> Steps[list[str]]:
         """What each key holds; "none" for one that is gone."""
+        ...
+
+    def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
+        """Whether each key will go by itself, or is gone."""
         ...
 
     def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:

@@ -3,7 +3,11 @@
 It holds a receipt for each fan-out (what is asked for, and how much of it is done), the chunks that are not done, and
 for each manager what is *due*: the fan-outs that somebody must look at, by when. Whoever looks takes a *claim* that
 lasts for a *lease*; what is not settled by then is due again. Each time a fan-out is asked for again, claimed or
-cancelled, its *plan* gets the next number, and what belongs to an older one changes nothing any more.
+cancelled, its *plan* gets a higher number, and what belongs to an older one changes nothing any more. Numbers are at least
+the time in microseconds, so that none comes again when a server takes another's place that has lost the last ones.
+
+A fan-out's id is ``manager:name``: it says in whose journal it is. Each operation that changes something is refused before it
+changes anything or takes effect whole, and may run twice.
 """
 
 from __future__ import annotations
@@ -13,7 +17,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from feedmill import settings
+from feedmill.errors import ArgumentError
 from feedmill.ids import EntityId
+from feedmill.keys import is_fanout_name, split_fanout
 from feedmill.storage.steps import Steps
 
 #: Seconds that the receipt of an unfinished fan-out, and its chunks, are kept.
@@ -25,6 +31,8 @@ ROLLING = 600_000
 BELL = 1000
 #: Dead letters that are kept; beyond, the oldest go.
 MOST_LETTERS = 100_000
+#: Of those, how many are taken out at a time.
+TRIMMED = 100
 
 
 def lease() -> int:
@@ -35,6 +43,14 @@ def lease() -> int:
 def keep() -> int:
     """Seconds that the receipt of a finished fan-out is kept."""
     return max(1, int(settings.current().receipt_ttl))
+
+
+def name_of(manager: str, fanout_id: str) -> str:
+    """What *manager* calls the fan-out; :class:`~feedmill.errors.ArgumentError` for one that is none of its."""
+    owner, name = split_fanout(fanout_id)
+    if owner != manager or not is_fanout_name(name):
+        raise ArgumentError(f"fan-out {fanout_id!r} is none of {manager}'s; their ids begin with {manager + ':'!r}")
+    return name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +98,7 @@ class Claim:
     body: bytes
     #: How many chunks it has, once all are written down; then only what is left of them is to be sent again. Else 0.
     planned: int
-    #: How often it was claimed without progress, this time included.
+    #: How often it was claimed without progress, this time included. Beyond 1 it is suspect: whoever had it may have died.
     attempts: int
     #: Milliseconds after which it is to be done again, because something it overtakes may still be running; or 0.
     again: int
@@ -94,10 +110,22 @@ class Claim:
     waits: str = ""
     #: The message in answer to which it was claimed; or empty.
     bell: str = ""
+    #: When it was claimed, by the clock of the storage's server in milliseconds.
+    claimed: int = 0
+    #: How often it was really begun without progress, this time included: only that counts as an attempt.
+    tries: int = 1
+    #: How many of these began and never ended: their worker died, or stood still.
+    deaths: int = 0
+    #: Whether this time is written down as begun, by :meth:`Journal.begin`.
+    marked: bool = False
 
     def listed(self) -> int:
-        """When its people were listed, or a moment before, by the clock of the storage in milliseconds."""
-        return int(float(self.time)) - lease()
+        """When its people were listed, or a moment before, by the clock of the storage's server in milliseconds."""
+        return self.claimed
+
+    def died(self) -> str:
+        """What is known of whoever began it before, in words."""
+        return f"its worker died {self.deaths} {'time' if self.deaths == 1 else 'times'}"
 
 
 class Begun(NamedTuple):
@@ -107,6 +135,8 @@ class Begun(NamedTuple):
     times: int
     #: When its people were listed, by the clock of the storage in milliseconds; now, if it has none but its one user.
     listed: int = 0
+    #: How many of those who began it before never were heard of again: they died, or stand still.
+    deaths: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +153,8 @@ class Letter:
     payload: bytes
     #: The manager's name; empty for a message.
     manager: str = ""
+    #: The fan-out that was given up; empty for a message.
+    fanout: str = ""
 
     @property
     def seconds(self) -> float:
@@ -169,8 +201,15 @@ class Journal(Protocol):
         """Claimed fan-outs were done whole, each for so many people."""
         ...
 
+    def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
+        """Write down that a suspect is begun now, and renew its claim; None if that was lost, and nothing may be done.
+
+        If nothing is heard of it any more, whoever claims it next knows that its worker died in it.
+        """
+        ...
+
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
-        """Write down chunks, and renew the claim; None if it was lost, and nothing may be sent."""
+        """Write down chunks, if there are any, and renew the claim; None if it was lost, and nothing may be sent."""
         ...
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
@@ -192,6 +231,10 @@ class Journal(Protocol):
         """
         ...
 
+    def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
+        """A chunk that was begun failed, and did not kill its worker."""
+        ...
+
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done; counted once."""
         ...
@@ -205,6 +248,10 @@ class Journal(Protocol):
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
         """A chunk failed, and what with."""
+        ...
+
+    def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
+        """*count* bad ids of the app's answers were left out of a plan; *error* names them."""
         ...
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
@@ -231,8 +278,8 @@ class Journal(Protocol):
         """How many fan-outs are not finished."""
         ...
 
-    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "") -> Steps[str]:
-        """Put a dead letter; its id."""
+    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "", fanout_id: str = "") -> Steps[str]:
+        """Put a dead letter; its id. Beyond :data:`MOST_LETTERS` the oldest go, and the receipts of their fan-outs expire."""
         ...
 
     def letters(self, limit: int) -> Steps[list[Letter]]:

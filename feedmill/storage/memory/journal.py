@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Opened, Pace, lease
-from feedmill.storage.memory.backend import BACKEND, milliseconds, no_steps
+from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Opened, Pace, lease, name_of
+from feedmill.storage.memory.backend import BACKEND, journal_time, milliseconds, no_steps
 from feedmill.storage.memory.letters import MemoryLetters
 from feedmill.storage.steps import Steps
 
@@ -26,8 +27,9 @@ class MemoryJournal(MemoryLetters):
     ) -> Steps[Opened]:
         """Write down that a fan-out is wanted."""
         yield from no_steps()
+        name_of(manager, fanout_id)
         with BACKEND.guard:
-            receipt, now = self._open(manager, fanout_id, op, body, feeds), milliseconds()
+            receipt, now = self._open(manager, fanout_id, op, body, feeds), journal_time()
             at: float = now
             if pace is not None:
                 bucket = f"{manager}:{pace.author}"
@@ -39,23 +41,24 @@ class MemoryJournal(MemoryLetters):
     def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
         """Write down a fan-out that is sent as one chunk."""
         yield from no_steps()
+        name_of(manager, fanout_id)
         with BACKEND.guard:
             receipt = self._open(manager, fanout_id, op, body, feeds)
-            due = milliseconds() + lease() + 0.5
-            receipt.update(planned=1, complete=1, claimed=milliseconds(), due=due, chunks={0: body})
+            due = journal_time() + lease() + 0.5
+            receipt.update(planned=1, complete=1, claimed=journal_time(), due=due, chunks={0: body})
             _due(manager)[fanout_id] = due
             return Opened(receipt["plan"], False, receipt["op"])
 
     @staticmethod
     def _open(manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str]) -> dict[str, Any]:
-        was, now = BACKEND.receipts.get(fanout_id, {}), milliseconds()
+        was, now = BACKEND.receipts.get(fanout_id, {}), journal_time()
         again, op = was.get("again", 0), _opened_as(op, was)
         twice = "cancelled" in was or was.get("retried") or was.get("attempts", 0) > 1
         differs = was and (was["op"] != op or op in ("update", "redeliver"))
         if differs and "claimed" in was and (twice or "finished" not in was):
             again = now + lease()
         BACKEND.letters.pop(was.get("dead", ""), None)
-        receipt = {"plan": was.get("plan", 0) + 1, "op": op, "manager": manager, "body": body, "created": now}
+        receipt = {"plan": _next_plan(was.get("plan", 0)), "op": op, "manager": manager, "body": body, "created": now}
         receipt |= {"chunks": {}, "begun": {}, "feeds": tuple(feeds)}
         if again > now:
             receipt["again"] = again
@@ -66,7 +69,7 @@ class MemoryJournal(MemoryLetters):
         """Claim what is due; no *bell* comes twice in one process."""
         yield from no_steps()
         with BACKEND.guard:
-            due, now = _due(manager), milliseconds()
+            due, now = _due(manager), journal_time()
             BACKEND.bells.pop(manager, None)
             ids = sorted((at, name) for name, at in due.items() if at <= now)
             claims, held = [], now + lease() + 0.5
@@ -83,29 +86,34 @@ class MemoryJournal(MemoryLetters):
     @staticmethod
     def _claim(name: str, receipt: dict[str, Any], held: str, now: int) -> Claim:
         complete = receipt.get("complete") == 1 and "finished" not in receipt
+        tried = receipt.get("tried", 1 if complete and receipt.get("attempts") else 0)
         if complete:
             unsent = receipt.get("sent", receipt["planned"]) < receipt["planned"]
             if unsent or receipt.get("done", 0) != receipt.get("seen", 0):
                 receipt.update(seen=receipt.get("done", 0), attempts=0)
+                tried = 0
+                _forget(receipt, "tried", "deaths")
         else:
             if "finished" in receipt:
                 receipt.setdefault("was", " ".join(str(receipt.get(key, 0)) for key in ("planned", "done", "reached")))
-            receipt["plan"] += 1
+            receipt["plan"] = _next_plan(receipt["plan"])
             receipt.update(planned=0, done=0, reached=0, complete=0, chunks={}, begun={})
-            receipt.pop("sent", None)
-            receipt["listed"] = now
+            _forget(receipt, "sent", "skipped", "lived")
+            receipt["listed"] = milliseconds()
         receipt.update(attempts=receipt.get("attempts", 0) + 1, claimed=now)
         again = max(0, receipt.get("again", 0) - now)
         plan, op, body, planned = (receipt[key] for key in ("plan", "op", "body", "planned"))
         sent, feeds = receipt.get("sent", planned), _feeds(receipt)
         waits = "" if complete else receipt.get("waits", "")
-        return Claim(name, held, plan, op, body, planned, receipt["attempts"], again, sent, feeds, waits)
+        facts = op, body, planned, receipt["attempts"], again, sent, feeds, waits
+        deaths = receipt.get("deaths", 0)
+        return Claim(name, held, plan, *facts, claimed=milliseconds(), tries=tried + 1, deaths=deaths)
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
         yield from no_steps()
         with BACKEND.guard:
-            now = milliseconds()
+            now = journal_time()
             count = sum(at <= now for at in _due(manager).values())
             return count, count > 0 and _ring(manager)
 
@@ -114,32 +122,45 @@ class MemoryJournal(MemoryLetters):
         yield from no_steps()
         with BACKEND.guard:
             for claim, reached in done:
-                receipt = _current(claim.id, claim.plan)
+                receipt, more = _current(claim.id, claim.plan), False
                 if receipt is not None:
                     receipt.update(planned=1, done=1, reached=reached, complete=1)
-                    _finished(receipt)
-                _move(manager, claim.id, claim.time, claim.again or -1)
+                    more = not _finished(receipt)
+                _move(manager, claim.id, claim.time, claim.again if more and claim.again else -1)
+
+    def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
+        """Write down that a suspect is begun."""
+        yield from no_steps()
+        with BACKEND.guard:
+            receipt = _current(claim.id, claim.plan)
+            moved = _move(manager, claim.id, claim.time, lease()) if receipt is not None else ""
+            if receipt is None or not moved:
+                return None
+            receipt.update(tried=claim.tries, deaths=claim.deaths + 1)
+            if claim.deaths:
+                receipt["error"] = claim.died()
+            return dataclasses.replace(claim, time=moved, marked=True)
 
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
         yield from no_steps()
         with BACKEND.guard:
             receipt = _current(claim.id, claim.plan)
-            if receipt is None:
+            moved = _move(manager, claim.id, claim.time, lease()) if receipt is not None else ""
+            if receipt is None or not moved:
                 return None
             receipt["chunks"].update(chunks)
             receipt["planned"] += len(chunks)
-            moved = _move(manager, claim.id, claim.time, lease())
-            return dataclasses.replace(claim, time=moved) if moved else None
+            return dataclasses.replace(claim, time=moved)
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """All chunks are written down."""
         yield from no_steps()
         with BACKEND.guard:
-            moved = _move(manager, claim.id, claim.time, int(delay * 1000))
             receipt = _current(claim.id, claim.plan)
+            moved = _move(manager, claim.id, claim.time, int(delay * 1000)) if receipt is not None else ""
             if moved and receipt is not None:
-                receipt.update(planned=planned, complete=1, due=float(moved), sent=sent)
+                receipt.update(planned=planned, complete=1, due=float(moved), sent=sent, deaths=claim.deaths)
                 self._perhaps_finished(manager, claim.id, receipt)
 
     def left(self, claim: Claim) -> Steps[list[int]]:
@@ -168,7 +189,17 @@ class MemoryJournal(MemoryLetters):
             times = receipt["begun"][chunk] = receipt["begun"].get(chunk, 0) + 1
             if times > 1:
                 receipt["retried"] = receipt.get("retried", 0) + 1
-            return Begun(times, receipt.get("listed", milliseconds()))
+            deaths = max(0, times - 1 - receipt.setdefault("lived", {}).get(chunk, 0))
+            return Begun(times, receipt.get("listed", milliseconds()), deaths)
+
+    def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
+        """A chunk failed."""
+        yield from no_steps()
+        with BACKEND.guard:
+            receipt = _current(fanout_id, plan)
+            if receipt is not None and chunk in receipt["chunks"]:
+                lived = receipt.setdefault("lived", {})
+                lived[chunk] = min(receipt["begun"].get(chunk, 0), lived.get(chunk, 0) + 1)
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""
@@ -195,6 +226,8 @@ class MemoryJournal(MemoryLetters):
             if receipt is not None and not error:
                 receipt["attempts"] -= 1
                 receipt["waits"] = waits
+            if receipt is not None and (error or claim.marked):
+                receipt.update(tried=claim.tries if error else claim.tries - 1, deaths=claim.deaths)
             _move(manager, claim.id, claim.time, int(delay * 1000))
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
@@ -205,13 +238,21 @@ class MemoryJournal(MemoryLetters):
             if receipt is not None and error:
                 receipt.update(failed=receipt.get("failed", 0) + 1, error=error)
 
+    def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
+        """Bad ids were left out."""
+        yield from no_steps()
+        with BACKEND.guard:
+            receipt = _current(fanout_id, plan)
+            if receipt is not None:
+                receipt.update(skipped=count, error=error)
+
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
         """Give a fan-out up."""
-        letter = yield from self.add_letter("fanout", reason, payload, manager)
+        letter = yield from self.add_letter("fanout", reason, payload, manager, claim.id)
         with BACKEND.guard:
             receipt = _current(claim.id, claim.plan)
             if receipt is not None:
-                receipt.update(dead=letter, finished=milliseconds(), error=reason)
+                receipt.update(dead=letter, finished=journal_time(), error=reason)
             else:
                 BACKEND.letters.pop(letter)
             _move(manager, claim.id, claim.time, -1)
@@ -227,8 +268,11 @@ class MemoryJournal(MemoryLetters):
             receipt = BACKEND.receipts.get(fanout_id)
             if receipt is None or "finished" in receipt or op not in ("", receipt["op"]):
                 return False
-            receipt.update(plan=receipt["plan"] + 1, cancelled=milliseconds(), finished=milliseconds(), chunks={})
+            receipt.update(
+                plan=_next_plan(receipt["plan"]), cancelled=journal_time(), finished=journal_time(), chunks={}
+            )
             receipt.pop("again", None)
+            _due(receipt["manager"]).pop(fanout_id, None)
             return True
 
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
@@ -237,8 +281,8 @@ class MemoryJournal(MemoryLetters):
         with BACKEND.guard:
             fields = BACKEND.receipts.get(fanout_id, {}).items()
             return {
-                **{k: str(v) for k, v in fields if k not in ("chunks", "begun", "body", "feeds")},
-                "now": str(milliseconds()),
+                **{k: str(v) for k, v in fields if k not in ("chunks", "begun", "lived", "body", "feeds")},
+                "now": str(journal_time()),
             }
 
     def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
@@ -261,21 +305,30 @@ def _opened_as(op: str, was: Mapping[str, Any]) -> str:
     return "redeliver" if op == "add" and undone else op
 
 
+def _forget(receipt: dict[str, Any], *fields: str) -> None:
+    for field in fields:
+        receipt.pop(field, None)
+
+
+def _next_plan(plan: int) -> int:
+    return max(plan + 1, time.time_ns() // 1000)
+
+
 def _due(manager: str) -> dict[str, float]:
     return BACKEND.due.setdefault(manager, {})
 
 
 def _ring(manager: str) -> bool:
     """Whether a bell is to be sent; it then counts as on its way."""
-    if BACKEND.bells.get(manager, 0) > milliseconds():
+    if BACKEND.bells.get(manager, 0) > journal_time():
         return False
-    BACKEND.bells[manager] = milliseconds() + BELL
+    BACKEND.bells[manager] = journal_time() + BELL
     return True
 
 
 def _feeds(receipt: dict[str, Any]) -> tuple[str, ...]:
     """The feeds that a worker must know to do it."""
-    return receipt["feeds"] if receipt["created"] > milliseconds() - ROLLING else ()
+    return receipt["feeds"] if receipt["created"] > journal_time() - ROLLING else ()
 
 
 def _current(fanout_id: str, plan: int) -> dict[str, Any] | None:
@@ -285,8 +338,8 @@ def _current(fanout_id: str, plan: int) -> dict[str, Any] | None:
 
 def _finished(receipt: dict[str, Any]) -> bool:
     """Mark *receipt* as finished; whether nothing is left to do."""
-    receipt.setdefault("finished", milliseconds())
-    receipt.pop("was", None)
+    receipt.setdefault("finished", journal_time())
+    _forget(receipt, "was", "tried", "deaths")
     if receipt.get("again", 0) > receipt["claimed"]:
         return False
     receipt.pop("again", None)
@@ -301,5 +354,5 @@ def _move(manager: str, fanout_id: str, held: str, delay: int) -> str:
     if delay < 0:
         del due[fanout_id]
         return ""
-    due[fanout_id] = milliseconds() + delay - 0.25
+    due[fanout_id] = journal_time() + delay - 0.25
     return str(due[fanout_id])
