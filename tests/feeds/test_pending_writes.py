@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
 import feedmill
 from feedmill import Activity, AggregatedActivity, verbs
@@ -428,3 +429,24 @@ def test_random_histories_of_two_releases(kind: Any, seed: int) -> None:
         if kind is Notes:
             counts = feed.get_denormalized_counts()
             assert (counts.unseen, counts.unread) == (feed.count_unseen(), feed.count_unread())
+
+
+@pytest.mark.parametrize("kind", [News, ScoringNews, MergingNews])
+def test_a_time_limit_is_no_fault_of_an_activity(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker whose time is over while an aggregator is asked about what waits stops, and lets the feed go."""
+    feed = kind(1)
+    left_in(feed, act(1), act(2))
+    limits: list[int] = []
+
+    def over(self: Any, *args: Any) -> Any:
+        limits.append(0)
+        raise SoftTimeLimitExceeded
+
+    method = {News: "get_group", ScoringNews: "score", MergingNews: "merge"}[kind]
+    with monkeypatch.context() as patch:
+        patch.setattr(kind.aggregator_class, method, over)
+        with pytest.raises(SoftTimeLimitExceeded):
+            feed.trim()
+    assert len(limits) <= 2  # the second is asked of what waits, as the feed is let go
+    feed.add(act(3))
+    assert all_held(feed) == {act(1), act(2), act(3)} and not inbox(feed)
