@@ -22,6 +22,7 @@ from feedmill.storage.base import Lock, Rules, Task
 from feedmill.storage.inspection import inspection
 from feedmill.storage.journal import Pace, journal
 from feedmill.storage.left import left
+from feedmill.storage.notices import notices
 from feedmill.storage.partings import partings
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RedisBackend
@@ -181,10 +182,22 @@ def use_everything(client: redis.Redis) -> None:
         kind(7).trim(3)
     feed.mark_all()
     feed.page(2)
+    News(7).actors(News(7)[0])
     Home(7).delete()
     News(7).delete()
-    run(partings().part(NAME, [("1", "2")]))
+    run(partings().part(NAME, "1", ["2", "3"]))
+    run(partings().join(NAME, "1", ["2"]))
+    run(partings().rebuild(NAME, "1"))
+    run(partings().join(NAME, "1", ["4"]))
+    number = run(notices().put(NAME, on_day(1).raw_id, True, {"a": b"x", "b": b"y"}))
+    run(notices().put(NAME, on_day(1).raw_id, True, {"c": b"z"}, number))
+    run(notices().void(NAME, on_day(1).raw_id))
+    run(notices().put(NAME, on_day(1).raw_id, False, {"a": b"x"}))
+    for change in ("notify", "import", "add", "unnotify", "update", "remove", "add"):
+        run(Home.activities().change(change, Home.bodies([on_day(40)])))
     lock = Lock(b"stranger", time.time(), 600)
+    run(feed.timeline().begin(FeedsOf(Notes, [7]), Task(()), lock, Rules(8, 0, feed.channel())))
+    run(feed.timeline().release([feed.key], [b"stranger"]))
     run(feed.timeline().begin(FeedsOf(Notes, [7]), Task(()), lock, Rules(8, 0, feed.channel())))
     ids = [f"{NAME}:{number}" for number in range(8)]
     for name in ids[:6]:
