@@ -1,0 +1,3 @@
+from tests.simulation.runner import main
+
+main()
