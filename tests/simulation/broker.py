@@ -101,7 +101,7 @@ class Broker:
     def _work(self, process: Process, name: str, release: int) -> None:
         world, message = self.world, None
         try:
-            while True:
+            while not (world.healing and release == app.OLD):
                 message = self._take()
                 if message is None:
                     process.wake = min((at for at, _ in self.later), default=FOREVER)
@@ -115,6 +115,7 @@ class Broker:
                 finally:
                     self.busy -= 1
                 message = None
+            self.hire(name, app.NEW)
         except GreenletExit:
             if message is not None:
                 self._give_back(message)

@@ -9,7 +9,7 @@ from typing import Any
 from greenlet import GreenletExit
 
 from feedmill import registry
-from feedmill.errors import FeedBusy, StorageError, UnknownActivity
+from feedmill.errors import DeclarationError, FeedBusy, StorageError, UnknownActivity
 from feedmill.feeds import Feed
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.reaggregate import areaggregate, reaggregate
@@ -28,7 +28,7 @@ class HookFailed(Exception):
 
 
 #: After what a client tries again.
-AGAIN = (StorageError, FeedBusy, HookFailed, asyncio.CancelledError)
+AGAIN = (StorageError, FeedBusy, HookFailed, DeclarationError, asyncio.CancelledError)
 
 
 class Clients:

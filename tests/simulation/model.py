@@ -38,6 +38,11 @@ class Known:
         self.told: dict[int, float] = {}
         #: When it was put the last time, and all albums in which it ever was.
         self.since = NEVER
+        #: When it was added, not imported, the last time.
+        self.added = NEVER
+        #: When it was put where it was not, for those whom it names, and for those who were notified: since then it is news.
+        self.fresh = NEVER
+        self.news: dict[int, float] = {}
         self.albums: set[str] = set()
 
 
@@ -64,7 +69,10 @@ class Model:
         """It was put."""
         known = self.activities[number]
         order = ("", "own", "import", "add")
+        if how == "add" != known.how:
+            known.fresh = began
         known.how = max(known.how, how, key=order.index)
+        known.added = began if how == "add" else known.added
         known.contexts.add(context)
         known.albums.add(context[1])
         known.since = began if how != "own" else known.since
@@ -72,7 +80,7 @@ class Model:
     def remove(self, number: int) -> None:
         """It was taken back."""
         known = self.activities[number]
-        known.how, known.since = "", NEVER
+        known.how, known.since, known.added, known.fresh = "", NEVER, NEVER, NEVER
         known.contexts.clear()
         known.told.clear()
 
@@ -85,6 +93,7 @@ class Model:
         known = self.activities[number]
         known.contexts.add(context)
         known.albums.add(context[1])
+        known.news.update(dict.fromkeys(set(users) - known.told.keys(), began))
         known.told.update(dict.fromkeys(users, began))
 
     def unnotify(self, number: int, users: tuple[int, ...]) -> None:
@@ -117,12 +126,16 @@ class Model:
 
     def _since(self, user: int, name: str, number: int) -> float:
         """When it was last put into a feed by something that had to; NEVER if nothing had."""
-        known, actor = self.activities[number], app.ACTIVITIES[number][0]
+        known, actor = self.activities[number], app.ACTIVITIES[number % app.ALONE][0]
         if name == "notes":
-            return known.told.get(user, known.since)
+            return known.told.get(user, known.added)
         if known.how == "own":
             return NEVER
         return max(known.since, self.followed.get((user, actor), NEVER), self.rebuilt.get(user, NEVER))
+
+    def _fresh(self, user: int, number: int) -> float:
+        known = self.activities[number]
+        return known.news[user] if user in known.told else known.fresh
 
     def _fitting(self, user: int, name: str, feed_class: type[Feed], numbers: set[int]) -> set[int]:
         """Those of *numbers* that no trimming can have taken."""
@@ -195,7 +208,7 @@ class Model:
         wrong = [] if kept[:2] == counted else [f"keeps the counts {kept[:2]}, a recount says {counted}"]
         marked = self.marked.get(user, NEVER)
         for group in groups:
-            came = max(self._since(user, "notes", app.BY_ID[each.raw_id]) for each in group.activities)
+            came = max(self._fresh(user, app.BY_ID[each.raw_id]) for each in group.activities)
             if came > marked and user != app.SOLO and (group.is_seen or group.is_read):
                 wrong.append(f"the group {group.group} is seen or read, though something new came after")
         return wrong

@@ -103,7 +103,7 @@ def _solo(rng: Rng) -> tuple[str, int, tuple[str, str]]:
 #: How often each operation comes, and with what.
 OPS: dict[str, tuple[int, Callable[[Rng], tuple[Any, ...]]]] = {
     "add": (30, lambda rng: (_number(rng), _context(rng))),
-    "remove": (14, lambda rng: (_number(rng), rng.choice(("id", "value", "equal")))),
+    "remove": (14, lambda rng: (_number(rng), rng.choice(("id", "value") if "context" in OFF else ("id", "value", "equal")))),
     "update": (6, lambda rng: (_number(rng), rng.choice("abc"))),
     "import": (6, lambda rng: (_user(rng) % 3, _context(rng), rng.random() < 0.85)),
     "notify": (5, lambda rng: (rng.randrange(2), rng.randrange(len(app.PARTS)), ("a", "x"))),
@@ -171,15 +171,16 @@ def draw(seed: int, storage: str = "memory") -> Plan:
             client = 0
         ops.append(Op(client, name, OPS[name][1](rng), pause, rng.random() < 0.4))
     everybody = [(user, target) for user in app.PEOPLE for target in app.PEOPLE if user != target]
-    manager = rng.choice(app.MANAGERS).name
+    manager = rng.choice([each.name for each in app.MANAGERS if each.name not in OFF])
+    doctors = rng.choice((0, 0, 0, 1, 2)) if "doctor" not in OFF else 0
     workers = tuple(app.OLD if old and rng.random() < 0.5 else app.NEW for _ in range(rng.choice((1, 2, 2, 3))))
     return Plan(
         manager,
         tuple(ops),
-        tuple(_faults(rng, length, storage)),
+        tuple(_faults(rng, length, storage, doctors)),
         workers,
         releases,
-        rng.choice((0, 0, 0, 1, 2)) if "doctor" not in OFF else 0,
+        doctors,
         tuple(pair for pair in everybody if rng.random() < 0.6),
         tuple(pair for pair in everybody if rng.random() < 0.2) if manager == "muted" else (),
         rng.getrandbits(32),
@@ -187,19 +188,19 @@ def draw(seed: int, storage: str = "memory") -> Plan:
     )
 
 
-def _faults(rng: Rng, length: int, storage: str) -> list[Fault]:
-    if rng.random() < 0.1:
+def _faults(rng: Rng, length: int, storage: str, doctors: int) -> list[Fault]:
+    if rng.random() < 0.07:
         return []
     kinds = {
-        "web": (5, COMMAND_FAULTS, length * 10),
-        "worker": (5, COMMAND_FAULTS, length * 20),
-        "sweeper": (1, COMMAND_FAULTS, 30),
-        "doctor": (1, COMMAND_FAULTS, 60),
-        "message": (3, MESSAGE_FAULTS, length * 2),
-        "hook": (2, HOOK_FAULTS, length * 2),
+        "web": (5, COMMAND_FAULTS, length * 5 + 2),
+        "worker": (5, COMMAND_FAULTS, length * 12 + 4),
+        "sweeper": (1, COMMAND_FAULTS, 20),
+        "doctor": (1 if doctors else 0, COMMAND_FAULTS, 60),
+        "message": (4, MESSAGE_FAULTS, length + 1),
+        "hook": (2, HOOK_FAULTS, length + 1),
     }
     found = []
-    for _ in range(1 + int(rng.expovariate(1 / 2.5))):
+    for _ in range(1 + int(rng.expovariate(1 / 2.5) * (1 + length / 20))):
         where = rng.choices(list(kinds), [weight for weight, _, _ in kinds.values()])[0]
         _, known, span = kinds[where]
         kind = rng.choice(list(known))

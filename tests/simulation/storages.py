@@ -43,26 +43,38 @@ def _world() -> worlds.World:
 # -- in memory
 
 
-def _effect(operation: Steps[Any], name: str) -> Callable[[str], Any]:
-    """Carries out an operation that needs no server."""
-
-    def effect(refusing: str) -> Any:
-        if refusing and name not in READS and not (refusing == "full" and name in FREEING):
-            return Refused(f"{refusing}: {name}")
-        try:
-            commands = next(operation)
-        except StopIteration as stop:
-            return _Done(stop.value)
-        return commands
-
-    return effect
-
-
 class _Done:
     """What an operation came to."""
 
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+class _Part:
+    """A part of an operation of a storage in memory, up to the next operation that it is made of, as one command."""
+
+    def __init__(self, name: str, begin: Callable[[], Steps[Any]] | None, operation: Any = None, replies: Any = None) -> None:
+        self.name, self.begin, self.operation, self.replies = name, begin, operation, replies
+        self.known: Any = None
+
+    def __call__(self, refusing: str) -> Any:
+        """Carry it out; only the first part of an operation can be carried out twice."""
+        if refusing and self.name not in READS and not (refusing == "full" and self.name in FREEING):
+            return Refused(f"{refusing}: {self.name}")
+        if self.known is not None:
+            return self.known
+        try:
+            if self.begin is None:
+                self.known = _Done(None)
+                self.known = self.operation.send(self.replies)
+                return self.known
+            self.operation = self.begin()
+            return next(self.operation)
+        except StopIteration as stop:
+            done = _Done(stop.value)
+            if self.begin is None:
+                self.known = done
+            return done
 
 
 def as_command(function: Callable[..., Steps[Any]]) -> Callable[..., Steps[Any]]:
@@ -74,24 +86,14 @@ def as_command(function: Callable[..., Steps[Any]]) -> Callable[..., Steps[Any]]
 
     @functools.wraps(function)
     def operation(*args: Any, **kwargs: Any) -> Steps[Any]:
-        inner = function(*args, **kwargs)
-        (reply,) = yield [(name, _effect(inner, name))]
-        while not isinstance(reply, _Done):  # it is made of others
-            replies = yield reply
-            (reply,) = yield [(name, _resumed(inner, replies))]
+        part = _Part(name, functools.partial(function, *args, **kwargs))
+        (reply,) = yield [(name, part)]
+        while type(reply) is not _Done:  # it is made of others
+            part = _Part(name, None, part.operation, (yield reply))
+            (reply,) = yield [(name, part)]
         return reply.value
 
     return operation
-
-
-def _resumed(operation: Steps[Any], replies: list[Any]) -> Callable[[str], Any]:
-    def effect(refusing: str) -> Any:
-        try:
-            return operation.send(replies)
-        except StopIteration as stop:
-            return _Done(stop.value)
-
-    return effect
 
 
 class MemoryDriver:

@@ -142,6 +142,12 @@ class World:
 
     def run(self, done: Callable[[], bool], most: int = 400_000) -> None:
         """Let processes take turns until *done*, or until none has anything to do."""
+        try:
+            self._take_turns(done, most)
+        finally:
+            self._become(app.NEW)
+
+    def _take_turns(self, done: Callable[[], bool], most: int) -> None:
         for _ in range(most):
             if done():
                 return
@@ -154,7 +160,8 @@ class World:
                 continue
             process = ready[int(self.rng.random() * len(ready))] if len(ready) > 1 else ready[0]
             self.now += COMMAND
-            self._enter(process)
+            self._become(process.release)
+            self.current = process
             process.greenlet.switch()
             self.current = None
             if process.dead:
@@ -163,11 +170,11 @@ class World:
                     raise self.crashed
         raise TooLong(f"{most} turns")
 
-    def _enter(self, process: Process) -> None:
-        if process.release != self.release:
-            self.release = process.release
-            app.use(process.release, self.manager)
-        self.current = process
+    def _become(self, release: int) -> None:
+        """The code that runs is of this release."""
+        if release != self.release:
+            self.release = release
+            app.use(release, self.manager)
 
     def _check(self, process: Process) -> None:
         if process.dead:
