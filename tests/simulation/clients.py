@@ -104,8 +104,8 @@ class Clients:
         known = self.model.activities[number]
         context = min(known.contexts) if known.contexts and how == "value" else None
         given: Any = app.activity(number, context)
-        # An id needs a body: what was told alone has none.
-        by_id = how == "id" if tries % 2 == 0 else self.world.rng.random() < 0.5
+        # An id needs a body, which what only few were told of has not.
+        by_id = bool(known.how) and (how == "id" if not tries else self.world.rng.random() < 0.5)
         try:
             self.fanouts.append(self._manager.remove_activity(given.id if by_id else given))
         except UnknownActivity as error:
