@@ -75,8 +75,21 @@ class Plan:
 Rng = random.Random
 
 
-def _number(rng: Rng) -> int:
-    return int(rng.random() ** 1.5 * len(app.ACTIVITIES))
+@dataclasses.dataclass(frozen=True)
+class Favourites:
+    """What a history is mostly about: so that what is done meets."""
+
+    numbers: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+
+
+def _favourites(rng: Rng) -> Favourites:
+    numbers = tuple(rng.randrange(len(app.ACTIVITIES)) for _ in range(rng.choice((1, 2, 3, 5))))
+    return Favourites(numbers, tuple((_user(rng), _user(rng)) for _ in range(rng.choice((1, 2, 3)))))
+
+
+def _number(rng: Rng, favourites: Favourites) -> int:
+    return rng.choice(favourites.numbers) if rng.random() < 0.75 else rng.randrange(len(app.ACTIVITIES))
 
 
 def _context(rng: Rng) -> tuple[str, str]:
@@ -92,29 +105,30 @@ def _user(rng: Rng) -> int:
     return rng.randrange(len(app.PEOPLE))
 
 
-def _pair(rng: Rng) -> tuple[Any, Any]:
-    return _spelled(rng, _user(rng)), _spelled(rng, _user(rng))
+def _pair(rng: Rng, favourites: Favourites) -> tuple[Any, Any]:
+    user, target = rng.choice(favourites.pairs) if rng.random() < 0.75 else (_user(rng), _user(rng))
+    return _spelled(rng, user), _spelled(rng, target)
 
 
-def _solo(rng: Rng) -> tuple[str, int, tuple[str, str]]:
-    return rng.choice(("first", "last", "notes")), app.ALONE + _number(rng), ("a", "x")
+def _solo(rng: Rng, favourites: Favourites) -> tuple[str, int, tuple[str, str]]:
+    return rng.choice(("first", "last", "notes")), app.ALONE + _number(rng, favourites), ("a", "x")
 
 
 #: How often each operation comes, and with what.
-OPS: dict[str, tuple[int, Callable[[Rng], tuple[Any, ...]]]] = {
-    "add": (30, lambda rng: (_number(rng), _context(rng))),
-    "remove": (14, lambda rng: (_number(rng), rng.choice(("id", "value") if "context" in OFF else ("id", "value", "equal")))),
-    "update": (6, lambda rng: (_number(rng), rng.choice("abc"))),
-    "import": (6, lambda rng: (_user(rng) % 3, _context(rng), rng.random() < 0.85)),
-    "notify": (5, lambda rng: (rng.randrange(2), rng.randrange(len(app.PARTS)), ("a", "x"))),
-    "unnotify": (3, lambda rng: (rng.randrange(2), rng.randrange(len(app.PARTS)))),
+OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
+    "add": (30, lambda rng, liked: (_number(rng, liked), _context(rng))),
+    "remove": (14, lambda rng, liked: (_number(rng, liked), rng.choice(("id", "value") if "context" in OFF else ("id", "value", "equal")))),
+    "update": (6, lambda rng, liked: (_number(rng, liked), rng.choice("abc"))),
+    "import": (6, lambda rng, liked: (_user(rng) % 3, _context(rng), rng.random() < 0.85)),
+    "notify": (5, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)), ("a", "x"))),
+    "unnotify": (3, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)))),
     "follow": (8, _pair),
     "unfollow": (7, _pair),
-    "rebuild": (4, lambda rng: (_spelled(rng, _user(rng)),)),
-    "mark_all": (4, lambda rng: (_user(rng), rng.random() < 0.5)),
-    "mark": (3, lambda rng: (_user(rng), rng.random() < 0.5)),
-    "delete": (2, lambda rng: (_user(rng), rng.choice(("first", "last", "notes")))),
-    "reaggregate": (1, lambda rng: (_user(rng),)),
+    "rebuild": (4, lambda rng, liked: (_spelled(rng, _user(rng)),)),
+    "mark_all": (4, lambda rng, liked: (_user(rng), rng.random() < 0.5)),
+    "mark": (3, lambda rng, liked: (_user(rng), rng.random() < 0.5)),
+    "delete": (2, lambda rng, liked: (_user(rng), rng.choice(("first", "last", "notes")))),
+    "reaggregate": (1, lambda rng, liked: (_user(rng),)),
     "solo_add": (3, _solo),
     "solo_remove": (2, _solo),
 }
@@ -162,14 +176,14 @@ def draw(seed: int, storage: str = "memory") -> Plan:
     pace = rng.choice((0.0, 0.01, 2.0, 40.0))
     old = rng.random() < 0.15 and "old release" not in OFF
     releases = tuple(app.OLD if number and old and rng.random() < 0.5 else app.NEW for number in range(clients))
-    ops = []
+    liked, ops = _favourites(rng), []
     for _ in range(length):
         name = rng.choices(names, weights)[0]
         pause = rng.random() * pace if rng.random() < 0.8 else rng.random() * 100
         client = rng.randrange(clients)
         if releases[client] == app.OLD and name not in OLD_CAN:
             client = 0
-        ops.append(Op(client, name, OPS[name][1](rng), pause, rng.random() < 0.4))
+        ops.append(Op(client, name, OPS[name][1](rng, liked), pause, rng.random() < 0.4))
     everybody = [(user, target) for user in app.PEOPLE for target in app.PEOPLE if user != target]
     manager = rng.choice([each.name for each in app.MANAGERS if each.name not in OFF])
     doctors = rng.choice((0, 0, 0, 1, 2)) if "doctor" not in OFF else 0

@@ -227,8 +227,9 @@ def _script_names() -> dict[str, str]:
 class RedisDriver(RedisBackend):
     """The driver of the package, except that each command travels alone."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: Any) -> None:
         super().__init__(url)
+        self.clock = clock
         self.connection = self.client.connection_pool.get_connection()
         self.names = _script_names()
 
@@ -241,6 +242,7 @@ class RedisDriver(RedisBackend):
             return error
 
     def _effect(self, command: Command, refusing: str) -> Any:
+        self.clock.set(_world().time())
         if not refusing:
             return self._sorted(command, self.command(*command))
         option, value, back = (
@@ -282,6 +284,7 @@ class RedisDriver(RedisBackend):
 
     def reset(self) -> None:
         """Nothing is stored, and all scripts are known."""
+        self.clock.set(worlds.DAWN)
         self.command("FLUSHALL")
         for lesson in scripts.lessons():
             self.command(*lesson)
