@@ -17,7 +17,7 @@ from feedmill.verbs import Verb
 from tests.simulation import app
 from tests.simulation.model import Model, Wrong
 from tests.simulation.plan import Op, Plan
-from tests.simulation.world import Process, World
+from tests.simulation.world import FOREVER, Process, World
 
 #: How often a client tries the same thing.
 MOST_TRIES = 60
@@ -39,6 +39,7 @@ class Clients:
         self.waiting = [[op for op in plan.ops if op.client == number] for number in range(len(plan.clients))]
         #: What is being done at the moment; nobody else does anything about the same meanwhile.
         self.held: set[tuple[Any, ...]] = set()
+        self.queue: list[Process] = []
         #: The operation that each client has begun: its tries, and when it began.
         self.begun: dict[int, tuple[int, float]] = {}
         self.done = 0
@@ -71,7 +72,8 @@ class Clients:
         if number not in self.begun:
             world.sleep(op.pause)
             while subjects & self.held:
-                world.sleep(0.02)
+                self.queue.append(process)
+                world.sleep(FOREVER)
             self.held |= subjects
             self.begun[number] = 0, world.now
             world.say(f"begins {op.name}{op.args}")
@@ -89,6 +91,9 @@ class Clients:
                 world.sleep(world.rng.choice((0.01, 0.5, 3.0, 20.0)))
         world.say(f"has done {op.name}{op.args}")
         self.held -= subjects
+        for waiting in self.queue:
+            waiting.wake = world.now
+        self.queue.clear()
 
     # -- activities
 

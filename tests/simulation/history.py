@@ -15,6 +15,7 @@ from typing import Any
 from feedmill import doctor, settings, verbs
 from feedmill import registry
 from feedmill.fanout import dispatch
+from feedmill.feeds import cycle
 from feedmill.keys import due_key
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
@@ -73,6 +74,7 @@ class Simulator:
         patch(dispatch, "batched", nothing_to_batch)
         patch(dispatch, "inline", lambda: False)
         patch(tasks, "current_task", None)
+        patch(cycle, "RETRY", 0.1)  # a lock that is held costs as many commands as it is asked for
         logging.disable(logging.CRITICAL)
         kept = storages.in_memory(patch) if self.driver is None else storages.on_redis(patch, self.driver)
         try:

@@ -169,7 +169,7 @@ HOOK_FAULTS: dict[str, tuple[Any, ...]] = {
 def draw(seed: int, storage: str = "memory") -> Plan:
     """The plan of *seed*."""
     rng = random.Random(seed)
-    length = min(LONGEST, 1 + int(rng.expovariate(1 / 7)) if rng.random() < 0.9 else rng.randint(8, LONGEST))
+    length = min(LONGEST, 1 + int(rng.expovariate(1 / 6)) if rng.random() < 0.95 else rng.randint(8, LONGEST))
     clients = rng.choice((1, 2, 2, 3))
     names = [name for name in OPS if name not in OFF]
     weights = [OPS[name][0] for name in names]
