@@ -21,7 +21,8 @@ from feedmill.codec import pack, unpack, unpack_rows, unpack_stream
 from feedmill.errors import FeedmillError
 from feedmill.feeds.operations import plan_of_inbox
 from feedmill.feeds.state import FeedState
-from feedmill.replay.read import Garbage, read_events, read_follows
+from feedmill.replay.lines import Garbage
+from feedmill.replay.read import read_events, read_follows
 from feedmill.serializers import AggregatedActivitySerializer, NotificationSerializer
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
@@ -161,12 +162,13 @@ MESSAGE_PARTS = [each.pack() for each in ACTIVITIES] + [pack([1, 2]), pack(["a",
 
 def _messages() -> list[tuple[Any, list[Any]]]:
     run, name, body = backend().run, SocialManager.name, on_day(1).pack()
-    run(journal().open_sent(name, "f", "add", body))
+    f = f"{name}:f"
+    plan = run(journal().open_sent(name, f, "add", body)).plan
     return [
-        (deliver, [name, "add", "followers", body, pack([1, 2]), "f", 1, 0]),
-        (deliver, [name, "remove", "recipients", body, pack(["x"]), "f", 1, 0]),
-        (follow, [name, pack([1, 2]), "f", 1]),
-        (unfollow, [name, pack([1, 2]), "f", 1]),
+        (deliver, [name, "add", "followers", body, pack([1, 2]), f, plan, 0]),
+        (deliver, [name, "remove", "recipients", body, pack(["x"]), f, plan, 0]),
+        (follow, [name, pack([1, 2]), f, plan]),
+        (unfollow, [name, pack([1, 2]), f, plan]),
         (fan_out, [name]),
         (sweep, []),
     ]
