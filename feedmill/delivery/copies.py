@@ -84,7 +84,7 @@ def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None
 
     yield from _bring_in(manager, user_id, kept, wait)
     yield from together([sweep(each, user_id, suspect, wait=lock_patience()) for each in classes])
-    for user, target in (yield from partings().since(manager.name, listed)):  # they wrote it down, and then swept
+    for user, target in sorted((yield from partings().since(manager.name, listed))):  # they wrote it down, and then swept
         if user == str(user_id):
             yield from unfollow(manager, user_id, target)
     return len(kept)

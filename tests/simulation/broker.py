@@ -163,15 +163,16 @@ def run_task(world: World, process: Process, message: Message, broker: Broker | 
             delay = min(task.retry_backoff_max, 2**message.retries) * (0.5 + world.rng.random() / 2)
             broker.put(dataclasses.replace(message, retries=message.retries + 1), delay)
         else:
-            _failed(task, error, message)
+            _failed(process, task, error, message)
     except Exception as error:
         world.say(f"{message.name} failed: {error!r}"[:200])
-        _failed(task, error, message)
+        _failed(process, task, error, message)
     finally:
         process.limit, process.message = FOREVER, ""
 
 
-def _failed(task: Any, error: Exception, message: Message) -> None:
+def _failed(process: Process, task: Any, error: Exception, message: Message) -> None:
+    process.limit = FOREVER
     with contextlib.suppress(StorageError):
         task.on_failure(error, message.id, message.args, {}, None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
 import logging
@@ -247,15 +246,11 @@ def hook(world: World, name: str, answer: Any) -> Any:
     return NONSENSE[fault.amount](answer)
 
 
-class Model_:
+@dataclasses.dataclass(frozen=True)
+class Person:
     """What an app may give in place of an id."""
 
-    def __init__(self, id: Any) -> None:
-        self.pk = id
-
-
-async def _coroutine() -> None:
-    """Never awaited."""
+    name: Any
 
 
 #: What a hook answers in place of what it should.
@@ -264,9 +259,8 @@ NONSENSE: dict[str, Callable[[Any], Any]] = {
     "one": lambda answer: next(iter(answer), 7),
     "none": lambda answer: None,
     "bools": lambda answer: [True, False],
-    "models": lambda answer: [Model_(each) for each in answer],
+    "models": lambda answer: [Person(each) for each in answer],
     "mapping": lambda answer: {each: False for each in (5, "ann", app._UUID, 9)},
     "nested": lambda answer: [[*answer, 1]],
     "bad id": lambda answer: [*answer, 1.5],
 }
-assert asyncio

@@ -232,6 +232,7 @@ class RedisDriver(RedisBackend):
         self.clock = clock
         self.connection = self.client.connection_pool.get_connection()
         self.names = _script_names()
+        self.url = "redis://simulated/0"  # what stands in errors is the same wherever the server is
 
     def command(self, *command: Any) -> Any:
         """The reply to one command."""
