@@ -15,6 +15,7 @@ from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.reaggregate import areaggregate, reaggregate
 from feedmill.verbs import Verb
 from tests.simulation import app
+from tests.simulation.known import OFF
 from tests.simulation.model import Model, Wrong
 from tests.simulation.plan import Op, Plan
 from tests.simulation.world import FOREVER, Process, World
@@ -107,10 +108,10 @@ class Clients:
 
     def _remove(self, process: Process, op: Op, tries: int, began: float, number: int, how: str) -> None:
         known = self.model.activities[number]
-        context = min(known.contexts) if known.contexts and how == "value" else None
+        context = min(known.contexts or {("a", "x")}) if how != "equal" else None
         given: Any = app.activity(number, context)
         # An id needs a body, which what only few were told of has not.
-        by_id = bool(known.how) and (how == "id" if not tries else self.world.rng.random() < 0.5)
+        by_id = bool(known.how) and (how == "id" if not tries else self.world.rng.random() < 0.5 and "remove: id" not in OFF)
         try:
             self.fanouts.append(self._manager.remove_activity(given.id if by_id else given))
         except UnknownActivity as error:

@@ -13,8 +13,9 @@ from typing import Any
 
 from feedmill import doctor, settings, verbs
 from feedmill import registry
+from feedmill.doctor import examination
 from feedmill.fanout import dispatch
-from feedmill.feeds import cycle
+from feedmill.feeds import cycle, notification_feed
 from feedmill.keys import due_key
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
@@ -67,11 +68,14 @@ class Simulator:
         patch(time, "time", lambda: worlds.WORLD.time() if worlds.WORLD else real[0]())
         patch(time, "monotonic", lambda: worlds.WORLD.monotonic() if worlds.WORLD else real[1]())
         patch(time, "sleep", lambda seconds: worlds.WORLD.sleep(seconds) if worlds.WORLD else real[2](seconds))
+        patch(time, "time_ns", lambda: int(time.time() * 1e9))
+        patch(notification_feed, "_now", lambda: int(time.time() * 1e6))
         patch(os, "urandom", lambda size: worlds.WORLD.rng.randbytes(size) if worlds.WORLD else real[3](size))
         patch(dispatch, "send", self._send)
         patch(dispatch, "length", lambda queue: self.broker.length(queue))
         patch(dispatch, "batched", nothing_to_batch)
         patch(dispatch, "inline", lambda: False)
+        patch(examination, "unsafe_broker", lambda *_: ())  # there is none to ask
         patch(tasks, "current_task", None)
         patch(cycle, "RETRY", 0.1)  # a lock that is held costs as many commands as it is asked for
         logging.disable(logging.CRITICAL)
