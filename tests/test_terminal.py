@@ -16,6 +16,7 @@ from feedmill import Activity, registry
 from feedmill.cli import main
 from feedmill.codec import pack
 from feedmill.delivery import letters
+from feedmill.fanout.receipts import fanout_id
 from feedmill.keys import due_key, receipt_key
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
@@ -26,6 +27,9 @@ from tests.social import HomeFeed, SocialManager
 #: A title for the window, a new line that looks like one of ours, a line that is written over, an answer-back, the
 #: eight-bit form of an escape, text that runs backwards, other ends of lines, half of a character.
 NASTY = "a\x1b]0;owned\x07\nno dead letters\rb\x9b31m\u202egnp.exe\u2066\u2028c\x85d\x00e\x7f\x0bf\ufeff\U000e0041"
+
+
+FANOUT = f"{SocialManager.name}:{NASTY}"
 
 
 def harmless(output: str) -> bool:
@@ -66,14 +70,15 @@ def told(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     run = backend().run
     run(journal().add_letter(NASTY, NASTY, pack([NASTY, [NASTY]]), NASTY))
     letters.bury_message(NASTY, [NASTY], NASTY)
-    body = Activity(1, Love, 2).pack()
-    run(journal().add_letter(letters.FANOUT, NASTY, pack(["add", body, NASTY + "3"]), SocialManager.name))
-    run(journal().open(SocialManager.name, NASTY, "add", Activity(1, Love, 2).pack()))
+    body, good = Activity(1, Love, 2).pack(), fanout_id(SocialManager.name, b"good")
+    run(journal().add_letter(letters.FANOUT, NASTY, pack(["add", body, FANOUT + "3"]), SocialManager.name))
+    run(journal().open(SocialManager.name, good, "add", body))
     server = redis.Redis.from_url(redis_url)
-    server.hset(receipt_key(NASTY), mapping={"error": NASTY, "op": NASTY})
-    server.zadd(due_key(SocialManager.name), {NASTY + "2": 1})
+    for name in (good, FANOUT):
+        server.hset(receipt_key(name), mapping={"error": NASTY, "op": NASTY})
+    server.zadd(due_key(SocialManager.name), {FANOUT + "2": 1})
     server.lpush(HomeFeed.key_of(NASTY), NASTY)
-    server.hset(receipt_key("f3"), mapping={"plan": NASTY, "manager": NASTY, "op": NASTY})
+    server.hset(receipt_key(FANOUT + "4"), mapping={"plan": NASTY, "manager": NASTY, "op": NASTY})
     return server
 
 

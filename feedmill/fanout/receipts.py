@@ -53,6 +53,8 @@ class FanoutStatus:
     op: str = ""
     #: The manager's name.
     manager: str = ""
+    #: Bad ids in the app's answers that were left out (None, a text that is too long, …); *error* names the first.
+    skipped: int = 0
 
 
 class Fanout:
@@ -143,6 +145,7 @@ def status_of(fields: dict[str, str], wanted: str = "") -> FanoutStatus:
         fields.get("error", ""),
         op,
         fields.get("manager", ""),
+        number.get("skipped", 0),
     )
 
 
@@ -179,6 +182,7 @@ def _sum(each: Sequence[FanoutStatus]) -> FanoutStatus:
         error=first(one.error for one in each),
         op=first(one.op for one in each),
         manager=first(one.manager for one in each),
+        skipped=sum(one.skipped for one in each),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from celery import Task, current_task, shared_task
 
 from feedmill import signing
-from feedmill.delivery import due, letters, messages
+from feedmill.delivery import due, heartbeat, letters, messages
 from feedmill.errors import FeedBusy, FeedmillError, MessageError, StorageError, UnknownName
 from feedmill.manager import ops
 from feedmill.storage.backends import backend
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after which a task is interrupted, and after which its process is killed: of one chunk, and of planning a
 #: fan-out, which streams all followers of an author. The broker's visibility timeout must be longer.
-CHUNK_LIMITS, PLAN_LIMITS = (120, 180), (1800, 2400)
+CHUNK_LIMITS, PLAN_LIMITS = (120, 180), (int(heartbeat.LONGEST_PLAN), 2400)
 
 
 #: Where the messages that are about one chunk have their fan-out and its plan.
