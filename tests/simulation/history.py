@@ -13,6 +13,7 @@ from typing import Any
 
 from feedmill import doctor, settings, verbs
 from feedmill import registry
+from feedmill.delivery import heartbeat
 from feedmill.doctor import examination
 from feedmill.fanout import dispatch
 from feedmill.feeds import cycle, notification_feed
@@ -21,7 +22,7 @@ from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.storage.memory import BACKEND
 from feedmill.tasks import fanout as tasks
-from tests.simulation import app, storages
+from tests.simulation import app, hearts, storages
 from tests.simulation import world as worlds
 from tests.simulation.broker import Broker, CurrentTask, Message, nothing_to_batch, run_task
 from tests.simulation.clients import Clients, HookFailed
@@ -75,6 +76,8 @@ class Simulator:
         patch(dispatch, "length", lambda queue: self.broker.length(queue))
         patch(dispatch, "batched", nothing_to_batch)
         patch(dispatch, "inline", lambda: False)
+        patch(heartbeat, "beating", hearts.beating)
+        patch(heartbeat, "threading", hearts)
         patch(examination, "unsafe_broker", lambda *_: ())  # there is none to ask
         patch(tasks, "current_task", None)
         patch(cycle, "RETRY", 0.1)  # a lock that is held costs as many commands as it is asked for
@@ -135,9 +138,9 @@ class Simulator:
 
                 world.say(traceback.format_exc())
         finally:
-            for process in world.processes:
-                process.dead = True
-            world.processes.clear()
+            world.healing = True
+            while world.processes:
+                world.processes.pop().end()
             worlds.WORLD = None
             app.use(app.NEW, plan.manager)
         ops = clients.done if clients else 0
@@ -171,7 +174,7 @@ class Simulator:
         raise Wrong(f"after {MOST_SWEEPS} sweeps it has not come to an end: {self._open(world)}")
 
     def _idle(self, world: World) -> bool:
-        return self.broker.quiet and all(process.role == "worker" and process.release == app.NEW for process in world.processes)
+        return self.broker.quiet and all(p.role == "worker" and p.release == app.NEW for p in world.processes)
 
     def _open(self, world: World) -> str:
         """What is not done."""

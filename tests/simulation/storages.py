@@ -130,6 +130,7 @@ class MemoryDriver:
             except ConnectionLost:
                 world.sleep(0.05 * 2**attempt * world.rng.random())
                 continue
+            world.answered()
             for reply in replies:
                 if type(reply) is Refused:
                     raise StorageError(f"the server refuses ({reply})")
@@ -274,6 +275,7 @@ class RedisDriver(RedisBackend):
                 replies.append(world.perform(name, functools.partial(self._effect, command)))
             except ConnectionLost as error:
                 raise redis.ConnectionError("the connection was lost") from error
+        world.answered()
         return replies
 
     def _attempt(self, outbox: Any) -> list[Any]:

@@ -47,6 +47,8 @@ class Process:
         self.cancellable = False
         #: How many of its next commands find no connection.
         self.cut_off = 0
+        #: For how long it stands still when its commands are answered, and until when it does.
+        self.stall, self.stands_until = 0.0, 0.0
         #: When a task that it does is interrupted.
         self.limit = FOREVER
         #: What it is doing, in words.
@@ -54,7 +56,20 @@ class Process:
         #: The id of the message that it answers.
         self.message = ""
         self._run = run
-        self.greenlet = greenlet(self._main, world.hub)
+        self.greenlet: greenlet | None = None
+
+    def go_on(self) -> None:
+        """Run until it waits for something."""
+        if self.greenlet is None:
+            self.greenlet = greenlet(self._main, self.world.hub)
+        self.greenlet.switch()
+
+    def end(self) -> None:
+        """It is over, wherever it is."""
+        self.dead = True
+        if self.greenlet is not None:
+            self.world.current = self
+            self.greenlet.throw(GreenletExit)
 
     def _main(self) -> None:
         try:
@@ -162,9 +177,9 @@ class World:
             self.now += COMMAND
             self._become(process.release)
             self.current = process
-            process.greenlet.switch()
+            process.go_on()
             self.current = None
-            if process.dead:
+            if process.dead and process in self.processes:
                 self.processes.remove(process)
                 if self.crashed is not None:
                     raise self.crashed
@@ -241,8 +256,7 @@ class World:
         elif kind == "kill before":
             self.kill("process killed before a command")
         elif kind == "stall":
-            self.happen("stalled")
-            self.sleep(fault.amount)
+            process.stall = fault.amount
         elif kind == "cancel before":
             self.cancel()
         elif kind == "flush":
@@ -261,6 +275,14 @@ class World:
         if kind == "cancel after":
             self.cancel()
         return reply
+
+    def answered(self) -> None:
+        """The process that runs has the answers to all that it sent: here it may stand still, and so miss that its time is over."""
+        process = self.current
+        if process is not None and process.stall:
+            self.happen("stalled")
+            process.stands_until, process.stall = self.now + process.stall, 0.0
+            self.sleep(process.stands_until - self.now)
 
     def cancel(self) -> None:
         """The coroutine that runs is cancelled, if it is one; else nothing."""
