@@ -191,7 +191,6 @@ class Flat(_App):
 MANAGERS: tuple[type[Manager], ...] = (Plain, Chunked, Ranked, Muted, Flat)
 
 
-
 def _older(manager: type[Manager]) -> type[Manager]:
     """A manager as the release before had it: one feed less, under the same name."""
     registry._managers = {}
@@ -201,7 +200,10 @@ def _older(manager: type[Manager]) -> type[Manager]:
 
 #: Each manager by its release, the old one first.
 OLD, NEW = 0, 1
-RELEASES: tuple[dict[str, type[Manager]], ...] = ({each.name: _older(each) for each in MANAGERS}, {each.name: each for each in MANAGERS})
+RELEASES: tuple[dict[str, type[Manager]], ...] = (
+    {each.name: _older(each) for each in MANAGERS},
+    {each.name: each for each in MANAGERS},
+)
 #: The verbs that each release knows.
 VERBS: tuple[dict[int, type[Verb]], ...] = (dict(verbs._verbs), {**verbs._verbs, Poke.id: Poke})
 registry._managers = _REGISTERED
@@ -211,6 +213,7 @@ def use(release: int, manager: str) -> None:
     """From now on the code that runs is of this release, and knows of this one manager."""
     verbs._verbs = VERBS[release]
     registry._managers = {manager: RELEASES[release][manager]}
+
 
 #: Actor, verb, object, target (or -1) and second of each activity; two are of the same moment. Those without a target are
 #: what ``notify`` tells of.
@@ -245,7 +248,11 @@ def activity(number: int, context: tuple[str, str] | None) -> Activity:
 
 def _ids() -> dict[bytes, int]:
     known, verbs._verbs = verbs._verbs, VERBS[NEW]
-    found = {activity(number, None).raw_id: number for first in (0, ALONE) for number in range(first, first + len(ACTIVITIES))}
+    found = {
+        activity(number, None).raw_id: number
+        for first in (0, ALONE)
+        for number in range(first, first + len(ACTIVITIES))
+    }
     verbs._verbs = known
     return found
 

@@ -111,7 +111,9 @@ class Clients:
         context = min(known.contexts or {("a", "x")}) if how != "equal" else None
         given: Any = app.activity(number, context)
         # An id needs a body, which what only few were told of has not.
-        by_id = bool(known.how) and (how == "id" if not tries else self.world.rng.random() < 0.5 and "remove: id" not in OFF)
+        by_id = bool(known.how) and (
+            how == "id" if not tries else self.world.rng.random() < 0.5 and "remove: id" not in OFF
+        )
         try:
             self.fanouts.append(self._manager.remove_activity(given.id if by_id else given))
         except UnknownActivity as error:
@@ -129,14 +131,18 @@ class Clients:
         self.fanouts.append(self._manager.update_activity(app.activity(number, context)))
         self.model.update(number, context)
 
-    def _import(self, process: Process, op: Op, tries: int, began: float, actor: int, context: tuple[str, str], fanout: bool) -> None:
+    def _import(
+        self, process: Process, op: Op, tries: int, began: float, actor: int, context: tuple[str, str], fanout: bool
+    ) -> None:
         numbers = _by(actor)
         activities = [app.activity(number, context) for number in numbers]
         self.fanouts += self._manager.batch_import(app.SPELLINGS[actor][0], activities, fanout, 2)
         for number in numbers:
             self.model.add(number, context, began, "import" if fanout else "own")
 
-    def _notify(self, process: Process, op: Op, tries: int, began: float, number: int, part: int, context: tuple[str, str]) -> None:
+    def _notify(
+        self, process: Process, op: Op, tries: int, began: float, number: int, part: int, context: tuple[str, str]
+    ) -> None:
         if self._manager.notification_feed_class is None:
             return
         known = self.model.activities[number]
@@ -177,7 +183,13 @@ class Clients:
     def _feed(self, user: int, which: str) -> tuple[str, Any]:
         feeds = app.feeds_of(app.RELEASES[app.NEW][self.plan.manager])
         names = list(feeds)
-        name = "notes" if which == "notes" and "notes" in names else names[0] if which == "first" else [n for n in names if n != "notes"][-1]
+        name = (
+            "notes"
+            if which == "notes" and "notes" in names
+            else names[0]
+            if which == "first"
+            else [n for n in names if n != "notes"][-1]
+        )
         return name, feeds[name](app.SPELLINGS[user][-1])
 
     def _call(self, process: Process, op: Op, feed: Any, method: str, *args: Any) -> Any:
@@ -213,7 +225,9 @@ class Clients:
                 else:
                     reaggregate(feed, dry_run=False)
 
-    def _solo_add(self, process: Process, op: Op, tries: int, began: float, which: str, number: int, context: tuple[str, str]) -> None:
+    def _solo_add(
+        self, process: Process, op: Op, tries: int, began: float, which: str, number: int, context: tuple[str, str]
+    ) -> None:
         if not _known(app.ACTIVITIES[number % app.ALONE][1]):
             return
         name, feed = self._feed(app.SOLO, which)
@@ -223,7 +237,9 @@ class Clients:
         self.model.activities[number].contexts.add(context)
         self.model.activities[number].albums.add(context[1])
 
-    def _solo_remove(self, process: Process, op: Op, tries: int, began: float, which: str, number: int, context: tuple[str, str]) -> None:
+    def _solo_remove(
+        self, process: Process, op: Op, tries: int, began: float, which: str, number: int, context: tuple[str, str]
+    ) -> None:
         if not _known(app.ACTIVITIES[number % app.ALONE][1]):
             return
         name, feed = self._feed(app.SOLO, which)

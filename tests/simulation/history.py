@@ -11,8 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from feedmill import doctor, settings, verbs
-from feedmill import registry
+from feedmill import doctor, registry, settings, verbs
 from feedmill.delivery import heartbeat
 from feedmill.doctor import examination
 from feedmill.fanout import dispatch
@@ -127,10 +126,16 @@ class Simulator:
             world.run(lambda: clients.over)
             if not clients.over:
                 raise Wrong("clients wait for ever")
+            self._go_on(world, plan.aftermath)
             lasted = world.now - worlds.DAWN
             self._heal(world)
             old = app.OLD in plan.workers and lasted > 500
-            self._check(world, model, clients, {list(model.manager.feed_classes)[-1]} if old and len(model.manager.feed_classes) > 1 else set())
+            self._check(
+                world,
+                model,
+                clients,
+                {list(model.manager.feed_classes)[-1]} if old and len(model.manager.feed_classes) > 1 else set(),
+            )
         except Exception as error:
             wrong = f"{type(error).__name__}: {error}"
             if trace and not isinstance(error, Wrong):
@@ -154,6 +159,22 @@ class Simulator:
 
         world.start(f"doctor-{number}", "doctor", run, release)
 
+    def _go_on(self, world: World, seconds: float) -> None:
+        """Nobody asks for anything more; what was asked for goes on for a while, and so do faults."""
+        until = world.now + seconds
+        asked = 0.0
+
+        def over() -> bool:
+            nonlocal asked
+            if world.now > until:
+                return True
+            if not self.broker.quiet or world.now < asked:
+                return False
+            asked = world.now + 1.0
+            return not self._open(world)
+
+        world.run(over)
+
     def _heal(self, world: World) -> None:
         """No more faults; everybody comes to an end, and sweeps bring up what is left."""
         world.healing = True
@@ -163,15 +184,18 @@ class Simulator:
         for process in self.broker.idle:
             process.wake = world.now
         world.processes = [process for process in world.processes if process.role != "sweeper"]
-        for sweeps in range(MOST_SWEEPS):
+        for _sweeps in range(MOST_SWEEPS):
             world.run(lambda: self._idle(world))
             if not self._open(world):
                 return
             at = self._next_due()
             world.now = max(world.now + 11.0, min(at - world.server_offset, world.now + 4000))
-            sweeper = world.start("sweeper", "sweeper", lambda process: run_task(world, process, Message("sweep", "feedmill.sweep", ()), None))
-            world.run(lambda: sweeper.dead)
+            world.start("sweeper", "sweeper", self._sweep_once)
+            world.run(lambda: self._idle(world))
         raise Wrong(f"after {MOST_SWEEPS} sweeps it has not come to an end: {self._open(world)}")
+
+    def _sweep_once(self, process: Process) -> None:
+        run_task(process.world, process, Message("sweep", "feedmill.sweep", ()), None)
 
     def _idle(self, world: World) -> bool:
         return self.broker.quiet and all(p.role == "worker" and p.release == app.NEW for p in world.processes)
@@ -200,7 +224,7 @@ class Simulator:
                     yield f"{key} is locked"
             return
         for key in self.driver.command("KEYS", "*:groups"):
-            meta, inbox = self.driver.command("HMGET", key, "\0m", "\0i")
+            _meta, inbox = self.driver.command("HMGET", key, "\0m", "\0i")
             if inbox:
                 yield f"{key.decode()} has {len(inbox)} bytes in its inbox"
 
@@ -267,7 +291,7 @@ NONSENSE: dict[str, Callable[[Any], Any]] = {
     "none": lambda answer: None,
     "bools": lambda answer: [True, False],
     "models": lambda answer: [Person(each) for each in answer],
-    "mapping": lambda answer: {each: False for each in (5, "ann", app._UUID, 9)},
+    "mapping": lambda answer: dict.fromkeys((5, "ann", app._UUID, 9), False),
     "nested": lambda answer: [[*answer, 1]],
     "bad id": lambda answer: [*answer, 1.5],
 }

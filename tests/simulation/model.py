@@ -107,7 +107,11 @@ class Model:
         """The activities that may be in the feed *name* of *user*."""
         if user == app.SOLO:
             return {number for feed, number in self.alone if feed == name}
-        return {number for number, known in self.activities.items() if number < app.ALONE and self._may(user, name, number, known)}
+        return {
+            number
+            for number, known in self.activities.items()
+            if number < app.ALONE and self._may(user, name, number, known)
+        }
 
     def _may(self, user: int, name: str, number: int, known: Known) -> bool:
         actor, _, _, target, _ = app.ACTIVITIES[number]
@@ -122,7 +126,9 @@ class Model:
         if user == app.SOLO:
             return self._fitting(user, name, feed_class, self.may(user, name))
         deleted = self.deleted.get((user, name), NEVER)
-        return self._fitting(user, name, feed_class, {n for n in self.may(user, name) if self._since(user, name, n) > deleted})
+        return self._fitting(
+            user, name, feed_class, {n for n in self.may(user, name) if self._since(user, name, n) > deleted}
+        )
 
     def _since(self, user: int, name: str, number: int) -> float:
         """When it was last put into a feed by something that had to; NEVER if nothing had."""
@@ -175,17 +181,31 @@ class Model:
             for name, feed_class in feeds.items():
                 if name not in left_out:
                     must, may = self.must(user, name, feed_class), self.may(user, name)
-                    wrong += (f"{name} of {spelled[-1]}: {text}" for text in self._feed(feed_class(spelled[-1]), must, may, user))
-            own = {n for n, known in self.activities.items() if known.how and n < app.ALONE and app.ACTIVITIES[n][0] == user}
+                    wrong += (
+                        f"{name} of {spelled[-1]}: {text}"
+                        for text in self._feed(feed_class(spelled[-1]), must, may, user)
+                    )
+            own = {
+                n
+                for n, known in self.activities.items()
+                if known.how and n < app.ALONE and app.ACTIVITIES[n][0] == user
+            }
             assert self.manager.user_feed_class is not None
-            wrong += (f"own feed of {spelled[-1]}: {text}" for text in self._feed(self.manager.user_feed_class(spelled[-1]), own, own, user))
+            wrong += (
+                f"own feed of {spelled[-1]}: {text}"
+                for text in self._feed(self.manager.user_feed_class(spelled[-1]), own, own, user)
+            )
         if wrong:
             raise Wrong("; ".join(wrong))
 
     def _feed(self, feed: Feed, must: set[int], may: set[int], user: int) -> list[str]:
         entries = list(feed[:])
         wrong = [] if feed.count() == len(entries) else [f"counts {feed.count()}, shows {len(entries)}"]
-        members = [(entry, each) for entry in entries for each in (entry.activities if isinstance(feed, AggregatedFeed) else [entry])]
+        members = [
+            (entry, each)
+            for entry in entries
+            for each in (entry.activities if isinstance(feed, AggregatedFeed) else [entry])
+        ]
         shown = [app.BY_ID[each.raw_id] for _, each in members]
         if len(set(shown)) < len(shown):
             wrong.append(f"{sorted(shown)}: something is there twice")
@@ -196,7 +216,9 @@ class Model:
         for (_, each), number in zip(members, shown):
             context = each.extra_context.get("text"), each.extra_context.get("album")
             if number in may and context not in self.activities[number].contexts:
-                wrong.append(f"{number} has the context {context}, not one of {sorted(self.activities[number].contexts)}")
+                wrong.append(
+                    f"{number} has the context {context}, not one of {sorted(self.activities[number].contexts)}"
+                )
         wrong += _order(feed, entries)
         if isinstance(feed, NotificationFeed):
             wrong += self._counts(feed, entries, user)

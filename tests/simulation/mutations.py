@@ -127,4 +127,3 @@ def mutated(name: str) -> Iterator[None]:
     finally:
         for place, attribute, value in reversed(undo):
             setattr(place, attribute, value)
-

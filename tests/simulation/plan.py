@@ -60,6 +60,8 @@ class Plan:
     #: Of what is drawn while it goes on.
     schedule: int
     turns: float
+    #: For how many seconds faults go on when nobody asks for anything more.
+    aftermath: float
 
     def describe(self) -> list[str]:
         """In words."""
@@ -119,7 +121,13 @@ def _solo(rng: Rng, favourites: Favourites) -> tuple[str, int, tuple[str, str]]:
 #: How often each operation comes, and with what.
 OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
     "add": (30, lambda rng, liked: (_number(rng, liked), _context(rng))),
-    "remove": (14, lambda rng, liked: (_number(rng, liked), rng.choice([how for how in ("id", "value", "equal") if f"remove: {how}" not in OFF]))),
+    "remove": (
+        14,
+        lambda rng, liked: (
+            _number(rng, liked),
+            rng.choice([how for how in ("id", "value", "equal") if f"remove: {how}" not in OFF]),
+        ),
+    ),
     "update": (6, lambda rng, liked: (_number(rng, liked), rng.choice("abc"))),
     "import": (6, lambda rng, liked: (_user(rng) % 3, _context(rng), rng.random() < 0.85)),
     "notify": (5, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)), ("a", "x"))),
@@ -201,6 +209,7 @@ def draw(seed: int, storage: str = "memory") -> Plan:
         tuple(pair for pair in everybody if rng.random() < 0.2) if manager == "muted" else (),
         rng.getrandbits(32),
         rng.choice((0.05, 0.3, 1.0)),
+        rng.choice((0.0, 1.0, 20.0, 70.0, 130.0)),
     )
 
 

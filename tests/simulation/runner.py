@@ -212,7 +212,9 @@ def _report(tally: Tally, given: argparse.Namespace) -> None:
     for kind, seeds in sorted(tally.violations.items(), key=lambda item: -len(item[1])):
         print(f"\n=== {len(seeds)} times: {kind}; seeds {', '.join(map(str, sorted(seeds)[:8]))}", flush=True)
         for seed in sorted(seeds)[:SHOWN]:
-            again = f"--seed {seed} --storage {tally.storage}" + (f" --mutation {given.mutation}" if given.mutation else "")
+            again = f"--seed {seed} --storage {tally.storage}" + (
+                f" --mutation {given.mutation}" if given.mutation else ""
+            )
             print(f"python -m tests.simulation {again}\n")
             if given.shrink:
                 print(show(replay(seed, tally.storage, seconds=given.shrink, mutation=given.mutation)), flush=True)
@@ -239,4 +241,3 @@ def _record(tallies: Sequence[Tally], given: argparse.Namespace) -> dict[str, An
             for tally in tallies
         ],
     }
-

@@ -45,10 +45,24 @@ def redis_driver() -> Iterator[RedisDriver]:
         library = Path(folder) / "clock.so"
         subprocess.run([compiler, "-shared", "-fPIC", "-O2", "-o", library, SOURCE], check=True)
         clock, port = Clock(Path(folder) / "clock"), free_port()
-        command = [server, "--bind", "127.0.0.1", "--port", str(port), "--dir", folder, "--save", "", "--appendonly", "no"]
+        command = [
+            server,
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--dir",
+            folder,
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
         environment = {**os.environ, "LD_PRELOAD": str(library), "CLOCK": str(Path(folder) / "clock")}
         with open(Path(folder) / "log", "wb") as log:
-            process = subprocess.Popen([*command, "--enable-debug-command", "yes"], env=environment, stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [*command, "--enable-debug-command", "yes"], env=environment, stdout=log, stderr=log
+            )
         try:
             _await(port, process, Path(folder) / "log")
             driver = RedisDriver(f"redis://127.0.0.1:{port}/0", clock)

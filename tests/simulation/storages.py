@@ -28,11 +28,47 @@ from tests.simulation.world import ConnectionLost, Refused
 
 #: Operations of storages in memory that write nothing, and those that only free memory: a full server takes these.
 READS = frozenset(
-    "get flat_slice flat_range flat_count groups_slice group_get spill_scan groups_count count_get letters letter left"
-    " chunks open_ids count_open names people since size scan types feed spills_used flat overdue receipts body due due_at"
-    " facts option full publish".split()
+    [
+        "get",
+        "flat_slice",
+        "flat_range",
+        "flat_count",
+        "groups_slice",
+        "group_get",
+        "spill_scan",
+        "groups_count",
+        "count_get",
+        "letters",
+        "letter",
+        "left",
+        "chunks",
+        "open_ids",
+        "count_open",
+        "names",
+        "people",
+        "since",
+        "size",
+        "scan",
+        "types",
+        "feed",
+        "spills_used",
+        "flat",
+        "overdue",
+        "receipts",
+        "body",
+        "due",
+        "due_at",
+        "facts",
+        "option",
+        "full",
+        "publish",
+    ]
 )
-FREEING = frozenset("remove forget join drop_letters due_drop delete settle let_expire".split())
+FREEING = frozenset(["remove", "forget", "join", "drop_letters", "due_drop", "delete", "settle", "let_expire"])
+
+
+#: Settings of every simulation.
+_OURS = {"broker_url": "memory://", "celery_app": "feedmill.tasks:app"}
 
 
 def _world() -> worlds.World:
@@ -53,7 +89,9 @@ class _Done:
 class _Part:
     """A part of an operation of a storage in memory, up to the next operation that it is made of, as one command."""
 
-    def __init__(self, name: str, begin: Callable[[], Steps[Any]] | None, operation: Any = None, replies: Any = None) -> None:
+    def __init__(
+        self, name: str, begin: Callable[[], Steps[Any]] | None, operation: Any = None, replies: Any = None
+    ) -> None:
         self.name, self.begin, self.operation, self.replies = name, begin, operation, replies
         self.known: Any = None
 
@@ -203,7 +241,7 @@ def in_memory(patch: Callable[[Any, str, Any], None]) -> Iterator[None]:
         if hasattr(module, "left") and callable(module.left):
             patch(module, "left", lambda: noted)
     patch(backends, "BACKEND", MemoryDriver())
-    settings.configure(redis_url="memory://", broker_url="memory://")
+    settings.configure(redis_url="memory://", **_OURS)
     yield
 
 
@@ -247,9 +285,7 @@ class RedisDriver(RedisBackend):
         self.clock.set(_world().time())
         if not refusing:
             return self._sorted(command, self.command(*command))
-        option, value, back = (
-            ("maxmemory", 1, 0) if refusing == "full" else ("min-replicas-to-write", 1, 0)
-        )
+        option, value, back = ("maxmemory", 1, 0) if refusing == "full" else ("min-replicas-to-write", 1, 0)
         self.command("CONFIG", "SET", option, value)
         try:
             return self.command(*command)
@@ -306,5 +342,5 @@ def on_redis(patch: Callable[[Any, str, Any], None], driver: RedisDriver) -> Ite
 
     patch(backends, "_redis", lambda url: driver)
     patch(asyncio, "sleep", _sleep)
-    settings.configure(redis_url=driver.url, broker_url="memory://")
+    settings.configure(redis_url=driver.url, **_OURS)
     yield

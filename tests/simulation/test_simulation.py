@@ -38,7 +38,7 @@ def simulating(request: pytest.FixtureRequest) -> Iterator[Simulator]:
 
 def plan(*ops: Op, faults: tuple[Fault, ...] = (), manager: str = "plain", clients: int = 1) -> Plan:
     """A history of these operations, with one worker."""
-    return Plan(manager, ops, faults, (app.NEW,), (app.NEW,) * clients, 0, ((1, 0), (3, 0)), (), 1, 1.0)
+    return Plan(manager, ops, faults, (app.NEW,), (app.NEW,) * clients, 0, ((1, 0), (3, 0)), (), 3, 1.0, 100.0)
 
 
 ADD = Op(0, "add", (2, ("a", "x")), 0.0)
@@ -50,7 +50,9 @@ def test_histories_end_as_was_asked_for(simulating: Simulator) -> None:
     tally = Tally(simulating.storage)
     for seed in range(SHORT[simulating.storage]):
         result = simulating.run(draw(seed, simulating.storage))
-        assert not result.wrong, f"python -m tests.simulation --seed {seed} --storage {simulating.storage}: {result.wrong}"
+        assert not result.wrong, (
+            f"python -m tests.simulation --seed {seed} --storage {simulating.storage}: {result.wrong}"
+        )
         tally.add(seed, result)
     assert tally.operations > tally.histories
     assert len(tally.faults) > 5
@@ -72,9 +74,7 @@ def test_a_seed_is_one_history(simulating: Simulator, tmp_path: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         traces.append(done.stdout)
-    here = [
-        line for seed in range(40, 52) for line in simulating.run(draw(seed, simulating.storage), trace=True).trace
-    ]
+    here = [line for seed in range(40, 52) for line in simulating.run(draw(seed, simulating.storage), trace=True).trace]
     assert traces[0] == traces[1]
     assert traces[0].splitlines() == [part for line in here for part in line.splitlines()]
 
@@ -87,7 +87,9 @@ def test_a_history_without_faults(simulating: Simulator) -> None:
 
 
 @pytest.mark.parametrize("where", ["web", "worker"])
-@pytest.mark.parametrize("kind", ["full", "readonly", "lost before", "lost after", "kill before", "kill after", "stall"])
+@pytest.mark.parametrize(
+    "kind", ["full", "readonly", "lost before", "lost after", "kill before", "kill after", "stall"]
+)
 def test_each_fault_strikes(simulating: Simulator, kind: str, where: str) -> None:
     """A fault that is planned for a command happens at that command, and an addition survives it."""
     result = simulating.run(plan(ADD, faults=(Fault(where, 2, kind, 70 if kind == "stall" else 1),)))
@@ -122,7 +124,14 @@ def test_plans() -> None:
     plans = [draw(seed) for seed in range(4000)]
     assert plans[:50] == [draw(seed) for seed in range(50)]
     assert max(len(each.ops) for each in plans) == LONGEST
-    assert {each.where for one in plans for each in one.faults} == {"web", "worker", "sweeper", "doctor", "message", "hook"}
+    assert {each.where for one in plans for each in one.faults} == {
+        "web",
+        "worker",
+        "sweeper",
+        "doctor",
+        "message",
+        "hook",
+    }
     assert {each.manager for each in plans} == {each.name for each in app.MANAGERS if each.name not in known.OFF}
 
 

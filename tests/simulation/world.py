@@ -76,7 +76,9 @@ class Process:
             self._run(self)
         except GreenletExit:
             pass
-        except BaseException as error:  # a fault of the simulator, or of code that nobody guards: the history has failed
+        except (
+            BaseException
+        ) as error:  # a fault of the simulator, or of code that nobody guards: the history has failed
             self.world.crashed = error
         finally:
             self.dead = True
