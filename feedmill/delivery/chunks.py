@@ -65,13 +65,14 @@ def plan(manager: Manager, claim: Claim, skipped: Skipped) -> Planned | Iterator
     Who has no more followers than one chunk, none of them of low priority, is served where this was called. Bad ids are
     left out, and counted in *skipped*.
     """
-    about = backend().run(meant(manager, claim.op, claim.body))
+    about, resolved = backend().run(meant(manager, claim.op, claim.body))
     if claim.op in NOTICES:
         people = notice(claim.body)[1]
         if claim.op == RETRACT:
             people = _retracted(manager, about[0][1], people)
         return _planned(manager, about, [(RECIPIENTS, people)], claim)
     if not about:
+        resolved.check()
         return Planned([])
     effect, activity = about[0]
     size = manager.fanout_chunk_size
@@ -86,6 +87,8 @@ def plan(manager: Manager, claim: Claim, skipped: Skipped) -> Planned | Iterator
         audiences.pop(0)
         if chunk:
             first.append((audience, priority, chunk))
+    if resolved.unread and first:  # each chunk does what it can, and is done by a worker that can do all of it
+        return iter(first)
     parts = [(audience, ids) for audience, _, ids in first]
     return _planned(manager, about, parts, claim)
 

@@ -15,8 +15,8 @@ from feedmill.delivery.deliveries import lock_patience
 from feedmill.errors import DeclarationError
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
-from feedmill.feeds.cycle import cycle
-from feedmill.feeds.operations import Plan
+from feedmill.feeds.cycle import fold_in_one
+from feedmill.feeds.pending import PendingWrite
 from feedmill.feeds.sweep import held, sweep
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
 from feedmill.manager import Manager
@@ -33,15 +33,19 @@ READ_AT_ONCE = 100
 
 
 def follow(manager: Manager, user_id: EntityId, target_id: EntityId, limit: int, wait: float | None) -> Steps[int]:
-    """Copy the newest *limit* activities of *target_id* into the feeds of *user_id*; how many may come."""
+    """Copy the newest *limit* activities of *target_id* into the feeds of *user_id*; how many may come.
+
+    Here and in a rebuild: what this worker cannot read is left to another, which is what the error at the end says.
+    """
     source = _source(manager)
     ids = yield from source.timeline().flat_slice(source.key_of(target_id), 0, min(limit, source.max_length))
-    found = yield from source.hydrate(ids)
-    activities = [found[raw_id] for raw_id in ids if raw_id in found]
+    resolved = yield from source.resolve(ids)
+    activities = [resolved.found[raw_id] for raw_id in ids if raw_id in resolved.found]
     brought = _Brought(manager, user_id, wait)
     yield from brought.all_of(activities)
     if brought.error is not None:
         raise brought.error
+    resolved.check()
     return len(brought.kept)
 
 
@@ -52,12 +56,14 @@ def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[
     def suspect(raw_id: bytes) -> bool:
         return raw_id[ACTOR_SLICE] in hashes
 
-    def guilty(activity: Activity) -> bool:
-        return str(activity.actor_id) == str(target_id)
+    def guilty(actor_id: EntityId) -> bool:
+        return str(actor_id) == str(target_id)
 
     classes = manager.feed_classes.values()
-    yield from _fold_in(manager, user_id)
-    return sum((yield from together([sweep(each, user_id, suspect, guilty, wait=lock_patience()) for each in classes])))
+    kept = yield from _fold_in(manager, user_id)
+    taken = yield from together([sweep(each, user_id, suspect, guilty, wait=lock_patience()) for each in classes])
+    _check([write for write in kept if write.actor_id is None or guilty(write.actor_id)])
+    return sum(taken)
 
 
 def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None, skipped: Skipped) -> Steps[int]:
@@ -67,7 +73,7 @@ def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None
     delivered meanwhile stays, except what came of somebody who was unfollowed since *listed*, ms by the storage's clock.
     """
     source, classes = _source(manager), list(manager.feed_classes.values())
-    yield from _fold_in(manager, user_id)
+    pending = yield from _fold_in(manager, user_id)
     there = yield from together([held(each, user_id) for each in classes])
     before = {member.raw_id for found in there for _, member in found}
     limit = min(manager.follow_activity_limit, source.max_length)
@@ -79,12 +85,12 @@ def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None
         slices = yield from together(reads)
         newest = heapq.nlargest(max([manager.follow_activity_limit, *flat]), itertools.chain(newest, *slices))
         hashes.update(*map(_hashes, targets))
-    bodies = yield from source.hydrate(newest)
-    activities = [bodies[raw_id] for raw_id in newest if raw_id in bodies]
+    resolved = yield from source.resolve(newest)
+    activities = [resolved.found[raw_id] for raw_id in newest if raw_id in resolved.found]
     brought = _Brought(manager, user_id, wait)
     yield from brought.all_of(activities)
     unknown = {activity.raw_id for activity in activities} - brought.known  # who may have it could not be found out
-    gone = set(newest) - {activity.raw_id for activity in brought.kept} - unknown
+    gone = set(newest) - {activity.raw_id for activity in brought.kept} - unknown - set(resolved.unread)
 
     def suspect(raw_id: bytes) -> bool:
         return raw_id in gone or (raw_id in before and raw_id[ACTOR_SLICE] not in hashes)
@@ -95,6 +101,8 @@ def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None
             yield from unfollow(manager, user_id, target)
     if brought.error is not None:
         raise brought.error
+    resolved.check()
+    _check(pending)
     return len(brought.kept)
 
 
@@ -129,15 +137,26 @@ def _bring_in(manager: Manager, user_id: EntityId, activities: Sequence[Activity
         yield from together([each.deliver([user_id], (), gone, wait=wait) for each in classes])
 
 
-def _fold_in(manager: Manager, user_id: EntityId) -> Steps[Any]:
-    """Have done what was left to the holders of the user's feeds: a sweep sees nothing of what is still in an inbox."""
+def _fold_in(manager: Manager, user_id: EntityId) -> Steps[list[PendingWrite]]:
+    """Have done what was left to the holders of the user's feeds: a sweep sees nothing of what is still in an inbox.
 
-    def fold(feed_class: type[Feed]) -> Steps[None]:
-        noted = left()
-        if noted is None or (yield from noted.full([feed_class.key_of(user_id)])) == [True]:
-            yield from cycle(feed_class, [user_id], Plan((), ()), wait=lock_patience())
+    Those of the writes that cannot be done here.
+    """
 
-    return together([fold(each) for each in manager.feed_classes.values() if issubclass(each, AggregatedFeed)])
+    def fold(feed_class: type[Feed]) -> Steps[list[PendingWrite]]:
+        if (yield from left().full([feed_class.key_of(user_id)])) == [True]:
+            return (yield from fold_in_one(feed_class, user_id, lock_patience()))
+        return []
+
+    classes = [each for each in manager.feed_classes.values() if issubclass(each, AggregatedFeed)]
+    return list(itertools.chain(*(yield from together([fold(each) for each in classes]))))
+
+
+def _check(kept: Sequence[PendingWrite]) -> None:
+    """Raise why the first of *kept* could not be done, if there is any: then the work is not done either."""
+    for write in kept:
+        if write.error is not None:
+            raise write.error
 
 
 def _source(manager: Manager) -> type[Feed]:

@@ -12,6 +12,7 @@ from feedmill.codec import unpack
 from feedmill.errors import CorruptRecord, MessageError
 from feedmill.fanout import receipts
 from feedmill.feeds.base import Feed
+from feedmill.feeds.bodies import Resolved
 from feedmill.ids import ID_SIZE, EntityId, is_id
 from feedmill.manager import Manager
 from feedmill.manager import bodies as kept_bodies
@@ -71,14 +72,21 @@ def deliveries_of(
     return deliveries
 
 
-def meant(manager: Manager, op: str, body: bytes) -> Steps[list[tuple[str, Activity]]]:
-    """The activities that a fan-out is about, and what is to be done to each."""
+def meant(manager: Manager, op: str, body: bytes) -> Steps[tuple[list[tuple[str, Activity]], Resolved]]:
+    """The activities that a fan-out is about, and what is to be done to each; and what of many can be read here at all.
+
+    :class:`~feedmill.errors.UnknownVerb` if it is about one, and that cannot be read here.
+    """
     if op == IMPORT:  # a message holds their ids; what was removed meanwhile is left out
         ids = unpacked(body, "activities")
         if not all(isinstance(raw_id, bytes) and len(raw_id) == ID_SIZE for raw_id in ids):
             raise MessageError("the message's activities are not all ids of 16 bytes")
-        found = yield from kept_bodies.find(manager, ids)
-        return [(IMPORT, activity) for activity in found.values()]
+        resolved = yield from kept_bodies.resolve(manager, ids)
+        return [(IMPORT, activity) for activity in resolved.found.values()], resolved
+    return (yield from _meant(manager, op, body)), Resolved({}, {})
+
+
+def _meant(manager: Manager, op: str, body: bytes) -> Steps[list[tuple[str, Activity]]]:
     if op in NOTICES:
         activity = activity_of(notice(body)[0])
         if op == NOTIFY and kept_bodies.keepers(manager):  # it may have been updated meanwhile

@@ -14,7 +14,7 @@ from feedmill.delivery import chunks, heartbeat, late, letters
 from feedmill.delivery.apart import apart, halves, split_people
 from feedmill.delivery.deliveries import OLDER, Delivery, checked_op, manager_called, people_of
 from feedmill.delivery.heartbeat import Watch
-from feedmill.errors import StorageError, WrongType
+from feedmill.errors import LEFT_TO_OTHERS, StorageError, WrongType
 from feedmill.fanout import dispatch
 from feedmill.feeds.aggregated_feed import AggregatedFeed
 from feedmill.feeds.cycle import fold_in
@@ -286,6 +286,11 @@ class _Round:
         if isinstance(error, LeaseExpired):
             return
         reason = letters.reason(error)
+        if isinstance(error, LEFT_TO_OTHERS) and claim.feeds:  # else it has waited long enough for another worker
+            logger.warning("fan-out %s of %s: %s; %s", claim.id, self.manager.name, reason, OLDER)
+            pause = FIRST_PAUSE * (0.5 + random.random())
+            backend().run(journal().put_off(self.manager.name, claim, pause, waits=claim.waits))
+            return
         if claim.tries >= MOST_ATTEMPTS:
             logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)
             letters.bury(self.manager.name, claim, reason)

@@ -19,7 +19,7 @@ from feedmill.manager import Manager
 from feedmill.manager import bodies as kept_bodies
 from feedmill.manager.ops import ADDING, IMPORT, REMOVE
 from feedmill.storage.partings import Parting, partings
-from feedmill.storage.steps import Steps, together
+from feedmill.storage.steps import Interrupted, Steps, interrupt, together
 
 
 def timely(manager: Manager, deliveries: Sequence[Delivery], listed: int) -> Steps[list[Delivery]]:
@@ -68,7 +68,11 @@ def _looked_after(operation: Steps[Any], manager: Manager, listed: int) -> Steps
         except StopIteration:
             break
         look = partings().since(manager.name, listed)
-        *replies, found = yield itertools.chain(wanted, next(look))
+        try:
+            *replies, found = yield itertools.chain(wanted, next(look))
+        except Interrupted:
+            yield from interrupt([operation])
+            raise
         try:
             look.send([found])
         except StopIteration as stop:

@@ -51,7 +51,8 @@ def deliver(
         activity_of(body)
 
     def work(begun: Begun) -> Steps[int]:
-        asked: tuple[Sequence[Any], People] = (yield from meant(manager, op, body)), parts
+        about, resolved = yield from meant(manager, op, body)
+        asked: tuple[Sequence[Any], People] = about, parts
         reached = 0
 
         def written(some: tuple[Sequence[Any], People]) -> Steps[None]:
@@ -64,6 +65,7 @@ def deliver(
         error = yield from apart(asked, written, split_work)
         if error is not None:
             raise error
+        resolved.check()
         return reached
 
     return _chunk(manager, fanout_id, plan, chunk, work)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from feedmill.activity import Activity
 from feedmill.doctor.case import Case
 from feedmill.doctor.findings import Finding
-from feedmill.errors import CorruptRecord, UnknownVerb
+from feedmill.errors import CorruptRecord, NewerRecord, UnknownVerb
 from feedmill.ids import MAX_TIME
 from feedmill.serializers.records import Record
 
@@ -20,6 +20,9 @@ def damaged_records(case: Case) -> Iterator[Finding]:
             record = case.serializer.decode(stored)
             _check(record, whole=case.serializer.whole)
             group.decode()
+        except NewerRecord as error:
+            case.foreign.add(group)
+            yield Finding("newer record", where, f"{error}; nothing of the group is touched", mendable=False)
         except (CorruptRecord, UnknownVerb, UnicodeDecodeError) as error:
             unknown = error if isinstance(error, UnknownVerb) else error.__cause__
             if isinstance(unknown, UnknownVerb):

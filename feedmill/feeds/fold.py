@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from feedmill.errors import CorruptRecord
+from feedmill.errors import CorruptRecord, NewerRecord
 from feedmill.feeds.operations import DropOp, MarkOp, MemberOp, RecountOp, TakeOp, UpdateOp
 from feedmill.feeds.state import FeedState, count_message, title
 from feedmill.ids import EntityId
@@ -48,6 +48,8 @@ class Fold:
         self.replaced = self.abandoned = False
         #: Scores of changed groups that the aggregator gave; of others it is their time.
         self.scores: dict[bytes, float] = {}
+        #: What stays of the inbox that was read.
+        self.kept = b""
         self.added: list[MemberOp] = []
         self.removed: list[MemberOp | TakeOp] = []
 
@@ -89,6 +91,8 @@ class Fold:
                 try:
                     record = self.serializer.decode(stored)
                     record.spill, record.damaged = dict(self.spills.get(group, {})), self._damaged
+                except NewerRecord:
+                    raise
                 except CorruptRecord as error:
                     logger.error("group %r of %s is damaged and starts anew: %s", group, self.user_id, error)
             self.records[group] = record
@@ -161,8 +165,7 @@ class Fold:
             self._count(record, 1)
 
     def _recount(self, op: RecountOp) -> None:
-        records = [self._record(group) for group in self.stored]
-        held = [record for record in records if record is not None]
+        held = self.alive.values()
         self.state.unseen = sum(not self.state.is_seen(r) for r in held) if op.unseen is None else op.unseen
         self.state.unread = sum(not self.state.is_read(r) for r in held)
 
@@ -241,7 +244,7 @@ class Fold:
         if self.abandoned:
             return Changes(self.key, self.snapshot.state, count_key=self.feed_class.count_key_of(self.user_id))
         self.trim()
-        changes = Changes(self.key, b"", len(self.snapshot.inbox))
+        changes = Changes(self.key, b"", len(self.snapshot.inbox), self.kept)
         for group in self.dirty:
             record = self.records[group]
             if record is None:

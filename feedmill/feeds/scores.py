@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
-from feedmill.errors import DeclarationError
+from feedmill.arguments import shown
+from feedmill.errors import DeclarationError, UnknownVerb
 from feedmill.feeds.fold import Fold
 from feedmill.feeds.operations import scores_itself
 from feedmill.feeds.state import FeedState
@@ -64,9 +66,13 @@ class _Unstored:
         return found[-1] if found else None
 
     def load(self) -> list[Activity]:
-        """The newest members that are there, oldest first."""
+        """The newest members that are there and can be read here, oldest first."""
         if self._feed_class.serializer().whole:
-            return [self._feed_class.activity_class.unpack(member.body) for member in self._shown]
+            found = []
+            for member in self._shown:
+                with contextlib.suppress(UnknownVerb):
+                    found.append(self._feed_class.activity_class.unpack(member.body))
+            return found
         if self._bodies is None:
             name = self._feed_class.aggregator_class.__name__
             raise DeclarationError(
@@ -77,8 +83,10 @@ class _Unstored:
 
 def _checked(aggregator: Any, group: AggregatedActivity) -> float:
     given = aggregator.score(group)
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
-        raise DeclarationError(
-            f"{type(aggregator).__name__}.score gave {given!r} for {group!r}; return a finite float or int"
-        )
-    return float(given)
+    if not isinstance(given, bool) and isinstance(given, (int, float)):
+        with contextlib.suppress(OverflowError):  # an int that no float can be
+            if math.isfinite(number := float(given)):
+                return number
+    raise DeclarationError(
+        f"{type(aggregator).__name__}.score gave {shown(given)} for {group!r}; return a finite float or int"
+    )

@@ -11,6 +11,7 @@ from feedmill.arguments import an_activity
 from feedmill.errors import ActivityError, DeclarationError, FilterError
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
+from feedmill.feeds.bodies import Resolved
 from feedmill.feeds.query import raw_id_of
 from feedmill.storage.steps import Steps
 
@@ -49,11 +50,20 @@ def gone(keeper: type[Feed], activities: Sequence[Activity]) -> Steps[list[Activ
 
 
 def find(manager: Manager, raw_ids: list[bytes]) -> Steps[dict[bytes, Activity]]:
-    """The activities of *raw_ids* whose bodies are kept."""
+    """The activities of *raw_ids* whose bodies are kept, as a reader sees them."""
+    return (yield from _keeper(manager).hydrate(raw_ids))
+
+
+def resolve(manager: Manager, raw_ids: list[bytes]) -> Steps[Resolved]:
+    """The same for who writes, and must not take what it cannot read for what is not there."""
+    return (yield from _keeper(manager).resolve(raw_ids))
+
+
+def _keeper(manager: Manager) -> type[Feed]:
     kept = keepers(manager)
     if not kept:
         raise DeclarationError(f"{manager.name} keeps no bodies, so an id is not enough; give it the whole activity")
-    return (yield from kept[0].hydrate(raw_ids))
+    return kept[0]
 
 
 def raw_id(activity: Activity | str | bytes) -> bytes:

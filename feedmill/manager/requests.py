@@ -43,10 +43,11 @@ def remove(manager: Manager, activity: Activity | str) -> Fanout:
     dispatch.ready()
     raw_id = bodies.raw_id(activity)
     if not isinstance(activity, Activity):
-        found = backend().run(bodies.find(manager, [raw_id]))
-        if raw_id not in found:
+        resolved = backend().run(bodies.resolve(manager, [raw_id]))
+        resolved.check()
+        if raw_id not in resolved.found:
             return _already_removed(manager, raw_id)
-        activity = found[raw_id]
+        activity = resolved.found[raw_id]
     operations = bodies.remove(manager, activity)
     if manager.user_feed_class is not None:
         operations.append(manager.user_feed_class.deliver([activity.actor_id], (), [activity]))

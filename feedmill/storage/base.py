@@ -165,8 +165,10 @@ class Changes:
     key: str
     #: What the feed knows of itself.
     state: bytes
-    #: Bytes at the front of the inbox that were folded in.
+    #: Bytes at the front of the inbox that were read.
     inbox_done: int = 0
+    #: Those of them that stay, before what came in meanwhile.
+    inbox_kept: bytes = b""
     #: (group, record, score) to write.
     put: list[tuple[bytes, bytes, float]] = dataclasses.field(default_factory=list)
     #: Groups that go.
@@ -243,7 +245,14 @@ class TimelineStorage(Protocol):
         """Write the feeds of *batch* whose lock is still ours, each whole or not at all, and publish their counts.
 
         For each: ``LOST`` if another token has it, and nothing was written; what came into the inbox meanwhile, and the
-        lock is kept for as long again, under the token that is following; or ``DONE``, and the lock is free.
+        lock is kept for as long again, under the token that is following; or ``DONE``, and the lock is free, whatever
+        stays in the inbox.
+        """
+        ...
+
+    def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
+        """Let go of those feeds of *keys* that are held under one of *tokens*; of each whether it was, with something in
+        its inbox.
         """
         ...
 
@@ -259,6 +268,16 @@ class TimelineStorage(Protocol):
 
     def group_get(self, key: str, want: Want) -> Steps[tuple[bytes, bytes | None, dict[bytes, bytes], int | None]]:
         """One group's record, what was spilled of it, and its rank from the highest score; None, nothing and None without."""
+        ...
+
+    def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
+        """One group's record, and the actor fields of its spill, read at one moment; nothing without."""
+        ...
+
+    def group_parts(
+        self, key: str, group: bytes, actors: Sequence[bytes]
+    ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
+        """One group's record, and what its spill holds of *actors*, read at one moment."""
         ...
 
     def spill_scan(

@@ -14,6 +14,8 @@ import redis
 from feedmill import Activity
 from feedmill.delivery import due, letters
 from feedmill.doctor import examine
+from feedmill.doctor.mending import mend
+from feedmill.doctor.places import Part, Place
 from feedmill.feeds.state import FeedState
 from feedmill.ids import ID_SIZE
 from feedmill.keys import (
@@ -35,6 +37,7 @@ from feedmill.serializers import NotificationSerializer
 from feedmill.serializers.base import CAPPED
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
+from feedmill.storage.redis.client import RedisBackend
 from feedmill.storage.redis.timelines import STATE
 from feedmill.verbs import Love
 from tests.doctor.clinic import OTHER, PATIENT, ClinicManager, examined
@@ -583,3 +586,27 @@ def test_what_was_set_aside_can_be_looked_at(server: redis.Redis) -> None:
     examine(fix=True)
     assert server.lrange(set_aside_key(FLAT), 0, -1) == [b"flat timeline"]
     assert 0 < server.ttl(set_aside_key(FLAT)) <= 30 * 24 * 3600
+
+
+@pytest.mark.parametrize("trip", range(1, 12))
+def test_a_doctor_that_is_interrupted(server: redis.Redis, trip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stops a doctor in the middle of mending a feed finds no feed locked, and nothing worse than before."""
+    cut_record(server)
+    attempt, trips = RedisBackend._attempt, list[int]()
+
+    def stopped(self: RedisBackend, outbox: Any) -> Any:
+        replies = attempt(self, outbox)
+        trips.append(0)
+        if len(trips) == trip:
+            raise KeyboardInterrupt
+        return replies
+
+    place = Place(Part.GROUPS, News, str(PATIENT))
+    monkeypatch.setattr(RedisBackend, "_attempt", stopped)
+    try:
+        run(mend(place))
+    except KeyboardInterrupt:
+        assert (server.hget(NEWS_HASH, STATE) or b"0")[:1] == b"0"
+    monkeypatch.undo()
+    examine(fix=True)
+    assert examined() == {}

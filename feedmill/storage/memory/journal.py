@@ -52,13 +52,19 @@ class MemoryJournal(MemoryLetters):
     @staticmethod
     def _open(manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str]) -> dict[str, Any]:
         was, now = BACKEND.receipts.get(fanout_id, {}), journal_time()
-        again, op = was.get("again", 0), _opened_as(op, was)
-        twice = "cancelled" in was or was.get("retried") or was.get("attempts", 0) > 1
-        differs = was and (was["op"] != op or op in ("update", "redeliver"))
+        again, op = _number(was.get("again")), _opened_as(op, was)
+        twice = "cancelled" in was or was.get("retried") or _number(was.get("attempts")) > 1
+        differs = was and (was.get("op") != op or op in ("update", "redeliver"))
         if differs and "claimed" in was and (twice or "finished" not in was):
             again = now + lease()
         BACKEND.letters.pop(was.get("dead", ""), None)
-        receipt = {"plan": _next_plan(was.get("plan", 0)), "op": op, "manager": manager, "body": body, "created": now}
+        receipt = {
+            "plan": _next_plan(_number(was.get("plan"))),
+            "op": op,
+            "manager": manager,
+            "body": body,
+            "created": now,
+        }
         receipt |= {"chunks": {}, "begun": {}, "feeds": tuple(feeds)}
         if again > now:
             receipt["again"] = again
@@ -308,6 +314,11 @@ def _opened_as(op: str, was: Mapping[str, Any]) -> str:
 def _forget(receipt: dict[str, Any], *fields: str) -> None:
     for field in fields:
         receipt.pop(field, None)
+
+
+def _number(value: Any) -> Any:
+    """*value*, which a damaged receipt holds, as a number."""
+    return value if isinstance(value, (int, float)) and 0 <= value < 9e15 else 0
 
 
 def _next_plan(plan: int) -> int:
