@@ -111,7 +111,7 @@ class Simulator:
         app.use(app.NEW, plan.manager)
         app.STATE.__init__()  # type: ignore[misc]
         app.STATE.mutes = set(plan.mutes)
-        app.STATE.hook = lambda name, about, answer: hook(world, name, answer)
+        app.STATE.hook = lambda name, about, answer: hook(world, model, name, about, answer)
         model = Model(app.RELEASES[app.NEW][plan.manager], set(plan.edges), set(plan.mutes))
         app.STATE.edges = model.edges
         worlds.WORLD = world
@@ -258,7 +258,7 @@ class Simulator:
 _ALLOWED = (Exception,)
 
 
-def hook(world: World, name: str, answer: Any) -> Any:
+def hook(world: World, model: Model, name: str, about: int, answer: Any) -> Any:
     """What a hook of the app answers: mostly what it should."""
     world.yield_turn()
     fault = world.fault("hook") if world.current else None
@@ -274,6 +274,7 @@ def hook(world: World, name: str, answer: Any) -> Any:
         world.sleep(fault.amount)
         return answer
     world.happen(f"hook answered {fault.amount}")
+    (model.excused_readers if name == "get_user_following_ids" else model.excused_authors).add(about)
     return NONSENSE[fault.amount](answer)
 
 
