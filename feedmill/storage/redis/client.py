@@ -28,7 +28,8 @@ T = TypeVar("T")
 
 #: How often a round trip is tried again on a new connection: whatever is written may be written twice.
 RETRIES = 4
-#: Seconds that a cancelled coroutine waits for its operation to release what it holds; then that goes on by itself.
+#: Seconds that a cancelled coroutine waits for its operation to release what it holds. Then a round trip that is still on
+#: its way is cut off.
 LAST_WORDS = 1.0
 #: Seconds within which the server has surely done what was sent to it before a round trip was cut off, or never will.
 SETTLED = 0.05
@@ -148,8 +149,8 @@ class RedisBackend:
     # -- from a coroutine: the same with await
 
     async def arun(self, operation: Steps[T]) -> T:
-        """:meth:`run` from a coroutine. If that is cancelled, a round trip on its way is not cut off: only when it is over
-        is it known what there is to release.
+        """:meth:`run` from a coroutine. If that is cancelled, a round trip on its way may go on for a second: only when it is
+        over is it known what there is to release.
         """
         cancelled: list[bool] = []
         task = asyncio.ensure_future(self._arun(operation, cancelled))
@@ -160,6 +161,7 @@ class RedisBackend:
             if not task.done():
                 self._ending.add(task)
                 task.add_done_callback(self._ending.discard)
+                asyncio.get_running_loop().call_later(LAST_WORDS, task.cancel)
                 await asyncio.wait([task], timeout=LAST_WORDS)
             raise
 
