@@ -143,6 +143,7 @@ def test_rolling_verb(stage: Stage, verify: Callable[[], object]) -> None:
     old.wait_end()
     stage.retired.add(old)
     stage.fault()
+    stage.look()  # takes the lock that the web process died with
     stage.settle()
     stage.look()
     verify()
