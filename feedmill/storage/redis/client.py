@@ -105,11 +105,11 @@ class RedisBackend:
             with contextlib.suppress(ResponseError):  # who may only read needs no script
                 self._teach()
         replies = self._retry.call_with_retry(lambda: self._attempt(outbox), lambda _: None)
-        missing = _unknown_scripts(replies)
-        if missing:
+        unsure = _run_too_soon(outbox.commands, replies)
+        if unsure:
             self._teach()
-            again = self._exchange(Outbox([outbox.commands[number] for number in missing]))
-            for number, reply in zip(missing, again):
+            again = self._exchange(Outbox([outbox.commands[number] for number in unsure]))
+            for number, reply in zip(unsure, again):
                 replies[number] = reply
         return _checked(replies, outbox.commands)
 
@@ -196,11 +196,11 @@ class RedisBackend:
             with contextlib.suppress(ResponseError):
                 await self._ateach()
         replies = await self._aretry.call_with_retry(lambda: self._aattempt(outbox), _nothing)
-        missing = _unknown_scripts(replies)
-        if missing:
+        unsure = _run_too_soon(outbox.commands, replies)
+        if unsure:
             await self._ateach()
-            again = await self._aexchange(Outbox([outbox.commands[number] for number in missing]))
-            for number, reply in zip(missing, again):
+            again = await self._aexchange(Outbox([outbox.commands[number] for number in unsure]))
+            for number, reply in zip(unsure, again):
                 replies[number] = reply
         return _checked(replies, outbox.commands)
 
@@ -253,9 +253,18 @@ async def _nothing(_: Exception) -> None:
     """Called between two tries."""
 
 
-def _unknown_scripts(replies: list[Any]) -> list[int]:
-    """Numbers of the script calls that did not run because the server does not know the script (any more)."""
-    return [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+def _run_too_soon(commands: Sequence[Command], replies: Sequence[Any]) -> list[int]:
+    """Numbers of the commands that are to be sent again because the server does not know a script (any more).
+
+    That is the first such script and all that comes behind it: what looks must look behind what writes. Scripts that did
+    run are not run twice; so what looks for what others wrote is no script.
+    """
+    first = next((number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)), len(replies))
+    return [
+        number
+        for number in range(first, len(replies))
+        if isinstance(replies[number], NoScriptError) or commands[number][0] not in ("EVALSHA", PAUSE)
+    ]
 
 
 def _checked(replies: list[Any], commands: Sequence[Command]) -> list[Any]:
