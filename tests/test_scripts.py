@@ -33,9 +33,9 @@ from tests.postbox import make_overdue, replaced
 
 NAME = ClinicManager.name
 #: What gives memory back, or moves what is there, is carried out by a server that has none left.
-FREEING = {"commit", "delete", "flat_remove", "flat_trim", "set_aside"}
+FREEING = {"commit", "delete", "flat_remove", "flat_trim", "release", "set_aside"}
 #: Scripts that only read.
-READING = {"flat_range", "groups_slice", "inspect"}
+READING = {"flat_range", "group_actors", "groups_slice", "inspect"}
 #: By key: what it holds, its dump, and the ms until it expires.
 State = dict[bytes, tuple[Any, bytes, int]]
 READERS: dict[bytes, Callable[[Any, bytes], Any]] = {
@@ -197,7 +197,13 @@ def use_everything(client: redis.Redis) -> None:
         run(Home.activities().change(change, Home.bodies([on_day(40)])))
     lock = Lock(b"stranger", time.time(), 600)
     run(feed.timeline().begin(FeedsOf(Notes, [7]), Task(()), lock, Rules(8, 0, feed.channel())))
-    run(feed.timeline().release([feed.key], [b"stranger"]))
+    feed.actors("nobody")
+    fresh = [Notes(8).key, News(8).key, feed.key]  # with a state there is something to write, without there is not
+    run(feed.timeline().begin(FeedsOf(Notes, [8]), Task(()), lock, Rules(8, 0, feed.channel())))
+    run(News(8).timeline().begin(FeedsOf(News, [8]), Task(()), lock, Rules(8, 0, "")))
+    run(feed.timeline().release(fresh[:2], [b"stranger"]))
+    run(feed.timeline().begin(FeedsOf(Notes, [8]), Task(()), lock, Rules(8, 0, feed.channel())))
+    run(feed.timeline().release(fresh, [b"stranger", b"nobody__"]))
     run(feed.timeline().begin(FeedsOf(Notes, [7]), Task(()), lock, Rules(8, 0, feed.channel())))
     ids = [f"{NAME}:{number}" for number in range(8)]
     for name in ids[:6]:
