@@ -29,12 +29,14 @@ from feedmill.feeds.operations import (
     RegroupOp,
     join_wants,
     merges_itself,
+    places_for_newcomers,
     plan_of_inbox,
+    scores_itself,
     wants_of,
 )
 from feedmill.feeds.own_merge import own_merge
 from feedmill.feeds.reaggregate import regroup
-from feedmill.feeds.scores import score
+from feedmill.feeds.scores import outdated, score
 from feedmill.feeds.targets import FeedsOf
 from feedmill.ids import EntityId
 from feedmill.storage.base import ADDED, BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task, Want
@@ -60,6 +62,8 @@ class _Job:
     #: Under which it is held, or will be.
     token: bytes
     lost: int = 0
+    #: The groups of the additions that the storage did.
+    added: Sequence[bytes] = ()
     #: Whether all that is left to do for this feed came from others.
     settled: bool = False
 
@@ -71,8 +75,9 @@ class _Cycle:
         self.feed_class, self.user_ids, self.plan, self.wait = feed_class, user_ids, plan, wait
         self.storage, self.token = feed_class.timeline(), os.urandom(8)
         self.own = merges_itself(feed_class)
-        newest = EVERY if plan.whole else feed_class.merge_max_length if self.own else 0
-        self.rules = Rules(feed_class.max_length, newest, feed_class.channel())
+        newest = feed_class.merge_max_length if self.own else -1 if scores_itself(feed_class) else 0
+        most = feed_class.max_length - places_for_newcomers(feed_class)
+        self.rules = Rules(most, EVERY if plan.whole else newest, feed_class.channel())
         self.deadline = None if wait is None else time.monotonic() + wait
         self.changed = 0
         self.relieved = False
@@ -93,8 +98,9 @@ class _Cycle:
             if reply == LEFT:
                 busy.append(self.user_ids[number])
             else:
-                task_left = Task(task.wants, task.inbox)
-                jobs.append(_Job(self.user_ids[number], self.plan.ops[done:], task_left, self.token))
+                task_left, added = Task(task.wants, task.inbox), [op.group for op in self.plan.ops[:done]]
+                job = _Job(self.user_ids[number], self.plan.ops[done:], task_left, self.token, added=added)
+                jobs.append(job)
                 snapshots.append(reply)
         if busy:
             yield from left.note(self.feed_class, busy)
@@ -152,7 +158,12 @@ class _Cycle:
             folds = [fold for _, fold in folded]
             try:
                 yield from score(self.feed_class, folds)
-                changes = [fold.changes() for fold in folds]
+                anew = yield from outdated(self.feed_class, folds)
+                if any(anew):  # scores of two kinds cannot be compared: all are given anew before any group goes
+                    self.rules = dataclasses.replace(self.rules, newest=EVERY)
+                    again += [job for (job, _), is_outdated in zip(folded, anew) if is_outdated]
+                    folded = [each for each, is_outdated in zip(folded, anew) if not is_outdated]
+                changes = [fold.changes() for _, fold in folded]
             except Exception:
                 yield from self._release(jobs, snapshots)
                 raise
@@ -163,7 +174,9 @@ class _Cycle:
                         self._lost(job, fresh)
                         again.append(job)
                     continue
-                self.changed += len(fold.added) + len(fold.removed)
+                self.changed += len(fold.removed) + sum(op.group not in fold.let_go for op in fold.added)
+                self.changed -= sum(group in fold.let_go for group in job.added)
+                job.added = ()
                 if reply != DONE:  # others left work while we held the lock
                     job.ops, job.task, job.settled = (), Task(()), True
                     job.token = self._lock(job.token).following
@@ -222,7 +235,7 @@ class _Cycle:
         if not self._covers(job, wants):
             return None
         fold = Fold(self.feed_class, self._key(job), job.user_id, snapshot, job.task.wants)
-        fold.untrimmed = self.plan.untrimmed
+        fold.whole, fold.untrimmed = self.rules.newest == EVERY, self.plan.untrimmed
         fold.apply(ops)
         if not self._covers(job, [Want(group, None) for group in fold.thin]):
             return None

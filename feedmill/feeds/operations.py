@@ -63,7 +63,7 @@ class RecountOp:
 
 @dataclasses.dataclass(frozen=True)
 class DropOp:
-    """Delete whole groups, or with *keep* all but the newest *keep*."""
+    """Delete whole groups, and with *keep* those that do not fit into a feed of *keep*."""
 
     groups: tuple[bytes, ...] = ()
     keep: int | None = None
@@ -175,6 +175,17 @@ def merges_itself(feed_class: Any) -> bool:
 def scores_itself(feed_class: Any) -> bool:
     """Whether the feed's aggregator overrides ``score``, so a group that changes must be shown to it."""
     return feed_class.aggregator_class.score is not BaseAggregator.score
+
+
+def places_for_newcomers(feed_class: Any) -> int:
+    """How many places of a full feed go to the groups that were updated last, however low their score.
+
+    A tenth, at least three, at most half. Where the score is the time, the highest-scored are those.
+    """
+    if not scores_itself(feed_class):
+        return 0
+    length: int = feed_class.max_length
+    return min((length + 1) // 2, max(3, length // 10))
 
 
 def wants_of(ops: Sequence[MemberOp | TakeOp | UpdateOp]) -> tuple[Want, ...]:

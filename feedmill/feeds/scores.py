@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
-from feedmill.errors import DeclarationError
+from feedmill.errors import DeclarationError, UnknownVerb
 from feedmill.feeds.fold import Fold
 from feedmill.feeds.operations import scores_itself
 from feedmill.feeds.state import FeedState
@@ -17,21 +17,58 @@ from feedmill.storage.steps import Steps
 
 
 def score(feed_class: Any, folds: Sequence[Fold]) -> Steps[None]:
-    """Give all changed groups of *folds* their scores, if the aggregator has a ``score`` of its own.
+    """Give all changed groups of *folds*, and of those that were read whole all groups, their scores.
 
     Bodies that are stored apart are only fetched, in one round trip for all, for an aggregator that asks for them.
     """
+    wanted = [fold.alive if fold.whole else fold.changed if scores_itself(feed_class) else {} for fold in folds]
+    for fold, scores in zip(folds, (yield from scores_of(feed_class, [fold.state for fold in folds], wanted))):
+        fold.scores.update(scores)
+
+
+def outdated(feed_class: Any, folds: Sequence[Fold]) -> Steps[list[bool]]:
+    """For each of *folds* whether its feed holds scores that its aggregator does not give: those of another, before it.
+
+    Only looked for where groups have to go, and only at those and at the highest.
+    """
+    doubtful = [fold.doubtful() for fold in folds]
+    if not any(doubtful):
+        return [False] * len(folds)
+    found = yield from scores_of(feed_class, [fold.state for fold in folds], doubtful, sure=True)
+    return [any(value != fold.ranks[group] for group, value in scores.items()) for fold, scores in zip(folds, found)]
+
+
+def scores_of(
+    feed_class: Any, states: Sequence[FeedState], records: Sequence[Mapping[bytes, Record]], *, sure: bool = False
+) -> Steps[list[dict[bytes, float]]]:
+    """The scores of groups of many feeds, from the records by name and the state of each.
+
+    With *sure* a group is left out of whose activities, where the aggregator looks at them, not all are there.
+    """
     if not scores_itself(feed_class):
-        return
-    aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
-    changed = [fold.changed for fold in folds]
+        return [{name: float(record.updated) for name, record in each.items()} for each in records]
+    aggregator = feed_class.get_aggregator()
     bodies: dict[bytes, Activity] | None = None
-    if not serializer.whole and aggregator.score_reads_activities:
-        ids = dict.fromkeys(m.raw_id for records in changed for record in records.values() for m in record.shown)
+    if reads_bodies(feed_class):
+        ids = dict.fromkeys(m.raw_id for each in records for record in each.values() for m in record.shown)
         bodies = yield from feed_class.hydrate(list(ids))
-    for fold, records in zip(folds, changed):
-        for name, record in records.items():
-            fold.scores[name] = _checked(aggregator, unstored(feed_class, fold.state, name, record, bodies))
+    return [
+        {
+            name: _checked(aggregator, unstored(feed_class, state, name, record, bodies))
+            for name, record in each.items()
+            if not sure or bodies is None or all(member.raw_id in bodies for member in record.shown)
+        }
+        for state, each in zip(states, records)
+    ]
+
+
+def reads_bodies(feed_class: Any) -> bool:
+    """Whether bodies must be fetched for the scores."""
+    return (
+        scores_itself(feed_class)
+        and feed_class.aggregator_class.score_reads_activities
+        and not feed_class.serializer().whole
+    )
 
 
 def unstored(
@@ -66,13 +103,20 @@ class _Unstored:
     def load(self) -> list[Activity]:
         """The newest members that are there, oldest first."""
         if self._feed_class.serializer().whole:
-            return [self._feed_class.activity_class.unpack(member.body) for member in self._shown]
+            return list(self._unpacked())
         if self._bodies is None:
             name = self._feed_class.aggregator_class.__name__
             raise DeclarationError(
                 f"{name}.score looks at activities; set {name}.score_reads_activities = True, which costs a round trip"
             )
         return [self._bodies[member.raw_id] for member in self._shown if member.raw_id in self._bodies]
+
+    def _unpacked(self) -> Iterator[Activity]:
+        for member in self._shown:
+            try:
+                yield self._feed_class.activity_class.unpack(member.body)
+            except UnknownVerb:  # a newer release's; readers here are not shown it either
+                continue
 
 
 def _checked(aggregator: Any, group: AggregatedActivity) -> float:
