@@ -10,7 +10,7 @@ import click
 
 from feedmill import registry, settings
 from feedmill.delivery import due, letters
-from feedmill.errors import FeedmillError, SettingsError, StorageError, UnknownName
+from feedmill.errors import FeedmillError, SettingsError, StorageError, UnknownName, WrongType
 from feedmill.fanout.receipts import Fanout
 from feedmill.ids import as_id
 from feedmill.storage.backends import backend
@@ -41,18 +41,30 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="For each manager.")
 def fanouts(limit: int) -> None:
     """List the fan-outs that are not finished, with their progress."""
-    rows = []
+    rows, wrong = [], list[WrongType]()
     for manager in load_managers():
-        for name in backend().run(journal().open_ids(manager, limit)):
-            at = Fanout(name).status()
+        try:
+            names = backend().run(journal().open_ids(manager, limit))
+        except WrongType as error:
+            names, wrong = [], [*wrong, error]
+        for name in names:
+            try:
+                at = Fanout(name).status()
+            except WrongType as error:
+                wrong.append(error)
+                continue
             if not at.finished:
                 chunks = f"{at.done}/{at.planned}" if at.planned else "waiting"
                 facts = (chunks, at.reached, f"{at.seconds:.1f}", at.retried, at.failed, at.error)
-                rows.append((name, manager, at.op, *facts))
-    if not rows:
+                rows.append((name, at.op, *facts))
+    if rows:
+        table(("fan-out", "op", "chunks", "people", "seconds", "retried", "failed", "last error"), rows)
+    elif not wrong:
         click.echo("no fan-out is running")
-        return
-    table(("fan-out", "manager", "op", "chunks", "people", "seconds", "retried", "failed", "last error"), rows)
+    for each in wrong:
+        click.echo(f"Error: {each}", err=True)
+    if wrong:
+        raise SystemExit(1)
 
 
 @click.command()

@@ -77,6 +77,10 @@ class StorageError(FeedmillError):
     """The storage could not be reached or refused a command."""
 
 
+class WrongType(StorageError):
+    """A key holds something else than what belongs there; what is kept elsewhere can be used."""
+
+
 class CorruptRecord(FeedmillError, ValueError):
     """Stored bytes cannot be decoded."""
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import re
 import uuid
+import zlib
 from collections.abc import Iterable
 
 from feedmill import settings
@@ -12,6 +14,7 @@ from feedmill.ids import EntityId
 
 #: What is appended to a feed's key for the hash that holds its groups, state and lock.
 GROUPS = ":groups"
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
 
@@ -84,9 +87,50 @@ def activity_key(raw_id: bytes) -> bytes:
     return settings.current().key_prefix.encode() + b"a:" + raw_id
 
 
+#: In how many slots of a cluster the journal of one manager is. One server is one slot.
+PARTITIONS = 1
+
+
+def partition_of(fanout_id: str) -> int:
+    """In which part of its manager's journal a fan-out is; all keys of a part share a slot."""
+    return zlib.crc32(fanout_id.encode(errors="surrogateescape")) % PARTITIONS
+
+
+def named_fanout(manager: str, name: str) -> str:
+    """The id of the fan-out that *manager* calls *name*: it says where its keys are."""
+    return f"{manager}:{name}"
+
+
+def is_fanout_name(name: str | bytes) -> bool:
+    """Whether a manager may call a fan-out *name*; scripts ask it as well."""
+    text = name if isinstance(name, str) else name.decode(errors="replace")
+    return _NAME.fullmatch(text) is not None
+
+
+def split_fanout(fanout_id: str) -> tuple[str, str]:
+    """The manager of a fan-out, and what that calls it. An id of something else is of no manager: '' has no fan-outs."""
+    manager, _, name = fanout_id.rpartition(":")
+    return manager, name
+
+
+def manager_of_tag(text: str) -> str:
+    """The manager whose journal has the hash tag *text*, without its braces."""
+    return user_of_tag(text.rpartition(":")[0])
+
+
+def _journal_tag(manager: str, partition: int) -> str:
+    return f"{{{manager.translate(_ESCAPES)}:{partition}}}"
+
+
+def receipts_beginning(manager: str, partition: int = 0) -> str:
+    """What the keys of receipts begin with; what follows is what their manager calls the fan-out."""
+    return f"{settings.current().key_prefix}fanout:{_journal_tag(manager, partition)}:"
+
+
 def receipt_key(fanout_id: str) -> str:
     """The key of a fan-out's receipt."""
-    return f"{settings.current().key_prefix}fanout:{{{fanout_id}}}"
+    manager, name = split_fanout(fanout_id)
+    return receipts_beginning(manager, partition_of(fanout_id)) + name
 
 
 def chunks_key(fanout_id: str) -> str:
@@ -94,29 +138,34 @@ def chunks_key(fanout_id: str) -> str:
     return receipt_key(fanout_id) + ":chunks"
 
 
-def due_key(manager: str) -> str:
+def due_key(manager: str, partition: int = 0) -> str:
     """The sorted set of a manager's unfinished fan-outs, by when they must be looked at."""
-    return f"{settings.current().key_prefix}due:{{{manager.translate(_ESCAPES)}}}"
+    return f"{settings.current().key_prefix}due:{_journal_tag(manager, partition)}"
 
 
-def bell_key(manager: str) -> str:
+def bell_key(manager: str, partition: int = 0) -> str:
     """The key that is there while a message is on its way that tells workers to look at what is due."""
-    return due_key(manager) + ":bell"
+    return due_key(manager, partition) + ":bell"
 
 
-def taken_key(manager: str, bell: str) -> str:
+def clock_key(manager: str, partition: int = 0) -> str:
+    """The key of the clock by which fan-outs are due; it never goes back."""
+    return due_key(manager, partition) + ":clock"
+
+
+def taken_key(manager: str, bell: str, partition: int = 0) -> str:
     """The key that knows which claims were taken in answer to the message *bell*."""
-    return f"{due_key(manager)}:taken:{bell}"
+    return f"{due_key(manager, partition)}:taken:{bell}"
 
 
-def bucket_key(manager: str, author: EntityId) -> str:
+def bucket_key(manager: str, author: EntityId, partition: int = 0) -> str:
     """The key that knows how fast *author* starts fan-outs in *manager*."""
-    return f"{due_key(manager)}:author:{author}"
+    return f"{due_key(manager, partition)}:author:{author}"
 
 
 def parted_key(manager: str) -> str:
     """The sorted set of who has unfollowed whom, by when."""
-    return due_key(manager) + ":parted"
+    return f"{settings.current().key_prefix}due:{{{manager.translate(_ESCAPES)}}}:parted"
 
 
 def left_key(key_format: str) -> str:
@@ -134,7 +183,11 @@ def letters_key() -> str:
     return f"{settings.current().key_prefix}dead"
 
 
+def notices_beginning() -> str:
+    """What the keys begin with that know who was notified by name."""
+    return notices_key("", b"").partition("{")[0].removesuffix(":")
+
+
 def shared_beginnings() -> tuple[str, ...]:
     """What those keys begin with that are no feed's, no body's and no fan-out's."""
-    notices = notices_key("", b"").partition("{")[0].removesuffix(":")
-    return due_key("").partition("{")[0], notices, left_key(""), letters_key(), set_aside_key("")
+    return due_key("").partition("{")[0], notices_beginning(), left_key(""), letters_key(), set_aside_key("")

@@ -10,7 +10,7 @@ import pytest
 
 from feedmill import settings
 from feedmill.fanout import dispatch
-from feedmill.keys import bell_key, due_key, receipt_key
+from feedmill.keys import bell_key, due_key, named_fanout, receipt_key
 from feedmill.storage.backends import backend
 from feedmill.storage.memory import BACKEND
 from feedmill.tasks import app
@@ -67,8 +67,9 @@ def make_overdue(manager: str) -> None:
     client = backend().client  # type: ignore[attr-defined]
     for name in client.zrange(due_key(manager), 0, -1):
         client.zadd(due_key(manager), {name: 0})
-        if client.hexists(receipt_key(name.decode()), "again"):
-            client.hset(receipt_key(name.decode()), "again", 1)
+        receipt = receipt_key(named_fanout(manager, name.decode()))
+        if client.hexists(receipt, "again"):
+            client.hset(receipt, "again", 1)
     client.delete(bell_key(manager))
 
 

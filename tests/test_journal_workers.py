@@ -173,7 +173,7 @@ def test_a_bell_that_comes_again(redis_url: str) -> None:
     """Whoever answered it is dead: what was claimed for it is taken over at once, and nothing of another's."""
     name, run = manager.name, backend().run
     for number in range(3):
-        run(journal().open(name, f"again{number}", "add", b"body"))
+        run(journal().open(name, f"{name}:again{number}", "add", b"body"))
     first, _ = run(journal().claim(name, 2, "bell 1"))
     other, _ = run(journal().claim(name, 2, "bell 2"))
     assert [len(first), len(other)] == [2, 1]

@@ -125,8 +125,9 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     """Writing, fanning out, reading, marking, listening and the doctor need no command and no key beyond the line."""
     sending_to(secure.url("celery", database=1))
     manager, run = SocialManager(), backend().run
-    run(journal().open(manager.name, "f1", "add", in_group(1, AUTHOR).pack()))
-    run(journal().open(manager.name, "f2", "add", feedmill.Activity(1, feedmill.verbs.Love, 2, target=7).pack()))
+    f1, love = f"{manager.name}:f1", feedmill.Activity(1, feedmill.verbs.Love, 2, target=7)
+    run(journal().open(manager.name, f1, "add", in_group(1, AUTHOR).pack()))
+    run(journal().open(manager.name, f"{manager.name}:f2", "add", love.pack()))
     due.answer(manager.name)
     NewsFeed.insert_activities([in_group(n) for n in range(40)])
     for feed in (HomeFeed(7), NewsFeed(7), NotificationFeed(7)):
@@ -141,9 +142,9 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     notes.denormalize_count()
     notes.publish_count(notes.get_denormalized_count())
     messages.deliver(manager.name, "add", "followers", on_day(4).pack(), pack(list(FOLLOWERS[:300])), "f3", 1, 0)
-    run(journal().note("f1", 1, "reason"))
-    receipts.Fanout("f1").status()
-    receipts.Fanout("f1").cancel()
+    run(journal().note(f1, 1, "reason"))
+    receipts.Fanout(f1).status()
+    receipts.Fanout(f1).cancel()
     letter = letters.bury_message("feedmill.deliver", ["x"], "why")
     assert letters.found(letter).reason == "why"
     letters.drop([letter])
@@ -235,7 +236,6 @@ def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secur
         "FEEDMILL_MODULES": "tests.social",
         "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
     }
-    args = [SocialManager.name, "add", "followers", on_day(5).pack(), pack([1, 2]), "forged", 1, 0]
     bad = tmp_path / "code-was-run"
     worker = LocalWorker.launch(
         ["celery", "-A", "feedmill.tasks", "worker", "-l", "DEBUG", "-E", "-P", "solo"],
@@ -245,7 +245,9 @@ def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secur
     try:
         worker.ready()
         run = backend().run
-        run(journal().open_sent(SocialManager.name, "forged", "add", on_day(5).pack()))
+        forged = f"{SocialManager.name}:forged"
+        plan = run(journal().open_sent(SocialManager.name, forged, "add", on_day(5).pack())).plan
+        args = [SocialManager.name, "add", "followers", on_day(5).pack(), pack([1, 2]), forged, plan, 0]
         app.send_task("feedmill.deliver", args=args, queue="fanout.high", serializer="msgpack")
         app.send_task("feedmill.deliver", args=[Boom(str(bad))], queue="fanout.high", serializer="pickle")
         SocialManager().add_activity(in_group(2, AUTHOR)).wait(15)

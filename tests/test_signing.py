@@ -12,6 +12,7 @@ from feedmill import signing
 from feedmill.codec import pack
 from feedmill.delivery import letters
 from feedmill.errors import MessageError, SettingsError, StorageError
+from feedmill.keys import chunks_key, receipt_key
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.tasks import deliver, sweep
@@ -19,7 +20,8 @@ from tests.feeds.samples import on_day
 from tests.social import FOLLOWERS, HomeFeed, SocialManager
 
 KEY, OTHER = "a key of thirty-two characters!!", "quite another key of such length"
-ARGS = [SocialManager.name, "add", "followers", on_day(1).pack(), pack([7, 8]), "f1", 1, 0]
+F1 = f"{SocialManager.name}:f1"
+ARGS = [SocialManager.name, "add", "followers", on_day(1).pack(), pack([7, 8]), F1, 1, 0]
 
 
 @pytest.fixture
@@ -40,7 +42,10 @@ def written() -> bool:
 
 def wanted() -> None:
     """The journal wants the chunk that the message is about."""
-    backend().run(journal().open_sent(SocialManager.name, "f1", "add", on_day(1).pack()))
+    backend().run(journal().open_sent(SocialManager.name, F1, "add", on_day(1).pack()))
+    client = backend().client  # type: ignore[attr-defined]
+    client.hset(receipt_key(F1), "plan", 1)  # as in what was signed
+    client.hset(chunks_key(F1), "1.0", b"")
 
 
 def test_what_a_keys_owner_sent_is_done(signed: str) -> None:

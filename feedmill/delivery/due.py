@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from feedmill import registry
 from feedmill.delivery import chunks, late, letters
 from feedmill.delivery.deliveries import OLDER, Delivery, checked_op, manager_called, people_of
-from feedmill.errors import StorageError
+from feedmill.errors import StorageError, WrongType
 from feedmill.fanout import dispatch
 from feedmill.feeds.aggregated_feed import AggregatedFeed
 from feedmill.feeds.cycle import fold_in
@@ -53,7 +53,11 @@ def sweep() -> int:
     """Ring for every manager of which something is overdue, and do what dead holders of feeds left; how much there was."""
     overdue = sum(map(_left_behind, _grouped()))
     for name in registry.manager_names():
-        count, ring = backend().run(journal().look(name))
+        try:
+            count, ring = backend().run(journal().look(name))
+        except WrongType as error:  # others' work is elsewhere
+            logger.error("what is due of %s cannot be looked at: %s", name, error)
+            continue
         overdue += count
         if ring:
             dispatch.ring(name)
@@ -70,6 +74,9 @@ def _grouped() -> set[type[AggregatedFeed]]:
 def _left_behind(feed_class: type[AggregatedFeed]) -> int:
     try:
         found = backend().run(fold_in(feed_class))
+    except WrongType as error:
+        logger.error("what was left to holders of feeds of %s cannot be looked at: %s", feed_class.__name__, error)
+        return 0
     except StorageError:
         raise
     except Exception:  # an app's own aggregator may raise anything: that is about this kind of feed alone

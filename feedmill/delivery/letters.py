@@ -59,7 +59,7 @@ def listed(limit: int = 100) -> list[Letter]:
 
 def found(letter_id: str) -> Letter:
     """The letter of that id; :class:`NoLetter` without."""
-    letter = backend().run(journal().letter(letter_id)) if _is_id(letter_id) else None
+    letter = backend().run(journal().letter(letter_id)) if is_letter_id(letter_id) else None
     if letter is None:
         raise NoLetter(f"no dead letter {letter_id!r}; `feedmill dead list` shows those there are")
     return letter
@@ -96,7 +96,7 @@ def replay(letter_id: str) -> str:
 
 def drop(ids: Sequence[str]) -> int:
     """Forget letters; how many were there."""
-    known, dropped = [name for name in ids if _is_id(name)], 0
+    known, dropped = [name for name in ids if is_letter_id(name)], 0
     for start in range(0, len(known), AT_ONCE):
         part = known[start : start + AT_ONCE]
         held = backend().run(together([journal().letter(name) for name in part]))
@@ -113,6 +113,7 @@ def _given_up(held: Iterable[Letter | None]) -> Iterator[str]:
                 yield content(letter)[2]
 
 
-def _is_id(text: str) -> bool:
+def is_letter_id(text: str) -> bool:
+    """Whether *text* can be a dead letter's id."""
     first, _, second = text.partition("-")
     return first.isdigit() and second.isdigit()

@@ -20,6 +20,7 @@ from feedmill.doctor.receipts import (
     damaged_letters,
     due_without_receipt,
     sound_managers,
+    work_of_strangers,
 )
 from feedmill.doctor.server import unsafe_server
 from feedmill.doctor.spills import suspicion
@@ -34,7 +35,7 @@ T = TypeVar("T")
 #: Feeds that are read in one round trip.
 BATCH = 50
 #: Parts whose type is looked at by itself; that of the others when their feed is read.
-LONERS = (Part.FLAT, Part.BODY, Part.SPILL, Part.RECEIPT, Part.CHUNKS)
+LONERS = {*Part} - {Part.RANKS, Part.GROUPS, Part.COUNT, Part.OTHER}
 
 
 class Examination:
@@ -49,6 +50,7 @@ class Examination:
         self.places = Places()
         #: Names of the managers whose journal can be used.
         self.managers: list[str] = []
+        self._set_aside: set[str] = set()
 
     def run(self) -> Report:
         """Look at everything."""
@@ -93,6 +95,7 @@ class Examination:
         self._spills([place for _, place in parts[Part.SPILL]], feeds)
         self._flats([place for _, place in parts[Part.FLAT]])
         self._groups(feeds)
+        work_of_strangers([(key, place.user_id) for key, place in parts[Part.DUE]], self._tell)
         check_receipts([place.user_id for _, place in parts[Part.RECEIPT]], self.managers, self._tell)
         chunks_without_receipt([place.user_id for _, place in parts[Part.CHUNKS]], self._tell)
         self._bodies([key[-ID_SIZE:] for key, _ in parts[Part.BODY]])
@@ -102,6 +105,7 @@ class Examination:
         findings, mended = list(findings), False
         if not findings:
             return
+        self._set_aside.update(finding.where for finding in findings if finding.kind == "wrong type")
         if self.fix and mending is not None:
             try:
                 self._do(mending)
@@ -116,6 +120,8 @@ class Examination:
     def _wrong_type(self, key: bytes, place: Place, held: str) -> None:
         text = f"it holds a {held}, not a {place.part.type} ({place.part.value[1]}); --fix sets it aside"
         name = key.decode(errors="surrogateescape")
+        if name in self._set_aside:  # told before, as nothing else of its manager could be looked at
+            return
         self._tell([Finding("wrong type", name, text)], inspection().set_aside(name, place.part.type))
 
     def _without_hash(self, parts: Sequence[tuple[bytes, Place]], feeds: dict[Place, dict[bytes, str]]) -> None:

@@ -10,10 +10,23 @@ from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
 from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import ID_SIZE
-from feedmill.keys import GROUPS, activity_key, receipt_key, shared_beginnings, split_format, user_of_tag
+from feedmill.keys import (
+    GROUPS,
+    activity_key,
+    due_key,
+    left_key,
+    letters_key,
+    manager_of_tag,
+    named_fanout,
+    notices_beginning,
+    receipt_key,
+    shared_beginnings,
+    split_format,
+    user_of_tag,
+)
 from feedmill.registry import get_manager, manager_names
 from feedmill.storage.backends import storage
-from feedmill.storage.inspection import HASH, STRING, ZSET
+from feedmill.storage.inspection import HASH, STREAM, STRING, ZSET
 from feedmill.storage.memory import MemoryTimelineStorage
 from feedmill.storage.redis import RedisTimelineStorage
 
@@ -29,6 +42,13 @@ class Part(enum.Enum):
     BODY = (STRING, "body of an activity")
     RECEIPT = (HASH, "receipt of a fan-out")
     CHUNKS = (HASH, "chunks of a fan-out")
+    DUE = (ZSET, "fan-outs that are due")
+    MARK = (STRING, "a bell, a clock or an author's pace")
+    TAKEN = (HASH, "claims for one bell")
+    PARTED = (ZSET, "who unfollowed whom")
+    LEFT = (ZSET, "feeds in which something was left")
+    NOTICES = (HASH, "people who were notified by name")
+    LETTERS = (STREAM, "dead letters")
     #: What else is ours: looked at in other ways, or nothing can be wrong with it.
     OTHER = ("", "of the journal")
 
@@ -44,7 +64,7 @@ class Place(NamedTuple):
     part: Part
     #: None for what is no feed's.
     feed_class: Any
-    #: Or the id of a fan-out.
+    #: Or the id of a fan-out, or the name of a manager.
     user_id: str
     #: Of a spill: whose.
     group: bytes = b""
@@ -74,6 +94,9 @@ class Places:
                 self._know(feed_class.key_format, feed_class, Part.FLAT)
         self._bodies = activity_key(b"")
         self._receipts = receipt_key("").partition("{")[0].encode()
+        self._due = due_key("").partition("{")[0].encode()
+        self._shared = {left_key("").encode(): Part.LEFT, notices_beginning().encode(): Part.NOTICES}
+        self._letters = letters_key().encode()
         self._others = tuple(each.encode() for each in shared_beginnings())
 
     def _know(self, key_format: str, feed_class: Any, part: Part | None) -> None:
@@ -84,13 +107,19 @@ class Places:
         """What *key* is; None for a key of somebody else."""
         if key.startswith(self._bodies) and len(key) == len(self._bodies) + ID_SIZE:
             return Place(Part.BODY, None, "")
+        if key.startswith(self._due + b"{"):
+            tag, _, after = key[len(self._due) + 1 :].partition(b"}")
+            return Place(_part_of_due(after), None, manager_of_tag(tag.decode(errors="replace")))
         if key.startswith(self._others):
-            return Place(Part.OTHER, None, "")
+            shared = (part for beginning, part in self._shared.items() if key.startswith(beginning))
+            return Place(Part.LETTERS if key == self._letters else next(shared, Part.OTHER), None, "")
         before, _, rest = key.partition(b"{")
         tag, closed, after = rest.partition(b"}")
         if before == self._receipts and closed:
-            parts = {b"": Part.RECEIPT, b":chunks": Part.CHUNKS}
-            return Place(parts.get(after, Part.OTHER), None, tag.decode(errors="replace"))
+            parts = {b"": Part.RECEIPT, b"chunks": Part.CHUNKS}
+            name, _, own = after.removeprefix(b":").partition(b":")
+            manager = manager_of_tag(tag.decode(errors="replace"))
+            return Place(parts.get(own, Part.OTHER), None, named_fanout(manager, name.decode(errors="replace")))
         known = self._formats.get(before)
         if known is None or not closed:
             return None
@@ -109,6 +138,15 @@ class Places:
                 if after[len(groups) : len(groups) + 1] == b":":
                     return Place(Part.SPILL, feed_class, user_id, after[len(groups) + 1 :])
         return None
+
+
+def _part_of_due(after: bytes) -> Part:
+    """What a key is that goes on with *after* behind the manager."""
+    if after in (b"", b":parted"):
+        return Part.PARTED if after else Part.DUE
+    if after in (b":bell", b":clock") or after.startswith(b":author:"):
+        return Part.MARK
+    return Part.TAKEN if after.startswith(b":taken:") else Part.OTHER
 
 
 def _feeds(manager: Any) -> list[type[Feed]]:

@@ -6,14 +6,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from feedmill.delivery.letters import content
+from feedmill.delivery.letters import content, is_letter_id
 from feedmill.doctor.findings import Finding
+from feedmill.doctor.overdue import PATIENCE
 from feedmill.errors import FeedmillError
-from feedmill.keys import bell_key, chunks_key, due_key, letters_key, receipt_key
+from feedmill.keys import bell_key, chunks_key, due_key, is_fanout_name, letters_key, receipt_key, split_fanout
 from feedmill.manager.ops import ALONE, PLANNED
 from feedmill.registry import manager_names
 from feedmill.storage.backends import backend
-from feedmill.storage.inspection import NUMBERS, STREAM, STRING, ZSET, inspection
+from feedmill.storage.inspection import HASH, NUMBERS, STREAM, STRING, ZSET, inspection
 from feedmill.storage.journal import OPEN_TTL, journal
 from feedmill.storage.steps import Steps, together
 
@@ -22,7 +23,7 @@ YOUNG = 5.0
 #: Entries of what is due that are read in one round trip, and dead letters that are looked at.
 PIECE, LETTERS = 500, 1000
 #: Takes findings, and what mends them.
-Tell = Callable[[Sequence[Finding], Steps[Any]], None]
+Tell = Callable[[Sequence[Finding], Steps[Any] | None], None]
 Receipt = Mapping[str, bytes]
 
 
@@ -54,23 +55,53 @@ def _of_type(key: str, kind: str, tell: Tell) -> bool:
 def due_without_receipt(managers: Iterable[str], tell: Tell) -> None:
     """Entries of what is due that lead nowhere, or that nobody will live to see."""
     for manager in managers:
-        start, gone, late = 0, list[str](), list[str]()
+        start, gone, late = 0, list[tuple[str, str]](), list[str]()
         while found := _run(inspection().due(manager, start, PIECE)):
-            receipts = _run(inspection().receipts([name for name, _ in found]))
-            for (name, at), receipt in zip(found, receipts):
-                if not receipt:
-                    gone.append(name)
-                elif at / 1000 > time.time() + OPEN_TTL:
-                    late.append(name)
+            flaws = _run(_leads_nowhere([name for name, _ in found]))
+            gone += [(name, flaw) for (name, _), flaw in zip(found, flaws) if flaw]
+            latest = (time.time() + OPEN_TTL) * 1000
+            late += [name for (name, at), flaw in zip(found, flaws) if not flaw and at > latest]
             start += len(found)
-        for name in gone:
-            text = "its receipt is gone: it is over, or a server that evicts or expires took what it was about"
-            finding = Finding("due without receipt", f"fan-out {name} of {manager}", text)
+        for name, flaw in gone:
+            finding = Finding("due without receipt", f"fan-out {readable(name)} of {manager}", flaw)
             tell([finding], inspection().due_drop(manager, name))
         for name in late:
             text = "it is to be looked at when its receipt has expired; --fix has it done now"
             finding = Finding("due too late", f"fan-out {name} of {manager}", text)
             tell([finding], inspection().due_put(manager, name))
+
+
+def _leads_nowhere(ids: Sequence[str]) -> Steps[list[str]]:
+    """What is wrong with each entry of what is due; empty for one that leads to a receipt."""
+    sound = [name for name in ids if is_fanout_name(split_fanout(name)[1])]
+    types = yield from inspection().types([receipt_key(name).encode() for name in sound])
+    held = dict(zip(sound, types))
+    flaws = {
+        HASH: "",
+        "none": "its receipt is gone: it is over, or a server that evicts or expires took what it was about",
+        "": "that names no fan-out",
+    }
+    return [flaws.get(held.get(name, ""), f"its receipt is none, but a {held.get(name)}") for name in ids]
+
+
+def readable(name: str) -> str:
+    """*name*, whatever bytes it was made of."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+
+
+def work_of_strangers(found: Iterable[tuple[bytes, str]], tell: Tell) -> None:
+    """What is due (key, manager) of managers that are not known here, and that nobody looks at."""
+    for key, manager in found:
+        if manager in manager_names():
+            continue
+        count = _run(inspection().overdue(manager, PATIENCE))
+        if count:
+            text = (
+                f"{count:,} fan-outs of {manager} wait for longer than {PATIENCE:.0f} s, and it is not known here: name its"
+                f" module in FEEDMILL_MODULES; if its class has another name now, give it `name = {manager!r}`;"
+                " if it is gone for good, delete this key: that drops them"
+            )
+            tell([Finding("work of an unknown manager", key.decode(errors="replace"), text, mendable=False)], None)
 
 
 def check_receipts(ids: Sequence[str], managers: Sequence[str], tell: Tell) -> None:
@@ -85,6 +116,9 @@ def check_receipts(ids: Sequence[str], managers: Sequence[str], tell: Tell) -> N
         if manager in managers and _run(_forgotten(name, manager, receipt)):
             finding = Finding("forgotten fan-out", f"fan-out {name} of {manager}", "it is open, and nobody looks at it")
             tell([finding], inspection().due_put(manager, name))
+        elif receipt.get("dead") and _run(_outlives_its_letter(name, receipt["dead"].decode())):
+            text = "its dead letter is gone, and it is kept for ever; --fix lets it expire"
+            tell([Finding("receipt without letter", f"fan-out {name}", text)], journal().let_expire(name))
 
 
 def chunks_without_receipt(ids: Sequence[str], tell: Tell) -> None:
@@ -143,6 +177,15 @@ def _forgotten(name: str, manager: str, receipt: Receipt) -> Steps[bool]:
         return False
     (again,) = yield from inspection().receipts([name])
     return "finished" not in again and again.get("created") == receipt["created"]
+
+
+def _outlives_its_letter(name: str, letter: str) -> Steps[bool]:
+    """Whether the receipt of what was given up stays without a letter; looked at once more in case it was dropped meanwhile."""
+    if not is_letter_id(letter) or (yield from journal().letter(letter)) is None:
+        (again,) = yield from inspection().receipts([name])
+        (expires,) = yield from inspection().expire([receipt_key(name)])
+        return not expires and again.get("dead") == letter.encode()
+    return False
 
 
 def _begin_anew(name: str, receipt: Receipt, managers: Iterable[str]) -> Steps[None]:

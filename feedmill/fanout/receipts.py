@@ -12,8 +12,9 @@ from hashlib import blake2b
 from typing import Any
 
 from feedmill.codec import pack, unpack
-from feedmill.errors import FeedmillError, StorageError
+from feedmill.errors import ArgumentError, FeedmillError, StorageError
 from feedmill.fanout import dispatch
+from feedmill.keys import named_fanout
 from feedmill.registry import feed_names
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Pace, journal
@@ -62,7 +63,9 @@ class Fanout:
     """
 
     def __init__(self, id: str, op: str = "", also: Sequence[Fanout] = ()) -> None:
-        #: Names the fan-out and its receipt.
+        if not isinstance(id, str):
+            raise ArgumentError(f"fan-out {id!r} is no text; use an id that a Fanout had")
+        #: Names the fan-out and its receipt: its manager and, behind a colon, a name.
         self.id = id
         #: What was asked for, such as "add"; empty if it is not known.
         self.op = op
@@ -190,9 +193,10 @@ def _pauses(timeout: float | None) -> Iterator[float]:
 def fanout_id(manager: str, *about: Any) -> str:
     """The fan-out that is about an activity (or a pair of users) in *manager*: there is only one at a time.
 
-    That is what lets the last word win when the same activity is added, removed and added again.
+    That is what lets the last word win when the same activity is added, removed and added again. The id begins with the
+    manager's name, so that it says where the fan-out's keys are.
     """
-    return blake2b(pack([manager, *about]), digest_size=12).hexdigest()
+    return named_fanout(manager, blake2b(pack([manager, *about]), digest_size=12).hexdigest())
 
 
 def start(

@@ -64,6 +64,10 @@ class Inspection(Protocol):
         """What each key holds; "none" for one that is gone."""
         ...
 
+    def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
+        """Whether each key will go by itself, or is gone."""
+        ...
+
     def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
         """All of a feed of groups; *count_key* is empty for a feed without counts. *groups*: more spills to look at."""
         ...

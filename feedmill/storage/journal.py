@@ -3,7 +3,11 @@
 It holds a receipt for each fan-out (what is asked for, and how much of it is done), the chunks that are not done, and
 for each manager what is *due*: the fan-outs that somebody must look at, by when. Whoever looks takes a *claim* that
 lasts for a *lease*; what is not settled by then is due again. Each time a fan-out is asked for again, claimed or
-cancelled, its *plan* gets the next number, and what belongs to an older one changes nothing any more.
+cancelled, its *plan* gets a higher number, and what belongs to an older one changes nothing any more. Numbers are at least
+the time in microseconds, so that none comes again when a server takes another's place that has lost the last ones.
+
+A fan-out's id is ``manager:name``: it says in whose journal it is. Each operation that changes something is refused before it
+changes anything or takes effect whole, and may run twice.
 """
 
 from __future__ import annotations
@@ -13,7 +17,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from feedmill import settings
+from feedmill.errors import ArgumentError
 from feedmill.ids import EntityId
+from feedmill.keys import is_fanout_name, split_fanout
 from feedmill.storage.steps import Steps
 
 #: Seconds that the receipt of an unfinished fan-out, and its chunks, are kept.
@@ -25,6 +31,8 @@ ROLLING = 600_000
 BELL = 1000
 #: Dead letters that are kept; beyond, the oldest go.
 MOST_LETTERS = 100_000
+#: Of those, how many are taken out at a time.
+TRIMMED = 100
 
 
 def lease() -> int:
@@ -35,6 +43,14 @@ def lease() -> int:
 def keep() -> int:
     """Seconds that the receipt of a finished fan-out is kept."""
     return max(1, int(settings.current().receipt_ttl))
+
+
+def name_of(manager: str, fanout_id: str) -> str:
+    """What *manager* calls the fan-out; :class:`~feedmill.errors.ArgumentError` for one that is none of its."""
+    owner, name = split_fanout(fanout_id)
+    if owner != manager or not is_fanout_name(name):
+        raise ArgumentError(f"fan-out {fanout_id!r} is none of {manager}'s; their ids begin with {manager + ':'!r}")
+    return name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,10 +110,12 @@ class Claim:
     waits: str = ""
     #: The message in answer to which it was claimed; or empty.
     bell: str = ""
+    #: When it was claimed, by the clock of the storage's server in milliseconds.
+    claimed: int = 0
 
     def listed(self) -> int:
-        """When its people were listed, or a moment before, by the clock of the storage in milliseconds."""
-        return int(float(self.time)) - lease()
+        """When its people were listed, or a moment before, by the clock of the storage's server in milliseconds."""
+        return self.claimed
 
 
 class Begun(NamedTuple):
@@ -123,6 +141,8 @@ class Letter:
     payload: bytes
     #: The manager's name; empty for a message.
     manager: str = ""
+    #: The fan-out that was given up; empty for a message.
+    fanout: str = ""
 
     @property
     def seconds(self) -> float:
@@ -231,8 +251,8 @@ class Journal(Protocol):
         """How many fan-outs are not finished."""
         ...
 
-    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "") -> Steps[str]:
-        """Put a dead letter; its id."""
+    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "", fanout_id: str = "") -> Steps[str]:
+        """Put a dead letter; its id. Beyond :data:`MOST_LETTERS` the oldest go, and the receipts of their fan-outs expire."""
         ...
 
     def letters(self, limit: int) -> Steps[list[Letter]]:

@@ -210,7 +210,9 @@ def test_a_busy_system_is_healthy(server: redis.Redis) -> None:
             some = [in_group(dice.randrange(90), dice.randrange(50)) for _ in range(5)] + [on_day(dice.randrange(20))]
             Home.insert_activities(some)
             dice.choice((feed.add_many, feed.remove_many))(some)
-            backend().run(journal().open(ClinicManager.name, f"f{seed}-{rounds % 3}", "add", some[0].pack()))
+            backend().run(
+                journal().open(ClinicManager.name, f"{ClinicManager.name}:f{seed}-{rounds % 3}", "add", some[0].pack())
+            )
             due.answer(ClinicManager.name)
             rounds += 1
         return rounds
@@ -242,7 +244,7 @@ def test_every_key_of_ours_is_known(server: redis.Redis) -> None:
     manager.add_activity(some)
     manager.notify(["x"], some)
     hold(server, Notes(PATIENT).key + GROUPS, time.time() + 8)
-    backend().run(journal().open(ClinicManager.name, "f", "add", some.pack(), Pace(5, 1, 1)))
+    backend().run(journal().open(ClinicManager.name, f"{ClinicManager.name}:f", "add", some.pack(), Pace(5, 1, 1)))
     due.answer(ClinicManager.name, "a-bell")
     letters.bury_message("feedmill.deliver", ["x"], "why")
     server.set(Home(8).key, "x")

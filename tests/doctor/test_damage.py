@@ -12,11 +12,25 @@ import pytest
 import redis
 
 from feedmill import Activity
-from feedmill.delivery import due
+from feedmill.delivery import due, letters
 from feedmill.doctor import examine
 from feedmill.feeds.state import FeedState
 from feedmill.ids import ID_SIZE
-from feedmill.keys import GROUPS, activity_key, chunks_key, due_key, letters_key, receipt_key, set_aside_key
+from feedmill.keys import (
+    GROUPS,
+    activity_key,
+    bell_key,
+    bucket_key,
+    chunks_key,
+    clock_key,
+    due_key,
+    letters_key,
+    notices_key,
+    parted_key,
+    receipt_key,
+    set_aside_key,
+    taken_key,
+)
 from feedmill.serializers import NotificationSerializer
 from feedmill.serializers.base import CAPPED
 from feedmill.storage.backends import backend
@@ -27,6 +41,7 @@ from tests.doctor.clinic import OTHER, PATIENT, ClinicManager, examined
 from tests.feeds.samples import BASE, Home, News, Notes, held, in_group, on_day
 
 NEWS, NOTES = News(PATIENT), Notes(PATIENT)
+F0 = f"{ClinicManager.name}:f0"
 FLAT, NEWS_RANKS, NOTES_RANKS, COUNT = Home(PATIENT).key, NEWS.key, NOTES.key, NOTES.count_key
 NEWS_HASH, NOTES_HASH = NEWS.key + GROUPS, NOTES.key + GROUPS
 
@@ -181,14 +196,14 @@ def spill_of_a_wrong_type(client: redis.Redis) -> None:
 
 
 def forgotten_fanout(client: redis.Redis) -> None:
-    run(journal().open(ClinicManager.name, "f0", "add", on_day(6).pack()))
-    (key,) = client.keys("*due:{ClinicManager}")
+    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    (key,) = client.keys("*due:{ClinicManager:0}")
     client.zadd(key, {"f0": (time.time() - 3600) * 1000})
 
 
 def due_alone(client: redis.Redis) -> None:
-    run(journal().open(ClinicManager.name, "f0", "add", on_day(6).pack()))
-    client.delete(receipt_key("f0"))
+    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    client.delete(receipt_key(F0))
 
 
 def due_too_late(client: redis.Redis) -> None:
@@ -198,7 +213,7 @@ def due_too_late(client: redis.Redis) -> None:
 
 def receipt_alone(client: redis.Redis) -> None:
     forgotten_fanout(client)
-    client.hset(receipt_key("f0"), "created", "1700000000000")
+    client.hset(receipt_key(F0), "created", "1700000000000")
     client.delete(due_key(ClinicManager.name))
 
 
@@ -208,16 +223,42 @@ def due_of_a_wrong_type(client: redis.Redis) -> None:
 
 
 def receipt_of_nonsense(client: redis.Redis) -> None:
-    run(journal().open(ClinicManager.name, "f0", "add", on_day(6).pack()))
-    client.hset(receipt_key("f0"), mapping={"op": "dance", "plan": "many"})
+    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    client.hset(receipt_key(F0), mapping={"op": "dance", "plan": "many"})
 
 
 def receipt_of_a_wrong_type(client: redis.Redis) -> None:
-    client.set(receipt_key("f0"), "x")
+    client.set(receipt_key(F0), "x")
+
+
+def due_receipt_of_a_wrong_type(client: redis.Redis) -> None:
+    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    client.delete(receipt_key(F0))
+    client.set(receipt_key(F0), "x")
+
+
+def due_that_names_nothing(client: redis.Redis) -> None:
+    forgotten_fanout(client)
+    client.zadd(due_key(ClinicManager.name), {b"\xff\xc1": 1, b"a:b": 2})
+
+
+def of_a_wrong_type(key: str) -> Callable[[redis.Redis], None]:
+    def inflict(client: redis.Redis) -> None:
+        client.delete(key)
+        client.rpush(key, "x")
+
+    return inflict
+
+
+def receipt_without_letter(client: redis.Redis) -> None:
+    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    (claim,), _ = run(journal().claim(ClinicManager.name, 5))
+    letters.bury(ClinicManager.name, claim, "why")
+    client.delete(letters_key())
 
 
 def chunks_alone(client: redis.Redis) -> None:
-    client.hset(chunks_key("f0"), "1.0", on_day(6).pack())
+    client.hset(chunks_key(F0), "1.0", on_day(6).pack())
 
 
 def damaged_letter(client: redis.Redis) -> None:
@@ -322,6 +363,17 @@ DAMAGE: dict[Callable[[redis.Redis], None], str] = {
     due_of_a_wrong_type: "wrong type",
     receipt_of_nonsense: "damaged receipt",
     receipt_of_a_wrong_type: "wrong type",
+    due_receipt_of_a_wrong_type: "wrong type",
+    due_that_names_nothing: "due without receipt",
+    of_a_wrong_type(f"fm:left:{News.key_format}"): "wrong type",
+    of_a_wrong_type(parted_key(ClinicManager.name)): "wrong type",
+    of_a_wrong_type(notices_key(ClinicManager.name, on_day(6).raw_id)): "wrong type",
+    of_a_wrong_type(clock_key(ClinicManager.name)): "wrong type",
+    of_a_wrong_type(bell_key(ClinicManager.name)): "wrong type",
+    of_a_wrong_type(bucket_key(ClinicManager.name, 5)): "wrong type",
+    of_a_wrong_type(taken_key(ClinicManager.name, "bell")): "wrong type",
+    of_a_wrong_type(due_key("Stranger")): "wrong type",
+    receipt_without_letter: "receipt without letter",
     chunks_alone: "chunks without receipt",
     damaged_letter: "damaged letter",
     spoilt_spill: "damaged spill",
@@ -450,7 +502,7 @@ def test_a_fanout_that_nobody_looked_at_is_done(server: redis.Redis, inflict: Ca
     Home(PATIENT).delete()
     inflict(server)
     if inflict is receipt_of_nonsense:
-        server.hset(receipt_key("f0"), "op", "add")
+        server.hset(receipt_key(F0), "op", "add")
     examine(fix=True)
     due.answer(ClinicManager.name)
     assert on_day(6) in held(Home(PATIENT)[:])
@@ -473,19 +525,20 @@ def test_a_fanout_that_nobody_looked_at_is_done(server: redis.Redis, inflict: Ca
 )
 def test_a_damaged_receipt_holds_nobody_up(server: redis.Redis, fields: dict[str, Any] | None) -> None:
     """Fan-outs that are claimed together with one whose receipt is damaged are done; that one after --fix."""
-    for name in ("a", "bad", "z"):
+    first, bad, last = (f"{ClinicManager.name}:{name}" for name in ("a", "bad", "z"))
+    for name in (first, bad, last):
         run(journal().open(ClinicManager.name, name, "add", on_day(6).pack()))
     if fields is None:
-        server.delete(receipt_key("bad"))
-        server.set(receipt_key("bad"), "x")
+        server.delete(receipt_key(bad))
+        server.set(receipt_key(bad), "x")
     else:
-        server.hset(receipt_key("bad"), mapping=fields)
+        server.hset(receipt_key(bad), mapping=fields)
     due.answer(ClinicManager.name)
-    assert run(journal().get("a"))["finished"] and run(journal().get("z"))["finished"]
+    assert run(journal().get(first))["finished"] and run(journal().get(last))["finished"]
     assert examine(fix=True).left == 0
     due.answer(ClinicManager.name)
     if fields is not None and "op" not in fields:  # else it does not say what it is about
-        assert run(journal().get("bad"))["finished"]
+        assert run(journal().get(bad))["finished"]
     assert examined() == {}
 
 
@@ -507,6 +560,19 @@ def test_a_living_feed_is_healthy(server: redis.Redis, monkeypatch: pytest.Monke
     assert any(record[0] & CAPPED for record in records)
     assert examined() == {}
     assert examine(fix=True).left == 0
+
+
+def test_work_of_a_manager_that_has_another_name(server: redis.Redis) -> None:
+    """What is open of a manager that is not known here, and that nobody looks at, is named with what can be done."""
+    run(journal().open("Renamed", "Renamed:f0", "add", on_day(6).pack()))
+    assert examined() == {}, "another process may know it"
+    server.zadd(due_key("Renamed"), {"f0": (time.time() - 120) * 1000})
+    report = examine(fix=True)
+    (finding,) = report.shown
+    assert (finding.kind, finding.where, report.left) == ("work of an unknown manager", "fm:due:{Renamed:0}", 1)
+    assert "1 fan-outs of Renamed" in finding.text and "`name = 'Renamed'`" in finding.text
+    server.delete(due_key("Renamed"))
+    assert examined() == {}
 
 
 def test_what_was_set_aside_can_be_looked_at(server: redis.Redis) -> None:

@@ -17,6 +17,7 @@ from feedmill.storage.memory import BACKEND
 from tests.doctor.clinic import PATIENT, ClinicManager, examined, fill
 from tests.feeds.samples import Home, News, Notes, in_group, on_day
 
+F0 = f"{ClinicManager.name}:f0"
 NEWS, NOTES = News(PATIENT), Notes(PATIENT)
 
 
@@ -90,33 +91,33 @@ def swapped_body() -> None:
 
 
 def open_fanout() -> None:
-    backend().run(journal().open(ClinicManager.name, "f0", "add", on_day(6).pack()))
+    backend().run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
 
 
 def overdue_fanout() -> None:
     open_fanout()
-    BACKEND.due[ClinicManager.name]["f0"] = 5
+    BACKEND.due[ClinicManager.name][F0] = 5
 
 
 def due_alone() -> None:
     open_fanout()
-    del BACKEND.receipts["f0"]
+    del BACKEND.receipts[F0]
 
 
 def due_too_late() -> None:
     open_fanout()
-    BACKEND.due[ClinicManager.name]["f0"] = 10**18
+    BACKEND.due[ClinicManager.name][F0] = 10**18
 
 
 def receipt_alone() -> None:
     open_fanout()
-    BACKEND.receipts["f0"]["created"] = 5
+    BACKEND.receipts[F0]["created"] = 5
     BACKEND.due.clear()
 
 
 def receipt_of_nonsense() -> None:
     open_fanout()
-    BACKEND.receipts["f0"]["plan"] = "many"
+    BACKEND.receipts[F0]["plan"] = "many"
 
 
 def damaged_letter() -> None:

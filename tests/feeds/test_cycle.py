@@ -310,16 +310,16 @@ def test_a_server_that_forgot_its_scripts(redis_url: str, kind: Any) -> None:
 def test_a_server_that_knows_scripts_of_another_release(redis_url: str, awaited: bool) -> None:
     """Whoever comes first teaches it all scripts before it sends a command, and again when it has forgotten them.
 
-    If it knew only some, a fan-out would be due before it has a receipt, and who claims it then would take it for over.
+    If it knew only some, commands would be carried out before those that they count on.
     """
     newcomer = RedisBackend(redis_url)
-    client, known = newcomer.client, [scripts.sha("due_put"), scripts.sha("receipt_open")]
+    client, known = newcomer.client, [scripts.sha("journal_open"), scripts.sha("journal_claim")]
     client.script_flush()
-    client.script_load(scripts.source("due_put"))
+    client.script_load(scripts.source("journal_open"))
     client.config_resetstat()
 
     def opened(name: str) -> None:
-        opening = journal().open("Some", name, "add", b"")
+        opening = journal().open("Some", f"Some:{name}", "add", b"")
         asyncio.run(alone(opening)) if awaited else newcomer.run(opening)
 
     async def alone(opening: Any) -> None:
@@ -331,4 +331,4 @@ def test_a_server_that_knows_scripts_of_another_release(redis_url: str, awaited:
     client.script_flush()
     opened("second")
     assert client.info("errorstats")["errorstat_NOSCRIPT"] and client.script_exists(*known) == [True, True]
-    assert set(newcomer.run(journal().open_ids("Some", 10))) == {"first", "second"}
+    assert set(newcomer.run(journal().open_ids("Some", 10))) == {"Some:first", "Some:second"}

@@ -32,6 +32,9 @@ FIELDS = {
     **{"complete": "1", "claimed": "1700000000001", "attempts": "1", "retried": "0", "failed": "0", "error": "why"},
 }
 
+#: Fan-outs.
+F, GOOD, BAD = (f"{ClinicManager.name}:{name}" for name in ("f", "good", "bad"))
+
 
 def damaged_feed(rng: random.Random, data: bytes) -> None:
     """A feed with damage in it is written and read; nothing is raised, and its other groups are what they were."""
@@ -114,9 +117,9 @@ def _spoil(rng: random.Random, data: bytes, feed: Any) -> None:
     elif kind == 6:
         backend().run(journal().add_letter(letters.MESSAGE, "why", data))
     else:
-        backend().run(journal().open(ClinicManager.name, "f", "add", data))
+        backend().run(journal().open(ClinicManager.name, F, "add", data))
         field = rng.choice(("op", "plan", "created", "body", "manager", "planned"))
-        BACKEND.receipts["f"][field] = confused(rng, BACKEND.receipts["f"].get(field), [data])
+        BACKEND.receipts[F][field] = confused(rng, BACKEND.receipts[F].get(field), [data])
 
 
 def claims(rng: random.Random, data: bytes) -> None:
@@ -124,14 +127,14 @@ def claims(rng: random.Random, data: bytes) -> None:
     BACKEND.clear()
     run = backend().run
     Home.insert_activities([on_day(1)])
-    run(journal().open(ClinicManager.name, "bad", rng.choice(("add", "remove", "update", "import", "notify")), data))
-    run(journal().open(ClinicManager.name, "good", "add", on_day(1).pack()))
+    run(journal().open(ClinicManager.name, BAD, rng.choice(("add", "remove", "update", "import", "notify")), data))
+    run(journal().open(ClinicManager.name, GOOD, "add", on_day(1).pack()))
     refusal: FeedmillError | None = None
     try:
         due.answer(ClinicManager.name)
     except FeedmillError as error:
         refusal = error
-    assert run(journal().get("good")).get("finished"), "a sound fan-out was held up by a malformed one"
+    assert run(journal().get(GOOD)).get("finished"), "a sound fan-out was held up by a malformed one"
     BACKEND.clear()
     if refusal is not None:
         raise refusal

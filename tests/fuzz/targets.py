@@ -161,12 +161,13 @@ MESSAGE_PARTS = [each.pack() for each in ACTIVITIES] + [pack([1, 2]), pack(["a",
 
 def _messages() -> list[tuple[Any, list[Any]]]:
     run, name, body = backend().run, SocialManager.name, on_day(1).pack()
-    run(journal().open_sent(name, "f", "add", body))
+    f = f"{name}:f"
+    plan = run(journal().open_sent(name, f, "add", body)).plan
     return [
-        (deliver, [name, "add", "followers", body, pack([1, 2]), "f", 1, 0]),
-        (deliver, [name, "remove", "recipients", body, pack(["x"]), "f", 1, 0]),
-        (follow, [name, pack([1, 2]), "f", 1]),
-        (unfollow, [name, pack([1, 2]), "f", 1]),
+        (deliver, [name, "add", "followers", body, pack([1, 2]), f, plan, 0]),
+        (deliver, [name, "remove", "recipients", body, pack(["x"]), f, plan, 0]),
+        (follow, [name, pack([1, 2]), f, plan]),
+        (unfollow, [name, pack([1, 2]), f, plan]),
         (fan_out, [name]),
         (sweep, []),
     ]

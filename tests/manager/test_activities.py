@@ -373,7 +373,7 @@ def test_malformed_messages(at_once: None) -> None:
 
 def sent() -> tuple[str, int, int]:
     """What names a chunk that was sent."""
-    name = "f" * 24
+    name = "Circle:" + "f" * 24
     opened = backend().run(journal().open_sent("Circle", name, "follow", b"x"))
     return name, opened.plan, 0
 

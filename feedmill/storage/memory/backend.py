@@ -39,6 +39,8 @@ class MemoryBackend:
             self.parted: dict[str, dict[tuple[str, str], int]] = {}
             self.letters: dict[str, Any] = {}
             self.letter_number = 0
+            #: How far the journal's clock has come, and how far it is ahead of this process', ms.
+            self.come = self.ahead = 0
             #: (channel, message) of what was published, for tests.
             self.published: list[tuple[str, bytes]] = []
 
@@ -106,6 +108,15 @@ class Groups:
 def milliseconds() -> int:
     """Milliseconds since 1970."""
     return int(time.time() * 1000)
+
+
+def journal_time() -> int:
+    """The journal's time, in milliseconds since 1970: this process', except that it never goes back."""
+    with BACKEND.guard:
+        here = milliseconds()
+        BACKEND.come = max(here + BACKEND.ahead, BACKEND.come)
+        BACKEND.ahead = BACKEND.come - here
+        return BACKEND.come
 
 
 def no_steps() -> Steps[None]:

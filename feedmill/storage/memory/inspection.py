@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from feedmill.ids import ID_SIZE
-from feedmill.keys import GROUPS, activity_key, receipt_key
+from feedmill.keys import GROUPS, activity_key, due_key, receipt_key
 from feedmill.serializers.base import SPILLED
-from feedmill.storage.inspection import HASH, RECEIPT, STRING, StoredFeed
-from feedmill.storage.memory.backend import BACKEND, milliseconds
+from feedmill.storage.inspection import HASH, RECEIPT, STRING, ZSET, StoredFeed
+from feedmill.storage.memory.backend import BACKEND, journal_time
 from feedmill.storage.steps import Steps
 
 
@@ -21,6 +21,7 @@ class MemoryInspection:
             keys.update(dict.fromkeys((activity_key(raw_id) for raw_id in BACKEND.bodies), STRING))
             keys.update(dict.fromkeys((key.encode() for key in BACKEND.counts), STRING))
             keys.update(dict.fromkeys((receipt_key(name).encode() for name in BACKEND.receipts), HASH))
+            keys.update((due_key(manager).encode(), ZSET) for manager, due in BACKEND.due.items() if due)
             for key, held in BACKEND.groups.items():
                 hash_key = (key + GROUPS).encode()
                 keys[hash_key] = HASH
@@ -42,6 +43,11 @@ class MemoryInspection:
         yield from ()
         held = self._keys()
         return [held.get(key, "none") for key in keys]
+
+    def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
+        """Nothing is kept longer than the process."""
+        yield from ()
+        return [True] * len(keys)
 
     def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
         """A copy."""
@@ -85,7 +91,7 @@ class MemoryInspection:
         """By this process' clock."""
         yield from ()
         with BACKEND.guard:
-            latest = milliseconds() - seconds * 1000
+            latest = journal_time() - seconds * 1000
             return sum(at <= latest for at in BACKEND.due.get(manager, {}).values())
 
     def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
@@ -121,7 +127,7 @@ class MemoryInspection:
         """By this process' clock."""
         yield from ()
         with BACKEND.guard:
-            BACKEND.due.setdefault(manager, {})[fanout_id] = milliseconds()
+            BACKEND.due.setdefault(manager, {})[fanout_id] = journal_time()
 
     def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
         """Its entry."""

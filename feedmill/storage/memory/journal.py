@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Opened, Pace, lease
-from feedmill.storage.memory.backend import BACKEND, milliseconds, no_steps
+from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Opened, Pace, lease, name_of
+from feedmill.storage.memory.backend import BACKEND, journal_time, milliseconds, no_steps
 from feedmill.storage.memory.letters import MemoryLetters
 from feedmill.storage.steps import Steps
 
@@ -26,8 +27,9 @@ class MemoryJournal(MemoryLetters):
     ) -> Steps[Opened]:
         """Write down that a fan-out is wanted."""
         yield from no_steps()
+        name_of(manager, fanout_id)
         with BACKEND.guard:
-            receipt, now = self._open(manager, fanout_id, op, body, feeds), milliseconds()
+            receipt, now = self._open(manager, fanout_id, op, body, feeds), journal_time()
             at: float = now
             if pace is not None:
                 bucket = f"{manager}:{pace.author}"
@@ -39,23 +41,24 @@ class MemoryJournal(MemoryLetters):
     def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
         """Write down a fan-out that is sent as one chunk."""
         yield from no_steps()
+        name_of(manager, fanout_id)
         with BACKEND.guard:
             receipt = self._open(manager, fanout_id, op, body, feeds)
-            due = milliseconds() + lease() + 0.5
-            receipt.update(planned=1, complete=1, claimed=milliseconds(), due=due, chunks={0: body})
+            due = journal_time() + lease() + 0.5
+            receipt.update(planned=1, complete=1, claimed=journal_time(), due=due, chunks={0: body})
             _due(manager)[fanout_id] = due
             return Opened(receipt["plan"], False, receipt["op"])
 
     @staticmethod
     def _open(manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str]) -> dict[str, Any]:
-        was, now = BACKEND.receipts.get(fanout_id, {}), milliseconds()
+        was, now = BACKEND.receipts.get(fanout_id, {}), journal_time()
         again, op = was.get("again", 0), _opened_as(op, was)
         twice = "cancelled" in was or was.get("retried") or was.get("attempts", 0) > 1
         differs = was and (was["op"] != op or op in ("update", "redeliver"))
         if differs and "claimed" in was and (twice or "finished" not in was):
             again = now + lease()
         BACKEND.letters.pop(was.get("dead", ""), None)
-        receipt = {"plan": was.get("plan", 0) + 1, "op": op, "manager": manager, "body": body, "created": now}
+        receipt = {"plan": _next_plan(was.get("plan", 0)), "op": op, "manager": manager, "body": body, "created": now}
         receipt |= {"chunks": {}, "begun": {}, "feeds": tuple(feeds)}
         if again > now:
             receipt["again"] = again
@@ -66,7 +69,7 @@ class MemoryJournal(MemoryLetters):
         """Claim what is due; no *bell* comes twice in one process."""
         yield from no_steps()
         with BACKEND.guard:
-            due, now = _due(manager), milliseconds()
+            due, now = _due(manager), journal_time()
             BACKEND.bells.pop(manager, None)
             ids = sorted((at, name) for name, at in due.items() if at <= now)
             claims, held = [], now + lease() + 0.5
@@ -90,22 +93,23 @@ class MemoryJournal(MemoryLetters):
         else:
             if "finished" in receipt:
                 receipt.setdefault("was", " ".join(str(receipt.get(key, 0)) for key in ("planned", "done", "reached")))
-            receipt["plan"] += 1
+            receipt["plan"] = _next_plan(receipt["plan"])
             receipt.update(planned=0, done=0, reached=0, complete=0, chunks={}, begun={})
             receipt.pop("sent", None)
-            receipt["listed"] = now
+            receipt["listed"] = milliseconds()
         receipt.update(attempts=receipt.get("attempts", 0) + 1, claimed=now)
         again = max(0, receipt.get("again", 0) - now)
         plan, op, body, planned = (receipt[key] for key in ("plan", "op", "body", "planned"))
         sent, feeds = receipt.get("sent", planned), _feeds(receipt)
         waits = "" if complete else receipt.get("waits", "")
-        return Claim(name, held, plan, op, body, planned, receipt["attempts"], again, sent, feeds, waits)
+        facts = op, body, planned, receipt["attempts"], again, sent, feeds, waits
+        return Claim(name, held, plan, *facts, claimed=milliseconds())
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
         yield from no_steps()
         with BACKEND.guard:
-            now = milliseconds()
+            now = journal_time()
             count = sum(at <= now for at in _due(manager).values())
             return count, count > 0 and _ring(manager)
 
@@ -114,30 +118,30 @@ class MemoryJournal(MemoryLetters):
         yield from no_steps()
         with BACKEND.guard:
             for claim, reached in done:
-                receipt = _current(claim.id, claim.plan)
+                receipt, more = _current(claim.id, claim.plan), False
                 if receipt is not None:
                     receipt.update(planned=1, done=1, reached=reached, complete=1)
-                    _finished(receipt)
-                _move(manager, claim.id, claim.time, claim.again or -1)
+                    more = not _finished(receipt)
+                _move(manager, claim.id, claim.time, claim.again if more and claim.again else -1)
 
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
         yield from no_steps()
         with BACKEND.guard:
             receipt = _current(claim.id, claim.plan)
-            if receipt is None:
+            moved = _move(manager, claim.id, claim.time, lease()) if receipt is not None else ""
+            if receipt is None or not moved:
                 return None
             receipt["chunks"].update(chunks)
             receipt["planned"] += len(chunks)
-            moved = _move(manager, claim.id, claim.time, lease())
-            return dataclasses.replace(claim, time=moved) if moved else None
+            return dataclasses.replace(claim, time=moved)
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """All chunks are written down."""
         yield from no_steps()
         with BACKEND.guard:
-            moved = _move(manager, claim.id, claim.time, int(delay * 1000))
             receipt = _current(claim.id, claim.plan)
+            moved = _move(manager, claim.id, claim.time, int(delay * 1000)) if receipt is not None else ""
             if moved and receipt is not None:
                 receipt.update(planned=planned, complete=1, due=float(moved), sent=sent)
                 self._perhaps_finished(manager, claim.id, receipt)
@@ -207,11 +211,11 @@ class MemoryJournal(MemoryLetters):
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
         """Give a fan-out up."""
-        letter = yield from self.add_letter("fanout", reason, payload, manager)
+        letter = yield from self.add_letter("fanout", reason, payload, manager, claim.id)
         with BACKEND.guard:
             receipt = _current(claim.id, claim.plan)
             if receipt is not None:
-                receipt.update(dead=letter, finished=milliseconds(), error=reason)
+                receipt.update(dead=letter, finished=journal_time(), error=reason)
             else:
                 BACKEND.letters.pop(letter)
             _move(manager, claim.id, claim.time, -1)
@@ -227,8 +231,11 @@ class MemoryJournal(MemoryLetters):
             receipt = BACKEND.receipts.get(fanout_id)
             if receipt is None or "finished" in receipt or op not in ("", receipt["op"]):
                 return False
-            receipt.update(plan=receipt["plan"] + 1, cancelled=milliseconds(), finished=milliseconds(), chunks={})
+            receipt.update(
+                plan=_next_plan(receipt["plan"]), cancelled=journal_time(), finished=journal_time(), chunks={}
+            )
             receipt.pop("again", None)
+            _due(receipt["manager"]).pop(fanout_id, None)
             return True
 
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
@@ -238,7 +245,7 @@ class MemoryJournal(MemoryLetters):
             fields = BACKEND.receipts.get(fanout_id, {}).items()
             return {
                 **{k: str(v) for k, v in fields if k not in ("chunks", "begun", "body", "feeds")},
-                "now": str(milliseconds()),
+                "now": str(journal_time()),
             }
 
     def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
@@ -261,21 +268,25 @@ def _opened_as(op: str, was: Mapping[str, Any]) -> str:
     return "redeliver" if op == "add" and undone else op
 
 
+def _next_plan(plan: int) -> int:
+    return max(plan + 1, time.time_ns() // 1000)
+
+
 def _due(manager: str) -> dict[str, float]:
     return BACKEND.due.setdefault(manager, {})
 
 
 def _ring(manager: str) -> bool:
     """Whether a bell is to be sent; it then counts as on its way."""
-    if BACKEND.bells.get(manager, 0) > milliseconds():
+    if BACKEND.bells.get(manager, 0) > journal_time():
         return False
-    BACKEND.bells[manager] = milliseconds() + BELL
+    BACKEND.bells[manager] = journal_time() + BELL
     return True
 
 
 def _feeds(receipt: dict[str, Any]) -> tuple[str, ...]:
     """The feeds that a worker must know to do it."""
-    return receipt["feeds"] if receipt["created"] > milliseconds() - ROLLING else ()
+    return receipt["feeds"] if receipt["created"] > journal_time() - ROLLING else ()
 
 
 def _current(fanout_id: str, plan: int) -> dict[str, Any] | None:
@@ -285,7 +296,7 @@ def _current(fanout_id: str, plan: int) -> dict[str, Any] | None:
 
 def _finished(receipt: dict[str, Any]) -> bool:
     """Mark *receipt* as finished; whether nothing is left to do."""
-    receipt.setdefault("finished", milliseconds())
+    receipt.setdefault("finished", journal_time())
     receipt.pop("was", None)
     if receipt.get("again", 0) > receipt["claimed"]:
         return False
@@ -301,5 +312,5 @@ def _move(manager: str, fanout_id: str, held: str, delay: int) -> str:
     if delay < 0:
         del due[fanout_id]
         return ""
-    due[fanout_id] = milliseconds() + delay - 0.25
+    due[fanout_id] = journal_time() + delay - 0.25
     return str(due[fanout_id])

@@ -12,13 +12,13 @@ from feedmill.storage.steps import Steps
 class MemoryLetters:
     """Dead letters in a dict."""
 
-    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "") -> Steps[str]:
+    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "", fanout_id: str = "") -> Steps[str]:
         """Put a dead letter."""
         yield from no_steps()
         with BACKEND.guard:
             BACKEND.letter_number += 1
             name = f"{milliseconds()}-{BACKEND.letter_number}"
-            BACKEND.letters[name] = Letter(name, kind, reason, payload, manager)
+            BACKEND.letters[name] = Letter(name, kind, reason, payload, manager, fanout_id)
             while len(BACKEND.letters) > MOST_LETTERS:
                 del BACKEND.letters[next(iter(BACKEND.letters))]
             return name

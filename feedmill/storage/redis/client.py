@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -16,12 +17,12 @@ from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
 from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
-from feedmill.errors import StorageError
+from feedmill.errors import StorageError, WrongType
 from feedmill.settings import without_secrets
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.listening import RedisAListener, RedisListener
 from feedmill.storage.redis.outbox import Outbox
-from feedmill.storage.steps import PAUSE, Steps
+from feedmill.storage.steps import PAUSE, Command, Steps
 
 T = TypeVar("T")
 
@@ -101,7 +102,7 @@ class RedisBackend:
             again = self._exchange(Outbox([outbox.commands[number] for number in missing]))
             for number, reply in zip(missing, again):
                 replies[number] = reply
-        return _checked(replies)
+        return _checked(replies, outbox.commands)
 
     def _teach(self) -> None:
         """Make all scripts known to the server: if it knew only some, others would be run before what they count on."""
@@ -157,7 +158,7 @@ class RedisBackend:
             again = await self._aexchange(Outbox([outbox.commands[number] for number in missing]))
             for number, reply in zip(missing, again):
                 replies[number] = reply
-        return _checked(replies)
+        return _checked(replies, outbox.commands)
 
     async def _ateach(self) -> None:
         """:meth:`_teach` from a coroutine."""
@@ -206,15 +207,28 @@ def _unknown_scripts(replies: list[Any]) -> list[int]:
     return [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
 
 
-def _checked(replies: list[Any]) -> list[Any]:
-    """*replies*; the first error among them is raised."""
-    for reply in replies:
+def _checked(replies: list[Any], commands: Sequence[Command]) -> list[Any]:
+    """*replies*; the first error among them is raised. One about the type of a key names the key."""
+    for reply, command in zip(replies, commands):
         if isinstance(reply, Exception):
+            if str(reply).startswith("WRONGTYPE Operation"):
+                keys = command[3 : 3 + command[2]] if command[0] == "EVALSHA" else command[1:2]
+                raise _WrongTypeError(f"WRONGTYPE of {' or '.join(map(_text, keys))}") from reply
             raise reply
     return replies
 
 
+class _WrongTypeError(ResponseError):
+    """A key holds something else than what its command is about."""
+
+
+def _text(key: bytes | str) -> str:
+    return key if isinstance(key, str) else key.decode(errors="backslashreplace")
+
+
 def _storage_error(url: str, error: RedisError) -> StorageError:
+    if str(error).startswith("WRONGTYPE"):
+        return WrongType(f"{str(error).rstrip('.')}; feedmill doctor --fix sets aside what does not belong there")
     return StorageError(
         f"Redis at {without_secrets(url).partition('://')[2]}: {str(error).rstrip('.')}."
         " Check FEEDMILL_REDIS_URL and that the server accepts writes"

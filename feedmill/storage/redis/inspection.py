@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 
 from feedmill import settings
-from feedmill.keys import GROUPS, due_key, receipt_key, set_aside_key
+from feedmill.keys import GROUPS, clock_key, due_key, named_fanout, receipt_key, set_aside_key, split_fanout
 from feedmill.serializers.base import SPILLED
 from feedmill.storage.inspection import HASH, KEEP_ASIDE, RECEIPT, STRING, ZSET, StoredFeed
+from feedmill.storage.redis.journal import journal_time
 from feedmill.storage.redis.timelines import INBOX, STATE, call_script
 from feedmill.storage.steps import Steps
 
@@ -37,6 +38,11 @@ class RedisInspection:
         """What each key holds."""
         replies = yield [("TYPE", key) for key in keys]
         return [reply.decode() for reply in replies]
+
+    def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
+        """-1 for one that stays."""
+        replies = yield [("TTL", key) for key in keys]
+        return [reply != -1 for reply in replies]
 
     def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
         """Read in one script, so that no writer comes in between."""
@@ -77,8 +83,8 @@ class RedisInspection:
 
     def overdue(self, manager: str, seconds: float) -> Steps[int]:
         """By the server's clock, by which they were written."""
-        ((now, _),) = yield [("TIME",)]
-        (count,) = yield [("ZCOUNT", due_key(manager), "-inf", int((int(now) - seconds) * 1000))]
+        time, (kept,) = yield [("TIME",), ("MGET", clock_key(manager))]
+        (count,) = yield [("ZCOUNT", due_key(manager), "-inf", int(journal_time(time, kept) - seconds * 1000))]
         return int(count)
 
     def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
@@ -94,21 +100,22 @@ class RedisInspection:
     def due(self, manager: str, start: int, limit: int) -> Steps[list[tuple[str, float]]]:
         """The soonest first."""
         (found,) = yield [("ZRANGE", due_key(manager), start, start + limit - 1, "WITHSCORES")]
-        return [(name.decode(errors="replace"), float(at)) for name, at in zip(found[::2], found[1::2])]
+        names = [name.decode(errors="surrogateescape") for name in found[::2]]
+        return [(named_fanout(manager, name), float(at)) for name, at in zip(names, found[1::2])]
 
     def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
         """Its score."""
-        (at,) = yield [("ZSCORE", due_key(manager), fanout_id)]
+        (at,) = yield [("ZSCORE", due_key(manager), _member(fanout_id))]
         return None if at is None else float(at)
 
     def due_put(self, manager: str, fanout_id: str) -> Steps[None]:
         """By the server's clock."""
         ((now, _),) = yield [("TIME",)]
-        yield [("ZADD", due_key(manager), int(now) * 1000, fanout_id)]
+        yield [("ZADD", due_key(manager), int(now) * 1000, _member(fanout_id))]
 
     def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
         """Its entry."""
-        yield [("ZREM", due_key(manager), fanout_id)]
+        yield [("ZREM", due_key(manager), _member(fanout_id))]
 
     def forget(self, key: str) -> Steps[None]:
         """``UNLINK``."""
@@ -120,7 +127,8 @@ class RedisInspection:
 
     def set_aside(self, key: str, wanted: str) -> Steps[None]:
         """Renamed within its slot."""
-        yield [call_script("set_aside", [key, set_aside_key(key)], wanted, KEEP_ASIDE)]
+        names = [each.encode(errors="surrogateescape") for each in (key, set_aside_key(key))]
+        yield [call_script("set_aside", names, wanted, KEEP_ASIDE)]
 
     def facts(self) -> Steps[dict[str, str]]:
         """From ``INFO``."""
@@ -139,6 +147,11 @@ class RedisInspection:
         (info,) = yield [("INFO", "server")]
         if re.search(r"^config_file:\S", info.decode(), re.MULTILINE):
             yield [("CONFIG", "REWRITE")]
+
+
+def _member(fanout_id: str) -> bytes:
+    """A fan-out among what is due of its manager."""
+    return split_fanout(fanout_id)[1].encode(errors="surrogateescape")
 
 
 def _meta(meta: bytes) -> tuple[bytes, float | None]:

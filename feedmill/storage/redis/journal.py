@@ -3,18 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import logging
 import os
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feedmill.keys import bell_key, bucket_key, chunks_key, due_key, letters_key, receipt_key, taken_key
+from feedmill.keys import (
+    PARTITIONS,
+    bell_key,
+    bucket_key,
+    chunks_key,
+    clock_key,
+    due_key,
+    is_fanout_name,
+    letters_key,
+    named_fanout,
+    partition_of,
+    receipt_key,
+    receipts_beginning,
+    split_fanout,
+    taken_key,
+)
 from feedmill.storage.journal import (
     BELL,
     MOST_LETTERS,
     OPEN_TTL,
     ROLLING,
+    TRIMMED,
     Begun,
     Claim,
     Letter,
@@ -22,12 +38,15 @@ from feedmill.storage.journal import (
     Pace,
     keep,
     lease,
+    name_of,
 )
 from feedmill.storage.redis.timelines import call_script
-from feedmill.storage.steps import Command, Steps
+from feedmill.storage.steps import Command, Steps, together
 
 logger = logging.getLogger(__name__)
 
+#: Milliseconds since 1970 that no clock has come to; as in ``journal.lua``.
+FAR = 4_000_000_000_000
 #: What a status shows.
 _FIELDS = (
     *("manager", "op", "created", "planned", "done", "reached", "complete", "claimed", "finished", "cancelled"),
@@ -42,8 +61,7 @@ def _milliseconds(seconds: float) -> int:
 class RedisJournal:
     """The journal of one Redis server. Its clock is the server's, so workers' clocks need not agree.
 
-    Except for when a fan-out that was sent at once is looked at: two scripts in two slots must know the very same time of it,
-    so that comes from the caller. A clock that is wrong sends a message again too soon, which is harmless, or later.
+    What changes something is one script: it is refused before its first write, or takes effect whole.
     """
 
     def open(
@@ -56,13 +74,11 @@ class RedisJournal:
         feeds: Sequence[str] = (),
     ) -> Steps[Opened]:
         """Write down that a fan-out is wanted."""
-        return (yield from self._open(manager, fanout_id, op, body, feeds, pace, ("", ""), BELL))
+        return (yield from self._open(manager, fanout_id, op, body, feeds, pace, b""))
 
     def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
         """Write down a fan-out that is sent as one chunk."""
-        # In halves, as a claim: nothing that was put in by the server's clock has the same.
-        at = f"{time.time() * 1000 + lease():.0f}.5"
-        return (yield from self._open(manager, fanout_id, op, body, feeds, None, (body, at), 0))
+        return (yield from self._open(manager, fanout_id, op, body, feeds, None, body))
 
     def _open(
         self,
@@ -72,70 +88,53 @@ class RedisJournal:
         body: bytes,
         feeds: Sequence[str],
         pace: Pace | None,
-        chunk: tuple[bytes | str, str],
-        bell: int,
+        chunk: bytes,
     ) -> Steps[Opened]:
-        author = (pace.interval, pace.interval * pace.burst) if pace else (0, 0)
-        put = [*_due(manager), bucket_key(manager, pace.author if pace else "")]
-        (plan, dead, found), ring = yield [
-            call_script(
-                "receipt_open", _receipt(fanout_id), lease(), OPEN_TTL, op, manager, body, *chunk, _lines(feeds)
-            ),
-            call_script("due_put", put, fanout_id, chunk[1], bell, *author),
-        ]
+        name, partition = name_of(manager, fanout_id), partition_of(fanout_id)
+        author = bucket_key(manager, pace.author if pace else "", partition)
+        keys = [*_keys(fanout_id), bell_key(manager, partition), author]
+        limits = (pace.interval, pace.interval * pace.burst) if pace else (0, 0)
+        facts = (name, lease(), OPEN_TTL, op, manager, body, chunk, _lines(feeds), BELL, *limits)
+        ((plan, dead, found, ring),) = yield [call_script("journal_open", keys, *facts)]
         if dead:
             yield from self.drop_letters([dead.decode()])
-        return Opened(plan, bool(ring), found.decode())
+        return Opened(int(plan), bool(ring), found.decode())
 
     def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
         """Claim what is due."""
         bell = bell or os.urandom(8).hex()
-        keys = [*_due(manager), taken_key(manager, bell)]
-        (reply,) = yield [call_script("due_claim", keys, limit, lease(), BELL)]
-        held, ring, ids = reply[0].decode(), bool(reply[1]), [name.decode() for name in reply[2:]]
-        if not ids:
-            return [], ring
-        (receipts,) = yield [call_script("receipts_claim", [receipt_key(name) for name in ids], ROLLING)]
-        claims, over = [], []
-        for name, got in zip(ids, receipts):
-            claim = _claimed(name, held, got, bell) if got else None
-            if claim is None:
-                over.append(name)
-            else:
-                claims.append(claim)
-        if over:
-            yield [_move(manager, [(name, held, -1) for name in over])]
-        return claims, ring
+        keys = [*_due(manager), taken_key(manager, bell), receipts_beginning(manager)]
+        (reply,) = yield [call_script("journal_claim", keys, limit, lease(), BELL, ROLLING)]
+        held, ring, claimed, damaged = reply
+        for name in damaged:
+            key = receipts_beginning(manager) + name.decode(errors="backslashreplace")
+            logger.error("%s is no sound receipt of a fan-out; feedmill doctor --fix begins it anew", key)
+        return [_claimed(manager, held.decode(), facts, bell) for facts in claimed], bool(ring)
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
-        (reply,) = yield [call_script("due_look", _due(manager), BELL)]
-        return int(reply[0]), bool(reply[1])
+        ((count, ring),) = yield [call_script("journal_look", _due(manager), BELL)]
+        return int(count), bool(ring)
 
     def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
-        """Receipts first: what is no longer due must be finished."""
-        if not done:
-            return
-        facts = [part for claim, reached in done for part in (claim.plan, reached)]
-        yield [
-            call_script("receipts_finish", [receipt_key(claim.id) for claim, _ in done], keep(), *facts),
-            _move(manager, [(claim.id, claim.time, claim.again or -1) for claim, _ in done]),
-        ]
+        """All those in one part of the journal in one go."""
+        parts: dict[int, list[tuple[Claim, int]]] = {}
+        for claim, reached in done:
+            parts.setdefault(partition_of(claim.id), []).append((claim, reached))
+        if parts:
+            yield [_finish(manager, partition, some) for partition, some in parts.items()]
 
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
+        keys = [*_keys(claim.id), taken_key(manager, claim.bell, partition_of(claim.id))]
         parts = [part for item in chunks.items() for part in item]
-        written, (moved,) = yield [
-            call_script("receipt_chunks", _receipt(claim.id), claim.plan, OPEN_TTL, *parts),
-            _move(manager, [(claim.id, claim.time, lease())], taken_key(manager, claim.bell)),
-        ]
-        return dataclasses.replace(claim, time=moved.decode()) if written and moved else None
+        (moved,) = yield [call_script("journal_chunks", keys, *_proof(claim), lease(), OPEN_TTL, *parts)]
+        return dataclasses.replace(claim, time=moved.decode()) if moved else None
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
-        """First the time, then the receipt, which tells it to whoever does the last chunk."""
-        ((moved,),) = yield [_move(manager, [(claim.id, claim.time, _milliseconds(delay))])]
-        if moved:
-            yield from self._done(manager, claim.id, claim.plan, "", planned, moved, sent)
+        """All chunks are written down."""
+        facts = _milliseconds(delay), planned, sent, keep()
+        yield [call_script("journal_park", _keys(claim.id), *_proof(claim), *facts)]
 
     def left(self, claim: Claim) -> Steps[list[int]]:
         """The chunks that are not done."""
@@ -153,41 +152,29 @@ class RedisJournal:
     def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[Begun]:
         """Whether a chunk is to be done."""
         known = [] if feeds is None else [_lines(feeds), ROLLING]
-        (begun,) = yield [call_script("chunk_start", _receipt(fanout_id), plan, chunk, *known)]
+        (begun,) = yield [call_script("journal_start", _keys(fanout_id)[:3], plan, chunk, *known)]
         return Begun(*map(int, begun))
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""
-        yield from self._done(manager, fanout_id, plan, str(chunk), reached)
-
-    def _done(self, manager: str, fanout_id: str, plan: int, chunk: str, amount: int, *parked: Any) -> Steps[None]:
-        (over,) = yield [call_script("receipt_done", _receipt(fanout_id), plan, chunk, amount, keep(), *parked)]
-        if over:
-            yield [_move(manager, [(fanout_id, over, -1)])]
+        name = split_fanout(fanout_id)[1]
+        yield [call_script("journal_done", _keys(fanout_id), name, plan, chunk, reached, keep())]
 
     def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
         """Let a claim go."""
         facts = ("failed", 1, "error", error) if error else ("attempts", -1, "waits", waits)
-        yield [
-            call_script("receipt_update", [receipt_key(claim.id)], claim.plan, 1, *facts),
-            _move(manager, [(claim.id, claim.time, _milliseconds(delay))]),
-        ]
+        yield [_settle(claim, _milliseconds(delay), 0, 1, *facts)]
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
         """A chunk failed."""
-        yield [call_script("receipt_update", [receipt_key(fanout_id)], plan, 1, "failed", 1, "error", error)]
+        facts = split_fanout(fanout_id)[1], plan, "", 0, 0, 1, "failed", 1, "error", error
+        yield [call_script("journal_settle", _keys(fanout_id)[:2], *facts)]
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
         """The letter first: twice is better than never."""
-        letter = yield from self.add_letter("fanout", reason, payload, manager)
-        key, now = receipt_key(claim.id), letter.partition("-")[0]
-        noted, _ = yield [
-            call_script("receipt_update", [key], claim.plan, 0, "dead", letter, "finished", now, "error", reason),
-            _move(manager, [(claim.id, claim.time, -1)]),
-        ]
-        if noted:
-            yield [("PERSIST", key)]
-        else:
+        letter = yield from self.add_letter("fanout", reason, payload, manager, claim.id)
+        (noted,) = yield [_settle(claim, -1, 1, 0, "dead", letter, "error", reason)]
+        if not noted:
             yield from self.drop_letters([letter])
 
     def let_expire(self, fanout_id: str) -> Steps[None]:
@@ -195,30 +182,43 @@ class RedisJournal:
         yield [("EXPIRE", receipt_key(fanout_id), OPEN_TTL)]
 
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
-        """Cancel; the entry in due is dropped by whoever looks at it."""
-        (cancelled,) = yield [call_script("receipt_cancel", _receipt(fanout_id), keep(), op)]
+        """Cancel."""
+        name = split_fanout(fanout_id)[1]
+        (cancelled,) = yield [call_script("journal_cancel", _keys(fanout_id), name, keep(), op)]
         return bool(cancelled)
 
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
         """The receipt's fields."""
-        values, now = yield [("HMGET", receipt_key(fanout_id), *_FIELDS), ("TIME",)]
+        clock, receipt = _keys(fanout_id)[:2]
+        # MGET: a clock of a wrong type is none.
+        values, time, (kept,) = yield [("HMGET", receipt, *_FIELDS), ("TIME",), ("MGET", clock)]
         fields = {name: value.decode(errors="replace") for name, value in zip(_FIELDS, values) if value is not None}
-        return {**fields, "now": str(int(now[0]) * 1000 + int(now[1]) // 1000)}
+        return {**fields, "now": str(journal_time(time, kept))}
 
     def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
         """Unfinished fan-outs."""
-        (names,) = yield [("ZRANGE", due_key(manager), 0, limit - 1)]
-        return [name.decode() for name in names]
+        replies = yield [("ZRANGE", key, 0, limit - 1) for key in _all_due(manager)]
+        names = [name for reply in replies for name in reply]
+        sound = [name for name in names if is_fanout_name(name)]
+        if len(sound) < len(names):
+            keys = ", ".join(_all_due(manager))
+            logger.error("%s holds %s, which name no fan-out", keys, sorted(set(names) - set(sound)))
+        return [named_fanout(manager, name.decode()) for name in sound][:limit]
 
     def count_open(self, managers: Sequence[str]) -> Steps[int]:
         """How many are not finished."""
-        counts = yield [("ZCARD", due_key(name)) for name in managers]
+        counts = yield [("ZCARD", key) for name in managers for key in _all_due(name)]
         return sum(map(int, counts))
 
-    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "") -> Steps[str]:
-        """Put a dead letter."""
-        facts = ("kind", kind, "manager", manager, "reason", reason, "payload", payload)
-        (letter,) = yield [("XADD", letters_key(), "MAXLEN", "~", MOST_LETTERS, "*", *facts)]
+    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "", fanout_id: str = "") -> Steps[str]:
+        """Put a dead letter; beyond :data:`MOST_LETTERS` the oldest go."""
+        facts = ("kind", kind, "manager", manager, "reason", reason, "payload", payload, "fanout", fanout_id)
+        letter, count = yield [("XADD", letters_key(), "*", *facts), ("XLEN", letters_key())]
+        if count > MOST_LETTERS:
+            (rows,) = yield [("XRANGE", letters_key(), "-", "+", "COUNT", min(count - MOST_LETTERS, TRIMMED))]
+            oldest = [_letter(*row) for row in rows]
+            yield from together([self.let_expire(each.fanout) for each in oldest if each.fanout])
+            yield from self.drop_letters([each.id for each in oldest])
         return str(letter.decode())
 
     def letters(self, limit: int) -> Steps[list[Letter]]:
@@ -237,24 +237,50 @@ class RedisJournal:
         return int(count) if ids else 0
 
 
+def journal_time(time: Sequence[Any], kept: bytes | None) -> int:
+    """The journal's time, in milliseconds, from ``TIME`` and what its clock's key holds: see ``journal.lua``."""
+    server = int(time[0]) * 1000 + int(time[1]) // 1000
+    come, _, ahead = (kept or b"").partition(b" ")
+    if not (come.isdigit() and ahead.isdigit() and max(int(come), int(ahead)) <= FAR):
+        return server
+    return max(server + int(ahead), int(come))
+
+
 def _due(manager: str) -> list[str]:
-    return [due_key(manager), bell_key(manager)]
+    return [clock_key(manager), due_key(manager), bell_key(manager)]
 
 
-def _receipt(fanout_id: str) -> list[str]:
-    return [receipt_key(fanout_id), chunks_key(fanout_id)]
+def _all_due(manager: str) -> list[str]:
+    return [due_key(manager, partition) for partition in range(PARTITIONS)]
 
 
-def _claimed(name: str, held: str, got: Sequence[Any], bell: str) -> Claim | None:
-    """The claim of a receipt; None of a damaged one."""
-    op, plan, planned, attempts, body, again, sent, feeds, waits = got
-    try:
-        facts = op.decode(), body, int(planned), attempts, again, int(sent)
-        names = tuple(feeds.decode().split("\n")[1:-1])
-        return Claim(name, held, int(plan), *facts, names, waits.decode(), bell)
-    except ValueError:
-        logger.error("the receipt of fan-out %s is damaged; feedmill doctor --fix begins it anew", name)
-        return None
+def _keys(fanout_id: str) -> list[str]:
+    """Clock, receipt, chunks, and what is due: one slot."""
+    manager, partition = split_fanout(fanout_id)[0], partition_of(fanout_id)
+    own = [receipt_key(fanout_id), chunks_key(fanout_id)]
+    return [clock_key(manager, partition), *own, due_key(manager, partition)]
+
+
+def _proof(claim: Claim) -> tuple[str, int, str]:
+    return split_fanout(claim.id)[1], claim.plan, claim.time
+
+
+def _finish(manager: str, partition: int, done: Sequence[tuple[Claim, int]]) -> Command:
+    keys = [clock_key(manager, partition), due_key(manager, partition), *(receipt_key(claim.id) for claim, _ in done)]
+    facts = [(split_fanout(claim.id)[1], claim.plan, reached, claim.time, claim.again or -1) for claim, reached in done]
+    return call_script("journal_finish", keys, keep(), *itertools.chain(*facts))
+
+
+def _settle(claim: Claim, delay: int, over: int, increments: int, *facts: Any) -> Command:
+    clock, receipt, _, due = _keys(claim.id)
+    return call_script("journal_settle", [clock, receipt, due], *_proof(claim), delay, over, increments, *facts)
+
+
+def _claimed(manager: str, held: str, facts: Sequence[Any], bell: str) -> Claim:
+    name, op, plan, planned, attempts, body, again, sent, feeds, waits, listed = facts
+    names = tuple(feeds.decode(errors="replace").split("\n")[1:-1])
+    done = op.decode(), body, int(planned), int(attempts), int(again), int(sent), names, waits.decode(errors="replace")
+    return Claim(named_fanout(manager, name.decode()), held, int(plan), *done, bell, int(listed))
 
 
 def _lines(names: Sequence[str]) -> str:
@@ -262,11 +288,9 @@ def _lines(names: Sequence[str]) -> str:
     return "".join(["\n", *(f"{name}\n" for name in names)])
 
 
-def _move(manager: str, moves: Sequence[tuple[str, Any, int]], *taken: str) -> Command:
-    return call_script("due_move", [due_key(manager), *taken], *(part for move in moves for part in move))
-
-
 def _letter(name: bytes, facts: Sequence[bytes]) -> Letter:
     known = dict(zip(facts[::2], facts[1::2]))
-    kind, reason, manager = (known.get(key, b"").decode("utf-8", "replace") for key in (b"kind", b"reason", b"manager"))
-    return Letter(name.decode(), kind, reason, known.get(b"payload", b""), manager)
+    kind, reason, manager, fanout_id = (
+        known.get(key, b"").decode("utf-8", "replace") for key in (b"kind", b"reason", b"manager", b"fanout")
+    )
+    return Letter(name.decode(), kind, reason, known.get(b"payload", b""), manager, fanout_id)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from feedmill import settings
 from feedmill.keys import GROUPS, left_key
 from feedmill.storage.left import Noted
 from feedmill.storage.redis.timelines import INBOX, call_script
 from feedmill.storage.steps import Steps
+
+#: Milliseconds by which settings of workers may differ.
+AHEAD = 600_000
 
 
 class RedisLeft:
@@ -21,9 +25,12 @@ class RedisLeft:
         """Those that are to be looked at."""
         (now,) = yield [("TIME",)]
         until = int(now[0]) * 1000 + int(now[1]) // 1000
-        where = left_key(key_format), "-inf", until
-        (found,) = yield [("ZRANGEBYSCORE", *where, "WITHSCORES", "LIMIT", 0, limit)]
-        return list(zip(found[::2], found[1::2]))
+        # What is further ahead than anything was ever noted for is from before the server's clock went back.
+        times = [("-inf", until), (until + int(10_000 * settings.current().lock_ttl) + AHEAD, "+inf")]
+        found = yield [
+            ("ZRANGEBYSCORE", left_key(key_format), *each, "WITHSCORES", "LIMIT", 0, limit) for each in times
+        ]
+        return [noted for part in found for noted in zip(part[::2], part[1::2])][:limit]
 
     def full(self, keys: Sequence[str]) -> Steps[list[bool]]:
         """Whether inboxes hold something."""
@@ -35,4 +42,4 @@ class RedisLeft:
         delay = -1 if seconds is None else int(seconds * 1000)
         moves = [part for owner, time in noted for part in (owner, time, delay)]
         if moves:
-            yield [call_script("due_move", [left_key(key_format)], *moves)]
+            yield [call_script("left_move", [left_key(key_format)], *moves)]

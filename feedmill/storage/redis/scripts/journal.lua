@@ -1,0 +1,40 @@
+-- Part of every script of the journal: its clock, numbers, errors that name a key, and the end of a fan-out.
+-- KEYS[1]: the clock (STRING: how far it has come and how far it is ahead of the server's, in ms)
+-- The clock is the server's, except that it never goes back. The server's does, when somebody sets it or when a replica takes
+-- over; what is due would wait until it had caught up. So from then on this one goes on from where it was.
+-- All keys of such a script are in one slot. It is refused before its first write or takes effect whole: whatever may fail
+-- is read before, and the first write is one that needs memory, so that a full server refuses it.
+local call = redis.call
+local function number(text) -- what a receipt holds may be anything; what is no sensible number counts as 0
+  local value = text and #text < 20 and tonumber(string.match(text, '^%d+%.?%d*$')) or 0
+  return value < 9e15 and value or 0
+end
+local function whole(value) return string.format('%.0f', value) end
+local time, kept = call('TIME'), redis.pcall('GET', KEYS[1])
+local micros = time[1] * 1000000 + time[2]
+local server = math.floor(micros / 1000)
+local come, ahead = string.match(type(kept) == 'string' and kept or '', '^(%d+) (%d+)$')
+come, ahead = number(come), number(ahead)
+if come > 4e12 or ahead > 4e12 then come, ahead = 0, 0 end -- no time that was ever come to
+local now = math.max(server + ahead, come)
+local function keep_clock() -- after the first write
+  if now - come >= 1000 or now - server ~= ahead then
+    redis.pcall('SET', KEYS[1], whole(now) .. ' ' .. whole(now - server))
+  end
+end
+local function next_plan(plan) -- never one that was: a server that takes another's place may have lost the last ones
+  return whole(math.max(number(plan) + 1, micros))
+end
+local function failed(reply, key) -- the error of a command about *key*, with its name
+  if not string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
+  return redis.error_reply('WRONGTYPE of ' .. key)
+end
+local function finished(receipt, keep) -- note the end; whether nothing is left to do
+  call('HSETNX', receipt, 'finished', whole(now))
+  call('HDEL', receipt, 'was')
+  local got = call('HMGET', receipt, 'again', 'claimed')
+  if number(got[1]) > number(got[2]) then return false end
+  call('HDEL', receipt, 'again', 'body', 'feeds')
+  call('EXPIRE', receipt, keep)
+  return true
+end

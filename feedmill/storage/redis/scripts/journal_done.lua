@@ -1,0 +1,22 @@
+-- Note that a chunk is done, once; after the last one its fan-out is finished and no longer due.
+-- KEYS: clock (STRING), receipt (HASH), chunks (HASH), due (ZSET: fan-out -> ms)
+-- ARGV: fan-out, plan, number, people reached, seconds to keep a finished receipt
+-- Returns: 1, or 0 if the plan is no longer the current one
+-- include: journal
+local r, chunks, due = KEYS[2], KEYS[3], KEYS[4]
+local name, plan, chunk, reached, keep = unpack(ARGV)
+local got = call('HMGET', r, 'plan', 'done', 'reached', 'complete', 'planned', 'due')
+if got[1] ~= plan then return 0 end
+local at = redis.pcall('ZSCORE', due, name)
+if type(at) == 'table' then return failed(at, due) end
+local field, done = plan .. '.' .. chunk, number(got[2])
+if call('HEXISTS', chunks, field) == 1 then
+  done = done + 1
+  call('HSET', r, 'done', whole(done), 'reached', whole(number(got[3]) + reached))
+  call('HDEL', chunks, field, 'begun:' .. field)
+end
+if got[4] == '1' and number(got[5]) == done then
+  if finished(r, keep) and tonumber(at or 0) == number(got[6]) then call('ZREM', due, name) end
+  call('UNLINK', chunks)
+end
+return 1

@@ -1,0 +1,48 @@
+-- Open a fan-out, or open it again, and put it among what is due: the last thing that was asked for is what is done,
+-- whatever was asked before.
+-- KEYS: clock (STRING), receipt (HASH), chunks (HASH), due (ZSET: fan-out -> ms), bell (STRING), the author's bucket
+--   (STRING: ms when it will be empty)
+-- ARGV: see the names below. chunk: the only one if it is sent at once, and then due when the lease is over, or ''; feeds:
+--   names of those that it is for, each between two line ends; bell: ms that it stays rung; fill: ms that each fan-out fills
+--   the bucket by, or 0 for no limit; holds: ms that the bucket holds; lease in ms, keep in seconds
+-- Returns: {number of the plan, id of the dead letter that this makes pointless or '', op, 1 if the caller is to send the
+--   bell: 0 if one is on its way, or if it is for later}
+-- What was asked before may be running and be overtaken by this; then this is to be done again when that has ended, unless
+-- it is the same to the letter: an update is not the same as the one before.
+-- An addition in place of an update that is not finished has that to do as well: it is a redelivery.
+-- include: journal
+local name, lease, keep, op, manager, body, chunk, feeds, bell, fill, holds = unpack(ARGV)
+local r, chunks, due, bucket = KEYS[2], KEYS[3], KEYS[4], KEYS[6]
+local FIELDS = {'plan', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'again', 'dead', 'letter'}
+local was = redis.pcall('HMGET', r, unpack(FIELDS))
+if was.err then was = {} end -- it holds no receipt, and is replaced
+for place, field in ipairs(FIELDS) do was[field] = was[place] end
+local again, twice = number(was.again), was.cancelled or was.retried or number(was.attempts) > 1
+if op == 'add' and (was.op == 'update' or was.op == 'redeliver') and (not was.finished or was.dead) then op = 'redeliver' end
+local differs = was.op ~= op or op == 'update' or op == 'redeliver'
+if was.op and differs and was.claimed and (twice or not was.finished) then again = now + lease end
+local at, level = now, nil
+if chunk ~= '' then at = now + lease + 0.5 -- as a claim: nothing that was put in by the clock has the same
+elseif fill ~= '0' then
+  local held = redis.pcall('GET', bucket)
+  level = math.max(now, number(type(held) == 'string' and held)) + fill
+  at = math.max(now, math.floor(level - holds))
+end
+local put = redis.pcall('ZADD', due, string.format('%.1f', at), name)
+if type(put) == 'table' then return failed(put, due) end
+call('UNLINK', r, chunks)
+local plan = next_plan(was.plan)
+call('HSET', r, 'plan', plan, 'op', op, 'manager', manager, 'body', body, 'created', whole(now), 'feeds', feeds)
+if again > now then call('HSET', r, 'again', whole(again)) end
+local letter = was.dead or was.letter -- kept, since whoever was to drop it may have died
+if letter then call('HSET', r, 'letter', letter) end
+if chunk ~= '' then
+  call('HSET', r, 'planned', 1, 'complete', 1, 'claimed', whole(now), 'due', string.format('%.1f', at))
+  call('HSET', chunks, plan .. '.0', chunk)
+  call('EXPIRE', chunks, keep)
+end
+call('EXPIRE', r, keep)
+if level then call('SET', bucket, string.format('%.3f', level), 'PX', math.ceil(level - now)) end
+keep_clock()
+local ring = chunk == '' and at <= now and call('SET', KEYS[5], 1, 'NX', 'PX', bell)
+return {plan, letter or '', op, ring and 1 or 0}

@@ -1,0 +1,21 @@
+-- Whether a chunk is still to be done; and count how often it was begun.
+-- KEYS: clock (STRING), receipt (HASH), chunks (HASH)
+-- ARGV: plan, number; then, if that matters, names of the feeds that the caller knows, each between two line ends, and for
+--   how many ms a fan-out is left to those that know all of its feeds
+-- Returns: {0} if it is done or no longer wanted, {-1} if it is for a feed that the caller does not know, else {how often it
+--   has been begun, this time included; when its people were listed, in ms of the server: now, if that is still to be
+--   done, as for what is sent at once}
+-- include: journal
+local plan, number_, feeds, rolling = unpack(ARGV)
+local field = plan .. '.' .. number_
+if call('HEXISTS', KEYS[3], field) == 0 then return {0} end
+local got = call('HMGET', KEYS[2], 'feeds', 'created', 'listed', 'retried')
+if feeds then
+  local young = now - number(got[2]) < tonumber(rolling)
+  for name in string.gmatch(young and got[1] or '', '[^\n]+') do
+    if not string.find(feeds, '\n' .. name .. '\n', 1, true) then return {-1} end
+  end
+end
+local times = call('HINCRBY', KEYS[3], 'begun:' .. field, 1)
+if times > 1 then call('HSET', KEYS[2], 'retried', whole(number(got[4]) + 1)) end
+return {times, got[3] and number(got[3]) or server}

@@ -1,0 +1,461 @@
+"""The journal when something goes wrong: whatever opens, hands over or ends work takes effect whole, or not at all."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from click.testing import CliRunner
+
+import feedmill
+from feedmill.cli import main
+from feedmill.delivery import due, letters
+from feedmill.doctor import examine
+from feedmill.errors import ArgumentError, StorageError, WrongType
+from feedmill.fanout.receipts import Fanout
+from feedmill.keys import bell_key, bucket_key, clock_key, due_key, left_key, letters_key, receipt_key, taken_key
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import Claim, Pace, journal
+from feedmill.storage.left import left
+from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import backend as memory
+from tests.doctor.clinic import ClinicManager
+from tests.feeds.samples import News, on_day
+from tests.postbox import Postbox, make_overdue, replaced
+from tests.test_journal import JournalManager
+from tests.test_scripts import alike, alone, full, read_only, restore, state
+
+NAME = "Faulty"
+ONE = f"{NAME}:one"
+
+
+def run(operation: Any) -> Any:
+    return backend().run(operation)
+
+
+def server() -> redis.Redis:
+    client: redis.Redis = backend().client  # type: ignore[attr-defined]
+    return client
+
+
+def opened(op: str = "add") -> None:
+    run(journal().open(NAME, ONE, op, b"body", feeds=["home"]))
+
+
+def claimed(op: str = "add") -> Claim:
+    """A fan-out that somebody works on."""
+    opened(op)
+    make_overdue(NAME)
+    (claim,), _ = run(journal().claim(NAME, 10))
+    found: Claim = claim
+    return found
+
+
+def planned() -> Claim:
+    """One whose chunks are written down."""
+    found: Claim = run(journal().write_chunks(NAME, claimed(), {0: b"a", 1: b"b"}))
+    return found
+
+
+def parked() -> Claim:
+    """One of whose two chunks one is done."""
+    claim = planned()
+    run(journal().park(NAME, claim, 2, 60, 2))
+    run(journal().done(NAME, claim.id, claim.plan, 0, 3))
+    return claim
+
+
+#: An operation, and what was before.
+Prepared = Callable[[], Callable[[], Any]]
+OPERATIONS: dict[str, Prepared] = {
+    "open": lambda: lambda: journal().open(NAME, ONE, "add", b"body"),
+    "open again": lambda: (claimed(), lambda: journal().open(NAME, ONE, "remove", b"body"))[1],
+    "open one that is sent": lambda: lambda: journal().open_sent(NAME, ONE, "follow", b"body"),
+    "claim": lambda: (opened(), lambda: journal().claim(NAME, 10))[1],
+    "claim what died in its plan": lambda: (planned(), make_overdue(NAME), lambda: journal().claim(NAME, 10))[2],
+    "look": lambda: (opened(), make_overdue(NAME), lambda: journal().look(NAME))[2],
+    "finish": lambda: (lambda claim: lambda: journal().finish(NAME, [(claim, 3)]))(claimed()),
+    "write_chunks": lambda: (lambda claim: lambda: journal().write_chunks(NAME, claim, {0: b"a"}))(claimed()),
+    "park": lambda: (lambda claim: lambda: journal().park(NAME, claim, 2, 60, 2))(planned()),
+    "done": lambda: (lambda claim: lambda: journal().done(NAME, ONE, claim.plan, 0, 3))(planned()),
+    "done with the last": lambda: (lambda claim: lambda: journal().done(NAME, ONE, claim.plan, 1, 3))(parked()),
+    "put_off": lambda: (lambda claim: lambda: journal().put_off(NAME, claim, 5, "why"))(claimed()),
+    "note": lambda: (lambda claim: lambda: journal().note(ONE, claim.plan, "why"))(claimed()),
+    "bury": lambda: (lambda claim: lambda: journal().bury(NAME, claim, "why", b"x"))(claimed()),
+    "cancel": lambda: (planned(), lambda: journal().cancel(ONE))[1],
+    "start": lambda: (lambda claim: lambda: journal().start(ONE, claim.plan, 0))(planned()),
+}
+
+
+@pytest.mark.parametrize("refusal", [full, alone, read_only])
+@pytest.mark.parametrize("prepared", OPERATIONS.values(), ids=OPERATIONS)
+def test_what_is_refused_changes_nothing(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, prepared: Prepared, refusal: Any
+) -> None:
+    """An operation that the server refuses leaves the journal as it was, and the next try does all of it."""
+    monkeypatch.setattr("feedmill.storage.redis.journal.BELL", 600_000)
+    operation = prepared()
+    server().delete(*server().keys("*:bell") or ["none"])
+    before = alike(state(server()))
+    with refusal(server()), pytest.raises(StorageError):
+        run(operation())
+    assert alike(state(server())) == before
+    run(operation())
+    assert alike(state(server())) != before
+
+
+@pytest.mark.parametrize("prepared", [OPERATIONS[name] for name in OPERATIONS], ids=OPERATIONS)
+def test_each_step_is_one_round_trip(redis_url: str, prepared: Prepared) -> None:
+    """Whatever opens, hands over or ends work is one script; but for a dead letter, which is in another slot."""
+    operation = prepared()
+    before, calls = backend().round_trips, server().info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)  # type: ignore[attr-defined]
+    run(operation())
+    assert backend().round_trips - before == 1 + (prepared is OPERATIONS["bury"])  # type: ignore[attr-defined]
+    assert server().info("commandstats")["cmdstat_evalsha"]["calls"] == calls + 1
+
+
+class Lost(Exception):
+    """The connection."""
+
+
+def interrupted(operation: Any, place: int, how: str) -> Iterator[Any]:
+    """*operation*, one command at a time; the command number *place* is refused, or lost before or after it took effect."""
+    count, replies = 0, None
+    while True:
+        try:
+            wanted = next(operation) if replies is None else operation.send(replies)
+        except StopIteration as stop:
+            if not count and not place and how == "lost after":  # a storage that has no commands
+                raise Lost from None
+            return stop.value
+        replies = []
+        for command in wanted:
+            if count == place and how == "lost before":
+                raise Lost
+            if count == place and how == "refused":
+                server().config_set("maxmemory", 1)
+            replies += yield [command]
+            if count == place and how == "lost after":
+                raise Lost
+            count += 1
+
+
+def given_up() -> None:
+    letters.bury(NAME, claimed(), "why")
+
+
+def finished() -> None:
+    run(journal().finish(NAME, [(claimed(), 3)]))
+
+
+def cancelled() -> None:
+    claimed()
+    run(journal().cancel(ONE))
+
+
+def updating() -> None:
+    claimed("update")
+
+
+BEFORE: list[Callable[[], Any]] = [lambda: None, opened, claimed, parked, given_up, finished, cancelled, updating]
+
+
+def outcome() -> Any:
+    """What the journal knows of the fan-out, and what who looks gets to do."""
+    receipt = run(journal().get(ONE))
+    fields = {
+        name: receipt.get(name) for name in ("op", "planned", "done", "complete", "finished", "cancelled", "dead")
+    }
+    due = run(journal().open_ids(NAME, 10))
+    make_overdue(NAME)
+    claims, _ = run(journal().claim(NAME, 10))
+    kept = [(claim.id, claim.op, claim.body, claim.planned, claim.attempts, claim.feeds) for claim in claims]
+    chunks = [run(journal().chunks(claim, run(journal().left(claim)))) for claim in claims]
+    return fields, due, kept, chunks, [letter.reason for letter in letters.listed()]
+
+
+@pytest.mark.parametrize("sent", [False, True])
+@pytest.mark.parametrize("op", ["add", "remove", "update"])
+@pytest.mark.parametrize("before", BEFORE, ids=lambda each: each.__name__)
+def test_asking_again_completes_it(backend_kind: str, before: Callable[[], Any], op: str, sent: bool) -> None:
+    """After any fault at any command of an opening, the same call again comes to what one undisturbed call comes to."""
+
+    def begin() -> None:
+        BACKEND.clear() if backend_kind == "memory" else server().flushall()
+        before()
+
+    def asked() -> Any:
+        opening = journal().open_sent if sent else journal().open
+        return opening(NAME, ONE, op, b"new")
+
+    begin()
+    run(asked())
+    expected, faults = outcome(), 0
+    for how in ("lost before", "lost after", "refused")[: 3 if backend_kind == "redis" else 2]:
+        for place in range(5):
+            begin()
+            try:
+                run(interrupted(asked(), place, how))
+            except (Lost, StorageError):
+                faults += 1
+            finally:
+                if how == "refused":
+                    server().config_set("maxmemory", 0)
+            run(asked())
+            assert outcome() == expected, (how, place)
+    assert faults
+
+
+def test_no_plan_comes_again(redis_url: str) -> None:
+    """A replica that takes over and has lost the last claims gives none of their numbers to another plan."""
+    opened()
+    copied = state(server())
+    lost = {run(journal().claim(NAME, 10))[0][0].plan}
+    make_overdue(NAME)
+    lost.add(run(journal().claim(NAME, 10))[0][0].plan)
+    restore(server(), copied)
+    again = run(journal().claim(NAME, 10))[0][0].plan
+    assert again not in lost and len(lost) == 2
+    run(journal().cancel(ONE))
+    restore(server(), copied)
+    assert run(journal().open(NAME, ONE, "remove", b"")).plan > again
+
+
+def test_plans_count_on(backend_kind: str) -> None:
+    """Each opening and claim has a higher number than the one before, also in the same microsecond or in the past."""
+    plans = [run(journal().open(NAME, ONE, "add", b"")).plan for _ in range(20)]
+    for _ in range(20):
+        make_overdue(NAME)
+        plans.append(run(journal().claim(NAME, 10))[0][0].plan)
+    assert plans == sorted(set(plans)) and plans[0] > 1.7e15
+
+
+def test_an_id_says_where_it_is(backend_kind: str) -> None:
+    """A fan-out whose id somebody stored is found by that alone; an id of something else is of nothing, and harms nothing."""
+    opened()
+    for manager in ("a:b", "ü{x}%", "O'Neill"):
+        run(journal().open(manager, f"{manager}:one", "add", b""))
+        assert Fanout(f"{manager}:one").status().manager == manager
+        assert run(journal().open_ids(manager, 5)) == [f"{manager}:one"]
+    assert not Fanout(ONE).status().finished
+    for junk in ("junk", "", ":", "one", f"{NAME}:", f"{NAME}:two", f"{ONE}:chunks", "f" * 24, "\u00fc{}"):
+        assert Fanout(junk).status().finished and not Fanout(junk).cancel()
+    with pytest.raises(ArgumentError, match="fan-out 5 is no text; use an id"):
+        Fanout(5)  # type: ignore[arg-type]
+    assert Fanout(ONE).cancel() and Fanout(ONE).status().cancelled
+    for junk in ("one", "Other:one", f"{NAME}:", f"{NAME}:a b", f"{NAME}:{{x}}"):
+        with pytest.raises(ArgumentError, match="is none of Faulty's; their ids begin with 'Faulty:'"):
+            run(journal().open(NAME, junk, "add", b""))
+
+
+class TestTheClockGoesBack:
+    """Somebody sets the clock of the server back by an hour, or a replica takes over whose clock is behind."""
+
+    HOUR = 3_600_000
+
+    @pytest.fixture
+    def set_back(self, backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+        """What was written before is an hour ahead of the clock from then on."""
+        if backend_kind == "memory":
+            plain = memory.milliseconds
+            return lambda: monkeypatch.setattr(memory, "milliseconds", lambda: plain() - self.HOUR)
+
+        def moved() -> None:  # the clock of a server cannot be set, but all that it has written can
+            client = server()
+            for key in client.keys("*due:{*}"):
+                for name, at in client.zrange(key, 0, -1, withscores=True):
+                    client.zadd(key, {name: at + self.HOUR})
+            for key in client.keys("*fanout:{*}:*"):
+                for field in ("created", "claimed", "finished", "cancelled", "again", "due"):
+                    value = client.hget(key, field) if client.type(key) == b"hash" else None
+                    if value is not None:
+                        client.hset(key, field, str(float(value) + self.HOUR).removesuffix(".0"))
+            for key in client.keys("*:clock"):
+                come, ahead = map(int, client.get(key).split())
+                client.set(key, f"{come + self.HOUR} {ahead}")
+
+        return moved
+
+    def test_what_waits_is_done(self, set_back: Callable[[], None], backend_kind: str) -> None:
+        """What was accepted before is due at once, what is accepted afterwards as well."""
+        opened()
+        set_back()
+        run(journal().open(NAME, f"{NAME}:two", "add", b""))
+        assert run(journal().look(NAME))[0] == 2
+        claims, _ = run(journal().claim(NAME, 10))
+        assert sorted(claim.id for claim in claims) == [ONE, f"{NAME}:two"]
+        run(journal().finish(NAME, [(claim, 1) for claim in claims]))
+        assert run(journal().count_open([NAME])) == 0
+        assert 0 <= Fanout(ONE).status().seconds < 60
+
+    def test_leases_last_as_long_as_ever(self, set_back: Callable[[], None], backend_kind: str) -> None:
+        """What was claimed before is due when its lease is over, not when the clock has caught up."""
+        feedmill.configure(fanout_lease=0.3)
+        claimed()
+        set_back()
+        deadline = time.monotonic() + 30
+        while not run(journal().look(NAME))[0]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        (claim,), _ = run(journal().claim(NAME, 10))
+        assert claim.attempts == 2
+
+    def test_what_is_to_be_done_again(self, set_back: Callable[[], None], backend_kind: str) -> None:
+        """A removal that overtook its addition is done again after a lease, and then it is over."""
+        feedmill.configure(fanout_lease=0.3)
+        claimed()
+        run(journal().open(NAME, ONE, "remove", b""))
+        (claim,), _ = run(journal().claim(NAME, 10))
+        set_back()
+        if backend_kind == "redis":  # the time that proves the claim was moved as well
+            claim = dataclasses.replace(claim, time=f"{float(claim.time) + self.HOUR:.3f}")
+        run(journal().finish(NAME, [(claim, 1)]))
+        deadline, times = time.monotonic() + 30, 1
+        while run(journal().count_open([NAME])):
+            assert time.monotonic() < deadline
+            for again in run(journal().claim(NAME, 10))[0]:
+                run(journal().finish(NAME, [(again, 1)]))
+                times += 1
+            time.sleep(0.02)
+        assert times == 2
+
+    def test_releases_roll(
+        self, set_back: Callable[[], None], backend_kind: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A fan-out for a feed that is gone is left to others for no longer than ever."""
+        monkeypatch.setattr(f"{type(journal()).__module__}.ROLLING", 200)
+        opened()
+        set_back()
+        deadline = time.monotonic() + 30
+        while True:
+            make_overdue(NAME)
+            (claim,), _ = run(journal().claim(NAME, 10))
+            if not claim.feeds:
+                break
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def test_an_author_at_the_limit(self, set_back: Callable[[], None], backend_kind: str) -> None:
+        """An author's next activity waits as long as ever."""
+        pace = Pace(5, 1, 1)
+        run(journal().open(NAME, ONE, "add", b"", pace))
+        run(journal().open(NAME, f"{NAME}:two", "add", b"", pace))
+        set_back()
+        deadline = time.monotonic() + 30
+        while run(journal().look(NAME))[0] < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+    def test_what_was_left_in_a_feed(self, redis_url: str) -> None:
+        """Feeds in which something was left are looked at, too: nothing is ever noted for so much later."""
+        run(left().note("some:%(user_id)s", [b"\x05"], 5))
+        assert run(left().due("some:%(user_id)s", 10)) == []
+        (entry,) = server().zrange("fm:left:some:%(user_id)s", 0, -1, withscores=True)
+        server().zadd("fm:left:some:%(user_id)s", {entry[0]: entry[1] + self.HOUR})
+        assert [owner for owner, _ in run(left().due("some:%(user_id)s", 10))] == [b"\x05"]
+
+    def test_a_clock_of_nonsense(self, redis_url: str) -> None:
+        """Whatever its key holds, time goes on."""
+        for value in (b"x", b"9" * 30 + b" 0", b"9999999999999999 9", b"-5 3", b"1 2 3", b"\xff", b""):
+            server().set(clock_key(NAME), value)
+            opened()
+            assert run(journal().look(NAME))[0] == 1
+            assert Fanout(ONE).status().seconds < 60
+            make_overdue(NAME)
+            (claim,), _ = run(journal().claim(NAME, 10))
+            run(journal().finish(NAME, [(claim, 1)]))
+            assert Fanout(ONE).status().finished
+        server().delete(clock_key(NAME))
+        server().lpush(clock_key(NAME), "x")
+        opened()
+        assert not Fanout(ONE).status().finished
+        assert run(journal().claim(NAME, 10))[0] and server().type(clock_key(NAME)) == b"string"
+
+
+class TestDamagedKeys:
+    """A key of the journal that holds something else than it should stops nothing that is kept elsewhere."""
+
+    @pytest.fixture
+    def box(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postbox]:
+        """A broker by hand; something is overdue of each manager."""
+        with replaced(monkeypatch) as postbox:
+            for kind in (ClinicManager, JournalManager):
+                kind().add_activity(on_day(6))
+            postbox.take()
+            for kind in (ClinicManager, JournalManager):
+                make_overdue(kind.name)
+            yield postbox
+
+    @staticmethod
+    def damage(key: str) -> None:
+        server().delete(key)
+        server().lpush(key, "x")
+
+    def test_what_is_due_of_one_manager(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
+        """The sweep rings for the others and names the key; so does the list of what is running."""
+        self.damage(due_key(ClinicManager.name))
+        due.sweep()
+        assert box.take() == [("feedmill.fanout", [JournalManager.name])]
+        assert f"WRONGTYPE of fm:due:{{{ClinicManager.name}:0}}" in caplog.text and "doctor --fix" in caplog.text
+        shown = CliRunner().invoke(main, ["fanouts"])
+        assert shown.exit_code == 1 and f"fm:due:{{{ClinicManager.name}:0}}" in shown.output
+        assert f"{JournalManager.name}:" in shown.output
+        for call in (lambda: ClinicManager().add_activity(on_day(7)), lambda: due.answer(ClinicManager.name)):
+            with pytest.raises(WrongType, match=f"WRONGTYPE of fm:due:.{ClinicManager.name}:0.; feedmill doctor --fix"):
+                call()
+        assert JournalManager().add_activity(on_day(8)) and due.answer(JournalManager.name)
+        for receipt in server().keys(f"fm:fanout:{{{ClinicManager.name}:0}}:*"):
+            server().hset(receipt, "created", 1)
+        examine(fix=True)
+        assert due.answer(ClinicManager.name), "what is due is found again by its receipts"
+
+    def test_what_was_left_in_feeds(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
+        """Nor does a list of feeds in which something was left stop the sweep."""
+        self.damage(left_key(News.key_format))
+        due.sweep()
+        assert [args for _, args in box.take()] == [[ClinicManager.name], [JournalManager.name]]
+        assert f"WRONGTYPE of {left_key(News.key_format)}" in caplog.text
+
+    def test_one_receipt(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
+        """What is claimed together with it is done; it is named, in the list too; and asked for again it is replaced."""
+        bad = ClinicManager().add_activity(on_day(9)).id
+        self.damage(receipt_key(bad))
+        shown = CliRunner().invoke(main, ["fanouts"])
+        assert shown.exit_code == 1 and receipt_key(bad) in shown.output and shown.output.count("Manager:") >= 3
+        assert due.answer(ClinicManager.name)
+        assert f"{receipt_key(bad)} is no sound receipt" in caplog.text
+        again = ClinicManager().add_activity(on_day(9))
+        assert again.id == bad and due.answer(ClinicManager.name) and again.status().finished
+
+    def test_an_entry_that_names_nothing(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
+        """Bytes that are no text among what is due are passed over, and named."""
+        server().zadd(due_key(ClinicManager.name), {b"\xff\xc1": 1})
+        shown = CliRunner().invoke(main, ["fanouts"])
+        assert shown.exit_code == 0 and shown.output.count("Manager:") == 2
+        assert f"{due_key(ClinicManager.name)} holds [b'\\xff\\xc1']" in caplog.text
+        assert due.answer(ClinicManager.name)
+        assert r"\xff\xc1 is no sound receipt" in caplog.text
+        assert server().zcard(due_key(ClinicManager.name)) == 0
+
+    def test_the_lesser_keys(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Bell, clock, pace and what is taken for a bell may hold anything."""
+        monkeypatch.setattr(ClinicManager, "fanout_rate", 5)
+        monkeypatch.setattr(ClinicManager, "fanout_burst", 5)
+        name, activity = ClinicManager.name, on_day(9)
+        for key in (bell_key(name), clock_key(name), bucket_key(name, activity.actor_id), taken_key(name, "bell")):
+            self.damage(key)
+        wanted = ClinicManager().add_activity(activity)
+        due.sweep()
+        due.answer(name, "bell")
+        assert wanted.status().finished and server().type(bell_key(name)) in (b"string", b"none")
+
+    def test_dead_letters(self, box: Postbox) -> None:
+        """A stream of a wrong type is named by who asks for it."""
+        self.damage(letters_key())
+        for words in (["dead", "list"], ["dead", "show", "1-1"]):
+            shown = CliRunner().invoke(main, words)
+            assert shown.exit_code == 1 and "WRONGTYPE of fm:dead;" in shown.output

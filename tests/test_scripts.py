@@ -1,0 +1,234 @@
+"""Each script is refused before its first write or takes effect whole, whatever the server refuses it for."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from importlib import resources
+from typing import Any
+
+import pytest
+import redis
+from redis.exceptions import ResponseError
+
+import feedmill
+from feedmill.delivery import due
+from feedmill.doctor import examine
+from feedmill.feeds.targets import FeedsOf
+from feedmill.storage.backends import backend
+from feedmill.storage.base import Lock, Rules, Task
+from feedmill.storage.inspection import inspection
+from feedmill.storage.journal import Pace, journal
+from feedmill.storage.left import left
+from feedmill.storage.partings import partings
+from feedmill.storage.redis import scripts
+from feedmill.storage.redis.client import RedisBackend
+from feedmill.storage.redis.outbox import Outbox
+from tests.doctor.clinic import ClinicManager, fill
+from tests.feeds.samples import Home, News, Notes, on_day
+from tests.postbox import make_overdue, replaced
+
+NAME = ClinicManager.name
+#: What gives memory back, or moves what is there, is carried out by a server that has none left.
+FREEING = {"commit", "delete", "flat_remove", "flat_trim", "set_aside"}
+#: Scripts that only read.
+READING = {"flat_range", "groups_slice", "inspect"}
+#: By key: what it holds, its dump, and the ms until it expires.
+State = dict[bytes, tuple[Any, bytes, int]]
+READERS: dict[bytes, Callable[[Any, bytes], Any]] = {
+    b"string": lambda pipe, key: pipe.get(key),
+    b"hash": lambda pipe, key: pipe.hgetall(key),
+    b"zset": lambda pipe, key: pipe.zrange(key, 0, -1, withscores=True),
+    b"list": lambda pipe, key: pipe.lrange(key, 0, -1),
+    b"stream": lambda pipe, key: pipe.xrange(key),
+}
+
+
+@contextlib.contextmanager
+def full(client: redis.Redis) -> Iterator[None]:
+    """No memory is left."""
+    client.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+@contextlib.contextmanager
+def alone(client: redis.Redis) -> Iterator[None]:
+    """There are fewer replicas than the server needs to take writes."""
+    client.config_set("min-replicas-to-write", 1)
+    try:
+        yield
+    finally:
+        client.config_set("min-replicas-to-write", 0)
+
+
+@contextlib.contextmanager
+def read_only(client: redis.Redis) -> Iterator[None]:
+    """The server is a replica by now."""
+    client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        yield
+    finally:
+        client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+def state(client: redis.Redis) -> State:
+    """All that is stored, and which of it expires."""
+    keys = sorted(client.keys("*"))
+    types = [client.type(key) for key in keys]
+    with client.pipeline() as pipe:
+        for key, kind in zip(keys, types):
+            READERS[kind](pipe, key)
+            pipe.dump(key)
+            pipe.pttl(key)
+        replies = pipe.execute()
+    return dict(zip(keys, zip(replies[::3], replies[1::3], replies[2::3])))
+
+
+def alike(state: State) -> dict[bytes, tuple[Any, bool]]:
+    """What of it matters: a dump has an order, and time passes."""
+    return {key: (held, ttl >= 0) for key, (held, _, ttl) in state.items()}
+
+
+def restore(client: redis.Redis, state: State) -> None:
+    client.flushdb()
+    for key, (_, dump, ttl) in state.items():
+        client.restore(key, max(0, ttl), dump)
+
+
+def names() -> set[str]:
+    files = {
+        each.name.removesuffix(".lua") for each in resources.files(scripts).iterdir() if each.name.endswith(".lua")
+    }
+    taught = {command[2] for command in scripts.lessons()}
+    return {name for name in files if scripts.source(name) in taught}
+
+
+class Trial:
+    """Every script call of what is done meanwhile is first made on a server that refuses writes."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client, self.of = client, {scripts.sha(name): name for name in names()}
+        #: Calls by script and server; and those that were carried out, or changed something and then failed.
+        self.seen: set[str] = set()
+        self.took_effect: set[tuple[str, str]] = set()
+        self.halves: set[tuple[str, str]] = set()
+        self.calls: dict[str, int] = {}
+        self.reasons: set[str] = set()
+
+    def exchange(self, plain: Callable[[RedisBackend, Outbox], list[Any]]) -> Any:
+        def exchanged(driver: RedisBackend, outbox: Outbox) -> list[Any]:
+            replies = []
+            for command in tuple(outbox._all()):
+                done = self.tried(command) if command[0] == "EVALSHA" else []
+                replies += plain(driver, Outbox([command]))
+                assert all(each == alike(state(self.client)) for each in done), "part of a script was carried out"
+            return replies
+
+        return exchanged
+
+    def tried(self, command: tuple[Any, ...]) -> list[dict[bytes, tuple[Any, bool]]]:
+        """Make the call on each server that refuses; what it came to where it was carried out all the same."""
+        done = []
+        name = self.of[command[1]]
+        self.seen.add(name)
+        calls = self.calls[name] = self.calls.get(name, 0) + 1
+        for refusal in (full, alone, read_only)[: 3 if calls <= 5 else 2]:
+            before = state(self.client)
+            failed = False
+            with refusal(self.client):
+                try:
+                    self.client.execute_command("EVALSHA", scripts.sha(name), *command[2:])
+                except ResponseError as error:
+                    failed = True
+                    self.reasons.add(str(error)[:12])
+            after = state(self.client)
+            if alike(before) != alike(after):
+                (self.halves if failed else self.took_effect).add((name, refusal.__name__))
+                done += [] if failed else [alike(after)]
+                restore(self.client, before)
+        return done
+
+
+@pytest.fixture
+def trial(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Trial:
+    feedmill.configure(lock_ttl=600)
+    monkeypatch.setattr("feedmill.storage.redis.journal.BELL", 600_000)  # nothing expires meanwhile
+    client = backend().client  # type: ignore[attr-defined]
+    for command in scripts.lessons():
+        client.execute_command(*command)
+    found = Trial(client)
+    monkeypatch.setattr(RedisBackend, "_exchange", found.exchange(RedisBackend._exchange))
+    return found
+
+
+def run(operation: Any) -> Any:
+    return backend().run(operation)
+
+
+def use_everything(client: redis.Redis) -> None:
+    """Something of all that scripts do."""
+    fill()
+    feed = Notes(7)
+    for kind in (Home, News, Notes):
+        kind(7).add_many([on_day(number) for number in range(12)])
+        kind(7).filter(activity_id__lt=on_day(9).id)[:3]
+        kind(7).remove(on_day(8))
+        kind(7).trim(3)
+    feed.mark_all()
+    feed.page(2)
+    Home(7).delete()
+    News(7).delete()
+    run(partings().part(NAME, [("1", "2")]))
+    lock = Lock(b"stranger", time.time(), 600)
+    run(feed.timeline().begin(FeedsOf(Notes, [7]), Task(()), lock, Rules(8, 0, feed.channel())))
+    ids = [f"{NAME}:{number}" for number in range(8)]
+    for name in ids[:6]:
+        run(journal().open(NAME, name, "add", on_day(20).pack(), Pace(5, 0.01, 9)))
+    run(journal().open_sent(NAME, ids[6], "follow", b"x"))
+    claims, _ = run(journal().claim(NAME, 9, "bell"))
+    (first, second, third, fourth, fifth, sixth) = claims
+    run(journal().finish(NAME, [(first, 2), (second, 3)]))
+    third = run(journal().write_chunks(NAME, third, {0: b"a", 1: b"b"}))
+    run(journal().start(third.id, third.plan, 0, []))
+    run(journal().start(third.id, third.plan, 0, []))
+    run(journal().park(NAME, third, 2, 60, 2))
+    for chunk in (0, 1):
+        run(journal().done(NAME, third.id, third.plan, chunk, 5))
+    run(journal().put_off(NAME, fourth, 0, "why"))
+    run(journal().note(fourth.id, fourth.plan, "why"))
+    run(journal().bury(NAME, fifth, "why", b"payload"))
+    run(journal().open(NAME, fifth.id, "remove", b"x"))
+    run(journal().cancel(sixth.id))
+    run(journal().look(NAME))
+    run(journal().claim(NAME, 9, "bell"))
+    make_overdue(NAME)
+    due.sweep()
+    run(Home(1).timeline().flat_add([Home(1).key], [on_day(1).raw_id], 5))
+    run(inspection().flat_put(Home(1).key, on_day(1).raw_id, on_day(2).raw_id))
+    client.lpush(News(1).key, "x")
+    run(inspection().set_aside(News(1).key, "zset"))
+    client.hset(Notes(9).key + ":groups", b"\0m", b"1" + b"t" * 8 + b"9999999999999")
+    run(inspection().unlock(Notes(9).key, 9999999999.999))
+    run(left().note(Notes.key_format, [b"\x05"], 0))
+    client.hset(Notes(5).key + ":groups", b"\0i", b"x")
+    (noted,) = run(left().due(Notes.key_format, 9))
+    run(left().settle(Notes.key_format, [noted], 60))
+    run(left().settle(Notes.key_format, run(left().due(Notes.key_format, 9)), None))
+
+
+def test_no_script_stops_half_way(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a full server, one without replicas or a replica refuses has changed nothing; only what frees is carried out."""
+    with replaced(monkeypatch):
+        use_everything(trial.client)
+        due.sweep()
+        examine()
+    assert trial.seen == names()
+    assert len(trial.reasons) == 3, trial.reasons
+    assert trial.halves == set()
+    assert {refusal for _, refusal in trial.took_effect} <= {"full"}
+    assert {name for name, _ in trial.took_effect} <= FREEING
+    assert not READING & {name for name, _ in trial.took_effect}
