@@ -23,6 +23,7 @@ from feedmill.delivery.deliveries import (
 )
 from feedmill.errors import MessageError
 from feedmill.fanout import dispatch, receipts
+from feedmill.feeds.operations import is_updated
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, Priority, notices
 from feedmill.manager.declared import followers_of, recipients_of
@@ -89,7 +90,7 @@ def _audiences(manager: Manager, op: str, activity: Activity) -> list[Audience]:
         if op in (UPDATE, REDELIVER):
             found.append((TOLD, Priority.HIGH, notices.people(manager, activity.raw_id)))
     classes = manager.feed_classes.values()
-    concerned = classes if op != UPDATE else [each for each in classes if each.activity_storage_class is None]
+    concerned = classes if op != UPDATE else [each for each in classes if is_updated(each)]
     if concerned:
         found += [(FOLLOWERS, priority, ids) for priority, ids in followers_of(manager, activity.actor_id)]
     return found

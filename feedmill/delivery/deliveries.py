@@ -12,6 +12,7 @@ from feedmill.codec import unpack
 from feedmill.errors import CorruptRecord, MessageError
 from feedmill.fanout import receipts
 from feedmill.feeds.base import Feed
+from feedmill.feeds.operations import is_updated
 from feedmill.ids import ID_SIZE, EntityId, is_id
 from feedmill.manager import Manager
 from feedmill.manager import bodies as kept_bodies
@@ -146,8 +147,8 @@ def _written(
     updates: Sequence[Activity],
     wait: float | None,
 ) -> Steps[int]:
-    """The operation on one kind of feed. Only a timeline that holds everything has something to update."""
-    if updates and feed_class.activity_storage_class is None:
+    """The operation on one kind of feed. Only a timeline that holds everything, or is scored by it, has something to update."""
+    if updates and is_updated(feed_class):
         return feed_class.deliver(user_ids, adds, removes, updates=updates, wait=wait)  # type: ignore[no-any-return]
     return feed_class.deliver(user_ids, adds, removes, wait=wait)  # type: ignore[no-any-return]
 

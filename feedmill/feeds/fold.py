@@ -15,6 +15,7 @@ from feedmill.feeds.operations import (
     TakeOp,
     UpdateOp,
     places_for_newcomers,
+    reads_bodies,
     scores_itself,
 )
 from feedmill.feeds.state import FeedState, count_message, title
@@ -152,7 +153,10 @@ class Fold:
 
     def _update(self, op: UpdateOp) -> None:
         record = self._record(op.group)
-        if record is not None and record.replace(op.member):
+        if record is None:
+            return
+        is_scored = reads_bodies(self.feed_class) and op.member in record.shown
+        if record.replace(op.member) or is_scored:  # where bodies are apart the score is all that may be another
             self.dirty[op.group] = None
 
     def _mark(self, op: MarkOp) -> None:

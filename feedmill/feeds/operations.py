@@ -38,7 +38,7 @@ class TakeOp:
 
 @dataclasses.dataclass(frozen=True)
 class UpdateOp:
-    """Replace what is kept of one activity, if it is there. Nothing becomes unseen by it."""
+    """Replace what is kept of one activity, if it is there, and its group's score. Nothing becomes unseen by it."""
 
     group: bytes
     member: Member
@@ -175,6 +175,20 @@ def merges_itself(feed_class: Any) -> bool:
 def scores_itself(feed_class: Any) -> bool:
     """Whether the feed's aggregator overrides ``score``, so a group that changes must be shown to it."""
     return feed_class.aggregator_class.score is not BaseAggregator.score
+
+
+def reads_bodies(feed_class: Any) -> bool:
+    """Whether the aggregator's ``score`` looks at activities whose bodies are stored apart."""
+    if not scores_itself(feed_class) or feed_class.serializer().whole:
+        return False
+    return bool(feed_class.aggregator_class.score_reads_activities)
+
+
+def is_updated(feed_class: Any) -> bool:
+    """Whether an update of an activity changes what a timeline holds: the activity itself, or a score made of it."""
+    if not hasattr(feed_class, "aggregator_class"):
+        return False
+    return feed_class.activity_storage_class is None or reads_bodies(feed_class)
 
 
 def places_for_newcomers(feed_class: Any) -> int:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import DeclarationError, UnknownVerb
 from feedmill.feeds.fold import Fold
-from feedmill.feeds.operations import scores_itself
+from feedmill.feeds.operations import reads_bodies, scores_itself
 from feedmill.feeds.state import FeedState
 from feedmill.serializers.records import Record
 from feedmill.storage.steps import Steps
+
+#: Activities by id; None if they were not fetched, because nobody looks at them or they are in the records.
+Bodies = Mapping[bytes, Activity] | None
 
 
 def score(feed_class: Any, folds: Sequence[Fold]) -> Steps[None]:
@@ -47,33 +50,39 @@ def scores_of(
     """
     if not scores_itself(feed_class):
         return [{name: float(record.updated) for name, record in each.items()} for each in records]
-    aggregator = feed_class.get_aggregator()
-    bodies: dict[bytes, Activity] | None = None
-    if reads_bodies(feed_class):
-        ids = dict.fromkeys(m.raw_id for each in records for record in each.values() for m in record.shown)
-        bodies = yield from feed_class.hydrate(list(ids))
+    bodies = yield from bodies_of(feed_class, [record for each in records for record in each.values()])
     return [
         {
-            name: _checked(aggregator, unstored(feed_class, state, name, record, bodies))
+            name: score_of(feed_class, state, name, record, bodies)
             for name, record in each.items()
-            if not sure or bodies is None or all(member.raw_id in bodies for member in record.shown)
+            if not sure or surely_scored(record, bodies)
         }
         for state, each in zip(states, records)
     ]
 
 
-def reads_bodies(feed_class: Any) -> bool:
-    """Whether bodies must be fetched for the scores."""
-    return (
-        scores_itself(feed_class)
-        and feed_class.aggregator_class.score_reads_activities
-        and not feed_class.serializer().whole
-    )
+def bodies_of(feed_class: Any, records: Iterable[Record]) -> Steps[Bodies]:
+    """What the scores of *records* are made of besides them."""
+    if not reads_bodies(feed_class):
+        return None
+    ids = dict.fromkeys(member.raw_id for record in records for member in record.shown)
+    found: dict[bytes, Activity] = yield from feed_class.hydrate(list(ids))
+    return found
 
 
-def unstored(
-    feed_class: Any, state: FeedState, name: bytes, record: Record, bodies: Mapping[bytes, Activity] | None
-) -> AggregatedActivity:
+def surely_scored(record: Record, bodies: Bodies) -> bool:
+    """Whether *bodies* are all that the score of *record* was made of: one that is removed goes before its entries do."""
+    return bodies is None or all(member.raw_id in bodies for member in record.shown)
+
+
+def score_of(feed_class: Any, state: FeedState, name: bytes, record: Record, bodies: Bodies) -> float:
+    """The score of one group; whatever the aggregator raises, and a DeclarationError for what is no score."""
+    if not scores_itself(feed_class):
+        return float(record.updated)
+    return _checked(feed_class.get_aggregator(), unstored(feed_class, state, name, record, bodies))
+
+
+def unstored(feed_class: Any, state: FeedState, name: bytes, record: Record, bodies: Bodies) -> AggregatedActivity:
     """The group that *record* will be when it is stored. *bodies*: activities by id, None if they were not fetched."""
     group: AggregatedActivity = feed_class.aggregated_activity_class.restore(
         name.decode(),
@@ -89,7 +98,7 @@ def unstored(
 class _Unstored:
     """A group as it will be stored."""
 
-    def __init__(self, feed_class: Any, record: Record, bodies: Mapping[bytes, Activity] | None) -> None:
+    def __init__(self, feed_class: Any, record: Record, bodies: Bodies) -> None:
         self._feed_class, self._shown, self._bodies = feed_class, tuple(record.shown), bodies
         self.count, self.actors = record.count, record.actors
         self.created, self.updated = record.created, record.updated

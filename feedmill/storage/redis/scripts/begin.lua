@@ -2,8 +2,8 @@
 -- lock and read what a merge needs.
 -- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (STRING)
 -- ARGV: token (8 bytes), now, deadline (13 digits, ms), max_length, newest (negative: only where oldest are read),
---       channel ('': no counts), rows a record holds, rows that stay when it spills, members that a group may spill, inbox bytes, number of wants, number of
---       additions,
+--       channel ('': no counts), rows a record holds, rows that stay when it spills, members that a group may spill,
+--       inbox bytes, number of wants, number of additions,
 --       per want: group, number of actors (-1: all), actors;
 --       per addition: number of its want, actor, score (µs), shared, row, loose row, needle, record;
 --       with counts per feed: the front of the message to publish
