@@ -6,9 +6,6 @@ import enum
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from feedmill.feeds.aggregated_feed.base import AggregatedFeed
-from feedmill.feeds.base import Feed
-from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import ID_SIZE
 from feedmill.keys import (
     GROUPS,
@@ -23,7 +20,9 @@ from feedmill.keys import (
     shared_beginnings,
     split_format,
     user_of_tag,
+    user_tag,
 )
+from feedmill.manager.feed_keys import Format, feeds_of, formats
 from feedmill.registry import get_manager, manager_names
 from feedmill.storage.backends import storage
 from feedmill.storage.inspection import HASH, STREAM, STRING, ZSET
@@ -82,26 +81,26 @@ class Places:
     def __init__(self, managers: Iterable[Any] | None = None) -> None:
         if managers is None:
             managers = [get_manager(name) for name in manager_names()]
+        declared = [each for manager in managers for each in formats(manager.name, feeds_of(manager))]
+        known = [each for each in declared if _is_ours(each.feed_class)]
         #: Every declared feed whose timeline is in the storage in force.
-        self.feed_classes = list(dict.fromkeys(feed for manager in managers for feed in _feeds(manager)))
+        self.feed_classes = list(dict.fromkeys(each.feed_class for each in known))
         self._formats: dict[bytes, dict[bytes, tuple[Any, Part | None]]] = {}
-        for feed_class in self.feed_classes:
-            if issubclass(feed_class, AggregatedFeed):
-                self._know(feed_class.key_format, feed_class, None)
-                if issubclass(feed_class, NotificationFeed):
-                    self._know(feed_class.count_format, feed_class, Part.COUNT)
-            else:
-                self._know(feed_class.key_format, feed_class, Part.FLAT)
+        for each in known:
+            if not any(each.meets(other) and not each.is_one_with(other) for other in declared if other is not each):
+                self._know(each)
         self._bodies = activity_key(b"")
         self._receipts = receipt_key("").partition("{")[0].encode()
         self._due = due_key("").partition("{")[0].encode()
         self._shared = {left_key("").encode(): Part.LEFT, notices_beginning().encode(): Part.NOTICES}
         self._letters = letters_key().encode()
-        self._others = tuple(each.encode() for each in shared_beginnings())
+        self._others = tuple(each.rstrip(":").encode() + b":" for each in shared_beginnings())
 
-    def _know(self, key_format: str, feed_class: Any, part: Part | None) -> None:
-        before, after = split_format(key_format)
-        self._formats.setdefault(before.encode(), {})[after.encode()] = feed_class, part
+    def _know(self, spelled: Format) -> None:
+        """Know keys that can be of this feed alone."""
+        before, after = split_format(spelled.text)
+        part = Part.COUNT if spelled.attribute == "count_format" else None if spelled.grouped else Part.FLAT
+        self._formats.setdefault(before.encode(), {}).setdefault(after.encode(), (spelled.feed_class, part))
 
     def of(self, key: bytes) -> Place | None:
         """What *key* is; None for a key of somebody else."""
@@ -110,9 +109,11 @@ class Places:
         if key.startswith(self._due + b"{"):
             tag, _, after = key[len(self._due) + 1 :].partition(b"}")
             return Place(_part_of_due(after), None, manager_of_tag(tag.decode(errors="replace")))
+        if key == self._letters:
+            return Place(Part.LETTERS, None, "")
         if key.startswith(self._others):
             shared = (part for beginning, part in self._shared.items() if key.startswith(beginning))
-            return Place(Part.LETTERS if key == self._letters else next(shared, Part.OTHER), None, "")
+            return Place(next(shared, Part.OTHER), None, "")
         before, _, rest = key.partition(b"{")
         tag, closed, after = rest.partition(b"}")
         if before == self._receipts and closed:
@@ -124,8 +125,11 @@ class Places:
         if known is None or not closed:
             return None
         try:
-            user_id = user_of_tag(tag.decode())
+            text = tag.decode()
         except UnicodeDecodeError:
+            return None
+        user_id = user_of_tag(text)
+        if user_tag(user_id) != f"{{{text}}}":  # no key of ours is spelled so
             return None
         if after in known:
             feed_class, part = known[after]
@@ -149,7 +153,5 @@ def _part_of_due(after: bytes) -> Part:
     return Part.TAKEN if after.startswith(b":taken:") else Part.OTHER
 
 
-def _feeds(manager: Any) -> list[type[Feed]]:
-    declared = [*manager.feed_classes.values(), manager.user_feed_class, manager.notification_feed_class]
-    mine = (RedisTimelineStorage, MemoryTimelineStorage)
-    return [feed for feed in declared if feed is not None and isinstance(storage(feed.timeline_storage_class), mine)]
+def _is_ours(feed_class: Any) -> bool:
+    return isinstance(storage(feed_class.timeline_storage_class), (RedisTimelineStorage, MemoryTimelineStorage))
