@@ -99,7 +99,7 @@ class _Unstored:
     """A group as it will be stored."""
 
     def __init__(self, feed_class: Any, record: Record, bodies: Bodies) -> None:
-        self._feed_class, self._shown, self._bodies = feed_class, tuple(record.shown), bodies
+        self._feed_class, self._record, self._bodies = feed_class, record, bodies
         self.count, self.actors = record.count, record.actors
         self.created, self.updated = record.created, record.updated
 
@@ -118,10 +118,10 @@ class _Unstored:
             raise DeclarationError(
                 f"{name}.score looks at activities; set {name}.score_reads_activities = True, which costs a round trip"
             )
-        return [self._bodies[member.raw_id] for member in self._shown if member.raw_id in self._bodies]
+        return [self._bodies[member.raw_id] for member in self._record.shown if member.raw_id in self._bodies]
 
     def _unpacked(self) -> Iterator[Activity]:
-        for member in self._shown:
+        for member in self._record.shown:
             try:
                 yield self._feed_class.activity_class.unpack(member.body)
             except UnknownVerb:  # a newer release's; readers here are not shown it either
