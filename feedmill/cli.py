@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from feedmill._version import VERSION
 from feedmill.commands import COMMANDS
 from feedmill.errors import FeedmillError
 from feedmill.ids import as_id
+from feedmill.terminal import LogFormatter, printable, say
 
 
 class Group(click.Group):
@@ -22,7 +23,7 @@ class Group(click.Group):
         try:
             return super().invoke(ctx)
         except FeedmillError as error:
-            raise click.ClickException(str(error)) from error
+            raise click.ClickException(printable(error)) from error
 
 
 def _columns(ctx: click.Context, parameter: click.Parameter, value: str) -> list[str]:
@@ -30,11 +31,6 @@ def _columns(ctx: click.Context, parameter: click.Parameter, value: str) -> list
     if len(names) == 1:
         raise click.BadParameter(f"{value!r} names one column; name at least two, with a comma between them")
     return names
-
-
-def _say(text: str) -> None:
-    click.echo(text)
-    sys.stdout.flush()
 
 
 @click.group(cls=Group)
@@ -50,6 +46,8 @@ def main(ctx: click.Context) -> None:
 
     # While the command runs, as for a worker: what a manager imports when it is asked, and the app, may be here as well.
     ctx.with_resource(cwd_in_path())
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(LogFormatter())
 
 
 @main.command()
@@ -60,7 +58,7 @@ def demo(people: int, activities: int, redis_url: str) -> None:
     """Play a generated social network through real workers and show the feeds."""
     from feedmill.demo import demo as play
 
-    play(people, activities, _say, redis_url)
+    play(people, activities, say, redis_url)
 
 
 for _command in COMMANDS:
@@ -95,11 +93,15 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--limit", type=click.IntRange(1), help="Play only the first events.")
 @click.option("--sample", metavar="USER", help="Print this user's feeds.")
-@click.option("--verify", is_flag=True, help="Recompute every timeline in plain Python and compare.")
+@click.option(
+    "--verify",
+    is_flag=True,
+    help="Recompute every timeline in plain Python and compare; lines that were not played fail it.",
+)
 @click.option("--strict", is_flag=True, help="Refuse files with garbage lines instead of skipping those.")
 def replay(sample: str | None, **options: Any) -> None:
     """Play a follow graph and a list of events through the real system."""
     from feedmill.replay.play import Options
     from feedmill.replay.play import replay as play
 
-    play(Options(sample=None if sample is None else as_id(sample), **options), _say)
+    play(Options(sample=None if sample is None else as_id(sample), **options), say)

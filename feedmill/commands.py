@@ -4,37 +4,61 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
+import os
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 import click
 
 from feedmill import registry, settings
 from feedmill.delivery import due, letters
 from feedmill.errors import FeedmillError, SettingsError, StorageError, UnknownName, WrongType
+from feedmill.fanout import dispatch
 from feedmill.fanout.receipts import Fanout
 from feedmill.ids import as_id
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Letter, journal
+from feedmill.terminal import printable, say
 
 
 def load_managers() -> list[str]:
-    """Import what ``FEEDMILL_MODULES`` names, as workers do; the names of the managers."""
+    """Import what ``FEEDMILL_MODULES`` names, as workers do; the names of the managers.
+
+    The Celery app that ``FEEDMILL_CELERY_APP`` names comes first, and Django is set up where one of them wants it.
+    """
+    if app := settings.current().celery_app:
+        dispatch.app_called(app)  # which may say where Django's settings are
+    _set_up_django()
     for name in settings.current().module_names:
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {error}") from error
+        except Exception as error:
+            told = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {told}") from error
     if not registry.manager_names():
         raise SettingsError("no manager is known; name the modules that declare them in FEEDMILL_MODULES")
     return registry.manager_names()
 
 
+def _set_up_django() -> None:
+    """Load Django's apps, as ``manage.py`` does, if its settings are named and it is there: models need them."""
+    name = os.environ.get("DJANGO_SETTINGS_MODULE")
+    if not name or find_spec("django") is None:
+        return
+    try:
+        importlib.import_module("django").setup()
+    except Exception as error:
+        raise SettingsError(
+            f"DJANGO_SETTINGS_MODULE is {name!r}, with which Django cannot be set up: {type(error).__name__}: {error}"
+        ) from error
+
+
 def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Print *rows* in columns; the last one may be as long as it likes."""
-    texts = [[str(value) for value in row] for row in [heads, *rows]]
+    texts = [[printable(value) for value in row] for row in [heads, *rows]]
     widths = [max(len(row[column]) for row in texts) for column in range(len(heads) - 1)]
     for row in texts:
-        click.echo("  ".join([*(text.ljust(width) for text, width in zip(row, widths)), row[-1]]).rstrip())
+        say("  ".join([*(text.ljust(width) for text, width in zip(row, widths)), row[-1]]).rstrip())
 
 
 @click.command()
@@ -60,9 +84,9 @@ def fanouts(limit: int) -> None:
     if rows:
         table(("fan-out", "op", "chunks", "people", "seconds", "retried", "failed", "last error"), rows)
     elif not wrong:
-        click.echo("no fan-out is running")
+        say("no fan-out is running")
     for each in wrong:
-        click.echo(f"Error: {each}", err=True)
+        say(f"Error: {each}", error=True)
     if wrong:
         raise SystemExit(1)
 
@@ -71,7 +95,7 @@ def fanouts(limit: int) -> None:
 def sweep() -> None:
     """Tell workers to look at what is overdue, once; `celery beat` does so every few seconds."""
     load_managers()
-    click.echo(f"{due.sweep()} overdue")
+    say(f"{due.sweep()} overdue")
 
 
 @click.group()
@@ -85,7 +109,7 @@ def list_(limit: int) -> None:
     """List the newest."""
     found = letters.listed(limit)
     if not found:
-        click.echo("no dead letters")
+        say("no dead letters")
         return
     table(
         ("letter", "since", "what", "manager", "why"), [(x.id, _since(x), x.kind, x.manager, x.reason) for x in found]
@@ -97,12 +121,12 @@ def list_(limit: int) -> None:
 def show(letter: str) -> None:
     """Show all of one."""
     found = letters.found(letter)
-    click.echo(f"{found.kind} {found.id}, since {_since(found)}")
+    say(f"{found.kind} {found.id}, since {_since(found)}")
     if found.manager:
-        click.echo(f"manager: {found.manager}")
-    click.echo(f"why: {found.reason}")
+        say(f"manager: {found.manager}")
+    say(f"why: {found.reason}")
     for value in letters.content(found):
-        click.echo(f"holds: {value!r}")
+        say(f"holds: {value!r}")
 
 
 _ALL = click.option("--all", "every", is_flag=True, help="All of them.")
@@ -116,12 +140,12 @@ def replay(ids: tuple[str, ...], every: bool) -> None:
     left = 0
     for name in _chosen(ids, every):
         try:
-            click.echo(letters.replay(name))
+            say(letters.replay(name))
         except StorageError:
             raise
         except FeedmillError as error:
             left += 1
-            click.echo(f"Error: {error}", err=True)
+            say(f"Error: {error}", error=True)
     if left:
         raise SystemExit(1)
 
@@ -134,7 +158,7 @@ def drop(ids: tuple[str, ...], every: bool) -> None:
     chosen = _chosen(ids, every)
     for name in chosen:
         letters.found(name)
-    click.echo(f"{letters.drop(chosen)} dropped")
+    say(f"{letters.drop(chosen)} dropped")
 
 
 def _chosen(ids: Sequence[str], every: bool) -> Sequence[str]:
@@ -168,7 +192,7 @@ def doctor(ctx: click.Context, fix: bool) -> None:
     from feedmill.doctor.show import doctor as examine
 
     load_managers()
-    ctx.exit(examine(fix, click.echo))
+    ctx.exit(examine(fix, say))
 
 
 #: The commands, for ``feedmill``.

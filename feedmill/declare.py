@@ -50,6 +50,27 @@ def check_attributes(cls: type, base: type) -> None:
             raise DeclarationError(f"{cls.__name__}.{name} does not exist; did you mean {near[0]!r}?")
 
 
+def check_hooks(cls: type, *names: str) -> None:
+    """Refuse a hook of *names* that is no method, or a coroutine: nobody awaits what it returns, which is true of any question.
+
+    Raises :class:`~feedmill.errors.DeclarationError` with the hook's name and the mend.
+    """
+    for name in names:
+        hook = getattr(cls, name)
+        if not callable(hook):
+            raise DeclarationError(f"{cls.__name__}.{name} is {hook!r}; write a method: def {name}(self, …)")
+        called = getattr(hook, "__call__", None)  # noqa: B004  # an object's own: it may be a coroutine, too
+        if any(map(_is_async, (hook, called))):
+            raise DeclarationError(
+                f"{cls.__name__}.{name} is an async def, and workers have no event loop that would await it; write a plain"
+                f" def {name}, and wrap what must be awaited, e.g. with asgiref.sync.async_to_sync"
+            )
+
+
+def _is_async(hook: object) -> bool:
+    return inspect.iscoroutinefunction(hook) or inspect.isasyncgenfunction(hook)
+
+
 def check_positive(cls: type, *names: str) -> None:
     """Refuse a class attribute of *names* that is not a positive int."""
     for name in names:

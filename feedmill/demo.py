@@ -120,13 +120,15 @@ def demo(people: int, activities: int, say: Callable[[str], None], redis_url: st
         show_feeds(user, person, photo, say)
         feed = manager.get_notification_feed(user)
         feed.mark_all()
-        say(f"\n{person(user)} looks: badge {feed.get_denormalized_count()}")
+        say("")
+        say(f"{person(user)} looks: badge {feed.get_denormalized_count()}")
         manager.add_activity(love(1, 0, people)).wait()
         say(f"{person(1)} loves {photo(0)}: badge {feed.get_denormalized_count()}")
         feed.mark_all()
         say(f"{person(user)} looks again: badge {feed.get_denormalized_count()}")
         rate = 2 * deliveries / seconds
-        say(f"\nThroughput: {activities / seconds:,.0f} activities and {rate:,.0f} feed deliveries per second")
+        say("")
+        say(f"Throughput: {activities / seconds:,.0f} activities and {rate:,.0f} feed deliveries per second")
         waits = sorted(probe(manager, followers, people) for _ in range(PROBES))
         median, worst = statistics.median(waits) * 1000, waits[int(len(waits) * 0.99)] * 1000
         say(f"Publish to visible: median {median:.1f} ms, p99 {worst:.1f} ms ({PROBES} probes)")

@@ -26,6 +26,8 @@ ID_TYPES = (int, str, uuid.UUID)
 
 #: Characters of an id that is a text.
 MAX_ID_LENGTH = 255
+#: An id that is an int fits 64 bits, signed or not.
+MIN_INT, MAX_INT = -(2**63), 2**64 - 1
 #: Bytes of an activity id.
 ID_SIZE = 16
 #: Bytes of the time at the front of an id.
@@ -72,20 +74,28 @@ def entity_id(value: object, role: str) -> EntityId:
         raise ActivityError(
             f"{role} is {value!r} of type {type(value).__name__}; use an int, str or UUID, or an object with such an id"
         )
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        raise ActivityError(f"{role} id {value} does not fit 64 bits; use a str or UUID")
+    if problem := id_problem(value):
+        raise ActivityError(f"{role} id {problem}")
+    return value
+
+
+def id_problem(value: object) -> str:
+    """What is wrong with *value* as an id, and the mend; empty if it is one: the one rule for all ids that an app gives."""
+    if isinstance(value, bool) or not isinstance(value, (int, str, uuid.UUID)):
+        return "must be an int, str or UUID"
+    if isinstance(value, int) and not MIN_INT <= value <= MAX_INT:
+        digits = f"{value}" if value.bit_length() <= 256 else f"of {value.bit_length():,} bits"
+        return f"{digits} does not fit 64 bits; use a str or UUID"
     if isinstance(value, str):
         if not value:
-            raise ActivityError(f"{role} id is an empty text; use an id that names somebody or something")
+            return "is an empty text; use an id that names somebody or something"
         if len(value) > MAX_ID_LENGTH:
-            raise ActivityError(
-                f"{role} id {value[:40]!r}… has {len(value):,} characters; use at most {MAX_ID_LENGTH}, or a hash"
-            )
+            return f"{value[:40]!r}… has {len(value):,} characters; use at most {MAX_ID_LENGTH}, or a hash"
         try:
             value.encode()
-        except UnicodeEncodeError as error:
-            raise ActivityError(f"{role} id {value!r} is not valid Unicode text") from error
-    return value
+        except UnicodeEncodeError:
+            return f"{value!r} is not valid Unicode text"
+    return ""
 
 
 def as_id(text: str | None) -> EntityId:

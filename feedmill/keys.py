@@ -223,6 +223,15 @@ def own_beginnings() -> tuple[str, ...]:
     return tuple(each.rstrip(":") + ":" for each in (bodies, receipts, *shared_beginnings()))
 
 
+def channel_name(logical: str) -> str:
+    """What the channel *logical* is called at the server, where channels know neither databases nor key prefixes.
+
+    The same in database 0 with the default prefix, else ``<database>:<prefix><logical>``.
+    """
+    current = settings.current()
+    return f"{current.deployment}{logical}" if current.apart else logical
+
+
 def shared_beginnings() -> tuple[str, ...]:
     """What those keys begin with that are no feed's, no body's and no fan-out's."""
     return due_key("").partition("{")[0], notices_beginning(), left_key(""), letters_key(), set_aside_key("")

@@ -12,12 +12,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from urllib.parse import urlsplit, urlunsplit
 
 import feedmill
 from feedmill.errors import FeedmillError
 from feedmill.localredis import die_with_parent
-from feedmill.settings import without_secrets
+from feedmill.redis_urls import is_redis, parsed, without_secrets
 
 #: Seconds that workers may take to answer their first ping.
 START_TIMEOUT = 60.0
@@ -29,11 +28,10 @@ class WorkersFailed(FeedmillError):
 
 def broker_of(redis_url: str) -> str:
     """The broker beside *redis_url*: the same server, the next database."""
-    parts = urlsplit(redis_url)
-    if parts.scheme not in ("redis", "rediss"):
+    if not is_redis(redis_url):
         return redis_url
-    number = parts.path.strip("/")
-    return urlunsplit(parts._replace(path=f"/{(int(number) if number.isdigit() else 0) + 1}"))
+    server = parsed("the Redis URL", redis_url)
+    return server.on_database(server.database + 1)
 
 
 class Workers:
@@ -90,7 +88,8 @@ class Workers:
                 raise WorkersFailed(f"a worker ended with status {process.returncode}: {self._tail()}")
 
     def _tail(self) -> str:
-        return self._log.read_text(errors="replace")[-2000:].strip() or "its log is empty"
+        lines = self._log.read_text(errors="replace")[-2000:].strip().splitlines()
+        return " / ".join(lines[-10:]) or "its log is empty"
 
     def stop(self) -> None:
         """End all workers with their children; harmless when called twice."""

@@ -4,55 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import os
 from collections.abc import Mapping
-from urllib.parse import urlsplit
+from typing import Any
 
 from feedmill.errors import SettingsError
+from feedmill.redis_urls import RedisUrl, is_redis, parsed, without_secrets
 
 _ENV = "FEEDMILL_"
-_SCHEMES = ("redis", "rediss", "unix", "memory")
-
 
 #: Characters that a signing key has at least.
 SHORTEST_KEY = 16
 
 
-def without_secrets(url: str) -> str:
-    """*url* as it may stand in errors and logs: without user, password and options."""
-    scheme, slashes, rest = url.rpartition("://")
-    place, _, options = rest.partition("?")
-    if "@" in options and "@" not in place:  # a password that should have been quoted
-        place = "…"
-    return scheme + slashes + place.rpartition("@")[2]
-
-
-def _check_url(variable: str, url: str) -> None:
-    """Refuse a Redis URL whose port or database is no number: clients take what they like for it."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("redis", "rediss"):
-        return
-    try:
-        right = parts.port is None or parts.port > 0
-    except ValueError:
-        right = False
-    if not right or not (parts.path.strip("/") or "0").isdecimal():
-        raise SettingsError(
-            f"{variable} is {without_secrets(url)!r}, whose port or database is no number; use redis://host:port/db, and"
-            " write a password's special characters in percent: %2F for a slash"
-        )
-
-
-def _check_transport(url: str) -> None:
-    """Refuse a broker of a kind that Celery does not know, before anything is written that waits for it."""
+def _check_broker(url: str) -> None:
+    """Refuse a broker that Celery cannot make anything of, before anything is written that waits for it."""
+    from kombu.connection import Connection
     from kombu.transport import TRANSPORT_ALIASES
 
-    kind = urlsplit(url).scheme.partition("+")[0]
+    shown = f"FEEDMILL_BROKER_URL is {without_secrets(url)!r}"
+    usual = "use redis://host:port/db or amqp://user:password@host//"
+    kind = url.partition("://")[0].partition("+")[0].lower()
     if kind not in TRANSPORT_ALIASES and "." not in kind:
-        raise SettingsError(
-            f"FEEDMILL_BROKER_URL is {without_secrets(url)!r}; use redis://host:port/db or amqp://user:password@host//"
-        )
+        raise SettingsError(f"{shown}; {usual}")
+    try:
+        Connection(url)  # type: ignore[no-untyped-call]  # it takes the URL apart and connects to nothing
+    except (TypeError, ImportError, KeyError) as error:  # an option, or a client that is not installed
+        raise SettingsError(f"{shown}, which Celery refuses: {error}") from error
+    except ValueError:  # its text may hold a piece of the password
+        raise SettingsError(f"{shown}, which is no URL; write a password's special characters in percent") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,17 +63,25 @@ class Settings:
     #: Messages that a queue holds at most, about; what is accepted beyond waits in the journal until there is room. 0: no
     #: limit.
     queue_limit: int = 50_000
+    #: Connections to the feeds' server that a process, and each event loop in it, opens at most; who finds all of them in
+    #: use waits. Each subscription has one more of its own. ``?max_connections=`` in ``redis_url`` goes before this.
+    max_connections: int = 100
 
     def __post_init__(self) -> None:
-        if urlsplit(self.redis_url).scheme not in _SCHEMES:
+        if is_redis(self.redis_url):
+            parsed("FEEDMILL_REDIS_URL", self.redis_url)
+        elif not self.embedded:
             raise SettingsError(
                 f"FEEDMILL_REDIS_URL is {without_secrets(self.redis_url)!r}; use redis://host:port/db, rediss://, unix:// or memory://"
             )
-        _check_url("FEEDMILL_REDIS_URL", self.redis_url)
         if self.broker_url:
             for url in self.broker_url.split(";"):  # Celery takes several, and tries one after the other
-                _check_transport(url)
-                _check_url("FEEDMILL_BROKER_URL", url)
+                if is_redis(url):
+                    parsed("FEEDMILL_BROKER_URL", url)
+                else:
+                    _check_broker(url)
+        if self.max_connections < 1:
+            raise SettingsError(f"FEEDMILL_MAX_CONNECTIONS is {self.max_connections}; use a positive whole number")
         if any(0 < len(key) < SHORTEST_KEY for key in map(str.strip, self.signing_key.split(","))):
             raise SettingsError(
                 f"FEEDMILL_SIGNING_KEY holds a key of fewer than {SHORTEST_KEY} characters (commas separate keys), which could be guessed;"
@@ -116,9 +106,47 @@ class Settings:
         return self.redis_url.startswith("memory:")
 
     @property
+    def server(self) -> RedisUrl:
+        """``redis_url``, taken apart; :class:`~feedmill.errors.SettingsError` in the embedded mode, which has none."""
+        return parsed("FEEDMILL_REDIS_URL", self.redis_url)
+
+    @property
+    def database(self) -> int:
+        """The number of the feeds' database; 0 in the embedded mode."""
+        return 0 if self.embedded else self.server.database
+
+    @functools.cached_property
+    def deployment(self) -> str:
+        """What tells this deployment from others on the same servers: the database of its feeds and their key prefix."""
+        return f"{self.database}:{self.key_prefix}"
+
+    @functools.cached_property
+    def apart(self) -> bool:
+        """Whether this is another deployment than the one in database 0 with the default prefix."""
+        return self.deployment != f"0:{_FIELDS['key_prefix'].default}"
+
+    @property
     def effective_broker_url(self) -> str:
-        """The broker: ``broker_url``, or the Redis server, or Celery's in-process broker in the embedded mode."""
-        return self.broker_url or ("memory://" if self.embedded else self.redis_url)
+        """The broker, as Celery spells it: ``broker_url``, or the Redis server, or Celery's in-process broker."""
+        given = self.broker_url or ("memory://" if self.embedded else self.redis_url)
+        return ";".join(
+            parsed("FEEDMILL_BROKER_URL", url).broker_url if is_redis(url) else url for url in given.split(";")
+        )
+
+    @property
+    def broker_options(self) -> dict[str, Any]:
+        """What Celery takes as ``broker_transport_options`` for this broker: options of its URL, and a prefix of its keys.
+
+        Queues in Redis are set apart from those of other deployments, unless the deployment is the only one in its database
+        of the broker that needs no prefix.
+        """
+        first = (self.broker_url or self.redis_url).partition(";")[0]
+        if not is_redis(first):
+            return {}
+        options = parsed("FEEDMILL_BROKER_URL", first).transport_options
+        apart = f"{self.database}:" if self.broker_url and self.database else ""
+        apart += self.key_prefix if self.key_prefix != _FIELDS["key_prefix"].default else ""
+        return {**options, "global_keyprefix": apart} if apart else options
 
     @property
     def module_names(self) -> list[str]:

@@ -20,6 +20,8 @@ from feedmill.errors import MessageError
 
 #: The message header that carries the signature: 64 hexadecimal digits.
 HEADER = "feedmill-signature"
+#: The message header that says for which deployment it is; what other senders say is for whoever gets it.
+FOR = "feedmill-for"
 _SIZE = 32
 
 
@@ -34,9 +36,20 @@ def _signature(secret: bytes, task: str, args: Sequence[Any]) -> str:
 
 
 def headers(task: str, args: Sequence[Any]) -> dict[str, str]:
-    """The headers of a message; none if there is no key."""
+    """The headers of a message: for which deployment it is and, if there is a key, the signature."""
     secrets = _secrets(settings.current().signing_key)
-    return {HEADER: _signature(secrets[0], task, args)} if secrets else {}
+    return {**addressed(), HEADER: _signature(secrets[0], task, args)} if secrets else addressed()
+
+
+def addressed() -> dict[str, str]:
+    """The header of a message that says for which deployment it is."""
+    return {FOR: settings.current().deployment}
+
+
+def stranger(carried: Mapping[str, Any] | None) -> str:
+    """The deployment for which a message with the headers *carried* is, if that is another than this one; or empty."""
+    wanted = (carried or {}).get(FOR)
+    return wanted if isinstance(wanted, str) and wanted != settings.current().deployment else ""
 
 
 def check(task: str, args: Sequence[Any], carried: Mapping[str, Any] | None) -> None:

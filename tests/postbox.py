@@ -82,4 +82,5 @@ def replaced(patch: pytest.MonkeyPatch) -> Iterator[Postbox]:
     patch.setattr(dispatch, "length", box.length)
     patch.setattr(dispatch, "batched", nothing)
     patch.setattr(dispatch, "inline", lambda: False)
+    patch.setattr(dispatch, "ready", lambda: None)
     yield box

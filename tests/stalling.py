@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -24,6 +25,15 @@ def stall(name: str, seconds: float) -> None:
     except (FileExistsError, KeyError):
         return
     time.sleep(seconds)
+
+
+def hang(name: str) -> None:
+    """Leave a mark that counts those who come, and stand still until there is the mark *name*-over."""
+    folder = Path(os.environ[FOLDER])
+    (folder / f"{name}-{os.getpid()}-{time.monotonic_ns()}").touch()
+    deadline = time.monotonic() + 600
+    while not (folder / f"{name}-over").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
 
 
 class StallingAggregator(NotificationAggregator):
@@ -50,7 +60,12 @@ class StallingManager(Manager):
     fanout_chunk_size = 1
 
     def get_user_follower_ids(self, user_id: Any) -> Iterable[Any] | Mapping[Priority, Iterable[Any]]:
-        """Nobody, some of low priority, or some of whom the last are slow to be found."""
+        """Nobody, some of low priority, or some of whom the last are slow to be found; or the end of the process that asks."""
+        if user_id == "bomb":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if user_id == "hanging":
+            hang("hanging")
+            return iter(FOLLOWERS[:1])
         if user_id == "low":
             return {Priority.LOW: iter(FOLLOWERS[:5])}
         return self._slowly() if user_id == "planned" else ()

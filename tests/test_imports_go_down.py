@@ -11,14 +11,14 @@ import feedmill
 
 ROOT = Path(feedmill.__file__).parent
 FLOORS = {
-    8: "cli commands doctor __main__ demo replay localredis localworkers web contrib testing",
+    8: "cli commands doctor __main__ demo replay localredis localworkers terminal web contrib testing",
     7: "tasks",
     6: "delivery",
     5: "manager",
     4: "fanout",
     3: "feeds",
     2: "storage",
-    1: "aggregators serializers cursor registry settings signing metrics keys declare arguments",
+    1: "aggregators serializers cursor registry settings redis_urls signing metrics keys declare arguments",
     0: "activity aggregated_activity verbs errors ids codec _version",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}

@@ -298,30 +298,6 @@ class TestFailures:
         assert status.finished and (status.planned, status.done, status.reached) == (1, 1, 3)
         assert count_of(love(1, actor=BROKEN), range(2000, 2003)) == [3, 3, 0]
 
-    def test_one_slow_author(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
-        """An author whose followers take longer than a lease costs others one attempt, and none of them is given up."""
-        feedmill.configure(fanout_lease=0.4)
-        slow = True
-
-        def followers(self: Any, user_id: Any) -> Iterable[Any]:
-            if user_id == BROKEN and slow:
-                time.sleep(0.5)
-            return [2000]
-
-        monkeypatch.setattr(JournalManager, "get_user_follower_ids", followers)
-        fanouts = [manager.add_activity(love(n)) for n in range(4)]
-        bad = manager.add_activity(love(5, actor=BROKEN))
-        for _ in range(3):
-            make_overdue(NAME)
-            due.sweep()
-            while box.messages:
-                with contextlib.suppress(LeaseExpired):
-                    arrive(*box.messages.pop(0))
-        assert all(each.status().finished for each in fanouts) and not bad.status().finished
-        slow = False
-        sweep_and_work(box)
-        assert bad.status().finished
-
     def test_a_worker_stands_still(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """A worker that was stopped for longer than its lease writes nothing when it goes on; another has its work."""
         feedmill.configure(fanout_lease=0.05)
@@ -603,6 +579,29 @@ def test_writes_are_refused_while_it_is_claimed(redis_url: str) -> None:
         server.config_set("maxmemory", 0)
     claims, _ = backend().run(journal().claim(NAME, 10))
     assert [claim.attempts for claim in claims] == [1, 1, 1]
+
+
+def test_memory_runs_out_before_it_is_settled(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was delivered when the server has no memory left stays due, and is finished when it has some again."""
+    server, plain = backend().client, late.delivered  # type: ignore[attr-defined]
+
+    def delivered(*args: Any) -> Any:
+        yield from plain(*args)
+        server.config_set("maxmemory", 1)
+
+    with replaced(monkeypatch) as box:
+        fanouts = [manager.add_activity(love(number)) for number in range(3)]
+        monkeypatch.setattr(late, "delivered", delivered)
+        try:
+            with pytest.raises(StorageError, match="maxmemory"):
+                box.work()
+        finally:
+            server.config_set("maxmemory", 0)
+        monkeypatch.setattr(late, "delivered", plain)
+        assert Home(2000).count() == 3 and open_fanouts() == 3
+        sweep_and_work(box)
+    assert all(each.status().finished for each in fanouts) and open_fanouts() == 0
+    assert Home(2000).count() == 3 == News(2000)[0].activity_count
 
 
 class TestRollingRelease:

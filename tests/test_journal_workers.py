@@ -17,6 +17,7 @@ from feedmill.delivery import due, letters
 from feedmill.errors import StorageError
 from feedmill.fanout import dispatch
 from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
+from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout, FanoutStatus
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
@@ -57,9 +58,9 @@ def launch(tmp_path: Path, redis_url: str, broker: redis.Redis) -> Iterator[Call
     }
     started: list[LocalWorker] = []
 
-    def start(*options: str) -> LocalWorker:
+    def start(*options: str, **changes: str) -> LocalWorker:
         command = ["celery", "-A", "feedmill.tasks", "worker", "-l", "INFO", "-n", f"w{len(started)}@%h", "-c", "1"]
-        worker = LocalWorker.launch([*command, *options], tmp_path / f"worker{len(started)}", environment)
+        worker = LocalWorker.launch([*command, *options], tmp_path / f"worker{len(started)}", environment | changes)
         started.append(worker)
         return worker
 
@@ -68,9 +69,9 @@ def launch(tmp_path: Path, redis_url: str, broker: redis.Redis) -> Iterator[Call
         worker.kill()
 
 
-def sweep_until(done: Callable[[], object]) -> None:
+def sweep_until(done: Callable[[], object], patience: float = PATIENCE) -> None:
     """What beat does, more often, until *done*."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while not done():
         assert time.monotonic() < deadline
         due.sweep()
@@ -116,6 +117,39 @@ def test_a_planner_is_killed(launch: Callable[..., LocalWorker], tmp_path: Path)
     assert (status.planned, status.done, status.reached) == (50, 50, 50)
     assert status.retried >= 1
     assert [Home(user).count() for user in FOLLOWERS] == [1] * 50
+
+
+def test_a_bomb_among_a_thousand(launch: Callable[..., LocalWorker]) -> None:
+    """A fan-out that kills whoever plans it takes none of a thousand others with it, and becomes a dead letter that says so."""
+    activities = [Activity("bomb" if n == 500 else "ann", Love, n, target=n % 50) for n in range(1001)]
+    fanouts = manager.add_activities(activities)
+    launch()
+    others, bomb = [each for n, each in enumerate(fanouts) if n != 500], fanouts[500]
+    sweep_until(lambda: Fanouts(fanouts).status().finished, 4 * PATIENCE)
+    assert not [each for each in others if each.status().dead]
+    assert Fanouts(others).status().reached == 1000
+    (letter,) = letters.listed()
+    assert letter.reason == "GivenUp: not done after 12 attempts: its worker died 12 times"
+    assert bomb.status().dead == letter.id
+    assert {Notes(user).count() for user in range(50)} == {20}
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_query_that_hangs(launch: Callable[..., LocalWorker], tmp_path: Path, pool: str) -> None:
+    """It is asked once, for however many leases it takes, and others' activities are delivered meanwhile."""
+    seconds = 6
+    launch("-c", "2", "-P", pool, FEEDMILL_FANOUT_LEASE=str(seconds)).ready()
+    begun = time.monotonic()
+    hanging = manager.add_activity(Activity("hanging", Love, 1))
+    sweep_until(lambda: list(tmp_path.glob("hanging-*")))
+    for number in range(2, 5):
+        assert finished(manager.add_activity(Activity("ann", Love, number, target="bob"))).reached == 1
+    sweep_until(lambda: time.monotonic() > begun + 2.5 * seconds)
+    assert len(list(tmp_path.glob("hanging-*"))) == 1 and not hanging.status().finished
+    (tmp_path / "hanging-over").touch()
+    status = finished(hanging)
+    assert (status.reached, status.retried, status.failed) == (1, 0, 0)
+    assert Home(FOLLOWERS[0]).count() == 1 and Notes("bob").count() == 3
 
 
 def test_a_removal_overtakes(launch: Callable[..., LocalWorker], tmp_path: Path) -> None:

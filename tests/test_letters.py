@@ -107,6 +107,33 @@ def test_nothing_is_kept_of_a_dropped_letter(redis_url: str, monkeypatch: pytest
     assert 0 < client.ttl(receipt) <= OPEN_TTL
 
 
+def test_only_so_many_are_kept(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit the oldest letters go, a few at a time if it was lowered; and the receipts that they kept expire."""
+    for storage in ("redis.journal", "memory.letters"):
+        monkeypatch.setattr(f"feedmill.storage.{storage}.MOST_LETTERS", 3)
+    ids = []
+    for number in range(5):
+        run_once(journal().open(NAME, f"{NAME}:{number}", "add", b"x"))
+        (claim,), _ = run_once(journal().claim(NAME, 10))
+        letters.bury(NAME, claim, "why")
+        ids.append(claim.id)
+    kept = letters.listed()
+    assert [(letter.fanout, letters.content(letter)[2]) for letter in kept] == [(name, name) for name in ids[:1:-1]]
+    letters.bury_message("feedmill.sweep", [], "no reason")
+    assert [letter.fanout for letter in letters.listed()] == ["", ids[4], ids[3]]
+    for storage in ("redis.journal", "memory.letters"):
+        monkeypatch.setattr(f"feedmill.storage.{storage}.MOST_LETTERS", 1)
+    letters.bury_message("feedmill.sweep", [], "no reason")
+    assert [letter.fanout for letter in letters.listed()] == [""]
+    if not feedmill.settings.current().embedded:
+        client = backend().client  # type: ignore[attr-defined]
+        assert all(0 < client.ttl(receipt_key(name)) <= OPEN_TTL for name in ids)
+
+
+def run_once(operation: Any) -> Any:
+    return backend().run(operation)
+
+
 def test_chunks_that_stay_undone(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks are sent again as long as some of them get done, and given up when none does."""
     wanted = manager.add_activity(love(1, actor=STAR))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -195,9 +196,12 @@ def use_everything(client: redis.Redis) -> None:
     third = run(journal().write_chunks(NAME, third, {0: b"a", 1: b"b"}))
     run(journal().start(third.id, third.plan, 0, []))
     run(journal().start(third.id, third.plan, 0, []))
+    run(journal().lived(third.id, third.plan, 0))
     run(journal().park(NAME, third, 2, 60, 2))
     for chunk in (0, 1):
         run(journal().done(NAME, third.id, third.plan, chunk, 5))
+    fourth = run(journal().begin(NAME, dataclasses.replace(fourth, deaths=1)))
+    run(journal().skip(fourth.id, fourth.plan, 1, "why"))
     run(journal().put_off(NAME, fourth, 0, "why"))
     run(journal().note(fourth.id, fourth.plan, "why"))
     run(journal().bury(NAME, fifth, "why", b"payload"))

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
-from feedmill.declare import check_attributes
+from feedmill.declare import check_attributes, check_hooks
 from feedmill.errors import ActivityError, ArgumentError, MissingMethod
 from feedmill.ids import to_microseconds
 
@@ -28,6 +28,7 @@ class BaseAggregator:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_attributes(cls, BaseAggregator)
+        check_hooks(cls, "get_group", "score", "rank", "merge", "aggregate")
 
     def get_group(self, activity: Activity) -> str:
         """The name of the group *activity* belongs to."""

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators.base import BaseAggregator
+from feedmill.declare import check_hooks
 from feedmill.errors import DeclarationError
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
@@ -31,6 +32,7 @@ class DecayAggregator(BaseAggregator):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
+        check_hooks(cls, "weight")
         if not isinstance(cls.half_life, dt.timedelta) or cls.half_life <= dt.timedelta(0):
             raise DeclarationError(f"{cls.__name__}.half_life is {cls.half_life!r}; use a positive timedelta")
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from feedmill.activity import Activity
 from feedmill.codec import pack
+from feedmill.delivery.apart import apart, split_work
 from feedmill.delivery.deliveries import (
     AUDIENCES,
     FOLLOWERS,
     RECIPIENTS,
     TOLD,
     Delivery,
+    Part,
     checked_ids,
     deliveries_of,
     is_there,
@@ -21,17 +26,21 @@ from feedmill.delivery.deliveries import (
     notice,
     unpacked,
 )
+from feedmill.delivery.heartbeat import Watch
 from feedmill.errors import MessageError
 from feedmill.fanout import dispatch, receipts
 from feedmill.feeds.operations import is_updated
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, Priority, notices
+from feedmill.manager.answers import Skipped
 from feedmill.manager.declared import followers_of, recipients_of
 from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTICES, REDELIVER, RETRACT, UPDATE
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal
 from feedmill.storage.lease import LeaseExpired
-from feedmill.storage.steps import together
+from feedmill.storage.steps import Steps, together
+
+logger = logging.getLogger(__name__)
 
 #: An audience, its priority, and its people: all of them as a stream, or a chunk.
 Audience = tuple[str, Priority, Iterator[EntityId]]
@@ -39,24 +48,35 @@ Chunk = tuple[str, Priority, list[EntityId]]
 
 #: Seconds until it is seen whether full queues have room again.
 CROWDED_PAUSE = 5.0
+#: Seconds for which chunks are collected, at most, before they are written down and sent.
+LONGEST_BATCH = 1.0
 
 
-def plan(manager: Manager, claim: Claim) -> list[Delivery] | Iterator[Chunk]:
+class Planned(NamedTuple):
+    """What is delivered where it is planned."""
+
+    deliveries: list[Delivery]
+    #: What went wrong with an activity that is not among them.
+    error: Exception | None = None
+
+
+def plan(manager: Manager, claim: Claim, skipped: Skipped) -> Planned | Iterator[Chunk]:
     """What a fan-out comes to: deliveries to a few people, or a stream of chunks that are to be sent.
 
-    Who has no more followers than one chunk, none of them of low priority, is served where this was called.
+    Who has no more followers than one chunk, none of them of low priority, is served where this was called. Bad ids are
+    left out, and counted in *skipped*.
     """
     about = backend().run(meant(manager, claim.op, claim.body))
     if claim.op in NOTICES:
         people = notice(claim.body)[1]
         if claim.op == RETRACT:
             people = _retracted(manager, about[0][1], people)
-        return deliveries_of(manager, about, [(RECIPIENTS, people)], claim.attempts)
+        return _planned(manager, about, [(RECIPIENTS, people)], claim)
     if not about:
-        return []
+        return Planned([])
     effect, activity = about[0]
     size = manager.fanout_chunk_size
-    audiences = _audiences(manager, effect, activity)
+    audiences = _audiences(manager, effect, activity, skipped)
     first: list[Chunk] = []
     while audiences:
         audience, priority, ids = audiences[0]
@@ -68,7 +88,20 @@ def plan(manager: Manager, claim: Claim) -> list[Delivery] | Iterator[Chunk]:
         if chunk:
             first.append((audience, priority, chunk))
     parts = [(audience, ids) for audience, _, ids in first]
-    return deliveries_of(manager, about, parts, claim.attempts)
+    return _planned(manager, about, parts, claim)
+
+
+def _planned(manager: Manager, about: Sequence[Any], parts: Sequence[Part], claim: Claim) -> Planned:
+    """The deliveries to *parts*; an activity, or somebody, about whom a filter fails harms no other."""
+    found: list[Delivery] = []
+
+    def asked(some: tuple[Sequence[Any], Sequence[Part]]) -> Steps[None]:
+        found.extend(deliveries_of(manager, some[0], some[1], claim.attempts))
+        yield from ()
+
+    work: tuple[Sequence[Any], Sequence[Part]] = about, parts
+    error = backend().run(apart(work, asked, split_work))
+    return Planned(found, error)
 
 
 def _retracted(manager: Manager, activity: Activity, people: Sequence[EntityId]) -> list[EntityId]:
@@ -82,17 +115,18 @@ def _retracted(manager: Manager, activity: Activity, people: Sequence[EntityId])
     return list(left.values())
 
 
-def _audiences(manager: Manager, op: str, activity: Activity) -> list[Audience]:
+def _audiences(manager: Manager, op: str, activity: Activity, skipped: Skipped) -> list[Audience]:
     """Who gets *activity*, most urgent first, as streams."""
     found: list[Audience] = []
     if manager.notification_feed_class is not None and op != IMPORT:  # what is long past is news to nobody
-        found.append((RECIPIENTS, Priority.HIGH, recipients_of(manager, activity)))
+        found.append((RECIPIENTS, Priority.HIGH, recipients_of(manager, activity, skipped)))
         if op in (UPDATE, REDELIVER):
             found.append((TOLD, Priority.HIGH, notices.people(manager, activity.raw_id)))
     classes = manager.feed_classes.values()
     concerned = classes if op != UPDATE else [each for each in classes if is_updated(each)]
     if concerned:
-        found += [(FOLLOWERS, priority, ids) for priority, ids in followers_of(manager, activity.actor_id)]
+        followers = followers_of(manager, activity.actor_id, skipped)
+        found += [(FOLLOWERS, priority, ids) for priority, ids in followers]
     return found
 
 
@@ -111,15 +145,22 @@ class Sent(NamedTuple):
     full: str = ""
 
 
-def send(manager: Manager, claim: Claim, chunks: Iterator[Chunk], delay: float, full: Container[str] = ()) -> Sent:
+def send(
+    manager: Manager,
+    watch: Watch,
+    chunks: Iterator[Chunk],
+    delay: float,
+    full: Container[str] = (),
+    skipped: Skipped | None = None,
+) -> Sent:
     """Write *chunks* down and send them, a batch at a time, and look after them in *delay* seconds.
 
     What finds no room in its queue stays written down and is sent later. If not even the first does, as when its queue is
-    one of *full*, nothing is done.
+    one of *full*, nothing is done. What comes slowly is not collected for long.
     :class:`~feedmill.storage.lease.LeaseExpired` if meanwhile the claim was lost or the fan-out called off.
     """
-    planned = sent = 0
-    while batch := list(itertools.islice(chunks, dispatch.PUBLISH_BATCH)):
+    planned = sent = told = 0
+    for batch in _batches(chunks):
         queue = batch[0][1].value
         if not planned and queue in full:
             return Sent(0, queue)
@@ -130,14 +171,36 @@ def send(manager: Manager, claim: Claim, chunks: Iterator[Chunk], delay: float, 
             planned + place: pack([audience, priority.value, ids])
             for place, (audience, priority, ids) in enumerate(batch)
         }
-        renewed = backend().run(journal().write_chunks(manager.name, claim, packed))
-        if renewed is None:
-            raise LeaseExpired(f"fan-out {claim.id} was called off or taken over while its chunks were planned")
-        claim = renewed
+        claim = watch.write(partial(journal().write_chunks, manager.name, chunks=packed))
         _publish(manager, claim, {planned + place: chunk for place, chunk in enumerate(batch[:fitting])})
         planned, sent = planned + len(batch), sent + fitting
-    backend().run(journal().park(manager.name, claim, planned, delay if sent == planned else CROWDED_PAUSE, sent))
+        told = note_skipped(manager, claim, skipped, told)
+    watch.close()
+    note_skipped(manager, watch.claim, skipped, told)
+    journaled = journal().park(manager.name, watch.claim, planned, delay if sent == planned else CROWDED_PAUSE, sent)
+    backend().run(journaled)
     return Sent(sent)
+
+
+def _batches(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
+    """*chunks*, many at a time: as many as are published together, or what came in a while."""
+    batch, since = list[Chunk](), time.monotonic()
+    for chunk in chunks:
+        batch.append(chunk)
+        if len(batch) == dispatch.PUBLISH_BATCH or time.monotonic() >= since + LONGEST_BATCH:
+            yield batch
+            batch, since = [], time.monotonic()
+    if batch:
+        yield batch
+
+
+def note_skipped(manager: Manager, claim: Claim, skipped: Skipped | None, told: int = 0) -> int:
+    """Write down what was left out of a plan, if it is more than was *told* before; how much it is."""
+    if skipped is None or skipped.count == told:
+        return told
+    logger.warning("fan-out %s of %s: %s", claim.id, manager.name, skipped)
+    backend().run(journal().skip(claim.id, claim.plan, skipped.count, str(skipped)))
+    return skipped.count
 
 
 def send_alone(manager: Manager, claim: Claim, delay: float) -> int:

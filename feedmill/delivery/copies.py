@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from feedmill.activity import Activity
+from feedmill.delivery.apart import apart, halves
 from feedmill.delivery.deliveries import lock_patience
 from feedmill.errors import DeclarationError
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
@@ -18,8 +19,10 @@ from feedmill.feeds.cycle import cycle
 from feedmill.feeds.operations import Plan
 from feedmill.feeds.sweep import held, sweep
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
-from feedmill.manager import Manager, answers
+from feedmill.manager import Manager
 from feedmill.manager import bodies as kept_bodies
+from feedmill.manager.answers import Skipped
+from feedmill.manager.declared import following_of
 from feedmill.manager.filters import admitted_to
 from feedmill.storage.left import left
 from feedmill.storage.partings import partings
@@ -34,9 +37,12 @@ def follow(manager: Manager, user_id: EntityId, target_id: EntityId, limit: int,
     source = _source(manager)
     ids = yield from source.timeline().flat_slice(source.key_of(target_id), 0, min(limit, source.max_length))
     found = yield from source.hydrate(ids)
-    activities = admitted_to(manager, user_id, [found[raw_id] for raw_id in ids if raw_id in found])
-    yield from _bring_in(manager, user_id, activities, wait)
-    return len(activities)
+    activities = [found[raw_id] for raw_id in ids if raw_id in found]
+    brought = _Brought(manager, user_id, wait)
+    yield from brought.all_of(activities)
+    if brought.error is not None:
+        raise brought.error
+    return len(brought.kept)
 
 
 def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[int]:
@@ -54,7 +60,7 @@ def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[
     return sum((yield from together([sweep(each, user_id, suspect, guilty, wait=lock_patience()) for each in classes])))
 
 
-def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None) -> Steps[int]:
+def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None, skipped: Skipped) -> Steps[int]:
     """Make the feeds of *user_id* what they would be had they been kept up to date; how many activities may be in them.
 
     First what is missing comes in, then what does not belong there goes: a reader never sees an empty feed. What is
@@ -68,26 +74,50 @@ def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None
     flat = [each.max_length for each in classes if not issubclass(each, AggregatedFeed)]
     newest: list[bytes] = []
     hashes: set[bytes] = set()
-    following = answers.ids(manager, "get_user_following_ids", manager.get_user_following_ids(user_id))
-    for targets in _chunked(following, READ_AT_ONCE):
+    for targets in _chunked(following_of(manager, user_id, skipped), READ_AT_ONCE):
         reads = [source.timeline().flat_slice(source.key_of(target), 0, limit) for target in targets]
         slices = yield from together(reads)
         newest = heapq.nlargest(max([manager.follow_activity_limit, *flat]), itertools.chain(newest, *slices))
         hashes.update(*map(_hashes, targets))
     bodies = yield from source.hydrate(newest)
     activities = [bodies[raw_id] for raw_id in newest if raw_id in bodies]
-    kept = admitted_to(manager, user_id, activities)
-    gone = set(newest) - {activity.raw_id for activity in kept}
+    brought = _Brought(manager, user_id, wait)
+    yield from brought.all_of(activities)
+    unknown = {activity.raw_id for activity in activities} - brought.known  # who may have it could not be found out
+    gone = set(newest) - {activity.raw_id for activity in brought.kept} - unknown
 
     def suspect(raw_id: bytes) -> bool:
         return raw_id in gone or (raw_id in before and raw_id[ACTOR_SLICE] not in hashes)
 
-    yield from _bring_in(manager, user_id, kept, wait)
     yield from together([sweep(each, user_id, suspect, wait=lock_patience()) for each in classes])
     for user, target in (yield from partings().since(manager.name, listed)):  # they wrote it down, and then swept
         if user == str(user_id):
             yield from unfollow(manager, user_id, target)
-    return len(kept)
+    if brought.error is not None:
+        raise brought.error
+    return len(brought.kept)
+
+
+class _Brought:
+    """What is brought into the feeds of one user, as far as the filters and aggregators can tell."""
+
+    def __init__(self, manager: Manager, user_id: EntityId, wait: float | None) -> None:
+        self.manager, self.user_id, self.wait = manager, user_id, wait
+        #: What may be in the feeds, and all of which it is known whether it may.
+        self.kept: list[Activity] = []
+        self.known: set[bytes] = set()
+        #: What went wrong with the others.
+        self.error: Exception | None = None
+
+    def all_of(self, activities: Sequence[Activity]) -> Steps[None]:
+        """Bring in those that may come; one that fails harms no other."""
+        self.error = yield from apart(activities, self._some, halves)
+
+    def _some(self, activities: Sequence[Activity]) -> Steps[None]:
+        kept = admitted_to(self.manager, self.user_id, activities)
+        yield from _bring_in(self.manager, self.user_id, kept, self.wait)
+        self.kept += kept
+        self.known.update(activity.raw_id for activity in activities)
 
 
 def _bring_in(manager: Manager, user_id: EntityId, activities: Sequence[Activity], wait: float | None) -> Steps[None]:

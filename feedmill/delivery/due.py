@@ -7,21 +7,25 @@ import logging
 import random
 import time
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from feedmill import registry
-from feedmill.delivery import chunks, late, letters
+from feedmill.delivery import chunks, heartbeat, late, letters
+from feedmill.delivery.apart import apart, halves, split_people
 from feedmill.delivery.deliveries import OLDER, Delivery, checked_op, manager_called, people_of
+from feedmill.delivery.heartbeat import Watch
 from feedmill.errors import StorageError, WrongType
 from feedmill.fanout import dispatch
 from feedmill.feeds.aggregated_feed import AggregatedFeed
 from feedmill.feeds.cycle import fold_in
 from feedmill.manager import Manager
+from feedmill.manager.answers import Skipped
 from feedmill.manager.ops import ALONE, PLANNED
 from feedmill.registry import feed_names
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal, lease
 from feedmill.storage.lease import LeaseExpired, within
-from feedmill.storage.steps import together
+from feedmill.storage.steps import Steps, together
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +35,8 @@ MOST_CLAIMS, MOST_DELIVERIES, MOST_MESSAGES = 100, 5000, 500
 MOST_ATTEMPTS = 12
 #: Seconds until a fan-out that failed is tried again: the first time, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
+#: Seconds for which what is ready waits for what else a round plans, before it is delivered.
+LONGEST_WAIT = 1.0
 #: Seconds until chunks that stay undone are sent again, at most; the first time it is the lease.
 LONGEST_SILENCE = 3600.0
 
@@ -89,26 +95,41 @@ def _left_behind(feed_class: type[AggregatedFeed]) -> int:
     return found
 
 
+class _Ready(NamedTuple):
+    """A fan-out that this round delivers itself."""
+
+    claim: Claim
+    deliveries: list[Delivery]
+    #: Until when, by ``time.monotonic()``.
+    deadline: float
+    #: What went wrong with what is not among the deliveries.
+    error: Exception | None = None
+
+
 class _Round:
     """Claimed fan-outs of one manager, done together."""
 
     def __init__(self, manager: Manager, deadline: float) -> None:
         self.manager, self.deadline = manager, deadline
-        self.ready: list[tuple[Claim, list[Delivery]]] = []
+        self.ready: list[_Ready] = []
+        #: Since when the first of these waits.
+        self.since = 0.0
         self.deliveries = self.messages = 0
         #: Queues that have no room for the first chunk of a plan, and who waits for that.
         self.full: dict[str, list[Claim]] = {}
         self.error: Exception | None = None
 
     def run(self, claims: Sequence[Claim]) -> int:
-        """Plan, and deliver what fits into a chunk; the rest is sent. What was begun before comes last, each alone.
+        """Plan, and deliver what fits into a chunk; the rest is sent. Suspects come last, each alone.
 
-        So neither a bad one nor a slow one harms others, and those who wait for busy feeds do not wait for each other.
-        Of those that wait for room in a queue, one looks for all: a crowd costs next to nothing, and holds up nobody.
+        What was claimed before and not settled is suspect: whoever had it may have died of it, or of what else they had
+        claimed. So each is written down as begun right before it is, and those that never were come first. So neither a
+        bad one nor a slow one harms others, and those who wait for busy feeds do not wait for each other. Of those that
+        wait for room in a queue, one looks for all: a crowd costs next to nothing, and holds up nobody.
         """
-        queue = sorted(claims, key=lambda claim: (claim.attempts > 1, bool(claim.waits)))
+        queue = sorted(claims, key=lambda claim: (_is_suspect(claim), claim.tries, bool(claim.waits)))
         for place, claim in enumerate(queue):
-            if claim.attempts > 1 or claim.waits:
+            if _is_suspect(claim) or claim.waits or (self.ready and time.monotonic() > self.since + LONGEST_WAIT):
                 self._deliver()
             if claim.waits in self.full:
                 self.full[claim.waits].append(claim)
@@ -116,12 +137,8 @@ class _Round:
             if self._enough():
                 self._leave(queue[place:])
                 break
-            try:
-                self._plan(claim)
-            except LeaseExpired as error:  # somebody else has it, or nobody wants it any more
-                logger.warning("%s", error)
-            except Exception as error:
-                self._failed(claim, error)
+            if self._one(claim, queue[place + 1 :]):
+                break
         self._deliver()
         for name, waiting in self.full.items():
             chunks.put_off(self.manager, waiting, name)
@@ -134,36 +151,80 @@ class _Round:
         much = self.deliveries >= MOST_DELIVERIES or self.messages >= MOST_MESSAGES
         return much or time.monotonic() > self.deadline - lease() / 2000
 
-    def _plan(self, claim: Claim) -> None:
-        """Get one claim ready, or send its chunks."""
-        if claim.attempts > MOST_ATTEMPTS:
-            raise letters.GivenUp(f"not done after {MOST_ATTEMPTS} attempts")
-        if lacking := set(claim.feeds) - set(feed_names(self.manager.name)):
-            name = self.manager.name
+    def _one(self, claim: Claim, others: Sequence[Claim]) -> bool:
+        """Get one claim ready, or send its chunks; whether that was so slow that all *others* were left to other workers."""
+        ready, full = list(self.ready), [each for waiting in self.full.values() for each in waiting]
+
+        def let_go() -> None:
+            logger.info("fan-out %s of %s is slow to be planned", claim.id, self.manager.name)
+            self._leave([*(each.claim for each in ready), *full, *others])
+
+        deadline, planned = self.deadline, None
+        if _is_suspect(claim):
+            deadline = time.monotonic() + lease() / 1000
+            begun = backend().run(journal().begin(self.manager.name, claim))
+            if begun is None:
+                logger.warning("fan-out %s was called off or taken over before it was begun", claim.id)
+                return False
+            claim = begun
+        watch = Watch(self.manager.name, claim, deadline, let_go)
+        try:
+            with heartbeat.beating(watch):
+                planned = self._plan(watch)
+            claim = watch.claim
+        except LeaseExpired as error:  # somebody else has it, or nobody wants it any more
+            logger.warning("%s", error)
+            planned = None
+        except Exception as error:
+            self._failed(watch.latest, error)
+        if watch.slow:
+            self.ready = []
+            self.full = {name: [each for each in some if each.id == claim.id] for name, some in self.full.items()}
+        if planned is not None:
+            self.since = self.since if self.ready else time.monotonic()
+            self.ready.append(_Ready(claim, planned.deliveries, watch.deadline, planned.error))
+            entries = people_of(planned.deliveries) * max(1, len(planned.deliveries))
+            self.deliveries += entries * (len(self.manager.feed_classes) or 1)
+        return watch.slow
+
+    def _plan(self, watch: Watch) -> chunks.Planned | None:
+        """What one claim comes to, if it is to be delivered here; else its chunks are sent."""
+        claim, name = watch.claim, self.manager.name
+        if claim.tries > MOST_ATTEMPTS:
+            last = backend().run(journal().get(claim.id)).get("error", "")
+            why = f": {claim.died() if claim.deaths else last}" if claim.deaths or last else ""
+            raise letters.GivenUp(f"not done after {MOST_ATTEMPTS} attempts{why}")
+        if lacking := set(claim.feeds) - set(feed_names(name)):
             logger.warning("fan-out %s: this worker's %s has no feed %r; %s", claim.id, name, min(lacking), OLDER)
             pause = FIRST_PAUSE * (0.5 + random.random())
-            backend().run(journal().put_off(name, claim, pause, waits=claim.waits))
-            return
-        silence = min(LONGEST_SILENCE, lease() / 1000 * 2 ** (claim.attempts - 1))
-        if claim.planned:
-            if claim.sent == claim.planned:
-                logger.warning("fan-out %s has chunks that stay undone; sending them again", claim.id)
-            self.messages += chunks.send_rest(self.manager, claim, silence)
-            return
-        if claim.op in ALONE:
-            self.messages += chunks.send_alone(self.manager, claim, silence)
-            return
+            watch.close()
+            backend().run(journal().put_off(name, watch.claim, pause, waits=claim.waits))
+            return None
+        silence = min(LONGEST_SILENCE, lease() / 1000 * 2 ** (claim.tries - 1))
+        if claim.planned or claim.op in ALONE:
+            watch.close()
+            self.messages += self._send_alone_or_rest(watch.claim, silence)
+            return None
         checked_op(claim.op, *PLANNED)
-        planned = chunks.plan(self.manager, claim)
-        if isinstance(planned, list):
-            self.ready.append((claim, planned))
-            entries = people_of(planned) * max(1, len(planned))
-            self.deliveries += entries * (len(self.manager.feed_classes) or 1)
-        else:
-            sent = chunks.send(self.manager, claim, planned, silence, self.full)
-            self.messages += sent.chunks
-            if sent.full:
-                self.full.setdefault(sent.full, []).append(claim)
+        skipped = Skipped()
+        planned = chunks.plan(self.manager, claim, skipped)
+        if isinstance(planned, chunks.Planned):
+            chunks.note_skipped(self.manager, claim, skipped)
+            return planned
+        sent = chunks.send(self.manager, watch, planned, silence, self.full, skipped)
+        self.messages += sent.chunks
+        if sent.full:
+            watch.close()
+            self.full.setdefault(sent.full, []).append(watch.claim)
+        return None
+
+    def _send_alone_or_rest(self, claim: Claim, silence: float) -> int:
+        """Send what has a task of its own, or chunks that are planned; how many messages."""
+        if not claim.planned:
+            return chunks.send_alone(self.manager, claim, silence)
+        if claim.sent == claim.planned:
+            logger.warning("fan-out %s has chunks that stay undone; sending them again", claim.id)
+        return chunks.send_rest(self.manager, claim, silence)
 
     def _leave(self, claims: Sequence[Claim]) -> None:
         """Give back what is too much for one round, and ring for it."""
@@ -182,23 +243,40 @@ class _Round:
             self.error = error
             return
         except Exception as error:
-            if len(ready) == 1:
-                self._failed(ready[0][0], error)
+            if len(ready) == 1 and len(_split(ready[0].deliveries)) < 2:
+                self._failed(ready[0].claim, error)
                 return
-        for claim, deliveries in ready:
+        for each in ready:
             try:
-                self._run([(claim, [dataclasses.replace(each, attempt=2) for each in deliveries])])
+                self._run_apart(each)
             except Exception as error:
-                self._failed(claim, error)
+                self._failed(each.claim, error)
 
-    def _run(self, ready: Sequence[tuple[Claim, list[Delivery]]]) -> None:
+    def _run(self, ready: Sequence[_Ready]) -> None:
         if not ready:
             return
-        deliveries, listed = [one for _, each in ready for one in each], min(claim.listed() for claim, _ in ready)
-        backend().run(within(self.deadline, late.delivered(self.manager, deliveries, listed)))
-        backend().run(
-            journal().finish(self.manager.name, [(claim, people_of(deliveries)) for claim, deliveries in ready])
-        )
+        deliveries = [one for each in ready for one in each.deliveries]
+        listed, deadline = min(each.claim.listed() for each in ready), min(each.deadline for each in ready)
+        backend().run(within(deadline, late.delivered(self.manager, deliveries, listed)))
+        self._settle(ready)
+
+    def _settle(self, ready: Sequence[_Ready]) -> None:
+        """Note what was delivered whole, and what was not."""
+        done = [(each.claim, people_of(each.deliveries)) for each in ready if each.error is None]
+        backend().run(journal().finish(self.manager.name, done))
+        for each in ready:
+            if each.error is not None:
+                self._failed(each.claim, each.error)
+
+    def _run_apart(self, ready: _Ready) -> None:
+        """Deliver one fan-out in parts, if need be, so that what is bad of it harms nothing else of it."""
+        again: Sequence[Delivery] = [dataclasses.replace(one, attempt=2) for one in ready.deliveries]
+
+        def written(some: Sequence[Delivery]) -> Steps[Any]:
+            return late.delivered(self.manager, some, ready.claim.listed())
+
+        error = backend().run(within(ready.deadline, apart(again, written, _split)))
+        self._settle([ready if error is None else ready._replace(error=error)])
 
     def _failed(self, claim: Claim, error: Exception) -> None:
         """Note what went wrong with one fan-out; try it again later, or give it up."""
@@ -206,14 +284,26 @@ class _Round:
         if isinstance(error, LeaseExpired):
             return
         reason = letters.reason(error)
-        if claim.attempts >= MOST_ATTEMPTS:
+        if claim.tries >= MOST_ATTEMPTS:
             logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)
             letters.bury(self.manager.name, claim, reason)
             return
-        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (claim.attempts - 1)) * (0.5 + random.random())
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (claim.tries - 1)) * (0.5 + random.random())
         logger.warning(
             "fan-out %s of %s failed (attempt %s, the next in %.1f s): %s",
-            *(claim.id, self.manager.name, claim.attempts, pause, reason),
+            *(claim.id, self.manager.name, claim.tries, pause, reason),
             exc_info=None if isinstance(error, StorageError) else error,
         )
         backend().run(journal().put_off(self.manager.name, claim, pause, reason))
+
+
+def _is_suspect(claim: Claim) -> bool:
+    """Whether somebody had it before, and did not settle it."""
+    return claim.attempts > 1
+
+
+def _split(deliveries: Sequence[Delivery]) -> list[Sequence[Delivery]]:
+    """Half of the activities, and then half of the people."""
+    if len(deliveries) != 1:
+        return halves(deliveries)
+    return [[dataclasses.replace(deliveries[0], parts=some)] for some in split_people(deliveries[0].parts)]

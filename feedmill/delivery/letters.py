@@ -25,7 +25,7 @@ AT_ONCE = 100
 
 
 class GivenUp(FeedmillError):
-    """A fan-out was tried too often."""
+    """A fan-out, or a chunk of one, was tried too often."""
 
 
 class NoLetter(UnknownName):

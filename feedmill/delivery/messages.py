@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from feedmill.delivery import copies, late
+from feedmill.delivery.apart import People, apart, split_work
 from feedmill.delivery.deliveries import (
     AUDIENCES,
     OLDER,
@@ -19,14 +21,19 @@ from feedmill.delivery.deliveries import (
     patience,
     people_of,
 )
-from feedmill.errors import MessageError, UnknownName
+from feedmill.delivery.letters import GivenUp
+from feedmill.errors import FeedmillError, MessageError, UnknownName
 from feedmill.manager import Manager
+from feedmill.manager.answers import Skipped
 from feedmill.manager.ops import FANNED_OUT, FOLLOW, IMPORT, REBUILD, UNFOLLOW
 from feedmill.registry import feed_names
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Begun, journal, lease
 from feedmill.storage.lease import within
 from feedmill.storage.steps import Steps
+
+#: Workers that a chunk may kill before it is left alone; its fan-out then becomes a dead letter.
+MOST_DEATHS = 12
 
 #: Does a chunk that was begun; its result is for how many people.
 Work = Callable[[Begun], Steps[int]]
@@ -44,11 +51,20 @@ def deliver(
         activity_of(body)
 
     def work(begun: Begun) -> Steps[int]:
-        about = yield from meant(manager, op, body)
-        asked = deliveries_of(manager, about, parts, begun.times)
-        deliveries = yield from late.timely(manager, asked, begun.listed)
-        yield from late.delivered(manager, deliveries, begun.listed)
-        return people_of(deliveries)
+        asked: tuple[Sequence[Any], People] = (yield from meant(manager, op, body)), parts
+        reached = 0
+
+        def written(some: tuple[Sequence[Any], People]) -> Steps[None]:
+            nonlocal reached
+            deliveries = deliveries_of(manager, some[0], some[1], begun.times)
+            deliveries = yield from late.timely(manager, deliveries, begun.listed)
+            yield from late.delivered(manager, deliveries, begun.listed)
+            reached = max(reached, people_of(deliveries))
+
+        error = yield from apart(asked, written, split_work)
+        if error is not None:
+            raise error
+        return reached
 
     return _chunk(manager, fanout_id, plan, chunk, work)
 
@@ -73,7 +89,10 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
         elif op == UNFOLLOW:
             yield from copies.unfollow(manager, user_id, target_id)
         else:
-            yield from copies.rebuild(manager, user_id, begun.listed, patience(begun.times))
+            skipped = Skipped()
+            yield from copies.rebuild(manager, user_id, begun.listed, patience(begun.times), skipped)
+            if skipped.count:
+                yield from journal().skip(fanout_id, plan, skipped.count, str(skipped))
         return 1
 
     return _chunk(manager, fanout_id, plan, 0, work)
@@ -88,6 +107,13 @@ def _chunk(manager: Manager, fanout_id: str, plan: int, chunk: int, work: Work) 
         raise UnknownName(f"fan-out {fanout_id} is for a feed that this worker's {manager.name} lacks; {OLDER}")
     if not begun.times:
         return 0
-    people = backend().run(within(deadline, work(begun)))
+    if begun.deaths >= MOST_DEATHS:  # the broker gives the message out again each time, without end
+        raise GivenUp(f"chunk {chunk} is not begun any more: its worker died {begun.deaths} times")
+    try:
+        people = backend().run(within(deadline, work(begun)))
+    except Exception:
+        with contextlib.suppress(FeedmillError):
+            backend().run(journal().lived(fanout_id, plan, chunk))
+        raise
     backend().run(journal().done(manager.name, fanout_id, plan, chunk, people))
     return people

@@ -92,7 +92,7 @@ class Places:
         self._bodies = activity_key(b"")
         self._receipts = receipt_key("").partition("{")[0].encode()
         self._due = due_key("").partition("{")[0].encode()
-        self._shared = {left_key("").encode(): Part.LEFT, notices_beginning().encode(): Part.NOTICES}
+        self._left, self._notices = left_key("").encode(), notices_beginning().encode()
         self._letters = letters_key().encode()
         self._others = tuple(each.rstrip(":").encode() + b":" for each in shared_beginnings())
 
@@ -102,6 +102,14 @@ class Places:
         part = Part.COUNT if spelled.attribute == "count_format" else None if spelled.grouped else Part.FLAT
         self._formats.setdefault(before.encode(), {}).setdefault(after.encode(), (spelled.feed_class, part))
 
+    def _shared(self, key: bytes) -> Part:
+        """What a key is that is no feed's, no body's and no fan-out's."""
+        if key == self._letters:
+            return Part.LETTERS
+        if key.startswith(self._left):
+            return Part.LEFT
+        return Part.NOTICES if key.startswith(self._notices) and key.endswith(b"}") else Part.OTHER
+
     def of(self, key: bytes) -> Place | None:
         """What *key* is; None for a key of somebody else."""
         if key.startswith(self._bodies) and len(key) == len(self._bodies) + ID_SIZE:
@@ -109,11 +117,8 @@ class Places:
         if key.startswith(self._due + b"{"):
             tag, _, after = key[len(self._due) + 1 :].partition(b"}")
             return Place(_part_of_due(after), None, manager_of_tag(tag.decode(errors="replace")))
-        if key == self._letters:
-            return Place(Part.LETTERS, None, "")
-        if key.startswith(self._others):
-            shared = (part for beginning, part in self._shared.items() if key.startswith(beginning))
-            return Place(next(shared, Part.OTHER), None, "")
+        if key == self._letters or key.startswith(self._others):
+            return Place(self._shared(key), None, "")
         before, _, rest = key.partition(b"{")
         tag, closed, after = rest.partition(b"}")
         if before == self._receipts and closed:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from feedmill.doctor.broker import unheard
 from feedmill.doctor.examination import examine
 from feedmill.doctor.findings import SHOWN, Report
 
@@ -16,6 +17,8 @@ def doctor(fix: bool, say: Callable[[str], None]) -> int:
     began = time.monotonic()
     with _progress() as seen:
         report = examine(fix=fix, seen=seen)
+        for finding in unheard():
+            report.add(finding, False)
     for line in lines(report, fix):
         say(line)
     scope = f"{_count(report.keys, 'key')}, {_count(report.feeds, 'feed')}, {time.monotonic() - began:.1f} s{_notes(report)}"

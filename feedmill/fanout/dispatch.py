@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 from feedmill import settings, signing
-from feedmill.errors import SettingsError, StorageError
+from feedmill.errors import MessageError, SettingsError, StorageError
 
 logger = logging.getLogger(__name__)
 
@@ -23,28 +26,106 @@ MSGPACK = frozenset({"msgpack", "application/x-msgpack"})
 PUBLISH_BATCH = 100
 
 
-def celery_app() -> Any:
-    """The app that sends: the setting's, else this process' own, else Feedmill's."""
-    from celery import _state
-    from celery.utils.imports import symbol_by_name
+#: What the workers of a host app listen on beside their own queues.
+QUEUES = f"{HIGH_QUEUE},{LOW_QUEUE}"
 
+
+def celery_app() -> Any:
+    """The app that sends: the setting's, else this process' own, else Feedmill's.
+
+    Raises :class:`~feedmill.errors.SettingsError` if there are several to choose from, or it could not send.
+    """
     name = settings.current().celery_app
-    app = _app_called(name) if name else _state._tls.current_app or _state.default_app
+    app = app_called(name) if name else _own_app()
     if app is None:
-        return symbol_by_name(DEFAULT_APP)
+        return _default_app()
     if deaf := deafness(app):
         raise SettingsError(deaf)
     return app
 
 
-def _app_called(name: str) -> Any:
-    """The Celery app that the setting names."""
+@functools.cache
+def _default_app() -> Any:
+    """Feedmill's own, once its configuration was found to be good."""
+    from celery.utils.imports import symbol_by_name
+
+    app = symbol_by_name(DEFAULT_APP)
+    try:
+        _ = app.conf.broker_url
+    except ValueError as error:  # Celery says so of any error in a configuration that is named
+        raise SettingsError(str(error)) from error
+    return app
+
+
+def ready() -> None:
+    """Raise now, before anything is stored, what could only be raised afterwards: that messages cannot be sent."""
+    app = celery_app()
+    if app not in _usable and not inline():
+        try:
+            with app.connection_for_write() as connection:  # takes the URL apart, and connects to nothing
+                if connection.get_transport_cls().driver_type == "redis" and "://" not in str(connection.hostname):
+                    int(str(connection.virtual_host or "").strip("/") or 0)  # the number of a database
+        except Exception as error:  # whatever kombu makes of a URL
+            raise SettingsError(
+                f"the Celery app {app.main!r} cannot send: its broker_url or broker_transport_options are refused"
+                f" ({type(error).__name__}: {_without(error, str(app.conf.broker_url or ''))})"
+            ) from None
+        _usable.add(app)
+
+
+#: Apps whose broker can be spoken to, as far as their settings go.
+_usable: WeakSet[Any] = WeakSet()
+
+
+def _without(error: Exception, url: str) -> str:
+    """What *error* says, unless that quotes *url*, which may hold a password."""
+    text = str(error)
+    return "it is no URL" if isinstance(error, ValueError) or (url and url in text) else text
+
+
+def _own_app() -> Any:
+    """The app that this process made for itself; None if there is none.
+
+    Celery knows it as current in the thread that made it alone. In other threads, and in greenlets, it is the one app
+    there is or, of several, the one that names Feedmill's tasks.
+    """
+    from celery import _state
+
+    for app in (_state._tls.current_app, _state.default_app):
+        if app is not None and not _is_fallback(app):
+            return app
+    apps = [app for app in _state._get_active_apps() if app.set_as_current]
+    hosts = apps if len(apps) < 2 else [app for app in apps if _names_tasks(app)]
+    if len(apps) > 1 and len(hosts) != 1:
+        names = ", ".join(sorted(repr(app.main) for app in hosts or apps))
+        raise SettingsError(
+            f"this process has several Celery apps ({names}), and none is current in this thread; name the one whose"
+            " workers run Feedmill's tasks: FEEDMILL_CELERY_APP=module:attribute"
+        )
+    return hosts[0] if hosts else None
+
+
+def _is_fallback(app: Any) -> bool:
+    """Whether *app* is the one that Celery makes up when it is asked for the current app and there is none."""
+    return app.main == "default" and not app.set_as_current
+
+
+def _names_tasks(app: Any) -> bool:
+    """Whether the workers of *app* import Feedmill's tasks, or its beat sends them."""
+    package = DEFAULT_APP.partition(":")[0]
+    named = [*(app.conf.include or ()), *(app.conf.imports or ())]
+    sent = [str(entry.get("task", "")) for entry in (app.conf.beat_schedule or {}).values() if isinstance(entry, dict)]
+    return package in named or any(task.startswith("feedmill.") for task in sent)
+
+
+def app_called(name: str) -> Any:
+    """The Celery app that the setting names; :class:`~feedmill.errors.SettingsError` if there is none of that name."""
     from celery import Celery
     from celery.utils.imports import symbol_by_name
 
     try:
         app = symbol_by_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # of whatever kind: it is somebody's module that is run
         raise SettingsError(
             f"FEEDMILL_CELERY_APP is {name!r}, which cannot be imported: {error}; name a Celery app as module:attribute"
         ) from error
@@ -57,31 +138,58 @@ def _app_called(name: str) -> Any:
 
 def deafness(app: Any) -> str:
     """What is wrong if *app* would throw away Feedmill's messages; empty if it takes them."""
-    if MSGPACK.intersection(app.conf.accept_content):
+    if not MSGPACK.intersection(app.conf.accept_content):
+        return (
+            f"the Celery app {app.main!r} does not accept msgpack, which Feedmill's messages are in;"
+            " add 'msgpack' to its accept_content, or set FEEDMILL_CELERY_APP=feedmill.tasks:app"
+        )
+    if app.conf.task_create_missing_queues:
         return ""
+    lacking = [name for name in (HIGH_QUEUE, LOW_QUEUE) if name not in app.amqp.queues]
+    if not lacking:
+        return ""
+    lines = ", ".join(f"Queue({name!r})" for name in lacking)
     return (
-        f"the Celery app {app.main!r} does not accept msgpack, which Feedmill's messages are in;"
-        " add 'msgpack' to its accept_content, or set FEEDMILL_CELERY_APP=feedmill.tasks:app"
+        f"the Celery app {app.main!r} has task_create_missing_queues=False and lacks {' and '.join(lacking)};"
+        f" add to its task_queues: {lines}"
     )
 
 
 def inline() -> bool:
-    """Whether tasks run right here: in the embedded mode, without a broker."""
+    """Whether tasks run right here: in the embedded mode without a broker, and where ``task_always_eager`` says so."""
+    return _is_here(None) or _is_here(celery_app())
+
+
+def _is_here(app: Any) -> bool:
+    """Whether tasks that *app* sends run right here; of None, whether those of any app do."""
     current = settings.current()
-    return current.embedded and not current.broker_url
+    return (current.embedded and not current.broker_url) or (app is not None and bool(app.conf.task_always_eager))
+
+
+def _run_here(app: Any, name: str, args: Sequence[Any]) -> None:
+    """Run the task *name* in the caller's process, as Celery does with ``task_always_eager``."""
+    from celery.exceptions import NotRegistered
+
+    importlib.import_module(DEFAULT_APP.partition(":")[0])  # workers import it, and this process may not have
+    throw = _is_here(None) or bool(app.conf.task_eager_propagates)
+    try:
+        task = app.tasks[name]
+    except NotRegistered as error:
+        raise MessageError(f"there is no task {name!r}") from error
+    task.apply(args, throw=throw, headers=signing.headers(name, args))
 
 
 def send(name: str, args: Sequence[Any], *, queue: str, sentence: str, producer: Any = None) -> None:
     """Send the task *name*; *sentence* is what an operator reads in Flower.
 
     Raises :class:`~feedmill.errors.StorageError` when the broker cannot be reached. In the embedded mode, without a
-    broker, the task runs right here.
+    broker, and with ``task_always_eager`` the task runs right here.
     """
     from kombu.exceptions import OperationalError
 
     app = celery_app()
-    if inline():
-        app.tasks[name].apply(args, throw=True, headers=signing.headers(name, args))
+    if producer is None and _is_here(app):
+        _run_here(app, name, args)
         return
     try:
         app.send_task(
@@ -98,6 +206,8 @@ def send(name: str, args: Sequence[Any], *, queue: str, sentence: str, producer:
         )
     except OperationalError as error:
         raise _unreachable(error) from error
+    except Exception as error:  # what it is about is stored already: the caller is told that it waits, whatever it is
+        raise StorageError(f"the message of {name} could not be sent: {type(error).__name__}: {error}") from error
 
 
 def _unreachable(error: Exception) -> StorageError:
@@ -134,14 +244,18 @@ def length(queue: str) -> int:
     """
     try:
         with celery_app().connection_or_acquire() as connection:  # its own channel, since to make one is not cheap
-            return int(connection.default_channel.queue_declare(queue, passive=True).message_count)
+            # kombu looks for a queue in Redis without the prefix of its keys, and creates nothing there by declaring one.
+            passive = connection.transport.driver_type != "redis"
+            return int(connection.default_channel.queue_declare(queue, passive=passive).message_count)
     except Exception:  # nobody has declared it yet, or something is wrong with the broker, which sending says better
         return 0
 
 
 @contextmanager
 def batched() -> Iterator[Any]:
-    """A producer for many :func:`send` calls that share round trips to the broker; None in the embedded mode."""
+    """A producer for many :func:`send` calls that share round trips to the broker; None where tasks run right here."""
+    from kombu.exceptions import BatchPublishError
+
     if inline():
         yield None
         return
@@ -149,5 +263,9 @@ def batched() -> Iterator[Any]:
         try:
             with producer.batch(max_size=PUBLISH_BATCH):
                 yield producer
-        except (*producer.connection.connection_errors, *producer.connection.channel_errors) as error:
+        except (
+            BatchPublishError,
+            *producer.connection.connection_errors,
+            *producer.connection.channel_errors,
+        ) as error:
             raise _unreachable(error) from error

@@ -53,6 +53,8 @@ class FanoutStatus:
     op: str = ""
     #: The manager's name.
     manager: str = ""
+    #: Bad ids in the app's answers that were left out (None, a text that is too long, …); *error* names the first.
+    skipped: int = 0
 
 
 class Fanout:
@@ -143,6 +145,7 @@ def status_of(fields: dict[str, str], wanted: str = "") -> FanoutStatus:
         fields.get("error", ""),
         op,
         fields.get("manager", ""),
+        number.get("skipped", 0),
     )
 
 
@@ -179,6 +182,7 @@ def _sum(each: Sequence[FanoutStatus]) -> FanoutStatus:
         error=first(one.error for one in each),
         op=first(one.op for one in each),
         manager=first(one.manager for one in each),
+        skipped=sum(one.skipped for one in each),
     )
 
 
@@ -213,6 +217,7 @@ def start(
     Past an author's pace (of *paces*, one for each) they are accepted all the same, and begun later. *operations* come
     before the journal knows of it, or *last*: what is taken away goes after it is sure that the rest will follow.
     """
+    dispatch.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [
         journal().open(manager, name, op, body, pace, feeds)
@@ -220,7 +225,7 @@ def start(
     ]
     results = backend().run(together([*opening, *operations] if last else [*operations, *opening]))
     opened = results[: len(opening)] if last else results[len(operations) :]
-    if any(each.ring for each in opened):
+    if any(each.ring for each in opened) or dispatch.inline():  # nobody else is on the way to what is due here
         dispatch.ring(manager)
     return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]
 
@@ -234,6 +239,7 @@ def start_sent(
 
     Of many only as much as the queue has room for; the rest is sent when its lease is over.
     """
+    dispatch.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [journal().open_sent(manager, name, op, body, feeds) for name, body in wanted]
     opened = backend().run(together([*opening, *operations]))

@@ -19,7 +19,7 @@ from feedmill.feeds.subscription import ASubscription, Subscription
 from feedmill.feeds.twins import both
 from feedmill.feeds.watch import Watch
 from feedmill.ids import EntityId, to_microseconds
-from feedmill.keys import check_format, feed_key, feed_keys
+from feedmill.keys import channel_name, check_format, feed_key, feed_keys
 from feedmill.serializers import NotificationSerializer
 from feedmill.storage.steps import Steps
 
@@ -38,7 +38,7 @@ class NotificationFeed(AggregatedFeed):
     count_format: ClassVar[str] = "notification_feed:1:user:%(user_id)s:count"
     #: What the lock is called; it lives in the feed's own hash, where taking it costs no extra command.
     lock_format: ClassVar[str] = "notification_feed:1:user:%s:lock"
-    #: The channel on which counts are published.
+    #: The channel on which counts are published; :meth:`channel` is its name at the server.
     pubsub_main_channel: ClassVar[str] = "juggernaut"
     max_length: ClassVar[int] = 99
     aggregator_class: ClassVar[type[BaseAggregator]] = NotificationAggregator
@@ -67,8 +67,8 @@ class NotificationFeed(AggregatedFeed):
 
     @classmethod
     def channel(cls) -> str:
-        """Where counts are published."""
-        return cls.pubsub_main_channel
+        """What ``pubsub_main_channel`` is called at the server: of two deployments on one server each has its own."""
+        return channel_name(cls.pubsub_main_channel)
 
     @classmethod
     def count_key_of(cls, user_id: EntityId) -> str:
@@ -168,6 +168,11 @@ class NotificationFeed(AggregatedFeed):
     @classmethod
     def _watch(cls, user_ids: Iterable[EntityId], shape: Callable[[EntityId, Counts], V]) -> Watch[V]:
         return Watch([cls(user_id) for user_id in many("user ids", user_ids)], shape)
+
+    def _delete(self) -> Steps[None]:
+        """Delete the feed; counts that were not 0 are published as 0, and those of a feed that begins anew follow on."""
+        front = title(self.key, self.user_id)
+        yield from self.timeline().delete(self.key, self.count_key, self.channel(), front)
 
     # -- seen and read
 

@@ -25,8 +25,8 @@ Ask = Union[Steps[None], float]
 class Watch(Generic[V]):
     """Turns what is heard into what a subscriber is told: *shape* of a user id and their counts.
 
-    Counts are numbered. A message whose number does not follow the one heard before it says that something was missed,
-    or that the feed was deleted and begins anew: then the kept counts are read, and are what is told.
+    Counts are numbered. A message whose number does not follow the one heard before it says that something was missed:
+    then the kept counts are read, and are what is told. Deleting a feed is a change like any other.
     """
 
     def __init__(self, feeds: Sequence[Any], shape: Callable[[EntityId, Counts], V]) -> None:

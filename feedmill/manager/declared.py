@@ -14,6 +14,7 @@ from feedmill.feeds.base import Feed
 from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import EntityId
 from feedmill.manager import answers
+from feedmill.manager.answers import Skipped
 from feedmill.manager.feed_keys import check_keys
 
 if TYPE_CHECKING:
@@ -34,25 +35,33 @@ FanoutPriority = Priority
 Followers = Union[Iterable[EntityId], Mapping[Priority, Iterable[EntityId]], Mapping[str, Iterable[EntityId]]]
 
 
-def followers_of(manager: Manager, user_id: EntityId) -> list[tuple[Priority, Iterator[EntityId]]]:
-    """The followers of *user_id* as streams, most urgent first."""
+def followers_of(
+    manager: Manager, user_id: EntityId, skipped: Skipped | None = None
+) -> list[tuple[Priority, Iterator[EntityId]]]:
+    """The followers of *user_id* as streams, most urgent first; bad ids are left out and counted in *skipped*."""
     followers = manager.get_user_follower_ids(user_id)
     if not isinstance(followers, Mapping):
-        return [(Priority.HIGH, answers.ids(manager, "get_user_follower_ids", followers))]
+        return [(Priority.HIGH, answers.ids(manager, "get_user_follower_ids", followers, skipped))]
     named: list[tuple[Priority, Iterator[EntityId]]] = []
     for key, some in followers.items():
         priority = key if isinstance(key, Priority) else Priority.__members__.get(key)
         if priority is None:
             raise DeclarationError(
-                f"{manager.name}.get_user_follower_ids gave followers of priority {key!r}; use Priority.HIGH or Priority.LOW"
+                f"{manager.name}.get_user_follower_ids gave followers of priority {answers.shown(key)}; use Priority.HIGH"
+                " or Priority.LOW"
             )
-        named.append((priority, answers.ids(manager, "get_user_follower_ids", some)))
+        named.append((priority, answers.ids(manager, "get_user_follower_ids", some, skipped)))
     return sorted(named, key=lambda stream: list(Priority).index(stream[0]))
 
 
-def recipients_of(manager: Manager, activity: Activity) -> Iterator[EntityId]:
-    """Who is notified of *activity*, as a stream."""
-    return answers.ids(manager, "get_recipient_ids", manager.get_recipient_ids(activity))
+def recipients_of(manager: Manager, activity: Activity, skipped: Skipped | None = None) -> Iterator[EntityId]:
+    """Who is notified of *activity*, as a stream; bad ids are left out and counted in *skipped*."""
+    return answers.ids(manager, "get_recipient_ids", manager.get_recipient_ids(activity), skipped)
+
+
+def following_of(manager: Manager, user_id: EntityId, skipped: Skipped | None = None) -> Iterator[EntityId]:
+    """Whom *user_id* follows, as a stream; bad ids are left out and counted in *skipped*."""
+    return answers.ids(manager, "get_user_following_ids", manager.get_user_following_ids(user_id), skipped)
 
 
 class UserFeeds(dict[str, Feed]):

@@ -7,16 +7,17 @@ from typing import Any, ClassVar
 
 from feedmill.activity import Activity
 from feedmill.arguments import whole
-from feedmill.declare import check_attributes, check_number, check_positive
+from feedmill.declare import check_attributes, check_hooks, check_number, check_positive
 from feedmill.errors import ActivityError, DeclarationError, MissingMethod
 from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout
 from feedmill.feeds.base import Feed
 from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import EntityId, entity_id
-from feedmill.manager import batches, requests
+from feedmill.manager import answers, batches, requests
 from feedmill.manager.declared import Followers, UserFeeds, check_feeds
 from feedmill.manager.explaining import Explanation, explain
+from feedmill.manager.filters import admitted
 from feedmill.manager.ops import FOLLOW, NOTIFY, UNFOLLOW, UNNOTIFY
 from feedmill.registry import register_manager
 
@@ -53,13 +54,24 @@ class Manager:
         if "name" not in vars(cls):
             cls.name = cls.__name__
         check_feeds(cls)
-        cls.is_filtered = any(getattr(cls, hook) is not getattr(Manager, hook) for hook in _FILTERS)
+        check_hooks(cls, *_AUDIENCES, *_FILTERS)
+        written = [hook for hook in _FILTERS if getattr(cls, hook) is not getattr(Manager, hook)]
+        if written == ["filter_activities"]:
+            raise DeclarationError(
+                f"{cls.__name__}.filter_activities is asked by follow and rebuild alone, and fan-outs would let all pass; write"
+                " accepts or filter_user_ids as well"
+            )
+        cls.is_filtered = bool(written)
         register_manager(cls.name, cls)
 
     # -- what a user of Feedmill writes; ids may be annotated as what they are in that app
 
     def get_user_follower_ids(self, user_id: Any) -> Followers:
-        """Who follows *user_id*: any iterable of ids, or one for each :class:`Priority`. Streamed, never held whole."""
+        """Who follows *user_id*: any iterable of ids, or one for each :class:`Priority`. Streamed, never held whole.
+
+        What is no id (None, a float, a text of more than 255 characters) is left out; the fan-out's status counts and names
+        it. The same holds for the other lists of people.
+        """
         raise MissingMethod(f"{type(self).__name__} must define get_user_follower_ids(user_id)")
 
     def get_user_following_ids(self, user_id: Any) -> Iterable[EntityId]:
@@ -74,20 +86,26 @@ class Manager:
         """Whether *activity* may come into the feeds of *user_id*: mute, block, audience. Everything may by default.
 
         Asked whenever something is put into a feed, never when it is taken out. The easy way: it is asked for each
-        user. With many followers override :meth:`filter_user_ids` instead.
+        user. With many followers override :meth:`filter_user_ids` instead. Return True or False (or 1 or 0): with anything
+        else, None too, nobody gets the activity, and the fan-out's status says why.
         """
         return True
 
     def filter_user_ids(self, activity: Activity, user_ids: Sequence[Any]) -> Iterable[EntityId]:
-        """Those of *user_ids* (a chunk) into whose feeds *activity* may come, e.g. by one query for all of them."""
-        return [user_id for user_id in user_ids if self.accepts(user_id, activity)]
+        """Those of *user_ids* (a chunk) into whose feeds *activity* may come, e.g. by one query for all of them.
+
+        Return a list of ids; others than *user_ids* in it are passed over. With anything else nobody gets the activity, and
+        the fan-out's status says why.
+        """
+        return [user_id for user_id in user_ids if answers.accepted(self, self.accepts(user_id, activity))]
 
     def filter_activities(self, user_id: Any, activities: Sequence[Activity]) -> Iterable[Activity]:
         """Those of *activities* that may come into the feeds of *user_id* when they are copied by follow or rebuild.
 
-        By default :meth:`filter_user_ids` is asked for each; override it too if that is a query.
+        By default :meth:`filter_user_ids` is asked for each; override it too if that is a query. Return a list of
+        activities; with anything else nothing is copied, and the fan-out's status says why.
         """
-        return [activity for activity in activities if list(self.filter_user_ids(activity, [user_id]))]
+        return [activity for activity in activities if admitted(self, activity, [user_id])]
 
     # -- activities
 
@@ -243,6 +261,8 @@ def _awaited(fanouts: Fanouts, async_: bool) -> Fanouts:
     return fanouts
 
 
+#: The methods that say who is concerned.
+_AUDIENCES = ("get_user_follower_ids", "get_user_following_ids", "get_recipient_ids")
 #: The methods that say what may come into whose feeds.
 _FILTERS = ("accepts", "filter_user_ids", "filter_activities")
 

@@ -10,7 +10,7 @@ from feedmill.activity import Activity
 from feedmill.arguments import is_whole, many
 from feedmill.codec import pack
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError, UnknownActivity
-from feedmill.fanout import receipts
+from feedmill.fanout import dispatch, receipts
 from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout, fanout_id, status_of
 from feedmill.ids import EntityId, entity_id
@@ -40,6 +40,7 @@ def add(manager: Manager, activity: Activity) -> Fanout:
 
 def remove(manager: Manager, activity: Activity | str) -> Fanout:
     """See :meth:`Manager.remove_activity`."""
+    dispatch.ready()
     raw_id = bodies.raw_id(activity)
     if not isinstance(activity, Activity):
         found = backend().run(bodies.find(manager, [raw_id]))
@@ -68,6 +69,7 @@ def _already_removed(manager: Manager, raw_id: bytes) -> Fanout:
 
 def update(manager: Manager, activity: Activity) -> Fanout:
     """See :meth:`Manager.update_activity`."""
+    dispatch.ready()
     bodies.checked(manager, activity)
     op = REDELIVER
     if bodies.keepers(manager):

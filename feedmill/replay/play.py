@@ -11,7 +11,8 @@ from typing import Any
 from feedmill.activity import Activity
 from feedmill.errors import FeedmillError
 from feedmill.ids import EntityId
-from feedmill.replay.read import Event, Garbage, InputError, read_events, read_follows
+from feedmill.replay.lines import Garbage, InputError
+from feedmill.replay.read import Event, read_events, read_follows
 from feedmill.replay.session import FEW_OPEN, MOST_OPEN, Session, session
 from feedmill.replay.show import progress, show_feeds
 from feedmill.replay.social import CO_ACTORS, SocialManager
@@ -19,7 +20,7 @@ from feedmill.replay.verify import verify
 
 
 class ReplayFailed(FeedmillError):
-    """Timelines are not what they must be."""
+    """Timelines are not what they must be, or not all of the files was played."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,15 +41,21 @@ class Options:
 
 
 def replay(options: Options, say: Callable[[str], None]) -> None:
-    """Play the events; :class:`ReplayFailed` if a check finds a difference, ``InputError`` for garbage when strict."""
+    """Play the events.
+
+    :class:`ReplayFailed` if a check finds a difference, or something that was not played; ``InputError`` for garbage when
+    strict, and for files of which nothing can be made.
+    """
     bar = progress()
     garbage = Garbage()
     followers = read_follows(options.follows, options.follow_columns, garbage)
     events = read_events(options.events, options.event_columns, garbage, options.limit)
     for line in garbage.shown:
         say(f"skipped {line}")
+    if garbage.comments:
+        say(f"{garbage.comments:,} lines of comments skipped")
     if garbage.count:
-        say(f"{garbage.count} lines of garbage in all")
+        say(str(garbage))
         if options.strict:
             raise InputError("refused because of --strict; nothing was written")
     say(f"{sum(map(len, followers.values())):,} follows, {len(events):,} events")
@@ -81,6 +88,12 @@ def replay(options: Options, say: Callable[[str], None]) -> None:
             say(f"{verdict.missing} missing, {verdict.twice} twice, {verdict.wrong} wrong")
             if not verdict.good:
                 raise ReplayFailed("the timelines are not what they must be")
+            if garbage.count:
+                raise ReplayFailed(
+                    f"what was played is right, but {garbage}: put it right, or take it out of the files"
+                )
+            if not events:
+                raise ReplayFailed("no event was played, so nothing was verified")
 
 
 def activity_of(event: Event) -> Activity:

@@ -48,7 +48,8 @@ def show_feeds(user: EntityId, person: Name, thing: Name, say: Callable[[str], N
     """The three feeds of *user*."""
     manager = SocialManager()
     feeds = manager.get_feeds(user)
-    say(f"\nHome feed of {person(user)}")
+    say("")
+    say(f"Home feed of {person(user)}")
     activities: list[Activity] = feeds["home"][:count]
     for a in activities:
         say(f"  {a.time:%d %b %H:%M:%S}  {person(a.actor_id)} {a.verb.past_tense} {thing(a.object_id)}")

@@ -61,6 +61,10 @@ class ActivityStorage(Protocol):
         ...
 
 
+#: Seconds that the number of a deleted feed's last count is kept: a feed that begins anew meanwhile goes on from it.
+COUNT_TTL = 7 * 86_400
+
+
 @dataclasses.dataclass(frozen=True)
 class Want:
     """What a writer needs to see of one group: its record and, if members were spilled, these actors' spilled ones."""
@@ -278,6 +282,9 @@ class TimelineStorage(Protocol):
         """Tell all who listen on *channel*."""
         ...
 
-    def delete(self, key: str, count_key: str = "") -> Steps[None]:
-        """Delete a timeline of either shape, all that belongs to it, and the count."""
+    def delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
+        """Delete a timeline of either shape and all that belongs to it; of counts the number stays.
+
+        Counts that were not 0 are published as 0 on *channel*; *front*: how the message begins.
+        """
         ...

@@ -20,6 +20,8 @@ NUMBERS = (
     "reached",
     "complete",
     "attempts",
+    "tried",
+    "deaths",
     "seen",
     "sent",
     "claimed",

@@ -98,7 +98,7 @@ class Claim:
     body: bytes
     #: How many chunks it has, once all are written down; then only what is left of them is to be sent again. Else 0.
     planned: int
-    #: How often it was claimed without progress, this time included.
+    #: How often it was claimed without progress, this time included. Beyond 1 it is suspect: whoever had it may have died.
     attempts: int
     #: Milliseconds after which it is to be done again, because something it overtakes may still be running; or 0.
     again: int
@@ -112,10 +112,20 @@ class Claim:
     bell: str = ""
     #: When it was claimed, by the clock of the storage's server in milliseconds.
     claimed: int = 0
+    #: How often it was really begun without progress, this time included: only that counts as an attempt.
+    tries: int = 1
+    #: How many of these began and never ended: their worker died, or stood still.
+    deaths: int = 0
+    #: Whether this time is written down as begun, by :meth:`Journal.begin`.
+    marked: bool = False
 
     def listed(self) -> int:
         """When its people were listed, or a moment before, by the clock of the storage's server in milliseconds."""
         return self.claimed
+
+    def died(self) -> str:
+        """What is known of whoever began it before, in words."""
+        return f"its worker died {self.deaths} {'time' if self.deaths == 1 else 'times'}"
 
 
 class Begun(NamedTuple):
@@ -125,6 +135,8 @@ class Begun(NamedTuple):
     times: int
     #: When its people were listed, by the clock of the storage in milliseconds; now, if it has none but its one user.
     listed: int = 0
+    #: How many of those who began it before never were heard of again: they died, or stand still.
+    deaths: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,8 +201,15 @@ class Journal(Protocol):
         """Claimed fan-outs were done whole, each for so many people."""
         ...
 
+    def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
+        """Write down that a suspect is begun now, and renew its claim; None if that was lost, and nothing may be done.
+
+        If nothing is heard of it any more, whoever claims it next knows that its worker died in it.
+        """
+        ...
+
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
-        """Write down chunks, and renew the claim; None if it was lost, and nothing may be sent."""
+        """Write down chunks, if there are any, and renew the claim; None if it was lost, and nothing may be sent."""
         ...
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
@@ -212,6 +231,10 @@ class Journal(Protocol):
         """
         ...
 
+    def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
+        """A chunk that was begun failed, and did not kill its worker."""
+        ...
+
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done; counted once."""
         ...
@@ -225,6 +248,10 @@ class Journal(Protocol):
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
         """A chunk failed, and what with."""
+        ...
+
+    def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
+        """*count* bad ids of the app's answers were left out of a plan; *error* names them."""
         ...
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:

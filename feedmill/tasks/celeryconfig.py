@@ -5,6 +5,8 @@ from kombu import Exchange, Queue  # type: ignore[attr-defined]
 from feedmill import settings
 from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
 
+#: Says that a file which begins with this one is meant for Feedmill's app.
+FOR_FEEDMILL = True
 #: Seconds between two sweeps for what is overdue.
 SWEEP_EVERY = 10.0
 
@@ -19,6 +21,8 @@ broker_transport_options = (
         "unacked_restore_throttle": 1,
         "socket_timeout": 30,
         "socket_connect_timeout": 5,
+        # Options of the URL, and a prefix of all keys where several deployments share a server.
+        **settings.current().broker_options,
     }
     if broker_url.startswith(("redis", "sentinel"))
     else {}

@@ -9,6 +9,7 @@ from celery import signals
 
 from feedmill import registry, settings
 from feedmill.fanout import dispatch
+from feedmill.tasks import application
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +66,36 @@ def check_managers(**_: Any) -> str:
         return ""
     warning = (
         "no manager is known, so this worker can do nothing; name the modules that declare them in FEEDMILL_MODULES"
+        " or in the include of the worker's app"
     )
+    logger.warning(warning)
+    return warning
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def check_queues(instance: Any, **_: Any) -> str:
+    """Warn if the worker listens on none of Feedmill's queues; the warning, or nothing."""
+    listens = set(instance.app.amqp.queues.consume_from)
+    if listens & {dispatch.HIGH_QUEUE, dispatch.LOW_QUEUE}:
+        return ""
+    names = ",".join(sorted(listens))
+    warning = (
+        f"this worker listens on {names or 'nothing'}, and on none of Feedmill's queues: unless another one does, nothing is"
+        f" delivered; start it with -Q {','.join(filter(None, [names, dispatch.QUEUES]))}"
+    )
+    logger.warning(warning)
+    return warning
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def check_configuration(instance: Any, **_: Any) -> str:
+    """Warn if Feedmill's app passed over a ``celeryconfig`` of another app; the warning, or nothing."""
+    if instance.app is not application.app:
+        return ""
+    from feedmill.tasks.configuration import BEGINNING, PASSED_OVER
+
+    if not PASSED_OVER:
+        return ""
+    warning = f"{PASSED_OVER} is not used, since it is not begun with: {BEGINNING}"
     logger.warning(warning)
     return warning

@@ -10,17 +10,18 @@ from typing import Any
 from celery import Task, current_task, shared_task
 
 from feedmill import signing
-from feedmill.delivery import due, letters, messages
+from feedmill.delivery import due, heartbeat, letters, messages
 from feedmill.errors import FeedBusy, FeedmillError, MessageError, StorageError, UnknownName
 from feedmill.manager import ops
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
+from feedmill.tasks import strangers
 
 logger = logging.getLogger(__name__)
 
 #: Seconds after which a task is interrupted, and after which its process is killed: of one chunk, and of planning a
 #: fan-out, which streams all followers of an author. The broker's visibility timeout must be longer.
-CHUNK_LIMITS, PLAN_LIMITS = (120, 180), (1800, 2400)
+CHUNK_LIMITS, PLAN_LIMITS = (120, 180), (int(heartbeat.LONGEST_PLAN), 2400)
 
 
 #: Where the messages that are about one chunk have their fan-out and its plan.
@@ -46,6 +47,23 @@ class FeedmillTask(Task):  # type: ignore[misc]
     retry_jitter = True
     max_retries = 5
 
+    def signature_from_request(self, request: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """What a retry sends: told of in the same sentence as before, for the same deployment."""
+        signature = super().signature_from_request(request, *args, **kwargs)
+        was = self.request if request is None else request
+        signature.options.update(argsrepr=was.argsrepr or self.name, kwargsrepr="")
+        return signature
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Send it; who says nothing else has its name shown in place of its arguments.
+
+        It is not signed: a worker must not sign what a message told it to send.
+        """
+        options.setdefault("argsrepr", self.name)
+        options.setdefault("kwargsrepr", "")
+        options["headers"] = {**signing.addressed(), **(options.get("headers") or {})}
+        return super().apply_async(args, kwargs, **options)
+
     def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
         """Keep what can never succeed, and note what went wrong with a chunk: the sweep sends it again."""
         with contextlib.suppress(FeedmillError):
@@ -61,7 +79,11 @@ def _task(name: str, kinds: tuple[type, ...], limits: tuple[int, int]) -> Callab
 
     def decorate(function: Callable[..., int]) -> Any:
         def run(*args: Any, **named: Any) -> int:
-            signing.check(name, args, current_task.request.headers if current_task else None)
+            carried = current_task.request.headers if current_task else None
+            if other := signing.stranger(carried):
+                strangers.give_back(current_task, other)
+                return 0
+            signing.check(name, args, carried)
             if named or len(args) != len(kinds) or not all(map(isinstance, args, kinds)):
                 held = [type(value).__name__ for value in (*args, *named.values())]
                 raise MessageError(

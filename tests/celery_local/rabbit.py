@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import amqp
@@ -88,6 +90,32 @@ class LocalRabbit(Local, RabbitMQContainer):  # type: ignore[misc]
         with amqp.Connection(f"127.0.0.1:{self.port}") as connection, connection.channel() as channel:
             for queue in queues:
                 channel.queue_purge(queue)
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """It has no memory left: it takes nothing from who publishes, until there is room again."""
+        self._control("set_vm_memory_high_watermark", "absolute", "1")
+        try:
+            yield
+        finally:
+            self._control("set_vm_memory_high_watermark", "0.4")
+
+    @contextlib.contextmanager
+    def stopped(self) -> Iterator[None]:
+        """The broker is away, and its node is there: as while another one takes over."""
+        self._control("stop_app")
+        try:
+            yield
+        finally:
+            self._control("start_app")
+            self.ready()
+
+    def _control(self, *words: str) -> None:
+        command = [str(DIRECT.with_name("rabbitmqctl")) if DIRECT.exists() else "rabbitmqctl", "-n"]
+        environment = {**os.environ, **self._container.environment}
+        node = environment["RABBITMQ_NODENAME"]
+        done = subprocess.run([*command, node, *words], env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
 
     def teardown(self) -> None:
         """Nothing: pytest-celery ends nodes after each test, and this one is shared until :meth:`end`."""

@@ -61,7 +61,7 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path, broker: str) -> Iterat
 def verify(request: pytest.FixtureRequest, broker: str, stage: Stage) -> Iterator[Callable[[], Row]]:
     """Ends a scenario: lets the system heal, holds it against the model, and writes the row."""
     marker = request.node.get_closest_marker("scenario")
-    row = Row(marker.args[0], request.node.function.__doc__.strip(), broker)
+    row = Row(marker.args[0], " ".join(request.node.function.__doc__.split()), broker)
     request.config.stash[ROWS].append(row)
 
     def end() -> Row:

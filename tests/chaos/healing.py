@@ -7,7 +7,7 @@ import contextlib
 from feedmill.delivery import due
 from feedmill.errors import StorageError
 from feedmill.storage.backends import backend
-from feedmill.storage.journal import journal
+from feedmill.storage.journal import Letter, journal
 
 
 def sweep() -> None:
@@ -16,6 +16,6 @@ def sweep() -> None:
         due.sweep()
 
 
-def undelivered() -> list[str]:
+def undelivered() -> list[Letter]:
     """What ended among the dead letters."""
-    return [f"dead letter: {letter}" for letter in backend().run(journal().letters(100))]
+    return backend().run(journal().letters(100))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import signal
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from feedmill import Activity, Manager, Priority
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from tests.chaos import edges
 
 #: Authors, and how many people follow each. Neighbours share two thirds of their followers, so feeds are fought over.
 AUTHORS = range(1, 5)
@@ -18,10 +21,20 @@ CHUNK = int(os.environ.get("CHAOS_CHUNK", "25"))
 NEXT_RELEASE = os.environ.get("CHAOS_RELEASE") == "next"
 #: Whose things are commented on.
 RECIPIENTS = range(9_000, 9_012)
+#: Who is notified by name.
+NAMED = range(9_100, 9_106)
+#: Who follows and unfollows authors while things go wrong.
+READERS = range(20_000, 20_008)
+#: Authors with so few followers that no message is needed for them.
+QUIET = range(500, 540)
+#: An author whose followers nobody can ask for and live.
+BOMBER = 666
 
 
 def followers_of(author: Any) -> range:
-    """Who follows *author*."""
+    """Who follows *author* from the beginning to the end."""
+    if author in QUIET:
+        return range(40_000 + 10 * author, 40_006 + 10 * author)
     if author not in AUTHORS:
         return range(0)
     first = 10_000 + author * (FOLLOWERS // 3)
@@ -59,9 +72,19 @@ class ChaosManager(Manager):
     fanout_chunk_size = CHUNK
 
     def get_user_follower_ids(self, user_id: Any) -> Mapping[Priority, Iterable[Any]]:
-        """Two thirds of the followers in the high queue, the rest in the low one."""
-        everyone = followers_of(user_id)
-        return {Priority.HIGH: iter(everyone[: FOLLOWERS // 3 * 2]), Priority.LOW: iter(everyone[FOLLOWERS // 3 * 2 :])}
+        """Two thirds of the followers in the high queue, the rest and the readers in the low one."""
+        if user_id == BOMBER:
+            os.kill(os.getpid(), signal.SIGKILL)  # as the kernel does when memory runs out
+        everyone, readers = followers_of(user_id), edges.followers(user_id)
+        first = len(everyone) // 3 * 2
+        return {
+            Priority.HIGH: iter(everyone[:first]),
+            Priority.LOW: itertools.chain(everyone[first:], readers),
+        }
+
+    def get_user_following_ids(self, user_id: Any) -> Iterable[Any]:
+        """Whom a reader follows now."""
+        return edges.following(user_id)
 
     def get_recipient_ids(self, activity: Activity) -> Iterable[Any]:
         """Whoever the target names."""

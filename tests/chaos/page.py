@@ -13,7 +13,7 @@ from tests.chaos.workers import ROOT, VISIBILITY
 
 DOCS = ROOT / "docs"
 #: Columns that hold words; numbers stand to the right.
-WORDS = {"fault", "broker", "began", "what is read"}
+WORDS = {"fault", "broker", "began", "what is read", "storage", "bug put back in"}
 
 INTRO = f"""# Reliability
 
@@ -38,6 +38,8 @@ SOAKS = (
     *("deliveries", "lost", "duplicated", "wrong", "longest recovery, s"),
 )
 
+SIMULATION = ("storage", "histories", "operations", "longest", "commands", "faults", "violations", "seconds")
+MUTATIONS = ("bug put back in", "storage", "histories until it was found", "seconds")
 FUZZ = ("what is read", "inputs", "read", "refused", "unexpected", "slowest, ms")
 
 
@@ -59,6 +61,8 @@ def render(found: Mapping[str, Any]) -> str:
         parts.append(_scenarios(found["scenarios"]))
     if "soaks" in found:
         parts.append(_soaks(found["soaks"]))
+    if "simulation" in found:
+        parts.append(_simulation(found["simulation"]))
     if "fuzz" in found:
         parts.append(_fuzz(found["fuzz"]))
     return "\n".join(parts)
@@ -120,9 +124,52 @@ def _soaks(soaks: Sequence[Mapping[str, Any]]) -> str:
             f"{each['began'][:16].replace('T', ' ')}, {each['broker']}, {each['rounds']} rounds, {each['workers']} workers,"
             f" {each['followers']:,} followers an author in chunks of {each['chunk']:,}, seed {each['seed']}: "
             + ", ".join(f"{count:,} × {name}" for name, count in faults)
-            + ".",
+            + "."
+            + _operations(each.get("operations", {})),
             "",
         ]
+    return "\n".join(lines)
+
+
+def _operations(found: Mapping[str, int]) -> str:
+    """What was asked for besides new activities."""
+    if not found:
+        return ""
+    counted = sorted(found.items(), key=lambda item: -item[1])
+    return " Besides new activities: " + ", ".join(f"{n:,} × {name.replace('_', ' ')}" for name, n in counted) + "."
+
+
+def _simulation(found: Mapping[str, Any]) -> str:
+    """What histories in one thread came to, each storage in a row; and how soon bugs that were put back in were found."""
+    lines = [
+        "## Simulated histories",
+        "",
+        "Web processes, workers, a sweeper and the doctor in one thread, interleaved at every command by a seed, with a clock of their"
+        " own. The same seed strikes any command: refused, cut before or after it took effect, its process killed, stalled past its lease;"
+        " messages lost, doubled and out of order; an older release; hooks of the app that fail. After each history everything must heal,"
+        " and every feed, count, receipt and body is held against a model. `make simulate` runs it; a seed that fails prints its history,"
+        " shrunk, and replays.",
+        "",
+        f"{found['date']}, Python {found['python']}, {found['cores']} cores, seeds from {found['first_seed']:,} on."
+        + (f" Left out: {', '.join(found['left_out'])}." if found.get("left_out") else ""),
+        "",
+        *_heads(SIMULATION),
+    ]
+    for each in found["storages"]:
+        struck = sum(each["faults"].values())
+        numbers = (each[name] for name in ("histories", "operations", "longest", "commands"))
+        ends = f"{struck:,}", f"{each['violations']:,}", f"{each['seconds']:,}"
+        lines.append(_line([each["storage"], *(f"{n:,}" for n in numbers), *ends]))
+    lines.append("")
+    for each in found["storages"]:
+        faults = sorted(each["faults"].items(), key=lambda item: -item[1])
+        lines += [f"{each['storage']}: " + ", ".join(f"{count:,} × {name}" for name, count in faults) + ".", ""]
+    if found.get("mutations"):
+        lines += _heads(MUTATIONS)
+        for each in found["mutations"]:
+            numbers = f"{each['histories']:,}", f"{each['seconds']:,.0f}"
+            lines.append(_line([each["name"], each["storage"], *numbers]))
+        lines.append("")
     return "\n".join(lines)
 
 

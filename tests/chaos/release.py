@@ -6,7 +6,17 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from feedmill import Priority
+from feedmill.verbs import Verb, register
 from tests.chaos.network import ChaosManager, HomeFeed, NewsFeed, PinsFeed, followers_of
+
+
+@register
+class Poke(Verb):
+    """A verb that the new release brings."""
+
+    id = 1_500
+    infinitive = "poke"
+    past_tense = "poked"
 
 
 class NextManager(ChaosManager):

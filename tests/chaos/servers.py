@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import redis
@@ -60,6 +62,26 @@ class Server:
         """Start it again, with what its file holds."""
         self._process.start()
         self.wait()
+
+    @contextmanager
+    def full(self) -> Iterator[None]:
+        """No memory is left: whatever needs some is refused."""
+        self.client.config_set("maxmemory", 1)
+        try:
+            yield
+        finally:
+            self.client.config_set("maxmemory", 0)
+
+    @contextmanager
+    def replaced(self) -> Iterator[None]:
+        """Another server became the master: this one ends its connections and refuses writes. At the end it is the one again."""
+        self.client.replicaof("127.0.0.1", "1")  # where nobody is, so that it keeps what it has
+        self.client.client_kill_filter(_type="normal", skipme=True)
+        self.client.client_kill_filter(_type="pubsub", skipme=True)
+        try:
+            yield
+        finally:
+            self.client.replicaof("NO", "ONE")
 
     def forbid_growth(self, room: int) -> None:
         """The disk is full, *room* bytes from now: no file of the server may grow further."""

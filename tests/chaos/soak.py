@@ -6,11 +6,15 @@ import dataclasses
 import datetime as dt
 import random
 import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
+from feedmill import Activity
+from tests.chaos import edges
 from tests.chaos.model import Model
-from tests.chaos.network import CHUNK, FOLLOWERS
+from tests.chaos.network import AUTHORS, CHUNK, FOLLOWERS, NAMED, READERS, RECIPIENTS
 from tests.chaos.proxied import COMMITTING, WRITING, digests
 from tests.chaos.stage import LOCK_TTL, Stage
 from tests.chaos.workers import Worker
@@ -21,6 +25,12 @@ ROUND = 45.0
 CROWD = 40
 #: Seconds between two faults, at least and at most.
 PAUSES = 0.1, 1.0
+#: What is asked for between new activities, and how often; and what of it is about one that is there.
+OPERATIONS = {
+    **{"remove": 6, "update": 4, "notify": 3, "unnotify": 2, "add_again": 3, "bring": 2, "bring_again": 1},
+    **{"follow": 3, "unfollow": 2, "rebuild": 1, "mark": 3},
+}
+ABOUT_ONE = {"remove", "update", "notify", "unnotify"}
 
 
 @dataclasses.dataclass
@@ -36,6 +46,8 @@ class Tally:
     chunk: int = CHUNK
     #: How often each fault was inflicted.
     faults: dict[str, int] = dataclasses.field(default_factory=dict)
+    #: How often what was asked for, besides new activities.
+    operations: dict[str, int] = dataclasses.field(default_factory=dict)
     #: ``kill -9`` of workers that were at work, children and all, while fan-outs were on their way.
     kills: int = 0
     minutes: float = 0.0
@@ -63,6 +75,11 @@ class Soak:
         now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
         self.tally = Tally(now, stage.broker_kind, seed, workers)
         self.began = time.monotonic()
+        #: Activities that are there and that nobody asks about at the moment, and those that were taken back.
+        self.there: list[Activity] = []
+        self.gone: list[Activity] = []
+        #: Held while somebody asks about a pair.
+        self.pairs = threading.Lock()
         stage.hire(workers, children=1)
         self.arsenal: list[tuple[int, Callable[[], None]]] = [
             (40, self.kill_worker),
@@ -72,7 +89,10 @@ class Soak:
             (4, self.short_fuse),
             (3, self.cut_everything),
             (2, self.silence),
-            (2, self.refuse_writes),
+            (2, self.full_feeds),
+            (1, self.full_broker),
+            (1, self.full_everywhere),
+            (1, self.fail_over),
             (2, self.kill_feeds),
             (1, self.kill_broker),
         ]
@@ -126,11 +146,31 @@ class Soak:
         self._load(self.random.choice([0.3, LOCK_TTL + 0.5]))
         self.stage.feeds_proxy.set(frozen=False)
 
-    def refuse_writes(self) -> None:
-        """the feed store at maxmemory"""
-        self.stage.feeds.client.config_set("maxmemory", 1)
-        time.sleep(0.5)
-        self.stage.feeds.client.config_set("maxmemory", 0)
+    def _without_room(self, *servers: str) -> None:
+        """Clients go on asking, and each asks again for what was refused."""
+        with ThreadPoolExecutor() as clients:
+            with self.stage.full(*servers):
+                asked = [clients.submit(self._ask) for _ in range(3)]
+                time.sleep(self.random.choice([0.3, 1.5]))
+            for each in asked:
+                each.result()
+
+    def full_feeds(self) -> None:
+        """the feed store at maxmemory, under load"""
+        self._without_room("feeds")
+
+    def full_broker(self) -> None:
+        """the broker out of memory, under load"""
+        self._without_room("broker")
+
+    def full_everywhere(self) -> None:
+        """feed store and broker out of memory, under load"""
+        self._without_room("feeds", "broker")
+
+    def fail_over(self) -> None:
+        """the broker replaced by another for seconds"""
+        with self.stage.failed_over():
+            self._load(3.0)
 
     def kill_feeds(self) -> None:
         """kill -9 of the feed store"""
@@ -145,17 +185,90 @@ class Soak:
     # -- rounds
 
     def _load(self, seconds: float) -> None:
-        """Keep many fan-outs on their way for *seconds*; now and then one is taken back."""
+        """Keep many fan-outs on their way for *seconds*, of everything that can be asked for."""
         until = time.monotonic() + seconds
         while True:
             room = CROWD - self.stage.unfinished
             if room > 0:
-                fresh = self.stage.add(min(room, 10))
-                if self.random.random() < 0.3:
-                    self.stage.take_back(self.random.choice(fresh))
+                self._put(self.stage.add(min(room, 10)))
+                self._ask()
             if time.monotonic() > until:
                 return
             time.sleep(0.02)
+
+    def _put(self, activities: Sequence[Activity]) -> None:
+        """What is there now, for others to choose from."""
+        with self.stage.guard:
+            self.there += activities
+
+    def _taken(self) -> Activity | None:
+        """One of those that are there, which from now on nobody else has; what is asked about it is asked in one order."""
+        with self.stage.guard:
+            if not self.there:
+                return None
+            return self.there.pop(self.random.randrange(len(self.there)))
+
+    def _ask(self) -> None:
+        """Ask for one more thing, about an activity or a pair that nobody else asks about meanwhile."""
+        kinds, weights = zip(*OPERATIONS.items())
+        (kind,) = self.random.choices(kinds, weights)
+        activity = self._taken() if kind in ABOUT_ONE else None
+        if activity is None and kind in ABOUT_ONE:
+            return
+        getattr(self, f"_{kind}")(*([activity] if activity is not None else ()))
+        with self.stage.guard:
+            self.tally.operations[kind] = self.tally.operations.get(kind, 0) + 1
+
+    def _remove(self, activity: Activity) -> None:
+        self.stage.take_back(activity)
+        self.gone.append(activity)
+
+    def _update(self, activity: Activity) -> None:
+        self._put([self.stage.update(activity, words=self.random.randrange(1_000))])
+
+    def _notify(self, activity: Activity) -> None:
+        self.stage.notify(self.random.sample(NAMED, 3), activity)
+        self._put([activity])
+
+    def _unnotify(self, activity: Activity) -> None:
+        """Of some whom it was told, in the words in which they were told."""
+        users = self.random.sample(NAMED, 3)
+        self.stage.notify(users, activity)
+        self.stage.unnotify(users, activity)
+        self._put([activity])
+
+    def _add_again(self) -> None:
+        with self.stage.guard:
+            activity = self.gone.pop(self.random.randrange(len(self.gone))) if self.gone else None
+        if activity is not None:
+            self.stage.put(activity)
+            if activity.target_id is not None:
+                self.stage.model.hazy.add(activity.target_id)
+            self._put([activity])
+
+    def _bring(self) -> None:
+        self._put(self.stage.bring(5))
+
+    def _bring_again(self) -> None:
+        """Imported, taken back, and imported again: the last word counts."""
+        activities = self.stage.bring(3)
+        self.stage.take_back(activities[0])
+        self.stage.import_(activities)
+        self._put(activities)
+
+    def _follow(self) -> None:
+        with self.pairs:
+            self.stage.follow(self.random.choice(READERS), self.random.choice(AUTHORS))
+
+    def _unfollow(self) -> None:
+        with self.pairs:
+            self.stage.unfollow(self.random.choice(READERS), self.random.choice(AUTHORS))
+
+    def _rebuild(self) -> None:
+        self.stage.rebuild(self.random.choice(READERS))
+
+    def _mark(self) -> None:
+        self.stage.mark(self.random.choice([*RECIPIENTS, *NAMED]))
 
     def round(self, seconds: float, kills: int) -> bool:
         """Load under fire for *seconds*, or until *kills* workers were killed in all; whether all was right at its end."""
@@ -173,6 +286,8 @@ class Soak:
         stage.feeds_proxy.forget()
         recovery = stage.settle()
         verdict = stage.judge()
+        stage.look()
+        verdict.take(stage.judge())
         tally.rounds += 1
         tally.fanouts += len(stage.asked)
         tally.chunks, tally.chunks_lost = tally.chunks + verdict.chunks, tally.chunks_lost + verdict.chunks_lost
@@ -187,7 +302,9 @@ class Soak:
     def start_over(self) -> None:
         """Forget all feeds, and the model with them: what was right is counted."""
         self.stage.feeds.client.flushall()
+        edges.clear()
         self.stage.model, self.stage.asked, self.stage.open = Model(), {}, {}
+        self.there, self.gone = [], []
 
     def run(self, minutes: float, kills: int, deliveries: int, keep: Callable[[Tally], None]) -> Tally:
         """Rounds until there were so many *kills* and *deliveries*, or for *minutes* at most.

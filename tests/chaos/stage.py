@@ -5,17 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime as dt
+import itertools
+import os
 import random
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from celery import Celery
 
 import feedmill
 from feedmill import Activity, registry
+from feedmill.delivery.letters import FANOUT, content
 from feedmill.errors import StorageError
 from feedmill.fanout import dispatch
 from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
@@ -25,17 +29,19 @@ from feedmill.manager.ops import ADD
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.storage.steps import together
-from feedmill.verbs import Comment, Love
+from feedmill.verbs import Comment, Love, Verb
 from tests.celery_local.process import LocalProcess
 from tests.celery_local.rabbit import LocalRabbit
+from tests.chaos import edges
 from tests.chaos.audit import Verdict, audit, leftovers
 from tests.chaos.healing import sweep, undelivered
 from tests.chaos.model import Model
-from tests.chaos.network import AUTHORS, RECIPIENTS, ChaosManager, Notes
+from tests.chaos.network import AUTHORS, NAMED, READERS, RECIPIENTS, ChaosManager, Notes
 from tests.chaos.proxied import Proxied
 from tests.chaos.servers import Server
 from tests.chaos.workers import ROOT, Worker
 
+T = TypeVar("T")
 START = dt.datetime(2024, 3, 1, 12, tzinfo=dt.timezone.utc)
 #: Seconds a lock lives on stages: short, so that scenarios can outlive it.
 LOCK_TTL = 2.0
@@ -78,19 +84,25 @@ class Stage:
         #: Faults, and fan-outs that were on their way at each of them.
         self.faults = self.in_flight = 0
         self.healed_at = 0.0
-        #: By fan-out, the handle and how many people it must reach: of an activity the last word counts.
-        self.asked: dict[str, tuple[Fanout, int]] = {}
+        #: By fan-out, the handle and how many people it must reach, if that is known: of an activity the last word counts.
+        self.asked: dict[str, tuple[Fanout, int | None]] = {}
         #: Those of them that were not seen finished.
         self.open: dict[str, Fanout] = {}
         self.made = 0
         #: What else is worth knowing of the scenario, in words.
         self.remark = ""
+        #: Held while the model is told of something: several threads may ask.
+        self.guard = threading.RLock()
         #: Flat feeds of a later release, by name.
         self.flat: dict[str, type[Feed]] = {}
         self._stack = contextlib.ExitStack()
         self.workers: list[Worker] = []
         #: Workers that are meant to stay dead.
         self.retired: set[Worker] = set()
+        #: Whether no worker may end that was not asked to.
+        self.steady = False
+        #: Fan-outs that are meant to be given up.
+        self.hopeless: set[str] = set()
         try:
             self._build()
         except BaseException:
@@ -107,6 +119,9 @@ class Stage:
             self.broker = Server(self.folder / "broker")
             self._stack.callback(self.broker.stop)
             self.broker_port = self.broker.port
+        edges.create(self.folder / "edges")
+        self._stack.callback(os.environ.pop, edges.WHERE, None)
+        os.environ[edges.WHERE] = str(self.folder / "edges")
         self.feeds_proxy, self.broker_proxy = self.another_proxy(), self.another_proxy(broker=True)
         self.broker_url = self.url_of_broker(self.broker_port)
         self.environment = {
@@ -206,49 +221,144 @@ class Stage:
         else:
             self.rabbit.restart()
 
+    # -- servers that are full, or no longer the master
+
+    @contextlib.contextmanager
+    def full(self, *servers: str) -> Iterator[None]:
+        """No room is left in the *servers* "feeds" and "broker": what needs some is refused. RabbitMQ takes no messages."""
+        with contextlib.ExitStack() as stack:
+            if "feeds" in servers:
+                stack.enter_context(self.feeds.full())
+            if "broker" in servers:
+                stack.enter_context(self.broker.full() if self.rabbit is None else self.rabbit.full())
+            yield
+
+    @contextlib.contextmanager
+    def failed_over(self) -> Iterator[None]:
+        """The broker is no longer the one: a Redis that only reads, as a master that was replaced; a RabbitMQ that is away."""
+        with self.broker.replaced() if self.rabbit is None else self.rabbit.stopped():
+            yield
+
     # -- load
 
-    def activity(self, target: Any = None) -> Activity:
+    def activity(self, target: Any = None, *, actor: Any = None, verb: type[Verb] | None = None) -> Activity:
         """The next one: in the groups that everybody writes to, a little out of order."""
-        self.made += 1
+        with self.guard:
+            self.made += 1
+            number = self.made
         return Activity(
-            actor=AUTHORS[self.made % len(AUTHORS)],
-            verb=Love if self.made % 3 else Comment,
+            actor=actor or AUTHORS[number % len(AUTHORS)],
+            verb=verb or (Love if number % 3 else Comment),
             object=self.random.randrange(4),
             target=target or self.random.choice(RECIPIENTS),
-            time=START + dt.timedelta(milliseconds=self.made * 10 + self.random.randrange(200), microseconds=self.made),
+            time=START + dt.timedelta(milliseconds=number * 10 + self.random.randrange(200), microseconds=number),
         )
 
-    def add(self, count: int = 1, manager: Any = None, *flat: str, target: Any = None) -> list[Activity]:
+    def add(self, count: int = 1, manager: Any = None, *flat: str, **more: Any) -> list[Activity]:
         """Ask for *count* new activities to be delivered; asked again until the answer is not an error."""
-        activities = [self.activity(target) for _ in range(count)]
+        activities = [self.activity(**more) for _ in range(count)]
         for activity in activities:
-            fanout = self._insist((manager or self.manager).add_activity, activity)
-            self.expect(fanout, self.model.add(activity, *flat))
+            self.put(activity, manager, *flat)
         return activities
 
-    def take_back(self, activity: Activity) -> None:
-        """Ask for *activity* to be removed from everywhere."""
-        fanout = self._insist(self.manager.remove_activity, activity)
-        self.expect(fanout, self.model.remove(activity))
+    def put(self, activity: Activity, manager: Any = None, *flat: str) -> None:
+        """Ask for *activity* to be delivered, whether it is new, there, or was taken back."""
+        fanout = self.insist((manager or self.manager).add_activity, activity)
+        with self.guard:
+            self.expect(fanout, self.model.add(activity, *flat))
 
-    def expect(self, fanout: Fanout, people: int) -> None:
-        """*fanout* was asked for, and must reach so many *people*."""
-        self.asked[fanout.id] = fanout, people
-        self.open[fanout.id] = fanout
+    def take_back(self, activity: Activity, *, stored: bool = True) -> None:
+        """Ask for *activity* to be removed from everywhere; by value, by id if it is *stored*, and the other way each time
+        that it fails."""
+        forms = [activity, activity.id] if stored else [activity]
+        self.random.shuffle(forms)
+        ways = itertools.cycle(forms)
+        fanout = self.insist(lambda: self.manager.remove_activity(next(ways)))
+        with self.guard:
+            self.expect(fanout, self.model.remove(activity))
+
+    def update(self, activity: Activity, **context: Any) -> Activity:
+        """Ask for *activity* to carry *context* wherever it is."""
+        changed = carrying(activity, context)
+        fanout = self.insist(self.manager.update_activity, changed)
+        with self.guard:
+            self.expect(fanout)
+            self.model.update(changed)
+        return changed
+
+    def bring(self, count: int) -> list[Activity]:
+        """Import old activities of one author."""
+        actor = self.random.choice(AUTHORS)
+        activities = [self.activity(actor=actor) for _ in range(count)]
+        self.import_(activities)
+        return activities
+
+    def import_(self, activities: Sequence[Activity]) -> None:
+        """Import *activities*, all of one author."""
+        fanout = self.insist(self.manager.batch_import, activities[0].actor_id, activities)
+        with self.guard:
+            self.expect(fanout)
+            self.model.bring(activities)
+
+    def notify(self, users: Sequence[Any], activity: Activity) -> None:
+        """Ask for *users* to be notified of *activity*."""
+        fanout = self.insist(self.manager.notify, users, activity)
+        with self.guard:
+            self.expect(fanout)
+            self.model.notify(users, activity)
+
+    def unnotify(self, users: Sequence[Any], activity: Activity) -> None:
+        """Ask for that to be taken back."""
+        fanout = self.insist(self.manager.unnotify, users, activity)
+        with self.guard:
+            self.expect(fanout)
+            self.model.unnotify(users, activity)
+
+    def follow(self, reader: Any, author: Any) -> None:
+        """*reader* follows *author*, in the app's database and then in its feeds."""
+        edges.put(reader, author)
+        fanout = self.insist(self.manager.follow, reader, author)
+        with self.guard:
+            self.expect(fanout)
+            self.model.follow(reader, author)
+
+    def unfollow(self, reader: Any, author: Any) -> None:
+        """*reader* no longer follows *author*."""
+        edges.drop(reader, author)
+        fanout = self.insist(self.manager.unfollow, reader, author)
+        with self.guard:
+            self.expect(fanout)
+            self.model.unfollow(reader, author)
+
+    def rebuild(self, reader: Any) -> None:
+        """Ask for the feeds of *reader* to be made what they are."""
+        fanout = self.insist(self.manager.rebuild, reader)
+        with self.guard:
+            self.expect(fanout)
+
+    def mark(self, user: Any) -> None:
+        """*user* looks while things are on their way: what was there then is not known here."""
+        self.insist(Notes(user).mark_all)
+        self.model.hazy.add(user)
+
+    def expect(self, fanout: Fanout | Iterable[Fanout], people: int | None = None) -> None:
+        """*fanout* was asked for. *people*: how many it must reach, besides readers who follow at that moment."""
+        for number, part in enumerate(fanout._parts if isinstance(fanout, Fanout) else fanout):
+            self.asked[part.id] = part, None if number else people
+            self.open[part.id] = part
 
     def look(self) -> None:
         """Everybody looks at their notifications."""
-        for user in RECIPIENTS:
+        for user in (*RECIPIENTS, *NAMED):
             Notes(user).mark_all()
             self.model.mark_all(user)
 
-    def _insist(self, call: Any, activity: Activity) -> Fanout:
+    def insist(self, call: Callable[..., T], *args: Any) -> T:
+        """What *call* returns, called again until that is no error of the storage."""
         deadline = time.monotonic() + PATIENCE
         while True:
             try:
-                fanout: Fanout = call(activity)
-                return fanout
+                return call(*args)
             except StorageError:
                 if time.monotonic() > deadline:
                     raise
@@ -265,10 +375,11 @@ class Stage:
     @property
     def unfinished(self) -> int:
         """Fan-outs that are not finished."""
-        for name, status in self._statuses(list(self.open.values())):
-            if status.finished:
-                del self.open[name]
-        return len(self.open)
+        with self.guard:
+            for name, status in self._statuses(list(self.open.values())):
+                if status.finished:
+                    del self.open[name]
+            return len(self.open)
 
     def _statuses(self, fanouts: Sequence[Fanout]) -> list[tuple[str, FanoutStatus]]:
         """What the receipts of *fanouts* say, read in one go."""
@@ -303,14 +414,28 @@ class Stage:
         verdict = audit(self.model, self.flat)
         for note in leftovers(self.feeds.client):
             verdict.off(note)
+        readers = len(READERS) if self.model.followed else 0
         for name, status in self._statuses([fanout for fanout, _ in self.asked.values()]):
             people = self.asked[name][1]
+            if name in self.hopeless:
+                continue
             verdict.chunks += status.planned
             verdict.chunks_lost += status.planned - status.done
-            if not status.finished or status.planned != status.done or status.reached != people:
+            right = people is None or people <= status.reached <= people + readers
+            if not status.finished or status.planned != status.done or not right:
                 verdict.off(f"receipt of {name}: {status}, and {people} people were to be reached")
-        for note in undelivered():
-            verdict.off(note)
+        if self.steady:
+            for number, worker in enumerate(self.workers):
+                if worker not in self.retired and (worker.starts > 1 or not worker.alive):
+                    verdict.off(f"worker {number} ended: {worker.log[-500:]}")
+        given_up = undelivered()
+        for name in self.hopeless:
+            mine = [letter for letter in given_up if letter.kind == FANOUT and content(letter)[-1] == name]
+            if len(mine) != 1:
+                verdict.off(f"{len(mine)} dead letters of {name}, which is hopeless, instead of 1")
+            given_up = [letter for letter in given_up if letter not in mine]
+        for letter in given_up:
+            verdict.off(f"dead letter: {letter}")
         return verdict
 
     def fill(self, row: Row) -> Verdict:
@@ -324,6 +449,12 @@ class Stage:
         row.lost, row.duplicated, row.wrong = verdict.lost, verdict.duplicated, verdict.wrong
         row.passed, row.notes, row.remark = verdict.clean, verdict.notes[:20], self.remark
         return verdict
+
+
+def carrying(activity: Activity, context: dict[str, Any]) -> Activity:
+    """The same activity, as it is when it carries *context*."""
+    what = activity.actor_id, activity.verb, activity.object_id, activity.target_id
+    return Activity(*what, time=activity.time, extra_context=context)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from feedmill.storage.journal import BELL
-from tests.chaos.network import RECIPIENTS
+from tests.chaos.healing import sweep, undelivered
+from tests.chaos.network import BOMBER, QUIET, RECIPIENTS
 from tests.chaos.proxied import COMMITTING, digests
 from tests.chaos.stage import LOCK_TTL, Stage
 
@@ -143,4 +144,24 @@ def test_killed_before_sending(stage: Stage, verify: Callable[[], object]) -> No
         stage.fault()
         time.sleep(BELL / 1000)  # until then a bell counts as on its way, and the next process would not send one
     assert stage.unfinished == 4, "a message got through"
+    verify()
+
+
+@pytest.mark.short
+@pytest.mark.scenario("a fan-out that kills whoever does it, among a thousand others")
+def test_bomb(stage: Stage, verify: Callable[[], object]) -> None:
+    """An activity whose followers nobody can ask for and live ends among the dead letters, alone."""
+    for number, author in enumerate(QUIET):
+        stage.add(25, actor=author)
+        if number == 1:
+            bomb = stage.activity(actor=BOMBER)
+            stage.hopeless.add(stage.manager.add_activity(bomb).id)
+            stage.model.own[BOMBER].add(bomb)
+    stage.hire(2)
+    stage.fault()
+    deadline = time.monotonic() + 120
+    while not undelivered() and time.monotonic() < deadline:
+        stage.supervise()
+        sweep()
+        time.sleep(0.1)
     verify()

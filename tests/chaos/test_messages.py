@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.chaos.network import PinsFeed
-from tests.chaos.release import NextManager
+from feedmill.verbs import Comment, Love
+from tests.chaos.network import AUTHORS, QUIET, READERS, RECIPIENTS, PinsFeed
+from tests.chaos.release import NextManager, Poke
 from tests.chaos.shuffler import CONFIG, SHUFFLED, Shuffler
 from tests.chaos.stage import Stage
 
@@ -90,6 +91,60 @@ def test_rolling_feed(stage: Stage, verify: Callable[[], object]) -> None:
     old.wait_end()
     stage.retired.add(old)
     assert "another release" in old.log, "no old worker got anything of the new release"
+    verify()
+
+
+#: A process of the old release that looks at everybody's notifications, again and again.
+LOOKING = """
+import time
+from feedmill.errors import FeedmillError
+while True:
+    for user in RECIPIENTS:
+        try:
+            Notes(user).mark_all()
+        except FeedmillError:
+            time.sleep(0.1)
+"""
+
+
+@pytest.mark.short
+@pytest.mark.scenario("a new release's verb beside old workers and an old web process")
+def test_rolling_verb(stage: Stage, verify: Callable[[], object]) -> None:
+    """What is done with a verb that a new release brings reaches everybody, whichever process of the old release comes near
+    it: with what was on its way, in what is imported, followed and rebuilt, and in what somebody looks at meanwhile."""
+    both = "tests.chaos.network,tests.chaos.release"
+    (old,) = stage.hire(1)
+    seeded = [activity for actor in AUTHORS for activity in stage.add(3, actor=actor)]
+    stage.settle()
+    stage.hire(1, modules=both)
+    stage.steady = True
+    proxy = stage.another_proxy()
+    proxy.set(delay=0.002)  # so that it holds each feed for a while
+    web = stage.web(LOOKING, feeds=proxy)
+    stage.model.hazy.update(RECIPIENTS)
+    targets = RECIPIENTS[:3]
+    for number in range(12):
+        for target in targets:
+            for verb in (Poke, Love, Poke, Comment):
+                stage.add(1, target=target, verb=verb, actor=QUIET[number])
+        author, reader = AUTHORS[number % len(AUTHORS)], READERS[number % len(READERS)]
+        stage.import_([stage.activity(actor=author, verb=verb) for verb in (Poke, Love, Poke)])
+        stage.follow(reader, author)
+        stage.rebuild(reader)
+    for activity in seeded[::3]:
+        stage.take_back(activity)
+    stage.fault()
+    stage.settle(20)
+    for reader in READERS:
+        stage.rebuild(reader)
+    time.sleep(1)
+    web.kill()
+    old.terminate()
+    old.wait_end()
+    stage.retired.add(old)
+    stage.fault()
+    stage.settle()
+    stage.look()
     verify()
 
 

@@ -21,7 +21,8 @@ from tests.chaos.model import Model
 from tests.chaos.network import ChaosManager, HomeFeed, NewsFeed, Notes, followers_of
 from tests.chaos.proxied import Proxied
 from tests.chaos.soak import Soak, Tally
-from tests.chaos.stage import START, Row
+from tests.chaos.stage import START, Row, carrying
+from tests.postbox import replaced
 
 
 class Echo:
@@ -218,6 +219,41 @@ def test_the_audit_sees(delivered: tuple[Model, redis.Redis, list[Activity]]) ->
     assert [note.partition(" ")[2] for note in leftovers(client)] == ["is still locked", "has 2 bytes in its inbox"]
 
 
+def test_the_model_does_what_is_asked(redis_url: str) -> None:
+    """Updates, notices, imports, follows and what is added again, done with the feeds at once, come out as the model says;
+    what an activity carries is compared as well."""
+    model, manager, activity = Model(), ChaosManager(), Activity(1, Love, 2, target=9_000, time=START)
+    old = Activity(2, Love, 3, target=9_001, time=START)
+    with pytest.MonkeyPatch.context() as patch, replaced(patch) as box:
+        manager.add_activity(activity)
+        model.add(activity)
+        manager.notify([9_100, 9_101], activity)
+        model.notify([9_100, 9_101], activity)
+        box.work()
+        manager.unnotify([9_101], activity)
+        model.unnotify([9_101], activity)
+        manager.batch_import(2, [old])
+        model.bring([old])
+        manager.follow(20_000, 2)
+        model.follow(20_000, 2)
+        box.work()
+        assert audit(model).clean, audit(model).notes
+        changed = carrying(activity, {"words": 1})
+        manager.update_activity(changed)
+        box.work()
+        notes = audit(model).notes
+        assert len(notes) == 2 * len(followers_of(1)) + 3 and "{'words': 1}, not {}" in notes[0]
+        model.update(changed)
+        assert audit(model).clean, audit(model).notes
+        manager.remove_activity(activity)
+        model.remove(activity)
+        manager.unfollow(20_000, 2)
+        model.unfollow(20_000, 2)
+        box.work()
+        assert audit(model).clean, audit(model).notes
+        assert not model.notes[9_100] and not model.read_by(20_000)
+
+
 def test_lists_are_compared() -> None:
     """An entry that stands twice, a wrong order, and both numbers of what differs."""
     a, b, c = (Activity(1, Love, n, time=START.replace(second=n)) for n in range(3))
@@ -256,6 +292,27 @@ def test_a_soak_is_kept_as_it_goes(tmp_path: Path) -> None:
     report.keep_soak(dataclasses.replace(tally, rounds=2, deliveries=7, ended=True), tmp_path)
     (kept,) = json.loads((tmp_path / "reliability" / "soaks.json").read_text())
     assert (kept["rounds"], kept["deliveries"], kept["ended"]) == (2, 7, True)
+
+
+def test_the_page_holds_simulated_histories() -> None:
+    """Where a simulation was kept, the page tells how many histories, faults by kind and violations it came to."""
+    storage = {"storage": "memory", "histories": 1_000_000, "operations": 45_000_000, "longest": 60, "commands": 10**9}
+    storage |= {"violations": 0, "seconds": 3_600, "faults": {"killed": 2_000, "refused": 30_000}}
+    facts = {
+        "date": "2024-03-01",
+        "python": "3.11.7",
+        "cores": 2,
+        "first_seed": 0,
+        "left_out": [],
+        "storages": [storage],
+    }
+    text = page.render({"simulation": facts})
+    assert "| memory | 1,000,000 | 45,000,000 | 60 | 1,000,000,000 | 32,000 | 0 | 3,600 |" in text
+    assert "memory: 30,000 × refused, 2,000 × killed." in text and "Left out" not in text
+    mutation = {"name": "a lock that is not checked", "storage": "redis", "histories": 1_234, "seconds": 8.4}
+    text = page.render({"simulation": {**facts, "left_out": ["doctor"], "mutations": [mutation]}})
+    assert "Left out: doctor." in text and "| a lock that is not checked | redis | 1,234 | 8 |" in text
+    assert "## Simulated histories" not in page.render({})
 
 
 def test_the_page_is_what_the_runs_found() -> None:

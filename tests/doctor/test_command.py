@@ -118,7 +118,7 @@ def test_tasks_that_would_be_lost(server: redis.Redis, monkeypatch: pytest.Monke
     """Tasks that are acknowledged early, or done with when their process is killed, are named."""
     task = dispatch.celery_app().tasks["feedmill.deliver"]
     monkeypatch.setattr(type(task), name, False)
-    assert [finding.where for finding in unsafe_broker()] == [f"task_{name}"]
+    assert [finding.where for finding in unsafe_broker()] == [name]
 
 
 def test_a_server_that_does_not_tell_its_settings(server: redis.Redis, redis_url: str) -> None:

@@ -514,6 +514,8 @@ def test_a_fanout_that_nobody_looked_at_is_done(server: redis.Redis, inflict: Ca
     [
         {"plan": "many"},
         {"attempts": "x"},
+        {"tried": "x"},
+        {"deaths": "x"},
         {"complete": "1", "planned": "x"},
         {"complete": "1"},
         {"again": "x"},

@@ -16,12 +16,16 @@ from hypothesis import strategies as st
 
 import feedmill
 from feedmill import aclose
+from feedmill.doctor import examine
 from feedmill.errors import StorageError
 from feedmill.feeds import Counts
-from feedmill.feeds.state import count_message, title
+from feedmill.feeds.state import FeedState, count_message, title
 from feedmill.feeds.watch import NOTICE, Watch
+from feedmill.keys import GROUPS
+from feedmill.storage.base import COUNT_TTL
 from feedmill.storage.listening import LISTENING
 from feedmill.storage.memory import BACKEND
+from feedmill.storage.redis.timelines import STATE
 from tests.conftest import free_port
 from tests.feeds.samples import Notes, on_day
 
@@ -125,15 +129,51 @@ def test_closed_by_another_thread(listeners: Callable[[], int]) -> None:
 
 
 def test_a_feed_that_begins_anew(backend_kind: str) -> None:
-    """After a feed was deleted its numbers begin anew, and a subscriber goes on with them."""
+    """Deleting a feed is a change like another: subscribers are told 0, and the numbers go on when it begins anew."""
     feed = Notes(1)
     feed.add_many([on_day(1), on_day(2)])
     feed.add(on_day(3))
     with feed.subscribe() as counts:
         assert next(counts) == (3, 3, 2)
         feed.delete()
+        assert counts.get(SOON) == (0, 0, 3) == feed.get_denormalized_counts()
+        feed.delete()
         feed.add(on_day(1))
-        assert counts.get(SOON) == (1, 1, 1)
+        assert counts.get(SOON) == (1, 1, 4) == feed.get_denormalized_counts()
+        feed.mark_all(read=True)
+        feed.delete()
+        assert counts.get(SOON) == (0, 0, 5)
+        feed.add(on_day(1))
+        assert counts.get(SOON) == (1, 1, 6)
+
+
+def test_what_a_deleted_feed_leaves(redis_url: str) -> None:
+    """Nothing but the number of its last count, for some days; once the feed begins anew it stays with the feed, and the
+    doctor finds nothing, whatever was done first."""
+    server = redis.Redis.from_url(redis_url)
+    for begin in (
+        lambda feed: feed.add(on_day(1)),
+        lambda feed: feed.mark_all(),
+        lambda feed: feed.denormalize_count(),
+    ):
+        server.flushall()
+        feed = Notes(1)
+        feed.delete()
+        assert server.keys() == []
+        feed.add_many([on_day(1), on_day(2)])
+        feed.delete()
+        kept = feed.count_key, feed.key + GROUPS
+        assert sorted(server.keys()) == sorted(key.encode() for key in kept)
+        assert all(0 < server.ttl(key) <= COUNT_TTL for key in kept)
+        begin(feed)
+        assert [server.ttl(key) for key in kept] == [-1, -1]
+        assert [kind for kind in examine().found if not kind.startswith("unsafe")] == []
+        assert (
+            FeedState.decode(server.hget(feed.key + GROUPS, STATE)[1:]).published == feed.get_denormalized_counts().seq
+        )
+    server.set(feed.count_key, "many")
+    feed.delete()
+    assert server.keys() == []
 
 
 @pytest.mark.parametrize("twin", [False, True])
@@ -198,7 +238,7 @@ def test_a_server_that_is_not_there(twin: bool) -> None:
     asyncio.run(follow())
 
 
-@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["heard", "missed", "cut", "deleted"])), max_size=30))
+@given(st.lists(st.tuples(st.integers(0, 3), st.sampled_from(["heard", "missed", "cut"])), max_size=30))
 def test_any_loss_is_noticed(changes: list[tuple[int, str]]) -> None:
     """Whatever is lost, what a subscriber was told last is the truth as soon as it hears anything at all."""
     told: list[Counts] = []
@@ -206,7 +246,6 @@ def test_any_loss_is_noticed(changes: list[tuple[int, str]]) -> None:
     watch = Watch([feed], lambda user_id, counts: counts)
     front = title(feed.key, 1)
     truth = Counts(0, 0, 0)
-    anew = False
 
     def settle() -> None:
         if watch._stale:
@@ -217,13 +256,9 @@ def test_any_loss_is_noticed(changes: list[tuple[int, str]]) -> None:
     watch.hear(LISTENING)
     settle()
     for unseen, fate in changes:
-        if fate == "deleted":
-            truth, anew = Counts(0, 0, 0), True
-            continue
         truth = Counts(unseen, unseen, truth.seq + 1)
-        if fate == "missed" and not anew:  # as many misses after a deletion as before it would look unbroken
+        if fate == "missed":
             continue
-        anew = False
         watch.hear(LISTENING if fate == "cut" else count_message(front, *truth).encode())
         settle()
         assert told[-1] == truth

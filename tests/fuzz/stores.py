@@ -29,7 +29,16 @@ FIELDS = {
         "done": "2",
         "reached": "9",
     },
-    **{"complete": "1", "claimed": "1700000000001", "attempts": "1", "retried": "0", "failed": "0", "error": "why"},
+    **{
+        "complete": "1",
+        "claimed": "1700000000001",
+        "attempts": "1",
+        "tried": "1",
+        "deaths": "0",
+        "retried": "0",
+        "failed": "0",
+        "error": "why",
+    },
 }
 
 #: Fan-outs.

@@ -21,7 +21,8 @@ from feedmill.codec import pack, unpack, unpack_rows, unpack_stream
 from feedmill.errors import FeedmillError
 from feedmill.feeds.operations import plan_of_inbox
 from feedmill.feeds.state import FeedState
-from feedmill.replay.read import Garbage, read_events, read_follows
+from feedmill.replay.lines import Garbage
+from feedmill.replay.read import read_events, read_follows
 from feedmill.serializers import AggregatedActivitySerializer, NotificationSerializer
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import uuid
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from feedmill import Manager, Priority
 from feedmill.errors import DeclarationError
-from tests.manager.circle import Circle, Muted, home, love, notes
+from tests.manager.circle import Circle, Muted, Private, home, love, notes
 from tests.postbox import Postbox
 
 
@@ -17,13 +20,33 @@ class Sure(str):
     """A text that a web framework has marked as safe."""
 
 
+async def later() -> list[int]:
+    """What an async def returns is no list yet."""
+    return [10]
+
+
 WRONG = {
     "one id": ("bob", r"returned 'bob'; return a list of ids, even of one, or \[\] for nobody"),
     "one number": (7, "returned 7; return a list of ids"),
     "nothing": (None, "returned None; return a list of ids"),
-    "rows": ([(7,), (8,)], r"returned \(7,\) among the ids; an id is an int, str or UUID"),
-    "None among them": ([7, None], "returned None among the ids; an id is an int, str or UUID"),
-    "a flag among them": ([7, True], "returned True among the ids"),
+    "bytes that change": (bytearray(b"bob"), "returned bytearray.*; return a list of ids"),
+    "a model": (SimpleNamespace(id=7), "returned namespace.*; return a list of ids"),
+}
+
+#: What may stand among sound ids, and what is said of it.
+BAD = {
+    "a row": ((7,), r"returned \(7,\) among the ids; an id must be an int, str or UUID"),
+    "None": (None, "returned None among the ids; an id must be an int, str or UUID"),
+    "a flag": (True, "returned True among the ids; an id must be"),
+    "a number with a point": (7.0, "returned 7.0 among the ids; an id must be"),
+    "a model": (SimpleNamespace(id=7), r"returned namespace\(id=7\) among the ids; an id must be"),
+    "a list": ([7], r"returned \[7\] among the ids; an id must be"),
+    "bytes": (b"7", "returned b'7' among the ids; an id must be"),
+    "a long text": ("x" * 300, "returned 'xxx.* among the ids; an id 'xxx.*… has 300 characters; use at most 255"),
+    "an empty text": ("", "returned '' among the ids; an id is an empty text"),
+    "no text": ("\ud800", "returned .* among the ids; an id .* is not valid Unicode text"),
+    "a huge number": (2**64, "returned 18446744073709551616 among the ids; an id .* does not fit 64 bits"),
+    "a small number": (-(2**63) - 1, "returned -9223372036854775809 among the ids; an id .* does not fit 64 bits"),
 }
 
 
@@ -33,7 +56,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, method: str, answer: Any) -> None:
 
 @pytest.mark.parametrize("case", WRONG)
 def test_recipients(at_once: None, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
-    """One recipient instead of a list of one is refused, not taken for its letters; so is what is no id."""
+    """One recipient instead of a list of one is refused, not taken for its letters."""
     answer, said = WRONG[case]
     answers(monkeypatch, "get_recipient_ids", answer)
     with pytest.raises(DeclarationError, match="Circle.get_recipient_ids " + said):
@@ -77,16 +100,19 @@ def test_filters(at_once: None, monkeypatch: pytest.MonkeyPatch, answer: Any) ->
     """A filter that answers for one where it was asked for many is told so."""
     monkeypatch.setattr(Muted, "filter_user_ids", lambda self, activity, user_ids: answer)
     with pytest.raises(
-        DeclarationError, match=f"Muted.filter_user_ids returned {answer!r}; return those that may pass"
+        DeclarationError,
+        match=f"Muted.filter_user_ids returned {answer!r}; return those that may pass, as a list of ids",
     ):
         Muted().add_activity(love(1))
 
 
 def test_all_that_may_come(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Streams, sets and dicts will do, and texts and ints of any kind."""
+    """Streams, sets and keys of dicts will do, and texts and ints of any kind."""
     one = uuid.uuid4()
     answers(
-        monkeypatch, "get_user_follower_ids", {"HIGH": dict.fromkeys([Sure("ann"), one]), Priority.LOW: range(1200)}
+        monkeypatch,
+        "get_user_follower_ids",
+        {"HIGH": dict.fromkeys([Sure("ann"), one]).keys(), Priority.LOW: range(1200)},
     )
     answers(monkeypatch, "get_recipient_ids", (each for each in ["cleo"]))
     Circle().add_activity(love(1))
@@ -94,12 +120,108 @@ def test_all_that_may_come(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [home(user) for user in ("ann", one, 0, 1199)] == [[1]] * 4 and notes("cleo") == [1]
 
 
-def test_far_down_the_stream(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is no id is found wherever it stands, and is what the receipt tells."""
-    answers(monkeypatch, "get_user_follower_ids", [*range(700), "fine", (7,)])
+@pytest.mark.parametrize("hook", ["get_user_follower_ids", "get_recipient_ids", "get_user_following_ids"])
+@pytest.mark.parametrize("answer", [{10: True, 11: False}, {}, dict.fromkeys([10])], ids=["flags", "empty", "keys"])
+def test_a_mapping_is_no_list(at_once: None, monkeypatch: pytest.MonkeyPatch, hook: str, answer: Any) -> None:
+    """Whoever maps users to flags means those that are flagged: nobody is taken for a yes because they are a key."""
+    answers(monkeypatch, hook, answer)
+    if hook == "get_user_follower_ids":
+        if answer:
+            with pytest.raises(DeclarationError, match="followers of priority 10; use Priority.HIGH or Priority.LOW"):
+                Circle().add_activity(love(1))
+        answers(monkeypatch, hook, {"HIGH": answer})
+    with pytest.raises(DeclarationError, match=rf"Circle.{hook} returned {{.*}}; return a list of ids"):
+        Circle().rebuild(10) if hook == "get_user_following_ids" else Circle().add_activity(love(1))
+    assert home(10) == [] == home(11) == notes(10)
+
+
+@pytest.mark.parametrize("chunk_size", [10, 2])
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_id_harms_no_other(box: Postbox, monkeypatch: pytest.MonkeyPatch, case: str, chunk_size: int) -> None:
+    """It is left out, counted and named, and the sound ones are served, also when they are many or a stream."""
+    bad, said = BAD[case]
+    monkeypatch.setattr(Circle, "fanout_chunk_size", chunk_size)
+    answers(monkeypatch, "get_user_follower_ids", [bad, 10, bad, 11, 12, bad])
+    answers(monkeypatch, "get_recipient_ids", [bad, 20, 21, 22])
     fanout = Circle().add_activity(love(1))
     box.work()
-    assert "Circle.get_user_follower_ids returned (7,) among the ids" in fanout.status().error
+    assert [home(user) for user in (10, 11, 12)] == [[1]] * 3
+    assert [notes(user) for user in (20, 21, 22)] == [[1]] * 3
+    status = fanout.status()
+    assert (status.finished, status.dead, status.skipped, status.reached) == (True, "", 4, 6)
+    assert re.search(f"^4 bad ids were left out: Circle.get_recipient_ids {said}", status.error)
+
+    removed = Circle().remove_activity(love(1))
+    box.work()
+    assert [home(10), home(12), notes(20), notes(22)] == [[]] * 4
+    assert removed.status().skipped == 4
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_id_among_the_followed(box: Postbox, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+    """A rebuild leaves it out, counts and names it, and brings what the others did."""
+    bad, said = BAD[case]
+    monkeypatch.setattr(Circle, "edges", set())
+    Circle().add_activities([love(1, actor=1), love(2, actor=2)])
+    box.work()
+    answers(monkeypatch, "get_user_following_ids", [1, bad, 2])
+    fanout = Circle().rebuild(10)
+    box.work()
+    status = fanout.status()
+    assert home(10) == [2, 1] and status.finished and status.skipped == 1
+    assert re.search(f"^1 bad id was left out: Circle.get_user_following_ids {said}", status.error)
+
+
+def test_far_down_the_stream(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is no id is found wherever it stands, and what is planned anew is counted anew."""
+    bad = [(7,), None]
+
+    def followers(self: Any, user_id: Any) -> Iterator[Any]:
+        yield from range(700)
+        yield from bad
+        yield "fine"
+
+    monkeypatch.setattr(Circle, "get_user_follower_ids", followers)
+    fanout = Circle().add_activity(love(1))
+    box.work()
+    status = fanout.status()
+    assert (status.planned, status.done, status.skipped) == (71, 71, 2) and home("fine") == [1] == home(699)
+    assert "Circle.get_user_follower_ids returned (7,) among the ids" in status.error
+
+    bad.clear()
+    Circle().remove_activity(love(1))
+    box.work()
+    fanout = Circle().add_activity(love(1))
+    box.work()
+    assert (fanout.status().skipped, fanout.status().error, home("fine")) == (0, "", [1])
+
+
+def test_a_value_that_cannot_be_shown(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is wrong is said even of a thing whose repr raises."""
+
+    class Shy:
+        def __repr__(self) -> str:
+            raise RuntimeError("not now")
+
+    answers(monkeypatch, "get_recipient_ids", [Shy(), 10])
+    fanout = Circle().add_activity(love(1))
+    assert notes(10) == [1] and "returned a Shy among the ids" in fanout.status().error
+    answers(monkeypatch, "get_recipient_ids", Shy())
+    with pytest.raises(DeclarationError, match="returned a Shy; return a list of ids"):
+        Circle().add_activity(love(2))
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("hook", ["get_user_follower_ids", "get_recipient_ids", "filter_user_ids", "accepts"])
+def test_a_coroutine(at_once: None, monkeypatch: pytest.MonkeyPatch, hook: str) -> None:
+    """A plain def that hands on a coroutine is told that nobody awaits it."""
+    owner = {"filter_user_ids": Muted, "accepts": Private}.get(hook, Circle)
+    monkeypatch.setattr(owner, hook, lambda self, *_: later())
+    with pytest.raises(
+        DeclarationError, match=f"{owner.name}.{hook} returned <coroutine.*from a plain def: workers have no"
+    ):
+        owner().add_activity(love(1))
+    assert home(10) == []
 
 
 def test_every_manager_is_named_by_its_name() -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from feedmill import Activity
+from feedmill.aggregators import DecayAggregator, NotificationAggregator
 from feedmill.errors import DeclarationError
 from tests.manager.circle import Circle, Muted, Private, home, love, news, notes
 from tests.postbox import Postbox
@@ -81,3 +85,80 @@ def test_no_answer(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Muted, "filter_user_ids", lambda self, activity, user_ids: None)
     with pytest.raises(DeclarationError, match="Muted.filter_user_ids returned None; return those that may pass"):
         Muted().add_activity(love(1))
+
+
+@pytest.mark.parametrize(("answer", "passes"), [(True, True), (1, True), (False, False), (0, False)])
+def test_a_yes_and_a_no(box: Postbox, monkeypatch: pytest.MonkeyPatch, answer: Any, passes: bool) -> None:
+    """``accepts`` may answer with a bool, or with the 1 or 0 of a database that has none."""
+    monkeypatch.setattr(Private, "accepts", lambda self, user_id, activity: answer)
+    Private().add_activity(love(1))
+    box.work()
+    assert home(10) == ([1] if passes else [])
+
+
+def test_whom_a_filter_takes_out_of_its_list(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list that a filter is given is its own: to change it invites nobody."""
+
+    def changed(self: Muted, activity: Activity, user_ids: list[Any]) -> list[Any]:
+        user_ids.remove(11)
+        user_ids.append(99)
+        return user_ids
+
+    monkeypatch.setattr(Muted, "filter_user_ids", changed)
+    Muted().add_activity(love(1))
+    box.work()
+    assert [home(user) for user in (10, 11, 12, 99)] == [[1], [], [1], []]
+
+
+async def a_coroutine(self: Any, *args: Any) -> Any:
+    """What nobody awaits."""
+
+
+async def an_async_generator(self: Any, *args: Any) -> Any:
+    """The same as a stream."""
+    yield 10
+
+
+class Called:
+    async def __call__(self, *args: Any) -> Any:
+        """What nobody awaits either."""
+
+
+ASYNC = [a_coroutine, an_async_generator, staticmethod(a_coroutine), Called()]
+HOOKS = [
+    *("get_user_follower_ids", "get_user_following_ids", "get_recipient_ids"),
+    *("accepts", "filter_user_ids", "filter_activities"),
+]
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("written", ASYNC, ids=["coroutine", "generator", "static", "object"])
+def test_async_hooks_of_a_manager(hook: str, written: Any) -> None:
+    """A coroutine is true of every question, so it is refused where it is declared, with the mend."""
+    said = f"Async.{hook} is an async def, and workers have no event loop.*; write a plain def {hook}"
+    with pytest.raises(DeclarationError, match=said):
+        type("Async", (Circle,), {hook: written})
+
+
+@pytest.mark.parametrize("hook", ["get_group", "score", "rank", "merge", "aggregate", "weight"])
+@pytest.mark.parametrize("written", ASYNC[:2], ids=["coroutine", "generator"])
+def test_async_hooks_of_an_aggregator(hook: str, written: Any) -> None:
+    """The same of aggregators."""
+    with pytest.raises(DeclarationError, match=f"Async.{hook} is an async def.*; write a plain def {hook}"):
+        type("Async", (DecayAggregator, NotificationAggregator), {hook: written})
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_a_hook_is_a_method(hook: str) -> None:
+    """A value where a method is asked for is refused."""
+    with pytest.raises(DeclarationError, match=f"Plain.{hook} is True; write a method: def {hook}"):
+        type("Plain", (Circle,), {hook: True})
+
+
+def test_a_filter_for_copies_alone() -> None:
+    """Who filters what follow and rebuild copy, and lets fan-outs pass, has forgotten something."""
+    only = {"filter_activities": lambda self, user_id, activities: []}
+    said = "Half.filter_activities is asked by follow and rebuild alone.*; write accepts or filter_user_ids as well"
+    with pytest.raises(DeclarationError, match=said):
+        type("Half", (Circle,), only)
+    assert type("Whole", (Private,), only).is_filtered

@@ -192,8 +192,8 @@ class AggregatedFeed(Feed):
         yield from self._apply([self.user_id], plan_groups(DropOp(keep=self._kept(length))))
 
     def _delete(self) -> Steps[None]:
-        """Delete the feed with its counts."""
-        yield from self.timeline().delete(self.key, self.count_key_of(self.user_id))
+        """Delete the feed."""
+        yield from self.timeline().delete(self.key)
 
     # -- reading
 

@@ -86,16 +86,19 @@ class MemoryJournal(MemoryLetters):
     @staticmethod
     def _claim(name: str, receipt: dict[str, Any], held: str, now: int) -> Claim:
         complete = receipt.get("complete") == 1 and "finished" not in receipt
+        tried = receipt.get("tried", 1 if complete and receipt.get("attempts") else 0)
         if complete:
             unsent = receipt.get("sent", receipt["planned"]) < receipt["planned"]
             if unsent or receipt.get("done", 0) != receipt.get("seen", 0):
                 receipt.update(seen=receipt.get("done", 0), attempts=0)
+                tried = 0
+                _forget(receipt, "tried", "deaths")
         else:
             if "finished" in receipt:
                 receipt.setdefault("was", " ".join(str(receipt.get(key, 0)) for key in ("planned", "done", "reached")))
             receipt["plan"] = _next_plan(receipt["plan"])
             receipt.update(planned=0, done=0, reached=0, complete=0, chunks={}, begun={})
-            receipt.pop("sent", None)
+            _forget(receipt, "sent", "skipped", "lived")
             receipt["listed"] = milliseconds()
         receipt.update(attempts=receipt.get("attempts", 0) + 1, claimed=now)
         again = max(0, receipt.get("again", 0) - now)
@@ -103,7 +106,8 @@ class MemoryJournal(MemoryLetters):
         sent, feeds = receipt.get("sent", planned), _feeds(receipt)
         waits = "" if complete else receipt.get("waits", "")
         facts = op, body, planned, receipt["attempts"], again, sent, feeds, waits
-        return Claim(name, held, plan, *facts, claimed=milliseconds())
+        deaths = receipt.get("deaths", 0)
+        return Claim(name, held, plan, *facts, claimed=milliseconds(), tries=tried + 1, deaths=deaths)
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
@@ -124,6 +128,19 @@ class MemoryJournal(MemoryLetters):
                     more = not _finished(receipt)
                 _move(manager, claim.id, claim.time, claim.again if more and claim.again else -1)
 
+    def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
+        """Write down that a suspect is begun."""
+        yield from no_steps()
+        with BACKEND.guard:
+            receipt = _current(claim.id, claim.plan)
+            moved = _move(manager, claim.id, claim.time, lease()) if receipt is not None else ""
+            if receipt is None or not moved:
+                return None
+            receipt.update(tried=claim.tries, deaths=claim.deaths + 1)
+            if claim.deaths:
+                receipt["error"] = claim.died()
+            return dataclasses.replace(claim, time=moved, marked=True)
+
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
         yield from no_steps()
@@ -143,7 +160,7 @@ class MemoryJournal(MemoryLetters):
             receipt = _current(claim.id, claim.plan)
             moved = _move(manager, claim.id, claim.time, int(delay * 1000)) if receipt is not None else ""
             if moved and receipt is not None:
-                receipt.update(planned=planned, complete=1, due=float(moved), sent=sent)
+                receipt.update(planned=planned, complete=1, due=float(moved), sent=sent, deaths=claim.deaths)
                 self._perhaps_finished(manager, claim.id, receipt)
 
     def left(self, claim: Claim) -> Steps[list[int]]:
@@ -172,7 +189,17 @@ class MemoryJournal(MemoryLetters):
             times = receipt["begun"][chunk] = receipt["begun"].get(chunk, 0) + 1
             if times > 1:
                 receipt["retried"] = receipt.get("retried", 0) + 1
-            return Begun(times, receipt.get("listed", milliseconds()))
+            deaths = max(0, times - 1 - receipt.setdefault("lived", {}).get(chunk, 0))
+            return Begun(times, receipt.get("listed", milliseconds()), deaths)
+
+    def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
+        """A chunk failed."""
+        yield from no_steps()
+        with BACKEND.guard:
+            receipt = _current(fanout_id, plan)
+            if receipt is not None and chunk in receipt["chunks"]:
+                lived = receipt.setdefault("lived", {})
+                lived[chunk] = min(receipt["begun"].get(chunk, 0), lived.get(chunk, 0) + 1)
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""
@@ -199,6 +226,8 @@ class MemoryJournal(MemoryLetters):
             if receipt is not None and not error:
                 receipt["attempts"] -= 1
                 receipt["waits"] = waits
+            if receipt is not None and (error or claim.marked):
+                receipt.update(tried=claim.tries if error else claim.tries - 1, deaths=claim.deaths)
             _move(manager, claim.id, claim.time, int(delay * 1000))
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
@@ -208,6 +237,14 @@ class MemoryJournal(MemoryLetters):
             receipt = _current(fanout_id, plan)
             if receipt is not None and error:
                 receipt.update(failed=receipt.get("failed", 0) + 1, error=error)
+
+    def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
+        """Bad ids were left out."""
+        yield from no_steps()
+        with BACKEND.guard:
+            receipt = _current(fanout_id, plan)
+            if receipt is not None:
+                receipt.update(skipped=count, error=error)
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
         """Give a fan-out up."""
@@ -244,7 +281,7 @@ class MemoryJournal(MemoryLetters):
         with BACKEND.guard:
             fields = BACKEND.receipts.get(fanout_id, {}).items()
             return {
-                **{k: str(v) for k, v in fields if k not in ("chunks", "begun", "body", "feeds")},
+                **{k: str(v) for k, v in fields if k not in ("chunks", "begun", "lived", "body", "feeds")},
                 "now": str(journal_time()),
             }
 
@@ -266,6 +303,11 @@ def _opened_as(op: str, was: Mapping[str, Any]) -> str:
     """What *op* is to do in place of what *was* asked: an addition also does what is left of an update."""
     undone = was.get("op") in ("update", "redeliver") and ("finished" not in was or "dead" in was)
     return "redeliver" if op == "add" and undone else op
+
+
+def _forget(receipt: dict[str, Any], *fields: str) -> None:
+    for field in fields:
+        receipt.pop(field, None)
 
 
 def _next_plan(plan: int) -> int:
@@ -297,7 +339,7 @@ def _current(fanout_id: str, plan: int) -> dict[str, Any] | None:
 def _finished(receipt: dict[str, Any]) -> bool:
     """Mark *receipt* as finished; whether nothing is left to do."""
     receipt.setdefault("finished", journal_time())
-    receipt.pop("was", None)
+    _forget(receipt, "was", "tried", "deaths")
     if receipt.get("again", 0) > receipt["claimed"]:
         return False
     receipt.pop("again", None)

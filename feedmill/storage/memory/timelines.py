@@ -220,13 +220,23 @@ class MemoryTimelineStorage:
         yield from no_steps()
         BACKEND.publish(channel, message)
 
-    def delete(self, key: str, count_key: str = "") -> Steps[None]:
-        """Delete a timeline and all that belongs to it."""
+    def delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
+        """Delete a timeline and all that belongs to it; of counts the number stays.
+
+        Counts that were not 0 are published as 0 on *channel*; *front*: how the message begins.
+        """
         yield from no_steps()
         with BACKEND.guard:
             BACKEND.flat.pop(key, None)
             BACKEND.groups.pop(key, None)
-            BACKEND.counts.pop(count_key, None)
+            if count_key in BACKEND.counts:
+                unseen, unread, sequence = BACKEND.counts[count_key]
+                if unseen or unread:
+                    sequence += 1
+                    BACKEND.publish(channel, f'{front}"unseen": 0, "unread": 0, "seq": {sequence}}}'.encode())
+                BACKEND.counts[count_key] = 0, 0, sequence
+                BACKEND.groups[key] = Groups()
+                BACKEND.groups[key].state = bytes(48) + sequence.to_bytes(8, "big")
 
 
 def _wanted(spill: dict[bytes, bytes], want: Want) -> dict[bytes, bytes]:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import redis
 import redis.asyncio
@@ -18,24 +17,17 @@ from redis.exceptions import ConnectionError, NoScriptError, RedisError, Respons
 from redis.retry import Retry
 
 from feedmill.errors import StorageError, WrongType
-from feedmill.settings import without_secrets
+from feedmill.redis_urls import parsed, without_secrets
 from feedmill.storage.redis import scripts
+from feedmill.storage.redis.connections import OPTIONS, LoopPools, Pool
 from feedmill.storage.redis.listening import RedisAListener, RedisListener
 from feedmill.storage.redis.outbox import Outbox
 from feedmill.storage.steps import PAUSE, Command, Steps
 
 T = TypeVar("T")
 
-#: Seconds to connect, and to wait for an answer, before a call fails instead of hanging.
-CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 30.0
 #: How often a round trip is tried again on a new connection: whatever is written may be written twice.
 RETRIES = 4
-
-_OPTIONS: dict[str, Any] = {
-    "socket_connect_timeout": CONNECT_TIMEOUT,
-    "socket_timeout": ANSWER_TIMEOUT,
-    "protocol": 2,
-}
 
 
 class RedisBackend:
@@ -45,36 +37,29 @@ class RedisBackend:
         self.url = url
         #: Round trips made so far, for whoever wants to count them.
         self.round_trips = 0
-        self.client = redis.Redis.from_url(url, **_OPTIONS)
+        self._server = parsed("FEEDMILL_REDIS_URL", url).client_url
+        self._pool, self._loops = Pool(url), LoopPools(url)
+        self.client = self._pool.client
         self._taught = False
-        self._aclients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
         self._retry = Retry(_backoff(), RETRIES, supported_errors=(ConnectionError,))
         self._aretry: Any = AsyncRetry(_backoff(), RETRIES, supported_errors=(ConnectionError,))
 
-    @property
-    def aclient(self) -> Any:
-        """The asyncio client of the running event loop."""
-        loop = asyncio.get_running_loop()
-        if loop not in self._aclients:
-            self._aclients[loop] = redis.asyncio.Redis.from_url(self.url, **_OPTIONS)
-        return self._aclients[loop]
-
     async def aclose(self) -> None:
         """Close the running event loop's connections; the next coroutine that reads opens new ones."""
-        client = self._aclients.pop(asyncio.get_running_loop(), None)
-        if client is not None:
-            await client.aclose()
+        pool = self._loops.forget()
+        if pool is not None:
+            await pool.aclose()
 
     # -- listening
 
     def listen(self, channel: str) -> RedisListener:
         """Hears *channel* on a connection of its own."""
-        client = redis.Redis.from_url(self.url, **_OPTIONS, retry=Retry(NoBackoff(), 0))
+        client = redis.Redis.from_url(self._server, **OPTIONS, retry=Retry(NoBackoff(), 0))
         return RedisListener(client, channel, partial(_storage_error, self.url))
 
     def alisten(self, channel: str) -> RedisAListener:
         """The same for coroutines."""
-        client = redis.asyncio.Redis.from_url(self.url, **_OPTIONS, retry=AsyncRetry(NoBackoff(), 0))
+        client = redis.asyncio.Redis.from_url(self._server, **OPTIONS, retry=AsyncRetry(NoBackoff(), 0))
         return RedisAListener(client, channel, partial(_storage_error, self.url))
 
     # -- from a thread
@@ -112,10 +97,12 @@ class RedisBackend:
     def _attempt(self, outbox: Outbox) -> list[Any]:
         """One round trip."""
         connection: Any = None
+        turn: Any = None
         try:
             for sendable in outbox.packed(time.sleep):
                 if connection is None:
                     self.round_trips += 1
+                    turn = self._pool.take()
                     connection = self.client.connection_pool.get_connection()
                 connection.send_packed_command(sendable)
             replies: list[Any] = []
@@ -132,6 +119,8 @@ class RedisBackend:
         finally:
             if connection is not None:
                 self.client.connection_pool.release(connection)
+            if turn is not None:
+                turn.release()
 
     # -- from a coroutine: the same with await
 
@@ -167,13 +156,16 @@ class RedisBackend:
 
     async def _aattempt(self, outbox: Outbox) -> list[Any]:
         """One round trip."""
-        pool, pauses = self.aclient.connection_pool, list[float]()
+        mine = await self._loops.running().watched()
+        pool, pauses = mine.client.connection_pool, list[float]()
         connection: Any = None
+        turn: Any = None
         try:
             for sendable in outbox.packed(pauses.append):
                 if connection is None:
                     await asyncio.sleep(max(pauses, default=0))
                     self.round_trips += 1
+                    turn = await mine.take()
                     connection = await pool.get_connection()
                 await connection.send_packed_command(sendable)
             if connection is None:
@@ -190,8 +182,12 @@ class RedisBackend:
                 await connection.disconnect()
             raise
         finally:
-            if connection is not None:
-                await pool.release(connection)
+            try:
+                if connection is not None:
+                    await pool.release(connection)
+            finally:
+                if turn is not None:
+                    turn.release()
 
 
 def _backoff() -> ExponentialWithJitterBackoff:

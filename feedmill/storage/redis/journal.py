@@ -50,7 +50,7 @@ FAR = 4_000_000_000_000
 #: What a status shows.
 _FIELDS = (
     *("manager", "op", "created", "planned", "done", "reached", "complete", "claimed", "finished", "cancelled"),
-    *("attempts", "retried", "failed", "error", "dead", "was"),
+    *("attempts", "retried", "failed", "error", "dead", "was", "skipped"),
 )
 
 
@@ -124,6 +124,14 @@ class RedisJournal:
         if parts:
             yield [_finish(manager, partition, some) for partition, some in parts.items()]
 
+    def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
+        """Write down that a suspect is begun."""
+        clock, receipt, _, due = _keys(claim.id)
+        keys = [clock, receipt, due, taken_key(manager, claim.bell, partition_of(claim.id))]
+        facts = claim.tries, claim.deaths + 1, claim.died() if claim.deaths else ""
+        (moved,) = yield [call_script("journal_begin", keys, *_proof(claim), lease(), *facts)]
+        return dataclasses.replace(claim, time=moved.decode(), marked=True) if moved else None
+
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
         keys = [*_keys(claim.id), taken_key(manager, claim.bell, partition_of(claim.id))]
@@ -133,7 +141,7 @@ class RedisJournal:
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """All chunks are written down."""
-        facts = _milliseconds(delay), planned, sent, keep()
+        facts = _milliseconds(delay), planned, sent, keep(), claim.deaths
         yield [call_script("journal_park", _keys(claim.id), *_proof(claim), *facts)]
 
     def left(self, claim: Claim) -> Steps[list[int]]:
@@ -155,6 +163,10 @@ class RedisJournal:
         (begun,) = yield [call_script("journal_start", _keys(fanout_id)[:3], plan, chunk, *known)]
         return Begun(*map(int, begun))
 
+    def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
+        """A chunk failed."""
+        yield [call_script("journal_lived", _keys(fanout_id)[:3], plan, chunk)]
+
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""
         name = split_fanout(fanout_id)[1]
@@ -162,12 +174,19 @@ class RedisJournal:
 
     def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
         """Let a claim go."""
-        facts = ("failed", 1, "error", error) if error else ("attempts", -1, "waits", waits)
+        facts: tuple[Any, ...] = ("failed", 1, "error", error) if error else ("attempts", -1, "waits", waits)
+        if error or claim.marked:
+            facts += ("tried", claim.tries if error else claim.tries - 1, "deaths", claim.deaths)
         yield [_settle(claim, _milliseconds(delay), 0, 1, *facts)]
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
         """A chunk failed."""
         facts = split_fanout(fanout_id)[1], plan, "", 0, 0, 1, "failed", 1, "error", error
+        yield [call_script("journal_settle", _keys(fanout_id)[:2], *facts)]
+
+    def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
+        """Bad ids were left out."""
+        facts = split_fanout(fanout_id)[1], plan, "", 0, 0, 0, "skipped", count, "error", error
         yield [call_script("journal_settle", _keys(fanout_id)[:2], *facts)]
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
@@ -277,10 +296,12 @@ def _settle(claim: Claim, delay: int, over: int, increments: int, *facts: Any) -
 
 
 def _claimed(manager: str, held: str, facts: Sequence[Any], bell: str) -> Claim:
-    name, op, plan, planned, attempts, body, again, sent, feeds, waits, listed = facts
+    name, op, plan, planned, attempts, body, again, sent, feeds, waits, listed, tries, deaths = facts
     names = tuple(feeds.decode(errors="replace").split("\n")[1:-1])
     done = op.decode(), body, int(planned), int(attempts), int(again), int(sent), names, waits.decode(errors="replace")
-    return Claim(named_fanout(manager, name.decode()), held, int(plan), *done, bell, int(listed))
+    return Claim(
+        named_fanout(manager, name.decode()), held, int(plan), *done, bell, int(listed), int(tries), int(deaths)
+    )
 
 
 def _lines(names: Sequence[str]) -> str:

@@ -11,7 +11,7 @@ from feedmill.errors import CorruptRecord
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS
 from feedmill.serializers import records
-from feedmill.storage.base import Changes, GroupRow, Lock, Rules, Snapshot, Targets, Task, Want
+from feedmill.storage.base import COUNT_TTL, Changes, GroupRow, Lock, Rules, Snapshot, Targets, Task, Want
 from feedmill.storage.memory import MemoryTimelineStorage
 from feedmill.storage.redis import scripts
 from feedmill.storage.steps import Command, Steps
@@ -181,9 +181,15 @@ class RedisTimelineStorage:
         """Publish *message*."""
         yield [("PUBLISH", channel, message)]
 
-    def delete(self, key: str, count_key: str = "") -> Steps[None]:
-        """Delete a timeline of either shape and all that belongs to it."""
-        yield [call_script("delete", [key, key + GROUPS, count_key or key])]
+    def delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
+        """Delete a timeline of either shape and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`.
+
+        Counts that were not 0 are published as 0 on *channel*; *front*: how the message begins.
+        """
+        if count_key:
+            yield [call_script("delete", [key, key + GROUPS, count_key], channel, front, COUNT_TTL)]
+        else:
+            yield [call_script("delete", [key, key + GROUPS])]
 
 
 def _keys(keys: Sequence[str], count_keys: Sequence[str]) -> list[str]:

@@ -68,6 +68,7 @@ local function snapshot(z, h, done, state, got)
   return reply
 end
 
+local untouched = string.rep('\0', 8)
 local out, stride, few = {}, counted and 3 or 2, #fields + #adds < 1000
 for k = 1, #KEYS, stride do
   local z, h, f = KEYS[k], KEYS[k + 1], (k - 1) / stride
@@ -79,6 +80,10 @@ for k = 1, #KEYS, stride do
     out[f + 1] = left == '' and 0 or 1
   else
     local state, done, sets = sub(m, locked and 23 or 2), 0, {}
+    if state ~= '' and sub(state, 1, 8) == untouched then -- of a deleted feed: no longer only for a while
+      call('PERSIST', h)
+      call('PERSIST', KEYS[k + 2])
+    end
     if #adds > 0 and not locked and not got[2] then
       done, state = append(z, h, KEYS[k + 2], state, got, ARGV[a + f], sets)
     end

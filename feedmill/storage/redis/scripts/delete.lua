@@ -1,7 +1,21 @@
 -- Delete a feed of either shape with all that belongs to it. A writer in the middle of a cycle loses its lock.
--- KEYS: timeline (STRING or ZSET), state and records (HASH), count (STRING; the timeline again if there is none)
+-- Of a feed with counts the number of the last count stays for a while, in its state and its count: whoever writes to it
+-- meanwhile goes on from there, and what stayed stays for good (begin).
+-- KEYS: timeline (STRING or ZSET), state and records (HASH) and, with counts, the count (STRING)
+-- ARGV: with counts: channel, front of the message to publish, seconds that the number stays
 -- Returns: 0
-local groups = redis.call('HKEYS', KEYS[2])
-for i = 1, #groups do redis.call('UNLINK', KEYS[2] .. ':' .. groups[i]) end
-redis.call('UNLINK', KEYS[1], KEYS[2], KEYS[3])
+local call, channel, front, seconds = redis.call, unpack(ARGV)
+local groups = call('HKEYS', KEYS[2])
+for i = 1, #groups do call('UNLINK', KEYS[2] .. ':' .. groups[i]) end
+local count = channel and redis.pcall('GET', KEYS[3])
+local unseen, unread, sequence = string.match(type(count) == 'string' and count or '', '^(%d+) (%d+) (%d+)$')
+call('UNLINK', unpack(KEYS))
+if not sequence then return 0 end
+if unseen ~= '0' or unread ~= '0' then
+  sequence = string.format('%.0f', sequence + 1)
+  call('PUBLISH', channel, front .. '"unseen": 0, "unread": 0, "seq": ' .. sequence .. '}')
+end
+call('SET', KEYS[3], '0 0 ' .. sequence, 'EX', seconds)
+call('HSET', KEYS[2], '\0m', '0' .. string.rep('\0', 48) .. struct.pack('>I8', sequence))
+call('EXPIRE', KEYS[2], seconds)
 return 0

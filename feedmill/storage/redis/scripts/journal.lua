@@ -31,7 +31,7 @@ local function failed(reply, key) -- the error of a command about *key*, with it
 end
 local function finished(receipt, keep) -- note the end; whether nothing is left to do
   call('HSETNX', receipt, 'finished', whole(now))
-  call('HDEL', receipt, 'was')
+  call('HDEL', receipt, 'was', 'tried', 'deaths')
   local got = call('HMGET', receipt, 'again', 'claimed')
   if number(got[1]) > number(got[2]) then return false end
   call('HDEL', receipt, 'again', 'body', 'feeds')

@@ -8,14 +8,15 @@
 -- Returns: {the time in due, which proves the claims; 1 if more is due and the caller is to send a bell; what was claimed;
 --   fan-outs whose receipt is damaged: the doctor finds those, and they hold up nobody}; of what was claimed {fan-out, op, plan, chunks if all are
 --   written down, attempts, body, ms until it is to be done again, how many of the chunks were sent, names of the feeds that it is for,
---   the full queue that it waits for or '', the server's time in ms}
+--   the full queue that it waits for or '', the server's time in ms,
+--   how often it was really begun, this time included, how many of these never ended}
 -- What was put in ends in whole milliseconds, claims in halves and a little, what was put off
 -- in quarters: none is taken for another.
 -- include: journal
 local limit, lease, stays, rolling = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
 local due, bell, taken, beginning = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local FIELDS = {'op', 'plan', 'complete', 'finished', 'again', 'body', 'planned', 'done', 'seen', 'sent', 'feeds', 'waits', 'created', 'reached', 'attempts', 'was'}
-local NUMBERS = {'plan', 'planned', 'done', 'seen', 'sent', 'created', 'reached', 'attempts'}
+local FIELDS = {'op', 'plan', 'complete', 'finished', 'again', 'body', 'planned', 'done', 'seen', 'sent', 'feeds', 'waits', 'created', 'reached', 'attempts', 'was', 'tried', 'deaths', 'skipped'}
+local NUMBERS = {'plan', 'planned', 'done', 'seen', 'sent', 'created', 'reached', 'attempts', 'tried', 'deaths'}
 
 local count = redis.pcall('ZCOUNT', due, '-inf', now)
 if type(count) == 'table' then return failed(count, due) end
@@ -71,18 +72,22 @@ for i, claim in ipairs(claims) do
   local r, planned, done = beginning .. id, number(f.planned), number(f.done)
   local complete = f.complete == '1' and not f.finished
   local plan, attempts, sent = f.plan, number(f.attempts), 0
+  -- who wrote down all chunks did begin it
+  local tried, deaths = f.tried and number(f.tried) or complete and attempts > 0 and 1 or 0, number(f.deaths)
   local sets = {'claimed', whole(now)}
   local function set(field, value) sets[#sets + 1], sets[#sets + 2] = field, value end
   if complete then
     sent = f.sent and number(f.sent) or planned
     if sent < planned or done ~= number(f.seen) then -- it moves: count the attempts from here
-      attempts = 0
+      attempts, tried, deaths = 0, 0, 0
       set('seen', done)
+      call('HDEL', r, 'tried', 'deaths')
     end
   else
     plan = next_plan(plan)
     set('plan', plan)
     set('listed', whole(server))
+    if f.skipped then call('HDEL', r, 'skipped') end
     if f.finished and not f.was then -- it is done once more: until that is over, statuses tell what was
       set('was', planned .. ' ' .. done .. ' ' .. number(f.reached))
     end
@@ -95,7 +100,7 @@ for i, claim in ipairs(claims) do
   set('attempts', attempts + 1)
   call('HSET', r, unpack(sets))
   local feeds = now - number(f.created) < rolling and f.feeds or ''
-  out[i] = {id, f.op, plan, complete and planned or 0, attempts + 1, f.body or '', math.max(0, number(f.again) - now), sent, feeds, not complete and f.waits or '', server}
+  out[i] = {id, f.op, plan, complete and planned or 0, attempts + 1, f.body or '', math.max(0, number(f.again) - now), sent, feeds, not complete and f.waits or '', server, tried + 1, deaths}
 end
 call('DEL', bell, taken)
 if #claims > 0 then

@@ -13,7 +13,7 @@ local field, done = plan .. '.' .. chunk, number(got[2])
 if call('HEXISTS', chunks, field) == 1 then
   done = done + 1
   call('HSET', r, 'done', whole(done), 'reached', whole(number(got[3]) + reached))
-  call('HDEL', chunks, field, 'begun:' .. field)
+  call('HDEL', chunks, field, 'begun:' .. field, 'lived:' .. field)
 end
 if got[4] == '1' and number(got[5]) == done then
   if finished(r, keep) and tonumber(at or 0) == number(got[6]) then call('ZREM', due, name) end

@@ -1,17 +1,18 @@
 -- All chunks of a claimed fan-out are written down: look at them later, or never if they are done by now.
 -- KEYS: clock (STRING), receipt (HASH), chunks (HASH), due (ZSET: fan-out -> ms)
--- ARGV: fan-out, plan, the time that proves the claim, ms from now, chunks planned, chunks sent, seconds to keep a finished receipt
+-- ARGV: fan-out, plan, the time that proves the claim, ms from now, chunks planned, chunks sent, seconds to keep a finished receipt,
+--   how many who began it died
 -- Returns: 1, or 0 if the claim is lost or the plan no longer the current one
 -- include: journal
 local r, chunks, due = KEYS[2], KEYS[3], KEYS[4]
-local name, plan, time, delay, planned, sent, keep = unpack(ARGV)
+local name, plan, time, delay, planned, sent, keep, deaths = unpack(ARGV)
 if call('HGET', r, 'plan') ~= plan then return 0 end
 local held = redis.pcall('ZSCORE', due, name)
 if type(held) == 'table' then return failed(held, due) end
 if tonumber(held or 0) ~= tonumber(time) then return 0 end
 local at = string.format('%.2f', now + delay - 0.25)
 call('ZADD', due, at, name)
-call('HSET', r, 'planned', planned, 'complete', 1, 'due', at, 'sent', sent)
+call('HSET', r, 'planned', planned, 'complete', 1, 'due', at, 'sent', sent, 'deaths', deaths)
 if number(call('HGET', r, 'done')) == number(planned) then
   call('UNLINK', chunks)
   if finished(r, keep) then call('ZREM', due, name) end

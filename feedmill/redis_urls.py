@@ -1,0 +1,214 @@
+"""URLs of Redis servers: what may stand in one, and how redis-py and kombu (Celery's broker) are told the same."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from feedmill.errors import SettingsError
+
+#: What names a Redis server.
+SCHEMES = ("redis", "rediss", "unix")
+_TRUE, _FALSE = ("1", "true", "t", "yes", "y", "on"), ("0", "false", "f", "no", "n", "off")
+
+
+def without_secrets(url: str) -> str:
+    """*url* as it may stand in errors and logs: without user, password and options."""
+    scheme, slashes, rest = url.rpartition("://")
+    place, _, options = rest.partition("?")
+    if "@" in options and "@" not in place:  # a password that should have been quoted
+        place = "…"
+    return scheme + slashes + place.rpartition("@")[2]
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 < value < math.inf:
+        raise ValueError
+    return value
+
+
+def _whole(text: str) -> int:
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError
+    return int(text)
+
+
+def _positive(text: str) -> int:
+    if (value := _whole(text)) < 1:
+        raise ValueError
+    return value
+
+
+def _yes(text: str) -> bool:
+    if text.lower() not in _TRUE + _FALSE:
+        raise ValueError
+    return text.lower() in _TRUE
+
+
+def _text(text: str) -> str:
+    if not text:
+        raise ValueError
+    return text
+
+
+def _one_of(*values: str) -> Callable[[str], str]:
+    def check(text: str) -> str:
+        if text not in values:
+            raise ValueError
+        return text
+
+    return check
+
+
+#: Options behind the question mark: how each is read, and what it takes in words.
+_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "db": (_whole, "a number"),
+    "username": (_text, "a name"),
+    "password": (_text, "a text"),
+    "socket_timeout": (_seconds, "a positive number of seconds"),
+    "socket_connect_timeout": (_seconds, "a positive number of seconds"),
+    "socket_keepalive": (_yes, "true or false"),
+    "health_check_interval": (_whole, "a whole number of seconds"),
+    "max_connections": (_positive, "a positive whole number"),
+    "client_name": (_text, "a name"),
+    "protocol": (_one_of("2"), "2, the protocol that Feedmill speaks"),
+}
+_TLS: dict[str, tuple[Callable[[str], Any], str]] = {
+    "ssl_cert_reqs": (_one_of("required", "optional", "none"), "required, optional or none"),
+    "ssl_check_hostname": (_yes, "true or false"),
+    "ssl_ca_certs": (_text, "the path of a file"),
+    "ssl_certfile": (_text, "the path of a file"),
+    "ssl_keyfile": (_text, "the path of a file"),
+    "ssl_ca_path": (_text, "the path of a folder"),
+    "ssl_password": (_text, "the password of the key's file"),
+    "ssl_ciphers": (_text, "a list of ciphers"),
+}
+#: Those that kombu takes as transport options; the others are about our own connections, or are spelled elsewhere.
+_TRANSPORT = ("socket_timeout", "socket_connect_timeout", "socket_keepalive", "health_check_interval", "client_name")
+#: What a socket in the file system has no use for.
+_NETWORK = ("socket_keepalive",)
+
+
+@dataclasses.dataclass(frozen=True)
+class RedisUrl:
+    """A URL that was understood."""
+
+    scheme: str
+    #: Host and port as they stand in the URL, without user and password; empty for a socket.
+    place: str
+    #: Path of a socket; else empty.
+    path: str
+    username: str
+    password: str = dataclasses.field(repr=False)
+    database: int
+    #: The other options, by their names in redis-py.
+    options: Mapping[str, Any]
+
+    def on_database(self, number: int) -> str:
+        """The same server's URL with database *number*."""
+        return self._url(self.scheme, number, self.options)
+
+    @property
+    def client_url(self) -> str:
+        """How redis-py is told, without what is about the pool."""
+        ours = ("max_connections", "protocol")
+        kept = {name: value for name, value in self.options.items() if name not in ours}
+        return self._url(self.scheme, self.database, kept)
+
+    @property
+    def broker_url(self) -> str:
+        """How kombu spells it."""
+        tls = {name: value for name, value in self.options.items() if name in _TLS}
+        if self.scheme == "rediss":  # kombu would not look at certificates, redis-py does
+            tls.setdefault("ssl_cert_reqs", "required")
+        return self._url("redis+socket" if self.path else self.scheme, self.database, tls)
+
+    @property
+    def transport_options(self) -> dict[str, Any]:
+        """What kombu takes as options of its transport and not in a URL."""
+        return {name: self.options[name] for name in _TRANSPORT if name in self.options}
+
+    def _url(self, scheme: str, database: int, options: Mapping[str, Any]) -> str:
+        user = quote(self.username, safe="")
+        secret = ":" + quote(self.password, safe="") if self.password else ""
+        given = {name: str(value).lower() if isinstance(value, bool) else value for name, value in options.items()}
+        path = f"/{database}"
+        if self.path:
+            path = quote(self.path)
+            given = {"virtual_host" if scheme == "redis+socket" else "db": database, **given}
+        place = f"{user}{secret}@{self.place}" if user or secret else self.place
+        return f"{scheme}://{place}{path}" + ("?" + urlencode(given, quote_via=quote) if given else "")
+
+
+def is_redis(url: str) -> bool:
+    """Whether *url* names a Redis server as redis-py does."""
+    return url.partition("://")[0].lower() in SCHEMES
+
+
+@functools.lru_cache(maxsize=64)
+def parsed(variable: str, url: str) -> RedisUrl:
+    """*url*, the value of the setting *variable*, taken apart.
+
+    Raises :class:`~feedmill.errors.SettingsError` for a URL or an option that makes no sense, before anything is done
+    with it.
+    """
+    shown = f"{variable} is {without_secrets(url)!r}"
+    spelling = "redis://host:port/db, and write a password's special characters in percent: %2F for a slash"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:  # its text may quote a piece of the password
+        wrong = "which is no URL" if "IPv6" in str(error) else "whose port or database is no number"
+        raise SettingsError(f"{shown}, {wrong}; use {spelling}") from None
+    network = parts.scheme != "unix"
+    if port == 0 or (network and not (parts.path.strip("/") or "0").isdecimal()) or parts.fragment:
+        raise SettingsError(f"{shown}, whose port or database is no number; use {spelling}")
+    if not network and (parts.hostname or not parts.path.strip("/")):
+        raise SettingsError(f"{shown}, which names no socket; use unix:///path/of/the/socket?db=0")
+    options = _options(shown, parts.scheme, parts.query)
+    path_database = int(parts.path.strip("/") or 0) if network else 0
+    host = parts.netloc.rpartition("@")[2]
+    return RedisUrl(
+        parts.scheme,
+        host,
+        "" if network else unquote(parts.path),
+        options.pop("username", None) or unquote(parts.username or ""),
+        options.pop("password", None) or unquote(parts.password or ""),
+        options.pop("db", path_database),
+        MappingProxyType(options),
+    )
+
+
+def _options(shown: str, scheme: str, query: str) -> dict[str, Any]:
+    known = _OPTIONS if scheme != "rediss" else {**_OPTIONS, **_TLS}
+    read: dict[str, Any] = {}
+    for name, text in parse_qsl(query, keep_blank_values=True):
+        if name in _TLS and name not in known:
+            raise SettingsError(f"{shown} with the option {name!r}, which is about TLS; use rediss:// for that")
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            mend = f"did you mean {near[0]!r}?" if near else f"leave it out; there are {', '.join(known)}"
+            raise SettingsError(f"{shown} with the option {name!r}, which Feedmill does not have; {mend}")
+        if name in _NETWORK and scheme == "unix":
+            raise SettingsError(
+                f"{shown} with the option {name!r}, which means nothing for a socket file; leave it out"
+            )
+        if name in read:
+            raise SettingsError(f"{shown} with the option {name!r} twice; name it once")
+        take, words = known[name]
+        try:
+            read[name] = take(text)
+        except ValueError:
+            value = "" if name.endswith("password") else f"={text}"
+            raise SettingsError(f"{shown} with the option {name}{value}; it takes {words}") from None
+    return read
+
+
+__all__ = ["SCHEMES", "RedisUrl", "is_redis", "parsed", "without_secrets"]

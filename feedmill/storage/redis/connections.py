@@ -1,0 +1,135 @@
+"""The connections that a process and its event loops have to one server: so many at most, for which callers wait."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import redis
+import redis.asyncio
+
+from feedmill import settings
+from feedmill.errors import StorageError
+from feedmill.redis_urls import parsed
+
+#: Seconds to connect, and to wait for an answer, before a call fails instead of hanging.
+CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 30.0
+#: Seconds that a caller waits for a connection while all of them are in use.
+PATIENCE = 30.0
+
+OPTIONS: dict[str, Any] = {
+    "socket_connect_timeout": CONNECT_TIMEOUT,
+    "socket_timeout": ANSWER_TIMEOUT,
+    "protocol": 2,
+}
+
+
+class Pool:
+    """For threads."""
+
+    def __init__(self, url: str) -> None:
+        server = parsed("FEEDMILL_REDIS_URL", url)
+        #: How many connections there are at most.
+        self.size: int = server.options.get("max_connections", settings.current().max_connections)
+        self.client = redis.Redis.from_url(server.client_url, max_connections=self.size, **OPTIONS)
+        self._turns, self._pid = threading.Semaphore(self.size), os.getpid()
+
+    def take(self) -> threading.Semaphore:
+        """Wait until a connection may be used, which is over when the answer is released.
+
+        Raises :class:`~feedmill.errors.StorageError` if all stay in use.
+        """
+        if self._pid != os.getpid():  # a child has none of the threads that hold connections
+            self._turns, self._pid = threading.Semaphore(self.size), os.getpid()
+        turns = self._turns
+        if not turns.acquire(timeout=PATIENCE):
+            raise _full(self.size)
+        return turns
+
+
+class AsyncPool:
+    """For the coroutines of one event loop."""
+
+    def __init__(self, url: str) -> None:
+        server = parsed("FEEDMILL_REDIS_URL", url)
+        self.size: int = server.options.get("max_connections", settings.current().max_connections)
+        self.client: Any = redis.asyncio.Redis.from_url(server.client_url, max_connections=self.size, **OPTIONS)
+        self._turns = asyncio.Semaphore(self.size)
+        self._watch: AsyncGenerator[None, None] | None = None
+
+    async def watched(self) -> AsyncPool:
+        """Have the connections closed when the loop ends."""
+        if self._watch is None:
+            self._watch = self._until_the_end()
+            await anext(self._watch)  # does not wait: from now on the loop knows the generator
+        return self
+
+    async def _until_the_end(self) -> AsyncGenerator[None, None]:
+        """An event loop closes the generators that were begun in it before it is closed; so does ``asyncio.run``."""
+        try:
+            yield
+        finally:
+            await self.client.aclose()
+
+    async def take(self) -> asyncio.Semaphore:
+        """As :meth:`Pool.take`."""
+        if not self._turns.locked():
+            await self._turns.acquire()
+            return self._turns
+        try:
+            await asyncio.wait_for(self._turns.acquire(), PATIENCE)
+        except asyncio.TimeoutError:
+            raise _full(self.size) from None
+        return self._turns
+
+    async def aclose(self) -> None:
+        """Close the connections; the loop is running."""
+        if self._watch is not None:
+            await self._watch.aclose()
+        await self.client.aclose()
+
+    def drop(self) -> None:
+        """Hang up, of a loop that was closed without closing its generators: nothing can be awaited in it any more."""
+        pool = self.client.connection_pool
+        for connection in (*getattr(pool, "_available_connections", ()), *getattr(pool, "_in_use_connections", ())):
+            with contextlib.suppress(Exception):
+                connection._writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
+class LoopPools:
+    """An :class:`AsyncPool` for each event loop."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._pools: dict[asyncio.AbstractEventLoop, AsyncPool] = {}
+        self._lock = threading.Lock()
+
+    def running(self) -> AsyncPool:
+        """That of the running loop. Those of loops that were closed meanwhile are given up."""
+        loop = asyncio.get_running_loop()
+        pool = self._pools.get(loop)
+        if pool is None:
+            with self._lock:  # loops run in threads
+                closed = [self._pools.pop(other) for other in list(self._pools) if other.is_closed()]
+                pool = self._pools[loop] = AsyncPool(self._url)
+            for each in closed:
+                each.drop()
+        return pool
+
+    def forget(self) -> AsyncPool | None:
+        """That of the running loop, if it has one; the next who asks gets a new one."""
+        return self._pools.pop(asyncio.get_running_loop(), None)
+
+
+def _full(size: int) -> StorageError:
+    return StorageError(
+        f"all {size} connections to Redis were in use for {PATIENCE:.0f} s; raise FEEDMILL_MAX_CONNECTIONS, or do less at once"
+    )
+
+
+__all__ = ["ANSWER_TIMEOUT", "CONNECT_TIMEOUT", "OPTIONS", "PATIENCE", "AsyncPool", "LoopPools", "Pool"]
