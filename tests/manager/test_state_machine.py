@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 import feedmill
 from feedmill import Activity
+from feedmill.doctor import examine
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from tests.feeds.test_state_machines import PROFILE
@@ -143,6 +144,8 @@ class Machine(RuleBasedStateMachine):
             pytest.fail("it does not come to an end")
         for user in PEOPLE:
             self.check(user)
+        found = {kind for kind in examine().found if not kind.startswith("unsafe")}
+        assert found == set()
 
     def check(self, user: int) -> None:
         followed = {target - self.first for who, target in Circle.edges if who == self.user(user)}
