@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill.errors import CorruptRecord
@@ -25,6 +25,26 @@ from feedmill.serializers.records import Record
 from feedmill.storage.base import APPEND, DELETE, SET, Changes, Snapshot, Want
 
 logger = logging.getLogger(__name__)
+
+
+def too_many(
+    feed_class: Any,
+    places: Mapping[bytes, float],
+    updated: Callable[[bytes], tuple[int, bytes]],
+    number: int,
+    limit: int,
+) -> list[bytes]:
+    """Of *number* groups those that do not fit into a feed of *limit*; *places*: the scores at least of the lowest.
+
+    The highest-scored stay and, in the last places of a feed with a score of its own, those of the others that were
+    *updated* last.
+    """
+    over = number - limit
+    if over <= 0:
+        return []
+    by_score = min(limit, feed_class.max_length - places_for_newcomers(feed_class))
+    lowest = sorted(places, key=lambda group: (places[group], group))[: number - by_score]
+    return lowest if len(lowest) == over else sorted(lowest, key=updated)[:over]
 
 
 class Fold:
@@ -217,11 +237,10 @@ class Fold:
             self._forget(found)
 
     def to_let_go(self) -> list[bytes]:
-        """The groups that are too many.
+        """The groups that are :func:`too_many`.
 
-        The highest-scored stay. Where the aggregator has a ``score`` of its own the last few places are for those of the
-        others that were updated last: a new group stands low until it has collected what lifts it. Which groups stay
-        depends on what they hold alone, not on the order in which they came, and doing it again changes nothing.
+        A new group stands low until it has collected what lifts it, so the lowest alone are not the ones to go. Which groups
+        stay depends on what they hold alone, not on the order in which they came, and doing it again changes nothing.
         """
         if self.whole or self.replaced:
             places = self._places()
@@ -233,13 +252,7 @@ class Fold:
             if number <= self.limit:  # where not even the oldest were read, all fits
                 return []
             places = self._places()
-        over = number - self.limit
-        if over <= 0:
-            return []
-        spare = places_for_newcomers(self.feed_class)
-        by_score = min(self.limit, self.feed_class.max_length - spare)
-        lowest = sorted(places, key=lambda group: (places[group], group))[: number - by_score]
-        return lowest if len(lowest) == over else sorted(lowest, key=self._updated)[:over]
+        return too_many(self.feed_class, places, self._updated, number, self.limit)
 
     def _places(self) -> dict[bytes, float]:
         """Where the groups that are known will stand."""
