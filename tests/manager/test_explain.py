@@ -141,7 +141,7 @@ def test_outranked(at_once: None) -> None:
     hot.add_activity(late)
     assert [each.why for each in hot.explain(10, late)] == [Why.TRIMMED] * 2
     assert "had to go: of 6 groups all stand higher, or were updated later" in hot.explain(10, late)[0].text
-    again = pin(1, 99, 900)
+    again = pin(1, 99, 710)
     hot.add_activity(again)
     assert [each.why for each in hot.explain(10, again)] == [Why.MERGED] * 2
     assert [each.why for each in hot.explain(10, late)] == [Why.TRIMMED] * 2
