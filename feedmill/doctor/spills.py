@@ -10,9 +10,11 @@ from feedmill.doctor.findings import Finding
 from feedmill.doctor.places import Place
 from feedmill.doctor.records import foreign, look_at
 from feedmill.errors import CorruptRecord, UnknownVerb
+from feedmill.ids import ACTOR_SLICE, ID_SIZE, id_microseconds
 from feedmill.keys import GROUPS
 from feedmill.serializers.base import SPILLED
 from feedmill.serializers.members import Member
+from feedmill.serializers.parts import IdParts
 from feedmill.serializers.records import Record
 from feedmill.storage.base import SET
 from feedmill.storage.inspection import inspection
@@ -53,7 +55,27 @@ def _decoded_flaw(feed_class: Any, stored: bytes, spill: Mapping[bytes, bytes]) 
         record: Record = feed_class.serializer().decode(stored)
     except CorruptRecord:  # said when the feed is read
         return None
+    if isinstance(record.parts, IdParts) and _surely_fits(record, spill):
+        return None
     return _flaw(record, spill) or None
+
+
+def _surely_fits(record: Record, spill: Mapping[bytes, bytes]) -> bool:
+    """Whether *spill*, of ids, is that of *record*; if not, only a close look can tell. No members are made of it."""
+    if record.capped or record.top > record.members[0].microseconds:
+        return False
+    ids: list[bytes] = []
+    for actor, part in spill.items():
+        if len(part) == ID_SIZE and part[ACTOR_SLICE] == actor:
+            ids.append(part)
+        elif part:
+            found = [part[at : at + ID_SIZE] for at in range(0, len(part), ID_SIZE)]
+            if len(part) % ID_SIZE or any(raw_id[ACTOR_SLICE] != actor for raw_id in found):
+                return False
+            ids += found
+    if not ids or len({*ids, *(member.raw_id for member in record.members)}) != record.count:
+        return False
+    return record.created <= id_microseconds(min(ids)) and id_microseconds(max(ids)) <= record.top
 
 
 def whole_spill(feed_class: Any, key: str, group: bytes) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:

@@ -17,6 +17,7 @@ from feedmill.doctor import examine
 from feedmill.doctor.glances import Glances
 from feedmill.doctor.mending import look
 from feedmill.doctor.places import Part, Place, Places
+from feedmill.doctor.spills import _flaw, _surely_fits
 from feedmill.keys import GROUPS
 from feedmill.storage.backends import backend
 from feedmill.storage.inspection import inspection
@@ -208,3 +209,21 @@ def test_pages_of_any_size(healthy_server: redis.Redis, monkeypatch: pytest.Monk
     assert report.left == 0
     assert examined() == {}
     assert Places().of(b"fm:strange:{1}") is None
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_spill_that_surely_fits_does(memory: None, seed: int) -> None:
+    """What is passed without a look at each spilled member has no flaw."""
+    dice, passed = random.Random(seed), 0
+    News(1).add_many(in_group(n, dice.randrange(30)) for n in range(90))
+    held = BACKEND.groups[News(1).key]
+    ((group, spill),) = held.spills.items()
+    for _ in range(60):
+        record, fields = News.serializer().decode(held.records[group]), dict(spill)
+        actor = dice.choice(list(fields))
+        fields[actor] = dice.choice((lambda: fields[actor], lambda: mutated(fields[actor] or b"x", dice)))()
+        record.count += dice.choice((0, 0, 0, 1))
+        if _surely_fits(record, fields):
+            passed += 1
+            assert _flaw(record, fields) == ""
+    assert passed
