@@ -41,3 +41,11 @@ def an_activity(value: object) -> Activity:
     if not isinstance(value, Activity):
         raise ActivityError(f"{repr(value)[:80]} is not a feedmill.Activity; make one: Activity(actor, verb, object)")
     return value
+
+
+def shown(value: object) -> str:
+    """*value* as an error shows it."""
+    try:
+        return repr(value)[:80]
+    except ValueError:  # Python refuses to write out an int of thousands of digits
+        return f"an {type(value).__name__} that is too long to show"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import msgpack
@@ -94,6 +95,32 @@ def unpack_stream(data: bytes) -> list[Any]:
         raise CorruptRecord(f"{len(data)} bytes are not a run of msgpack values: {error}") from error
     _check_depth(values, MAX_DEPTH + 1)
     return values
+
+
+def split_stream(data: bytes) -> Iterator[tuple[bytes, Any]]:
+    """The values of a run of packed short lists, each with its bytes; :class:`CorruptRecord` where none can be read.
+
+    The run may have any length; a value may not be longer than :data:`MAX_BYTES`.
+    """
+    unpacker = msgpack.Unpacker(ext_hook=_ext_hook, max_array_len=64, max_map_len=64, max_buffer_size=0, **_READING)
+    start = at = 0
+    while start < len(data):
+        try:
+            if at < len(data):
+                unpacker.feed(data[at : at + MAX_BYTES])
+                at += MAX_BYTES
+            value = unpacker.unpack()
+        except msgpack.OutOfData as error:
+            if at < len(data):
+                continue
+            raise CorruptRecord("the last of a run of msgpack values is cut short") from error
+        except Exception as error:
+            raise CorruptRecord(f"{len(data) - start} bytes are not a run of msgpack values: {error}") from error
+        stop = unpacker.tell()
+        if type(value) in _CONTAINERS:
+            _check_depth(value, MAX_DEPTH)
+        yield data[start:stop], value
+        start = stop
 
 
 def pack_list(*values: bytes) -> bytes:

@@ -85,9 +85,17 @@ class CorruptRecord(FeedmillError, ValueError):
     """Stored bytes cannot be decoded."""
 
 
+class NewerRecord(CorruptRecord):
+    """Stored bytes are written in a way that only a newer release knows; they stay as they are."""
+
+
 class MessageError(FeedmillError, ValueError):
     """A task message is malformed; the worker did nothing with it."""
 
 
 class FeedBusy(FeedmillError):
     """A feed stayed locked by another writer for longer than the caller wanted to wait."""
+
+
+#: What another worker may be able to do, because releases roll: it is left to others, and no fault of what was asked for.
+LEFT_TO_OTHERS = (UnknownName, UnknownVerb, NewerRecord)

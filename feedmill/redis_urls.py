@@ -24,7 +24,7 @@ def without_secrets(url: str) -> str:
     place, _, options = rest.partition("?")
     if "@" in options and "@" not in place:  # a password that should have been quoted
         place = "…"
-    return scheme + slashes + place.rpartition("@")[2]
+    return scheme + slashes + place.rpartition("@")[2].partition("#")[0]
 
 
 def _seconds(text: str) -> float:
@@ -58,6 +58,12 @@ def _text(text: str) -> str:
     return text
 
 
+def _name(text: str) -> str:
+    if not text or not all("!" <= character <= "~" for character in text):
+        raise ValueError
+    return text
+
+
 def _one_of(*values: str) -> Callable[[str], str]:
     def check(text: str) -> str:
         if text not in values:
@@ -77,7 +83,7 @@ _OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
     "socket_keepalive": (_yes, "true or false"),
     "health_check_interval": (_whole, "a whole number of seconds"),
     "max_connections": (_positive, "a positive whole number"),
-    "client_name": (_text, "a name"),
+    "client_name": (_name, "a name of ASCII letters, without spaces"),
     "protocol": (_one_of("2"), "2, the protocol that Feedmill speaks"),
 }
 _TLS: dict[str, tuple[Callable[[str], Any], str]] = {

@@ -29,7 +29,7 @@ from feedmill.errors import (
     VerbError,
 )
 from feedmill.fanout.dispatch import celery_app
-from feedmill.feeds import RedisFeed, RedisNotificationFeed
+from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.registry import get_manager
 from feedmill.storage.memory import BACKEND
 from feedmill.verbs import Love, Verb, register
@@ -297,6 +297,16 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         DeclarationError,
         r"Wrong is a flat feed, so nothing would ask its aggregator_class; use RedisAggregatedFeed",
     ),
+    "ids without bodies": (
+        declared(RedisAggregatedFeed, activity_storage_class=None),
+        DeclarationError,
+        r"Wrong.activity_storage_class is None, .* set the storage in which bodies are, such as RedisActivityStorage",
+    ),
+    "ids without bodies in a flat feed": (
+        declared(RedisFeed, activity_storage_class=None),
+        DeclarationError,
+        r"Wrong.activity_storage_class is None, but its timeline holds nothing but ids",
+    ),
     "chance of a hundred": (
         declared(RedisFeed, trim_chance=100),
         DeclarationError,
@@ -366,7 +376,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         r"extra_context could not be read again: .* deeper than 32",
     ),
     "cursor of no actor": (
-        lambda: News(1).actors("g", after=cursor.encode(f"actors {News.key_format} g", b"x")),
+        lambda: News(1).actors("g", after=cursor.encode(f"actors by place {News.key_format} g", b"x")),
         CursorError,
         r"names no actor; start again without a cursor",
     ),

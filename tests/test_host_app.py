@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import redis
 
 import feedmill
 from feedmill import Activity
@@ -43,8 +47,9 @@ def test_a_foreign_app_hosts_the_tasks(redis_url: str, tmp_path: Path) -> None:
         worker.wait(20)
 
 
-def test_the_documented_app_hosts_the_tasks(redis_url: str, tmp_path: Path) -> None:
-    """The app and the worker's command of the how-to guide deliver what a script with that app sends."""
+@pytest.fixture
+def documented(redis_url: str, tmp_path: Path) -> tuple[dict[str, str], list[str]]:
+    """The project of the how-to guide in a folder, and the command of its workers; its broker is in a database of its own."""
     blocks = blocks_of(DOCS / "how-to" / "host-the-tasks-in-your-app.md")
     (project,) = [block.text for block in blocks if block.file == "proj.py"]
     (pins,) = [block.text for block in blocks_of(TUTORIAL) if block.file == "pins.py"]
@@ -54,22 +59,78 @@ def test_the_documented_app_hosts_the_tasks(redis_url: str, tmp_path: Path) -> N
         line for block in blocks for line in block.text.splitlines() if line.startswith("celery -A proj worker")
     ]
     env = {**os.environ, "FEEDMILL_REDIS_URL": redis_url, "PYTHONPATH": str(ROOT)}
-    with open(tmp_path / "log", "wb") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", *command.split(), "-c", "1"], cwd=tmp_path, env=env, stdout=log, stderr=log
-        )
+    return env, [sys.executable, "-m", *command.split(), "-c", "1", "-l", "INFO"]
+
+
+@contextmanager
+def started(env: dict[str, str], command: list[str], folder: Path) -> Iterator[Path]:
+    """The worker, once it is ready, while the block runs; the path of its log."""
+    path = folder / "log"
+    with open(path, "wb") as log:
+        worker = subprocess.Popen(command, cwd=folder, env=env, stdout=log, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while " ready." not in path.read_text():
+            assert worker.poll() is None and time.monotonic() < deadline, path.read_text()
+            time.sleep(0.05)
+        yield path
+    finally:
+        worker.terminate()
+        worker.wait(30)
+
+
+def asked(env: dict[str, str], folder: Path) -> str:
+    """What the doctor says there, of a project as the guide has it."""
+    redis.Redis.from_url(env["FEEDMILL_REDIS_URL"]).config_set("save", "3600 1")
+    script = str(Path(sys.executable).with_name("feedmill"))
+    env = {**env, "FEEDMILL_MODULES": "pins", "FEEDMILL_CELERY_APP": "proj:app"}
+    done = subprocess.run([script, "doctor"], cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == (not done.stdout.startswith("healthy")), done.stderr
+    return done.stdout
+
+
+def test_the_documented_app_hosts_the_tasks(documented: tuple[dict[str, str], list[str]], tmp_path: Path) -> None:
+    """The app and the worker's command of the guide deliver what a script with that app sends; the doctor is content."""
+    env, command = documented
     code = (
         "import proj\n"
         "from feedmill import Activity\n"
         "from pins import Pin, manager\n"
         "print(manager.add_activity(Activity('ann', Pin, 1)).wait(30).reached)\n"
     )
-    try:
+    with started(env, command, tmp_path) as log:
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
-        assert done.stdout.strip() == "2", done.stderr + (tmp_path / "log").read_text()
-    finally:
-        worker.terminate()
-        worker.wait(20)
+        assert done.stdout.strip() == "2", done.stderr + log.read_text()
+        assert asked(env, tmp_path).startswith("healthy")
+        assert "Feedmill's queues" not in log.read_text()
+
+
+def test_the_doctor_is_content_before_there_are_workers(
+    documented: tuple[dict[str, str], list[str]], tmp_path: Path
+) -> None:
+    """Exactly the guide's lines are a healthy project."""
+    assert asked(documented[0], tmp_path).startswith("healthy")
+
+
+def test_a_worker_that_hears_nothing_is_told(documented: tuple[dict[str, str], list[str]], tmp_path: Path) -> None:
+    """Without -Q the worker says what to start it with, and the doctor that nobody listens on the queues."""
+    env, command = documented
+    place = command.index("-Q")
+    with started(env, command[:place] + command[place + 2 :], tmp_path) as log:
+        assert "on none of Feedmill's queues" in log.read_text()
+        assert "start it with -Q celery,fanout.high,fanout.low" in log.read_text()
+        told = asked(env, tmp_path)
+    for queue in ("fanout.high", "fanout.low"):
+        assert f"unheard queue: {queue}: none of the 1 workers that answer listens on it; start one with -Q" in told
+
+
+def test_the_doctor_names_a_broker_that_is_away(documented: tuple[dict[str, str], list[str]], tmp_path: Path) -> None:
+    """A broker that cannot be reached is a finding, without its password."""
+    env, _ = documented
+    project = tmp_path / "proj.py"
+    project.write_text(project.read_text() + "app.conf.broker_url = 'redis://:secret@127.0.0.1:1/0'\n")
+    told = asked(env, tmp_path)
+    assert "unreachable broker: proj: " in told and "secret" not in told
 
 
 def test_an_app_without_msgpack_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

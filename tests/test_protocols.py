@@ -16,6 +16,7 @@ from feedmill.storage.listening import AListener, Listener, MemoryAListener, Mem
 from feedmill.storage.memory import MemoryActivityStorage, MemoryTimelineStorage
 from feedmill.storage.memory.backend import MemoryBackend
 from feedmill.storage.memory.journal import MemoryJournal
+from feedmill.storage.memory.left import MemoryLeft
 from feedmill.storage.memory.notices import MemoryNotices
 from feedmill.storage.memory.partings import MemoryPartings
 from feedmill.storage.notices import Notices
@@ -38,7 +39,7 @@ PAIRS: list[tuple[Any, Any]] = [
     *((Listener, cls) for cls in (MemoryListener, RedisListener)),
     *((AListener, cls) for cls in (MemoryAListener, RedisAListener)),
     *((GroupSerializer, cls) for cls in (AggregatedActivitySerializer, NotificationSerializer)),
-    (Left, RedisLeft),
+    *((Left, cls) for cls in (MemoryLeft, RedisLeft)),
 ]
 
 

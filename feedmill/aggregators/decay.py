@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators.base import BaseAggregator
+from feedmill.arguments import shown
 from feedmill.declare import check_hooks
 from feedmill.errors import DeclarationError
 
@@ -43,9 +44,16 @@ class DecayAggregator(BaseAggregator):
     def score(self, aggregated: AggregatedActivity) -> float:
         """``log2(weight) + time / half_life``; the time is that of the newest activity."""
         weight = self.weight(aggregated)
-        if not weight > 0:
+        if not _is_weight(weight):
             raise DeclarationError(
-                f"{type(self).__name__}.weight gave {weight!r} for {aggregated!r}; return a number above 0"
+                f"{type(self).__name__}.weight gave {shown(weight)} for {aggregated!r}; return a number above 0"
             )
         assert aggregated.updated_at is not None
         return math.log2(weight) + (aggregated.updated_at - _EPOCH) / self.half_life
+
+
+def _is_weight(value: object) -> bool:
+    try:
+        return not isinstance(value, bool) and 0 < value < math.inf  # type: ignore[operator]
+    except TypeError:
+        return False

@@ -21,7 +21,7 @@ T = TypeVar("T")
 People = Sequence[tuple[str, Sequence[EntityId]]]
 
 #: Failures, and seconds after the first one, after which the rest is left for the next attempt.
-MOST_FAILURES, LONGEST_SEARCH = 100, 10.0
+MOST_FAILURES, LONGEST_SEARCH = 50, 10.0
 #: What is not about one activity or feed.
 _OTHERS = (FeedBusy, StorageError, UnknownName, LeaseExpired, SoftTimeLimitExceeded)
 
@@ -45,8 +45,9 @@ def apart(whole: T, written: Callable[[T], Steps[Any]], split: Callable[[T], Seq
             failures += 1
             parts = split(part)
             if len(parts) < 2:
-                logger.warning("what fails is left out, and the rest is done: %r", part, exc_info=error)
-                found = found or error
+                if found is None:
+                    found = error
+                    logger.warning("what fails is left out for now, and the rest is done: %.300r: %r", part, error)
             elif failures >= MOST_FAILURES or time.monotonic() > since + LONGEST_SEARCH:
                 raise
             else:

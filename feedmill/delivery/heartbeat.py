@@ -29,6 +29,8 @@ SLOW = 1.0
 LONGEST_PLAN = 1800.0
 #: Seconds between two looks at what is planned, at most.
 LOOK = 0.25
+#: Makes the lock that a plan and the heart share; where processes are no threads but simulated, another.
+new_lock: Callable[[], Any] = threading.Lock
 
 
 class Watch:
@@ -42,7 +44,7 @@ class Watch:
         #: Whether the plan took so long that *when_slow* was called.
         self.slow = False
         self._manager, self._when_slow = manager, when_slow
-        self._lock, self._closed, self._lost = threading.Lock(), False, False
+        self._lock, self._closed, self._lost = new_lock(), False, False
         self._begun = time.monotonic()
 
     @property

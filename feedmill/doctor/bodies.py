@@ -7,10 +7,7 @@ from typing import Any
 
 from feedmill.doctor.findings import Finding
 from feedmill.errors import CorruptRecord, FeedmillError
-from feedmill.fanout.receipts import fanout_id
 from feedmill.feeds.sweep import held, sweep
-from feedmill.manager.ops import REMOVE
-from feedmill.storage.inspection import inspection
 from feedmill.storage.steps import Steps
 
 #: Newest entries of a feed whose bodies are looked for, and how many of them, or which part, may lack one while they are
@@ -32,20 +29,15 @@ class KnownBodies:
         for known in self._known.values():
             known.discard(raw_id)
 
-    def missing(
-        self, held: Sequence[tuple[Any, Sequence[bytes]]], managers: Iterable[str]
-    ) -> Steps[list[tuple[Any, Finding]]]:
-        """A finding for each of the feeds (place, ids, newest first) of which some of the newest entries lead nowhere.
-
-        Those that are just being removed from where *managers* put them do not count.
-        """
+    def missing(self, held: Sequence[tuple[Any, Sequence[bytes]]]) -> Steps[list[tuple[Any, Finding]]]:
+        """A finding for each of the feeds (place, ids, newest first) of which some of the newest entries lead nowhere."""
         for storage_class in {place.feed_class.activity_storage_class for place, _ in held}:
             yield from self._look(storage_class, held)
         found = []
         for place, ids in held:
             known, newest = self._known[place.feed_class.activity_storage_class], ids[:LOOKED_AT]
             gone = [raw_id for raw_id in newest if raw_id not in known]
-            if gone and (finding := (yield from _finding(place, gone, len(newest), managers))):
+            if gone and (finding := (yield from _finding(place, gone, len(newest)))):
                 found.append((place, finding))
         return found
 
@@ -60,15 +52,13 @@ class KnownBodies:
             known.update(set(unknown).difference((yield from without_body(feeds[0][0].feed_class, unknown))))
 
 
-def _finding(place: Any, gone: Sequence[bytes], number: int, managers: Iterable[str]) -> Steps[Finding | None]:
+def _finding(place: Any, gone: Sequence[bytes], number: int) -> Steps[Finding | None]:
     """What to say of the feed at *place*, of whose newest *number* entries those of *gone* have no body."""
     text = f"{len(gone)} of the newest {number} entries have no body, so readers do not see them"
     if len(gone) > max(FEW, number // PART):  # then it is not just a removal on its way
         return Finding("bodies gone", place.key, text)
-    ids = [fanout_id(manager, raw_id) for manager in managers for raw_id in gone]
-    receipts = yield from inspection().receipts(ids)
-    taken = {name for name, receipt in zip(ids, receipts) if receipt.get("op") == REMOVE.encode()}
-    alone = {raw_id for raw_id in gone if not any(fanout_id(manager, raw_id) in taken for manager in managers)}
+    kept = yield from place.feed_class.activities().states(gone)
+    alone = {raw_id for raw_id, value in zip(gone, kept) if value is None}  # else a tombstone says why
     if not alone:
         return None
     everything = yield from held(place.feed_class, place.user_id)  # once more, in case they were removed meanwhile

@@ -234,7 +234,7 @@ class Examination:
 
     def _look_for_bodies(self, held: Sequence[tuple[Place, list[bytes]]]) -> None:
         """Feeds, each with the ids that it holds, newest first, some of which may lead nowhere."""
-        for place, gone in self._do(self._bodies.missing(held, self.managers)):
+        for place, gone in self._do(self._bodies.missing(held)):
             self._tell([gone], forget_members(place.feed_class, place.user_id, lock_patience()))
 
     def _look_at_bodies(self, bodies: Sequence[tuple[bytes, Place]]) -> None:

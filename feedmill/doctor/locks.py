@@ -6,6 +6,8 @@ from collections.abc import Iterator
 
 from feedmill.doctor.case import Case
 from feedmill.doctor.findings import Finding
+from feedmill.errors import UnknownVerb
+from feedmill.feeds import pending
 
 
 def stuck_locks(case: Case) -> Iterator[Finding]:
@@ -17,6 +19,17 @@ def stuck_locks(case: Case) -> Iterator[Finding]:
 
 
 def left_inboxes(case: Case) -> Iterator[Finding]:
-    """What was left for a writer that died: it is folded in now instead of with the next write."""
-    if case.stored.inbox and not case.held:
+    """What was left for a writer that died: it is folded in now instead of with the next write.
+
+    What this process cannot do stays for one that can.
+    """
+    if not case.stored.inbox or case.held:
+        return
+    writes = pending.read(case.feed_class, case.stored.inbox)
+    kept = writes.kept
+    if sum(len(write.data) for write in kept) < len(case.stored.inbox):
         yield Finding("inbox left behind", case.key, f"{len(case.stored.inbox)} bytes that nobody folds in")
+    if kept:
+        kind = "verb not registered" if isinstance(kept[0].error, UnknownVerb) else "pending writes"
+        text = f"{len(kept)} pending writes wait for a process that can do them: {kept[0].why}"
+        yield Finding(kind, case.key, text, mendable=False)

@@ -75,8 +75,23 @@ def _fold_in(place: Place) -> Steps[None]:
 
 
 def _repair(place: Place, spills: Suspects) -> Steps[bool]:
-    """Read the feed again under its lock, and write what is missing; False if the lock was lost."""
-    token = yield from _locked(place)
+    """Read the feed again under its lock, and write what is missing; False if the lock was lost.
+
+    If that fails or is interrupted, the feed is let go.
+    """
+    token = os.urandom(8)
+    try:
+        return (yield from _repaired(place, spills, token))
+    except GeneratorExit:  # nobody drives it any more
+        raise
+    except BaseException:
+        tokens = [token, Lock(token, 0, 0).following]
+        yield from place.feed_class.timeline().release([place.key], tokens)
+        raise
+
+
+def _repaired(place: Place, spills: Suspects, token: bytes) -> Steps[bool]:
+    yield from _locked(place, token)
     case, _ = yield from look(place, spills)
     try:
         if case.wanted:
@@ -110,16 +125,16 @@ def _whole_spills(case: Case) -> Steps[dict[bytes, dict[bytes, bytes]]]:
     return spills
 
 
-def _locked(place: Place) -> Steps[bytes]:
-    """Lock the feed; the token."""
-    token, deadline = os.urandom(8), time.monotonic() + lock_patience()
+def _locked(place: Place, token: bytes) -> Steps[None]:
+    """Lock the feed under *token*."""
+    deadline = time.monotonic() + lock_patience()
     feed_class = place.feed_class
     rules = Rules(feed_class.max_length, 0, feed_class.channel())
     while True:
         lock = Lock(token, time.time(), settings.current().lock_ttl)
         (reply,) = yield from feed_class.timeline().begin(_One(place), Task(()), lock, rules)
         if isinstance(reply, Snapshot):
-            return token
+            return
         if time.monotonic() > deadline:
             name = feed_class.lock_name(place.user_id)
             raise FeedBusy(f"{name} stays locked; run the doctor again, or look for a stuck worker")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -109,11 +110,11 @@ def check_receipts(ids: Sequence[str], managers: Sequence[str], tell: Tell) -> N
     for name, receipt in zip(ids, _run(inspection().receipts(ids)) if ids else ()):
         flaw = _flaw(receipt) if receipt else ""
         if flaw:
-            text = f"{flaw}; --fix begins it anew if it says what it is about, and sets the receipt aside"
+            text = f"{flaw}; --fix begins it anew if it says what it is about, else sets its receipt aside"
             tell([Finding("damaged receipt", f"fan-out {name}", text)], _begin_anew(name, receipt, managers))
             continue
-        manager = receipt["manager"].decode() if receipt else ""
-        if manager in managers and _run(_forgotten(name, manager, receipt)):
+        manager = split_fanout(name)[0]
+        if receipt and manager in managers and _run(_forgotten(name, manager, receipt)):
             finding = Finding("forgotten fan-out", f"fan-out {name} of {manager}", "it is open, and nobody looks at it")
             tell([finding], inspection().due_put(manager, name))
         elif receipt.get("dead") and _run(_outlives_its_letter(name, receipt["dead"].decode())):
@@ -159,9 +160,9 @@ def _flaw(receipt: Receipt) -> str:
     if not known.get("manager"):
         return "it names no manager"
     for name in NUMBERS:
-        if not receipt.get(name, b"0").isdigit() or len(receipt.get(name, b"")) > 19:
+        if not receipt.get(name, b"0").isdigit() or len(receipt.get(name, b"")) > 16:
             return f"its {name} is {receipt[name][:20]!r}, not a number"
-    if not known.get("again", "0").replace(".", "", 1).isdecimal():
+    if not re.fullmatch(r"[0-9]+\.?[0-9]*", known.get("again", "0")):
         return f"it is to be done again at {receipt['again'][:20]!r}, which is no time"
     if known.get("complete") == "1" and "planned" not in known:
         return "all its chunks are written down, and it does not say how many"
@@ -189,15 +190,13 @@ def _outlives_its_letter(name: str, letter: str) -> Steps[bool]:
 
 
 def _begin_anew(name: str, receipt: Receipt, managers: Iterable[str]) -> Steps[None]:
-    """Open the fan-out again with what its receipt still says; everything of it may be done twice."""
+    """Open the fan-out again with what its receipt still says; everything of it may be done twice. What says too little goes."""
     body = yield from inspection().body(name)
-    yield from inspection().set_aside(receipt_key(name), "none")
-    yield from together([inspection().forget(key) for key in (receipt_key(name), chunks_key(name))])
-    manager, op = (receipt.get(field, b"").decode(errors="replace") for field in ("manager", "op"))
-    for each in managers:
-        if (yield from inspection().due_at(each, name)) is not None:
-            manager = each
-            yield from inspection().due_drop(each, name)
+    manager, op = split_fanout(name)[0], receipt.get("op", b"").decode(errors="replace")
     if body and manager in managers and op in (*PLANNED, *ALONE):
         begin = journal().open_sent if op in ALONE else journal().open
         yield from begin(manager, name, op, body)
+        return
+    yield from inspection().due_drop(manager, name)
+    yield from inspection().set_aside(receipt_key(name), "none")
+    yield from together([inspection().forget(key) for key in (receipt_key(name), chunks_key(name))])

@@ -9,7 +9,7 @@ from feedmill.activity import Activity
 from feedmill.delivery.letters import reason
 from feedmill.doctor.case import Case
 from feedmill.doctor.findings import Finding
-from feedmill.errors import CorruptRecord, UnknownVerb
+from feedmill.errors import CorruptRecord, NewerRecord, UnknownVerb
 from feedmill.ids import MAX_TIME
 from feedmill.serializers.records import Record
 
@@ -22,6 +22,9 @@ def damaged_records(case: Case) -> Iterator[Finding]:
             record = case.serializer.decode(stored)
             _check(record, whole=case.serializer.whole)
             check_name(group)
+        except NewerRecord as error:
+            case.foreign.add(group)
+            yield Finding("newer record", where, f"{error}; nothing of the group is touched", mendable=False)
         except (CorruptRecord, UnknownVerb) as error:
             unknown = error if isinstance(error, UnknownVerb) else error.__cause__
             if isinstance(unknown, UnknownVerb):

@@ -8,8 +8,8 @@ import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-from weakref import WeakSet
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary, WeakSet
 
 from feedmill import settings, signing
 from feedmill.errors import MessageError, SettingsError, StorageError
@@ -113,8 +113,12 @@ def _is_fallback(app: Any) -> bool:
 def _names_tasks(app: Any) -> bool:
     """Whether the workers of *app* import Feedmill's tasks, or its beat sends them."""
     package = DEFAULT_APP.partition(":")[0]
-    named = [*(app.conf.include or ()), *(app.conf.imports or ())]
-    sent = [str(entry.get("task", "")) for entry in (app.conf.beat_schedule or {}).values() if isinstance(entry, dict)]
+    try:
+        named = [*(app.conf.include or ()), *(app.conf.imports or ())]
+        entries = [entry for entry in (app.conf.beat_schedule or {}).values() if isinstance(entry, dict)]
+    except Exception:  # its settings cannot be read: it is of no use to anybody
+        return False
+    sent = [str(entry.get("task", "")) for entry in entries]
     return package in named or any(task.startswith("feedmill.") for task in sent)
 
 
@@ -137,7 +141,30 @@ def app_called(name: str) -> Any:
 
 
 def deafness(app: Any) -> str:
-    """What is wrong if *app* would throw away Feedmill's messages; empty if it takes them."""
+    """What is wrong if *app* would throw away Feedmill's messages, or cannot send them; empty if it takes them."""
+    return _facts(app).deaf
+
+
+class _Facts(NamedTuple):
+    """What an app's settings say, which take Celery long to look up; and which settings, and changes of them, it was."""
+
+    conf: Any
+    changes: dict[str, Any]
+    deaf: str
+    eager: bool
+
+
+_known: WeakKeyDictionary[Any, _Facts] = WeakKeyDictionary()
+
+
+def _facts(app: Any) -> _Facts:
+    known, conf = _known.get(app), app.conf
+    if known is None or known.conf is not conf or known.changes != conf.changes:
+        known = _known[app] = _Facts(conf, dict(conf.changes), _deafness(app), bool(conf.task_always_eager))
+    return known
+
+
+def _deafness(app: Any) -> str:
     if not MSGPACK.intersection(app.conf.accept_content):
         return (
             f"the Celery app {app.main!r} does not accept msgpack, which Feedmill's messages are in;"
@@ -163,7 +190,7 @@ def inline() -> bool:
 def _is_here(app: Any) -> bool:
     """Whether tasks that *app* sends run right here; of None, whether those of any app do."""
     current = settings.current()
-    return (current.embedded and not current.broker_url) or (app is not None and bool(app.conf.task_always_eager))
+    return (current.embedded and not current.broker_url) or (app is not None and _facts(app).eager)
 
 
 def _run_here(app: Any, name: str, args: Sequence[Any]) -> None:

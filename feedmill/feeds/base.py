@@ -67,6 +67,11 @@ class Feed(Bodies, Readable):
             raise DeclarationError(
                 f"{cls.__name__}.activity_class is {cls.activity_class!r}; use a subclass of Activity"
             )
+        if cls.activity_storage_class is None and not getattr(cls.timeline_serializer, "whole", False):
+            raise DeclarationError(
+                f"{cls.__name__}.activity_storage_class is None, but its timeline holds nothing but ids; set the storage in"
+                " which bodies are, such as RedisActivityStorage, or use a notification feed, which holds everything itself"
+            )
         check_format(cls, "key_format")
 
     # -- where things are
@@ -195,6 +200,19 @@ class Feed(Bodies, Readable):
             ids = yield from cls.timeline().flat_slice(key, start, min(stop + 1, cls.max_length))
         found = yield from cls.hydrate(ids[:wanted])
         return [(raw_id, found.get(raw_id)) for raw_id in ids[:wanted]], len(ids) > wanted
+
+    @classmethod
+    def onward(cls, query: Query, place: Any, entries: Sequence[Entry]) -> list[Entry]:
+        """Those of *entries*, which a scan gave, that go on from *place* in the order of the feed, each behind the one before.
+
+        That is all of them, unless the stored ids are out of order: then a reader of pages still gets to the end.
+        """
+        kept: list[Entry] = []
+        for entry in entries:
+            if place is None or (entry[0] > place if query.oldest_first else entry[0] < place):
+                kept.append(entry)
+                place = entry[0]
+        return kept
 
     @classmethod
     def total(cls, user_id: EntityId, query: Query) -> Steps[int]:

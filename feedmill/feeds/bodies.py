@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from feedmill.activity import Activity
-from feedmill.errors import CorruptRecord
-from feedmill.feeds.damage import Loads
+from feedmill.activity import Activity, checked_values
+from feedmill.codec import unpack
+from feedmill.errors import CorruptRecord, UnknownVerb
+from feedmill.feeds.damage import left_out
 from feedmill.feeds.twins import both_of_class
+from feedmill.ids import EntityId
 from feedmill.serializers import ActivitySerializer
 from feedmill.storage.backends import storage
 from feedmill.storage.memory import MemoryActivityStorage
 from feedmill.storage.steps import Steps
+
+
+class Unread(NamedTuple):
+    """An activity that is there, and that this process cannot read: its verb is not registered here."""
+
+    error: UnknownVerb
+    #: Who did it; None where only a process that knows the verb can tell.
+    actor_id: EntityId | None
+
+
+class Resolved(NamedTuple):
+    """What became of ids: those of neither have no body any more, or a damaged one."""
+
+    #: By id.
+    found: dict[bytes, Activity]
+    #: By id. Workers leave these to others, and never take them for missing.
+    unread: dict[bytes, Unread]
+
+    def check(self) -> None:
+        """Raise :class:`~feedmill.errors.UnknownVerb` if any could not be read."""
+        for each in self.unread.values():
+            raise each.error
 
 
 class Bodies:
@@ -61,14 +86,32 @@ class Bodies:
 
     @classmethod
     def hydrate(cls, ids: Sequence[bytes]) -> Steps[dict[bytes, Activity]]:
-        """The activities of *ids*; one whose body is missing or damaged is left out."""
-        bodies = yield from cls.activities().get(ids)
-        loads = Loads(cls)
-        found = {}
-        for raw_id, body in zip(ids, bodies):
-            if body is not None:
-                try:
-                    found[raw_id] = loads(body)
-                except CorruptRecord:
-                    continue
+        """The activities of *ids* for a reader; one whose body is missing, damaged or of an unknown verb is left out."""
+        found, unread = yield from cls.resolve(ids)
+        for each in unread.values():
+            left_out("an activity", str(each.error))
         return found
+
+    @classmethod
+    def resolve(cls, ids: Sequence[bytes]) -> Steps[Resolved]:
+        """The activities of *ids* for a worker; of those that are not found it is told which are there all the same."""
+        bodies = yield from cls.activities().get(ids)
+        loads = cls.activity_serializer(cls.activity_class).loads
+        resolved = Resolved({}, {})
+        for raw_id, body in zip(ids, bodies):
+            if body is None:
+                continue
+            try:
+                resolved.found[raw_id] = loads(body)
+            except UnknownVerb as error:
+                resolved.unread[raw_id] = Unread(error, actor_of(body))
+            except CorruptRecord as error:
+                left_out("an activity", str(error))
+        return resolved
+
+
+def actor_of(body: bytes) -> EntityId | None:
+    """Who did what *body*, a packed activity of whatever verb, says; None if that cannot be read."""
+    with contextlib.suppress(CorruptRecord):
+        return checked_values(unpack(body))[1]
+    return None

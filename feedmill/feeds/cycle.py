@@ -7,7 +7,10 @@ lock's token, so a writer that lost its lock writes nothing and starts over.
 
 A feed that someone else holds is never waited for by a worker: the operations are left in the feed's inbox, and the
 holder folds them in before it lets go. Where they keep coming it does so a few times, and then leaves the lock to whoever wants
-it. A caller that must read its own write waits instead (``wait``).
+it. What of an inbox this process cannot do stays in it, and the lock is let go all the same. A caller that must read its own
+write waits instead (``wait``).
+
+A cycle that fails, or is interrupted, releases the locks that it has or may have, and folds in what was left to it meanwhile.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from celery.exceptions import SoftTimeLimitExceeded
+
 from feedmill import settings
-from feedmill.errors import FeedBusy
-from feedmill.feeds import left
+from feedmill.errors import LEFT_TO_OTHERS, FeedBusy, FeedmillError
+from feedmill.feeds import left, pending
 from feedmill.feeds.fold import Fold
 from feedmill.feeds.operations import (
     MemberOp,
@@ -30,11 +35,11 @@ from feedmill.feeds.operations import (
     join_wants,
     merges_itself,
     places_for_newcomers,
-    plan_of_inbox,
     scores_itself,
     wants_of,
 )
 from feedmill.feeds.own_merge import own_merge
+from feedmill.feeds.pending import PendingWrite, PendingWrites
 from feedmill.feeds.reaggregate import regroup
 from feedmill.feeds.scores import outdated, score
 from feedmill.feeds.targets import FeedsOf
@@ -62,16 +67,33 @@ class _Job:
     #: Under which it is held, or will be.
     token: bytes
     lost: int = 0
+    #: Whether all of its groups are read.
+    whole: bool = False
     #: The groups of the additions that the storage did.
     added: Sequence[bytes] = ()
     #: Whether all that is left to do for this feed came from others.
     settled: bool = False
 
 
+@dataclasses.dataclass(slots=True, eq=False)
+class _Merge:
+    """One feed, with everything folded in that is to be committed."""
+
+    job: _Job
+    snapshot: Snapshot
+    #: The inbox that was read.
+    waiting: PendingWrites
+    fold: Fold
+    #: What is to be written, once scores are known.
+    changes: Changes | None = None
+
+
 class _Cycle:
     """One batch on its way."""
 
-    def __init__(self, feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, wait: float | None) -> None:
+    def __init__(
+        self, feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, wait: float | None, *, last: bool = False
+    ) -> None:
         self.feed_class, self.user_ids, self.plan, self.wait = feed_class, user_ids, plan, wait
         self.storage, self.token = feed_class.timeline(), os.urandom(8)
         self.own = merges_itself(feed_class)
@@ -81,10 +103,27 @@ class _Cycle:
         self.deadline = None if wait is None else time.monotonic() + wait
         self.changed = 0
         self.relieved = False
+        #: Under which token a feed is held, or may be.
+        self.held: dict[EntityId, bytes] = {}
+        #: Whether this is what another cycle does as it fails: then nothing comes after it.
+        self.last = last
+        #: Pending writes that this process cannot do.
+        self.kept: list[PendingWrite] = []
 
     def run(self) -> Steps[int]:
         """Every feed, to its end; how many entries changed."""
+        try:
+            yield from self._run()
+        except GeneratorExit:  # nobody drives it any more
+            raise
+        except BaseException:
+            yield from self._release()
+            raise
+        return self.changed
+
+    def _run(self) -> Steps[None]:
         task = self.plan.task(self.feed_class, leave=self.deadline is None)
+        self.held = dict.fromkeys(self.user_ids, self.token)
         replies = yield from self.storage.begin(
             FeedsOf(self.feed_class, self.user_ids), task, self._lock(self.token), self.rules
         )
@@ -100,8 +139,10 @@ class _Cycle:
             else:
                 task_left, added = Task(task.wants, task.inbox), [op.group for op in self.plan.ops[:done]]
                 job = _Job(self.user_ids[number], self.plan.ops[done:], task_left, self.token, added=added)
+                job.whole = self.plan.whole
                 jobs.append(job)
                 snapshots.append(reply)
+        self._hold(jobs)
         if busy:
             yield from left.note(self.feed_class, busy)
         rounds = 0
@@ -110,11 +151,9 @@ class _Cycle:
             rounds += 1
             self.relieved = rounds >= RELIEF and all(job.settled for job in jobs)
             snapshots = yield from self._begin(jobs)
-        return self.changed
 
-    def _key(self, job: _Job) -> str:
-        key: str = self.feed_class.key_of(job.user_id)
-        return key
+    def _hold(self, jobs: Sequence[_Job]) -> None:
+        self.held = {job.user_id: job.token for job in jobs}
 
     def _lock(self, token: bytes) -> Lock:
         """Under which feeds are held: for the lock's time, or until somebody else comes."""
@@ -122,8 +161,10 @@ class _Cycle:
 
     def _begin(self, jobs: Sequence[_Job]) -> Steps[list[Snapshot | int]]:
         """Begin again, feeds that want the same together."""
+        self._hold(jobs)
         alike: dict[tuple[Task, bytes], list[int]] = {}
         for place, job in enumerate(jobs):
+            job.whole = self.rules.newest == EVERY
             alike.setdefault((job.task, job.token), []).append(place)
         found: dict[int, Snapshot | int] = {}
         for (task, token), places in alike.items():
@@ -135,7 +176,7 @@ class _Cycle:
     def _round(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int]) -> Steps[list[_Job]]:
         """Merge and commit what was read; the jobs that are not done."""
         again: list[_Job] = []
-        folded: list[tuple[_Job, Fold]] = []
+        merges: list[_Merge] = []
         busy = []
         for job, snapshot in zip(jobs, snapshots):
             if not isinstance(snapshot, Snapshot):
@@ -144,57 +185,57 @@ class _Cycle:
                 elif snapshot == LEFT:
                     yield from left.note(self.feed_class, [job.user_id])
                 continue
-            try:
-                fold = yield from self._fold(job, snapshot)
-            except Exception:
-                yield from self._release(jobs, snapshots)
-                raise
-            if fold is None:
+            merge = yield from self._merge(job, snapshot)
+            if merge is None:
                 again.append(job)
             else:
-                folded.append((job, fold))
-        if folded:
-            fresh = os.urandom(8)
-            folds = [fold for _, fold in folded]
-            try:
-                yield from score(self.feed_class, folds)
-                anew = yield from outdated(self.feed_class, folds)
-                if any(anew):  # scores of two kinds cannot be compared: all are given anew before any group goes
-                    self.rules = dataclasses.replace(self.rules, newest=EVERY)
-                    again += [job for (job, _), is_outdated in zip(folded, anew) if is_outdated]
-                    folded = [each for each, is_outdated in zip(folded, anew) if not is_outdated]
-                changes = [fold.changes() for _, fold in folded]
-            except Exception:
-                yield from self._release(jobs, snapshots)
-                raise
-            replies = yield from self._commit([(job, change) for (job, _), change in zip(folded, changes)])
-            for (job, fold), reply in zip(folded, replies):
-                if reply == LOST:
-                    if not job.settled:  # else the inbox is now somebody else's
-                        self._lost(job, fresh)
-                        again.append(job)
-                    continue
-                self.changed += len(fold.removed) + sum(op.group not in fold.let_go for op in fold.added)
-                self.changed -= sum(group in fold.let_go for group in job.added)
-                job.added = ()
-                if reply != DONE:  # others left work while we held the lock
-                    job.ops, job.task, job.settled = (), Task(()), True
-                    job.token = self._lock(job.token).following
-                    again.append(job)
+                merges.append(merge)
+        if merges:
+            committed, more = yield from self._scored(merges)
+            again += more
+            again += yield from self._committed(committed)
         if busy:
             yield from self._pause(busy)
         return again + busy
 
-    def _commit(self, changed: Sequence[tuple[_Job, Changes]]) -> Steps[list[bytes | int]]:
+    def _committed(self, merges: Sequence[_Merge]) -> Steps[list[_Job]]:
+        """Commit *merges*; the jobs that are not done."""
+        again: list[_Job] = []
+        kept: list[EntityId] = []
+        fresh = os.urandom(8)
+        replies = yield from self._commit(merges)
+        for merge, reply in zip(merges, replies):
+            job, fold = merge.job, merge.fold
+            if reply == LOST:
+                if not job.settled:  # else the inbox is now somebody else's
+                    self._lost(job, fresh)
+                    again.append(job)
+                continue
+            self.changed += len(fold.removed) + sum(op.group not in fold.let_go for op in fold.added)
+            self.changed -= sum(group in fold.let_go for group in job.added)
+            job.added = ()
+            if reply != DONE:  # others left work while we held the lock
+                job.ops, job.task, job.settled = (), Task(()), True
+                job.token = self._lock(job.token).following
+                again.append(job)
+            elif fold.kept:
+                kept.append(job.user_id)
+                self.kept += merge.waiting.kept
+        if kept:  # a process that can do it, or this one when it is mended, looks at it later
+            pending.say(self.feed_class, self.kept)
+            yield from left.note(self.feed_class, kept, sooner=True)
+        return again
+
+    def _commit(self, merges: Sequence[_Merge]) -> Steps[list[bytes | int]]:
         """Commit, feeds that are held under the same token together."""
         alike: dict[bytes, list[int]] = {}
-        for place, (job, _) in enumerate(changed):
-            alike.setdefault(job.token, []).append(place)
+        for place, merge in enumerate(merges):
+            alike.setdefault(merge.job.token, []).append(place)
         found: dict[int, bytes | int] = {}
         for token, places in alike.items():
-            batch = [changed[place][1] for place in places]
+            batch = [merges[place].changes for place in places]
             found.update(zip(places, (yield from self.storage.commit(batch, self._lock(token), self.rules.channel))))
-        return [found[place] for place in range(len(changed))]
+        return [found[place] for place in range(len(merges))]
 
     def _lost(self, job: _Job, token: bytes) -> None:
         """Begin anew, under another token: what was sent under the old one may still be on its way."""
@@ -211,21 +252,125 @@ class _Cycle:
             raise FeedBusy(f"{names} still locked after {self.wait} s; try again, or look for a stuck worker")
         yield [(PAUSE, RETRY * (0.5 + random.random()))]
 
-    def _release(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int]) -> Steps[None]:
-        """Let all locks go and write nothing: an aggregator or serializer failed, and feeds must not stay closed for it."""
-        held = [
-            (job, Changes(self._key(job), snapshot.state, count_key=self.feed_class.count_key_of(job.user_id)))
-            for job, snapshot in zip(jobs, snapshots)
-            if isinstance(snapshot, Snapshot)
-        ]
-        yield from self._commit(held)
+    def _release(self) -> Steps[None]:
+        """Let go of all feeds that are held, or may be, and write nothing to them: this fails, and must close no feed.
 
-    def _fold(self, job: _Job, snapshot: Snapshot) -> Steps[Fold | None]:
+        What others left in their inboxes meanwhile is folded in.
+        """
+        alike: dict[bytes, list[EntityId]] = {}
+        for user_id, token in self.held.items():
+            alike.setdefault(token, []).append(user_id)
+        waiting: list[EntityId] = []
+        for token, users in alike.items():
+            tokens = [token, self._lock(token).following]
+            full = yield from self.storage.release(self.feed_class.keys_of(users), tokens)
+            waiting += [user_id for user_id, holds in zip(users, full) if holds]
+        if waiting and not self.last:
+            yield from _Cycle(self.feed_class, waiting, Plan((), ()), 0, last=True).run()
+
+    # -- merging one feed
+
+    def _merge(self, job: _Job, snapshot: Snapshot) -> Steps[_Merge | None]:
         """The merge of one feed, or None when more must be read first (the lock is kept meanwhile)."""
-        ops, wants = tuple(job.ops), job.task.wants
-        if snapshot.inbox:
-            left = plan_of_inbox(self.feed_class, snapshot.inbox)
-            ops, wants = left.ops + ops, join_wants(left.wants, wants)
+        waiting = pending.read(self.feed_class, snapshot.inbox).without(job.ops)
+        try:
+            return (yield from self._folded(job, snapshot, waiting, job.ops))
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as error:
+            return (yield from self._sifted(job, snapshot, waiting, error))
+
+    def _scored(self, merges: Sequence[_Merge]) -> Steps[tuple[list[_Merge], list[_Job]]]:
+        """Ask for the scores of *merges* and make their changes; those that can be committed, and what must be read again."""
+        new = [merge for merge in merges if merge.changes is None]
+        try:
+            folds = [merge.fold for merge in new]
+            yield from score(self.feed_class, folds)
+            stale = [
+                merge for merge, is_outdated in zip(new, (yield from outdated(self.feed_class, folds))) if is_outdated
+            ]
+            for merge in new:
+                if merge not in stale:
+                    merge.changes = merge.fold.changes()
+            return [merge for merge in merges if merge not in stale], self._read_whole(stale)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as error:
+            failed = error
+        found, more = [merge for merge in merges if merge not in new], list[_Job]()
+        for merge in new:
+            sifted = yield from self._sifted(merge.job, merge.snapshot, merge.waiting, failed)
+            if sifted is None:
+                more.append(merge.job)
+            else:
+                found.append(sifted)
+        return found, more
+
+    def _sifted(self, job: _Job, snapshot: Snapshot, waiting: PendingWrites, error: Exception) -> Steps[_Merge | None]:
+        """The merge of a feed that fails with *error*, without the writes that are to blame: they stay in the inbox.
+
+        What the caller asks for goes there if a process of a newer release can do it; else what it fails with is raised.
+        """
+        ops: Sequence[Any] = job.ops
+        try:
+            merge = yield from self._alone(job, snapshot, waiting.only((), error), ops)
+        except LEFT_TO_OTHERS:
+            waiting, ops = waiting.joined(pending.of(ops)), ()
+        else:
+            if not waiting.done:
+                return merge
+        places = [place for place, write in enumerate(waiting.writes) if write.error is None]
+        bad = yield from self._to_blame(job, snapshot, waiting, places, ops)
+        for place, reason in bad.items():
+            if waiting.writes[place].own and not isinstance(reason, LEFT_TO_OTHERS):
+                raise reason
+        try:
+            return (yield from self._alone(job, snapshot, waiting.keeping(bad), ops))
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:  # each can be done, and not all of them together
+            return (yield from self._alone(job, snapshot, waiting.only((), error), ops))
+
+    def _to_blame(
+        self, job: _Job, snapshot: Snapshot, waiting: PendingWrites, places: Sequence[int], ops: Sequence[Any]
+    ) -> Steps[dict[int, Exception]]:
+        """Those of *places* that fail, found by halves, and what each fails with."""
+        try:
+            yield from self._alone(job, snapshot, waiting.only(places, _UNTRIED), ops)
+            return {}
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as error:
+            if len(places) == 1:
+                return {places[0]: error}
+        middle = len(places) // 2
+        first = yield from self._to_blame(job, snapshot, waiting, places[:middle], ops)
+        return {**first, **(yield from self._to_blame(job, snapshot, waiting, places[middle:], ops))}
+
+    def _alone(self, job: _Job, snapshot: Snapshot, waiting: PendingWrites, ops: Sequence[Any]) -> Steps[_Merge | None]:
+        """The merge of one feed with its scores and changes."""
+        merge = yield from self._folded(job, snapshot, waiting, ops)
+        if merge is not None:
+            yield from score(self.feed_class, [merge.fold])
+            if any((yield from outdated(self.feed_class, [merge.fold]))):
+                self._read_whole([merge])
+                return None
+            merge.changes = merge.fold.changes()
+        return merge
+
+    def _read_whole(self, merges: Sequence[_Merge]) -> list[_Job]:
+        """Have all of the feeds of *merges* read: scores of two kinds cannot be compared, and all are given anew."""
+        if merges:
+            self.rules = dataclasses.replace(self.rules, newest=EVERY)
+        return [merge.job for merge in merges]
+
+    def _folded(
+        self, job: _Job, snapshot: Snapshot, waiting: PendingWrites, own: Sequence[Any]
+    ) -> Steps[_Merge | None]:
+        """What *waiting* and then *own* make of a feed; None when more must be read first."""
+        ops, wants = (*waiting.ops, *own), job.task.wants
+        if waiting.ops:
+            wants = join_wants(wants_of(waiting.ops), wants)
         if self.own:
             added = [op.activity for op in ops if isinstance(op, MemberOp) and op.adds]
             kept = [op for op in ops if not (isinstance(op, MemberOp) and op.adds)]
@@ -234,8 +379,10 @@ class _Cycle:
             wants = join_wants(wants, wants_of([op for op in merged if isinstance(op, MemberOp)]))
         if not self._covers(job, wants):
             return None
-        fold = Fold(self.feed_class, self._key(job), job.user_id, snapshot, job.task.wants)
-        fold.whole, fold.untrimmed = self.rules.newest == EVERY, self.plan.untrimmed
+        key = self.feed_class.key_of(job.user_id)
+        fold = Fold(self.feed_class, key, job.user_id, snapshot, job.task.wants)
+        fold.whole, fold.untrimmed = job.whole, self.plan.untrimmed
+        fold.kept = b"".join([write.data for write in waiting.kept])
         fold.apply(ops)
         if not self._covers(job, [Want(group, None) for group in fold.thin]):
             return None
@@ -244,7 +391,7 @@ class _Cycle:
                 if not self._covers(job, [Want(group, None) for group in fold.alive]):
                     return None
                 yield from regroup(self.feed_class, fold, op)
-        return fold
+        return _Merge(job, snapshot, waiting, fold)
 
     def _covers(self, job: _Job, wants: Sequence[Want]) -> bool:
         """Whether what was read for *job* covers *wants*; if not, they will be read in the next round."""
@@ -253,6 +400,10 @@ class _Cycle:
             return True
         job.task = dataclasses.replace(job.task, wants=joined)
         return False
+
+
+#: Why a pending write is left out of a try.
+_UNTRIED = FeedmillError("not tried")
 
 
 def cycle(feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, *, wait: float | None = None) -> Steps[int]:
@@ -264,6 +415,16 @@ def cycle(feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, *, wait: fl
     return (yield from _Cycle(feed_class, user_ids, plan, wait).run())
 
 
+def fold_in_one(feed_class: Any, user_id: EntityId, wait: float) -> Steps[list[PendingWrite]]:
+    """Do what was left in the inbox of one feed; those of the writes that stay, as this process cannot do them.
+
+    *wait*: seconds to wait for a feed that others hold.
+    """
+    work = _Cycle(feed_class, [user_id], Plan((), ()), wait)
+    yield from work.run()
+    return work.kept
+
+
 def fold_in(feed_class: Any) -> Steps[int]:
     """Do what was left in inboxes of this kind of feed, and is still there when the holders' locks are over; in how many."""
-    return (yield from left.fold_in(feed_class, lambda user_id: cycle(feed_class, [user_id], Plan((), ()), wait=0)))
+    return (yield from left.fold_in(feed_class, lambda user_id: fold_in_one(feed_class, user_id, 0)))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from feedmill.errors import CorruptRecord
+from feedmill.errors import CorruptRecord, NewerRecord
 from feedmill.feeds.operations import (
     DropOp,
     MarkOp,
@@ -19,7 +20,7 @@ from feedmill.feeds.operations import (
     scores_itself,
 )
 from feedmill.feeds.state import FeedState, count_message, title
-from feedmill.ids import EntityId
+from feedmill.ids import MAX_TIME, EntityId
 from feedmill.serializers.base import SPILLED
 from feedmill.serializers.records import Record
 from feedmill.storage.base import APPEND, DELETE, SET, Changes, Snapshot, Want
@@ -85,6 +86,8 @@ class Fold:
         self.replaced = self.abandoned = False
         #: Scores that the aggregator gave now. The score of other changed groups is their time.
         self.scores: dict[bytes, float] = {}
+        #: What stays of the inbox that was read.
+        self.kept = b""
         self.added: list[MemberOp] = []
         self.removed: list[MemberOp | TakeOp] = []
 
@@ -126,6 +129,8 @@ class Fold:
                 try:
                     record = self.serializer.decode(stored)
                     record.spill, record.damaged = dict(self.spills.get(group, {})), self._damaged
+                except NewerRecord:
+                    raise
                 except CorruptRecord as error:
                     logger.error("group %r of %s is damaged and starts anew: %s", group, self.user_id, error)
             self.records[group] = record
@@ -201,8 +206,7 @@ class Fold:
             self._count(record, 1)
 
     def _recount(self, op: RecountOp) -> None:
-        records = [self._record(group) for group in self.stored]
-        held = [record for record in records if record is not None]
+        held = self.alive.values()
         self.state.unseen = sum(not self.state.is_seen(r) for r in held) if op.unseen is None else op.unseen
         self.state.unread = sum(not self.state.is_read(r) for r in held)
 
@@ -264,7 +268,10 @@ class Fold:
 
     def _updated(self, group: bytes) -> tuple[int, bytes]:
         """When *group* was last updated, µs, and what tells it from others of that time; damaged ones come first."""
-        record = self._record(group)
+        try:
+            record = self._record(group)
+        except NewerRecord:  # only a newer release may let it go
+            return MAX_TIME + 1, group
         return (0 if record is None else record.updated), group
 
     def doubtful(self) -> dict[bytes, Record]:
@@ -273,8 +280,17 @@ class Fold:
             return {}
         ends = [*self.snapshot.oldest[:1], *(self.snapshot.newest[:1] if scores_itself(self.feed_class) else ())]
         names = dict.fromkeys([*going, *(group for group, _, _ in ends)])
-        known = ((group, self._record(group)) for group in names if group in self.ranks and group not in self.dirty)
-        return {group: record for group, record in known if record is not None}
+        return self._known(group for group in names if group in self.ranks and group not in self.dirty)
+
+    def _known(self, groups: Iterable[bytes]) -> dict[bytes, Record]:
+        """Those of *groups* that can be read here."""
+        found = {}
+        for group in groups:
+            with contextlib.suppress(NewerRecord):
+                record = self._record(group)
+                if record is not None:
+                    found[group] = record
+        return found
 
     def _forget(self, groups: Iterable[bytes]) -> None:
         for group in groups:
@@ -295,6 +311,11 @@ class Fold:
         return {group: record for group, record in records if record is not None}
 
     @property
+    def readable(self) -> dict[bytes, Record]:
+        """All groups that can be read here; only of use when all were read."""
+        return self._known(dict.fromkeys([*self.stored, *self.records]))
+
+    @property
     def changed(self) -> dict[bytes, Record]:
         """The groups that must be written."""
         records = ((group, self.records[group]) for group in self.dirty)
@@ -309,7 +330,7 @@ class Fold:
         if self.abandoned:
             return Changes(self.key, self.snapshot.state, count_key=self.feed_class.count_key_of(self.user_id))
         self.trim()
-        changes = Changes(self.key, b"", len(self.snapshot.inbox))
+        changes = Changes(self.key, b"", len(self.snapshot.inbox), self.kept)
         for group in self.dirty:
             record = self.records[group]
             if record is None:

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.aggregators import BaseAggregator
 from feedmill.aggregators.base import group_name
-from feedmill.codec import pack, unpack_stream
-from feedmill.errors import CorruptRecord
+from feedmill.codec import pack
 from feedmill.serializers.members import Member
 from feedmill.storage.base import Task, Want
-
-logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +111,7 @@ class Plan:
 
 
 #: What an inbox says of an operation: additions are True, removals False.
-_UPDATE = 2
+UPDATE = 2
 
 
 def plan(
@@ -127,7 +123,7 @@ def plan(
     """The plan of adding, removing and updating activities, in order of time; raises for one that has no group."""
     changes = [
         (kind, activity)
-        for kind, activities in ((True, adds), (False, removes), (_UPDATE, updates))
+        for kind, activities in ((True, adds), (False, removes), (UPDATE, updates))
         for activity in sorted(set(activities))
     ]
     ops = _member_ops(feed_class, changes)
@@ -135,14 +131,24 @@ def plan(
 
 
 def _member_ops(feed_class: Any, changes: Iterable[tuple[int, Activity]]) -> tuple[MemberOp | UpdateOp, ...]:
-    aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
-    ops: list[MemberOp | UpdateOp] = []
-    for kind, activity in changes:
-        activity = feed_class.activity_class.of(activity)
+    member_op = member_op_of(feed_class)
+    return tuple([member_op(kind, activity) for kind, activity in changes])
+
+
+def member_op_of(feed_class: Any) -> Callable[[int, Activity], MemberOp | UpdateOp]:
+    """What makes the operation of a kind on an activity; it raises what the aggregator's ``get_group`` raises."""
+    aggregator, serializer, activity_class = (
+        feed_class.get_aggregator(),
+        feed_class.serializer(),
+        feed_class.activity_class,
+    )
+
+    def member_op(kind: int, activity: Activity) -> MemberOp | UpdateOp:
+        activity = activity_class.of(activity)
         group, member = group_name(aggregator, activity), serializer.member(activity)
-        is_update = kind == _UPDATE
-        ops.append(UpdateOp(group, member) if is_update else MemberOp(bool(kind), group, member, activity))
-    return tuple(ops)
+        return UpdateOp(group, member) if kind == UPDATE else MemberOp(bool(kind), group, member, activity)
+
+    return member_op
 
 
 def plan_groups(*ops: MarkOp | RecountOp | DropOp) -> Plan:
@@ -150,21 +156,6 @@ def plan_groups(*ops: MarkOp | RecountOp | DropOp) -> Plan:
     named = dict.fromkeys(group for op in ops if not isinstance(op, RecountOp) for group in op.groups or ())
     whole = any(isinstance(op, RecountOp) or (isinstance(op, DropOp) and op.keep is not None) for op in ops)
     return Plan(ops, tuple(Want(group, ()) for group in named), whole=whole)
-
-
-def plan_of_inbox(feed_class: Any, inbox: bytes) -> Plan:
-    """The plan that others left in a busy feed's inbox, in the order in which they came: who undoes and does again has done.
-
-    A damaged inbox is dropped: it must not close the feed.
-    """
-    changes: list[tuple[int, Activity]] = []
-    try:
-        for kind, body in unpack_stream(inbox):
-            changes.append((kind, Activity.unpack(body)))
-    except (CorruptRecord, TypeError, ValueError) as error:
-        logger.error("the inbox of a feed of %s is damaged, its rest is dropped: %s", feed_class.__name__, error)
-    ops = _member_ops(feed_class, changes)
-    return Plan(ops, wants_of(ops))
 
 
 def merges_itself(feed_class: Any) -> bool:

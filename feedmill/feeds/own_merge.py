@@ -31,8 +31,20 @@ def own_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity
     for group in new:
         ops += _members(feed_class, group, group.activities, True)
     if gone:
+        yield from _check_read(feed_class, snapshot, gone)
         ops.insert(0, DropOp(tuple(gone)))
     return ops
+
+
+def _check_read(feed_class: Any, snapshot: Snapshot, names: Sequence[bytes]) -> Steps[None]:
+    """Raise :class:`~feedmill.errors.UnknownVerb` if groups that are to go hold what the aggregator was not shown."""
+    serializer, stored = feed_class.serializer(), {name: record for name, _, record in snapshot.newest}
+    members = [m for name in names if name in stored for m in serializer.decode(stored[name]).members]
+    if serializer.whole:
+        for member in members:
+            feed_class.activity_class.unpack(member.body)
+    else:
+        (yield from feed_class.resolve([member.raw_id for member in members])).check()
 
 
 def _members(

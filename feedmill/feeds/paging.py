@@ -36,12 +36,13 @@ def select(feed_class: Any, user_id: EntityId, query: Query, start: int, stop: i
     place, size = None, _more_than(min(stop, feed_class.max_length))
     while len(found) < stop:
         entries, more = yield from feed_class.scan(user_id, query, place, 0, size)
+        entries = feed_class.onward(query, place, entries)
         for _, item in entries:
             if item is not None and query.wants(item):
                 found.append(item)
                 if len(found) == stop:
                     break
-        if not more:
+        if not more or not entries:  # whoever stands still is at the end
             break
         place, size = entries[-1][0], 2 * size
     return found[start:stop]
@@ -62,6 +63,8 @@ def page(feed_class: Any, user_id: EntityId, query: Query, limit: int, after: st
     size = _more_than(limit) if query.picks else limit
     while True:
         entries, more = yield from feed_class.scan(user_id, query, place, 0, size)
+        entries = feed_class.onward(query, place, entries)
+        more = more and bool(entries)  # whoever stands still is at the end
         for place, item in entries:
             if item is not None and query.wants(item):
                 items.append(item)

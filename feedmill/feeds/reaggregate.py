@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator
 from feedmill.aggregators.base import group_name
-from feedmill.errors import DeclarationError
+from feedmill.errors import DeclarationError, UnknownVerb
+from feedmill.feeds.bodies import Resolved
 from feedmill.feeds.fold import Fold
 from feedmill.feeds.operations import Plan, RegroupOp
 from feedmill.feeds.scores import score, unstored
@@ -42,7 +43,7 @@ def reaggregate(feed: Any, aggregator_class: type[BaseAggregator] | None = None,
 
     *aggregator_class*: by default the feed's own, for feeds that were filled under an earlier one. Its ``get_group`` says
     what the groups are; a ``merge`` of its own is not asked. All activities that the feed knows of are regrouped, also
-    those that no group shows. A group is seen (read) if all groups that its activities come from were. Everything is read
+    those that no group shows; one whose verb is not registered here stays in its group. A group is seen (read) if all groups that its activities come from were. Everything is read
     and written under the feed's lock, in one commit: a reader sees the feed before or after, and what others add meanwhile
     is not lost. Who applies an aggregator that is not the feed's own will see the feed's own make groups beside those.
     """
@@ -74,8 +75,8 @@ def _steps(feed: Any, aggregator_class: Any, dry_run: bool) -> tuple[Steps[int],
 def regroup(feed_class: Any, fold: Fold, op: RegroupOp) -> Steps[None]:
     """Do *op* to *fold*, of whose groups everything was read."""
     before = fold.alive
-    activities = yield from _activities(feed_class, before)
-    after = _grouped(feed_class, fold, before, activities)
+    activities, unread = yield from _activities(feed_class, before)
+    after = _grouped(feed_class, fold, before, activities, unread)
     knew = sum(record.count for record in before.values())
     shown = {name: unstored(feed_class, fold.state, name, record, activities) for name, record in before.items()}
     fold.replace(after)
@@ -100,13 +101,20 @@ def regroup(feed_class: Any, fold: Fold, op: RegroupOp) -> Steps[None]:
     fold.abandoned = op.dry_run
 
 
-def _activities(feed_class: Any, records: Mapping[bytes, Record]) -> Steps[dict[bytes, Activity]]:
-    """All activities of *records*, by id; those that have no body any more are left out."""
+def _activities(feed_class: Any, records: Mapping[bytes, Record]) -> Steps[tuple[dict[bytes, Activity], set[bytes]]]:
+    """All activities of *records*, by id, and the ids of those that cannot be read here; no body any more is neither."""
     members = [member for record in records.values() for member in _members(record)]
-    if feed_class.serializer().whole:
-        return {member.raw_id: feed_class.activity_class.unpack(member.body) for member in members}
-    found: dict[bytes, Activity] = yield from feed_class.hydrate([member.raw_id for member in members])
-    return found
+    if not feed_class.serializer().whole:
+        resolved: Resolved = yield from feed_class.resolve([member.raw_id for member in members])
+        return resolved.found, set(resolved.unread)
+    found: dict[bytes, Activity] = {}
+    unread: set[bytes] = set()
+    for member in members:
+        try:
+            found[member.raw_id] = feed_class.activity_class.unpack(member.body)
+        except UnknownVerb:
+            unread.add(member.raw_id)
+    return found, unread
 
 
 def _members(record: Record) -> Iterable[Member]:
@@ -120,25 +128,33 @@ def _ids(record: Record) -> set[bytes]:
 
 
 def _grouped(
-    feed_class: Any, fold: Fold, records: Mapping[bytes, Record], activities: Mapping[bytes, Activity]
+    feed_class: Any,
+    fold: Fold,
+    records: Mapping[bytes, Record],
+    activities: Mapping[bytes, Activity],
+    unread: Container[bytes],
 ) -> dict[bytes, Record]:
-    """The records of the groups that the aggregator makes of *activities*."""
+    """The records of the groups that the aggregator makes of *activities*; what is *unread* stays where it is."""
     aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
     members: dict[bytes, list[Member]] = {}
     sources: dict[bytes, dict[int, Record]] = {}
-    for record in records.values():
-        for raw_id in _ids(record):
-            if raw_id in activities:
-                name = group_name(aggregator, activities[raw_id])
-                members.setdefault(name, []).append(serializer.member(activities[raw_id]))
-                sources.setdefault(name, {})[id(record)] = record
+    for origin, record in records.items():
+        for member in set(_members(record)):
+            if (activity := activities.get(member.raw_id)) is not None:
+                name, member = group_name(aggregator, activity), serializer.member(activity)
+            elif member.raw_id in unread:
+                name = origin
+            else:
+                continue
+            members.setdefault(name, []).append(member)
+            sources.setdefault(name, {})[id(record)] = record
     made = {}
     for name, found in members.items():
         record = made[name] = Record(serializer.parts)
         for member in sorted(found):
             record.add(member)
         origins = sources[name].values()
-        record.touch = max(origin.touch for origin in origins)
+        record.touch = max(each.touch for each in origins)
         if all(map(fold.state.is_seen, origins)):
             record.seen_at = max(map(fold.state.seen_time, origins))
         if all(map(fold.state.is_read, origins)):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
+from feedmill.arguments import shown
 from feedmill.errors import DeclarationError, UnknownVerb
 from feedmill.feeds.fold import Fold
 from feedmill.feeds.operations import reads_bodies, scores_itself
@@ -24,7 +26,7 @@ def score(feed_class: Any, folds: Sequence[Fold]) -> Steps[None]:
 
     Bodies that are stored apart are only fetched, in one round trip for all, for an aggregator that asks for them.
     """
-    wanted = [fold.alive if fold.whole else fold.changed if scores_itself(feed_class) else {} for fold in folds]
+    wanted = [fold.readable if fold.whole else fold.changed if scores_itself(feed_class) else {} for fold in folds]
     for fold, scores in zip(folds, (yield from scores_of(feed_class, [fold.state for fold in folds], wanted))):
         fold.scores.update(scores)
 
@@ -110,9 +112,13 @@ class _Unstored:
         return found[-1] if found else None
 
     def load(self) -> list[Activity]:
-        """The newest members that are there, oldest first."""
+        """The newest members that are there and can be read here, oldest first."""
         if self._feed_class.serializer().whole:
-            return list(self._unpacked())
+            found = []
+            for member in self._record.shown:
+                with contextlib.suppress(UnknownVerb):
+                    found.append(self._feed_class.activity_class.unpack(member.body))
+            return found
         if self._bodies is None:
             name = self._feed_class.aggregator_class.__name__
             raise DeclarationError(
@@ -120,18 +126,13 @@ class _Unstored:
             )
         return [self._bodies[member.raw_id] for member in self._record.shown if member.raw_id in self._bodies]
 
-    def _unpacked(self) -> Iterator[Activity]:
-        for member in self._record.shown:
-            try:
-                yield self._feed_class.activity_class.unpack(member.body)
-            except UnknownVerb:  # a newer release's; readers here are not shown it either
-                continue
-
 
 def _checked(aggregator: Any, group: AggregatedActivity) -> float:
     given = aggregator.score(group)
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or not math.isfinite(given):
-        raise DeclarationError(
-            f"{type(aggregator).__name__}.score gave {given!r} for {group!r}; return a finite float or int"
-        )
-    return float(given)
+    if not isinstance(given, bool) and isinstance(given, (int, float)):
+        with contextlib.suppress(OverflowError):  # an int that no float can be
+            if math.isfinite(number := float(given)):
+                return number
+    raise DeclarationError(
+        f"{type(aggregator).__name__}.score gave {shown(given)} for {group!r}; return a finite float or int"
+    )

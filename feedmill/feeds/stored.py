@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.cursor import GroupPlace
-from feedmill.errors import CorruptRecord
+from feedmill.errors import CorruptRecord, DeclarationError
 from feedmill.feeds.damage import Loads, left_out
 from feedmill.feeds.paging import Entry
 from feedmill.feeds.state import FeedState
@@ -110,12 +111,35 @@ def _behind(places: Sequence[GroupPlace], after: GroupPlace, had: int) -> int:
     return next((at + 1 for at, (_, name) in enumerate(places) if name == after.group), max(0, had))
 
 
+def _ranked(aggregator: Any, groups: list[AggregatedActivity]) -> Sequence[AggregatedActivity]:
+    """*groups* in the order of the aggregator's own ``rank``; :class:`~feedmill.errors.DeclarationError` for nonsense."""
+    names = [group.group for group in groups]
+    ranked = aggregator.rank(groups)
+    wrong = ""
+    if not isinstance(ranked, (list, tuple)):
+        wrong = f"returned {repr(ranked)[:80]}"
+    elif strange := [each for each in ranked if not isinstance(each, AggregatedActivity)]:
+        wrong = f"returned {repr(strange[0])[:80]} among the groups"
+    else:
+        found = Counter(group.group for group in ranked)
+        found.subtract(names)
+        for name, number in found.items():
+            if number:
+                wrong = f"returned group {name!r} {'too often' if number > 0 else 'not at all'}"
+                break
+    if wrong:
+        raise DeclarationError(
+            f"{type(aggregator).__name__}.rank {wrong}; return a list of all groups that it was given, each once"
+        )
+    return ranked  # type: ignore[no-any-return]
+
+
 def scan_by_rank(
     feed_class: Any, user_id: EntityId, place: GroupPlace | None, start: int, stop: int
 ) -> Steps[tuple[list[Entry], bool]]:
     """The same in the order of the aggregator's own ``rank``, which only all groups together can tell."""
     entries, _ = yield from scan_by_score(feed_class, user_id, None, 0, feed_class.max_length)
-    ranked = feed_class.get_aggregator().rank([group for _, group in entries if group is not None])
+    ranked = _ranked(feed_class.get_aggregator(), [group for _, group in entries if group is not None])
     places = [GroupPlace(rank, group.group.encode()) for rank, group in enumerate(ranked)]
     if place is not None:
         behind = _behind(places, place, int(place.number))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from feedmill.activity import Activity
-from feedmill.errors import CorruptRecord
+from feedmill.errors import CorruptRecord, NewerRecord
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
+from feedmill.feeds.bodies import Resolved, Unread, actor_of
 from feedmill.ids import EntityId
 from feedmill.serializers.members import Member
 from feedmill.serializers.records import Record
@@ -22,7 +22,10 @@ Held = tuple[bytes, Member]
 
 
 def held(feed_class: Any, user_id: EntityId) -> Steps[list[Held]]:
-    """All that a user's feed holds, in two round trips; damaged groups are left out."""
+    """All that a user's feed holds, in two round trips; damaged groups are left out.
+
+    :class:`~feedmill.errors.NewerRecord` if a newer release wrote some of it.
+    """
     key, timeline = feed_class.key_of(user_id), feed_class.timeline()
     if not issubclass(feed_class, AggregatedFeed):
         ids = yield from timeline.flat_slice(key, 0, ALL)
@@ -41,6 +44,8 @@ def held(feed_class: Any, user_id: EntityId) -> Steps[list[Held]]:
 def _decoded(feed_class: Any, stored: bytes | None) -> Record | None:
     try:
         record: Record | None = None if stored is None else feed_class.serializer().decode(stored)
+    except NewerRecord:
+        raise
     except CorruptRecord:
         return None
     return record
@@ -50,19 +55,28 @@ def sweep(
     feed_class: Any,
     user_id: EntityId,
     suspect: Callable[[bytes], bool],
-    guilty: Callable[[Activity], bool] | None = None,
+    guilty: Callable[[EntityId], bool] | None = None,
     *,
     wait: float,
 ) -> Steps[int]:
     """Take out of a user's feed whatever has a *suspect* id; how many activities.
 
-    With *guilty* the activity itself decides, as far as it is known: one without a body is shown to nobody and goes.
+    With *guilty* the activity's actor decides, as far as it is known: one without a body is shown to nobody and goes.
+    What cannot be read here stays; it is raised when everything else is done.
     *wait*: seconds to wait for the feed if somebody else is writing it.
     """
     members = [each for each in (yield from held(feed_class, user_id)) if suspect(each[1].raw_id)]
     if guilty is not None:
-        known = yield from _activities(feed_class, members)
-        members = [each for each in members if each[1].raw_id not in known or guilty(known[each[1].raw_id])]
+        actors, unread = yield from _actors(feed_class, members)
+        members = [each for each in members if (actor := actors.get(each[1].raw_id)) is None or guilty(actor)]
+        members = [each for each in members if each[1].raw_id not in unread]
+        taken = yield from _take(feed_class, user_id, members, wait)
+        Resolved({}, unread).check()
+        return taken
+    return (yield from _take(feed_class, user_id, members, wait))
+
+
+def _take(feed_class: Any, user_id: EntityId, members: Sequence[Held], wait: float) -> Steps[int]:
     if not members:
         return 0
     if issubclass(feed_class, AggregatedFeed):
@@ -73,8 +87,13 @@ def sweep(
     return removed
 
 
-def _activities(feed_class: Any, members: Sequence[Held]) -> Steps[dict[bytes, Activity]]:
+def _actors(
+    feed_class: Any, members: Sequence[Held]
+) -> Steps[tuple[dict[bytes, EntityId | None], dict[bytes, Unread]]]:
+    """By id, the actor of each activity that is there; and those of which that cannot be told here."""
     if feed_class.activity_storage_class is None:
-        return {member.raw_id: Activity.unpack(member.body) for _, member in members}
-    found: dict[bytes, Activity] = yield from feed_class.hydrate([member.raw_id for _, member in members])
-    return found
+        return {member.raw_id: actor_of(member.body) for _, member in members}, {}
+    resolved: Resolved = yield from feed_class.resolve([member.raw_id for _, member in members])
+    actors = {raw_id: activity.actor_id for raw_id, activity in resolved.found.items()}
+    known = {raw_id: each.actor_id for raw_id, each in resolved.unread.items() if each.actor_id is not None}
+    return {**actors, **known}, {raw_id: each for raw_id, each in resolved.unread.items() if raw_id not in known}

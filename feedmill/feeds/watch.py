@@ -8,8 +8,9 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Generic, TypeVar, Union
 
-from feedmill.errors import StorageError
-from feedmill.feeds.state import Counts
+from feedmill.errors import CorruptRecord, StorageError
+from feedmill.feeds.damage import left_out
+from feedmill.feeds.state import HIGHEST, MOST, Counts
 from feedmill.ids import EntityId
 from feedmill.storage.listening import LISTENING, RETRY
 from feedmill.storage.steps import Steps, together
@@ -18,6 +19,8 @@ V = TypeVar("V")
 
 #: Seconds within which a subscription that another thread or task has closed notices it.
 NOTICE = 0.5
+#: Bytes of the longest message that can be ours: a key and a user id, in JSON's escapes, and three numbers.
+LONGEST = 16_384
 #: What a driver is asked to do: run these steps, or listen for so many seconds and send what was heard.
 Ask = Union[Steps[None], float]
 
@@ -48,7 +51,7 @@ class Watch(Generic[V]):
             left = NOTICE if deadline is None else deadline - time.monotonic()
             if self._stale:
                 try:
-                    yield self._read()
+                    yield from self._learn_stale()
                     continue
                 except StorageError:
                     if not self._told:
@@ -66,13 +69,10 @@ class Watch(Generic[V]):
             self._stale = dict.fromkeys(self._feeds)
             self._heard.clear()
             return
-        try:
-            said = json.loads(message)
-            key, counts = said["channel"], Counts(int(said["unseen"]), int(said["unread"]), int(said["seq"]))
-            if key not in self._feeds:
-                return
-        except (ValueError, TypeError, KeyError):
+        said = _said(message)
+        if said is None or said[0] not in self._feeds:
             return  # others may use the channel, too
+        key, counts = said
         told, before = self._told.get(key), self._heard.get(key)
         self._heard[key] = counts.seq
         expected = (before + 1,) if before is not None else (told.seq, told.seq + 1) if told is not None else ()
@@ -91,9 +91,66 @@ class Watch(Generic[V]):
         self._told[key] = counts
         self._ready.append(self._shape(self._feeds[key].user_id, counts))
 
-    def _read(self) -> Steps[None]:
-        """Read the kept counts that are stale, in one round trip."""
-        feeds = [self._feeds[key] for key in self._stale]
-        found = yield from together([feed.timeline().count_get(feed.count_key) for feed in feeds])
+    def _learn_stale(self) -> Generator[Ask, bytes | None, None]:
+        """Have the kept counts that are stale read; if that fails, each alone: a key of a wrong type harms no other."""
+        stale = list(self._stale)
+        try:
+            yield self._read(stale)
+            return
+        except StorageError:
+            if len(stale) == 1:
+                raise
+        failed: dict[str, StorageError] = {}
+        for key in stale:
+            try:
+                yield self._read([key])
+            except StorageError as error:
+                failed[key] = error
+        if len(failed) == len(stale):
+            raise failed[stale[0]]
+        for key, why in failed.items():
+            left_out("the count of a feed", str(why))
+            self._forget(key)
+
+    def _read(self, keys: Sequence[str]) -> Steps[None]:
+        """Read the kept counts of *keys*, in one round trip."""
+        feeds = [self._feeds[key] for key in keys]
+        found = yield from together([_kept(feed) for feed in feeds])
         for feed, counts in zip(feeds, found):
-            self.learn(feed.key, Counts(*counts))
+            if counts is None:
+                self._forget(feed.key)
+            else:
+                self.learn(feed.key, counts)
+
+    def _forget(self, key: str) -> None:
+        """The kept counts of one feed are damaged: whatever is heard of it next makes them be read again."""
+        for known in (self._stale, self._told, self._heard):
+            known.pop(key, None)
+
+
+def _kept(feed: Any) -> Steps[Counts | None]:
+    """The kept counts of *feed*; None if they are damaged, which the log says once."""
+    try:
+        return Counts(*(yield from feed.timeline().count_get(feed.count_key)))
+    except CorruptRecord as error:
+        left_out("the count of a feed", str(error))
+        return None
+
+
+def _said(message: bytes) -> tuple[str, Counts] | None:
+    """The feed and its counts that a published message tells; None for a message of others, whatever it is."""
+    if len(message) > LONGEST:
+        return None
+    try:
+        said = json.loads(message)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict) or not isinstance(said.get("channel"), str):
+        return None
+    numbers: list[int] = []
+    for name, most in (("unseen", MOST), ("unread", MOST), ("seq", HIGHEST)):
+        number = said.get(name)
+        if type(number) is not int or not 0 <= number <= most:
+            return None
+        numbers.append(number)
+    return said["channel"], Counts(*numbers)

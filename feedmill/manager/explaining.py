@@ -18,6 +18,7 @@ from feedmill.manager import bodies, notices
 from feedmill.manager.declared import followers_of, recipients_of
 from feedmill.manager.filters import admitted
 from feedmill.manager.ops import ADD, NOTIFY, REDELIVER, REMOVE
+from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED, REMOVED
 from feedmill.storage.backends import backend, backend_for
 from feedmill.storage.journal import journal
 
@@ -80,11 +81,14 @@ class _Case:
         self.manager, self.user_id, self.raw_id = manager, user_id, bodies.raw_id(given)
         #: The activity as it is stored; None without a body.
         self.stored: Activity | None = None
-        if bodies.keepers(manager):
-            self.stored = backend().run(bodies.find(manager, [self.raw_id])).get(self.raw_id)
+        fact = backend().run(bodies.facts(manager, [self.raw_id]))[self.raw_id]
+        self.kind = fact.kind
+        if fact.live:
+            self.stored = fact.activity
         #: The activity, as far as it is known at all.
-        self.activity = self.stored or (given if isinstance(given, Activity) else None)
+        self.activity = fact.activity or (given if isinstance(given, Activity) else None)
         self.receipt = status_of(backend().run(journal().get(fanout_id(manager.name, self.raw_id))))
+        self.removed = fact.kind == REMOVED or (self.receipt.op == REMOVE and not fact.live)
 
     def explanations(self) -> Iterator[Explanation]:
         manager = self.manager
@@ -100,7 +104,7 @@ class _Case:
             why, text = self._absent(feed_class, everything, audience)
             return Explanation(name, why, text)
         if feed_class.activity_storage_class is not None and not self.stored:
-            why = Why.REMOVED if self.receipt.op == REMOVE else Why.NO_BODY
+            why = Why.REMOVED if self.removed else Why.NO_BODY
             text = "it was removed, and is still to be cleaned up" if why is Why.REMOVED else "its body is missing"
             return Explanation(name, why, f"its id is held, but nobody is shown it: {text}")
         if issubclass(feed_class, AggregatedFeed):
@@ -122,12 +126,14 @@ class _Case:
         """Why it is not there: the first reason that holds."""
         receipt = self.receipt
         notice = self._notice() if audience == "recipient" else None
-        if receipt.op == REMOVE and notice is None:
+        if self.removed and notice is None:
             return Why.REMOVED, "it was removed"
         if notice is None and not self._was_added():
-            told = "; some were notified of it by name, and this user is none of them" if self._is_told() else ""
+            told = "; some were notified of it by name, and this user is none of them" if self.kind == NOTICED else ""
             return Why.UNKNOWN, f"no such activity: it was never added, or was removed long ago{told}"
         assert self.activity is not None
+        if notice is None and audience == "recipient" and self.kind == IMPORTED:
+            return Why.NOT_RECIPIENT, "it was imported: nobody is notified of what is long past"
         if notice is None and not self._is_meant(audience, self.activity):
             if audience == "follower":
                 return Why.NOT_FOLLOWING, f"{self.user_id} is no follower of {self.activity.actor_id}"
@@ -147,14 +153,8 @@ class _Case:
         )
 
     def _was_added(self) -> bool:
-        """Whether the activity is known; that somebody has it in hand does not tell, unless nothing is kept of those that are."""
-        if self.stored is not None or self.receipt.op:
-            return self.activity is not None
-        return self.activity is not None and not bodies.keepers(self.manager)
-
-    def _is_told(self) -> bool:
-        """Whether anybody was notified by name."""
-        return next(notices.told(self.manager, self.raw_id), None) is not None
+        """Whether it was added or imported, as far as is known: that somebody has it in hand, or was notified, is no proof."""
+        return self.activity is not None and (self.kind in (LIVE, IMPORTED) or bool(self.receipt.op))
 
     def _notice(self) -> FanoutStatus | None:
         """How far the notice is that names the user, if there is one."""

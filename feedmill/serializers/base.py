@@ -19,13 +19,15 @@ from typing import NamedTuple, Protocol
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import Stored
-from feedmill.errors import CorruptRecord
+from feedmill.errors import CorruptRecord, NewerRecord
 from feedmill.serializers.members import Member
 from feedmill.serializers.parts import Parts
 from feedmill.serializers.records import Record
 
 #: Bits of a record's first byte.
 SPILLED, SEEN, READ, LOOSE, CAPPED = 1, 2, 4, 8, 16
+#: First bytes from NEWER up to twice that are those of layouts that only a newer release knows (``append.lua`` asks, too).
+NEWER = 32
 #: Numbers beyond which a record is damaged: they have room for more, so that one can always be added.
 MOST_TOUCHES, MOST_COUNTED = 2**47, 2**31 - 1
 #: What a SPILLED record has more.
@@ -136,9 +138,13 @@ def encode_head(record: Record, *, counted: bool, loose: bool) -> bytes:
 
 
 def decode_head(data: bytes, *, counted: bool) -> Head:
-    """The front of a record; :class:`~feedmill.errors.CorruptRecord` if it is cut short or empty."""
+    """The front of a record; :class:`~feedmill.errors.CorruptRecord` if it is cut short or empty,
+    :class:`~feedmill.errors.NewerRecord` if it has flags of a newer release.
+    """
     try:
         flags, rows, at = data[0], data[1], 2
+        if NEWER <= flags < 2 * NEWER:
+            raise NewerRecord(f"a group's record has the flags {flags}, which only a newer release knows")
         spilled, capped = bool(flags & SPILLED), bool(flags & CAPPED)
         head = Head(spilled, bool(flags & LOOSE), spilled and capped, rows)
         if counted:

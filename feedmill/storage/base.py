@@ -44,6 +44,18 @@ class ActivityStorage(Protocol):
     #: The storage in memory that stands in for this one in the embedded mode; None for one that needs no server.
     embedded: ClassVar[Any]
 
+    def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
+        """Make one of the changes of ``feedmill.storage.activity_state`` to activities, each whole or not at all.
+
+        *bodies* by id; an empty one where the change needs none. *expected*: the value that an activity must have, else
+        nothing is changed. For each: None if nothing was changed; after a removal the value; else nothing of interest.
+        """
+        ...
+
+    def states(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
+        """What is kept of *ids* in their order, tombstones included; None for one that is not there."""
+        ...
+
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
         """Store *bodies* by id; one that is there stays as it is."""
         ...
@@ -53,7 +65,7 @@ class ActivityStorage(Protocol):
         ...
 
     def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """The bodies of *ids* in their order, None for one that is not there."""
+        """The bodies of *ids* in their order, None for one that readers are not shown."""
         ...
 
     def remove(self, ids: Sequence[bytes]) -> Steps[None]:
@@ -165,8 +177,10 @@ class Changes:
     key: str
     #: What the feed knows of itself.
     state: bytes
-    #: Bytes at the front of the inbox that were folded in.
+    #: Bytes at the front of the inbox that were read.
     inbox_done: int = 0
+    #: Those of them that stay, before what came in meanwhile.
+    inbox_kept: bytes = b""
     #: (group, record, score) to write.
     put: list[tuple[bytes, bytes, float]] = dataclasses.field(default_factory=list)
     #: Groups that go.
@@ -243,7 +257,14 @@ class TimelineStorage(Protocol):
         """Write the feeds of *batch* whose lock is still ours, each whole or not at all, and publish their counts.
 
         For each: ``LOST`` if another token has it, and nothing was written; what came into the inbox meanwhile, and the
-        lock is kept for as long again, under the token that is following; or ``DONE``, and the lock is free.
+        lock is kept for as long again, under the token that is following; or ``DONE``, and the lock is free, whatever
+        stays in the inbox.
+        """
+        ...
+
+    def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
+        """Let go of those feeds of *keys* that are held under one of *tokens*; of each whether it was, with something in
+        its inbox.
         """
         ...
 
@@ -259,6 +280,16 @@ class TimelineStorage(Protocol):
 
     def group_get(self, key: str, want: Want) -> Steps[tuple[bytes, bytes | None, dict[bytes, bytes], int | None]]:
         """One group's record, what was spilled of it, and its rank from the highest score; None, nothing and None without."""
+        ...
+
+    def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
+        """One group's record, and the actor fields of its spill, read at one moment; nothing without."""
+        ...
+
+    def group_parts(
+        self, key: str, group: bytes, actors: Sequence[bytes]
+    ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
+        """One group's record, and what its spill holds of *actors*, read at one moment."""
         ...
 
     def spill_scan(

@@ -6,7 +6,7 @@ import time
 from typing import TypeVar
 
 from feedmill.errors import FeedmillError
-from feedmill.storage.steps import Steps
+from feedmill.storage.steps import Steps, interrupt
 
 T = TypeVar("T")
 
@@ -20,15 +20,21 @@ def within(deadline: float, operation: Steps[T]) -> Steps[T]:
 
     So a worker that was stopped and wakes up does not write what has been overtaken meanwhile.
     """
-    replies = None
     try:
+        _check(deadline)
+        commands = next(operation)
         while True:
             _check(deadline)
-            commands = next(operation) if replies is None else operation.send(replies)
-            _check(deadline)
             replies = yield commands
+            _check(deadline)
+            commands = operation.send(replies)
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]
+    except GeneratorExit:
+        raise
+    except BaseException:
+        yield from interrupt([operation])
+        raise
 
 
 def _check(deadline: float) -> None:

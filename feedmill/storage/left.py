@@ -1,7 +1,4 @@
-"""Feeds in whose inboxes work was left, by when somebody must look whether their holders are alive. On Redis only.
-
-In the embedded mode whoever holds a feed dies with it, and with the inbox.
-"""
+"""Feeds in whose inboxes something is, by when somebody must look at them: their holders may be dead, or could not do it."""
 
 from __future__ import annotations
 
@@ -18,8 +15,8 @@ Noted = tuple[bytes, bytes]
 class Left(Protocol):
     """Owners by kind of feed, which its key format names."""
 
-    def note(self, key_format: str, owners: Sequence[bytes], seconds: float) -> Steps[None]:
-        """Look at the feeds of *owners* in *seconds*, and not before."""
+    def note(self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False) -> Steps[None]:
+        """Look at the feeds of *owners* in *seconds*, and not before; with *sooner*, no later than was noted already."""
         ...
 
     def due(self, key_format: str, limit: int) -> Steps[list[Noted]]:
@@ -35,10 +32,12 @@ class Left(Protocol):
         ...
 
 
-def left() -> Left | None:
-    """Where it is noted; None in the embedded mode."""
+def left() -> Left:
+    """Where it is noted."""
     if settings.current().embedded:
-        return None
+        from feedmill.storage.memory.left import MemoryLeft
+
+        return MemoryLeft()
     from feedmill.storage.redis.left import RedisLeft
 
     return RedisLeft()

@@ -11,7 +11,7 @@ from celery import Task, current_task, shared_task
 
 from feedmill import signing
 from feedmill.delivery import due, heartbeat, letters, messages
-from feedmill.errors import FeedBusy, FeedmillError, MessageError, StorageError, UnknownName
+from feedmill.errors import LEFT_TO_OTHERS, FeedBusy, FeedmillError, MessageError, StorageError
 from feedmill.manager import ops
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
@@ -40,8 +40,8 @@ class FeedmillTask(Task):  # type: ignore[misc]
     acks_late = True
     reject_on_worker_lost = True
     ignore_result = True
-    # A manager that is not known here may be known to the next worker: releases roll.
-    autoretry_for = (StorageError, FeedBusy, UnknownName)
+    # A manager, a feed or a verb that is not known here may be known to the next worker: releases roll.
+    autoretry_for = (StorageError, FeedBusy, *LEFT_TO_OTHERS)
     retry_backoff = True
     retry_backoff_max = 60
     retry_jitter = True

@@ -14,6 +14,8 @@ import redis
 from feedmill import Activity
 from feedmill.delivery import due, letters
 from feedmill.doctor import examine
+from feedmill.doctor.mending import mend
+from feedmill.doctor.places import Part, Place
 from feedmill.feeds.state import FeedState
 from feedmill.ids import ID_SIZE
 from feedmill.keys import (
@@ -26,15 +28,17 @@ from feedmill.keys import (
     due_key,
     letters_key,
     notices_key,
-    parted_key,
     receipt_key,
     set_aside_key,
     taken_key,
+    unfollows_keys,
+    words_key,
 )
 from feedmill.serializers import NotificationSerializer
 from feedmill.serializers.base import CAPPED
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
+from feedmill.storage.redis.client import RedisBackend
 from feedmill.storage.redis.timelines import STATE
 from feedmill.verbs import Love
 from tests.doctor.clinic import OTHER, PATIENT, ClinicManager, examined
@@ -366,8 +370,9 @@ DAMAGE: dict[Callable[[redis.Redis], None], str] = {
     due_receipt_of_a_wrong_type: "wrong type",
     due_that_names_nothing: "due without receipt",
     of_a_wrong_type(f"fm:left:{News.key_format}"): "wrong type",
-    of_a_wrong_type(parted_key(ClinicManager.name)): "wrong type",
+    **{of_a_wrong_type(key): "wrong type" for key in unfollows_keys(ClinicManager.name)},
     of_a_wrong_type(notices_key(ClinicManager.name, on_day(6).raw_id)): "wrong type",
+    of_a_wrong_type(words_key(ClinicManager.name, on_day(6).raw_id)): "wrong type",
     of_a_wrong_type(clock_key(ClinicManager.name)): "wrong type",
     of_a_wrong_type(bell_key(ClinicManager.name)): "wrong type",
     of_a_wrong_type(bucket_key(ClinicManager.name, 5)): "wrong type",
@@ -583,3 +588,37 @@ def test_what_was_set_aside_can_be_looked_at(server: redis.Redis) -> None:
     examine(fix=True)
     assert server.lrange(set_aside_key(FLAT), 0, -1) == [b"flat timeline"]
     assert 0 < server.ttl(set_aside_key(FLAT)) <= 30 * 24 * 3600
+
+
+def test_tombstones_are_no_damage(server: redis.Redis) -> None:
+    """What was removed, imported or only notified, and what is kept of it, is as it must be."""
+    added, imported, told = (Activity(7, Love, number, time=on_day(6).time) for number in (71, 72, 73))
+    run(Home.activities().change("import", Home.bodies([imported])))
+    run(Home.activities().change("notify", Home.bodies([told])))
+    for change in ("add", "unnotify", "remove"):
+        run(Home.activities().change(change, Home.bodies([added])))
+    assert examined() == {}
+
+
+@pytest.mark.parametrize("trip", range(1, 12))
+def test_a_doctor_that_is_interrupted(server: redis.Redis, trip: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stops a doctor in the middle of mending a feed finds no feed locked, and nothing worse than before."""
+    cut_record(server)
+    attempt, trips = RedisBackend._attempt, list[int]()
+
+    def stopped(self: RedisBackend, outbox: Any) -> Any:
+        replies = attempt(self, outbox)
+        trips.append(0)
+        if len(trips) == trip:
+            raise KeyboardInterrupt
+        return replies
+
+    place = Place(Part.GROUPS, News, str(PATIENT))
+    monkeypatch.setattr(RedisBackend, "_attempt", stopped)
+    try:
+        run(mend(place))
+    except KeyboardInterrupt:
+        assert (server.hget(NEWS_HASH, STATE) or b"0")[:1] == b"0"
+    monkeypatch.undo()
+    examine(fix=True)
+    assert examined() == {}

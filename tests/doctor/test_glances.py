@@ -162,8 +162,12 @@ def healthy_server(redis_url: str) -> Iterator[redis.Redis]:
 
 
 def test_few_round_trips(healthy_server: redis.Redis) -> None:
-    """A healthy system costs at most 15 round trips for each thousand keys, and few commands for each key."""
+    """A healthy system costs at most 15 round trips for each thousand keys, and few commands for each key, beside what
+    the managers' journals cost."""
     users = range(300)
+    start = backend().round_trips  # type: ignore[attr-defined]
+    examine()
+    nothing = backend().round_trips - start  # type: ignore[attr-defined]
     everything = [in_group(n) for n in range(40)] + [on_day(n) for n in range(2, 6)]
     Home.insert_activities(everything)
     for kind in (Home, News, Notes):
@@ -175,7 +179,8 @@ def test_few_round_trips(healthy_server: redis.Redis) -> None:
     report = examine()
     assert dict(report.found) == {}
     assert report.feeds == 3 * len(users)
-    assert (backend().round_trips - trips) / keys * 1000 <= 15  # type: ignore[attr-defined]
+    trips = backend().round_trips - trips - nothing  # type: ignore[attr-defined]
+    assert trips / keys * 1000 <= 15
     assert (commands(healthy_server) - before) / keys <= 8
 
 

@@ -112,7 +112,9 @@ def write(feed: Any, *puts: tuple[bytes, bytes, float], gone: Iterable[bytes] = 
     (held,) = backend().run(
         feed.timeline().begin(FeedsOf(type(feed), [feed.user_id]), Task(()), lock, Rules(99, 0, feed.channel()))
     )
-    changes = Changes(feed.key, held.state, 0, list(puts), list(gone), count_key=feed.count_key_of(feed.user_id))
+    changes = Changes(
+        feed.key, held.state, put=list(puts), delete=list(gone), count_key=feed.count_key_of(feed.user_id)
+    )
     backend().run(feed.timeline().commit([changes], lock, feed.channel()))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import uuid
 from typing import Any
 
@@ -12,6 +13,8 @@ from feedmill import Activity, aclose
 from feedmill.errors import CursorError, FeedIndexError
 from feedmill.verbs import Love
 from tests.feeds.samples import BASE, News, Notes, in_group, on_day
+
+HELD = 30
 
 pytestmark = [pytest.mark.usefixtures("backend_kind"), pytest.mark.parametrize("grouped", [News, Notes])]
 
@@ -91,3 +94,98 @@ def test_a_body_that_is_gone(grouped: Any) -> None:
         assert sorted(everybody(feed, feed[0], 7)) == sorted(set(range(40)) - {2})
     else:
         assert sorted(everybody(feed, feed[0], 7)) == list(range(40))
+
+
+def test_pages_are_as_long_as_asked_for(grouped: Any) -> None:
+    """Each page but the last has the length that was asked for, in a small group as in a large one, and cursors are short."""
+    for people in (1, 10, 20, 31, 200):
+        feed = grouped(people)
+        feed.add_many(in_group(number) for number in range(people))
+        for limit in (1, 7, 15, 40):
+            sizes, after = [], None
+            while True:
+                page = feed.actors(feed[0], limit, after)
+                sizes.append(len(page.items))
+                after = page.next
+                if after is None:
+                    break
+                assert len(after) < 200
+            assert sizes == [limit] * (people // limit) + [people % limit] * bool(people % limit)
+
+
+@pytest.mark.parametrize("people", [40, 2000])
+def test_whoever_acts_again_is_not_passed_over(grouped: Any, people: int) -> None:
+    """Those who were still to come, and move to the front by acting again, are found all the same."""
+    feed = grouped(1)
+    feed.add_many(in_group(number) for number in range(people))
+    page = feed.actors(feed[0], people // 20)
+    others = [actor for actor in range(people) if actor not in page.items][:10]
+    feed.add_many(in_group(people + number, actor) for number, actor in enumerate(others))
+    found = list(page.items)
+    while page.next is not None:
+        page = feed.actors(feed[0], people // 20, page.next)
+        found += page.items
+    assert sorted(found) == list(range(people))
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_walks_among_writes(grouped: Any, seed: int) -> None:
+    """Whatever is added, removed, spilled and brought back between two pages: who is in the group all the while is found
+    once, nobody is found twice, and nobody who never was there.
+    """
+    rng = random.Random(seed)
+    feed, people = grouped(1), rng.choice((20, 45, 90, 300))
+    name = (lambda number: number) if rng.random() < 0.5 else (lambda number: f"somebody called {number}")
+    inside: dict[int, set[int]] = {}
+    clock = 0
+
+    def add(actors: list[int]) -> None:
+        nonlocal clock
+        new = []
+        for actor in actors:
+            clock += 1
+            inside.setdefault(actor, set()).add(clock)
+            new.append(in_group(clock, name(actor)))
+        feed.add_many(new)
+
+    def remove(actors: list[int], everything: bool) -> None:
+        old = []
+        for actor in actors:
+            moments = sorted(inside[actor])
+            gone = moments if everything else moments[: rng.randint(1, len(moments))]
+            old += [in_group(moment, name(actor)) for moment in gone]
+            inside[actor] -= set(gone)
+            if not inside[actor]:
+                del inside[actor]
+        feed.remove_many(old)
+
+    add([number % people for number in range(people + rng.randint(0, 40))])
+    always, ever, found, after = set(inside), set(inside), list[Any](), None
+    group = feed[0].group
+    while True:
+        page = feed.actors(group, rng.randint(1, 20), after)
+        found += page.items
+        after = page.next
+        if after is None:
+            break
+        for _ in range(rng.randint(0, 3)):
+            kind = rng.random()
+            if kind < 0.5 or len(inside) < 3:
+                add([rng.randrange(people * 2) for _ in range(rng.randint(1, HELD))])
+            else:
+                remove(rng.sample(sorted(inside), rng.randint(1, len(inside) - 1 if kind > 0.9 else 3)), kind > 0.7)
+            always &= set(inside)
+            ever |= set(inside)
+    assert len(found) == len(set(found))
+    assert {name(actor) for actor in always} <= set(found) <= {name(actor) for actor in ever}
+
+
+def test_an_actor_whose_newest_body_is_gone(grouped: Any) -> None:
+    """Who did something else in the group that still has a body is named by that."""
+    feed = grouped(1)
+    feed.add_many(
+        [*(in_group(number) for number in range(60)), *(in_group(100 + number, number) for number in range(60))]
+    )
+    grouped.remove_activity(in_group(105, 5))
+    grouped.remove_activity(in_group(155, 55))
+    assert sorted(everybody(feed, feed[0], 13)) == list(range(60))

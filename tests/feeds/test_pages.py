@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feedmill import Activity, AggregatedActivity
-from feedmill.aggregators import RecentVerbAggregator
-from feedmill.errors import CursorError, FeedIndexError
+from feedmill.aggregators import NotificationAggregator, RecentVerbAggregator
+from feedmill.errors import CursorError, DeclarationError, FeedIndexError
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed
 from feedmill.verbs import Comment, Love
 from tests.feeds.model import Reader, model_of
@@ -266,3 +266,33 @@ def test_pages_of_views() -> None:
     assert [activity.actor_id for activity in first.items] == [0, 1, 2]
     assert [activity.actor_id for activity in turned.page(3, first.next).items] == [3, 4, 5]
     assert [activity.actor_id for activity in feed.page(3, first.next).items] == [1, 0]
+
+
+NONSENSE: dict[str, tuple[Any, str]] = {
+    "nothing": (lambda groups: None, "returned None"),
+    "a generator": (lambda groups: (group for group in groups), "returned <generator"),
+    "names": (lambda groups: [group.group for group in groups], "returned '3-1002-2024-01-03' among the groups"),
+    "one less": (lambda groups: groups[1:], "returned group '3-100.*' not at all"),
+    "one twice": (lambda groups: [*groups, groups[0]], "returned group '3-100.*' too often"),
+    "one for another": (lambda groups: [groups[0], *groups[:-1]], "returned group '3-100.*'"),
+    "a stranger": (
+        lambda groups: [*groups, AggregatedActivity("other", [on_day(5)])],
+        "returned group 'other' too often",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NONSENSE)
+def test_a_rank_that_makes_no_sense(kind: str) -> None:
+    """A rank must return the groups that it was given; everything else is refused by name, however the feed is read."""
+    answer, said = NONSENSE[kind]
+
+    class Odd(NotificationAggregator):
+        def rank(self, aggregated_activities: Iterable[AggregatedActivity]) -> Any:
+            return answer(list(aggregated_activities))
+
+    feed = type("OddFeed", (Ranked,), {"aggregator_class": Odd, "__module__": __name__})(1)
+    feed.add_many([on_day(1), on_day(2)])
+    for read in (lambda: feed[:], lambda: feed.page(1), lambda: feed.order_by("activity_id").page(1), lambda: feed[0]):
+        with pytest.raises(DeclarationError, match=f"Odd.rank {said}.*; return a list of all groups"):
+            read()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import random
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -183,7 +185,14 @@ def test_a_score_that_peeks() -> None:
 
 @pytest.mark.parametrize(
     ("give", "words"),
-    [(float("nan"), "score gave nan"), ("high", "score gave 'high'"), (None, "score gave None"), (True, "gave True")],
+    [
+        (float("nan"), "score gave nan"),
+        ("high", "score gave 'high'"),
+        (None, "score gave None"),
+        (True, "gave True"),
+        (10**400, "score gave 1000000"),
+        pytest.param(10**5000, "gave an int that is too long", id="long"),
+    ],
 )
 def test_a_score_that_is_none(monkeypatch: pytest.MonkeyPatch, give: Any, words: str) -> None:
     """A score must be a finite number; else the error names it, and nothing is written."""
@@ -222,3 +231,30 @@ def test_rank_follows_score() -> None:
     groups = Popular().aggregate([love(1, 5, 9), love(1, 4), love(2, 4)])
     assert [group.group for group in groups] == ["4", "5"]
     assert NotificationAggregator().score(groups[0]) == groups[0].last_activity.microseconds
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (None, "gave None"),
+        ("high", "gave 'high'"),
+        (float("nan"), "gave nan"),
+        (float("inf"), "gave inf"),
+        (-1, "gave -1"),
+        (True, "gave True"),
+        ([1], r"gave \[1\]"),
+        (1j, "gave 1j"),
+    ],
+)
+def test_a_weight_that_is_none(given: Any, said: str) -> None:
+    """What a weight may not be is refused by name, whatever it is."""
+    odd = type("Odd", (Hot,), {"weight": lambda self, group: given})
+    with pytest.raises(DeclarationError, match=f"Odd.weight {said} for .*; return a number above 0"):
+        odd().score(AggregatedActivity("g", [in_group(1)]))
+
+
+@pytest.mark.parametrize("given", [1, 0.5, 10**400, Fraction(1, 3)])
+def test_a_weight_is_any_number(given: Any) -> None:
+    """Whole numbers of any size and fractions are weights."""
+    odd = type("Odd", (Hot,), {"weight": lambda self, group: given})
+    assert math.isfinite(odd().score(AggregatedActivity("g", [in_group(1)])))

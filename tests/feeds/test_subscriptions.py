@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable
@@ -266,3 +268,130 @@ def test_any_loss_is_noticed(changes: list[tuple[int, str]]) -> None:
     settle()
     assert told[-1] == truth
     assert all(one != other for one, other in itertools.pairwise(told))
+
+
+def hostile(key: str) -> list[bytes]:
+    """What somebody else may publish on the channel."""
+    sound = {"channel": key, "user_id": "1", "unseen": 7, "unread": 7, "seq": 2}
+
+    def but(**other: str) -> bytes:
+        return ("{" + ", ".join(f'"{n}": {other.get(n, json.dumps(v))}' for n, v in sound.items()) + "}").encode()
+
+    values = ["Infinity", "-Infinity", "NaN", "1e400", "1e3", "7.0", "-1", "true", "null", '"7"', "[7]", "{}"]
+    values += ["9" * 4000, "9" * 6000, "9007199254740993", "-0.0", "[" * 10_000]
+    return [
+        *(but(**{name: value}) for name in ("unseen", "unread", "seq") for value in values),
+        *(but(channel=value) for value in ("5", "null", "[]", "{}", "[[]]", '"nobody"')),
+        *(b"[" * size for size in (1, 1000, 16_000, 200_000)),
+        *(b'{"channel": ' * size for size in (1, 1000, 20_000)),
+        *(b"[]", b"5", b"null", b'"x"', b"{}", b"", b"\xff\xfe\x00", b"\xed\xa0\x80", b"{" + b" " * 300_000 + b"}"),
+        but()[:-1],
+        but() + b"x",
+        but().replace(b"{", b"[").replace(b"}", b"]"),
+        but(user_id=json.dumps("x" * 100_000)),
+    ]
+
+
+@pytest.mark.parametrize("twin", [False, True], ids=["thread", "coroutine"])
+def test_hostile_messages(backend_kind: str, twin: bool) -> None:
+    """Whatever others publish on the channel is told to nobody and ends nobody; the next change is told."""
+    feed = Notes(1)
+    feed.add(on_day(1))
+    messages = [each for each in hostile(feed.key) if each != LISTENING]
+
+    def publish(message: bytes) -> None:
+        feed._run(feed.timeline().publish(Notes.pubsub_main_channel, message))
+
+    def check(get: Callable[[float], Any]) -> Any:
+        assert (yield get(SOON)) == (1, 1, 1)
+        for number, message in enumerate(messages):
+            publish(message)
+            if number % 10 == 0:
+                feed.mark_all() if feed.get_denormalized_count() else feed.add(on_day(number + 2))
+                told = yield get(SOON)
+                assert told == feed.get_denormalized_counts(), message[:80]
+        assert (yield get(NEVER)) is None
+
+    if not twin:
+        with feed.subscribe() as counts:
+            steps = check(counts.get)
+            drive(steps)
+        return
+
+    async def read() -> None:
+        async with feed.asubscribe() as counts:
+            steps = check(counts.get)
+            with contextlib.suppress(StopIteration):
+                answer = await next(steps)
+                while True:
+                    answer = await steps.send(answer)
+        await aclose()
+
+    asyncio.run(read())
+
+
+def drive(steps: Any) -> None:
+    with contextlib.suppress(StopIteration):
+        answer = next(steps)
+        while True:
+            answer = steps.send(answer)
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.binary(),
+            st.text().map(str.encode),
+            st.recursive(
+                st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+                lambda inner: (
+                    st.lists(inner) | st.dictionaries(st.sampled_from(["channel", "unseen", "unread", "seq"]), inner)
+                ),
+            ).map(lambda value: json.dumps(value).encode()),
+        ),
+        max_size=20,
+    )
+)
+def test_noise_is_told_to_nobody(noise: list[bytes]) -> None:
+    """No bytes that are not a message of ours make anybody read, or be told, anything."""
+    feed = Notes(1)
+    watch: Watch[Counts] = Watch([feed], lambda user_id, counts: counts)
+    watch.hear(LISTENING)
+    watch.learn(feed.key, Counts(1, 1, 1))
+    for message in noise:
+        if message != LISTENING:
+            watch.hear(message)
+    assert not watch._stale and list(watch._ready) == [(1, 1, 1)]
+
+
+@pytest.mark.parametrize("bad", [b"nonsense", b"1 2", b"-3 1 5", b"1 2 3 4", b"1 2 \xff", b"9" * 30 + b" 1 1"])
+def test_a_damaged_count(redis_url: str, bad: bytes) -> None:
+    """Whoever subscribes meanwhile, or has subscribed, is told nothing of it, and is told the next change."""
+    client = redis.Redis.from_url(redis_url)
+    feed, other = Notes(1), Notes(2)
+    feed.add(on_day(1))
+    with feed.subscribe() as before, Notes.subscribe_many([1, 2]) as both:
+        assert before.get(SOON) == (1, 1, 1)
+        assert {both.get(SOON), both.get(SOON)} == {(1, (1, 1, 1)), (2, (0, 0, 0))}
+        client.set(feed.count_key, bad)
+        client.publish(Notes.pubsub_main_channel, count_message(title(feed.key, 1), 5, 5, 9))
+        with feed.subscribe() as late:
+            assert late.get(NEVER) is None and before.get(NEVER) is None and both.get(NEVER) is None
+            other.add(on_day(1))
+            assert both.get(SOON) == (2, (1, 1, 1))
+            feed.add(on_day(2))
+            assert before.get(SOON) == late.get(SOON) == (2, 2, 2)
+            assert both.get(SOON) == (1, (2, 2, 2))
+
+
+def test_a_count_of_a_wrong_type(redis_url: str) -> None:
+    """One key that holds something else keeps nobody from being told of the others."""
+    client = redis.Redis.from_url(redis_url)
+    client.hset(Notes(1).count_key, "x", "y")
+    Notes(2).add(on_day(1))
+    with Notes.subscribe_many([1, 2]) as both:
+        assert both.get(SOON) == (2, (1, 1, 1))
+        assert both.get(NEVER) is None
+        client.delete(Notes(1).count_key)
+        Notes(1).add(on_day(1))
+        assert both.get(SOON) == (1, (1, 1, 1))

@@ -98,7 +98,8 @@ def doctor(rng: random.Random, data: bytes) -> None:
     _spoil(rng, data, BACKEND.groups[feed.key])
     try:
         examine(fix=True)
-        left = [finding for finding in examine().shown if finding.kind != "verb not registered"]
+        others = "verb not registered", "newer record", "pending writes"  # noise may say what a newer release would
+        left = [finding for finding in examine().shown if finding.kind not in others]
         assert left == [], left
         feed.add(on_day(9))
         assert on_day(9) in held(feed[:])

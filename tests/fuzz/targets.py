@@ -19,7 +19,7 @@ import feedmill
 from feedmill import Activity, cursor, signing
 from feedmill.codec import pack, unpack, unpack_rows, unpack_stream
 from feedmill.errors import FeedmillError
-from feedmill.feeds.operations import plan_of_inbox
+from feedmill.feeds import pending
 from feedmill.feeds.state import FeedState
 from feedmill.replay.lines import Garbage
 from feedmill.replay.read import read_events, read_follows
@@ -111,7 +111,7 @@ def state(rng: random.Random, data: bytes) -> None:
 
 
 def inbox(rng: random.Random, data: bytes) -> None:
-    plan_of_inbox(Notes, data)
+    pending.read(Notes, data)
 
 
 def cursors(rng: random.Random, data: bytes) -> None:

@@ -211,6 +211,11 @@ class AggregatedFeed(Feed):
         return (yield from scan(cls, user_id, place, start, stop))
 
     @classmethod
+    def onward(cls, query: Query, place: Any, entries: Sequence[Entry]) -> list[Entry]:
+        """All of them: groups are kept in order by the storage, and ranked ones are put in order as they are read."""
+        return list(entries)
+
+    @classmethod
     def total(cls, user_id: EntityId, query: Query) -> Steps[int]:
         """How many groups there are."""
         held: int = yield from cls.timeline().groups_count(cls.key_of(user_id))
@@ -242,13 +247,12 @@ class AggregatedFeed(Feed):
         return [group for group in groups if group is not None]
 
     def _actors(self, group: AggregatedActivity | str, limit: int = 100, after: str | None = None) -> Steps[Page]:
-        """The ids of those who are in *group* (or the group of that name), about *limit* at a time; an unknown group
-        has none.
+        """The ids of those who are in *group* (or the group of that name), *limit* at a time; an unknown group has none.
 
-        First come those of the newest activities, newest first, then the others in no order. A page may hold a few more
-        than *limit*. *after*: ``next`` of the page before. Everybody who is in the group all the while is found; who is
-        found twice came while it was read. Left out are those whose activities have no body any more, and in a group
-        of more than 100,000 activities those whose older ones are only counted.
+        First come those of the newest activities, newest first, then the others in an order of their own. *after*:
+        ``next`` of the page before. Going from page to page shows everybody who is in the group all the while exactly
+        once, whatever is added or removed meanwhile, and nobody twice. Left out are those whose activities have no body
+        any more, and in a group of more than 100,000 activities those whose older ones are only counted.
         :class:`~feedmill.errors.CursorError` for a cursor of another group.
         """
         return (yield from actors_page(type(self), self.user_id, name_of(group), limit, after))

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from feedmill.storage.listening import MemoryAListener, MemoryListener
-from feedmill.storage.steps import PAUSE, Steps
+from feedmill.storage.steps import PAUSE, Steps, interrupt
 
 T = TypeVar("T")
 
@@ -30,13 +30,18 @@ class MemoryBackend:
             self.groups: dict[str, Groups] = {}
             self.counts: dict[str, tuple[int, int, int]] = {}
             self.bodies: dict[bytes, bytes] = {}
-            self.notices: dict[tuple[str, bytes], dict[str, bytes]] = {}
+            #: What a manager keeps for itself, by its name.
+            self.kept: dict[str, dict[bytes, bytes]] = {}
+            self.notices: dict[tuple[str, bytes], Any] = {}
             #: The journal: receipts, what is due, bells on their way, dead letters.
             self.receipts: dict[str, dict[str, Any]] = {}
             self.due: dict[str, dict[str, float]] = {}
             self.bells: dict[str, float] = {}
             self.buckets: dict[str, float] = {}
-            self.parted: dict[str, dict[tuple[str, str], int]] = {}
+            self.partings: dict[str, Any] = {}
+            #: By kind of feed: when the inbox of whose feed is to be looked at, in ms, and the number of that note.
+            self.left: dict[str, dict[bytes, tuple[int, int]]] = {}
+            self.left_number = 0
             self.letters: dict[str, Any] = {}
             self.letter_number = 0
             #: How far the journal's clock has come, and how far it is ahead of this process', ms.
@@ -67,14 +72,12 @@ class MemoryBackend:
         return MemoryAListener(partial(self._join, channel))
 
     def run(self, operation: Steps[T]) -> T:
-        """Run *operation*; it never needs a server."""
+        """Run *operation*; it never needs a server. If its waiting is ended early, it is interrupted."""
         try:
-            commands = list(next(operation))
-            while True:
-                time.sleep(max((command[1] for command in commands if command[0] == PAUSE), default=0.0))
-                commands = list(operation.send([None] * len(commands)))
-        except StopIteration as stop:
-            return stop.value  # type: ignore[no-any-return]
+            return _waited(operation)
+        except BaseException:
+            _waited(interrupt([operation]))
+            raise
 
     async def aclose(self) -> None:
         """Nothing to close."""
@@ -82,6 +85,17 @@ class MemoryBackend:
     async def arun(self, operation: Steps[T]) -> T:
         """:meth:`run` from a coroutine."""
         return self.run(operation)
+
+
+def _waited(operation: Steps[T]) -> T:
+    """Drive *operation*, which yields nothing but pauses."""
+    try:
+        commands = list(next(operation))
+        while True:
+            time.sleep(max((command[1] for command in commands if command[0] == PAUSE), default=0.0))
+            commands = list(operation.send([None] * len(commands)))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
 
 
 #: The one embedded store of this process.

@@ -140,7 +140,8 @@ class MemoryTimelineStorage:
         if held is None or held.lock != lock.token:
             return LOST
         held.state = feed.state
-        held.inbox = held.inbox[feed.inbox_done :]
+        came = held.inbox[feed.inbox_done :]
+        held.inbox = feed.inbox_kept + came
         for group, record, score in feed.put:
             held.records[group], held.scores[group] = record, score
         for group in feed.delete:
@@ -158,11 +159,21 @@ class MemoryTimelineStorage:
             unseen, unread, sequence, message = feed.count
             BACKEND.counts[feed.count_key] = unseen, unread, sequence
             BACKEND.publish(channel, message.encode())
-        if held.inbox:
+        if came:
             held.lock, held.deadline = lock.following, lock.now + lock.ttl
-            return held.inbox
+            return came
         held.lock = b""
         return DONE
+
+    def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
+        """Let go of the feeds that are held under one of *tokens*; whether something is in their inboxes."""
+        yield from no_steps()
+        with BACKEND.guard:
+            found = [BACKEND.groups.get(key) for key in keys]
+            ours = [held for held in found if held is not None and held.lock in tokens]
+            for held in ours:
+                held.lock = b""
+            return [held is not None and held in ours and bool(held.inbox) for held in found]
 
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
@@ -189,6 +200,26 @@ class MemoryTimelineStorage:
                 return b"", None, {}, None
             rank = held.ranked()[::-1].index(want.group)
             return held.state, held.records[want.group], _wanted(held.spills.get(want.group, {}), want), rank
+
+    def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
+        """One group's record, and the actor fields of its spill."""
+        yield from no_steps()
+        with BACKEND.guard:
+            held = BACKEND.groups.get(key)
+            if held is None or group not in held.records:
+                return None, []
+            return held.records[group], list(held.spills.get(group, ()))
+
+    def group_parts(
+        self, key: str, group: bytes, actors: Sequence[bytes]
+    ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
+        """One group's record, and what its spill holds of *actors*."""
+        yield from no_steps()
+        with BACKEND.guard:
+            held = BACKEND.groups.get(key)
+            if held is None or group not in held.records:
+                return None, {}
+            return held.records[group], _wanted(held.spills.get(group, {}), Want(group, tuple(actors)))
 
     def spill_scan(
         self, key: str, group: bytes, place: int, limit: int

@@ -22,12 +22,17 @@ from feedmill.storage.redis import scripts
 from feedmill.storage.redis.connections import OPTIONS, LoopPools, Pool
 from feedmill.storage.redis.listening import RedisAListener, RedisListener
 from feedmill.storage.redis.outbox import Outbox
-from feedmill.storage.steps import PAUSE, Command, Steps
+from feedmill.storage.steps import PAUSE, Command, Steps, interrupt
 
 T = TypeVar("T")
 
 #: How often a round trip is tried again on a new connection: whatever is written may be written twice.
 RETRIES = 4
+#: Seconds that a cancelled coroutine waits for its operation to release what it holds. Then a round trip that is still on
+#: its way is cut off.
+LAST_WORDS = 1.0
+#: Seconds within which the server has surely done what was sent to it before a round trip was cut off, or never will.
+SETTLED = 0.05
 
 
 class RedisBackend:
@@ -41,11 +46,16 @@ class RedisBackend:
         self._pool, self._loops = Pool(url), LoopPools(url)
         self.client = self._pool.client
         self._taught = False
+        #: Cancelled operations that are still to release what they hold.
+        self._ending: set[asyncio.Task[Any]] = set()
         self._retry = Retry(_backoff(), RETRIES, supported_errors=(ConnectionError,))
         self._aretry: Any = AsyncRetry(_backoff(), RETRIES, supported_errors=(ConnectionError,))
 
     async def aclose(self) -> None:
         """Close the running event loop's connections; the next coroutine that reads opens new ones."""
+        ending = [task for task in self._ending if task.get_loop() is asyncio.get_running_loop()]
+        if ending:
+            await asyncio.wait(ending, timeout=LAST_WORDS)
         pool = self._loops.forget()
         if pool is not None:
             await pool.aclose()
@@ -65,27 +75,41 @@ class RedisBackend:
     # -- from a thread
 
     def run(self, operation: Steps[T]) -> T:
-        """Run *operation*; :class:`~feedmill.errors.StorageError` when the server fails or refuses."""
-        replies: list[Any] | None = None
+        """Run *operation*; :class:`~feedmill.errors.StorageError` when the server fails or refuses.
+
+        Whatever ends a round trip early, an interrupt or a time limit too, *operation* is interrupted before it is raised.
+        """
         try:
+            wanted = next(operation)
             while True:
-                wanted = next(operation) if replies is None else operation.send(replies)
-                replies = self._exchange(Outbox(wanted))
+                wanted = operation.send(self._exchange(Outbox(wanted)))
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
-        except RedisError as error:
-            raise _storage_error(self.url, error) from error
+        except BaseException as error:
+            self._interrupt(operation)
+            if isinstance(error, RedisError):
+                raise _storage_error(self.url, error) from error
+            raise
+
+    def _interrupt(self, operation: Steps[Any]) -> None:
+        """Let *operation* release what it holds: one try, for the server may be what failed."""
+        last = interrupt([operation])
+        with contextlib.suppress(StopIteration, Exception):
+            outbox = Outbox(next(last))
+            time.sleep(SETTLED)
+            while True:
+                outbox = Outbox(last.send(_checked(self._attempt(outbox), outbox.commands)))
 
     def _exchange(self, outbox: Outbox) -> list[Any]:
         if not self._taught:
             with contextlib.suppress(ResponseError):  # who may only read needs no script
                 self._teach()
         replies = self._retry.call_with_retry(lambda: self._attempt(outbox), lambda _: None)
-        missing = _unknown_scripts(replies)
-        if missing:
+        unsure = _run_too_soon(outbox.commands, replies)
+        if unsure:
             self._teach()
-            again = self._exchange(Outbox([outbox.commands[number] for number in missing]))
-            for number, reply in zip(missing, again):
+            again = self._exchange(Outbox([outbox.commands[number] for number in unsure]))
+            for number, reply in zip(unsure, again):
                 replies[number] = reply
         return _checked(replies, outbox.commands)
 
@@ -125,27 +149,58 @@ class RedisBackend:
     # -- from a coroutine: the same with await
 
     async def arun(self, operation: Steps[T]) -> T:
-        """:meth:`run` from a coroutine."""
-        replies: list[Any] | None = None
+        """:meth:`run` from a coroutine. If that is cancelled, a round trip on its way may go on for a second: only when it is
+        over is it known what there is to release.
+        """
+        cancelled: list[bool] = []
+        task = asyncio.ensure_future(self._arun(operation, cancelled))
         try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            if not task.done():
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+                asyncio.get_running_loop().call_later(LAST_WORDS, task.cancel)
+                await asyncio.wait([task], timeout=LAST_WORDS)
+            raise
+
+    async def _arun(self, operation: Steps[T], cancelled: list[bool]) -> T:
+        """Drive *operation* until its end, or until *cancelled* holds something."""
+        try:
+            wanted = next(operation)
             while True:
-                wanted = next(operation) if replies is None else operation.send(replies)
                 replies = await self._aexchange(Outbox(wanted))
+                if cancelled:
+                    raise asyncio.CancelledError
+                wanted = operation.send(replies)
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
-        except RedisError as error:
-            raise _storage_error(self.url, error) from error
+        except BaseException as error:
+            await self._ainterrupt(operation, 0 if cancelled else SETTLED)
+            if isinstance(error, RedisError):
+                raise _storage_error(self.url, error) from error
+            raise
+
+    async def _ainterrupt(self, operation: Steps[Any], pause: float) -> None:
+        """:meth:`_interrupt` from a coroutine, in *pause* seconds."""
+        last = interrupt([operation])
+        with contextlib.suppress(StopIteration, Exception):
+            outbox = Outbox(next(last))
+            await asyncio.sleep(pause)
+            while True:
+                outbox = Outbox(last.send(_checked(await self._aattempt(outbox), outbox.commands)))
 
     async def _aexchange(self, outbox: Outbox) -> list[Any]:
         if not self._taught:
             with contextlib.suppress(ResponseError):
                 await self._ateach()
         replies = await self._aretry.call_with_retry(lambda: self._aattempt(outbox), _nothing)
-        missing = _unknown_scripts(replies)
-        if missing:
+        unsure = _run_too_soon(outbox.commands, replies)
+        if unsure:
             await self._ateach()
-            again = await self._aexchange(Outbox([outbox.commands[number] for number in missing]))
-            for number, reply in zip(missing, again):
+            again = await self._aexchange(Outbox([outbox.commands[number] for number in unsure]))
+            for number, reply in zip(unsure, again):
                 replies[number] = reply
         return _checked(replies, outbox.commands)
 
@@ -198,9 +253,18 @@ async def _nothing(_: Exception) -> None:
     """Called between two tries."""
 
 
-def _unknown_scripts(replies: list[Any]) -> list[int]:
-    """Numbers of the script calls that did not run because the server does not know the script (any more)."""
-    return [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+def _run_too_soon(commands: Sequence[Command], replies: Sequence[Any]) -> list[int]:
+    """Numbers of the commands that are to be sent again because the server does not know a script (any more).
+
+    That is the first such script and all that comes behind it: what looks must look behind what writes. Scripts that did
+    run are not run twice; so what looks for what others wrote is no script.
+    """
+    first = next((number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)), len(replies))
+    return [
+        number
+        for number in range(first, len(replies))
+        if isinstance(replies[number], NoScriptError) or commands[number][0] not in ("EVALSHA", PAUSE)
+    ]
 
 
 def _checked(replies: list[Any], commands: Sequence[Command]) -> list[Any]:

@@ -124,6 +124,13 @@ class RedisTimelineStorage:
         replies = yield commands()
         return [reply for answer in replies for reply in answer]
 
+    def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
+        """Let go of the feeds that are held under one of *tokens*; whether something is in their inboxes."""
+        if not keys:
+            return []
+        replies = yield [call_script("release", [key + GROUPS for key in part], *tokens) for part in _batches(keys)]
+        return [bool(each) for answer in replies for each in answer]
+
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
     ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
@@ -149,6 +156,20 @@ class RedisTimelineStorage:
         (held, record), rank, *spill = yield commands
         return _state(held), record, _spill(want, spill[0] if spill else None), rank
 
+    def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
+        """One group's record, and the actor fields of its spill, read in one script."""
+        ((record, *names),) = yield [call_script("group_actors", [key + GROUPS], group)]
+        return record, names
+
+    def group_parts(
+        self, key: str, group: bytes, actors: Sequence[bytes]
+    ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
+        """One group's record, and what its spill holds of *actors*, read in one script."""
+        if not actors:
+            return (yield from self.group_actors(key, group))[0], {}
+        ((record, *parts),) = yield [call_script("group_actors", [key + GROUPS], group, *actors)]
+        return record, dict(zip(parts[::2], parts[1::2]))
+
     def spill_scan(
         self, key: str, group: bytes, place: int, limit: int
     ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
@@ -171,10 +192,10 @@ class RedisTimelineStorage:
     def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
         """The denormalised unseen and unread counts and their sequence number."""
         (reply,) = yield [("GET", count_key)]
-        try:
-            unseen, unread, sequence = map(int, (reply or b"0 0 0").split())
-        except ValueError as error:
-            raise CorruptRecord(f"{count_key} holds {reply[:40]!r}; feedmill doctor --fix counts again") from error
+        numbers = (reply or b"0 0 0").split()
+        if len(numbers) != 3 or not all(number.isdigit() and len(number) < 20 for number in numbers):
+            raise CorruptRecord(f"{count_key} holds {reply[:40]!r}; feedmill doctor --fix counts again")
+        unseen, unread, sequence = map(int, numbers)
         return unseen, unread, sequence
 
     def publish(self, channel: str, message: bytes) -> Steps[None]:
@@ -201,7 +222,8 @@ def _keys(keys: Sequence[str], count_keys: Sequence[str]) -> list[str]:
 
 def _written(feed: Changes) -> list[Any]:
     """One feed's arguments of a commit."""
-    args: list[Any] = [feed.inbox_done, *(feed.count or ("", "", "", "")), len(feed.put), STATE, feed.state]
+    inbox: Any = b"%d:" % feed.inbox_done + feed.inbox_kept if feed.inbox_kept else feed.inbox_done
+    args: list[Any] = [inbox, *(feed.count or ("", "", "", "")), len(feed.put), STATE, feed.state]
     for group, record, _ in feed.put:
         args += (group, record)
     for group, _, score in feed.put:

@@ -15,6 +15,7 @@ local function evict(z, h, add, card)
   local record = call('HGET', h, name)
   if card > max or tonumber(score) >= add[5] or wanted[name] or not record or #record <= base then return false end
   local flags = byte(record)
+  if flags > 31 and flags < 64 then return false end -- a newer release wrote it
   if counted then
     local touched = num('>I6', record, 3)
     if touched > seen and flags % 4 < 2 then unseen = unseen - 1 end
@@ -40,7 +41,8 @@ local function longer(h, add, record)
   if #record <= base then return nil end
   local flags, rows = byte(record, 1, 2)
   local at, row, shared, spilled, loose, head = base, add[7], add[6], flags % 2 == 1, flags % 16 > 7, ''
-  if flags % 8 > 1 then return nil end
+  if flags % 8 > 1 then return nil end -- a merge tells what is seen
+  if flags > 31 and flags < 64 then return nil end -- a newer release wrote it
   local count, actors, created, top
   if spilled then
     at = base + 22

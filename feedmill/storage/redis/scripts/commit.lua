@@ -1,10 +1,11 @@
 -- Commit a cycle: for each feed whose lock is still the writer's, write, publish the count, let the lock go.
 -- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (STRING)
 -- ARGV: token, token of a lock that is kept, deadline (13 digits, ms), channel ('': no counts), then per feed:
---       inbox bytes done, unseen ('' for no change), unread, sequence, message,
+--       inbox bytes done (with ':' and the bytes of them that stay, if any do), unseen ('' for no change), unread, sequence, message,
 --       puts, NUL 'm', state, (group, record) each, (score, group) each; deletes, group each; unspills, group each;
 --       spills, (group, actor, '+' append or '=' set or '-' delete, bytes) each
--- Returns: per feed -1 (lock lost, nothing written), 0 (done), or the inbox that came in meanwhile (lock kept)
+-- Returns: per feed -1 (lock lost, nothing written), 0 (done; what stays is in the inbox), or what came into the inbox
+--          meanwhile (lock kept)
 -- A commit may come twice, when its answer was lost: if it kept the lock, that is another by then, and it writes nothing.
 local call, sub, M, I = redis.call, string.sub, '\0m', '\0i'
 local mine, kept, deadline, channel = '1' .. ARGV[1], '1' .. ARGV[2], ARGV[3], ARGV[4]
@@ -13,7 +14,11 @@ local function many(command, key, from, to) -- unpack has a limit
   for i = from, to, 1000 do call(command, key, unpack(ARGV, i, math.min(i + 999, to))) end
 end
 local function commit(z, h, c)
-  local inbox_done, unseen, n, puts = tonumber(ARGV[a]), a + 1, tonumber(ARGV[a + 5]), a + 8
+  local inbox_done, stays, unseen, n, puts = tonumber(ARGV[a]), '', a + 1, tonumber(ARGV[a + 5]), a + 8
+  if not inbox_done then
+    local colon = string.find(ARGV[a], ':', 1, true)
+    inbox_done, stays = tonumber(sub(ARGV[a], 1, colon - 1)), sub(ARGV[a], colon + 1)
+  end
   local deletes = puts + 4 * n + 1
   local unspills = deletes + tonumber(ARGV[deletes - 1]) + 1
   local spills = unspills + tonumber(ARGV[unspills - 1]) + 1
@@ -24,13 +29,13 @@ local function commit(z, h, c)
   if lock ~= mine then return -1 end
   local inbox = sub(got[2] or '', inbox_done + 1)
   if inbox ~= '' then
-    call('HSET', h, M, kept .. deadline .. ARGV[puts - 1], I, inbox)
+    call('HSET', h, M, kept .. deadline .. ARGV[puts - 1], I, stays .. inbox)
     many('HSET', h, puts, puts + 2 * n - 1)
   else
     ARGV[puts - 1] = '0' .. ARGV[puts - 1] -- the pair before the records
     many('HSET', h, counted and puts - 2 or puts, puts + 2 * n - 1)
     if not counted then call('HDEL', h, M) end
-    if inbox_done > 0 then call('HDEL', h, I) end
+    if stays ~= '' then call('HSET', h, I, stays) elseif inbox_done > 0 then call('HDEL', h, I) end
   end
   many('ZADD', z, puts + 2 * n, puts + 4 * n - 1)
   many('HDEL', h, deletes, unspills - 2)
