@@ -14,6 +14,7 @@ from benchmarks import plot
 from benchmarks.about import about
 from benchmarks.bench import TINY, Amounts, Bench, private_bench
 from benchmarks.compare import compare
+from benchmarks.doctor import doctor
 from benchmarks.everyday import everyday
 from benchmarks.hot import hot
 from benchmarks.latency import latency
@@ -36,6 +37,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "hot": hot,
     "lengths": lengths,
     "scale": scale,
+    "doctor": doctor,
     "everyday": everyday,
     "latency": latency,
 }

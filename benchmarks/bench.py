@@ -39,6 +39,9 @@ class Amounts:
     everyday_rounds: int = 3
     #: Publications whose latency is taken, and deliveries of low priority that wait meanwhile.
     publications: int = 10
+    #: Users whose feeds the doctor examines, and how often.
+    examined: int = 1000
+    examinations: int = 6
     waiting: int = 1_000_000
 
 
@@ -57,6 +60,8 @@ TINY = Amounts(
     everyday=50,
     everyday_rounds=1,
     publications=2,
+    examined=40,
+    examinations=2,
     waiting=5_000,
 )
 

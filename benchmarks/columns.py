@@ -24,6 +24,7 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "p99_us": ("p99 µs", 0),
     "bare_us": ("bare µs", 0),
     "ratio_bare": ("time × bare", 2),
+    "keys": ("keys", 0),
     "activities": ("activities", 0),
     "followers": ("followers", 0),
     "seconds": ("seconds", 2),

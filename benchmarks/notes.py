@@ -45,6 +45,13 @@ has UUIDs as actors and objects. `…_listpack`: what remains when Redis keeps t
 (`hash-max-listpack-value` raised), and how fast deliveries then are beside the default, in turn.""",
         "",
     ),
+    "doctor": (
+        "Examination",
+        """`feedmill doctor` over feeds of every kind, all healthy, beside a bare `SCAN` that reads the same values: `TYPE`, and
+`GET`, `HGETALL` or `ZRANGE`, by redis-py with hiredis in pipelines of 100. The ratio is that of the CPU time of this process,
+taken in turn; CPU and round trips are those of the doctor, for each key and in all.""",
+        "",
+    ),
     "lengths": (
         "Timelines of different lengths",
         "Deliveries into short and full timelines, in turn: ids of a flat feed, groups of an aggregated one.",

@@ -66,6 +66,7 @@ TARGETS = [
     Target("everyday_backlog", "ratio_celery", 2.0, at_least=True),
     Target("everyday_stream", "ratio_celery", 0.8, at_least=True),
     Target("hot", "ratio_scattered", 3.0),
+    Target("doctor", "ratio_bare", 3.0),
     Target("size_flat", "bytes_per_entry", 32),
     Target("size_aggregated", "bytes_per_entry", 300),
     Target("size_notification", "bytes_per_entry", 370),

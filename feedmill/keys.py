@@ -56,15 +56,44 @@ def feed_keys(key_format: str, user_ids: Iterable[EntityId]) -> list[str]:
     ]
 
 
-def check_format(cls: type, name: str) -> None:
-    """Raise :class:`~feedmill.errors.DeclarationError` for a format, *cls.name*, that cannot name a key."""
+def check_format(cls: type, name: str, *, is_key: bool = True) -> None:
+    """Raise :class:`~feedmill.errors.DeclarationError` for a format, *cls.name*, that cannot name a key, or not a feed's.
+
+    *is_key*: whether keys are made of it, and not just a name in messages.
+    """
     key_format = getattr(cls, name)
     if not isinstance(key_format, str):
         raise DeclarationError(f"{cls.__name__}.{name} is {key_format!r}; use a text such as 'feed:home:%(user_id)s'")
     try:
-        _halves(key_format, "")
+        before, _ = _halves(key_format, "")
     except DeclarationError as error:
         raise DeclarationError(f"{cls.__name__}.{name}: {error}") from error
+    prefix = settings.current().key_prefix
+    taken = next((each for each in own_beginnings() if is_key and (prefix + before).startswith(each)), None)
+    if taken is not None:
+        raise DeclarationError(
+            f"{cls.__name__}.{name} {key_format!r} begins like keys that Feedmill has for itself,"
+            f" {taken.removeprefix(prefix)!r}; begin it otherwise, e.g. {'feed:' + key_format!r}"
+        )
+
+
+def may_meet(first: str, second: str, first_grouped: bool, second_grouped: bool) -> bool:
+    """Whether a key of one format may be one of the other, for whichever users; a feed of groups has several keys.
+
+    A user's tag ends at the first brace that closes, so only what stands before and behind it matters.
+    """
+    (before, after), (other_before, other_after) = _halves(first, ""), _halves(second, "")
+    if before != other_before:
+        return False
+    if after == other_after:
+        return True
+    return (first_grouped and _is_beside(other_after, after)) or (second_grouped and _is_beside(after, other_after))
+
+
+def _is_beside(after: str, groups: str) -> bool:
+    """Whether *after* is how keys end that stand beside a feed of groups whose own ends like *groups*."""
+    end = groups + GROUPS
+    return after == end or after.startswith(end + ":")
 
 
 def split_format(key_format: str) -> tuple[str, str]:
@@ -197,6 +226,12 @@ def letters_key() -> str:
 def notices_beginning() -> str:
     """What the keys begin with that know who was notified by name."""
     return notices_key("", b"").partition("{")[0].removesuffix(":")
+
+
+def own_beginnings() -> tuple[str, ...]:
+    """What all keys begin with that are no feed's; each ends with a colon."""
+    bodies, receipts = activity_key(b"").decode(), receipts_beginning("").partition("{")[0]
+    return tuple(each.rstrip(":") + ":" for each in (bodies, receipts, *shared_beginnings()))
 
 
 def channel_name(logical: str) -> str:

@@ -29,6 +29,7 @@ from feedmill.delivery.deliveries import (
 from feedmill.delivery.heartbeat import Watch
 from feedmill.errors import MessageError
 from feedmill.fanout import dispatch, receipts
+from feedmill.feeds.operations import is_updated
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, Priority, notices
 from feedmill.manager.answers import Skipped
@@ -120,7 +121,7 @@ def _audiences(manager: Manager, op: str, fact: Fact, skipped: Skipped) -> list[
         if fact.told or fact.formers:
             found.append((TOLD, Priority.HIGH, _told(manager, fact, void=not updates)))
     classes = manager.feed_classes.values()
-    concerned = classes if not updates else [each for each in classes if each.activity_storage_class is None]
+    concerned = classes if not updates else [each for each in classes if is_updated(each)]
     if concerned and (fact.live or not updates):
         followers = followers_of(manager, activity.actor_id, skipped)
         found += [(FOLLOWERS, priority, ids) for priority, ids in followers]

@@ -12,6 +12,7 @@ from feedmill.activity import Activity
 from feedmill.codec import unpack
 from feedmill.errors import CorruptRecord, MessageError
 from feedmill.feeds.base import Feed
+from feedmill.feeds.operations import is_updated
 from feedmill.ids import ID_SIZE, EntityId, is_id
 from feedmill.manager import Manager, notices
 from feedmill.manager import bodies as kept_bodies
@@ -241,7 +242,8 @@ def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Step
 def _written(
     feed_class: Any, user_ids: Sequence[EntityId], asked: Sequence[Delivery], wait: float | None
 ) -> Steps[int]:
-    """The operation on one kind of feed. Only a timeline that holds everything has something to update.
+    """The operation on one kind of feed. Only a timeline that holds everything, or is scored by it, has
+    something to update.
 
     What stands in groups that an activity was in before comes out of them first.
     """
@@ -255,7 +257,7 @@ def _written(
     adds = [each.activity for each in asked if each.op in ADDING]
     removes = [each.activity for each in asked if each.op == REMOVE]
     updates = [each.activity for each in asked if each.op in (UPDATE, REDELIVER) or _may_be_stale(each)]
-    more = {"updates": updates} if updates and feed_class.activity_storage_class is None else {}
+    more = {"updates": updates} if updates and is_updated(feed_class) else {}
     changed: int = yield from feed_class.deliver(user_ids, adds, removes, wait=wait, **more)
     return changed
 

@@ -8,10 +8,12 @@ from typing import Any
 
 from feedmill import settings
 from feedmill.doctor.findings import Finding
+from feedmill.feeds.scores import Bodies, bodies_of, score_of, surely_scored
 from feedmill.feeds.state import FeedState
 from feedmill.serializers.records import Record
 from feedmill.storage.base import Changes
 from feedmill.storage.inspection import StoredFeed
+from feedmill.storage.steps import Steps
 
 #: Seconds after its end for which a lock may still have a holder.
 GRACE = 30.0
@@ -32,8 +34,11 @@ class Case:
     #: Spills that were read whole, because their check asked for them in *wanted*.
     spills: dict[bytes, dict[bytes, bytes]] = dataclasses.field(default_factory=dict)
     wanted: list[bytes] = dataclasses.field(default_factory=list)
-    #: The groups that can be read, or will be when *changes* are made.
+    #: Activities that scores are made of; None where they are not looked at.
+    bodies: Bodies = None
+    #: The groups that can be read, or will be when *changes* are made; and those of them that must be written.
     records: dict[bytes, Record] = dataclasses.field(default_factory=dict)
+    written: dict[bytes, Record] = dataclasses.field(default_factory=dict)
     #: Groups whose record is fine but cannot be read here.
     foreign: set[bytes] = dataclasses.field(default_factory=set)
     state: FeedState = dataclasses.field(default_factory=FeedState)
@@ -57,9 +62,7 @@ class Case:
 
     def put(self, group: bytes, record: Record) -> None:
         """Have *record* written in place of what is stored."""
-        self.changes.put = [(g, r, s) for g, r, s in self.changes.put if g != group]
-        self.changes.put.append((group, self.serializer.encode(record), record.updated))
-        self.records[group] = record
+        self.records[group] = self.written[group] = record
         self.mends = True
 
     def drop(self, group: bytes) -> None:
@@ -67,7 +70,30 @@ class Case:
         self.changes.delete.append(group)
         self.changes.unspill.append(group)
         self.records.pop(group, None)
+        self.written.pop(group, None)
         self.mends = True
+
+    def score(self, group: bytes, record: Record) -> float | None:
+        """What the aggregator gives; None if that cannot be told, as of a group that lost a body.
+
+        Whatever the aggregator raises, and a DeclarationError for what is no score.
+        """
+        if not surely_scored(record, self.bodies):
+            return None
+        return score_of(self.feed_class, FeedState.salvaged(self.stored.state), group, record, self.bodies)
+
+    def finish(self) -> Steps[Changes]:
+        """What must be written, with its scores; a group that the aggregator fails to score stands where it stood."""
+        self.bodies = yield from bodies_of(self.feed_class, self.written.values())
+        for group, record in self.written.items():
+            try:
+                score = score_of(self.feed_class, self.state, group, record, self.bodies)
+            except Exception:
+                if group not in self.stored.scores:
+                    raise
+                score = self.stored.scores[group]
+            self.changes.put.append((group, self.serializer.encode(record), score))
+        return self.changes
 
 
 #: Looks at a case and says what is wrong.

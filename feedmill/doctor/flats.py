@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 
 from feedmill.doctor.findings import Finding
 from feedmill.ids import ID_SIZE, MAX_TIME, id_microseconds
+
+
+def newest_ids(text: bytes) -> list[bytes] | None:
+    """All ids of the timeline *text*, newest first; None if anything is wrong with it."""
+    ids = cut(text)
+    if len(text) % ID_SIZE or not all(map(operator.lt, ids, ids[1:])):
+        return None
+    if ids and id_microseconds(ids[-1]) > MAX_TIME:
+        return None
+    ids.reverse()
+    return ids
 
 
 def damaged_flat(key: str, text: bytes) -> list[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import time
@@ -13,13 +14,14 @@ from feedmill.doctor.case import Case, Check, far_ahead
 from feedmill.doctor.findings import Finding
 from feedmill.doctor.locks import left_inboxes, stuck_locks
 from feedmill.doctor.places import Place
-from feedmill.doctor.records import damaged_records, wrong_ranks
+from feedmill.doctor.records import damaged_records, decodable, wrong_ranks
 from feedmill.doctor.spills import whole_spill, wrong_spills
 from feedmill.doctor.states import damaged_state, drifted_counts
 from feedmill.errors import FeedBusy
 from feedmill.feeds.cycle import RETRY, cycle
-from feedmill.feeds.operations import Plan
-from feedmill.storage.base import LOST, Lock, Rules, Snapshot, Task
+from feedmill.feeds.operations import Plan, reads_bodies
+from feedmill.feeds.scores import bodies_of
+from feedmill.storage.base import LOST, Changes, Lock, Rules, Snapshot, Task
 from feedmill.storage.inspection import inspection
 from feedmill.storage.steps import PAUSE, Steps
 
@@ -44,6 +46,8 @@ def look(place: Place, spills: Suspects = NONE) -> Steps[tuple[Case, list[Findin
     feed_class, key = place.feed_class, place.key
     stored = yield from inspection().feed(key, feed_class.count_key_of(place.user_id), tuple(spills))
     case = Case(feed_class, place.user_id, key, stored, time.time(), spills)
+    if reads_bodies(feed_class):
+        case.bodies = yield from bodies_of(feed_class, decodable(case))
     found = [
         Finding("wrong type", name, f"it holds something that is no {wanted}; --fix sets it aside")
         for name, wanted in stored.wrong.items()
@@ -89,14 +93,26 @@ def _repair(place: Place, spills: Suspects) -> Steps[bool]:
 def _repaired(place: Place, spills: Suspects, token: bytes) -> Steps[bool]:
     yield from _locked(place, token)
     case, _ = yield from look(place, spills)
-    if case.wanted:
-        case.spills = yield from _whole_spills(case)
-        case = Case(case.feed_class, case.user_id, case.key, case.stored, case.now, spills, case.spills)
-        for check in CHECKS:
-            list(check(case))
+    try:
+        if case.wanted:
+            whole = yield from _whole_spills(case)
+            case = dataclasses.replace(
+                case, spills=whole, wanted=[], records={}, written={}, foreign=set(), mends=False
+            )
+            for check in CHECKS:
+                list(check(case))
+        changes = yield from case.finish()
+    except Exception:
+        yield from _write(place, Changes(case.key, case.stored.state, count_key=case.changes.count_key), token)
+        raise
+    return (yield from _write(place, changes, token))
+
+
+def _write(place: Place, changes: Changes, token: bytes) -> Steps[bool]:
+    """Commit *changes* and let the feed go; False if the lock was lost."""
     # A lock of no length: if something came into the inbox meanwhile, commit keeps the lock, and the next takes it over.
     lock = Lock(token, time.time(), 0)
-    (reply,) = yield from place.feed_class.timeline().commit([case.changes], lock, place.feed_class.channel())
+    (reply,) = yield from place.feed_class.timeline().commit([changes], lock, place.feed_class.channel())
     if isinstance(reply, bytes):
         yield from _fold_in(place)
     return bool(reply != LOST)

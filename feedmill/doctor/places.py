@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from feedmill.feeds.aggregated_feed.base import AggregatedFeed
-from feedmill.feeds.base import Feed
-from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import ID_SIZE
 from feedmill.keys import (
     GROUPS,
@@ -23,7 +20,9 @@ from feedmill.keys import (
     shared_beginnings,
     split_format,
     user_of_tag,
+    user_tag,
 )
+from feedmill.manager.feed_keys import Format, feeds_of, formats
 from feedmill.registry import get_manager, manager_names
 from feedmill.storage.backends import storage
 from feedmill.storage.inspection import HASH, STREAM, STRING, ZSET
@@ -53,6 +52,9 @@ class Part(enum.Enum):
     LETTERS = (STREAM, "dead letters")
     #: What else is ours: looked at in other ways, or nothing can be wrong with it.
     OTHER = ("", "of the journal")
+
+    #: Parts are looked up for each key, and Enum's own is not quick.
+    __hash__ = object.__hash__
 
     @property
     def type(self) -> str:
@@ -84,26 +86,35 @@ class Places:
     def __init__(self, managers: Iterable[Any] | None = None) -> None:
         if managers is None:
             managers = [get_manager(name) for name in manager_names()]
+        declared = [each for manager in managers for each in formats(manager.name, feeds_of(manager))]
+        known = [each for each in declared if _is_ours(each.feed_class)]
         #: Every declared feed whose timeline is in the storage in force.
-        self.feed_classes = list(dict.fromkeys(feed for manager in managers for feed in _feeds(manager)))
-        self._formats: dict[bytes, dict[bytes, tuple[Any, Part | None]]] = {}
-        for feed_class in self.feed_classes:
-            if issubclass(feed_class, AggregatedFeed):
-                self._know(feed_class.key_format, feed_class, None)
-                if issubclass(feed_class, NotificationFeed):
-                    self._know(feed_class.count_format, feed_class, Part.COUNT)
-            else:
-                self._know(feed_class.key_format, feed_class, Part.FLAT)
+        self.feed_classes = list(dict.fromkeys(each.feed_class for each in known))
         self._bodies = activity_key(b"")
         self._receipts = receipt_key("").partition("{")[0].encode()
         self._due = due_key("").partition("{")[0].encode()
         self._left, self._notices = left_key("").encode(), notices_beginning().encode()
         self._letters = letters_key().encode()
-        self._others = tuple(each.encode() for each in shared_beginnings())
+        self._others = tuple(each.rstrip(":").encode() + b":" for each in shared_beginnings())
+        #: By what stands before the user: what may stand behind, and before the name of a group that spilled.
+        self._ends: dict[bytes, dict[bytes, tuple[Any, Part]]] = {}
+        self._spills: dict[bytes, dict[bytes, Any]] = {}
+        for each in known:
+            if not any(each.meets(other) and not each.is_one_with(other) for other in declared if other is not each):
+                self._know(each)
 
-    def _know(self, key_format: str, feed_class: Any, part: Part | None) -> None:
-        before, after = split_format(key_format)
-        self._formats.setdefault(before.encode(), {})[after.encode()] = feed_class, part
+    def _know(self, spelled: Format) -> None:
+        """Know keys that can be of this feed alone."""
+        before, after = (half.encode() for half in split_format(spelled.text))
+        if before.startswith((self._bodies, self._receipts, *self._others)):
+            return
+        ends, feed_class = self._ends.setdefault(before, {}), spelled.feed_class
+        if not spelled.grouped:
+            ends.setdefault(after, (feed_class, Part.COUNT if spelled.attribute == "count_format" else Part.FLAT))
+            return
+        ends.setdefault(after, (feed_class, Part.RANKS))
+        ends.setdefault(after + GROUPS.encode(), (feed_class, Part.GROUPS))
+        self._spills.setdefault(before, {}).setdefault(after + GROUPS.encode() + b":", feed_class)
 
     def _shared(self, key: bytes) -> Part:
         """What a key is that is no feed's, no body's and no fan-out's."""
@@ -117,37 +128,40 @@ class Places:
 
     def of(self, key: bytes) -> Place | None:
         """What *key* is; None for a key of somebody else."""
+        before, _, rest = key.partition(b"{")
+        ends = self._ends.get(before)
+        if ends is not None:
+            tag, closed, after = rest.partition(b"}")
+            return self._of_feed(ends, before, tag, after) if closed else None
         if key.startswith(self._bodies) and len(key) == len(self._bodies) + ID_SIZE:
             return Place(Part.BODY, None, "")
-        if key.startswith(self._due + b"{"):
-            tag, _, after = key[len(self._due) + 1 :].partition(b"}")
-            return Place(_part_of_due(after), None, manager_of_tag(tag.decode(errors="replace")))
-        if key.startswith(self._others):
-            return Place(self._shared(key), None, "")
-        before, _, rest = key.partition(b"{")
         tag, closed, after = rest.partition(b"}")
+        manager = manager_of_tag(tag.decode(errors="replace"))
+        if before == self._due and rest:
+            return Place(_part_of_due(after), None, manager)
+        if key == self._letters or key.startswith(self._others):
+            return Place(self._shared(key), None, "")
         if before == self._receipts and closed:
             parts = {b"": Part.RECEIPT, b"chunks": Part.CHUNKS}
             name, _, own = after.removeprefix(b":").partition(b":")
-            manager = manager_of_tag(tag.decode(errors="replace"))
             return Place(parts.get(own, Part.OTHER), None, named_fanout(manager, name.decode(errors="replace")))
-        known = self._formats.get(before)
-        if known is None or not closed:
-            return None
+        return None
+
+    def _of_feed(self, ends: Mapping[bytes, tuple[Any, Part]], before: bytes, tag: bytes, after: bytes) -> Place | None:
         try:
-            user_id = user_of_tag(tag.decode())
+            user_id = text = tag.decode()
         except UnicodeDecodeError:
             return None
-        if after in known:
-            feed_class, part = known[after]
-            return Place(part or Part.RANKS, feed_class, user_id)
-        for end, (feed_class, part) in known.items():
-            groups = end + GROUPS.encode()
-            if part is None and after.startswith(groups):
-                if after == groups:
-                    return Place(Part.GROUPS, feed_class, user_id)
-                if after[len(groups) : len(groups) + 1] == b":":
-                    return Place(Part.SPILL, feed_class, user_id, after[len(groups) + 1 :])
+        if "%" in text or "{" in text:
+            user_id = user_of_tag(text)
+            if user_tag(user_id) != f"{{{text}}}":  # no key of ours is spelled so
+                return None
+        if after in ends:
+            feed_class, part = ends[after]
+            return Place(part, feed_class, user_id)
+        for front, feed_class in self._spills.get(before, {}).items():
+            if after.startswith(front):
+                return Place(Part.SPILL, feed_class, user_id, after[len(front) :])
         return None
 
 
@@ -162,7 +176,5 @@ def _part_of_due(after: bytes) -> Part:
     return Part.TAKEN if after.startswith(b":taken:") else Part.OTHER
 
 
-def _feeds(manager: Any) -> list[type[Feed]]:
-    declared = [*manager.feed_classes.values(), manager.user_feed_class, manager.notification_feed_class]
-    mine = (RedisTimelineStorage, MemoryTimelineStorage)
-    return [feed for feed in declared if feed is not None and isinstance(storage(feed.timeline_storage_class), mine)]
+def _is_ours(feed_class: Any) -> bool:
+    return isinstance(storage(feed_class.timeline_storage_class), (RedisTimelineStorage, MemoryTimelineStorage))

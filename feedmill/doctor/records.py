@@ -1,10 +1,12 @@
-"""Records and ranks: every group has a record that can be read and an entry that says how new it is."""
+"""Records and ranks: every group has a record that can be read and an entry with the score that its aggregator gives."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from feedmill.activity import Activity
+from feedmill.delivery.letters import reason
 from feedmill.doctor.case import Case
 from feedmill.doctor.findings import Finding
 from feedmill.errors import CorruptRecord, NewerRecord, UnknownVerb
@@ -19,11 +21,11 @@ def damaged_records(case: Case) -> Iterator[Finding]:
         try:
             record = case.serializer.decode(stored)
             _check(record, whole=case.serializer.whole)
-            group.decode()
+            check_name(group)
         except NewerRecord as error:
             case.foreign.add(group)
             yield Finding("newer record", where, f"{error}; nothing of the group is touched", mendable=False)
-        except (CorruptRecord, UnknownVerb, UnicodeDecodeError) as error:
+        except (CorruptRecord, UnknownVerb) as error:
             unknown = error if isinstance(error, UnknownVerb) else error.__cause__
             if isinstance(unknown, UnknownVerb):
                 yield foreign(case, group, where, unknown)
@@ -32,6 +34,21 @@ def damaged_records(case: Case) -> Iterator[Finding]:
             case.drop(group)
         else:
             case.records[group] = record
+
+
+def decodable(case: Case) -> Iterator[Record]:
+    """The records that can be read at all."""
+    for stored in case.stored.records.values():
+        with contextlib.suppress(CorruptRecord, UnknownVerb):
+            yield case.serializer.decode(stored)
+
+
+def check_name(group: bytes) -> None:
+    """:class:`~feedmill.errors.CorruptRecord` for a name that no aggregator gives."""
+    try:
+        group.decode()
+    except UnicodeDecodeError as error:
+        raise CorruptRecord("its name is no text") from error
 
 
 def _check(record: Record, *, whole: bool) -> None:
@@ -65,11 +82,17 @@ def wrong_ranks(case: Case) -> Iterator[Finding]:
             yield Finding("entry without record", f"{case.key} group {group!r}", "it is listed and holds nothing")
             case.drop(group)
     for group, record in list(case.records.items()):
-        score = case.stored.scores.get(group)
-        if score is None:
-            yield Finding("record without entry", f"{case.key} group {group!r}", "readers do not find it")
+        where, held = f"{case.key} group {group!r}", case.stored.scores.get(group)
+        if held is None:
+            yield Finding("record without entry", where, "readers do not find it")
             case.put(group, record)
-        elif score != record.updated:
-            text = f"it is ranked by {score:.0f}, and its newest member is of {record.updated}"
-            yield Finding("wrong rank", f"{case.key} group {group!r}", text)
+            continue
+        try:
+            score = case.score(group, record)
+        except Exception as error:  # an app's own aggregator may raise anything
+            name = case.feed_class.aggregator_class.__name__
+            yield Finding("failing score", where, f"{name}.score: {reason(error)}; correct it", mendable=False)
+            continue
+        if score is not None and held != score:
+            yield Finding("wrong rank", where, f"its score is {held!r}, and should be {score!r}")
             case.put(group, record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from feedmill.doctor.case import Case
@@ -10,31 +10,72 @@ from feedmill.doctor.findings import Finding
 from feedmill.doctor.places import Place
 from feedmill.doctor.records import foreign, look_at
 from feedmill.errors import CorruptRecord, UnknownVerb
+from feedmill.ids import ACTOR_SLICE, ID_SIZE, id_microseconds
 from feedmill.keys import GROUPS
+from feedmill.serializers.base import SPILLED
 from feedmill.serializers.members import Member
+from feedmill.serializers.parts import IdParts
 from feedmill.serializers.records import Record
 from feedmill.storage.base import SET
+from feedmill.storage.inspection import inspection
 from feedmill.storage.steps import Steps
 
-#: Fields of a spill that are read in one round trip.
+#: Fields of a spill that are read at once.
 PIECE = 1000
 
 
-def suspicion(place: Place) -> Steps[str]:
-    """What is wrong with what the spill at *place* holds; empty if nothing is, or if a writer came in between.
+def suspicions(places: Sequence[Place]) -> Steps[list[str | None]]:
+    """What is wrong with what each spill holds: empty for one that no group says that it has, None if nothing is wrong or a
+    writer came in between.
 
     How many actors it names is not looked at: that is seen when its feed is read.
     """
-    serializer = place.feed_class.serializer()
-    before, spill = yield from whole_spill(place.feed_class, place.key, place.group)
-    after, _, _ = yield from place.feed_class.timeline().spill_scan(place.key, place.group, 0, 1)
-    if before is None or before != after:
-        return ""
+    names = [(place.key, place.group) for place in places]
+    sizes = yield from inspection().spill_sizes(names)
+    small = [name for name, size in zip(names, sizes) if size <= PIECE]
+    found = dict(zip(small, (yield from inspection().spills(small))))
+    flaws: list[str | None] = []
+    for place, name in zip(places, names):
+        if name not in found:  # a large one is read in pieces, alone
+            before, spill = yield from whole_spill(place.feed_class, *name)
+            after, _, _ = yield from place.feed_class.timeline().spill_scan(*name, 0, 1)
+        else:
+            before, spill, after = found[name]
+        if before != after:
+            flaws.append(None)
+        elif not before or not before[0] & SPILLED:
+            flaws.append("")
+        else:
+            flaws.append(_decoded_flaw(place.feed_class, before, spill))
+    return flaws
+
+
+def _decoded_flaw(feed_class: Any, stored: bytes, spill: Mapping[bytes, bytes]) -> str | None:
     try:
-        record: Record = serializer.decode(before)
+        record: Record = feed_class.serializer().decode(stored)
     except CorruptRecord:  # said when the feed is read
-        return ""
-    return _flaw(record, spill)
+        return None
+    if isinstance(record.parts, IdParts) and _surely_fits(record, spill):
+        return None
+    return _flaw(record, spill) or None
+
+
+def _surely_fits(record: Record, spill: Mapping[bytes, bytes]) -> bool:
+    """Whether *spill*, of ids, is that of *record*; if not, only a close look can tell. No members are made of it."""
+    if record.capped or record.top > record.members[0].microseconds:
+        return False
+    ids: list[bytes] = []
+    for actor, part in spill.items():
+        if len(part) == ID_SIZE and part[ACTOR_SLICE] == actor:
+            ids.append(part)
+        elif part:
+            found = [part[at : at + ID_SIZE] for at in range(0, len(part), ID_SIZE)]
+            if len(part) % ID_SIZE or any(raw_id[ACTOR_SLICE] != actor for raw_id in found):
+                return False
+            ids += found
+    if not ids or len({*ids, *(member.raw_id for member in record.members)}) != record.count:
+        return False
+    return record.created <= id_microseconds(min(ids)) and id_microseconds(max(ids)) <= record.top
 
 
 def whole_spill(feed_class: Any, key: str, group: bytes) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:

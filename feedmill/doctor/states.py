@@ -39,7 +39,7 @@ def drifted_counts(case: Case) -> Iterator[Finding]:
     state, count_key = case.state, case.changes.count_key
     unseen = sum(not state.is_seen(record) for record in case.records.values())
     unread = sum(not state.is_read(record) for record in case.records.values())
-    kept = _numbers(case.stored.count)
+    kept = numbers(case.stored.count)
     known = state.unseen, state.unread, state.published
     if kept is not None and not case.stored.state and not case.stored.records:
         if kept[:2] == (0, 0):
@@ -64,7 +64,8 @@ def drifted_counts(case: Case) -> Iterator[Finding]:
     case.mends = True
 
 
-def _numbers(count: bytes | None) -> tuple[int, int, int] | None:
+def numbers(count: bytes | None) -> tuple[int, int, int] | None:
+    """What a stored count says: unseen, unread and the number of the last publication; None if it says nothing."""
     parts = (count or b"").split()
     if len(parts) != 3 or not all(part.isdigit() and len(part) < 20 for part in parts):
         return None

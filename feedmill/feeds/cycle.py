@@ -34,12 +34,14 @@ from feedmill.feeds.operations import (
     RegroupOp,
     join_wants,
     merges_itself,
+    places_for_newcomers,
+    scores_itself,
     wants_of,
 )
 from feedmill.feeds.own_merge import own_merge
 from feedmill.feeds.pending import PendingWrite, PendingWrites
 from feedmill.feeds.reaggregate import regroup
-from feedmill.feeds.scores import score
+from feedmill.feeds.scores import outdated, score
 from feedmill.feeds.targets import FeedsOf
 from feedmill.ids import EntityId
 from feedmill.storage.base import ADDED, BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task, Want
@@ -65,6 +67,10 @@ class _Job:
     #: Under which it is held, or will be.
     token: bytes
     lost: int = 0
+    #: Whether all of its groups are read.
+    whole: bool = False
+    #: The groups of the additions that the storage did.
+    added: Sequence[bytes] = ()
     #: Whether all that is left to do for this feed came from others.
     settled: bool = False
 
@@ -91,8 +97,9 @@ class _Cycle:
         self.feed_class, self.user_ids, self.plan, self.wait = feed_class, user_ids, plan, wait
         self.storage, self.token = feed_class.timeline(), os.urandom(8)
         self.own = merges_itself(feed_class)
-        newest = EVERY if plan.whole else feed_class.merge_max_length if self.own else 0
-        self.rules = Rules(feed_class.max_length, newest, feed_class.channel())
+        newest = feed_class.merge_max_length if self.own else -1 if scores_itself(feed_class) else 0
+        most = feed_class.max_length - places_for_newcomers(feed_class)
+        self.rules = Rules(most, EVERY if plan.whole else newest, feed_class.channel())
         self.deadline = None if wait is None else time.monotonic() + wait
         self.changed = 0
         self.relieved = False
@@ -130,8 +137,10 @@ class _Cycle:
             if reply == LEFT:
                 busy.append(self.user_ids[number])
             else:
-                task_left = Task(task.wants, task.inbox)
-                jobs.append(_Job(self.user_ids[number], self.plan.ops[done:], task_left, self.token))
+                task_left, added = Task(task.wants, task.inbox), [op.group for op in self.plan.ops[:done]]
+                job = _Job(self.user_ids[number], self.plan.ops[done:], task_left, self.token, added=added)
+                job.whole = self.plan.whole
+                jobs.append(job)
                 snapshots.append(reply)
         self._hold(jobs)
         if busy:
@@ -155,6 +164,7 @@ class _Cycle:
         self._hold(jobs)
         alike: dict[tuple[Task, bytes], list[int]] = {}
         for place, job in enumerate(jobs):
+            job.whole = self.rules.newest == EVERY
             alike.setdefault((job.task, job.token), []).append(place)
         found: dict[int, Snapshot | int] = {}
         for (task, token), places in alike.items():
@@ -201,7 +211,9 @@ class _Cycle:
                     self._lost(job, fresh)
                     again.append(job)
                 continue
-            self.changed += len(fold.added) + len(fold.removed)
+            self.changed += len(fold.removed) + sum(op.group not in fold.let_go for op in fold.added)
+            self.changed -= sum(group in fold.let_go for group in job.added)
+            job.added = ()
             if reply != DONE:  # others left work while we held the lock
                 job.ops, job.task, job.settled = (), Task(()), True
                 job.token = self._lock(job.token).following
@@ -272,10 +284,15 @@ class _Cycle:
         """Ask for the scores of *merges* and make their changes; those that can be committed, and what must be read again."""
         new = [merge for merge in merges if merge.changes is None]
         try:
-            yield from score(self.feed_class, [merge.fold for merge in new])
+            folds = [merge.fold for merge in new]
+            yield from score(self.feed_class, folds)
+            stale = [
+                merge for merge, is_outdated in zip(new, (yield from outdated(self.feed_class, folds))) if is_outdated
+            ]
             for merge in new:
-                merge.changes = merge.fold.changes()
-            return list(merges), []
+                if merge not in stale:
+                    merge.changes = merge.fold.changes()
+            return [merge for merge in merges if merge not in stale], self._read_whole(stale)
         except SoftTimeLimitExceeded:
             raise
         except Exception as error:
@@ -335,8 +352,17 @@ class _Cycle:
         merge = yield from self._folded(job, snapshot, waiting, ops)
         if merge is not None:
             yield from score(self.feed_class, [merge.fold])
+            if any((yield from outdated(self.feed_class, [merge.fold]))):
+                self._read_whole([merge])
+                return None
             merge.changes = merge.fold.changes()
         return merge
+
+    def _read_whole(self, merges: Sequence[_Merge]) -> list[_Job]:
+        """Have all of the feeds of *merges* read: scores of two kinds cannot be compared, and all are given anew."""
+        if merges:
+            self.rules = dataclasses.replace(self.rules, newest=EVERY)
+        return [merge.job for merge in merges]
 
     def _folded(
         self, job: _Job, snapshot: Snapshot, waiting: PendingWrites, own: Sequence[Any]
@@ -355,7 +381,8 @@ class _Cycle:
             return None
         key = self.feed_class.key_of(job.user_id)
         fold = Fold(self.feed_class, key, job.user_id, snapshot, job.task.wants)
-        fold.untrimmed, fold.kept = self.plan.untrimmed, b"".join([write.data for write in waiting.kept])
+        fold.whole, fold.untrimmed = job.whole, self.plan.untrimmed
+        fold.kept = b"".join([write.data for write in waiting.kept])
         fold.apply(ops)
         if not self._covers(job, [Want(group, None) for group in fold.thin]):
             return None

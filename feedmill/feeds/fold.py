@@ -2,19 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill.errors import CorruptRecord, NewerRecord
-from feedmill.feeds.operations import DropOp, MarkOp, MemberOp, RecountOp, TakeOp, UpdateOp
+from feedmill.feeds.operations import (
+    DropOp,
+    MarkOp,
+    MemberOp,
+    RecountOp,
+    TakeOp,
+    UpdateOp,
+    places_for_newcomers,
+    reads_bodies,
+    scores_itself,
+)
 from feedmill.feeds.state import FeedState, count_message, title
-from feedmill.ids import EntityId
+from feedmill.ids import MAX_TIME, EntityId
 from feedmill.serializers.base import SPILLED
 from feedmill.serializers.records import Record
 from feedmill.storage.base import APPEND, DELETE, SET, Changes, Snapshot, Want
 
 logger = logging.getLogger(__name__)
+
+
+def too_many(
+    feed_class: Any,
+    places: Mapping[bytes, float],
+    updated: Callable[[bytes], tuple[int, bytes]],
+    number: int,
+    limit: int,
+) -> list[bytes]:
+    """Of *number* groups those that do not fit into a feed of *limit*; *places*: the scores at least of the lowest.
+
+    The highest-scored stay and, in the last places of a feed with a score of its own, those of the others that were
+    *updated* last.
+    """
+    over = number - limit
+    if over <= 0:
+        return []
+    by_score = min(limit, feed_class.max_length - places_for_newcomers(feed_class))
+    lowest = sorted(places, key=lambda group: (places[group], group))[: number - by_score]
+    return lowest if len(lowest) == over else sorted(lowest, key=updated)[:over]
 
 
 class Fold:
@@ -34,19 +65,26 @@ class Fold:
         self.state = FeedState.salvaged(snapshot.state) if self.counted else FeedState()
         self.counts_before = self.state.unseen, self.state.unread
         self.sequence = self.state.sequence + 1
-        self.stored: dict[bytes, bytes] = dict(snapshot.newest)
+        rows = [*snapshot.oldest, *snapshot.newest]
+        self.stored: dict[bytes, bytes] = {group: record for group, _, record in rows}
+        #: The stored scores of the groups whose score was read.
+        self.ranks: dict[bytes, float] = {group: score for group, score, _ in rows}
         self.stored.update({want.group: record for want, record in zip(wants, snapshot.records) if record is not None})
         self.spills = {want.group: spill for want, spill in zip(wants, snapshot.spills)}
         #: Groups whose spill was read whole.
         self.whole_spills = {want.group for want in wants if want.actors is None}
-        #: Whether the feed may grow past its ``max_length``.
-        self.untrimmed = False
+        #: Whether all groups were read, and whether the feed may grow past its ``max_length``.
+        self.whole = self.untrimmed = False
+        #: Groups that are kept at most.
+        self.limit: int = feed_class.max_length
+        #: Groups that had to go because there were too many.
+        self.let_go: set[bytes] = set()
         #: Records decoded so far; None for a deleted group.
         self.records: dict[bytes, Record | None] = {}
         self.dirty: dict[bytes, None] = {}
         #: Whether all groups were replaced, and whether nothing is to be written after all.
         self.replaced = self.abandoned = False
-        #: Scores of changed groups that the aggregator gave; of others it is their time.
+        #: Scores that the aggregator gave now. The score of other changed groups is their time.
         self.scores: dict[bytes, float] = {}
         #: What stays of the inbox that was read.
         self.kept = b""
@@ -140,7 +178,10 @@ class Fold:
 
     def _update(self, op: UpdateOp) -> None:
         record = self._record(op.group)
-        if record is not None and record.replace(op.member):
+        if record is None:
+            return
+        is_scored = reads_bodies(self.feed_class) and op.member in record.shown
+        if record.replace(op.member) or is_scored:  # where bodies are apart the score is all that may be another
             self.dirty[op.group] = None
 
     def _mark(self, op: MarkOp) -> None:
@@ -170,8 +211,9 @@ class Fold:
         self.state.unread = sum(not self.state.is_read(r) for r in held)
 
     def _drop(self, op: DropOp) -> None:
-        groups = op.groups if op.keep is None else tuple(g for g, _ in self.snapshot.newest[op.keep :])
-        for group in groups:
+        if op.keep is not None:
+            self.limit = min(self.limit, op.keep)
+        for group in op.groups:
             if group in self.stored:
                 self._count(self._record(group), -1)
                 self.records[group] = None
@@ -192,25 +234,63 @@ class Fold:
         self.replaced = True
 
     def trim(self) -> None:
-        """Drop the lowest groups until the feed fits ``max_length``."""
-        if self.untrimmed:
-            return
-        if self.replaced:
-            scores = sorted((self._score(group, record), group) for group, record in self.changed.items())
-            self._forget([group for _, group in scores[: max(0, len(scores) - self.feed_class.max_length)]])
-            return
-        if not self.snapshot.oldest and (self.snapshot.groups or len(self.dirty) <= self.feed_class.max_length):
-            return  # all fits; an empty feed has no oldest groups, yet more may come than it holds
-        born = [g for g in self.dirty if g not in self.stored and self._alive(g)]
-        died = [g for g in self.dirty if g in self.stored and not self._alive(g)]
-        excess = self.snapshot.groups + len(born) - len(died) - self.feed_class.max_length
-        if excess <= 0:
-            return
-        ranks = [(score, group) for group, score, _ in self.snapshot.oldest if group not in self.dirty]
-        ranks += [(self._score(group, record), group) for group, record in self.changed.items()]
-        gone = [group for _, group in sorted(ranks)[:excess]]
-        self.stored.update({g: r for g, _, r in self.snapshot.oldest if g not in self.stored})
-        self._forget(gone)
+        """Let the groups go that are too many: see :meth:`to_let_go`."""
+        if not self.untrimmed:
+            found = self.to_let_go()
+            self.let_go.update(found)
+            self._forget(found)
+
+    def to_let_go(self) -> list[bytes]:
+        """The groups that are :func:`too_many`.
+
+        A new group stands low until it has collected what lifts it, so the lowest alone are not the ones to go. Which groups
+        stay depends on what they hold alone, not on the order in which they came, and doing it again changes nothing.
+        """
+        if self.whole or self.replaced:
+            places = self._places()
+            number = len(places)
+        else:
+            born = sum(group not in self.stored for group in self.changed)
+            died = sum(group in self.stored and not self._alive(group) for group in self.dirty)
+            number = self.snapshot.groups + born - died
+            if number <= self.limit:  # where not even the oldest were read, all fits
+                return []
+            places = self._places()
+        return too_many(self.feed_class, places, self._updated, number, self.limit)
+
+    def _places(self) -> dict[bytes, float]:
+        """Where the groups that are known will stand."""
+        places = {group: self.scores.get(group, score) for group, score in self.ranks.items()}
+        for group in self.dirty:
+            places.pop(group, None)
+        places.update((group, self.score_of(group, record)) for group, record in self.changed.items())
+        return places
+
+    def _updated(self, group: bytes) -> tuple[int, bytes]:
+        """When *group* was last updated, µs, and what tells it from others of that time; damaged ones come first."""
+        try:
+            record = self._record(group)
+        except NewerRecord:  # only a newer release may let it go
+            return MAX_TIME + 1, group
+        return (0 if record is None else record.updated), group
+
+    def doubtful(self) -> dict[bytes, Record]:
+        """The groups whose stored scores tell whether this aggregator gave them: those that must go, and both ends."""
+        if self.whole or self.untrimmed or not (going := self.to_let_go()):
+            return {}
+        ends = [*self.snapshot.oldest[:1], *(self.snapshot.newest[:1] if scores_itself(self.feed_class) else ())]
+        names = dict.fromkeys([*going, *(group for group, _, _ in ends)])
+        return self._known(group for group in names if group in self.ranks and group not in self.dirty)
+
+    def _known(self, groups: Iterable[bytes]) -> dict[bytes, Record]:
+        """Those of *groups* that can be read here."""
+        found = {}
+        for group in groups:
+            with contextlib.suppress(NewerRecord):
+                record = self._record(group)
+                if record is not None:
+                    found[group] = record
+        return found
 
     def _forget(self, groups: Iterable[bytes]) -> None:
         for group in groups:
@@ -231,12 +311,18 @@ class Fold:
         return {group: record for group, record in records if record is not None}
 
     @property
+    def readable(self) -> dict[bytes, Record]:
+        """All groups that can be read here; only of use when all were read."""
+        return self._known(dict.fromkeys([*self.stored, *self.records]))
+
+    @property
     def changed(self) -> dict[bytes, Record]:
         """The groups that must be written."""
         records = ((group, self.records[group]) for group in self.dirty)
         return {group: record for group, record in records if record is not None}
 
-    def _score(self, group: bytes, record: Record) -> float:
+    def score_of(self, group: bytes, record: Record) -> float:
+        """The score of *group*, which changed and will be *record*."""
         return self.scores.get(group, record.updated)
 
     def changes(self) -> Changes:
@@ -253,7 +339,7 @@ class Fold:
                     if self._is_spilled(group):
                         changes.unspill.append(group)
                 continue
-            changes.put.append((group, self.serializer.encode(record), self._score(group, record)))
+            changes.put.append((group, self.serializer.encode(record), self.score_of(group, record)))
             if record.unspill:
                 changes.unspill.append(group)
             for actor, data in record.appended.items():
@@ -261,6 +347,9 @@ class Fold:
             for actor in record.changed:
                 left = record.spill.get(actor)
                 changes.spill.append((group, actor, DELETE if left is None else SET, left or b""))
+        for group, score in self.scores.items():
+            if group not in self.dirty and score != self.ranks.get(group, score):
+                changes.put.append((group, self.stored[group], score))
         if self.counted:
             self._publish(changes)
         return changes

@@ -58,7 +58,7 @@ class NotificationFeed(AggregatedFeed):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_format(cls, "count_format")
-        check_format(cls, "lock_format")
+        check_format(cls, "lock_format", is_key=False)
         if cls.count_format == cls.key_format:
             raise DeclarationError(
                 f"{cls.__name__}.count_format is its key_format, {cls.key_format!r}; give the count a key of its own, e.g."

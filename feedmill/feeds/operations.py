@@ -34,7 +34,7 @@ class TakeOp:
 
 @dataclasses.dataclass(frozen=True)
 class UpdateOp:
-    """Replace what is kept of one activity, if it is there. Nothing becomes unseen by it."""
+    """Replace what is kept of one activity, if it is there, and its group's score. Nothing becomes unseen by it."""
 
     group: bytes
     member: Member
@@ -59,7 +59,7 @@ class RecountOp:
 
 @dataclasses.dataclass(frozen=True)
 class DropOp:
-    """Delete whole groups, or with *keep* all but the newest *keep*."""
+    """Delete whole groups, and with *keep* those that do not fit into a feed of *keep*."""
 
     groups: tuple[bytes, ...] = ()
     keep: int | None = None
@@ -166,6 +166,31 @@ def merges_itself(feed_class: Any) -> bool:
 def scores_itself(feed_class: Any) -> bool:
     """Whether the feed's aggregator overrides ``score``, so a group that changes must be shown to it."""
     return feed_class.aggregator_class.score is not BaseAggregator.score
+
+
+def reads_bodies(feed_class: Any) -> bool:
+    """Whether the aggregator's ``score`` looks at activities whose bodies are stored apart."""
+    if not scores_itself(feed_class) or feed_class.serializer().whole:
+        return False
+    return bool(feed_class.aggregator_class.score_reads_activities)
+
+
+def is_updated(feed_class: Any) -> bool:
+    """Whether an update of an activity changes what a timeline holds: the activity itself, or a score made of it."""
+    if not hasattr(feed_class, "aggregator_class"):
+        return False
+    return feed_class.activity_storage_class is None or reads_bodies(feed_class)
+
+
+def places_for_newcomers(feed_class: Any) -> int:
+    """How many places of a full feed go to the groups that were updated last, however low their score.
+
+    A tenth, at least three, at most half. Where the score is the time, the highest-scored are those.
+    """
+    if not scores_itself(feed_class):
+        return 0
+    length: int = feed_class.max_length
+    return min((length + 1) // 2, max(3, length // 10))
 
 
 def wants_of(ops: Sequence[MemberOp | TakeOp | UpdateOp]) -> tuple[Want, ...]:

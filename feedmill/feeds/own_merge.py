@@ -15,7 +15,8 @@ from feedmill.storage.steps import Steps
 
 def own_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity]) -> Steps[list[MemberOp | DropOp]]:
     """Ask the aggregator to fold *activities* into the newest groups; the operations that do what it answered."""
-    shown = yield from feed_class.groups_of(snapshot.state, snapshot.newest[: feed_class.merge_max_length])
+    newest = [(group, record) for group, _, record in snapshot.newest[: feed_class.merge_max_length]]
+    shown = yield from feed_class.groups_of(snapshot.state, newest)
     new, changed, deleted = feed_class.get_aggregator().merge(shown, activities)
     ops: list[MemberOp | DropOp] = []
     gone = [name_of(group) for group in deleted]
@@ -37,7 +38,7 @@ def own_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity
 
 def _check_read(feed_class: Any, snapshot: Snapshot, names: Sequence[bytes]) -> Steps[None]:
     """Raise :class:`~feedmill.errors.UnknownVerb` if groups that are to go hold what the aggregator was not shown."""
-    serializer, stored = feed_class.serializer(), dict(snapshot.newest)
+    serializer, stored = feed_class.serializer(), {name: record for name, _, record in snapshot.newest}
     members = [m for name in names if name in stored for m in serializer.decode(stored[name]).members]
     if serializer.whole:
         for member in members:

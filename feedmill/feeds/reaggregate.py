@@ -30,6 +30,8 @@ class Regrouping:
     new: list[AggregatedActivity]
     #: (before, after) of groups that keep their name and get other activities.
     changed: list[tuple[AggregatedActivity, AggregatedActivity]]
+    #: How many groups keep their name and their activities and get another score, so that they may stand elsewhere.
+    moved: int
     #: How many groups stay as they are.
     unchanged: int
     #: How many activities are left out: their bodies are gone, or their groups are beyond ``max_length``.
@@ -84,12 +86,15 @@ def regroup(feed_class: Any, fold: Fold, op: RegroupOp) -> Steps[None]:
     made = {name: unstored(feed_class, fold.state, name, record, activities) for name, record in after.items()}
     both = [name for name in made if name in shown]
     changed = [name for name in both if _ids(before[name]) != _ids(after[name])]
+    stay = set(both).difference(changed)
+    moved = sum(fold.score_of(name, after[name]) != fold.ranks.get(name) for name in stay)
     op.tell(
         Regrouping(
             gone=[group for name, group in shown.items() if name not in made],
             new=[group for name, group in made.items() if name not in shown],
             changed=[(shown[name], made[name]) for name in changed],
-            unchanged=len(both) - len(changed),
+            moved=moved,
+            unchanged=len(stay) - moved,
             lost=knew - sum(record.count for record in after.values()),
         )
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill.activity import Activity
@@ -12,33 +12,79 @@ from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.arguments import shown
 from feedmill.errors import DeclarationError, UnknownVerb
 from feedmill.feeds.fold import Fold
-from feedmill.feeds.operations import scores_itself
+from feedmill.feeds.operations import reads_bodies, scores_itself
 from feedmill.feeds.state import FeedState
 from feedmill.serializers.records import Record
 from feedmill.storage.steps import Steps
 
+#: Activities by id; None if they were not fetched, because nobody looks at them or they are in the records.
+Bodies = Mapping[bytes, Activity] | None
+
 
 def score(feed_class: Any, folds: Sequence[Fold]) -> Steps[None]:
-    """Give all changed groups of *folds* their scores, if the aggregator has a ``score`` of its own.
+    """Give all changed groups of *folds*, and of those that were read whole all groups, their scores.
 
     Bodies that are stored apart are only fetched, in one round trip for all, for an aggregator that asks for them.
     """
+    wanted = [fold.readable if fold.whole else fold.changed if scores_itself(feed_class) else {} for fold in folds]
+    for fold, scores in zip(folds, (yield from scores_of(feed_class, [fold.state for fold in folds], wanted))):
+        fold.scores.update(scores)
+
+
+def outdated(feed_class: Any, folds: Sequence[Fold]) -> Steps[list[bool]]:
+    """For each of *folds* whether its feed holds scores that its aggregator does not give: those of another, before it.
+
+    Only looked for where groups have to go, and only at those and at the highest.
+    """
+    doubtful = [fold.doubtful() for fold in folds]
+    if not any(doubtful):
+        return [False] * len(folds)
+    found = yield from scores_of(feed_class, [fold.state for fold in folds], doubtful, sure=True)
+    return [any(value != fold.ranks[group] for group, value in scores.items()) for fold, scores in zip(folds, found)]
+
+
+def scores_of(
+    feed_class: Any, states: Sequence[FeedState], records: Sequence[Mapping[bytes, Record]], *, sure: bool = False
+) -> Steps[list[dict[bytes, float]]]:
+    """The scores of groups of many feeds, from the records by name and the state of each.
+
+    With *sure* a group is left out of whose activities, where the aggregator looks at them, not all are there.
+    """
     if not scores_itself(feed_class):
-        return
-    aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
-    changed = [fold.changed for fold in folds]
-    bodies: dict[bytes, Activity] | None = None
-    if not serializer.whole and aggregator.score_reads_activities:
-        ids = dict.fromkeys(m.raw_id for records in changed for record in records.values() for m in record.shown)
-        bodies = yield from feed_class.hydrate(list(ids))
-    for fold, records in zip(folds, changed):
-        for name, record in records.items():
-            fold.scores[name] = _checked(aggregator, unstored(feed_class, fold.state, name, record, bodies))
+        return [{name: float(record.updated) for name, record in each.items()} for each in records]
+    bodies = yield from bodies_of(feed_class, [record for each in records for record in each.values()])
+    return [
+        {
+            name: score_of(feed_class, state, name, record, bodies)
+            for name, record in each.items()
+            if not sure or surely_scored(record, bodies)
+        }
+        for state, each in zip(states, records)
+    ]
 
 
-def unstored(
-    feed_class: Any, state: FeedState, name: bytes, record: Record, bodies: Mapping[bytes, Activity] | None
-) -> AggregatedActivity:
+def bodies_of(feed_class: Any, records: Iterable[Record]) -> Steps[Bodies]:
+    """What the scores of *records* are made of besides them."""
+    if not reads_bodies(feed_class):
+        return None
+    ids = dict.fromkeys(member.raw_id for record in records for member in record.shown)
+    found: dict[bytes, Activity] = yield from feed_class.hydrate(list(ids))
+    return found
+
+
+def surely_scored(record: Record, bodies: Bodies) -> bool:
+    """Whether *bodies* are all that the score of *record* was made of: one that is removed goes before its entries do."""
+    return bodies is None or all(member.raw_id in bodies for member in record.shown)
+
+
+def score_of(feed_class: Any, state: FeedState, name: bytes, record: Record, bodies: Bodies) -> float:
+    """The score of one group; whatever the aggregator raises, and a DeclarationError for what is no score."""
+    if not scores_itself(feed_class):
+        return float(record.updated)
+    return _checked(feed_class.get_aggregator(), unstored(feed_class, state, name, record, bodies))
+
+
+def unstored(feed_class: Any, state: FeedState, name: bytes, record: Record, bodies: Bodies) -> AggregatedActivity:
     """The group that *record* will be when it is stored. *bodies*: activities by id, None if they were not fetched."""
     group: AggregatedActivity = feed_class.aggregated_activity_class.restore(
         name.decode(),
@@ -54,8 +100,8 @@ def unstored(
 class _Unstored:
     """A group as it will be stored."""
 
-    def __init__(self, feed_class: Any, record: Record, bodies: Mapping[bytes, Activity] | None) -> None:
-        self._feed_class, self._shown, self._bodies = feed_class, tuple(record.shown), bodies
+    def __init__(self, feed_class: Any, record: Record, bodies: Bodies) -> None:
+        self._feed_class, self._record, self._bodies = feed_class, record, bodies
         self.count, self.actors = record.count, record.actors
         self.created, self.updated = record.created, record.updated
 
@@ -69,7 +115,7 @@ class _Unstored:
         """The newest members that are there and can be read here, oldest first."""
         if self._feed_class.serializer().whole:
             found = []
-            for member in self._shown:
+            for member in self._record.shown:
                 with contextlib.suppress(UnknownVerb):
                     found.append(self._feed_class.activity_class.unpack(member.body))
             return found
@@ -78,7 +124,7 @@ class _Unstored:
             raise DeclarationError(
                 f"{name}.score looks at activities; set {name}.score_reads_activities = True, which costs a round trip"
             )
-        return [self._bodies[member.raw_id] for member in self._shown if member.raw_id in self._bodies]
+        return [self._bodies[member.raw_id] for member in self._record.shown if member.raw_id in self._bodies]
 
 
 def _checked(aggregator: Any, group: AggregatedActivity) -> float:

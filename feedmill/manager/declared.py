@@ -15,7 +15,7 @@ from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.ids import EntityId
 from feedmill.manager import answers
 from feedmill.manager.answers import Skipped
-from feedmill.registry import get_manager, manager_names
+from feedmill.manager.feed_keys import check_keys
 
 if TYPE_CHECKING:
     from feedmill.manager.door import Manager
@@ -72,7 +72,7 @@ class UserFeeds(dict[str, Feed]):
 
 
 def check_feeds(cls: type[Manager]) -> None:
-    """Refuse what is not a feed, two feeds that would share a key, and a feed that cannot do its part."""
+    """Refuse what is not a feed, two feeds that could share a key, and a feed that cannot do its part."""
     name, feeds = cast(Any, cls.name), cast(Any, cls.feed_classes)
     if not isinstance(name, str) or not name:
         raise DeclarationError(f"{cls.__name__}.name is {name!r}; use a text, which messages call the manager by")
@@ -85,34 +85,11 @@ def check_feeds(cls: type[Manager]) -> None:
             f"{cls.__name__}.feed_classes has the names {[*named]!r}; use texts: {{'home': HomeFeed}}"
         )
     named["user_feed_class"], named["notification_feed_class"] = cls.user_feed_class, cls.notification_feed_class
-    formats: dict[str, str] = {}
     for name, feed_class in named.items():
-        if feed_class is None:
-            continue
-        if not (isinstance(feed_class, type) and issubclass(feed_class, Feed)):
+        if feed_class is not None and not (isinstance(feed_class, type) and issubclass(feed_class, Feed)):
             raise DeclarationError(f"{cls.__name__}: {name!r} is {feed_class!r}; use a feed class")
-        if feed_class.key_format in formats:
-            raise DeclarationError(
-                f"{cls.__name__}: {name!r} and {formats[feed_class.key_format]!r} share the key_format"
-                f" {feed_class.key_format!r} and would overwrite each other; give one of them another"
-            )
-        formats[feed_class.key_format] = name
     if cls.notification_feed_class is not None and not issubclass(cls.notification_feed_class, NotificationFeed):
         raise DeclarationError(f"{cls.__name__}.notification_feed_class must be a subclass of NotificationFeed")
-    if cls.notification_feed_class is not None:
-        _check_counts(cls, cls.notification_feed_class)
+    check_keys(cls, named)
     if cls.user_feed_class is not None and issubclass(cls.user_feed_class, AggregatedFeed):
         raise DeclarationError(f"{cls.__name__}.user_feed_class must be a flat feed: it is what a follow copies from")
-
-
-def _check_counts(cls: type[Manager], mine: type[NotificationFeed]) -> None:
-    """Refuse a notification feed whose counts would stand where those of another manager's do."""
-    for name in manager_names():
-        other = get_manager(name).notification_feed_class
-        if name == cls.name or other is None or other.key_format == mine.key_format:
-            continue
-        if other.count_format == mine.count_format:
-            raise DeclarationError(
-                f"{mine.__name__} of {cls.__name__} and {other.__name__} of {name} share the count_format"
-                f" {mine.count_format!r} and would overwrite each other's counts; give {mine.__name__} one of its own"
-            )

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 from feedmill.activity import Activity
 from feedmill.fanout.receipts import FanoutStatus, fanout_id, status_of
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
+from feedmill.feeds.fold import too_many
+from feedmill.feeds.operations import merges_itself, scores_itself
 from feedmill.feeds.sweep import Held, held
-from feedmill.ids import EntityId, id_microseconds
+from feedmill.ids import EntityId, id_microseconds, to_microseconds
 from feedmill.manager import bodies, notices
 from feedmill.manager.declared import followers_of, recipients_of
 from feedmill.manager.filters import admitted
 from feedmill.manager.ops import ADD, NOTIFY, REDELIVER, REMOVE
-from feedmill.storage.activity_state import IMPORTED, REMOVED
+from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED, REMOVED
 from feedmill.storage.backends import backend, backend_for
 from feedmill.storage.journal import journal
 
@@ -126,8 +128,10 @@ class _Case:
         notice = self._notice() if audience == "recipient" else None
         if self.removed and notice is None:
             return Why.REMOVED, "it was removed"
-        if self.activity is None:
-            return Why.UNKNOWN, "no such activity: it was never added, or was removed long ago"
+        if notice is None and not self._was_added():
+            told = "; some were notified of it by name, and this user is none of them" if self.kind == NOTICED else ""
+            return Why.UNKNOWN, f"no such activity: it was never added, or was removed long ago{told}"
+        assert self.activity is not None
         if notice is None and audience == "recipient" and self.kind == IMPORTED:
             return Why.NOT_RECIPIENT, "it was imported: nobody is notified of what is long past"
         if notice is None and not self._is_meant(audience, self.activity):
@@ -139,12 +143,18 @@ class _Case:
         receipt = notice or receipt
         if receipt.op in (ADD, REDELIVER, NOTIFY) and (receipt.dead or receipt.cancelled or not receipt.finished):
             return _on_its_way(receipt)
-        if self._is_trimmed(feed_class, everything):
-            return Why.TRIMMED, f"it is older than all of the {feed_class.max_length:,} that are kept"
+        if trimmed := self._trimmed(feed_class, everything):
+            return Why.TRIMMED, trimmed
+        if audience == "recipient":
+            return Why.ABSENT, "it was taken out since, or imported, which notifies nobody; notify brings it in"
         return Why.ABSENT, (
             "it came before the user followed, or was taken out since, or is part of an import that is not finished;"
             " rebuild brings it in if it belongs here"
         )
+
+    def _was_added(self) -> bool:
+        """Whether it was added or imported, as far as is known: that somebody has it in hand, or was notified, is no proof."""
+        return self.activity is not None and (self.kind in (LIVE, IMPORTED) or bool(self.receipt.op))
 
     def _notice(self) -> FanoutStatus | None:
         """How far the notice is that names the user, if there is one."""
@@ -161,13 +171,47 @@ class _Case:
         streams = followers_of(self.manager, activity.actor_id)
         return any(str(each) == user for _, stream in streams for each in stream)
 
-    def _is_trimmed(self, feed_class: Any, everything: list[Held]) -> bool:
+    def _trimmed(self, feed_class: Any, everything: list[Held]) -> str:
+        """Why a full feed has no place for it; empty if it has one, or is not full."""
+        length = feed_class.max_length
         if not issubclass(feed_class, AggregatedFeed):
-            return len(everything) >= feed_class.max_length and self.raw_id < min(m.raw_id for _, m in everything)
+            older = len(everything) >= length and self.raw_id < min(m.raw_id for _, m in everything)
+            return f"it is older than all of the {length:,} that are kept" if older else ""
+        if scores_itself(feed_class):
+            return self._outranked(feed_class)
         newest: dict[bytes, int] = {}
         for group, member in everything:
             newest[group] = max(newest.get(group, 0), id_microseconds(member.raw_id))
-        return len(newest) >= feed_class.max_length and id_microseconds(self.raw_id) <= min(newest.values())
+        older = len(newest) >= length and id_microseconds(self.raw_id) <= min(newest.values())
+        return f"it is older than all of the {length:,} that are kept" if older else ""
+
+    def _outranked(self, feed_class: Any) -> str:
+        """The same of a feed with a score of its own."""
+        groups = {group.group: group for group in feed_class(self.user_id)[:]}
+        if len(groups) < feed_class.max_length or merges_itself(feed_class):
+            return ""
+        aggregator, activity = feed_class.get_aggregator(), feed_class.activity_class.of(self.activity)
+        name = aggregator.get_group(activity)
+        if name in groups:
+            return (
+                f"its group {name!r} was let go of when the feed was full of others, and began anew since"
+                if activity.time < groups[name].created_at
+                else ""
+            )
+        groups[name] = feed_class.aggregated_activity_class(name, [activity])
+        named = {each.group.encode(): each for each in groups.values()}
+        places = {key: float(aggregator.score(group)) for key, group in named.items()}
+        gone = too_many(
+            feed_class,
+            places,
+            lambda key: (to_microseconds(named[key].updated_at), key),
+            len(places),
+            feed_class.max_length,
+        )
+        text = (
+            f"its group {name!r} had to go: of {feed_class.max_length:,} groups all stand higher, or were updated later"
+        )
+        return text if name.encode() in gone else ""
 
 
 def _on_its_way(receipt: FanoutStatus) -> tuple[Why, str]:

@@ -122,9 +122,9 @@ class Task:
 class Rules:
     """What the storage must know of a class of feeds."""
 
-    #: Groups that a feed holds at most.
+    #: Groups that a feed holds at most, or fewer: where it may hold more afterwards, the oldest must be read.
     max_length: int
-    #: The newest groups that a snapshot must hold.
+    #: The newest groups that a snapshot must hold; a negative number is of those that it must hold where it holds oldest.
     newest: int
     #: Where counts are published; empty for feeds without counts.
     channel: str
@@ -161,8 +161,8 @@ class Snapshot:
     oldest: list[tuple[bytes, float, bytes]]
     #: How many groups there are; only known when *oldest* is not empty.
     groups: int
-    #: (group, record) of the newest groups.
-    newest: list[tuple[bytes, bytes]]
+    #: (group, score, record) of the newest groups, the highest score first.
+    newest: list[tuple[bytes, float, bytes]]
     #: For each want: the record of its group, or None.
     records: list[bytes | None]
     #: For each want: actor field -> spilled members; empty when nothing was spilled.

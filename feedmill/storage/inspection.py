@@ -66,6 +66,10 @@ class Inspection(Protocol):
         """What each key holds; "none" for one that is gone."""
         ...
 
+    def number(self, keys: Sequence[bytes]) -> Steps[int]:
+        """How many of *keys* there are."""
+        ...
+
     def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
         """Whether each key will go by itself, or is gone."""
         ...
@@ -74,12 +78,18 @@ class Inspection(Protocol):
         """All of a feed of groups; *count_key* is empty for a feed without counts. *groups*: more spills to look at."""
         ...
 
-    def spills_used(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[bool]]:
-        """For each (key of a feed, group), whether the group's record says that it has a spill."""
+    def spill_sizes(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
+        """For each (key of a feed, group), how many actors the group's spill names."""
         ...
 
-    def flat(self, key: str) -> Steps[bytes]:
-        """All of a flat timeline, oldest first."""
+    def spills(
+        self, spills: Sequence[tuple[str, bytes]]
+    ) -> Steps[list[tuple[bytes | None, dict[bytes, bytes], bytes | None]]]:
+        """For each (key of a feed, group) the group's record, all of its spill, and the record once more."""
+        ...
+
+    def strings(self, keys: Sequence[bytes]) -> Steps[list[bytes | None]]:
+        """What keys hold that hold one value; None for others."""
         ...
 
     def flat_put(self, key: str, before: bytes, after: bytes) -> Steps[bool]:

@@ -171,6 +171,6 @@ def test_both_storages_show_the_doctor_the_same(redis_url: str) -> None:
         _, keys = backend().run(inspection().scan(0))
         ours = {key for key in keys if key.endswith((b":groups", b":count")) or b":home:" in key or b":a:" in key}
         feed = stored.scores, set(stored.records), stored.spills, stored.inbox, stored.lock, stored.wrong
-        seen.append((*feed, backend().run(inspection().flat(Home(PATIENT).key)), ours))
+        seen.append((*feed, backend().run(inspection().strings([Home(PATIENT).key.encode()]))[0], ours))
     assert seen[0] == seen[1]
     assert any(key.endswith(GROUPS.encode()) for key in seen[0][-1])

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from feedmill import Activity, AggregatedActivity
+from feedmill.aggregators import BaseAggregator
 from feedmill.feeds import NotificationFeed
 from feedmill.verbs import Verb
 
@@ -97,6 +98,10 @@ class GroupModel(Model):
         super().__init__(feed)
         aggregator = feed.get_aggregator()
         self.group_of, self.score_of = aggregator.get_group, aggregator.score
+        #: Places of a full feed for the groups that were updated last, however low they stand.
+        self.spare = 0
+        if type(aggregator).score is not BaseAggregator.score:
+            self.spare = min((self.max_length + 1) // 2, max(3, self.max_length // 10))
         self.groups: dict[str, set[Activity]] = {}
         self.unseen: set[str] = set()
         self.unread: set[str] = set()
@@ -125,13 +130,18 @@ class GroupModel(Model):
         return self.deliver_all([(adds, removes)])
 
     def deliver_all(self, batches: Iterable[tuple[Iterable[Activity], Iterable[Activity]]]) -> int:
-        """What several deliveries do that are merged as one: room is made at the end."""
-        changed = sum(self._add(adds) + self._remove(removes) for adds, removes in batches)
-        self.trim(self.max_length)
-        return changed
+        """What several deliveries do that are merged as one: room is made at the end, and what had to go was not added."""
+        added: list[str] = []
+        removed = 0
+        for adds, removes in batches:
+            added += self._add(adds)
+            removed += self._remove(removes)
+        let_go = self.trim(self.max_length)
+        return removed + sum(name not in let_go for name in added)
 
-    def _add(self, activities: Iterable[Activity]) -> int:
-        added = 0
+    def _add(self, activities: Iterable[Activity]) -> list[str]:
+        """Add *activities*; for each that was new its group."""
+        added = []
         for activity in activities:
             name = self.group_of(activity)
             group = self.groups.setdefault(name, set())
@@ -139,7 +149,7 @@ class GroupModel(Model):
                 group.add(activity)
                 self.unseen.add(name)
                 self.unread.add(name)
-                added += 1
+                added.append(name)
         return added
 
     def _remove(self, activities: Iterable[Activity]) -> int:
@@ -154,8 +164,14 @@ class GroupModel(Model):
     def delete(self) -> None:
         self.forget(list(self.groups))
 
-    def trim(self, length: int) -> None:
-        self.forget(self.ranked()[length:])
+    def trim(self, length: int) -> set[str]:
+        """Let go of what does not fit into *length*; what that was."""
+        ranked = self.ranked()
+        by_score = ranked[: min(length, self.max_length - self.spare)]
+        rest = sorted(ranked[len(by_score) :], key=lambda name: (max(self.groups[name]).microseconds, name.encode()))
+        let_go = rest[: max(0, len(ranked) - length)]
+        self.forget(let_go)
+        return set(let_go)
 
     def forget(self, names: Iterable[str]) -> None:
         """Drop whole groups."""

@@ -137,13 +137,16 @@ def test_a_page_reads_no_more_than_a_page() -> None:
 
 @pytest.mark.parametrize("feed_class", [PopularFeed, PopularNotes])
 def test_a_full_feed_loses_the_lowest(feed_class: Any) -> None:
-    """A feed that is too long drops the groups with the lowest score, old or new, and the counts follow."""
+    """A feed that is too long keeps the groups with the highest score and, in its last places, those of the others that
+    were updated last; whatever else comes is not added, and the counts follow."""
     feed = feed_class(1)
-    for thing in range(9):
-        feed.add_many([love(n, thing, -thing) for n in range(thing % 3 + 1)])
-    assert names(feed) == ["8", "5", "2", "7", "4"]
-    feed.add(love(1, 77, 100))
-    assert names(feed) == ["8", "5", "2", "7", "4"]
+    batches = [[love(n, thing, -thing) for n in range(thing % 3 + 1)] for thing in range(9)]
+    assert list(map(feed.add_many, batches[:5])) == [1, 2, 3, 1, 2]
+    assert names(feed) == ["2", "4", "1", "3", "0"]
+    assert list(map(feed.add_many, batches[5:])) == [3, 0, 0, 3]
+    assert names(feed) == ["8", "5", "2", "1", "0"]
+    assert feed.add(love(1, 77, 100)) == 1
+    assert names(feed) == ["8", "5", "1", "77", "0"]
     if feed.counted:
         assert feed.get_denormalized_counts()[:2] == (5, 5) == (feed.count_unseen(), feed.count_unread())
     feed.trim(2)

@@ -24,7 +24,13 @@ from hypothesis.stateful import (
 )
 
 from feedmill import Activity, AggregatedActivity
+from feedmill.doctor.findings import Finding
+from feedmill.doctor.flats import damaged_flat, newest_ids
+from feedmill.doctor.glances import Glances
+from feedmill.doctor.mending import look
+from feedmill.doctor.places import Part, Place
 from feedmill.storage.backends import backend
+from feedmill.storage.inspection import inspection
 from feedmill.verbs import Comment, Love
 from tests.feeds.model import Reader, model_of
 from tests.feeds.samples import BASE, Home, News, Notes
@@ -65,6 +71,25 @@ class Crowded(ByObject):
         return aggregated.actor_count
 
 
+class RankedNews(ShortNews):
+    key_format = "test:machine:ranked-news:%(user_id)s"
+    aggregator_class = Crowded
+    max_length = 6
+
+
+class Wordy(ByObject):
+    score_reads_activities = True
+
+    def score(self, aggregated: AggregatedActivity) -> float:
+        """The longest texts first, among what is shown."""
+        return sum(len(activity.extra_context.get("text", "")) for activity in aggregated.activities)
+
+
+class WordyNews(RankedNews):
+    key_format = "test:machine:wordy-news:%(user_id)s"
+    aggregator_class = Wordy
+
+
 class RankedNotes(ShortNotes):
     key_format = "test:machine:ranked:%(user_id)s"
     count_format = "test:machine:ranked:%(user_id)s:count"
@@ -83,6 +108,19 @@ POOL = [
 ]
 SOME = st.one_of(st.lists(st.sampled_from(POOL), max_size=4), st.lists(st.sampled_from(POOL), max_size=60))
 ONE = st.sampled_from(PEOPLE)
+
+
+def findings(feed: Any) -> list[Finding]:
+    """What the doctor says of a feed: by a glance, if that is enough, and after a close look, which must agree."""
+    if not hasattr(feed, "get_aggregator"):
+        (text,) = backend().run(inspection().strings([feed.key.encode()]))
+        found = damaged_flat(feed.key, text or b"")
+        assert (newest_ids(text or b"") is None) == bool(found)
+        return found
+    stored = backend().run(inspection().feed(feed.key, feed.count_key_of(feed.user_id)))
+    _, found = backend().run(look(Place(Part.GROUPS, type(feed), str(feed.user_id))))
+    assert not found or Glances().healthy(type(feed), stored) is None
+    return found
 
 
 class Machine(RuleBasedStateMachine):
@@ -161,6 +199,7 @@ class Machine(RuleBasedStateMachine):
         self.changed()
         for model in self.models:
             model.check()
+            assert findings(model.feed) == []
 
     def teardown(self) -> None:
         for reader in getattr(self, "readers", ()):
@@ -224,7 +263,14 @@ class NoteMachine(GroupMachine):
         assert self.feeds[user].get_denormalized_counts() == before
 
 
-MACHINES = [(Machine, ShortHome), (GroupMachine, ShortNews), (NoteMachine, ShortNotes), (NoteMachine, RankedNotes)]
+MACHINES = [
+    (Machine, ShortHome),
+    (GroupMachine, ShortNews),
+    (GroupMachine, RankedNews),
+    (GroupMachine, WordyNews),
+    (NoteMachine, ShortNotes),
+    (NoteMachine, RankedNotes),
+]
 
 
 @pytest.mark.timeout(3600)

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from feedmill.activity import Activity
+from feedmill.aggregators import DecayAggregator, NotificationAggregator
 from feedmill.cli import main
 from feedmill.errors import ActivityError
+from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
 from feedmill.manager import Why
-from tests.manager.circle import Circle, Home, Muted, Notes, home, love
+from feedmill.verbs import Love
+from tests.manager.circle import START, Circle, Home, Muted, Notes, home, love
 from tests.postbox import Postbox
 
 manager = Circle()
@@ -92,6 +98,86 @@ def test_held_but_not_shown(at_once: None) -> None:
     """What is held in reserve behind the end of a feed is not called shown."""
     manager.add_activities([love(n) for n in range(55)])
     assert reasons(10, love(0))[0] is Why.BEYOND
+
+
+class Hot(DecayAggregator, NotificationAggregator):
+    half_life = dt.timedelta(hours=1)
+
+
+class HotNews(RedisAggregatedFeed):
+    key_format = "circle:hot:%(user_id)s"
+    aggregator_class = Hot
+    max_length = 6
+
+
+class HotNotes(RedisNotificationFeed):
+    key_format = "circle:hot-notes:%(user_id)s"
+    count_format = "circle:hot-notes:%(user_id)s:count"
+    aggregator_class = Hot
+    max_length = 6
+
+
+class HotCircle(Circle):
+    feed_classes = {"hot": HotNews}
+    notification_feed_class = HotNotes
+
+    def get_recipient_ids(self, activity: Activity) -> Iterable[Any]:
+        return (10,)
+
+
+def pin(actor: int, thing: int, minutes: float) -> Activity:
+    return Activity(actor, Love, thing, time=START + dt.timedelta(minutes=minutes, seconds=actor))
+
+
+def test_outranked(at_once: None) -> None:
+    """In a full feed with a score of its own it tells what had to go for others, and what began anew since."""
+    hot = HotCircle()
+    hot.add_activities([pin(1, thing, 600) for thing in range(3)])
+    for thing in range(3, 6):
+        hot.notify([10], pin(2, thing, 500))
+    hot.notify([10], pin(2, 3, 700))
+    HotNews(10).add_many([pin(2, thing, 500) for thing in range(3, 6)])
+    late = pin(1, 99, 0)
+    hot.add_activity(late)
+    assert [each.why for each in hot.explain(10, late)] == [Why.TRIMMED] * 2
+    assert "had to go: of 6 groups all stand higher, or were updated later" in hot.explain(10, late)[0].text
+    again = pin(1, 99, 710)
+    hot.add_activity(again)
+    assert [each.why for each in hot.explain(10, again)] == [Why.MERGED] * 2
+    assert [each.why for each in hot.explain(10, late)] == [Why.TRIMMED] * 2
+    assert "began anew since" in hot.explain(10, late)[0].text
+    HotNews(10).delete()
+    assert [each.why for each in hot.explain(10, again)] == [Why.ABSENT, Why.MERGED]
+
+
+def test_never_added(at_once: None) -> None:
+    """Somebody's own Activity is no proof that it was added; nor is it that others were notified of it."""
+    assert reasons(10, love(1)) == [Why.UNKNOWN] * 3
+    manager.notify([11], love(1))
+    assert reasons(10, love(1)) == [Why.UNKNOWN] * 3
+    assert "notified of it by name" in manager.explain(10, love(1))[0].text
+    assert reasons(11, love(1)) == [Why.UNKNOWN, Why.UNKNOWN, Why.MERGED]
+
+
+def test_notified_again(box: Postbox) -> None:
+    """What is on its way again after it was removed is not called removed where it is on its way to."""
+    manager.notify([11], love(1))
+    box.work()
+    manager.remove_activity(love(1))
+    box.work()
+    assert reasons(11, love(1))[2] is Why.REMOVED
+    manager.notify([11], love(1))
+    assert reasons(11, love(1)) == [Why.REMOVED, Why.REMOVED, Why.QUEUED]
+    box.work()
+    assert reasons(11, love(1))[2] is Why.MERGED
+
+
+def test_imported(at_once: None) -> None:
+    """Nobody is told to rebuild what an import notified nobody of."""
+    manager.batch_import(1, [love(1, target=77)])
+    *_, told = manager.explain(77, love(1, target=77))
+    assert not told.present
+    assert "import" in told.text and "rebuild" not in told.text
 
 
 def test_notifications(at_once: None) -> None:

@@ -18,6 +18,7 @@ import feedmill
 from feedmill import Activity
 from feedmill.aggregators import NotificationAggregator, RecentVerbAggregator
 from feedmill.delivery import late
+from feedmill.doctor import examine
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
@@ -292,6 +293,8 @@ class Machine(RuleBasedStateMachine):
             pytest.fail("it does not come to an end")
         for user in PEOPLE:
             self.check(user)
+        found = {kind for kind in examine().found if not kind.startswith("unsafe")}
+        assert found == set()
 
     def check(self, user: int) -> None:
         live = [n for n in range(5, -1, -1) if self.kinds.get(n) in ("live", "imported")]

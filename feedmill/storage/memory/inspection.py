@@ -8,7 +8,7 @@ from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS, activity_key, due_key, receipt_key
 from feedmill.serializers.base import SPILLED
 from feedmill.storage.inspection import HASH, RECEIPT, STRING, ZSET, StoredFeed
-from feedmill.storage.memory.backend import BACKEND, journal_time
+from feedmill.storage.memory.backend import BACKEND, Groups, journal_time
 from feedmill.storage.steps import Steps
 
 
@@ -44,6 +44,11 @@ class MemoryInspection:
         held = self._keys()
         return [held.get(key, "none") for key in keys]
 
+    def number(self, keys: Sequence[bytes]) -> Steps[int]:
+        """Of those that there would be."""
+        yield from ()
+        return len(self._keys().keys() & set(keys))
+
     def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
         """Nothing is kept longer than the process."""
         yield from ()
@@ -63,20 +68,28 @@ class MemoryInspection:
             lock = held.deadline if held.lock else None
             return StoredFeed({}, dict(held.scores), dict(held.records), held.state, lock, held.inbox, spills, stored)
 
-    def spills_used(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[bool]]:
-        """The first byte of a record says it."""
-        yield from ()
-        with BACKEND.guard:
-            found = [
-                BACKEND.groups[key].records.get(group, b"") if key in BACKEND.groups else b"" for key, group in spills
-            ]
-        return [bool(record and record[0] & SPILLED) for record in found]
+    def spill_sizes(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
+        """How many fields there would be."""
+        found = yield from self.spills(spills)
+        return [len(spill) for _, spill, _ in found]
 
-    def flat(self, key: str) -> Steps[bytes]:
-        """All ids in one piece."""
+    def spills(
+        self, spills: Sequence[tuple[str, bytes]]
+    ) -> Steps[list[tuple[bytes | None, dict[bytes, bytes], bytes | None]]]:
+        """Copies."""
         yield from ()
         with BACKEND.guard:
-            return b"".join(BACKEND.flat.get(key, ()))
+            feeds = [(BACKEND.groups.get(key, Groups()), group) for key, group in spills]
+            records = [feed.records.get(group) for feed, group in feeds]
+            held = [dict(feed.spills.get(group, {})) for feed, group in feeds]
+        return list(zip(records, held, records))
+
+    def strings(self, keys: Sequence[bytes]) -> Steps[list[bytes | None]]:
+        """All ids of a flat timeline in one piece."""
+        yield from ()
+        with BACKEND.guard:
+            found = [BACKEND.flat.get(key.decode()) for key in keys]
+        return [None if ids is None else b"".join(ids) for ids in found]
 
     def flat_put(self, key: str, before: bytes, after: bytes) -> Steps[bool]:
         """Compared as a whole."""

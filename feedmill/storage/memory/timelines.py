@@ -114,13 +114,14 @@ class MemoryTimelineStorage:
         excess = len(held.scores) + missing - rules.max_length if missing else 0
         ranked = held.ranked()
         oldest = ranked[: excess + len(task.wants) - missing] if excess > 0 else []
+        newest = ranked[::-1][: max(rules.newest, -rules.newest if excess > 0 else 0)]
         return Snapshot(
             0,
             held.state,
             held.inbox,
-            [(group, held.scores[group], held.records[group]) for group in oldest],
+            [(group, held.scores[group], held.records.get(group, b"")) for group in oldest],
             len(ranked),
-            [(group, held.records[group]) for group in ranked[::-1][: rules.newest]],
+            [(group, held.scores[group], held.records.get(group, b"")) for group in newest],
             [held.records.get(want.group) for want in task.wants],
             [_wanted(held.spills.get(want.group, {}), want) for want in task.wants],
         )

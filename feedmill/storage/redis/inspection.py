@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from feedmill import settings
 from feedmill.keys import GROUPS, clock_key, due_key, named_fanout, receipt_key, set_aside_key, split_fanout
-from feedmill.serializers.base import SPILLED
 from feedmill.storage.inspection import HASH, KEEP_ASIDE, RECEIPT, STRING, ZSET, StoredFeed
 from feedmill.storage.redis.journal import journal_time
 from feedmill.storage.redis.timelines import INBOX, STATE, call_script
-from feedmill.storage.steps import Steps
+from feedmill.storage.steps import Command, Steps
 
 #: Keys that one step of a scan looks at.
-SCAN_SIZE = 500
+SCAN_SIZE = 1000
 _STATE, _INBOX = STATE.encode(), INBOX.encode()
 _TOKEN, _DEADLINE = 8, 13
 
@@ -39,6 +38,11 @@ class RedisInspection:
         replies = yield [("TYPE", key) for key in keys]
         return [reply.decode() for reply in replies]
 
+    def number(self, keys: Sequence[bytes]) -> Steps[int]:
+        """``EXISTS``."""
+        (number,) = yield [("EXISTS", *keys)]
+        return int(number)
+
     def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
         """-1 for one that stays."""
         replies = yield [("TTL", key) for key in keys]
@@ -61,19 +65,33 @@ class RedisInspection:
             *(inbox, dict(zip(spills[::2], spills[1::2])), count),
         )
 
-    def spills_used(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[bool]]:
-        """The first byte of a record says it."""
-        types = yield [("TYPE", key + GROUPS) for key, _ in spills]
-        replies = yield [
-            ("HGET", key + GROUPS, group) if held == b"hash" else ("ECHO", b"\0")
-            for (key, group), held in zip(spills, types)
-        ]
-        return [bool(record and record[0] & SPILLED) for record in replies]
+    def spill_sizes(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
+        """``HLEN``."""
+        replies = yield [("HLEN", _spill_key(key, group)) for key, group in spills]
+        return list(map(int, replies))
 
-    def flat(self, key: str) -> Steps[bytes]:
-        """The whole string."""
-        (text,) = yield [("GET", key)]
-        return text or b""
+    def spills(
+        self, spills: Sequence[tuple[str, bytes]]
+    ) -> Steps[list[tuple[bytes | None, dict[bytes, bytes], bytes | None]]]:
+        """``HGETALL`` between two looks at the record; no record where the records are none."""
+        hashes = list(dict.fromkeys(key + GROUPS for key, _ in spills))
+        types = dict(zip(hashes, (yield [("TYPE", key) for key in hashes])))
+
+        def commands() -> Iterator[Command]:
+            for key, group in spills:
+                record = ("HGET", key + GROUPS, group) if types[key + GROUPS] == b"hash" else ("HGET", b"\0", b"")
+                yield from (record, ("HGETALL", _spill_key(key, group)), record)
+
+        replies = yield commands()
+        return [
+            (replies[at], dict(zip(replies[at + 1][::2], replies[at + 1][1::2])), replies[at + 2])
+            for at in range(0, len(replies), 3)
+        ]
+
+    def strings(self, keys: Sequence[bytes]) -> Steps[list[bytes | None]]:
+        """``MGET``."""
+        (values,) = yield [("MGET", *keys)]
+        return list(values)
 
     def flat_put(self, key: str, before: bytes, after: bytes) -> Steps[bool]:
         """Compared by digest, inside a script."""
@@ -152,6 +170,10 @@ class RedisInspection:
 def _member(fanout_id: str) -> bytes:
     """A fan-out among what is due of its manager."""
     return split_fanout(fanout_id)[1].encode(errors="surrogateescape")
+
+
+def _spill_key(key: str, group: bytes) -> bytes:
+    return (key + GROUPS + ":").encode() + group
 
 
 def _meta(meta: bytes) -> tuple[bytes, float | None]:

@@ -252,18 +252,18 @@ def _spill(want: Want, reply: Any) -> dict[bytes, bytes]:
     return {actor: value for actor, value in zip(want.actors, reply) if value is not None}
 
 
+def _rows(found: Any) -> list[tuple[bytes, float, bytes]]:
+    """(group, score, record) of groups, scores and then records, one behind the other; of 0 none."""
+    third = len(found) // 3 if found else 0
+    return [(found[2 * n], float(found[2 * n + 1]), found[2 * third + n]) for n in range(third)]
+
+
 def _snapshot(wants: Sequence[Want], reply: Any) -> Snapshot:
     done, state, inbox, oldest, newest = reply[:5]
     groups = 0
     if oldest:
         groups = oldest.pop()
-        third = len(oldest) // 3
-        names, scores, records = oldest[: 2 * third : 2], oldest[1 : 2 * third : 2], oldest[2 * third :]
-        oldest = [(name, float(score), record) for name, score, record in zip(names, scores, records)]
-    if newest:
-        half = len(newest) // 2
-        newest = list(zip(newest[:half], newest[half:]))
     return Snapshot(
-        *(done, state, inbox, oldest or [], groups, newest or [], reply[5::2]),
+        *(done, state, inbox, _rows(oldest), groups, _rows(newest), reply[5::2]),
         [_spill(want, spill) for want, spill in zip(wants, reply[6::2])],
     )

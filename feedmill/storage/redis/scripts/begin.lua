@@ -1,15 +1,15 @@
 -- Begin a cycle for many feeds that are to get the same: add what can be added at once; of the other feeds take the
 -- lock and read what a merge needs.
 -- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (STRING)
--- ARGV: token (8 bytes), now, deadline (13 digits, ms), max_length, newest, channel ('': no counts), rows a record
---       holds, rows that stay when it spills, members that a group may spill, inbox bytes, number of wants, number of
---       additions,
+-- ARGV: token (8 bytes), now, deadline (13 digits, ms), max_length, newest (negative: only where oldest are read),
+--       channel ('': no counts), rows a record holds, rows that stay when it spills, members that a group may spill,
+--       inbox bytes, number of wants, number of additions,
 --       per want: group, number of actors (-1: all), actors;
 --       per addition: number of its want, actor, score (µs), shared, row, loose row, needle, record;
 --       with counts per feed: the front of the message to publish
 -- Returns: per feed 0 (busy), 1 (busy; inbox bytes left), 2 (all additions done), or
 --          {additions done, state, inbox, oldest, newest, record, spill, record, spill, …}; oldest (if groups are
---          missing and may not fit): group, score, … then their records, then how many groups there are
+--          missing and may not fit) and newest: group, score, … then their records; oldest: then how many there are
 -- Fields of the hash: NUL 'm' is '0' .. state or '1' .. token .. deadline .. state, absent for unlocked without state;
 -- NUL 'i' is the inbox.
 local call, num, pack, M, I = redis.call, struct.unpack, struct.pack, '\0m', '\0i'
@@ -44,6 +44,12 @@ local function spilled(h, w)
   return read(beside, s, ARGV, at, at + n - 1)
 end
 
+local function ranked(z, h, how, last) -- group, score, … then their records
+  local found = call(how, z, 0, last, 'WITHSCORES')
+  for i = 1, #found, 2 do found[#found + 1] = call('HGET', h, found[i]) or '' end
+  return found
+end
+
 local function snapshot(z, h, done, state, got)
   local reply, missing = {done, state, got[2] or '', 0, 0}, 0
   for w = 1, #spills do
@@ -54,16 +60,11 @@ local function snapshot(z, h, done, state, got)
   end
   local excess = missing > 0 and call('ZCARD', z) + missing - max or 0
   if excess > 0 then -- those that may have to go, were all that exist and are wanted to become newer
-    local old = call('ZRANGE', z, 0, excess + #spills - missing - 1, 'WITHSCORES')
-    for i = 1, #old, 2 do old[#old + 1] = call('HGET', h, old[i]) or '' end
-    old[#old + 1] = call('ZCARD', z)
-    reply[4] = old
+    reply[4] = ranked(z, h, 'ZRANGE', excess + #spills - missing - 1)
+    reply[4][#reply[4] + 1] = call('ZCARD', z)
   end
-  if newest > 0 then
-    local new = call('ZREVRANGE', z, 0, newest - 1)
-    for i = 1, #new do new[#new + 1] = call('HGET', h, new[i]) or '' end
-    reply[5] = new
-  end
+  local last = math.max(newest, excess > 0 and -newest or 0) - 1
+  if last >= 0 then reply[5] = ranked(z, h, 'ZREVRANGE', last) end
   return reply
 end
 

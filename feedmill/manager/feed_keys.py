@@ -1,0 +1,105 @@
+"""Keys of feeds: those of two feeds must never be one, whoever their users are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from feedmill.errors import DeclarationError
+from feedmill.feeds.aggregated_feed.base import AggregatedFeed
+from feedmill.feeds.notification_feed import NotificationFeed
+from feedmill.keys import may_meet, split_format
+from feedmill.registry import get_manager, manager_names
+
+if TYPE_CHECKING:
+    from feedmill.manager.door import Manager
+
+
+class Format(NamedTuple):
+    """How keys of one feed class are spelled."""
+
+    #: What the feed is called in its manager, and that manager.
+    name: str
+    manager: str
+    feed_class: Any
+    #: "key_format" or "count_format".
+    attribute: str
+
+    @property
+    def text(self) -> str:
+        """The format."""
+        found: str = getattr(self.feed_class, self.attribute)
+        return found
+
+    @property
+    def grouped(self) -> bool:
+        """Whether there are more keys that begin like it."""
+        return self.attribute == "key_format" and issubclass(self.feed_class, AggregatedFeed)
+
+    def meets(self, other: Format) -> bool:
+        """Whether a key of either may be one of the other."""
+        return may_meet(self.text, other.text, self.grouped, other.grouped)
+
+    def is_one_with(self, other: Format) -> bool:
+        """Whether both are the same part of what is one feed: the same is stored in the same way."""
+        return self.attribute == other.attribute and _shape(self.feed_class) == _shape(other.feed_class)
+
+
+def check_keys(cls: type[Manager], named: Mapping[str, Any]) -> None:
+    """Refuse a manager of whose feeds, by name, one has keys that another feed of the process has as well.
+
+    Two managers may have one feed: the same class, or classes that store the same in the same way.
+    """
+    mine = list(formats(cls.__name__, named))
+    managers = {name: feeds_of(get_manager(name)) for name in manager_names() if name != cls.name}
+    others = [each for name, feeds in managers.items() for each in formats(name, feeds)]
+    for number, one in enumerate(mine):
+        for other in mine[:number]:
+            if one.meets(other):
+                raise DeclarationError(f"{cls.__name__}: {_clash(one, other, '', '')}")
+        for other in others:
+            if one.meets(other) and not one.is_one_with(other):
+                whose = (
+                    f"{one.feed_class.__name__} of {cls.__name__}",
+                    f"{other.feed_class.__name__} of {other.manager}",
+                )
+                raise DeclarationError(_clash(one, other, *whose))
+
+
+def feeds_of(manager: Any) -> dict[str, Any]:
+    """The feed classes of a manager by name; None for one that it has not."""
+    more = {"user_feed_class": manager.user_feed_class, "notification_feed_class": manager.notification_feed_class}
+    return {**manager.feed_classes, **more}
+
+
+def formats(manager: str, named: Mapping[str, Any]) -> Iterator[Format]:
+    """How the keys of a manager's feeds, by name, are spelled."""
+    for name, feed_class in named.items():
+        if feed_class is not None:
+            yield Format(name, manager, feed_class, "key_format")
+            if issubclass(feed_class, NotificationFeed):
+                yield Format(name, manager, feed_class, "count_format")
+
+
+def _shape(feed_class: Any) -> tuple[Any, ...]:
+    """What must be the same of two classes for them to be one feed."""
+    spelled = [getattr(feed_class, name) for name in ("key_format", "count_format") if hasattr(feed_class, name)]
+    return (
+        feed_class.timeline_serializer,
+        feed_class.activity_storage_class,
+        getattr(feed_class, "aggregator_class", None),
+        *map(split_format, spelled),
+    )
+
+
+def _clash(one: Format, other: Format, mine: str, theirs: str) -> str:
+    """What to say of two formats; *mine* and *theirs* name the feeds of two managers."""
+    first, second = (mine, theirs) if mine else (repr(one.name), repr(other.name))
+    mend = f"give {one.feed_class.__name__} one of its own" if mine else "give one of them another"
+    if (one.attribute, one.text) == (other.attribute, other.text):
+        what = "each other's counts" if one.attribute == "count_format" else "each other"
+        return f"{first} and {second} share the {one.attribute} {one.text!r} and would overwrite {what}; {mend}"
+    return (
+        f"the {one.attribute} {one.text!r} of {first} and the {other.attribute} {other.text!r} of {second} can make the same"
+        f" keys, and would overwrite each other; {mend}"
+    )
