@@ -87,6 +87,11 @@ def activity_key(raw_id: bytes) -> bytes:
     return settings.current().key_prefix.encode() + b"a:" + raw_id
 
 
+def kept_key(manager: str, raw_id: bytes) -> bytes:
+    """The key of an activity that *manager* keeps itself, since none of its feeds has an activity storage."""
+    return f"{settings.current().key_prefix}kept:{manager.translate(_ESCAPES)}:".encode() + raw_id
+
+
 #: In how many slots of a cluster the journal of one manager is. One server is one slot.
 PARTITIONS = 1
 
@@ -163,9 +168,10 @@ def bucket_key(manager: str, author: EntityId, partition: int = 0) -> str:
     return f"{due_key(manager, partition)}:author:{author}"
 
 
-def parted_key(manager: str) -> str:
-    """The sorted set of who has unfollowed whom, by when."""
-    return f"{settings.current().key_prefix}due:{{{manager.translate(_ESCAPES)}}}:parted"
+def unfollows_keys(manager: str) -> list[str]:
+    """Who has unfollowed whom; who follows again; whose feeds are rebuilt (sorted sets); and the numbers of these (a hash)."""
+    beginning = f"{settings.current().key_prefix}due:{{{manager.translate(_ESCAPES)}}}:unfollows"
+    return [beginning + end for end in ("", ":undone", ":rebuilt", ":numbers")]
 
 
 def left_key(key_format: str) -> str:
@@ -174,8 +180,13 @@ def left_key(key_format: str) -> str:
 
 
 def notices_key(manager: str, raw_id: bytes) -> str:
-    """The hash that knows who was notified by name of an activity."""
+    """The hash of the people of each notice of an activity, and of the numbers of the last notice and the last removal."""
     return f"{settings.current().key_prefix}notices:{manager.translate(_ESCAPES)}:{{{raw_id.hex()}}}"
+
+
+def words_key(manager: str, raw_id: bytes) -> str:
+    """The sorted set of the notices of an activity, by their numbers."""
+    return notices_key(manager, raw_id) + ":words"
 
 
 def letters_key() -> str:
@@ -199,4 +210,5 @@ def channel_name(logical: str) -> str:
 
 def shared_beginnings() -> tuple[str, ...]:
     """What those keys begin with that are no feed's, no body's and no fan-out's."""
-    return due_key("").partition("{")[0], notices_beginning(), left_key(""), letters_key(), set_aside_key("")
+    kept = kept_key("", b"").decode().removesuffix(":")
+    return due_key("").partition("{")[0], notices_beginning(), kept, left_key(""), letters_key(), set_aside_key("")

@@ -252,12 +252,12 @@ class TestBegin:
         """However often a claim is renewed, its people were listed when it was taken."""
         manager.add_activity(love(1))
         (claim,) = claims()
-        listed = claim.listed()
+        listed = claim.listed
         time.sleep(0.02)
         renewed = backend().run(journal().write_chunks(NAME, claim, {}))
-        assert renewed is not None and renewed.listed() == listed and float(renewed.time) > float(claim.time)
+        assert renewed is not None and renewed.listed == listed and float(renewed.time) > float(claim.time)
         begun = backend().run(journal().begin(NAME, renewed))
-        assert begun is not None and begun.listed() == listed
+        assert begun is not None and begun.listed == listed
         assert backend().run(journal().write_chunks(NAME, claim, {})) is None
 
 

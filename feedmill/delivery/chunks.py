@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from feedmill.activity import Activity
 from feedmill.codec import pack
@@ -19,10 +19,10 @@ from feedmill.delivery.deliveries import (
     TOLD,
     Delivery,
     Part,
+    check_known,
     checked_ids,
     deliveries_of,
-    is_there,
-    meant,
+    meant_by,
     notice,
     unpacked,
 )
@@ -32,8 +32,10 @@ from feedmill.fanout import dispatch, receipts
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, Priority, notices
 from feedmill.manager.answers import Skipped
+from feedmill.manager.bodies import FOREIGN, Fact
 from feedmill.manager.declared import followers_of, recipients_of
-from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTICES, REDELIVER, RETRACT, UPDATE
+from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTICES, REDELIVER, UPDATE
+from feedmill.storage.activity_state import LIVE
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal
 from feedmill.storage.lease import LeaseExpired
@@ -59,24 +61,21 @@ class Planned(NamedTuple):
     error: Exception | None = None
 
 
-def plan(manager: Manager, claim: Claim, skipped: Skipped) -> Planned | Iterator[Chunk]:
+def plan(manager: Manager, claim: Claim, facts: Mapping[bytes, Fact], skipped: Skipped) -> Planned | Iterator[Chunk]:
     """What a fan-out comes to: deliveries to a few people, or a stream of chunks that are to be sent.
 
-    Who has no more followers than one chunk, none of them of low priority, is served where this was called. Bad ids are
-    left out, and counted in *skipped*.
+    Who has no more followers than one chunk, none of them of low priority, is served where this was called. *facts*: what
+    is so with the activities that it is about. Bad ids are left out, and counted in *skipped*.
     """
-    about, resolved = backend().run(meant(manager, claim.op, claim.body))
+    meant = meant_by(manager, claim.op, claim.body, facts)
+    about = [each for each in meant if each[1].activity is not None]
     if claim.op in NOTICES:
-        people = notice(claim.body)[1]
-        if claim.op == RETRACT:
-            people = _retracted(manager, about[0][1], people)
-        return _planned(manager, about, [(RECIPIENTS, people)], claim)
+        return _planned(manager, about, [(TOLD, notice(claim.body)[1])], claim)
     if not about:
-        resolved.check()
+        check_known(meant)
         return Planned([])
-    effect, activity = about[0]
     size = manager.fanout_chunk_size
-    audiences = _audiences(manager, effect, activity, skipped)
+    audiences = _audiences(manager, claim.op, about[0][1], skipped)
     first: list[Chunk] = []
     while audiences:
         audience, priority, ids = audiences[0]
@@ -87,7 +86,9 @@ def plan(manager: Manager, claim: Claim, skipped: Skipped) -> Planned | Iterator
         audiences.pop(0)
         if chunk:
             first.append((audience, priority, chunk))
-    if resolved.unread and first:  # each chunk does what it can, and is done by a worker that can do all of it
+    if first and any(
+        fact.kind == FOREIGN for _, fact in meant
+    ):  # each chunk does what it can, and is done by a worker that can do all of it
         return iter(first)
     parts = [(audience, ids) for audience, _, ids in first]
     return _planned(manager, about, parts, claim)
@@ -106,30 +107,32 @@ def _planned(manager: Manager, about: Sequence[Any], parts: Sequence[Part], clai
     return Planned(found, error)
 
 
-def _retracted(manager: Manager, activity: Activity, people: Sequence[EntityId]) -> list[EntityId]:
-    """Those of *people* who must lose *activity*: not who was notified, or is told of its new addition, meanwhile."""
-    left = {str(user_id): user_id for user_id in people}
-    for user_id in notices.people(manager, activity.raw_id):
-        left.pop(str(user_id), None)
-    if backend().run(is_there(manager, activity)):
-        for user_id in recipients_of(manager, activity):
-            left.pop(str(user_id), None)
-    return list(left.values())
+def _audiences(manager: Manager, op: str, fact: Fact, skipped: Skipped) -> list[Audience]:
+    """Whose feeds must be made true of an activity, most urgent first, as streams.
 
-
-def _audiences(manager: Manager, op: str, activity: Activity, skipped: Skipped) -> list[Audience]:
-    """Who gets *activity*, most urgent first, as streams."""
-    found: list[Audience] = []
+    An update of what was imported, or only told to some, is of no interest to others; of what was removed it takes the
+    place of the removal.
+    """
+    activity, found, updates = cast(Activity, fact.activity), list[Audience](), op == UPDATE and fact.known
     if manager.notification_feed_class is not None and op != IMPORT:  # what is long past is news to nobody
-        found.append((RECIPIENTS, Priority.HIGH, recipients_of(manager, activity, skipped)))
-        if op in (UPDATE, REDELIVER):
-            found.append((TOLD, Priority.HIGH, notices.people(manager, activity.raw_id)))
+        if not updates or fact.kind == LIVE:
+            found.append((RECIPIENTS, Priority.HIGH, recipients_of(manager, activity, skipped)))
+        if fact.told or fact.formers:
+            found.append((TOLD, Priority.HIGH, _told(manager, fact, void=not updates)))
     classes = manager.feed_classes.values()
-    concerned = classes if op != UPDATE else [each for each in classes if each.activity_storage_class is None]
-    if concerned:
+    concerned = classes if not updates else [each for each in classes if each.activity_storage_class is None]
+    if concerned and (fact.live or not updates):
         followers = followers_of(manager, activity.actor_id, skipped)
         found += [(FOLLOWERS, priority, ids) for priority, ids in followers]
     return found
+
+
+def _told(manager: Manager, fact: Fact, *, void: bool) -> Iterator[EntityId]:
+    """Whom notices name, and who were recipients of what an activity was before."""
+    if fact.told:
+        yield from notices.people(manager, fact.raw_id, void=void)
+    for former in fact.formers:
+        yield from recipients_of(manager, former)
 
 
 def _chunks(audiences: Iterable[Audience], size: int) -> Iterator[Chunk]:

@@ -6,12 +6,12 @@ import contextlib
 import heapq
 import itertools
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from feedmill.activity import Activity
+from feedmill.delivery import late
 from feedmill.delivery.apart import apart, halves
-from feedmill.delivery.deliveries import lock_patience
+from feedmill.delivery.deliveries import FOLLOWERS, Delivery, Request, lock_patience
 from feedmill.errors import DeclarationError
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
@@ -22,30 +22,30 @@ from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
 from feedmill.manager import Manager
 from feedmill.manager import bodies as kept_bodies
 from feedmill.manager.answers import Skipped
+from feedmill.manager.bodies import FOREIGN, Fact
 from feedmill.manager.declared import following_of
 from feedmill.manager.filters import admitted_to
+from feedmill.manager.ops import IMPORT
 from feedmill.storage.left import left
-from feedmill.storage.partings import partings
+from feedmill.storage.partings import Turns, partings
 from feedmill.storage.steps import Steps, together
 
 #: User feeds that a rebuild reads in one round trip.
 READ_AT_ONCE = 100
 
 
-def follow(manager: Manager, user_id: EntityId, target_id: EntityId, limit: int, wait: float | None) -> Steps[int]:
-    """Copy the newest *limit* activities of *target_id* into the feeds of *user_id*; how many may come.
-
-    Here and in a rebuild: what this worker cannot read is left to another, which is what the error at the end says.
-    """
+def follow(manager: Manager, user_id: EntityId, target_id: EntityId, limit: int, attempt: int = 1) -> Steps[int]:
+    """Copy the newest *limit* activities of *target_id* into the feeds of *user_id*; how many may come."""
     source = _source(manager)
-    ids = yield from source.timeline().flat_slice(source.key_of(target_id), 0, min(limit, source.max_length))
-    resolved = yield from source.resolve(ids)
-    activities = [resolved.found[raw_id] for raw_id in ids if raw_id in resolved.found]
-    brought = _Brought(manager, user_id, wait)
-    yield from brought.all_of(activities)
+    newest = source.timeline().flat_slice(source.key_of(target_id), 0, min(limit, source.max_length))
+    asked: list[Steps[Any]] = [partings().number(manager.name), newest]
+    listed, ids = yield from together(asked)
+    facts = yield from kept_bodies.facts(manager, ids)
+    brought = _Brought(manager, user_id, listed, attempt)
+    yield from brought.all_of([facts[raw_id] for raw_id in ids])
     if brought.error is not None:
         raise brought.error
-    resolved.check()
+    _check_known(facts)
     return len(brought.kept)
 
 
@@ -66,13 +66,14 @@ def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[
     return sum(taken)
 
 
-def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None, skipped: Skipped) -> Steps[int]:
+def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped) -> Steps[int]:
     """Make the feeds of *user_id* what they would be had they been kept up to date; how many activities may be in them.
 
     First what is missing comes in, then what does not belong there goes: a reader never sees an empty feed. What is
-    delivered meanwhile stays, except what came of somebody who was unfollowed since *listed*, ms by the storage's clock.
+    delivered meanwhile stays. Whom the user unfollows, or follows again, meanwhile has the last word.
     """
-    source, classes = _source(manager), list(manager.feed_classes.values())
+    source, classes, user = _source(manager), list(manager.feed_classes.values()), str(user_id)
+    listed = yield from partings().rebuild(manager.name, user)
     pending = yield from _fold_in(manager, user_id)
     there = yield from together([held(each, user_id) for each in classes])
     before = {member.raw_id for found in there for _, member in found}
@@ -85,23 +86,24 @@ def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None
         slices = yield from together(reads)
         newest = heapq.nlargest(max([manager.follow_activity_limit, *flat]), itertools.chain(newest, *slices))
         hashes.update(*map(_hashes, targets))
-    resolved = yield from source.resolve(newest)
-    activities = [resolved.found[raw_id] for raw_id in newest if raw_id in resolved.found]
-    brought = _Brought(manager, user_id, wait)
-    yield from brought.all_of(activities)
-    unknown = {activity.raw_id for activity in activities} - brought.known  # who may have it could not be found out
-    gone = set(newest) - {activity.raw_id for activity in brought.kept} - unknown - set(resolved.unread)
+    facts = yield from kept_bodies.facts(manager, newest)
+    brought = _Brought(manager, user_id, listed, attempt)
+    yield from brought.all_of([facts[raw_id] for raw_id in newest])
+    # Of what is live and not known it could not be found out whether they may have it; others can read what is foreign.
+    unknown = {fact.raw_id for fact in facts.values() if fact.kind == FOREIGN or fact.live} - brought.known
+    gone = set(newest) - {fact.raw_id for fact in brought.kept} - unknown
+    for target in (yield from partings().turns(manager.name, user, listed)).joined:
+        hashes.update(_hashes(target))
 
     def suspect(raw_id: bytes) -> bool:
         return raw_id in gone or (raw_id in before and raw_id[ACTOR_SLICE] not in hashes)
 
     yield from together([sweep(each, user_id, suspect, wait=lock_patience()) for each in classes])
-    for user, target in sorted((yield from partings().since(manager.name, listed))):  # they wrote it down, and then swept
-        if user == str(user_id):
-            yield from unfollow(manager, user_id, target)
+    yield from brought.again([fact for fact in facts.values() if not fact.live])
+    yield from _catch_up(manager, user_id, listed, attempt)
     if brought.error is not None:
         raise brought.error
-    resolved.check()
+    _check_known(facts)
     _check(pending)
     return len(brought.kept)
 
@@ -109,32 +111,58 @@ def rebuild(manager: Manager, user_id: EntityId, listed: int, wait: float | None
 class _Brought:
     """What is brought into the feeds of one user, as far as the filters and aggregators can tell."""
 
-    def __init__(self, manager: Manager, user_id: EntityId, wait: float | None) -> None:
-        self.manager, self.user_id, self.wait = manager, user_id, wait
-        #: What may be in the feeds, and all of which it is known whether it may.
-        self.kept: list[Activity] = []
+    def __init__(self, manager: Manager, user_id: EntityId, listed: int, attempt: int) -> None:
+        self.manager, self.user_id, self.listed, self.attempt = manager, user_id, listed, attempt
+        #: What may be in the feeds, and the ids of all of which it is known whether it may.
+        self.kept: list[Fact] = []
         self.known: set[bytes] = set()
         #: What went wrong with the others.
         self.error: Exception | None = None
 
-    def all_of(self, activities: Sequence[Activity]) -> Steps[None]:
+    def all_of(self, facts: Sequence[Fact]) -> Steps[None]:
         """Bring in those that may come; one that fails harms no other."""
-        self.error = yield from apart(activities, self._some, halves)
+        error = yield from apart(facts, self._some, halves)
+        self.error = self.error or error
 
-    def _some(self, activities: Sequence[Activity]) -> Steps[None]:
-        kept = admitted_to(self.manager, self.user_id, activities)
-        yield from _bring_in(self.manager, self.user_id, kept, self.wait)
+    def again(self, facts: Sequence[Fact]) -> Steps[None]:
+        """Bring in what was not there when it was looked at, so that it was taken out, and is there by now."""
+        now = yield from kept_bodies.facts(self.manager, [fact.raw_id for fact in facts])
+        yield from self.all_of([fact for fact in now.values() if fact.live])
+
+    def _some(self, facts: Sequence[Fact]) -> Steps[None]:
+        live = {fact.activity: fact for fact in facts if fact.live and fact.activity is not None}
+        kept = [live[activity] for activity in admitted_to(self.manager, self.user_id, list(live))]
+        yield from self._write(kept)
         self.kept += kept
-        self.known.update(activity.raw_id for activity in activities)
+        self.known.update(fact.raw_id for fact in facts if fact.live)
+
+    def _write(self, facts: Sequence[Fact]) -> Steps[None]:
+        """As a part of an import would be: it is looked whether they are still what is so."""
+        requests = [Request(IMPORT, fact, [(FOLLOWERS, [self.user_id])], self.attempt) for fact in facts]
+        deliveries = [
+            Delivery(IMPORT, each.fact.activity, each.parts, each, self.attempt)
+            for each in requests
+            if each.fact.activity is not None
+        ]
+        if deliveries:
+            yield from late.delivered(self.manager, deliveries, self.listed)
 
 
-def _bring_in(manager: Manager, user_id: EntityId, activities: Sequence[Activity], wait: float | None) -> Steps[None]:
-    """Write *activities* into the user's feeds, and take out again what was removed meanwhile."""
-    classes = manager.feed_classes.values()
-    yield from together([each.deliver([user_id], activities, wait=wait) for each in classes])
-    gone = yield from kept_bodies.gone(_source(manager), activities)
-    if gone:
-        yield from together([each.deliver([user_id], (), gone, wait=wait) for each in classes])
+def _catch_up(manager: Manager, user_id: EntityId, listed: int, attempt: int) -> Steps[None]:
+    """Do again what the user did since *listed*, until they have done nothing more: what it undid may have been done since."""
+    done = Turns(frozenset(), frozenset())
+    while (turns := (yield from partings().turns(manager.name, str(user_id), listed))) != done:
+        for target in turns.parted - done.parted:
+            yield from unfollow(manager, user_id, target)
+        for target in turns.joined - done.joined:
+            yield from follow(manager, user_id, target, manager.follow_activity_limit, attempt)
+        done = turns
+
+
+def _check_known(facts: Mapping[bytes, Fact]) -> None:
+    """Raise why the first of *facts* cannot be read here, if there is one: what is left out must not count as done."""
+    for fact in facts.values():
+        kept_bodies.readable(fact)
 
 
 def _fold_in(manager: Manager, user_id: EntityId) -> Steps[list[PendingWrite]]:

@@ -2,43 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill import settings
 from feedmill.activity import Activity
 from feedmill.codec import unpack
 from feedmill.errors import CorruptRecord, MessageError
-from feedmill.fanout import receipts
 from feedmill.feeds.base import Feed
-from feedmill.feeds.bodies import Resolved
 from feedmill.ids import ID_SIZE, EntityId, is_id
-from feedmill.manager import Manager
+from feedmill.manager import Manager, notices
 from feedmill.manager import bodies as kept_bodies
+from feedmill.manager.bodies import Fact
+from feedmill.manager.declared import recipients_of
 from feedmill.manager.filters import admitted
 from feedmill.manager.ops import (
     ADD,
     ADDING,
     IMPORT,
     NOTICES,
-    NOTIFY,
     REDELIVER,
     REMOVE,
     UPDATE,
 )
 from feedmill.registry import get_manager
-from feedmill.storage.journal import journal
+from feedmill.storage.activity_state import LIVE, REMOVED
+from feedmill.storage.notices import Numbers
 from feedmill.storage.steps import Steps
 
-#: The audiences of an activity. TOLD are those whom ``notify`` named: only an update is sent to them.
+#: The audiences of an activity. TOLD are those whom ``notify`` or ``unnotify`` named, and former recipients.
 FOLLOWERS, RECIPIENTS, TOLD = AUDIENCES = "followers", "recipients", "told"
+#: The first byte of an id, which begins with a time, is below; of a packed activity it is not.
+FIRST_PACKED = 0x80
 
 #: Why what was asked for is unknown to a worker.
 OLDER = "it was asked for by another release, and is left to workers of that for a while"
 
 #: People, and which audience they are.
 Part = tuple[str, Sequence[EntityId]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What was asked for about an activity, what was so with it when it was looked at, and for whom it is to be made so."""
+
+    op: str
+    fact: Fact
+    parts: Sequence[Part]
+    #: How often it was begun, this time included.
+    attempt: int = 1
+    #: The numbers of its notices when they were read; None if they were not.
+    numbers: Numbers | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +65,15 @@ class Delivery:
     op: str
     activity: Activity
     parts: Sequence[Part]
+    #: What this is a part of.
+    request: Request
     #: How often it was begun, this time included.
     attempt: int = 1
+
+    @property
+    def fact(self) -> Fact:
+        """What was so with the activity when it was looked at."""
+        return self.request.fact
 
 
 def people_of(deliveries: Sequence[Delivery]) -> int:
@@ -61,55 +84,127 @@ def people_of(deliveries: Sequence[Delivery]) -> int:
 
 
 def deliveries_of(
-    manager: Manager, about: Sequence[tuple[str, Activity]], parts: Sequence[Part], attempt: int
+    manager: Manager, about: Sequence[tuple[str, Fact]], parts: Sequence[Part], attempt: int
 ) -> list[Delivery]:
-    """What is :func:`meant`, for the people of *parts*: filters are asked once for each activity."""
-    deliveries = []
-    for effect, activity in about:
-        admits = effect in ADDING
-        chosen = [(name, admitted(manager, activity, ids) if admits and name != TOLD else ids) for name, ids in parts]
-        deliveries.append(Delivery(effect, activity, chosen, attempt))
-    return deliveries
+    """What makes the feeds of the people of *parts* true: filters are asked once for each activity.
 
-
-def meant(manager: Manager, op: str, body: bytes) -> Steps[tuple[list[tuple[str, Activity]], Resolved]]:
-    """The activities that a fan-out is about, and what is to be done to each; and what of many can be read here at all.
-
-    :class:`~feedmill.errors.UnknownVerb` if it is about one, and that cannot be read here.
+    It depends on what is so (:func:`meant`), and only in how it is done on the op that was asked for: of requests that are
+    late, doubled or overtaken none does harm.
     """
-    if op == IMPORT:  # a message holds their ids; what was removed meanwhile is left out
+    return [each for op, fact in about for each in _made_true(manager, Request(op, fact, parts, attempt))]
+
+
+def _made_true(manager: Manager, request: Request) -> list[Delivery]:
+    fact, activity = request.fact, request.fact.activity
+    if activity is None:  # nobody knows any more, or can read, what it was
+        return []
+    chosen: dict[str, list[Part]] = {}
+    numbers: Numbers | None = None
+    for audience, ids in request.parts:
+        if audience == FOLLOWERS:
+            effects = [(_effect(request, fact.live), ids)]
+        else:
+            read, effects = _notified(manager, request, activity, audience, ids)
+            numbers = read if numbers is None else numbers  # of two looks the earlier: what came between is seen later
+        for effect, some in effects:
+            admits = effect in ADDING
+            chosen.setdefault(effect, []).append((audience, admitted(manager, activity, some) if admits else some))
+    request = dataclasses.replace(request, numbers=numbers)
+    return [Delivery(effect, activity, parts, request, request.attempt) for effect, parts in chosen.items()]
+
+
+def _effect(request: Request, there: bool) -> str:
+    """What *request* comes to where the activity is to be *there*, or not.
+
+    A removal of what is there has been overtaken. An update that is tried again may have taken out what is there by now.
+    """
+    if not there:
+        return REMOVE
+    if request.op == REMOVE or (request.op == UPDATE and request.attempt > 1):
+        return REDELIVER
+    return ADD if request.op in NOTICES else request.op
+
+
+def _notified(
+    manager: Manager, request: Request, activity: Activity, audience: str, ids: Sequence[EntityId]
+) -> tuple[Numbers | None, list[tuple[str, Sequence[EntityId]]]]:
+    """What is to be done with the notification feeds of *ids*, and the numbers of the notices that this depends on.
+
+    Somebody has an activity if the last word on them says so, and where there is none, if it is live and they are a recipient.
+    """
+    fact, numbers, words = request.fact, None, dict[str, bool]()
+    recipients = fact.kind == LIVE and audience == RECIPIENTS
+    if fact.told:
+        numbers, words = notices.last_words(manager, fact.raw_id, ids, only_taken_back=recipients)
+    if not words and (recipients or fact.kind != LIVE):
+        return numbers, [(_effect(request, recipients), ids)]
+    open_ = {str(user) for user in ids if str(user) not in words} if not recipients and fact.kind == LIVE else set()
+    meant_for = {str(user) for user in recipients_of(manager, activity) if str(user) in open_} if open_ else set()
+    there = [user for user in ids if words.get(str(user), recipients or str(user) in meant_for)]
+    stays = {str(user) for user in there}
+    away = [user for user in ids if str(user) not in stays]
+    effects = [(_effect(request, True), there), (REMOVE, away)]
+    return numbers, [(effect, some) for effect, some in effects if some]
+
+
+def meant(manager: Manager, op: str, body: bytes) -> Steps[list[tuple[str, Fact]]]:
+    """What is so with the activities that a fan-out is about, each with the op that was asked for."""
+    return meant_by(manager, op, body, (yield from kept_bodies.facts(manager, about(op, body)[0])))
+
+
+def meant_by(manager: Manager, op: str, body: bytes, facts: Mapping[bytes, Fact]) -> list[tuple[str, Fact]]:
+    """:func:`meant`, where the facts are known.
+
+    :class:`~feedmill.errors.UnknownVerb` if it is about one activity, whose verb this process does not know: that is left to
+    others. Of many those that are known are done (:func:`check_known`).
+    """
+    raw_ids, given = about(op, body)
+    found = [(op, _known(manager, op, facts[raw_id], given)) for raw_id in raw_ids]
+    if op != IMPORT:
+        check_known(found)
+    return found
+
+
+def check_known(about: Iterable[tuple[str, Fact]]) -> None:
+    """Raise :class:`~feedmill.errors.UnknownVerb` if one of many activities has a verb that this process does not know."""
+    for _, fact in about:
+        kept_bodies.readable(fact)
+
+
+def facts_of(manager: Manager, asked: Iterable[tuple[str, bytes]]) -> Steps[dict[bytes, Fact]]:
+    """The facts of all that is *asked*, ops and what they are about, in one round trip; what is malformed has none."""
+    raw_ids: dict[bytes, None] = {}
+    for op, body in asked:
+        with contextlib.suppress(MessageError):
+            raw_ids.update(dict.fromkeys(about(op, body)[0]))
+    return (yield from kept_bodies.facts(manager, list(raw_ids)))
+
+
+def about(op: str, body: bytes) -> tuple[list[bytes], Activity | None]:
+    """The ids of what a fan-out is about; and the activity itself, which the records of an older release hold."""
+    if op == IMPORT:
         ids = unpacked(body, "activities")
         if not all(isinstance(raw_id, bytes) and len(raw_id) == ID_SIZE for raw_id in ids):
             raise MessageError("the message's activities are not all ids of 16 bytes")
-        resolved = yield from kept_bodies.resolve(manager, ids)
-        return [(IMPORT, activity) for activity in resolved.found.values()], resolved
-    return (yield from _meant(manager, op, body)), Resolved({}, {})
-
-
-def _meant(manager: Manager, op: str, body: bytes) -> Steps[list[tuple[str, Activity]]]:
+        return ids, None
     if op in NOTICES:
-        activity = activity_of(notice(body)[0])
-        if op == NOTIFY and kept_bodies.keepers(manager):  # it may have been updated meanwhile
-            activity = (yield from kept_bodies.find(manager, [activity.raw_id])).get(activity.raw_id, activity)
-        return [(ADD if op == NOTIFY else REMOVE, activity)]
+        body = notice(body)[0]
+    if len(body) == ID_SIZE and body[0] < FIRST_PACKED:
+        return [body], None
     activity = activity_of(body)
-    if op in (UPDATE, REDELIVER) and kept_bodies.keepers(manager):
-        current = yield from kept_bodies.find(manager, [activity.raw_id])
-        if activity.raw_id not in current:  # removed meanwhile, and its removal may have been overtaken by this
-            return [(REMOVE, activity)]
-    return [(op, activity)]
+    return [activity.raw_id], activity
 
 
-def is_there(manager: Manager, activity: Activity) -> Steps[bool]:
-    """Whether *activity* was added and not removed; of a manager that keeps no bodies only its receipt can tell."""
-    if kept_bodies.keepers(manager):
-        return activity.raw_id in (yield from kept_bodies.find(manager, [activity.raw_id]))
-    receipt = yield from journal().get(receipts.fanout_id(manager.name, activity.raw_id))
-    return receipt.get("op") in (ADD, UPDATE, REDELIVER)
+def _known(manager: Manager, op: str, fact: Fact, given: Activity | None) -> Fact:
+    """*fact*, or what an older release knows of an activity that nothing is kept of."""
+    if given is None or fact.activity is not None:
+        return fact
+    live = op == ADD or (op in (UPDATE, REDELIVER) and not kept_bodies.keeps_bodies(manager))
+    return dataclasses.replace(fact, kind=LIVE if live else REMOVED, activity=given)
 
 
 def notice(body: bytes) -> tuple[bytes, list[EntityId]]:
-    """The packed activity and the people of one of the NOTICES."""
+    """The activity's id (or the activity, of an older release) and the people of one of the NOTICES."""
     values = unpacked(body, "notice")
     if len(values) != 2 or not isinstance(values[0], bytes) or not isinstance(values[1], list):
         raise MessageError("the message's notice is not an activity and a list of user ids")
@@ -138,26 +233,36 @@ def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Step
         if classes:
             for numbers, user_ids in _alike(deliveries, audience):
                 asked = [deliveries[n] for n in numbers]
-                adds = [each.activity for each in asked if each.op in ADDING and audience != TOLD]
-                removes = [each.activity for each in asked if each.op == REMOVE]
-                updates = [each.activity for each in asked if each.op in (UPDATE, REDELIVER)]
                 wait = patience(max(each.attempt for each in asked))
-                operations += [_written(each, user_ids, adds, removes, updates, wait) for each in classes]
+                operations += [_written(each, user_ids, asked, wait) for each in classes]
     return operations
 
 
 def _written(
-    feed_class: Any,
-    user_ids: Sequence[EntityId],
-    adds: Sequence[Activity],
-    removes: Sequence[Activity],
-    updates: Sequence[Activity],
-    wait: float | None,
+    feed_class: Any, user_ids: Sequence[EntityId], asked: Sequence[Delivery], wait: float | None
 ) -> Steps[int]:
-    """The operation on one kind of feed. Only a timeline that holds everything has something to update."""
-    if updates and feed_class.activity_storage_class is None:
-        return feed_class.deliver(user_ids, adds, removes, updates=updates, wait=wait)  # type: ignore[no-any-return]
-    return feed_class.deliver(user_ids, adds, removes, wait=wait)  # type: ignore[no-any-return]
+    """The operation on one kind of feed. Only a timeline that holds everything has something to update.
+
+    What stands in groups that an activity was in before comes out of them first.
+    """
+    layers: list[list[Activity]] = []
+    for each in asked:
+        for depth, former in enumerate(kept_bodies.moved_from(feed_class, each.fact)):
+            layers += [[]] if depth == len(layers) else []
+            layers[depth].append(former)
+    for layer in layers:
+        yield from feed_class.deliver(user_ids, (), layer, wait=wait)
+    adds = [each.activity for each in asked if each.op in ADDING]
+    removes = [each.activity for each in asked if each.op == REMOVE]
+    updates = [each.activity for each in asked if each.op in (UPDATE, REDELIVER) or _may_be_stale(each)]
+    more = {"updates": updates} if updates and feed_class.activity_storage_class is None else {}
+    changed: int = yield from feed_class.deliver(user_ids, adds, removes, wait=wait, **more)
+    return changed
+
+
+def _may_be_stale(delivery: Delivery) -> bool:
+    """Whether what is added may be there with another context: from before, or from an attempt that read it earlier."""
+    return delivery.op in ADDING and (delivery.attempt > 1 or bool(delivery.fact.formers))
 
 
 def _feed_classes(manager: Manager, audience: str) -> list[type[Feed]]:

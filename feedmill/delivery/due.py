@@ -6,13 +6,13 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedmill import registry
 from feedmill.delivery import chunks, heartbeat, late, letters
 from feedmill.delivery.apart import apart, halves, split_people
-from feedmill.delivery.deliveries import OLDER, Delivery, checked_op, manager_called, people_of
+from feedmill.delivery.deliveries import OLDER, Delivery, checked_op, facts_of, manager_called, people_of
 from feedmill.delivery.heartbeat import Watch
 from feedmill.errors import LEFT_TO_OTHERS, StorageError, WrongType
 from feedmill.fanout import dispatch
@@ -20,7 +20,8 @@ from feedmill.feeds.aggregated_feed import AggregatedFeed
 from feedmill.feeds.cycle import fold_in
 from feedmill.manager import Manager
 from feedmill.manager.answers import Skipped
-from feedmill.manager.ops import ALONE, PLANNED
+from feedmill.manager.bodies import Fact
+from feedmill.manager.ops import ALONE, IMPORT, PLANNED
 from feedmill.registry import feed_names
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal, lease
@@ -52,7 +53,9 @@ def answer(manager_name: str, bell: str = "") -> int:
     claims, ring = backend().run(journal().claim(manager_name, MOST_CLAIMS, bell))
     if ring:
         dispatch.ring(manager_name)
-    return _Round(manager, deadline).run(claims)
+    alone = [(claim.op, claim.body) for claim in claims if claim.op in PLANNED and claim.op != IMPORT]
+    facts = backend().run(facts_of(manager, alone))
+    return _Round(manager, deadline, facts).run(claims)
 
 
 def sweep() -> int:
@@ -111,8 +114,8 @@ class _Ready(NamedTuple):
 class _Round:
     """Claimed fan-outs of one manager, done together."""
 
-    def __init__(self, manager: Manager, deadline: float) -> None:
-        self.manager, self.deadline = manager, deadline
+    def __init__(self, manager: Manager, deadline: float, facts: Mapping[bytes, Fact]) -> None:
+        self.manager, self.deadline, self.facts = manager, deadline, facts
         self.ready: list[_Ready] = []
         #: Since when the first of these waits.
         self.since = 0.0
@@ -209,7 +212,10 @@ class _Round:
             return None
         checked_op(claim.op, *PLANNED)
         skipped = Skipped()
-        planned = chunks.plan(self.manager, claim, skipped)
+        facts = self.facts
+        if claim.op == IMPORT:  # it is about many activities: they are read when they are needed
+            facts = backend().run(facts_of(self.manager, [(claim.op, claim.body)]))
+        planned = chunks.plan(self.manager, claim, facts, skipped)
         if isinstance(planned, chunks.Planned):
             chunks.note_skipped(self.manager, claim, skipped)
             return planned
@@ -258,7 +264,7 @@ class _Round:
         if not ready:
             return
         deliveries = [one for each in ready for one in each.deliveries]
-        listed, deadline = min(each.claim.listed() for each in ready), min(each.deadline for each in ready)
+        listed, deadline = min(each.claim.listed for each in ready), min(each.deadline for each in ready)
         backend().run(within(deadline, late.delivered(self.manager, deliveries, listed)))
         self._settle(ready)
 
@@ -275,7 +281,7 @@ class _Round:
         again: Sequence[Delivery] = [dataclasses.replace(one, attempt=2) for one in ready.deliveries]
 
         def written(some: Sequence[Delivery]) -> Steps[Any]:
-            return late.delivered(self.manager, some, ready.claim.listed())
+            return late.delivered(self.manager, some, ready.claim.listed)
 
         error = backend().run(within(ready.deadline, apart(again, written, _split)))
         self._settle([ready if error is None else ready._replace(error=error)])

@@ -1,94 +1,182 @@
-"""What arrives too late: somebody has unfollowed the author, or an imported activity was removed, since it was read.
+"""What arrives too late: since it was read somebody has unfollowed the author, or something else is so with the activity.
 
-Whoever unfollows writes it down, and then sweeps their feeds. Whoever delivers writes to the feeds, and then looks whether
-it is written down. So whichever comes last sees the other, and nothing stays of an author who was unfollowed. An
-activity's removal likewise forgets the body, and then takes it out of feeds. (An activity that was added by itself has a receipt
-with its removal, which orders the two; an imported one has not.)
+Whoever changes something writes it down first, and then sees to it that feeds follow. Whoever delivers writes to the feeds,
+and then looks, in the round trip of the last write, whether what is written down is still what was made true. So whichever
+comes last sees the other, and what is in feeds in the end is what was said last.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
-from feedmill.delivery.deliveries import FOLLOWERS, Delivery, operations_of
+from feedmill.delivery.deliveries import FOLLOWERS, Delivery, Part, Request, deliveries_of, meant, operations_of
 from feedmill.ids import EntityId
-from feedmill.manager import Manager
+from feedmill.manager import Manager, notices
 from feedmill.manager import bodies as kept_bodies
-from feedmill.manager.ops import ADDING, IMPORT, REMOVE
+from feedmill.manager.bodies import Fact
+from feedmill.manager.ops import ADDING, REMOVE, UPDATE
+from feedmill.storage.notices import Numbers
 from feedmill.storage.partings import Parting, partings
 from feedmill.storage.steps import Interrupted, Steps, interrupt, together
 
 
-def timely(manager: Manager, deliveries: Sequence[Delivery], listed: int) -> Steps[list[Delivery]]:
-    """*deliveries* without what is known to be too late. *listed*: when people were listed, in ms."""
-    if not any(map(_adds, deliveries)):
-        return list(deliveries)
-    parted = yield from partings().since(manager.name, listed)
+def read(
+    manager: Manager, op: str, body: bytes, parts: Sequence[Part], listed: int
+) -> Steps[tuple[list[tuple[str, Fact]], set[Parting]]]:
+    """What is so with what a chunk is about, and which of its people are known to be too late, in one round trip.
+
+    *listed*: the number of the last unfollow when people were listed.
+    """
+    about: list[tuple[str, Fact]] = []
+
+    def facts() -> Steps[set[Parting]]:
+        about.extend((yield from meant(manager, op, body)))
+        return set()
+
+    def pairs() -> Iterable[Parting]:
+        authors = {str(fact.activity.actor_id) for _, fact in about if fact.activity is not None}
+        users = {str(user) for name, ids in parts if name == FOLLOWERS for user in ids}
+        return itertools.product(users, authors)
+
+    asked = [facts()]
+    if any(name == FOLLOWERS for name, _ in parts):
+        asked.append(partings().since(manager.name, listed, pairs))
+    *_, parted = yield from together(asked)
+    return about, parted
+
+
+def timely(deliveries: Sequence[Delivery], parted: set[Parting]) -> list[Delivery]:
+    """*deliveries* without those who are known to have unfollowed."""
     return [_without(each, parted) if parted and _adds(each) else each for each in deliveries]
 
 
-def delivered(manager: Manager, deliveries: Sequence[Delivery], listed: int) -> Steps[Any]:
-    """Make *deliveries*, and take back what turns out to be too late. *listed*: when people were listed, in ms."""
-    written: Steps[Any] = together(operations_of(manager, deliveries))
-    adding = [each for each in deliveries if _adds(each)]
-    if adding:
-        written = _with_care(manager, written, adding, listed)
-    imported = [each for each in deliveries if each.op == IMPORT]
-    return _unless_removed(manager, written, imported) if imported else written
+def delivered(manager: Manager, deliveries: Sequence[Delivery], listed: int) -> Steps[None]:
+    """Make *deliveries*, and what is so in their place if that has changed meanwhile.
+
+    *listed*: the number of the last unfollow when people were listed.
+    """
+    return _delivered(manager, operations_of(manager, deliveries), deliveries, listed)
 
 
-def _unless_removed(manager: Manager, written: Steps[Any], imported: Sequence[Delivery]) -> Steps[None]:
-    yield from written
-    gone = yield from kept_bodies.gone(kept_bodies.keepers(manager)[0], [each.activity for each in imported])
-    if gone:
-        back = [dataclasses.replace(each, op=REMOVE) for each in imported if each.activity in gone]
-        yield from together(operations_of(manager, back))
-
-
-def _with_care(manager: Manager, written: Steps[Any], adding: Sequence[Delivery], listed: int) -> Steps[None]:
-    parted = yield from _looked_after(written, manager, listed)
-    late = set[Parting]()
-    while (now := _concerned(adding, parted)) != late:  # who follows again while this is at it gets it again
-        back = [_only(each, REMOVE, now - late) for each in adding]
-        again = [_only(each, each.op, late - now) for each in adding]
-        parted = yield from _looked_after(together(operations_of(manager, [*back, *again])), manager, listed)
+def _delivered(
+    manager: Manager, operations: Sequence[Steps[Any]], deliveries: Sequence[Delivery], listed: int
+) -> Steps[None]:
+    made, late = list(deliveries), set[Parting]()
+    seen = yield from _written(manager, operations, made, listed)
+    while True:
+        new, old = _changed(manager, made, seen)
+        made = [*old, *new]
+        now = _concerned(made, seen.parted)
+        if not new and now == late:
+            return
+        back = [_only(each, REMOVE, now - late) for each in old if _adds(each)]
+        again = [_only(each, each.op, late - now) for each in old if _adds(each)]  # they follow again
+        fresh = [
+            part
+            for each in new
+            for part in ([_without(each, now), _only(each, REMOVE, now)] if _adds(each) else [each])
+        ]
+        seen = yield from _written(manager, operations_of(manager, [*back, *again, *fresh]), made, listed)
         late = now
 
 
-def _looked_after(operation: Steps[Any], manager: Manager, listed: int) -> Steps[set[Parting]]:
-    """Run *operation*; who has unfollowed whom behind its last write, asked in the same round trips."""
-    parted: set[Parting] | None = None
+class _Seen(NamedTuple):
+    """What was so behind the last write."""
+
+    values: dict[bytes, bytes | None]
+    numbers: dict[bytes, Numbers | None]
+    parted: set[Parting]
+
+
+def _written(manager: Manager, operations: Sequence[Steps[Any]], made: Sequence[Delivery], listed: int) -> Steps[_Seen]:
+    """Run *operations*, and look at what matters to all that is *made* by them."""
+    return _behind(together(operations), lambda: _look(manager, made, listed))
+
+
+def _look(manager: Manager, made: Sequence[Delivery], listed: int) -> Steps[_Seen]:
+    requests = _requests(made)
+    raw_ids = list(dict.fromkeys(each.fact.raw_id for each in requests))
+    noticed = list(dict.fromkeys(each.fact.raw_id for each in requests if each.numbers is not None))
+    adding = [each for each in made if _adds(each)]
+    asked: list[Steps[Any]] = [kept_bodies.values(manager, raw_ids)]
+    asked += [notices.numbers(manager, raw_id) for raw_id in noticed]
+    if adding:
+        asked.append(partings().since(manager.name, listed, lambda: _pairs(adding)))
+    values, *others = yield from together(asked)
+    parted = others.pop() if adding else set()
+    return _Seen(dict(zip(raw_ids, values)), dict(zip(noticed, others)), parted)
+
+
+def _behind(operation: Steps[Any], look: Callable[[], Steps[_Seen]]) -> Steps[_Seen]:
+    """Run *operation*, and *look* behind its last write: in the same round trip, which may be any of them."""
     replies: list[Any] | None = None
+    probe: Steps[_Seen] | None = None
+    found: list[Any] = []
     while True:
         try:
             wanted = next(operation) if replies is None else operation.send(replies)
         except StopIteration:
             break
-        look = partings().since(manager.name, listed)
+        probe = look()
+        looks = list(next(probe, ()))
         try:
-            *replies, found = yield itertools.chain(wanted, next(look))
+            answers = yield itertools.chain(wanted, looks)
         except Interrupted:
             yield from interrupt([operation])
             raise
-        try:
-            look.send([found])
-        except StopIteration as stop:
-            parted = stop.value
-    return (yield from partings().since(manager.name, listed)) if parted is None else parted
+        at = len(answers) - len(looks)
+        replies, found = answers[:at], answers[at:]
+    if probe is None or not found:  # there was no round trip, or what is looked at is in this process
+        return (yield from look())
+    try:
+        wanted = probe.send(found)
+        while True:
+            wanted = probe.send((yield wanted))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+def _changed(manager: Manager, made: Sequence[Delivery], seen: _Seen) -> tuple[list[Delivery], list[Delivery]]:
+    """What has to be made instead of those of *made* of which something else is so; and the others.
+
+    What was made may stand in the way of what is so: it is another attempt, except of an update that took nothing out.
+    """
+    changed = {}
+    for request in _requests(made):
+        raw_id = request.fact.raw_id
+        now = seen.values[raw_id]
+        if now != request.fact.data or (request.numbers is not None and seen.numbers[raw_id] != request.numbers):
+            changed[id(request)] = request, kept_bodies.fact_of(manager, raw_id, now)
+    attempts = {id(each.request): each.request.attempt for each in made}
+    for each in made:
+        if each.request.op != UPDATE or each.op == REMOVE:
+            attempts[id(each.request)] = each.request.attempt + 1
+    new = [
+        each
+        for key, (request, fact) in changed.items()
+        for each in deliveries_of(manager, [(request.op, fact)], request.parts, attempts[key])
+    ]
+    return new, [each for each in made if id(each.request) not in changed]
+
+
+def _requests(deliveries: Iterable[Delivery]) -> list[Request]:
+    return list({id(each.request): each.request for each in deliveries}.values())
 
 
 def _adds(delivery: Delivery) -> bool:
     return delivery.op in ADDING and any(name == FOLLOWERS and ids for name, ids in delivery.parts)
 
 
+def _pairs(deliveries: Iterable[Delivery]) -> set[Parting]:
+    return {(str(user), str(each.activity.actor_id)) for each in deliveries for user in _followers(each)}
+
+
 def _concerned(deliveries: Sequence[Delivery], parted: set[Parting]) -> set[Parting]:
     """Those of *parted* to whom something is delivered."""
-    return parted and parted & {
-        (str(user), str(each.activity.actor_id)) for each in deliveries for user in _followers(each)
-    }
+    return parted and parted & _pairs(each for each in deliveries if _adds(each))
 
 
 def _followers(delivery: Delivery) -> list[EntityId]:

@@ -12,20 +12,19 @@ from feedmill.delivery.apart import People, apart, split_work
 from feedmill.delivery.deliveries import (
     AUDIENCES,
     OLDER,
-    activity_of,
+    about,
+    check_known,
     checked_op,
     deliveries_of,
     ids_of,
     manager_called,
-    meant,
-    patience,
     people_of,
 )
 from feedmill.delivery.letters import GivenUp
 from feedmill.errors import FeedmillError, MessageError, UnknownName
 from feedmill.manager import Manager
 from feedmill.manager.answers import Skipped
-from feedmill.manager.ops import FANNED_OUT, FOLLOW, IMPORT, REBUILD, UNFOLLOW
+from feedmill.manager.ops import FANNED_OUT, FOLLOW, REBUILD, UNFOLLOW
 from feedmill.registry import feed_names
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Begun, journal, lease
@@ -46,26 +45,23 @@ def deliver(
     if audience not in AUDIENCES:
         raise MessageError(f"audience {audience!r} is none of {', '.join(AUDIENCES)}")
     manager, parts = manager_called(manager_name), [(audience, ids_of(ids, "user ids"))]
-    checked_op(op, *FANNED_OUT)
-    if op != IMPORT:
-        activity_of(body)
+    about(checked_op(op, *FANNED_OUT), body)
 
     def work(begun: Begun) -> Steps[int]:
-        about, resolved = yield from meant(manager, op, body)
-        asked: tuple[Sequence[Any], People] = about, parts
+        found, parted = yield from late.read(manager, op, body, parts, begun.listed)
+        asked: tuple[Sequence[Any], People] = found, parts
         reached = 0
 
         def written(some: tuple[Sequence[Any], People]) -> Steps[None]:
             nonlocal reached
-            deliveries = deliveries_of(manager, some[0], some[1], begun.times)
-            deliveries = yield from late.timely(manager, deliveries, begun.listed)
+            deliveries = late.timely(deliveries_of(manager, some[0], some[1], begun.times), parted)
             yield from late.delivered(manager, deliveries, begun.listed)
             reached = max(reached, people_of(deliveries))
 
         error = yield from apart(asked, written, split_work)
         if error is not None:
             raise error
-        resolved.check()
+        check_known(found)
         return reached
 
     return _chunk(manager, fanout_id, plan, chunk, work)
@@ -87,12 +83,12 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
 
     def work(begun: Begun) -> Steps[int]:
         if op == FOLLOW:
-            yield from copies.follow(manager, user_id, target_id, limit, patience(begun.times))
+            yield from copies.follow(manager, user_id, target_id, limit, begun.times)
         elif op == UNFOLLOW:
             yield from copies.unfollow(manager, user_id, target_id)
         else:
             skipped = Skipped()
-            yield from copies.rebuild(manager, user_id, begun.listed, patience(begun.times), skipped)
+            yield from copies.rebuild(manager, user_id, begun.times, skipped)
             if skipped.count:
                 yield from journal().skip(fanout_id, plan, skipped.count, str(skipped))
         return 1

@@ -45,9 +45,11 @@ class Part(enum.Enum):
     DUE = (ZSET, "fan-outs that are due")
     MARK = (STRING, "a bell, a clock or an author's pace")
     TAKEN = (HASH, "claims for one bell")
-    PARTED = (ZSET, "who unfollowed whom")
+    PARTED = (ZSET, "who unfollowed whom, or follows again")
+    NUMBERS = (HASH, "numbers of unfollows")
     LEFT = (ZSET, "feeds in which something was left")
     NOTICES = (HASH, "people who were notified by name")
+    WORDS = (ZSET, "notices by number")
     LETTERS = (STREAM, "dead letters")
     #: What else is ours: looked at in other ways, or nothing can be wrong with it.
     OTHER = ("", "of the journal")
@@ -109,6 +111,8 @@ class Places:
             return Part.LETTERS
         if key.startswith(self._left):
             return Part.LEFT
+        if key.startswith(self._notices) and key.endswith(b"}:words"):
+            return Part.WORDS
         return Part.NOTICES if key.startswith(self._notices) and key.endswith(b"}") else Part.OTHER
 
     def of(self, key: bytes) -> Place | None:
@@ -149,8 +153,10 @@ class Places:
 
 def _part_of_due(after: bytes) -> Part:
     """What a key is that goes on with *after* behind the manager."""
-    if after in (b"", b":parted"):
-        return Part.PARTED if after else Part.DUE
+    if not after:
+        return Part.DUE
+    if after.startswith(b":unfollows"):
+        return Part.NUMBERS if after.endswith(b":numbers") else Part.PARTED
     if after in (b":bell", b":clock") or after.startswith(b":author:"):
         return Part.MARK
     return Part.TAKEN if after.startswith(b":taken:") else Part.OTHER

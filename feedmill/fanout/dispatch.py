@@ -113,8 +113,12 @@ def _is_fallback(app: Any) -> bool:
 def _names_tasks(app: Any) -> bool:
     """Whether the workers of *app* import Feedmill's tasks, or its beat sends them."""
     package = DEFAULT_APP.partition(":")[0]
-    named = [*(app.conf.include or ()), *(app.conf.imports or ())]
-    sent = [str(entry.get("task", "")) for entry in (app.conf.beat_schedule or {}).values() if isinstance(entry, dict)]
+    try:
+        named = [*(app.conf.include or ()), *(app.conf.imports or ())]
+        entries = [entry for entry in (app.conf.beat_schedule or {}).values() if isinstance(entry, dict)]
+    except Exception:  # its settings cannot be read: it is of no use to anybody
+        return False
+    sent = [str(entry.get("task", "")) for entry in entries]
     return package in named or any(task.startswith("feedmill.") for task in sent)
 
 

@@ -210,12 +210,11 @@ def start(
     operations: Sequence[Steps[Any]] = (),
     *,
     paces: Sequence[Pace | None] = (),
-    last: bool = False,
 ) -> list[Fanout]:
     """Journal the fan-outs *wanted* (id and packed body) in one round trip with *operations*, and ring for workers.
 
     Past an author's pace (of *paces*, one for each) they are accepted all the same, and begun later. *operations* come
-    before the journal knows of it, or *last*: what is taken away goes after it is sure that the rest will follow.
+    first: what the journal knows of must be so already when a worker looks.
     """
     dispatch.ready()
     feeds = feed_names(manager)
@@ -223,8 +222,7 @@ def start(
         journal().open(manager, name, op, body, pace, feeds)
         for (name, body), pace in zip(wanted, paces or itertools.repeat(None))
     ]
-    results = backend().run(together([*opening, *operations] if last else [*operations, *opening]))
-    opened = results[: len(opening)] if last else results[len(operations) :]
+    opened = backend().run(together([*operations, *opening]))[len(operations) :]
     if any(each.ring for each in opened) or dispatch.inline():  # nobody else is on the way to what is due here
         dispatch.ring(manager)
     return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]

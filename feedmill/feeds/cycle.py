@@ -211,7 +211,7 @@ class _Cycle:
                 self.kept += merge.waiting.kept
         if kept:  # a process that can do it, or this one when it is mended, looks at it later
             pending.say(self.feed_class, self.kept)
-            yield from left.note(self.feed_class, kept)
+            yield from left.note(self.feed_class, kept, sooner=True)
         return again
 
     def _commit(self, merges: Sequence[_Merge]) -> Steps[list[bytes | int]]:

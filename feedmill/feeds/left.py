@@ -26,16 +26,19 @@ MARGIN = 1.0
 AT_ONCE = 500
 
 
-def note(feed_class: Any, user_ids: Sequence[EntityId]) -> Steps[None]:
-    """Work was left to the holders of these users' feeds; look whether they did it when their locks are over."""
+def note(feed_class: Any, user_ids: Sequence[EntityId], *, sooner: bool = False) -> Steps[None]:
+    """Work was left to the holders of these users' feeds; look whether they did it when their locks are over.
+
+    With *sooner* nothing is put off that is to be looked at already: nobody holds them.
+    """
     seconds = settings.current().lock_ttl + MARGIN
-    yield from left().note(feed_class.key_format, [pack(user_id) for user_id in user_ids], seconds)
+    yield from left().note(feed_class.key_format, [pack(user_id) for user_id in user_ids], seconds, sooner=sooner)
 
 
 def fold_in(feed_class: Any, fold: Callable[[EntityId], Steps[Sequence[Any]]]) -> Steps[int]:
     """*fold* each feed of this kind whose inbox was left behind; how many inboxes that emptied.
 
-    One that fails is looked at again later, and so is one in which *fold* left something, which it notes by itself.
+    One that fails is looked at again later, and so is one in which *fold* left something.
     """
     noted, folded = left(), 0
     while due := (yield from noted.due(feed_class.key_format, AT_ONCE)):
@@ -45,7 +48,10 @@ def fold_in(feed_class: Any, fold: Callable[[EntityId], Steps[Sequence[Any]]]) -
         for (each, user_id), holds in zip(owners, full):
             if holds:
                 try:
-                    folded += not (yield from fold(user_id))
+                    if (yield from fold(user_id)):
+                        later.append(each)
+                    else:
+                        folded += 1
                 except StorageError:
                     raise
                 except Exception as error:  # an app's own aggregator may raise anything: that is about this feed alone

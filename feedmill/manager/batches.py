@@ -17,6 +17,7 @@ from feedmill.ids import EntityId, entity_id
 from feedmill.manager import bodies
 from feedmill.manager.ops import ADD, IMPORT
 from feedmill.manager.requests import pace
+from feedmill.storage import activity_state as state
 from feedmill.storage.backends import backend
 from feedmill.storage.steps import Steps, together
 
@@ -37,16 +38,16 @@ def add(manager: Manager, items: Iterable[Item]) -> Fanouts:
     """Store and fan out *items*, many in one round trip."""
 
     def accept(activities: list[Activity]) -> list[Fanout]:
-        wanted = [(fanout_id(manager.name, activity.raw_id), activity.pack()) for activity in activities]
+        wanted = [(fanout_id(manager.name, activity.raw_id), activity.raw_id) for activity in activities]
         paces = [pace(manager, activity) for activity in activities]
-        return receipts.start(manager.name, ADD, wanted, _storing(manager, activities), paces=paces)
+        return receipts.start(manager.name, ADD, wanted, _storing(manager, state.ADDED, activities), paces=paces)
 
     return _each(manager, items, AT_ONCE, lambda activity: None, accept)
 
 
 def import_(manager: Manager, user_id: EntityId, items: Iterable[Item], fanout: bool, chunk_size: int) -> Fanouts:
     """Store the *items* of one user and fan out *chunk_size* of them at a time."""
-    if manager.user_feed_class is None or not bodies.keepers(manager):
+    if manager.user_feed_class is None or not bodies.keeps_bodies(manager):
         raise DeclarationError(f"{manager.name}.batch_import needs user_feed_class, the feed that it fills")
     user_id = entity_id(user_id, "user")
 
@@ -57,7 +58,10 @@ def import_(manager: Manager, user_id: EntityId, items: Iterable[Item], fanout: 
             )
 
     def accept(activities: list[Activity]) -> list[Fanout]:
-        operations, ids = _storing(manager, activities), sorted(activity.raw_id for activity in activities)
+        operations, ids = (
+            _storing(manager, state.IMPORT, activities),
+            sorted(activity.raw_id for activity in activities),
+        )
         if fanout:
             wanted = [(fanout_id(manager.name, IMPORT, ids), pack(ids))]
             return receipts.start(manager.name, IMPORT, wanted, operations, paces=[pace(manager, activities[0])])
@@ -67,9 +71,9 @@ def import_(manager: Manager, user_id: EntityId, items: Iterable[Item], fanout: 
     return _each(manager, items, chunk_size, check, accept)
 
 
-def _storing(manager: Manager, activities: list[Activity]) -> list[Steps[Any]]:
+def _storing(manager: Manager, change: str, activities: list[Activity]) -> list[Steps[Any]]:
     """The operations that store bodies and fill the user feeds."""
-    operations = bodies.add(manager, activities)
+    operations = bodies.change(manager, change, activities)
     if manager.user_feed_class is not None:
         actors: dict[str, list[Activity]] = {}
         for activity in activities:

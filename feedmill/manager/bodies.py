@@ -1,69 +1,189 @@
-"""The bodies of a manager's activities: where they are kept, and what is wrong with an activity."""
+"""What a manager's activities are at this moment: where that is kept, and what is wrong with an activity."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Union
 
 from feedmill.activity import Activity
 from feedmill.aggregators.base import group_name
 from feedmill.arguments import an_activity
-from feedmill.errors import ActivityError, DeclarationError, FilterError
+from feedmill.errors import ActivityError, CorruptRecord, FilterError, UnknownVerb
 from feedmill.feeds.aggregated_feed.base import AggregatedFeed
 from feedmill.feeds.base import Feed
-from feedmill.feeds.bodies import Resolved
+from feedmill.feeds.bodies import Bodies
+from feedmill.feeds.damage import left_out
 from feedmill.feeds.query import raw_id_of
-from feedmill.storage.steps import Steps
+from feedmill.storage import activity_state as state
+from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED
+from feedmill.storage.backends import storage
+from feedmill.storage.notices import KEPT
+from feedmill.storage.redis import RedisActivityStorage
+from feedmill.storage.steps import Steps, together
 
 if TYPE_CHECKING:
     from feedmill.manager.door import Manager
 
+#: Of an activity that nothing is known of; of one whose body is damaged, which is left as it is; and of one whose verb this
+#: process does not know.
+UNKNOWN, DAMAGED, FOREIGN = "", "damaged", "foreign"
 
-def keepers(manager: Manager) -> list[type[Feed]]:
-    """One feed class for each activity storage in use."""
+
+@dataclasses.dataclass(frozen=True)
+class Fact:
+    """What is so with one activity: that, and not what was asked of it, is what becomes true in feeds."""
+
+    raw_id: bytes
+    #: The value that was read; when it is another, something else is so.
+    data: bytes | None = None
+    #: LIVE, IMPORTED, NOTICED, REMOVED, UNKNOWN, DAMAGED or FOREIGN.
+    kind: str = UNKNOWN
+    #: Whether users were notified of it by name, or taken back.
+    told: bool = False
+    #: None if nobody knows it any more, or if it is damaged.
+    activity: Activity | None = None
+    #: What it was before it was removed and added again: that may stand in other groups.
+    formers: tuple[Activity, ...] = ()
+    #: Why it cannot be read here, if it is FOREIGN.
+    error: UnknownVerb | None = None
+
+    @property
+    def live(self) -> bool:
+        """Whether it is to be in the feeds of followers."""
+        return self.kind in (LIVE, IMPORTED)
+
+    @property
+    def known(self) -> bool:
+        """Whether it was added, imported or notified, and not removed."""
+        return self.kind in (LIVE, IMPORTED, NOTICED)
+
+
+class _OwnBodies(Bodies):
+    """Where a manager keeps what none of its feeds does: its own place, in which an activity lives as long as a notice."""
+
+    activity_storage_class = RedisActivityStorage
+
+    def __init__(self, manager: str) -> None:
+        self._manager = manager
+
+    def activities(self) -> Any:  # type: ignore[override]
+        """The storage in force, with what is this manager's alone."""
+        return type(storage(RedisActivityStorage))(self._manager, KEPT)
+
+
+#: Something that has an activity storage.
+Keeper = Union[type[Feed], _OwnBodies]
+
+
+def keepers(manager: Manager) -> list[Keeper]:
+    """One keeper for each activity storage in use; what the first says counts."""
     classes = [*manager.feed_classes.values(), *([manager.user_feed_class] if manager.user_feed_class else [])]
-    return list({c.activity_storage_class: c for c in classes if c.activity_storage_class is not None}.values())
+    found: dict[Any, Keeper] = {}
+    for each in classes:
+        if each.activity_storage_class is not None:
+            found.setdefault(each.activity_storage_class, each)
+    return list(found.values()) or [_OwnBodies(manager.name)]
 
 
-def add(manager: Manager, activities: list[Activity]) -> list[Steps[Any]]:
-    """The operations that store the bodies of *activities*."""
-    return [each.activities().add(each.bodies(activities)) for each in keepers(manager)]
+def keeps_bodies(manager: Manager) -> bool:
+    """Whether one of the manager's feeds has an activity storage."""
+    return not isinstance(keepers(manager)[0], _OwnBodies)
 
 
-def remove(manager: Manager, activity: Activity) -> list[Steps[Any]]:
-    """The operations that forget the body of *activity*."""
-    return [each.activities().remove([activity.raw_id]) for each in keepers(manager)]
+def change(manager: Manager, change: str, activities: Iterable[Activity]) -> list[Steps[Any]]:
+    """The operations that make *change* to *activities*, of ``feedmill.storage.activity_state``."""
+    named = list(activities)
+    return [each.activities().change(change, each.bodies(named)) for each in keepers(manager)]
 
 
-def replace(manager: Manager, activity: Activity) -> list[Steps[int]]:
-    """The operations that replace the body of *activity*, where there is one; each says in how many places."""
-    return [each.activities().replace(each.bodies([activity])) for each in keepers(manager)]
+def removed(manager: Manager, raw_id: bytes, activity: Activity | None) -> Steps[Fact | None]:
+    """Leave a tombstone of an activity, and say what it holds; None if nothing is known of it and it was not given.
 
-
-def gone(keeper: type[Feed], activities: Sequence[Activity]) -> Steps[list[Activity]]:
-    """Those of *activities* whose bodies the storage of *keeper* has no more.
-
-    A removal forgets the body first. So whoever has written an activity and then asks this finds what was removed meanwhile.
+    What is stored counts, unless it is damaged and *activity* is given.
     """
-    found = yield from keeper.activities().get([activity.raw_id for activity in activities])
-    return [activity for activity, body in zip(activities, found) if body is None]
+    found = []
+    for each in keepers(manager):
+        body = {raw_id: b""} if activity is None else each.bodies([activity])
+        found.append(each.activities().change(state.REMOVE, body))
+    results = yield from together(found)
+    fact = next((_fact(keepers(manager)[0], raw_id, value) for (value,) in results if value is not None), None)
+    if fact is None or fact.kind != DAMAGED or activity is None:
+        return fact
+    yield from together([each.activities().remove([raw_id]) for each in keepers(manager)])
+    return (yield from removed(manager, raw_id, activity))
 
 
-def find(manager: Manager, raw_ids: list[bytes]) -> Steps[dict[bytes, Activity]]:
-    """The activities of *raw_ids* whose bodies are kept, as a reader sees them."""
-    return (yield from _keeper(manager).hydrate(raw_ids))
+def updated(manager: Manager, activity: Activity, expected: Fact) -> Steps[bool]:
+    """Replace the body of *activity*; False if it is not what was *expected* any more, and nothing was done."""
+    first, *others = keepers(manager)
+    if expected.kind == UNKNOWN:
+        operation = first.activities().change(state.ADDED, first.bodies([activity]))
+    else:
+        operation = first.activities().change(state.UPDATED, first.bodies([activity]), expected.data)
+    (done,) = yield from operation
+    if done is None:
+        return False
+    yield from together([each.activities().change(state.UPDATED, each.bodies([activity])) for each in others])
+    return True
 
 
-def resolve(manager: Manager, raw_ids: list[bytes]) -> Steps[Resolved]:
-    """The same for who writes, and must not take what it cannot read for what is not there."""
-    return (yield from _keeper(manager).resolve(raw_ids))
+def facts(manager: Manager, raw_ids: Sequence[bytes]) -> Steps[dict[bytes, Fact]]:
+    """What is so with *raw_ids*."""
+    keeper = keepers(manager)[0]
+    values = yield from keeper.activities().states(raw_ids)
+    return {raw_id: _fact(keeper, raw_id, value) for raw_id, value in zip(raw_ids, values)}
 
 
-def _keeper(manager: Manager) -> type[Feed]:
-    kept = keepers(manager)
-    if not kept:
-        raise DeclarationError(f"{manager.name} keeps no bodies, so an id is not enough; give it the whole activity")
-    return kept[0]
+def fact_of(manager: Manager, raw_id: bytes, value: bytes | None) -> Fact:
+    """What *value* says is so with an activity."""
+    return readable(_fact(keepers(manager)[0], raw_id, value))
+
+
+def readable(fact: Fact) -> Fact:
+    """*fact*; :class:`~feedmill.errors.UnknownVerb` if this process does not know the activity's verb: others may."""
+    if fact.error is not None:
+        raise fact.error
+    return fact
+
+
+def values(manager: Manager, raw_ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
+    """The values of *raw_ids*, to be compared with those of facts. One command in one round trip."""
+    return keepers(manager)[0].activities().states(raw_ids)  # type: ignore[no-any-return]
+
+
+def _fact(keeper: Keeper, raw_id: bytes, value: bytes | None) -> Fact:
+    if value is None:
+        return Fact(raw_id)
+    kept = state.decode(value)
+    loads = keeper.activity_serializer(keeper.activity_class).loads
+    try:
+        activity = loads(kept.body)
+        _ = activity.extra_context  # a damaged one must not get into anybody's feed
+        if activity.raw_id != raw_id:
+            raise CorruptRecord(f"what is kept of activity {raw_id.hex()} is another activity")
+    except UnknownVerb as error:
+        return Fact(raw_id, value, FOREIGN, kept.told, error=error)
+    except CorruptRecord as error:
+        left_out("an activity", str(error))
+        return Fact(raw_id, value, DAMAGED, kept.told)
+    return Fact(raw_id, value, kept.kind, kept.told, activity, tuple(_readable(loads, kept.formers)))
+
+
+def _readable(loads: Any, bodies: Iterable[bytes]) -> Iterator[Activity]:
+    for body in bodies:
+        try:
+            yield loads(body)
+        except CorruptRecord:
+            continue
+
+
+def moved_from(feed_class: type[Feed], fact: Fact) -> list[Activity]:
+    """What a feed may hold of an activity in groups other than its own."""
+    if not fact.formers or fact.activity is None or not issubclass(feed_class, AggregatedFeed):
+        return []
+    own = _group(feed_class, fact.activity)
+    return list({group: each for each in fact.formers if (group := _group(feed_class, each)) != own}.values())
 
 
 def raw_id(activity: Activity | str | bytes) -> bytes:
@@ -81,11 +201,15 @@ def checked(manager: Manager, activity: object) -> Activity:
     return checked
 
 
-def groups(manager: Manager, activity: Activity) -> dict[str, bytes]:
+def groups(manager: Manager, activity: Activity) -> Mapping[str, bytes]:
     """The group of *activity* in each feed that has groups, by the feed's name."""
     named: dict[str, Any] = {**manager.feed_classes, "notifications": manager.notification_feed_class}
     return {
-        name: group_name(each.get_aggregator(), each.activity_class.of(activity))
+        name: _group(each, activity)
         for name, each in named.items()
         if each is not None and issubclass(each, AggregatedFeed)
     }
+
+
+def _group(feed_class: type[AggregatedFeed], activity: Activity) -> bytes:
+    return group_name(feed_class.get_aggregator(), feed_class.activity_class.of(activity))

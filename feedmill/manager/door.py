@@ -141,9 +141,11 @@ class Manager:
     def remove_activity(self, activity: Activity | str) -> Fanout:
         """Take *activity*, or the one whose ``id`` it is, out of all feeds.
 
-        No reader sees it once this returns: its body is gone, and the notified (the first chunk of them) have lost it;
-        what is left in timelines is cleaned up behind. An addition that is not finished is called off, and whatever of
-        it still runs is undone. An id needs a body: :class:`~feedmill.errors.UnknownActivity` without.
+        What is stored counts: an equal activity with another context will do. No reader sees it once this returns, and the
+        notified (the first chunk of them) have lost it; what is left in timelines is cleaned up behind. An addition that
+        is not finished is called off, and whatever of it still runs is undone. If this raises, nothing was done, or calling
+        it again, with the id alone, completes it: that is remembered for a week.
+        :class:`~feedmill.errors.UnknownActivity` for an id that was never added, or was removed long ago.
         """
         return requests.remove(self, activity)
 
@@ -158,13 +160,16 @@ class Manager:
     def notify(self, user_ids: Iterable[EntityId], activity: Activity) -> Fanouts:
         """Put *activity* into the notification feeds of *user_ids*, whoever :meth:`get_recipient_ids` names.
 
-        It is stored nowhere else. Who was named is known for 90 days: removing or updating the activity reaches them. To
-        take it back from them alone call :meth:`unnotify` with the same *user_ids*.
+        It need not have been added; if it was, what is stored counts. Who was named is known for 90 days: removing or
+        updating the activity reaches them. To take it back from some of them alone call :meth:`unnotify`.
         """
         return requests.notice(self, NOTIFY, user_ids, activity)
 
     def unnotify(self, user_ids: Iterable[EntityId], activity: Activity) -> Fanouts:
-        """Take *activity* out of the notification feeds of *user_ids*."""
+        """Take *activity* out of the notification feeds of *user_ids*, whoever they were told by; recipients too.
+
+        The last call that names a user counts, until the activity is removed: then all of it is void.
+        """
         return requests.notice(self, UNNOTIFY, user_ids, activity)
 
     # -- who follows whom

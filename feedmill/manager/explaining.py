@@ -16,6 +16,7 @@ from feedmill.manager import bodies, notices
 from feedmill.manager.declared import followers_of, recipients_of
 from feedmill.manager.filters import admitted
 from feedmill.manager.ops import ADD, NOTIFY, REDELIVER, REMOVE
+from feedmill.storage.activity_state import IMPORTED, REMOVED
 from feedmill.storage.backends import backend, backend_for
 from feedmill.storage.journal import journal
 
@@ -78,11 +79,14 @@ class _Case:
         self.manager, self.user_id, self.raw_id = manager, user_id, bodies.raw_id(given)
         #: The activity as it is stored; None without a body.
         self.stored: Activity | None = None
-        if bodies.keepers(manager):
-            self.stored = backend().run(bodies.find(manager, [self.raw_id])).get(self.raw_id)
+        fact = backend().run(bodies.facts(manager, [self.raw_id]))[self.raw_id]
+        self.kind = fact.kind
+        if fact.live:
+            self.stored = fact.activity
         #: The activity, as far as it is known at all.
-        self.activity = self.stored or (given if isinstance(given, Activity) else None)
+        self.activity = fact.activity or (given if isinstance(given, Activity) else None)
         self.receipt = status_of(backend().run(journal().get(fanout_id(manager.name, self.raw_id))))
+        self.removed = fact.kind == REMOVED or (self.receipt.op == REMOVE and not fact.live)
 
     def explanations(self) -> Iterator[Explanation]:
         manager = self.manager
@@ -98,7 +102,7 @@ class _Case:
             why, text = self._absent(feed_class, everything, audience)
             return Explanation(name, why, text)
         if feed_class.activity_storage_class is not None and not self.stored:
-            why = Why.REMOVED if self.receipt.op == REMOVE else Why.NO_BODY
+            why = Why.REMOVED if self.removed else Why.NO_BODY
             text = "it was removed, and is still to be cleaned up" if why is Why.REMOVED else "its body is missing"
             return Explanation(name, why, f"its id is held, but nobody is shown it: {text}")
         if issubclass(feed_class, AggregatedFeed):
@@ -119,11 +123,13 @@ class _Case:
     def _absent(self, feed_class: Any, everything: list[Held], audience: str) -> tuple[Why, str]:
         """Why it is not there: the first reason that holds."""
         receipt = self.receipt
-        if receipt.op == REMOVE:
-            return Why.REMOVED, "it was removed"
         notice = self._notice() if audience == "recipient" else None
+        if self.removed and notice is None:
+            return Why.REMOVED, "it was removed"
         if self.activity is None:
             return Why.UNKNOWN, "no such activity: it was never added, or was removed long ago"
+        if notice is None and audience == "recipient" and self.kind == IMPORTED:
+            return Why.NOT_RECIPIENT, "it was imported: nobody is notified of what is long past"
         if notice is None and not self._is_meant(audience, self.activity):
             if audience == "follower":
                 return Why.NOT_FOLLOWING, f"{self.user_id} is no follower of {self.activity.actor_id}"

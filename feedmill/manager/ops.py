@@ -8,7 +8,8 @@ ADD, REMOVE = "add", "remove"
 UPDATE, REDELIVER = "update", "redeliver"
 #: About many activities of one user, for the followers alone.
 IMPORT = "import"
-#: About one activity and the users whom the caller named. What is left of it with them when it is removed is retracted.
+#: About one activity and the users whom the caller named. The last is asked for by older releases alone: a removal covers
+#: these users itself.
 NOTIFY, UNNOTIFY, RETRACT = NOTICES = "notify", "unnotify", "retract"
 #: About the feeds of one user; each has a task of its own.
 FOLLOW, UNFOLLOW, REBUILD = "follow", "unfollow", "rebuild"

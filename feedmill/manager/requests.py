@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from feedmill.activity import Activity
 from feedmill.arguments import is_whole, many
 from feedmill.codec import pack
-from feedmill.errors import ActivityError, ArgumentError, DeclarationError, UnknownActivity
+from feedmill.errors import ActivityError, ArgumentError, DeclarationError, StorageError, UnknownActivity
 from feedmill.fanout import dispatch, receipts
 from feedmill.fanout.fanouts import Fanouts
 from feedmill.fanout.receipts import Fanout, fanout_id, status_of
+from feedmill.feeds.base import Feed
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import bodies, notices
+from feedmill.manager.bodies import UNKNOWN, Fact
 from feedmill.manager.declared import recipients_of
 from feedmill.manager.ops import ADD, NOTIFY, REBUILD, REDELIVER, REMOVE, UNFOLLOW, UPDATE
+from feedmill.storage import activity_state as state
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Pace, journal
 from feedmill.storage.partings import partings
@@ -27,64 +30,92 @@ if TYPE_CHECKING:
 
 #: Chunks of a notice, and copies, that are journaled in one round trip.
 AT_ONCE = 100
+#: How often an update looks again when others change the same activity meanwhile.
+MOST_TRIES = 20
 
 
 def add(manager: Manager, activity: Activity) -> Fanout:
     """See :meth:`Manager.add_activity`."""
     bodies.checked(manager, activity)
-    operations = bodies.add(manager, [activity])
+    operations = bodies.change(manager, state.ADDED, [activity])
     if manager.user_feed_class is not None:
         operations.append(manager.user_feed_class.deliver([activity.actor_id], [activity]))
     return _start(manager, ADD, activity, operations)
 
 
 def remove(manager: Manager, activity: Activity | str) -> Fanout:
-    """See :meth:`Manager.remove_activity`."""
+    """See :meth:`Manager.remove_activity`.
+
+    First there is a tombstone, which tells workers and readers; it holds the activity, so that whoever calls again, with the
+    id alone, completes what failed. What is stored counts, not what was given: it may have another context.
+    """
     dispatch.ready()
     raw_id = bodies.raw_id(activity)
-    if not isinstance(activity, Activity):
-        resolved = backend().run(bodies.resolve(manager, [raw_id]))
-        resolved.check()
-        if raw_id not in resolved.found:
-            return _already_removed(manager, raw_id)
-        activity = resolved.found[raw_id]
-    operations = bodies.remove(manager, activity)
+    given = activity if isinstance(activity, Activity) else None
+    if given is None:  # a process that cannot read it cannot remove it
+        bodies.readable(backend().run(bodies.facts(manager, [raw_id]))[raw_id])
+    asked: list[Steps[Any]] = [bodies.removed(manager, raw_id, given), notices.numbers(manager, raw_id)]
+    fact, noticed = backend().run(together(asked))
+    stored: Activity | None = given if fact is None or fact.activity is None else fact.activity
+    if fact is None or stored is None:
+        raise UnknownActivity(
+            f"{manager.name} has no activity {raw_id.hex()}: it was never added, or was removed long ago"
+        )
+    operations: list[Steps[Any]] = []
     if manager.user_feed_class is not None:
-        operations.append(manager.user_feed_class.deliver([activity.actor_id], (), [activity]))
-    also: list[Fanout] = []
+        operations.append(manager.user_feed_class.deliver([stored.actor_id], (), [stored]))
+    if noticed is not None:
+        operations += [*_noticed(manager, fact), notices.void(manager, raw_id)]
     if manager.notification_feed_class is not None:  # these hold the whole activity: readers would still see it
-        named = itertools.chain(recipients_of(manager, activity), notices.people(manager, raw_id))
+        named = (
+            _notified(manager, fact, stored)
+            if noticed is None
+            else itertools.chain(_notified(manager, fact, stored), notices.people(manager, raw_id, void=True))
+        )
         first = list(itertools.islice(named, manager.fanout_chunk_size))
-        operations.append(manager.notification_feed_class.deliver(first, (), [activity]))
-        also = notices.take_back(manager, activity)
-    fanout = _start(manager, REMOVE, activity, operations, last=True)
-    return Fanout(fanout.id, fanout.op, also)
+        operations.append(_taken_out(manager.notification_feed_class, first, fact, stored))
+    return _start(manager, REMOVE, stored, operations)
 
 
-def _already_removed(manager: Manager, raw_id: bytes) -> Fanout:
-    name = fanout_id(manager.name, raw_id)
-    if backend().run(journal().get(name)).get("op") == REMOVE:
-        return Fanout(name, REMOVE)
-    raise UnknownActivity(f"{manager.name} has no activity {raw_id.hex()}: it was never added, or was removed long ago")
+def _notified(manager: Manager, fact: Fact, stored: Activity) -> Iterator[EntityId]:
+    """Whom the app names as recipients of an activity, and of what it was before."""
+    for each in (stored, *fact.formers):
+        yield from recipients_of(manager, each)
+
+
+def _noticed(manager: Manager, fact: Fact) -> list[Steps[Any]]:
+    """The operations that make known what only an older release knows: that there are notices of an activity."""
+    return [] if fact.told or fact.activity is None else bodies.change(manager, state.UNNOTIFY, [fact.activity])
+
+
+def _taken_out(feed_class: type[Feed], user_ids: Sequence[EntityId], fact: Fact, stored: Activity) -> Steps[None]:
+    for each in (*bodies.moved_from(feed_class, fact), stored):
+        yield from feed_class.deliver(user_ids, (), [each])
 
 
 def update(manager: Manager, activity: Activity) -> Fanout:
     """See :meth:`Manager.update_activity`."""
     dispatch.ready()
     bodies.checked(manager, activity)
-    op = REDELIVER
-    if bodies.keepers(manager):
-        before = backend().run(bodies.find(manager, [activity.raw_id])).get(activity.raw_id)
-        if before is not None:
-            _check_groups(manager, before, activity)
-        asked: list[Steps[Any]] = [*bodies.replace(manager, activity), journal().get(_name(manager, activity))]
-        *replaced, receipt = backend().run(together(asked))
-        if not any(replaced):
+    for _ in range(MOST_TRIES):
+        asked: list[Steps[Any]] = [bodies.facts(manager, [activity.raw_id]), notices.numbers(manager, activity.raw_id)]
+        facts, noticed = backend().run(together(asked))
+        before: Fact = facts[activity.raw_id]
+        if before.activity is not None and before.known:
+            _check_groups(manager, before.activity, activity)
+        elif before.kind != UNKNOWN or bodies.keeps_bodies(manager):
             raise UnknownActivity(f"{activity!r} cannot be updated: it was never added, or was removed; add it instead")
-        # Where it has not arrived everywhere, what is on its way is the old one, and this takes its place.
-        status = status_of(receipt)
-        settled = status.finished and not status.cancelled and not status.dead
-        op = UPDATE if settled and status.op in ("", ADD, UPDATE, REDELIVER) else REDELIVER
+        asked = [bodies.updated(manager, activity, before), journal().get(_name(manager, activity))]
+        asked += _noticed(manager, before) if noticed is not None else []
+        done, receipt, *_ = backend().run(together(asked))
+        if done:  # else somebody else has changed it meanwhile: look at that
+            break
+    else:
+        raise StorageError(f"{activity!r} was changed by others {MOST_TRIES} times while it was updated; try again")
+    # Where it has not arrived everywhere, what is on its way is the old one, and this takes its place.
+    status = status_of(receipt)
+    settled = status.finished and not status.cancelled and not status.dead and "again" not in receipt
+    op = UPDATE if settled and status.op in ("", ADD, UPDATE, REDELIVER) else REDELIVER
     return _start(manager, op, activity, [])
 
 
@@ -102,11 +133,10 @@ def _name(manager: Manager, activity: Activity) -> str:
     return fanout_id(manager.name, activity.raw_id)
 
 
-def _start(
-    manager: Manager, op: str, activity: Activity, operations: list[Steps[Any]], *, last: bool = False
-) -> Fanout:
-    wanted, paces = [(_name(manager, activity), activity.pack())], [pace(manager, activity)] if op == ADD else []
-    return receipts.start(manager.name, op, wanted, operations, paces=paces, last=last)[0]
+def _start(manager: Manager, op: str, activity: Activity, operations: list[Steps[Any]]) -> Fanout:
+    """Open the fan-out about *activity* behind *operations*; its record holds the id, since what is stored counts."""
+    paces = [None if op == REMOVE else pace(manager, activity)]
+    return receipts.start(manager.name, op, [(_name(manager, activity), activity.raw_id)], operations, paces=paces)[0]
 
 
 def pace(manager: Manager, activity: Activity) -> Pace | None:
@@ -122,13 +152,27 @@ def notice(manager: Manager, op: str, user_ids: Iterable[EntityId], activity: Ac
         raise DeclarationError(f"{manager.name}.{op} needs notification_feed_class, the feed that it writes to")
     people = _ids(user_ids, "user")
     bodies.checked(manager, activity)
-    body, fanouts = activity.pack(), list[Fanout]()
+    raw_id, fanouts, number = activity.raw_id, list[Fanout](), 0
+    operations = bodies.change(manager, state.NOTIFY if op == NOTIFY else state.UNNOTIFY, [activity])
     chunks = iter(lambda: list(itertools.islice(people, manager.fanout_chunk_size)), [])
     while part := list(itertools.islice(chunks, AT_ONCE)):
-        named = {fanout_id(manager.name, activity.raw_id, ids): ids for ids in part}
-        kept = notices.keep(manager, activity, named) if op == NOTIFY else notices.forget(manager, activity, named)
-        fanouts += receipts.start(manager.name, op, [(name, pack([body, ids])) for name, ids in named.items()], [kept])
+        named = {notices.name_of(manager, raw_id, ids): ids for ids in part}
+        numbered = _Result(notices.keep(manager, activity, op == NOTIFY, named, number))
+        wanted = [(name, pack([raw_id, ids])) for name, ids in named.items()]
+        fanouts += receipts.start(manager.name, op, wanted, [*operations, numbered.steps()])
+        number, operations = numbered.value, []
     return Fanouts(fanouts)
+
+
+class _Result:
+    """Keeps the result of an operation that is run among others."""
+
+    def __init__(self, operation: Steps[int]) -> None:
+        self._operation = operation
+        self.value = 0
+
+    def steps(self) -> Steps[None]:
+        self.value = yield from self._operation
 
 
 def copy(
@@ -143,9 +187,11 @@ def copy(
     targets, fanouts = _ids(target_ids, "target"), list[Fanout]()
     while part := list(itertools.islice(targets, AT_ONCE)):
         rest = [] if limit is None else [limit]
-        wanted = [(fanout_id(manager.name, user_id, target), pack([user_id, target, *rest])) for target in part]
-        pairs = [(str(user_id), str(target)) for target in part]
-        noted = (partings().part if op == UNFOLLOW else partings().join)(manager.name, pairs)
+        user, names = str(user_id), list(map(str, part))
+        wanted = [
+            (fanout_id(manager.name, user, name), pack([user_id, target, *rest])) for name, target in zip(names, part)
+        ]
+        noted = (partings().part if op == UNFOLLOW else partings().join)(manager.name, user, names)
         fanouts += receipts.start_sent(manager.name, op, wanted, [noted])
     return Fanouts(fanouts)
 
@@ -155,7 +201,7 @@ def rebuild(manager: Manager, user_id: EntityId) -> Fanout:
     user_id = entity_id(user_id, "user")
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name}.rebuild needs user_feed_class, the feed it copies from")
-    wanted = [(fanout_id(manager.name, REBUILD.encode(), user_id), pack([user_id]))]
+    wanted = [(fanout_id(manager.name, REBUILD.encode(), str(user_id)), pack([user_id]))]
     return receipts.start_sent(manager.name, REBUILD, wanted)[0]
 
 

@@ -44,6 +44,18 @@ class ActivityStorage(Protocol):
     #: The storage in memory that stands in for this one in the embedded mode; None for one that needs no server.
     embedded: ClassVar[Any]
 
+    def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
+        """Make one of the changes of ``feedmill.storage.activity_state`` to activities, each whole or not at all.
+
+        *bodies* by id; an empty one where the change needs none. *expected*: the value that an activity must have, else
+        nothing is changed. For each: None if nothing was changed; after a removal the value; else nothing of interest.
+        """
+        ...
+
+    def states(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
+        """What is kept of *ids* in their order, tombstones included; None for one that is not there."""
+        ...
+
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
         """Store *bodies* by id; one that is there stays as it is."""
         ...
@@ -53,7 +65,7 @@ class ActivityStorage(Protocol):
         ...
 
     def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """The bodies of *ids* in their order, None for one that is not there."""
+        """The bodies of *ids* in their order, None for one that readers are not shown."""
         ...
 
     def remove(self, ids: Sequence[bytes]) -> Steps[None]:

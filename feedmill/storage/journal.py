@@ -110,18 +110,14 @@ class Claim:
     waits: str = ""
     #: The message in answer to which it was claimed; or empty.
     bell: str = ""
-    #: When it was claimed, by the clock of the storage's server in milliseconds.
-    claimed: int = 0
+    #: The number of the last unfollow when its people were listed, or a moment before.
+    listed: int = 0
     #: How often it was really begun without progress, this time included: only that counts as an attempt.
     tries: int = 1
     #: How many of these began and never ended: their worker died, or stood still.
     deaths: int = 0
     #: Whether this time is written down as begun, by :meth:`Journal.begin`.
     marked: bool = False
-
-    def listed(self) -> int:
-        """When its people were listed, or a moment before, by the clock of the storage's server in milliseconds."""
-        return self.claimed
 
     def died(self) -> str:
         """What is known of whoever began it before, in words."""
@@ -133,7 +129,7 @@ class Begun(NamedTuple):
 
     #: 0 if it is done or off, -1 if it is for feeds that the caller does not know, else how often it has been begun.
     times: int
-    #: When its people were listed, by the clock of the storage in milliseconds; now, if it has none but its one user.
+    #: The number of the last unfollow when its people were listed; 0 if it has none but its one user.
     listed: int = 0
     #: How many of those who began it before never were heard of again: they died, or stand still.
     deaths: int = 0

@@ -15,8 +15,8 @@ Noted = tuple[bytes, bytes]
 class Left(Protocol):
     """Owners by kind of feed, which its key format names."""
 
-    def note(self, key_format: str, owners: Sequence[bytes], seconds: float) -> Steps[None]:
-        """Look at the feeds of *owners* in *seconds*, and not before."""
+    def note(self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False) -> Steps[None]:
+        """Look at the feeds of *owners* in *seconds*, and not before; with *sooner*, no later than was noted already."""
         ...
 
     def due(self, key_format: str, limit: int) -> Steps[list[Noted]]:

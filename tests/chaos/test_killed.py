@@ -147,7 +147,6 @@ def test_killed_before_sending(stage: Stage, verify: Callable[[], object]) -> No
     verify()
 
 
-@pytest.mark.short
 @pytest.mark.scenario("a fan-out that kills whoever does it, among a thousand others")
 def test_bomb(stage: Stage, verify: Callable[[], object]) -> None:
     """An activity whose followers nobody can ask for and live ends among the dead letters, alone."""

@@ -45,7 +45,6 @@ def test_broker_killed(stage: Stage, verify: Callable[[], object]) -> None:
     verify()
 
 
-@pytest.mark.short
 @pytest.mark.scenario("Redis at maxmemory: writes refused")
 def test_out_of_memory(stage: Stage, verify: Callable[[], object]) -> None:
     """While the feed store refuses writes nothing is half-written, and afterwards everything is delivered."""
@@ -83,13 +82,15 @@ def test_disk_full(stage: Stage, verify: Callable[[], object]) -> None:
     verify()
 
 
-@pytest.mark.short
 @pytest.mark.parametrize(
     "servers",
     [
         pytest.param(("feeds",), marks=pytest.mark.scenario("the feed store is full, under load")),
         pytest.param(("broker",), marks=pytest.mark.scenario("the broker is full, under load")),
-        pytest.param(("feeds", "broker"), marks=pytest.mark.scenario("feed store and broker are full, under load")),
+        pytest.param(
+            ("feeds", "broker"),
+            marks=[pytest.mark.scenario("feed store and broker are full, under load"), pytest.mark.short],
+        ),
     ],
     ids="+".join,
 )
@@ -150,7 +151,6 @@ def _adds(stage: Stage, seeded: list[Activity], told: list[Activity]) -> None:
 ASKED = (_changes, _tells, _adds)
 
 
-@pytest.mark.short
 @pytest.mark.scenario("the broker fails over: for seconds it only reads, or is away")
 def test_broker_failed_over(stage: Stage, verify: Callable[[], object]) -> None:
     """A broker that is replaced, and comes back, ends no worker, and what was accepted meanwhile is delivered."""

@@ -28,10 +28,11 @@ from feedmill.keys import (
     due_key,
     letters_key,
     notices_key,
-    parted_key,
     receipt_key,
     set_aside_key,
     taken_key,
+    unfollows_keys,
+    words_key,
 )
 from feedmill.serializers import NotificationSerializer
 from feedmill.serializers.base import CAPPED
@@ -369,8 +370,9 @@ DAMAGE: dict[Callable[[redis.Redis], None], str] = {
     due_receipt_of_a_wrong_type: "wrong type",
     due_that_names_nothing: "due without receipt",
     of_a_wrong_type(f"fm:left:{News.key_format}"): "wrong type",
-    of_a_wrong_type(parted_key(ClinicManager.name)): "wrong type",
+    **{of_a_wrong_type(key): "wrong type" for key in unfollows_keys(ClinicManager.name)},
     of_a_wrong_type(notices_key(ClinicManager.name, on_day(6).raw_id)): "wrong type",
+    of_a_wrong_type(words_key(ClinicManager.name, on_day(6).raw_id)): "wrong type",
     of_a_wrong_type(clock_key(ClinicManager.name)): "wrong type",
     of_a_wrong_type(bell_key(ClinicManager.name)): "wrong type",
     of_a_wrong_type(bucket_key(ClinicManager.name, 5)): "wrong type",
@@ -586,6 +588,16 @@ def test_what_was_set_aside_can_be_looked_at(server: redis.Redis) -> None:
     examine(fix=True)
     assert server.lrange(set_aside_key(FLAT), 0, -1) == [b"flat timeline"]
     assert 0 < server.ttl(set_aside_key(FLAT)) <= 30 * 24 * 3600
+
+
+def test_tombstones_are_no_damage(server: redis.Redis) -> None:
+    """What was removed, imported or only notified, and what is kept of it, is as it must be."""
+    added, imported, told = (Activity(7, Love, number, time=on_day(6).time) for number in (71, 72, 73))
+    run(Home.activities().change("import", Home.bodies([imported])))
+    run(Home.activities().change("notify", Home.bodies([told])))
+    for change in ("add", "unnotify", "remove"):
+        run(Home.activities().change(change, Home.bodies([added])))
+    assert examined() == {}
 
 
 @pytest.mark.parametrize("trip", range(1, 12))

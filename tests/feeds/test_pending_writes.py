@@ -450,3 +450,25 @@ def test_a_time_limit_is_no_fault_of_an_activity(kind: Any, monkeypatch: pytest.
     assert len(limits) <= 2  # the second is asked of what waits, as the feed is let go
     feed.add(act(3))
     assert all_held(feed) == {act(1), act(2), act(3)} and not inbox(feed)
+
+
+@EACH
+def test_who_writes_often_puts_nothing_off(kind: Any) -> None:
+    """However often an old process writes to the feed meanwhile, or looks at it, the sweep of a new one comes by in time."""
+    feed = kind(1)
+    with known():
+        left_in(feed, act(1, Hum))
+    for number in range(8):
+        feed.add(act(number))
+        time.sleep(0.02)
+    with known():
+        assert backend().run(fold_in(kind)) == 1
+        assert act(1, Hum) in all_held(feed)
+        left_in(feed, act(2, Hum))
+    for number in range(8):
+        feed.remove(act(number))
+        time.sleep(0.02)
+        assert backend().run(fold_in(kind)) == 0
+    time.sleep(0.06)
+    with known():
+        assert backend().run(fold_in(kind)) == 1 and act(2, Hum) in all_held(feed)

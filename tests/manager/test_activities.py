@@ -299,7 +299,7 @@ class TestRemove:
             manager.remove_activity("12")
 
     def test_without_bodies(self, at_once: None) -> None:
-        """A manager that keeps no bodies says that it needs the whole activity."""
+        """A manager none of whose feeds keeps bodies keeps them itself: an id is enough to remove, and updates find it."""
 
         class Teller(Manager):
             notification_feed_class = Notes
@@ -309,12 +309,15 @@ class TestRemove:
 
         teller = Teller()
         teller.add_activity(love(1, target=77))
-        with pytest.raises(DeclarationError, match="Teller keeps no bodies, so an id is not enough"):
-            teller.remove_activity(love(1, target=77).id)
         teller.update_activity(love(1, target=77, text="new"))
         assert Notes(77)[0].activities[0].extra_context == {"text": "new"}
-        teller.remove_activity(love(1, target=77))
+        teller.remove_activity(love(1, target=77).id)
         assert notes(77) == []
+        with pytest.raises(UnknownActivity, match="Teller has no activity"):
+            teller.remove_activity(love(2).id)
+        manager.add_activity(love(1, target=77))
+        teller.remove_activity(love(1, target=77))
+        assert home(10) == [1]  # what one manager keeps for itself is nothing to another
 
 
 class TestNotify:

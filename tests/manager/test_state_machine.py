@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import pytest
 from hypothesis import strategies as st
@@ -13,10 +16,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 import feedmill
 from feedmill import Activity
+from feedmill.aggregators import NotificationAggregator, RecentVerbAggregator
+from feedmill.delivery import late
+from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from tests.feeds.test_state_machines import PROFILE
-from tests.manager.circle import Circle, Home, News, Notes, Own, love
+from tests.manager.circle import Circle, love
 from tests.postbox import Postbox, arrive, make_overdue
 
 #: Each example has people and activities of its own.
@@ -24,101 +30,244 @@ PEOPLE = range(4)
 _numbers = itertools.count(0, 1000)
 
 ONE = st.sampled_from(PEOPLE)
-#: Lists of people that a notice names. Where one is taken back, no two of them may share anybody.
-PARTS, SOME = [[0], [1, 2], [3]], [[0], [1, 2], [0, 1, 2, 3]]
-LIST = st.integers(0, 2)
+#: Lists of people that a notice names; they share some.
+LISTS = [[0], [1, 2], [0, 1, 2, 3], [3, 1]]
+LIST = st.sampled_from(LISTS)
 WHICH = st.integers(0, 5)
 ANY = st.integers(0, 30)
+ALBUM = st.sampled_from("AB")
+NOW, BETWEEN, DONE_BETWEEN = "now", "between", "done between"
+WHEN = st.sampled_from([NOW, BETWEEN, DONE_BETWEEN])
+SPELLED = st.sampled_from([int, str])
+
+
+def by_album(self: Any, activity: Activity) -> str:
+    return f"album {activity.extra_context.get('album')}"
+
+
+class ByAlbum(RecentVerbAggregator):
+    get_group = by_album
+
+
+class NotesByAlbum(NotificationAggregator):
+    get_group = by_album
+
+
+class MemberHome(RedisFeed):
+    key_format = "members:home:%(user_id)s"
+    max_length = 50
+
+
+class MemberNews(RedisAggregatedFeed):
+    key_format = "members:news:%(user_id)s"
+    aggregator_class = ByAlbum
+
+
+class MemberWire(RedisNotificationFeed):
+    """Holds all of what it shows, for followers."""
+
+    key_format = "members:wire:%(user_id)s"
+    count_format = "members:wire:%(user_id)s:count"
+    aggregator_class = NotesByAlbum
+
+
+class MemberNotes(RedisNotificationFeed):
+    key_format = "members:notes:%(user_id)s"
+    count_format = "members:notes:%(user_id)s:count"
+    aggregator_class = NotesByAlbum
+
+
+class MemberOwn(RedisFeed):
+    key_format = "members:own:%(user_id)s"
+
+
+class Members(Circle):
+    """The circle, whose feeds group by what activities carry. Ids come as numbers and as texts."""
+
+    feed_classes = {"home": MemberHome, "news": MemberNews, "wire": MemberWire}
+    notification_feed_class = MemberNotes
+    user_feed_class = MemberOwn
+    fanout_chunk_size = 2
+
+    def get_user_follower_ids(self, user_id: Any) -> Iterable[Any]:
+        return [user if user % 2 else str(user) for user, target in sorted(self.edges) if target == int(user_id)]
+
+    def get_user_following_ids(self, user_id: Any) -> Iterable[Any]:
+        found = [target if target % 2 else str(target) for user, target in sorted(self.edges) if user == int(user_id)]
+        Machine.now.meanwhile()
+        return found
+
+
+class Died(BaseException):
+    """A worker is no more."""
 
 
 class Machine(RuleBasedStateMachine):
-    """Four people who follow each other, six activities, and messages that come late, twice, out of order or never."""
+    """Four people who follow each other, six activities, and messages that come late, twice, out of order or never.
+
+    A worker is overtaken between its reading and its writing, or dies between its writing and its look.
+    """
 
     box: Postbox
-    manager = Circle()
+    manager = Members()
+    #: The machine that runs.
+    now: Machine
 
     @initialize(friends=st.booleans())
     def begin(self, friends: bool) -> None:
+        Machine.now = self
         self.first = next(_numbers)
         self.box.messages = []
-        make_overdue("Circle")  # else it would matter for how long a bell counts as rung
+        #: What is asked for when a worker has read and not yet written; whether one is to die.
+        self.waiting: list[Callable[[], Any]] = []
+        self.dies = False
+        make_overdue("Members")  # else it would matter for how long a bell counts as rung
         ids = [self.user(number) for number in PEOPLE]
         Circle.edges = set(itertools.product(ids, ids)) if friends else set()
+        #: By number: "live", "imported", "noticed" or "removed", the album and the text. And the last words on people.
+        self.kinds: dict[int, str] = {}
+        self.albums: dict[int, str] = {}
         self.texts: dict[int, str] = {}
-        #: What is there, by number; and who was told of what, with which text.
-        self.live: set[int] = set()
-        self.told: dict[tuple[int, int], str] = {}
+        self.words: dict[tuple[int, int], bool] = {}
 
-    def user(self, number: int) -> int:
-        return self.first + number
+    def meanwhile(self) -> None:
+        """What comes between a worker's reading and its writing; all of it, or all messages of it, may be done by then."""
+        if self.waiting:
+            self.waiting.pop(0)()
 
-    def activity(self, number: int) -> Activity:
+    def look(self) -> None:
+        """What may happen between a worker's writing and its look."""
+        if self.dies:
+            self.dies = False
+            raise Died
+
+    def user(self, number: int, spelled: Callable[[int], Any] = int) -> Any:
+        return spelled(self.first + number)
+
+    def activity(self, number: int, album: str) -> Activity:
         target = None if number < 2 else self.user((number + 1) % 4)
-        return love(self.first + number, self.user(number % 3), target, text=self.texts.get(number, ""))
+        text = self.texts.get(number, "")
+        return love(self.first + number, self.user(number % 3), target, text=text, album=album)
 
-    @rule(number=WHICH)
-    def add(self, number: int) -> None:
-        self.manager.add_activity(self.activity(number))
-        self.live.add(number)
-        if number >= 2:
-            self.told[(number + 1) % 4, number] = self.texts.get(number, "")
-        self.retell(number)
+    def known(self, which: int) -> int | None:
+        numbers = [number for number in range(6) if self.kinds.get(number, "removed") != "removed"]
+        return numbers[which % len(numbers)] if numbers else None
 
-    def retell(self, number: int) -> None:
-        """Whoever has it sees its present text."""
-        for user, which in list(self.told):
-            if which == number:
-                self.told[user, which] = self.texts.get(number, "")
+    def comes(self, number: int, album: str, kind: str) -> Activity:
+        """It is added, imported or notified: what is known keeps what it carries."""
+        was = self.kinds.get(number, "removed")
+        if was == "removed":
+            self.texts[number], self.albums[number] = "", album
+        activity = self.activity(number, album)
+        if was in ("removed", "noticed") or kind == "live":
+            self.kinds[number] = kind if was != "live" else "live"
+        return activity
 
-    @rule(number=WHICH, by_id=st.booleans())
-    def remove(self, number: int, by_id: bool) -> None:
-        activity = self.activity(number)
-        self.manager.remove_activity(activity.id if by_id and number in self.live else activity)
-        self.live.discard(number)
-        self.told = {key: text for key, text in self.told.items() if key[1] != number}
+    def ask(self, action: Callable[[], Any], when: str) -> None:
+        """Have something asked for now, or when a worker is about to write: that may have been done to its end by then."""
 
-    @precondition(lambda self: self.live)
-    @rule(which=WHICH, text=st.sampled_from("abc"))
-    def update(self, which: int, text: str) -> None:
-        number = sorted(self.live)[which % len(self.live)]
-        self.texts[number] = text
-        self.manager.update_activity(self.activity(number))
-        self.retell(number)
+        def to_its_end() -> None:
+            others, self.waiting = self.waiting, []
+            before, self.box.messages = self.box.messages, []
+            action()
+            while self.box.messages:
+                self.come(*self.box.messages.pop(0))
+            self.box.messages = before
+            self.waiting = others
 
-    @precondition(lambda self: self.live)
-    @rule(some=LIST, which=WHICH)
-    def notify(self, some: int, which: int) -> None:
-        number = sorted(self.live)[which % len(self.live)]
-        users = (PARTS if number < 2 else SOME)[some]
-        self.manager.notify([self.user(user) for user in users], self.activity(number))
-        self.told.update({(user, number): self.texts.get(number, "") for user in users})
+        if when == NOW:
+            action()
+        else:
+            self.waiting.append(action if when == BETWEEN else to_its_end)
 
-    @rule(some=LIST, number=st.integers(0, 1))
-    def unnotify(self, some: int, number: int) -> None:
-        self.manager.unnotify([self.user(user) for user in PARTS[some]], self.activity(number))
-        for user in PARTS[some]:
-            self.told.pop((user, number), None)
+    @rule(number=WHICH, album=ALBUM, when=WHEN)
+    def add(self, number: int, album: str, when: str) -> None:
+        self.ask(lambda: self.manager.add_activity(self.comes(number, album, "live")), when)
 
-    @rule(user=ONE, whom=ONE)
-    def follow(self, user: int, whom: int) -> None:
-        Circle.edges.add((self.user(user), self.user(whom)))
-        self.manager.follow(self.user(user), self.user(whom))
+    @rule(number=WHICH, album=ALBUM, when=WHEN)
+    def import_(self, number: int, album: str, when: str) -> None:
+        self.ask(
+            lambda: self.manager.batch_import(self.user(number % 3, str), [self.comes(number, album, "imported")]), when
+        )
 
-    @rule(user=ONE, whom=ONE)
-    def unfollow(self, user: int, whom: int) -> None:
-        Circle.edges.discard((self.user(user), self.user(whom)))
-        self.manager.unfollow(self.user(user), self.user(whom))
+    @rule(number=WHICH, album=ALBUM, by_id=st.booleans(), when=WHEN)
+    def remove(self, number: int, album: str, by_id: bool, when: str) -> None:
+        def removed() -> None:
+            activity = self.activity(number, album)
+            self.manager.remove_activity(activity.id if by_id and number in self.kinds else activity)
+            self.kinds[number] = "removed"
+            self.words = {key: told for key, told in self.words.items() if key[1] != number}
 
-    @rule(user=ONE)
-    def rebuild(self, user: int) -> None:
-        self.manager.rebuild(self.user(user))
+        self.ask(removed, when)
+
+    @rule(which=WHICH, text=st.sampled_from("abc"), when=WHEN)
+    def update(self, which: int, text: str, when: str) -> None:
+        def updated() -> None:
+            number = self.known(which)
+            if number is not None:
+                self.texts[number] = text
+                self.manager.update_activity(self.activity(number, self.albums[number]))
+
+        self.ask(updated, when)
+
+    @rule(some=LIST, number=WHICH, album=ALBUM, spelled=SPELLED, when=WHEN)
+    def notify(self, some: list[int], number: int, album: str, spelled: Any, when: str) -> None:
+        def notified() -> None:
+            was = self.kinds.get(number, "removed")
+            activity = self.comes(number, album, "noticed" if was in ("removed", "noticed") else was)
+            self.manager.notify([self.user(user, spelled) for user in some], activity)
+            self.words.update({(user, number): True for user in some})
+
+        self.ask(notified, when)
+
+    @rule(some=LIST, number=WHICH, album=ALBUM, spelled=SPELLED, when=WHEN)
+    def unnotify(self, some: list[int], number: int, album: str, spelled: Any, when: str) -> None:
+        def taken_back() -> None:
+            self.kinds.setdefault(number, "removed")
+            self.manager.unnotify([self.user(user, spelled) for user in some], self.activity(number, album))
+            self.words.update({(user, number): False for user in some})
+
+        self.ask(taken_back, when)
+
+    @rule(user=ONE, whom=ONE, spelled=SPELLED, when=WHEN)
+    def follow(self, user: int, whom: int, spelled: Any, when: str) -> None:
+        def followed() -> None:
+            Circle.edges.add((self.user(user), self.user(whom)))
+            self.manager.follow(self.user(user, spelled), self.user(whom))
+
+        self.ask(followed, when)
+
+    @rule(user=ONE, whom=ONE, spelled=SPELLED, when=WHEN)
+    def unfollow(self, user: int, whom: int, spelled: Any, when: str) -> None:
+        def unfollowed() -> None:
+            Circle.edges.discard((self.user(user), self.user(whom)))
+            self.manager.unfollow(self.user(user), self.user(whom, spelled))
+
+        self.ask(unfollowed, when)
+
+    @rule(user=ONE, spelled=SPELLED)
+    def rebuild(self, user: int, spelled: Any) -> None:
+        self.manager.rebuild(self.user(user, spelled))
+
+    @rule()
+    def work_meanwhile(self) -> None:
+        """Others work while a worker is about to write."""
+        self.waiting.append(lambda: self.box.messages and self.come(*self.box.messages.pop(0)))
+
+    @rule()
+    def die(self) -> None:
+        self.dies = True
+
+    def come(self, name: str, args: list[Any]) -> None:
+        with contextlib.suppress(Died):
+            arrive(name, args)
 
     @precondition(lambda self: self.box.messages)
     @rule(which=ANY, twice=st.booleans())
     def arrive(self, which: int, twice: bool) -> None:
         place = which % len(self.box.messages)
         name, args = self.box.messages[place] if twice else self.box.messages.pop(place)
-        arrive(name, args)
+        self.come(name, args)
 
     @precondition(lambda self: self.box.messages)
     @rule(which=ANY)
@@ -127,16 +276,16 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        make_overdue("Circle")
-        arrive("feedmill.sweep", [])
+        make_overdue("Members")
+        self.come("feedmill.sweep", [])
 
     @rule(place=st.sampled_from([0, -1]))
     def settle(self, place: int) -> None:
         """Let everything be done, the first or the last message next, and look."""
-        for _ in range(20):
+        for _ in range(30):
             while self.box.messages:
-                arrive(*self.box.messages.pop(place))
-            if not backend().run(journal().open_ids("Circle", 1)):
+                self.come(*self.box.messages.pop(place))
+            if not backend().run(journal().open_ids("Members", 1)):
                 break
             self.sweep()
         else:
@@ -145,24 +294,36 @@ class Machine(RuleBasedStateMachine):
             self.check(user)
 
     def check(self, user: int) -> None:
+        live = [n for n in range(5, -1, -1) if self.kinds.get(n) in ("live", "imported")]
         followed = {target - self.first for who, target in Circle.edges if who == self.user(user)}
-        wanted = [n for n in sorted(self.live, reverse=True) if n % 3 in followed]
-        texts = [self.texts.get(n, "") for n in wanted]
-        home, news = Home(self.user(user)), News(self.user(user))[:]
-        assert [(a.object_id - self.first, a.extra_context["text"]) for a in home[:]] == list(zip(wanted, texts))
+        wanted = [self.shown(n) for n in live if n % 3 in followed]
+        home = MemberHome(self.user(user))
+        assert [self.seen(activity) for activity in home[:]] == wanted
         assert home.count() == len(wanted)
-        members = [a for group in news for a in group.last_activities]
-        assert [(a.object_id - self.first, a.extra_context["text"]) for a in members] == list(zip(wanted, texts))
-        assert [(group.activity_count, group.actor_count) for group in news] == [
-            (len(wanted), len({n % 3 for n in wanted}))
-        ] * bool(wanted)
-        own = [n for n in sorted(self.live, reverse=True) if n % 3 == user]
-        assert [a.object_id - self.first for a in Own(self.user(user))[:]] == own
-        notes = Notes(self.user(user))
-        told = {number: text for (who, number), text in self.told.items() if who == user}
-        found = {a.object_id - self.first: a.extra_context["text"] for group in notes[:] for a in group.activities}
-        assert found == told
-        assert notes.get_denormalized_counts()[:2] == (len(told), len(told))
+        for kind in (MemberNews, MemberWire):
+            self.check_groups(kind(self.user(user)), wanted)
+        own = [n for n in live if n % 3 == user]
+        assert [a.object_id - self.first for a in MemberOwn(self.user(user))[:]] == own
+        self.check_groups(MemberNotes(self.user(user)), [self.shown(n) for n in range(6) if self.is_told(user, n)])
+
+    def is_told(self, user: int, number: int) -> bool:
+        recipient = self.kinds.get(number) == "live" and number >= 2 and (number + 1) % 4 == user
+        return self.words.get((user, number), recipient)
+
+    def shown(self, number: int) -> tuple[int, str, str]:
+        return number, self.texts.get(number, ""), self.albums[number]
+
+    def seen(self, activity: Activity) -> tuple[int, str, str]:
+        return activity.object_id - self.first, activity.extra_context["text"], activity.extra_context["album"]
+
+    def check_groups(self, feed: Any, wanted: list[tuple[int, str, str]]) -> None:
+        groups = {group.group: group for group in feed[:]}
+        found = {name: sorted(map(self.seen, group.activities)) for name, group in groups.items()}
+        albums = {album for _, _, album in wanted}
+        assert found == {f"album {album}": sorted(each for each in wanted if each[2] == album) for album in albums}
+        assert [group.activity_count for group in groups.values()] == [len(found[name]) for name in groups]
+        if isinstance(feed, RedisNotificationFeed):
+            assert feed.get_denormalized_counts()[:2] == (len(groups), len(groups))
 
     def teardown(self) -> None:
         if hasattr(self, "first"):
@@ -172,8 +333,19 @@ class Machine(RuleBasedStateMachine):
 @pytest.mark.timeout(3600)
 def test_the_last_word(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any sequence of calls, and of messages late, lost, doubled and out of order, ends as if each call was done at once."""
-    monkeypatch.setattr(Circle, "fanout_chunk_size", 2)
     for journals in ("memory", "redis"):  # no example depends on how fast it runs
         monkeypatch.setattr(f"feedmill.storage.{journals}.journal.BELL", 3_600_000)
     feedmill.configure(fanout_lease=3600)
+    plain, look = late.operations_of, late._look
+
+    def overtaken(*args: Any) -> Any:
+        Machine.now.meanwhile()
+        return plain(*args)
+
+    def looked(*args: Any) -> Any:
+        Machine.now.look()
+        return look(*args)
+
+    monkeypatch.setattr(late, "operations_of", overtaken)
+    monkeypatch.setattr(late, "_look", looked)
     run_state_machine_as_test(type("Machine", (Machine,), {"box": box}), settings=PROFILE)

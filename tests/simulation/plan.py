@@ -155,8 +155,7 @@ COMMAND_FAULTS: dict[str, tuple[Any, ...]] = {
     "kill before": (1,),
     "kill after": (1,),
     "stall": (3, 12, 70, 700),
-    "cancel before": (1,),
-    "cancel after": (1,),
+    "cancel": (1,),
     "flush": (1,),
     "clock": (-3600, -60, -3, 3, 60, 3600),
 }

@@ -15,6 +15,7 @@ from typing import Any
 
 import hiredis
 import redis
+from greenlet import GreenletExit
 
 from feedmill import settings
 from feedmill.errors import StorageError
@@ -22,7 +23,7 @@ from feedmill.storage import memory
 from feedmill.storage.memory import BACKEND
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RETRIES, RedisBackend
-from feedmill.storage.steps import PAUSE, Command, Steps
+from feedmill.storage.steps import PAUSE, Command, Steps, interrupt
 from tests.simulation import world as worlds
 from tests.simulation.world import ConnectionLost, Refused
 
@@ -141,14 +142,22 @@ class MemoryDriver:
         self.round_trips = 0
 
     def run(self, operation: Steps[Any]) -> Any:
-        """To the end."""
-        replies: list[Any] | None = None
+        """To the end; what fails is interrupted, as the package's own driver does."""
         try:
+            wanted = next(operation)
             while True:
-                wanted = next(operation) if replies is None else operation.send(replies)
-                replies = self._exchange(list(wanted))
+                wanted = operation.send(self._exchange(list(wanted)))
         except StopIteration as stop:
             return stop.value
+        except GreenletExit:  # a process that was killed does nothing more
+            raise
+        except BaseException:
+            last = interrupt([operation])
+            with contextlib.suppress(StopIteration, Exception):
+                commands = list(next(last))
+                while True:
+                    commands = list(last.send(self._answers(commands)))
+            raise
 
     async def arun(self, operation: Steps[Any]) -> Any:
         """From a coroutine, which may be cancelled at each command."""
@@ -161,19 +170,23 @@ class MemoryDriver:
         world = _world()
         for attempt in range(RETRIES + 1):
             try:
-                replies = [
-                    world.sleep(command[1]) if command[0] == PAUSE else world.perform(command[0], command[1])
-                    for command in commands
-                ]
+                return self._answers(commands)
             except ConnectionLost:
                 world.sleep(0.05 * 2**attempt * world.rng.random())
-                continue
-            world.answered()
-            for reply in replies:
-                if type(reply) is Refused:
-                    raise StorageError(f"the server refuses ({reply})")
-            return replies
         raise StorageError("no connection to the server")
+
+    def _answers(self, commands: list[Command]) -> list[Any]:
+        """One round trip."""
+        world = _world()
+        replies = [
+            world.sleep(command[1]) if command[0] == PAUSE else world.perform(command[0], command[1])
+            for command in commands
+        ]
+        world.answered()
+        for reply in replies:
+            if type(reply) is Refused:
+                raise StorageError(f"the server refuses ({reply})")
+        return replies
 
 
 class MemoryLeft:
@@ -318,8 +331,9 @@ class RedisDriver(RedisBackend):
         self.round_trips += 1
         return self._perform(outbox._all(), _world().sleep)
 
-    async def _aattempt(self, outbox: Any) -> list[Any]:
-        return self._attempt(outbox)
+    async def arun(self, operation: Steps[Any]) -> Any:
+        """From a coroutine; what one that is cancelled does is what one does that fails."""
+        return self.run(operation)
 
     def reset(self) -> None:
         """Nothing is stored, and all scripts are known."""

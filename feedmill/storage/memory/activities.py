@@ -1,43 +1,68 @@
-"""Bodies of activities inside this process."""
+"""What is kept of activities inside this process."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from feedmill.storage import activity_state as state
 from feedmill.storage.memory.backend import BACKEND, no_steps
 from feedmill.storage.steps import Steps
 
 
 class MemoryActivityStorage:
-    """Bodies in a dict."""
+    """Values in a dict; with *scope*, in one of the manager of that name. They are kept as long as the process lives."""
 
     embedded: ClassVar[Any] = None
 
-    def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
-        """Store *bodies* by id; one that is there stays as it is."""
+    def __init__(self, scope: str = "", seconds: int = 0) -> None:
+        self._scope = scope
+
+    @property
+    def _held(self) -> dict[bytes, bytes]:
+        return BACKEND.kept.setdefault(self._scope, {}) if self._scope else BACKEND.bodies
+
+    def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
+        """Make *change* to each activity."""
         yield from no_steps()
         with BACKEND.guard:
-            for raw_id, body in bodies.items():
-                BACKEND.bodies.setdefault(raw_id, body)
+            return [self._change(change, raw_id, body, expected) for raw_id, body in bodies.items()]
+
+    def _change(self, change: str, raw_id: bytes, body: bytes, expected: bytes) -> bytes | None:
+        was = self._held.get(raw_id)
+        if (expected and was != expected) or (was and change == state.UPDATED and _is_removed(was)):
+            return None
+        value = state.changed(was, change, body)
+        if value is None:
+            return None
+        self._held[raw_id] = value
+        return value if change == state.REMOVE else b""
+
+    def states(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
+        """The values of *ids*, None for one that is not there."""
+        yield from no_steps()
+        with BACKEND.guard:
+            return [self._held.get(raw_id) for raw_id in ids]
+
+    def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
+        """Store *bodies* by id; one that is there stays as it is."""
+        yield from self.change(state.ADDED, bodies)
 
     def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:
         """Store *bodies* in place of those that are there; how many were. One that was removed stays away."""
-        yield from no_steps()
-        with BACKEND.guard:
-            there = {raw_id: body for raw_id, body in bodies.items() if raw_id in BACKEND.bodies}
-            BACKEND.bodies.update(there)
-            return len(there)
+        return sum(done is not None for done in (yield from self.change(state.UPDATED, bodies)))
 
     def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """The bodies of *ids*, None for one that is not there."""
-        yield from no_steps()
-        with BACKEND.guard:
-            return [BACKEND.bodies.get(raw_id) for raw_id in ids]
+        """The bodies of *ids* that readers are shown, None for one that is not there."""
+        return [state.shown(value) for value in (yield from self.states(ids))]
 
     def remove(self, ids: Sequence[bytes]) -> Steps[None]:
         """Forget the bodies of *ids*."""
         yield from no_steps()
         with BACKEND.guard:
             for raw_id in ids:
-                BACKEND.bodies.pop(raw_id, None)
+                self._held.pop(raw_id, None)
+
+
+def _is_removed(value: bytes) -> bool:
+    return state.decode(value).kind == state.REMOVED

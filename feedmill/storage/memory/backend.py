@@ -30,13 +30,15 @@ class MemoryBackend:
             self.groups: dict[str, Groups] = {}
             self.counts: dict[str, tuple[int, int, int]] = {}
             self.bodies: dict[bytes, bytes] = {}
-            self.notices: dict[tuple[str, bytes], dict[str, bytes]] = {}
+            #: What a manager keeps for itself, by its name.
+            self.kept: dict[str, dict[bytes, bytes]] = {}
+            self.notices: dict[tuple[str, bytes], Any] = {}
             #: The journal: receipts, what is due, bells on their way, dead letters.
             self.receipts: dict[str, dict[str, Any]] = {}
             self.due: dict[str, dict[str, float]] = {}
             self.bells: dict[str, float] = {}
             self.buckets: dict[str, float] = {}
-            self.parted: dict[str, dict[tuple[str, str], int]] = {}
+            self.partings: dict[str, Any] = {}
             #: By kind of feed: when the inbox of whose feed is to be looked at, in ms, and the number of that note.
             self.left: dict[str, dict[bytes, tuple[int, int]]] = {}
             self.left_number = 0

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Opened, Pace, lease, name_of
-from feedmill.storage.memory.backend import BACKEND, journal_time, milliseconds, no_steps
+from feedmill.storage.memory.backend import BACKEND, journal_time, no_steps
 from feedmill.storage.memory.letters import MemoryLetters
+from feedmill.storage.memory.partings import last_number
 from feedmill.storage.steps import Steps
 
 
@@ -105,15 +106,14 @@ class MemoryJournal(MemoryLetters):
             receipt["plan"] = _next_plan(receipt["plan"])
             receipt.update(planned=0, done=0, reached=0, complete=0, chunks={}, begun={})
             _forget(receipt, "sent", "skipped", "lived")
-            receipt["listed"] = milliseconds()
         receipt.update(attempts=receipt.get("attempts", 0) + 1, claimed=now)
         again = max(0, receipt.get("again", 0) - now)
         plan, op, body, planned = (receipt[key] for key in ("plan", "op", "body", "planned"))
         sent, feeds = receipt.get("sent", planned), _feeds(receipt)
         waits = "" if complete else receipt.get("waits", "")
         facts = op, body, planned, receipt["attempts"], again, sent, feeds, waits
-        deaths = receipt.get("deaths", 0)
-        return Claim(name, held, plan, *facts, claimed=milliseconds(), tries=tried + 1, deaths=deaths)
+        deaths, listed = receipt.get("deaths", 0), last_number(receipt["manager"])
+        return Claim(name, held, plan, *facts, listed=listed, tries=tried + 1, deaths=deaths)
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
@@ -156,6 +156,7 @@ class MemoryJournal(MemoryLetters):
             if receipt is None or not moved:
                 return None
             receipt["chunks"].update(chunks)
+            receipt["listed"] = claim.listed
             receipt["planned"] += len(chunks)
             return dataclasses.replace(claim, time=moved)
 
@@ -196,7 +197,7 @@ class MemoryJournal(MemoryLetters):
             if times > 1:
                 receipt["retried"] = receipt.get("retried", 0) + 1
             deaths = max(0, times - 1 - receipt.setdefault("lived", {}).get(chunk, 0))
-            return Begun(times, receipt.get("listed", milliseconds()), deaths)
+            return Begun(times, receipt.get("listed", 0), deaths)
 
     def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
         """A chunk failed."""

@@ -12,14 +12,16 @@ from feedmill.storage.steps import Steps
 class MemoryLeft:
     """See :class:`~feedmill.storage.left.Left`."""
 
-    def note(self, key_format: str, owners: Sequence[bytes], seconds: float) -> Steps[None]:
+    def note(self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False) -> Steps[None]:
         """Look at the feeds of *owners* in *seconds*."""
         yield from no_steps()
         with BACKEND.guard:
             noted = BACKEND.left.setdefault(key_format, {})
+            at = milliseconds() + int(seconds * 1000)
             for owner in owners:
-                BACKEND.left_number += 1
-                noted[owner] = milliseconds() + int(seconds * 1000), BACKEND.left_number
+                if not sooner or owner not in noted or noted[owner][0] > at:
+                    BACKEND.left_number += 1
+                    noted[owner] = at, BACKEND.left_number
 
     def due(self, key_format: str, limit: int) -> Steps[list[Noted]]:
         """Those that are to be looked at."""

@@ -1,39 +1,63 @@
-"""Bodies of activities, one STRING each."""
+"""What is kept of activities, one STRING each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha1
 from typing import Any, ClassVar
 
-from feedmill.keys import activity_key
+from feedmill.keys import activity_key, kept_key
+from feedmill.storage import activity_state as state
+from feedmill.storage.journal import OPEN_TTL
 from feedmill.storage.memory import MemoryActivityStorage
+from feedmill.storage.notices import KEPT
+from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.steps import Steps
 
 
 class RedisActivityStorage:
-    """Bodies under ``<prefix>a:<16-byte id>``."""
+    """Under ``<prefix>a:<16-byte id>``; with *scope*, what is kept for the manager of that name alone, for *seconds*."""
 
     #: What stands in when ``FEEDMILL_REDIS_URL`` is ``memory://``.
     embedded: ClassVar[Any] = MemoryActivityStorage
 
+    def __init__(self, scope: str = "", seconds: int = 0) -> None:
+        self._scope, self._seconds = scope, seconds
+
+    def _key(self, raw_id: bytes) -> bytes:
+        return kept_key(self._scope, raw_id) if self._scope else activity_key(raw_id)
+
+    def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
+        """Make *change* to each activity, whole or not at all."""
+        if not bodies:
+            return []
+        digest = sha1(expected, usedforsecurity=False).hexdigest() if expected else ""
+        rest = OPEN_TTL, KEPT, self._seconds, state.MOST_FORMERS, digest
+        replies = yield [
+            call_script("activity_change", [self._key(raw_id)], change, body, *rest) for raw_id, body in bodies.items()
+        ]
+        return [value if done else None for done, value in replies]
+
+    def states(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
+        """The values of *ids*, None for one that is not there."""
+        if not ids:
+            return []
+        (values,) = yield [("MGET", *map(self._key, ids))]
+        return list(values)
+
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
         """Store *bodies* by id; one that is there stays as it is."""
-        if bodies:
-            yield [("SET", activity_key(raw_id), body, "NX") for raw_id, body in bodies.items()]
+        yield from self.change(state.ADDED, bodies)
 
     def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:
         """Store *bodies* in place of those that are there; how many were. One that was removed stays away."""
-        replies = yield [("SET", activity_key(raw_id), body, "XX") for raw_id, body in bodies.items()]
-        return sum(reply is not None for reply in replies)
+        return sum(done is not None for done in (yield from self.change(state.UPDATED, bodies)))
 
     def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """The bodies of *ids*, None for one that is not there."""
-        if not ids:
-            return []
-        (bodies,) = yield [("MGET", *map(activity_key, ids))]
-        return list(bodies)
+        """The bodies of *ids* that readers are shown, None for one that is not there."""
+        return [state.shown(value) for value in (yield from self.states(ids))]
 
     def remove(self, ids: Sequence[bytes]) -> Steps[None]:
         """Forget the bodies of *ids*."""
         if ids:
-            yield [("UNLINK", *map(activity_key, ids))]
+            yield [("UNLINK", *map(self._key, ids))]

@@ -28,7 +28,8 @@ T = TypeVar("T")
 
 #: How often a round trip is tried again on a new connection: whatever is written may be written twice.
 RETRIES = 4
-#: Seconds that a cancelled coroutine waits for its operation to release what it holds; then that goes on by itself.
+#: Seconds that a cancelled coroutine waits for its operation to release what it holds. Then a round trip that is still on
+#: its way is cut off.
 LAST_WORDS = 1.0
 #: Seconds within which the server has surely done what was sent to it before a round trip was cut off, or never will.
 SETTLED = 0.05
@@ -104,11 +105,11 @@ class RedisBackend:
             with contextlib.suppress(ResponseError):  # who may only read needs no script
                 self._teach()
         replies = self._retry.call_with_retry(lambda: self._attempt(outbox), lambda _: None)
-        missing = _unknown_scripts(replies)
-        if missing:
+        unsure = _run_too_soon(outbox.commands, replies)
+        if unsure:
             self._teach()
-            again = self._exchange(Outbox([outbox.commands[number] for number in missing]))
-            for number, reply in zip(missing, again):
+            again = self._exchange(Outbox([outbox.commands[number] for number in unsure]))
+            for number, reply in zip(unsure, again):
                 replies[number] = reply
         return _checked(replies, outbox.commands)
 
@@ -148,8 +149,8 @@ class RedisBackend:
     # -- from a coroutine: the same with await
 
     async def arun(self, operation: Steps[T]) -> T:
-        """:meth:`run` from a coroutine. If that is cancelled, a round trip on its way is not cut off: only when it is over
-        is it known what there is to release.
+        """:meth:`run` from a coroutine. If that is cancelled, a round trip on its way may go on for a second: only when it is
+        over is it known what there is to release.
         """
         cancelled: list[bool] = []
         task = asyncio.ensure_future(self._arun(operation, cancelled))
@@ -160,6 +161,7 @@ class RedisBackend:
             if not task.done():
                 self._ending.add(task)
                 task.add_done_callback(self._ending.discard)
+                asyncio.get_running_loop().call_later(LAST_WORDS, task.cancel)
                 await asyncio.wait([task], timeout=LAST_WORDS)
             raise
 
@@ -194,11 +196,11 @@ class RedisBackend:
             with contextlib.suppress(ResponseError):
                 await self._ateach()
         replies = await self._aretry.call_with_retry(lambda: self._aattempt(outbox), _nothing)
-        missing = _unknown_scripts(replies)
-        if missing:
+        unsure = _run_too_soon(outbox.commands, replies)
+        if unsure:
             await self._ateach()
-            again = await self._aexchange(Outbox([outbox.commands[number] for number in missing]))
-            for number, reply in zip(missing, again):
+            again = await self._aexchange(Outbox([outbox.commands[number] for number in unsure]))
+            for number, reply in zip(unsure, again):
                 replies[number] = reply
         return _checked(replies, outbox.commands)
 
@@ -251,9 +253,18 @@ async def _nothing(_: Exception) -> None:
     """Called between two tries."""
 
 
-def _unknown_scripts(replies: list[Any]) -> list[int]:
-    """Numbers of the script calls that did not run because the server does not know the script (any more)."""
-    return [number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+def _run_too_soon(commands: Sequence[Command], replies: Sequence[Any]) -> list[int]:
+    """Numbers of the commands that are to be sent again because the server does not know a script (any more).
+
+    That is the first such script and all that comes behind it: what looks must look behind what writes. Scripts that did
+    run are not run twice; so what looks for what others wrote is no script.
+    """
+    first = next((number for number, reply in enumerate(replies) if isinstance(reply, NoScriptError)), len(replies))
+    return [
+        number
+        for number in range(first, len(replies))
+        if isinstance(replies[number], NoScriptError) or commands[number][0] not in ("EVALSHA", PAUSE)
+    ]
 
 
 def _checked(replies: list[Any], commands: Sequence[Command]) -> list[Any]:

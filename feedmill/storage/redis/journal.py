@@ -40,6 +40,7 @@ from feedmill.storage.journal import (
     lease,
     name_of,
 )
+from feedmill.storage.redis.partings import last_number
 from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.steps import Command, Steps, together
 
@@ -50,7 +51,7 @@ FAR = 4_000_000_000_000
 #: What a status shows.
 _FIELDS = (
     *("manager", "op", "created", "planned", "done", "reached", "complete", "claimed", "finished", "cancelled"),
-    *("attempts", "retried", "failed", "error", "dead", "was", "skipped"),
+    *("attempts", "retried", "failed", "error", "dead", "was", "again", "skipped"),
 )
 
 
@@ -104,12 +105,15 @@ class RedisJournal:
         """Claim what is due."""
         bell = bell or os.urandom(8).hex()
         keys = [*_due(manager), taken_key(manager, bell), receipts_beginning(manager)]
-        (reply,) = yield [call_script("journal_claim", keys, limit, lease(), BELL, ROLLING)]
+        reply, number = yield [
+            call_script("journal_claim", keys, limit, lease(), BELL, ROLLING),
+            last_number(manager),
+        ]
         held, ring, claimed, damaged = reply
         for name in damaged:
             key = receipts_beginning(manager) + name.decode(errors="backslashreplace")
             logger.error("%s is no sound receipt of a fan-out; feedmill doctor --fix begins it anew", key)
-        return [_claimed(manager, held.decode(), facts, bell) for facts in claimed], bool(ring)
+        return [_claimed(manager, held.decode(), facts, bell, int(number or 0)) for facts in claimed], bool(ring)
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
@@ -136,7 +140,7 @@ class RedisJournal:
         """Write down chunks."""
         keys = [*_keys(claim.id), taken_key(manager, claim.bell, partition_of(claim.id))]
         parts = [part for item in chunks.items() for part in item]
-        (moved,) = yield [call_script("journal_chunks", keys, *_proof(claim), lease(), OPEN_TTL, *parts)]
+        (moved,) = yield [call_script("journal_chunks", keys, *_proof(claim), lease(), OPEN_TTL, claim.listed, *parts)]
         return dataclasses.replace(claim, time=moved.decode()) if moved else None
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
@@ -295,13 +299,11 @@ def _settle(claim: Claim, delay: int, over: int, increments: int, *facts: Any) -
     return call_script("journal_settle", [clock, receipt, due], *_proof(claim), delay, over, increments, *facts)
 
 
-def _claimed(manager: str, held: str, facts: Sequence[Any], bell: str) -> Claim:
-    name, op, plan, planned, attempts, body, again, sent, feeds, waits, listed, tries, deaths = facts
+def _claimed(manager: str, held: str, facts: Sequence[Any], bell: str, listed: int) -> Claim:
+    name, op, plan, planned, attempts, body, again, sent, feeds, waits, tries, deaths = facts
     names = tuple(feeds.decode(errors="replace").split("\n")[1:-1])
     done = op.decode(), body, int(planned), int(attempts), int(again), int(sent), names, waits.decode(errors="replace")
-    return Claim(
-        named_fanout(manager, name.decode()), held, int(plan), *done, bell, int(listed), int(tries), int(deaths)
-    )
+    return Claim(named_fanout(manager, name.decode()), held, int(plan), *done, bell, listed, int(tries), int(deaths))
 
 
 def _lines(names: Sequence[str]) -> str:

@@ -17,9 +17,10 @@ AHEAD = 600_000
 class RedisLeft:
     """See :class:`~feedmill.storage.left.Left`."""
 
-    def note(self, key_format: str, owners: Sequence[bytes], seconds: float) -> Steps[None]:
+    def note(self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False) -> Steps[None]:
         """Look at the feeds of *owners* in *seconds*."""
-        yield [call_script("left_put", [left_key(key_format)], int(seconds * 1000), *owners)]
+        how = "LT" if sooner else "CH"  # CH counts what changes, which nobody asks for
+        yield [call_script("left_put", [left_key(key_format)], int(seconds * 1000), how, *owners)]
 
     def due(self, key_format: str, limit: int) -> Steps[list[Noted]]:
         """Those that are to be looked at."""

@@ -1,33 +1,72 @@
-"""Who has unfollowed whom of late, on Redis: a ZSET for each manager, in the slot of what is due of it."""
+"""Who has unfollowed whom of late, on Redis: three ZSETs and a HASH for each manager, in the slot of what is due of it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from feedmill.codec import pack, unpack
-from feedmill.keys import parted_key
-from feedmill.storage.journal import OPEN_TTL
-from feedmill.storage.partings import Parting
+from feedmill.codec import pack, pack_list, unpack
+from feedmill.keys import unfollows_keys
+from feedmill.storage.partings import KEPT_HOURS, MOST_READ, REBUILD_HOURS, Parting, Turns
 from feedmill.storage.redis.timelines import call_script
-from feedmill.storage.steps import Steps
+from feedmill.storage.steps import Command, Steps
+
+#: Pairs that are read in one round trip when it is about one user.
+PAGE = 10_000
 
 
 class RedisPartings:
-    """See :class:`~feedmill.storage.partings.Partings`. No chunk is older than what is remembered here."""
+    """See :class:`~feedmill.storage.partings.Partings`."""
 
-    def part(self, manager: str, pairs: Sequence[Parting]) -> Steps[None]:
-        """Write down who unfollows whom."""
-        yield [call_script("part", [parted_key(manager)], OPEN_TTL, *map(_packed, pairs))]
+    def part(self, manager: str, user: str, targets: Sequence[str]) -> Steps[None]:
+        """Write down whom *user* unfollows."""
+        yield from self._changed(manager, "part", user, targets)
 
-    def join(self, manager: str, pairs: Sequence[Parting]) -> Steps[None]:
+    def join(self, manager: str, user: str, targets: Sequence[str]) -> Steps[None]:
         """They follow again."""
-        yield [("ZREM", parted_key(manager), *map(_packed, pairs))]
+        yield from self._changed(manager, "join", user, targets)
 
-    def since(self, manager: str, time: int) -> Steps[set[Parting]]:
-        """Who unfollowed whom of late."""
-        (found,) = yield [("ZRANGEBYSCORE", parted_key(manager), time, "+inf")]
-        return {(user, target) for user, target in map(unpack, found)}
+    def _changed(self, manager: str, change: str, user: str, targets: Sequence[str]) -> Steps[None]:
+        pairs = [pack([user, target]) for target in targets]
+        yield [call_script("part", unfollows_keys(manager), change, KEPT_HOURS, REBUILD_HOURS, user, *pairs)]
+
+    def number(self, manager: str) -> Steps[int]:
+        """The last number."""
+        (number,) = yield [last_number(manager)]
+        return int(number or 0)
+
+    def rebuild(self, manager: str, user: str) -> Steps[int]:
+        """The same, and whom *user* follows is written down from now on."""
+        (number,) = yield [call_script("part", unfollows_keys(manager), "rebuild", KEPT_HOURS, REBUILD_HOURS, user)]
+        return int(number)
+
+    def since(self, manager: str, number: int, pairs: Callable[[], Iterable[Parting]]) -> Steps[set[Parting]]:
+        """Who unfollowed whom since."""
+        key = unfollows_keys(manager)[0]
+        (found,) = yield [("ZRANGEBYSCORE", key, f"({number}", "+inf", "LIMIT", 0, MOST_READ + 1)]
+        if len(found) <= MOST_READ:
+            return {(user, target) for user, target in map(unpack, found)}
+        wanted = list(dict.fromkeys(pairs()))
+        if not wanted:
+            return set()
+        (numbers,) = yield [("ZMSCORE", key, *(pack(list(pair)) for pair in wanted))]
+        return {pair for pair, at in zip(wanted, numbers) if at is not None and float(at) > number}
+
+    def turns(self, manager: str, user: str, number: int) -> Steps[Turns]:
+        """What *user* did since *number*."""
+        parted, joined, *_ = unfollows_keys(manager)
+        return Turns((yield from self._of_user(parted, user, number)), (yield from self._of_user(joined, user, number)))
+
+    def _of_user(self, key: str, user: str, number: int) -> Steps[frozenset[str]]:
+        start, found = pack_list(pack(user), b""), set[str]()
+        at = 0
+        while True:
+            (page,) = yield [("ZRANGEBYSCORE", key, f"({number}", "+inf", "LIMIT", at, PAGE)]
+            found.update(unpack(pair)[1] for pair in page if pair.startswith(start))
+            at += PAGE
+            if len(page) < PAGE:
+                return frozenset(found)
 
 
-def _packed(pair: Parting) -> bytes:
-    return pack(list(pair))
+def last_number(manager: str) -> Command:
+    """The command that reads the last number; nothing stands for 0."""
+    return ("HGET", unfollows_keys(manager)[3], "#")

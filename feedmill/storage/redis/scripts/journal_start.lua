@@ -3,8 +3,8 @@
 -- ARGV: plan, number; then, if that matters, names of the feeds that the caller knows, each between two line ends, and for
 --   how many ms a fan-out is left to those that know all of its feeds
 -- Returns: {0} if it is done or no longer wanted, {-1} if it is for a feed that the caller does not know, else {how often it
---   has been begun, this time included; when its people were listed, in ms of the server: now, if that is still to be
---   done, as for what is sent at once; how many of those who began it before never were heard of again}
+--   has been begun, this time included; number of the last unfollow when its people were listed, 0 for what is
+--   sent at once; how many of those who began it before never were heard of again}
 -- include: journal
 local plan, number_, feeds, rolling = unpack(ARGV)
 local field = plan .. '.' .. number_
@@ -19,4 +19,4 @@ end
 local times = call('HINCRBY', KEYS[3], 'begun:' .. field, 1)
 if times > 1 then call('HSET', KEYS[2], 'retried', whole(number(got[4]) + 1)) end
 local lived = times > 1 and number(call('HGET', KEYS[3], 'lived:' .. field)) or 0
-return {times, got[3] and number(got[3]) or server, math.max(0, times - 1 - lived)}
+return {times, number(got[3]), math.max(0, times - 1 - lived)}

@@ -1,9 +1,33 @@
--- Write down who has unfollowed whom, and forget what is long past.
--- KEYS: who has unfollowed whom (ZSET: pair -> ms)
--- ARGV: seconds to remember it; pairs …
-local call, clock = redis.call, redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
-for i = 2, #ARGV do call('ZADD', KEYS[1], now, ARGV[i]) end
-local old = call('ZRANGEBYSCORE', KEYS[1], '-inf', now - 1000 * ARGV[1], 'LIMIT', 0, 1000)
-if #old > 0 then call('ZREM', KEYS[1], unpack(old)) end
-call('EXPIRE', KEYS[1], ARGV[1])
+-- Write down who unfollows whom, who follows again, or whose feeds are being rebuilt; and forget what is long past.
+-- KEYS: who has unfollowed whom (ZSET: pair -> number), who follows again (ZSET: pair -> number), whose feeds are rebuilt
+--   (ZSET: user -> hour), numbers (HASH: '#' -> the last; an hour -> what was the last when it began)
+-- ARGV: 'part', 'join' or 'rebuild', hours to remember pairs, hours to remember rebuilds, user; then pairs of that user
+-- Returns: the last number
+-- The clock only decides what is forgotten; what came first is decided by the numbers.
+local PARTED, JOINED, REBUILT, NUMBERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local call, change, user = redis.call, ARGV[1], ARGV[4]
+local number = call('HINCRBY', NUMBERS, '#', change == 'rebuild' and 0 or 1)
+local hour = math.floor(call('TIME')[1] / 3600)
+if change == 'rebuild' then call('ZADD', REBUILT, hour, user) end
+local watched = change == 'join' and call('ZSCORE', REBUILT, user)
+for i = 5, #ARGV do
+  if change == 'part' then
+    call('ZADD', PARTED, number, ARGV[i])
+    call('ZREM', JOINED, ARGV[i])
+  elseif call('ZREM', PARTED, ARGV[i]) == 1 or watched then call('ZADD', JOINED, number, ARGV[i]) end
+end
+call('EXPIRE', PARTED, (ARGV[2] + 1) * 3600)
+call('EXPIRE', JOINED, (ARGV[2] + 1) * 3600)
+if call('HSETNX', NUMBERS, hour, number) == 1 then
+  local marks, past = call('HGETALL', NUMBERS), 0
+  for i = 1, #marks, 2 do
+    if marks[i] ~= '#' and tonumber(marks[i]) < hour - ARGV[2] then
+      past = math.max(past, tonumber(marks[i + 1]))
+      call('HDEL', NUMBERS, marks[i])
+    end
+  end
+  call('ZREMRANGEBYSCORE', PARTED, '-inf', past)
+  call('ZREMRANGEBYSCORE', JOINED, '-inf', past)
+  call('ZREMRANGEBYSCORE', REBUILT, '-inf', hour - ARGV[3] - 1)
+end
+return number

@@ -1,0 +1,91 @@
+"""What an activity storage keeps of one activity: its body, and whether readers are shown it.
+
+A value is the body alone where nothing else is to be said, as of nearly all activities. Otherwise it is a mark that begins no
+msgpack value, a letter, and bodies, each behind its size (4 bytes): the body in force, then former ones (newest first) whose
+places in feeds may differ from its own. A small letter: there are users who were notified of it by name, or taken back so.
+The changes are made by ``activity_change.lua`` on Redis and by :func:`changed` in memory.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import NamedTuple
+
+#: In the feeds of followers and recipients; the same, but nobody is notified; known only to who was notified by name; a
+#: tombstone: it is to be nowhere.
+LIVE, IMPORTED, NOTICED, REMOVED = "L", "I", "N", "R"
+#: What can become of an activity: it is added or imported (what is live keeps its body); somebody is notified of it by name,
+#: or taken back so; its body is replaced; it is removed.
+ADDED, IMPORT, NOTIFY, UNNOTIFY, UPDATED, REMOVE = "add", "import", "notify", "unnotify", "update", "remove"
+#: The first byte of a value that is more than a body.
+MARK = b"\xc1"
+#: Former bodies that are kept: those of the last times it was removed and added again with another context.
+MOST_FORMERS = 15
+
+_LETTERS = LIVE + IMPORTED + NOTICED + REMOVED
+
+
+class Kept(NamedTuple):
+    """A value, taken apart."""
+
+    #: One of the kinds above.
+    kind: str
+    #: Whether users were notified of it, or taken back, by name.
+    told: bool
+    #: The body in force.
+    body: bytes
+    formers: tuple[bytes, ...] = ()
+
+
+def decode(data: bytes) -> Kept:
+    """What *data* says; what makes no sense is taken for a body, which a reader finds damaged."""
+    letter = data[1:2].decode("latin-1") if data[:1] == MARK else ""
+    if letter and letter.upper() in _LETTERS:
+        bodies, at = list[bytes](), 2
+        while at + 4 <= len(data):
+            (size,) = struct.unpack_from(">I", data, at)
+            bodies.append(data[at + 4 : at + 4 + size])
+            at += 4 + size
+        if bodies and at == len(data):
+            return Kept(letter.upper(), letter.islower(), bodies[0], tuple(bodies[1:]))
+    return Kept(LIVE, False, data)
+
+
+def encode(kept: Kept) -> bytes:
+    """The value that says *kept*."""
+    if kept.kind == LIVE and not kept.told and not kept.formers and kept.body[:1] != MARK:
+        return kept.body
+    letter = kept.kind.lower() if kept.told else kept.kind
+    bodies = [struct.pack(">I", len(body)) + body for body in (kept.body, *kept.formers)]
+    return b"".join([MARK, letter.encode(), *bodies])
+
+
+def shown(data: bytes | None) -> bytes | None:
+    """The body that a reader is shown of a value; None for what is not live."""
+    if data is None or data[:1] != MARK:
+        return data
+    kept = decode(data)
+    return kept.body if kept.kind in (LIVE, IMPORTED) else None
+
+
+def changed(was: bytes | None, change: str, body: bytes) -> bytes | None:
+    """The value after *change*; None if there is nothing to keep. *body*: the new one, or empty where none is needed."""
+    if not was:
+        kind = {ADDED: LIVE, IMPORT: IMPORTED, NOTIFY: NOTICED, UNNOTIFY: REMOVED, REMOVE: REMOVED}.get(change)
+        return encode(Kept(kind, change in (NOTIFY, UNNOTIFY), body)) if kind and body else None
+    kept = decode(was)
+    if change in (ADDED, IMPORT, NOTIFY) and kept.kind == REMOVED:
+        formers = (kept.body, *kept.formers)
+        kept = kept._replace(body=body, formers=tuple(each for each in formers if each != body)[:MOST_FORMERS])
+    if change == ADDED:
+        kept = kept._replace(kind=LIVE)
+    elif change == IMPORT and kept.kind != LIVE:
+        kept = kept._replace(kind=IMPORTED)
+    elif change in (NOTIFY, UNNOTIFY):
+        noticed = change == NOTIFY and kept.kind == REMOVED
+        kept = kept._replace(kind=NOTICED if noticed else kept.kind, told=True)
+    elif change == UPDATED and kept.kind != REMOVED:
+        kept = kept._replace(body=body)
+    elif change == REMOVE:
+        kept = kept._replace(kind=REMOVED)
+    return encode(kept)

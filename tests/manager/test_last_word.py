@@ -1,0 +1,494 @@
+"""What was said last is what is so: of activities, of notices, of pairs of users, whatever fails, is late or comes twice."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import feedmill
+from feedmill import Activity
+from feedmill.delivery import copies, late
+from feedmill.errors import StorageError, UnknownActivity
+from feedmill.fanout import receipts
+from feedmill.feeds import RedisNotificationFeed
+from feedmill.keys import activity_key
+from feedmill.storage import activity_state
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
+from feedmill.storage.memory import BACKEND, MemoryActivityStorage
+from feedmill.storage.redis import RedisActivityStorage
+from feedmill.storage.redis.timelines import call_script
+from tests.manager.circle import Circle, Home, News, Notes, Own, Paced, home, love, news, notes
+from tests.postbox import Postbox, arrive, make_overdue
+
+manager = Circle()
+
+
+def settle(box: Postbox, name: str = "Circle") -> None:
+    """Let everything be done, also what is done once more to be on the safe side."""
+    for _ in range(4):
+        box.work()
+        make_overdue(name)
+        arrive("feedmill.sweep", [])
+    box.work()
+    assert backend().run(journal().open_ids(name, 1)) == []
+
+
+@pytest.fixture
+def by_album(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Groups are made of what activities carry."""
+    for kind in (News, Notes):
+        album = lambda self, activity: f"album {activity.extra_context.get('album')}"  # noqa: E731
+        monkeypatch.setattr(kind.aggregator_class, "get_group", album)
+
+
+@pytest.fixture
+def full(redis_url: str) -> Iterator[Callable[[bool], None]]:
+    """Makes the server run out of memory, or not."""
+    client = backend().client  # type: ignore[attr-defined]
+    yield lambda is_full: client.config_set("maxmemory", 1 if is_full else 0)
+    client.config_set("maxmemory", 0)
+
+
+@pytest.fixture
+def between(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    """Has something done when a worker has read and is about to write."""
+    plain = late.operations_of
+
+    def then(action: Callable[[], Any]) -> None:
+        def overtaken(*args: Any) -> Any:
+            monkeypatch.setattr(late, "operations_of", plain)
+            action()
+            return plain(*args)
+
+        monkeypatch.setattr(late, "operations_of", overtaken)
+
+    return then
+
+
+class TestRemovalsThatFail:
+    """Nothing is half-done, and whoever calls again completes it, by value or by id."""
+
+    @pytest.mark.parametrize("by_id", [True, False])
+    def test_a_full_server(self, box: Postbox, full: Callable[[bool], None], by_id: bool) -> None:
+        """Refused as a whole while the server takes no writes; complete when it is tried again."""
+        manager.add_activity(love(1, target=77))
+        manager.notify([100, 101], love(1, target=77))
+        box.work()
+        full(True)
+        with pytest.raises(StorageError):
+            manager.remove_activity(love(1, target=77).id)
+        assert home(10) == [1] == notes(77)
+        full(False)
+        removed = manager.remove_activity(love(1, target=77).id if by_id else love(1, target=77))
+        settle(box)
+        assert removed.wait(1).finished
+        assert [kind(user).count() for kind, user in ((Home, 10), (News, 10), (Own, 1))] == [0, 0, 0]
+        assert [notes(user) for user in (77, 100, 101)] == [[], [], []]
+
+    @pytest.mark.parametrize("by_id", [True, False])
+    def test_the_journal_refuses(self, box: Postbox, monkeypatch: pytest.MonkeyPatch, by_id: bool) -> None:
+        """Readers do not see it, and when it is tried again everybody loses it, those notified by name too."""
+        manager.add_activity(love(1, target=77))
+        manager.notify(range(100, 130), love(1, target=77))
+        box.work()
+        plain = receipts.start
+
+        def refuse(*args: Any, **named: Any) -> Any:
+            monkeypatch.setattr(receipts, "start", plain)
+            raise StorageError("no")
+
+        monkeypatch.setattr(receipts, "start", refuse)
+        with pytest.raises(StorageError):
+            manager.remove_activity(love(1, target=77).id)
+        assert home(10) == []
+        removed = manager.remove_activity(love(1, target=77).id if by_id else love(1, target=77))
+        settle(box)
+        assert removed.wait(1).finished and Home(10).count() == 0 == News(10).count() == Own(1).count()
+        assert all(notes(user) == [] for user in (77, *range(100, 130)))
+
+    def test_it_is_known_for_a_while(self, box: Postbox, redis_url: str) -> None:
+        """A tombstone is there as long as an unfinished fan-out may be."""
+        manager.add_activity(love(1))
+        manager.remove_activity(love(1).id)
+        ttl = backend().client.ttl(activity_key(love(1).raw_id))  # type: ignore[attr-defined]
+        assert 0 < ttl <= 7 * 24 * 3600
+        manager.add_activity(love(1))
+        assert backend().client.ttl(activity_key(love(1).raw_id)) == -1  # type: ignore[attr-defined]
+
+
+class TestImports:
+    """An import and what else is asked for of the same activity have one order."""
+
+    def test_imported_after_a_removal_that_is_done_once_more(self, box: Postbox, between: Any) -> None:
+        """The second time of a removal that met the addition does not take out what was imported since."""
+        between(lambda: (manager.remove_activity(love(1)), box.work()))
+        manager.add_activity(love(1))
+        box.work()
+        manager.batch_import(1, [love(1)])
+        settle(box)
+        assert home(10) == [1] == news(10)
+
+    @pytest.mark.parametrize("place", [0, -1])
+    def test_imported_again_at_once(self, box: Postbox, place: int) -> None:
+        """Whatever comes first, what was imported last is there."""
+        manager.batch_import(1, [love(n) for n in range(10)])
+        box.work()
+        for n in range(5):
+            manager.remove_activity(love(n))
+        manager.batch_import(1, [love(n) for n in range(5)])
+        while box.messages:
+            arrive(*box.messages.pop(place))
+        settle(box)
+        assert home(10) == list(range(9, -1, -1)) == news(10)
+
+    def test_updates_notify_nobody(self, box: Postbox) -> None:
+        """What was imported is news to nobody, however often it is updated."""
+        manager.batch_import(1, [love(1, target=77)])
+        for text in "abc":
+            manager.update_activity(love(1, target=77, text=text))
+        settle(box)
+        assert notes(77) == [] and Home(10)[0].extra_context == {"text": "c"}
+        manager.remove_activity(love(1, target=77).id)
+        manager.batch_import(1, [love(1, target=77)])
+        manager.update_activity(love(1, target=77, text="d"))
+        settle(box)
+        assert notes(77) == [] and home(10) == [1]
+        manager.add_activity(love(1, target=77))
+        settle(box)
+        assert notes(77) == [1]
+
+
+class TestContexts:
+    """An activity stands in one group, and is taken out of it by whatever is equal to it."""
+
+    def test_added_twice(self, box: Postbox, by_album: None) -> None:
+        """The first context counts."""
+        manager.add_activity(love(1, target=77, album="A"))
+        manager.add_activity(love(1, target=77, album="B"))
+        settle(box)
+        assert [group.group for group in News(10)[:]] == ["album A"] == [group.group for group in Notes(77)[:]]
+        manager.remove_activity(love(1, target=77))
+        settle(box)
+        assert News(10).count() == 0 == Notes(77).count() == Notes(77).get_denormalized_count()
+
+    @pytest.mark.parametrize("carried_out", [True, False])
+    def test_removed_and_added_with_another(self, box: Postbox, by_album: None, carried_out: bool) -> None:
+        """It leaves its former group, also if its removal was never carried out."""
+        manager.add_activity(love(1, target=77, album="A"))
+        manager.notify([100], love(1, target=77, album="A"))
+        box.work()
+        manager.remove_activity(love(1, target=77))
+        if carried_out:
+            box.work()
+        manager.add_activity(love(1, target=77, album="B"))
+        settle(box)
+        assert [group.group for group in News(10)[:]] == ["album B"] == [group.group for group in Notes(77)[:]]
+        assert notes(100) == []
+
+    def test_a_worker_dies(self, box: Postbox, by_album: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a worker wrote that died before it looked again is put right."""
+
+        class Died(BaseException):
+            pass
+
+        plain = late._look
+
+        def die(*args: Any) -> Any:
+            monkeypatch.setattr(late, "_look", plain)
+            manager.remove_activity(love(1, target=77))
+            box.work()
+            manager.add_activity(love(1, target=77, album="B"))
+            box.work()
+            raise Died
+
+        manager.add_activity(love(1, target=77, album="A"))
+        monkeypatch.setattr(late, "_look", die)
+        with pytest.raises(Died):
+            box.work()
+        settle(box)
+        assert [group.group for group in News(10)[:]] == ["album B"] == [group.group for group in Notes(77)[:]]
+
+
+class TestNotices:
+    """Who was notified by name, and taken back."""
+
+    @pytest.mark.parametrize("place", [0, -1])
+    def test_overlapping_lists(self, box: Postbox, place: int) -> None:
+        """The last word on each user counts, whatever lists they stand in and whatever comes first."""
+        manager.notify([1, 2, 3], love(1))
+        manager.unnotify(["2", 3], love(1))
+        manager.notify([3, 4], love(1))
+        while box.messages:
+            arrive(*box.messages.pop(place))
+        settle(box)
+        assert [notes(user) for user in (1, 2, 3, 4)] == [[1], [], [1], [1]]
+
+    def test_a_removal_and_a_notice_after_it(self, box: Postbox) -> None:
+        """Who is notified after a removal has it, and nobody else."""
+        manager.notify([1, 2], love(1))
+        box.work()
+        manager.remove_activity(love(1).id)
+        manager.notify(["2"], love(1))
+        settle(box)
+        assert [notes(1), notes(2)] == [[], [1]]
+
+    def test_a_recipient_is_taken_back(self, box: Postbox) -> None:
+        """An update does not bring back what was taken back from a recipient; a notice does."""
+        manager.add_activity(love(1, target=77))
+        box.work()
+        manager.unnotify([77], love(1, target=77))
+        manager.update_activity(love(1, target=77, text="new"))
+        settle(box)
+        assert notes(77) == []
+        manager.notify(["77"], love(1, target=77))
+        settle(box)
+        assert Notes(77)[0].activities[0].extra_context == {"text": "new"}
+
+    def test_many(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Calls of many chunks, over several round trips, have one number each."""
+        monkeypatch.setattr("feedmill.manager.requests.AT_ONCE", 2)
+        manager.notify(range(100, 160), love(1))
+        manager.unnotify(map(str, range(130, 160)), love(1))
+        manager.notify([159], love(1))
+        settle(box)
+        assert [user for user in range(100, 160) if notes(user)] == [*range(100, 130), 159]
+        manager.remove_activity(love(1).id)
+        settle(box)
+        assert not any(notes(user) for user in range(100, 160))
+
+
+class TestPairs:
+    """Who follows whom."""
+
+    @pytest.mark.parametrize("spelled", [("1", "2"), (1, "2"), ("1", 2)])
+    def test_ids_of_mixed_types(self, box: Postbox, spelled: tuple[Any, Any]) -> None:
+        """A pair is one pair, in whatever types its ids come."""
+        manager.add_activity(love(1, actor=2))
+        box.work()
+        manager.follow(1, 2)
+        box.take()
+        manager.unfollow(*spelled)
+        settle(box)
+        assert home(1) == [] == news(1)
+
+    def test_a_rebuild_while_they_follow_again(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who is unfollowed and followed again while the rebuild asks stays."""
+        manager.add_activities([love(1), love(2, actor=2)])
+        settle(box)
+        monkeypatch.setattr(Circle, "get_user_following_ids", self.asking(box, lambda: manager.unfollow(10, 1)))
+        manager.rebuild(10)
+        settle(box)
+        assert home(10) == [2, 1] == news(10)
+
+    def test_a_rebuild_while_they_follow(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So does who is followed while the rebuild asks, and of whom something was there before."""
+        manager.add_activities([love(1), love(2, actor=2)])
+        settle(box)
+        monkeypatch.setattr(Circle, "get_user_following_ids", self.asking(box, lambda: None))
+        manager.rebuild("10")
+        settle(box)
+        assert home(10) == [2, 1] == news(10)
+
+    @staticmethod
+    def asking(box: Postbox, first: Callable[[], Any]) -> Any:
+        """The answer is of the moment before."""
+
+        def following(self: Any, user_id: Any) -> list[int]:
+            first()
+            box.work()
+            manager.follow(10, "1")
+            box.work()
+            return [2]
+
+        return following
+
+    def test_a_rebuild_while_it_is_added_again(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was removed when a rebuild looked, and added again since, stays."""
+        manager.add_activity(love(1))
+        settle(box)
+        manager.remove_activity(love(1))
+        backend().run(Own.deliver([1], [love(1)]))
+        admitted = copies.admitted_to
+
+        def again(*args: Any) -> Any:
+            monkeypatch.setattr(copies, "admitted_to", admitted)
+            manager.add_activity(love(1))
+            box.work()
+            return admitted(*args)
+
+        monkeypatch.setattr(copies, "admitted_to", again)
+        manager.rebuild(10)
+        settle(box)
+        assert home(10) == [1] == news(10)
+
+    def test_a_crowd_of_unfollows(self, box: Postbox, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A chunk does not read the unfollows of everybody, and still heeds its own."""
+        monkeypatch.setattr(Circle, "edges", {(user, 1) for user in range(100, 125)})
+        manager.add_activity(love(1))
+        arrive(*box.messages.pop(0))
+        chunks = box.take("feedmill.deliver")
+        for user in range(1000, 1010):
+            manager.unfollow_many(user, range(2000, 2200))
+        box.messages = []
+        manager.unfollow("105", 1)
+        box.work()
+        client = backend().client  # type: ignore[attr-defined]
+        client.config_resetstat()
+        for chunk in chunks:
+            arrive(*chunk)
+        assert client.info("stats")["total_net_output_bytes"] < 60_000
+        assert [user for user in range(100, 125) if not home(user)] == [105]
+
+
+class Wire(RedisNotificationFeed):
+    """Holds all of what it shows."""
+
+    key_format = "last:wire:%(user_id)s"
+    count_format = "last:wire:%(user_id)s:count"
+
+
+class Wired(Circle):
+    """Followers have a feed that holds whole activities."""
+
+    feed_classes = {"home": Home, "wire": Wire}
+
+
+@pytest.mark.parametrize("asked", [lambda: Wired().follow(10, 1), lambda: Wired().rebuild(10)])
+def test_a_follow_beside_an_update(box: Postbox, between: Any, asked: Callable[[], Any]) -> None:
+    """What is updated while it is copied shows its new context, also where it is held whole."""
+    wired = Wired()
+    wired.add_activity(love(1, text="old"))
+    settle(box, "Wired")
+    Wire(10).delete()
+
+    def updated() -> None:
+        edges, Circle.edges = Circle.edges, set()
+        wired.update_activity(love(1, text="new"))
+        box.work()
+        Circle.edges = edges
+
+    between(updated)
+    asked()
+    settle(box, "Wired")
+    assert Wire(10)[0].activities[0].extra_context == {"text": "new"}
+
+
+def test_updates_wait_their_turn(box: Postbox) -> None:
+    """Who updates faster than their rate is accepted, and fanned out later."""
+    paced = Paced()
+    paced.add_activities([love(1, target=77, text="old"), love(2, target=77, text="old")])
+    box.work()
+    for number in (1, 2):
+        paced.update_activity(love(number, target=77, text="new"))
+    box.work()
+    assert {a.extra_context["text"] for group in Notes(77)[:] for a in group.activities} == {"old"}
+    assert paced.remove_activity(love(1, target=77)).id and box.work() and notes(77) == [2]
+
+
+def test_an_update_of_what_was_removed_meanwhile(box: Postbox) -> None:
+    """What is removed is not updated, and what is added again with another group not by who looked before."""
+    manager.add_activity(love(1))
+    manager.remove_activity(love(1).id)
+    with pytest.raises(UnknownActivity, match="cannot be updated: it was never added, or was removed"):
+        manager.update_activity(love(1, text="new"))
+    settle(box)
+    assert home(10) == []
+
+
+class TestForgottenScripts:
+    """A server that has forgotten the scripts in the middle of a round trip."""
+
+    def commands(self) -> list[Any]:
+        """Write, look, forget all scripts, write, look."""
+        first, second = (call_script("flat_add", ["flat"], 10, bytes([n]) * 16) for n in (1, 2))
+        return [first, ("STRLEN", "flat"), ("SCRIPT", "FLUSH"), second, ("STRLEN", "flat")]
+
+    def steps(self) -> Any:
+        replies = yield self.commands()
+        return [replies[place] for place in (0, 1, 3, 4)]
+
+    def test_what_looks_looks_again(self, redis_url: str) -> None:
+        """What was sent behind a script that was not known is sent again behind it, and nothing else."""
+        backend().run(iter_nothing())
+        assert backend().run(self.steps()) == [1, 16, 1, 32]
+
+    def test_from_a_coroutine(self, redis_url: str) -> None:
+        """The same."""
+
+        async def run() -> Any:
+            await backend().arun(iter_nothing())
+            found = await backend().arun(self.steps())
+            await feedmill.aclose()
+            return found
+
+        assert asyncio.run(run()) == [1, 16, 1, 32]
+
+    def test_scripts_that_ran_run_once(self, redis_url: str) -> None:
+        """A script that did run is not run again, wherever it stands."""
+        backend().run(iter_nothing())
+        client = backend().client  # type: ignore[attr-defined]
+        keys = [f"numbers{n}" for n in range(4)]
+        count = call_script("part", keys, "part", 1, 1, "user")
+
+        def steps() -> Any:
+            learned = ("SCRIPT", "LOAD", "return 1")
+            return (yield [count, ("SCRIPT", "FLUSH"), learned, count, ("HGET", keys[3], "#")])
+
+        assert backend().run(steps())[-1] == b"2" == client.hget(keys[3], "#")
+
+
+def iter_nothing() -> Any:
+    """A round trip in which the scripts are made known."""
+    yield [("PING",)]
+
+
+CHANGES = st.tuples(
+    st.sampled_from(["add", "import", "notify", "unnotify", "update", "remove"]),
+    st.sampled_from([b"\x94a", b"\xc1L", b""]),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(CHANGES, max_size=12))
+def test_both_storages_keep_the_same(redis_server: str, changes: list[tuple[str, bytes]]) -> None:
+    """Whatever becomes of an activity, what is kept of it is the same in memory and on Redis."""
+    feedmill.configure(redis_url=redis_server)
+    BACKEND.bodies.clear()
+    here, there, raw_id = MemoryActivityStorage(), RedisActivityStorage(), love(1).raw_id
+    backend().client.delete(activity_key(raw_id))  # type: ignore[attr-defined]
+    for change, body in changes:
+        if body or change in ("unnotify", "remove"):
+            replies = [backend().run(each.change(change, {raw_id: body})) for each in (here, there)]
+            assert [reply == [None] for reply in replies] in ([True, True], [False, False])
+            assert change != "remove" or replies[0] == replies[1]
+        values = [backend().run(each.states([raw_id])) for each in (here, there)]
+        assert values[0] == values[1]
+        if values[0] != [None]:
+            assert activity_state.encode(activity_state.decode(values[0][0])) == values[0][0]
+
+
+def test_values_of_older_releases() -> None:
+    """A body alone is what is live, and a damaged value is a damaged body."""
+    body = love(1).pack()
+    assert activity_state.decode(body) == ("L", False, body, ()) and activity_state.shown(body) == body
+    for damaged in (b"\xc1", b"\xc1L", b"\xc1R\0\0\0\x05abc", b"\xc1x\0\0\0\x01a", b""):
+        assert activity_state.shown(damaged) == damaged
+
+
+def test_former_contexts_have_an_end(redis_url: str) -> None:
+    """However often something is removed and added again, no more than a few former contexts are kept."""
+    for storage in (MemoryActivityStorage(), RedisActivityStorage()):
+        for number in range(40):
+            body = Activity(1, 3, 1, time=love(1).time, extra_context={"n": number}).pack()
+            for change in ("add", "remove"):
+                backend().run(storage.change(change, {love(1).raw_id: body}))
+        (value,) = backend().run(storage.states([love(1).raw_id]))
+        kept = activity_state.decode(value)
+        assert kept.kind == activity_state.REMOVED and len(kept.formers) == activity_state.MOST_FORMERS
+        assert kept.body == body
