@@ -130,7 +130,7 @@ OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
     ),
     "update": (6, lambda rng, liked: (_number(rng, liked), rng.choice("abc"))),
     "import": (6, lambda rng, liked: (_user(rng) % 3, _context(rng), rng.random() < 0.85)),
-    "notify": (5, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)), ("a", "x"))),
+    "notify": (5, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)), _context(rng))),
     "unnotify": (3, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)))),
     "follow": (8, _pair),
     "unfollow": (7, _pair),

@@ -10,7 +10,7 @@ import inspect
 import pathlib
 import pkgutil
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import hiredis
@@ -189,43 +189,6 @@ class MemoryDriver:
         return replies
 
 
-class MemoryLeft:
-    """Feeds in whose inboxes something was left: in one process that dies with everything nobody needs it, here they do."""
-
-    def note(self, key_format: str, owners: Sequence[bytes], seconds: float) -> Steps[None]:
-        """Look at the feeds of *owners* in *seconds*."""
-        held = _left(key_format)
-        held.update(dict.fromkeys(owners, _world().time() + seconds))
-        yield from ()
-
-    def due(self, key_format: str, limit: int) -> Steps[list[tuple[bytes, bytes]]]:
-        """Those that are to be looked at."""
-        yield from ()
-        now = _world().time()
-        return [(owner, repr(at).encode()) for owner, at in _left(key_format).items() if at <= now][:limit]
-
-    def full(self, keys: Sequence[str]) -> Steps[list[bool]]:
-        """Whether inboxes hold something."""
-        yield from ()
-        return [bool(key in BACKEND.groups and BACKEND.groups[key].inbox) for key in keys]
-
-    def settle(self, key_format: str, noted: Sequence[tuple[bytes, bytes]], seconds: float | None) -> Steps[None]:
-        """Forget, or look again later."""
-        yield from ()
-        held = _left(key_format)
-        for owner, at in noted:
-            if owner in held and repr(held[owner]).encode() == at:
-                if seconds is None:
-                    del held[owner]
-                else:
-                    held[owner] = _world().time() + seconds
-
-
-def _left(key_format: str) -> dict[bytes, float]:
-    left: dict[str, dict[bytes, float]] = BACKEND.__dict__.setdefault("left", {})
-    return left.setdefault(key_format, {})
-
-
 def operations() -> Iterator[tuple[type, str, Callable[..., Any]]]:
     """All operations of the storages in memory: classes, names, functions."""
     for module in pkgutil.iter_modules(memory.__path__):
@@ -240,19 +203,10 @@ def operations() -> Iterator[tuple[type, str, Callable[..., Any]]]:
 @contextlib.contextmanager
 def in_memory(patch: Callable[[Any, str, Any], None]) -> Iterator[None]:
     """The storages in memory, driven by the world."""
-    from feedmill.delivery import copies
-    from feedmill.feeds import left
     from feedmill.storage import backends
-    from feedmill.storage import left as storage_left
 
     for cls, name, function in operations():
         patch(cls, name, as_command(function))
-    for name in ("note", "due", "full", "settle"):
-        patch(MemoryLeft, name, as_command(getattr(MemoryLeft, name)))
-    noted = MemoryLeft()
-    for module in (copies, left, storage_left):
-        if hasattr(module, "left") and callable(module.left):
-            patch(module, "left", lambda: noted)
     patch(backends, "BACKEND", MemoryDriver())
     settings.configure(redis_url="memory://", **_OURS)
     yield
@@ -261,7 +215,6 @@ def in_memory(patch: Callable[[Any, str, Any], None]) -> Iterator[None]:
 def clear_memory() -> None:
     """Nothing is stored."""
     BACKEND.clear()
-    BACKEND.__dict__.pop("left", None)
 
 
 # -- on a server
