@@ -229,8 +229,8 @@ ACTIVITIES: tuple[tuple[int, type[Verb], Any, int, int], ...] = (
     (1, Love, 71, 3, 7),
     (0, Love, 72, 3, 8),
 )
-#: What the parts of a notice are: no two share anybody.
-PARTS: tuple[tuple[int, ...], ...] = ((0,), (1, 2), (3,))
+#: Whom a notice names.
+PARTS: tuple[tuple[int, ...], ...] = ((0,), (1, 2), (3,), (0, 1, 2, 3), (2, 3))
 
 
 #: What is written to single feeds, and known to no manager, has these numbers behind those of the others.

@@ -110,14 +110,13 @@ class Clients:
         known = self.model.activities[number]
         context = min(known.contexts or {("a", "x")}) if how != "equal" else None
         given: Any = app.activity(number, context)
-        # An id needs a body, which what only few were told of has not.
-        by_id = bool(known.how) and (
+        by_id = bool(known.contexts) and (
             how == "id" if not tries else self.world.rng.random() < 0.5 and "remove: id" not in OFF
         )
         try:
             self.fanouts.append(self._manager.remove_activity(given.id if by_id else given))
         except UnknownActivity as error:
-            if known.how:
+            if known.contexts:
                 raise Wrong(f"{number} is there, and cannot be removed (try {tries + 1}): {error}") from error
             return
         self.model.remove(number)
@@ -125,7 +124,7 @@ class Clients:
     def _update(self, process: Process, op: Op, tries: int, began: float, number: int, text: str) -> None:
         known = self.model.activities[number]
         albums = {album for _, album in known.contexts}
-        if not known.how or len(albums) > 1:
+        if not known.contexts:
             return
         context = text, albums.pop()
         self.fanouts.append(self._manager.update_activity(app.activity(number, context)))
@@ -145,8 +144,7 @@ class Clients:
     ) -> None:
         if self._manager.notification_feed_class is None:
             return
-        known = self.model.activities[number]
-        context = min(known.contexts) if known.contexts else context
+        self.model.activities[number]
         users = app.PARTS[part]
         told = [app.SPELLINGS[user][0] for user in users]
         self.fanouts += self._manager.notify(told, app.activity(number, context))

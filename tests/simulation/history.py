@@ -17,6 +17,7 @@ from feedmill.doctor import examination
 from feedmill.fanout import dispatch
 from feedmill.feeds import cycle, notification_feed
 from feedmill.keys import due_key
+from feedmill.storage import activity_state
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.storage.memory import BACKEND
@@ -246,10 +247,11 @@ class Simulator:
 
     def _bodies(self, model: Model) -> None:
         if self.driver is None:
-            ids = list(BACKEND.bodies)
+            stored = dict(BACKEND.bodies)
         else:
-            ids = [key[-16:] for key in self.driver.command("KEYS", "fm:a:*")]
-        held = {app.BY_ID[raw_id] for raw_id in ids}
+            keys = self.driver.command("KEYS", "fm:a:*")
+            stored = {key[-16:]: self.driver.command("GET", key) for key in keys}
+        held = {app.BY_ID[raw_id] for raw_id, value in stored.items() if activity_state.shown(value) is not None}
         must, may = model.bodies()
         if not must <= held <= may:
             raise Wrong(f"bodies: {sorted(held)} are stored, not {sorted(must)}")

@@ -5,7 +5,7 @@ counts. Where the contract leaves a choice, the model says what *must* be there 
 
 - A feed that is too long loses its oldest: an entry must be there as long as fewer newer ones ever came than the feed holds.
 - What was taken out of one feed by ``delete`` may come back with what was on its way, and must with what came after.
-- An activity that is added again with another context has one of both, in one group.
+- What is there keeps its context, whoever adds it again with another, until it is updated or removed.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Model:
             known.fresh = began
         known.how = max(known.how, how, key=order.index)
         known.added = began if how == "add" else known.added
-        known.contexts.add(context)
-        known.albums.add(context[1])
+        known.contexts = known.contexts or {context}
+        known.albums |= {album for _, album in known.contexts}
         known.since = began if how != "own" else known.since
 
     def remove(self, number: int) -> None:
@@ -94,8 +94,8 @@ class Model:
     def notify(self, number: int, users: tuple[int, ...], context: Context, began: float) -> None:
         """Users were told."""
         known = self.activities[number]
-        known.contexts.add(context)
-        known.albums.add(context[1])
+        known.contexts = known.contexts or {context}
+        known.albums |= {album for _, album in known.contexts}
         known.news.update(dict.fromkeys(set(users) - known.told.keys(), began))
         known.told.update(dict.fromkeys(users, began))
 
@@ -174,7 +174,7 @@ class Model:
     def bodies(self) -> tuple[set[int], set[int]]:
         """The activities whose bodies must be stored, and those whose may."""
         must = {number for number, known in self.activities.items() if known.how}
-        return must, must | self.kept
+        return must, must | self.kept | {number for number, known in self.activities.items() if known.contexts}
 
     # -- what is
 

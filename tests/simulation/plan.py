@@ -130,7 +130,7 @@ OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
     ),
     "update": (6, lambda rng, liked: (_number(rng, liked), rng.choice("abc"))),
     "import": (6, lambda rng, liked: (_user(rng) % 3, _context(rng), rng.random() < 0.85)),
-    "notify": (5, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)), ("a", "x"))),
+    "notify": (5, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)), _context(rng))),
     "unnotify": (3, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)))),
     "follow": (8, _pair),
     "unfollow": (7, _pair),
@@ -155,8 +155,7 @@ COMMAND_FAULTS: dict[str, tuple[Any, ...]] = {
     "kill before": (1,),
     "kill after": (1,),
     "stall": (3, 12, 70, 700),
-    "cancel before": (1,),
-    "cancel after": (1,),
+    "cancel": (1,),
     "flush": (1,),
     "clock": (-3600, -60, -3, 3, 60, 3600),
 }

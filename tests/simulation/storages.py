@@ -10,11 +10,12 @@ import inspect
 import pathlib
 import pkgutil
 import types
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import hiredis
 import redis
+from greenlet import GreenletExit
 
 from feedmill import settings
 from feedmill.errors import StorageError
@@ -22,7 +23,7 @@ from feedmill.storage import memory
 from feedmill.storage.memory import BACKEND
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RETRIES, RedisBackend
-from feedmill.storage.steps import PAUSE, Command, Steps
+from feedmill.storage.steps import PAUSE, Command, Steps, interrupt
 from tests.simulation import world as worlds
 from tests.simulation.world import ConnectionLost, Refused
 
@@ -141,14 +142,22 @@ class MemoryDriver:
         self.round_trips = 0
 
     def run(self, operation: Steps[Any]) -> Any:
-        """To the end."""
-        replies: list[Any] | None = None
+        """To the end; what fails is interrupted, as the package's own driver does."""
         try:
+            wanted = next(operation)
             while True:
-                wanted = next(operation) if replies is None else operation.send(replies)
-                replies = self._exchange(list(wanted))
+                wanted = operation.send(self._exchange(list(wanted)))
         except StopIteration as stop:
             return stop.value
+        except GreenletExit:  # a process that was killed does nothing more
+            raise
+        except BaseException:
+            last = interrupt([operation])
+            with contextlib.suppress(StopIteration, Exception):
+                commands = list(next(last))
+                while True:
+                    commands = list(last.send(self._answers(commands)))
+            raise
 
     async def arun(self, operation: Steps[Any]) -> Any:
         """From a coroutine, which may be cancelled at each command."""
@@ -161,56 +170,23 @@ class MemoryDriver:
         world = _world()
         for attempt in range(RETRIES + 1):
             try:
-                replies = [
-                    world.sleep(command[1]) if command[0] == PAUSE else world.perform(command[0], command[1])
-                    for command in commands
-                ]
+                return self._answers(commands)
             except ConnectionLost:
                 world.sleep(0.05 * 2**attempt * world.rng.random())
-                continue
-            world.answered()
-            for reply in replies:
-                if type(reply) is Refused:
-                    raise StorageError(f"the server refuses ({reply})")
-            return replies
         raise StorageError("no connection to the server")
 
-
-class MemoryLeft:
-    """Feeds in whose inboxes something was left: in one process that dies with everything nobody needs it, here they do."""
-
-    def note(self, key_format: str, owners: Sequence[bytes], seconds: float) -> Steps[None]:
-        """Look at the feeds of *owners* in *seconds*."""
-        held = _left(key_format)
-        held.update(dict.fromkeys(owners, _world().time() + seconds))
-        yield from ()
-
-    def due(self, key_format: str, limit: int) -> Steps[list[tuple[bytes, bytes]]]:
-        """Those that are to be looked at."""
-        yield from ()
-        now = _world().time()
-        return [(owner, repr(at).encode()) for owner, at in _left(key_format).items() if at <= now][:limit]
-
-    def full(self, keys: Sequence[str]) -> Steps[list[bool]]:
-        """Whether inboxes hold something."""
-        yield from ()
-        return [bool(key in BACKEND.groups and BACKEND.groups[key].inbox) for key in keys]
-
-    def settle(self, key_format: str, noted: Sequence[tuple[bytes, bytes]], seconds: float | None) -> Steps[None]:
-        """Forget, or look again later."""
-        yield from ()
-        held = _left(key_format)
-        for owner, at in noted:
-            if owner in held and repr(held[owner]).encode() == at:
-                if seconds is None:
-                    del held[owner]
-                else:
-                    held[owner] = _world().time() + seconds
-
-
-def _left(key_format: str) -> dict[bytes, float]:
-    left: dict[str, dict[bytes, float]] = BACKEND.__dict__.setdefault("left", {})
-    return left.setdefault(key_format, {})
+    def _answers(self, commands: list[Command]) -> list[Any]:
+        """One round trip."""
+        world = _world()
+        replies = [
+            world.sleep(command[1]) if command[0] == PAUSE else world.perform(command[0], command[1])
+            for command in commands
+        ]
+        world.answered()
+        for reply in replies:
+            if type(reply) is Refused:
+                raise StorageError(f"the server refuses ({reply})")
+        return replies
 
 
 def operations() -> Iterator[tuple[type, str, Callable[..., Any]]]:
@@ -227,19 +203,10 @@ def operations() -> Iterator[tuple[type, str, Callable[..., Any]]]:
 @contextlib.contextmanager
 def in_memory(patch: Callable[[Any, str, Any], None]) -> Iterator[None]:
     """The storages in memory, driven by the world."""
-    from feedmill.delivery import copies
-    from feedmill.feeds import left
     from feedmill.storage import backends
-    from feedmill.storage import left as storage_left
 
     for cls, name, function in operations():
         patch(cls, name, as_command(function))
-    for name in ("note", "due", "full", "settle"):
-        patch(MemoryLeft, name, as_command(getattr(MemoryLeft, name)))
-    noted = MemoryLeft()
-    for module in (copies, left, storage_left):
-        if hasattr(module, "left") and callable(module.left):
-            patch(module, "left", lambda: noted)
     patch(backends, "BACKEND", MemoryDriver())
     settings.configure(redis_url="memory://", **_OURS)
     yield
@@ -248,7 +215,6 @@ def in_memory(patch: Callable[[Any, str, Any], None]) -> Iterator[None]:
 def clear_memory() -> None:
     """Nothing is stored."""
     BACKEND.clear()
-    BACKEND.__dict__.pop("left", None)
 
 
 # -- on a server
@@ -318,8 +284,9 @@ class RedisDriver(RedisBackend):
         self.round_trips += 1
         return self._perform(outbox._all(), _world().sleep)
 
-    async def _aattempt(self, outbox: Any) -> list[Any]:
-        return self._attempt(outbox)
+    async def arun(self, operation: Steps[Any]) -> Any:
+        """From a coroutine; what one that is cancelled does is what one does that fails."""
+        return self.run(operation)
 
     def reset(self) -> None:
         """Nothing is stored, and all scripts are known."""

@@ -43,8 +43,8 @@ class Process:
         self.world, self.name, self.role, self.release = world, name, role, release
         self.wake = world.now
         self.dead = False
-        #: Whether it is a coroutine that may be cancelled.
-        self.cancellable = False
+        #: Whether it is a coroutine that may be cancelled, and whether it was.
+        self.cancellable = self.cancelled = False
         #: How many of its next commands find no connection.
         self.cut_off = 0
         #: For how long it stands still when its commands are answered, and until when it does.
@@ -145,6 +145,8 @@ class World:
         if process is None:
             self.now += max(0.0, seconds)
             return
+        if process.dead:
+            raise GreenletExit
         process.wake = self.now + max(0.0, seconds)
         self.hub.switch()
         self._check(process)
@@ -259,7 +261,7 @@ class World:
             self.kill("process killed before a command")
         elif kind == "stall":
             process.stall = fault.amount
-        elif kind == "cancel before":
+        elif kind == "cancel":
             self.cancel()
         elif kind == "flush":
             self.happen("scripts flushed")
@@ -274,8 +276,6 @@ class World:
             raise ConnectionLost
         if kind == "kill after":
             self.kill("process killed after a command")
-        if kind == "cancel after":
-            self.cancel()
         return reply
 
     def answered(self) -> None:
@@ -285,12 +285,15 @@ class World:
             self.happen("stalled")
             process.stands_until, process.stall = self.now + process.stall, 0.0
             self.sleep(process.stands_until - self.now)
+        if process is not None and process.cancelled:
+            process.cancelled = False
+            raise asyncio.CancelledError
 
     def cancel(self) -> None:
-        """The coroutine that runs is cancelled, if it is one; else nothing."""
+        """The coroutine that runs is cancelled, if it is one: what is on its way comes to its end before it hears of it."""
         if self.current is not None and self.current.cancellable:
             self.happen("coroutine cancelled")
-            raise asyncio.CancelledError
+            self.current.cancelled = True
 
     def _reply(self, name: str, effect: Callable[[str], Any]) -> Any:
         refusing = ""
