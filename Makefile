@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint docs bench fuzz audit chaos soak clean
+.PHONY: help demo test lint docs bench fuzz simulate audit chaos soak clean
 
 help:
 	@echo "make demo   play a social network through real workers and show the feeds"
@@ -15,6 +15,7 @@ help:
 	@echo "make chaos  faults on purpose, with real servers and workers; writes docs/reliability.md"
 	@echo "make soak   random faults for a while, e.g. ARGS='--soak-minutes 30'; adds to docs/reliability.md"
 	@echo "make fuzz   a million malformed inputs, e.g. ARGS='--inputs 20000'; a whole run writes docs/reliability/fuzz.json"
+	@echo "make simulate  histories with faults in one thread, from seeds, e.g. ARGS='--seconds 60'; docs/decisions/0050 says what of"
 	@echo "make audit  known holes in what is installed"
 	@echo "make clean  remove the virtual environment and caches"
 
@@ -55,6 +56,10 @@ soak: $(STAMP)
 # With ARGS it leaves the record of the last whole run alone.
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz $(or $(ARGS),--json docs/reliability/fuzz.json)
+
+# A minute of it on each storage; a whole run: ARGS='--histories 1000000 --json docs/reliability/simulation.json'. See --help.
+simulate: $(STAMP)
+	$(BIN)/python -m tests.simulation $(or $(ARGS),--seconds 120 --storage both)
 
 # In an environment of its own: what audits must not be among what is audited.
 $(VENV)/audit/bin/pip-audit: $(STAMP)

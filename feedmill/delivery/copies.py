@@ -152,9 +152,9 @@ def _catch_up(manager: Manager, user_id: EntityId, listed: int, attempt: int) ->
     """Do again what the user did since *listed*, until they have done nothing more: what it undid may have been done since."""
     done = Turns(frozenset(), frozenset())
     while (turns := (yield from partings().turns(manager.name, str(user_id), listed))) != done:
-        for target in turns.parted - done.parted:
+        for target in sorted(turns.parted - done.parted):
             yield from unfollow(manager, user_id, target)
-        for target in turns.joined - done.joined:
+        for target in sorted(turns.joined - done.joined):
             yield from follow(manager, user_id, target, manager.follow_activity_limit, attempt)
         done = turns
 

@@ -73,11 +73,13 @@ def sweep() -> int:
     return overdue
 
 
-def _grouped() -> set[type[AggregatedFeed]]:
+def _grouped() -> list[type[AggregatedFeed]]:
     """The kinds of feeds that have inboxes."""
     managers = map(registry.get_manager, registry.manager_names())
-    declared = {kind for each in managers for kind in (*each.feed_classes.values(), each.notification_feed_class)}
-    return {kind for kind in declared if kind is not None and issubclass(kind, AggregatedFeed)}
+    declared = dict.fromkeys(
+        kind for each in managers for kind in (*each.feed_classes.values(), each.notification_feed_class)
+    )
+    return [kind for kind in declared if kind is not None and issubclass(kind, AggregatedFeed)]
 
 
 def _left_behind(feed_class: type[AggregatedFeed]) -> int:

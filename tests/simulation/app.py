@@ -1,0 +1,267 @@
+"""The app that is simulated: users with ids of every type, managers with feeds of every kind, and hooks that can be broken."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from feedmill import Activity, Manager, registry, verbs
+from feedmill.aggregators import BaseAggregator, DecayAggregator, NotificationAggregator, RecentVerbAggregator
+from feedmill.feeds import Feed, RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.verbs import Comment, Love, Verb
+
+START = dt.datetime(2024, 1, 1, 12, tzinfo=dt.timezone.utc)
+_UUID = uuid.UUID("12345678-1234-5678-1234-567812345678")
+#: The ways in which each user's id is spelled; all of one line are one user. The last does nothing but what is done directly.
+SPELLINGS: tuple[tuple[Any, ...], ...] = ((5, "5"), ("ann",), (_UUID, str(_UUID)), (9, "9"), (77,))
+PEOPLE, SOLO = range(4), 4
+#: Which user each spelling is.
+NUMBER_OF = {str(spelling): number for number, spelled in enumerate(SPELLINGS) for spelling in spelled}
+
+
+class Poke(Verb):
+    """A verb that the old release does not know."""
+
+    id = 901
+    infinitive = "poke"
+    past_tense = "poked"
+
+
+#: What is declared here is registered nowhere: each simulated process has the registries of its release.
+_REGISTERED, registry._managers = registry._managers, {}
+
+
+class Albums(BaseAggregator):
+    """Groups by what is in the context, which may be another when the same activity is added again."""
+
+    def get_group(self, activity: Activity) -> str:
+        """The album."""
+        return f"album {activity.extra_context.get('album', '')}"
+
+
+class Hot(DecayAggregator, RecentVerbAggregator):
+    """Groups of a verb that many lift."""
+
+
+class Ringing(DecayAggregator, NotificationAggregator):
+    """Notifications that many lift."""
+
+
+class Home(RedisFeed):
+    key_format = "sim:home:%(user_id)s"
+    max_length = 40
+
+
+class SmallHome(RedisFeed):
+    key_format = "sim:smallhome:%(user_id)s"
+    max_length = 4
+
+
+class News(RedisAggregatedFeed):
+    key_format = "sim:news:%(user_id)s"
+    aggregator_class = RecentVerbAggregator
+    max_length = 40
+
+
+class SmallNews(RedisAggregatedFeed):
+    key_format = "sim:smallnews:%(user_id)s"
+    aggregator_class = NotificationAggregator
+    max_length = 3
+
+
+class AlbumNews(RedisAggregatedFeed):
+    key_format = "sim:albums:%(user_id)s"
+    aggregator_class = Albums
+    max_length = 40
+
+
+class HotNews(RedisAggregatedFeed):
+    key_format = "sim:hot:%(user_id)s"
+    aggregator_class = Hot
+    max_length = 40
+
+
+class Notes(RedisNotificationFeed):
+    key_format = "sim:notes:%(user_id)s"
+    count_format = "sim:notes:%(user_id)s:count"
+    max_length = 40
+
+
+class SmallNotes(RedisNotificationFeed):
+    key_format = "sim:smallnotes:%(user_id)s"
+    count_format = "sim:smallnotes:%(user_id)s:count"
+    max_length = 2
+
+
+class HotNotes(RedisNotificationFeed):
+    key_format = "sim:hotnotes:%(user_id)s"
+    count_format = "sim:hotnotes:%(user_id)s:count"
+    aggregator_class = Ringing
+    max_length = 40
+
+
+class Own(RedisFeed):
+    key_format = "sim:own:%(user_id)s"
+    max_length = 60
+
+
+class State:
+    """What the app's database knows, and what is wrong with its hooks; new for each history."""
+
+    def __init__(self) -> None:
+        #: Who follows whom, by numbers of users.
+        self.edges: set[tuple[int, int]] = set()
+        #: (user, actor): who must never see whom.
+        self.mutes: set[tuple[int, int]] = set()
+        #: Asked before each hook answers: it may raise, hang, end the process, or give what is answered instead.
+        self.hook: Callable[[str, Any, Any], Any] = lambda name, about, answer: answer
+
+
+STATE = State()
+
+
+class _App(Manager):
+    """What all of the app's managers have in common."""
+
+    name = "sim-base"
+
+    def get_user_follower_ids(self, user_id: Any) -> Iterable[Any]:
+        """Who follows *user_id*."""
+        target = NUMBER_OF[str(user_id)]
+        users = [user for user, whom in sorted(STATE.edges) if whom == target]
+        return STATE.hook("get_user_follower_ids", target, [SPELLINGS[user][-1] for user in users])
+
+    def get_user_following_ids(self, user_id: Any) -> Iterable[Any]:
+        """Whom *user_id* follows."""
+        number = NUMBER_OF[str(user_id)]
+        targets = [target for user, target in sorted(STATE.edges) if user == number]
+        return STATE.hook("get_user_following_ids", number, [SPELLINGS[target][0] for target in targets])
+
+    def get_recipient_ids(self, activity: Activity) -> Iterable[Any]:
+        """Whom the target names."""
+        told = [] if activity.target_id is None else [activity.target_id]
+        return STATE.hook("get_recipient_ids", NUMBER_OF[str(activity.actor_id)], told)
+
+
+class Plain(_App):
+    name = "plain"
+    feed_classes = {"home": Home, "news": News}
+    notification_feed_class = Notes
+    user_feed_class = Own
+
+
+class Chunked(_App):
+    name = "chunked"
+    feed_classes = {"home": SmallHome, "news": SmallNews}
+    notification_feed_class = SmallNotes
+    user_feed_class = Own
+    fanout_chunk_size = 2
+
+
+class Ranked(_App):
+    name = "ranked"
+    feed_classes = {"albums": AlbumNews, "hot": HotNews}
+    notification_feed_class = HotNotes
+    user_feed_class = Own
+    fanout_chunk_size = 2
+
+
+class Muted(_App):
+    name = "muted"
+    feed_classes = {"home": Home, "albums": AlbumNews}
+    notification_feed_class = Notes
+    user_feed_class = Own
+    fanout_chunk_size = 1
+
+    def filter_user_ids(self, activity: Activity, user_ids: Sequence[Any]) -> Iterable[Any]:
+        """Those who have not muted the actor."""
+        actor = NUMBER_OF[str(activity.actor_id)]
+        kept = [user for user in user_ids if (NUMBER_OF[str(user)], actor) not in STATE.mutes]
+        return STATE.hook("filter_user_ids", actor, kept)
+
+
+class Flat(_App):
+    name = "flat"
+    feed_classes = {"home": SmallHome}
+    user_feed_class = Own
+
+
+MANAGERS: tuple[type[Manager], ...] = (Plain, Chunked, Ranked, Muted, Flat)
+
+
+def _older(manager: type[Manager]) -> type[Manager]:
+    """A manager as the release before had it: one feed less, under the same name."""
+    registry._managers = {}
+    fewer = dict(list(manager.feed_classes.items())[: max(1, len(manager.feed_classes) - 1)])
+    return type(f"Old{manager.__name__}", (manager,), {"name": manager.name, "feed_classes": fewer})
+
+
+#: Each manager by its release, the old one first.
+OLD, NEW = 0, 1
+RELEASES: tuple[dict[str, type[Manager]], ...] = (
+    {each.name: _older(each) for each in MANAGERS},
+    {each.name: each for each in MANAGERS},
+)
+#: The verbs that each release knows.
+VERBS: tuple[dict[int, type[Verb]], ...] = (dict(verbs._verbs), {**verbs._verbs, Poke.id: Poke})
+registry._managers = _REGISTERED
+
+
+def use(release: int, manager: str) -> None:
+    """From now on the code that runs is of this release, and knows of this one manager."""
+    verbs._verbs = VERBS[release]
+    registry._managers = {manager: RELEASES[release][manager]}
+
+
+#: Actor, verb, object, target (or -1) and second of each activity; two are of the same moment. Those without a target are
+#: what ``notify`` tells of.
+ACTIVITIES: tuple[tuple[int, type[Verb], Any, int, int], ...] = (
+    (0, Love, 70, -1, 0),
+    (1, Love, "tree", -1, 1),
+    (0, Comment, 70, 1, 1),
+    (2, Poke, 70, 0, 2),
+    (0, Love, _UUID, 3, 3),
+    (1, Comment, "tree", 2, 4),
+    (2, Love, 70, 3, 5),
+    (0, Poke, 71, 3, 6),
+    (1, Love, 71, 3, 7),
+    (0, Love, 72, 3, 8),
+)
+#: What the parts of a notice are: no two share anybody.
+PARTS: tuple[tuple[int, ...], ...] = ((0,), (1, 2), (3,))
+
+
+#: What is written to single feeds, and known to no manager, has these numbers behind those of the others.
+ALONE = 100
+
+
+def activity(number: int, context: tuple[str, str] | None) -> Activity:
+    """An activity; *context* is its text and its album."""
+    actor, verb, thing, target, second = ACTIVITIES[number % ALONE]
+    second += number // ALONE * 1000
+    told = None if target < 0 else SPELLINGS[target][0]
+    given = {"text": context[0], "album": context[1]} if context else None
+    return Activity(SPELLINGS[actor][0], verb, thing, told, START + dt.timedelta(seconds=second), given)
+
+
+def _ids() -> dict[bytes, int]:
+    known, verbs._verbs = verbs._verbs, VERBS[NEW]
+    found = {
+        activity(number, None).raw_id: number
+        for first in (0, ALONE)
+        for number in range(first, first + len(ACTIVITIES))
+    }
+    verbs._verbs = known
+    return found
+
+
+#: The number of each activity by its id.
+BY_ID = _ids()
+
+
+def feeds_of(manager: type[Manager]) -> dict[str, type[Feed]]:
+    """All feeds of a manager by name, without that of a user's own activities."""
+    notes = {"notes": manager.notification_feed_class} if manager.notification_feed_class else {}
+    return {**manager.feed_classes, **notes}

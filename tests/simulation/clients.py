@@ -1,0 +1,286 @@
+"""The clients of a history: each does what is planned for it, and repeats what failed until it succeeds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from greenlet import GreenletExit
+
+from feedmill import registry
+from feedmill.errors import DeclarationError, FeedBusy, StorageError, UnknownActivity
+from feedmill.feeds import Feed
+from feedmill.feeds.aggregated_feed.base import AggregatedFeed
+from feedmill.feeds.reaggregate import areaggregate, reaggregate
+from feedmill.verbs import Verb
+from tests.simulation import app
+from tests.simulation.known import OFF
+from tests.simulation.model import Model, Wrong
+from tests.simulation.plan import Op, Plan
+from tests.simulation.world import FOREVER, Process, World
+
+#: How often a client tries the same thing.
+MOST_TRIES = 60
+
+
+class HookFailed(Exception):
+    """What an app's hook raises."""
+
+
+#: After what a client tries again.
+AGAIN = (StorageError, FeedBusy, HookFailed, DeclarationError, asyncio.CancelledError)
+
+
+class Clients:
+    """All clients of a history, and what they still have to do."""
+
+    def __init__(self, world: World, plan: Plan, model: Model) -> None:
+        self.world, self.plan, self.model = world, plan, model
+        self.waiting = [[op for op in plan.ops if op.client == number] for number in range(len(plan.clients))]
+        #: What is being done at the moment; nobody else does anything about the same meanwhile.
+        self.held: set[tuple[Any, ...]] = set()
+        self.queue: list[Process] = []
+        #: The operation that each client has begun: its tries, and when it began.
+        self.begun: dict[int, tuple[int, float]] = {}
+        self.done = 0
+        self.fanouts: list[Any] = []
+        for number in range(len(plan.clients)):
+            self._hire(number)
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody has anything left to do."""
+        return not any(self.waiting)
+
+    def _hire(self, number: int) -> None:
+        release = app.NEW if self.world.healing else self.plan.clients[number]
+        self.world.start(f"web-{number}", "web", lambda process: self._serve(process, number), release)
+
+    def _serve(self, process: Process, number: int) -> None:
+        try:
+            while self.waiting[number]:
+                self._one(process, number, self.waiting[number][0])
+                self.waiting[number].pop(0)
+                self.begun.pop(number, None)
+                self.done += 1
+        except GreenletExit:
+            self._hire(number)  # the next process is asked for the same
+            raise
+
+    def _one(self, process: Process, number: int, op: Op) -> None:
+        world, subjects = self.world, _subjects(op)
+        if number not in self.begun:
+            world.sleep(op.pause)
+            while subjects & self.held:
+                self.queue.append(process)
+                world.sleep(FOREVER)
+            self.held |= subjects
+            self.begun[number] = 0, world.now
+            world.say(f"begins {op.name}{op.args}")
+        do: Callable[..., None] = getattr(self, f"_{op.name}")
+        while True:
+            tries, began = self.begun[number]
+            self.begun[number] = tries + 1, began
+            if tries >= MOST_TRIES:
+                raise Wrong(f"{op} failed {tries} times")
+            try:
+                do(process, op, tries, began, *op.args)
+                break
+            except AGAIN as error:
+                world.say(f"{op.name} failed: {error!r}"[:200])
+                world.sleep(world.rng.choice((0.01, 0.5, 3.0, 20.0)))
+        world.say(f"has done {op.name}{op.args}")
+        self.held -= subjects
+        for waiting in self.queue:
+            waiting.wake = world.now
+        self.queue.clear()
+
+    # -- activities
+
+    @property
+    def _manager(self) -> Any:
+        return registry.get_manager(self.plan.manager)()
+
+    def _add(self, process: Process, op: Op, tries: int, began: float, number: int, context: tuple[str, str]) -> None:
+        self.fanouts.append(self._manager.add_activity(app.activity(number, context)))
+        self.model.add(number, context, began)
+
+    def _remove(self, process: Process, op: Op, tries: int, began: float, number: int, how: str) -> None:
+        known = self.model.activities[number]
+        context = min(known.contexts or {("a", "x")}) if how != "equal" else None
+        given: Any = app.activity(number, context)
+        # An id needs a body, which what only few were told of has not.
+        by_id = bool(known.how) and (
+            how == "id" if not tries else self.world.rng.random() < 0.5 and "remove: id" not in OFF
+        )
+        try:
+            self.fanouts.append(self._manager.remove_activity(given.id if by_id else given))
+        except UnknownActivity as error:
+            if known.how:
+                raise Wrong(f"{number} is there, and cannot be removed (try {tries + 1}): {error}") from error
+            return
+        self.model.remove(number)
+
+    def _update(self, process: Process, op: Op, tries: int, began: float, number: int, text: str) -> None:
+        known = self.model.activities[number]
+        albums = {album for _, album in known.contexts}
+        if not known.how or len(albums) > 1:
+            return
+        context = text, albums.pop()
+        self.fanouts.append(self._manager.update_activity(app.activity(number, context)))
+        self.model.update(number, context)
+
+    def _import(
+        self, process: Process, op: Op, tries: int, began: float, actor: int, context: tuple[str, str], fanout: bool
+    ) -> None:
+        numbers = _by(actor)
+        activities = [app.activity(number, context) for number in numbers]
+        self.fanouts += self._manager.batch_import(app.SPELLINGS[actor][0], activities, fanout, 2)
+        for number in numbers:
+            self.model.add(number, context, began, "import" if fanout else "own")
+
+    def _notify(
+        self, process: Process, op: Op, tries: int, began: float, number: int, part: int, context: tuple[str, str]
+    ) -> None:
+        if self._manager.notification_feed_class is None:
+            return
+        known = self.model.activities[number]
+        context = min(known.contexts) if known.contexts else context
+        users = app.PARTS[part]
+        told = [app.SPELLINGS[user][0] for user in users]
+        self.fanouts += self._manager.notify(told, app.activity(number, context))
+        self.model.notify(number, users, context, began)
+
+    def _unnotify(self, process: Process, op: Op, tries: int, began: float, number: int, part: int) -> None:
+        if self._manager.notification_feed_class is None:
+            return
+        users = app.PARTS[part]
+        told = [app.SPELLINGS[user][0] for user in users]
+        self.fanouts += self._manager.unnotify(told, app.activity(number, None))
+        self.model.unnotify(number, users)
+
+    # -- people
+
+    def _follow(self, process: Process, op: Op, tries: int, began: float, user: Any, target: Any) -> None:
+        pair = app.NUMBER_OF[str(user)], app.NUMBER_OF[str(target)]
+        self.model.edges.add(pair)
+        self.model.ever_followed.add(pair)
+        self.fanouts.append(self._manager.follow(user, target))
+        self.model.followed[pair] = began
+
+    def _unfollow(self, process: Process, op: Op, tries: int, began: float, user: Any, target: Any) -> None:
+        pair = app.NUMBER_OF[str(user)], app.NUMBER_OF[str(target)]
+        self.model.edges.discard(pair)
+        self.fanouts.append(self._manager.unfollow(user, target))
+
+    def _rebuild(self, process: Process, op: Op, tries: int, began: float, user: Any) -> None:
+        self.fanouts.append(self._manager.rebuild(user))
+        self.model.rebuilt[app.NUMBER_OF[str(user)]] = began
+
+    # -- single feeds
+
+    def _feed(self, user: int, which: str) -> tuple[str, Any]:
+        feeds = app.feeds_of(app.RELEASES[app.NEW][self.plan.manager])
+        names = list(feeds)
+        name = (
+            "notes"
+            if which == "notes" and "notes" in names
+            else names[0]
+            if which == "first"
+            else [n for n in names if n != "notes"][-1]
+        )
+        return name, feeds[name](app.SPELLINGS[user][-1])
+
+    def _call(self, process: Process, op: Op, feed: Any, method: str, *args: Any) -> Any:
+        if not op.asynchronous:
+            return getattr(feed, method)(*args)
+        return finished(process, getattr(feed, f"a{method}")(*args))
+
+    def _mark_all(self, process: Process, op: Op, tries: int, began: float, user: int, read: bool) -> None:
+        manager = self._manager
+        if manager.notification_feed_class is not None:
+            feed = manager.get_notification_feed(app.SPELLINGS[user][-1])
+            self._call(process, op, feed, "mark_all", True, read)
+            self.model.marked[user] = self.world.now
+
+    def _mark(self, process: Process, op: Op, tries: int, began: float, user: int, read: bool) -> None:
+        manager = self._manager
+        if manager.notification_feed_class is not None:
+            feed = manager.get_notification_feed(app.SPELLINGS[user][-1])
+            self._call(process, op, feed, "mark", feed[:1], True, read)
+            self.model.marked[user] = self.world.now
+
+    def _delete(self, process: Process, op: Op, tries: int, began: float, user: int, which: str) -> None:
+        name, feed = self._feed(user, which)
+        self._call(process, op, feed, "delete")
+        self.model.deleted[user, name] = self.world.now
+
+    def _reaggregate(self, process: Process, op: Op, tries: int, began: float, user: int) -> None:
+        for feed_class in self._manager.feed_classes.values():
+            if issubclass(feed_class, AggregatedFeed):
+                feed = feed_class(app.SPELLINGS[user][0])
+                if op.asynchronous:
+                    finished(process, areaggregate(feed, dry_run=False))
+                else:
+                    reaggregate(feed, dry_run=False)
+
+    def _solo_add(
+        self, process: Process, op: Op, tries: int, began: float, which: str, number: int, context: tuple[str, str]
+    ) -> None:
+        if not _known(app.ACTIVITIES[number % app.ALONE][1]):
+            return
+        name, feed = self._feed(app.SOLO, which)
+        self.model.kept.add(number)
+        self._call(process, op, feed, "add", app.activity(number, context))
+        self.model.alone.add((name, number))
+        self.model.activities[number].contexts.add(context)
+        self.model.activities[number].albums.add(context[1])
+
+    def _solo_remove(
+        self, process: Process, op: Op, tries: int, began: float, which: str, number: int, context: tuple[str, str]
+    ) -> None:
+        if not _known(app.ACTIVITIES[number % app.ALONE][1]):
+            return
+        name, feed = self._feed(app.SOLO, which)
+        self._call(process, op, feed, "remove", app.activity(number, context))
+        self.model.alone.discard((name, number))
+
+
+def finished(process: Process, coroutine: Any) -> Any:
+    """The result of a coroutine, which may be cancelled while it runs."""
+    process.cancellable = True
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        return stop.value
+    finally:
+        process.cancellable = False
+    raise AssertionError("the coroutine waits for something that is not simulated")
+
+
+def _by(actor: int) -> list[int]:
+    return [number for number, (who, *_) in enumerate(app.ACTIVITIES) if who == actor]
+
+
+def _known(verb: type[Verb]) -> bool:
+    from feedmill import verbs
+
+    return verb.id in verbs._verbs
+
+
+def _subjects(op: Op) -> set[tuple[Any, ...]]:
+    """What an operation is about: two about the same are not done at once."""
+    name, args = op.name, op.args
+    if name in ("add", "remove", "update", "notify", "unnotify"):
+        return {("activity", args[0])}
+    if name == "import":
+        return {("activity", number) for number in _by(args[0])}
+    if name in ("follow", "unfollow"):
+        return {("pair", *(app.NUMBER_OF[str(each)] for each in args))}
+    if name in ("solo_add", "solo_remove"):
+        return {("alone", args[1])}
+    return {(name, *args[:1])}
+
+
+__all__ = ["AGAIN", "Clients", "Feed", "HookFailed", "finished"]

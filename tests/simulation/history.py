@@ -1,0 +1,298 @@
+"""One history: what is planned happens, then everything heals, and then all that is stored is held against the model."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import os
+import random
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from feedmill import doctor, registry, settings, verbs
+from feedmill.delivery import heartbeat
+from feedmill.doctor import examination
+from feedmill.fanout import dispatch
+from feedmill.feeds import cycle, notification_feed
+from feedmill.keys import due_key
+from feedmill.storage.backends import backend
+from feedmill.storage.journal import journal
+from feedmill.storage.memory import BACKEND
+from feedmill.tasks import fanout as tasks
+from tests.simulation import app, hearts, storages
+from tests.simulation import world as worlds
+from tests.simulation.broker import Broker, CurrentTask, Message, nothing_to_batch, run_task
+from tests.simulation.clients import Clients, HookFailed
+from tests.simulation.model import Model, Wrong
+from tests.simulation.plan import Plan
+from tests.simulation.world import Process, World
+
+#: Sweeps after which everything must be done.
+MOST_SWEEPS = 80
+
+
+@dataclasses.dataclass
+class Result:
+    """What came of a history."""
+
+    plan: Plan
+    #: What is wrong; empty if nothing is.
+    wrong: str
+    ops: int
+    commands: int
+    faults: dict[str, int]
+    trace: list[str]
+
+
+class Simulator:
+    """Runs histories in this process, on one storage."""
+
+    def __init__(self, storage: str = "memory", driver: storages.RedisDriver | None = None) -> None:
+        self.storage, self.driver = storage, driver
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[Simulator]:
+        """While this lasts, clocks, broker, storage and chance are the world's."""
+        undo: list[tuple[Any, str, Any]] = []
+
+        def patch(place: Any, name: str, value: Any) -> None:
+            undo.append((place, name, vars(place)[name]))
+            setattr(place, name, value)
+
+        before, random_before = settings._current, random.getstate()
+        real = time.time, time.monotonic, time.sleep, os.urandom
+        patch(verbs, "_verbs", verbs._verbs)
+        patch(registry, "_managers", registry._managers)
+        patch(time, "time", lambda: worlds.WORLD.time() if worlds.WORLD else real[0]())
+        patch(time, "monotonic", lambda: worlds.WORLD.monotonic() if worlds.WORLD else real[1]())
+        patch(time, "sleep", lambda seconds: worlds.WORLD.sleep(seconds) if worlds.WORLD else real[2](seconds))
+        patch(time, "time_ns", lambda: int(time.time() * 1e9))
+        patch(notification_feed, "_now", lambda: int(time.time() * 1e6))
+        patch(os, "urandom", lambda size: worlds.WORLD.rng.randbytes(size) if worlds.WORLD else real[3](size))
+        patch(dispatch, "send", self._send)
+        patch(dispatch, "length", lambda queue: self.broker.length(queue))
+        patch(dispatch, "batched", nothing_to_batch)
+        patch(dispatch, "inline", lambda: False)
+        patch(heartbeat, "beating", hearts.beating)
+        patch(heartbeat, "threading", hearts)
+        patch(examination, "unsafe_broker", lambda *_: ())  # there is none to ask
+        patch(tasks, "current_task", None)
+        patch(cycle, "RETRY", 0.1)  # a lock that is held costs as many commands as it is asked for
+        logging.disable(logging.CRITICAL)
+        kept = storages.in_memory(patch) if self.driver is None else storages.on_redis(patch, self.driver)
+        try:
+            with kept:
+                yield self
+        finally:
+            worlds.WORLD = None
+            logging.disable(logging.NOTSET)
+            for place, name, value in reversed(undo):
+                setattr(place, name, value)
+            settings._current = before
+            random.setstate(random_before)
+
+    def _send(self, name: str, args: Any, **rest: Any) -> None:
+        self.broker.send(name, args, **rest)
+
+    # -- one history
+
+    def run(self, plan: Plan, *, trace: bool = False) -> Result:
+        """Let *plan* happen."""
+        if self.driver is None:
+            storages.clear_memory()
+        else:
+            self.driver.reset()
+        random.seed(plan.schedule)
+        world = World(plan.schedule, list(plan.faults), turns=plan.turns, trace=trace)
+        world.manager = plan.manager
+        world.flush = lambda: self.driver and self.driver.command("SCRIPT", "FLUSH") and None
+        app.use(app.NEW, plan.manager)
+        app.STATE.__init__()  # type: ignore[misc]
+        app.STATE.mutes = set(plan.mutes)
+        app.STATE.hook = lambda name, about, answer: hook(world, model, name, about, answer)
+        model = Model(app.RELEASES[app.NEW][plan.manager], set(plan.edges), set(plan.mutes))
+        app.STATE.edges = model.edges
+        worlds.WORLD = world
+        tasks.current_task = CurrentTask(world)
+        wrong, clients = "", None
+        try:
+            self.broker = Broker(world, plan.workers)
+            clients = Clients(world, plan, model)
+            world.start("sweeper", "sweeper", self.broker.sweep_for_ever, plan.workers[0])
+            for number in range(plan.doctors):
+                self._doctor(world, number, plan.workers[-1])
+            world.run(lambda: clients.over)
+            if not clients.over:
+                raise Wrong("clients wait for ever")
+            self._go_on(world, plan.aftermath)
+            lasted = world.now - worlds.DAWN
+            self._heal(world)
+            old = app.OLD in plan.workers and lasted > 500
+            self._check(
+                world,
+                model,
+                clients,
+                {list(model.manager.feed_classes)[-1]} if old and len(model.manager.feed_classes) > 1 else set(),
+            )
+        except Exception as error:
+            wrong = f"{type(error).__name__}: {error}"
+            if trace and not isinstance(error, Wrong):
+                import traceback
+
+                world.say(traceback.format_exc())
+        finally:
+            world.healing = True
+            while world.processes:
+                world.processes.pop().end()
+            worlds.WORLD = None
+            app.use(app.NEW, plan.manager)
+        ops = clients.done if clients else 0
+        return Result(plan, wrong, ops, world.commands, world.happened, world.trace or [])
+
+    def _doctor(self, world: World, number: int, release: int) -> None:
+        def run(process: Process) -> None:
+            world.sleep(world.rng.choice((0.05, 1.0, 30.0, 100.0)))
+            with contextlib.suppress(*_ALLOWED):
+                doctor.examine(fix=True)
+
+        world.start(f"doctor-{number}", "doctor", run, release)
+
+    def _go_on(self, world: World, seconds: float) -> None:
+        """Nobody asks for anything more; what was asked for goes on for a while, and so do faults."""
+        until = world.now + seconds
+        asked = 0.0
+
+        def over() -> bool:
+            nonlocal asked
+            if world.now > until:
+                return True
+            if not self.broker.quiet or world.now < asked:
+                return False
+            asked = world.now + 1.0
+            return not self._open(world)
+
+        world.run(over)
+
+    def _heal(self, world: World) -> None:
+        """No more faults; everybody comes to an end, and sweeps bring up what is left."""
+        world.healing = True
+        world.refused_for = 0
+        for process in world.processes:
+            process.cut_off = 0
+        for process in self.broker.idle:
+            process.wake = world.now
+        world.processes = [process for process in world.processes if process.role != "sweeper"]
+        for _sweeps in range(MOST_SWEEPS):
+            world.run(lambda: self._idle(world))
+            if not self._open(world):
+                return
+            at = self._next_due()
+            world.now = max(world.now + 11.0, min(at - world.server_offset, world.now + 4000))
+            world.start("sweeper", "sweeper", self._sweep_once)
+            world.run(lambda: self._idle(world))
+        raise Wrong(f"after {MOST_SWEEPS} sweeps it has not come to an end: {self._open(world)}")
+
+    def _sweep_once(self, process: Process) -> None:
+        run_task(process.world, process, Message("sweep", "feedmill.sweep", ()), None)
+
+    def _idle(self, world: World) -> bool:
+        return self.broker.quiet and all(p.role == "worker" and p.release == app.NEW for p in world.processes)
+
+    def _open(self, world: World) -> str:
+        """What is not done."""
+        name = world.manager
+        count = backend().run(journal().count_open([name]))
+        if count:
+            return f"{count} fan-outs"
+        return next(self._leftovers(), "")
+
+    def _next_due(self) -> float:
+        if self.driver is None:
+            return min((at for due in BACKEND.due.values() for at in due.values()), default=0) / 1000
+        found = self.driver.command("ZRANGE", due_key(worlds.WORLD.manager), 0, 0, "WITHSCORES")
+        return float(found[1]) / 1000 if found else 0.0
+
+    def _leftovers(self) -> Iterator[str]:
+        """Locks that are held, and inboxes that are not empty."""
+        if self.driver is None:
+            for key, held in BACKEND.groups.items():
+                if held.inbox:
+                    yield f"{key} has {len(held.inbox)} bytes in its inbox"
+                if held.lock and held.deadline > worlds.WORLD.now:
+                    yield f"{key} is locked"
+            return
+        for key in self.driver.command("KEYS", "*:groups"):
+            _meta, inbox = self.driver.command("HMGET", key, "\0m", "\0i")
+            if inbox:
+                yield f"{key.decode()} has {len(inbox)} bytes in its inbox"
+
+    def _check(self, world: World, model: Model, clients: Clients, left_out: set[str]) -> None:
+        if letters := backend().run(journal().letters(5)):
+            raise Wrong(f"dead letters: {[letter.reason for letter in letters]}")
+        for fanout in clients.fanouts:
+            if not fanout.status().finished:
+                raise Wrong(f"{fanout!r} says that it is not finished: {fanout.status()}")
+        model.check(left_out)
+        self._bodies(model)
+        world.now += 120
+        report = doctor.examine()
+        # A process that dies, or hears nothing more from the server, cannot let go of what it holds: the time of that is over.
+        allowed = {"unsafe Redis setting", *(["stuck lock"] if set(world.happened) - {"coroutine cancelled"} else [])}
+        said = [str(finding) for finding in report.shown if finding.kind not in allowed]
+        if said:
+            raise Wrong(f"the doctor finds {said}")
+
+    def _bodies(self, model: Model) -> None:
+        if self.driver is None:
+            ids = list(BACKEND.bodies)
+        else:
+            ids = [key[-16:] for key in self.driver.command("KEYS", "fm:a:*")]
+        held = {app.BY_ID[raw_id] for raw_id in ids}
+        must, may = model.bodies()
+        if not must <= held <= may:
+            raise Wrong(f"bodies: {sorted(held)} are stored, not {sorted(must)}")
+
+
+_ALLOWED = (Exception,)
+
+
+def hook(world: World, model: Model, name: str, about: int, answer: Any) -> Any:
+    """What a hook of the app answers: mostly what it should."""
+    world.yield_turn()
+    fault = world.fault("hook") if world.current else None
+    if fault is None:
+        return answer
+    if fault.kind == "kill":
+        world.kill("process killed in a hook")
+    if fault.kind == "raise":
+        world.happen("hook raised")
+        raise HookFailed(name)
+    if fault.kind == "hang":
+        world.happen("hook hung")
+        world.sleep(fault.amount)
+        return answer
+    world.happen(f"hook answered {fault.amount}")
+    (model.excused_readers if name == "get_user_following_ids" else model.excused_authors).add(about)
+    return NONSENSE[fault.amount](answer)
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """What an app may give in place of an id."""
+
+    name: Any
+
+
+#: What a hook answers in place of what it should.
+NONSENSE: dict[str, Callable[[Any], Any]] = {
+    "text": lambda answer: "".join(str(each)[:1] for each in answer) + "zz",
+    "one": lambda answer: next(iter(answer), 7),
+    "none": lambda answer: None,
+    "bools": lambda answer: [True, False],
+    "models": lambda answer: [Person(each) for each in answer],
+    "mapping": lambda answer: dict.fromkeys((5, "ann", app._UUID, 9), False),
+    "nested": lambda answer: [[*answer, 1]],
+    "bad id": lambda answer: [*answer, 1.5],
+}

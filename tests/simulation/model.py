@@ -1,0 +1,276 @@
+"""What must be in every feed when everything is over, computed the obvious way.
+
+A client repeats a call until it returns, and no two calls about the same thing run at once: so the last that returned
+counts. Where the contract leaves a choice, the model says what *must* be there and what *may* be:
+
+- A feed that is too long loses its oldest: an entry must be there as long as fewer newer ones ever came than the feed holds.
+- What was taken out of one feed by ``delete`` may come back with what was on its way, and must with what came after.
+- An activity that is added again with another context has one of both, in one group.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from feedmill import Manager
+from feedmill.feeds import Feed
+from feedmill.feeds.aggregated_feed.base import AggregatedFeed
+from feedmill.feeds.notification_feed import NotificationFeed
+from tests.simulation import app
+
+NEVER = 0.0
+#: Text and album.
+Context = tuple[str, str]
+
+
+class Wrong(Exception):
+    """What is stored is not what was asked for."""
+
+
+class Known:
+    """What was asked for about one activity."""
+
+    def __init__(self) -> None:
+        #: Whether it is there: "" not, "own" in its author's feed alone, "import" without notifications, "add".
+        self.how = ""
+        self.contexts: set[Context] = set()
+        #: Who was notified by name, and since when.
+        self.told: dict[int, float] = {}
+        #: When it was put the last time, and all albums in which it ever was.
+        self.since = NEVER
+        #: When it was added, not imported, the last time.
+        self.added = NEVER
+        #: When it was put where it was not, for those whom it names, and for those who were notified: since then it is news.
+        self.fresh = NEVER
+        self.news: dict[int, float] = {}
+        self.albums: set[str] = set()
+
+
+class Model:
+    """Of one history."""
+
+    def __init__(self, manager: type[Manager], edges: set[tuple[int, int]], mutes: set[tuple[int, int]]) -> None:
+        self.manager, self.edges, self.mutes = manager, edges, mutes
+        self.activities = {number: Known() for number in app.BY_ID.values()}
+        self.ever_followed = set(edges)
+        #: When a feed was deleted, a user's feeds rebuilt, somebody followed, a user's notifications marked, the last time.
+        self.deleted: dict[tuple[int, str], float] = {}
+        self.rebuilt: dict[int, float] = {}
+        self.followed: dict[tuple[int, int], float] = {}
+        self.marked: dict[int, float] = {}
+        #: What was written to single feeds: (feed, number).
+        self.alone: set[tuple[str, int]] = set()
+        #: Of whom the app has answered nonsense, as an author and as a reader: nobody knows what it meant.
+        self.excused_authors: set[int] = set()
+        self.excused_readers: set[int] = set()
+        #: Bodies that stay, though nobody needs them.
+        self.kept: set[int] = set()
+
+    # -- what was asked for; *began* is when, *now* when it returned
+
+    def add(self, number: int, context: Context, began: float, how: str = "add") -> None:
+        """It was put."""
+        known = self.activities[number]
+        order = ("", "own", "import", "add")
+        if how == "add" != known.how:
+            known.fresh = began
+        known.how = max(known.how, how, key=order.index)
+        known.added = began if how == "add" else known.added
+        known.contexts.add(context)
+        known.albums.add(context[1])
+        known.since = began if how != "own" else known.since
+
+    def remove(self, number: int) -> None:
+        """It was taken back."""
+        known = self.activities[number]
+        known.how, known.since, known.added, known.fresh = "", NEVER, NEVER, NEVER
+        known.contexts.clear()
+        known.told.clear()
+
+    def update(self, number: int, context: Context) -> None:
+        """Its text is another."""
+        self.activities[number].contexts = {context}
+
+    def notify(self, number: int, users: tuple[int, ...], context: Context, began: float) -> None:
+        """Users were told."""
+        known = self.activities[number]
+        known.contexts.add(context)
+        known.albums.add(context[1])
+        known.news.update(dict.fromkeys(set(users) - known.told.keys(), began))
+        known.told.update(dict.fromkeys(users, began))
+
+    def unnotify(self, number: int, users: tuple[int, ...]) -> None:
+        """It was taken back from them."""
+        for user in users:
+            self.activities[number].told.pop(user, None)
+
+    # -- what must be, and what may
+
+    def may(self, user: int, name: str) -> set[int]:
+        """The activities that may be in the feed *name* of *user*."""
+        if user == app.SOLO:
+            return {number for feed, number in self.alone if feed == name}
+        return {
+            number
+            for number, known in self.activities.items()
+            if number < app.ALONE and self._may(user, name, number, known)
+        }
+
+    def _may(self, user: int, name: str, number: int, known: Known) -> bool:
+        actor, _, _, target, _ = app.ACTIVITIES[number]
+        if (user, actor) in self.mutes:
+            return False
+        if name == "notes":
+            return user in known.told or (known.how == "add" and target == user)
+        return bool(known.how) and (user, actor) in self.edges
+
+    def must(self, user: int, name: str, feed_class: type[Feed]) -> set[int]:
+        """Those of them that must."""
+        if user == app.SOLO:
+            return self._fitting(user, name, feed_class, self.may(user, name))
+        deleted = self.deleted.get((user, name), NEVER)
+        return self._fitting(
+            user, name, feed_class, {n for n in self.may(user, name) if self._since(user, name, n) > deleted}
+        )
+
+    def _since(self, user: int, name: str, number: int) -> float:
+        """When it was last put into a feed by something that had to; NEVER if nothing had."""
+        known, actor = self.activities[number], app.ACTIVITIES[number % app.ALONE][0]
+        if actor in self.excused_authors or (user in self.excused_readers and name != "notes"):
+            return NEVER
+        if name == "notes":
+            return known.told.get(user, known.added)
+        if known.how == "own":
+            return NEVER
+        return max(known.since, self.followed.get((user, actor), NEVER), self.rebuilt.get(user, NEVER))
+
+    def _fresh(self, user: int, number: int) -> float:
+        known = self.activities[number]
+        return known.news[user] if user in known.told else known.fresh
+
+    def _fitting(self, user: int, name: str, feed_class: type[Feed], numbers: set[int]) -> set[int]:
+        """Those of *numbers* that no trimming can have taken."""
+        if feed_class.max_length > len(app.ACTIVITIES):
+            return numbers
+        ever = {number for number, known in self.activities.items() if known.albums and self._ever(user, name, number)}
+        if not issubclass(feed_class, AggregatedFeed):
+            return {n for n in numbers if sum(_id(other) > _id(n) for other in ever) < feed_class.max_length}
+        groups = {number: groups_of(feed_class, number, self.activities[number].albums) for number in ever | numbers}
+        kept = set()
+        for number in numbers:
+            newer = {g for other in ever if _second(other) >= _second(number) for g in groups[other]} - groups[number]
+            if len(newer) < feed_class.max_length:
+                kept.add(number)
+        return kept
+
+    def _ever(self, user: int, name: str, number: int) -> bool:
+        if user == app.SOLO:
+            return number >= app.ALONE
+        if number >= app.ALONE:
+            return False
+        actor, _, _, target, _ = app.ACTIVITIES[number]
+        return (target == user or target < 0) if name == "notes" else (user, actor) in self.ever_followed
+
+    def bodies(self) -> tuple[set[int], set[int]]:
+        """The activities whose bodies must be stored, and those whose may."""
+        must = {number for number, known in self.activities.items() if known.how}
+        return must, must | self.kept
+
+    # -- what is
+
+    def check(self, left_out: set[str]) -> None:
+        """Compare every feed with the model; :class:`Wrong` names all differences. *left_out*: feeds that say nothing."""
+        wrong: list[str] = []
+        feeds = app.feeds_of(self.manager)
+        for user, spelled in enumerate(app.SPELLINGS):
+            for name, feed_class in feeds.items():
+                if name not in left_out:
+                    must, may = self.must(user, name, feed_class), self.may(user, name)
+                    wrong += (
+                        f"{name} of {spelled[-1]}: {text}"
+                        for text in self._feed(feed_class(spelled[-1]), must, may, user)
+                    )
+            own = {
+                n
+                for n, known in self.activities.items()
+                if known.how and n < app.ALONE and app.ACTIVITIES[n][0] == user
+            }
+            assert self.manager.user_feed_class is not None
+            wrong += (
+                f"own feed of {spelled[-1]}: {text}"
+                for text in self._feed(self.manager.user_feed_class(spelled[-1]), own, own, user)
+            )
+        if wrong:
+            raise Wrong("; ".join(wrong))
+
+    def _feed(self, feed: Feed, must: set[int], may: set[int], user: int) -> list[str]:
+        entries = list(feed[:])
+        # A removal that was told of nobody to remove it from leaves ids without bodies.
+        exact = not (self.excused_authors or self.excused_readers)
+        wrong = [f"counts {feed.count()}, shows {len(entries)}"] if exact and feed.count() != len(entries) else []
+        members = [
+            (entry, each)
+            for entry in entries
+            for each in (entry.activities if isinstance(feed, AggregatedFeed) else [entry])
+        ]
+        shown = [app.BY_ID[each.raw_id] for _, each in members]
+        if len(set(shown)) < len(shown):
+            wrong.append(f"{sorted(shown)}: something is there twice")
+        if lacking := must - set(shown):
+            wrong.append(f"lacks {sorted(lacking)}")
+        if strange := set(shown) - may:
+            wrong.append(f"has {sorted(strange)}, which must not be there")
+        for (_, each), number in zip(members, shown):
+            context = each.extra_context.get("text"), each.extra_context.get("album")
+            if number in may and context not in self.activities[number].contexts:
+                wrong.append(
+                    f"{number} has the context {context}, not one of {sorted(self.activities[number].contexts)}"
+                )
+        wrong += _order(feed, entries) if exact else []
+        if isinstance(feed, NotificationFeed):
+            wrong += self._counts(feed, entries, user)
+        return wrong
+
+    def _counts(self, feed: NotificationFeed, groups: list[Any], user: int) -> list[str]:
+        kept = feed.get_denormalized_counts()
+        counted = sum(not group.is_seen for group in groups), sum(not group.is_read for group in groups)
+        wrong = [] if kept[:2] == counted else [f"keeps the counts {kept[:2]}, a recount says {counted}"]
+        marked = self.marked.get(user, NEVER)
+        for group in groups:
+            came = max(self._fresh(user, app.BY_ID[each.raw_id]) for each in group.activities)
+            if came > marked and user != app.SOLO and (group.is_seen or group.is_read):
+                wrong.append(f"the group {group.group} is seen or read, though something new came after")
+        return wrong
+
+
+def _order(feed: Feed, entries: list[Any]) -> list[str]:
+    if not isinstance(feed, AggregatedFeed):
+        return [] if entries == sorted(entries, reverse=True) else ["is not in its order"]
+    aggregator, wrong = feed.get_aggregator(), []
+    scores = [(aggregator.score(group), group.group) for group in entries]
+    if scores != sorted(scores, reverse=True):
+        wrong.append("is not in its order")
+    for group in entries:
+        counts = len(group.activities), len({str(each.actor_id) for each in group.activities})
+        if (group.activity_count, group.actor_count) != counts:
+            wrong.append(f"the group {group.group} counts {group.activity_count} by {group.actor_count}, not {counts}")
+        if any(aggregator.get_group(each) != group.group for each in group.activities):
+            wrong.append(f"the group {group.group} has what belongs to another")
+    return wrong
+
+
+def groups_of(feed_class: Any, number: int, albums: set[str]) -> set[str]:
+    """The groups that an activity may ever have been in."""
+    aggregator = feed_class.get_aggregator()
+    return {aggregator.get_group(app.activity(number, ("", album))) for album in albums}
+
+
+def _id(number: int) -> bytes:
+    return RAW_IDS[number]
+
+
+def _second(number: int) -> int:
+    return app.ACTIVITIES[number % app.ALONE][4]
+
+
+RAW_IDS = {number: raw_id for raw_id, number in app.BY_ID.items()}

@@ -1,0 +1,238 @@
+"""What happens in a history, drawn from its seed before it begins: so that parts of it can be left out, to find the smallest."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from typing import Any
+
+from tests.simulation import app
+from tests.simulation.known import OFF
+
+#: Operations of the longest history.
+LONGEST = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """What goes wrong: at the *nth* moment of *where*. *amount*: commands, or seconds."""
+
+    where: str
+    nth: int
+    kind: str
+    amount: Any = 1
+
+    def __str__(self) -> str:
+        return f"{self.where} #{self.nth}: {self.kind} ({self.amount})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Op:
+    """What a client does: *name* with *args*, after *pause* seconds."""
+
+    client: int
+    name: str
+    args: tuple[Any, ...]
+    pause: float
+    #: Whether a coroutine does it, where there is one.
+    asynchronous: bool = False
+
+    def __str__(self) -> str:
+        how = " (coroutine)" if self.asynchronous else ""
+        return f"web-{self.client}: {self.name}{self.args}{how}, after {self.pause:.2f} s"
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A history that is to be."""
+
+    manager: str
+    ops: tuple[Op, ...]
+    faults: tuple[Fault, ...]
+    #: Releases of the workers, and of the clients.
+    workers: tuple[int, ...]
+    clients: tuple[int, ...]
+    doctors: int
+    #: Who follows whom, and who has muted whom, at first.
+    edges: tuple[tuple[int, int], ...]
+    mutes: tuple[tuple[int, int], ...]
+    #: Of what is drawn while it goes on.
+    schedule: int
+    turns: float
+    #: For how many seconds faults go on when nobody asks for anything more.
+    aftermath: float
+
+    def describe(self) -> list[str]:
+        """In words."""
+        releases = ("old", "new")
+        return [
+            f"manager {self.manager}; follows {self.edges}; mutes {self.mutes}; doctors {self.doctors}; workers"
+            f" {', '.join(releases[each] for each in self.workers)}; clients {', '.join(releases[each] for each in self.clients)}",
+            *map(str, self.ops),
+            *map(str, self.faults),
+        ]
+
+
+Rng = random.Random
+
+
+@dataclasses.dataclass(frozen=True)
+class Favourites:
+    """What a history is mostly about: so that what is done meets."""
+
+    numbers: tuple[int, ...]
+    pairs: tuple[tuple[int, int], ...]
+
+
+def _favourites(rng: Rng) -> Favourites:
+    numbers = tuple(rng.randrange(len(app.ACTIVITIES)) for _ in range(rng.choice((1, 2, 3, 5))))
+    return Favourites(numbers, tuple((_user(rng), _user(rng)) for _ in range(rng.choice((1, 2, 3)))))
+
+
+def _number(rng: Rng, favourites: Favourites) -> int:
+    return rng.choice(favourites.numbers) if rng.random() < 0.75 else rng.randrange(len(app.ACTIVITIES))
+
+
+def _context(rng: Rng) -> tuple[str, str]:
+    if "context" in OFF:
+        return "a", "x"
+    return rng.choice("abc"), "x" if rng.random() < 0.7 else "y"
+
+
+def _spelled(rng: Rng, user: int) -> Any:
+    spelled = app.SPELLINGS[user]
+    return spelled[int(rng.random() * len(spelled))] if "spelling" not in OFF else spelled[0]
+
+
+def _user(rng: Rng) -> int:
+    return rng.randrange(len(app.PEOPLE))
+
+
+def _pair(rng: Rng, favourites: Favourites) -> tuple[Any, Any]:
+    user, target = rng.choice(favourites.pairs) if rng.random() < 0.75 else (_user(rng), _user(rng))
+    return _spelled(rng, user), _spelled(rng, target)
+
+
+def _solo(rng: Rng, favourites: Favourites) -> tuple[str, int, tuple[str, str]]:
+    return rng.choice(("first", "last", "notes")), app.ALONE + _number(rng, favourites), ("a", "x")
+
+
+#: How often each operation comes, and with what.
+OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
+    "add": (30, lambda rng, liked: (_number(rng, liked), _context(rng))),
+    "remove": (
+        14,
+        lambda rng, liked: (
+            _number(rng, liked),
+            rng.choice([how for how in ("id", "value", "equal") if f"remove: {how}" not in OFF]),
+        ),
+    ),
+    "update": (6, lambda rng, liked: (_number(rng, liked), rng.choice("abc"))),
+    "import": (6, lambda rng, liked: (_user(rng) % 3, _context(rng), rng.random() < 0.85)),
+    "notify": (5, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)), ("a", "x"))),
+    "unnotify": (3, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)))),
+    "follow": (8, _pair),
+    "unfollow": (7, _pair),
+    "rebuild": (4, lambda rng, liked: (_spelled(rng, _user(rng)),)),
+    "mark_all": (4, lambda rng, liked: (_user(rng), rng.random() < 0.5)),
+    "mark": (3, lambda rng, liked: (_user(rng), rng.random() < 0.5)),
+    "delete": (2, lambda rng, liked: (_user(rng), rng.choice(("first", "last", "notes")))),
+    "reaggregate": (1, lambda rng, liked: (_user(rng),)),
+    "solo_add": (3, _solo),
+    "solo_remove": (2, _solo),
+}
+
+#: What processes of the old release do: of what they ask for, others could not know that it concerns a new feed.
+OLD_CAN = ("mark_all", "mark", "solo_add", "solo_remove")
+
+#: What can go wrong at a command, with how much of it.
+COMMAND_FAULTS: dict[str, tuple[Any, ...]] = {
+    "full": (1, 1, 1, 2, 3, 8, 40),
+    "readonly": (1, 1, 2, 8, 40),
+    "lost before": (1, 2, 6),
+    "lost after": (1, 2, 6),
+    "kill before": (1,),
+    "kill after": (1,),
+    "stall": (3, 12, 70, 700),
+    "cancel before": (1,),
+    "cancel after": (1,),
+    "flush": (1,),
+    "clock": (-3600, -60, -3, 3, 60, 3600),
+}
+MESSAGE_FAULTS: dict[str, tuple[Any, ...]] = {
+    "lose": (1,),
+    "double": (0.01, 5, 70, 700),
+    "late": (0.01, 1, 30, 100, 700),
+    "refuse": (1,),
+    "kill before": (1,),
+    "kill after": (1,),
+}
+HOOK_FAULTS: dict[str, tuple[Any, ...]] = {
+    "raise": (1, 2),
+    "hang": (20, 90, 200),
+    "nonsense": ("text", "one", "none", "bools", "models", "mapping", "nested", "bad id"),
+    "kill": (1, 2),
+}
+
+
+def draw(seed: int, storage: str = "memory") -> Plan:
+    """The plan of *seed*."""
+    rng = random.Random(seed)
+    length = min(LONGEST, 1 + int(rng.expovariate(1 / 6)) if rng.random() < 0.95 else rng.randint(8, LONGEST))
+    clients = rng.choice((1, 2, 2, 3))
+    names = [name for name in OPS if name not in OFF]
+    weights = [OPS[name][0] for name in names]
+    pace = rng.choice((0.0, 0.01, 2.0, 40.0))
+    old = rng.random() < 0.15 and "old release" not in OFF
+    releases = tuple(app.OLD if number and old and rng.random() < 0.5 else app.NEW for number in range(clients))
+    liked, ops = _favourites(rng), []
+    for _ in range(length):
+        name = rng.choices(names, weights)[0]
+        pause = rng.random() * pace if rng.random() < 0.8 else rng.random() * 100
+        client = rng.randrange(clients)
+        if releases[client] == app.OLD and name not in OLD_CAN:
+            client = 0
+        ops.append(Op(client, name, OPS[name][1](rng, liked), pause, rng.random() < 0.4))
+    everybody = [(user, target) for user in app.PEOPLE for target in app.PEOPLE if user != target]
+    manager = rng.choice([each.name for each in app.MANAGERS if each.name not in OFF])
+    doctors = rng.choice((0, 0, 0, 1, 2)) if "doctor" not in OFF else 0
+    workers = tuple(app.OLD if old and rng.random() < 0.5 else app.NEW for _ in range(rng.choice((1, 2, 2, 3))))
+    return Plan(
+        manager,
+        tuple(ops),
+        tuple(_faults(rng, length, storage, doctors)),
+        workers,
+        releases,
+        doctors,
+        tuple(pair for pair in everybody if rng.random() < 0.6),
+        tuple(pair for pair in everybody if rng.random() < 0.2) if manager == "muted" else (),
+        rng.getrandbits(32),
+        rng.choice((0.05, 0.3, 1.0)),
+        rng.choice((0.0, 1.0, 20.0, 70.0, 130.0)),
+    )
+
+
+def _faults(rng: Rng, length: int, storage: str, doctors: int) -> list[Fault]:
+    if rng.random() < 0.07:
+        return []
+    kinds = {
+        "web": (5, COMMAND_FAULTS, length * 5 + 2),
+        "worker": (5, COMMAND_FAULTS, length * 12 + 4),
+        "sweeper": (1, COMMAND_FAULTS, 20),
+        "doctor": (1 if doctors else 0, COMMAND_FAULTS, 60),
+        "message": (4, MESSAGE_FAULTS, length + 1),
+        "hook": (2, HOOK_FAULTS, length + 1),
+    }
+    found = []
+    for _ in range(1 + int(rng.expovariate(1 / 2.5) * (1 + length / 20))):
+        where = rng.choices(list(kinds), [weight for weight, _, _ in kinds.values()])[0]
+        _, known, span = kinds[where]
+        kind = rng.choice(list(known))
+        fault = Fault(where, 1 + int(rng.random() * span), kind, rng.choice(known[kind]))
+        if f"fault: {kind}" in OFF or f"fault: {where} {kind}" in OFF or f"fault: {kind} {fault.amount}" in OFF:
+            continue
+        if kind == "flush" and storage == "memory":
+            continue
+        found.append(fault)
+    return found

@@ -1,0 +1,346 @@
+"""The storages of a simulated world: every command of every pipeline is a turn, and a moment at which a fault may strike."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import importlib
+import inspect
+import pathlib
+import pkgutil
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import hiredis
+import redis
+
+from feedmill import settings
+from feedmill.errors import StorageError
+from feedmill.storage import memory
+from feedmill.storage.memory import BACKEND
+from feedmill.storage.redis import scripts
+from feedmill.storage.redis.client import RETRIES, RedisBackend
+from feedmill.storage.steps import PAUSE, Command, Steps
+from tests.simulation import world as worlds
+from tests.simulation.world import ConnectionLost, Refused
+
+#: Operations of storages in memory that write nothing, and those that only free memory: a full server takes these.
+READS = frozenset(
+    [
+        "get",
+        "flat_slice",
+        "flat_range",
+        "flat_count",
+        "groups_slice",
+        "group_get",
+        "spill_scan",
+        "groups_count",
+        "count_get",
+        "letters",
+        "letter",
+        "left",
+        "chunks",
+        "open_ids",
+        "count_open",
+        "names",
+        "people",
+        "since",
+        "size",
+        "scan",
+        "types",
+        "feed",
+        "spills_used",
+        "flat",
+        "overdue",
+        "receipts",
+        "body",
+        "due",
+        "due_at",
+        "facts",
+        "option",
+        "full",
+        "publish",
+    ]
+)
+FREEING = frozenset(["remove", "forget", "join", "drop_letters", "due_drop", "delete", "settle", "let_expire"])
+
+
+#: Settings of every simulation.
+_OURS = {"broker_url": "memory://", "celery_app": "feedmill.tasks:app"}
+
+
+def _world() -> worlds.World:
+    assert worlds.WORLD is not None
+    return worlds.WORLD
+
+
+# -- in memory
+
+
+class _Done:
+    """What an operation came to."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class _Part:
+    """A part of an operation of a storage in memory, up to the next operation that it is made of, as one command."""
+
+    def __init__(
+        self, name: str, begin: Callable[[], Steps[Any]] | None, operation: Any = None, replies: Any = None
+    ) -> None:
+        self.name, self.begin, self.operation, self.replies = name, begin, operation, replies
+        self.known: Any = None
+
+    def __call__(self, refusing: str) -> Any:
+        """Carry it out; only the first part of an operation can be carried out twice."""
+        if refusing and self.name not in READS and not (refusing == "full" and self.name in FREEING):
+            return Refused(f"{refusing}: {self.name}")
+        if self.known is not None:
+            return self.known
+        try:
+            if self.begin is None:
+                self.known = _Done(None)
+                self.known = self.operation.send(self.replies)
+                return self.known
+            self.operation = self.begin()
+            return next(self.operation)
+        except StopIteration as stop:
+            done = _Done(stop.value)
+            if self.begin is None:
+                self.known = done
+            return done
+
+
+def as_command(function: Callable[..., Steps[Any]]) -> Callable[..., Steps[Any]]:
+    """An operation of a storage in memory as one command, which its driver carries out when it is its turn.
+
+    On a server all of an operation's commands are carried out by the server in their order, whatever becomes of those before.
+    """
+    name = function.__name__
+
+    @functools.wraps(function)
+    def operation(*args: Any, **kwargs: Any) -> Steps[Any]:
+        part = _Part(name, functools.partial(function, *args, **kwargs))
+        (reply,) = yield [(name, part)]
+        while type(reply) is not _Done:  # it is made of others
+            part = _Part(name, None, part.operation, (yield reply))
+            (reply,) = yield [(name, part)]
+        return reply.value
+
+    return operation
+
+
+class MemoryDriver:
+    """Drives operations of the storages in memory as a server's pipelines are driven."""
+
+    def __init__(self) -> None:
+        self.round_trips = 0
+
+    def run(self, operation: Steps[Any]) -> Any:
+        """To the end."""
+        replies: list[Any] | None = None
+        try:
+            while True:
+                wanted = next(operation) if replies is None else operation.send(replies)
+                replies = self._exchange(list(wanted))
+        except StopIteration as stop:
+            return stop.value
+
+    async def arun(self, operation: Steps[Any]) -> Any:
+        """From a coroutine, which may be cancelled at each command."""
+        return self.run(operation)
+
+    async def aclose(self) -> None:
+        """Nothing to close."""
+
+    def _exchange(self, commands: list[Command]) -> list[Any]:
+        world = _world()
+        for attempt in range(RETRIES + 1):
+            try:
+                replies = [
+                    world.sleep(command[1]) if command[0] == PAUSE else world.perform(command[0], command[1])
+                    for command in commands
+                ]
+            except ConnectionLost:
+                world.sleep(0.05 * 2**attempt * world.rng.random())
+                continue
+            world.answered()
+            for reply in replies:
+                if type(reply) is Refused:
+                    raise StorageError(f"the server refuses ({reply})")
+            return replies
+        raise StorageError("no connection to the server")
+
+
+class MemoryLeft:
+    """Feeds in whose inboxes something was left: in one process that dies with everything nobody needs it, here they do."""
+
+    def note(self, key_format: str, owners: Sequence[bytes], seconds: float) -> Steps[None]:
+        """Look at the feeds of *owners* in *seconds*."""
+        held = _left(key_format)
+        held.update(dict.fromkeys(owners, _world().time() + seconds))
+        yield from ()
+
+    def due(self, key_format: str, limit: int) -> Steps[list[tuple[bytes, bytes]]]:
+        """Those that are to be looked at."""
+        yield from ()
+        now = _world().time()
+        return [(owner, repr(at).encode()) for owner, at in _left(key_format).items() if at <= now][:limit]
+
+    def full(self, keys: Sequence[str]) -> Steps[list[bool]]:
+        """Whether inboxes hold something."""
+        yield from ()
+        return [bool(key in BACKEND.groups and BACKEND.groups[key].inbox) for key in keys]
+
+    def settle(self, key_format: str, noted: Sequence[tuple[bytes, bytes]], seconds: float | None) -> Steps[None]:
+        """Forget, or look again later."""
+        yield from ()
+        held = _left(key_format)
+        for owner, at in noted:
+            if owner in held and repr(held[owner]).encode() == at:
+                if seconds is None:
+                    del held[owner]
+                else:
+                    held[owner] = _world().time() + seconds
+
+
+def _left(key_format: str) -> dict[bytes, float]:
+    left: dict[str, dict[bytes, float]] = BACKEND.__dict__.setdefault("left", {})
+    return left.setdefault(key_format, {})
+
+
+def operations() -> Iterator[tuple[type, str, Callable[..., Any]]]:
+    """All operations of the storages in memory: classes, names, functions."""
+    for module in pkgutil.iter_modules(memory.__path__):
+        found = importlib.import_module(f"{memory.__name__}.{module.name}")
+        for cls in vars(found).values():
+            if isinstance(cls, type) and cls.__module__ == found.__name__:
+                for name, function in list(vars(cls).items()):
+                    if isinstance(function, types.FunctionType) and inspect.isgeneratorfunction(function):
+                        yield cls, name, function
+
+
+@contextlib.contextmanager
+def in_memory(patch: Callable[[Any, str, Any], None]) -> Iterator[None]:
+    """The storages in memory, driven by the world."""
+    from feedmill.delivery import copies
+    from feedmill.feeds import left
+    from feedmill.storage import backends
+    from feedmill.storage import left as storage_left
+
+    for cls, name, function in operations():
+        patch(cls, name, as_command(function))
+    for name in ("note", "due", "full", "settle"):
+        patch(MemoryLeft, name, as_command(getattr(MemoryLeft, name)))
+    noted = MemoryLeft()
+    for module in (copies, left, storage_left):
+        if hasattr(module, "left") and callable(module.left):
+            patch(module, "left", lambda: noted)
+    patch(backends, "BACKEND", MemoryDriver())
+    settings.configure(redis_url="memory://", **_OURS)
+    yield
+
+
+def clear_memory() -> None:
+    """Nothing is stored."""
+    BACKEND.clear()
+    BACKEND.__dict__.pop("left", None)
+
+
+# -- on a server
+
+
+def _script_names() -> dict[str, str]:
+    """The names of scripts by their digests."""
+    return {
+        scripts.sha(path.stem): path.stem
+        for path in pathlib.Path(scripts.__file__).parent.iterdir()
+        if path.suffix == ".lua"
+    }
+
+
+class RedisDriver(RedisBackend):
+    """The driver of the package, except that each command travels alone."""
+
+    def __init__(self, url: str, clock: Any) -> None:
+        super().__init__(url)
+        self.clock = clock
+        self.connection = self.client.connection_pool.get_connection()
+        self.names = _script_names()
+        self.url = "redis://simulated/0"  # what stands in errors is the same wherever the server is
+
+    def command(self, *command: Any) -> Any:
+        """The reply to one command."""
+        self.connection.send_packed_command([hiredis.pack_command(command)])
+        try:
+            return self.connection.read_response()
+        except redis.ResponseError as error:
+            return error
+
+    def _effect(self, command: Command, refusing: str) -> Any:
+        self.clock.set(_world().time())
+        if not refusing:
+            return self._sorted(command, self.command(*command))
+        option, value, back = ("maxmemory", 1, 0) if refusing == "full" else ("min-replicas-to-write", 1, 0)
+        self.command("CONFIG", "SET", option, value)
+        try:
+            return self.command(*command)
+        finally:
+            self.command("CONFIG", "SET", option, back)
+
+    @staticmethod
+    def _sorted(command: Command, reply: Any) -> Any:
+        """What a server tells in an order of its own is told in one that is always the same."""
+        if command[0] == "SCAN" and isinstance(reply, list):
+            return [reply[0], sorted(reply[1])]
+        return reply
+
+    def _perform(self, commands: Iterable[Command], pause: Callable[[float], Any]) -> list[Any]:
+        world, replies = _world(), list[Any]()
+        for command in commands:
+            if command[0] == PAUSE:
+                pause(command[1])
+                replies.append(None)
+                continue
+            name = self.names.get(command[1], "script") if command[0] == "EVALSHA" else str(command[0])
+            try:
+                replies.append(world.perform(name, functools.partial(self._effect, command)))
+            except ConnectionLost as error:
+                raise redis.ConnectionError("the connection was lost") from error
+        world.answered()
+        return replies
+
+    def _attempt(self, outbox: Any) -> list[Any]:
+        self.round_trips += 1
+        return self._perform(outbox._all(), _world().sleep)
+
+    async def _aattempt(self, outbox: Any) -> list[Any]:
+        return self._attempt(outbox)
+
+    def reset(self) -> None:
+        """Nothing is stored, and all scripts are known."""
+        self.clock.set(worlds.DAWN)
+        self.command("FLUSHALL")
+        for lesson in scripts.lessons():
+            self.command(*lesson)
+        self._taught = True
+
+
+async def _sleep(seconds: float, result: Any = None) -> Any:
+    _world().sleep(seconds)
+    return result
+
+
+@contextlib.contextmanager
+def on_redis(patch: Callable[[Any, str, Any], None], driver: RedisDriver) -> Iterator[None]:
+    """A real server, driven by the world."""
+    from feedmill.storage import backends
+
+    patch(backends, "_redis", lambda url: driver)
+    patch(asyncio, "sleep", _sleep)
+    settings.configure(redis_url=driver.url, **_OURS)
+    yield

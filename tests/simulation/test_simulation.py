@@ -1,0 +1,175 @@
+"""The short form of the simulation, and what it must be able to do itself.
+
+``make simulate ARGS='--seconds 600'`` is the long one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import redis_executable
+from tests.simulation import app, known
+from tests.simulation.history import Result, Simulator
+from tests.simulation.mutations import MUTATIONS
+from tests.simulation.plan import LONGEST, Fault, Op, Plan, draw
+from tests.simulation.runner import Tally, show, simulate, simulator
+from tests.simulation.shrink import kind_of, shrink
+
+ROOT = Path(__file__).parents[2]
+#: Histories of the short form.
+SHORT = {"memory": 300, "redis": 40}
+
+
+@pytest.fixture(params=["memory", "redis"])
+def simulating(request: pytest.FixtureRequest) -> Iterator[Simulator]:
+    """A simulator on each storage."""
+    if request.param == "redis":
+        redis_executable()
+    with simulator(request.param) as found:
+        yield found
+
+
+def plan(*ops: Op, faults: tuple[Fault, ...] = (), manager: str = "plain", clients: int = 1) -> Plan:
+    """A history of these operations, with one worker."""
+    return Plan(manager, ops, faults, (app.NEW,), (app.NEW,) * clients, 0, ((1, 0), (3, 0)), (), 3, 1.0, 100.0)
+
+
+ADD = Op(0, "add", (2, ("a", "x")), 0.0)
+
+
+@pytest.mark.timeout(600)
+def test_histories_end_as_was_asked_for(simulating: Simulator) -> None:
+    """Whatever goes wrong in between, feeds, counts, receipts and bodies are in the end what the last calls asked for."""
+    tally = Tally(simulating.storage)
+    for seed in range(SHORT[simulating.storage]):
+        result = simulating.run(draw(seed, simulating.storage))
+        assert not result.wrong, (
+            f"python -m tests.simulation --seed {seed} --storage {simulating.storage}: {result.wrong}"
+        )
+        tally.add(seed, result)
+    assert tally.operations > tally.histories
+    assert len(tally.faults) > 5
+
+
+@pytest.mark.timeout(300)
+def test_a_seed_is_one_history(simulating: Simulator, tmp_path: Path) -> None:
+    """The same seed makes the same history to the letter, in another process with another seed of hashes too."""
+    script = (
+        "import sys\nfrom tests.simulation.runner import simulator\nfrom tests.simulation.plan import draw\n"
+        f"with simulator({simulating.storage!r}) as found:\n"
+        f"    for seed in range(40, 52):\n        print(*found.run(draw(seed, {simulating.storage!r}), trace=True).trace, sep='\\n')\n"
+    )
+    traces = []
+    for hash_seed in ("1", "2"):
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+        done = subprocess.run(
+            [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        traces.append(done.stdout)
+    here = [line for seed in range(40, 52) for line in simulating.run(draw(seed, simulating.storage), trace=True).trace]
+    assert traces[0] == traces[1]
+    assert traces[0].splitlines() == [part for line in here for part in line.splitlines()]
+
+
+def test_a_history_without_faults(simulating: Simulator) -> None:
+    """One addition reaches two followers and nobody else; the trace says what was done."""
+    result = simulating.run(plan(ADD), trace=True)
+    assert (result.wrong, result.ops, result.faults) == ("", 1, {})
+    assert any("has done add" in line for line in result.trace)
+
+
+@pytest.mark.parametrize("where", ["web", "worker"])
+@pytest.mark.parametrize(
+    "kind", ["full", "readonly", "lost before", "lost after", "kill before", "kill after", "stall"]
+)
+def test_each_fault_strikes(simulating: Simulator, kind: str, where: str) -> None:
+    """A fault that is planned for a command happens at that command, and an addition survives it."""
+    result = simulating.run(plan(ADD, faults=(Fault(where, 2, kind, 70 if kind == "stall" else 1),)))
+    assert (result.wrong, result.ops) == ("", 1)
+    assert sum(result.faults.values()) >= 1
+
+
+def _without_a_model(simulating: Simulator, monkeypatch: pytest.MonkeyPatch) -> Result:
+    """A history in which a follower's delivery is swallowed."""
+    from feedmill.delivery import late
+
+    def nothing(*_: object) -> Iterator[object]:
+        yield from ()
+
+    monkeypatch.setattr(late, "delivered", nothing)
+    noise = [Op(0, "add", (number, ("a", "x")), 0.0) for number in (4, 5, 6)]
+    return simulating.run(plan(*noise, ADD, faults=(Fault("worker", 4, "stall", 3), Fault("web", 3, "lost before", 1))))
+
+
+def test_a_violation_is_shrunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails is made as small as it can be: one operation and no fault are enough for a delivery that does nothing."""
+    with simulator("memory") as simulating:
+        failed = _without_a_model(simulating, monkeypatch)
+        assert "lacks" in failed.wrong
+        smallest = shrink(simulating, failed, 20)
+    assert (len(smallest.plan.ops), smallest.plan.faults) == (1, ())
+    assert "lacks" in show(smallest) and kind_of(smallest.wrong) == kind_of(failed.wrong)
+
+
+def test_plans() -> None:
+    """Plans are drawn from the seed alone, have up to sixty operations, and their faults are of every kind that is not left out."""
+    plans = [draw(seed) for seed in range(4000)]
+    assert plans[:50] == [draw(seed) for seed in range(50)]
+    assert max(len(each.ops) for each in plans) == LONGEST
+    assert {each.where for one in plans for each in one.faults} == {
+        "web",
+        "worker",
+        "sweeper",
+        "doctor",
+        "message",
+        "hook",
+    }
+    assert {each.manager for each in plans} == {each.name for each in app.MANAGERS if each.name not in known.OFF}
+
+
+def test_a_verb_of_the_new_release_is_unknown_to_the_old() -> None:
+    """Processes of one history have the registries of their release."""
+    with simulator("memory"):
+        app.use(app.OLD, "plain")
+        with pytest.raises(Exception, match="Poke"):
+            app.activity(3, None)
+        app.use(app.NEW, "plain")
+        assert app.BY_ID[app.activity(3, None).raw_id] == 3
+
+
+def test_the_command_says_what_it_found(tmp_path: Path) -> None:
+    """``make simulate`` prints histories a second, exits 0 when nothing is wrong, and leaves a record."""
+    record = tmp_path / "simulation.json"
+    command = [sys.executable, "-m", "tests.simulation", "--histories", "40", "--jobs", "1", "--json", str(record)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "40 histories" in done.stdout and "a second" in done.stdout
+    assert '"violations": 0' in record.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(700)
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_bugs_on_purpose_are_found(mutation: str) -> None:
+    """Each bug of the kinds that were once there is found within ten minutes."""
+    tally = simulate("memory", mutation=mutation, seconds=600, jobs=os.cpu_count() or 1, stop=True)
+    assert tally.wrong, f"{tally.histories} histories did not find {mutation}"
+
+
+def test_what_is_left_out_is_known_by_name() -> None:
+    """Each name in known.py leaves something out."""
+    from tests.simulation.plan import COMMAND_FAULTS, HOOK_FAULTS, MESSAGE_FAULTS, OPS
+
+    kinds = {*COMMAND_FAULTS, *MESSAGE_FAULTS, *HOOK_FAULTS}
+    names = {*OPS, *(each.name for each in app.MANAGERS), "context", "spelling", "old release", "doctor"}
+    names |= {f"remove: {how}" for how in ("id", "value", "equal")} | {f"fault: {kind}" for kind in kinds}
+    assert {name for name in known.OFF if name not in names and not name.startswith("fault: ")} == set()
+    assert dataclasses.is_dataclass(Plan)
