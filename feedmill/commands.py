@@ -6,7 +6,6 @@ import datetime as dt
 import importlib
 import os
 from collections.abc import Sequence
-from importlib.util import find_spec
 
 import click
 
@@ -43,10 +42,13 @@ def load_managers() -> list[str]:
 def _set_up_django() -> None:
     """Load Django's apps, as ``manage.py`` does, if its settings are named and it is there: models need them."""
     name = os.environ.get("DJANGO_SETTINGS_MODULE")
-    if not name or find_spec("django") is None:
+    try:
+        django = importlib.import_module("django") if name else None
+    except ImportError:
         return
     try:
-        importlib.import_module("django").setup()
+        if django is not None:
+            django.setup()
     except Exception as error:
         raise SettingsError(
             f"DJANGO_SETTINGS_MODULE is {name!r}, with which Django cannot be set up: {type(error).__name__}: {error}"

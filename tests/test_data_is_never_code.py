@@ -29,9 +29,9 @@ MODULES = {
 CALLS = {"eval", "exec", "compile", "__import__", "load_module", "exec_module", "literal_eval"}
 #: Functions that import by name, and where the name is a setting that only an operator can give.
 IMPORTS = {
-    "import_module": {"commands.py", "doctor/broker.py", "fanout/dispatch.py", "tasks/configuration.py"},
+    "import_module": {"commands.py", "tasks/configuration.py"},
     "symbol_by_name": {"fanout/dispatch.py"},
-    "find_spec": {"commands.py", "tasks/configuration.py", "localredis.py"},
+    "find_spec": {"tasks/configuration.py", "localredis.py"},
 }
 #: Where a shell or another program is started: the private servers of demo and replay, with fixed commands.
 PROGRAMS = {"localredis.py", "localworkers.py"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -33,7 +32,6 @@ def unsafe_broker() -> Iterator[Finding]:
     except FeedmillError as error:
         yield _unsafe("the Celery app", str(error))
         return
-    importlib.import_module("feedmill.tasks")  # as workers do
     tasks = [app.tasks[name] for name in sorted(app.tasks) if name.startswith("feedmill.")]
     for name, place, reader in (
         ("accept_content", "the broker", "workers"),

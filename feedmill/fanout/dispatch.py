@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -196,8 +195,9 @@ def _is_here(app: Any) -> bool:
 def _run_here(app: Any, name: str, args: Sequence[Any]) -> None:
     """Run the task *name* in the caller's process, as Celery does with ``task_always_eager``."""
     from celery.exceptions import NotRegistered
+    from celery.utils.imports import symbol_by_name
 
-    importlib.import_module(DEFAULT_APP.partition(":")[0])  # workers import it, and this process may not have
+    symbol_by_name(DEFAULT_APP)  # imports the tasks, as workers do: this process may not have
     throw = _is_here(None) or bool(app.conf.task_eager_propagates)
     try:
         task = app.tasks[name]
