@@ -222,7 +222,7 @@ class Model:
             wrong.append(f"has {sorted(strange)}, which must not be there")
         for (_, each), number in zip(members, shown):
             context = each.extra_context.get("text"), each.extra_context.get("album")
-            if number in may and context not in self.activities[number].contexts:
+            if exact and number in may and context not in self.activities[number].contexts:
                 wrong.append(
                     f"{number} has the context {context}, not one of {sorted(self.activities[number].contexts)}"
                 )

@@ -6,10 +6,12 @@ import argparse
 import contextlib
 import dataclasses
 import datetime as dt
+import faulthandler
 import json
 import multiprocessing
 import os
 import platform
+import queue
 import sys
 import time
 from collections import Counter
@@ -26,6 +28,8 @@ from tests.simulation.shrink import kind_of, shrink
 AT_ONCE = 20
 #: Violations of one kind that are shrunk and printed; and seconds for each.
 SHOWN, SHRINKING = 1, 40.0
+#: Seconds after which a history that goes on is stuck in real time: its process says where, and ends.
+STUCK = 180
 STORAGES = ("memory", "redis")
 
 
@@ -93,7 +97,9 @@ def _work(storage: str, mutation: str, off: dict[str, str], seeds: Any, results:
         for first, last in iter(seeds.get, None):
             tally = Tally(storage)
             for seed in range(first, last):
+                faulthandler.dump_traceback_later(STUCK, exit=True)
                 tally.add(seed, simulating.run(draw(seed, storage)))
+            faulthandler.cancel_dump_traceback_later()
             results.put(tally)
 
 
@@ -126,8 +132,12 @@ def simulate(
             following, waiting = last, waiting + 1
         if not waiting:
             break
-        total.join(results.get(timeout=900))
-        waiting -= 1
+        try:
+            total.join(results.get(timeout=5))
+            waiting -= 1
+        except queue.Empty:
+            if not all(worker.is_alive() for worker in workers):
+                raise RuntimeError(f"a simulating process died; it had seeds up to {following - 1}") from None
         if tell and time.monotonic() - told > 30:
             told = time.monotonic()
             tell(f"{total.histories:,} histories, {total.wrong} violations")
