@@ -107,7 +107,7 @@ class Simulator:
             self.driver.reset()
         random.seed(plan.schedule)
         world = World(plan.schedule, list(plan.faults), turns=plan.turns, trace=trace)
-        world.manager = plan.manager
+        world.manager, world.slow = plan.manager, plan.slow
         world.flush = lambda: self.driver and self.driver.command("SCRIPT", "FLUSH") and None
         app.use(app.NEW, plan.manager)
         app.STATE.__init__()  # type: ignore[misc]

@@ -6,19 +6,23 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from feedmill.codec import unpack_stream
 from feedmill.delivery import late
-from feedmill.errors import UnknownVerb
 from feedmill.fanout import receipts
-from feedmill.feeds import cycle, operations
-from feedmill.storage.journal import journal
+from feedmill.feeds import pending
+from feedmill.storage import activity_state
+from feedmill.storage.backends import backend
+from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory.activities import MemoryActivityStorage
 from feedmill.storage.memory.inspection import MemoryInspection
 from feedmill.storage.memory.journal import MemoryJournal
+from feedmill.storage.memory.partings import MemoryPartings
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
-from feedmill.storage.steps import Steps
+from feedmill.storage.steps import Steps, together
 
 Patch = Callable[[Any, str, Any], None]
 
@@ -35,12 +39,15 @@ def finished_in_two_steps(patch: Patch) -> None:
     patch(MemoryJournal, "finish", mutant)
 
 
-def body_before_journal(patch: Patch) -> None:
-    """A removal forgets the body before the journal knows of it: if that is refused, nobody can ask for it again by id."""
+def journal_first(patch: Patch) -> None:
+    """The journal knows of a call before what it counts on is stored: a worker that comes in between does nothing."""
     start = receipts.start
 
-    def mutant(manager: str, op: str, wanted: Any, operations: Any = (), **options: Any) -> Any:
-        return start(manager, op, wanted, operations, **{**options, "last": False})
+    def mutant(manager: str, op: str, wanted: Any, operations: Sequence[Any] = (), **options: Any) -> Any:
+        fanouts = start(manager, op, wanted, **options)
+        if operations:
+            backend().run(together(operations))
+        return fanouts
 
     patch(receipts, "start", mutant)
 
@@ -50,8 +57,6 @@ def token_unchecked(patch: Patch) -> None:
     commit = MemoryTimelineStorage._commit
 
     def mutant(feed: Any, lock: Any, channel: str) -> Any:
-        from feedmill.storage.memory import BACKEND
-
         held = BACKEND.groups.get(feed.key)
         if held is not None and held.lock != lock.following:
             held.lock = lock.token
@@ -61,54 +66,61 @@ def token_unchecked(patch: Patch) -> None:
 
 
 def no_look_behind(patch: Patch) -> None:
+    """Whoever has delivered does not look whether something else is so with the activity by now."""
+    patch(late, "_changed", lambda manager, made, seen: ([], list(made)))
+
+
+def unfollowed_unseen(patch: Patch) -> None:
     """Whoever has delivered does not look who has unfollowed meanwhile."""
-
-    def mutant(operation: Steps[Any], manager: Any, listed: int) -> Steps[set[Any]]:
-        yield from operation
-        return set()
-
-    patch(late, "_looked_after", mutant)
+    patch(late, "_concerned", lambda deliveries, parted: set())
 
 
 def inbox_is_dropped(patch: Patch) -> None:
-    """What was left in an inbox and is of a verb that is not known here is dropped, and what stands behind it."""
-    plan_of_inbox = operations.plan_of_inbox
+    """What was left in an inbox and cannot be read here is dropped, and what stands behind it."""
+    read = pending.read
 
-    def mutant(feed_class: Any, inbox: bytes, *rest: Any) -> Any:
-        from feedmill import Activity
-        from feedmill.codec import pack
+    def mutant(*given: Any) -> Any:
+        found = read(*given)
+        known = itertools.takewhile(lambda write: write.error is None, found.writes)
+        return dataclasses.replace(found, writes=tuple(known))
 
-        known = b""
-        with contextlib.suppress(UnknownVerb):
-            for kind, body in unpack_stream(inbox):
-                Activity.unpack(body)
-                known += pack([kind, body])
-        return plan_of_inbox(feed_class, known, *rest)
-
-    for module in (operations, cycle):
-        if hasattr(module, "plan_of_inbox"):
-            patch(module, "plan_of_inbox", mutant)
+    patch(pending, "read", mutant)
 
 
-def plan_that_never_ages(patch: Patch) -> None:
-    """A chunk that was begun for an older plan is struck out of the newer one."""
-    start = MemoryJournal.start
+def no_tombstone(patch: Patch) -> None:
+    """A removal leaves nothing behind by which who comes late, or calls again, could know of it."""
+    change = MemoryActivityStorage._change
 
-    def mutant(self: Any, fanout_id: str, plan: int, chunk: int, *rest: Any) -> Steps[Any]:
-        receipt = yield from journal().get(fanout_id)
-        return (yield from start(self, fanout_id, int(receipt.get("plan", plan)), chunk, *rest))
+    def mutant(self: Any, what: str, raw_id: bytes, body: bytes, expected: bytes) -> bytes | None:
+        value = change(self, what, raw_id, body, expected)
+        if what == activity_state.REMOVE:
+            self._held.pop(raw_id, None)
+        return value
 
-    patch(MemoryJournal, "start", mutant)
+    patch(MemoryActivityStorage, "_change", mutant)
+
+
+def followed_meanwhile_is_gone(patch: Patch) -> None:
+    """A rebuild takes whom the user has followed since it asked for somebody whom they do not follow."""
+    turns = MemoryPartings.turns
+
+    def mutant(*given: Any) -> Steps[Any]:
+        found = yield from turns(*given)
+        return found._replace(joined=frozenset())
+
+    patch(MemoryPartings, "turns", mutant)
 
 
 #: The bugs by name.
 MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "finished-in-two-steps": finished_in_two_steps,
-    "body-before-journal": body_before_journal,
+    "journal-first": journal_first,
     "token-unchecked": token_unchecked,
     "no-look-behind": no_look_behind,
+    "unfollowed-unseen": unfollowed_unseen,
     "inbox-is-dropped": inbox_is_dropped,
-    "plan-that-never-ages": plan_that_never_ages,
+    "no-tombstone": no_tombstone,
+    "followed-meanwhile-is-gone": followed_meanwhile_is_gone,
 }
 
 

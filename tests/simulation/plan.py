@@ -62,12 +62,15 @@ class Plan:
     turns: float
     #: For how many seconds faults go on when nobody asks for anything more.
     aftermath: float
+    #: A process that is slow: so others come while it holds what it has begun.
+    slow: str = ""
 
     def describe(self) -> list[str]:
         """In words."""
         releases = ("old", "new")
         return [
-            f"manager {self.manager}; follows {self.edges}; mutes {self.mutes}; doctors {self.doctors}; workers"
+            f"manager {self.manager}; follows {self.edges}; mutes {self.mutes}; doctors {self.doctors};"
+            f"{' ' + self.slow + ' is slow;' if self.slow else ''} workers"
             f" {', '.join(releases[each] for each in self.workers)}; clients {', '.join(releases[each] for each in self.clients)}",
             *map(str, self.ops),
             *map(str, self.faults),
@@ -114,6 +117,16 @@ def _pair(rng: Rng, favourites: Favourites) -> tuple[Any, Any]:
     return _spelled(rng, user), _spelled(rng, target)
 
 
+def _reader(rng: Rng, favourites: Favourites) -> int:
+    """Somebody who is told of what the history is about, mostly."""
+    target = app.ACTIVITIES[rng.choice(favourites.numbers)][3]
+    return target if target >= 0 and rng.random() < 0.7 else _user(rng)
+
+
+def _rebuilt(rng: Rng, favourites: Favourites) -> int:
+    return rng.choice(favourites.pairs)[0] if rng.random() < 0.75 else _user(rng)
+
+
 def _solo(rng: Rng, favourites: Favourites) -> tuple[str, int, tuple[str, str]]:
     return rng.choice(("first", "last", "notes")), app.ALONE + _number(rng, favourites), ("a", "x")
 
@@ -134,14 +147,23 @@ OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
     "unnotify": (3, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)))),
     "follow": (8, _pair),
     "unfollow": (7, _pair),
-    "rebuild": (4, lambda rng, liked: (_spelled(rng, _user(rng)),)),
-    "mark_all": (4, lambda rng, liked: (_user(rng), rng.random() < 0.5)),
-    "mark": (3, lambda rng, liked: (_user(rng), rng.random() < 0.5)),
+    "rebuild": (6, lambda rng, liked: (_spelled(rng, _rebuilt(rng, liked)),)),
+    "mark_all": (4, lambda rng, liked: (_reader(rng, liked), rng.random() < 0.5)),
+    "mark": (3, lambda rng, liked: (_reader(rng, liked), rng.random() < 0.5)),
     "delete": (2, lambda rng, liked: (_user(rng), rng.choice(("first", "last", "notes")))),
     "reaggregate": (1, lambda rng, liked: (_user(rng),)),
     "solo_add": (3, _solo),
     "solo_remove": (2, _solo),
 }
+
+#: What some histories do more than others.
+THEMES: tuple[tuple[str, ...], ...] = (
+    (),
+    (),
+    ("follow", "unfollow", "rebuild"),
+    ("notify", "unnotify", "mark", "mark_all"),
+    ("remove", "import", "update"),
+)
 
 #: What processes of the old release do: of what they ask for, others could not know that it concerns a new feed.
 OLD_CAN = ("mark_all", "mark", "solo_add", "solo_remove")
@@ -179,24 +201,38 @@ def draw(seed: int, storage: str = "memory") -> Plan:
     """The plan of *seed*."""
     rng = random.Random(seed)
     length = min(LONGEST, 1 + int(rng.expovariate(1 / 6)) if rng.random() < 0.95 else rng.randint(8, LONGEST))
-    clients = rng.choice((1, 2, 2, 3))
+    old = rng.random() < 0.2 and "old release" not in OFF
+    clients = rng.choice((2, 2, 3)) if old else rng.choice((1, 2, 2, 3))
     names = [name for name in OPS if name not in OFF]
-    weights = [OPS[name][0] for name in names]
-    pace = rng.choice((0.0, 0.01, 2.0, 40.0))
-    old = rng.random() < 0.15 and "old release" not in OFF
+    theme = rng.choice(THEMES)
+    weights = [OPS[name][0] * (4 if name in theme else 1) for name in names]
+    pace = rng.choice((0.0, 0.01, 0.1, 2.0, 40.0))
     releases = tuple(app.OLD if number and old and rng.random() < 0.5 else app.NEW for number in range(clients))
     liked, ops = _favourites(rng), []
+    if old:  # about what it does not know
+        liked = Favourites((*liked.numbers, 3, 7), liked.pairs)
     for _ in range(length):
         name = rng.choices(names, weights)[0]
         pause = rng.random() * pace if rng.random() < 0.8 else rng.random() * 100
         client = rng.randrange(clients)
         if releases[client] == app.OLD and name not in OLD_CAN:
-            client = 0
+            name, client = (name, 0) if rng.random() < 0.6 else ("mark_all", client)
         ops.append(Op(client, name, OPS[name][1](rng, liked), pause, rng.random() < 0.4))
     everybody = [(user, target) for user in app.PEOPLE for target in app.PEOPLE if user != target]
     manager = rng.choice([each.name for each in app.MANAGERS if each.name not in OFF])
     doctors = rng.choice((0, 0, 0, 1, 2)) if "doctor" not in OFF else 0
     workers = tuple(app.OLD if old and rng.random() < 0.5 else app.NEW for _ in range(rng.choice((1, 2, 2, 3))))
+    slow = [
+        *(f"web-{number}" for number in range(clients)),
+        *(f"worker-{number}" for number in range(len(workers))),
+        "sweeper",
+        "doctor-0",
+    ]
+    if old and rng.random() < 0.6:  # what it holds meanwhile comes from the new
+        aged = [f"web-{number}" for number, release in enumerate(releases) if release == app.OLD]
+        slow = aged or slow
+    elif "rebuild" in theme and rng.random() < 0.5:
+        slow = ["worker-0"]
     return Plan(
         manager,
         tuple(ops),
@@ -209,6 +245,7 @@ def draw(seed: int, storage: str = "memory") -> Plan:
         rng.getrandbits(32),
         rng.choice((0.05, 0.3, 1.0)),
         rng.choice((0.0, 1.0, 20.0, 70.0, 130.0)),
+        rng.choice(slow) if rng.random() < (0.8 if old or slow == ["worker-0"] else 0.35) else "",
     )
 
 

@@ -88,6 +88,8 @@ def _simpler(plan: Plan) -> Iterator[Plan]:
         for number in range(len(getattr(plan, field))):
             pairs = getattr(plan, field)
             yield dataclasses.replace(plan, **{field: pairs[:number] + pairs[number + 1 :]})
+    if plan.slow:
+        yield dataclasses.replace(plan, slow="")
     if plan.aftermath:
         yield dataclasses.replace(plan, aftermath=0.0)
     if plan.turns != 1.0:

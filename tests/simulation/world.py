@@ -19,6 +19,8 @@ from tests.simulation.plan import Fault
 
 #: Seconds that a command takes.
 COMMAND = 0.0003
+#: Seconds that a slow process takes for each round trip, at most.
+SLOW = 0.1
 #: When a history begins, seconds since 1970; after every activity of it.
 DAWN = 1_710_000_000.0
 FOREVER = float("inf")
@@ -102,7 +104,7 @@ class World:
         self.processes: list[Process] = []
         self.current: Process | None = None
         self.release = app.NEW
-        self.manager = ""
+        self.manager = self.slow = ""
         #: How often somebody else goes on at a command.
         self.turns = turns
         self.faults: dict[str, dict[int, Fault]] = {}
@@ -289,6 +291,8 @@ class World:
             self.happen("stalled")
             process.stands_until, process.stall = self.now + process.stall, 0.0
             self.sleep(process.stands_until - self.now)
+        if process is not None and process.name == self.slow and not self.healing:
+            self.sleep(self.rng.random() * SLOW)
         if process is not None and process.cancelled:
             process.cancelled = False
             raise asyncio.CancelledError
