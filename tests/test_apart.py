@@ -236,3 +236,15 @@ class TestSearch:
         monkeypatch.setattr(apart, "LONGEST_SEARCH", -1.0)
         with pytest.raises(ValueError, match="bad"):
             self.search([*range(500)], {123})
+
+
+def test_what_is_left_out_can_be_read_in_the_log(
+    box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the activity and the people, not the bytes in which the activity is stored."""
+    monkeypatch.setattr(Apart, "refused", {CURSED})
+    Apart().add_activity(love(1))
+    work(box)
+    told = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert told and all("<Activity 1 loved 1, " in each and f"[{CURSED}]" in each for each in told)
+    assert not any("\\x" in each for each in told)
