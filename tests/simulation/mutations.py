@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from feedmill.codec import unpack_stream
 from feedmill.delivery import late
-from feedmill.errors import UnknownVerb
-from feedmill.fanout import receipts
-from feedmill.feeds import cycle, operations
+from feedmill.feeds import pending
+from feedmill.storage import activity_state
 from feedmill.storage.journal import journal
+from feedmill.storage.memory.activities import MemoryActivityStorage
 from feedmill.storage.memory.inspection import MemoryInspection
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
@@ -35,14 +35,17 @@ def finished_in_two_steps(patch: Patch) -> None:
     patch(MemoryJournal, "finish", mutant)
 
 
-def body_before_journal(patch: Patch) -> None:
-    """A removal forgets the body before the journal knows of it: if that is refused, nobody can ask for it again by id."""
-    start = receipts.start
+def no_tombstone(patch: Patch) -> None:
+    """A removal forgets the activity: what is late brings it back, and if the removal fails nobody can ask for it by id."""
+    change = MemoryActivityStorage._change
 
-    def mutant(manager: str, op: str, wanted: Any, operations: Any = (), **options: Any) -> Any:
-        return start(manager, op, wanted, operations, **{**options, "last": False})
+    def mutant(self: Any, change_: str, raw_id: bytes, body: bytes, expected: bytes) -> bytes | None:
+        value = change(self, change_, raw_id, body, expected)
+        if change_ == activity_state.REMOVE:
+            self._held.pop(raw_id, None)
+        return value
 
-    patch(receipts, "start", mutant)
+    patch(MemoryActivityStorage, "_change", mutant)
 
 
 def token_unchecked(patch: Patch) -> None:
@@ -62,32 +65,23 @@ def token_unchecked(patch: Patch) -> None:
 
 def no_look_behind(patch: Patch) -> None:
     """Whoever has delivered does not look who has unfollowed meanwhile."""
+    look = late._look
 
-    def mutant(operation: Steps[Any], manager: Any, listed: int) -> Steps[set[Any]]:
-        yield from operation
-        return set()
+    def mutant(*given: Any) -> Steps[Any]:
+        return (yield from look(*given))._replace(parted=set())
 
-    patch(late, "_looked_after", mutant)
+    patch(late, "_look", mutant)
 
 
 def inbox_is_dropped(patch: Patch) -> None:
     """What was left in an inbox and is of a verb that is not known here is dropped, and what stands behind it."""
-    plan_of_inbox = operations.plan_of_inbox
+    read = pending.read
 
-    def mutant(feed_class: Any, inbox: bytes, *rest: Any) -> Any:
-        from feedmill import Activity
-        from feedmill.codec import pack
+    def mutant(feed_class: Any, inbox: bytes) -> pending.PendingWrites:
+        writes = read(feed_class, inbox).writes
+        return pending.PendingWrites(tuple(itertools.takewhile(lambda write: write.error is None, writes)))
 
-        known = b""
-        with contextlib.suppress(UnknownVerb):
-            for kind, body in unpack_stream(inbox):
-                Activity.unpack(body)
-                known += pack([kind, body])
-        return plan_of_inbox(feed_class, known, *rest)
-
-    for module in (operations, cycle):
-        if hasattr(module, "plan_of_inbox"):
-            patch(module, "plan_of_inbox", mutant)
+    patch(pending, "read", mutant)
 
 
 def plan_that_never_ages(patch: Patch) -> None:
@@ -104,7 +98,7 @@ def plan_that_never_ages(patch: Patch) -> None:
 #: The bugs by name.
 MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "finished-in-two-steps": finished_in_two_steps,
-    "body-before-journal": body_before_journal,
+    "no-tombstone": no_tombstone,
     "token-unchecked": token_unchecked,
     "no-look-behind": no_look_behind,
     "inbox-is-dropped": inbox_is_dropped,
