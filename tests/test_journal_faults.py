@@ -23,6 +23,7 @@ from feedmill.storage.journal import Claim, Pace, journal
 from feedmill.storage.left import left
 from feedmill.storage.memory import BACKEND
 from feedmill.storage.memory import backend as memory
+from feedmill.storage.partings import partings
 from tests.doctor.clinic import ClinicManager
 from tests.feeds.samples import News, on_day
 from tests.postbox import Postbox, make_overdue, replaced
@@ -223,6 +224,21 @@ def test_no_plan_comes_again(redis_url: str) -> None:
     run(journal().cancel(ONE))
     restore(server(), copied)
     assert run(journal().open(NAME, ONE, "remove", b"")).plan > again
+
+
+def test_no_number_of_an_unfollow_comes_again(redis_url: str) -> None:
+    """Nor does one that has lost the last unfollows hide those that come from whoever has listed followers before."""
+    run(partings().part(NAME, "7", ["1"]))
+    copied = state(server())
+    for _ in range(3):
+        run(partings().part(NAME, "8", ["1"]))
+    listed = run(partings().number(NAME))
+    restore(server(), copied)
+    assert run(partings().since(NAME, listed, list)) == set()
+    run(partings().part(NAME, "9", ["1"]))
+    assert run(partings().since(NAME, listed, list)) == {("9", "1")}
+    run(partings().join(NAME, "9", ["1"]))
+    assert run(partings().turns(NAME, "9", listed)).joined == {"1"}
 
 
 def test_plans_count_on(backend_kind: str) -> None:

@@ -433,14 +433,14 @@ class TestForgottenScripts:
         """A script that did run is not run again, wherever it stands."""
         backend().run(iter_nothing())
         client = backend().client  # type: ignore[attr-defined]
-        keys = [f"numbers{n}" for n in range(4)]
-        count = call_script("part", keys, "part", 1, 1, "user")
+        keys = [f"numbers{n}" for n in range(2)]
+        count = call_script("notice_put", keys, 60, 0, 1)
 
         def steps() -> Any:
             learned = ("SCRIPT", "LOAD", "return 1")
-            return (yield [count, ("SCRIPT", "FLUSH"), learned, count, ("HGET", keys[3], "#")])
+            return (yield [count, ("SCRIPT", "FLUSH"), learned, count, ("HGET", keys[0], "#")])
 
-        assert backend().run(steps())[-1] == b"2" == client.hget(keys[3], "#")
+        assert backend().run(steps())[-1] == b"2" == client.hget(keys[0], "#")
 
 
 def iter_nothing() -> Any:
