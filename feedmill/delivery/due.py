@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from feedmill import registry
 from feedmill.delivery import chunks, heartbeat, late, letters
-from feedmill.delivery.apart import apart, halves, split_people
+from feedmill.delivery.apart import apart, driven, halves, split_people
 from feedmill.delivery.deliveries import OLDER, Delivery, checked_op, facts_of, manager_called, people_of
 from feedmill.delivery.heartbeat import Watch
 from feedmill.errors import LEFT_TO_OTHERS, StorageError, WrongType
@@ -281,9 +281,9 @@ class _Round:
         again: Sequence[Delivery] = [dataclasses.replace(one, attempt=2) for one in ready.deliveries]
 
         def written(some: Sequence[Delivery]) -> Steps[Any]:
-            return late.delivered(self.manager, some, ready.claim.listed)
+            return driven(late.delivered(self.manager, some, ready.claim.listed), ready.deadline)
 
-        error = backend().run(within(ready.deadline, apart(again, written, _split)))
+        error = backend().run(apart(again, written, _split))
         self._settle([ready if error is None else ready._replace(error=error)])
 
     def _failed(self, claim: Claim, error: Exception) -> None:
