@@ -53,8 +53,8 @@ def answer(manager_name: str, bell: str = "") -> int:
     claims, ring = backend().run(journal().claim(manager_name, MOST_CLAIMS, bell))
     if ring:
         dispatch.ring(manager_name)
-    alone = [(claim.op, claim.body) for claim in claims if claim.op in PLANNED and claim.op != IMPORT]
-    facts = backend().run(facts_of(manager, alone))
+    to_plan = [claim for claim in claims if claim.op in PLANNED and claim.op != IMPORT and not claim.planned]
+    facts = backend().run(facts_of(manager, [(claim.op, claim.body) for claim in to_plan]))
     return _Round(manager, deadline, facts).run(claims)
 
 
@@ -181,6 +181,7 @@ class _Round:
             logger.warning("%s", error)
             planned = None
         except Exception as error:
+            planned = None
             self._failed(watch.latest, error)
         if watch.slow:
             self.ready = []
