@@ -23,6 +23,7 @@ from feedmill.storage.journal import Claim, Pace, journal
 from feedmill.storage.left import left
 from feedmill.storage.memory import BACKEND
 from feedmill.storage.memory import backend as memory
+from feedmill.storage.notices import notices
 from feedmill.storage.partings import partings
 from tests.doctor.clinic import ClinicManager
 from tests.feeds.samples import News, on_day
@@ -239,6 +240,23 @@ def test_no_number_of_an_unfollow_comes_again(redis_url: str) -> None:
     assert run(partings().since(NAME, listed, list)) == {("9", "1")}
     run(partings().join(NAME, "9", ["1"]))
     assert run(partings().turns(NAME, "9", listed)).joined == {"1"}
+
+
+def test_no_number_of_a_notice_comes_again(redis_url: str) -> None:
+    """Whoever has read a notice that is lost sees that another came in its place; the last word has the highest number."""
+    raw_id = on_day(1).raw_id
+    run(notices().put(NAME, raw_id, True, {"a": b"x"}))
+    copied = state(server())
+    run(notices().put(NAME, raw_id, True, {"b": b"y"}))
+    read = run(notices().numbers(NAME, raw_id))
+    restore(server(), copied)
+    last = run(notices().put(NAME, raw_id, False, {"a": b"x"}))
+    assert last > read.last and run(notices().numbers(NAME, raw_id)).last == last
+    words = run(notices().words(NAME, raw_id))
+    assert words.notices == {"a": (last, False)} and words.numbers.removed == -1
+    restore(server(), copied)
+    run(notices().void(NAME, raw_id))
+    assert run(notices().numbers(NAME, raw_id)).removed > last
 
 
 def test_plans_count_on(backend_kind: str) -> None:

@@ -3,16 +3,15 @@
 --   (ZSET: user -> hour), numbers (HASH: '#' -> the last; an hour -> what was the last when it began)
 -- ARGV: 'part', 'join' or 'rebuild', hours to remember pairs, hours to remember rebuilds, user; then pairs of that user
 -- Returns: the last number
--- What came first is decided by the numbers, which only grow: each is the last and one more, or the time in microseconds if that
--- is higher. So none comes again when a server takes another's place that has lost the last ones. Else the clock only
--- decides what is forgotten.
+-- What came first is decided by the numbers; else the clock only decides what is forgotten.
+-- include: next_number
 local PARTED, JOINED, REBUILT, NUMBERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call, change, user = redis.call, ARGV[1], ARGV[4]
-local time, number = call('TIME'), tonumber(call('HGET', NUMBERS, '#') or 0)
-local hour = math.floor(time[1] / 3600)
+local number = tonumber(call('HGET', NUMBERS, '#') or 0)
+local hour = math.floor(call('TIME')[1] / 3600)
 if change == 'rebuild' then call('ZADD', REBUILT, hour, user)
 else
-  number = math.max(number + 1, time[1] * 1000000 + time[2])
+  number = next_number(number)
   call('HSET', NUMBERS, '#', string.format('%.0f', number))
 end
 local watched = change == 'join' and call('ZSCORE', REBUILT, user)
