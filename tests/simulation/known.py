@@ -7,6 +7,4 @@ from __future__ import annotations
 
 #: Names of managers and operations; "context", "spelling", "old release", "doctor"; "remove: <how>"; and faults as
 #: "fault: <kind>", "fault: <where> <kind>" or "fault: <kind> <amount>".
-OFF: dict[str, str] = {
-    "ranked": "the doctor takes scores for times",
-}
+OFF: dict[str, str] = {}

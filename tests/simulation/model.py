@@ -72,7 +72,7 @@ class Model:
         """It was put."""
         known = self.activities[number]
         order = ("", "own", "import", "add")
-        if how == "add" != known.how:
+        if how == "add" and not known.albums:  # else it may never have been gone
             known.fresh = began
         known.how = max(known.how, how, key=order.index)
         known.added = began if how == "add" else known.added
@@ -96,7 +96,7 @@ class Model:
         known = self.activities[number]
         known.contexts = known.contexts or {context}
         known.albums |= {album for _, album in known.contexts}
-        known.news.update(dict.fromkeys(set(users) - known.told.keys(), began))
+        known.news.update(dict.fromkeys(set(users) - known.news.keys(), began))
         known.told.update(dict.fromkeys(users, began))
 
     def unnotify(self, number: int, users: tuple[int, ...]) -> None:
@@ -146,7 +146,7 @@ class Model:
 
     def _fresh(self, user: int, number: int) -> float:
         known = self.activities[number]
-        return known.news[user] if user in known.told else known.fresh
+        return known.news.get(user, NEVER) if user in known.told else known.fresh
 
     def _fitting(self, user: int, name: str, feed_class: type[Feed], numbers: set[int]) -> set[int]:
         """Those of *numbers* that no trimming can have taken."""

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import importlib
 import inspect
+import itertools
 import pathlib
 import pkgutil
 import types
@@ -25,7 +26,7 @@ from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RETRIES, RedisBackend
 from feedmill.storage.steps import PAUSE, Command, Steps, interrupt
 from tests.simulation import world as worlds
-from tests.simulation.world import ConnectionLost, Refused
+from tests.simulation.world import ConnectionLost, Failing, Refused
 
 #: Operations of storages in memory that write nothing, and those that only free memory: a full server takes these.
 READS = frozenset(
@@ -229,6 +230,16 @@ def _script_names() -> dict[str, str]:
     }
 
 
+class _Replies(Failing):
+    """What a server answered to commands that nobody comes in between."""
+
+    def __init__(self, all: list[Any]) -> None:
+        self.all = all
+
+    def __str__(self) -> str:
+        return next((str(each) for each in self.all if isinstance(each, Exception)), "")
+
+
 class RedisDriver(RedisBackend):
     """The driver of the package, except that each command travels alone."""
 
@@ -265,18 +276,31 @@ class RedisDriver(RedisBackend):
             return [reply[0], sorted(reply[1])]
         return reply
 
+    def _name(self, command: Command) -> str:
+        return self.names.get(command[1], "script") if command[0] == "EVALSHA" else str(command[0])
+
+    def _effects(self, commands: list[Command], refusing: str) -> Any:
+        """What a command, or a transaction, comes to."""
+        if len(commands) == 1:
+            return _Replies([self._effect(commands[0], refusing)])
+        return _Replies([self._effect(command, "") for command in commands])
+
     def _perform(self, commands: Iterable[Command], pause: Callable[[float], Any]) -> list[Any]:
-        world, replies = _world(), list[Any]()
-        for command in commands:
+        world, replies, waiting = _world(), list[Any](), iter(commands)
+        for command in waiting:
             if command[0] == PAUSE:
                 pause(command[1])
                 replies.append(None)
                 continue
-            name = self.names.get(command[1], "script") if command[0] == "EVALSHA" else str(command[0])
+            name, transaction = self._name(command), [command]
+            if command[0] == "MULTI":  # nobody comes in between
+                transaction += itertools.takewhile(lambda each: each[0] != "EXEC", waiting)
+                transaction.append(("EXEC",))
             try:
-                replies.append(world.perform(name, functools.partial(self._effect, command)))
+                answers = world.perform(name, functools.partial(self._effects, transaction))
             except ConnectionLost as error:
                 raise redis.ConnectionError("the connection was lost") from error
+            replies += answers.all
         world.answered()
         return replies
 

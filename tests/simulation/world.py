@@ -32,6 +32,10 @@ class Refused(Exception):
     """The server took no command of this kind."""
 
 
+class Failing:
+    """Replies of which one may be an error: then that is their text."""
+
+
 class TooLong(Exception):
     """A history did not come to its end."""
 
@@ -302,7 +306,8 @@ class World:
             refusing = self.refusing
         reply = self._served(effect, refusing)
         if self.trace is not None:
-            self.say(f"{name}{' -> ' + str(reply)[:70] if isinstance(reply, Exception) else ''}")
+            failed = str(reply)[:70] if isinstance(reply, (Exception, Failing)) else ""
+            self.say(f"{name}{failed and ' -> ' + failed}")
         return reply
 
     def _served(self, effect: Callable[[str], Any], refusing: str) -> Any:

@@ -114,9 +114,11 @@ class RedisBackend:
         return _checked(replies, outbox.commands)
 
     def _teach(self) -> None:
-        """Make all scripts known to the server: if it knew only some, others would be run before what they count on."""
+        """Make all scripts known to the server, at once: if it knew only some for a moment, others would be run before what they
+        count on.
+        """
         self._taught = True
-        self._exchange(Outbox(scripts.lessons()))
+        self._exchange(Outbox([("MULTI",), *scripts.lessons(), ("EXEC",)]))
 
     def _attempt(self, outbox: Outbox) -> list[Any]:
         """One round trip."""
@@ -207,7 +209,7 @@ class RedisBackend:
     async def _ateach(self) -> None:
         """:meth:`_teach` from a coroutine."""
         self._taught = True
-        await self._aexchange(Outbox(scripts.lessons()))
+        await self._aexchange(Outbox([("MULTI",), *scripts.lessons(), ("EXEC",)]))
 
     async def _aattempt(self, outbox: Outbox) -> list[Any]:
         """One round trip."""
