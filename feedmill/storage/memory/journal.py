@@ -127,11 +127,12 @@ class MemoryJournal(MemoryLetters):
         yield from no_steps()
         with BACKEND.guard:
             for claim, reached in done:
-                receipt, over = _current(claim.id, claim.plan), True
-                if receipt is not None:
-                    receipt.update(planned=1, done=1, reached=reached, complete=1)
-                    over = _finished(receipt)
-                if _move(manager, claim.id, claim.time, -1 if over else 0) and receipt is not None:
+                receipt = _current(claim.id, claim.plan)
+                if receipt is None:
+                    continue
+                receipt.update(planned=1, done=1, reached=reached, complete=1)
+                over = _finished(receipt)
+                if _move(manager, claim.id, claim.time, -1 if over else 0):
                     _due(manager)[claim.id] = receipt["again"]
 
     def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
@@ -235,7 +236,8 @@ class MemoryJournal(MemoryLetters):
                 receipt["waits"] = waits
             if receipt is not None and (error or claim.marked):
                 receipt.update(tried=claim.tries if error else claim.tries - 1, deaths=claim.deaths)
-            _move(manager, claim.id, claim.time, int(delay * 1000))
+            if receipt is not None:
+                _move(manager, claim.id, claim.time, int(delay * 1000))
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
         """A chunk failed."""
@@ -260,9 +262,9 @@ class MemoryJournal(MemoryLetters):
             receipt = _current(claim.id, claim.plan)
             if receipt is not None:
                 receipt.update(dead=letter, finished=journal_time(), error=reason)
+                _move(manager, claim.id, claim.time, -1)
             else:
                 BACKEND.letters.pop(letter)
-            _move(manager, claim.id, claim.time, -1)
 
     def let_expire(self, fanout_id: str) -> Steps[None]:
         """Nothing expires."""
