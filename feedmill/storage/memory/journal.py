@@ -127,12 +127,12 @@ class MemoryJournal(MemoryLetters):
         yield from no_steps()
         with BACKEND.guard:
             for claim, reached in done:
-                receipt, over = _current(claim.id, claim.plan), True
-                if receipt is not None:
-                    receipt.update(planned=1, done=1, reached=reached, complete=1)
-                    over = _finished(receipt)
-                if _move(manager, claim.id, claim.time, -1 if over else 0) and receipt is not None:
-                    _due(manager)[claim.id] = receipt["again"]
+                receipt = _current(claim.id, claim.plan)
+                if receipt is None:  # another has it
+                    continue
+                receipt.update(planned=1, done=1, reached=reached, complete=1)
+                if _move(manager, claim.id, claim.time, -1 if _finished(receipt) else 0):
+                    _due(manager)[claim.id] = receipt["again"] - 0.25
 
     def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
         """Write down that a suspect is begun."""

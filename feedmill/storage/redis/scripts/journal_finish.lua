@@ -19,7 +19,7 @@ for k = 3, #KEYS do
 end
 for k = 3, #KEYS do
   local name, time = ARGV[4 * k - 10], ARGV[4 * k - 7]
-  if tonumber(call('ZSCORE', due, name) or 0) ~= tonumber(time) then -- another has it
+  if out[k - 2] == 0 or tonumber(call('ZSCORE', due, name) or 0) ~= tonumber(time) then -- another has it
   elseif again[k] then call('ZADD', due, string.format('%.2f', again[k] - 0.25), name)
   else call('ZREM', due, name) end
 end
