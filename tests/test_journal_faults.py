@@ -259,6 +259,17 @@ def test_no_number_of_a_notice_comes_again(redis_url: str) -> None:
     assert run(notices().numbers(NAME, raw_id)).removed > last
 
 
+def test_who_finishes_late_drops_nobody_elses_claim(backend_kind: str) -> None:
+    """Also where both claimed in the same millisecond."""
+    late = claimed()
+    make_overdue(NAME)
+    (claim,), _ = run(journal().claim(NAME, 10))
+    run(journal().finish(NAME, [(dataclasses.replace(late, time=claim.time), 1)]))
+    assert run(journal().open_ids(NAME, 10)) == [ONE]
+    run(journal().finish(NAME, [(claim, 1)]))
+    assert run(journal().open_ids(NAME, 10)) == []
+
+
 def test_plans_count_on(backend_kind: str) -> None:
     """Each opening and claim has a higher number than the one before, also in the same microsecond or in the past."""
     plans = [run(journal().open(NAME, ONE, "add", b"")).plan for _ in range(20)]

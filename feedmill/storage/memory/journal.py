@@ -128,12 +128,11 @@ class MemoryJournal(MemoryLetters):
         with BACKEND.guard:
             for claim, reached in done:
                 receipt = _current(claim.id, claim.plan)
-                if receipt is None:
+                if receipt is None:  # another has it
                     continue
                 receipt.update(planned=1, done=1, reached=reached, complete=1)
-                over = _finished(receipt)
-                if _move(manager, claim.id, claim.time, -1 if over else 0):
-                    _due(manager)[claim.id] = receipt["again"]
+                if _move(manager, claim.id, claim.time, -1 if _finished(receipt) else 0):
+                    _due(manager)[claim.id] = receipt["again"] - 0.25
 
     def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
         """Write down that a suspect is begun."""
