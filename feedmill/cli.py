@@ -64,12 +64,16 @@ def demo(people: int, activities: int, redis_url: str) -> None:
 for _command in COMMANDS:
     main.add_command(_command)
 
+EVENTS = (
+    "TSV or CSV with a header: who did what, oldest first. Verbs are add, comment, follow, listen and love; without such"
+    " a column all is listen."
+)
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @main.command()
 @click.option("--follows", required=True, type=_FILE, help="TSV or CSV with a header: who follows whom.")
-@click.option("--events", required=True, type=_FILE, help="TSV or CSV with a header: who did what, oldest first.")
+@click.option("--events", required=True, type=_FILE, help=EVENTS)
 @click.option(
     "--follow-columns", default="", callback=_columns, metavar="FOLLOWER,FOLLOWEE", help="Names, if guessing fails."
 )

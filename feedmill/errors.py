@@ -24,9 +24,10 @@ class BatchError(ActivityError):
         self.fanouts = fanouts
         first = "; ".join(f"number {place}: {reason}" for place, _, reason in self.refused[:3])
         more = f"; and {len(self.refused) - 3} more, see its `refused`" if len(self.refused) > 3 else ""
-        super().__init__(
-            f"{len(self.refused)} of {total} activities were refused, the others were accepted: {first}{more}"
-        )
+        what = f"{len(self.refused)} of {total} activities were refused, the others were accepted"
+        if len(self.refused) == total:
+            what = "the only activity was refused" if total == 1 else f"all {total} activities were refused"
+        super().__init__(f"{what}: {first}{more}")
 
 
 class UnknownActivity(FeedmillError, LookupError):

@@ -68,6 +68,8 @@ def check_format(cls: type, name: str, *, is_key: bool = True) -> None:
         before, _ = _halves(key_format, "")
     except DeclarationError as error:
         raise DeclarationError(f"{cls.__name__}.{name}: {error}") from error
+    if cls.__module__.startswith("feedmill."):
+        return  # importing Feedmill reads no settings, so that the command line can say in one line what is wrong with them
     prefix = settings.current().key_prefix
     taken = next((each for each in own_beginnings() if is_key and (prefix + before).startswith(each)), None)
     if taken is not None:

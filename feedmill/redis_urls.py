@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -100,6 +101,9 @@ _TLS: dict[str, tuple[Callable[[str], Any], str]] = {
 _TRANSPORT = ("socket_timeout", "socket_connect_timeout", "socket_keepalive", "health_check_interval", "client_name")
 #: What a socket in the file system has no use for.
 _NETWORK = ("socket_keepalive",)
+OUT_OF_RANGE = "whose port is not from 1 to 65535"
+#: An IPv6 address that lacks its brackets.
+_BARE_IPV6 = re.compile(r"[0-9A-Fa-f]*(:[0-9A-Fa-f]*){2,}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,10 +175,16 @@ def parsed(variable: str, url: str) -> RedisUrl:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:  # its text may quote a piece of the password
+        host = url.partition("://")[2].rpartition("@")[2].partition("/")[0]
+        if _BARE_IPV6.fullmatch(host):
+            raise SettingsError(f"{shown}; put an IPv6 address into brackets, as in redis://[::1]:6379/0") from None
         wrong = "which is no URL" if "IPv6" in str(error) else "whose port or database is no number"
+        wrong = OUT_OF_RANGE if "out of range" in str(error) else wrong
         raise SettingsError(f"{shown}, {wrong}; use {spelling}") from None
     network = parts.scheme != "unix"
-    if port == 0 or (network and not (parts.path.strip("/") or "0").isdecimal()) or parts.fragment:
+    if port == 0:
+        raise SettingsError(f"{shown}, {OUT_OF_RANGE}; use {spelling}")
+    if (network and not (parts.path.strip("/") or "0").isdecimal()) or parts.fragment:
         raise SettingsError(f"{shown}, whose port or database is no number; use {spelling}")
     if not network and (parts.hostname or not parts.path.strip("/")):
         raise SettingsError(f"{shown}, which names no socket; use unix:///path/of/the/socket?db=0")

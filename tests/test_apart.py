@@ -189,6 +189,25 @@ def test_a_feed(box: Postbox, monkeypatch: pytest.MonkeyPatch, size: int) -> Non
     assert held(CURSED) == ({1}, {1}) and fanout.status().finished
 
 
+@pytest.mark.parametrize("kind", [Home, PickyNews])
+@pytest.mark.parametrize("size", [3, 100], ids=["chunked", "small"])
+def test_a_damaged_feed(redis_url: str, monkeypatch: pytest.MonkeyPatch, size: int, kind: Any) -> None:
+    """A key that holds something else than a feed keeps an activity from nobody else's."""
+    monkeypatch.setattr(Apart, "fanout_chunk_size", size)
+    client = backend().client  # type: ignore[attr-defined]
+    key = kind(CURSED).key + (":groups" if kind is PickyNews else "")
+    client.lpush(key, "x")
+    with replaced(monkeypatch) as box:
+        fanout = Apart().add_activity(love(1))
+        work(box)
+        others = [user for user in FOLLOWERS if user != CURSED]
+        assert [user for user in others if held(user) != ({1}, {1})] == []
+        assert "WRONGTYPE" in fanout.status().error
+        client.delete(key)
+        again(box)
+        assert held(CURSED) == ({1}, {1}) and fanout.status().finished
+
+
 def test_a_batch(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Activities of several authors that a worker does in one go: one bad one is one that is not there."""
     fanouts = Apart().add_activities([love(n, actor=1 + n % 3) for n in range(ALL)])
@@ -236,3 +255,15 @@ class TestSearch:
         monkeypatch.setattr(apart, "LONGEST_SEARCH", -1.0)
         with pytest.raises(ValueError, match="bad"):
             self.search([*range(500)], {123})
+
+
+def test_what_is_left_out_can_be_read_in_the_log(
+    box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log names the activity and the people, not the bytes in which the activity is stored."""
+    monkeypatch.setattr(Apart, "refused", {CURSED})
+    Apart().add_activity(love(1))
+    work(box)
+    told = [record.getMessage() for record in caplog.records if "left out" in record.getMessage()]
+    assert told and all("<Activity 1 loved 1, " in each and f"[{CURSED}]" in each for each in told)
+    assert not any("\\x" in each for each in told)

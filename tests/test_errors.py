@@ -426,6 +426,21 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         SettingsError,
         r"BROKER_URL is 'redis://localhost/feeds', whose port or database is no number",
     ),
+    "port out of range": (
+        lambda: feedmill.configure(redis_url="redis://localhost:77777/0"),
+        SettingsError,
+        r"REDIS_URL is 'redis://localhost:77777/0', whose port is not from 1 to 65535; use redis://host:port/db",
+    ),
+    "port 0": (
+        lambda: feedmill.configure(redis_url="redis://localhost:0/0"),
+        SettingsError,
+        r"REDIS_URL is 'redis://localhost:0/0', whose port is not from 1 to 65535",
+    ),
+    "IPv6 without brackets": (
+        lambda: feedmill.configure(redis_url="redis://::1:6379/0"),
+        SettingsError,
+        r"REDIS_URL is 'redis://::1:6379/0'; put an IPv6 address into brackets, as in redis://\[::1\]:6379/0",
+    ),
     "password with a slash": (
         lambda: feedmill.configure(redis_url="redis://:open/sesame@localhost:6379/0"),
         SettingsError,

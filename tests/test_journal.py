@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime as dt
 import logging
 import random
@@ -439,6 +440,21 @@ class TestLastWord:
         backend().run(journal().put_off(NAME, claim, 5.0, "late"))
         assert not removed.status().finished and not removed.status().failed
         box.work()
+        assert removed.status().finished
+
+    def test_an_old_claim_of_the_same_moment(self, box: Postbox) -> None:
+        """A claim that came in the very millisecond of the one after it says nothing of that."""
+        manager.add_activity(love(1))
+        (old,), _ = backend().run(journal().claim(NAME, 10))
+        removed = manager.remove_activity(love(1))
+        (new,), _ = backend().run(journal().claim(NAME, 10))
+        same = dataclasses.replace(old, time=new.time)
+        backend().run(journal().finish(NAME, [(same, 3)]))
+        backend().run(journal().put_off(NAME, same, 0.0, "late"))
+        backend().run(journal().bury(NAME, same, "given up", b""))
+        assert backend().run(journal().open_ids(NAME, 10)) == [removed.id]
+        assert backend().run(journal().claim(NAME, 10))[0] == [] and not backend().run(journal().letters(10))
+        backend().run(journal().finish(NAME, [(new, 3)]))
         assert removed.status().finished
 
     def _overtaken(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> tuple[Fanout, Fanout]:

@@ -23,6 +23,8 @@ from feedmill.storage.journal import Claim, Pace, journal
 from feedmill.storage.left import left
 from feedmill.storage.memory import BACKEND
 from feedmill.storage.memory import backend as memory
+from feedmill.storage.notices import notices
+from feedmill.storage.partings import partings
 from tests.doctor.clinic import ClinicManager
 from tests.feeds.samples import News, on_day
 from tests.postbox import Postbox, make_overdue, replaced
@@ -225,6 +227,49 @@ def test_no_plan_comes_again(redis_url: str) -> None:
     assert run(journal().open(NAME, ONE, "remove", b"")).plan > again
 
 
+def test_no_number_of_an_unfollow_comes_again(redis_url: str) -> None:
+    """Nor does one that has lost the last unfollows hide those that come from whoever has listed followers before."""
+    run(partings().part(NAME, "7", ["1"]))
+    copied = state(server())
+    for _ in range(3):
+        run(partings().part(NAME, "8", ["1"]))
+    listed = run(partings().number(NAME))
+    restore(server(), copied)
+    assert run(partings().since(NAME, listed, list)) == set()
+    run(partings().part(NAME, "9", ["1"]))
+    assert run(partings().since(NAME, listed, list)) == {("9", "1")}
+    run(partings().join(NAME, "9", ["1"]))
+    assert run(partings().turns(NAME, "9", listed)).joined == {"1"}
+
+
+def test_no_number_of_a_notice_comes_again(redis_url: str) -> None:
+    """Whoever has read a notice that is lost sees that another came in its place; the last word has the highest number."""
+    raw_id = on_day(1).raw_id
+    run(notices().put(NAME, raw_id, True, {"a": b"x"}))
+    copied = state(server())
+    run(notices().put(NAME, raw_id, True, {"b": b"y"}))
+    read = run(notices().numbers(NAME, raw_id))
+    restore(server(), copied)
+    last = run(notices().put(NAME, raw_id, False, {"a": b"x"}))
+    assert last > read.last and run(notices().numbers(NAME, raw_id)).last == last
+    words = run(notices().words(NAME, raw_id))
+    assert words.notices == {"a": (last, False)} and words.numbers.removed == -1
+    restore(server(), copied)
+    run(notices().void(NAME, raw_id))
+    assert run(notices().numbers(NAME, raw_id)).removed > last
+
+
+def test_who_finishes_late_drops_nobody_elses_claim(backend_kind: str) -> None:
+    """Also where both claimed in the same millisecond."""
+    late = claimed()
+    make_overdue(NAME)
+    (claim,), _ = run(journal().claim(NAME, 10))
+    run(journal().finish(NAME, [(dataclasses.replace(late, time=claim.time), 1)]))
+    assert run(journal().open_ids(NAME, 10)) == [ONE]
+    run(journal().finish(NAME, [(claim, 1)]))
+    assert run(journal().open_ids(NAME, 10)) == []
+
+
 def test_plans_count_on(backend_kind: str) -> None:
     """Each opening and claim has a higher number than the one before, also in the same microsecond or in the past."""
     plans = [run(journal().open(NAME, ONE, "add", b"")).plan for _ in range(20)]
@@ -308,6 +353,7 @@ class TestTheClockGoesBack:
         """A removal that overtook its addition is done again after a lease, and then it is over."""
         feedmill.configure(fanout_lease=0.3)
         claimed()
+        time.sleep(0.1)  # from now on nobody notes the time
         run(journal().open(NAME, ONE, "remove", b""))
         (claim,), _ = run(journal().claim(NAME, 10))
         set_back()

@@ -219,3 +219,25 @@ def test_every_documented_url_is_accepted() -> None:
     for url in urls:
         feedmill.configure(redis_url=url)
     assert os.environ.get("FEEDMILL_REDIS_URL") is None
+
+
+@pytest.mark.parametrize("command", [["doctor"], ["fanouts"], ["dead", "list"]])
+@pytest.mark.parametrize("modules", ["", "tests.feeds.samples"])
+def test_the_command_line_says_in_one_line_what_is_wrong(command: list[str], modules: str) -> None:
+    """A setting that cannot be is an error message and no traceback, although it is read when feeds are declared."""
+    environ = {**os.environ, "FEEDMILL_REDIS_URL": "redis://localhost/feeds", "FEEDMILL_MODULES": modules}
+    done = subprocess.run(
+        [sys.executable, "-m", "feedmill", *command], env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("Error: ") and "FEEDMILL_REDIS_URL is 'redis://localhost/feeds', whose port or" in line
+
+
+def test_a_feed_is_not_declared_with_settings_that_cannot_be() -> None:
+    """A web app whose environment is wrong is told when it starts, not by its first reader."""
+    environ = {**os.environ, "FEEDMILL_REDIS_URL": "redis://localhost/feeds"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import tests.feeds.samples"], env=environ, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 1 and "FEEDMILL_REDIS_URL is 'redis://localhost/feeds'" in done.stderr

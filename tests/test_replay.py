@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from feedmill import Activity
 from feedmill.ids import EntityId
@@ -111,6 +112,19 @@ def test_a_redis_that_is_not_there_is_named(private_redis: None, files: tuple[Pa
         done = _replay("--follows", files[0], "--events", files[1], "--redis-url", url, "--workers", 1)
         assert done.returncode == 1
         assert said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_redis_that_is_somebodys_is_left_as_it_was(
+    private_redis: None, files: tuple[Path, Path], redis_url: str
+) -> None:
+    """What was written to the named Redis, the broker's bindings too, is gone in the end; what was there is not."""
+    there = redis.Redis.from_url(redis_url[:-1] + "3")
+    there.set("mine", "x")
+    arguments = ("--follows", files[0], "--events", files[1], "--limit", 20, "--workers", 1)
+    done = _replay(*arguments, "--redis-url", redis_url[:-1] + "3")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert there.keys() == [b"mine"]
+    assert redis.Redis.from_url(redis_url[:-1] + "4").keys() == []
 
 
 def test_one_column_is_not_enough(files: tuple[Path, Path]) -> None:

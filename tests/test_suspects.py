@@ -14,6 +14,7 @@ import pytest
 import feedmill
 from feedmill.delivery import due, heartbeat, late, letters, messages
 from feedmill.delivery.heartbeat import Heart, Watch
+from feedmill.errors import StorageError
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal
 from feedmill.storage.lease import LeaseExpired
@@ -422,6 +423,21 @@ class TestSlowPlans:
         assert (status.failed, status.error) == (1, "OSError: no database")
         time.sleep(due.FIRST_PAUSE * 1.5 + 0.1)
         assert backend().run(journal().look(NAME))[0] == 1
+
+    def test_a_claim_that_cannot_be_renewed(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What was planned under it is put off, and not delivered as well."""
+
+        def away(self: Watch, now: float) -> None:
+            raise StorageError("the server is away")
+
+        fanout = manager.add_activity(love(1, actor=BROKEN))
+        with monkeypatch.context() as patch, contextlib.suppress(StorageError):
+            patch.setattr(Watch, "renew", away)
+            box.work()
+        status = fanout.status()
+        assert (status.failed, status.reached, status.finished) == (1, 0, False) and open_fanouts() == 1
+        sweep_and_work(box)
+        assert fanout.status().finished and fanout.status().reached > 0
 
     def test_it_ends(self, box: Postbox, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is planned for longer than a task may take is kept alive no longer."""

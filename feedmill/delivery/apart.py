@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from feedmill.errors import FeedBusy, StorageError, UnknownName
+from feedmill.errors import FeedBusy, StorageError, UnknownName, WrongType
 from feedmill.ids import EntityId
-from feedmill.storage.lease import LeaseExpired
+from feedmill.storage.backends import backend
+from feedmill.storage.lease import LeaseExpired, within
 from feedmill.storage.steps import Steps
 
 logger = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ People = Sequence[tuple[str, Sequence[EntityId]]]
 
 #: Failures, and seconds after the first one, after which the rest is left for the next attempt.
 MOST_FAILURES, LONGEST_SEARCH = 50, 10.0
-#: What is not about one activity or feed.
+#: What is not about one activity or feed; of errors of the storage a key of a wrong type may be a feed's.
 _OTHERS = (FeedBusy, StorageError, UnknownName, LeaseExpired, SoftTimeLimitExceeded)
 
 
@@ -38,9 +39,9 @@ def apart(whole: T, written: Callable[[T], Steps[Any]], split: Callable[[T], Seq
         part = left.pop()
         try:
             yield from written(part)
-        except _OTHERS:
-            raise
         except Exception as error:
+            if isinstance(error, _OTHERS) and not isinstance(error, WrongType):
+                raise
             since = since or time.monotonic()
             failures += 1
             parts = split(part)
@@ -53,6 +54,15 @@ def apart(whole: T, written: Callable[[T], Steps[Any]], split: Callable[[T], Seq
             else:
                 left += reversed(parts)
     return found
+
+
+def driven(operation: Steps[Any], deadline: float) -> Steps[None]:
+    """Run *operation* in round trips of its own, so that what the storage says of it is raised here, in a part of the work.
+
+    *deadline*: after which nothing more is written, by ``time.monotonic()``.
+    """
+    backend().run(within(deadline, operation))
+    yield from ()
 
 
 def halves(items: Sequence[T]) -> list[Sequence[T]]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from feedmill import registry
 from feedmill.delivery import chunks, heartbeat, late, letters
-from feedmill.delivery.apart import apart, halves, split_people
+from feedmill.delivery.apart import apart, driven, halves, split_people
 from feedmill.delivery.deliveries import OLDER, Delivery, checked_op, facts_of, manager_called, people_of
 from feedmill.delivery.heartbeat import Watch
 from feedmill.errors import LEFT_TO_OTHERS, StorageError, WrongType
@@ -53,8 +53,8 @@ def answer(manager_name: str, bell: str = "") -> int:
     claims, ring = backend().run(journal().claim(manager_name, MOST_CLAIMS, bell))
     if ring:
         dispatch.ring(manager_name)
-    alone = [(claim.op, claim.body) for claim in claims if claim.op in PLANNED and claim.op != IMPORT]
-    facts = backend().run(facts_of(manager, alone))
+    to_plan = [claim for claim in claims if claim.op in PLANNED and claim.op != IMPORT and not claim.planned]
+    facts = backend().run(facts_of(manager, [(claim.op, claim.body) for claim in to_plan]))
     return _Round(manager, deadline, facts).run(claims)
 
 
@@ -181,6 +181,7 @@ class _Round:
             logger.warning("%s", error)
             planned = None
         except Exception as error:
+            planned = None
             self._failed(watch.latest, error)
         if watch.slow:
             self.ready = []
@@ -281,9 +282,9 @@ class _Round:
         again: Sequence[Delivery] = [dataclasses.replace(one, attempt=2) for one in ready.deliveries]
 
         def written(some: Sequence[Delivery]) -> Steps[Any]:
-            return late.delivered(self.manager, some, ready.claim.listed)
+            return driven(late.delivered(self.manager, some, ready.claim.listed), ready.deadline)
 
-        error = backend().run(within(ready.deadline, apart(again, written, _split)))
+        error = backend().run(apart(again, written, _split))
         self._settle([ready if error is None else ready._replace(error=error)])
 
     def _failed(self, claim: Claim, error: Exception) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from feedmill.delivery import copies, late
-from feedmill.delivery.apart import People, apart, split_work
+from feedmill.delivery.apart import People, apart, driven, split_work
 from feedmill.delivery.deliveries import (
     AUDIENCES,
     OLDER,
@@ -34,8 +34,8 @@ from feedmill.storage.steps import Steps
 #: Workers that a chunk may kill before it is left alone; its fan-out then becomes a dead letter.
 MOST_DEATHS = 12
 
-#: Does a chunk that was begun; its result is for how many people.
-Work = Callable[[Begun], Steps[int]]
+#: Does a chunk that was begun, until a moment of ``time.monotonic()``; its result is for how many people.
+Work = Callable[[Begun, float], Steps[int]]
 
 
 def deliver(
@@ -47,7 +47,7 @@ def deliver(
     manager, parts = manager_called(manager_name), [(audience, ids_of(ids, "user ids"))]
     about(checked_op(op, *FANNED_OUT), body)
 
-    def work(begun: Begun) -> Steps[int]:
+    def work(begun: Begun, deadline: float) -> Steps[int]:
         found, parted = yield from late.read(manager, op, body, parts, begun.listed)
         asked: tuple[Sequence[Any], People] = found, parts
         reached = 0
@@ -55,7 +55,7 @@ def deliver(
         def written(some: tuple[Sequence[Any], People]) -> Steps[None]:
             nonlocal reached
             deliveries = late.timely(deliveries_of(manager, some[0], some[1], begun.times), parted)
-            yield from late.delivered(manager, deliveries, begun.listed)
+            yield from driven(late.delivered(manager, deliveries, begun.listed), deadline)
             reached = max(reached, people_of(deliveries))
 
         error = yield from apart(asked, written, split_work)
@@ -81,7 +81,7 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
         takes = "a user" if op == REBUILD else "a user and a target"
         raise MessageError(f"{op} takes {takes}, not {len(values)} ids")
 
-    def work(begun: Begun) -> Steps[int]:
+    def work(begun: Begun, deadline: float) -> Steps[int]:
         if op == FOLLOW:
             yield from copies.follow(manager, user_id, target_id, limit, begun.times)
         elif op == UNFOLLOW:
@@ -108,7 +108,7 @@ def _chunk(manager: Manager, fanout_id: str, plan: int, chunk: int, work: Work) 
     if begun.deaths >= MOST_DEATHS:  # the broker gives the message out again each time, without end
         raise GivenUp(f"chunk {chunk} is not begun any more: its worker died {begun.deaths} times")
     try:
-        people = backend().run(within(deadline, work(begun)))
+        people = backend().run(within(deadline, work(begun, deadline)))
     except Exception:
         with contextlib.suppress(FeedmillError):
             backend().run(journal().lived(fanout_id, plan, chunk))

@@ -20,6 +20,8 @@ PATIENCE = (0.5, 3.0)
 #: Seconds in which the broker is to be reached.
 CONNECT = 5.0
 QUEUES = (dispatch.HIGH_QUEUE, dispatch.LOW_QUEUE)
+#: How the other keys of Celery's Redis transport begin, and what it puts between a queue's name and a priority.
+BROKERS, PRIORITY = (b"_kombu.binding", b"unacked"), b"\x06\x16"
 
 
 def unsafe_broker() -> Iterator[Finding]:
@@ -55,6 +57,12 @@ def unsafe_broker() -> Iterator[Finding]:
         if visibility <= longest:
             text = f"{visibility} s are not longer than the longest task, {longest} s: tasks start again while they run"
             yield _unsafe("broker_transport_options['visibility_timeout']", text)
+
+
+def is_brokers(key: bytes) -> bool:
+    """Whether *key*, under our prefix, is of Feedmill's own Celery app, which may keep its queues in the feeds' database."""
+    name = key.removeprefix(settings.current().key_prefix.encode())
+    return name.startswith(BROKERS) or name.partition(PRIORITY)[0].decode(errors="replace") in QUEUES
 
 
 def unheard() -> Iterator[Finding]:

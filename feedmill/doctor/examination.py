@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from feedmill.delivery.deliveries import lock_patience
 from feedmill.delivery.letters import reason
 from feedmill.doctor.bodies import KnownBodies, damaged_bodies, forget_members
-from feedmill.doctor.broker import unsafe_broker
+from feedmill.doctor.broker import is_brokers, unsafe_broker
 from feedmill.doctor.findings import Finding, Report
 from feedmill.doctor.flats import cut, damaged_flat, mended_flat, newest_ids
 from feedmill.doctor.glances import Glances
@@ -70,7 +70,7 @@ class Examination:
             known = {key: place for key in dict.fromkeys(keys) if (place := self.places.of(key)) is not None}
             self._page(known)
             self.report.keys += len(keys)
-            self.report.strange += len(set(keys)) - len(known)
+            self.report.strange += sum(key not in known and not is_brokers(key) for key in set(keys))
             self.seen(self.report.keys, max(total, self.report.keys))
         if self._forgotten:  # feeds that were looked at before may hold what has no body now
             feeds = self.report.feeds

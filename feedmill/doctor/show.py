@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from feedmill import settings
 from feedmill.doctor.broker import unheard
 from feedmill.doctor.examination import examine
 from feedmill.doctor.findings import SHOWN, Report
@@ -32,8 +33,9 @@ def doctor(fix: bool, say: Callable[[str], None]) -> int:
 
 def _notes(report: Report) -> str:
     """What is not wrong, but worth a word."""
-    strange = f"; {_count(report.strange, 'key')} of no manager that is known here" if report.strange else ""
-    return strange + (f"; {_count(report.letters, 'dead letter')}, see: feedmill dead list" if report.letters else "")
+    notes = f"; {_count(report.strange, 'key')} of no manager that is known here" if report.strange else ""
+    notes += f"; {_count(report.letters, 'dead letter')}, see: feedmill dead list" if report.letters else ""
+    return notes + ("; memory:// is seen by the process that fills it alone" if settings.current().embedded else "")
 
 
 def _count(number: int, what: str) -> str:

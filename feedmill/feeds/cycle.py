@@ -341,8 +341,8 @@ class _Cycle:
         except SoftTimeLimitExceeded:
             raise
         except Exception as error:
-            if len(places) == 1:
-                return {places[0]: error}
+            if len(places) < 2:  # of none, nothing that waits is to blame
+                return dict.fromkeys(places, error)
         middle = len(places) // 2
         first = yield from self._to_blame(job, snapshot, waiting, places[:middle], ops)
         return {**first, **(yield from self._to_blame(job, snapshot, waiting, places[middle:], ops))}

@@ -234,9 +234,9 @@ class Fold:
         self.replaced = True
 
     def trim(self) -> None:
-        """Let the groups go that are too many: see :meth:`to_let_go`."""
+        """Let the groups go that are too many (:meth:`to_let_go`), except what only a newer release can read."""
         if not self.untrimmed:
-            found = self.to_let_go()
+            found = [group for group in self.to_let_go() if not self._is_newer(group)]
             self.let_go.update(found)
             self._forget(found)
 
@@ -268,11 +268,18 @@ class Fold:
 
     def _updated(self, group: bytes) -> tuple[int, bytes]:
         """When *group* was last updated, µs, and what tells it from others of that time; damaged ones come first."""
-        try:
-            record = self._record(group)
-        except NewerRecord:  # only a newer release may let it go
+        if self._is_newer(group):  # only a newer release may let it go
             return MAX_TIME + 1, group
+        record = self._record(group)
         return (0 if record is None else record.updated), group
+
+    def _is_newer(self, group: bytes) -> bool:
+        """Whether only a newer release can read *group*."""
+        try:
+            self._record(group)
+        except NewerRecord:
+            return True
+        return False
 
     def doubtful(self) -> dict[bytes, Record]:
         """The groups whose stored scores tell whether this aggregator gave them: those that must go, and both ends."""

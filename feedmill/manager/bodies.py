@@ -48,6 +48,9 @@ class Fact:
     #: Why it cannot be read here, if it is FOREIGN.
     error: UnknownVerb | None = None
 
+    def __repr__(self) -> str:
+        return repr(self.activity) if self.activity is not None else f"<activity {self.raw_id.hex()}>"
+
     @property
     def live(self) -> bool:
         """Whether it is to be in the feeds of followers."""

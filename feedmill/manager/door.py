@@ -113,7 +113,8 @@ class Manager:
         """Store *activity*, add it to its actor's own feed, and start its fan-out, in constant time.
 
         Once this returns the activity is not lost, even if the broker cannot be reached: the journal has it. If the
-        same activity is being removed, that is called off.
+        same activity is being removed, that is called off. One that is there already stays as it is:
+        :meth:`update_activity` changes its ``extra_context``.
         """
         return requests.add(self, activity)
 

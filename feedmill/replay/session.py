@@ -7,7 +7,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -80,6 +80,8 @@ def session(
             backend().run(journal().count_open([SocialManager.name]))  # what is wrong with the Redis is said here
             if not local.private:
                 stack.callback(_forget, local.url, values["key_prefix"])
+                broker_prefix = settings.current().broker_options["global_keyprefix"]
+                stack.callback(_forget_bindings, values["broker_url"], broker_prefix)
             environ = {f"FEEDMILL_{name.upper()}": value for name, value in values.items()}
             running = stack.enter_context(Workers(workers, {**environ, DIR: folder}))
             running.wait_ready()
@@ -89,6 +91,14 @@ def session(
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
+
+
+def _forget_bindings(url: str, prefix: str) -> None:
+    """Delete what Celery wrote to a broker that is not ours; one that cannot be used was told of, and has nothing."""
+    import redis
+
+    with suppress(redis.RedisError):
+        _forget(url, prefix)
 
 
 def _forget(url: str, prefix: str) -> None:

@@ -100,8 +100,6 @@ class Claim:
     planned: int
     #: How often it was claimed without progress, this time included. Beyond 1 it is suspect: whoever had it may have died.
     attempts: int
-    #: Milliseconds after which it is to be done again, because something it overtakes may still be running; or 0.
-    again: int
     #: How many of the planned chunks were sent, in their order; the others wait for room in the queues.
     sent: int = 0
     #: The names of the feeds that whoever asked knew of; none once it has waited long enough for a worker that knows them.

@@ -238,6 +238,24 @@ def test_what_waits_is_said_in_the_healthy_line(server: redis.Redis) -> None:
     assert "; 1 key of no manager that is known here; 1 dead letter, see: feedmill dead list)" in line
 
 
+def test_the_brokers_keys_are_no_strangers(server: redis.Redis) -> None:
+    """With a prefix, Celery's keys stand beside the feeds under it: they are not said to belong to no known manager."""
+    feedmill.configure(key_prefix="a:")
+    for key in ("_kombu.binding.celery.pidbox", "_kombu.binding_deadlines", "unacked", "unacked_index", "fanout.low"):
+        server.set("a:" + key, "x")
+    server.set("a:fanout.high\x06\x163", "x")
+    server.set("a:somebody", "x")
+    assert "; 1 key of no manager that is known here)" in doctor().output
+
+
+def test_the_embedded_mode_is_no_place_to_look_at(memory: None) -> None:
+    """A command of its own has an empty memory: that it is healthy says nothing of what an app's process holds."""
+    (line,) = doctor().output.splitlines()
+    assert line.startswith("healthy (0 keys") and line.endswith(
+        "; memory:// is seen by the process that fills it alone)"
+    )
+
+
 def test_every_key_of_ours_is_known(server: redis.Redis) -> None:
     """Whatever is asked of a manager, and whatever goes wrong, leaves no key that the doctor takes for a stranger's."""
     manager, some = ClinicManager(), on_day(4)

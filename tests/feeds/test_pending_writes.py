@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from feedmill import Activity, AggregatedActivity, verbs
 from feedmill.aggregators import RecentVerbAggregator
 from feedmill.codec import pack, unpack_stream
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed, left
-from feedmill.feeds.cycle import fold_in
+from feedmill.feeds.cycle import fold_in, fold_in_one
 from feedmill.feeds.targets import FeedsOf
 from feedmill.keys import GROUPS
 from feedmill.storage.backends import backend
@@ -147,6 +148,19 @@ def put_inbox(feed: Any, data: bytes) -> None:
         BACKEND.groups[feed.key].inbox = data
     else:
         backend().client.hset(feed.key + GROUPS, INBOX, data)  # type: ignore[attr-defined]
+
+
+def record_of(feed: Any, group: bytes) -> bytes:
+    if feedmill.settings.current().embedded:
+        return BACKEND.groups[feed.key].records[group]
+    return backend().client.hget(feed.key + GROUPS, group)  # type: ignore[attr-defined,no-any-return]
+
+
+def put_record(feed: Any, group: bytes, data: bytes) -> None:
+    if feedmill.settings.current().embedded:
+        BACKEND.groups[feed.key].records[group] = data
+    else:
+        backend().client.hset(feed.key + GROUPS, group, data)  # type: ignore[attr-defined]
 
 
 def left_in(feed: Any, *activities: Activity) -> None:
@@ -360,20 +374,7 @@ def test_a_record_that_only_a_newer_release_knows(kind: Any) -> None:
     feed = kind(1)
     kind.insert_activities([act(number, object=7) for number in range(9)])
     feed.add_many([act(1, object=7), act(2, object=8)])
-    group = b"7"
-    embedded = feedmill.settings.current().embedded
-
-    def record() -> bytes:
-        if embedded:
-            return BACKEND.groups[feed.key].records[group]
-        return backend().client.hget(feed.key + GROUPS, group)  # type: ignore[attr-defined,no-any-return]
-
-    def put(data: bytes) -> None:
-        if embedded:
-            BACKEND.groups[feed.key].records[group] = data
-        else:
-            backend().client.hset(feed.key + GROUPS, group, data)  # type: ignore[attr-defined]
-
+    record, put = partial(record_of, feed, b"7"), partial(put_record, feed, b"7")
     good = record()
     for bit, text in enumerate((good[1:], b"short", b"\x01 quite another layout"), 32):
         newer = bytes((bit,)) + text
@@ -392,6 +393,27 @@ def test_a_record_that_only_a_newer_release_knows(kind: Any) -> None:
         feed.add(act(1, object=7))
         feed.remove_many([act(3, object=7), act(4, object=7), act(5, object=9), act(6, object=9)])
         assert record()[0] == good[0]
+
+
+@EACH
+@pytest.mark.parametrize("pending", [True, False])
+def test_a_feed_that_is_too_long_and_ends_with_what_only_a_newer_release_knows(kind: Any, pending: bool) -> None:
+    """Where ``max_length`` was lowered, what cannot be read is left to who can, and closes the feed to nothing else."""
+    feed = kind(1)
+    feed.add_many(act(number) for number in range(8))
+    newer = b"\x20 another layout"
+    put_record(feed, b"100", newer)
+    if pending:
+        left_in(feed, act(9))
+    short = type("Short", (kind,), {"max_length": 4, "__module__": __name__})
+    assert not backend().run(fold_in_one(short, 1, 0))
+    short(1).add(act(10))
+    assert act(10) in all_held(feed)
+    assert record_of(feed, b"100") == newer
+    short(1).trim()
+    assert record_of(feed, b"100") == newer
+    assert len(feed) == 5
+    assert act(10) in all_held(short(1))
 
 
 # -- random histories

@@ -248,3 +248,29 @@ def test_a_dry_run_says_what_is_scored_anew(feed_class: Any) -> None:
     assert names(feed_class(1)) != before
     found = reaggregate(feed_class(1))
     assert (found.moved, found.unchanged) == (0, 4)
+
+
+class LatestNews(LongNews):
+    key_format = "test:ranked:latest-news:%(user_id)s"
+    aggregator_class = ByObject
+
+
+class LatestNotes(LongNotes):
+    key_format = "test:ranked:latest-notes:%(user_id)s"
+    count_format = "test:ranked:latest-notes:%(user_id)s:count"
+    aggregator_class = ByObject
+
+
+@pytest.mark.parametrize("feed_class", [LongNews, LongNotes, LatestNews, LatestNotes])
+def test_a_feed_that_was_longer(feed_class: Any) -> None:
+    """Where ``max_length`` was lowered, what is added to a group that is there stays, and the next new group trims the feed."""
+    feed = feed_class(1)
+    fill(feed, range(12))
+    short = as_another(feed, feed.aggregator_class, max_length=6)
+    short.add(love(50, 11, 12))
+    short.add(love(51, 3, 12))
+    assert {50, 51} <= {activity.actor_id for group in feed[:] for activity in group.activities}
+    short.add(love(52, 30, 12))
+    assert len(feed) == 6
+    assert {50, 51, 52} <= {activity.actor_id for group in feed[:] for activity in group.activities}
+    healthy(short)

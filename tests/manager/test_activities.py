@@ -56,6 +56,13 @@ class TestBatches:
         assert caught.value.fanouts.wait(1).reached == 9
         assert home(10) == [3, 0, 2]
 
+    def test_a_batch_of_bad_ones(self) -> None:
+        """Where nothing was accepted the error does not speak of others that were."""
+        with pytest.raises(BatchError, match="^all 2 activities were refused: number 0: 'love' is not"):
+            manager.add_activities(["love", "hate"])
+        with pytest.raises(BatchError, match="^the only activity was refused: number 0: 'love' is not"):
+            manager.add_activities(["love"])
+
     def test_one_that_has_no_group(self, at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
         """An activity that an aggregator cannot group is refused before anything is written."""
         monkeypatch.setattr(

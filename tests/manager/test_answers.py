@@ -12,7 +12,7 @@ import pytest
 
 from feedmill import Manager, Priority
 from feedmill.errors import DeclarationError
-from tests.manager.circle import Circle, Muted, Private, home, love, notes
+from tests.manager.circle import Circle, Home, Muted, Private, home, love, notes
 from tests.postbox import Postbox
 
 
@@ -228,5 +228,6 @@ def test_every_manager_is_named_by_its_name() -> None:
     """The name is the one that messages and the command line have."""
     other = type("Other", (Circle,), {"name": "other circle", "get_recipient_ids": lambda self, activity: 5})
     assert issubclass(other, Manager)
+    Home.insert_activity(love(1))
     with pytest.raises(DeclarationError, match="other circle.get_recipient_ids returned 5"):
         other().explain(99, love(1))

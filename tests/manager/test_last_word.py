@@ -433,14 +433,15 @@ class TestForgottenScripts:
         """A script that did run is not run again, wherever it stands."""
         backend().run(iter_nothing())
         client = backend().client  # type: ignore[attr-defined]
-        keys = [f"numbers{n}" for n in range(4)]
-        count = call_script("part", keys, "part", 1, 1, "user")
+        keys = [f"numbers{n}" for n in range(3)]
+        client.hset(keys[2], "1.0", "chunk")
+        count = call_script("journal_start", keys, 1, 0)
 
         def steps() -> Any:
             learned = ("SCRIPT", "LOAD", "return 1")
-            return (yield [count, ("SCRIPT", "FLUSH"), learned, count, ("HGET", keys[3], "#")])
+            return (yield [count, ("SCRIPT", "FLUSH"), learned, count, ("HGET", keys[2], "begun:1.0")])
 
-        assert backend().run(steps())[-1] == b"2" == client.hget(keys[3], "#")
+        assert backend().run(steps())[-1] == b"2" == client.hget(keys[2], "begun:1.0")
 
 
 def iter_nothing() -> Any:

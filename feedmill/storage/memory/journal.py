@@ -107,11 +107,10 @@ class MemoryJournal(MemoryLetters):
             receipt.update(planned=0, done=0, reached=0, complete=0, chunks={}, begun={})
             _forget(receipt, "sent", "skipped", "lived")
         receipt.update(attempts=receipt.get("attempts", 0) + 1, claimed=now)
-        again = max(0, receipt.get("again", 0) - now)
         plan, op, body, planned = (receipt[key] for key in ("plan", "op", "body", "planned"))
         sent, feeds = receipt.get("sent", planned), _feeds(receipt)
         waits = "" if complete else receipt.get("waits", "")
-        facts = op, body, planned, receipt["attempts"], again, sent, feeds, waits
+        facts = op, body, planned, receipt["attempts"], sent, feeds, waits
         deaths, listed = receipt.get("deaths", 0), last_number(receipt["manager"])
         return Claim(name, held, plan, *facts, listed=listed, tries=tried + 1, deaths=deaths)
 
@@ -128,11 +127,12 @@ class MemoryJournal(MemoryLetters):
         yield from no_steps()
         with BACKEND.guard:
             for claim, reached in done:
-                receipt, more = _current(claim.id, claim.plan), False
-                if receipt is not None:
-                    receipt.update(planned=1, done=1, reached=reached, complete=1)
-                    more = not _finished(receipt)
-                _move(manager, claim.id, claim.time, claim.again if more and claim.again else -1)
+                receipt = _current(claim.id, claim.plan)
+                if receipt is None:  # another has it
+                    continue
+                receipt.update(planned=1, done=1, reached=reached, complete=1)
+                if _move(manager, claim.id, claim.time, -1 if _finished(receipt) else 0):
+                    _due(manager)[claim.id] = receipt["again"] - 0.25
 
     def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
         """Write down that a suspect is begun."""
@@ -235,7 +235,8 @@ class MemoryJournal(MemoryLetters):
                 receipt["waits"] = waits
             if receipt is not None and (error or claim.marked):
                 receipt.update(tried=claim.tries if error else claim.tries - 1, deaths=claim.deaths)
-            _move(manager, claim.id, claim.time, int(delay * 1000))
+            if receipt is not None:
+                _move(manager, claim.id, claim.time, int(delay * 1000))
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
         """A chunk failed."""
@@ -260,9 +261,9 @@ class MemoryJournal(MemoryLetters):
             receipt = _current(claim.id, claim.plan)
             if receipt is not None:
                 receipt.update(dead=letter, finished=journal_time(), error=reason)
+                _move(manager, claim.id, claim.time, -1)
             else:
                 BACKEND.letters.pop(letter)
-            _move(manager, claim.id, claim.time, -1)
 
     def let_expire(self, fanout_id: str) -> Steps[None]:
         """Nothing expires."""

@@ -120,7 +120,7 @@ class MemoryTimelineStorage:
             held.state,
             held.inbox,
             [(group, held.scores[group], held.records.get(group, b"")) for group in oldest],
-            len(ranked),
+            len(ranked) if oldest else 0,
             [(group, held.scores[group], held.records.get(group, b"")) for group in newest],
             [held.records.get(want.group) for want in task.wants],
             [_wanted(held.spills.get(want.group, {}), want) for want in task.wants],

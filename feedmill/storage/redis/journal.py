@@ -290,7 +290,7 @@ def _proof(claim: Claim) -> tuple[str, int, str]:
 
 def _finish(manager: str, partition: int, done: Sequence[tuple[Claim, int]]) -> Command:
     keys = [clock_key(manager, partition), due_key(manager, partition), *(receipt_key(claim.id) for claim, _ in done)]
-    facts = [(split_fanout(claim.id)[1], claim.plan, reached, claim.time, claim.again or -1) for claim, reached in done]
+    facts = [(split_fanout(claim.id)[1], claim.plan, reached, claim.time) for claim, reached in done]
     return call_script("journal_finish", keys, keep(), *itertools.chain(*facts))
 
 
@@ -300,9 +300,9 @@ def _settle(claim: Claim, delay: int, over: int, increments: int, *facts: Any) -
 
 
 def _claimed(manager: str, held: str, facts: Sequence[Any], bell: str, listed: int) -> Claim:
-    name, op, plan, planned, attempts, body, again, sent, feeds, waits, tries, deaths = facts
+    name, op, plan, planned, attempts, body, sent, feeds, waits, tries, deaths = facts
     names = tuple(feeds.decode(errors="replace").split("\n")[1:-1])
-    done = op.decode(), body, int(planned), int(attempts), int(again), int(sent), names, waits.decode(errors="replace")
+    done = op.decode(), body, int(planned), int(attempts), int(sent), names, waits.decode(errors="replace")
     return Claim(named_fanout(manager, name.decode()), held, int(plan), *done, bell, listed, int(tries), int(deaths))
 
 

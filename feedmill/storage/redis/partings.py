@@ -1,4 +1,4 @@
-"""Who has unfollowed whom of late, on Redis: three ZSETs and a HASH for each manager, in the slot of what is due of it."""
+"""Who has unfollowed whom of late, on Redis: three ZSETs and a HASH for each manager, in one slot."""
 
 from __future__ import annotations
 

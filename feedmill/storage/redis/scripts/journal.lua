@@ -29,12 +29,12 @@ local function failed(reply, key) -- the error of a command about *key*, with it
   if not string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
   return redis.error_reply('WRONGTYPE of ' .. key)
 end
-local function finished(receipt, keep) -- note the end; whether nothing is left to do
+local function finished(receipt, keep) -- note the end; when it is to be done again, or nil
   call('HSETNX', receipt, 'finished', whole(now))
   call('HDEL', receipt, 'was', 'tried', 'deaths')
   local got = call('HMGET', receipt, 'again', 'claimed')
-  if number(got[1]) > number(got[2]) then return false end
+  if number(got[1]) > number(got[2]) then return number(got[1]) end
   call('HDEL', receipt, 'again', 'body', 'feeds')
   call('EXPIRE', receipt, keep)
-  return true
+  return nil
 end

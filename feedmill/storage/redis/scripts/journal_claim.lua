@@ -7,7 +7,7 @@
 -- ARGV: how many, lease (ms), ms that a bell stays rung, ms for which a fan-out is left to workers that know all its feeds
 -- Returns: {the time in due, which proves the claims; 1 if more is due and the caller is to send a bell; what was claimed;
 --   fan-outs whose receipt is damaged: the doctor finds those, and they hold up nobody}; of what was claimed {fan-out, op, plan, chunks if all are
---   written down, attempts, body, ms until it is to be done again, how many of the chunks were sent, names of the feeds that it is for,
+--   written down, attempts, body, how many of the chunks were sent, names of the feeds that it is for,
 --   the full queue that it waits for or '', how often it was really begun, this time included, how many of these never ended}
 -- What was put in ends in whole milliseconds, claims in halves and a little, what was put off
 -- in quarters: none is taken for another.
@@ -98,7 +98,7 @@ for i, claim in ipairs(claims) do
   set('attempts', attempts + 1)
   call('HSET', r, unpack(sets))
   local feeds = now - number(f.created) < rolling and f.feeds or ''
-  out[i] = {id, f.op, plan, complete and planned or 0, attempts + 1, f.body or '', math.max(0, number(f.again) - now), sent, feeds, not complete and f.waits or '', tried + 1, deaths}
+  out[i] = {id, f.op, plan, complete and planned or 0, attempts + 1, f.body or '', sent, feeds, not complete and f.waits or '', tried + 1, deaths}
 end
 call('DEL', bell, taken)
 if #claims > 0 then

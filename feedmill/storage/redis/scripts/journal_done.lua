@@ -16,7 +16,7 @@ if call('HEXISTS', chunks, field) == 1 then
   call('HDEL', chunks, field, 'begun:' .. field, 'lived:' .. field)
 end
 if got[4] == '1' and number(got[5]) == done then
-  if finished(r, keep) and tonumber(at or 0) == number(got[6]) then call('ZREM', due, name) end
+  if not finished(r, keep) and tonumber(at or 0) == number(got[6]) then call('ZREM', due, name) end
   call('UNLINK', chunks)
 end
 return 1

@@ -1,7 +1,7 @@
 -- Note that claimed fan-outs were done whole, each in one piece, and let them go.
 -- KEYS: clock (STRING), due (ZSET: fan-out -> ms); receipts (HASH)
--- ARGV: seconds to keep a finished receipt; then for each receipt the fan-out, its plan, how many people were reached, the time that
---   proves the claim, and the ms from now until it is to be done again, or -1 for never
+-- ARGV: seconds to keep a finished receipt; then for each receipt the fan-out, its plan, how many people were reached, and the time that
+--   proves the claim
 -- Returns: for each 1, or 0 if the plan is no longer the current one
 -- include: journal
 local due, keep, out, again = KEYS[2], ARGV[1], {}, {}
@@ -9,18 +9,18 @@ local wrong = redis.pcall('ZCARD', due)
 if type(wrong) == 'table' then return failed(wrong, due) end
 for k = 3, #KEYS do
   local plan = redis.pcall('HGET', KEYS[k], 'plan')
-  out[k - 2] = plan == ARGV[5 * k - 12] and 1 or 0
+  out[k - 2] = plan == ARGV[4 * k - 9] and 1 or 0
 end
 for k = 3, #KEYS do
   if out[k - 2] == 1 then
-    call('HSET', KEYS[k], 'planned', 1, 'done', 1, 'reached', ARGV[5 * k - 11], 'complete', 1)
-    again[k] = not finished(KEYS[k], keep)
+    call('HSET', KEYS[k], 'planned', 1, 'done', 1, 'reached', ARGV[4 * k - 8], 'complete', 1)
+    again[k] = finished(KEYS[k], keep)
   end
 end
 for k = 3, #KEYS do
-  local name, time, delay = ARGV[5 * k - 13], ARGV[5 * k - 10], tonumber(ARGV[5 * k - 9])
-  if tonumber(call('ZSCORE', due, name) or 0) ~= tonumber(time) then -- another has it
-  elseif again[k] and delay >= 0 then call('ZADD', due, string.format('%.2f', now + delay - 0.25), name)
+  local name, time = ARGV[4 * k - 10], ARGV[4 * k - 7]
+  if out[k - 2] == 0 or tonumber(call('ZSCORE', due, name) or 0) ~= tonumber(time) then -- another has it
+  elseif again[k] then call('ZADD', due, string.format('%.2f', again[k] - 0.25), name)
   else call('ZREM', due, name) end
 end
 keep_clock()

@@ -15,7 +15,7 @@ call('ZADD', due, at, name)
 call('HSET', r, 'planned', planned, 'complete', 1, 'due', at, 'sent', sent, 'deaths', deaths)
 if number(call('HGET', r, 'done')) == number(planned) then
   call('UNLINK', chunks)
-  if finished(r, keep) then call('ZREM', due, name) end
+  if not finished(r, keep) then call('ZREM', due, name) end
 end
 keep_clock()
 return 1

@@ -1,4 +1,5 @@
--- Change the receipt of a fan-out if the plan is still the current one; and put off or drop a claim, if it still holds.
+-- Change the receipt of a fan-out if the plan is still the current one; and put off or drop a claim, if it still holds. The
+-- time alone does not prove it: two claims of one fan-out may have come in one millisecond.
 -- KEYS: clock (STRING), receipt (HASH); for a claim, due (ZSET: fan-out -> ms)
 -- ARGV: fan-out, plan, the time that proves the claim, ms from now to put it off, or -1 to drop it, 1 if it is given up:
 --   then it is finished, and its receipt is kept for ever; number of increments; then field and amount of each; then field and
@@ -21,7 +22,7 @@ if current then
   if #sets > 0 then call('HSET', r, unpack(sets)) end
   if over == '1' then call('PERSIST', r) end
 end
-if at and tonumber(at) == tonumber(time) then
+if at and current and tonumber(at) == tonumber(time) then
   if tonumber(delay) < 0 then call('ZREM', due, name)
   else call('ZADD', due, string.format('%.2f', now + delay - 0.25), name) end
 end

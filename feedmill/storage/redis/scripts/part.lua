@@ -3,12 +3,17 @@
 --   (ZSET: user -> hour), numbers (HASH: '#' -> the last; an hour -> what was the last when it began)
 -- ARGV: 'part', 'join' or 'rebuild', hours to remember pairs, hours to remember rebuilds, user; then pairs of that user
 -- Returns: the last number
--- The clock only decides what is forgotten; what came first is decided by the numbers.
+-- What came first is decided by the numbers; else the clock only decides what is forgotten.
+-- include: next_number
 local PARTED, JOINED, REBUILT, NUMBERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call, change, user = redis.call, ARGV[1], ARGV[4]
-local number = call('HINCRBY', NUMBERS, '#', change == 'rebuild' and 0 or 1)
+local number = tonumber(call('HGET', NUMBERS, '#') or 0)
 local hour = math.floor(call('TIME')[1] / 3600)
-if change == 'rebuild' then call('ZADD', REBUILT, hour, user) end
+if change == 'rebuild' then call('ZADD', REBUILT, hour, user)
+else
+  number = next_number(number)
+  call('HSET', NUMBERS, '#', string.format('%.0f', number))
+end
 local watched = change == 'join' and call('ZSCORE', REBUILT, user)
 for i = 5, #ARGV do
   if change == 'part' then
