@@ -404,6 +404,16 @@ class TestTheClockGoesBack:
         server().zadd("fm:left:some:%(user_id)s", {entry[0]: entry[1] + self.HOUR})
         assert [owner for owner, _ in run(left().due("some:%(user_id)s", 10))] == [b"\x05"]
 
+    def test_what_was_left_in_a_feed_of_this_process(self, memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In memory the same."""
+        from feedmill.storage.memory import left as kept
+
+        monkeypatch.setattr(kept, "milliseconds", lambda: 10 * self.HOUR)
+        run(left().note("some:%(user_id)s", [b"\x05"], 5))
+        assert run(left().due("some:%(user_id)s", 10)) == []
+        monkeypatch.setattr(kept, "milliseconds", lambda: 9 * self.HOUR)
+        assert [owner for owner, _ in run(left().due("some:%(user_id)s", 10))] == [b"\x05"]
+
     def test_a_clock_of_nonsense(self, redis_url: str) -> None:
         """Whatever its key holds, time goes on."""
         for value in (b"x", b"9" * 30 + b" 0", b"9999999999999999 9", b"-5 3", b"1 2 3", b"\xff", b""):

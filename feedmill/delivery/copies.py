@@ -34,12 +34,15 @@ from feedmill.storage.steps import Steps, together
 READ_AT_ONCE = 100
 
 
-def follow(manager: Manager, user_id: EntityId, target_id: EntityId, limit: int, attempt: int = 1) -> Steps[int]:
-    """Copy the newest *limit* activities of *target_id* into the feeds of *user_id*; how many may come."""
+def follow(
+    manager: Manager, user_id: EntityId, target_id: EntityId, limit: int, listed: int, attempt: int = 1
+) -> Steps[int]:
+    """Copy the newest *limit* activities of *target_id* into the feeds of *user_id*; how many may come.
+
+    *listed*: the number of the last unfollow when it was still to be done.
+    """
     source = _source(manager)
-    newest = source.timeline().flat_slice(source.key_of(target_id), 0, min(limit, source.max_length))
-    asked: list[Steps[Any]] = [partings().number(manager.name), newest]
-    listed, ids = yield from together(asked)
+    ids = yield from source.timeline().flat_slice(source.key_of(target_id), 0, min(limit, source.max_length))
     facts = yield from kept_bodies.facts(manager, ids)
     brought = _Brought(manager, user_id, listed, attempt)
     yield from brought.all_of([facts[raw_id] for raw_id in ids])

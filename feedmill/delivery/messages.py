@@ -29,7 +29,8 @@ from feedmill.registry import feed_names
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Begun, journal, lease
 from feedmill.storage.lease import within
-from feedmill.storage.steps import Steps
+from feedmill.storage.partings import partings
+from feedmill.storage.steps import Steps, together
 
 #: Workers that a chunk may kill before it is left alone; its fan-out then becomes a dead letter.
 MOST_DEATHS = 12
@@ -81,9 +82,14 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
         takes = "a user" if op == REBUILD else "a user and a target"
         raise MessageError(f"{op} takes {takes}, not {len(values)} ids")
 
+    listed: list[int] = []
+
+    def number() -> Steps[None]:
+        listed.append((yield from partings().number(manager.name)))
+
     def work(begun: Begun, deadline: float) -> Steps[int]:
         if op == FOLLOW:
-            yield from copies.follow(manager, user_id, target_id, limit, begun.times)
+            yield from copies.follow(manager, user_id, target_id, limit, listed[0], begun.times)
         elif op == UNFOLLOW:
             yield from copies.unfollow(manager, user_id, target_id)
         else:
@@ -93,14 +99,20 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
                 yield from journal().skip(fanout_id, plan, skipped.count, str(skipped))
         return 1
 
-    return _chunk(manager, fanout_id, plan, 0, work)
+    # Before it is known to be wanted: an unfollow in between is seen by the one look or the other.
+    return _chunk(manager, fanout_id, plan, 0, work, [number()] if op == FOLLOW else [])
 
 
-def _chunk(manager: Manager, fanout_id: str, plan: int, chunk: int, work: Work) -> int:
-    """Do a chunk that was sent, if that is still wanted, and note that it is done; for how many people."""
+def _chunk(
+    manager: Manager, fanout_id: str, plan: int, chunk: int, work: Work, ahead: Sequence[Steps[Any]] = ()
+) -> int:
+    """Do a chunk that was sent, if that is still wanted, and note that it is done; for how many people.
+
+    *ahead*: what is to be read before it is known that it is wanted, in the same round trip.
+    """
     deadline = time.monotonic() + lease() / 1000
     feeds = feed_names(manager.name)
-    begun = backend().run(journal().start(fanout_id, plan, chunk, feeds))
+    begun: Begun = backend().run(together([*ahead, journal().start(fanout_id, plan, chunk, feeds)]))[-1]
     if begun.times < 0:
         raise UnknownName(f"fan-out {fanout_id} is for a feed that this worker's {manager.name} lacks; {OLDER}")
     if not begun.times:

@@ -46,6 +46,25 @@ def test_follow_many(box: Postbox) -> None:
     assert fanouts.status().op == "unfollow" and fanouts.status().finished
 
 
+def test_an_unfollow_between_the_look_and_the_copy(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is unfollowed just after a worker has found that a follow is wanted does not come in, not even for a while."""
+    manager.add_activity(love(1, actor=50))
+    box.work()
+    manager.follow(10, 50)
+    (message,) = box.take("feedmill.follow")
+    follow = copies.follow
+
+    def overtaken(*given: Any) -> Any:
+        manager.unfollow(10, 50)
+        for each in box.take("feedmill.unfollow"):
+            arrive(*each)
+        return (yield from follow(*given))
+
+    monkeypatch.setattr(copies, "follow", overtaken)
+    arrive(*message)
+    assert home(10) == [] == news(10)
+
+
 def test_the_last_word_on_each(box: Postbox) -> None:
     """Who is unfollowed before a follow of many is done stays unfollowed, whatever order messages come in."""
     manager.add_activities([love(1, actor=50), love(2, actor=51)])

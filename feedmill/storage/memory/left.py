@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from feedmill.storage.left import Noted
+from feedmill import settings
+from feedmill.storage.left import AHEAD, Noted
 from feedmill.storage.memory.backend import BACKEND, milliseconds, no_steps
 from feedmill.storage.steps import Steps
 
@@ -28,7 +29,8 @@ class MemoryLeft:
         yield from no_steps()
         with BACKEND.guard:
             noted, now = BACKEND.left.get(key_format, {}), milliseconds()
-            due = sorted((time, owner) for owner, time in noted.items() if time[0] <= now)
+            ahead = now + int(10_000 * settings.current().lock_ttl) + AHEAD
+            due = sorted((time, owner) for owner, time in noted.items() if not now < time[0] <= ahead)
         return [(owner, b"%d %d" % time) for time, owner in due[:limit]]
 
     def full(self, keys: Sequence[str]) -> Steps[list[bool]]:
