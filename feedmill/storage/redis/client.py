@@ -33,6 +33,8 @@ RETRIES = 4
 LAST_WORDS = 1.0
 #: Seconds within which the server has surely done what was sent to it before a round trip was cut off, or never will.
 SETTLED = 0.05
+#: What replies are that are no errors.
+_SOUND = frozenset({bytes, int, list, type(None)})
 
 
 class RedisBackend:
@@ -104,7 +106,9 @@ class RedisBackend:
         if not self._taught:
             with contextlib.suppress(ResponseError):  # who may only read needs no script
                 self._teach()
-        replies = self._retry.call_with_retry(lambda: self._attempt(outbox), lambda _: None)
+        replies: list[Any] = self._retry.call_with_retry(lambda: self._attempt(outbox), lambda _: None)
+        if _SOUND.issuperset(map(type, replies)):
+            return replies
         unsure = _run_too_soon(outbox.commands, replies)
         if unsure:
             self._teach()
@@ -121,13 +125,11 @@ class RedisBackend:
     def _attempt(self, outbox: Outbox) -> list[Any]:
         """One round trip."""
         connection: Any = None
-        turn: Any = None
         try:
             for sendable in outbox.packed(time.sleep):
                 if connection is None:
                     self.round_trips += 1
-                    turn = self._pool.take()
-                    connection = self.client.connection_pool.get_connection()
+                    connection = self._pool.take()
                 connection.send_packed_command(sendable)
             replies: list[Any] = []
             for command in outbox.commands:
@@ -142,9 +144,7 @@ class RedisBackend:
             raise
         finally:
             if connection is not None:
-                self.client.connection_pool.release(connection)
-            if turn is not None:
-                turn.release()
+                self._pool.give(connection)
 
     # -- from a coroutine: the same with await
 
@@ -195,7 +195,9 @@ class RedisBackend:
         if not self._taught:
             with contextlib.suppress(ResponseError):
                 await self._ateach()
-        replies = await self._aretry.call_with_retry(lambda: self._aattempt(outbox), _nothing)
+        replies: list[Any] = await self._aretry.call_with_retry(lambda: self._aattempt(outbox), _nothing)
+        if _SOUND.issuperset(map(type, replies)):
+            return replies
         unsure = _run_too_soon(outbox.commands, replies)
         if unsure:
             await self._ateach()
@@ -211,17 +213,14 @@ class RedisBackend:
 
     async def _aattempt(self, outbox: Outbox) -> list[Any]:
         """One round trip."""
-        mine = await self._loops.running().watched()
-        pool, pauses = mine.client.connection_pool, list[float]()
+        pool, pauses = self._loops.running(), list[float]()
         connection: Any = None
-        turn: Any = None
         try:
             for sendable in outbox.packed(pauses.append):
                 if connection is None:
                     await asyncio.sleep(max(pauses, default=0))
                     self.round_trips += 1
-                    turn = await mine.take()
-                    connection = await pool.get_connection()
+                    connection = await pool.take()
                 await connection.send_packed_command(sendable)
             if connection is None:
                 await asyncio.sleep(max(pauses, default=0))
@@ -237,12 +236,8 @@ class RedisBackend:
                 await connection.disconnect()
             raise
         finally:
-            try:
-                if connection is not None:
-                    await pool.release(connection)
-            finally:
-                if turn is not None:
-                    turn.release()
+            if connection is not None:
+                pool.give(connection)
 
 
 def _backoff() -> ExponentialWithJitterBackoff:
