@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -150,10 +150,24 @@ class RedisBackend:
 
     async def arun(self, operation: Steps[T]) -> T:
         """:meth:`run` from a coroutine. If that is cancelled, a round trip on its way may go on for a second: only when it is
-        over is it known what there is to release.
+        over is it known what there is to release. One that only reads ends at once.
         """
+        replies: list[Any] | None = None
+        try:
+            while True:
+                wanted = next(operation) if replies is None else operation.send(replies)
+                if (reading := scripts.reads(wanted)) is None:
+                    break
+                replies = await self._aexchange(Outbox(reading))
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        except BaseException as error:  # it has only read, and holds nothing
+            _end(operation)
+            if isinstance(error, RedisError):
+                raise _storage_error(self.url, error) from error
+            raise
         cancelled: list[bool] = []
-        task = asyncio.ensure_future(self._arun(operation, cancelled))
+        task = asyncio.ensure_future(self._arun(operation, wanted, cancelled))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -165,10 +179,9 @@ class RedisBackend:
                 await asyncio.wait([task], timeout=LAST_WORDS)
             raise
 
-    async def _arun(self, operation: Steps[T], cancelled: list[bool]) -> T:
-        """Drive *operation* until its end, or until *cancelled* holds something."""
+    async def _arun(self, operation: Steps[T], wanted: Iterable[Command], cancelled: list[bool]) -> T:
+        """Drive *operation*, which wants *wanted*, until its end, or until *cancelled* holds something."""
         try:
-            wanted = next(operation)
             while True:
                 replies = await self._aexchange(Outbox(wanted))
                 if cancelled:
@@ -238,6 +251,12 @@ class RedisBackend:
         finally:
             if connection is not None:
                 pool.give(connection)
+
+
+def _end(operation: Steps[Any]) -> None:
+    """Interrupt *operation*, which has nothing to release."""
+    with contextlib.suppress(StopIteration, Exception):
+        next(interrupt([operation]))
 
 
 def _backoff() -> ExponentialWithJitterBackoff:
