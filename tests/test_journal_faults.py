@@ -404,6 +404,16 @@ class TestTheClockGoesBack:
         server().zadd("fm:left:some:%(user_id)s", {entry[0]: entry[1] + self.HOUR})
         assert [owner for owner, _ in run(left().due("some:%(user_id)s", 10))] == [b"\x05"]
 
+    @pytest.mark.parametrize("backend_kind", ["memory"], indirect=True)
+    def test_what_was_left_in_a_feed_of_this_process(self, set_back: Callable[[], None], backend_kind: str) -> None:
+        """The same in memory, whose clock goes on from where it was."""
+        run(left().note("some:%(user_id)s", [b"\x05"], 0.1))
+        set_back()
+        deadline = time.monotonic() + 30
+        while not run(left().due("some:%(user_id)s", 10)):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
     def test_a_clock_of_nonsense(self, redis_url: str) -> None:
         """Whatever its key holds, time goes on."""
         for value in (b"x", b"9" * 30 + b" 0", b"9999999999999999 9", b"-5 3", b"1 2 3", b"\xff", b""):

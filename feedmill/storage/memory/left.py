@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from feedmill.storage.left import Noted
-from feedmill.storage.memory.backend import BACKEND, milliseconds, no_steps
+from feedmill.storage.memory.backend import BACKEND, journal_time, no_steps
 from feedmill.storage.steps import Steps
 
 
@@ -17,7 +17,7 @@ class MemoryLeft:
         yield from no_steps()
         with BACKEND.guard:
             noted = BACKEND.left.setdefault(key_format, {})
-            at = milliseconds() + int(seconds * 1000)
+            at = journal_time() + int(seconds * 1000)
             for owner in owners:
                 if not sooner or owner not in noted or noted[owner][0] > at:
                     BACKEND.left_number += 1
@@ -27,7 +27,7 @@ class MemoryLeft:
         """Those that are to be looked at."""
         yield from no_steps()
         with BACKEND.guard:
-            noted, now = BACKEND.left.get(key_format, {}), milliseconds()
+            noted, now = BACKEND.left.get(key_format, {}), journal_time()
             due = sorted((time, owner) for owner, time in noted.items() if time[0] <= now)
         return [(owner, b"%d %d" % time) for time, owner in due[:limit]]
 
