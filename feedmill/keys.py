@@ -129,7 +129,7 @@ PARTITIONS = 1
 
 def partition_of(fanout_id: str) -> int:
     """In which part of its manager's journal a fan-out is; all keys of a part share a slot."""
-    return zlib.crc32(fanout_id.encode(errors="surrogateescape")) % PARTITIONS
+    return zlib.crc32(fanout_id.encode(errors="surrogateescape")) % PARTITIONS if PARTITIONS > 1 else 0
 
 
 def named_fanout(manager: str, name: str) -> str:
@@ -154,13 +154,16 @@ def manager_of_tag(text: str) -> str:
     return user_of_tag(text.rpartition(":")[0])
 
 
-def _journal_tag(manager: str, partition: int) -> str:
-    return f"{{{manager.translate(_ESCAPES)}:{partition}}}"
+@functools.lru_cache(maxsize=1024)
+def _journal_keys(prefix: str, manager: str, partition: int) -> tuple[str, str]:
+    """What is due, and what the keys of receipts begin with."""
+    tag = f"{{{manager.translate(_ESCAPES)}:{partition}}}"
+    return f"{prefix}due:{tag}", f"{prefix}fanout:{tag}:"
 
 
 def receipts_beginning(manager: str, partition: int = 0) -> str:
     """What the keys of receipts begin with; what follows is what their manager calls the fan-out."""
-    return f"{settings.current().key_prefix}fanout:{_journal_tag(manager, partition)}:"
+    return _journal_keys(settings.current().key_prefix, manager, partition)[1]
 
 
 def receipt_key(fanout_id: str) -> str:
@@ -176,7 +179,7 @@ def chunks_key(fanout_id: str) -> str:
 
 def due_key(manager: str, partition: int = 0) -> str:
     """The sorted set of a manager's unfinished fan-outs, by when they must be looked at."""
-    return f"{settings.current().key_prefix}due:{_journal_tag(manager, partition)}"
+    return _journal_keys(settings.current().key_prefix, manager, partition)[0]
 
 
 def bell_key(manager: str, partition: int = 0) -> str:
@@ -189,6 +192,14 @@ def clock_key(manager: str, partition: int = 0) -> str:
     return due_key(manager, partition) + ":clock"
 
 
+def fanout_keys(fanout_id: str) -> list[str]:
+    """Clock, receipt, chunks, and what is due: one slot."""
+    manager, name = split_fanout(fanout_id)
+    due, beginning = _journal_keys(settings.current().key_prefix, manager, partition_of(fanout_id))
+    receipt = beginning + name
+    return [due + ":clock", receipt, receipt + ":chunks", due]
+
+
 def taken_key(manager: str, bell: str, partition: int = 0) -> str:
     """The key that knows which claims were taken in answer to the message *bell*."""
     return f"{due_key(manager, partition)}:taken:{bell}"
@@ -199,10 +210,15 @@ def bucket_key(manager: str, author: EntityId, partition: int = 0) -> str:
     return f"{due_key(manager, partition)}:author:{author}"
 
 
-def unfollows_keys(manager: str) -> list[str]:
+def unfollows_keys(manager: str) -> tuple[str, str, str, str]:
     """Who has unfollowed whom; who follows again; whose feeds are rebuilt (sorted sets); and the numbers of these (a hash)."""
-    beginning = f"{settings.current().key_prefix}due:{{{manager.translate(_ESCAPES)}}}:unfollows"
-    return [beginning + end for end in ("", ":undone", ":rebuilt", ":numbers")]
+    return _unfollows_keys(settings.current().key_prefix, manager)
+
+
+@functools.lru_cache(maxsize=1024)
+def _unfollows_keys(prefix: str, manager: str) -> tuple[str, str, str, str]:
+    beginning = f"{prefix}due:{{{manager.translate(_ESCAPES)}}}:unfollows"
+    return beginning, beginning + ":undone", beginning + ":rebuilt", beginning + ":numbers"
 
 
 def left_key(key_format: str) -> str:

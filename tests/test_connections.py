@@ -85,17 +85,17 @@ def test_who_waits_too_long_is_told_the_setting(calling: str, monkeypatch: pytes
     held = [mine._pool.take() for _ in range(3)]
     with pytest.raises(StorageError, match=r"all 3 connections.* in use.*FEEDMILL_MAX_CONNECTIONS"):
         Home(1).count()
-    for turn in held:
-        turn.release()
+    for each in held:
+        mine._pool.give(each)
     assert Home(1).count() == 0
 
     async def again() -> int:
-        pool = await mine._loops.running().watched()
-        turns = [await pool.take() for _ in range(3)]
+        pool = mine._loops.running()
+        taken = [await pool.take() for _ in range(3)]
         with pytest.raises(StorageError, match="FEEDMILL_MAX_CONNECTIONS"):
             await Home(1).acount()
-        for turn in turns:
-            turn.release()
+        for each in taken:
+            pool.give(each)
         return await Home(1).acount()
 
     assert asyncio.run(again()) == 0
@@ -105,13 +105,10 @@ def test_who_only_waits_holds_no_connection(calling: str, monkeypatch: pytest.Mo
     """A pause before the first command leaves the connections to others."""
     mine = backend()
     assert isinstance(mine, RedisBackend)
-    free: list[bool] = []
+    free: list[int] = []
 
     def look(seconds: float) -> None:
-        taken = [mine._pool._turns.acquire(blocking=False) for _ in range(3)]
-        free.append(all(taken))
-        for _ in filter(None, taken):
-            mine._pool._turns.release()
+        free.append(mine._pool.free)
 
     monkeypatch.setattr("feedmill.storage.redis.client.time.sleep", look)
 
@@ -119,7 +116,7 @@ def test_who_only_waits_holds_no_connection(calling: str, monkeypatch: pytest.Mo
         yield [(PAUSE, 0.0), ("PING",)]
 
     mine.run(pausing())
-    assert free == [True]
+    assert free == [3]
 
 
 def test_a_failed_call_gives_its_connection_back(calling: str) -> None:

@@ -110,7 +110,8 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
         for effect, some in effects:
             admits = effect in ADDING
             chosen.setdefault(effect, []).append((audience, admitted(manager, activity, some) if admits else some))
-    request = dataclasses.replace(request, numbers=numbers)
+    if numbers is not None:
+        request = dataclasses.replace(request, numbers=numbers)
     return [Delivery(effect, activity, parts, request, request.attempt) for effect, parts in chosen.items()]
 
 
@@ -247,6 +248,19 @@ def _written(
 
     What stands in groups that an activity was in before comes out of them first.
     """
+    adds = [each.activity for each in asked if each.op in ADDING]
+    removes = [each.activity for each in asked if each.op == REMOVE]
+    updates = [each.activity for each in asked if each.op in (UPDATE, REDELIVER) or _may_be_stale(each)]
+    more = {"updates": updates} if updates and is_updated(feed_class) else {}
+    operation: Steps[int] = feed_class.deliver(user_ids, adds, removes, wait=wait, **more)
+    if any(each.fact.formers for each in asked):
+        return _behind_formers(feed_class, user_ids, asked, wait, operation)
+    return operation
+
+
+def _behind_formers(
+    feed_class: Any, user_ids: Sequence[EntityId], asked: Sequence[Delivery], wait: float | None, operation: Steps[int]
+) -> Steps[int]:
     layers: list[list[Activity]] = []
     for each in asked:
         for depth, former in enumerate(kept_bodies.moved_from(feed_class, each.fact)):
@@ -254,12 +268,7 @@ def _written(
             layers[depth].append(former)
     for layer in layers:
         yield from feed_class.deliver(user_ids, (), layer, wait=wait)
-    adds = [each.activity for each in asked if each.op in ADDING]
-    removes = [each.activity for each in asked if each.op == REMOVE]
-    updates = [each.activity for each in asked if each.op in (UPDATE, REDELIVER) or _may_be_stale(each)]
-    more = {"updates": updates} if updates and is_updated(feed_class) else {}
-    changed: int = yield from feed_class.deliver(user_ids, adds, removes, wait=wait, **more)
-    return changed
+    return (yield from operation)
 
 
 def _may_be_stale(delivery: Delivery) -> bool:

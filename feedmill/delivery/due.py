@@ -116,6 +116,7 @@ class _Round:
 
     def __init__(self, manager: Manager, deadline: float, facts: Mapping[bytes, Fact]) -> None:
         self.manager, self.deadline, self.facts = manager, deadline, facts
+        self.feeds = frozenset(feed_names(manager.name))
         self.ready: list[_Ready] = []
         #: Since when the first of these waits.
         self.since = 0.0
@@ -142,7 +143,7 @@ class _Round:
             if self._enough():
                 self._leave(queue[place:])
                 break
-            if self._one(claim, queue[place + 1 :]):
+            if self._one(claim, queue, place):
                 break
         self._deliver()
         for name, waiting in self.full.items():
@@ -156,13 +157,15 @@ class _Round:
         much = self.deliveries >= MOST_DELIVERIES or self.messages >= MOST_MESSAGES
         return much or time.monotonic() > self.deadline - lease() / 2000
 
-    def _one(self, claim: Claim, others: Sequence[Claim]) -> bool:
-        """Get one claim ready, or send its chunks; whether that was so slow that all *others* were left to other workers."""
-        ready, full = list(self.ready), [each for waiting in self.full.values() for each in waiting]
+    def _one(self, claim: Claim, queue: Sequence[Claim], place: int) -> bool:
+        """Get the claim at *place* ready, or send its chunks; whether that was so slow that all others were left to other
+        workers.
+        """
 
-        def let_go() -> None:
+        def let_go() -> None:  # while it is planned none of these change
             logger.info("fan-out %s of %s is slow to be planned", claim.id, self.manager.name)
-            self._leave([*(each.claim for each in ready), *full, *others])
+            full = [each for waiting in self.full.values() for each in waiting]
+            self._leave([*(each.claim for each in self.ready), *full, *queue[place + 1 :]])
 
         deadline, planned = self.deadline, None
         if _is_suspect(claim):
@@ -200,16 +203,16 @@ class _Round:
             last = backend().run(journal().get(claim.id)).get("error", "")
             why = f": {claim.died() if claim.deaths else last}" if claim.deaths or last else ""
             raise letters.GivenUp(f"not done after {MOST_ATTEMPTS} attempts{why}")
-        if lacking := set(claim.feeds) - set(feed_names(name)):
+        if not self.feeds.issuperset(claim.feeds):
+            lacking = set(claim.feeds) - self.feeds
             logger.warning("fan-out %s: this worker's %s has no feed %r; %s", claim.id, name, min(lacking), OLDER)
             pause = FIRST_PAUSE * (0.5 + random.random())
             watch.close()
             backend().run(journal().put_off(name, watch.claim, pause, waits=claim.waits))
             return None
-        silence = min(LONGEST_SILENCE, lease() / 1000 * 2 ** (claim.tries - 1))
         if claim.planned or claim.op in ALONE:
             watch.close()
-            self.messages += self._send_alone_or_rest(watch.claim, silence)
+            self.messages += self._send_alone_or_rest(watch.claim)
             return None
         checked_op(claim.op, *PLANNED)
         skipped = Skipped()
@@ -220,15 +223,16 @@ class _Round:
         if isinstance(planned, chunks.Planned):
             chunks.note_skipped(self.manager, claim, skipped)
             return planned
-        sent = chunks.send(self.manager, watch, planned, silence, self.full, skipped)
+        sent = chunks.send(self.manager, watch, planned, _silence(claim), self.full, skipped)
         self.messages += sent.chunks
         if sent.full:
             watch.close()
             self.full.setdefault(sent.full, []).append(watch.claim)
         return None
 
-    def _send_alone_or_rest(self, claim: Claim, silence: float) -> int:
+    def _send_alone_or_rest(self, claim: Claim) -> int:
         """Send what has a task of its own, or chunks that are planned; how many messages."""
+        silence = _silence(claim)
         if not claim.planned:
             return chunks.send_alone(self.manager, claim, silence)
         if claim.sent == claim.planned:
@@ -309,6 +313,11 @@ class _Round:
             exc_info=None if isinstance(error, StorageError) else error,
         )
         backend().run(journal().put_off(self.manager.name, claim, pause, reason))
+
+
+def _silence(claim: Claim) -> float:
+    """Seconds until its chunks are sent again if they stay undone."""
+    return min(LONGEST_SILENCE, lease() / 1000 * 2.0 ** (claim.tries - 1))
 
 
 def _is_suspect(claim: Claim) -> bool:

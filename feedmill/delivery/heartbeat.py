@@ -7,12 +7,11 @@ there is no thread.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from feedmill import settings
@@ -103,28 +102,26 @@ class Heart:
 
     def add(self, watch: Watch) -> None:
         """Let *watch* beat until it is removed."""
-        with self._changed:
-            self._watches.add(watch)
-            self._used = True
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="feedmill-heartbeat", daemon=True)
-                self._thread.start()
-            elif self._waits:
+        self._watches.add(watch)
+        self._used = True
+        if self._thread is None or self._waits:  # who is about to wait says so, and then looks for what was added
+            with self._changed:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="feedmill-heartbeat", daemon=True)
+                    self._thread.start()
                 self._changed.notify()
 
     def remove(self, watch: Watch) -> None:
         """Let it be."""
-        with self._changed:
-            self._watches.discard(watch)
+        self._watches.discard(watch)
 
     def _run(self) -> None:
         while True:
             with self._changed:
+                self._waits = True
                 while not self._used and not self._watches:
-                    self._waits = True
                     self._changed.wait(60)
-                    self._waits = False
-                self._used = False
+                self._used = self._waits = False
                 watches = list(self._watches)
             for watch in watches:
                 try:
@@ -147,16 +144,22 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-@contextlib.contextmanager
-def beating(watch: Watch) -> Iterator[Any]:
+class beating:
     """Let *watch* beat while the block runs."""
-    current = None if settings.current().embedded else heart
-    if current is not None:
-        current.add(watch)
-    try:
-        yield watch
-        watch.renew(time.monotonic())
-    finally:
-        if current is not None:
-            current.remove(watch)
-        watch.close()
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch, self._heart = watch, None if settings.current().embedded else heart
+
+    def __enter__(self) -> Watch:
+        if self._heart is not None:
+            self._heart.add(self._watch)
+        return self._watch
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self._watch.renew(time.monotonic())
+        finally:
+            if self._heart is not None:
+                self._heart.remove(self._watch)
+            self._watch.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -56,10 +57,14 @@ def _default_app() -> Any:
     return app
 
 
-def ready() -> None:
-    """Raise now, before anything is stored, what could only be raised afterwards: that messages cannot be sent."""
+def ready() -> bool:
+    """Raise now, before anything is stored, what could only be raised afterwards: that messages cannot be sent.
+
+    Whether tasks run right here, as :func:`inline`.
+    """
     app = celery_app()
-    if app not in _usable and not inline():
+    here = inline()
+    if app not in _usable and not here:
         try:
             with app.connection_for_write() as connection:  # takes the URL apart, and connects to nothing
                 if connection.get_transport_cls().driver_type == "redis" and "://" not in str(connection.hostname):
@@ -70,6 +75,7 @@ def ready() -> None:
                 f" ({type(error).__name__}: {_without(error, str(app.conf.broker_url or ''))})"
             ) from None
         _usable.add(app)
+    return here
 
 
 #: Apps whose broker can be spoken to, as far as their settings go.
@@ -123,6 +129,12 @@ def _names_tasks(app: Any) -> bool:
 
 def app_called(name: str) -> Any:
     """The Celery app that the setting names; :class:`~feedmill.errors.SettingsError` if there is none of that name."""
+    module, _, attribute = name.partition(":")
+    app = getattr(sys.modules.get(module), attribute, None) if attribute else None
+    return app if app is not None and app in _known else _looked_up(name)
+
+
+def _looked_up(name: str) -> Any:
     from celery import Celery
     from celery.utils.imports import symbol_by_name
 

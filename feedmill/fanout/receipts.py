@@ -216,14 +216,14 @@ def start(
     Past an author's pace (of *paces*, one for each) they are accepted all the same, and begun later. *operations* come
     first: what the journal knows of must be so already when a worker looks.
     """
-    dispatch.ready()
+    here = dispatch.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [
         journal().open(manager, name, op, body, pace, feeds)
         for (name, body), pace in zip(wanted, paces or itertools.repeat(None))
     ]
     opened = backend().run(together([*operations, *opening]))[len(operations) :]
-    if any(each.ring for each in opened) or dispatch.inline():  # nobody else is on the way to what is due here
+    if here or any(each.ring for each in opened):  # nobody else is on the way to what is due here
         dispatch.ring(manager)
     return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]
 

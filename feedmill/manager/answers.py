@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 IDS = "a list of ids, even of one, or [] for nobody"
 #: What a filter is to return.
 WHO = "those that may pass"
+#: What hooks mostly return.
+_LISTS = frozenset({list, tuple, set, frozenset, range})
 #: Characters of a value that errors show.
 _SHOWN = 80
 
@@ -105,6 +107,8 @@ def admitted_activities(manager: Manager, activities: Sequence[Activity], answer
 
 def _many(hook: str, answer: Any, what: str) -> Iterable[Any]:
     """*answer*, if it is a list or a stream; text would be taken for its letters, a mapping for its keys."""
+    if type(answer) in _LISTS:
+        return cast(Iterable[Any], answer)
     if not is_many(answer) or isinstance(answer, (Mapping, bytearray, memoryview)) or inspect.isawaitable(answer):
         raise _refused(hook, answer, what)
     return cast(Iterable[Any], answer)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from feedmill.activity import Activity
@@ -110,7 +110,7 @@ def removed(manager: Manager, raw_id: bytes, activity: Activity | None) -> Steps
         body = {raw_id: b""} if activity is None else each.bodies([activity])
         found.append(each.activities().change(state.REMOVE, body))
     results = yield from together(found)
-    fact = next((_fact(keepers(manager)[0], raw_id, value) for (value,) in results if value is not None), None)
+    fact = next((_fact(_loads(keepers(manager)[0]), raw_id, value) for (value,) in results if value is not None), None)
     if fact is None or fact.kind != DAMAGED or activity is None:
         return fact
     yield from together([each.activities().remove([raw_id]) for each in keepers(manager)])
@@ -135,12 +135,13 @@ def facts(manager: Manager, raw_ids: Sequence[bytes]) -> Steps[dict[bytes, Fact]
     """What is so with *raw_ids*."""
     keeper = keepers(manager)[0]
     values = yield from keeper.activities().states(raw_ids)
-    return {raw_id: _fact(keeper, raw_id, value) for raw_id, value in zip(raw_ids, values)}
+    loads = _loads(keeper)
+    return {raw_id: _fact(loads, raw_id, value) for raw_id, value in zip(raw_ids, values)}
 
 
 def fact_of(manager: Manager, raw_id: bytes, value: bytes | None) -> Fact:
     """What *value* says is so with an activity."""
-    return readable(_fact(keepers(manager)[0], raw_id, value))
+    return readable(_fact(_loads(keepers(manager)[0]), raw_id, value))
 
 
 def readable(fact: Fact) -> Fact:
@@ -155,11 +156,15 @@ def values(manager: Manager, raw_ids: Sequence[bytes]) -> Steps[list[bytes | Non
     return keepers(manager)[0].activities().states(raw_ids)  # type: ignore[no-any-return]
 
 
-def _fact(keeper: Keeper, raw_id: bytes, value: bytes | None) -> Fact:
+def _loads(keeper: Keeper) -> Callable[[bytes], Activity]:
+    loads: Callable[[bytes], Activity] = keeper.activity_serializer(keeper.activity_class).loads
+    return loads
+
+
+def _fact(loads: Callable[[bytes], Activity], raw_id: bytes, value: bytes | None) -> Fact:
     if value is None:
         return Fact(raw_id)
     kept = state.decode(value)
-    loads = keeper.activity_serializer(keeper.activity_class).loads
     try:
         activity = loads(kept.body)
         _ = activity.extra_context  # a damaged one must not get into anybody's feed
@@ -170,7 +175,9 @@ def _fact(keeper: Keeper, raw_id: bytes, value: bytes | None) -> Fact:
     except CorruptRecord as error:
         left_out("an activity", str(error))
         return Fact(raw_id, value, DAMAGED, kept.told)
-    return Fact(raw_id, value, kept.kind, kept.told, activity, tuple(_readable(loads, kept.formers)))
+    return Fact(
+        raw_id, value, kept.kind, kept.told, activity, tuple(_readable(loads, kept.formers)) if kept.formers else ()
+    )
 
 
 def _readable(loads: Any, bodies: Iterable[bytes]) -> Iterator[Activity]:

@@ -39,7 +39,9 @@ class Kept(NamedTuple):
 
 def decode(data: bytes) -> Kept:
     """What *data* says; what makes no sense is taken for a body, which a reader finds damaged."""
-    letter = data[1:2].decode("latin-1") if data[:1] == MARK else ""
+    if data[:1] != MARK:
+        return Kept(LIVE, False, data)
+    letter = data[1:2].decode("latin-1")
     if letter and letter.upper() in _LETTERS:
         bodies, at = list[bytes](), 2
         while at + 4 <= len(data):

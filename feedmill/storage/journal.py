@@ -13,6 +13,7 @@ changes anything or takes effect whole, and may run twice.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -291,7 +292,12 @@ class Journal(Protocol):
 
 def journal() -> Journal:
     """The journal in force."""
-    if settings.current().embedded:
+    return _journal(settings.current().embedded)
+
+
+@functools.cache
+def _journal(embedded: bool) -> Journal:
+    if embedded:
         from feedmill.storage.memory.journal import MemoryJournal
 
         return MemoryJournal()

@@ -8,9 +8,6 @@ from typing import Protocol
 from feedmill import settings
 from feedmill.storage.steps import Steps
 
-#: Milliseconds by which settings of workers may differ. What is further ahead than ten times a lock's time and this is from
-#: before the clock went back, and due.
-AHEAD = 600_000
 #: A feed's owner as it was noted, and the time that proves that nobody noted it again.
 Noted = tuple[bytes, bytes]
 

@@ -7,7 +7,8 @@ other share their round trips (:func:`together`). A storage without a server nev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -30,17 +31,20 @@ def together(operations: Sequence[Steps[T]]) -> Steps[list[T]]:
 
     When one of them fails, or all are interrupted, the others are interrupted too.
     """
+    if len(operations) == 1:
+        return [(yield from operations[0])]
     results: dict[int, T] = {}
-
-    def advance(number: int, reply: list[Any] | None) -> Iterable[Command] | None:
-        try:
-            return next(operations[number]) if reply is None else operations[number].send(reply)
-        except StopIteration as stop:
-            results[number] = stop.value
-            return None
-
+    replies: dict[int, list[Any] | None] = dict.fromkeys(range(len(operations)))
     try:
-        yield from _lockstep(dict.fromkeys(range(len(operations))), advance)
+        while replies:
+            wanted: dict[int, Iterable[Command]] = {}
+            for number, reply in replies.items():
+                operation = operations[number]
+                try:
+                    wanted[number] = next(operation) if reply is None else operation.send(reply)
+                except StopIteration as stop:
+                    results[number] = stop.value
+            replies = (yield from _answered(wanted)) if wanted else {}
     except GeneratorExit:
         raise
     except BaseException:
@@ -52,37 +56,37 @@ def together(operations: Sequence[Steps[T]]) -> Steps[list[T]]:
 def interrupt(operations: Sequence[Steps[Any]]) -> Steps[None]:
     """Interrupt *operations*, in lockstep, and do what each still asks for. What goes wrong with that is passed over."""
 
-    def advance(number: int, reply: list[Any] | None) -> Iterable[Command] | None:
-        operation = operations[number]
-        try:
-            return operation.throw(Interrupted()) if reply is None else operation.send(reply)
-        except (Interrupted, StopIteration, Exception):
-            return None
+    replies: dict[int, list[Any] | None] = dict.fromkeys(range(len(operations)))
+    while replies:
+        wanted: dict[int, Iterable[Command]] = {}
+        for number, reply in replies.items():
+            operation = operations[number]
+            with contextlib.suppress(Interrupted, StopIteration, Exception):
+                wanted[number] = operation.throw(Interrupted()) if reply is None else operation.send(reply)
+        replies = (yield from _answered(wanted)) if wanted else {}
 
-    yield from _lockstep(dict.fromkeys(range(len(operations))), advance)
 
-
-def _lockstep(
-    replies: dict[int, list[Any] | None], advance: Callable[[int, list[Any] | None], Iterable[Command] | None]
-) -> Steps[None]:
-    """*advance* each number with what was replied to it, until none wants anything more."""
-    while True:
-        asked = {number: advance(number, reply) for number, reply in replies.items()}
-        wanted = {number: commands for number, commands in asked.items() if commands is not None}
-        if not wanted:
-            return
-        sizes: dict[int, int] = {}
-        answered = yield _chained(wanted, sizes)
-        replies, start = {}, 0
-        for number, size in sizes.items():
-            replies[number] = answered[start : start + size]
-            start += size
+def _answered(wanted: Mapping[int, Iterable[Command]]) -> Steps[dict[int, list[Any] | None]]:
+    """What is replied to each number in one round trip."""
+    sizes: dict[int, int] = {}
+    answered = yield _chained(wanted, sizes)
+    replies: dict[int, list[Any] | None] = {}
+    start = 0
+    for number, size in sizes.items():
+        replies[number] = answered[start : start + size]
+        start += size
+    return replies
 
 
 def _chained(wanted: Mapping[int, Iterable[Command]], sizes: dict[int, int]) -> Iterator[Command]:
     """All commands, one operation's after the other's; how many each had goes into *sizes*."""
     for number, commands in wanted.items():
-        sizes[number] = 0
+        if type(commands) is list:
+            sizes[number] = len(commands)
+            yield from commands
+            continue
+        size = 0
         for command in commands:
-            sizes[number] += 1
+            size += 1
             yield command
+        sizes[number] = size

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from feedmill import settings
-from feedmill.storage.left import AHEAD, Noted
-from feedmill.storage.memory.backend import BACKEND, milliseconds, no_steps
+from feedmill.storage.left import Noted
+from feedmill.storage.memory.backend import BACKEND, journal_time, no_steps
 from feedmill.storage.steps import Steps
 
 
@@ -18,7 +17,7 @@ class MemoryLeft:
         yield from no_steps()
         with BACKEND.guard:
             noted = BACKEND.left.setdefault(key_format, {})
-            at = milliseconds() + int(seconds * 1000)
+            at = journal_time() + int(seconds * 1000)
             for owner in owners:
                 if not sooner or owner not in noted or noted[owner][0] > at:
                     BACKEND.left_number += 1
@@ -28,9 +27,8 @@ class MemoryLeft:
         """Those that are to be looked at."""
         yield from no_steps()
         with BACKEND.guard:
-            noted, now = BACKEND.left.get(key_format, {}), milliseconds()
-            ahead = now + int(10_000 * settings.current().lock_ttl) + AHEAD
-            due = sorted((time, owner) for owner, time in noted.items() if not now < time[0] <= ahead)
+            noted, now = BACKEND.left.get(key_format, {}), journal_time()
+            due = sorted((time, owner) for owner, time in noted.items() if time[0] <= now)
         return [(owner, b"%d %d" % time) for time, owner in due[:limit]]
 
     def full(self, keys: Sequence[str]) -> Steps[list[bool]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha1
 from typing import Any, ClassVar
 
@@ -24,8 +24,9 @@ class RedisActivityStorage:
     def __init__(self, scope: str = "", seconds: int = 0) -> None:
         self._scope, self._seconds = scope, seconds
 
-    def _key(self, raw_id: bytes) -> bytes:
-        return kept_key(self._scope, raw_id) if self._scope else activity_key(raw_id)
+    def _keys(self, ids: Iterable[bytes]) -> list[bytes]:
+        beginning = kept_key(self._scope, b"") if self._scope else activity_key(b"")
+        return [beginning + raw_id for raw_id in ids]
 
     def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
         """Make *change* to each activity, whole or not at all."""
@@ -34,7 +35,8 @@ class RedisActivityStorage:
         digest = sha1(expected, usedforsecurity=False).hexdigest() if expected else ""
         rest = OPEN_TTL, KEPT, self._seconds, state.MOST_FORMERS, digest
         replies = yield [
-            call_script("activity_change", [self._key(raw_id)], change, body, *rest) for raw_id, body in bodies.items()
+            call_script("activity_change", [key], change, body, *rest)
+            for key, body in zip(self._keys(bodies), bodies.values())
         ]
         return [value if done else None for done, value in replies]
 
@@ -42,7 +44,7 @@ class RedisActivityStorage:
         """The values of *ids*, None for one that is not there."""
         if not ids:
             return []
-        (values,) = yield [("MGET", *map(self._key, ids))]
+        (values,) = yield [("MGET", *self._keys(ids))]
         return list(values)
 
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
@@ -55,9 +57,10 @@ class RedisActivityStorage:
 
     def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
         """The bodies of *ids* that readers are shown, None for one that is not there."""
-        return [state.shown(value) for value in (yield from self.states(ids))]
+        values = yield from self.states(ids)
+        return [value if value is None or value[:1] != state.MARK else state.shown(value) for value in values]
 
     def remove(self, ids: Sequence[bytes]) -> Steps[None]:
         """Forget the bodies of *ids*."""
         if ids:
-            yield [("UNLINK", *map(self._key, ids))]
+            yield [("UNLINK", *self._keys(ids))]

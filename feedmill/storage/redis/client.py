@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -33,6 +33,8 @@ RETRIES = 4
 LAST_WORDS = 1.0
 #: Seconds within which the server has surely done what was sent to it before a round trip was cut off, or never will.
 SETTLED = 0.05
+#: What replies are that are no errors.
+_SOUND = frozenset({bytes, int, list, type(None)})
 
 
 class RedisBackend:
@@ -104,7 +106,9 @@ class RedisBackend:
         if not self._taught:
             with contextlib.suppress(ResponseError):  # who may only read needs no script
                 self._teach()
-        replies = self._retry.call_with_retry(lambda: self._attempt(outbox), lambda _: None)
+        replies: list[Any] = self._retry.call_with_retry(lambda: self._attempt(outbox), lambda _: None)
+        if _SOUND.issuperset(map(type, replies)):
+            return replies
         unsure = _run_too_soon(outbox.commands, replies)
         if unsure:
             self._teach()
@@ -123,13 +127,11 @@ class RedisBackend:
     def _attempt(self, outbox: Outbox) -> list[Any]:
         """One round trip."""
         connection: Any = None
-        turn: Any = None
         try:
             for sendable in outbox.packed(time.sleep):
                 if connection is None:
                     self.round_trips += 1
-                    turn = self._pool.take()
-                    connection = self.client.connection_pool.get_connection()
+                    connection = self._pool.take()
                 connection.send_packed_command(sendable)
             replies: list[Any] = []
             for command in outbox.commands:
@@ -144,18 +146,30 @@ class RedisBackend:
             raise
         finally:
             if connection is not None:
-                self.client.connection_pool.release(connection)
-            if turn is not None:
-                turn.release()
+                self._pool.give(connection)
 
     # -- from a coroutine: the same with await
 
     async def arun(self, operation: Steps[T]) -> T:
         """:meth:`run` from a coroutine. If that is cancelled, a round trip on its way may go on for a second: only when it is
-        over is it known what there is to release.
+        over is it known what there is to release. One that only reads ends at once.
         """
+        replies: list[Any] | None = None
+        try:
+            while True:
+                wanted = next(operation) if replies is None else operation.send(replies)
+                if (reading := scripts.reads(wanted)) is None:
+                    break
+                replies = await self._aexchange(Outbox(reading))
+        except StopIteration as stop:
+            return stop.value  # type: ignore[no-any-return]
+        except BaseException as error:  # it has only read, and holds nothing
+            _end(operation)
+            if isinstance(error, RedisError):
+                raise _storage_error(self.url, error) from error
+            raise
         cancelled: list[bool] = []
-        task = asyncio.ensure_future(self._arun(operation, cancelled))
+        task = asyncio.ensure_future(self._arun(operation, wanted, cancelled))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -167,10 +181,9 @@ class RedisBackend:
                 await asyncio.wait([task], timeout=LAST_WORDS)
             raise
 
-    async def _arun(self, operation: Steps[T], cancelled: list[bool]) -> T:
-        """Drive *operation* until its end, or until *cancelled* holds something."""
+    async def _arun(self, operation: Steps[T], wanted: Iterable[Command], cancelled: list[bool]) -> T:
+        """Drive *operation*, which wants *wanted*, until its end, or until *cancelled* holds something."""
         try:
-            wanted = next(operation)
             while True:
                 replies = await self._aexchange(Outbox(wanted))
                 if cancelled:
@@ -197,7 +210,9 @@ class RedisBackend:
         if not self._taught:
             with contextlib.suppress(ResponseError):
                 await self._ateach()
-        replies = await self._aretry.call_with_retry(lambda: self._aattempt(outbox), _nothing)
+        replies: list[Any] = await self._aretry.call_with_retry(lambda: self._aattempt(outbox), _nothing)
+        if _SOUND.issuperset(map(type, replies)):
+            return replies
         unsure = _run_too_soon(outbox.commands, replies)
         if unsure:
             await self._ateach()
@@ -213,17 +228,14 @@ class RedisBackend:
 
     async def _aattempt(self, outbox: Outbox) -> list[Any]:
         """One round trip."""
-        mine = await self._loops.running().watched()
-        pool, pauses = mine.client.connection_pool, list[float]()
+        pool, pauses = self._loops.running(), list[float]()
         connection: Any = None
-        turn: Any = None
         try:
             for sendable in outbox.packed(pauses.append):
                 if connection is None:
                     await asyncio.sleep(max(pauses, default=0))
                     self.round_trips += 1
-                    turn = await mine.take()
-                    connection = await pool.get_connection()
+                    connection = await pool.take()
                 await connection.send_packed_command(sendable)
             if connection is None:
                 await asyncio.sleep(max(pauses, default=0))
@@ -239,12 +251,14 @@ class RedisBackend:
                 await connection.disconnect()
             raise
         finally:
-            try:
-                if connection is not None:
-                    await pool.release(connection)
-            finally:
-                if turn is not None:
-                    turn.release()
+            if connection is not None:
+                pool.give(connection)
+
+
+def _end(operation: Steps[Any]) -> None:
+    """Interrupt *operation*, which has nothing to release."""
+    with contextlib.suppress(StopIteration, Exception):
+        next(interrupt([operation]))
 
 
 def _backoff() -> ExponentialWithJitterBackoff:

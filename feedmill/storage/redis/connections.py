@@ -7,11 +7,14 @@ import contextlib
 import os
 import socket
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator
+from queue import Empty, SimpleQueue
 from typing import Any
 
 import redis
 import redis.asyncio
+from redis.exceptions import ConnectionError, TimeoutError
 
 from feedmill import settings
 from feedmill.errors import StorageError
@@ -30,26 +33,67 @@ OPTIONS: dict[str, Any] = {
 
 
 class Pool:
-    """For threads."""
+    """For threads. Its connections are its own: that a connection is free is all there is to know of it."""
 
     def __init__(self, url: str) -> None:
         server = parsed("FEEDMILL_REDIS_URL", url)
         #: How many connections there are at most.
         self.size: int = server.options.get("max_connections", settings.current().max_connections)
         self.client = redis.Redis.from_url(server.client_url, max_connections=self.size, **OPTIONS)
-        self._turns, self._pid = threading.Semaphore(self.size), os.getpid()
+        self._begin()
 
-    def take(self) -> threading.Semaphore:
-        """Wait until a connection may be used, which is over when the answer is released.
+    def _begin(self) -> None:
+        self._turns, self._idle, self._pid = SimpleQueue[None](), deque[Any](), os.getpid()
+        for _ in range(self.size):
+            self._turns.put(None)
+
+    @property
+    def free(self) -> int:
+        """How many connections nobody uses."""
+        return self._turns.qsize()
+
+    def take(self) -> Any:
+        """Wait for a connection, which is connected, and is the caller's until it is given back.
 
         Raises :class:`~feedmill.errors.StorageError` if all stay in use.
         """
-        if self._pid != os.getpid():  # a child has none of the threads that hold connections
-            self._turns, self._pid = threading.Semaphore(self.size), os.getpid()
-        turns = self._turns
-        if not turns.acquire(timeout=PATIENCE):
-            raise _full(self.size)
-        return turns
+        if self._pid != os.getpid():  # a child has none of the threads that use connections, and its own sockets
+            self._begin()
+        try:
+            self._turns.get(timeout=PATIENCE)
+        except Empty:
+            raise _full(self.size) from None
+        connection: Any = None
+        try:
+            connection = self._idle.pop() if self._idle else _made(self.client.connection_pool)
+            _ensure(connection)
+        except BaseException:
+            self.give(connection)
+            raise
+        return connection
+
+    def give(self, connection: Any) -> None:
+        """The opposite: all that was asked is answered, or it is disconnected."""
+        if connection is not None:
+            self._idle.append(connection)
+        self._turns.put(None)
+
+
+def _made(pool: Any) -> Any:
+    """A connection as *pool* would make it."""
+    return pool.connection_class(**pool.connection_kwargs)
+
+
+def _ensure(connection: Any) -> None:
+    """Connect it, again if the server has hung up or there is an answer that nobody read."""
+    connection.connect()
+    try:
+        if not connection.can_read():
+            return
+    except (ConnectionError, TimeoutError, OSError):
+        pass
+    connection.disconnect()
+    connection.connect()
 
 
 class AsyncPool:
@@ -60,43 +104,61 @@ class AsyncPool:
         self.size: int = server.options.get("max_connections", settings.current().max_connections)
         self.client: Any = redis.asyncio.Redis.from_url(server.client_url, max_connections=self.size, **OPTIONS)
         self._turns = asyncio.Semaphore(self.size)
+        self._idle, self._all = list[Any](), list[Any]()
         self._watch: AsyncGenerator[None, None] | None = None
-
-    async def watched(self) -> AsyncPool:
-        """Have the connections closed when the loop ends."""
-        if self._watch is None:
-            self._watch = self._until_the_end()
-            await anext(self._watch)  # does not wait: from now on the loop knows the generator
-        return self
 
     async def _until_the_end(self) -> AsyncGenerator[None, None]:
         """An event loop closes the generators that were begun in it before it is closed; so does ``asyncio.run``."""
         try:
             yield
         finally:
-            await self.client.aclose()
+            await self._close()
 
-    async def take(self) -> asyncio.Semaphore:
-        """As :meth:`Pool.take`."""
-        if not self._turns.locked():
+    async def take(self) -> Any:
+        """As :meth:`Pool.take`. The connections are closed when the loop ends."""
+        if self._watch is None:
+            self._watch = self._until_the_end()
+            await anext(self._watch)  # does not wait: from now on the loop knows the generator
+        if self._turns.locked():
+            try:
+                await asyncio.wait_for(self._turns.acquire(), PATIENCE)
+            except asyncio.TimeoutError:
+                raise _full(self.size) from None
+        else:
             await self._turns.acquire()
-            return self._turns
+        connection: Any = None
         try:
-            await asyncio.wait_for(self._turns.acquire(), PATIENCE)
-        except asyncio.TimeoutError:
-            raise _full(self.size) from None
-        return self._turns
+            if self._idle:
+                connection = self._idle.pop()
+            else:
+                connection = _made(self.client.connection_pool)
+                self._all.append(connection)
+            await self.client.connection_pool.ensure_connection(connection)
+        except BaseException:
+            self.give(connection)
+            raise
+        return connection
+
+    def give(self, connection: Any) -> None:
+        """As :meth:`Pool.give`."""
+        if connection is not None:
+            self._idle.append(connection)
+        self._turns.release()
 
     async def aclose(self) -> None:
         """Close the connections; the loop is running."""
         if self._watch is not None:
             await self._watch.aclose()
+        await self._close()
+
+    async def _close(self) -> None:
+        for connection in self._all:
+            await connection.disconnect()
         await self.client.aclose()
 
     def drop(self) -> None:
         """Hang up, of a loop that was closed without closing its generators: nothing can be awaited in it any more."""
-        pool = self.client.connection_pool
-        for connection in (*getattr(pool, "_available_connections", ()), *getattr(pool, "_in_use_connections", ())):
+        for connection in self._all:
             with contextlib.suppress(Exception):
                 connection._writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 

@@ -16,6 +16,7 @@ from feedmill.keys import (
     chunks_key,
     clock_key,
     due_key,
+    fanout_keys,
     is_fanout_name,
     letters_key,
     named_fanout,
@@ -93,7 +94,7 @@ class RedisJournal:
     ) -> Steps[Opened]:
         name, partition = name_of(manager, fanout_id), partition_of(fanout_id)
         author = bucket_key(manager, pace.author if pace else "", partition)
-        keys = [*_keys(fanout_id), bell_key(manager, partition), author]
+        keys = [*fanout_keys(fanout_id), bell_key(manager, partition), author]
         limits = (pace.interval, pace.interval * pace.burst) if pace else (0, 0)
         facts = (name, lease(), OPEN_TTL, op, manager, body, chunk, _lines(feeds), BELL, *limits)
         ((plan, dead, found, ring),) = yield [call_script("journal_open", keys, *facts)]
@@ -130,7 +131,7 @@ class RedisJournal:
 
     def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
         """Write down that a suspect is begun."""
-        clock, receipt, _, due = _keys(claim.id)
+        clock, receipt, _, due = fanout_keys(claim.id)
         keys = [clock, receipt, due, taken_key(manager, claim.bell, partition_of(claim.id))]
         facts = claim.tries, claim.deaths + 1, claim.died() if claim.deaths else ""
         (moved,) = yield [call_script("journal_begin", keys, *_proof(claim), lease(), *facts)]
@@ -138,7 +139,7 @@ class RedisJournal:
 
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
-        keys = [*_keys(claim.id), taken_key(manager, claim.bell, partition_of(claim.id))]
+        keys = [*fanout_keys(claim.id), taken_key(manager, claim.bell, partition_of(claim.id))]
         parts = [part for item in chunks.items() for part in item]
         (moved,) = yield [call_script("journal_chunks", keys, *_proof(claim), lease(), OPEN_TTL, claim.listed, *parts)]
         return dataclasses.replace(claim, time=moved.decode()) if moved else None
@@ -146,7 +147,7 @@ class RedisJournal:
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """All chunks are written down."""
         facts = _milliseconds(delay), planned, sent, keep(), claim.deaths
-        yield [call_script("journal_park", _keys(claim.id), *_proof(claim), *facts)]
+        yield [call_script("journal_park", fanout_keys(claim.id), *_proof(claim), *facts)]
 
     def left(self, claim: Claim) -> Steps[list[int]]:
         """The chunks that are not done."""
@@ -164,17 +165,17 @@ class RedisJournal:
     def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[Begun]:
         """Whether a chunk is to be done."""
         known = [] if feeds is None else [_lines(feeds), ROLLING]
-        (begun,) = yield [call_script("journal_start", _keys(fanout_id)[:3], plan, chunk, *known)]
+        (begun,) = yield [call_script("journal_start", fanout_keys(fanout_id)[:3], plan, chunk, *known)]
         return Begun(*map(int, begun))
 
     def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
         """A chunk failed."""
-        yield [call_script("journal_lived", _keys(fanout_id)[:3], plan, chunk)]
+        yield [call_script("journal_lived", fanout_keys(fanout_id)[:3], plan, chunk)]
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""
         name = split_fanout(fanout_id)[1]
-        yield [call_script("journal_done", _keys(fanout_id), name, plan, chunk, reached, keep())]
+        yield [call_script("journal_done", fanout_keys(fanout_id), name, plan, chunk, reached, keep())]
 
     def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
         """Let a claim go."""
@@ -186,12 +187,12 @@ class RedisJournal:
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
         """A chunk failed."""
         facts = split_fanout(fanout_id)[1], plan, "", 0, 0, 1, "failed", 1, "error", error
-        yield [call_script("journal_settle", _keys(fanout_id)[:2], *facts)]
+        yield [call_script("journal_settle", fanout_keys(fanout_id)[:2], *facts)]
 
     def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
         """Bad ids were left out."""
         facts = split_fanout(fanout_id)[1], plan, "", 0, 0, 0, "skipped", count, "error", error
-        yield [call_script("journal_settle", _keys(fanout_id)[:2], *facts)]
+        yield [call_script("journal_settle", fanout_keys(fanout_id)[:2], *facts)]
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
         """The letter first: twice is better than never."""
@@ -207,12 +208,12 @@ class RedisJournal:
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
         """Cancel."""
         name = split_fanout(fanout_id)[1]
-        (cancelled,) = yield [call_script("journal_cancel", _keys(fanout_id), name, keep(), op)]
+        (cancelled,) = yield [call_script("journal_cancel", fanout_keys(fanout_id), name, keep(), op)]
         return bool(cancelled)
 
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
         """The receipt's fields."""
-        clock, receipt = _keys(fanout_id)[:2]
+        clock, receipt = fanout_keys(fanout_id)[:2]
         # MGET: a clock of a wrong type is none.
         values, time, (kept,) = yield [("HMGET", receipt, *_FIELDS), ("TIME",), ("MGET", clock)]
         fields = {name: value.decode(errors="replace") for name, value in zip(_FIELDS, values) if value is not None}
@@ -277,13 +278,6 @@ def _all_due(manager: str) -> list[str]:
     return [due_key(manager, partition) for partition in range(PARTITIONS)]
 
 
-def _keys(fanout_id: str) -> list[str]:
-    """Clock, receipt, chunks, and what is due: one slot."""
-    manager, partition = split_fanout(fanout_id)[0], partition_of(fanout_id)
-    own = [receipt_key(fanout_id), chunks_key(fanout_id)]
-    return [clock_key(manager, partition), *own, due_key(manager, partition)]
-
-
 def _proof(claim: Claim) -> tuple[str, int, str]:
     return split_fanout(claim.id)[1], claim.plan, claim.time
 
@@ -295,7 +289,7 @@ def _finish(manager: str, partition: int, done: Sequence[tuple[Claim, int]]) -> 
 
 
 def _settle(claim: Claim, delay: int, over: int, increments: int, *facts: Any) -> Command:
-    clock, receipt, _, due = _keys(claim.id)
+    clock, receipt, _, due = fanout_keys(claim.id)
     return call_script("journal_settle", [clock, receipt, due], *_proof(claim), delay, over, increments, *facts)
 
 

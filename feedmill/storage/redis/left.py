@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 from feedmill import settings
 from feedmill.keys import GROUPS, left_key
-from feedmill.storage.left import AHEAD, Noted
+from feedmill.storage.left import Noted
 from feedmill.storage.redis.timelines import INBOX, call_script
 from feedmill.storage.steps import Steps
+
+#: Milliseconds by which settings of workers may differ.
+AHEAD = 600_000
 
 
 class RedisLeft:

@@ -22,8 +22,9 @@ class Outbox:
 
     def _all(self) -> Iterator[Command]:
         yield from tuple(self.commands)
+        kept = self.commands.append
         for command in self._rest:
-            self.commands.append(command)
+            kept(command)
             yield command
 
     def packed(self, pause: Callable[[float], Any]) -> Iterator[list[bytes]]:

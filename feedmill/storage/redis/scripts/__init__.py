@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
+from collections.abc import Iterable
 from importlib import resources
 
 from feedmill.storage.steps import Command
@@ -20,6 +21,29 @@ def source(name: str) -> str:
 def sha(name: str) -> str:
     """The digest under which Redis knows script *name*."""
     return hashlib.sha1(source(name).encode(), usedforsecurity=False).hexdigest()
+
+
+def reads(wanted: Iterable[Command]) -> list[Command] | None:
+    """The commands *wanted* if all of them are such as feeds are read with, which change nothing and are answered at once.
+
+    None if they are not known to be; then they were not looked at.
+    """
+    if type(wanted) is not list:
+        return None
+    for command in wanted:
+        name = command[0]
+        if name not in _READS and not (name == "EVALSHA" and command[1] in _reading_scripts()):
+            return None
+    return wanted
+
+
+@functools.cache
+def _reading_scripts() -> frozenset[str]:
+    return frozenset(map(sha, ("flat_range", "group_actors", "groups_slice")))
+
+
+#: Commands that change nothing.
+_READS = frozenset(("GET", "MGET", "GETRANGE", "STRLEN", "HGET", "HMGET", "HGETALL", "ZCARD", "ZREVRANK"))
 
 
 def lessons() -> list[Command]:

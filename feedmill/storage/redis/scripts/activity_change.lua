@@ -5,6 +5,10 @@
 -- Returns: {1 if the change was made (or was made before), else 0; after a removal the value, else ''}
 local CHANGE, BODY, REMOVED_FOR, NOTICED_FOR, KEPT_FOR, FORMERS, EXPECTED = 1, 2, 3, 4, 5, 6, 7
 local call, key, change, body = redis.call, KEYS[1], ARGV[CHANGE], ARGV[BODY]
+-- What is new is kept as it is, as is nearly everything.
+if change == 'add' and ARGV[EXPECTED] == '' and ARGV[KEPT_FOR] == '0' and body ~= '' and string.byte(body) ~= 193 then
+  if call('SET', key, body, 'NX') then return {1, ''} end
+end
 local was = call('GET', key) or ''
 if ARGV[EXPECTED] ~= '' and redis.sha1hex(was) ~= ARGV[EXPECTED] then return {0, ''} end
 local function bodies_of(text)

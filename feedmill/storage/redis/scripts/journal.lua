@@ -13,9 +13,12 @@ local function whole(value) return string.format('%.0f', value) end
 local time, kept = call('TIME'), redis.pcall('GET', KEYS[1])
 local micros = time[1] * 1000000 + time[2]
 local server = math.floor(micros / 1000)
-local come, ahead = string.match(type(kept) == 'string' and kept or '', '^(%d+) (%d+)$')
-come, ahead = number(come), number(ahead)
-if come > 4e12 or ahead > 4e12 then come, ahead = 0, 0 end -- no time that was ever come to
+local come, ahead = 0, 0
+if type(kept) == 'string' then
+  come, ahead = string.match(kept, '^(%d+) (%d+)$')
+  come, ahead = number(come), number(ahead)
+  if come > 4e12 or ahead > 4e12 then come, ahead = 0, 0 end -- no time that was ever come to
+end
 local now = math.max(server + ahead, come)
 local function keep_clock() -- after the first write
   if now - come >= 1000 or now - server ~= ahead then

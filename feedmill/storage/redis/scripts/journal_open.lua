@@ -13,14 +13,16 @@
 -- include: journal
 local name, lease, keep, op, manager, body, chunk, feeds, bell, fill, holds = unpack(ARGV)
 local r, chunks, due, bucket = KEYS[2], KEYS[3], KEYS[4], KEYS[6]
-local FIELDS = {'plan', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'again', 'dead', 'letter'}
-local was = redis.pcall('HMGET', r, unpack(FIELDS))
+local was = redis.pcall('HMGET', r, 'plan', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'again', 'dead', 'letter')
 if was.err then was = {} end -- it holds no receipt, and is replaced
-for place, field in ipairs(FIELDS) do was[field] = was[place] end
-local again, twice = number(was.again), was.cancelled or was.retried or number(was.attempts) > 1
-if op == 'add' and (was.op == 'update' or was.op == 'redeliver') and (not was.finished or was.dead) then op = 'redeliver' end
-local differs = was.op ~= op or op == 'update' or op == 'redeliver'
-if was.op and differs and was.claimed and (twice or not was.finished) then again = now + lease end
+local old_plan, old_op, claimed, finished_at, cancelled, attempts, retried, asked, dead, letter = unpack(was, 1, 10)
+local again = number(asked)
+if old_op then
+  local twice = cancelled or retried or number(attempts) > 1
+  if op == 'add' and (old_op == 'update' or old_op == 'redeliver') and (not finished_at or dead) then op = 'redeliver' end
+  local differs = old_op ~= op or op == 'update' or op == 'redeliver'
+  if differs and claimed and (twice or not finished_at) then again = now + lease end
+end
 local at, level = now, nil
 if chunk ~= '' then at = now + lease + 0.5 -- as a claim: nothing that was put in by the clock has the same
 elseif fill ~= '0' then
@@ -31,10 +33,10 @@ end
 local put = redis.pcall('ZADD', due, string.format('%.1f', at), name)
 if type(put) == 'table' then return failed(put, due) end
 call('UNLINK', r, chunks)
-local plan = next_plan(was.plan)
+local plan = next_plan(old_plan)
 call('HSET', r, 'plan', plan, 'op', op, 'manager', manager, 'body', body, 'created', whole(now), 'feeds', feeds)
 if again > now then call('HSET', r, 'again', whole(again)) end
-local letter = was.dead or was.letter -- kept, since whoever was to drop it may have died
+letter = dead or letter -- kept, since whoever was to drop it may have died
 if letter then call('HSET', r, 'letter', letter) end
 if chunk ~= '' then
   call('HSET', r, 'planned', 1, 'complete', 1, 'claimed', whole(now), 'due', string.format('%.1f', at))
