@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -177,8 +176,10 @@ def facts_of(manager: Manager, asked: Iterable[tuple[str, bytes]]) -> Steps[dict
     """The facts of all that is *asked*, ops and what they are about, in one round trip; what is malformed has none."""
     raw_ids: dict[bytes, None] = {}
     for op, body in asked:
-        with contextlib.suppress(MessageError):
+        try:
             raw_ids.update(dict.fromkeys(about(op, body)[0]))
+        except MessageError:
+            continue
     return (yield from kept_bodies.facts(manager, list(raw_ids)))
 
 
@@ -248,12 +249,21 @@ def _written(
 
     What stands in groups that an activity was in before comes out of them first.
     """
-    adds = [each.activity for each in asked if each.op in ADDING]
-    removes = [each.activity for each in asked if each.op == REMOVE]
-    updates = [each.activity for each in asked if each.op in (UPDATE, REDELIVER) or _may_be_stale(each)]
+    adds, removes, updates = list[Activity](), list[Activity](), list[Activity]()
+    formers = False
+    for each in asked:
+        op, activity, former = each.op, each.activity, bool(each.request.fact.formers)
+        formers = formers or former
+        if op in ADDING:
+            adds.append(activity)
+        elif op == REMOVE:
+            removes.append(activity)
+        # What is added may be there with another context: from before, or from an attempt that read it earlier.
+        if op in (UPDATE, REDELIVER) or (op in ADDING and (former or each.attempt > 1)):
+            updates.append(activity)
     more = {"updates": updates} if updates and is_updated(feed_class) else {}
     operation: Steps[int] = feed_class.deliver(user_ids, adds, removes, wait=wait, **more)
-    if any(each.fact.formers for each in asked):
+    if formers:
         return _behind_formers(feed_class, user_ids, asked, wait, operation)
     return operation
 
@@ -269,11 +279,6 @@ def _behind_formers(
     for layer in layers:
         yield from feed_class.deliver(user_ids, (), layer, wait=wait)
     return (yield from operation)
-
-
-def _may_be_stale(delivery: Delivery) -> bool:
-    """Whether what is added may be there with another context: from before, or from an attempt that read it earlier."""
-    return delivery.op in ADDING and (delivery.attempt > 1 or bool(delivery.fact.formers))
 
 
 def _feed_classes(manager: Manager, audience: str) -> list[type[Feed]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -283,9 +282,13 @@ def _proof(claim: Claim) -> tuple[str, int, str]:
 
 
 def _finish(manager: str, partition: int, done: Sequence[tuple[Claim, int]]) -> Command:
-    keys = [clock_key(manager, partition), due_key(manager, partition), *(receipt_key(claim.id) for claim, _ in done)]
-    facts = [(split_fanout(claim.id)[1], claim.plan, reached, claim.time) for claim, reached in done]
-    return call_script("journal_finish", keys, keep(), *itertools.chain(*facts))
+    keys, facts = [clock_key(manager, partition), due_key(manager, partition)], list[Any]()
+    beginning = receipts_beginning(manager, partition)
+    for claim, reached in done:
+        name = split_fanout(claim.id)[1]
+        keys.append(beginning + name)
+        facts += (name, claim.plan, reached, claim.time)
+    return call_script("journal_finish", keys, keep(), *facts)
 
 
 def _settle(claim: Claim, delay: int, over: int, increments: int, *facts: Any) -> Command:
