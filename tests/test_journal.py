@@ -17,6 +17,7 @@ import pytest
 
 import feedmill
 from feedmill import Activity, Manager
+from feedmill.codec import pack
 from feedmill.delivery import deliveries, due, late
 from feedmill.errors import StorageError, UnknownName
 from feedmill.fanout.dispatch import LOW_QUEUE
@@ -642,6 +643,17 @@ class TestRollingRelease:
             sweep_and_work(box)
         assert wanted.status().finished and wanted.status().reached == 3
         assert [Home(2000).count(), self.Pins(2000).count()] == [1, 1]
+
+    def test_one_of_an_unknown_verb(self, box: Postbox) -> None:
+        """A whole activity whose verb a worker does not know is left alone; what was claimed with it is done."""
+        known = love(1)
+        unknown = pack([known.microseconds, 7, 32000, 1])
+        name = f"{NAME}:unknown"
+        wanted = manager.add_activity(known)
+        backend().run(journal().open(NAME, name, "add", unknown, feeds=[*JournalManager.feed_classes]))
+        box.work()
+        assert wanted.status().finished and Home(2000).count() == 1
+        assert not Fanout(name).status().finished and Fanout(name).status().failed == 0
 
     def test_a_chunk(self, box: Postbox) -> None:
         """Chunks that a new worker planned are left alone too, and not counted as begun."""

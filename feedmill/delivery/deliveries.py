@@ -9,7 +9,7 @@ from typing import Any
 from feedmill import settings
 from feedmill.activity import Activity
 from feedmill.codec import unpack
-from feedmill.errors import CorruptRecord, MessageError
+from feedmill.errors import LEFT_TO_OTHERS, CorruptRecord, MessageError
 from feedmill.feeds.base import Feed
 from feedmill.feeds.operations import is_updated
 from feedmill.ids import ID_SIZE, EntityId, is_id
@@ -173,12 +173,12 @@ def check_known(about: Iterable[tuple[str, Fact]]) -> None:
 
 
 def facts_of(manager: Manager, asked: Iterable[tuple[str, bytes]]) -> Steps[dict[bytes, Fact]]:
-    """The facts of all that is *asked*, ops and what they are about, in one round trip; what is malformed has none."""
+    """The facts of all that is *asked*, ops and what they are about, in one round trip; what cannot be read here has none."""
     raw_ids: dict[bytes, None] = {}
     for op, body in asked:
         try:
             raw_ids.update(dict.fromkeys(about(op, body)[0]))
-        except MessageError:
+        except (MessageError, *LEFT_TO_OTHERS):
             continue
     return (yield from kept_bodies.facts(manager, list(raw_ids)))
 
