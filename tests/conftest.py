@@ -75,10 +75,24 @@ def _settings() -> Iterator[None]:
     settings._current = before
 
 
+#: What tests may change of the server that they share, as it is at first.
+_UNCHANGED = {
+    "save": "",
+    "appendonly": "no",
+    "maxmemory": 0,
+    "maxmemory-policy": "noeviction",
+    "min-replicas-to-write": 0,
+}
+
+
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
-    """The private server, empty, as the place where feeds live."""
-    redis.Redis.from_url(redis_server).flushall()
+    """The private server, empty and set up as at first, as the place where feeds live."""
+    pipe = redis.Redis.from_url(redis_server).pipeline(transaction=False)
+    for name, value in _UNCHANGED.items():
+        pipe.config_set(name, value)
+    pipe.flushall()
+    pipe.execute()
     feedmill.configure(redis_url=redis_server)
     return redis_server
 
