@@ -138,9 +138,8 @@ class MemoryJournal(MemoryLetters):
         """Write down that a suspect is begun."""
         yield from no_steps()
         with BACKEND.guard:
-            receipt = _current(claim.id, claim.plan)
-            moved = _move(manager, claim.id, claim.time, lease()) if receipt is not None else ""
-            if receipt is None or not moved:
+            receipt, moved = _renewed(manager, claim)
+            if receipt is None:
                 return None
             receipt.update(tried=claim.tries, deaths=claim.deaths + 1)
             if claim.deaths:
@@ -151,9 +150,8 @@ class MemoryJournal(MemoryLetters):
         """Write down chunks."""
         yield from no_steps()
         with BACKEND.guard:
-            receipt = _current(claim.id, claim.plan)
-            moved = _move(manager, claim.id, claim.time, lease()) if receipt is not None else ""
-            if receipt is None or not moved:
+            receipt, moved = _renewed(manager, claim)
+            if receipt is None:
                 return None
             receipt["chunks"].update(chunks)
             receipt["listed"] = claim.listed
@@ -357,6 +355,13 @@ def _finished(receipt: dict[str, Any]) -> bool:
         return False
     receipt.pop("again", None)
     return True
+
+
+def _renewed(manager: str, claim: Claim) -> tuple[dict[str, Any] | None, str]:
+    """The receipt of a claim that holds for another lease, and its new time; None if it was lost, and nothing was written."""
+    receipt = _current(claim.id, claim.plan)
+    moved = "" if receipt is None else _move(manager, claim.id, claim.time, lease())
+    return (receipt, moved) if moved else (None, "")
 
 
 def _move(manager: str, fanout_id: str, held: str, delay: int) -> str:
