@@ -35,7 +35,7 @@ WRITES = [
 def run(out: Path, *arguments: str) -> str:
     redis_executable()
     command = [sys.executable, "-m", "benchmarks", "--tiny", "--out", str(out), *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

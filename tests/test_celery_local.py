@@ -16,7 +16,7 @@ from tests.celery_local.nodes import LocalRedis, LocalTestWorker, LocalWorker
 from tests.celery_local.tiny import CONFIG
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 30
+PATIENCE = 90
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ def processes(worker: CeleryTestWorker) -> list[int]:
 
 def assert_gone(pids: list[int]) -> None:
     """None of *pids* runs any more."""
-    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=10)
+    _, alive = psutil.wait_procs([psutil.Process(pid) for pid in pids if psutil.pid_exists(pid)], timeout=60)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -80,7 +80,7 @@ def test_a_result_comes_back(celery_setup: CeleryTestSetup) -> None:
     """A task runs in another process, its result comes back and its log can be read."""
     assert celery_setup.ready(ping=False, control=True, docker=True)
     assert celery_setup.app.send_task("tiny.multiply", (6, 7)).get(timeout=PATIENCE) == 42
-    celery_setup.worker.assert_log_exists("succeeded in", timeout=10)
+    celery_setup.worker.assert_log_exists("succeeded in", timeout=60)
     assert os.getpid() not in processes(celery_setup.worker)
 
 
@@ -114,4 +114,4 @@ class TestTwoWorkers:
         holder.kill()
         assert_gone(pids)
         assert result.get(timeout=PATIENCE) == "run again"
-        other.assert_log_exists(f"tiny.hang_once[{result.id}] succeeded", timeout=10)
+        other.assert_log_exists(f"tiny.hang_once[{result.id}] succeeded", timeout=60)

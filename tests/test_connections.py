@@ -30,7 +30,7 @@ def named(url: str, name: str) -> int:
 
 def left(url: str, name: str, most: int = 0) -> int:
     """:func:`named`, once the server has noticed those that were closed and *most* are left; or after a while."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (count := named(url, name)) > most and time.monotonic() < deadline:
         time.sleep(0.02)
     return count

@@ -172,7 +172,7 @@ def test_a_worker_without_managers_says_so(tmp_path: Path, redis_url: str) -> No
         assert any("name the modules that declare them in FEEDMILL_MODULES" in line for line in worker.stderr)
     finally:
         worker.terminate()
-        worker.communicate(timeout=20)
+        worker.communicate(timeout=60)
 
 
 def test_the_command_line_finds_the_app_beside_it(tmp_path: Path, redis_url: str) -> None:

@@ -27,7 +27,7 @@ from tests.celery_local.rabbit import LocalRabbit
 from tests.stalling import FOLDER, FOLLOWERS, Home, Notes, StallingManager
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 40.0
+PATIENCE = 90.0
 manager = StallingManager()
 
 

@@ -36,6 +36,8 @@ from tests.social import AUTHOR, FOLLOWERS, HomeFeed, NewsFeed, NotificationFeed
 #: Seconds in which what must come comes.
 SOON = 30.0
 ROOT = Path(__file__).parent.parent
+#: One server with its certificates for all of them.
+pytestmark = pytest.mark.xdist_group("tls")
 PASSWORD, KEY = "pass-word-of-the-test", "signing-key-of-the-test"
 
 

@@ -8,6 +8,8 @@ import pytest
 from mypy import api
 
 ROOT = Path(__file__).parent.parent
+#: One cache of what mypy has found out, for all of them.
+pytestmark = pytest.mark.xdist_group("mypy")
 APP = Path(__file__).with_name("typed_app.py")
 
 

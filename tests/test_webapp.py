@@ -94,11 +94,11 @@ def site(redis_url: str, tmp_path: Path) -> Iterator[Site]:
         processes += [p for p in honcho.children(recursive=True) if p not in processes]
         popen.send_signal(signal.SIGTERM)
         try:
-            popen.wait(15)
+            popen.wait(60)
         except subprocess.TimeoutExpired:
             popen.kill()
             popen.wait()
-        _, left = psutil.wait_procs(processes, timeout=3)
+        _, left = psutil.wait_procs(processes, timeout=30)
         for process in left:
             process.kill()
     assert not left, f"still running after honcho was stopped: {left}"
@@ -161,4 +161,4 @@ def test_the_readmes_session_fills_the_feeds_and_moves_the_badge(site: Site, tmp
 
 
 def run(command: str) -> str:
-    return subprocess.run(command, shell=True, capture_output=True, text=True, timeout=20).stdout
+    return subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60).stdout

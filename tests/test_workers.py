@@ -29,7 +29,7 @@ from tests.social import AUTHOR, FOLLOWERS, HIGH, LOW, STAR, NotificationFeed, S
 
 ROOT = Path(__file__).parent.parent
 START = dt.datetime(2024, 1, 1, 12, tzinfo=dt.timezone.utc)
-PATIENCE = 60
+PATIENCE = 90
 ROUNDS, CROWD = 200, 12
 #: Feedmill's own, except that what a dead worker held comes back soon.
 CELERYCONFIG = """

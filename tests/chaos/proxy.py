@@ -18,6 +18,8 @@ from typing import Any
 
 #: Bytes moved at once.
 BLOCK = 65_536
+#: Seconds that a server may take until it has read the last bytes of a connection that is cut.
+LAST = 10.0
 
 
 @dataclasses.dataclass
@@ -97,9 +99,11 @@ class Link:
             self.held.clear()
         self.proxy.hits += 1
         if rule.action == "cut":
-            with contextlib.suppress(OSError):  # what was passed on arrives; only then the end
-                await self.server[1].drain()
-                await asyncio.sleep(0.005)
+            if rule.side == "request":
+                with contextlib.suppress(OSError):  # what was passed on is read; only then the end
+                    await self.server[1].drain()
+                    self.server[1].write_eof()
+                    await asyncio.sleep(LAST)  # the server ends it before
             self.cut()
             raise ConnectionAbortedError
 

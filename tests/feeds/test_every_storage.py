@@ -252,7 +252,7 @@ def test_counts_are_published(backend_kind: str, request: pytest.FixtureRequest)
     if backend_kind == "redis":
         listener = redis.Redis.from_url(request.getfixturevalue("redis_server")).pubsub(ignore_subscribe_messages=True)
         listener.subscribe(Notes.pubsub_main_channel)
-        listener.get_message(timeout=5)
+        listener.get_message(timeout=60)
     feed = Notes(5)
     feed.add(on_day(1))
     feed.add(on_day(1))
@@ -264,7 +264,7 @@ def test_counts_are_published(backend_kind: str, request: pytest.FixtureRequest)
     if backend_kind == "redis":
         sent = []
         while len(sent) < 5:
-            message = listener.get_message(timeout=5)
+            message = listener.get_message(timeout=60)
             assert message is not None
             sent.append(json.loads(message["data"]))
         listener.close()
