@@ -10,17 +10,41 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 import redis
 from pytest_celery import CELERY_RABBITMQ_BROKER, CELERY_REDIS_BROKER
 
 import feedmill
+import feedmill.tasks.celeryconfig  # reads the settings when it is imported: now, not in whichever test needs it first
 from feedmill import settings
 from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
 from feedmill.storage.memory import BACKEND
 from tests.celery_local.nodes import LocalRedis
 from tests.celery_local.process import free_port
 from tests.celery_local.rabbit import LocalRabbit, rabbitmq_executable
+
+# An example, and making one up, takes as long as the machine lets it. (On CI, Hypothesis' own profile is what this begins with.)
+hypothesis.settings.register_profile(
+    "patient", hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int | None:
+    """``-n auto``: two processes for each processor, since half of the time a test waits for servers and workers."""
+    return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else 2 * (os.cpu_count() or 1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares something dear stays together where tests run side by side: one RabbitMQ node serves them all."""
+    for item in items:
+        names = {*item.fixturenames}  # type: ignore[attr-defined]
+        if hasattr(item, "callspec"):
+            names |= {value for value in item.callspec.params.values() if isinstance(value, str)}
+        if names & {"rabbitmq", "rabbitmq_node", CELERY_RABBITMQ_BROKER}:
+            item.add_marker(pytest.mark.xdist_group("rabbitmq"))
 
 
 def needed(found: str | None, reason: str) -> str:
