@@ -95,7 +95,7 @@ class Places:
         self._due = due_key("").partition("{")[0].encode()
         self._left, self._notices = left_key("").encode(), notices_beginning().encode()
         self._letters = letters_key().encode()
-        self._others = tuple(each.rstrip(":").encode() + b":" for each in shared_beginnings())
+        self._others = tuple(each.encode() for each in shared_beginnings())
         #: By what stands before the user: what may stand behind, and before the name of a group that spilled.
         self._ends: dict[bytes, dict[bytes, tuple[Any, Part]]] = {}
         self._spills: dict[bytes, dict[bytes, Any]] = {}
