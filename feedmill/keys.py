@@ -101,9 +101,9 @@ def _is_beside(after: str, groups: str) -> bool:
     return after == end or after.startswith(end + ":")
 
 
-def split_format(key_format: str) -> tuple[str, str]:
-    """What stands before and behind the user in the keys of *key_format*."""
-    return _halves(key_format, settings.current().key_prefix)
+def split_format(key_format: str, prefix: str = "") -> tuple[str, str]:
+    """What stands before and behind the user in the keys of *key_format*, which begin with *prefix*."""
+    return _halves(key_format, prefix)
 
 
 def user_of_tag(text: str) -> str:

@@ -215,6 +215,8 @@ def test_declarations_read_no_settings(tmp_path: Path) -> None:
     script.write_text(
         "import os\n"
         "import tests.social\n"
+        "class SameFeeds(tests.social.SocialManager):\n"
+        "    name = 'same'\n"
         "os.environ['FEEDMILL_REDIS_URL'] = 'redis://elsewhere:7000/3'\n"
         "os.environ['FEEDMILL_KEY_PREFIX'] = 'shop:'\n"
         "from feedmill import keys, settings\n"

@@ -6,6 +6,7 @@ import enum
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from feedmill import settings
 from feedmill.ids import ID_SIZE
 from feedmill.keys import (
     GROUPS,
@@ -105,7 +106,7 @@ class Places:
 
     def _know(self, spelled: Format) -> None:
         """Know keys that can be of this feed alone."""
-        before, after = (half.encode() for half in split_format(spelled.text))
+        before, after = (half.encode() for half in split_format(spelled.text, settings.current().key_prefix))
         if before.startswith((self._bodies, self._receipts, *self._others)):
             return
         ends, feed_class = self._ends.setdefault(before, {}), spelled.feed_class
