@@ -9,11 +9,13 @@ import dataclasses
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from feedmill.delivery import heartbeat
 from tests.conftest import redis_executable
 from tests.simulation import app, known
 from tests.simulation.history import Result, Simulator
@@ -34,6 +36,15 @@ NEAR = {
 }
 #: Histories of the short form.
 SHORT = {"memory": 300, "redis": 40}
+
+
+@pytest.fixture(autouse=True)
+def _alone() -> None:
+    """The heart that a test before has set beating rests: no other thread is about to sleep when clocks become the simulator's."""
+    heart, deadline = heartbeat.heart, time.monotonic() + 30
+    while heart._thread is not None and not (heart._waits and not heart._used and not heart._watches):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 @pytest.fixture(params=["memory", "redis"])
