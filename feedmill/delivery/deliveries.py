@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from feedmill import settings
 from feedmill.activity import Activity
@@ -44,8 +43,7 @@ OLDER = "it was asked for by another release, and is left to workers of that for
 Part = tuple[str, Sequence[EntityId]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What was asked for about an activity, what was so with it when it was looked at, and for whom it is to be made so."""
 
     op: str
@@ -57,8 +55,7 @@ class Request:
     numbers: Numbers | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Delivery:
+class Delivery(NamedTuple):
     """An activity that is to be put into the feeds of some people, or taken out, or brought up to date there."""
 
     #: ADD or IMPORT, REMOVE, UPDATE, or REDELIVER, which adds and updates.
@@ -110,7 +107,7 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
             admits = effect in ADDING
             chosen.setdefault(effect, []).append((audience, admitted(manager, activity, some) if admits else some))
     if numbers is not None:
-        request = dataclasses.replace(request, numbers=numbers)
+        request = request._replace(numbers=numbers)
     return [Delivery(effect, activity, parts, request, request.attempt) for effect, parts in chosen.items()]
 
 
@@ -203,7 +200,7 @@ def _known(manager: Manager, op: str, fact: Fact, given: Activity | None) -> Fac
     if given is None or fact.activity is not None:
         return fact
     live = op == ADD or (op in (UPDATE, REDELIVER) and not kept_bodies.keeps_bodies(manager))
-    return dataclasses.replace(fact, kind=LIVE if live else REMOVED, activity=given)
+    return fact._replace(kind=LIVE if live else REMOVED, activity=given)
 
 
 def notice(body: bytes) -> tuple[bytes, list[EntityId]]:

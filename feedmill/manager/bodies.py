@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from feedmill.activity import Activity
 from feedmill.aggregators.base import group_name
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
 UNKNOWN, DAMAGED, FOREIGN = "", "damaged", "foreign"
 
 
-@dataclasses.dataclass(frozen=True)
-class Fact:
+class Fact(NamedTuple):
     """What is so with one activity: that, and not what was asked of it, is what becomes true in feeds."""
 
     raw_id: bytes
