@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedmill import settings
@@ -232,20 +232,17 @@ def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Step
         classes = _feed_classes(manager, audience)
         if classes:
             for numbers, user_ids in _alike(deliveries, audience):
-                asked = [deliveries[n] for n in numbers]
-                wait = patience(max(each.attempt for each in asked))
-                operations += [_written(each, user_ids, asked, wait) for each in classes]
+                operations += _written(classes, user_ids, [deliveries[n] for n in numbers])
     return operations
 
 
-def _written(
-    feed_class: Any, user_ids: Sequence[EntityId], asked: Sequence[Delivery], wait: float | None
-) -> Steps[int]:
-    """The operation on one kind of feed. Only a timeline that holds everything, or is scored by it, has
+def _written(classes: Sequence[Any], user_ids: Sequence[EntityId], asked: Sequence[Delivery]) -> Iterator[Steps[int]]:
+    """The operation on each kind of feed. Only a timeline that holds everything, or is scored by it, has
     something to update.
 
     What stands in groups that an activity was in before comes out of them first.
     """
+    wait = patience(max([each.attempt for each in asked]))
     adds, removes, updates = list[Activity](), list[Activity](), list[Activity]()
     formers = False
     for each in asked:
@@ -258,11 +255,10 @@ def _written(
         # What is added may be there with another context: from before, or from an attempt that read it earlier.
         if op in (UPDATE, REDELIVER) or (op in ADDING and (former or each.attempt > 1)):
             updates.append(activity)
-    more = {"updates": updates} if updates and is_updated(feed_class) else {}
-    operation: Steps[int] = feed_class.deliver(user_ids, adds, removes, wait=wait, **more)
-    if formers:
-        return _behind_formers(feed_class, user_ids, asked, wait, operation)
-    return operation
+    for feed_class in classes:
+        more = {"updates": updates} if updates and is_updated(feed_class) else {}
+        operation: Steps[int] = feed_class.deliver(user_ids, adds, removes, wait=wait, **more)
+        yield _behind_formers(feed_class, user_ids, asked, wait, operation) if formers else operation
 
 
 def _behind_formers(

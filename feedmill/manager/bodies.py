@@ -165,7 +165,8 @@ def _fact(loads: Callable[[bytes], Activity], raw_id: bytes, value: bytes | None
     kept = state.decode(value)
     try:
         activity = loads(kept.body)
-        _ = activity.extra_context  # a damaged one must not get into anybody's feed
+        if activity.packed_context:
+            _ = activity.extra_context  # a damaged one must not get into anybody's feed
         if activity.raw_id != raw_id:
             raise CorruptRecord(f"what is kept of activity {raw_id.hex()} is another activity")
     except UnknownVerb as error:
