@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -21,14 +20,18 @@ class Outbox:
         self.commands: list[Command] = []
         self._rest = iter(wanted)
 
+    def _all(self) -> Iterator[Command]:
+        yield from tuple(self.commands)
+        kept = self.commands.append
+        for command in self._rest:
+            kept(command)
+            yield command
+
     def packed(self, pause: Callable[[float], Any]) -> Iterator[list[bytes]]:
         """What to send, in pieces of about :data:`SEND_SIZE`; *pause* is called with the seconds to wait before."""
         pieces: list[bytes] = []
         size = 0
-        known, kept = len(self.commands), self.commands.append
-        for number, command in enumerate(itertools.chain(tuple(self.commands), self._rest)):
-            if number >= known:
-                kept(command)
+        for command in self._all():
             if command[0] == PAUSE:
                 pause(command[1])
                 continue
