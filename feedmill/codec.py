@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -37,12 +38,22 @@ def _ext_hook(code: int, data: bytes) -> object:
     raise ValueError(f"extension type {code} is unknown")
 
 
+class _Packers(threading.local):
+    """One packer a thread: to make one takes longer than to pack what is mostly packed."""
+
+    def __init__(self) -> None:
+        self.pack = msgpack.Packer(default=_default, datetime=True, use_bin_type=True).pack
+
+
+_packers = _Packers()
+
+
 def pack(value: Any) -> bytes:
     """Bytes of *value*; the same value always gives the same bytes.
 
     Raises ``TypeError``, ``ValueError`` or ``OverflowError`` for what msgpack cannot carry.
     """
-    return msgpack.packb(value, default=_default, datetime=True, use_bin_type=True)  # type: ignore[no-any-return]
+    return _packers.pack(value)  # type: ignore[no-any-return]
 
 
 def unpack(data: bytes) -> Any:

@@ -7,7 +7,6 @@ comes last sees the other, and what is in feeds in the end is what was said last
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -187,7 +186,7 @@ def _only(delivery: Delivery, op: str, pairs: set[Parting]) -> Delivery:
     """*op* for those of its followers who are in *pairs*."""
     author = str(delivery.activity.actor_id)
     users = [user for user in _followers(delivery) if (str(user), author) in pairs]
-    return dataclasses.replace(delivery, op=op, parts=[(FOLLOWERS, users)])
+    return delivery._replace(op=op, parts=[(FOLLOWERS, users)])
 
 
 def _without(delivery: Delivery, pairs: set[Parting]) -> Delivery:
@@ -197,4 +196,4 @@ def _without(delivery: Delivery, pairs: set[Parting]) -> Delivery:
         (name, [user for user in ids if name != FOLLOWERS or (str(user), author) not in pairs])
         for name, ids in delivery.parts
     ]
-    return dataclasses.replace(delivery, parts=parts)
+    return delivery._replace(parts=parts)

@@ -83,8 +83,7 @@ class Pace:
         return 1000 / self.rate
 
 
-@dataclasses.dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A fan-out that the caller may work on for the lease."""
 
     #: The fan-out's.

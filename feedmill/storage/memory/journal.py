@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -144,7 +143,7 @@ class MemoryJournal(MemoryLetters):
             receipt.update(tried=claim.tries, deaths=claim.deaths + 1)
             if claim.deaths:
                 receipt["error"] = claim.died()
-            return dataclasses.replace(claim, time=moved, marked=True)
+            return claim._replace(time=moved, marked=True)
 
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
@@ -156,7 +155,7 @@ class MemoryJournal(MemoryLetters):
             receipt["chunks"].update(chunks)
             receipt["listed"] = claim.listed
             receipt["planned"] += len(chunks)
-            return dataclasses.replace(claim, time=moved)
+            return claim._replace(time=moved)
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """All chunks are written down."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -134,14 +133,14 @@ class RedisJournal:
         keys = [clock, receipt, due, taken_key(manager, claim.bell, partition_of(claim.id))]
         facts = claim.tries, claim.deaths + 1, claim.died() if claim.deaths else ""
         (moved,) = yield [call_script("journal_begin", keys, *_proof(claim), lease(), *facts)]
-        return dataclasses.replace(claim, time=moved.decode(), marked=True) if moved else None
+        return claim._replace(time=moved.decode(), marked=True) if moved else None
 
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
         keys = [*fanout_keys(claim.id), taken_key(manager, claim.bell, partition_of(claim.id))]
         parts = [part for item in chunks.items() for part in item]
         (moved,) = yield [call_script("journal_chunks", keys, *_proof(claim), lease(), OPEN_TTL, claim.listed, *parts)]
-        return dataclasses.replace(claim, time=moved.decode()) if moved else None
+        return claim._replace(time=moved.decode()) if moved else None
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """All chunks are written down."""
