@@ -67,7 +67,7 @@ class MemoryJournal(MemoryLetters):
         }
         receipt |= {"chunks": {}, "begun": {}, "feeds": tuple(feeds)}
         if again:
-            receipt.update(again=again, repeat_after=lease())
+            receipt.update(again=again, repeat_after=lease(), listed=was.get("listed", 0))
         BACKEND.receipts[fanout_id] = receipt
         return receipt
 
@@ -110,8 +110,9 @@ class MemoryJournal(MemoryLetters):
         sent, feeds = receipt.get("sent", planned), _feeds(receipt)
         waits = "" if complete else receipt.get("waits", "")
         facts = op, body, planned, receipt["attempts"], sent, feeds, waits
-        deaths, listed = receipt.get("deaths", 0), last_number(receipt["manager"])
-        return Claim(name, held, plan, *facts, listed=listed, tries=tried + 1, deaths=deaths)
+        deaths, relisted = receipt.get("deaths", 0), "listed" in receipt
+        listed = receipt.setdefault("listed", last_number(receipt["manager"]))
+        return Claim(name, held, plan, *facts, listed=listed, tries=tried + 1, deaths=deaths, relisted=relisted)
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
@@ -153,7 +154,6 @@ class MemoryJournal(MemoryLetters):
             if receipt is None:
                 return None
             receipt["chunks"].update(chunks)
-            receipt["listed"] = claim.listed
             receipt["planned"] += len(chunks)
             return claim._replace(time=moved)
 
@@ -230,6 +230,8 @@ class MemoryJournal(MemoryLetters):
             if receipt is not None and not error:
                 receipt["attempts"] -= 1
                 receipt["waits"] = waits
+                if not claim.relisted and not claim.planned:
+                    _forget(receipt, "listed")
             if receipt is not None and (error or claim.marked):
                 receipt.update(tried=claim.tries if error else claim.tries - 1, deaths=claim.deaths)
             if receipt is not None:
@@ -354,7 +356,7 @@ def _finished(receipt: dict[str, Any]) -> bool:
         receipt["again"] = journal_time() + receipt.pop("repeat_after")
     if receipt.get("again", 0) > receipt["claimed"]:
         return False
-    receipt.pop("again", None)
+    _forget(receipt, "again", "listed")
     return True
 
 

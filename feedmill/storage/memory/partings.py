@@ -62,6 +62,12 @@ class MemoryPartings:
         with BACKEND.guard:
             return {pair for pair, at in _of(manager).parted.items() if at > number}
 
+    def of(self, manager: str, target: str, number: int) -> Steps[list[str]]:
+        """Who unfollowed *target* since."""
+        yield from no_steps()
+        with BACKEND.guard:
+            return [user for (user, whom), at in _of(manager).parted.items() if whom == target and at > number]
+
     def turns(self, manager: str, user: str, number: int) -> Steps[Turns]:
         """What *user* did since *number*."""
         yield from no_steps()
