@@ -143,10 +143,6 @@ class World:
         """``time.time`` of the process that runs, or of the server that carries out its command."""
         return self.now + self.server_offset if self.serving else self.now
 
-    def monotonic(self) -> float:
-        """``time.monotonic``."""
-        return self.now - DAWN + 1000
-
     def sleep(self, seconds: float) -> None:
         """``time.sleep``: others go on meanwhile."""
         process = self.current
@@ -342,3 +338,25 @@ class World:
 
 #: The world that is going on in this process.
 WORLD: World | None = None
+
+
+def clock(real: Callable[[], float]) -> Callable[[], float]:
+    """``time.time`` of the process that runs, or of the server that carries out its command; without a world the *real* one."""
+
+    def time() -> float:
+        world = WORLD
+        if world is None:
+            return real()
+        return world.now + world.server_offset if world.serving else world.now
+
+    return time
+
+
+def steady_clock(real: Callable[[], float]) -> Callable[[], float]:
+    """``time.monotonic`` in the same way."""
+
+    def monotonic() -> float:
+        world = WORLD
+        return real() if world is None else world.now - DAWN + 1000
+
+    return monotonic
