@@ -81,7 +81,7 @@ def _world() -> worlds.World:
 class _Part:
     """A part of an operation of a storage in memory, up to the next operation that it is made of, as one command."""
 
-    __slots__ = ("args", "done", "function", "kwargs", "known", "name", "operation", "replies")
+    __slots__ = ("args", "done", "function", "known", "kwargs", "name", "operation", "replies")
 
     def __init__(
         self, name: str, function: Any, args: Any, kwargs: Any, operation: Any = None, replies: Any = None
