@@ -501,8 +501,10 @@ class TestLastWord:
         between = removed.status()
         assert between.finished and (between.planned, between.done, between.reached) == (10, 10, 100)
         box.work()
-        after = removed.status()
-        assert after.finished and (after.planned, after.done, after.reached) == (10, 10, 100)
+        for _ in range(2):  # once more after that, for the case that the clock leapt
+            after = removed.status()
+            assert after.finished and (after.planned, after.done, after.reached) == (10, 10, 100)
+            sweep_and_work(box)
         assert open_fanouts() == 0
 
     def test_added_again(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ NUMBERS = (
     "complete",
     "attempts",
     "tried",
+    "repeat_after",
     "deaths",
     "seen",
     "sent",

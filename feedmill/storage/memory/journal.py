@@ -67,8 +67,8 @@ class MemoryJournal(MemoryLetters):
             "created": now,
         }
         receipt |= {"chunks": {}, "begun": {}, "feeds": tuple(feeds)}
-        if again > now:
-            receipt["again"] = again
+        if again:
+            receipt.update(again=again, repeat_after=lease())
         BACKEND.receipts[fanout_id] = receipt
         return receipt
 
@@ -351,6 +351,8 @@ def _finished(receipt: dict[str, Any]) -> bool:
     """Mark *receipt* as finished; whether nothing is left to do."""
     receipt.setdefault("finished", journal_time())
     _forget(receipt, "was", "tried", "deaths")
+    if receipt.get("again", 0) <= receipt["claimed"] and "repeat_after" in receipt:
+        receipt["again"] = journal_time() + receipt.pop("repeat_after")
     if receipt.get("again", 0) > receipt["claimed"]:
         return False
     receipt.pop("again", None)

@@ -35,8 +35,14 @@ end
 local function finished(receipt, keep) -- note the end; when it is to be done again, or nil
   call('HSETNX', receipt, 'finished', whole(now))
   call('HDEL', receipt, 'was', 'tried', 'deaths')
-  local got = call('HMGET', receipt, 'again', 'claimed')
+  local got = call('HMGET', receipt, 'again', 'claimed', 'repeat_after')
   if number(got[1]) > number(got[2]) then return number(got[1]) end
+  if got[3] then
+    local at = now + number(got[3])
+    call('HSET', receipt, 'again', whole(at))
+    call('HDEL', receipt, 'repeat_after')
+    return at
+  end
   call('HDEL', receipt, 'again', 'body', 'feeds')
   call('EXPIRE', receipt, keep)
   return nil

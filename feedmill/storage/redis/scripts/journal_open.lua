@@ -8,7 +8,8 @@
 -- Returns: {number of the plan, id of the dead letter that this makes pointless or '', op, 1 if the caller is to send the
 --   bell: 0 if one is on its way, or if it is for later}
 -- What was asked before may be running and be overtaken by this; then this is to be done again when that has ended, unless
--- it is the same to the letter: an update is not the same as the one before.
+-- it is the same to the letter: an update is not the same as the one before. And again a lease after that: where the clock
+-- leaps ahead, what was asked before has not ended yet when its lease has.
 -- An addition in place of an update that is not finished has that to do as well: it is a redelivery.
 -- include: journal
 local name, lease, keep, op, manager, body, chunk, feeds, bell, fill, holds = unpack(ARGV)
@@ -35,7 +36,7 @@ if type(put) == 'table' then return failed(put, due) end
 call('UNLINK', r, chunks)
 local plan = next_plan(old_plan)
 call('HSET', r, 'plan', plan, 'op', op, 'manager', manager, 'body', body, 'created', whole(now), 'feeds', feeds)
-if again > now then call('HSET', r, 'again', whole(again)) end
+if again > 0 then call('HSET', r, 'again', whole(again), 'repeat_after', lease) end
 letter = dead or letter -- kept, since whoever was to drop it may have died
 if letter then call('HSET', r, 'letter', letter) end
 if chunk ~= '' then
