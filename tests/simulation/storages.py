@@ -147,10 +147,16 @@ class MemoryDriver:
 
     def run(self, operation: Steps[Any]) -> Any:
         """To the end; what fails is interrupted, as the package's own driver does."""
+        world = _world()
         try:
             wanted = next(operation)
             while True:
-                wanted = operation.send(self._exchange(list(wanted)))
+                commands = list(wanted)
+                try:
+                    replies = self._answers(world, commands)
+                except ConnectionLost:
+                    replies = self._again(world, commands)
+                wanted = operation.send(replies)
         except StopIteration as stop:
             return stop.value
         except GreenletExit:  # a process that was killed does nothing more
@@ -160,7 +166,7 @@ class MemoryDriver:
             with contextlib.suppress(StopIteration, Exception):
                 commands = list(next(last))
                 while True:
-                    commands = list(last.send(self._answers(_world(), commands)))
+                    commands = list(last.send(self._answers(world, commands)))
             raise
 
     async def arun(self, operation: Steps[Any]) -> Any:
@@ -170,13 +176,13 @@ class MemoryDriver:
     async def aclose(self) -> None:
         """Nothing to close."""
 
-    def _exchange(self, commands: list[Command]) -> list[Any]:
-        world = _world()
-        for attempt in range(RETRIES + 1):
-            try:
+    def _again(self, world: worlds.World, commands: list[Command]) -> list[Any]:
+        """The round trip once more, a while after the connection was lost."""
+        for attempt in range(RETRIES):
+            world.sleep(0.05 * 2**attempt * world.rng.random())
+            with contextlib.suppress(ConnectionLost):
                 return self._answers(world, commands)
-            except ConnectionLost:
-                world.sleep(0.05 * 2**attempt * world.rng.random())
+        world.sleep(0.05 * 2**RETRIES * world.rng.random())
         raise StorageError("no connection to the server")
 
     @staticmethod
