@@ -14,6 +14,11 @@ from feedmill.ids import EntityId
 
 #: What is appended to a feed's key for the hash that holds its groups, state and lock.
 GROUPS = ":groups"
+#: What keys begin with, behind the prefix, that are no feed's: bodies and fan-outs,
+_BODIES, _FANOUTS = "a:", "fanout:"
+#: and what is due, notices, bodies that a manager keeps, feeds in which something was left, dead letters, what was set aside.
+_DUE, _NOTICES, _KEPT, _LEFT, _DEAD, _ASIDE = "due:", "notices:", "kept:", "left:", "dead", "set-aside:"
+_OTHERS = _DUE, _NOTICES, _KEPT, _LEFT, _DEAD, _ASIDE
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
@@ -68,14 +73,12 @@ def check_format(cls: type, name: str, *, is_key: bool = True) -> None:
         before, _ = _halves(key_format, "")
     except DeclarationError as error:
         raise DeclarationError(f"{cls.__name__}.{name}: {error}") from error
-    if cls.__module__.startswith("feedmill."):
-        return  # importing Feedmill reads no settings, so that the command line can say in one line what is wrong with them
-    prefix = settings.current().key_prefix
-    taken = next((each for each in own_beginnings() if is_key and (prefix + before).startswith(each)), None)
+    reserved = _beginnings(_BODIES, _FANOUTS, *_OTHERS) if is_key else ()
+    taken = next((each for each in reserved if before.startswith(each)), None)
     if taken is not None:
         raise DeclarationError(
             f"{cls.__name__}.{name} {key_format!r} begins like keys that Feedmill has for itself,"
-            f" {taken.removeprefix(prefix)!r}; begin it otherwise, e.g. {'feed:' + key_format!r}"
+            f" {taken!r}; begin it otherwise, e.g. {'feed:' + key_format!r}"
         )
 
 
@@ -98,9 +101,9 @@ def _is_beside(after: str, groups: str) -> bool:
     return after == end or after.startswith(end + ":")
 
 
-def split_format(key_format: str) -> tuple[str, str]:
-    """What stands before and behind the user in the keys of *key_format*."""
-    return _halves(key_format, settings.current().key_prefix)
+def split_format(key_format: str, prefix: str = "") -> tuple[str, str]:
+    """What stands before and behind the user in the keys of *key_format*, which begin with *prefix*."""
+    return _halves(key_format, prefix)
 
 
 def user_of_tag(text: str) -> str:
@@ -110,17 +113,17 @@ def user_of_tag(text: str) -> str:
 
 def set_aside_key(key: str) -> str:
     """What *key* is called when a doctor has put it out of the way; it stays in its slot."""
-    return f"{settings.current().key_prefix}set-aside:{key}"
+    return f"{settings.current().key_prefix}{_ASIDE}{key}"
 
 
 def activity_key(raw_id: bytes) -> bytes:
     """The key of an activity's body."""
-    return settings.current().key_prefix.encode() + b"a:" + raw_id
+    return settings.current().key_prefix.encode() + _BODIES.encode() + raw_id
 
 
 def kept_key(manager: str, raw_id: bytes) -> bytes:
     """The key of an activity that *manager* keeps itself, since none of its feeds has an activity storage."""
-    return f"{settings.current().key_prefix}kept:{manager.translate(_ESCAPES)}:".encode() + raw_id
+    return f"{settings.current().key_prefix}{_KEPT}{manager.translate(_ESCAPES)}:".encode() + raw_id
 
 
 #: In how many slots of a cluster the journal of one manager is. One server is one slot.
@@ -158,7 +161,7 @@ def manager_of_tag(text: str) -> str:
 def _journal_keys(prefix: str, manager: str, partition: int) -> tuple[str, str]:
     """What is due, and what the keys of receipts begin with."""
     tag = f"{{{manager.translate(_ESCAPES)}:{partition}}}"
-    return f"{prefix}due:{tag}", f"{prefix}fanout:{tag}:"
+    return f"{prefix}{_DUE}{tag}", f"{prefix}{_FANOUTS}{tag}:"
 
 
 def receipts_beginning(manager: str, partition: int = 0) -> str:
@@ -217,18 +220,18 @@ def unfollows_keys(manager: str) -> tuple[str, str, str, str]:
 
 @functools.lru_cache(maxsize=1024)
 def _unfollows_keys(prefix: str, manager: str) -> tuple[str, str, str, str]:
-    beginning = f"{prefix}due:{{{manager.translate(_ESCAPES)}}}:unfollows"
+    beginning = f"{prefix}{_DUE}{{{manager.translate(_ESCAPES)}}}:unfollows"
     return beginning, beginning + ":undone", beginning + ":rebuilt", beginning + ":numbers"
 
 
 def left_key(key_format: str) -> str:
     """The sorted set of those in whose feeds of *key_format* something was left, by when to look at them."""
-    return f"{settings.current().key_prefix}left:{key_format}"
+    return f"{settings.current().key_prefix}{_LEFT}{key_format}"
 
 
 def notices_key(manager: str, raw_id: bytes) -> str:
     """The hash of the people of each notice of an activity, and of the numbers of the last notice and the last removal."""
-    return f"{settings.current().key_prefix}notices:{manager.translate(_ESCAPES)}:{{{raw_id.hex()}}}"
+    return f"{settings.current().key_prefix}{_NOTICES}{manager.translate(_ESCAPES)}:{{{raw_id.hex()}}}"
 
 
 def words_key(manager: str, raw_id: bytes) -> str:
@@ -238,18 +241,7 @@ def words_key(manager: str, raw_id: bytes) -> str:
 
 def letters_key() -> str:
     """The stream of dead letters."""
-    return f"{settings.current().key_prefix}dead"
-
-
-def notices_beginning() -> str:
-    """What the keys begin with that know who was notified by name."""
-    return notices_key("", b"").partition("{")[0].removesuffix(":")
-
-
-def own_beginnings() -> tuple[str, ...]:
-    """What all keys begin with that are no feed's; each ends with a colon."""
-    bodies, receipts = activity_key(b"").decode(), receipts_beginning("").partition("{")[0]
-    return tuple(each.rstrip(":") + ":" for each in (bodies, receipts, *shared_beginnings()))
+    return f"{settings.current().key_prefix}{_DEAD}"
 
 
 def channel_name(logical: str) -> str:
@@ -261,7 +253,15 @@ def channel_name(logical: str) -> str:
     return f"{current.deployment}{logical}" if current.apart else logical
 
 
+def notices_beginning() -> str:
+    """What the keys begin with that know who was notified by name."""
+    return settings.current().key_prefix + _NOTICES
+
+
 def shared_beginnings() -> tuple[str, ...]:
     """What those keys begin with that are no feed's, no body's and no fan-out's."""
-    kept = kept_key("", b"").decode().removesuffix(":")
-    return due_key("").partition("{")[0], notices_beginning(), kept, left_key(""), letters_key(), set_aside_key("")
+    return tuple(settings.current().key_prefix + each for each in _beginnings(*_OTHERS))
+
+
+def _beginnings(*names: str) -> tuple[str, ...]:
+    return tuple(each.rstrip(":") + ":" for each in names)

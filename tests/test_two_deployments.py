@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -206,3 +207,24 @@ def test_a_subscriber_hears_its_own_deployment(redis_url: str, apart: dict[str, 
         Notes(1).add(in_group(9, 9))
         assert counts.get(timeout=5) == (1, 1, 1)
         assert counts.get(timeout=0.2) is None
+
+
+def test_declarations_read_no_settings(tmp_path: Path) -> None:
+    """Feeds and managers may be declared before anybody has said where Redis is: what counts is what is said by the first use."""
+    script = tmp_path / "late.py"
+    script.write_text(
+        "import os\n"
+        "import tests.social\n"
+        "class SameFeeds(tests.social.SocialManager):\n"
+        "    name = 'same'\n"
+        "os.environ['FEEDMILL_REDIS_URL'] = 'redis://elsewhere:7000/3'\n"
+        "os.environ['FEEDMILL_KEY_PREFIX'] = 'shop:'\n"
+        "from feedmill import keys, settings\n"
+        "print(settings.current().redis_url, keys.feed_key(tests.social.HomeFeed.key_format, 5))\n"
+    )
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("FEEDMILL_")}
+    root = str(Path(__file__).parent.parent)
+    run = subprocess.run(
+        [sys.executable, script], env=clean | {"PYTHONPATH": root}, capture_output=True, text=True, timeout=60
+    )
+    assert run.stdout == "redis://elsewhere:7000/3 shop:social:home:{5}\n", run.stderr

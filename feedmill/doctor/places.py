@@ -6,6 +6,7 @@ import enum
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from feedmill import settings
 from feedmill.ids import ID_SIZE
 from feedmill.keys import (
     GROUPS,
@@ -95,7 +96,7 @@ class Places:
         self._due = due_key("").partition("{")[0].encode()
         self._left, self._notices = left_key("").encode(), notices_beginning().encode()
         self._letters = letters_key().encode()
-        self._others = tuple(each.rstrip(":").encode() + b":" for each in shared_beginnings())
+        self._others = tuple(each.encode() for each in shared_beginnings())
         #: By what stands before the user: what may stand behind, and before the name of a group that spilled.
         self._ends: dict[bytes, dict[bytes, tuple[Any, Part]]] = {}
         self._spills: dict[bytes, dict[bytes, Any]] = {}
@@ -105,7 +106,7 @@ class Places:
 
     def _know(self, spelled: Format) -> None:
         """Know keys that can be of this feed alone."""
-        before, after = (half.encode() for half in split_format(spelled.text))
+        before, after = (half.encode() for half in split_format(spelled.text, settings.current().key_prefix))
         if before.startswith((self._bodies, self._receipts, *self._others)):
             return
         ends, feed_class = self._ends.setdefault(before, {}), spelled.feed_class
