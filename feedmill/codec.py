@@ -19,7 +19,7 @@ UUID_EXT = 1
 MAX_BYTES, MAX_DEPTH = 16 * 1024 * 1024, 32
 #: How msgpack reads; an extension type is never longer than a UUID.
 _READING: dict[str, Any] = {"timestamp": 3, "raw": False, "strict_map_key": False, "max_ext_len": 16}
-_CONTAINERS = (list, dict)
+_CONTAINERS = frozenset((list, dict))
 
 
 def _default(value: object) -> object:
@@ -88,7 +88,10 @@ def _check_size(data: bytes) -> None:
 
 def _check_depth(value: Any, left: int) -> None:
     """Refuse what is nested deeper than *left*; cheap for a list of plain values, which nearly all are."""
-    for item in value if type(value) is list else value.values():
+    items = value if type(value) is list else value.values()
+    if _CONTAINERS.isdisjoint(map(type, items)):
+        return
+    for item in items:
         if type(item) in _CONTAINERS:
             if left <= 1:
                 raise CorruptRecord(f"lists and dicts are nested deeper than {MAX_DEPTH}")

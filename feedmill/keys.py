@@ -61,7 +61,7 @@ def feed_keys(key_format: str, user_ids: Iterable[EntityId]) -> list[str]:
     users = list(user_ids)
     if _INTS.issuperset(map(type, users)):  # as user_tag spells them
         front, back = before + "{", "}" + after
-        return [front + text + back for text in map(str, users)]
+        return [f"{front}{text}{back}" for text in map(str, users)]
     return [before + user_tag(user_id) + after for user_id in users]
 
 

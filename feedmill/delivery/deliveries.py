@@ -107,8 +107,9 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
             read, effects = _notified(manager, request, activity, audience, ids)
             numbers = read if numbers is None else numbers  # of two looks the earlier: what came between is seen later
         for effect, some in effects:
-            admits = effect in ADDING
-            chosen.setdefault(effect, []).append((audience, admitted(manager, activity, some) if admits else some))
+            if effect in ADDING:
+                some = admitted(manager, activity, some)
+            chosen.setdefault(effect, []).append((audience, some))
     if numbers is not None:
         request = request._replace(numbers=numbers)
     return [Delivery(effect, activity, parts, request, request.attempt) for effect, parts in chosen.items()]

@@ -117,6 +117,7 @@ class _Round:
 
     def __init__(self, manager: Manager, deadline: float, facts: Mapping[bytes, Fact]) -> None:
         self.manager, self.deadline, self.facts = manager, deadline, facts
+        self.halftime = deadline - lease() / 2000
         self.feeds = frozenset(feed_names(manager.name))
         self.ready: list[_Ready] = []
         #: Since when the first of these waits.
@@ -161,7 +162,7 @@ class _Round:
     def _enough(self) -> bool:
         """Whether this round has done what a round does."""
         much = self.deliveries >= MOST_DELIVERIES or self.messages >= MOST_MESSAGES
-        return much or time.monotonic() > self.deadline - lease() / 2000
+        return much or time.monotonic() > self.halftime
 
     def _let_go(self) -> None:
         """Leave all others to other workers: what is planned is slow. While it is planned none of these change."""
@@ -183,7 +184,7 @@ class _Round:
         watch.take(claim, deadline)
         try:
             with heartbeat.beating(watch):
-                planned = self._plan(watch)
+                planned = self._plan(claim, watch)
             claim = watch.claim
         except LeaseExpired as error:  # somebody else has it, or nobody wants it any more
             logger.warning("%s", error)
@@ -201,9 +202,9 @@ class _Round:
             self.deliveries += reached * max(1, len(planned.deliveries)) * (len(self.manager.feed_classes) or 1)
         return watch.slow
 
-    def _plan(self, watch: Watch) -> chunks.Planned | None:
+    def _plan(self, claim: Claim, watch: Watch) -> chunks.Planned | None:
         """What one claim comes to, if it is to be delivered here; else its chunks are sent."""
-        claim, name = watch.claim, self.manager.name
+        name = self.manager.name
         if claim.tries > MOST_ATTEMPTS:
             last = backend().run(journal().get(claim.id)).get("error", "")
             why = f": {claim.died() if claim.deaths else last}" if claim.deaths or last else ""

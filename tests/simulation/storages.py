@@ -22,7 +22,7 @@ from feedmill import settings
 from feedmill.errors import StorageError
 from feedmill.storage import memory
 from feedmill.storage.memory import BACKEND
-from feedmill.storage.redis import scripts
+from feedmill.storage.redis import journal, scripts
 from feedmill.storage.redis.client import RETRIES, RedisBackend
 from feedmill.storage.steps import PAUSE, Command, Steps, interrupt
 from tests.simulation import world as worlds
@@ -326,6 +326,7 @@ class RedisDriver(RedisBackend):
         """Nothing is stored, and all scripts are known."""
         self.clock.set(worlds.DAWN)
         self.command("FLUSHALL")
+        journal.known_numbers.clear()
         for lesson in scripts.lessons():
             self.command(*lesson)
         self._taught = True

@@ -133,8 +133,3 @@ def journal_time() -> int:
             come = BACKEND.come
         BACKEND.come, BACKEND.ahead = come, come - here
         return come
-
-
-def no_steps() -> Steps[None]:
-    """Makes a function a generator that needs no round trip."""
-    yield from ()

@@ -64,7 +64,7 @@ class MemoryPartings:
 
     def of(self, manager: str, target: str, number: int) -> Steps[list[str]]:
         """Who unfollowed *target* since."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             return [user for (user, whom), at in _of(manager).parted.items() if whom == target and at > number]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -310,19 +311,15 @@ def _settle(claim: Claim, delay: int, over: int, increments: int, *facts: Any) -
 
 def _claimed(manager: str, held: str, facts: Sequence[Any], bell: str, listed: int) -> Claim:
     name, op, plan, planned, attempts, body, sent, feeds, waits, tries, deaths, first = facts
-    names = tuple(feeds.decode(errors="replace").split("\n")[1:-1])
-    done = op.decode(), body, int(planned), int(attempts), int(sent), names, waits.decode(errors="replace")
-    return Claim(
-        named_fanout(manager, name.decode()),
-        held,
-        int(plan),
-        *done,
-        bell,
-        int(first or listed),
-        int(tries),
-        int(deaths),
-        relisted=bool(first),
-    )
+    done = op.decode(), body, int(planned), int(attempts), int(sent), _names(feeds), waits.decode(errors="replace")
+    counted = int(first or listed), int(tries), int(deaths)
+    return Claim(named_fanout(manager, name.decode()), held, int(plan), *done, bell, *counted, relisted=bool(first))
+
+
+@functools.lru_cache(maxsize=256)
+def _names(lines: bytes) -> tuple[str, ...]:
+    """What :func:`_lines` made *lines* from."""
+    return tuple(lines.decode(errors="replace").split("\n")[1:-1])
 
 
 def _lines(names: Sequence[str]) -> str:
