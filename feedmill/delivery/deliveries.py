@@ -31,8 +31,9 @@ from feedmill.storage.activity_state import LIVE, REMOVED
 from feedmill.storage.notices import Numbers
 from feedmill.storage.steps import Steps
 
-#: The audiences of an activity. TOLD are those whom ``notify`` or ``unnotify`` named, and former recipients.
-FOLLOWERS, RECIPIENTS, TOLD = AUDIENCES = "followers", "recipients", "told"
+#: The audiences of an activity. TOLD are those whom ``notify`` or ``unnotify`` named, and former recipients. UNFOLLOWED are
+#: those who were followers when an earlier attempt listed them, and hold what that wrote after they had left.
+FOLLOWERS, RECIPIENTS, TOLD, UNFOLLOWED = AUDIENCES = "followers", "recipients", "told", "unfollowed"
 #: The first byte of an id, which begins with a time, is below; of a packed activity it is not.
 FIRST_PACKED = 0x80
 
@@ -98,7 +99,9 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
     chosen: dict[str, list[Part]] = {}
     numbers: Numbers | None = None
     for audience, ids in request.parts:
-        if audience == FOLLOWERS:
+        if audience == UNFOLLOWED:
+            effects = [(REMOVE, ids)]
+        elif audience == FOLLOWERS:
             effects = [(_effect(request, fact.live), ids)]
         else:
             read, effects = _notified(manager, request, activity, audience, ids)
@@ -276,7 +279,7 @@ def _behind_formers(
 
 
 def _feed_classes(manager: Manager, audience: str) -> list[type[Feed]]:
-    if audience == FOLLOWERS:
+    if audience in (FOLLOWERS, UNFOLLOWED):
         return list(manager.feed_classes.values())
     return [] if manager.notification_feed_class is None else [manager.notification_feed_class]
 

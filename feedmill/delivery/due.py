@@ -306,7 +306,8 @@ class _Round:
         if isinstance(error, LEFT_TO_OTHERS) and claim.feeds:  # else it has waited long enough for another worker
             logger.warning("fan-out %s of %s: %s; %s", claim.id, self.manager.name, reason, OLDER)
             pause = FIRST_PAUSE * (0.5 + random.random())
-            backend().run(journal().put_off(self.manager.name, claim, pause, waits=claim.waits))
+            listed = claim._replace(relisted=True)  # a part of it may be written
+            backend().run(journal().put_off(self.manager.name, listed, pause, waits=claim.waits))
             return
         if claim.tries >= MOST_ATTEMPTS:
             logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)
