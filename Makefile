@@ -58,7 +58,8 @@ soak: $(STAMP)
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz $(or $(ARGS),--json docs/reliability/fuzz.json)
 
-# A minute of it on each storage; a whole run: ARGS='--histories 1000000 --json docs/reliability/simulation.json'. See --help.
+# A minute of it on each storage; a whole run: ARGS='--histories 1000000 --json docs/reliability/simulation.json'. --add goes on behind
+# the seeds that the record has. See --help.
 simulate: $(STAMP)
 	$(BIN)/python -m tests.simulation $(or $(ARGS),--seconds 120 --storage both)
 

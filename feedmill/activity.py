@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedmill.codec import pack, unpack
 from feedmill.errors import ActivityError, CorruptRecord
@@ -19,6 +19,20 @@ MAX_CONTEXT_BYTES = 65_536
 MAX_MEMBERS = 15
 
 A = TypeVar("A", bound="Activity")
+
+if TYPE_CHECKING:
+    _cached = cached_property
+else:
+
+    class _cached(cached_property):
+        """The same without the lock that it takes before Python 3.12: who comes at the same time gets an equal value."""
+
+        def __get__(self, instance: Any, owner: Any = None) -> Any:
+            if instance is None:
+                return self
+            value = instance.__dict__[self.attrname] = self.func(instance)
+            return value
+
 
 _NO_CONTEXT: Mapping[str, Any] = MappingProxyType({})
 
@@ -82,7 +96,7 @@ class Activity:
         ids = activity.actor_id, activity.verb.id, activity.object_id, activity.target_id
         return cls.restore(activity.microseconds, *ids, activity._packed_context)
 
-    @cached_property
+    @_cached
     def raw_id(self) -> bytes:
         """The 16 bytes under which the activity is stored; their order is the order of feeds."""
         return activity_id(self.microseconds, self.actor_id, self.verb.id, self.object_id, self.target_id)
@@ -97,12 +111,12 @@ class Activity:
         """Another name of :attr:`id`."""
         return self.id
 
-    @cached_property
+    @_cached
     def time(self) -> dt.datetime:
         """When it happened, UTC."""
         return from_microseconds(self.microseconds)
 
-    @cached_property
+    @_cached
     def extra_context(self) -> Mapping[str, Any]:
         """What else the caller wanted kept; read-only. :class:`~feedmill.errors.CorruptRecord` if it is damaged."""
         return MappingProxyType(_context_of(self._packed_context)) if self._packed_context else _NO_CONTEXT

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import threading
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +19,7 @@ UUID_EXT = 1
 MAX_BYTES, MAX_DEPTH = 16 * 1024 * 1024, 32
 #: How msgpack reads; an extension type is never longer than a UUID.
 _READING: dict[str, Any] = {"timestamp": 3, "raw": False, "strict_map_key": False, "max_ext_len": 16}
-_CONTAINERS = (list, dict)
+_CONTAINERS = frozenset((list, dict))
 
 
 def _default(value: object) -> object:
@@ -37,12 +38,22 @@ def _ext_hook(code: int, data: bytes) -> object:
     raise ValueError(f"extension type {code} is unknown")
 
 
+class _Packers(threading.local):
+    """One packer a thread: to make one takes longer than to pack what is mostly packed."""
+
+    def __init__(self) -> None:
+        self.pack = msgpack.Packer(default=_default, datetime=True, use_bin_type=True).pack
+
+
+_packers = _Packers()
+
+
 def pack(value: Any) -> bytes:
     """Bytes of *value*; the same value always gives the same bytes.
 
     Raises ``TypeError``, ``ValueError`` or ``OverflowError`` for what msgpack cannot carry.
     """
-    return msgpack.packb(value, default=_default, datetime=True, use_bin_type=True)  # type: ignore[no-any-return]
+    return _packers.pack(value)  # type: ignore[no-any-return]
 
 
 def unpack(data: bytes) -> Any:
@@ -77,7 +88,10 @@ def _check_size(data: bytes) -> None:
 
 def _check_depth(value: Any, left: int) -> None:
     """Refuse what is nested deeper than *left*; cheap for a list of plain values, which nearly all are."""
-    for item in value if type(value) is list else value.values():
+    items = value if type(value) is list else value.values()
+    if _CONTAINERS.isdisjoint(map(type, items)):
+        return
+    for item in items:
         if type(item) in _CONTAINERS:
             if left <= 1:
                 raise CorruptRecord(f"lists and dicts are nested deeper than {MAX_DEPTH}")

@@ -52,13 +52,17 @@ def feed_key(key_format: str, user_id: EntityId) -> str:
     return feed_keys(key_format, (user_id,))[0]
 
 
+_INTS = frozenset({int})
+
+
 def feed_keys(key_format: str, user_ids: Iterable[EntityId]) -> list[str]:
     """The keys of many users' feeds."""
     before, after = _halves(key_format, settings.current().key_prefix)
-    return [
-        f"{before}{{{user_id}}}{after}" if type(user_id) is int else before + user_tag(user_id) + after
-        for user_id in user_ids
-    ]
+    users = list(user_ids)
+    if _INTS.issuperset(map(type, users)):  # as user_tag spells them
+        front, back = before + "{", "}" + after
+        return [f"{front}{text}{back}" for text in map(str, users)]
+    return [before + user_tag(user_id) + after for user_id in users]
 
 
 def check_format(cls: type, name: str, *, is_key: bool = True) -> None:

@@ -100,7 +100,7 @@ class Settings:
         if "{" in self.key_prefix or "}" in self.key_prefix:
             raise SettingsError(f"FEEDMILL_KEY_PREFIX is {self.key_prefix!r}; braces are Redis Cluster's hash tag")
 
-    @property
+    @functools.cached_property
     def embedded(self) -> bool:
         """Whether everything lives in this process."""
         return self.redis_url.startswith("memory:")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import datetime as dt
 import logging
 import random
@@ -449,7 +448,7 @@ class TestLastWord:
         (old,), _ = backend().run(journal().claim(NAME, 10))
         removed = manager.remove_activity(love(1))
         (new,), _ = backend().run(journal().claim(NAME, 10))
-        same = dataclasses.replace(old, time=new.time)
+        same = old._replace(time=new.time)
         backend().run(journal().finish(NAME, [(same, 3)]))
         backend().run(journal().put_off(NAME, same, 0.0, "late"))
         backend().run(journal().bury(NAME, same, "given up", b""))

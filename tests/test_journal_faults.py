@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -264,7 +263,7 @@ def test_who_finishes_late_drops_nobody_elses_claim(backend_kind: str) -> None:
     late = claimed()
     make_overdue(NAME)
     (claim,), _ = run(journal().claim(NAME, 10))
-    run(journal().finish(NAME, [(dataclasses.replace(late, time=claim.time), 1)]))
+    run(journal().finish(NAME, [(late._replace(time=claim.time), 1)]))
     assert run(journal().open_ids(NAME, 10)) == [ONE]
     run(journal().finish(NAME, [(claim, 1)]))
     assert run(journal().open_ids(NAME, 10)) == []
@@ -378,7 +377,7 @@ class TestTheClockGoesBack:
         (claim,), _ = run(journal().claim(NAME, 10))
         set_back()
         if backend_kind == "redis":  # the time that proves the claim was moved as well
-            claim = dataclasses.replace(claim, time=f"{float(claim.time) + self.HOUR:.3f}")
+            claim = claim._replace(time=f"{float(claim.time) + self.HOUR:.3f}")
         run(journal().finish(NAME, [(claim, 1)]))
         deadline, times = time.monotonic() + 30, 1
         while run(journal().count_open([NAME])):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -219,7 +218,7 @@ def use_everything(client: redis.Redis) -> None:
     run(journal().park(NAME, third, 2, 60, 2))
     for chunk in (0, 1):
         run(journal().done(NAME, third.id, third.plan, chunk, 5))
-    fourth = run(journal().begin(NAME, dataclasses.replace(fourth, deaths=1)))
+    fourth = run(journal().begin(NAME, fourth._replace(deaths=1)))
     run(journal().skip(fourth.id, fourth.plan, 1, "why"))
     run(journal().put_off(NAME, fourth, 0, "why"))
     run(journal().note(fourth.id, fourth.plan, "why"))

@@ -17,6 +17,7 @@ from feedmill.delivery.deliveries import (
     FOLLOWERS,
     RECIPIENTS,
     TOLD,
+    UNFOLLOWED,
     Delivery,
     Part,
     check_known,
@@ -35,11 +36,12 @@ from feedmill.manager import Manager, Priority, notices
 from feedmill.manager.answers import Skipped
 from feedmill.manager.bodies import FOREIGN, Fact
 from feedmill.manager.declared import followers_of, recipients_of
-from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTICES, REDELIVER, UPDATE
+from feedmill.manager.ops import ADD, ALONE, IMPORT, NOTICES, REDELIVER, REMOVE, UPDATE
 from feedmill.storage.activity_state import LIVE
 from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, journal
 from feedmill.storage.lease import LeaseExpired
+from feedmill.storage.partings import partings
 from feedmill.storage.steps import Steps, together
 
 logger = logging.getLogger(__name__)
@@ -76,7 +78,7 @@ def plan(manager: Manager, claim: Claim, facts: Mapping[bytes, Fact], skipped: S
         check_known(meant)
         return Planned([])
     size = manager.fanout_chunk_size
-    audiences = _audiences(manager, claim.op, about[0][1], skipped)
+    audiences = _audiences(manager, claim, about[0][1], skipped)
     first: list[Chunk] = []
     while audiences:
         audience, priority, ids = audiences[0]
@@ -91,8 +93,7 @@ def plan(manager: Manager, claim: Claim, facts: Mapping[bytes, Fact], skipped: S
         len(about) < len(meant) and first and any(fact.kind == FOREIGN for _, fact in meant)
     ):  # each chunk does what it can, and is done by a worker that can do all of it
         return iter(first)
-    parts = [(audience, ids) for audience, _, ids in first]
-    return _planned(manager, about, parts, claim)
+    return _planned(manager, about, _without_followers([(audience, ids) for audience, _, ids in first]), claim)
 
 
 def _planned(manager: Manager, about: Sequence[Any], parts: Sequence[Part], claim: Claim) -> Planned:
@@ -110,14 +111,20 @@ def _planned(manager: Manager, about: Sequence[Any], parts: Sequence[Part], clai
     return Planned(found, error)
 
 
-def _audiences(manager: Manager, op: str, fact: Fact, skipped: Skipped) -> list[Audience]:
-    """Whose feeds must be made true of an activity, most urgent first, as streams.
+def _without_followers(parts: list[Part]) -> list[Part]:
+    """*parts* without those of the unfollowed who are among the followers: about them it is looked when all is written."""
+    users = {str(user) for name, ids in parts if name == FOLLOWERS for user in ids}
+    return [(name, [user for user in ids if name != UNFOLLOWED or str(user) not in users]) for name, ids in parts]
+
+
+def _audiences(manager: Manager, claim: Claim, fact: Fact, skipped: Skipped) -> list[Audience]:
+    """Whose feeds must be made true of an activity, most urgent first, as streams that are read in this order.
 
     An update of what was imported, or only told to some, is of no interest to others; of what was removed it takes the
     place of the removal.
     """
-    activity, found, updates = cast(Activity, fact.activity), list[Audience](), op == UPDATE and fact.known
-    if manager.notification_feed_class is not None and op != IMPORT:  # what is long past is news to nobody
+    activity, found, updates = cast(Activity, fact.activity), list[Audience](), claim.op == UPDATE and fact.known
+    if manager.notification_feed_class is not None and claim.op != IMPORT:  # what is long past is news to nobody
         if not updates or fact.kind == LIVE:
             found.append((RECIPIENTS, Priority.HIGH, recipients_of(manager, activity, skipped)))
         if fact.told or fact.formers:
@@ -127,7 +134,16 @@ def _audiences(manager: Manager, op: str, fact: Fact, skipped: Skipped) -> list[
     if concerned and (fact.live or not updates):
         followers = followers_of(manager, activity.actor_id, skipped)
         found += [(FOLLOWERS, priority, ids) for priority, ids in followers]
+    if classes and claim.relisted:
+        found.append((UNFOLLOWED, Priority.HIGH, _unfollowed(manager, claim, activity)))
     return found
+
+
+def _unfollowed(manager: Manager, claim: Claim, activity: Activity) -> Iterator[EntityId]:
+    """Who has left since people were listed first, and may hold what an earlier attempt wrote; asked when the others are
+    listed, so that whoever leaves meanwhile is among the ones or the others.
+    """
+    yield from backend().run(partings().of(manager.name, str(activity.actor_id), claim.listed))
 
 
 def _told(manager: Manager, fact: Fact, *, void: bool) -> Iterator[EntityId]:
@@ -313,6 +329,6 @@ _WORDS = {
 
 
 def _sentence(manager: Manager, op: str, audience: str, ids: Sequence[EntityId]) -> str:
-    feeds = " and ".join(manager.feed_classes) if audience == FOLLOWERS else "notification"
-    action, preposition = _WORDS.get(op, ("take 1 activity", "from"))
+    feeds = " and ".join(manager.feed_classes) if audience in (FOLLOWERS, UNFOLLOWED) else "notification"
+    action, preposition = _WORDS.get(REMOVE if audience == UNFOLLOWED else op, ("take 1 activity", "from"))
     return f"{action} {preposition} {len(ids)} {feeds} feeds"

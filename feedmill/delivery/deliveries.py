@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from feedmill import settings
 from feedmill.activity import Activity
@@ -32,8 +31,9 @@ from feedmill.storage.activity_state import LIVE, REMOVED
 from feedmill.storage.notices import Numbers
 from feedmill.storage.steps import Steps
 
-#: The audiences of an activity. TOLD are those whom ``notify`` or ``unnotify`` named, and former recipients.
-FOLLOWERS, RECIPIENTS, TOLD = AUDIENCES = "followers", "recipients", "told"
+#: The audiences of an activity. TOLD are those whom ``notify`` or ``unnotify`` named, and former recipients. UNFOLLOWED are
+#: those who were followers when an earlier attempt listed them, and hold what that wrote after they had left.
+FOLLOWERS, RECIPIENTS, TOLD, UNFOLLOWED = AUDIENCES = "followers", "recipients", "told", "unfollowed"
 #: The first byte of an id, which begins with a time, is below; of a packed activity it is not.
 FIRST_PACKED = 0x80
 
@@ -44,8 +44,7 @@ OLDER = "it was asked for by another release, and is left to workers of that for
 Part = tuple[str, Sequence[EntityId]]
 
 
-@dataclasses.dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """What was asked for about an activity, what was so with it when it was looked at, and for whom it is to be made so."""
 
     op: str
@@ -57,8 +56,7 @@ class Request:
     numbers: Numbers | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Delivery:
+class Delivery(NamedTuple):
     """An activity that is to be put into the feeds of some people, or taken out, or brought up to date there."""
 
     #: ADD or IMPORT, REMOVE, UPDATE, or REDELIVER, which adds and updates.
@@ -101,16 +99,19 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
     chosen: dict[str, list[Part]] = {}
     numbers: Numbers | None = None
     for audience, ids in request.parts:
-        if audience == FOLLOWERS:
+        if audience == UNFOLLOWED:
+            effects = [(REMOVE, ids)]
+        elif audience == FOLLOWERS:
             effects = [(_effect(request, fact.live), ids)]
         else:
             read, effects = _notified(manager, request, activity, audience, ids)
             numbers = read if numbers is None else numbers  # of two looks the earlier: what came between is seen later
         for effect, some in effects:
-            admits = effect in ADDING
-            chosen.setdefault(effect, []).append((audience, admitted(manager, activity, some) if admits else some))
+            if effect in ADDING:
+                some = admitted(manager, activity, some)
+            chosen.setdefault(effect, []).append((audience, some))
     if numbers is not None:
-        request = dataclasses.replace(request, numbers=numbers)
+        request = request._replace(numbers=numbers)
     return [Delivery(effect, activity, parts, request, request.attempt) for effect, parts in chosen.items()]
 
 
@@ -203,7 +204,7 @@ def _known(manager: Manager, op: str, fact: Fact, given: Activity | None) -> Fac
     if given is None or fact.activity is not None:
         return fact
     live = op == ADD or (op in (UPDATE, REDELIVER) and not kept_bodies.keeps_bodies(manager))
-    return dataclasses.replace(fact, kind=LIVE if live else REMOVED, activity=given)
+    return fact._replace(kind=LIVE if live else REMOVED, activity=given)
 
 
 def notice(body: bytes) -> tuple[bytes, list[EntityId]]:
@@ -235,20 +236,17 @@ def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Step
         classes = _feed_classes(manager, audience)
         if classes:
             for numbers, user_ids in _alike(deliveries, audience):
-                asked = [deliveries[n] for n in numbers]
-                wait = patience(max(each.attempt for each in asked))
-                operations += [_written(each, user_ids, asked, wait) for each in classes]
+                operations += _written(classes, user_ids, [deliveries[n] for n in numbers])
     return operations
 
 
-def _written(
-    feed_class: Any, user_ids: Sequence[EntityId], asked: Sequence[Delivery], wait: float | None
-) -> Steps[int]:
-    """The operation on one kind of feed. Only a timeline that holds everything, or is scored by it, has
+def _written(classes: Sequence[Any], user_ids: Sequence[EntityId], asked: Sequence[Delivery]) -> Iterator[Steps[int]]:
+    """The operation on each kind of feed. Only a timeline that holds everything, or is scored by it, has
     something to update.
 
     What stands in groups that an activity was in before comes out of them first.
     """
+    wait = patience(max([each.attempt for each in asked]))
     adds, removes, updates = list[Activity](), list[Activity](), list[Activity]()
     formers = False
     for each in asked:
@@ -261,11 +259,10 @@ def _written(
         # What is added may be there with another context: from before, or from an attempt that read it earlier.
         if op in (UPDATE, REDELIVER) or (op in ADDING and (former or each.attempt > 1)):
             updates.append(activity)
-    more = {"updates": updates} if updates and is_updated(feed_class) else {}
-    operation: Steps[int] = feed_class.deliver(user_ids, adds, removes, wait=wait, **more)
-    if formers:
-        return _behind_formers(feed_class, user_ids, asked, wait, operation)
-    return operation
+    for feed_class in classes:
+        more = {"updates": updates} if updates and is_updated(feed_class) else {}
+        operation: Steps[int] = feed_class.deliver(user_ids, adds, removes, wait=wait, **more)
+        yield _behind_formers(feed_class, user_ids, asked, wait, operation) if formers else operation
 
 
 def _behind_formers(
@@ -282,7 +279,7 @@ def _behind_formers(
 
 
 def _feed_classes(manager: Manager, audience: str) -> list[type[Feed]]:
-    if audience == FOLLOWERS:
+    if audience in (FOLLOWERS, UNFOLLOWED):
         return list(manager.feed_classes.values())
     return [] if manager.notification_feed_class is None else [manager.notification_feed_class]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import random
 import time
@@ -107,6 +106,8 @@ class _Ready(NamedTuple):
     deliveries: list[Delivery]
     #: Until when, by ``time.monotonic()``.
     deadline: float
+    #: How many people these reach.
+    reached: int
     #: What went wrong with what is not among the deliveries.
     error: Exception | None = None
 
@@ -116,6 +117,7 @@ class _Round:
 
     def __init__(self, manager: Manager, deadline: float, facts: Mapping[bytes, Fact]) -> None:
         self.manager, self.deadline, self.facts = manager, deadline, facts
+        self.halftime = deadline - lease() / 2000
         self.feeds = frozenset(feed_names(manager.name))
         self.ready: list[_Ready] = []
         #: Since when the first of these waits.
@@ -124,6 +126,10 @@ class _Round:
         #: Queues that have no room for the first chunk of a plan, and who waits for that.
         self.full: dict[str, list[Claim]] = {}
         self.error: Exception | None = None
+        #: What is planned in this round, and at which place of it the claim is that is looked at.
+        self.queue: Sequence[Claim] = ()
+        self.place = 0
+        self.watch = Watch(manager.name, self._let_go)
 
     def run(self, claims: Sequence[Claim]) -> int:
         """Plan, and deliver what fits into a chunk; the rest is sent. Suspects come last, each alone.
@@ -133,17 +139,18 @@ class _Round:
         bad one nor a slow one harms others, and those who wait for busy feeds do not wait for each other. Of those that
         wait for room in a queue, one looks for all: a crowd costs next to nothing, and holds up nobody.
         """
-        queue = sorted(claims, key=lambda claim: (_is_suspect(claim), claim.tries, bool(claim.waits)))
-        for place, claim in enumerate(queue):
+        self.queue = sorted(claims, key=lambda claim: (_is_suspect(claim), claim.tries, bool(claim.waits)))
+        for place, claim in enumerate(self.queue):
+            self.place = place
             if _is_suspect(claim) or claim.waits or (self.ready and time.monotonic() > self.since + LONGEST_WAIT):
                 self._deliver()
             if claim.waits in self.full:
                 self.full[claim.waits].append(claim)
                 continue
             if self._enough():
-                self._leave(queue[place:])
+                self._leave(self.queue[place:])
                 break
-            if self._one(claim, queue, place):
+            if self._one(claim):
                 break
         self._deliver()
         for name, waiting in self.full.items():
@@ -155,18 +162,16 @@ class _Round:
     def _enough(self) -> bool:
         """Whether this round has done what a round does."""
         much = self.deliveries >= MOST_DELIVERIES or self.messages >= MOST_MESSAGES
-        return much or time.monotonic() > self.deadline - lease() / 2000
+        return much or time.monotonic() > self.halftime
 
-    def _one(self, claim: Claim, queue: Sequence[Claim], place: int) -> bool:
-        """Get the claim at *place* ready, or send its chunks; whether that was so slow that all others were left to other
-        workers.
-        """
+    def _let_go(self) -> None:
+        """Leave all others to other workers: what is planned is slow. While it is planned none of these change."""
+        logger.info("fan-out %s of %s is slow to be planned", self.watch.latest.id, self.manager.name)
+        full = [each for waiting in self.full.values() for each in waiting]
+        self._leave([*(each.claim for each in self.ready), *full, *self.queue[self.place + 1 :]])
 
-        def let_go() -> None:  # while it is planned none of these change
-            logger.info("fan-out %s of %s is slow to be planned", claim.id, self.manager.name)
-            full = [each for waiting in self.full.values() for each in waiting]
-            self._leave([*(each.claim for each in self.ready), *full, *queue[place + 1 :]])
-
+    def _one(self, claim: Claim) -> bool:
+        """Get a claim ready, or send its chunks; whether that was so slow that all others were left to other workers."""
         deadline, planned = self.deadline, None
         if _is_suspect(claim):
             deadline = time.monotonic() + lease() / 1000
@@ -175,10 +180,11 @@ class _Round:
                 logger.warning("fan-out %s was called off or taken over before it was begun", claim.id)
                 return False
             claim = begun
-        watch = Watch(self.manager.name, claim, deadline, let_go)
+        watch = self.watch
+        watch.take(claim, deadline)
         try:
             with heartbeat.beating(watch):
-                planned = self._plan(watch)
+                planned = self._plan(claim, watch)
             claim = watch.claim
         except LeaseExpired as error:  # somebody else has it, or nobody wants it any more
             logger.warning("%s", error)
@@ -191,14 +197,14 @@ class _Round:
             self.full = {name: [each for each in some if each.id == claim.id] for name, some in self.full.items()}
         if planned is not None:
             self.since = self.since if self.ready else time.monotonic()
-            self.ready.append(_Ready(claim, planned.deliveries, watch.deadline, planned.error))
-            entries = people_of(planned.deliveries) * max(1, len(planned.deliveries))
-            self.deliveries += entries * (len(self.manager.feed_classes) or 1)
+            reached = people_of(planned.deliveries)
+            self.ready.append(_Ready(claim, planned.deliveries, watch.deadline, reached, planned.error))
+            self.deliveries += reached * max(1, len(planned.deliveries)) * (len(self.manager.feed_classes) or 1)
         return watch.slow
 
-    def _plan(self, watch: Watch) -> chunks.Planned | None:
+    def _plan(self, claim: Claim, watch: Watch) -> chunks.Planned | None:
         """What one claim comes to, if it is to be delivered here; else its chunks are sent."""
-        claim, name = watch.claim, self.manager.name
+        name = self.manager.name
         if claim.tries > MOST_ATTEMPTS:
             last = backend().run(journal().get(claim.id)).get("error", "")
             why = f": {claim.died() if claim.deaths else last}" if claim.deaths or last else ""
@@ -275,7 +281,7 @@ class _Round:
 
     def _settle(self, ready: Sequence[_Ready]) -> None:
         """Note what was delivered whole, and what was not."""
-        done = [(each.claim, people_of(each.deliveries)) for each in ready if each.error is None]
+        done = [(each.claim, each.reached) for each in ready if each.error is None]
         backend().run(journal().finish(self.manager.name, done))
         for each in ready:
             if each.error is not None:
@@ -283,7 +289,7 @@ class _Round:
 
     def _run_apart(self, ready: _Ready) -> None:
         """Deliver one fan-out in parts, if need be, so that what is bad of it harms nothing else of it."""
-        again: Sequence[Delivery] = [dataclasses.replace(one, attempt=2) for one in ready.deliveries]
+        again: Sequence[Delivery] = [one._replace(attempt=2) for one in ready.deliveries]
 
         def written(some: Sequence[Delivery]) -> Steps[Any]:
             return driven(late.delivered(self.manager, some, ready.claim.listed), ready.deadline)
@@ -300,7 +306,8 @@ class _Round:
         if isinstance(error, LEFT_TO_OTHERS) and claim.feeds:  # else it has waited long enough for another worker
             logger.warning("fan-out %s of %s: %s; %s", claim.id, self.manager.name, reason, OLDER)
             pause = FIRST_PAUSE * (0.5 + random.random())
-            backend().run(journal().put_off(self.manager.name, claim, pause, waits=claim.waits))
+            listed = claim._replace(relisted=True)  # a part of it may be written
+            backend().run(journal().put_off(self.manager.name, listed, pause, waits=claim.waits))
             return
         if claim.tries >= MOST_ATTEMPTS:
             logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)
@@ -329,4 +336,4 @@ def _split(deliveries: Sequence[Delivery]) -> list[Sequence[Delivery]]:
     """Half of the activities, and then half of the people."""
     if len(deliveries) != 1:
         return halves(deliveries)
-    return [[dataclasses.replace(deliveries[0], parts=some)] for some in split_people(deliveries[0].parts)]
+    return [[deliveries[0]._replace(parts=some)] for some in split_people(deliveries[0].parts)]

@@ -33,18 +33,29 @@ new_lock: Callable[[], Any] = threading.Lock
 
 
 class Watch:
-    """The claim of a fan-out that is being planned. It changes when it is renewed, so whoever writes with it asks here."""
+    """The claim of the fan-out that a round plans. It changes when it is renewed, so whoever writes with it asks here.
 
-    def __init__(self, manager: str, claim: Claim, deadline: float, when_slow: Callable[[], None]) -> None:
-        #: The last that is known of the claim, even if it was lost.
-        self.latest = claim
+    One serves for all claims of a round, one after the other. Nothing beats between two of them.
+    """
+
+    def __init__(self, manager: str, when_slow: Callable[[], None]) -> None:
         #: Until when it may be written with, by ``time.monotonic()``.
-        self.deadline = deadline
+        self.deadline = 0.0
         #: Whether the plan took so long that *when_slow* was called.
         self.slow = False
+        #: Whether it is to be let beat by a thread: in the embedded mode there is nobody who could take a claim.
+        self.threaded = not settings.current().embedded
         self._manager, self._when_slow = manager, when_slow
-        self._lock, self._closed, self._lost = new_lock(), False, False
-        self._begun = time.monotonic()
+        self._lock, self._closed, self._lost = new_lock(), True, False
+        self._begun = 0.0
+
+    def take(self, claim: Claim, deadline: float) -> None:
+        """Turn to *claim*, which holds until *deadline*."""
+        with self._lock:
+            #: The last that is known of the claim, even if it was lost.
+            self.latest = claim
+            self.deadline, self.slow, self._closed, self._lost = deadline, False, False, False
+            self._begun = time.monotonic()
 
     @property
     def claim(self) -> Claim:
@@ -81,8 +92,9 @@ class Watch:
     def renew(self, now: float) -> None:
         """Renew the claim if a third of its lease is over."""
         with self._lock:
-            due = now >= self.deadline - lease() / 1500 and now < self._begun + LONGEST_PLAN
-            if due and not self._closed and not self._lost:
+            if self._closed or self._lost:
+                return
+            if now >= self.deadline - lease() / 1500 and now < self._begun + LONGEST_PLAN:
                 self._keep(backend().run(journal().write_chunks(self._manager, self.latest, {})), now)
 
     def close(self) -> None:
@@ -148,11 +160,11 @@ class beating:
     """Let *watch* beat while the block runs."""
 
     def __init__(self, watch: Watch) -> None:
-        self._watch, self._heart = watch, None if settings.current().embedded else heart
+        self._watch = watch
 
     def __enter__(self) -> Watch:
-        if self._heart is not None:
-            self._heart.add(self._watch)
+        if self._watch.threaded:
+            heart.add(self._watch)
         return self._watch
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -160,6 +172,6 @@ class beating:
             if kind is None:
                 self._watch.renew(time.monotonic())
         finally:
-            if self._heart is not None:
-                self._heart.remove(self._watch)
+            if self._watch.threaded:
+                heart.remove(self._watch)
             self._watch.close()

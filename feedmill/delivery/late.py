@@ -7,12 +7,22 @@ comes last sees the other, and what is in feeds in the end is what was said last
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import itertools
+import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from feedmill.delivery.deliveries import FOLLOWERS, Delivery, Part, Request, deliveries_of, meant, operations_of
+from feedmill.delivery.deliveries import (
+    FOLLOWERS,
+    UNFOLLOWED,
+    Delivery,
+    Part,
+    Request,
+    deliveries_of,
+    meant,
+    operations_of,
+)
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, notices
 from feedmill.manager import bodies as kept_bodies
@@ -38,19 +48,41 @@ def read(
 
     def pairs() -> Iterable[Parting]:
         authors = {str(fact.activity.actor_id) for _, fact in about if fact.activity is not None}
-        users = {str(user) for name, ids in parts if name == FOLLOWERS for user in ids}
+        users = {str(user) for name, ids in parts if name in (FOLLOWERS, UNFOLLOWED) for user in ids}
         return itertools.product(users, authors)
 
     asked = [facts()]
-    if any(name == FOLLOWERS for name, _ in parts):
+    if any(name in (FOLLOWERS, UNFOLLOWED) for name, _ in parts):
         asked.append(partings().since(manager.name, listed, pairs))
     *_, parted = yield from together(asked)
     return about, parted
 
 
-def timely(deliveries: Sequence[Delivery], parted: set[Parting]) -> list[Delivery]:
-    """*deliveries* without those who are known to have unfollowed."""
-    return [_without(each, parted) if parted and _adds(each) else each for each in deliveries]
+def apart_from_unfollowed(about: Sequence[tuple[str, Fact]], parts: Sequence[Part], parted: set[Parting]) -> list[Part]:
+    """*parts* by what is known now: who of the followers has unfollowed the author of *about*, and who follows again."""
+    author = next((fact.activity.actor_id for _, fact in about if fact.activity is not None), None)
+    found: list[Part] = []
+    for name, ids in parts:
+        if name == UNFOLLOWED or (name == FOLLOWERS and parted):
+            gone = [user for user in ids if (str(user), str(author)) in parted]
+            there = [user for user in ids if (str(user), str(author)) not in parted]
+            found += [(FOLLOWERS, _spelled_like(author, there) if name == UNFOLLOWED else there), (UNFOLLOWED, gone)]
+        else:
+            found.append((name, ids))
+    return [(name, ids) for name, ids in found if ids]
+
+
+def _spelled_like(author: EntityId | None, users: Sequence[EntityId]) -> Sequence[EntityId]:
+    """*users*, who are known as text alone, as the app spells ids: filters are asked about them."""
+    kind = type(author)
+    if kind is not int and kind is not uuid.UUID:
+        return users
+    spelled: list[EntityId] = []
+    for user in users:
+        with contextlib.suppress(ValueError):
+            user = kind(str(user))
+        spelled.append(user)
+    return spelled
 
 
 def delivered(manager: Manager, deliveries: Sequence[Delivery], listed: int) -> Steps[None]:
@@ -68,6 +100,8 @@ def _delivered(
     seen = yield from _written(manager, operations, made, listed)
     while True:
         new, old = _changed(manager, made, seen)
+        rejoined, old = _rejoined(manager, old, seen.parted)
+        new += rejoined
         made = [*old, *new]
         now = _concerned(made, seen.parted)
         if not new and now == late:
@@ -100,11 +134,11 @@ def _look(manager: Manager, made: Sequence[Delivery], listed: int) -> Steps[_See
     requests = _requests(made)
     raw_ids = list(dict.fromkeys(each.fact.raw_id for each in requests))
     noticed = list(dict.fromkeys(each.fact.raw_id for each in requests if each.numbers is not None))
-    adding = [each for each in made if _adds(each)]
+    adding = [each for each in made if _adds(each) or any(name == UNFOLLOWED for name, _ in each.parts)]
     asked: list[Steps[Any]] = [kept_bodies.values(manager, raw_ids)]
     asked += [notices.numbers(manager, raw_id) for raw_id in noticed]
     if adding:
-        asked.append(partings().since(manager.name, listed, lambda: _pairs(adding)))
+        asked.append(partings().since(manager.name, listed, lambda: _pairs(adding) | _pairs(adding, UNFOLLOWED)))
     values, *others = yield from together(asked)
     parted = others.pop() if adding else set()
     return _Seen(dict(zip(raw_ids, values)), dict(zip(noticed, others)), parted)
@@ -170,8 +204,27 @@ def _adds(delivery: Delivery) -> bool:
     return delivery.op in ADDING and any(name == FOLLOWERS and ids for name, ids in delivery.parts)
 
 
-def _pairs(deliveries: Iterable[Delivery]) -> set[Parting]:
-    return {(str(user), str(each.activity.actor_id)) for each in deliveries for user in _followers(each)}
+def _pairs(deliveries: Iterable[Delivery], audience: str = FOLLOWERS) -> set[Parting]:
+    return {(str(user), str(each.activity.actor_id)) for each in deliveries for user in _followers(each, audience)}
+
+
+def _rejoined(
+    manager: Manager, made: Sequence[Delivery], parted: set[Parting]
+) -> tuple[list[Delivery], list[Delivery]]:
+    """What is to be made for those from whom something was taken and who follow again; and what is *made*, without them."""
+    back, rest = list[Delivery](), list[Delivery]()
+    for each in made:
+        author = each.activity.actor_id
+        users = [user for user in _followers(each, UNFOLLOWED) if (str(user), str(author)) not in parted]
+        if users:
+            asked, parts = [(each.request.op, each.fact)], [(FOLLOWERS, _spelled_like(author, users))]
+            back += deliveries_of(manager, asked, parts, each.request.attempt + 1)
+            kept = [
+                (name, [user for user in ids if name != UNFOLLOWED or user not in users]) for name, ids in each.parts
+            ]
+            each = each._replace(parts=kept)
+        rest.append(each)
+    return back, rest
 
 
 def _concerned(deliveries: Sequence[Delivery], parted: set[Parting]) -> set[Parting]:
@@ -179,15 +232,15 @@ def _concerned(deliveries: Sequence[Delivery], parted: set[Parting]) -> set[Part
     return parted and parted & _pairs(each for each in deliveries if _adds(each))
 
 
-def _followers(delivery: Delivery) -> list[EntityId]:
-    return [user for name, ids in delivery.parts if name == FOLLOWERS for user in ids]
+def _followers(delivery: Delivery, audience: str = FOLLOWERS) -> list[EntityId]:
+    return [user for name, ids in delivery.parts if name == audience for user in ids]
 
 
 def _only(delivery: Delivery, op: str, pairs: set[Parting]) -> Delivery:
     """*op* for those of its followers who are in *pairs*."""
     author = str(delivery.activity.actor_id)
     users = [user for user in _followers(delivery) if (str(user), author) in pairs]
-    return dataclasses.replace(delivery, op=op, parts=[(FOLLOWERS, users)])
+    return delivery._replace(op=op, parts=[(FOLLOWERS, users)])
 
 
 def _without(delivery: Delivery, pairs: set[Parting]) -> Delivery:
@@ -197,4 +250,4 @@ def _without(delivery: Delivery, pairs: set[Parting]) -> Delivery:
         (name, [user for user in ids if name != FOLLOWERS or (str(user), author) not in pairs])
         for name, ids in delivery.parts
     ]
-    return dataclasses.replace(delivery, parts=parts)
+    return delivery._replace(parts=parts)

@@ -50,12 +50,12 @@ def deliver(
 
     def work(begun: Begun, deadline: float) -> Steps[int]:
         found, parted = yield from late.read(manager, op, body, parts, begun.listed)
-        asked: tuple[Sequence[Any], People] = found, parts
+        asked: tuple[Sequence[Any], People] = found, late.apart_from_unfollowed(found, parts, parted)
         reached = 0
 
         def written(some: tuple[Sequence[Any], People]) -> Steps[None]:
             nonlocal reached
-            deliveries = late.timely(deliveries_of(manager, some[0], some[1], begun.times), parted)
+            deliveries = deliveries_of(manager, some[0], some[1], begun.times)
             yield from driven(late.delivered(manager, deliveries, begun.listed), deadline)
             reached = max(reached, people_of(deliveries))
 

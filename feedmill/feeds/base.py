@@ -269,12 +269,15 @@ class Feed(Bodies, Readable):
         return f"<{type(self).__name__} of {self.user_id}>"
 
 
+_INTS = frozenset({int})
 #: Seconds that a direct write waits for a feed that someone else is writing.
 WAIT = 30.0
 
 
-def unique(user_ids: Iterable[EntityId]) -> list[EntityId]:
+def unique(user_ids: Sequence[EntityId]) -> Sequence[EntityId]:
     """Each user once; 5 and "5" are one user."""
+    if _INTS.issuperset(map(type, user_ids)) and len(set(user_ids)) == len(user_ids):
+        return user_ids
     return list({str(user_id): user_id for user_id in user_ids}.values())
 
 

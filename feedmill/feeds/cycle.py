@@ -127,6 +127,10 @@ class _Cycle:
         replies = yield from self.storage.begin(
             FeedsOf(self.feed_class, self.user_ids), task, self._lock(self.token), self.rules
         )
+        if replies.count(ADDED) == len(replies):
+            self.held = {}
+            self.changed += len(replies) * len(task.additions)
+            return
         jobs, snapshots, busy = [], [], []
         for number, reply in enumerate(replies):
             if reply == ADDED:
@@ -361,7 +365,7 @@ class _Cycle:
     def _read_whole(self, merges: Sequence[_Merge]) -> list[_Job]:
         """Have all of the feeds of *merges* read: scores of two kinds cannot be compared, and all are given anew."""
         if merges:
-            self.rules = dataclasses.replace(self.rules, newest=EVERY)
+            self.rules = self.rules._replace(newest=EVERY)
         return [merge.job for merge in merges]
 
     def _folded(
@@ -398,7 +402,7 @@ class _Cycle:
         joined = join_wants(job.task.wants, wants)
         if joined == job.task.wants:
             return True
-        job.task = dataclasses.replace(job.task, wants=joined)
+        job.task = job.task._replace(wants=joined)
         return False
 
 
@@ -412,7 +416,7 @@ def cycle(feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, *, wait: fl
     *wait*: seconds to wait for feeds that others hold (then :class:`~feedmill.errors.FeedBusy`); None leaves the
     operations in their inboxes. No user may stand in *user_ids* twice.
     """
-    return (yield from _Cycle(feed_class, user_ids, plan, wait).run())
+    return _Cycle(feed_class, user_ids, plan, wait).run()
 
 
 def fold_in_one(feed_class: Any, user_id: EntityId, wait: float) -> Steps[list[PendingWrite]]:

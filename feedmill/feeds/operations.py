@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from feedmill.activity import Activity
 from feedmill.aggregators import BaseAggregator
@@ -14,8 +14,7 @@ from feedmill.serializers.members import Member
 from feedmill.storage.base import Task, Want
 
 
-@dataclasses.dataclass(frozen=True)
-class MemberOp:
+class MemberOp(NamedTuple):
     """Add or remove one activity."""
 
     adds: bool
@@ -76,8 +75,7 @@ class RegroupOp:
     tell: Callable[[Any], None]
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What to do to a feed, what must be read for it, and what to leave in its inbox if it is busy."""
 
     ops: tuple[Any, ...]
@@ -90,7 +88,7 @@ class Plan:
 
     def keeping(self, untrimmed: bool) -> Plan:
         """The same plan, trimming or not."""
-        return dataclasses.replace(self, untrimmed=untrimmed)
+        return self._replace(untrimmed=untrimmed)
 
     def task(self, feed_class: Any, *, leave: bool) -> Task:
         """The plan as ``begin`` is told it; with *leave* it is left in the inboxes of busy feeds.

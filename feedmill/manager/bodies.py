@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
 
 from feedmill.activity import Activity
 from feedmill.aggregators.base import group_name
@@ -30,8 +29,7 @@ if TYPE_CHECKING:
 UNKNOWN, DAMAGED, FOREIGN = "", "damaged", "foreign"
 
 
-@dataclasses.dataclass(frozen=True)
-class Fact:
+class Fact(NamedTuple):
     """What is so with one activity: that, and not what was asked of it, is what becomes true in feeds."""
 
     raw_id: bytes
@@ -167,7 +165,8 @@ def _fact(loads: Callable[[bytes], Activity], raw_id: bytes, value: bytes | None
     kept = state.decode(value)
     try:
         activity = loads(kept.body)
-        _ = activity.extra_context  # a damaged one must not get into anybody's feed
+        if activity.packed_context:
+            _ = activity.extra_context  # a damaged one must not get into anybody's feed
         if activity.raw_id != raw_id:
             raise CorruptRecord(f"what is kept of activity {raw_id.hex()} is another activity")
     except UnknownVerb as error:

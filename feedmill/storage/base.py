@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, ClassVar, Protocol, TypeVar, Union
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, Union
 
 from feedmill.cursor import GroupPlace
 from feedmill.storage.listening import AListener, Listener
@@ -77,8 +77,7 @@ class ActivityStorage(Protocol):
 COUNT_TTL = 7 * 86_400
 
 
-@dataclasses.dataclass(frozen=True)
-class Want:
+class Want(NamedTuple):
     """What a writer needs to see of one group: its record and, if members were spilled, these actors' spilled ones."""
 
     #: The group's name.
@@ -105,8 +104,7 @@ class Targets(Protocol):
         ...
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """What a ``begin`` is to do with each of its feeds."""
 
     #: The groups that must be read.
@@ -118,8 +116,7 @@ class Task:
     additions: tuple[tuple[int, bytes, int, Any], ...] = ()
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(NamedTuple):
     """What the storage must know of a class of feeds."""
 
     #: Groups that a feed holds at most, or fewer: where it may hold more afterwards, the oldest must be read.
@@ -130,8 +127,7 @@ class Rules:
     channel: str
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(NamedTuple):
     """Under what a writer holds feeds; times in seconds since 1970."""
 
     #: Names the writer; made anew for each batch.

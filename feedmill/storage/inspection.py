@@ -22,6 +22,7 @@ NUMBERS = (
     "attempts",
     "tried",
     "repeat_after",
+    "listed",
     "deaths",
     "seen",
     "sent",

@@ -83,8 +83,7 @@ class Pace:
         return 1000 / self.rate
 
 
-@dataclasses.dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A fan-out that the caller may work on for the lease."""
 
     #: The fan-out's.
@@ -109,7 +108,7 @@ class Claim:
     waits: str = ""
     #: The message in answer to which it was claimed; or empty.
     bell: str = ""
-    #: The number of the last unfollow when its people were listed, or a moment before.
+    #: The number of the last unfollow when its people were listed first, or some time before.
     listed: int = 0
     #: How often it was really begun without progress, this time included: only that counts as an attempt.
     tries: int = 1
@@ -117,6 +116,8 @@ class Claim:
     deaths: int = 0
     #: Whether this time is written down as begun, by :meth:`Journal.begin`.
     marked: bool = False
+    #: Whether its people were listed before: who unfollowed since may hold what was written then.
+    relisted: bool = False
 
     def died(self) -> str:
         """What is known of whoever began it before, in words."""
@@ -236,6 +237,8 @@ class Journal(Protocol):
 
     def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
         """Let a claim go, to be looked at in *delay* seconds; with *error* it has failed, else it was not tried.
+
+        What was not tried wrote nothing, unless the claim says that its people were listed.
 
         *waits*: the queue that had no room for it.
         """

@@ -53,6 +53,10 @@ class Partings(Protocol):
         """
         ...
 
+    def of(self, manager: str, target: str, number: int) -> Steps[list[str]]:
+        """Who unfollowed *target* since *number*, and has not followed again: all of them, however many."""
+        ...
+
     def turns(self, manager: str, user: str, number: int) -> Steps[Turns]:
         """What *user* did since *number*."""
         ...

@@ -13,7 +13,7 @@ from tests.chaos.workers import ROOT, VISIBILITY
 
 DOCS = ROOT / "docs"
 #: Columns that hold words; numbers stand to the right.
-WORDS = {"fault", "broker", "began", "what is read", "storage", "bug put back in"}
+WORDS = {"fault", "broker", "began", "what is read", "storage", "seeds", "bug put back in"}
 
 INTRO = f"""# Reliability
 
@@ -38,7 +38,7 @@ SOAKS = (
     *("deliveries", "lost", "duplicated", "wrong", "longest recovery, s"),
 )
 
-SIMULATION = ("storage", "histories", "operations", "longest", "commands", "faults", "violations", "seconds")
+SIMULATION = ("storage", "seeds", "histories", "operations", "longest", "commands", "faults", "violations", "seconds")
 MUTATIONS = ("bug put back in", "storage", "histories until it was found", "seconds")
 FUZZ = ("what is read", "inputs", "read", "refused", "unexpected", "slowest, ms")
 
@@ -150,7 +150,7 @@ def _simulation(found: Mapping[str, Any]) -> str:
         " and every feed, count, receipt and body is held against a model. `make simulate` runs it; a seed that fails prints its history,"
         " shrunk, and replays.",
         "",
-        f"{found['date']}, Python {found['python']}, {found['cores']} cores, seeds from {found['first_seed']:,} on."
+        f"{found['date']}, Python {found['python']}, {found['cores']} cores, code {found['code']}."
         + (f" Left out: {', '.join(found['left_out'])}." if found.get("left_out") else ""),
         "",
         *_heads(SIMULATION),
@@ -159,7 +159,8 @@ def _simulation(found: Mapping[str, Any]) -> str:
         struck = sum(each["faults"].values())
         numbers = (each[name] for name in ("histories", "operations", "longest", "commands"))
         ends = f"{struck:,}", f"{each['violations']:,}", f"{each['seconds']:,}"
-        lines.append(_line([each["storage"], *(f"{n:,}" for n in numbers), *ends]))
+        seeds = "; ".join(f"{first:,} to {last:,}" for first, last in each["seeds"])
+        lines.append(_line([each["storage"], seeds, *(f"{n:,}" for n in numbers), *ends]))
     lines.append("")
     for each in found["storages"]:
         faults = sorted(each["faults"].items(), key=lambda item: -item[1])

@@ -304,17 +304,26 @@ def test_a_soak_is_kept_as_it_goes(tmp_path: Path) -> None:
 def test_the_page_holds_simulated_histories() -> None:
     """Where a simulation was kept, the page tells how many histories, faults by kind and violations it came to."""
     storage = {"storage": "memory", "histories": 1_000_000, "operations": 45_000_000, "longest": 60, "commands": 10**9}
-    storage |= {"violations": 0, "seconds": 3_600, "faults": {"killed": 2_000, "refused": 30_000}}
+    storage |= {
+        "seeds": [[0, 499_999], [700_000, 1_199_999]],
+        "violations": 0,
+        "seconds": 3_600,
+        "faults": {"killed": 2_000, "refused": 30_000},
+    }
     facts = {
         "date": "2024-03-01",
         "python": "3.11.7",
         "cores": 2,
-        "first_seed": 0,
+        "code": "0123abcd",
         "left_out": [],
         "storages": [storage],
     }
     text = page.render({"simulation": facts})
-    assert "| memory | 1,000,000 | 45,000,000 | 60 | 1,000,000,000 | 32,000 | 0 | 3,600 |" in text
+    assert "cores, code 0123abcd." in text
+    assert (
+        "| memory | 0 to 499,999; 700,000 to 1,199,999 | 1,000,000 | 45,000,000 | 60 | 1,000,000,000 | 32,000 | 0 | 3,600 |"
+        in text
+    )
     assert "memory: 30,000 × refused, 2,000 × killed." in text and "Left out" not in text
     mutation = {"name": "a lock that is not checked", "storage": "redis", "histories": 1_234, "seconds": 8.4}
     text = page.render({"simulation": {**facts, "left_out": ["doctor"], "mutations": [mutation]}})

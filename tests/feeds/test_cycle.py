@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 import uuid
 from collections.abc import Callable
@@ -131,10 +130,7 @@ def test_a_stolen_token_is_refused(backend_kind: str, grouped: Any) -> None:
     done = Changes(feed.key, b"", inbox_done=4, count_key=count_key)
     kept = Lock(b"second__", now, 10)
     assert commit(b"second__") == b"left"  # sent again: it is known as done, and writes nothing
-    assert (
-        backend().run(storage.commit([done], dataclasses.replace(kept, token=kept.following), feed.channel()))[0]
-        == DONE
-    )
+    assert backend().run(storage.commit([done], kept._replace(token=kept.following), feed.channel()))[0] == DONE
     assert commit(b"second__") == LOST
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -193,10 +194,6 @@ class TestContexts:
 
     def test_a_worker_dies(self, box: Postbox, by_album: None, monkeypatch: pytest.MonkeyPatch) -> None:
         """What a worker wrote that died before it looked again is put right."""
-
-        class Died(BaseException):
-            pass
-
         plain = late._look
 
         def die(*args: Any) -> Any:
@@ -213,6 +210,91 @@ class TestContexts:
             box.work()
         settle(box)
         assert [group.group for group in News(10)[:]] == ["album B"] == [group.group for group in Notes(77)[:]]
+
+
+class Died(BaseException):
+    """Ends a worker."""
+
+
+class TestUnfollowsBehindAFailure:
+    """Who unfollows while a worker writes that fails before it has looked keeps nothing of what it wrote."""
+
+    @pytest.fixture(params=[Died(), OSError("no network")], ids=["dies", "fails"])
+    def written(
+        self,
+        box: Postbox,
+        monkeypatch: pytest.MonkeyPatch,
+        between: Callable[[Callable[[], Any]], None],
+        request: pytest.FixtureRequest,
+    ) -> Callable[[int], set[tuple[Any, Any]]]:
+        """Has an activity delivered to so many followers, of whom 10 leaves before it is written, and nobody looks."""
+        plain = late._changed
+
+        def leave() -> None:
+            edges.discard((10, 100))
+            manager.unfollow(10, 100)
+            for message in box.take("feedmill.unfollow"):
+                arrive(*message)
+
+        def fail(*args: Any) -> Any:
+            raise request.param
+
+        edges: set[tuple[Any, Any]] = set()
+        monkeypatch.setattr(Circle, "edges", edges)
+
+        def deliver(followers: int) -> set[tuple[Any, Any]]:
+            edges.update((user, 100) for user in range(10, 10 + followers))
+            manager.add_activity(love(1, actor=100))
+            between(leave)
+            monkeypatch.setattr(late, "_changed", fail)
+            while box.messages:
+                with contextlib.suppress(Died, OSError):
+                    arrive(*box.messages.pop(0))
+            monkeypatch.setattr(late, "_changed", plain)
+            assert home(10) == [1] == news(10), "it was written, and not looked at"
+            return edges
+
+        return deliver
+
+    @pytest.mark.parametrize("followers", [1, 2, 15])
+    def test_left_for_good(self, box: Postbox, written: Callable[[int], Any], followers: int) -> None:
+        """Those who stay have it, and who has left has not: in a fan-out of one piece and in one of chunks."""
+        edges = written(followers)
+        settle(box)
+        assert home(10) == [] == news(10)
+        assert all(home(user) == [1] == news(user) for user, _ in edges)
+
+    @pytest.mark.parametrize("followers", [1, 15])
+    def test_removed_before_it_is_tried_again(
+        self, box: Postbox, written: Callable[[int], Any], followers: int
+    ) -> None:
+        """A removal reaches those as well who had left when it listed people."""
+        written(followers)
+        manager.remove_activity(love(1, actor=100))
+        settle(box)
+        assert home(10) == [] == news(10) == home(11)
+
+    @pytest.mark.parametrize("followers", [1, 15])
+    def test_follows_again(
+        self,
+        box: Postbox,
+        written: Callable[[int], Any],
+        between: Callable[[Callable[[], Any]], None],
+        followers: int,
+    ) -> None:
+        """Who follows again while what was written before is taken out has it in the end."""
+        edges = written(followers)
+
+        def back() -> None:
+            edges.add((10, 100))
+            manager.follow(10, 100)
+            for message in box.take("feedmill.follow"):
+                arrive(*message)
+
+        between(back)
+        settle(box)
+        settle(box)
+        assert all(home(user) == [1] == news(user) for user, _ in edges)
 
 
 class TestNotices:

@@ -43,15 +43,10 @@ class Clients:
         self.queue: list[Process] = []
         #: The operation that each client has begun: its tries, and when it began.
         self.begun: dict[int, tuple[int, float]] = {}
-        self.done = 0
+        self.done, self.left = 0, len(plan.ops)
         self.fanouts: list[Any] = []
         for number in range(len(plan.clients)):
             self._hire(number)
-
-    @property
-    def over(self) -> bool:
-        """Whether nobody has anything left to do."""
-        return not any(self.waiting)
 
     def _hire(self, number: int) -> None:
         release = app.NEW if self.world.healing else self.plan.clients[number]
@@ -64,6 +59,7 @@ class Clients:
                 self.waiting[number].pop(0)
                 self.begun.pop(number, None)
                 self.done += 1
+                self.left -= 1
         except GreenletExit:
             self._hire(number)  # the next process is asked for the same
             raise

@@ -15,7 +15,8 @@ from feedmill import doctor, registry, settings, verbs
 from feedmill.delivery import heartbeat
 from feedmill.doctor import examination
 from feedmill.fanout import dispatch
-from feedmill.feeds import cycle, notification_feed
+from feedmill.feeds import Feed, cycle, notification_feed
+from feedmill.feeds.notification_feed import NotificationFeed
 from feedmill.keys import due_key
 from feedmill.storage import activity_state
 from feedmill.storage.backends import backend
@@ -52,6 +53,8 @@ class Simulator:
 
     def __init__(self, storage: str = "memory", driver: storages.RedisDriver | None = None) -> None:
         self.storage, self.driver = storage, driver
+        #: Keys of feeds that were read while nothing was stored of them, and nothing was wrong: so it is in each history.
+        self._nothing: set[str] = set()
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[Simulator]:
@@ -66,8 +69,8 @@ class Simulator:
         real = time.time, time.monotonic, time.sleep, os.urandom
         patch(verbs, "_verbs", verbs._verbs)
         patch(registry, "_managers", registry._managers)
-        patch(time, "time", lambda: worlds.WORLD.time() if worlds.WORLD else real[0]())
-        patch(time, "monotonic", lambda: worlds.WORLD.monotonic() if worlds.WORLD else real[1]())
+        patch(time, "time", worlds.clock(real[0]))
+        patch(time, "monotonic", worlds.steady_clock(real[1]))
         patch(time, "sleep", lambda seconds: worlds.WORLD.sleep(seconds) if worlds.WORLD else real[2](seconds))
         patch(time, "time_ns", lambda: int(time.time() * 1e9))
         patch(notification_feed, "_now", lambda: int(time.time() * 1e6))
@@ -113,7 +116,9 @@ class Simulator:
         app.STATE.__init__()  # type: ignore[misc]
         app.STATE.mutes = set(plan.mutes)
         app.STATE.hook = lambda name, about, answer: hook(world, model, name, about, answer)
-        model = Model(app.RELEASES[app.NEW][plan.manager], set(plan.edges), set(plan.mutes))
+        model = Model(
+            app.RELEASES[app.NEW][plan.manager], set(plan.edges), set(plan.mutes), self._is_stored, self._nothing
+        )
         app.STATE.edges = model.edges
         worlds.WORLD = world
         tasks.current_task = CurrentTask(world)
@@ -124,8 +129,8 @@ class Simulator:
             world.start("sweeper", "sweeper", self.broker.sweep_for_ever, plan.workers[0])
             for number in range(plan.doctors):
                 self._doctor(world, number, plan.workers[-1])
-            world.run(lambda: clients.over)
-            if not clients.over:
+            world.run(lambda: not clients.left)
+            if clients.left:
                 raise Wrong("clients wait for ever")
             self._go_on(world, plan.aftermath)
             lasted = world.now - worlds.DAWN
@@ -245,6 +250,12 @@ class Simulator:
         said = [str(finding) for finding in report.shown if finding.kind not in allowed]
         if said:
             raise Wrong(f"the doctor finds {said}")
+
+    def _is_stored(self, feed: Feed) -> bool:
+        """Whether anything may be stored of *feed*."""
+        if self.driver is not None or feed.key in BACKEND.flat or feed.key in BACKEND.groups:
+            return True
+        return isinstance(feed, NotificationFeed) and feed.count_key in BACKEND.counts
 
     def _bodies(self, model: Model) -> None:
         if self.driver is None:

@@ -10,6 +10,7 @@ counts. Where the contract leaves a choice, the model says what *must* be there 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from feedmill import Manager
@@ -49,8 +50,17 @@ class Known:
 class Model:
     """Of one history."""
 
-    def __init__(self, manager: type[Manager], edges: set[tuple[int, int]], mutes: set[tuple[int, int]]) -> None:
+    def __init__(
+        self,
+        manager: type[Manager],
+        edges: set[tuple[int, int]],
+        mutes: set[tuple[int, int]],
+        is_stored: Callable[[Feed], bool],
+        nothing: set[str],
+    ) -> None:
         self.manager, self.edges, self.mutes = manager, edges, mutes
+        #: Whether anything may be stored of a feed; and keys of those that are known to show nothing when nothing is.
+        self._is_stored, self._nothing = is_stored, nothing
         self.activities = {number: Known() for number in app.BY_ID.values()}
         self.ever_followed = set(edges)
         #: When a feed was deleted, a user's feeds rebuilt, somebody followed, a user's notifications marked, the last time.
@@ -113,7 +123,7 @@ class Model:
         return {
             number
             for number, known in self.activities.items()
-            if number < app.ALONE and self._may(user, name, number, known)
+            if (known.how or known.told) and number < app.ALONE and self._may(user, name, number, known)
         }
 
     def _may(self, user: int, name: str, number: int, known: Known) -> bool:
@@ -124,14 +134,12 @@ class Model:
             return user in known.told or (known.how == "add" and target == user)
         return bool(known.how) and (user, actor) in self.edges
 
-    def must(self, user: int, name: str, feed_class: type[Feed]) -> set[int]:
-        """Those of them that must."""
+    def must(self, user: int, name: str, feed_class: type[Feed], may: set[int]) -> set[int]:
+        """Those of them, *may*, that must."""
         if user == app.SOLO:
-            return self._fitting(user, name, feed_class, self.may(user, name))
+            return self._fitting(user, name, feed_class, may)
         deleted = self.deleted.get((user, name), NEVER)
-        return self._fitting(
-            user, name, feed_class, {n for n in self.may(user, name) if self._since(user, name, n) > deleted}
-        )
+        return self._fitting(user, name, feed_class, {n for n in may if self._since(user, name, n) > deleted})
 
     def _since(self, user: int, name: str, number: int) -> float:
         """When it was last put into a feed by something that had to; NEVER if nothing had."""
@@ -185,7 +193,8 @@ class Model:
         for user, spelled in enumerate(app.SPELLINGS):
             for name, feed_class in feeds.items():
                 if name not in left_out:
-                    must, may = self.must(user, name, feed_class), self.may(user, name)
+                    may = self.may(user, name)
+                    must = self.must(user, name, feed_class, may)
                     wrong += (
                         f"{name} of {spelled[-1]}: {text}"
                         for text in self._feed(feed_class(spelled[-1]), must, may, user)
@@ -204,6 +213,16 @@ class Model:
             raise Wrong("; ".join(wrong))
 
     def _feed(self, feed: Feed, must: set[int], may: set[int], user: int) -> list[str]:
+        if self._is_stored(feed):
+            return self._read(feed, must, may, user)
+        if not must and feed.key in self._nothing:
+            return []
+        wrong = self._read(feed, must, may, user)
+        if not wrong:
+            self._nothing.add(feed.key)
+        return wrong
+
+    def _read(self, feed: Feed, must: set[int], may: set[int], user: int) -> list[str]:
         entries = list(feed[:])
         # A removal that was told of nobody to remove it from leaves ids without bodies.
         exact = not (self.excused_authors or self.excused_readers)

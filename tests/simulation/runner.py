@@ -7,15 +7,18 @@ import contextlib
 import dataclasses
 import datetime as dt
 import faulthandler
+import gc
+import hashlib
 import json
 import multiprocessing
 import multiprocessing.connection
 import os
 import platform
+import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +31,14 @@ from tests.simulation.shrink import kind_of, shrink
 AT_ONCE = 50
 #: Violations of one kind that are shrunk and printed; and seconds for each.
 SHOWN, SHRINKING = 1, 40.0
-#: Seconds after which a history that goes on is stuck in real time: its process says where, and ends.
-STUCK = 180
+#: Seconds after which a process that has not done what it took is stuck in real time: it says where, and ends.
+STUCK = 300
+#: Objects more than before after which what is unreachable is looked for; a history leaves a hundred behind.
+GARBAGE = 50_000
 STORAGES = ("memory", "redis")
+ROOT = Path(__file__).parents[2]
+#: What a history depends on: the record of another run is added to if these files are the same.
+CODE = ("feedmill", "tests/simulation")
 
 
 @dataclasses.dataclass
@@ -38,6 +46,8 @@ class Tally:
     """What many histories came to."""
 
     storage: str = "memory"
+    #: The first seed; the others follow without a gap.
+    first: int = 0
     histories: int = 0
     operations: int = 0
     commands: int = 0
@@ -93,14 +103,19 @@ def _work(storage: str, mutation: str, off: dict[str, str], pipe: Any) -> None:
     """A process: seeds in, tallies out. A pipe has no thread that would live among patched clocks."""
     known.OFF.clear()
     known.OFF.update(off)
+    for each in (signal.SIGINT, signal.SIGTERM):  # they are for who gives out seeds, and may go to all of a terminal
+        signal.signal(each, signal.SIG_IGN)
     with simulator(storage, mutation) as simulating:
-        for first, last in iter(pipe.recv, None):
-            tally = Tally(storage)
-            for seed in range(first, last):
+        gc.freeze()
+        gc.set_threshold(GARBAGE)
+        with contextlib.suppress(EOFError, BrokenPipeError):  # nobody is there any more
+            for first, last in iter(pipe.recv, None):
+                tally = Tally(storage)
                 faulthandler.dump_traceback_later(STUCK, exit=True)
-                tally.add(seed, simulating.run(draw(seed, storage)))
-            faulthandler.cancel_dump_traceback_later()
-            pipe.send(tally)
+                for seed in range(first, last):
+                    tally.add(seed, simulating.run(draw(seed, storage)))
+                faulthandler.cancel_dump_traceback_later()
+                pipe.send(tally)
 
 
 def simulate(
@@ -112,9 +127,14 @@ def simulate(
     jobs: int = 1,
     mutation: str = "",
     stop: bool = False,
-    tell: Any = None,
+    stopped: Callable[[], object] = lambda: False,
+    tell: Callable[[Tally], None] | None = None,
 ) -> Tally:
-    """Histories of the seeds from *first* on, as many as asked for or as fit; with *stop* until one fails."""
+    """Histories of the seeds from *first* on, as many as asked for or as fit; with *stop* until one fails.
+
+    When *stopped* says so no more seeds are given out, and those that were are brought to their end. *tell* is told now
+    and then what came of a range of seeds without gaps.
+    """
     context = multiprocessing.get_context("spawn")
     pipes, workers = [], []
     for _ in range(jobs):
@@ -123,32 +143,39 @@ def simulate(
         workers[-1].start()
         theirs.close()
         pipes.append(mine)
-    total, began, following, told = Tally(storage), time.monotonic(), first, time.monotonic()
-    working, free = list[Any](), pipes[:]
-    while True:
-        over = time.monotonic() - began > seconds or (stop and total.wrong)
-        while free and following < first + histories and not over:
-            last = min(following + AT_ONCE, first + histories)
-            working.append(free.pop())
-            working[-1].send((following, last))
-            following = last
-        if not working:
-            break
-        for pipe in multiprocessing.connection.wait(working, timeout=5):
-            try:
-                total.join(pipe.recv())
-            except EOFError:
-                raise RuntimeError(f"a simulating process died; it had seeds up to {following - 1}") from None
-            working.remove(pipe)
-            free.append(pipe)
-        if tell and time.monotonic() - told > 30:
-            told = time.monotonic()
-            tell(f"{total.histories:,} histories, {total.wrong} violations")
-    for pipe in pipes:
-        pipe.send(None)
-    for worker in workers:
-        worker.join()
-    total.seconds = time.monotonic() - began
+    total, began, following, told = Tally(storage, first), time.monotonic(), first, time.monotonic()
+    #: What was given out to whom, and what came back and has a gap before it, by the first seed.
+    working, free, back = dict[Any, int](), pipes[:], dict[int, Tally]()
+    try:
+        while True:
+            over = time.monotonic() - began > seconds or (stop and total.wrong) or stopped()
+            while free and following < first + histories and not over:
+                last = min(following + AT_ONCE, first + histories)
+                pipe = free.pop()
+                pipe.send((following, last))
+                working[pipe] = following
+                following = last
+            if not working:
+                break
+            for pipe in multiprocessing.connection.wait(list(working), timeout=5):
+                try:
+                    back[working.pop(pipe)] = pipe.recv()
+                except EOFError:
+                    raise RuntimeError(f"a simulating process died; it had seeds up to {following - 1}") from None
+                free.append(pipe)
+            while first + total.histories in back:
+                total.join(back.pop(first + total.histories))
+            total.seconds = time.monotonic() - began
+            if tell and time.monotonic() - told > 30:
+                told = time.monotonic()
+                tell(total)
+        for pipe in pipes:
+            pipe.send(None)
+        for worker in workers:
+            worker.join()
+    finally:
+        for worker in workers:
+            worker.kill()
     return total
 
 
@@ -174,9 +201,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--storage", choices=(*STORAGES, "both"), default="memory")
     parser.add_argument("--seconds", type=float, default=0.0, help="how long; by default until --histories are done")
     parser.add_argument("--histories", type=int, default=0)
-    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--first-seed", type=int, help="by default 0; with --add the first that no run has had")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--json", type=Path, help="write what it came to here")
+    parser.add_argument("--json", type=Path, help="write what it came to here, also when it is stopped by a signal")
+    parser.add_argument(
+        "--add", action="store_true", help="add it to what --json names: runs of the same code, other seeds"
+    )
     parser.add_argument("--mutation", default="", help="with this bug put in (see mutations.py), until it is found")
     parser.add_argument("--off", default="", help="leave out, beside what known.py names: names with commas between")
     parser.add_argument("--everything", action="store_true", help="also what known.py leaves out")
@@ -184,9 +214,39 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class Stop:
+    """Whether a signal has asked for an end. A second one ends the process as it always does."""
+
+    def __init__(self) -> None:
+        self.signal = 0
+
+    def __call__(self) -> bool:
+        return bool(self.signal)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Stop]:
+        """While this lasts signals are heard."""
+        before = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+
+        def hear(number: int, _: object) -> None:
+            self.signal = number
+            for each, handler in before.items():
+                signal.signal(each, handler)
+            print("stopping; what has begun comes to its end", flush=True)
+
+        for each in before:
+            signal.signal(each, hear)
+        try:
+            yield self
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command; 1 when something is wrong."""
-    given = _parser().parse_args(argv)
+    """The command; 1 when something is wrong, 128 and the signal's number when a signal stopped it."""
+    parser = _parser()
+    given = parser.parse_args(argv)
     if given.everything:
         known.OFF.clear()
     known.OFF.update(dict.fromkeys(filter(None, given.off.split(",")), "asked for"))
@@ -195,29 +255,47 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = replay(given.seed, storages[0], whole=given.whole, seconds=given.shrink, mutation=given.mutation)
         print(show(result))
         return int(bool(result.wrong))
-    tallies = []
-    for storage in storages:
-        tally = simulate(
-            storage,
-            first=given.first_seed,
-            histories=given.histories or (sys.maxsize if given.seconds or given.mutation else 2000),
-            seconds=given.seconds / len(storages) if given.seconds else float("inf"),
-            jobs=given.jobs,
-            mutation=given.mutation,
-            stop=bool(given.mutation),
-            tell=lambda text: print(text, flush=True),
-        )
-        tallies.append(tally)
-        _report(tally, given)
-    if given.json:
-        given.json.write_text(json.dumps(_record(tallies, given), indent=2) + "\n", encoding="utf-8")
-    return int(any(tally.wrong for tally in tallies))
+    if given.add and (given.json is None or given.mutation):
+        parser.error("--add needs --json, and is for code as it is")
+    histories = given.histories or (sys.maxsize if given.seconds or given.mutation else 2000)
+    try:
+        record = Record(given.json, add=given.add)
+        firsts = {each: record.first(each, given.first_seed, histories) for each in storages}
+    except ValueError as error:
+        parser.error(str(error))
+    tallies: list[Tally] = []
+    with Stop().listening() as stop:
+        for storage in storages:
+            print(f"{storage}: seeds from {firsts[storage]:,} on", flush=True)
+            tally = simulate(
+                storage,
+                first=firsts[storage],
+                histories=histories,
+                seconds=given.seconds / len(storages) if given.seconds else float("inf"),
+                jobs=given.jobs,
+                mutation=given.mutation,
+                stop=bool(given.mutation),
+                stopped=stop,
+                tell=lambda so_far: _tell(so_far, record, tallies),
+            )
+            tallies.append(tally)
+            record.write(tallies)
+            if stop():
+                break
+    for tally in tallies:
+        _report(tally, given, shrinking=not stop())
+    return int(any(tally.wrong for tally in tallies)) or (128 + stop.signal if stop() else 0)
 
 
-def _report(tally: Tally, given: argparse.Namespace) -> None:
+def _tell(so_far: Tally, record: Record, before: Sequence[Tally]) -> None:
+    print(f"{so_far.histories:,} histories, {so_far.wrong} violations", flush=True)
+    record.write([*before, so_far])
+
+
+def _report(tally: Tally, given: argparse.Namespace, *, shrinking: bool) -> None:
     struck = sum(tally.faults.values())
     print(
-        f"{tally.storage}: {tally.histories:,} histories in {tally.seconds:.1f} s ({tally.histories / tally.seconds:.0f} a second),"
+        f"{tally.storage}: {tally.histories:,} histories in {tally.seconds:.1f} s ({tally.histories / (tally.seconds or 1):.0f} a second),"
         f" {tally.operations:,} operations (at most {tally.longest} in one), {tally.commands:,} commands, {struck:,} faults,"
         f" {tally.wrong:,} violations",
         flush=True,
@@ -229,28 +307,100 @@ def _report(tally: Tally, given: argparse.Namespace) -> None:
                 f" --mutation {given.mutation}" if given.mutation else ""
             )
             print(f"python -m tests.simulation {again}\n")
-            if given.shrink:
+            if given.shrink and shrinking:
                 print(show(replay(seed, tally.storage, seconds=given.shrink, mutation=given.mutation)), flush=True)
 
 
-def _record(tallies: Sequence[Tally], given: argparse.Namespace) -> dict[str, Any]:
+class Record:
+    """What runs came to, in a file; with *add* beside what stands there of runs of the same code.
+
+    :class:`ValueError` if that is of other code.
+    """
+
+    def __init__(self, path: Path | None, *, add: bool) -> None:
+        self.path = path
+        self.about = {"python": platform.python_version(), "code": code(), "left_out": sorted(known.OFF)}
+        self.before: dict[str, dict[str, Any]] = {}
+        #: What else stands there.
+        self._beside: dict[str, Any] = {}
+        if add and path is not None and path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            for name, value in self.about.items():
+                if found.get(name) != value:
+                    raise ValueError(
+                        f"{path} is of another {name}, {found.get(name)!r}; that cannot be added to {value!r}"
+                    )
+            self.before = {row["storage"]: row for row in found["storages"]}
+            self._beside = found
+
+    def first(self, storage: str, wanted: int | None, histories: int) -> int:
+        """The seed to begin with; :class:`ValueError` if one of the *histories* was there before."""
+        seeds = self.before.get(storage, {}).get("seeds", [])
+        first = max((last + 1 for _, last in seeds), default=0) if wanted is None else wanted
+        if any(low < first + histories and first <= last for low, last in seeds):
+            raise ValueError(f"{self.path} has seeds from {first} on already ({seeds}); give another --first-seed")
+        return first
+
+    def write(self, tallies: Sequence[Tally]) -> None:
+        """Write what *tallies* say; whoever reads meanwhile finds the file before or after."""
+        if self.path is None:
+            return
+        rows = dict(self.before)
+        for tally in tallies:
+            rows[tally.storage] = _added(rows.get(tally.storage), _row(tally))
+        today = {"date": dt.date.today().isoformat(), "cores": os.cpu_count()}
+        record = {**self._beside, **today, **self.about, "storages": [*rows.values()]}
+        beside = self.path.with_name(self.path.name + ".new")
+        beside.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        beside.replace(self.path)
+
+
+def code() -> str:
+    """What tells the code of a history from another: a digest of its files."""
+    digest = hashlib.sha256()
+    for folder in CODE:
+        for path in sorted((ROOT / folder).rglob("*")):
+            if path.suffix in (".py", ".lua", ".c"):
+                digest.update(f"{path.relative_to(ROOT)}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _row(tally: Tally) -> dict[str, Any]:
     return {
-        "date": dt.date.today().isoformat(),
-        "python": platform.python_version(),
-        "cores": os.cpu_count(),
-        "first_seed": given.first_seed,
-        "left_out": sorted(known.OFF),
-        "storages": [
-            {
-                "storage": tally.storage,
-                "histories": tally.histories,
-                "operations": tally.operations,
-                "longest": tally.longest,
-                "commands": tally.commands,
-                "violations": tally.wrong,
-                "seconds": round(tally.seconds),
-                "faults": dict(sorted(tally.faults.items())),
-            }
-            for tally in tallies
-        ],
+        "storage": tally.storage,
+        #: From, up to and with.
+        "seeds": [[tally.first, tally.first + tally.histories - 1]] if tally.histories else [],
+        "histories": tally.histories,
+        "operations": tally.operations,
+        "longest": tally.longest,
+        "commands": tally.commands,
+        "violations": tally.wrong,
+        "seconds": round(tally.seconds),
+        "faults": dict(sorted(tally.faults.items())),
     }
+
+
+def _added(before: dict[str, Any] | None, row: dict[str, Any]) -> dict[str, Any]:
+    """Both rows in one."""
+    if before is None:
+        return row
+    sums = {name: before[name] + row[name] for name in ("histories", "operations", "commands", "violations", "seconds")}
+    faults = Counter(before["faults"]) + Counter(row["faults"])
+    return {
+        **row,
+        **sums,
+        "seeds": _joined([*before["seeds"], *row["seeds"]]),
+        "longest": max(before["longest"], row["longest"]),
+        "faults": dict(sorted(faults.items())),
+    }
+
+
+def _joined(ranges: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Ranges in their order, those that follow each other in one."""
+    found: list[list[int]] = []
+    for low, last in sorted(ranges):
+        if found and found[-1][1] + 1 == low:
+            found[-1][1] = last
+        else:
+            found.append([low, last])
+    return found

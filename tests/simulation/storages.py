@@ -22,7 +22,7 @@ from feedmill import settings
 from feedmill.errors import StorageError
 from feedmill.storage import memory
 from feedmill.storage.memory import BACKEND
-from feedmill.storage.redis import scripts
+from feedmill.storage.redis import journal, scripts
 from feedmill.storage.redis.client import RETRIES, RedisBackend
 from feedmill.storage.steps import PAUSE, Command, Steps, interrupt
 from tests.simulation import world as worlds
@@ -78,40 +78,46 @@ def _world() -> worlds.World:
 # -- in memory
 
 
-class _Done:
-    """What an operation came to."""
-
-    def __init__(self, value: Any) -> None:
-        self.value = value
-
-
 class _Part:
     """A part of an operation of a storage in memory, up to the next operation that it is made of, as one command."""
 
+    __slots__ = ("args", "done", "function", "known", "kwargs", "name", "operation", "replies")
+
     def __init__(
-        self, name: str, begin: Callable[[], Steps[Any]] | None, operation: Any = None, replies: Any = None
+        self, name: str, function: Any, args: Any, kwargs: Any, operation: Any = None, replies: Any = None
     ) -> None:
-        self.name, self.begin, self.operation, self.replies = name, begin, operation, replies
-        self.known: Any = None
+        #: What begins the operation; None for a later part of it, which goes on with *replies*.
+        self.name, self.function, self.args, self.kwargs = name, function, args, kwargs
+        self.operation, self.replies = operation, replies
+        #: Whether the operation is over, so that what came of the part is its result and no further command.
+        self.done = False
+        #: What came of a later part, in a list: it cannot be carried out twice.
+        self.known: list[Any] | None = None
 
     def __call__(self, refusing: str) -> Any:
         """Carry it out; only the first part of an operation can be carried out twice."""
         if refusing and self.name not in READS and not (refusing == "full" and self.name in FREEING):
             return Refused(f"{refusing}: {self.name}")
-        if self.known is not None:
-            return self.known
+        if self.function is None:
+            return self._later()
         try:
-            if self.begin is None:
-                self.known = _Done(None)
-                self.known = self.operation.send(self.replies)
-                return self.known
-            self.operation = self.begin()
-            return next(self.operation)
+            operation = self.operation = self.function(*self.args, **self.kwargs)
+            found = next(operation)
         except StopIteration as stop:
-            done = _Done(stop.value)
-            if self.begin is None:
-                self.known = done
-            return done
+            self.done = True
+            return stop.value
+        self.done = False
+        return found
+
+    def _later(self) -> Any:
+        if self.known is None:
+            self.done, self.known = True, [None]  # so it stays if it fails
+            try:
+                self.known = [self.operation.send(self.replies)]
+                self.done = False
+            except StopIteration as stop:
+                self.known = [stop.value]
+        return self.known[0]
 
 
 def as_command(function: Callable[..., Steps[Any]]) -> Callable[..., Steps[Any]]:
@@ -123,12 +129,12 @@ def as_command(function: Callable[..., Steps[Any]]) -> Callable[..., Steps[Any]]
 
     @functools.wraps(function)
     def operation(*args: Any, **kwargs: Any) -> Steps[Any]:
-        part = _Part(name, functools.partial(function, *args, **kwargs))
+        part = _Part(name, function, args, kwargs)
         (reply,) = yield [(name, part)]
-        while type(reply) is not _Done:  # it is made of others
-            part = _Part(name, None, part.operation, (yield reply))
+        while not part.done:  # it is made of others
+            part = _Part(name, None, (), {}, part.operation, (yield reply))
             (reply,) = yield [(name, part)]
-        return reply.value
+        return reply
 
     return operation
 
@@ -141,10 +147,16 @@ class MemoryDriver:
 
     def run(self, operation: Steps[Any]) -> Any:
         """To the end; what fails is interrupted, as the package's own driver does."""
+        world = _world()
         try:
             wanted = next(operation)
             while True:
-                wanted = operation.send(self._exchange(list(wanted)))
+                commands = list(wanted)
+                try:
+                    replies = self._answers(world, commands)
+                except ConnectionLost:
+                    replies = self._again(world, commands)
+                wanted = operation.send(replies)
         except StopIteration as stop:
             return stop.value
         except GreenletExit:  # a process that was killed does nothing more
@@ -154,7 +166,7 @@ class MemoryDriver:
             with contextlib.suppress(StopIteration, Exception):
                 commands = list(next(last))
                 while True:
-                    commands = list(last.send(self._answers(commands)))
+                    commands = list(last.send(self._answers(world, commands)))
             raise
 
     async def arun(self, operation: Steps[Any]) -> Any:
@@ -164,26 +176,27 @@ class MemoryDriver:
     async def aclose(self) -> None:
         """Nothing to close."""
 
-    def _exchange(self, commands: list[Command]) -> list[Any]:
-        world = _world()
-        for attempt in range(RETRIES + 1):
-            try:
-                return self._answers(commands)
-            except ConnectionLost:
-                world.sleep(0.05 * 2**attempt * world.rng.random())
+    def _again(self, world: worlds.World, commands: list[Command]) -> list[Any]:
+        """The round trip once more, a while after the connection was lost."""
+        for attempt in range(RETRIES):
+            world.sleep(0.05 * 2**attempt * world.rng.random())
+            with contextlib.suppress(ConnectionLost):
+                return self._answers(world, commands)
+        world.sleep(0.05 * 2**RETRIES * world.rng.random())
         raise StorageError("no connection to the server")
 
-    def _answers(self, commands: list[Command]) -> list[Any]:
+    @staticmethod
+    def _answers(world: worlds.World, commands: list[Command]) -> list[Any]:
         """One round trip."""
-        world = _world()
-        replies = [
-            world.sleep(command[1]) if command[0] == PAUSE else world.perform(command[0], command[1])
-            for command in commands
-        ]
+        replies, refused, perform = [], None, world.perform
+        for name, what in commands:
+            reply = world.sleep(what) if name == PAUSE else perform(name, what)
+            if type(reply) is Refused and refused is None:
+                refused = reply
+            replies.append(reply)
         world.answered()
-        for reply in replies:
-            if type(reply) is Refused:
-                raise StorageError(f"the server refuses ({reply})")
+        if refused is not None:
+            raise StorageError(f"the server refuses ({refused})")
         return replies
 
 
@@ -313,6 +326,7 @@ class RedisDriver(RedisBackend):
         """Nothing is stored, and all scripts are known."""
         self.clock.set(worlds.DAWN)
         self.command("FLUSHALL")
+        journal.known_numbers.clear()
         for lesson in scripts.lessons():
             self.command(*lesson)
         self._taught = True

@@ -6,18 +6,22 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from feedmill.delivery import heartbeat
 from tests.conftest import redis_executable
 from tests.simulation import app, known
+from tests.simulation.clients import Clients
 from tests.simulation.history import Result, Simulator
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.plan import LONGEST, Fault, Op, Plan, draw
@@ -99,6 +103,35 @@ def test_a_seed_is_one_history(simulating: Simulator, tmp_path: Path) -> None:
     assert traces[0].splitlines() == [part for line in here for part in line.splitlines()]
 
 
+@pytest.mark.timeout(300)
+def test_nothing_of_a_history_is_left_to_the_next() -> None:
+    """Whatever ran before it in the same process, also of another manager or a history that failed, a seed is the same history."""
+    seeds = range(300, 340)
+    with simulator("memory") as simulating:
+        there = {seed: simulating.run(draw(seed), trace=True) for seed in seeds}
+    with simulator("memory") as simulating:
+        back = {seed: simulating.run(draw(seed), trace=True) for seed in reversed(seeds)}
+        again = {seed: simulating.run(draw(seed), trace=True) for seed in seeds}
+    assert there == {seed: back[seed] for seed in seeds} == again
+
+
+def test_each_feed_is_held_against_the_model(simulating: Simulator, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing is stored something is missed, and something in the place of nothing is seen, whatever was looked at before."""
+    assert not simulating.run(plan(ADD)).wrong
+    foreign = Op(0, "solo_add", ("first", app.ALONE, ("a", "x")), 0.0)
+
+    def unheard(self: Any, process: Any, op: Op, *_: Any) -> None:
+        self._feed(app.SOLO, "first")[1].add(app.activity(app.ALONE, ("a", "x")))
+
+    with monkeypatch.context() as patch:  # the model hears nothing of it
+        patch.setattr(Clients, "_solo_add", unheard)
+        assert "has [100], which must not be there" in simulating.run(plan(foreign)).wrong
+    with monkeypatch.context() as patch:  # it is never written
+        patch.setattr(Clients, "_call", lambda *_: None)
+        assert "lacks [100]" in simulating.run(plan(foreign)).wrong
+    assert not simulating.run(plan(foreign)).wrong
+
+
 def test_a_history_without_faults(simulating: Simulator) -> None:
     """One addition reaches two followers and nobody else; the trace says what was done."""
     result = simulating.run(plan(ADD), trace=True)
@@ -173,6 +206,34 @@ def test_the_command_says_what_it_found(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "40 histories" in done.stdout and "a second" in done.stdout
     assert '"violations": 0' in record.read_text()
+
+
+@pytest.mark.timeout(300)
+def test_a_run_is_made_in_parts(tmp_path: Path) -> None:
+    """A run that is stopped leaves a record of what it did; another goes on behind it, and none does the same seeds again."""
+    record = tmp_path / "simulation.json"
+    command = [sys.executable, "-m", "tests.simulation", "--jobs", "2", "--json", str(record)]
+    running = subprocess.Popen([*command, "--histories", "10000000"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert running.stdout is not None
+    running.stdout.readline()  # it says that it has begun
+    running.send_signal(signal.SIGTERM)
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == 128 + signal.SIGTERM, said
+    (first,) = json.loads(record.read_text())["storages"]
+    assert first["seeds"] == ([[0, first["histories"] - 1]] if first["histories"] else [])
+    added = [*command, "--add", "--histories", "30"]
+    done = subprocess.run(added, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (both,) = json.loads(record.read_text())["storages"]
+    assert (both["histories"], both["seeds"]) == (first["histories"] + 30, [[0, first["histories"] + 29]])
+    assert both["operations"] > first["operations"] and both["commands"] > first["commands"]
+    again = subprocess.run([*added, "--first-seed", "10"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert again.returncode == 2 and "has seeds from 10 on already" in again.stderr
+    other = json.loads(record.read_text()) | {"code": "another"}
+    record.write_text(json.dumps(other))
+    refused = subprocess.run(added, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2 and "is of another code" in refused.stderr
+    assert json.loads(record.read_text()) == other
 
 
 @pytest.mark.slow

@@ -95,12 +95,14 @@ class World:
 
     def __init__(self, seed: int, faults: list[Fault], *, turns: float, trace: bool = False) -> None:
         self.rng = random.Random(seed)
+        self._random = self.rng.random
         self.now = DAWN
         #: How far the server's clock is from that of the processes.
         self.server_offset = 0.0
         #: Whether a command is being carried out, so that clocks are the server's.
         self.serving = False
         self.hub = greenlet.getcurrent()
+        self._switch = self.hub.switch
         self.processes: list[Process] = []
         self.current: Process | None = None
         self.release = app.NEW
@@ -141,10 +143,6 @@ class World:
         """``time.time`` of the process that runs, or of the server that carries out its command."""
         return self.now + self.server_offset if self.serving else self.now
 
-    def monotonic(self) -> float:
-        """``time.monotonic``."""
-        return self.now - DAWN + 1000
-
     def sleep(self, seconds: float) -> None:
         """``time.sleep``: others go on meanwhile."""
         process = self.current
@@ -154,7 +152,7 @@ class World:
         if process.dead:
             raise GreenletExit
         process.wake = self.now + max(0.0, seconds)
-        self.hub.switch()
+        self._switch()
         self._check(process)
 
     # -- turns
@@ -173,19 +171,22 @@ class World:
             self._become(app.NEW)
 
     def _take_turns(self, done: Callable[[], bool], most: int) -> None:
+        chance = self._random
         for _ in range(most):
             if done():
                 return
-            ready = [process for process in self.processes if process.wake <= self.now]
+            now = self.now
+            ready = [process for process in self.processes if process.wake <= now]
             if not ready:
-                wake = min((process.wake for process in self.processes), default=FOREVER)
+                wake = min([process.wake for process in self.processes], default=FOREVER)
                 if wake == FOREVER:
                     return
                 self.now = wake
                 continue
-            process = ready[int(self.rng.random() * len(ready))] if len(ready) > 1 else ready[0]
-            self.now += COMMAND
-            self._become(process.release)
+            process = ready[int(chance() * len(ready))] if len(ready) > 1 else ready[0]
+            self.now = now + COMMAND
+            if process.release != self.release:
+                self._become(process.release)
             self.current = process
             process.go_on()
             self.current = None
@@ -217,19 +218,20 @@ class World:
         if process.dead:
             raise GreenletExit
         self.now += COMMAND
-        if self.rng.random() < self.turns:
-            self.hub.switch()
-        self._check(process)
+        if self._random() < self.turns:
+            self._switch()
+        if process.dead or self.now > process.limit:
+            self._check(process)
 
     # -- faults
 
     def fault(self, where: str) -> Fault | None:
         """The fault that strikes at this moment of *where*, if one does."""
-        number = self.counters[where] = self.counters.get(where, 0) + 1
-        if self.healing:
-            return None
         known = self.faults.get(where)
-        return known.pop(number, None) if known else None
+        if not known:  # nobody asks how many there were
+            return None
+        number = self.counters[where] = self.counters.get(where, 0) + 1
+        return None if self.healing else known.pop(number, None)
 
     def kill(self, why: str) -> None:
         """The process that runs ends here and now."""
@@ -247,14 +249,31 @@ class World:
         process = self.current
         if process is None:  # whoever looks from outside
             return self._served(effect, "")
-        self.yield_turn()
+        if process.dead:
+            raise GreenletExit
+        self.now += COMMAND  # as in yield_turn, which is a call more
+        if self._random() < self.turns:
+            self._switch()
+        if process.dead or self.now > process.limit:
+            self._check(process)
         self.commands += 1
         if process.cut_off:
             process.cut_off -= 1
             raise ConnectionLost
-        fault = self.fault(process.role)
-        if fault is None:
+        if self.faults.get(process.role):
+            fault = self.fault(process.role)
+            if fault is not None:
+                return self._struck(process, fault, name, effect)
+        if self.refused_for or self.trace is not None:
             return self._reply(name, effect)
+        self.serving = True
+        try:
+            return effect("")
+        finally:
+            self.serving = False
+
+    def _struck(self, process: Process, fault: Fault, name: str, effect: Callable[[str], Any]) -> Any:
+        """A command that meets *fault*."""
         kind = fault.kind
         if kind in ("full", "readonly"):
             self.happen(f"refused: {kind}")
@@ -287,13 +306,15 @@ class World:
     def answered(self) -> None:
         """The process that runs has the answers to all that it sent: here it may stand still, and so miss that its time is over."""
         process = self.current
-        if process is not None and process.stall:
+        if process is None:
+            return
+        if process.stall:
             self.happen("stalled")
             process.stands_until, process.stall = self.now + process.stall, 0.0
             self.sleep(process.stands_until - self.now)
-        if process is not None and process.name == self.slow and not self.healing:
+        if process.name == self.slow and not self.healing:
             self.sleep(self.rng.random() * SLOW)
-        if process is not None and process.cancelled:
+        if process.cancelled:
             process.cancelled = False
             raise asyncio.CancelledError
 
@@ -324,3 +345,25 @@ class World:
 
 #: The world that is going on in this process.
 WORLD: World | None = None
+
+
+def clock(real: Callable[[], float]) -> Callable[[], float]:
+    """``time.time`` of the process that runs, or of the server that carries out its command; without a world the *real* one."""
+
+    def time() -> float:
+        world = WORLD
+        if world is None:
+            return real()
+        return world.now + world.server_offset if world.serving else world.now
+
+    return time
+
+
+def steady_clock(real: Callable[[], float]) -> Callable[[], float]:
+    """``time.monotonic`` in the same way."""
+
+    def monotonic() -> float:
+        world = WORLD
+        return real() if world is None else world.now - DAWN + 1000
+
+    return monotonic

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from feedmill.storage import activity_state as state
-from feedmill.storage.memory.backend import BACKEND, no_steps
+from feedmill.storage.memory.backend import BACKEND
 from feedmill.storage.steps import Steps
 
 
@@ -24,7 +24,7 @@ class MemoryActivityStorage:
 
     def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
         """Make *change* to each activity."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             return [self._change(change, raw_id, body, expected) for raw_id, body in bodies.items()]
 
@@ -40,9 +40,10 @@ class MemoryActivityStorage:
 
     def states(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
         """The values of *ids*, None for one that is not there."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
-            return [self._held.get(raw_id) for raw_id in ids]
+            held = self._held
+            return [held.get(raw_id) for raw_id in ids]
 
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
         """Store *bodies* by id; one that is there stays as it is."""
@@ -58,7 +59,7 @@ class MemoryActivityStorage:
 
     def remove(self, ids: Sequence[bytes]) -> Steps[None]:
         """Forget the bodies of *ids*."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             for raw_id in ids:
                 self._held.pop(raw_id, None)

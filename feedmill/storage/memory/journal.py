@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Opened, Pace, lease, name_of
-from feedmill.storage.memory.backend import BACKEND, journal_time, no_steps
+from feedmill.storage.memory.backend import BACKEND, journal_time
 from feedmill.storage.memory.letters import MemoryLetters
 from feedmill.storage.memory.partings import last_number
 from feedmill.storage.steps import Steps
@@ -27,7 +26,7 @@ class MemoryJournal(MemoryLetters):
         feeds: Sequence[str] = (),
     ) -> Steps[Opened]:
         """Write down that a fan-out is wanted."""
-        yield from no_steps()
+        yield from ()
         name_of(manager, fanout_id)
         with BACKEND.guard:
             receipt, now = self._open(manager, fanout_id, op, body, feeds), journal_time()
@@ -41,7 +40,7 @@ class MemoryJournal(MemoryLetters):
 
     def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
         """Write down a fan-out that is sent as one chunk."""
-        yield from no_steps()
+        yield from ()
         name_of(manager, fanout_id)
         with BACKEND.guard:
             receipt = self._open(manager, fanout_id, op, body, feeds)
@@ -68,13 +67,13 @@ class MemoryJournal(MemoryLetters):
         }
         receipt |= {"chunks": {}, "begun": {}, "feeds": tuple(feeds)}
         if again:
-            receipt.update(again=again, repeat_after=lease())
+            receipt.update(again=again, repeat_after=lease(), listed=was.get("listed", 0))
         BACKEND.receipts[fanout_id] = receipt
         return receipt
 
     def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
         """Claim what is due; no *bell* comes twice in one process."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             due, now = _due(manager), journal_time()
             BACKEND.bells.pop(manager, None)
@@ -111,12 +110,13 @@ class MemoryJournal(MemoryLetters):
         sent, feeds = receipt.get("sent", planned), _feeds(receipt)
         waits = "" if complete else receipt.get("waits", "")
         facts = op, body, planned, receipt["attempts"], sent, feeds, waits
-        deaths, listed = receipt.get("deaths", 0), last_number(receipt["manager"])
-        return Claim(name, held, plan, *facts, listed=listed, tries=tried + 1, deaths=deaths)
+        deaths, relisted = receipt.get("deaths", 0), "listed" in receipt
+        listed = receipt.setdefault("listed", last_number(receipt["manager"]))
+        return Claim(name, held, plan, *facts, listed=listed, tries=tried + 1, deaths=deaths, relisted=relisted)
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             now = journal_time()
             count = sum(at <= now for at in _due(manager).values())
@@ -124,7 +124,7 @@ class MemoryJournal(MemoryLetters):
 
     def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
         """Claimed fan-outs were done whole."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             for claim, reached in done:
                 receipt = _current(claim.id, claim.plan)
@@ -136,7 +136,7 @@ class MemoryJournal(MemoryLetters):
 
     def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
         """Write down that a suspect is begun."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             receipt, moved = _renewed(manager, claim)
             if receipt is None:
@@ -144,23 +144,22 @@ class MemoryJournal(MemoryLetters):
             receipt.update(tried=claim.tries, deaths=claim.deaths + 1)
             if claim.deaths:
                 receipt["error"] = claim.died()
-            return dataclasses.replace(claim, time=moved, marked=True)
+            return claim._replace(time=moved, marked=True)
 
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             receipt, moved = _renewed(manager, claim)
             if receipt is None:
                 return None
             receipt["chunks"].update(chunks)
-            receipt["listed"] = claim.listed
             receipt["planned"] += len(chunks)
-            return dataclasses.replace(claim, time=moved)
+            return claim._replace(time=moved)
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """All chunks are written down."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             receipt = _current(claim.id, claim.plan)
             moved = _move(manager, claim.id, claim.time, int(delay * 1000)) if receipt is not None else ""
@@ -170,21 +169,21 @@ class MemoryJournal(MemoryLetters):
 
     def left(self, claim: Claim) -> Steps[list[int]]:
         """The chunks that are not done."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             receipt = _current(claim.id, claim.plan)
             return [] if receipt is None else sorted(receipt["chunks"])
 
     def chunks(self, claim: Claim, numbers: Sequence[int]) -> Steps[dict[int, bytes]]:
         """Chunks by number."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held = (_current(claim.id, claim.plan) or {}).get("chunks", {})
             return {number: held[number] for number in numbers if number in held}
 
     def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[Begun]:
         """Whether a chunk is to be done."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             receipt = _current(fanout_id, plan)
             if receipt is None or chunk not in receipt["chunks"]:
@@ -199,7 +198,7 @@ class MemoryJournal(MemoryLetters):
 
     def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
         """A chunk failed."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             receipt = _current(fanout_id, plan)
             if receipt is not None and chunk in receipt["chunks"]:
@@ -208,7 +207,7 @@ class MemoryJournal(MemoryLetters):
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             receipt = _current(fanout_id, plan)
             if receipt is None:
@@ -231,6 +230,8 @@ class MemoryJournal(MemoryLetters):
             if receipt is not None and not error:
                 receipt["attempts"] -= 1
                 receipt["waits"] = waits
+                if not claim.relisted and not claim.planned:
+                    _forget(receipt, "listed")
             if receipt is not None and (error or claim.marked):
                 receipt.update(tried=claim.tries if error else claim.tries - 1, deaths=claim.deaths)
             if receipt is not None:
@@ -238,7 +239,7 @@ class MemoryJournal(MemoryLetters):
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
         """A chunk failed."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             receipt = _current(fanout_id, plan)
             if receipt is not None and error:
@@ -246,7 +247,7 @@ class MemoryJournal(MemoryLetters):
 
     def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
         """Bad ids were left out."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             receipt = _current(fanout_id, plan)
             if receipt is not None:
@@ -265,11 +266,11 @@ class MemoryJournal(MemoryLetters):
 
     def let_expire(self, fanout_id: str) -> Steps[None]:
         """Nothing expires."""
-        yield from no_steps()
+        yield from ()
 
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
         """What is not begun will not be."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             receipt = BACKEND.receipts.get(fanout_id)
             if receipt is None or "finished" in receipt or op not in ("", receipt["op"]):
@@ -283,7 +284,7 @@ class MemoryJournal(MemoryLetters):
 
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
         """The receipt's fields."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             fields = BACKEND.receipts.get(fanout_id, {}).items()
             return {
@@ -293,14 +294,14 @@ class MemoryJournal(MemoryLetters):
 
     def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
         """Unfinished fan-outs."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             due = _due(manager)
             return sorted(due, key=lambda name: (due[name], name))[:limit]
 
     def count_open(self, managers: Sequence[str]) -> Steps[int]:
         """How many are not finished."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             return sum(len(_due(name)) for name in managers)
 
@@ -355,7 +356,7 @@ def _finished(receipt: dict[str, Any]) -> bool:
         receipt["again"] = journal_time() + receipt.pop("repeat_after")
     if receipt.get("again", 0) > receipt["claimed"]:
         return False
-    receipt.pop("again", None)
+    _forget(receipt, "again", "listed")
     return True
 
 

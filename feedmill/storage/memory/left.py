@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from feedmill.storage.left import Noted
-from feedmill.storage.memory.backend import BACKEND, journal_time, no_steps
+from feedmill.storage.memory.backend import BACKEND, journal_time
 from feedmill.storage.steps import Steps
 
 
@@ -14,7 +14,7 @@ class MemoryLeft:
 
     def note(self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False) -> Steps[None]:
         """Look at the feeds of *owners* in *seconds*."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             noted = BACKEND.left.setdefault(key_format, {})
             at = journal_time() + int(seconds * 1000)
@@ -25,7 +25,7 @@ class MemoryLeft:
 
     def due(self, key_format: str, limit: int) -> Steps[list[Noted]]:
         """Those that are to be looked at."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             noted, now = BACKEND.left.get(key_format, {}), journal_time()
             due = sorted((time, owner) for owner, time in noted.items() if time[0] <= now)
@@ -33,13 +33,13 @@ class MemoryLeft:
 
     def full(self, keys: Sequence[str]) -> Steps[list[bool]]:
         """Whether inboxes hold something."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             return [key in BACKEND.groups and bool(BACKEND.groups[key].inbox) for key in keys]
 
     def settle(self, key_format: str, noted: Sequence[Noted], seconds: float | None) -> Steps[None]:
         """Forget, or look again later."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held = BACKEND.left.get(key_format, {})
             same = [owner for owner, time in noted if owner in held and b"%d %d" % held[owner] == time]

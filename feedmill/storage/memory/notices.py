@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from feedmill.storage.memory.backend import BACKEND, no_steps
+from feedmill.storage.memory.backend import BACKEND
 from feedmill.storage.notices import Numbers, Words
 from feedmill.storage.steps import Steps
 
@@ -25,7 +25,7 @@ class MemoryNotices:
 
     def put(self, manager: str, raw_id: bytes, told: bool, people: Mapping[str, bytes], number: int = 0) -> Steps[int]:
         """Keep notices that came by one call."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held: _Numbered = BACKEND.notices.setdefault((manager, raw_id), _Numbered())
             number = number or held.last + 1
@@ -37,7 +37,7 @@ class MemoryNotices:
 
     def void(self, manager: str, raw_id: bytes) -> Steps[None]:
         """The notices so far are void."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held: _Numbered | None = BACKEND.notices.get((manager, raw_id))
             if held is not None:
@@ -45,21 +45,21 @@ class MemoryNotices:
 
     def numbers(self, manager: str, raw_id: bytes) -> Steps[Numbers | None]:
         """The numbers of an activity."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held: _Numbered | None = BACKEND.notices.get((manager, raw_id))
             return None if held is None else Numbers(held.last, held.removed)
 
     def words(self, manager: str, raw_id: bytes) -> Steps[Words]:
         """All notices of an activity."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held: _Numbered = BACKEND.notices.get((manager, raw_id), _Numbered())
             return Words(Numbers(held.last, held.removed), dict(held.notices))
 
     def people(self, manager: str, raw_id: bytes, names: Sequence[str]) -> Steps[dict[str, bytes]]:
         """The people of some notices."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held: _Numbered = BACKEND.notices.get((manager, raw_id), _Numbered())
             return {name: held.people[name] for name in names if name in held.people}

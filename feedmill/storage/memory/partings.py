@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
-from feedmill.storage.memory.backend import BACKEND, no_steps
+from feedmill.storage.memory.backend import BACKEND
 from feedmill.storage.partings import Parting, Turns
 from feedmill.storage.steps import Steps
 
@@ -25,7 +25,7 @@ class MemoryPartings:
 
     def part(self, manager: str, user: str, targets: Sequence[str]) -> Steps[None]:
         """Write down whom *user* unfollows."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held = _of(manager)
             held.number += 1
@@ -35,7 +35,7 @@ class MemoryPartings:
 
     def join(self, manager: str, user: str, targets: Sequence[str]) -> Steps[None]:
         """They follow again."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held = _of(manager)
             held.number += 1
@@ -45,26 +45,32 @@ class MemoryPartings:
 
     def number(self, manager: str) -> Steps[int]:
         """The last number."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             return last_number(manager)
 
     def rebuild(self, manager: str, user: str) -> Steps[int]:
         """The same, and whom *user* follows is written down from now on."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             _of(manager).rebuilt.add(user)
             return _of(manager).number
 
     def since(self, manager: str, number: int, pairs: Callable[[], Iterable[Parting]]) -> Steps[set[Parting]]:
         """Who unfollowed whom since."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             return {pair for pair, at in _of(manager).parted.items() if at > number}
 
+    def of(self, manager: str, target: str, number: int) -> Steps[list[str]]:
+        """Who unfollowed *target* since."""
+        yield from ()
+        with BACKEND.guard:
+            return [user for (user, whom), at in _of(manager).parted.items() if whom == target and at > number]
+
     def turns(self, manager: str, user: str, number: int) -> Steps[Turns]:
         """What *user* did since *number*."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held = _of(manager)
             return Turns(*(_of_user(each, user, number) for each in (held.parted, held.joined)))

@@ -23,7 +23,7 @@ from feedmill.storage.base import (
     Task,
     Want,
 )
-from feedmill.storage.memory.backend import BACKEND, Groups, no_steps
+from feedmill.storage.memory.backend import BACKEND, Groups
 from feedmill.storage.steps import Steps
 
 
@@ -34,7 +34,7 @@ class MemoryTimelineStorage:
 
     def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
         """Put *ids* into every timeline of *keys*; how many were new."""
-        yield from no_steps()
+        yield from ()
         added = 0
         with BACKEND.guard:
             for key in keys:
@@ -50,7 +50,7 @@ class MemoryTimelineStorage:
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
         """Take *ids* out of every timeline of *keys*; how many were there."""
-        yield from no_steps()
+        yield from ()
         removed = 0
         with BACKEND.guard:
             for key in keys:
@@ -65,7 +65,7 @@ class MemoryTimelineStorage:
 
     def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
         """Ids of the ranks *start* to *stop*, newest first."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             return BACKEND.flat.get(key, [])[::-1][start:stop]
 
@@ -73,7 +73,7 @@ class MemoryTimelineStorage:
         self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
     ) -> Steps[tuple[int, list[bytes]]]:
         """How many ids lie from *low* up to but not *high*, and those of the ranks *start* to *stop*."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held = BACKEND.flat.get(key, [])
             first = max(0, len(held) - window, bisect.bisect_left(held, low))
@@ -84,13 +84,13 @@ class MemoryTimelineStorage:
 
     def flat_count(self, key: str) -> Steps[int]:
         """How many ids are held."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             return len(BACKEND.flat.get(key, ()))
 
     def flat_trim(self, key: str, length: int) -> Steps[None]:
         """Keep the newest *length* ids."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held = BACKEND.flat.get(key, [])
             del held[: max(0, len(held) - length)]
@@ -99,7 +99,7 @@ class MemoryTimelineStorage:
 
     def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
         """Lock each feed and read what is wanted; additions are left to the merge."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             return [self._begin(key, task, lock, rules) for key in feeds.keys(0, len(feeds))]
 
@@ -128,7 +128,7 @@ class MemoryTimelineStorage:
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]:
         """Write the feeds of *batch* whose lock is still ours."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             return [self._commit(feed, lock, channel) for feed in batch]
 
@@ -167,7 +167,7 @@ class MemoryTimelineStorage:
 
     def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
         """Let go of the feeds that are held under one of *tokens*; whether something is in their inboxes."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             found = [BACKEND.groups.get(key) for key in keys]
             ours = [held for held in found if held is not None and held.lock in tokens]
@@ -179,7 +179,7 @@ class MemoryTimelineStorage:
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
     ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
         """The feed's state; (group, score, record) of up to *limit* groups, newest first; whether more follow."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held = BACKEND.groups.get(key)
             if held is None or limit <= 0:
@@ -193,7 +193,7 @@ class MemoryTimelineStorage:
 
     def group_get(self, key: str, want: Want) -> Steps[tuple[bytes, bytes | None, dict[bytes, bytes], int | None]]:
         """The feed's state; one group's record, what was spilled of it, and its rank from the newest."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held = BACKEND.groups.get(key)
             if held is None or want.group not in held.records:
@@ -203,7 +203,7 @@ class MemoryTimelineStorage:
 
     def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
         """One group's record, and the actor fields of its spill."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held = BACKEND.groups.get(key)
             if held is None or group not in held.records:
@@ -214,7 +214,7 @@ class MemoryTimelineStorage:
         self, key: str, group: bytes, actors: Sequence[bytes]
     ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
         """One group's record, and what its spill holds of *actors*."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held = BACKEND.groups.get(key)
             if held is None or group not in held.records:
@@ -225,7 +225,7 @@ class MemoryTimelineStorage:
         self, key: str, group: bytes, place: int, limit: int
     ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
         """One group's record, up to *limit* fields of its spill from *place* on, and where to go on (0: at the end)."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             held = BACKEND.groups.get(key)
             if held is None or group not in held.records:
@@ -236,19 +236,19 @@ class MemoryTimelineStorage:
 
     def groups_count(self, key: str) -> Steps[int]:
         """How many groups are held."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             return len(BACKEND.groups[key].scores) if key in BACKEND.groups else 0
 
     def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
         """The denormalised unseen and unread counts and their sequence number."""
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             return BACKEND.counts.get(count_key, (0, 0, 0))
 
     def publish(self, channel: str, message: bytes) -> Steps[None]:
         """Publish *message*, and keep it in :attr:`MemoryBackend.published`."""
-        yield from no_steps()
+        yield from ()
         BACKEND.publish(channel, message)
 
     def delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
@@ -256,7 +256,7 @@ class MemoryTimelineStorage:
 
         Counts that were not 0 are published as 0 on *channel*; *front*: how the message begins.
         """
-        yield from no_steps()
+        yield from ()
         with BACKEND.guard:
             BACKEND.flat.pop(key, None)
             BACKEND.groups.pop(key, None)

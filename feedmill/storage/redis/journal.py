@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from feedmill import settings
 from feedmill.keys import (
     PARTITIONS,
     bell_key,
@@ -53,6 +54,10 @@ _FIELDS = (
     *("manager", "op", "created", "planned", "done", "reached", "complete", "claimed", "finished", "cancelled"),
     *("attempts", "retried", "failed", "error", "dead", "was", "again", "skipped"),
 )
+
+#: The number of an unfollow that is not younger than the last, by server and the command that reads it: what a claim notes of
+#: when people are listed without another round trip.
+known_numbers: dict[tuple[str, Command], int] = {}
 
 
 def _milliseconds(seconds: float) -> int:
@@ -105,10 +110,16 @@ class RedisJournal:
         """Claim what is due."""
         bell = bell or os.urandom(8).hex()
         keys = [*_due(manager), taken_key(manager, bell), receipts_beginning(manager)]
+        counter = last_number(manager)
+        place = settings.current().redis_url, counter
+        if place not in known_numbers:
+            (number,) = yield [counter]
+            known_numbers[place] = int(number or 0)
         reply, number = yield [
-            call_script("journal_claim", keys, limit, lease(), BELL, ROLLING),
-            last_number(manager),
+            call_script("journal_claim", keys, limit, lease(), BELL, ROLLING, known_numbers[place]),
+            counter,
         ]
+        known_numbers[place] = int(number or 0)
         held, ring, claimed, damaged = reply
         for name in damaged:
             key = receipts_beginning(manager) + name.decode(errors="backslashreplace")
@@ -134,14 +145,14 @@ class RedisJournal:
         keys = [clock, receipt, due, taken_key(manager, claim.bell, partition_of(claim.id))]
         facts = claim.tries, claim.deaths + 1, claim.died() if claim.deaths else ""
         (moved,) = yield [call_script("journal_begin", keys, *_proof(claim), lease(), *facts)]
-        return dataclasses.replace(claim, time=moved.decode(), marked=True) if moved else None
+        return claim._replace(time=moved.decode(), marked=True) if moved else None
 
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
         keys = [*fanout_keys(claim.id), taken_key(manager, claim.bell, partition_of(claim.id))]
         parts = [part for item in chunks.items() for part in item]
-        (moved,) = yield [call_script("journal_chunks", keys, *_proof(claim), lease(), OPEN_TTL, claim.listed, *parts)]
-        return dataclasses.replace(claim, time=moved.decode()) if moved else None
+        (moved,) = yield [call_script("journal_chunks", keys, *_proof(claim), lease(), OPEN_TTL, *parts)]
+        return claim._replace(time=moved.decode()) if moved else None
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """All chunks are written down."""
@@ -181,6 +192,8 @@ class RedisJournal:
         facts: tuple[Any, ...] = ("failed", 1, "error", error) if error else ("attempts", -1, "waits", waits)
         if error or claim.marked:
             facts += ("tried", claim.tries if error else claim.tries - 1, "deaths", claim.deaths)
+        if not error and not claim.relisted and not claim.planned:
+            facts += ("listed", "")
         yield [_settle(claim, _milliseconds(delay), 0, 1, *facts)]
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
@@ -297,10 +310,16 @@ def _settle(claim: Claim, delay: int, over: int, increments: int, *facts: Any) -
 
 
 def _claimed(manager: str, held: str, facts: Sequence[Any], bell: str, listed: int) -> Claim:
-    name, op, plan, planned, attempts, body, sent, feeds, waits, tries, deaths = facts
-    names = tuple(feeds.decode(errors="replace").split("\n")[1:-1])
-    done = op.decode(), body, int(planned), int(attempts), int(sent), names, waits.decode(errors="replace")
-    return Claim(named_fanout(manager, name.decode()), held, int(plan), *done, bell, listed, int(tries), int(deaths))
+    name, op, plan, planned, attempts, body, sent, feeds, waits, tries, deaths, first = facts
+    done = op.decode(), body, int(planned), int(attempts), int(sent), _names(feeds), waits.decode(errors="replace")
+    counted = int(first or listed), int(tries), int(deaths)
+    return Claim(named_fanout(manager, name.decode()), held, int(plan), *done, bell, *counted, relisted=bool(first))
+
+
+@functools.lru_cache(maxsize=256)
+def _names(lines: bytes) -> tuple[str, ...]:
+    """What :func:`_lines` made *lines* from."""
+    return tuple(lines.decode(errors="replace").split("\n")[1:-1])
 
 
 def _lines(names: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ from feedmill.storage.partings import KEPT_HOURS, MOST_READ, REBUILD_HOURS, Part
 from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.steps import Command, Steps
 
-#: Pairs that are read in one round trip when it is about one user.
+#: Pairs that are read in one round trip when all are read.
 PAGE = 10_000
 
 
@@ -51,20 +51,27 @@ class RedisPartings:
         (numbers,) = yield [("ZMSCORE", key, *(pack(list(pair)) for pair in wanted))]
         return {pair for pair, at in zip(wanted, numbers) if at is not None and float(at) > number}
 
+    def of(self, manager: str, target: str, number: int) -> Steps[list[str]]:
+        """Who unfollowed *target* since."""
+        pairs = yield from self._all(unfollows_keys(manager)[0], number)
+        return [user for user, whom in map(unpack, pairs) if whom == target]
+
     def turns(self, manager: str, user: str, number: int) -> Steps[Turns]:
         """What *user* did since *number*."""
-        parted, joined, *_ = unfollows_keys(manager)
-        return Turns((yield from self._of_user(parted, user, number)), (yield from self._of_user(joined, user, number)))
+        start, (parted, joined, *_) = pack_list(pack(user), b""), unfollows_keys(manager)
+        left, back = (yield from self._all(parted, number)), (yield from self._all(joined, number))
+        return Turns(
+            *(frozenset(unpack(pair)[1] for pair in pairs if pair.startswith(start)) for pairs in (left, back))
+        )
 
-    def _of_user(self, key: str, user: str, number: int) -> Steps[frozenset[str]]:
-        start, found = pack_list(pack(user), b""), set[str]()
-        at = 0
+    def _all(self, key: str, number: int) -> Steps[list[bytes]]:
+        """All pairs since *number*."""
+        found: list[bytes] = []
         while True:
-            (page,) = yield [("ZRANGEBYSCORE", key, f"({number}", "+inf", "LIMIT", at, PAGE)]
-            found.update(unpack(pair)[1] for pair in page if pair.startswith(start))
-            at += PAGE
+            (page,) = yield [("ZRANGEBYSCORE", key, f"({number}", "+inf", "LIMIT", len(found), PAGE)]
+            found += page
             if len(page) < PAGE:
-                return frozenset(found)
+                return found
 
 
 def last_number(manager: str) -> Command:

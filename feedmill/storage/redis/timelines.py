@@ -25,6 +25,7 @@ STATE = "\0m"
 INBOX = "\0i"
 
 T = TypeVar("T")
+_INTS = frozenset({int})
 
 
 def call_script(name: str, keys: Sequence[Any], *args: Any) -> Command:
@@ -107,7 +108,9 @@ class RedisTimelineStorage:
                 yield call_script("begin", keys, *args, *feeds.titles(*part))
 
         replies = yield commands()
-        found = [reply for answer in replies for reply in answer]
+        found = replies[0] if len(replies) == 1 else [reply for answer in replies for reply in answer]
+        if _INTS.issuperset(map(type, found)):
+            return found
         return [reply if type(reply) is int else _snapshot(task.wants, reply) for reply in found]
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]:
@@ -217,7 +220,9 @@ def _keys(keys: Sequence[str], count_keys: Sequence[str]) -> list[str]:
     """All keys of feeds of groups, feed by feed."""
     if count_keys:
         return [name for key, count in zip(keys, count_keys) for name in (key, key + GROUPS, count)]
-    return [name for key in keys for name in (key, key + GROUPS)]
+    names = [""] * (2 * len(keys))
+    names[::2], names[1::2] = keys, [key + GROUPS for key in keys]
+    return names
 
 
 def _written(feed: Changes) -> list[Any]:

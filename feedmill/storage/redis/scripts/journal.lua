@@ -43,7 +43,7 @@ local function finished(receipt, keep) -- note the end; when it is to be done ag
     call('HDEL', receipt, 'repeat_after')
     return at
   end
-  call('HDEL', receipt, 'again', 'body', 'feeds')
+  call('HDEL', receipt, 'again', 'body', 'feeds', 'listed')
   call('EXPIRE', receipt, keep)
   return nil
 end

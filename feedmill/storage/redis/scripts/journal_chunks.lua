@@ -1,13 +1,13 @@
 -- Write down chunks before they are sent, and renew the claim.
 -- KEYS: clock (STRING), receipt (HASH), chunks (HASH), due (ZSET: fan-out -> ms), what is taken for the bell that the claim
 --   answers (HASH: fan-out -> ms)
--- ARGV: fan-out, plan, the time that proves the claim, lease (ms), seconds to keep the chunks, number of the last
---   unfollow when people were listed; then number and packed chunk of each
+-- ARGV: fan-out, plan, the time that proves the claim, lease (ms), seconds to keep the chunks; then number and packed chunk
+--   of each
 -- Returns: the new time that proves the claim; or '' if the claim is lost or the plan no longer the current one: then
 --   nothing was written
 -- include: journal
 local r, chunks, due, taken = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local name, plan, time, lease, keep, listed = unpack(ARGV, 1, 6)
+local name, plan, time, lease, keep = unpack(ARGV, 1, 5)
 if call('HGET', r, 'plan') ~= plan then return '' end
 local held = redis.pcall('ZSCORE', due, name)
 if type(held) == 'table' then return failed(held, due) end
@@ -15,10 +15,10 @@ if tonumber(held or 0) ~= tonumber(time) then return '' end
 local at = string.format('%.2f', now + lease - 0.25)
 call('ZADD', due, at, name)
 local parts = {}
-for i = 7, #ARGV, 2 do parts[i - 6], parts[i - 5] = plan .. '.' .. ARGV[i], ARGV[i + 1] end
+for i = 6, #ARGV, 2 do parts[i - 5], parts[i - 4] = plan .. '.' .. ARGV[i], ARGV[i + 1] end
 if #parts > 0 then
   call('HSET', chunks, unpack(parts))
-  call('HSET', r, 'planned', whole(number(call('HGET', r, 'planned')) + #parts / 2), 'listed', listed)
+  call('HSET', r, 'planned', whole(number(call('HGET', r, 'planned')) + #parts / 2))
   call('EXPIRE', chunks, keep)
 end
 redis.pcall('HSET', taken, name, at)

@@ -4,18 +4,20 @@
 -- What an earlier plan did no longer counts, unless all its chunks are written down.
 -- KEYS: clock (STRING), due (ZSET: fan-out -> ms), bell (STRING), what is taken for this bell (HASH: fan-out -> ms), what the
 --   keys of the receipts (HASH) of these fan-outs begin with
--- ARGV: how many, lease (ms), ms that a bell stays rung, ms for which a fan-out is left to workers that know all its feeds
+-- ARGV: how many, lease (ms), ms that a bell stays rung, ms for which a fan-out is left to workers that know all its feeds,
+--   number of the last unfollow, or of one before
 -- Returns: {the time in due, which proves the claims; 1 if more is due and the caller is to send a bell; what was claimed;
 --   fan-outs whose receipt is damaged: the doctor finds those, and they hold up nobody}; of what was claimed {fan-out, op, plan, chunks if all are
 --   written down, attempts, body, how many of the chunks were sent, names of the feeds that it is for,
---   the full queue that it waits for or '', how often it was really begun, this time included, how many of these never ended}
+--   the full queue that it waits for or '', how often it was really begun, this time included, how many of these never ended,
+--   number of the last unfollow, or of one before, when its people were listed first; '' if they never were}
 -- What was put in ends in whole milliseconds, claims in halves and a little, what was put off
 -- in quarters: none is taken for another.
 -- include: journal
-local limit, lease, stays, rolling = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
+local limit, lease, stays, rolling, unfollows = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local due, bell, taken, beginning = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local FIELDS = {'op', 'plan', 'complete', 'finished', 'again', 'body', 'planned', 'done', 'seen', 'sent', 'feeds', 'waits', 'created', 'reached', 'attempts', 'was', 'tried', 'deaths', 'skipped'}
-local NUMBERS = {'plan', 'planned', 'done', 'seen', 'sent', 'created', 'reached', 'attempts', 'tried', 'deaths'}
+local FIELDS = {'op', 'plan', 'complete', 'finished', 'again', 'body', 'planned', 'done', 'seen', 'sent', 'feeds', 'waits', 'created', 'reached', 'attempts', 'was', 'tried', 'deaths', 'skipped', 'listed'}
+local NUMBERS = {'plan', 'planned', 'done', 'seen', 'sent', 'created', 'reached', 'attempts', 'tried', 'deaths', 'listed'}
 
 local count = redis.pcall('ZCOUNT', due, '-inf', now)
 if type(count) == 'table' then return failed(count, due) end
@@ -49,7 +51,7 @@ for _, id in ipairs(ids) do
   local sound, f = not got.err and not string.find(id, '[^%w_.-]'), {}
   for place, field in ipairs(FIELDS) do f[field] = got[place] end
   for _, field in ipairs(NUMBERS) do
-    sound = sound and (not f[field] or (#f[field] < 17 and string.find(f[field], '^%d+$') ~= nil))
+    sound = sound and (not f[field] or (#f[field] < 17 and string.find(f[field], field == 'listed' and '^%d*$' or '^%d+$') ~= nil))
   end
   sound = sound and (not f.op or (f.plan and string.find(f.op, '^[%w_]+$') and (f.complete ~= '1' or f.planned)))
   sound = sound and string.find(f.again or '0', '^%d+%.?%d*$')
@@ -95,10 +97,12 @@ for i, claim in ipairs(claims) do
       call('HDEL', r, 'sent')
     end
   end
+  if f.listed == '' then f.listed = nil end
+  if not f.listed then set('listed', unfollows) end
   set('attempts', attempts + 1)
   call('HSET', r, unpack(sets))
   local feeds = now - number(f.created) < rolling and f.feeds or ''
-  out[i] = {id, f.op, plan, complete and planned or 0, attempts + 1, f.body or '', sent, feeds, not complete and f.waits or '', tried + 1, deaths}
+  out[i] = {id, f.op, plan, complete and planned or 0, attempts + 1, f.body or '', sent, feeds, not complete and f.waits or '', tried + 1, deaths, f.listed or ''}
 end
 call('DEL', bell, taken)
 if #claims > 0 then

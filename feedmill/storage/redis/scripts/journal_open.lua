@@ -10,13 +10,14 @@
 -- What was asked before may be running and be overtaken by this; then this is to be done again when that has ended, unless
 -- it is the same to the letter: an update is not the same as the one before. And again a lease after that: where the clock
 -- leaps ahead, what was asked before has not ended yet when its lease has.
+-- Who unfollowed since the people of that were listed may hold what it wrote.
 -- An addition in place of an update that is not finished has that to do as well: it is a redelivery.
 -- include: journal
 local name, lease, keep, op, manager, body, chunk, feeds, bell, fill, holds = unpack(ARGV)
 local r, chunks, due, bucket = KEYS[2], KEYS[3], KEYS[4], KEYS[6]
-local was = redis.pcall('HMGET', r, 'plan', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'again', 'dead', 'letter')
+local was = redis.pcall('HMGET', r, 'plan', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'again', 'dead', 'letter', 'listed')
 if was.err then was = {} end -- it holds no receipt, and is replaced
-local old_plan, old_op, claimed, finished_at, cancelled, attempts, retried, asked, dead, letter = unpack(was, 1, 10)
+local old_plan, old_op, claimed, finished_at, cancelled, attempts, retried, asked, dead, letter, listed = unpack(was, 1, 11)
 local again = number(asked)
 if old_op then
   local twice = cancelled or retried or number(attempts) > 1
@@ -36,7 +37,7 @@ if type(put) == 'table' then return failed(put, due) end
 call('UNLINK', r, chunks)
 local plan = next_plan(old_plan)
 call('HSET', r, 'plan', plan, 'op', op, 'manager', manager, 'body', body, 'created', whole(now), 'feeds', feeds)
-if again > 0 then call('HSET', r, 'again', whole(again), 'repeat_after', lease) end
+if again > 0 then call('HSET', r, 'again', whole(again), 'repeat_after', lease, 'listed', listed or 0) end
 letter = dead or letter -- kept, since whoever was to drop it may have died
 if letter then call('HSET', r, 'letter', letter) end
 if chunk ~= '' then
