@@ -77,6 +77,8 @@ def check_format(cls: type, name: str, *, is_key: bool = True) -> None:
         before, _ = _halves(key_format, "")
     except DeclarationError as error:
         raise DeclarationError(f"{cls.__name__}.{name}: {error}") from error
+    if not cls.__module__.startswith("feedmill."):  # the command line says in one line what is wrong with settings
+        settings.check()
     reserved = _beginnings(_BODIES, _FANOUTS, *_OTHERS) if is_key else ()
     taken = next((each for each in reserved if before.startswith(each)), None)
     if taken is not None:

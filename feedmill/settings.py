@@ -204,6 +204,15 @@ def current() -> Settings:
     return _current
 
 
+def check() -> None:
+    """Raise :class:`~feedmill.errors.SettingsError` if the environment says something that cannot be; nothing is kept of it.
+
+    What a program says after that, before it uses the first feed, counts as well.
+    """
+    if _current is None:
+        from_environment()
+
+
 def configure(**changes: object) -> Settings:
     """Change settings of this process; call it before the first feed is used. Returns what is now in force.
 
