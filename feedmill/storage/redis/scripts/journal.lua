@@ -32,18 +32,20 @@ local function failed(reply, key) -- the error of a command about *key*, with it
   if not string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
   return redis.error_reply('WRONGTYPE of ' .. key)
 end
-local function finished(receipt, keep) -- note the end; when it is to be done again, or nil
-  call('HSETNX', receipt, 'finished', whole(now))
-  call('HDEL', receipt, 'was', 'tried', 'deaths')
-  local got = call('HMGET', receipt, 'again', 'claimed', 'repeat_after')
-  if number(got[1]) > number(got[2]) then return number(got[1]) end
-  if got[3] then
-    local at = now + number(got[3])
-    call('HSET', receipt, 'again', whole(at))
-    call('HDEL', receipt, 'repeat_after')
-    return at
+-- Note the end, with what else is to be set (field, value, ...), given what the receipt says; when it is to be done again, or nil.
+local function finished(receipt, keep, sets, again, claimed, repeat_after, finished_at)
+  local at = number(again) > number(claimed) and number(again) or nil
+  local last = not at and repeat_after
+  if not finished_at then sets[#sets + 1], sets[#sets + 2] = 'finished', whole(now) end
+  if last then
+    at = now + number(repeat_after)
+    sets[#sets + 1], sets[#sets + 2] = 'again', whole(at)
   end
-  call('HDEL', receipt, 'again', 'body', 'feeds', 'listed')
-  call('EXPIRE', receipt, keep)
-  return nil
+  if #sets > 0 then call('HSET', receipt, unpack(sets)) end
+  if not at then
+    call('HDEL', receipt, 'was', 'tried', 'deaths', 'again', 'body', 'feeds', 'listed')
+    call('EXPIRE', receipt, keep)
+  elseif last then call('HDEL', receipt, 'was', 'tried', 'deaths', 'repeat_after')
+  else call('HDEL', receipt, 'was', 'tried', 'deaths') end
+  return at
 end

@@ -16,8 +16,9 @@
 -- include: journal
 local limit, lease, stays, rolling, unfollows = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local due, bell, taken, beginning = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local FIELDS = {'op', 'plan', 'complete', 'finished', 'again', 'body', 'planned', 'done', 'seen', 'sent', 'feeds', 'waits', 'created', 'reached', 'attempts', 'was', 'tried', 'deaths', 'skipped', 'listed'}
-local NUMBERS = {'plan', 'planned', 'done', 'seen', 'sent', 'created', 'reached', 'attempts', 'tried', 'deaths', 'listed'}
+-- Fields that are numbers come first.
+local FIELDS = {'plan', 'planned', 'done', 'seen', 'sent', 'created', 'reached', 'attempts', 'tried', 'deaths', 'listed', 'op', 'complete', 'finished', 'again', 'body', 'feeds', 'waits', 'was', 'skipped'}
+local NUMBERS = 11
 
 local count = redis.pcall('ZCOUNT', due, '-inf', now)
 if type(count) == 'table' then return failed(count, due) end
@@ -45,64 +46,68 @@ while call('ZCOUNT', due, spelled(), spelled()) > 0 do at = at + 0.001 end -- of
 local held = spelled()
 
 -- What is to be claimed, what is over, and what makes no sense; nothing is written yet.
-local claims, over, damaged = {}, {}, {}
+local claims, over, damaged, moves, mine = {}, {}, {}, {}, {}
 for _, id in ipairs(ids) do
-  local got = redis.pcall('HMGET', beginning .. id, unpack(FIELDS))
-  local sound, f = not got.err and not string.find(id, '[^%w_.-]'), {}
-  for place, field in ipairs(FIELDS) do f[field] = got[place] end
-  for _, field in ipairs(NUMBERS) do
-    sound = sound and (not f[field] or (#f[field] < 17 and string.find(f[field], field == 'listed' and '^%d*$' or '^%d+$') ~= nil))
+  local f = redis.pcall('HMGET', beginning .. id, unpack(FIELDS))
+  local sound = not f.err and not string.find(id, '[^%w_.-]')
+  for n = 1, sound and NUMBERS or 0 do
+    local value = f[n]
+    sound = sound and (not value or (#value < 17 and string.find(value, n == NUMBERS and '^%d*$' or '^%d+$') ~= nil))
   end
-  sound = sound and (not f.op or (f.plan and string.find(f.op, '^[%w_]+$') and (f.complete ~= '1' or f.planned)))
-  sound = sound and string.find(f.again or '0', '^%d+%.?%d*$')
+  if sound then
+    local plan, planned, op, complete, again = f[1], f[2], f[12], f[13], f[15]
+    sound = not op or (plan and string.find(op, '^[%w_]+$') and (complete ~= '1' or planned))
+    sound = sound and (not again or string.find(again, '^%d+%.?%d*$'))
+  end
   if not sound then over[#over + 1], damaged[#damaged + 1] = id, id
-  elseif not f.op or (f.finished and not f.again) then over[#over + 1] = id
-  else claims[#claims + 1] = {id, f} end
+  elseif not f[12] or (f[14] and not f[15]) then over[#over + 1] = id
+  else
+    local n = #claims + 1
+    claims[n], moves[2 * n - 1], moves[2 * n], mine[2 * n - 1], mine[2 * n] = f, held, id, id, held
+  end
 end
 
-local moves, mine = {}, {}
-for i, claim in ipairs(claims) do
-  moves[2 * i - 1], moves[2 * i] = held, claim[1]
-  mine[2 * i - 1], mine[2 * i] = claim[1], held
-end
 if #claims > 0 then call('ZADD', due, unpack(moves)) end
 if #over > 0 then call('ZREM', due, unpack(over)) end
-local out = {}
-for i, claim in ipairs(claims) do
-  local id, f = unpack(claim)
-  local r, planned, done = beginning .. id, number(f.planned), number(f.done)
-  local complete = f.complete == '1' and not f.finished
-  local plan, attempts, sent = f.plan, number(f.attempts), 0
+local out, time = {}, whole(now)
+for i, f in ipairs(claims) do
+  local plan, planned, done, seen, sent, created, reached, attempts, tried, deaths, listed, op, complete, finished_at, again, body, feeds, waits, was, skipped = unpack(f)
+  local id = moves[2 * i]
+  local r = beginning .. id
+  local whole_plan = complete == '1' and not finished_at -- all its chunks are written down
+  attempts, deaths = number(attempts), number(deaths)
   -- who wrote down all chunks did begin it
-  local tried, deaths = f.tried and number(f.tried) or complete and attempts > 0 and 1 or 0, number(f.deaths)
-  local sets = {'claimed', whole(now)}
+  tried = tried and number(tried) or whole_plan and attempts > 0 and 1 or 0
+  if listed == '' then listed = nil end
+  local sets = {'claimed', time}
   local function set(field, value) sets[#sets + 1], sets[#sets + 2] = field, value end
-  if complete then
-    sent = f.sent and number(f.sent) or planned
-    if sent < planned or done ~= number(f.seen) then -- it moves: count the attempts from here
+  if whole_plan then
+    sent = sent and number(sent) or number(planned)
+    if sent < number(planned) or number(done) ~= number(seen) then -- it moves: count the attempts from here
       attempts, tried, deaths = 0, 0, 0
-      set('seen', done)
+      set('seen', number(done))
       call('HDEL', r, 'tried', 'deaths')
     end
+    planned = number(planned)
   else
     plan = next_plan(plan)
     set('plan', plan)
-    if f.skipped then call('HDEL', r, 'skipped') end
-    if f.finished and not f.was then -- it is done once more: until that is over, statuses tell what was
-      set('was', planned .. ' ' .. done .. ' ' .. number(f.reached))
+    if skipped then call('HDEL', r, 'skipped') end
+    if finished_at and not was then -- it is done once more: until that is over, statuses tell what was
+      set('was', number(planned) .. ' ' .. number(done) .. ' ' .. number(reached))
     end
-    if f.planned then
+    if planned then
       for _, field in ipairs({'planned', 'done', 'reached', 'complete'}) do set(field, 0) end
       call('UNLINK', r .. ':chunks')
       call('HDEL', r, 'sent')
     end
+    planned, sent = 0, 0
   end
-  if f.listed == '' then f.listed = nil end
-  if not f.listed then set('listed', unfollows) end
+  if not listed then set('listed', unfollows) end
   set('attempts', attempts + 1)
   call('HSET', r, unpack(sets))
-  local feeds = now - number(f.created) < rolling and f.feeds or ''
-  out[i] = {id, f.op, plan, complete and planned or 0, attempts + 1, f.body or '', sent, feeds, not complete and f.waits or '', tried + 1, deaths, f.listed or ''}
+  if now - number(created) >= rolling then feeds = '' end
+  out[i] = {id, op, plan, planned, attempts + 1, body or '', sent, feeds or '', not whole_plan and waits or '', tried + 1, deaths, listed or ''}
 end
 call('DEL', bell, taken)
 if #claims > 0 then

@@ -7,14 +7,16 @@
 local due, keep, out, again = KEYS[2], ARGV[1], {}, {}
 local wrong = redis.pcall('ZCARD', due)
 if type(wrong) == 'table' then return failed(wrong, due) end
+local receipts = {}
 for k = 3, #KEYS do
-  local plan = redis.pcall('HGET', KEYS[k], 'plan')
-  out[k - 2] = plan == ARGV[4 * k - 9] and 1 or 0
+  local got = redis.pcall('HMGET', KEYS[k], 'plan', 'again', 'claimed', 'repeat_after', 'finished')
+  out[k - 2] = got[1] == ARGV[4 * k - 9] and 1 or 0
+  receipts[k] = got
 end
 for k = 3, #KEYS do
   if out[k - 2] == 1 then
-    call('HSET', KEYS[k], 'planned', 1, 'done', 1, 'reached', ARGV[4 * k - 8], 'complete', 1)
-    again[k] = finished(KEYS[k], keep)
+    local sets = {'planned', 1, 'done', 1, 'reached', ARGV[4 * k - 8], 'complete', 1}
+    again[k] = finished(KEYS[k], keep, sets, unpack(receipts[k], 2, 5))
   end
 end
 for k = 3, #KEYS do

@@ -13,9 +13,10 @@ if tonumber(held or 0) ~= tonumber(time) then return 0 end
 local at = string.format('%.2f', now + delay - 0.25)
 call('ZADD', due, at, name)
 call('HSET', r, 'planned', planned, 'complete', 1, 'due', at, 'sent', sent, 'deaths', deaths)
-if number(call('HGET', r, 'done')) == number(planned) then
+local got = call('HMGET', r, 'done', 'again', 'claimed', 'repeat_after', 'finished')
+if number(got[1]) == number(planned) then
   call('UNLINK', chunks)
-  if not finished(r, keep) then call('ZREM', due, name) end
+  if not finished(r, keep, {}, unpack(got, 2, 5)) then call('ZREM', due, name) end
 end
 keep_clock()
 return 1
