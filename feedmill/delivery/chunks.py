@@ -93,7 +93,7 @@ def plan(manager: Manager, claim: Claim, facts: Mapping[bytes, Fact], skipped: S
         len(about) < len(meant) and first and any(fact.kind == FOREIGN for _, fact in meant)
     ):  # each chunk does what it can, and is done by a worker that can do all of it
         return iter(first)
-    parts = [(audience, ids) for audience, _, ids in first]
+    parts: list[Part] = [(audience, ids) for audience, _, ids in first]
     return _planned(manager, about, _without_followers(parts) if claim.relisted else parts, claim)
 
 
