@@ -12,7 +12,7 @@ import redis
 
 import feedmill
 from feedmill.errors import FeedmillError
-from feedmill.localredis import LocalRedis
+from feedmill.tools.local_redis import LocalRedis
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,7 @@ from feedmill import Activity, Manager
 from feedmill.aggregators import DecayAggregator, NotificationAggregator
 from feedmill.doctor import Report, examine
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
-from feedmill.storage.backends import backend
+from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
 
 #: Keys that a step of the bare scan gives, and commands of one pipeline.

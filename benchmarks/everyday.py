@@ -13,7 +13,7 @@ from benchmarks.measure import Row, check, spread
 from benchmarks.social import EMPTY, HomeAndNews, everyday_author, everyday_followers
 from benchmarks.stage import Stage, stage
 from feedmill import Activity
-from feedmill.fanout.dispatch import HIGH_QUEUE, celery_app
+from feedmill.fanout.publisher import HIGH_QUEUE, celery_app
 from feedmill.verbs import Add
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from feedmill import Activity
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
-from feedmill.storage.backends import backend
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from benchmarks.crowd import Crowd
 from benchmarks.feeds import START, Notification
 from benchmarks.measure import Row, check, spread
 from feedmill import Activity
-from feedmill.storage.backends import backend
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 
 WRITERS = 8

@@ -12,8 +12,8 @@ from benchmarks.measure import Row, check, spread
 from benchmarks.social import Home, crowd_of
 from benchmarks.stage import PATIENCE, Stage, stage
 from feedmill import Activity, Priority
-from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
-from feedmill.fanout.receipts import Fanout
+from feedmill.fanout.handle import Fanout
+from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 from feedmill.verbs import Add
 
 #: Followers whose first and last are watched, and where the others begin.

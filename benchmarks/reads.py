@@ -23,9 +23,9 @@ from benchmarks.feeds import (
     love,
 )
 from benchmarks.measure import Row, check, client_us, in_turn, server_us, spread
-from feedmill.storage import backends
-from feedmill.storage.backends import backend
-from feedmill.storage.steps import Command, Steps
+from feedmill.storage import registry
+from feedmill.storage.operations import Command, Steps
+from feedmill.storage.registry import backend
 
 T = TypeVar("T")
 
@@ -148,7 +148,7 @@ async def _aread(bench: Bench, name: str, feed_class: Any) -> Row:
         )
     finally:
         await client.aclose()
-        await backends.aclose()
+        await registry.aclose()
 
 
 def _row(

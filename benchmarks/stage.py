@@ -15,10 +15,10 @@ from benchmarks.bench import Bench
 from benchmarks.measure import WrongResult
 from benchmarks.social import Home, HomeAndNews, News
 from feedmill import settings
-from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE, celery_app
-from feedmill.localworkers import Workers
-from feedmill.storage.backends import backend
+from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE, celery_app
 from feedmill.storage.journal import journal
+from feedmill.storage.registry import backend
+from feedmill.tools.local_workers import Workers
 
 QUEUES = (HIGH_QUEUE, LOW_QUEUE)
 MANAGERS = [manager.name for manager in (Home, News, HomeAndNews)]

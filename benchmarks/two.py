@@ -21,7 +21,7 @@ from benchmarks.feeds import (
 )
 from benchmarks.measure import Row, check, server_cpu, spread
 from feedmill import Activity
-from feedmill.storage.backends import backend
+from feedmill.storage.registry import backend
 
 
 def two(bench: Bench) -> Iterator[Row]:

@@ -25,7 +25,7 @@ from benchmarks.feeds import (
 )
 from benchmarks.measure import Row, Taken, check, client_us, faster, in_turn, rate, server_us
 from feedmill import Activity
-from feedmill.storage.backends import backend
+from feedmill.storage.registry import backend
 
 #: Rounds before those that count.
 WARMUPS = 2

@@ -1,5 +1,5 @@
 """``python -m feedmill``."""
 
-from feedmill.cli import main
+from feedmill.cli.main import main
 
 main(prog_name="feedmill")

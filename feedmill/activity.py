@@ -8,9 +8,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from feedmill.codec import pack, unpack
 from feedmill.errors import ActivityError, CorruptRecord
 from feedmill.ids import MAX_TIME, EntityId, activity_id, entity_id, from_microseconds, is_id, to_microseconds
+from feedmill.msgpack_codec import pack, unpack
 from feedmill.verbs import Verb, get_verb
 
 #: Largest packed extra_context, in bytes.

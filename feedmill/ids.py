@@ -17,8 +17,8 @@ import uuid
 from hashlib import blake2b
 from typing import Union
 
-from feedmill.codec import pack, pack_list
 from feedmill.errors import ActivityError
+from feedmill.msgpack_codec import pack, pack_list
 
 EntityId = Union[int, str, uuid.UUID]
 #: The same, for isinstance.

@@ -15,8 +15,8 @@ from hashlib import blake2b
 from typing import Any
 
 from feedmill import settings
-from feedmill.codec import pack
 from feedmill.errors import MessageError
+from feedmill.msgpack_codec import pack
 
 #: The message header that carries the signature: 64 hexadecimal digits.
 HEADER = "feedmill-signature"

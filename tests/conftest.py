@@ -18,7 +18,7 @@ from pytest_celery import CELERY_RABBITMQ_BROKER, CELERY_REDIS_BROKER
 import feedmill
 import feedmill.tasks.celeryconfig  # reads the settings when it is imported: now, not in whichever test needs it first
 from feedmill import settings
-from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
+from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 from feedmill.storage.memory import BACKEND
 from tests.celery_local.nodes import LocalRedis
 from tests.celery_local.process import free_port

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from feedmill import settings
-from feedmill.fanout import dispatch
+from feedmill.fanout import publisher
 from feedmill.keys import bell_key, due_key, named_fanout, receipt_key
-from feedmill.storage.backends import backend
 from feedmill.storage.memory import BACKEND
+from feedmill.storage.registry import backend
 from feedmill.tasks import app
 
 Message = tuple[str, list[Any]]
@@ -78,9 +78,9 @@ def replaced(patch: pytest.MonkeyPatch) -> Iterator[Postbox]:
     """A postbox in place of the broker."""
     box = Postbox()
     nothing: Callable[[], Any] = contextlib.nullcontext
-    patch.setattr(dispatch, "send", box.send)
-    patch.setattr(dispatch, "length", box.length)
-    patch.setattr(dispatch, "batched", nothing)
-    patch.setattr(dispatch, "inline", lambda: False)
-    patch.setattr(dispatch, "ready", lambda: None)
+    patch.setattr(publisher, "send", box.send)
+    patch.setattr(publisher, "length", box.length)
+    patch.setattr(publisher, "batched", nothing)
+    patch.setattr(publisher, "inline", lambda: False)
+    patch.setattr(publisher, "ready", lambda: None)
     yield box

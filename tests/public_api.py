@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import click
 
-from feedmill.cli import main
+from feedmill.cli.main import main
 from feedmill.feeds import Feed
 from feedmill.tasks import app
 
@@ -36,10 +36,10 @@ MODULES = (
     "feedmill.errors",
     "feedmill.settings",
     "feedmill.doctor",
-    "feedmill.storage.steps",
+    "feedmill.storage.operations",
     "feedmill.storage.base",
     "feedmill.storage.journal",
-    "feedmill.storage.listening",
+    "feedmill.storage.pubsub",
 )
 #: Special methods that are promises; the others come with what a class is.
 SPECIAL = (

@@ -9,11 +9,11 @@ import pytest
 
 from feedmill import Activity
 from feedmill.aggregators import DecayAggregator, NotificationAggregator
-from feedmill.delivery import apart, due, letters
 from feedmill.feeds import RedisAggregatedFeed
-from feedmill.storage.backends import backend
-from feedmill.storage.steps import Steps
+from feedmill.storage.operations import Steps
+from feedmill.storage.registry import backend
 from feedmill.tasks import app
+from feedmill.worker import dead_letters, drain, isolation
 from tests.manager.circle import Circle, Home, love
 from tests.postbox import Postbox, arrive, make_overdue, replaced
 
@@ -94,7 +94,7 @@ def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postbox]
     """Each backend in turn, with a broker by hand; nothing is broken yet."""
     for kind, name in ((Picky, "ungrouped"), (Picky, "bad_weights"), (Apart, "refused")):
         monkeypatch.setattr(kind, name, set())
-    monkeypatch.setattr(due, "MOST_ATTEMPTS", 2)
+    monkeypatch.setattr(drain, "MOST_ATTEMPTS", 2)
     with replaced(monkeypatch) as postbox:
         yield postbox
 
@@ -112,7 +112,7 @@ def work(box: Postbox) -> None:
 def again(box: Postbox) -> None:
     """What is open is due once more."""
     make_overdue(Apart.name)
-    due.sweep()
+    drain.sweep()
     work(box)
 
 
@@ -157,9 +157,9 @@ def test_a_copy(box: Postbox, monkeypatch: pytest.MonkeyPatch, broken: Break, co
         assert said in fanout.status().error and not fanout.status().finished
         for _ in range(3):
             again(box)
-        (letter,) = letters.listed()
+        (letter,) = dead_letters.listed()
         assert fanout.status().dead == letter.id
-    letters.replay(letter.id)
+    dead_letters.replay(letter.id)
     work(box)
     assert held(50) == (EVERY, EVERY) and fanout.status().finished
 
@@ -232,7 +232,7 @@ class TestSearch:
             done.extend(some)
             yield from ()
 
-        return done, sizes, backend().run(apart.apart(items, written, apart.halves))
+        return done, sizes, backend().run(isolation.apart(items, written, isolation.halves))
 
     def test_nothing_fails(self, memory: None) -> None:
         """Then all is done in one go."""
@@ -246,13 +246,13 @@ class TestSearch:
 
     def test_all_fail(self, memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
         """Where everything fails, the search ends soon: it is no matter of one activity."""
-        monkeypatch.setattr(apart, "MOST_FAILURES", 10)
+        monkeypatch.setattr(isolation, "MOST_FAILURES", 10)
         with pytest.raises(ValueError, match="bad"):
             self.search([*range(500)], {*range(500)})
 
     def test_a_failing_thing_that_takes_its_time(self, memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
         """Nor does it take long, however slowly it fails."""
-        monkeypatch.setattr(apart, "LONGEST_SEARCH", -1.0)
+        monkeypatch.setattr(isolation, "LONGEST_SEARCH", -1.0)
         with pytest.raises(ValueError, match="bad"):
             self.search([*range(500)], {123})
 

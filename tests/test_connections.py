@@ -12,10 +12,10 @@ import redis
 
 import feedmill
 from feedmill.errors import StorageError
-from feedmill.storage.backends import backend
+from feedmill.storage.operations import PAUSE, Steps
 from feedmill.storage.redis import connections
 from feedmill.storage.redis.client import RedisBackend
-from feedmill.storage.steps import PAUSE, Steps
+from feedmill.storage.registry import backend
 from tests.feeds.samples import Home, on_day
 
 

@@ -15,7 +15,7 @@ import pytest
 import feedmill
 import feedmill.aggregators
 import feedmill.feeds
-from feedmill.fanout import dispatch
+from feedmill.fanout import publisher
 from tests.conftest import needed
 from tests.documents import DOCS, ELSEWHERE, ROOT, Block, blocks_of, pages, prints
 from tests.postbox import arrive, replaced
@@ -54,8 +54,8 @@ def test_every_block_of_the_page_runs(
         def send(name: str, args: Any, **_: Any) -> None:
             arrive(name, list(args))
 
-        monkeypatch.setattr(dispatch, "send", send)
-        monkeypatch.setattr(dispatch, "inline", lambda: True)
+        monkeypatch.setattr(publisher, "send", send)
+        monkeypatch.setattr(publisher, "inline", lambda: True)
         read_all(reader, blocks_of(page), lambda block: bool(block.said("not run")) or runs_elsewhere(block))
 
 
@@ -123,7 +123,7 @@ class TestTheReaderIsStrict:
         self, block: str, complaint: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Each kind of mistake is noticed, in each kind of block."""
-        monkeypatch.setattr("feedmill.commands.load_managers", list)
+        monkeypatch.setattr("feedmill.cli.commands.load_managers", list)
         with reading(tmp_path, monkeypatch) as reader, pytest.raises(Exception, match=complaint):
             read_all(reader, blocks_of(DOCS / "wrong.md", block))
 

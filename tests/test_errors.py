@@ -11,8 +11,6 @@ import pytest
 import feedmill
 from feedmill import Activity, Manager, cursor, settings
 from feedmill.aggregators import BaseAggregator
-from feedmill.codec import pack
-from feedmill.delivery import messages
 from feedmill.errors import (
     ActivityError,
     ArgumentError,
@@ -28,11 +26,13 @@ from feedmill.errors import (
     UnknownVerb,
     VerbError,
 )
-from feedmill.fanout.dispatch import celery_app
+from feedmill.fanout.publisher import celery_app
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.msgpack_codec import pack
 from feedmill.registry import get_manager
 from feedmill.storage.memory import BACKEND
 from feedmill.verbs import Love, Verb, register
+from feedmill.worker import chunk_tasks
 from tests.conftest import free_port
 from tests.feeds.samples import Home, News, Notes, on_day
 
@@ -520,32 +520,32 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         r"REDIS_URL is 'http://x'; use redis://",
     ),
     "message of no activity": (
-        lambda: messages.deliver("ErrorManager", "add", "followers", b"\xc1", pack([1]), "f", 1, 0),
+        lambda: chunk_tasks.deliver("ErrorManager", "add", "followers", b"\xc1", pack([1]), "f", 1, 0),
         MessageError,
         r"activity cannot be read",
     ),
     "message of no verb": (
-        lambda: messages.deliver("ErrorManager", "burn", "followers", BODY, pack([1]), "f", 1, 0),
+        lambda: chunk_tasks.deliver("ErrorManager", "burn", "followers", BODY, pack([1]), "f", 1, 0),
         MessageError,
         r"'burn' is none of add, remove",
     ),
     "message of no audience": (
-        lambda: messages.deliver("ErrorManager", "add", "mob", BODY, pack([1]), "f", 1, 0),
+        lambda: chunk_tasks.deliver("ErrorManager", "add", "mob", BODY, pack([1]), "f", 1, 0),
         MessageError,
         r"audience 'mob' is none of",
     ),
     "message of no ids": (
-        lambda: messages.deliver("ErrorManager", "add", "followers", BODY, b"\xc1", "f", 1, 0),
+        lambda: chunk_tasks.deliver("ErrorManager", "add", "followers", BODY, b"\xc1", "f", 1, 0),
         MessageError,
         r"user ids cannot be read",
     ),
     "message of no list": (
-        lambda: messages.deliver("ErrorManager", "add", "followers", BODY, pack(5), "f", 1, 0),
+        lambda: chunk_tasks.deliver("ErrorManager", "add", "followers", BODY, pack(5), "f", 1, 0),
         MessageError,
         r"are 5, not a list",
     ),
     "message of one id": (
-        lambda: messages.copy("follow", "ErrorManager", pack([1]), "f", 1),
+        lambda: chunk_tasks.copy("follow", "ErrorManager", pack([1]), "f", 1),
         MessageError,
         r"follow takes a user and a target, not 1 ids",
     ),

@@ -11,8 +11,8 @@ from celery import Celery
 
 import feedmill
 from feedmill import Activity
-from feedmill.codec import pack
-from feedmill.fanout import dispatch
+from feedmill.fanout import publisher
+from feedmill.msgpack_codec import pack
 from feedmill.verbs import Love
 from tests.celery_local.nodes import LocalRedis
 from tests.test_host_app_lookup import Folder
@@ -30,7 +30,7 @@ def test_a_retried_task_keeps_its_sentence(
     app = Celery("watcher", broker=broker, set_as_current=False)
     app.conf.update(accept_content=["json", "msgpack"], task_serializer="msgpack")
     told: list[dict[str, Any]] = []
-    monkeypatch.setattr(dispatch, "celery_app", lambda: app)
+    monkeypatch.setattr(publisher, "celery_app", lambda: app)
     feedmill.configure(broker_url=broker)
     with working(folder, "feedmill.tasks", "-E"), app.connection_for_read() as connection:
         receiver = app.events.Receiver(connection, handlers={"*": told.append})
@@ -47,7 +47,7 @@ def test_a_retried_task_keeps_its_sentence(
         try:  # a manager that only the next release knows: that is tried again
             body = Activity("ann", Love, 1, extra_context={"secret": "CONTEXT"}).pack()
             args = ["NotYetKnown", "add", "followers", body, pack(["bob-the-follower"]), "0" * 24, 1, 0]
-            dispatch.send("feedmill.deliver", args, queue="fanout.high", sentence=SENTENCE)
+            publisher.send("feedmill.deliver", args, queue="fanout.high", sentence=SENTENCE)
             scheduled = until(
                 lambda: any((asked := app.control.inspect(timeout=1).scheduled() or {}).values()) and asked
             )

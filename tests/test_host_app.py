@@ -18,7 +18,7 @@ import redis
 import feedmill
 from feedmill import Activity
 from feedmill.errors import SettingsError
-from feedmill.fanout.dispatch import celery_app
+from feedmill.fanout.publisher import celery_app
 from feedmill.verbs import Love
 from tests.documents import DOCS, TUTORIAL, blocks_of
 
@@ -148,7 +148,7 @@ def test_a_named_app_without_msgpack_is_refused(monkeypatch: pytest.MonkeyPatch)
     """The same of an app that the setting names; either of msgpack's names will do."""
     from celery import Celery
 
-    from feedmill.tasks.checks import check_content
+    from feedmill.tasks.startup_checks import check_content
     from tests.host import project
 
     named = Celery("named", set_as_current=False)

@@ -213,7 +213,7 @@ def test_after_a_failure_the_next_call_delivers(embedded: Folder) -> None:
             """
             import proj, feedmill.tasks
             from circle import Activity, Love, manager
-            from feedmill.delivery import due
+            from feedmill.worker import due
             answer = due.answer
             def stop(*args): raise KeyboardInterrupt
             due.answer = stop
@@ -364,7 +364,7 @@ def test_a_celeryconfig_that_fails_for_another_app_is_not_ours(folder: Folder, r
     assert folder.run("from feedmill.tasks import app\nprint(app.conf.broker_url)") == redis_url
 
 
-@pytest.mark.parametrize("first", ["feedmill.tasks", "celeryconfig", "feedmill.fanout.dispatch"])
+@pytest.mark.parametrize("first", ["feedmill.tasks", "celeryconfig", "feedmill.fanout.publisher"])
 def test_a_celeryconfig_begun_with_ours_is_obeyed(folder: Folder, first: str) -> None:
     """The file of the guide is used, whichever module is imported first."""
     folder.write("celeryconfig.py", "from feedmill.tasks.celeryconfig import *\nworker_max_tasks_per_child = 10_000\n")
@@ -396,14 +396,14 @@ def test_a_worker_says_that_it_passed_a_celeryconfig_over(folder: Folder) -> Non
     """Who forgot the first line reads it when the worker starts."""
     folder.write("celeryconfig.py", OWN)
     assert "celeryconfig.py is not used, since it is not begun with: from feedmill" in folder.run(
-        "from types import SimpleNamespace\nfrom feedmill.tasks import app\nfrom feedmill.tasks.checks import check_configuration\n"
+        "from types import SimpleNamespace\nfrom feedmill.tasks import app\nfrom feedmill.tasks.startup_checks import check_configuration\n"
         "print(check_configuration(SimpleNamespace(app=app)))"
     )
     folder.write("celeryconfig.py", "from feedmill.tasks.celeryconfig import *\n")
     assert (
         folder.run(
             "from types import SimpleNamespace\nfrom feedmill.tasks import app\n"
-            "from feedmill.tasks.checks import check_configuration\nprint(check_configuration(SimpleNamespace(app=app)))"
+            "from feedmill.tasks.startup_checks import check_configuration\nprint(check_configuration(SimpleNamespace(app=app)))"
         )
         == ""
     )

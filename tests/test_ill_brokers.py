@@ -14,7 +14,7 @@ import pytest
 import redis
 from kombu import Connection, Queue
 
-from feedmill.delivery import letters
+from feedmill.worker import dead_letters
 from tests.celery_local.nodes import LocalRedis
 from tests.celery_local.process import free_port
 from tests.celery_local.rabbit import LocalRabbit
@@ -158,8 +158,8 @@ def test_bytes_that_are_no_message(staff: Staff, broker: redis.Redis) -> None:
         broker.lpush("fanout.high", each)
     deliver(staff.folder, 2)
     staff.check()
-    held = until(lambda: len(found := letters.listed(100)) == len(GARBAGE) and found)
-    kept = {bytes(value[0]) for letter in held for value in [letters.content(letter)[1]]}
+    held = until(lambda: len(found := dead_letters.listed(100)) == len(GARBAGE) and found)
+    kept = {bytes(value[0]) for letter in held for value in [dead_letters.content(letter)[1]]}
     assert kept == set(GARBAGE)
 
 
@@ -180,7 +180,7 @@ def test_quorum_queues_that_celery_was_not_told_of(
     spoil = (
         "from celery import Celery\nfrom kombu import Queue\nimport celery.worker.consumer.tasks as tasks\n"
         "tasks.detect_quorum_queues = lambda app, driver: (False, '')\n"
-        "import feedmill.fanout.dispatch as dispatch\n"
+        "import feedmill.fanout.publisher as dispatch\n"
         f"dispatch.HIGH_QUEUE, dispatch.LOW_QUEUE = {names['high']!r}, {names['low']!r}\n"
     )
     queues = [f"Queue({name!r}, queue_arguments={{'x-queue-type': 'quorum'}})" for name in names.values()]

@@ -11,15 +11,17 @@ import feedmill
 
 ROOT = Path(feedmill.__file__).parent
 FLOORS = {
-    8: "cli commands doctor __main__ demo replay localredis localworkers terminal web contrib testing",
+    9: "cli __main__ tools web contrib testing",
+    8: "doctor",
     7: "tasks",
-    6: "delivery",
+    6: "worker",
     5: "manager",
     4: "fanout",
     3: "feeds",
-    2: "storage",
-    1: "aggregators serializers cursor registry settings redis_urls signing metrics keys declare arguments",
-    0: "activity aggregated_activity verbs errors ids codec _version",
+    2: "grouping",
+    1: "storage",
+    0: "aggregators records serializers cursor registry settings redis_urls signing keys declaration validation"
+    " activity aggregated_activity verbs errors ids msgpack_codec _version",
 }
 FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

@@ -16,21 +16,22 @@ import pytest
 
 import feedmill
 from feedmill import Activity, Manager
-from feedmill.codec import pack
-from feedmill.delivery import deliveries, due, late
 from feedmill.errors import StorageError, UnknownName
-from feedmill.fanout.dispatch import LOW_QUEUE
-from feedmill.fanout.fanouts import Fanouts
-from feedmill.fanout.receipts import Fanout, FanoutTimeout
-from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed, left, operations
-from feedmill.feeds.cycle import cycle
-from feedmill.feeds.targets import FeedsOf
+from feedmill.fanout.handle import Fanout, FanoutTimeout
+from feedmill.fanout.handles import Fanouts
+from feedmill.fanout.publisher import LOW_QUEUE
+from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.grouping import operations, pending_recovery
+from feedmill.grouping.feed_batch import FeedsOf
+from feedmill.grouping.writer import cycle
 from feedmill.keys import due_key
-from feedmill.storage.backends import backend
+from feedmill.msgpack_codec import pack
 from feedmill.storage.base import Lock, Rules, Task
+from feedmill.storage.deadline import LeaseExpired
 from feedmill.storage.journal import journal, lease
-from feedmill.storage.lease import LeaseExpired
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
+from feedmill.worker import compensation, delivery, drain
 from tests.postbox import Postbox, arrive, make_overdue, replaced
 
 START = dt.datetime(2024, 1, 1, 12, tzinfo=dt.timezone.utc)
@@ -110,14 +111,14 @@ def open_fanouts() -> int:
 
 def sweep_and_work(box: Postbox) -> None:
     make_overdue(NAME)
-    due.sweep()
+    drain.sweep()
     box.work()
 
 
 def plan(box: Postbox) -> None:
     """A sweep, after which workers hear bells and nothing else."""
     make_overdue(NAME)
-    due.sweep()
+    drain.sweep()
     for message in box.take("feedmill.fanout"):
         arrive(*message)
 
@@ -144,11 +145,11 @@ class TestBell:
         wanted = manager.add_activity(love(1))
         box.take()
         assert not wanted.status().finished
-        assert due.sweep() == 1  # it is due at once, but the bell counts as rung for a moment
+        assert drain.sweep() == 1  # it is due at once, but the bell counts as rung for a moment
         sweep_and_work(box)
         assert wanted.status().finished
         assert count_of(love(1), [2000, 2001, 2002]) == [3, 3, 0]
-        assert due.sweep() == 0 and not box.messages
+        assert drain.sweep() == 0 and not box.messages
 
     def test_no_broker(self, box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
         """A broker that cannot be reached loses nothing and refuses nothing: it is a warning, and the sweep heals it."""
@@ -157,7 +158,7 @@ class TestBell:
             raise StorageError("the broker cannot be reached: gone")
 
         with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
-            patch.setattr("feedmill.fanout.dispatch.send", fail)
+            patch.setattr("feedmill.fanout.publisher.send", fail)
             wanted, followed = manager.add_activity(love(1)), manager.follow("reader", 7)
         assert caplog.text.count(f"accepted for {NAME} waits in the journal") == 2
         sweep_and_work(box)
@@ -166,8 +167,8 @@ class TestBell:
 
     def test_more_than_one_round(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """What one round does not take is left to others, who are told before the round begins."""
-        monkeypatch.setattr(due, "MOST_CLAIMS", 4)
-        monkeypatch.setattr(due, "MOST_DELIVERIES", 18)  # three activities for three followers' two feeds
+        monkeypatch.setattr(drain, "MOST_CLAIMS", 4)
+        monkeypatch.setattr(drain, "MOST_DELIVERIES", 18)  # three activities for three followers' two feeds
         fanouts = [manager.add_activity(love(n)) for n in range(10)]
         assert box.work() >= 4
         assert all(each.status().finished and not each.status().retried for each in fanouts)
@@ -182,7 +183,7 @@ class TestBell:
         box.work()
         assert [each.status().finished for each in (*fanouts, other)] == [True, True, True, False, False, True]
         assert manager.get_user_feed(7).count() == 5
-        assert due.sweep() == 0 and open_fanouts() == 2
+        assert drain.sweep() == 0 and open_fanouts() == 2
         sweep_and_work(box)
         assert all(each.status().finished for each in fanouts)
         assert Home(2000).count() == 6
@@ -281,7 +282,7 @@ class TestFailures:
 
     def test_a_planner_dies(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """A worker that dies in the middle of a plan loses nothing and doubles nothing; its chunks count no more."""
-        monkeypatch.setattr("feedmill.fanout.dispatch.PUBLISH_BATCH", 2)
+        monkeypatch.setattr("feedmill.fanout.publisher.PUBLISH_BATCH", 2)
         monkeypatch.setattr(JournalManager, "broken", KeyboardInterrupt())
         wanted = manager.add_activity(love(1, actor=BROKEN))
         with pytest.raises(KeyboardInterrupt):
@@ -300,17 +301,17 @@ class TestFailures:
     def test_a_worker_stands_still(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """A worker that was stopped for longer than its lease writes nothing when it goes on; another has its work."""
         feedmill.configure(fanout_lease=0.05)
-        plain = deliveries.operations_of
+        plain = delivery.operations_of
 
         def slow(*args: Any) -> Any:
             time.sleep(0.1)
             return plain(*args)
 
         wanted = manager.add_activity(love(1))
-        monkeypatch.setattr(late, "operations_of", slow)
+        monkeypatch.setattr(compensation, "operations_of", slow)
         with pytest.raises(LeaseExpired, match="FEEDMILL_FANOUT_LEASE"):
             box.work()
-        monkeypatch.setattr(late, "operations_of", plain)
+        monkeypatch.setattr(compensation, "operations_of", plain)
         assert Home(2000).count() == 0 and not wanted.status().finished
         sweep_and_work(box)
         assert Home(2000)[:] == [love(1)] and wanted.status().finished
@@ -330,7 +331,7 @@ class TestChunks:
         status = wanted.status()
         assert (status.planned, status.done, status.finished) == (11, 4, False)
         make_overdue(NAME)
-        due.sweep()
+        drain.sweep()
         arrive(*box.messages.pop(0))
         assert len(box.messages) == 7
         box.work()
@@ -366,15 +367,15 @@ class TestChunks:
         wanted = manager.add_activity(love(1, actor=STAR))
         arrive(*box.messages.pop(0))
         waits: list[Any] = []
-        plain = deliveries.operations_of
+        plain = delivery.operations_of
 
         def watched(of: Manager, asked: Any) -> Any:
-            waits.append(deliveries.patience(asked[0].attempt))
+            waits.append(delivery.patience(asked[0].attempt))
             if len(waits) == 1:
                 raise KeyboardInterrupt
             return plain(of, asked)
 
-        monkeypatch.setattr(late, "operations_of", watched)
+        monkeypatch.setattr(compensation, "operations_of", watched)
         with pytest.raises(KeyboardInterrupt):
             arrive(*box.messages[0])
         box.work()
@@ -402,7 +403,7 @@ class TestChunks:
         self, box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         """That ends the planning, with a word in the log and no failed task; what else is due is done."""
-        monkeypatch.setattr("feedmill.fanout.dispatch.PUBLISH_BATCH", 2)
+        monkeypatch.setattr("feedmill.fanout.publisher.PUBLISH_BATCH", 2)
         plain, handles = JournalManager.get_user_follower_ids, []
 
         def followers(self: Any, user_id: Any) -> Iterable[Any]:
@@ -459,16 +460,16 @@ class TestLastWord:
 
     def _overtaken(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> tuple[Fanout, Fanout]:
         """An addition that has checked that it is wanted, and writes after its removal was finished."""
-        plain, handles = deliveries.operations_of, []
+        plain, handles = delivery.operations_of, []
 
         def overtaken(*args: Any) -> Any:
-            monkeypatch.setattr(late, "operations_of", plain)
+            monkeypatch.setattr(compensation, "operations_of", plain)
             handles.append(manager.remove_activity(love(1, target=5)))
             arrive(*box.messages.pop(0))
             assert handles[0].status().finished
             return plain(*args)
 
-        monkeypatch.setattr(late, "operations_of", overtaken)
+        monkeypatch.setattr(compensation, "operations_of", overtaken)
         added = manager.add_activity(love(1, target=5))
         box.work()
         return added, handles[0]
@@ -519,13 +520,13 @@ class TestLastWord:
 
     def test_an_update_overtakes_an_update(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of two updates the later one stays, also where the earlier is written last."""
-        plain = deliveries.operations_of
+        plain = delivery.operations_of
 
         def version(number: int) -> Activity:
             return Activity(7, Love, 1, target=5, time=START, extra_context={"version": number})
 
         def overtaken(*args: Any) -> Any:
-            monkeypatch.setattr(late, "operations_of", plain)
+            monkeypatch.setattr(compensation, "operations_of", plain)
             manager.update_activity(version(3))
             box.work()
             return plain(*args)
@@ -533,7 +534,7 @@ class TestLastWord:
         manager.add_activity(version(1))
         box.take()
         manager.update_activity(version(2))
-        monkeypatch.setattr(late, "operations_of", overtaken)
+        monkeypatch.setattr(compensation, "operations_of", overtaken)
         box.work()
         for _ in range(3):
             sweep_and_work(box)
@@ -599,7 +600,7 @@ def test_writes_are_refused_while_it_is_claimed(redis_url: str) -> None:
 
 def test_memory_runs_out_before_it_is_settled(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was delivered when the server has no memory left stays due, and is finished when it has some again."""
-    server, plain = backend().client, late.delivered  # type: ignore[attr-defined]
+    server, plain = backend().client, compensation.delivered  # type: ignore[attr-defined]
 
     def delivered(*args: Any) -> Any:
         yield from plain(*args)
@@ -607,13 +608,13 @@ def test_memory_runs_out_before_it_is_settled(redis_url: str, monkeypatch: pytes
 
     with replaced(monkeypatch) as box:
         fanouts = [manager.add_activity(love(number)) for number in range(3)]
-        monkeypatch.setattr(late, "delivered", delivered)
+        monkeypatch.setattr(compensation, "delivered", delivered)
         try:
             with pytest.raises(StorageError, match="maxmemory"):
                 box.work()
         finally:
             server.config_set("maxmemory", 0)
-        monkeypatch.setattr(late, "delivered", plain)
+        monkeypatch.setattr(compensation, "delivered", plain)
         assert Home(2000).count() == 3 and open_fanouts() == 3
         sweep_and_work(box)
     assert all(each.status().finished for each in fanouts) and open_fanouts() == 0
@@ -722,7 +723,7 @@ class TestRollingRelease:
 def test_a_web_process_dies_with_a_lock(redis_url: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker left to a web process that held a feed and died is brought in by the sweep."""
     feedmill.configure(lock_ttl=0.05)
-    monkeypatch.setattr(left, "MARGIN", 0)
+    monkeypatch.setattr(pending_recovery, "MARGIN", 0)
     feed = kind(2000)
     lock, rules = Lock(b"stranger", time.time(), 0.05), Rules(8, 0, feed.channel())
     backend().run(feed.timeline().begin(FeedsOf(kind, [2000]), Task(()), lock, rules))
@@ -731,7 +732,7 @@ def test_a_web_process_dies_with_a_lock(redis_url: str, kind: Any, monkeypatch: 
         box.work()
         assert wanted.status().finished and not feed.contains(love(2, target=2000))
         time.sleep(0.06)
-        due.sweep()
+        drain.sweep()
     assert feed.contains(love(2, target=2000))
 
 
@@ -739,7 +740,7 @@ def test_one_kind_of_feed_that_cannot_be_looked_at(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An error of the app's own, in one kind of feed that a dead holder left, keeps the sweep from nothing else."""
-    monkeypatch.setattr(left, "MARGIN", 0)
+    monkeypatch.setattr(pending_recovery, "MARGIN", 0)
     feedmill.configure(lock_ttl=0.05)
     lock = Lock(b"stranger", time.time(), 0.05)
     for kind in (News, Notes):
@@ -752,9 +753,9 @@ def test_one_kind_of_feed_that_cannot_be_looked_at(
         box.take()
         make_overdue(NAME)
         time.sleep(0.06)
-        plain = due.fold_in
-        monkeypatch.setattr(due, "fold_in", lambda kind: 1 / 0 if kind is News else plain(kind))
-        due.sweep()
+        plain = drain.fold_in
+        monkeypatch.setattr(drain, "fold_in", lambda kind: 1 / 0 if kind is News else plain(kind))
+        drain.sweep()
         box.work()
     assert "ZeroDivisionError" in caplog.text
     assert Notes(2000).contains(love(1, target=2000)) and Home(2001)[0] == love(2)
@@ -762,7 +763,7 @@ def test_one_kind_of_feed_that_cannot_be_looked_at(
 
 def test_one_feed_that_cannot_be_folded_in(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the app's own in one feed that a dead holder left keeps no other from what was left to it."""
-    monkeypatch.setattr(left, "MARGIN", 0)
+    monkeypatch.setattr(pending_recovery, "MARGIN", 0)
     feedmill.configure(lock_ttl=0.05)
     rules, users = Rules(8, 0, News.channel()), [2000, 2001]
     backend().run(News.timeline().begin(FeedsOf(News, users), Task(()), Lock(b"stranger", time.time(), 0.05), rules))
@@ -774,10 +775,10 @@ def test_one_feed_that_cannot_be_folded_in(redis_url: str, monkeypatch: pytest.M
     def fold(user_id: Any) -> Any:
         yield from cycle(News, [user_id], operations.Plan((), ()), wait=1 // (user_id - 2000))
 
-    assert backend().run(left.fold_in(News, fold)) == 1
+    assert backend().run(pending_recovery.fold_in(News, fold)) == 1
     assert [News(user).contains(love(1)) for user in users] == [False, True]
     time.sleep(0.06)
-    assert due.sweep() == 1
+    assert drain.sweep() == 1
     assert News(2000).contains(love(1))
 
 
@@ -787,7 +788,7 @@ class TestFullQueues:
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch) -> None:
         feedmill.configure(queue_limit=4)
-        monkeypatch.setattr("feedmill.fanout.dispatch.PUBLISH_BATCH", 3)
+        monkeypatch.setattr("feedmill.fanout.publisher.PUBLISH_BATCH", 3)
 
     def test_a_large_fanout(self, box: Postbox) -> None:
         """Of ten chunks four are sent, and four more once those are done; no chunk is sent twice."""
@@ -806,7 +807,7 @@ class TestFullQueues:
     def test_nobody_works(self, box: Postbox) -> None:
         """However long the queues stay full, nothing is sent in vain and nothing is given up."""
         fanouts = [manager.add_activity(love(number, actor=STAR)) for number in range(3)]
-        for _ in range(2 * due.MOST_ATTEMPTS):
+        for _ in range(2 * drain.MOST_ATTEMPTS):
             plan(box)
             assert sum(name == "feedmill.deliver" for name, _ in box.messages) <= 4
         assert not any(each.status().dead or each.status().failed for each in fanouts)
@@ -835,7 +836,7 @@ class TestFullQueues:
     def test_a_round_has_an_end(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who has sent enough leaves the rest to others: what is new waits for one round, not for all that is due."""
         feedmill.configure(queue_limit=0)
-        monkeypatch.setattr(due, "MOST_MESSAGES", 20)
+        monkeypatch.setattr(drain, "MOST_MESSAGES", 20)
         for number in range(9):
             manager.add_activity(love(number, actor=STAR))
         sent = []
@@ -847,8 +848,8 @@ class TestFullQueues:
     def test_a_crowd_holds_up_nobody(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of many that wait for room in a queue one asks for all; what is new and finds room is done at once."""
         asked = []
-        monkeypatch.setattr("feedmill.fanout.dispatch.length", lambda queue: asked.append(queue) or 100)
-        monkeypatch.setattr(due, "MOST_CLAIMS", 10)
+        monkeypatch.setattr("feedmill.fanout.publisher.length", lambda queue: asked.append(queue) or 100)
+        monkeypatch.setattr(drain, "MOST_CLAIMS", 10)
         crowd = [manager.add_activity(love(number, actor=STAR)) for number in range(30)]
         box.work()
         assert 3 <= len(asked) <= 4  # one for each round
@@ -861,7 +862,7 @@ class TestFullQueues:
         box.work()
         assert len(asked) <= 4
         make_overdue(NAME)
-        monkeypatch.setattr("feedmill.fanout.dispatch.length", lambda queue: 0)
+        monkeypatch.setattr("feedmill.fanout.publisher.length", lambda queue: 0)
         while not all(each.status().finished for each in crowd):
             sweep_and_work(box)
         assert count_of(love(29, actor=STAR), [1000]) == [1, 1, 58]

@@ -11,19 +11,19 @@ import redis
 from click.testing import CliRunner
 
 import feedmill
-from feedmill.cli import main
-from feedmill.delivery import due, letters
+from feedmill.cli.main import main
 from feedmill.doctor import examine
 from feedmill.errors import ArgumentError, StorageError, WrongType
-from feedmill.fanout.receipts import Fanout
+from feedmill.fanout.handle import Fanout
 from feedmill.keys import bell_key, bucket_key, clock_key, due_key, left_key, letters_key, receipt_key, taken_key
-from feedmill.storage.backends import backend
 from feedmill.storage.journal import Claim, Pace, journal
-from feedmill.storage.left import left
 from feedmill.storage.memory import BACKEND
 from feedmill.storage.memory import backend as memory
-from feedmill.storage.notices import notices
-from feedmill.storage.partings import partings
+from feedmill.storage.notified_users import notices
+from feedmill.storage.pending_index import left
+from feedmill.storage.registry import backend
+from feedmill.storage.unfollows import partings
+from feedmill.worker import dead_letters, drain
 from tests.doctor.clinic import ClinicManager
 from tests.feeds.samples import News, on_day
 from tests.postbox import Postbox, make_overdue, replaced
@@ -146,7 +146,7 @@ def interrupted(operation: Any, place: int, how: str) -> Iterator[Any]:
 
 
 def given_up() -> None:
-    letters.bury(NAME, claimed(), "why")
+    dead_letters.bury(NAME, claimed(), "why")
 
 
 def finished() -> None:
@@ -176,7 +176,7 @@ def outcome() -> Any:
     claims, _ = run(journal().claim(NAME, 10))
     kept = [(claim.id, claim.op, claim.body, claim.planned, claim.attempts, claim.feeds) for claim in claims]
     chunks = [run(journal().chunks(claim, run(journal().left(claim)))) for claim in claims]
-    return fields, due, kept, chunks, [letter.reason for letter in letters.listed()]
+    return fields, due, kept, chunks, [letter.reason for letter in dead_letters.listed()]
 
 
 @pytest.mark.parametrize("sent", [False, True])
@@ -473,25 +473,25 @@ class TestDamagedKeys:
     def test_what_is_due_of_one_manager(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
         """The sweep rings for the others and names the key; so does the list of what is running."""
         self.damage(due_key(ClinicManager.name))
-        due.sweep()
+        drain.sweep()
         assert box.take() == [("feedmill.fanout", [JournalManager.name])]
         assert f"WRONGTYPE of fm:due:{{{ClinicManager.name}:0}}" in caplog.text and "doctor --fix" in caplog.text
         shown = CliRunner().invoke(main, ["fanouts"])
         assert shown.exit_code == 1 and f"fm:due:{{{ClinicManager.name}:0}}" in shown.output
         assert f"{JournalManager.name}:" in shown.output
-        for call in (lambda: ClinicManager().add_activity(on_day(7)), lambda: due.answer(ClinicManager.name)):
+        for call in (lambda: ClinicManager().add_activity(on_day(7)), lambda: drain.answer(ClinicManager.name)):
             with pytest.raises(WrongType, match=f"WRONGTYPE of fm:due:.{ClinicManager.name}:0.; feedmill doctor --fix"):
                 call()
-        assert JournalManager().add_activity(on_day(8)) and due.answer(JournalManager.name)
+        assert JournalManager().add_activity(on_day(8)) and drain.answer(JournalManager.name)
         for receipt in server().keys(f"fm:fanout:{{{ClinicManager.name}:0}}:*"):
             server().hset(receipt, "created", 1)
         examine(fix=True)
-        assert due.answer(ClinicManager.name), "what is due is found again by its receipts"
+        assert drain.answer(ClinicManager.name), "what is due is found again by its receipts"
 
     def test_what_was_left_in_feeds(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
         """Nor does a list of feeds in which something was left stop the sweep."""
         self.damage(left_key(News.key_format))
-        due.sweep()
+        drain.sweep()
         assert [args for _, args in box.take()] == [[ClinicManager.name], [JournalManager.name]]
         assert f"WRONGTYPE of {left_key(News.key_format)}" in caplog.text
 
@@ -501,10 +501,10 @@ class TestDamagedKeys:
         self.damage(receipt_key(bad))
         shown = CliRunner().invoke(main, ["fanouts"])
         assert shown.exit_code == 1 and receipt_key(bad) in shown.output and shown.output.count("Manager:") >= 3
-        assert due.answer(ClinicManager.name)
+        assert drain.answer(ClinicManager.name)
         assert f"{receipt_key(bad)} is no sound receipt" in caplog.text
         again = ClinicManager().add_activity(on_day(9))
-        assert again.id == bad and due.answer(ClinicManager.name) and again.status().finished
+        assert again.id == bad and drain.answer(ClinicManager.name) and again.status().finished
 
     def test_an_entry_that_names_nothing(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
         """Bytes that are no text among what is due are passed over, and named."""
@@ -512,7 +512,7 @@ class TestDamagedKeys:
         shown = CliRunner().invoke(main, ["fanouts"])
         assert shown.exit_code == 0 and shown.output.count("Manager:") == 2
         assert f"{due_key(ClinicManager.name)} holds [b'\\xff\\xc1']" in caplog.text
-        assert due.answer(ClinicManager.name)
+        assert drain.answer(ClinicManager.name)
         assert r"\xff\xc1 is no sound receipt" in caplog.text
         assert server().zcard(due_key(ClinicManager.name)) == 0
 
@@ -524,8 +524,8 @@ class TestDamagedKeys:
         for key in (bell_key(name), clock_key(name), bucket_key(name, activity.actor_id), taken_key(name, "bell")):
             self.damage(key)
         wanted = ClinicManager().add_activity(activity)
-        due.sweep()
-        due.answer(name, "bell")
+        drain.sweep()
+        drain.answer(name, "bell")
         assert wanted.status().finished and server().type(bell_key(name)) in (b"string", b"none")
 
     def test_dead_letters(self, box: Postbox) -> None:

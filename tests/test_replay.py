@@ -18,11 +18,20 @@ import redis
 
 from feedmill import Activity
 from feedmill.ids import EntityId
-from feedmill.replay.lines import LONGEST_FIELD, Garbage, InputError
-from feedmill.replay.play import activity_of
-from feedmill.replay.read import START, Event, read_events, read_follows
-from feedmill.replay.social import CO_ACTORS, DIR, HomeFeed, NewsFeed, Notifications, OwnFeed, SocialManager, save_graph
-from feedmill.replay.verify import Verdict, verify
+from feedmill.tools.replay.lines import LONGEST_FIELD, Garbage, InputError
+from feedmill.tools.replay.play import activity_of
+from feedmill.tools.replay.read import START, Event, read_events, read_follows
+from feedmill.tools.replay.social import (
+    CO_ACTORS,
+    DIR,
+    HomeFeed,
+    NewsFeed,
+    Notifications,
+    OwnFeed,
+    SocialManager,
+    save_graph,
+)
+from feedmill.tools.replay.verify import Verdict, verify
 from feedmill.verbs import Comment, Love
 from tests.conftest import free_port, redis_executable
 from tests.postbox import replaced

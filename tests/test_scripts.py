@@ -13,19 +13,19 @@ import redis
 from redis.exceptions import ResponseError
 
 import feedmill
-from feedmill.delivery import due
 from feedmill.doctor import examine
-from feedmill.feeds.targets import FeedsOf
-from feedmill.storage.backends import backend
+from feedmill.grouping.feed_batch import FeedsOf
 from feedmill.storage.base import Lock, Rules, Task
-from feedmill.storage.inspection import inspection
 from feedmill.storage.journal import Pace, journal
-from feedmill.storage.left import left
-from feedmill.storage.notices import notices
-from feedmill.storage.partings import partings
+from feedmill.storage.maintenance import inspection
+from feedmill.storage.notified_users import notices
+from feedmill.storage.pending_index import left
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RedisBackend
-from feedmill.storage.redis.outbox import Outbox
+from feedmill.storage.redis.command_buffer import Outbox
+from feedmill.storage.registry import backend
+from feedmill.storage.unfollows import partings
+from feedmill.worker import drain
 from tests.doctor.clinic import ClinicManager, fill
 from tests.feeds.samples import Home, News, Notes, on_day
 from tests.postbox import make_overdue, replaced
@@ -228,7 +228,7 @@ def use_everything(client: redis.Redis) -> None:
     run(journal().look(NAME))
     run(journal().claim(NAME, 9, "bell"))
     make_overdue(NAME)
-    due.sweep()
+    drain.sweep()
     run(Home(1).timeline().flat_add([Home(1).key], [on_day(1).raw_id], 5))
     run(inspection().flat_put(Home(1).key, on_day(1).raw_id, on_day(2).raw_id))
     client.lpush(News(1).key, "x")
@@ -246,7 +246,7 @@ def test_no_script_stops_half_way(trial: Trial, monkeypatch: pytest.MonkeyPatch)
     """What a full server, one without replicas or a replica refuses has changed nothing; only what frees is carried out."""
     with replaced(monkeypatch):
         use_everything(trial.client)
-        due.sweep()
+        drain.sweep()
         examine()
     assert trial.seen == names()
     assert len(trial.reasons) == 3, trial.reasons

@@ -20,14 +20,14 @@ from celery import Celery
 import feedmill
 from feedmill import Activity, signing
 from feedmill.aggregators import NotificationAggregator
-from feedmill.codec import pack
-from feedmill.delivery import due, letters, messages
 from feedmill.doctor import examine
 from feedmill.errors import StorageError
-from feedmill.fanout import receipts
-from feedmill.storage.backends import backend
+from feedmill.fanout import handle
+from feedmill.msgpack_codec import pack
 from feedmill.storage.journal import journal
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
+from feedmill.worker import chunk_tasks, dead_letters, drain
 from tests.celery_local.nodes import LocalWorker
 from tests.conftest import free_port, redis_executable
 from tests.feeds.samples import in_group, on_day
@@ -135,7 +135,7 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     f1, love = f"{manager.name}:f1", feedmill.Activity(1, feedmill.verbs.Love, 2, target=7)
     run(journal().open(manager.name, f1, "add", in_group(1, AUTHOR).pack()))
     run(journal().open(manager.name, f"{manager.name}:f2", "add", love.pack()))
-    due.answer(manager.name)
+    drain.answer(manager.name)
     NewsFeed.insert_activities([in_group(n) for n in range(40)])
     for feed in (HomeFeed(7), NewsFeed(7), NotificationFeed(7)):
         feed.add_many([in_group(n) for n in range(40)])
@@ -148,13 +148,13 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     notes.mark_all(read=True)
     notes.denormalize_count()
     notes.publish_count(notes.get_denormalized_count())
-    messages.deliver(manager.name, "add", "followers", on_day(4).pack(), pack(list(FOLLOWERS[:300])), "f3", 1, 0)
+    chunk_tasks.deliver(manager.name, "add", "followers", on_day(4).pack(), pack(list(FOLLOWERS[:300])), "f3", 1, 0)
     run(journal().note(f1, 1, "reason"))
-    receipts.Fanout(f1).status()
-    receipts.Fanout(f1).cancel()
-    letter = letters.bury_message("feedmill.deliver", ["x"], "why")
-    assert letters.found(letter).reason == "why"
-    letters.drop([letter])
+    handle.Fanout(f1).status()
+    handle.Fanout(f1).cancel()
+    letter = dead_letters.bury_message("feedmill.deliver", ["x"], "why")
+    assert dead_letters.found(letter).reason == "why"
+    dead_letters.drop([letter])
     secure.admin.delete(f"fm:{NewsFeed.key_format % {'user_id': '{7}'}}:groups")
     secure.admin.set(NotificationFeed(7).count_key, "many")
     secure.admin.lpush(HomeFeed(99).key, "x")
@@ -204,7 +204,7 @@ def test_the_documented_rights_are_what_the_code_needs(server: Secure) -> None:
 
 
 async def read_from_a_coroutine() -> int:
-    from feedmill.storage.backends import aclose
+    from feedmill.storage.registry import aclose
 
     try:
         return len(await HomeFeed(7).aread())
@@ -299,7 +299,7 @@ def every_operation() -> None:
             assert len(seen | set(page.items)) == group.actor_count
             assert feed.find_group(group.group) is not None
         for dry_run in (True, False):
-            feedmill.feeds.reaggregate(feed, NotificationAggregator, dry_run=dry_run)
+            feedmill.grouping.reaggregate(feed, NotificationAggregator, dry_run=dry_run)
     with notes.subscribe() as counts:
         assert counts.get(SOON) == notes.get_denormalized_counts()
         notes.mark([notes[0]], seen=True, read=True)
@@ -407,8 +407,8 @@ def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secur
         SocialManager().add_activity(in_group(2, AUTHOR)).wait(15)
         assert HomeFeed(FOLLOWERS[-1])[:] == [in_group(2, AUTHOR)]
         assert HomeFeed(1)[:] == [] and not bad.exists()
-        unsigned, pickled = sorted(letters.listed(), key=lambda letter: letter.reason)
-        assert "is not signed" in unsigned.reason and letters.content(unsigned) == ["feedmill.deliver", args]
+        unsigned, pickled = sorted(dead_letters.listed(), key=lambda letter: letter.reason)
+        assert "is not signed" in unsigned.reason and dead_letters.content(unsigned) == ["feedmill.deliver", args]
         assert "untrusted content of type pickle" in pickled.reason
         app.send_task("feedmill.deliver", args=args, queue="fanout.high", countdown=90, argsrepr="waits for a while")
         inspect = app.control.inspect(timeout=10, limit=1)

@@ -9,13 +9,13 @@ import pytest
 
 import feedmill
 from feedmill import signing
-from feedmill.codec import pack
-from feedmill.delivery import letters
 from feedmill.errors import MessageError, SettingsError, StorageError
 from feedmill.keys import chunks_key, receipt_key
-from feedmill.storage.backends import backend
+from feedmill.msgpack_codec import pack
 from feedmill.storage.journal import journal
+from feedmill.storage.registry import backend
 from feedmill.tasks import deliver, sweep
+from feedmill.worker import dead_letters
 from tests.feeds.samples import on_day
 from tests.social import FOLLOWERS, HomeFeed, SocialManager
 
@@ -77,8 +77,8 @@ def test_what_is_forged_is_refused(signed: str, headers: dict[str, str] | None) 
     with pytest.raises(MessageError, match="not signed|signed with no key"):
         run(ARGS, headers).get()
     assert not written()
-    (letter,) = letters.listed()
-    assert letter.kind == letters.MESSAGE
+    (letter,) = dead_letters.listed()
+    assert letter.kind == dead_letters.MESSAGE
     assert "FEEDMILL_SIGNING_KEY" in letter.reason and KEY not in letter.reason
 
 
@@ -112,7 +112,7 @@ def test_the_embedded_mode_signs_too(memory: None) -> None:
     feedmill.configure(signing_key=KEY, celery_app="feedmill.tasks:app")
     SocialManager().add_activity(on_day(1)).wait(5)
     assert HomeFeed(FOLLOWERS[0])[:] == []  # day 1's actor has no followers; what counts is that nothing was refused
-    assert letters.listed() == []
+    assert dead_letters.listed() == []
 
 
 def test_a_short_key_is_refused() -> None:

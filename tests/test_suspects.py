@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 import feedmill
-from feedmill.delivery import due, heartbeat, late, letters, messages
-from feedmill.delivery.heartbeat import Heart, Watch
 from feedmill.errors import StorageError
-from feedmill.storage.backends import backend
+from feedmill.storage.deadline import LeaseExpired
 from feedmill.storage.journal import Claim, journal
-from feedmill.storage.lease import LeaseExpired
+from feedmill.storage.registry import backend
 from feedmill.tasks import app
+from feedmill.worker import chunk_tasks, compensation, dead_letters, drain, heartbeat
+from feedmill.worker.heartbeat import Heart, Watch
 from tests.postbox import Postbox, arrive, make_overdue, replaced
 from tests.test_journal import BROKEN, NAME, STAR, Home, JournalManager, love, manager, open_fanouts, sweep_and_work
 
@@ -50,7 +50,7 @@ def answered(times: int) -> list[bool]:
     for _ in range(times):
         make_overdue(NAME)
         try:
-            due.answer(NAME)
+            drain.answer(NAME)
         except Killed:
             died.append(True)
         else:
@@ -83,14 +83,14 @@ class TestDeaths:
         assert answered(3) == [True] * 3
         assert all(each.status().finished for each in [*before, *behind])
         assert asked.count(BROKEN) == 3 and len(asked) <= 3 + 2 * 49
-        assert Home(2000).count() == 49 and open_fanouts() == 1 and not letters.listed()
+        assert Home(2000).count() == 49 and open_fanouts() == 1 and not dead_letters.listed()
 
         late = manager.add_activity(love(60, actor=160))
         assert answered(1) == [True]
         assert late.status().finished and late.status().retried == 0, "what is new does not wait for a suspect"
 
-        assert answered(due.MOST_ATTEMPTS) == [True] * 9 + [False] * 3
-        (letter,) = letters.listed()
+        assert answered(drain.MOST_ATTEMPTS) == [True] * 9 + [False] * 3
+        (letter,) = dead_letters.listed()
         assert letter.reason == "GivenUp: not done after 12 attempts: its worker died 12 times"
         assert bomb.status().dead == letter.id and open_fanouts() == 0
 
@@ -106,20 +106,20 @@ class TestDeaths:
         assert answered(4) == [True] * 4
         assert [n for n, each in enumerate(fanouts) if not each.status().finished] == [3, 6]
         assert answered(30)[-1] is False
-        assert len(letters.listed()) == 2
+        assert len(dead_letters.listed()) == 2
 
     def test_the_innocent_are_not_counted_for(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who was claimed with others that died has all of their attempts left."""
-        monkeypatch.setattr(due, "MOST_ATTEMPTS", 2)
+        monkeypatch.setattr(drain, "MOST_ATTEMPTS", 2)
         wanted = manager.add_activity(love(1, actor=BROKEN))
         for _ in range(5):
             (claim,) = claims()
         assert (claim.attempts, claim.tries, claim.deaths) == (5, 1, 0)
         monkeypatch.setattr(JournalManager, "broken", OSError("no database"))
         sweep_and_work(box)
-        assert not letters.listed() and wanted.status().failed == 1
+        assert not dead_letters.listed() and wanted.status().failed == 1
         sweep_and_work(box)
-        (letter,) = letters.listed()
+        (letter,) = dead_letters.listed()
         assert letter.reason == "OSError: no database"
 
     def test_what_survives_is_no_death(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,30 +153,32 @@ class TestDeadlyChunks:
 
     def test_left_alone(self, box: Postbox, deadly: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """After so many deaths it is begun no more, all others are done, and a dead letter says so."""
-        monkeypatch.setattr(due, "MOST_ATTEMPTS", 2)
+        monkeypatch.setattr(drain, "MOST_ATTEMPTS", 2)
         fanout = manager.add_activity(love(1, actor=STAR))
         arrive(*box.messages.pop(0))
         bomb = box.messages.pop(0)
-        for _ in range(messages.MOST_DEATHS):
+        for _ in range(chunk_tasks.MOST_DEATHS):
             with pytest.raises(Killed):
                 arrive(*bomb)
-        with pytest.raises(letters.GivenUp, match="chunk 0 is not begun any more: its worker died 12 times") as caught:
+        with pytest.raises(
+            dead_letters.GivenUp, match="chunk 0 is not begun any more: its worker died 12 times"
+        ) as caught:
             arrive(*bomb)
         app.tasks[bomb[0]].on_failure(caught.value, "", bomb[1], {}, None)
         box.work()
-        assert len(deadly) == messages.MOST_DEATHS + 9 and fanout.status().done == 9
+        assert len(deadly) == chunk_tasks.MOST_DEATHS + 9 and fanout.status().done == 9
         for _ in range(4):
             make_overdue(NAME)
-            due.sweep()
+            drain.sweep()
             for message in box.take("feedmill.fanout"):
                 arrive(*message)
             for name, args in box.take("feedmill.deliver"):
-                with pytest.raises(letters.GivenUp) as caught:
+                with pytest.raises(dead_letters.GivenUp) as caught:
                     arrive(name, args)
                 app.tasks[name].on_failure(caught.value, "", args, {}, None)
-        (letter,) = letters.listed()
+        (letter,) = dead_letters.listed()
         assert letter.reason.startswith("GivenUp: not done after 2 attempts: GivenUp: chunk 0 is not begun any more")
-        assert len(deadly) == messages.MOST_DEATHS + 9
+        assert len(deadly) == chunk_tasks.MOST_DEATHS + 9
 
     def test_failures_are_no_deaths(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who fails and lives may try as often as it is sent."""
@@ -184,8 +186,8 @@ class TestDeadlyChunks:
         arrive(*box.messages.pop(0))
         chunk = box.messages.pop(0)
         with monkeypatch.context() as patch:
-            patch.setattr(late, "delivered", lambda *_: (_ for _ in ()).throw(OSError("no database")))
-            for _ in range(2 * messages.MOST_DEATHS):
+            patch.setattr(compensation, "delivered", lambda *_: (_ for _ in ()).throw(OSError("no database")))
+            for _ in range(2 * chunk_tasks.MOST_DEATHS):
                 with pytest.raises(OSError, match="no database"):
                     arrive(*chunk)
         assert arrive(*chunk) == 10 and fanout.status().done == 1
@@ -361,7 +363,7 @@ class TestSlowPlans:
             return plain(self, name, claim, chunks)
 
         monkeypatch.setattr(type(journal()), "write_chunks", noted)
-        monkeypatch.setattr("feedmill.delivery.chunks.LONGEST_BATCH", 600)
+        monkeypatch.setattr("feedmill.worker.planner.LONGEST_BATCH", 600)
         monkeypatch.setattr(JournalManager, "get_user_follower_ids", lambda self, user_id: range(1000, 3500))
         manager.add_activity(love(1))
         arrive(*box.messages.pop(0))
@@ -376,7 +378,7 @@ class TestSlowPlans:
             if len(asked) == 1:
                 wait(100, beats=False)
                 make_overdue(NAME)
-                due.answer(NAME)
+                drain.answer(NAME)
                 wait(1)
                 return [3000]
             return [2000]
@@ -399,7 +401,7 @@ class TestSlowPlans:
                 return
             yield from range(3000, 3020)
             make_overdue(NAME)
-            due.answer(NAME)
+            drain.answer(NAME)
             wait(5)
             yield from range(3020, 3040)
 
@@ -421,7 +423,7 @@ class TestSlowPlans:
         box.work()
         status = fanout.status()
         assert (status.failed, status.error) == (1, "OSError: no database")
-        time.sleep(due.FIRST_PAUSE * 1.5 + 0.1)
+        time.sleep(drain.FIRST_PAUSE * 1.5 + 0.1)
         assert backend().run(journal().look(NAME))[0] == 1
 
     def test_a_claim_that_cannot_be_renewed(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,15 +13,15 @@ from click.testing import CliRunner
 
 import feedmill
 from feedmill import Activity, registry
-from feedmill.cli import main
-from feedmill.codec import pack
-from feedmill.delivery import letters
-from feedmill.fanout.receipts import fanout_id
+from feedmill.cli.main import main
+from feedmill.cli.terminal import printable
+from feedmill.fanout.handle import fanout_id
 from feedmill.keys import due_key, receipt_key
-from feedmill.storage.backends import backend
+from feedmill.msgpack_codec import pack
 from feedmill.storage.journal import journal
-from feedmill.terminal import printable
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
+from feedmill.worker import dead_letters
 from tests.social import HomeFeed, SocialManager
 
 #: A title for the window, a new line that looks like one of ours, a line that is written over, an answer-back, the
@@ -69,9 +69,9 @@ def told(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     monkeypatch.setattr(registry, "_managers", {SocialManager.name: SocialManager})
     run = backend().run
     run(journal().add_letter(NASTY, NASTY, pack([NASTY, [NASTY]]), NASTY))
-    letters.bury_message(NASTY, [NASTY], NASTY)
+    dead_letters.bury_message(NASTY, [NASTY], NASTY)
     body, good = Activity(1, Love, 2).pack(), fanout_id(SocialManager.name, b"good")
-    run(journal().add_letter(letters.FANOUT, NASTY, pack(["add", body, FANOUT + "3"]), SocialManager.name))
+    run(journal().add_letter(dead_letters.FANOUT, NASTY, pack(["add", body, FANOUT + "3"]), SocialManager.name))
     run(journal().open(SocialManager.name, good, "add", body))
     server = redis.Redis.from_url(redis_url)
     for name in (good, FANOUT):
@@ -84,7 +84,7 @@ def told(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
 
 def test_no_command_passes_anything_on(told: redis.Redis, capfd: pytest.CaptureFixture[str]) -> None:
     """Reasons, names, ids and keys, in what each command prints and in what is refused."""
-    third, second, first = (letter.id for letter in letters.listed())
+    third, second, first = (letter.id for letter in dead_letters.listed())
     for words in (
         *(("dead", "list"), ("dead", "show", first), ("dead", "show", second), ("dead", "show", NASTY)),
         *(("dead", "replay", second, third), ("dead", "drop", NASTY), ("fanouts",), ("explain", NASTY, NASTY)),

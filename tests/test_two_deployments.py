@@ -17,9 +17,9 @@ import redis
 
 import feedmill
 from feedmill import settings, signing
-from feedmill.fanout import dispatch
+from feedmill.fanout import publisher
 from feedmill.keys import channel_name
-from feedmill.tasks import strangers
+from feedmill.tasks import foreign_messages
 from tests.celery_local.rabbit import LocalRabbit
 from tests.feeds.samples import Notes, in_group, on_day
 from tests.test_host_app_lookup import Folder
@@ -45,7 +45,7 @@ def working(folder: Folder, app: str, *more: str) -> Iterator[Path]:
     """A worker of *app* in *folder*, while the block runs; the path of its log."""
     log = folder.path / f"log-{time.monotonic_ns()}"
     command = [sys.executable, "-m", "celery", "-A", app, "worker", "-P", "solo", "-l", "INFO", *more]
-    command += ["-Q", dispatch.QUEUES, "--without-gossip", "--without-mingle", "-n", f"{log.name}@here"]
+    command += ["-Q", publisher.QUEUES, "--without-gossip", "--without-mingle", "-n", f"{log.name}@here"]
     with open(log, "wb") as file:
         worker = subprocess.Popen(command, cwd=folder.path, env=folder.env, stdout=file, stderr=file)
     try:
@@ -130,7 +130,7 @@ def test_a_message_of_another_deployment_is_put_back(sharing: tuple[Folder, Fold
             assert theirs.run("import proj\n" + ADD.format(number=3) + WAIT) == "True 1"
             mine.env["FEEDMILL_CELERY_APP"] = "proj:app"
             told = until(lambda: "shared queues" in (said := mine.command("doctor").stdout) and said)
-            assert "belong to another deployment, '2:fm:'" in told and strangers.MEND in told
+            assert "belong to another deployment, '2:fm:'" in told and foreign_messages.MEND in told
         assert log.read_text().count("and this is '2:fm:'") == 1
         assert "is for deployment" in log.read_text() and "Traceback" not in log.read_text()
 
@@ -139,7 +139,7 @@ def test_what_nobody_takes_is_left_to_the_journal(memory: None, caplog: pytest.L
     """A message that was put back often enough is dropped with a word, and nothing of it is done here."""
     from feedmill.tasks import app
 
-    headers = {signing.FOR: "9:other:", strangers.BACK: strangers.MOST}
+    headers = {signing.FOR: "9:other:", foreign_messages.BACK: foreign_messages.MOST}
     assert app.tasks["feedmill.fanout"].apply(["NoSuchManager"], headers=headers).get() == 0
     assert "for deployment '9:other:' finds no worker of its own" in caplog.text
 

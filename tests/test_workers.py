@@ -19,9 +19,9 @@ from pytest_celery import CeleryTestSetup, CeleryTestWorker, CeleryWorkerCluster
 
 import feedmill
 from feedmill import Activity
-from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
-from feedmill.fanout.receipts import FanoutStatus
-from feedmill.storage.backends import _redis
+from feedmill.fanout.handle import FanoutStatus
+from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
+from feedmill.storage.registry import _redis
 from feedmill.verbs import Comment, Love
 from tests.celery_local.nodes import LocalTestWorker, LocalWorker
 from tests.conftest import BROKERS

@@ -50,7 +50,7 @@ class SettingsList(Generated):
 class TasksList(Generated):
     """Every task of Feedmill's, with what it does and how long it may take."""
 
-    source = "feedmill/tasks/fanout.py"
+    source = "feedmill/tasks/tasks.py"
 
     def lines(self) -> Iterator[str]:
         for name, task in sorted(celery.tasks.items()):

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
-from feedmill.declare import check_attributes, check_hooks
+from feedmill.declaration import check_attributes, check_hooks
 from feedmill.errors import ActivityError, ArgumentError, MissingMethod
 from feedmill.ids import to_microseconds
 

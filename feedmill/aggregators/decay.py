@@ -8,9 +8,9 @@ from typing import ClassVar
 
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators.base import BaseAggregator
-from feedmill.arguments import shown
-from feedmill.declare import check_hooks
+from feedmill.declaration import check_hooks
 from feedmill.errors import DeclarationError
+from feedmill.validation import shown
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from feedmill.fanout.fanouts import Fanouts
-from feedmill.fanout.receipts import Fanout, FanoutStatus, FanoutTimeout
+from feedmill.fanout.handle import Fanout, FanoutStatus, FanoutTimeout
+from feedmill.fanout.handles import Fanouts
 
 __all__ = ["Fanout", "FanoutStatus", "FanoutTimeout", "Fanouts"]

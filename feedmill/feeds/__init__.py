@@ -1,13 +1,13 @@
 """Feeds: flat, aggregated, notification; in memory and on Redis."""
 
-from feedmill.feeds.aggregated_feed.base import AggregatedFeed
-from feedmill.feeds.base import Feed
-from feedmill.feeds.notification_feed import NotificationFeed
+from feedmill.feeds.aggregated import AggregatedFeed
+from feedmill.feeds.flat import Feed
+from feedmill.feeds.notification import NotificationFeed
 from feedmill.feeds.paging import Page
 from feedmill.feeds.reading import View
-from feedmill.feeds.reaggregate import Regrouping, areaggregate, reaggregate
 from feedmill.feeds.redis import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
-from feedmill.feeds.state import Counts
+from feedmill.grouping.feed_state import Counts
+from feedmill.grouping.reaggregate import Regrouping, areaggregate, reaggregate
 
 __all__ = [
     "AggregatedFeed",

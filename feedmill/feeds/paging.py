@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from feedmill.arguments import is_whole
 from feedmill.errors import FeedIndexError
 from feedmill.feeds.query import Query
 from feedmill.ids import EntityId
-from feedmill.storage.steps import Steps
-
-#: What a scan finds: the place of each entry, and its item; None for one that cannot be shown.
-Entry = tuple[Any, Any]
+from feedmill.storage.operations import Steps
+from feedmill.validation import is_whole
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,9 @@ from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import FeedIndexError, FilterError
 from feedmill.feeds.paging import Page, check_slice, page, select
 from feedmill.feeds.query import EVERYTHING, ORDERS, Query
-from feedmill.feeds.twins import both
 from feedmill.ids import EntityId
-from feedmill.storage.steps import Steps
+from feedmill.storage.operations import Steps
+from feedmill.storage.sync_async import both
 
 
 class Readable:

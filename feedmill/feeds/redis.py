@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from feedmill.feeds.aggregated_feed.base import AggregatedFeed
-from feedmill.feeds.base import Feed
-from feedmill.feeds.notification_feed import NotificationFeed
+from feedmill.feeds.aggregated import AggregatedFeed
+from feedmill.feeds.flat import Feed
+from feedmill.feeds.notification import NotificationFeed
 from feedmill.storage.redis import RedisActivityStorage, RedisTimelineStorage
 
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from feedmill.errors import StorageError
 from feedmill.feeds.watch import Watch
 from feedmill.storage.base import Backend
-from feedmill.storage.listening import AListener, Listener
+from feedmill.storage.pubsub import AListener, Listener
 
 V = TypeVar("V")
 

@@ -9,11 +9,11 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Generic, TypeVar, Union
 
 from feedmill.errors import CorruptRecord, StorageError
-from feedmill.feeds.damage import left_out
-from feedmill.feeds.state import HIGHEST, MOST, Counts
+from feedmill.grouping.corruption import left_out
+from feedmill.grouping.feed_state import HIGHEST, MOST, Counts
 from feedmill.ids import EntityId
-from feedmill.storage.listening import LISTENING, RETRY
-from feedmill.storage.steps import Steps, together
+from feedmill.storage.operations import Steps, together
+from feedmill.storage.pubsub import LISTENING, RETRY
 
 V = TypeVar("V")
 

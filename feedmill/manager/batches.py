@@ -7,22 +7,22 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Union
 
 from feedmill.activity import Activity
-from feedmill.arguments import many
-from feedmill.codec import pack
 from feedmill.errors import ActivityError, BatchError, DeclarationError
-from feedmill.fanout import receipts
-from feedmill.fanout.fanouts import Fanouts
-from feedmill.fanout.receipts import Fanout, fanout_id
+from feedmill.fanout import handle
+from feedmill.fanout.handle import Fanout, fanout_id
+from feedmill.fanout.handles import Fanouts
+from feedmill.fanout.operations import ADD, IMPORT
 from feedmill.ids import EntityId, entity_id
-from feedmill.manager import bodies
-from feedmill.manager.ops import ADD, IMPORT
-from feedmill.manager.requests import pace
+from feedmill.manager import activity_bodies
+from feedmill.manager.writes import pace
+from feedmill.msgpack_codec import pack
 from feedmill.storage import activity_state as state
-from feedmill.storage.backends import backend
-from feedmill.storage.steps import Steps, together
+from feedmill.storage.operations import Steps, together
+from feedmill.storage.registry import backend
+from feedmill.validation import many
 
 if TYPE_CHECKING:
-    from feedmill.manager.door import Manager
+    from feedmill.manager.manager import Manager
 
 #: Activities that are written in one round trip.
 AT_ONCE = 500
@@ -40,14 +40,14 @@ def add(manager: Manager, items: Iterable[Item]) -> Fanouts:
     def accept(activities: list[Activity]) -> list[Fanout]:
         wanted = [(fanout_id(manager.name, activity.raw_id), activity.raw_id) for activity in activities]
         paces = [pace(manager, activity) for activity in activities]
-        return receipts.start(manager.name, ADD, wanted, _storing(manager, state.ADDED, activities), paces=paces)
+        return handle.start(manager.name, ADD, wanted, _storing(manager, state.ADDED, activities), paces=paces)
 
     return _each(manager, items, AT_ONCE, lambda activity: None, accept)
 
 
 def import_(manager: Manager, user_id: EntityId, items: Iterable[Item], fanout: bool, chunk_size: int) -> Fanouts:
     """Store the *items* of one user and fan out *chunk_size* of them at a time."""
-    if manager.user_feed_class is None or not bodies.keeps_bodies(manager):
+    if manager.user_feed_class is None or not activity_bodies.keeps_bodies(manager):
         raise DeclarationError(f"{manager.name}.batch_import needs user_feed_class, the feed that it fills")
     user_id = entity_id(user_id, "user")
 
@@ -64,7 +64,7 @@ def import_(manager: Manager, user_id: EntityId, items: Iterable[Item], fanout: 
         )
         if fanout:
             wanted = [(fanout_id(manager.name, IMPORT, ids), pack(ids))]
-            return receipts.start(manager.name, IMPORT, wanted, operations, paces=[pace(manager, activities[0])])
+            return handle.start(manager.name, IMPORT, wanted, operations, paces=[pace(manager, activities[0])])
         backend().run(together(operations))
         return []
 
@@ -73,7 +73,7 @@ def import_(manager: Manager, user_id: EntityId, items: Iterable[Item], fanout: 
 
 def _storing(manager: Manager, change: str, activities: list[Activity]) -> list[Steps[Any]]:
     """The operations that store bodies and fill the user feeds."""
-    operations = bodies.change(manager, change, activities)
+    operations = activity_bodies.change(manager, change, activities)
     if manager.user_feed_class is not None:
         actors: dict[str, list[Activity]] = {}
         for activity in activities:
@@ -96,7 +96,7 @@ def _each(
         good: dict[bytes, Activity] = {}
         for place, item in enumerate(part, total):
             try:
-                activity = bodies.checked(manager, Activity(**item) if isinstance(item, Mapping) else item)
+                activity = activity_bodies.checked(manager, Activity(**item) if isinstance(item, Mapping) else item)
                 check(activity)
                 good[activity.raw_id] = activity
             except Exception as error:  # whatever it is, also in somebody's get_group: it is about this one alone

@@ -6,13 +6,13 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from feedmill.errors import DeclarationError
-from feedmill.feeds.aggregated_feed.base import AggregatedFeed
-from feedmill.feeds.notification_feed import NotificationFeed
+from feedmill.feeds.aggregated import AggregatedFeed
+from feedmill.feeds.notification import NotificationFeed
 from feedmill.keys import may_meet, split_format
 from feedmill.registry import get_manager, manager_names
 
 if TYPE_CHECKING:
-    from feedmill.manager.door import Manager
+    from feedmill.manager.manager import Manager
 
 
 class Format(NamedTuple):

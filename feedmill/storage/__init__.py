@@ -1,1 +1,1 @@
-"""Where timelines and activities live. Every storage does its work in steps; see :mod:`feedmill.storage.steps`."""
+"""Where timelines and activities live. Every storage does its work in steps; see :mod:`feedmill.storage.operations`."""

@@ -8,8 +8,8 @@ from hashlib import blake2b
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, Union
 
 from feedmill.cursor import GroupPlace
-from feedmill.storage.listening import AListener, Listener
-from feedmill.storage.steps import Steps
+from feedmill.storage.operations import Steps
+from feedmill.storage.pubsub import AListener, Listener
 
 T = TypeVar("T")
 
@@ -111,7 +111,7 @@ class Task(NamedTuple):
     wants: tuple[Want, ...]
     #: Left in the inbox of a feed whose lock is taken; empty to leave nothing.
     inbox: bytes = b""
-    #: (index of its want, actor field, time in µs, :class:`~feedmill.serializers.base.Addition`) of each member that
+    #: (index of its want, actor field, time in µs, :class:`~feedmill.records.layout.Addition`) of each member that
     #: can be added without a merge, oldest first; a storage may do as many of the first as it likes.
     additions: tuple[tuple[int, bytes, int, Any], ...] = ()
 

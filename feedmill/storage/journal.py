@@ -21,7 +21,7 @@ from feedmill import settings
 from feedmill.errors import ArgumentError
 from feedmill.ids import EntityId
 from feedmill.keys import is_fanout_name, split_fanout
-from feedmill.storage.steps import Steps
+from feedmill.storage.operations import Steps
 
 #: Seconds that the receipt of an unfinished fan-out, and its chunks, are kept.
 OPEN_TTL = 7 * 24 * 3600

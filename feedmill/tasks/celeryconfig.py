@@ -3,7 +3,7 @@
 from kombu import Exchange, Queue  # type: ignore[attr-defined]
 
 from feedmill import settings
-from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
+from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 
 #: Says that a file which begins with this one is meant for Feedmill's app.
 FOR_FEEDMILL = True

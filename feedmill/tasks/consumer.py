@@ -8,8 +8,8 @@ from typing import Any
 
 from celery.worker.consumer import Consumer
 
-from feedmill.delivery import letters
 from feedmill.errors import FeedmillError
+from feedmill.worker import dead_letters
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ def _keep(message: Any, why: str) -> None:
     with contextlib.suppress(FeedmillError):
         try:
             args, _, _ = message.payload
-            letters.bury_message(task, args, why)
+            dead_letters.bury_message(task, args, why)
         except FeedmillError:
             raise
         except Exception:  # it is anything at all: keep the bytes
-            letters.bury_message(task, [body[: letters.LONGEST_BODY]], why)
+            dead_letters.bury_message(task, [body[: dead_letters.LONGEST_BODY]], why)

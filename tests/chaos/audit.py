@@ -9,7 +9,7 @@ from typing import Any
 import redis
 
 from feedmill import Activity, AggregatedActivity
-from feedmill.feeds.base import Feed
+from feedmill.feeds.flat import Feed
 from feedmill.keys import GROUPS
 from tests.chaos.model import Groups, Model, grouped, shown
 from tests.chaos.network import HomeFeed, NewsFeed, Notes, OwnFeed

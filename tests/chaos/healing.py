@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 
-from feedmill.delivery import due
 from feedmill.errors import StorageError
-from feedmill.storage.backends import backend
 from feedmill.storage.journal import Letter, journal
+from feedmill.storage.registry import backend
+from feedmill.worker import drain
 
 
 def sweep() -> None:
     """What beat does every so often."""
     with contextlib.suppress(StorageError):
-        due.sweep()
+        drain.sweep()
 
 
 def undelivered() -> list[Letter]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kombu import Connection, Consumer, Exchange, Queue
 
-from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
+from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 
 #: What workers of a shuffled stage listen to, and how their configuration says so.
 SHUFFLED = {HIGH_QUEUE: "shuffled.high", LOW_QUEUE: "shuffled.low"}

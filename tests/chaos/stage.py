@@ -19,17 +19,17 @@ from celery import Celery
 
 import feedmill
 from feedmill import Activity, registry
-from feedmill.delivery.letters import FANOUT, content
 from feedmill.errors import StorageError
-from feedmill.fanout import dispatch
-from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
-from feedmill.fanout.receipts import Fanout, FanoutStatus, fanout_id, status_of
-from feedmill.feeds.base import Feed
-from feedmill.manager.ops import ADD
-from feedmill.storage.backends import backend
+from feedmill.fanout import publisher
+from feedmill.fanout.handle import Fanout, FanoutStatus, fanout_id, status_of
+from feedmill.fanout.operations import ADD
+from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
+from feedmill.feeds.flat import Feed
 from feedmill.storage.journal import journal
-from feedmill.storage.steps import together
+from feedmill.storage.operations import together
+from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love, Verb
+from feedmill.worker.dead_letters import FANOUT, content
 from tests.celery_local.process import LocalProcess
 from tests.celery_local.rabbit import LocalRabbit
 from tests.chaos import edges
@@ -201,7 +201,7 @@ class Stage:
 
     def messages(self, queue: str) -> int:
         """How many wait in *queue*."""
-        return dispatch.length(queue)
+        return publisher.length(queue)
 
     def forget_messages(self) -> None:
         """The broker forgets all that waits in its queues."""

@@ -15,7 +15,7 @@ import feedmill
 from feedmill import Activity
 from feedmill.feeds import Feed, RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.keys import GROUPS
-from feedmill.storage.backends import backend
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from tests.feeds.samples import BASE
 

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 import feedmill
-from feedmill.fanout.dispatch import HIGH_QUEUE, LOW_QUEUE
+from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 from tests.chaos.healing import sweep
 from tests.chaos.network import RECIPIENTS, Notes
 from tests.chaos.release import CrowdManager

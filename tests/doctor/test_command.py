@@ -16,21 +16,21 @@ from click.testing import CliRunner, Result
 
 import feedmill
 from feedmill import Activity, registry, verbs
-from feedmill.cli import main
-from feedmill.delivery import due, letters
+from feedmill.cli.main import main
 from feedmill.doctor import Finding, Report, examine
-from feedmill.doctor.broker import unsafe_broker
+from feedmill.doctor.checks.broker import unsafe_broker
 from feedmill.doctor.findings import SHOWN
-from feedmill.doctor.mending import mend
-from feedmill.doctor.places import Part, Place
-from feedmill.doctor.show import lines
-from feedmill.fanout import dispatch
+from feedmill.doctor.key_map import Part, Place
+from feedmill.doctor.repair import mend
+from feedmill.doctor.report import lines
+from feedmill.fanout import publisher
 from feedmill.keys import GROUPS
-from feedmill.storage.backends import backend
 from feedmill.storage.journal import Pace, journal
-from feedmill.storage.redis import inspection
-from feedmill.storage.steps import Steps
+from feedmill.storage.operations import Steps
+from feedmill.storage.redis import maintenance
+from feedmill.storage.registry import backend
 from feedmill.verbs import Verb
+from feedmill.worker import dead_letters, drain
 from tests.doctor.clinic import OTHER, PATIENT, ClinicManager, examined
 from tests.doctor.test_damage import hold
 from tests.feeds.samples import BASE, Home, News, Notes, in_group, on_day
@@ -68,7 +68,7 @@ def test_damage_is_told_then_mended(server: redis.Redis) -> None:
 def test_what_cannot_be_mended_is_left(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """A setting that cannot be changed from here is named with the mend, and --fix exits 1."""
 
-    monkeypatch.setitem(dispatch.celery_app().conf, "accept_content", ["msgpack", "pickle"])
+    monkeypatch.setitem(publisher.celery_app().conf, "accept_content", ["msgpack", "pickle"])
     result = doctor("--fix")
     assert result.exit_code == 1
     assert (
@@ -86,7 +86,7 @@ def test_what_cannot_be_mended_for_an_error_of_the_apps(server: redis.Redis, mon
             raise ZeroDivisionError("in somebody's aggregator")
         yield from mend(place, *suspects)
 
-    monkeypatch.setattr("feedmill.doctor.examination.mend", broken)
+    monkeypatch.setattr("feedmill.doctor.runner.mend", broken)
     result = doctor("--fix")
     assert result.exit_code == 1
     assert "mending failed: ZeroDivisionError: in somebody's aggregator" in result.output
@@ -105,7 +105,7 @@ def test_unsafe_settings_of_celery(
     server: redis.Redis, monkeypatch: pytest.MonkeyPatch, name: str, value: Any, named: str
 ) -> None:
     """Contents that can carry code and a visibility timeout that is too short are named."""
-    conf = dispatch.celery_app().conf
+    conf = publisher.celery_app().conf
     monkeypatch.setitem(conf, "broker_url", "redis://127.0.0.1:1/0")
     assert list(unsafe_broker()) == []
     monkeypatch.setitem(conf, name, value)
@@ -116,7 +116,7 @@ def test_unsafe_settings_of_celery(
 @pytest.mark.parametrize("name", ["acks_late", "reject_on_worker_lost"])
 def test_tasks_that_would_be_lost(server: redis.Redis, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Tasks that are acknowledged early, or done with when their process is killed, are named."""
-    task = dispatch.celery_app().tasks["feedmill.deliver"]
+    task = publisher.celery_app().tasks["feedmill.deliver"]
     monkeypatch.setattr(type(task), name, False)
     assert [finding.where for finding in unsafe_broker()] == [name]
 
@@ -152,7 +152,7 @@ def test_a_verb_that_is_not_registered_is_not_damage(server: redis.Redis) -> Non
 
 def test_memory_is_bounded_by_the_step_of_a_scan(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keys are looked at in small steps, each one told; a step is no longer than the scan's."""
-    monkeypatch.setattr(inspection, "SCAN_SIZE", 10)
+    monkeypatch.setattr(maintenance, "SCAN_SIZE", 10)
     for number in range(300):
         server.set(f"fm:somebody:else:{number}", "x")
     told: list[tuple[int, int]] = []
@@ -213,7 +213,7 @@ def test_a_busy_system_is_healthy(server: redis.Redis) -> None:
             backend().run(
                 journal().open(ClinicManager.name, f"{ClinicManager.name}:f{seed}-{rounds % 3}", "add", some[0].pack())
             )
-            due.answer(ClinicManager.name)
+            drain.answer(ClinicManager.name)
             rounds += 1
         return rounds
 
@@ -231,7 +231,7 @@ def test_a_busy_system_is_healthy(server: redis.Redis) -> None:
 def test_what_waits_is_said_in_the_healthy_line(server: redis.Redis) -> None:
     """Dead letters, and keys of managers that are not known here, are no damage: the one line says how many."""
     server.set("fm:somebody:else:{1}", "x")
-    letters.bury_message("feedmill.deliver", ["x"], "why")
+    dead_letters.bury_message("feedmill.deliver", ["x"], "why")
     result = doctor()
     assert result.exit_code == 0
     (line,) = result.output.splitlines()
@@ -263,8 +263,8 @@ def test_every_key_of_ours_is_known(server: redis.Redis) -> None:
     manager.notify(["x"], some)
     hold(server, Notes(PATIENT).key + GROUPS, time.time() + 8)
     backend().run(journal().open(ClinicManager.name, f"{ClinicManager.name}:f", "add", some.pack(), Pace(5, 1, 1)))
-    due.answer(ClinicManager.name, "a-bell")
-    letters.bury_message("feedmill.deliver", ["x"], "why")
+    drain.answer(ClinicManager.name, "a-bell")
+    dead_letters.bury_message("feedmill.deliver", ["x"], "why")
     server.set(Home(8).key, "x")
     server.lpush(Home(9).key, "x")
     examine(fix=True)

@@ -12,11 +12,10 @@ import pytest
 import redis
 
 from feedmill import Activity
-from feedmill.delivery import due, letters
 from feedmill.doctor import examine
-from feedmill.doctor.mending import mend
-from feedmill.doctor.places import Part, Place
-from feedmill.feeds.state import FeedState
+from feedmill.doctor.key_map import Part, Place
+from feedmill.doctor.repair import mend
+from feedmill.grouping.feed_state import FeedState
 from feedmill.ids import ID_SIZE
 from feedmill.keys import (
     GROUPS,
@@ -34,13 +33,14 @@ from feedmill.keys import (
     unfollows_keys,
     words_key,
 )
-from feedmill.serializers import NotificationSerializer
-from feedmill.serializers.base import CAPPED
-from feedmill.storage.backends import backend
+from feedmill.records import NotificationSerializer
+from feedmill.records.layout import CAPPED
 from feedmill.storage.journal import journal
 from feedmill.storage.redis.client import RedisBackend
 from feedmill.storage.redis.timelines import STATE
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
+from feedmill.worker import dead_letters, drain
 from tests.doctor.clinic import OTHER, PATIENT, ClinicManager, examined
 from tests.feeds.samples import BASE, Home, News, Notes, held, in_group, on_day
 
@@ -257,7 +257,7 @@ def of_a_wrong_type(key: str) -> Callable[[redis.Redis], None]:
 def receipt_without_letter(client: redis.Redis) -> None:
     run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
     (claim,), _ = run(journal().claim(ClinicManager.name, 5))
-    letters.bury(ClinicManager.name, claim, "why")
+    dead_letters.bury(ClinicManager.name, claim, "why")
     client.delete(letters_key())
 
 
@@ -476,7 +476,7 @@ def test_a_group_that_believed_in_the_future_shows_what_is_new(
 
 def test_a_capped_group_knows_what_it_let_go_of(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """Mending what a group spilled before its limit does not make it count anew what came beyond."""
-    monkeypatch.setattr("feedmill.serializers.records.SPILL_LIMIT", 45)
+    monkeypatch.setattr("feedmill.records.record.SPILL_LIMIT", 45)
     NEWS.add_many(in_group(n) for n in range(100))
     garbage_in_a_part(server)
     assert "damaged spill" in examined(fix=True)
@@ -509,7 +509,7 @@ def test_a_fanout_that_nobody_looked_at_is_done(server: redis.Redis, inflict: Ca
     if inflict is receipt_of_nonsense:
         server.hset(receipt_key(F0), "op", "add")
     examine(fix=True)
-    due.answer(ClinicManager.name)
+    drain.answer(ClinicManager.name)
     assert on_day(6) in held(Home(PATIENT)[:])
     assert examined() == {}
 
@@ -540,10 +540,10 @@ def test_a_damaged_receipt_holds_nobody_up(server: redis.Redis, fields: dict[str
         server.set(receipt_key(bad), "x")
     else:
         server.hset(receipt_key(bad), mapping=fields)
-    due.answer(ClinicManager.name)
+    drain.answer(ClinicManager.name)
     assert run(journal().get(first))["finished"] and run(journal().get(last))["finished"]
     assert examine(fix=True).left == 0
-    due.answer(ClinicManager.name)
+    drain.answer(ClinicManager.name)
     if fields is not None and "op" not in fields:  # else it does not say what it is about
         assert run(journal().get(bad))["finished"]
     assert examined() == {}
@@ -551,7 +551,7 @@ def test_a_damaged_receipt_holds_nobody_up(server: redis.Redis, fields: dict[str
 
 def test_a_living_feed_is_healthy(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever adding, removing and marking in any order leave behind, of groups at their limit too, is no damage."""
-    monkeypatch.setattr("feedmill.serializers.records.SPILL_LIMIT", 45)
+    monkeypatch.setattr("feedmill.records.record.SPILL_LIMIT", 45)
     dice = random.Random(8)
     for _ in range(300):
         feed = dice.choice((Home, News, Notes))(dice.choice((PATIENT, 7)))

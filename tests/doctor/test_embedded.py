@@ -10,10 +10,10 @@ import pytest
 from feedmill import configure
 from feedmill.doctor import examine
 from feedmill.keys import GROUPS
-from feedmill.storage.backends import backend
-from feedmill.storage.inspection import inspection
 from feedmill.storage.journal import journal
+from feedmill.storage.maintenance import inspection
 from feedmill.storage.memory import BACKEND
+from feedmill.storage.registry import backend
 from tests.doctor.clinic import PATIENT, ClinicManager, examined, fill
 from tests.feeds.samples import Home, News, Notes, in_group, on_day
 

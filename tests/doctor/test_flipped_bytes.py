@@ -10,12 +10,12 @@ import pytest
 import redis
 
 import feedmill
-from feedmill.doctor import examination, examine
-from feedmill.doctor.flats import cut
+from feedmill.doctor import examine, runner
+from feedmill.doctor.checks.flat import cut
 from feedmill.errors import StorageError
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS, activity_key
-from feedmill.storage.backends import backend
+from feedmill.storage.registry import backend
 from tests.doctor.clinic import OTHER, PATIENT, ClinicManager, examined
 from tests.doctor.test_glances import mutated
 from tests.feeds.samples import Home, News, Notes, in_group, on_day
@@ -189,10 +189,10 @@ def test_a_server_that_goes_away_ends_it(server: redis.Redis, monkeypatch: pytes
         feedmill.configure(redis_url="redis://127.0.0.1:1/0")
         return stored(feed)
 
-    stored = examination._stored
-    monkeypatch.setattr(examination, "_stored", away)
+    stored = runner._stored
+    monkeypatch.setattr(runner, "_stored", away)
     monkeypatch.setattr("feedmill.storage.redis.client.RETRIES", 0)
-    run = examination.Examination()
+    run = runner.Examination()
     with pytest.raises(StorageError):
         run.run()
     assert dict(run.report.found) == {}

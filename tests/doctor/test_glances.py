@@ -14,15 +14,15 @@ import redis
 import feedmill
 from feedmill import Activity, verbs
 from feedmill.doctor import examine
-from feedmill.doctor.glances import Glances
-from feedmill.doctor.mending import look
-from feedmill.doctor.places import Part, Place, Places
-from feedmill.doctor.spills import _flaw, _surely_fits
+from feedmill.doctor.checks.overflow import _flaw, _surely_fits
+from feedmill.doctor.checks.quick import Glances
+from feedmill.doctor.key_map import Part, Place, Places
+from feedmill.doctor.repair import look
 from feedmill.keys import GROUPS
-from feedmill.storage.backends import backend
-from feedmill.storage.inspection import inspection
+from feedmill.storage.maintenance import inspection
 from feedmill.storage.memory import BACKEND
-from feedmill.storage.redis import inspection as redis_inspection
+from feedmill.storage.redis import maintenance as redis_inspection
+from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love, Verb
 from tests.doctor.clinic import examined, fill
 from tests.doctor.test_ranked import HotNews, HotNotes
@@ -192,7 +192,7 @@ def commands(client: redis.Redis) -> int:
 
 def test_what_is_remembered_is_bounded(memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many records there are, only so many are remembered."""
-    monkeypatch.setattr("feedmill.doctor.glances.REMEMBERED", 50)
+    monkeypatch.setattr("feedmill.doctor.checks.quick.REMEMBERED", 50)
     glances = Glances()
     for user in range(100):
         Notes(user).add_many(Activity(user, Love, thing, time=BASE) for thing in range(5))

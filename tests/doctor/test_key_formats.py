@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 import feedmill
 from feedmill import Manager, keys, registry
 from feedmill.doctor import examine
-from feedmill.doctor.places import Places
+from feedmill.doctor.key_map import Places
 from feedmill.errors import DeclarationError
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
-from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
+from feedmill.storage.registry import backend
 from tests.doctor.clinic import examined
 from tests.feeds.samples import in_group, on_day
 

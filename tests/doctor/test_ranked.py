@@ -13,9 +13,9 @@ from feedmill import Activity, AggregatedActivity, Manager, registry
 from feedmill.aggregators import DecayAggregator
 from feedmill.doctor import examine
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
-from feedmill.feeds.targets import FeedsOf
-from feedmill.storage.backends import backend
+from feedmill.grouping.feed_batch import FeedsOf
 from feedmill.storage.base import Changes, Lock, Rules, Task
+from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
 from tests.doctor.clinic import examined
 from tests.feeds.samples import BASE
@@ -80,7 +80,7 @@ EACH = pytest.mark.parametrize("feed_class", KINDS, ids=lambda kind: kind.__name
 def _declared(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Managers that write to these feeds, on a server that keeps what it has."""
     feedmill.configure(celery_app="feedmill.tasks:app")
-    monkeypatch.setattr("feedmill.doctor.examination.unsafe_server", lambda fix, tell: None)
+    monkeypatch.setattr("feedmill.doctor.runner.unsafe_server", lambda fix, tell: None)
     monkeypatch.setattr(registry, "_managers", {})
     type("RankedManager", (Manager,), {"feed_classes": {kind.__name__: kind for kind in KINDS[::2]}})
     for kind in KINDS[1::2]:

@@ -12,9 +12,9 @@ import feedmill
 from feedmill import AggregatedActivity
 from feedmill.errors import ArgumentError, FeedIndexError, FeedmillError
 from feedmill.feeds import Feed
-from feedmill.serializers import NotificationSerializer
-from feedmill.serializers.records import Record
-from feedmill.storage.backends import backend
+from feedmill.records import NotificationSerializer
+from feedmill.records.record import Record
+from feedmill.storage.registry import backend
 from tests.feeds.samples import KINDS, Home, News, Notes, in_group, on_day
 
 GROUP = AggregatedActivity("g", [on_day(1)])

@@ -11,12 +11,12 @@ from feedmill import Activity
 from feedmill.activity import MAX_MEMBERS
 from feedmill.feeds import RedisNotificationFeed
 from feedmill.ids import activity_id
-from feedmill.serializers import NotificationSerializer
-from feedmill.serializers.members import Member
-from feedmill.serializers.records import HELD
-from feedmill.serializers.rows import RowMember
-from feedmill.storage.backends import backend
+from feedmill.records import NotificationSerializer
+from feedmill.records.members import Member
+from feedmill.records.record import HELD
+from feedmill.records.rows import RowMember
 from feedmill.storage.base import Want
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from tests.feeds.samples import BASE, News, Notes, in_group, on_day
 from tests.feeds.test_cycle import seize
@@ -34,7 +34,7 @@ def spilled(feed: Any) -> dict[bytes, bytes]:
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> int:
     """A limit that a test can afford to pass."""
-    monkeypatch.setattr("feedmill.serializers.records.SPILL_LIMIT", 60)
+    monkeypatch.setattr("feedmill.records.record.SPILL_LIMIT", 60)
     return 60
 
 
@@ -160,7 +160,7 @@ def test_the_fields_of_members_are_ordered_by_id() -> None:
 
 def test_a_million_members_are_cheap() -> None:
     """The limit keeps one group of whole activities below a few megabytes."""
-    from feedmill.serializers.records import SPILL_LIMIT
+    from feedmill.records.record import SPILL_LIMIT
 
     member = RedisNotificationFeed.serializer().member(in_group(1))
     assert SPILL_LIMIT * (4 + len(member.body) + len(member.actor)) < 10_000_000

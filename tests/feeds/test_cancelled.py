@@ -15,12 +15,12 @@ import redis
 from feedmill import aclose
 from feedmill.errors import FeedBusy
 from feedmill.keys import GROUPS
-from feedmill.storage.backends import backend
-from feedmill.storage.lease import LeaseExpired, within
+from feedmill.storage.deadline import LeaseExpired, within
 from feedmill.storage.memory import BACKEND
+from feedmill.storage.operations import Steps, together
 from feedmill.storage.redis import client as redis_client
 from feedmill.storage.redis.timelines import STATE
-from feedmill.storage.steps import Steps, together
+from feedmill.storage.registry import backend
 from tests.feeds.samples import News, Notes, held, in_group, on_day
 
 BOTH = pytest.mark.parametrize("grouped", [News, Notes])

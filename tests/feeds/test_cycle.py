@@ -13,17 +13,17 @@ import pytest
 
 import feedmill
 from feedmill.errors import FeedBusy
-from feedmill.feeds import left
-from feedmill.feeds.cycle import fold_in
-from feedmill.feeds.operations import plan
-from feedmill.feeds.targets import FeedsOf
+from feedmill.grouping import pending_recovery
+from feedmill.grouping.feed_batch import FeedsOf
+from feedmill.grouping.operations import plan
+from feedmill.grouping.writer import fold_in
 from feedmill.keys import left_key
-from feedmill.storage.backends import backend
 from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task
 from feedmill.storage.journal import journal
+from feedmill.storage.operations import Command, Steps
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RedisBackend
-from feedmill.storage.steps import Command, Steps
+from feedmill.storage.registry import backend
 from tests.feeds.samples import Home, News, Notes, held, in_group, on_day
 
 USERS = range(100)
@@ -192,7 +192,7 @@ def test_the_holder_of_a_crowded_feed_is_relieved(redis_url: str, grouped: Any) 
 @BOTH
 def test_the_holder_of_a_crowded_feed_goes_on(redis_url: str, grouped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """If nobody comes to take over, the holder still folds in all that was left."""
-    monkeypatch.setattr("feedmill.feeds.cycle.RELIEF", 1)
+    monkeypatch.setattr("feedmill.grouping.writer.RELIEF", 1)
     grouped.insert_activities([on_day(1), on_day(2)])
     replies, holder = begun(grouped.deliver([1], [on_day(1)], [on_day(9)]))
     assert grouped._run(grouped.deliver([1], [on_day(2)])) == 0
@@ -210,7 +210,7 @@ def test_the_inbox_of_a_dead_holder(backend_kind: str, grouped: Any, monkeypatch
     assert grouped._run(grouped.deliver([1], [on_day(1)])) == 0
     assert feed.count() == 0
     later = SimpleNamespace(time=lambda: time.time() + 2000, monotonic=time.monotonic)
-    monkeypatch.setattr("feedmill.feeds.cycle.time", later)
+    monkeypatch.setattr("feedmill.grouping.writer.time", later)
     feed.add(on_day(2))
     assert held(feed[:]) == [on_day(2), on_day(1)]
 
@@ -219,7 +219,7 @@ def test_the_inbox_of_a_dead_holder(backend_kind: str, grouped: Any, monkeypatch
 def soon(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left to a holder is looked at again after a twentieth of a second."""
     feedmill.configure(lock_ttl=0.05)
-    monkeypatch.setattr(left, "MARGIN", 0)
+    monkeypatch.setattr(pending_recovery, "MARGIN", 0)
 
 
 def noted(kind: Any) -> int:

@@ -17,15 +17,16 @@ from celery.exceptions import SoftTimeLimitExceeded
 import feedmill
 from feedmill import Activity, AggregatedActivity, verbs
 from feedmill.aggregators import RecentVerbAggregator
-from feedmill.codec import pack, unpack_stream
-from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed, left
-from feedmill.feeds.cycle import fold_in, fold_in_one
-from feedmill.feeds.targets import FeedsOf
+from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
+from feedmill.grouping import pending_recovery
+from feedmill.grouping.feed_batch import FeedsOf
+from feedmill.grouping.writer import fold_in, fold_in_one
 from feedmill.keys import GROUPS
-from feedmill.storage.backends import backend
+from feedmill.msgpack_codec import pack, unpack_stream
 from feedmill.storage.base import Changes, Lock, Rules, Snapshot, Task
 from feedmill.storage.memory import BACKEND
 from feedmill.storage.redis.timelines import INBOX
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love, Verb
 from tests.feeds.samples import BASE, held
 
@@ -114,7 +115,7 @@ def known() -> Iterator[None]:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What stays is looked at again at once; aggregators are sound until a test says otherwise."""
     feedmill.configure(lock_ttl=0.05)
-    monkeypatch.setattr(left, "MARGIN", 0)
+    monkeypatch.setattr(pending_recovery, "MARGIN", 0)
     yield
     ByObject.bad = ("", 0)
 

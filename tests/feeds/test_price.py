@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import redis
 
-from feedmill.serializers.records import HELD
-from feedmill.storage.backends import backend
+from feedmill.records.record import HELD
+from feedmill.storage.registry import backend
 from tests.feeds.samples import Home, News, Notes, in_group, on_day
 
 USERS = range(1000, 1100)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from feedmill import Activity, AggregatedActivity
 from feedmill.aggregators import DecayAggregator
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed, reaggregate
-from feedmill.storage.backends import backend
+from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
 from tests.feeds.model import GroupModel
 from tests.feeds.samples import BASE

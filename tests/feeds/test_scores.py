@@ -14,7 +14,7 @@ from feedmill import Activity, AggregatedActivity
 from feedmill.aggregators import DecayAggregator, NotificationAggregator, RecentVerbAggregator
 from feedmill.errors import DeclarationError
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
-from feedmill.storage.backends import backend
+from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
 from tests.feeds.samples import BASE, in_group
 

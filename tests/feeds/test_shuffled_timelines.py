@@ -10,8 +10,8 @@ import pytest
 
 from feedmill.feeds import RedisFeed
 from feedmill.ids import ID_SIZE
-from feedmill.storage.backends import backend
 from feedmill.storage.memory import BACKEND
+from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
 from tests.feeds.samples import in_group
 

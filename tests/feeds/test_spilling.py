@@ -16,10 +16,10 @@ from feedmill.activity import MAX_MEMBERS
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator
 from feedmill.keys import GROUPS
-from feedmill.serializers import NotificationSerializer
-from feedmill.serializers.records import HELD
-from feedmill.storage.backends import backend
+from feedmill.records import NotificationSerializer
+from feedmill.records.record import HELD
 from feedmill.storage.base import Want
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from tests.feeds.samples import BASE, News, Notes, in_group, on_day
 
@@ -104,7 +104,7 @@ def _said(member: Any) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("seed", range(40))
 def test_as_a_merge(redis_url: str, monkeypatch: pytest.MonkeyPatch, grouped: Any, limit: int, seed: int) -> None:
     """Whatever comes in whatever order, early, late and again: a script leaves the bytes that merges leave."""
-    monkeypatch.setattr("feedmill.serializers.records.SPILL_LIMIT", limit)
+    monkeypatch.setattr("feedmill.records.record.SPILL_LIMIT", limit)
     feeds = [kind(1) for kind in (grouped, MERGED[grouped])]
     for number, (adds, removes) in enumerate(storm(random.Random(seed))):
         done = [backend().run(type(feed).deliver([1], adds, removes)) for feed in feeds]
@@ -209,7 +209,7 @@ def test_a_spill_that_is_no_hash(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, grouped: Any, held: int, limit: int, number: int
 ) -> None:
     """It is as good as lost. What comes is taken in, older or newer than what was there, and by all other feeds."""
-    monkeypatch.setattr("feedmill.serializers.records.SPILL_LIMIT", limit)
+    monkeypatch.setattr("feedmill.records.record.SPILL_LIMIT", limit)
     feed, client = grouped(1), redis.Redis.from_url(redis_url)
     feed.add_many(in_group(number) for number in range(MAX_MEMBERS * 2 + held))
     (spill,) = client.keys(f"{feed.key}*:{feed[0].group}")
@@ -255,7 +255,7 @@ def test_a_record_that_counts_too_far(redis_url: str, grouped: Any, at: int) -> 
 @ALL
 def test_what_came_back_is_not_the_newest(redis_url: str, monkeypatch: pytest.MonkeyPatch, grouped: Any) -> None:
     """A group that let members go and is filled up with older ones still knows what it let go of."""
-    monkeypatch.setattr("feedmill.serializers.records.SPILL_LIMIT", 45)
+    monkeypatch.setattr("feedmill.records.record.SPILL_LIMIT", 45)
     feed = grouped(1)
     for number in range(100):
         feed.add(in_group(number))

@@ -24,13 +24,13 @@ from hypothesis.stateful import (
 )
 
 from feedmill import Activity, AggregatedActivity
+from feedmill.doctor.checks.flat import damaged_flat, newest_ids
+from feedmill.doctor.checks.quick import Glances
 from feedmill.doctor.findings import Finding
-from feedmill.doctor.flats import damaged_flat, newest_ids
-from feedmill.doctor.glances import Glances
-from feedmill.doctor.mending import look
-from feedmill.doctor.places import Part, Place
-from feedmill.storage.backends import backend
-from feedmill.storage.inspection import inspection
+from feedmill.doctor.key_map import Part, Place
+from feedmill.doctor.repair import look
+from feedmill.storage.maintenance import inspection
+from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
 from tests.feeds.model import Reader, model_of
 from tests.feeds.samples import BASE, Home, News, Notes

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedmill import Activity, AggregatedActivity
-from feedmill.codec import pack, surely_rows, unpack_rows
 from feedmill.errors import CorruptRecord
-from feedmill.feeds.stored import stored_groups
-from feedmill.serializers import AggregatedActivitySerializer, NotificationSerializer
-from feedmill.serializers.records import Record
+from feedmill.grouping.group_views import stored_groups
+from feedmill.msgpack_codec import pack, surely_rows, unpack_rows
+from feedmill.records import AggregatedActivitySerializer, NotificationSerializer
+from feedmill.records.record import Record
 from feedmill.storage.memory import BACKEND
 from feedmill.verbs import Comment, Love
 from tests.feeds.samples import BASE, News, Notes, held, in_group, on_day
@@ -130,7 +130,7 @@ def test_a_damaged_record_harms_its_group_alone(backend_kind: str, grouped: Any,
         records = BACKEND.groups[feed.key].records
         records[name] = records[name][:-3] if damage is None else damage
     else:
-        from feedmill.storage.backends import backend
+        from feedmill.storage.registry import backend
 
         client: Any = backend()
         stored = client.client.hget(feed.key + ":groups", name)

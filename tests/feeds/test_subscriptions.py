@@ -21,12 +21,12 @@ from feedmill import aclose
 from feedmill.doctor import examine
 from feedmill.errors import StorageError
 from feedmill.feeds import Counts
-from feedmill.feeds.state import FeedState, count_message, title
 from feedmill.feeds.watch import NOTICE, Watch
+from feedmill.grouping.feed_state import FeedState, count_message, title
 from feedmill.keys import GROUPS
 from feedmill.storage.base import COUNT_TTL
-from feedmill.storage.listening import LISTENING
 from feedmill.storage.memory import BACKEND
+from feedmill.storage.pubsub import LISTENING
 from feedmill.storage.redis.timelines import STATE
 from tests.conftest import free_port
 from tests.feeds.samples import Notes, on_day

@@ -11,8 +11,8 @@ import pytest
 
 from feedmill import Activity, aclose
 from feedmill.feeds import AggregatedFeed, Feed, NotificationFeed, View
-from feedmill.feeds import twins as twins_module
-from feedmill.storage.steps import Steps
+from feedmill.storage import sync_async as twins_module
+from feedmill.storage.operations import Steps
 from tests.feeds.samples import KINDS, Home, Notes, held, in_group, on_day
 
 CLASSES = [Feed, AggregatedFeed, NotificationFeed, View]

@@ -13,8 +13,8 @@ from feedmill import Activity, verbs
 from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
 from feedmill.errors import UnknownVerb
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
-from feedmill.feeds.reaggregate import reaggregate
-from feedmill.storage.backends import backend
+from feedmill.grouping.reaggregate import reaggregate
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love, Verb
 from tests.feeds.samples import BASE, KINDS, held, on_day
 

@@ -14,7 +14,7 @@ from feedmill import Activity, AggregatedActivity
 from feedmill.aggregators import NotificationAggregator
 from feedmill.errors import FeedIndexError, FilterError
 from feedmill.feeds import NotificationFeed
-from feedmill.storage.backends import backend
+from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
 from tests.feeds.model import FlatModel, model_of
 from tests.feeds.samples import BASE, KINDS, Home, News, Notes, held, in_group, on_day

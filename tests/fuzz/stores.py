@@ -6,15 +6,15 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from feedmill.codec import pack
-from feedmill.delivery import chunks, due, letters
 from feedmill.doctor import examine
 from feedmill.errors import FeedmillError
-from feedmill.fanout.receipts import status_of
+from feedmill.fanout.handle import status_of
 from feedmill.ids import ID_SIZE, is_id
-from feedmill.storage.backends import backend
+from feedmill.msgpack_codec import pack
 from feedmill.storage.journal import Letter, journal
 from feedmill.storage.memory import BACKEND
+from feedmill.storage.registry import backend
+from feedmill.worker import dead_letters, drain, planner
 from tests.doctor.clinic import ClinicManager
 from tests.feeds.samples import Home, News, Notes, held, in_group, on_day
 from tests.fuzz.mutate import confused
@@ -83,8 +83,8 @@ def receipt(rng: random.Random, data: bytes) -> None:
 
 def letter(rng: random.Random, data: bytes) -> None:
     """A dead letter: what it holds is said, or it is told to be nothing."""
-    kind = rng.choice((letters.FANOUT, letters.MESSAGE, data.decode(errors="replace")))
-    assert len(letters.content(Letter("5-1", kind, "why", data))) in (2, 3)
+    kind = rng.choice((dead_letters.FANOUT, dead_letters.MESSAGE, data.decode(errors="replace")))
+    assert len(dead_letters.content(Letter("5-1", kind, "why", data))) in (2, 3)
 
 
 def doctor(rng: random.Random, data: bytes) -> None:
@@ -125,7 +125,7 @@ def _spoil(rng: random.Random, data: bytes, feed: Any) -> None:
         (key,) = BACKEND.flat
         BACKEND.flat[key][1:1] = [data[at : at + ID_SIZE] for at in range(0, len(data) - ID_SIZE + 1, ID_SIZE)]
     elif kind == 6:
-        backend().run(journal().add_letter(letters.MESSAGE, "why", data))
+        backend().run(journal().add_letter(dead_letters.MESSAGE, "why", data))
     else:
         backend().run(journal().open(ClinicManager.name, F, "add", data))
         field = rng.choice(("op", "plan", "created", "body", "manager", "planned"))
@@ -141,7 +141,7 @@ def claims(rng: random.Random, data: bytes) -> None:
     run(journal().open(ClinicManager.name, GOOD, "add", on_day(1).pack()))
     refusal: FeedmillError | None = None
     try:
-        due.answer(ClinicManager.name)
+        drain.answer(ClinicManager.name)
     except FeedmillError as error:
         refusal = error
     assert run(journal().get(GOOD)).get("finished"), "a sound fan-out was held up by a malformed one"
@@ -152,14 +152,14 @@ def claims(rng: random.Random, data: bytes) -> None:
 
 def chunk(rng: random.Random, data: bytes) -> None:
     """A chunk as the journal keeps it."""
-    audience, _, ids = chunks._unpacked(data)
+    audience, _, ids = planner._unpacked(data)
     assert audience in ("followers", "recipients")
     assert all(map(is_id, ids))
 
 
 def records(serializers: Sequence[Any], activities: Sequence[Any]) -> list[bytes]:
     """Well-formed records of each kind."""
-    from feedmill.serializers.records import Record
+    from feedmill.records.record import Record
 
     found = []
     for serializer in serializers:

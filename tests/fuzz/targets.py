@@ -17,17 +17,17 @@ from typing import Any, NamedTuple
 
 import feedmill
 from feedmill import Activity, cursor, signing
-from feedmill.codec import pack, unpack, unpack_rows, unpack_stream
 from feedmill.errors import FeedmillError
-from feedmill.feeds import pending
-from feedmill.feeds.state import FeedState
-from feedmill.replay.lines import Garbage
-from feedmill.replay.read import read_events, read_follows
-from feedmill.serializers import AggregatedActivitySerializer, NotificationSerializer
-from feedmill.storage.backends import backend
+from feedmill.grouping import pending_writes
+from feedmill.grouping.feed_state import FeedState
+from feedmill.msgpack_codec import pack, unpack, unpack_rows, unpack_stream
+from feedmill.records import AggregatedActivitySerializer, NotificationSerializer
 from feedmill.storage.journal import journal
 from feedmill.storage.memory import BACKEND
+from feedmill.storage.registry import backend
 from feedmill.tasks import deliver, fan_out, follow, sweep, unfollow
+from feedmill.tools.replay.lines import Garbage
+from feedmill.tools.replay.read import read_events, read_follows
 from feedmill.verbs import Love
 from tests.feeds.samples import BASE, Home, News, Notes, in_group, on_day
 from tests.fuzz import stores
@@ -111,7 +111,7 @@ def state(rng: random.Random, data: bytes) -> None:
 
 
 def inbox(rng: random.Random, data: bytes) -> None:
-    pending.read(Notes, data)
+    pending_writes.read(Notes, data)
 
 
 def cursors(rng: random.Random, data: bytes) -> None:

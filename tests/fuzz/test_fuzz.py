@@ -19,13 +19,20 @@ from hypothesis import strategies as st
 
 import feedmill
 from feedmill import Activity
-from feedmill.codec import MAX_BYTES, MAX_DEPTH, pack, unpack, unpack_rows, unpack_stream
-from feedmill.delivery.deliveries import activity_of, ids_of
 from feedmill.errors import ActivityError, CorruptRecord, FeedmillError, MessageError
 from feedmill.keys import GROUPS
-from feedmill.storage.backends import backend
+from feedmill.msgpack_codec import (
+    MAX_BYTES,
+    MAX_DEPTH,
+    pack,
+    unpack,
+    unpack_rows,
+    unpack_stream,
+)
 from feedmill.storage.redis.timelines import STATE
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
+from feedmill.worker.delivery import activity_of, ids_of
 from tests.feeds.samples import Home, News, Notes, held, in_group, on_day
 from tests.fuzz import __main__ as command
 from tests.fuzz.mutate import mutated

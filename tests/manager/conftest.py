@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from feedmill.fanout import dispatch
+from feedmill.fanout import publisher
 from tests.manager.circle import Circle, Muted
 from tests.postbox import Postbox, arrive, replaced
 
@@ -35,6 +35,6 @@ def at_once(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         def send(name: str, args: Any, **_: Any) -> None:
             arrive(name, list(args))
 
-        monkeypatch.setattr(dispatch, "send", send)
-        monkeypatch.setattr(dispatch, "inline", lambda: True)
+        monkeypatch.setattr(publisher, "send", send)
+        monkeypatch.setattr(publisher, "inline", lambda: True)
         assert not postbox.messages

@@ -11,13 +11,13 @@ import pytest
 import feedmill
 from feedmill import Manager
 from feedmill.activity import Activity
-from feedmill.codec import pack
-from feedmill.delivery import deliveries, messages
 from feedmill.errors import ActivityError, ArgumentError, BatchError, DeclarationError, MessageError, UnknownActivity
-from feedmill.fanout.receipts import FanoutTimeout
-from feedmill.storage.backends import backend
+from feedmill.fanout.handle import FanoutTimeout
+from feedmill.msgpack_codec import pack
 from feedmill.storage.journal import journal
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
+from feedmill.worker import chunk_tasks, delivery
 from tests.feeds.test_cycle import seize
 from tests.manager.circle import START, Circle, Home, News, Notes, Own, Paced, home, love, news, notes
 from tests.postbox import Postbox, make_overdue
@@ -146,16 +146,16 @@ class TestImport:
     def test_removed_while_it_arrives(self, box: Postbox, monkeypatch: pytest.MonkeyPatch, followers: int) -> None:
         """What is removed, to the end, while a worker has read it and not yet written it, is counted nowhere."""
         monkeypatch.setattr(Circle, "edges", {(user, 1) for user in range(100, 100 + followers)})
-        plain = deliveries.admitted
+        plain = delivery.admitted
 
         def overtaken(*args: Any) -> Any:
-            monkeypatch.setattr(deliveries, "admitted", plain)
+            monkeypatch.setattr(delivery, "admitted", plain)
             manager.remove_activity(love(1))
             box.work()
             return plain(*args)
 
         manager.batch_import(1, [love(1), love(2)])
-        monkeypatch.setattr(deliveries, "admitted", overtaken)
+        monkeypatch.setattr(delivery, "admitted", overtaken)
         box.work()
         for user in range(100, 100 + followers):
             assert home(user) == [2]
@@ -217,12 +217,12 @@ class TestUpdate:
         """An update that is journaled after a removal does not bring the activity back, and finishes the removal."""
         manager.add_activity(love(1, target=77, text="old"))
         box.work()
-        from feedmill.manager import requests
+        from feedmill.manager import writes
 
         activity = love(1, target=77, text="new")
         manager.remove_activity(activity)
         Notes(77).add(activity)  # as if one of the removal's deliveries were still to come
-        requests._start(manager, "update", activity, [])
+        writes._start(manager, "update", activity, [])
         box.work()
         assert Notes(77)[:] == [] and Home(10).count() == 0 == News(10).count()
 
@@ -369,16 +369,16 @@ def test_malformed_messages(at_once: None) -> None:
     ids = pack([10])
     for body, reason in (([5], "are not all ids of 16 bytes"), ([b"short"], "are not all ids"), (5, "5, not a list")):
         with pytest.raises(MessageError, match=reason):
-            messages.deliver("Circle", "import", "followers", pack(body), ids, *sent())
+            chunk_tasks.deliver("Circle", "import", "followers", pack(body), ids, *sent())
     with pytest.raises(MessageError, match="'dance' is none of add, remove, update, redeliver, import"):
-        messages.deliver("Circle", "dance", "followers", love(1).pack(), ids, *sent())
+        chunk_tasks.deliver("Circle", "dance", "followers", love(1).pack(), ids, *sent())
     for body in ([10, 1, 0], [10, 1, "many"]):
         with pytest.raises(MessageError, match="follow takes a positive limit, not"):
-            messages.copy("follow", "Circle", pack(body), *sent()[:2])
+            chunk_tasks.copy("follow", "Circle", pack(body), *sent()[:2])
     with pytest.raises(MessageError, match="rebuild takes a user, not 2 ids"):
-        messages.copy("rebuild", "Circle", pack([10, 1]), *sent()[:2])
+        chunk_tasks.copy("rebuild", "Circle", pack([10, 1]), *sent()[:2])
     with pytest.raises(MessageError, match="notice is not an activity and a list of user ids"):
-        deliveries.notice(pack([love(1).pack(), 10]))
+        delivery.notice(pack([love(1).pack(), 10]))
 
 
 def sent() -> tuple[str, int, int]:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 
 from feedmill.activity import Activity
 from feedmill.aggregators import DecayAggregator, NotificationAggregator
-from feedmill.cli import main
+from feedmill.cli.main import main
 from feedmill.errors import ActivityError
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
 from feedmill.manager import Why

@@ -11,16 +11,16 @@ import pytest
 import feedmill
 from feedmill import Manager
 from feedmill.activity import Activity
-from feedmill.codec import unpack
-from feedmill.delivery import copies, due, late, letters
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError
-from feedmill.feeds.sweep import held
-from feedmill.feeds.targets import FeedsOf
+from feedmill.feeds.removal import held
+from feedmill.grouping.feed_batch import FeedsOf
 from feedmill.ids import actor_hash
-from feedmill.storage.backends import backend
+from feedmill.msgpack_codec import unpack
 from feedmill.storage.base import Lock, Rules, Task
 from feedmill.storage.journal import journal
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
+from feedmill.worker import compensation, dead_letters, drain, follow
 from tests.manager.circle import START, Circle, Home, News, Own, home, love, news
 from tests.postbox import Postbox, arrive, make_overdue
 
@@ -52,15 +52,15 @@ def test_an_unfollow_between_the_look_and_the_copy(box: Postbox, monkeypatch: py
     box.work()
     manager.follow(10, 50)
     (message,) = box.take("feedmill.follow")
-    follow = copies.follow
+    plain = follow.follow
 
     def overtaken(*given: Any) -> Any:
         manager.unfollow(10, 50)
         for each in box.take("feedmill.unfollow"):
             arrive(*each)
-        return (yield from follow(*given))
+        return (yield from plain(*given))
 
-    monkeypatch.setattr(copies, "follow", overtaken)
+    monkeypatch.setattr(follow, "follow", overtaken)
     arrive(*message)
     assert home(10) == [] == news(10)
 
@@ -96,7 +96,7 @@ def test_unfollow_takes_everything(at_once: None) -> None:
 
 def test_equal_hashes_are_told_apart(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two actors whose ids hash to the same are two people to an unfollow."""
-    monkeypatch.setattr("feedmill.delivery.copies._hashes", lambda user_id: {actor_hash(3), actor_hash(4)})
+    monkeypatch.setattr("feedmill.worker.follow._hashes", lambda user_id: {actor_hash(3), actor_hash(4)})
     manager.get_feeds(10)["home"].add_many([love(1, actor=3), love(2, actor=4)])
     manager.get_feeds(10)["news"].add_many([love(1, actor=3), love(2, actor=4)])
     manager.unfollow(10, 3)
@@ -105,7 +105,7 @@ def test_equal_hashes_are_told_apart(at_once: None, monkeypatch: pytest.MonkeyPa
 
 def test_given_up_and_replayed(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A follow and a rebuild that were given up are dead letters, and come to life again from there."""
-    monkeypatch.setattr(due, "MOST_ATTEMPTS", 1)
+    monkeypatch.setattr(drain, "MOST_ATTEMPTS", 1)
     Own(50).add(love(1, actor=50))
     Own(1).add(love(2))
     manager.follow(10, 50)
@@ -113,16 +113,16 @@ def test_given_up_and_replayed(box: Postbox, monkeypatch: pytest.MonkeyPatch) ->
     for _ in range(2):
         box.take()
         make_overdue("Circle")
-        due.sweep()
+        drain.sweep()
         for message in box.take("feedmill.fanout"):
             arrive(*message)
-    found = letters.listed()
-    assert sorted(letters.content(letter)[0] for letter in found) == ["follow", "rebuild"]
+    found = dead_letters.listed()
+    assert sorted(dead_letters.content(letter)[0] for letter in found) == ["follow", "rebuild"]
     box.take()
     for letter in found:
-        letters.replay(letter.id)
+        dead_letters.replay(letter.id)
     box.work()
-    assert home(10) == [1] and home(11) == [2] and letters.listed() == []
+    assert home(10) == [1] and home(11) == [2] and dead_letters.listed() == []
 
 
 class TestRebuild:
@@ -241,14 +241,14 @@ class TestTooLate:
         """Only who unfollowed is left out, and nothing is added to theirs, which might push something else out."""
         manager.unfollow(10, 1)
         box.work()
-        plain, written = late.operations_of, set[Any]()
+        plain, written = compensation.operations_of, set[Any]()
 
         def watched(of: Any, deliveries: Any) -> Any:
             adding = [each for each in deliveries if each.op != "remove"]
             written.update(user for each in adding for _, ids in each.parts for user in ids)
             return plain(of, deliveries)
 
-        monkeypatch.setattr(late, "operations_of", watched)
+        monkeypatch.setattr(compensation, "operations_of", watched)
         arrive(*on_its_way)
         assert written and 10 not in written
         assert [kind(10).count() for kind in (Home, News)] == [0, 0]
@@ -259,29 +259,29 @@ class TestTooLate:
         self, box: Postbox, on_its_way: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The feeds were swept between the look and the write: the second look takes it back."""
-        plain = late.operations_of
+        plain = compensation.operations_of
 
         def overtaken(*args: Any) -> Any:
-            monkeypatch.setattr(late, "operations_of", plain)
+            monkeypatch.setattr(compensation, "operations_of", plain)
             manager.unfollow("10", 1)
             box.work()
             return plain(*args)
 
-        monkeypatch.setattr(late, "operations_of", overtaken)
+        monkeypatch.setattr(compensation, "operations_of", overtaken)
         arrive(*on_its_way)
         assert [kind(10).count() for kind in (Home, News)] == [0, 0]
 
     def test_a_small_fanout(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """The same where all is done in the round of a bell."""
-        plain = late.operations_of
+        plain = compensation.operations_of
 
         def overtaken(*args: Any) -> Any:
-            monkeypatch.setattr(late, "operations_of", plain)
+            monkeypatch.setattr(compensation, "operations_of", plain)
             manager.unfollow(10, 1)
             box.work()
             return plain(*args)
 
-        monkeypatch.setattr(late, "operations_of", overtaken)
+        monkeypatch.setattr(compensation, "operations_of", overtaken)
         manager.add_activities([love(1), love(2)])
         box.work()
         assert [kind(10).count() for kind in (Home, News)] == [0, 0]
@@ -299,7 +299,7 @@ class TestTooLate:
         self, box: Postbox, on_its_way: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What is taken back from one who just followed again is put back."""
-        plain, calls = late.operations_of, []
+        plain, calls = compensation.operations_of, []
 
         def overtaken(*args: Any) -> Any:
             calls.append(args)
@@ -308,7 +308,7 @@ class TestTooLate:
                 box.work()
             return plain(*args)
 
-        monkeypatch.setattr(late, "operations_of", overtaken)
+        monkeypatch.setattr(compensation, "operations_of", overtaken)
         arrive(*on_its_way)
         assert len(calls) == 4  # written, taken back, what the follow itself brings, put back
         assert Home(10)[:] == [love(1)] and News(10).count() == 1
@@ -329,16 +329,16 @@ class TestOvertaken:
     @pytest.fixture
     def meanwhile(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
         """Has something done, to its end, when a worker has read what it is going to write and has not written yet."""
-        plain = copies.admitted_to
+        plain = follow.admitted_to
 
         def between(asked: Callable[[], Any]) -> None:
             def overtaken(*args: Any) -> Any:
-                monkeypatch.setattr(copies, "admitted_to", plain)
+                monkeypatch.setattr(follow, "admitted_to", plain)
                 asked()
                 box.work()
                 return plain(*args)
 
-            monkeypatch.setattr(copies, "admitted_to", overtaken)
+            monkeypatch.setattr(follow, "admitted_to", overtaken)
 
         return between
 
@@ -350,9 +350,9 @@ class TestOvertaken:
         box.work()
         for _ in range(3):
             make_overdue("Circle")
-            due.sweep()
+            drain.sweep()
             box.work()
-        assert [home(10), news(10), letters.listed()] == [[], [], []]
+        assert [home(10), news(10), dead_letters.listed()] == [[], [], []]
         assert backend().run(journal().count_open(["Circle"])) == 0
 
     def test_an_unfollow_during_a_rebuild(self, box: Postbox, meanwhile: Callable[[Callable[[], Any]], None]) -> None:

@@ -13,17 +13,17 @@ from hypothesis import strategies as st
 
 import feedmill
 from feedmill import Activity
-from feedmill.delivery import copies, late
 from feedmill.errors import StorageError, UnknownActivity
-from feedmill.fanout import receipts
+from feedmill.fanout import handle
 from feedmill.feeds import RedisNotificationFeed
 from feedmill.keys import activity_key
 from feedmill.storage import activity_state
-from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
 from feedmill.storage.memory import BACKEND, MemoryActivityStorage
 from feedmill.storage.redis import RedisActivityStorage
 from feedmill.storage.redis.timelines import call_script
+from feedmill.storage.registry import backend
+from feedmill.worker import compensation, follow
 from tests.manager.circle import Circle, Home, News, Notes, Own, Paced, home, love, news, notes
 from tests.postbox import Postbox, arrive, make_overdue
 
@@ -59,15 +59,15 @@ def full(redis_url: str) -> Iterator[Callable[[bool], None]]:
 @pytest.fixture
 def between(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
     """Has something done when a worker has read and is about to write."""
-    plain = late.operations_of
+    plain = compensation.operations_of
 
     def then(action: Callable[[], Any]) -> None:
         def overtaken(*args: Any) -> Any:
-            monkeypatch.setattr(late, "operations_of", plain)
+            monkeypatch.setattr(compensation, "operations_of", plain)
             action()
             return plain(*args)
 
-        monkeypatch.setattr(late, "operations_of", overtaken)
+        monkeypatch.setattr(compensation, "operations_of", overtaken)
 
     return then
 
@@ -98,13 +98,13 @@ class TestRemovalsThatFail:
         manager.add_activity(love(1, target=77))
         manager.notify(range(100, 130), love(1, target=77))
         box.work()
-        plain = receipts.start
+        plain = handle.start
 
         def refuse(*args: Any, **named: Any) -> Any:
-            monkeypatch.setattr(receipts, "start", plain)
+            monkeypatch.setattr(handle, "start", plain)
             raise StorageError("no")
 
-        monkeypatch.setattr(receipts, "start", refuse)
+        monkeypatch.setattr(handle, "start", refuse)
         with pytest.raises(StorageError):
             manager.remove_activity(love(1, target=77).id)
         assert home(10) == []
@@ -194,10 +194,10 @@ class TestContexts:
 
     def test_a_worker_dies(self, box: Postbox, by_album: None, monkeypatch: pytest.MonkeyPatch) -> None:
         """What a worker wrote that died before it looked again is put right."""
-        plain = late._look
+        plain = compensation._look
 
         def die(*args: Any) -> Any:
-            monkeypatch.setattr(late, "_look", plain)
+            monkeypatch.setattr(compensation, "_look", plain)
             manager.remove_activity(love(1, target=77))
             box.work()
             manager.add_activity(love(1, target=77, album="B"))
@@ -205,7 +205,7 @@ class TestContexts:
             raise Died
 
         manager.add_activity(love(1, target=77, album="A"))
-        monkeypatch.setattr(late, "_look", die)
+        monkeypatch.setattr(compensation, "_look", die)
         with pytest.raises(Died):
             box.work()
         settle(box)
@@ -228,7 +228,7 @@ class TestUnfollowsBehindAFailure:
         request: pytest.FixtureRequest,
     ) -> Callable[[int], set[tuple[Any, Any]]]:
         """Has an activity delivered to so many followers, of whom 10 leaves before it is written, and nobody looks."""
-        plain = late._changed
+        plain = compensation._changed
 
         def leave() -> None:
             edges.discard((10, 100))
@@ -246,11 +246,11 @@ class TestUnfollowsBehindAFailure:
             edges.update((user, 100) for user in range(10, 10 + followers))
             manager.add_activity(love(1, actor=100))
             between(leave)
-            monkeypatch.setattr(late, "_changed", fail)
+            monkeypatch.setattr(compensation, "_changed", fail)
             while box.messages:
                 with contextlib.suppress(Died, OSError):
                     arrive(*box.messages.pop(0))
-            monkeypatch.setattr(late, "_changed", plain)
+            monkeypatch.setattr(compensation, "_changed", plain)
             assert home(10) == [1] == news(10), "it was written, and not looked at"
             return edges
 
@@ -334,7 +334,7 @@ class TestNotices:
 
     def test_many(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """Calls of many chunks, over several round trips, have one number each."""
-        monkeypatch.setattr("feedmill.manager.requests.AT_ONCE", 2)
+        monkeypatch.setattr("feedmill.manager.writes.AT_ONCE", 2)
         manager.notify(range(100, 160), love(1))
         manager.unnotify(map(str, range(130, 160)), love(1))
         manager.notify([159], love(1))
@@ -396,15 +396,15 @@ class TestPairs:
         settle(box)
         manager.remove_activity(love(1))
         backend().run(Own.deliver([1], [love(1)]))
-        admitted = copies.admitted_to
+        admitted = follow.admitted_to
 
         def again(*args: Any) -> Any:
-            monkeypatch.setattr(copies, "admitted_to", admitted)
+            monkeypatch.setattr(follow, "admitted_to", admitted)
             manager.add_activity(love(1))
             box.work()
             return admitted(*args)
 
-        monkeypatch.setattr(copies, "admitted_to", again)
+        monkeypatch.setattr(follow, "admitted_to", again)
         manager.rebuild(10)
         settle(box)
         assert home(10) == [1] == news(10)

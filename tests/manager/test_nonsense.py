@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 import pytest
 
 from feedmill import Activity
-from feedmill.delivery import due
 from feedmill.fanout import Fanout, Fanouts
 from feedmill.tasks import app
+from feedmill.worker import drain
 from tests.manager.circle import Circle, home, love, news, notes
 from tests.postbox import Postbox, arrive, make_overdue
 
@@ -262,7 +262,7 @@ def test_nonsense_lets_nothing_through(
 
     monkeypatch.setattr(kind, "oddly", None)  # mended, all comes that should
     make_overdue(manager.name)
-    due.sweep()
+    drain.sweep()
     work(box)
     assert reached(MUTED) == set()
     if any(fanout.status().failed for fanout in fanouts):

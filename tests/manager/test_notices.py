@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from feedmill import Activity, Manager, feeds
-from feedmill.manager import Why, notices
-from feedmill.storage.backends import backend
+from feedmill.manager import Why, notified_users
+from feedmill.storage.registry import backend
 from tests.manager.circle import Circle, Notes, love, notes
 from tests.postbox import Postbox, arrive, make_overdue, replaced
 
@@ -15,7 +15,7 @@ manager = Circle()
 
 def test_a_removal_reaches_them(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever was notified by name loses the removed activity: the first of them at once, all when it is finished."""
-    monkeypatch.setattr(notices, "AT_ONCE", 2)
+    monkeypatch.setattr(notified_users, "AT_ONCE", 2)
     manager.add_activity(love(1, target=77))
     manager.notify(range(100, 145), love(1, target=77))
     manager.notify([200, 201], love(1, target=77))
@@ -93,10 +93,10 @@ def test_those_who_were_told_no_more(box: Postbox) -> None:
     """Who is told no more is forgotten."""
     manager.notify([100, 101], love(1))
     manager.unnotify([100, 101], love(1))
-    assert list(notices.told(manager, love(1).raw_id)) == []
+    assert list(notified_users.told(manager, love(1).raw_id)) == []
     manager.notify([100], love(1))
-    assert [ids for _, ids in notices.told(manager, love(1).raw_id)] == [[100]]
-    assert list(notices.told(manager, love(2).raw_id)) == []
+    assert [ids for _, ids in notified_users.told(manager, love(1).raw_id)] == [[100]]
+    assert list(notified_users.told(manager, love(2).raw_id)) == []
 
 
 def test_it_is_not_kept_for_ever(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,9 @@ def test_it_is_not_kept_for_ever(redis_url: str, monkeypatch: pytest.MonkeyPatch
         manager.notify([100], love(1))
     client = backend().client  # type: ignore[attr-defined]
     assert client.keys("*notices*")
-    assert all(0 < client.ttl(key) <= notices.KEPT for key in client.keys("*") if b"notices:" in key or b":a:" in key)
+    assert all(
+        0 < client.ttl(key) <= notified_users.KEPT for key in client.keys("*") if b"notices:" in key or b":a:" in key
+    )
 
 
 def test_explained(box: Postbox) -> None:
@@ -126,7 +128,7 @@ def test_explained(box: Postbox) -> None:
 def test_uuids_and_texts(box: Postbox) -> None:
     """Ids come back as what they are."""
     manager.notify(["zoë", 5, "5"], love(1))
-    assert [ids for _, ids in notices.told(manager, love(1).raw_id)] == [["zoë", "5"]]
+    assert [ids for _, ids in notified_users.told(manager, love(1).raw_id)] == [["zoë", "5"]]
     box.work()
     assert notes("zoë") == notes(5) == [1]
 

@@ -17,11 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 import feedmill
 from feedmill import Activity
 from feedmill.aggregators import NotificationAggregator, RecentVerbAggregator
-from feedmill.delivery import late
 from feedmill.doctor import examine
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
-from feedmill.storage.backends import backend
 from feedmill.storage.journal import journal
+from feedmill.storage.registry import backend
+from feedmill.worker import compensation
 from tests.feeds.test_state_machines import PROFILE
 from tests.manager.circle import Circle, love
 from tests.postbox import Postbox, arrive, make_overdue
@@ -339,7 +339,7 @@ def test_the_last_word(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
     for journals in ("memory", "redis"):  # no example depends on how fast it runs
         monkeypatch.setattr(f"feedmill.storage.{journals}.journal.BELL", 3_600_000)
     feedmill.configure(fanout_lease=3600)
-    plain, look = late.operations_of, late._look
+    plain, look = compensation.operations_of, compensation._look
 
     def overtaken(*args: Any) -> Any:
         Machine.now.meanwhile()
@@ -349,6 +349,6 @@ def test_the_last_word(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         Machine.now.look()
         return look(*args)
 
-    monkeypatch.setattr(late, "operations_of", overtaken)
-    monkeypatch.setattr(late, "_look", looked)
+    monkeypatch.setattr(compensation, "operations_of", overtaken)
+    monkeypatch.setattr(compensation, "_look", looked)
     run_state_machine_as_test(type("Machine", (Machine,), {"box": box}), settings=PROFILE)

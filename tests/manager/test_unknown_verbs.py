@@ -14,19 +14,19 @@ import pytest
 
 import feedmill
 from feedmill import Activity, verbs
-from feedmill.codec import pack
-from feedmill.delivery import copies, due, letters
 from feedmill.doctor import examine
 from feedmill.errors import LEFT_TO_OTHERS, UnknownVerb
-from feedmill.feeds import left
-from feedmill.feeds.sweep import held
-from feedmill.feeds.targets import FeedsOf
-from feedmill.storage.backends import backend
+from feedmill.feeds.removal import held
+from feedmill.grouping import pending_recovery
+from feedmill.grouping.feed_batch import FeedsOf
+from feedmill.msgpack_codec import pack
 from feedmill.storage.base import Lock, Rules, Task
 from feedmill.storage.journal import ROLLING
 from feedmill.storage.redis import journal as redis_journal
-from feedmill.tasks.fanout import FeedmillTask
+from feedmill.storage.registry import backend
+from feedmill.tasks.tasks import FeedmillTask
 from feedmill.verbs import Love, Verb
+from feedmill.worker import dead_letters, drain, follow
 from tests.manager.circle import START, Circle, Home, News, Notes, Own
 from tests.postbox import Postbox, arrive, make_overdue
 
@@ -83,12 +83,12 @@ def new(box: Postbox) -> None:
     with known():
         for _ in range(3):
             make_overdue("Circle")
-            due.sweep()
+            drain.sweep()
             box.work()
 
 
 def nothing_given_up() -> None:
-    assert not letters.listed()
+    assert not dead_letters.listed()
 
 
 ASKED: dict[str, Callable[[], Any]] = {
@@ -122,7 +122,7 @@ def test_what_an_older_worker_is_asked_for(box: Postbox, asked: str, rounds: int
         ASKED[asked]()
     for _ in range(rounds):
         make_overdue("Circle")
-        due.sweep()
+        drain.sweep()
         old(box)
     nothing_given_up()
     new(box)
@@ -199,7 +199,7 @@ def test_an_unfollow_goes_by_who_did_it(box: Postbox) -> None:
 def test_what_waits_in_an_inbox_is_not_forgotten(box: Postbox, op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unfollow, or a rebuild, of a feed in whose inbox something waits that an old worker cannot read is done by a new one."""
     feedmill.configure(lock_ttl=0.05)
-    monkeypatch.setattr(left, "MARGIN", 0)
+    monkeypatch.setattr(pending_recovery, "MARGIN", 0)
     News(10).add(act(1))
     now, lock = time.time(), b"stranger"
     begin = News.timeline().begin(FeedsOf(News, [10]), Task(()), Lock(lock, now, 60), Rules(8, 0, ""))
@@ -226,7 +226,7 @@ def test_an_unfollow_does_not_wait_for_what_others_did(box: Postbox) -> None:
     manager.unfollow(10, 1)
     assert not old(box)
     with known():
-        assert backend().run(copies._fold_in(manager, 10)) == []
+        assert backend().run(follow._fold_in(manager, 10)) == []
 
 
 def test_the_end_of_a_roll(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -235,14 +235,14 @@ def test_the_end_of_a_roll(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("feedmill.storage.memory.journal.ROLLING", -1)
     with known():
         fanout = manager.notify([11], act(5, Hum))
-    for _ in range(2 * due.MOST_ATTEMPTS):
+    for _ in range(2 * drain.MOST_ATTEMPTS):
         make_overdue("Circle")
-        due.sweep()
+        drain.sweep()
         old(box)
-    (letter,) = letters.listed()
+    (letter,) = dead_letters.listed()
     assert "UnknownVerb: unknown verb 31114; register it" in letter.reason
     assert fanout.status().dead
-    letters.replay(letter.id)
+    dead_letters.replay(letter.id)
     new(box)
     assert seen(Notes(11)) == {5} and ROLLING > 0
 

@@ -11,8 +11,8 @@ from greenlet import GreenletExit
 from feedmill import registry
 from feedmill.errors import DeclarationError, FeedBusy, StorageError, UnknownActivity
 from feedmill.feeds import Feed
-from feedmill.feeds.aggregated_feed.base import AggregatedFeed
-from feedmill.feeds.reaggregate import areaggregate, reaggregate
+from feedmill.feeds.aggregated import AggregatedFeed
+from feedmill.grouping.reaggregate import areaggregate, reaggregate
 from feedmill.verbs import Verb
 from tests.simulation import app
 from tests.simulation.known import OFF

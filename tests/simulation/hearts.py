@@ -8,8 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from feedmill.delivery.heartbeat import LOOK, SLOW, Watch
 from feedmill.storage.journal import lease
+from feedmill.worker.heartbeat import LOOK, SLOW, Watch
 from tests.simulation import world as worlds
 from tests.simulation.world import Process
 

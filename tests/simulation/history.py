@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from feedmill import doctor, registry, settings, verbs
-from feedmill.delivery import heartbeat
-from feedmill.doctor import examination
-from feedmill.fanout import dispatch
-from feedmill.feeds import Feed, cycle, notification_feed
-from feedmill.feeds.notification_feed import NotificationFeed
+from feedmill.doctor import runner
+from feedmill.fanout import publisher
+from feedmill.feeds import Feed, notification
+from feedmill.feeds.notification import NotificationFeed
+from feedmill.grouping import writer
 from feedmill.keys import due_key
 from feedmill.storage import activity_state
-from feedmill.storage.backends import backend
 from feedmill.storage.journal import ROLLING, journal
 from feedmill.storage.memory import BACKEND
-from feedmill.tasks import fanout as tasks
+from feedmill.storage.registry import backend
+from feedmill.tasks import tasks
+from feedmill.worker import heartbeat
 from tests.simulation import app, hearts, storages
 from tests.simulation import world as worlds
 from tests.simulation.broker import Broker, CurrentTask, Message, nothing_to_batch, run_task
@@ -73,17 +74,17 @@ class Simulator:
         patch(time, "monotonic", worlds.steady_clock(real[1]))
         patch(time, "sleep", lambda seconds: worlds.WORLD.sleep(seconds) if worlds.WORLD else real[2](seconds))
         patch(time, "time_ns", lambda: int(time.time() * 1e9))
-        patch(notification_feed, "_now", lambda: int(time.time() * 1e6))
+        patch(notification, "_now", lambda: int(time.time() * 1e6))
         patch(os, "urandom", lambda size: worlds.WORLD.rng.randbytes(size) if worlds.WORLD else real[3](size))
-        patch(dispatch, "send", self._send)
-        patch(dispatch, "length", lambda queue: self.broker.length(queue))
-        patch(dispatch, "batched", nothing_to_batch)
-        patch(dispatch, "inline", lambda: False)
+        patch(publisher, "send", self._send)
+        patch(publisher, "length", lambda queue: self.broker.length(queue))
+        patch(publisher, "batched", nothing_to_batch)
+        patch(publisher, "inline", lambda: False)
         patch(heartbeat, "beating", hearts.beating)
         patch(heartbeat, "new_lock", hearts.Lock)
-        patch(examination, "unsafe_broker", lambda *_: ())  # there is none to ask
+        patch(runner, "unsafe_broker", lambda *_: ())  # there is none to ask
         patch(tasks, "current_task", None)
-        patch(cycle, "RETRY", 0.1)  # a lock that is held costs as many commands as it is asked for
+        patch(writer, "RETRY", 0.1)  # a lock that is held costs as many commands as it is asked for
         logging.disable(logging.CRITICAL)
         kept = storages.in_memory(patch) if self.driver is None else storages.on_redis(patch, self.driver)
         try:

@@ -15,8 +15,8 @@ from typing import Any
 
 from feedmill import Manager
 from feedmill.feeds import Feed
-from feedmill.feeds.aggregated_feed.base import AggregatedFeed
-from feedmill.feeds.notification_feed import NotificationFeed
+from feedmill.feeds.aggregated import AggregatedFeed
+from feedmill.feeds.notification import NotificationFeed
 from tests.simulation import app
 
 NEVER = 0.0

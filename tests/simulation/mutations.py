@@ -11,18 +11,18 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from feedmill.delivery import late
-from feedmill.fanout import receipts
-from feedmill.feeds import pending
+from feedmill.fanout import handle
+from feedmill.grouping import pending_writes
 from feedmill.storage import activity_state
-from feedmill.storage.backends import backend
 from feedmill.storage.memory import BACKEND
 from feedmill.storage.memory.activities import MemoryActivityStorage
-from feedmill.storage.memory.inspection import MemoryInspection
 from feedmill.storage.memory.journal import MemoryJournal
-from feedmill.storage.memory.partings import MemoryPartings
+from feedmill.storage.memory.maintenance import MemoryInspection
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
-from feedmill.storage.steps import Steps, together
+from feedmill.storage.memory.unfollows import MemoryPartings
+from feedmill.storage.operations import Steps, together
+from feedmill.storage.registry import backend
+from feedmill.worker import compensation
 
 Patch = Callable[[Any, str, Any], None]
 
@@ -41,7 +41,7 @@ def finished_in_two_steps(patch: Patch) -> None:
 
 def journal_first(patch: Patch) -> None:
     """The journal knows of a call before what it counts on is stored: a worker that comes in between does nothing."""
-    start = receipts.start
+    start = handle.start
 
     def mutant(manager: str, op: str, wanted: Any, operations: Sequence[Any] = (), **options: Any) -> Any:
         fanouts = start(manager, op, wanted, **options)
@@ -49,7 +49,7 @@ def journal_first(patch: Patch) -> None:
             backend().run(together(operations))
         return fanouts
 
-    patch(receipts, "start", mutant)
+    patch(handle, "start", mutant)
 
 
 def token_unchecked(patch: Patch) -> None:
@@ -67,24 +67,24 @@ def token_unchecked(patch: Patch) -> None:
 
 def no_look_behind(patch: Patch) -> None:
     """Whoever has delivered does not look whether something else is so with the activity by now."""
-    patch(late, "_changed", lambda manager, made, seen: ([], list(made)))
+    patch(compensation, "_changed", lambda manager, made, seen: ([], list(made)))
 
 
 def unfollowed_unseen(patch: Patch) -> None:
     """Whoever has delivered does not look who has unfollowed meanwhile."""
-    patch(late, "_concerned", lambda deliveries, parted: set())
+    patch(compensation, "_concerned", lambda deliveries, parted: set())
 
 
 def inbox_is_dropped(patch: Patch) -> None:
     """What was left in an inbox and cannot be read here is dropped, and what stands behind it."""
-    read = pending.read
+    read = pending_writes.read
 
     def mutant(*given: Any) -> Any:
         found = read(*given)
         known = itertools.takewhile(lambda write: write.error is None, found.writes)
         return dataclasses.replace(found, writes=tuple(known))
 
-    patch(pending, "read", mutant)
+    patch(pending_writes, "read", mutant)
 
 
 def no_tombstone(patch: Patch) -> None:

@@ -22,9 +22,9 @@ from feedmill import settings
 from feedmill.errors import StorageError
 from feedmill.storage import memory
 from feedmill.storage.memory import BACKEND
+from feedmill.storage.operations import PAUSE, Command, Steps, interrupt
 from feedmill.storage.redis import journal, scripts
 from feedmill.storage.redis.client import RETRIES, RedisBackend
-from feedmill.storage.steps import PAUSE, Command, Steps, interrupt
 from tests.simulation import world as worlds
 from tests.simulation.world import ConnectionLost, Failing, Refused
 
@@ -214,11 +214,11 @@ def operations() -> Iterator[tuple[type, str, Callable[..., Any]]]:
 @contextlib.contextmanager
 def in_memory(patch: Callable[[Any, str, Any], None]) -> Iterator[None]:
     """The storages in memory, driven by the world."""
-    from feedmill.storage import backends
+    from feedmill.storage import registry
 
     for cls, name, function in operations():
         patch(cls, name, as_command(function))
-    patch(backends, "BACKEND", MemoryDriver())
+    patch(registry, "BACKEND", MemoryDriver())
     settings.configure(redis_url="memory://", **_OURS)
     yield
 
@@ -340,9 +340,9 @@ async def _sleep(seconds: float, result: Any = None) -> Any:
 @contextlib.contextmanager
 def on_redis(patch: Callable[[Any, str, Any], None], driver: RedisDriver) -> Iterator[None]:
     """A real server, driven by the world."""
-    from feedmill.storage import backends
+    from feedmill.storage import registry
 
-    patch(backends, "_redis", lambda url: driver)
+    patch(registry, "_redis", lambda url: driver)
     patch(asyncio, "sleep", _sleep)
     settings.configure(redis_url=driver.url, **_OURS)
     yield

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from feedmill.delivery import heartbeat
+from feedmill.worker import heartbeat
 from tests.conftest import redis_executable
 from tests.simulation import app, known
 from tests.simulation.clients import Clients
@@ -152,12 +152,12 @@ def test_each_fault_strikes(simulating: Simulator, kind: str, where: str) -> Non
 
 def _without_a_model(simulating: Simulator, monkeypatch: pytest.MonkeyPatch) -> Result:
     """A history in which a follower's delivery is swallowed."""
-    from feedmill.delivery import late
+    from feedmill.worker import compensation
 
     def nothing(*_: object) -> Iterator[object]:
         yield from ()
 
-    monkeypatch.setattr(late, "delivered", nothing)
+    monkeypatch.setattr(compensation, "delivered", nothing)
     noise = [Op(0, "add", (number, ("a", "x")), 0.0) for number in (4, 5, 6)]
     return simulating.run(plan(*noise, ADD, faults=(Fault("worker", 4, "stall", 3), Fault("web", 3, "lost before", 1))))
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from feedmill.storage import activity_state as state
 from feedmill.storage.memory.backend import BACKEND
-from feedmill.storage.steps import Steps
+from feedmill.storage.operations import Steps
 
 
 class MemoryActivityStorage:

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from feedmill.storage.listening import MemoryAListener, MemoryListener
-from feedmill.storage.steps import PAUSE, Steps, interrupt
+from feedmill.storage.operations import PAUSE, Steps, interrupt
+from feedmill.storage.pubsub import MemoryAListener, MemoryListener
 
 T = TypeVar("T")
 

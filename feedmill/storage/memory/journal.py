@@ -8,9 +8,9 @@ from typing import Any
 
 from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Opened, Pace, lease, name_of
 from feedmill.storage.memory.backend import BACKEND, journal_time
-from feedmill.storage.memory.letters import MemoryLetters
-from feedmill.storage.memory.partings import last_number
-from feedmill.storage.steps import Steps
+from feedmill.storage.memory.dead_letters import MemoryLetters
+from feedmill.storage.memory.unfollows import last_number
+from feedmill.storage.operations import Steps
 
 
 class MemoryJournal(MemoryLetters):

@@ -24,7 +24,7 @@ from feedmill.storage.base import (
     Want,
 )
 from feedmill.storage.memory.backend import BACKEND, Groups
-from feedmill.storage.steps import Steps
+from feedmill.storage.operations import Steps
 
 
 class MemoryTimelineStorage:

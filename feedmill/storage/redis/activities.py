@@ -10,9 +10,9 @@ from feedmill.keys import activity_key, kept_key
 from feedmill.storage import activity_state as state
 from feedmill.storage.journal import OPEN_TTL
 from feedmill.storage.memory import MemoryActivityStorage
-from feedmill.storage.notices import KEPT
+from feedmill.storage.notified_users import KEPT
+from feedmill.storage.operations import Steps
 from feedmill.storage.redis.timelines import call_script
-from feedmill.storage.steps import Steps
 
 
 class RedisActivityStorage:

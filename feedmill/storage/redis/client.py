@@ -18,11 +18,11 @@ from redis.retry import Retry
 
 from feedmill.errors import StorageError, WrongType
 from feedmill.redis_urls import parsed, without_secrets
+from feedmill.storage.operations import PAUSE, Command, Steps, interrupt
 from feedmill.storage.redis import scripts
+from feedmill.storage.redis.command_buffer import Outbox
 from feedmill.storage.redis.connections import OPTIONS, LoopPools, Pool
-from feedmill.storage.redis.listening import RedisAListener, RedisListener
-from feedmill.storage.redis.outbox import Outbox
-from feedmill.storage.steps import PAUSE, Command, Steps, interrupt
+from feedmill.storage.redis.pubsub import RedisAListener, RedisListener
 
 T = TypeVar("T")
 

@@ -41,9 +41,9 @@ from feedmill.storage.journal import (
     lease,
     name_of,
 )
-from feedmill.storage.redis.partings import last_number
+from feedmill.storage.operations import Command, Steps, together
 from feedmill.storage.redis.timelines import call_script
-from feedmill.storage.steps import Command, Steps, together
+from feedmill.storage.redis.unfollows import last_number
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ from feedmill.cursor import GroupPlace
 from feedmill.errors import CorruptRecord
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS
-from feedmill.serializers import records
+from feedmill.records import record
 from feedmill.storage.base import COUNT_TTL, Changes, GroupRow, Lock, Rules, Snapshot, Targets, Task, Want
 from feedmill.storage.memory import MemoryTimelineStorage
+from feedmill.storage.operations import Command, Steps
 from feedmill.storage.redis import scripts
-from feedmill.storage.steps import Command, Steps
 
 #: Feeds handled by one script call: more is not faster and keeps the server busy in one piece.
 BATCH = 100
@@ -93,7 +93,7 @@ class RedisTimelineStorage:
         """Do the additions of *task*, or lock the feed and read what is wanted; a taken feed is ``BUSY`` or ``LEFT``."""
         args: list[Any] = [
             *(lock.token, int(lock.now * 1000), int((lock.now + lock.ttl) * 1000)),
-            *(rules.max_length, rules.newest, rules.channel, records.HELD, MAX_MEMBERS, records.SPILL_LIMIT),
+            *(rules.max_length, rules.newest, rules.channel, record.HELD, MAX_MEMBERS, record.SPILL_LIMIT),
             *(task.inbox, len(task.wants), len(task.additions)),
         ]
         for want in task.wants:
@@ -229,8 +229,8 @@ def _written(feed: Changes) -> list[Any]:
     """One feed's arguments of a commit."""
     inbox: Any = b"%d:" % feed.inbox_done + feed.inbox_kept if feed.inbox_kept else feed.inbox_done
     args: list[Any] = [inbox, *(feed.count or ("", "", "", "")), len(feed.put), STATE, feed.state]
-    for group, record, _ in feed.put:
-        args += (group, record)
+    for group, data, _ in feed.put:
+        args += (group, data)
     for group, _, score in feed.put:
         args += (score, group)
     args += (len(feed.delete), *feed.delete, len(feed.unspill), *feed.unspill, len(feed.spill))

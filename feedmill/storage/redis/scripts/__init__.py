@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from importlib import resources
 
-from feedmill.storage.steps import Command
+from feedmill.storage.operations import Command
 
 
 @functools.cache

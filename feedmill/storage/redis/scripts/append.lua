@@ -1,6 +1,6 @@
 -- Included by begin.lua: add members to the groups of one feed where bytes can simply be appended, so that nobody has
 -- to read, merge and write. Being one script it needs no lock; a feed that somebody holds never gets here.
--- Records are laid out as feedmill/serializers/base.py says, the state of a feed as feedmill/feeds/state.py says.
+-- Records are laid out as feedmill/records/layout.py says, the state of a feed as feedmill/grouping/feed_state.py says.
 -- An addition: {want, group, actor, score (text), score, shared, row, loose row, needle, record}
 local base = counted and 8 or 2
 local no_state, most = string.rep('\0', 56), 2 ^ 31 - 1

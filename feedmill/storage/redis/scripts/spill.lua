@@ -1,5 +1,5 @@
 -- Included by append.lua: members of one group are moved beside its record, into the parts of their actors.
--- A part is laid out as feedmill/serializers/parts.py says, a row as the serializers say.
+-- A part is laid out as feedmill/records/overflow.py says, a row as the serializers say.
 local stay, limit = tonumber(ARGV[8]), tonumber(ARGV[9])
 -- By its first byte: the size of a packed value, or of the number behind that byte that tells it.
 local sizes = {[192] = 1, [204] = 2, [205] = 3, [206] = 5, [207] = 9, [208] = 2, [209] = 3, [210] = 5, [211] = 9, [216] = 18}

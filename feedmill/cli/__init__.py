@@ -1,0 +1,1 @@
+"""The command line: ``feedmill``, and its subcommands. Imports anything; nothing else imports it."""

@@ -1,0 +1,201 @@
+"""The commands of who operates Feedmill: running fan-outs, the sweep, dead letters, the doctor."""
+
+from __future__ import annotations
+
+import datetime as dt
+import importlib
+import os
+from collections.abc import Sequence
+
+import click
+
+from feedmill import registry, settings
+from feedmill.cli.terminal import printable, say
+from feedmill.errors import FeedmillError, SettingsError, StorageError, UnknownName, WrongType
+from feedmill.fanout import publisher
+from feedmill.fanout.handle import Fanout
+from feedmill.ids import as_id
+from feedmill.storage.journal import Letter, journal
+from feedmill.storage.registry import backend
+from feedmill.worker import dead_letters, drain
+
+
+def load_managers() -> list[str]:
+    """Import what ``FEEDMILL_MODULES`` names, as workers do; the names of the managers.
+
+    The Celery app that ``FEEDMILL_CELERY_APP`` names comes first, and Django is set up where one of them wants it.
+    """
+    if app := settings.current().celery_app:
+        publisher.app_called(app)  # which may say where Django's settings are
+    _set_up_django()
+    for name in settings.current().module_names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            told = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {told}") from error
+    if not registry.manager_names():
+        raise SettingsError("no manager is known; name the modules that declare them in FEEDMILL_MODULES")
+    return registry.manager_names()
+
+
+def _set_up_django() -> None:
+    """Load Django's apps, as ``manage.py`` does, if its settings are named and it is there: models need them."""
+    name = os.environ.get("DJANGO_SETTINGS_MODULE")
+    try:
+        django = importlib.import_module("django") if name else None
+    except ImportError:
+        return
+    try:
+        if django is not None:
+            django.setup()
+    except Exception as error:
+        raise SettingsError(
+            f"DJANGO_SETTINGS_MODULE is {name!r}, with which Django cannot be set up: {type(error).__name__}: {error}"
+        ) from error
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print *rows* in columns; the last one may be as long as it likes."""
+    texts = [[printable(value) for value in row] for row in [heads, *rows]]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(heads) - 1)]
+    for row in texts:
+        say("  ".join([*(text.ljust(width) for text, width in zip(row, widths)), row[-1]]).rstrip())
+
+
+@click.command()
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="For each manager.")
+def fanouts(limit: int) -> None:
+    """List the fan-outs that are not finished, with their progress."""
+    rows, wrong = [], list[WrongType]()
+    for manager in load_managers():
+        try:
+            names = backend().run(journal().open_ids(manager, limit))
+        except WrongType as error:
+            names, wrong = [], [*wrong, error]
+        for name in names:
+            try:
+                at = Fanout(name).status()
+            except WrongType as error:
+                wrong.append(error)
+                continue
+            if not at.finished:
+                chunks = f"{at.done}/{at.planned}" if at.planned else "waiting"
+                facts = (chunks, at.reached, f"{at.seconds:.1f}", at.retried, at.failed, at.error)
+                rows.append((name, at.op, *facts))
+    if rows:
+        table(("fan-out", "op", "chunks", "people", "seconds", "retried", "failed", "last error"), rows)
+    elif not wrong:
+        say("no fan-out is running")
+    for each in wrong:
+        say(f"Error: {each}", error=True)
+    if wrong:
+        raise SystemExit(1)
+
+
+@click.command()
+def sweep() -> None:
+    """Tell workers to look at what is overdue, once; `celery beat` does so every few seconds."""
+    load_managers()
+    say(f"{drain.sweep()} overdue")
+
+
+@click.group()
+def dead() -> None:
+    """Dead letters: what could not be processed."""
+
+
+@dead.command("list")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="How many.")
+def list_(limit: int) -> None:
+    """List the newest."""
+    found = dead_letters.listed(limit)
+    if not found:
+        say("no dead letters")
+        return
+    table(
+        ("letter", "since", "what", "manager", "why"), [(x.id, _since(x), x.kind, x.manager, x.reason) for x in found]
+    )
+
+
+@dead.command()
+@click.argument("letter")
+def show(letter: str) -> None:
+    """Show all of one."""
+    found = dead_letters.found(letter)
+    say(f"{found.kind} {found.id}, since {_since(found)}")
+    if found.manager:
+        say(f"manager: {found.manager}")
+    say(f"why: {found.reason}")
+    for value in dead_letters.content(found):
+        say(f"holds: {value!r}")
+
+
+_ALL = click.option("--all", "every", is_flag=True, help="All of them.")
+
+
+@dead.command()
+@click.argument("ids", metavar="[LETTER]…", nargs=-1)
+@_ALL
+def replay(ids: tuple[str, ...], every: bool) -> None:
+    """Try again what letters are about, from the beginning. One that cannot be replayed keeps no other from it."""
+    left = 0
+    for name in _chosen(ids, every):
+        try:
+            say(dead_letters.replay(name))
+        except StorageError:
+            raise
+        except FeedmillError as error:
+            left += 1
+            say(f"Error: {error}", error=True)
+    if left:
+        raise SystemExit(1)
+
+
+@dead.command()
+@click.argument("ids", metavar="[LETTER]…", nargs=-1)
+@_ALL
+def drop(ids: tuple[str, ...], every: bool) -> None:
+    """Forget letters, and what they are about."""
+    chosen = _chosen(ids, every)
+    for name in chosen:
+        dead_letters.found(name)
+    say(f"{dead_letters.drop(chosen)} dropped")
+
+
+def _chosen(ids: Sequence[str], every: bool) -> Sequence[str]:
+    if bool(ids) == every:
+        raise click.UsageError("name letters, or say --all")
+    return [letter.id for letter in dead_letters.listed(1_000_000)] if every else ids
+
+
+def _since(letter: Letter) -> str:
+    return dt.datetime.fromtimestamp(letter.seconds, dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+@click.command()
+@click.argument("user")
+@click.argument("activity")
+@click.option("--manager", "name", default="", help="The manager's name, if there are several.")
+def explain(user: str, activity: str, name: str) -> None:
+    """Say why an activity (its id) is, or is not, in the feeds of a user."""
+    known = load_managers()
+    if not name and len(known) > 1:
+        raise UnknownName(f"there are several managers: {', '.join(known)}; name one with --manager")
+    found = registry.get_manager(name or known[0])().explain(as_id(user), activity)
+    table(("feed", "in it", "why"), [(each.feed, "yes" if each.present else "no", each.text) for each in found])
+
+
+@click.command()
+@click.option("--fix", is_flag=True, help="Mend what can be mended; safe while workers run.")
+@click.pass_context
+def doctor(ctx: click.Context, fix: bool) -> None:
+    """Look for damage in what is stored and for unsafe settings; exit 1 if there is any left."""
+    from feedmill.doctor.report import doctor as examine
+
+    load_managers()
+    ctx.exit(examine(fix, say))
+
+
+#: The commands, for ``feedmill``.
+COMMANDS = (fanouts, sweep, dead, explain, doctor)

@@ -1,0 +1,124 @@
+"""Celery's settings: messages carry no code, and a worker that dies gives back what it had."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from feedmill import settings
+from feedmill.doctor.findings import Finding
+from feedmill.errors import FeedmillError
+from feedmill.fanout import publisher
+from feedmill.tasks.foreign_messages import ABOUT, MEND
+
+#: What messages may be in; anything else can carry code, or was never asked for.
+SAFE_CONTENT = {"msgpack", "application/x-msgpack", "json", "application/json"}
+#: Seconds that the longest task may take where no time limit says it, and what a Redis broker waits by default.
+LONGEST_TASK, DEFAULT_VISIBILITY = 600, 3600
+#: Seconds for which workers are listened to: at first, and where one seems to be missing.
+PATIENCE = (0.5, 3.0)
+#: Seconds in which the broker is to be reached.
+CONNECT = 5.0
+QUEUES = (publisher.HIGH_QUEUE, publisher.LOW_QUEUE)
+#: How the other keys of Celery's Redis transport begin, and what it puts between a queue's name and a priority.
+BROKERS, PRIORITY = (b"_kombu.binding", b"unacked"), b"\x06\x16"
+
+
+def unsafe_broker() -> Iterator[Finding]:
+    """Look at the app that sends and runs the tasks. What is wrong stands in its configuration, so it is only named."""
+    try:
+        if publisher.inline():
+            return
+        publisher.ready()
+        app = publisher.celery_app()
+    except FeedmillError as error:
+        yield _unsafe("the Celery app", str(error))
+        return
+    tasks = [app.tasks[name] for name in sorted(app.tasks) if name.startswith("feedmill.")]
+    for name, place, reader in (
+        ("accept_content", "the broker", "workers"),
+        ("result_accept_content", "the result backend", "whoever asks for a result"),
+    ):
+        wrong = sorted(set(getattr(app.conf, name) or ()) - SAFE_CONTENT)
+        if wrong:
+            text = f"it has {', '.join(wrong)}: who can write to {place} could run code in {reader}; use ['msgpack']"
+            yield _unsafe(name, text)
+    if not all(task.acks_late for task in tasks):
+        yield _unsafe(
+            "acks_late", "a worker that dies loses the tasks that it had begun; leave it True in task_annotations"
+        )
+    if not all(task.reject_on_worker_lost for task in tasks):
+        yield _unsafe(
+            "reject_on_worker_lost", "a killed child's task counts as done; leave it True in task_annotations"
+        )
+    if str(app.conf.broker_url).startswith(("redis", "sentinel")):
+        longest = max([_longest(app, task) for task in tasks], default=LONGEST_TASK)
+        visibility = app.conf.broker_transport_options.get("visibility_timeout", DEFAULT_VISIBILITY)
+        if visibility <= longest:
+            text = f"{visibility} s are not longer than the longest task, {longest} s: tasks start again while they run"
+            yield _unsafe("broker_transport_options['visibility_timeout']", text)
+
+
+def is_brokers(key: bytes) -> bool:
+    """Whether *key*, under our prefix, is of Feedmill's own Celery app, which may keep its queues in the feeds' database."""
+    name = key.removeprefix(settings.current().key_prefix.encode())
+    return name.startswith(BROKERS) or name.partition(PRIORITY)[0].decode(errors="replace") in QUEUES
+
+
+def unheard() -> Iterator[Finding]:
+    """Ask the workers, which takes half a second: queues that none of them listens on, and those of other deployments.
+
+    A worker that is silent may be busy: where one is missing all are asked again, and given more time. If none answers, as
+    before the first is started, nothing is said of queues.
+    """
+    try:
+        if publisher.inline():
+            return
+        app = publisher.celery_app()
+    except FeedmillError:  # unsafe_broker says so
+        return
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=CONNECT, reraise_as_library_errors=False)
+            for patience in PATIENCE:
+                heard, strangers, answers = _listeners(app, connection, patience)
+                if not answers or heard >= set(QUEUES):
+                    break
+    except Exception as error:  # any of the many that transports have
+        told = f"{type(error).__name__}: {str(error).rstrip('.')}"
+        yield Finding("unreachable broker", app.main or "the Celery app", f"{told}; nothing is sent", mendable=False)
+        return
+    for other, names in sorted(strangers.items()):
+        text = f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {MEND}"
+        yield Finding("shared queues", ", ".join(QUEUES), text, mendable=False)
+    for queue in QUEUES if answers else ():
+        if queue not in heard:
+            text = f"none of the {answers} workers that answer listens on it; start one with -Q {','.join(QUEUES)}"
+            yield Finding("unheard queue", queue, text, mendable=False)
+
+
+def _listeners(app: Any, connection: Any, patience: float) -> tuple[set[str], dict[str, set[str]], int]:
+    """The queues that workers of ours listen on, workers of others that do by their deployment, and how many answer."""
+    inspect = app.control.inspect(timeout=patience, connection=connection)
+    listening = {
+        worker: {queue["name"] for queue in queues} & set(QUEUES)
+        for worker, queues in (inspect.active_queues() or {}).items()
+    }
+    concerned = [worker for worker, queues in listening.items() if queues]
+    heard: set[str] = set().union(*listening.values())
+    strangers: dict[str, set[str]] = {}
+    if concerned:
+        said = app.control.inspect(concerned, timeout=patience, connection=connection)._request(ABOUT) or {}
+        for worker, about in said.items():
+            other = about.get("deployment") if isinstance(about, dict) else None
+            if isinstance(other, str) and other != settings.current().deployment:
+                strangers.setdefault(other, set()).add(worker)
+    return heard, strangers, len(listening)
+
+
+def _longest(app: Any, task: Any) -> float:
+    return float(task.time_limit or app.conf.task_time_limit or LONGEST_TASK)
+
+
+def _unsafe(name: str, text: str) -> Finding:
+    return Finding("unsafe Celery setting", name, text, mendable=False)

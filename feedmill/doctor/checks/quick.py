@@ -1,0 +1,163 @@
+"""A quick look at a feed of groups, which finds it surely healthy, as nearly all are; else it is looked at closely."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, cast
+
+from feedmill.doctor.checks.counts import numbers
+from feedmill.errors import CorruptRecord
+from feedmill.grouping.feed_state import FeedState
+from feedmill.grouping.operations import reads_bodies, scores_itself
+from feedmill.grouping.scoring import score_of
+from feedmill.ids import MAX_TIME
+from feedmill.records.glance import ONE_ID, ONE_SIZE, Glance, Look, look_for
+from feedmill.records.members import Member
+from feedmill.records.record import Record
+from feedmill.storage.maintenance import StoredFeed
+
+#: Records of each kind that are remembered, and as many scores: one activity makes the same record in many feeds.
+REMEMBERED = 30_000
+
+#: The time of a group's newest activity, and the ids that it shows, oldest first.
+_Shown = tuple[int, tuple[bytes, ...]]
+
+
+class Glances:
+    """Remembers what it saw, in bounded memory."""
+
+    def __init__(self) -> None:
+        #: By how they were looked at, and by the bytes, without the touch.
+        self._records: defaultdict[Look, dict[bytes, Glance | None]] = defaultdict(dict)
+        #: The scores of groups of feeds without counts, in which nothing but name and record matters.
+        self._scores: defaultdict[Any, dict[tuple[bytes, bytes], tuple[Glance, float]]] = defaultdict(dict)
+
+    def healthy(self, feed_class: Any, stored: StoredFeed) -> list[bytes] | None:
+        """The newest ids that a feed shows (none where bodies are not apart); None unless it is surely healthy.
+
+        Not looked at is what its spills hold besides the number of actors.
+        """
+        look, scored = look_for(feed_class.timeline_serializer), scores_itself(feed_class)
+        if look is None or stored.wrong or stored.lock is not None or stored.inbox or reads_bodies(feed_class):
+            return None
+        if len(stored.scores) != len(stored.records) or not _are_texts(stored.records):
+            return None
+        for remembered in (self._records[look], self._scores[feed_class]):
+            if len(remembered) > REMEMBERED:
+                remembered.clear()
+        if feed_class.counted:
+            return self._counted(feed_class, stored, look, scored)
+        shown = (self._ranked if scored else self._by_time)(feed_class, stored, look)
+        if shown is None:
+            return None
+        shown.sort(reverse=True)
+        return [raw_id for _, ids in shown for raw_id in reversed(ids)]
+
+    def _by_time(self, _: Any, stored: StoredFeed, look: Look) -> list[_Shown] | None:
+        """Of a feed by time whose bodies are apart: the ids of each group, and the time of the newest."""
+        known, scores, number, shown = self._records[look], stored.scores, int.from_bytes, list[_Shown]()
+        for group, data in stored.records.items():
+            if len(data) == ONE_SIZE and data[:2] == ONE_ID:  # as most are
+                updated = number(data[2:9], "big")
+                if scores.get(group) != updated or updated > MAX_TIME:
+                    return None
+                shown.append((updated, (data[2:],)))
+                continue
+            glance = known[data] if data in known else known.setdefault(data, look(data))
+            if glance is None or scores.get(group) != glance.updated:
+                return None
+            if glance.spilled and not _fits(glance, stored.spills.get(group, 0)):
+                return None
+            shown.append((glance.updated, glance.ids))
+        return shown
+
+    def _ranked(self, feed_class: Any, stored: StoredFeed, look: Look) -> list[_Shown] | None:
+        """The same of a feed whose aggregator says what the scores are."""
+        known, scores, shown = self._scores[feed_class], stored.scores, list[_Shown]()
+        for name_and_record in stored.records.items():
+            group, data = name_and_record
+            try:
+                glance, score = known[name_and_record]
+            except KeyError:
+                found = look(data)
+                if found is None:
+                    return None
+                given = _score(feed_class, FeedState(), group, data, found)
+                if given is None:
+                    return None
+                glance, score = known[name_and_record] = found, given
+            if scores.get(group) != score or (glance.spilled and not _fits(glance, stored.spills.get(group, 0))):
+                return None
+            shown.append((glance.updated, glance.ids))
+        return shown
+
+    def _counted(self, feed_class: Any, stored: StoredFeed, look: Look, scored: bool) -> list[bytes] | None:
+        """Of a feed with counts, which holds everything."""
+        try:
+            state = FeedState.decode(stored.state)
+        except CorruptRecord:
+            return None
+        known, scores, number = self._records[look], stored.scores, int.from_bytes
+        seen_mark, read_mark, unseen, unread, latest = state.seen_mark, state.read_mark, 0, 0, 0
+        for group, data in stored.records.items():
+            key = data[:2] + data[8:]
+            glance = known[key] if key in known else known.setdefault(key, look(data))
+            if glance is None or (glance.spilled and not _fits(glance, stored.spills.get(group, 0))):
+                return None
+            score = _score(feed_class, state, group, data, glance) if scored else glance.updated
+            if score is None or scores.get(group) != score:
+                return None
+            touch = number(data[2:8], "big")
+            if touch > latest:
+                latest = touch
+            unseen += touch > seen_mark and not glance.seen_at
+            unread += touch > read_mark and not glance.read_at
+        return [] if _is_counted(stored, state, latest, (unseen, unread)) else None
+
+
+def _score(feed_class: Any, state: FeedState, group: bytes, data: bytes, glance: Glance) -> float | None:
+    """What the aggregator gives; None if it raises, which whoever looks closely says."""
+    touch = int.from_bytes(data[2:8], "big") if feed_class.counted else 0
+    try:
+        return score_of(feed_class, state, group, cast(Record, _Record(feed_class, data, glance, touch)), None)
+    except Exception:
+        return None
+
+
+class _Record:
+    """As much of a record as scores are made of."""
+
+    def __init__(self, feed_class: Any, data: bytes, glance: Glance, touch: int) -> None:
+        self._feed_class, self._data, self.touch = feed_class, data, touch
+        _, _, self.count, self.actors, self.created, self.updated, self.seen_at, self.read_at, _ = glance
+
+    @cached_property
+    def shown(self) -> list[Member]:
+        """The members, for an aggregator that looks at them."""
+        found: list[Member] = self._feed_class.serializer().decode(self._data).shown
+        return found
+
+
+def _are_texts(names: Iterable[bytes]) -> bool:
+    try:
+        b"\0".join(names).decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _fits(glance: Glance, named: int) -> bool:
+    """Whether a group may have a spill that names so many actors."""
+    return named == glance.actors or (glance.capped and named < glance.actors)
+
+
+def _is_counted(stored: StoredFeed, state: FeedState, latest: int, counted: tuple[int, int]) -> bool:
+    """Whether state and count are what a recount gives."""
+    if max(latest, state.seen_mark, state.read_mark) > state.sequence or (state.unseen, state.unread) != counted:
+        return False
+    kept = numbers(stored.count)
+    if kept is None:
+        return stored.count is None and (*counted, state.published) == (0, 0, 0)
+    return kept == (*counted, state.published)

@@ -1,0 +1,267 @@
+"""The handle of a fan-out: asked for, watched, cancelled."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
+from typing import Any
+
+from feedmill.errors import ArgumentError, FeedmillError, StorageError
+from feedmill.fanout import publisher
+from feedmill.keys import named_fanout
+from feedmill.msgpack_codec import pack, unpack
+from feedmill.registry import feed_names
+from feedmill.storage.journal import Pace, journal
+from feedmill.storage.operations import Steps, together
+from feedmill.storage.registry import backend
+
+
+class FanoutTimeout(FeedmillError, TimeoutError):
+    """A fan-out was not finished in the time the caller gave it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FanoutStatus:
+    """How far a fan-out is."""
+
+    #: Chunks planned so far.
+    planned: int
+    #: Chunks done.
+    done: int
+    #: People whose feeds were written.
+    reached: int
+    #: Whether nothing more will be done: all chunks are, or it was cancelled, replaced, or given up as a dead letter.
+    finished: bool
+    #: Seconds from the web call to the end, or until now.
+    seconds: float
+    #: How often something was begun again; it may have turned out well.
+    retried: int = 0
+    #: How often something went wrong; it may have turned out well.
+    failed: int = 0
+    #: Whether it was cancelled, or its activity was removed (or added again) before it was finished.
+    cancelled: bool = False
+    #: The dead letter it became; empty if it did not.
+    dead: str = ""
+    #: What went wrong last; empty if nothing did.
+    error: str = ""
+    #: What was asked for, such as "add", "remove" or "follow". Empty if the receipt has expired.
+    op: str = ""
+    #: The manager's name.
+    manager: str = ""
+    #: Bad ids in the app's answers that were left out (None, a text that is too long, …); *error* names the first.
+    skipped: int = 0
+
+
+class Fanout:
+    """A fan-out that was asked for. It goes on by itself; this watches it, and can call it off.
+
+    *op*, where given, is what it was asked to do: when something else is asked for the same activity meanwhile, this
+    one counts as cancelled. *also*: fan-outs that are part of it, watched and called off with it.
+    """
+
+    def __init__(self, id: str, op: str = "", also: Sequence[Fanout] = ()) -> None:
+        if not isinstance(id, str):
+            raise ArgumentError(f"fan-out {id!r} is no text; use an id that a Fanout had")
+        #: Names the fan-out and its receipt: its manager and, behind a colon, a name.
+        self.id = id
+        #: What was asked for, such as "add"; empty if it is not known.
+        self.op = op
+        self._parts = (self, *also)
+
+    def status(self) -> FanoutStatus:
+        """How far it is, from its receipt; a receipt that has expired counts as finished."""
+        return backend().run(status_of_all(self._parts))
+
+    async def astatus(self) -> FanoutStatus:
+        """:meth:`status` from a coroutine."""
+        return await backend().arun(status_of_all(self._parts))
+
+    def wait(self, timeout: float | None = 30.0) -> FanoutStatus:
+        """Wait until it is finished; :class:`FanoutTimeout` after *timeout* seconds, None for never."""
+        pauses = _pauses(timeout)
+        while not (status := self.status()).finished:
+            time.sleep(self._next(pauses, status, timeout))
+        return status
+
+    async def await_finished(self, timeout: float | None = 30.0) -> FanoutStatus:
+        """:meth:`wait` from a coroutine."""
+        pauses = _pauses(timeout)
+        while not (status := await self.astatus()).finished:
+            await asyncio.sleep(self._next(pauses, status, timeout))
+        return status
+
+    def cancel(self) -> bool:
+        """Call off what is not begun; what was delivered stays. False if it was finished, or replaced, before."""
+        return any(backend().run(cancel_all(self._parts)))
+
+    async def acancel(self) -> bool:
+        """:meth:`cancel` from a coroutine."""
+        return any(await backend().arun(cancel_all(self._parts)))
+
+    def _next(self, pauses: Iterator[float], status: FanoutStatus, timeout: float | None) -> float:
+        for pause in pauses:
+            return pause
+        raise FanoutTimeout(
+            f"fan-out {self.id}: {status.done} of {status.planned} chunks after {timeout} s"
+            + (f", last error: {status.error}" if status.error else "")
+            + "; are workers running on the queues fanout.high and fanout.low?"
+        )
+
+    def __repr__(self) -> str:
+        return f"<Fanout {self.id}>"
+
+
+def _is_number(text: str) -> bool:
+    """Whether *text* is a number that Redis could have counted to."""
+    return text.isascii() and text.isdigit() and len(text) < 20
+
+
+def status_of(fields: dict[str, str], wanted: str = "") -> FanoutStatus:
+    """What a receipt says; about another op than *wanted* it says that this was replaced."""
+    number = {name: int(value) for name, value in fields.items() if _is_number(value)}
+    planned, done, reached = (number.get(name, 0) for name in ("planned", "done", "reached"))
+    was = fields.get("was", "").split()
+    if len(was) == 3 and all(map(_is_number, was)):
+        planned, done, reached = map(int, was)  # it is finished, and done once more to be on the safe side
+    op = fields.get("op", "")
+    replaced = bool(wanted and op and op != wanted)
+    finished = not op or replaced or "finished" in fields
+    until = number.get("finished", number["now"])
+    return FanoutStatus(
+        planned,
+        done,
+        reached,
+        finished,
+        max(0, until - number.get("created", until)) / 1000,
+        max(0, number.get("attempts", 0) - 1) + number.get("retried", 0),
+        number.get("failed", 0),
+        replaced or "cancelled" in fields,
+        fields.get("dead", ""),
+        fields.get("error", ""),
+        op,
+        fields.get("manager", ""),
+        number.get("skipped", 0),
+    )
+
+
+def deadline_of(timeout: float | None) -> float:
+    """When *timeout* seconds from now are over, on the monotonic clock."""
+    return math.inf if timeout is None else time.monotonic() + timeout
+
+
+def status_of_all(fanouts: Sequence[Fanout]) -> Steps[FanoutStatus]:
+    """The sum of what the receipts of *fanouts* say, in one round trip; finished when all are."""
+    found = yield from together([journal().get(fanout.id) for fanout in fanouts])
+    return _sum([status_of(fields, fanout.op) for fanout, fields in zip(fanouts, found)])
+
+
+def cancel_all(fanouts: Sequence[Fanout]) -> Steps[list[bool]]:
+    """Call off what is not begun of *fanouts*; whether there was something, for each."""
+    return (yield from together([journal().cancel(fanout.id, fanout.op) for fanout in fanouts]))
+
+
+def _sum(each: Sequence[FanoutStatus]) -> FanoutStatus:
+    def first(texts: Iterable[str]) -> str:
+        return next(filter(None, texts), "")
+
+    return FanoutStatus(
+        planned=sum(one.planned for one in each),
+        done=sum(one.done for one in each),
+        reached=sum(one.reached for one in each),
+        finished=all(one.finished for one in each),
+        seconds=max((one.seconds for one in each), default=0.0),
+        retried=sum(one.retried for one in each),
+        failed=sum(one.failed for one in each),
+        cancelled=any(one.cancelled for one in each),
+        dead=first(one.dead for one in each),
+        error=first(one.error for one in each),
+        op=first(one.op for one in each),
+        manager=first(one.manager for one in each),
+        skipped=sum(one.skipped for one in each),
+    )
+
+
+def _pauses(timeout: float | None) -> Iterator[float]:
+    """Seconds to sleep between looks, until *timeout* seconds are over."""
+    deadline, pause = deadline_of(timeout), 0.001
+    while time.monotonic() < deadline:
+        yield pause
+        pause = min(pause * 1.5, 0.1)
+
+
+def fanout_id(manager: str, *about: Any) -> str:
+    """The fan-out that is about an activity (or a pair of users) in *manager*: there is only one at a time.
+
+    That is what lets the last word win when the same activity is added, removed and added again. The id begins with the
+    manager's name, so that it says where the fan-out's keys are.
+    """
+    return named_fanout(manager, blake2b(pack([manager, *about]), digest_size=12).hexdigest())
+
+
+def start(
+    manager: str,
+    op: str,
+    wanted: Sequence[tuple[str, bytes]],
+    operations: Sequence[Steps[Any]] = (),
+    *,
+    paces: Sequence[Pace | None] = (),
+) -> list[Fanout]:
+    """Journal the fan-outs *wanted* (id and packed body) in one round trip with *operations*, and ring for workers.
+
+    Past an author's pace (of *paces*, one for each) they are accepted all the same, and begun later. *operations* come
+    first: what the journal knows of must be so already when a worker looks.
+    """
+    here = publisher.ready()
+    feeds = feed_names(manager)
+    opening: list[Steps[Any]] = [
+        journal().open(manager, name, op, body, pace, feeds)
+        for (name, body), pace in zip(wanted, paces or itertools.repeat(None))
+    ]
+    opened = backend().run(together([*operations, *opening]))[len(operations) :]
+    if here or any(each.ring for each in opened):  # nobody else is on the way to what is due here
+        publisher.ring(manager)
+    return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]
+
+
+def start_sent(
+    manager: str, op: str, wanted: Sequence[tuple[str, bytes]], operations: Sequence[Steps[Any]] = ()
+) -> list[Fanout]:
+    """Journal what concerns the feeds of one user (ids and packed bodies), and send it: it has a task of its own.
+
+    *operations* share the round trip.
+
+    Of many only as much as the queue has room for; the rest is sent when its lease is over.
+    """
+    publisher.ready()
+    feeds = feed_names(manager)
+    opening: list[Steps[Any]] = [journal().open_sent(manager, name, op, body, feeds) for name, body in wanted]
+    opened = backend().run(together([*opening, *operations]))
+    fitting = len(wanted) if len(wanted) < 2 else int(min(len(wanted), publisher.room(publisher.HIGH_QUEUE)))
+    try:
+        with publisher.batched() as producer:
+            for (name, body), each in zip(wanted[:fitting], opened):
+                send_alone(manager, op, body, name, each.plan, producer)
+    except StorageError as error:
+        publisher.waits(manager, error)
+    return [Fanout(name, op) for name, _ in wanted]
+
+
+def send_alone(manager: str, op: str, body: bytes, name: str, plan: int, producer: Any = None) -> None:
+    """Send the task of a follow, an unfollow or a rebuild."""
+    user_id, *others = unpack(body)
+    sentence = f"{op} the feeds of {user_id}" if not others else f"{user_id} {op}s {others[0]}"
+    publisher.send(
+        f"feedmill.{op}",
+        [manager, body, name, plan],
+        queue=publisher.HIGH_QUEUE,
+        sentence=f"{sentence} in {manager}",
+        producer=producer,
+    )
+
+
+__all__ = ["Fanout", "FanoutStatus", "FanoutTimeout", "fanout_id", "send_alone", "start", "start_sent", "status_of"]

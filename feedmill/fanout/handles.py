@@ -1,0 +1,74 @@
+"""Many fan-outs that were asked for in one call, watched as one."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Sequence
+from typing import overload
+
+from feedmill.fanout.handle import Fanout, FanoutStatus, cancel_all, deadline_of, status_of_all
+from feedmill.storage.registry import backend
+
+
+class Fanouts(Sequence[Fanout]):
+    """A sequence of :class:`~feedmill.fanout.handle.Fanout` with one status: sums, and finished when all are."""
+
+    def __init__(self, fanouts: Iterable[Fanout] = ()) -> None:
+        self._fanouts = tuple(fanouts)
+
+    @property
+    def _parts(self) -> list[Fanout]:
+        return [part for fanout in self._fanouts for part in fanout._parts]
+
+    @overload
+    def __getitem__(self, item: int) -> Fanout: ...
+
+    @overload
+    def __getitem__(self, item: slice) -> Sequence[Fanout]: ...
+
+    def __getitem__(self, item: int | slice) -> Fanout | Sequence[Fanout]:
+        return self._fanouts[item]
+
+    def __len__(self) -> int:
+        return len(self._fanouts)
+
+    def status(self) -> FanoutStatus:
+        """How far they are, in one round trip."""
+        return backend().run(status_of_all(self._parts))
+
+    async def astatus(self) -> FanoutStatus:
+        """:meth:`status` from a coroutine."""
+        return await backend().arun(status_of_all(self._parts))
+
+    def wait(self, timeout: float | None = 30.0) -> FanoutStatus:
+        """Wait until all are finished; :class:`~feedmill.fanout.handle.FanoutTimeout` after *timeout* seconds, None for never."""
+        deadline = deadline_of(timeout)
+        for fanout in self._fanouts:
+            fanout.wait(_left(deadline))
+        return self.status()
+
+    async def await_finished(self, timeout: float | None = 30.0) -> FanoutStatus:
+        """:meth:`wait` from a coroutine."""
+        deadline = deadline_of(timeout)
+        for fanout in self._fanouts:
+            await fanout.await_finished(_left(deadline))
+        return await self.astatus()
+
+    def cancel(self) -> int:
+        """Call off what is not begun; of how many fan-outs."""
+        return sum(backend().run(cancel_all(self._parts)))
+
+    async def acancel(self) -> int:
+        """:meth:`cancel` from a coroutine."""
+        return sum(await backend().arun(cancel_all(self._parts)))
+
+    def __repr__(self) -> str:
+        return f"<Fanouts: {len(self)}>"
+
+
+def _left(deadline: float) -> float | None:
+    return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
+
+
+__all__ = ["Fanouts"]

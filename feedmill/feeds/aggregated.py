@@ -1,0 +1,284 @@
+"""The aggregated feed: groups of activities that are shown as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
+
+from feedmill import cursor
+from feedmill.activity import Activity
+from feedmill.aggregated_activity import AggregatedActivity
+from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
+from feedmill.aggregators.base import name_of
+from feedmill.declaration import check_positive
+from feedmill.errors import ArgumentError, DeclarationError
+from feedmill.feeds.flat import WAIT, Feed, _checked, unique
+from feedmill.feeds.group_actors import actors_page
+from feedmill.feeds.lookup import group_called, rank_of
+from feedmill.feeds.paging import Page
+from feedmill.feeds.query import EVERY_GROUP, Query
+from feedmill.grouping.group_views import Entry, group_place, scan_by_rank, scan_by_score, scan_turned, stored_groups
+from feedmill.grouping.operations import (
+    DropOp,
+    MemberOp,
+    Plan,
+    TakeOp,
+    plan,
+    plan_groups,
+    wants_of,
+)
+from feedmill.grouping.writer import cycle
+from feedmill.ids import EntityId
+from feedmill.keys import feed_key
+from feedmill.records import AggregatedActivitySerializer
+from feedmill.records.members import Member
+from feedmill.storage.operations import Steps
+from feedmill.storage.sync_async import both
+from feedmill.validation import many
+
+
+class AggregatedFeed(Feed):
+    """One user's groups, by default most recently updated first; ``aggregator_class`` says what a group is."""
+
+    key_format: ClassVar[str] = "aggregated_feed:%(user_id)s"
+    max_length: ClassVar[int] = 100
+    #: Says which group an activity belongs to, and where groups stand.
+    aggregator_class: ClassVar[type[BaseAggregator]] = RecentVerbAggregator
+    #: What a reader is shown as a group.
+    aggregated_activity_class: ClassVar[type[AggregatedActivity]] = AggregatedActivity
+    #: How groups become bytes.
+    timeline_serializer: ClassVar[Any] = AggregatedActivitySerializer
+    _query = EVERY_GROUP
+    #: Newest groups that an aggregator with its own ``merge`` is given.
+    merge_max_length: ClassVar[int] = 20
+    #: Whether the feed keeps seen and read state and counts.
+    counted: ClassVar[bool] = False
+    #: What the lock is called in errors and logs.
+    lock_format: ClassVar[str] = "aggregated_feed:%(user_id)s:lock"
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_positive(cls, "merge_max_length")
+        if not (isinstance(cls.aggregator_class, type) and issubclass(cls.aggregator_class, BaseAggregator)):
+            raise DeclarationError(
+                f"{cls.__name__}.aggregator_class is {cls.aggregator_class!r}; use a subclass of BaseAggregator"
+            )
+
+    @classmethod
+    def get_aggregator(cls) -> BaseAggregator:
+        """The aggregator that says which group an activity belongs to."""
+        return cls.aggregator_class(cls.aggregated_activity_class)
+
+    @classmethod
+    def get_timeline_storage_options(cls) -> dict[str, Any]:
+        """What the timeline storage is told about this feed."""
+        return {"key_format": cls.key_format, "max_length": cls.max_length, "serializer": cls.timeline_serializer}
+
+    @classmethod
+    def serializer(cls) -> Any:
+        """The serializer of the timeline's records."""
+        serializer = cls.timeline_serializer
+        return serializer(cls.activity_class) if serializer.whole else serializer()
+
+    @classmethod
+    def channel(cls) -> str:
+        """Where counts are published; empty for a feed without counts."""
+        return ""
+
+    @classmethod
+    def count_key_of(cls, user_id: EntityId) -> str:
+        """The key of the denormalised count; empty for a feed without."""
+        return ""
+
+    @classmethod
+    def count_keys_of(cls, user_ids: Sequence[EntityId]) -> list[str]:
+        """The keys of many users' denormalised counts; none for feeds without."""
+        return []
+
+    @classmethod
+    def lock_name(cls, user_id: EntityId) -> str:
+        """The lock's name in errors and logs; the lock itself is a field of the feed's own hash."""
+        return feed_key(cls.lock_format, user_id)
+
+    # -- writing
+
+    @classmethod
+    def deliver(
+        cls,
+        user_ids: Sequence[EntityId],
+        adds: Sequence[Activity] = (),
+        removes: Sequence[Activity] = (),
+        *,
+        updates: Sequence[Activity] = (),
+        wait: float | None = None,
+    ) -> Steps[int]:
+        """Add and remove activities in the feeds of many users, in two round trips; how many entries changed.
+
+        *updates* are put in place of what the timeline holds of them, for feeds whose timeline holds everything.
+        """
+        return (yield from cls._apply(user_ids, plan(cls, adds, removes, updates), wait))
+
+    @classmethod
+    def take(cls, user_id: EntityId, members: Sequence[tuple[bytes, Member]], wait: float) -> Steps[int]:
+        """Take *members* out of their groups in one user's feed; how many were there."""
+        ops = tuple(TakeOp(group, member) for group, member in members)
+        return (yield from cls._apply([user_id], Plan(ops, wants_of(ops)), wait))
+
+    @classmethod
+    def _apply(cls, user_ids: Sequence[EntityId], steps: Plan, wait: float | None = WAIT) -> Steps[int]:
+        if not steps.ops or not user_ids:
+            return 0
+        return (yield from cycle(cls, unique(user_ids), steps, wait=wait))
+
+    def _add_many(
+        self,
+        activities: Iterable[Activity],
+        trim: bool = True,
+        current_activities: Sequence[AggregatedActivity] | None = None,
+    ) -> Steps[int]:
+        """Fold *activities* into the groups of the feed, which become unseen and unread; how many were new.
+
+        With ``trim=False`` the feed may grow past ``max_length`` until the next trim, unless it has counts, which never
+        count what nobody is shown. *current_activities*, groups that the caller read before, can only narrow the work:
+        activities that they hold already are skipped. What is written always depends on what is read under the lock.
+        """
+        checked = _checked(activities)
+        if current_activities is not None:
+            held = {activity for group in current_activities for activity in group.activities}
+            checked = [activity for activity in checked if activity not in held]
+        yield from self._insert_activities(checked)
+        return (yield from self._apply([self.user_id], plan(type(self), checked).keeping(self._may_grow(trim))))
+
+    add_many, aadd_many = both(_add_many)
+
+    @classmethod
+    def _may_grow(cls, trim: bool) -> bool:
+        return not trim and not cls.counted
+
+    def _add_many_aggregated(self, aggregated: Iterable[AggregatedActivity]) -> Steps[int]:
+        """Add groups as they are, under their own names; how many members were new."""
+        groups = list(many("groups", aggregated))
+        for group in groups:
+            if not isinstance(group, AggregatedActivity):
+                raise ArgumentError(f"{group!r} is no group; use an AggregatedActivity, which has its activities")
+        named = [(name_of(group), group) for group in groups]
+        yield from self._insert_activities(_checked(member for _, group in named for member in group.activities))
+        serializer = self.serializer()
+        ops = [
+            MemberOp(True, name, serializer.member(activity), activity)
+            for name, group in named
+            for activity in group.activities
+        ]
+        return (yield from self._apply([self.user_id], Plan(tuple(ops), wants_of(ops))))
+
+    add_many_aggregated, aadd_many_aggregated = both(_add_many_aggregated)
+
+    def _remove_many(  # type: ignore[override]  # the order of parameters is the original page's
+        self, activities: Iterable[Activity], batch_interface: Any = None, trim: bool = True
+    ) -> Steps[int]:
+        """Take *activities* out of their groups; how many were there. An emptied group disappears.
+
+        *batch_interface* is accepted for ports from Stream-Framework and must be None: every write is a batch here.
+        """
+        if batch_interface is not None:
+            raise DeclarationError("remove_many(batch_interface=…) does not exist here; every write is a batch already")
+        steps = plan(type(self), (), _checked(activities)).keeping(self._may_grow(trim))
+        return (yield from self._apply([self.user_id], steps))
+
+    remove_many, aremove_many = both(_remove_many)  # type: ignore[assignment]
+
+    def _remove_many_aggregated(self, aggregated: Iterable[AggregatedActivity | str]) -> Steps[int]:
+        """Remove whole groups (or those of these names); how many were named."""
+        names = names_of(aggregated)
+        yield from self._apply([self.user_id], plan_groups(DropOp(names)))
+        return len(names)
+
+    remove_many_aggregated, aremove_many_aggregated = both(_remove_many_aggregated)
+
+    def _trim(self, length: int | None = None) -> Steps[None]:
+        """Cut the feed back to its newest *length* groups, by default ``max_length``."""
+        yield from self._apply([self.user_id], plan_groups(DropOp(keep=self._kept(length))))
+
+    def _delete(self) -> Steps[None]:
+        """Delete the feed."""
+        yield from self.timeline().delete(self.key)
+
+    # -- reading
+
+    @classmethod
+    def scan(
+        cls, user_id: EntityId, query: Query, place: Any, start: int, stop: int
+    ) -> Steps[tuple[list[Entry], bool]]:
+        """The entries of the ranks *start* to *stop*, counted from behind *place*, and whether more follow.
+
+        In two round trips at most, one for a feed whose timeline holds everything. The last first, it reads the whole feed.
+        """
+        if query.oldest_first:
+            return (yield from scan_turned(cls, user_id, place, start, stop, by_rank=cls.ranks_itself()))
+        scan = scan_by_rank if cls.ranks_itself() else scan_by_score
+        return (yield from scan(cls, user_id, place, start, stop))
+
+    @classmethod
+    def onward(cls, query: Query, place: Any, entries: Sequence[Entry]) -> list[Entry]:
+        """All of them: groups are kept in order by the storage, and ranked ones are put in order as they are read."""
+        return list(entries)
+
+    @classmethod
+    def total(cls, user_id: EntityId, query: Query) -> Steps[int]:
+        """How many groups there are."""
+        held: int = yield from cls.timeline().groups_count(cls.key_of(user_id))
+        return min(cls.max_length, held)
+
+    @classmethod
+    def ranks_itself(cls) -> bool:
+        """Whether the aggregator overrides ``rank``, which only all groups together can tell."""
+        return cls.aggregator_class.rank is not BaseAggregator.rank
+
+    @classmethod
+    def _owner(cls) -> str:
+        return f"{'ranked' if cls.ranks_itself() else 'groups'} {cls.key_format}"
+
+    @classmethod
+    def cursor_of(cls, place: Any) -> str:
+        """The cursor that names *place*, which :meth:`scan` gave."""
+        return cursor.encode_group(cls._owner(), group_place(place))
+
+    @classmethod
+    def place_of(cls, text: str) -> Any:
+        """The place that a cursor names; :class:`~feedmill.errors.CursorError` if it is none of this kind of feed."""
+        return cursor.decode_group(cls._owner(), text)
+
+    @classmethod
+    def groups_of(cls, state: bytes, pairs: Sequence[tuple[bytes, bytes]]) -> Steps[list[AggregatedActivity]]:
+        """The groups that stored (group, record) *pairs* hold, members hydrated; a damaged record is left out."""
+        groups = yield from stored_groups(cls, state, pairs, hollow=True)
+        return [group for group in groups if group is not None]
+
+    def _actors(self, group: AggregatedActivity | str, limit: int = 100, after: str | None = None) -> Steps[Page]:
+        """The ids of those who are in *group* (or the group of that name), *limit* at a time; an unknown group has none.
+
+        First come those of the newest activities, newest first, then the others in an order of their own. *after*:
+        ``next`` of the page before. Going from page to page shows everybody who is in the group all the while exactly
+        once, whatever is added or removed meanwhile, and nobody twice. Left out are those whose activities have no body
+        any more, and in a group of more than 100,000 activities those whose older ones are only counted.
+        :class:`~feedmill.errors.CursorError` for a cursor of another group.
+        """
+        return (yield from actors_page(type(self), self.user_id, name_of(group), limit, after))
+
+    actors, aactors = both(_actors)
+
+    def _find_group(self, group: AggregatedActivity | str) -> Steps[AggregatedActivity | None]:
+        """The group of that name, or *group* as it is now; None if it is not in the feed. The feed is not read for it."""
+        return (yield from group_called(type(self), self.user_id, name_of(group)))
+
+    find_group, afind_group = both(_find_group)
+
+    def _rank(self, activity: Activity) -> Steps[int | None]:
+        """The rank of the group that holds *activity*, shown or minimised, or None."""
+        (checked,) = _checked([activity])
+        return (yield from rank_of(type(self), self.user_id, checked))
+
+
+def names_of(groups: Iterable[AggregatedActivity | str]) -> tuple[bytes, ...]:
+    """The names of *groups*, each once."""
+    return tuple(dict.fromkeys(map(name_of, many("groups", groups))))

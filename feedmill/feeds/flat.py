@@ -1,0 +1,285 @@
+"""The flat feed: one user's activities, newest first; bodies live once in the activity storage."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from feedmill import cursor
+from feedmill.activity import Activity
+from feedmill.declaration import check_attributes, check_number, check_positive
+from feedmill.errors import DeclarationError, FeedIndexError
+from feedmill.feeds.query import FILTERS, Query
+from feedmill.feeds.reading import Readable
+from feedmill.grouping.group_views import Entry
+from feedmill.grouping.hydration import Bodies
+from feedmill.ids import EntityId
+from feedmill.keys import check_format, feed_key, feed_keys
+from feedmill.storage.base import Backend
+from feedmill.storage.memory import MemoryTimelineStorage
+from feedmill.storage.operations import Steps
+from feedmill.storage.registry import backend_for, storage
+from feedmill.storage.sync_async import both
+from feedmill.validation import an_activity, many, whole
+
+T = TypeVar("T")
+
+
+class Feed(Bodies, Readable):
+    """One user's flat feed: ``feed[:25]``, ``feed[3]``, ``len(feed)``. Configured by class attributes.
+
+    It shows the newest ``max_length`` activities; up to a quarter more are held, so that a removal can bring one back.
+    """
+
+    #: The timeline's key; ``%(user_id)s`` stands once for the user.
+    key_format: ClassVar[str] = "feed:%(user_id)s"
+    #: Items that a feed shows at most.
+    max_length: ClassVar[int] = 1000
+    #: Chance (0 to 1) that ``add_many`` also cuts back what is held beyond ``max_length``; a quarter more always is.
+    trim_chance: ClassVar[float] = 0.0
+    #: Where timelines are kept.
+    timeline_storage_class: ClassVar[Any] = MemoryTimelineStorage
+    #: How entries become bytes; None for a timeline of bare ids.
+    timeline_serializer: ClassVar[Any] = None
+    #: What ``filter`` accepts.
+    known_filters: ClassVar[tuple[str, ...]] = FILTERS
+
+    def __init__(self, user_id: EntityId) -> None:
+        #: Whose feed it is.
+        self.user_id = user_id
+        #: The key of the timeline.
+        self.key = self.key_of(user_id)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in cls.__mro__[1:]:
+            if issubclass(base, Feed):
+                check_attributes(cls, base)
+                break
+        check_positive(cls, "max_length")
+        check_number(cls, "trim_chance", 1)
+        if hasattr(cls, "aggregator_class") and not hasattr(cls, "get_aggregator"):
+            raise DeclarationError(
+                f"{cls.__name__} is a flat feed, so nothing would ask its aggregator_class; use RedisAggregatedFeed"
+            )
+        if not (isinstance(cls.activity_class, type) and issubclass(cls.activity_class, Activity)):
+            raise DeclarationError(
+                f"{cls.__name__}.activity_class is {cls.activity_class!r}; use a subclass of Activity"
+            )
+        if cls.activity_storage_class is None and not getattr(cls.timeline_serializer, "whole", False):
+            raise DeclarationError(
+                f"{cls.__name__}.activity_storage_class is None, but its timeline holds nothing but ids; set the storage in"
+                " which bodies are, such as RedisActivityStorage, or use a notification feed, which holds everything itself"
+            )
+        check_format(cls, "key_format")
+
+    # -- where things are
+
+    @classmethod
+    def key_of(cls, user_id: EntityId) -> str:
+        """The key of *user_id*'s timeline."""
+        return feed_key(cls.key_format, user_id)
+
+    @classmethod
+    def keys_of(cls, user_ids: Iterable[EntityId]) -> list[str]:
+        """The keys of many users' timelines."""
+        return feed_keys(cls.key_format, user_ids)
+
+    @classmethod
+    def timeline(cls) -> Any:
+        """The timeline storage in force."""
+        return storage(cls.timeline_storage_class)
+
+    @classmethod
+    def _backend(cls) -> Backend:
+        return backend_for(cls.timeline_storage_class)
+
+    @classmethod
+    def _run(cls, operation: Steps[T]) -> T:
+        return cls._backend().run(operation)
+
+    @classmethod
+    async def _arun(cls, operation: Steps[T]) -> T:
+        return await cls._backend().arun(operation)
+
+    @property
+    def _feed(self) -> Feed:
+        return self
+
+    # -- writing
+
+    @classmethod
+    def deliver(
+        cls,
+        user_ids: Sequence[EntityId],
+        adds: Sequence[Activity] = (),
+        removes: Sequence[Activity] = (),
+        *,
+        wait: float | None = None,
+    ) -> Steps[int]:
+        """Add and remove activities in the feeds of many users at once; how many entries changed.
+
+        The one way by which anything is written: a single feed is a batch of one. *wait* as in
+        :func:`feedmill.grouping.writer.cycle`; a flat feed never waits.
+        """
+        keys = cls.keys_of(unique(user_ids))
+        changed: int = yield from cls.timeline().flat_add(keys, sorted({a.raw_id for a in adds}), cls.max_length)
+        changed += yield from cls.timeline().flat_remove(keys, sorted({a.raw_id for a in removes}))
+        return changed
+
+    def _add(self, activity: Activity) -> Steps[int]:
+        """Add one activity; 1 if it was new."""
+        return (yield from self._add_many([activity]))
+
+    add, aadd = both(_add)
+
+    def _add_many(self, activities: Iterable[Activity], trim: bool = True) -> Steps[int]:
+        """Add *activities* and store their bodies; how many were new."""
+        activities = _checked(activities)
+        yield from self._insert_activities(activities)
+        added = yield from self.deliver([self.user_id], activities, wait=WAIT)
+        yield from self._trim_perhaps(trim)
+        return added
+
+    add_many, aadd_many = both(_add_many)
+
+    def _remove(self, activity: Activity) -> Steps[int]:
+        """Remove one activity; 1 if it was there."""
+        return (yield from self._remove_many([activity]))
+
+    remove, aremove = both(_remove)
+
+    def _remove_many(self, activities: Iterable[Activity], trim: bool = True) -> Steps[int]:
+        """Remove *activities* from this feed (their bodies stay); how many were there."""
+        removed = yield from self.deliver([self.user_id], (), _checked(activities), wait=WAIT)
+        yield from self._trim_perhaps(trim)
+        return removed
+
+    remove_many, aremove_many = both(_remove_many)
+
+    def _trim_perhaps(self, trim: bool) -> Steps[None]:
+        if trim and self.trim_chance and random.random() < self.trim_chance:
+            yield from self._trim()
+
+    def _trim(self, length: int | None = None) -> Steps[None]:
+        """Cut the feed back to its newest *length* items, by default ``max_length``."""
+        yield from self.timeline().flat_trim(self.key, self._kept(length))
+
+    trim, atrim = both(_trim)
+
+    def _kept(self, length: int | None) -> int:
+        return self.max_length if length is None else whole("length", length, 0)
+
+    def _delete(self) -> Steps[None]:
+        """Delete the feed."""
+        yield from self.timeline().delete(self.key)
+
+    delete, adelete = both(_delete)
+
+    # -- reading
+
+    @classmethod
+    def scan(
+        cls, user_id: EntityId, query: Query, place: Any, start: int, stop: int
+    ) -> Steps[tuple[list[Entry], bool]]:
+        """The entries of the ranks *start* to *stop*, counted from behind *place*, and whether more follow.
+
+        In two round trips at most. Of *query* it heeds the range and the order.
+        """
+        if place is not None:
+            query = query.above(place) if query.oldest_first else query.below(place)
+        if query.empty or stop <= start:
+            return [], False
+        key, wanted = cls.key_of(user_id), stop - start
+        if query.bounded or query.oldest_first:
+            _, ids = yield from cls.timeline().flat_range(
+                key, *query.bounds(), query.oldest_first, start, stop + 1, cls.max_length
+            )
+        else:
+            ids = yield from cls.timeline().flat_slice(key, start, min(stop + 1, cls.max_length))
+        found = yield from cls.hydrate(ids[:wanted])
+        return [(raw_id, found.get(raw_id)) for raw_id in ids[:wanted]], len(ids) > wanted
+
+    @classmethod
+    def onward(cls, query: Query, place: Any, entries: Sequence[Entry]) -> list[Entry]:
+        """Those of *entries*, which a scan gave, that go on from *place* in the order of the feed, each behind the one before.
+
+        That is all of them, unless the stored ids are out of order: then a reader of pages still gets to the end.
+        """
+        kept: list[Entry] = []
+        for entry in entries:
+            if place is None or (entry[0] > place if query.oldest_first else entry[0] < place):
+                kept.append(entry)
+                place = entry[0]
+        return kept
+
+    @classmethod
+    def total(cls, user_id: EntityId, query: Query) -> Steps[int]:
+        """How many ids there are in the range of *query*."""
+        if not query.bounded:
+            held: int = yield from cls.timeline().flat_count(cls.key_of(user_id))
+            return min(cls.max_length, held)
+        total, _ = yield from cls.timeline().flat_range(
+            cls.key_of(user_id), *query.bounds(), False, 0, 0, cls.max_length
+        )
+        return int(total)
+
+    @classmethod
+    def cursor_of(cls, place: Any) -> str:
+        """The cursor that names *place*, which :meth:`scan` gave."""
+        return cursor.encode_id(f"flat {cls.key_format}", place)
+
+    @classmethod
+    def place_of(cls, text: str) -> Any:
+        """The place that a cursor names; :class:`~feedmill.errors.CursorError` if it is none of this kind of feed."""
+        return cursor.decode_id(f"flat {cls.key_format}", text)
+
+    def __bool__(self) -> bool:
+        return True
+
+    def _rank(self, activity: Activity) -> Steps[int | None]:
+        """The rank of *activity*, 0 for the newest, or None."""
+        (checked,) = _checked([activity])
+        newer, ids = yield from self.timeline().flat_range(self.key, checked.raw_id, b"", True, 0, 1, self.max_length)
+        return newer - 1 if ids == [checked.raw_id] else None
+
+    def _contains(self, activity: Activity) -> Steps[bool]:
+        """Whether *activity* is among the items of the feed, minimised members of groups included."""
+        return (yield from self._rank(activity)) is not None
+
+    contains, acontains = both(_contains)
+
+    def __contains__(self, item: object) -> bool:
+        return self.contains(item) if isinstance(item, Activity) else super().__contains__(item)
+
+    def _index_of(self, activity: Activity) -> Steps[int]:
+        """The rank of *activity*, or of the group that holds it, 0 for the newest.
+
+        :class:`~feedmill.errors.FeedIndexError` if it is not there.
+        """
+        rank = yield from self._rank(activity)
+        if rank is None:
+            raise FeedIndexError(f"{activity!r} is not in {self!r}")
+        return rank
+
+    index_of, aindex_of = both(_index_of)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.user_id}>"
+
+
+_INTS = frozenset({int})
+#: Seconds that a direct write waits for a feed that someone else is writing.
+WAIT = 30.0
+
+
+def unique(user_ids: Sequence[EntityId]) -> Sequence[EntityId]:
+    """Each user once; 5 and "5" are one user."""
+    if _INTS.issuperset(map(type, user_ids)) and len(set(user_ids)) == len(user_ids):
+        return user_ids
+    return list({str(user_id): user_id for user_id in user_ids}.values())
+
+
+def _checked(activities: Iterable[Activity]) -> list[Activity]:
+    return [an_activity(each) for each in many("activities", activities)]

@@ -1,0 +1,204 @@
+"""The notification feed: an aggregated feed with seen and read state and counts that are always right."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, TypeVar
+
+from feedmill.aggregated_activity import AggregatedActivity
+from feedmill.aggregators import BaseAggregator, NotificationAggregator
+from feedmill.errors import DeclarationError
+from feedmill.feeds.aggregated import AggregatedFeed, names_of
+from feedmill.feeds.query import NOTIFICATION_FILTERS
+from feedmill.feeds.reading import View
+from feedmill.feeds.subscription import ASubscription, Subscription
+from feedmill.feeds.watch import Watch
+from feedmill.grouping.feed_state import MOST, Counts, count_message, title
+from feedmill.grouping.operations import MarkOp, RecountOp, plan_groups
+from feedmill.ids import EntityId, to_microseconds
+from feedmill.keys import channel_name, check_format, feed_key, feed_keys
+from feedmill.records import NotificationSerializer
+from feedmill.storage.operations import Steps
+from feedmill.storage.sync_async import both
+from feedmill.validation import many, whole
+
+V = TypeVar("V")
+
+
+class NotificationFeed(AggregatedFeed):
+    """Groups that tell a user what others did. The timeline holds everything; there is no activity storage.
+
+    The unseen and unread counts are kept under ``count_key``, read in one command, and published on
+    ``pubsub_main_channel`` with a sequence number whenever they change.
+    """
+
+    key_format: ClassVar[str] = "notification_feed:1:user:%(user_id)s"
+    #: The key of the denormalised counts: the text ``<unseen> <unread> <sequence number>``.
+    count_format: ClassVar[str] = "notification_feed:1:user:%(user_id)s:count"
+    #: What the lock is called; it lives in the feed's own hash, where taking it costs no extra command.
+    lock_format: ClassVar[str] = "notification_feed:1:user:%s:lock"
+    #: The channel on which counts are published; :meth:`channel` is its name at the server.
+    pubsub_main_channel: ClassVar[str] = "juggernaut"
+    max_length: ClassVar[int] = 99
+    aggregator_class: ClassVar[type[BaseAggregator]] = NotificationAggregator
+    activity_storage_class: ClassVar[Any] = None
+    activity_serializer: ClassVar[Any] = None
+    timeline_serializer: ClassVar[Any] = NotificationSerializer
+    counted: ClassVar[bool] = True
+    known_filters: ClassVar[tuple[str, ...]] = NOTIFICATION_FILTERS
+
+    def __init__(self, user_id: EntityId) -> None:
+        super().__init__(user_id)
+        #: The key of the denormalised counts.
+        self.count_key = self.count_key_of(user_id)
+        #: What the feed's lock is called in errors and logs.
+        self.lock_key = self.lock_name(user_id)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_format(cls, "count_format")
+        check_format(cls, "lock_format", is_key=False)
+        if cls.count_format == cls.key_format:
+            raise DeclarationError(
+                f"{cls.__name__}.count_format is its key_format, {cls.key_format!r}; give the count a key of its own, e.g."
+                f" {cls.key_format + ':count'!r}"
+            )
+
+    @classmethod
+    def channel(cls) -> str:
+        """What ``pubsub_main_channel`` is called at the server: of two deployments on one server each has its own."""
+        return channel_name(cls.pubsub_main_channel)
+
+    @classmethod
+    def count_key_of(cls, user_id: EntityId) -> str:
+        """The key of *user_id*'s denormalised count."""
+        return feed_key(cls.count_format, user_id)
+
+    @classmethod
+    def count_keys_of(cls, user_ids: Sequence[EntityId]) -> list[str]:
+        """The keys of many users' denormalised counts."""
+        return feed_keys(cls.count_format, user_ids)
+
+    # -- unseen and unread
+
+    def unseen(self) -> View:
+        """A view of the groups that were not seen since they last changed."""
+        return self.filter(seen=False)
+
+    def unread(self) -> View:
+        """A view of the groups that were not read since they last changed."""
+        return self.filter(read=False)
+
+    # -- counts
+
+    def _get_denormalized_count(self) -> Steps[int]:
+        """The unseen count as it is kept, in one command."""
+        return (yield from self._get_denormalized_counts()).unseen
+
+    get_denormalized_count, aget_denormalized_count = both(_get_denormalized_count)
+
+    def _get_denormalized_counts(self) -> Steps[Counts]:
+        """Unseen count, unread count, and the number of the latest publication, in one command."""
+        return Counts(*(yield from self.timeline().count_get(self.count_key)))
+
+    get_denormalized_counts, aget_denormalized_counts = both(_get_denormalized_counts)
+
+    def _count_unseen(self, aggregated_activities: Iterable[AggregatedActivity] | None = None) -> Steps[int]:
+        """The unseen groups, counted: of *aggregated_activities*, or of the whole feed."""
+        groups = (
+            (yield from self._select(0, self.max_length)) if aggregated_activities is None else aggregated_activities
+        )
+        return sum(not group.is_seen for group in groups)
+
+    count_unseen, acount_unseen = both(_count_unseen)
+
+    def _count_unread(self, aggregated_activities: Iterable[AggregatedActivity] | None = None) -> Steps[int]:
+        """The unread groups, counted: of *aggregated_activities*, or of the whole feed."""
+        groups = (
+            (yield from self._select(0, self.max_length)) if aggregated_activities is None else aggregated_activities
+        )
+        return sum(not group.is_read for group in groups)
+
+    count_unread, acount_unread = both(_count_unread)
+
+    def _denormalize_count(self) -> Steps[int]:
+        """Recount, keep and publish (if it differs) the unseen and unread counts; the unseen one."""
+        yield from self._apply([self.user_id], plan_groups(RecountOp()))
+        return (yield from self._get_denormalized_count())
+
+    denormalize_count, adenormalize_count = both(_denormalize_count)
+
+    def _set_denormalized_count(self, count: int) -> Steps[None]:
+        """Set the kept unseen count to *count*, until the next change or recount; published if it differs."""
+        op = RecountOp(unseen=whole("count", count, 0, MOST))
+        yield from self._apply([self.user_id], plan_groups(op))
+
+    set_denormalized_count, aset_denormalized_count = both(_set_denormalized_count)
+
+    def _publish_count(self, count: int) -> Steps[None]:
+        """Publish *count* as the unseen count, with the sequence number of the latest change."""
+        _, unread, sequence = yield from self._get_denormalized_counts()
+        message = count_message(title(self.key, self.user_id), whole("count", count, 0, MOST), unread, sequence)
+        yield from self.timeline().publish(self.channel(), message.encode())
+
+    publish_count, apublish_count = both(_publish_count)
+
+    def subscribe(self) -> Subscription[Counts]:
+        """The counts as they are now, then each change, as it is published: iterate it, and close it.
+
+        A missed message is noticed by its number, a lost connection is made again, and then the kept count is told.
+        """
+        return Subscription(self._watch([self.user_id], _only_counts), self._backend(), self.channel())
+
+    def asubscribe(self) -> ASubscription[Counts]:
+        """:meth:`subscribe` for coroutines: ``async with feed.asubscribe() as counts: async for count in counts``."""
+        return ASubscription(self._watch([self.user_id], _only_counts), self._backend(), self.channel())
+
+    @classmethod
+    def subscribe_many(cls, user_ids: Iterable[EntityId]) -> Subscription[tuple[EntityId, Counts]]:
+        """:meth:`subscribe` for the feeds of many users on one connection: pairs of a user id and their counts."""
+        return Subscription(cls._watch(user_ids, _pair), cls._backend(), cls.channel())
+
+    @classmethod
+    def asubscribe_many(cls, user_ids: Iterable[EntityId]) -> ASubscription[tuple[EntityId, Counts]]:
+        """:meth:`subscribe_many` for coroutines."""
+        return ASubscription(cls._watch(user_ids, _pair), cls._backend(), cls.channel())
+
+    @classmethod
+    def _watch(cls, user_ids: Iterable[EntityId], shape: Callable[[EntityId, Counts], V]) -> Watch[V]:
+        return Watch([cls(user_id) for user_id in many("user ids", user_ids)], shape)
+
+    def _delete(self) -> Steps[None]:
+        """Delete the feed; counts that were not 0 are published as 0, and those of a feed that begins anew follow on."""
+        front = title(self.key, self.user_id)
+        yield from self.timeline().delete(self.key, self.count_key, self.channel(), front)
+
+    # -- seen and read
+
+    def _mark_all(self, seen: bool = True, read: bool | None = None) -> Steps[None]:
+        """Mark everything that has arrived as seen and, with *read*, as read; the count follows."""
+        op = MarkOp(None, bool(seen), bool(read), _now())
+        yield from self._apply([self.user_id], plan_groups(op))
+
+    mark_all, amark_all = both(_mark_all)
+
+    def _mark(self, groups: Iterable[AggregatedActivity | str], seen: bool = True, read: bool = False) -> Steps[None]:
+        """Mark single *groups* (or their names) as seen and/or read; the count follows."""
+        names = names_of(groups)
+        if names:
+            yield from self._apply([self.user_id], plan_groups(MarkOp(names, bool(seen), bool(read), _now())))
+
+    mark, amark = both(_mark)
+
+
+def _now() -> int:
+    return to_microseconds(dt.datetime.now(dt.timezone.utc))
+
+
+def _only_counts(user_id: EntityId, counts: Counts) -> Counts:
+    return counts
+
+
+def _pair(user_id: EntityId, counts: Counts) -> tuple[EntityId, Counts]:
+    return user_id, counts

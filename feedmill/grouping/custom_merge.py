@@ -1,0 +1,54 @@
+"""Aggregators with a ``merge`` of their own: what they return, as operations on members and groups."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from feedmill.activity import Activity
+from feedmill.aggregated_activity import AggregatedActivity
+from feedmill.aggregators.base import name_of
+from feedmill.grouping.operations import DropOp, MemberOp
+from feedmill.storage.base import Snapshot
+from feedmill.storage.operations import Steps
+
+
+def own_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity]) -> Steps[list[MemberOp | DropOp]]:
+    """Ask the aggregator to fold *activities* into the newest groups; the operations that do what it answered."""
+    newest = [(group, record) for group, _, record in snapshot.newest[: feed_class.merge_max_length]]
+    shown = yield from feed_class.groups_of(snapshot.state, newest)
+    new, changed, deleted = feed_class.get_aggregator().merge(shown, activities)
+    ops: list[MemberOp | DropOp] = []
+    gone = [name_of(group) for group in deleted]
+    for before, after in changed:
+        if before.group != after.group:
+            gone.append(name_of(before))
+            ops += _members(feed_class, after, after.activities, True)
+            continue
+        ops += _members(feed_class, after, [a for a in after.activities if a not in before.activities], True)
+        if after.minimized_activities <= before.minimized_activities:
+            ops += _members(feed_class, after, [a for a in before.activities if a not in after.activities], False)
+    for group in new:
+        ops += _members(feed_class, group, group.activities, True)
+    if gone:
+        yield from _check_read(feed_class, snapshot, gone)
+        ops.insert(0, DropOp(tuple(gone)))
+    return ops
+
+
+def _check_read(feed_class: Any, snapshot: Snapshot, names: Sequence[bytes]) -> Steps[None]:
+    """Raise :class:`~feedmill.errors.UnknownVerb` if groups that are to go hold what the aggregator was not shown."""
+    serializer, stored = feed_class.serializer(), {name: record for name, _, record in snapshot.newest}
+    members = [m for name in names if name in stored for m in serializer.decode(stored[name]).members]
+    if serializer.whole:
+        for member in members:
+            feed_class.activity_class.unpack(member.body)
+    else:
+        (yield from feed_class.resolve([member.raw_id for member in members])).check()
+
+
+def _members(
+    feed_class: Any, group: AggregatedActivity, activities: Sequence[Activity], adds: bool
+) -> list[MemberOp | DropOp]:
+    serializer, name = feed_class.serializer(), name_of(group)
+    return [MemberOp(adds, name, serializer.member(activity), activity) for activity in activities]

@@ -1,0 +1,117 @@
+"""What a feed has to do with the bodies of activities, which live once in the activity storage."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from feedmill.activity import Activity, checked_values
+from feedmill.errors import CorruptRecord, UnknownVerb
+from feedmill.grouping.corruption import left_out
+from feedmill.ids import EntityId
+from feedmill.msgpack_codec import unpack
+from feedmill.records import ActivitySerializer
+from feedmill.storage.memory import MemoryActivityStorage
+from feedmill.storage.operations import Steps
+from feedmill.storage.registry import storage
+from feedmill.storage.sync_async import both_of_class
+
+
+class Unread(NamedTuple):
+    """An activity that is there, and that this process cannot read: its verb is not registered here."""
+
+    error: UnknownVerb
+    #: Who did it; None where only a process that knows the verb can tell.
+    actor_id: EntityId | None
+
+
+class Resolved(NamedTuple):
+    """What became of ids: those of neither have no body any more, or a damaged one."""
+
+    #: By id.
+    found: dict[bytes, Activity]
+    #: By id. Workers leave these to others, and never take them for missing.
+    unread: dict[bytes, Unread]
+
+    def check(self) -> None:
+        """Raise :class:`~feedmill.errors.UnknownVerb` if any could not be read."""
+        for each in self.unread.values():
+            raise each.error
+
+
+class Bodies:
+    """Storing, forgetting and finding bodies, for a feed class that has an activity storage."""
+
+    #: Where bodies are kept; None for a feed whose timeline holds everything.
+    activity_storage_class: ClassVar[Any] = MemoryActivityStorage
+    #: How a body becomes bytes.
+    activity_serializer: ClassVar[Any] = ActivitySerializer
+    #: What a reader, and the aggregator, is shown: Activity, or a subclass of yours that says more.
+    activity_class: ClassVar[type[Activity]] = Activity
+
+    @classmethod
+    def activities(cls) -> Any:
+        """The activity storage in force; None for a feed whose timeline holds everything."""
+        return None if cls.activity_storage_class is None else storage(cls.activity_storage_class)
+
+    @classmethod
+    def bodies(cls, activities: Iterable[Activity]) -> dict[bytes, bytes]:
+        """The stored form of *activities* by id."""
+        serializer = cls.activity_serializer()
+        return {activity.raw_id: serializer.dumps(activity) for activity in activities}
+
+    @classmethod
+    def _insert_activities(cls, activities: Iterable[Activity]) -> Steps[None]:
+        """Store the bodies of *activities*."""
+        if cls.activity_storage_class is not None:
+            yield from cls.activities().add(cls.bodies(activities))
+
+    insert_activities, ainsert_activities = both_of_class(_insert_activities)
+
+    @classmethod
+    def _insert_activity(cls, activity: Activity) -> Steps[None]:
+        """Store the body of *activity*."""
+        yield from cls._insert_activities([activity])
+
+    insert_activity, ainsert_activity = both_of_class(_insert_activity)
+
+    @classmethod
+    def _remove_activity(cls, activity: Activity) -> Steps[None]:
+        """Forget the body of *activity*; feeds that still hold its id leave it out."""
+        if cls.activity_storage_class is not None:
+            yield from cls.activities().remove([activity.raw_id])
+
+    remove_activity, aremove_activity = both_of_class(_remove_activity)
+
+    @classmethod
+    def hydrate(cls, ids: Sequence[bytes]) -> Steps[dict[bytes, Activity]]:
+        """The activities of *ids* for a reader; one whose body is missing, damaged or of an unknown verb is left out."""
+        found, unread = yield from cls.resolve(ids)
+        for each in unread.values():
+            left_out("an activity", str(each.error))
+        return found
+
+    @classmethod
+    def resolve(cls, ids: Sequence[bytes]) -> Steps[Resolved]:
+        """The activities of *ids* for a worker; of those that are not found it is told which are there all the same."""
+        bodies = yield from cls.activities().get(ids)
+        loads = cls.activity_serializer(cls.activity_class).loads
+        resolved = Resolved({}, {})
+        for raw_id, body in zip(ids, bodies):
+            if body is None:
+                continue
+            try:
+                resolved.found[raw_id] = loads(body)
+            except UnknownVerb as error:
+                resolved.unread[raw_id] = Unread(error, actor_of(body))
+            except CorruptRecord as error:
+                left_out("an activity", str(error))
+        return resolved
+
+
+def actor_of(body: bytes) -> EntityId | None:
+    """Who did what *body*, a packed activity of whatever verb, says; None if that cannot be read."""
+    with contextlib.suppress(CorruptRecord):
+        return checked_values(unpack(body))[1]
+    return None

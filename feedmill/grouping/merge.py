@@ -1,0 +1,373 @@
+"""The merge: what a feed's groups become when operations are folded into them. Pure, no I/O."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from feedmill.errors import CorruptRecord, NewerRecord
+from feedmill.grouping.feed_state import FeedState, count_message, title
+from feedmill.grouping.operations import (
+    DropOp,
+    MarkOp,
+    MemberOp,
+    RecountOp,
+    TakeOp,
+    UpdateOp,
+    places_for_newcomers,
+    reads_bodies,
+    scores_itself,
+)
+from feedmill.ids import MAX_TIME, EntityId
+from feedmill.records.layout import SPILLED
+from feedmill.records.record import Record
+from feedmill.storage.base import APPEND, DELETE, SET, Changes, Snapshot, Want
+
+logger = logging.getLogger(__name__)
+
+
+def too_many(
+    feed_class: Any,
+    places: Mapping[bytes, float],
+    updated: Callable[[bytes], tuple[int, bytes]],
+    number: int,
+    limit: int,
+) -> list[bytes]:
+    """Of *number* groups those that do not fit into a feed of *limit*; *places*: the scores at least of the lowest.
+
+    The highest-scored stay and, in the last places of a feed with a score of its own, those of the others that were
+    *updated* last.
+    """
+    over = number - limit
+    if over <= 0:
+        return []
+    by_score = min(limit, feed_class.max_length - places_for_newcomers(feed_class))
+    lowest = sorted(places, key=lambda group: (places[group], group))[: number - by_score]
+    return lowest if len(lowest) == over else sorted(lowest, key=updated)[:over]
+
+
+class Fold:
+    """One feed's groups while operations are folded in, under its lock."""
+
+    def __init__(
+        self,
+        feed_class: Any,
+        key: str,
+        user_id: EntityId,
+        snapshot: Snapshot,
+        wants: Sequence[Want],
+    ) -> None:
+        self.feed_class, self.key, self.user_id, self.snapshot = feed_class, key, user_id, snapshot
+        self.serializer = feed_class.serializer()
+        self.counted: bool = feed_class.counted
+        self.state = FeedState.salvaged(snapshot.state) if self.counted else FeedState()
+        self.counts_before = self.state.unseen, self.state.unread
+        self.sequence = self.state.sequence + 1
+        rows = [*snapshot.oldest, *snapshot.newest]
+        self.stored: dict[bytes, bytes] = {group: record for group, _, record in rows}
+        #: The stored scores of the groups whose score was read.
+        self.ranks: dict[bytes, float] = {group: score for group, score, _ in rows}
+        self.stored.update({want.group: record for want, record in zip(wants, snapshot.records) if record is not None})
+        self.spills = {want.group: spill for want, spill in zip(wants, snapshot.spills)}
+        #: Groups whose spill was read whole.
+        self.whole_spills = {want.group for want in wants if want.actors is None}
+        #: Whether all groups were read, and whether the feed may grow past its ``max_length``.
+        self.whole = self.untrimmed = False
+        #: Groups that are kept at most.
+        self.limit: int = feed_class.max_length
+        #: Groups that had to go because there were too many.
+        self.let_go: set[bytes] = set()
+        #: Records decoded so far; None for a deleted group.
+        self.records: dict[bytes, Record | None] = {}
+        self.dirty: dict[bytes, None] = {}
+        #: Whether all groups were replaced, and whether nothing is to be written after all.
+        self.replaced = self.abandoned = False
+        #: Scores that the aggregator gave now. The score of other changed groups is their time.
+        self.scores: dict[bytes, float] = {}
+        #: What stays of the inbox that was read.
+        self.kept = b""
+        self.added: list[MemberOp] = []
+        self.removed: list[MemberOp | TakeOp] = []
+
+    def _damaged(self, error: CorruptRecord) -> None:
+        logger.error("spilled members in %s are damaged and left out: %s", self.key, error)
+
+    def apply(self, ops: Iterable[Any]) -> None:
+        """Fold *ops* in, in order."""
+        for op in ops:
+            if isinstance(op, MemberOp):
+                (self._add if op.adds else self._remove)(op)
+            elif isinstance(op, TakeOp):
+                self._remove(op)
+            elif isinstance(op, UpdateOp):
+                self._update(op)
+            elif isinstance(op, MarkOp):
+                self._mark(op)
+            elif isinstance(op, RecountOp):
+                self._recount(op)
+            elif isinstance(op, DropOp):
+                self._drop(op)
+
+    @property
+    def thin(self) -> list[bytes]:
+        """Groups that show fewer members than they could: their whole spill must be read first."""
+        return [
+            group
+            for group, record in self.records.items()
+            if record is not None and record.count and record.thin and group not in self.whole_spills
+        ]
+
+    # -- one group
+
+    def _record(self, group: bytes) -> Record | None:
+        if group not in self.records:
+            stored = self.stored.get(group)
+            record = None
+            if stored is not None:
+                try:
+                    record = self.serializer.decode(stored)
+                    record.spill, record.damaged = dict(self.spills.get(group, {})), self._damaged
+                except NewerRecord:
+                    raise
+                except CorruptRecord as error:
+                    logger.error("group %r of %s is damaged and starts anew: %s", group, self.user_id, error)
+            self.records[group] = record
+        return self.records[group]
+
+    def _is_spilled(self, group: bytes) -> bool:
+        """Whether members of *group*, as it is stored, were spilled."""
+        return bool(self.stored.get(group, b"")[:1] and self.stored[group][0] & SPILLED)
+
+    def _count(self, record: Record | None, step: int) -> None:
+        """Count *record*'s group in (1) or out (-1)."""
+        if self.counted and record is not None and record.count:
+            self.state.unseen += step * (not self.state.is_seen(record))
+            self.state.unread += step * (not self.state.is_read(record))
+
+    def _add(self, op: MemberOp) -> None:
+        group = op.group
+        record = self._record(group)
+        fresh = record is None
+        if record is None:
+            record = self.records[group] = Record(self.serializer.parts, unspill=self._is_spilled(group))
+        self._count(record, -1)
+        if record.add(op.member):
+            record.touch, record.seen_at, record.read_at = self.sequence, 0, 0
+            self.state.sequence = self.sequence
+            self.dirty[group] = None
+            self.added.append(op)
+        elif fresh:
+            self.records[group] = None
+        self._count(record, 1)
+
+    def _remove(self, op: MemberOp | TakeOp) -> None:
+        record = self._record(op.group)
+        if record is None:
+            return
+        self._count(record, -1)
+        if record.remove(op.member):
+            self.dirty[op.group] = None
+            self.removed.append(op)
+        if record.count and record.thin and op.group in self.whole_spills:
+            record.refill()
+        if not record.members and (not record.count or not record.thin or op.group in self.whole_spills):
+            self.records[op.group] = record = None
+        self._count(record, 1)
+
+    def _update(self, op: UpdateOp) -> None:
+        record = self._record(op.group)
+        if record is None:
+            return
+        is_scored = reads_bodies(self.feed_class) and op.member in record.shown
+        if record.replace(op.member) or is_scored:  # where bodies are apart the score is all that may be another
+            self.dirty[op.group] = None
+
+    def _mark(self, op: MarkOp) -> None:
+        state = self.state
+        if op.groups is None:
+            if op.seen:
+                state.seen_mark, state.seen_at, state.unseen = state.sequence, op.now, 0
+            if op.read:
+                state.read_mark, state.read_at, state.unread = state.sequence, op.now, 0
+            return
+        for group in op.groups:
+            record = self._record(group)
+            if record is None:
+                continue
+            self._count(record, -1)
+            if op.seen and not state.is_seen(record):
+                record.seen_at = op.now
+                self.dirty[group] = None
+            if op.read and not state.is_read(record):
+                record.read_at = op.now
+                self.dirty[group] = None
+            self._count(record, 1)
+
+    def _recount(self, op: RecountOp) -> None:
+        held = self.alive.values()
+        self.state.unseen = sum(not self.state.is_seen(r) for r in held) if op.unseen is None else op.unseen
+        self.state.unread = sum(not self.state.is_read(r) for r in held)
+
+    def _drop(self, op: DropOp) -> None:
+        if op.keep is not None:
+            self.limit = min(self.limit, op.keep)
+        for group in op.groups:
+            if group in self.stored:
+                self._count(self._record(group), -1)
+                self.records[group] = None
+                self.dirty[group] = None
+
+    # -- the result
+
+    def replace(self, records: Mapping[bytes, Record]) -> None:
+        """Make *records* all that the feed holds; every group of it must have been read."""
+        for name, record in self.alive.items():
+            self._count(record, -1)
+            self.records[name] = None
+        for name, record in records.items():
+            record.unspill = self._is_spilled(name)
+            self.records[name] = record
+            self._count(record, 1)
+        self.dirty.update(dict.fromkeys([*self.stored, *records]))
+        self.replaced = True
+
+    def trim(self) -> None:
+        """Let the groups go that are too many (:meth:`to_let_go`), except what only a newer release can read."""
+        if not self.untrimmed:
+            found = [group for group in self.to_let_go() if not self._is_newer(group)]
+            self.let_go.update(found)
+            self._forget(found)
+
+    def to_let_go(self) -> list[bytes]:
+        """The groups that are :func:`too_many`.
+
+        A new group stands low until it has collected what lifts it, so the lowest alone are not the ones to go. Which groups
+        stay depends on what they hold alone, not on the order in which they came, and doing it again changes nothing.
+        """
+        if self.whole or self.replaced:
+            places = self._places()
+            number = len(places)
+        else:
+            born = sum(group not in self.stored for group in self.changed)
+            died = sum(group in self.stored and not self._alive(group) for group in self.dirty)
+            number = self.snapshot.groups + born - died
+            if number <= self.limit:  # where not even the oldest were read, all fits
+                return []
+            places = self._places()
+        return too_many(self.feed_class, places, self._updated, number, self.limit)
+
+    def _places(self) -> dict[bytes, float]:
+        """Where the groups that are known will stand."""
+        places = {group: self.scores.get(group, score) for group, score in self.ranks.items()}
+        for group in self.dirty:
+            places.pop(group, None)
+        places.update((group, self.score_of(group, record)) for group, record in self.changed.items())
+        return places
+
+    def _updated(self, group: bytes) -> tuple[int, bytes]:
+        """When *group* was last updated, µs, and what tells it from others of that time; damaged ones come first."""
+        if self._is_newer(group):  # only a newer release may let it go
+            return MAX_TIME + 1, group
+        record = self._record(group)
+        return (0 if record is None else record.updated), group
+
+    def _is_newer(self, group: bytes) -> bool:
+        """Whether only a newer release can read *group*."""
+        try:
+            self._record(group)
+        except NewerRecord:
+            return True
+        return False
+
+    def doubtful(self) -> dict[bytes, Record]:
+        """The groups whose stored scores tell whether this aggregator gave them: those that must go, and both ends."""
+        if self.whole or self.untrimmed or not (going := self.to_let_go()):
+            return {}
+        ends = [*self.snapshot.oldest[:1], *(self.snapshot.newest[:1] if scores_itself(self.feed_class) else ())]
+        names = dict.fromkeys([*going, *(group for group, _, _ in ends)])
+        return self._known(group for group in names if group in self.ranks and group not in self.dirty)
+
+    def _known(self, groups: Iterable[bytes]) -> dict[bytes, Record]:
+        """Those of *groups* that can be read here."""
+        found = {}
+        for group in groups:
+            with contextlib.suppress(NewerRecord):
+                record = self._record(group)
+                if record is not None:
+                    found[group] = record
+        return found
+
+    def _forget(self, groups: Iterable[bytes]) -> None:
+        for group in groups:
+            self._count(self._record(group), -1)
+            self.records[group] = None
+            if group in self.stored:
+                self.dirty[group] = None
+            else:
+                self.dirty.pop(group, None)
+
+    def _alive(self, group: bytes) -> bool:
+        return self.records.get(group) is not None
+
+    @property
+    def alive(self) -> dict[bytes, Record]:
+        """All groups; only of use when all were read."""
+        records = ((group, self._record(group)) for group in dict.fromkeys([*self.stored, *self.records]))
+        return {group: record for group, record in records if record is not None}
+
+    @property
+    def readable(self) -> dict[bytes, Record]:
+        """All groups that can be read here; only of use when all were read."""
+        return self._known(dict.fromkeys([*self.stored, *self.records]))
+
+    @property
+    def changed(self) -> dict[bytes, Record]:
+        """The groups that must be written."""
+        records = ((group, self.records[group]) for group in self.dirty)
+        return {group: record for group, record in records if record is not None}
+
+    def score_of(self, group: bytes, record: Record) -> float:
+        """The score of *group*, which changed and will be *record*."""
+        return self.scores.get(group, record.updated)
+
+    def changes(self) -> Changes:
+        """What ``commit`` has to write."""
+        if self.abandoned:
+            return Changes(self.key, self.snapshot.state, count_key=self.feed_class.count_key_of(self.user_id))
+        self.trim()
+        changes = Changes(self.key, b"", len(self.snapshot.inbox), self.kept)
+        for group in self.dirty:
+            record = self.records[group]
+            if record is None:
+                if group in self.stored:
+                    changes.delete.append(group)
+                    if self._is_spilled(group):
+                        changes.unspill.append(group)
+                continue
+            changes.put.append((group, self.serializer.encode(record), self.score_of(group, record)))
+            if record.unspill:
+                changes.unspill.append(group)
+            for actor, data in record.appended.items():
+                changes.spill.append((group, actor, APPEND, data))
+            for actor in record.changed:
+                left = record.spill.get(actor)
+                changes.spill.append((group, actor, DELETE if left is None else SET, left or b""))
+        for group, score in self.scores.items():
+            if group not in self.dirty and score != self.ranks.get(group, score):
+                changes.put.append((group, self.stored[group], score))
+        if self.counted:
+            self._publish(changes)
+        return changes
+
+    def _publish(self, changes: Changes) -> None:
+        state, feed_class = self.state, self.feed_class
+        state.unseen, state.unread = max(0, state.unseen), max(0, state.unread)
+        changes.count_key = feed_class.count_key_of(self.user_id)
+        if (state.unseen, state.unread) != self.counts_before:
+            state.published += 1
+            front = title(changes.key, self.user_id)
+            message = count_message(front, state.unseen, state.unread, state.published)
+            changes.count = state.unseen, state.unread, state.published, message
+        changes.state = state.encode()

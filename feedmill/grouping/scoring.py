@@ -1,0 +1,138 @@
+"""Asking an aggregator with a ``score`` of its own for the scores of the groups that changed."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from feedmill.activity import Activity
+from feedmill.aggregated_activity import AggregatedActivity
+from feedmill.errors import DeclarationError, UnknownVerb
+from feedmill.grouping.feed_state import FeedState
+from feedmill.grouping.merge import Fold
+from feedmill.grouping.operations import reads_bodies, scores_itself
+from feedmill.records.record import Record
+from feedmill.storage.operations import Steps
+from feedmill.validation import shown
+
+#: Activities by id; None if they were not fetched, because nobody looks at them or they are in the records.
+Bodies = Mapping[bytes, Activity] | None
+
+
+def score(feed_class: Any, folds: Sequence[Fold]) -> Steps[None]:
+    """Give all changed groups of *folds*, and of those that were read whole all groups, their scores.
+
+    Bodies that are stored apart are only fetched, in one round trip for all, for an aggregator that asks for them.
+    """
+    wanted = [fold.readable if fold.whole else fold.changed if scores_itself(feed_class) else {} for fold in folds]
+    for fold, scores in zip(folds, (yield from scores_of(feed_class, [fold.state for fold in folds], wanted))):
+        fold.scores.update(scores)
+
+
+def outdated(feed_class: Any, folds: Sequence[Fold]) -> Steps[list[bool]]:
+    """For each of *folds* whether its feed holds scores that its aggregator does not give: those of another, before it.
+
+    Only looked for where groups have to go, and only at those and at the highest.
+    """
+    doubtful = [fold.doubtful() for fold in folds]
+    if not any(doubtful):
+        return [False] * len(folds)
+    found = yield from scores_of(feed_class, [fold.state for fold in folds], doubtful, sure=True)
+    return [any(value != fold.ranks[group] for group, value in scores.items()) for fold, scores in zip(folds, found)]
+
+
+def scores_of(
+    feed_class: Any, states: Sequence[FeedState], records: Sequence[Mapping[bytes, Record]], *, sure: bool = False
+) -> Steps[list[dict[bytes, float]]]:
+    """The scores of groups of many feeds, from the records by name and the state of each.
+
+    With *sure* a group is left out of whose activities, where the aggregator looks at them, not all are there.
+    """
+    if not scores_itself(feed_class):
+        return [{name: float(record.updated) for name, record in each.items()} for each in records]
+    bodies = yield from bodies_of(feed_class, [record for each in records for record in each.values()])
+    return [
+        {
+            name: score_of(feed_class, state, name, record, bodies)
+            for name, record in each.items()
+            if not sure or surely_scored(record, bodies)
+        }
+        for state, each in zip(states, records)
+    ]
+
+
+def bodies_of(feed_class: Any, records: Iterable[Record]) -> Steps[Bodies]:
+    """What the scores of *records* are made of besides them."""
+    if not reads_bodies(feed_class):
+        return None
+    ids = dict.fromkeys(member.raw_id for record in records for member in record.shown)
+    found: dict[bytes, Activity] = yield from feed_class.hydrate(list(ids))
+    return found
+
+
+def surely_scored(record: Record, bodies: Bodies) -> bool:
+    """Whether *bodies* are all that the score of *record* was made of: one that is removed goes before its entries do."""
+    return bodies is None or all(member.raw_id in bodies for member in record.shown)
+
+
+def score_of(feed_class: Any, state: FeedState, name: bytes, record: Record, bodies: Bodies) -> float:
+    """The score of one group; whatever the aggregator raises, and a DeclarationError for what is no score."""
+    if not scores_itself(feed_class):
+        return float(record.updated)
+    return _checked(feed_class.get_aggregator(), unstored(feed_class, state, name, record, bodies))
+
+
+def unstored(feed_class: Any, state: FeedState, name: bytes, record: Record, bodies: Bodies) -> AggregatedActivity:
+    """The group that *record* will be when it is stored. *bodies*: activities by id, None if they were not fetched."""
+    group: AggregatedActivity = feed_class.aggregated_activity_class.restore(
+        name.decode(),
+        _Unstored(feed_class, record, bodies),
+        is_seen=feed_class.counted and state.is_seen(record),
+        is_read=feed_class.counted and state.is_read(record),
+        seen_at=state.seen_time(record),
+        read_at=state.read_time(record),
+    )
+    return group
+
+
+class _Unstored:
+    """A group as it will be stored."""
+
+    def __init__(self, feed_class: Any, record: Record, bodies: Bodies) -> None:
+        self._feed_class, self._record, self._bodies = feed_class, record, bodies
+        self.count, self.actors = record.count, record.actors
+        self.created, self.updated = record.created, record.updated
+
+    @property
+    def newest(self) -> Activity | None:
+        """The newest member that is there."""
+        found = self.load()
+        return found[-1] if found else None
+
+    def load(self) -> list[Activity]:
+        """The newest members that are there and can be read here, oldest first."""
+        if self._feed_class.serializer().whole:
+            found = []
+            for member in self._record.shown:
+                with contextlib.suppress(UnknownVerb):
+                    found.append(self._feed_class.activity_class.unpack(member.body))
+            return found
+        if self._bodies is None:
+            name = self._feed_class.aggregator_class.__name__
+            raise DeclarationError(
+                f"{name}.score looks at activities; set {name}.score_reads_activities = True, which costs a round trip"
+            )
+        return [self._bodies[member.raw_id] for member in self._record.shown if member.raw_id in self._bodies]
+
+
+def _checked(aggregator: Any, group: AggregatedActivity) -> float:
+    given = aggregator.score(group)
+    if not isinstance(given, bool) and isinstance(given, (int, float)):
+        with contextlib.suppress(OverflowError):  # an int that no float can be
+            if math.isfinite(number := float(given)):
+                return number
+    raise DeclarationError(
+        f"{type(aggregator).__name__}.score gave {shown(given)} for {group!r}; return a finite float or int"
+    )

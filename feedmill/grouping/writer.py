@@ -1,0 +1,434 @@
+"""The lock-guarded cycle: begin, merge, commit, for a whole batch of feeds in two round trips, mostly in one.
+
+``begin`` adds what can be added by appending a few bytes, inside one script. Of the feeds where that is not enough it
+takes the locks and reads just the groups that are touched; :class:`~feedmill.grouping.merge.Fold` merges; ``commit``
+writes each feed whose lock is still ours. The lock only saves work: what makes it right is that ``commit`` checks the
+lock's token, so a writer that lost its lock writes nothing and starts over.
+
+A feed that someone else holds is never waited for by a worker: the operations are left in the feed's inbox, and the
+holder folds them in before it lets go. Where they keep coming it does so a few times, and then leaves the lock to whoever wants
+it. What of an inbox this process cannot do stays in it, and the lock is let go all the same. A caller that must read its own
+write waits instead (``wait``).
+
+A cycle that fails, or is interrupted, releases the locks that it has or may have, and folds in what was left to it meanwhile.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from celery.exceptions import SoftTimeLimitExceeded
+
+from feedmill import settings
+from feedmill.errors import LEFT_TO_OTHERS, FeedBusy, FeedmillError
+from feedmill.grouping import pending_recovery, pending_writes
+from feedmill.grouping.custom_merge import own_merge
+from feedmill.grouping.feed_batch import FeedsOf
+from feedmill.grouping.merge import Fold
+from feedmill.grouping.operations import (
+    MemberOp,
+    Plan,
+    RegroupOp,
+    join_wants,
+    merges_itself,
+    places_for_newcomers,
+    scores_itself,
+    wants_of,
+)
+from feedmill.grouping.pending_writes import PendingWrite, PendingWrites
+from feedmill.grouping.reaggregate import regroup
+from feedmill.grouping.scoring import outdated, score
+from feedmill.ids import EntityId
+from feedmill.storage.base import ADDED, BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task, Want
+from feedmill.storage.operations import PAUSE, Steps
+
+#: Seconds between two tries of a caller that waits for a busy feed.
+RETRY = 0.002
+#: More groups than any feed holds.
+EVERY = 10**9
+#: How often a writer that keeps losing its lock starts over.
+MAX_LOST = 50
+#: Rounds after which a writer that only does what others left lets the next of them take over.
+RELIEF = 4
+
+
+@dataclasses.dataclass(slots=True)
+class _Job:
+    """One feed that needs more than additions."""
+
+    user_id: EntityId
+    ops: Sequence[Any]
+    task: Task
+    #: Under which it is held, or will be.
+    token: bytes
+    lost: int = 0
+    #: Whether all of its groups are read.
+    whole: bool = False
+    #: The groups of the additions that the storage did.
+    added: Sequence[bytes] = ()
+    #: Whether all that is left to do for this feed came from others.
+    settled: bool = False
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Merge:
+    """One feed, with everything folded in that is to be committed."""
+
+    job: _Job
+    snapshot: Snapshot
+    #: The inbox that was read.
+    waiting: PendingWrites
+    fold: Fold
+    #: What is to be written, once scores are known.
+    changes: Changes | None = None
+
+
+class _Cycle:
+    """One batch on its way."""
+
+    def __init__(
+        self, feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, wait: float | None, *, last: bool = False
+    ) -> None:
+        self.feed_class, self.user_ids, self.plan, self.wait = feed_class, user_ids, plan, wait
+        self.storage, self.token = feed_class.timeline(), os.urandom(8)
+        self.own = merges_itself(feed_class)
+        newest = feed_class.merge_max_length if self.own else -1 if scores_itself(feed_class) else 0
+        most = feed_class.max_length - places_for_newcomers(feed_class)
+        self.rules = Rules(most, EVERY if plan.whole else newest, feed_class.channel())
+        self.deadline = None if wait is None else time.monotonic() + wait
+        self.changed = 0
+        self.relieved = False
+        #: Under which token a feed is held, or may be.
+        self.held: dict[EntityId, bytes] = {}
+        #: Whether this is what another cycle does as it fails: then nothing comes after it.
+        self.last = last
+        #: Pending writes that this process cannot do.
+        self.kept: list[PendingWrite] = []
+
+    def run(self) -> Steps[int]:
+        """Every feed, to its end; how many entries changed."""
+        try:
+            yield from self._run()
+        except GeneratorExit:  # nobody drives it any more
+            raise
+        except BaseException:
+            yield from self._release()
+            raise
+        return self.changed
+
+    def _run(self) -> Steps[None]:
+        task = self.plan.task(self.feed_class, leave=self.deadline is None)
+        self.held = dict.fromkeys(self.user_ids, self.token)
+        replies = yield from self.storage.begin(
+            FeedsOf(self.feed_class, self.user_ids), task, self._lock(self.token), self.rules
+        )
+        if replies.count(ADDED) == len(replies):
+            self.held = {}
+            self.changed += len(replies) * len(task.additions)
+            return
+        jobs, snapshots, busy = [], [], []
+        for number, reply in enumerate(replies):
+            if reply == ADDED:
+                self.changed += len(task.additions)
+                continue
+            done = reply.done if isinstance(reply, Snapshot) else 0
+            self.changed += done
+            if reply == LEFT:
+                busy.append(self.user_ids[number])
+            else:
+                task_left, added = Task(task.wants, task.inbox), [op.group for op in self.plan.ops[:done]]
+                job = _Job(self.user_ids[number], self.plan.ops[done:], task_left, self.token, added=added)
+                job.whole = self.plan.whole
+                jobs.append(job)
+                snapshots.append(reply)
+        self._hold(jobs)
+        if busy:
+            yield from pending_recovery.note(self.feed_class, busy)
+        rounds = 0
+        while jobs:
+            jobs = yield from self._round(jobs, snapshots)
+            rounds += 1
+            self.relieved = rounds >= RELIEF and all(job.settled for job in jobs)
+            snapshots = yield from self._begin(jobs)
+
+    def _hold(self, jobs: Sequence[_Job]) -> None:
+        self.held = {job.user_id: job.token for job in jobs}
+
+    def _lock(self, token: bytes) -> Lock:
+        """Under which feeds are held: for the lock's time, or until somebody else comes."""
+        return Lock(token, time.time(), 0 if self.relieved else settings.current().lock_ttl)
+
+    def _begin(self, jobs: Sequence[_Job]) -> Steps[list[Snapshot | int]]:
+        """Begin again, feeds that want the same together."""
+        self._hold(jobs)
+        alike: dict[tuple[Task, bytes], list[int]] = {}
+        for place, job in enumerate(jobs):
+            job.whole = self.rules.newest == EVERY
+            alike.setdefault((job.task, job.token), []).append(place)
+        found: dict[int, Snapshot | int] = {}
+        for (task, token), places in alike.items():
+            feeds = FeedsOf(self.feed_class, [jobs[place].user_id for place in places])
+            replies = yield from self.storage.begin(feeds, task, self._lock(token), self.rules)
+            found.update(zip(places, replies))
+        return [found[place] for place in range(len(jobs))]
+
+    def _round(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int]) -> Steps[list[_Job]]:
+        """Merge and commit what was read; the jobs that are not done."""
+        again: list[_Job] = []
+        merges: list[_Merge] = []
+        busy = []
+        for job, snapshot in zip(jobs, snapshots):
+            if not isinstance(snapshot, Snapshot):
+                if snapshot == BUSY and not job.settled:
+                    busy.append(job)
+                elif snapshot == LEFT:
+                    yield from pending_recovery.note(self.feed_class, [job.user_id])
+                continue
+            merge = yield from self._merge(job, snapshot)
+            if merge is None:
+                again.append(job)
+            else:
+                merges.append(merge)
+        if merges:
+            committed, more = yield from self._scored(merges)
+            again += more
+            again += yield from self._committed(committed)
+        if busy:
+            yield from self._pause(busy)
+        return again + busy
+
+    def _committed(self, merges: Sequence[_Merge]) -> Steps[list[_Job]]:
+        """Commit *merges*; the jobs that are not done."""
+        again: list[_Job] = []
+        kept: list[EntityId] = []
+        fresh = os.urandom(8)
+        replies = yield from self._commit(merges)
+        for merge, reply in zip(merges, replies):
+            job, fold = merge.job, merge.fold
+            if reply == LOST:
+                if not job.settled:  # else the inbox is now somebody else's
+                    self._lost(job, fresh)
+                    again.append(job)
+                continue
+            self.changed += len(fold.removed) + sum(op.group not in fold.let_go for op in fold.added)
+            self.changed -= sum(group in fold.let_go for group in job.added)
+            job.added = ()
+            if reply != DONE:  # others left work while we held the lock
+                job.ops, job.task, job.settled = (), Task(()), True
+                job.token = self._lock(job.token).following
+                again.append(job)
+            elif fold.kept:
+                kept.append(job.user_id)
+                self.kept += merge.waiting.kept
+        if kept:  # a process that can do it, or this one when it is mended, looks at it later
+            pending_writes.say(self.feed_class, self.kept)
+            yield from pending_recovery.note(self.feed_class, kept, sooner=True)
+        return again
+
+    def _commit(self, merges: Sequence[_Merge]) -> Steps[list[bytes | int]]:
+        """Commit, feeds that are held under the same token together."""
+        alike: dict[bytes, list[int]] = {}
+        for place, merge in enumerate(merges):
+            alike.setdefault(merge.job.token, []).append(place)
+        found: dict[int, bytes | int] = {}
+        for token, places in alike.items():
+            batch = [merges[place].changes for place in places]
+            found.update(zip(places, (yield from self.storage.commit(batch, self._lock(token), self.rules.channel))))
+        return [found[place] for place in range(len(merges))]
+
+    def _lost(self, job: _Job, token: bytes) -> None:
+        """Begin anew, under another token: what was sent under the old one may still be on its way."""
+        job.lost, job.token = job.lost + 1, token
+        if job.lost > MAX_LOST:
+            raise FeedBusy(
+                f"{self.feed_class.lock_name(job.user_id)} was lost {job.lost} times in a row;"
+                " raise FEEDMILL_LOCK_TTL, or look for a stuck worker"
+            )
+
+    def _pause(self, busy: Sequence[_Job]) -> Steps[None]:
+        if self.deadline is not None and time.monotonic() > self.deadline:
+            names = ", ".join(self.feed_class.lock_name(job.user_id) for job in busy[:3])
+            raise FeedBusy(f"{names} still locked after {self.wait} s; try again, or look for a stuck worker")
+        yield [(PAUSE, RETRY * (0.5 + random.random()))]
+
+    def _release(self) -> Steps[None]:
+        """Let go of all feeds that are held, or may be, and write nothing to them: this fails, and must close no feed.
+
+        What others left in their inboxes meanwhile is folded in.
+        """
+        alike: dict[bytes, list[EntityId]] = {}
+        for user_id, token in self.held.items():
+            alike.setdefault(token, []).append(user_id)
+        waiting: list[EntityId] = []
+        for token, users in alike.items():
+            tokens = [token, self._lock(token).following]
+            full = yield from self.storage.release(self.feed_class.keys_of(users), tokens)
+            waiting += [user_id for user_id, holds in zip(users, full) if holds]
+        if waiting and not self.last:
+            yield from _Cycle(self.feed_class, waiting, Plan((), ()), 0, last=True).run()
+
+    # -- merging one feed
+
+    def _merge(self, job: _Job, snapshot: Snapshot) -> Steps[_Merge | None]:
+        """The merge of one feed, or None when more must be read first (the lock is kept meanwhile)."""
+        waiting = pending_writes.read(self.feed_class, snapshot.inbox).without(job.ops)
+        try:
+            return (yield from self._folded(job, snapshot, waiting, job.ops))
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as error:
+            return (yield from self._sifted(job, snapshot, waiting, error))
+
+    def _scored(self, merges: Sequence[_Merge]) -> Steps[tuple[list[_Merge], list[_Job]]]:
+        """Ask for the scores of *merges* and make their changes; those that can be committed, and what must be read again."""
+        new = [merge for merge in merges if merge.changes is None]
+        try:
+            folds = [merge.fold for merge in new]
+            yield from score(self.feed_class, folds)
+            stale = [
+                merge for merge, is_outdated in zip(new, (yield from outdated(self.feed_class, folds))) if is_outdated
+            ]
+            for merge in new:
+                if merge not in stale:
+                    merge.changes = merge.fold.changes()
+            return [merge for merge in merges if merge not in stale], self._read_whole(stale)
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as error:
+            failed = error
+        found, more = [merge for merge in merges if merge not in new], list[_Job]()
+        for merge in new:
+            sifted = yield from self._sifted(merge.job, merge.snapshot, merge.waiting, failed)
+            if sifted is None:
+                more.append(merge.job)
+            else:
+                found.append(sifted)
+        return found, more
+
+    def _sifted(self, job: _Job, snapshot: Snapshot, waiting: PendingWrites, error: Exception) -> Steps[_Merge | None]:
+        """The merge of a feed that fails with *error*, without the writes that are to blame: they stay in the inbox.
+
+        What the caller asks for goes there if a process of a newer release can do it; else what it fails with is raised.
+        """
+        ops: Sequence[Any] = job.ops
+        try:
+            merge = yield from self._alone(job, snapshot, waiting.only((), error), ops)
+        except LEFT_TO_OTHERS:
+            waiting, ops = waiting.joined(pending_writes.of(ops)), ()
+        else:
+            if not waiting.done:
+                return merge
+        places = [place for place, write in enumerate(waiting.writes) if write.error is None]
+        bad = yield from self._to_blame(job, snapshot, waiting, places, ops)
+        for place, reason in bad.items():
+            if waiting.writes[place].own and not isinstance(reason, LEFT_TO_OTHERS):
+                raise reason
+        try:
+            return (yield from self._alone(job, snapshot, waiting.keeping(bad), ops))
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception:  # each can be done, and not all of them together
+            return (yield from self._alone(job, snapshot, waiting.only((), error), ops))
+
+    def _to_blame(
+        self, job: _Job, snapshot: Snapshot, waiting: PendingWrites, places: Sequence[int], ops: Sequence[Any]
+    ) -> Steps[dict[int, Exception]]:
+        """Those of *places* that fail, found by halves, and what each fails with."""
+        try:
+            yield from self._alone(job, snapshot, waiting.only(places, _UNTRIED), ops)
+            return {}
+        except SoftTimeLimitExceeded:
+            raise
+        except Exception as error:
+            if len(places) < 2:  # of none, nothing that waits is to blame
+                return dict.fromkeys(places, error)
+        middle = len(places) // 2
+        first = yield from self._to_blame(job, snapshot, waiting, places[:middle], ops)
+        return {**first, **(yield from self._to_blame(job, snapshot, waiting, places[middle:], ops))}
+
+    def _alone(self, job: _Job, snapshot: Snapshot, waiting: PendingWrites, ops: Sequence[Any]) -> Steps[_Merge | None]:
+        """The merge of one feed with its scores and changes."""
+        merge = yield from self._folded(job, snapshot, waiting, ops)
+        if merge is not None:
+            yield from score(self.feed_class, [merge.fold])
+            if any((yield from outdated(self.feed_class, [merge.fold]))):
+                self._read_whole([merge])
+                return None
+            merge.changes = merge.fold.changes()
+        return merge
+
+    def _read_whole(self, merges: Sequence[_Merge]) -> list[_Job]:
+        """Have all of the feeds of *merges* read: scores of two kinds cannot be compared, and all are given anew."""
+        if merges:
+            self.rules = self.rules._replace(newest=EVERY)
+        return [merge.job for merge in merges]
+
+    def _folded(
+        self, job: _Job, snapshot: Snapshot, waiting: PendingWrites, own: Sequence[Any]
+    ) -> Steps[_Merge | None]:
+        """What *waiting* and then *own* make of a feed; None when more must be read first."""
+        ops, wants = (*waiting.ops, *own), job.task.wants
+        if waiting.ops:
+            wants = join_wants(wants_of(waiting.ops), wants)
+        if self.own:
+            added = [op.activity for op in ops if isinstance(op, MemberOp) and op.adds]
+            kept = [op for op in ops if not (isinstance(op, MemberOp) and op.adds)]
+            merged = (yield from own_merge(self.feed_class, snapshot, added)) if added else []
+            ops = (*merged, *kept)
+            wants = join_wants(wants, wants_of([op for op in merged if isinstance(op, MemberOp)]))
+        if not self._covers(job, wants):
+            return None
+        key = self.feed_class.key_of(job.user_id)
+        fold = Fold(self.feed_class, key, job.user_id, snapshot, job.task.wants)
+        fold.whole, fold.untrimmed = job.whole, self.plan.untrimmed
+        fold.kept = b"".join([write.data for write in waiting.kept])
+        fold.apply(ops)
+        if not self._covers(job, [Want(group, None) for group in fold.thin]):
+            return None
+        for op in ops:
+            if isinstance(op, RegroupOp):
+                if not self._covers(job, [Want(group, None) for group in fold.alive]):
+                    return None
+                yield from regroup(self.feed_class, fold, op)
+        return _Merge(job, snapshot, waiting, fold)
+
+    def _covers(self, job: _Job, wants: Sequence[Want]) -> bool:
+        """Whether what was read for *job* covers *wants*; if not, they will be read in the next round."""
+        joined = join_wants(job.task.wants, wants)
+        if joined == job.task.wants:
+            return True
+        job.task = job.task._replace(wants=joined)
+        return False
+
+
+#: Why a pending write is left out of a try.
+_UNTRIED = FeedmillError("not tried")
+
+
+def cycle(feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, *, wait: float | None = None) -> Steps[int]:
+    """Apply *plan* to the feed of each user; how many entries changed (not counting what was left to others).
+
+    *wait*: seconds to wait for feeds that others hold (then :class:`~feedmill.errors.FeedBusy`); None leaves the
+    operations in their inboxes. No user may stand in *user_ids* twice.
+    """
+    return _Cycle(feed_class, user_ids, plan, wait).run()
+
+
+def fold_in_one(feed_class: Any, user_id: EntityId, wait: float) -> Steps[list[PendingWrite]]:
+    """Do what was left in the inbox of one feed; those of the writes that stay, as this process cannot do them.
+
+    *wait*: seconds to wait for a feed that others hold.
+    """
+    work = _Cycle(feed_class, [user_id], Plan((), ()), wait)
+    yield from work.run()
+    return work.kept
+
+
+def fold_in(feed_class: Any) -> Steps[int]:
+    """Do what was left in inboxes of this kind of feed, and is still there when the holders' locks are over; in how many."""
+    return (yield from pending_recovery.fold_in(feed_class, lambda user_id: fold_in_one(feed_class, user_id, 0)))

@@ -1,0 +1,224 @@
+"""What a manager's activities are at this moment: where that is kept, and what is wrong with an activity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, Union
+
+from feedmill.activity import Activity
+from feedmill.aggregators.base import group_name
+from feedmill.errors import ActivityError, CorruptRecord, FilterError, UnknownVerb
+from feedmill.feeds.aggregated import AggregatedFeed
+from feedmill.feeds.flat import Feed
+from feedmill.feeds.query import raw_id_of
+from feedmill.grouping.corruption import left_out
+from feedmill.grouping.hydration import Bodies
+from feedmill.storage import activity_state as state
+from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED
+from feedmill.storage.notified_users import KEPT
+from feedmill.storage.operations import Steps, together
+from feedmill.storage.redis import RedisActivityStorage
+from feedmill.storage.registry import storage
+from feedmill.validation import an_activity
+
+if TYPE_CHECKING:
+    from feedmill.manager.manager import Manager
+
+#: Of an activity that nothing is known of; of one whose body is damaged, which is left as it is; and of one whose verb this
+#: process does not know.
+UNKNOWN, DAMAGED, FOREIGN = "", "damaged", "foreign"
+
+
+class Fact(NamedTuple):
+    """What is so with one activity: that, and not what was asked of it, is what becomes true in feeds."""
+
+    raw_id: bytes
+    #: The value that was read; when it is another, something else is so.
+    data: bytes | None = None
+    #: LIVE, IMPORTED, NOTICED, REMOVED, UNKNOWN, DAMAGED or FOREIGN.
+    kind: str = UNKNOWN
+    #: Whether users were notified of it by name, or taken back.
+    told: bool = False
+    #: None if nobody knows it any more, or if it is damaged.
+    activity: Activity | None = None
+    #: What it was before it was removed and added again: that may stand in other groups.
+    formers: tuple[Activity, ...] = ()
+    #: Why it cannot be read here, if it is FOREIGN.
+    error: UnknownVerb | None = None
+
+    def __repr__(self) -> str:
+        return repr(self.activity) if self.activity is not None else f"<activity {self.raw_id.hex()}>"
+
+    @property
+    def live(self) -> bool:
+        """Whether it is to be in the feeds of followers."""
+        return self.kind in (LIVE, IMPORTED)
+
+    @property
+    def known(self) -> bool:
+        """Whether it was added, imported or notified, and not removed."""
+        return self.kind in (LIVE, IMPORTED, NOTICED)
+
+
+class _OwnBodies(Bodies):
+    """Where a manager keeps what none of its feeds does: its own place, in which an activity lives as long as a notice."""
+
+    activity_storage_class = RedisActivityStorage
+
+    def __init__(self, manager: str) -> None:
+        self._manager = manager
+
+    def activities(self) -> Any:  # type: ignore[override]
+        """The storage in force, with what is this manager's alone."""
+        return type(storage(RedisActivityStorage))(self._manager, KEPT)
+
+
+#: Something that has an activity storage.
+Keeper = Union[type[Feed], _OwnBodies]
+
+
+def keepers(manager: Manager) -> list[Keeper]:
+    """One keeper for each activity storage in use; what the first says counts."""
+    classes = [*manager.feed_classes.values(), *([manager.user_feed_class] if manager.user_feed_class else [])]
+    found: dict[Any, Keeper] = {}
+    for each in classes:
+        if each.activity_storage_class is not None:
+            found.setdefault(each.activity_storage_class, each)
+    return list(found.values()) or [_OwnBodies(manager.name)]
+
+
+def keeps_bodies(manager: Manager) -> bool:
+    """Whether one of the manager's feeds has an activity storage."""
+    return not isinstance(keepers(manager)[0], _OwnBodies)
+
+
+def change(manager: Manager, change: str, activities: Iterable[Activity]) -> list[Steps[Any]]:
+    """The operations that make *change* to *activities*, of ``feedmill.storage.activity_state``."""
+    named = list(activities)
+    return [each.activities().change(change, each.bodies(named)) for each in keepers(manager)]
+
+
+def removed(manager: Manager, raw_id: bytes, activity: Activity | None) -> Steps[Fact | None]:
+    """Leave a tombstone of an activity, and say what it holds; None if nothing is known of it and it was not given.
+
+    What is stored counts, unless it is damaged and *activity* is given.
+    """
+    found = []
+    for each in keepers(manager):
+        body = {raw_id: b""} if activity is None else each.bodies([activity])
+        found.append(each.activities().change(state.REMOVE, body))
+    results = yield from together(found)
+    fact = next((_fact(_loads(keepers(manager)[0]), raw_id, value) for (value,) in results if value is not None), None)
+    if fact is None or fact.kind != DAMAGED or activity is None:
+        return fact
+    yield from together([each.activities().remove([raw_id]) for each in keepers(manager)])
+    return (yield from removed(manager, raw_id, activity))
+
+
+def updated(manager: Manager, activity: Activity, expected: Fact) -> Steps[bool]:
+    """Replace the body of *activity*; False if it is not what was *expected* any more, and nothing was done."""
+    first, *others = keepers(manager)
+    if expected.kind == UNKNOWN:
+        operation = first.activities().change(state.ADDED, first.bodies([activity]))
+    else:
+        operation = first.activities().change(state.UPDATED, first.bodies([activity]), expected.data)
+    (done,) = yield from operation
+    if done is None:
+        return False
+    yield from together([each.activities().change(state.UPDATED, each.bodies([activity])) for each in others])
+    return True
+
+
+def facts(manager: Manager, raw_ids: Sequence[bytes]) -> Steps[dict[bytes, Fact]]:
+    """What is so with *raw_ids*."""
+    keeper = keepers(manager)[0]
+    values = yield from keeper.activities().states(raw_ids)
+    loads = _loads(keeper)
+    return {raw_id: _fact(loads, raw_id, value) for raw_id, value in zip(raw_ids, values)}
+
+
+def fact_of(manager: Manager, raw_id: bytes, value: bytes | None) -> Fact:
+    """What *value* says is so with an activity."""
+    return readable(_fact(_loads(keepers(manager)[0]), raw_id, value))
+
+
+def readable(fact: Fact) -> Fact:
+    """*fact*; :class:`~feedmill.errors.UnknownVerb` if this process does not know the activity's verb: others may."""
+    if fact.error is not None:
+        raise fact.error
+    return fact
+
+
+def values(manager: Manager, raw_ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
+    """The values of *raw_ids*, to be compared with those of facts. One command in one round trip."""
+    return keepers(manager)[0].activities().states(raw_ids)  # type: ignore[no-any-return]
+
+
+def _loads(keeper: Keeper) -> Callable[[bytes], Activity]:
+    loads: Callable[[bytes], Activity] = keeper.activity_serializer(keeper.activity_class).loads
+    return loads
+
+
+def _fact(loads: Callable[[bytes], Activity], raw_id: bytes, value: bytes | None) -> Fact:
+    if value is None:
+        return Fact(raw_id)
+    kept = state.decode(value)
+    try:
+        activity = loads(kept.body)
+        if activity.packed_context:
+            _ = activity.extra_context  # a damaged one must not get into anybody's feed
+        if activity.raw_id != raw_id:
+            raise CorruptRecord(f"what is kept of activity {raw_id.hex()} is another activity")
+    except UnknownVerb as error:
+        return Fact(raw_id, value, FOREIGN, kept.told, error=error)
+    except CorruptRecord as error:
+        left_out("an activity", str(error))
+        return Fact(raw_id, value, DAMAGED, kept.told)
+    return Fact(
+        raw_id, value, kept.kind, kept.told, activity, tuple(_readable(loads, kept.formers)) if kept.formers else ()
+    )
+
+
+def _readable(loads: Any, bodies: Iterable[bytes]) -> Iterator[Activity]:
+    for body in bodies:
+        try:
+            yield loads(body)
+        except CorruptRecord:
+            continue
+
+
+def moved_from(feed_class: type[Feed], fact: Fact) -> list[Activity]:
+    """What a feed may hold of an activity in groups other than its own."""
+    if not fact.formers or fact.activity is None or not issubclass(feed_class, AggregatedFeed):
+        return []
+    own = _group(feed_class, fact.activity)
+    return list({group: each for each in fact.formers if (group := _group(feed_class, each)) != own}.values())
+
+
+def raw_id(activity: Activity | str | bytes) -> bytes:
+    """The 16 bytes of an activity or of its id."""
+    try:
+        return raw_id_of("activity", activity)
+    except FilterError as error:
+        raise ActivityError(str(error)) from error
+
+
+def checked(manager: Manager, activity: object) -> Activity:
+    """*activity*, if it is one and has a group in each feed; else an error, and nothing was written."""
+    checked = an_activity(activity)
+    groups(manager, checked)
+    return checked
+
+
+def groups(manager: Manager, activity: Activity) -> Mapping[str, bytes]:
+    """The group of *activity* in each feed that has groups, by the feed's name."""
+    named: dict[str, Any] = {**manager.feed_classes, "notifications": manager.notification_feed_class}
+    return {
+        name: _group(each, activity)
+        for name, each in named.items()
+        if each is not None and issubclass(each, AggregatedFeed)
+    }
+
+
+def _group(feed_class: type[AggregatedFeed], activity: Activity) -> bytes:
+    return group_name(feed_class.get_aggregator(), feed_class.activity_class.of(activity))

@@ -1,0 +1,224 @@
+"""Why an activity is, or is not, in a user's feeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from feedmill.activity import Activity
+from feedmill.fanout.handle import FanoutStatus, fanout_id, status_of
+from feedmill.fanout.operations import ADD, NOTIFY, REDELIVER, REMOVE
+from feedmill.feeds.aggregated import AggregatedFeed
+from feedmill.feeds.removal import Held, held
+from feedmill.grouping.merge import too_many
+from feedmill.grouping.operations import merges_itself, scores_itself
+from feedmill.ids import EntityId, id_microseconds, to_microseconds
+from feedmill.manager import activity_bodies, notified_users
+from feedmill.manager.audience import admitted
+from feedmill.manager.config import followers_of, recipients_of
+from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED, REMOVED
+from feedmill.storage.journal import journal
+from feedmill.storage.registry import backend, backend_for
+
+if TYPE_CHECKING:
+    from feedmill.manager.manager import Manager
+
+
+class Why(enum.Enum):
+    """The reason in short."""
+
+    #: It is there.
+    SHOWN = "shown"
+    MERGED = "merged"
+    #: It is held, and readers are not shown it.
+    NO_BODY = "body missing"
+    BEYOND = "beyond the end"
+    #: It is not there.
+    UNKNOWN = "unknown"
+    REMOVED = "removed"
+    NOT_FOLLOWING = "not a follower"
+    NOT_RECIPIENT = "not a recipient"
+    FILTERED = "filtered"
+    QUEUED = "queued"
+    GIVEN_UP = "given up"
+    CANCELLED = "cancelled"
+    TRIMMED = "trimmed"
+    ABSENT = "absent"
+
+
+@dataclasses.dataclass(frozen=True)
+class Explanation:
+    """What is so with one activity in one feed."""
+
+    #: The feed's name in the manager, or "notifications".
+    feed: str
+    #: The reason.
+    why: Why
+    #: A sentence.
+    text: str
+    #: Rank of the activity, or of its group, from 0, if readers are shown it.
+    rank: int | None = None
+    #: The group it is in.
+    group: str | None = None
+
+    @property
+    def present(self) -> bool:
+        """Whether readers are shown it, or it is counted in a group that they are shown."""
+        return self.why in (Why.SHOWN, Why.MERGED)
+
+
+def explain(manager: Manager, user_id: EntityId, activity: Activity | str) -> list[Explanation]:
+    """An explanation for each feed that the manager declares."""
+    return list(_Case(manager, user_id, activity).explanations())
+
+
+class _Case:
+    """One activity and one user."""
+
+    def __init__(self, manager: Manager, user_id: EntityId, given: Activity | str) -> None:
+        self.manager, self.user_id, self.raw_id = manager, user_id, activity_bodies.raw_id(given)
+        #: The activity as it is stored; None without a body.
+        self.stored: Activity | None = None
+        fact = backend().run(activity_bodies.facts(manager, [self.raw_id]))[self.raw_id]
+        self.kind = fact.kind
+        if fact.live:
+            self.stored = fact.activity
+        #: The activity, as far as it is known at all.
+        self.activity = fact.activity or (given if isinstance(given, Activity) else None)
+        self.receipt = status_of(backend().run(journal().get(fanout_id(manager.name, self.raw_id))))
+        self.removed = fact.kind == REMOVED or (self.receipt.op == REMOVE and not fact.live)
+
+    def explanations(self) -> Iterator[Explanation]:
+        manager = self.manager
+        for name, feed_class in manager.feed_classes.items():
+            yield self._explain(name, feed_class, "follower")
+        if manager.notification_feed_class is not None:
+            yield self._explain("notifications", manager.notification_feed_class, "recipient")
+
+    def _explain(self, name: str, feed_class: Any, audience: str) -> Explanation:
+        everything = backend_for(feed_class.timeline_storage_class).run(held(feed_class, self.user_id))
+        place = next((at for at, (_, member) in enumerate(everything) if member.raw_id == self.raw_id), None)
+        if place is None:
+            why, text = self._absent(feed_class, everything, audience)
+            return Explanation(name, why, text)
+        if feed_class.activity_storage_class is not None and not self.stored:
+            why = Why.REMOVED if self.removed else Why.NO_BODY
+            text = "it was removed, and is still to be cleaned up" if why is Why.REMOVED else "its body is missing"
+            return Explanation(name, why, f"its id is held, but nobody is shown it: {text}")
+        if issubclass(feed_class, AggregatedFeed):
+            return self._in_group(name, feed_class, everything[place][0].decode())
+        if place >= feed_class.max_length:
+            return Explanation(name, Why.BEYOND, f"it is held behind the {feed_class.max_length:,} that are shown")
+        return Explanation(name, Why.SHOWN, f"in it at rank {place}", place)
+
+    def _in_group(self, name: str, feed_class: Any, group: str) -> Explanation:
+        for rank, shown in enumerate(feed_class(self.user_id)[:]):
+            if shown.group == group:
+                is_shown = any(member.raw_id == self.raw_id for member in shown.activities)
+                how = "" if is_shown else ", where it is counted but not shown"
+                text = f"merged into group {group!r} of {shown.activity_count}, at rank {rank}{how}"
+                return Explanation(name, Why.MERGED, text, rank, group)
+        return Explanation(name, Why.BEYOND, f"it is in group {group!r}, which is not shown", None, group)
+
+    def _absent(self, feed_class: Any, everything: list[Held], audience: str) -> tuple[Why, str]:
+        """Why it is not there: the first reason that holds."""
+        receipt = self.receipt
+        notice = self._notice() if audience == "recipient" else None
+        if self.removed and notice is None:
+            return Why.REMOVED, "it was removed"
+        if notice is None and not self._was_added():
+            told = "; some were notified of it by name, and this user is none of them" if self.kind == NOTICED else ""
+            return Why.UNKNOWN, f"no such activity: it was never added, or was removed long ago{told}"
+        assert self.activity is not None
+        if notice is None and audience == "recipient" and self.kind == IMPORTED:
+            return Why.NOT_RECIPIENT, "it was imported: nobody is notified of what is long past"
+        if notice is None and not self._is_meant(audience, self.activity):
+            if audience == "follower":
+                return Why.NOT_FOLLOWING, f"{self.user_id} is no follower of {self.activity.actor_id}"
+            return Why.NOT_RECIPIENT, f"get_recipient_ids does not name {self.user_id}, nor was it told by notify"
+        if not admitted(self.manager, self.activity, [self.user_id]):
+            return Why.FILTERED, f"a filter of {self.manager.name} keeps it from {self.user_id}"
+        receipt = notice or receipt
+        if receipt.op in (ADD, REDELIVER, NOTIFY) and (receipt.dead or receipt.cancelled or not receipt.finished):
+            return _on_its_way(receipt)
+        if trimmed := self._trimmed(feed_class, everything):
+            return Why.TRIMMED, trimmed
+        if audience == "recipient":
+            return Why.ABSENT, "it was taken out since, or imported, which notifies nobody; notify brings it in"
+        return Why.ABSENT, (
+            "it came before the user followed, or was taken out since, or is part of an import that is not finished;"
+            " rebuild brings it in if it belongs here"
+        )
+
+    def _was_added(self) -> bool:
+        """Whether it was added or imported, as far as is known: that somebody has it in hand, or was notified, is no proof."""
+        return self.activity is not None and (self.kind in (LIVE, IMPORTED) or bool(self.receipt.op))
+
+    def _notice(self) -> FanoutStatus | None:
+        """How far the notice is that names the user, if there is one."""
+        user = str(self.user_id)
+        for name, ids in notified_users.told(self.manager, self.raw_id):
+            if any(str(each) == user for each in ids):
+                return status_of(backend().run(journal().get(name)))
+        return None
+
+    def _is_meant(self, audience: str, activity: Activity) -> bool:
+        user = str(self.user_id)
+        if audience == "recipient":
+            return any(str(each) == user for each in recipients_of(self.manager, activity))
+        streams = followers_of(self.manager, activity.actor_id)
+        return any(str(each) == user for _, stream in streams for each in stream)
+
+    def _trimmed(self, feed_class: Any, everything: list[Held]) -> str:
+        """Why a full feed has no place for it; empty if it has one, or is not full."""
+        length = feed_class.max_length
+        if not issubclass(feed_class, AggregatedFeed):
+            older = len(everything) >= length and self.raw_id < min(m.raw_id for _, m in everything)
+            return f"it is older than all of the {length:,} that are kept" if older else ""
+        if scores_itself(feed_class):
+            return self._outranked(feed_class)
+        newest: dict[bytes, int] = {}
+        for group, member in everything:
+            newest[group] = max(newest.get(group, 0), id_microseconds(member.raw_id))
+        older = len(newest) >= length and id_microseconds(self.raw_id) <= min(newest.values())
+        return f"it is older than all of the {length:,} that are kept" if older else ""
+
+    def _outranked(self, feed_class: Any) -> str:
+        """The same of a feed with a score of its own."""
+        groups = {group.group: group for group in feed_class(self.user_id)[:]}
+        if len(groups) < feed_class.max_length or merges_itself(feed_class):
+            return ""
+        aggregator, activity = feed_class.get_aggregator(), feed_class.activity_class.of(self.activity)
+        name = aggregator.get_group(activity)
+        if name in groups:
+            return (
+                f"its group {name!r} was let go of when the feed was full of others, and began anew since"
+                if activity.time < groups[name].created_at
+                else ""
+            )
+        groups[name] = feed_class.aggregated_activity_class(name, [activity])
+        named = {each.group.encode(): each for each in groups.values()}
+        places = {key: float(aggregator.score(group)) for key, group in named.items()}
+        gone = too_many(
+            feed_class,
+            places,
+            lambda key: (to_microseconds(named[key].updated_at), key),
+            len(places),
+            feed_class.max_length,
+        )
+        text = (
+            f"its group {name!r} had to go: of {feed_class.max_length:,} groups all stand higher, or were updated later"
+        )
+        return text if name.encode() in gone else ""
+
+
+def _on_its_way(receipt: FanoutStatus) -> tuple[Why, str]:
+    if receipt.dead:
+        return Why.GIVEN_UP, f"its fan-out was given up as dead letter {receipt.dead}: {receipt.error}"
+    if receipt.cancelled:
+        return Why.CANCELLED, "its fan-out was cancelled before it came here"
+    chunks = f"{receipt.done} of {receipt.planned} chunks are done" if receipt.planned else "it waits in the queue"
+    error = f"; last error: {receipt.error}" if receipt.error else ""
+    return Why.QUEUED, f"its fan-out is not finished: {chunks}{error}"

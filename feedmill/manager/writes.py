@@ -1,0 +1,224 @@
+"""What the door does behind its methods: checks at once, writes what readers must see at once, asks workers for the rest."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from feedmill.activity import Activity
+from feedmill.errors import ActivityError, ArgumentError, DeclarationError, StorageError, UnknownActivity
+from feedmill.fanout import handle, publisher
+from feedmill.fanout.handle import Fanout, fanout_id, status_of
+from feedmill.fanout.handles import Fanouts
+from feedmill.fanout.operations import (
+    ADD,
+    NOTIFY,
+    REBUILD,
+    REDELIVER,
+    REMOVE,
+    UNFOLLOW,
+    UPDATE,
+)
+from feedmill.feeds.flat import Feed
+from feedmill.ids import EntityId, entity_id
+from feedmill.manager import activity_bodies, notified_users
+from feedmill.manager.activity_bodies import UNKNOWN, Fact
+from feedmill.manager.config import recipients_of
+from feedmill.msgpack_codec import pack
+from feedmill.storage import activity_state as state
+from feedmill.storage.journal import Pace, journal
+from feedmill.storage.operations import Steps, together
+from feedmill.storage.registry import backend
+from feedmill.storage.unfollows import partings
+from feedmill.validation import is_whole, many
+
+if TYPE_CHECKING:
+    from feedmill.manager.manager import Manager
+
+#: Chunks of a notice, and copies, that are journaled in one round trip.
+AT_ONCE = 100
+#: How often an update looks again when others change the same activity meanwhile.
+MOST_TRIES = 20
+
+
+def add(manager: Manager, activity: Activity) -> Fanout:
+    """See :meth:`Manager.add_activity`."""
+    activity_bodies.checked(manager, activity)
+    operations = activity_bodies.change(manager, state.ADDED, [activity])
+    if manager.user_feed_class is not None:
+        operations.append(manager.user_feed_class.deliver([activity.actor_id], [activity]))
+    return _start(manager, ADD, activity, operations)
+
+
+def remove(manager: Manager, activity: Activity | str) -> Fanout:
+    """See :meth:`Manager.remove_activity`.
+
+    First there is a tombstone, which tells workers and readers; it holds the activity, so that whoever calls again, with the
+    id alone, completes what failed. What is stored counts, not what was given: it may have another context.
+    """
+    publisher.ready()
+    raw_id = activity_bodies.raw_id(activity)
+    given = activity if isinstance(activity, Activity) else None
+    if given is None:  # a process that cannot read it cannot remove it
+        activity_bodies.readable(backend().run(activity_bodies.facts(manager, [raw_id]))[raw_id])
+    asked: list[Steps[Any]] = [activity_bodies.removed(manager, raw_id, given), notified_users.numbers(manager, raw_id)]
+    fact, noticed = backend().run(together(asked))
+    stored: Activity | None = given if fact is None or fact.activity is None else fact.activity
+    if fact is None or stored is None:
+        raise UnknownActivity(
+            f"{manager.name} has no activity {raw_id.hex()}: it was never added, or was removed long ago"
+        )
+    operations: list[Steps[Any]] = []
+    if manager.user_feed_class is not None:
+        operations.append(manager.user_feed_class.deliver([stored.actor_id], (), [stored]))
+    if noticed is not None:
+        operations += [*_noticed(manager, fact), notified_users.void(manager, raw_id)]
+    if manager.notification_feed_class is not None:  # these hold the whole activity: readers would still see it
+        named = (
+            _notified(manager, fact, stored)
+            if noticed is None
+            else itertools.chain(_notified(manager, fact, stored), notified_users.people(manager, raw_id, void=True))
+        )
+        first = list(itertools.islice(named, manager.fanout_chunk_size))
+        operations.append(_taken_out(manager.notification_feed_class, first, fact, stored))
+    return _start(manager, REMOVE, stored, operations)
+
+
+def _notified(manager: Manager, fact: Fact, stored: Activity) -> Iterator[EntityId]:
+    """Whom the app names as recipients of an activity, and of what it was before."""
+    for each in (stored, *fact.formers):
+        yield from recipients_of(manager, each)
+
+
+def _noticed(manager: Manager, fact: Fact) -> list[Steps[Any]]:
+    """The operations that make known what only an older release knows: that there are notices of an activity."""
+    return (
+        [] if fact.told or fact.activity is None else activity_bodies.change(manager, state.UNNOTIFY, [fact.activity])
+    )
+
+
+def _taken_out(feed_class: type[Feed], user_ids: Sequence[EntityId], fact: Fact, stored: Activity) -> Steps[None]:
+    for each in (*activity_bodies.moved_from(feed_class, fact), stored):
+        yield from feed_class.deliver(user_ids, (), [each])
+
+
+def update(manager: Manager, activity: Activity) -> Fanout:
+    """See :meth:`Manager.update_activity`."""
+    publisher.ready()
+    activity_bodies.checked(manager, activity)
+    for _ in range(MOST_TRIES):
+        asked: list[Steps[Any]] = [
+            activity_bodies.facts(manager, [activity.raw_id]),
+            notified_users.numbers(manager, activity.raw_id),
+        ]
+        facts, noticed = backend().run(together(asked))
+        before: Fact = facts[activity.raw_id]
+        if before.activity is not None and before.known:
+            _check_groups(manager, before.activity, activity)
+        elif before.kind != UNKNOWN or activity_bodies.keeps_bodies(manager):
+            raise UnknownActivity(f"{activity!r} cannot be updated: it was never added, or was removed; add it instead")
+        asked = [activity_bodies.updated(manager, activity, before), journal().get(_name(manager, activity))]
+        asked += _noticed(manager, before) if noticed is not None else []
+        done, receipt, *_ = backend().run(together(asked))
+        if done:  # else somebody else has changed it meanwhile: look at that
+            break
+    else:
+        raise StorageError(f"{activity!r} was changed by others {MOST_TRIES} times while it was updated; try again")
+    # Where it has not arrived everywhere, what is on its way is the old one, and this takes its place.
+    status = status_of(receipt)
+    settled = status.finished and not status.cancelled and not status.dead and "again" not in receipt
+    op = UPDATE if settled and status.op in ("", ADD, UPDATE, REDELIVER) else REDELIVER
+    return _start(manager, op, activity, [])
+
+
+def _check_groups(manager: Manager, before: Activity, after: Activity) -> None:
+    old, new = activity_bodies.groups(manager, before), activity_bodies.groups(manager, after)
+    for name in old:
+        if old[name] != new[name]:
+            raise ActivityError(
+                f"the new extra_context moves {after!r} from group {old[name].decode()!r} of {name!r} to"
+                f" {new[name].decode()!r}; remove the activity and add another instead"
+            )
+
+
+def _name(manager: Manager, activity: Activity) -> str:
+    return fanout_id(manager.name, activity.raw_id)
+
+
+def _start(manager: Manager, op: str, activity: Activity, operations: list[Steps[Any]]) -> Fanout:
+    """Open the fan-out about *activity* behind *operations*; its record holds the id, since what is stored counts."""
+    paces = [None if op == REMOVE else pace(manager, activity)]
+    return handle.start(manager.name, op, [(_name(manager, activity), activity.raw_id)], operations, paces=paces)[0]
+
+
+def pace(manager: Manager, activity: Activity) -> Pace | None:
+    """How fast the fan-outs of the activity's author are begun; None for no limit."""
+    if manager.fanout_rate <= 0:
+        return None
+    return Pace(activity.actor_id, manager.fanout_rate, manager.fanout_burst)
+
+
+def notice(manager: Manager, op: str, user_ids: Iterable[EntityId], activity: Activity) -> Fanouts:
+    """See :meth:`Manager.notify`: a fan-out for each chunk of users."""
+    if manager.notification_feed_class is None:
+        raise DeclarationError(f"{manager.name}.{op} needs notification_feed_class, the feed that it writes to")
+    people = _ids(user_ids, "user")
+    activity_bodies.checked(manager, activity)
+    raw_id, fanouts, number = activity.raw_id, list[Fanout](), 0
+    operations = activity_bodies.change(manager, state.NOTIFY if op == NOTIFY else state.UNNOTIFY, [activity])
+    chunks = iter(lambda: list(itertools.islice(people, manager.fanout_chunk_size)), [])
+    while part := list(itertools.islice(chunks, AT_ONCE)):
+        named = {notified_users.name_of(manager, raw_id, ids): ids for ids in part}
+        numbered = _Result(notified_users.keep(manager, activity, op == NOTIFY, named, number))
+        wanted = [(name, pack([raw_id, ids])) for name, ids in named.items()]
+        fanouts += handle.start(manager.name, op, wanted, [*operations, numbered.steps()])
+        number, operations = numbered.value, []
+    return Fanouts(fanouts)
+
+
+class _Result:
+    """Keeps the result of an operation that is run among others."""
+
+    def __init__(self, operation: Steps[int]) -> None:
+        self._operation = operation
+        self.value = 0
+
+    def steps(self) -> Steps[None]:
+        self.value = yield from self._operation
+
+
+def copy(
+    manager: Manager, op: str, user_id: EntityId, target_ids: Iterable[EntityId], limit: int | None = None
+) -> Fanouts:
+    """See :meth:`Manager.follow_many`: a fan-out for each target, so that the last word on each of them counts."""
+    user_id = entity_id(user_id, "user")
+    if manager.user_feed_class is None:
+        raise DeclarationError(f"{manager.name}.{op} needs user_feed_class, the feed it copies from")
+    if limit is not None and not is_whole(limit, 1):
+        raise ArgumentError(f"limit is {limit!r}; use a positive int, or None for follow_activity_limit")
+    targets, fanouts = _ids(target_ids, "target"), list[Fanout]()
+    while part := list(itertools.islice(targets, AT_ONCE)):
+        rest = [] if limit is None else [limit]
+        user, names = str(user_id), list(map(str, part))
+        wanted = [
+            (fanout_id(manager.name, user, name), pack([user_id, target, *rest])) for name, target in zip(names, part)
+        ]
+        noted = (partings().part if op == UNFOLLOW else partings().join)(manager.name, user, names)
+        fanouts += handle.start_sent(manager.name, op, wanted, [noted])
+    return Fanouts(fanouts)
+
+
+def rebuild(manager: Manager, user_id: EntityId) -> Fanout:
+    """See :meth:`Manager.rebuild`."""
+    user_id = entity_id(user_id, "user")
+    if manager.user_feed_class is None:
+        raise DeclarationError(f"{manager.name}.rebuild needs user_feed_class, the feed it copies from")
+    wanted = [(fanout_id(manager.name, REBUILD.encode(), str(user_id)), pack([user_id]))]
+    return handle.start_sent(manager.name, REBUILD, wanted)[0]
+
+
+def _ids(values: Iterable[EntityId], role: str) -> Iterable[EntityId]:
+    """Each id once, checked; all are checked before the first is used, so nothing is half-written."""
+    ids = [entity_id(value, role) for value in many(f"{role} ids", values)]
+    return iter({str(each): each for each in ids}.values())

@@ -1,0 +1,191 @@
+"""The doctor's view of a Redis server: everything is read in small steps, one feed at a time, by ``SCAN``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+
+from feedmill import settings
+from feedmill.keys import GROUPS, clock_key, due_key, named_fanout, receipt_key, set_aside_key, split_fanout
+from feedmill.storage.maintenance import (
+    HASH,
+    KEEP_ASIDE,
+    RECEIPT,
+    STRING,
+    ZSET,
+    StoredFeed,
+)
+from feedmill.storage.operations import Command, Steps
+from feedmill.storage.redis.journal import journal_time
+from feedmill.storage.redis.timelines import INBOX, STATE, call_script
+
+#: Keys that one step of a scan looks at.
+SCAN_SIZE = 1000
+_STATE, _INBOX = STATE.encode(), INBOX.encode()
+_TOKEN, _DEADLINE = 8, 13
+
+
+class RedisInspection:
+    """See :class:`feedmill.storage.maintenance.Inspection`."""
+
+    def size(self) -> Steps[int]:
+        """All keys of the database."""
+        (size,) = yield [("DBSIZE",)]
+        return int(size)
+
+    def scan(self, cursor: int) -> Steps[tuple[int, list[bytes]]]:
+        """A step of ``SCAN``, which never holds up the server."""
+        pattern = re.sub(r"([\[\]*?\\^-])", r"\\\1", settings.current().key_prefix) + "*"
+        ((following, keys),) = yield [("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_SIZE)]
+        return int(following), list(keys)
+
+    def types(self, keys: Sequence[bytes]) -> Steps[list[str]]:
+        """What each key holds."""
+        replies = yield [("TYPE", key) for key in keys]
+        return [reply.decode() for reply in replies]
+
+    def number(self, keys: Sequence[bytes]) -> Steps[int]:
+        """``EXISTS``."""
+        (number,) = yield [("EXISTS", *keys)]
+        return int(number)
+
+    def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
+        """-1 for one that stays."""
+        replies = yield [("TTL", key) for key in keys]
+        return [reply != -1 for reply in replies]
+
+    def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
+        """Read in one script, so that no writer comes in between."""
+        keys = [key, key + GROUPS, *([count_key] if count_key else [])]
+        ((types, scores, fields, count, spills),) = yield [call_script("inspect", keys, *groups)]
+        wrong = {
+            name: wanted
+            for name, held, wanted in zip(keys, types, (ZSET, HASH, STRING))
+            if held.decode() not in (wanted, "none")
+        }
+        records = dict(zip(fields[::2], fields[1::2]))
+        state, lock = _meta(records.pop(_STATE, b""))
+        inbox = records.pop(_INBOX, b"")
+        return StoredFeed(
+            *(wrong, {group: float(score) for group, score in zip(scores[::2], scores[1::2])}, records, state, lock),
+            *(inbox, dict(zip(spills[::2], spills[1::2])), count),
+        )
+
+    def spill_sizes(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
+        """``HLEN``."""
+        replies = yield [("HLEN", _spill_key(key, group)) for key, group in spills]
+        return list(map(int, replies))
+
+    def spills(
+        self, spills: Sequence[tuple[str, bytes]]
+    ) -> Steps[list[tuple[bytes | None, dict[bytes, bytes], bytes | None]]]:
+        """``HGETALL`` between two looks at the record; no record where the records are none."""
+        hashes = list(dict.fromkeys(key + GROUPS for key, _ in spills))
+        types = dict(zip(hashes, (yield [("TYPE", key) for key in hashes])))
+
+        def commands() -> Iterator[Command]:
+            for key, group in spills:
+                record = ("HGET", key + GROUPS, group) if types[key + GROUPS] == b"hash" else ("HGET", b"\0", b"")
+                yield from (record, ("HGETALL", _spill_key(key, group)), record)
+
+        replies = yield commands()
+        return [
+            (replies[at], dict(zip(replies[at + 1][::2], replies[at + 1][1::2])), replies[at + 2])
+            for at in range(0, len(replies), 3)
+        ]
+
+    def strings(self, keys: Sequence[bytes]) -> Steps[list[bytes | None]]:
+        """``MGET``."""
+        (values,) = yield [("MGET", *keys)]
+        return list(values)
+
+    def flat_put(self, key: str, before: bytes, after: bytes) -> Steps[bool]:
+        """Compared by digest, inside a script."""
+        digest = hashlib.sha1(before, usedforsecurity=False).hexdigest()
+        (done,) = yield [call_script("flat_put", [key], digest, after)]
+        return bool(done)
+
+    def overdue(self, manager: str, seconds: float) -> Steps[int]:
+        """By the server's clock, by which they were written."""
+        time, (kept,) = yield [("TIME",), ("MGET", clock_key(manager))]
+        (count,) = yield [("ZCOUNT", due_key(manager), "-inf", int(journal_time(time, kept) - seconds * 1000))]
+        return int(count)
+
+    def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
+        """Field by field, as bodies may be large."""
+        replies = yield [("HMGET", receipt_key(name), *RECEIPT) for name in ids]
+        return [{n: value for n, value in zip(RECEIPT, values) if value is not None} for values in replies]
+
+    def body(self, fanout_id: str) -> Steps[bytes]:
+        """From the receipt."""
+        (body,) = yield [("HGET", receipt_key(fanout_id), "body")]
+        return body or b""
+
+    def due(self, manager: str, start: int, limit: int) -> Steps[list[tuple[str, float]]]:
+        """The soonest first."""
+        (found,) = yield [("ZRANGE", due_key(manager), start, start + limit - 1, "WITHSCORES")]
+        names = [name.decode(errors="surrogateescape") for name in found[::2]]
+        return [(named_fanout(manager, name), float(at)) for name, at in zip(names, found[1::2])]
+
+    def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
+        """Its score."""
+        (at,) = yield [("ZSCORE", due_key(manager), _member(fanout_id))]
+        return None if at is None else float(at)
+
+    def due_put(self, manager: str, fanout_id: str) -> Steps[None]:
+        """By the server's clock."""
+        ((now, _),) = yield [("TIME",)]
+        yield [("ZADD", due_key(manager), int(now) * 1000, _member(fanout_id))]
+
+    def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
+        """Its entry."""
+        yield [("ZREM", due_key(manager), _member(fanout_id))]
+
+    def forget(self, key: str) -> Steps[None]:
+        """``UNLINK``."""
+        yield [("UNLINK", key)]
+
+    def unlock(self, key: str, lock: float) -> Steps[None]:
+        """Compared by its end."""
+        yield [call_script("unlock", [key + GROUPS], f"{round(lock * 1000):013d}")]
+
+    def set_aside(self, key: str, wanted: str) -> Steps[None]:
+        """Renamed within its slot."""
+        names = [each.encode(errors="surrogateescape") for each in (key, set_aside_key(key))]
+        yield [call_script("set_aside", names, wanted, KEEP_ASIDE)]
+
+    def facts(self) -> Steps[dict[str, str]]:
+        """From ``INFO``."""
+        sections = yield [("INFO", "memory"), ("INFO", "persistence")]
+        lines = [line.partition(":") for section in sections for line in section.decode().splitlines()]
+        return {name: value for name, _, value in lines}
+
+    def option(self, name: str) -> Steps[str]:
+        """``CONFIG GET``, which managed servers and careful ACLs refuse."""
+        (pair,) = yield [("CONFIG", "GET", name)]
+        return pair[1].decode() if pair else ""
+
+    def set_option(self, name: str, value: str) -> Steps[None]:
+        """``CONFIG SET``, and ``CONFIG REWRITE`` where the server has a file."""
+        yield [("CONFIG", "SET", name, value)]
+        (info,) = yield [("INFO", "server")]
+        if re.search(r"^config_file:\S", info.decode(), re.MULTILINE):
+            yield [("CONFIG", "REWRITE")]
+
+
+def _member(fanout_id: str) -> bytes:
+    """A fan-out among what is due of its manager."""
+    return split_fanout(fanout_id)[1].encode(errors="surrogateescape")
+
+
+def _spill_key(key: str, group: bytes) -> bytes:
+    return (key + GROUPS + ":").encode() + group
+
+
+def _meta(meta: bytes) -> tuple[bytes, float | None]:
+    """State and end of the lock, from the field that holds both."""
+    if meta[:1] != b"1":
+        return meta[1:], None
+    deadline, state = meta[1 + _TOKEN : 1 + _TOKEN + _DEADLINE], meta[1 + _TOKEN + _DEADLINE :]
+    return state, int(deadline) / 1000 if deadline.isdigit() else 0.0

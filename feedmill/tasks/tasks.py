@@ -1,0 +1,138 @@
+"""The tasks: decode the message, call one function. Their names are literal; a message never holds a class."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from celery import Task, current_task, shared_task
+
+from feedmill import signing
+from feedmill.errors import LEFT_TO_OTHERS, FeedBusy, FeedmillError, MessageError, StorageError
+from feedmill.fanout import operations
+from feedmill.storage.journal import journal
+from feedmill.storage.registry import backend
+from feedmill.tasks import foreign_messages
+from feedmill.worker import chunk_tasks, dead_letters, drain, heartbeat
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a task is interrupted, and after which its process is killed: of one chunk, and of planning a
+#: fan-out, which streams all followers of an author. The broker's visibility timeout must be longer.
+CHUNK_LIMITS, PLAN_LIMITS = (120, 180), (int(heartbeat.LONGEST_PLAN), 2400)
+
+
+#: Where the messages that are about one chunk have their fan-out and its plan.
+_ABOUT = {"feedmill.deliver": slice(5, 7), **{f"feedmill.{op}": slice(2, 4) for op in operations.ALONE}}
+
+
+class FeedmillTask(Task):  # type: ignore[misc]
+    """How every task is run: acknowledged when done, tried again only for what can heal.
+
+    Whatever the outcome, the journal knows what is not done; tries are only the quick way.
+    """
+
+    abstract = True
+    Request = "feedmill.tasks.redacted_request:SentenceRequest"
+    serializer = "msgpack"
+    acks_late = True
+    reject_on_worker_lost = True
+    ignore_result = True
+    # A manager, a feed or a verb that is not known here may be known to the next worker: releases roll.
+    autoretry_for = (StorageError, FeedBusy, *LEFT_TO_OTHERS)
+    retry_backoff = True
+    retry_backoff_max = 60
+    retry_jitter = True
+    max_retries = 5
+
+    def signature_from_request(self, request: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """What a retry sends: told of in the same sentence as before, for the same deployment."""
+        signature = super().signature_from_request(request, *args, **kwargs)
+        was = self.request if request is None else request
+        signature.options.update(argsrepr=was.argsrepr or self.name, kwargsrepr="")
+        return signature
+
+    def apply_async(self, args: Any = None, kwargs: Any = None, **options: Any) -> Any:
+        """Send it; who says nothing else has its name shown in place of its arguments.
+
+        It is not signed: a worker must not sign what a message told it to send.
+        """
+        options.setdefault("argsrepr", self.name)
+        options.setdefault("kwargsrepr", "")
+        options["headers"] = {**signing.addressed(), **(options.get("headers") or {})}
+        return super().apply_async(args, kwargs, **options)
+
+    def on_failure(self, exc: Exception, task_id: str, args: Any, kwargs: Any, einfo: Any) -> None:
+        """Keep what can never succeed, and note what went wrong with a chunk: the sweep sends it again."""
+        with contextlib.suppress(FeedmillError):
+            if isinstance(exc, MessageError):
+                dead_letters.bury_message(self.name, args, dead_letters.reason(exc))
+            elif self.name in _ABOUT:
+                fanout_id, plan = args[_ABOUT[self.name]]
+                backend().run(journal().note(fanout_id, plan, dead_letters.reason(exc)))
+
+
+def _task(name: str, kinds: tuple[type, ...], limits: tuple[int, int]) -> Callable[[Callable[..., int]], Any]:
+    """A task whose message holds values of *kinds*; another message is refused before anything is done."""
+
+    def decorate(function: Callable[..., int]) -> Any:
+        def run(*args: Any, **named: Any) -> int:
+            carried = current_task.request.headers if current_task else None
+            if other := signing.stranger(carried):
+                foreign_messages.give_back(current_task, other)
+                return 0
+            signing.check(name, args, carried)
+            if named or len(args) != len(kinds) or not all(map(isinstance, args, kinds)):
+                held = [type(value).__name__ for value in (*args, *named.values())]
+                raise MessageError(
+                    f"{name} takes {', '.join(kind.__name__ for kind in kinds) or 'nothing'};"
+                    f" the message holds {', '.join(held) or 'nothing'}"
+                )
+            return function(*args)
+
+        run.__doc__, run.__module__ = function.__doc__, function.__module__
+        run.__name__ = run.__qualname__ = function.__name__
+        soft, hard = limits
+        return shared_task(run, name=name, base=FeedmillTask, soft_time_limit=soft, time_limit=hard)
+
+    return decorate
+
+
+@_task("feedmill.fanout", (str,), PLAN_LIMITS)
+def fan_out(manager: str) -> int:
+    """Do what is due of a manager: deliver, or plan the chunks that will."""
+    return drain.answer(manager, (current_task and current_task.request.id) or "")
+
+
+@_task("feedmill.deliver", (str, str, str, bytes, bytes, str, int, int), CHUNK_LIMITS)
+def deliver(
+    manager: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
+) -> int:
+    """Deliver an activity to one chunk of people."""
+    return chunk_tasks.deliver(manager, op, audience, body, ids, fanout_id, plan, chunk)
+
+
+@_task("feedmill.follow", (str, bytes, str, int), CHUNK_LIMITS)
+def follow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
+    """Copy a user's newest activities into a new follower's feeds."""
+    return chunk_tasks.copy(operations.FOLLOW, manager, ids, fanout_id, plan)
+
+
+@_task("feedmill.unfollow", (str, bytes, str, int), CHUNK_LIMITS)
+def unfollow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
+    """Take a user's activities out of a former follower's feeds."""
+    return chunk_tasks.copy(operations.UNFOLLOW, manager, ids, fanout_id, plan)
+
+
+@_task("feedmill.rebuild", (str, bytes, str, int), CHUNK_LIMITS)
+def rebuild(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
+    """Make a user's feeds what they would be had they been kept up to date."""
+    return chunk_tasks.copy(operations.REBUILD, manager, ids, fanout_id, plan)
+
+
+@_task("feedmill.sweep", (), CHUNK_LIMITS)
+def sweep() -> int:
+    """Ring for what is overdue."""
+    return drain.sweep()

@@ -1,0 +1,129 @@
+"""What the messages ask of a worker that are about one chunk of people, or the feeds of one user."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from feedmill.errors import FeedmillError, MessageError, UnknownName
+from feedmill.fanout.operations import FANNED_OUT, FOLLOW, REBUILD, UNFOLLOW
+from feedmill.manager import Manager
+from feedmill.manager.hook_results import Skipped
+from feedmill.registry import feed_names
+from feedmill.storage.deadline import within
+from feedmill.storage.journal import Begun, journal, lease
+from feedmill.storage.operations import Steps, together
+from feedmill.storage.registry import backend
+from feedmill.storage.unfollows import partings
+from feedmill.worker import compensation, follow
+from feedmill.worker.dead_letters import GivenUp
+from feedmill.worker.delivery import (
+    AUDIENCES,
+    OLDER,
+    about,
+    check_known,
+    checked_op,
+    deliveries_of,
+    ids_of,
+    manager_called,
+    people_of,
+)
+from feedmill.worker.isolation import People, apart, driven, split_work
+
+#: Workers that a chunk may kill before it is left alone; its fan-out then becomes a dead letter.
+MOST_DEATHS = 12
+
+#: Does a chunk that was begun, until a moment of ``time.monotonic()``; its result is for how many people.
+Work = Callable[[Begun, float], Steps[int]]
+
+
+def deliver(
+    manager_name: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
+) -> int:
+    """Deliver an activity to one chunk of people; how many, 0 if the chunk is done already or no longer wanted."""
+    if audience not in AUDIENCES:
+        raise MessageError(f"audience {audience!r} is none of {', '.join(AUDIENCES)}")
+    manager, parts = manager_called(manager_name), [(audience, ids_of(ids, "user ids"))]
+    about(checked_op(op, *FANNED_OUT), body)
+
+    def work(begun: Begun, deadline: float) -> Steps[int]:
+        found, parted = yield from compensation.read(manager, op, body, parts, begun.listed)
+        asked: tuple[Sequence[Any], People] = found, compensation.apart_from_unfollowed(found, parts, parted)
+        reached = 0
+
+        def written(some: tuple[Sequence[Any], People]) -> Steps[None]:
+            nonlocal reached
+            deliveries = deliveries_of(manager, some[0], some[1], begun.times)
+            yield from driven(compensation.delivered(manager, deliveries, begun.listed), deadline)
+            reached = max(reached, people_of(deliveries))
+
+        error = yield from apart(asked, written, split_work)
+        if error is not None:
+            raise error
+        check_known(found)
+        return reached
+
+    return _chunk(manager, fanout_id, plan, chunk, work)
+
+
+def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> int:
+    """Do what concerns the feeds of one user: follow, unfollow or rebuild; 1 if it was still to be done."""
+    manager = manager_called(manager_name)
+    values: list[Any] = [*ids_of(body, "user and target")]
+    if op == REBUILD and len(values) == 1:
+        (user_id,) = values
+    elif op in (FOLLOW, UNFOLLOW) and len(values) in (2, 3):
+        user_id, target_id, limit = [*values, manager.follow_activity_limit][:3]
+        if type(limit) is not int or limit < 1:
+            raise MessageError(f"{op} takes a positive limit, not {limit!r}")
+    else:
+        takes = "a user" if op == REBUILD else "a user and a target"
+        raise MessageError(f"{op} takes {takes}, not {len(values)} ids")
+
+    listed: list[int] = []
+
+    def number() -> Steps[None]:
+        listed.append((yield from partings().number(manager.name)))
+
+    def work(begun: Begun, deadline: float) -> Steps[int]:
+        if op == FOLLOW:
+            yield from follow.follow(manager, user_id, target_id, limit, listed[0], begun.times)
+        elif op == UNFOLLOW:
+            yield from follow.unfollow(manager, user_id, target_id)
+        else:
+            skipped = Skipped()
+            yield from follow.rebuild(manager, user_id, begun.times, skipped)
+            if skipped.count:
+                yield from journal().skip(fanout_id, plan, skipped.count, str(skipped))
+        return 1
+
+    # Before it is known to be wanted: an unfollow in between is seen by the one look or the other.
+    return _chunk(manager, fanout_id, plan, 0, work, [number()] if op == FOLLOW else [])
+
+
+def _chunk(
+    manager: Manager, fanout_id: str, plan: int, chunk: int, work: Work, ahead: Sequence[Steps[Any]] = ()
+) -> int:
+    """Do a chunk that was sent, if that is still wanted, and note that it is done; for how many people.
+
+    *ahead*: what is to be read before it is known that it is wanted, in the same round trip.
+    """
+    deadline = time.monotonic() + lease() / 1000
+    feeds = feed_names(manager.name)
+    begun: Begun = backend().run(together([*ahead, journal().start(fanout_id, plan, chunk, feeds)]))[-1]
+    if begun.times < 0:
+        raise UnknownName(f"fan-out {fanout_id} is for a feed that this worker's {manager.name} lacks; {OLDER}")
+    if not begun.times:
+        return 0
+    if begun.deaths >= MOST_DEATHS:  # the broker gives the message out again each time, without end
+        raise GivenUp(f"chunk {chunk} is not begun any more: its worker died {begun.deaths} times")
+    try:
+        people = backend().run(within(deadline, work(begun, deadline)))
+    except Exception:
+        with contextlib.suppress(FeedmillError):
+            backend().run(journal().lived(fanout_id, plan, chunk))
+        raise
+    backend().run(journal().done(manager.name, fanout_id, plan, chunk, people))
+    return people

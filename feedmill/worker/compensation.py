@@ -1,0 +1,253 @@
+"""What arrives too late: since it was read somebody has unfollowed the author, or something else is so with the activity.
+
+Whoever changes something writes it down first, and then sees to it that feeds follow. Whoever delivers writes to the feeds,
+and then looks, in the round trip of the last write, whether what is written down is still what was made true. So whichever
+comes last sees the other, and what is in feeds in the end is what was said last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from feedmill.fanout.operations import ADDING, REMOVE, UPDATE
+from feedmill.ids import EntityId
+from feedmill.manager import Manager, notified_users
+from feedmill.manager import activity_bodies as kept_bodies
+from feedmill.manager.activity_bodies import Fact
+from feedmill.storage.notified_users import Numbers
+from feedmill.storage.operations import Interrupted, Steps, interrupt, together
+from feedmill.storage.unfollows import Parting, partings
+from feedmill.worker.delivery import (
+    FOLLOWERS,
+    UNFOLLOWED,
+    Delivery,
+    Part,
+    Request,
+    deliveries_of,
+    meant,
+    operations_of,
+)
+
+
+def read(
+    manager: Manager, op: str, body: bytes, parts: Sequence[Part], listed: int
+) -> Steps[tuple[list[tuple[str, Fact]], set[Parting]]]:
+    """What is so with what a chunk is about, and which of its people are known to be too late, in one round trip.
+
+    *listed*: the number of the last unfollow when people were listed.
+    """
+    about: list[tuple[str, Fact]] = []
+
+    def facts() -> Steps[set[Parting]]:
+        about.extend((yield from meant(manager, op, body)))
+        return set()
+
+    def pairs() -> Iterable[Parting]:
+        authors = {str(fact.activity.actor_id) for _, fact in about if fact.activity is not None}
+        users = {str(user) for name, ids in parts if name in (FOLLOWERS, UNFOLLOWED) for user in ids}
+        return itertools.product(users, authors)
+
+    asked = [facts()]
+    if any(name in (FOLLOWERS, UNFOLLOWED) for name, _ in parts):
+        asked.append(partings().since(manager.name, listed, pairs))
+    *_, parted = yield from together(asked)
+    return about, parted
+
+
+def apart_from_unfollowed(about: Sequence[tuple[str, Fact]], parts: Sequence[Part], parted: set[Parting]) -> list[Part]:
+    """*parts* by what is known now: who of the followers has unfollowed the author of *about*, and who follows again."""
+    author = next((fact.activity.actor_id for _, fact in about if fact.activity is not None), None)
+    found: list[Part] = []
+    for name, ids in parts:
+        if name == UNFOLLOWED or (name == FOLLOWERS and parted):
+            gone = [user for user in ids if (str(user), str(author)) in parted]
+            there = [user for user in ids if (str(user), str(author)) not in parted]
+            found += [(FOLLOWERS, _spelled_like(author, there) if name == UNFOLLOWED else there), (UNFOLLOWED, gone)]
+        else:
+            found.append((name, ids))
+    return [(name, ids) for name, ids in found if ids]
+
+
+def _spelled_like(author: EntityId | None, users: Sequence[EntityId]) -> Sequence[EntityId]:
+    """*users*, who are known as text alone, as the app spells ids: filters are asked about them."""
+    kind = type(author)
+    if kind is not int and kind is not uuid.UUID:
+        return users
+    spelled: list[EntityId] = []
+    for user in users:
+        with contextlib.suppress(ValueError):
+            user = kind(str(user))
+        spelled.append(user)
+    return spelled
+
+
+def delivered(manager: Manager, deliveries: Sequence[Delivery], listed: int) -> Steps[None]:
+    """Make *deliveries*, and what is so in their place if that has changed meanwhile.
+
+    *listed*: the number of the last unfollow when people were listed.
+    """
+    return _delivered(manager, operations_of(manager, deliveries), deliveries, listed)
+
+
+def _delivered(
+    manager: Manager, operations: Sequence[Steps[Any]], deliveries: Sequence[Delivery], listed: int
+) -> Steps[None]:
+    made, late = list(deliveries), set[Parting]()
+    seen = yield from _written(manager, operations, made, listed)
+    while True:
+        new, old = _changed(manager, made, seen)
+        rejoined, old = _rejoined(manager, old, seen.parted)
+        new += rejoined
+        made = [*old, *new]
+        now = _concerned(made, seen.parted)
+        if not new and now == late:
+            return
+        back = [_only(each, REMOVE, now - late) for each in old if _adds(each)]
+        again = [_only(each, each.op, late - now) for each in old if _adds(each)]  # they follow again
+        fresh = [
+            part
+            for each in new
+            for part in ([_without(each, now), _only(each, REMOVE, now)] if _adds(each) else [each])
+        ]
+        seen = yield from _written(manager, operations_of(manager, [*back, *again, *fresh]), made, listed)
+        late = now
+
+
+class _Seen(NamedTuple):
+    """What was so behind the last write."""
+
+    values: dict[bytes, bytes | None]
+    numbers: dict[bytes, Numbers | None]
+    parted: set[Parting]
+
+
+def _written(manager: Manager, operations: Sequence[Steps[Any]], made: Sequence[Delivery], listed: int) -> Steps[_Seen]:
+    """Run *operations*, and look at what matters to all that is *made* by them."""
+    return _behind(together(operations), lambda: _look(manager, made, listed))
+
+
+def _look(manager: Manager, made: Sequence[Delivery], listed: int) -> Steps[_Seen]:
+    requests = _requests(made)
+    raw_ids = list(dict.fromkeys(each.fact.raw_id for each in requests))
+    noticed = list(dict.fromkeys(each.fact.raw_id for each in requests if each.numbers is not None))
+    adding = [each for each in made if _adds(each) or any(name == UNFOLLOWED for name, _ in each.parts)]
+    asked: list[Steps[Any]] = [kept_bodies.values(manager, raw_ids)]
+    asked += [notified_users.numbers(manager, raw_id) for raw_id in noticed]
+    if adding:
+        asked.append(partings().since(manager.name, listed, lambda: _pairs(adding) | _pairs(adding, UNFOLLOWED)))
+    values, *others = yield from together(asked)
+    parted = others.pop() if adding else set()
+    return _Seen(dict(zip(raw_ids, values)), dict(zip(noticed, others)), parted)
+
+
+def _behind(operation: Steps[Any], look: Callable[[], Steps[_Seen]]) -> Steps[_Seen]:
+    """Run *operation*, and *look* behind its last write: in the same round trip, which may be any of them."""
+    replies: list[Any] | None = None
+    probe: Steps[_Seen] | None = None
+    found: list[Any] = []
+    while True:
+        try:
+            wanted = next(operation) if replies is None else operation.send(replies)
+        except StopIteration:
+            break
+        probe = look()
+        looks = list(next(probe, ()))
+        try:
+            answers = yield itertools.chain(wanted, looks)
+        except Interrupted:
+            yield from interrupt([operation])
+            raise
+        at = len(answers) - len(looks)
+        replies, found = answers[:at], answers[at:]
+    if probe is None or not found:  # there was no round trip, or what is looked at is in this process
+        return (yield from look())
+    try:
+        wanted = probe.send(found)
+        while True:
+            wanted = probe.send((yield wanted))
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+
+
+def _changed(manager: Manager, made: Sequence[Delivery], seen: _Seen) -> tuple[list[Delivery], list[Delivery]]:
+    """What has to be made instead of those of *made* of which something else is so; and the others.
+
+    What was made may stand in the way of what is so: it is another attempt, except of an update that took nothing out.
+    """
+    changed = {}
+    for request in _requests(made):
+        raw_id = request.fact.raw_id
+        now = seen.values[raw_id]
+        if now != request.fact.data or (request.numbers is not None and seen.numbers[raw_id] != request.numbers):
+            changed[id(request)] = request, kept_bodies.fact_of(manager, raw_id, now)
+    attempts = {id(each.request): each.request.attempt for each in made}
+    for each in made:
+        if each.request.op != UPDATE or each.op == REMOVE:
+            attempts[id(each.request)] = each.request.attempt + 1
+    new = [
+        each
+        for key, (request, fact) in changed.items()
+        for each in deliveries_of(manager, [(request.op, fact)], request.parts, attempts[key])
+    ]
+    return new, [each for each in made if id(each.request) not in changed]
+
+
+def _requests(deliveries: Iterable[Delivery]) -> list[Request]:
+    return list({id(each.request): each.request for each in deliveries}.values())
+
+
+def _adds(delivery: Delivery) -> bool:
+    return delivery.op in ADDING and any(name == FOLLOWERS and ids for name, ids in delivery.parts)
+
+
+def _pairs(deliveries: Iterable[Delivery], audience: str = FOLLOWERS) -> set[Parting]:
+    return {(str(user), str(each.activity.actor_id)) for each in deliveries for user in _followers(each, audience)}
+
+
+def _rejoined(
+    manager: Manager, made: Sequence[Delivery], parted: set[Parting]
+) -> tuple[list[Delivery], list[Delivery]]:
+    """What is to be made for those from whom something was taken and who follow again; and what is *made*, without them."""
+    back, rest = list[Delivery](), list[Delivery]()
+    for each in made:
+        author = each.activity.actor_id
+        users = [user for user in _followers(each, UNFOLLOWED) if (str(user), str(author)) not in parted]
+        if users:
+            asked, parts = [(each.request.op, each.fact)], [(FOLLOWERS, _spelled_like(author, users))]
+            back += deliveries_of(manager, asked, parts, each.request.attempt + 1)
+            kept = [
+                (name, [user for user in ids if name != UNFOLLOWED or user not in users]) for name, ids in each.parts
+            ]
+            each = each._replace(parts=kept)
+        rest.append(each)
+    return back, rest
+
+
+def _concerned(deliveries: Sequence[Delivery], parted: set[Parting]) -> set[Parting]:
+    """Those of *parted* to whom something is delivered."""
+    return parted and parted & _pairs(each for each in deliveries if _adds(each))
+
+
+def _followers(delivery: Delivery, audience: str = FOLLOWERS) -> list[EntityId]:
+    return [user for name, ids in delivery.parts if name == audience for user in ids]
+
+
+def _only(delivery: Delivery, op: str, pairs: set[Parting]) -> Delivery:
+    """*op* for those of its followers who are in *pairs*."""
+    author = str(delivery.activity.actor_id)
+    users = [user for user in _followers(delivery) if (str(user), author) in pairs]
+    return delivery._replace(op=op, parts=[(FOLLOWERS, users)])
+
+
+def _without(delivery: Delivery, pairs: set[Parting]) -> Delivery:
+    """*delivery* to all but those followers who are in *pairs*."""
+    author = str(delivery.activity.actor_id)
+    parts = [
+        (name, [user for user in ids if name != FOLLOWERS or (str(user), author) not in pairs])
+        for name, ids in delivery.parts
+    ]
+    return delivery._replace(parts=parts)

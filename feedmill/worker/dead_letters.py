@@ -1,0 +1,121 @@
+"""Dead letters: what could not be processed, kept with the reason until somebody replays or drops it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from feedmill.errors import CorruptRecord, FeedmillError, MessageError, UnknownName
+from feedmill.fanout import handle, publisher
+from feedmill.fanout.operations import ALONE
+from feedmill.msgpack_codec import pack, unpack
+from feedmill.storage.journal import Claim, Letter, journal
+from feedmill.storage.operations import together
+from feedmill.storage.registry import backend
+
+#: The two kinds: a fan-out that was accepted, and a message that no worker understood.
+FANOUT, MESSAGE = "fanout", "message"
+#: Characters of a reason that are kept.
+LONGEST_REASON = 500
+#: Bytes of an unreadable message that are kept.
+LONGEST_BODY = 65_536
+#: Letters that are dropped in one go.
+AT_ONCE = 100
+
+
+class GivenUp(FeedmillError):
+    """A fan-out, or a chunk of one, was tried too often."""
+
+
+class NoLetter(UnknownName):
+    """There is no dead letter of that id."""
+
+
+def reason(error: BaseException) -> str:
+    """*error* as it is kept and shown."""
+    return f"{type(error).__name__}: {error}"[:LONGEST_REASON]
+
+
+def bury(manager: str, claim: Claim, why: str) -> None:
+    """Give up a claimed fan-out. When its activity is added or removed again, the letter goes."""
+    payload = pack([claim.op, claim.body, claim.id])
+    backend().run(journal().bury(manager, claim, why, payload))
+
+
+def bury_message(task: str, args: Sequence[Any], why: str) -> str:
+    """Keep a message that was refused; the letter's id."""
+    try:
+        payload = pack([task, list(args)])
+    except (TypeError, ValueError, OverflowError):
+        payload = pack([task, [repr(args)]])
+    return backend().run(journal().add_letter(MESSAGE, why, payload))
+
+
+def listed(limit: int = 100) -> list[Letter]:
+    """The newest letters, newest first."""
+    return backend().run(journal().letters(limit))
+
+
+def found(letter_id: str) -> Letter:
+    """The letter of that id; :class:`NoLetter` without."""
+    letter = backend().run(journal().letter(letter_id)) if is_letter_id(letter_id) else None
+    if letter is None:
+        raise NoLetter(f"no dead letter {letter_id!r}; `feedmill dead list` shows those there are")
+    return letter
+
+
+def content(letter: Letter) -> list[Any]:
+    """What the letter is about: op, body and fan-out; or task and arguments."""
+    values = unpack(letter.payload)
+    if not isinstance(values, list) or len(values) != (3 if letter.kind == FANOUT else 2):
+        raise CorruptRecord(f"dead letter {letter.id} holds something that is neither a fan-out nor a message; drop it")
+    return values
+
+
+def replay(letter_id: str) -> str:
+    """Try again what the letter is about, from the beginning, and forget the letter; what was done, in words."""
+    letter = found(letter_id)
+    values = content(letter)
+    if letter.kind == MESSAGE:
+        task, args = values
+        if not task.startswith("feedmill."):
+            raise MessageError(
+                f"dead letter {letter_id} names no task of ours ({task!r}); all that is left is to drop it"
+            )
+        publisher.send(
+            task, args, queue=publisher.HIGH_QUEUE, sentence=f"{task} once more, from dead letter {letter_id}"
+        )
+        done = f"sent {task} again"
+    else:
+        op, body, name = values
+        begin = handle.start_sent if op in ALONE else handle.start
+        begin(letter.manager, op, [(name, body)])
+        done = f"{op} in {letter.manager} starts again as fan-out {name}"
+    drop([letter_id])
+    return done
+
+
+def drop(ids: Sequence[str]) -> int:
+    """Forget letters; how many were there."""
+    known, dropped = [name for name in ids if is_letter_id(name)], 0
+    for start in range(0, len(known), AT_ONCE):
+        part = known[start : start + AT_ONCE]
+        held = backend().run(together([journal().letter(name) for name in part]))
+        backend().run(together([journal().let_expire(name) for name in _given_up(held)]))
+        dropped += backend().run(journal().drop_letters(part))
+    return dropped
+
+
+def _given_up(held: Iterable[Letter | None]) -> Iterator[str]:
+    """The fan-outs that letters are about."""
+    for letter in held:
+        if letter is not None and letter.kind == FANOUT:
+            with contextlib.suppress(CorruptRecord):
+                yield content(letter)[2]
+
+
+def is_letter_id(text: str) -> bool:
+    """Whether *text* can be a dead letter's id."""
+    first, _, second = text.partition("-")
+    return first.isdigit() and second.isdigit()

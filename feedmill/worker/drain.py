@@ -1,0 +1,346 @@
+"""What is due: workers claim it, fold it into as few round trips as they can, and settle it."""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from feedmill import registry
+from feedmill.errors import LEFT_TO_OTHERS, StorageError, WrongType
+from feedmill.fanout import publisher
+from feedmill.fanout.operations import ALONE, IMPORT, PLANNED
+from feedmill.feeds.aggregated_feed import AggregatedFeed
+from feedmill.grouping.writer import fold_in
+from feedmill.manager import Manager
+from feedmill.manager.activity_bodies import Fact
+from feedmill.manager.hook_results import Skipped
+from feedmill.registry import feed_names
+from feedmill.storage.deadline import LeaseExpired, within
+from feedmill.storage.journal import Claim, journal, lease
+from feedmill.storage.operations import Steps, together
+from feedmill.storage.registry import backend
+from feedmill.worker import compensation, dead_letters, heartbeat, planner
+from feedmill.worker.delivery import (
+    OLDER,
+    Delivery,
+    checked_op,
+    facts_of,
+    manager_called,
+    people_of,
+)
+from feedmill.worker.heartbeat import Watch
+from feedmill.worker.isolation import apart, driven, halves, split_people
+
+logger = logging.getLogger(__name__)
+
+#: Fan-outs that are claimed at a time, and deliveries and messages after which the rest is left to others.
+MOST_CLAIMS, MOST_DELIVERIES, MOST_MESSAGES = 100, 5000, 500
+#: Attempts after which a fan-out that fails, or whose chunks stay undone, becomes a dead letter.
+MOST_ATTEMPTS = 12
+#: Seconds until a fan-out that failed is tried again: the first time, and at most.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
+#: Seconds for which what is ready waits for what else a round plans, before it is delivered.
+LONGEST_WAIT = 1.0
+#: Seconds until chunks that stay undone are sent again, at most; the first time it is the lease.
+LONGEST_SILENCE = 3600.0
+
+
+def answer(manager_name: str, bell: str = "") -> int:
+    """Answer the bell with the message id *bell*: do what is due; how many people were reached or planned for.
+
+    A bell that comes again, because the worker that answered it died, brings up what that worker had taken. What one
+    fan-out does wrong harms no other. If more is due than one worker takes, the bell is rung again before the work
+    begins, so that others join.
+    """
+    manager, deadline = manager_called(manager_name), time.monotonic() + lease() / 1000
+    claims, ring = backend().run(journal().claim(manager_name, MOST_CLAIMS, bell))
+    if ring:
+        publisher.ring(manager_name)
+    to_plan = [claim for claim in claims if claim.op in PLANNED and claim.op != IMPORT and not claim.planned]
+    facts = backend().run(facts_of(manager, [(claim.op, claim.body) for claim in to_plan]))
+    return _Round(manager, deadline, facts).run(claims)
+
+
+def sweep() -> int:
+    """Ring for every manager of which something is overdue, and do what dead holders of feeds left; how much there was."""
+    overdue = sum(map(_left_behind, _grouped()))
+    for name in registry.manager_names():
+        try:
+            count, ring = backend().run(journal().look(name))
+        except WrongType as error:  # others' work is elsewhere
+            logger.error("what is due of %s cannot be looked at: %s", name, error)
+            continue
+        overdue += count
+        if ring:
+            publisher.ring(name)
+    return overdue
+
+
+def _grouped() -> list[type[AggregatedFeed]]:
+    """The kinds of feeds that have inboxes."""
+    managers = map(registry.get_manager, registry.manager_names())
+    declared = dict.fromkeys(
+        kind for each in managers for kind in (*each.feed_classes.values(), each.notification_feed_class)
+    )
+    return [kind for kind in declared if kind is not None and issubclass(kind, AggregatedFeed)]
+
+
+def _left_behind(feed_class: type[AggregatedFeed]) -> int:
+    try:
+        found = backend().run(fold_in(feed_class))
+    except WrongType as error:
+        logger.error("what was left to holders of feeds of %s cannot be looked at: %s", feed_class.__name__, error)
+        return 0
+    except StorageError:
+        raise
+    except Exception:  # an app's own aggregator may raise anything: that is about this kind of feed alone
+        logger.exception("what was left to holders of feeds of %s waits", feed_class.__name__)
+        return 0
+    if found:
+        logger.warning(
+            "%s feeds of %s held what was left to somebody who died; it is done now", found, feed_class.__name__
+        )
+    return found
+
+
+class _Ready(NamedTuple):
+    """A fan-out that this round delivers itself."""
+
+    claim: Claim
+    deliveries: list[Delivery]
+    #: Until when, by ``time.monotonic()``.
+    deadline: float
+    #: How many people these reach.
+    reached: int
+    #: What went wrong with what is not among the deliveries.
+    error: Exception | None = None
+
+
+class _Round:
+    """Claimed fan-outs of one manager, done together."""
+
+    def __init__(self, manager: Manager, deadline: float, facts: Mapping[bytes, Fact]) -> None:
+        self.manager, self.deadline, self.facts = manager, deadline, facts
+        self.halftime = deadline - lease() / 2000
+        self.feeds = frozenset(feed_names(manager.name))
+        self.ready: list[_Ready] = []
+        #: Since when the first of these waits.
+        self.since = 0.0
+        self.deliveries = self.messages = 0
+        #: Queues that have no room for the first chunk of a plan, and who waits for that.
+        self.full: dict[str, list[Claim]] = {}
+        self.error: Exception | None = None
+        #: What is planned in this round, and at which place of it the claim is that is looked at.
+        self.queue: Sequence[Claim] = ()
+        self.place = 0
+        self.watch = Watch(manager.name, self._let_go)
+
+    def run(self, claims: Sequence[Claim]) -> int:
+        """Plan, and deliver what fits into a chunk; the rest is sent. Suspects come last, each alone.
+
+        What was claimed before and not settled is suspect: whoever had it may have died of it, or of what else they had
+        claimed. So each is written down as begun right before it is, and those that never were come first. So neither a
+        bad one nor a slow one harms others, and those who wait for busy feeds do not wait for each other. Of those that
+        wait for room in a queue, one looks for all: a crowd costs next to nothing, and holds up nobody.
+        """
+        self.queue = sorted(claims, key=lambda claim: (_is_suspect(claim), claim.tries, bool(claim.waits)))
+        for place, claim in enumerate(self.queue):
+            self.place = place
+            if _is_suspect(claim) or claim.waits or (self.ready and time.monotonic() > self.since + LONGEST_WAIT):
+                self._deliver()
+            if claim.waits in self.full:
+                self.full[claim.waits].append(claim)
+                continue
+            if self._enough():
+                self._leave(self.queue[place:])
+                break
+            if self._one(claim):
+                break
+        self._deliver()
+        for name, waiting in self.full.items():
+            planner.put_off(self.manager, waiting, name)
+        if self.error is not None and (publisher.inline() or isinstance(self.error, LeaseExpired)):
+            raise self.error  # embedded, the caller is the worker, and nobody else would tell
+        return self.deliveries
+
+    def _enough(self) -> bool:
+        """Whether this round has done what a round does."""
+        much = self.deliveries >= MOST_DELIVERIES or self.messages >= MOST_MESSAGES
+        return much or time.monotonic() > self.halftime
+
+    def _let_go(self) -> None:
+        """Leave all others to other workers: what is planned is slow. While it is planned none of these change."""
+        logger.info("fan-out %s of %s is slow to be planned", self.watch.latest.id, self.manager.name)
+        full = [each for waiting in self.full.values() for each in waiting]
+        self._leave([*(each.claim for each in self.ready), *full, *self.queue[self.place + 1 :]])
+
+    def _one(self, claim: Claim) -> bool:
+        """Get a claim ready, or send its chunks; whether that was so slow that all others were left to other workers."""
+        deadline, planned = self.deadline, None
+        if _is_suspect(claim):
+            deadline = time.monotonic() + lease() / 1000
+            begun = backend().run(journal().begin(self.manager.name, claim))
+            if begun is None:
+                logger.warning("fan-out %s was called off or taken over before it was begun", claim.id)
+                return False
+            claim = begun
+        watch = self.watch
+        watch.take(claim, deadline)
+        try:
+            with heartbeat.beating(watch):
+                planned = self._plan(claim, watch)
+            claim = watch.claim
+        except LeaseExpired as error:  # somebody else has it, or nobody wants it any more
+            logger.warning("%s", error)
+            planned = None
+        except Exception as error:
+            planned = None
+            self._failed(watch.latest, error)
+        if watch.slow:
+            self.ready = []
+            self.full = {name: [each for each in some if each.id == claim.id] for name, some in self.full.items()}
+        if planned is not None:
+            self.since = self.since if self.ready else time.monotonic()
+            reached = people_of(planned.deliveries)
+            self.ready.append(_Ready(claim, planned.deliveries, watch.deadline, reached, planned.error))
+            self.deliveries += reached * max(1, len(planned.deliveries)) * (len(self.manager.feed_classes) or 1)
+        return watch.slow
+
+    def _plan(self, claim: Claim, watch: Watch) -> planner.Planned | None:
+        """What one claim comes to, if it is to be delivered here; else its chunks are sent."""
+        name = self.manager.name
+        if claim.tries > MOST_ATTEMPTS:
+            last = backend().run(journal().get(claim.id)).get("error", "")
+            why = f": {claim.died() if claim.deaths else last}" if claim.deaths or last else ""
+            raise dead_letters.GivenUp(f"not done after {MOST_ATTEMPTS} attempts{why}")
+        if not self.feeds.issuperset(claim.feeds):
+            lacking = set(claim.feeds) - self.feeds
+            logger.warning("fan-out %s: this worker's %s has no feed %r; %s", claim.id, name, min(lacking), OLDER)
+            pause = FIRST_PAUSE * (0.5 + random.random())
+            watch.close()
+            backend().run(journal().put_off(name, watch.claim, pause, waits=claim.waits))
+            return None
+        if claim.planned or claim.op in ALONE:
+            watch.close()
+            self.messages += self._send_alone_or_rest(watch.claim)
+            return None
+        checked_op(claim.op, *PLANNED)
+        skipped = Skipped()
+        facts = self.facts
+        if claim.op == IMPORT:  # it is about many activities: they are read when they are needed
+            facts = backend().run(facts_of(self.manager, [(claim.op, claim.body)]))
+        planned = planner.plan(self.manager, claim, facts, skipped)
+        if isinstance(planned, planner.Planned):
+            planner.note_skipped(self.manager, claim, skipped)
+            return planned
+        sent = planner.send(self.manager, watch, planned, _silence(claim), self.full, skipped)
+        self.messages += sent.chunks
+        if sent.full:
+            watch.close()
+            self.full.setdefault(sent.full, []).append(watch.claim)
+        return None
+
+    def _send_alone_or_rest(self, claim: Claim) -> int:
+        """Send what has a task of its own, or chunks that are planned; how many messages."""
+        silence = _silence(claim)
+        if not claim.planned:
+            return planner.send_alone(self.manager, claim, silence)
+        if claim.sent == claim.planned:
+            logger.warning("fan-out %s has chunks that stay undone; sending them again", claim.id)
+        return planner.send_rest(self.manager, claim, silence)
+
+    def _leave(self, claims: Sequence[Claim]) -> None:
+        """Give back what is too much for one round, and ring for it."""
+        left = [journal().put_off(self.manager.name, claim, 0, waits=claim.waits) for claim in claims]
+        backend().run(together(left))
+        if backend().run(journal().look(self.manager.name))[1]:
+            publisher.ring(self.manager.name)
+
+    def _deliver(self) -> None:
+        """All that is ready in one go; if that fails, each alone."""
+        ready, self.ready = self.ready, []
+        try:
+            self._run(ready)
+            return
+        except LeaseExpired as error:
+            self.error = error
+            return
+        except Exception as error:
+            if len(ready) == 1 and len(_split(ready[0].deliveries)) < 2:
+                self._failed(ready[0].claim, error)
+                return
+        for each in ready:
+            try:
+                self._run_apart(each)
+            except Exception as error:
+                self._failed(each.claim, error)
+
+    def _run(self, ready: Sequence[_Ready]) -> None:
+        if not ready:
+            return
+        deliveries = [one for each in ready for one in each.deliveries]
+        listed, deadline = min(each.claim.listed for each in ready), min(each.deadline for each in ready)
+        backend().run(within(deadline, compensation.delivered(self.manager, deliveries, listed)))
+        self._settle(ready)
+
+    def _settle(self, ready: Sequence[_Ready]) -> None:
+        """Note what was delivered whole, and what was not."""
+        done = [(each.claim, each.reached) for each in ready if each.error is None]
+        backend().run(journal().finish(self.manager.name, done))
+        for each in ready:
+            if each.error is not None:
+                self._failed(each.claim, each.error)
+
+    def _run_apart(self, ready: _Ready) -> None:
+        """Deliver one fan-out in parts, if need be, so that what is bad of it harms nothing else of it."""
+        again: Sequence[Delivery] = [one._replace(attempt=2) for one in ready.deliveries]
+
+        def written(some: Sequence[Delivery]) -> Steps[Any]:
+            return driven(compensation.delivered(self.manager, some, ready.claim.listed), ready.deadline)
+
+        error = backend().run(apart(again, written, _split))
+        self._settle([ready if error is None else ready._replace(error=error)])
+
+    def _failed(self, claim: Claim, error: Exception) -> None:
+        """Note what went wrong with one fan-out; try it again later, or give it up."""
+        self.error = error
+        if isinstance(error, LeaseExpired):
+            return
+        reason = dead_letters.reason(error)
+        if isinstance(error, LEFT_TO_OTHERS) and claim.feeds:  # else it has waited long enough for another worker
+            logger.warning("fan-out %s of %s: %s; %s", claim.id, self.manager.name, reason, OLDER)
+            pause = FIRST_PAUSE * (0.5 + random.random())
+            listed = claim._replace(relisted=True)  # a part of it may be written
+            backend().run(journal().put_off(self.manager.name, listed, pause, waits=claim.waits))
+            return
+        if claim.tries >= MOST_ATTEMPTS:
+            logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)
+            dead_letters.bury(self.manager.name, claim, reason)
+            return
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (claim.tries - 1)) * (0.5 + random.random())
+        logger.warning(
+            "fan-out %s of %s failed (attempt %s, the next in %.1f s): %s",
+            *(claim.id, self.manager.name, claim.tries, pause, reason),
+            exc_info=None if isinstance(error, StorageError) else error,
+        )
+        backend().run(journal().put_off(self.manager.name, claim, pause, reason))
+
+
+def _silence(claim: Claim) -> float:
+    """Seconds until its chunks are sent again if they stay undone."""
+    return min(LONGEST_SILENCE, lease() / 1000 * 2.0 ** (claim.tries - 1))
+
+
+def _is_suspect(claim: Claim) -> bool:
+    """Whether somebody had it before, and did not settle it."""
+    return claim.attempts > 1
+
+
+def _split(deliveries: Sequence[Delivery]) -> list[Sequence[Delivery]]:
+    """Half of the activities, and then half of the people."""
+    if len(deliveries) != 1:
+        return halves(deliveries)
+    return [[deliveries[0]._replace(parts=some)] for some in split_people(deliveries[0].parts)]

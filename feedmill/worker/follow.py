@@ -1,0 +1,210 @@
+"""What workers do to the feeds of one user: follow, unfollow, rebuild. All is done with feeds of followers alone."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from feedmill.errors import DeclarationError
+from feedmill.fanout.operations import IMPORT
+from feedmill.feeds.aggregated import AggregatedFeed
+from feedmill.feeds.flat import Feed
+from feedmill.feeds.removal import held, sweep
+from feedmill.grouping.pending_writes import PendingWrite
+from feedmill.grouping.writer import fold_in_one
+from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
+from feedmill.manager import Manager
+from feedmill.manager import activity_bodies as kept_bodies
+from feedmill.manager.activity_bodies import FOREIGN, Fact
+from feedmill.manager.audience import admitted_to
+from feedmill.manager.config import following_of
+from feedmill.manager.hook_results import Skipped
+from feedmill.storage.operations import Steps, together
+from feedmill.storage.pending_index import left
+from feedmill.storage.unfollows import Turns, partings
+from feedmill.worker import compensation
+from feedmill.worker.delivery import FOLLOWERS, Delivery, Request, lock_patience
+from feedmill.worker.isolation import apart, halves
+
+#: User feeds that a rebuild reads in one round trip.
+READ_AT_ONCE = 100
+
+
+def follow(
+    manager: Manager, user_id: EntityId, target_id: EntityId, limit: int, listed: int, attempt: int = 1
+) -> Steps[int]:
+    """Copy the newest *limit* activities of *target_id* into the feeds of *user_id*; how many may come.
+
+    *listed*: the number of the last unfollow when it was still to be done.
+    """
+    source = _source(manager)
+    ids = yield from source.timeline().flat_slice(source.key_of(target_id), 0, min(limit, source.max_length))
+    facts = yield from kept_bodies.facts(manager, ids)
+    brought = _Brought(manager, user_id, listed, attempt)
+    yield from brought.all_of([facts[raw_id] for raw_id in ids])
+    if brought.error is not None:
+        raise brought.error
+    _check_known(facts)
+    return len(brought.kept)
+
+
+def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[int]:
+    """Take everything that *target_id* did out of the feeds of *user_id*; how many entries."""
+    hashes = _hashes(target_id)
+
+    def suspect(raw_id: bytes) -> bool:
+        return raw_id[ACTOR_SLICE] in hashes
+
+    def guilty(actor_id: EntityId) -> bool:
+        return str(actor_id) == str(target_id)
+
+    classes = manager.feed_classes.values()
+    kept = yield from _fold_in(manager, user_id)
+    taken = yield from together([sweep(each, user_id, suspect, guilty, wait=lock_patience()) for each in classes])
+    _check([write for write in kept if write.actor_id is None or guilty(write.actor_id)])
+    return sum(taken)
+
+
+def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped) -> Steps[int]:
+    """Make the feeds of *user_id* what they would be had they been kept up to date; how many activities may be in them.
+
+    First what is missing comes in, then what does not belong there goes: a reader never sees an empty feed. What is
+    delivered meanwhile stays. Whom the user unfollows, or follows again, meanwhile has the last word.
+    """
+    source, classes, user = _source(manager), list(manager.feed_classes.values()), str(user_id)
+    listed = yield from partings().rebuild(manager.name, user)
+    pending = yield from _fold_in(manager, user_id)
+    there = yield from together([held(each, user_id) for each in classes])
+    before = {member.raw_id for found in there for _, member in found}
+    limit = min(manager.follow_activity_limit, source.max_length)
+    flat = [each.max_length for each in classes if not issubclass(each, AggregatedFeed)]
+    newest: list[bytes] = []
+    hashes: set[bytes] = set()
+    for targets in _chunked(following_of(manager, user_id, skipped), READ_AT_ONCE):
+        reads = [source.timeline().flat_slice(source.key_of(target), 0, limit) for target in targets]
+        slices = yield from together(reads)
+        newest = heapq.nlargest(max([manager.follow_activity_limit, *flat]), itertools.chain(newest, *slices))
+        hashes.update(*map(_hashes, targets))
+    facts = yield from kept_bodies.facts(manager, newest)
+    brought = _Brought(manager, user_id, listed, attempt)
+    yield from brought.all_of([facts[raw_id] for raw_id in newest])
+    # Of what is live and not known it could not be found out whether they may have it; others can read what is foreign.
+    unknown = {fact.raw_id for fact in facts.values() if fact.kind == FOREIGN or fact.live} - brought.known
+    gone = set(newest) - {fact.raw_id for fact in brought.kept} - unknown
+    for target in (yield from partings().turns(manager.name, user, listed)).joined:
+        hashes.update(_hashes(target))
+
+    def suspect(raw_id: bytes) -> bool:
+        return raw_id in gone or (raw_id in before and raw_id[ACTOR_SLICE] not in hashes)
+
+    yield from together([sweep(each, user_id, suspect, wait=lock_patience()) for each in classes])
+    yield from brought.again([fact for fact in facts.values() if not fact.live])
+    yield from _catch_up(manager, user_id, listed, attempt)
+    if brought.error is not None:
+        raise brought.error
+    _check_known(facts)
+    _check(pending)
+    return len(brought.kept)
+
+
+class _Brought:
+    """What is brought into the feeds of one user, as far as the filters and aggregators can tell."""
+
+    def __init__(self, manager: Manager, user_id: EntityId, listed: int, attempt: int) -> None:
+        self.manager, self.user_id, self.listed, self.attempt = manager, user_id, listed, attempt
+        #: What may be in the feeds, and the ids of all of which it is known whether it may.
+        self.kept: list[Fact] = []
+        self.known: set[bytes] = set()
+        #: What went wrong with the others.
+        self.error: Exception | None = None
+
+    def all_of(self, facts: Sequence[Fact]) -> Steps[None]:
+        """Bring in those that may come; one that fails harms no other."""
+        error = yield from apart(facts, self._some, halves)
+        self.error = self.error or error
+
+    def again(self, facts: Sequence[Fact]) -> Steps[None]:
+        """Bring in what was not there when it was looked at, so that it was taken out, and is there by now."""
+        now = yield from kept_bodies.facts(self.manager, [fact.raw_id for fact in facts])
+        yield from self.all_of([fact for fact in now.values() if fact.live])
+
+    def _some(self, facts: Sequence[Fact]) -> Steps[None]:
+        live = {fact.activity: fact for fact in facts if fact.live and fact.activity is not None}
+        kept = [live[activity] for activity in admitted_to(self.manager, self.user_id, list(live))]
+        yield from self._write(kept)
+        self.kept += kept
+        self.known.update(fact.raw_id for fact in facts if fact.live)
+
+    def _write(self, facts: Sequence[Fact]) -> Steps[None]:
+        """As a part of an import would be: it is looked whether they are still what is so."""
+        requests = [Request(IMPORT, fact, [(FOLLOWERS, [self.user_id])], self.attempt) for fact in facts]
+        deliveries = [
+            Delivery(IMPORT, each.fact.activity, each.parts, each, self.attempt)
+            for each in requests
+            if each.fact.activity is not None
+        ]
+        if deliveries:
+            yield from compensation.delivered(self.manager, deliveries, self.listed)
+
+
+def _catch_up(manager: Manager, user_id: EntityId, listed: int, attempt: int) -> Steps[None]:
+    """Do again what the user did since *listed*, until they have done nothing more: what it undid may have been done since."""
+    done = Turns(frozenset(), frozenset())
+    while (turns := (yield from partings().turns(manager.name, str(user_id), listed))) != done:
+        for target in sorted(turns.parted - done.parted):
+            yield from unfollow(manager, user_id, target)
+        for target in sorted(turns.joined - done.joined):
+            yield from follow(manager, user_id, target, manager.follow_activity_limit, attempt)
+        done = turns
+
+
+def _check_known(facts: Mapping[bytes, Fact]) -> None:
+    """Raise why the first of *facts* cannot be read here, if there is one: what is left out must not count as done."""
+    for fact in facts.values():
+        kept_bodies.readable(fact)
+
+
+def _fold_in(manager: Manager, user_id: EntityId) -> Steps[list[PendingWrite]]:
+    """Have done what was left to the holders of the user's feeds: a sweep sees nothing of what is still in an inbox.
+
+    Those of the writes that cannot be done here.
+    """
+
+    def fold(feed_class: type[Feed]) -> Steps[list[PendingWrite]]:
+        if (yield from left().full([feed_class.key_of(user_id)])) == [True]:
+            return (yield from fold_in_one(feed_class, user_id, lock_patience()))
+        return []
+
+    classes = [each for each in manager.feed_classes.values() if issubclass(each, AggregatedFeed)]
+    return list(itertools.chain(*(yield from together([fold(each) for each in classes]))))
+
+
+def _check(kept: Sequence[PendingWrite]) -> None:
+    """Raise why the first of *kept* could not be done, if there is any: then the work is not done either."""
+    for write in kept:
+        if write.error is not None:
+            raise write.error
+
+
+def _source(manager: Manager) -> type[Feed]:
+    if manager.user_feed_class is None:
+        raise DeclarationError(f"{manager.name} has no user_feed_class, the feed that is copied from")
+    return manager.user_feed_class
+
+
+def _hashes(user_id: EntityId) -> set[bytes]:
+    """What may stand for *user_id* in ids of activities: 5 and "5" are one user, but two actors to a hash."""
+    spelled: set[Any] = {user_id, str(user_id)}
+    for kind in (int, uuid.UUID):
+        with contextlib.suppress(ValueError):
+            spelled.add(kind(str(user_id)))
+    return {actor_hash(each) for each in spelled if not isinstance(each, int) or -(2**63) <= each < 2**64}
+
+
+def _chunked(ids: Iterator[EntityId], size: int) -> Iterator[Sequence[EntityId]]:
+    while chunk := list(itertools.islice(ids, size)):
+        yield chunk

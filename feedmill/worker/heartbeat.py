@@ -1,0 +1,177 @@
+"""Keeps a claim alive while its plan runs: an app's queries take as long as they take, and only a dead worker loses its claim.
+
+One thread in each process, started with the first plan, lets all plans of the process *beat*. It ends with the process, and
+stands still with it: then the claim is over when its lease is. In the embedded mode nobody else could take a claim, and
+there is no thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from feedmill import settings
+from feedmill.storage.deadline import LeaseExpired
+from feedmill.storage.journal import Claim, journal, lease
+from feedmill.storage.operations import Steps
+from feedmill.storage.registry import backend
+
+logger = logging.getLogger(__name__)
+
+#: Seconds after which a plan is slow, and nobody else is to wait for it.
+SLOW = 1.0
+#: Seconds after which a plan is no longer kept alive. It is what interrupts the task, where tasks can be interrupted.
+LONGEST_PLAN = 1800.0
+#: Seconds between two looks at what is planned, at most.
+LOOK = 0.25
+#: Makes the lock that a plan and the heart share; where processes are no threads but simulated, another.
+new_lock: Callable[[], Any] = threading.Lock
+
+
+class Watch:
+    """The claim of the fan-out that a round plans. It changes when it is renewed, so whoever writes with it asks here.
+
+    One serves for all claims of a round, one after the other. Nothing beats between two of them.
+    """
+
+    def __init__(self, manager: str, when_slow: Callable[[], None]) -> None:
+        #: Until when it may be written with, by ``time.monotonic()``.
+        self.deadline = 0.0
+        #: Whether the plan took so long that *when_slow* was called.
+        self.slow = False
+        #: Whether it is to be let beat by a thread: in the embedded mode there is nobody who could take a claim.
+        self.threaded = not settings.current().embedded
+        self._manager, self._when_slow = manager, when_slow
+        self._lock, self._closed, self._lost = new_lock(), True, False
+        self._begun = 0.0
+
+    def take(self, claim: Claim, deadline: float) -> None:
+        """Turn to *claim*, which holds until *deadline*."""
+        with self._lock:
+            #: The last that is known of the claim, even if it was lost.
+            self.latest = claim
+            self.deadline, self.slow, self._closed, self._lost = deadline, False, False, False
+            self._begun = time.monotonic()
+
+    @property
+    def claim(self) -> Claim:
+        """As it is now; :class:`~feedmill.storage.deadline.LeaseExpired` if it was lost."""
+        with self._lock:
+            return self._held()
+
+    def _held(self) -> Claim:
+        if self._lost:
+            raise LeaseExpired(f"fan-out {self.latest.id} was called off or taken over while it was planned")
+        return self.latest
+
+    def write(self, operation: Callable[[Claim], Steps[Claim | None]]) -> Claim:
+        """Run what *operation* makes of the claim, and keep the claim that it returns; LeaseExpired if that is none."""
+        with self._lock:
+            now = time.monotonic()
+            self._keep(backend().run(operation(self._held())), now)
+            return self._held()
+
+    def _keep(self, renewed: Claim | None, now: float) -> None:
+        if renewed is None:
+            self._lost = True
+        else:
+            self.latest, self.deadline = renewed, now + lease() / 1000
+
+    def beat(self, now: float) -> None:
+        """What is due *now*: let go of what waits for this plan, once; renew the claim, for as long as a plan may take."""
+        with self._lock:
+            if not self._closed and not self.slow and now >= self._begun + SLOW:
+                self.slow = True
+                self._when_slow()
+        self.renew(now)
+
+    def renew(self, now: float) -> None:
+        """Renew the claim if a third of its lease is over."""
+        with self._lock:
+            if self._closed or self._lost:
+                return
+            if now >= self.deadline - lease() / 1500 and now < self._begun + LONGEST_PLAN:
+                self._keep(backend().run(journal().write_chunks(self._manager, self.latest, {})), now)
+
+    def close(self) -> None:
+        """Nothing beats after this."""
+        with self._lock:
+            self._closed = True
+
+
+class Heart:
+    """The thread that lets watches beat."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._watches: set[Watch] = set()
+        self._thread: threading.Thread | None = None
+        self._used = self._waits = False
+
+    def add(self, watch: Watch) -> None:
+        """Let *watch* beat until it is removed."""
+        self._watches.add(watch)
+        self._used = True
+        if self._thread is None or self._waits:  # who is about to wait says so, and then looks for what was added
+            with self._changed:
+                if self._thread is None:
+                    self._thread = threading.Thread(target=self._run, name="feedmill-heartbeat", daemon=True)
+                    self._thread.start()
+                self._changed.notify()
+
+    def remove(self, watch: Watch) -> None:
+        """Let it be."""
+        self._watches.discard(watch)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._waits = True
+                while not self._used and not self._watches:
+                    self._changed.wait(60)
+                self._used = self._waits = False
+                watches = list(self._watches)
+            for watch in watches:
+                try:
+                    watch.beat(time.monotonic())
+                except Exception:  # it is tried again at the next look, and without it the lease ends
+                    logger.warning("a claim could not be renewed", exc_info=True)
+            time.sleep(min(LOOK, lease() / 12_000))
+
+
+#: The heart of this process.
+heart = Heart()
+
+
+def _forked() -> None:
+    global heart
+    heart = Heart()  # threads stay with the parent
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+class beating:
+    """Let *watch* beat while the block runs."""
+
+    def __init__(self, watch: Watch) -> None:
+        self._watch = watch
+
+    def __enter__(self) -> Watch:
+        if self._watch.threaded:
+            heart.add(self._watch)
+        return self._watch
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        try:
+            if kind is None:
+                self._watch.renew(time.monotonic())
+        finally:
+            if self._watch.threaded:
+                heart.remove(self._watch)
+            self._watch.close()
