@@ -112,11 +112,11 @@ _UNCHANGED = {
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
     """The private server, empty and set up as at first, as the place where feeds live."""
-    pipe = redis.Redis.from_url(redis_server).pipeline(transaction=False)
-    for name, value in _UNCHANGED.items():
-        pipe.config_set(name, value)
-    pipe.flushall()
-    pipe.execute()
+    with redis.Redis.from_url(redis_server) as client, client.pipeline(transaction=False) as pipe:
+        for name, value in _UNCHANGED.items():
+            pipe.config_set(name, value)
+        pipe.flushall()
+        pipe.execute()
     feedmill.configure(redis_url=redis_server)
     return redis_server
 

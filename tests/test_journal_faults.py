@@ -334,6 +334,29 @@ def test_the_clock_leaps_ahead(backend_kind: str, monkeypatch: pytest.MonkeyPatc
     assert last >= leapt + 0.5
 
 
+@pytest.mark.parametrize("finished", [False, True])
+def test_what_runs_is_remembered(backend_kind: str, finished: bool) -> None:
+    """What is asked for after the same was asked for twice is done once more: the first may still run."""
+    feedmill.configure(fanout_lease=0.2)
+    first = run(journal().open_sent(NAME, ONE, "unfollow", b"body"))
+    assert run(journal().start(ONE, first.plan, 0)).times == 1
+    second = run(journal().open_sent(NAME, ONE, "unfollow", b"body"))
+    assert run(journal().start(ONE, first.plan, 0)).times == 0
+    if finished:
+        assert run(journal().start(ONE, second.plan, 0)).times == 1
+        run(journal().done(NAME, ONE, second.plan, 0, 1))
+    third = run(journal().open_sent(NAME, ONE, "follow", b"body"))
+    assert run(journal().start(ONE, third.plan, 0)).times == 1
+    run(journal().done(NAME, ONE, third.plan, 0, 1))
+    assert run(journal().count_open([NAME])) == 1
+    deadline, claims = time.monotonic() + 30, list[Any]()
+    while not claims:
+        claims, _ = run(journal().claim(NAME, 10))
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert [claim.op for claim in claims] == ["follow"]
+
+
 class TestTheClockGoesBack:
     """Somebody sets the clock of the server back by an hour, or a replica takes over whose clock is behind."""
 

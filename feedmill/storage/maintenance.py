@@ -23,6 +23,7 @@ NUMBERS = (
     "tried",
     "repeat_after",
     "listed",
+    "overtaken",
     "deaths",
     "seen",
     "sent",

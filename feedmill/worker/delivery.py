@@ -75,10 +75,11 @@ class Delivery(NamedTuple):
 
 
 def people_of(deliveries: Sequence[Delivery]) -> int:
-    """How many people *deliveries* reach; who gets several activities counts once."""
+    """How many people *deliveries* reach; who gets several activities counts once, and who has unfollowed does not."""
     if len(deliveries) == 1:
-        return sum(len(user_ids) for _, user_ids in deliveries[0].parts)
-    return len({(name, str(user)) for each in deliveries for name, user_ids in each.parts for user in user_ids})
+        return sum([len(user_ids) for name, user_ids in deliveries[0].parts if name != UNFOLLOWED])
+    parts = [part for each in deliveries for part in each.parts if part[0] != UNFOLLOWED]
+    return len({(name, str(user)) for name, user_ids in parts for user in user_ids})
 
 
 def deliveries_of(

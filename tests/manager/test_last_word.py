@@ -15,6 +15,7 @@ import feedmill
 from feedmill import Activity
 from feedmill.errors import StorageError, UnknownActivity
 from feedmill.fanout import handle
+from feedmill.fanout.handle import Fanout
 from feedmill.feeds import RedisNotificationFeed
 from feedmill.keys import activity_key
 from feedmill.storage import activity_state
@@ -219,10 +220,16 @@ class Died(BaseException):
 class TestUnfollowsBehindAFailure:
     """Who unfollows while a worker writes that fails before it has looked keeps nothing of what it wrote."""
 
+    @pytest.fixture
+    def fanouts(self) -> list[Fanout]:
+        """What was asked for."""
+        return []
+
     @pytest.fixture(params=[Died(), OSError("no network")], ids=["dies", "fails"])
     def written(
         self,
         box: Postbox,
+        fanouts: list[Fanout],
         monkeypatch: pytest.MonkeyPatch,
         between: Callable[[Callable[[], Any]], None],
         request: pytest.FixtureRequest,
@@ -244,7 +251,7 @@ class TestUnfollowsBehindAFailure:
 
         def deliver(followers: int) -> set[tuple[Any, Any]]:
             edges.update((user, 100) for user in range(10, 10 + followers))
-            manager.add_activity(love(1, actor=100))
+            fanouts.append(manager.add_activity(love(1, actor=100)))
             between(leave)
             monkeypatch.setattr(compensation, "_changed", fail)
             while box.messages:
@@ -257,10 +264,13 @@ class TestUnfollowsBehindAFailure:
         return deliver
 
     @pytest.mark.parametrize("followers", [1, 2, 15])
-    def test_left_for_good(self, box: Postbox, written: Callable[[int], Any], followers: int) -> None:
+    def test_left_for_good(
+        self, box: Postbox, written: Callable[[int], Any], fanouts: list[Fanout], followers: int
+    ) -> None:
         """Those who stay have it, and who has left has not: in a fan-out of one piece and in one of chunks."""
         edges = written(followers)
         settle(box)
+        assert fanouts[0].status().reached == len(edges)
         assert home(10) == [] == news(10)
         assert all(home(user) == [1] == news(user) for user, _ in edges)
 

@@ -52,11 +52,13 @@ class MemoryJournal(MemoryLetters):
     @staticmethod
     def _open(manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str]) -> dict[str, Any]:
         was, now = BACKEND.receipts.get(fanout_id, {}), journal_time()
-        again, op = _number(was.get("again")), _opened_as(op, was)
+        again, running = _number(was.get("again")), _number(was.get("overtaken"))
+        op = _opened_as(op, was)
         twice = "cancelled" in was or was.get("retried") or _number(was.get("attempts")) > 1
-        differs = was and (was.get("op") != op or op in ("update", "redeliver"))
-        if differs and "claimed" in was and (twice or "finished" not in was):
-            again = now + lease()
+        if "claimed" in was and (twice or "finished" not in was):
+            running = now + lease()
+        if was and (was.get("op") != op or op in ("update", "redeliver")):
+            again = max(again, running)
         BACKEND.letters.pop(was.get("dead", ""), None)
         receipt = {
             "plan": _next_plan(_number(was.get("plan"))),
@@ -66,6 +68,8 @@ class MemoryJournal(MemoryLetters):
             "created": now,
         }
         receipt |= {"chunks": {}, "begun": {}, "feeds": tuple(feeds)}
+        if running:
+            receipt["overtaken"] = running
         if again:
             receipt.update(again=again, repeat_after=lease(), listed=was.get("listed", 0))
         BACKEND.receipts[fanout_id] = receipt
