@@ -332,6 +332,18 @@ def test_nobody_is_counted_twice(box: Postbox, monkeypatch: pytest.MonkeyPatch) 
 class TestNotices:
     """Who was notified by name, and taken back."""
 
+    @pytest.mark.timeout(60)
+    def test_a_notice_that_was_not_kept(self, box: Postbox) -> None:
+        """A server refused what was said, and not that it is to be carried out: that comes to nothing, and to an end."""
+        said = manager.notify([1, 2], love(1))
+        if feedmill.settings.current().embedded:
+            BACKEND.notices.clear()
+        else:
+            client: Any = backend().client  # type: ignore[attr-defined]
+            client.delete(*client.keys("*notices:*"))
+        settle(box)
+        assert said.status().finished and notes(1) == []
+
     @pytest.mark.parametrize("place", [0, -1])
     def test_overlapping_lists(self, box: Postbox, place: int) -> None:
         """The last word on each user counts, whatever lists they stand in and whatever comes first."""
