@@ -22,6 +22,7 @@ from feedmill.worker.dead_letters import GivenUp
 from feedmill.worker.delivery import (
     AUDIENCES,
     OLDER,
+    UNFOLLOWED,
     about,
     check_known,
     checked_op,
@@ -57,7 +58,8 @@ def deliver(
             nonlocal reached
             deliveries = deliveries_of(manager, some[0], some[1], begun.times)
             yield from driven(compensation.delivered(manager, deliveries, begun.listed), deadline)
-            reached = max(reached, people_of(deliveries))
+            if audience != UNFOLLOWED:  # who follows again is in another chunk, or has it from there
+                reached = max(reached, people_of(deliveries))
 
         error = yield from apart(asked, written, split_work)
         if error is not None:

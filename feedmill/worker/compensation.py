@@ -121,7 +121,7 @@ class _Seen(NamedTuple):
     """What was so behind the last write."""
 
     values: dict[bytes, bytes | None]
-    numbers: dict[bytes, Numbers | None]
+    numbers: dict[bytes, Numbers]
     parted: set[Parting]
 
 
@@ -141,7 +141,8 @@ def _look(manager: Manager, made: Sequence[Delivery], listed: int) -> Steps[_See
         asked.append(partings().since(manager.name, listed, lambda: _pairs(adding) | _pairs(adding, UNFOLLOWED)))
     values, *others = yield from together(asked)
     parted = others.pop() if adding else set()
-    return _Seen(dict(zip(raw_ids, values)), dict(zip(noticed, others)), parted)
+    numbers = [each or Numbers() for each in others]  # as who reads the notices has them where there are none
+    return _Seen(dict(zip(raw_ids, values)), dict(zip(noticed, numbers)), parted)
 
 
 def _behind(operation: Steps[Any], look: Callable[[], Steps[_Seen]]) -> Steps[_Seen]:

@@ -414,14 +414,15 @@ class Stage:
         verdict = audit(self.model, self.flat)
         for note in leftovers(self.feeds.client):
             verdict.off(note)
-        readers = len(READERS) if self.model.followed else 0
+        # Who follows at that moment, and who was told by name when it was planned once more, is reached as well.
+        others = (len(READERS) if self.model.followed else 0) + (len(NAMED) if self.model.named else 0)
         for name, status in self._statuses([fanout for fanout, _ in self.asked.values()]):
             people = self.asked[name][1]
             if name in self.hopeless:
                 continue
             verdict.chunks += status.planned
             verdict.chunks_lost += status.planned - status.done
-            right = people is None or people <= status.reached <= people + readers
+            right = people is None or people <= status.reached <= people + others
             if not status.finished or status.planned != status.done or not right:
                 verdict.off(f"receipt of {name}: {status}, and {people} people were to be reached")
         if self.steady:

@@ -307,8 +307,42 @@ class TestUnfollowsBehindAFailure:
         assert all(home(user) == [1] == news(user) for user, _ in edges)
 
 
+def test_nobody_is_counted_twice(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who had left and is listed again, before it is written down that they follow, is reached once."""
+    edges = {(user, 100) for user in range(10, 25)}
+    monkeypatch.setattr(Circle, "edges", edges)
+    manager.add_activity(love(1, actor=100))
+    arrive(*box.messages.pop(0))
+    manager.unfollow(10, 100)
+    manager.remove_activity(love(1, actor=100))
+    added = manager.add_activity(love(1, actor=100))
+    plan = box.take("feedmill.fanout")
+    box.messages = box.take("feedmill.unfollow")
+    box.work()
+    for message in plan:
+        arrive(*message)
+    assert len(box.messages) == 3, "two chunks of followers, and one of those who had left"
+    manager.follow(10, 100)
+    box.work()
+    assert added.status().reached == len(edges)
+    settle(box)
+    assert all(home(user) == [1] for user, _ in edges)
+
+
 class TestNotices:
     """Who was notified by name, and taken back."""
+
+    @pytest.mark.timeout(60)
+    def test_a_notice_that_was_not_kept(self, box: Postbox) -> None:
+        """A server refused what was said, and not that it is to be carried out: that comes to nothing, and to an end."""
+        said = manager.notify([1, 2], love(1))
+        if feedmill.settings.current().embedded:
+            BACKEND.notices.clear()
+        else:
+            client: Any = backend().client  # type: ignore[attr-defined]
+            client.delete(*client.keys("*notices:*"))
+        settle(box)
+        assert said.status().finished and notes(1) == []
 
     @pytest.mark.parametrize("place", [0, -1])
     def test_overlapping_lists(self, box: Postbox, place: int) -> None:
