@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 from feedmill.activity import Activity
 from feedmill.aggregators.base import group_name
@@ -13,6 +13,7 @@ from feedmill.feeds.flat import Feed
 from feedmill.feeds.query import raw_id_of
 from feedmill.grouping.corruption import left_out
 from feedmill.grouping.hydration import Bodies
+from feedmill.manager.hooks import ManagerHooks
 from feedmill.storage import activity_state as state
 from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED
 from feedmill.storage.notified_users import KEPT
@@ -20,9 +21,6 @@ from feedmill.storage.operations import Steps, together
 from feedmill.storage.redis import RedisActivityStorage
 from feedmill.storage.registry import storage
 from feedmill.validation import an_activity
-
-if TYPE_CHECKING:
-    from feedmill.manager.manager import Manager
 
 #: Of an activity that nothing is known of; of one whose body is damaged, which is left as it is; and of one whose verb this
 #: process does not know.
@@ -77,7 +75,7 @@ class _OwnBodies(Bodies):
 Keeper = Union[type[Feed], _OwnBodies]
 
 
-def keepers(manager: Manager) -> list[Keeper]:
+def keepers(manager: ManagerHooks) -> list[Keeper]:
     """One keeper for each activity storage in use; what the first says counts."""
     classes = [*manager.feed_classes.values(), *([manager.user_feed_class] if manager.user_feed_class else [])]
     found: dict[Any, Keeper] = {}
@@ -87,18 +85,18 @@ def keepers(manager: Manager) -> list[Keeper]:
     return list(found.values()) or [_OwnBodies(manager.name)]
 
 
-def keeps_bodies(manager: Manager) -> bool:
+def keeps_bodies(manager: ManagerHooks) -> bool:
     """Whether one of the manager's feeds has an activity storage."""
     return not isinstance(keepers(manager)[0], _OwnBodies)
 
 
-def change(manager: Manager, change: str, activities: Iterable[Activity]) -> list[Steps[Any]]:
+def change(manager: ManagerHooks, change: str, activities: Iterable[Activity]) -> list[Steps[Any]]:
     """The operations that make *change* to *activities*, of ``feedmill.storage.activity_state``."""
     named = list(activities)
     return [each.activities().change(change, each.bodies(named)) for each in keepers(manager)]
 
 
-def removed(manager: Manager, raw_id: bytes, activity: Activity | None) -> Steps[Fact | None]:
+def removed(manager: ManagerHooks, raw_id: bytes, activity: Activity | None) -> Steps[Fact | None]:
     """Leave a tombstone of an activity, and say what it holds; None if nothing is known of it and it was not given.
 
     What is stored counts, unless it is damaged and *activity* is given.
@@ -115,7 +113,7 @@ def removed(manager: Manager, raw_id: bytes, activity: Activity | None) -> Steps
     return (yield from removed(manager, raw_id, activity))
 
 
-def updated(manager: Manager, activity: Activity, expected: Fact) -> Steps[bool]:
+def updated(manager: ManagerHooks, activity: Activity, expected: Fact) -> Steps[bool]:
     """Replace the body of *activity*; False if it is not what was *expected* any more, and nothing was done."""
     first, *others = keepers(manager)
     if expected.kind == UNKNOWN:
@@ -129,7 +127,7 @@ def updated(manager: Manager, activity: Activity, expected: Fact) -> Steps[bool]
     return True
 
 
-def facts(manager: Manager, raw_ids: Sequence[bytes]) -> Steps[dict[bytes, Fact]]:
+def facts(manager: ManagerHooks, raw_ids: Sequence[bytes]) -> Steps[dict[bytes, Fact]]:
     """What is so with *raw_ids*."""
     keeper = keepers(manager)[0]
     values = yield from keeper.activities().states(raw_ids)
@@ -137,7 +135,7 @@ def facts(manager: Manager, raw_ids: Sequence[bytes]) -> Steps[dict[bytes, Fact]
     return {raw_id: _fact(loads, raw_id, value) for raw_id, value in zip(raw_ids, values)}
 
 
-def fact_of(manager: Manager, raw_id: bytes, value: bytes | None) -> Fact:
+def fact_of(manager: ManagerHooks, raw_id: bytes, value: bytes | None) -> Fact:
     """What *value* says is so with an activity."""
     return readable(_fact(_loads(keepers(manager)[0]), raw_id, value))
 
@@ -149,7 +147,7 @@ def readable(fact: Fact) -> Fact:
     return fact
 
 
-def values(manager: Manager, raw_ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
+def values(manager: ManagerHooks, raw_ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
     """The values of *raw_ids*, to be compared with those of facts. One command in one round trip."""
     return keepers(manager)[0].activities().states(raw_ids)  # type: ignore[no-any-return]
 
@@ -203,14 +201,14 @@ def raw_id(activity: Activity | str | bytes) -> bytes:
         raise ActivityError(str(error)) from error
 
 
-def checked(manager: Manager, activity: object) -> Activity:
+def checked(manager: ManagerHooks, activity: object) -> Activity:
     """*activity*, if it is one and has a group in each feed; else an error, and nothing was written."""
     checked = an_activity(activity)
     groups(manager, checked)
     return checked
 
 
-def groups(manager: Manager, activity: Activity) -> Mapping[str, bytes]:
+def groups(manager: ManagerHooks, activity: Activity) -> Mapping[str, bytes]:
     """The group of *activity* in each feed that has groups, by the feed's name."""
     named: dict[str, Any] = {**manager.feed_classes, "notifications": manager.notification_feed_class}
     return {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.fanout.handle import FanoutStatus, fanout_id, status_of
@@ -16,14 +16,11 @@ from feedmill.grouping.merge import too_many
 from feedmill.grouping.operations import merges_itself, scores_itself
 from feedmill.ids import EntityId, id_microseconds, to_microseconds
 from feedmill.manager import activity_bodies, notified_users
-from feedmill.manager.audience import admitted
-from feedmill.manager.config import followers_of, recipients_of
+from feedmill.manager.audience import admitted, followers_of, recipients_of
+from feedmill.manager.hooks import ManagerHooks
 from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED, REMOVED
 from feedmill.storage.journal import journal
 from feedmill.storage.registry import backend, backend_for
-
-if TYPE_CHECKING:
-    from feedmill.manager.manager import Manager
 
 
 class Why(enum.Enum):
@@ -69,7 +66,7 @@ class Explanation:
         return self.why in (Why.SHOWN, Why.MERGED)
 
 
-def explain(manager: Manager, user_id: EntityId, activity: Activity | str) -> list[Explanation]:
+def explain(manager: ManagerHooks, user_id: EntityId, activity: Activity | str) -> list[Explanation]:
     """An explanation for each feed that the manager declares."""
     return list(_Case(manager, user_id, activity).explanations())
 
@@ -77,7 +74,7 @@ def explain(manager: Manager, user_id: EntityId, activity: Activity | str) -> li
 class _Case:
     """One activity and one user."""
 
-    def __init__(self, manager: Manager, user_id: EntityId, given: Activity | str) -> None:
+    def __init__(self, manager: ManagerHooks, user_id: EntityId, given: Activity | str) -> None:
         self.manager, self.user_id, self.raw_id = manager, user_id, activity_bodies.raw_id(given)
         #: The activity as it is stored; None without a body.
         self.stored: Activity | None = None

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from feedmill.errors import DeclarationError
 from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.keys import may_meet, split_format
+from feedmill.manager.hooks import ManagerHooks
 from feedmill.registry import get_manager, manager_names
-
-if TYPE_CHECKING:
-    from feedmill.manager.manager import Manager
 
 
 class Format(NamedTuple):
@@ -45,7 +43,7 @@ class Format(NamedTuple):
         return self.attribute == other.attribute and _shape(self.feed_class) == _shape(other.feed_class)
 
 
-def check_keys(cls: type[Manager], named: Mapping[str, Any]) -> None:
+def check_keys(cls: type[ManagerHooks], named: Mapping[str, Any]) -> None:
     """Refuse a manager of whose feeds, by name, one has keys that another feed of the process has as well.
 
     Two managers may have one feed: the same class, or classes that store the same in the same way.

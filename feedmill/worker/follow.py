@@ -20,8 +20,7 @@ from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
 from feedmill.manager import Manager
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import FOREIGN, Fact
-from feedmill.manager.audience import admitted_to
-from feedmill.manager.config import following_of
+from feedmill.manager.audience import admitted_to, following_of
 from feedmill.manager.hook_results import Skipped
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.pending_index import left
