@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
 from feedmill.activity import Activity
-from feedmill.aggregators.base import group_name
 from feedmill.errors import ActivityError, CorruptRecord, FilterError, UnknownVerb
-from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.query import raw_id_of
 from feedmill.grouping.corruption import left_out
@@ -187,10 +185,10 @@ def _readable(loads: Any, bodies: Iterable[bytes]) -> Iterator[Activity]:
 
 def moved_from(feed_class: type[Feed], fact: Fact) -> list[Activity]:
     """What a feed may hold of an activity in groups other than its own."""
-    if not fact.formers or fact.activity is None or not issubclass(feed_class, AggregatedFeed):
+    if not fact.formers or fact.activity is None:
         return []
-    own = _group(feed_class, fact.activity)
-    return list({group: each for each in fact.formers if (group := _group(feed_class, each)) != own}.values())
+    own = feed_class.group_name_of(fact.activity)
+    return list({group: each for each in fact.formers if (group := feed_class.group_name_of(each)) != own}.values())
 
 
 def raw_id(activity: Activity | str | bytes) -> bytes:
@@ -210,13 +208,6 @@ def checked(manager: ManagerHooks, activity: object) -> Activity:
 
 def groups(manager: ManagerHooks, activity: Activity) -> Mapping[str, bytes]:
     """The group of *activity* in each feed that has groups, by the feed's name."""
-    named: dict[str, Any] = {**manager.feed_classes, "notifications": manager.notification_feed_class}
-    return {
-        name: _group(each, activity)
-        for name, each in named.items()
-        if each is not None and issubclass(each, AggregatedFeed)
-    }
-
-
-def _group(feed_class: type[AggregatedFeed], activity: Activity) -> bytes:
-    return group_name(feed_class.get_aggregator(), feed_class.activity_class.of(activity))
+    named = {**manager.feed_classes, "notifications": manager.notification_feed_class}
+    found = {name: each.group_name_of(activity) for name, each in named.items() if each is not None}
+    return {name: group for name, group in found.items() if group is not None}
