@@ -15,7 +15,7 @@ FLOORS = {
     8: "doctor",
     7: "tasks",
     6: "worker",
-    5: "manager",
+    5: "manager compat",
     4: "fanout",
     3: "feeds",
     2: "grouping",

@@ -1,7 +1,8 @@
 """What a web app declares and calls: its feeds, its hooks, and the methods that start fan-outs. For packages above fanout."""
 
+from feedmill.compat.stream_framework import FanoutPriority
 from feedmill.manager.explain import Explanation, Why
-from feedmill.manager.hooks import FanoutPriority, Followers, Priority
+from feedmill.manager.hooks import Followers, Priority
 from feedmill.manager.manager import Manager, UserFeeds
 
 __all__ = ["Explanation", "FanoutPriority", "Followers", "Manager", "Priority", "UserFeeds", "Why"]

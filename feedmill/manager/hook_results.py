@@ -1,4 +1,4 @@
-"""Checks of what the hooks that a user of Feedmill writes have answered, one function for each kind of answer.
+"""Checks of what the hooks of a manager returned, one function for each kind of result.
 
 Every path asks through here: what a correct answer would keep out gets in on none of them. What makes no sense as a
 whole is refused with the hook's name and what to return. A bad id in a list of people is left out and counted, so that

@@ -22,9 +22,6 @@ class Priority(enum.Enum):
     LOW = publisher.LOW_QUEUE
 
 
-#: What Stream-Framework calls it.
-FanoutPriority = Priority
-
 #: Ids, or ids for each priority, which may also be named: ``"HIGH"`` or ``"LOW"``.
 Followers = Union[Iterable[EntityId], Mapping[Priority, Iterable[EntityId]], Mapping[str, Iterable[EntityId]]]
 

@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from feedmill.activity import Activity
+from feedmill.compat.stream_framework import ManagerNames
 from feedmill.declaration import check_attributes, check_hooks, check_number, check_positive
-from feedmill.errors import ActivityError, DeclarationError, UnknownName
+from feedmill.errors import DeclarationError, UnknownName
 from feedmill.fanout.handle import Fanout
 from feedmill.fanout.handles import Fanouts
 from feedmill.fanout.operations import FOLLOW, NOTIFY, UNFOLLOW, UNNOTIFY
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
-from feedmill.ids import EntityId, entity_id
+from feedmill.ids import EntityId
 from feedmill.manager import batches, writes
 from feedmill.manager.config import check_feeds
 from feedmill.manager.explain import Explanation, explain
@@ -29,7 +30,7 @@ class UserFeeds(dict[str, Feed]):
         raise UnknownName(f"no feed {name!r}; the manager declares {', '.join(map(repr, self)) or 'none'}")
 
 
-class Manager(ManagerHooks):
+class Manager(ManagerNames, ManagerHooks):
     """Subclass it, set the feed classes, and write :meth:`get_user_follower_ids`."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -168,53 +169,6 @@ class Manager(ManagerHooks):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {', '.join(self.feed_classes) or 'no feeds'}>"
-
-    # -- as Stream-Framework calls it
-
-    def add_user_activity(self, user_id: EntityId, activity: Activity) -> Fanout:
-        """:meth:`add_activity`; *user_id* must be the actor."""
-        return self.add_activity(_of(user_id, activity))
-
-    def remove_user_activity(self, user_id: EntityId, activity: Activity) -> Fanout:
-        """:meth:`remove_activity`; *user_id* must be the actor."""
-        return self.remove_activity(_of(user_id, activity))
-
-    def update_user_activity(self, activity: Activity) -> Fanout:
-        """:meth:`update_activity`."""
-        return self.update_activity(activity)
-
-    def update_user_activities(self, activities: Iterable[Activity]) -> Fanouts:
-        """:meth:`update_activity` for each."""
-        return Fanouts([self.update_activity(activity) for activity in activities])
-
-    def follow_user(self, user_id: EntityId, target_user_id: EntityId, async_: bool = True) -> Fanouts:
-        """:meth:`follow`; without *async_* it is done when this returns."""
-        return _awaited(self.follow_many(user_id, [target_user_id]), async_)
-
-    def unfollow_user(self, user_id: EntityId, target_user_id: EntityId, async_: bool = True) -> Fanouts:
-        """:meth:`unfollow`; *async_* as above."""
-        return _awaited(self.unfollow_many(user_id, [target_user_id]), async_)
-
-    def follow_many_users(self, user_id: EntityId, target_ids: Iterable[EntityId], async_: bool = True) -> Fanouts:
-        """:meth:`follow_many`; *async_* as above."""
-        return _awaited(self.follow_many(user_id, target_ids), async_)
-
-    def unfollow_many_users(self, user_id: EntityId, target_ids: Iterable[EntityId], async_: bool = True) -> Fanouts:
-        """:meth:`unfollow_many`; *async_* as above."""
-        return _awaited(self.unfollow_many(user_id, target_ids), async_)
-
-
-def _awaited(fanouts: Fanouts, async_: bool) -> Fanouts:
-    if not async_:
-        fanouts.wait()
-    return fanouts
-
-
-def _of(user_id: EntityId, activity: Activity) -> Activity:
-    user_id = entity_id(user_id, "user")
-    if isinstance(activity, Activity) and str(activity.actor_id) != str(user_id):
-        raise ActivityError(f"the actor of {activity!r} is {activity.actor_id!r}, not {user_id!r}")
-    return activity
 
 
 __all__ = ["Manager"]

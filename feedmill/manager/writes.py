@@ -1,4 +1,4 @@
-"""What the door does behind its methods: checks at once, writes what readers must see at once, asks workers for the rest."""
+"""The writes of a manager: what is checked and stored at once, and the fan-outs that workers do the rest by."""
 
 from __future__ import annotations
 
