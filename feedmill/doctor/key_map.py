@@ -110,7 +110,7 @@ class Places:
         if before.startswith((self._bodies, self._receipts, *self._others)):
             return
         ends, feed_class = self._ends.setdefault(before, {}), spelled.feed_class
-        if not spelled.grouped:
+        if not spelled.is_prefix:
             ends.setdefault(after, (feed_class, Part.COUNT if spelled.attribute == "count_format" else Part.FLAT))
             return
         ends.setdefault(after, (feed_class, Part.RANKS))

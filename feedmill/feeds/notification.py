@@ -80,6 +80,11 @@ class NotificationFeed(AggregatedFeed):
         """The keys of many users' denormalised counts."""
         return feed_keys(cls.count_format, user_ids)
 
+    @classmethod
+    def key_attributes(cls) -> dict[str, bool]:
+        """The attributes that spell the feed's keys: the count has one of its own."""
+        return {**super().key_attributes(), "count_format": False}
+
     # -- unseen and unread
 
     def unseen(self) -> View:

@@ -23,8 +23,7 @@ from feedmill.ids import ID_SIZE, EntityId, is_id
 from feedmill.manager import Manager, notified_users
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import Fact
-from feedmill.manager.audience import admitted
-from feedmill.manager.config import recipients_of
+from feedmill.manager.audience import admitted, recipients_of
 from feedmill.msgpack_codec import unpack
 from feedmill.registry import get_manager
 from feedmill.storage.activity_state import LIVE, REMOVED

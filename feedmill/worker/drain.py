@@ -12,7 +12,7 @@ from feedmill import registry
 from feedmill.errors import LEFT_TO_OTHERS, StorageError, WrongType
 from feedmill.fanout import publisher
 from feedmill.fanout.operations import ALONE, IMPORT, PLANNED
-from feedmill.feeds.aggregated_feed import AggregatedFeed
+from feedmill.feeds.flat import Feed
 from feedmill.grouping.writer import fold_in
 from feedmill.manager import Manager
 from feedmill.manager.activity_bodies import Fact
@@ -66,7 +66,7 @@ def answer(manager_name: str, bell: str = "") -> int:
 
 def sweep() -> int:
     """Ring for every manager of which something is overdue, and do what dead holders of feeds left; how much there was."""
-    overdue = sum(map(_left_behind, _grouped()))
+    overdue = sum(map(_left_behind, _kinds_with_pending_writes()))
     for name in registry.manager_names():
         try:
             count, ring = backend().run(journal().look(name))
@@ -79,16 +79,16 @@ def sweep() -> int:
     return overdue
 
 
-def _grouped() -> list[type[AggregatedFeed]]:
-    """The kinds of feeds that have inboxes."""
+def _kinds_with_pending_writes() -> list[type[Feed]]:
+    """The declared feed classes whose writes may be left to the holder of a lock."""
     managers = map(registry.get_manager, registry.manager_names())
     declared = dict.fromkeys(
         kind for each in managers for kind in (*each.feed_classes.values(), each.notification_feed_class)
     )
-    return [kind for kind in declared if kind is not None and issubclass(kind, AggregatedFeed)]
+    return [kind for kind in declared if kind is not None and kind.may_have_pending_writes]
 
 
-def _left_behind(feed_class: type[AggregatedFeed]) -> int:
+def _left_behind(feed_class: type[Feed]) -> int:
     try:
         found = backend().run(fold_in(feed_class))
     except WrongType as error:

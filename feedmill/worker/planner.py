@@ -25,7 +25,7 @@ from feedmill.grouping.operations import is_updated
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, Priority, notified_users
 from feedmill.manager.activity_bodies import FOREIGN, Fact
-from feedmill.manager.config import followers_of, recipients_of
+from feedmill.manager.audience import followers_of, recipients_of
 from feedmill.manager.hook_results import Skipped
 from feedmill.msgpack_codec import pack
 from feedmill.storage.activity_state import LIVE
