@@ -18,7 +18,7 @@ from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED
 from feedmill.storage.notified_users import KEPT
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.redis import RedisActivityStorage
-from feedmill.storage.registry import storage
+from feedmill.storage.registry import backend
 from feedmill.validation import an_activity
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class _OwnBodies(Bodies):
 
     def activities(self) -> Any:  # type: ignore[override]
         """The storage in force, with what is this manager's alone."""
-        return type(storage(RedisActivityStorage))(self._manager, KEPT)
+        return backend().activities.scoped(self._manager, KEPT)
 
 
 #: Something that has an activity storage.

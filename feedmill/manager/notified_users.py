@@ -34,28 +34,28 @@ def keep(
 ) -> Steps[int]:
     """Write down who is notified, or taken back, by their fan-outs; the number of the call, which is made if it is 0."""
     packed = {name: pack(list(ids)) for name, ids in people.items()}
-    return (yield from kept.notices().put(manager.name, activity.raw_id, told, packed, number))
+    return (yield from backend().auxiliary.notified_users.put(manager.name, activity.raw_id, told, packed, number))
 
 
 def numbers(manager: Manager, raw_id: bytes) -> Steps[Numbers | None]:
     """The numbers of an activity; None if nobody was ever notified of it by name."""
-    return kept.notices().numbers(manager.name, raw_id)
+    return backend().auxiliary.notified_users.numbers(manager.name, raw_id)
 
 
 def void(manager: Manager, raw_id: bytes) -> Steps[None]:
     """The activity is removed, and with it what was said so far."""
-    return kept.notices().void(manager.name, raw_id)
+    return backend().auxiliary.notified_users.void(manager.name, raw_id)
 
 
 def _words(manager: Manager, raw_id: bytes) -> Words:
-    return backend().run(kept.notices().words(manager.name, raw_id))
+    return backend().run(backend().auxiliary.notified_users.words(manager.name, raw_id))
 
 
 def _people(manager: Manager, raw_id: bytes, names: Iterable[str]) -> Iterator[tuple[str, list[EntityId]]]:
     """The people of notices; never all of them at once."""
     rest = iter(names)
     while part := list(itertools.islice(rest, AT_ONCE)):
-        found = backend().run(kept.notices().people(manager.name, raw_id, part))
+        found = backend().run(backend().auxiliary.notified_users.people(manager.name, raw_id, part))
         for name in part:
             if name in found:
                 yield name, unpack(found[name])

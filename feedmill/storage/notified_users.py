@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from feedmill import settings
 from feedmill.storage.operations import Steps
 
 #: Seconds for which it is known.
@@ -57,14 +56,3 @@ class Notices(Protocol):
     def people(self, manager: str, raw_id: bytes, names: Sequence[str]) -> Steps[dict[str, bytes]]:
         """The people of those of the notices *names* that are known."""
         ...
-
-
-def notices() -> Notices:
-    """Where it is kept."""
-    if settings.current().embedded:
-        from feedmill.storage.memory.notified_users import MemoryNotices
-
-        return MemoryNotices()
-    from feedmill.storage.redis.notified_users import RedisNotices
-
-    return RedisNotices()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from feedmill import settings
 from feedmill.storage.operations import Steps
 
 #: A feed's owner as it was noted, and the time that proves that nobody noted it again.
@@ -30,14 +29,3 @@ class Left(Protocol):
     def settle(self, key_format: str, noted: Sequence[Noted], seconds: float | None) -> Steps[None]:
         """Forget *noted*, or look again in *seconds*; what was noted again meanwhile stays."""
         ...
-
-
-def left() -> Left:
-    """Where it is noted."""
-    if settings.current().embedded:
-        from feedmill.storage.memory.pending_index import MemoryLeft
-
-        return MemoryLeft()
-    from feedmill.storage.redis.pending_index import RedisLeft
-
-    return RedisLeft()

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from feedmill import settings
 from feedmill.storage.operations import Steps
 
 #: Who unfollowed, and whom; as text, since 5 and "5" are one user.
@@ -60,14 +59,3 @@ class Partings(Protocol):
     def turns(self, manager: str, user: str, number: int) -> Steps[Turns]:
         """What *user* did since *number*."""
         ...
-
-
-def partings() -> Partings:
-    """Where it is written down."""
-    if settings.current().embedded:
-        from feedmill.storage.memory.unfollows import MemoryPartings
-
-        return MemoryPartings()
-    from feedmill.storage.redis.unfollows import RedisPartings
-
-    return RedisPartings()

@@ -20,7 +20,8 @@ from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import Fact
 from feedmill.storage.notified_users import Numbers
 from feedmill.storage.operations import Interrupted, Steps, interrupt, together
-from feedmill.storage.unfollows import Parting, partings
+from feedmill.storage.registry import backend
+from feedmill.storage.unfollows import Parting
 from feedmill.worker.delivery import (
     FOLLOWERS,
     UNFOLLOWED,
@@ -53,7 +54,7 @@ def read(
 
     asked = [facts()]
     if any(name in (FOLLOWERS, UNFOLLOWED) for name, _ in parts):
-        asked.append(partings().since(manager.name, listed, pairs))
+        asked.append(backend().auxiliary.unfollows.since(manager.name, listed, pairs))
     *_, parted = yield from together(asked)
     return about, parted
 
@@ -138,7 +139,11 @@ def _look(manager: Manager, made: Sequence[Delivery], listed: int) -> Steps[_See
     asked: list[Steps[Any]] = [kept_bodies.values(manager, raw_ids)]
     asked += [notified_users.numbers(manager, raw_id) for raw_id in noticed]
     if adding:
-        asked.append(partings().since(manager.name, listed, lambda: _pairs(adding) | _pairs(adding, UNFOLLOWED)))
+        asked.append(
+            backend().auxiliary.unfollows.since(
+                manager.name, listed, lambda: _pairs(adding) | _pairs(adding, UNFOLLOWED)
+            )
+        )
     values, *others = yield from together(asked)
     parted = others.pop() if adding else set()
     return _Seen(dict(zip(raw_ids, values)), dict(zip(noticed, others)), parted)

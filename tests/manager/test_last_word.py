@@ -18,8 +18,7 @@ from feedmill.fanout import handle
 from feedmill.feeds import RedisNotificationFeed
 from feedmill.keys import activity_key
 from feedmill.storage import activity_state
-from feedmill.storage.journal import journal
-from feedmill.storage.memory import BACKEND, MemoryActivityStorage
+from feedmill.storage.memory import DATA, MemoryActivityStorage
 from feedmill.storage.redis import RedisActivityStorage
 from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.registry import backend
@@ -37,7 +36,7 @@ def settle(box: Postbox, name: str = "Circle") -> None:
         make_overdue(name)
         arrive("feedmill.sweep", [])
     box.work()
-    assert backend().run(journal().open_ids(name, 1)) == []
+    assert backend().run(backend().journal.open_ids(name, 1)) == []
 
 
 @pytest.fixture
@@ -542,7 +541,7 @@ CHANGES = st.tuples(
 def test_both_storages_keep_the_same(redis_server: str, changes: list[tuple[str, bytes]]) -> None:
     """Whatever becomes of an activity, what is kept of it is the same in memory and on Redis."""
     feedmill.configure(redis_url=redis_server)
-    BACKEND.bodies.clear()
+    DATA.bodies.clear()
     here, there, raw_id = MemoryActivityStorage(), RedisActivityStorage(), love(1).raw_id
     backend().client.delete(activity_key(raw_id))  # type: ignore[attr-defined]
     for change, body in changes:

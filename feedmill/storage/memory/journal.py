@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Opened, Pace, lease, name_of
-from feedmill.storage.memory.backend import BACKEND, journal_time
+from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Journal, Opened, Pace, lease, name_of
+from feedmill.storage.memory.data import DATA, journal_time
 from feedmill.storage.memory.dead_letters import MemoryLetters
 from feedmill.storage.memory.unfollows import last_number
 from feedmill.storage.operations import Steps
 
 
-class MemoryJournal(MemoryLetters):
+class MemoryJournal(MemoryLetters, Journal):
     """Receipts in dicts. Finished ones are kept as long as the process lives."""
 
     def open(
@@ -28,12 +28,12 @@ class MemoryJournal(MemoryLetters):
         """Write down that a fan-out is wanted."""
         yield from ()
         name_of(manager, fanout_id)
-        with BACKEND.guard:
+        with DATA.guard:
             receipt, now = self._open(manager, fanout_id, op, body, feeds), journal_time()
             at: float = now
             if pace is not None:
                 bucket = f"{manager}:{pace.author}"
-                level = BACKEND.buckets[bucket] = max(now, BACKEND.buckets.get(bucket, 0)) + pace.interval
+                level = DATA.buckets[bucket] = max(now, DATA.buckets.get(bucket, 0)) + pace.interval
                 at = max(now, int(level - pace.interval * pace.burst))
             _due(manager)[fanout_id] = at
             return Opened(receipt["plan"], at <= now and _ring(manager), receipt["op"])
@@ -42,7 +42,7 @@ class MemoryJournal(MemoryLetters):
         """Write down a fan-out that is sent as one chunk."""
         yield from ()
         name_of(manager, fanout_id)
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = self._open(manager, fanout_id, op, body, feeds)
             due = journal_time() + lease() + 0.5
             receipt.update(planned=1, complete=1, claimed=journal_time(), due=due, chunks={0: body})
@@ -51,13 +51,13 @@ class MemoryJournal(MemoryLetters):
 
     @staticmethod
     def _open(manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str]) -> dict[str, Any]:
-        was, now = BACKEND.receipts.get(fanout_id, {}), journal_time()
+        was, now = DATA.receipts.get(fanout_id, {}), journal_time()
         again, op = _number(was.get("again")), _opened_as(op, was)
         twice = "cancelled" in was or was.get("retried") or _number(was.get("attempts")) > 1
         differs = was and (was.get("op") != op or op in ("update", "redeliver"))
         if differs and "claimed" in was and (twice or "finished" not in was):
             again = now + lease()
-        BACKEND.letters.pop(was.get("dead", ""), None)
+        DATA.letters.pop(was.get("dead", ""), None)
         receipt = {
             "plan": _next_plan(_number(was.get("plan"))),
             "op": op,
@@ -68,20 +68,20 @@ class MemoryJournal(MemoryLetters):
         receipt |= {"chunks": {}, "begun": {}, "feeds": tuple(feeds)}
         if again:
             receipt.update(again=again, repeat_after=lease(), listed=was.get("listed", 0))
-        BACKEND.receipts[fanout_id] = receipt
+        DATA.receipts[fanout_id] = receipt
         return receipt
 
     def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
         """Claim what is due; no *bell* comes twice in one process."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             due, now = _due(manager), journal_time()
-            BACKEND.bells.pop(manager, None)
+            DATA.bells.pop(manager, None)
             ids = sorted((at, name) for name, at in due.items() if at <= now)
             claims, held = [], now + lease() + 0.5
             newest = limit - limit // 2
             for _, name in ids if len(ids) <= limit else [*ids[: limit // 2], *ids[-newest:]]:
-                receipt = BACKEND.receipts.get(name)
+                receipt = DATA.receipts.get(name)
                 if receipt is None or ("finished" in receipt and "again" not in receipt):
                     del due[name]
                     continue
@@ -117,7 +117,7 @@ class MemoryJournal(MemoryLetters):
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
         """What is overdue."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             now = journal_time()
             count = sum(at <= now for at in _due(manager).values())
             return count, count > 0 and _ring(manager)
@@ -125,7 +125,7 @@ class MemoryJournal(MemoryLetters):
     def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
         """Claimed fan-outs were done whole."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             for claim, reached in done:
                 receipt = _current(claim.id, claim.plan)
                 if receipt is None:  # another has it
@@ -137,7 +137,7 @@ class MemoryJournal(MemoryLetters):
     def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
         """Write down that a suspect is begun."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt, moved = _renewed(manager, claim)
             if receipt is None:
                 return None
@@ -149,7 +149,7 @@ class MemoryJournal(MemoryLetters):
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
         """Write down chunks."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt, moved = _renewed(manager, claim)
             if receipt is None:
                 return None
@@ -160,7 +160,7 @@ class MemoryJournal(MemoryLetters):
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """All chunks are written down."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(claim.id, claim.plan)
             moved = _move(manager, claim.id, claim.time, int(delay * 1000)) if receipt is not None else ""
             if moved and receipt is not None:
@@ -170,21 +170,21 @@ class MemoryJournal(MemoryLetters):
     def left(self, claim: Claim) -> Steps[list[int]]:
         """The chunks that are not done."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(claim.id, claim.plan)
             return [] if receipt is None else sorted(receipt["chunks"])
 
     def chunks(self, claim: Claim, numbers: Sequence[int]) -> Steps[dict[int, bytes]]:
         """Chunks by number."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             held = (_current(claim.id, claim.plan) or {}).get("chunks", {})
             return {number: held[number] for number in numbers if number in held}
 
     def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[Begun]:
         """Whether a chunk is to be done."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(fanout_id, plan)
             if receipt is None or chunk not in receipt["chunks"]:
                 return Begun(0)
@@ -199,7 +199,7 @@ class MemoryJournal(MemoryLetters):
     def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
         """A chunk failed."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(fanout_id, plan)
             if receipt is not None and chunk in receipt["chunks"]:
                 lived = receipt.setdefault("lived", {})
@@ -208,7 +208,7 @@ class MemoryJournal(MemoryLetters):
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
         """A chunk is done."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(fanout_id, plan)
             if receipt is None:
                 return
@@ -225,7 +225,7 @@ class MemoryJournal(MemoryLetters):
     def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
         """Let a claim go."""
         yield from self.note(claim.id, claim.plan, error)
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(claim.id, claim.plan)
             if receipt is not None and not error:
                 receipt["attempts"] -= 1
@@ -240,7 +240,7 @@ class MemoryJournal(MemoryLetters):
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
         """A chunk failed."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(fanout_id, plan)
             if receipt is not None and error:
                 receipt.update(failed=receipt.get("failed", 0) + 1, error=error)
@@ -248,7 +248,7 @@ class MemoryJournal(MemoryLetters):
     def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
         """Bad ids were left out."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(fanout_id, plan)
             if receipt is not None:
                 receipt.update(skipped=count, error=error)
@@ -256,13 +256,13 @@ class MemoryJournal(MemoryLetters):
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
         """Give a fan-out up."""
         letter = yield from self.add_letter("fanout", reason, payload, manager, claim.id)
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(claim.id, claim.plan)
             if receipt is not None:
                 receipt.update(dead=letter, finished=journal_time(), error=reason)
                 _move(manager, claim.id, claim.time, -1)
             else:
-                BACKEND.letters.pop(letter)
+                DATA.letters.pop(letter)
 
     def let_expire(self, fanout_id: str) -> Steps[None]:
         """Nothing expires."""
@@ -271,8 +271,8 @@ class MemoryJournal(MemoryLetters):
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
         """What is not begun will not be."""
         yield from ()
-        with BACKEND.guard:
-            receipt = BACKEND.receipts.get(fanout_id)
+        with DATA.guard:
+            receipt = DATA.receipts.get(fanout_id)
             if receipt is None or "finished" in receipt or op not in ("", receipt["op"]):
                 return False
             receipt.update(
@@ -285,8 +285,8 @@ class MemoryJournal(MemoryLetters):
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
         """The receipt's fields."""
         yield from ()
-        with BACKEND.guard:
-            fields = BACKEND.receipts.get(fanout_id, {}).items()
+        with DATA.guard:
+            fields = DATA.receipts.get(fanout_id, {}).items()
             return {
                 **{k: str(v) for k, v in fields if k not in ("chunks", "begun", "lived", "body", "feeds")},
                 "now": str(journal_time()),
@@ -295,14 +295,14 @@ class MemoryJournal(MemoryLetters):
     def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
         """Unfinished fan-outs."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             due = _due(manager)
             return sorted(due, key=lambda name: (due[name], name))[:limit]
 
     def count_open(self, managers: Sequence[str]) -> Steps[int]:
         """How many are not finished."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             return sum(len(_due(name)) for name in managers)
 
 
@@ -327,14 +327,14 @@ def _next_plan(plan: int) -> int:
 
 
 def _due(manager: str) -> dict[str, float]:
-    return BACKEND.due.setdefault(manager, {})
+    return DATA.due.setdefault(manager, {})
 
 
 def _ring(manager: str) -> bool:
     """Whether a bell is to be sent; it then counts as on its way."""
-    if BACKEND.bells.get(manager, 0) > journal_time():
+    if DATA.bells.get(manager, 0) > journal_time():
         return False
-    BACKEND.bells[manager] = journal_time() + BELL
+    DATA.bells[manager] = journal_time() + BELL
     return True
 
 
@@ -344,7 +344,7 @@ def _feeds(receipt: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _current(fanout_id: str, plan: int) -> dict[str, Any] | None:
-    receipt = BACKEND.receipts.get(fanout_id)
+    receipt = DATA.receipts.get(fanout_id)
     return receipt if receipt is not None and receipt["plan"] == plan else None
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from feedmill.storage.memory.backend import BACKEND
-from feedmill.storage.notified_users import Numbers, Words
+from feedmill.storage.memory.data import DATA
+from feedmill.storage.notified_users import Notices, Numbers, Words
 from feedmill.storage.operations import Steps
 
 
@@ -20,14 +20,14 @@ class _Numbered:
     notices: dict[str, tuple[int, bool]] = dataclasses.field(default_factory=dict)
 
 
-class MemoryNotices:
+class MemoryNotices(Notices):
     """See :class:`~feedmill.storage.notified_users.Notices`. Kept as long as the process lives."""
 
     def put(self, manager: str, raw_id: bytes, told: bool, people: Mapping[str, bytes], number: int = 0) -> Steps[int]:
         """Keep notices that came by one call."""
         yield from ()
-        with BACKEND.guard:
-            held: _Numbered = BACKEND.notices.setdefault((manager, raw_id), _Numbered())
+        with DATA.guard:
+            held: _Numbered = DATA.notices.setdefault((manager, raw_id), _Numbered())
             number = number or held.last + 1
             held.last = max(held.last, number)
             for name, packed in people.items():
@@ -38,28 +38,28 @@ class MemoryNotices:
     def void(self, manager: str, raw_id: bytes) -> Steps[None]:
         """The notices so far are void."""
         yield from ()
-        with BACKEND.guard:
-            held: _Numbered | None = BACKEND.notices.get((manager, raw_id))
+        with DATA.guard:
+            held: _Numbered | None = DATA.notices.get((manager, raw_id))
             if held is not None:
                 held.last = held.removed = held.last + 1
 
     def numbers(self, manager: str, raw_id: bytes) -> Steps[Numbers | None]:
         """The numbers of an activity."""
         yield from ()
-        with BACKEND.guard:
-            held: _Numbered | None = BACKEND.notices.get((manager, raw_id))
+        with DATA.guard:
+            held: _Numbered | None = DATA.notices.get((manager, raw_id))
             return None if held is None else Numbers(held.last, held.removed)
 
     def words(self, manager: str, raw_id: bytes) -> Steps[Words]:
         """All notices of an activity."""
         yield from ()
-        with BACKEND.guard:
-            held: _Numbered = BACKEND.notices.get((manager, raw_id), _Numbered())
+        with DATA.guard:
+            held: _Numbered = DATA.notices.get((manager, raw_id), _Numbered())
             return Words(Numbers(held.last, held.removed), dict(held.notices))
 
     def people(self, manager: str, raw_id: bytes, names: Sequence[str]) -> Steps[dict[str, bytes]]:
         """The people of some notices."""
         yield from ()
-        with BACKEND.guard:
-            held: _Numbered = BACKEND.notices.get((manager, raw_id), _Numbered())
+        with DATA.guard:
+            held: _Numbered = DATA.notices.get((manager, raw_id), _Numbered())
             return {name: held.people[name] for name in names if name in held.people}

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha1
-from typing import Any, ClassVar
 
 from feedmill.keys import activity_key, kept_key
 from feedmill.storage import activity_state as state
+from feedmill.storage.base import ActivityStorage
 from feedmill.storage.journal import OPEN_TTL
-from feedmill.storage.memory import MemoryActivityStorage
 from feedmill.storage.notified_users import KEPT
 from feedmill.storage.operations import Steps
 from feedmill.storage.redis.timelines import call_script
 
 
-class RedisActivityStorage:
+class RedisActivityStorage(ActivityStorage):
     """Under ``<prefix>a:<16-byte id>``; with *scope*, what is kept for the manager of that name alone, for *seconds*."""
-
-    #: What stands in when ``FEEDMILL_REDIS_URL`` is ``memory://``.
-    embedded: ClassVar[Any] = MemoryActivityStorage
 
     def __init__(self, scope: str = "", seconds: int = 0) -> None:
         self._scope, self._seconds = scope, seconds
+
+    def scoped(self, scope: str, seconds: int) -> RedisActivityStorage:
+        return type(self)(scope, seconds)
 
     def _keys(self, ids: Iterable[bytes]) -> list[bytes]:
         beginning = kept_key(self._scope, b"") if self._scope else activity_key(b"")

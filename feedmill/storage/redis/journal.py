@@ -34,6 +34,7 @@ from feedmill.storage.journal import (
     TRIMMED,
     Begun,
     Claim,
+    Journal,
     Letter,
     Opened,
     Pace,
@@ -64,7 +65,7 @@ def _milliseconds(seconds: float) -> int:
     return max(0, int(seconds * 1000))
 
 
-class RedisJournal:
+class RedisJournal(Journal):
     """The journal of one Redis server. Its clock is the server's, so workers' clocks need not agree.
 
     What changes something is one script: it is refused before its first write, or takes effect whole.

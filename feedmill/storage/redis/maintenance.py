@@ -14,6 +14,7 @@ from feedmill.storage.maintenance import (
     RECEIPT,
     STRING,
     ZSET,
+    Maintenance,
     StoredFeed,
 )
 from feedmill.storage.operations import Command, Steps
@@ -26,8 +27,8 @@ _STATE, _INBOX = STATE.encode(), INBOX.encode()
 _TOKEN, _DEADLINE = 8, 13
 
 
-class RedisInspection:
-    """See :class:`feedmill.storage.maintenance.Inspection`."""
+class RedisMaintenance(Maintenance):
+    """See :class:`feedmill.storage.maintenance.Maintenance`."""
 
     def size(self) -> Steps[int]:
         """All keys of the database."""

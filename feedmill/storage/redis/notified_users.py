@@ -7,7 +7,7 @@ from typing import Any
 
 from feedmill.keys import notices_key, words_key
 from feedmill.storage.journal import OPEN_TTL
-from feedmill.storage.notified_users import KEPT, Numbers, Words
+from feedmill.storage.notified_users import KEPT, Notices, Numbers, Words
 from feedmill.storage.operations import Command, Steps
 from feedmill.storage.redis.timelines import call_script
 
@@ -15,7 +15,7 @@ from feedmill.storage.redis.timelines import call_script
 LAST, REMOVED = "#", "-"
 
 
-class RedisNotices:
+class RedisNotices(Notices):
     """See :class:`~feedmill.storage.notified_users.Notices`.
 
     What an older release kept has no number; it counts as notified before anything else happened.

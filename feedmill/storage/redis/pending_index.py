@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from feedmill import settings
 from feedmill.keys import GROUPS, left_key
 from feedmill.storage.operations import Steps
-from feedmill.storage.pending_index import Noted
+from feedmill.storage.pending_index import Left, Noted
 from feedmill.storage.redis.timelines import INBOX, call_script
 
 #: Milliseconds by which settings of workers may differ.
 AHEAD = 600_000
 
 
-class RedisLeft:
+class RedisLeft(Left):
     """See :class:`~feedmill.storage.pending_index.Left`."""
 
     def note(self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False) -> Steps[None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from feedmill.activity import MAX_MEMBERS
 from feedmill.cursor import GroupPlace
@@ -11,8 +11,19 @@ from feedmill.errors import CorruptRecord
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS
 from feedmill.records import record
-from feedmill.storage.base import COUNT_TTL, Changes, GroupRow, Lock, Rules, Snapshot, Targets, Task, Want
-from feedmill.storage.memory import MemoryTimelineStorage
+from feedmill.storage.base import (
+    COUNT_TTL,
+    Changes,
+    FlatTimelines,
+    GroupRow,
+    GroupTimelines,
+    Lock,
+    Rules,
+    Snapshot,
+    Targets,
+    Task,
+    Want,
+)
 from feedmill.storage.operations import Command, Steps
 from feedmill.storage.redis import scripts
 
@@ -38,11 +49,8 @@ def _batches(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-class RedisTimelineStorage:
+class RedisTimelineStorage(FlatTimelines, GroupTimelines):
     """Flat timelines as STRINGs of ids; groups as a ZSET of names and a HASH of records."""
-
-    #: What stands in when ``FEEDMILL_REDIS_URL`` is ``memory://``.
-    embedded: ClassVar[Any] = MemoryTimelineStorage
 
     # -- flat
 
@@ -88,6 +96,10 @@ class RedisTimelineStorage:
         yield [call_script("flat_trim", [key], length)]
 
     # -- groups
+
+    def flat_delete(self, key: str) -> Steps[None]:
+        """Delete a timeline."""
+        yield [call_script("delete", [key, key + GROUPS])]
 
     def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
         """Do the additions of *task*, or lock the feed and read what is wanted; a taken feed is ``BUSY`` or ``LEFT``."""
@@ -201,12 +213,8 @@ class RedisTimelineStorage:
         unseen, unread, sequence = map(int, numbers)
         return unseen, unread, sequence
 
-    def publish(self, channel: str, message: bytes) -> Steps[None]:
-        """Publish *message*."""
-        yield [("PUBLISH", channel, message)]
-
-    def delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
-        """Delete a timeline of either shape and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`.
+    def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
+        """Delete a timeline and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`.
 
         Counts that were not 0 are published as 0 on *channel*; *front*: how the message begins.
         """

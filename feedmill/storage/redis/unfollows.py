@@ -8,13 +8,13 @@ from feedmill.keys import unfollows_keys
 from feedmill.msgpack_codec import pack, pack_list, unpack
 from feedmill.storage.operations import Command, Steps
 from feedmill.storage.redis.timelines import call_script
-from feedmill.storage.unfollows import KEPT_HOURS, MOST_READ, REBUILD_HOURS, Parting, Turns
+from feedmill.storage.unfollows import KEPT_HOURS, MOST_READ, REBUILD_HOURS, Parting, Partings, Turns
 
 #: Pairs that are read in one round trip when all are read.
 PAGE = 10_000
 
 
-class RedisPartings:
+class RedisPartings(Partings):
     """See :class:`~feedmill.storage.unfollows.Partings`."""
 
     def part(self, manager: str, user: str, targets: Sequence[str]) -> Steps[None]:
