@@ -37,7 +37,7 @@ def scheme(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A scheme that nobody has registered, and that is forgotten again."""
     monkeypatch.setattr(registry, "_factories", dict(registry._factories))
     monkeypatch.setattr(settings, "backend_schemes", set(settings.backend_schemes))
-    yield "counting"
+    yield "elsewhere"
     registry._made.cache_clear()
 
 
@@ -67,9 +67,9 @@ def test_a_registered_backend_is_used(scheme: str) -> None:
 def test_an_unknown_scheme_is_refused() -> None:
     """The error names the schemes that are known, and what to do about one that is not."""
     with pytest.raises(
-        SettingsError, match=r"'counting://x'; use redis://.*memory://.*unix://.*install or import first"
+        SettingsError, match=r"'nowhere://x'; use redis://.*memory://.*unix://.*install or import first"
     ):
-        feedmill.configure(redis_url="counting://x")
+        feedmill.configure(redis_url="nowhere://x")
 
 
 def test_an_installed_package_needs_no_call(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_an_installed_package_needs_no_call(scheme: str, monkeypatch: pytest.Mon
         "entry_points",
         lambda *, group, name: [point] if (group, name) == ("feedmill.backends", scheme) else [],
     )
-    feedmill.configure(redis_url="counting://")
+    feedmill.configure(redis_url=f"{scheme}://")
     assert isinstance(backend(), Counting)
 
 
@@ -96,7 +96,7 @@ def test_a_server_that_is_no_broker(scheme: str, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Counting, "in_process", False)
     register_backend(scheme, Counting)
     feedmill.configure(redis_url=f"{scheme}://x")
-    with pytest.raises(SettingsError, match=r"BROKER_URL is empty, and counting:// is no broker; use redis://"):
+    with pytest.raises(SettingsError, match=r"BROKER_URL is empty, and elsewhere:// is no broker; use redis://"):
         backend()
     feedmill.configure(broker_url="redis://127.0.0.1:1/0")
     assert backend().in_process is False

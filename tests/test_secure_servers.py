@@ -298,7 +298,7 @@ def every_operation() -> None:
             assert len(seen | set(page.items)) == group.actor_count
             assert feed.find_group(group.group) is not None
         for dry_run in (True, False):
-            feedmill.grouping.reaggregate(feed, NotificationAggregator, dry_run=dry_run)
+            feedmill.feeds.reaggregate(feed, NotificationAggregator, dry_run=dry_run)
     with notes.subscribe() as counts:
         assert counts.get(SOON) == notes.get_denormalized_counts()
         notes.mark([notes[0]], seen=True, read=True)
