@@ -227,31 +227,31 @@ def test_no_plan_comes_again(redis_url: str) -> None:
 
 def test_no_number_of_an_unfollow_comes_again(redis_url: str) -> None:
     """Nor does one that has lost the last unfollows hide those that come from whoever has listed followers before."""
-    run(backend().auxiliary.unfollows.part(NAME, "7", ["1"]))
+    run(backend().auxiliary.unfollows.record_unfollow(NAME, "7", ["1"]))
     copied = state(server())
     for _ in range(3):
-        run(backend().auxiliary.unfollows.part(NAME, "8", ["1"]))
-    listed = run(backend().auxiliary.unfollows.number(NAME))
+        run(backend().auxiliary.unfollows.record_unfollow(NAME, "8", ["1"]))
+    listed = run(backend().auxiliary.unfollows.last_number(NAME))
     restore(server(), copied)
-    assert run(backend().auxiliary.unfollows.since(NAME, listed, list)) == set()
-    run(backend().auxiliary.unfollows.part(NAME, "9", ["1"]))
-    assert run(backend().auxiliary.unfollows.since(NAME, listed, list)) == {("9", "1")}
-    run(backend().auxiliary.unfollows.join(NAME, "9", ["1"]))
-    assert run(backend().auxiliary.unfollows.turns(NAME, "9", listed)).joined == {"1"}
+    assert run(backend().auxiliary.unfollows.unfollowed_since(NAME, listed, list)) == set()
+    run(backend().auxiliary.unfollows.record_unfollow(NAME, "9", ["1"]))
+    assert run(backend().auxiliary.unfollows.unfollowed_since(NAME, listed, list)) == {("9", "1")}
+    run(backend().auxiliary.unfollows.clear_unfollow(NAME, "9", ["1"]))
+    assert run(backend().auxiliary.unfollows.changes_since(NAME, "9", listed)).followed == {"1"}
 
 
 def test_no_number_of_a_notice_comes_again(redis_url: str) -> None:
     """Whoever has read a notice that is lost sees that another came in its place; the last word has the highest number."""
     raw_id = on_day(1).raw_id
-    run(backend().auxiliary.notified_users.put(NAME, raw_id, True, {"a": b"x"}))
+    run(backend().auxiliary.notified_users.record(NAME, raw_id, True, {"a": b"x"}))
     copied = state(server())
-    run(backend().auxiliary.notified_users.put(NAME, raw_id, True, {"b": b"y"}))
+    run(backend().auxiliary.notified_users.record(NAME, raw_id, True, {"b": b"y"}))
     read = run(backend().auxiliary.notified_users.numbers(NAME, raw_id))
     restore(server(), copied)
-    last = run(backend().auxiliary.notified_users.put(NAME, raw_id, False, {"a": b"x"}))
+    last = run(backend().auxiliary.notified_users.record(NAME, raw_id, False, {"a": b"x"}))
     assert last > read.last and run(backend().auxiliary.notified_users.numbers(NAME, raw_id)).last == last
-    words = run(backend().auxiliary.notified_users.words(NAME, raw_id))
-    assert words.notices == {"a": (last, False)} and words.numbers.removed == -1
+    words = run(backend().auxiliary.notified_users.notifications(NAME, raw_id))
+    assert words.notifications == {"a": (last, False)} and words.numbers.removed == -1
     restore(server(), copied)
     run(backend().auxiliary.notified_users.void(NAME, raw_id))
     assert run(backend().auxiliary.notified_users.numbers(NAME, raw_id)).removed > last
@@ -416,7 +416,7 @@ class TestTheClockGoesBack:
 
     def test_what_was_left_in_a_feed(self, redis_url: str) -> None:
         """Feeds in which something was left are looked at, too: nothing is ever noted for so much later."""
-        run(backend().auxiliary.pending_index.note("some:%(user_id)s", [b"\x05"], 5))
+        run(backend().auxiliary.pending_index.schedule("some:%(user_id)s", [b"\x05"], 5))
         assert run(backend().auxiliary.pending_index.due("some:%(user_id)s", 10)) == []
         (entry,) = server().zrange("fm:left:some:%(user_id)s", 0, -1, withscores=True)
         server().zadd("fm:left:some:%(user_id)s", {entry[0]: entry[1] + self.HOUR})
@@ -424,7 +424,7 @@ class TestTheClockGoesBack:
 
     def test_what_was_left_in_a_feed_of_this_process(self, memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
         """The same in memory, whose clock goes on from where it was."""
-        run(backend().auxiliary.pending_index.note("some:%(user_id)s", [b"\x05"], 0.1))
+        run(backend().auxiliary.pending_index.schedule("some:%(user_id)s", [b"\x05"], 0.1))
         plain = time.time
         monkeypatch.setattr(time, "time", lambda: plain() - self.HOUR / 1000)
         deadline = time.monotonic() + 30

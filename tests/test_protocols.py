@@ -9,42 +9,36 @@ import pytest
 
 from feedmill.records import AggregatedActivitySerializer, NotificationSerializer
 from feedmill.records.layout import GroupSerializer
+from feedmill.storage.auxiliary import NotifiedUsers, PendingIndex, Unfollows
 from feedmill.storage.base import ActivityStorage, Backend, FlatTimelines, GroupTimelines
 from feedmill.storage.journal import Journal
 from feedmill.storage.maintenance import Maintenance
 from feedmill.storage.memory import MemoryActivityStorage, MemoryTimelineStorage
+from feedmill.storage.memory.auxiliary import MemoryNotifiedUsers, MemoryPendingIndex, MemoryUnfollows
 from feedmill.storage.memory.backend import MemoryBackend
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
-from feedmill.storage.memory.notified_users import MemoryNotices
-from feedmill.storage.memory.pending_index import MemoryLeft
 from feedmill.storage.memory.pubsub import MemoryAListener, MemoryListener, MemoryPubSub
-from feedmill.storage.memory.unfollows import MemoryPartings
-from feedmill.storage.notified_users import Notices
-from feedmill.storage.pending_index import Left
 from feedmill.storage.pubsub import AListener, Listener, PubSub
 from feedmill.storage.redis import RedisActivityStorage, RedisTimelineStorage
+from feedmill.storage.redis.auxiliary import RedisNotifiedUsers, RedisPendingIndex, RedisUnfollows
 from feedmill.storage.redis.client import RedisBackend
 from feedmill.storage.redis.journal import RedisJournal
 from feedmill.storage.redis.maintenance import RedisMaintenance
-from feedmill.storage.redis.notified_users import RedisNotices
-from feedmill.storage.redis.pending_index import RedisLeft
 from feedmill.storage.redis.pubsub import RedisAListener, RedisListener, RedisPubSub
-from feedmill.storage.redis.unfollows import RedisPartings
-from feedmill.storage.unfollows import Partings
 
 PAIRS: list[tuple[Any, Any]] = [
     *((FlatTimelines, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage)),
     *((GroupTimelines, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage)),
     *((ActivityStorage, cls) for cls in (MemoryActivityStorage, RedisActivityStorage)),
     *((Journal, cls) for cls in (MemoryJournal, RedisJournal)),
-    *((Notices, cls) for cls in (MemoryNotices, RedisNotices)),
-    *((Partings, cls) for cls in (MemoryPartings, RedisPartings)),
+    *((NotifiedUsers, cls) for cls in (MemoryNotifiedUsers, RedisNotifiedUsers)),
+    *((Unfollows, cls) for cls in (MemoryUnfollows, RedisUnfollows)),
     *((Backend, cls) for cls in (MemoryBackend, RedisBackend)),
     *((Listener, cls) for cls in (MemoryListener, RedisListener)),
     *((AListener, cls) for cls in (MemoryAListener, RedisAListener)),
     *((GroupSerializer, cls) for cls in (AggregatedActivitySerializer, NotificationSerializer)),
-    *((Left, cls) for cls in (MemoryLeft, RedisLeft)),
+    *((PendingIndex, cls) for cls in (MemoryPendingIndex, RedisPendingIndex)),
     *((PubSub, cls) for cls in (MemoryPubSub, RedisPubSub)),
     *((Maintenance, cls) for cls in (MemoryMaintenance, RedisMaintenance)),
 ]

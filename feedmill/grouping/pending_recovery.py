@@ -32,7 +32,7 @@ def note(feed_class: Any, user_ids: Sequence[EntityId], *, sooner: bool = False)
     With *sooner* nothing is put off that is to be looked at already: nobody holds them.
     """
     seconds = settings.current().lock_ttl + MARGIN
-    yield from backend().auxiliary.pending_index.note(
+    yield from backend().auxiliary.pending_index.schedule(
         feed_class.key_format, [pack(user_id) for user_id in user_ids], seconds, sooner=sooner
     )
 
@@ -45,7 +45,7 @@ def fold_in(feed_class: Any, fold: Callable[[EntityId], Steps[Sequence[Any]]]) -
     noted, folded = backend().auxiliary.pending_index, 0
     while due := (yield from noted.due(feed_class.key_format, AT_ONCE)):
         owners = [(each, user_id) for each in due if (user_id := _owner(each[0])) is not None]
-        full = yield from noted.full(feed_class.keys_of([user_id for _, user_id in owners]))
+        full = yield from noted.has_pending(feed_class.keys_of([user_id for _, user_id in owners]))
         later = []
         for (each, user_id), holds in zip(owners, full):
             if holds:

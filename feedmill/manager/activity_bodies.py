@@ -15,7 +15,7 @@ from feedmill.grouping.corruption import left_out
 from feedmill.grouping.hydration import Bodies
 from feedmill.storage import activity_state as state
 from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED
-from feedmill.storage.notified_users import KEPT
+from feedmill.storage.auxiliary import NOTIFIED_TTL
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.redis import RedisActivityStorage
 from feedmill.storage.registry import backend
@@ -70,7 +70,7 @@ class _OwnBodies(Bodies):
 
     def activities(self) -> Any:  # type: ignore[override]
         """The storage in force, with what is this manager's alone."""
-        return backend().activities.scoped(self._manager, KEPT)
+        return backend().activities.scoped(self._manager, NOTIFIED_TTL)
 
 
 #: Something that has an activity storage.

@@ -203,9 +203,9 @@ def copy(
         wanted = [
             (fanout_id(manager.name, user, name), pack([user_id, target, *rest])) for name, target in zip(names, part)
         ]
-        noted = (backend().auxiliary.unfollows.part if op == UNFOLLOW else backend().auxiliary.unfollows.join)(
-            manager.name, user, names
-        )
+        unfollows = backend().auxiliary.unfollows
+        record = unfollows.record_unfollow if op == UNFOLLOW else unfollows.clear_unfollow
+        noted = record(manager.name, user, names)
         fanouts += handle.start_sent(manager.name, op, wanted, [noted])
     return Fanouts(fanouts)
 

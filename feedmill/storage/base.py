@@ -321,7 +321,7 @@ class GroupTimelines(FeedStorage, Protocol):
     ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
         """One group's record, about *limit* fields of its spill from *place* on, and where to go on (0: at the end).
 
-        A field that is there all the while is found.
+        A field that is there all the while is found; one may be found twice if the spill grows meanwhile.
         """
         ...
 

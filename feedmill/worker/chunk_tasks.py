@@ -84,7 +84,7 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
     listed: list[int] = []
 
     def number() -> Steps[None]:
-        listed.append((yield from backend().auxiliary.unfollows.number(manager.name)))
+        listed.append((yield from backend().auxiliary.unfollows.last_number(manager.name)))
 
     def work(begun: Begun, deadline: float) -> Steps[int]:
         if op == FOLLOW:

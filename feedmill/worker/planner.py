@@ -151,7 +151,9 @@ def _unfollowed(manager: Manager, claim: Claim, activity: Activity) -> Iterator[
     """Who has left since people were listed first, and may hold what an earlier attempt wrote; asked when the others are
     listed, so that whoever leaves meanwhile is among the ones or the others.
     """
-    yield from backend().run(backend().auxiliary.unfollows.of(manager.name, str(activity.actor_id), claim.listed))
+    yield from backend().run(
+        backend().auxiliary.unfollows.unfollowers_since(manager.name, str(activity.actor_id), claim.listed)
+    )
 
 
 def _told(manager: Manager, fact: Fact, *, void: bool) -> Iterator[EntityId]:

@@ -16,10 +16,10 @@ from feedmill.grouping import pending_writes
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
+from feedmill.storage.memory.auxiliary import MemoryUnfollows
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
-from feedmill.storage.memory.unfollows import MemoryPartings
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation
@@ -102,13 +102,13 @@ def no_tombstone(patch: Patch) -> None:
 
 def followed_meanwhile_is_gone(patch: Patch) -> None:
     """A rebuild takes whom the user has followed since it asked for somebody whom they do not follow."""
-    turns = MemoryPartings.turns
+    changes_since = MemoryUnfollows.changes_since
 
     def mutant(*given: Any) -> Steps[Any]:
-        found = yield from turns(*given)
-        return found._replace(joined=frozenset())
+        found = yield from changes_since(*given)
+        return found._replace(followed=frozenset())
 
-    patch(MemoryPartings, "turns", mutant)
+    patch(MemoryUnfollows, "changes_since", mutant)
 
 
 #: The bugs by name.

@@ -47,8 +47,8 @@ READS = frozenset(
         "chunks",
         "open_ids",
         "count_open",
-        "people",
-        "since",
+        "users",
+        "unfollowed_since",
         "size",
         "scan",
         "types",
@@ -60,12 +60,22 @@ READS = frozenset(
         "due_at",
         "facts",
         "option",
-        "full",
+        "has_pending",
         "publish",
     ]
 )
 FREEING = frozenset(
-    ["remove", "forget", "join", "drop_letters", "due_drop", "flat_delete", "groups_delete", "settle", "let_expire"]
+    [
+        "remove",
+        "forget",
+        "clear_unfollow",
+        "drop_letters",
+        "due_drop",
+        "flat_delete",
+        "groups_delete",
+        "settle",
+        "let_expire",
+    ]
 )
 
 

@@ -27,7 +27,6 @@ class MemoryActivityStorage(ActivityStorage):
         return DATA.kept.setdefault(self._scope, {}) if self._scope else DATA.bodies
 
     def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
-        """Make *change* to each activity."""
         yield from ()
         with DATA.guard:
             return [self._change(change, raw_id, body, expected) for raw_id, body in bodies.items()]
@@ -43,26 +42,21 @@ class MemoryActivityStorage(ActivityStorage):
         return value if change == state.REMOVE else b""
 
     def states(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """The values of *ids*, None for one that is not there."""
         yield from ()
         with DATA.guard:
             held = self._held
             return [held.get(raw_id) for raw_id in ids]
 
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
-        """Store *bodies* by id; one that is there stays as it is."""
         yield from self.change(state.ADDED, bodies)
 
     def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:
-        """Store *bodies* in place of those that are there; how many were. One that was removed stays away."""
         return sum(done is not None for done in (yield from self.change(state.UPDATED, bodies)))
 
     def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """The bodies of *ids* that readers are shown, None for one that is not there."""
         return [state.shown(value) for value in (yield from self.states(ids))]
 
     def remove(self, ids: Sequence[bytes]) -> Steps[None]:
-        """Forget the bodies of *ids*."""
         yield from ()
         with DATA.guard:
             for raw_id in ids:

@@ -8,13 +8,11 @@ from typing import TypeVar
 from feedmill.storage.auxiliary import Auxiliary
 from feedmill.storage.base import Backend
 from feedmill.storage.memory.activities import MemoryActivityStorage
+from feedmill.storage.memory.auxiliary import MemoryNotifiedUsers, MemoryPendingIndex, MemoryUnfollows
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
-from feedmill.storage.memory.notified_users import MemoryNotices
-from feedmill.storage.memory.pending_index import MemoryLeft
 from feedmill.storage.memory.pubsub import MemoryPubSub
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
-from feedmill.storage.memory.unfollows import MemoryPartings
 from feedmill.storage.operations import PAUSE, Steps, interrupt
 
 T = TypeVar("T")
@@ -30,7 +28,7 @@ class MemoryBackend(Backend):
         self.flat = self.groups = MemoryTimelineStorage()
         self.activities = MemoryActivityStorage()
         self.journal = MemoryJournal()
-        self.auxiliary = Auxiliary(MemoryLeft(), MemoryPartings(), MemoryNotices())
+        self.auxiliary = Auxiliary(MemoryPendingIndex(), MemoryUnfollows(), MemoryNotifiedUsers())
         self.pubsub = MemoryPubSub()
         self.maintenance = MemoryMaintenance()
 
@@ -43,7 +41,6 @@ class MemoryBackend(Backend):
             raise
 
     async def arun(self, operation: Steps[T]) -> T:
-        """:meth:`run` from a coroutine."""
         return self.run(operation)
 
     async def aclose(self) -> None:

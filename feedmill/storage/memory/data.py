@@ -25,16 +25,16 @@ class MemoryData:
             self.bodies: dict[bytes, bytes] = {}
             #: What a manager keeps for itself, by its name.
             self.kept: dict[str, dict[bytes, bytes]] = {}
-            self.notices: dict[tuple[str, bytes], Any] = {}
+            self.notified: dict[tuple[str, bytes], Any] = {}
             #: The journal: receipts, what is due, bells on their way, dead letters.
             self.receipts: dict[str, dict[str, Any]] = {}
             self.due: dict[str, dict[str, float]] = {}
             self.bells: dict[str, float] = {}
             self.buckets: dict[str, float] = {}
-            self.partings: dict[str, Any] = {}
+            self.unfollows: dict[str, Any] = {}
             #: By kind of feed: when the inbox of whose feed is to be looked at, in ms, and the number of that note.
-            self.left: dict[str, dict[bytes, tuple[int, int]]] = {}
-            self.left_number = 0
+            self.pending: dict[str, dict[bytes, tuple[int, int]]] = {}
+            self.pending_number = 0
             self.letters: dict[str, Any] = {}
             self.letter_number = 0
             #: How far the journal's clock has come, and how far it is ahead of this process', ms.

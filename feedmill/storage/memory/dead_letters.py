@@ -13,7 +13,6 @@ class MemoryLetters:
     """Dead letters in a dict."""
 
     def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "", fanout_id: str = "") -> Steps[str]:
-        """Put a dead letter."""
         yield from ()
         with DATA.guard:
             DATA.letter_number += 1
@@ -24,19 +23,16 @@ class MemoryLetters:
             return name
 
     def letters(self, limit: int) -> Steps[list[Letter]]:
-        """The newest letters."""
         yield from ()
         with DATA.guard:
             return list(DATA.letters.values())[::-1][:limit]
 
     def letter(self, letter_id: str) -> Steps[Letter | None]:
-        """One letter."""
         yield from ()
         with DATA.guard:
             return DATA.letters.get(letter_id)
 
     def drop_letters(self, ids: Sequence[str]) -> Steps[int]:
-        """Forget letters."""
         yield from ()
         with DATA.guard:
             return sum(DATA.letters.pop(name, None) is not None for name in ids)

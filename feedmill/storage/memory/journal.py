@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Journal, Opened, Pace, lease, name_of
+from feedmill.storage.memory.auxiliary import last_number
 from feedmill.storage.memory.data import DATA, journal_time
 from feedmill.storage.memory.dead_letters import MemoryLetters
-from feedmill.storage.memory.unfollows import last_number
 from feedmill.storage.operations import Steps
 
 
@@ -25,7 +25,6 @@ class MemoryJournal(MemoryLetters, Journal):
         pace: Pace | None = None,
         feeds: Sequence[str] = (),
     ) -> Steps[Opened]:
-        """Write down that a fan-out is wanted."""
         yield from ()
         name_of(manager, fanout_id)
         with DATA.guard:
@@ -39,7 +38,6 @@ class MemoryJournal(MemoryLetters, Journal):
             return Opened(receipt["plan"], at <= now and _ring(manager), receipt["op"])
 
     def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
-        """Write down a fan-out that is sent as one chunk."""
         yield from ()
         name_of(manager, fanout_id)
         with DATA.guard:
@@ -72,7 +70,6 @@ class MemoryJournal(MemoryLetters, Journal):
         return receipt
 
     def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
-        """Claim what is due; no *bell* comes twice in one process."""
         yield from ()
         with DATA.guard:
             due, now = _due(manager), journal_time()
@@ -115,7 +112,6 @@ class MemoryJournal(MemoryLetters, Journal):
         return Claim(name, held, plan, *facts, listed=listed, tries=tried + 1, deaths=deaths, relisted=relisted)
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
-        """What is overdue."""
         yield from ()
         with DATA.guard:
             now = journal_time()
@@ -123,7 +119,6 @@ class MemoryJournal(MemoryLetters, Journal):
             return count, count > 0 and _ring(manager)
 
     def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
-        """Claimed fan-outs were done whole."""
         yield from ()
         with DATA.guard:
             for claim, reached in done:
@@ -135,7 +130,6 @@ class MemoryJournal(MemoryLetters, Journal):
                     _due(manager)[claim.id] = receipt["again"] - 0.25
 
     def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
-        """Write down that a suspect is begun."""
         yield from ()
         with DATA.guard:
             receipt, moved = _renewed(manager, claim)
@@ -147,7 +141,6 @@ class MemoryJournal(MemoryLetters, Journal):
             return claim._replace(time=moved, marked=True)
 
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
-        """Write down chunks."""
         yield from ()
         with DATA.guard:
             receipt, moved = _renewed(manager, claim)
@@ -158,7 +151,6 @@ class MemoryJournal(MemoryLetters, Journal):
             return claim._replace(time=moved)
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
-        """All chunks are written down."""
         yield from ()
         with DATA.guard:
             receipt = _current(claim.id, claim.plan)
@@ -168,21 +160,18 @@ class MemoryJournal(MemoryLetters, Journal):
                 self._perhaps_finished(manager, claim.id, receipt)
 
     def left(self, claim: Claim) -> Steps[list[int]]:
-        """The chunks that are not done."""
         yield from ()
         with DATA.guard:
             receipt = _current(claim.id, claim.plan)
             return [] if receipt is None else sorted(receipt["chunks"])
 
     def chunks(self, claim: Claim, numbers: Sequence[int]) -> Steps[dict[int, bytes]]:
-        """Chunks by number."""
         yield from ()
         with DATA.guard:
             held = (_current(claim.id, claim.plan) or {}).get("chunks", {})
             return {number: held[number] for number in numbers if number in held}
 
     def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[Begun]:
-        """Whether a chunk is to be done."""
         yield from ()
         with DATA.guard:
             receipt = _current(fanout_id, plan)
@@ -197,7 +186,6 @@ class MemoryJournal(MemoryLetters, Journal):
             return Begun(times, receipt.get("listed", 0), deaths)
 
     def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
-        """A chunk failed."""
         yield from ()
         with DATA.guard:
             receipt = _current(fanout_id, plan)
@@ -206,7 +194,6 @@ class MemoryJournal(MemoryLetters, Journal):
                 lived[chunk] = min(receipt["begun"].get(chunk, 0), lived.get(chunk, 0) + 1)
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
-        """A chunk is done."""
         yield from ()
         with DATA.guard:
             receipt = _current(fanout_id, plan)
@@ -223,7 +210,6 @@ class MemoryJournal(MemoryLetters, Journal):
             _move(manager, fanout_id, str(receipt["due"]), -1)
 
     def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
-        """Let a claim go."""
         yield from self.note(claim.id, claim.plan, error)
         with DATA.guard:
             receipt = _current(claim.id, claim.plan)
@@ -238,7 +224,6 @@ class MemoryJournal(MemoryLetters, Journal):
                 _move(manager, claim.id, claim.time, int(delay * 1000))
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
-        """A chunk failed."""
         yield from ()
         with DATA.guard:
             receipt = _current(fanout_id, plan)
@@ -246,7 +231,6 @@ class MemoryJournal(MemoryLetters, Journal):
                 receipt.update(failed=receipt.get("failed", 0) + 1, error=error)
 
     def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
-        """Bad ids were left out."""
         yield from ()
         with DATA.guard:
             receipt = _current(fanout_id, plan)
@@ -254,7 +238,6 @@ class MemoryJournal(MemoryLetters, Journal):
                 receipt.update(skipped=count, error=error)
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
-        """Give a fan-out up."""
         letter = yield from self.add_letter("fanout", reason, payload, manager, claim.id)
         with DATA.guard:
             receipt = _current(claim.id, claim.plan)
@@ -265,11 +248,9 @@ class MemoryJournal(MemoryLetters, Journal):
                 DATA.letters.pop(letter)
 
     def let_expire(self, fanout_id: str) -> Steps[None]:
-        """Nothing expires."""
         yield from ()
 
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
-        """What is not begun will not be."""
         yield from ()
         with DATA.guard:
             receipt = DATA.receipts.get(fanout_id)
@@ -283,7 +264,6 @@ class MemoryJournal(MemoryLetters, Journal):
             return True
 
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
-        """The receipt's fields."""
         yield from ()
         with DATA.guard:
             fields = DATA.receipts.get(fanout_id, {}).items()
@@ -293,14 +273,12 @@ class MemoryJournal(MemoryLetters, Journal):
             }
 
     def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
-        """Unfinished fan-outs."""
         yield from ()
         with DATA.guard:
             due = _due(manager)
             return sorted(due, key=lambda name: (due[name], name))[:limit]
 
     def count_open(self, managers: Sequence[str]) -> Steps[int]:
-        """How many are not finished."""
         yield from ()
         with DATA.guard:
             return sum(len(_due(name)) for name in managers)

@@ -29,33 +29,27 @@ class MemoryMaintenance(Maintenance):
         return keys
 
     def size(self) -> Steps[int]:
-        """How many keys there would be."""
         yield from ()
         return len(self._keys())
 
     def scan(self, cursor: int) -> Steps[tuple[int, list[bytes]]]:
-        """All at once."""
         yield from ()
         return 0, list(self._keys())
 
     def types(self, keys: Sequence[bytes]) -> Steps[list[str]]:
-        """What each key would hold."""
         yield from ()
         held = self._keys()
         return [held.get(key, "none") for key in keys]
 
     def number(self, keys: Sequence[bytes]) -> Steps[int]:
-        """Of those that there would be."""
         yield from ()
         return len(self._keys().keys() & set(keys))
 
     def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
-        """Nothing is kept longer than the process."""
         yield from ()
         return [True] * len(keys)
 
     def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
-        """A copy."""
         yield from ()
         with DATA.guard:
             count = DATA.counts.get(count_key)
@@ -69,14 +63,12 @@ class MemoryMaintenance(Maintenance):
             return StoredFeed({}, dict(held.scores), dict(held.records), held.state, lock, held.inbox, spills, stored)
 
     def spill_sizes(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
-        """How many fields there would be."""
         found = yield from self.spills(spills)
         return [len(spill) for _, spill, _ in found]
 
     def spills(
         self, spills: Sequence[tuple[str, bytes]]
     ) -> Steps[list[tuple[bytes | None, dict[bytes, bytes], bytes | None]]]:
-        """Copies."""
         yield from ()
         with DATA.guard:
             feeds = [(DATA.groups.get(key, Groups()), group) for key, group in spills]
@@ -85,14 +77,12 @@ class MemoryMaintenance(Maintenance):
         return list(zip(records, held, records))
 
     def strings(self, keys: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """All ids of a flat timeline in one piece."""
         yield from ()
         with DATA.guard:
             found = [DATA.flat.get(key.decode()) for key in keys]
         return [None if ids is None else b"".join(ids) for ids in found]
 
     def flat_put(self, key: str, before: bytes, after: bytes) -> Steps[bool]:
-        """Compared as a whole."""
         yield from ()
         with DATA.guard:
             if b"".join(DATA.flat.get(key, ())) != before:
@@ -101,14 +91,12 @@ class MemoryMaintenance(Maintenance):
             return True
 
     def overdue(self, manager: str, seconds: float) -> Steps[int]:
-        """By this process' clock."""
         yield from ()
         with DATA.guard:
             latest = journal_time() - seconds * 1000
             return sum(at <= latest for at in DATA.due.get(manager, {}).values())
 
     def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
-        """As Redis would have it."""
         yield from ()
         with DATA.guard:
             found = [DATA.receipts.get(name, {}) for name in ids]
@@ -117,39 +105,33 @@ class MemoryMaintenance(Maintenance):
             ]
 
     def body(self, fanout_id: str) -> Steps[bytes]:
-        """From the receipt."""
         yield from ()
         with DATA.guard:
             body: bytes = DATA.receipts.get(fanout_id, {}).get("body", b"")
             return body
 
     def due(self, manager: str, start: int, limit: int) -> Steps[list[tuple[str, float]]]:
-        """The soonest first."""
         yield from ()
         with DATA.guard:
             found = sorted(DATA.due.get(manager, {}).items(), key=lambda item: (item[1], item[0]))
         return found[start : start + limit]
 
     def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
-        """Its time."""
         yield from ()
         with DATA.guard:
             return DATA.due.get(manager, {}).get(fanout_id)
 
     def due_put(self, manager: str, fanout_id: str) -> Steps[None]:
-        """By this process' clock."""
         yield from ()
         with DATA.guard:
             DATA.due.setdefault(manager, {})[fanout_id] = journal_time()
 
     def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
-        """Its entry."""
         yield from ()
         with DATA.guard:
             DATA.due.get(manager, {}).pop(fanout_id, None)
 
     def forget(self, key: str) -> Steps[None]:
-        """Receipts are all there is of the journal that can go."""
         yield from ()
         with DATA.guard:
             gone = [name for name in DATA.receipts if receipt_key(name) == key]
@@ -157,7 +139,6 @@ class MemoryMaintenance(Maintenance):
                 del DATA.receipts[name]
 
     def unlock(self, key: str, lock: float) -> Steps[None]:
-        """Compared by its end."""
         yield from ()
         with DATA.guard:
             held = DATA.groups.get(key)
@@ -165,19 +146,15 @@ class MemoryMaintenance(Maintenance):
                 held.lock = b""
 
     def set_aside(self, key: str, wanted: str) -> Steps[None]:
-        """Never needed."""
         yield from ()
 
     def facts(self) -> Steps[dict[str, str]]:
-        """There is no server."""
         yield from ()
         return {}
 
     def option(self, name: str) -> Steps[str]:
-        """There is no server."""
         yield from ()
         return ""
 
     def set_option(self, name: str, value: str) -> Steps[None]:
-        """There is no server."""
         yield from ()

@@ -38,7 +38,6 @@ class MemoryListener(Listener):
         self._heard.put(LISTENING)
 
     def get(self, timeout: float) -> bytes | None:
-        """The next message or :data:`LISTENING`; None if *timeout* seconds brought none."""
         try:
             return self._heard.get(timeout=timeout)
         except queue.Empty:
@@ -62,12 +61,10 @@ class MemoryAListener(AListener):
             self._loop.call_soon_threadsafe(self._heard.put_nowait, message)
 
     async def get(self, timeout: float) -> bytes | None:
-        """The next message or :data:`LISTENING`; None if *timeout* seconds brought none."""
         try:
             return await asyncio.wait_for(self._heard.get(), timeout)
         except asyncio.TimeoutError:
             return None
 
     async def aclose(self) -> None:
-        """Hear no more."""
         self._leave()

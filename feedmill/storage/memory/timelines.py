@@ -35,7 +35,6 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     url: ClassVar[str] = "memory://"
 
     def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
-        """Put *ids* into every timeline of *keys*; how many were new."""
         yield from ()
         added = 0
         with DATA.guard:
@@ -51,7 +50,6 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return added
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
-        """Take *ids* out of every timeline of *keys*; how many were there."""
         yield from ()
         removed = 0
         with DATA.guard:
@@ -66,7 +64,6 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return removed
 
     def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
-        """Ids of the ranks *start* to *stop*, newest first."""
         yield from ()
         with DATA.guard:
             return DATA.flat.get(key, [])[::-1][start:stop]
@@ -74,7 +71,6 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     def flat_range(
         self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
     ) -> Steps[tuple[int, list[bytes]]]:
-        """How many ids lie from *low* up to but not *high*, and those of the ranks *start* to *stop*."""
         yield from ()
         with DATA.guard:
             held = DATA.flat.get(key, [])
@@ -85,13 +81,11 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
             return last - first, held[max(first, last - stop) : max(first, last - start)][::-1]
 
     def flat_count(self, key: str) -> Steps[int]:
-        """How many ids are held."""
         yield from ()
         with DATA.guard:
             return len(DATA.flat.get(key, ()))
 
     def flat_trim(self, key: str, length: int) -> Steps[None]:
-        """Keep the newest *length* ids."""
         yield from ()
         with DATA.guard:
             held = DATA.flat.get(key, [])
@@ -100,20 +94,19 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
                 DATA.flat.pop(key, None)
 
     def flat_delete(self, key: str) -> Steps[None]:
-        """Delete a timeline."""
         yield from ()
         with DATA.guard:
             DATA.flat.pop(key, None)
             DATA.groups.pop(key, None)
 
     def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
-        """Lock each feed and read what is wanted; additions are left to the merge."""
         yield from ()
         with DATA.guard:
             return [self._begin(key, task, lock, rules) for key in feeds.keys(0, len(feeds))]
 
     @staticmethod
     def _begin(key: str, task: Task, lock: Lock, rules: Rules) -> Snapshot | int:
+        # Additions are left to the merge.
         held = DATA.groups.setdefault(key, Groups())
         if held.lock and held.lock != lock.token and held.deadline > lock.now:
             held.inbox += task.inbox
@@ -136,7 +129,6 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         )
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]:
-        """Write the feeds of *batch* whose lock is still ours."""
         yield from ()
         with DATA.guard:
             return [self._commit(feed, lock, channel) for feed in batch]
@@ -175,7 +167,6 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return DONE
 
     def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
-        """Let go of the feeds that are held under one of *tokens*; whether something is in their inboxes."""
         yield from ()
         with DATA.guard:
             found = [DATA.groups.get(key) for key in keys]
@@ -187,7 +178,6 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
     ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
-        """The feed's state; (group, score, record) of up to *limit* groups, newest first; whether more follow."""
         yield from ()
         with DATA.guard:
             held = DATA.groups.get(key)
@@ -201,7 +191,6 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
             return held.state, rows, stop < min(len(order), window)
 
     def group_get(self, key: str, want: Want) -> Steps[tuple[bytes, bytes | None, dict[bytes, bytes], int | None]]:
-        """The feed's state; one group's record, what was spilled of it, and its rank from the newest."""
         yield from ()
         with DATA.guard:
             held = DATA.groups.get(key)
@@ -211,7 +200,6 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
             return held.state, held.records[want.group], _wanted(held.spills.get(want.group, {}), want), rank
 
     def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
-        """One group's record, and the actor fields of its spill."""
         yield from ()
         with DATA.guard:
             held = DATA.groups.get(key)
@@ -222,7 +210,6 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     def group_parts(
         self, key: str, group: bytes, actors: Sequence[bytes]
     ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
-        """One group's record, and what its spill holds of *actors*."""
         yield from ()
         with DATA.guard:
             held = DATA.groups.get(key)
@@ -233,7 +220,6 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     def spill_scan(
         self, key: str, group: bytes, place: int, limit: int
     ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
-        """One group's record, up to *limit* fields of its spill from *place* on, and where to go on (0: at the end)."""
         yield from ()
         with DATA.guard:
             held = DATA.groups.get(key)
@@ -244,22 +230,16 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
             return held.records[group], stop if stop < len(fields) else 0, dict(fields[place:stop])
 
     def groups_count(self, key: str) -> Steps[int]:
-        """How many groups are held."""
         yield from ()
         with DATA.guard:
             return len(DATA.groups[key].scores) if key in DATA.groups else 0
 
     def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
-        """The denormalised unseen and unread counts and their sequence number."""
         yield from ()
         with DATA.guard:
             return DATA.counts.get(count_key, (0, 0, 0))
 
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
-        """Delete a timeline and all that belongs to it; of counts the number stays.
-
-        Counts that were not 0 are published as 0 on *channel*; *front*: how the message begins.
-        """
         yield from ()
         with DATA.guard:
             DATA.flat.pop(key, None)

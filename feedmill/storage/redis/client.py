@@ -21,15 +21,13 @@ from feedmill.storage.base import Backend
 from feedmill.storage.operations import PAUSE, Command, Steps, interrupt
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.activities import RedisActivityStorage
+from feedmill.storage.redis.auxiliary import RedisNotifiedUsers, RedisPendingIndex, RedisUnfollows
 from feedmill.storage.redis.command_buffer import Outbox
 from feedmill.storage.redis.connections import LoopPools, Pool
 from feedmill.storage.redis.journal import RedisJournal
 from feedmill.storage.redis.maintenance import RedisMaintenance
-from feedmill.storage.redis.notified_users import RedisNotices
-from feedmill.storage.redis.pending_index import RedisLeft
 from feedmill.storage.redis.pubsub import RedisPubSub
 from feedmill.storage.redis.timelines import RedisTimelineStorage
-from feedmill.storage.redis.unfollows import RedisPartings
 
 T = TypeVar("T")
 
@@ -56,7 +54,7 @@ class RedisBackend(Backend):
         self.flat = self.groups = RedisTimelineStorage()
         self.activities = RedisActivityStorage()
         self.journal = RedisJournal()
-        self.auxiliary = Auxiliary(RedisLeft(), RedisPartings(), RedisNotices())
+        self.auxiliary = Auxiliary(RedisPendingIndex(), RedisUnfollows(), RedisNotifiedUsers())
         self.pubsub = RedisPubSub(parsed("FEEDMILL_REDIS_URL", url).client_url, partial(_storage_error, url))
         self.maintenance = RedisMaintenance()
         self._pool, self._loops = Pool(url), LoopPools(url)

@@ -53,7 +53,6 @@ class RedisListener(_Hearing, Listener):
     """For threads. See :class:`feedmill.storage.pubsub.Listener`."""
 
     def get(self, timeout: float) -> bytes | None:
-        """The next message or :data:`LISTENING`; None if up to *timeout* seconds brought none."""
         try:
             if self._pubsub is None:
                 self._pubsub = self._client.pubsub()
@@ -72,7 +71,6 @@ class RedisListener(_Hearing, Listener):
                 pubsub.close()
 
     def close(self) -> None:
-        """Hear no more."""
         self._drop()
         self._client.close()
 
@@ -81,7 +79,6 @@ class RedisAListener(_Hearing, AListener):
     """For coroutines. See :class:`feedmill.storage.pubsub.AListener`."""
 
     async def get(self, timeout: float) -> bytes | None:
-        """The next message or :data:`LISTENING`; None if up to *timeout* seconds brought none."""
         try:
             if self._pubsub is None:
                 self._pubsub = self._client.pubsub()
@@ -100,7 +97,6 @@ class RedisAListener(_Hearing, AListener):
                 await pubsub.aclose()
 
     async def aclose(self) -> None:
-        """Hear no more."""
         await self._drop()
         await self._client.aclose()
 
