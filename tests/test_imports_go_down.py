@@ -67,17 +67,6 @@ def test_imports_go_down(path: Path) -> None:
         assert above <= floor, f"{path}:{line} (floor {floor}) imports feedmill.{room} (floor {above})"
 
 
-#: Circles that are still there: a protocol's module ends in a function that chooses an implementation, and the
-#: implementations import the protocol. The list only ever shrinks: a circle that is gone must go from here too.
-ALLOWED_CIRCLES = {
-    frozenset({"storage.journal", "storage.memory.journal", "storage.memory.dead_letters", "storage.redis.journal"}),
-    frozenset({"storage.maintenance", "storage.memory.maintenance", "storage.redis.maintenance"}),
-    frozenset({"storage.notified_users", "storage.memory.notified_users", "storage.redis.notified_users"}),
-    frozenset({"storage.pending_index", "storage.memory.pending_index", "storage.redis.pending_index"}),
-    frozenset({"storage.unfollows", "storage.memory.unfollows", "storage.redis.unfollows"}),
-}
-
-
 def import_graph(root: Path) -> dict[str, set[str]]:
     """By module of the package at *root*, the modules it imports: also in functions, and for type checkers alone."""
     paths = {}
@@ -125,14 +114,12 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
 
 
 def test_no_import_circles() -> None:
-    """No modules import each other, however long the way round, except for those that are still allowed to."""
+    """No modules import each other, however long the way round."""
     graph = import_graph(ROOT)
     found = {frozenset(module.removeprefix("feedmill.") for module in circle) for circle in circles(graph)}
-    for circle in found - ALLOWED_CIRCLES:
+    for circle in found:
         lines = [f"{one} imports {', '.join(sorted(_short(graph, one) & circle))}" for one in sorted(circle)]
         pytest.fail("an import circle:\n  " + "\n  ".join(lines))
-    gone = [sorted(circle) for circle in ALLOWED_CIRCLES - found]
-    assert not gone, f"there is no such circle any more; take it out of ALLOWED_CIRCLES: {gone}"
 
 
 def _short(graph: dict[str, set[str]], module: str) -> set[str]:

@@ -34,6 +34,7 @@ from feedmill.ids import EntityId, id_microseconds
 from feedmill.keys import feed_key
 from feedmill.records import AggregatedActivitySerializer
 from feedmill.storage.operations import Steps
+from feedmill.storage.registry import storage
 from feedmill.storage.sync_async import both
 from feedmill.validation import many
 
@@ -65,6 +66,12 @@ class AggregatedFeed(Feed):
             raise DeclarationError(
                 f"{cls.__name__}.aggregator_class is {cls.aggregator_class!r}; use a subclass of BaseAggregator"
             )
+
+    @classmethod
+    def timeline(cls) -> Any:
+        """The timeline storage in force."""
+        own: Any = cls._backend().groups
+        return storage(cls.timeline_storage_class, own)
 
     @classmethod
     def get_aggregator(cls) -> BaseAggregator:
@@ -236,7 +243,7 @@ class AggregatedFeed(Feed):
 
     def _delete(self) -> Steps[None]:
         """Delete the feed."""
-        yield from self.timeline().delete(self.key)
+        yield from self.timeline().groups_delete(self.key)
 
     # -- reading
 

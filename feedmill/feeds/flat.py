@@ -45,7 +45,7 @@ class Feed(Bodies, Readable):
     max_length: ClassVar[int] = 1000
     #: Chance (0 to 1) that ``add_many`` also cuts back what is held beyond ``max_length``; a quarter more always is.
     trim_chance: ClassVar[float] = 0.0
-    #: Where timelines are kept.
+    #: Where timelines are kept: always in this process, or in the backend in force, whichever that is.
     timeline_storage_class: ClassVar[Any] = MemoryTimelineStorage
     #: How entries become bytes; None for a timeline of bare ids.
     timeline_serializer: ClassVar[Any] = None
@@ -103,7 +103,8 @@ class Feed(Bodies, Readable):
     @classmethod
     def timeline(cls) -> Any:
         """The timeline storage in force."""
-        return storage(cls.timeline_storage_class)
+        own: Any = cls._backend().flat
+        return storage(cls.timeline_storage_class, own)
 
     @classmethod
     def _backend(cls) -> Backend:
@@ -230,7 +231,7 @@ class Feed(Bodies, Readable):
 
     def _delete(self) -> Steps[None]:
         """Delete the feed."""
-        yield from self.timeline().delete(self.key)
+        yield from self.timeline().flat_delete(self.key)
 
     delete, adelete = both(_delete)
 

@@ -14,10 +14,10 @@ from feedmill.grouping.hydration import Bodies
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.storage import activity_state as state
 from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED
-from feedmill.storage.notified_users import KEPT
+from feedmill.storage.auxiliary import NOTIFIED_TTL
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.redis import RedisActivityStorage
-from feedmill.storage.registry import storage
+from feedmill.storage.registry import backend
 from feedmill.validation import an_activity
 
 #: Of an activity that nothing is known of; of one whose body is damaged, which is left as it is; and of one whose verb this
@@ -66,7 +66,7 @@ class _OwnBodies(Bodies):
 
     def activities(self) -> Any:  # type: ignore[override]
         """The storage in force, with what is this manager's alone."""
-        return type(storage(RedisActivityStorage))(self._manager, KEPT)
+        return backend().activities.scoped(self._manager, NOTIFIED_TTL)
 
 
 #: Something that has an activity storage.

@@ -16,7 +16,6 @@ from feedmill.manager import activity_bodies, notified_users
 from feedmill.manager.audience import admitted, followers_of, recipients_of
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED, REMOVED
-from feedmill.storage.journal import journal
 from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend, backend_for
 
@@ -84,7 +83,7 @@ class _Case:
             self.stored = fact.activity
         #: The activity, as far as it is known at all.
         self.activity = fact.activity or (given if isinstance(given, Activity) else None)
-        self.receipt = status_of(backend().run(journal().get(fanout_id(manager.name, self.raw_id))))
+        self.receipt = status_of(backend().run(backend().journal.get(fanout_id(manager.name, self.raw_id))))
         self.removed = fact.kind == REMOVED or (self.receipt.op == REMOVE and not fact.live)
 
     def explanations(self) -> Iterator[Explanation]:
@@ -162,7 +161,7 @@ class _Case:
         user = str(self.user_id)
         for name, ids in notified_users.told(self.manager, self.raw_id):
             if any(str(each) == user for each in ids):
-                return status_of(backend().run(journal().get(name)))
+                return status_of(backend().run(backend().journal.get(name)))
         return None
 
     def _is_meant(self, audience: str, activity: Activity) -> bool:

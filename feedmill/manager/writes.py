@@ -28,10 +28,9 @@ from feedmill.manager.audience import recipients_of
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.msgpack_codec import pack
 from feedmill.storage import activity_state as state
-from feedmill.storage.journal import Pace, journal
+from feedmill.storage.journal import Pace
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
-from feedmill.storage.unfollows import partings
 from feedmill.validation import is_whole, many
 
 #: Chunks of a notice, and copies, that are journaled in one round trip.
@@ -116,7 +115,7 @@ def update(manager: ManagerHooks, activity: Activity) -> Fanout:
             _check_groups(manager, before.activity, activity)
         elif before.kind != UNKNOWN or activity_bodies.keeps_bodies(manager):
             raise UnknownActivity(f"{activity!r} cannot be updated: it was never added, or was removed; add it instead")
-        asked = [activity_bodies.updated(manager, activity, before), journal().get(_name(manager, activity))]
+        asked = [activity_bodies.updated(manager, activity, before), backend().journal.get(_name(manager, activity))]
         asked += _noticed(manager, before) if noticed is not None else []
         done, receipt, *_ = backend().run(together(asked))
         if done:  # else somebody else has changed it meanwhile: look at that
@@ -202,7 +201,9 @@ def copy(
         wanted = [
             (fanout_id(manager.name, user, name), pack([user_id, target, *rest])) for name, target in zip(names, part)
         ]
-        noted = (partings().part if op == UNFOLLOW else partings().join)(manager.name, user, names)
+        unfollows = backend().auxiliary.unfollows
+        record = unfollows.record_unfollow if op == UNFOLLOW else unfollows.clear_unfollow
+        noted = record(manager.name, user, names)
         fanouts += handle.start_sent(manager.name, op, wanted, [noted])
     return Fanouts(fanouts)
 

@@ -27,7 +27,7 @@ from feedmill.manager.audience import admitted, recipients_of
 from feedmill.msgpack_codec import unpack
 from feedmill.registry import get_manager
 from feedmill.storage.activity_state import LIVE, REMOVED
-from feedmill.storage.notified_users import Numbers
+from feedmill.storage.auxiliary import NotificationNumbers
 from feedmill.storage.operations import Steps
 
 #: The audiences of an activity. TOLD are those whom ``notify`` or ``unnotify`` named, and former recipients. UNFOLLOWED are
@@ -52,7 +52,7 @@ class Request(NamedTuple):
     #: How often it was begun, this time included.
     attempt: int = 1
     #: The numbers of its notices when they were read; None if they were not.
-    numbers: Numbers | None = None
+    numbers: NotificationNumbers | None = None
 
 
 class Delivery(NamedTuple):
@@ -97,7 +97,7 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
     if activity is None:  # nobody knows any more, or can read, what it was
         return []
     chosen: dict[str, list[Part]] = {}
-    numbers: Numbers | None = None
+    numbers: NotificationNumbers | None = None
     for audience, ids in request.parts:
         if audience == UNFOLLOWED:
             effects = [(REMOVE, ids)]
@@ -129,7 +129,7 @@ def _effect(request: Request, there: bool) -> str:
 
 def _notified(
     manager: Manager, request: Request, activity: Activity, audience: str, ids: Sequence[EntityId]
-) -> tuple[Numbers | None, list[tuple[str, Sequence[EntityId]]]]:
+) -> tuple[NotificationNumbers | None, list[tuple[str, Sequence[EntityId]]]]:
     """What is to be done with the notification feeds of *ids*, and the numbers of the notices that this depends on.
 
     Somebody has an activity if the last word on them says so, and where there is none, if it is live and they are a recipient.

@@ -21,9 +21,9 @@ from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import admitted_to, following_of
 from feedmill.manager.hook_results import Skipped
+from feedmill.storage.auxiliary import FollowChanges
 from feedmill.storage.operations import Steps, together
-from feedmill.storage.pending_index import left
-from feedmill.storage.unfollows import Turns, partings
+from feedmill.storage.registry import backend
 from feedmill.worker import compensation
 from feedmill.worker.delivery import FOLLOWERS, Delivery, Request, lock_patience
 from feedmill.worker.isolation import apart, halves
@@ -75,7 +75,7 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
     delivered meanwhile stays. Whom the user unfollows, or follows again, meanwhile has the last word.
     """
     source, classes, user = _source(manager), list(manager.feed_classes.values()), str(user_id)
-    listed = yield from partings().rebuild(manager.name, user)
+    listed = yield from backend().auxiliary.unfollows.begin_rebuild(manager.name, user)
     pending = yield from _fold_in(manager, user_id)
     there = yield from together([each.all_members(user_id) for each in classes])
     before = {member.raw_id for found in there for _, member in found}
@@ -94,7 +94,7 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
     # Of what is live and not known it could not be found out whether they may have it; others can read what is foreign.
     unknown = {fact.raw_id for fact in facts.values() if fact.kind == FOREIGN or fact.live} - brought.known
     gone = set(newest) - {fact.raw_id for fact in brought.kept} - unknown
-    for target in (yield from partings().turns(manager.name, user, listed)).joined:
+    for target in (yield from backend().auxiliary.unfollows.changes_since(manager.name, user, listed)).followed:
         hashes.update(_hashes(target))
 
     def id_matches(raw_id: bytes) -> bool:
@@ -152,13 +152,15 @@ class _Brought:
 
 def _catch_up(manager: Manager, user_id: EntityId, listed: int, attempt: int) -> Steps[None]:
     """Do again what the user did since *listed*, until they have done nothing more: what it undid may have been done since."""
-    done = Turns(frozenset(), frozenset())
-    while (turns := (yield from partings().turns(manager.name, str(user_id), listed))) != done:
-        for target in sorted(turns.parted - done.parted):
+    done = FollowChanges(frozenset(), frozenset())
+    while (
+        changes := (yield from backend().auxiliary.unfollows.changes_since(manager.name, str(user_id), listed))
+    ) != done:
+        for target in sorted(changes.unfollowed - done.unfollowed):
             yield from unfollow(manager, user_id, target)
-        for target in sorted(turns.joined - done.joined):
+        for target in sorted(changes.followed - done.followed):
             yield from follow(manager, user_id, target, manager.follow_activity_limit, attempt)
-        done = turns
+        done = changes
 
 
 def _check_known(facts: Mapping[bytes, Fact]) -> None:
@@ -174,7 +176,7 @@ def _fold_in(manager: Manager, user_id: EntityId) -> Steps[list[PendingWrite]]:
     """
 
     def fold(feed_class: type[Feed]) -> Steps[list[PendingWrite]]:
-        if (yield from left().full([feed_class.key_of(user_id)])) == [True]:
+        if (yield from backend().auxiliary.pending_index.has_pending([feed_class.key_of(user_id)])) == [True]:
             return (yield from fold_in_one(feed_class, user_id, lock_patience()))
         return []
 

@@ -16,7 +16,6 @@ from feedmill.grouping.feed_batch import FeedsOf
 from feedmill.ids import actor_hash
 from feedmill.msgpack_codec import unpack
 from feedmill.storage.base import Lock, Rules, Task
-from feedmill.storage.journal import journal
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import compensation, dead_letters, drain, follow
@@ -352,7 +351,7 @@ class TestOvertaken:
             drain.sweep()
             box.work()
         assert [home(10), news(10), dead_letters.listed()] == [[], [], []]
-        assert backend().run(journal().count_open(["Circle"])) == 0
+        assert backend().run(backend().journal.count_open(["Circle"])) == 0
 
     def test_an_unfollow_during_a_rebuild(self, box: Postbox, meanwhile: Callable[[Callable[[], Any]], None]) -> None:
         """A rebuild that has listed somebody who is unfollowed meanwhile leaves nothing of theirs."""

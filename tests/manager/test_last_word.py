@@ -19,8 +19,7 @@ from feedmill.fanout.handle import Fanout
 from feedmill.feeds import RedisNotificationFeed
 from feedmill.keys import activity_key
 from feedmill.storage import activity_state
-from feedmill.storage.journal import journal
-from feedmill.storage.memory import BACKEND, MemoryActivityStorage
+from feedmill.storage.memory import DATA, MemoryActivityStorage
 from feedmill.storage.redis import RedisActivityStorage
 from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.registry import backend
@@ -38,7 +37,7 @@ def settle(box: Postbox, name: str = "Circle") -> None:
         make_overdue(name)
         arrive("feedmill.sweep", [])
     box.work()
-    assert backend().run(journal().open_ids(name, 1)) == []
+    assert backend().run(backend().journal.open_ids(name, 1)) == []
 
 
 @pytest.fixture
@@ -336,8 +335,8 @@ class TestNotices:
     def test_a_notice_that_was_not_kept(self, box: Postbox) -> None:
         """A server refused what was said, and not that it is to be carried out: that comes to nothing, and to an end."""
         said = manager.notify([1, 2], love(1))
-        if feedmill.settings.current().embedded:
-            BACKEND.notices.clear()
+        if backend().in_process:
+            DATA.notices.clear()
         else:
             client: Any = backend().client  # type: ignore[attr-defined]
             client.delete(*client.keys("*notices:*"))
@@ -586,7 +585,7 @@ CHANGES = st.tuples(
 def test_both_storages_keep_the_same(redis_server: str, changes: list[tuple[str, bytes]]) -> None:
     """Whatever becomes of an activity, what is kept of it is the same in memory and on Redis."""
     feedmill.configure(redis_url=redis_server)
-    BACKEND.bodies.clear()
+    DATA.bodies.clear()
     here, there, raw_id = MemoryActivityStorage(), RedisActivityStorage(), love(1).raw_id
     backend().client.delete(activity_key(raw_id))  # type: ignore[attr-defined]
     for change, body in changes:
