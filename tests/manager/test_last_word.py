@@ -336,7 +336,7 @@ class TestNotices:
         """A server refused what was said, and not that it is to be carried out: that comes to nothing, and to an end."""
         said = manager.notify([1, 2], love(1))
         if backend().in_process:
-            DATA.notices.clear()
+            DATA.notified.clear()
         else:
             client: Any = backend().client  # type: ignore[attr-defined]
             client.delete(*client.keys("*notices:*"))
