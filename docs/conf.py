@@ -62,7 +62,9 @@ def skip(app: Sphinx, what: str, name: str, obj: object, skips: bool, options: o
     """Leave out a feed's operations: steps for those who write to many feeds at once, not for callers."""
     function = getattr(obj, "__func__", obj)
     returns = getattr(function, "__annotations__", {}).get("return", "")
-    inner = str(getattr(function, "__module__", "")).startswith(("feedmill.feeds.", "feedmill.grouping.")) and str(returns).startswith("Steps[")
+    inner = str(getattr(function, "__module__", "")).startswith(("feedmill.feeds.", "feedmill.grouping.")) and str(
+        returns
+    ).startswith("Steps[")
     return True if inner else None
 
 
@@ -71,7 +73,9 @@ def shorten(app: Sphinx, what: str, name: str, obj: object, options: object, lin
     twin = name.rpartition(".")[2].removeprefix("a")
     if inspect.iscoroutinefunction(obj) and what == "method" and name.endswith(f".a{twin}"):
         function = getattr(obj, "__func__", obj)
-        if function.__module__.startswith(("feedmill.feeds.", "feedmill.grouping.")) and hasattr(function, "__signature__"):
+        if function.__module__.startswith(("feedmill.feeds.", "feedmill.grouping.")) and hasattr(
+            function, "__signature__"
+        ):
             lines[:] = [f":meth:`{twin}` from a coroutine.", ""]
 
 

@@ -66,7 +66,7 @@ def test_a_fanout_is_given_up(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> 
     sweep_and_work(box)
     assert "OSError: no database" in run("dead", "list")
     shown = run("dead", "show", letter.id)
-    assert "why: OSError: no database" in shown and "holds: 'add'" in shown
+    assert "reason: OSError: no database" in shown and "holds: 'add'" in shown
     assert f"add in {NAME} starts again" in run("dead", "replay", letter.id)
     box.work()
     assert wanted.status().finished and not wanted.status().dead
@@ -109,7 +109,7 @@ def test_nothing_is_kept_of_a_dropped_letter(redis_url: str, monkeypatch: pytest
 
 def test_only_so_many_are_kept(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit the oldest letters go, a few at a time if it was lowered; and the receipts that they kept expire."""
-    for storage in ("redis.journal", "memory.letters"):
+    for storage in ("redis.journal", "memory.dead_letters"):
         monkeypatch.setattr(f"feedmill.storage.{storage}.MOST_LETTERS", 3)
     ids = []
     for number in range(5):
@@ -123,7 +123,7 @@ def test_only_so_many_are_kept(box: Postbox, monkeypatch: pytest.MonkeyPatch) ->
     ]
     dead_letters.bury_message("feedmill.sweep", [], "no reason")
     assert [letter.fanout for letter in dead_letters.listed()] == ["", ids[4], ids[3]]
-    for storage in ("redis.journal", "memory.letters"):
+    for storage in ("redis.journal", "memory.dead_letters"):
         monkeypatch.setattr(f"feedmill.storage.{storage}.MOST_LETTERS", 1)
     dead_letters.bury_message("feedmill.sweep", [], "no reason")
     assert [letter.fanout for letter in dead_letters.listed()] == [""]
