@@ -219,3 +219,14 @@ def test_each_file_that_is_named_exists(page: Path) -> None:
     """A path in the pages for maintainers leads to a file of the repository."""
     paths = re.findall(r"`((?:feedmill|tests|docs|benchmarks|examples)/[\w./-]+)`", page.read_text())
     assert [path for path in paths if not (ROOT / path).exists()] == []
+
+
+def test_the_table_of_decisions_has_each_page() -> None:
+    """Number, title and file in the table are those of the pages, and each has a status."""
+    folder = ROOT / "docs" / "decisions"
+    rows = rows_of((folder / "index.md").read_text())
+    listed = [f"{row[0]} {row[1]}" for row in rows]
+    pages = sorted(folder.glob("[0-9]*.md"))
+    titles = [re.match(r"# (\d{4}): (.+)\n", page.read_text()) for page in pages]
+    assert listed == [f"[{title[1]}]({page.name}) {title[2]}" for page, title in zip(pages, titles) if title]
+    assert all(re.fullmatch(r"in force|replaced by \[\d{4}\]\(.+\)", row[2]) for row in rows)
