@@ -127,14 +127,27 @@ def section(heading: str) -> list[list[str]]:
     return rows_of((PAGES / "keys-and-records.md").read_text().split(f"\n## {heading}\n")[1].split("\n## ")[0])
 
 
+#: What stands for a placeholder of the table; for all others text without colons and braces.
+PLACEHOLDERS = {
+    "<format>": r"keys:\w+:\{[^}]+\}",
+    "<count format>": r"keys:\w+:\{[^}]+\}:count",
+    "<activity id>": r"[\s\S]{16}",
+    **dict.fromkeys(("<group>", "<key>", "<key_format>"), r"[\s\S]+"),
+}
+
+
+def fits(pattern: str, key: str) -> bool:
+    """Whether *key* is one of those that *pattern* of the table stands for."""
+    parts = re.split(r"(<[\w ]+>)", pattern)
+    return (
+        re.fullmatch("".join(PLACEHOLDERS.get(p, r"[^:{}]+") if p[:1] == "<" else re.escape(p) for p in parts), key)
+        is not None
+    )
+
+
 def best_row(key: str, rows: list[list[str]]) -> str:
     """The pattern of the table that says most of *key*; empty if none fits."""
-    patterns = [re.findall(r"`([^`]+)`", row[0])[0] for row in rows]
-    fitting = [
-        pattern
-        for pattern in patterns
-        if re.fullmatch(re.sub(r"<[\w ]+>", r"[\\s\\S]+", re.sub(r"[{}.]", r"\\\g<0>", pattern)), key)
-    ]
+    fitting = [pattern for row in rows if fits(pattern := re.findall(r"`([^`]+)`", row[0])[0], key)]
     return max(fitting, key=lambda pattern: len(re.sub(r"<[\w ]+>", "", pattern)), default="")
 
 
@@ -170,20 +183,16 @@ def busy_keys(redis_url: str, box: Postbox) -> dict[str, str]:
 def test_each_key_is_described(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every key that a busy app leaves on a server has a row that says its type, and every row has such a key."""
     rows = section("Keys")
-    types: dict[str, set[str]] = {}
-    for row in rows:
-        types.setdefault(re.findall(r"`([^`]+)`", row[0])[0].replace("<count format>", "<format>"), set()).add(row[1])
+    described = {(re.findall(r"`([^`]+)`", row[0])[0], row[1]) for row in rows}
     with replaced(monkeypatch) as box:
         found = busy_keys(redis_url, box)
     used = set()
     for key, kind in found.items():
-        pattern = best_row(key, rows).replace("<count format>", "<format>")
+        pattern = best_row(key, rows)
         assert pattern, f"no row of the table is about {key!r}"
-        assert kind in types[pattern] or types[pattern] == {"any"}, (
-            f"{key!r} is a {kind}; the row of {pattern} says otherwise"
-        )
-        used.add(pattern)
-    assert set(types) - used == set(), "rows without a key"
+        used.add((pattern, "any" if (pattern, "any") in described else kind))
+    assert used - described == set(), "keys of another type than their row says"
+    assert described - used == set(), "rows without a key"
 
 
 #: Names in quotes in the scripts of the journal that are no fields: types, and kinds of fan-out.
