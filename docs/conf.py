@@ -1,4 +1,4 @@
-"""How the documentation is built: ``make docs``. Why so: decisions/0040-docs.md."""
+"""How the documentation is built: ``make docs``. Why so: decisions/0040-documentation.md."""
 
 from __future__ import annotations
 

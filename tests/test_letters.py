@@ -66,7 +66,7 @@ def test_a_fanout_is_given_up(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> 
     sweep_and_work(box)
     assert "OSError: no database" in run("dead", "list")
     shown = run("dead", "show", letter.id)
-    assert "why: OSError: no database" in shown and "holds: 'add'" in shown
+    assert "reason: OSError: no database" in shown and "holds: 'add'" in shown
     assert f"add in {NAME} starts again" in run("dead", "replay", letter.id)
     box.work()
     assert wanted.status().finished and not wanted.status().dead

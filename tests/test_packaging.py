@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
@@ -72,6 +75,41 @@ def test_everything_is_in_the_wheel(wheel: list[str]) -> None:
     assert any(name.endswith(".lua") for name in wanted)
     assert "feedmill/py.typed" in wanted
     assert wanted <= set(wheel)
+
+
+def test_an_index_page_can_be_made_of_the_metadata(built: Path) -> None:
+    """A package index finds links, keywords, classifiers and a licence, and nothing is required that nobody imports."""
+    with zipfile.ZipFile(built) as wheel:
+        (name,) = (name for name in wheel.namelist() if name.endswith(".dist-info/METADATA"))
+        found = message_from_bytes(wheel.read(name))
+    labels = {entry.partition(",")[0] for entry in found.get_all("Project-URL", [])}
+    assert labels == {"Documentation", "Changelog", "Source", "Issues"}
+    assert found["Keywords"] and found["License-Expression"] == "BSD-3-Clause"
+    kinds = {entry.partition(" :: ")[0] for entry in found.get_all("Classifier", [])}
+    assert kinds >= {"Development Status", "Framework", "Intended Audience", "Operating System", "Topic"}
+    required = [entry for entry in found.get_all("Requires-Dist", []) if "extra ==" not in entry]
+    imported = "".join(path.read_text() for path in (ROOT / "feedmill").rglob("*.py"))
+    names = {re.split(r"[^\w-]", entry)[0] for entry in required}
+    unused = {name for name in names if not re.search(rf"^ *(import|from) {name}\b", imported, re.MULTILINE)}
+    assert unused == set()
+
+
+def test_the_source_distribution_is_complete(built: Path, tmp_path: Path) -> None:
+    """Whoever packages Feedmill from the sdist has its tests, documentation, examples and changelog."""
+    source = built.parent / "source"
+    code = f"import setuptools.build_meta as b; b.build_sdist({str(tmp_path)!r})"
+    done = subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (sdist,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    wanted = {
+        name
+        for name in tracked
+        if not name.startswith((".ci/", ".git")) and (ROOT / name).is_file() and not (ROOT / name).is_symlink()
+    }
+    assert sorted(wanted - names) == []
 
 
 def test_an_install_elsewhere_works(built: Path, tmp_path: Path) -> None:

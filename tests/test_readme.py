@@ -26,6 +26,27 @@ def test_the_example_runs_as_it_stands_and_prints_what_the_readme_says(tmp_path:
     assert (done.stdout, done.stderr, done.returncode) == (printed, "", 0)
 
 
+def test_the_first_program_is_the_one_that_runs() -> None:
+    """Whoever tries the first Python block of the README has tried the one that works as it stands."""
+    text = (ROOT / "README.md").read_text()
+    assert text.index("```python") == text.index("<!-- example -->\n```python") + len("<!-- example -->\n")
+    for heading in ("Installation", "Quickstart", "Documentation"):
+        assert f"\n## {heading}\n" in text
+
+
+def test_links_work_on_an_index_page() -> None:
+    """Links and pictures of the README are absolute, as a package index needs them, and what they name is in the repository."""
+    text = (ROOT / "README.md").read_text()
+    links = re.findall(r"\]\(([^)\s]+)\)", text)
+    assert [link for link in links if not link.startswith("https://")] == []
+    home = (
+        r"https://(?:github\.com/feedmill/feedmill/(?:blob|tree)|raw\.githubusercontent\.com/feedmill/feedmill)/main/"
+    )
+    ours = [re.sub(home, "", link) for link in links if re.match(home, link)]
+    assert len(ours) > 10
+    assert [name for name in ours if not (ROOT / name).exists()] == []
+
+
 def test_the_example_is_short() -> None:
     """Fifteen lines of code, blank lines aside, are what a first screen has room for."""
     text = (ROOT / "README.md").read_text()

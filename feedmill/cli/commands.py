@@ -1,4 +1,4 @@
-"""The commands of who operates Feedmill: running fan-outs, the sweep, dead letters, the doctor."""
+"""Commands for operators: running fan-outs, the sweep, dead letters, explain, the doctor."""
 
 from __future__ import annotations
 
@@ -64,9 +64,11 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 
 
 @click.command()
-@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="For each manager.")
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(1), help="Maximum number of fan-outs per manager."
+)
 def fanouts(limit: int) -> None:
-    """List the fan-outs that are not finished, with their progress."""
+    """List unfinished fan-outs with their progress."""
     rows, wrong = [], list[WrongType]()
     for manager in load_managers():
         try:
@@ -95,50 +97,48 @@ def fanouts(limit: int) -> None:
 
 @click.command()
 def sweep() -> None:
-    """Tell workers to look at what is overdue, once; `celery beat` does so every few seconds."""
+    """Wake workers for overdue fan-outs, once; `celery beat` does so every few seconds."""
     load_managers()
     say(f"{drain.sweep()} overdue")
 
 
 @click.group()
 def dead() -> None:
-    """Dead letters: what could not be processed."""
+    """List, retry or delete dead letters: work that could not be processed."""
 
 
 @dead.command("list")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="How many.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="Maximum number of dead letters.")
 def list_(limit: int) -> None:
-    """List the newest."""
+    """List dead letters, newest first."""
     found = dead_letters.listed(limit)
     if not found:
         say("no dead letters")
         return
-    table(
-        ("letter", "since", "what", "manager", "why"), [(x.id, _since(x), x.kind, x.manager, x.reason) for x in found]
-    )
+    table(("id", "since", "kind", "manager", "reason"), [(x.id, _since(x), x.kind, x.manager, x.reason) for x in found])
 
 
 @dead.command()
-@click.argument("letter")
+@click.argument("letter", metavar="ID")
 def show(letter: str) -> None:
-    """Show all of one."""
+    """Show one dead letter with everything it holds."""
     found = dead_letters.found(letter)
     say(f"{found.kind} {found.id}, since {_since(found)}")
     if found.manager:
         say(f"manager: {found.manager}")
-    say(f"why: {found.reason}")
+    say(f"reason: {found.reason}")
     for value in dead_letters.content(found):
         say(f"holds: {value!r}")
 
 
-_ALL = click.option("--all", "every", is_flag=True, help="All of them.")
+_ALL = click.option("--all", "every", is_flag=True, help="Every dead letter.")
 
 
 @dead.command()
-@click.argument("ids", metavar="[LETTER]…", nargs=-1)
+@click.argument("ids", metavar="[ID]…", nargs=-1)
 @_ALL
 def replay(ids: tuple[str, ...], every: bool) -> None:
-    """Try again what letters are about, from the beginning. One that cannot be replayed keeps no other from it."""
+    """Retry dead letters from the beginning. A failure does not stop the rest."""
     left = 0
     for name in _chosen(ids, every):
         try:
@@ -153,10 +153,10 @@ def replay(ids: tuple[str, ...], every: bool) -> None:
 
 
 @dead.command()
-@click.argument("ids", metavar="[LETTER]…", nargs=-1)
+@click.argument("ids", metavar="[ID]…", nargs=-1)
 @_ALL
 def drop(ids: tuple[str, ...], every: bool) -> None:
-    """Forget letters, and what they are about."""
+    """Delete dead letters together with their fan-outs."""
     chosen = _chosen(ids, every)
     for name in chosen:
         dead_letters.found(name)
@@ -165,7 +165,7 @@ def drop(ids: tuple[str, ...], every: bool) -> None:
 
 def _chosen(ids: Sequence[str], every: bool) -> Sequence[str]:
     if bool(ids) == every:
-        raise click.UsageError("name letters, or say --all")
+        raise click.UsageError("name dead letters by id, or use --all")
     return [letter.id for letter in dead_letters.listed(1_000_000)] if every else ids
 
 
@@ -176,21 +176,21 @@ def _since(letter: Letter) -> str:
 @click.command()
 @click.argument("user")
 @click.argument("activity")
-@click.option("--manager", "name", default="", help="The manager's name, if there are several.")
+@click.option("--manager", "name", default="", help="Name of the manager, if there are several.")
 def explain(user: str, activity: str, name: str) -> None:
-    """Say why an activity (its id) is, or is not, in the feeds of a user."""
+    """Explain why an activity, named by its id, is or is not in the feeds of a user."""
     known = load_managers()
     if not name and len(known) > 1:
         raise UnknownName(f"there are several managers: {', '.join(known)}; name one with --manager")
     found = registry.get_manager(name or known[0])().explain(as_id(user), activity)
-    table(("feed", "in it", "why"), [(each.feed, "yes" if each.present else "no", each.text) for each in found])
+    table(("feed", "present", "reason"), [(each.feed, "yes" if each.present else "no", each.text) for each in found])
 
 
 @click.command()
-@click.option("--fix", is_flag=True, help="Mend what can be mended; safe while workers run.")
+@click.option("--fix", is_flag=True, help="Repair what can be repaired; safe to run online.")
 @click.pass_context
 def doctor(ctx: click.Context, fix: bool) -> None:
-    """Look for damage in what is stored and for unsafe settings; exit 1 if there is any left."""
+    """Check stored data and settings; exit with status 1 if a problem remains."""
     from feedmill.doctor.report import doctor as examine
 
     load_managers()

@@ -37,10 +37,10 @@ def _columns(ctx: click.Context, parameter: click.Parameter, value: str) -> list
 @click.version_option(VERSION)
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Activity feeds and notification feeds, fanned out by Celery.
+    """Operate activity feeds and notification feeds that Celery workers fill.
 
-    The environment says where they are: FEEDMILL_REDIS_URL, FEEDMILL_BROKER_URL, and in FEEDMILL_MODULES the modules
-    that declare your managers, which are looked for in this folder, too.
+    Configured by the environment: FEEDMILL_REDIS_URL, FEEDMILL_BROKER_URL, and FEEDMILL_MODULES, the modules that
+    declare your managers. The current directory is on the import path.
     """
     from celery.utils.imports import cwd_in_path
 
@@ -51,11 +51,11 @@ def main(ctx: click.Context) -> None:
 
 
 @main.command()
-@click.option("--people", default=3000, show_default=True, type=click.IntRange(2), help="How many there are.")
-@click.option("--activities", default=3000, show_default=True, type=click.IntRange(1), help="How many they do.")
-@click.option("--redis-url", default="", help="A Redis to use instead of a private one.")
+@click.option("--people", default=3000, show_default=True, type=click.IntRange(2), help="Number of users.")
+@click.option("--activities", default=3000, show_default=True, type=click.IntRange(1), help="Number of activities.")
+@click.option("--redis-url", default="", help="Redis server to use instead of a private one.")
 def demo(people: int, activities: int, redis_url: str) -> None:
-    """Play a generated social network through real workers and show the feeds."""
+    """Play a generated social network through real workers and print the feeds."""
     from feedmill.tools.demo import demo as play
 
     play(people, activities, say, redis_url)
@@ -65,46 +65,54 @@ for _command in COMMANDS:
     main.add_command(_command)
 
 EVENTS = (
-    "TSV or CSV with a header: who did what, oldest first. Verbs are add, comment, follow, listen and love; without such"
-    " a column all is listen."
+    "TSV or CSV file with a header: who did what, oldest first. Verbs: add, comment, follow, listen, love; without a verb"
+    " column every event is a listen."
 )
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @main.command()
-@click.option("--follows", required=True, type=_FILE, help="TSV or CSV with a header: who follows whom.")
+@click.option("--follows", required=True, type=_FILE, help="TSV or CSV file with a header: who follows whom.")
 @click.option("--events", required=True, type=_FILE, help=EVENTS)
 @click.option(
-    "--follow-columns", default="", callback=_columns, metavar="FOLLOWER,FOLLOWEE", help="Names, if guessing fails."
+    "--follow-columns",
+    default="",
+    callback=_columns,
+    metavar="FOLLOWER,FOLLOWEE",
+    help="Column names, if they cannot be guessed from the header.",
 )
 @click.option(
     "--event-columns",
     default="",
     callback=_columns,
     metavar="ACTOR,OBJECT[,TIME][,VERB]",
-    help="Names, if guessing fails.",
+    help="Column names, if they cannot be guessed from the header.",
 )
 @click.option(
     "--recipients",
     type=click.Choice(["co-actors", "none"]),
     default="co-actors",
     show_default=True,
-    help="Who is notified: those who did something with the same object, or nobody.",
+    help="Users to notify: those who acted on the same object, or nobody.",
 )
-@click.option("--workers", type=click.IntRange(1), default=os.cpu_count() or 2, show_default="CPUs", help="Processes.")
 @click.option(
-    "--redis-url", default="", help="A Redis to use instead of a private one; its next database is the broker."
+    "--workers", type=click.IntRange(1), default=os.cpu_count() or 2, show_default="CPUs", help="Number of processes."
 )
-@click.option("--limit", type=click.IntRange(1), help="Play only the first events.")
-@click.option("--sample", metavar="USER", help="Print this user's feeds.")
+@click.option(
+    "--redis-url",
+    default="",
+    help="Redis server to use instead of a private one; its next database is used as the broker.",
+)
+@click.option("--limit", type=click.IntRange(1), help="Maximum number of events to play.")
+@click.option("--sample", metavar="USER", help="Print the feeds of this user.")
 @click.option(
     "--verify",
     is_flag=True,
-    help="Recompute every timeline in plain Python and compare; lines that were not played fail it.",
+    help="Recompute every timeline in plain Python and compare; fail if a line could not be played.",
 )
-@click.option("--strict", is_flag=True, help="Refuse files with garbage lines instead of skipping those.")
+@click.option("--strict", is_flag=True, help="Refuse files with unreadable lines instead of skipping those lines.")
 def replay(sample: str | None, **options: Any) -> None:
-    """Play a follow graph and a list of events through the real system."""
+    """Play a follow graph and a list of events through real workers."""
     from feedmill.tools.replay.play import Options
     from feedmill.tools.replay.play import replay as play
 
