@@ -33,7 +33,7 @@ from feedmill.keys import feed_key
 from feedmill.records import AggregatedActivitySerializer
 from feedmill.records.members import Member
 from feedmill.storage.operations import Steps
-from feedmill.storage.registry import storage
+from feedmill.storage.registry import backend_for, storage
 from feedmill.storage.sync_async import both
 from feedmill.validation import many
 
@@ -68,8 +68,7 @@ class AggregatedFeed(Feed):
     @classmethod
     def timeline(cls) -> Any:
         """The timeline storage in force."""
-        own: Any = cls._backend().groups
-        return storage(cls.timeline_storage_class, own)
+        return storage(cls.timeline_storage_class, backend_for(cls.timeline_storage_class).groups)
 
     @classmethod
     def get_aggregator(cls) -> BaseAggregator:
