@@ -109,7 +109,7 @@ def test_nothing_is_kept_of_a_dropped_letter(redis_url: str, monkeypatch: pytest
 
 def test_only_so_many_are_kept(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the limit the oldest letters go, a few at a time if it was lowered; and the receipts that they kept expire."""
-    for storage in ("redis.journal", "memory.dead_letters"):
+    for storage in ("redis.journal", "memory.journal"):
         monkeypatch.setattr(f"feedmill.storage.{storage}.MOST_LETTERS", 3)
     ids = []
     for number in range(5):
@@ -123,7 +123,7 @@ def test_only_so_many_are_kept(box: Postbox, monkeypatch: pytest.MonkeyPatch) ->
     ]
     dead_letters.bury_message("feedmill.sweep", [], "no reason")
     assert [letter.fanout for letter in dead_letters.listed()] == ["", ids[4], ids[3]]
-    for storage in ("redis.journal", "memory.dead_letters"):
+    for storage in ("redis.journal", "memory.journal"):
         monkeypatch.setattr(f"feedmill.storage.{storage}.MOST_LETTERS", 1)
     dead_letters.bury_message("feedmill.sweep", [], "no reason")
     assert [letter.fanout for letter in dead_letters.listed()] == [""]

@@ -55,3 +55,15 @@ def test_a_storage_is_what_its_protocol_says(protocol: Any, kind: Any) -> None:
         assert str(found.replace(return_annotation=None)) == str(
             inspect.signature(method).replace(return_annotation=None)
         ), name
+
+
+@pytest.mark.parametrize(
+    ("protocol", "kind"), [pair for pair in PAIRS if pair[0] is not GroupSerializer], ids=lambda cls: cls.__name__
+)
+def test_what_the_protocol_says_is_not_said_again(protocol: Any, kind: Any) -> None:
+    """A method's documentation is the protocol's, unless it has more to say."""
+    for name, method in vars(protocol).items():
+        if inspect.isfunction(method) and not name.startswith("_"):
+            own = getattr(kind, name).__doc__
+            assert own is None or own.strip() != (method.__doc__ or "").strip(), name
+            assert inspect.getdoc(getattr(kind, name)), name

@@ -34,7 +34,7 @@ from feedmill.ids import EntityId, id_microseconds
 from feedmill.keys import feed_key
 from feedmill.records import AggregatedActivitySerializer
 from feedmill.storage.operations import Steps
-from feedmill.storage.registry import storage
+from feedmill.storage.registry import backend_for, storage
 from feedmill.storage.sync_async import both
 from feedmill.validation import many
 
@@ -70,8 +70,7 @@ class AggregatedFeed(Feed):
     @classmethod
     def timeline(cls) -> Any:
         """The timeline storage in force."""
-        own: Any = cls._backend().groups
-        return storage(cls.timeline_storage_class, own)
+        return storage(cls.timeline_storage_class, backend_for(cls.timeline_storage_class).groups)
 
     @classmethod
     def get_aggregator(cls) -> BaseAggregator:

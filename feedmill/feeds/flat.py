@@ -103,8 +103,7 @@ class Feed(Bodies, Readable):
     @classmethod
     def timeline(cls) -> Any:
         """The timeline storage in force."""
-        own: Any = cls._backend().flat
-        return storage(cls.timeline_storage_class, own)
+        return storage(cls.timeline_storage_class, backend_for(cls.timeline_storage_class).flat)
 
     @classmethod
     def _backend(cls) -> Backend:

@@ -53,10 +53,8 @@ class Bodies:
     @classmethod
     def activities(cls) -> Any:
         """The activity storage in force; None for a feed whose timeline holds everything."""
-        if cls.activity_storage_class is None:
-            return None
-        own: Any = backend_for(cls.activity_storage_class).activities
-        return storage(cls.activity_storage_class, own)
+        chosen = cls.activity_storage_class
+        return None if chosen is None else storage(chosen, backend_for(chosen).activities)
 
     @classmethod
     def bodies(cls, activities: Iterable[Activity]) -> dict[bytes, bytes]:

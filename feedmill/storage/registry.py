@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 from feedmill import settings
 from feedmill.errors import DeclarationError, SettingsError
 from feedmill.redis_urls import SCHEMES
 from feedmill.storage.base import Backend
-
-T = TypeVar("T")
 
 #: Makes the backend that a URL names.
 Factory = Callable[[str], Backend]
@@ -71,15 +69,17 @@ def backend_for(storage_class: Any) -> Backend:
     return _made(storage_class.url or settings.current().redis_url)
 
 
-@functools.cache
-def storage(storage_class: Any, own: T) -> T:
+def storage(storage_class: Any, own: Any) -> Any:
     """What a feed with *storage_class* uses on the backend whose storage is *own*.
 
     That is *own*, whatever the class: so feeds on Redis work on any backend. A subclass of *own*'s class is made once.
     """
-    if issubclass(storage_class, type(own)) and storage_class is not type(own):
-        return storage_class()  # type: ignore[no-any-return]
-    return own
+    return own if type(own) is storage_class else _substitute(storage_class, own)
+
+
+@functools.cache
+def _substitute(storage_class: Any, own: Any) -> Any:
+    return storage_class() if issubclass(storage_class, type(own)) else own
 
 
 async def aclose() -> None:

@@ -6,14 +6,25 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Journal, Opened, Pace, lease, name_of
+from feedmill.storage.journal import (
+    BELL,
+    MOST_LETTERS,
+    ROLLING,
+    Begun,
+    Claim,
+    Journal,
+    Letter,
+    Opened,
+    Pace,
+    lease,
+    name_of,
+)
 from feedmill.storage.memory.auxiliary import last_number
-from feedmill.storage.memory.data import DATA, journal_time
-from feedmill.storage.memory.dead_letters import MemoryLetters
+from feedmill.storage.memory.data import DATA, journal_time, milliseconds
 from feedmill.storage.operations import Steps
 
 
-class MemoryJournal(MemoryLetters, Journal):
+class MemoryJournal(Journal):
     """Receipts in dicts. Finished ones are kept as long as the process lives."""
 
     def open(
@@ -286,6 +297,31 @@ class MemoryJournal(MemoryLetters, Journal):
         yield from ()
         with DATA.guard:
             return sum(len(_due(name)) for name in managers)
+
+    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "", fanout_id: str = "") -> Steps[str]:
+        yield from ()
+        with DATA.guard:
+            DATA.letter_number += 1
+            name = f"{milliseconds()}-{DATA.letter_number}"
+            DATA.letters[name] = Letter(name, kind, reason, payload, manager, fanout_id)
+            while len(DATA.letters) > MOST_LETTERS:
+                del DATA.letters[next(iter(DATA.letters))]
+            return name
+
+    def letters(self, limit: int) -> Steps[list[Letter]]:
+        yield from ()
+        with DATA.guard:
+            return list(DATA.letters.values())[::-1][:limit]
+
+    def letter(self, letter_id: str) -> Steps[Letter | None]:
+        yield from ()
+        with DATA.guard:
+            return DATA.letters.get(letter_id)
+
+    def drop_letters(self, ids: Sequence[str]) -> Steps[int]:
+        yield from ()
+        with DATA.guard:
+            return sum(DATA.letters.pop(name, None) is not None for name in ids)
 
 
 def _opened_as(op: str, was: Mapping[str, Any]) -> str:
