@@ -16,7 +16,6 @@ from benchmarks.measure import WrongResult
 from benchmarks.social import Home, HomeAndNews, News
 from feedmill import settings
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE, celery_app
-from feedmill.storage.journal import journal
 from feedmill.storage.registry import backend
 from feedmill.tools.local_workers import Workers
 
@@ -64,7 +63,7 @@ class Stage:
 
     def delivered(self) -> bool:
         """Whether every fan-out is finished."""
-        return bool(backend().run(journal().count_open(MANAGERS)) == 0)
+        return bool(backend().run(backend().journal.count_open(MANAGERS)) == 0)
 
     @contextmanager
     def watched_memory(self) -> Iterator[list[float]]:

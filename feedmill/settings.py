@@ -11,12 +11,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from feedmill.errors import SettingsError
+from feedmill.redis_urls import SCHEMES as _REDIS
 from feedmill.redis_urls import RedisUrl, is_redis, parsed, without_secrets
 
 _ENV = "FEEDMILL_"
 
+#: Schemes of ``FEEDMILL_REDIS_URL`` that backends are registered for in this process.
+backend_schemes = {*_REDIS, "memory"}
+#: The group of entry points by which installed packages name more.
+ENTRY_POINTS = "feedmill.backends"
 #: Characters that a signing key has at least.
 SHORTEST_KEY = 16
+
+
+def _has_backend(url: str) -> bool:
+    """Whether some package makes the backend that *url* names."""
+    scheme, colon, _ = url.partition(":")
+    if colon and scheme.lower() in backend_schemes:
+        return True
+    from importlib.metadata import entry_points
+
+    return bool(colon) and bool(entry_points(group=ENTRY_POINTS, name=scheme.lower()))
 
 
 def _check_broker(url: str) -> None:
@@ -41,7 +56,7 @@ def _check_broker(url: str) -> None:
 class Settings:
     """What can be set; each field is also the environment variable ``FEEDMILL_<NAME>``."""
 
-    #: Where feeds live: ``redis://host:port/db``, or ``memory://`` for the embedded mode.
+    #: Where feeds live: ``redis://host:port/db``, ``memory://`` for the in-memory mode, or the URL of another backend.
     redis_url: str = dataclasses.field(default="redis://127.0.0.1:6379/0", repr=False)
     #: Celery's broker; empty means the same server as ``redis_url``.
     broker_url: str = dataclasses.field(default="", repr=False)
@@ -70,9 +85,11 @@ class Settings:
     def __post_init__(self) -> None:
         if is_redis(self.redis_url):
             parsed("FEEDMILL_REDIS_URL", self.redis_url)
-        elif not self.embedded:
+        elif not _has_backend(self.redis_url):
+            known = ", ".join(f"{scheme}://" for scheme in sorted(backend_schemes))
             raise SettingsError(
-                f"FEEDMILL_REDIS_URL is {without_secrets(self.redis_url)!r}; use redis://host:port/db, rediss://, unix:// or memory://"
+                f"FEEDMILL_REDIS_URL is {without_secrets(self.redis_url)!r}; use redis://host:port/db, or another of {known},"
+                " or install or import first the package that registers this backend"
             )
         if self.broker_url:
             for url in self.broker_url.split(";"):  # Celery takes several, and tries one after the other
@@ -100,20 +117,15 @@ class Settings:
         if "{" in self.key_prefix or "}" in self.key_prefix:
             raise SettingsError(f"FEEDMILL_KEY_PREFIX is {self.key_prefix!r}; braces are Redis Cluster's hash tag")
 
-    @functools.cached_property
-    def embedded(self) -> bool:
-        """Whether everything lives in this process."""
-        return self.redis_url.startswith("memory:")
-
     @property
     def server(self) -> RedisUrl:
-        """``redis_url``, taken apart; :class:`~feedmill.errors.SettingsError` in the embedded mode, which has none."""
+        """``redis_url``, taken apart; :class:`~feedmill.errors.SettingsError` if it names no Redis."""
         return parsed("FEEDMILL_REDIS_URL", self.redis_url)
 
     @property
     def database(self) -> int:
-        """The number of the feeds' database; 0 in the embedded mode."""
-        return 0 if self.embedded else self.server.database
+        """The number of the feeds' database; 0 where they are not on Redis."""
+        return self.server.database if is_redis(self.redis_url) else 0
 
     @functools.cached_property
     def deployment(self) -> str:
@@ -128,7 +140,7 @@ class Settings:
     @property
     def effective_broker_url(self) -> str:
         """The broker, as Celery spells it: ``broker_url``, or the Redis server, or Celery's in-process broker."""
-        given = self.broker_url or ("memory://" if self.embedded else self.redis_url)
+        given = self.broker_url or (self.redis_url if is_redis(self.redis_url) else "memory://")
         return ";".join(
             parsed("FEEDMILL_BROKER_URL", url).broker_url if is_redis(url) else url for url in given.split(";")
         )

@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a private Redis, the embedded mode, and both in turn."""
+"""Fixtures for all tests: a private Redis, the in-memory mode, and both in turn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import feedmill
 import feedmill.tasks.celeryconfig  # reads the settings when it is imported: now, not in whichever test needs it first
 from feedmill import settings
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
 from tests.celery_local.nodes import LocalRedis
 from tests.celery_local.process import free_port
 from tests.celery_local.rabbit import LocalRabbit, rabbitmq_executable
@@ -91,10 +91,10 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _settings() -> Iterator[None]:
-    """Every test starts embedded and empty, and leaves the settings as they were."""
+    """Every test starts in memory and empty, and leaves the settings as they were."""
     before = settings._current
     feedmill.configure(redis_url="memory://", broker_url="", modules="", celery_app="")
-    BACKEND.clear()
+    DATA.clear()
     yield
     settings._current = before
 
@@ -112,20 +112,20 @@ _UNCHANGED = {
 @pytest.fixture
 def redis_url(redis_server: str) -> str:
     """The private server, empty and set up as at first, as the place where feeds live."""
-    pipe = redis.Redis.from_url(redis_server).pipeline(transaction=False)
-    for name, value in _UNCHANGED.items():
-        pipe.config_set(name, value)
-    pipe.flushall()
-    pipe.execute()
+    with redis.Redis.from_url(redis_server) as client, client.pipeline(transaction=False) as pipe:
+        for name, value in _UNCHANGED.items():
+            pipe.config_set(name, value)
+        pipe.flushall()
+        pipe.execute()
     feedmill.configure(redis_url=redis_server)
     return redis_server
 
 
 @pytest.fixture
 def memory() -> None:
-    """The embedded mode, empty."""
+    """The in-memory mode, empty."""
     feedmill.configure(redis_url="memory://")
-    BACKEND.clear()
+    DATA.clear()
 
 
 @pytest.fixture(params=["memory", "redis"])

@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 
-from feedmill import settings
 from feedmill.fanout import publisher
 from feedmill.keys import bell_key, due_key, named_fanout, receipt_key
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from feedmill.tasks import app
 
@@ -58,10 +57,10 @@ def arrive(name: str, args: list[Any]) -> Any:
 
 def make_overdue(manager: str) -> None:
     """The time of everything that is to be looked at has come; what holds a claim has lost it."""
-    if settings.current().embedded:
-        BACKEND.due[manager] = dict.fromkeys(BACKEND.due.get(manager, {}), 0.0)
-        BACKEND.bells.clear()
-        for receipt in BACKEND.receipts.values():
+    if backend().in_process:
+        DATA.due[manager] = dict.fromkeys(DATA.due.get(manager, {}), 0.0)
+        DATA.bells.clear()
+        for receipt in DATA.receipts.values():
             receipt.update({"again": 1} if "again" in receipt else {})
         return
     client = backend().client  # type: ignore[attr-defined]

@@ -15,9 +15,6 @@ import feedmill
 from feedmill import Activity, Manager
 from feedmill.feeds import RedisFeed, RedisNotificationFeed
 from feedmill.storage import maintenance
-from feedmill.storage.journal import journal
-from feedmill.storage.maintenance import inspection
-from feedmill.storage.pending_index import left
 from feedmill.storage.redis import journal as redis_journal
 from feedmill.storage.redis import scripts
 from feedmill.storage.registry import backend
@@ -168,15 +165,15 @@ def busy_keys(redis_url: str, box: Postbox) -> dict[str, str]:
     manager.unfollow(11, 1)
     KeysAlone().notify([6], Activity(1, Love, 9))
     dead_letters.bury_message("feedmill.follow", [], "nonsense")
-    run(left().note(KeysNotes.key_format, [b"5"], 60))
+    run(backend().auxiliary.pending_index.schedule(KeysNotes.key_format, [b"5"], 60))
     client.lpush("fm:keys:home:{wrong}", "list")
-    run(inspection().set_aside("fm:keys:home:{wrong}", "string"))
+    run(backend().maintenance.set_aside("fm:keys:home:{wrong}", "string"))
     manager.add_activity(Activity(2, Love, 7, target=5))  # nobody has answered the wake-up message
     name = manager.add_activity(Activity(3, Love, 7, target=5)).id
-    (claim, *_), _ = run(journal().claim(KeysManager.name, 10))
-    run(journal().write_chunks(KeysManager.name, claim, {0: b"chunk"}))
+    (claim, *_), _ = run(backend().journal.claim(KeysManager.name, 10))
+    run(backend().journal.write_chunks(KeysManager.name, claim, {0: b"chunk"}))
     manager.add_activity(Activity(4, Love, 7, target=5))
-    assert run(journal().get(name))
+    assert run(backend().journal.get(name))
     return {key.decode("latin-1"): client.type(key).decode() for key in client.scan_iter("fm:*")}
 
 

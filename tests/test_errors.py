@@ -30,7 +30,7 @@ from feedmill.fanout.publisher import celery_app
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.msgpack_codec import pack
 from feedmill.registry import get_manager
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
 from feedmill.verbs import Love, Verb, register
 from feedmill.worker import chunk_tasks
 from tests.conftest import free_port
@@ -558,9 +558,9 @@ def test_a_mistake_is_told(case: str) -> None:
     do, error, message = CASES[case]
     with pytest.raises(error, match=message):
         do()
-    assert not BACKEND.flat
-    assert not BACKEND.groups
-    assert not BACKEND.bodies
+    assert not DATA.flat
+    assert not DATA.groups
+    assert not DATA.bodies
 
 
 @pytest.mark.parametrize(

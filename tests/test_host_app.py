@@ -210,7 +210,7 @@ def test_the_command_line_finds_the_app_beside_it(tmp_path: Path, redis_url: str
 
 
 def test_without_an_own_app_ours_is_used(memory: None) -> None:
-    """In the embedded mode, with nothing imported by hand, an activity arrives."""
+    """In the in-memory mode, with nothing imported by hand, an activity arrives."""
     from tests.host.project import Home, HostManager
 
     feedmill.configure(celery_app="feedmill.tasks:app")

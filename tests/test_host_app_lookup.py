@@ -88,7 +88,7 @@ def folder(tmp_path: Path, redis_url: str) -> Folder:
 
 
 @pytest.fixture
-def embedded(tmp_path: Path) -> Folder:
+def in_memory(tmp_path: Path) -> Folder:
     """The same project in a test run: feeds in memory, no broker."""
     return Folder(tmp_path, "memory://")
 
@@ -188,10 +188,10 @@ def test_several_apps_are_an_error_with_its_mend(folder: Folder, redis_url: str)
 # -- in the caller's process
 
 
-def test_the_embedded_mode_works_with_a_host_app(embedded: Folder) -> None:
+def test_the_in_memory_mode_works_with_a_host_app(in_memory: Folder) -> None:
     """In a test run of a project with an app of its own the first call delivers, and so does the next."""
     assert (
-        embedded.run(
+        in_memory.run(
             """
             import proj
             from circle import Activity, Bell, Love, manager
@@ -206,10 +206,10 @@ def test_the_embedded_mode_works_with_a_host_app(embedded: Folder) -> None:
     )
 
 
-def test_after_a_failure_the_next_call_delivers(embedded: Folder) -> None:
-    """The embedded mode raises what went wrong; what is called next, at once, is not lost behind it."""
+def test_after_a_failure_the_next_call_delivers(in_memory: Folder) -> None:
+    """The in-memory mode raises what went wrong; what is called next, at once, is not lost behind it."""
     assert (
-        embedded.run(
+        in_memory.run(
             """
             import proj, feedmill.tasks
             from circle import Activity, Love, manager

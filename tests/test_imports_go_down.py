@@ -1,4 +1,4 @@
-"""Imports go down: a module may import what lives on its own floor or below, never above."""
+"""Imports go down: a module imports from its own layer or one below, never from above, and never in a circle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLOORS = {
     8: "doctor",
     7: "tasks",
     6: "worker",
-    5: "manager",
+    5: "manager compat",
     4: "fanout",
     3: "feeds",
     2: "grouping",
@@ -65,3 +65,75 @@ def test_imports_go_down(path: Path) -> None:
             continue
         above = floor_of(room, f"imported by {path}:{line}")
         assert above <= floor, f"{path}:{line} (floor {floor}) imports feedmill.{room} (floor {above})"
+
+
+def import_graph(root: Path) -> dict[str, set[str]]:
+    """By module of the package at *root*, the modules it imports: also in functions, and for type checkers alone."""
+    paths = {}
+    for path in root.rglob("*.py"):
+        parts = path.relative_to(root.parent).with_suffix("").parts
+        paths[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    graph: dict[str, set[str]] = {}
+    for module, path in paths.items():
+        names: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom):
+                full = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+                names.update(name if name in paths else str(node.module) for name in full.values())
+        graph[module] = (names & paths.keys()) - {module}
+    return graph
+
+
+def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+    """The strongly connected components of *graph* that have several modules, by Tarjan's algorithm."""
+    numbers: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    stack: list[str] = []
+    found = []
+
+    def visit(module: str) -> None:
+        numbers[module] = lowest[module] = len(numbers)
+        stack.append(module)
+        for other in graph[module]:
+            if other not in numbers:
+                visit(other)
+            if other in stack:
+                lowest[module] = min(lowest[module], lowest[other])
+        if lowest[module] == numbers[module]:
+            component = set(stack[stack.index(module) :])
+            del stack[stack.index(module) :]
+            if len(component) > 1:
+                found.append(component)
+
+    for module in graph:
+        if module not in numbers:
+            visit(module)
+    return found
+
+
+def test_no_import_circles() -> None:
+    """No modules import each other, however long the way round."""
+    graph = import_graph(ROOT)
+    found = {frozenset(module.removeprefix("feedmill.") for module in circle) for circle in circles(graph)}
+    for circle in found:
+        lines = [f"{one} imports {', '.join(sorted(_short(graph, one) & circle))}" for one in sorted(circle)]
+        pytest.fail("an import circle:\n  " + "\n  ".join(lines))
+
+
+def _short(graph: dict[str, set[str]], module: str) -> set[str]:
+    return {other.removeprefix("feedmill.") for other in graph[f"feedmill.{module}"]}
+
+
+def test_circles_are_seen(tmp_path: Path) -> None:
+    """A circle of four modules, through a package, a function and TYPE_CHECKING, is found; its neighbours are not in it."""
+    package = tmp_path / "pack"
+    (package / "inner").mkdir(parents=True)
+    (package / "__init__.py").write_text("from pack.a import thing")
+    (package / "a.py").write_text("import pack.inner")
+    (package / "inner" / "__init__.py").write_text("def f():\n    from pack import b")
+    (package / "b.py").write_text("if TYPE_CHECKING:\n    from pack.inner.c import thing")
+    (package / "inner" / "c.py").write_text("from pack import a, d")
+    (package / "d.py").write_text("import ast")
+    assert circles(import_graph(package)) == [{"pack.a", "pack.inner", "pack.b", "pack.inner.c"}]

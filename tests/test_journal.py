@@ -28,7 +28,7 @@ from feedmill.keys import due_key
 from feedmill.msgpack_codec import pack
 from feedmill.storage.base import Lock, Rules, Task
 from feedmill.storage.deadline import LeaseExpired
-from feedmill.storage.journal import journal, lease
+from feedmill.storage.journal import lease
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import compensation, delivery, drain
@@ -106,7 +106,7 @@ def count_of(activity: Activity, users: Iterable[Any]) -> list[int]:
 
 
 def open_fanouts() -> int:
-    return backend().run(journal().count_open([NAME]))
+    return backend().run(backend().journal.count_open([NAME]))
 
 
 def sweep_and_work(box: Postbox) -> None:
@@ -224,8 +224,8 @@ class TestBell:
 
         taken = {f"other{n}": clock() + lease() + n + 0.5 for n in range(500)}
         client.zadd(due_key(NAME), taken)
-        backend().run(journal().open(NAME, f"{NAME}:mine", "add", b""))
-        (claim,), _ = backend().run(journal().claim(NAME, 10))
+        backend().run(backend().journal.open(NAME, f"{NAME}:mine", "add", b""))
+        (claim,), _ = backend().run(backend().journal.claim(NAME, 10))
         assert float(claim.time) not in taken.values()
 
     def test_racing_claimers(self, box: Postbox) -> None:
@@ -234,7 +234,7 @@ class TestBell:
 
         def claim(_: int) -> list[str]:
             taken: list[str] = []
-            while claims := backend().run(journal().claim(NAME, 7))[0]:
+            while claims := backend().run(backend().journal.claim(NAME, 7))[0]:
                 taken += [each.id for each in claims]
             return taken
 
@@ -358,7 +358,7 @@ class TestChunks:
         arrive(*box.messages.pop(0))
         _, args = box.messages[0]
         for _ in range(2):
-            backend().run(journal().done(NAME, wanted.id, args[6], args[7], 10))
+            backend().run(backend().journal.done(NAME, wanted.id, args[6], args[7], 10))
         status = wanted.status()
         assert (status.done, status.reached) == (1, 10)
 
@@ -435,10 +435,10 @@ class TestLastWord:
     def test_an_old_claim(self, box: Postbox) -> None:
         """Whoever finishes an addition that has been replaced meanwhile neither finishes nor drops its removal."""
         manager.add_activity(love(1))
-        (claim,), _ = backend().run(journal().claim(NAME, 10))
+        (claim,), _ = backend().run(backend().journal.claim(NAME, 10))
         removed = manager.remove_activity(love(1))
-        backend().run(journal().finish(NAME, [(claim, 3)]))
-        backend().run(journal().put_off(NAME, claim, 5.0, "late"))
+        backend().run(backend().journal.finish(NAME, [(claim, 3)]))
+        backend().run(backend().journal.put_off(NAME, claim, 5.0, "late"))
         assert not removed.status().finished and not removed.status().failed
         box.work()
         assert removed.status().finished
@@ -446,16 +446,18 @@ class TestLastWord:
     def test_an_old_claim_of_the_same_moment(self, box: Postbox) -> None:
         """A claim that came in the very millisecond of the one after it says nothing of that."""
         manager.add_activity(love(1))
-        (old,), _ = backend().run(journal().claim(NAME, 10))
+        (old,), _ = backend().run(backend().journal.claim(NAME, 10))
         removed = manager.remove_activity(love(1))
-        (new,), _ = backend().run(journal().claim(NAME, 10))
+        (new,), _ = backend().run(backend().journal.claim(NAME, 10))
         same = old._replace(time=new.time)
-        backend().run(journal().finish(NAME, [(same, 3)]))
-        backend().run(journal().put_off(NAME, same, 0.0, "late"))
-        backend().run(journal().bury(NAME, same, "given up", b""))
-        assert backend().run(journal().open_ids(NAME, 10)) == [removed.id]
-        assert backend().run(journal().claim(NAME, 10))[0] == [] and not backend().run(journal().letters(10))
-        backend().run(journal().finish(NAME, [(new, 3)]))
+        backend().run(backend().journal.finish(NAME, [(same, 3)]))
+        backend().run(backend().journal.put_off(NAME, same, 0.0, "late"))
+        backend().run(backend().journal.bury(NAME, same, "given up", b""))
+        assert backend().run(backend().journal.open_ids(NAME, 10)) == [removed.id]
+        assert backend().run(backend().journal.claim(NAME, 10))[0] == [] and not backend().run(
+            backend().journal.letters(10)
+        )
+        backend().run(backend().journal.finish(NAME, [(new, 3)]))
         assert removed.status().finished
 
     def _overtaken(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> tuple[Fanout, Fanout]:
@@ -586,15 +588,15 @@ def test_waiting(box: Postbox) -> None:
 def test_writes_are_refused_while_it_is_claimed(redis_url: str) -> None:
     """A server that has no memory left is no reason to forget what is due, or to count an attempt."""
     for number in range(3):
-        backend().run(journal().open(NAME, f"{NAME}:f{number}", "add", love(number).pack()))
+        backend().run(backend().journal.open(NAME, f"{NAME}:f{number}", "add", love(number).pack()))
     server = backend().client  # type: ignore[attr-defined]
     server.config_set("maxmemory", 1)
     try:
         with pytest.raises(StorageError, match="maxmemory"):
-            backend().run(journal().claim(NAME, 10))
+            backend().run(backend().journal.claim(NAME, 10))
     finally:
         server.config_set("maxmemory", 0)
-    claims, _ = backend().run(journal().claim(NAME, 10))
+    claims, _ = backend().run(backend().journal.claim(NAME, 10))
     assert [claim.attempts for claim in claims] == [1, 1, 1]
 
 
@@ -652,7 +654,7 @@ class TestRollingRelease:
         unknown = pack([known.microseconds, 7, 32000, 1])
         name = f"{NAME}:unknown"
         wanted = manager.add_activity(known)
-        backend().run(journal().open(NAME, name, "add", unknown, feeds=[*JournalManager.feed_classes]))
+        backend().run(backend().journal.open(NAME, name, "add", unknown, feeds=[*JournalManager.feed_classes]))
         box.work()
         assert wanted.status().finished and Home(2000).count() == 1
         assert not Fanout(name).status().finished and Fanout(name).status().failed == 0
@@ -696,7 +698,7 @@ class TestRollingRelease:
             with contextlib.suppress(UnknownName):
                 arrive(*message)
         assert not large.status().finished and not wanted.status().finished
-        monkeypatch.setattr(f"{type(journal()).__module__}.ROLLING", -2_000)
+        monkeypatch.setattr(f"{type(backend().journal).__module__}.ROLLING", -2_000)
         sweep_and_work(box)
         assert all(each.status().finished and not each.status().dead for each in (small, large, wanted))
         assert Home(2000).count() == 2 and Home(1000).count() == 1
@@ -871,11 +873,11 @@ class TestFullQueues:
         """When more is due than one takes, it takes from both ends: neither the newest nor the oldest waits for all others."""
         names = [f"{NAME}:f{number}" for number in range(9)]
         for place, name in enumerate(names):
-            backend().run(journal().open(NAME, name, "add", love(place).pack()))
+            backend().run(backend().journal.open(NAME, name, "add", love(place).pack()))
             time.sleep(0.002)
-        (claims, _) = backend().run(journal().claim(NAME, 4))
+        (claims, _) = backend().run(backend().journal.claim(NAME, 4))
         assert [claim.id for claim in claims] == [names[0], names[1], names[7], names[8]]
-        (claims, _) = backend().run(journal().claim(NAME, 5))
+        (claims, _) = backend().run(backend().journal.claim(NAME, 5))
         assert [claim.id for claim in claims] == names[2:7]
 
     def test_no_limit(self, box: Postbox) -> None:

@@ -16,13 +16,10 @@ from feedmill.doctor import examine
 from feedmill.errors import ArgumentError, StorageError, WrongType
 from feedmill.fanout.handle import Fanout
 from feedmill.keys import bell_key, bucket_key, clock_key, due_key, left_key, letters_key, receipt_key, taken_key
-from feedmill.storage.journal import Claim, Pace, journal
-from feedmill.storage.memory import BACKEND
-from feedmill.storage.memory import backend as memory
-from feedmill.storage.notified_users import notices
-from feedmill.storage.pending_index import left
+from feedmill.storage.journal import Claim, Pace
+from feedmill.storage.memory import DATA
+from feedmill.storage.memory import data as memory
 from feedmill.storage.registry import backend
-from feedmill.storage.unfollows import partings
 from feedmill.worker import dead_letters, drain
 from tests.doctor.clinic import ClinicManager
 from tests.feeds.samples import News, on_day
@@ -44,51 +41,53 @@ def server() -> redis.Redis:
 
 
 def opened(op: str = "add") -> None:
-    run(journal().open(NAME, ONE, op, b"body", feeds=["home"]))
+    run(backend().journal.open(NAME, ONE, op, b"body", feeds=["home"]))
 
 
 def claimed(op: str = "add") -> Claim:
     """A fan-out that somebody works on."""
     opened(op)
     make_overdue(NAME)
-    (claim,), _ = run(journal().claim(NAME, 10))
+    (claim,), _ = run(backend().journal.claim(NAME, 10))
     found: Claim = claim
     return found
 
 
 def planned() -> Claim:
     """One whose chunks are written down."""
-    found: Claim = run(journal().write_chunks(NAME, claimed(), {0: b"a", 1: b"b"}))
+    found: Claim = run(backend().journal.write_chunks(NAME, claimed(), {0: b"a", 1: b"b"}))
     return found
 
 
 def parked() -> Claim:
     """One of whose two chunks one is done."""
     claim = planned()
-    run(journal().park(NAME, claim, 2, 60, 2))
-    run(journal().done(NAME, claim.id, claim.plan, 0, 3))
+    run(backend().journal.park(NAME, claim, 2, 60, 2))
+    run(backend().journal.done(NAME, claim.id, claim.plan, 0, 3))
     return claim
 
 
 #: An operation, and what was before.
 Prepared = Callable[[], Callable[[], Any]]
 OPERATIONS: dict[str, Prepared] = {
-    "open": lambda: lambda: journal().open(NAME, ONE, "add", b"body"),
-    "open again": lambda: (claimed(), lambda: journal().open(NAME, ONE, "remove", b"body"))[1],
-    "open one that is sent": lambda: lambda: journal().open_sent(NAME, ONE, "follow", b"body"),
-    "claim": lambda: (opened(), lambda: journal().claim(NAME, 10))[1],
-    "claim what died in its plan": lambda: (planned(), make_overdue(NAME), lambda: journal().claim(NAME, 10))[2],
-    "look": lambda: (opened(), make_overdue(NAME), lambda: journal().look(NAME))[2],
-    "finish": lambda: (lambda claim: lambda: journal().finish(NAME, [(claim, 3)]))(claimed()),
-    "write_chunks": lambda: (lambda claim: lambda: journal().write_chunks(NAME, claim, {0: b"a"}))(claimed()),
-    "park": lambda: (lambda claim: lambda: journal().park(NAME, claim, 2, 60, 2))(planned()),
-    "done": lambda: (lambda claim: lambda: journal().done(NAME, ONE, claim.plan, 0, 3))(planned()),
-    "done with the last": lambda: (lambda claim: lambda: journal().done(NAME, ONE, claim.plan, 1, 3))(parked()),
-    "put_off": lambda: (lambda claim: lambda: journal().put_off(NAME, claim, 5, "why"))(claimed()),
-    "note": lambda: (lambda claim: lambda: journal().note(ONE, claim.plan, "why"))(claimed()),
-    "bury": lambda: (lambda claim: lambda: journal().bury(NAME, claim, "why", b"x"))(claimed()),
-    "cancel": lambda: (planned(), lambda: journal().cancel(ONE))[1],
-    "start": lambda: (lambda claim: lambda: journal().start(ONE, claim.plan, 0))(planned()),
+    "open": lambda: lambda: backend().journal.open(NAME, ONE, "add", b"body"),
+    "open again": lambda: (claimed(), lambda: backend().journal.open(NAME, ONE, "remove", b"body"))[1],
+    "open one that is sent": lambda: lambda: backend().journal.open_sent(NAME, ONE, "follow", b"body"),
+    "claim": lambda: (opened(), lambda: backend().journal.claim(NAME, 10))[1],
+    "claim what died in its plan": lambda: (planned(), make_overdue(NAME), lambda: backend().journal.claim(NAME, 10))[
+        2
+    ],
+    "look": lambda: (opened(), make_overdue(NAME), lambda: backend().journal.look(NAME))[2],
+    "finish": lambda: (lambda claim: lambda: backend().journal.finish(NAME, [(claim, 3)]))(claimed()),
+    "write_chunks": lambda: (lambda claim: lambda: backend().journal.write_chunks(NAME, claim, {0: b"a"}))(claimed()),
+    "park": lambda: (lambda claim: lambda: backend().journal.park(NAME, claim, 2, 60, 2))(planned()),
+    "done": lambda: (lambda claim: lambda: backend().journal.done(NAME, ONE, claim.plan, 0, 3))(planned()),
+    "done with the last": lambda: (lambda claim: lambda: backend().journal.done(NAME, ONE, claim.plan, 1, 3))(parked()),
+    "put_off": lambda: (lambda claim: lambda: backend().journal.put_off(NAME, claim, 5, "why"))(claimed()),
+    "note": lambda: (lambda claim: lambda: backend().journal.note(ONE, claim.plan, "why"))(claimed()),
+    "bury": lambda: (lambda claim: lambda: backend().journal.bury(NAME, claim, "why", b"x"))(claimed()),
+    "cancel": lambda: (planned(), lambda: backend().journal.cancel(ONE))[1],
+    "start": lambda: (lambda claim: lambda: backend().journal.start(ONE, claim.plan, 0))(planned()),
 }
 
 
@@ -150,12 +149,12 @@ def given_up() -> None:
 
 
 def finished() -> None:
-    run(journal().finish(NAME, [(claimed(), 3)]))
+    run(backend().journal.finish(NAME, [(claimed(), 3)]))
 
 
 def cancelled() -> None:
     claimed()
-    run(journal().cancel(ONE))
+    run(backend().journal.cancel(ONE))
 
 
 def updating() -> None:
@@ -167,15 +166,15 @@ BEFORE: list[Callable[[], Any]] = [lambda: None, opened, claimed, parked, given_
 
 def outcome() -> Any:
     """What the journal knows of the fan-out, and what who looks gets to do."""
-    receipt = run(journal().get(ONE))
+    receipt = run(backend().journal.get(ONE))
     fields = {
         name: receipt.get(name) for name in ("op", "planned", "done", "complete", "finished", "cancelled", "dead")
     }
-    due = run(journal().open_ids(NAME, 10))
+    due = run(backend().journal.open_ids(NAME, 10))
     make_overdue(NAME)
-    claims, _ = run(journal().claim(NAME, 10))
+    claims, _ = run(backend().journal.claim(NAME, 10))
     kept = [(claim.id, claim.op, claim.body, claim.planned, claim.attempts, claim.feeds) for claim in claims]
-    chunks = [run(journal().chunks(claim, run(journal().left(claim)))) for claim in claims]
+    chunks = [run(backend().journal.chunks(claim, run(backend().journal.left(claim)))) for claim in claims]
     return fields, due, kept, chunks, [letter.reason for letter in dead_letters.listed()]
 
 
@@ -186,11 +185,11 @@ def test_asking_again_completes_it(backend_kind: str, before: Callable[[], Any],
     """After any fault at any command of an opening, the same call again comes to what one undisturbed call comes to."""
 
     def begin() -> None:
-        BACKEND.clear() if backend_kind == "memory" else server().flushall()
+        DATA.clear() if backend_kind == "memory" else server().flushall()
         before()
 
     def asked() -> Any:
-        opening = journal().open_sent if sent else journal().open
+        opening = backend().journal.open_sent if sent else backend().journal.open
         return opening(NAME, ONE, op, b"new")
 
     begin()
@@ -215,66 +214,66 @@ def test_no_plan_comes_again(redis_url: str) -> None:
     """A replica that takes over and has lost the last claims gives none of their numbers to another plan."""
     opened()
     copied = state(server())
-    lost = {run(journal().claim(NAME, 10))[0][0].plan}
+    lost = {run(backend().journal.claim(NAME, 10))[0][0].plan}
     make_overdue(NAME)
-    lost.add(run(journal().claim(NAME, 10))[0][0].plan)
+    lost.add(run(backend().journal.claim(NAME, 10))[0][0].plan)
     restore(server(), copied)
-    again = run(journal().claim(NAME, 10))[0][0].plan
+    again = run(backend().journal.claim(NAME, 10))[0][0].plan
     assert again not in lost and len(lost) == 2
-    run(journal().cancel(ONE))
+    run(backend().journal.cancel(ONE))
     restore(server(), copied)
-    assert run(journal().open(NAME, ONE, "remove", b"")).plan > again
+    assert run(backend().journal.open(NAME, ONE, "remove", b"")).plan > again
 
 
 def test_no_number_of_an_unfollow_comes_again(redis_url: str) -> None:
     """Nor does one that has lost the last unfollows hide those that come from whoever has listed followers before."""
-    run(partings().part(NAME, "7", ["1"]))
+    run(backend().auxiliary.unfollows.record_unfollow(NAME, "7", ["1"]))
     copied = state(server())
     for _ in range(3):
-        run(partings().part(NAME, "8", ["1"]))
-    listed = run(partings().number(NAME))
+        run(backend().auxiliary.unfollows.record_unfollow(NAME, "8", ["1"]))
+    listed = run(backend().auxiliary.unfollows.last_number(NAME))
     restore(server(), copied)
-    assert run(partings().since(NAME, listed, list)) == set()
-    run(partings().part(NAME, "9", ["1"]))
-    assert run(partings().since(NAME, listed, list)) == {("9", "1")}
-    run(partings().join(NAME, "9", ["1"]))
-    assert run(partings().turns(NAME, "9", listed)).joined == {"1"}
+    assert run(backend().auxiliary.unfollows.unfollowed_since(NAME, listed, list)) == set()
+    run(backend().auxiliary.unfollows.record_unfollow(NAME, "9", ["1"]))
+    assert run(backend().auxiliary.unfollows.unfollowed_since(NAME, listed, list)) == {("9", "1")}
+    run(backend().auxiliary.unfollows.clear_unfollow(NAME, "9", ["1"]))
+    assert run(backend().auxiliary.unfollows.changes_since(NAME, "9", listed)).followed == {"1"}
 
 
 def test_no_number_of_a_notice_comes_again(redis_url: str) -> None:
     """Whoever has read a notice that is lost sees that another came in its place; the last word has the highest number."""
     raw_id = on_day(1).raw_id
-    run(notices().put(NAME, raw_id, True, {"a": b"x"}))
+    run(backend().auxiliary.notified_users.record(NAME, raw_id, True, {"a": b"x"}))
     copied = state(server())
-    run(notices().put(NAME, raw_id, True, {"b": b"y"}))
-    read = run(notices().numbers(NAME, raw_id))
+    run(backend().auxiliary.notified_users.record(NAME, raw_id, True, {"b": b"y"}))
+    read = run(backend().auxiliary.notified_users.numbers(NAME, raw_id))
     restore(server(), copied)
-    last = run(notices().put(NAME, raw_id, False, {"a": b"x"}))
-    assert last > read.last and run(notices().numbers(NAME, raw_id)).last == last
-    words = run(notices().words(NAME, raw_id))
-    assert words.notices == {"a": (last, False)} and words.numbers.removed == -1
+    last = run(backend().auxiliary.notified_users.record(NAME, raw_id, False, {"a": b"x"}))
+    assert last > read.last and run(backend().auxiliary.notified_users.numbers(NAME, raw_id)).last == last
+    words = run(backend().auxiliary.notified_users.notifications(NAME, raw_id))
+    assert words.notifications == {"a": (last, False)} and words.numbers.removed == -1
     restore(server(), copied)
-    run(notices().void(NAME, raw_id))
-    assert run(notices().numbers(NAME, raw_id)).removed > last
+    run(backend().auxiliary.notified_users.void(NAME, raw_id))
+    assert run(backend().auxiliary.notified_users.numbers(NAME, raw_id)).removed > last
 
 
 def test_who_finishes_late_drops_nobody_elses_claim(backend_kind: str) -> None:
     """Also where both claimed in the same millisecond."""
     late = claimed()
     make_overdue(NAME)
-    (claim,), _ = run(journal().claim(NAME, 10))
-    run(journal().finish(NAME, [(late._replace(time=claim.time), 1)]))
-    assert run(journal().open_ids(NAME, 10)) == [ONE]
-    run(journal().finish(NAME, [(claim, 1)]))
-    assert run(journal().open_ids(NAME, 10)) == []
+    (claim,), _ = run(backend().journal.claim(NAME, 10))
+    run(backend().journal.finish(NAME, [(late._replace(time=claim.time), 1)]))
+    assert run(backend().journal.open_ids(NAME, 10)) == [ONE]
+    run(backend().journal.finish(NAME, [(claim, 1)]))
+    assert run(backend().journal.open_ids(NAME, 10)) == []
 
 
 def test_plans_count_on(backend_kind: str) -> None:
     """Each opening and claim has a higher number than the one before, also in the same microsecond or in the past."""
-    plans = [run(journal().open(NAME, ONE, "add", b"")).plan for _ in range(20)]
+    plans = [run(backend().journal.open(NAME, ONE, "add", b"")).plan for _ in range(20)]
     for _ in range(20):
         make_overdue(NAME)
-        plans.append(run(journal().claim(NAME, 10))[0][0].plan)
+        plans.append(run(backend().journal.claim(NAME, 10))[0][0].plan)
     assert plans == sorted(set(plans)) and plans[0] > 1.7e15
 
 
@@ -282,9 +281,9 @@ def test_an_id_says_where_it_is(backend_kind: str) -> None:
     """A fan-out whose id somebody stored is found by that alone; an id of something else is of nothing, and harms nothing."""
     opened()
     for manager in ("a:b", "ü{x}%", "O'Neill"):
-        run(journal().open(manager, f"{manager}:one", "add", b""))
+        run(backend().journal.open(manager, f"{manager}:one", "add", b""))
         assert Fanout(f"{manager}:one").status().manager == manager
-        assert run(journal().open_ids(manager, 5)) == [f"{manager}:one"]
+        assert run(backend().journal.open_ids(manager, 5)) == [f"{manager}:one"]
     assert not Fanout(ONE).status().finished
     for junk in ("junk", "", ":", "one", f"{NAME}:", f"{NAME}:two", f"{ONE}:chunks", "f" * 24, "\u00fc{}"):
         assert Fanout(junk).status().finished and not Fanout(junk).cancel()
@@ -293,7 +292,7 @@ def test_an_id_says_where_it_is(backend_kind: str) -> None:
     assert Fanout(ONE).cancel() and Fanout(ONE).status().cancelled
     for junk in ("one", "Other:one", f"{NAME}:", f"{NAME}:a b", f"{NAME}:{{x}}"):
         with pytest.raises(ArgumentError, match="is none of Faulty's; their ids begin with 'Faulty:'"):
-            run(journal().open(NAME, junk, "add", b""))
+            run(backend().journal.open(NAME, junk, "add", b""))
 
 
 def set_clock(by: int, backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -320,18 +319,41 @@ def test_the_clock_leaps_ahead(backend_kind: str, monkeypatch: pytest.MonkeyPatc
     """Whoever was overtaken writes on until their lease is over by their own clock: the removal is done once more after that."""
     feedmill.configure(fanout_lease=0.5)
     claimed()
-    run(journal().open(NAME, ONE, "remove", b""))
-    (claim,), _ = run(journal().claim(NAME, 10))
-    run(journal().finish(NAME, [(claim, 1)]))
+    run(backend().journal.open(NAME, ONE, "remove", b""))
+    (claim,), _ = run(backend().journal.claim(NAME, 10))
+    run(backend().journal.finish(NAME, [(claim, 1)]))
     set_clock(TestTheClockGoesBack.HOUR, backend_kind, monkeypatch)
     leapt = last = time.monotonic()
-    while run(journal().count_open([NAME])):
-        for again in run(journal().claim(NAME, 10))[0]:
+    while run(backend().journal.count_open([NAME])):
+        for again in run(backend().journal.claim(NAME, 10))[0]:
             last = time.monotonic()
-            run(journal().finish(NAME, [(again, 1)]))
+            run(backend().journal.finish(NAME, [(again, 1)]))
         assert time.monotonic() < leapt + 30
         time.sleep(0.02)
     assert last >= leapt + 0.5
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_what_runs_is_remembered(backend_kind: str, finished: bool) -> None:
+    """What is asked for after the same was asked for twice is done once more: the first may still run."""
+    feedmill.configure(fanout_lease=0.2)
+    first = run(backend().journal.open_sent(NAME, ONE, "unfollow", b"body"))
+    assert run(backend().journal.start(ONE, first.plan, 0)).times == 1
+    second = run(backend().journal.open_sent(NAME, ONE, "unfollow", b"body"))
+    assert run(backend().journal.start(ONE, first.plan, 0)).times == 0
+    if finished:
+        assert run(backend().journal.start(ONE, second.plan, 0)).times == 1
+        run(backend().journal.done(NAME, ONE, second.plan, 0, 1))
+    third = run(backend().journal.open_sent(NAME, ONE, "follow", b"body"))
+    assert run(backend().journal.start(ONE, third.plan, 0)).times == 1
+    run(backend().journal.done(NAME, ONE, third.plan, 0, 1))
+    assert run(backend().journal.count_open([NAME])) == 1
+    deadline, claims = time.monotonic() + 30, list[Any]()
+    while not claims:
+        claims, _ = run(backend().journal.claim(NAME, 10))
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert [claim.op for claim in claims] == ["follow"]
 
 
 class TestTheClockGoesBack:
@@ -348,12 +370,12 @@ class TestTheClockGoesBack:
         """What was accepted before is due at once, what is accepted afterwards as well."""
         opened()
         set_back()
-        run(journal().open(NAME, f"{NAME}:two", "add", b""))
-        assert run(journal().look(NAME))[0] == 2
-        claims, _ = run(journal().claim(NAME, 10))
+        run(backend().journal.open(NAME, f"{NAME}:two", "add", b""))
+        assert run(backend().journal.look(NAME))[0] == 2
+        claims, _ = run(backend().journal.claim(NAME, 10))
         assert sorted(claim.id for claim in claims) == [ONE, f"{NAME}:two"]
-        run(journal().finish(NAME, [(claim, 1) for claim in claims]))
-        assert run(journal().count_open([NAME])) == 0
+        run(backend().journal.finish(NAME, [(claim, 1) for claim in claims]))
+        assert run(backend().journal.count_open([NAME])) == 0
         assert 0 <= Fanout(ONE).status().seconds < 60
 
     def test_leases_last_as_long_as_ever(self, set_back: Callable[[], None], backend_kind: str) -> None:
@@ -362,10 +384,10 @@ class TestTheClockGoesBack:
         claimed()
         set_back()
         deadline = time.monotonic() + 30
-        while not run(journal().look(NAME))[0]:
+        while not run(backend().journal.look(NAME))[0]:
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        (claim,), _ = run(journal().claim(NAME, 10))
+        (claim,), _ = run(backend().journal.claim(NAME, 10))
         assert claim.attempts == 2
 
     def test_what_is_to_be_done_again(self, set_back: Callable[[], None], backend_kind: str) -> None:
@@ -373,17 +395,17 @@ class TestTheClockGoesBack:
         feedmill.configure(fanout_lease=0.3)
         claimed()
         time.sleep(0.1)  # from now on nobody notes the time
-        run(journal().open(NAME, ONE, "remove", b""))
-        (claim,), _ = run(journal().claim(NAME, 10))
+        run(backend().journal.open(NAME, ONE, "remove", b""))
+        (claim,), _ = run(backend().journal.claim(NAME, 10))
         set_back()
         if backend_kind == "redis":  # the time that proves the claim was moved as well
             claim = claim._replace(time=f"{float(claim.time) + self.HOUR:.3f}")
-        run(journal().finish(NAME, [(claim, 1)]))
+        run(backend().journal.finish(NAME, [(claim, 1)]))
         deadline, times = time.monotonic() + 30, 1
-        while run(journal().count_open([NAME])):
+        while run(backend().journal.count_open([NAME])):
             assert time.monotonic() < deadline
-            for again in run(journal().claim(NAME, 10))[0]:
-                run(journal().finish(NAME, [(again, 1)]))
+            for again in run(backend().journal.claim(NAME, 10))[0]:
+                run(backend().journal.finish(NAME, [(again, 1)]))
                 times += 1
             time.sleep(0.02)
         assert times == 3
@@ -392,13 +414,13 @@ class TestTheClockGoesBack:
         self, set_back: Callable[[], None], backend_kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A fan-out for a feed that is gone is left to others for no longer than ever."""
-        monkeypatch.setattr(f"{type(journal()).__module__}.ROLLING", 200)
+        monkeypatch.setattr(f"{type(backend().journal).__module__}.ROLLING", 200)
         opened()
         set_back()
         deadline = time.monotonic() + 30
         while True:
             make_overdue(NAME)
-            (claim,), _ = run(journal().claim(NAME, 10))
+            (claim,), _ = run(backend().journal.claim(NAME, 10))
             if not claim.feeds:
                 break
             assert time.monotonic() < deadline
@@ -407,29 +429,29 @@ class TestTheClockGoesBack:
     def test_an_author_at_the_limit(self, set_back: Callable[[], None], backend_kind: str) -> None:
         """An author's next activity waits as long as ever."""
         pace = Pace(5, 1, 1)
-        run(journal().open(NAME, ONE, "add", b"", pace))
-        run(journal().open(NAME, f"{NAME}:two", "add", b"", pace))
+        run(backend().journal.open(NAME, ONE, "add", b"", pace))
+        run(backend().journal.open(NAME, f"{NAME}:two", "add", b"", pace))
         set_back()
         deadline = time.monotonic() + 30
-        while run(journal().look(NAME))[0] < 2:
+        while run(backend().journal.look(NAME))[0] < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
     def test_what_was_left_in_a_feed(self, redis_url: str) -> None:
         """Feeds in which something was left are looked at, too: nothing is ever noted for so much later."""
-        run(left().note("some:%(user_id)s", [b"\x05"], 5))
-        assert run(left().due("some:%(user_id)s", 10)) == []
+        run(backend().auxiliary.pending_index.schedule("some:%(user_id)s", [b"\x05"], 5))
+        assert run(backend().auxiliary.pending_index.due("some:%(user_id)s", 10)) == []
         (entry,) = server().zrange("fm:left:some:%(user_id)s", 0, -1, withscores=True)
         server().zadd("fm:left:some:%(user_id)s", {entry[0]: entry[1] + self.HOUR})
-        assert [owner for owner, _ in run(left().due("some:%(user_id)s", 10))] == [b"\x05"]
+        assert [owner for owner, _ in run(backend().auxiliary.pending_index.due("some:%(user_id)s", 10))] == [b"\x05"]
 
     def test_what_was_left_in_a_feed_of_this_process(self, memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
         """The same in memory, whose clock goes on from where it was."""
-        run(left().note("some:%(user_id)s", [b"\x05"], 0.1))
+        run(backend().auxiliary.pending_index.schedule("some:%(user_id)s", [b"\x05"], 0.1))
         plain = time.time
         monkeypatch.setattr(time, "time", lambda: plain() - self.HOUR / 1000)
         deadline = time.monotonic() + 30
-        while not run(left().due("some:%(user_id)s", 10)):
+        while not run(backend().auxiliary.pending_index.due("some:%(user_id)s", 10)):
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -438,17 +460,17 @@ class TestTheClockGoesBack:
         for value in (b"x", b"9" * 30 + b" 0", b"9999999999999999 9", b"-5 3", b"1 2 3", b"\xff", b""):
             server().set(clock_key(NAME), value)
             opened()
-            assert run(journal().look(NAME))[0] == 1
+            assert run(backend().journal.look(NAME))[0] == 1
             assert Fanout(ONE).status().seconds < 60
             make_overdue(NAME)
-            (claim,), _ = run(journal().claim(NAME, 10))
-            run(journal().finish(NAME, [(claim, 1)]))
+            (claim,), _ = run(backend().journal.claim(NAME, 10))
+            run(backend().journal.finish(NAME, [(claim, 1)]))
             assert Fanout(ONE).status().finished
         server().delete(clock_key(NAME))
         server().lpush(clock_key(NAME), "x")
         opened()
         assert not Fanout(ONE).status().finished
-        assert run(journal().claim(NAME, 10))[0] and server().type(clock_key(NAME)) == b"string"
+        assert run(backend().journal.claim(NAME, 10))[0] and server().type(clock_key(NAME)) == b"string"
 
 
 class TestDamagedKeys:

@@ -18,7 +18,6 @@ from feedmill.fanout import publisher
 from feedmill.fanout.handle import Fanout, FanoutStatus
 from feedmill.fanout.handles import Fanouts
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
-from feedmill.storage.journal import journal
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import dead_letters, drain
@@ -162,7 +161,7 @@ def test_a_removal_overtakes(launch: Callable[..., LocalWorker], tmp_path: Path)
     removed = manager.remove_activity(activity)
     status = removed.wait(PATIENCE)
     assert not status.cancelled and added.status().cancelled
-    sweep_until(lambda: backend().run(journal().count_open([manager.name])) == 0)
+    sweep_until(lambda: backend().run(backend().journal.count_open([manager.name])) == 0)
     assert Notes("bob").count() == 0 == Notes("bob").get_denormalized_count()
 
 
@@ -200,25 +199,25 @@ def test_a_bell_that_comes_again(redis_url: str) -> None:
     """Whoever answered it is dead: what was claimed for it is taken over at once, and nothing of another's."""
     name, run = manager.name, backend().run
     for number in range(3):
-        run(journal().open(name, f"{name}:again{number}", "add", b"body"))
-    first, _ = run(journal().claim(name, 2, "bell 1"))
-    other, _ = run(journal().claim(name, 2, "bell 2"))
+        run(backend().journal.open(name, f"{name}:again{number}", "add", b"body"))
+    first, _ = run(backend().journal.claim(name, 2, "bell 1"))
+    other, _ = run(backend().journal.claim(name, 2, "bell 2"))
     assert [len(first), len(other)] == [2, 1]
-    assert run(journal().claim(name, 2, "bell 3"))[0] == []
+    assert run(backend().journal.claim(name, 2, "bell 3"))[0] == []
     time.sleep(0.002)
-    again, _ = run(journal().claim(name, 2, "bell 1"))
+    again, _ = run(backend().journal.claim(name, 2, "bell 1"))
     assert {claim.id for claim in again} == {claim.id for claim in first}
     assert {claim.attempts for claim in again} == {2}
 
-    renewed = run(journal().write_chunks(name, again[0], {0: b"chunk"}))  # a plan takes its time
+    renewed = run(backend().journal.write_chunks(name, again[0], {0: b"chunk"}))  # a plan takes its time
     assert renewed is not None
-    once_more, _ = run(journal().claim(name, 2, "bell 1"))
+    once_more, _ = run(backend().journal.claim(name, 2, "bell 1"))
     assert {claim.id for claim in once_more} == {claim.id for claim in first}
     again = once_more
 
-    run(journal().finish(name, [(claim, 1) for claim in first]))  # by one who was taken for dead
+    run(backend().journal.finish(name, [(claim, 1) for claim in first]))  # by one who was taken for dead
     assert not any(Fanout(claim.id).status().finished for claim in first)
-    run(journal().finish(name, [(claim, 1) for claim in again]))
+    run(backend().journal.finish(name, [(claim, 1) for claim in again]))
     assert all(Fanout(claim.id).status().finished for claim in again)
 
 

@@ -15,7 +15,7 @@ from feedmill.errors import MessageError
 from feedmill.fanout.handle import FanoutTimeout
 from feedmill.keys import receipt_key
 from feedmill.msgpack_codec import pack
-from feedmill.storage.journal import OPEN_TTL, Letter, journal
+from feedmill.storage.journal import OPEN_TTL, Letter
 from feedmill.storage.registry import backend
 from feedmill.tasks import app
 from feedmill.worker import dead_letters, drain
@@ -88,7 +88,7 @@ def test_a_removal_makes_the_letter_pointless(box: Postbox, monkeypatch: pytest.
 def test_replaced_while_it_is_given_up(box: Postbox) -> None:
     """Who gives up an addition that was removed meanwhile leaves no letter that could bring it back."""
     manager.add_activity(love(1))
-    (claim,), _ = backend().run(journal().claim(NAME, 10))
+    (claim,), _ = backend().run(backend().journal.claim(NAME, 10))
     removed = manager.remove_activity(love(1))
     dead_letters.bury(NAME, claim, "too late")
     assert dead_letters.listed() == []
@@ -113,8 +113,8 @@ def test_only_so_many_are_kept(box: Postbox, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(f"feedmill.storage.{storage}.MOST_LETTERS", 3)
     ids = []
     for number in range(5):
-        run_once(journal().open(NAME, f"{NAME}:{number}", "add", b"x"))
-        (claim,), _ = run_once(journal().claim(NAME, 10))
+        run_once(backend().journal.open(NAME, f"{NAME}:{number}", "add", b"x"))
+        (claim,), _ = run_once(backend().journal.claim(NAME, 10))
         dead_letters.bury(NAME, claim, "why")
         ids.append(claim.id)
     kept = dead_letters.listed()
@@ -127,7 +127,7 @@ def test_only_so_many_are_kept(box: Postbox, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setattr(f"feedmill.storage.{storage}.MOST_LETTERS", 1)
     dead_letters.bury_message("feedmill.sweep", [], "no reason")
     assert [letter.fanout for letter in dead_letters.listed()] == [""]
-    if not feedmill.settings.current().embedded:
+    if not backend().in_process:
         client = backend().client  # type: ignore[attr-defined]
         assert all(0 < client.ttl(receipt_key(name)) <= OPEN_TTL for name in ids)
 
@@ -216,7 +216,7 @@ def test_a_chunk_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplo
     box.work()
     assert wanted.status().finished
     assert run("fanouts") == "no fan-out is running\n"
-    assert backend().run(journal().count_open([NAME])) == 0
+    assert backend().run(backend().journal.count_open([NAME])) == 0
 
 
 def test_one_that_cannot_be_replayed(box: Postbox) -> None:

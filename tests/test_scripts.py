@@ -16,15 +16,11 @@ import feedmill
 from feedmill.doctor import examine
 from feedmill.grouping.feed_batch import FeedsOf
 from feedmill.storage.base import Lock, Rules, Task
-from feedmill.storage.journal import Pace, journal
-from feedmill.storage.maintenance import inspection
-from feedmill.storage.notified_users import notices
-from feedmill.storage.pending_index import left
+from feedmill.storage.journal import Pace
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RedisBackend
 from feedmill.storage.redis.command_buffer import Outbox
 from feedmill.storage.registry import backend
-from feedmill.storage.unfollows import partings
 from feedmill.worker import drain
 from tests.doctor.clinic import ClinicManager, fill
 from tests.feeds.samples import Home, News, Notes, on_day
@@ -184,14 +180,14 @@ def use_everything(client: redis.Redis) -> None:
     News(7).actors(News(7)[0])
     Home(7).delete()
     News(7).delete()
-    run(partings().part(NAME, "1", ["2", "3"]))
-    run(partings().join(NAME, "1", ["2"]))
-    run(partings().rebuild(NAME, "1"))
-    run(partings().join(NAME, "1", ["4"]))
-    number = run(notices().put(NAME, on_day(1).raw_id, True, {"a": b"x", "b": b"y"}))
-    run(notices().put(NAME, on_day(1).raw_id, True, {"c": b"z"}, number))
-    run(notices().void(NAME, on_day(1).raw_id))
-    run(notices().put(NAME, on_day(1).raw_id, False, {"a": b"x"}))
+    run(backend().auxiliary.unfollows.record_unfollow(NAME, "1", ["2", "3"]))
+    run(backend().auxiliary.unfollows.clear_unfollow(NAME, "1", ["2"]))
+    run(backend().auxiliary.unfollows.begin_rebuild(NAME, "1"))
+    run(backend().auxiliary.unfollows.clear_unfollow(NAME, "1", ["4"]))
+    number = run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, True, {"a": b"x", "b": b"y"}))
+    run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, True, {"c": b"z"}, number))
+    run(backend().auxiliary.notified_users.void(NAME, on_day(1).raw_id))
+    run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, False, {"a": b"x"}))
     for change in ("notify", "import", "add", "unnotify", "update", "remove", "add"):
         run(Home.activities().change(change, Home.bodies([on_day(40)])))
     lock = Lock(b"stranger", time.time(), 600)
@@ -206,40 +202,44 @@ def use_everything(client: redis.Redis) -> None:
     run(feed.timeline().begin(FeedsOf(Notes, [7]), Task(()), lock, Rules(8, 0, feed.channel())))
     ids = [f"{NAME}:{number}" for number in range(8)]
     for name in ids[:6]:
-        run(journal().open(NAME, name, "add", on_day(20).pack(), Pace(5, 0.01, 9)))
-    run(journal().open_sent(NAME, ids[6], "follow", b"x"))
-    claims, _ = run(journal().claim(NAME, 9, "bell"))
+        run(backend().journal.open(NAME, name, "add", on_day(20).pack(), Pace(5, 0.01, 9)))
+    run(backend().journal.open_sent(NAME, ids[6], "follow", b"x"))
+    claims, _ = run(backend().journal.claim(NAME, 9, "bell"))
     (first, second, third, fourth, fifth, sixth) = claims
-    run(journal().finish(NAME, [(first, 2), (second, 3)]))
-    third = run(journal().write_chunks(NAME, third, {0: b"a", 1: b"b"}))
-    run(journal().start(third.id, third.plan, 0, []))
-    run(journal().start(third.id, third.plan, 0, []))
-    run(journal().lived(third.id, third.plan, 0))
-    run(journal().park(NAME, third, 2, 60, 2))
+    run(backend().journal.finish(NAME, [(first, 2), (second, 3)]))
+    third = run(backend().journal.write_chunks(NAME, third, {0: b"a", 1: b"b"}))
+    run(backend().journal.start(third.id, third.plan, 0, []))
+    run(backend().journal.start(third.id, third.plan, 0, []))
+    run(backend().journal.lived(third.id, third.plan, 0))
+    run(backend().journal.park(NAME, third, 2, 60, 2))
     for chunk in (0, 1):
-        run(journal().done(NAME, third.id, third.plan, chunk, 5))
-    fourth = run(journal().begin(NAME, fourth._replace(deaths=1)))
-    run(journal().skip(fourth.id, fourth.plan, 1, "why"))
-    run(journal().put_off(NAME, fourth, 0, "why"))
-    run(journal().note(fourth.id, fourth.plan, "why"))
-    run(journal().bury(NAME, fifth, "why", b"payload"))
-    run(journal().open(NAME, fifth.id, "remove", b"x"))
-    run(journal().cancel(sixth.id))
-    run(journal().look(NAME))
-    run(journal().claim(NAME, 9, "bell"))
+        run(backend().journal.done(NAME, third.id, third.plan, chunk, 5))
+    fourth = run(backend().journal.begin(NAME, fourth._replace(deaths=1)))
+    run(backend().journal.skip(fourth.id, fourth.plan, 1, "why"))
+    run(backend().journal.put_off(NAME, fourth, 0, "why"))
+    run(backend().journal.note(fourth.id, fourth.plan, "why"))
+    run(backend().journal.bury(NAME, fifth, "why", b"payload"))
+    run(backend().journal.open(NAME, fifth.id, "remove", b"x"))
+    run(backend().journal.cancel(sixth.id))
+    run(backend().journal.look(NAME))
+    run(backend().journal.claim(NAME, 9, "bell"))
     make_overdue(NAME)
     drain.sweep()
     run(Home(1).timeline().flat_add([Home(1).key], [on_day(1).raw_id], 5))
-    run(inspection().flat_put(Home(1).key, on_day(1).raw_id, on_day(2).raw_id))
+    run(backend().maintenance.flat_put(Home(1).key, on_day(1).raw_id, on_day(2).raw_id))
     client.lpush(News(1).key, "x")
-    run(inspection().set_aside(News(1).key, "zset"))
+    run(backend().maintenance.set_aside(News(1).key, "zset"))
     client.hset(Notes(9).key + ":groups", b"\0m", b"1" + b"t" * 8 + b"9999999999999")
-    run(inspection().unlock(Notes(9).key, 9999999999.999))
-    run(left().note(Notes.key_format, [b"\x05"], 0))
+    run(backend().maintenance.unlock(Notes(9).key, 9999999999.999))
+    run(backend().auxiliary.pending_index.schedule(Notes.key_format, [b"\x05"], 0))
     client.hset(Notes(5).key + ":groups", b"\0i", b"x")
-    (noted,) = run(left().due(Notes.key_format, 9))
-    run(left().settle(Notes.key_format, [noted], 60))
-    run(left().settle(Notes.key_format, run(left().due(Notes.key_format, 9)), None))
+    (noted,) = run(backend().auxiliary.pending_index.due(Notes.key_format, 9))
+    run(backend().auxiliary.pending_index.settle(Notes.key_format, [noted], 60))
+    run(
+        backend().auxiliary.pending_index.settle(
+            Notes.key_format, run(backend().auxiliary.pending_index.due(Notes.key_format, 9)), None
+        )
+    )
 
 
 def test_no_script_stops_half_way(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:

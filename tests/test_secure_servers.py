@@ -24,7 +24,6 @@ from feedmill.doctor import examine
 from feedmill.errors import StorageError
 from feedmill.fanout import handle
 from feedmill.msgpack_codec import pack
-from feedmill.storage.journal import journal
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import chunk_tasks, dead_letters, drain
@@ -133,8 +132,8 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     sending_to(secure.url("celery", database=1))
     manager, run = SocialManager(), backend().run
     f1, love = f"{manager.name}:f1", feedmill.Activity(1, feedmill.verbs.Love, 2, target=7)
-    run(journal().open(manager.name, f1, "add", in_group(1, AUTHOR).pack()))
-    run(journal().open(manager.name, f"{manager.name}:f2", "add", love.pack()))
+    run(backend().journal.open(manager.name, f1, "add", in_group(1, AUTHOR).pack()))
+    run(backend().journal.open(manager.name, f"{manager.name}:f2", "add", love.pack()))
     drain.answer(manager.name)
     NewsFeed.insert_activities([in_group(n) for n in range(40)])
     for feed in (HomeFeed(7), NewsFeed(7), NotificationFeed(7)):
@@ -149,7 +148,7 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     notes.denormalize_count()
     notes.publish_count(notes.get_denormalized_count())
     chunk_tasks.deliver(manager.name, "add", "followers", on_day(4).pack(), pack(list(FOLLOWERS[:300])), "f3", 1, 0)
-    run(journal().note(f1, 1, "reason"))
+    run(backend().journal.note(f1, 1, "reason"))
     handle.Fanout(f1).status()
     handle.Fanout(f1).cancel()
     letter = dead_letters.bury_message("feedmill.deliver", ["x"], "why")
@@ -299,7 +298,7 @@ def every_operation() -> None:
             assert len(seen | set(page.items)) == group.actor_count
             assert feed.find_group(group.group) is not None
         for dry_run in (True, False):
-            feedmill.grouping.reaggregate(feed, NotificationAggregator, dry_run=dry_run)
+            feedmill.feeds.reaggregate(feed, NotificationAggregator, dry_run=dry_run)
     with notes.subscribe() as counts:
         assert counts.get(SOON) == notes.get_denormalized_counts()
         notes.mark([notes[0]], seen=True, read=True)
@@ -400,7 +399,7 @@ def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secur
         worker.ready()
         run = backend().run
         forged = f"{SocialManager.name}:forged"
-        plan = run(journal().open_sent(SocialManager.name, forged, "add", on_day(5).pack())).plan
+        plan = run(backend().journal.open_sent(SocialManager.name, forged, "add", on_day(5).pack())).plan
         args = [SocialManager.name, "add", "followers", on_day(5).pack(), pack([1, 2]), forged, plan, 0]
         app.send_task("feedmill.deliver", args=args, queue="fanout.high", serializer="msgpack")
         app.send_task("feedmill.deliver", args=[Boom(str(bad))], queue="fanout.high", serializer="pickle")

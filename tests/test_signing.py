@@ -12,7 +12,6 @@ from feedmill import signing
 from feedmill.errors import MessageError, SettingsError, StorageError
 from feedmill.keys import chunks_key, receipt_key
 from feedmill.msgpack_codec import pack
-from feedmill.storage.journal import journal
 from feedmill.storage.registry import backend
 from feedmill.tasks import deliver, sweep
 from feedmill.worker import dead_letters
@@ -42,7 +41,7 @@ def written() -> bool:
 
 def wanted() -> None:
     """The journal wants the chunk that the message is about."""
-    backend().run(journal().open_sent(SocialManager.name, F1, "add", on_day(1).pack()))
+    backend().run(backend().journal.open_sent(SocialManager.name, F1, "add", on_day(1).pack()))
     client = backend().client  # type: ignore[attr-defined]
     client.hset(receipt_key(F1), "plan", 1)  # as in what was signed
     client.hset(chunks_key(F1), "1.0", b"")
@@ -107,7 +106,7 @@ def test_the_clock_needs_no_key(signed: str) -> None:
     assert sweep.apply([]).get() == 0
 
 
-def test_the_embedded_mode_signs_too(memory: None) -> None:
+def test_the_in_memory_mode_signs_too(memory: None) -> None:
     """With a key, what runs right here is signed and checked as well."""
     feedmill.configure(signing_key=KEY, celery_app="feedmill.tasks:app")
     SocialManager().add_activity(on_day(1)).wait(5)

@@ -18,7 +18,6 @@ from feedmill.cli.terminal import printable
 from feedmill.fanout.handle import fanout_id
 from feedmill.keys import due_key, receipt_key
 from feedmill.msgpack_codec import pack
-from feedmill.storage.journal import journal
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import dead_letters
@@ -68,11 +67,11 @@ def told(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     """A server on which everything has a nasty name, and one manager that knows nothing of it."""
     monkeypatch.setattr(registry, "_managers", {SocialManager.name: SocialManager})
     run = backend().run
-    run(journal().add_letter(NASTY, NASTY, pack([NASTY, [NASTY]]), NASTY))
+    run(backend().journal.add_letter(NASTY, NASTY, pack([NASTY, [NASTY]]), NASTY))
     dead_letters.bury_message(NASTY, [NASTY], NASTY)
     body, good = Activity(1, Love, 2).pack(), fanout_id(SocialManager.name, b"good")
-    run(journal().add_letter(dead_letters.FANOUT, NASTY, pack(["add", body, FANOUT + "3"]), SocialManager.name))
-    run(journal().open(SocialManager.name, good, "add", body))
+    run(backend().journal.add_letter(dead_letters.FANOUT, NASTY, pack(["add", body, FANOUT + "3"]), SocialManager.name))
+    run(backend().journal.open(SocialManager.name, good, "add", body))
     server = redis.Redis.from_url(redis_url)
     for name in (good, FANOUT):
         server.hset(receipt_key(name), mapping={"error": NASTY, "op": NASTY})

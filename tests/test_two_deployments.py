@@ -74,7 +74,7 @@ def test_queues_in_redis_have_the_prefix(prefixed: tuple[Folder, Folder], redis_
     site_a, site_b = prefixed
     use = "from feedmill.tasks import app\n"
     site_a.run(use + ADD.format(number=1) + "manager.follow('bob', 'ann'); manager.follow('cleo', 'ann')")
-    look = use + "from feedmill.fanout import dispatch\nprint(dispatch.length('fanout.high'))"
+    look = use + "from feedmill.fanout import publisher\nprint(publisher.length('fanout.high'))"
     assert (site_a.run(look), site_b.run(look)) == ("3", "0")
     client = redis.Redis.from_url(redis_url)
     assert (client.llen("a:fanout.high"), client.llen("fanout.high")) == (3, 0)

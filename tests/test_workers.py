@@ -21,7 +21,7 @@ import feedmill
 from feedmill import Activity
 from feedmill.fanout.handle import FanoutStatus
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
-from feedmill.storage.registry import _redis
+from feedmill.storage.registry import _made
 from feedmill.verbs import Comment, Love
 from tests.celery_local.nodes import LocalTestWorker, LocalWorker
 from tests.conftest import BROKERS
@@ -307,7 +307,7 @@ def check_crowd(feed: NotificationFeed, unseen: int) -> None:
 
 
 def _write(redis_url: str, start: Any, actors: range) -> None:
-    _redis.cache_clear()
+    _made.cache_clear()
     feedmill.configure(redis_url=redis_url)
     for number in range(ROUNDS):
         start.wait()

@@ -15,7 +15,7 @@ from feedmill.errors import FeedmillError, SettingsError, StorageError, UnknownN
 from feedmill.fanout import publisher
 from feedmill.fanout.handle import Fanout
 from feedmill.ids import as_id
-from feedmill.storage.journal import Letter, journal
+from feedmill.storage.journal import Letter
 from feedmill.storage.registry import backend
 from feedmill.worker import dead_letters, drain
 
@@ -72,7 +72,7 @@ def fanouts(limit: int) -> None:
     rows, wrong = [], list[WrongType]()
     for manager in load_managers():
         try:
-            names = backend().run(journal().open_ids(manager, limit))
+            names = backend().run(backend().journal.open_ids(manager, limit))
         except WrongType as error:
             names, wrong = [], [*wrong, error]
         for name in names:

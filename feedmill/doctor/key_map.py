@@ -26,9 +26,7 @@ from feedmill.keys import (
 from feedmill.manager.feed_keys import Format, feeds_of, formats
 from feedmill.registry import get_manager, manager_names
 from feedmill.storage.maintenance import HASH, STREAM, STRING, ZSET
-from feedmill.storage.memory import MemoryTimelineStorage
-from feedmill.storage.redis import RedisTimelineStorage
-from feedmill.storage.registry import storage
+from feedmill.storage.registry import backend, backend_for
 
 
 class Part(enum.Enum):
@@ -88,7 +86,7 @@ class Places:
         if managers is None:
             managers = [get_manager(name) for name in manager_names()]
         declared = [each for manager in managers for each in formats(manager.name, feeds_of(manager))]
-        known = [each for each in declared if _is_ours(each.feed_class)]
+        known = [each for each in declared if _is_here(each.feed_class)]
         #: Every declared feed whose timeline is in the storage in force.
         self.feed_classes = list(dict.fromkeys(each.feed_class for each in known))
         self._bodies = activity_key(b"")
@@ -110,7 +108,7 @@ class Places:
         if before.startswith((self._bodies, self._receipts, *self._others)):
             return
         ends, feed_class = self._ends.setdefault(before, {}), spelled.feed_class
-        if not spelled.grouped:
+        if not spelled.is_prefix:
             ends.setdefault(after, (feed_class, Part.COUNT if spelled.attribute == "count_format" else Part.FLAT))
             return
         ends.setdefault(after, (feed_class, Part.RANKS))
@@ -177,5 +175,6 @@ def _part_of_due(after: bytes) -> Part:
     return Part.TAKEN if after.startswith(b":taken:") else Part.OTHER
 
 
-def _is_ours(feed_class: Any) -> bool:
-    return isinstance(storage(feed_class.timeline_storage_class), (RedisTimelineStorage, MemoryTimelineStorage))
+def _is_here(feed_class: Any) -> bool:
+    """Whether the feeds of a class are on the backend that is examined."""
+    return backend_for(feed_class.timeline_storage_class) is backend()

@@ -21,8 +21,8 @@ from feedmill.grouping.operations import Plan, reads_bodies
 from feedmill.grouping.scoring import bodies_of
 from feedmill.grouping.writer import RETRY, cycle
 from feedmill.storage.base import LOST, Changes, Lock, Rules, Snapshot, Task
-from feedmill.storage.maintenance import inspection
 from feedmill.storage.operations import PAUSE, Steps
+from feedmill.storage.registry import backend
 from feedmill.worker.delivery import lock_patience
 
 #: In this order: each trusts what those before it put right.
@@ -44,7 +44,7 @@ NONE: Suspects = {}
 def look(place: Place, spills: Suspects = NONE) -> Steps[tuple[Case, list[Finding]]]:
     """Read a feed and say what is wrong."""
     feed_class, key = place.feed_class, place.key
-    stored = yield from inspection().feed(key, feed_class.count_key_of(place.user_id), tuple(spills))
+    stored = yield from backend().maintenance.feed(key, feed_class.count_key_of(place.user_id), tuple(spills))
     case = Case(feed_class, place.user_id, key, stored, time.time(), spills)
     if reads_bodies(feed_class):
         case.bodies = yield from bodies_of(feed_class, decodable(case))
@@ -60,10 +60,10 @@ def mend(place: Place, spills: Suspects = NONE) -> Steps[None]:
     """Put the feed right; :class:`~feedmill.errors.FeedBusy` if a writer does not let it go."""
     case, _ = yield from look(place, spills)
     for name, wanted in case.stored.wrong.items():
-        yield from inspection().set_aside(name, wanted)
+        yield from backend().maintenance.set_aside(name, wanted)
     lock = case.stored.lock
     if lock is not None and lock >= case.now + far_ahead():
-        yield from inspection().unlock(case.key, lock)
+        yield from backend().maintenance.unlock(case.key, lock)
     yield from _fold_in(place)
     while not (yield from _repair(place, spills)):
         pass

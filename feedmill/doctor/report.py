@@ -7,10 +7,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from feedmill import settings
 from feedmill.doctor.checks.broker import unheard
 from feedmill.doctor.findings import SHOWN, Report
 from feedmill.doctor.runner import examine
+from feedmill.storage.registry import backend
 
 
 def doctor(fix: bool, say: Callable[[str], None]) -> int:
@@ -35,7 +35,7 @@ def _notes(report: Report) -> str:
     """What is not wrong, but worth a word."""
     notes = f"; {_count(report.strange, 'key')} of no manager that is known here" if report.strange else ""
     notes += f"; {_count(report.letters, 'dead letter')}, see: feedmill dead list" if report.letters else ""
-    return notes + ("; memory:// is seen by the process that fills it alone" if settings.current().embedded else "")
+    return notes + ("; memory:// is seen by the process that fills it alone" if backend().in_process else "")
 
 
 def _count(number: int, what: str) -> str:

@@ -25,7 +25,7 @@ from feedmill.doctor.key_map import Part, Place, Places
 from feedmill.doctor.repair import look, mend
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS
-from feedmill.storage.maintenance import StoredFeed, inspection
+from feedmill.storage.maintenance import StoredFeed
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker.dead_letters import reason
@@ -65,7 +65,7 @@ class Examination:
         for finding in unsafe_broker():
             self.report.add(finding, False)
         self._guarded("the journal", self._journal)
-        total = self._do(inspection().size())
+        total = self._do(backend().maintenance.size())
         for keys in self._pages():
             known = {key: place for key in dict.fromkeys(keys) if (place := self.places.of(key)) is not None}
             self._page(known)
@@ -84,7 +84,7 @@ class Examination:
         """All our keys; one may come twice."""
         cursor = None
         while cursor != 0:
-            cursor, keys = self._do(inspection().scan(cursor or 0))
+            cursor, keys = self._do(backend().maintenance.scan(cursor or 0))
             yield keys
 
     def _journal(self) -> None:
@@ -100,7 +100,7 @@ class Examination:
 
     def _still_there(self) -> None:
         """:class:`~feedmill.errors.StorageError` if the server is away: that is no finding, but the end."""
-        self._do(inspection().types([b"feedmill"]))
+        self._do(backend().maintenance.types([b"feedmill"]))
 
     def _guarded(self, what: str, check: Callable[[], None]) -> None:
         try:
@@ -174,7 +174,7 @@ class Examination:
         self._guarded("bodies", lambda: self._look_at_bodies(parts[Part.BODY]))
 
     def _types(self, keys: Sequence[bytes]) -> list[tuple[bytes, str]]:
-        return list(zip(keys, self._do(inspection().types(keys)))) if keys else []
+        return list(zip(keys, self._do(backend().maintenance.types(keys)))) if keys else []
 
     def _is_of_type(self, key: bytes, place: Place, held: str) -> bool:
         """Whether *key* holds what it should; what it should not is reported, and nothing is neither."""
@@ -183,14 +183,14 @@ class Examination:
         text = f"it holds a {held}, not a {place.part.type} ({place.part.value[1]}); --fix sets it aside"
         name = key.decode(errors="surrogateescape")
         if name not in self._set_aside:  # else told before, as nothing else of its manager could be looked at
-            self._tell([Finding("wrong type", name, text)], inspection().set_aside(name, place.part.type))
+            self._tell([Finding("wrong type", name, text)], backend().maintenance.set_aside(name, place.part.type))
         return False
 
     def _without_hash(self, parts: Sequence[tuple[bytes, Place]], feeds: dict[Place, dict[bytes, str]]) -> None:
         """Feeds of which there is an entry or a count, but no records: they come up in no other way."""
         places = dict.fromkeys(place._replace(part=Part.GROUPS) for _, place in parts)
         hashes = {(place.key + GROUPS).encode(): place for place in places if place not in feeds}
-        if hashes and self._do(inspection().number(list(hashes))) < len(hashes):
+        if hashes and self._do(backend().maintenance.number(list(hashes))) < len(hashes):
             feeds.update((hashes[key], {}) for key, held in self._types(list(hashes)) if held == "none")
 
     def _spills(self, places: Sequence[Place], feeds: dict[Place, dict[bytes, str]]) -> None:
@@ -201,7 +201,7 @@ class Examination:
                     feeds.setdefault(each._replace(part=Part.GROUPS, group=b""), {})[each.group] = suspected
 
     def _flats(self, flats: Sequence[tuple[bytes, Place]]) -> None:
-        texts = self._do(inspection().strings([key for key, _ in flats]))
+        texts = self._do(backend().maintenance.strings([key for key, _ in flats]))
         gone = dict(self._types([key for (key, _), text in zip(flats, texts) if text is None]))
         sound: list[tuple[Place, list[bytes]]] = []
         for (key, place), text in zip(flats, texts):
@@ -212,7 +212,7 @@ class Examination:
             ids = newest_ids(text)
             if ids is None:
                 mended = mended_flat(text)
-                self._tell(damaged_flat(place.key, text), inspection().flat_put(place.key, text, mended))
+                self._tell(damaged_flat(place.key, text), backend().maintenance.flat_put(place.key, text, mended))
                 ids = cut(mended)[::-1]
             sound.append((place, ids))
         self._look_for_bodies(sound)
@@ -256,7 +256,7 @@ class Examination:
 
 def _stored(feed: tuple[Place, dict[bytes, str]]) -> Steps[StoredFeed]:
     place, _ = feed
-    return inspection().feed(place.key, place.feed_class.count_key_of(place.user_id))
+    return backend().maintenance.feed(place.key, place.feed_class.count_key_of(place.user_id))
 
 
 def _unread(what: str, error: Exception) -> Finding:

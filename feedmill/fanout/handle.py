@@ -16,7 +16,7 @@ from feedmill.fanout import publisher
 from feedmill.keys import named_fanout
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.registry import feed_names
-from feedmill.storage.journal import Pace, journal
+from feedmill.storage.journal import Pace
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 
@@ -156,13 +156,13 @@ def deadline_of(timeout: float | None) -> float:
 
 def status_of_all(fanouts: Sequence[Fanout]) -> Steps[FanoutStatus]:
     """The sum of what the receipts of *fanouts* say, in one round trip; finished when all are."""
-    found = yield from together([journal().get(fanout.id) for fanout in fanouts])
+    found = yield from together([backend().journal.get(fanout.id) for fanout in fanouts])
     return _sum([status_of(fields, fanout.op) for fanout, fields in zip(fanouts, found)])
 
 
 def cancel_all(fanouts: Sequence[Fanout]) -> Steps[list[bool]]:
     """Call off what is not begun of *fanouts*; whether there was something, for each."""
-    return (yield from together([journal().cancel(fanout.id, fanout.op) for fanout in fanouts]))
+    return (yield from together([backend().journal.cancel(fanout.id, fanout.op) for fanout in fanouts]))
 
 
 def _sum(each: Sequence[FanoutStatus]) -> FanoutStatus:
@@ -219,7 +219,7 @@ def start(
     here = publisher.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [
-        journal().open(manager, name, op, body, pace, feeds)
+        backend().journal.open(manager, name, op, body, pace, feeds)
         for (name, body), pace in zip(wanted, paces or itertools.repeat(None))
     ]
     opened = backend().run(together([*operations, *opening]))[len(operations) :]
@@ -239,7 +239,7 @@ def start_sent(
     """
     publisher.ready()
     feeds = feed_names(manager)
-    opening: list[Steps[Any]] = [journal().open_sent(manager, name, op, body, feeds) for name, body in wanted]
+    opening: list[Steps[Any]] = [backend().journal.open_sent(manager, name, op, body, feeds) for name, body in wanted]
     opened = backend().run(together([*opening, *operations]))
     fitting = len(wanted) if len(wanted) < 2 else int(min(len(wanted), publisher.room(publisher.HIGH_QUEUE)))
     try:

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary, WeakSet
 
 from feedmill import settings, signing
 from feedmill.errors import MessageError, SettingsError, StorageError
+from feedmill.storage.registry import backend
 
 logger = logging.getLogger(__name__)
 
@@ -194,14 +195,13 @@ def _deafness(app: Any) -> str:
 
 
 def inline() -> bool:
-    """Whether tasks run right here: in the embedded mode without a broker, and where ``task_always_eager`` says so."""
+    """Whether tasks run right here: in the in-memory mode without a broker, and where ``task_always_eager`` says so."""
     return _is_here(None) or _is_here(celery_app())
 
 
 def _is_here(app: Any) -> bool:
     """Whether tasks that *app* sends run right here; of None, whether those of any app do."""
-    current = settings.current()
-    return (current.embedded and not current.broker_url) or (app is not None and _facts(app).eager)
+    return (backend().in_process and not settings.current().broker_url) or (app is not None and _facts(app).eager)
 
 
 def _run_here(app: Any, name: str, args: Sequence[Any]) -> None:
@@ -221,7 +221,7 @@ def _run_here(app: Any, name: str, args: Sequence[Any]) -> None:
 def send(name: str, args: Sequence[Any], *, queue: str, sentence: str, producer: Any = None) -> None:
     """Send the task *name*; *sentence* is what an operator reads in Flower.
 
-    Raises :class:`~feedmill.errors.StorageError` when the broker cannot be reached. In the embedded mode, without a
+    Raises :class:`~feedmill.errors.StorageError` when the broker cannot be reached. In the in-memory mode, without a
     broker, and with ``task_always_eager`` the task runs right here.
     """
     from kombu.exceptions import OperationalError

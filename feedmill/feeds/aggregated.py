@@ -9,14 +9,15 @@ from feedmill import cursor
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
-from feedmill.aggregators.base import name_of
+from feedmill.aggregators.base import group_name, name_of
 from feedmill.declaration import check_positive
 from feedmill.errors import ArgumentError, DeclarationError
-from feedmill.feeds.flat import WAIT, Feed, _checked, unique
+from feedmill.feeds.flat import WAIT, Feed, HeldMember, _checked, unique
 from feedmill.feeds.group_actors import actors_page
-from feedmill.feeds.lookup import group_called, rank_of
+from feedmill.feeds.lookup import group_called, members_of, rank_of
 from feedmill.feeds.paging import Page
 from feedmill.feeds.query import EVERY_GROUP, Query
+from feedmill.feeds.trimming import why_outranked
 from feedmill.grouping.group_views import Entry, group_place, scan_by_rank, scan_by_score, scan_turned, stored_groups
 from feedmill.grouping.operations import (
     DropOp,
@@ -25,14 +26,15 @@ from feedmill.grouping.operations import (
     TakeOp,
     plan,
     plan_groups,
+    scores_itself,
     wants_of,
 )
 from feedmill.grouping.writer import cycle
-from feedmill.ids import EntityId
+from feedmill.ids import EntityId, id_microseconds
 from feedmill.keys import feed_key
 from feedmill.records import AggregatedActivitySerializer
-from feedmill.records.members import Member
 from feedmill.storage.operations import Steps
+from feedmill.storage.registry import storage
 from feedmill.storage.sync_async import both
 from feedmill.validation import many
 
@@ -53,6 +55,7 @@ class AggregatedFeed(Feed):
     merge_max_length: ClassVar[int] = 20
     #: Whether the feed keeps seen and read state and counts.
     counted: ClassVar[bool] = False
+    may_have_pending_writes: ClassVar[bool] = True
     #: What the lock is called in errors and logs.
     lock_format: ClassVar[str] = "aggregated_feed:%(user_id)s:lock"
 
@@ -63,6 +66,12 @@ class AggregatedFeed(Feed):
             raise DeclarationError(
                 f"{cls.__name__}.aggregator_class is {cls.aggregator_class!r}; use a subclass of BaseAggregator"
             )
+
+    @classmethod
+    def timeline(cls) -> Any:
+        """The timeline storage in force."""
+        own: Any = cls._backend().groups
+        return storage(cls.timeline_storage_class, own)
 
     @classmethod
     def get_aggregator(cls) -> BaseAggregator:
@@ -100,6 +109,45 @@ class AggregatedFeed(Feed):
         """The lock's name in errors and logs; the lock itself is a field of the feed's own hash."""
         return feed_key(cls.lock_format, user_id)
 
+    # -- what each kind of feed answers for itself
+
+    @classmethod
+    def key_attributes(cls) -> dict[str, bool]:
+        """The attribute that spells the feed's keys: those of records, state and overflow begin like the timeline's."""
+        return {"key_format": True}
+
+    @classmethod
+    def group_name_of(cls, activity: Activity) -> bytes | None:
+        """The name of the group that *activity* belongs to; ActivityError if the aggregator gives no usable name."""
+        return group_name(cls.get_aggregator(), cls.activity_class.of(activity))
+
+    @classmethod
+    def all_members(cls, user_id: EntityId) -> Steps[list[HeldMember]]:
+        """The members of all groups, shown, minimised or spilled."""
+        return (yield from members_of(cls, user_id))
+
+    @classmethod
+    def remove_members(cls, user_id: EntityId, members: Sequence[HeldMember], wait: float) -> Steps[int]:
+        """Take *members* out of their groups in one user's feed; how many were there."""
+        ops = tuple(TakeOp(group, member) for group, member in members)
+        return (yield from cls._apply([user_id], Plan(ops, wants_of(ops)), wait))
+
+    @classmethod
+    def rebuild_size(cls, limit: int) -> int:
+        """*limit*: groups hold any number of activities."""
+        return limit
+
+    @classmethod
+    def why_trimmed(cls, user_id: EntityId, members: Sequence[HeldMember], activity: Activity) -> Steps[str]:
+        """Why a feed that holds *members* has no place for the group of *activity*; empty if it has one, or is not full."""
+        if scores_itself(cls):
+            return (yield from why_outranked(cls, user_id, activity))
+        newest: dict[bytes, int] = {}
+        for group, member in members:
+            newest[group] = max(newest.get(group, 0), id_microseconds(member.raw_id))
+        older = len(newest) >= cls.max_length and id_microseconds(activity.raw_id) <= min(newest.values())
+        return cls._older_than_all() if older else ""
+
     # -- writing
 
     @classmethod
@@ -117,12 +165,6 @@ class AggregatedFeed(Feed):
         *updates* are put in place of what the timeline holds of them, for feeds whose timeline holds everything.
         """
         return (yield from cls._apply(user_ids, plan(cls, adds, removes, updates), wait))
-
-    @classmethod
-    def take(cls, user_id: EntityId, members: Sequence[tuple[bytes, Member]], wait: float) -> Steps[int]:
-        """Take *members* out of their groups in one user's feed; how many were there."""
-        ops = tuple(TakeOp(group, member) for group, member in members)
-        return (yield from cls._apply([user_id], Plan(ops, wants_of(ops)), wait))
 
     @classmethod
     def _apply(cls, user_ids: Sequence[EntityId], steps: Plan, wait: float | None = WAIT) -> Steps[int]:
@@ -201,7 +243,7 @@ class AggregatedFeed(Feed):
 
     def _delete(self) -> Steps[None]:
         """Delete the feed."""
-        yield from self.timeline().delete(self.key)
+        yield from self.timeline().groups_delete(self.key)
 
     # -- reading
 

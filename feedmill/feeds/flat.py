@@ -16,6 +16,7 @@ from feedmill.grouping.group_views import Entry
 from feedmill.grouping.hydration import Bodies
 from feedmill.ids import EntityId
 from feedmill.keys import check_format, feed_key, feed_keys
+from feedmill.records.members import Member
 from feedmill.storage.base import Backend
 from feedmill.storage.memory import MemoryTimelineStorage
 from feedmill.storage.operations import Steps
@@ -24,6 +25,12 @@ from feedmill.storage.sync_async import both
 from feedmill.validation import an_activity, many, whole
 
 T = TypeVar("T")
+
+#: A group (empty in a flat feed) and one of its members.
+HeldMember = tuple[bytes, Member]
+
+#: More entries than any feed holds.
+ALL = 2**31
 
 
 class Feed(Bodies, Readable):
@@ -38,12 +45,14 @@ class Feed(Bodies, Readable):
     max_length: ClassVar[int] = 1000
     #: Chance (0 to 1) that ``add_many`` also cuts back what is held beyond ``max_length``; a quarter more always is.
     trim_chance: ClassVar[float] = 0.0
-    #: Where timelines are kept.
+    #: Where timelines are kept: always in this process, or in the backend in force, whichever that is.
     timeline_storage_class: ClassVar[Any] = MemoryTimelineStorage
     #: How entries become bytes; None for a timeline of bare ids.
     timeline_serializer: ClassVar[Any] = None
     #: What ``filter`` accepts.
     known_filters: ClassVar[tuple[str, ...]] = FILTERS
+    #: Whether a write that finds the feed locked leaves its work to the holder of the lock.
+    may_have_pending_writes: ClassVar[bool] = False
 
     def __init__(self, user_id: EntityId) -> None:
         #: Whose feed it is.
@@ -87,9 +96,15 @@ class Feed(Bodies, Readable):
         return feed_keys(cls.key_format, user_ids)
 
     @classmethod
+    def key_attributes(cls) -> dict[str, bool]:
+        """The class attributes that spell the feed's keys, and whether there are more keys that begin like those."""
+        return {"key_format": False}
+
+    @classmethod
     def timeline(cls) -> Any:
         """The timeline storage in force."""
-        return storage(cls.timeline_storage_class)
+        own: Any = cls._backend().flat
+        return storage(cls.timeline_storage_class, own)
 
     @classmethod
     def _backend(cls) -> Backend:
@@ -106,6 +121,49 @@ class Feed(Bodies, Readable):
     @property
     def _feed(self) -> Feed:
         return self
+
+    # -- what each kind of feed answers for itself
+
+    @classmethod
+    def group_name_of(cls, activity: Activity) -> bytes | None:
+        """The name of the group that *activity* belongs to; None in a feed without groups."""
+        return None
+
+    @classmethod
+    def all_members(cls, user_id: EntityId) -> Steps[list[HeldMember]]:
+        """Everything that a user's feed holds, shown or not, in two round trips at most; damaged groups are left out.
+
+        :class:`~feedmill.errors.NewerRecord` if a newer release wrote some of it.
+        """
+        ids = yield from cls.timeline().flat_slice(cls.key_of(user_id), 0, ALL)
+        return [(b"", Member(raw_id, b"", b"")) for raw_id in ids]
+
+    @classmethod
+    def remove_members(cls, user_id: EntityId, members: Sequence[HeldMember], wait: float) -> Steps[int]:
+        """Take *members*, which the feed holds, out of a user's feed; how many were there.
+
+        *wait*: seconds to wait for the feed if somebody else is writing it.
+        """
+        removed: int = yield from cls.timeline().flat_remove(
+            [cls.key_of(user_id)], [each.raw_id for _, each in members]
+        )
+        return removed
+
+    @classmethod
+    def rebuild_size(cls, limit: int) -> int:
+        """How many of the newest activities a rebuild of the feed looks at; *limit* at least."""
+        return max(limit, cls.max_length)
+
+    @classmethod
+    def why_trimmed(cls, user_id: EntityId, members: Sequence[HeldMember], activity: Activity) -> Steps[str]:
+        """Why a feed that holds *members* has no place for *activity*; empty if it has one, or is not full."""
+        yield from ()
+        older = len(members) >= cls.max_length and activity.raw_id < min(each.raw_id for _, each in members)
+        return cls._older_than_all() if older else ""
+
+    @classmethod
+    def _older_than_all(cls) -> str:
+        return f"it is older than all of the {cls.max_length:,} that are kept"
 
     # -- writing
 
@@ -173,7 +231,7 @@ class Feed(Bodies, Readable):
 
     def _delete(self) -> Steps[None]:
         """Delete the feed."""
-        yield from self.timeline().delete(self.key)
+        yield from self.timeline().flat_delete(self.key)
 
     delete, adelete = both(_delete)
 

@@ -1,4 +1,4 @@
-"""Looking for one activity, or one group, without a read of the feed."""
+"""Looking for activities and groups in an aggregated feed: one without a read of the feed, or all that it holds."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
-from feedmill.aggregators.base import group_name
-from feedmill.errors import CorruptRecord
+from feedmill.errors import CorruptRecord, NewerRecord
+from feedmill.feeds.flat import ALL, HeldMember
 from feedmill.feeds.paging import select
 from feedmill.feeds.query import EVERY_GROUP
 from feedmill.grouping.group_views import stored_groups
 from feedmill.grouping.operations import merges_itself
 from feedmill.ids import EntityId
+from feedmill.records.record import Record
 from feedmill.storage.base import Want
-from feedmill.storage.operations import Steps
+from feedmill.storage.operations import Steps, together
 
 
 def group_called(feed_class: Any, user_id: EntityId, name: bytes) -> Steps[AggregatedActivity | None]:
@@ -33,10 +34,7 @@ def rank_of(feed_class: Any, user_id: EntityId, activity: Activity) -> Steps[int
         groups = yield from select(feed_class, user_id, EVERY_GROUP, 0, feed_class.max_length)
         return next((rank for rank, group in enumerate(groups) if group.contains(activity)), None)
     key, serializer = feed_class.key_of(user_id), feed_class.serializer()
-    name, member = (
-        group_name(feed_class.get_aggregator(), feed_class.activity_class.of(activity)),
-        serializer.member(activity),
-    )
+    name, member = feed_class.group_name_of(activity), serializer.member(activity)
     _, record, spill, rank = yield from feed_class.timeline().group_get(key, Want(name, (member.actor,)))
     if record is None or rank is None or rank >= feed_class.max_length:
         return None
@@ -50,3 +48,27 @@ def rank_of(feed_class: Any, user_id: EntityId, activity: Activity) -> Steps[int
         groups = yield from select(feed_class, user_id, EVERY_GROUP, 0, feed_class.max_length)
         return next((rank for rank, group in enumerate(groups) if group.group == name.decode()), None)
     return int(rank)
+
+
+def members_of(feed_class: Any, user_id: EntityId) -> Steps[list[HeldMember]]:
+    """All members of all groups of a user's feed, with their groups' names; see :meth:`Feed.all_members`."""
+    key, timeline = feed_class.key_of(user_id), feed_class.timeline()
+    _, rows, _ = yield from timeline.groups_slice(key, 0, ALL, ALL)
+    records = {group: record for group, _, stored in rows if (record := _decoded(feed_class, stored)) is not None}
+    found = [(group, member) for group, record in records.items() for member in record.members]
+    spilled = [group for group, record in records.items() if record.spilled]
+    spills = yield from together([timeline.group_get(key, Want(group, None)) for group in spilled])
+    for group, (_, _, spill, _) in zip(spilled, spills):
+        parts = records[group].parts
+        found += [(group, member) for actor, data in spill.items() for member in parts.salvage(actor, data)]
+    return found
+
+
+def _decoded(feed_class: Any, stored: bytes | None) -> Record | None:
+    try:
+        record: Record | None = None if stored is None else feed_class.serializer().decode(stored)
+    except NewerRecord:
+        raise
+    except CorruptRecord:
+        return None
+    return record

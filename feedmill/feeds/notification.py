@@ -80,6 +80,11 @@ class NotificationFeed(AggregatedFeed):
         """The keys of many users' denormalised counts."""
         return feed_keys(cls.count_format, user_ids)
 
+    @classmethod
+    def key_attributes(cls) -> dict[str, bool]:
+        """The attributes that spell the feed's keys: the count has one of its own."""
+        return {**super().key_attributes(), "count_format": False}
+
     # -- unseen and unread
 
     def unseen(self) -> View:
@@ -140,7 +145,7 @@ class NotificationFeed(AggregatedFeed):
         """Publish *count* as the unseen count, with the sequence number of the latest change."""
         _, unread, sequence = yield from self._get_denormalized_counts()
         message = count_message(title(self.key, self.user_id), whole("count", count, 0, MOST), unread, sequence)
-        yield from self.timeline().publish(self.channel(), message.encode())
+        yield from self._backend().pubsub.publish(self.channel(), message.encode())
 
     publish_count, apublish_count = both(_publish_count)
 
@@ -172,7 +177,7 @@ class NotificationFeed(AggregatedFeed):
     def _delete(self) -> Steps[None]:
         """Delete the feed; counts that were not 0 are published as 0, and those of a feed that begins anew follow on."""
         front = title(self.key, self.user_id)
-        yield from self.timeline().delete(self.key, self.count_key, self.channel(), front)
+        yield from self.timeline().groups_delete(self.key, self.count_key, self.channel(), front)
 
     # -- seen and read
 

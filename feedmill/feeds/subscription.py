@@ -43,7 +43,7 @@ class Subscription(Generic[V]):
         if self._watch.closed:
             return None
         if self._listener is None:
-            self._listener = self._backend.listen(self._channel)
+            self._listener = self._backend.pubsub.listen(self._channel)
         listener = self._listener
         steps = self._watch.next(timeout)
         try:
@@ -109,7 +109,7 @@ class ASubscription(Generic[V]):
         if self._watch.closed:
             return None
         if self._listener is None:
-            self._listener = self._backend.alisten(self._channel)
+            self._listener = self._backend.pubsub.alisten(self._channel)
         listener = self._listener
         steps = self._watch.next(timeout)
         try:

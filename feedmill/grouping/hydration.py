@@ -14,7 +14,7 @@ from feedmill.msgpack_codec import unpack
 from feedmill.records import ActivitySerializer
 from feedmill.storage.memory import MemoryActivityStorage
 from feedmill.storage.operations import Steps
-from feedmill.storage.registry import storage
+from feedmill.storage.registry import backend_for, storage
 from feedmill.storage.sync_async import both_of_class
 
 
@@ -53,7 +53,10 @@ class Bodies:
     @classmethod
     def activities(cls) -> Any:
         """The activity storage in force; None for a feed whose timeline holds everything."""
-        return None if cls.activity_storage_class is None else storage(cls.activity_storage_class)
+        if cls.activity_storage_class is None:
+            return None
+        own: Any = backend_for(cls.activity_storage_class).activities
+        return storage(cls.activity_storage_class, own)
 
     @classmethod
     def bodies(cls, activities: Iterable[Activity]) -> dict[bytes, bytes]:

@@ -16,7 +16,7 @@ from feedmill.errors import CorruptRecord, StorageError
 from feedmill.ids import EntityId, is_id
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage.operations import Steps
-from feedmill.storage.pending_index import left
+from feedmill.storage.registry import backend
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,9 @@ def note(feed_class: Any, user_ids: Sequence[EntityId], *, sooner: bool = False)
     With *sooner* nothing is put off that is to be looked at already: nobody holds them.
     """
     seconds = settings.current().lock_ttl + MARGIN
-    yield from left().note(feed_class.key_format, [pack(user_id) for user_id in user_ids], seconds, sooner=sooner)
+    yield from backend().auxiliary.pending_index.schedule(
+        feed_class.key_format, [pack(user_id) for user_id in user_ids], seconds, sooner=sooner
+    )
 
 
 def fold_in(feed_class: Any, fold: Callable[[EntityId], Steps[Sequence[Any]]]) -> Steps[int]:
@@ -40,10 +42,10 @@ def fold_in(feed_class: Any, fold: Callable[[EntityId], Steps[Sequence[Any]]]) -
 
     One that fails is looked at again later, and so is one in which *fold* left something.
     """
-    noted, folded = left(), 0
+    noted, folded = backend().auxiliary.pending_index, 0
     while due := (yield from noted.due(feed_class.key_format, AT_ONCE)):
         owners = [(each, user_id) for each in due if (user_id := _owner(each[0])) is not None]
-        full = yield from noted.full(feed_class.keys_of([user_id for _, user_id in owners]))
+        full = yield from noted.has_pending(feed_class.keys_of([user_id for _, user_id in owners]))
         later = []
         for (each, user_id), holds in zip(owners, full):
             if holds:

@@ -1,7 +1,8 @@
-"""The door for the web app: declares the feeds, knows the followers, starts the fan-out."""
+"""What a web app declares and calls: its feeds, its hooks, and the methods that start fan-outs. For packages above fanout."""
 
-from feedmill.manager.config import FanoutPriority, Followers, Priority, UserFeeds
+from feedmill.compat.stream_framework import FanoutPriority
 from feedmill.manager.explain import Explanation, Why
-from feedmill.manager.manager import Manager
+from feedmill.manager.hooks import Followers, Priority
+from feedmill.manager.manager import Manager, UserFeeds
 
 __all__ = ["Explanation", "FanoutPriority", "Followers", "Manager", "Priority", "UserFeeds", "Why"]

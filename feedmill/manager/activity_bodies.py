@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, Union
+from typing import Any, NamedTuple, Union
 
 from feedmill.activity import Activity
-from feedmill.aggregators.base import group_name
 from feedmill.errors import ActivityError, CorruptRecord, FilterError, UnknownVerb
-from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.query import raw_id_of
 from feedmill.grouping.corruption import left_out
 from feedmill.grouping.hydration import Bodies
+from feedmill.manager.hooks import ManagerHooks
 from feedmill.storage import activity_state as state
 from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED
-from feedmill.storage.notified_users import KEPT
+from feedmill.storage.auxiliary import NOTIFIED_TTL
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.redis import RedisActivityStorage
-from feedmill.storage.registry import storage
+from feedmill.storage.registry import backend
 from feedmill.validation import an_activity
-
-if TYPE_CHECKING:
-    from feedmill.manager.manager import Manager
 
 #: Of an activity that nothing is known of; of one whose body is damaged, which is left as it is; and of one whose verb this
 #: process does not know.
@@ -70,14 +66,14 @@ class _OwnBodies(Bodies):
 
     def activities(self) -> Any:  # type: ignore[override]
         """The storage in force, with what is this manager's alone."""
-        return type(storage(RedisActivityStorage))(self._manager, KEPT)
+        return backend().activities.scoped(self._manager, NOTIFIED_TTL)
 
 
 #: Something that has an activity storage.
 Keeper = Union[type[Feed], _OwnBodies]
 
 
-def keepers(manager: Manager) -> list[Keeper]:
+def keepers(manager: ManagerHooks) -> list[Keeper]:
     """One keeper for each activity storage in use; what the first says counts."""
     classes = [*manager.feed_classes.values(), *([manager.user_feed_class] if manager.user_feed_class else [])]
     found: dict[Any, Keeper] = {}
@@ -87,18 +83,18 @@ def keepers(manager: Manager) -> list[Keeper]:
     return list(found.values()) or [_OwnBodies(manager.name)]
 
 
-def keeps_bodies(manager: Manager) -> bool:
+def keeps_bodies(manager: ManagerHooks) -> bool:
     """Whether one of the manager's feeds has an activity storage."""
     return not isinstance(keepers(manager)[0], _OwnBodies)
 
 
-def change(manager: Manager, change: str, activities: Iterable[Activity]) -> list[Steps[Any]]:
+def change(manager: ManagerHooks, change: str, activities: Iterable[Activity]) -> list[Steps[Any]]:
     """The operations that make *change* to *activities*, of ``feedmill.storage.activity_state``."""
     named = list(activities)
     return [each.activities().change(change, each.bodies(named)) for each in keepers(manager)]
 
 
-def removed(manager: Manager, raw_id: bytes, activity: Activity | None) -> Steps[Fact | None]:
+def removed(manager: ManagerHooks, raw_id: bytes, activity: Activity | None) -> Steps[Fact | None]:
     """Leave a tombstone of an activity, and say what it holds; None if nothing is known of it and it was not given.
 
     What is stored counts, unless it is damaged and *activity* is given.
@@ -115,7 +111,7 @@ def removed(manager: Manager, raw_id: bytes, activity: Activity | None) -> Steps
     return (yield from removed(manager, raw_id, activity))
 
 
-def updated(manager: Manager, activity: Activity, expected: Fact) -> Steps[bool]:
+def updated(manager: ManagerHooks, activity: Activity, expected: Fact) -> Steps[bool]:
     """Replace the body of *activity*; False if it is not what was *expected* any more, and nothing was done."""
     first, *others = keepers(manager)
     if expected.kind == UNKNOWN:
@@ -129,7 +125,7 @@ def updated(manager: Manager, activity: Activity, expected: Fact) -> Steps[bool]
     return True
 
 
-def facts(manager: Manager, raw_ids: Sequence[bytes]) -> Steps[dict[bytes, Fact]]:
+def facts(manager: ManagerHooks, raw_ids: Sequence[bytes]) -> Steps[dict[bytes, Fact]]:
     """What is so with *raw_ids*."""
     keeper = keepers(manager)[0]
     values = yield from keeper.activities().states(raw_ids)
@@ -137,7 +133,7 @@ def facts(manager: Manager, raw_ids: Sequence[bytes]) -> Steps[dict[bytes, Fact]
     return {raw_id: _fact(loads, raw_id, value) for raw_id, value in zip(raw_ids, values)}
 
 
-def fact_of(manager: Manager, raw_id: bytes, value: bytes | None) -> Fact:
+def fact_of(manager: ManagerHooks, raw_id: bytes, value: bytes | None) -> Fact:
     """What *value* says is so with an activity."""
     return readable(_fact(_loads(keepers(manager)[0]), raw_id, value))
 
@@ -149,7 +145,7 @@ def readable(fact: Fact) -> Fact:
     return fact
 
 
-def values(manager: Manager, raw_ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
+def values(manager: ManagerHooks, raw_ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
     """The values of *raw_ids*, to be compared with those of facts. One command in one round trip."""
     return keepers(manager)[0].activities().states(raw_ids)  # type: ignore[no-any-return]
 
@@ -189,10 +185,10 @@ def _readable(loads: Any, bodies: Iterable[bytes]) -> Iterator[Activity]:
 
 def moved_from(feed_class: type[Feed], fact: Fact) -> list[Activity]:
     """What a feed may hold of an activity in groups other than its own."""
-    if not fact.formers or fact.activity is None or not issubclass(feed_class, AggregatedFeed):
+    if not fact.formers or fact.activity is None:
         return []
-    own = _group(feed_class, fact.activity)
-    return list({group: each for each in fact.formers if (group := _group(feed_class, each)) != own}.values())
+    own = feed_class.group_name_of(fact.activity)
+    return list({group: each for each in fact.formers if (group := feed_class.group_name_of(each)) != own}.values())
 
 
 def raw_id(activity: Activity | str | bytes) -> bytes:
@@ -203,22 +199,15 @@ def raw_id(activity: Activity | str | bytes) -> bytes:
         raise ActivityError(str(error)) from error
 
 
-def checked(manager: Manager, activity: object) -> Activity:
+def checked(manager: ManagerHooks, activity: object) -> Activity:
     """*activity*, if it is one and has a group in each feed; else an error, and nothing was written."""
     checked = an_activity(activity)
     groups(manager, checked)
     return checked
 
 
-def groups(manager: Manager, activity: Activity) -> Mapping[str, bytes]:
+def groups(manager: ManagerHooks, activity: Activity) -> Mapping[str, bytes]:
     """The group of *activity* in each feed that has groups, by the feed's name."""
-    named: dict[str, Any] = {**manager.feed_classes, "notifications": manager.notification_feed_class}
-    return {
-        name: _group(each, activity)
-        for name, each in named.items()
-        if each is not None and issubclass(each, AggregatedFeed)
-    }
-
-
-def _group(feed_class: type[AggregatedFeed], activity: Activity) -> bytes:
-    return group_name(feed_class.get_aggregator(), feed_class.activity_class.of(activity))
+    named = {**manager.feed_classes, "notifications": manager.notification_feed_class}
+    found = {name: each.group_name_of(activity) for name, each in named.items() if each is not None}
+    return {name: group for name, group in found.items() if group is not None}

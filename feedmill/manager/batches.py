@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Union
+from typing import Any, Union
 
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, BatchError, DeclarationError
@@ -14,15 +14,13 @@ from feedmill.fanout.handles import Fanouts
 from feedmill.fanout.operations import ADD, IMPORT
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import activity_bodies
+from feedmill.manager.hooks import ManagerHooks
 from feedmill.manager.writes import pace
 from feedmill.msgpack_codec import pack
 from feedmill.storage import activity_state as state
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.validation import many
-
-if TYPE_CHECKING:
-    from feedmill.manager.manager import Manager
 
 #: Activities that are written in one round trip.
 AT_ONCE = 500
@@ -34,7 +32,7 @@ IMPORTED_AT_ONCE = 100
 Item = Union[Activity, Mapping[str, Any]]
 
 
-def add(manager: Manager, items: Iterable[Item]) -> Fanouts:
+def add(manager: ManagerHooks, items: Iterable[Item]) -> Fanouts:
     """Store and fan out *items*, many in one round trip."""
 
     def accept(activities: list[Activity]) -> list[Fanout]:
@@ -45,7 +43,7 @@ def add(manager: Manager, items: Iterable[Item]) -> Fanouts:
     return _each(manager, items, AT_ONCE, lambda activity: None, accept)
 
 
-def import_(manager: Manager, user_id: EntityId, items: Iterable[Item], fanout: bool, chunk_size: int) -> Fanouts:
+def import_(manager: ManagerHooks, user_id: EntityId, items: Iterable[Item], fanout: bool, chunk_size: int) -> Fanouts:
     """Store the *items* of one user and fan out *chunk_size* of them at a time."""
     if manager.user_feed_class is None or not activity_bodies.keeps_bodies(manager):
         raise DeclarationError(f"{manager.name}.batch_import needs user_feed_class, the feed that it fills")
@@ -71,7 +69,7 @@ def import_(manager: Manager, user_id: EntityId, items: Iterable[Item], fanout: 
     return _each(manager, items, chunk_size, check, accept)
 
 
-def _storing(manager: Manager, change: str, activities: list[Activity]) -> list[Steps[Any]]:
+def _storing(manager: ManagerHooks, change: str, activities: list[Activity]) -> list[Steps[Any]]:
     """The operations that store bodies and fill the user feeds."""
     operations = activity_bodies.change(manager, change, activities)
     if manager.user_feed_class is not None:
@@ -83,7 +81,7 @@ def _storing(manager: Manager, change: str, activities: list[Activity]) -> list[
 
 
 def _each(
-    manager: Manager,
+    manager: ManagerHooks,
     items: Iterable[Item],
     size: int,
     check: Callable[[Activity], None],

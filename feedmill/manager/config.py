@@ -1,77 +1,19 @@
-"""What a manager is declared with, and what is wrong with a declaration."""
+"""What is wrong with the declaration of a manager."""
 
 from __future__ import annotations
 
-import enum
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Union, cast
+from collections.abc import Mapping
+from typing import Any, cast
 
-from feedmill.activity import Activity
-from feedmill.errors import DeclarationError, UnknownName
-from feedmill.fanout import publisher
+from feedmill.errors import DeclarationError
 from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
-from feedmill.ids import EntityId
-from feedmill.manager import hook_results
 from feedmill.manager.feed_keys import check_keys
-from feedmill.manager.hook_results import Skipped
-
-if TYPE_CHECKING:
-    from feedmill.manager.manager import Manager
+from feedmill.manager.hooks import ManagerHooks
 
 
-class Priority(enum.Enum):
-    """Which queue a chunk of followers waits in; the value is the queue's name."""
-
-    HIGH = publisher.HIGH_QUEUE
-    LOW = publisher.LOW_QUEUE
-
-
-#: What Stream-Framework calls it.
-FanoutPriority = Priority
-
-#: Ids, or ids for each priority, which may also be named: ``"HIGH"`` or ``"LOW"``.
-Followers = Union[Iterable[EntityId], Mapping[Priority, Iterable[EntityId]], Mapping[str, Iterable[EntityId]]]
-
-
-def followers_of(
-    manager: Manager, user_id: EntityId, skipped: Skipped | None = None
-) -> list[tuple[Priority, Iterator[EntityId]]]:
-    """The followers of *user_id* as streams, most urgent first; bad ids are left out and counted in *skipped*."""
-    followers = manager.get_user_follower_ids(user_id)
-    if not isinstance(followers, Mapping):
-        return [(Priority.HIGH, hook_results.ids(manager, "get_user_follower_ids", followers, skipped))]
-    named: list[tuple[Priority, Iterator[EntityId]]] = []
-    for key, some in followers.items():
-        priority = key if isinstance(key, Priority) else Priority.__members__.get(key)
-        if priority is None:
-            raise DeclarationError(
-                f"{manager.name}.get_user_follower_ids gave followers of priority {hook_results.shown(key)}; use Priority.HIGH"
-                " or Priority.LOW"
-            )
-        named.append((priority, hook_results.ids(manager, "get_user_follower_ids", some, skipped)))
-    return sorted(named, key=lambda stream: list(Priority).index(stream[0]))
-
-
-def recipients_of(manager: Manager, activity: Activity, skipped: Skipped | None = None) -> Iterator[EntityId]:
-    """Who is notified of *activity*, as a stream; bad ids are left out and counted in *skipped*."""
-    return hook_results.ids(manager, "get_recipient_ids", manager.get_recipient_ids(activity), skipped)
-
-
-def following_of(manager: Manager, user_id: EntityId, skipped: Skipped | None = None) -> Iterator[EntityId]:
-    """Whom *user_id* follows, as a stream; bad ids are left out and counted in *skipped*."""
-    return hook_results.ids(manager, "get_user_following_ids", manager.get_user_following_ids(user_id), skipped)
-
-
-class UserFeeds(dict[str, Feed]):
-    """One user's feeds by name; an unknown name is an error that lists the known ones."""
-
-    def __missing__(self, name: str) -> Feed:
-        raise UnknownName(f"no feed {name!r}; the manager declares {', '.join(map(repr, self)) or 'none'}")
-
-
-def check_feeds(cls: type[Manager]) -> None:
+def check_feeds(cls: type[ManagerHooks]) -> None:
     """Refuse what is not a feed, two feeds that could share a key, and a feed that cannot do its part."""
     name, feeds = cast(Any, cls.name), cast(Any, cls.feed_classes)
     if not isinstance(name, str) or not name:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import dataclasses
 import enum
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TypeVar
 
 from feedmill.activity import Activity
 from feedmill.fanout.handle import FanoutStatus, fanout_id, status_of
 from feedmill.fanout.operations import ADD, NOTIFY, REDELIVER, REMOVE
-from feedmill.feeds.aggregated import AggregatedFeed
-from feedmill.feeds.removal import Held, held
-from feedmill.grouping.merge import too_many
-from feedmill.grouping.operations import merges_itself, scores_itself
-from feedmill.ids import EntityId, id_microseconds, to_microseconds
+from feedmill.feeds.flat import Feed, HeldMember
+from feedmill.ids import EntityId
 from feedmill.manager import activity_bodies, notified_users
-from feedmill.manager.audience import admitted
-from feedmill.manager.config import followers_of, recipients_of
+from feedmill.manager.audience import admitted, followers_of, recipients_of
+from feedmill.manager.hooks import ManagerHooks
 from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED, REMOVED
-from feedmill.storage.journal import journal
+from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend, backend_for
 
-if TYPE_CHECKING:
-    from feedmill.manager.manager import Manager
+T = TypeVar("T")
 
 
 class Why(enum.Enum):
@@ -69,7 +65,7 @@ class Explanation:
         return self.why in (Why.SHOWN, Why.MERGED)
 
 
-def explain(manager: Manager, user_id: EntityId, activity: Activity | str) -> list[Explanation]:
+def explain(manager: ManagerHooks, user_id: EntityId, activity: Activity | str) -> list[Explanation]:
     """An explanation for each feed that the manager declares."""
     return list(_Case(manager, user_id, activity).explanations())
 
@@ -77,7 +73,7 @@ def explain(manager: Manager, user_id: EntityId, activity: Activity | str) -> li
 class _Case:
     """One activity and one user."""
 
-    def __init__(self, manager: Manager, user_id: EntityId, given: Activity | str) -> None:
+    def __init__(self, manager: ManagerHooks, user_id: EntityId, given: Activity | str) -> None:
         self.manager, self.user_id, self.raw_id = manager, user_id, activity_bodies.raw_id(given)
         #: The activity as it is stored; None without a body.
         self.stored: Activity | None = None
@@ -87,7 +83,7 @@ class _Case:
             self.stored = fact.activity
         #: The activity, as far as it is known at all.
         self.activity = fact.activity or (given if isinstance(given, Activity) else None)
-        self.receipt = status_of(backend().run(journal().get(fanout_id(manager.name, self.raw_id))))
+        self.receipt = status_of(backend().run(backend().journal.get(fanout_id(manager.name, self.raw_id))))
         self.removed = fact.kind == REMOVED or (self.receipt.op == REMOVE and not fact.live)
 
     def explanations(self) -> Iterator[Explanation]:
@@ -97,8 +93,12 @@ class _Case:
         if manager.notification_feed_class is not None:
             yield self._explain("notifications", manager.notification_feed_class, "recipient")
 
-    def _explain(self, name: str, feed_class: Any, audience: str) -> Explanation:
-        everything = backend_for(feed_class.timeline_storage_class).run(held(feed_class, self.user_id))
+    @staticmethod
+    def _read(feed_class: type[Feed], operation: Steps[T]) -> T:
+        return backend_for(feed_class.timeline_storage_class).run(operation)
+
+    def _explain(self, name: str, feed_class: type[Feed], audience: str) -> Explanation:
+        everything = self._read(feed_class, feed_class.all_members(self.user_id))
         place = next((at for at, (_, member) in enumerate(everything) if member.raw_id == self.raw_id), None)
         if place is None:
             why, text = self._absent(feed_class, everything, audience)
@@ -107,13 +107,13 @@ class _Case:
             why = Why.REMOVED if self.removed else Why.NO_BODY
             text = "it was removed, and is still to be cleaned up" if why is Why.REMOVED else "its body is missing"
             return Explanation(name, why, f"its id is held, but nobody is shown it: {text}")
-        if issubclass(feed_class, AggregatedFeed):
-            return self._in_group(name, feed_class, everything[place][0].decode())
+        if group := everything[place][0]:
+            return self._in_group(name, feed_class, group.decode())
         if place >= feed_class.max_length:
             return Explanation(name, Why.BEYOND, f"it is held behind the {feed_class.max_length:,} that are shown")
         return Explanation(name, Why.SHOWN, f"in it at rank {place}", place)
 
-    def _in_group(self, name: str, feed_class: Any, group: str) -> Explanation:
+    def _in_group(self, name: str, feed_class: type[Feed], group: str) -> Explanation:
         for rank, shown in enumerate(feed_class(self.user_id)[:]):
             if shown.group == group:
                 is_shown = any(member.raw_id == self.raw_id for member in shown.activities)
@@ -122,7 +122,7 @@ class _Case:
                 return Explanation(name, Why.MERGED, text, rank, group)
         return Explanation(name, Why.BEYOND, f"it is in group {group!r}, which is not shown", None, group)
 
-    def _absent(self, feed_class: Any, everything: list[Held], audience: str) -> tuple[Why, str]:
+    def _absent(self, feed_class: type[Feed], everything: list[HeldMember], audience: str) -> tuple[Why, str]:
         """Why it is not there: the first reason that holds."""
         receipt = self.receipt
         notice = self._notice() if audience == "recipient" else None
@@ -143,7 +143,7 @@ class _Case:
         receipt = notice or receipt
         if receipt.op in (ADD, REDELIVER, NOTIFY) and (receipt.dead or receipt.cancelled or not receipt.finished):
             return _on_its_way(receipt)
-        if trimmed := self._trimmed(feed_class, everything):
+        if trimmed := self._read(feed_class, feed_class.why_trimmed(self.user_id, everything, self.activity)):
             return Why.TRIMMED, trimmed
         if audience == "recipient":
             return Why.ABSENT, "it was taken out since, or imported, which notifies nobody; notify brings it in"
@@ -161,7 +161,7 @@ class _Case:
         user = str(self.user_id)
         for name, ids in notified_users.told(self.manager, self.raw_id):
             if any(str(each) == user for each in ids):
-                return status_of(backend().run(journal().get(name)))
+                return status_of(backend().run(backend().journal.get(name)))
         return None
 
     def _is_meant(self, audience: str, activity: Activity) -> bool:
@@ -170,48 +170,6 @@ class _Case:
             return any(str(each) == user for each in recipients_of(self.manager, activity))
         streams = followers_of(self.manager, activity.actor_id)
         return any(str(each) == user for _, stream in streams for each in stream)
-
-    def _trimmed(self, feed_class: Any, everything: list[Held]) -> str:
-        """Why a full feed has no place for it; empty if it has one, or is not full."""
-        length = feed_class.max_length
-        if not issubclass(feed_class, AggregatedFeed):
-            older = len(everything) >= length and self.raw_id < min(m.raw_id for _, m in everything)
-            return f"it is older than all of the {length:,} that are kept" if older else ""
-        if scores_itself(feed_class):
-            return self._outranked(feed_class)
-        newest: dict[bytes, int] = {}
-        for group, member in everything:
-            newest[group] = max(newest.get(group, 0), id_microseconds(member.raw_id))
-        older = len(newest) >= length and id_microseconds(self.raw_id) <= min(newest.values())
-        return f"it is older than all of the {length:,} that are kept" if older else ""
-
-    def _outranked(self, feed_class: Any) -> str:
-        """The same of a feed with a score of its own."""
-        groups = {group.group: group for group in feed_class(self.user_id)[:]}
-        if len(groups) < feed_class.max_length or merges_itself(feed_class):
-            return ""
-        aggregator, activity = feed_class.get_aggregator(), feed_class.activity_class.of(self.activity)
-        name = aggregator.get_group(activity)
-        if name in groups:
-            return (
-                f"its group {name!r} was let go of when the feed was full of others, and began anew since"
-                if activity.time < groups[name].created_at
-                else ""
-            )
-        groups[name] = feed_class.aggregated_activity_class(name, [activity])
-        named = {each.group.encode(): each for each in groups.values()}
-        places = {key: float(aggregator.score(group)) for key, group in named.items()}
-        gone = too_many(
-            feed_class,
-            places,
-            lambda key: (to_microseconds(named[key].updated_at), key),
-            len(places),
-            feed_class.max_length,
-        )
-        text = (
-            f"its group {name!r} had to go: of {feed_class.max_length:,} groups all stand higher, or were updated later"
-        )
-        return text if name.encode() in gone else ""
 
 
 def _on_its_way(receipt: FanoutStatus) -> tuple[Why, str]:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from feedmill.errors import DeclarationError
-from feedmill.feeds.aggregated import AggregatedFeed
-from feedmill.feeds.notification import NotificationFeed
 from feedmill.keys import may_meet, split_format
+from feedmill.manager.hooks import ManagerHooks
 from feedmill.registry import get_manager, manager_names
-
-if TYPE_CHECKING:
-    from feedmill.manager.manager import Manager
 
 
 class Format(NamedTuple):
@@ -24,6 +20,8 @@ class Format(NamedTuple):
     feed_class: Any
     #: "key_format" or "count_format".
     attribute: str
+    #: Whether there are more keys that begin like it.
+    is_prefix: bool
 
     @property
     def text(self) -> str:
@@ -31,21 +29,16 @@ class Format(NamedTuple):
         found: str = getattr(self.feed_class, self.attribute)
         return found
 
-    @property
-    def grouped(self) -> bool:
-        """Whether there are more keys that begin like it."""
-        return self.attribute == "key_format" and issubclass(self.feed_class, AggregatedFeed)
-
     def meets(self, other: Format) -> bool:
         """Whether a key of either may be one of the other."""
-        return may_meet(self.text, other.text, self.grouped, other.grouped)
+        return may_meet(self.text, other.text, self.is_prefix, other.is_prefix)
 
     def is_one_with(self, other: Format) -> bool:
         """Whether both are the same part of what is one feed: the same is stored in the same way."""
         return self.attribute == other.attribute and _shape(self.feed_class) == _shape(other.feed_class)
 
 
-def check_keys(cls: type[Manager], named: Mapping[str, Any]) -> None:
+def check_keys(cls: type[ManagerHooks], named: Mapping[str, Any]) -> None:
     """Refuse a manager of whose feeds, by name, one has keys that another feed of the process has as well.
 
     Two managers may have one feed: the same class, or classes that store the same in the same way.
@@ -76,14 +69,13 @@ def formats(manager: str, named: Mapping[str, Any]) -> Iterator[Format]:
     """How the keys of a manager's feeds, by name, are spelled."""
     for name, feed_class in named.items():
         if feed_class is not None:
-            yield Format(name, manager, feed_class, "key_format")
-            if issubclass(feed_class, NotificationFeed):
-                yield Format(name, manager, feed_class, "count_format")
+            for attribute, is_prefix in feed_class.key_attributes().items():
+                yield Format(name, manager, feed_class, attribute, is_prefix)
 
 
 def _shape(feed_class: Any) -> tuple[Any, ...]:
     """What must be the same of two classes for them to be one feed."""
-    spelled = [getattr(feed_class, name) for name in ("key_format", "count_format") if hasattr(feed_class, name)]
+    spelled = [getattr(feed_class, attribute) for attribute in feed_class.key_attributes()]
     return (
         feed_class.timeline_serializer,
         feed_class.activity_storage_class,

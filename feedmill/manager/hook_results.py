@@ -1,8 +1,8 @@
-"""Checks of what the hooks that a user of Feedmill writes have answered, one function for each kind of answer.
+"""Checks of what the hooks of a manager returned, one function for each kind of result.
 
 Every path asks through here: what a correct answer would keep out gets in on none of them. What makes no sense as a
 whole is refused with the hook's name and what to return. A bad id in a list of people is left out and counted, so that
-it harms no other; in the answer of a filter it is a misunderstanding, and nobody passes.
+it harms no other; in the answer of a filter it is a misunderstanding, and nobody passes. *manager* is its name.
 """
 
 from __future__ import annotations
@@ -10,15 +10,12 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from feedmill.activity import Activity
 from feedmill.errors import DeclarationError
 from feedmill.ids import ID_TYPES, MAX_ID_LENGTH, MAX_INT, MIN_INT, EntityId, id_problem
 from feedmill.validation import is_many
-
-if TYPE_CHECKING:
-    from feedmill.manager.manager import Manager
 
 #: What a list of people is to be.
 IDS = "a list of ids, even of one, or [] for nobody"
@@ -59,11 +56,11 @@ def shown(value: Any) -> str:
         return f"a {type(value).__name__}"
 
 
-def ids(manager: Manager, hook: str, answer: Any, skipped: Skipped | None = None) -> Iterator[EntityId]:
+def ids(manager: str, hook: str, answer: Any, skipped: Skipped | None = None) -> Iterator[EntityId]:
     """The ids of *answer* as a stream. What is no id is left out, and counted in *skipped*."""
     if type(answer) is list and len(answer) <= _SHORT and _are_ints(answer):
         return iter(answer)
-    name = f"{manager.name}.{hook}"
+    name = f"{manager}.{hook}"
     return _sound(name, _many(name, answer, IDS), Skipped() if skipped is None else skipped)
 
 
@@ -85,19 +82,19 @@ def _sound(hook: str, stream: Iterable[Any], skipped: Skipped) -> Iterator[Entit
             skipped.add(hook, each, problem)
 
 
-def accepted(manager: Manager, answer: Any) -> bool:
+def accepted(manager: str, answer: Any) -> bool:
     """What ``accepts`` said: True or False, or the 1 or 0 of a database that has no booleans.
 
     Anything else is refused, None and coroutines too: a forgotten return is no yes and no no.
     """
     if answer is True or answer is False or (type(answer) is int and answer in (0, 1)):
         return bool(answer)
-    raise _refused(f"{manager.name}.accepts", answer, "True or False")
+    raise _refused(f"{manager}.accepts", answer, "True or False")
 
 
-def admitted(manager: Manager, user_ids: Sequence[EntityId], answer: Any) -> list[EntityId]:
+def admitted(manager: str, user_ids: Sequence[EntityId], answer: Any) -> list[EntityId]:
     """Those of *user_ids* whom ``filter_user_ids`` let pass; whom it names beside them is not asked about."""
-    hook, names = f"{manager.name}.filter_user_ids", set[str]()
+    hook, names = f"{manager}.filter_user_ids", set[str]()
     for each in _many(hook, answer, f"{WHO}, as a list of ids"):
         if isinstance(each, bool) or not isinstance(each, ID_TYPES):
             raise _refused(hook, each, f"the ids of {WHO}", among=True)
@@ -105,9 +102,9 @@ def admitted(manager: Manager, user_ids: Sequence[EntityId], answer: Any) -> lis
     return [user_id for user_id in user_ids if str(user_id) in names]
 
 
-def admitted_activities(manager: Manager, activities: Sequence[Activity], answer: Any) -> list[Activity]:
+def admitted_activities(manager: str, activities: Sequence[Activity], answer: Any) -> list[Activity]:
     """Those of *activities* that ``filter_activities`` let pass; what it names beside them is not asked about."""
-    hook, kept = f"{manager.name}.filter_activities", set[Activity]()
+    hook, kept = f"{manager}.filter_activities", set[Activity]()
     for each in _many(hook, answer, f"{WHO}, as a list of activities"):
         if not isinstance(each, Activity):
             raise _refused(hook, each, f"the activities {WHO.removeprefix('those ')}", among=True)

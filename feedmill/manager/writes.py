@@ -1,10 +1,10 @@
-"""What the door does behind its methods: checks at once, writes what readers must see at once, asks workers for the rest."""
+"""The writes of a manager: what is checked and stored at once, and the fan-outs that workers do the rest by."""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError, StorageError, UnknownActivity
@@ -24,17 +24,14 @@ from feedmill.feeds.flat import Feed
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import activity_bodies, notified_users
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
-from feedmill.manager.config import recipients_of
+from feedmill.manager.audience import recipients_of
+from feedmill.manager.hooks import ManagerHooks
 from feedmill.msgpack_codec import pack
 from feedmill.storage import activity_state as state
-from feedmill.storage.journal import Pace, journal
+from feedmill.storage.journal import Pace
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
-from feedmill.storage.unfollows import partings
 from feedmill.validation import is_whole, many
-
-if TYPE_CHECKING:
-    from feedmill.manager.manager import Manager
 
 #: Chunks of a notice, and copies, that are journaled in one round trip.
 AT_ONCE = 100
@@ -42,7 +39,7 @@ AT_ONCE = 100
 MOST_TRIES = 20
 
 
-def add(manager: Manager, activity: Activity) -> Fanout:
+def add(manager: ManagerHooks, activity: Activity) -> Fanout:
     """See :meth:`Manager.add_activity`."""
     activity_bodies.checked(manager, activity)
     operations = activity_bodies.change(manager, state.ADDED, [activity])
@@ -51,7 +48,7 @@ def add(manager: Manager, activity: Activity) -> Fanout:
     return _start(manager, ADD, activity, operations)
 
 
-def remove(manager: Manager, activity: Activity | str) -> Fanout:
+def remove(manager: ManagerHooks, activity: Activity | str) -> Fanout:
     """See :meth:`Manager.remove_activity`.
 
     First there is a tombstone, which tells workers and readers; it holds the activity, so that whoever calls again, with the
@@ -85,13 +82,13 @@ def remove(manager: Manager, activity: Activity | str) -> Fanout:
     return _start(manager, REMOVE, stored, operations)
 
 
-def _notified(manager: Manager, fact: Fact, stored: Activity) -> Iterator[EntityId]:
+def _notified(manager: ManagerHooks, fact: Fact, stored: Activity) -> Iterator[EntityId]:
     """Whom the app names as recipients of an activity, and of what it was before."""
     for each in (stored, *fact.formers):
         yield from recipients_of(manager, each)
 
 
-def _noticed(manager: Manager, fact: Fact) -> list[Steps[Any]]:
+def _noticed(manager: ManagerHooks, fact: Fact) -> list[Steps[Any]]:
     """The operations that make known what only an older release knows: that there are notices of an activity."""
     return (
         [] if fact.told or fact.activity is None else activity_bodies.change(manager, state.UNNOTIFY, [fact.activity])
@@ -103,7 +100,7 @@ def _taken_out(feed_class: type[Feed], user_ids: Sequence[EntityId], fact: Fact,
         yield from feed_class.deliver(user_ids, (), [each])
 
 
-def update(manager: Manager, activity: Activity) -> Fanout:
+def update(manager: ManagerHooks, activity: Activity) -> Fanout:
     """See :meth:`Manager.update_activity`."""
     publisher.ready()
     activity_bodies.checked(manager, activity)
@@ -118,7 +115,7 @@ def update(manager: Manager, activity: Activity) -> Fanout:
             _check_groups(manager, before.activity, activity)
         elif before.kind != UNKNOWN or activity_bodies.keeps_bodies(manager):
             raise UnknownActivity(f"{activity!r} cannot be updated: it was never added, or was removed; add it instead")
-        asked = [activity_bodies.updated(manager, activity, before), journal().get(_name(manager, activity))]
+        asked = [activity_bodies.updated(manager, activity, before), backend().journal.get(_name(manager, activity))]
         asked += _noticed(manager, before) if noticed is not None else []
         done, receipt, *_ = backend().run(together(asked))
         if done:  # else somebody else has changed it meanwhile: look at that
@@ -132,7 +129,7 @@ def update(manager: Manager, activity: Activity) -> Fanout:
     return _start(manager, op, activity, [])
 
 
-def _check_groups(manager: Manager, before: Activity, after: Activity) -> None:
+def _check_groups(manager: ManagerHooks, before: Activity, after: Activity) -> None:
     old, new = activity_bodies.groups(manager, before), activity_bodies.groups(manager, after)
     for name in old:
         if old[name] != new[name]:
@@ -142,24 +139,24 @@ def _check_groups(manager: Manager, before: Activity, after: Activity) -> None:
             )
 
 
-def _name(manager: Manager, activity: Activity) -> str:
+def _name(manager: ManagerHooks, activity: Activity) -> str:
     return fanout_id(manager.name, activity.raw_id)
 
 
-def _start(manager: Manager, op: str, activity: Activity, operations: list[Steps[Any]]) -> Fanout:
+def _start(manager: ManagerHooks, op: str, activity: Activity, operations: list[Steps[Any]]) -> Fanout:
     """Open the fan-out about *activity* behind *operations*; its record holds the id, since what is stored counts."""
     paces = [None if op == REMOVE else pace(manager, activity)]
     return handle.start(manager.name, op, [(_name(manager, activity), activity.raw_id)], operations, paces=paces)[0]
 
 
-def pace(manager: Manager, activity: Activity) -> Pace | None:
+def pace(manager: ManagerHooks, activity: Activity) -> Pace | None:
     """How fast the fan-outs of the activity's author are begun; None for no limit."""
     if manager.fanout_rate <= 0:
         return None
     return Pace(activity.actor_id, manager.fanout_rate, manager.fanout_burst)
 
 
-def notice(manager: Manager, op: str, user_ids: Iterable[EntityId], activity: Activity) -> Fanouts:
+def notice(manager: ManagerHooks, op: str, user_ids: Iterable[EntityId], activity: Activity) -> Fanouts:
     """See :meth:`Manager.notify`: a fan-out for each chunk of users."""
     if manager.notification_feed_class is None:
         raise DeclarationError(f"{manager.name}.{op} needs notification_feed_class, the feed that it writes to")
@@ -189,7 +186,7 @@ class _Result:
 
 
 def copy(
-    manager: Manager, op: str, user_id: EntityId, target_ids: Iterable[EntityId], limit: int | None = None
+    manager: ManagerHooks, op: str, user_id: EntityId, target_ids: Iterable[EntityId], limit: int | None = None
 ) -> Fanouts:
     """See :meth:`Manager.follow_many`: a fan-out for each target, so that the last word on each of them counts."""
     user_id = entity_id(user_id, "user")
@@ -204,12 +201,14 @@ def copy(
         wanted = [
             (fanout_id(manager.name, user, name), pack([user_id, target, *rest])) for name, target in zip(names, part)
         ]
-        noted = (partings().part if op == UNFOLLOW else partings().join)(manager.name, user, names)
+        unfollows = backend().auxiliary.unfollows
+        record = unfollows.record_unfollow if op == UNFOLLOW else unfollows.clear_unfollow
+        noted = record(manager.name, user, names)
         fanouts += handle.start_sent(manager.name, op, wanted, [noted])
     return Fanouts(fanouts)
 
 
-def rebuild(manager: Manager, user_id: EntityId) -> Fanout:
+def rebuild(manager: ManagerHooks, user_id: EntityId) -> Fanout:
     """See :meth:`Manager.rebuild`."""
     user_id = entity_id(user_id, "user")
     if manager.user_feed_class is None:

@@ -1,4 +1,4 @@
-"""What a storage must be able to do: small protocols over keys, ids and bytes."""
+"""What a backend is, and what it must be able to do: small protocols over keys, ids and bytes."""
 
 from __future__ import annotations
 
@@ -8,41 +8,64 @@ from hashlib import blake2b
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, Union
 
 from feedmill.cursor import GroupPlace
+from feedmill.storage.auxiliary import Auxiliary
+from feedmill.storage.journal import Journal
+from feedmill.storage.maintenance import Maintenance
 from feedmill.storage.operations import Steps
-from feedmill.storage.pubsub import AListener, Listener
+from feedmill.storage.pubsub import PubSub
 
 T = TypeVar("T")
 
 
 class Backend(Protocol):
-    """Drives steps to their end, against one server or none."""
+    """One place where everything is stored: its parts, and what drives their operations.
+
+    Register one of your own with :func:`feedmill.storage.registry.register_backend`.
+    """
+
+    #: Whether it stores everything in this process: then no other one takes part, and tasks run in the caller's.
+    in_process: bool
+    #: Flat feeds.
+    flat: FlatTimelines
+    #: Feeds of groups.
+    groups: GroupTimelines
+    #: Bodies of activities.
+    activities: ActivityStorage
+    #: Fan-outs that are not finished, and dead letters.
+    journal: Journal
+    #: Pending writes, unfollows, notified users.
+    auxiliary: Auxiliary
+    #: Messages to subscribers.
+    pubsub: PubSub
+    #: What the doctor reads and repairs.
+    maintenance: Maintenance
 
     def run(self, operation: Steps[T]) -> T:
-        """Run to the end, one round trip for each yield."""
+        """Run *operation* to its end, with one round trip for each yield."""
+        ...
+
+    async def arun(self, operation: Steps[T]) -> T:
+        """:meth:`run` from a coroutine."""
         ...
 
     async def aclose(self) -> None:
         """Let go of what belongs to the running event loop."""
         ...
 
-    async def arun(self, operation: Steps[T]) -> T:
-        """The same from a coroutine."""
-        ...
 
-    def listen(self, channel: str) -> Listener:
-        """Begins to hear what is published on *channel* when it is first asked."""
-        ...
+class FeedStorage(Protocol):
+    """What a feed class may name as ``timeline_storage_class`` or ``activity_storage_class``."""
 
-    def alisten(self, channel: str) -> AListener:
-        """The same for coroutines of the running event loop."""
-        ...
+    #: Of the backend on which it always works; empty for the one in force. See :func:`feedmill.storage.registry.storage`.
+    url: ClassVar[str] = ""
 
 
-class ActivityStorage(Protocol):
+class ActivityStorage(FeedStorage, Protocol):
     """Bodies of activities, each stored once under its 16-byte id."""
 
-    #: The storage in memory that stands in for this one in the embedded mode; None for one that needs no server.
-    embedded: ClassVar[Any]
+    def scoped(self, scope: str, seconds: int) -> ActivityStorage:
+        """A storage apart, of the manager named *scope*, whose bodies are kept for *seconds* at least."""
+        ...
 
     def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
         """Make one of the changes of ``feedmill.storage.activity_state`` to activities, each whole or not at all.
@@ -203,11 +226,8 @@ LOST, DONE = -1, 0
 GroupRow = tuple[bytes, Any, Union[bytes, None]]
 
 
-class TimelineStorage(Protocol):
-    """Timelines of both shapes: flat arrays of ids, and groups with records."""
-
-    #: The storage in memory that stands in for this one in the embedded mode; None for one that needs no server.
-    embedded: ClassVar[Any]
+class FlatTimelines(FeedStorage, Protocol):
+    """Timelines that are arrays of ids."""
 
     def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
         """Put *ids* (ascending) into every timeline of *keys*; how many were new, over all timelines.
@@ -239,6 +259,14 @@ class TimelineStorage(Protocol):
     def flat_trim(self, key: str, length: int) -> Steps[None]:
         """Keep the newest *length* ids."""
         ...
+
+    def flat_delete(self, key: str) -> Steps[None]:
+        """Delete a timeline."""
+        ...
+
+
+class GroupTimelines(FeedStorage, Protocol):
+    """Timelines of groups with records, their locks and their counts."""
 
     def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
         """Lock each feed and read what *task* wants; for each a snapshot, or what happened instead.
@@ -293,7 +321,7 @@ class TimelineStorage(Protocol):
     ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
         """One group's record, about *limit* fields of its spill from *place* on, and where to go on (0: at the end).
 
-        A field that is there all the while is found.
+        A field that is there all the while is found; one may be found twice if the spill grows meanwhile.
         """
         ...
 
@@ -305,12 +333,8 @@ class TimelineStorage(Protocol):
         """Unseen, unread and sequence number, as the last commit left them; zeros where there was none."""
         ...
 
-    def publish(self, channel: str, message: bytes) -> Steps[None]:
-        """Tell all who listen on *channel*."""
-        ...
-
-    def delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
-        """Delete a timeline of either shape and all that belongs to it; of counts the number stays.
+    def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
+        """Delete a timeline and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`.
 
         Counts that were not 0 are published as 0 on *channel*; *front*: how the message begins.
         """

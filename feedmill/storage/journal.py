@@ -13,7 +13,6 @@ changes anything or takes effect whole, and may run twice.
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -291,19 +290,3 @@ class Journal(Protocol):
     def drop_letters(self, ids: Sequence[str]) -> Steps[int]:
         """Forget dead letters; how many were there."""
         ...
-
-
-def journal() -> Journal:
-    """The journal in force."""
-    return _journal(settings.current().embedded)
-
-
-@functools.cache
-def _journal(embedded: bool) -> Journal:
-    if embedded:
-        from feedmill.storage.memory.journal import MemoryJournal
-
-        return MemoryJournal()
-    from feedmill.storage.redis.journal import RedisJournal
-
-    return RedisJournal()

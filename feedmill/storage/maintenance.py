@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from feedmill import settings
 from feedmill.storage.operations import Steps
 
 #: What a key holds, in Redis' words.
@@ -23,6 +22,7 @@ NUMBERS = (
     "tried",
     "repeat_after",
     "listed",
+    "overtaken",
     "deaths",
     "seen",
     "sent",
@@ -53,7 +53,7 @@ class StoredFeed:
     count: bytes | None
 
 
-class Inspection(Protocol):
+class Maintenance(Protocol):
     """Looks at everything, and mends what no feed operation can."""
 
     def size(self) -> Steps[int]:
@@ -149,14 +149,3 @@ class Inspection(Protocol):
     def set_option(self, name: str, value: str) -> Steps[None]:
         """Change a setting of the server, and write it into its configuration file where it has one."""
         ...
-
-
-def inspection() -> Inspection:
-    """The inspection of the storage in force."""
-    if settings.current().embedded:
-        from feedmill.storage.memory.maintenance import MemoryInspection
-
-        return MemoryInspection()
-    from feedmill.storage.redis.maintenance import RedisInspection
-
-    return RedisInspection()

@@ -1,20 +1,16 @@
-"""Listening to what is published on one channel, in this process."""
+"""Publishing messages on a channel, and listening to them."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import queue
-from collections.abc import Callable
 from typing import Protocol
+
+from feedmill.storage.operations import Steps
 
 #: What a listener hears when it begins to listen, at first and after each lost connection: what was published before
 #: that was not heard.
 LISTENING = b""
 #: Seconds between two tries to reach a server that is gone.
 RETRY = 0.2
-
-Join = Callable[[Callable[[bytes], None]], Callable[[], None]]
 
 
 class Listener(Protocol):
@@ -44,43 +40,17 @@ class AListener(Protocol):
         ...
 
 
-class MemoryListener:
-    """Hears what this process publishes; *join* makes a function hear, and gives the function that ends it."""
+class PubSub(Protocol):
+    """Publishes messages, and listens to what is published."""
 
-    def __init__(self, join: Join) -> None:
-        self._heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        #: Hear no more.
-        self.close = join(self._heard.put)
-        self._heard.put(LISTENING)
+    def publish(self, channel: str, message: bytes) -> Steps[None]:
+        """Tell all who listen on *channel*."""
+        ...
 
-    def get(self, timeout: float) -> bytes | None:
-        """The next message or :data:`LISTENING`; None if *timeout* seconds brought none."""
-        try:
-            return self._heard.get(timeout=timeout)
-        except queue.Empty:
-            return None
+    def listen(self, channel: str) -> Listener:
+        """Begins to hear what is published on *channel* when it is first asked."""
+        ...
 
-
-class MemoryAListener:
-    """:class:`MemoryListener` for coroutines; what threads publish is heard, too."""
-
-    def __init__(self, join: Join) -> None:
-        self._heard: asyncio.Queue[bytes] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
-        self._leave = join(self._tell)
-        self._heard.put_nowait(LISTENING)
-
-    def _tell(self, message: bytes) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens
-            self._loop.call_soon_threadsafe(self._heard.put_nowait, message)
-
-    async def get(self, timeout: float) -> bytes | None:
-        """The next message or :data:`LISTENING`; None if *timeout* seconds brought none."""
-        try:
-            return await asyncio.wait_for(self._heard.get(), timeout)
-        except asyncio.TimeoutError:
-            return None
-
-    async def aclose(self) -> None:
-        """Hear no more."""
-        self._leave()
+    def alisten(self, channel: str) -> AListener:
+        """The same for coroutines of the running event loop."""
+        ...

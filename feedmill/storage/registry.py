@@ -1,43 +1,85 @@
-"""The backend that the settings name, made once for each URL in each process."""
+"""Where everything is stored: a factory of backends for each URL scheme, and the backend in force."""
 
 from __future__ import annotations
 
 import functools
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from feedmill import settings
+from feedmill.errors import DeclarationError, SettingsError
+from feedmill.redis_urls import SCHEMES
 from feedmill.storage.base import Backend
-from feedmill.storage.memory import BACKEND
+
+T = TypeVar("T")
+
+#: Makes the backend that a URL names.
+Factory = Callable[[str], Backend]
 
 
-@functools.cache
+def _memory(url: str) -> Backend:
+    from feedmill.storage.memory.backend import MemoryBackend
+
+    return MemoryBackend()
+
+
 def _redis(url: str) -> Backend:
     from feedmill.storage.redis.client import RedisBackend
 
     return RedisBackend(url)
 
 
-def backend() -> Backend:
-    """The backend in force."""
-    current = settings.current()
-    return BACKEND if current.embedded else _redis(current.redis_url)
+_factories: dict[str, Factory] = {"memory": _memory, **dict.fromkeys(SCHEMES, _redis)}
 
 
-def backend_for(storage_class: Any) -> Backend:
-    """The backend on which *storage_class* works."""
-    return BACKEND if storage_class.embedded is None else backend()
+def register_backend(scheme: str, factory: Factory) -> None:
+    """Have *factory* make the backend of a ``FEEDMILL_REDIS_URL`` that begins with *scheme* and ``://``.
+
+    Call it before the settings name such a URL; or let your package declare *factory* as an entry point named *scheme* in
+    the group ``feedmill.backends``, which needs no call and is found by workers and commands, too.
+    Raises :class:`~feedmill.errors.DeclarationError` for a scheme that has another factory.
+    """
+    if _factories.setdefault(scheme, factory) is not factory:
+        raise DeclarationError(
+            f"backends of {scheme}:// are made by {_factories[scheme]!r} already; use another scheme"
+        )
+    settings.backend_schemes.add(scheme)
 
 
 @functools.cache
-def _instance(storage_class: Any) -> Any:
-    return storage_class()
+def _made(url: str) -> Backend:
+    """The backend that *url* names, made once in each process."""
+    scheme = url.partition(":")[0].lower()
+    if scheme not in _factories:
+        from importlib.metadata import entry_points
+
+        for point in entry_points(group=settings.ENTRY_POINTS, name=scheme):
+            register_backend(scheme, point.load())
+    made = _factories[scheme](url)
+    if scheme not in SCHEMES and not made.in_process and not settings.current().broker_url:
+        raise SettingsError(f"FEEDMILL_BROKER_URL is empty, and {scheme}:// is no broker; use redis://host:port/db")
+    return made
 
 
-def storage(storage_class: Any) -> Any:
-    """The storage a feed class uses: *storage_class*, or what stands in for it in the embedded mode."""
-    if settings.current().embedded and storage_class.embedded is not None:
-        storage_class = storage_class.embedded
-    return _instance(storage_class)
+def backend() -> Backend:
+    """The backend in force."""
+    return _made(settings.current().redis_url)
+
+
+def backend_for(storage_class: Any) -> Backend:
+    """The backend on which *storage_class* works: the one that it names, else the one in force."""
+    return _made(storage_class.url or settings.current().redis_url)
+
+
+@functools.cache
+def storage(storage_class: Any, own: T) -> T:
+    """What a feed with *storage_class* uses on the backend whose storage is *own*.
+
+    That is *own*, whatever the class: so feeds on Redis work on any backend. A subclass of *own*'s class is made once.
+    """
+    if issubclass(storage_class, type(own)) and storage_class is not type(own):
+        return storage_class()  # type: ignore[no-any-return]
+    return own
 
 
 async def aclose() -> None:

@@ -12,7 +12,6 @@ from celery import Task, current_task, shared_task
 from feedmill import signing
 from feedmill.errors import LEFT_TO_OTHERS, FeedBusy, FeedmillError, MessageError, StorageError
 from feedmill.fanout import operations
-from feedmill.storage.journal import journal
 from feedmill.storage.registry import backend
 from feedmill.tasks import foreign_messages
 from feedmill.worker import chunk_tasks, dead_letters, drain, heartbeat
@@ -71,7 +70,7 @@ class FeedmillTask(Task):  # type: ignore[misc]
                 dead_letters.bury_message(self.name, args, dead_letters.reason(exc))
             elif self.name in _ABOUT:
                 fanout_id, plan = args[_ABOUT[self.name]]
-                backend().run(journal().note(fanout_id, plan, dead_letters.reason(exc)))
+                backend().run(backend().journal.note(fanout_id, plan, dead_letters.reason(exc)))
 
 
 def _task(name: str, kinds: tuple[type, ...], limits: tuple[int, int]) -> Callable[[Callable[..., int]], Any]:

@@ -87,7 +87,7 @@ class LocalRedis:
             except (OSError, subprocess.SubprocessError, LocalRedisError):
                 self.stop()
         self.url = "memory://"
-        self.source = "no Redis found or fetched: everything runs inside this process (embedded mode, last resort)"
+        self.source = "no Redis found or fetched: everything runs inside this process (in-memory mode, last resort)"
 
     def _start(self, binary: str, libraries: str) -> None:
         with socket.socket() as probe:

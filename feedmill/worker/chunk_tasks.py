@@ -13,15 +13,15 @@ from feedmill.manager import Manager
 from feedmill.manager.hook_results import Skipped
 from feedmill.registry import feed_names
 from feedmill.storage.deadline import within
-from feedmill.storage.journal import Begun, journal, lease
+from feedmill.storage.journal import Begun, lease
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
-from feedmill.storage.unfollows import partings
 from feedmill.worker import compensation, follow
 from feedmill.worker.dead_letters import GivenUp
 from feedmill.worker.delivery import (
     AUDIENCES,
     OLDER,
+    UNFOLLOWED,
     about,
     check_known,
     checked_op,
@@ -57,7 +57,8 @@ def deliver(
             nonlocal reached
             deliveries = deliveries_of(manager, some[0], some[1], begun.times)
             yield from driven(compensation.delivered(manager, deliveries, begun.listed), deadline)
-            reached = max(reached, people_of(deliveries))
+            if audience != UNFOLLOWED:  # who follows again is in another chunk, or has it from there
+                reached = max(reached, people_of(deliveries))
 
         error = yield from apart(asked, written, split_work)
         if error is not None:
@@ -85,7 +86,7 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
     listed: list[int] = []
 
     def number() -> Steps[None]:
-        listed.append((yield from partings().number(manager.name)))
+        listed.append((yield from backend().auxiliary.unfollows.last_number(manager.name)))
 
     def work(begun: Begun, deadline: float) -> Steps[int]:
         if op == FOLLOW:
@@ -96,7 +97,7 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
             skipped = Skipped()
             yield from follow.rebuild(manager, user_id, begun.times, skipped)
             if skipped.count:
-                yield from journal().skip(fanout_id, plan, skipped.count, str(skipped))
+                yield from backend().journal.skip(fanout_id, plan, skipped.count, str(skipped))
         return 1
 
     # Before it is known to be wanted: an unfollow in between is seen by the one look or the other.
@@ -112,7 +113,7 @@ def _chunk(
     """
     deadline = time.monotonic() + lease() / 1000
     feeds = feed_names(manager.name)
-    begun: Begun = backend().run(together([*ahead, journal().start(fanout_id, plan, chunk, feeds)]))[-1]
+    begun: Begun = backend().run(together([*ahead, backend().journal.start(fanout_id, plan, chunk, feeds)]))[-1]
     if begun.times < 0:
         raise UnknownName(f"fan-out {fanout_id} is for a feed that this worker's {manager.name} lacks; {OLDER}")
     if not begun.times:
@@ -123,7 +124,7 @@ def _chunk(
         people = backend().run(within(deadline, work(begun, deadline)))
     except Exception:
         with contextlib.suppress(FeedmillError):
-            backend().run(journal().lived(fanout_id, plan, chunk))
+            backend().run(backend().journal.lived(fanout_id, plan, chunk))
         raise
-    backend().run(journal().done(manager.name, fanout_id, plan, chunk, people))
+    backend().run(backend().journal.done(manager.name, fanout_id, plan, chunk, people))
     return people

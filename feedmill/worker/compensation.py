@@ -18,9 +18,9 @@ from feedmill.ids import EntityId
 from feedmill.manager import Manager, notified_users
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import Fact
-from feedmill.storage.notified_users import Numbers
+from feedmill.storage.auxiliary import NotificationNumbers, Unfollow
 from feedmill.storage.operations import Interrupted, Steps, interrupt, together
-from feedmill.storage.unfollows import Parting, partings
+from feedmill.storage.registry import backend
 from feedmill.worker.delivery import (
     FOLLOWERS,
     UNFOLLOWED,
@@ -35,30 +35,32 @@ from feedmill.worker.delivery import (
 
 def read(
     manager: Manager, op: str, body: bytes, parts: Sequence[Part], listed: int
-) -> Steps[tuple[list[tuple[str, Fact]], set[Parting]]]:
+) -> Steps[tuple[list[tuple[str, Fact]], set[Unfollow]]]:
     """What is so with what a chunk is about, and which of its people are known to be too late, in one round trip.
 
     *listed*: the number of the last unfollow when people were listed.
     """
     about: list[tuple[str, Fact]] = []
 
-    def facts() -> Steps[set[Parting]]:
+    def facts() -> Steps[set[Unfollow]]:
         about.extend((yield from meant(manager, op, body)))
         return set()
 
-    def pairs() -> Iterable[Parting]:
+    def pairs() -> Iterable[Unfollow]:
         authors = {str(fact.activity.actor_id) for _, fact in about if fact.activity is not None}
         users = {str(user) for name, ids in parts if name in (FOLLOWERS, UNFOLLOWED) for user in ids}
         return itertools.product(users, authors)
 
     asked = [facts()]
     if any(name in (FOLLOWERS, UNFOLLOWED) for name, _ in parts):
-        asked.append(partings().since(manager.name, listed, pairs))
+        asked.append(backend().auxiliary.unfollows.unfollowed_since(manager.name, listed, pairs))
     *_, parted = yield from together(asked)
     return about, parted
 
 
-def apart_from_unfollowed(about: Sequence[tuple[str, Fact]], parts: Sequence[Part], parted: set[Parting]) -> list[Part]:
+def apart_from_unfollowed(
+    about: Sequence[tuple[str, Fact]], parts: Sequence[Part], parted: set[Unfollow]
+) -> list[Part]:
     """*parts* by what is known now: who of the followers has unfollowed the author of *about*, and who follows again."""
     author = next((fact.activity.actor_id for _, fact in about if fact.activity is not None), None)
     found: list[Part] = []
@@ -96,7 +98,7 @@ def delivered(manager: Manager, deliveries: Sequence[Delivery], listed: int) -> 
 def _delivered(
     manager: Manager, operations: Sequence[Steps[Any]], deliveries: Sequence[Delivery], listed: int
 ) -> Steps[None]:
-    made, late = list(deliveries), set[Parting]()
+    made, late = list(deliveries), set[Unfollow]()
     seen = yield from _written(manager, operations, made, listed)
     while True:
         new, old = _changed(manager, made, seen)
@@ -121,8 +123,8 @@ class _Seen(NamedTuple):
     """What was so behind the last write."""
 
     values: dict[bytes, bytes | None]
-    numbers: dict[bytes, Numbers | None]
-    parted: set[Parting]
+    numbers: dict[bytes, NotificationNumbers]
+    parted: set[Unfollow]
 
 
 def _written(manager: Manager, operations: Sequence[Steps[Any]], made: Sequence[Delivery], listed: int) -> Steps[_Seen]:
@@ -138,10 +140,17 @@ def _look(manager: Manager, made: Sequence[Delivery], listed: int) -> Steps[_See
     asked: list[Steps[Any]] = [kept_bodies.values(manager, raw_ids)]
     asked += [notified_users.numbers(manager, raw_id) for raw_id in noticed]
     if adding:
-        asked.append(partings().since(manager.name, listed, lambda: _pairs(adding) | _pairs(adding, UNFOLLOWED)))
+        asked.append(
+            backend().auxiliary.unfollows.unfollowed_since(
+                manager.name, listed, lambda: _pairs(adding) | _pairs(adding, UNFOLLOWED)
+            )
+        )
     values, *others = yield from together(asked)
     parted = others.pop() if adding else set()
-    return _Seen(dict(zip(raw_ids, values)), dict(zip(noticed, others)), parted)
+    numbers = [
+        each or NotificationNumbers() for each in others
+    ]  # as who reads the notices has them where there are none
+    return _Seen(dict(zip(raw_ids, values)), dict(zip(noticed, numbers)), parted)
 
 
 def _behind(operation: Steps[Any], look: Callable[[], Steps[_Seen]]) -> Steps[_Seen]:
@@ -204,12 +213,12 @@ def _adds(delivery: Delivery) -> bool:
     return delivery.op in ADDING and any(name == FOLLOWERS and ids for name, ids in delivery.parts)
 
 
-def _pairs(deliveries: Iterable[Delivery], audience: str = FOLLOWERS) -> set[Parting]:
+def _pairs(deliveries: Iterable[Delivery], audience: str = FOLLOWERS) -> set[Unfollow]:
     return {(str(user), str(each.activity.actor_id)) for each in deliveries for user in _followers(each, audience)}
 
 
 def _rejoined(
-    manager: Manager, made: Sequence[Delivery], parted: set[Parting]
+    manager: Manager, made: Sequence[Delivery], parted: set[Unfollow]
 ) -> tuple[list[Delivery], list[Delivery]]:
     """What is to be made for those from whom something was taken and who follow again; and what is *made*, without them."""
     back, rest = list[Delivery](), list[Delivery]()
@@ -227,7 +236,7 @@ def _rejoined(
     return back, rest
 
 
-def _concerned(deliveries: Sequence[Delivery], parted: set[Parting]) -> set[Parting]:
+def _concerned(deliveries: Sequence[Delivery], parted: set[Unfollow]) -> set[Unfollow]:
     """Those of *parted* to whom something is delivered."""
     return parted and parted & _pairs(each for each in deliveries if _adds(each))
 
@@ -236,14 +245,14 @@ def _followers(delivery: Delivery, audience: str = FOLLOWERS) -> list[EntityId]:
     return [user for name, ids in delivery.parts if name == audience for user in ids]
 
 
-def _only(delivery: Delivery, op: str, pairs: set[Parting]) -> Delivery:
+def _only(delivery: Delivery, op: str, pairs: set[Unfollow]) -> Delivery:
     """*op* for those of its followers who are in *pairs*."""
     author = str(delivery.activity.actor_id)
     users = [user for user in _followers(delivery) if (str(user), author) in pairs]
     return delivery._replace(op=op, parts=[(FOLLOWERS, users)])
 
 
-def _without(delivery: Delivery, pairs: set[Parting]) -> Delivery:
+def _without(delivery: Delivery, pairs: set[Unfollow]) -> Delivery:
     """*delivery* to all but those followers who are in *pairs*."""
     author = str(delivery.activity.actor_id)
     parts = [

@@ -10,7 +10,7 @@ from feedmill.errors import CorruptRecord, FeedmillError, MessageError, UnknownN
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.operations import ALONE
 from feedmill.msgpack_codec import pack, unpack
-from feedmill.storage.journal import Claim, Letter, journal
+from feedmill.storage.journal import Claim, Letter
 from feedmill.storage.operations import together
 from feedmill.storage.registry import backend
 
@@ -40,7 +40,7 @@ def reason(error: BaseException) -> str:
 def bury(manager: str, claim: Claim, why: str) -> None:
     """Give up a claimed fan-out. When its activity is added or removed again, the letter goes."""
     payload = pack([claim.op, claim.body, claim.id])
-    backend().run(journal().bury(manager, claim, why, payload))
+    backend().run(backend().journal.bury(manager, claim, why, payload))
 
 
 def bury_message(task: str, args: Sequence[Any], why: str) -> str:
@@ -49,17 +49,17 @@ def bury_message(task: str, args: Sequence[Any], why: str) -> str:
         payload = pack([task, list(args)])
     except (TypeError, ValueError, OverflowError):
         payload = pack([task, [repr(args)]])
-    return backend().run(journal().add_letter(MESSAGE, why, payload))
+    return backend().run(backend().journal.add_letter(MESSAGE, why, payload))
 
 
 def listed(limit: int = 100) -> list[Letter]:
     """The newest letters, newest first."""
-    return backend().run(journal().letters(limit))
+    return backend().run(backend().journal.letters(limit))
 
 
 def found(letter_id: str) -> Letter:
     """The letter of that id; :class:`NoLetter` without."""
-    letter = backend().run(journal().letter(letter_id)) if is_letter_id(letter_id) else None
+    letter = backend().run(backend().journal.letter(letter_id)) if is_letter_id(letter_id) else None
     if letter is None:
         raise NoLetter(f"no dead letter {letter_id!r}; `feedmill dead list` shows those there are")
     return letter
@@ -101,9 +101,9 @@ def drop(ids: Sequence[str]) -> int:
     known, dropped = [name for name in ids if is_letter_id(name)], 0
     for start in range(0, len(known), AT_ONCE):
         part = known[start : start + AT_ONCE]
-        held = backend().run(together([journal().letter(name) for name in part]))
-        backend().run(together([journal().let_expire(name) for name in _given_up(held)]))
-        dropped += backend().run(journal().drop_letters(part))
+        held = backend().run(together([backend().journal.letter(name) for name in part]))
+        backend().run(together([backend().journal.let_expire(name) for name in _given_up(held)]))
+        dropped += backend().run(backend().journal.drop_letters(part))
     return dropped
 
 

@@ -23,12 +23,11 @@ from feedmill.ids import ID_SIZE, EntityId, is_id
 from feedmill.manager import Manager, notified_users
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import Fact
-from feedmill.manager.audience import admitted
-from feedmill.manager.config import recipients_of
+from feedmill.manager.audience import admitted, recipients_of
 from feedmill.msgpack_codec import unpack
 from feedmill.registry import get_manager
 from feedmill.storage.activity_state import LIVE, REMOVED
-from feedmill.storage.notified_users import Numbers
+from feedmill.storage.auxiliary import NotificationNumbers
 from feedmill.storage.operations import Steps
 
 #: The audiences of an activity. TOLD are those whom ``notify`` or ``unnotify`` named, and former recipients. UNFOLLOWED are
@@ -53,7 +52,7 @@ class Request(NamedTuple):
     #: How often it was begun, this time included.
     attempt: int = 1
     #: The numbers of its notices when they were read; None if they were not.
-    numbers: Numbers | None = None
+    numbers: NotificationNumbers | None = None
 
 
 class Delivery(NamedTuple):
@@ -75,10 +74,11 @@ class Delivery(NamedTuple):
 
 
 def people_of(deliveries: Sequence[Delivery]) -> int:
-    """How many people *deliveries* reach; who gets several activities counts once."""
+    """How many people *deliveries* reach; who gets several activities counts once, and who has unfollowed does not."""
     if len(deliveries) == 1:
-        return sum(len(user_ids) for _, user_ids in deliveries[0].parts)
-    return len({(name, str(user)) for each in deliveries for name, user_ids in each.parts for user in user_ids})
+        return sum([len(user_ids) for name, user_ids in deliveries[0].parts if name != UNFOLLOWED])
+    parts = [part for each in deliveries for part in each.parts if part[0] != UNFOLLOWED]
+    return len({(name, str(user)) for name, user_ids in parts for user in user_ids})
 
 
 def deliveries_of(
@@ -97,7 +97,7 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
     if activity is None:  # nobody knows any more, or can read, what it was
         return []
     chosen: dict[str, list[Part]] = {}
-    numbers: Numbers | None = None
+    numbers: NotificationNumbers | None = None
     for audience, ids in request.parts:
         if audience == UNFOLLOWED:
             effects = [(REMOVE, ids)]
@@ -129,7 +129,7 @@ def _effect(request: Request, there: bool) -> str:
 
 def _notified(
     manager: Manager, request: Request, activity: Activity, audience: str, ids: Sequence[EntityId]
-) -> tuple[Numbers | None, list[tuple[str, Sequence[EntityId]]]]:
+) -> tuple[NotificationNumbers | None, list[tuple[str, Sequence[EntityId]]]]:
     """What is to be done with the notification feeds of *ids*, and the numbers of the notices that this depends on.
 
     Somebody has an activity if the last word on them says so, and where there is none, if it is live and they are a recipient.

@@ -12,14 +12,14 @@ from feedmill import registry
 from feedmill.errors import LEFT_TO_OTHERS, StorageError, WrongType
 from feedmill.fanout import publisher
 from feedmill.fanout.operations import ALONE, IMPORT, PLANNED
-from feedmill.feeds.aggregated_feed import AggregatedFeed
+from feedmill.feeds.flat import Feed
 from feedmill.grouping.writer import fold_in
 from feedmill.manager import Manager
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.hook_results import Skipped
 from feedmill.registry import feed_names
 from feedmill.storage.deadline import LeaseExpired, within
-from feedmill.storage.journal import Claim, journal, lease
+from feedmill.storage.journal import Claim, lease
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation, dead_letters, heartbeat, planner
@@ -56,7 +56,7 @@ def answer(manager_name: str, bell: str = "") -> int:
     begins, so that others join.
     """
     manager, deadline = manager_called(manager_name), time.monotonic() + lease() / 1000
-    claims, ring = backend().run(journal().claim(manager_name, MOST_CLAIMS, bell))
+    claims, ring = backend().run(backend().journal.claim(manager_name, MOST_CLAIMS, bell))
     if ring:
         publisher.ring(manager_name)
     to_plan = [claim for claim in claims if claim.op in PLANNED and claim.op != IMPORT and not claim.planned]
@@ -66,10 +66,10 @@ def answer(manager_name: str, bell: str = "") -> int:
 
 def sweep() -> int:
     """Ring for every manager of which something is overdue, and do what dead holders of feeds left; how much there was."""
-    overdue = sum(map(_left_behind, _grouped()))
+    overdue = sum(map(_left_behind, _kinds_with_pending_writes()))
     for name in registry.manager_names():
         try:
-            count, ring = backend().run(journal().look(name))
+            count, ring = backend().run(backend().journal.look(name))
         except WrongType as error:  # others' work is elsewhere
             logger.error("what is due of %s cannot be looked at: %s", name, error)
             continue
@@ -79,16 +79,16 @@ def sweep() -> int:
     return overdue
 
 
-def _grouped() -> list[type[AggregatedFeed]]:
-    """The kinds of feeds that have inboxes."""
+def _kinds_with_pending_writes() -> list[type[Feed]]:
+    """The declared feed classes whose writes may be left to the holder of a lock."""
     managers = map(registry.get_manager, registry.manager_names())
     declared = dict.fromkeys(
         kind for each in managers for kind in (*each.feed_classes.values(), each.notification_feed_class)
     )
-    return [kind for kind in declared if kind is not None and issubclass(kind, AggregatedFeed)]
+    return [kind for kind in declared if kind is not None and kind.may_have_pending_writes]
 
 
-def _left_behind(feed_class: type[AggregatedFeed]) -> int:
+def _left_behind(feed_class: type[Feed]) -> int:
     try:
         found = backend().run(fold_in(feed_class))
     except WrongType as error:
@@ -163,7 +163,7 @@ class _Round:
         for name, waiting in self.full.items():
             planner.put_off(self.manager, waiting, name)
         if self.error is not None and (publisher.inline() or isinstance(self.error, LeaseExpired)):
-            raise self.error  # embedded, the caller is the worker, and nobody else would tell
+            raise self.error  # in memory, the caller is the worker, and nobody else would tell
         return self.deliveries
 
     def _enough(self) -> bool:
@@ -182,7 +182,7 @@ class _Round:
         deadline, planned = self.deadline, None
         if _is_suspect(claim):
             deadline = time.monotonic() + lease() / 1000
-            begun = backend().run(journal().begin(self.manager.name, claim))
+            begun = backend().run(backend().journal.begin(self.manager.name, claim))
             if begun is None:
                 logger.warning("fan-out %s was called off or taken over before it was begun", claim.id)
                 return False
@@ -213,7 +213,7 @@ class _Round:
         """What one claim comes to, if it is to be delivered here; else its chunks are sent."""
         name = self.manager.name
         if claim.tries > MOST_ATTEMPTS:
-            last = backend().run(journal().get(claim.id)).get("error", "")
+            last = backend().run(backend().journal.get(claim.id)).get("error", "")
             why = f": {claim.died() if claim.deaths else last}" if claim.deaths or last else ""
             raise dead_letters.GivenUp(f"not done after {MOST_ATTEMPTS} attempts{why}")
         if not self.feeds.issuperset(claim.feeds):
@@ -221,7 +221,7 @@ class _Round:
             logger.warning("fan-out %s: this worker's %s has no feed %r; %s", claim.id, name, min(lacking), OLDER)
             pause = FIRST_PAUSE * (0.5 + random.random())
             watch.close()
-            backend().run(journal().put_off(name, watch.claim, pause, waits=claim.waits))
+            backend().run(backend().journal.put_off(name, watch.claim, pause, waits=claim.waits))
             return None
         if claim.planned or claim.op in ALONE:
             watch.close()
@@ -254,9 +254,9 @@ class _Round:
 
     def _leave(self, claims: Sequence[Claim]) -> None:
         """Give back what is too much for one round, and ring for it."""
-        left = [journal().put_off(self.manager.name, claim, 0, waits=claim.waits) for claim in claims]
+        left = [backend().journal.put_off(self.manager.name, claim, 0, waits=claim.waits) for claim in claims]
         backend().run(together(left))
-        if backend().run(journal().look(self.manager.name))[1]:
+        if backend().run(backend().journal.look(self.manager.name))[1]:
             publisher.ring(self.manager.name)
 
     def _deliver(self) -> None:
@@ -289,7 +289,7 @@ class _Round:
     def _settle(self, ready: Sequence[_Ready]) -> None:
         """Note what was delivered whole, and what was not."""
         done = [(each.claim, each.reached) for each in ready if each.error is None]
-        backend().run(journal().finish(self.manager.name, done))
+        backend().run(backend().journal.finish(self.manager.name, done))
         for each in ready:
             if each.error is not None:
                 self._failed(each.claim, each.error)
@@ -314,7 +314,7 @@ class _Round:
             logger.warning("fan-out %s of %s: %s; %s", claim.id, self.manager.name, reason, OLDER)
             pause = FIRST_PAUSE * (0.5 + random.random())
             listed = claim._replace(relisted=True)  # a part of it may be written
-            backend().run(journal().put_off(self.manager.name, listed, pause, waits=claim.waits))
+            backend().run(backend().journal.put_off(self.manager.name, listed, pause, waits=claim.waits))
             return
         if claim.tries >= MOST_ATTEMPTS:
             logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)
@@ -326,7 +326,7 @@ class _Round:
             *(claim.id, self.manager.name, claim.tries, pause, reason),
             exc_info=None if isinstance(error, StorageError) else error,
         )
-        backend().run(journal().put_off(self.manager.name, claim, pause, reason))
+        backend().run(backend().journal.put_off(self.manager.name, claim, pause, reason))
 
 
 def _silence(claim: Claim) -> float:

@@ -11,21 +11,19 @@ from typing import Any
 
 from feedmill.errors import DeclarationError
 from feedmill.fanout.operations import IMPORT
-from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.feeds.flat import Feed
-from feedmill.feeds.removal import held, sweep
+from feedmill.feeds.removal import remove_matching
 from feedmill.grouping.pending_writes import PendingWrite
 from feedmill.grouping.writer import fold_in_one
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
 from feedmill.manager import Manager
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import FOREIGN, Fact
-from feedmill.manager.audience import admitted_to
-from feedmill.manager.config import following_of
+from feedmill.manager.audience import admitted_to, following_of
 from feedmill.manager.hook_results import Skipped
+from feedmill.storage.auxiliary import FollowChanges
 from feedmill.storage.operations import Steps, together
-from feedmill.storage.pending_index import left
-from feedmill.storage.unfollows import Turns, partings
+from feedmill.storage.registry import backend
 from feedmill.worker import compensation
 from feedmill.worker.delivery import FOLLOWERS, Delivery, Request, lock_patience
 from feedmill.worker.isolation import apart, halves
@@ -56,16 +54,17 @@ def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[
     """Take everything that *target_id* did out of the feeds of *user_id*; how many entries."""
     hashes = _hashes(target_id)
 
-    def suspect(raw_id: bytes) -> bool:
+    def id_matches(raw_id: bytes) -> bool:
         return raw_id[ACTOR_SLICE] in hashes
 
-    def guilty(actor_id: EntityId) -> bool:
+    def actor_matches(actor_id: EntityId) -> bool:
         return str(actor_id) == str(target_id)
 
     classes = manager.feed_classes.values()
     kept = yield from _fold_in(manager, user_id)
-    taken = yield from together([sweep(each, user_id, suspect, guilty, wait=lock_patience()) for each in classes])
-    _check([write for write in kept if write.actor_id is None or guilty(write.actor_id)])
+    removals = [remove_matching(each, user_id, id_matches, actor_matches, wait=lock_patience()) for each in classes]
+    taken = yield from together(removals)
+    _check([write for write in kept if write.actor_id is None or actor_matches(write.actor_id)])
     return sum(taken)
 
 
@@ -76,18 +75,18 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
     delivered meanwhile stays. Whom the user unfollows, or follows again, meanwhile has the last word.
     """
     source, classes, user = _source(manager), list(manager.feed_classes.values()), str(user_id)
-    listed = yield from partings().rebuild(manager.name, user)
+    listed = yield from backend().auxiliary.unfollows.begin_rebuild(manager.name, user)
     pending = yield from _fold_in(manager, user_id)
-    there = yield from together([held(each, user_id) for each in classes])
+    there = yield from together([each.all_members(user_id) for each in classes])
     before = {member.raw_id for found in there for _, member in found}
     limit = min(manager.follow_activity_limit, source.max_length)
-    flat = [each.max_length for each in classes if not issubclass(each, AggregatedFeed)]
+    most = max([manager.follow_activity_limit, *(each.rebuild_size(manager.follow_activity_limit) for each in classes)])
     newest: list[bytes] = []
     hashes: set[bytes] = set()
     for targets in _chunked(following_of(manager, user_id, skipped), READ_AT_ONCE):
         reads = [source.timeline().flat_slice(source.key_of(target), 0, limit) for target in targets]
         slices = yield from together(reads)
-        newest = heapq.nlargest(max([manager.follow_activity_limit, *flat]), itertools.chain(newest, *slices))
+        newest = heapq.nlargest(most, itertools.chain(newest, *slices))
         hashes.update(*map(_hashes, targets))
     facts = yield from kept_bodies.facts(manager, newest)
     brought = _Brought(manager, user_id, listed, attempt)
@@ -95,13 +94,13 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
     # Of what is live and not known it could not be found out whether they may have it; others can read what is foreign.
     unknown = {fact.raw_id for fact in facts.values() if fact.kind == FOREIGN or fact.live} - brought.known
     gone = set(newest) - {fact.raw_id for fact in brought.kept} - unknown
-    for target in (yield from partings().turns(manager.name, user, listed)).joined:
+    for target in (yield from backend().auxiliary.unfollows.changes_since(manager.name, user, listed)).followed:
         hashes.update(_hashes(target))
 
-    def suspect(raw_id: bytes) -> bool:
+    def id_matches(raw_id: bytes) -> bool:
         return raw_id in gone or (raw_id in before and raw_id[ACTOR_SLICE] not in hashes)
 
-    yield from together([sweep(each, user_id, suspect, wait=lock_patience()) for each in classes])
+    yield from together([remove_matching(each, user_id, id_matches, wait=lock_patience()) for each in classes])
     yield from brought.again([fact for fact in facts.values() if not fact.live])
     yield from _catch_up(manager, user_id, listed, attempt)
     if brought.error is not None:
@@ -153,13 +152,15 @@ class _Brought:
 
 def _catch_up(manager: Manager, user_id: EntityId, listed: int, attempt: int) -> Steps[None]:
     """Do again what the user did since *listed*, until they have done nothing more: what it undid may have been done since."""
-    done = Turns(frozenset(), frozenset())
-    while (turns := (yield from partings().turns(manager.name, str(user_id), listed))) != done:
-        for target in sorted(turns.parted - done.parted):
+    done = FollowChanges(frozenset(), frozenset())
+    while (
+        changes := (yield from backend().auxiliary.unfollows.changes_since(manager.name, str(user_id), listed))
+    ) != done:
+        for target in sorted(changes.unfollowed - done.unfollowed):
             yield from unfollow(manager, user_id, target)
-        for target in sorted(turns.joined - done.joined):
+        for target in sorted(changes.followed - done.followed):
             yield from follow(manager, user_id, target, manager.follow_activity_limit, attempt)
-        done = turns
+        done = changes
 
 
 def _check_known(facts: Mapping[bytes, Fact]) -> None:
@@ -175,11 +176,11 @@ def _fold_in(manager: Manager, user_id: EntityId) -> Steps[list[PendingWrite]]:
     """
 
     def fold(feed_class: type[Feed]) -> Steps[list[PendingWrite]]:
-        if (yield from left().full([feed_class.key_of(user_id)])) == [True]:
+        if (yield from backend().auxiliary.pending_index.has_pending([feed_class.key_of(user_id)])) == [True]:
             return (yield from fold_in_one(feed_class, user_id, lock_patience()))
         return []
 
-    classes = [each for each in manager.feed_classes.values() if issubclass(each, AggregatedFeed)]
+    classes = [each for each in manager.feed_classes.values() if each.may_have_pending_writes]
     return list(itertools.chain(*(yield from together([fold(each) for each in classes]))))
 
 

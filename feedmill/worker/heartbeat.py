@@ -1,7 +1,7 @@
 """Keeps a claim alive while its plan runs: an app's queries take as long as they take, and only a dead worker loses its claim.
 
 One thread in each process, started with the first plan, lets all plans of the process *beat*. It ends with the process, and
-stands still with it: then the claim is over when its lease is. In the embedded mode nobody else could take a claim, and
+stands still with it: then the claim is over when its lease is. In the in-memory mode nobody else could take a claim, and
 there is no thread.
 """
 
@@ -14,9 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from feedmill import settings
 from feedmill.storage.deadline import LeaseExpired
-from feedmill.storage.journal import Claim, journal, lease
+from feedmill.storage.journal import Claim, lease
 from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend
 
@@ -43,8 +42,8 @@ class Watch:
         self.deadline = 0.0
         #: Whether the plan took so long that *when_slow* was called.
         self.slow = False
-        #: Whether it is to be let beat by a thread: in the embedded mode there is nobody who could take a claim.
-        self.threaded = not settings.current().embedded
+        #: Whether it is to be let beat by a thread: in the in-memory mode there is nobody who could take a claim.
+        self.threaded = not backend().in_process
         self._manager, self._when_slow = manager, when_slow
         self._lock, self._closed, self._lost = new_lock(), True, False
         self._begun = 0.0
@@ -95,7 +94,7 @@ class Watch:
             if self._closed or self._lost:
                 return
             if now >= self.deadline - lease() / 1500 and now < self._begun + LONGEST_PLAN:
-                self._keep(backend().run(journal().write_chunks(self._manager, self.latest, {})), now)
+                self._keep(backend().run(backend().journal.write_chunks(self._manager, self.latest, {})), now)
 
     def close(self) -> None:
         """Nothing beats after this."""

@@ -25,15 +25,14 @@ from feedmill.grouping.operations import is_updated
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, Priority, notified_users
 from feedmill.manager.activity_bodies import FOREIGN, Fact
-from feedmill.manager.config import followers_of, recipients_of
+from feedmill.manager.audience import followers_of, recipients_of
 from feedmill.manager.hook_results import Skipped
 from feedmill.msgpack_codec import pack
 from feedmill.storage.activity_state import LIVE
 from feedmill.storage.deadline import LeaseExpired
-from feedmill.storage.journal import Claim, journal
+from feedmill.storage.journal import Claim
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
-from feedmill.storage.unfollows import partings
 from feedmill.worker.delivery import (
     AUDIENCES,
     FOLLOWERS,
@@ -152,7 +151,9 @@ def _unfollowed(manager: Manager, claim: Claim, activity: Activity) -> Iterator[
     """Who has left since people were listed first, and may hold what an earlier attempt wrote; asked when the others are
     listed, so that whoever leaves meanwhile is among the ones or the others.
     """
-    yield from backend().run(partings().of(manager.name, str(activity.actor_id), claim.listed))
+    yield from backend().run(
+        backend().auxiliary.unfollows.unfollowers_since(manager.name, str(activity.actor_id), claim.listed)
+    )
 
 
 def _told(manager: Manager, fact: Fact, *, void: bool) -> Iterator[EntityId]:
@@ -204,13 +205,15 @@ def send(
             planned + place: pack([audience, priority.value, ids])
             for place, (audience, priority, ids) in enumerate(batch)
         }
-        claim = watch.write(partial(journal().write_chunks, manager.name, chunks=packed))
+        claim = watch.write(partial(backend().journal.write_chunks, manager.name, chunks=packed))
         _publish(manager, claim, {planned + place: chunk for place, chunk in enumerate(batch[:fitting])})
         planned, sent = planned + len(batch), sent + fitting
         told = note_skipped(manager, claim, skipped, told)
     watch.close()
     note_skipped(manager, watch.claim, skipped, told)
-    journaled = journal().park(manager.name, watch.claim, planned, delay if sent == planned else CROWDED_PAUSE, sent)
+    journaled = backend().journal.park(
+        manager.name, watch.claim, planned, delay if sent == planned else CROWDED_PAUSE, sent
+    )
     backend().run(journaled)
     return Sent(sent)
 
@@ -232,7 +235,7 @@ def note_skipped(manager: Manager, claim: Claim, skipped: Skipped | None, told: 
     if skipped is None or skipped.count == told:
         return told
     logger.warning("fan-out %s of %s: %s", claim.id, manager.name, skipped)
-    backend().run(journal().skip(claim.id, claim.plan, skipped.count, str(skipped)))
+    backend().run(backend().journal.skip(claim.id, claim.plan, skipped.count, str(skipped)))
     return skipped.count
 
 
@@ -244,17 +247,17 @@ def send_alone(manager: Manager, claim: Claim, delay: float) -> int:
     if publisher.room(publisher.HIGH_QUEUE) < 1:
         put_off(manager, [claim], publisher.HIGH_QUEUE)
         return 0
-    renewed = backend().run(journal().write_chunks(manager.name, claim, {0: claim.body}))
+    renewed = backend().run(backend().journal.write_chunks(manager.name, claim, {0: claim.body}))
     if renewed is None:
         raise LeaseExpired(f"fan-out {claim.id} was called off or taken over before it was sent once more")
     handle.send_alone(manager.name, renewed.op, renewed.body, renewed.id, renewed.plan)
-    backend().run(journal().park(manager.name, renewed, 1, delay, 1))
+    backend().run(backend().journal.park(manager.name, renewed, 1, delay, 1))
     return 1
 
 
 def put_off(manager: Manager, claims: Iterable[Claim], queue: str) -> None:
     """Let *claims* wait a while for room in *queue*."""
-    waiting = [journal().put_off(manager.name, claim, CROWDED_PAUSE, waits=queue) for claim in claims]
+    waiting = [backend().journal.put_off(manager.name, claim, CROWDED_PAUSE, waits=queue) for claim in claims]
     backend().run(together(waiting))
 
 
@@ -264,21 +267,21 @@ def send_rest(manager: Manager, claim: Claim, delay: float) -> int:
     How many were sent. When the queues are full, what is left is most likely in them: it is not sent twice.
     """
     waiting, again = claim.sent < claim.planned, 0
-    left = backend().run(journal().left(claim))
+    left = backend().run(backend().journal.left(claim))
     if waiting:
         left = [number for number in left if number >= claim.sent]
     for start in range(0, len(left), publisher.PUBLISH_BATCH):
-        packed = backend().run(journal().chunks(claim, left[start : start + publisher.PUBLISH_BATCH]))
+        packed = backend().run(backend().journal.chunks(claim, left[start : start + publisher.PUBLISH_BATCH]))
         fitting = _send_again(manager, claim, packed)
         again += fitting
         if fitting < len(packed):
             if waiting:
                 sent = list(packed)[fitting]
-                backend().run(journal().park(manager.name, claim, claim.planned, CROWDED_PAUSE, sent))
+                backend().run(backend().journal.park(manager.name, claim, claim.planned, CROWDED_PAUSE, sent))
             else:
-                backend().run(journal().put_off(manager.name, claim, delay))
+                backend().run(backend().journal.put_off(manager.name, claim, delay))
             return again
-    backend().run(journal().park(manager.name, claim, claim.planned, delay, claim.planned))
+    backend().run(backend().journal.park(manager.name, claim, claim.planned, delay, claim.planned))
     return again
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from feedmill.errors import StorageError
-from feedmill.storage.journal import Letter, journal
+from feedmill.storage.journal import Letter
 from feedmill.storage.registry import backend
 from feedmill.worker import drain
 
@@ -18,4 +18,4 @@ def sweep() -> None:
 
 def undelivered() -> list[Letter]:
     """What ended among the dead letters."""
-    return backend().run(journal().letters(100))
+    return backend().run(backend().journal.letters(100))

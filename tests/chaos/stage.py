@@ -25,7 +25,6 @@ from feedmill.fanout.handle import Fanout, FanoutStatus, fanout_id, status_of
 from feedmill.fanout.operations import ADD
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 from feedmill.feeds.flat import Feed
-from feedmill.storage.journal import journal
 from feedmill.storage.operations import together
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love, Verb
@@ -383,7 +382,7 @@ class Stage:
 
     def _statuses(self, fanouts: Sequence[Fanout]) -> list[tuple[str, FanoutStatus]]:
         """What the receipts of *fanouts* say, read in one go."""
-        found = backend().run(together([journal().get(fanout.id) for fanout in fanouts]))
+        found = backend().run(together([backend().journal.get(fanout.id) for fanout in fanouts]))
         return [(fanout.id, status_of(fields, fanout.op)) for fanout, fields in zip(fanouts, found)]
 
     def settle(self, patience: float = PATIENCE) -> float:
@@ -402,7 +401,7 @@ class Stage:
     def rest(self) -> bool:
         """Let what is to be done again be done again; whether there was any. Nothing may change by it."""
         busy, deadline = False, time.monotonic() + LEASE + PATIENCE
-        while backend().run(journal().count_open(registry.manager_names())) and time.monotonic() < deadline:
+        while backend().run(backend().journal.count_open(registry.manager_names())) and time.monotonic() < deadline:
             busy = True
             self.supervise()
             sweep()
@@ -414,14 +413,15 @@ class Stage:
         verdict = audit(self.model, self.flat)
         for note in leftovers(self.feeds.client):
             verdict.off(note)
-        readers = len(READERS) if self.model.followed else 0
+        # Who follows at that moment, and who was told by name when it was planned once more, is reached as well.
+        others = (len(READERS) if self.model.followed else 0) + (len(NAMED) if self.model.named else 0)
         for name, status in self._statuses([fanout for fanout, _ in self.asked.values()]):
             people = self.asked[name][1]
             if name in self.hopeless:
                 continue
             verdict.chunks += status.planned
             verdict.chunks_lost += status.planned - status.done
-            right = people is None or people <= status.reached <= people + readers
+            right = people is None or people <= status.reached <= people + others
             if not status.finished or status.planned != status.done or not right:
                 verdict.off(f"receipt of {name}: {status}, and {people} people were to be reached")
         if self.steady:

@@ -25,7 +25,7 @@ from feedmill.doctor.repair import mend
 from feedmill.doctor.report import lines
 from feedmill.fanout import publisher
 from feedmill.keys import GROUPS
-from feedmill.storage.journal import Pace, journal
+from feedmill.storage.journal import Pace
 from feedmill.storage.operations import Steps
 from feedmill.storage.redis import maintenance
 from feedmill.storage.registry import backend
@@ -211,7 +211,9 @@ def test_a_busy_system_is_healthy(server: redis.Redis) -> None:
             Home.insert_activities(some)
             dice.choice((feed.add_many, feed.remove_many))(some)
             backend().run(
-                journal().open(ClinicManager.name, f"{ClinicManager.name}:f{seed}-{rounds % 3}", "add", some[0].pack())
+                backend().journal.open(
+                    ClinicManager.name, f"{ClinicManager.name}:f{seed}-{rounds % 3}", "add", some[0].pack()
+                )
             )
             drain.answer(ClinicManager.name)
             rounds += 1
@@ -248,7 +250,7 @@ def test_the_brokers_keys_are_no_strangers(server: redis.Redis) -> None:
     assert "; 1 key of no manager that is known here)" in doctor().output
 
 
-def test_the_embedded_mode_is_no_place_to_look_at(memory: None) -> None:
+def test_the_in_memory_mode_is_no_place_to_look_at(memory: None) -> None:
     """A command of its own has an empty memory: that it is healthy says nothing of what an app's process holds."""
     (line,) = doctor().output.splitlines()
     assert line.startswith("healthy (0 keys") and line.endswith(
@@ -262,7 +264,9 @@ def test_every_key_of_ours_is_known(server: redis.Redis) -> None:
     manager.add_activity(some)
     manager.notify(["x"], some)
     hold(server, Notes(PATIENT).key + GROUPS, time.time() + 8)
-    backend().run(journal().open(ClinicManager.name, f"{ClinicManager.name}:f", "add", some.pack(), Pace(5, 1, 1)))
+    backend().run(
+        backend().journal.open(ClinicManager.name, f"{ClinicManager.name}:f", "add", some.pack(), Pace(5, 1, 1))
+    )
     drain.answer(ClinicManager.name, "a-bell")
     dead_letters.bury_message("feedmill.deliver", ["x"], "why")
     server.set(Home(8).key, "x")

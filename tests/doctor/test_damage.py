@@ -35,7 +35,6 @@ from feedmill.keys import (
 )
 from feedmill.records import NotificationSerializer
 from feedmill.records.layout import CAPPED
-from feedmill.storage.journal import journal
 from feedmill.storage.redis.client import RedisBackend
 from feedmill.storage.redis.timelines import STATE
 from feedmill.storage.registry import backend
@@ -200,13 +199,13 @@ def spill_of_a_wrong_type(client: redis.Redis) -> None:
 
 
 def forgotten_fanout(client: redis.Redis) -> None:
-    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).pack()))
     (key,) = client.keys("*due:{ClinicManager:0}")
     client.zadd(key, {"f0": (time.time() - 3600) * 1000})
 
 
 def due_alone(client: redis.Redis) -> None:
-    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).pack()))
     client.delete(receipt_key(F0))
 
 
@@ -227,7 +226,7 @@ def due_of_a_wrong_type(client: redis.Redis) -> None:
 
 
 def receipt_of_nonsense(client: redis.Redis) -> None:
-    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).pack()))
     client.hset(receipt_key(F0), mapping={"op": "dance", "plan": "many"})
 
 
@@ -236,7 +235,7 @@ def receipt_of_a_wrong_type(client: redis.Redis) -> None:
 
 
 def due_receipt_of_a_wrong_type(client: redis.Redis) -> None:
-    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).pack()))
     client.delete(receipt_key(F0))
     client.set(receipt_key(F0), "x")
 
@@ -255,8 +254,8 @@ def of_a_wrong_type(key: str) -> Callable[[redis.Redis], None]:
 
 
 def receipt_without_letter(client: redis.Redis) -> None:
-    run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
-    (claim,), _ = run(journal().claim(ClinicManager.name, 5))
+    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    (claim,), _ = run(backend().journal.claim(ClinicManager.name, 5))
     dead_letters.bury(ClinicManager.name, claim, "why")
     client.delete(letters_key())
 
@@ -534,18 +533,18 @@ def test_a_damaged_receipt_holds_nobody_up(server: redis.Redis, fields: dict[str
     """Fan-outs that are claimed together with one whose receipt is damaged are done; that one after --fix."""
     first, bad, last = (f"{ClinicManager.name}:{name}" for name in ("a", "bad", "z"))
     for name in (first, bad, last):
-        run(journal().open(ClinicManager.name, name, "add", on_day(6).pack()))
+        run(backend().journal.open(ClinicManager.name, name, "add", on_day(6).pack()))
     if fields is None:
         server.delete(receipt_key(bad))
         server.set(receipt_key(bad), "x")
     else:
         server.hset(receipt_key(bad), mapping=fields)
     drain.answer(ClinicManager.name)
-    assert run(journal().get(first))["finished"] and run(journal().get(last))["finished"]
+    assert run(backend().journal.get(first))["finished"] and run(backend().journal.get(last))["finished"]
     assert examine(fix=True).left == 0
     drain.answer(ClinicManager.name)
     if fields is not None and "op" not in fields:  # else it does not say what it is about
-        assert run(journal().get(bad))["finished"]
+        assert run(backend().journal.get(bad))["finished"]
     assert examined() == {}
 
 
@@ -571,7 +570,7 @@ def test_a_living_feed_is_healthy(server: redis.Redis, monkeypatch: pytest.Monke
 
 def test_work_of_a_manager_that_has_another_name(server: redis.Redis) -> None:
     """What is open of a manager that is not known here, and that nobody looks at, is named with what can be done."""
-    run(journal().open("Renamed", "Renamed:f0", "add", on_day(6).pack()))
+    run(backend().journal.open("Renamed", "Renamed:f0", "add", on_day(6).pack()))
     assert examined() == {}, "another process may know it"
     server.zadd(due_key("Renamed"), {"f0": (time.time() - 120) * 1000})
     report = examine(fix=True)

@@ -19,8 +19,7 @@ from feedmill.doctor.checks.quick import Glances
 from feedmill.doctor.key_map import Part, Place, Places
 from feedmill.doctor.repair import look
 from feedmill.keys import GROUPS
-from feedmill.storage.maintenance import inspection
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
 from feedmill.storage.redis import maintenance as redis_inspection
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love, Verb
@@ -58,7 +57,7 @@ def lived(feed: Any, dice: random.Random) -> None:
 
 
 def quickly(feed: Any) -> list[bytes] | None:
-    stored = backend().run(inspection().feed(feed.key, feed.count_key_of(feed.user_id)))
+    stored = backend().run(backend().maintenance.feed(feed.key, feed.count_key_of(feed.user_id)))
     return Glances().healthy(type(feed), stored)
 
 
@@ -93,12 +92,12 @@ def test_what_is_damaged_is_not_healthy_at_a_glance(memory: None, feed_class: An
     for user in range(40):
         feed = feed_class(user)
         lived(feed, dice)
-        held = BACKEND.groups.get(feed.key)
+        held = DATA.groups.get(feed.key)
         if held is None or not held.records:
             continue
         for _ in range(8):
             records, scores, state = dict(held.records), dict(held.scores), held.state
-            count = BACKEND.counts.get(getattr(feed, "count_key", ""))
+            count = DATA.counts.get(getattr(feed, "count_key", ""))
             damage(feed, held, dice)
             findings = closely(feed)
             found += bool(findings)
@@ -106,7 +105,7 @@ def test_what_is_damaged_is_not_healthy_at_a_glance(memory: None, feed_class: An
                 missed.append(findings)
             held.records, held.scores, held.state = records, scores, state
             if count is not None:
-                BACKEND.counts[feed.count_key] = count
+                DATA.counts[feed.count_key] = count
     assert missed == []
     assert found > 60
 
@@ -126,7 +125,7 @@ def damage(feed: Any, held: Any, dice: random.Random) -> None:
     elif held.state:
         held.state = mutated(held.state, dice)
     elif feed.counted:
-        BACKEND.counts[feed.count_key] = (5, 5, 5)
+        DATA.counts[feed.count_key] = (5, 5, 5)
 
 
 def mutated(data: bytes, dice: random.Random) -> bytes:
@@ -196,7 +195,7 @@ def test_what_is_remembered_is_bounded(memory: None, monkeypatch: pytest.MonkeyP
     glances = Glances()
     for user in range(100):
         Notes(user).add_many(Activity(user, Love, thing, time=BASE) for thing in range(5))
-        stored = backend().run(inspection().feed(Notes(user).key, Notes(user).count_key))
+        stored = backend().run(backend().maintenance.feed(Notes(user).key, Notes(user).count_key))
         assert glances.healthy(Notes, stored) is not None
         assert all(len(known) <= 55 for known in glances._records.values())
 
@@ -221,7 +220,7 @@ def test_a_spill_that_surely_fits_does(memory: None, seed: int) -> None:
     """What is passed without a look at each spilled member has no flaw."""
     dice, passed = random.Random(seed), 0
     News(1).add_many(in_group(n, dice.randrange(30)) for n in range(90))
-    held = BACKEND.groups[News(1).key]
+    held = DATA.groups[News(1).key]
     ((group, spill),) = held.spills.items()
     for _ in range(60):
         record, fields = News.serializer().decode(held.records[group]), dict(spill)

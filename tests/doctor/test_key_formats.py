@@ -16,7 +16,6 @@ from feedmill.doctor import examine
 from feedmill.doctor.key_map import Places
 from feedmill.errors import DeclarationError
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
-from feedmill.storage.journal import journal
 from feedmill.storage.registry import backend
 from tests.doctor.clinic import examined
 from tests.feeds.samples import in_group, on_day
@@ -175,7 +174,7 @@ def test_refused_or_healthy(redis_url: str, feeds: Any, notes: Any, users: Any) 
     for user in users:
         for feed in (*first, *bells):
             feed(user).add_many([in_group(n) for n in range(40)] + [on_day(n) for n in range(2, 8)])
-    backend().run(journal().open("One", "One:f0", "add", on_day(6).pack()))
+    backend().run(backend().journal.open("One", "One:f0", "add", on_day(6).pack()))
     before = dump(redis_url)
     held = [[len(feed(user)) for user in users] for feed in (*first, *bells)]
     assert examined() == {}

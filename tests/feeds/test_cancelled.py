@@ -16,7 +16,7 @@ from feedmill import aclose
 from feedmill.errors import FeedBusy
 from feedmill.keys import GROUPS
 from feedmill.storage.deadline import LeaseExpired, within
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.redis import client as redis_client
 from feedmill.storage.redis.timelines import STATE
@@ -33,8 +33,8 @@ def locks() -> list[str]:
     return [key.decode() for key in keys if (client.hget(key, STATE) or b"0")[:1] == b"1"]
 
 
-def embedded_locks() -> list[str]:
-    return [key for key, feed in BACKEND.groups.items() if feed.lock]
+def locks_in_memory() -> list[str]:
+    return [key for key, feed in DATA.groups.items() if feed.lock]
 
 
 @BOTH
@@ -232,11 +232,11 @@ def test_one_that_waited_too_long(backend_kind: str, grouped: Any) -> None:
         replies = backend().run(_exchange(next(holder)))
         assert replies
     else:
-        BACKEND.groups[grouped.key_of(2)].lock = b"stranger"
-        BACKEND.groups[grouped.key_of(2)].deadline = time.time() + 60
+        DATA.groups[grouped.key_of(2)].lock = b"stranger"
+        DATA.groups[grouped.key_of(2)].deadline = time.time() + 60
     with pytest.raises(FeedBusy):
         backend().run(grouped.deliver([1, 2, 3], (), [on_day(1)], wait=0.01))
-    held_still = locks() if backend_kind == "redis" else embedded_locks()
+    held_still = locks() if backend_kind == "redis" else locks_in_memory()
     assert held_still == [grouped.key_of(2) + (GROUPS if backend_kind == "redis" else "")]
 
 
@@ -334,12 +334,12 @@ def test_a_hanging_server_does_not_hold_up_a_cancelled_coroutine(
     assert not locks()
 
 
-def test_an_embedded_wait_that_is_interrupted(memory: None, alarm: Any) -> None:
-    """In the embedded mode, too: what was held while another feed is waited for is let go."""
+def test_a_wait_in_memory_that_is_interrupted(memory: None, alarm: Any) -> None:
+    """In the in-memory mode, too: what was held while another feed is waited for is let go."""
     for user in (1, 2):
         News(user).add(on_day(1))
-    BACKEND.groups[News.key_of(2)].lock, BACKEND.groups[News.key_of(2)].deadline = b"stranger", time.time() + 60
+    DATA.groups[News.key_of(2)].lock, DATA.groups[News.key_of(2)].deadline = b"stranger", time.time() + 60
     alarm(0.05)
     with pytest.raises(Stop):
         News._run(News.deliver([1, 2], (), [on_day(1)], wait=30))
-    assert embedded_locks() == [News.key_of(2)]
+    assert locks_in_memory() == [News.key_of(2)]

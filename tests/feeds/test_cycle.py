@@ -19,7 +19,6 @@ from feedmill.grouping.operations import plan
 from feedmill.grouping.writer import fold_in
 from feedmill.keys import left_key
 from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task
-from feedmill.storage.journal import journal
 from feedmill.storage.operations import Command, Steps
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RedisBackend
@@ -315,7 +314,7 @@ def test_a_server_that_knows_scripts_of_another_release(redis_url: str, awaited:
     client.config_resetstat()
 
     def opened(name: str) -> None:
-        opening = journal().open("Some", f"Some:{name}", "add", b"")
+        opening = backend().journal.open("Some", f"Some:{name}", "add", b"")
         asyncio.run(alone(opening)) if awaited else newcomer.run(opening)
 
     async def alone(opening: Any) -> None:
@@ -327,4 +326,4 @@ def test_a_server_that_knows_scripts_of_another_release(redis_url: str, awaited:
     client.script_flush()
     opened("second")
     assert client.info("errorstats")["errorstat_NOSCRIPT"] and client.script_exists(*known) == [True, True]
-    assert set(newcomer.run(journal().open_ids("Some", 10))) == {"Some:first", "Some:second"}
+    assert set(newcomer.run(backend().journal.open_ids("Some", 10))) == {"Some:first", "Some:second"}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from feedmill import Activity, aclose
 from feedmill.errors import FeedIndexError
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
 from feedmill.verbs import Love
 from tests.feeds.model import GroupModel
 from tests.feeds.samples import BASE, KINDS, News, Notes, held, in_group, on_day
@@ -269,8 +269,8 @@ def test_counts_are_published(backend_kind: str, request: pytest.FixtureRequest)
             sent.append(json.loads(message["data"]))
         listener.close()
     else:
-        assert {channel for channel, _ in BACKEND.published} == {"juggernaut"}
-        sent = [json.loads(message) for _, message in BACKEND.published]
+        assert {channel for channel, _ in DATA.published} == {"juggernaut"}
+        sent = [json.loads(message) for _, message in DATA.published]
     assert [(m["unseen"], m["unread"], m["seq"]) for m in sent] == [
         (1, 1, 1),
         (2, 2, 2),

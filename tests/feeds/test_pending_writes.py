@@ -24,7 +24,7 @@ from feedmill.grouping.writer import fold_in, fold_in_one
 from feedmill.keys import GROUPS
 from feedmill.msgpack_codec import pack, unpack_stream
 from feedmill.storage.base import Changes, Lock, Rules, Snapshot, Task
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
 from feedmill.storage.redis.timelines import INBOX
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love, Verb
@@ -139,27 +139,27 @@ def let_go(feed: Any) -> None:
 
 def inbox(feed: Any) -> bytes:
     """What waits."""
-    if feedmill.settings.current().embedded:
-        return BACKEND.groups[feed.key].inbox
+    if backend().in_process:
+        return DATA.groups[feed.key].inbox
     return backend().client.hget(feed.key + GROUPS, INBOX) or b""  # type: ignore[attr-defined]
 
 
 def put_inbox(feed: Any, data: bytes) -> None:
-    if feedmill.settings.current().embedded:
-        BACKEND.groups[feed.key].inbox = data
+    if backend().in_process:
+        DATA.groups[feed.key].inbox = data
     else:
         backend().client.hset(feed.key + GROUPS, INBOX, data)  # type: ignore[attr-defined]
 
 
 def record_of(feed: Any, group: bytes) -> bytes:
-    if feedmill.settings.current().embedded:
-        return BACKEND.groups[feed.key].records[group]
+    if backend().in_process:
+        return DATA.groups[feed.key].records[group]
     return backend().client.hget(feed.key + GROUPS, group)  # type: ignore[attr-defined,no-any-return]
 
 
 def put_record(feed: Any, group: bytes, data: bytes) -> None:
-    if feedmill.settings.current().embedded:
-        BACKEND.groups[feed.key].records[group] = data
+    if backend().in_process:
+        DATA.groups[feed.key].records[group] = data
     else:
         backend().client.hset(feed.key + GROUPS, group, data)  # type: ignore[attr-defined]
 

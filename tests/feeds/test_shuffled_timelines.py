@@ -10,7 +10,7 @@ import pytest
 
 from feedmill.feeds import RedisFeed
 from feedmill.ids import ID_SIZE
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
 from tests.feeds.samples import in_group
@@ -50,8 +50,8 @@ def spoiled(rng: random.Random) -> bytes:
 
 
 def put(feed: Any, text: bytes) -> None:
-    if backend() is BACKEND:
-        BACKEND.flat[feed.key] = [text[at : at + ID_SIZE] for at in range(0, len(text), ID_SIZE)]
+    if backend().in_process:
+        DATA.flat[feed.key] = [text[at : at + ID_SIZE] for at in range(0, len(text), ID_SIZE)]
     else:
         backend().client.set(feed.key, text)  # type: ignore[attr-defined]
 

@@ -29,7 +29,6 @@ from feedmill.doctor.checks.quick import Glances
 from feedmill.doctor.findings import Finding
 from feedmill.doctor.key_map import Part, Place
 from feedmill.doctor.repair import look
-from feedmill.storage.maintenance import inspection
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
 from tests.feeds.model import Reader, model_of
@@ -113,11 +112,11 @@ ONE = st.sampled_from(PEOPLE)
 def findings(feed: Any) -> list[Finding]:
     """What the doctor says of a feed: by a glance, if that is enough, and after a close look, which must agree."""
     if not hasattr(feed, "get_aggregator"):
-        (text,) = backend().run(inspection().strings([feed.key.encode()]))
+        (text,) = backend().run(backend().maintenance.strings([feed.key.encode()]))
         found = damaged_flat(feed.key, text or b"")
         assert (newest_ids(text or b"") is None) == bool(found)
         return found
-    stored = backend().run(inspection().feed(feed.key, feed.count_key_of(feed.user_id)))
+    stored = backend().run(backend().maintenance.feed(feed.key, feed.count_key_of(feed.user_id)))
     _, found = backend().run(look(Place(Part.GROUPS, type(feed), str(feed.user_id))))
     assert not found or Glances().healthy(type(feed), stored) is None
     return found

@@ -17,7 +17,7 @@ from feedmill.grouping.group_views import stored_groups
 from feedmill.msgpack_codec import pack, surely_rows, unpack_rows
 from feedmill.records import AggregatedActivitySerializer, NotificationSerializer
 from feedmill.records.record import Record
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
 from feedmill.verbs import Comment, Love
 from tests.feeds.samples import BASE, News, Notes, held, in_group, on_day
 
@@ -127,7 +127,7 @@ def test_a_damaged_record_harms_its_group_alone(backend_kind: str, grouped: Any,
     feed.add_many(map(on_day, range(5)))
     name = feed[2].group.encode()
     if backend_kind == "memory":
-        records = BACKEND.groups[feed.key].records
+        records = DATA.groups[feed.key].records
         records[name] = records[name][:-3] if damage is None else damage
     else:
         from feedmill.storage.registry import backend
@@ -166,7 +166,7 @@ def test_hollow_groups_are_for_mergers() -> None:
     feed = News(1)
     feed.add(in_group(1))
     feed.remove_activity(in_group(1))
-    pairs = list(BACKEND.groups[feed.key].records.items())
+    pairs = list(DATA.groups[feed.key].records.items())
     assert feed._run(stored_groups(News, b"", pairs, hollow=False)) == [None]
     (group,) = feed._run(stored_groups(News, b"", pairs, hollow=True))
     assert (group.activities, group.activity_count) == ([], 0)

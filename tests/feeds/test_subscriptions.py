@@ -25,9 +25,10 @@ from feedmill.feeds.watch import NOTICE, Watch
 from feedmill.grouping.feed_state import FeedState, count_message, title
 from feedmill.keys import GROUPS
 from feedmill.storage.base import COUNT_TTL
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
 from feedmill.storage.pubsub import LISTENING
 from feedmill.storage.redis.timelines import STATE
+from feedmill.storage.registry import backend
 from tests.conftest import free_port
 from tests.feeds.samples import Notes, on_day
 
@@ -39,7 +40,7 @@ SOON, NEVER = 10.0, 0.05
 def listeners(backend_kind: str, request: pytest.FixtureRequest) -> Callable[[], int]:
     """How many listen on the channel."""
     if backend_kind == "memory":
-        return lambda: len(BACKEND._listeners)
+        return lambda: len(DATA._listeners)
     client = redis.Redis.from_url(request.getfixturevalue("redis_url"))
     return lambda: int(client.pubsub_numsub(Notes.pubsub_main_channel)[0][1])
 
@@ -100,7 +101,7 @@ def test_many_users(backend_kind: str) -> None:
             b'{"channel": [], "unseen": 1, "unread": 1, "seq": 1}',
             b"\xff",
         ):
-            Notes._run(Notes.timeline().publish(Notes.pubsub_main_channel, message))
+            Notes._run(backend().pubsub.publish(Notes.pubsub_main_channel, message))
         Notes(3).add(on_day(1))
         Notes("ann").add(on_day(1))
         assert changes.get(SOON) == ("ann", Counts(1, 1, 1))
@@ -217,7 +218,7 @@ def test_a_gap_in_the_numbers(backend_kind: str) -> None:
     with feed.subscribe() as counts:
         assert next(counts) == (1, 1, 1)
         jump = count_message(title(feed.key, 1), 77, 77, 9).encode()
-        Notes._run(Notes.timeline().publish(Notes.pubsub_main_channel, jump))
+        Notes._run(backend().pubsub.publish(Notes.pubsub_main_channel, jump))
         assert counts.get(NEVER) is None
         feed.add(on_day(2))
         assert counts.get(SOON) == (2, 2, 2)
@@ -300,7 +301,7 @@ def test_hostile_messages(backend_kind: str, twin: bool) -> None:
     messages = [each for each in hostile(feed.key) if each != LISTENING]
 
     def publish(message: bytes) -> None:
-        feed._run(feed.timeline().publish(Notes.pubsub_main_channel, message))
+        feed._run(backend().pubsub.publish(Notes.pubsub_main_channel, message))
 
     def check(get: Callable[[float], Any]) -> Any:
         assert (yield get(SOON)) == (1, 1, 1)

@@ -11,8 +11,8 @@ from feedmill.errors import FeedmillError
 from feedmill.fanout.handle import status_of
 from feedmill.ids import ID_SIZE, is_id
 from feedmill.msgpack_codec import pack
-from feedmill.storage.journal import Letter, journal
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.journal import Letter
+from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from feedmill.worker import dead_letters, drain, planner
 from tests.doctor.clinic import ClinicManager
@@ -48,10 +48,10 @@ F, GOOD, BAD = (f"{ClinicManager.name}:{name}" for name in ("f", "good", "bad"))
 def damaged_feed(rng: random.Random, data: bytes) -> None:
     """A feed with damage in it is written and read; nothing is raised, and its other groups are what they were."""
     feed_class: Any = rng.choice((News, Notes))
-    BACKEND.clear()
+    DATA.clear()
     feed = feed_class(1)
     feed.add_many([on_day(2), on_day(3)])
-    held_feed = BACKEND.groups[feed.key]
+    held_feed = DATA.groups[feed.key]
     victim = min(held_feed.records)
     kind = rng.randrange(4)
     if kind == 0:
@@ -69,7 +69,7 @@ def damaged_feed(rng: random.Random, data: bytes) -> None:
         shown = held(feed[:])
         assert on_day(3) in shown and on_day(9) in shown, shown
     finally:
-        BACKEND.clear()
+        DATA.clear()
 
 
 def receipt(rng: random.Random, data: bytes) -> None:
@@ -89,13 +89,13 @@ def letter(rng: random.Random, data: bytes) -> None:
 
 def doctor(rng: random.Random, data: bytes) -> None:
     """Noise anywhere in a store: the doctor names it, mends it, and finds nothing the second time."""
-    BACKEND.clear()
+    DATA.clear()
     feed = rng.choice((News, Notes))(1)
     everything = [on_day(1), on_day(2), *(in_group(n) for n in range(33))]
     Home(1).add_many([on_day(1), on_day(2)])
     News.insert_activities(everything)
     feed.add_many(everything)
-    _spoil(rng, data, BACKEND.groups[feed.key])
+    _spoil(rng, data, DATA.groups[feed.key])
     try:
         examine(fix=True)
         others = "verb not registered", "newer record", "pending writes"  # noise may say what a newer release would
@@ -104,7 +104,7 @@ def doctor(rng: random.Random, data: bytes) -> None:
         feed.add(on_day(9))
         assert on_day(9) in held(feed[:])
     finally:
-        BACKEND.clear()
+        DATA.clear()
 
 
 def _spoil(rng: random.Random, data: bytes, feed: Any) -> None:
@@ -120,32 +120,36 @@ def _spoil(rng: random.Random, data: bytes, feed: Any) -> None:
         spill = feed.spills[rng.choice(list(feed.spills))]
         spill[rng.choice([*spill, data])] = data
     elif kind == 4:
-        BACKEND.bodies[rng.choice(list(BACKEND.bodies))] = data
+        DATA.bodies[rng.choice(list(DATA.bodies))] = data
     elif kind == 5:
-        (key,) = BACKEND.flat
-        BACKEND.flat[key][1:1] = [data[at : at + ID_SIZE] for at in range(0, len(data) - ID_SIZE + 1, ID_SIZE)]
+        (key,) = DATA.flat
+        DATA.flat[key][1:1] = [data[at : at + ID_SIZE] for at in range(0, len(data) - ID_SIZE + 1, ID_SIZE)]
     elif kind == 6:
-        backend().run(journal().add_letter(dead_letters.MESSAGE, "why", data))
+        backend().run(backend().journal.add_letter(dead_letters.MESSAGE, "why", data))
     else:
-        backend().run(journal().open(ClinicManager.name, F, "add", data))
+        backend().run(backend().journal.open(ClinicManager.name, F, "add", data))
         field = rng.choice(("op", "plan", "created", "body", "manager", "planned"))
-        BACKEND.receipts[F][field] = confused(rng, BACKEND.receipts[F].get(field), [data])
+        DATA.receipts[F][field] = confused(rng, DATA.receipts[F].get(field), [data])
 
 
 def claims(rng: random.Random, data: bytes) -> None:
     """A fan-out whose body is noise, among sound ones: those are done, and it is told what is wrong with it."""
-    BACKEND.clear()
+    DATA.clear()
     run = backend().run
     Home.insert_activities([on_day(1)])
-    run(journal().open(ClinicManager.name, BAD, rng.choice(("add", "remove", "update", "import", "notify")), data))
-    run(journal().open(ClinicManager.name, GOOD, "add", on_day(1).pack()))
+    run(
+        backend().journal.open(
+            ClinicManager.name, BAD, rng.choice(("add", "remove", "update", "import", "notify")), data
+        )
+    )
+    run(backend().journal.open(ClinicManager.name, GOOD, "add", on_day(1).pack()))
     refusal: FeedmillError | None = None
     try:
         drain.answer(ClinicManager.name)
     except FeedmillError as error:
         refusal = error
-    assert run(journal().get(GOOD)).get("finished"), "a sound fan-out was held up by a malformed one"
-    BACKEND.clear()
+    assert run(backend().journal.get(GOOD)).get("finished"), "a sound fan-out was held up by a malformed one"
+    DATA.clear()
     if refusal is not None:
         raise refusal
 

@@ -22,8 +22,7 @@ from feedmill.grouping import pending_writes
 from feedmill.grouping.feed_state import FeedState
 from feedmill.msgpack_codec import pack, unpack, unpack_rows, unpack_stream
 from feedmill.records import AggregatedActivitySerializer, NotificationSerializer
-from feedmill.storage.journal import journal
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from feedmill.tasks import deliver, fan_out, follow, sweep, unfollow
 from feedmill.tools.replay.lines import Garbage
@@ -123,7 +122,7 @@ def cursors(rng: random.Random, data: bytes) -> None:
 def pages(rng: random.Random, data: bytes) -> None:
     """Cursors at the door of feeds; half of them with the right owner and a right checksum."""
     feed: Any = rng.choice((Home, News, Notes))(1)
-    if not BACKEND.flat:
+    if not DATA.flat:
         for feed_class in (Home, News, Notes):
             feed_class(1).add_many([on_day(1), on_day(2), on_day(3)])
     own = feed.page(2).next
@@ -154,7 +153,7 @@ def messages(rng: random.Random, data: bytes) -> None:
         assert _stored() == before, "something was written by a message that was refused"
         raise
     finally:
-        BACKEND.clear()
+        DATA.clear()
 
 
 MESSAGE_PARTS = [each.pack() for each in ACTIVITIES] + [pack([1, 2]), pack(["a", uuid.UUID(int=1)]), pack([])]
@@ -163,7 +162,7 @@ MESSAGE_PARTS = [each.pack() for each in ACTIVITIES] + [pack([1, 2]), pack(["a",
 def _messages() -> list[tuple[Any, list[Any]]]:
     run, name, body = backend().run, SocialManager.name, on_day(1).pack()
     f = f"{name}:f"
-    plan = run(journal().open_sent(name, f, "add", body)).plan
+    plan = run(backend().journal.open_sent(name, f, "add", body)).plan
     return [
         (deliver, [name, "add", "followers", body, pack([1, 2]), f, plan, 0]),
         (deliver, [name, "remove", "recipients", body, pack(["x"]), f, plan, 0]),
@@ -175,8 +174,8 @@ def _messages() -> list[tuple[Any, list[Any]]]:
 
 
 def _stored() -> tuple[Any, ...]:
-    feeds = {key: dict(feed.records) for key, feed in BACKEND.groups.items() if feed.records}
-    return {key: list(ids) for key, ids in BACKEND.flat.items()}, feeds, dict(BACKEND.bodies), dict(BACKEND.counts)
+    feeds = {key: dict(feed.records) for key, feed in DATA.groups.items() if feed.records}
+    return {key: list(ids) for key, ids in DATA.flat.items()}, feeds, dict(DATA.bodies), dict(DATA.counts)
 
 
 def signatures(rng: random.Random, data: bytes) -> None:
@@ -259,7 +258,7 @@ def targets(files: Files, web: Call) -> list[Target]:
 def prepare() -> None:
     """The settings under which the targets run."""
     feedmill.configure(redis_url="memory://", celery_app="feedmill.tasks:app", signing_key="")
-    BACKEND.clear()
+    DATA.clear()
 
 
 __all__ = ["Files", "Target", "mutated", "prepare", "targets"]

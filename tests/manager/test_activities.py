@@ -14,7 +14,6 @@ from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError, BatchError, DeclarationError, MessageError, UnknownActivity
 from feedmill.fanout.handle import FanoutTimeout
 from feedmill.msgpack_codec import pack
-from feedmill.storage.journal import journal
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import chunk_tasks, delivery
@@ -384,7 +383,7 @@ def test_malformed_messages(at_once: None) -> None:
 def sent() -> tuple[str, int, int]:
     """What names a chunk that was sent."""
     name = "Circle:" + "f" * 24
-    opened = backend().run(journal().open_sent("Circle", name, "follow", b"x"))
+    opened = backend().run(backend().journal.open_sent("Circle", name, "follow", b"x"))
     return name, opened.plan, 0
 
 

@@ -12,12 +12,10 @@ import feedmill
 from feedmill import Manager
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError
-from feedmill.feeds.removal import held
 from feedmill.grouping.feed_batch import FeedsOf
 from feedmill.ids import actor_hash
 from feedmill.msgpack_codec import unpack
 from feedmill.storage.base import Lock, Rules, Task
-from feedmill.storage.journal import journal
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import compensation, dead_letters, drain, follow
@@ -89,7 +87,7 @@ def test_unfollow_takes_everything(at_once: None) -> None:
     manager.unfollow(10, 3)
     assert set(Home(10)[:]) == set(crowd[:5])
     assert News(10)[0].activity_count == 40 == News(10)[0].actor_count
-    assert not any(member.raw_id == each.raw_id for _, member in backend().run(held(News, 10)) for each in mine)
+    assert not any(member.raw_id == each.raw_id for _, member in backend().run(News.all_members(10)) for each in mine)
     manager.unfollow(10, 100)
     assert News(10)[0].activity_count == 39 and not News(10).contains(crowd[0])
 
@@ -162,7 +160,7 @@ class TestRebuild:
                     except StopIteration as stop:
                         return stop.value
                     replies = yield commands
-                    lengths.append((run(Home.timeline().flat_count(Home.key_of(10))), len(run(held(News, 10)))))
+                    lengths.append((run(Home.timeline().flat_count(Home.key_of(10))), len(run(News.all_members(10)))))
 
             return run(steps())
 
@@ -353,7 +351,7 @@ class TestOvertaken:
             drain.sweep()
             box.work()
         assert [home(10), news(10), dead_letters.listed()] == [[], [], []]
-        assert backend().run(journal().count_open(["Circle"])) == 0
+        assert backend().run(backend().journal.count_open(["Circle"])) == 0
 
     def test_an_unfollow_during_a_rebuild(self, box: Postbox, meanwhile: Callable[[Callable[[], Any]], None]) -> None:
         """A rebuild that has listed somebody who is unfollowed meanwhile leaves nothing of theirs."""

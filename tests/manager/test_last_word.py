@@ -15,11 +15,11 @@ import feedmill
 from feedmill import Activity
 from feedmill.errors import StorageError, UnknownActivity
 from feedmill.fanout import handle
+from feedmill.fanout.handle import Fanout
 from feedmill.feeds import RedisNotificationFeed
 from feedmill.keys import activity_key
 from feedmill.storage import activity_state
-from feedmill.storage.journal import journal
-from feedmill.storage.memory import BACKEND, MemoryActivityStorage
+from feedmill.storage.memory import DATA, MemoryActivityStorage
 from feedmill.storage.redis import RedisActivityStorage
 from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.registry import backend
@@ -37,7 +37,7 @@ def settle(box: Postbox, name: str = "Circle") -> None:
         make_overdue(name)
         arrive("feedmill.sweep", [])
     box.work()
-    assert backend().run(journal().open_ids(name, 1)) == []
+    assert backend().run(backend().journal.open_ids(name, 1)) == []
 
 
 @pytest.fixture
@@ -219,10 +219,16 @@ class Died(BaseException):
 class TestUnfollowsBehindAFailure:
     """Who unfollows while a worker writes that fails before it has looked keeps nothing of what it wrote."""
 
+    @pytest.fixture
+    def fanouts(self) -> list[Fanout]:
+        """What was asked for."""
+        return []
+
     @pytest.fixture(params=[Died(), OSError("no network")], ids=["dies", "fails"])
     def written(
         self,
         box: Postbox,
+        fanouts: list[Fanout],
         monkeypatch: pytest.MonkeyPatch,
         between: Callable[[Callable[[], Any]], None],
         request: pytest.FixtureRequest,
@@ -244,7 +250,7 @@ class TestUnfollowsBehindAFailure:
 
         def deliver(followers: int) -> set[tuple[Any, Any]]:
             edges.update((user, 100) for user in range(10, 10 + followers))
-            manager.add_activity(love(1, actor=100))
+            fanouts.append(manager.add_activity(love(1, actor=100)))
             between(leave)
             monkeypatch.setattr(compensation, "_changed", fail)
             while box.messages:
@@ -257,10 +263,13 @@ class TestUnfollowsBehindAFailure:
         return deliver
 
     @pytest.mark.parametrize("followers", [1, 2, 15])
-    def test_left_for_good(self, box: Postbox, written: Callable[[int], Any], followers: int) -> None:
+    def test_left_for_good(
+        self, box: Postbox, written: Callable[[int], Any], fanouts: list[Fanout], followers: int
+    ) -> None:
         """Those who stay have it, and who has left has not: in a fan-out of one piece and in one of chunks."""
         edges = written(followers)
         settle(box)
+        assert fanouts[0].status().reached == len(edges)
         assert home(10) == [] == news(10)
         assert all(home(user) == [1] == news(user) for user, _ in edges)
 
@@ -297,8 +306,42 @@ class TestUnfollowsBehindAFailure:
         assert all(home(user) == [1] == news(user) for user, _ in edges)
 
 
+def test_nobody_is_counted_twice(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who had left and is listed again, before it is written down that they follow, is reached once."""
+    edges = {(user, 100) for user in range(10, 25)}
+    monkeypatch.setattr(Circle, "edges", edges)
+    manager.add_activity(love(1, actor=100))
+    arrive(*box.messages.pop(0))
+    manager.unfollow(10, 100)
+    manager.remove_activity(love(1, actor=100))
+    added = manager.add_activity(love(1, actor=100))
+    plan = box.take("feedmill.fanout")
+    box.messages = box.take("feedmill.unfollow")
+    box.work()
+    for message in plan:
+        arrive(*message)
+    assert len(box.messages) == 3, "two chunks of followers, and one of those who had left"
+    manager.follow(10, 100)
+    box.work()
+    assert added.status().reached == len(edges)
+    settle(box)
+    assert all(home(user) == [1] for user, _ in edges)
+
+
 class TestNotices:
     """Who was notified by name, and taken back."""
+
+    @pytest.mark.timeout(60)
+    def test_a_notice_that_was_not_kept(self, box: Postbox) -> None:
+        """A server refused what was said, and not that it is to be carried out: that comes to nothing, and to an end."""
+        said = manager.notify([1, 2], love(1))
+        if backend().in_process:
+            DATA.notified.clear()
+        else:
+            client: Any = backend().client  # type: ignore[attr-defined]
+            client.delete(*client.keys("*notices:*"))
+        settle(box)
+        assert said.status().finished and notes(1) == []
 
     @pytest.mark.parametrize("place", [0, -1])
     def test_overlapping_lists(self, box: Postbox, place: int) -> None:
@@ -542,7 +585,7 @@ CHANGES = st.tuples(
 def test_both_storages_keep_the_same(redis_server: str, changes: list[tuple[str, bytes]]) -> None:
     """Whatever becomes of an activity, what is kept of it is the same in memory and on Redis."""
     feedmill.configure(redis_url=redis_server)
-    BACKEND.bodies.clear()
+    DATA.bodies.clear()
     here, there, raw_id = MemoryActivityStorage(), RedisActivityStorage(), love(1).raw_id
     backend().client.delete(activity_key(raw_id))  # type: ignore[attr-defined]
     for change, body in changes:

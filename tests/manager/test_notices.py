@@ -6,6 +6,7 @@ import pytest
 
 from feedmill import Activity, Manager, feeds
 from feedmill.manager import Why, notified_users
+from feedmill.storage.auxiliary import NOTIFIED_TTL
 from feedmill.storage.registry import backend
 from tests.manager.circle import Circle, Notes, love, notes
 from tests.postbox import Postbox, arrive, make_overdue, replaced
@@ -105,9 +106,7 @@ def test_it_is_not_kept_for_ever(redis_url: str, monkeypatch: pytest.MonkeyPatch
         manager.notify([100], love(1))
     client = backend().client  # type: ignore[attr-defined]
     assert client.keys("*notices*")
-    assert all(
-        0 < client.ttl(key) <= notified_users.KEPT for key in client.keys("*") if b"notices:" in key or b":a:" in key
-    )
+    assert all(0 < client.ttl(key) <= NOTIFIED_TTL for key in client.keys("*") if b"notices:" in key or b":a:" in key)
 
 
 def test_explained(box: Postbox) -> None:

@@ -10,7 +10,7 @@ from feedmill import Activity, AggregatedActivity, FanoutPriority, Manager, Prio
 from feedmill.aggregators import BaseAggregator, RecentRankMixin
 from feedmill.errors import ActivityError, DeclarationError
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
-from feedmill.manager.config import followers_of
+from feedmill.manager.audience import followers_of
 from feedmill.verbs import Love
 from tests.manager.circle import START, Circle, Home, Own, home, love, news
 from tests.postbox import Postbox

@@ -19,7 +19,6 @@ from feedmill import Activity
 from feedmill.aggregators import NotificationAggregator, RecentVerbAggregator
 from feedmill.doctor import examine
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
-from feedmill.storage.journal import journal
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation
 from tests.feeds.test_state_machines import PROFILE
@@ -286,7 +285,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(30):
             while self.box.messages:
                 self.come(*self.box.messages.pop(place))
-            if not backend().run(journal().open_ids("Members", 1)):
+            if not backend().run(backend().journal.open_ids("Members", 1)):
                 break
             self.sweep()
         else:

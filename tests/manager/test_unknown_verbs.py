@@ -16,7 +16,6 @@ import feedmill
 from feedmill import Activity, verbs
 from feedmill.doctor import examine
 from feedmill.errors import LEFT_TO_OTHERS, UnknownVerb
-from feedmill.feeds.removal import held
 from feedmill.grouping import pending_recovery
 from feedmill.grouping.feed_batch import FeedsOf
 from feedmill.msgpack_codec import pack
@@ -127,7 +126,7 @@ def test_what_an_older_worker_is_asked_for(box: Postbox, asked: str, rounds: int
     nothing_given_up()
     new(box)
     nothing_given_up()
-    assert backend().run(feedmill.storage.journal.journal().count_open(["Circle"])) == 0
+    assert backend().run(backend().journal.count_open(["Circle"])) == 0
     assert_done(asked, wanted)
 
 
@@ -176,7 +175,7 @@ def test_a_rebuild_takes_out_only_what_it_can_read(box: Postbox) -> None:
     assert old(box)
     with known():
         for feed in (Home(10), News(10)):
-            members = backend().run(held(type(feed), 10))
+            members = backend().run(feed.all_members(10))
             assert {member.raw_id for _, member in members} == {each.raw_id for each in mixed()}
     new(box)
     assert seen(Home(10)) == seen(News(10)) == set(range(10))
@@ -191,7 +190,7 @@ def test_an_unfollow_goes_by_who_did_it(box: Postbox) -> None:
     assert not old(box)
     with known():
         for feed in (Home(10), News(10)):
-            members = backend().run(held(type(feed), 10))
+            members = backend().run(feed.all_members(10))
             assert {member.raw_id for _, member in members} == {each.raw_id for each in mixed(actor=2)}
 
 

@@ -19,8 +19,8 @@ from feedmill.feeds.notification import NotificationFeed
 from feedmill.grouping import writer
 from feedmill.keys import due_key
 from feedmill.storage import activity_state
-from feedmill.storage.journal import ROLLING, journal
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.journal import ROLLING
+from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from feedmill.tasks import tasks
 from feedmill.worker import heartbeat
@@ -211,21 +211,21 @@ class Simulator:
     def _open(self, world: World) -> str:
         """What is not done."""
         name = world.manager
-        count = backend().run(journal().count_open([name]))
+        count = backend().run(backend().journal.count_open([name]))
         if count:
             return f"{count} fan-outs"
         return next(self._leftovers(), "")
 
     def _next_due(self) -> float:
         if self.driver is None:
-            return min((at for due in BACKEND.due.values() for at in due.values()), default=0) / 1000
+            return min((at for due in DATA.due.values() for at in due.values()), default=0) / 1000
         found = self.driver.command("ZRANGE", due_key(worlds.WORLD.manager), 0, 0, "WITHSCORES")
         return float(found[1]) / 1000 if found else 0.0
 
     def _leftovers(self) -> Iterator[str]:
         """Locks that are held, and inboxes that are not empty."""
         if self.driver is None:
-            for key, held in BACKEND.groups.items():
+            for key, held in DATA.groups.items():
                 if held.inbox:
                     yield f"{key} has {len(held.inbox)} bytes in its inbox"
                 if held.lock and held.deadline > worlds.WORLD.now:
@@ -237,7 +237,7 @@ class Simulator:
                 yield f"{key.decode()} has {len(inbox)} bytes in its inbox"
 
     def _check(self, world: World, model: Model, clients: Clients, left_out: set[str]) -> None:
-        if letters := backend().run(journal().letters(5)):
+        if letters := backend().run(backend().journal.letters(5)):
             raise Wrong(f"dead letters: {[letter.reason for letter in letters]}")
         for fanout in clients.fanouts:
             if not fanout.status().finished:
@@ -254,13 +254,13 @@ class Simulator:
 
     def _is_stored(self, feed: Feed) -> bool:
         """Whether anything may be stored of *feed*."""
-        if self.driver is not None or feed.key in BACKEND.flat or feed.key in BACKEND.groups:
+        if self.driver is not None or feed.key in DATA.flat or feed.key in DATA.groups:
             return True
-        return isinstance(feed, NotificationFeed) and feed.count_key in BACKEND.counts
+        return isinstance(feed, NotificationFeed) and feed.count_key in DATA.counts
 
     def _bodies(self, model: Model) -> None:
         if self.driver is None:
-            stored = dict(BACKEND.bodies)
+            stored = dict(DATA.bodies)
         else:
             keys = self.driver.command("KEYS", "fm:a:*")
             stored = {key[-16:]: self.driver.command("GET", key) for key in keys}

@@ -14,12 +14,12 @@ from typing import Any
 from feedmill.fanout import handle
 from feedmill.grouping import pending_writes
 from feedmill.storage import activity_state
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
+from feedmill.storage.memory.auxiliary import MemoryUnfollows
 from feedmill.storage.memory.journal import MemoryJournal
-from feedmill.storage.memory.maintenance import MemoryInspection
+from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
-from feedmill.storage.memory.unfollows import MemoryPartings
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation
@@ -33,7 +33,7 @@ def finished_in_two_steps(patch: Patch) -> None:
 
     def mutant(self: Any, manager: str, done: Sequence[Any]) -> Steps[None]:
         for claim, _ in done:
-            yield from MemoryInspection().due_drop(manager, claim.id)
+            yield from MemoryMaintenance().due_drop(manager, claim.id)
         yield from finish(self, manager, done)
 
     patch(MemoryJournal, "finish", mutant)
@@ -57,7 +57,7 @@ def token_unchecked(patch: Patch) -> None:
     commit = MemoryTimelineStorage._commit
 
     def mutant(feed: Any, lock: Any, channel: str) -> Any:
-        held = BACKEND.groups.get(feed.key)
+        held = DATA.groups.get(feed.key)
         if held is not None and held.lock != lock.following:
             held.lock = lock.token
         return commit(feed, lock, channel)
@@ -102,13 +102,13 @@ def no_tombstone(patch: Patch) -> None:
 
 def followed_meanwhile_is_gone(patch: Patch) -> None:
     """A rebuild takes whom the user has followed since it asked for somebody whom they do not follow."""
-    turns = MemoryPartings.turns
+    changes_since = MemoryUnfollows.changes_since
 
     def mutant(*given: Any) -> Steps[Any]:
-        found = yield from turns(*given)
-        return found._replace(joined=frozenset())
+        found = yield from changes_since(*given)
+        return found._replace(followed=frozenset())
 
-    patch(MemoryPartings, "turns", mutant)
+    patch(MemoryUnfollows, "changes_since", mutant)
 
 
 #: The bugs by name.

@@ -288,7 +288,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _tell(so_far: Tally, record: Record, before: Sequence[Tally]) -> None:
-    print(f"{so_far.histories:,} histories, {so_far.wrong} violations", flush=True)
+    seeds = ", ".join(str(seed) for each in so_far.violations.values() for seed in each)
+    print(f"{so_far.histories:,} histories, {so_far.wrong} violations{': seeds ' + seeds if seeds else ''}", flush=True)
     record.write([*before, so_far])
 
 

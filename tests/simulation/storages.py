@@ -21,7 +21,8 @@ from greenlet import GreenletExit
 from feedmill import settings
 from feedmill.errors import StorageError
 from feedmill.storage import memory
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
+from feedmill.storage.memory.backend import MemoryBackend
 from feedmill.storage.operations import PAUSE, Command, Steps, interrupt
 from feedmill.storage.redis import journal, scripts
 from feedmill.storage.redis.client import RETRIES, RedisBackend
@@ -46,8 +47,8 @@ READS = frozenset(
         "chunks",
         "open_ids",
         "count_open",
-        "people",
-        "since",
+        "users",
+        "unfollowed_since",
         "size",
         "scan",
         "types",
@@ -59,11 +60,23 @@ READS = frozenset(
         "due_at",
         "facts",
         "option",
-        "full",
+        "has_pending",
         "publish",
     ]
 )
-FREEING = frozenset(["remove", "forget", "join", "drop_letters", "due_drop", "delete", "settle", "let_expire"])
+FREEING = frozenset(
+    [
+        "remove",
+        "forget",
+        "clear_unfollow",
+        "drop_letters",
+        "due_drop",
+        "flat_delete",
+        "groups_delete",
+        "settle",
+        "let_expire",
+    ]
+)
 
 
 #: Settings of every simulation.
@@ -139,11 +152,8 @@ def as_command(function: Callable[..., Steps[Any]]) -> Callable[..., Steps[Any]]
     return operation
 
 
-class MemoryDriver:
+class MemoryDriver(MemoryBackend):
     """Drives operations of the storages in memory as a server's pipelines are driven."""
-
-    def __init__(self) -> None:
-        self.round_trips = 0
 
     def run(self, operation: Steps[Any]) -> Any:
         """To the end; what fails is interrupted, as the package's own driver does."""
@@ -218,14 +228,15 @@ def in_memory(patch: Callable[[Any, str, Any], None]) -> Iterator[None]:
 
     for cls, name, function in operations():
         patch(cls, name, as_command(function))
-    patch(registry, "BACKEND", MemoryDriver())
+    driver, made = MemoryDriver(), registry._made
+    patch(registry, "_made", lambda url: driver if url.startswith("memory:") else made(url))
     settings.configure(redis_url="memory://", **_OURS)
     yield
 
 
 def clear_memory() -> None:
     """Nothing is stored."""
-    BACKEND.clear()
+    DATA.clear()
 
 
 # -- on a server
@@ -342,7 +353,8 @@ def on_redis(patch: Callable[[Any, str, Any], None], driver: RedisDriver) -> Ite
     """A real server, driven by the world."""
     from feedmill.storage import registry
 
-    patch(registry, "_redis", lambda url: driver)
+    made = registry._made
+    patch(registry, "_made", lambda url: driver if url == driver.url else made(url))
     patch(asyncio, "sleep", _sleep)
     settings.configure(redis_url=driver.url, **_OURS)
     yield

@@ -7,7 +7,7 @@ from typing import Any
 
 from feedmill.doctor.findings import Finding
 from feedmill.errors import CorruptRecord, FeedmillError
-from feedmill.feeds.removal import held, sweep
+from feedmill.feeds.removal import remove_matching
 from feedmill.storage.operations import Steps
 
 #: Newest entries of a feed whose bodies are looked for, and how many of them, or which part, may lack one while they are
@@ -61,7 +61,9 @@ def _finding(place: Any, gone: Sequence[bytes], number: int) -> Steps[Finding | 
     alone = {raw_id for raw_id, value in zip(gone, kept) if value is None}  # else a tombstone says why
     if not alone:
         return None
-    everything = yield from held(place.feed_class, place.user_id)  # once more, in case they were removed meanwhile
+    everything = yield from place.feed_class.all_members(
+        place.user_id
+    )  # once more, in case they were removed meanwhile
     still = alone.intersection(member.raw_id for _, member in everything)
     still.intersection_update((yield from without_body(place.feed_class, list(still))))
     return Finding("entries without body", place.key, f"{text}, and nobody removes them") if still else None
@@ -82,9 +84,9 @@ def forget_members(feed_class: Any, user_id: str, wait: float) -> Steps[None]:
 
     What got its body back meanwhile, added again, is put back.
     """
-    everything = yield from held(feed_class, user_id)
+    everything = yield from feed_class.all_members(user_id)
     gone = set((yield from without_body(feed_class, [member.raw_id for _, member in everything])))
-    yield from sweep(feed_class, user_id, gone.__contains__, wait=wait)
+    yield from remove_matching(feed_class, user_id, gone.__contains__, wait=wait)
     again = yield from feed_class.hydrate(list(gone))
     if again:
         yield from feed_class.deliver([user_id], list(again.values()), wait=wait)

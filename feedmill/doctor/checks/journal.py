@@ -13,15 +13,8 @@ from feedmill.errors import FeedmillError
 from feedmill.fanout.operations import ALONE, PLANNED
 from feedmill.keys import bell_key, chunks_key, due_key, is_fanout_name, letters_key, receipt_key, split_fanout
 from feedmill.registry import manager_names
-from feedmill.storage.journal import OPEN_TTL, journal
-from feedmill.storage.maintenance import (
-    HASH,
-    NUMBERS,
-    STREAM,
-    STRING,
-    ZSET,
-    inspection,
-)
+from feedmill.storage.journal import OPEN_TTL
+from feedmill.storage.maintenance import HASH, NUMBERS, STREAM, STRING, ZSET
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker.dead_letters import content, is_letter_id
@@ -51,12 +44,12 @@ def sound_managers(tell: Tell) -> list[str]:
 
 def _of_type(key: str, kind: str, tell: Tell) -> bool:
     """Whether *key* holds a *kind* or nothing, perhaps only after it was mended."""
-    (held,) = _run(inspection().types([key.encode()]))
+    (held,) = _run(backend().maintenance.types([key.encode()]))
     if held in (kind, "none"):
         return True
     text = f"it holds a {held}, not a {kind}; --fix sets it aside"
-    tell([Finding("wrong type", key, text)], inspection().set_aside(key, kind))
-    (held,) = _run(inspection().types([key.encode()]))
+    tell([Finding("wrong type", key, text)], backend().maintenance.set_aside(key, kind))
+    (held,) = _run(backend().maintenance.types([key.encode()]))
     return held in (kind, "none")
 
 
@@ -64,7 +57,7 @@ def due_without_receipt(managers: Iterable[str], tell: Tell) -> None:
     """Entries of what is due that lead nowhere, or that nobody will live to see."""
     for manager in managers:
         start, gone, late = 0, list[tuple[str, str]](), list[str]()
-        while found := _run(inspection().due(manager, start, PIECE)):
+        while found := _run(backend().maintenance.due(manager, start, PIECE)):
             flaws = _run(_leads_nowhere([name for name, _ in found]))
             gone += [(name, flaw) for (name, _), flaw in zip(found, flaws) if flaw]
             latest = (time.time() + OPEN_TTL) * 1000
@@ -72,17 +65,17 @@ def due_without_receipt(managers: Iterable[str], tell: Tell) -> None:
             start += len(found)
         for name, flaw in gone:
             finding = Finding("due without receipt", f"fan-out {readable(name)} of {manager}", flaw)
-            tell([finding], inspection().due_drop(manager, name))
+            tell([finding], backend().maintenance.due_drop(manager, name))
         for name in late:
             text = "it is to be looked at when its receipt has expired; --fix has it done now"
             finding = Finding("due too late", f"fan-out {name} of {manager}", text)
-            tell([finding], inspection().due_put(manager, name))
+            tell([finding], backend().maintenance.due_put(manager, name))
 
 
 def _leads_nowhere(ids: Sequence[str]) -> Steps[list[str]]:
     """What is wrong with each entry of what is due; empty for one that leads to a receipt."""
     sound = [name for name in ids if is_fanout_name(split_fanout(name)[1])]
-    types = yield from inspection().types([receipt_key(name).encode() for name in sound])
+    types = yield from backend().maintenance.types([receipt_key(name).encode() for name in sound])
     held = dict(zip(sound, types))
     flaws = {
         HASH: "",
@@ -102,7 +95,7 @@ def work_of_strangers(found: Iterable[tuple[bytes, str]], tell: Tell) -> None:
     for key, manager in found:
         if manager in manager_names():
             continue
-        count = _run(inspection().overdue(manager, PATIENCE))
+        count = _run(backend().maintenance.overdue(manager, PATIENCE))
         if count:
             text = (
                 f"{count:,} fan-outs of {manager} wait for longer than {PATIENCE:.0f} s, and it is not known here: name its"
@@ -114,7 +107,7 @@ def work_of_strangers(found: Iterable[tuple[bytes, str]], tell: Tell) -> None:
 
 def check_receipts(ids: Sequence[str], managers: Sequence[str], tell: Tell) -> None:
     """Receipts that cannot be read, and open ones of *managers* that nobody will look at."""
-    for name, receipt in zip(ids, _run(inspection().receipts(ids)) if ids else ()):
+    for name, receipt in zip(ids, _run(backend().maintenance.receipts(ids)) if ids else ()):
         flaw = _flaw(receipt) if receipt else ""
         if flaw:
             text = f"{flaw}; --fix begins it anew if it says what it is about, else sets its receipt aside"
@@ -123,21 +116,21 @@ def check_receipts(ids: Sequence[str], managers: Sequence[str], tell: Tell) -> N
         manager = split_fanout(name)[0]
         if receipt and manager in managers and _run(_forgotten(name, manager, receipt)):
             finding = Finding("forgotten fan-out", f"fan-out {name} of {manager}", "it is open, and nobody looks at it")
-            tell([finding], inspection().due_put(manager, name))
+            tell([finding], backend().maintenance.due_put(manager, name))
         elif receipt.get("dead") and _run(_outlives_its_letter(name, receipt["dead"].decode())):
             text = "its dead letter is gone, and it is kept for ever; --fix lets it expire"
-            tell([Finding("receipt without letter", f"fan-out {name}", text)], journal().let_expire(name))
+            tell([Finding("receipt without letter", f"fan-out {name}", text)], backend().journal.let_expire(name))
 
 
 def chunks_without_receipt(ids: Sequence[str], tell: Tell) -> None:
     """Chunks of a fan-out that is not there."""
-    held = _run(inspection().types([receipt_key(name).encode() for name in ids])) if ids else ()
+    held = _run(backend().maintenance.types([receipt_key(name).encode() for name in ids])) if ids else ()
     for name, kind in zip(ids, held):
         if kind == "none":
             finding = Finding(
                 "chunks without receipt", chunks_key(name), "they belong to no fan-out, and nobody does them"
             )
-            tell([finding], inspection().forget(chunks_key(name)))
+            tell([finding], backend().maintenance.forget(chunks_key(name)))
 
 
 def damaged_letters(tell: Tell) -> int:
@@ -145,12 +138,12 @@ def damaged_letters(tell: Tell) -> int:
     good = 0
     if not _of_type(letters_key(), STREAM, tell):
         return good
-    for letter in _run(journal().letters(LETTERS)):
+    for letter in _run(backend().journal.letters(LETTERS)):
         try:
             content(letter)
         except FeedmillError as error:
             finding = Finding("damaged letter", f"dead letter {letter.id}", f"{error}; --fix drops it")
-            tell([finding], journal().drop_letters([letter.id]))
+            tell([finding], backend().journal.drop_letters([letter.id]))
         else:
             good += 1
     return good
@@ -180,30 +173,30 @@ def _forgotten(name: str, manager: str, receipt: Receipt) -> Steps[bool]:
     """Whether an open fan-out is not among what is due; looked at once more in case it was finished meanwhile."""
     if "finished" in receipt or int(receipt["created"]) / 1000 > time.time() - YOUNG:
         return False
-    at = yield from inspection().due_at(manager, name)
+    at = yield from backend().maintenance.due_at(manager, name)
     if at is not None:
         return False
-    (again,) = yield from inspection().receipts([name])
+    (again,) = yield from backend().maintenance.receipts([name])
     return "finished" not in again and again.get("created") == receipt["created"]
 
 
 def _outlives_its_letter(name: str, letter: str) -> Steps[bool]:
     """Whether the receipt of what was given up stays without a letter; looked at once more in case it was dropped meanwhile."""
-    if not is_letter_id(letter) or (yield from journal().letter(letter)) is None:
-        (again,) = yield from inspection().receipts([name])
-        (expires,) = yield from inspection().expire([receipt_key(name)])
+    if not is_letter_id(letter) or (yield from backend().journal.letter(letter)) is None:
+        (again,) = yield from backend().maintenance.receipts([name])
+        (expires,) = yield from backend().maintenance.expire([receipt_key(name)])
         return not expires and again.get("dead") == letter.encode()
     return False
 
 
 def _begin_anew(name: str, receipt: Receipt, managers: Iterable[str]) -> Steps[None]:
     """Open the fan-out again with what its receipt still says; everything of it may be done twice. What says too little goes."""
-    body = yield from inspection().body(name)
+    body = yield from backend().maintenance.body(name)
     manager, op = split_fanout(name)[0], receipt.get("op", b"").decode(errors="replace")
     if body and manager in managers and op in (*PLANNED, *ALONE):
-        begin = journal().open_sent if op in ALONE else journal().open
+        begin = backend().journal.open_sent if op in ALONE else backend().journal.open
         yield from begin(manager, name, op, body)
         return
-    yield from inspection().due_drop(manager, name)
-    yield from inspection().set_aside(receipt_key(name), "none")
-    yield from together([inspection().forget(key) for key in (receipt_key(name), chunks_key(name))])
+    yield from backend().maintenance.due_drop(manager, name)
+    yield from backend().maintenance.set_aside(receipt_key(name), "none")
+    yield from together([backend().maintenance.forget(key) for key in (receipt_key(name), chunks_key(name))])

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from feedmill.doctor.findings import Finding
-from feedmill.storage.maintenance import inspection
 from feedmill.storage.registry import backend
 from feedmill.worker import drain
 
@@ -30,4 +29,4 @@ def overdue_fanouts(managers: Iterable[str], fix: bool, tell: Callable[[Finding,
 
 
 def _overdue(manager: str) -> int:
-    return backend().run(inspection().overdue(manager, PATIENCE))
+    return backend().run(backend().maintenance.overdue(manager, PATIENCE))

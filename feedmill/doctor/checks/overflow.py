@@ -17,8 +17,8 @@ from feedmill.records.members import Member
 from feedmill.records.overflow import IdParts
 from feedmill.records.record import Record
 from feedmill.storage.base import SET
-from feedmill.storage.maintenance import inspection
 from feedmill.storage.operations import Steps
+from feedmill.storage.registry import backend
 
 #: Fields of a spill that are read at once.
 PIECE = 1000
@@ -31,9 +31,9 @@ def suspicions(places: Sequence[Place]) -> Steps[list[str | None]]:
     How many actors it names is not looked at: that is seen when its feed is read.
     """
     names = [(place.key, place.group) for place in places]
-    sizes = yield from inspection().spill_sizes(names)
+    sizes = yield from backend().maintenance.spill_sizes(names)
     small = [name for name, size in zip(names, sizes) if size <= PIECE]
-    found = dict(zip(small, (yield from inspection().spills(small))))
+    found = dict(zip(small, (yield from backend().maintenance.spills(small))))
     flaws: list[str | None] = []
     for place, name in zip(places, names):
         if name not in found:  # a large one is read in pieces, alone

@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 from feedmill.doctor.findings import Finding
 from feedmill.errors import StorageError
-from feedmill.storage.maintenance import inspection
 from feedmill.storage.registry import backend
 
 
 def unsafe_server(fix: bool, tell: Callable[[Finding, bool], None]) -> None:
     """Look at the server that holds the feeds."""
-    run, facts = backend().run, inspection().facts
+    run, facts = backend().run, backend().maintenance.facts
     said = run(facts())
     if not said:
         return
@@ -28,7 +27,7 @@ def unsafe_server(fix: bool, tell: Callable[[Finding, bool], None]) -> None:
 def _saves() -> bool:
     """Whether snapshots are written; what a server does not tell is not complained about."""
     try:
-        return bool(backend().run(inspection().option("save")))
+        return bool(backend().run(backend().maintenance.option("save")))
     except StorageError:
         return True
 
@@ -36,7 +35,7 @@ def _saves() -> bool:
 def _settle(finding: Finding, option: str, value: str, fix: bool, tell: Callable[[Finding, bool], None]) -> None:
     if fix:
         try:
-            backend().run(inspection().set_option(option, value))
+            backend().run(backend().maintenance.set_option(option, value))
         except StorageError as error:
             text = f"{finding.text}. It could not be set from here: {error}"
             tell(Finding(finding.kind, finding.where, text, mendable=False), False)

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from feedmill.storage import activity_state as state
-from feedmill.storage.memory.backend import BACKEND
+from feedmill.storage.base import ActivityStorage
+from feedmill.storage.memory.data import DATA
 from feedmill.storage.operations import Steps
 
 
-class MemoryActivityStorage:
+class MemoryActivityStorage(ActivityStorage):
     """Values in a dict; with *scope*, in one of the manager of that name. They are kept as long as the process lives."""
 
-    embedded: ClassVar[Any] = None
+    url: ClassVar[str] = "memory://"
 
     def __init__(self, scope: str = "", seconds: int = 0) -> None:
         self._scope = scope
 
+    def scoped(self, scope: str, seconds: int) -> MemoryActivityStorage:
+        return type(self)(scope, seconds)
+
     @property
     def _held(self) -> dict[bytes, bytes]:
-        return BACKEND.kept.setdefault(self._scope, {}) if self._scope else BACKEND.bodies
+        return DATA.kept.setdefault(self._scope, {}) if self._scope else DATA.bodies
 
     def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
-        """Make *change* to each activity."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             return [self._change(change, raw_id, body, expected) for raw_id, body in bodies.items()]
 
     def _change(self, change: str, raw_id: bytes, body: bytes, expected: bytes) -> bytes | None:
@@ -39,28 +42,23 @@ class MemoryActivityStorage:
         return value if change == state.REMOVE else b""
 
     def states(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """The values of *ids*, None for one that is not there."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             held = self._held
             return [held.get(raw_id) for raw_id in ids]
 
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
-        """Store *bodies* by id; one that is there stays as it is."""
         yield from self.change(state.ADDED, bodies)
 
     def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:
-        """Store *bodies* in place of those that are there; how many were. One that was removed stays away."""
         return sum(done is not None for done in (yield from self.change(state.UPDATED, bodies)))
 
     def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """The bodies of *ids* that readers are shown, None for one that is not there."""
         return [state.shown(value) for value in (yield from self.states(ids))]
 
     def remove(self, ids: Sequence[bytes]) -> Steps[None]:
-        """Forget the bodies of *ids*."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             for raw_id in ids:
                 self._held.pop(raw_id, None)
 

@@ -6,14 +6,14 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Opened, Pace, lease, name_of
-from feedmill.storage.memory.backend import BACKEND, journal_time
+from feedmill.storage.journal import BELL, ROLLING, Begun, Claim, Journal, Opened, Pace, lease, name_of
+from feedmill.storage.memory.auxiliary import last_number
+from feedmill.storage.memory.data import DATA, journal_time
 from feedmill.storage.memory.dead_letters import MemoryLetters
-from feedmill.storage.memory.unfollows import last_number
 from feedmill.storage.operations import Steps
 
 
-class MemoryJournal(MemoryLetters):
+class MemoryJournal(MemoryLetters, Journal):
     """Receipts in dicts. Finished ones are kept as long as the process lives."""
 
     def open(
@@ -25,24 +25,22 @@ class MemoryJournal(MemoryLetters):
         pace: Pace | None = None,
         feeds: Sequence[str] = (),
     ) -> Steps[Opened]:
-        """Write down that a fan-out is wanted."""
         yield from ()
         name_of(manager, fanout_id)
-        with BACKEND.guard:
+        with DATA.guard:
             receipt, now = self._open(manager, fanout_id, op, body, feeds), journal_time()
             at: float = now
             if pace is not None:
                 bucket = f"{manager}:{pace.author}"
-                level = BACKEND.buckets[bucket] = max(now, BACKEND.buckets.get(bucket, 0)) + pace.interval
+                level = DATA.buckets[bucket] = max(now, DATA.buckets.get(bucket, 0)) + pace.interval
                 at = max(now, int(level - pace.interval * pace.burst))
             _due(manager)[fanout_id] = at
             return Opened(receipt["plan"], at <= now and _ring(manager), receipt["op"])
 
     def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
-        """Write down a fan-out that is sent as one chunk."""
         yield from ()
         name_of(manager, fanout_id)
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = self._open(manager, fanout_id, op, body, feeds)
             due = journal_time() + lease() + 0.5
             receipt.update(planned=1, complete=1, claimed=journal_time(), due=due, chunks={0: body})
@@ -51,13 +49,15 @@ class MemoryJournal(MemoryLetters):
 
     @staticmethod
     def _open(manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str]) -> dict[str, Any]:
-        was, now = BACKEND.receipts.get(fanout_id, {}), journal_time()
-        again, op = _number(was.get("again")), _opened_as(op, was)
+        was, now = DATA.receipts.get(fanout_id, {}), journal_time()
+        again, running = _number(was.get("again")), _number(was.get("overtaken"))
+        op = _opened_as(op, was)
         twice = "cancelled" in was or was.get("retried") or _number(was.get("attempts")) > 1
-        differs = was and (was.get("op") != op or op in ("update", "redeliver"))
-        if differs and "claimed" in was and (twice or "finished" not in was):
-            again = now + lease()
-        BACKEND.letters.pop(was.get("dead", ""), None)
+        if "claimed" in was and (twice or "finished" not in was):
+            running = now + lease()
+        if was and (was.get("op") != op or op in ("update", "redeliver")):
+            again = max(again, running)
+        DATA.letters.pop(was.get("dead", ""), None)
         receipt = {
             "plan": _next_plan(_number(was.get("plan"))),
             "op": op,
@@ -66,22 +66,23 @@ class MemoryJournal(MemoryLetters):
             "created": now,
         }
         receipt |= {"chunks": {}, "begun": {}, "feeds": tuple(feeds)}
+        if running:
+            receipt["overtaken"] = running
         if again:
             receipt.update(again=again, repeat_after=lease(), listed=was.get("listed", 0))
-        BACKEND.receipts[fanout_id] = receipt
+        DATA.receipts[fanout_id] = receipt
         return receipt
 
     def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
-        """Claim what is due; no *bell* comes twice in one process."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             due, now = _due(manager), journal_time()
-            BACKEND.bells.pop(manager, None)
+            DATA.bells.pop(manager, None)
             ids = sorted((at, name) for name, at in due.items() if at <= now)
             claims, held = [], now + lease() + 0.5
             newest = limit - limit // 2
             for _, name in ids if len(ids) <= limit else [*ids[: limit // 2], *ids[-newest:]]:
-                receipt = BACKEND.receipts.get(name)
+                receipt = DATA.receipts.get(name)
                 if receipt is None or ("finished" in receipt and "again" not in receipt):
                     del due[name]
                     continue
@@ -115,17 +116,15 @@ class MemoryJournal(MemoryLetters):
         return Claim(name, held, plan, *facts, listed=listed, tries=tried + 1, deaths=deaths, relisted=relisted)
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
-        """What is overdue."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             now = journal_time()
             count = sum(at <= now for at in _due(manager).values())
             return count, count > 0 and _ring(manager)
 
     def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
-        """Claimed fan-outs were done whole."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             for claim, reached in done:
                 receipt = _current(claim.id, claim.plan)
                 if receipt is None:  # another has it
@@ -135,9 +134,8 @@ class MemoryJournal(MemoryLetters):
                     _due(manager)[claim.id] = receipt["again"] - 0.25
 
     def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
-        """Write down that a suspect is begun."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt, moved = _renewed(manager, claim)
             if receipt is None:
                 return None
@@ -147,9 +145,8 @@ class MemoryJournal(MemoryLetters):
             return claim._replace(time=moved, marked=True)
 
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
-        """Write down chunks."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt, moved = _renewed(manager, claim)
             if receipt is None:
                 return None
@@ -158,9 +155,8 @@ class MemoryJournal(MemoryLetters):
             return claim._replace(time=moved)
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
-        """All chunks are written down."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(claim.id, claim.plan)
             moved = _move(manager, claim.id, claim.time, int(delay * 1000)) if receipt is not None else ""
             if moved and receipt is not None:
@@ -168,23 +164,20 @@ class MemoryJournal(MemoryLetters):
                 self._perhaps_finished(manager, claim.id, receipt)
 
     def left(self, claim: Claim) -> Steps[list[int]]:
-        """The chunks that are not done."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(claim.id, claim.plan)
             return [] if receipt is None else sorted(receipt["chunks"])
 
     def chunks(self, claim: Claim, numbers: Sequence[int]) -> Steps[dict[int, bytes]]:
-        """Chunks by number."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             held = (_current(claim.id, claim.plan) or {}).get("chunks", {})
             return {number: held[number] for number in numbers if number in held}
 
     def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[Begun]:
-        """Whether a chunk is to be done."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(fanout_id, plan)
             if receipt is None or chunk not in receipt["chunks"]:
                 return Begun(0)
@@ -197,18 +190,16 @@ class MemoryJournal(MemoryLetters):
             return Begun(times, receipt.get("listed", 0), deaths)
 
     def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
-        """A chunk failed."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(fanout_id, plan)
             if receipt is not None and chunk in receipt["chunks"]:
                 lived = receipt.setdefault("lived", {})
                 lived[chunk] = min(receipt["begun"].get(chunk, 0), lived.get(chunk, 0) + 1)
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
-        """A chunk is done."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(fanout_id, plan)
             if receipt is None:
                 return
@@ -223,9 +214,8 @@ class MemoryJournal(MemoryLetters):
             _move(manager, fanout_id, str(receipt["due"]), -1)
 
     def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
-        """Let a claim go."""
         yield from self.note(claim.id, claim.plan, error)
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(claim.id, claim.plan)
             if receipt is not None and not error:
                 receipt["attempts"] -= 1
@@ -238,41 +228,36 @@ class MemoryJournal(MemoryLetters):
                 _move(manager, claim.id, claim.time, int(delay * 1000))
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
-        """A chunk failed."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(fanout_id, plan)
             if receipt is not None and error:
                 receipt.update(failed=receipt.get("failed", 0) + 1, error=error)
 
     def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
-        """Bad ids were left out."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(fanout_id, plan)
             if receipt is not None:
                 receipt.update(skipped=count, error=error)
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
-        """Give a fan-out up."""
         letter = yield from self.add_letter("fanout", reason, payload, manager, claim.id)
-        with BACKEND.guard:
+        with DATA.guard:
             receipt = _current(claim.id, claim.plan)
             if receipt is not None:
                 receipt.update(dead=letter, finished=journal_time(), error=reason)
                 _move(manager, claim.id, claim.time, -1)
             else:
-                BACKEND.letters.pop(letter)
+                DATA.letters.pop(letter)
 
     def let_expire(self, fanout_id: str) -> Steps[None]:
-        """Nothing expires."""
         yield from ()
 
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
-        """What is not begun will not be."""
         yield from ()
-        with BACKEND.guard:
-            receipt = BACKEND.receipts.get(fanout_id)
+        with DATA.guard:
+            receipt = DATA.receipts.get(fanout_id)
             if receipt is None or "finished" in receipt or op not in ("", receipt["op"]):
                 return False
             receipt.update(
@@ -283,26 +268,23 @@ class MemoryJournal(MemoryLetters):
             return True
 
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
-        """The receipt's fields."""
         yield from ()
-        with BACKEND.guard:
-            fields = BACKEND.receipts.get(fanout_id, {}).items()
+        with DATA.guard:
+            fields = DATA.receipts.get(fanout_id, {}).items()
             return {
                 **{k: str(v) for k, v in fields if k not in ("chunks", "begun", "lived", "body", "feeds")},
                 "now": str(journal_time()),
             }
 
     def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
-        """Unfinished fan-outs."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             due = _due(manager)
             return sorted(due, key=lambda name: (due[name], name))[:limit]
 
     def count_open(self, managers: Sequence[str]) -> Steps[int]:
-        """How many are not finished."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             return sum(len(_due(name)) for name in managers)
 
 
@@ -327,14 +309,14 @@ def _next_plan(plan: int) -> int:
 
 
 def _due(manager: str) -> dict[str, float]:
-    return BACKEND.due.setdefault(manager, {})
+    return DATA.due.setdefault(manager, {})
 
 
 def _ring(manager: str) -> bool:
     """Whether a bell is to be sent; it then counts as on its way."""
-    if BACKEND.bells.get(manager, 0) > journal_time():
+    if DATA.bells.get(manager, 0) > journal_time():
         return False
-    BACKEND.bells[manager] = journal_time() + BELL
+    DATA.bells[manager] = journal_time() + BELL
     return True
 
 
@@ -344,7 +326,7 @@ def _feeds(receipt: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _current(fanout_id: str, plan: int) -> dict[str, Any] | None:
-    receipt = BACKEND.receipts.get(fanout_id)
+    receipt = DATA.receipts.get(fanout_id)
     return receipt if receipt is not None and receipt["plan"] == plan else None
 
 

@@ -1,4 +1,4 @@
-"""The doctor's view of the embedded storage."""
+"""The doctor's view of the storage in memory."""
 
 from __future__ import annotations
 
@@ -7,60 +7,54 @@ from collections.abc import Sequence
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS, activity_key, due_key, receipt_key
 from feedmill.records.layout import SPILLED
-from feedmill.storage.maintenance import HASH, RECEIPT, STRING, ZSET, StoredFeed
-from feedmill.storage.memory.backend import BACKEND, Groups, journal_time
+from feedmill.storage.maintenance import HASH, RECEIPT, STRING, ZSET, Maintenance, StoredFeed
+from feedmill.storage.memory.data import DATA, Groups, journal_time
 from feedmill.storage.operations import Steps
 
 
-class MemoryInspection:
-    """See :class:`feedmill.storage.maintenance.Inspection`. Nothing in here can be of a wrong type."""
+class MemoryMaintenance(Maintenance):
+    """See :class:`feedmill.storage.maintenance.Maintenance`. Nothing in here can be of a wrong type."""
 
     def _keys(self) -> dict[bytes, str]:
-        with BACKEND.guard:
-            keys = dict.fromkeys((key.encode() for key in BACKEND.flat), STRING)
-            keys.update(dict.fromkeys((activity_key(raw_id) for raw_id in BACKEND.bodies), STRING))
-            keys.update(dict.fromkeys((key.encode() for key in BACKEND.counts), STRING))
-            keys.update(dict.fromkeys((receipt_key(name).encode() for name in BACKEND.receipts), HASH))
-            keys.update((due_key(manager).encode(), ZSET) for manager, due in BACKEND.due.items() if due)
-            for key, held in BACKEND.groups.items():
+        with DATA.guard:
+            keys = dict.fromkeys((key.encode() for key in DATA.flat), STRING)
+            keys.update(dict.fromkeys((activity_key(raw_id) for raw_id in DATA.bodies), STRING))
+            keys.update(dict.fromkeys((key.encode() for key in DATA.counts), STRING))
+            keys.update(dict.fromkeys((receipt_key(name).encode() for name in DATA.receipts), HASH))
+            keys.update((due_key(manager).encode(), ZSET) for manager, due in DATA.due.items() if due)
+            for key, held in DATA.groups.items():
                 hash_key = (key + GROUPS).encode()
                 keys[hash_key] = HASH
                 keys.update(dict.fromkeys((hash_key + b":" + group for group in held.spills), HASH))
         return keys
 
     def size(self) -> Steps[int]:
-        """How many keys there would be."""
         yield from ()
         return len(self._keys())
 
     def scan(self, cursor: int) -> Steps[tuple[int, list[bytes]]]:
-        """All at once."""
         yield from ()
         return 0, list(self._keys())
 
     def types(self, keys: Sequence[bytes]) -> Steps[list[str]]:
-        """What each key would hold."""
         yield from ()
         held = self._keys()
         return [held.get(key, "none") for key in keys]
 
     def number(self, keys: Sequence[bytes]) -> Steps[int]:
-        """Of those that there would be."""
         yield from ()
         return len(self._keys().keys() & set(keys))
 
     def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
-        """Nothing is kept longer than the process."""
         yield from ()
         return [True] * len(keys)
 
     def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
-        """A copy."""
         yield from ()
-        with BACKEND.guard:
-            count = BACKEND.counts.get(count_key)
+        with DATA.guard:
+            count = DATA.counts.get(count_key)
             stored = None if count is None else b"%d %d %d" % count
-            held = BACKEND.groups.get(key)
+            held = DATA.groups.get(key)
             if held is None:
                 return StoredFeed({}, {}, {}, b"", None, b"", {}, stored)
             named = [group for group, record in held.records.items() if record and record[0] & SPILLED]
@@ -69,115 +63,98 @@ class MemoryInspection:
             return StoredFeed({}, dict(held.scores), dict(held.records), held.state, lock, held.inbox, spills, stored)
 
     def spill_sizes(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
-        """How many fields there would be."""
         found = yield from self.spills(spills)
         return [len(spill) for _, spill, _ in found]
 
     def spills(
         self, spills: Sequence[tuple[str, bytes]]
     ) -> Steps[list[tuple[bytes | None, dict[bytes, bytes], bytes | None]]]:
-        """Copies."""
         yield from ()
-        with BACKEND.guard:
-            feeds = [(BACKEND.groups.get(key, Groups()), group) for key, group in spills]
+        with DATA.guard:
+            feeds = [(DATA.groups.get(key, Groups()), group) for key, group in spills]
             records = [feed.records.get(group) for feed, group in feeds]
             held = [dict(feed.spills.get(group, {})) for feed, group in feeds]
         return list(zip(records, held, records))
 
     def strings(self, keys: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """All ids of a flat timeline in one piece."""
         yield from ()
-        with BACKEND.guard:
-            found = [BACKEND.flat.get(key.decode()) for key in keys]
+        with DATA.guard:
+            found = [DATA.flat.get(key.decode()) for key in keys]
         return [None if ids is None else b"".join(ids) for ids in found]
 
     def flat_put(self, key: str, before: bytes, after: bytes) -> Steps[bool]:
-        """Compared as a whole."""
         yield from ()
-        with BACKEND.guard:
-            if b"".join(BACKEND.flat.get(key, ())) != before:
+        with DATA.guard:
+            if b"".join(DATA.flat.get(key, ())) != before:
                 return False
-            BACKEND.flat[key] = [after[at : at + ID_SIZE] for at in range(0, len(after), ID_SIZE)]
+            DATA.flat[key] = [after[at : at + ID_SIZE] for at in range(0, len(after), ID_SIZE)]
             return True
 
     def overdue(self, manager: str, seconds: float) -> Steps[int]:
-        """By this process' clock."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             latest = journal_time() - seconds * 1000
-            return sum(at <= latest for at in BACKEND.due.get(manager, {}).values())
+            return sum(at <= latest for at in DATA.due.get(manager, {}).values())
 
     def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
-        """As Redis would have it."""
         yield from ()
-        with BACKEND.guard:
-            found = [BACKEND.receipts.get(name, {}) for name in ids]
+        with DATA.guard:
+            found = [DATA.receipts.get(name, {}) for name in ids]
             return [
                 {name: str(value).encode() for name, value in receipt.items() if name in RECEIPT} for receipt in found
             ]
 
     def body(self, fanout_id: str) -> Steps[bytes]:
-        """From the receipt."""
         yield from ()
-        with BACKEND.guard:
-            body: bytes = BACKEND.receipts.get(fanout_id, {}).get("body", b"")
+        with DATA.guard:
+            body: bytes = DATA.receipts.get(fanout_id, {}).get("body", b"")
             return body
 
     def due(self, manager: str, start: int, limit: int) -> Steps[list[tuple[str, float]]]:
-        """The soonest first."""
         yield from ()
-        with BACKEND.guard:
-            found = sorted(BACKEND.due.get(manager, {}).items(), key=lambda item: (item[1], item[0]))
+        with DATA.guard:
+            found = sorted(DATA.due.get(manager, {}).items(), key=lambda item: (item[1], item[0]))
         return found[start : start + limit]
 
     def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
-        """Its time."""
         yield from ()
-        with BACKEND.guard:
-            return BACKEND.due.get(manager, {}).get(fanout_id)
+        with DATA.guard:
+            return DATA.due.get(manager, {}).get(fanout_id)
 
     def due_put(self, manager: str, fanout_id: str) -> Steps[None]:
-        """By this process' clock."""
         yield from ()
-        with BACKEND.guard:
-            BACKEND.due.setdefault(manager, {})[fanout_id] = journal_time()
+        with DATA.guard:
+            DATA.due.setdefault(manager, {})[fanout_id] = journal_time()
 
     def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
-        """Its entry."""
         yield from ()
-        with BACKEND.guard:
-            BACKEND.due.get(manager, {}).pop(fanout_id, None)
+        with DATA.guard:
+            DATA.due.get(manager, {}).pop(fanout_id, None)
 
     def forget(self, key: str) -> Steps[None]:
-        """Receipts are all there is of the journal that can go."""
         yield from ()
-        with BACKEND.guard:
-            gone = [name for name in BACKEND.receipts if receipt_key(name) == key]
+        with DATA.guard:
+            gone = [name for name in DATA.receipts if receipt_key(name) == key]
             for name in gone:
-                del BACKEND.receipts[name]
+                del DATA.receipts[name]
 
     def unlock(self, key: str, lock: float) -> Steps[None]:
-        """Compared by its end."""
         yield from ()
-        with BACKEND.guard:
-            held = BACKEND.groups.get(key)
+        with DATA.guard:
+            held = DATA.groups.get(key)
             if held is not None and held.lock and held.deadline == lock:
                 held.lock = b""
 
     def set_aside(self, key: str, wanted: str) -> Steps[None]:
-        """Never needed."""
         yield from ()
 
     def facts(self) -> Steps[dict[str, str]]:
-        """There is no server."""
         yield from ()
         return {}
 
     def option(self, name: str) -> Steps[str]:
-        """There is no server."""
         yield from ()
         return ""
 
     def set_option(self, name: str, value: str) -> Steps[None]:
-        """There is no server."""
         yield from ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from feedmill.cursor import GroupPlace
 from feedmill.storage.base import (
@@ -15,7 +15,9 @@ from feedmill.storage.base import (
     LEFT,
     LOST,
     Changes,
+    FlatTimelines,
     GroupRow,
+    GroupTimelines,
     Lock,
     Rules,
     Snapshot,
@@ -23,22 +25,21 @@ from feedmill.storage.base import (
     Task,
     Want,
 )
-from feedmill.storage.memory.backend import BACKEND, Groups
+from feedmill.storage.memory.data import DATA, Groups
 from feedmill.storage.operations import Steps
 
 
-class MemoryTimelineStorage:
+class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     """Timelines in lists and dicts."""
 
-    embedded: ClassVar[Any] = None
+    url: ClassVar[str] = "memory://"
 
     def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
-        """Put *ids* into every timeline of *keys*; how many were new."""
         yield from ()
         added = 0
-        with BACKEND.guard:
+        with DATA.guard:
             for key in keys:
-                held = BACKEND.flat.setdefault(key, []) if ids else []
+                held = DATA.flat.setdefault(key, []) if ids else []
                 for raw_id in ids:
                     at = bisect.bisect_left(held, raw_id)
                     if at == len(held) or held[at] != raw_id:
@@ -49,33 +50,30 @@ class MemoryTimelineStorage:
         return added
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
-        """Take *ids* out of every timeline of *keys*; how many were there."""
         yield from ()
         removed = 0
-        with BACKEND.guard:
+        with DATA.guard:
             for key in keys:
-                held = BACKEND.flat.get(key, [])
+                held = DATA.flat.get(key, [])
                 left = [raw_id for raw_id in held if raw_id not in set(ids)]
                 removed += len(held) - len(left)
                 if left:
-                    BACKEND.flat[key] = left
+                    DATA.flat[key] = left
                 else:
-                    BACKEND.flat.pop(key, None)
+                    DATA.flat.pop(key, None)
         return removed
 
     def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
-        """Ids of the ranks *start* to *stop*, newest first."""
         yield from ()
-        with BACKEND.guard:
-            return BACKEND.flat.get(key, [])[::-1][start:stop]
+        with DATA.guard:
+            return DATA.flat.get(key, [])[::-1][start:stop]
 
     def flat_range(
         self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
     ) -> Steps[tuple[int, list[bytes]]]:
-        """How many ids lie from *low* up to but not *high*, and those of the ranks *start* to *stop*."""
         yield from ()
-        with BACKEND.guard:
-            held = BACKEND.flat.get(key, [])
+        with DATA.guard:
+            held = DATA.flat.get(key, [])
             first = max(0, len(held) - window, bisect.bisect_left(held, low))
             last = max(first, bisect.bisect_left(held, high) if high else len(held))
             if oldest_first:
@@ -83,29 +81,33 @@ class MemoryTimelineStorage:
             return last - first, held[max(first, last - stop) : max(first, last - start)][::-1]
 
     def flat_count(self, key: str) -> Steps[int]:
-        """How many ids are held."""
         yield from ()
-        with BACKEND.guard:
-            return len(BACKEND.flat.get(key, ()))
+        with DATA.guard:
+            return len(DATA.flat.get(key, ()))
 
     def flat_trim(self, key: str, length: int) -> Steps[None]:
-        """Keep the newest *length* ids."""
         yield from ()
-        with BACKEND.guard:
-            held = BACKEND.flat.get(key, [])
+        with DATA.guard:
+            held = DATA.flat.get(key, [])
             del held[: max(0, len(held) - length)]
             if not held:
-                BACKEND.flat.pop(key, None)
+                DATA.flat.pop(key, None)
+
+    def flat_delete(self, key: str) -> Steps[None]:
+        yield from ()
+        with DATA.guard:
+            DATA.flat.pop(key, None)
+            DATA.groups.pop(key, None)
 
     def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
-        """Lock each feed and read what is wanted; additions are left to the merge."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             return [self._begin(key, task, lock, rules) for key in feeds.keys(0, len(feeds))]
 
     @staticmethod
     def _begin(key: str, task: Task, lock: Lock, rules: Rules) -> Snapshot | int:
-        held = BACKEND.groups.setdefault(key, Groups())
+        # Additions are left to the merge.
+        held = DATA.groups.setdefault(key, Groups())
         if held.lock and held.lock != lock.token and held.deadline > lock.now:
             held.inbox += task.inbox
             return LEFT if task.inbox else BUSY
@@ -127,14 +129,13 @@ class MemoryTimelineStorage:
         )
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]:
-        """Write the feeds of *batch* whose lock is still ours."""
         yield from ()
-        with BACKEND.guard:
+        with DATA.guard:
             return [self._commit(feed, lock, channel) for feed in batch]
 
     @staticmethod
     def _commit(feed: Changes, lock: Lock, channel: str) -> bytes | int:
-        held = BACKEND.groups.get(feed.key)
+        held = DATA.groups.get(feed.key)
         if held is not None and held.lock == lock.following:
             return held.inbox
         if held is None or held.lock != lock.token:
@@ -157,8 +158,8 @@ class MemoryTimelineStorage:
                 spill[actor] = (spill.get(actor, b"") if how == APPEND else b"") + data
         if feed.count is not None:
             unseen, unread, sequence, message = feed.count
-            BACKEND.counts[feed.count_key] = unseen, unread, sequence
-            BACKEND.publish(channel, message.encode())
+            DATA.counts[feed.count_key] = unseen, unread, sequence
+            DATA.publish(channel, message.encode())
         if came:
             held.lock, held.deadline = lock.following, lock.now + lock.ttl
             return came
@@ -166,10 +167,9 @@ class MemoryTimelineStorage:
         return DONE
 
     def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
-        """Let go of the feeds that are held under one of *tokens*; whether something is in their inboxes."""
         yield from ()
-        with BACKEND.guard:
-            found = [BACKEND.groups.get(key) for key in keys]
+        with DATA.guard:
+            found = [DATA.groups.get(key) for key in keys]
             ours = [held for held in found if held is not None and held.lock in tokens]
             for held in ours:
                 held.lock = b""
@@ -178,10 +178,9 @@ class MemoryTimelineStorage:
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
     ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
-        """The feed's state; (group, score, record) of up to *limit* groups, newest first; whether more follow."""
         yield from ()
-        with BACKEND.guard:
-            held = BACKEND.groups.get(key)
+        with DATA.guard:
+            held = DATA.groups.get(key)
             if held is None or limit <= 0:
                 return b"", [], False
             order = sorted(((score, group) for group, score in held.scores.items()), reverse=True)
@@ -192,20 +191,18 @@ class MemoryTimelineStorage:
             return held.state, rows, stop < min(len(order), window)
 
     def group_get(self, key: str, want: Want) -> Steps[tuple[bytes, bytes | None, dict[bytes, bytes], int | None]]:
-        """The feed's state; one group's record, what was spilled of it, and its rank from the newest."""
         yield from ()
-        with BACKEND.guard:
-            held = BACKEND.groups.get(key)
+        with DATA.guard:
+            held = DATA.groups.get(key)
             if held is None or want.group not in held.records:
                 return b"", None, {}, None
             rank = held.ranked()[::-1].index(want.group)
             return held.state, held.records[want.group], _wanted(held.spills.get(want.group, {}), want), rank
 
     def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
-        """One group's record, and the actor fields of its spill."""
         yield from ()
-        with BACKEND.guard:
-            held = BACKEND.groups.get(key)
+        with DATA.guard:
+            held = DATA.groups.get(key)
             if held is None or group not in held.records:
                 return None, []
             return held.records[group], list(held.spills.get(group, ()))
@@ -213,10 +210,9 @@ class MemoryTimelineStorage:
     def group_parts(
         self, key: str, group: bytes, actors: Sequence[bytes]
     ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
-        """One group's record, and what its spill holds of *actors*."""
         yield from ()
-        with BACKEND.guard:
-            held = BACKEND.groups.get(key)
+        with DATA.guard:
+            held = DATA.groups.get(key)
             if held is None or group not in held.records:
                 return None, {}
             return held.records[group], _wanted(held.spills.get(group, {}), Want(group, tuple(actors)))
@@ -224,10 +220,9 @@ class MemoryTimelineStorage:
     def spill_scan(
         self, key: str, group: bytes, place: int, limit: int
     ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
-        """One group's record, up to *limit* fields of its spill from *place* on, and where to go on (0: at the end)."""
         yield from ()
-        with BACKEND.guard:
-            held = BACKEND.groups.get(key)
+        with DATA.guard:
+            held = DATA.groups.get(key)
             if held is None or group not in held.records:
                 return None, 0, {}
             fields = list(held.spills.get(group, {}).items())
@@ -235,39 +230,28 @@ class MemoryTimelineStorage:
             return held.records[group], stop if stop < len(fields) else 0, dict(fields[place:stop])
 
     def groups_count(self, key: str) -> Steps[int]:
-        """How many groups are held."""
         yield from ()
-        with BACKEND.guard:
-            return len(BACKEND.groups[key].scores) if key in BACKEND.groups else 0
+        with DATA.guard:
+            return len(DATA.groups[key].scores) if key in DATA.groups else 0
 
     def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
-        """The denormalised unseen and unread counts and their sequence number."""
         yield from ()
-        with BACKEND.guard:
-            return BACKEND.counts.get(count_key, (0, 0, 0))
+        with DATA.guard:
+            return DATA.counts.get(count_key, (0, 0, 0))
 
-    def publish(self, channel: str, message: bytes) -> Steps[None]:
-        """Publish *message*, and keep it in :attr:`MemoryBackend.published`."""
+    def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
         yield from ()
-        BACKEND.publish(channel, message)
-
-    def delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
-        """Delete a timeline and all that belongs to it; of counts the number stays.
-
-        Counts that were not 0 are published as 0 on *channel*; *front*: how the message begins.
-        """
-        yield from ()
-        with BACKEND.guard:
-            BACKEND.flat.pop(key, None)
-            BACKEND.groups.pop(key, None)
-            if count_key in BACKEND.counts:
-                unseen, unread, sequence = BACKEND.counts[count_key]
+        with DATA.guard:
+            DATA.flat.pop(key, None)
+            DATA.groups.pop(key, None)
+            if count_key in DATA.counts:
+                unseen, unread, sequence = DATA.counts[count_key]
                 if unseen or unread:
                     sequence += 1
-                    BACKEND.publish(channel, f'{front}"unseen": 0, "unread": 0, "seq": {sequence}}}'.encode())
-                BACKEND.counts[count_key] = 0, 0, sequence
-                BACKEND.groups[key] = Groups()
-                BACKEND.groups[key].state = bytes(48) + sequence.to_bytes(8, "big")
+                    DATA.publish(channel, f'{front}"unseen": 0, "unread": 0, "seq": {sequence}}}'.encode())
+                DATA.counts[count_key] = 0, 0, sequence
+                DATA.groups[key] = Groups()
+                DATA.groups[key].state = bytes(48) + sequence.to_bytes(8, "big")
 
 
 def _wanted(spill: dict[bytes, bytes], want: Want) -> dict[bytes, bytes]:

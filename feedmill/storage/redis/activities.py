@@ -4,36 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha1
-from typing import Any, ClassVar
 
 from feedmill.keys import activity_key, kept_key
 from feedmill.storage import activity_state as state
+from feedmill.storage.auxiliary import NOTIFIED_TTL
+from feedmill.storage.base import ActivityStorage
 from feedmill.storage.journal import OPEN_TTL
-from feedmill.storage.memory import MemoryActivityStorage
-from feedmill.storage.notified_users import KEPT
 from feedmill.storage.operations import Steps
 from feedmill.storage.redis.timelines import call_script
 
 
-class RedisActivityStorage:
+class RedisActivityStorage(ActivityStorage):
     """Under ``<prefix>a:<16-byte id>``; with *scope*, what is kept for the manager of that name alone, for *seconds*."""
-
-    #: What stands in when ``FEEDMILL_REDIS_URL`` is ``memory://``.
-    embedded: ClassVar[Any] = MemoryActivityStorage
 
     def __init__(self, scope: str = "", seconds: int = 0) -> None:
         self._scope, self._seconds = scope, seconds
+
+    def scoped(self, scope: str, seconds: int) -> RedisActivityStorage:
+        return type(self)(scope, seconds)
 
     def _keys(self, ids: Iterable[bytes]) -> list[bytes]:
         beginning = kept_key(self._scope, b"") if self._scope else activity_key(b"")
         return [beginning + raw_id for raw_id in ids]
 
     def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
-        """Make *change* to each activity, whole or not at all."""
         if not bodies:
             return []
         digest = sha1(expected, usedforsecurity=False).hexdigest() if expected else ""
-        rest = OPEN_TTL, KEPT, self._seconds, state.MOST_FORMERS, digest
+        rest = OPEN_TTL, NOTIFIED_TTL, self._seconds, state.MOST_FORMERS, digest
         replies = yield [
             call_script("activity_change", [key], change, body, *rest)
             for key, body in zip(self._keys(bodies), bodies.values())
@@ -41,26 +39,21 @@ class RedisActivityStorage:
         return [value if done else None for done, value in replies]
 
     def states(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """The values of *ids*, None for one that is not there."""
         if not ids:
             return []
         (values,) = yield [("MGET", *self._keys(ids))]
         return list(values)
 
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
-        """Store *bodies* by id; one that is there stays as it is."""
         yield from self.change(state.ADDED, bodies)
 
     def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:
-        """Store *bodies* in place of those that are there; how many were. One that was removed stays away."""
         return sum(done is not None for done in (yield from self.change(state.UPDATED, bodies)))
 
     def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """The bodies of *ids* that readers are shown, None for one that is not there."""
         values = yield from self.states(ids)
         return [value if value is None or value[:1] != state.MARK else state.shown(value) for value in values]
 
     def remove(self, ids: Sequence[bytes]) -> Steps[None]:
-        """Forget the bodies of *ids*."""
         if ids:
             yield [("UNLINK", *self._keys(ids))]

@@ -9,20 +9,25 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import redis
-import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import ExponentialWithJitterBackoff, NoBackoff
+from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
 from feedmill.errors import StorageError, WrongType
 from feedmill.redis_urls import parsed, without_secrets
+from feedmill.storage.auxiliary import Auxiliary
+from feedmill.storage.base import Backend
 from feedmill.storage.operations import PAUSE, Command, Steps, interrupt
 from feedmill.storage.redis import scripts
+from feedmill.storage.redis.activities import RedisActivityStorage
+from feedmill.storage.redis.auxiliary import RedisNotifiedUsers, RedisPendingIndex, RedisUnfollows
 from feedmill.storage.redis.command_buffer import Outbox
-from feedmill.storage.redis.connections import OPTIONS, LoopPools, Pool
-from feedmill.storage.redis.pubsub import RedisAListener, RedisListener
+from feedmill.storage.redis.connections import LoopPools, Pool
+from feedmill.storage.redis.journal import RedisJournal
+from feedmill.storage.redis.maintenance import RedisMaintenance
+from feedmill.storage.redis.pubsub import RedisPubSub
+from feedmill.storage.redis.timelines import RedisTimelineStorage
 
 T = TypeVar("T")
 
@@ -37,14 +42,21 @@ SETTLED = 0.05
 _SOUND = frozenset({bytes, int, list, type(None)})
 
 
-class RedisBackend:
+class RedisBackend(Backend):
     """Runs steps against one Redis server."""
+
+    in_process = False
 
     def __init__(self, url: str) -> None:
         self.url = url
         #: Round trips made so far, for whoever wants to count them.
         self.round_trips = 0
-        self._server = parsed("FEEDMILL_REDIS_URL", url).client_url
+        self.flat = self.groups = RedisTimelineStorage()
+        self.activities = RedisActivityStorage()
+        self.journal = RedisJournal()
+        self.auxiliary = Auxiliary(RedisPendingIndex(), RedisUnfollows(), RedisNotifiedUsers())
+        self.pubsub = RedisPubSub(parsed("FEEDMILL_REDIS_URL", url).client_url, partial(_storage_error, url))
+        self.maintenance = RedisMaintenance()
         self._pool, self._loops = Pool(url), LoopPools(url)
         self.client = self._pool.client
         self._taught = False
@@ -61,18 +73,6 @@ class RedisBackend:
         pool = self._loops.forget()
         if pool is not None:
             await pool.aclose()
-
-    # -- listening
-
-    def listen(self, channel: str) -> RedisListener:
-        """Hears *channel* on a connection of its own."""
-        client = redis.Redis.from_url(self._server, **OPTIONS, retry=Retry(NoBackoff(), 0))
-        return RedisListener(client, channel, partial(_storage_error, self.url))
-
-    def alisten(self, channel: str) -> RedisAListener:
-        """The same for coroutines."""
-        client = redis.asyncio.Redis.from_url(self._server, **OPTIONS, retry=AsyncRetry(NoBackoff(), 0))
-        return RedisAListener(client, channel, partial(_storage_error, self.url))
 
     # -- from a thread
 

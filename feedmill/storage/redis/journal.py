@@ -34,6 +34,7 @@ from feedmill.storage.journal import (
     TRIMMED,
     Begun,
     Claim,
+    Journal,
     Letter,
     Opened,
     Pace,
@@ -42,8 +43,8 @@ from feedmill.storage.journal import (
     name_of,
 )
 from feedmill.storage.operations import Command, Steps, together
+from feedmill.storage.redis.auxiliary import last_number
 from feedmill.storage.redis.timelines import call_script
-from feedmill.storage.redis.unfollows import last_number
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ def _milliseconds(seconds: float) -> int:
     return max(0, int(seconds * 1000))
 
 
-class RedisJournal:
+class RedisJournal(Journal):
     """The journal of one Redis server. Its clock is the server's, so workers' clocks need not agree.
 
     What changes something is one script: it is refused before its first write, or takes effect whole.
@@ -79,11 +80,9 @@ class RedisJournal:
         pace: Pace | None = None,
         feeds: Sequence[str] = (),
     ) -> Steps[Opened]:
-        """Write down that a fan-out is wanted."""
         return (yield from self._open(manager, fanout_id, op, body, feeds, pace, b""))
 
     def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
-        """Write down a fan-out that is sent as one chunk."""
         return (yield from self._open(manager, fanout_id, op, body, feeds, None, body))
 
     def _open(
@@ -107,7 +106,6 @@ class RedisJournal:
         return Opened(int(plan), bool(ring), found.decode())
 
     def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
-        """Claim what is due."""
         bell = bell or os.urandom(8).hex()
         keys = [*_due(manager), taken_key(manager, bell), receipts_beginning(manager)]
         counter = last_number(manager)
@@ -127,12 +125,10 @@ class RedisJournal:
         return [_claimed(manager, held.decode(), facts, bell, int(number or 0)) for facts in claimed], bool(ring)
 
     def look(self, manager: str) -> Steps[tuple[int, bool]]:
-        """What is overdue."""
         ((count, ring),) = yield [call_script("journal_look", _due(manager), BELL)]
         return int(count), bool(ring)
 
     def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
-        """All those in one part of the journal in one go."""
         parts: dict[int, list[tuple[Claim, int]]] = {}
         for claim, reached in done:
             parts.setdefault(partition_of(claim.id), []).append((claim, reached))
@@ -140,7 +136,6 @@ class RedisJournal:
             yield [_finish(manager, partition, some) for partition, some in parts.items()]
 
     def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
-        """Write down that a suspect is begun."""
         clock, receipt, _, due = fanout_keys(claim.id)
         keys = [clock, receipt, due, taken_key(manager, claim.bell, partition_of(claim.id))]
         facts = claim.tries, claim.deaths + 1, claim.died() if claim.deaths else ""
@@ -148,47 +143,39 @@ class RedisJournal:
         return claim._replace(time=moved.decode(), marked=True) if moved else None
 
     def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
-        """Write down chunks."""
         keys = [*fanout_keys(claim.id), taken_key(manager, claim.bell, partition_of(claim.id))]
         parts = [part for item in chunks.items() for part in item]
         (moved,) = yield [call_script("journal_chunks", keys, *_proof(claim), lease(), OPEN_TTL, *parts)]
         return claim._replace(time=moved.decode()) if moved else None
 
     def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
-        """All chunks are written down."""
         facts = _milliseconds(delay), planned, sent, keep(), claim.deaths
         yield [call_script("journal_park", fanout_keys(claim.id), *_proof(claim), *facts)]
 
     def left(self, claim: Claim) -> Steps[list[int]]:
-        """The chunks that are not done."""
         (names,) = yield [("HKEYS", chunks_key(claim.id))]
         start = f"{claim.plan}.".encode()
         return sorted(int(name[len(start) :]) for name in names if name.startswith(start))
 
     def chunks(self, claim: Claim, numbers: Sequence[int]) -> Steps[dict[int, bytes]]:
-        """Chunks by number."""
         if not numbers:
             return {}
         (values,) = yield [("HMGET", chunks_key(claim.id), *(f"{claim.plan}.{number}" for number in numbers))]
         return {number: value for number, value in zip(numbers, values) if value is not None}
 
     def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[Begun]:
-        """Whether a chunk is to be done."""
         known = [] if feeds is None else [_lines(feeds), ROLLING]
         (begun,) = yield [call_script("journal_start", fanout_keys(fanout_id)[:3], plan, chunk, *known)]
         return Begun(*map(int, begun))
 
     def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
-        """A chunk failed."""
         yield [call_script("journal_lived", fanout_keys(fanout_id)[:3], plan, chunk)]
 
     def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
-        """A chunk is done."""
         name = split_fanout(fanout_id)[1]
         yield [call_script("journal_done", fanout_keys(fanout_id), name, plan, chunk, reached, keep())]
 
     def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
-        """Let a claim go."""
         facts: tuple[Any, ...] = ("failed", 1, "error", error) if error else ("attempts", -1, "waits", waits)
         if error or claim.marked:
             facts += ("tried", claim.tries if error else claim.tries - 1, "deaths", claim.deaths)
@@ -197,34 +184,29 @@ class RedisJournal:
         yield [_settle(claim, _milliseconds(delay), 0, 1, *facts)]
 
     def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
-        """A chunk failed."""
         facts = split_fanout(fanout_id)[1], plan, "", 0, 0, 1, "failed", 1, "error", error
         yield [call_script("journal_settle", fanout_keys(fanout_id)[:2], *facts)]
 
     def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
-        """Bad ids were left out."""
         facts = split_fanout(fanout_id)[1], plan, "", 0, 0, 0, "skipped", count, "error", error
         yield [call_script("journal_settle", fanout_keys(fanout_id)[:2], *facts)]
 
     def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
-        """The letter first: twice is better than never."""
+        # The dead letter first: twice is better than never.
         letter = yield from self.add_letter("fanout", reason, payload, manager, claim.id)
         (noted,) = yield [_settle(claim, -1, 1, 0, "dead", letter, "error", reason)]
         if not noted:
             yield from self.drop_letters([letter])
 
     def let_expire(self, fanout_id: str) -> Steps[None]:
-        """Its receipt expires."""
         yield [("EXPIRE", receipt_key(fanout_id), OPEN_TTL)]
 
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
-        """Cancel."""
         name = split_fanout(fanout_id)[1]
         (cancelled,) = yield [call_script("journal_cancel", fanout_keys(fanout_id), name, keep(), op)]
         return bool(cancelled)
 
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
-        """The receipt's fields."""
         clock, receipt = fanout_keys(fanout_id)[:2]
         # MGET: a clock of a wrong type is none.
         values, time, (kept,) = yield [("HMGET", receipt, *_FIELDS), ("TIME",), ("MGET", clock)]
@@ -232,7 +214,6 @@ class RedisJournal:
         return {**fields, "now": str(journal_time(time, kept))}
 
     def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
-        """Unfinished fan-outs."""
         replies = yield [("ZRANGE", key, 0, limit - 1) for key in _all_due(manager)]
         names = [name for reply in replies for name in reply]
         sound = [name for name in names if is_fanout_name(name)]
@@ -242,12 +223,10 @@ class RedisJournal:
         return [named_fanout(manager, name.decode()) for name in sound][:limit]
 
     def count_open(self, managers: Sequence[str]) -> Steps[int]:
-        """How many are not finished."""
         counts = yield [("ZCARD", key) for name in managers for key in _all_due(name)]
         return sum(map(int, counts))
 
     def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "", fanout_id: str = "") -> Steps[str]:
-        """Put a dead letter; beyond :data:`MOST_LETTERS` the oldest go."""
         facts = ("kind", kind, "manager", manager, "reason", reason, "payload", payload, "fanout", fanout_id)
         letter, count = yield [("XADD", letters_key(), "*", *facts), ("XLEN", letters_key())]
         if count > MOST_LETTERS:
@@ -258,17 +237,14 @@ class RedisJournal:
         return str(letter.decode())
 
     def letters(self, limit: int) -> Steps[list[Letter]]:
-        """The newest letters."""
         (rows,) = yield [("XREVRANGE", letters_key(), "+", "-", "COUNT", limit)]
         return [_letter(*row) for row in rows]
 
     def letter(self, letter_id: str) -> Steps[Letter | None]:
-        """One letter."""
         (rows,) = yield [("XRANGE", letters_key(), letter_id, letter_id)]
         return _letter(*rows[0]) if rows else None
 
     def drop_letters(self, ids: Sequence[str]) -> Steps[int]:
-        """Forget letters."""
         (count,) = yield [("XDEL", letters_key(), *ids)] if ids else [("EXISTS", letters_key())]
         return int(count) if ids else 0
 

@@ -14,6 +14,7 @@ from feedmill.storage.maintenance import (
     RECEIPT,
     STRING,
     ZSET,
+    Maintenance,
     StoredFeed,
 )
 from feedmill.storage.operations import Command, Steps
@@ -26,37 +27,33 @@ _STATE, _INBOX = STATE.encode(), INBOX.encode()
 _TOKEN, _DEADLINE = 8, 13
 
 
-class RedisInspection:
-    """See :class:`feedmill.storage.maintenance.Inspection`."""
+class RedisMaintenance(Maintenance):
+    """See :class:`feedmill.storage.maintenance.Maintenance`."""
 
     def size(self) -> Steps[int]:
-        """All keys of the database."""
         (size,) = yield [("DBSIZE",)]
         return int(size)
 
     def scan(self, cursor: int) -> Steps[tuple[int, list[bytes]]]:
-        """A step of ``SCAN``, which never holds up the server."""
+        # SCAN never holds up the server.
         pattern = re.sub(r"([\[\]*?\\^-])", r"\\\1", settings.current().key_prefix) + "*"
         ((following, keys),) = yield [("SCAN", cursor, "MATCH", pattern, "COUNT", SCAN_SIZE)]
         return int(following), list(keys)
 
     def types(self, keys: Sequence[bytes]) -> Steps[list[str]]:
-        """What each key holds."""
         replies = yield [("TYPE", key) for key in keys]
         return [reply.decode() for reply in replies]
 
     def number(self, keys: Sequence[bytes]) -> Steps[int]:
-        """``EXISTS``."""
         (number,) = yield [("EXISTS", *keys)]
         return int(number)
 
     def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
-        """-1 for one that stays."""
         replies = yield [("TTL", key) for key in keys]
         return [reply != -1 for reply in replies]
 
     def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
-        """Read in one script, so that no writer comes in between."""
+        # One script, so that no writer comes in between.
         keys = [key, key + GROUPS, *([count_key] if count_key else [])]
         ((types, scores, fields, count, spills),) = yield [call_script("inspect", keys, *groups)]
         wrong = {
@@ -73,14 +70,13 @@ class RedisInspection:
         )
 
     def spill_sizes(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
-        """``HLEN``."""
         replies = yield [("HLEN", _spill_key(key, group)) for key, group in spills]
         return list(map(int, replies))
 
     def spills(
         self, spills: Sequence[tuple[str, bytes]]
     ) -> Steps[list[tuple[bytes | None, dict[bytes, bytes], bytes | None]]]:
-        """``HGETALL`` between two looks at the record; no record where the records are none."""
+        # Between two looks at the record; no record where the hash of records is of a wrong type.
         hashes = list(dict.fromkeys(key + GROUPS for key, _ in spills))
         types = dict(zip(hashes, (yield [("TYPE", key) for key in hashes])))
 
@@ -96,78 +92,66 @@ class RedisInspection:
         ]
 
     def strings(self, keys: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        """``MGET``."""
         (values,) = yield [("MGET", *keys)]
         return list(values)
 
     def flat_put(self, key: str, before: bytes, after: bytes) -> Steps[bool]:
-        """Compared by digest, inside a script."""
         digest = hashlib.sha1(before, usedforsecurity=False).hexdigest()
         (done,) = yield [call_script("flat_put", [key], digest, after)]
         return bool(done)
 
     def overdue(self, manager: str, seconds: float) -> Steps[int]:
-        """By the server's clock, by which they were written."""
+        # By the server's clock, by which they were written.
         time, (kept,) = yield [("TIME",), ("MGET", clock_key(manager))]
         (count,) = yield [("ZCOUNT", due_key(manager), "-inf", int(journal_time(time, kept) - seconds * 1000))]
         return int(count)
 
     def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
-        """Field by field, as bodies may be large."""
+        # Field by field, as bodies may be large.
         replies = yield [("HMGET", receipt_key(name), *RECEIPT) for name in ids]
         return [{n: value for n, value in zip(RECEIPT, values) if value is not None} for values in replies]
 
     def body(self, fanout_id: str) -> Steps[bytes]:
-        """From the receipt."""
         (body,) = yield [("HGET", receipt_key(fanout_id), "body")]
         return body or b""
 
     def due(self, manager: str, start: int, limit: int) -> Steps[list[tuple[str, float]]]:
-        """The soonest first."""
         (found,) = yield [("ZRANGE", due_key(manager), start, start + limit - 1, "WITHSCORES")]
         names = [name.decode(errors="surrogateescape") for name in found[::2]]
         return [(named_fanout(manager, name), float(at)) for name, at in zip(names, found[1::2])]
 
     def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
-        """Its score."""
         (at,) = yield [("ZSCORE", due_key(manager), _member(fanout_id))]
         return None if at is None else float(at)
 
     def due_put(self, manager: str, fanout_id: str) -> Steps[None]:
-        """By the server's clock."""
         ((now, _),) = yield [("TIME",)]
         yield [("ZADD", due_key(manager), int(now) * 1000, _member(fanout_id))]
 
     def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
-        """Its entry."""
         yield [("ZREM", due_key(manager), _member(fanout_id))]
 
     def forget(self, key: str) -> Steps[None]:
-        """``UNLINK``."""
         yield [("UNLINK", key)]
 
     def unlock(self, key: str, lock: float) -> Steps[None]:
-        """Compared by its end."""
         yield [call_script("unlock", [key + GROUPS], f"{round(lock * 1000):013d}")]
 
     def set_aside(self, key: str, wanted: str) -> Steps[None]:
-        """Renamed within its slot."""
         names = [each.encode(errors="surrogateescape") for each in (key, set_aside_key(key))]
         yield [call_script("set_aside", names, wanted, KEEP_ASIDE)]
 
     def facts(self) -> Steps[dict[str, str]]:
-        """From ``INFO``."""
         sections = yield [("INFO", "memory"), ("INFO", "persistence")]
         lines = [line.partition(":") for section in sections for line in section.decode().splitlines()]
         return {name: value for name, _, value in lines}
 
     def option(self, name: str) -> Steps[str]:
-        """``CONFIG GET``, which managed servers and careful ACLs refuse."""
+        # Managed servers and careful ACLs refuse it.
         (pair,) = yield [("CONFIG", "GET", name)]
         return pair[1].decode() if pair else ""
 
     def set_option(self, name: str, value: str) -> Steps[None]:
-        """``CONFIG SET``, and ``CONFIG REWRITE`` where the server has a file."""
         yield [("CONFIG", "SET", name, value)]
         (info,) = yield [("INFO", "server")]
         if re.search(r"^config_file:\S", info.decode(), re.MULTILINE):

@@ -1,4 +1,4 @@
-"""Listening to a channel of a Redis server, each listener on a connection of its own."""
+"""Publish and subscribe on a Redis server; each listener has a connection of its own."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, RedisError, TimeoutError
+from redis.retry import Retry
 
 from feedmill.errors import StorageError
-from feedmill.storage.pubsub import LISTENING, RETRY
+from feedmill.storage.operations import Steps
+from feedmill.storage.pubsub import LISTENING, RETRY, AListener, Listener, PubSub
+from feedmill.storage.redis.connections import OPTIONS
 
 #: What the loss of a connection looks like; any other error is the caller's to mend.
 LOST = (ConnectionError, TimeoutError, OSError)
@@ -42,11 +49,10 @@ class _Hearing:
         return data
 
 
-class RedisListener(_Hearing):
+class RedisListener(_Hearing, Listener):
     """For threads. See :class:`feedmill.storage.pubsub.Listener`."""
 
     def get(self, timeout: float) -> bytes | None:
-        """The next message or :data:`LISTENING`; None if up to *timeout* seconds brought none."""
         try:
             if self._pubsub is None:
                 self._pubsub = self._client.pubsub()
@@ -65,16 +71,14 @@ class RedisListener(_Hearing):
                 pubsub.close()
 
     def close(self) -> None:
-        """Hear no more."""
         self._drop()
         self._client.close()
 
 
-class RedisAListener(_Hearing):
+class RedisAListener(_Hearing, AListener):
     """For coroutines. See :class:`feedmill.storage.pubsub.AListener`."""
 
     async def get(self, timeout: float) -> bytes | None:
-        """The next message or :data:`LISTENING`; None if up to *timeout* seconds brought none."""
         try:
             if self._pubsub is None:
                 self._pubsub = self._client.pubsub()
@@ -93,6 +97,23 @@ class RedisAListener(_Hearing):
                 await pubsub.aclose()
 
     async def aclose(self) -> None:
-        """Hear no more."""
         await self._drop()
         await self._client.aclose()
+
+
+class RedisPubSub(PubSub):
+    """On the server that *client_url* names. *wrap* makes an error of ours of one of Redis'."""
+
+    def __init__(self, client_url: str, wrap: Wrap) -> None:
+        self._client_url, self._wrap = client_url, wrap
+
+    def publish(self, channel: str, message: bytes) -> Steps[None]:
+        yield [("PUBLISH", channel, message)]
+
+    def listen(self, channel: str) -> RedisListener:
+        client = redis.Redis.from_url(self._client_url, **OPTIONS, retry=Retry(NoBackoff(), 0))
+        return RedisListener(client, channel, self._wrap)
+
+    def alisten(self, channel: str) -> RedisAListener:
+        client = redis.asyncio.Redis.from_url(self._client_url, **OPTIONS, retry=AsyncRetry(NoBackoff(), 0))
+        return RedisAListener(client, channel, self._wrap)

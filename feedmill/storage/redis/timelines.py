@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 from feedmill.activity import MAX_MEMBERS
 from feedmill.cursor import GroupPlace
@@ -11,8 +11,19 @@ from feedmill.errors import CorruptRecord
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS
 from feedmill.records import record
-from feedmill.storage.base import COUNT_TTL, Changes, GroupRow, Lock, Rules, Snapshot, Targets, Task, Want
-from feedmill.storage.memory import MemoryTimelineStorage
+from feedmill.storage.base import (
+    COUNT_TTL,
+    Changes,
+    FlatTimelines,
+    GroupRow,
+    GroupTimelines,
+    Lock,
+    Rules,
+    Snapshot,
+    Targets,
+    Task,
+    Want,
+)
 from feedmill.storage.operations import Command, Steps
 from feedmill.storage.redis import scripts
 
@@ -38,30 +49,24 @@ def _batches(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
-class RedisTimelineStorage:
+class RedisTimelineStorage(FlatTimelines, GroupTimelines):
     """Flat timelines as STRINGs of ids; groups as a ZSET of names and a HASH of records."""
-
-    #: What stands in when ``FEEDMILL_REDIS_URL`` is ``memory://``.
-    embedded: ClassVar[Any] = MemoryTimelineStorage
 
     # -- flat
 
     def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
-        """Put *ids* (oldest first) into every timeline of *keys*; how many were new."""
         if not keys or not ids:
             return 0
         replies = yield [call_script("flat_add", part, max_length, *ids) for part in _batches(keys)]
         return sum(replies)
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
-        """Take *ids* out of every timeline of *keys*; how many were there."""
         if not keys or not ids:
             return 0
         replies = yield [call_script("flat_remove", part, *ids) for part in _batches(keys)]
         return sum(replies)
 
     def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
-        """Ids of the ranks *start* to *stop*, newest first."""
         if stop <= start:
             return []
         (text,) = yield [("GETRANGE", key, -stop * ID_SIZE, -start * ID_SIZE - 1)]
@@ -70,27 +75,23 @@ class RedisTimelineStorage:
     def flat_range(
         self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
     ) -> Steps[tuple[int, list[bytes]]]:
-        """How many ids lie from *low* up to but not *high* (empty: no bound), and those of the ranks *start* to *stop*.
-
-        Only the newest *window* ids count; ranks are counted from the newest, or from the oldest.
-        """
         order = int(oldest_first)
         ((total, text),) = yield [call_script("flat_range", [key], low, high, order, start, max(start, stop), window)]
         return total, _ids(text) if oldest_first else _ids(text)[::-1]
 
     def flat_count(self, key: str) -> Steps[int]:
-        """How many ids are held."""
         (size,) = yield [("STRLEN", key)]
         return int(size) // ID_SIZE
 
     def flat_trim(self, key: str, length: int) -> Steps[None]:
-        """Keep the newest *length* ids."""
         yield [call_script("flat_trim", [key], length)]
 
     # -- groups
 
+    def flat_delete(self, key: str) -> Steps[None]:
+        yield [call_script("delete", [key, key + GROUPS])]
+
     def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
-        """Do the additions of *task*, or lock the feed and read what is wanted; a taken feed is ``BUSY`` or ``LEFT``."""
         args: list[Any] = [
             *(lock.token, int(lock.now * 1000), int((lock.now + lock.ttl) * 1000)),
             *(rules.max_length, rules.newest, rules.channel, record.HELD, MAX_MEMBERS, record.SPILL_LIMIT),
@@ -114,7 +115,6 @@ class RedisTimelineStorage:
         return [reply if type(reply) is int else _snapshot(task.wants, reply) for reply in found]
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]:
-        """Write the feeds whose lock is still ours; ``LOST``, ``DONE``, or the inbox to fold in next."""
         deadline = int((lock.now + lock.ttl) * 1000)
 
         def commands() -> Iterator[Command]:
@@ -128,7 +128,6 @@ class RedisTimelineStorage:
         return [reply for answer in replies for reply in answer]
 
     def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
-        """Let go of the feeds that are held under one of *tokens*; whether something is in their inboxes."""
         if not keys:
             return []
         replies = yield [call_script("release", [key + GROUPS for key in part], *tokens) for part in _batches(keys)]
@@ -137,11 +136,6 @@ class RedisTimelineStorage:
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
     ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
-        """The feed's state; (group, score, record) of up to *limit* groups, newest first; whether more follow.
-
-        *start* ranks are passed over, counted from the top or from behind the place *after*; only the newest *window*
-        groups count.
-        """
         if limit <= 0:
             return b"", [], False
         place = ("", "") if after is None else after
@@ -149,7 +143,6 @@ class RedisTimelineStorage:
         return reply[0], list(zip(reply[2::3], reply[3::3], reply[4::3])), bool(reply[1])
 
     def group_get(self, key: str, want: Want) -> Steps[tuple[bytes, bytes | None, dict[bytes, bytes], int | None]]:
-        """The feed's state; one group's record, what was spilled of it, its rank from the newest; None for what is not there."""
         spill_key = (key + GROUPS + ":").encode() + want.group
         commands: list[Command] = [("HMGET", key + GROUPS, STATE, want.group), ("ZREVRANK", key, want.group)]
         if want.actors is None:
@@ -160,14 +153,12 @@ class RedisTimelineStorage:
         return _state(held), record, _spill(want, spill[0] if spill else None), rank
 
     def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
-        """One group's record, and the actor fields of its spill, read in one script."""
         ((record, *names),) = yield [call_script("group_actors", [key + GROUPS], group)]
         return record, names
 
     def group_parts(
         self, key: str, group: bytes, actors: Sequence[bytes]
     ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
-        """One group's record, and what its spill holds of *actors*, read in one script."""
         if not actors:
             return (yield from self.group_actors(key, group))[0], {}
         ((record, *parts),) = yield [call_script("group_actors", [key + GROUPS], group, *actors)]
@@ -176,10 +167,6 @@ class RedisTimelineStorage:
     def spill_scan(
         self, key: str, group: bytes, place: int, limit: int
     ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
-        """One group's record, and about *limit* fields of its spill from *place* on, and where to go on (0: at the end).
-
-        A field that is there all the while is found; one may be found twice when the spill grows meanwhile.
-        """
         spill_key = (key + GROUPS + ":").encode() + group
         record, (following, fields) = yield [
             ("HGET", key + GROUPS, group),
@@ -188,12 +175,10 @@ class RedisTimelineStorage:
         return record, int(following), dict(zip(fields[::2], fields[1::2]))
 
     def groups_count(self, key: str) -> Steps[int]:
-        """How many groups are held."""
         (count,) = yield [("ZCARD", key)]
         return int(count)
 
     def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
-        """The denormalised unseen and unread counts and their sequence number."""
         (reply,) = yield [("GET", count_key)]
         numbers = (reply or b"0 0 0").split()
         if len(numbers) != 3 or not all(number.isdigit() and len(number) < 20 for number in numbers):
@@ -201,15 +186,7 @@ class RedisTimelineStorage:
         unseen, unread, sequence = map(int, numbers)
         return unseen, unread, sequence
 
-    def publish(self, channel: str, message: bytes) -> Steps[None]:
-        """Publish *message*."""
-        yield [("PUBLISH", channel, message)]
-
-    def delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
-        """Delete a timeline of either shape and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`.
-
-        Counts that were not 0 are published as 0 on *channel*; *front*: how the message begins.
-        """
+    def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
         if count_key:
             yield [call_script("delete", [key, key + GROUPS, count_key], channel, front, COUNT_TTL)]
         else:

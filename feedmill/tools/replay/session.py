@@ -13,7 +13,6 @@ from types import FrameType
 
 from feedmill import settings
 from feedmill.ids import EntityId
-from feedmill.storage.journal import journal
 from feedmill.storage.registry import backend
 from feedmill.tools.local_redis import LocalRedis
 from feedmill.tools.local_workers import Workers, broker_of
@@ -24,7 +23,7 @@ MOST_OPEN, FEW_OPEN = 2000, 1000
 
 
 class Session:
-    """What is running: the Redis, and the workers (None in the embedded mode)."""
+    """What is running: the Redis, and the workers (None in the in-memory mode)."""
 
     def __init__(self, local: LocalRedis, workers: Workers | None) -> None:
         self.local, self.workers = local, workers
@@ -34,7 +33,7 @@ class Session:
         if self.workers is None:
             return 0
         self.workers.check()
-        return backend().run(journal().count_open([SocialManager.name]))
+        return backend().run(backend().journal.count_open([SocialManager.name]))
 
     def wait(self, most: int, seen: Callable[[int], None]) -> None:
         """Wait until at most *most* fan-outs are under way, telling *seen* how many are."""
@@ -64,10 +63,10 @@ def session(
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="feedmill-replay-"))
         save_graph(Path(folder), followers, rule, first)
         os.environ[DIR] = folder
-        embedded = local.url.startswith("memory:")
+        in_process = local.url.startswith("memory:")
         values = {
             "redis_url": local.url,
-            "broker_url": "" if embedded else broker_of(local.url),
+            "broker_url": "" if in_process else broker_of(local.url),
             "modules": "feedmill.tools.replay.social",
             "key_prefix": f"fm-replay-{os.urandom(4).hex()}:",
             "celery_app": "feedmill.tasks:app",
@@ -76,8 +75,10 @@ def session(
         import feedmill.tasks  # noqa: F401  reads the settings above, so not sooner
 
         running = None
-        if not embedded:
-            backend().run(journal().count_open([SocialManager.name]))  # what is wrong with the Redis is said here
+        if not in_process:
+            backend().run(
+                backend().journal.count_open([SocialManager.name])
+            )  # what is wrong with the Redis is said here
             if not local.private:
                 stack.callback(_forget, local.url, values["key_prefix"])
                 broker_prefix = settings.current().broker_options["global_keyprefix"]

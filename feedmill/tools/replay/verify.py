@@ -11,7 +11,6 @@ from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.doctor.key_map import Part, Places
 from feedmill.ids import EntityId
-from feedmill.storage.maintenance import inspection
 from feedmill.storage.registry import backend
 from feedmill.tools.replay.social import (
     CO_ACTORS,
@@ -129,7 +128,7 @@ def _strangers(people: Set[str]) -> set[tuple[Any, str]]:
     """(class, user) of each feed that there is of somebody who is none of *people*."""
     places, place, found = Places([SocialManager]), 0, set()
     while True:
-        place, keys = backend().run(inspection().scan(place))
+        place, keys = backend().run(backend().maintenance.scan(place))
         for what in filter(None, map(places.of, keys)):
             if what.part in (Part.FLAT, Part.RANKS, Part.GROUPS) and what.user_id not in people:
                 found.add((what.feed_class, what.user_id))

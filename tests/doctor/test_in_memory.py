@@ -1,4 +1,4 @@
-"""The embedded storage is examined by the same checks, without a server."""
+"""The storage in memory is examined by the same checks, without a server."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import pytest
 from feedmill import configure
 from feedmill.doctor import examine
 from feedmill.keys import GROUPS
-from feedmill.storage.journal import journal
-from feedmill.storage.maintenance import inspection
-from feedmill.storage.memory import BACKEND
+from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from tests.doctor.clinic import PATIENT, ClinicManager, examined, fill
 from tests.feeds.samples import Home, News, Notes, in_group, on_day
@@ -22,106 +20,106 @@ NEWS, NOTES = News(PATIENT), Notes(PATIENT)
 
 
 def cut_record() -> None:
-    records = BACKEND.groups[NEWS.key].records
+    records = DATA.groups[NEWS.key].records
     records[min(records)] = records[min(records)][:5]
 
 
 def entry_alone() -> None:
-    BACKEND.groups[NEWS.key].scores[b"nobody"] = 5
+    DATA.groups[NEWS.key].scores[b"nobody"] = 5
 
 
 def record_alone() -> None:
-    del BACKEND.groups[NOTES.key].scores[max(BACKEND.groups[NOTES.key].scores)]
+    del DATA.groups[NOTES.key].scores[max(DATA.groups[NOTES.key].scores)]
 
 
 def orphaned_spill() -> None:
-    BACKEND.groups[NEWS.key].spills[b"gone"] = {b"actor": b""}
+    DATA.groups[NEWS.key].spills[b"gone"] = {b"actor": b""}
 
 
 def lost_spill() -> None:
-    BACKEND.groups[NEWS.key].spills.clear()
+    DATA.groups[NEWS.key].spills.clear()
 
 
 def drifted_count() -> None:
-    BACKEND.counts[NOTES.count_key] = (50, 50, 50)
+    DATA.counts[NOTES.count_key] = (50, 50, 50)
 
 
 def stuck_lock() -> None:
-    held = BACKEND.groups[NOTES.key]
+    held = DATA.groups[NOTES.key]
     held.lock, held.deadline = b"t" * 8, time.time() - 50
 
 
 def endless_lock() -> None:
-    held = BACKEND.groups[NOTES.key]
+    held = DATA.groups[NOTES.key]
     held.lock, held.deadline = b"t" * 8, time.time() + 10**8
 
 
 def left_inbox() -> None:
-    BACKEND.groups[NEWS.key].inbox = b"\xc1"
+    DATA.groups[NEWS.key].inbox = b"\xc1"
 
 
 def damaged_state() -> None:
-    BACKEND.groups[NOTES.key].state = b"x"
+    DATA.groups[NOTES.key].state = b"x"
 
 
 def unsorted_ids() -> None:
-    BACKEND.flat[Home(PATIENT).key].reverse()
+    DATA.flat[Home(PATIENT).key].reverse()
 
 
 def duplicate_ids() -> None:
-    BACKEND.flat[Home(PATIENT).key] *= 2
+    DATA.flat[Home(PATIENT).key] *= 2
 
 
 def damaged_body() -> None:
-    BACKEND.bodies[min(BACKEND.bodies)] = b"\xc1"
+    DATA.bodies[min(DATA.bodies)] = b"\xc1"
 
 
 def spoilt_spill() -> None:
-    (spill,) = BACKEND.groups[NOTES.key].spills.values()
+    (spill,) = DATA.groups[NOTES.key].spills.values()
     spill[next(actor for actor, members in spill.items() if members)] = b"\0" * 30
 
 
 def gone_bodies() -> None:
     for number in range(40):
-        BACKEND.bodies.pop(in_group(number).raw_id, None)
+        DATA.bodies.pop(in_group(number).raw_id, None)
 
 
 def swapped_body() -> None:
-    BACKEND.bodies[on_day(1).raw_id] = BACKEND.bodies[on_day(2).raw_id]
+    DATA.bodies[on_day(1).raw_id] = DATA.bodies[on_day(2).raw_id]
 
 
 def open_fanout() -> None:
-    backend().run(journal().open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    backend().run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).pack()))
 
 
 def overdue_fanout() -> None:
     open_fanout()
-    BACKEND.due[ClinicManager.name][F0] = 5
+    DATA.due[ClinicManager.name][F0] = 5
 
 
 def due_alone() -> None:
     open_fanout()
-    del BACKEND.receipts[F0]
+    del DATA.receipts[F0]
 
 
 def due_too_late() -> None:
     open_fanout()
-    BACKEND.due[ClinicManager.name][F0] = 10**18
+    DATA.due[ClinicManager.name][F0] = 10**18
 
 
 def receipt_alone() -> None:
     open_fanout()
-    BACKEND.receipts[F0]["created"] = 5
-    BACKEND.due.clear()
+    DATA.receipts[F0]["created"] = 5
+    DATA.due.clear()
 
 
 def receipt_of_nonsense() -> None:
     open_fanout()
-    BACKEND.receipts[F0]["plan"] = "many"
+    DATA.receipts[F0]["plan"] = "many"
 
 
 def damaged_letter() -> None:
-    backend().run(journal().add_letter("message", "why", b"\xc1"))
+    backend().run(backend().journal.add_letter("message", "why", b"\xc1"))
 
 
 DAMAGE: dict[Callable[[], None], str] = {
@@ -167,10 +165,10 @@ def test_both_storages_show_the_doctor_the_same(redis_url: str) -> None:
     for url in (redis_url, "memory://"):
         configure(redis_url=url)
         fill()
-        stored = backend().run(inspection().feed(NOTES.key, NOTES.count_key, [b"other"]))
-        _, keys = backend().run(inspection().scan(0))
+        stored = backend().run(backend().maintenance.feed(NOTES.key, NOTES.count_key, [b"other"]))
+        _, keys = backend().run(backend().maintenance.scan(0))
         ours = {key for key in keys if key.endswith((b":groups", b":count")) or b":home:" in key or b":a:" in key}
         feed = stored.scores, set(stored.records), stored.spills, stored.inbox, stored.lock, stored.wrong
-        seen.append((*feed, backend().run(inspection().strings([Home(PATIENT).key.encode()]))[0], ours))
+        seen.append((*feed, backend().run(backend().maintenance.strings([Home(PATIENT).key.encode()]))[0], ours))
     assert seen[0] == seen[1]
     assert any(key.endswith(GROUPS.encode()) for key in seen[0][-1])

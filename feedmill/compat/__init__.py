@@ -1,0 +1,1 @@
+"""Names of other libraries, for apps that are ported from them; beside manager, which inherits some."""

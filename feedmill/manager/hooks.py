@@ -1,0 +1,103 @@
+"""What an app declares and overrides: everything else of a manager is typed against this class."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Union
+
+from feedmill.activity import Activity
+from feedmill.errors import MissingMethod
+from feedmill.fanout import publisher
+from feedmill.feeds.flat import Feed
+from feedmill.feeds.notification import NotificationFeed
+from feedmill.ids import EntityId
+from feedmill.manager import hook_results
+
+
+class Priority(enum.Enum):
+    """Which queue a chunk of followers waits in; the value is the queue's name."""
+
+    HIGH = publisher.HIGH_QUEUE
+    LOW = publisher.LOW_QUEUE
+
+
+#: Ids, or ids for each priority, which may also be named: ``"HIGH"`` or ``"LOW"``.
+Followers = Union[Iterable[EntityId], Mapping[Priority, Iterable[EntityId]], Mapping[str, Iterable[EntityId]]]
+
+#: The hooks that name users.
+AUDIENCE_HOOKS = ("get_user_follower_ids", "get_user_following_ids", "get_recipient_ids")
+#: The hooks that say what may come into whose feeds.
+FILTER_HOOKS = ("accepts", "filter_user_ids", "filter_activities")
+
+
+class ManagerHooks:
+    """The class attributes and methods of a :class:`~feedmill.Manager` that an app sets and overrides."""
+
+    #: What messages call this manager; by default the class name.
+    name: ClassVar[str] = ""
+    #: Feeds that an activity is fanned out to: every follower has one of each.
+    feed_classes: ClassVar[Mapping[str, type[Feed]]] = {}
+    #: The feed of those whom :meth:`get_recipient_ids` names; None for no notifications.
+    notification_feed_class: ClassVar[type[NotificationFeed] | None] = None
+    #: The feed of a user's own activities.
+    user_feed_class: ClassVar[type[Feed] | None] = None
+    #: Followers that one task handles.
+    fanout_chunk_size: ClassVar[int] = 500
+    #: Newest activities of the followed user that ``follow`` copies.
+    follow_activity_limit: ClassVar[int] = 500
+
+    #: Activities that one author has fanned out per second in the long run; more are accepted and wait their turn. 0 for no
+    #: limit.
+    fanout_rate: ClassVar[float] = 0.0
+    #: Activities that one author has fanned out at once before the rate counts.
+    fanout_burst: ClassVar[int] = 100
+    #: Whether one of the filters is defined; who has none does not pay for them.
+    is_filtered: ClassVar[bool] = False
+
+    # -- hooks; an app may annotate ids as what they are in that app
+
+    def get_user_follower_ids(self, user_id: Any) -> Followers:
+        """Who follows *user_id*: any iterable of ids, or one for each :class:`Priority`. Streamed, never held whole.
+
+        What is no id (None, a float, a text of more than 255 characters) is left out; the fan-out's status counts and names
+        it. The same holds for the other lists of people.
+        """
+        raise MissingMethod(f"{type(self).__name__} must define get_user_follower_ids(user_id)")
+
+    def get_user_following_ids(self, user_id: Any) -> Iterable[EntityId]:
+        """Whom *user_id* follows: any iterable of ids. Only :meth:`rebuild` asks."""
+        raise MissingMethod(f"{type(self).__name__} must define get_user_following_ids(user_id)")
+
+    def get_recipient_ids(self, activity: Activity) -> Iterable[EntityId]:
+        """Who is notified of *activity*; nobody by default."""
+        return ()
+
+    def accepts(self, user_id: Any, activity: Activity) -> bool:
+        """Whether *activity* may come into the feeds of *user_id*: mute, block, audience. Everything may by default.
+
+        Asked whenever something is put into a feed, never when it is taken out. The easy way: it is asked for each
+        user. With many followers override :meth:`filter_user_ids` instead. Return True or False (or 1 or 0): with anything
+        else, None too, nobody gets the activity, and the fan-out's status says why.
+        """
+        return True
+
+    def filter_user_ids(self, activity: Activity, user_ids: Sequence[Any]) -> Iterable[EntityId]:
+        """Those of *user_ids* (a chunk) into whose feeds *activity* may come, e.g. by one query for all of them.
+
+        Return a list of ids; others than *user_ids* in it are passed over. With anything else nobody gets the activity, and
+        the fan-out's status says why.
+        """
+        return [user_id for user_id in user_ids if hook_results.accepted(self.name, self.accepts(user_id, activity))]
+
+    def filter_activities(self, user_id: Any, activities: Sequence[Activity]) -> Iterable[Activity]:
+        """Those of *activities* that may come into the feeds of *user_id* when they are copied by follow or rebuild.
+
+        By default :meth:`filter_user_ids` is asked for each; override it too if that is a query. Return a list of
+        activities; with anything else nothing is copied, and the fan-out's status says why.
+        """
+        return [
+            each
+            for each in activities
+            if hook_results.admitted(self.name, [user_id], self.filter_user_ids(each, [user_id]))
+        ]

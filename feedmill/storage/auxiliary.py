@@ -1,0 +1,159 @@
+"""What a backend keeps beside feeds, activities and the journal: three small indexes.
+
+:class:`PendingIndex`: feeds with pending writes, by when somebody must look at them: the holder of the lock may be dead, or could
+not apply them.
+
+:class:`Unfollows`: who has unfollowed whom of late; what is on its way to them from before is to be kept from their feeds. What
+happens to pairs has numbers that only grow, in each manager. Whoever delivers reads the last number before it lists users, and asks
+behind its writes what has happened since. So no clock decides what came first.
+
+:class:`NotifiedUsers`: who was notified of an activity by name, or taken back; nothing else can tell when it is removed or updated.
+Each direct notification is a chunk of users, and has a number: that of the call that it came by. The numbers of an activity only
+grow, and its removals have one each, too. So of any two that name a user it is known which came last, whatever order they are
+carried out in.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
+
+from feedmill.storage.operations import Steps
+
+#: The owner of a feed as scheduled, and the time that proves that nobody scheduled it again.
+PendingEntry = tuple[bytes, bytes]
+
+
+class PendingIndex(Protocol):
+    """Owners of feeds with pending writes, by the key format of their kind of feed."""
+
+    def schedule(
+        self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False
+    ) -> Steps[None]:
+        """Look at the feeds of *owners* in *seconds*, and not before; with *sooner*, no later than was scheduled already."""
+        ...
+
+    def due(self, key_format: str, limit: int) -> Steps[list[PendingEntry]]:
+        """Up to *limit* of those whose time has come, the oldest first."""
+        ...
+
+    def has_pending(self, keys: Sequence[str]) -> Steps[list[bool]]:
+        """For each of the feeds *keys*, whether it has pending writes."""
+        ...
+
+    def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> Steps[None]:
+        """Forget *entries*, or look at them again in *seconds*; what was scheduled again meanwhile stays."""
+        ...
+
+
+#: Who unfollowed, and whom; as text, since 5 and "5" are one user.
+Unfollow = tuple[str, str]
+#: Unfollows since a number that are read whole; if there are more, only those of the pairs that matter are.
+MOST_READ = 200
+#: Hours for which it is known who unfollowed, at least: no fan-out is older. And hours for which a rebuild may last.
+KEPT_HOURS, REBUILD_HOURS = 7 * 24, 1
+
+
+class FollowChanges(NamedTuple):
+    """What one user has done since a number: whom they unfollowed, and whom they follow again."""
+
+    unfollowed: frozenset[str]
+    followed: frozenset[str]
+
+
+class Unfollows(Protocol):
+    """Pairs of users by manager, each with the number of its last change."""
+
+    def record_unfollow(self, manager: str, user: str, targets: Sequence[str]) -> Steps[None]:
+        """Record that *user* unfollows *targets*, before their feeds are swept."""
+        ...
+
+    def clear_unfollow(self, manager: str, user: str, targets: Sequence[str]) -> Steps[None]:
+        """Record that *user* follows *targets* again; nothing if they never unfollowed, unless their feeds are being rebuilt."""
+        ...
+
+    def last_number(self, manager: str) -> Steps[int]:
+        """The number of the last change."""
+        ...
+
+    def begin_rebuild(self, manager: str, user: str) -> Steps[int]:
+        """The number of the last change; from now on it is recorded whom *user* follows, for :data:`REBUILD_HOURS`."""
+        ...
+
+    def unfollowed_since(
+        self, manager: str, number: int, pairs: Callable[[], Iterable[Unfollow]]
+    ) -> Steps[set[Unfollow]]:
+        """Who unfollowed whom since *number* and has not followed again; perhaps only those among *pairs*.
+
+        Commonly one command in one round trip.
+        """
+        ...
+
+    def unfollowers_since(self, manager: str, target: str, number: int) -> Steps[list[str]]:
+        """All who unfollowed *target* since *number* and have not followed again."""
+        ...
+
+    def changes_since(self, manager: str, user: str, number: int) -> Steps[FollowChanges]:
+        """Whom *user* unfollowed, and whom they follow again, since *number*."""
+        ...
+
+
+#: Seconds for which it is known who was notified by name.
+NOTIFIED_TTL = 90 * 24 * 3600
+
+
+class NotificationNumbers(NamedTuple):
+    """Of an activity: the number of the last notification or removal, and that of the last removal (-1: none).
+
+    Notifications with a number below that of the last removal are void.
+    """
+
+    last: int = 0
+    removed: int = -1
+
+
+class Notifications(NamedTuple):
+    """All direct notifications of an activity."""
+
+    numbers: NotificationNumbers
+    #: By the fan-out of each: its number, and whether its users were notified (True) or taken back (False).
+    notifications: Mapping[str, tuple[int, bool]]
+
+
+class NotifiedUsers(Protocol):
+    """Direct notifications by activity and fan-out, each with its users (packed)."""
+
+    def record(
+        self, manager: str, raw_id: bytes, notified: bool, users: Mapping[str, bytes], number: int = 0
+    ) -> Steps[int]:
+        """Keep the *users* (packed, by fan-out) of one call; returns its number, which is the next if *number* is 0.
+
+        *notified*: False if they are taken back. A fan-out that has a later number already is left alone.
+        """
+        ...
+
+    def void(self, manager: str, raw_id: bytes) -> Steps[None]:
+        """Make the notifications so far void, as the activity is removed. Their users are known for as long as a fan-out may be open."""
+        ...
+
+    def numbers(self, manager: str, raw_id: bytes) -> Steps[NotificationNumbers | None]:
+        """The numbers of an activity; None if nobody was ever notified of it by name."""
+        ...
+
+    def notifications(self, manager: str, raw_id: bytes) -> Steps[Notifications]:
+        """All notifications of an activity."""
+        ...
+
+    def users(self, manager: str, raw_id: bytes, names: Sequence[str]) -> Steps[dict[str, bytes]]:
+        """The users (packed) of those of the fan-outs *names* that are known."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Auxiliary:
+    """The three indexes of a backend."""
+
+    pending_index: PendingIndex
+    unfollows: Unfollows
+    notified_users: NotifiedUsers

@@ -1,0 +1,95 @@
+"""All data that this process keeps in memory."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+class MemoryData:
+    """Dictionaries in place of a server's keys; *guard* is held while they are used."""
+
+    def __init__(self) -> None:
+        self.guard = threading.RLock()
+        self._listeners: dict[object, tuple[str, Callable[[bytes], None]]] = {}
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self.guard:
+            self.flat: dict[str, list[bytes]] = {}
+            self.groups: dict[str, Groups] = {}
+            self.counts: dict[str, tuple[int, int, int]] = {}
+            self.bodies: dict[bytes, bytes] = {}
+            #: What a manager keeps for itself, by its name.
+            self.kept: dict[str, dict[bytes, bytes]] = {}
+            self.notified: dict[tuple[str, bytes], Any] = {}
+            #: The journal: receipts, what is due, bells on their way, dead letters.
+            self.receipts: dict[str, dict[str, Any]] = {}
+            self.due: dict[str, dict[str, float]] = {}
+            self.bells: dict[str, float] = {}
+            self.buckets: dict[str, float] = {}
+            self.unfollows: dict[str, Any] = {}
+            #: By kind of feed: when the inbox of whose feed is to be looked at, in ms, and the number of that note.
+            self.pending: dict[str, dict[bytes, tuple[int, int]]] = {}
+            self.pending_number = 0
+            self.letters: dict[str, Any] = {}
+            self.letter_number = 0
+            #: How far the journal's clock has come, and how far it is ahead of this process', ms.
+            self.come = self.ahead = 0
+            #: (channel, message) of what was published, for tests.
+            self.published: list[tuple[str, bytes]] = []
+
+    def publish(self, channel: str, message: bytes) -> None:
+        """Tell all who listen on *channel*."""
+        with self.guard:
+            self.published.append((channel, message))
+            for wanted, hear in list(self._listeners.values()):
+                if wanted == channel:
+                    hear(message)
+
+    def join(self, channel: str, hear: Callable[[bytes], None]) -> Callable[[], None]:
+        """Call *hear* with each message that is published on *channel*, until the function that is returned is called."""
+        key = object()
+        with self.guard:
+            self._listeners[key] = channel, hear
+        return lambda: self._listeners.pop(key, None) and None
+
+
+#: All that is kept in this process.
+DATA = MemoryData()
+
+
+class Groups:
+    """One feed of groups."""
+
+    def __init__(self) -> None:
+        self.records: dict[bytes, bytes] = {}
+        self.scores: dict[bytes, float] = {}
+        self.spills: dict[bytes, dict[bytes, bytes]] = {}
+        self.state = b""
+        self.inbox = b""
+        self.lock = b""
+        self.deadline = 0.0
+
+    def ranked(self) -> list[bytes]:
+        """Group names, oldest first, as a Redis sorted set orders them."""
+        return sorted(self.scores, key=lambda group: (self.scores[group], group))
+
+
+def milliseconds() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
+
+
+def journal_time() -> int:
+    """The journal's time, in milliseconds since 1970: this process', except that it never goes back."""
+    with DATA.guard:
+        here = int(time.time() * 1000)
+        come = here + DATA.ahead
+        if come < DATA.come:
+            come = DATA.come
+        DATA.come, DATA.ahead = come, come - here
+        return come
