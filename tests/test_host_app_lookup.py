@@ -213,15 +213,15 @@ def test_after_a_failure_the_next_call_delivers(in_memory: Folder) -> None:
             """
             import proj, feedmill.tasks
             from circle import Activity, Love, manager
-            from feedmill.worker import due
-            answer = due.answer
+            from feedmill.worker import drain
+            answer = drain.answer
             def stop(*args): raise KeyboardInterrupt
-            due.answer = stop
+            drain.answer = stop
             try:
                 manager.add_activity(Activity("ann", Love, 0))
             except KeyboardInterrupt:
                 print("stopped")
-            due.answer = answer
+            drain.answer = answer
             manager.add_activity(Activity("ann", Love, 1))
             print(len(manager.get_feeds("bob")["home"]))
             """

@@ -14,6 +14,7 @@ from typing import Any
 from feedmill.fanout import handle
 from feedmill.grouping import pending_writes
 from feedmill.storage import activity_state
+from feedmill.storage.auxiliary import FollowChanges
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
 from feedmill.storage.memory.auxiliary import MemoryUnfollows
@@ -100,13 +101,12 @@ def no_tombstone(patch: Patch) -> None:
     patch(MemoryActivityStorage, "_change", mutant)
 
 
-def followed_meanwhile_is_gone(patch: Patch) -> None:
-    """A rebuild takes whom the user has followed since it asked for somebody whom they do not follow."""
-    changes_since = MemoryUnfollows.changes_since
+def rebuilt_as_it_was(patch: Patch) -> None:
+    """A rebuild does not ask whom the user has followed or unfollowed since it began."""
 
     def mutant(*given: Any) -> Steps[Any]:
-        found = yield from changes_since(*given)
-        return found._replace(followed=frozenset())
+        yield from ()
+        return FollowChanges(frozenset(), frozenset())
 
     patch(MemoryUnfollows, "changes_since", mutant)
 
@@ -120,7 +120,7 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "unfollowed-unseen": unfollowed_unseen,
     "inbox-is-dropped": inbox_is_dropped,
     "no-tombstone": no_tombstone,
-    "followed-meanwhile-is-gone": followed_meanwhile_is_gone,
+    "rebuilt-as-it-was": rebuilt_as_it_was,
 }
 
 

@@ -36,7 +36,6 @@ NEAR = {
     "no-look-behind": 5550,
     "unfollowed-unseen": 5250,
     "inbox-is-dropped": 2300,
-    "followed-meanwhile-is-gone": 26950,
 }
 #: Histories of the short form.
 SHORT = {"memory": 300, "redis": 40}
