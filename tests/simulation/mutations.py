@@ -14,10 +14,8 @@ from typing import Any
 from feedmill.fanout import handle
 from feedmill.grouping import pending_writes
 from feedmill.storage import activity_state
-from feedmill.storage.auxiliary import FollowChanges
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
-from feedmill.storage.memory.auxiliary import MemoryUnfollows
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
@@ -101,16 +99,6 @@ def no_tombstone(patch: Patch) -> None:
     patch(MemoryActivityStorage, "_change", mutant)
 
 
-def rebuilt_as_it_was(patch: Patch) -> None:
-    """A rebuild does not ask whom the user has followed or unfollowed since it began."""
-
-    def mutant(*given: Any) -> Steps[Any]:
-        yield from ()
-        return FollowChanges(frozenset(), frozenset())
-
-    patch(MemoryUnfollows, "changes_since", mutant)
-
-
 #: The bugs by name.
 MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "finished-in-two-steps": finished_in_two_steps,
@@ -120,7 +108,6 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "unfollowed-unseen": unfollowed_unseen,
     "inbox-is-dropped": inbox_is_dropped,
     "no-tombstone": no_tombstone,
-    "rebuilt-as-it-was": rebuilt_as_it_was,
 }
 
 
