@@ -492,6 +492,16 @@ def test_an_inbox_left_behind_is_folded_in(server: redis.Redis) -> None:
     assert NOTES.get_denormalized_count() == before + 1 == NOTES.count_unseen()
 
 
+def test_a_fanout_that_waits_is_healthy(server: redis.Redis) -> None:
+    """What was claimed and left to others, before its people were listed, is as it must be: it is not begun anew."""
+    wanted = ClinicManager().add_activity(on_day(1))
+    (claim,), _ = backend().run(backend().journal.claim(ClinicManager.name, 10))
+    backend().run(backend().journal.put_off(ClinicManager.name, claim, 60, waits="fanout.low"))
+    plan = backend().run(backend().journal.get(wanted.id))
+    assert examined(fix=True) == {}
+    assert backend().run(backend().journal.get(wanted.id)) | {"now": ""} == plan | {"now": ""}
+
+
 def test_an_overdue_fanout_is_done(server: redis.Redis) -> None:
     """What no worker looked at for an hour is fanned out by --fix."""
     Home(PATIENT).delete()
