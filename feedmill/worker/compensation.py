@@ -147,9 +147,8 @@ def _look(manager: Manager, made: Sequence[Delivery], listed: int) -> Steps[_See
         )
     values, *others = yield from together(asked)
     parted = others.pop() if adding else set()
-    numbers = [
-        each or NotificationNumbers() for each in others
-    ]  # as who reads the notices has them where there are none
+    # Where there are none, as who reads all notifications has them.
+    numbers = [each or NotificationNumbers() for each in others]
     return _Seen(dict(zip(raw_ids, values)), dict(zip(noticed, numbers)), parted)
 
 

@@ -52,7 +52,7 @@ for _, id in ipairs(ids) do
   local sound = not f.err and not string.find(id, '[^%w_.-]')
   for n = 1, sound and NUMBERS or 0 do
     local value = f[n]
-    sound = sound and (not value or (#value < 17 and string.find(value, n == NUMBERS and '^%d*$' or '^%d+$') ~= nil))
+    sound = sound and (not value or (#value < 17 and string.find(value, '^%d+$') ~= nil))
   end
   if sound then
     local plan, planned, op, complete, again = f[1], f[2], f[12], f[13], f[15]
@@ -78,7 +78,6 @@ for i, f in ipairs(claims) do
   attempts, deaths = number(attempts), number(deaths)
   -- who wrote down all chunks did begin it
   tried = tried and number(tried) or whole_plan and attempts > 0 and 1 or 0
-  if listed == '' then listed = nil end
   local sets = {'claimed', time}
   local function set(field, value) sets[#sets + 1], sets[#sets + 2] = field, value end
   if whole_plan then
