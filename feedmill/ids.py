@@ -14,6 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 import uuid
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Union
 
@@ -114,6 +115,14 @@ def is_id(value: object) -> bool:
     """Whether *value*, which came out of msgpack, can be an id."""
     kind = type(value)
     return kind is int or kind is uuid.UUID or (kind is str and len(value) <= MAX_ID_LENGTH)  # type: ignore[arg-type]
+
+
+_INTS = frozenset({int})
+
+
+def are_ints(values: Iterable[object]) -> bool:
+    """Whether all *values* are ints, and no booleans, told without a step in Python for each."""
+    return _INTS.issuperset(map(type, values))
 
 
 def activity_id(microseconds: int, actor: EntityId, verb_id: int, object_: EntityId, target: EntityId | None) -> bytes:

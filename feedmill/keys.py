@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from feedmill import settings
 from feedmill.errors import ActivityError, DeclarationError
-from feedmill.ids import EntityId
+from feedmill.ids import EntityId, are_ints
 
 #: What is appended to a feed's key for the hash that holds its groups, state and lock.
 GROUPS = ":groups"
@@ -52,14 +52,11 @@ def feed_key(key_format: str, user_id: EntityId) -> str:
     return feed_keys(key_format, (user_id,))[0]
 
 
-_INTS = frozenset({int})
-
-
 def feed_keys(key_format: str, user_ids: Iterable[EntityId]) -> list[str]:
     """The keys of many users' feeds."""
     before, after = _halves(key_format, settings.current().key_prefix)
     users = list(user_ids)
-    if _INTS.issuperset(map(type, users)):  # as user_tag spells them
+    if are_ints(users):  # as user_tag spells them
         front, back = before + "{", "}" + after
         return [f"{front}{text}{back}" for text in map(str, users)]
     return [before + user_tag(user_id) + after for user_id in users]

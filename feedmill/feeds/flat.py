@@ -14,7 +14,7 @@ from feedmill.feeds.query import FILTERS, Query
 from feedmill.feeds.reading import Readable
 from feedmill.grouping.group_views import Entry
 from feedmill.grouping.hydration import Bodies
-from feedmill.ids import EntityId
+from feedmill.ids import EntityId, are_ints
 from feedmill.keys import check_format, feed_key, feed_keys
 from feedmill.records.members import Member
 from feedmill.storage.base import Backend
@@ -326,14 +326,13 @@ class Feed(Bodies, Readable):
         return f"<{type(self).__name__} of {self.user_id}>"
 
 
-_INTS = frozenset({int})
 #: Seconds that a direct write waits for a feed that someone else is writing.
 WAIT = 30.0
 
 
 def unique(user_ids: Sequence[EntityId]) -> Sequence[EntityId]:
     """Each user once; 5 and "5" are one user."""
-    if _INTS.issuperset(map(type, user_ids)) and len(set(user_ids)) == len(user_ids):
+    if are_ints(user_ids) and len(set(user_ids)) == len(user_ids):
         return user_ids
     return list({str(user_id): user_id for user_id in user_ids}.values())
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from feedmill.activity import Activity
 from feedmill.errors import DeclarationError
-from feedmill.ids import ID_TYPES, MAX_ID_LENGTH, MAX_INT, MIN_INT, EntityId, id_problem
+from feedmill.ids import ID_TYPES, MAX_ID_LENGTH, MAX_INT, MIN_INT, EntityId, are_ints, id_problem
 from feedmill.validation import is_many
 
 #: What a list of people is to be.
@@ -23,7 +23,6 @@ IDS = "a list of ids, even of one, or [] for nobody"
 WHO = "those that may pass"
 #: What hooks mostly return.
 _LISTS = frozenset({list, tuple, set, frozenset, range})
-_INTS = frozenset({int})
 #: Items of a list that are looked at before the first is used.
 _SHORT = 10_000
 #: Characters of a value that errors show.
@@ -66,7 +65,7 @@ def ids(manager: str, hook: str, answer: Any, skipped: Skipped | None = None) ->
 
 def _are_ints(answer: list[Any]) -> bool:
     """Whether all are ids that are ints, which is told without a step for each."""
-    return _INTS.issuperset(map(type, answer)) and (not answer or (min(answer) >= MIN_INT and max(answer) <= MAX_INT))
+    return are_ints(answer) and (not answer or (min(answer) >= MIN_INT and max(answer) <= MAX_INT))
 
 
 def _sound(hook: str, stream: Iterable[Any], skipped: Skipped) -> Iterator[EntityId]:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from feedmill.activity import MAX_MEMBERS
 from feedmill.cursor import GroupPlace
 from feedmill.errors import CorruptRecord
-from feedmill.ids import ID_SIZE
+from feedmill.ids import ID_SIZE, are_ints
 from feedmill.keys import GROUPS
 from feedmill.records import record
 from feedmill.storage.base import (
@@ -36,7 +36,6 @@ STATE = "\0m"
 INBOX = "\0i"
 
 T = TypeVar("T")
-_INTS = frozenset({int})
 
 
 def call_script(name: str, keys: Sequence[Any], *args: Any) -> Command:
@@ -110,7 +109,7 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
 
         replies = yield commands()
         found = replies[0] if len(replies) == 1 else [reply for answer in replies for reply in answer]
-        if _INTS.issuperset(map(type, found)):
+        if are_ints(found):
             return found
         return [reply if type(reply) is int else _snapshot(task.wants, reply) for reply in found]
 
