@@ -22,7 +22,6 @@ NUMBERS = (
     "tried",
     "repeat_after",
     "listed",
-    "overtaken",
     "deaths",
     "seen",
     "sent",

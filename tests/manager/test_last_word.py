@@ -30,6 +30,10 @@ from tests.postbox import Postbox, arrive, make_overdue
 manager = Circle()
 
 
+class Died(BaseException):
+    """Ends a worker."""
+
+
 def settle(box: Postbox, name: str = "Circle") -> None:
     """Let everything be done, also what is done once more to be on the safe side."""
     for _ in range(4):
@@ -148,6 +152,45 @@ class TestImports:
         settle(box)
         assert home(10) == list(range(9, -1, -1)) == news(10)
 
+    @pytest.mark.parametrize("how", ["import", "notify", "follow"])
+    def test_who_took_it_back_dies(self, box: Postbox, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+        """A worker sees a removal and takes back what it wrote; all is asked for and done again; that worker dies."""
+        manager.batch_import(1, [love(1)], fanout=False)
+        users, ask = {
+            "import": ([10], lambda: manager.batch_import(1, [love(1)])),
+            "notify": ([77], lambda: manager.notify([77], love(1))),
+            "follow": ([9], lambda: manager.follow_user(9, 1)),
+        }[how]
+        plain, seen = compensation.operations_of, list[int]()
+
+        def written(*args: Any) -> Any:
+            seen.append(len(seen))
+            if len(seen) == 1:  # it has read, and is about to write
+                with monkeypatch.context() as others:
+                    others.setattr(compensation, "operations_of", plain)
+                    manager.remove_activity(love(1).id)
+                    box.work()
+            elif len(seen) == 2:  # it is about to take it back
+                operations = plain(*args)
+                with monkeypatch.context() as others:
+                    others.setattr(compensation, "operations_of", plain)
+                    manager.batch_import(1, [love(1)], fanout=False)
+                    ask()
+                    box.work()
+                return operations
+            elif len(seen) == 3:
+                raise Died
+            return plain(*args)
+
+        monkeypatch.setattr(compensation, "operations_of", written)
+        ask()
+        with contextlib.suppress(Died):
+            box.work()
+        assert len(seen) == 3
+        monkeypatch.setattr(compensation, "operations_of", plain)
+        settle(box)
+        assert all((notes(user) if how == "notify" else home(user)) == [1] for user in users)
+
     def test_updates_notify_nobody(self, box: Postbox) -> None:
         """What was imported is news to nobody, however often it is updated."""
         manager.batch_import(1, [love(1, target=77)])
@@ -210,10 +253,6 @@ class TestContexts:
             box.work()
         settle(box)
         assert [group.group for group in News(10)[:]] == ["album B"] == [group.group for group in Notes(77)[:]]
-
-
-class Died(BaseException):
-    """Ends a worker."""
 
 
 class TestUnfollowsBehindAFailure:

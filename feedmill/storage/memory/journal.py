@@ -61,13 +61,11 @@ class MemoryJournal(Journal):
     @staticmethod
     def _open(manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str]) -> dict[str, Any]:
         was, now = DATA.receipts.get(fanout_id, {}), journal_time()
-        again, running = _number(was.get("again")), _number(was.get("overtaken"))
+        again = _number(was.get("again"))
         op = _opened_as(op, was)
         twice = "cancelled" in was or was.get("retried") or _number(was.get("attempts")) > 1
         if "claimed" in was and (twice or "finished" not in was):
-            running = now + lease()
-        if was and (was.get("op") != op or op in ("update", "redeliver")):
-            again = max(again, running)
+            again = max(again, now + lease())
         DATA.letters.pop(was.get("dead", ""), None)
         receipt = {
             "plan": _next_plan(_number(was.get("plan"))),
@@ -77,8 +75,6 @@ class MemoryJournal(Journal):
             "created": now,
         }
         receipt |= {"chunks": {}, "begun": {}, "feeds": tuple(feeds)}
-        if running:
-            receipt["overtaken"] = running
         if again:
             receipt.update(again=again, repeat_after=lease(), listed=was.get("listed", 0))
         DATA.receipts[fanout_id] = receipt

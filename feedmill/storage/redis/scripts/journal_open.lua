@@ -7,25 +7,23 @@
 --   the bucket by, or 0 for no limit; holds: ms that the bucket holds; lease in ms, keep in seconds
 -- Returns: {number of the plan, id of the dead letter that this makes pointless or '', op, 1 if the caller is to send the
 --   bell: 0 if one is on its way, or if it is for later}
--- What was asked before may be running and be overtaken by this; then this is to be done again when that has ended, unless
--- it is the same to the letter: an update is not the same as the one before. Then it is kept how long that may run, for
--- whatever is asked for next. And again a lease after that: where the clock
--- leaps ahead, what was asked before has not ended yet when its lease has.
+-- What was asked before may be running; then this is to be done again when that has ended, also where it is the same to the
+-- letter: who still runs may have seen the opposite meanwhile, of a pair or of an activity that other records are about, have
+-- made that, and die before it makes what is so now. And again a lease after that: where the clock leaps ahead, what was
+-- asked before has not ended yet when its lease has.
 -- Who unfollowed since the people of that were listed may hold what it wrote.
 -- An addition in place of an update that is not finished has that to do as well: it is a redelivery.
 -- include: journal
 local name, lease, keep, op, manager, body, chunk, feeds, bell, fill, holds = unpack(ARGV)
 local r, chunks, due, bucket = KEYS[2], KEYS[3], KEYS[4], KEYS[6]
-local was = redis.pcall('HMGET', r, 'plan', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'again', 'dead', 'letter', 'listed', 'overtaken')
+local was = redis.pcall('HMGET', r, 'plan', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'again', 'dead', 'letter', 'listed')
 if was.err then was = {} end -- it holds no receipt, and is replaced
-local old_plan, old_op, claimed, finished_at, cancelled, attempts, retried, asked, dead, letter, listed, overtaken = unpack(was, 1, 12)
-local again, running = number(asked), number(overtaken)
+local old_plan, old_op, claimed, finished_at, cancelled, attempts, retried, asked, dead, letter, listed = unpack(was, 1, 11)
+local again = number(asked)
 if old_op then
   local twice = cancelled or retried or number(attempts) > 1
   if op == 'add' and (old_op == 'update' or old_op == 'redeliver') and (not finished_at or dead) then op = 'redeliver' end
-  local differs = old_op ~= op or op == 'update' or op == 'redeliver'
-  if claimed and (twice or not finished_at) then running = now + lease end
-  if differs then again = math.max(again, running) end
+  if claimed and (twice or not finished_at) then again = math.max(again, now + lease) end
 end
 local at, level = now, nil
 if chunk ~= '' then at = now + lease + 0.5 -- as a claim: nothing that was put in by the clock has the same
@@ -40,7 +38,6 @@ call('UNLINK', r, chunks)
 local plan = next_plan(old_plan)
 call('HSET', r, 'plan', plan, 'op', op, 'manager', manager, 'body', body, 'created', whole(now), 'feeds', feeds)
 if again > 0 then call('HSET', r, 'again', whole(again), 'repeat_after', lease, 'listed', listed or 0) end
-if running > 0 then call('HSET', r, 'overtaken', whole(running)) end
 letter = dead or letter -- kept, since whoever was to drop it may have died
 if letter then call('HSET', r, 'letter', letter) end
 if chunk ~= '' then
