@@ -142,7 +142,7 @@ def claims(rng: random.Random, data: bytes) -> None:
             ClinicManager.name, BAD, rng.choice(("add", "remove", "update", "import", "notify")), data
         )
     )
-    run(backend().journal.open(ClinicManager.name, GOOD, "add", on_day(1).pack()))
+    run(backend().journal.open(ClinicManager.name, GOOD, "add", on_day(1).raw_id))
     refusal: FeedmillError | None = None
     try:
         drain.answer(ClinicManager.name)

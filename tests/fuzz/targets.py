@@ -156,11 +156,11 @@ def messages(rng: random.Random, data: bytes) -> None:
         DATA.clear()
 
 
-MESSAGE_PARTS = [each.pack() for each in ACTIVITIES] + [pack([1, 2]), pack(["a", uuid.UUID(int=1)]), pack([])]
+MESSAGE_PARTS = [each.raw_id for each in ACTIVITIES] + [pack([1, 2]), pack(["a", uuid.UUID(int=1)]), pack([])]
 
 
 def _messages() -> list[tuple[Any, list[Any]]]:
-    run, name, body = backend().run, SocialManager.name, on_day(1).pack()
+    run, name, body = backend().run, SocialManager.name, on_day(1).raw_id
     f = f"{name}:f"
     plan = run(backend().journal.open_sent(name, f, "add", body)).plan
     return [

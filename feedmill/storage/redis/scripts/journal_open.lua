@@ -4,17 +4,18 @@
 --   (STRING: ms when it will be empty)
 -- ARGV: see the names below. chunk: the only one if it is sent at once, and then due when the lease is over, or ''; feeds:
 --   names of those that it is for, each between two line ends; bell: ms that it stays rung; fill: ms that each fan-out fills
---   the bucket by, or 0 for no limit; holds: ms that the bucket holds; lease in ms, keep in seconds
+--   the bucket by, or 0 for no limit; holds: ms that the bucket holds; lease in ms, keep in seconds; absorbs: ops, each between
+--   two line ends, whose work it does as well where that is not finished, and then its own op is becomes; renews: 1 if one of
+--   the same op may have said something else
 -- Returns: {number of the plan, id of the dead letter that this makes pointless or '', op, 1 if the caller is to send the
 --   bell: 0 if one is on its way, or if it is for later}
 -- What was asked before may be running and be overtaken by this; then this is to be done again when that has ended, unless
--- it is the same to the letter: an update is not the same as the one before. Then it is kept how long that may run, for
+-- it is the same to the letter. Then it is kept how long that may run, for
 -- whatever is asked for next. And again a lease after that: where the clock
 -- leaps ahead, what was asked before has not ended yet when its lease has.
 -- Who unfollowed since the people of that were listed may hold what it wrote.
--- An addition in place of an update that is not finished has that to do as well: it is a redelivery.
 -- include: journal
-local name, lease, keep, op, manager, body, chunk, feeds, bell, fill, holds = unpack(ARGV)
+local name, lease, keep, op, manager, body, chunk, feeds, bell, fill, holds, absorbs, becomes, renews = unpack(ARGV)
 local r, chunks, due, bucket = KEYS[2], KEYS[3], KEYS[4], KEYS[6]
 local was = redis.pcall('HMGET', r, 'plan', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'again', 'dead', 'letter', 'listed', 'overtaken')
 if was.err then was = {} end -- it holds no receipt, and is replaced
@@ -22,8 +23,9 @@ local old_plan, old_op, claimed, finished_at, cancelled, attempts, retried, aske
 local again, running = number(asked), number(overtaken)
 if old_op then
   local twice = cancelled or retried or number(attempts) > 1
-  if op == 'add' and (old_op == 'update' or old_op == 'redeliver') and (not finished_at or dead) then op = 'redeliver' end
-  local differs = old_op ~= op or op == 'update' or op == 'redeliver'
+  local absorbed = (not finished_at or dead) and string.find(absorbs, '\n' .. old_op .. '\n', 1, true)
+  if absorbed then op = becomes end
+  local differs = absorbed or old_op ~= op or renews == '1'
   if claimed and (twice or not finished_at) then running = now + lease end
   if differs then again = math.max(again, running) end
 end
