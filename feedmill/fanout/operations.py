@@ -19,7 +19,7 @@ class Subject(enum.Enum):
     ACTIVITY = enum.auto()
     #: Many activities of one user: the body is a packed list of their ids. They concern the user's followers.
     ACTIVITIES = enum.auto()
-    #: One activity and the users whom the caller named: the body is a packed list of its id and a list of them.
+    #: One activity and the users whom the caller named: the body is a packed list of its id and the packed list of them.
     NAMED_USERS = enum.auto()
     #: The feeds of one user: the body is a packed list of that user and further arguments.
     FEEDS = enum.auto()

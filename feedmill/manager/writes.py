@@ -165,7 +165,7 @@ def notice(manager: ManagerHooks, op: FanoutOperation, user_ids: Iterable[Entity
     operations = activity_bodies.change(manager, op.change, [activity])
     chunks = iter(lambda: list(itertools.islice(people, manager.fanout_chunk_size)), [])
     while part := list(itertools.islice(chunks, AT_ONCE)):
-        named = {notified_users.name_of(manager, raw_id, ids): ids for ids in part}
+        named = {notified_users.name_of(manager, raw_id, ids): pack(ids) for ids in part}
         numbered = _Result(notified_users.keep(manager, activity, op.adds, named, number))
         wanted = [(name, pack([raw_id, ids])) for name, ids in named.items()]
         fanouts += handle.start(manager.name, op, wanted, [*operations, numbered.steps()])

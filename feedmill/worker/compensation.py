@@ -44,7 +44,7 @@ def read(
     found: list[Fact] = []
 
     def facts() -> Steps[set[Unfollow]]:
-        found.extend(meant(op, body, (yield from kept_bodies.facts(manager, about(op, body)))))
+        found.extend(meant(op, body, (yield from kept_bodies.facts(manager, about(op, body), repeated=True))))
         return set()
 
     def pairs() -> Iterable[Unfollow]:

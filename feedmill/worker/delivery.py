@@ -166,12 +166,12 @@ def about(op: FanoutOperation, body: bytes) -> list[bytes]:
     return [raw_id]
 
 
-def notice(body: bytes) -> tuple[bytes, list[EntityId]]:
-    """The activity's id and the users whom the caller named."""
+def notice(body: bytes) -> tuple[bytes, bytes]:
+    """The activity's id and the users whom the caller named, packed."""
     values = unpacked(body, "notice")
-    if len(values) != 2 or not isinstance(values[0], bytes) or not isinstance(values[1], list):
+    if len(values) != 2 or not isinstance(values[0], bytes) or not isinstance(values[1], bytes):
         raise MessageError("the message's notice is not an activity and a list of user ids")
-    return values[0], checked_ids(values[1], "notice")
+    return values[0], values[1]
 
 
 def lock_patience() -> float:
@@ -263,11 +263,7 @@ def manager_called(name: str) -> Manager:
 
 def ids_of(data: bytes, what: str) -> list[EntityId]:
     """The ids that *data* lists, all of them checked before the first is used."""
-    return checked_ids(unpacked(data, what), what)
-
-
-def checked_ids(ids: list[Any], what: str) -> list[EntityId]:
-    """*ids*, if each is one."""
+    ids = unpacked(data, what)
     for value in ids:
         if not is_id(value):
             raise MessageError(f"the message's {what} hold {str(value)[:80]}, which is no id")

@@ -34,8 +34,8 @@ from feedmill.worker.delivery import (
     Delivery,
     Part,
     check_known,
-    checked_ids,
     deliveries_of,
+    ids_of,
     meant,
     notice,
     unpacked,
@@ -53,6 +53,17 @@ Chunk = tuple[str, Priority, list[EntityId]]
 CROWDED_PAUSE = 5.0
 #: Seconds for which chunks are collected, at most, before they are written down and sent.
 LONGEST_BATCH = 1.0
+
+
+class ChunkMessage(NamedTuple):
+    """A chunk as the journal keeps it, and sends it: packed once."""
+
+    audience: str
+    queue: str
+    #: How many people.
+    people: int
+    #: Their ids, packed.
+    ids: bytes
 
 
 class Planned(NamedTuple):
@@ -74,7 +85,7 @@ def plan(
     named = meant(op, claim.body, facts)
     about = [fact for fact in named if fact.activity is not None]
     if op.subject is Subject.NAMED_USERS:
-        return _planned(manager, op, about, [(TOLD, notice(claim.body)[1])], claim)
+        return _planned(manager, op, about, [(TOLD, ids_of(notice(claim.body)[1], "notice"))], claim)
     if not about:
         check_known(named)
         return Planned([])
@@ -194,15 +205,18 @@ def send(
         queue = batch[0][1].value
         if not planned and queue in full:
             return Sent(0, queue)
-        fitting = _fitting(batch) if sent == planned else 0  # what comes later is no more urgent
+        fitting = (
+            _fitting([priority.value for _, priority, _ in batch]) if sent == planned else 0
+        )  # what comes later is no more urgent
         if not planned and not fitting:
             return Sent(0, queue)
-        packed = {
-            planned + place: pack([audience, priority.value, ids])
+        messages = {
+            planned + place: ChunkMessage(audience, priority.value, len(ids), pack(ids))
             for place, (audience, priority, ids) in enumerate(batch)
         }
+        packed = {number: pack(message) for number, message in messages.items()}
         claim = watch.write(partial(backend().journal.write_chunks, manager.name, chunks=packed))
-        _publish(manager, claim, {planned + place: chunk for place, chunk in enumerate(batch[:fitting])})
+        _publish(manager, claim, itertools.islice(messages.items(), fitting))
         planned, sent = planned + len(batch), sent + fitting
         told = note_skipped(manager, claim, skipped, told)
     watch.close()
@@ -289,47 +303,43 @@ def _send_again(manager: Manager, claim: Claim, packed: Mapping[int, bytes]) -> 
         for body in itertools.islice(packed.values(), fitting):
             handle.send_alone(manager.name, op, body, claim.id, claim.plan)
         return fitting
-    batch = {number: _unpacked(data) for number, data in packed.items()}
-    fitting = _fitting(list(batch.values()))
-    _publish(manager, claim, dict(itertools.islice(batch.items(), fitting)))
+    messages = {number: _unpacked(data) for number, data in packed.items()}
+    fitting = _fitting([message.queue for message in messages.values()])
+    _publish(manager, claim, itertools.islice(messages.items(), fitting))
     return fitting
 
 
-def _fitting(batch: Sequence[Chunk]) -> int:
-    """How many of *batch*, from its start, find room in their queues."""
-    free = {queue: publisher.room(queue.value) for queue in {queue for _, queue, _ in batch}}
-    for place, (_, queue, _) in enumerate(batch):
+def _fitting(queues: Sequence[str]) -> int:
+    """How many messages, from the first, find room in the *queues* that they are for."""
+    free = {queue: publisher.room(queue) for queue in set(queues)}
+    for place, queue in enumerate(queues):
         free[queue] -= 1
         if free[queue] < 0:
             return place
-    return len(batch)
+    return len(queues)
 
 
-def _unpacked(data: bytes) -> Chunk:
+def _unpacked(data: bytes) -> ChunkMessage:
     values = unpacked(data, "chunk")
-    if len(values) != 3 or not isinstance(values[2], list):
+    if len(values) != 4 or list(map(type, values)) != [str, str, int, bytes]:
         raise MessageError("a chunk in the journal is not what was written")
-    audience, queue, ids = values
-    if audience not in AUDIENCES or queue not in [each.value for each in Priority]:
+    message = ChunkMessage(*values)
+    if message.audience not in AUDIENCES or message.queue not in [each.value for each in Priority]:
         raise MessageError(
-            f"a chunk in the journal is for {str(audience)[:80]} by {str(queue)[:80]}: there are none such"
+            f"a chunk in the journal is for {message.audience[:80]} by {message.queue[:80]}: there are none such"
         )
-    return audience, Priority(queue), checked_ids(ids, "chunk")
+    return message
 
 
-def _publish(manager: Manager, claim: Claim, chunks: Mapping[int, Chunk]) -> None:
+def _publish(manager: Manager, claim: Claim, messages: Iterable[tuple[int, ChunkMessage]]) -> None:
     op = OPERATIONS[claim.op]
     with publisher.batched() as producer:
-        for number, (audience, priority, ids) in chunks.items():
+        for number, (audience, queue, people, ids) in messages:
+            feeds = " and ".join(manager.feed_classes) if audience in (FOLLOWERS, UNFOLLOWED) else "notification"
             publisher.send(
                 op.task,
-                [manager.name, op.name, audience, claim.body, pack(ids), claim.id, claim.plan, number],
-                queue=priority.value,
-                sentence=_sentence(manager, op, audience, ids),
+                [manager.name, op.name, audience, claim.body, ids, claim.id, claim.plan, number],
+                queue=queue,
+                sentence=(REMOVE if audience == UNFOLLOWED else op).description.format(people, feeds),
                 producer=producer,
             )
-
-
-def _sentence(manager: Manager, op: FanoutOperation, audience: str, ids: Sequence[EntityId]) -> str:
-    feeds = " and ".join(manager.feed_classes) if audience in (FOLLOWERS, UNFOLLOWED) else "notification"
-    return (REMOVE if audience == UNFOLLOWED else op).description.format(len(ids), feeds)
