@@ -127,7 +127,11 @@ class Activity:
         return self._packed_context
 
     def pack(self) -> bytes:
-        """The whole activity as bytes, for messages and the activity storage."""
+        """The whole activity as bytes, for the activity storage and for what holds activities themselves."""
+        return self._packed
+
+    @_cached
+    def _packed(self) -> bytes:
         values: list[Any] = [self.microseconds, self.actor_id, self.verb.id, self.object_id]
         if self.target_id is not None or self._packed_context:
             values.append(self.target_id)
@@ -138,7 +142,9 @@ class Activity:
     @classmethod
     def unpack(cls: type[A], data: bytes) -> A:
         """The activity that :meth:`pack` made *data* from; else :class:`~feedmill.errors.CorruptRecord`."""
-        return cls.of_values(unpack(data))
+        activity = cls.of_values(unpack(data))
+        activity._packed = data
+        return activity
 
     @classmethod
     def of_values(cls: type[A], values: Any) -> A:

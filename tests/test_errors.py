@@ -26,6 +26,7 @@ from feedmill.errors import (
     UnknownVerb,
     VerbError,
 )
+from feedmill.fanout.operations import FOLLOW
 from feedmill.fanout.publisher import celery_app
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.msgpack_codec import pack
@@ -149,7 +150,7 @@ def when(**parts: Any) -> Callable[[], Any]:
     return lambda: Activity(**{"actor": 1, "verb": Love, "object": 2, **parts})
 
 
-BODY = on_day(1).pack()
+BODY = on_day(1).raw_id
 CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
     "verb not registered": (
         when(verb=Unregistered),
@@ -545,7 +546,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         r"are 5, not a list",
     ),
     "message of one id": (
-        lambda: chunk_tasks.copy("follow", "ErrorManager", pack([1]), "f", 1),
+        lambda: chunk_tasks.copy(FOLLOW, "ErrorManager", pack([1]), "f", 1),
         MessageError,
         r"follow takes a user and a target, not 1 ids",
     ),

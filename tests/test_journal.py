@@ -24,6 +24,7 @@ from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.grouping import operations, pending_recovery
 from feedmill.grouping.feed_batch import FeedsOf
 from feedmill.grouping.writer import cycle
+from feedmill.ids import activity_id
 from feedmill.keys import due_key
 from feedmill.msgpack_codec import pack
 from feedmill.storage.base import Lock, Rules, Task
@@ -588,7 +589,7 @@ def test_waiting(box: Postbox) -> None:
 def test_writes_are_refused_while_it_is_claimed(redis_url: str) -> None:
     """A server that has no memory left is no reason to forget what is due, or to count an attempt."""
     for number in range(3):
-        backend().run(backend().journal.open(NAME, f"{NAME}:f{number}", "add", love(number).pack()))
+        backend().run(backend().journal.open(NAME, f"{NAME}:f{number}", "add", love(number).raw_id))
     server = backend().client  # type: ignore[attr-defined]
     server.config_set("maxmemory", 1)
     try:
@@ -649,9 +650,10 @@ class TestRollingRelease:
         assert [Home(2000).count(), self.Pins(2000).count()] == [1, 1]
 
     def test_one_of_an_unknown_verb(self, box: Postbox) -> None:
-        """A whole activity whose verb a worker does not know is left alone; what was claimed with it is done."""
+        """An activity whose verb a worker does not know is left alone; what was claimed with it is done."""
         known = love(1)
-        unknown = pack([known.microseconds, 7, 32000, 1])
+        unknown = activity_id(known.microseconds, 7, 32000, 1, None)
+        backend().run(Home.activities().add({unknown: pack([known.microseconds, 7, 32000, 1])}))
         name = f"{NAME}:unknown"
         wanted = manager.add_activity(known)
         backend().run(backend().journal.open(NAME, name, "add", unknown, feeds=[*JournalManager.feed_classes]))
@@ -873,7 +875,7 @@ class TestFullQueues:
         """When more is due than one takes, it takes from both ends: neither the newest nor the oldest waits for all others."""
         names = [f"{NAME}:f{number}" for number in range(9)]
         for place, name in enumerate(names):
-            backend().run(backend().journal.open(NAME, name, "add", love(place).pack()))
+            backend().run(backend().journal.open(NAME, name, "add", love(place).raw_id))
             time.sleep(0.002)
         (claims, _) = backend().run(backend().journal.claim(NAME, 4))
         assert [claim.id for claim in claims] == [names[0], names[1], names[7], names[8]]

@@ -132,8 +132,8 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     sending_to(secure.url("celery", database=1))
     manager, run = SocialManager(), backend().run
     f1, love = f"{manager.name}:f1", feedmill.Activity(1, feedmill.verbs.Love, 2, target=7)
-    run(backend().journal.open(manager.name, f1, "add", in_group(1, AUTHOR).pack()))
-    run(backend().journal.open(manager.name, f"{manager.name}:f2", "add", love.pack()))
+    run(backend().journal.open(manager.name, f1, "add", in_group(1, AUTHOR).raw_id))
+    run(backend().journal.open(manager.name, f"{manager.name}:f2", "add", love.raw_id))
     drain.answer(manager.name)
     NewsFeed.insert_activities([in_group(n) for n in range(40)])
     for feed in (HomeFeed(7), NewsFeed(7), NotificationFeed(7)):
@@ -147,7 +147,7 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     notes.mark_all(read=True)
     notes.denormalize_count()
     notes.publish_count(notes.get_denormalized_count())
-    chunk_tasks.deliver(manager.name, "add", "followers", on_day(4).pack(), pack(list(FOLLOWERS[:300])), "f3", 1, 0)
+    chunk_tasks.deliver(manager.name, "add", "followers", on_day(4).raw_id, pack(list(FOLLOWERS[:300])), "f3", 1, 0)
     run(backend().journal.note(f1, 1, "reason"))
     handle.Fanout(f1).status()
     handle.Fanout(f1).cancel()
@@ -399,8 +399,8 @@ def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secur
         worker.ready()
         run = backend().run
         forged = f"{SocialManager.name}:forged"
-        plan = run(backend().journal.open_sent(SocialManager.name, forged, "add", on_day(5).pack())).plan
-        args = [SocialManager.name, "add", "followers", on_day(5).pack(), pack([1, 2]), forged, plan, 0]
+        plan = run(backend().journal.open_sent(SocialManager.name, forged, "add", on_day(5).raw_id)).plan
+        args = [SocialManager.name, "add", "followers", on_day(5).raw_id, pack([1, 2]), forged, plan, 0]
         app.send_task("feedmill.deliver", args=args, queue="fanout.high", serializer="msgpack")
         app.send_task("feedmill.deliver", args=[Boom(str(bad))], queue="fanout.high", serializer="pickle")
         SocialManager().add_activity(in_group(2, AUTHOR)).wait(15)
@@ -426,7 +426,7 @@ def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secur
     asked += [told_by_the_command(environment, *words) for words in (("doctor",), ("fanouts",), ("dead", "list"))]
     for secret in (PASSWORD, KEY, signing._secrets(KEY)[0].hex()):
         assert [text for text in (log, *asked) if secret in text] == []
-    assert [text for text in (log, *asked) if repr(on_day(5).pack())[2:-1] in text or "x0eE" in text] == []
+    assert [text for text in (log, *asked) if repr(on_day(5).raw_id)[2:-1] in text or "x0eE" in text] == []
 
 
 def told_by_the_command(environment: dict[str, str], *words: str) -> str:

@@ -20,7 +20,7 @@ from tests.social import FOLLOWERS, HomeFeed, SocialManager
 
 KEY, OTHER = "a key of thirty-two characters!!", "quite another key of such length"
 F1 = f"{SocialManager.name}:f1"
-ARGS = [SocialManager.name, "add", "followers", on_day(1).pack(), pack([7, 8]), F1, 1, 0]
+ARGS = [SocialManager.name, "add", "followers", on_day(1).raw_id, pack([7, 8]), F1, 1, 0]
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def written() -> bool:
 
 def wanted() -> None:
     """The journal wants the chunk that the message is about."""
-    backend().run(backend().journal.open_sent(SocialManager.name, F1, "add", on_day(1).pack()))
+    backend().run(backend().journal.open_sent(SocialManager.name, F1, "add", on_day(1).raw_id))
     client = backend().client  # type: ignore[attr-defined]
     client.hset(receipt_key(F1), "plan", 1)  # as in what was signed
     client.hset(chunks_key(F1), "1.0", b"")

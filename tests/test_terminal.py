@@ -69,7 +69,7 @@ def told(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     run = backend().run
     run(backend().journal.add_letter(NASTY, NASTY, pack([NASTY, [NASTY]]), NASTY))
     dead_letters.bury_message(NASTY, [NASTY], NASTY)
-    body, good = Activity(1, Love, 2).pack(), fanout_id(SocialManager.name, b"good")
+    body, good = Activity(1, Love, 2).raw_id, fanout_id(SocialManager.name, b"good")
     run(backend().journal.add_letter(dead_letters.FANOUT, NASTY, pack(["add", body, FANOUT + "3"]), SocialManager.name))
     run(backend().journal.open(SocialManager.name, good, "add", body))
     server = redis.Redis.from_url(redis_url)

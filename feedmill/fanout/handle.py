@@ -13,6 +13,7 @@ from typing import Any
 
 from feedmill.errors import ArgumentError, FeedmillError, StorageError
 from feedmill.fanout import publisher
+from feedmill.fanout.operations import OPERATIONS, FanoutOperation
 from feedmill.keys import named_fanout
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.registry import feed_names
@@ -205,7 +206,7 @@ def fanout_id(manager: str, *about: Any) -> str:
 
 def start(
     manager: str,
-    op: str,
+    op: FanoutOperation,
     wanted: Sequence[tuple[str, bytes]],
     operations: Sequence[Steps[Any]] = (),
     *,
@@ -219,7 +220,7 @@ def start(
     here = publisher.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [
-        backend().journal.open(manager, name, op, body, pace, feeds)
+        backend().journal.open(manager, name, op.name, body, pace, feeds, op.succession)
         for (name, body), pace in zip(wanted, paces or itertools.repeat(None))
     ]
     opened = backend().run(together([*operations, *opening]))[len(operations) :]
@@ -229,7 +230,7 @@ def start(
 
 
 def start_sent(
-    manager: str, op: str, wanted: Sequence[tuple[str, bytes]], operations: Sequence[Steps[Any]] = ()
+    manager: str, op: FanoutOperation, wanted: Sequence[tuple[str, bytes]], operations: Sequence[Steps[Any]] = ()
 ) -> list[Fanout]:
     """Journal what concerns the feeds of one user (ids and packed bodies), and send it: it has a task of its own.
 
@@ -239,27 +240,27 @@ def start_sent(
     """
     publisher.ready()
     feeds = feed_names(manager)
-    opening: list[Steps[Any]] = [backend().journal.open_sent(manager, name, op, body, feeds) for name, body in wanted]
+    opening: list[Steps[Any]] = [
+        backend().journal.open_sent(manager, name, op.name, body, feeds, op.succession) for name, body in wanted
+    ]
     opened = backend().run(together([*opening, *operations]))
     fitting = len(wanted) if len(wanted) < 2 else int(min(len(wanted), publisher.room(publisher.HIGH_QUEUE)))
     try:
         with publisher.batched() as producer:
             for (name, body), each in zip(wanted[:fitting], opened):
-                send_alone(manager, op, body, name, each.plan, producer)
+                send_alone(manager, OPERATIONS[each.op], body, name, each.plan, producer)
     except StorageError as error:
         publisher.waits(manager, error)
-    return [Fanout(name, op) for name, _ in wanted]
+    return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]
 
 
-def send_alone(manager: str, op: str, body: bytes, name: str, plan: int, producer: Any = None) -> None:
-    """Send the task of a follow, an unfollow or a rebuild."""
-    user_id, *others = unpack(body)
-    sentence = f"{op} the feeds of {user_id}" if not others else f"{user_id} {op}s {others[0]}"
+def send_alone(manager: str, op: FanoutOperation, body: bytes, name: str, plan: int, producer: Any = None) -> None:
+    """Send the task of one that is about the feeds of one user."""
     publisher.send(
-        f"feedmill.{op}",
+        op.task,
         [manager, body, name, plan],
         queue=publisher.HIGH_QUEUE,
-        sentence=f"{sentence} in {manager}",
+        sentence=f"{op.description.format(*unpack(body))} in {manager}",
         producer=producer,
     )
 

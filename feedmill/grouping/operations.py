@@ -80,7 +80,8 @@ class Plan(NamedTuple):
 
     ops: tuple[Any, ...]
     wants: tuple[Want, ...]
-    inbox: bytes = b""
+    #: What is left in the inbox: kinds of changes and activities.
+    changes: Sequence[tuple[int, Activity]] = ()
     #: Whether all groups must be read.
     whole: bool = False
     #: Whether the feed may grow past its ``max_length``.
@@ -105,7 +106,11 @@ class Plan(NamedTuple):
                     break
                 place, time = number[op.group], op.activity.microseconds
                 additions.append((place, op.member.actor, time, serializer.addition(op.member)))
-        return Task(self.wants, self.inbox if leave else b"", tuple(additions))
+        return Task(self.wants, self.pending() if leave else b"", tuple(additions))
+
+    def pending(self) -> bytes:
+        """What is left in the inbox of a busy feed: see ``feedmill.grouping.pending_writes``."""
+        return b"".join([pack([kind, activity.pack()]) for kind, activity in self.changes])
 
 
 #: What an inbox says of an operation: additions are True, removals False.
@@ -125,7 +130,7 @@ def plan(
         for activity in sorted(set(activities))
     ]
     ops = _member_ops(feed_class, changes)
-    return Plan(ops, wants_of(ops), b"".join(pack([kind, activity.pack()]) for kind, activity in changes))
+    return Plan(ops, wants_of(ops), changes)
 
 
 def _member_ops(feed_class: Any, changes: Iterable[tuple[int, Activity]]) -> tuple[MemberOp | UpdateOp, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
@@ -19,6 +20,7 @@ from feedmill.storage.operations import Steps, together
 from feedmill.storage.redis import RedisActivityStorage
 from feedmill.storage.registry import backend
 from feedmill.validation import an_activity
+from feedmill.verbs import get_verb
 
 #: Of an activity that nothing is known of; of one whose body is damaged, which is left as it is; and of one whose verb this
 #: process does not know.
@@ -125,11 +127,11 @@ def updated(manager: ManagerHooks, activity: Activity, expected: Fact) -> Steps[
     return True
 
 
-def facts(manager: ManagerHooks, raw_ids: Sequence[bytes]) -> Steps[dict[bytes, Fact]]:
-    """What is so with *raw_ids*."""
+def facts(manager: ManagerHooks, raw_ids: Sequence[bytes], *, repeated: bool = False) -> Steps[dict[bytes, Fact]]:
+    """What is so with *raw_ids*; *repeated*: this process is likely to ask again, and unpacks each but once."""
     keeper = keepers(manager)[0]
     values = yield from keeper.activities().states(raw_ids)
-    loads = _loads(keeper)
+    loads = functools.partial(_unpacked, keeper) if repeated else _loads(keeper)
     return {raw_id: _fact(loads, raw_id, value) for raw_id, value in zip(raw_ids, values)}
 
 
@@ -153,6 +155,19 @@ def values(manager: ManagerHooks, raw_ids: Sequence[bytes]) -> Steps[list[bytes 
 def _loads(keeper: Keeper) -> Callable[[bytes], Activity]:
     loads: Callable[[bytes], Activity] = keeper.activity_serializer(keeper.activity_class).loads
     return loads
+
+
+def _unpacked(keeper: Any, body: bytes) -> Activity:
+    activity = _recent(keeper.activity_serializer, keeper.activity_class, body)
+    _ = get_verb(activity.verb.id)  # it may have become unknown
+    return activity
+
+
+@functools.lru_cache(maxsize=128)
+def _recent(serializer: Any, activity_class: Any, body: bytes) -> Activity:
+    """The activity of a body; what cannot be read is tried anew each time."""
+    activity: Activity = serializer(activity_class).loads(body)
+    return activity
 
 
 def _fact(loads: Callable[[bytes], Activity], raw_id: bytes, value: bytes | None) -> Fact:

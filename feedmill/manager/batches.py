@@ -15,10 +15,9 @@ from feedmill.fanout.operations import ADD, IMPORT
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import activity_bodies
 from feedmill.manager.hooks import ManagerHooks
-from feedmill.manager.writes import pace
+from feedmill.manager.writes import pace, storing
 from feedmill.msgpack_codec import pack
-from feedmill.storage import activity_state as state
-from feedmill.storage.operations import Steps, together
+from feedmill.storage.operations import together
 from feedmill.storage.registry import backend
 from feedmill.validation import many
 
@@ -38,7 +37,7 @@ def add(manager: ManagerHooks, items: Iterable[Item]) -> Fanouts:
     def accept(activities: list[Activity]) -> list[Fanout]:
         wanted = [(fanout_id(manager.name, activity.raw_id), activity.raw_id) for activity in activities]
         paces = [pace(manager, activity) for activity in activities]
-        return handle.start(manager.name, ADD, wanted, _storing(manager, state.ADDED, activities), paces=paces)
+        return handle.start(manager.name, ADD, wanted, storing(manager, ADD, activities), paces=paces)
 
     return _each(manager, items, AT_ONCE, lambda activity: None, accept)
 
@@ -57,27 +56,16 @@ def import_(manager: ManagerHooks, user_id: EntityId, items: Iterable[Item], fan
 
     def accept(activities: list[Activity]) -> list[Fanout]:
         operations, ids = (
-            _storing(manager, state.IMPORT, activities),
+            storing(manager, IMPORT, activities),
             sorted(activity.raw_id for activity in activities),
         )
         if fanout:
-            wanted = [(fanout_id(manager.name, IMPORT, ids), pack(ids))]
+            wanted = [(fanout_id(manager.name, IMPORT.name, ids), pack(ids))]
             return handle.start(manager.name, IMPORT, wanted, operations, paces=[pace(manager, activities[0])])
         backend().run(together(operations))
         return []
 
     return _each(manager, items, chunk_size, check, accept)
-
-
-def _storing(manager: ManagerHooks, change: str, activities: list[Activity]) -> list[Steps[Any]]:
-    """The operations that store bodies and fill the user feeds."""
-    operations = activity_bodies.change(manager, change, activities)
-    if manager.user_feed_class is not None:
-        actors: dict[str, list[Activity]] = {}
-        for activity in activities:
-            actors.setdefault(str(activity.actor_id), []).append(activity)
-        operations += [manager.user_feed_class.deliver([mine[0].actor_id], mine) for mine in actors.values()]
-    return operations
 
 
 def _each(

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from feedmill.activity import Activity
 from feedmill.fanout.handle import FanoutStatus, fanout_id, status_of
-from feedmill.fanout.operations import ADD, NOTIFY, REDELIVER, REMOVE
+from feedmill.fanout.operations import OPERATIONS, REMOVE
 from feedmill.feeds.flat import Feed, HeldMember
 from feedmill.ids import EntityId
 from feedmill.manager import activity_bodies, notified_users
@@ -84,7 +84,7 @@ class _Case:
         #: The activity, as far as it is known at all.
         self.activity = fact.activity or (given if isinstance(given, Activity) else None)
         self.receipt = status_of(backend().run(backend().journal.get(fanout_id(manager.name, self.raw_id))))
-        self.removed = fact.kind == REMOVED or (self.receipt.op == REMOVE and not fact.live)
+        self.removed = fact.kind == REMOVED or (self.receipt.op == REMOVE.name and not fact.live)
 
     def explanations(self) -> Iterator[Explanation]:
         manager = self.manager
@@ -141,7 +141,8 @@ class _Case:
         if not admitted(self.manager, self.activity, [self.user_id]):
             return Why.FILTERED, f"a filter of {self.manager.name} keeps it from {self.user_id}"
         receipt = notice or receipt
-        if receipt.op in (ADD, REDELIVER, NOTIFY) and (receipt.dead or receipt.cancelled or not receipt.finished):
+        adds = receipt.op in OPERATIONS and OPERATIONS[receipt.op].adds
+        if adds and (receipt.dead or receipt.cancelled or not receipt.finished):
             return _on_its_way(receipt)
         if trimmed := self._read(feed_class, feed_class.why_trimmed(self.user_id, everything, self.activity)):
             return Why.TRIMMED, trimmed

@@ -9,7 +9,7 @@ from feedmill.activity import Activity
 from feedmill.fanout.handle import fanout_id
 from feedmill.ids import EntityId
 from feedmill.manager.hooks import ManagerHooks
-from feedmill.msgpack_codec import pack, unpack
+from feedmill.msgpack_codec import unpack
 from feedmill.storage.auxiliary import NotificationNumbers, Notifications
 from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend
@@ -23,12 +23,11 @@ def name_of(manager: ManagerHooks, raw_id: bytes, people: Iterable[EntityId]) ->
     return fanout_id(manager.name, raw_id, [str(each) for each in people])
 
 
-def keep(
-    manager: ManagerHooks, activity: Activity, told: bool, people: Mapping[str, Sequence[EntityId]], number: int
-) -> Steps[int]:
-    """Write down who is notified, or taken back, by their fan-outs; the number of the call, which is made if it is 0."""
-    packed = {name: pack(list(ids)) for name, ids in people.items()}
-    return (yield from backend().auxiliary.notified_users.record(manager.name, activity.raw_id, told, packed, number))
+def keep(manager: ManagerHooks, activity: Activity, told: bool, people: Mapping[str, bytes], number: int) -> Steps[int]:
+    """Write down who is notified, or taken back: packed lists of users by their fan-outs. The number of the call, which is made
+    if it is 0.
+    """
+    return backend().auxiliary.notified_users.record(manager.name, activity.raw_id, told, people, number)
 
 
 def numbers(manager: ManagerHooks, raw_id: bytes) -> Steps[NotificationNumbers | None]:

@@ -11,15 +11,7 @@ from feedmill.errors import ActivityError, ArgumentError, DeclarationError, Stor
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.handle import Fanout, fanout_id, status_of
 from feedmill.fanout.handles import Fanouts
-from feedmill.fanout.operations import (
-    ADD,
-    NOTIFY,
-    REBUILD,
-    REDELIVER,
-    REMOVE,
-    UNFOLLOW,
-    UPDATE,
-)
+from feedmill.fanout.operations import ADD, REBUILD, REDELIVER, REMOVE, UNNOTIFY, UPDATE, FanoutOperation
 from feedmill.feeds.flat import Feed
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import activity_bodies, notified_users
@@ -27,7 +19,6 @@ from feedmill.manager.activity_bodies import UNKNOWN, Fact
 from feedmill.manager.audience import recipients_of
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.msgpack_codec import pack
-from feedmill.storage import activity_state as state
 from feedmill.storage.journal import Pace
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
@@ -42,10 +33,18 @@ MOST_TRIES = 20
 def add(manager: ManagerHooks, activity: Activity) -> Fanout:
     """See :meth:`Manager.add_activity`."""
     activity_bodies.checked(manager, activity)
-    operations = activity_bodies.change(manager, state.ADDED, [activity])
+    return _start(manager, ADD, activity, storing(manager, ADD, [activity]))
+
+
+def storing(manager: ManagerHooks, op: FanoutOperation, activities: Sequence[Activity]) -> list[Steps[Any]]:
+    """The operations that store bodies and fill the user feeds."""
+    operations = activity_bodies.change(manager, op.change, activities)
     if manager.user_feed_class is not None:
-        operations.append(manager.user_feed_class.deliver([activity.actor_id], [activity]))
-    return _start(manager, ADD, activity, operations)
+        actors: dict[str, list[Activity]] = {}
+        for activity in activities:
+            actors.setdefault(str(activity.actor_id), []).append(activity)
+        operations += [manager.user_feed_class.deliver([mine[0].actor_id], mine) for mine in actors.values()]
+    return operations
 
 
 def remove(manager: ManagerHooks, activity: Activity | str) -> Fanout:
@@ -91,7 +90,7 @@ def _notified(manager: ManagerHooks, fact: Fact, stored: Activity) -> Iterator[E
 def _noticed(manager: ManagerHooks, fact: Fact) -> list[Steps[Any]]:
     """The operations that make known what only an older release knows: that there are notices of an activity."""
     return (
-        [] if fact.told or fact.activity is None else activity_bodies.change(manager, state.UNNOTIFY, [fact.activity])
+        [] if fact.told or fact.activity is None else activity_bodies.change(manager, UNNOTIFY.change, [fact.activity])
     )
 
 
@@ -125,7 +124,7 @@ def update(manager: ManagerHooks, activity: Activity) -> Fanout:
     # Where it has not arrived everywhere, what is on its way is the old one, and this takes its place.
     status = status_of(receipt)
     settled = status.finished and not status.cancelled and not status.dead and "again" not in receipt
-    op = UPDATE if settled and status.op in ("", ADD, UPDATE, REDELIVER) else REDELIVER
+    op = UPDATE if settled and status.op != REMOVE.name else REDELIVER
     return _start(manager, op, activity, [])
 
 
@@ -143,9 +142,9 @@ def _name(manager: ManagerHooks, activity: Activity) -> str:
     return fanout_id(manager.name, activity.raw_id)
 
 
-def _start(manager: ManagerHooks, op: str, activity: Activity, operations: list[Steps[Any]]) -> Fanout:
+def _start(manager: ManagerHooks, op: FanoutOperation, activity: Activity, operations: list[Steps[Any]]) -> Fanout:
     """Open the fan-out about *activity* behind *operations*; its record holds the id, since what is stored counts."""
-    paces = [None if op == REMOVE else pace(manager, activity)]
+    paces = [None if op.removes else pace(manager, activity)]
     return handle.start(manager.name, op, [(_name(manager, activity), activity.raw_id)], operations, paces=paces)[0]
 
 
@@ -156,18 +155,18 @@ def pace(manager: ManagerHooks, activity: Activity) -> Pace | None:
     return Pace(activity.actor_id, manager.fanout_rate, manager.fanout_burst)
 
 
-def notice(manager: ManagerHooks, op: str, user_ids: Iterable[EntityId], activity: Activity) -> Fanouts:
+def notice(manager: ManagerHooks, op: FanoutOperation, user_ids: Iterable[EntityId], activity: Activity) -> Fanouts:
     """See :meth:`Manager.notify`: a fan-out for each chunk of users."""
     if manager.notification_feed_class is None:
         raise DeclarationError(f"{manager.name}.{op} needs notification_feed_class, the feed that it writes to")
     people = _ids(user_ids, "user")
     activity_bodies.checked(manager, activity)
     raw_id, fanouts, number = activity.raw_id, list[Fanout](), 0
-    operations = activity_bodies.change(manager, state.NOTIFY if op == NOTIFY else state.UNNOTIFY, [activity])
+    operations = activity_bodies.change(manager, op.change, [activity])
     chunks = iter(lambda: list(itertools.islice(people, manager.fanout_chunk_size)), [])
     while part := list(itertools.islice(chunks, AT_ONCE)):
-        named = {notified_users.name_of(manager, raw_id, ids): ids for ids in part}
-        numbered = _Result(notified_users.keep(manager, activity, op == NOTIFY, named, number))
+        named = {notified_users.name_of(manager, raw_id, ids): pack(ids) for ids in part}
+        numbered = _Result(notified_users.keep(manager, activity, op.adds, named, number))
         wanted = [(name, pack([raw_id, ids])) for name, ids in named.items()]
         fanouts += handle.start(manager.name, op, wanted, [*operations, numbered.steps()])
         number, operations = numbered.value, []
@@ -186,7 +185,11 @@ class _Result:
 
 
 def copy(
-    manager: ManagerHooks, op: str, user_id: EntityId, target_ids: Iterable[EntityId], limit: int | None = None
+    manager: ManagerHooks,
+    op: FanoutOperation,
+    user_id: EntityId,
+    target_ids: Iterable[EntityId],
+    limit: int | None = None,
 ) -> Fanouts:
     """See :meth:`Manager.follow_many`: a fan-out for each target, so that the last word on each of them counts."""
     user_id = entity_id(user_id, "user")
@@ -202,7 +205,7 @@ def copy(
             (fanout_id(manager.name, user, name), pack([user_id, target, *rest])) for name, target in zip(names, part)
         ]
         unfollows = backend().auxiliary.unfollows
-        record = unfollows.record_unfollow if op == UNFOLLOW else unfollows.clear_unfollow
+        record = unfollows.record_unfollow if op.removes else unfollows.clear_unfollow
         noted = record(manager.name, user, names)
         fanouts += handle.start_sent(manager.name, op, wanted, [noted])
     return Fanouts(fanouts)
@@ -213,7 +216,7 @@ def rebuild(manager: ManagerHooks, user_id: EntityId) -> Fanout:
     user_id = entity_id(user_id, "user")
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name}.rebuild needs user_feed_class, the feed it copies from")
-    wanted = [(fanout_id(manager.name, REBUILD.encode(), str(user_id)), pack([user_id]))]
+    wanted = [(fanout_id(manager.name, REBUILD.name.encode(), str(user_id)), pack([user_id]))]
     return handle.start_sent(manager.name, REBUILD, wanted)[0]
 
 

@@ -82,6 +82,20 @@ class Pace:
         return 1000 / self.rate
 
 
+@dataclasses.dataclass(frozen=True)
+class Succession:
+    """What a fan-out makes of an open one about the same, whose place it takes."""
+
+    #: The ops whose work it does as well where that is not done, or is to be done again.
+    absorbs: tuple[str, ...] = ()
+    #: Its own op where it does so.
+    becomes: str = ""
+
+
+#: It takes the place of whatever was asked before, and has nothing of that to do.
+REPLACING = Succession()
+
+
 class Claim(NamedTuple):
     """A fan-out that the caller may work on for the lease."""
 
@@ -168,14 +182,24 @@ class Journal(Protocol):
         body: bytes,
         pace: Pace | None = None,
         feeds: Sequence[str] = (),
+        succession: Succession = REPLACING,
     ) -> Steps[Opened]:
         """Write down that a fan-out is wanted, now or as soon as *pace* allows; whatever was asked before is off.
 
-        *feeds*: for a while only a worker that knows all of them may do it, and none of an older release.
+        *feeds*: for a while only a worker that knows all of them may do it, and none of an older release. *succession*: what it
+        makes of what was asked before.
         """
         ...
 
-    def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
+    def open_sent(
+        self,
+        manager: str,
+        fanout_id: str,
+        op: str,
+        body: bytes,
+        feeds: Sequence[str] = (),
+        succession: Succession = REPLACING,
+    ) -> Steps[Opened]:
         """The same for one that is sent to a worker at once, as one chunk with number 0."""
         ...
 

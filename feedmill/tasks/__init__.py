@@ -8,8 +8,9 @@ from feedmill.tasks.tasks import (
     fan_out,
     follow,
     rebuild,
+    refollow,
     sweep,
     unfollow,
 )
 
-__all__ = ["app", "deliver", "fan_out", "follow", "rebuild", "sweep", "unfollow"]
+__all__ = ["app", "deliver", "fan_out", "follow", "rebuild", "refollow", "sweep", "unfollow"]

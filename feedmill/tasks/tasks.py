@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -11,7 +12,7 @@ from celery import Task, current_task, shared_task
 
 from feedmill import signing
 from feedmill.errors import LEFT_TO_OTHERS, FeedBusy, FeedmillError, MessageError, StorageError
-from feedmill.fanout import operations
+from feedmill.fanout.operations import FOLLOW, REBUILD, REFOLLOW, UNFOLLOW
 from feedmill.storage.registry import backend
 from feedmill.tasks import foreign_messages
 from feedmill.worker import chunk_tasks, dead_letters, drain, heartbeat
@@ -21,10 +22,6 @@ logger = logging.getLogger(__name__)
 #: Seconds after which a task is interrupted, and after which its process is killed: of one chunk, and of planning a
 #: fan-out, which streams all followers of an author. The broker's visibility timeout must be longer.
 CHUNK_LIMITS, PLAN_LIMITS = (120, 180), (int(heartbeat.LONGEST_PLAN), 2400)
-
-
-#: Where the messages that are about one chunk have their fan-out and its plan.
-_ABOUT = {"feedmill.deliver": slice(5, 7), **{f"feedmill.{op}": slice(2, 4) for op in operations.ALONE}}
 
 
 class FeedmillTask(Task):  # type: ignore[misc]
@@ -45,6 +42,8 @@ class FeedmillTask(Task):  # type: ignore[misc]
     retry_backoff_max = 60
     retry_jitter = True
     max_retries = 5
+    #: Where the arguments have the fan-out that they are about, and behind it the number of its plan; -1 if they are about none.
+    fanout_at = -1
 
     def signature_from_request(self, request: Any = None, *args: Any, **kwargs: Any) -> Any:
         """What a retry sends: told of in the same sentence as before, for the same deployment."""
@@ -68,8 +67,8 @@ class FeedmillTask(Task):  # type: ignore[misc]
         with contextlib.suppress(FeedmillError):
             if isinstance(exc, MessageError):
                 dead_letters.bury_message(self.name, args, dead_letters.reason(exc))
-            elif self.name in _ABOUT:
-                fanout_id, plan = args[_ABOUT[self.name]]
+            elif self.fanout_at >= 0:
+                fanout_id, plan = args[self.fanout_at : self.fanout_at + 2]
                 backend().run(backend().journal.note(fanout_id, plan, dead_letters.reason(exc)))
 
 
@@ -93,8 +92,9 @@ def _task(name: str, kinds: tuple[type, ...], limits: tuple[int, int]) -> Callab
 
         run.__doc__, run.__module__ = function.__doc__, function.__module__
         run.__name__ = run.__qualname__ = function.__name__
-        soft, hard = limits
-        return shared_task(run, name=name, base=FeedmillTask, soft_time_limit=soft, time_limit=hard)
+        arguments, (soft, hard) = list(inspect.signature(function).parameters), limits
+        at = arguments.index("fanout_id") if "fanout_id" in arguments else -1
+        return shared_task(run, name=name, base=FeedmillTask, fanout_at=at, soft_time_limit=soft, time_limit=hard)
 
     return decorate
 
@@ -116,19 +116,25 @@ def deliver(
 @_task("feedmill.follow", (str, bytes, str, int), CHUNK_LIMITS)
 def follow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Copy a user's newest activities into a new follower's feeds."""
-    return chunk_tasks.copy(operations.FOLLOW, manager, ids, fanout_id, plan)
+    return chunk_tasks.copy(FOLLOW, manager, ids, fanout_id, plan)
+
+
+@_task("feedmill.refollow", (str, bytes, str, int), CHUNK_LIMITS)
+def refollow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
+    """Take a user's activities out of the feeds of a follower who left and is back, and copy the newest into them."""
+    return chunk_tasks.copy(REFOLLOW, manager, ids, fanout_id, plan)
 
 
 @_task("feedmill.unfollow", (str, bytes, str, int), CHUNK_LIMITS)
 def unfollow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Take a user's activities out of a former follower's feeds."""
-    return chunk_tasks.copy(operations.UNFOLLOW, manager, ids, fanout_id, plan)
+    return chunk_tasks.copy(UNFOLLOW, manager, ids, fanout_id, plan)
 
 
 @_task("feedmill.rebuild", (str, bytes, str, int), CHUNK_LIMITS)
 def rebuild(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
     """Make a user's feeds what they would be had they been kept up to date."""
-    return chunk_tasks.copy(operations.REBUILD, manager, ids, fanout_id, plan)
+    return chunk_tasks.copy(REBUILD, manager, ids, fanout_id, plan)
 
 
 @_task("feedmill.sweep", (), CHUNK_LIMITS)

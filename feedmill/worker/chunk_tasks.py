@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from feedmill.errors import FeedmillError, MessageError, UnknownName
-from feedmill.fanout.operations import FANNED_OUT, FOLLOW, REBUILD, UNFOLLOW
+from feedmill.fanout.operations import CHUNKED, REBUILD, FanoutOperation, operation_called
 from feedmill.manager import Manager
 from feedmill.manager.hook_results import Skipped
 from feedmill.registry import feed_names
@@ -24,7 +24,6 @@ from feedmill.worker.delivery import (
     UNFOLLOWED,
     about,
     check_known,
-    checked_op,
     deliveries_of,
     ids_of,
     manager_called,
@@ -46,21 +45,22 @@ def deliver(
     if audience not in AUDIENCES:
         raise MessageError(f"audience {audience!r} is none of {', '.join(AUDIENCES)}")
     manager, parts = manager_called(manager_name), [(audience, ids_of(ids, "user ids"))]
-    about(checked_op(op, *FANNED_OUT), body)
+    asked = operation_called(op, CHUNKED)
+    about(asked, body)
 
     def work(begun: Begun, deadline: float) -> Steps[int]:
-        found, parted = yield from compensation.read(manager, op, body, parts, begun.listed)
-        asked: tuple[Sequence[Any], People] = found, compensation.apart_from_unfollowed(found, parts, parted)
+        found, parted = yield from compensation.read(manager, asked, body, parts, begun.listed)
+        whole: tuple[Sequence[Any], People] = found, compensation.apart_from_unfollowed(found, parts, parted)
         reached = 0
 
         def written(some: tuple[Sequence[Any], People]) -> Steps[None]:
             nonlocal reached
-            deliveries = deliveries_of(manager, some[0], some[1], begun.times)
+            deliveries = deliveries_of(manager, asked, some[0], some[1], begun.times)
             yield from driven(compensation.delivered(manager, deliveries, begun.listed), deadline)
             if audience != UNFOLLOWED:  # who follows again is in another chunk, or has it from there
                 reached = max(reached, people_of(deliveries))
 
-        error = yield from apart(asked, written, split_work)
+        error = yield from apart(whole, written, split_work)
         if error is not None:
             raise error
         check_known(found)
@@ -69,19 +69,16 @@ def deliver(
     return _chunk(manager, fanout_id, plan, chunk, work)
 
 
-def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> int:
-    """Do what concerns the feeds of one user: follow, unfollow or rebuild; 1 if it was still to be done."""
+def copy(op: FanoutOperation, manager_name: str, body: bytes, fanout_id: str, plan: int) -> int:
+    """Do what concerns the feeds of one user: follow, refollow, unfollow or rebuild; 1 if it was still to be done."""
     manager = manager_called(manager_name)
     values: list[Any] = [*ids_of(body, "user and target")]
-    if op == REBUILD and len(values) == 1:
-        (user_id,) = values
-    elif op in (FOLLOW, UNFOLLOW) and len(values) in (2, 3):
-        user_id, target_id, limit = [*values, manager.follow_activity_limit][:3]
-        if type(limit) is not int or limit < 1:
-            raise MessageError(f"{op} takes a positive limit, not {limit!r}")
-    else:
-        takes = "a user" if op == REBUILD else "a user and a target"
+    if not op.fewest <= len(values) <= len(op.arguments):
+        takes = " and ".join(f"a {name}" for name in op.arguments[: op.fewest])
         raise MessageError(f"{op} takes {takes}, not {len(values)} ids")
+    user_id, target_id, limit = values + [None, None, manager.follow_activity_limit][len(values) :]
+    if type(limit) is not int or limit < 1:
+        raise MessageError(f"{op} takes a positive limit, not {limit!r}")
 
     listed: list[int] = []
 
@@ -89,11 +86,11 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
         listed.append((yield from backend().auxiliary.unfollows.last_number(manager.name)))
 
     def work(begun: Begun, deadline: float) -> Steps[int]:
-        if op == FOLLOW:
-            yield from follow.follow(manager, user_id, target_id, limit, listed[0], begun.times)
-        elif op == UNFOLLOW:
+        if op.removes:
             yield from follow.unfollow(manager, user_id, target_id)
-        else:
+        if op.adds:
+            yield from follow.follow(manager, user_id, target_id, limit, listed[0], begun.times)
+        if op is REBUILD:
             skipped = Skipped()
             yield from follow.rebuild(manager, user_id, begun.times, skipped)
             if skipped.count:
@@ -101,7 +98,7 @@ def copy(op: str, manager_name: str, body: bytes, fanout_id: str, plan: int) -> 
         return 1
 
     # Before it is known to be wanted: an unfollow in between is seen by the one look or the other.
-    return _chunk(manager, fanout_id, plan, 0, work, [number()] if op == FOLLOW else [])
+    return _chunk(manager, fanout_id, plan, 0, work, [number()] if op.adds else [])
 
 
 def _chunk(

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from feedmill.fanout.operations import ADDING, REMOVE, UPDATE
+from feedmill.fanout.operations import REMOVE, FanoutOperation
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, notified_users
 from feedmill.manager import activity_bodies as kept_bodies
@@ -27,6 +27,7 @@ from feedmill.worker.delivery import (
     Delivery,
     Part,
     Request,
+    about,
     deliveries_of,
     meant,
     operations_of,
@@ -34,20 +35,20 @@ from feedmill.worker.delivery import (
 
 
 def read(
-    manager: Manager, op: str, body: bytes, parts: Sequence[Part], listed: int
-) -> Steps[tuple[list[tuple[str, Fact]], set[Unfollow]]]:
+    manager: Manager, op: FanoutOperation, body: bytes, parts: Sequence[Part], listed: int
+) -> Steps[tuple[list[Fact], set[Unfollow]]]:
     """What is so with what a chunk is about, and which of its people are known to be too late, in one round trip.
 
     *listed*: the number of the last unfollow when people were listed.
     """
-    about: list[tuple[str, Fact]] = []
+    found: list[Fact] = []
 
     def facts() -> Steps[set[Unfollow]]:
-        about.extend((yield from meant(manager, op, body)))
+        found.extend(meant(op, body, (yield from kept_bodies.facts(manager, about(op, body), repeated=True))))
         return set()
 
     def pairs() -> Iterable[Unfollow]:
-        authors = {str(fact.activity.actor_id) for _, fact in about if fact.activity is not None}
+        authors = {str(fact.activity.actor_id) for fact in found if fact.activity is not None}
         users = {str(user) for name, ids in parts if name in (FOLLOWERS, UNFOLLOWED) for user in ids}
         return itertools.product(users, authors)
 
@@ -55,14 +56,12 @@ def read(
     if any(name in (FOLLOWERS, UNFOLLOWED) for name, _ in parts):
         asked.append(backend().auxiliary.unfollows.unfollowed_since(manager.name, listed, pairs))
     *_, parted = yield from together(asked)
-    return about, parted
+    return found, parted
 
 
-def apart_from_unfollowed(
-    about: Sequence[tuple[str, Fact]], parts: Sequence[Part], parted: set[Unfollow]
-) -> list[Part]:
-    """*parts* by what is known now: who of the followers has unfollowed the author of *about*, and who follows again."""
-    author = next((fact.activity.actor_id for _, fact in about if fact.activity is not None), None)
+def apart_from_unfollowed(facts: Sequence[Fact], parts: Sequence[Part], parted: set[Unfollow]) -> list[Part]:
+    """*parts* by what is known now: who of the followers has unfollowed the author of *facts*, and who follows again."""
+    author = next((fact.activity.actor_id for fact in facts if fact.activity is not None), None)
     found: list[Part] = []
     for name, ids in parts:
         if name == UNFOLLOWED or (name == FOLLOWERS and parted):
@@ -194,12 +193,12 @@ def _changed(manager: Manager, made: Sequence[Delivery], seen: _Seen) -> tuple[l
             changed[id(request)] = request, kept_bodies.fact_of(manager, raw_id, now)
     attempts = {id(each.request): each.request.attempt for each in made}
     for each in made:
-        if each.request.op != UPDATE or each.op == REMOVE:
+        if not each.request.op.only_updates or each.op.removes:
             attempts[id(each.request)] = each.request.attempt + 1
     new = [
         each
         for key, (request, fact) in changed.items()
-        for each in deliveries_of(manager, [(request.op, fact)], request.parts, attempts[key])
+        for each in deliveries_of(manager, request.op, [fact], request.parts, attempts[key])
     ]
     return new, [each for each in made if id(each.request) not in changed]
 
@@ -209,7 +208,7 @@ def _requests(deliveries: Iterable[Delivery]) -> list[Request]:
 
 
 def _adds(delivery: Delivery) -> bool:
-    return delivery.op in ADDING and any(name == FOLLOWERS and ids for name, ids in delivery.parts)
+    return delivery.op.adds and any(name == FOLLOWERS and ids for name, ids in delivery.parts)
 
 
 def _pairs(deliveries: Iterable[Delivery], audience: str = FOLLOWERS) -> set[Unfollow]:
@@ -225,8 +224,8 @@ def _rejoined(
         author = each.activity.actor_id
         users = [user for user in _followers(each, UNFOLLOWED) if (str(user), str(author)) not in parted]
         if users:
-            asked, parts = [(each.request.op, each.fact)], [(FOLLOWERS, _spelled_like(author, users))]
-            back += deliveries_of(manager, asked, parts, each.request.attempt + 1)
+            parts = [(FOLLOWERS, _spelled_like(author, users))]
+            back += deliveries_of(manager, each.request.op, [each.fact], parts, each.request.attempt + 1)
             kept = [
                 (name, [user for user in ids if name != UNFOLLOWED or user not in users]) for name, ids in each.parts
             ]
@@ -244,7 +243,7 @@ def _followers(delivery: Delivery, audience: str = FOLLOWERS) -> list[EntityId]:
     return [user for name, ids in delivery.parts if name == audience for user in ids]
 
 
-def _only(delivery: Delivery, op: str, pairs: set[Unfollow]) -> Delivery:
+def _only(delivery: Delivery, op: FanoutOperation, pairs: set[Unfollow]) -> Delivery:
     """*op* for those of its followers who are in *pairs*."""
     author = str(delivery.activity.actor_id)
     users = [user for user in _followers(delivery) if (str(user), author) in pairs]

@@ -8,7 +8,7 @@ from typing import Any
 
 from feedmill.errors import CorruptRecord, FeedmillError, MessageError, UnknownName
 from feedmill.fanout import handle, publisher
-from feedmill.fanout.operations import ALONE
+from feedmill.fanout.operations import PLANNED, operation_called
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage.journal import Claim, Letter
 from feedmill.storage.operations import together
@@ -89,8 +89,8 @@ def replay(letter_id: str) -> str:
         done = f"sent {task} again"
     else:
         op, body, name = values
-        begin = handle.start_sent if op in ALONE else handle.start
-        begin(letter.manager, op, [(name, body)])
+        begin = handle.start if op in PLANNED else handle.start_sent
+        begin(letter.manager, operation_called(op), [(name, body)])
         done = f"{op} in {letter.manager} starts again as fan-out {name}"
     drop([letter_id])
     return done

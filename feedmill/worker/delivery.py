@@ -7,16 +7,8 @@ from typing import Any, NamedTuple
 
 from feedmill import settings
 from feedmill.activity import Activity
-from feedmill.errors import LEFT_TO_OTHERS, CorruptRecord, MessageError
-from feedmill.fanout.operations import (
-    ADD,
-    ADDING,
-    IMPORT,
-    NOTICES,
-    REDELIVER,
-    REMOVE,
-    UPDATE,
-)
+from feedmill.errors import CorruptRecord, MessageError
+from feedmill.fanout.operations import REMOVE, FanoutOperation, Subject
 from feedmill.feeds.flat import Feed
 from feedmill.grouping.operations import is_updated
 from feedmill.ids import ID_SIZE, EntityId, is_id
@@ -26,16 +18,13 @@ from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.audience import admitted, recipients_of
 from feedmill.msgpack_codec import unpack
 from feedmill.registry import get_manager
-from feedmill.storage.activity_state import LIVE, REMOVED
+from feedmill.storage.activity_state import LIVE
 from feedmill.storage.auxiliary import NotificationNumbers
 from feedmill.storage.operations import Steps
 
 #: The audiences of an activity. TOLD are those whom ``notify`` or ``unnotify`` named, and former recipients. UNFOLLOWED are
 #: those who were followers when an earlier attempt listed them, and hold what that wrote after they had left.
 FOLLOWERS, RECIPIENTS, TOLD, UNFOLLOWED = AUDIENCES = "followers", "recipients", "told", "unfollowed"
-#: The first byte of an id, which begins with a time, is below; of a packed activity it is not.
-FIRST_PACKED = 0x80
-
 #: Why what was asked for is unknown to a worker.
 OLDER = "it was asked for by another release, and is left to workers of that for a while"
 
@@ -46,7 +35,7 @@ Part = tuple[str, Sequence[EntityId]]
 class Request(NamedTuple):
     """What was asked for about an activity, what was so with it when it was looked at, and for whom it is to be made so."""
 
-    op: str
+    op: FanoutOperation
     fact: Fact
     parts: Sequence[Part]
     #: How often it was begun, this time included.
@@ -59,7 +48,7 @@ class Delivery(NamedTuple):
     """An activity that is to be put into the feeds of some people, or taken out, or brought up to date there."""
 
     #: ADD or IMPORT, REMOVE, UPDATE, or REDELIVER, which adds and updates.
-    op: str
+    op: FanoutOperation
     activity: Activity
     parts: Sequence[Part]
     #: What this is a part of.
@@ -82,21 +71,21 @@ def people_of(deliveries: Sequence[Delivery]) -> int:
 
 
 def deliveries_of(
-    manager: Manager, about: Sequence[tuple[str, Fact]], parts: Sequence[Part], attempt: int
+    manager: Manager, op: FanoutOperation, facts: Iterable[Fact], parts: Sequence[Part], attempt: int
 ) -> list[Delivery]:
     """What makes the feeds of the people of *parts* true: filters are asked once for each activity.
 
     It depends on what is so (:func:`meant`), and only in how it is done on the op that was asked for: of requests that are
     late, doubled or overtaken none does harm.
     """
-    return [each for op, fact in about for each in _made_true(manager, Request(op, fact, parts, attempt))]
+    return [each for fact in facts for each in _made_true(manager, Request(op, fact, parts, attempt))]
 
 
 def _made_true(manager: Manager, request: Request) -> list[Delivery]:
     fact, activity = request.fact, request.fact.activity
     if activity is None:  # nobody knows any more, or can read, what it was
         return []
-    chosen: dict[str, list[Part]] = {}
+    chosen: dict[FanoutOperation, list[Part]] = {}
     numbers: NotificationNumbers | None = None
     for audience, ids in request.parts:
         if audience == UNFOLLOWED:
@@ -107,7 +96,7 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
             read, effects = _notified(manager, request, activity, audience, ids)
             numbers = read if numbers is None else numbers  # of two looks the earlier: what came between is seen later
         for effect, some in effects:
-            if effect in ADDING:
+            if effect.adds:
                 some = admitted(manager, activity, some)
             chosen.setdefault(effect, []).append((audience, some))
     if numbers is not None:
@@ -115,21 +104,17 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
     return [Delivery(effect, activity, parts, request, request.attempt) for effect, parts in chosen.items()]
 
 
-def _effect(request: Request, there: bool) -> str:
-    """What *request* comes to where the activity is to be *there*, or not.
-
-    A removal of what is there has been overtaken. An update that is tried again may have taken out what is there by now.
-    """
+def _effect(request: Request, there: bool) -> FanoutOperation:
+    """What *request* comes to where the activity is to be *there*, or not."""
     if not there:
         return REMOVE
-    if request.op == REMOVE or (request.op == UPDATE and request.attempt > 1):
-        return REDELIVER
-    return ADD if request.op in NOTICES else request.op
+    op = request.op
+    return (request.attempt > 1 and op.effect_again) or op.effect or op
 
 
 def _notified(
     manager: Manager, request: Request, activity: Activity, audience: str, ids: Sequence[EntityId]
-) -> tuple[NotificationNumbers | None, list[tuple[str, Sequence[EntityId]]]]:
+) -> tuple[NotificationNumbers | None, list[tuple[FanoutOperation, Sequence[EntityId]]]]:
     """What is to be done with the notification feeds of *ids*, and the numbers of the notices that this depends on.
 
     Somebody has an activity if the last word on them says so, and where there is none, if it is live and they are a recipient.
@@ -149,70 +134,44 @@ def _notified(
     return numbers, [(effect, some) for effect, some in effects if some]
 
 
-def meant(manager: Manager, op: str, body: bytes) -> Steps[list[tuple[str, Fact]]]:
-    """What is so with the activities that a fan-out is about, each with the op that was asked for."""
-    return meant_by(manager, op, body, (yield from kept_bodies.facts(manager, about(op, body)[0])))
-
-
-def meant_by(manager: Manager, op: str, body: bytes, facts: Mapping[bytes, Fact]) -> list[tuple[str, Fact]]:
-    """:func:`meant`, where the facts are known.
+def meant(op: FanoutOperation, body: bytes, facts: Mapping[bytes, Fact]) -> list[Fact]:
+    """Those of *facts* that a fan-out is about.
 
     :class:`~feedmill.errors.UnknownVerb` if it is about one activity, whose verb this process does not know: that is left to
     others. Of many those that are known are done (:func:`check_known`).
     """
-    raw_ids, given = about(op, body)
-    found = [(op, _known(manager, op, facts[raw_id], given)) for raw_id in raw_ids]
-    if op != IMPORT:
+    found = [facts[raw_id] for raw_id in about(op, body)]
+    if op.subject is not Subject.ACTIVITIES:
         check_known(found)
     return found
 
 
-def check_known(about: Iterable[tuple[str, Fact]]) -> None:
+def check_known(facts: Iterable[Fact]) -> None:
     """Raise :class:`~feedmill.errors.UnknownVerb` if one of many activities has a verb that this process does not know."""
-    for _, fact in about:
-        kept_bodies.readable(fact)
+    for fact in facts:
+        if fact.error is not None:
+            raise fact.error
 
 
-def facts_of(manager: Manager, asked: Iterable[tuple[str, bytes]]) -> Steps[dict[bytes, Fact]]:
-    """The facts of all that is *asked*, ops and what they are about, in one round trip; what cannot be read here has none."""
-    raw_ids: dict[bytes, None] = {}
-    for op, body in asked:
-        try:
-            raw_ids.update(dict.fromkeys(about(op, body)[0]))
-        except (MessageError, *LEFT_TO_OTHERS):
-            continue
-    return (yield from kept_bodies.facts(manager, list(raw_ids)))
-
-
-def about(op: str, body: bytes) -> tuple[list[bytes], Activity | None]:
-    """The ids of what a fan-out is about; and the activity itself, which the records of an older release hold."""
-    if op == IMPORT:
+def about(op: FanoutOperation, body: bytes) -> list[bytes]:
+    """The ids of the activities that a fan-out is about."""
+    if op.subject is Subject.ACTIVITIES:
         ids = unpacked(body, "activities")
         if not all(isinstance(raw_id, bytes) and len(raw_id) == ID_SIZE for raw_id in ids):
             raise MessageError("the message's activities are not all ids of 16 bytes")
-        return ids, None
-    if op in NOTICES:
-        body = notice(body)[0]
-    if len(body) == ID_SIZE and body[0] < FIRST_PACKED:
-        return [body], None
-    activity = activity_of(body)
-    return [activity.raw_id], activity
+        return ids
+    raw_id = notice(body)[0] if op.subject is Subject.NAMED_USERS else body
+    if len(raw_id) != ID_SIZE:
+        raise MessageError("the message's activity cannot be read: it is no id of 16 bytes")
+    return [raw_id]
 
 
-def _known(manager: Manager, op: str, fact: Fact, given: Activity | None) -> Fact:
-    """*fact*, or what an older release knows of an activity that nothing is kept of."""
-    if given is None or fact.activity is not None:
-        return fact
-    live = op == ADD or (op in (UPDATE, REDELIVER) and not kept_bodies.keeps_bodies(manager))
-    return fact._replace(kind=LIVE if live else REMOVED, activity=given)
-
-
-def notice(body: bytes) -> tuple[bytes, list[EntityId]]:
-    """The activity's id (or the activity, of an older release) and the people of one of the NOTICES."""
+def notice(body: bytes) -> tuple[bytes, bytes]:
+    """The activity's id and the users whom the caller named, packed."""
     values = unpacked(body, "notice")
-    if len(values) != 2 or not isinstance(values[0], bytes) or not isinstance(values[1], list):
+    if len(values) != 2 or not isinstance(values[0], bytes) or not isinstance(values[1], bytes):
         raise MessageError("the message's notice is not an activity and a list of user ids")
-    return values[0], checked_ids(values[1], "notice")
+    return values[0], values[1]
 
 
 def lock_patience() -> float:
@@ -252,12 +211,12 @@ def _written(classes: Sequence[Any], user_ids: Sequence[EntityId], asked: Sequen
     for each in asked:
         op, activity, former = each.op, each.activity, bool(each.request.fact.formers)
         formers = formers or former
-        if op in ADDING:
+        if op.adds:
             adds.append(activity)
-        elif op == REMOVE:
+        elif op.removes:
             removes.append(activity)
         # What is added may be there with another context: from before, or from an attempt that read it earlier.
-        if op in (UPDATE, REDELIVER) or (op in ADDING and (former or each.attempt > 1)):
+        if op.updates or (op.adds and (former or each.attempt > 1)):
             updates.append(activity)
     for feed_class in classes:
         more = {"updates": updates} if updates and is_updated(feed_class) else {}
@@ -302,30 +261,9 @@ def manager_called(name: str) -> Manager:
     return manager
 
 
-def checked_op(op: str, *known: str) -> str:
-    """*op* if it is one of *known*; else :class:`~feedmill.errors.MessageError`."""
-    if op not in known:
-        raise MessageError(f"{op!r} is none of {', '.join(known)}")
-    return op
-
-
-def activity_of(body: bytes) -> Activity:
-    """The activity that *body* is."""
-    try:
-        activity = Activity.unpack(body)
-        _ = activity.extra_context  # a damaged one must not get into anybody's feed
-    except (CorruptRecord, TypeError) as error:
-        raise MessageError(f"the message's activity cannot be read: {error}") from error
-    return activity
-
-
 def ids_of(data: bytes, what: str) -> list[EntityId]:
     """The ids that *data* lists, all of them checked before the first is used."""
-    return checked_ids(unpacked(data, what), what)
-
-
-def checked_ids(ids: list[Any], what: str) -> list[EntityId]:
-    """*ids*, if each is one."""
+    ids = unpacked(data, what)
     for value in ids:
         if not is_id(value):
             raise MessageError(f"the message's {what} hold {str(value)[:80]}, which is no id")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
@@ -9,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedmill import registry
-from feedmill.errors import LEFT_TO_OTHERS, StorageError, WrongType
+from feedmill.errors import LEFT_TO_OTHERS, MessageError, StorageError, WrongType
 from feedmill.fanout import publisher
-from feedmill.fanout.operations import ALONE, IMPORT, PLANNED
+from feedmill.fanout.operations import PLANNED, Subject, operation_called
 from feedmill.feeds.flat import Feed
 from feedmill.grouping.writer import fold_in
-from feedmill.manager import Manager
+from feedmill.manager import Manager, activity_bodies
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.hook_results import Skipped
 from feedmill.registry import feed_names
@@ -26,8 +27,7 @@ from feedmill.worker import compensation, dead_letters, heartbeat, planner
 from feedmill.worker.delivery import (
     OLDER,
     Delivery,
-    checked_op,
-    facts_of,
+    about,
     manager_called,
     people_of,
 )
@@ -59,9 +59,18 @@ def answer(manager_name: str, bell: str = "") -> int:
     claims, ring = backend().run(backend().journal.claim(manager_name, MOST_CLAIMS, bell))
     if ring:
         publisher.ring(manager_name)
-    to_plan = [claim for claim in claims if claim.op in PLANNED and claim.op != IMPORT and not claim.planned]
-    facts = backend().run(facts_of(manager, [(claim.op, claim.body) for claim in to_plan]))
+    raw_ids = dict.fromkeys(raw_id for claim in claims if not claim.planned for raw_id in _one_activity(claim))
+    facts = backend().run(activity_bodies.facts(manager, list(raw_ids)))
     return _Round(manager, deadline, facts).run(claims)
+
+
+def _one_activity(claim: Claim) -> list[bytes]:
+    """The id of what a fan-out is about, if it is about one activity, and it can be read here."""
+    op = PLANNED.get(claim.op)
+    if op is not None and op.subject is not Subject.ACTIVITIES:
+        with contextlib.suppress(MessageError):
+            return about(op, claim.body)
+    return []
 
 
 def sweep() -> int:
@@ -223,16 +232,16 @@ class _Round:
             watch.close()
             backend().run(backend().journal.put_off(name, watch.claim, pause, waits=claim.waits))
             return None
-        if claim.planned or claim.op in ALONE:
+        op = operation_called(claim.op)
+        if claim.planned or op.subject is Subject.FEEDS:
             watch.close()
             self.messages += self._send_alone_or_rest(watch.claim)
             return None
-        checked_op(claim.op, *PLANNED)
         skipped = Skipped()
         facts = self.facts
-        if claim.op == IMPORT:  # it is about many activities: they are read when they are needed
-            facts = backend().run(facts_of(self.manager, [(claim.op, claim.body)]))
-        planned = planner.plan(self.manager, claim, facts, skipped)
+        if op.subject is Subject.ACTIVITIES:  # they are read when they are needed
+            facts = backend().run(activity_bodies.facts(self.manager, about(op, claim.body)))
+        planned = planner.plan(self.manager, op, claim, facts, skipped)
         if isinstance(planned, planner.Planned):
             planner.note_skipped(self.manager, claim, skipped)
             return planned

@@ -7,7 +7,7 @@ import heapq
 import itertools
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from feedmill.errors import DeclarationError
 from feedmill.fanout.operations import IMPORT
@@ -21,6 +21,7 @@ from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import admitted_to, following_of
 from feedmill.manager.hook_results import Skipped
+from feedmill.storage.activity_state import NOTICED, REMOVED
 from feedmill.storage.auxiliary import FollowChanges
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
@@ -28,8 +29,10 @@ from feedmill.worker import compensation
 from feedmill.worker.delivery import FOLLOWERS, Delivery, Request, lock_patience
 from feedmill.worker.isolation import apart, halves
 
-#: User feeds that a rebuild reads in one round trip.
-READ_AT_ONCE = 100
+T = TypeVar("T")
+
+#: User feeds that a rebuild reads in one round trip, and activities.
+READ_AT_ONCE, FACTS_AT_ONCE = 100, 1000
 
 
 def follow(
@@ -94,6 +97,13 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
     # Of what is live and not known it could not be found out whether they may have it; others can read what is foreign.
     unknown = {fact.raw_id for fact in facts.values() if fact.kind == FOREIGN or fact.live} - brought.known
     gone = set(newest) - {fact.raw_id for fact in brought.kept} - unknown
+    older = [raw_id for raw_id in before.difference(newest) if raw_id[ACTOR_SLICE] in hashes]
+    for some in _chunked(iter(older), FACTS_AT_ONCE):
+        found = yield from kept_bodies.facts(manager, some)
+        # Its removal did not reach the user where they followed its actor no more, and a worker that died had brought it.
+        removed = {raw_id: fact for raw_id, fact in found.items() if fact.kind in (NOTICED, REMOVED)}
+        facts |= removed
+        gone.update(removed)
     for target in (yield from backend().auxiliary.unfollows.changes_since(manager.name, user, listed)).followed:
         hashes.update(_hashes(target))
 
@@ -206,6 +216,6 @@ def _hashes(user_id: EntityId) -> set[bytes]:
     return {actor_hash(each) for each in spelled if not isinstance(each, int) or -(2**63) <= each < 2**64}
 
 
-def _chunked(ids: Iterator[EntityId], size: int) -> Iterator[Sequence[EntityId]]:
+def _chunked(ids: Iterator[T], size: int) -> Iterator[Sequence[T]]:
     while chunk := list(itertools.islice(ids, size)):
         yield chunk

@@ -12,15 +12,7 @@ from typing import Any, NamedTuple, cast
 from feedmill.activity import Activity
 from feedmill.errors import MessageError
 from feedmill.fanout import handle, publisher
-from feedmill.fanout.operations import (
-    ADD,
-    ALONE,
-    IMPORT,
-    NOTICES,
-    REDELIVER,
-    REMOVE,
-    UPDATE,
-)
+from feedmill.fanout.operations import OPERATIONS, REMOVE, FanoutOperation, Subject
 from feedmill.grouping.operations import is_updated
 from feedmill.ids import EntityId
 from feedmill.manager import Manager, Priority, notified_users
@@ -42,9 +34,9 @@ from feedmill.worker.delivery import (
     Delivery,
     Part,
     check_known,
-    checked_ids,
     deliveries_of,
-    meant_by,
+    ids_of,
+    meant,
     notice,
     unpacked,
 )
@@ -63,6 +55,17 @@ CROWDED_PAUSE = 5.0
 LONGEST_BATCH = 1.0
 
 
+class ChunkMessage(NamedTuple):
+    """A chunk as the journal keeps it, and sends it: packed once."""
+
+    audience: str
+    queue: str
+    #: How many people.
+    people: int
+    #: Their ids, packed.
+    ids: bytes
+
+
 class Planned(NamedTuple):
     """What is delivered where it is planned."""
 
@@ -71,21 +74,23 @@ class Planned(NamedTuple):
     error: Exception | None = None
 
 
-def plan(manager: Manager, claim: Claim, facts: Mapping[bytes, Fact], skipped: Skipped) -> Planned | Iterator[Chunk]:
+def plan(
+    manager: Manager, op: FanoutOperation, claim: Claim, facts: Mapping[bytes, Fact], skipped: Skipped
+) -> Planned | Iterator[Chunk]:
     """What a fan-out comes to: deliveries to a few people, or a stream of chunks that are to be sent.
 
     Who has no more followers than one chunk, none of them of low priority, is served where this was called. *facts*: what
     is so with the activities that it is about. Bad ids are left out, and counted in *skipped*.
     """
-    meant = meant_by(manager, claim.op, claim.body, facts)
-    about = [each for each in meant if each[1].activity is not None]
-    if claim.op in NOTICES:
-        return _planned(manager, about, [(TOLD, notice(claim.body)[1])], claim)
+    named = meant(op, claim.body, facts)
+    about = [fact for fact in named if fact.activity is not None]
+    if op.subject is Subject.NAMED_USERS:
+        return _planned(manager, op, about, [(TOLD, ids_of(notice(claim.body)[1], "notice"))], claim)
     if not about:
-        check_known(meant)
+        check_known(named)
         return Planned([])
     size = manager.fanout_chunk_size
-    audiences = _audiences(manager, claim, about[0][1], skipped)
+    audiences = _audiences(manager, op, claim, about[0], skipped)
     first: list[Chunk] = []
     while audiences:
         audience, priority, ids = audiences[0]
@@ -97,21 +102,23 @@ def plan(manager: Manager, claim: Claim, facts: Mapping[bytes, Fact], skipped: S
         if chunk:
             first.append((audience, priority, chunk))
     if (
-        len(about) < len(meant) and first and any(fact.kind == FOREIGN for _, fact in meant)
+        len(about) < len(named) and first and any(fact.kind == FOREIGN for fact in named)
     ):  # each chunk does what it can, and is done by a worker that can do all of it
         return iter(first)
     parts: list[Part] = [(audience, ids) for audience, _, ids in first]
-    return _planned(manager, about, _without_followers(parts) if claim.relisted else parts, claim)
+    return _planned(manager, op, about, _without_followers(parts) if claim.relisted else parts, claim)
 
 
-def _planned(manager: Manager, about: Sequence[Any], parts: Sequence[Part], claim: Claim) -> Planned:
+def _planned(
+    manager: Manager, op: FanoutOperation, about: Sequence[Fact], parts: Sequence[Part], claim: Claim
+) -> Planned:
     """The deliveries to *parts*; an activity, or somebody, about whom a filter fails harms no other."""
     if not manager.is_filtered and all(name == FOLLOWERS for name, _ in parts):  # no hook is asked that could fail
-        return Planned(deliveries_of(manager, about, parts, claim.attempts))
+        return Planned(deliveries_of(manager, op, about, parts, claim.attempts))
     found: list[Delivery] = []
 
     def asked(some: tuple[Sequence[Any], Sequence[Part]]) -> Steps[None]:
-        found.extend(deliveries_of(manager, some[0], some[1], claim.attempts))
+        found.extend(deliveries_of(manager, op, some[0], some[1], claim.attempts))
         yield from ()
 
     work: tuple[Sequence[Any], Sequence[Part]] = about, parts
@@ -125,14 +132,14 @@ def _without_followers(parts: list[Part]) -> list[Part]:
     return [(name, [user for user in ids if name != UNFOLLOWED or str(user) not in users]) for name, ids in parts]
 
 
-def _audiences(manager: Manager, claim: Claim, fact: Fact, skipped: Skipped) -> list[Audience]:
+def _audiences(manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, skipped: Skipped) -> list[Audience]:
     """Whose feeds must be made true of an activity, most urgent first, as streams that are read in this order.
 
     An update of what was imported, or only told to some, is of no interest to others; of what was removed it takes the
     place of the removal.
     """
-    activity, found, updates = cast(Activity, fact.activity), list[Audience](), claim.op == UPDATE and fact.known
-    if manager.notification_feed_class is not None and claim.op != IMPORT:  # what is long past is news to nobody
+    activity, found, updates = cast(Activity, fact.activity), list[Audience](), op.only_updates and fact.known
+    if manager.notification_feed_class is not None and op.subject is Subject.ACTIVITY:  # an import is news to nobody
         if not updates or fact.kind == LIVE:
             found.append((RECIPIENTS, Priority.HIGH, recipients_of(manager, activity, skipped)))
         if fact.told or fact.formers:
@@ -198,15 +205,18 @@ def send(
         queue = batch[0][1].value
         if not planned and queue in full:
             return Sent(0, queue)
-        fitting = _fitting(batch) if sent == planned else 0  # what comes later is no more urgent
+        fitting = (
+            _fitting([priority.value for _, priority, _ in batch]) if sent == planned else 0
+        )  # what comes later is no more urgent
         if not planned and not fitting:
             return Sent(0, queue)
-        packed = {
-            planned + place: pack([audience, priority.value, ids])
+        messages = {
+            planned + place: ChunkMessage(audience, priority.value, len(ids), pack(ids))
             for place, (audience, priority, ids) in enumerate(batch)
         }
+        packed = {number: pack(message) for number, message in messages.items()}
         claim = watch.write(partial(backend().journal.write_chunks, manager.name, chunks=packed))
-        _publish(manager, claim, {planned + place: chunk for place, chunk in enumerate(batch[:fitting])})
+        _publish(manager, claim, itertools.islice(messages.items(), fitting))
         planned, sent = planned + len(batch), sent + fitting
         told = note_skipped(manager, claim, skipped, told)
     watch.close()
@@ -250,7 +260,7 @@ def send_alone(manager: Manager, claim: Claim, delay: float) -> int:
     renewed = backend().run(backend().journal.write_chunks(manager.name, claim, {0: claim.body}))
     if renewed is None:
         raise LeaseExpired(f"fan-out {claim.id} was called off or taken over before it was sent once more")
-    handle.send_alone(manager.name, renewed.op, renewed.body, renewed.id, renewed.plan)
+    handle.send_alone(manager.name, OPERATIONS[claim.op], renewed.body, renewed.id, renewed.plan)
     backend().run(backend().journal.park(manager.name, renewed, 1, delay, 1))
     return 1
 
@@ -287,60 +297,49 @@ def send_rest(manager: Manager, claim: Claim, delay: float) -> int:
 
 def _send_again(manager: Manager, claim: Claim, packed: Mapping[int, bytes]) -> int:
     """Send chunks from the journal, as many as find room; how many."""
-    if claim.op in ALONE:
+    op = OPERATIONS[claim.op]
+    if op.subject is Subject.FEEDS:
         fitting = int(min(len(packed), publisher.room(publisher.HIGH_QUEUE)))
         for body in itertools.islice(packed.values(), fitting):
-            handle.send_alone(manager.name, claim.op, body, claim.id, claim.plan)
+            handle.send_alone(manager.name, op, body, claim.id, claim.plan)
         return fitting
-    batch = {number: _unpacked(data) for number, data in packed.items()}
-    fitting = _fitting(list(batch.values()))
-    _publish(manager, claim, dict(itertools.islice(batch.items(), fitting)))
+    messages = {number: _unpacked(data) for number, data in packed.items()}
+    fitting = _fitting([message.queue for message in messages.values()])
+    _publish(manager, claim, itertools.islice(messages.items(), fitting))
     return fitting
 
 
-def _fitting(batch: Sequence[Chunk]) -> int:
-    """How many of *batch*, from its start, find room in their queues."""
-    free = {queue: publisher.room(queue.value) for queue in {queue for _, queue, _ in batch}}
-    for place, (_, queue, _) in enumerate(batch):
+def _fitting(queues: Sequence[str]) -> int:
+    """How many messages, from the first, find room in the *queues* that they are for."""
+    free = {queue: publisher.room(queue) for queue in set(queues)}
+    for place, queue in enumerate(queues):
         free[queue] -= 1
         if free[queue] < 0:
             return place
-    return len(batch)
+    return len(queues)
 
 
-def _unpacked(data: bytes) -> Chunk:
+def _unpacked(data: bytes) -> ChunkMessage:
     values = unpacked(data, "chunk")
-    if len(values) != 3 or not isinstance(values[2], list):
+    if len(values) != 4 or list(map(type, values)) != [str, str, int, bytes]:
         raise MessageError("a chunk in the journal is not what was written")
-    audience, queue, ids = values
-    if audience not in AUDIENCES or queue not in [each.value for each in Priority]:
+    message = ChunkMessage(*values)
+    if message.audience not in AUDIENCES or message.queue not in [each.value for each in Priority]:
         raise MessageError(
-            f"a chunk in the journal is for {str(audience)[:80]} by {str(queue)[:80]}: there are none such"
+            f"a chunk in the journal is for {message.audience[:80]} by {message.queue[:80]}: there are none such"
         )
-    return audience, Priority(queue), checked_ids(ids, "chunk")
+    return message
 
 
-def _publish(manager: Manager, claim: Claim, chunks: Mapping[int, Chunk]) -> None:
+def _publish(manager: Manager, claim: Claim, messages: Iterable[tuple[int, ChunkMessage]]) -> None:
+    op = OPERATIONS[claim.op]
     with publisher.batched() as producer:
-        for number, (audience, priority, ids) in chunks.items():
+        for number, (audience, queue, people, ids) in messages:
+            feeds = " and ".join(manager.feed_classes) if audience in (FOLLOWERS, UNFOLLOWED) else "notification"
             publisher.send(
-                "feedmill.deliver",
-                [manager.name, claim.op, audience, claim.body, pack(ids), claim.id, claim.plan, number],
-                queue=priority.value,
-                sentence=_sentence(manager, claim.op, audience, ids),
+                op.task,
+                [manager.name, op.name, audience, claim.body, ids, claim.id, claim.plan, number],
+                queue=queue,
+                sentence=(REMOVE if audience == UNFOLLOWED else op).description.format(people, feeds),
                 producer=producer,
             )
-
-
-_WORDS = {
-    ADD: ("deliver 1 activity", "to"),
-    REDELIVER: ("deliver 1 activity", "to"),
-    UPDATE: ("update 1 activity", "in"),
-    IMPORT: ("deliver many activities", "to"),
-}
-
-
-def _sentence(manager: Manager, op: str, audience: str, ids: Sequence[EntityId]) -> str:
-    feeds = " and ".join(manager.feed_classes) if audience in (FOLLOWERS, UNFOLLOWED) else "notification"
-    action, preposition = _WORDS.get(REMOVE if audience == UNFOLLOWED else op, ("take 1 activity", "from"))
-    return f"{action} {preposition} {len(ids)} {feeds} feeds"

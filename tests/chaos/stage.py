@@ -194,7 +194,7 @@ class Stage:
     def wanted(self, *flat: str, target: Any = None) -> str:
         """The statement that asks for a new activity, which counts as asked for from now on."""
         activity = self.activity(target)
-        fanout = Fanout(fanout_id(self.manager.name, activity.raw_id), ADD)
+        fanout = Fanout(fanout_id(self.manager.name, activity.raw_id), ADD.name)
         self.expect(fanout, self.model.add(activity, *flat))
         return f"ChaosManager().add_activity(Activity.unpack({activity.pack()!r}))"
 

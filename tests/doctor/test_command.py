@@ -212,7 +212,7 @@ def test_a_busy_system_is_healthy(server: redis.Redis) -> None:
             dice.choice((feed.add_many, feed.remove_many))(some)
             backend().run(
                 backend().journal.open(
-                    ClinicManager.name, f"{ClinicManager.name}:f{seed}-{rounds % 3}", "add", some[0].pack()
+                    ClinicManager.name, f"{ClinicManager.name}:f{seed}-{rounds % 3}", "add", some[0].raw_id
                 )
             )
             drain.answer(ClinicManager.name)
@@ -265,7 +265,7 @@ def test_every_key_of_ours_is_known(server: redis.Redis) -> None:
     manager.notify(["x"], some)
     hold(server, Notes(PATIENT).key + GROUPS, time.time() + 8)
     backend().run(
-        backend().journal.open(ClinicManager.name, f"{ClinicManager.name}:f", "add", some.pack(), Pace(5, 1, 1))
+        backend().journal.open(ClinicManager.name, f"{ClinicManager.name}:f", "add", some.raw_id, Pace(5, 1, 1))
     )
     drain.answer(ClinicManager.name, "a-bell")
     dead_letters.bury_message("feedmill.deliver", ["x"], "why")

@@ -199,13 +199,13 @@ def spill_of_a_wrong_type(client: redis.Redis) -> None:
 
 
 def forgotten_fanout(client: redis.Redis) -> None:
-    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).raw_id))
     (key,) = client.keys("*due:{ClinicManager:0}")
     client.zadd(key, {"f0": (time.time() - 3600) * 1000})
 
 
 def due_alone(client: redis.Redis) -> None:
-    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).raw_id))
     client.delete(receipt_key(F0))
 
 
@@ -226,7 +226,7 @@ def due_of_a_wrong_type(client: redis.Redis) -> None:
 
 
 def receipt_of_nonsense(client: redis.Redis) -> None:
-    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).raw_id))
     client.hset(receipt_key(F0), mapping={"op": "dance", "plan": "many"})
 
 
@@ -235,7 +235,7 @@ def receipt_of_a_wrong_type(client: redis.Redis) -> None:
 
 
 def due_receipt_of_a_wrong_type(client: redis.Redis) -> None:
-    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).raw_id))
     client.delete(receipt_key(F0))
     client.set(receipt_key(F0), "x")
 
@@ -254,14 +254,14 @@ def of_a_wrong_type(key: str) -> Callable[[redis.Redis], None]:
 
 
 def receipt_without_letter(client: redis.Redis) -> None:
-    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).raw_id))
     (claim,), _ = run(backend().journal.claim(ClinicManager.name, 5))
     dead_letters.bury(ClinicManager.name, claim, "why")
     client.delete(letters_key())
 
 
 def chunks_alone(client: redis.Redis) -> None:
-    client.hset(chunks_key(F0), "1.0", on_day(6).pack())
+    client.hset(chunks_key(F0), "1.0", on_day(6).raw_id)
 
 
 def damaged_letter(client: redis.Redis) -> None:
@@ -543,7 +543,7 @@ def test_a_damaged_receipt_holds_nobody_up(server: redis.Redis, fields: dict[str
     """Fan-outs that are claimed together with one whose receipt is damaged are done; that one after --fix."""
     first, bad, last = (f"{ClinicManager.name}:{name}" for name in ("a", "bad", "z"))
     for name in (first, bad, last):
-        run(backend().journal.open(ClinicManager.name, name, "add", on_day(6).pack()))
+        run(backend().journal.open(ClinicManager.name, name, "add", on_day(6).raw_id))
     if fields is None:
         server.delete(receipt_key(bad))
         server.set(receipt_key(bad), "x")
@@ -580,7 +580,7 @@ def test_a_living_feed_is_healthy(server: redis.Redis, monkeypatch: pytest.Monke
 
 def test_work_of_a_manager_that_has_another_name(server: redis.Redis) -> None:
     """What is open of a manager that is not known here, and that nobody looks at, is named with what can be done."""
-    run(backend().journal.open("Renamed", "Renamed:f0", "add", on_day(6).pack()))
+    run(backend().journal.open("Renamed", "Renamed:f0", "add", on_day(6).raw_id))
     assert examined() == {}, "another process may know it"
     server.zadd(due_key("Renamed"), {"f0": (time.time() - 120) * 1000})
     report = examine(fix=True)

@@ -89,7 +89,7 @@ def swapped_body() -> None:
 
 
 def open_fanout() -> None:
-    backend().run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).pack()))
+    backend().run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).raw_id))
 
 
 def overdue_fanout() -> None:

@@ -174,7 +174,7 @@ def test_refused_or_healthy(redis_url: str, feeds: Any, notes: Any, users: Any) 
     for user in users:
         for feed in (*first, *bells):
             feed(user).add_many([in_group(n) for n in range(40)] + [on_day(n) for n in range(2, 8)])
-    backend().run(backend().journal.open("One", "One:f0", "add", on_day(6).pack()))
+    backend().run(backend().journal.open("One", "One:f0", "add", on_day(6).raw_id))
     before = dump(redis_url)
     held = [[len(feed(user)) for user in users] for feed in (*first, *bells)]
     assert examined() == {}

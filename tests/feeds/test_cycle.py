@@ -141,7 +141,7 @@ def test_a_commit_whose_answer_is_lost(redis_url: str, grouped: Any) -> None:
     crowd = [in_group(n, 5) for n in range(10, 30)]
     grouped(1).add_many([early, *crowd])  # more than a record holds: what is early is spilled
     seize(grouped(1), ttl=5, now=time.time() - 10)
-    backend().client.hset(grouped.key_of(1) + ":groups", "\0i", plan(grouped, [first]).inbox)  # type: ignore[attr-defined]
+    backend().client.hset(grouped.key_of(1) + ":groups", "\0i", plan(grouped, [first]).pending())  # type: ignore[attr-defined]
     replies, holder = begun(grouped.deliver([1], (), [on_day(9)]))
     while (commands := list(holder.send(replies)))[0][1] != scripts.sha("commit"):
         replies = backend().run(exchange(commands))

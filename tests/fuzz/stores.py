@@ -15,6 +15,7 @@ from feedmill.storage.journal import Letter
 from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from feedmill.worker import dead_letters, drain, planner
+from feedmill.worker.delivery import AUDIENCES, ids_of
 from tests.doctor.clinic import ClinicManager
 from tests.feeds.samples import Home, News, Notes, held, in_group, on_day
 from tests.fuzz.mutate import confused
@@ -142,7 +143,7 @@ def claims(rng: random.Random, data: bytes) -> None:
             ClinicManager.name, BAD, rng.choice(("add", "remove", "update", "import", "notify")), data
         )
     )
-    run(backend().journal.open(ClinicManager.name, GOOD, "add", on_day(1).pack()))
+    run(backend().journal.open(ClinicManager.name, GOOD, "add", on_day(1).raw_id))
     refusal: FeedmillError | None = None
     try:
         drain.answer(ClinicManager.name)
@@ -156,9 +157,9 @@ def claims(rng: random.Random, data: bytes) -> None:
 
 def chunk(rng: random.Random, data: bytes) -> None:
     """A chunk as the journal keeps it."""
-    audience, _, ids = planner._unpacked(data)
-    assert audience in ("followers", "recipients")
-    assert all(map(is_id, ids))
+    message = planner._unpacked(data)
+    assert message.audience in AUDIENCES
+    assert all(map(is_id, ids_of(message.ids, "user ids")))
 
 
 def records(serializers: Sequence[Any], activities: Sequence[Any]) -> list[bytes]:

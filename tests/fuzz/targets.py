@@ -156,11 +156,11 @@ def messages(rng: random.Random, data: bytes) -> None:
         DATA.clear()
 
 
-MESSAGE_PARTS = [each.pack() for each in ACTIVITIES] + [pack([1, 2]), pack(["a", uuid.UUID(int=1)]), pack([])]
+MESSAGE_PARTS = [each.raw_id for each in ACTIVITIES] + [pack([1, 2]), pack(["a", uuid.UUID(int=1)]), pack([])]
 
 
 def _messages() -> list[tuple[Any, list[Any]]]:
-    run, name, body = backend().run, SocialManager.name, on_day(1).pack()
+    run, name, body = backend().run, SocialManager.name, on_day(1).raw_id
     f = f"{name}:f"
     plan = run(backend().journal.open_sent(name, f, "add", body)).plan
     return [
@@ -215,7 +215,7 @@ class Files:
 
 def targets(files: Files, web: Call) -> list[Target]:
     """All of them; the shares add up to a thousand."""
-    bodies = [each.pack() for each in ACTIVITIES]
+    bodies, raw_ids = [each.pack() for each in ACTIVITIES], [each.raw_id for each in ACTIVITIES]
     aggregated, notification = AggregatedActivitySerializer(), NotificationSerializer()
     ids = stores.records([aggregated], ACTIVITIES)
     whole = stores.records([notification], ACTIVITIES)
@@ -244,9 +244,14 @@ def targets(files: Files, web: Call) -> list[Target]:
         Target("signatures", bodies, signatures, 40),
         Target("feeds with damage", parts, stores.damaged_feed, 30),
         Target("stores that the doctor mends", [*parts, *bodies, *letters], stores.doctor, 10),
-        Target("fan-outs in the journal", [*bodies, pack(bodies), pack([bodies[0], [1, 2]])], stores.claims, 20),
         Target(
-            "chunks in the journal", [pack(["followers", "fanout.high", [1, "a", uuid.UUID(int=5)]])], stores.chunk, 10
+            "fan-outs in the journal", [*raw_ids, pack(raw_ids), pack([raw_ids[0], pack([1, 2])])], stores.claims, 20
+        ),
+        Target(
+            "chunks in the journal",
+            [pack(["followers", "fanout.high", 3, pack([1, "a", uuid.UUID(int=5)])])],
+            stores.chunk,
+            10,
         ),
         Target("receipts", [b"add", b"1700000000000", b"12"], stores.receipt, 20),
         Target("dead letters", letters, stores.letter, 20),

@@ -13,6 +13,7 @@ from feedmill import Manager
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError, BatchError, DeclarationError, MessageError, UnknownActivity
 from feedmill.fanout.handle import FanoutTimeout
+from feedmill.fanout.operations import FOLLOW, REBUILD, UPDATE
 from feedmill.msgpack_codec import pack
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
@@ -221,7 +222,7 @@ class TestUpdate:
         activity = love(1, target=77, text="new")
         manager.remove_activity(activity)
         Notes(77).add(activity)  # as if one of the removal's deliveries were still to come
-        writes._start(manager, "update", activity, [])
+        writes._start(manager, UPDATE, activity, [])
         box.work()
         assert Notes(77)[:] == [] and Home(10).count() == 0 == News(10).count()
 
@@ -370,14 +371,14 @@ def test_malformed_messages(at_once: None) -> None:
         with pytest.raises(MessageError, match=reason):
             chunk_tasks.deliver("Circle", "import", "followers", pack(body), ids, *sent())
     with pytest.raises(MessageError, match="'dance' is none of add, remove, update, redeliver, import"):
-        chunk_tasks.deliver("Circle", "dance", "followers", love(1).pack(), ids, *sent())
+        chunk_tasks.deliver("Circle", "dance", "followers", love(1).raw_id, ids, *sent())
     for body in ([10, 1, 0], [10, 1, "many"]):
         with pytest.raises(MessageError, match="follow takes a positive limit, not"):
-            chunk_tasks.copy("follow", "Circle", pack(body), *sent()[:2])
+            chunk_tasks.copy(FOLLOW, "Circle", pack(body), *sent()[:2])
     with pytest.raises(MessageError, match="rebuild takes a user, not 2 ids"):
-        chunk_tasks.copy("rebuild", "Circle", pack([10, 1]), *sent()[:2])
+        chunk_tasks.copy(REBUILD, "Circle", pack([10, 1]), *sent()[:2])
     with pytest.raises(MessageError, match="notice is not an activity and a list of user ids"):
-        delivery.notice(pack([love(1).pack(), 10]))
+        delivery.notice(pack([love(1).raw_id, 10]))
 
 
 def sent() -> tuple[str, int, int]:

@@ -12,6 +12,7 @@ import feedmill
 from feedmill import Manager
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError
+from feedmill.fanout.operations import REMOVE
 from feedmill.grouping.feed_batch import FeedsOf
 from feedmill.ids import actor_hash
 from feedmill.msgpack_codec import unpack
@@ -242,7 +243,7 @@ class TestTooLate:
         plain, written = compensation.operations_of, set[Any]()
 
         def watched(of: Any, deliveries: Any) -> Any:
-            adding = [each for each in deliveries if each.op != "remove"]
+            adding = [each for each in deliveries if each.op is not REMOVE]
             written.update(user for each in adding for _, ids in each.parts for user in ids)
             return plain(of, deliveries)
 

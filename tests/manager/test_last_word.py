@@ -441,6 +441,62 @@ class TestPairs:
         settle(box)
         assert home(1) == [] == news(1)
 
+    @pytest.mark.parametrize("how", ["removed", "added again", "updated"])
+    @pytest.mark.parametrize("twice", [False, True])
+    def test_followed_again_before_the_unfollow_was_done(
+        self, box: Postbox, monkeypatch: pytest.MonkeyPatch, by_album: None, how: str, twice: bool
+    ) -> None:
+        """What becomes of an activity while somebody does not follow its author reaches them when they do again."""
+        edges = set(Circle.edges)
+        manager.add_activity(love(1, album="a"))
+        settle(box)
+        monkeypatch.setattr(Circle, "edges", edges - {(10, 1)})
+        manager.unfollow(10, 1)
+        box.take("feedmill.unfollow")
+        if how == "updated":
+            manager.update_activity(love(1, album="a", text="new"))
+        else:
+            manager.remove_activity(love(1, album="a"))
+        if how == "added again":
+            manager.add_activity(love(1, album="b"))
+        box.work()
+        monkeypatch.setattr(Circle, "edges", edges)
+        if twice:
+            manager.follow(10, 1)
+            box.take("feedmill.refollow")
+        followed = manager.follow(10, "1")
+        settle(box)
+        assert followed.wait(1).finished
+        contexts = {"removed": [], "added again": [{"album": "b"}], "updated": [{"album": "a", "text": "new"}]}[how]
+        assert [each.extra_context for each in Home(10)[:]] == contexts
+        assert [each.extra_context for group in News(10)[:] for each in group.activities] == contexts
+        assert News(10).count() == len(contexts) == Home(10).count()
+
+    @pytest.mark.parametrize("how", ["followed", "rebuilt"])
+    def test_what_a_worker_that_died_had_brought(self, box: Postbox, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+        """It came behind the unfollow, and was removed before the user followed again: it is taken out all the same."""
+        edges = set(Circle.edges)
+        manager.add_activity(love(1))
+        settle(box)
+        if how == "followed":
+            manager.follow(10, 1)
+            box.take()
+        monkeypatch.setattr(Circle, "edges", edges - {(10, 1)})
+        manager.unfollow(10, 1)
+        box.work()
+        assert home(10) == []
+        backend().run(Home.deliver([10], [love(1)]))
+        backend().run(News.deliver([10], [love(1)]))
+        manager.remove_activity(love(1))
+        box.work()
+        monkeypatch.setattr(Circle, "edges", edges)
+        manager.follow(10, 1)
+        if how == "rebuilt":
+            box.work()
+            manager.rebuild(10)
+        settle(box)
+        assert Home(10).count() == 0 == News(10).count()
+
     def test_a_rebuild_while_they_follow_again(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who is unfollowed and followed again while the rebuild asks stays."""
         manager.add_activities([love(1), love(2, actor=2)])

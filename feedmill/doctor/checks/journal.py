@@ -10,7 +10,7 @@ from typing import Any
 from feedmill.doctor.checks.overdue import PATIENCE
 from feedmill.doctor.findings import Finding
 from feedmill.errors import FeedmillError
-from feedmill.fanout.operations import ALONE, PLANNED
+from feedmill.fanout.operations import OPERATIONS, PLANNED
 from feedmill.keys import bell_key, chunks_key, due_key, is_fanout_name, letters_key, receipt_key, split_fanout
 from feedmill.registry import manager_names
 from feedmill.storage.journal import OPEN_TTL
@@ -155,7 +155,7 @@ def _flaw(receipt: Receipt) -> str:
         known = {name: value.decode() for name, value in receipt.items()}
     except UnicodeDecodeError:
         return "it holds bytes that are no text"
-    if known.get("op") not in (*PLANNED, *ALONE):
+    if known.get("op") not in OPERATIONS:
         return f"it asks for {known.get('op')!r}, which nobody can do"
     if not known.get("manager"):
         return "it names no manager"
@@ -193,9 +193,9 @@ def _begin_anew(name: str, receipt: Receipt, managers: Iterable[str]) -> Steps[N
     """Open the fan-out again with what its receipt still says; everything of it may be done twice. What says too little goes."""
     body = yield from backend().maintenance.body(name)
     manager, op = split_fanout(name)[0], receipt.get("op", b"").decode(errors="replace")
-    if body and manager in managers and op in (*PLANNED, *ALONE):
-        begin = backend().journal.open_sent if op in ALONE else backend().journal.open
-        yield from begin(manager, name, op, body)
+    if body and manager in managers and op in OPERATIONS:
+        begin = backend().journal.open if op in PLANNED else backend().journal.open_sent
+        yield from begin(manager, name, op, body, succession=OPERATIONS[op].succession)
         return
     yield from backend().maintenance.due_drop(manager, name)
     yield from backend().maintenance.set_aside(receipt_key(name), "none")

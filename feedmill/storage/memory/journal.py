@@ -9,6 +9,7 @@ from typing import Any
 from feedmill.storage.journal import (
     BELL,
     MOST_LETTERS,
+    REPLACING,
     ROLLING,
     Begun,
     Claim,
@@ -16,6 +17,7 @@ from feedmill.storage.journal import (
     Letter,
     Opened,
     Pace,
+    Succession,
     lease,
     name_of,
 )
@@ -35,11 +37,12 @@ class MemoryJournal(Journal):
         body: bytes,
         pace: Pace | None = None,
         feeds: Sequence[str] = (),
+        succession: Succession = REPLACING,
     ) -> Steps[Opened]:
         yield from ()
         name_of(manager, fanout_id)
         with DATA.guard:
-            receipt, now = self._open(manager, fanout_id, op, body, feeds), journal_time()
+            receipt, now = self._open(manager, fanout_id, op, body, feeds, succession), journal_time()
             at: float = now
             if pace is not None:
                 bucket = f"{manager}:{pace.author}"
@@ -48,21 +51,33 @@ class MemoryJournal(Journal):
             _due(manager)[fanout_id] = at
             return Opened(receipt["plan"], at <= now and _ring(manager), receipt["op"])
 
-    def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
+    def open_sent(
+        self,
+        manager: str,
+        fanout_id: str,
+        op: str,
+        body: bytes,
+        feeds: Sequence[str] = (),
+        succession: Succession = REPLACING,
+    ) -> Steps[Opened]:
         yield from ()
         name_of(manager, fanout_id)
         with DATA.guard:
-            receipt = self._open(manager, fanout_id, op, body, feeds)
+            receipt = self._open(manager, fanout_id, op, body, feeds, succession)
             due = journal_time() + lease() + 0.5
             receipt.update(planned=1, complete=1, claimed=journal_time(), due=due, chunks={0: body})
             _due(manager)[fanout_id] = due
             return Opened(receipt["plan"], False, receipt["op"])
 
     @staticmethod
-    def _open(manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str]) -> dict[str, Any]:
+    def _open(
+        manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str], succession: Succession
+    ) -> dict[str, Any]:
         was, now = DATA.receipts.get(fanout_id, {}), journal_time()
         again = _number(was.get("again"))
-        op = _opened_as(op, was)
+        undone = "finished" not in was or "dead" in was or "again" in was
+        absorbed = undone and was.get("op") in succession.absorbs
+        op = succession.becomes if absorbed else op
         twice = "cancelled" in was or was.get("retried") or _number(was.get("attempts")) > 1
         if "claimed" in was and (twice or "finished" not in was):
             again = max(again, now + lease())
@@ -318,12 +333,6 @@ class MemoryJournal(Journal):
         yield from ()
         with DATA.guard:
             return sum(DATA.letters.pop(name, None) is not None for name in ids)
-
-
-def _opened_as(op: str, was: Mapping[str, Any]) -> str:
-    """What *op* is to do in place of what *was* asked: an addition also does what is left of an update."""
-    undone = was.get("op") in ("update", "redeliver") and ("finished" not in was or "dead" in was)
-    return "redeliver" if op == "add" and undone else op
 
 
 def _forget(receipt: dict[str, Any], *fields: str) -> None:

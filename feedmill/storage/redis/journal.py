@@ -30,6 +30,7 @@ from feedmill.storage.journal import (
     BELL,
     MOST_LETTERS,
     OPEN_TTL,
+    REPLACING,
     ROLLING,
     TRIMMED,
     Begun,
@@ -38,6 +39,7 @@ from feedmill.storage.journal import (
     Letter,
     Opened,
     Pace,
+    Succession,
     keep,
     lease,
     name_of,
@@ -79,11 +81,20 @@ class RedisJournal(Journal):
         body: bytes,
         pace: Pace | None = None,
         feeds: Sequence[str] = (),
+        succession: Succession = REPLACING,
     ) -> Steps[Opened]:
-        return (yield from self._open(manager, fanout_id, op, body, feeds, pace, b""))
+        return (yield from self._open(manager, fanout_id, op, body, feeds, succession, pace, b""))
 
-    def open_sent(self, manager: str, fanout_id: str, op: str, body: bytes, feeds: Sequence[str] = ()) -> Steps[Opened]:
-        return (yield from self._open(manager, fanout_id, op, body, feeds, None, body))
+    def open_sent(
+        self,
+        manager: str,
+        fanout_id: str,
+        op: str,
+        body: bytes,
+        feeds: Sequence[str] = (),
+        succession: Succession = REPLACING,
+    ) -> Steps[Opened]:
+        return (yield from self._open(manager, fanout_id, op, body, feeds, succession, None, body))
 
     def _open(
         self,
@@ -92,6 +103,7 @@ class RedisJournal(Journal):
         op: str,
         body: bytes,
         feeds: Sequence[str],
+        succession: Succession,
         pace: Pace | None,
         chunk: bytes,
     ) -> Steps[Opened]:
@@ -99,7 +111,8 @@ class RedisJournal(Journal):
         author = bucket_key(manager, pace.author if pace else "", partition)
         keys = [*fanout_keys(fanout_id), bell_key(manager, partition), author]
         limits = (pace.interval, pace.interval * pace.burst) if pace else (0, 0)
-        facts = (name, lease(), OPEN_TTL, op, manager, body, chunk, _lines(feeds), BELL, *limits)
+        rules = _lines(succession.absorbs), succession.becomes
+        facts = (name, lease(), OPEN_TTL, op, manager, body, chunk, _lines(feeds), BELL, *limits, *rules)
         ((plan, dead, found, ring),) = yield [call_script("journal_open", keys, *facts)]
         if dead:
             yield from self.drop_letters([dead.decode()])

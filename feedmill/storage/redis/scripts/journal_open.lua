@@ -4,7 +4,8 @@
 --   (STRING: ms when it will be empty)
 -- ARGV: see the names below. chunk: the only one if it is sent at once, and then due when the lease is over, or ''; feeds:
 --   names of those that it is for, each between two line ends; bell: ms that it stays rung; fill: ms that each fan-out fills
---   the bucket by, or 0 for no limit; holds: ms that the bucket holds; lease in ms, keep in seconds
+--   the bucket by, or 0 for no limit; holds: ms that the bucket holds; lease in ms, keep in seconds; absorbs: ops, each between
+--   two line ends, whose work it does as well where that is not done, or is to be done again, and then its own op is becomes
 -- Returns: {number of the plan, id of the dead letter that this makes pointless or '', op, 1 if the caller is to send the
 --   bell: 0 if one is on its way, or if it is for later}
 -- What was asked before may be running; then this is to be done again when that has ended, also where it is the same to the
@@ -12,9 +13,8 @@
 -- made that, and die before it makes what is so now. And again a lease after that: where the clock leaps ahead, what was
 -- asked before has not ended yet when its lease has.
 -- Who unfollowed since the people of that were listed may hold what it wrote.
--- An addition in place of an update that is not finished has that to do as well: it is a redelivery.
 -- include: journal
-local name, lease, keep, op, manager, body, chunk, feeds, bell, fill, holds = unpack(ARGV)
+local name, lease, keep, op, manager, body, chunk, feeds, bell, fill, holds, absorbs, becomes = unpack(ARGV)
 local r, chunks, due, bucket = KEYS[2], KEYS[3], KEYS[4], KEYS[6]
 local was = redis.pcall('HMGET', r, 'plan', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'again', 'dead', 'letter', 'listed')
 if was.err then was = {} end -- it holds no receipt, and is replaced
@@ -22,7 +22,8 @@ local old_plan, old_op, claimed, finished_at, cancelled, attempts, retried, aske
 local again = number(asked)
 if old_op then
   local twice = cancelled or retried or number(attempts) > 1
-  if op == 'add' and (old_op == 'update' or old_op == 'redeliver') and (not finished_at or dead) then op = 'redeliver' end
+  local absorbed = (not finished_at or dead or asked) and string.find(absorbs, '\n' .. old_op .. '\n', 1, true)
+  if absorbed then op = becomes end
   if claimed and (twice or not finished_at) then again = math.max(again, now + lease) end
 end
 local at, level = now, nil
