@@ -31,10 +31,10 @@ CALLS = {"eval", "exec", "compile", "__import__", "load_module", "exec_module", 
 IMPORTS = {
     "import_module": {"cli/commands.py", "tasks/configuration.py"},
     "symbol_by_name": {"fanout/publisher.py"},
-    "find_spec": {"tasks/configuration.py", "tools/local_redis.py"},
+    "find_spec": {"tasks/configuration.py"},
 }
 #: Where a shell or another program is started: the private servers of demo and replay, with fixed commands.
-PROGRAMS = {"tools/local_redis.py", "tools/local_workers.py"}
+PROGRAMS = {"tools/local_servers.py"}
 
 
 def name_of(call: ast.Call) -> str:

@@ -17,46 +17,8 @@ from feedmill.tools.replay.show import progress, show_feeds
 from feedmill.tools.replay.social import OWNER, SocialManager
 from feedmill.verbs import Love
 
-FIRST = [
-    "Ann",
-    "Bob",
-    "Cleo",
-    "Dan",
-    "Eva",
-    "Finn",
-    "Gina",
-    "Hugo",
-    "Ida",
-    "Jon",
-    "Kira",
-    "Leo",
-    "Mia",
-    "Noah",
-    "Olga",
-    "Paul",
-    "Rosa",
-    "Sam",
-    "Tess",
-    "Uma",
-]
-LAST = [
-    "Adler",
-    "Brook",
-    "Costa",
-    "Dahl",
-    "Engel",
-    "Frost",
-    "Grant",
-    "Holm",
-    "Ivers",
-    "Jansen",
-    "Klein",
-    "Lund",
-    "Moor",
-    "North",
-    "Ortiz",
-    "Pike",
-]
+FIRST = "Ann Bob Cleo Dan Eva Finn Gina Hugo Ida Jon Kira Leo Mia Noah Olga Paul Rosa Sam Tess Uma".split()  # noqa: SIM905  # not a name a line
+LAST = "Adler Brook Costa Dahl Engel Frost Grant Holm Ivers Jansen Klein Lund Moor North Ortiz Pike".split()  # noqa: SIM905
 #: Whom a person follows on average, how many photos there are, and how often latency is measured.
 FOLLOWS, PHOTOS, PROBES = 14, 400, 40
 

@@ -8,14 +8,16 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 from types import FrameType
+
+import redis
 
 from feedmill import settings
 from feedmill.ids import EntityId
 from feedmill.storage.registry import backend
-from feedmill.tools.local_redis import LocalRedis
-from feedmill.tools.local_workers import Workers, broker_of
+from feedmill.tools.local_servers import LocalRedis, Workers, broker_of
 from feedmill.tools.replay.social import DIR, SocialManager, save_graph
 
 #: Fan-outs that may be under way before the publisher waits, and how many it waits for to be left.
@@ -23,16 +25,15 @@ MOST_OPEN, FEW_OPEN = 2000, 1000
 
 
 class Session:
-    """What is running: the Redis, and the workers (None in the in-memory mode)."""
+    """What is running: workers, or nothing in the in-memory mode."""
 
-    def __init__(self, local: LocalRedis, workers: Workers | None) -> None:
-        self.local, self.workers = local, workers
+    def __init__(self, workers: Workers | None) -> None:
+        self._workers = workers
 
     def open(self) -> int:
         """Fan-outs under way; also notices a worker that has ended."""
-        if self.workers is None:
-            return 0
-        self.workers.check()
+        if self._workers is not None:
+            self._workers.check()
         return backend().run(backend().journal.count_open([SocialManager.name]))
 
     def wait(self, most: int, seen: Callable[[int], None]) -> None:
@@ -76,43 +77,25 @@ def session(
 
         running = None
         if not in_process:
-            backend().run(
-                backend().journal.count_open([SocialManager.name])
-            )  # what is wrong with the Redis is said here
+            Session(None).open()  # what is wrong with the Redis is said here
             if not local.private:
                 stack.callback(_forget, local.url, values["key_prefix"])
                 broker_prefix = settings.current().broker_options["global_keyprefix"]
-                stack.callback(_forget_bindings, values["broker_url"], broker_prefix)
+                stack.callback(_forget, values["broker_url"], broker_prefix)
             environ = {f"FEEDMILL_{name.upper()}": value for name, value in values.items()}
             running = stack.enter_context(Workers(workers, {**environ, DIR: folder}))
             running.wait_ready()
             say(f"Workers: {workers} celery worker processes")
-        yield Session(local, running)
+        yield Session(running)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _forget_bindings(url: str, prefix: str) -> None:
-    """Delete what Celery wrote to a broker that is not ours; one that cannot be used was told of, and has nothing."""
-    import redis
-
-    with suppress(redis.RedisError):
-        _forget(url, prefix)
-
-
 def _forget(url: str, prefix: str) -> None:
-    """Delete what was written to a Redis that is not ours."""
-    import redis
-
-    client = redis.Redis.from_url(url)
-    batch: list[bytes] = []
-    for key in client.scan_iter(match=prefix + "*", count=1000):
-        batch.append(key)
-        if len(batch) == 1000:
+    """Delete what was written to a Redis that is not ours; one that cannot be used was told of, and has nothing."""
+    with suppress(redis.RedisError), redis.Redis.from_url(url) as client:
+        keys = client.scan_iter(match=prefix + "*", count=1000)
+        while batch := list(islice(keys, 1000)):
             client.unlink(*batch)
-            batch = []
-    if batch:
-        client.unlink(*batch)
-    client.close()
