@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from feedmill import settings
@@ -42,13 +42,15 @@ class Case:
     #: Groups whose record is fine but cannot be read here.
     foreign: set[bytes] = dataclasses.field(default_factory=set)
     state: FeedState = dataclasses.field(default_factory=FeedState)
-    #: Whether *changes* have anything that must be written.
-    mends: bool = False
 
     def __post_init__(self) -> None:
         self.serializer = self.feed_class.serializer()
         self.counted: bool = self.feed_class.counted
         self.changes = Changes(self.key, self.stored.state, count_key=self.feed_class.count_key_of(self.user_id))
+
+    def examined(self, checks: Iterable[Check]) -> list[Finding]:
+        """What *checks* find, one after the other."""
+        return [finding for check in checks for finding in check(self)]
 
     @property
     def held(self) -> bool:
@@ -63,7 +65,6 @@ class Case:
     def put(self, group: bytes, record: Record) -> None:
         """Have *record* written in place of what is stored."""
         self.records[group] = self.written[group] = record
-        self.mends = True
 
     def drop(self, group: bytes) -> None:
         """Have the group deleted, with its spill."""
@@ -71,7 +72,6 @@ class Case:
         self.changes.unspill.append(group)
         self.records.pop(group, None)
         self.written.pop(group, None)
-        self.mends = True
 
     def score(self, group: bytes, record: Record) -> float | None:
         """What the aggregator gives; None if that cannot be told, as of a group that lost a body.

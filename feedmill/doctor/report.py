@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from feedmill.doctor.checks.broker import unheard
+from feedmill.doctor.checks.settings import unheard
 from feedmill.doctor.findings import SHOWN, Report
 from feedmill.doctor.runner import examine
 from feedmill.storage.registry import backend

@@ -18,7 +18,7 @@ import feedmill
 from feedmill import Activity, registry, verbs
 from feedmill.cli.main import main
 from feedmill.doctor import Finding, Report, examine
-from feedmill.doctor.checks.broker import unsafe_broker
+from feedmill.doctor.checks.settings import unsafe_broker
 from feedmill.doctor.findings import SHOWN
 from feedmill.doctor.key_map import Part, Place
 from feedmill.doctor.repair import mend

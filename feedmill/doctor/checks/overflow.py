@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from feedmill.doctor.checks.records import foreign, look_at
+from feedmill.doctor.checks.groups import foreign, look_at
 from feedmill.doctor.feed_case import Case
 from feedmill.doctor.findings import Finding
 from feedmill.doctor.key_map import Place
@@ -121,7 +121,6 @@ def wrong_spills(case: Case) -> Iterator[Finding]:
             if actors and group not in case.foreign:
                 yield Finding("orphaned spill", where, "spilled members that no group has")
                 case.changes.unspill.append(group)
-                case.mends = True
         elif group in case.spills:
             try:
                 recounted = _recount(case, group, record)

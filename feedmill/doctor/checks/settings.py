@@ -1,14 +1,15 @@
-"""Celery's settings and workers: messages carry no code, a worker that dies gives back what it had, queues are heard."""
+"""Settings of Redis and Celery: nothing is lost, messages carry no code, and workers listen on the queues."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from feedmill import settings
 from feedmill.doctor.findings import Finding
-from feedmill.errors import FeedmillError
+from feedmill.errors import FeedmillError, StorageError
 from feedmill.fanout import publisher
+from feedmill.storage.registry import backend
 from feedmill.tasks.foreign_messages import ABOUT, MEND
 from feedmill.tasks.startup_checks import visibility_problem
 
@@ -21,6 +22,37 @@ CONNECT = 5.0
 QUEUES = (publisher.HIGH_QUEUE, publisher.LOW_QUEUE)
 #: How the other keys of Celery's Redis transport begin, and what it puts between a queue's name and a priority.
 BROKERS, PRIORITY = (b"_kombu.binding", b"unacked"), b"\x06\x16"
+
+
+def unsafe_server(fix: bool, tell: Callable[[Finding, bool], None]) -> None:
+    """Look at the server that holds the feeds: what it holds survives a restart, and it throws no feed away to make room."""
+    said = backend().run(backend().maintenance.facts())
+    policy = said.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        text = f"it is {policy}: a full server throws away feeds or receipts instead of refusing writes; set noeviction"
+        _settle("maxmemory-policy", "noeviction", text, fix, tell)
+    if said.get("aof_enabled") == "0" and not _saves():
+        text = "neither appendonly nor save is on: a restart loses everything; set appendonly yes"
+        _settle("appendonly", "yes", text, fix, tell)
+
+
+def _saves() -> bool:
+    """Whether snapshots are written; what a server does not tell is not complained about."""
+    try:
+        return bool(backend().run(backend().maintenance.option("save")))
+    except StorageError:
+        return True
+
+
+def _settle(option: str, value: str, text: str, fix: bool, tell: Callable[[Finding, bool], None]) -> None:
+    """Tell what is wrong with a setting, with *fix* after it was changed."""
+    refused = ""
+    if fix:
+        try:
+            backend().run(backend().maintenance.set_option(option, value))
+        except StorageError as error:
+            refused = f". It could not be set from here: {error}"
+    tell(Finding("unsafe Redis setting", option, text + refused, mendable=not refused), fix and not refused)
 
 
 def unsafe_broker() -> Iterator[Finding]:
