@@ -6,6 +6,7 @@ import datetime as dt
 import importlib
 import logging
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import click
 
 from feedmill import registry, settings
 from feedmill._version import VERSION
-from feedmill.cli.terminal import LogFormatter, printable, say
+from feedmill.cli.terminal import LogFormatter, printable, progress, say
 from feedmill.errors import FeedmillError, SettingsError, StorageError, UnknownName, WrongType
 from feedmill.fanout import publisher
 from feedmill.fanout.handle import Fanout
@@ -295,7 +296,28 @@ def explain(user: str, activity: str, name: str) -> None:
 @click.pass_context
 def doctor(ctx: click.Context, fix: bool) -> None:
     """Check stored data and settings; exit with status 1 if a problem remains."""
-    from feedmill.doctor.report import doctor as examine
+    from feedmill.doctor import examine
+    from feedmill.doctor.checks.settings import unheard
 
     load_managers()
-    ctx.exit(examine(fix, say))
+    began = time.monotonic()
+    with progress("looking at all keys") as seen:
+        report = examine(fix=fix, seen=seen)
+        for finding in unheard():
+            report.add(finding, False)
+    for line in report.lines(fix):
+        say(line)
+    scope = f"{_count(report.keys, 'key')}, {_count(report.feeds, 'feed')}, {time.monotonic() - began:.1f} s"
+    scope += f"; {_count(report.strange, 'key')} of no manager that is known here" if report.strange else ""
+    scope += f"; {_count(report.letters, 'dead letter')}, see: feedmill dead list" if report.letters else ""
+    scope += "; memory:// is seen by the process that fills it alone" if backend().in_process else ""
+    if not report.found:
+        say(f"healthy ({scope})")
+        return
+    mended = f", {report.mended.total():,} mended" if fix else "; --fix mends what can be mended"
+    say(f"{_count(report.found.total(), 'finding')}{mended} ({scope})")
+    ctx.exit(1 if report.left else 0)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from feedmill import settings
-from feedmill.doctor.findings import Finding
+from feedmill.doctor.report import Finding
 from feedmill.grouping.feed_state import FeedState
 from feedmill.grouping.scoring import Bodies, bodies_of, score_of, surely_scored
 from feedmill.records.record import Record

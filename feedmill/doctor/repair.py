@@ -19,8 +19,8 @@ from feedmill.doctor.checks.groups import (
 )
 from feedmill.doctor.checks.overflow import whole_spill, wrong_spills
 from feedmill.doctor.feed_case import Case, Check, far_ahead
-from feedmill.doctor.findings import Finding
 from feedmill.doctor.key_map import Place
+from feedmill.doctor.report import Finding
 from feedmill.errors import FeedBusy
 from feedmill.grouping.feed_batch import FeedsOf
 from feedmill.grouping.operations import Plan, reads_bodies

@@ -18,9 +18,9 @@ from feedmill.doctor.checks.journal import (
 from feedmill.doctor.checks.overflow import suspicions
 from feedmill.doctor.checks.quick import Glances
 from feedmill.doctor.checks.settings import is_brokers, unsafe_broker, unsafe_server
-from feedmill.doctor.findings import Finding, Report
 from feedmill.doctor.key_map import Part, Place, Places
 from feedmill.doctor.repair import look, mend
+from feedmill.doctor.report import Finding, Report
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS, bell_key, due_key, letters_key
 from feedmill.registry import manager_names

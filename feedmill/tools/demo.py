@@ -13,7 +13,7 @@ from feedmill.activity import Activity
 from feedmill.ids import EntityId
 from feedmill.tools.replay.play import publish
 from feedmill.tools.replay.session import session
-from feedmill.tools.replay.show import progress, show_feeds
+from feedmill.tools.replay.show import show_feeds
 from feedmill.tools.replay.social import OWNER, SocialManager
 from feedmill.verbs import Love
 
@@ -68,14 +68,13 @@ def love(actor: int, thing: int, people: int, at: dt.datetime | None = None) -> 
 
 def demo(people: int, activities: int, say: Callable[[str], None], redis_url: str = "") -> None:
     """Bring everything up, play, show, take everything down."""
-    bar = progress()
     followers, events = network(people), loves(people, activities)
     deliveries = sum(len(followers.get(activity.actor_id, ())) for activity in events)
     follows, most = sum(map(len, followers.values())), max(map(len, followers.values()), default=0)
     say(f"{people:,} people, {follows:,} follows, {most:,} followers at most; {activities:,} activities")
     with session(redis_url, 2, followers, OWNER, {}, say) as running:
         began = time.monotonic()
-        publish(running, events, bar)
+        publish(running, events)
         seconds = max(time.monotonic() - began, 1e-9)
         manager = SocialManager()
         user = 0

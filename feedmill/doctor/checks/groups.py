@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from feedmill.activity import Activity
 from feedmill.doctor.feed_case import Case
-from feedmill.doctor.findings import Finding
+from feedmill.doctor.report import Finding
 from feedmill.errors import CorruptRecord, NewerRecord, UnknownVerb
 from feedmill.grouping import pending_writes
 from feedmill.grouping.feed_state import FeedState, count_message, title

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from feedmill.doctor.findings import Finding
+from feedmill.doctor.report import Finding
 from feedmill.errors import FeedmillError
 from feedmill.fanout.operations import ALONE, PLANNED
 from feedmill.keys import chunks_key, is_fanout_name, receipt_key, split_fanout

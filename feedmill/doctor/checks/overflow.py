@@ -7,8 +7,8 @@ from typing import Any
 
 from feedmill.doctor.checks.groups import foreign, look_at
 from feedmill.doctor.feed_case import Case
-from feedmill.doctor.findings import Finding
 from feedmill.doctor.key_map import Place
+from feedmill.doctor.report import Finding
 from feedmill.errors import CorruptRecord, UnknownVerb
 from feedmill.ids import ACTOR_SLICE, ID_SIZE, id_microseconds
 from feedmill.keys import GROUPS

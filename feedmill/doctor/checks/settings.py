@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from feedmill import settings
-from feedmill.doctor.findings import Finding
+from feedmill.doctor.report import Finding
 from feedmill.errors import FeedmillError, StorageError
 from feedmill.fanout import publisher
 from feedmill.storage.registry import backend

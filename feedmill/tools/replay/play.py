@@ -6,15 +6,15 @@ import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from feedmill.activity import Activity
+from feedmill.cli.terminal import progress
 from feedmill.errors import FeedmillError
 from feedmill.ids import EntityId
 from feedmill.tools.replay.lines import Garbage, InputError
 from feedmill.tools.replay.read import Event, read_events, read_follows
-from feedmill.tools.replay.session import FEW_OPEN, MOST_OPEN, Session, session
-from feedmill.tools.replay.show import progress, show_feeds
+from feedmill.tools.replay.session import MOST_OPEN, Session, session
+from feedmill.tools.replay.show import show_feeds
 from feedmill.tools.replay.social import CO_ACTORS, SocialManager
 from feedmill.tools.replay.verify import verify
 
@@ -46,7 +46,6 @@ def replay(options: Options, say: Callable[[str], None]) -> None:
     :class:`ReplayFailed` if a check finds a difference, or something that was not played; ``InputError`` for garbage when
     strict, and for files of which nothing can be made.
     """
-    bar = progress()
     garbage = Garbage()
     followers = read_follows(options.follows, options.follow_columns, garbage)
     events = read_events(options.events, options.event_columns, garbage, options.limit)
@@ -66,7 +65,7 @@ def replay(options: Options, say: Callable[[str], None]) -> None:
     with session(options.redis_url, options.workers, followers, options.recipients, first, say) as running:
         began = time.monotonic()
         activities = [activity_of(event) for event in events]
-        publish(running, activities, bar)
+        publish(running, activities)
         seconds = max(time.monotonic() - began, 1e-9)
         to_recipients = 0
         if options.recipients == CO_ACTORS:
@@ -101,23 +100,12 @@ def activity_of(event: Event) -> Activity:
     return Activity(event.actor, event.verb, event.object, time=event.time, extra_context={"row": event.row})
 
 
-def publish(running: Session, activities: Sequence[Activity], bar: Any) -> None:
+def publish(running: Session, activities: Sequence[Activity]) -> None:
     """Publish *activities*, never too far ahead of the workers, and wait until all are fanned out."""
-    manager, began, sent = SocialManager(), time.monotonic(), 0
-
-    with bar:
-        task = bar.add_task("fan-out", total=len(activities), rate=0.0)
-
-        def show(under_way: int) -> None:
-            done = sent - under_way
-            bar.update(task, completed=done, rate=done / max(time.monotonic() - began, 0.001))
-
-        for activity in activities:
+    manager, total = SocialManager(), len(activities)
+    with progress("fan-out") as seen:
+        for sent, activity in enumerate(activities, 1):
             manager.add_activity(activity)
-            sent += 1
-            if sent % 200 == 0:
-                under_way = running.open()
-                show(under_way)
-                if under_way > MOST_OPEN:
-                    running.wait(FEW_OPEN, show)
-        running.wait(0, show)
+            if sent % 200 == 0 or sent == total:
+                for under_way in running.until(MOST_OPEN if sent < total else 0):
+                    seen(sent - under_way, total)

@@ -20,8 +20,8 @@ from feedmill.storage.registry import backend
 from feedmill.tools.local_servers import LocalRedis, Workers, broker_of
 from feedmill.tools.replay.social import DIR, SocialManager, save_graph
 
-#: Fan-outs that may be under way before the publisher waits, and how many it waits for to be left.
-MOST_OPEN, FEW_OPEN = 2000, 1000
+#: Fan-outs that may be under way before the publisher waits.
+MOST_OPEN = 2000
 
 
 class Session:
@@ -36,14 +36,12 @@ class Session:
             self._workers.check()
         return backend().run(backend().journal.count_open([SocialManager.name]))
 
-    def wait(self, most: int, seen: Callable[[int], None]) -> None:
-        """Wait until at most *most* fan-outs are under way, telling *seen* how many are."""
-        while True:
-            count = self.open()
-            seen(count)
-            if count <= most:
-                return
+    def until(self, most: int) -> Iterator[int]:
+        """Wait until at most *most* fan-outs are under way; gives how many are, again and again."""
+        yield (count := self.open())
+        while count > most:
             time.sleep(0.05)
+            yield (count := self.open())
 
 
 @contextmanager

@@ -1,31 +1,15 @@
-"""Feeds as a person would read them, and the progress bar."""
+"""Feeds as a person would read them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
-from feedmill.errors import FeedmillError
 from feedmill.ids import EntityId
 from feedmill.tools.replay.social import SocialManager
 
 Name = Callable[[EntityId], str]
-
-
-class MissingExtra(FeedmillError, ImportError):
-    """A package of an extra is not installed."""
-
-
-def progress() -> Any:
-    """A rich progress bar with rate and time left; :class:`MissingExtra` without rich."""
-    try:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-    except ImportError as error:
-        raise MissingExtra("the progress bar needs rich: pip install 'feedmill[cli]'") from error
-    rate = TextColumn("{task.fields[rate]:>7,.0f}/s")
-    return Progress(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn())
 
 
 def people(group: AggregatedActivity, person: Name) -> str:
