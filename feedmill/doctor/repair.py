@@ -9,16 +9,18 @@ from collections.abc import Mapping, Sequence
 
 from feedmill import settings
 from feedmill.doctor.checks.groups import (
+    Case,
+    Check,
     damaged_records,
     damaged_state,
     decodable,
     drifted_counts,
+    far_ahead,
     left_inboxes,
     stuck_locks,
     wrong_ranks,
 )
 from feedmill.doctor.checks.overflow import whole_spill, wrong_spills
-from feedmill.doctor.feed_case import Case, Check, far_ahead
 from feedmill.doctor.key_map import Place
 from feedmill.doctor.report import Finding
 from feedmill.errors import FeedBusy

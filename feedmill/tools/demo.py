@@ -11,9 +11,7 @@ from itertools import accumulate
 
 from feedmill.activity import Activity
 from feedmill.ids import EntityId
-from feedmill.tools.replay.play import publish
-from feedmill.tools.replay.session import session
-from feedmill.tools.replay.show import show_feeds
+from feedmill.tools.replay.play import publish, session, show_feeds
 from feedmill.tools.replay.social import OWNER, SocialManager
 from feedmill.verbs import Love
 

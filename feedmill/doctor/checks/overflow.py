@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from feedmill.doctor.checks.groups import foreign, look_at
-from feedmill.doctor.feed_case import Case
+from feedmill.doctor.checks.groups import Case, foreign, look_at
 from feedmill.doctor.key_map import Place
 from feedmill.doctor.report import Finding
 from feedmill.errors import CorruptRecord, UnknownVerb
