@@ -96,7 +96,7 @@ def replay(options: Options, say: Callable[[str], None]) -> None:
         if options.sample is not None:
             show_feeds(options.sample, str, str, say)
         if options.verify:
-            verdict = verify(enumerate(activities), followers, options.recipients)
+            verdict = verify(activities, followers, options.recipients)
             for text in verdict.shown:
                 say(text)
             say(f"{verdict.missing} missing, {verdict.twice} twice, {verdict.wrong} wrong")
