@@ -298,6 +298,7 @@ def doctor(ctx: click.Context, fix: bool) -> None:
     """Check stored data and settings; exit with status 1 if a problem remains."""
     from feedmill.doctor import examine
     from feedmill.doctor.checks.settings import unheard
+    from feedmill.doctor.report import lines
 
     load_managers()
     began = time.monotonic()
@@ -305,7 +306,7 @@ def doctor(ctx: click.Context, fix: bool) -> None:
         report = examine(fix=fix, seen=seen)
         for finding in unheard():
             report.add(finding, False)
-    for line in report.lines(fix):
+    for line in lines(report, fix):
         say(line)
     scope = f"{_count(report.keys, 'key')}, {_count(report.feeds, 'feed')}, {time.monotonic() - began:.1f} s"
     scope += f"; {_count(report.strange, 'key')} of no manager that is known here" if report.strange else ""

@@ -79,6 +79,11 @@ class Place(NamedTuple):
         key: str = self.feed_class.key_of(self.user_id)
         return key
 
+    @property
+    def feed(self) -> Place:
+        """The feed of groups that this is a part of."""
+        return self._replace(part=Part.GROUPS, group=b"")
+
 
 class Places:
     """All places of the feeds of *managers*, by default of all that are registered."""
@@ -90,7 +95,7 @@ class Places:
         known = [each for each in declared if backend_for(each.feed_class.timeline_storage_class) is backend()]
         #: Every declared feed whose timeline is in the storage in force.
         self.feed_classes = list(dict.fromkeys(each.feed_class for each in known))
-        self._own = list(_own_keys())
+        self._own, self._bodies = list(_own_keys()), activity_key(b"")
         #: By what stands before the user: what may stand behind, and before the name of a group that spilled.
         self._ends: dict[bytes, dict[bytes, tuple[Any, Part]]] = {}
         self._spills: dict[bytes, dict[bytes, Any]] = {}
@@ -101,7 +106,7 @@ class Places:
     def _know(self, spelled: Format) -> None:
         """Know keys that can be of this feed alone."""
         before, after = (half.encode() for half in split_format(spelled.text, settings.current().key_prefix))
-        if any(before.startswith(beginning) for beginning, _, _ in self._own):
+        if before.startswith((self._bodies, *(beginning for beginning, _, _ in self._own))):
             return
         ends, feed_class = self._ends.setdefault(before, {}), spelled.feed_class
         if not spelled.is_prefix:
@@ -118,11 +123,13 @@ class Places:
         if ends is not None:
             tag, closed, after = rest.partition(b"}")
             return self._of_feed(ends, before, tag, after) if closed else None
+        if key.startswith(self._bodies) and len(key) == len(self._bodies) + ID_SIZE:  # as about half of all keys
+            return Place(Part.BODY, None, "")
         for beginning, behind, part in self._own:
             if key.startswith(beginning) and (found := behind.fullmatch(key, len(beginning))):
-                named = {name: text.decode(errors="replace") for name, text in found.groupdict().items()}
-                manager = manager_of_tag(named.get("manager", ""))
-                return Place(part, None, named_fanout(manager, named["name"]) if "name" in named else manager)
+                named = [text.decode(errors="replace") for text in found.groups()]
+                manager = manager_of_tag(named[0]) if named else ""
+                return Place(part, None, named_fanout(manager, named[1]) if named[1:] else manager)
         return None
 
     def _of_feed(self, ends: Mapping[bytes, tuple[Any, Part]], before: bytes, tag: bytes, after: bytes) -> Place | None:
@@ -144,18 +151,20 @@ class Places:
 
 
 def _own_keys() -> Iterator[tuple[bytes, re.Pattern[bytes], Part]]:
-    """How keys begin and go on that are no feed's, and what they are; the first that fits counts."""
+    """How keys begin and go on that are no feed's and no body's, and what they are; the first that fits counts.
+
+    The groups of a pattern are a manager and what that calls a fan-out.
+    """
     receipts, due = (key("").partition("{")[0] for key in (receipt_key, due_key))
-    journal = rb"\{(?P<manager>[^}]*)\}"
+    journal = rb"\{([^}]*)\}"
     spelled: list[tuple[str, bytes, Part]] = [
-        (activity_key(b"").decode(), b".{%d}" % ID_SIZE, Part.BODY),
-        (receipts, journal + rb":(?P<name>[^:]*)", Part.RECEIPT),
-        (receipts, journal + rb":(?P<name>[^:]*):chunks", Part.CHUNKS),
+        (receipts, journal + rb":([^:]*)", Part.RECEIPT),
+        (receipts, journal + rb":([^:]*):chunks", Part.CHUNKS),
         (receipts, journal + rb".*", Part.OTHER),
         (due, journal, Part.DUE),
         (due, journal + rb":unfollows.*:numbers", Part.NUMBERS),
         (due, journal + rb":unfollows.*", Part.PARTED),
-        (due, journal + rb":(bell|clock|author:.*)", Part.MARK),
+        (due, journal + rb":(?:bell|clock|author:.*)", Part.MARK),
         (due, journal + rb":taken:.*", Part.TAKEN),
         (left_key(""), rb".*", Part.LEFT),
         (notices_beginning(), rb".*\}:words", Part.WORDS),

@@ -58,11 +58,12 @@ class Report:
         """How much is wrong and was not mended."""
         return self.found.total() - self.mended.total()
 
-    def lines(self, fix: bool) -> Iterator[str]:
-        """Each finding, how many more there are of its kind and, with *fix*, how many of them were mended."""
-        for kind, count in self.found.items():
-            yield from (str(finding) for finding in self.shown if finding.kind == kind)
-            if count > SHOWN:
-                yield f"{kind}: {count - SHOWN:,} more"
-            if fix and self.mended[kind]:
-                yield f"{kind}: mended {self.mended[kind]:,} of {count:,}"
+
+def lines(report: Report, fix: bool) -> Iterator[str]:
+    """Each finding, how many more there are of its kind and, with *fix*, how many of them were mended."""
+    for kind, count in report.found.items():
+        yield from (str(finding) for finding in report.shown if finding.kind == kind)
+        if count > SHOWN:
+            yield f"{kind}: {count - SHOWN:,} more"
+        if fix and report.mended[kind]:
+            yield f"{kind}: mended {report.mended[kind]:,} of {count:,}"

@@ -161,7 +161,7 @@ class Examination:
             if place.part in UNASKED or self._is_of_type(key, place, types[key]):
                 parts[place.part].append((key, place))
             elif types[key] != "none" and place.part is Part.SPILL:
-                feeds[place._replace(part=Part.GROUPS, group=b"")] = {}
+                feeds[place.feed] = {}
         feeds.update((place, {}) for _, place in parts[Part.GROUPS])
         self._without_hash(parts[Part.RANKS] + parts[Part.COUNT], feeds)
         self._spills([place for _, place in parts[Part.SPILL]], feeds)
@@ -191,7 +191,7 @@ class Examination:
 
     def _without_hash(self, parts: Sequence[tuple[bytes, Place]], feeds: dict[Place, dict[bytes, str]]) -> None:
         """Feeds of which there is an entry or a count, but no records: they come up in no other way."""
-        places = dict.fromkeys(place._replace(part=Part.GROUPS) for _, place in parts)
+        places = dict.fromkeys(place.feed for _, place in parts)
         hashes = {(place.key + GROUPS).encode(): place for place in places if place not in feeds}
         if hashes and self._do(backend().maintenance.number(list(hashes))) < len(hashes):
             feeds.update((hashes[key], {}) for key, held in self._types(list(hashes)) if held == "none")
@@ -201,7 +201,7 @@ class Examination:
         for place, flaw in self._each(list(_batches(places)), suspicions, lambda batch: batch[0].key):
             for each, suspected in zip(place, flaw):
                 if suspected is not None:
-                    feeds.setdefault(each._replace(part=Part.GROUPS, group=b""), {})[each.group] = suspected
+                    feeds.setdefault(each.feed, {})[each.group] = suspected
 
     def _flats(self, flats: Sequence[tuple[bytes, Place]]) -> None:
         texts = self._do(backend().maintenance.strings([key for key, _ in flats]))

@@ -21,7 +21,7 @@ from feedmill.doctor import Finding, Report, examine
 from feedmill.doctor.checks.settings import unsafe_broker
 from feedmill.doctor.key_map import Part, Place
 from feedmill.doctor.repair import mend
-from feedmill.doctor.report import SHOWN
+from feedmill.doctor.report import SHOWN, lines
 from feedmill.fanout import publisher
 from feedmill.keys import GROUPS
 from feedmill.storage.journal import Pace
@@ -167,7 +167,7 @@ def test_a_flood_of_findings_is_counted() -> None:
     for number in range(1000):
         report.add(Finding("stuck lock", f"key{number}", "text"), False)
     assert len(report.shown) == SHOWN
-    assert list(report.lines(False))[-1] == f"stuck lock: {1000 - SHOWN:,} more"
+    assert list(lines(report, False))[-1] == f"stuck lock: {1000 - SHOWN:,} more"
 
 
 def test_writers_at_work_lose_nothing(server: redis.Redis) -> None:

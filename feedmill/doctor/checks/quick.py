@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 from feedmill.doctor.checks.groups import numbers
 from feedmill.errors import CorruptRecord
@@ -14,8 +13,6 @@ from feedmill.grouping.operations import reads_bodies, scores_itself
 from feedmill.grouping.scoring import score_of
 from feedmill.ids import MAX_TIME
 from feedmill.records.glance import ONE_ID, ONE_SIZE, Glance, Look, look_for
-from feedmill.records.members import Member
-from feedmill.records.record import Record
 from feedmill.storage.maintenance import StoredFeed
 
 #: Records of each kind that are remembered, and as many scores: one activity makes the same record in many feeds.
@@ -69,7 +66,7 @@ class Glances:
                 return None
             score: float | None = glance.updated
             if scored and (score := given.get(name_and_record)) is None:
-                score = given[name_and_record] = _score(feed_class, FeedState(), group, data, glance)
+                score = given[name_and_record] = _score(feed_class, FeedState(), group, data)
             if score is None or scores.get(group) != score:
                 return None
             shown.append((glance.updated, glance.ids))
@@ -89,7 +86,7 @@ class Glances:
             glance = known[key] if key in known else known.setdefault(key, look(data))
             if glance is None or (glance.spilled and not _fits(glance, stored.spills.get(group, 0))):
                 return None
-            score = _score(feed_class, state, group, data, glance) if scored else glance.updated
+            score = _score(feed_class, state, group, data) if scored else glance.updated
             if score is None or scores.get(group) != score:
                 return None
             touch = number(data[2:8], "big")
@@ -100,27 +97,12 @@ class Glances:
         return [] if _is_counted(stored, state, latest, (unseen, unread)) else None
 
 
-def _score(feed_class: Any, state: FeedState, group: bytes, data: bytes, glance: Glance) -> float | None:
+def _score(feed_class: Any, state: FeedState, group: bytes, data: bytes) -> float | None:
     """What the aggregator gives; None if it raises, which whoever looks closely says."""
-    touch = int.from_bytes(data[2:8], "big") if feed_class.counted else 0
     try:
-        return score_of(feed_class, state, group, cast(Record, _Record(feed_class, data, glance, touch)), None)
+        return score_of(feed_class, state, group, feed_class.serializer().decode(data), None)
     except Exception:
         return None
-
-
-class _Record:
-    """As much of a record as scores are made of."""
-
-    def __init__(self, feed_class: Any, data: bytes, glance: Glance, touch: int) -> None:
-        self._feed_class, self._data, self.touch = feed_class, data, touch
-        _, _, self.count, self.actors, self.created, self.updated, self.seen_at, self.read_at, _ = glance
-
-    @cached_property
-    def shown(self) -> list[Member]:
-        """The members, for an aggregator that looks at them."""
-        found: list[Member] = self._feed_class.serializer().decode(self._data).shown
-        return found
 
 
 def _are_texts(names: Iterable[bytes]) -> bool:
