@@ -28,7 +28,7 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 	@touch $(STAMP)
 
 demo: $(STAMP)
-	@$(BIN)/feedmill demo
+	@PATH="$$PATH:$$($(BIN)/python .ci/fetch_redis.py)" $(BIN)/feedmill demo
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

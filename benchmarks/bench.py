@@ -12,7 +12,7 @@ import redis
 
 import feedmill
 from feedmill.errors import FeedmillError
-from feedmill.tools.local_redis import LocalRedis
+from feedmill.tools.local_servers import LocalRedis
 
 
 @dataclasses.dataclass(frozen=True)

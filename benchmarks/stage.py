@@ -17,7 +17,7 @@ from benchmarks.social import Home, HomeAndNews, News
 from feedmill import settings
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE, celery_app
 from feedmill.storage.registry import backend
-from feedmill.tools.local_workers import Workers
+from feedmill.tools.local_servers import Workers
 
 QUEUES = (HIGH_QUEUE, LOW_QUEUE)
 MANAGERS = [manager.name for manager in (Home, News, HomeAndNews)]

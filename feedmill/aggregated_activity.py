@@ -13,36 +13,23 @@ from feedmill.verbs import Verb
 
 
 class Stored(Protocol):
-    """What a stored group is made of. Times in µs."""
+    """What a stored group is made of: numbers of members and of actors, times of the oldest and the newest member, in µs."""
 
     @property
-    def count(self) -> int:
-        """Members that are counted."""
-        ...
-
+    def count(self) -> int: ...
     @property
-    def actors(self) -> int:
-        """Their actors."""
-        ...
-
+    def actors(self) -> int: ...
     @property
-    def created(self) -> int:
-        """Time of the oldest member."""
-        ...
-
+    def created(self) -> int: ...
     @property
-    def updated(self) -> int:
-        """Time of the newest member."""
-        ...
+    def updated(self) -> int: ...
 
     @property
     def newest(self) -> Activity | None:
         """The newest member that can be shown, or None."""
-        ...
 
     def load(self) -> list[Activity]:
         """The newest members that can be shown, oldest first."""
-        ...
 
 
 class AggregatedActivity:

@@ -33,7 +33,11 @@ def user_tag(user_id: EntityId) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _halves(key_format: str, prefix: str) -> tuple[str, str]:
+def split_format(key_format: str, prefix: str = "") -> tuple[str, str]:
+    """What stands before and behind the user in the keys of *key_format*, which begin with *prefix*.
+
+    Raises :class:`~feedmill.errors.DeclarationError` for a format that does not name the user once.
+    """
     marker = "\0"
     try:
         text = key_format % {"user_id": marker} if "%(" in key_format else key_format % marker
@@ -54,7 +58,7 @@ def feed_key(key_format: str, user_id: EntityId) -> str:
 
 def feed_keys(key_format: str, user_ids: Iterable[EntityId]) -> list[str]:
     """The keys of many users' feeds."""
-    before, after = _halves(key_format, settings.current().key_prefix)
+    before, after = split_format(key_format, settings.current().key_prefix)
     users = list(user_ids)
     if are_ints(users):  # as user_tag spells them
         front, back = before + "{", "}" + after
@@ -71,7 +75,7 @@ def check_format(cls: type, name: str, *, is_key: bool = True) -> None:
     if not isinstance(key_format, str):
         raise DeclarationError(f"{cls.__name__}.{name} is {key_format!r}; use a text such as 'feed:home:%(user_id)s'")
     try:
-        before, _ = _halves(key_format, "")
+        before, _ = split_format(key_format)
     except DeclarationError as error:
         raise DeclarationError(f"{cls.__name__}.{name}: {error}") from error
     if not cls.__module__.startswith("feedmill."):  # the command line says in one line what is wrong with settings
@@ -90,7 +94,7 @@ def may_meet(first: str, second: str, first_grouped: bool, second_grouped: bool)
 
     A user's tag ends at the first brace that closes, so only what stands before and behind it matters.
     """
-    (before, after), (other_before, other_after) = _halves(first, ""), _halves(second, "")
+    (before, after), (other_before, other_after) = split_format(first), split_format(second)
     if before != other_before:
         return False
     if after == other_after:
@@ -102,11 +106,6 @@ def _is_beside(after: str, groups: str) -> bool:
     """Whether *after* is how keys end that stand beside a feed of groups whose own ends like *groups*."""
     end = groups + GROUPS
     return after == end or after.startswith(end + ":")
-
-
-def split_format(key_format: str, prefix: str = "") -> tuple[str, str]:
-    """What stands before and behind the user in the keys of *key_format*, which begin with *prefix*."""
-    return _halves(key_format, prefix)
 
 
 def user_of_tag(text: str) -> str:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
-import math
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from feedmill.errors import SettingsError
@@ -28,74 +27,44 @@ def without_secrets(url: str) -> str:
     return scheme + slashes + place.rpartition("@")[2].partition("#")[0]
 
 
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 < value < math.inf:
-        raise ValueError
-    return value
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError
-    return int(text)
-
-
-def _positive(text: str) -> int:
-    if (value := _whole(text)) < 1:
-        raise ValueError
-    return value
-
-
 def _yes(text: str) -> bool:
-    if text.lower() not in _TRUE + _FALSE:
-        raise ValueError
     return text.lower() in _TRUE
 
 
-def _text(text: str) -> str:
-    if not text:
-        raise ValueError
-    return text
+class _Option(NamedTuple):
+    """An option behind the question mark."""
+
+    #: What it takes, as a pattern of the whole text and in words.
+    pattern: str
+    words: str
+    read: Callable[[str], Any] = str
 
 
-def _name(text: str) -> str:
-    if not text or not all("!" <= character <= "~" for character in text):
-        raise ValueError
-    return text
-
-
-def _one_of(*values: str) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        if text not in values:
-            raise ValueError
-        return text
-
-    return check
-
-
-#: Options behind the question mark: how each is read, and what it takes in words.
-_OPTIONS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "db": (_whole, "a number"),
-    "username": (_text, "a name"),
-    "password": (_text, "a text"),
-    "socket_timeout": (_seconds, "a positive number of seconds"),
-    "socket_connect_timeout": (_seconds, "a positive number of seconds"),
-    "socket_keepalive": (_yes, "true or false"),
-    "health_check_interval": (_whole, "a whole number of seconds"),
-    "max_connections": (_positive, "a positive whole number"),
-    "client_name": (_name, "a name of ASCII letters, without spaces"),
-    "protocol": (_one_of("2"), "2, the protocol that Feedmill speaks"),
+_WHOLE, _POSITIVE, _ANYTHING = "[0-9]{1,9}", "0{0,9}[1-9][0-9]{0,9}", "(?s:.+)"
+_SECONDS = _Option(r"(?=.*[1-9])[0-9]{0,9}\.?[0-9]{0,9}", "a positive number of seconds", float)
+_BOOLEAN = _Option(f"(?i:{'|'.join(_TRUE + _FALSE)})", "true or false", _yes)
+_FILE = _Option(_ANYTHING, "the path of a file")
+_OPTIONS = {
+    "db": _Option(_WHOLE, "a number", int),
+    "username": _Option(_ANYTHING, "a name"),
+    "password": _Option(_ANYTHING, "a text"),
+    "socket_timeout": _SECONDS,
+    "socket_connect_timeout": _SECONDS,
+    "socket_keepalive": _BOOLEAN,
+    "health_check_interval": _Option(_WHOLE, "a whole number of seconds", int),
+    "max_connections": _Option(_POSITIVE, "a positive whole number", int),
+    "client_name": _Option("[!-~]+", "a name of ASCII letters, without spaces"),
+    "protocol": _Option("2", "2, the protocol that Feedmill speaks"),
 }
-_TLS: dict[str, tuple[Callable[[str], Any], str]] = {
-    "ssl_cert_reqs": (_one_of("required", "optional", "none"), "required, optional or none"),
-    "ssl_check_hostname": (_yes, "true or false"),
-    "ssl_ca_certs": (_text, "the path of a file"),
-    "ssl_certfile": (_text, "the path of a file"),
-    "ssl_keyfile": (_text, "the path of a file"),
-    "ssl_ca_path": (_text, "the path of a folder"),
-    "ssl_password": (_text, "the password of the key's file"),
-    "ssl_ciphers": (_text, "a list of ciphers"),
+_TLS = {
+    "ssl_cert_reqs": _Option("required|optional|none", "required, optional or none"),
+    "ssl_check_hostname": _BOOLEAN,
+    "ssl_ca_certs": _FILE,
+    "ssl_certfile": _FILE,
+    "ssl_keyfile": _FILE,
+    "ssl_ca_path": _Option(_ANYTHING, "the path of a folder"),
+    "ssl_password": _Option(_ANYTHING, "the password of the key's file"),
+    "ssl_ciphers": _Option(_ANYTHING, "a list of ciphers"),
 }
 #: Those that kombu takes as transport options; the others are about our own connections, or are spelled elsewhere.
 _TRANSPORT = ("socket_timeout", "socket_connect_timeout", "socket_keepalive", "health_check_interval", "client_name")
@@ -218,12 +187,11 @@ def _options(shown: str, scheme: str, query: str) -> dict[str, Any]:
             )
         if name in read:
             raise SettingsError(f"{shown} with the option {name!r} twice; name it once")
-        take, words = known[name]
-        try:
-            read[name] = take(text)
-        except ValueError:
+        option = known[name]
+        if not re.fullmatch(option.pattern, text):
             value = "" if name.endswith("password") else f"={text}"
-            raise SettingsError(f"{shown} with the option {name}{value}; it takes {words}") from None
+            raise SettingsError(f"{shown} with the option {name}{value}; it takes {option.words}")
+        read[name] = option.read(text)
     return read
 
 

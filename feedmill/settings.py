@@ -104,12 +104,9 @@ class Settings:
                 f"FEEDMILL_SIGNING_KEY holds a key of fewer than {SHORTEST_KEY} characters (commas separate keys), which could be guessed;"
                 " make one with: openssl rand -hex 32"
             )
-        if self.lock_ttl <= 0:
-            raise SettingsError(f"FEEDMILL_LOCK_TTL is {self.lock_ttl}; use a positive number of seconds")
-        if self.receipt_ttl <= 0:
-            raise SettingsError(f"FEEDMILL_RECEIPT_TTL is {self.receipt_ttl}; use a positive number of seconds")
-        if self.fanout_lease <= 0:
-            raise SettingsError(f"FEEDMILL_FANOUT_LEASE is {self.fanout_lease}; use a positive number of seconds")
+        for name in ("lock_ttl", "receipt_ttl", "fanout_lease"):
+            if getattr(self, name) <= 0:
+                raise SettingsError(f"{_ENV}{name.upper()} is {getattr(self, name)}; use a positive number of seconds")
         if self.queue_limit < 0:
             raise SettingsError(
                 f"FEEDMILL_QUEUE_LIMIT is {self.queue_limit}; use a number of messages, or 0 for no limit"

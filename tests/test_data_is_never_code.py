@@ -29,12 +29,12 @@ MODULES = {
 CALLS = {"eval", "exec", "compile", "__import__", "load_module", "exec_module", "literal_eval"}
 #: Functions that import by name, and where the name is a setting that only an operator can give.
 IMPORTS = {
-    "import_module": {"cli/commands.py", "tasks/configuration.py"},
+    "import_module": {"cli/main.py", "tasks/configuration.py"},
     "symbol_by_name": {"fanout/publisher.py"},
-    "find_spec": {"tasks/configuration.py", "tools/local_redis.py"},
+    "find_spec": {"tasks/configuration.py"},
 }
 #: Where a shell or another program is started: the private servers of demo and replay, with fixed commands.
-PROGRAMS = {"tools/local_redis.py", "tools/local_workers.py"}
+PROGRAMS = {"tools/local_servers.py"}
 
 
 def name_of(call: ast.Call) -> str:

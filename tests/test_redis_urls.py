@@ -18,7 +18,7 @@ from feedmill import settings
 from feedmill.errors import SettingsError
 from feedmill.redis_urls import parsed
 from feedmill.storage.registry import backend
-from feedmill.tools.local_workers import broker_of
+from feedmill.tools.local_servers import broker_of
 from tests.conftest import redis_executable
 from tests.feeds.samples import Home, on_day
 from tests.test_host_app_lookup import Folder

@@ -350,7 +350,7 @@ def played(backend_kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         box.work()
 
     def look() -> Verdict:
-        return verify(enumerate(activities), followers, CO_ACTORS)
+        return verify(activities, followers, CO_ACTORS)
 
     assert look().good, look().shown
     return look

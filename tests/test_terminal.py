@@ -14,7 +14,7 @@ from click.testing import CliRunner
 import feedmill
 from feedmill import Activity, registry
 from feedmill.cli.main import main
-from feedmill.cli.terminal import printable
+from feedmill.cli.terminal import printable, progress
 from feedmill.fanout.handle import fanout_id
 from feedmill.keys import due_key, receipt_key
 from feedmill.msgpack_codec import pack
@@ -79,6 +79,19 @@ def told(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     server.lpush(HomeFeed.key_of(NASTY), NASTY)
     server.hset(receipt_key(FANOUT + "4"), mapping={"plan": NASTY, "manager": NASTY, "op": NASTY})
     return server
+
+
+def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bar says how much of how much is done and how fast, on a terminal alone."""
+    with progress("fan-out") as seen:
+        seen(1, 2)
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with progress("fan-out") as seen:
+        for done in (0, 10, 5, 40):
+            seen(done, 40)
+    out, bar = capsys.readouterr()
+    assert not out and "fan-out" in bar and "10/40" in bar and "40/40" in bar and "/s" in bar
 
 
 def test_no_command_passes_anything_on(told: redis.Redis, capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,19 +1,28 @@
-"""The command ``feedmill``."""
+"""The command ``feedmill``: demo and replay, and for operators fan-outs, the sweep, dead letters, explain, the doctor."""
 
 from __future__ import annotations
 
+import datetime as dt
+import importlib
 import logging
 import os
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from feedmill import registry, settings
 from feedmill._version import VERSION
-from feedmill.cli.commands import COMMANDS
-from feedmill.cli.terminal import LogFormatter, printable, say
-from feedmill.errors import FeedmillError
+from feedmill.cli.terminal import LogFormatter, printable, progress, say
+from feedmill.errors import FeedmillError, SettingsError, StorageError, UnknownName, WrongType
+from feedmill.fanout import publisher
+from feedmill.fanout.handle import Fanout
 from feedmill.ids import as_id
+from feedmill.storage.journal import Letter
+from feedmill.storage.registry import backend
+from feedmill.worker import dead_letters, drain
 
 
 class Group(click.Group):
@@ -24,13 +33,6 @@ class Group(click.Group):
             return super().invoke(ctx)
         except FeedmillError as error:
             raise click.ClickException(printable(error)) from error
-
-
-def _columns(ctx: click.Context, parameter: click.Parameter, value: str) -> list[str]:
-    names = [name.strip() for name in value.split(",") if name.strip()]
-    if len(names) == 1:
-        raise click.BadParameter(f"{value!r} names one column; name at least two, with a comma between them")
-    return names
 
 
 @click.group(cls=Group)
@@ -50,6 +52,49 @@ def main(ctx: click.Context) -> None:
         logging.lastResort.setFormatter(LogFormatter())
 
 
+def load_managers() -> list[str]:
+    """Import what ``FEEDMILL_MODULES`` names, as workers do; the names of the managers.
+
+    The Celery app that ``FEEDMILL_CELERY_APP`` names comes first, and Django is set up where one of them wants it.
+    """
+    if app := settings.current().celery_app:
+        publisher.app_called(app)  # which may say where Django's settings are
+    _set_up_django()
+    for name in settings.current().module_names:
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            told = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {told}") from error
+    if not registry.manager_names():
+        raise SettingsError("no manager is known; name the modules that declare them in FEEDMILL_MODULES")
+    return registry.manager_names()
+
+
+def _set_up_django() -> None:
+    """Load Django's apps, as ``manage.py`` does, if its settings are named and it is there: models need them."""
+    name = os.environ.get("DJANGO_SETTINGS_MODULE")
+    try:
+        django = importlib.import_module("django") if name else None
+    except ImportError:
+        return
+    try:
+        if django is not None:
+            django.setup()
+    except Exception as error:
+        raise SettingsError(
+            f"DJANGO_SETTINGS_MODULE is {name!r}, with which Django cannot be set up: {type(error).__name__}: {error}"
+        ) from error
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Print *rows* in columns; the last one may be as long as it likes."""
+    texts = [[printable(value) for value in row] for row in [heads, *rows]]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(heads) - 1)]
+    for row in texts:
+        say("  ".join([*(text.ljust(width) for text, width in zip(row, widths)), row[-1]]).rstrip())
+
+
 @main.command()
 @click.option("--people", default=3000, show_default=True, type=click.IntRange(2), help="Number of users.")
 @click.option("--activities", default=3000, show_default=True, type=click.IntRange(1), help="Number of activities.")
@@ -61,8 +106,12 @@ def demo(people: int, activities: int, redis_url: str) -> None:
     play(people, activities, say, redis_url)
 
 
-for _command in COMMANDS:
-    main.add_command(_command)
+def _columns(ctx: click.Context, parameter: click.Parameter, value: str) -> list[str]:
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if len(names) == 1:
+        raise click.BadParameter(f"{value!r} names one column; name at least two, with a comma between them")
+    return names
+
 
 EVENTS = (
     "TSV or CSV file with a header: who did what, oldest first. Verbs: add, comment, follow, listen, love; without a verb"
@@ -117,3 +166,159 @@ def replay(sample: str | None, **options: Any) -> None:
     from feedmill.tools.replay.play import replay as play
 
     play(Options(sample=None if sample is None else as_id(sample), **options), say)
+
+
+@main.command()
+@click.option(
+    "--limit", default=50, show_default=True, type=click.IntRange(1), help="Maximum number of fan-outs per manager."
+)
+def fanouts(limit: int) -> None:
+    """List unfinished fan-outs with their progress."""
+    rows, wrong = [], list[WrongType]()
+    for manager in load_managers():
+        try:
+            names = backend().run(backend().journal.open_ids(manager, limit))
+        except WrongType as error:
+            names, wrong = [], [*wrong, error]
+        for name in names:
+            try:
+                at = Fanout(name).status()
+            except WrongType as error:
+                wrong.append(error)
+                continue
+            if not at.finished:
+                chunks = f"{at.done}/{at.planned}" if at.planned else "waiting"
+                facts = (chunks, at.reached, f"{at.seconds:.1f}", at.retried, at.failed, at.error)
+                rows.append((name, at.op, *facts))
+    if rows:
+        table(("fan-out", "op", "chunks", "people", "seconds", "retried", "failed", "last error"), rows)
+    elif not wrong:
+        say("no fan-out is running")
+    for each in wrong:
+        say(f"Error: {each}", error=True)
+    if wrong:
+        raise SystemExit(1)
+
+
+@main.command()
+def sweep() -> None:
+    """Wake workers for overdue fan-outs, once; `celery beat` does so every few seconds."""
+    load_managers()
+    say(f"{drain.sweep()} overdue")
+
+
+@main.group()
+def dead() -> None:
+    """List, retry or delete dead letters: work that could not be processed."""
+
+
+@dead.command("list")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="Maximum number of dead letters.")
+def list_(limit: int) -> None:
+    """List dead letters, newest first."""
+    found = dead_letters.listed(limit)
+    if not found:
+        say("no dead letters")
+        return
+    table(("id", "since", "kind", "manager", "reason"), [(x.id, _since(x), x.kind, x.manager, x.reason) for x in found])
+
+
+@dead.command()
+@click.argument("letter", metavar="ID")
+def show(letter: str) -> None:
+    """Show one dead letter with everything it holds."""
+    found = dead_letters.found(letter)
+    say(f"{found.kind} {found.id}, since {_since(found)}")
+    if found.manager:
+        say(f"manager: {found.manager}")
+    say(f"reason: {found.reason}")
+    for value in dead_letters.content(found):
+        say(f"holds: {value!r}")
+
+
+_ALL = click.option("--all", "every", is_flag=True, help="Every dead letter.")
+
+
+@dead.command("replay")
+@click.argument("ids", metavar="[ID]…", nargs=-1)
+@_ALL
+def retry(ids: tuple[str, ...], every: bool) -> None:
+    """Retry dead letters from the beginning. A failure does not stop the rest."""
+    left = 0
+    for name in _chosen(ids, every):
+        try:
+            say(dead_letters.replay(name))
+        except StorageError:
+            raise
+        except FeedmillError as error:
+            left += 1
+            say(f"Error: {error}", error=True)
+    if left:
+        raise SystemExit(1)
+
+
+@dead.command()
+@click.argument("ids", metavar="[ID]…", nargs=-1)
+@_ALL
+def drop(ids: tuple[str, ...], every: bool) -> None:
+    """Delete dead letters together with their fan-outs."""
+    chosen = _chosen(ids, every)
+    for name in chosen:
+        dead_letters.found(name)
+    say(f"{dead_letters.drop(chosen)} dropped")
+
+
+def _chosen(ids: Sequence[str], every: bool) -> Sequence[str]:
+    if bool(ids) == every:
+        raise click.UsageError("name dead letters by id, or use --all")
+    return [letter.id for letter in dead_letters.listed(1_000_000)] if every else ids
+
+
+def _since(letter: Letter) -> str:
+    return dt.datetime.fromtimestamp(letter.seconds, dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+@main.command()
+@click.argument("user")
+@click.argument("activity")
+@click.option("--manager", "name", default="", help="Name of the manager, if there are several.")
+def explain(user: str, activity: str, name: str) -> None:
+    """Explain why an activity, named by its id, is or is not in the feeds of a user."""
+    known = load_managers()
+    if not name and len(known) > 1:
+        raise UnknownName(f"there are several managers: {', '.join(known)}; name one with --manager")
+    found = registry.get_manager(name or known[0])().explain(as_id(user), activity)
+    table(("feed", "present", "reason"), [(each.feed, "yes" if each.present else "no", each.text) for each in found])
+
+
+@main.command()
+@click.option("--fix", is_flag=True, help="Repair what can be repaired; safe to run online.")
+@click.pass_context
+def doctor(ctx: click.Context, fix: bool) -> None:
+    """Check stored data and settings; exit with status 1 if a problem remains."""
+    from feedmill.doctor import examine
+    from feedmill.doctor.checks.settings import unheard
+    from feedmill.doctor.report import lines
+
+    load_managers()
+    began = time.monotonic()
+    with progress("looking at all keys") as seen:
+        report = examine(fix=fix, seen=seen)
+        for finding in unheard():
+            report.add(finding, False)
+    for line in lines(report, fix):
+        say(line)
+    scope = f"{_count(report.keys, 'key')}, {_count(report.feeds, 'feed')}, {time.monotonic() - began:.1f} s"
+    scope += f"; {_count(report.strange, 'key')} of no manager that is known here" if report.strange else ""
+    scope += f"; {_count(report.letters, 'dead letter')}, see: feedmill dead list" if report.letters else ""
+    scope += "; memory:// is seen by the process that fills it alone" if backend().in_process else ""
+    if not report.found:
+        say(f"healthy ({scope})")
+        return
+    mended = f", {report.mended.total():,} mended" if fix else "; --fix mends what can be mended"
+    say(f"{_count(report.found.total(), 'finding')}{mended} ({scope})")
+    ctx.exit(1 if report.left else 0)
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+import time
 import unicodedata
+from collections.abc import Callable, Iterator
 
 import click
 
@@ -26,6 +29,26 @@ def say(text: object, *, error: bool = False) -> None:
     """Print *text* as one line, at once."""
     click.echo(printable(text), err=error)
     (sys.stderr if error else sys.stdout).flush()
+
+
+@contextlib.contextmanager
+def progress(label: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar with rate and time left on a terminal, else nothing; it is told how much is done, and of how much."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+    began = time.monotonic()
+
+    def rate(_: object) -> str:
+        return f"{bar.pos / max(time.monotonic() - began, 0.001):,.0f}/s"
+
+    def show(done: int, total: int) -> None:
+        bar.length = total
+        bar.update(max(0, done - bar.pos))  # it never goes back
+
+    bar = click.progressbar(length=1, label=label, show_pos=True, item_show_func=rate, file=sys.stderr)
+    with bar:
+        yield show
 
 
 class LogFormatter(logging.Formatter):

@@ -1,6 +1,6 @@
 """The doctor: looks at all that is stored and at the settings, names what is wrong, and mends what can be mended."""
 
-from feedmill.doctor.findings import Finding, Report
+from feedmill.doctor.report import Finding, Report
 from feedmill.doctor.runner import Examination, examine
 
 __all__ = ["Examination", "Finding", "Report", "examine"]

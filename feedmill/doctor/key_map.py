@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from feedmill import settings
@@ -78,6 +79,11 @@ class Place(NamedTuple):
         key: str = self.feed_class.key_of(self.user_id)
         return key
 
+    @property
+    def feed(self) -> Place:
+        """The feed of groups that this is a part of."""
+        return self._replace(part=Part.GROUPS, group=b"")
+
 
 class Places:
     """All places of the feeds of *managers*, by default of all that are registered."""
@@ -86,15 +92,10 @@ class Places:
         if managers is None:
             managers = [get_manager(name) for name in manager_names()]
         declared = [each for manager in managers for each in formats(manager.name, feeds_of(manager))]
-        known = [each for each in declared if _is_here(each.feed_class)]
+        known = [each for each in declared if backend_for(each.feed_class.timeline_storage_class) is backend()]
         #: Every declared feed whose timeline is in the storage in force.
         self.feed_classes = list(dict.fromkeys(each.feed_class for each in known))
-        self._bodies = activity_key(b"")
-        self._receipts = receipt_key("").partition("{")[0].encode()
-        self._due = due_key("").partition("{")[0].encode()
-        self._left, self._notices = left_key("").encode(), notices_beginning().encode()
-        self._letters = letters_key().encode()
-        self._others = tuple(each.encode() for each in shared_beginnings())
+        self._own, self._bodies = list(_own_keys()), activity_key(b"")
         #: By what stands before the user: what may stand behind, and before the name of a group that spilled.
         self._ends: dict[bytes, dict[bytes, tuple[Any, Part]]] = {}
         self._spills: dict[bytes, dict[bytes, Any]] = {}
@@ -105,7 +106,7 @@ class Places:
     def _know(self, spelled: Format) -> None:
         """Know keys that can be of this feed alone."""
         before, after = (half.encode() for half in split_format(spelled.text, settings.current().key_prefix))
-        if before.startswith((self._bodies, self._receipts, *self._others)):
+        if before.startswith((self._bodies, *(beginning for beginning, _, _ in self._own))):
             return
         ends, feed_class = self._ends.setdefault(before, {}), spelled.feed_class
         if not spelled.is_prefix:
@@ -115,16 +116,6 @@ class Places:
         ends.setdefault(after + GROUPS.encode(), (feed_class, Part.GROUPS))
         self._spills.setdefault(before, {}).setdefault(after + GROUPS.encode() + b":", feed_class)
 
-    def _shared(self, key: bytes) -> Part:
-        """What a key is that is no feed's, no body's and no fan-out's."""
-        if key == self._letters:
-            return Part.LETTERS
-        if key.startswith(self._left):
-            return Part.LEFT
-        if key.startswith(self._notices) and key.endswith(b"}:words"):
-            return Part.WORDS
-        return Part.NOTICES if key.startswith(self._notices) and key.endswith(b"}") else Part.OTHER
-
     def of(self, key: bytes) -> Place | None:
         """What *key* is; None for a key of somebody else."""
         before, _, rest = key.partition(b"{")
@@ -132,18 +123,13 @@ class Places:
         if ends is not None:
             tag, closed, after = rest.partition(b"}")
             return self._of_feed(ends, before, tag, after) if closed else None
-        if key.startswith(self._bodies) and len(key) == len(self._bodies) + ID_SIZE:
+        if key.startswith(self._bodies) and len(key) == len(self._bodies) + ID_SIZE:  # as about half of all keys
             return Place(Part.BODY, None, "")
-        tag, closed, after = rest.partition(b"}")
-        manager = manager_of_tag(tag.decode(errors="replace"))
-        if before == self._due and rest:
-            return Place(_part_of_due(after), None, manager)
-        if key == self._letters or key.startswith(self._others):
-            return Place(self._shared(key), None, "")
-        if before == self._receipts and closed:
-            parts = {b"": Part.RECEIPT, b"chunks": Part.CHUNKS}
-            name, _, own = after.removeprefix(b":").partition(b":")
-            return Place(parts.get(own, Part.OTHER), None, named_fanout(manager, name.decode(errors="replace")))
+        for beginning, behind, part in self._own:
+            if key.startswith(beginning) and (found := behind.fullmatch(key, len(beginning))):
+                named = [text.decode(errors="replace") for text in found.groups()]
+                manager = manager_of_tag(named[0]) if named else ""
+                return Place(part, None, named_fanout(manager, named[1]) if named[1:] else manager)
         return None
 
     def _of_feed(self, ends: Mapping[bytes, tuple[Any, Part]], before: bytes, tag: bytes, after: bytes) -> Place | None:
@@ -164,17 +150,27 @@ class Places:
         return None
 
 
-def _part_of_due(after: bytes) -> Part:
-    """What a key is that goes on with *after* behind the manager."""
-    if not after:
-        return Part.DUE
-    if after.startswith(b":unfollows"):
-        return Part.NUMBERS if after.endswith(b":numbers") else Part.PARTED
-    if after in (b":bell", b":clock") or after.startswith(b":author:"):
-        return Part.MARK
-    return Part.TAKEN if after.startswith(b":taken:") else Part.OTHER
+def _own_keys() -> Iterator[tuple[bytes, re.Pattern[bytes], Part]]:
+    """How keys begin and go on that are no feed's and no body's, and what they are; the first that fits counts.
 
-
-def _is_here(feed_class: Any) -> bool:
-    """Whether the feeds of a class are on the backend that is examined."""
-    return backend_for(feed_class.timeline_storage_class) is backend()
+    The groups of a pattern are a manager and what that calls a fan-out.
+    """
+    receipts, due = (key("").partition("{")[0] for key in (receipt_key, due_key))
+    journal = rb"\{([^}]*)\}"
+    spelled: list[tuple[str, bytes, Part]] = [
+        (receipts, journal + rb":([^:]*)", Part.RECEIPT),
+        (receipts, journal + rb":([^:]*):chunks", Part.CHUNKS),
+        (receipts, journal + rb".*", Part.OTHER),
+        (due, journal, Part.DUE),
+        (due, journal + rb":unfollows.*:numbers", Part.NUMBERS),
+        (due, journal + rb":unfollows.*", Part.PARTED),
+        (due, journal + rb":(?:bell|clock|author:.*)", Part.MARK),
+        (due, journal + rb":taken:.*", Part.TAKEN),
+        (left_key(""), rb".*", Part.LEFT),
+        (notices_beginning(), rb".*\}:words", Part.WORDS),
+        (notices_beginning(), rb".*\}", Part.NOTICES),
+        (letters_key(), rb"", Part.LETTERS),
+        *((beginning, rb".*", Part.OTHER) for beginning in shared_beginnings()),
+    ]
+    for beginning, behind, part in spelled:
+        yield beginning.encode(), re.compile(behind, re.DOTALL), part

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import random
 import time
 from collections.abc import Mapping, Sequence
 
 from feedmill import settings
-from feedmill.doctor.checks.counts import damaged_state, drifted_counts
-from feedmill.doctor.checks.locks import left_inboxes, stuck_locks
+from feedmill.doctor.checks.groups import (
+    Case,
+    Check,
+    damaged_records,
+    damaged_state,
+    decodable,
+    drifted_counts,
+    far_ahead,
+    left_inboxes,
+    stuck_locks,
+    wrong_ranks,
+)
 from feedmill.doctor.checks.overflow import whole_spill, wrong_spills
-from feedmill.doctor.checks.records import damaged_records, decodable, wrong_ranks
-from feedmill.doctor.feed_case import Case, Check, far_ahead
-from feedmill.doctor.findings import Finding
 from feedmill.doctor.key_map import Place
+from feedmill.doctor.report import Finding
 from feedmill.errors import FeedBusy
+from feedmill.grouping.feed_batch import FeedsOf
 from feedmill.grouping.operations import Plan, reads_bodies
 from feedmill.grouping.scoring import bodies_of
 from feedmill.grouping.writer import RETRY, cycle
@@ -41,31 +49,30 @@ Suspects = Mapping[bytes, str]
 NONE: Suspects = {}
 
 
-def look(place: Place, spills: Suspects = NONE) -> Steps[tuple[Case, list[Finding]]]:
+def look(place: Place, suspects: Suspects = NONE) -> Steps[tuple[Case, list[Finding]]]:
     """Read a feed and say what is wrong."""
     feed_class, key = place.feed_class, place.key
-    stored = yield from backend().maintenance.feed(key, feed_class.count_key_of(place.user_id), tuple(spills))
-    case = Case(feed_class, place.user_id, key, stored, time.time(), spills)
+    stored = yield from backend().maintenance.feed(key, feed_class.count_key_of(place.user_id), tuple(suspects))
+    case = Case(feed_class, place.user_id, key, stored, time.time(), suspects)
     if reads_bodies(feed_class):
         case.bodies = yield from bodies_of(feed_class, decodable(case))
     found = [
         Finding("wrong type", name, f"it holds something that is no {wanted}; --fix sets it aside")
         for name, wanted in stored.wrong.items()
     ]
-    found += [finding for check in CHECKS for finding in check(case)]
-    return case, found
+    return case, found + case.examined(CHECKS)
 
 
-def mend(place: Place, spills: Suspects = NONE) -> Steps[None]:
+def mend(place: Place, suspects: Suspects = NONE) -> Steps[None]:
     """Put the feed right; :class:`~feedmill.errors.FeedBusy` if a writer does not let it go."""
-    case, _ = yield from look(place, spills)
+    case, _ = yield from look(place, suspects)
     for name, wanted in case.stored.wrong.items():
         yield from backend().maintenance.set_aside(name, wanted)
     lock = case.stored.lock
     if lock is not None and lock >= case.now + far_ahead():
         yield from backend().maintenance.unlock(case.key, lock)
     yield from _fold_in(place)
-    while not (yield from _repair(place, spills)):
+    while not (yield from _repair(place, suspects)):
         pass
 
 
@@ -74,14 +81,24 @@ def _fold_in(place: Place) -> Steps[None]:
     yield from cycle(place.feed_class, [place.user_id], Plan((), ()), wait=lock_patience())
 
 
-def _repair(place: Place, spills: Suspects) -> Steps[bool]:
+def _repair(place: Place, suspects: Suspects) -> Steps[bool]:
     """Read the feed again under its lock, and write what is missing; False if the lock was lost.
 
     If that fails or is interrupted, the feed is let go.
     """
     token = os.urandom(8)
     try:
-        return (yield from _repaired(place, spills, token))
+        yield from _locked(place, token)
+        case, _ = yield from look(place, suspects)
+        try:
+            if case.wanted:
+                case = yield from _with_spills(case)
+                case.examined(CHECKS)
+            changes = yield from case.finish()
+        except Exception:
+            yield from _write(place, Changes(case.key, case.stored.state, count_key=case.changes.count_key), token)
+            raise
+        return (yield from _write(place, changes, token))
     except GeneratorExit:  # nobody drives it any more
         raise
     except BaseException:
@@ -90,22 +107,12 @@ def _repair(place: Place, spills: Suspects) -> Steps[bool]:
         raise
 
 
-def _repaired(place: Place, spills: Suspects, token: bytes) -> Steps[bool]:
-    yield from _locked(place, token)
-    case, _ = yield from look(place, spills)
-    try:
-        if case.wanted:
-            whole = yield from _whole_spills(case)
-            case = dataclasses.replace(
-                case, spills=whole, wanted=[], records={}, written={}, foreign=set(), mends=False
-            )
-            for check in CHECKS:
-                list(check(case))
-        changes = yield from case.finish()
-    except Exception:
-        yield from _write(place, Changes(case.key, case.stored.state, count_key=case.changes.count_key), token)
-        raise
-    return (yield from _write(place, changes, token))
+def _with_spills(case: Case) -> Steps[Case]:
+    """The same feed, with all of the spills that its checks want."""
+    whole = Case(case.feed_class, case.user_id, case.key, case.stored, case.now, case.suspected, bodies=case.bodies)
+    for group in case.wanted:
+        _, whole.spills[group] = yield from whole_spill(case.feed_class, case.key, group)
+    return whole
 
 
 def _write(place: Place, changes: Changes, token: bytes) -> Steps[bool]:
@@ -118,44 +125,17 @@ def _write(place: Place, changes: Changes, token: bytes) -> Steps[bool]:
     return bool(reply != LOST)
 
 
-def _whole_spills(case: Case) -> Steps[dict[bytes, dict[bytes, bytes]]]:
-    spills = {}
-    for group in case.wanted:
-        _, spills[group] = yield from whole_spill(case.feed_class, case.key, group)
-    return spills
-
-
 def _locked(place: Place, token: bytes) -> Steps[None]:
     """Lock the feed under *token*."""
     deadline = time.monotonic() + lock_patience()
     feed_class = place.feed_class
-    rules = Rules(feed_class.max_length, 0, feed_class.channel())
+    feed, rules = FeedsOf(feed_class, [place.user_id]), Rules(feed_class.max_length, 0, feed_class.channel())
     while True:
         lock = Lock(token, time.time(), settings.current().lock_ttl)
-        (reply,) = yield from feed_class.timeline().begin(_One(place), Task(()), lock, rules)
+        (reply,) = yield from feed_class.timeline().begin(feed, Task(()), lock, rules)
         if isinstance(reply, Snapshot):
             return
         if time.monotonic() > deadline:
             name = feed_class.lock_name(place.user_id)
             raise FeedBusy(f"{name} stays locked; run the doctor again, or look for a stuck worker")
         yield [(PAUSE, RETRY * (0.5 + random.random()))]
-
-
-class _One:
-    """One feed, for a storage."""
-
-    def __init__(self, place: Place) -> None:
-        self.place = place
-
-    def __len__(self) -> int:
-        return 1
-
-    def keys(self, start: int, stop: int) -> Sequence[str]:
-        return [self.place.key][start:stop]
-
-    def count_keys(self, start: int, stop: int) -> Sequence[str]:
-        key = self.place.feed_class.count_key_of(self.place.user_id)
-        return [key][start:stop] if key else []
-
-    def titles(self, start: int, stop: int) -> Sequence[str]:
-        return [""][start:stop] if self.place.feed_class.counted else []

@@ -1,68 +1,69 @@
-"""How the doctor speaks on a terminal."""
+"""What a doctor says."""
 
 from __future__ import annotations
 
-import contextlib
-import sys
-import time
-from collections.abc import Callable, Iterator
+import dataclasses
+from collections import Counter
+from collections.abc import Iterator
 
-from feedmill.doctor.checks.broker import unheard
-from feedmill.doctor.findings import SHOWN, Report
-from feedmill.doctor.runner import examine
-from feedmill.storage.registry import backend
+#: Findings of one kind that are kept with their words; the others are counted.
+SHOWN = 20
 
 
-def doctor(fix: bool, say: Callable[[str], None]) -> int:
-    """Examine and say what was found; the exit status: 0 if nothing is wrong, or nothing any more."""
-    began = time.monotonic()
-    with _progress() as seen:
-        report = examine(fix=fix, seen=seen)
-        for finding in unheard():
-            report.add(finding, False)
-    for line in lines(report, fix):
-        say(line)
-    scope = f"{_count(report.keys, 'key')}, {_count(report.feeds, 'feed')}, {time.monotonic() - began:.1f} s{_notes(report)}"
-    if not report.found:
-        say(f"healthy ({scope})")
-        return 0
-    mended = f", {report.mended.total():,} mended" if fix else "; --fix mends what can be mended"
-    say(f"{_count(report.found.total(), 'finding')}{mended} ({scope})")
-    return 1 if report.left else 0
+@dataclasses.dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong."""
+
+    #: What is wrong, in two or three words; the same for all of a kind.
+    kind: str
+    #: Where: a key, or the name of a setting.
+    where: str
+    #: What it means and, if it cannot be mended here, what to do.
+    text: str
+    #: Whether ``--fix`` can mend it.
+    mendable: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.where}: {self.text}"
 
 
-def _notes(report: Report) -> str:
-    """What is not wrong, but worth a word."""
-    notes = f"; {_count(report.strange, 'key')} of no manager that is known here" if report.strange else ""
-    notes += f"; {_count(report.letters, 'dead letter')}, see: feedmill dead list" if report.letters else ""
-    return notes + ("; memory:// is seen by the process that fills it alone" if backend().in_process else "")
+@dataclasses.dataclass
+class Report:
+    """All that was found, in bounded memory however much that is."""
 
+    #: Keys that were looked at.
+    keys: int = 0
+    #: Feeds among them.
+    feeds: int = 0
+    #: Keys under our prefix that belong to no feed of the managers that are known; they are left alone.
+    strange: int = 0
+    #: Dead letters, which are no damage: they wait for a decision.
+    letters: int = 0
+    #: How much was found, by kind.
+    found: Counter[str] = dataclasses.field(default_factory=Counter)
+    #: How much of it was mended, by kind.
+    mended: Counter[str] = dataclasses.field(default_factory=Counter)
+    #: The first :data:`SHOWN` of each kind.
+    shown: list[Finding] = dataclasses.field(default_factory=list)
 
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+    def add(self, finding: Finding, mended: bool) -> None:
+        """Take *finding* in."""
+        self.found[finding.kind] += 1
+        self.mended[finding.kind] += mended
+        if self.found[finding.kind] <= SHOWN:
+            self.shown.append(finding)
+
+    @property
+    def left(self) -> int:
+        """How much is wrong and was not mended."""
+        return self.found.total() - self.mended.total()
 
 
 def lines(report: Report, fix: bool) -> Iterator[str]:
-    """Each finding, and how many more there are of its kind."""
+    """Each finding, how many more there are of its kind and, with *fix*, how many of them were mended."""
     for kind, count in report.found.items():
-        for finding in report.shown:
-            if finding.kind == kind:
-                yield str(finding)
+        yield from (str(finding) for finding in report.shown if finding.kind == kind)
         if count > SHOWN:
             yield f"{kind}: {count - SHOWN:,} more"
         if fix and report.mended[kind]:
             yield f"{kind}: mended {report.mended[kind]:,} of {count:,}"
-
-
-@contextlib.contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on a terminal that has rich; else nothing."""
-    try:
-        from rich.console import Console
-        from rich.progress import Progress
-    except ImportError:
-        yield lambda done, total: None
-        return
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("looking at all keys", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)

@@ -6,25 +6,24 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from feedmill.doctor.checks.activities import KnownBodies, damaged_bodies, forget_members
-from feedmill.doctor.checks.broker import is_brokers, unsafe_broker
 from feedmill.doctor.checks.flat import cut, damaged_flat, mended_flat, newest_ids
 from feedmill.doctor.checks.journal import (
     check_receipts,
     chunks_without_receipt,
     damaged_letters,
     due_without_receipt,
-    sound_managers,
+    overdue_fanouts,
     work_of_strangers,
 )
-from feedmill.doctor.checks.overdue import overdue_fanouts
 from feedmill.doctor.checks.overflow import suspicions
 from feedmill.doctor.checks.quick import Glances
-from feedmill.doctor.checks.server import unsafe_server
-from feedmill.doctor.findings import Finding, Report
+from feedmill.doctor.checks.settings import is_brokers, unsafe_broker, unsafe_server
 from feedmill.doctor.key_map import Part, Place, Places
 from feedmill.doctor.repair import look, mend
+from feedmill.doctor.report import Finding, Report
 from feedmill.ids import ID_SIZE
-from feedmill.keys import GROUPS
+from feedmill.keys import GROUPS, bell_key, due_key, letters_key
+from feedmill.registry import manager_names
 from feedmill.storage.maintenance import StoredFeed
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
@@ -35,10 +34,10 @@ S = TypeVar("S")
 T = TypeVar("T")
 #: Feeds that are read in one round trip.
 BATCH = 200
-#: Parts whose type is looked at by itself; that of the others when their feed is read.
-LONERS = {*Part} - {Part.RANKS, Part.GROUPS, Part.COUNT, Part.OTHER}
-#: Those of them that are read at once: only what cannot be read so is asked for its type.
-STRINGS = {Part.FLAT, Part.BODY}
+#: Parts whose type is not asked for before they are read.
+UNASKED = {Part.RANKS, Part.GROUPS, Part.COUNT, Part.OTHER, Part.FLAT, Part.BODY}
+#: A feed of groups, and those of its spills that are suspected of something.
+Suspected = tuple[Place, dict[bytes, str]]
 
 
 class Examination:
@@ -88,10 +87,18 @@ class Examination:
             yield keys
 
     def _journal(self) -> None:
-        self.managers = sound_managers(self._tell)
+        self.managers = [name for name in manager_names() if self._is_sound(bell_key(name), due_key(name))]
         due_without_receipt(self.managers, self._tell)
         overdue_fanouts(self.managers, self.fix, self.report.add)
-        self.report.letters = damaged_letters(self._tell)
+        if self._is_sound(letters_key()):
+            self.report.letters = damaged_letters(self._tell)
+
+    def _is_sound(self, *names: str) -> bool:
+        """Whether each of these keys holds what it should or nothing, perhaps only now: of a wrong type, one stops others."""
+        found = {name.encode(): place for name in names if (place := self.places.of(name.encode())) is not None}
+        for key, held in self._types(list(found)):
+            self._is_of_type(key, found[key], held)
+        return all(held in (found[key].part.type, "none") for key, held in self._types(list(found)))
 
     # -- one thing that cannot be read is a finding, and the others are read
 
@@ -147,18 +154,14 @@ class Examination:
     def _page(self, known: dict[bytes, Place]) -> None:
         """Look at what the keys of *known* belong to."""
         parts: dict[Part, list[tuple[bytes, Place]]] = {part: [] for part in Part}
-        asked = [key for key, place in known.items() if place.part in LONERS and place.part not in STRINGS]
+        types = dict(self._types([key for key, place in known.items() if place.part not in UNASKED]))
         #: Feeds of groups to look at, with those of their spills that are suspected.
         feeds: dict[Place, dict[bytes, str]] = {}
-        for key, held in self._types(asked):
-            place = known[key]
-            if self._is_of_type(key, place, held):
-                parts[place.part].append((key, place))
-            elif held != "none" and place.part is Part.SPILL:
-                feeds[place._replace(part=Part.GROUPS, group=b"")] = {}
         for key, place in known.items():
-            if place.part not in LONERS or place.part in STRINGS:
+            if place.part in UNASKED or self._is_of_type(key, place, types[key]):
                 parts[place.part].append((key, place))
+            elif types[key] != "none" and place.part is Part.SPILL:
+                feeds[place.feed] = {}
         feeds.update((place, {}) for _, place in parts[Part.GROUPS])
         self._without_hash(parts[Part.RANKS] + parts[Part.COUNT], feeds)
         self._spills([place for _, place in parts[Part.SPILL]], feeds)
@@ -188,7 +191,7 @@ class Examination:
 
     def _without_hash(self, parts: Sequence[tuple[bytes, Place]], feeds: dict[Place, dict[bytes, str]]) -> None:
         """Feeds of which there is an entry or a count, but no records: they come up in no other way."""
-        places = dict.fromkeys(place._replace(part=Part.GROUPS) for _, place in parts)
+        places = dict.fromkeys(place.feed for _, place in parts)
         hashes = {(place.key + GROUPS).encode(): place for place in places if place not in feeds}
         if hashes and self._do(backend().maintenance.number(list(hashes))) < len(hashes):
             feeds.update((hashes[key], {}) for key, held in self._types(list(hashes)) if held == "none")
@@ -198,7 +201,7 @@ class Examination:
         for place, flaw in self._each(list(_batches(places)), suspicions, lambda batch: batch[0].key):
             for each, suspected in zip(place, flaw):
                 if suspected is not None:
-                    feeds.setdefault(each._replace(part=Part.GROUPS, group=b""), {})[each.group] = suspected
+                    feeds.setdefault(each.feed, {})[each.group] = suspected
 
     def _flats(self, flats: Sequence[tuple[bytes, Place]]) -> None:
         texts = self._do(backend().maintenance.strings([key for key, _ in flats]))
@@ -217,10 +220,10 @@ class Examination:
             sound.append((place, ids))
         self._look_for_bodies(sound)
 
-    def _groups(self, feeds: Sequence[tuple[Place, dict[bytes, str]]]) -> None:
+    def _groups(self, feeds: Sequence[Suspected]) -> None:
         self.report.feeds += len(feeds)
         sound: list[tuple[Place, list[bytes]]] = []
-        close: list[tuple[Place, dict[bytes, str]]] = []
+        close: list[Suspected] = []
         for (place, spills), stored in self._each(feeds, _stored, lambda feed: feed[0].key):
             ids = None if spills else self._glances.healthy(place.feed_class, stored)
             if ids is None:
@@ -254,7 +257,7 @@ class Examination:
                 yield from storage_class.activities().remove([raw_id])
 
 
-def _stored(feed: tuple[Place, dict[bytes, str]]) -> Steps[StoredFeed]:
+def _stored(feed: Suspected) -> Steps[StoredFeed]:
     place, _ = feed
     return backend().maintenance.feed(place.key, place.feed_class.count_key_of(place.user_id))
 

@@ -1,4 +1,4 @@
-"""The worker's ear: what it cannot even decode is kept as a dead letter instead of being thrown away with a log line."""
+"""What workers do otherwise than Celery's: what cannot be decoded becomes a dead letter; arguments of tasks are not told."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from typing import Any
 
 from celery.worker.consumer import Consumer
+from celery.worker.request import Request
 
 from feedmill.errors import FeedmillError
 from feedmill.worker import dead_letters
@@ -36,6 +37,15 @@ class KeepingConsumer(Consumer):  # type: ignore[misc]
         """A task message with parts missing."""
         _keep(message, f"not a task message: {exc}")
         super().on_invalid_task(body, message, exc)
+
+
+class SentenceRequest(Request):  # type: ignore[misc]
+    """Celery's request, which tells whoever asks, such as Flower, a sentence in place of its arguments."""
+
+    def info(self, safe: bool = True) -> dict[str, Any]:
+        """What is told of it: the representation of its arguments that was sent with them."""
+        told: dict[str, Any] = super().info(safe=True)
+        return told
 
 
 def _keep(message: Any, why: str) -> None:

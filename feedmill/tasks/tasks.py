@@ -31,7 +31,7 @@ class FeedmillTask(Task):  # type: ignore[misc]
     """
 
     abstract = True
-    Request = "feedmill.tasks.redacted_request:SentenceRequest"
+    Request = "feedmill.tasks.consumer:SentenceRequest"
     serializer = "msgpack"
     acks_late = True
     reject_on_worker_lost = True

@@ -11,52 +11,12 @@ from itertools import accumulate
 
 from feedmill.activity import Activity
 from feedmill.ids import EntityId
-from feedmill.tools.replay.play import publish
-from feedmill.tools.replay.session import session
-from feedmill.tools.replay.show import progress, show_feeds
+from feedmill.tools.replay.play import publish, session, show_feeds
 from feedmill.tools.replay.social import OWNER, SocialManager
 from feedmill.verbs import Love
 
-FIRST = [
-    "Ann",
-    "Bob",
-    "Cleo",
-    "Dan",
-    "Eva",
-    "Finn",
-    "Gina",
-    "Hugo",
-    "Ida",
-    "Jon",
-    "Kira",
-    "Leo",
-    "Mia",
-    "Noah",
-    "Olga",
-    "Paul",
-    "Rosa",
-    "Sam",
-    "Tess",
-    "Uma",
-]
-LAST = [
-    "Adler",
-    "Brook",
-    "Costa",
-    "Dahl",
-    "Engel",
-    "Frost",
-    "Grant",
-    "Holm",
-    "Ivers",
-    "Jansen",
-    "Klein",
-    "Lund",
-    "Moor",
-    "North",
-    "Ortiz",
-    "Pike",
-]
+FIRST = "Ann Bob Cleo Dan Eva Finn Gina Hugo Ida Jon Kira Leo Mia Noah Olga Paul Rosa Sam Tess Uma".split()  # noqa: SIM905  # not a name a line
+LAST = "Adler Brook Costa Dahl Engel Frost Grant Holm Ivers Jansen Klein Lund Moor North Ortiz Pike".split()  # noqa: SIM905
 #: Whom a person follows on average, how many photos there are, and how often latency is measured.
 FOLLOWS, PHOTOS, PROBES = 14, 400, 40
 
@@ -106,14 +66,13 @@ def love(actor: int, thing: int, people: int, at: dt.datetime | None = None) -> 
 
 def demo(people: int, activities: int, say: Callable[[str], None], redis_url: str = "") -> None:
     """Bring everything up, play, show, take everything down."""
-    bar = progress()
     followers, events = network(people), loves(people, activities)
     deliveries = sum(len(followers.get(activity.actor_id, ())) for activity in events)
     follows, most = sum(map(len, followers.values())), max(map(len, followers.values()), default=0)
     say(f"{people:,} people, {follows:,} follows, {most:,} followers at most; {activities:,} activities")
     with session(redis_url, 2, followers, OWNER, {}, say) as running:
         began = time.monotonic()
-        publish(running, events, bar)
+        publish(running, events)
         seconds = max(time.monotonic() - began, 1e-9)
         manager = SocialManager()
         user = 0

@@ -18,11 +18,10 @@ import feedmill
 from feedmill import Activity, registry, verbs
 from feedmill.cli.main import main
 from feedmill.doctor import Finding, Report, examine
-from feedmill.doctor.checks.broker import unsafe_broker
-from feedmill.doctor.findings import SHOWN
+from feedmill.doctor.checks.settings import unsafe_broker
 from feedmill.doctor.key_map import Part, Place
 from feedmill.doctor.repair import mend
-from feedmill.doctor.report import lines
+from feedmill.doctor.report import SHOWN, lines
 from feedmill.fanout import publisher
 from feedmill.keys import GROUPS
 from feedmill.storage.journal import Pace

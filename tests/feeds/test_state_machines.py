@@ -26,9 +26,9 @@ from hypothesis.stateful import (
 from feedmill import Activity, AggregatedActivity
 from feedmill.doctor.checks.flat import damaged_flat, newest_ids
 from feedmill.doctor.checks.quick import Glances
-from feedmill.doctor.findings import Finding
 from feedmill.doctor.key_map import Part, Place
 from feedmill.doctor.repair import look
+from feedmill.doctor.report import Finding
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
 from tests.feeds.model import Reader, model_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from feedmill.doctor.findings import Finding
+from feedmill.doctor.report import Finding
 from feedmill.errors import CorruptRecord, FeedmillError
 from feedmill.feeds.removal import remove_matching
 from feedmill.storage.operations import Steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 
-from feedmill.doctor.findings import Finding
+from feedmill.doctor.report import Finding
 from feedmill.ids import ID_SIZE, MAX_TIME, id_microseconds
 
 

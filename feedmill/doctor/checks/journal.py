@@ -7,20 +7,20 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from feedmill.doctor.checks.overdue import PATIENCE
-from feedmill.doctor.findings import Finding
+from feedmill.doctor.report import Finding
 from feedmill.errors import FeedmillError
 from feedmill.fanout.operations import OPERATIONS, PLANNED
-from feedmill.keys import bell_key, chunks_key, due_key, is_fanout_name, letters_key, receipt_key, split_fanout
+from feedmill.keys import chunks_key, is_fanout_name, receipt_key, split_fanout
 from feedmill.registry import manager_names
 from feedmill.storage.journal import OPEN_TTL
-from feedmill.storage.maintenance import HASH, NUMBERS, STREAM, STRING, ZSET
+from feedmill.storage.maintenance import HASH, NUMBERS
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
+from feedmill.worker import drain
 from feedmill.worker.dead_letters import content, is_letter_id
 
-#: Seconds for which a receipt that was just written may stand alone.
-YOUNG = 5.0
+#: Seconds for which a receipt that was just written may stand alone, and a fan-out wait for a worker.
+YOUNG, PATIENCE = 5.0, 60.0
 #: Entries of what is due that are read in one round trip, and dead letters that are looked at.
 PIECE, LETTERS = 500, 1000
 #: Takes findings, and what mends them.
@@ -32,25 +32,22 @@ def _run(operation: Steps[Any]) -> Any:
     return backend().run(operation)
 
 
-def sound_managers(tell: Tell) -> list[str]:
-    """Managers whose journal can be used, perhaps only now: a key of a wrong type stops every fan-out."""
-    sound = []
-    for name in manager_names():
-        due = _of_type(due_key(name), ZSET, tell)
-        if _of_type(bell_key(name), STRING, tell) and due:
-            sound.append(name)
-    return sound
+def overdue_fanouts(managers: Iterable[str], fix: bool, tell: Callable[[Finding, bool], None]) -> None:
+    """Fan-outs that no worker looks at; with *fix* they are done, or cut into chunks and sent, from here."""
+    for name in managers:
+        count = left = _overdue(name)
+        while fix and left:
+            drain.answer(name)
+            before, left = left, _overdue(name)
+            if left >= before:
+                break
+        if count:
+            text = f"{count:,} wait for longer than {PATIENCE:.0f} s; are workers running, and one celery beat?"
+            tell(Finding("overdue fan-outs", name, text), fix and not left)
 
 
-def _of_type(key: str, kind: str, tell: Tell) -> bool:
-    """Whether *key* holds a *kind* or nothing, perhaps only after it was mended."""
-    (held,) = _run(backend().maintenance.types([key.encode()]))
-    if held in (kind, "none"):
-        return True
-    text = f"it holds a {held}, not a {kind}; --fix sets it aside"
-    tell([Finding("wrong type", key, text)], backend().maintenance.set_aside(key, kind))
-    (held,) = _run(backend().maintenance.types([key.encode()]))
-    return held in (kind, "none")
+def _overdue(manager: str) -> int:
+    return backend().run(backend().maintenance.overdue(manager, PATIENCE))
 
 
 def due_without_receipt(managers: Iterable[str], tell: Tell) -> None:
@@ -95,8 +92,7 @@ def work_of_strangers(found: Iterable[tuple[bytes, str]], tell: Tell) -> None:
     for key, manager in found:
         if manager in manager_names():
             continue
-        count = _run(backend().maintenance.overdue(manager, PATIENCE))
-        if count:
+        if count := _overdue(manager):
             text = (
                 f"{count:,} fan-outs of {manager} wait for longer than {PATIENCE:.0f} s, and it is not known here: name its"
                 f" module in FEEDMILL_MODULES; if its class has another name now, give it `name = {manager!r}`;"
@@ -136,8 +132,6 @@ def chunks_without_receipt(ids: Sequence[str], tell: Tell) -> None:
 def damaged_letters(tell: Tell) -> int:
     """Dead letters that cannot be read; how many there are that can, as far as was looked."""
     good = 0
-    if not _of_type(letters_key(), STREAM, tell):
-        return good
     for letter in _run(backend().journal.letters(LETTERS)):
         try:
             content(letter)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from feedmill.doctor.checks.records import foreign, look_at
-from feedmill.doctor.feed_case import Case
-from feedmill.doctor.findings import Finding
+from feedmill.doctor.checks.groups import Case, foreign, look_at
 from feedmill.doctor.key_map import Place
+from feedmill.doctor.report import Finding
 from feedmill.errors import CorruptRecord, UnknownVerb
 from feedmill.ids import ACTOR_SLICE, ID_SIZE, id_microseconds
 from feedmill.keys import GROUPS
@@ -121,7 +120,6 @@ def wrong_spills(case: Case) -> Iterator[Finding]:
             if actors and group not in case.foreign:
                 yield Finding("orphaned spill", where, "spilled members that no group has")
                 case.changes.unspill.append(group)
-                case.mends = True
         elif group in case.spills:
             try:
                 recounted = _recount(case, group, record)

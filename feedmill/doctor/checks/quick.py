@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
-from feedmill.doctor.checks.counts import numbers
+from feedmill.doctor.checks.groups import numbers
 from feedmill.errors import CorruptRecord
 from feedmill.grouping.feed_state import FeedState
 from feedmill.grouping.operations import reads_bodies, scores_itself
 from feedmill.grouping.scoring import score_of
 from feedmill.ids import MAX_TIME
 from feedmill.records.glance import ONE_ID, ONE_SIZE, Glance, Look, look_for
-from feedmill.records.members import Member
-from feedmill.records.record import Record
 from feedmill.storage.maintenance import StoredFeed
 
 #: Records of each kind that are remembered, and as many scores: one activity makes the same record in many feeds.
@@ -26,20 +23,20 @@ _Shown = tuple[int, tuple[bytes, ...]]
 
 
 class Glances:
-    """Remembers what it saw, in bounded memory."""
+    """Remembers the records and scores that it saw, in bounded memory."""
 
     def __init__(self) -> None:
         #: By how they were looked at, and by the bytes, without the touch.
         self._records: defaultdict[Look, dict[bytes, Glance | None]] = defaultdict(dict)
         #: The scores of groups of feeds without counts, in which nothing but name and record matters.
-        self._scores: defaultdict[Any, dict[tuple[bytes, bytes], tuple[Glance, float]]] = defaultdict(dict)
+        self._scores: defaultdict[Any, dict[tuple[bytes, bytes], float | None]] = defaultdict(dict)
 
     def healthy(self, feed_class: Any, stored: StoredFeed) -> list[bytes] | None:
         """The newest ids that a feed shows (none where bodies are not apart); None unless it is surely healthy.
 
         Not looked at is what its spills hold besides the number of actors.
         """
-        look, scored = look_for(feed_class.timeline_serializer), scores_itself(feed_class)
+        look = look_for(feed_class.timeline_serializer)
         if look is None or stored.wrong or stored.lock is not None or stored.inbox or reads_bodies(feed_class):
             return None
         if len(stored.scores) != len(stored.records) or not _are_texts(stored.records):
@@ -47,51 +44,34 @@ class Glances:
         for remembered in (self._records[look], self._scores[feed_class]):
             if len(remembered) > REMEMBERED:
                 remembered.clear()
+        scored = scores_itself(feed_class)
         if feed_class.counted:
             return self._counted(feed_class, stored, look, scored)
-        shown = (self._ranked if scored else self._by_time)(feed_class, stored, look)
-        if shown is None:
-            return None
-        shown.sort(reverse=True)
-        return [raw_id for _, ids in shown for raw_id in reversed(ids)]
+        return self._shown(feed_class, stored, look, scored)
 
-    def _by_time(self, _: Any, stored: StoredFeed, look: Look) -> list[_Shown] | None:
-        """Of a feed by time whose bodies are apart: the ids of each group, and the time of the newest."""
+    def _shown(self, feed_class: Any, stored: StoredFeed, look: Look, scored: bool) -> list[bytes] | None:
+        """Of a feed whose bodies are apart."""
         known, scores, number, shown = self._records[look], stored.scores, int.from_bytes, list[_Shown]()
-        for group, data in stored.records.items():
-            if len(data) == ONE_SIZE and data[:2] == ONE_ID:  # as most are
+        given = self._scores[feed_class]
+        for name_and_record in stored.records.items():
+            group, data = name_and_record
+            if len(data) == ONE_SIZE and data[:2] == ONE_ID and not scored:  # as most are
                 updated = number(data[2:9], "big")
                 if scores.get(group) != updated or updated > MAX_TIME:
                     return None
                 shown.append((updated, (data[2:],)))
                 continue
             glance = known[data] if data in known else known.setdefault(data, look(data))
-            if glance is None or scores.get(group) != glance.updated:
+            if glance is None or (glance.spilled and not _fits(glance, stored.spills.get(group, 0))):
                 return None
-            if glance.spilled and not _fits(glance, stored.spills.get(group, 0)):
-                return None
-            shown.append((glance.updated, glance.ids))
-        return shown
-
-    def _ranked(self, feed_class: Any, stored: StoredFeed, look: Look) -> list[_Shown] | None:
-        """The same of a feed whose aggregator says what the scores are."""
-        known, scores, shown = self._scores[feed_class], stored.scores, list[_Shown]()
-        for name_and_record in stored.records.items():
-            group, data = name_and_record
-            try:
-                glance, score = known[name_and_record]
-            except KeyError:
-                found = look(data)
-                if found is None:
-                    return None
-                given = _score(feed_class, FeedState(), group, data, found)
-                if given is None:
-                    return None
-                glance, score = known[name_and_record] = found, given
-            if scores.get(group) != score or (glance.spilled and not _fits(glance, stored.spills.get(group, 0))):
+            score: float | None = glance.updated
+            if scored and (score := given.get(name_and_record)) is None:
+                score = given[name_and_record] = _score(feed_class, FeedState(), group, data)
+            if score is None or scores.get(group) != score:
                 return None
             shown.append((glance.updated, glance.ids))
-        return shown
+        shown.sort(reverse=True)
+        return [raw_id for _, ids in shown for raw_id in reversed(ids)]
 
     def _counted(self, feed_class: Any, stored: StoredFeed, look: Look, scored: bool) -> list[bytes] | None:
         """Of a feed with counts, which holds everything."""
@@ -106,7 +86,7 @@ class Glances:
             glance = known[key] if key in known else known.setdefault(key, look(data))
             if glance is None or (glance.spilled and not _fits(glance, stored.spills.get(group, 0))):
                 return None
-            score = _score(feed_class, state, group, data, glance) if scored else glance.updated
+            score = _score(feed_class, state, group, data) if scored else glance.updated
             if score is None or scores.get(group) != score:
                 return None
             touch = number(data[2:8], "big")
@@ -117,27 +97,12 @@ class Glances:
         return [] if _is_counted(stored, state, latest, (unseen, unread)) else None
 
 
-def _score(feed_class: Any, state: FeedState, group: bytes, data: bytes, glance: Glance) -> float | None:
+def _score(feed_class: Any, state: FeedState, group: bytes, data: bytes) -> float | None:
     """What the aggregator gives; None if it raises, which whoever looks closely says."""
-    touch = int.from_bytes(data[2:8], "big") if feed_class.counted else 0
     try:
-        return score_of(feed_class, state, group, cast(Record, _Record(feed_class, data, glance, touch)), None)
+        return score_of(feed_class, state, group, feed_class.serializer().decode(data), None)
     except Exception:
         return None
-
-
-class _Record:
-    """As much of a record as scores are made of."""
-
-    def __init__(self, feed_class: Any, data: bytes, glance: Glance, touch: int) -> None:
-        self._feed_class, self._data, self.touch = feed_class, data, touch
-        _, _, self.count, self.actors, self.created, self.updated, self.seen_at, self.read_at, _ = glance
-
-    @cached_property
-    def shown(self) -> list[Member]:
-        """The members, for an aggregator that looks at them."""
-        found: list[Member] = self._feed_class.serializer().decode(self._data).shown
-        return found
 
 
 def _are_texts(names: Iterable[bytes]) -> bool:

@@ -116,7 +116,7 @@ class Rows:
     def _texts(self) -> Iterator[str]:
         """Lines as text, without empty ones and remarks where a row begins. An end of the file is an end of a line."""
         try:
-            with self._path.open("rb", buffering=0) as raw, _unpacked(raw) as stream:
+            with self._path.open("rb") as raw, _unpacked(raw) as stream:
                 for number, data in enumerate(iter(partial(stream.readline, LONGEST_LINE), b""), 1):
                     if len(data) == LONGEST_LINE:
                         text = f"{self._path}:{number} is longer than {LONGEST_LINE:,} bytes; is it a text file?"
@@ -144,29 +144,6 @@ class Rows:
             raise InputError(f"{self._path} cannot be read: {error}") from error
 
 
-class _Again(io.RawIOBase):
-    """A stream of which the beginning was read already: a pipe cannot be opened once more."""
-
-    def __init__(self, head: bytes, rest: Any) -> None:
-        self._head, self._rest = head, rest
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        """What comes next."""
-        if not self._head:
-            return self._rest.readinto(buffer) or 0
-        taken, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
-        buffer[: len(taken)] = taken
-        return len(taken)
-
-
-def _unpacked(raw: Any) -> Any:
-    """What *raw* holds, unpacked if it is packed."""
-    head = b""
-    while len(head) < len(_GZIP) and (more := raw.read(len(_GZIP) - len(head))):
-        head += more
-    stream = io.BufferedReader(_Again(head, raw))
-    return gzip.GzipFile(fileobj=stream) if head == _GZIP else stream
+def _unpacked(raw: io.BufferedReader) -> Any:
+    """What *raw* holds, unpacked if it is packed. It may be a pipe, which cannot be opened once more."""
+    return gzip.open(raw) if raw.peek(len(_GZIP)).startswith(_GZIP) else raw

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
@@ -20,8 +20,6 @@ from feedmill.tools.replay.social import (
     OwnFeed,
     SocialManager,
 )
-
-Groups = dict[EntityId, dict[str, set[Activity]]]
 
 
 @dataclasses.dataclass
@@ -72,38 +70,30 @@ class Verdict:
             self.shown.append(text)
 
 
-def verify(
-    activities: Iterable[tuple[int, Activity]], followers: Mapping[EntityId, list[EntityId]], rule: str
-) -> Verdict:
-    """Compare all feeds with what *activities* (row and activity) must have made of them, and look for feeds of nobody."""
-    home: dict[EntityId, set[Activity]] = {}
-    own: dict[EntityId, set[Activity]] = {}
-    news: Groups = {}
-    told: Groups = {}
-    before: dict[EntityId, set[EntityId]] = {}
+def verify(activities: Iterable[Activity], followers: Mapping[EntityId, list[EntityId]], rule: str) -> Verdict:
+    """Compare all feeds with what *activities*, in the order of their rows, must have made of them, and look for feeds of nobody."""
+    home, own, before = (defaultdict[EntityId, set[Any]](set) for _ in range(3))
+    news, told = (defaultdict[EntityId, defaultdict[str, set[Activity]]](lambda: defaultdict(set)) for _ in range(2))
     people = set(followers)
     verdict = Verdict()
-    for _, activity in sorted(activities, key=lambda pair: pair[0]):
+    for activity in activities:
         actor, day = activity.actor_id, activity.time.date()
         verdict.contexts.setdefault(activity, []).append(activity.extra_context)
         people.add(actor)
-        own.setdefault(actor, set()).add(activity)
-        seen = before.setdefault(activity.object_id, set())
+        own[actor].add(activity)
         for user in followers.get(actor, ()):
-            home.setdefault(user, set()).add(activity)
-            news.setdefault(user, {}).setdefault(f"{activity.verb.id}-{day}", set()).add(activity)
-            if rule == CO_ACTORS and user in seen:
-                group = f"{activity.verb.id}-{activity.object_id}-{day}"
-                told.setdefault(user, {}).setdefault(group, set()).add(activity)
-        seen.add(actor)
+            home[user].add(activity)
+            news[user][f"{activity.verb.id}-{day}"].add(activity)
+            if rule == CO_ACTORS and user in before[activity.object_id]:
+                told[user][f"{activity.verb.id}-{activity.object_id}-{day}"].add(activity)
+        before[activity.object_id].add(actor)
     people |= {follower for ids in followers.values() for follower in ids}
     for user in people:
-        for feed_class, flat in ((HomeFeed, home), (OwnFeed, own)):
-            newest = sorted(flat.get(user, ()), key=lambda a: a.raw_id, reverse=True)[: feed_class.max_length]
-            what = "home" if feed_class is HomeFeed else "own"
+        for what, feed_class, flat in (("home", HomeFeed, home), ("own", OwnFeed, own)):
+            newest = sorted(flat[user], key=lambda a: a.raw_id, reverse=True)[: feed_class.max_length]
             verdict.activities(f"{what} feed of {user}", newest, feed_class(user)[:])
-        _groups(verdict, f"news feed of {user}", news.get(user, {}), NewsFeed(user)[:])
-        feed, wanted = Notifications(user), told.get(user, {})
+        _groups(verdict, f"news feed of {user}", news[user], NewsFeed(user)[:])
+        feed, wanted = Notifications(user), told[user]
         groups = feed[:]
         _groups(verdict, f"notifications of {user}", wanted, groups)
         verdict.equal(f"unseen groups of {user}", len(wanted), sum(not group.is_seen for group in groups))

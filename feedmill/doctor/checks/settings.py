@@ -1,20 +1,20 @@
-"""Celery's settings: messages carry no code, and a worker that dies gives back what it had."""
+"""Settings of Redis and Celery: nothing is lost, messages carry no code, and workers listen on the queues."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from feedmill import settings
-from feedmill.doctor.findings import Finding
-from feedmill.errors import FeedmillError
+from feedmill.doctor.report import Finding
+from feedmill.errors import FeedmillError, StorageError
 from feedmill.fanout import publisher
+from feedmill.storage.registry import backend
 from feedmill.tasks.foreign_messages import ABOUT, MEND
+from feedmill.tasks.startup_checks import visibility_problem
 
 #: What messages may be in; anything else can carry code, or was never asked for.
 SAFE_CONTENT = {"msgpack", "application/x-msgpack", "json", "application/json"}
-#: Seconds that the longest task may take where no time limit says it, and what a Redis broker waits by default.
-LONGEST_TASK, DEFAULT_VISIBILITY = 600, 3600
 #: Seconds for which workers are listened to: at first, and where one seems to be missing.
 PATIENCE = (0.5, 3.0)
 #: Seconds in which the broker is to be reached.
@@ -24,39 +24,71 @@ QUEUES = (publisher.HIGH_QUEUE, publisher.LOW_QUEUE)
 BROKERS, PRIORITY = (b"_kombu.binding", b"unacked"), b"\x06\x16"
 
 
+def unsafe_server(fix: bool, tell: Callable[[Finding, bool], None]) -> None:
+    """Look at the server that holds the feeds: what it holds survives a restart, and it throws no feed away to make room."""
+    said = backend().run(backend().maintenance.facts())
+    policy = said.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        text = f"it is {policy}: a full server throws away feeds or receipts instead of refusing writes; set noeviction"
+        _settle("maxmemory-policy", "noeviction", text, fix, tell)
+    if said.get("aof_enabled") == "0" and not _saves():
+        text = "neither appendonly nor save is on: a restart loses everything; set appendonly yes"
+        _settle("appendonly", "yes", text, fix, tell)
+
+
+def _saves() -> bool:
+    """Whether snapshots are written; what a server does not tell is not complained about."""
+    try:
+        return bool(backend().run(backend().maintenance.option("save")))
+    except StorageError:
+        return True
+
+
+def _settle(option: str, value: str, text: str, fix: bool, tell: Callable[[Finding, bool], None]) -> None:
+    """Tell what is wrong with a setting, with *fix* after it was changed."""
+    refused = ""
+    if fix:
+        try:
+            backend().run(backend().maintenance.set_option(option, value))
+        except StorageError as error:
+            refused = f". It could not be set from here: {error}"
+    tell(Finding("unsafe Redis setting", option, text + refused, mendable=not refused), fix and not refused)
+
+
 def unsafe_broker() -> Iterator[Finding]:
     """Look at the app that sends and runs the tasks. What is wrong stands in its configuration, so it is only named."""
+    for name, text in _unsafe_settings():
+        yield Finding("unsafe Celery setting", name, text, mendable=False)
+
+
+def _unsafe_settings() -> Iterator[tuple[str, str]]:
+    """The name of each setting that is wrong, and why."""
     try:
         if publisher.inline():
             return
         publisher.ready()
         app = publisher.celery_app()
     except FeedmillError as error:
-        yield _unsafe("the Celery app", str(error))
+        yield "the Celery app", str(error)
         return
-    tasks = [app.tasks[name] for name in sorted(app.tasks) if name.startswith("feedmill.")]
+    tasks = [task for name, task in app.tasks.items() if name.startswith("feedmill.")]
     for name, place, reader in (
         ("accept_content", "the broker", "workers"),
         ("result_accept_content", "the result backend", "whoever asks for a result"),
     ):
-        wrong = sorted(set(getattr(app.conf, name) or ()) - SAFE_CONTENT)
-        if wrong:
-            text = f"it has {', '.join(wrong)}: who can write to {place} could run code in {reader}; use ['msgpack']"
-            yield _unsafe(name, text)
-    if not all(task.acks_late for task in tasks):
-        yield _unsafe(
-            "acks_late", "a worker that dies loses the tasks that it had begun; leave it True in task_annotations"
-        )
-    if not all(task.reject_on_worker_lost for task in tasks):
-        yield _unsafe(
-            "reject_on_worker_lost", "a killed child's task counts as done; leave it True in task_annotations"
-        )
-    if str(app.conf.broker_url).startswith(("redis", "sentinel")):
-        longest = max([_longest(app, task) for task in tasks], default=LONGEST_TASK)
-        visibility = app.conf.broker_transport_options.get("visibility_timeout", DEFAULT_VISIBILITY)
-        if visibility <= longest:
-            text = f"{visibility} s are not longer than the longest task, {longest} s: tasks start again while they run"
-            yield _unsafe("broker_transport_options['visibility_timeout']", text)
+        if wrong := sorted(set(getattr(app.conf, name) or ()) - SAFE_CONTENT):
+            yield (
+                name,
+                f"it has {', '.join(wrong)}: who can write to {place} could run code in {reader}; use ['msgpack']",
+            )
+    for name, harm in (
+        ("acks_late", "a worker that dies loses the tasks that it had begun"),
+        ("reject_on_worker_lost", "a killed child's task counts as done"),
+    ):
+        if not all(getattr(task, name) for task in tasks):
+            yield name, f"{harm}; leave it True in task_annotations"
+    if problem := visibility_problem(app):
+        yield "broker_transport_options['visibility_timeout']", problem
 
 
 def is_brokers(key: bytes) -> bool:
@@ -114,11 +146,3 @@ def _listeners(app: Any, connection: Any, patience: float) -> tuple[set[str], di
             if isinstance(other, str) and other != settings.current().deployment:
                 strangers.setdefault(other, set()).add(worker)
     return heard, strangers, len(listening)
-
-
-def _longest(app: Any, task: Any) -> float:
-    return float(task.time_limit or app.conf.task_time_limit or LONGEST_TASK)
-
-
-def _unsafe(name: str, text: str) -> Finding:
-    return Finding("unsafe Celery setting", name, text, mendable=False)
