@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 from collections.abc import Mapping
 from functools import cached_property
@@ -95,6 +96,14 @@ class Activity:
             return activity
         ids = activity.actor_id, activity.verb.id, activity.object_id, activity.target_id
         return cls.restore(activity.microseconds, *ids, activity._packed_context)
+
+    def dated(self: A, microseconds: int) -> A:
+        """The same at another time, in µs since 1970: that is another activity, with another id."""
+        other = copy.copy(self)
+        for name in ("raw_id", "time"):  # what was cached of the time
+            vars(other).pop(name, None)
+        other.microseconds = microseconds
+        return other
 
     @_cached
     def raw_id(self) -> bytes:

@@ -61,25 +61,27 @@ class Fanout:
     """A fan-out that was asked for. It goes on by itself; this watches it, and can call it off.
 
     *op*, where given, is what it was asked to do: when something else is asked for the same activity meanwhile, this
-    one counts as cancelled. *also*: fan-outs that are part of it, watched and called off with it.
+    one counts as cancelled.
     """
 
-    def __init__(self, id: str, op: str = "", also: Sequence[Fanout] = ()) -> None:
+    def __init__(self, id: str, op: str = "", activity_id: str = "") -> None:
         if not isinstance(id, str):
             raise ArgumentError(f"fan-out {id!r} is no text; use an id that a Fanout had")
         #: Names the fan-out and its receipt: its manager and, behind a colon, a name.
         self.id = id
         #: What was asked for, such as "add"; empty if it is not known.
         self.op = op
-        self._parts = (self, *also)
+        #: The ``id`` of the activity that it is about; empty of a handle made from an id, and of a follow, an unfollow, a
+        #: rebuild or an import.
+        self.activity_id = activity_id
 
     def status(self) -> FanoutStatus:
         """How far it is, from its receipt; a receipt that has expired counts as finished."""
-        return backend().run(status_of_all(self._parts))
+        return backend().run(status_of_all([self]))
 
     async def astatus(self) -> FanoutStatus:
         """:meth:`status` from a coroutine."""
-        return await backend().arun(status_of_all(self._parts))
+        return await backend().arun(status_of_all([self]))
 
     def wait(self, timeout: float | None = 30.0) -> FanoutStatus:
         """Wait until it is finished; :class:`FanoutTimeout` after *timeout* seconds, None for never."""
@@ -97,11 +99,11 @@ class Fanout:
 
     def cancel(self) -> bool:
         """Call off what is not begun; what was delivered stays. False if it was finished, or replaced, before."""
-        return any(backend().run(cancel_all(self._parts)))
+        return any(backend().run(cancel_all([self])))
 
     async def acancel(self) -> bool:
         """:meth:`cancel` from a coroutine."""
-        return any(await backend().arun(cancel_all(self._parts)))
+        return any(await backend().arun(cancel_all([self])))
 
     def _next(self, pauses: Iterator[float], status: FanoutStatus, timeout: float | None) -> float:
         for pause in pauses:
@@ -210,11 +212,12 @@ def start(
     operations: Sequence[Steps[Any]] = (),
     *,
     paces: Sequence[Pace | None] = (),
+    about: Sequence[str] = (),
 ) -> list[Fanout]:
     """Journal the fan-outs *wanted* (id and packed body) in one round trip with *operations*, and ring for workers.
 
-    Past an author's pace (of *paces*, one for each) they are accepted all the same, and begun later. *operations* come
-    first: what the journal knows of must be so already when a worker looks.
+    Past an author's pace (of *paces*, one for each) they are accepted all the same, and begun later. *about*: ids of their
+    activities. *operations* come first: what the journal knows of must be so already when a worker looks.
     """
     here = publisher.ready()
     feeds = feed_names(manager)
@@ -225,7 +228,8 @@ def start(
     opened = backend().run(together([*operations, *opening]))[len(operations) :]
     if here or any(each.ring for each in opened):  # nobody else is on the way to what is due here
         publisher.ring(manager)
-    return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]
+    ids = about or itertools.repeat("")
+    return [Fanout(name, each.op, activity_id=id) for (name, _), each, id in zip(wanted, opened, ids)]
 
 
 def start_sent(

@@ -17,10 +17,6 @@ class Fanouts(Sequence[Fanout]):
     def __init__(self, fanouts: Iterable[Fanout] = ()) -> None:
         self._fanouts = tuple(fanouts)
 
-    @property
-    def _parts(self) -> list[Fanout]:
-        return [part for fanout in self._fanouts for part in fanout._parts]
-
     @overload
     def __getitem__(self, item: int) -> Fanout: ...
 
@@ -35,11 +31,11 @@ class Fanouts(Sequence[Fanout]):
 
     def status(self) -> FanoutStatus:
         """How far they are, in one round trip."""
-        return backend().run(status_of_all(self._parts))
+        return backend().run(status_of_all(self._fanouts))
 
     async def astatus(self) -> FanoutStatus:
         """:meth:`status` from a coroutine."""
-        return await backend().arun(status_of_all(self._parts))
+        return await backend().arun(status_of_all(self._fanouts))
 
     def wait(self, timeout: float | None = 30.0) -> FanoutStatus:
         """Wait until all are finished; :class:`~feedmill.fanout.handle.FanoutTimeout` after *timeout* seconds, None for never."""
@@ -57,11 +53,11 @@ class Fanouts(Sequence[Fanout]):
 
     def cancel(self) -> int:
         """Call off what is not begun; of how many fan-outs."""
-        return sum(backend().run(cancel_all(self._parts)))
+        return sum(backend().run(cancel_all(self._fanouts)))
 
     async def acancel(self) -> int:
         """:meth:`cancel` from a coroutine."""
-        return sum(await backend().arun(cancel_all(self._parts)))
+        return sum(await backend().arun(cancel_all(self._fanouts)))
 
     def __repr__(self) -> str:
         return f"<Fanouts: {len(self)}>"

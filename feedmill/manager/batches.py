@@ -38,7 +38,9 @@ def add(manager: ManagerHooks, items: Iterable[Item]) -> Fanouts:
     def accept(activities: list[Activity]) -> list[Fanout]:
         wanted = [(fanout_id(manager.name, activity.raw_id), activity.raw_id) for activity in activities]
         paces = [pace(manager, activity) for activity in activities]
-        return handle.start(manager.name, ADD, wanted, _storing(manager, state.ADDED, activities), paces=paces)
+        about = [activity.id for activity in activities]
+        storing = _storing(manager, state.ADDED, activities)
+        return handle.start(manager.name, ADD, wanted, storing, paces=paces, about=about)
 
     return _each(manager, items, AT_ONCE, lambda activity: None, accept)
 
@@ -94,7 +96,7 @@ def _each(
         good: dict[bytes, Activity] = {}
         for place, item in enumerate(part, total):
             try:
-                activity = activity_bodies.checked(manager, Activity(**item) if isinstance(item, Mapping) else item)
+                activity = activity_bodies.accepted(manager, Activity(**item) if isinstance(item, Mapping) else item)
                 check(activity)
                 good[activity.raw_id] = activity
             except Exception as error:  # whatever it is, also in somebody's get_group: it is about this one alone

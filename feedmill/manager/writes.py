@@ -31,7 +31,7 @@ from feedmill.storage import activity_state as state
 from feedmill.storage.journal import Pace
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
-from feedmill.validation import is_whole, many
+from feedmill.validation import is_whole, many, not_ahead
 
 #: Chunks of a notice, and copies, that are journaled in one round trip.
 AT_ONCE = 100
@@ -41,7 +41,7 @@ MOST_TRIES = 20
 
 def add(manager: ManagerHooks, activity: Activity) -> Fanout:
     """See :meth:`Manager.add_activity`."""
-    activity_bodies.checked(manager, activity)
+    activity = activity_bodies.accepted(manager, activity)
     operations = activity_bodies.change(manager, state.ADDED, [activity])
     if manager.user_feed_class is not None:
         operations.append(manager.user_feed_class.deliver([activity.actor_id], [activity]))
@@ -115,6 +115,8 @@ def update(manager: ManagerHooks, activity: Activity) -> Fanout:
             _check_groups(manager, before.activity, activity)
         elif before.kind != UNKNOWN or activity_bodies.keeps_bodies(manager):
             raise UnknownActivity(f"{activity!r} cannot be updated: it was never added, or was removed; add it instead")
+        elif not_ahead(activity) is not activity:  # nothing is known of it: this may be what adds it
+            raise UnknownActivity(f"{activity!r} is dated too far ahead to have been added; add it instead")
         asked = [activity_bodies.updated(manager, activity, before), backend().journal.get(_name(manager, activity))]
         asked += _noticed(manager, before) if noticed is not None else []
         done, receipt, *_ = backend().run(together(asked))
@@ -145,8 +147,9 @@ def _name(manager: ManagerHooks, activity: Activity) -> str:
 
 def _start(manager: ManagerHooks, op: str, activity: Activity, operations: list[Steps[Any]]) -> Fanout:
     """Open the fan-out about *activity* behind *operations*; its record holds the id, since what is stored counts."""
+    wanted = [(_name(manager, activity), activity.raw_id)]
     paces = [None if op == REMOVE else pace(manager, activity)]
-    return handle.start(manager.name, op, [(_name(manager, activity), activity.raw_id)], operations, paces=paces)[0]
+    return handle.start(manager.name, op, wanted, operations, paces=paces, about=[activity.id])[0]
 
 
 def pace(manager: ManagerHooks, activity: Activity) -> Pace | None:
@@ -161,7 +164,8 @@ def notice(manager: ManagerHooks, op: str, user_ids: Iterable[EntityId], activit
     if manager.notification_feed_class is None:
         raise DeclarationError(f"{manager.name}.{op} needs notification_feed_class, the feed that it writes to")
     people = _ids(user_ids, "user")
-    activity_bodies.checked(manager, activity)
+    check = activity_bodies.accepted if op == NOTIFY else activity_bodies.checked
+    activity = check(manager, activity)
     raw_id, fanouts, number = activity.raw_id, list[Fanout](), 0
     operations = activity_bodies.change(manager, state.NOTIFY if op == NOTIFY else state.UNNOTIFY, [activity])
     chunks = iter(lambda: list(itertools.islice(people, manager.fanout_chunk_size)), [])
@@ -169,7 +173,8 @@ def notice(manager: ManagerHooks, op: str, user_ids: Iterable[EntityId], activit
         named = {notified_users.name_of(manager, raw_id, ids): ids for ids in part}
         numbered = _Result(notified_users.keep(manager, activity, op == NOTIFY, named, number))
         wanted = [(name, pack([raw_id, ids])) for name, ids in named.items()]
-        fanouts += handle.start(manager.name, op, wanted, [*operations, numbered.steps()])
+        about = [activity.id] * len(wanted)
+        fanouts += handle.start(manager.name, op, wanted, [*operations, numbered.steps()], about=about)
         number, operations = numbered.value, []
     return Fanouts(fanouts)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from feedmill import settings
-from feedmill.ids import EntityId
+from feedmill.ids import MAX_TIME, EntityId
 from feedmill.storage.registry import backend
 from feedmill.tools.local_redis import LocalRedis
 from feedmill.tools.local_workers import Workers, broker_of
@@ -71,7 +71,7 @@ def session(
             "key_prefix": f"fm-replay-{os.urandom(4).hex()}:",
             "celery_app": "feedmill.tasks:app",
         }
-        settings.configure(**values)
+        settings.configure(**values, max_future=MAX_TIME / 1e6)  # the times of a file are what they are
         import feedmill.tasks  # noqa: F401  reads the settings above, so not sooner
 
         running = None
