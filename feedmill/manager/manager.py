@@ -15,11 +15,12 @@ from feedmill.fanout.operations import FOLLOW, NOTIFY, UNFOLLOW, UNNOTIFY
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.ids import EntityId
-from feedmill.manager import batches, writes
+from feedmill.manager import batches, lookup, writes
 from feedmill.manager.config import check_feeds
 from feedmill.manager.explain import Explanation, explain
 from feedmill.manager.hooks import AUDIENCE_HOOKS, FILTER_HOOKS, ManagerHooks
 from feedmill.registry import register_manager
+from feedmill.storage.registry import backend
 from feedmill.validation import whole
 
 
@@ -162,6 +163,22 @@ class Manager(ManagerNames, ManagerHooks):
         if self.notification_feed_class is None:
             raise DeclarationError(f"{self.name} has no notification_feed_class")
         return self.notification_feed_class(user_id)
+
+    def get_activity(self, activity_id: Activity | str) -> Activity:
+        """The activity with that ``id``, as it is stored, whether or not a feed still shows it. One command.
+
+        :class:`~feedmill.errors.UnknownActivity` if it was never added, imported or notified, or was removed;
+        :class:`~feedmill.errors.UnknownVerb` if its verb is not registered here, :class:`~feedmill.errors.CorruptRecord` if
+        it is damaged. A manager none of whose feeds has an activity storage knows an activity for 90 days.
+        """
+        return backend().run(lookup.one(self, activity_id))
+
+    def get_activities(self, activity_ids: Iterable[Activity | str]) -> dict[str, Activity]:
+        """:meth:`get_activity` for many, in one command: by ``id``, in the order asked for.
+
+        Those for which that would raise are left out, as in feeds.
+        """
+        return backend().run(lookup.several(self, activity_ids))
 
     def explain(self, user_id: EntityId, activity: Activity | str) -> list[Explanation]:
         """Why *activity* (or the one whose ``id`` it is) is, or is not, in each feed of *user_id*. Slow, for people."""
