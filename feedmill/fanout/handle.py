@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -18,6 +18,7 @@ from feedmill.msgpack_codec import pack, unpack
 from feedmill.registry import feed_names
 from feedmill.storage.journal import Pace
 from feedmill.storage.operations import Steps, together
+from feedmill.storage.procedures import Procedure, stored, unbroken
 from feedmill.storage.registry import backend
 
 
@@ -90,12 +91,15 @@ class Fanout:
             time.sleep(self._next(pauses, status, timeout))
         return status
 
-    async def await_finished(self, timeout: float | None = 30.0) -> FanoutStatus:
-        """:meth:`wait` from a coroutine."""
+    async def afinished(self, timeout: float | None = 30.0) -> FanoutStatus:
+        """:meth:`wait` from a coroutine; ``await fanout`` is the same with the default *timeout*."""
         pauses = _pauses(timeout)
         while not (status := await self.astatus()).finished:
             await asyncio.sleep(self._next(pauses, status, timeout))
         return status
+
+    def __await__(self) -> Generator[Any, None, FanoutStatus]:
+        return self.afinished().__await__()
 
     def cancel(self) -> bool:
         """Call off what is not begun; what was delivered stays. False if it was finished, or replaced, before."""
@@ -213,46 +217,67 @@ def start(
     *,
     paces: Sequence[Pace | None] = (),
     about: Sequence[str] = (),
-) -> list[Fanout]:
+) -> Procedure[list[Fanout]]:
     """Journal the fan-outs *wanted* (id and packed body) in one round trip with *operations*, and ring for workers.
 
     Past an author's pace (of *paces*, one for each) they are accepted all the same, and begun later. *about*: ids of their
     activities. *operations* come first: what the journal knows of must be so already when a worker looks.
     """
+    return (yield from unbroken(_started(manager, op, wanted, operations, paces, about)))
+
+
+def _started(
+    manager: str,
+    op: str,
+    wanted: Sequence[tuple[str, bytes]],
+    operations: Sequence[Steps[Any]],
+    paces: Sequence[Pace | None],
+    about: Sequence[str],
+) -> Procedure[list[Fanout]]:
     here = publisher.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [
         backend().journal.open(manager, name, op, body, pace, feeds)
         for (name, body), pace in zip(wanted, paces or itertools.repeat(None))
     ]
-    opened = backend().run(together([*operations, *opening]))[len(operations) :]
+    opened = (yield from stored(together([*operations, *opening])))[len(operations) :]
     if here or any(each.ring for each in opened):  # nobody else is on the way to what is due here
-        publisher.ring(manager)
+        yield from publisher.broker(publisher.ring, manager)
     ids = about or itertools.repeat("")
     return [Fanout(name, each.op, activity_id=id) for (name, _), each, id in zip(wanted, opened, ids)]
 
 
 def start_sent(
     manager: str, op: str, wanted: Sequence[tuple[str, bytes]], operations: Sequence[Steps[Any]] = ()
-) -> list[Fanout]:
+) -> Procedure[list[Fanout]]:
     """Journal what concerns the feeds of one user (ids and packed bodies), and send it: it has a task of its own.
 
     *operations* share the round trip.
 
     Of many only as much as the queue has room for; the rest is sent when its lease is over.
     """
+    return (yield from unbroken(_started_sent(manager, op, wanted, operations)))
+
+
+def _started_sent(
+    manager: str, op: str, wanted: Sequence[tuple[str, bytes]], operations: Sequence[Steps[Any]]
+) -> Procedure[list[Fanout]]:
     publisher.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [backend().journal.open_sent(manager, name, op, body, feeds) for name, body in wanted]
-    opened = backend().run(together([*opening, *operations]))
+    opened = yield from stored(together([*opening, *operations]))
+    yield from publisher.broker(_send_all, manager, op, wanted, [each.plan for each in opened[: len(wanted)]])
+    return [Fanout(name, op) for name, _ in wanted]
+
+
+def _send_all(manager: str, op: str, wanted: Sequence[tuple[str, bytes]], plans: Sequence[int]) -> None:
     fitting = len(wanted) if len(wanted) < 2 else int(min(len(wanted), publisher.room(publisher.HIGH_QUEUE)))
     try:
         with publisher.batched() as producer:
-            for (name, body), each in zip(wanted[:fitting], opened):
-                send_alone(manager, op, body, name, each.plan, producer)
+            for (name, body), plan in zip(wanted[:fitting], plans):
+                send_alone(manager, op, body, name, plan, producer)
     except StorageError as error:
         publisher.waits(manager, error)
-    return [Fanout(name, op) for name, _ in wanted]
 
 
 def send_alone(manager: str, op: str, body: bytes, name: str, plan: int, producer: Any = None) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
-from typing import overload
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, overload
 
 from feedmill.fanout.handle import Fanout, FanoutStatus, cancel_all, deadline_of, status_of_all
 from feedmill.storage.registry import backend
@@ -44,12 +44,15 @@ class Fanouts(Sequence[Fanout]):
             fanout.wait(_left(deadline))
         return self.status()
 
-    async def await_finished(self, timeout: float | None = 30.0) -> FanoutStatus:
-        """:meth:`wait` from a coroutine."""
+    async def afinished(self, timeout: float | None = 30.0) -> FanoutStatus:
+        """:meth:`wait` from a coroutine; ``await fanouts`` is the same with the default *timeout*."""
         deadline = deadline_of(timeout)
         for fanout in self._fanouts:
-            await fanout.await_finished(_left(deadline))
+            await fanout.afinished(_left(deadline))
         return await self.astatus()
+
+    def __await__(self) -> Generator[Any, None, FanoutStatus]:
+        return self.afinished().__await__()
 
     def cancel(self) -> int:
         """Call off what is not begun; of how many fan-outs."""

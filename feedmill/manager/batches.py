@@ -19,7 +19,7 @@ from feedmill.manager.writes import pace
 from feedmill.msgpack_codec import pack
 from feedmill.storage import activity_state as state
 from feedmill.storage.operations import Steps, together
-from feedmill.storage.registry import backend
+from feedmill.storage.procedures import Procedure, stored
 from feedmill.validation import many
 
 #: Activities that are written in one round trip.
@@ -32,20 +32,22 @@ IMPORTED_AT_ONCE = 100
 Item = Union[Activity, Mapping[str, Any]]
 
 
-def add(manager: ManagerHooks, items: Iterable[Item]) -> Fanouts:
+def add(manager: ManagerHooks, items: Iterable[Item]) -> Procedure[Fanouts]:
     """Store and fan out *items*, many in one round trip."""
 
-    def accept(activities: list[Activity]) -> list[Fanout]:
+    def accept(activities: list[Activity]) -> Procedure[list[Fanout]]:
         wanted = [(fanout_id(manager.name, activity.raw_id), activity.raw_id) for activity in activities]
         paces = [pace(manager, activity) for activity in activities]
         about = [activity.id for activity in activities]
         storing = _storing(manager, state.ADDED, activities)
-        return handle.start(manager.name, ADD, wanted, storing, paces=paces, about=about)
+        return (yield from handle.start(manager.name, ADD, wanted, storing, paces=paces, about=about))
 
-    return _each(manager, items, AT_ONCE, lambda activity: None, accept)
+    return (yield from _each(manager, items, AT_ONCE, lambda activity: None, accept))
 
 
-def import_(manager: ManagerHooks, user_id: EntityId, items: Iterable[Item], fanout: bool, chunk_size: int) -> Fanouts:
+def import_(
+    manager: ManagerHooks, user_id: EntityId, items: Iterable[Item], fanout: bool, chunk_size: int
+) -> Procedure[Fanouts]:
     """Store the *items* of one user and fan out *chunk_size* of them at a time."""
     if manager.user_feed_class is None or not activity_bodies.keeps_bodies(manager):
         raise DeclarationError(f"{manager.name}.batch_import needs user_feed_class, the feed that it fills")
@@ -57,18 +59,19 @@ def import_(manager: ManagerHooks, user_id: EntityId, items: Iterable[Item], fan
                 f"the actor is {activity.actor_id!r}, and this is an import of {user_id!r}'s activities"
             )
 
-    def accept(activities: list[Activity]) -> list[Fanout]:
+    def accept(activities: list[Activity]) -> Procedure[list[Fanout]]:
         operations, ids = (
             _storing(manager, state.IMPORT, activities),
             sorted(activity.raw_id for activity in activities),
         )
         if fanout:
             wanted = [(fanout_id(manager.name, IMPORT, ids), pack(ids))]
-            return handle.start(manager.name, IMPORT, wanted, operations, paces=[pace(manager, activities[0])])
-        backend().run(together(operations))
+            paces = [pace(manager, activities[0])]
+            return (yield from handle.start(manager.name, IMPORT, wanted, operations, paces=paces))
+        yield from stored(together(operations))
         return []
 
-    return _each(manager, items, chunk_size, check, accept)
+    return (yield from _each(manager, items, chunk_size, check, accept))
 
 
 def _storing(manager: ManagerHooks, change: str, activities: list[Activity]) -> list[Steps[Any]]:
@@ -87,8 +90,8 @@ def _each(
     items: Iterable[Item],
     size: int,
     check: Callable[[Activity], None],
-    accept: Callable[[list[Activity]], list[Fanout]],
-) -> Fanouts:
+    accept: Callable[[list[Activity]], Procedure[list[Fanout]]],
+) -> Procedure[Fanouts]:
     fanouts: list[Fanout] = []
     refused: list[tuple[int, Any, str]] = []
     total = 0
@@ -103,7 +106,7 @@ def _each(
                 refused.append((place, item, str(error) if isinstance(error, ActivityError) else repr(error)))
         total += len(part)
         if good:
-            fanouts += accept(list(good.values()))
+            fanouts += yield from accept(list(good.values()))
     if refused:
         raise BatchError(refused, total, Fanouts(fanouts))
     return Fanouts(fanouts)

@@ -10,6 +10,7 @@ from feedmill.errors import CorruptRecord, FeedmillError, MessageError, UnknownN
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.operations import ALONE
 from feedmill.msgpack_codec import pack, unpack
+from feedmill.storage import procedures
 from feedmill.storage.journal import Claim, Letter
 from feedmill.storage.operations import together
 from feedmill.storage.registry import backend
@@ -90,7 +91,7 @@ def replay(letter_id: str) -> str:
     else:
         op, body, name = values
         begin = handle.start_sent if op in ALONE else handle.start
-        begin(letter.manager, op, [(name, body)])
+        procedures.run(begin(letter.manager, op, [(name, body)]))
         done = f"{op} in {letter.manager} starts again as fan-out {name}"
     drop([letter_id])
     return done
