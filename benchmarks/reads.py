@@ -10,6 +10,7 @@ from unittest import mock
 
 import redis.asyncio
 
+import feedmill
 from benchmarks.bench import Bench
 from benchmarks.feeds import (
     FLAT,
@@ -23,7 +24,6 @@ from benchmarks.feeds import (
     love,
 )
 from benchmarks.measure import Row, check, client_us, in_turn, server_us, spread
-from feedmill.storage import registry
 from feedmill.storage.operations import Command, Steps
 from feedmill.storage.registry import backend
 
@@ -148,7 +148,7 @@ async def _aread(bench: Bench, name: str, feed_class: Any) -> Row:
         )
     finally:
         await client.aclose()
-        await registry.aclose()
+        await feedmill.aclose()
 
 
 def _row(

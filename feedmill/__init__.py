@@ -8,7 +8,7 @@ from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import FeedmillError
 from feedmill.manager import FanoutPriority, Manager, Priority
 from feedmill.settings import configure
-from feedmill.storage.registry import aclose
+from feedmill.storage.procedures import aclose
 from feedmill.verbs import Verb, register
 
 __version__ = VERSION

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
 from collections.abc import Mapping
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedmill.errors import ActivityError, CorruptRecord
 from feedmill.ids import MAX_TIME, EntityId, activity_id, entity_id, from_microseconds, is_id, to_microseconds
+from feedmill.json_values import json_value, time_text
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.verbs import Verb, get_verb
 
@@ -96,6 +98,14 @@ class Activity:
         ids = activity.actor_id, activity.verb.id, activity.object_id, activity.target_id
         return cls.restore(activity.microseconds, *ids, activity._packed_context)
 
+    def dated(self: A, microseconds: int) -> A:
+        """The same at another time, in µs since 1970: that is another activity, with another id."""
+        other = copy.copy(self)
+        for name in ("raw_id", "time"):  # what was cached of the time
+            vars(other).pop(name, None)
+        other.microseconds = microseconds
+        return other
+
     @_cached
     def raw_id(self) -> bytes:
         """The 16 bytes under which the activity is stored; their order is the order of feeds."""
@@ -125,6 +135,23 @@ class Activity:
     def packed_context(self) -> bytes:
         """:attr:`extra_context` as msgpack, empty when there is none."""
         return self._packed_context
+
+    def to_dict(self) -> dict[str, Any]:
+        """The activity as the json module takes it; each key is called like the attribute that it holds.
+
+        ``id``; ``actor_id``, ``object_id``, ``target_id``: an int or a text, of a UUID its text; ``verb``:
+        :meth:`Verb.to_dict <feedmill.Verb.to_dict>`; ``time``: ISO 8601, UTC, to the microsecond; ``extra_context``: with
+        datetimes as such times, UUIDs as text, bytes as Base64, keys as text, and None for a float that is no number.
+        """
+        return {
+            "id": self.id,
+            "actor_id": json_value(self.actor_id),
+            "verb": self.verb.to_dict(),
+            "object_id": json_value(self.object_id),
+            "target_id": json_value(self.target_id),
+            "time": time_text(self.time),
+            "extra_context": json_value(dict(self.extra_context)),
+        }
 
     def pack(self) -> bytes:
         """The whole activity as bytes, for the activity storage and for what holds activities themselves."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol
 
 from feedmill.activity import MAX_MEMBERS, Activity
 from feedmill.ids import EntityId, from_microseconds
+from feedmill.json_values import json_value, time_text
 from feedmill.verbs import Verb
 
 
@@ -159,6 +160,31 @@ class AggregatedActivity:
         """Actors beyond the two that a sentence names."""
         return max(0, self.actor_count - 2)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The group as the json module takes it; each key is called like the attribute that it holds.
+
+        ``group``; ``verb``: :meth:`Verb.to_dict <feedmill.Verb.to_dict>` of the newest member, None of a group that shows
+        none; ``activity_count`` and ``actor_count``; ``actor_ids`` and ``object_ids``, newest first; ``created_at``,
+        ``updated_at``, ``seen_at``, ``read_at``: times as in :meth:`Activity.to_dict <feedmill.Activity.to_dict>`, or None;
+        ``is_seen``, ``is_read``; ``activities``: ``to_dict()`` of each held member, oldest first.
+        """
+        members = self.activities
+        return {
+            "group": self.group,
+            "verb": members[-1].verb.to_dict() if members else None,
+            "activity_count": self.activity_count,
+            "actor_count": self.actor_count,
+            "actor_ids": [json_value(each) for each in self.actor_ids],
+            "object_ids": [json_value(each) for each in self.object_ids],
+            "created_at": _time_text(self.created_at),
+            "updated_at": _time_text(self.updated_at),
+            "is_seen": self.is_seen,
+            "is_read": self.is_read,
+            "seen_at": _time_text(self.seen_at),
+            "read_at": _time_text(self.read_at),
+            "activities": [activity.to_dict() for activity in members],
+        }
+
     def contains(self, activity: Activity) -> bool:
         """Whether *activity* is among the held members."""
         return activity in self.activities
@@ -176,3 +202,7 @@ class AggregatedActivity:
 
     def __repr__(self) -> str:
         return f"<AggregatedActivity {self.group!r}: {self.activity_count} by {self.actor_count}, {self.updated_at}>"
+
+
+def _time_text(time: dt.datetime | None) -> str | None:
+    return None if time is None else time_text(time)

@@ -81,6 +81,10 @@ class Settings:
     #: Connections to the feeds' server that a process, and each event loop in it, opens at most; who finds all of them in
     #: use waits. Each subscription has one more of its own. ``?max_connections=`` in ``redis_url`` goes before this.
     max_connections: int = 100
+    #: Seconds that an activity may be dated ahead of the clock of the process that writes it; one further ahead is refused.
+    max_future: float = 3600.0
+    #: Whether such an activity is dated now instead of refused, which makes it another activity with another id.
+    clamp_future: bool = False
 
     def __post_init__(self) -> None:
         if is_redis(self.redis_url):
@@ -107,6 +111,8 @@ class Settings:
         for name in ("lock_ttl", "receipt_ttl", "fanout_lease"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{_ENV}{name.upper()} is {getattr(self, name)}; use a positive number of seconds")
+        if self.max_future < 0:
+            raise SettingsError(f"FEEDMILL_MAX_FUTURE is {self.max_future}; use a number of seconds, or 0 for none")
         if self.queue_limit < 0:
             raise SettingsError(
                 f"FEEDMILL_QUEUE_LIMIT is {self.queue_limit}; use a number of messages, or 0 for no limit"
@@ -175,7 +181,16 @@ def _check_name(name: str, shown: str, known: list[str]) -> None:
         )
 
 
+#: What a setting that is true or false may be in the environment.
+_BOOLS = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+
+
 def _convert(name: str, value: object) -> object:
+    if _FIELDS[name].type == "bool":
+        known = value if isinstance(value, bool) else _BOOLS.get(str(value).strip().lower())
+        if known is None:
+            raise SettingsError(f"FEEDMILL_{name.upper()} is {value!r}; use 1 or 0, true or false")
+        return known
     number = {"float": float, "int": int}.get(str(_FIELDS[name].type))
     if number is not None:
         whole = "whole " if number is int else ""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
+from feedmill import settings
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError
+from feedmill.ids import from_microseconds
 
 T = TypeVar("T")
+A = TypeVar("A", bound=Activity)
 
 
 def is_whole(value: object, least: int) -> bool:
@@ -41,6 +45,25 @@ def an_activity(value: object) -> Activity:
     if not isinstance(value, Activity):
         raise ActivityError(f"{repr(value)[:80]} is not a feedmill.Activity; make one: Activity(actor, verb, object)")
     return value
+
+
+def not_ahead(activity: A) -> A:
+    """*activity*, if it is not dated further ahead of this process's clock than ``FEEDMILL_MAX_FUTURE`` allows.
+
+    Else :class:`~feedmill.errors.ActivityError` or, with ``FEEDMILL_CLAMP_FUTURE``, the same activity dated now. For what is
+    about to be written for the first time: what was accepted is not asked again.
+    """
+    now, chosen = time.time_ns() // 1000, settings.current()
+    ahead = (activity.microseconds - now) / 1e6
+    if ahead <= chosen.max_future:
+        return activity
+    if chosen.clamp_future:
+        return activity.dated(now)
+    raise ActivityError(
+        f"time {activity.time.isoformat()} is {ahead:,.0f} seconds ahead of this process's clock"
+        f" ({from_microseconds(now).isoformat(timespec='seconds')}); FEEDMILL_MAX_FUTURE allows {chosen.max_future:,g}."
+        " Give the time when it happened, or set FEEDMILL_CLAMP_FUTURE=1 to date such an activity now"
+    )
 
 
 def shown(value: object) -> str:

@@ -20,6 +20,11 @@ class Verb:
     #: As in "ann *loved* it".
     past_tense: ClassVar[str]
 
+    @classmethod
+    def to_dict(cls) -> dict[str, int | str]:
+        """The verb as the json module takes it: ``id``, ``name`` (the infinitive) and ``past_tense``."""
+        return {"id": cls.id, "name": cls.infinitive, "past_tense": cls.past_tense}
+
 
 _verbs: dict[int, type[Verb]] = {}
 

@@ -28,7 +28,7 @@ from click.testing import CliRunner
 
 from feedmill import registry, settings, verbs
 from feedmill.cli.main import main
-from feedmill.storage.registry import aclose
+from feedmill.storage.procedures import aclose
 from tests.documents import ROOT, TUTORIAL, Block, blocks_of, commands_of, prints
 
 #: A command of ours, behind what a shell, a unit file or a Procfile puts in front of it.

@@ -571,12 +571,12 @@ def test_waiting(box: Postbox) -> None:
 
     async def see() -> tuple[bool, bool, bool]:
         with pytest.raises(FanoutTimeout, match="0 of 10 chunks"):
-            await wanted.await_finished(0.01)
-        forever = asyncio.ensure_future(Fanouts([wanted]).await_finished(None))
+            await wanted.afinished(0.01)
+        forever = asyncio.ensure_future(Fanouts([wanted]).afinished(None))
         await asyncio.sleep(0.01)
         box.work()
         assert (await forever).finished
-        found = (await wanted.astatus()).finished, (await wanted.await_finished()).finished, await wanted.acancel()
+        found = (await wanted.astatus()).finished, (await wanted.afinished()).finished, await wanted.acancel()
         await feedmill.aclose()
         return found
 

@@ -203,7 +203,7 @@ def test_the_documented_rights_are_what_the_code_needs(server: Secure) -> None:
 
 
 async def read_from_a_coroutine() -> int:
-    from feedmill.storage.registry import aclose
+    from feedmill.storage.procedures import aclose
 
     try:
         return len(await HomeFeed(7).aread())

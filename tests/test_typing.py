@@ -35,6 +35,7 @@ def test_a_typed_app(monkeypatch: pytest.MonkeyPatch) -> None:
         ("Home(1.5)", 'has incompatible type "float"'),
         ("Home(1).page()", "Too few arguments"),
         ("PinManager().follow_many(1, 5)", 'has incompatible type "int"; expected "Iterable'),
+        ("PinManager().afollow_many(1, 5)", 'has incompatible type "int"; expected "Iterable'),
         ("write(PinManager()).reach", '"FanoutStatus" has no attribute "reach"'),
     ],
 )

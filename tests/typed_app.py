@@ -79,6 +79,26 @@ def write(manager: PinManager) -> FanoutStatus:
     return fanout.wait(timeout=5)
 
 
+class Logging(PinManager):
+    def add_activity(self, activity: Activity) -> Fanout:
+        return super().add_activity(activity)
+
+    async def aadd_activities(self, activities: Iterable[Activity | Mapping[str, object]]) -> Fanouts:
+        return await super().aadd_activities(activities)
+
+    def _notify(self) -> None:
+        """A name of the app's own."""
+
+
+async def write_async(manager: Logging) -> FanoutStatus:
+    fanout: Fanout = await manager.aadd_activity(Activity(1, Pin, 2))
+    await manager.afollow_user(1, 2, False)
+    found: dict[str, Activity] = await manager.aget_activities([fanout.activity_id])
+    shown: dict[str, object] = found[fanout.activity_id].to_dict()
+    print(shown, (await manager.anotify([1], Activity(1, Pin, 2)))[0].id)
+    return await fanout
+
+
 def read(manager: PinManager) -> int:
     home = manager.get_feeds(1)["home"]
     page: Page = home.page(10)

@@ -18,7 +18,7 @@ from starlette.routing import Route
 
 from examples.webapp import db
 from examples.webapp.feeds import Post, manager
-from feedmill import Activity, AggregatedActivity, FeedmillError
+from feedmill import Activity, FeedmillError
 from feedmill.errors import StorageError
 from feedmill.feeds import Counts
 from feedmill.verbs import Love
@@ -83,7 +83,7 @@ def seen(request: Request) -> Response:
 def read(request: Request) -> Response:
     user, name = known(request.path_params["user"]), request.path_params["name"]
     feed = manager.get_notification_feed(user) if name == "notifications" else manager.get_feeds(user)[name]
-    return JSONResponse([shown(item) for item in feed[:25]])
+    return JSONResponse([item.to_dict() for item in feed[:25]])
 
 
 async def badge(request: Request) -> Response:
@@ -111,21 +111,6 @@ def page(request: Request) -> Response:
 
 def users(request: Request) -> Response:
     return JSONResponse(db.users())
-
-
-def shown(item: Activity | AggregatedActivity) -> dict[str, Any]:
-    """An activity or a group as JSON."""
-    if isinstance(item, Activity):
-        text = f"{item.actor_id} {item.verb.past_tense} {item.extra_context.get('text') or f'post {item.object_id}'}"
-        return {"text": text, "time": item.time.isoformat()}
-    names = [str(actor) for actor in item.actor_ids[:2]]
-    if item.other_actor_count:
-        names.append(f"{item.other_actor_count} others")
-    who = " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
-    one = item.activity_count == 1 or len(item.object_ids) == 1
-    what = f"post {item.object_ids[0]}" if one else f"{item.activity_count} times"
-    group = {"text": f"{who} {item.verb.past_tense} {what}", "count": item.activity_count}
-    return {**group, "seen": item.is_seen, "time": item.updated_at and item.updated_at.isoformat()}
 
 
 # -- checks and errors

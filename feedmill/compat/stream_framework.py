@@ -7,7 +7,7 @@ What is imported from elsewhere under that framework's paths stays at those: ``f
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError
@@ -15,6 +15,7 @@ from feedmill.fanout.handle import Fanout
 from feedmill.fanout.handles import Fanouts
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager.hooks import Priority
+from feedmill.storage.procedures import Procedure, both, either
 
 #: What Stream-Framework calls :class:`~feedmill.Priority`.
 FanoutPriority = Priority
@@ -23,52 +24,70 @@ FanoutPriority = Priority
 class ManagerNames:
     """The methods of :class:`~feedmill.Manager` under the names and with the arguments that they have there."""
 
-    if TYPE_CHECKING:  # what Manager has
-
-        def add_activity(self, activity: Activity) -> Fanout: ...
-        def remove_activity(self, activity: Activity | str) -> Fanout: ...
-        def update_activity(self, activity: Activity) -> Fanout: ...
-        def follow_many(
-            self, user_id: EntityId, target_ids: Iterable[EntityId], limit: int | None = None
-        ) -> Fanouts: ...
-        def unfollow_many(self, user_id: EntityId, target_ids: Iterable[EntityId]) -> Fanouts: ...
-
-    def add_user_activity(self, user_id: EntityId, activity: Activity) -> Fanout:
+    def __add_user_activity(self: Any, user_id: EntityId, activity: Activity) -> Procedure[Fanout]:
         """:meth:`add_activity`; *user_id* must be the actor."""
-        return self.add_activity(_of(user_id, activity))
+        return either(self.add_activity, self.aadd_activity, _of(user_id, activity))
 
-    def remove_user_activity(self, user_id: EntityId, activity: Activity) -> Fanout:
+    add_user_activity, aadd_user_activity = both(__add_user_activity)
+
+    def __remove_user_activity(self: Any, user_id: EntityId, activity: Activity) -> Procedure[Fanout]:
         """:meth:`remove_activity`; *user_id* must be the actor."""
-        return self.remove_activity(_of(user_id, activity))
+        return either(self.remove_activity, self.aremove_activity, _of(user_id, activity))
 
-    def update_user_activity(self, activity: Activity) -> Fanout:
+    remove_user_activity, aremove_user_activity = both(__remove_user_activity)
+
+    def __update_user_activity(self: Any, activity: Activity) -> Procedure[Fanout]:
         """:meth:`update_activity`."""
-        return self.update_activity(activity)
+        return either(self.update_activity, self.aupdate_activity, activity)
 
-    def update_user_activities(self, activities: Iterable[Activity]) -> Fanouts:
+    update_user_activity, aupdate_user_activity = both(__update_user_activity)
+
+    def __update_user_activities(self: Any, activities: Iterable[Activity]) -> Procedure[Fanouts]:
         """:meth:`update_activity` for each."""
-        return Fanouts([self.update_activity(activity) for activity in activities])
+        fanouts = list[Fanout]()
+        for activity in activities:
+            fanouts.append((yield from either(self.update_activity, self.aupdate_activity, activity)))
+        return Fanouts(fanouts)
 
-    def follow_user(self, user_id: EntityId, target_user_id: EntityId, async_: bool = True) -> Fanouts:
+    update_user_activities, aupdate_user_activities = both(__update_user_activities)
+
+    def __follow_user(
+        self: Any, user_id: EntityId, target_user_id: EntityId, async_: bool = True
+    ) -> Procedure[Fanouts]:
         """:meth:`follow`; without *async_* it is done when this returns."""
-        return _awaited(self.follow_many(user_id, [target_user_id]), async_)
+        return _awaited(either(self.follow_many, self.afollow_many, user_id, [target_user_id]), async_)
 
-    def unfollow_user(self, user_id: EntityId, target_user_id: EntityId, async_: bool = True) -> Fanouts:
+    follow_user, afollow_user = both(__follow_user)
+
+    def __unfollow_user(
+        self: Any, user_id: EntityId, target_user_id: EntityId, async_: bool = True
+    ) -> Procedure[Fanouts]:
         """:meth:`unfollow`; *async_* as above."""
-        return _awaited(self.unfollow_many(user_id, [target_user_id]), async_)
+        return _awaited(either(self.unfollow_many, self.aunfollow_many, user_id, [target_user_id]), async_)
 
-    def follow_many_users(self, user_id: EntityId, target_ids: Iterable[EntityId], async_: bool = True) -> Fanouts:
+    unfollow_user, aunfollow_user = both(__unfollow_user)
+
+    def __follow_many_users(
+        self: Any, user_id: EntityId, target_ids: Iterable[EntityId], async_: bool = True
+    ) -> Procedure[Fanouts]:
         """:meth:`follow_many`; *async_* as above."""
-        return _awaited(self.follow_many(user_id, target_ids), async_)
+        return _awaited(either(self.follow_many, self.afollow_many, user_id, target_ids), async_)
 
-    def unfollow_many_users(self, user_id: EntityId, target_ids: Iterable[EntityId], async_: bool = True) -> Fanouts:
+    follow_many_users, afollow_many_users = both(__follow_many_users)
+
+    def __unfollow_many_users(
+        self: Any, user_id: EntityId, target_ids: Iterable[EntityId], async_: bool = True
+    ) -> Procedure[Fanouts]:
         """:meth:`unfollow_many`; *async_* as above."""
-        return _awaited(self.unfollow_many(user_id, target_ids), async_)
+        return _awaited(either(self.unfollow_many, self.aunfollow_many, user_id, target_ids), async_)
+
+    unfollow_many_users, aunfollow_many_users = both(__unfollow_many_users)
 
 
-def _awaited(fanouts: Fanouts, async_: bool) -> Fanouts:
+def _awaited(asked: Procedure[Fanouts], async_: bool) -> Procedure[Fanouts]:
+    fanouts = yield from asked
     if not async_:
-        fanouts.wait()
+        yield from either(fanouts.wait, fanouts.afinished)
     return fanouts
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import itertools
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
@@ -17,8 +17,9 @@ from feedmill.fanout.operations import OPERATIONS, FanoutOperation
 from feedmill.keys import named_fanout
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.registry import feed_names
-from feedmill.storage.journal import Pace
+from feedmill.storage.journal import Opened, Pace
 from feedmill.storage.operations import Steps, together
+from feedmill.storage.procedures import Procedure, stored, unbroken
 from feedmill.storage.registry import backend
 
 
@@ -62,25 +63,27 @@ class Fanout:
     """A fan-out that was asked for. It goes on by itself; this watches it, and can call it off.
 
     *op*, where given, is what it was asked to do: when something else is asked for the same activity meanwhile, this
-    one counts as cancelled. *also*: fan-outs that are part of it, watched and called off with it.
+    one counts as cancelled.
     """
 
-    def __init__(self, id: str, op: str = "", also: Sequence[Fanout] = ()) -> None:
+    def __init__(self, id: str, op: str = "", activity_id: str = "") -> None:
         if not isinstance(id, str):
             raise ArgumentError(f"fan-out {id!r} is no text; use an id that a Fanout had")
         #: Names the fan-out and its receipt: its manager and, behind a colon, a name.
         self.id = id
         #: What was asked for, such as "add"; empty if it is not known.
         self.op = op
-        self._parts = (self, *also)
+        #: The ``id`` of the activity that it is about; empty of a handle made from an id, and of a follow, an unfollow, a
+        #: rebuild or an import.
+        self.activity_id = activity_id
 
     def status(self) -> FanoutStatus:
         """How far it is, from its receipt; a receipt that has expired counts as finished."""
-        return backend().run(status_of_all(self._parts))
+        return backend().run(status_of_all([self]))
 
     async def astatus(self) -> FanoutStatus:
         """:meth:`status` from a coroutine."""
-        return await backend().arun(status_of_all(self._parts))
+        return await backend().arun(status_of_all([self]))
 
     def wait(self, timeout: float | None = 30.0) -> FanoutStatus:
         """Wait until it is finished; :class:`FanoutTimeout` after *timeout* seconds, None for never."""
@@ -89,20 +92,23 @@ class Fanout:
             time.sleep(self._next(pauses, status, timeout))
         return status
 
-    async def await_finished(self, timeout: float | None = 30.0) -> FanoutStatus:
-        """:meth:`wait` from a coroutine."""
+    async def afinished(self, timeout: float | None = 30.0) -> FanoutStatus:
+        """:meth:`wait` from a coroutine; ``await fanout`` is the same with the default *timeout*."""
         pauses = _pauses(timeout)
         while not (status := await self.astatus()).finished:
             await asyncio.sleep(self._next(pauses, status, timeout))
         return status
 
+    def __await__(self) -> Generator[Any, None, FanoutStatus]:
+        return self.afinished().__await__()
+
     def cancel(self) -> bool:
         """Call off what is not begun; what was delivered stays. False if it was finished, or replaced, before."""
-        return any(backend().run(cancel_all(self._parts)))
+        return any(backend().run(cancel_all([self])))
 
     async def acancel(self) -> bool:
         """:meth:`cancel` from a coroutine."""
-        return any(await backend().arun(cancel_all(self._parts)))
+        return any(await backend().arun(cancel_all([self])))
 
     def _next(self, pauses: Iterator[float], status: FanoutStatus, timeout: float | None) -> float:
         for pause in pauses:
@@ -211,39 +217,63 @@ def start(
     operations: Sequence[Steps[Any]] = (),
     *,
     paces: Sequence[Pace | None] = (),
-) -> list[Fanout]:
+    about: Sequence[str] = (),
+) -> Procedure[list[Fanout]]:
     """Journal the fan-outs *wanted* (id and packed body) in one round trip with *operations*, and ring for workers.
 
-    Past an author's pace (of *paces*, one for each) they are accepted all the same, and begun later. *operations* come
-    first: what the journal knows of must be so already when a worker looks.
+    Past an author's pace (of *paces*, one for each) they are accepted all the same, and begun later. *about*: ids of their
+    activities. *operations* come first: what the journal knows of must be so already when a worker looks.
     """
+    return (yield from unbroken(_started(manager, op, wanted, operations, paces, about)))
+
+
+def _started(
+    manager: str,
+    op: FanoutOperation,
+    wanted: Sequence[tuple[str, bytes]],
+    operations: Sequence[Steps[Any]],
+    paces: Sequence[Pace | None],
+    about: Sequence[str],
+) -> Procedure[list[Fanout]]:
     here = publisher.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [
         backend().journal.open(manager, name, op.name, body, pace, feeds, op.succession)
         for (name, body), pace in zip(wanted, paces or itertools.repeat(None))
     ]
-    opened = backend().run(together([*operations, *opening]))[len(operations) :]
+    opened = (yield from stored(together([*operations, *opening])))[len(operations) :]
     if here or any(each.ring for each in opened):  # nobody else is on the way to what is due here
-        publisher.ring(manager)
-    return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]
+        yield from publisher.broker(publisher.ring, manager)
+    ids = about or itertools.repeat("")
+    return [Fanout(name, each.op, activity_id=id) for (name, _), each, id in zip(wanted, opened, ids)]
 
 
 def start_sent(
     manager: str, op: FanoutOperation, wanted: Sequence[tuple[str, bytes]], operations: Sequence[Steps[Any]] = ()
-) -> list[Fanout]:
+) -> Procedure[list[Fanout]]:
     """Journal what concerns the feeds of one user (ids and packed bodies), and send it: it has a task of its own.
 
     *operations* share the round trip.
 
     Of many only as much as the queue has room for; the rest is sent when its lease is over.
     """
+    return (yield from unbroken(_started_sent(manager, op, wanted, operations)))
+
+
+def _started_sent(
+    manager: str, op: FanoutOperation, wanted: Sequence[tuple[str, bytes]], operations: Sequence[Steps[Any]]
+) -> Procedure[list[Fanout]]:
     publisher.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [
         backend().journal.open_sent(manager, name, op.name, body, feeds, op.succession) for name, body in wanted
     ]
-    opened = backend().run(together([*opening, *operations]))
+    opened = (yield from stored(together([*opening, *operations])))[: len(wanted)]
+    yield from publisher.broker(_send_all, manager, wanted, opened)
+    return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]
+
+
+def _send_all(manager: str, wanted: Sequence[tuple[str, bytes]], opened: Sequence[Opened]) -> None:
     fitting = len(wanted) if len(wanted) < 2 else int(min(len(wanted), publisher.room(publisher.HIGH_QUEUE)))
     try:
         with publisher.batched() as producer:
@@ -251,7 +281,6 @@ def start_sent(
                 send_alone(manager, OPERATIONS[each.op], body, name, each.plan, producer)
     except StorageError as error:
         publisher.waits(manager, error)
-    return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]
 
 
 def send_alone(manager: str, op: FanoutOperation, body: bytes, name: str, plan: int, producer: Any = None) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Sequence
-from typing import overload
+from collections.abc import Generator, Iterable, Sequence
+from typing import Any, overload
 
 from feedmill.fanout.handle import Fanout, FanoutStatus, cancel_all, deadline_of, status_of_all
 from feedmill.storage.registry import backend
@@ -16,10 +16,6 @@ class Fanouts(Sequence[Fanout]):
 
     def __init__(self, fanouts: Iterable[Fanout] = ()) -> None:
         self._fanouts = tuple(fanouts)
-
-    @property
-    def _parts(self) -> list[Fanout]:
-        return [part for fanout in self._fanouts for part in fanout._parts]
 
     @overload
     def __getitem__(self, item: int) -> Fanout: ...
@@ -35,11 +31,11 @@ class Fanouts(Sequence[Fanout]):
 
     def status(self) -> FanoutStatus:
         """How far they are, in one round trip."""
-        return backend().run(status_of_all(self._parts))
+        return backend().run(status_of_all(self._fanouts))
 
     async def astatus(self) -> FanoutStatus:
         """:meth:`status` from a coroutine."""
-        return await backend().arun(status_of_all(self._parts))
+        return await backend().arun(status_of_all(self._fanouts))
 
     def wait(self, timeout: float | None = 30.0) -> FanoutStatus:
         """Wait until all are finished; :class:`~feedmill.fanout.handle.FanoutTimeout` after *timeout* seconds, None for never."""
@@ -48,20 +44,23 @@ class Fanouts(Sequence[Fanout]):
             fanout.wait(_left(deadline))
         return self.status()
 
-    async def await_finished(self, timeout: float | None = 30.0) -> FanoutStatus:
-        """:meth:`wait` from a coroutine."""
+    async def afinished(self, timeout: float | None = 30.0) -> FanoutStatus:
+        """:meth:`wait` from a coroutine; ``await fanouts`` is the same with the default *timeout*."""
         deadline = deadline_of(timeout)
         for fanout in self._fanouts:
-            await fanout.await_finished(_left(deadline))
+            await fanout.afinished(_left(deadline))
         return await self.astatus()
+
+    def __await__(self) -> Generator[Any, None, FanoutStatus]:
+        return self.afinished().__await__()
 
     def cancel(self) -> int:
         """Call off what is not begun; of how many fan-outs."""
-        return sum(backend().run(cancel_all(self._parts)))
+        return sum(backend().run(cancel_all(self._fanouts)))
 
     async def acancel(self) -> int:
         """:meth:`cancel` from a coroutine."""
-        return sum(await backend().arun(cancel_all(self._parts)))
+        return sum(await backend().arun(cancel_all(self._fanouts)))
 
     def __repr__(self) -> str:
         return f"<Fanouts: {len(self)}>"

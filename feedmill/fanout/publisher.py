@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import functools
 import logging
 import math
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from feedmill import settings, signing
 from feedmill.errors import MessageError, SettingsError, StorageError
+from feedmill.storage.procedures import Procedure, either
 from feedmill.storage.registry import backend
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 #: Queues: priority is which queue a message is in, which means the same on every broker.
 HIGH_QUEUE, LOW_QUEUE = "fanout.high", "fanout.low"
@@ -36,6 +42,8 @@ def celery_app() -> Any:
 
     Raises :class:`~feedmill.errors.SettingsError` if there are several to choose from, or it could not send.
     """
+    if (inherited := _inherited.get()) is not None:
+        return inherited
     name = settings.current().celery_app
     app = app_called(name) if name else _own_app()
     if app is None:
@@ -43,6 +51,30 @@ def celery_app() -> Any:
     if deaf := deafness(app):
         raise SettingsError(deaf)
     return app
+
+
+#: In a thread that a coroutine has opened: the app of the coroutine's own thread, where it may be current.
+_inherited: contextvars.ContextVar[Any] = contextvars.ContextVar("feedmill_celery_app", default=None)
+
+
+async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call *function*, which may send messages and wait, in a thread of the running loop's executor."""
+    context = contextvars.copy_context()
+    with suppress(SettingsError):  # who sends is told
+        context.run(_inherited.set, celery_app())
+    call = functools.partial(context.run, function, *args, **kwargs)
+    return await asyncio.get_running_loop().run_in_executor(None, call)
+
+
+def broker(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Procedure[T]:
+    """Ask for *function*, which speaks to the broker: from a coroutine in a thread, since Celery has no async client."""
+    return (yield from either(function, functools.partial(_off_loop, function), *args, **kwargs))  # type: ignore[arg-type]
+
+
+async def _off_loop(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    if _is_here(None):  # there is no broker: all of it happens in this process, and at once
+        return function(*args, **kwargs)
+    return await in_thread(function, *args, **kwargs)
 
 
 @functools.cache

@@ -12,7 +12,7 @@ from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
 from feedmill.aggregators.base import group_name, name_of
 from feedmill.declaration import check_positive
 from feedmill.errors import ArgumentError, DeclarationError
-from feedmill.feeds.flat import WAIT, Feed, HeldMember, _checked, unique
+from feedmill.feeds.flat import WAIT, Feed, HeldMember, _accepted, _checked, unique
 from feedmill.feeds.group_actors import actors_page
 from feedmill.feeds.lookup import group_called, members_of, rank_of
 from feedmill.feeds.paging import Page
@@ -183,7 +183,7 @@ class AggregatedFeed(Feed):
         count what nobody is shown. *current_activities*, groups that the caller read before, can only narrow the work:
         activities that they hold already are skipped. What is written always depends on what is read under the lock.
         """
-        checked = _checked(activities)
+        checked = _accepted(activities)
         if current_activities is not None:
             held = {activity for group in current_activities for activity in group.activities}
             checked = [activity for activity in checked if activity not in held]
@@ -202,13 +202,13 @@ class AggregatedFeed(Feed):
         for group in groups:
             if not isinstance(group, AggregatedActivity):
                 raise ArgumentError(f"{group!r} is no group; use an AggregatedActivity, which has its activities")
-        named = [(name_of(group), group) for group in groups]
-        yield from self._insert_activities(_checked(member for _, group in named for member in group.activities))
+        named = [(name_of(group), _accepted(group.activities)) for group in groups]
+        yield from self._insert_activities(member for _, members in named for member in members)
         serializer = self.serializer()
         ops = [
             MemberOp(True, name, serializer.member(activity), activity)
-            for name, group in named
-            for activity in group.activities
+            for name, members in named
+            for activity in members
         ]
         return (yield from self._apply([self.user_id], Plan(tuple(ops), wants_of(ops))))
 

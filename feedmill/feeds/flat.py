@@ -22,7 +22,7 @@ from feedmill.storage.memory import MemoryTimelineStorage
 from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend_for, storage
 from feedmill.storage.sync_async import both
-from feedmill.validation import an_activity, many, whole
+from feedmill.validation import an_activity, many, not_ahead, whole
 
 T = TypeVar("T")
 
@@ -193,7 +193,7 @@ class Feed(Bodies, Readable):
 
     def _add_many(self, activities: Iterable[Activity], trim: bool = True) -> Steps[int]:
         """Add *activities* and store their bodies; how many were new."""
-        activities = _checked(activities)
+        activities = _accepted(activities)
         yield from self._insert_activities(activities)
         added = yield from self.deliver([self.user_id], activities, wait=WAIT)
         yield from self._trim_perhaps(trim)
@@ -335,6 +335,11 @@ def unique(user_ids: Sequence[EntityId]) -> Sequence[EntityId]:
     if are_ints(user_ids) and len(set(user_ids)) == len(user_ids):
         return user_ids
     return list({str(user_id): user_id for user_id in user_ids}.values())
+
+
+def _accepted(activities: Iterable[Activity]) -> list[Activity]:
+    """*activities* to add: checked, and none of them dated too far ahead."""
+    return [not_ahead(each) for each in _checked(activities)]
 
 
 def _checked(activities: Iterable[Activity]) -> list[Activity]:

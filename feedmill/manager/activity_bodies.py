@@ -19,7 +19,7 @@ from feedmill.storage.auxiliary import NOTIFIED_TTL
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.redis import RedisActivityStorage
 from feedmill.storage.registry import backend
-from feedmill.validation import an_activity
+from feedmill.validation import an_activity, not_ahead
 from feedmill.verbs import get_verb
 
 #: Of an activity that nothing is known of; of one whose body is damaged, which is left as it is; and of one whose verb this
@@ -212,6 +212,11 @@ def raw_id(activity: Activity | str | bytes) -> bytes:
         return raw_id_of("activity", activity)
     except FilterError as error:
         raise ActivityError(str(error)) from error
+
+
+def accepted(manager: ManagerHooks, activity: object) -> Activity:
+    """What is written of *activity*, which is new: see :func:`checked` and :func:`~feedmill.validation.not_ahead`."""
+    return checked(manager, not_ahead(an_activity(activity)))
 
 
 def checked(manager: ManagerHooks, activity: object) -> Activity:

@@ -18,7 +18,7 @@ from feedmill.manager.hooks import ManagerHooks
 from feedmill.manager.writes import pace, storing
 from feedmill.msgpack_codec import pack
 from feedmill.storage.operations import together
-from feedmill.storage.registry import backend
+from feedmill.storage.procedures import Procedure, stored
 from feedmill.validation import many
 
 #: Activities that are written in one round trip.
@@ -31,18 +31,22 @@ IMPORTED_AT_ONCE = 100
 Item = Union[Activity, Mapping[str, Any]]
 
 
-def add(manager: ManagerHooks, items: Iterable[Item]) -> Fanouts:
+def add(manager: ManagerHooks, items: Iterable[Item]) -> Procedure[Fanouts]:
     """Store and fan out *items*, many in one round trip."""
 
-    def accept(activities: list[Activity]) -> list[Fanout]:
+    def accept(activities: list[Activity]) -> Procedure[list[Fanout]]:
         wanted = [(fanout_id(manager.name, activity.raw_id), activity.raw_id) for activity in activities]
         paces = [pace(manager, activity) for activity in activities]
-        return handle.start(manager.name, ADD, wanted, storing(manager, ADD, activities), paces=paces)
+        about = [activity.id for activity in activities]
+        operations = storing(manager, ADD, activities)
+        return (yield from handle.start(manager.name, ADD, wanted, operations, paces=paces, about=about))
 
-    return _each(manager, items, AT_ONCE, lambda activity: None, accept)
+    return (yield from _each(manager, items, AT_ONCE, lambda activity: None, accept))
 
 
-def import_(manager: ManagerHooks, user_id: EntityId, items: Iterable[Item], fanout: bool, chunk_size: int) -> Fanouts:
+def import_(
+    manager: ManagerHooks, user_id: EntityId, items: Iterable[Item], fanout: bool, chunk_size: int
+) -> Procedure[Fanouts]:
     """Store the *items* of one user and fan out *chunk_size* of them at a time."""
     if manager.user_feed_class is None or not activity_bodies.keeps_bodies(manager):
         raise DeclarationError(f"{manager.name}.batch_import needs user_feed_class, the feed that it fills")
@@ -54,18 +58,18 @@ def import_(manager: ManagerHooks, user_id: EntityId, items: Iterable[Item], fan
                 f"the actor is {activity.actor_id!r}, and this is an import of {user_id!r}'s activities"
             )
 
-    def accept(activities: list[Activity]) -> list[Fanout]:
+    def accept(activities: list[Activity]) -> Procedure[list[Fanout]]:
         operations, ids = (
             storing(manager, IMPORT, activities),
             sorted(activity.raw_id for activity in activities),
         )
         if fanout:
-            wanted = [(fanout_id(manager.name, IMPORT.name, ids), pack(ids))]
-            return handle.start(manager.name, IMPORT, wanted, operations, paces=[pace(manager, activities[0])])
-        backend().run(together(operations))
+            wanted, paces = [(fanout_id(manager.name, IMPORT.name, ids), pack(ids))], [pace(manager, activities[0])]
+            return (yield from handle.start(manager.name, IMPORT, wanted, operations, paces=paces))
+        yield from stored(together(operations))
         return []
 
-    return _each(manager, items, chunk_size, check, accept)
+    return (yield from _each(manager, items, chunk_size, check, accept))
 
 
 def _each(
@@ -73,8 +77,8 @@ def _each(
     items: Iterable[Item],
     size: int,
     check: Callable[[Activity], None],
-    accept: Callable[[list[Activity]], list[Fanout]],
-) -> Fanouts:
+    accept: Callable[[list[Activity]], Procedure[list[Fanout]]],
+) -> Procedure[Fanouts]:
     fanouts: list[Fanout] = []
     refused: list[tuple[int, Any, str]] = []
     total = 0
@@ -82,14 +86,14 @@ def _each(
         good: dict[bytes, Activity] = {}
         for place, item in enumerate(part, total):
             try:
-                activity = activity_bodies.checked(manager, Activity(**item) if isinstance(item, Mapping) else item)
+                activity = activity_bodies.accepted(manager, Activity(**item) if isinstance(item, Mapping) else item)
                 check(activity)
                 good[activity.raw_id] = activity
             except Exception as error:  # whatever it is, also in somebody's get_group: it is about this one alone
                 refused.append((place, item, str(error) if isinstance(error, ActivityError) else repr(error)))
         total += len(part)
         if good:
-            fanouts += accept(list(good.values()))
+            fanouts += yield from accept(list(good.values()))
     if refused:
         raise BatchError(refused, total, Fanouts(fanouts))
     return Fanouts(fanouts)

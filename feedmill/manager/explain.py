@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterator
 from typing import TypeVar
 
 from feedmill.activity import Activity
 from feedmill.fanout.handle import FanoutStatus, fanout_id, status_of
 from feedmill.fanout.operations import OPERATIONS, REMOVE
 from feedmill.feeds.flat import Feed, HeldMember
+from feedmill.feeds.paging import select
+from feedmill.feeds.query import EVERY_GROUP
 from feedmill.ids import EntityId
 from feedmill.manager import activity_bodies, notified_users
+from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.audience import admitted, followers_of, recipients_of
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED, REMOVED
 from feedmill.storage.operations import Steps
+from feedmill.storage.procedures import Procedure, stored
 from feedmill.storage.registry import backend, backend_for
 
 T = TypeVar("T")
@@ -65,56 +68,60 @@ class Explanation:
         return self.why in (Why.SHOWN, Why.MERGED)
 
 
-def explain(manager: ManagerHooks, user_id: EntityId, activity: Activity | str) -> list[Explanation]:
+def explain(manager: ManagerHooks, user_id: EntityId, activity: Activity | str) -> Procedure[list[Explanation]]:
     """An explanation for each feed that the manager declares."""
-    return list(_Case(manager, user_id, activity).explanations())
+    raw_id = activity_bodies.raw_id(activity)
+    fact = (yield from stored(activity_bodies.facts(manager, [raw_id])))[raw_id]
+    receipt = yield from stored(backend().journal.get(fanout_id(manager.name, raw_id)))
+    return (yield from _Case(manager, user_id, activity, fact, status_of(receipt)).explanations())
 
 
 class _Case:
     """One activity and one user."""
 
-    def __init__(self, manager: ManagerHooks, user_id: EntityId, given: Activity | str) -> None:
-        self.manager, self.user_id, self.raw_id = manager, user_id, activity_bodies.raw_id(given)
+    def __init__(
+        self, manager: ManagerHooks, user_id: EntityId, given: Activity | str, fact: Fact, receipt: FanoutStatus
+    ) -> None:
+        self.manager, self.user_id, self.raw_id = manager, user_id, fact.raw_id
         #: The activity as it is stored; None without a body.
-        self.stored: Activity | None = None
-        fact = backend().run(activity_bodies.facts(manager, [self.raw_id]))[self.raw_id]
+        self.stored = fact.activity if fact.live else None
         self.kind = fact.kind
-        if fact.live:
-            self.stored = fact.activity
         #: The activity, as far as it is known at all.
         self.activity = fact.activity or (given if isinstance(given, Activity) else None)
-        self.receipt = status_of(backend().run(backend().journal.get(fanout_id(manager.name, self.raw_id))))
-        self.removed = fact.kind == REMOVED or (self.receipt.op == REMOVE.name and not fact.live)
+        self.receipt = receipt
+        self.removed = fact.kind == REMOVED or (receipt.op == REMOVE.name and not fact.live)
 
-    def explanations(self) -> Iterator[Explanation]:
-        manager = self.manager
+    def explanations(self) -> Procedure[list[Explanation]]:
+        manager, found = self.manager, list[Explanation]()
         for name, feed_class in manager.feed_classes.items():
-            yield self._explain(name, feed_class, "follower")
+            found.append((yield from self._explain(name, feed_class, "follower")))
         if manager.notification_feed_class is not None:
-            yield self._explain("notifications", manager.notification_feed_class, "recipient")
+            found.append((yield from self._explain("notifications", manager.notification_feed_class, "recipient")))
+        return found
 
     @staticmethod
-    def _read(feed_class: type[Feed], operation: Steps[T]) -> T:
-        return backend_for(feed_class.timeline_storage_class).run(operation)
+    def _read(feed_class: type[Feed], operation: Steps[T]) -> Procedure[T]:
+        return stored(operation, backend_for(feed_class.timeline_storage_class))
 
-    def _explain(self, name: str, feed_class: type[Feed], audience: str) -> Explanation:
-        everything = self._read(feed_class, feed_class.all_members(self.user_id))
+    def _explain(self, name: str, feed_class: type[Feed], audience: str) -> Procedure[Explanation]:
+        everything = yield from self._read(feed_class, feed_class.all_members(self.user_id))
         place = next((at for at, (_, member) in enumerate(everything) if member.raw_id == self.raw_id), None)
         if place is None:
-            why, text = self._absent(feed_class, everything, audience)
+            why, text = yield from self._absent(feed_class, everything, audience)
             return Explanation(name, why, text)
         if feed_class.activity_storage_class is not None and not self.stored:
             why = Why.REMOVED if self.removed else Why.NO_BODY
             text = "it was removed, and is still to be cleaned up" if why is Why.REMOVED else "its body is missing"
             return Explanation(name, why, f"its id is held, but nobody is shown it: {text}")
         if group := everything[place][0]:
-            return self._in_group(name, feed_class, group.decode())
+            return (yield from self._in_group(name, feed_class, group.decode()))
         if place >= feed_class.max_length:
             return Explanation(name, Why.BEYOND, f"it is held behind the {feed_class.max_length:,} that are shown")
         return Explanation(name, Why.SHOWN, f"in it at rank {place}", place)
 
-    def _in_group(self, name: str, feed_class: type[Feed], group: str) -> Explanation:
-        for rank, shown in enumerate(feed_class(self.user_id)[:]):
+    def _in_group(self, name: str, feed_class: type[Feed], group: str) -> Procedure[Explanation]:
+        everything = select(feed_class, self.user_id, EVERY_GROUP, 0, feed_class.max_length)
+        for rank, shown in enumerate((yield from self._read(feed_class, everything))):
             if shown.group == group:
                 is_shown = any(member.raw_id == self.raw_id for member in shown.activities)
                 how = "" if is_shown else ", where it is counted but not shown"
@@ -122,10 +129,12 @@ class _Case:
                 return Explanation(name, Why.MERGED, text, rank, group)
         return Explanation(name, Why.BEYOND, f"it is in group {group!r}, which is not shown", None, group)
 
-    def _absent(self, feed_class: type[Feed], everything: list[HeldMember], audience: str) -> tuple[Why, str]:
+    def _absent(
+        self, feed_class: type[Feed], everything: list[HeldMember], audience: str
+    ) -> Procedure[tuple[Why, str]]:
         """Why it is not there: the first reason that holds."""
         receipt = self.receipt
-        notice = self._notice() if audience == "recipient" else None
+        notice = (yield from self._notice()) if audience == "recipient" else None
         if self.removed and notice is None:
             return Why.REMOVED, "it was removed"
         if notice is None and not self._was_added():
@@ -144,7 +153,8 @@ class _Case:
         adds = receipt.op in OPERATIONS and OPERATIONS[receipt.op].adds
         if adds and (receipt.dead or receipt.cancelled or not receipt.finished):
             return _on_its_way(receipt)
-        if trimmed := self._read(feed_class, feed_class.why_trimmed(self.user_id, everything, self.activity)):
+        operation = feed_class.why_trimmed(self.user_id, everything, self.activity)
+        if trimmed := (yield from self._read(feed_class, operation)):
             return Why.TRIMMED, trimmed
         if audience == "recipient":
             return Why.ABSENT, "it was taken out since, or imported, which notifies nobody; notify brings it in"
@@ -157,13 +167,10 @@ class _Case:
         """Whether it was added or imported, as far as is known: that somebody has it in hand, or was notified, is no proof."""
         return self.activity is not None and (self.kind in (LIVE, IMPORTED) or bool(self.receipt.op))
 
-    def _notice(self) -> FanoutStatus | None:
+    def _notice(self) -> Procedure[FanoutStatus | None]:
         """How far the notice is that names the user, if there is one."""
-        user = str(self.user_id)
-        for name, ids in notified_users.told(self.manager, self.raw_id):
-            if any(str(each) == user for each in ids):
-                return status_of(backend().run(backend().journal.get(name)))
-        return None
+        name = yield from notified_users.notice_of(self.manager, self.raw_id, self.user_id)
+        return status_of((yield from stored(backend().journal.get(name)))) if name else None
 
     def _is_meant(self, audience: str, activity: Activity) -> bool:
         user = str(self.user_id)

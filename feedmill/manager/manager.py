@@ -15,11 +15,12 @@ from feedmill.fanout.operations import FOLLOW, NOTIFY, UNFOLLOW, UNNOTIFY
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.ids import EntityId
-from feedmill.manager import batches, writes
+from feedmill.manager import batches, coroutines, lookup, writes
 from feedmill.manager.config import check_feeds
 from feedmill.manager.explain import Explanation, explain
 from feedmill.manager.hooks import AUDIENCE_HOOKS, FILTER_HOOKS, ManagerHooks
 from feedmill.registry import register_manager
+from feedmill.storage.procedures import Procedure, both, stored, unbroken
 from feedmill.validation import whole
 
 
@@ -49,11 +50,12 @@ class Manager(ManagerNames, ManagerHooks):
                 " accepts or filter_user_ids as well"
             )
         cls.is_filtered = bool(written)
+        coroutines.follow_overrides(cls, Manager)
         register_manager(cls.name, cls)
 
     # -- activities
 
-    def add_activity(self, activity: Activity) -> Fanout:
+    def __add_activity(self, activity: Activity) -> Procedure[Fanout]:
         """Store *activity*, add it to its actor's own feed, and start its fan-out, in constant time.
 
         Once this returns the activity is not lost, even if the broker cannot be reached: the journal has it. If the
@@ -62,20 +64,24 @@ class Manager(ManagerNames, ManagerHooks):
         """
         return writes.add(self, activity)
 
-    def add_activities(self, activities: Iterable[Activity | Mapping[str, Any]]) -> Fanouts:
+    add_activity, aadd_activity = both(__add_activity)
+
+    def __add_activities(self, activities: Iterable[Activity | Mapping[str, Any]]) -> Procedure[Fanouts]:
         """:meth:`add_activity` for many, of any actors, in few round trips. A dict is what Activity is called with.
 
         A bad one harms no other: when all others are accepted, :class:`~feedmill.errors.BatchError` lists it.
         """
         return batches.add(self, activities)
 
-    def batch_import(
+    add_activities, aadd_activities = both(__add_activities)
+
+    def __batch_import(
         self,
         user_id: EntityId,
         activities: Iterable[Activity | Mapping[str, Any]],
         fanout: bool = True,
         chunk_size: int = batches.IMPORTED_AT_ONCE,
-    ) -> Fanouts:
+    ) -> Procedure[Fanouts]:
         """Bring what *user_id* did long ago into their own feed and, with *fanout*, into those of their followers.
 
         *chunk_size* activities travel together. Nobody is notified. Bad activities, and those of others, are refused as
@@ -83,7 +89,9 @@ class Manager(ManagerNames, ManagerHooks):
         """
         return batches.import_(self, user_id, activities, fanout, whole("chunk_size", chunk_size, 1))
 
-    def remove_activity(self, activity: Activity | str) -> Fanout:
+    batch_import, abatch_import = both(__batch_import)
+
+    def __remove_activity(self, activity: Activity | str) -> Procedure[Fanout]:
         """Take *activity*, or the one whose ``id`` it is, out of all feeds.
 
         What is stored counts: an equal activity with another context will do. No reader sees it once this returns, and the
@@ -92,17 +100,21 @@ class Manager(ManagerNames, ManagerHooks):
         it again, with the id alone, completes it: that is remembered for a week.
         :class:`~feedmill.errors.UnknownActivity` for an id that was never added, or was removed long ago.
         """
-        return writes.remove(self, activity)
+        return unbroken(writes.remove(self, activity))
 
-    def update_activity(self, activity: Activity) -> Fanout:
+    remove_activity, aremove_activity = both(__remove_activity)
+
+    def __update_activity(self, activity: Activity) -> Procedure[Fanout]:
         """Put *activity* in place of the one with its id (same actor, verb, object, target and time).
 
         Feeds show the new ``extra_context`` at once, notification feeds when the fan-out is done; nothing becomes unseen.
         :class:`~feedmill.errors.UnknownActivity` if it is not there, ActivityError if it would change its group.
         """
-        return writes.update(self, activity)
+        return unbroken(writes.update(self, activity))
 
-    def notify(self, user_ids: Iterable[EntityId], activity: Activity) -> Fanouts:
+    update_activity, aupdate_activity = both(__update_activity)
+
+    def __notify(self, user_ids: Iterable[EntityId], activity: Activity) -> Procedure[Fanouts]:
         """Put *activity* into the notification feeds of *user_ids*, whoever :meth:`get_recipient_ids` names.
 
         It need not have been added; if it was, what is stored counts. Who was named is known for 90 days: removing or
@@ -110,32 +122,46 @@ class Manager(ManagerNames, ManagerHooks):
         """
         return writes.notice(self, NOTIFY, user_ids, activity)
 
-    def unnotify(self, user_ids: Iterable[EntityId], activity: Activity) -> Fanouts:
+    notify, anotify = both(__notify)
+
+    def __unnotify(self, user_ids: Iterable[EntityId], activity: Activity) -> Procedure[Fanouts]:
         """Take *activity* out of the notification feeds of *user_ids*, whoever they were told by; recipients too.
 
         The last call that names a user counts, until the activity is removed: then all of it is void.
         """
         return writes.notice(self, UNNOTIFY, user_ids, activity)
 
+    unnotify, aunnotify = both(__unnotify)
+
     # -- who follows whom
 
-    def follow(self, user_id: EntityId, target_id: EntityId) -> Fanout:
+    def __follow(self, user_id: EntityId, target_id: EntityId) -> Procedure[Fanout]:
         """Bring the newest activities of *target_id* into the feeds of *user_id*."""
-        return writes.copy(self, FOLLOW, user_id, [target_id])[0]
+        return (yield from writes.copy(self, FOLLOW, user_id, [target_id]))[0]
 
-    def follow_many(self, user_id: EntityId, target_ids: Iterable[EntityId], limit: int | None = None) -> Fanouts:
+    follow, afollow = both(__follow)
+
+    def __follow_many(
+        self, user_id: EntityId, target_ids: Iterable[EntityId], limit: int | None = None
+    ) -> Procedure[Fanouts]:
         """:meth:`follow` each of *target_ids*; *limit*: newest activities of each, by default follow_activity_limit."""
         return writes.copy(self, FOLLOW, user_id, target_ids, limit)
 
-    def unfollow(self, user_id: EntityId, target_id: EntityId) -> Fanout:
-        """Take everything that *target_id* did out of the feeds of *user_id*, notifications excepted."""
-        return writes.copy(self, UNFOLLOW, user_id, [target_id])[0]
+    follow_many, afollow_many = both(__follow_many)
 
-    def unfollow_many(self, user_id: EntityId, target_ids: Iterable[EntityId]) -> Fanouts:
+    def __unfollow(self, user_id: EntityId, target_id: EntityId) -> Procedure[Fanout]:
+        """Take everything that *target_id* did out of the feeds of *user_id*, notifications excepted."""
+        return (yield from writes.copy(self, UNFOLLOW, user_id, [target_id]))[0]
+
+    unfollow, aunfollow = both(__unfollow)
+
+    def __unfollow_many(self, user_id: EntityId, target_ids: Iterable[EntityId]) -> Procedure[Fanouts]:
         """:meth:`unfollow` each of *target_ids*."""
         return writes.copy(self, UNFOLLOW, user_id, target_ids)
 
-    def rebuild(self, user_id: EntityId) -> Fanout:
+    unfollow_many, aunfollow_many = both(__unfollow_many)
+
+    def __rebuild(self, user_id: EntityId) -> Procedure[Fanout]:
         """Make the feeds of *user_id* what they should be, from the user feeds of :meth:`get_user_following_ids`.
 
         For who was away so long that their feeds were not kept up. Readers see the old feed become the new one, never
@@ -144,6 +170,8 @@ class Manager(ManagerNames, ManagerHooks):
         if type(self).get_user_following_ids is ManagerHooks.get_user_following_ids:
             raise DeclarationError(f"{self.name}.rebuild needs get_user_following_ids(user_id): whom the user follows")
         return writes.rebuild(self, user_id)
+
+    rebuild, arebuild = both(__rebuild)
 
     # -- reading
 
@@ -163,9 +191,31 @@ class Manager(ManagerNames, ManagerHooks):
             raise DeclarationError(f"{self.name} has no notification_feed_class")
         return self.notification_feed_class(user_id)
 
-    def explain(self, user_id: EntityId, activity: Activity | str) -> list[Explanation]:
+    def __get_activity(self, activity_id: Activity | str) -> Procedure[Activity]:
+        """The activity with that ``id``, as it is stored, whether or not a feed still shows it. One command.
+
+        :class:`~feedmill.errors.UnknownActivity` if it was never added, imported or notified, or was removed;
+        :class:`~feedmill.errors.UnknownVerb` if its verb is not registered here, :class:`~feedmill.errors.CorruptRecord` if
+        it is damaged. A manager none of whose feeds has an activity storage knows an activity for 90 days.
+        """
+        return stored(lookup.one(self, activity_id))
+
+    get_activity, aget_activity = both(__get_activity)
+
+    def __get_activities(self, activity_ids: Iterable[Activity | str]) -> Procedure[dict[str, Activity]]:
+        """:meth:`get_activity` for many, in one command: by ``id``, in the order asked for.
+
+        Those for which that would raise are left out, as in feeds.
+        """
+        return stored(lookup.several(self, activity_ids))
+
+    get_activities, aget_activities = both(__get_activities)
+
+    def __explain(self, user_id: EntityId, activity: Activity | str) -> Procedure[list[Explanation]]:
         """Why *activity* (or the one whose ``id`` it is) is, or is not, in each feed of *user_id*. Slow, for people."""
         return explain(self, user_id, activity)
+
+    explain, aexplain = both(__explain)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {', '.join(self.feed_classes) or 'no feeds'}>"

@@ -12,6 +12,7 @@ from feedmill.manager.hooks import ManagerHooks
 from feedmill.msgpack_codec import unpack
 from feedmill.storage.auxiliary import NotificationNumbers, Notifications
 from feedmill.storage.operations import Steps
+from feedmill.storage.procedures import Procedure, stored
 from feedmill.storage.registry import backend
 
 #: Direct notifications, of a chunk of people each, that are read in one round trip.
@@ -40,46 +41,65 @@ def void(manager: ManagerHooks, raw_id: bytes) -> Steps[None]:
     return backend().auxiliary.notified_users.void(manager.name, raw_id)
 
 
-def _words(manager: ManagerHooks, raw_id: bytes) -> Notifications:
-    return backend().run(backend().auxiliary.notified_users.notifications(manager.name, raw_id))
+def _words(manager: ManagerHooks, raw_id: bytes) -> Steps[Notifications]:
+    return backend().auxiliary.notified_users.notifications(manager.name, raw_id)
+
+
+def _parts(names: Iterable[str]) -> Iterator[list[str]]:
+    rest = iter(names)
+    return iter(lambda: list(itertools.islice(rest, AT_ONCE)), [])
+
+
+def _users(manager: ManagerHooks, raw_id: bytes, names: list[str]) -> Steps[list[tuple[str, list[EntityId]]]]:
+    """The people of notices, in one round trip."""
+    found = yield from backend().auxiliary.notified_users.users(manager.name, raw_id, names)
+    return [(name, unpack(found[name])) for name in names if name in found]
 
 
 def _people(manager: ManagerHooks, raw_id: bytes, names: Iterable[str]) -> Iterator[tuple[str, list[EntityId]]]:
     """The people of notices; never all of them at once."""
-    rest = iter(names)
-    while part := list(itertools.islice(rest, AT_ONCE)):
-        found = backend().run(backend().auxiliary.notified_users.users(manager.name, raw_id, part))
-        for name in part:
-            if name in found:
-                yield name, unpack(found[name])
+    for part in _parts(names):
+        yield from backend().run(_users(manager, raw_id, part))
 
 
-def told(manager: ManagerHooks, raw_id: bytes) -> Iterator[tuple[str, list[EntityId]]]:
-    """The people of each notice of an activity, by its fan-out, as far as it is the last word on them."""
-    words = _words(manager, raw_id)
+def notice_of(manager: ManagerHooks, raw_id: bytes, user_id: EntityId) -> Procedure[str]:
+    """The fan-out of the notice that is the last word on a user, if that one notified them; else an empty text."""
+    words, user = (yield from stored(_words(manager, raw_id))), str(user_id)
     later = sorted(words.notifications.items(), key=lambda item: -item[1][0])
-    valid = [(name, said) for name, said in later if said[0] > words.numbers.removed]
-    several = len({number for _, (number, _) in valid}) > 1
-    overruled = set[str]()
-    said_of = dict(valid)
-    for name, ids in _people(manager, raw_id, said_of):
-        left = [each for each in ids if str(each) not in overruled]
-        if said_of[name][1] and left:
-            yield name, left
-        if several:
-            overruled.update(map(str, ids))
+    said_of = {name: notified for name, (number, notified) in later if number > words.numbers.removed}
+    for part in _parts(said_of):
+        for name, ids in (yield from stored(_users(manager, raw_id, part))):
+            if user in map(str, ids):
+                return name if said_of[name] else ""
+    return ""
 
 
-def people(manager: ManagerHooks, raw_id: bytes, *, void: bool) -> Iterator[EntityId]:
-    """All that notices have ever named, of whom some may be named twice; only by those that are not *void*, or by all."""
-    words = _words(manager, raw_id)
-    names = [
+def _names(words: Notifications, void: bool) -> list[str]:
+    return [
         name
         for name, (number, notified) in words.notifications.items()
         if notified and (void or number > words.numbers.removed)
     ]
-    for _, ids in _people(manager, raw_id, names):
+
+
+def people(manager: ManagerHooks, raw_id: bytes, *, void: bool) -> Iterator[EntityId]:
+    """All that notices have ever named, of whom some may be named twice; only by those that are not *void*, or by all."""
+    words = backend().run(_words(manager, raw_id))
+    for _, ids in _people(manager, raw_id, _names(words, void)):
         yield from ids
+
+
+def first_people(manager: ManagerHooks, raw_id: bytes, most: int) -> Procedure[list[EntityId]]:
+    """The first of :func:`people`, void or not, up to *most*."""
+    found: list[EntityId] = []
+    if most < 1:
+        return found
+    for part in _parts(_names((yield from stored(_words(manager, raw_id))), void=True)):
+        for _, ids in (yield from stored(_users(manager, raw_id, part))):
+            found += ids
+        if len(found) >= most:
+            break
+    return found[:most]
 
 
 def last_words(
@@ -89,7 +109,7 @@ def last_words(
 
     And the numbers, as they were. *only_taken_back*: it is of no interest who was notified.
     """
-    words = _words(manager, raw_id)
+    words = backend().run(_words(manager, raw_id))
     number, notified = words.notifications.get(name_of(manager, raw_id, user_ids), (-1, False))
     found: dict[str, bool] = {}
     if number > words.numbers.removed:

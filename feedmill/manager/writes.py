@@ -19,10 +19,12 @@ from feedmill.manager.activity_bodies import UNKNOWN, Fact
 from feedmill.manager.audience import recipients_of
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.msgpack_codec import pack
+from feedmill.storage import procedures
 from feedmill.storage.journal import Pace
 from feedmill.storage.operations import Steps, together
+from feedmill.storage.procedures import Procedure
 from feedmill.storage.registry import backend
-from feedmill.validation import is_whole, many
+from feedmill.validation import is_whole, many, not_ahead
 
 #: Chunks of a notice, and copies, that are journaled in one round trip.
 AT_ONCE = 100
@@ -30,10 +32,10 @@ AT_ONCE = 100
 MOST_TRIES = 20
 
 
-def add(manager: ManagerHooks, activity: Activity) -> Fanout:
+def add(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
     """See :meth:`Manager.add_activity`."""
-    activity_bodies.checked(manager, activity)
-    return _start(manager, ADD, activity, storing(manager, ADD, [activity]))
+    activity = activity_bodies.accepted(manager, activity)
+    return (yield from _start(manager, ADD, activity, storing(manager, ADD, [activity])))
 
 
 def storing(manager: ManagerHooks, op: FanoutOperation, activities: Sequence[Activity]) -> list[Steps[Any]]:
@@ -47,7 +49,7 @@ def storing(manager: ManagerHooks, op: FanoutOperation, activities: Sequence[Act
     return operations
 
 
-def remove(manager: ManagerHooks, activity: Activity | str) -> Fanout:
+def remove(manager: ManagerHooks, activity: Activity | str) -> Procedure[Fanout]:
     """See :meth:`Manager.remove_activity`.
 
     First there is a tombstone, which tells workers and readers; it holds the activity, so that whoever calls again, with the
@@ -57,9 +59,9 @@ def remove(manager: ManagerHooks, activity: Activity | str) -> Fanout:
     raw_id = activity_bodies.raw_id(activity)
     given = activity if isinstance(activity, Activity) else None
     if given is None:  # a process that cannot read it cannot remove it
-        activity_bodies.readable(backend().run(activity_bodies.facts(manager, [raw_id]))[raw_id])
+        activity_bodies.readable((yield from procedures.stored(activity_bodies.facts(manager, [raw_id])))[raw_id])
     asked: list[Steps[Any]] = [activity_bodies.removed(manager, raw_id, given), notified_users.numbers(manager, raw_id)]
-    fact, noticed = backend().run(together(asked))
+    fact, noticed = yield from procedures.stored(together(asked))
     stored: Activity | None = given if fact is None or fact.activity is None else fact.activity
     if fact is None or stored is None:
         raise UnknownActivity(
@@ -71,14 +73,11 @@ def remove(manager: ManagerHooks, activity: Activity | str) -> Fanout:
     if noticed is not None:
         operations += [*_noticed(manager, fact), notified_users.void(manager, raw_id)]
     if manager.notification_feed_class is not None:  # these hold the whole activity: readers would still see it
-        named = (
-            _notified(manager, fact, stored)
-            if noticed is None
-            else itertools.chain(_notified(manager, fact, stored), notified_users.people(manager, raw_id, void=True))
-        )
-        first = list(itertools.islice(named, manager.fanout_chunk_size))
+        first = list(itertools.islice(_notified(manager, fact, stored), manager.fanout_chunk_size))
+        if noticed is not None:
+            first += yield from notified_users.first_people(manager, raw_id, manager.fanout_chunk_size - len(first))
         operations.append(_taken_out(manager.notification_feed_class, first, fact, stored))
-    return _start(manager, REMOVE, stored, operations)
+    return (yield from _start(manager, REMOVE, stored, operations))
 
 
 def _notified(manager: ManagerHooks, fact: Fact, stored: Activity) -> Iterator[EntityId]:
@@ -99,7 +98,7 @@ def _taken_out(feed_class: type[Feed], user_ids: Sequence[EntityId], fact: Fact,
         yield from feed_class.deliver(user_ids, (), [each])
 
 
-def update(manager: ManagerHooks, activity: Activity) -> Fanout:
+def update(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
     """See :meth:`Manager.update_activity`."""
     publisher.ready()
     activity_bodies.checked(manager, activity)
@@ -108,15 +107,17 @@ def update(manager: ManagerHooks, activity: Activity) -> Fanout:
             activity_bodies.facts(manager, [activity.raw_id]),
             notified_users.numbers(manager, activity.raw_id),
         ]
-        facts, noticed = backend().run(together(asked))
+        facts, noticed = yield from procedures.stored(together(asked))
         before: Fact = facts[activity.raw_id]
         if before.activity is not None and before.known:
             _check_groups(manager, before.activity, activity)
         elif before.kind != UNKNOWN or activity_bodies.keeps_bodies(manager):
             raise UnknownActivity(f"{activity!r} cannot be updated: it was never added, or was removed; add it instead")
+        elif not_ahead(activity) is not activity:  # nothing is known of it: this may be what adds it
+            raise UnknownActivity(f"{activity!r} is dated too far ahead to have been added; add it instead")
         asked = [activity_bodies.updated(manager, activity, before), backend().journal.get(_name(manager, activity))]
         asked += _noticed(manager, before) if noticed is not None else []
-        done, receipt, *_ = backend().run(together(asked))
+        done, receipt, *_ = yield from procedures.stored(together(asked))
         if done:  # else somebody else has changed it meanwhile: look at that
             break
     else:
@@ -125,7 +126,7 @@ def update(manager: ManagerHooks, activity: Activity) -> Fanout:
     status = status_of(receipt)
     settled = status.finished and not status.cancelled and not status.dead and "again" not in receipt
     op = UPDATE if settled and status.op != REMOVE.name else REDELIVER
-    return _start(manager, op, activity, [])
+    return (yield from _start(manager, op, activity, []))
 
 
 def _check_groups(manager: ManagerHooks, before: Activity, after: Activity) -> None:
@@ -142,10 +143,13 @@ def _name(manager: ManagerHooks, activity: Activity) -> str:
     return fanout_id(manager.name, activity.raw_id)
 
 
-def _start(manager: ManagerHooks, op: FanoutOperation, activity: Activity, operations: list[Steps[Any]]) -> Fanout:
+def _start(
+    manager: ManagerHooks, op: FanoutOperation, activity: Activity, operations: list[Steps[Any]]
+) -> Procedure[Fanout]:
     """Open the fan-out about *activity* behind *operations*; its record holds the id, since what is stored counts."""
+    wanted = [(_name(manager, activity), activity.raw_id)]
     paces = [None if op.removes else pace(manager, activity)]
-    return handle.start(manager.name, op, [(_name(manager, activity), activity.raw_id)], operations, paces=paces)[0]
+    return (yield from handle.start(manager.name, op, wanted, operations, paces=paces, about=[activity.id]))[0]
 
 
 def pace(manager: ManagerHooks, activity: Activity) -> Pace | None:
@@ -155,12 +159,15 @@ def pace(manager: ManagerHooks, activity: Activity) -> Pace | None:
     return Pace(activity.actor_id, manager.fanout_rate, manager.fanout_burst)
 
 
-def notice(manager: ManagerHooks, op: FanoutOperation, user_ids: Iterable[EntityId], activity: Activity) -> Fanouts:
+def notice(
+    manager: ManagerHooks, op: FanoutOperation, user_ids: Iterable[EntityId], activity: Activity
+) -> Procedure[Fanouts]:
     """See :meth:`Manager.notify`: a fan-out for each chunk of users."""
     if manager.notification_feed_class is None:
         raise DeclarationError(f"{manager.name}.{op} needs notification_feed_class, the feed that it writes to")
     people = _ids(user_ids, "user")
-    activity_bodies.checked(manager, activity)
+    check = activity_bodies.accepted if op.adds else activity_bodies.checked
+    activity = check(manager, activity)
     raw_id, fanouts, number = activity.raw_id, list[Fanout](), 0
     operations = activity_bodies.change(manager, op.change, [activity])
     chunks = iter(lambda: list(itertools.islice(people, manager.fanout_chunk_size)), [])
@@ -168,7 +175,8 @@ def notice(manager: ManagerHooks, op: FanoutOperation, user_ids: Iterable[Entity
         named = {notified_users.name_of(manager, raw_id, ids): pack(ids) for ids in part}
         numbered = _Result(notified_users.keep(manager, activity, op.adds, named, number))
         wanted = [(name, pack([raw_id, ids])) for name, ids in named.items()]
-        fanouts += handle.start(manager.name, op, wanted, [*operations, numbered.steps()])
+        about = [activity.id] * len(wanted)
+        fanouts += yield from handle.start(manager.name, op, wanted, [*operations, numbered.steps()], about=about)
         number, operations = numbered.value, []
     return Fanouts(fanouts)
 
@@ -190,7 +198,7 @@ def copy(
     user_id: EntityId,
     target_ids: Iterable[EntityId],
     limit: int | None = None,
-) -> Fanouts:
+) -> Procedure[Fanouts]:
     """See :meth:`Manager.follow_many`: a fan-out for each target, so that the last word on each of them counts."""
     user_id = entity_id(user_id, "user")
     if manager.user_feed_class is None:
@@ -207,17 +215,17 @@ def copy(
         unfollows = backend().auxiliary.unfollows
         record = unfollows.record_unfollow if op.removes else unfollows.clear_unfollow
         noted = record(manager.name, user, names)
-        fanouts += handle.start_sent(manager.name, op, wanted, [noted])
+        fanouts += yield from handle.start_sent(manager.name, op, wanted, [noted])
     return Fanouts(fanouts)
 
 
-def rebuild(manager: ManagerHooks, user_id: EntityId) -> Fanout:
+def rebuild(manager: ManagerHooks, user_id: EntityId) -> Procedure[Fanout]:
     """See :meth:`Manager.rebuild`."""
     user_id = entity_id(user_id, "user")
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name}.rebuild needs user_feed_class, the feed it copies from")
     wanted = [(fanout_id(manager.name, REBUILD.name.encode(), str(user_id)), pack([user_id]))]
-    return handle.start_sent(manager.name, REBUILD, wanted)[0]
+    return (yield from handle.start_sent(manager.name, REBUILD, wanted))[0]
 
 
 def _ids(values: Iterable[EntityId], role: str) -> Iterable[EntityId]:

@@ -80,8 +80,3 @@ def storage(storage_class: Any, own: Any) -> Any:
 @functools.cache
 def _substitute(storage_class: Any, own: Any) -> Any:
     return storage_class() if issubclass(storage_class, type(own)) else own
-
-
-async def aclose() -> None:
-    """Close the running event loop's connections: what an async app does when it shuts down."""
-    await backend().aclose()

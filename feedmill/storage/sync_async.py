@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -32,7 +33,7 @@ def both(operation: Callable[Concatenate[S, P], Steps[T]]) -> tuple[Call[S, P, T
         done: T = await self._arun(getattr(self, name)(*args, **kwargs))
         return done
 
-    return _dress(call, operation, ""), _dress(acall, operation, "a")
+    return dress(call, operation, ""), dress(acall, operation, "a")
 
 
 def both_of_class(
@@ -43,15 +44,18 @@ def both_of_class(
     return classmethod(call), classmethod(acall)
 
 
-def _dress(call: Any, operation: Any, prefix: str) -> Any:
+def dress(call: Any, operation: Any, prefix: str) -> Any:
     """Give *call* the name, the signature and the docstring that *operation* means it to have."""
     signature = inspect.signature(operation)
     returns = signature.return_annotation
     if isinstance(returns, str):  # "Steps[int]" is what the operation says, "int" is what its callers get
-        returns = returns.removeprefix("Steps[").removesuffix("]")
-    call.__signature__ = signature.replace(return_annotation=returns)
+        returns = re.sub(r"^(?:Steps|Procedure)\[(.*)\]$", r"\1", returns)
+    first, *others = signature.parameters.values()  # whatever the operation needs to know of self
+    parameters = [first.replace(annotation=first.empty), *others]
+    call.__signature__ = signature.replace(parameters=parameters, return_annotation=returns)
     call.__annotations__ = {**operation.__annotations__, "return": returns}
-    call.__name__ = prefix + operation.__name__.removeprefix("_")
+    call.__annotations__.pop(first.name, None)
+    call.__name__ = prefix + operation.__name__.lstrip("_")
     call.__qualname__ = f"{operation.__qualname__.rpartition('.')[0]}.{call.__name__}"
     call.__module__, call.__doc__ = operation.__module__, operation.__doc__
     return call

@@ -10,6 +10,7 @@ from feedmill.errors import CorruptRecord, FeedmillError, MessageError, UnknownN
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.operations import PLANNED, operation_called
 from feedmill.msgpack_codec import pack, unpack
+from feedmill.storage import procedures
 from feedmill.storage.journal import Claim, Letter
 from feedmill.storage.operations import together
 from feedmill.storage.registry import backend
@@ -90,7 +91,7 @@ def replay(letter_id: str) -> str:
     else:
         op, body, name = values
         begin = handle.start if op in PLANNED else handle.start_sent
-        begin(letter.manager, operation_called(op), [(name, body)])
+        procedures.run(begin(letter.manager, operation_called(op), [(name, body)]))
         done = f"{op} in {letter.manager} starts again as fan-out {name}"
     drop([letter_id])
     return done

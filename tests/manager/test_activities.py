@@ -92,7 +92,7 @@ class TestBatches:
 
         async def call_off() -> tuple[int, bool]:
             cancelled = await fanouts.acancel()
-            status = await fanouts.await_finished(1)
+            status = await fanouts.afinished(1)
             await feedmill.aclose()
             return cancelled, status.cancelled
 

@@ -20,7 +20,7 @@ from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
 from feedmill.storage.operations import Steps, together
-from feedmill.storage.registry import backend
+from feedmill.storage.procedures import stored
 from feedmill.worker import compensation
 
 Patch = Callable[[Any, str, Any], None]
@@ -43,9 +43,9 @@ def journal_first(patch: Patch) -> None:
     start = handle.start
 
     def mutant(manager: str, op: str, wanted: Any, operations: Sequence[Any] = (), **options: Any) -> Any:
-        fanouts = start(manager, op, wanted, **options)
+        fanouts = yield from start(manager, op, wanted, **options)
         if operations:
-            backend().run(together(operations))
+            yield from stored(together(operations))
         return fanouts
 
     patch(handle, "start", mutant)

@@ -20,7 +20,7 @@ from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.cli.terminal import progress
 from feedmill.errors import FeedmillError
-from feedmill.ids import EntityId
+from feedmill.ids import MAX_TIME, EntityId
 from feedmill.storage.registry import backend
 from feedmill.tools.local_servers import LocalRedis, Workers, broker_of
 from feedmill.tools.replay.lines import Garbage, InputError
@@ -172,7 +172,7 @@ def session(
             "key_prefix": f"fm-replay-{os.urandom(4).hex()}:",
             "celery_app": "feedmill.tasks:app",
         }
-        settings.configure(**values)
+        settings.configure(**values, max_future=MAX_TIME / 1e6)  # the times of a file are what they are
         import feedmill.tasks  # noqa: F401  reads the settings above, so not sooner
 
         running = None
