@@ -5,44 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Protocol
 
 from feedmill.activity import MAX_MEMBERS, Activity
 from feedmill.ids import EntityId, from_microseconds
+from feedmill.records.view import GroupView
 from feedmill.verbs import Verb
-
-
-class Stored(Protocol):
-    """What a stored group is made of. Times in µs."""
-
-    @property
-    def count(self) -> int:
-        """Members that are counted."""
-        ...
-
-    @property
-    def actors(self) -> int:
-        """Their actors."""
-        ...
-
-    @property
-    def created(self) -> int:
-        """Time of the oldest member."""
-        ...
-
-    @property
-    def updated(self) -> int:
-        """Time of the newest member."""
-        ...
-
-    @property
-    def newest(self) -> Activity | None:
-        """The newest member that can be shown, or None."""
-        ...
-
-    def load(self) -> list[Activity]:
-        """The newest members that can be shown, oldest first."""
-        ...
 
 
 class AggregatedActivity:
@@ -55,7 +22,7 @@ class AggregatedActivity:
     """
 
     #: Of a stored group: what it is made of, and when it was seen and read.
-    _stored: Stored
+    _stored: GroupView
     _marked: tuple[int, int]
 
     def __init__(
@@ -88,7 +55,7 @@ class AggregatedActivity:
 
     @classmethod
     def restore(
-        cls, group: str, stored: Stored, *, is_seen: bool, is_read: bool, seen_at: int, read_at: int
+        cls, group: str, stored: GroupView, *, is_seen: bool, is_read: bool, seen_at: int, read_at: int
     ) -> AggregatedActivity:
         """A stored group, made without ``__init__`` and decoded when someone looks at it. Times in µs, 0 for never."""
         self = cls.__new__(cls)
