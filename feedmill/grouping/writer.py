@@ -302,16 +302,16 @@ class _Cycle:
         found = []
         for each in tries:
             found.append((yield from self._folded(each)))
-        folds = [merge.fold for merge in found if merge is not None]
+        merges = [merge for merge in found if merge is not None]
+        folds = [merge.fold for merge in merges]
         yield from score(self.feed_class, folds)
-        stale = dict(zip(folds, (yield from outdated(self.feed_class, folds))))
-        if any(stale.values()):  # scores of two kinds cannot be compared, and all are given anew
+        stale = [merge for merge, is_stale in zip(merges, (yield from outdated(self.feed_class, folds))) if is_stale]
+        if stale:  # scores of two kinds cannot be compared, and all are given anew
             self.rules = self.rules._replace(newest=EVERY)
-        merges = [None if merge is None or stale[merge.fold] else merge for merge in found]
         for merge in merges:
-            if merge is not None:
+            if merge not in stale:
                 merge.changes = merge.fold.changes()
-        return merges
+        return [None if merge in stale else merge for merge in found]
 
     def _alone(self, one: _Try) -> Steps[_Merge | None]:
         """The merge of one feed."""

@@ -6,10 +6,11 @@ The rows of a record are the ids without their two first bytes, which are shared
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from feedmill.activity import MAX_MEMBERS, Activity
 from feedmill.errors import CorruptRecord
-from feedmill.ids import ACTOR_SLICE, ID_SIZE, id_microseconds
+from feedmill.ids import ACTOR_SLICE, ID_SIZE, TIME_SIZE
 from feedmill.records.layout import Addition, GroupSerializer, decode_head, encode_head
 from feedmill.records.members import Member
 from feedmill.records.overflow import IdParts
@@ -82,10 +83,10 @@ class IdView(StoredView):
         self._bodies, self._read = found, read
 
     def load(self) -> list[Activity]:
-        return [each for body in self._bodies if (each := self._read(body)) is not None]
+        return [activity for activity in map(self._read, self._bodies) if activity is not None]
 
     def time_of(self, row: bytes) -> int:
-        return id_microseconds(row)
+        return int.from_bytes(row[:TIME_SIZE], "big")
 
-    def actor_of(self, row: bytes) -> bytes:
-        return row[ACTOR_SLICE]
+    def distinct_actors(self) -> set[Any]:
+        return {raw_id[ACTOR_SLICE] for raw_id in self.rows}

@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from feedmill.errors import FeedmillError
-from feedmill.ids import ID_SIZE, MAX_TIME
+from feedmill.ids import ID_SIZE, MAX_TIME, is_id
 from feedmill.records.aggregated import AggregatedActivitySerializer
-from feedmill.records.notification import ActivityView, NotificationSerializer
+from feedmill.records.notification import ActivityView, NotificationSerializer, RowView
 
 
 class Glance(NamedTuple):
@@ -50,6 +50,8 @@ def _look(serializer: Any, data: bytes) -> Glance | None:
         view = serializer.view(data)
         if isinstance(view, ActivityView):
             _ = [activity.extra_context for activity in view.rows]  # is worked out when it is asked for
+        elif isinstance(view, RowView) and not all(map(is_id, view.distinct_actors())):
+            return None
         if view.updated > MAX_TIME or len(set(view.rows)) < len(view.rows):
             return None
     except (FeedmillError, ValueError, TypeError, LookupError):

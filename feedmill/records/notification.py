@@ -6,13 +6,14 @@ and, behind their length (2), the packed verb, object and target. In a LOOSE rec
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any
 
 from feedmill.activity import Activity, checked_values
 from feedmill.errors import CorruptRecord, FeedmillError
-from feedmill.ids import EntityId, is_id
+from feedmill.ids import ID_TYPES, EntityId, is_id
 from feedmill.msgpack_codec import split_rows, surely_rows, unpack, unpack_rows, unpack_stream
 from feedmill.records.layout import Addition, GroupSerializer, Head, decode_head, encode_head
 from feedmill.records.members import (
@@ -44,7 +45,7 @@ class NotificationSerializer(GroupSerializer):
         return member_of(activity)
 
     def addition(self, member: Member) -> Addition:
-        row = cast(RowMember, member)
+        row: Any = member
         shared, body = row.shared.bytes, row.body
         # An activity with a context has no short row: nothing shares a length that no record has.
         fits = not row.context
@@ -57,8 +58,8 @@ class NotificationSerializer(GroupSerializer):
         )
 
     def encode(self, record: Record) -> bytes:
-        rows = cast(list[RowMember], record.members)
-        shared = rows[0].shared.bytes
+        rows: Sequence[Any] = record.members
+        shared: bytes = rows[0].shared.bytes
         loose = any(row.shared.bytes != shared or row.context for row in rows)
         head = encode_head(record, counted=True, loose=loose)
         if loose:
@@ -132,7 +133,7 @@ class RowView(StoredView):
         if not surely_rows(packed, ROW_TIME, head.rows):
             found = unpack_rows(packed, ROW_TIME)
             _check_number(head, found)
-            if not all(is_id(actor) for _, actor in found):
+            if not all(isinstance(actor, ID_TYPES) for _, actor in found):
                 raise CorruptRecord("an actor is no id")
 
     @cached_property
@@ -147,11 +148,11 @@ class RowView(StoredView):
     def time_of(self, row: tuple[bytes, EntityId]) -> int:
         return int.from_bytes(self._high + row[0], "big")
 
-    def actor_of(self, row: tuple[bytes, EntityId]) -> EntityId:
-        return row[1]
+    def distinct_actors(self) -> set[Any]:
+        return {actor for _, actor in self.rows}
 
     def activity_of(self, row: tuple[bytes, EntityId]) -> Activity:
-        return self._class.restore(self.time_of(row), row[1], *self._what)
+        return self._class.restore(int.from_bytes(self._high + row[0], "big"), row[1], *self._what)
 
 
 class ActivityView(StoredView):
@@ -163,8 +164,8 @@ class ActivityView(StoredView):
     def time_of(self, row: Activity) -> int:
         return row.microseconds
 
-    def actor_of(self, row: Activity) -> EntityId:
-        return row.actor_id
+    def distinct_actors(self) -> set[Any]:
+        return {activity.actor_id for activity in self.rows}
 
     def activity_of(self, row: Activity) -> Activity:
         return row

@@ -56,7 +56,7 @@ class StoredView(GroupView):
 
     @property
     def actors(self) -> int:
-        return self.record.actors if self.record.spilled else len(set(map(self.actor_of, self.rows)))
+        return self.record.actors if self.record.spilled else len(self.distinct_actors())
 
     @property
     def created(self) -> int:
@@ -77,8 +77,8 @@ class StoredView(GroupView):
         """When the member of *row* happened."""
         raise NotImplementedError
 
-    def actor_of(self, row: Any) -> Any:
-        """Whose it is: equal for rows of one actor."""
+    def distinct_actors(self) -> set[Any]:
+        """Whose the rows are, each once."""
         raise NotImplementedError
 
     def activity_of(self, row: Any) -> Activity:
