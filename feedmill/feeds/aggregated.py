@@ -231,13 +231,10 @@ class AggregatedFeed(Feed):
             held = {activity for group in current_activities for activity in group.activities}
             checked = [activity for activity in checked if activity not in held]
         yield from self._insert_activities(checked)
-        return (yield from self._apply([self.user_id], plan(type(self), checked).keeping(self._may_grow(trim))))
+        steps = plan(type(self), checked)._replace(untrimmed=not trim and not self.counted)
+        return (yield from self._apply([self.user_id], steps))
 
     add_many, aadd_many = both(_add_many)
-
-    @classmethod
-    def _may_grow(cls, trim: bool) -> bool:
-        return not trim and not cls.counted
 
     def _add_many_aggregated(self, aggregated: Iterable[AggregatedActivity]) -> Steps[int]:
         """Add groups as they are, under their own names; how many members were new."""
@@ -266,7 +263,7 @@ class AggregatedFeed(Feed):
         """
         if batch_interface is not None:
             raise DeclarationError("remove_many(batch_interface=…) does not exist here; every write is a batch already")
-        steps = plan(type(self), (), _checked(activities)).keeping(self._may_grow(trim))
+        steps = plan(type(self), (), _checked(activities))._replace(untrimmed=not trim and not self.counted)
         return (yield from self._apply([self.user_id], steps))
 
     remove_many, aremove_many = both(_remove_many)  # type: ignore[assignment]

@@ -247,7 +247,7 @@ class Fold:
             number = len(places)
         else:
             born = sum(group not in self.stored for group in self.changed)
-            died = sum(group in self.stored and not self._alive(group) for group in self.dirty)
+            died = sum(group in self.stored and self.records[group] is None for group in self.dirty)
             number = self.snapshot.groups + born - died
             if number <= self.limit:  # where not even the oldest were read, all fits
                 return []
@@ -303,9 +303,6 @@ class Fold:
                 self.dirty[group] = None
             else:
                 self.dirty.pop(group, None)
-
-    def _alive(self, group: bytes) -> bool:
-        return self.records.get(group) is not None
 
     @property
     def alive(self) -> dict[bytes, Record]:

@@ -102,10 +102,6 @@ class Plan(NamedTuple):
     #: Whether the feed may grow past its ``max_length``.
     untrimmed: bool = False
 
-    def keeping(self, untrimmed: bool) -> Plan:
-        """The same plan, trimming or not."""
-        return self._replace(untrimmed=untrimmed)
-
     def task(self, feed_class: Any, *, leave: bool) -> Task:
         """The plan as ``begin`` is told it; with *leave* it is left in the inboxes of busy feeds.
 
