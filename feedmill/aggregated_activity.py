@@ -5,32 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 from feedmill.activity import MAX_MEMBERS, Activity
 from feedmill.ids import EntityId, from_microseconds
 from feedmill.json_values import json_value, time_text
+from feedmill.records.view import GroupView
 from feedmill.verbs import Verb
-
-
-class Stored(Protocol):
-    """What a stored group is made of: numbers of members and of actors, times of the oldest and the newest member, in µs."""
-
-    @property
-    def count(self) -> int: ...
-    @property
-    def actors(self) -> int: ...
-    @property
-    def created(self) -> int: ...
-    @property
-    def updated(self) -> int: ...
-
-    @property
-    def newest(self) -> Activity | None:
-        """The newest member that can be shown, or None."""
-
-    def load(self) -> list[Activity]:
-        """The newest members that can be shown, oldest first."""
 
 
 class AggregatedActivity:
@@ -43,7 +24,7 @@ class AggregatedActivity:
     """
 
     #: Of a stored group: what it is made of, and when it was seen and read.
-    _stored: Stored
+    _stored: GroupView
     _marked: tuple[int, int]
 
     def __init__(
@@ -76,7 +57,7 @@ class AggregatedActivity:
 
     @classmethod
     def restore(
-        cls, group: str, stored: Stored, *, is_seen: bool, is_read: bool, seen_at: int, read_at: int
+        cls, group: str, stored: GroupView, *, is_seen: bool, is_read: bool, seen_at: int, read_at: int
     ) -> AggregatedActivity:
         """A stored group, made without ``__init__`` and decoded when someone looks at it. Times in µs, 0 for never."""
         self = cls.__new__(cls)

@@ -21,8 +21,8 @@ from feedmill.fanout.handle import Fanout, FanoutTimeout
 from feedmill.fanout.handles import Fanouts
 from feedmill.fanout.publisher import LOW_QUEUE
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
-from feedmill.grouping import operations, pending_recovery
-from feedmill.grouping.feed_batch import FeedsOf
+from feedmill.grouping import operations, pending_writes
+from feedmill.grouping.operations import FeedsOf
 from feedmill.grouping.writer import cycle
 from feedmill.ids import activity_id
 from feedmill.keys import due_key
@@ -727,7 +727,7 @@ class TestRollingRelease:
 def test_a_web_process_dies_with_a_lock(redis_url: str, kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker left to a web process that held a feed and died is brought in by the sweep."""
     feedmill.configure(lock_ttl=0.05)
-    monkeypatch.setattr(pending_recovery, "MARGIN", 0)
+    monkeypatch.setattr(pending_writes, "MARGIN", 0)
     feed = kind(2000)
     lock, rules = Lock(b"stranger", time.time(), 0.05), Rules(8, 0, feed.channel())
     backend().run(feed.timeline().begin(FeedsOf(kind, [2000]), Task(()), lock, rules))
@@ -744,7 +744,7 @@ def test_one_kind_of_feed_that_cannot_be_looked_at(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An error of the app's own, in one kind of feed that a dead holder left, keeps the sweep from nothing else."""
-    monkeypatch.setattr(pending_recovery, "MARGIN", 0)
+    monkeypatch.setattr(pending_writes, "MARGIN", 0)
     feedmill.configure(lock_ttl=0.05)
     lock = Lock(b"stranger", time.time(), 0.05)
     for kind in (News, Notes):
@@ -767,7 +767,7 @@ def test_one_kind_of_feed_that_cannot_be_looked_at(
 
 def test_one_feed_that_cannot_be_folded_in(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the app's own in one feed that a dead holder left keeps no other from what was left to it."""
-    monkeypatch.setattr(pending_recovery, "MARGIN", 0)
+    monkeypatch.setattr(pending_writes, "MARGIN", 0)
     feedmill.configure(lock_ttl=0.05)
     rules, users = Rules(8, 0, News.channel()), [2000, 2001]
     backend().run(News.timeline().begin(FeedsOf(News, users), Task(()), Lock(b"stranger", time.time(), 0.05), rules))
@@ -779,7 +779,7 @@ def test_one_feed_that_cannot_be_folded_in(redis_url: str, monkeypatch: pytest.M
     def fold(user_id: Any) -> Any:
         yield from cycle(News, [user_id], operations.Plan((), ()), wait=1 // (user_id - 2000))
 
-    assert backend().run(pending_recovery.fold_in(News, fold)) == 1
+    assert backend().run(pending_writes.fold_in(News, fold)) == 1
     assert [News(user).contains(love(1)) for user in users] == [False, True]
     time.sleep(0.06)
     assert drain.sweep() == 1

@@ -14,7 +14,7 @@ from redis.exceptions import ResponseError
 
 import feedmill
 from feedmill.doctor import examine
-from feedmill.grouping.feed_batch import FeedsOf
+from feedmill.grouping.operations import FeedsOf
 from feedmill.storage.base import Lock, Rules, Task
 from feedmill.storage.journal import Pace
 from feedmill.storage.redis import scripts

@@ -1,4 +1,4 @@
-"""Aggregators decide which group an activity belongs to, and how groups are ranked."""
+"""Aggregators decide which group an activity belongs to, and how groups are ranked; and the two that feeds have."""
 
 from __future__ import annotations
 
@@ -81,6 +81,22 @@ class BaseAggregator:
                 after.created_at = min(before.created_at, after.created_at)  # type: ignore[type-var]
                 changed.append((before, after))
         return new, changed, []
+
+
+class RecentVerbAggregator(BaseAggregator):
+    """One group for each verb and UTC day: "Ann, Bob and 12 others loved 20 things today"."""
+
+    def get_group(self, activity: Activity) -> str:
+        """``<verb id>-<date>``."""
+        return f"{activity.verb.id}-{activity.time.date()}"
+
+
+class NotificationAggregator(BaseAggregator):
+    """One group for each verb, object and UTC day: "Ann, Bob and 12 others loved your photo"."""
+
+    def get_group(self, activity: Activity) -> str:
+        """``<verb id>-<object id>-<date>``."""
+        return f"{activity.verb.id}-{activity.object_id}-{activity.time.date()}"
 
 
 class RecentRankMixin:

@@ -24,8 +24,7 @@ from feedmill.doctor.checks.overflow import whole_spill, wrong_spills
 from feedmill.doctor.key_map import Place
 from feedmill.doctor.report import Finding
 from feedmill.errors import FeedBusy
-from feedmill.grouping.feed_batch import FeedsOf
-from feedmill.grouping.operations import Plan, reads_bodies
+from feedmill.grouping.operations import FeedsOf, Plan, reads_bodies
 from feedmill.grouping.scoring import bodies_of
 from feedmill.grouping.writer import RETRY, cycle
 from feedmill.storage.base import LOST, Changes, Lock, Rules, Snapshot, Task

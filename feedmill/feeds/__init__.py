@@ -3,8 +3,7 @@
 from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
-from feedmill.feeds.paging import Page
-from feedmill.feeds.reading import View
+from feedmill.feeds.reading import Page, View
 from feedmill.feeds.redis import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.grouping.feed_state import Counts
 from feedmill.grouping.reaggregate import Regrouping, areaggregate, reaggregate

@@ -11,29 +11,32 @@ from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
 from feedmill.aggregators.base import group_name, name_of
 from feedmill.declaration import check_positive
-from feedmill.errors import ArgumentError, DeclarationError
-from feedmill.feeds.flat import WAIT, Feed, HeldMember, _accepted, _checked, unique
+from feedmill.errors import ArgumentError, CorruptRecord, DeclarationError, NewerRecord
+from feedmill.feeds.flat import ALL, WAIT, Feed, HeldMember, _accepted, _checked, unique
 from feedmill.feeds.group_actors import actors_page
-from feedmill.feeds.lookup import group_called, members_of, rank_of
-from feedmill.feeds.paging import Page
 from feedmill.feeds.query import EVERY_GROUP, Query
-from feedmill.feeds.trimming import why_outranked
-from feedmill.grouping.group_views import Entry, group_place, scan_by_rank, scan_by_score, scan_turned, stored_groups
+from feedmill.feeds.reading import Page
+from feedmill.grouping.group_views import Entry, group_place, scan_by_score, scan_whole, stored_groups
+from feedmill.grouping.merge import too_many
 from feedmill.grouping.operations import (
+    ADD,
+    REMOVE,
     DropOp,
     MemberOp,
     Plan,
-    TakeOp,
+    merges_itself,
     plan,
     plan_groups,
     scores_itself,
     wants_of,
 )
 from feedmill.grouping.writer import cycle
-from feedmill.ids import EntityId, id_microseconds
+from feedmill.ids import EntityId, id_microseconds, to_microseconds
 from feedmill.keys import feed_key
 from feedmill.records import AggregatedActivitySerializer
-from feedmill.storage.operations import Steps
+from feedmill.records.record import Record
+from feedmill.storage.base import Want
+from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend_for, storage
 from feedmill.storage.sync_async import both
 from feedmill.validation import many
@@ -123,12 +126,29 @@ class AggregatedFeed(Feed):
     @classmethod
     def all_members(cls, user_id: EntityId) -> Steps[list[HeldMember]]:
         """The members of all groups, shown, minimised or spilled."""
-        return (yield from members_of(cls, user_id))
+        key, timeline, serializer = cls.key_of(user_id), cls.timeline(), cls.serializer()
+        _, rows, _ = yield from timeline.groups_slice(key, 0, ALL, ALL)
+        records: dict[bytes, Record] = {}
+        for group, _, stored in rows:
+            try:
+                if stored is not None:
+                    records[group] = serializer.decode(stored)
+            except NewerRecord:
+                raise
+            except CorruptRecord:
+                continue
+        found = [(group, member) for group, record in records.items() for member in record.members]
+        spilled = [group for group, record in records.items() if record.spilled]
+        spills = yield from together([timeline.group_get(key, Want(group, None)) for group in spilled])
+        for group, (_, _, spill, _) in zip(spilled, spills):
+            for actor, data in spill.items():
+                found += [(group, member) for member in serializer.parts.salvage(actor, data)]
+        return found
 
     @classmethod
     def remove_members(cls, user_id: EntityId, members: Sequence[HeldMember], wait: float) -> Steps[int]:
         """Take *members* out of their groups in one user's feed; how many were there."""
-        ops = tuple(TakeOp(group, member) for group, member in members)
+        ops = tuple(MemberOp(REMOVE, group, member) for group, member in members)
         return (yield from cls._apply([user_id], Plan(ops, wants_of(ops)), wait))
 
     @classmethod
@@ -140,12 +160,35 @@ class AggregatedFeed(Feed):
     def why_trimmed(cls, user_id: EntityId, members: Sequence[HeldMember], activity: Activity) -> Steps[str]:
         """Why a feed that holds *members* has no place for the group of *activity*; empty if it has one, or is not full."""
         if scores_itself(cls):
-            return (yield from why_outranked(cls, user_id, activity))
+            return (yield from cls._why_outranked(user_id, activity))
         newest: dict[bytes, int] = {}
         for group, member in members:
             newest[group] = max(newest.get(group, 0), id_microseconds(member.raw_id))
         older = len(newest) >= cls.max_length and id_microseconds(activity.raw_id) <= min(newest.values())
         return cls._older_than_all() if older else ""
+
+    @classmethod
+    def _why_outranked(cls, user_id: EntityId, activity: Activity) -> Steps[str]:
+        """The same where the aggregator has its own score; empty, too, if it cannot be told."""
+        groups: dict[str, Any] = {group.group: group for group in (yield from cls(user_id)._select(0, cls.max_length))}
+        if len(groups) < cls.max_length or merges_itself(cls):
+            return ""
+        aggregator, activity = cls.get_aggregator(), cls.activity_class.of(activity)
+        name = aggregator.get_group(activity)
+        if name in groups:
+            return (
+                f"its group {name!r} was let go of when the feed was full of others, and began anew since"
+                if activity.time < groups[name].created_at
+                else ""
+            )
+        groups[name] = cls.aggregated_activity_class(name, [activity])
+        named = {each.group.encode(): each for each in groups.values()}
+        places = {key: float(aggregator.score(group)) for key, group in named.items()}
+        gone = too_many(
+            cls, places, lambda key: (to_microseconds(named[key].updated_at), key), len(places), cls.max_length
+        )
+        text = f"its group {name!r} had to go: of {cls.max_length:,} groups all stand higher, or were updated later"
+        return text if name.encode() in gone else ""
 
     # -- writing
 
@@ -188,13 +231,10 @@ class AggregatedFeed(Feed):
             held = {activity for group in current_activities for activity in group.activities}
             checked = [activity for activity in checked if activity not in held]
         yield from self._insert_activities(checked)
-        return (yield from self._apply([self.user_id], plan(type(self), checked).keeping(self._may_grow(trim))))
+        steps = plan(type(self), checked)._replace(untrimmed=not trim and not self.counted)
+        return (yield from self._apply([self.user_id], steps))
 
     add_many, aadd_many = both(_add_many)
-
-    @classmethod
-    def _may_grow(cls, trim: bool) -> bool:
-        return not trim and not cls.counted
 
     def _add_many_aggregated(self, aggregated: Iterable[AggregatedActivity]) -> Steps[int]:
         """Add groups as they are, under their own names; how many members were new."""
@@ -206,7 +246,7 @@ class AggregatedFeed(Feed):
         yield from self._insert_activities(member for _, members in named for member in members)
         serializer = self.serializer()
         ops = [
-            MemberOp(True, name, serializer.member(activity), activity)
+            MemberOp(ADD, name, serializer.member(activity), activity)
             for name, members in named
             for activity in members
         ]
@@ -223,7 +263,7 @@ class AggregatedFeed(Feed):
         """
         if batch_interface is not None:
             raise DeclarationError("remove_many(batch_interface=…) does not exist here; every write is a batch already")
-        steps = plan(type(self), (), _checked(activities)).keeping(self._may_grow(trim))
+        steps = plan(type(self), (), _checked(activities))._replace(untrimmed=not trim and not self.counted)
         return (yield from self._apply([self.user_id], steps))
 
     remove_many, aremove_many = both(_remove_many)  # type: ignore[assignment]
@@ -254,10 +294,10 @@ class AggregatedFeed(Feed):
 
         In two round trips at most, one for a feed whose timeline holds everything. The last first, it reads the whole feed.
         """
-        if query.oldest_first:
-            return (yield from scan_turned(cls, user_id, place, start, stop, by_rank=cls.ranks_itself()))
-        scan = scan_by_rank if cls.ranks_itself() else scan_by_score
-        return (yield from scan(cls, user_id, place, start, stop))
+        by_rank, turned = cls.ranks_itself(), query.oldest_first
+        if by_rank or turned:
+            return (yield from scan_whole(cls, user_id, place, start, stop, by_rank=by_rank, turned=turned))
+        return (yield from scan_by_score(cls, user_id, place, start, stop))
 
     @classmethod
     def onward(cls, query: Query, place: Any, entries: Sequence[Entry]) -> list[Entry]:
@@ -310,14 +350,37 @@ class AggregatedFeed(Feed):
 
     def _find_group(self, group: AggregatedActivity | str) -> Steps[AggregatedActivity | None]:
         """The group of that name, or *group* as it is now; None if it is not in the feed. The feed is not read for it."""
-        return (yield from group_called(type(self), self.user_id, name_of(group)))
+        name = name_of(group)
+        state, record, _, rank = yield from self.timeline().group_get(self.key, Want(name, ()))
+        if record is None or rank is None or rank >= self.max_length:
+            return None
+        (found,) = yield from stored_groups(type(self), state, [(name, record)], hollow=False)
+        return found
 
     find_group, afind_group = both(_find_group)
 
     def _rank(self, activity: Activity) -> Steps[int | None]:
         """The rank of the group that holds *activity*, shown or minimised, or None."""
-        (checked,) = _checked([activity])
-        return (yield from rank_of(type(self), self.user_id, checked))
+        (activity,) = _checked([activity])
+        if merges_itself(type(self)):  # where it is depends on what was there when it came
+            groups = yield from self._select(0, self.max_length)
+            return next((rank for rank, group in enumerate(groups) if group.contains(activity)), None)
+        name, serializer = group_name(self.get_aggregator(), self.activity_class.of(activity)), self.serializer()
+        member = serializer.member(activity)
+        _, record, spill, rank = yield from self.timeline().group_get(self.key, Want(name, (member.actor,)))
+        if record is None or rank is None or rank >= self.max_length:
+            return None
+        try:
+            beside = serializer.parts.salvage(member.actor, spill.get(member.actor, b""))
+            held = serializer.decode(record).members + beside
+        except CorruptRecord:
+            return None
+        if all(each.raw_id != activity.raw_id for each in held):
+            return None
+        if self.ranks_itself():
+            groups = yield from self._select(0, self.max_length)
+            return next((rank for rank, group in enumerate(groups) if group.group.encode() == name), None)
+        return int(rank)
 
 
 def names_of(groups: Iterable[AggregatedActivity | str]) -> tuple[bytes, ...]:

@@ -135,7 +135,7 @@ class Feed(Bodies, Readable):
         :class:`~feedmill.errors.NewerRecord` if a newer release wrote some of it.
         """
         ids = yield from cls.timeline().flat_slice(cls.key_of(user_id), 0, ALL)
-        return [(b"", Member(raw_id, b"", b"")) for raw_id in ids]
+        return [(b"", Member(raw_id, b"")) for raw_id in ids]
 
     @classmethod
     def remove_members(cls, user_id: EntityId, members: Sequence[HeldMember], wait: float) -> Steps[int]:

@@ -14,8 +14,8 @@ from typing import Any
 
 from feedmill import cursor
 from feedmill.errors import CorruptRecord, CursorError, FeedIndexError
-from feedmill.feeds.paging import Page
-from feedmill.grouping.corruption import left_out
+from feedmill.feeds.reading import Page
+from feedmill.grouping.hydration import left_out
 from feedmill.ids import EntityId, is_id
 from feedmill.msgpack_codec import unpack
 from feedmill.records.members import Member

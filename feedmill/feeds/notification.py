@@ -109,20 +109,19 @@ class NotificationFeed(AggregatedFeed):
 
     get_denormalized_counts, aget_denormalized_counts = both(_get_denormalized_counts)
 
+    def _given_or_all(self, groups: Iterable[AggregatedActivity] | None) -> Steps[Iterable[AggregatedActivity]]:
+        return (yield from self._select(0, self.max_length)) if groups is None else groups
+
     def _count_unseen(self, aggregated_activities: Iterable[AggregatedActivity] | None = None) -> Steps[int]:
         """The unseen groups, counted: of *aggregated_activities*, or of the whole feed."""
-        groups = (
-            (yield from self._select(0, self.max_length)) if aggregated_activities is None else aggregated_activities
-        )
+        groups = yield from self._given_or_all(aggregated_activities)
         return sum(not group.is_seen for group in groups)
 
     count_unseen, acount_unseen = both(_count_unseen)
 
     def _count_unread(self, aggregated_activities: Iterable[AggregatedActivity] | None = None) -> Steps[int]:
         """The unread groups, counted: of *aggregated_activities*, or of the whole feed."""
-        groups = (
-            (yield from self._select(0, self.max_length)) if aggregated_activities is None else aggregated_activities
-        )
+        groups = yield from self._given_or_all(aggregated_activities)
         return sum(not group.is_read for group in groups)
 
     count_unread, acount_unread = both(_count_unread)

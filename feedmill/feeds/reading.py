@@ -9,11 +9,24 @@ from typing import Any, overload
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import FeedIndexError, FilterError
-from feedmill.feeds.paging import Page, check_slice, page, select
 from feedmill.feeds.query import EVERYTHING, ORDERS, Query
 from feedmill.ids import EntityId
 from feedmill.storage.operations import Steps
 from feedmill.storage.sync_async import both
+from feedmill.validation import is_whole
+
+#: Entries that are read at least when a filter looks at each, or when items were missing.
+MIN_SCAN = 25
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """Some items of a feed, and where the next page begins."""
+
+    #: Activities or groups, in the order of the feed.
+    items: list[Any]
+    #: The cursor to pass as ``after`` for the next page; None when nothing follows.
+    next: str | None
 
 
 class Readable:
@@ -53,8 +66,15 @@ class Readable:
     # -- by rank
 
     def _select(self, start: int, stop: int) -> Steps[list[Any]]:
-        start, stop = check_slice(slice(start, stop), self._feed.max_length)
-        return (yield from select(type(self._feed), self.user_id, self._query, start, stop))
+        """The items of the ranks *start* to *stop* of what the query wants."""
+        feed, query = self._feed, self._query
+        start, stop = check_slice(slice(start, stop), feed.max_length)
+        if query.empty or stop <= start:
+            return []
+        if query.picks:
+            return (yield from self._page(stop)).items[start:]
+        entries, _ = yield from feed.scan(self.user_id, query, None, start, stop)
+        return [item for _, item in entries if item is not None]
 
     @overload
     def __getitem__(self, item: int) -> Any: ...
@@ -101,7 +121,28 @@ class Readable:
         is left out and the page filled with what follows. :class:`~feedmill.errors.CursorError` for a cursor of
         another kind of feed, or one that was changed.
         """
-        return (yield from page(type(self._feed), self.user_id, self._query, limit, after))
+        feed, query = self._feed, self._query
+        if not is_whole(limit, 1):
+            raise FeedIndexError(f"a page of {limit!r} items cannot be; use an int from 1")
+        limit = min(limit, feed.max_length)
+        place = None if after is None else feed.place_of(after)
+        items: list[Any] = []
+        if query.empty:
+            return Page(items, None)
+        size = MIN_SCAN + 4 * limit if query.picks else limit  # one look is mostly enough
+        while True:
+            entries, more = yield from feed.scan(self.user_id, query, place, 0, size)
+            entries = feed.onward(query, place, entries)
+            more = more and bool(entries)  # whoever stands still is at the end
+            for place, item in entries:
+                if item is not None and query.wants(item):
+                    items.append(item)
+                    if len(items) == limit:
+                        more = more or place != entries[-1][0]
+                        break
+            if len(items) == limit or not more:
+                return Page(items, feed.cursor_of(place) if more else None)
+            size = 2 * size if query.picks else max(limit - len(items), MIN_SCAN)
 
     page, apage = both(_page)
 
@@ -109,12 +150,11 @@ class Readable:
 
     def _count(self) -> Steps[int]:
         """How many items there are; with a filter that must look at each, how many of them can be shown."""
-        feed, query = self._feed, self._query
-        if query.empty:
+        if self._query.empty:
             return 0
-        if query.picks:
-            return len((yield from select(type(feed), self.user_id, query, 0, feed.max_length)))
-        total: int = yield from feed.total(self.user_id, query)
+        if self._query.picks:
+            return len((yield from self._select(0, self._feed.max_length)))
+        total: int = yield from self._feed.total(self.user_id, self._query)
         return total
 
     count, acount = both(_count)
@@ -147,3 +187,14 @@ class View(Readable):
 
 def _holds(shown: Any, activity: Activity) -> bool:
     return isinstance(shown, AggregatedActivity) and shown.contains(activity)
+
+
+def check_slice(item: slice, max_length: int) -> tuple[int, int]:
+    """Start and stop of a slice; :class:`~feedmill.errors.FeedIndexError` for a negative or stepped one."""
+    start, stop = 0 if item.start is None else item.start, max_length if item.stop is None else item.stop
+    if item.step not in (None, 1):
+        raise FeedIndexError(f"feed[::{item.step}]: a feed is read in order, without a step")
+    if not is_whole(start, 0) or not is_whole(stop, 0):
+        shown = ":".join("" if end is None else repr(end) for end in (item.start, item.stop))
+        raise FeedIndexError(f"feed[{shown}]: use numbers from 0, such as feed[:25]")
+    return start, stop

@@ -9,8 +9,8 @@ from collections.abc import Callable, Generator, Sequence
 from typing import Any, Generic, TypeVar, Union
 
 from feedmill.errors import CorruptRecord, StorageError
-from feedmill.grouping.corruption import left_out
 from feedmill.grouping.feed_state import HIGHEST, MOST, Counts
+from feedmill.grouping.hydration import left_out
 from feedmill.ids import EntityId
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.pubsub import LISTENING, RETRY

@@ -8,7 +8,7 @@ from typing import Any
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators.base import name_of
-from feedmill.grouping.operations import DropOp, MemberOp
+from feedmill.grouping.operations import ADD, REMOVE, DropOp, MemberOp
 from feedmill.storage.base import Snapshot
 from feedmill.storage.operations import Steps
 
@@ -23,13 +23,13 @@ def own_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity
     for before, after in changed:
         if before.group != after.group:
             gone.append(name_of(before))
-            ops += _members(feed_class, after, after.activities, True)
+            ops += _members(feed_class, after, after.activities, ADD)
             continue
-        ops += _members(feed_class, after, [a for a in after.activities if a not in before.activities], True)
+        ops += _members(feed_class, after, [a for a in after.activities if a not in before.activities], ADD)
         if after.minimized_activities <= before.minimized_activities:
-            ops += _members(feed_class, after, [a for a in before.activities if a not in after.activities], False)
+            ops += _members(feed_class, after, [a for a in before.activities if a not in after.activities], REMOVE)
     for group in new:
-        ops += _members(feed_class, group, group.activities, True)
+        ops += _members(feed_class, group, group.activities, ADD)
     if gone:
         yield from _check_read(feed_class, snapshot, gone)
         ops.insert(0, DropOp(tuple(gone)))
@@ -48,7 +48,7 @@ def _check_read(feed_class: Any, snapshot: Snapshot, names: Sequence[bytes]) -> 
 
 
 def _members(
-    feed_class: Any, group: AggregatedActivity, activities: Sequence[Activity], adds: bool
+    feed_class: Any, group: AggregatedActivity, activities: Sequence[Activity], kind: int
 ) -> list[MemberOp | DropOp]:
     serializer, name = feed_class.serializer(), name_of(group)
-    return [MemberOp(adds, name, serializer.member(activity), activity) for activity in activities]
+    return [MemberOp(kind, name, serializer.member(activity), activity) for activity in activities]

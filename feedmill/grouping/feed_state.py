@@ -9,7 +9,7 @@ import struct
 from typing import NamedTuple
 
 from feedmill.errors import CorruptRecord
-from feedmill.records.layout import MOST_COUNTED, MOST_TOUCHES, Head
+from feedmill.records.layout import MOST_COUNTED, MOST_TOUCHES
 from feedmill.records.record import Record
 
 
@@ -35,7 +35,7 @@ MOST = MOST_COUNTED
 
 @dataclasses.dataclass
 class FeedState:
-    """Stored beside the groups, changed only under the lock."""
+    """Stored beside the groups, changed only under the lock. The order of its fields is that of its bytes."""
 
     #: Number of the latest touch. Arrival decides what is unseen, not event time.
     sequence: int = 0
@@ -77,30 +77,21 @@ class FeedState:
 
     def encode(self) -> bytes:
         """The state as bytes."""
-        return _STATE.pack(
-            self.sequence,
-            self.seen_mark,
-            self.read_mark,
-            self.seen_at,
-            self.read_at,
-            self.unseen,
-            self.unread,
-            self.published,
-        )
+        return _STATE.pack(*vars(self).values())
 
-    def is_seen(self, record: Record | Head) -> bool:
+    def is_seen(self, record: Record) -> bool:
         """Whether the group of *record* is seen."""
         return record.touch <= self.seen_mark or bool(record.seen_at)
 
-    def is_read(self, record: Record | Head) -> bool:
+    def is_read(self, record: Record) -> bool:
         """Whether the group of *record* is read."""
         return record.touch <= self.read_mark or bool(record.read_at)
 
-    def seen_time(self, record: Record | Head) -> int:
+    def seen_time(self, record: Record) -> int:
         """When the group was seen, µs; of a group covered by ``mark_all``, when that was last called."""
         return record.seen_at or (self.seen_at if record.touch <= self.seen_mark else 0)
 
-    def read_time(self, record: Record | Head) -> int:
+    def read_time(self, record: Record) -> int:
         """When the group was read, µs; as :meth:`seen_time`."""
         return record.read_at or (self.read_at if record.touch <= self.read_mark else 0)
 

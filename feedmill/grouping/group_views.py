@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.cursor import GroupPlace
 from feedmill.errors import CorruptRecord, DeclarationError
-from feedmill.grouping.corruption import Loads, left_out
 from feedmill.grouping.feed_state import FeedState
+from feedmill.grouping.hydration import left_out, read_body
 from feedmill.ids import EntityId
-from feedmill.records.layout import Shown
+from feedmill.records.view import GroupView, StoredView
 from feedmill.storage.operations import Steps
 
 #: What a scan finds: the place of each entry, and its item; None for one that cannot be shown.
@@ -28,47 +29,49 @@ def stored_groups(
     bodies are apart, the newest of each group is decoded at once, so that a group that is shown can say what it is about.
     """
     serializer = feed_class.serializer()
-    shown = [_shown(serializer, name, stored) for name, stored in rows]
+    views = [_view(serializer, name, stored) for name, stored in rows]
     if not serializer.whole:
-        yield from _fill(feed_class, [record for record in shown if record is not None])
+        yield from _fill(feed_class, [view for view in views if view is not None])
     hollow = hollow or serializer.whole
     seen = FeedState.salvaged(state) if feed_class.counted else FeedState()
     return [
         None
-        if record is None or not (hollow or record.newest)
-        else _group(feed_class, name.decode(errors="replace"), record, seen)
-        for (name, _), record in zip(rows, shown)
+        if view is None or not (hollow or view.newest)
+        else group_of(feed_class, name.decode(errors="replace"), view, seen)
+        for (name, _), view in zip(rows, views)
     ]
 
 
-def _shown(serializer: Any, name: bytes, stored: bytes | None) -> Shown | None:
+def _view(serializer: Any, name: bytes, stored: bytes | None) -> StoredView | None:
     try:
-        record: Shown | None = None if stored is None else serializer.shown(stored)
+        view: StoredView | None = None if stored is None else serializer.view(stored)
     except CorruptRecord as error:
         left_out(f"group {name!r}", str(error))
         return None
-    return record
+    return view
 
 
-def _fill(feed_class: Any, shown: list[Any]) -> Steps[None]:
-    """Fetch the bodies of *shown*."""
-    bodies = yield from feed_class.activities().get([raw_id for record in shown for raw_id in record.ids])
-    loads = Loads(feed_class)
+def _fill(feed_class: Any, views: list[Any]) -> Steps[None]:
+    """Fetch the bodies of *views*."""
+    bodies = yield from feed_class.activities().get([raw_id for view in views for raw_id in view.ids])
+    read = partial(read_body, feed_class.activity_serializer(feed_class.activity_class).loads)
     at = 0
-    for record in shown:
-        record.fill(bodies[at : at + len(record.ids)], loads)
-        at += len(record.ids)
+    for view in views:
+        view.fill(bodies[at : at + len(view.ids)], read)
+        at += len(view.ids)
 
 
-def _group(feed_class: Any, name: str, shown: Shown, state: FeedState) -> AggregatedActivity:
-    restore: Callable[..., AggregatedActivity] = feed_class.aggregated_activity_class.restore
-    if not feed_class.counted:
-        return restore(name, shown, is_seen=False, is_read=False, seen_at=0, read_at=0)
-    head = shown.head
-    seen_at, read_at = state.seen_time(head), state.read_time(head)
-    return restore(
-        name, shown, is_seen=state.is_seen(head), is_read=state.is_read(head), seen_at=seen_at, read_at=read_at
-    )
+def group_of(feed_class: Any, name: str, view: GroupView, state: FeedState) -> AggregatedActivity:
+    """The group called *name* in a feed of *state*, as readers and aggregators are shown it."""
+    record, cls = view.record, feed_class.aggregated_activity_class
+    group: AggregatedActivity
+    if feed_class.counted:
+        seen_at, read_at = state.seen_time(record), state.read_time(record)
+        is_seen, is_read = state.is_seen(record), state.is_read(record)
+        group = cls.restore(name, view, is_seen=is_seen, is_read=is_read, seen_at=seen_at, read_at=read_at)
+    else:
+        group = cls.restore(name, view, is_seen=False, is_read=False, seen_at=0, read_at=0)
+    return group
 
 
 def scan_by_score(
@@ -91,26 +94,28 @@ def group_place(place: Any) -> GroupPlace:
     return place if isinstance(place, GroupPlace) else GroupPlace(float(place[1]), place[0])
 
 
-def scan_turned(
-    feed_class: Any, user_id: EntityId, place: Any, start: int, stop: int, *, by_rank: bool
+def scan_whole(
+    feed_class: Any, user_id: EntityId, place: Any, start: int, stop: int, *, by_rank: bool, turned: bool
 ) -> Steps[tuple[list[Entry], bool]]:
-    """The same in the opposite of either order. The whole feed is read, which holds some hundred groups at most."""
-    scan = scan_by_rank if by_rank else scan_by_score
-    entries, _ = yield from scan(feed_class, user_id, None, 0, feed_class.max_length)
-    entries.reverse()
+    """The same in an order that the storage does not keep: the whole feed is read, some hundred groups at most.
+
+    *by_rank*: in that of the aggregator's own ``rank``, which only all groups together can tell. *turned*: the last first.
+    """
+    entries, _ = yield from scan_by_score(feed_class, user_id, None, 0, feed_class.max_length)
+    if by_rank:
+        ranked = _ranked(feed_class.get_aggregator(), [group for _, group in entries if group is not None])
+        entries = [(GroupPlace(rank, group.group.encode()), group) for rank, group in enumerate(ranked)]
+    if turned:
+        entries.reverse()
     if place is not None:
         after = group_place(place)
-        if by_rank:
-            behind = _behind([at for at, _ in entries], after, len(entries) - int(after.number))
+        if by_rank:  # ranks may have changed: behind its group or, where that is gone, at the rank that it had
+            had = len(entries) - int(after.number) if turned else int(after.number)
+            behind = next((at + 1 for at, (each, _) in enumerate(entries) if each.group == after.group), max(0, had))
         else:
-            behind = sum(group_place(at) <= after for at, _ in entries)
+            behind = sum(group_place(each) <= after for each, _ in entries)
         start, stop = start + behind, stop + behind
     return entries[start:stop], stop < len(entries)
-
-
-def _behind(places: Sequence[GroupPlace], after: GroupPlace, had: int) -> int:
-    """Where it goes on behind the group of *after*; where that is gone, at the rank that it *had*: ranks may have changed."""
-    return next((at + 1 for at, (_, name) in enumerate(places) if name == after.group), max(0, had))
 
 
 def _ranked(aggregator: Any, groups: list[AggregatedActivity]) -> Sequence[AggregatedActivity]:
@@ -134,16 +139,3 @@ def _ranked(aggregator: Any, groups: list[AggregatedActivity]) -> Sequence[Aggre
             f"{type(aggregator).__name__}.rank {wrong}; return a list of all groups that it was given, each once"
         )
     return ranked  # type: ignore[no-any-return]
-
-
-def scan_by_rank(
-    feed_class: Any, user_id: EntityId, place: GroupPlace | None, start: int, stop: int
-) -> Steps[tuple[list[Entry], bool]]:
-    """The same in the order of the aggregator's own ``rank``, which only all groups together can tell."""
-    entries, _ = yield from scan_by_score(feed_class, user_id, None, 0, feed_class.max_length)
-    ranked = _ranked(feed_class.get_aggregator(), [group for _, group in entries if group is not None])
-    places = [GroupPlace(rank, group.group.encode()) for rank, group in enumerate(ranked)]
-    if place is not None:
-        behind = _behind(places, place, int(place.number))
-        start, stop = start + behind, stop + behind
-    return list(zip(places, ranked))[start:stop], stop < len(ranked)

@@ -1,14 +1,18 @@
-"""What a feed has to do with the bodies of activities, which live once in the activity storage."""
+"""What a feed has to do with the bodies of activities, which live once in the activity storage.
+
+Readers leave out what cannot be read, say so once, and show the rest.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+import functools
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from feedmill.activity import Activity, checked_values
 from feedmill.errors import CorruptRecord, UnknownVerb
-from feedmill.grouping.corruption import left_out
 from feedmill.ids import EntityId
 from feedmill.msgpack_codec import unpack
 from feedmill.records import ActivitySerializer
@@ -16,6 +20,23 @@ from feedmill.storage.memory import MemoryActivityStorage
 from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend_for, storage
 from feedmill.storage.sync_async import both_of_class
+
+logger = logging.getLogger(__name__)
+
+
+@functools.lru_cache(maxsize=1024)
+def left_out(what: str, why: str) -> None:
+    """Log that *what* is left out. A page is read again and again: the same is said once in a process."""
+    logger.error("%s cannot be read and is left out: %s; `feedmill doctor` names what is damaged", what, why)
+
+
+def read_body(loads: Callable[[bytes], Activity], body: bytes) -> Activity | None:
+    """The activity that *loads* makes of *body*; None, and said once, if it cannot be read here."""
+    try:
+        return loads(body)
+    except (CorruptRecord, UnknownVerb) as error:
+        left_out("an activity", str(error))
+        return None
 
 
 class Unread(NamedTuple):

@@ -10,12 +10,11 @@ from typing import Any
 from feedmill.errors import CorruptRecord, NewerRecord
 from feedmill.grouping.feed_state import FeedState, count_message, title
 from feedmill.grouping.operations import (
+    UPDATE,
     DropOp,
     MarkOp,
     MemberOp,
     RecountOp,
-    TakeOp,
-    UpdateOp,
     places_for_newcomers,
     reads_bodies,
     scores_itself,
@@ -89,7 +88,7 @@ class Fold:
         #: What stays of the inbox that was read.
         self.kept = b""
         self.added: list[MemberOp] = []
-        self.removed: list[MemberOp | TakeOp] = []
+        self.removed: list[MemberOp] = []
 
     def _damaged(self, error: CorruptRecord) -> None:
         logger.error("spilled members in %s are damaged and left out: %s", self.key, error)
@@ -98,11 +97,7 @@ class Fold:
         """Fold *ops* in, in order."""
         for op in ops:
             if isinstance(op, MemberOp):
-                (self._add if op.adds else self._remove)(op)
-            elif isinstance(op, TakeOp):
-                self._remove(op)
-            elif isinstance(op, UpdateOp):
-                self._update(op)
+                (self._update if op.kind == UPDATE else self._add if op.kind else self._remove)(op)
             elif isinstance(op, MarkOp):
                 self._mark(op)
             elif isinstance(op, RecountOp):
@@ -151,7 +146,8 @@ class Fold:
         record = self._record(group)
         fresh = record is None
         if record is None:
-            record = self.records[group] = Record(self.serializer.parts, unspill=self._is_spilled(group))
+            record = self.records[group] = Record(self.serializer.parts)
+            record.unspill = self._is_spilled(group)
         self._count(record, -1)
         if record.add(op.member):
             record.touch, record.seen_at, record.read_at = self.sequence, 0, 0
@@ -162,7 +158,7 @@ class Fold:
             self.records[group] = None
         self._count(record, 1)
 
-    def _remove(self, op: MemberOp | TakeOp) -> None:
+    def _remove(self, op: MemberOp) -> None:
         record = self._record(op.group)
         if record is None:
             return
@@ -176,7 +172,7 @@ class Fold:
             self.records[op.group] = record = None
         self._count(record, 1)
 
-    def _update(self, op: UpdateOp) -> None:
+    def _update(self, op: MemberOp) -> None:
         record = self._record(op.group)
         if record is None:
             return
@@ -251,7 +247,7 @@ class Fold:
             number = len(places)
         else:
             born = sum(group not in self.stored for group in self.changed)
-            died = sum(group in self.stored and not self._alive(group) for group in self.dirty)
+            died = sum(group in self.stored and self.records[group] is None for group in self.dirty)
             number = self.snapshot.groups + born - died
             if number <= self.limit:  # where not even the oldest were read, all fits
                 return []
@@ -307,9 +303,6 @@ class Fold:
                 self.dirty[group] = None
             else:
                 self.dirty.pop(group, None)
-
-    def _alive(self, group: bytes) -> bool:
-        return self.records.get(group) is not None
 
     @property
     def alive(self) -> dict[bytes, Record]:

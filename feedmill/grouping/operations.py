@@ -9,34 +9,27 @@ from typing import Any, NamedTuple
 from feedmill.activity import Activity
 from feedmill.aggregators import BaseAggregator
 from feedmill.aggregators.base import group_name
+from feedmill.grouping.feed_state import title
+from feedmill.ids import EntityId
 from feedmill.msgpack_codec import pack
 from feedmill.records.members import Member
-from feedmill.storage.base import Task, Want
+from feedmill.storage.base import Targets, Task, Want
+
+#: What is done to a member, as pending writes say it: additions are True, removals False.
+ADD, REMOVE, UPDATE = True, False, 2
 
 
 class MemberOp(NamedTuple):
-    """Add or remove one activity."""
+    """Add, remove or update one activity of a group.
 
-    adds: bool
+    An update replaces what is kept of the activity, if it is there, and its group's score; nothing becomes unseen by it.
+    """
+
+    kind: int
     group: bytes
     member: Member
-    activity: Activity
-
-
-@dataclasses.dataclass(frozen=True)
-class TakeOp:
-    """Take one member out, whose activity may be known to nobody any more."""
-
-    group: bytes
-    member: Member
-
-
-@dataclasses.dataclass(frozen=True)
-class UpdateOp:
-    """Replace what is kept of one activity, if it is there, and its group's score. Nothing becomes unseen by it."""
-
-    group: bytes
-    member: Member
+    #: None if it may be known to nobody any more; then it can only be removed.
+    activity: Activity | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +68,29 @@ class RegroupOp:
     tell: Callable[[Any], None]
 
 
+class FeedsOf(Targets):
+    """The feeds of *user_ids*, with keys that are spelled when they are needed."""
+
+    def __init__(self, feed_class: Any, user_ids: Sequence[EntityId]) -> None:
+        self.feed_class, self.user_ids = feed_class, user_ids
+
+    def __len__(self) -> int:
+        return len(self.user_ids)
+
+    def keys(self, start: int, stop: int) -> Sequence[str]:
+        keys: list[str] = self.feed_class.keys_of(self.user_ids[start:stop])
+        return keys
+
+    def count_keys(self, start: int, stop: int) -> Sequence[str]:
+        keys: list[str] = self.feed_class.count_keys_of(self.user_ids[start:stop])
+        return keys
+
+    def titles(self, start: int, stop: int) -> Sequence[str]:
+        if not self.feed_class.counted:
+            return ()
+        return [title(key, user) for key, user in zip(self.keys(start, stop), self.user_ids[start:stop])]
+
+
 class Plan(NamedTuple):
     """What to do to a feed, what must be read for it, and what to leave in its inbox if it is busy."""
 
@@ -87,10 +103,6 @@ class Plan(NamedTuple):
     #: Whether the feed may grow past its ``max_length``.
     untrimmed: bool = False
 
-    def keeping(self, untrimmed: bool) -> Plan:
-        """The same plan, trimming or not."""
-        return self._replace(untrimmed=untrimmed)
-
     def task(self, feed_class: Any, *, leave: bool) -> Task:
         """The plan as ``begin`` is told it; with *leave* it is left in the inboxes of busy feeds.
 
@@ -101,7 +113,7 @@ class Plan(NamedTuple):
         if not self.untrimmed and not merges_itself(feed_class) and not scores_itself(feed_class):
             serializer, number = feed_class.serializer(), {want.group: n for n, want in enumerate(self.wants)}
             for op in self.ops:
-                if not (isinstance(op, MemberOp) and op.adds):
+                if not (isinstance(op, MemberOp) and op.kind == ADD and op.activity is not None):
                     additions.clear()
                     break
                 place, time = number[op.group], op.activity.microseconds
@@ -113,10 +125,6 @@ class Plan(NamedTuple):
         return b"".join([pack([kind, activity.pack()]) for kind, activity in self.changes])
 
 
-#: What an inbox says of an operation: additions are True, removals False.
-UPDATE = 2
-
-
 def plan(
     feed_class: Any,
     adds: Iterable[Activity] = (),
@@ -126,30 +134,23 @@ def plan(
     """The plan of adding, removing and updating activities, in order of time; raises for one that has no group."""
     changes = [
         (kind, activity)
-        for kind, activities in ((True, adds), (False, removes), (UPDATE, updates))
+        for kind, activities in ((ADD, adds), (REMOVE, removes), (UPDATE, updates))
         for activity in sorted(set(activities))
     ]
-    ops = _member_ops(feed_class, changes)
+    member_op = member_op_of(feed_class)
+    ops = tuple([member_op(kind, activity) for kind, activity in changes])
     return Plan(ops, wants_of(ops), changes)
 
 
-def _member_ops(feed_class: Any, changes: Iterable[tuple[int, Activity]]) -> tuple[MemberOp | UpdateOp, ...]:
-    member_op = member_op_of(feed_class)
-    return tuple([member_op(kind, activity) for kind, activity in changes])
-
-
-def member_op_of(feed_class: Any) -> Callable[[int, Activity], MemberOp | UpdateOp]:
+def member_op_of(feed_class: Any) -> Callable[[int, Activity], MemberOp]:
     """What makes the operation of a kind on an activity; it raises what the aggregator's ``get_group`` raises."""
-    aggregator, serializer, activity_class = (
-        feed_class.get_aggregator(),
-        feed_class.serializer(),
-        feed_class.activity_class,
-    )
+    aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
+    activity_class = feed_class.activity_class
 
-    def member_op(kind: int, activity: Activity) -> MemberOp | UpdateOp:
+    def member_op(kind: int, activity: Activity) -> MemberOp:
         activity = activity_class.of(activity)
         group, member = group_name(aggregator, activity), serializer.member(activity)
-        return UpdateOp(group, member) if kind == UPDATE else MemberOp(bool(kind), group, member, activity)
+        return MemberOp(kind, group, member, activity)
 
     return member_op
 
@@ -196,7 +197,7 @@ def places_for_newcomers(feed_class: Any) -> int:
     return min((length + 1) // 2, max(3, length // 10))
 
 
-def wants_of(ops: Sequence[MemberOp | TakeOp | UpdateOp]) -> tuple[Want, ...]:
+def wants_of(ops: Sequence[MemberOp]) -> tuple[Want, ...]:
     """The groups and actors that *ops* touch."""
     wants: dict[bytes, dict[bytes, None]] = {}
     for op in ops:

@@ -3,6 +3,10 @@
 An inbox is a run of packed lists ``[kind, packed activity]``. Whoever holds the feed folds them in, in order. What it
 cannot read or group, because its release is older or its aggregator fails, stays where it is, byte for byte, for a process
 that can; only what is damaged is dropped. A newer release may add kinds, from 3 to 127, and values behind the two.
+
+A holder that lives empties the inbox before it lets go. One that does its work for a receipt and dies is followed by another.
+But a web process that dies, or a worker whose fan-out was called off meanwhile, is followed by nobody. So what is left is noted
+when it is left, and folded in when it is still there.
 """
 
 from __future__ import annotations
@@ -15,16 +19,23 @@ from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from feedmill import settings
 from feedmill.activity import Activity, checked_values
-from feedmill.errors import CorruptRecord, NewerRecord, UnknownVerb
-from feedmill.grouping.operations import UPDATE, MemberOp, UpdateOp, member_op_of
-from feedmill.ids import EntityId, activity_id
+from feedmill.errors import CorruptRecord, NewerRecord, StorageError, UnknownVerb
+from feedmill.grouping.operations import UPDATE, MemberOp, member_op_of
+from feedmill.ids import EntityId, activity_id, is_id
 from feedmill.msgpack_codec import pack, split_stream, unpack
+from feedmill.storage.operations import Steps
+from feedmill.storage.registry import backend
 
 logger = logging.getLogger(__name__)
 
 #: Kinds that a newer release may write: the highest.
 LAST_KIND = 127
+#: Seconds after the end of a dead holder's lock until its feed is looked at.
+MARGIN = 1.0
+#: Feeds of a kind that are looked at in one go.
+AT_ONCE = 500
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +48,7 @@ class PendingWrite:
     raw_id: bytes | None
     actor_id: EntityId | None
     #: What is to be done; None if this process cannot tell.
-    op: MemberOp | UpdateOp | None
+    op: MemberOp | None
     #: Why it stays where it is, if it does.
     error: Exception | None = None
     #: Whether it is what the caller asks for, and not from the inbox.
@@ -66,7 +77,7 @@ class PendingWrites:
         return [write for write in self.writes if write.error is not None]
 
     @property
-    def ops(self) -> list[MemberOp | UpdateOp]:
+    def ops(self) -> list[MemberOp]:
         """What is folded in."""
         return [write.op for write in self.writes if write.error is None and write.op is not None]
 
@@ -91,7 +102,7 @@ class PendingWrites:
 
     def without(self, ops: Iterable[Any]) -> PendingWrites:
         """The same without what stays and is undone or done again by *ops*, which come later."""
-        words = {op.member.raw_id for op in ops if hasattr(op, "member") and not isinstance(op, UpdateOp)}
+        words = {op.member.raw_id for op in ops if isinstance(op, MemberOp) and op.kind != UPDATE}
         return PendingWrites(tuple(w for w in self.writes if w.error is None or w.raw_id not in words))
 
 
@@ -102,16 +113,12 @@ def of(ops: Sequence[Any]) -> list[PendingWrite]:
     """What a caller asks for, as it can be left in an inbox; :class:`~feedmill.errors.NewerRecord` if it cannot."""
     writes = []
     for op in ops:
-        if isinstance(op, MemberOp):
-            body, actor_id, kind = op.activity.pack(), op.activity.actor_id, int(op.adds)
-        elif isinstance(op, UpdateOp) and op.member.body:
-            body, actor_id, kind = op.member.body, None, UPDATE
-        else:
+        if not isinstance(op, MemberOp) or op.activity is None:
             raise NewerRecord(
                 "the feed has a group that was written by a newer release; nothing was changed, do it with a process of that"
             )
-        data = pack([kind if kind == UPDATE else bool(kind), body])
-        writes.append(PendingWrite(data, op.member.raw_id, actor_id, op, own=True))
+        data = pack([op.kind, op.activity.pack()])
+        writes.append(PendingWrite(data, op.member.raw_id, op.activity.actor_id, op, own=True))
     return writes
 
 
@@ -132,7 +139,7 @@ def read(feed_class: Any, inbox: bytes) -> PendingWrites:
     return PendingWrites(tuple(writes)).keeping({})
 
 
-def _read(member_op: Callable[[int, Activity], MemberOp | UpdateOp], data: bytes, value: Any) -> PendingWrite:
+def _read(member_op: Callable[[int, Activity], MemberOp], data: bytes, value: Any) -> PendingWrite:
     """One write; :class:`~feedmill.errors.CorruptRecord` for what is none."""
     if not (isinstance(value, list) and len(value) > 1 and isinstance(value[1], bytes)):
         raise CorruptRecord("it is no kind of write with an activity")
@@ -183,3 +190,52 @@ def _said(name: str, why: str) -> None:
         name,
         why,
     )
+
+
+def note(feed_class: Any, user_ids: Sequence[EntityId], *, sooner: bool = False) -> Steps[None]:
+    """Work was left to the holders of these users' feeds; look whether they did it when their locks are over.
+
+    With *sooner* nothing is put off that is to be looked at already: nobody holds them.
+    """
+    seconds = settings.current().lock_ttl + MARGIN
+    yield from backend().auxiliary.pending_index.schedule(
+        feed_class.key_format, [pack(user_id) for user_id in user_ids], seconds, sooner=sooner
+    )
+
+
+def fold_in(feed_class: Any, fold: Callable[[EntityId], Steps[Sequence[Any]]]) -> Steps[int]:
+    """*fold* each feed of this kind whose inbox was left behind; how many inboxes that emptied.
+
+    One that fails is looked at again later, and so is one in which *fold* left something.
+    """
+    noted, folded = backend().auxiliary.pending_index, 0
+    while due := (yield from noted.due(feed_class.key_format, AT_ONCE)):
+        owners = [(each, user_id) for each in due if (user_id := _owner(each[0])) is not None]
+        full = yield from noted.has_pending(feed_class.keys_of([user_id for _, user_id in owners]))
+        later = []
+        for (each, user_id), holds in zip(owners, full):
+            if holds:
+                try:
+                    if (yield from fold(user_id)):
+                        later.append(each)
+                    else:
+                        folded += 1
+                except StorageError:
+                    raise
+                except Exception as error:  # an app's own aggregator may raise anything: that is about this feed alone
+                    logger.warning("what was left to the holder of a feed of %s waits: %s", user_id, error)
+                    later.append(each)
+        yield from noted.settle(feed_class.key_format, later, settings.current().lock_ttl)
+        yield from noted.settle(feed_class.key_format, [each for each in due if each not in later], None)
+        if len(due) < AT_ONCE:
+            break
+    return folded
+
+
+def _owner(noted: bytes) -> EntityId | None:
+    """Whose feed it is; None for bytes that say nothing, which are forgotten."""
+    try:
+        user_id: EntityId = unpack(noted)
+    except CorruptRecord:
+        return None
+    return user_id if is_id(user_id) else None

@@ -137,7 +137,7 @@ def _grouped(
     """The records of the groups that the aggregator makes of *activities*; what is *unread* stays where it is."""
     aggregator, serializer = feed_class.get_aggregator(), feed_class.serializer()
     members: dict[bytes, list[Member]] = {}
-    sources: dict[bytes, dict[int, Record]] = {}
+    sources: dict[bytes, set[Record]] = {}
     for origin, record in records.items():
         for member in set(_members(record)):
             if (activity := activities.get(member.raw_id)) is not None:
@@ -147,13 +147,13 @@ def _grouped(
             else:
                 continue
             members.setdefault(name, []).append(member)
-            sources.setdefault(name, {})[id(record)] = record
+            sources.setdefault(name, set()).add(record)
     made = {}
     for name, found in members.items():
         record = made[name] = Record(serializer.parts)
         for member in sorted(found):
             record.add(member)
-        origins = sources[name].values()
+        origins = sources[name]
         record.touch = max(each.touch for each in origins)
         if all(map(fold.state.is_seen, origins)):
             record.seen_at = max(map(fold.state.seen_time, origins))

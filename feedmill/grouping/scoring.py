@@ -11,9 +11,11 @@ from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import DeclarationError, UnknownVerb
 from feedmill.grouping.feed_state import FeedState
+from feedmill.grouping.group_views import group_of
 from feedmill.grouping.merge import Fold
 from feedmill.grouping.operations import reads_bodies, scores_itself
 from feedmill.records.record import Record
+from feedmill.records.view import GroupView
 from feedmill.storage.operations import Steps
 from feedmill.validation import shown
 
@@ -86,36 +88,19 @@ def score_of(feed_class: Any, state: FeedState, name: bytes, record: Record, bod
 
 def unstored(feed_class: Any, state: FeedState, name: bytes, record: Record, bodies: Bodies) -> AggregatedActivity:
     """The group that *record* will be when it is stored. *bodies*: activities by id, None if they were not fetched."""
-    group: AggregatedActivity = feed_class.aggregated_activity_class.restore(
-        name.decode(),
-        _Unstored(feed_class, record, bodies),
-        is_seen=feed_class.counted and state.is_seen(record),
-        is_read=feed_class.counted and state.is_read(record),
-        seen_at=state.seen_time(record),
-        read_at=state.read_time(record),
-    )
-    return group
+    return group_of(feed_class, name.decode(), _UnstoredView(feed_class, record, bodies), state)
 
 
-class _Unstored:
+class _UnstoredView(GroupView):
     """A group as it will be stored."""
 
     def __init__(self, feed_class: Any, record: Record, bodies: Bodies) -> None:
-        self._feed_class, self._record, self._bodies = feed_class, record, bodies
-        self.count, self.actors = record.count, record.actors
-        self.created, self.updated = record.created, record.updated
-
-    @property
-    def newest(self) -> Activity | None:
-        """The newest member that is there."""
-        found = self.load()
-        return found[-1] if found else None
+        self.record, self._feed_class, self._bodies = record, feed_class, bodies
 
     def load(self) -> list[Activity]:
-        """The newest members that are there and can be read here, oldest first."""
         if self._feed_class.serializer().whole:
             found = []
-            for member in self._record.shown:
+            for member in self.record.shown:
                 with contextlib.suppress(UnknownVerb):
                     found.append(self._feed_class.activity_class.unpack(member.body))
             return found
@@ -124,7 +109,7 @@ class _Unstored:
             raise DeclarationError(
                 f"{name}.score looks at activities; set {name}.score_reads_activities = True, which costs a round trip"
             )
-        return [self._bodies[member.raw_id] for member in self._record.shown if member.raw_id in self._bodies]
+        return [self._bodies[member.raw_id] for member in self.record.shown if member.raw_id in self._bodies]
 
 
 def _checked(aggregator: Any, group: AggregatedActivity) -> float:

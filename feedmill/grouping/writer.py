@@ -19,18 +19,19 @@ import dataclasses
 import os
 import random
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 
 from feedmill import settings
 from feedmill.errors import LEFT_TO_OTHERS, FeedBusy, FeedmillError
-from feedmill.grouping import pending_recovery, pending_writes
+from feedmill.grouping import pending_writes
 from feedmill.grouping.custom_merge import own_merge
-from feedmill.grouping.feed_batch import FeedsOf
 from feedmill.grouping.merge import Fold
 from feedmill.grouping.operations import (
+    ADD,
+    FeedsOf,
     MemberOp,
     Plan,
     RegroupOp,
@@ -46,6 +47,8 @@ from feedmill.grouping.scoring import outdated, score
 from feedmill.ids import EntityId
 from feedmill.storage.base import ADDED, BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task, Want
 from feedmill.storage.operations import PAUSE, Steps
+
+K = TypeVar("K")
 
 #: Seconds between two tries of a caller that waits for a busy feed.
 RETRY = 0.002
@@ -75,17 +78,34 @@ class _Job:
     settled: bool = False
 
 
-@dataclasses.dataclass(slots=True, eq=False)
-class _Merge:
-    """One feed, with everything folded in that is to be committed."""
+class _Try(NamedTuple):
+    """One feed that was read, and what is to be folded in."""
 
     job: _Job
     snapshot: Snapshot
     #: The inbox that was read.
     waiting: PendingWrites
+    #: What the caller asks for.
+    ops: Sequence[Any]
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Merge:
+    """One feed, with everything folded in that is to be committed."""
+
+    job: _Job
+    waiting: PendingWrites
     fold: Fold
     #: What is to be written, once scores are known.
     changes: Changes | None = None
+
+
+def _places(keys: Iterable[K]) -> dict[K, list[int]]:
+    """Where in *keys* each of them stands."""
+    places: dict[K, list[int]] = {}
+    for place, key in enumerate(keys):
+        places.setdefault(key, []).append(place)
+    return places
 
 
 class _Cycle:
@@ -148,7 +168,7 @@ class _Cycle:
                 snapshots.append(reply)
         self._hold(jobs)
         if busy:
-            yield from pending_recovery.note(self.feed_class, busy)
+            yield from pending_writes.note(self.feed_class, busy)
         rounds = 0
         while jobs:
             jobs = yield from self._round(jobs, snapshots)
@@ -166,12 +186,10 @@ class _Cycle:
     def _begin(self, jobs: Sequence[_Job]) -> Steps[list[Snapshot | int]]:
         """Begin again, feeds that want the same together."""
         self._hold(jobs)
-        alike: dict[tuple[Task, bytes], list[int]] = {}
-        for place, job in enumerate(jobs):
+        for job in jobs:
             job.whole = self.rules.newest == EVERY
-            alike.setdefault((job.task, job.token), []).append(place)
         found: dict[int, Snapshot | int] = {}
-        for (task, token), places in alike.items():
+        for (task, token), places in _places((job.task, job.token) for job in jobs).items():
             feeds = FeedsOf(self.feed_class, [jobs[place].user_id for place in places])
             replies = yield from self.storage.begin(feeds, task, self._lock(token), self.rules)
             found.update(zip(places, replies))
@@ -179,25 +197,19 @@ class _Cycle:
 
     def _round(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int]) -> Steps[list[_Job]]:
         """Merge and commit what was read; the jobs that are not done."""
-        again: list[_Job] = []
-        merges: list[_Merge] = []
+        tries: list[_Try] = []
         busy = []
         for job, snapshot in zip(jobs, snapshots):
-            if not isinstance(snapshot, Snapshot):
-                if snapshot == BUSY and not job.settled:
-                    busy.append(job)
-                elif snapshot == LEFT:
-                    yield from pending_recovery.note(self.feed_class, [job.user_id])
-                continue
-            merge = yield from self._merge(job, snapshot)
-            if merge is None:
-                again.append(job)
-            else:
-                merges.append(merge)
-        if merges:
-            committed, more = yield from self._scored(merges)
-            again += more
-            again += yield from self._committed(committed)
+            if isinstance(snapshot, Snapshot):
+                waiting = pending_writes.read(self.feed_class, snapshot.inbox).without(job.ops)
+                tries.append(_Try(job, snapshot, waiting, job.ops))
+            elif snapshot == BUSY and not job.settled:
+                busy.append(job)
+            elif snapshot == LEFT:
+                yield from pending_writes.note(self.feed_class, [job.user_id])
+        merges = yield from self._tried(tries)
+        again = [each.job for each, merge in zip(tries, merges) if merge is None]
+        again += yield from self._committed([merge for merge in merges if merge is not None])
         if busy:
             yield from self._pause(busy)
         return again + busy
@@ -227,16 +239,13 @@ class _Cycle:
                 self.kept += merge.waiting.kept
         if kept:  # a process that can do it, or this one when it is mended, looks at it later
             pending_writes.say(self.feed_class, self.kept)
-            yield from pending_recovery.note(self.feed_class, kept, sooner=True)
+            yield from pending_writes.note(self.feed_class, kept, sooner=True)
         return again
 
     def _commit(self, merges: Sequence[_Merge]) -> Steps[list[bytes | int]]:
         """Commit, feeds that are held under the same token together."""
-        alike: dict[bytes, list[int]] = {}
-        for place, merge in enumerate(merges):
-            alike.setdefault(merge.job.token, []).append(place)
         found: dict[int, bytes | int] = {}
-        for token, places in alike.items():
+        for token, places in _places(merge.job.token for merge in merges).items():
             batch = [merges[place].changes for place in places]
             found.update(zip(places, (yield from self.storage.commit(batch, self._lock(token), self.rules.channel))))
         return [found[place] for place in range(len(merges))]
@@ -261,86 +270,82 @@ class _Cycle:
 
         What others left in their inboxes meanwhile is folded in.
         """
-        alike: dict[bytes, list[EntityId]] = {}
-        for user_id, token in self.held.items():
-            alike.setdefault(token, []).append(user_id)
-        waiting: list[EntityId] = []
-        for token, users in alike.items():
+        held, waiting = list(self.held), list[EntityId]()
+        for token, places in _places(self.held.values()).items():
+            users = [held[place] for place in places]
             tokens = [token, self._lock(token).following]
             full = yield from self.storage.release(self.feed_class.keys_of(users), tokens)
             waiting += [user_id for user_id, holds in zip(users, full) if holds]
         if waiting and not self.last:
             yield from _Cycle(self.feed_class, waiting, Plan((), ()), 0, last=True).run()
 
-    # -- merging one feed
+    # -- merging
 
-    def _merge(self, job: _Job, snapshot: Snapshot) -> Steps[_Merge | None]:
-        """The merge of one feed, or None when more must be read first (the lock is kept meanwhile)."""
-        waiting = pending_writes.read(self.feed_class, snapshot.inbox).without(job.ops)
+    def _tried(self, tries: Sequence[_Try]) -> Steps[list[_Merge | None]]:
+        """What :meth:`_merged` gives; if that fails, each feed is merged without the writes that are to blame."""
         try:
-            return (yield from self._folded(job, snapshot, waiting, job.ops))
-        except SoftTimeLimitExceeded:
-            raise
-        except Exception as error:
-            return (yield from self._sifted(job, snapshot, waiting, error))
-
-    def _scored(self, merges: Sequence[_Merge]) -> Steps[tuple[list[_Merge], list[_Job]]]:
-        """Ask for the scores of *merges* and make their changes; those that can be committed, and what must be read again."""
-        new = [merge for merge in merges if merge.changes is None]
-        try:
-            folds = [merge.fold for merge in new]
-            yield from score(self.feed_class, folds)
-            stale = [
-                merge for merge, is_outdated in zip(new, (yield from outdated(self.feed_class, folds))) if is_outdated
-            ]
-            for merge in new:
-                if merge not in stale:
-                    merge.changes = merge.fold.changes()
-            return [merge for merge in merges if merge not in stale], self._read_whole(stale)
+            return (yield from self._merged(tries))
         except SoftTimeLimitExceeded:
             raise
         except Exception as error:
             failed = error
-        found, more = [merge for merge in merges if merge not in new], list[_Job]()
-        for merge in new:
-            sifted = yield from self._sifted(merge.job, merge.snapshot, merge.waiting, failed)
-            if sifted is None:
-                more.append(merge.job)
-            else:
-                found.append(sifted)
-        return found, more
+        merges = []
+        for each in tries:
+            merges.append((yield from self._sifted(each, failed)))
+        return merges
 
-    def _sifted(self, job: _Job, snapshot: Snapshot, waiting: PendingWrites, error: Exception) -> Steps[_Merge | None]:
-        """The merge of a feed that fails with *error*, without the writes that are to blame: they stay in the inbox.
+    def _merged(self, tries: Sequence[_Try]) -> Steps[list[_Merge | None]]:
+        """The merges of feeds, with their scores and changes.
+
+        None for a feed of which more must be read first; the lock is kept meanwhile.
+        """
+        found = []
+        for each in tries:
+            found.append((yield from self._folded(each)))
+        merges = [merge for merge in found if merge is not None]
+        folds = [merge.fold for merge in merges]
+        yield from score(self.feed_class, folds)
+        stale = [merge for merge, is_stale in zip(merges, (yield from outdated(self.feed_class, folds))) if is_stale]
+        if stale:  # scores of two kinds cannot be compared, and all are given anew
+            self.rules = self.rules._replace(newest=EVERY)
+        for merge in merges:
+            if merge not in stale:
+                merge.changes = merge.fold.changes()
+        return [None if merge in stale else merge for merge in found]
+
+    def _alone(self, one: _Try) -> Steps[_Merge | None]:
+        """The merge of one feed."""
+        (merge,) = yield from self._merged([one])
+        return merge
+
+    def _sifted(self, one: _Try, error: Exception) -> Steps[_Merge | None]:
+        """The merge of a feed that may fail with *error*, without the writes that are to blame: they stay in the inbox.
 
         What the caller asks for goes there if a process of a newer release can do it; else what it fails with is raised.
         """
-        ops: Sequence[Any] = job.ops
         try:
-            merge = yield from self._alone(job, snapshot, waiting.only((), error), ops)
+            merge = yield from self._alone(one._replace(waiting=one.waiting.only((), error)))
         except LEFT_TO_OTHERS:
-            waiting, ops = waiting.joined(pending_writes.of(ops)), ()
+            one = one._replace(waiting=one.waiting.joined(pending_writes.of(one.ops)), ops=())
         else:
-            if not waiting.done:
+            if not one.waiting.done:
                 return merge
-        places = [place for place, write in enumerate(waiting.writes) if write.error is None]
-        bad = yield from self._to_blame(job, snapshot, waiting, places, ops)
+        writes = one.waiting.writes
+        bad = yield from self._to_blame(one, [place for place, write in enumerate(writes) if write.error is None])
         for place, reason in bad.items():
-            if waiting.writes[place].own and not isinstance(reason, LEFT_TO_OTHERS):
+            if writes[place].own and not isinstance(reason, LEFT_TO_OTHERS):
                 raise reason
         try:
-            return (yield from self._alone(job, snapshot, waiting.keeping(bad), ops))
+            return (yield from self._alone(one._replace(waiting=one.waiting.keeping(bad))))
         except SoftTimeLimitExceeded:
             raise
         except Exception:  # each can be done, and not all of them together
-            return (yield from self._alone(job, snapshot, waiting.only((), error), ops))
+            return (yield from self._alone(one._replace(waiting=one.waiting.only((), error))))
 
-    def _to_blame(
-        self, job: _Job, snapshot: Snapshot, waiting: PendingWrites, places: Sequence[int], ops: Sequence[Any]
-    ) -> Steps[dict[int, Exception]]:
+    def _to_blame(self, one: _Try, places: Sequence[int]) -> Steps[dict[int, Exception]]:
         """Those of *places* that fail, found by halves, and what each fails with."""
         try:
-            yield from self._alone(job, snapshot, waiting.only(places, _UNTRIED), ops)
+            yield from self._alone(one._replace(waiting=one.waiting.only(places, _UNTRIED)))
             return {}
         except SoftTimeLimitExceeded:
             raise
@@ -348,36 +353,18 @@ class _Cycle:
             if len(places) < 2:  # of none, nothing that waits is to blame
                 return dict.fromkeys(places, error)
         middle = len(places) // 2
-        first = yield from self._to_blame(job, snapshot, waiting, places[:middle], ops)
-        return {**first, **(yield from self._to_blame(job, snapshot, waiting, places[middle:], ops))}
+        first = yield from self._to_blame(one, places[:middle])
+        return {**first, **(yield from self._to_blame(one, places[middle:]))}
 
-    def _alone(self, job: _Job, snapshot: Snapshot, waiting: PendingWrites, ops: Sequence[Any]) -> Steps[_Merge | None]:
-        """The merge of one feed with its scores and changes."""
-        merge = yield from self._folded(job, snapshot, waiting, ops)
-        if merge is not None:
-            yield from score(self.feed_class, [merge.fold])
-            if any((yield from outdated(self.feed_class, [merge.fold]))):
-                self._read_whole([merge])
-                return None
-            merge.changes = merge.fold.changes()
-        return merge
-
-    def _read_whole(self, merges: Sequence[_Merge]) -> list[_Job]:
-        """Have all of the feeds of *merges* read: scores of two kinds cannot be compared, and all are given anew."""
-        if merges:
-            self.rules = self.rules._replace(newest=EVERY)
-        return [merge.job for merge in merges]
-
-    def _folded(
-        self, job: _Job, snapshot: Snapshot, waiting: PendingWrites, own: Sequence[Any]
-    ) -> Steps[_Merge | None]:
-        """What *waiting* and then *own* make of a feed; None when more must be read first."""
+    def _folded(self, one: _Try) -> Steps[_Merge | None]:
+        """What waits and then what is asked for make of a feed; None when more must be read first."""
+        job, snapshot, waiting, own = one
         ops, wants = (*waiting.ops, *own), job.task.wants
         if waiting.ops:
             wants = join_wants(wants_of(waiting.ops), wants)
         if self.own:
-            added = [op.activity for op in ops if isinstance(op, MemberOp) and op.adds]
-            kept = [op for op in ops if not (isinstance(op, MemberOp) and op.adds)]
+            added = [op.activity for op in ops if _adds(op)]
+            kept = [op for op in ops if not _adds(op)]
             merged = (yield from own_merge(self.feed_class, snapshot, added)) if added else []
             ops = (*merged, *kept)
             wants = join_wants(wants, wants_of([op for op in merged if isinstance(op, MemberOp)]))
@@ -395,7 +382,7 @@ class _Cycle:
                 if not self._covers(job, [Want(group, None) for group in fold.alive]):
                     return None
                 yield from regroup(self.feed_class, fold, op)
-        return _Merge(job, snapshot, waiting, fold)
+        return _Merge(job, waiting, fold)
 
     def _covers(self, job: _Job, wants: Sequence[Want]) -> bool:
         """Whether what was read for *job* covers *wants*; if not, they will be read in the next round."""
@@ -404,6 +391,10 @@ class _Cycle:
             return True
         job.task = job.task._replace(wants=joined)
         return False
+
+
+def _adds(op: Any) -> bool:
+    return isinstance(op, MemberOp) and op.kind == ADD
 
 
 #: Why a pending write is left out of a try.
@@ -431,4 +422,4 @@ def fold_in_one(feed_class: Any, user_id: EntityId, wait: float) -> Steps[list[P
 
 def fold_in(feed_class: Any) -> Steps[int]:
     """Do what was left in inboxes of this kind of feed, and is still there when the holders' locks are over; in how many."""
-    return (yield from pending_recovery.fold_in(feed_class, lambda user_id: fold_in_one(feed_class, user_id, 0)))
+    return (yield from pending_writes.fold_in(feed_class, lambda user_id: fold_in_one(feed_class, user_id, 0)))

@@ -10,8 +10,7 @@ from feedmill.activity import Activity
 from feedmill.errors import ActivityError, CorruptRecord, FilterError, UnknownVerb
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.query import raw_id_of
-from feedmill.grouping.corruption import left_out
-from feedmill.grouping.hydration import Bodies
+from feedmill.grouping.hydration import Bodies, left_out
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.storage import activity_state as state
 from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED

@@ -10,8 +10,6 @@ from feedmill.activity import Activity
 from feedmill.fanout.handle import FanoutStatus, fanout_id, status_of
 from feedmill.fanout.operations import OPERATIONS, REMOVE
 from feedmill.feeds.flat import Feed, HeldMember
-from feedmill.feeds.paging import select
-from feedmill.feeds.query import EVERY_GROUP
 from feedmill.ids import EntityId
 from feedmill.manager import activity_bodies, notified_users
 from feedmill.manager.activity_bodies import Fact
@@ -120,7 +118,7 @@ class _Case:
         return Explanation(name, Why.SHOWN, f"in it at rank {place}", place)
 
     def _in_group(self, name: str, feed_class: type[Feed], group: str) -> Procedure[Explanation]:
-        everything = select(feed_class, self.user_id, EVERY_GROUP, 0, feed_class.max_length)
+        everything = feed_class(self.user_id)._select(0, feed_class.max_length)
         for rank, shown in enumerate((yield from self._read(feed_class, everything))):
             if shown.group == group:
                 is_shown = any(member.raw_id == self.raw_id for member in shown.activities)

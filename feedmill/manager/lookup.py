@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from feedmill.activity import Activity
 from feedmill.errors import CorruptRecord, UnknownActivity
-from feedmill.grouping.corruption import left_out
+from feedmill.grouping.hydration import left_out
 from feedmill.manager import activity_bodies
 from feedmill.manager.activity_bodies import DAMAGED
 from feedmill.manager.hooks import ManagerHooks

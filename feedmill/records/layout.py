@@ -12,17 +12,15 @@ A record is laid out so that a script can add a member without understanding it 
 
 from __future__ import annotations
 
-import dataclasses
 import struct
-from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from feedmill.activity import Activity
-from feedmill.aggregated_activity import Stored
 from feedmill.errors import CorruptRecord, NewerRecord
 from feedmill.records.members import Member
 from feedmill.records.overflow import Parts
 from feedmill.records.record import Record
+from feedmill.records.view import StoredView
 
 #: Bits of a record's first byte.
 SPILLED, SEEN, READ, LOOSE, CAPPED = 1, 2, 4, 8, 16
@@ -45,15 +43,6 @@ class Addition(NamedTuple):
     needle: bytes
     #: The record of a group that has no other member.
     record: bytes
-
-
-class Shown(Stored, Protocol):
-    """A record as a reader sees it, decoded as far as someone looks at it. No members are made of it."""
-
-    #: The front of the record, with what tells seen and read.
-    head: Head
-    #: The ids of the newest members, oldest first, where bodies are stored apart; else empty.
-    ids: Sequence[bytes]
 
 
 class GroupSerializer(Protocol):
@@ -80,45 +69,9 @@ class GroupSerializer(Protocol):
         """The record; :class:`~feedmill.errors.CorruptRecord` for bytes that are none."""
         ...
 
-    def shown(self, data: bytes) -> Shown:
+    def view(self, data: bytes) -> StoredView:
         """The record as a reader sees it; :class:`~feedmill.errors.CorruptRecord` for bytes that are none."""
         ...
-
-
-@dataclasses.dataclass(slots=True)
-class Head:
-    """The front of a record, up to what its rows share."""
-
-    spilled: bool
-    loose: bool
-    capped: bool
-    rows: int
-    #: Where the head ends.
-    at: int = 0
-    touch: int = 0
-    seen_at: int = 0
-    read_at: int = 0
-    #: Known only if members were spilled.
-    count: int = 0
-    actors: int = 0
-    created: int = 0
-    top: int = 0
-
-    def record(self, members: list[Member], parts: Parts) -> Record:
-        """The record that has this front and these *members*, oldest first; *parts* reads what was spilled."""
-        record = Record(
-            parts,
-            count=self.count,
-            actors=self.actors,
-            created=self.created,
-            top=self.top,
-            touch=self.touch,
-            seen_at=self.seen_at,
-            read_at=self.read_at,
-            spilled=self.spilled,
-            capped=self.capped,
-        )
-        return record.holding(members)
 
 
 def encode_head(record: Record, *, counted: bool, loose: bool) -> bytes:
@@ -137,31 +90,49 @@ def encode_head(record: Record, *, counted: bool, loose: bool) -> bytes:
     return head
 
 
-def decode_head(data: bytes, *, counted: bool) -> Head:
-    """The front of a record; :class:`~feedmill.errors.CorruptRecord` if it is cut short or empty,
-    :class:`~feedmill.errors.NewerRecord` if it has flags of a newer release.
+class Head(NamedTuple):
+    """The front of a record, up to what its rows share."""
+
+    #: What it says of the group; of a group of which nothing was spilled the count alone.
+    record: Record
+    loose: bool
+    #: How many rows follow, and where the head ends.
+    rows: int
+    at: int
+
+
+def _decode_flagged(record: Record, data: bytes, flags: int, at: int) -> int:
+    """Read what *flags* says that *record* has more, from *at* on; where that ends."""
+    if NEWER <= flags < 2 * NEWER:
+        raise NewerRecord(f"a group's record has the flags {flags}, which only a newer release knows")
+    if flags & SPILLED:
+        record.spilled, record.capped = True, bool(flags & CAPPED)
+        record.count, record.actors, created, top = SPILLED_HEAD.unpack_from(data, at)
+        record.created, record.top = int.from_bytes(created, "big"), int.from_bytes(top, "big")
+        at += SPILLED_HEAD.size
+    if flags & SEEN:
+        record.seen_at, at = int.from_bytes(data[at : at + 7], "big"), at + 7
+    if flags & READ:
+        record.read_at, at = int.from_bytes(data[at : at + 7], "big"), at + 7
+    return at
+
+
+def decode_head(data: bytes, parts: Parts, *, counted: bool) -> Head:
+    """The front of a record whose overflow *parts* reads. Raises :class:`~feedmill.errors.CorruptRecord` if it is cut
+    short or empty, :class:`~feedmill.errors.NewerRecord` if it has flags of a newer release.
     """
+    record = Record(parts)
     try:
-        flags, rows, at = data[0], data[1], 2
-        if NEWER <= flags < 2 * NEWER:
-            raise NewerRecord(f"a group's record has the flags {flags}, which only a newer release knows")
-        spilled, capped = bool(flags & SPILLED), bool(flags & CAPPED)
-        head = Head(spilled, bool(flags & LOOSE), spilled and capped, rows)
+        flags, record.count, at = data[0], data[1], 2
+        rows = record.count
         if counted:
-            head.touch, at = int.from_bytes(data[2:8], "big"), 8
-        if head.spilled:
-            head.count, head.actors, created, top = SPILLED_HEAD.unpack_from(data, at)
-            head.created, head.top = int.from_bytes(created, "big"), int.from_bytes(top, "big")
-            at += SPILLED_HEAD.size
-        if flags & SEEN:
-            head.seen_at, at = int.from_bytes(data[at : at + 7], "big"), at + 7
-        if flags & READ:
-            head.read_at, at = int.from_bytes(data[at : at + 7], "big"), at + 7
+            record.touch, at = int.from_bytes(data[2:8], "big"), 8
+        if flags:
+            at = _decode_flagged(record, data, flags, at)
     except (IndexError, struct.error) as error:
         raise CorruptRecord(f"a group's record of {len(data)} bytes is cut short") from error
-    if head.touch > MOST_TOUCHES or head.count > MOST_COUNTED or head.actors > MOST_COUNTED:
+    if record.touch > MOST_TOUCHES or record.count > MOST_COUNTED or record.actors > MOST_COUNTED:
         raise CorruptRecord("a group's record holds numbers that no group reaches")
     if not rows or at >= len(data):
         raise CorruptRecord(f"a group's record of {len(data)} bytes holds no member")
-    head.at = at
-    return head
+    return Head(record, bool(flags & LOOSE), rows, at)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
+from typing import cast
 
 from feedmill.activity import checked_values
 from feedmill.errors import CorruptRecord
 from feedmill.ids import ACTOR_SLICE, ID_SIZE
 from feedmill.msgpack_codec import unpack
-from feedmill.records.members import Member
-from feedmill.records.rows import member_of_values, row_of
+from feedmill.records.members import Member, RowMember, member_of_values
 
 #: Bytes that say how long a body is; they stand behind it.
 LENGTH_SIZE = 4
@@ -84,7 +84,7 @@ class BodyParts(Parts):
 
     def mark(self, member: Member) -> bytes:
         """Time and actor, which stand at the front of a body."""
-        return row_of(member).identity
+        return cast(RowMember, member).identity
 
     def backwards(self, actor: bytes, part: bytes) -> Iterator[Member]:
         """The last first."""

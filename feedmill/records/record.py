@@ -16,8 +16,7 @@ kept. New activities are still counted exactly, and delivering any again still c
 from __future__ import annotations
 
 import bisect
-import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from feedmill.activity import MAX_MEMBERS
 from feedmill.errors import CorruptRecord
@@ -30,43 +29,45 @@ HELD = 2 * MAX_MEMBERS
 SPILL_LIMIT = 100_000
 
 
-@dataclasses.dataclass
 class Record:
-    """One group, decoded."""
+    """One group, decoded. Times in µs."""
 
-    #: How the parts of its spill are written and read.
-    parts: Parts
-    #: Held members, oldest first.
-    members: list[Member] = dataclasses.field(default_factory=list)
-    count: int = 0
-    actors: int = 0
-    created: int = 0
-    #: Time of the newest spilled member, µs; what is newer is not spilled.
-    top: int = 0
-    touch: int = 0
-    seen_at: int = 0
-    read_at: int = 0
-    spilled: bool = False
+    #: Members and their actors, spilled ones included.
+    count = actors = 0
+    #: Time of the oldest member.
+    created = 0
+    #: Time of the newest spilled member; what is newer is not spilled.
+    top = 0
+    #: Number of the feed's latest touch of this group.
+    touch = 0
+    #: When it was seen and read; 0 if it was not.
+    seen_at = read_at = 0
+    spilled = False
     #: Whether members were let go of because the spill is full.
-    capped: bool = False
-    #: The spill by actor, as far as it was read. It names each actor of a spilled group.
-    spill: dict[bytes, bytes] = dataclasses.field(default_factory=dict)
-    #: Actors whose field of the spill must be written, or deleted where *spill* no longer has it.
-    changed: dict[bytes, None] = dataclasses.field(default_factory=dict)
-    #: Bytes to append to the fields of other actors.
-    appended: dict[bytes, bytes] = dataclasses.field(default_factory=dict)
+    capped = False
     #: Whether the spill must go.
-    unspill: bool = False
+    unspill = False
     #: Told of a part of the spill that is damaged: of that only what is behind the damage is known.
     damaged: Callable[[CorruptRecord], object] | None = None
+
+    def __init__(self, parts: Parts, members: Iterable[Member] = ()) -> None:
+        #: How the parts of its spill are written and read.
+        self.parts = parts
+        #: Held members, oldest first.
+        self.members = list(members)
+        #: The spill by actor, as far as it was read. It names each actor of a spilled group.
+        self.spill: dict[bytes, bytes] = {}
+        #: Actors whose field of the spill must be written, or deleted where *spill* no longer has it.
+        self.changed: dict[bytes, None] = {}
+        #: Bytes to append to the fields of other actors.
+        self.appended: dict[bytes, bytes] = {}
 
     def holding(self, members: list[Member]) -> Record:
         """This record with *members*, oldest first; counts are taken from them unless some were spilled."""
         self.members = members
         if not self.spilled:
-            self.count = len(self.members)
-            self.actors = len({member.actor for member in self.members})
-            self.created = self.members[0].microseconds
+            self.count, self.created = len(members), members[0].microseconds
+            self.actors = len({member.actor for member in members})
         return self
 
     @property

@@ -13,7 +13,7 @@ from feedmill import Activity, AggregatedActivity, Manager, registry
 from feedmill.aggregators import DecayAggregator
 from feedmill.doctor import examine
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
-from feedmill.grouping.feed_batch import FeedsOf
+from feedmill.grouping.operations import FeedsOf
 from feedmill.storage.base import Changes, Lock, Rules, Task
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love

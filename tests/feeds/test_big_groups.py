@@ -12,9 +12,8 @@ from feedmill.activity import MAX_MEMBERS
 from feedmill.feeds import RedisNotificationFeed
 from feedmill.ids import activity_id
 from feedmill.records import NotificationSerializer
-from feedmill.records.members import Member
+from feedmill.records.members import Member, RowMember
 from feedmill.records.record import HELD
-from feedmill.records.rows import RowMember
 from feedmill.storage.base import Want
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
@@ -146,7 +145,7 @@ def test_a_row_says_what_its_activity_says(actor: Any, target: Any, context: Any
     )
     assert member.raw_id == activity_id(activity.microseconds, actor, Love.id, "thing", target)
     assert serializer.decode(serializer.encode(record)).members == [member]
-    assert Member(activity.raw_id, b"", b"") == member
+    assert Member(activity.raw_id, b"") == member
     other = serializer.member(Activity(actor, Love, "thing", 5, BASE))
     assert sorted([member, other]) == sorted([other, member]) and member != other
 

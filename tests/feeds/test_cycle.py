@@ -13,9 +13,8 @@ import pytest
 
 import feedmill
 from feedmill.errors import FeedBusy
-from feedmill.grouping import pending_recovery
-from feedmill.grouping.feed_batch import FeedsOf
-from feedmill.grouping.operations import plan
+from feedmill.grouping import pending_writes
+from feedmill.grouping.operations import FeedsOf, plan
 from feedmill.grouping.writer import fold_in
 from feedmill.keys import left_key
 from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task
@@ -218,7 +217,7 @@ def test_the_inbox_of_a_dead_holder(backend_kind: str, grouped: Any, monkeypatch
 def soon(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is left to a holder is looked at again after a twentieth of a second."""
     feedmill.configure(lock_ttl=0.05)
-    monkeypatch.setattr(pending_recovery, "MARGIN", 0)
+    monkeypatch.setattr(pending_writes, "MARGIN", 0)
 
 
 def noted(kind: Any) -> int:

@@ -10,7 +10,7 @@ import pytest
 import redis
 
 from feedmill.errors import CorruptRecord
-from feedmill.grouping import corruption
+from feedmill.grouping import hydration
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS, activity_key
 from feedmill.storage.redis.timelines import STATE
@@ -177,13 +177,13 @@ def test_a_bad_flat_timeline(client: redis.Redis) -> None:
 def test_it_is_told_once(redis_url: str, feed_class: Any, caplog: pytest.LogCaptureFixture) -> None:
     """What readers leave out is logged, with where to look: once, however often the page is read."""
     client, feed = redis.Redis.from_url(redis_url), filled(feed_class)
-    corruption.left_out.cache_clear()
+    hydration.left_out.cache_clear()
     if feed_class is Home:
         client.set(activity_key(VICTIM.raw_id), b"\xc1")
     else:
         client.hset(feed.key + GROUPS, next(name for name in fields(client, feed) if b"2024-01-03" in name), b"\xc1")
     for _ in range(3):
         assert VICTIM not in held(feed[:])
-    (line,) = [record.getMessage() for record in caplog.records if record.name == corruption.__name__]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == hydration.__name__]
     assert "is left out" in line and "feedmill doctor" in line
     client.close()

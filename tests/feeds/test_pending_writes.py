@@ -18,8 +18,8 @@ import feedmill
 from feedmill import Activity, AggregatedActivity, verbs
 from feedmill.aggregators import RecentVerbAggregator
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
-from feedmill.grouping import pending_recovery
-from feedmill.grouping.feed_batch import FeedsOf
+from feedmill.grouping import pending_writes
+from feedmill.grouping.operations import FeedsOf
 from feedmill.grouping.writer import fold_in, fold_in_one
 from feedmill.keys import GROUPS
 from feedmill.msgpack_codec import pack, unpack_stream
@@ -115,7 +115,7 @@ def known() -> Iterator[None]:
 def _soon(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What stays is looked at again at once; aggregators are sound until a test says otherwise."""
     feedmill.configure(lock_ttl=0.05)
-    monkeypatch.setattr(pending_recovery, "MARGIN", 0)
+    monkeypatch.setattr(pending_writes, "MARGIN", 0)
     yield
     ByObject.bad = ("", 0)
 

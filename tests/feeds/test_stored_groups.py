@@ -58,7 +58,7 @@ def test_a_reader_sees_what_a_writer_decodes(serializer: Any, activities: list[A
     """The short way of a reader and the full way of a writer find the same in a record, rows in any order."""
     members = [serializer.member(activity) for activity in data.draw(st.permutations(activities))]
     stored = serializer.encode(Record(serializer.parts, members))
-    record, shown = serializer.decode(stored), serializer.shown(stored)
+    record, shown = serializer.decode(stored), serializer.view(stored)
     assert (shown.count, shown.actors, shown.created, shown.updated) == (
         record.count,
         record.actors,
@@ -83,7 +83,7 @@ def test_damage_is_one_error(serializer: Any, activities: list[Activity], data: 
         stored[data.draw(st.integers(0, len(stored) - 1))] = data.draw(st.integers(0, 255))
     damaged = bytes(stored[: data.draw(st.integers(0, len(stored)))])
     try:
-        shown = serializer.shown(damaged)
+        shown = serializer.view(damaged)
     except CorruptRecord:
         return
     assert shown.count >= 0 and shown.actors >= 0 and shown.created >= 0 and shown.updated >= 0

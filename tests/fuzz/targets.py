@@ -88,7 +88,7 @@ def record_reader(serializer: Any) -> Call:
             record.touch += 1
             serializer.decode(serializer.encode(record))
 
-        _ended(decode, lambda: serializer.shown(data))
+        _ended(decode, lambda: serializer.view(data))
 
     return read
 

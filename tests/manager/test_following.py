@@ -13,7 +13,7 @@ from feedmill import Manager
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError
 from feedmill.fanout.operations import REMOVE
-from feedmill.grouping.feed_batch import FeedsOf
+from feedmill.grouping.operations import FeedsOf
 from feedmill.ids import actor_hash
 from feedmill.msgpack_codec import unpack
 from feedmill.storage.base import Lock, Rules, Task

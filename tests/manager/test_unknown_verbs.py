@@ -16,8 +16,8 @@ import feedmill
 from feedmill import Activity, verbs
 from feedmill.doctor import examine
 from feedmill.errors import LEFT_TO_OTHERS, UnknownVerb
-from feedmill.grouping import pending_recovery
-from feedmill.grouping.feed_batch import FeedsOf
+from feedmill.grouping import pending_writes
+from feedmill.grouping.operations import FeedsOf
 from feedmill.msgpack_codec import pack
 from feedmill.storage.base import Lock, Rules, Task
 from feedmill.storage.journal import ROLLING
@@ -198,7 +198,7 @@ def test_an_unfollow_goes_by_who_did_it(box: Postbox) -> None:
 def test_what_waits_in_an_inbox_is_not_forgotten(box: Postbox, op: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An unfollow, or a rebuild, of a feed in whose inbox something waits that an old worker cannot read is done by a new one."""
     feedmill.configure(lock_ttl=0.05)
-    monkeypatch.setattr(pending_recovery, "MARGIN", 0)
+    monkeypatch.setattr(pending_writes, "MARGIN", 0)
     News(10).add(act(1))
     now, lock = time.time(), b"stranger"
     begin = News.timeline().begin(FeedsOf(News, [10]), Task(()), Lock(lock, now, 60), Rules(8, 0, ""))

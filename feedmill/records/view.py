@@ -1,0 +1,86 @@
+"""A group as readers and aggregators are shown it: its members become activities when someone looks at them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from feedmill.activity import MAX_MEMBERS, Activity
+from feedmill.records.record import Record
+
+
+class GroupView:
+    """One group, stored or about to be. Times in µs."""
+
+    #: What the front of the record says.
+    record: Record
+
+    @property
+    def count(self) -> int:
+        """Members that are counted."""
+        return self.record.count
+
+    @property
+    def actors(self) -> int:
+        """Their actors."""
+        return self.record.actors
+
+    @property
+    def created(self) -> int:
+        """Time of the oldest member."""
+        return self.record.created
+
+    @property
+    def updated(self) -> int:
+        """Time of the newest member."""
+        return self.record.updated
+
+    @property
+    def newest(self) -> Activity | None:
+        """The newest member that can be shown, or None."""
+        found = self.load()
+        return found[-1] if found else None
+
+    def load(self) -> list[Activity]:
+        """The newest members that can be shown, oldest first."""
+        raise NotImplementedError
+
+
+class StoredView(GroupView):
+    """A stored group. No members are made of its rows, which each kind of record has in its own form."""
+
+    #: The ids of the newest members, oldest first, where bodies are stored apart; else empty.
+    ids: Sequence[bytes] = ()
+    #: What the record holds of each member, oldest first.
+    rows: Sequence[Any]
+
+    @property
+    def actors(self) -> int:
+        return self.record.actors if self.record.spilled else len(self.distinct_actors())
+
+    @property
+    def created(self) -> int:
+        return self.record.created if self.record.spilled else self.time_of(self.rows[0])
+
+    @property
+    def updated(self) -> int:
+        return self.time_of(self.rows[-1])
+
+    @property
+    def newest(self) -> Activity | None:
+        return self.activity_of(self.rows[-1])
+
+    def load(self) -> list[Activity]:
+        return [self.activity_of(row) for row in self.rows[-MAX_MEMBERS:]]
+
+    def time_of(self, row: Any) -> int:
+        """When the member of *row* happened."""
+        raise NotImplementedError
+
+    def distinct_actors(self) -> set[Any]:
+        """Whose the rows are, each once."""
+        raise NotImplementedError
+
+    def activity_of(self, row: Any) -> Activity:
+        """Its activity."""
+        raise NotImplementedError
