@@ -163,13 +163,11 @@ class AggregatedFeed(Feed):
 
         *updates* are put in place of what the timeline holds of them, for feeds whose timeline holds everything.
         """
-        return (yield from cls._apply(user_ids, plan(cls, adds, removes, updates), wait))
+        return cls._apply(user_ids, plan(cls, adds, removes, updates), wait)
 
     @classmethod
     def _apply(cls, user_ids: Sequence[EntityId], steps: Plan, wait: float | None = WAIT) -> Steps[int]:
-        if not steps.ops or not user_ids:
-            return 0
-        return (yield from cycle(cls, unique(user_ids), steps, wait=wait))
+        return cycle(cls, unique(user_ids), steps, wait=wait) if steps.ops and user_ids else _nothing()
 
     def _add_many(
         self,
@@ -318,6 +316,11 @@ class AggregatedFeed(Feed):
         """The rank of the group that holds *activity*, shown or minimised, or None."""
         (checked,) = _checked([activity])
         return (yield from rank_of(type(self), self.user_id, checked))
+
+
+def _nothing() -> Steps[int]:
+    yield from ()
+    return 0
 
 
 def names_of(groups: Iterable[AggregatedActivity | str]) -> tuple[bytes, ...]:

@@ -119,15 +119,15 @@ UPDATE = 2
 
 def plan(
     feed_class: Any,
-    adds: Iterable[Activity] = (),
-    removes: Iterable[Activity] = (),
-    updates: Iterable[Activity] = (),
+    adds: Sequence[Activity] = (),
+    removes: Sequence[Activity] = (),
+    updates: Sequence[Activity] = (),
 ) -> Plan:
     """The plan of adding, removing and updating activities, in order of time; raises for one that has no group."""
     changes = [
         (kind, activity)
         for kind, activities in ((True, adds), (False, removes), (UPDATE, updates))
-        for activity in sorted(set(activities))
+        for activity in (sorted(set(activities)) if len(activities) > 1 else activities)
     ]
     ops = _member_ops(feed_class, changes)
     return Plan(ops, wants_of(ops), changes)
@@ -198,6 +198,8 @@ def places_for_newcomers(feed_class: Any) -> int:
 
 def wants_of(ops: Sequence[MemberOp | TakeOp | UpdateOp]) -> tuple[Want, ...]:
     """The groups and actors that *ops* touch."""
+    if len(ops) == 1:
+        return (Want(ops[0].group, (ops[0].member.actor,)),)
     wants: dict[bytes, dict[bytes, None]] = {}
     for op in ops:
         wants.setdefault(op.group, {})[op.member.actor] = None
