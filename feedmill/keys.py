@@ -59,7 +59,7 @@ def feed_key(key_format: str, user_id: EntityId) -> str:
 def feed_keys(key_format: str, user_ids: Iterable[EntityId]) -> list[str]:
     """The keys of many users' feeds."""
     before, after = split_format(key_format, settings.current().key_prefix)
-    users = list(user_ids)
+    users = user_ids if type(user_ids) in (list, tuple) else list(user_ids)
     if are_ints(users):  # as user_tag spells them
         front, back = before + "{", "}" + after
         return [f"{front}{text}{back}" for text in map(str, users)]

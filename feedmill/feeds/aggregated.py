@@ -206,13 +206,11 @@ class AggregatedFeed(Feed):
 
         *updates* are put in place of what the timeline holds of them, for feeds whose timeline holds everything.
         """
-        return (yield from cls._apply(user_ids, plan(cls, adds, removes, updates), wait))
+        return cls._apply(user_ids, plan(cls, adds, removes, updates), wait)
 
     @classmethod
     def _apply(cls, user_ids: Sequence[EntityId], steps: Plan, wait: float | None = WAIT) -> Steps[int]:
-        if not steps.ops or not user_ids:
-            return 0
-        return (yield from cycle(cls, unique(user_ids), steps, wait=wait))
+        return cycle(cls, unique(user_ids), steps, wait=wait) if steps.ops and user_ids else _nothing()
 
     def _add_many(
         self,
@@ -381,6 +379,11 @@ class AggregatedFeed(Feed):
             groups = yield from self._select(0, self.max_length)
             return next((rank for rank, group in enumerate(groups) if group.group.encode() == name), None)
         return int(rank)
+
+
+def _nothing() -> Steps[int]:
+    yield from ()
+    return 0
 
 
 def names_of(groups: Iterable[AggregatedActivity | str]) -> tuple[bytes, ...]:

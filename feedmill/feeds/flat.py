@@ -180,9 +180,11 @@ class Feed(Bodies, Readable):
         The one way by which anything is written: a single feed is a batch of one. *wait* as in
         :func:`feedmill.grouping.writer.cycle`; a flat feed never waits.
         """
-        keys = cls.keys_of(unique(user_ids))
-        changed: int = yield from cls.timeline().flat_add(keys, sorted({a.raw_id for a in adds}), cls.max_length)
-        changed += yield from cls.timeline().flat_remove(keys, sorted({a.raw_id for a in removes}))
+        keys, changed = cls.keys_of(unique(user_ids)), 0
+        if adds:
+            changed += yield from cls.timeline().flat_add(keys, _ids(adds), cls.max_length)
+        if removes:
+            changed += yield from cls.timeline().flat_remove(keys, _ids(removes))
         return changed
 
     def _add(self, activity: Activity) -> Steps[int]:
@@ -335,6 +337,11 @@ def unique(user_ids: Sequence[EntityId]) -> Sequence[EntityId]:
     if are_ints(user_ids) and len(set(user_ids)) == len(user_ids):
         return user_ids
     return list({str(user_id): user_id for user_id in user_ids}.values())
+
+
+def _ids(activities: Sequence[Activity]) -> list[bytes]:
+    """The ids of *activities*, each once, in order."""
+    return sorted({each.raw_id for each in activities}) if len(activities) > 1 else [activities[0].raw_id]
 
 
 def _accepted(activities: Iterable[Activity]) -> list[Activity]:

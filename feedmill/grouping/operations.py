@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from feedmill.activity import Activity
@@ -127,15 +127,15 @@ class Plan(NamedTuple):
 
 def plan(
     feed_class: Any,
-    adds: Iterable[Activity] = (),
-    removes: Iterable[Activity] = (),
-    updates: Iterable[Activity] = (),
+    adds: Sequence[Activity] = (),
+    removes: Sequence[Activity] = (),
+    updates: Sequence[Activity] = (),
 ) -> Plan:
     """The plan of adding, removing and updating activities, in order of time; raises for one that has no group."""
     changes = [
         (kind, activity)
         for kind, activities in ((ADD, adds), (REMOVE, removes), (UPDATE, updates))
-        for activity in sorted(set(activities))
+        for activity in (sorted(set(activities)) if len(activities) > 1 else activities)
     ]
     member_op = member_op_of(feed_class)
     ops = tuple([member_op(kind, activity) for kind, activity in changes])
@@ -199,6 +199,8 @@ def places_for_newcomers(feed_class: Any) -> int:
 
 def wants_of(ops: Sequence[MemberOp]) -> tuple[Want, ...]:
     """The groups and actors that *ops* touch."""
+    if len(ops) == 1:
+        return (Want(ops[0].group, (ops[0].member.actor,)),)
     wants: dict[bytes, dict[bytes, None]] = {}
     for op in ops:
         wants.setdefault(op.group, {})[op.member.actor] = None

@@ -117,14 +117,15 @@ class _Cycle:
         self.feed_class, self.user_ids, self.plan, self.wait = feed_class, user_ids, plan, wait
         self.storage, self.token = feed_class.timeline(), os.urandom(8)
         self.own = merges_itself(feed_class)
-        newest = feed_class.merge_max_length if self.own else -1 if scores_itself(feed_class) else 0
-        most = feed_class.max_length - places_for_newcomers(feed_class)
+        scores = scores_itself(feed_class)
+        newest = feed_class.merge_max_length if self.own else -1 if scores else 0
+        most = feed_class.max_length - (places_for_newcomers(feed_class) if scores else 0)
         self.rules = Rules(most, EVERY if plan.whole else newest, feed_class.channel())
         self.deadline = None if wait is None else time.monotonic() + wait
         self.changed = 0
         self.relieved = False
-        #: Under which token a feed is held, or may be.
-        self.held: dict[EntityId, bytes] = {}
+        #: Under which token a feed is held, or may be; None: all of them under the first.
+        self.held: dict[EntityId, bytes] | None = None
         #: Whether this is what another cycle does as it fails: then nothing comes after it.
         self.last = last
         #: Pending writes that this process cannot do.
@@ -132,8 +133,13 @@ class _Cycle:
 
     def run(self) -> Steps[int]:
         """Every feed, to its end; how many entries changed."""
+        task = self.plan.task(self.feed_class, leave=self.deadline is None)
+        feeds = FeedsOf(self.feed_class, self.user_ids)
         try:
-            yield from self._run()
+            replies = yield from self.storage.begin(feeds, task, self._lock(self.token), self.rules)
+            if replies.count(ADDED) == len(replies):
+                return len(replies) * len(task.additions)
+            yield from self._rest(task, replies)
         except GeneratorExit:  # nobody drives it any more
             raise
         except BaseException:
@@ -141,16 +147,8 @@ class _Cycle:
             raise
         return self.changed
 
-    def _run(self) -> Steps[None]:
-        task = self.plan.task(self.feed_class, leave=self.deadline is None)
-        self.held = dict.fromkeys(self.user_ids, self.token)
-        replies = yield from self.storage.begin(
-            FeedsOf(self.feed_class, self.user_ids), task, self._lock(self.token), self.rules
-        )
-        if replies.count(ADDED) == len(replies):
-            self.held = {}
-            self.changed += len(replies) * len(task.additions)
-            return
+    def _rest(self, task: Task, replies: Sequence[Snapshot | int]) -> Steps[None]:
+        """Do what additions alone do not do, given what *task* came to in each feed."""
         jobs, snapshots, busy = [], [], []
         for number, reply in enumerate(replies):
             if reply == ADDED:
@@ -270,8 +268,9 @@ class _Cycle:
 
         What others left in their inboxes meanwhile is folded in.
         """
-        held, waiting = list(self.held), list[EntityId]()
-        for token, places in _places(self.held.values()).items():
+        by_user = dict.fromkeys(self.user_ids, self.token) if self.held is None else self.held
+        held, waiting = list(by_user), list[EntityId]()
+        for token, places in _places(by_user.values()).items():
             users = [held[place] for place in places]
             tokens = [token, self._lock(token).following]
             full = yield from self.storage.release(self.feed_class.keys_of(users), tokens)

@@ -89,7 +89,8 @@ def _spelled_like(author: EntityId | None, users: Sequence[EntityId]) -> Sequenc
 def delivered(manager: Manager, deliveries: Sequence[Delivery], listed: int) -> Steps[None]:
     """Make *deliveries*, and what is so in their place if that has changed meanwhile.
 
-    *listed*: the number of the last unfollow when people were listed.
+    *listed*: the number of the last unfollow when people were listed. What takes its time, as hooks of the app may, is done in
+    the call: whoever drives the rest looks first whether the claim still holds.
     """
     return _delivered(manager, operations_of(manager, deliveries), deliveries, listed)
 
@@ -99,7 +100,7 @@ def _delivered(
 ) -> Steps[None]:
     made, late = list(deliveries), set[Unfollow]()
     seen = yield from _written(manager, operations, made, listed)
-    while True:
+    while late or not _is_so(made, seen):
         new, old = _changed(manager, made, seen)
         rejoined, old = _rejoined(manager, old, seen.parted)
         new += rejoined
@@ -132,10 +133,9 @@ def _written(manager: Manager, operations: Sequence[Steps[Any]], made: Sequence[
 
 
 def _look(manager: Manager, made: Sequence[Delivery], listed: int) -> Steps[_Seen]:
-    requests = _requests(made)
-    raw_ids = list(dict.fromkeys(each.fact.raw_id for each in requests))
-    noticed = list(dict.fromkeys(each.fact.raw_id for each in requests if each.numbers is not None))
-    adding = [each for each in made if _adds(each) or any(name == UNFOLLOWED for name, _ in each.parts)]
+    raw_ids = list({each.request.fact.raw_id: None for each in made})
+    noticed = list({each.request.fact.raw_id: None for each in made if each.request.numbers is not None})
+    adding = [each for each in made if _adds(each) or _has(each, UNFOLLOWED)]
     asked: list[Steps[Any]] = [kept_bodies.values(manager, raw_ids)]
     asked += [notified_users.numbers(manager, raw_id) for raw_id in noticed]
     if adding:
@@ -203,12 +203,31 @@ def _changed(manager: Manager, made: Sequence[Delivery], seen: _Seen) -> tuple[l
     return new, [each for each in made if id(each.request) not in changed]
 
 
+def _is_so(made: Sequence[Delivery], seen: _Seen) -> bool:
+    """Whether what is *made* is surely what is so; else it has to be looked at more closely."""
+    if seen.parted or seen.numbers:
+        return False
+    for each in made:
+        fact = each.request.fact
+        if seen.values[fact.raw_id] != fact.data or _has(each, UNFOLLOWED):
+            return False
+    return True
+
+
+def _has(delivery: Delivery, audience: str) -> bool:
+    """Whether some of *audience* are among its people."""
+    parts = delivery.parts
+    if len(parts) == 1:  # as nearly always
+        return parts[0][0] == audience and bool(parts[0][1])
+    return any(name == audience and ids for name, ids in parts)
+
+
 def _requests(deliveries: Iterable[Delivery]) -> list[Request]:
     return list({id(each.request): each.request for each in deliveries}.values())
 
 
 def _adds(delivery: Delivery) -> bool:
-    return delivery.op.adds and any(name == FOLLOWERS and ids for name, ids in delivery.parts)
+    return delivery.op.adds and _has(delivery, FOLLOWERS)
 
 
 def _pairs(deliveries: Iterable[Delivery], audience: str = FOLLOWERS) -> set[Unfollow]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedmill import settings
@@ -85,6 +85,8 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
     fact, activity = request.fact, request.fact.activity
     if activity is None:  # nobody knows any more, or can read, what it was
         return []
+    if len(request.parts) == 1 and request.parts[0][0] == FOLLOWERS and not manager.is_filtered:
+        return [Delivery(_effect(request, fact.live), activity, request.parts, request, request.attempt)]
     chosen: dict[FanoutOperation, list[Part]] = {}
     numbers: NotificationNumbers | None = None
     for audience, ids in request.parts:
@@ -189,28 +191,34 @@ def patience(attempt: int) -> float | None:
 
 
 def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Steps[int]]:
-    """The operations that make *deliveries*, to be run together: one for each feed class and each set of people."""
+    """The operations that make *deliveries*, to be run together: one for each feed class and each set of people.
+
+    Mostly each set of people is of one delivery, or of what one author did.
+    """
+    alike: dict[str, dict[tuple[EntityId, ...], list[Delivery]]] = {audience: {} for audience in AUDIENCES}
+    for each in deliveries:
+        for audience, ids in each.parts:
+            if ids:
+                alike[audience].setdefault(tuple(ids), []).append(each)
     operations: list[Steps[int]] = []
-    for audience in AUDIENCES:
-        classes = _feed_classes(manager, audience)
-        if classes:
-            for numbers, user_ids in _alike(deliveries, audience):
-                operations += _written(classes, user_ids, [deliveries[n] for n in numbers])
+    for audience, people in alike.items():
+        classes = _feed_classes(manager, audience) if people else []
+        for user_ids, asked in people.items() if classes else ():
+            operations += _written(classes, user_ids, asked)
     return operations
 
 
-def _written(classes: Sequence[Any], user_ids: Sequence[EntityId], asked: Sequence[Delivery]) -> Iterator[Steps[int]]:
+def _written(classes: Sequence[Any], user_ids: Sequence[EntityId], asked: Sequence[Delivery]) -> list[Steps[int]]:
     """The operation on each kind of feed. Only a timeline that holds everything, or is scored by it, has
     something to update.
 
     What stands in groups that an activity was in before comes out of them first.
     """
-    wait = patience(max([each.attempt for each in asked]))
     adds, removes, updates = list[Activity](), list[Activity](), list[Activity]()
-    formers = False
+    formers, attempt = False, 1
     for each in asked:
         op, activity, former = each.op, each.activity, bool(each.request.fact.formers)
-        formers = formers or former
+        formers, attempt = formers or former, max(attempt, each.attempt)
         if op.adds:
             adds.append(activity)
         elif op.removes:
@@ -218,10 +226,14 @@ def _written(classes: Sequence[Any], user_ids: Sequence[EntityId], asked: Sequen
         # What is added may be there with another context: from before, or from an attempt that read it earlier.
         if op.updates or (op.adds and (former or each.attempt > 1)):
             updates.append(activity)
+    wait, operations = patience(attempt), list[Steps[int]]()
     for feed_class in classes:
-        more = {"updates": updates} if updates and is_updated(feed_class) else {}
-        operation: Steps[int] = feed_class.deliver(user_ids, adds, removes, wait=wait, **more)
-        yield _behind_formers(feed_class, user_ids, asked, wait, operation) if formers else operation
+        if updates and is_updated(feed_class):
+            operation = feed_class.deliver(user_ids, adds, removes, updates=updates, wait=wait)
+        else:
+            operation = feed_class.deliver(user_ids, adds or (), removes or (), wait=wait)
+        operations.append(_behind_formers(feed_class, user_ids, asked, wait, operation) if formers else operation)
+    return operations
 
 
 def _behind_formers(
@@ -241,15 +253,6 @@ def _feed_classes(manager: Manager, audience: str) -> list[type[Feed]]:
     if audience in (FOLLOWERS, UNFOLLOWED):
         return list(manager.feed_classes.values())
     return [] if manager.notification_feed_class is None else [manager.notification_feed_class]
-
-
-def _alike(deliveries: Sequence[Delivery], audience: str) -> list[tuple[list[int], Sequence[EntityId]]]:
-    """The numbers of the deliveries to the same people, and the people: mostly what one author did."""
-    numbered = [(n, ids) for n, each in enumerate(deliveries) for name, ids in each.parts if name == audience and ids]
-    alike: dict[tuple[EntityId, ...], list[int]] = {}
-    for number, ids in numbered:
-        alike.setdefault(tuple(ids), []).append(number)
-    return [(numbers, ids) for ids, numbers in alike.items()]
 
 
 # -- what messages say

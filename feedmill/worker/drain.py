@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import random
 import time
@@ -67,10 +66,12 @@ def answer(manager_name: str, bell: str = "") -> int:
 def _one_activity(claim: Claim) -> list[bytes]:
     """The id of what a fan-out is about, if it is about one activity, and it can be read here."""
     op = PLANNED.get(claim.op)
-    if op is not None and op.subject is not Subject.ACTIVITIES:
-        with contextlib.suppress(MessageError):
-            return about(op, claim.body)
-    return []
+    if op is None or op.subject is Subject.ACTIVITIES:
+        return []
+    try:
+        return about(op, claim.body)
+    except MessageError:
+        return []
 
 
 def sweep() -> int:

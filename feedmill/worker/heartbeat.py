@@ -45,7 +45,9 @@ class Watch:
         #: Whether it is to be let beat by a thread: in the in-memory mode there is nobody who could take a claim.
         self.threaded = not backend().in_process
         self._manager, self._when_slow = manager, when_slow
-        self._lock, self._closed, self._lost = new_lock(), True, False
+        #: Whether nothing beats any more.
+        self.closed = True
+        self._lock, self._lost = new_lock(), False
         self._begun = 0.0
 
     def take(self, claim: Claim, deadline: float) -> None:
@@ -53,7 +55,7 @@ class Watch:
         with self._lock:
             #: The last that is known of the claim, even if it was lost.
             self.latest = claim
-            self.deadline, self.slow, self._closed, self._lost = deadline, False, False, False
+            self.deadline, self.slow, self.closed, self._lost = deadline, False, False, False
             self._begun = time.monotonic()
 
     @property
@@ -83,23 +85,23 @@ class Watch:
     def beat(self, now: float) -> None:
         """What is due *now*: let go of what waits for this plan, once; renew the claim, for as long as a plan may take."""
         with self._lock:
-            if not self._closed and not self.slow and now >= self._begun + SLOW:
+            if not self.closed and not self.slow and now >= self._begun + SLOW:
                 self.slow = True
                 self._when_slow()
         self.renew(now)
 
-    def renew(self, now: float) -> None:
-        """Renew the claim if a third of its lease is over."""
+    def renew(self, now: float, last: bool = False) -> None:
+        """Renew the claim if a third of its lease is over; nothing beats after the *last* time."""
         with self._lock:
-            if self._closed or self._lost:
-                return
-            if now >= self.deadline - lease() / 1500 and now < self._begun + LONGEST_PLAN:
+            is_due = now >= self.deadline - lease() / 1500 and now < self._begun + LONGEST_PLAN
+            if is_due and not self.closed and not self._lost:
                 self._keep(backend().run(backend().journal.write_chunks(self._manager, self.latest, {})), now)
+            self.closed = self.closed or last
 
     def close(self) -> None:
         """Nothing beats after this."""
         with self._lock:
-            self._closed = True
+            self.closed = True
 
 
 class Heart:
@@ -169,8 +171,9 @@ class beating:
     def __exit__(self, kind: object, *_: object) -> None:
         try:
             if kind is None:
-                self._watch.renew(time.monotonic())
+                self._watch.renew(time.monotonic(), last=True)
         finally:
             if self._watch.threaded:
                 heart.remove(self._watch)
-            self._watch.close()
+            if not self._watch.closed:
+                self._watch.close()

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from feedmill.activity import Activity
 from feedmill.errors import MessageError
@@ -138,15 +138,15 @@ def _audiences(manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, 
     An update of what was imported, or only told to some, is of no interest to others; of what was removed it takes the
     place of the removal.
     """
-    activity, found, updates = cast(Activity, fact.activity), list[Audience](), op.only_updates and fact.known
+    activity: Any = fact.activity
+    found, updates = list[Audience](), op.only_updates and fact.known
     if manager.notification_feed_class is not None and op.subject is Subject.ACTIVITY:  # an import is news to nobody
         if not updates or fact.kind == LIVE:
             found.append((RECIPIENTS, Priority.HIGH, recipients_of(manager, activity, skipped)))
         if fact.told or fact.formers:
             found.append((TOLD, Priority.HIGH, _told(manager, fact, void=not updates)))
     classes = manager.feed_classes.values()
-    concerned = classes if not updates else [each for each in classes if is_updated(each)]
-    if concerned and (fact.live or not updates):
+    if classes and (not updates or (fact.live and any(map(is_updated, classes)))):
         followers = followers_of(manager, activity.actor_id, skipped)
         found += [(FOLLOWERS, priority, ids) for priority, ids in followers]
     if classes and claim.relisted:

@@ -146,16 +146,16 @@ class TestImport:
     def test_removed_while_it_arrives(self, box: Postbox, monkeypatch: pytest.MonkeyPatch, followers: int) -> None:
         """What is removed, to the end, while a worker has read it and not yet written it, is counted nowhere."""
         monkeypatch.setattr(Circle, "edges", {(user, 1) for user in range(100, 100 + followers)})
-        plain = delivery.admitted
+        plain = delivery._made_true
 
         def overtaken(*args: Any) -> Any:
-            monkeypatch.setattr(delivery, "admitted", plain)
+            monkeypatch.setattr(delivery, "_made_true", plain)
             manager.remove_activity(love(1))
             box.work()
             return plain(*args)
 
         manager.batch_import(1, [love(1), love(2)])
-        monkeypatch.setattr(delivery, "admitted", overtaken)
+        monkeypatch.setattr(delivery, "_made_true", overtaken)
         box.work()
         for user in range(100, 100 + followers):
             assert home(user) == [2]
