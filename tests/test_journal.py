@@ -106,7 +106,7 @@ def count_of(activity: Activity, users: Iterable[Any]) -> list[int]:
 
 
 def open_fanouts() -> int:
-    return backend().run(backend().journal.count_open([NAME]))
+    return backend().run(backend().journal.list_due(NAME)).number
 
 
 def sweep_and_work(box: Postbox) -> None:
@@ -358,7 +358,7 @@ class TestChunks:
         arrive(*box.messages.pop(0))
         _, args = box.messages[0]
         for _ in range(2):
-            backend().run(backend().journal.done(NAME, wanted.id, args[6], args[7], 10))
+            backend().run(backend().journal.end_chunk(NAME, wanted.id, args[6], args[7], 10))
         status = wanted.status()
         assert (status.done, status.reached) == (1, 10)
 
@@ -438,7 +438,7 @@ class TestLastWord:
         (claim,), _ = backend().run(backend().journal.claim(NAME, 10))
         removed = manager.remove_activity(love(1))
         backend().run(backend().journal.finish(NAME, [(claim, 3)]))
-        backend().run(backend().journal.put_off(NAME, claim, 5.0, "late"))
+        backend().run(backend().journal.postpone(NAME, claim, 5.0, error="late"))
         assert not removed.status().finished and not removed.status().failed
         box.work()
         assert removed.status().finished
@@ -451,11 +451,11 @@ class TestLastWord:
         (new,), _ = backend().run(backend().journal.claim(NAME, 10))
         same = old._replace(time=new.time)
         backend().run(backend().journal.finish(NAME, [(same, 3)]))
-        backend().run(backend().journal.put_off(NAME, same, 0.0, "late"))
-        backend().run(backend().journal.bury(NAME, same, "given up", b""))
-        assert backend().run(backend().journal.open_ids(NAME, 10)) == [removed.id]
+        backend().run(backend().journal.postpone(NAME, same, 0.0, error="late"))
+        backend().run(backend().journal.dead_letter("given up", b"", NAME, same))
+        assert backend().run(backend().journal.list_due(NAME, limit=10)).ids == [removed.id]
         assert backend().run(backend().journal.claim(NAME, 10))[0] == [] and not backend().run(
-            backend().journal.letters(10)
+            backend().journal.dead_letters(10)
         )
         backend().run(backend().journal.finish(NAME, [(new, 3)]))
         assert removed.status().finished

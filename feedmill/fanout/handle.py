@@ -17,7 +17,7 @@ from feedmill.keys import named_fanout
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.registry import feed_names
 from feedmill.storage.journal import Pace
-from feedmill.storage.operations import Steps, together
+from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.registry import backend
 
 
@@ -219,10 +219,11 @@ def start(
     here = publisher.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [
-        backend().journal.open(manager, name, op, body, pace, feeds)
+        backend().journal.open(manager, name, op, body, pace=pace, feeds=feeds)
         for (name, body), pace in zip(wanted, paces or itertools.repeat(None))
     ]
-    opened = backend().run(together([*operations, *opening]))[len(operations) :]
+    first = [*operations, barrier()] if operations else []
+    opened = backend().run(together([*first, *opening]))[len(first) :]
     if here or any(each.ring for each in opened):  # nobody else is on the way to what is due here
         publisher.ring(manager)
     return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]
@@ -233,13 +234,15 @@ def start_sent(
 ) -> list[Fanout]:
     """Journal what concerns the feeds of one user (ids and packed bodies), and send it: it has a task of its own.
 
-    *operations* share the round trip.
+    *operations* share the round trip, in any order: a worker is only told of it afterwards.
 
     Of many only as much as the queue has room for; the rest is sent when its lease is over.
     """
     publisher.ready()
     feeds = feed_names(manager)
-    opening: list[Steps[Any]] = [backend().journal.open_sent(manager, name, op, body, feeds) for name, body in wanted]
+    opening: list[Steps[Any]] = [
+        backend().journal.open(manager, name, op, body, feeds=feeds, sent=True) for name, body in wanted
+    ]
     opened = backend().run(together([*opening, *operations]))
     fitting = len(wanted) if len(wanted) < 2 else int(min(len(wanted), publisher.room(publisher.HIGH_QUEUE)))
     try:

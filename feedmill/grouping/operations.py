@@ -11,7 +11,7 @@ from feedmill.aggregators import BaseAggregator
 from feedmill.aggregators.base import group_name
 from feedmill.msgpack_codec import pack
 from feedmill.records.members import Member
-from feedmill.storage.base import Task, Want
+from feedmill.storage.base import NewMember, Task, Want
 
 
 class MemberOp(NamedTuple):
@@ -96,7 +96,7 @@ class Plan(NamedTuple):
         Additions are done by the storage itself where nothing else is asked for, groups are merged as feeds do, and their
         score is their time.
         """
-        additions: list[tuple[int, bytes, int, Any]] = []
+        additions: list[NewMember] = []
         if not self.untrimmed and not merges_itself(feed_class) and not scores_itself(feed_class):
             serializer, number = feed_class.serializer(), {want.group: n for n, want in enumerate(self.wants)}
             for op in self.ops:
@@ -104,7 +104,7 @@ class Plan(NamedTuple):
                     additions.clear()
                     break
                 place, time = number[op.group], op.activity.microseconds
-                additions.append((place, op.member.actor, time, serializer.addition(op.member)))
+                additions.append(NewMember(place, op.member.actor, time, serializer.addition(op.member)))
         return Task(self.wants, self.inbox if leave else b"", tuple(additions))
 
 

@@ -44,7 +44,21 @@ from feedmill.grouping.pending_writes import PendingWrite, PendingWrites
 from feedmill.grouping.reaggregate import regroup
 from feedmill.grouping.scoring import outdated, score
 from feedmill.ids import EntityId
-from feedmill.storage.base import ADDED, BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task, Want
+from feedmill.storage.base import (
+    ADDED,
+    BUSY,
+    DONE,
+    LEFT,
+    LOST,
+    Changes,
+    Committed,
+    Lock,
+    NotHeld,
+    Rules,
+    Snapshot,
+    Task,
+    Want,
+)
 from feedmill.storage.operations import PAUSE, Steps
 
 #: Seconds between two tries of a caller that waits for a busy feed.
@@ -163,21 +177,21 @@ class _Cycle:
         """Under which feeds are held: for the lock's time, or until somebody else comes."""
         return Lock(token, time.time(), 0 if self.relieved else settings.current().lock_ttl)
 
-    def _begin(self, jobs: Sequence[_Job]) -> Steps[list[Snapshot | int]]:
+    def _begin(self, jobs: Sequence[_Job]) -> Steps[list[Snapshot | NotHeld]]:
         """Begin again, feeds that want the same together."""
         self._hold(jobs)
         alike: dict[tuple[Task, bytes], list[int]] = {}
         for place, job in enumerate(jobs):
             job.whole = self.rules.newest == EVERY
             alike.setdefault((job.task, job.token), []).append(place)
-        found: dict[int, Snapshot | int] = {}
+        found: dict[int, Snapshot | NotHeld] = {}
         for (task, token), places in alike.items():
             feeds = FeedsOf(self.feed_class, [jobs[place].user_id for place in places])
             replies = yield from self.storage.begin(feeds, task, self._lock(token), self.rules)
             found.update(zip(places, replies))
         return [found[place] for place in range(len(jobs))]
 
-    def _round(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int]) -> Steps[list[_Job]]:
+    def _round(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | NotHeld]) -> Steps[list[_Job]]:
         """Merge and commit what was read; the jobs that are not done."""
         again: list[_Job] = []
         merges: list[_Merge] = []
@@ -230,12 +244,12 @@ class _Cycle:
             yield from pending_recovery.note(self.feed_class, kept, sooner=True)
         return again
 
-    def _commit(self, merges: Sequence[_Merge]) -> Steps[list[bytes | int]]:
+    def _commit(self, merges: Sequence[_Merge]) -> Steps[list[bytes | Committed]]:
         """Commit, feeds that are held under the same token together."""
         alike: dict[bytes, list[int]] = {}
         for place, merge in enumerate(merges):
             alike.setdefault(merge.job.token, []).append(place)
-        found: dict[int, bytes | int] = {}
+        found: dict[int, bytes | Committed] = {}
         for token, places in alike.items():
             batch = [merges[place].changes for place in places]
             found.update(zip(places, (yield from self.storage.commit(batch, self._lock(token), self.rules.channel))))

@@ -21,8 +21,14 @@ from typing import NamedTuple, Protocol
 
 from feedmill.storage.operations import Steps
 
-#: The owner of a feed as scheduled, and the time that proves that nobody scheduled it again.
-PendingEntry = tuple[bytes, bytes]
+
+class PendingEntry(NamedTuple):
+    """A feed that is to be looked at."""
+
+    #: Its owner, as scheduled.
+    owner: bytes
+    #: The time that proves that nobody scheduled it again.
+    proof: bytes
 
 
 class PendingIndex(Protocol):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, Union
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar, Union
 
 from feedmill.cursor import GroupPlace
+from feedmill.records.layout import Addition
 from feedmill.storage.auxiliary import Auxiliary
 from feedmill.storage.journal import Journal
 from feedmill.storage.maintenance import Maintenance
@@ -127,6 +129,19 @@ class Targets(Protocol):
         ...
 
 
+class NewMember(NamedTuple):
+    """A member that a storage can add to its group without a merge."""
+
+    #: The index of its group among those that must be read.
+    want: int
+    #: The actor field.
+    actor: bytes
+    #: Its time, µs since 1970; the group's score is no less afterwards.
+    time: int
+    #: The member, as it is added to the record.
+    addition: Addition
+
+
 class Task(NamedTuple):
     """What a ``begin`` is to do with each of its feeds."""
 
@@ -134,9 +149,8 @@ class Task(NamedTuple):
     wants: tuple[Want, ...]
     #: Left in the inbox of a feed whose lock is taken; empty to leave nothing.
     inbox: bytes = b""
-    #: (index of its want, actor field, time in µs, :class:`~feedmill.records.layout.Addition`) of each member that
-    #: can be added without a merge, oldest first; a storage may do as many of the first as it likes.
-    additions: tuple[tuple[int, bytes, int, Any], ...] = ()
+    #: Members that can be added without a merge, oldest first; a storage may do as many of the first as it likes.
+    additions: tuple[NewMember, ...] = ()
 
 
 class Rules(NamedTuple):
@@ -207,7 +221,7 @@ class Changes:
     #: Groups whose spill goes, before anything is spilled.
     unspill: list[bytes] = dataclasses.field(default_factory=list)
     #: (group, actor field, how, bytes): APPEND to, SET or DELETE a field of the spill.
-    spill: list[tuple[bytes, bytes, str, bytes]] = dataclasses.field(default_factory=list)
+    spill: list[tuple[bytes, bytes, SpillChange, bytes]] = dataclasses.field(default_factory=list)
     #: Key of the denormalised count; empty for feeds that have none.
     count_key: str = ""
     #: unseen, unread, sequence number and the message to publish, when the count changed.
@@ -215,15 +229,93 @@ class Changes:
 
 
 #: What :attr:`Changes.spill` does to a field.
-APPEND, SET, DELETE = "+", "=", "-"
-#: ``begin`` found the lock taken: nothing was left in the inbox, or the inbox bytes were; or it did all additions.
-BUSY, LEFT, ADDED = 0, 1, 2
-#: ``commit`` found that the lock was lost, so it wrote nothing; or it wrote and let the lock go.
-LOST, DONE = -1, 0
+SpillChange = Literal["+", "=", "-"]
+APPEND: Final = "+"
+SET: Final = "="
+DELETE: Final = "-"
 
 
-#: A group that was read: its name, its score as the storage writes it (``float`` tells the number), its record.
+class NotHeld(enum.IntEnum):
+    """What ``begin`` did with a feed instead of taking its lock. A storage may reply with the plain number: compare by ``==``."""
+
+    #: Another has the lock, and nothing was done.
+    BUSY = 0
+    #: Another has the lock, and the task's inbox bytes are in its inbox.
+    LEFT = 1
+    #: All additions are done, and no lock was needed.
+    ADDED = 2
+
+
+class Committed(enum.IntEnum):
+    """What became of a ``commit`` to a feed. A storage may reply with the plain number: compare by ``==``."""
+
+    #: Another has the lock, and nothing was written.
+    LOST = -1
+    #: It is written, and the lock is free.
+    DONE = 0
+
+
+BUSY, LEFT, ADDED = NotHeld.BUSY, NotHeld.LEFT, NotHeld.ADDED
+LOST, DONE = Committed.LOST, Committed.DONE
+
+#: A group that was read: its name, its score as the storage writes it (``float`` tells the number), its record. A plain tuple,
+#: as a page has many.
 GroupRow = tuple[bytes, Any, Union[bytes, None]]
+
+
+class IdRange(NamedTuple):
+    """Ids between two bounds."""
+
+    #: How many there are.
+    total: int
+    #: Those of the wanted ranks.
+    ids: list[bytes]
+
+
+class GroupsPage(NamedTuple):
+    """Groups of a feed, highest score first."""
+
+    #: What the feed knows of itself.
+    state: bytes
+    #: The groups.
+    rows: list[GroupRow]
+    #: Whether more follow.
+    more: bool
+
+
+class StoredGroup(NamedTuple):
+    """One group of a feed."""
+
+    #: What the feed knows of itself.
+    state: bytes
+    #: None for a group that is not there.
+    record: bytes | None
+    #: Actor field -> spilled members, of the actors that were asked for.
+    spill: dict[bytes, bytes]
+    #: From the highest score; None for a group that is not there.
+    rank: int | None
+
+
+class SpillPage(NamedTuple):
+    """Some of a group's spill."""
+
+    #: The group's record; None for a group that is not there.
+    record: bytes | None
+    #: Where to go on; 0 at the end.
+    following: int
+    #: Actor field -> spilled members.
+    members: dict[bytes, bytes]
+
+
+class StoredCounts(NamedTuple):
+    """The denormalised counts of a feed."""
+
+    #: Groups that were not seen.
+    unseen: int = 0
+    #: Groups that were not read.
+    unread: int = 0
+    #: The number of the last change.
+    sequence: int = 0
 
 
 class FlatTimelines(FeedStorage, Protocol):
@@ -246,7 +338,7 @@ class FlatTimelines(FeedStorage, Protocol):
 
     def flat_range(
         self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
-    ) -> Steps[tuple[int, list[bytes]]]:
+    ) -> Steps[IdRange]:
         """How many ids lie from *low* up to but not *high* (empty: no bound), and those of the ranks *start* up to *stop*
         among them, in the wanted order. Only the newest *window* ids of the timeline count.
         """
@@ -268,7 +360,7 @@ class FlatTimelines(FeedStorage, Protocol):
 class GroupTimelines(FeedStorage, Protocol):
     """Timelines of groups with records, their locks and their counts."""
 
-    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
+    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | NotHeld]]:
         """Lock each feed and read what *task* wants; for each a snapshot, or what happened instead.
 
         A feed that another token holds, and whose time is not over, is not waited for: the task's inbox bytes are put
@@ -277,7 +369,7 @@ class GroupTimelines(FeedStorage, Protocol):
         """
         ...
 
-    def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]:
+    def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:
         """Write the feeds of *batch* whose lock is still ours, each whole or not at all, and publish their counts.
 
         For each: ``LOST`` if another token has it, and nothing was written; what came into the inbox meanwhile, and the
@@ -294,16 +386,16 @@ class GroupTimelines(FeedStorage, Protocol):
 
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
-    ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
-        """The feed's state; rows of up to *limit* groups, highest score first; whether more follow.
+    ) -> Steps[GroupsPage]:
+        """Up to *limit* groups, highest score first.
 
         Ranks are counted from *start*, behind the place *after* if that is given. Only the first *window* groups of the
         feed count.
         """
         ...
 
-    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes, bytes | None, dict[bytes, bytes], int | None]]:
-        """One group's record, what was spilled of it, and its rank from the highest score; None, nothing and None without."""
+    def group_get(self, key: str, want: Want) -> Steps[StoredGroup]:
+        """One group, with what was spilled of the actors that *want* names."""
         ...
 
     def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
@@ -316,10 +408,8 @@ class GroupTimelines(FeedStorage, Protocol):
         """One group's record, and what its spill holds of *actors*, read at one moment."""
         ...
 
-    def spill_scan(
-        self, key: str, group: bytes, place: int, limit: int
-    ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
-        """One group's record, about *limit* fields of its spill from *place* on, and where to go on (0: at the end).
+    def spill_scan(self, key: str, group: bytes, place: int, limit: int) -> Steps[SpillPage]:
+        """One group's record, and about *limit* fields of its spill from *place* on.
 
         A field that is there all the while is found; one may be found twice if the spill grows meanwhile.
         """
@@ -329,8 +419,8 @@ class GroupTimelines(FeedStorage, Protocol):
         """How many groups are held."""
         ...
 
-    def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
-        """Unseen, unread and sequence number, as the last commit left them; zeros where there was none."""
+    def count_get(self, count_key: str) -> Steps[StoredCounts]:
+        """As the last commit left them; zeros where there was none."""
         ...
 
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:

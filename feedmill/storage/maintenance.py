@@ -6,29 +6,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from feedmill.storage.journal import NUMBERS
 from feedmill.storage.operations import Steps
 
 #: What a key holds, in Redis' words.
 STRING, ZSET, HASH, STREAM = "string", "zset", "hash", "stream"
-#: What a receipt says, besides its body; which of it are whole numbers.
-NUMBERS = (
-    "plan",
-    "created",
-    "planned",
-    "done",
-    "reached",
-    "complete",
-    "attempts",
-    "tried",
-    "repeat_after",
-    "listed",
-    "overtaken",
-    "deaths",
-    "seen",
-    "sent",
-    "claimed",
-    "finished",
-)
+#: What is examined of a fan-out's record.
 RECEIPT = ("manager", "op", "dead", "again", *NUMBERS)
 #: Seconds that something that was set aside is kept.
 KEEP_ASIDE = 30 * 24 * 3600
@@ -110,10 +93,6 @@ class Maintenance(Protocol):
         """What a fan-out is about."""
         ...
 
-    def due(self, manager: str, start: int, limit: int) -> Steps[list[tuple[str, float]]]:
-        """Fan-outs that are to be looked at and when, ms since 1970: *limit* of them from rank *start* on."""
-        ...
-
     def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
         """When a fan-out is to be looked at; None for one that is not due at all."""
         ...
@@ -126,8 +105,8 @@ class Maintenance(Protocol):
         """Have a fan-out not looked at any more."""
         ...
 
-    def forget(self, key: str) -> Steps[None]:
-        """Delete a key of the journal."""
+    def forget(self, key: str, seconds: int = 0) -> Steps[None]:
+        """Delete a key of the journal, in *seconds*."""
         ...
 
     def unlock(self, key: str, lock: float) -> Steps[None]:

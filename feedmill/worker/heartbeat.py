@@ -94,7 +94,7 @@ class Watch:
             if self._closed or self._lost:
                 return
             if now >= self.deadline - lease() / 1500 and now < self._begun + LONGEST_PLAN:
-                self._keep(backend().run(backend().journal.write_chunks(self._manager, self.latest, {})), now)
+                self._keep(backend().run(backend().journal.renew(self._manager, self.latest)), now)
 
     def close(self) -> None:
         """Nothing beats after this."""

@@ -265,7 +265,7 @@ def test_every_key_of_ours_is_known(server: redis.Redis) -> None:
     manager.notify(["x"], some)
     hold(server, Notes(PATIENT).key + GROUPS, time.time() + 8)
     backend().run(
-        backend().journal.open(ClinicManager.name, f"{ClinicManager.name}:f", "add", some.pack(), Pace(5, 1, 1))
+        backend().journal.open(ClinicManager.name, f"{ClinicManager.name}:f", "add", some.pack(), pace=Pace(5, 1, 1))
     )
     drain.answer(ClinicManager.name, "a-bell")
     dead_letters.bury_message("feedmill.deliver", ["x"], "why")

@@ -326,4 +326,4 @@ def test_a_server_that_knows_scripts_of_another_release(redis_url: str, awaited:
     client.script_flush()
     opened("second")
     assert client.info("errorstats")["errorstat_NOSCRIPT"] and client.script_exists(*known) == [True, True]
-    assert set(newcomer.run(backend().journal.open_ids("Some", 10))) == {"Some:first", "Some:second"}
+    assert set(newcomer.run(backend().journal.list_due("Some", limit=10)).ids) == {"Some:first", "Some:second"}

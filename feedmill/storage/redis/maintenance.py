@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from feedmill import settings
-from feedmill.keys import GROUPS, clock_key, due_key, named_fanout, receipt_key, set_aside_key, split_fanout
+from feedmill.keys import GROUPS, clock_key, due_key, receipt_key, set_aside_key, split_fanout
 from feedmill.storage.maintenance import (
     HASH,
     KEEP_ASIDE,
@@ -115,11 +115,6 @@ class RedisMaintenance(Maintenance):
         (body,) = yield [("HGET", receipt_key(fanout_id), "body")]
         return body or b""
 
-    def due(self, manager: str, start: int, limit: int) -> Steps[list[tuple[str, float]]]:
-        (found,) = yield [("ZRANGE", due_key(manager), start, start + limit - 1, "WITHSCORES")]
-        names = [name.decode(errors="surrogateescape") for name in found[::2]]
-        return [(named_fanout(manager, name), float(at)) for name, at in zip(names, found[1::2])]
-
     def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
         (at,) = yield [("ZSCORE", due_key(manager), _member(fanout_id))]
         return None if at is None else float(at)
@@ -131,8 +126,8 @@ class RedisMaintenance(Maintenance):
     def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
         yield [("ZREM", due_key(manager), _member(fanout_id))]
 
-    def forget(self, key: str) -> Steps[None]:
-        yield [("UNLINK", key)]
+    def forget(self, key: str, seconds: int = 0) -> Steps[None]:
+        yield [("EXPIRE", key, seconds) if seconds else ("UNLINK", key)]
 
     def unlock(self, key: str, lock: float) -> Steps[None]:
         yield [call_script("unlock", [key + GROUPS], f"{round(lock * 1000):013d}")]

@@ -33,7 +33,7 @@ class Session:
         if self.workers is None:
             return 0
         self.workers.check()
-        return backend().run(backend().journal.count_open([SocialManager.name]))
+        return backend().run(backend().journal.list_due(SocialManager.name)).number
 
     def wait(self, most: int, seen: Callable[[int], None]) -> None:
         """Wait until at most *most* fan-outs are under way, telling *seen* how many are."""
@@ -76,9 +76,7 @@ def session(
 
         running = None
         if not in_process:
-            backend().run(
-                backend().journal.count_open([SocialManager.name])
-            )  # what is wrong with the Redis is said here
+            backend().run(backend().journal.list_due(SocialManager.name))  # what is wrong with the Redis is said here
             if not local.private:
                 stack.callback(_forget, local.url, values["key_prefix"])
                 broker_prefix = settings.current().broker_options["global_keyprefix"]
