@@ -9,7 +9,6 @@ import logging
 import random
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -227,20 +226,6 @@ class TestBell:
         backend().run(backend().journal.open(NAME, f"{NAME}:mine", "add", b""))
         (claim,), _ = backend().run(backend().journal.claim(NAME, 10))
         assert float(claim.time) not in taken.values()
-
-    def test_racing_claimers(self, box: Postbox) -> None:
-        """Eight workers that claim at the same time never get the same fan-out."""
-        wanted = {manager.add_activity(love(n)).id for n in range(300)}
-
-        def claim(_: int) -> list[str]:
-            taken: list[str] = []
-            while claims := backend().run(backend().journal.claim(NAME, 7))[0]:
-                taken += [each.id for each in claims]
-            return taken
-
-        with ThreadPoolExecutor(8) as pool:
-            taken = [name for names in pool.map(claim, range(8)) for name in names]
-        assert sorted(taken) == sorted(wanted)
 
 
 class TestFailures:
@@ -868,17 +853,6 @@ class TestFullQueues:
         while not all(each.status().finished for each in crowd):
             sweep_and_work(box)
         assert count_of(love(29, actor=STAR), [1000]) == [1, 1, 58]
-
-    def test_the_oldest_too(self, box: Postbox) -> None:
-        """When more is due than one takes, it takes from both ends: neither the newest nor the oldest waits for all others."""
-        names = [f"{NAME}:f{number}" for number in range(9)]
-        for place, name in enumerate(names):
-            backend().run(backend().journal.open(NAME, name, "add", love(place).pack()))
-            time.sleep(0.002)
-        (claims, _) = backend().run(backend().journal.claim(NAME, 4))
-        assert [claim.id for claim in claims] == [names[0], names[1], names[7], names[8]]
-        (claims, _) = backend().run(backend().journal.claim(NAME, 5))
-        assert [claim.id for claim in claims] == names[2:7]
 
     def test_no_limit(self, box: Postbox) -> None:
         """0 sends everything at once."""

@@ -14,7 +14,7 @@ import pytest
 import feedmill
 from feedmill.errors import StorageError
 from feedmill.storage.deadline import LeaseExpired
-from feedmill.storage.journal import Claim, NotBegun
+from feedmill.storage.journal import Claim
 from feedmill.storage.registry import backend
 from feedmill.tasks import app
 from feedmill.worker import chunk_tasks, compensation, dead_letters, drain, heartbeat
@@ -191,77 +191,6 @@ class TestDeadlyChunks:
                 with pytest.raises(OSError, match="no database"):
                     arrive(*chunk)
         assert arrive(*chunk) == 10 and fanout.status().done == 1
-
-    def test_what_the_journal_knows(self, box: Postbox) -> None:
-        """Those that were begun and neither failed nor finished have died."""
-        fanout = manager.add_activity(love(1))
-        (claim,) = claims()
-        claim = backend().run(backend().journal.renew(NAME, claim, {0: b"a"})) or claim
-        backend().run(backend().journal.await_chunks(NAME, claim, 1, 60, 1))
-        begin = lambda: backend().run(backend().journal.begin_chunk(fanout.id, claim.plan, 0))  # noqa: E731
-        assert (begin().deaths, begin().deaths) == (0, 1)
-        for _ in range(5):
-            backend().run(backend().journal.end_chunk(NAME, fanout.id, claim.plan, 0, None))
-        assert (begin().deaths, begin().deaths) == (0, 1)
-        backend().run(backend().journal.end_chunk(NAME, fanout.id, claim.plan, 0, 1))
-        backend().run(backend().journal.end_chunk(NAME, fanout.id, claim.plan, 0, None))
-        assert begin() is NotBegun.DONE
-
-
-class TestBegin:
-    """What the journal knows of what was begun."""
-
-    def test_begun_and_not_heard_of(self, box: Postbox) -> None:
-        """Only what was written down as begun counts, and writing it down twice counts once."""
-        manager.add_activity(love(1))
-        (claim,) = claims()
-        assert (claim.tries, claim.deaths, claim.marked) == (1, 0, False)
-        (claim,) = claims()
-        assert (claim.tries, claim.deaths) == (1, 0)
-        begun = backend().run(backend().journal.renew(NAME, claim, begins=True))
-        assert begun is not None and begun.marked and begun.tries == 1
-        assert backend().run(backend().journal.renew(NAME, begun, begins=True)) is not None
-        (claim,) = claims()
-        assert (claim.tries, claim.deaths) == (2, 1)
-        assert backend().run(backend().journal.renew(NAME, begun, begins=True)) is None, "it is another's"
-
-    @pytest.mark.parametrize(("error", "tries"), [("", 1), ("it broke", 2)])
-    def test_put_off(self, box: Postbox, error: str, tries: int) -> None:
-        """What was begun and put off was no death; it was an attempt if it failed."""
-        manager.add_activity(love(1))
-        claims()
-        begun = backend().run(backend().journal.renew(NAME, claims()[0], begins=True))
-        assert begun is not None
-        backend().run(backend().journal.postpone(NAME, begun, 0, error=error))
-        (claim,) = claims()
-        assert (claim.tries, claim.deaths) == (tries, 0)
-
-    def test_planned_whole(self, box: Postbox) -> None:
-        """A plan that is written down whole was no death, and is an attempt until a chunk is done."""
-        fanout = manager.add_activity(love(1))
-        claims()
-        claim = backend().run(backend().journal.renew(NAME, claims()[0], begins=True))
-        assert claim is not None
-        claim = backend().run(backend().journal.renew(NAME, claim, {0: b"a", 1: b"b"}))
-        assert claim is not None
-        backend().run(backend().journal.await_chunks(NAME, claim, 2, 0, 2))
-        (claim,) = claims()
-        assert (claim.tries, claim.deaths) == (2, 0)
-        backend().run(backend().journal.end_chunk(NAME, fanout.id, claim.plan, 0, 5))
-        (claim,) = claims()
-        assert (claim.tries, claim.deaths) == (1, 0)
-
-    def test_the_time_of_its_people(self, box: Postbox) -> None:
-        """However often a claim is renewed, its people were listed when it was taken."""
-        manager.add_activity(love(1))
-        (claim,) = claims()
-        listed = claim.listed
-        time.sleep(0.02)
-        renewed = backend().run(backend().journal.renew(NAME, claim))
-        assert renewed is not None and renewed.listed == listed and float(renewed.time) > float(claim.time)
-        begun = backend().run(backend().journal.renew(NAME, renewed, begins=True))
-        assert begun is not None and begun.listed == listed
-        assert backend().run(backend().journal.renew(NAME, claim)) is None
 
 
 class TestSlowPlans:
