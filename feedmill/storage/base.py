@@ -44,15 +44,12 @@ class Backend(Protocol):
 
     def run(self, operation: Steps[T]) -> T:
         """Run *operation* to its end, with one round trip for each yield."""
-        ...
 
     async def arun(self, operation: Steps[T]) -> T:
         """:meth:`run` from a coroutine."""
-        ...
 
     async def aclose(self) -> None:
         """Let go of what belongs to the running event loop."""
-        ...
 
 
 class FeedStorage(Protocol):
@@ -67,7 +64,6 @@ class ActivityStorage(FeedStorage, Protocol):
 
     def scoped(self, scope: str, seconds: int) -> ActivityStorage:
         """A storage apart, of the manager named *scope*, whose bodies are kept for *seconds* at least."""
-        ...
 
     def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
         """Make one of the changes of ``feedmill.storage.activity_state`` to activities, each whole or not at all.
@@ -75,27 +71,21 @@ class ActivityStorage(FeedStorage, Protocol):
         *bodies* by id; an empty one where the change needs none. *expected*: the value that an activity must have, else
         nothing is changed. For each: None if nothing was changed; after a removal the value; else nothing of interest.
         """
-        ...
 
     def states(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
         """What is kept of *ids* in their order, tombstones included; None for one that is not there."""
-        ...
 
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
         """Store *bodies* by id; one that is there stays as it is."""
-        ...
 
     def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:
         """Store *bodies* in place of those that are there; how many were. One that was removed stays away."""
-        ...
 
     def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
         """The bodies of *ids* in their order, None for one that readers are not shown."""
-        ...
 
     def remove(self, ids: Sequence[bytes]) -> Steps[None]:
         """Forget the bodies of *ids*."""
-        ...
 
 
 #: Seconds that the number of a deleted feed's last count is kept: a feed that begins anew meanwhile goes on from it.
@@ -118,15 +108,12 @@ class Targets(Protocol):
 
     def keys(self, start: int, stop: int) -> Sequence[str]:
         """Their keys, from *start* up to *stop*."""
-        ...
 
     def count_keys(self, start: int, stop: int) -> Sequence[str]:
         """The keys of their denormalised counts; empty for feeds without."""
-        ...
 
     def titles(self, start: int, stop: int) -> Sequence[str]:
         """The front of the messages that are published when a count changes; empty for feeds without."""
-        ...
 
 
 class NewMember(NamedTuple):
@@ -326,15 +313,12 @@ class FlatTimelines(FeedStorage, Protocol):
 
         A timeline that then holds more than a quarter beyond *max_length* is cut back to its newest *max_length*.
         """
-        ...
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
         """Take *ids* out of every timeline of *keys*; how many were there, over all timelines."""
-        ...
 
     def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
         """The ids of the ranks *start* up to *stop*, newest first; rank 0 is the highest id."""
-        ...
 
     def flat_range(
         self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
@@ -342,19 +326,15 @@ class FlatTimelines(FeedStorage, Protocol):
         """How many ids lie from *low* up to but not *high* (empty: no bound), and those of the ranks *start* up to *stop*
         among them, in the wanted order. Only the newest *window* ids of the timeline count.
         """
-        ...
 
     def flat_count(self, key: str) -> Steps[int]:
         """How many ids are held."""
-        ...
 
     def flat_trim(self, key: str, length: int) -> Steps[None]:
         """Keep the newest *length* ids."""
-        ...
 
     def flat_delete(self, key: str) -> Steps[None]:
         """Delete a timeline."""
-        ...
 
 
 class GroupTimelines(FeedStorage, Protocol):
@@ -367,7 +347,6 @@ class GroupTimelines(FeedStorage, Protocol):
         behind those that are there (``LEFT``), or nothing is done if there are none (``BUSY``). A storage may do the
         task's additions itself; where it did all of them, it takes no lock (``ADDED``).
         """
-        ...
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:
         """Write the feeds of *batch* whose lock is still ours, each whole or not at all, and publish their counts.
@@ -376,13 +355,11 @@ class GroupTimelines(FeedStorage, Protocol):
         lock is kept for as long again, under the token that is following; or ``DONE``, and the lock is free, whatever
         stays in the inbox.
         """
-        ...
 
     def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
         """Let go of those feeds of *keys* that are held under one of *tokens*; of each whether it was, with something in
         its inbox.
         """
-        ...
 
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
@@ -392,40 +369,32 @@ class GroupTimelines(FeedStorage, Protocol):
         Ranks are counted from *start*, behind the place *after* if that is given. Only the first *window* groups of the
         feed count.
         """
-        ...
 
     def group_get(self, key: str, want: Want) -> Steps[StoredGroup]:
         """One group, with what was spilled of the actors that *want* names."""
-        ...
 
     def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
         """One group's record, and the actor fields of its spill, read at one moment; nothing without."""
-        ...
 
     def group_parts(
         self, key: str, group: bytes, actors: Sequence[bytes]
     ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
         """One group's record, and what its spill holds of *actors*, read at one moment."""
-        ...
 
     def spill_scan(self, key: str, group: bytes, place: int, limit: int) -> Steps[SpillPage]:
         """One group's record, and about *limit* fields of its spill from *place* on.
 
         A field that is there all the while is found; one may be found twice if the spill grows meanwhile.
         """
-        ...
 
     def groups_count(self, key: str) -> Steps[int]:
         """How many groups are held."""
-        ...
 
     def count_get(self, count_key: str) -> Steps[StoredCounts]:
         """As the last commit left them; zeros where there was none."""
-        ...
 
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
         """Delete a timeline and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`.
 
         Counts that were not 0 are published as 0 on *channel*; *front*: how the message begins.
         """
-        ...

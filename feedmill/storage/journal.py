@@ -48,7 +48,7 @@ class FanoutRecord(TypedDict, total=False):
     #: The number of what was asked for last: µs since 1970, or one more than the last. Higher each time the fan-out is opened,
     #: claimed before its chunks are complete, or cancelled; what belongs to an older one changes nothing.
     plan: int
-    #: The kind of fan-out, of :mod:`feedmill.fanout.operations`.
+    #: The kind of fan-out, of ``feedmill.fanout.operations``.
     op: str
     #: The name of the manager.
     manager: str
@@ -306,7 +306,6 @@ class Journal(Protocol):
         *feeds*: for a while only a worker that knows all of them may do it, and none of an older release. *sent*: the
         caller sends it to a worker at once, as one chunk with number 0 that holds *body*; it is due when its lease is over.
         """
-        ...
 
     def claim(self, manager: str, limit: int, bell: str = "") -> Steps[Claimed]:
         """Clear the bell and claim up to *limit* of what is due.
@@ -315,11 +314,9 @@ class Journal(Protocol):
 
         *bell*, the id of the message that is answered: if it comes again, what was claimed for it is due at once.
         """
-        ...
 
     def wake_if_overdue(self, manager: str) -> Steps[Overdue]:
         """How many fan-outs are overdue, and whether the caller is to send a wake-up message: not if one is on its way."""
-        ...
 
     def renew(
         self, manager: str, claim: Claim, chunks: Mapping[int, bytes] | None = None, *, begins: bool = False
@@ -330,15 +327,12 @@ class Journal(Protocol):
         *begins*: a suspect is begun now. If nothing is heard of it any more, whoever claims it next knows that its worker
         died in it.
         """
-        ...
 
     def await_chunks(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
         """All *planned* chunks are written down, and the first *sent* are sent; look at them in *delay* seconds."""
-        ...
 
     def chunks(self, claim: Claim, start: int, limit: int) -> Steps[dict[int, bytes]]:
         """The first *limit* of the chunks from number *start* on that are not done, by number, in ascending order."""
-        ...
 
     def begin_chunk(
         self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None
@@ -347,15 +341,12 @@ class Journal(Protocol):
 
         It is not if it is for others than *feeds*, which are all that the caller knows; None: whatever there is.
         """
-        ...
 
     def end_chunk(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int | None) -> Steps[None]:
         """A chunk that was begun is done, for *reached* users, counted once; None: it failed, and did not kill its worker."""
-        ...
 
     def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
         """Claimed fan-outs were done whole, each for so many users."""
-        ...
 
     def postpone(
         self, manager: str, claim: Claim, delay: float, *, error: str = "", waits: str = "", written: bool = False
@@ -365,23 +356,18 @@ class Journal(Protocol):
         What was not tried wrote nothing, unless *written* says that a part may be written, or the claim that its
         followers were listed before. *waits*: the queue that had no room for it.
         """
-        ...
 
     def record_error(self, fanout_id: str, plan: int, error: str, *, skipped: int = 0) -> Steps[None]:
         """Record what a chunk failed with; or, with *skipped*, that so many bad ids of the app's answers were left out."""
-        ...
 
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
         """What is not begun will not be; False if it was finished, or about another *op*."""
-        ...
 
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
         """:data:`STATUS_FIELDS` of the record, and ``now``; only ``now`` if there is none."""
-        ...
 
     def list_due(self, manager: str, start: int = 0, limit: int = 0) -> Steps[DueFanouts]:
         """The unfinished fan-outs, those first that are to be looked at soonest: *limit* of them from rank *start* on."""
-        ...
 
     def dead_letter(self, reason: str, payload: bytes, manager: str = "", claim: Claim | None = None) -> Steps[str]:
         """Put a dead letter; its id. It is about a message; with *claim*, about a fan-out, which is given up, and its record
@@ -389,12 +375,9 @@ class Journal(Protocol):
 
         Beyond :data:`MOST_LETTERS` the oldest go.
         """
-        ...
 
     def dead_letters(self, limit: int, letter_id: str = "") -> Steps[list[Letter]]:
         """The newest *limit* dead letters, newest first; or only the one with *letter_id*."""
-        ...
 
     def drop_dead_letters(self, ids: Sequence[str]) -> Steps[int]:
         """Forget dead letters; how many were there. The records of their fan-outs are kept for :data:`OPEN_TTL` from now."""
-        ...

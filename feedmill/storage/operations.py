@@ -26,7 +26,7 @@ PAUSE = "feedmill.pause"
 #: sent. So what is behind it is in the next round trip of a driver with several servers.
 BARRIER: Command = ("feedmill.barrier", None)
 #: First words of the commands that are for the driver alone. They are not sent, and None is the reply to each.
-DRIVER_COMMANDS = frozenset((PAUSE, BARRIER[0]))
+DRIVER_COMMANDS = (PAUSE, BARRIER[0])
 
 
 def barrier() -> Steps[None]:

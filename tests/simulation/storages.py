@@ -52,7 +52,6 @@ READS = frozenset(
         "feed",
         "overdue",
         "receipts",
-        "body",
         "due",
         "due_at",
         "facts",

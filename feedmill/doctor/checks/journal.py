@@ -192,7 +192,8 @@ def _outlives_its_letter(name: str, letter: str) -> Steps[bool]:
 
 def _begin_anew(name: str, receipt: Receipt, managers: Iterable[str]) -> Steps[None]:
     """Open the fan-out again with what its receipt still says; everything of it may be done twice. What says too little goes."""
-    body = yield from backend().maintenance.body(name)
+    (whole,) = yield from backend().maintenance.receipts([name], body=True)
+    body = whole.get("body", b"")
     manager, op = split_fanout(name)[0], receipt.get("op", b"").decode(errors="replace")
     if body and manager in managers and op in (*PLANNED, *ALONE):
         yield from backend().journal.open(manager, name, op, body, sent=op in ALONE)

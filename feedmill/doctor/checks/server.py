@@ -35,7 +35,7 @@ def _saves() -> bool:
 def _settle(finding: Finding, option: str, value: str, fix: bool, tell: Callable[[Finding, bool], None]) -> None:
     if fix:
         try:
-            backend().run(backend().maintenance.set_option(option, value))
+            backend().run(backend().maintenance.option(option, value))
         except StorageError as error:
             text = f"{finding.text}. It could not be set from here: {error}"
             tell(Finding(finding.kind, finding.where, text, mendable=False), False)

@@ -92,14 +92,16 @@ class MemoryMaintenance(Maintenance):
         return sum(at <= latest for at in DATA.due.get(manager, {}).values())
 
     @atomic
-    def receipts(self, ids: Sequence[str]) -> list[dict[str, bytes]]:
-        found = [DATA.receipts.get(name, {}) for name in ids]
-        return [{name: str(value).encode() for name, value in receipt.items() if name in RECEIPT} for receipt in found]
-
-    @atomic
-    def body(self, fanout_id: str) -> bytes:
-        body: bytes = DATA.receipts.get(fanout_id, {}).get("body", b"")
-        return body
+    def receipts(self, ids: Sequence[str], *, body: bool = False) -> list[dict[str, bytes]]:
+        fields = {*RECEIPT, "body"} if body else {*RECEIPT}
+        return [
+            {
+                n: v if type(v) is bytes else str(v).encode()
+                for n, v in DATA.receipts.get(name, {}).items()
+                if n in fields
+            }
+            for name in ids
+        ]
 
     @atomic
     def due_at(self, manager: str, fanout_id: str) -> float | None:
@@ -133,9 +135,5 @@ class MemoryMaintenance(Maintenance):
         return {}
 
     @atomic
-    def option(self, name: str) -> str:
-        return ""
-
-    @atomic
-    def set_option(self, name: str, value: str) -> None:
-        return None
+    def option(self, name: str, value: str = "") -> str:
+        return value

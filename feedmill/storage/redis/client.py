@@ -39,7 +39,7 @@ LAST_WORDS = 1.0
 #: Seconds within which the server has surely done what was sent to it before a round trip was cut off, or never will.
 SETTLED = 0.05
 #: Commands that are not sent again behind one that failed for a script that was not known.
-_NOT_AGAIN = DRIVER_COMMANDS | {"EVALSHA"}
+_NOT_AGAIN = (*DRIVER_COMMANDS, "EVALSHA")
 #: What replies are that are no errors.
 _SOUND = frozenset({bytes, int, list, type(None)})
 

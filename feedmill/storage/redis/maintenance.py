@@ -106,14 +106,11 @@ class RedisMaintenance(Maintenance):
         (count,) = yield [("ZCOUNT", due_key(manager), "-inf", int(journal_time(time, kept) - seconds * 1000))]
         return int(count)
 
-    def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
+    def receipts(self, ids: Sequence[str], *, body: bool = False) -> Steps[list[dict[str, bytes]]]:
         # Field by field, as bodies may be large.
-        replies = yield [("HMGET", receipt_key(name), *RECEIPT) for name in ids]
-        return [{n: value for n, value in zip(RECEIPT, values) if value is not None} for values in replies]
-
-    def body(self, fanout_id: str) -> Steps[bytes]:
-        (body,) = yield [("HGET", receipt_key(fanout_id), "body")]
-        return body or b""
+        fields = (*RECEIPT, "body") if body else RECEIPT
+        replies = yield [("HMGET", receipt_key(name), *fields) for name in ids]
+        return [{n: value for n, value in zip(fields, values) if value is not None} for values in replies]
 
     def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
         (at,) = yield [("ZSCORE", due_key(manager), _member(fanout_id))]
@@ -141,16 +138,16 @@ class RedisMaintenance(Maintenance):
         lines = [line.partition(":") for section in sections for line in section.decode().splitlines()]
         return {name: value for name, _, value in lines}
 
-    def option(self, name: str) -> Steps[str]:
+    def option(self, name: str, value: str = "") -> Steps[str]:
         # Managed servers and careful ACLs refuse it.
-        (pair,) = yield [("CONFIG", "GET", name)]
-        return pair[1].decode() if pair else ""
-
-    def set_option(self, name: str, value: str) -> Steps[None]:
+        if not value:
+            (pair,) = yield [("CONFIG", "GET", name)]
+            return pair[1].decode() if pair else ""
         yield [("CONFIG", "SET", name, value)]
         (info,) = yield [("INFO", "server")]
         if re.search(r"^config_file:\S", info.decode(), re.MULTILINE):
             yield [("CONFIG", "REWRITE")]
+        return value
 
 
 def _member(fanout_id: str) -> bytes:
