@@ -63,7 +63,7 @@ class Stage:
 
     def delivered(self) -> bool:
         """Whether every fan-out is finished."""
-        return bool(backend().run(backend().journal.count_open(MANAGERS)) == 0)
+        return not any(backend().run(backend().journal.list_due(name)).number for name in MANAGERS)
 
     @contextmanager
     def watched_memory(self) -> Iterator[list[float]]:

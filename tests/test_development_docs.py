@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,8 @@ import redis
 import feedmill
 from feedmill import Activity, Manager
 from feedmill.feeds import RedisFeed, RedisNotificationFeed
-from feedmill.storage import maintenance
-from feedmill.storage.redis import journal as redis_journal
+from feedmill.storage.journal import NUMBERS, STATUS_FIELDS, FanoutRecord
+from feedmill.storage.maintenance import RECEIPT
 from feedmill.storage.redis import scripts
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
@@ -171,7 +172,7 @@ def busy_keys(redis_url: str, box: Postbox) -> dict[str, str]:
     manager.add_activity(Activity(2, Love, 7, target=5))  # nobody has answered the wake-up message
     name = manager.add_activity(Activity(3, Love, 7, target=5)).id
     (claim, *_), _ = run(backend().journal.claim(KeysManager.name, 10))
-    run(backend().journal.write_chunks(KeysManager.name, claim, {0: b"chunk"}))
+    run(backend().journal.renew(KeysManager.name, claim, {0: b"chunk"}))
     manager.add_activity(Activity(4, Love, 7, target=5))
     assert run(backend().journal.get(name))
     return {key.decode("latin-1"): client.type(key).decode() for key in client.scan_iter("fm:*")}
@@ -203,10 +204,20 @@ def scripts_of_the_journal() -> dict[str, str]:
 
 
 def test_each_field_of_the_fanout_record_is_described() -> None:
-    """The table has the fields that scripts, status and doctor name, and no others."""
+    """The table and the schema have the fields that scripts, status and doctor name, and no others."""
     described = [row[0].strip("`") for row in section("The fan-out record")]
     named = set(re.findall(r"'([a-z_]+)'", "".join(scripts_of_the_journal().values()))) - NO_FIELDS
-    assert sorted(described) == sorted(named | set(maintenance.RECEIPT) | set(redis_journal._FIELDS))
+    assert sorted(described) == sorted(FanoutRecord.__annotations__)
+    assert sorted(named | {*STATUS_FIELDS, *RECEIPT}) == sorted(FanoutRecord.__annotations__)
+
+
+def test_fields_that_must_be_numbers() -> None:
+    """What a claim refuses unless it is a whole number is what the doctor examines, and is one in the schema."""
+    text = scripts_of_the_journal()["journal_claim.lua"]
+    fields = re.findall(r"'(\w+)'", re.findall(r"local FIELDS = \{(.*?)\}", text)[0])
+    checked = fields[: int(re.findall(r"local NUMBERS = (\d+)", text)[0])]
+    assert set(checked) <= set(NUMBERS) and checked
+    assert {name for name in NUMBERS if typing.get_type_hints(FanoutRecord)[name] is not int} == set()
 
 
 def test_scripts_set_and_read_the_fields_that_the_table_says() -> None:

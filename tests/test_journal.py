@@ -9,7 +9,6 @@ import logging
 import random
 import time
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -107,7 +106,7 @@ def count_of(activity: Activity, users: Iterable[Any]) -> list[int]:
 
 
 def open_fanouts() -> int:
-    return backend().run(backend().journal.count_open([NAME]))
+    return backend().run(backend().journal.list_due(NAME)).number
 
 
 def sweep_and_work(box: Postbox) -> None:
@@ -229,20 +228,6 @@ class TestBell:
         (claim,), _ = backend().run(backend().journal.claim(NAME, 10))
         assert float(claim.time) not in taken.values()
 
-    def test_racing_claimers(self, box: Postbox) -> None:
-        """Eight workers that claim at the same time never get the same fan-out."""
-        wanted = {manager.add_activity(love(n)).id for n in range(300)}
-
-        def claim(_: int) -> list[str]:
-            taken: list[str] = []
-            while claims := backend().run(backend().journal.claim(NAME, 7))[0]:
-                taken += [each.id for each in claims]
-            return taken
-
-        with ThreadPoolExecutor(8) as pool:
-            taken = [name for names in pool.map(claim, range(8)) for name in names]
-        assert sorted(taken) == sorted(wanted)
-
 
 class TestFailures:
     """What goes wrong with one fan-out."""
@@ -359,7 +344,7 @@ class TestChunks:
         arrive(*box.messages.pop(0))
         _, args = box.messages[0]
         for _ in range(2):
-            backend().run(backend().journal.done(NAME, wanted.id, args[6], args[7], 10))
+            backend().run(backend().journal.end_chunk(NAME, wanted.id, args[6], args[7], 10))
         status = wanted.status()
         assert (status.done, status.reached) == (1, 10)
 
@@ -439,7 +424,7 @@ class TestLastWord:
         (claim,), _ = backend().run(backend().journal.claim(NAME, 10))
         removed = manager.remove_activity(love(1))
         backend().run(backend().journal.finish(NAME, [(claim, 3)]))
-        backend().run(backend().journal.put_off(NAME, claim, 5.0, "late"))
+        backend().run(backend().journal.postpone(NAME, claim, 5.0, error="late"))
         assert not removed.status().finished and not removed.status().failed
         box.work()
         assert removed.status().finished
@@ -452,11 +437,11 @@ class TestLastWord:
         (new,), _ = backend().run(backend().journal.claim(NAME, 10))
         same = old._replace(time=new.time)
         backend().run(backend().journal.finish(NAME, [(same, 3)]))
-        backend().run(backend().journal.put_off(NAME, same, 0.0, "late"))
-        backend().run(backend().journal.bury(NAME, same, "given up", b""))
-        assert backend().run(backend().journal.open_ids(NAME, 10)) == [removed.id]
+        backend().run(backend().journal.postpone(NAME, same, 0.0, error="late"))
+        backend().run(backend().journal.dead_letter("given up", b"", NAME, same))
+        assert backend().run(backend().journal.list_due(NAME, limit=10)).ids == [removed.id]
         assert backend().run(backend().journal.claim(NAME, 10))[0] == [] and not backend().run(
-            backend().journal.letters(10)
+            backend().journal.dead_letters(10)
         )
         backend().run(backend().journal.finish(NAME, [(new, 3)]))
         assert removed.status().finished
@@ -870,17 +855,6 @@ class TestFullQueues:
         while not all(each.status().finished for each in crowd):
             sweep_and_work(box)
         assert count_of(love(29, actor=STAR), [1000]) == [1, 1, 58]
-
-    def test_the_oldest_too(self, box: Postbox) -> None:
-        """When more is due than one takes, it takes from both ends: neither the newest nor the oldest waits for all others."""
-        names = [f"{NAME}:f{number}" for number in range(9)]
-        for place, name in enumerate(names):
-            backend().run(backend().journal.open(NAME, name, "add", love(place).raw_id))
-            time.sleep(0.002)
-        (claims, _) = backend().run(backend().journal.claim(NAME, 4))
-        assert [claim.id for claim in claims] == [names[0], names[1], names[7], names[8]]
-        (claims, _) = backend().run(backend().journal.claim(NAME, 5))
-        assert [claim.id for claim in claims] == names[2:7]
 
     def test_no_limit(self, box: Postbox) -> None:
         """0 sends everything at once."""

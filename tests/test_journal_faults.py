@@ -16,7 +16,7 @@ from feedmill.doctor import examine
 from feedmill.errors import ArgumentError, StorageError, WrongType
 from feedmill.fanout.handle import Fanout
 from feedmill.keys import bell_key, bucket_key, clock_key, due_key, left_key, letters_key, receipt_key, taken_key
-from feedmill.storage.journal import Claim, Pace
+from feedmill.storage.journal import Claim, NotBegun, Pace
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory import data as memory
 from feedmill.storage.registry import backend
@@ -55,15 +55,15 @@ def claimed(op: str = "add") -> Claim:
 
 def planned() -> Claim:
     """One whose chunks are written down."""
-    found: Claim = run(backend().journal.write_chunks(NAME, claimed(), {0: b"a", 1: b"b"}))
+    found: Claim = run(backend().journal.renew(NAME, claimed(), {0: b"a", 1: b"b"}))
     return found
 
 
 def parked() -> Claim:
     """One of whose two chunks one is done."""
     claim = planned()
-    run(backend().journal.park(NAME, claim, 2, 60, 2))
-    run(backend().journal.done(NAME, claim.id, claim.plan, 0, 3))
+    run(backend().journal.await_chunks(NAME, claim, 2, 60, 2))
+    run(backend().journal.end_chunk(NAME, claim.id, claim.plan, 0, 3))
     return claim
 
 
@@ -72,22 +72,24 @@ Prepared = Callable[[], Callable[[], Any]]
 OPERATIONS: dict[str, Prepared] = {
     "open": lambda: lambda: backend().journal.open(NAME, ONE, "add", b"body"),
     "open again": lambda: (claimed(), lambda: backend().journal.open(NAME, ONE, "remove", b"body"))[1],
-    "open one that is sent": lambda: lambda: backend().journal.open_sent(NAME, ONE, "follow", b"body"),
+    "open one that is sent": lambda: lambda: backend().journal.open(NAME, ONE, "follow", b"body", sent=True),
     "claim": lambda: (opened(), lambda: backend().journal.claim(NAME, 10))[1],
     "claim what died in its plan": lambda: (planned(), make_overdue(NAME), lambda: backend().journal.claim(NAME, 10))[
         2
     ],
-    "look": lambda: (opened(), make_overdue(NAME), lambda: backend().journal.look(NAME))[2],
+    "wake_if_overdue": lambda: (opened(), make_overdue(NAME), lambda: backend().journal.wake_if_overdue(NAME))[2],
     "finish": lambda: (lambda claim: lambda: backend().journal.finish(NAME, [(claim, 3)]))(claimed()),
-    "write_chunks": lambda: (lambda claim: lambda: backend().journal.write_chunks(NAME, claim, {0: b"a"}))(claimed()),
-    "park": lambda: (lambda claim: lambda: backend().journal.park(NAME, claim, 2, 60, 2))(planned()),
-    "done": lambda: (lambda claim: lambda: backend().journal.done(NAME, ONE, claim.plan, 0, 3))(planned()),
-    "done with the last": lambda: (lambda claim: lambda: backend().journal.done(NAME, ONE, claim.plan, 1, 3))(parked()),
-    "put_off": lambda: (lambda claim: lambda: backend().journal.put_off(NAME, claim, 5, "why"))(claimed()),
-    "note": lambda: (lambda claim: lambda: backend().journal.note(ONE, claim.plan, "why"))(claimed()),
-    "bury": lambda: (lambda claim: lambda: backend().journal.bury(NAME, claim, "why", b"x"))(claimed()),
+    "renew": lambda: (lambda claim: lambda: backend().journal.renew(NAME, claim, {0: b"a"}))(claimed()),
+    "await_chunks": lambda: (lambda claim: lambda: backend().journal.await_chunks(NAME, claim, 2, 60, 2))(planned()),
+    "end_chunk": lambda: (lambda claim: lambda: backend().journal.end_chunk(NAME, ONE, claim.plan, 0, 3))(planned()),
+    "end_chunk with the last": lambda: (lambda claim: lambda: backend().journal.end_chunk(NAME, ONE, claim.plan, 1, 3))(
+        parked()
+    ),
+    "postpone": lambda: (lambda claim: lambda: backend().journal.postpone(NAME, claim, 5, error="why"))(claimed()),
+    "record_error": lambda: (lambda claim: lambda: backend().journal.record_error(ONE, claim.plan, "why"))(claimed()),
+    "dead_letter": lambda: (lambda claim: lambda: backend().journal.dead_letter("why", b"x", NAME, claim))(claimed()),
     "cancel": lambda: (planned(), lambda: backend().journal.cancel(ONE))[1],
-    "start": lambda: (lambda claim: lambda: backend().journal.start(ONE, claim.plan, 0))(planned()),
+    "begin_chunk": lambda: (lambda claim: lambda: backend().journal.begin_chunk(ONE, claim.plan, 0))(planned()),
 }
 
 
@@ -114,7 +116,7 @@ def test_each_step_is_one_round_trip(redis_url: str, prepared: Prepared) -> None
     operation = prepared()
     before, calls = backend().round_trips, server().info("commandstats").get("cmdstat_evalsha", {}).get("calls", 0)  # type: ignore[attr-defined]
     run(operation())
-    assert backend().round_trips - before == 1 + (prepared is OPERATIONS["bury"])  # type: ignore[attr-defined]
+    assert backend().round_trips - before == 1 + (prepared is OPERATIONS["dead_letter"])  # type: ignore[attr-defined]
     assert server().info("commandstats")["cmdstat_evalsha"]["calls"] == calls + 1
 
 
@@ -170,11 +172,11 @@ def outcome() -> Any:
     fields = {
         name: receipt.get(name) for name in ("op", "planned", "done", "complete", "finished", "cancelled", "dead")
     }
-    due = run(backend().journal.open_ids(NAME, 10))
+    due = run(backend().journal.list_due(NAME, limit=10)).ids
     make_overdue(NAME)
     claims, _ = run(backend().journal.claim(NAME, 10))
     kept = [(claim.id, claim.op, claim.body, claim.planned, claim.attempts, claim.feeds) for claim in claims]
-    chunks = [run(backend().journal.chunks(claim, run(backend().journal.left(claim)))) for claim in claims]
+    chunks = [run(backend().journal.chunks(claim, 0, 100)) for claim in claims]
     return fields, due, kept, chunks, [letter.reason for letter in dead_letters.listed()]
 
 
@@ -189,8 +191,7 @@ def test_asking_again_completes_it(backend_kind: str, before: Callable[[], Any],
         before()
 
     def asked() -> Any:
-        opening = backend().journal.open_sent if sent else backend().journal.open
-        return opening(NAME, ONE, op, b"new")
+        return backend().journal.open(NAME, ONE, op, b"new", sent=sent)
 
     begin()
     run(asked())
@@ -263,9 +264,9 @@ def test_who_finishes_late_drops_nobody_elses_claim(backend_kind: str) -> None:
     make_overdue(NAME)
     (claim,), _ = run(backend().journal.claim(NAME, 10))
     run(backend().journal.finish(NAME, [(late._replace(time=claim.time), 1)]))
-    assert run(backend().journal.open_ids(NAME, 10)) == [ONE]
+    assert run(backend().journal.list_due(NAME, limit=10)).ids == [ONE]
     run(backend().journal.finish(NAME, [(claim, 1)]))
-    assert run(backend().journal.open_ids(NAME, 10)) == []
+    assert run(backend().journal.list_due(NAME, limit=10)).ids == []
 
 
 def test_plans_count_on(backend_kind: str) -> None:
@@ -283,7 +284,7 @@ def test_an_id_says_where_it_is(backend_kind: str) -> None:
     for manager in ("a:b", "ü{x}%", "O'Neill"):
         run(backend().journal.open(manager, f"{manager}:one", "add", b""))
         assert Fanout(f"{manager}:one").status().manager == manager
-        assert run(backend().journal.open_ids(manager, 5)) == [f"{manager}:one"]
+        assert run(backend().journal.list_due(manager, limit=5)).ids == [f"{manager}:one"]
     assert not Fanout(ONE).status().finished
     for junk in ("junk", "", ":", "one", f"{NAME}:", f"{NAME}:two", f"{ONE}:chunks", "f" * 24, "\u00fc{}"):
         assert Fanout(junk).status().finished and not Fanout(junk).cancel()
@@ -324,7 +325,7 @@ def test_the_clock_leaps_ahead(backend_kind: str, monkeypatch: pytest.MonkeyPatc
     run(backend().journal.finish(NAME, [(claim, 1)]))
     set_clock(TestTheClockGoesBack.HOUR, backend_kind, monkeypatch)
     leapt = last = time.monotonic()
-    while run(backend().journal.count_open([NAME])):
+    while run(backend().journal.list_due(NAME)).number:
         for again in run(backend().journal.claim(NAME, 10))[0]:
             last = time.monotonic()
             run(backend().journal.finish(NAME, [(again, 1)]))
@@ -337,17 +338,17 @@ def test_the_clock_leaps_ahead(backend_kind: str, monkeypatch: pytest.MonkeyPatc
 def test_what_runs_is_remembered(backend_kind: str, finished: bool) -> None:
     """What is asked for after the same was asked for twice is done once more: the first may still run."""
     feedmill.configure(fanout_lease=0.2)
-    first = run(backend().journal.open_sent(NAME, ONE, "unfollow", b"body"))
-    assert run(backend().journal.start(ONE, first.plan, 0)).times == 1
-    second = run(backend().journal.open_sent(NAME, ONE, "unfollow", b"body"))
-    assert run(backend().journal.start(ONE, first.plan, 0)).times == 0
+    first = run(backend().journal.open(NAME, ONE, "unfollow", b"body", sent=True))
+    assert run(backend().journal.begin_chunk(ONE, first.plan, 0)).times == 1
+    second = run(backend().journal.open(NAME, ONE, "unfollow", b"body", sent=True))
+    assert run(backend().journal.begin_chunk(ONE, first.plan, 0)) is NotBegun.DONE
     if finished:
-        assert run(backend().journal.start(ONE, second.plan, 0)).times == 1
-        run(backend().journal.done(NAME, ONE, second.plan, 0, 1))
-    third = run(backend().journal.open_sent(NAME, ONE, "follow", b"body"))
-    assert run(backend().journal.start(ONE, third.plan, 0)).times == 1
-    run(backend().journal.done(NAME, ONE, third.plan, 0, 1))
-    assert run(backend().journal.count_open([NAME])) == 1
+        assert run(backend().journal.begin_chunk(ONE, second.plan, 0)).times == 1
+        run(backend().journal.end_chunk(NAME, ONE, second.plan, 0, 1))
+    third = run(backend().journal.open(NAME, ONE, "follow", b"body", sent=True))
+    assert run(backend().journal.begin_chunk(ONE, third.plan, 0)).times == 1
+    run(backend().journal.end_chunk(NAME, ONE, third.plan, 0, 1))
+    assert run(backend().journal.list_due(NAME)).number == 1
     deadline, claims = time.monotonic() + 30, list[Any]()
     while not claims:
         claims, _ = run(backend().journal.claim(NAME, 10))
@@ -371,11 +372,11 @@ class TestTheClockGoesBack:
         opened()
         set_back()
         run(backend().journal.open(NAME, f"{NAME}:two", "add", b""))
-        assert run(backend().journal.look(NAME))[0] == 2
+        assert run(backend().journal.wake_if_overdue(NAME))[0] == 2
         claims, _ = run(backend().journal.claim(NAME, 10))
         assert sorted(claim.id for claim in claims) == [ONE, f"{NAME}:two"]
         run(backend().journal.finish(NAME, [(claim, 1) for claim in claims]))
-        assert run(backend().journal.count_open([NAME])) == 0
+        assert run(backend().journal.list_due(NAME)).number == 0
         assert 0 <= Fanout(ONE).status().seconds < 60
 
     def test_leases_last_as_long_as_ever(self, set_back: Callable[[], None], backend_kind: str) -> None:
@@ -384,7 +385,7 @@ class TestTheClockGoesBack:
         claimed()
         set_back()
         deadline = time.monotonic() + 30
-        while not run(backend().journal.look(NAME))[0]:
+        while not run(backend().journal.wake_if_overdue(NAME))[0]:
             assert time.monotonic() < deadline
             time.sleep(0.02)
         (claim,), _ = run(backend().journal.claim(NAME, 10))
@@ -402,7 +403,7 @@ class TestTheClockGoesBack:
             claim = claim._replace(time=f"{float(claim.time) + self.HOUR:.3f}")
         run(backend().journal.finish(NAME, [(claim, 1)]))
         deadline, times = time.monotonic() + 30, 1
-        while run(backend().journal.count_open([NAME])):
+        while run(backend().journal.list_due(NAME)).number:
             assert time.monotonic() < deadline
             for again in run(backend().journal.claim(NAME, 10))[0]:
                 run(backend().journal.finish(NAME, [(again, 1)]))
@@ -429,11 +430,11 @@ class TestTheClockGoesBack:
     def test_an_author_at_the_limit(self, set_back: Callable[[], None], backend_kind: str) -> None:
         """An author's next activity waits as long as ever."""
         pace = Pace(5, 1, 1)
-        run(backend().journal.open(NAME, ONE, "add", b"", pace))
-        run(backend().journal.open(NAME, f"{NAME}:two", "add", b"", pace))
+        run(backend().journal.open(NAME, ONE, "add", b"", pace=pace))
+        run(backend().journal.open(NAME, f"{NAME}:two", "add", b"", pace=pace))
         set_back()
         deadline = time.monotonic() + 30
-        while run(backend().journal.look(NAME))[0] < 2:
+        while run(backend().journal.wake_if_overdue(NAME))[0] < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
 
@@ -460,7 +461,7 @@ class TestTheClockGoesBack:
         for value in (b"x", b"9" * 30 + b" 0", b"9999999999999999 9", b"-5 3", b"1 2 3", b"\xff", b""):
             server().set(clock_key(NAME), value)
             opened()
-            assert run(backend().journal.look(NAME))[0] == 1
+            assert run(backend().journal.wake_if_overdue(NAME))[0] == 1
             assert Fanout(ONE).status().seconds < 60
             make_overdue(NAME)
             (claim,), _ = run(backend().journal.claim(NAME, 10))

@@ -161,7 +161,7 @@ def test_a_removal_overtakes(launch: Callable[..., LocalWorker], tmp_path: Path)
     removed = manager.remove_activity(activity)
     status = removed.wait(PATIENCE)
     assert not status.cancelled and added.status().cancelled
-    sweep_until(lambda: backend().run(backend().journal.count_open([manager.name])) == 0)
+    sweep_until(lambda: backend().run(backend().journal.list_due(manager.name)).number == 0)
     assert Notes("bob").count() == 0 == Notes("bob").get_denormalized_count()
 
 
@@ -209,7 +209,7 @@ def test_a_bell_that_comes_again(redis_url: str) -> None:
     assert {claim.id for claim in again} == {claim.id for claim in first}
     assert {claim.attempts for claim in again} == {2}
 
-    renewed = run(backend().journal.write_chunks(name, again[0], {0: b"chunk"}))  # a plan takes its time
+    renewed = run(backend().journal.renew(name, again[0], {0: b"chunk"}))  # a plan takes its time
     assert renewed is not None
     once_more, _ = run(backend().journal.claim(name, 2, "bell 1"))
     assert {claim.id for claim in once_more} == {claim.id for claim in first}

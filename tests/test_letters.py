@@ -216,7 +216,7 @@ def test_a_chunk_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplo
     box.work()
     assert wanted.status().finished
     assert run("fanouts") == "no fan-out is running\n"
-    assert backend().run(backend().journal.count_open([NAME])) == 0
+    assert backend().run(backend().journal.list_due(NAME)).number == 0
 
 
 def test_one_that_cannot_be_replayed(box: Postbox) -> None:

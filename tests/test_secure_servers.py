@@ -148,7 +148,7 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     notes.denormalize_count()
     notes.publish_count(notes.get_denormalized_count())
     chunk_tasks.deliver(manager.name, "add", "followers", on_day(4).raw_id, pack(list(FOLLOWERS[:300])), "f3", 1, 0)
-    run(backend().journal.note(f1, 1, "reason"))
+    run(backend().journal.record_error(f1, 1, "reason"))
     handle.Fanout(f1).status()
     handle.Fanout(f1).cancel()
     letter = dead_letters.bury_message("feedmill.deliver", ["x"], "why")
@@ -399,7 +399,7 @@ def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secur
         worker.ready()
         run = backend().run
         forged = f"{SocialManager.name}:forged"
-        plan = run(backend().journal.open_sent(SocialManager.name, forged, "add", on_day(5).raw_id)).plan
+        plan = run(backend().journal.open(SocialManager.name, forged, "add", on_day(5).raw_id, sent=True)).plan
         args = [SocialManager.name, "add", "followers", on_day(5).raw_id, pack([1, 2]), forged, plan, 0]
         app.send_task("feedmill.deliver", args=args, queue="fanout.high", serializer="msgpack")
         app.send_task("feedmill.deliver", args=[Boom(str(bad))], queue="fanout.high", serializer="pickle")

@@ -41,7 +41,7 @@ def written() -> bool:
 
 def wanted() -> None:
     """The journal wants the chunk that the message is about."""
-    backend().run(backend().journal.open_sent(SocialManager.name, F1, "add", on_day(1).raw_id))
+    backend().run(backend().journal.open(SocialManager.name, F1, "add", on_day(1).raw_id, sent=True))
     client = backend().client  # type: ignore[attr-defined]
     client.hset(receipt_key(F1), "plan", 1)  # as in what was signed
     client.hset(chunks_key(F1), "1.0", b"")

@@ -192,77 +192,6 @@ class TestDeadlyChunks:
                     arrive(*chunk)
         assert arrive(*chunk) == 10 and fanout.status().done == 1
 
-    def test_what_the_journal_knows(self, box: Postbox) -> None:
-        """Those that were begun and neither failed nor finished have died."""
-        fanout = manager.add_activity(love(1))
-        (claim,) = claims()
-        claim = backend().run(backend().journal.write_chunks(NAME, claim, {0: b"a"})) or claim
-        backend().run(backend().journal.park(NAME, claim, 1, 60, 1))
-        begin = lambda: backend().run(backend().journal.start(fanout.id, claim.plan, 0))  # noqa: E731
-        assert (begin().deaths, begin().deaths) == (0, 1)
-        for _ in range(5):
-            backend().run(backend().journal.lived(fanout.id, claim.plan, 0))
-        assert (begin().deaths, begin().deaths) == (0, 1)
-        backend().run(backend().journal.done(NAME, fanout.id, claim.plan, 0, 1))
-        backend().run(backend().journal.lived(fanout.id, claim.plan, 0))
-        assert begin().times == 0
-
-
-class TestBegin:
-    """What the journal knows of what was begun."""
-
-    def test_begun_and_not_heard_of(self, box: Postbox) -> None:
-        """Only what was written down as begun counts, and writing it down twice counts once."""
-        manager.add_activity(love(1))
-        (claim,) = claims()
-        assert (claim.tries, claim.deaths, claim.marked) == (1, 0, False)
-        (claim,) = claims()
-        assert (claim.tries, claim.deaths) == (1, 0)
-        begun = backend().run(backend().journal.begin(NAME, claim))
-        assert begun is not None and begun.marked and begun.tries == 1
-        assert backend().run(backend().journal.begin(NAME, begun)) is not None
-        (claim,) = claims()
-        assert (claim.tries, claim.deaths) == (2, 1)
-        assert backend().run(backend().journal.begin(NAME, begun)) is None, "it is another's"
-
-    @pytest.mark.parametrize(("error", "tries"), [("", 1), ("it broke", 2)])
-    def test_put_off(self, box: Postbox, error: str, tries: int) -> None:
-        """What was begun and put off was no death; it was an attempt if it failed."""
-        manager.add_activity(love(1))
-        claims()
-        begun = backend().run(backend().journal.begin(NAME, claims()[0]))
-        assert begun is not None
-        backend().run(backend().journal.put_off(NAME, begun, 0, error))
-        (claim,) = claims()
-        assert (claim.tries, claim.deaths) == (tries, 0)
-
-    def test_planned_whole(self, box: Postbox) -> None:
-        """A plan that is written down whole was no death, and is an attempt until a chunk is done."""
-        fanout = manager.add_activity(love(1))
-        claims()
-        claim = backend().run(backend().journal.begin(NAME, claims()[0]))
-        assert claim is not None
-        claim = backend().run(backend().journal.write_chunks(NAME, claim, {0: b"a", 1: b"b"}))
-        assert claim is not None
-        backend().run(backend().journal.park(NAME, claim, 2, 0, 2))
-        (claim,) = claims()
-        assert (claim.tries, claim.deaths) == (2, 0)
-        backend().run(backend().journal.done(NAME, fanout.id, claim.plan, 0, 5))
-        (claim,) = claims()
-        assert (claim.tries, claim.deaths) == (1, 0)
-
-    def test_the_time_of_its_people(self, box: Postbox) -> None:
-        """However often a claim is renewed, its people were listed when it was taken."""
-        manager.add_activity(love(1))
-        (claim,) = claims()
-        listed = claim.listed
-        time.sleep(0.02)
-        renewed = backend().run(backend().journal.write_chunks(NAME, claim, {}))
-        assert renewed is not None and renewed.listed == listed and float(renewed.time) > float(claim.time)
-        begun = backend().run(backend().journal.begin(NAME, renewed))
-        assert begun is not None and begun.listed == listed
-        assert backend().run(backend().journal.write_chunks(NAME, claim, {})) is None
-
 
 class TestSlowPlans:
     """Plans that take their time, which here passes when it is told to."""
@@ -356,13 +285,13 @@ class TestSlowPlans:
     def test_chunks_that_come_quickly(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """They are written down a hundred at a time, as ever."""
         written: list[int] = []
-        plain = type(backend().journal).write_chunks
+        plain = type(backend().journal).renew
 
-        def noted(self: Any, name: str, claim: Claim, chunks: Any) -> Any:
-            written.append(len(chunks))
-            return plain(self, name, claim, chunks)
+        def noted(self: Any, name: str, claim: Claim, chunks: Any = (), **options: Any) -> Any:
+            written.extend([len(chunks)] if chunks else [])
+            return plain(self, name, claim, chunks, **options)
 
-        monkeypatch.setattr(type(backend().journal), "write_chunks", noted)
+        monkeypatch.setattr(type(backend().journal), "renew", noted)
         monkeypatch.setattr("feedmill.worker.planner.LONGEST_BATCH", 600)
         monkeypatch.setattr(JournalManager, "get_user_follower_ids", lambda self, user_id: range(1000, 3500))
         manager.add_activity(love(1))
@@ -424,7 +353,7 @@ class TestSlowPlans:
         status = fanout.status()
         assert (status.failed, status.error) == (1, "OSError: no database")
         time.sleep(drain.FIRST_PAUSE * 1.5 + 0.1)
-        assert backend().run(backend().journal.look(NAME))[0] == 1
+        assert backend().run(backend().journal.wake_if_overdue(NAME))[0] == 1
 
     def test_a_claim_that_cannot_be_renewed(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was planned under it is put off, and not delivered as well."""
@@ -444,7 +373,7 @@ class TestSlowPlans:
     def test_it_ends(self, box: Postbox, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is planned for longer than a task may take is kept alive no longer."""
         renewals = []
-        plain = type(backend().journal).write_chunks
+        plain = type(backend().journal).renew
 
         def noted(self: Any, *args: Any) -> Any:
             renewals.append(time.monotonic())
@@ -456,7 +385,7 @@ class TestSlowPlans:
             assert renewals and renewals[-1] - begun < heartbeat.LONGEST_PLAN
             return []
 
-        monkeypatch.setattr(type(backend().journal), "write_chunks", noted)
+        monkeypatch.setattr(type(backend().journal), "renew", noted)
         monkeypatch.setattr(JournalManager, "get_user_follower_ids", followers)
         manager.add_activity(love(1, actor=SLOW))
         with contextlib.suppress(LeaseExpired):

@@ -6,6 +6,7 @@ import ast
 import sys
 import unicodedata
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -16,7 +17,7 @@ from feedmill import Activity, registry
 from feedmill.cli.main import main
 from feedmill.cli.terminal import printable, progress
 from feedmill.fanout.handle import fanout_id
-from feedmill.keys import due_key, receipt_key
+from feedmill.keys import due_key, letters_key, receipt_key
 from feedmill.msgpack_codec import pack
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
@@ -66,13 +67,14 @@ def test_there_is_one_way_to_the_terminal() -> None:
 def told(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     """A server on which everything has a nasty name, and one manager that knows nothing of it."""
     monkeypatch.setattr(registry, "_managers", {SocialManager.name: SocialManager})
-    run = backend().run
-    run(backend().journal.add_letter(NASTY, NASTY, pack([NASTY, [NASTY]]), NASTY))
+    run, server = backend().run, redis.Redis.from_url(redis_url)
+    letter: dict[Any, Any] = {"kind": NASTY, "reason": NASTY, "payload": pack([NASTY, [NASTY]]), "manager": NASTY}
+    server.xadd(letters_key(), letter)
     dead_letters.bury_message(NASTY, [NASTY], NASTY)
     body, good = Activity(1, Love, 2).raw_id, fanout_id(SocialManager.name, b"good")
-    run(backend().journal.add_letter(dead_letters.FANOUT, NASTY, pack(["add", body, FANOUT + "3"]), SocialManager.name))
+    letter |= {"kind": "fanout", "payload": pack(["add", body, FANOUT + "3"]), "manager": SocialManager.name}
+    server.xadd(letters_key(), letter)
     run(backend().journal.open(SocialManager.name, good, "add", body))
-    server = redis.Redis.from_url(redis_url)
     for name in (good, FANOUT):
         server.hset(receipt_key(name), mapping={"error": NASTY, "op": NASTY})
     server.zadd(due_key(SocialManager.name), {FANOUT + "2": 1})

@@ -20,9 +20,12 @@ from feedmill.errors import FeedmillError, SettingsError, StorageError, UnknownN
 from feedmill.fanout import publisher
 from feedmill.fanout.handle import Fanout
 from feedmill.ids import as_id
+from feedmill.keys import due_key, is_fanout_name, split_fanout
 from feedmill.storage.journal import Letter
 from feedmill.storage.registry import backend
 from feedmill.worker import dead_letters, drain
+
+logger = logging.getLogger(__name__)
 
 
 class Group(click.Group):
@@ -177,10 +180,13 @@ def fanouts(limit: int) -> None:
     rows, wrong = [], list[WrongType]()
     for manager in load_managers():
         try:
-            names = backend().run(backend().journal.open_ids(manager, limit))
+            due = backend().run(backend().journal.list_due(manager, limit=limit)).ids
         except WrongType as error:
-            names, wrong = [], [*wrong, error]
-        for name in names:
+            due, wrong = [], [*wrong, error]
+        for name in due:
+            if not is_fanout_name(unnamed := split_fanout(name)[1].encode(errors="surrogateescape")):
+                logger.error("%s holds %s, which names no fan-out", due_key(manager), [unnamed])
+                continue
             try:
                 at = Fanout(name).status()
             except WrongType as error:

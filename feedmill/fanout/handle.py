@@ -18,7 +18,7 @@ from feedmill.keys import named_fanout
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.registry import feed_names
 from feedmill.storage.journal import Opened, Pace
-from feedmill.storage.operations import Steps, together
+from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.procedures import Procedure, stored, unbroken
 from feedmill.storage.registry import backend
 
@@ -238,10 +238,11 @@ def _started(
     here = publisher.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [
-        backend().journal.open(manager, name, op.name, body, pace, feeds, op.succession)
+        backend().journal.open(manager, name, op.name, body, pace=pace, feeds=feeds, succession=op.succession)
         for (name, body), pace in zip(wanted, paces or itertools.repeat(None))
     ]
-    opened = (yield from stored(together([*operations, *opening])))[len(operations) :]
+    first = [*operations, barrier()] if operations else []
+    opened = (yield from stored(together([*first, *opening])))[len(first) :]
     if here or any(each.ring for each in opened):  # nobody else is on the way to what is due here
         yield from publisher.broker(publisher.ring, manager)
     ids = about or itertools.repeat("")
@@ -253,7 +254,7 @@ def start_sent(
 ) -> Procedure[list[Fanout]]:
     """Journal what concerns the feeds of one user (ids and packed bodies), and send it: it has a task of its own.
 
-    *operations* share the round trip.
+    *operations* share the round trip, in any order: a worker is only told of it afterwards.
 
     Of many only as much as the queue has room for; the rest is sent when its lease is over.
     """
@@ -266,7 +267,8 @@ def _started_sent(
     publisher.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [
-        backend().journal.open_sent(manager, name, op.name, body, feeds, op.succession) for name, body in wanted
+        backend().journal.open(manager, name, op.name, body, feeds=feeds, succession=op.succession, sent=True)
+        for name, body in wanted
     ]
     opened = (yield from stored(together([*opening, *operations])))[: len(wanted)]
     yield from publisher.broker(_send_all, manager, wanted, opened)

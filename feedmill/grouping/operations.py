@@ -13,7 +13,7 @@ from feedmill.grouping.feed_state import title
 from feedmill.ids import EntityId
 from feedmill.msgpack_codec import pack
 from feedmill.records.members import Member
-from feedmill.storage.base import Targets, Task, Want
+from feedmill.storage.base import NewMember, Targets, Task, Want
 
 #: What is done to a member, as pending writes say it: additions are True, removals False.
 ADD, REMOVE, UPDATE = True, False, 2
@@ -109,7 +109,7 @@ class Plan(NamedTuple):
         Additions are done by the storage itself where nothing else is asked for, groups are merged as feeds do, and their
         score is their time.
         """
-        additions: list[tuple[int, bytes, int, Any]] = []
+        additions: list[NewMember] = []
         if not self.untrimmed and not merges_itself(feed_class) and not scores_itself(feed_class):
             serializer, number = feed_class.serializer(), {want.group: n for n, want in enumerate(self.wants)}
             for op in self.ops:
@@ -117,7 +117,7 @@ class Plan(NamedTuple):
                     additions.clear()
                     break
                 place, time = number[op.group], op.activity.microseconds
-                additions.append((place, op.member.actor, time, serializer.addition(op.member)))
+                additions.append(NewMember(place, op.member.actor, time, serializer.addition(op.member)))
         return Task(self.wants, self.pending() if leave else b"", tuple(additions))
 
     def pending(self) -> bytes:

@@ -45,7 +45,21 @@ from feedmill.grouping.pending_writes import PendingWrite, PendingWrites
 from feedmill.grouping.reaggregate import regroup
 from feedmill.grouping.scoring import outdated, score
 from feedmill.ids import EntityId
-from feedmill.storage.base import ADDED, BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task, Want
+from feedmill.storage.base import (
+    ADDED,
+    BUSY,
+    DONE,
+    LEFT,
+    LOST,
+    Changes,
+    Committed,
+    Lock,
+    NotHeld,
+    Rules,
+    Snapshot,
+    Task,
+    Want,
+)
 from feedmill.storage.operations import PAUSE, Steps
 
 K = TypeVar("K")
@@ -147,7 +161,7 @@ class _Cycle:
             raise
         return self.changed
 
-    def _rest(self, task: Task, replies: Sequence[Snapshot | int]) -> Steps[None]:
+    def _rest(self, task: Task, replies: Sequence[Snapshot | NotHeld]) -> Steps[None]:
         """Do what additions alone do not do, given what *task* came to in each feed."""
         jobs, snapshots, busy = [], [], []
         for number, reply in enumerate(replies):
@@ -181,19 +195,19 @@ class _Cycle:
         """Under which feeds are held: for the lock's time, or until somebody else comes."""
         return Lock(token, time.time(), 0 if self.relieved else settings.current().lock_ttl)
 
-    def _begin(self, jobs: Sequence[_Job]) -> Steps[list[Snapshot | int]]:
+    def _begin(self, jobs: Sequence[_Job]) -> Steps[list[Snapshot | NotHeld]]:
         """Begin again, feeds that want the same together."""
         self._hold(jobs)
         for job in jobs:
             job.whole = self.rules.newest == EVERY
-        found: dict[int, Snapshot | int] = {}
+        found: dict[int, Snapshot | NotHeld] = {}
         for (task, token), places in _places((job.task, job.token) for job in jobs).items():
             feeds = FeedsOf(self.feed_class, [jobs[place].user_id for place in places])
             replies = yield from self.storage.begin(feeds, task, self._lock(token), self.rules)
             found.update(zip(places, replies))
         return [found[place] for place in range(len(jobs))]
 
-    def _round(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | int]) -> Steps[list[_Job]]:
+    def _round(self, jobs: Sequence[_Job], snapshots: Sequence[Snapshot | NotHeld]) -> Steps[list[_Job]]:
         """Merge and commit what was read; the jobs that are not done."""
         tries: list[_Try] = []
         busy = []
@@ -240,9 +254,9 @@ class _Cycle:
             yield from pending_writes.note(self.feed_class, kept, sooner=True)
         return again
 
-    def _commit(self, merges: Sequence[_Merge]) -> Steps[list[bytes | int]]:
+    def _commit(self, merges: Sequence[_Merge]) -> Steps[list[bytes | Committed]]:
         """Commit, feeds that are held under the same token together."""
-        found: dict[int, bytes | int] = {}
+        found: dict[int, bytes | Committed] = {}
         for token, places in _places(merge.job.token for merge in merges).items():
             batch = [merges[place].changes for place in places]
             found.update(zip(places, (yield from self.storage.commit(batch, self._lock(token), self.rules.channel))))

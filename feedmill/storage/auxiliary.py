@@ -21,8 +21,14 @@ from typing import NamedTuple, Protocol
 
 from feedmill.storage.operations import Steps
 
-#: The owner of a feed as scheduled, and the time that proves that nobody scheduled it again.
-PendingEntry = tuple[bytes, bytes]
+
+class PendingEntry(NamedTuple):
+    """A feed that is to be looked at."""
+
+    #: Its owner, as scheduled.
+    owner: bytes
+    #: The time that proves that nobody scheduled it again.
+    proof: bytes
 
 
 class PendingIndex(Protocol):
@@ -32,19 +38,15 @@ class PendingIndex(Protocol):
         self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False
     ) -> Steps[None]:
         """Look at the feeds of *owners* in *seconds*, and not before; with *sooner*, no later than was scheduled already."""
-        ...
 
     def due(self, key_format: str, limit: int) -> Steps[list[PendingEntry]]:
         """Up to *limit* of those whose time has come, the oldest first."""
-        ...
 
     def has_pending(self, keys: Sequence[str]) -> Steps[list[bool]]:
         """For each of the feeds *keys*, whether it has pending writes."""
-        ...
 
     def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> Steps[None]:
         """Forget *entries*, or look at them again in *seconds*; what was scheduled again meanwhile stays."""
-        ...
 
 
 #: Who unfollowed, and whom; as text, since 5 and "5" are one user.
@@ -67,19 +69,15 @@ class Unfollows(Protocol):
 
     def record_unfollow(self, manager: str, user: str, targets: Sequence[str]) -> Steps[None]:
         """Record that *user* unfollows *targets*, before their feeds are swept."""
-        ...
 
     def clear_unfollow(self, manager: str, user: str, targets: Sequence[str]) -> Steps[None]:
         """Record that *user* follows *targets* again; nothing if they never unfollowed, unless their feeds are being rebuilt."""
-        ...
 
     def last_number(self, manager: str) -> Steps[int]:
         """The number of the last change."""
-        ...
 
     def begin_rebuild(self, manager: str, user: str) -> Steps[int]:
         """The number of the last change; from now on it is recorded whom *user* follows, for :data:`REBUILD_HOURS`."""
-        ...
 
     def unfollowed_since(
         self, manager: str, number: int, pairs: Callable[[], Iterable[Unfollow]]
@@ -88,15 +86,12 @@ class Unfollows(Protocol):
 
         Commonly one command in one round trip.
         """
-        ...
 
     def unfollowers_since(self, manager: str, target: str, number: int) -> Steps[list[str]]:
         """All who unfollowed *target* since *number* and have not followed again."""
-        ...
 
     def changes_since(self, manager: str, user: str, number: int) -> Steps[FollowChanges]:
         """Whom *user* unfollowed, and whom they follow again, since *number*."""
-        ...
 
 
 #: Seconds for which it is known who was notified by name.
@@ -131,23 +126,18 @@ class NotifiedUsers(Protocol):
 
         *notified*: False if they are taken back. A fan-out that has a later number already is left alone.
         """
-        ...
 
     def void(self, manager: str, raw_id: bytes) -> Steps[None]:
         """Make the notifications so far void, as the activity is removed. Their users are known for as long as a fan-out may be open."""
-        ...
 
     def numbers(self, manager: str, raw_id: bytes) -> Steps[NotificationNumbers | None]:
         """The numbers of an activity; None if nobody was ever notified of it by name."""
-        ...
 
     def notifications(self, manager: str, raw_id: bytes) -> Steps[Notifications]:
         """All notifications of an activity."""
-        ...
 
     def users(self, manager: str, raw_id: bytes, names: Sequence[str]) -> Steps[dict[str, bytes]]:
         """The users (packed) of those of the fan-outs *names* that are known."""
-        ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Mapping, Sequence
 from hashlib import blake2b
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeVar, Union
+from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar, Union
 
 from feedmill.cursor import GroupPlace
+from feedmill.records.layout import Addition
 from feedmill.storage.auxiliary import Auxiliary
 from feedmill.storage.journal import Journal
 from feedmill.storage.maintenance import Maintenance
@@ -42,15 +44,12 @@ class Backend(Protocol):
 
     def run(self, operation: Steps[T]) -> T:
         """Run *operation* to its end, with one round trip for each yield."""
-        ...
 
     async def arun(self, operation: Steps[T]) -> T:
         """:meth:`run` from a coroutine."""
-        ...
 
     async def aclose(self) -> None:
         """Let go of what belongs to the running event loop."""
-        ...
 
 
 class FeedStorage(Protocol):
@@ -65,7 +64,6 @@ class ActivityStorage(FeedStorage, Protocol):
 
     def scoped(self, scope: str, seconds: int) -> ActivityStorage:
         """A storage apart, of the manager named *scope*, whose bodies are kept for *seconds* at least."""
-        ...
 
     def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
         """Make one of the changes of ``feedmill.storage.activity_state`` to activities, each whole or not at all.
@@ -73,27 +71,21 @@ class ActivityStorage(FeedStorage, Protocol):
         *bodies* by id; an empty one where the change needs none. *expected*: the value that an activity must have, else
         nothing is changed. For each: None if nothing was changed; after a removal the value; else nothing of interest.
         """
-        ...
 
     def states(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
         """What is kept of *ids* in their order, tombstones included; None for one that is not there."""
-        ...
 
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
         """Store *bodies* by id; one that is there stays as it is."""
-        ...
 
     def replace(self, bodies: Mapping[bytes, bytes]) -> Steps[int]:
         """Store *bodies* in place of those that are there; how many were. One that was removed stays away."""
-        ...
 
     def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
         """The bodies of *ids* in their order, None for one that readers are not shown."""
-        ...
 
     def remove(self, ids: Sequence[bytes]) -> Steps[None]:
         """Forget the bodies of *ids*."""
-        ...
 
 
 #: Seconds that the number of a deleted feed's last count is kept: a feed that begins anew meanwhile goes on from it.
@@ -116,15 +108,25 @@ class Targets(Protocol):
 
     def keys(self, start: int, stop: int) -> Sequence[str]:
         """Their keys, from *start* up to *stop*."""
-        ...
 
     def count_keys(self, start: int, stop: int) -> Sequence[str]:
         """The keys of their denormalised counts; empty for feeds without."""
-        ...
 
     def titles(self, start: int, stop: int) -> Sequence[str]:
         """The front of the messages that are published when a count changes; empty for feeds without."""
-        ...
+
+
+class NewMember(NamedTuple):
+    """A member that a storage can add to its group without a merge."""
+
+    #: The index of its group among those that must be read.
+    want: int
+    #: The actor field.
+    actor: bytes
+    #: Its time, µs since 1970; the group's score is no less afterwards.
+    time: int
+    #: The member, as it is added to the record.
+    addition: Addition
 
 
 class Task(NamedTuple):
@@ -134,9 +136,8 @@ class Task(NamedTuple):
     wants: tuple[Want, ...]
     #: Left in the inbox of a feed whose lock is taken; empty to leave nothing.
     inbox: bytes = b""
-    #: (index of its want, actor field, time in µs, :class:`~feedmill.records.layout.Addition`) of each member that
-    #: can be added without a merge, oldest first; a storage may do as many of the first as it likes.
-    additions: tuple[tuple[int, bytes, int, Any], ...] = ()
+    #: Members that can be added without a merge, oldest first; a storage may do as many of the first as it likes.
+    additions: tuple[NewMember, ...] = ()
 
 
 class Rules(NamedTuple):
@@ -207,7 +208,7 @@ class Changes:
     #: Groups whose spill goes, before anything is spilled.
     unspill: list[bytes] = dataclasses.field(default_factory=list)
     #: (group, actor field, how, bytes): APPEND to, SET or DELETE a field of the spill.
-    spill: list[tuple[bytes, bytes, str, bytes]] = dataclasses.field(default_factory=list)
+    spill: list[tuple[bytes, bytes, SpillChange, bytes]] = dataclasses.field(default_factory=list)
     #: Key of the denormalised count; empty for feeds that have none.
     count_key: str = ""
     #: unseen, unread, sequence number and the message to publish, when the count changed.
@@ -215,15 +216,93 @@ class Changes:
 
 
 #: What :attr:`Changes.spill` does to a field.
-APPEND, SET, DELETE = "+", "=", "-"
-#: ``begin`` found the lock taken: nothing was left in the inbox, or the inbox bytes were; or it did all additions.
-BUSY, LEFT, ADDED = 0, 1, 2
-#: ``commit`` found that the lock was lost, so it wrote nothing; or it wrote and let the lock go.
-LOST, DONE = -1, 0
+SpillChange = Literal["+", "=", "-"]
+APPEND: Final = "+"
+SET: Final = "="
+DELETE: Final = "-"
 
 
-#: A group that was read: its name, its score as the storage writes it (``float`` tells the number), its record.
+class NotHeld(enum.IntEnum):
+    """What ``begin`` did with a feed instead of taking its lock. A storage may reply with the plain number: compare by ``==``."""
+
+    #: Another has the lock, and nothing was done.
+    BUSY = 0
+    #: Another has the lock, and the task's inbox bytes are in its inbox.
+    LEFT = 1
+    #: All additions are done, and no lock was needed.
+    ADDED = 2
+
+
+class Committed(enum.IntEnum):
+    """What became of a ``commit`` to a feed. A storage may reply with the plain number: compare by ``==``."""
+
+    #: Another has the lock, and nothing was written.
+    LOST = -1
+    #: It is written, and the lock is free.
+    DONE = 0
+
+
+BUSY, LEFT, ADDED = NotHeld.BUSY, NotHeld.LEFT, NotHeld.ADDED
+LOST, DONE = Committed.LOST, Committed.DONE
+
+#: A group that was read: its name, its score as the storage writes it (``float`` tells the number), its record. A plain tuple,
+#: as a page has many.
 GroupRow = tuple[bytes, Any, Union[bytes, None]]
+
+
+class IdRange(NamedTuple):
+    """Ids between two bounds."""
+
+    #: How many there are.
+    total: int
+    #: Those of the wanted ranks.
+    ids: list[bytes]
+
+
+class GroupsPage(NamedTuple):
+    """Groups of a feed, highest score first."""
+
+    #: What the feed knows of itself.
+    state: bytes
+    #: The groups.
+    rows: list[GroupRow]
+    #: Whether more follow.
+    more: bool
+
+
+class StoredGroup(NamedTuple):
+    """One group of a feed."""
+
+    #: What the feed knows of itself.
+    state: bytes
+    #: None for a group that is not there.
+    record: bytes | None
+    #: Actor field -> spilled members, of the actors that were asked for.
+    spill: dict[bytes, bytes]
+    #: From the highest score; None for a group that is not there.
+    rank: int | None
+
+
+class SpillPage(NamedTuple):
+    """Some of a group's spill."""
+
+    #: The group's record; None for a group that is not there.
+    record: bytes | None
+    #: Where to go on; 0 at the end.
+    following: int
+    #: Actor field -> spilled members.
+    members: dict[bytes, bytes]
+
+
+class StoredCounts(NamedTuple):
+    """The denormalised counts of a feed."""
+
+    #: Groups that were not seen.
+    unseen: int = 0
+    #: Groups that were not read.
+    unread: int = 0
+    #: The number of the last change.
+    sequence: int = 0
 
 
 class FlatTimelines(FeedStorage, Protocol):
@@ -234,108 +313,88 @@ class FlatTimelines(FeedStorage, Protocol):
 
         A timeline that then holds more than a quarter beyond *max_length* is cut back to its newest *max_length*.
         """
-        ...
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
         """Take *ids* out of every timeline of *keys*; how many were there, over all timelines."""
-        ...
 
     def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
         """The ids of the ranks *start* up to *stop*, newest first; rank 0 is the highest id."""
-        ...
 
     def flat_range(
         self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
-    ) -> Steps[tuple[int, list[bytes]]]:
+    ) -> Steps[IdRange]:
         """How many ids lie from *low* up to but not *high* (empty: no bound), and those of the ranks *start* up to *stop*
         among them, in the wanted order. Only the newest *window* ids of the timeline count.
         """
-        ...
 
     def flat_count(self, key: str) -> Steps[int]:
         """How many ids are held."""
-        ...
 
     def flat_trim(self, key: str, length: int) -> Steps[None]:
         """Keep the newest *length* ids."""
-        ...
 
     def flat_delete(self, key: str) -> Steps[None]:
         """Delete a timeline."""
-        ...
 
 
 class GroupTimelines(FeedStorage, Protocol):
     """Timelines of groups with records, their locks and their counts."""
 
-    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
+    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | NotHeld]]:
         """Lock each feed and read what *task* wants; for each a snapshot, or what happened instead.
 
         A feed that another token holds, and whose time is not over, is not waited for: the task's inbox bytes are put
         behind those that are there (``LEFT``), or nothing is done if there are none (``BUSY``). A storage may do the
         task's additions itself; where it did all of them, it takes no lock (``ADDED``).
         """
-        ...
 
-    def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]:
+    def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:
         """Write the feeds of *batch* whose lock is still ours, each whole or not at all, and publish their counts.
 
         For each: ``LOST`` if another token has it, and nothing was written; what came into the inbox meanwhile, and the
         lock is kept for as long again, under the token that is following; or ``DONE``, and the lock is free, whatever
         stays in the inbox.
         """
-        ...
 
     def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
         """Let go of those feeds of *keys* that are held under one of *tokens*; of each whether it was, with something in
         its inbox.
         """
-        ...
 
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
-    ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
-        """The feed's state; rows of up to *limit* groups, highest score first; whether more follow.
+    ) -> Steps[GroupsPage]:
+        """Up to *limit* groups, highest score first.
 
         Ranks are counted from *start*, behind the place *after* if that is given. Only the first *window* groups of the
         feed count.
         """
-        ...
 
-    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes, bytes | None, dict[bytes, bytes], int | None]]:
-        """One group's record, what was spilled of it, and its rank from the highest score; None, nothing and None without."""
-        ...
+    def group_get(self, key: str, want: Want) -> Steps[StoredGroup]:
+        """One group, with what was spilled of the actors that *want* names."""
 
     def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
         """One group's record, and the actor fields of its spill, read at one moment; nothing without."""
-        ...
 
     def group_parts(
         self, key: str, group: bytes, actors: Sequence[bytes]
     ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
         """One group's record, and what its spill holds of *actors*, read at one moment."""
-        ...
 
-    def spill_scan(
-        self, key: str, group: bytes, place: int, limit: int
-    ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
-        """One group's record, about *limit* fields of its spill from *place* on, and where to go on (0: at the end).
+    def spill_scan(self, key: str, group: bytes, place: int, limit: int) -> Steps[SpillPage]:
+        """One group's record, and about *limit* fields of its spill from *place* on.
 
         A field that is there all the while is found; one may be found twice if the spill grows meanwhile.
         """
-        ...
 
     def groups_count(self, key: str) -> Steps[int]:
         """How many groups are held."""
-        ...
 
-    def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
-        """Unseen, unread and sequence number, as the last commit left them; zeros where there was none."""
-        ...
+    def count_get(self, count_key: str) -> Steps[StoredCounts]:
+        """As the last commit left them; zeros where there was none."""
 
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
         """Delete a timeline and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`.
 
         Counts that were not 0 are published as 0 on *channel*; *front*: how the message begins.
         """
-        ...

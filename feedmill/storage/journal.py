@@ -13,8 +13,9 @@ changes anything or takes effect whole, and may run twice.
 from __future__ import annotations
 
 import dataclasses
+import enum
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypedDict
 
 from feedmill import settings
 from feedmill.errors import ArgumentError
@@ -33,6 +34,90 @@ BELL = 1000
 MOST_LETTERS = 100_000
 #: Of those, how many are taken out at a time.
 TRIMMED = 100
+#: What a dead letter is about: a fan-out that was accepted, or a message that no worker understood.
+FANOUT, MESSAGE = "fanout", "message"
+
+
+class FanoutRecord(TypedDict, total=False):
+    """The record of a fan-out: every field that a journal keeps of one, by its name.
+
+    Times are milliseconds of the journal's clock, counts start at 0, and a field that is not there is empty or 0. Which
+    field is written and read where is told in ``docs/development/keys-and-records.md``.
+    """
+
+    #: The number of what was asked for last: µs since 1970, or one more than the last. Higher each time the fan-out is opened,
+    #: claimed before its chunks are complete, or cancelled; what belongs to an older one changes nothing.
+    plan: int
+    #: The kind of fan-out, of ``feedmill.fanout.operations``.
+    op: str
+    #: The name of the manager.
+    manager: str
+    #: What it is about, packed: an activity's id, ids, or a pair of users.
+    body: bytes
+    #: Feeds that whoever asked knew of: for :data:`ROLLING` only workers that know all of them may do it.
+    feeds: tuple[str, ...]
+    #: When it was opened.
+    created: int
+    #: When it was claimed the last time.
+    claimed: int
+    #: Claims without progress; beyond 1 the fan-out is suspect: its worker may have died.
+    attempts: int
+    #: How often it was really begun without progress.
+    tried: int
+    #: How many of these begins never ended.
+    deaths: int
+    #: ``done`` at the last claim that found progress.
+    seen: int
+    #: The number of the last unfollow when its followers were listed first; absent if they were not.
+    listed: int
+    #: The full queue that it waits for.
+    waits: str
+    #: Chunks that are written.
+    planned: int
+    #: 1 once all chunks are written.
+    complete: int
+    #: How many of the planned chunks were sent, in their order.
+    sent: int
+    #: The entry in the list of what is due that stands for its chunks; it goes with the last of them.
+    due: float
+    #: Chunks that are done.
+    done: int
+    #: Users into whose feeds it was delivered.
+    reached: int
+    #: Chunks that were begun more than once.
+    retried: int
+    #: Attempts that ended with an error, of the fan-out and of its chunks.
+    failed: int
+    #: The last error.
+    error: str
+    #: Invalid ids that the app's methods returned, left out.
+    skipped: int
+    #: When it ended: done, cancelled or given up.
+    finished: int
+    #: When it was cancelled.
+    cancelled: int
+    #: The id of the dead letter that it became.
+    dead: str
+    #: The id of a dead letter that it replaces, until that is deleted.
+    letter: str
+    #: When it must run once more, because what was asked before may still have been running.
+    again: float
+    #: Milliseconds after its end at which it must run a last time.
+    repeat_after: int
+    #: ``planned done reached`` of the finished run, shown while it runs once more.
+    was: str
+
+
+#: The fields that :meth:`Journal.get` returns.
+STATUS_FIELDS = (
+    *("manager", "op", "created", "planned", "done", "reached", "complete", "claimed", "finished", "cancelled"),
+    *("attempts", "retried", "failed", "error", "dead", "was", "again", "skipped"),
+)
+#: The fields that must be whole numbers, or scripts and workers cannot go on: the doctor checks them.
+NUMBERS = (
+    *("plan", "created", "planned", "done", "reached", "complete", "attempts", "tried", "repeat_after", "listed"),
+    *("deaths", "seen", "sent", "claimed", "finished"),
+)
 
 
 def lease() -> int:
@@ -127,7 +212,7 @@ class Claim(NamedTuple):
     tries: int = 1
     #: How many of these began and never ended: their worker died, or stood still.
     deaths: int = 0
-    #: Whether this time is written down as begun, by :meth:`Journal.begin`.
+    #: Whether this time is written down as begun, by :meth:`Journal.renew`.
     marked: bool = False
     #: Whether its people were listed before: who unfollowed since may hold what was written then.
     relisted: bool = False
@@ -137,10 +222,51 @@ class Claim(NamedTuple):
         return f"its worker died {self.deaths} {'time' if self.deaths == 1 else 'times'}"
 
 
-class Begun(NamedTuple):
-    """A chunk that somebody wants to do."""
+class Claimed(NamedTuple):
+    """What :meth:`Journal.claim` found."""
 
-    #: 0 if it is done or off, -1 if it is for feeds that the caller does not know, else how often it has been begun.
+    #: What the caller may work on.
+    claims: list[Claim]
+    #: Whether the caller is to send a wake-up message, since more is due.
+    wake: bool
+
+
+class Overdue(NamedTuple):
+    """What :meth:`Journal.wake_if_overdue` found."""
+
+    #: How many fan-outs are overdue.
+    number: int
+    #: Whether the caller is to send a wake-up message for them.
+    wake: bool
+
+
+class DueFanouts(NamedTuple):
+    """What :meth:`Journal.list_due` found."""
+
+    #: How many fan-outs are not finished.
+    number: int
+    #: Ids, and when each is to be looked at, in ms. Damage may have left ids that name no fan-out.
+    entries: list[tuple[str, float]]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids alone."""
+        return [fanout_id for fanout_id, _ in self.entries]
+
+
+class NotBegun(enum.IntEnum):
+    """Why a chunk is not to be done by the caller."""
+
+    #: It is done, or no longer wanted.
+    DONE = 0
+    #: It is for feeds that the caller does not know.
+    UNKNOWN_FEED = -1
+
+
+class Begun(NamedTuple):
+    """A chunk that the caller is to do."""
+
+    #: How often it has been begun, this time included.
     times: int
     #: The number of the last unfollow when its people were listed; 0 if it has none but its one user.
     listed: int = 0
@@ -154,7 +280,7 @@ class Letter:
 
     #: Names the letter, and says when it was put here.
     id: str
-    #: "fanout" or "message".
+    #: :data:`FANOUT` or :data:`MESSAGE`.
     kind: str
     #: What went wrong.
     reason: str
@@ -180,137 +306,92 @@ class Journal(Protocol):
         fanout_id: str,
         op: str,
         body: bytes,
+        *,
         pace: Pace | None = None,
         feeds: Sequence[str] = (),
         succession: Succession = REPLACING,
+        sent: bool = False,
     ) -> Steps[Opened]:
         """Write down that a fan-out is wanted, now or as soon as *pace* allows; whatever was asked before is off.
 
+        The record and the entry in the list of what is due take effect together.
+
         *feeds*: for a while only a worker that knows all of them may do it, and none of an older release. *succession*: what it
-        makes of what was asked before.
+        makes of what was asked before. *sent*: the caller sends it to a worker at once, as one chunk with number 0 that holds
+        *body*; it is due when its lease is over.
         """
-        ...
 
-    def open_sent(
-        self,
-        manager: str,
-        fanout_id: str,
-        op: str,
-        body: bytes,
-        feeds: Sequence[str] = (),
-        succession: Succession = REPLACING,
-    ) -> Steps[Opened]:
-        """The same for one that is sent to a worker at once, as one chunk with number 0."""
-        ...
-
-    def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
-        """Clear the bell and claim up to *limit* of what is due; whether the caller is to send a bell.
+    def claim(self, manager: str, limit: int, bell: str = "") -> Steps[Claimed]:
+        """Clear the bell and claim up to *limit* of what is due.
 
         If more is due it is the oldest half and the newest half: what is new does not wait behind a crowd.
 
         *bell*, the id of the message that is answered: if it comes again, what was claimed for it is due at once.
         """
-        ...
 
-    def look(self, manager: str) -> Steps[tuple[int, bool]]:
-        """How many fan-outs are overdue, and whether the caller is to send a bell for them."""
-        ...
+    def wake_if_overdue(self, manager: str) -> Steps[Overdue]:
+        """How many fan-outs are overdue, and whether the caller is to send a wake-up message: not if one is on its way."""
+
+    def renew(
+        self, manager: str, claim: Claim, chunks: Mapping[int, bytes] | None = None, *, begins: bool = False
+    ) -> Steps[Claim | None]:
+        """Renew a claim, and write down *chunks*, by number, with it; None if it was lost: then nothing was written, and
+        nothing may be sent or done.
+
+        *begins*: a suspect is begun now. If nothing is heard of it any more, whoever claims it next knows that its worker
+        died in it.
+        """
+
+    def await_chunks(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
+        """All *planned* chunks are written down, and the first *sent* are sent; look at them in *delay* seconds."""
+
+    def chunks(self, claim: Claim, start: int, limit: int) -> Steps[dict[int, bytes]]:
+        """The first *limit* of the chunks from number *start* on that are not done, by number, in ascending order."""
+
+    def begin_chunk(
+        self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None
+    ) -> Steps[Begun | NotBegun]:
+        """Count a chunk as begun once more, if it is to be done.
+
+        It is not if it is for others than *feeds*, which are all that the caller knows; None: whatever there is.
+        """
+
+    def end_chunk(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int | None) -> Steps[None]:
+        """A chunk that was begun is done, for *reached* users, counted once; None: it failed, and did not kill its worker."""
 
     def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
-        """Claimed fan-outs were done whole, each for so many people."""
-        ...
+        """Claimed fan-outs were done whole, each for so many users."""
 
-    def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
-        """Write down that a suspect is begun now, and renew its claim; None if that was lost, and nothing may be done.
+    def postpone(
+        self, manager: str, claim: Claim, delay: float, *, error: str = "", waits: str = "", written: bool = False
+    ) -> Steps[None]:
+        """Let a claim go, to be looked at in *delay* seconds; with *error* it has failed, else it does not count as tried.
 
-        If nothing is heard of it any more, whoever claims it next knows that its worker died in it.
+        What was not tried wrote nothing, unless *written* says that a part may be written, or the claim that its
+        followers were listed before. *waits*: the queue that had no room for it.
         """
-        ...
 
-    def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
-        """Write down chunks, if there are any, and renew the claim; None if it was lost, and nothing may be sent."""
-        ...
-
-    def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
-        """All *planned* chunks are written down, and the first *sent* are sent; look at them in *delay* seconds."""
-        ...
-
-    def left(self, claim: Claim) -> Steps[list[int]]:
-        """The numbers of the chunks that are not done."""
-        ...
-
-    def chunks(self, claim: Claim, numbers: Sequence[int]) -> Steps[dict[int, bytes]]:
-        """Those of the chunks *numbers* that are not done."""
-        ...
-
-    def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[Begun]:
-        """Whether the chunk is to be done; then it counts as begun once more.
-
-        Not begun if it is for others than *feeds*, which are all that the caller knows; None: whatever there is.
-        """
-        ...
-
-    def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
-        """A chunk that was begun failed, and did not kill its worker."""
-        ...
-
-    def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
-        """A chunk is done; counted once."""
-        ...
-
-    def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
-        """Let a claim go, to be looked at in *delay* seconds; with *error* it has failed, else it was not tried.
-
-        What was not tried wrote nothing, unless the claim says that its people were listed.
-
-        *waits*: the queue that had no room for it.
-        """
-        ...
-
-    def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
-        """A chunk failed, and what with."""
-        ...
-
-    def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
-        """*count* bad ids of the app's answers were left out of a plan; *error* names them."""
-        ...
-
-    def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
-        """Give a fan-out up: a dead letter instead, with which its receipt is kept. Nothing if it was replaced meanwhile."""
-        ...
-
-    def let_expire(self, fanout_id: str) -> Steps[None]:
-        """The letter of a fan-out that was given up is gone: its receipt is kept no longer than an unfinished one's."""
-        ...
+    def record_error(self, fanout_id: str, plan: int, error: str, *, skipped: int = 0) -> Steps[None]:
+        """Record what a chunk failed with; or, with *skipped*, that so many bad ids of the app's answers were left out."""
 
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
         """What is not begun will not be; False if it was finished, or about another *op*."""
-        ...
 
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
-        """The receipt's fields without the body, and ``now``; only ``now`` if there is no receipt."""
-        ...
+        """:data:`STATUS_FIELDS` of the record, and ``now``; only ``now`` if there is none."""
 
-    def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
-        """Unfinished fan-outs, those first that are to be looked at soonest."""
-        ...
+    def list_due(self, manager: str, start: int = 0, limit: int = 0) -> Steps[DueFanouts]:
+        """The unfinished fan-outs, those first that are to be looked at soonest: *limit* of them from rank *start* on."""
 
-    def count_open(self, managers: Sequence[str]) -> Steps[int]:
-        """How many fan-outs are not finished."""
-        ...
+    def dead_letter(self, reason: str, payload: bytes, manager: str = "", claim: Claim | None = None) -> Steps[str]:
+        """Put a dead letter; its id. It is about a message; with *claim*, about a fan-out, which is given up, and its record
+        is kept as long as the letter: then the id is empty, and there is none, if it was replaced meanwhile.
 
-    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "", fanout_id: str = "") -> Steps[str]:
-        """Put a dead letter; its id. Beyond :data:`MOST_LETTERS` the oldest go, and the receipts of their fan-outs expire."""
-        ...
+        Beyond :data:`MOST_LETTERS` the oldest go.
+        """
 
-    def letters(self, limit: int) -> Steps[list[Letter]]:
-        """The newest dead letters, newest first."""
-        ...
+    def dead_letters(self, limit: int, letter_id: str = "") -> Steps[list[Letter]]:
+        """The newest *limit* dead letters, newest first; or only the one with *letter_id*."""
 
-    def letter(self, letter_id: str) -> Steps[Letter | None]:
-        """One dead letter."""
-        ...
-
-    def drop_letters(self, ids: Sequence[str]) -> Steps[int]:
-        """Forget dead letters; how many were there."""
-        ...
+    def drop_dead_letters(self, ids: Sequence[str]) -> Steps[int]:
+        """Forget dead letters; how many were there. The records of their fan-outs are kept for :data:`OPEN_TTL` from now."""

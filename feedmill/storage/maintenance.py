@@ -6,28 +6,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from feedmill.storage.journal import NUMBERS
 from feedmill.storage.operations import Steps
 
 #: What a key holds, in Redis' words.
 STRING, ZSET, HASH, STREAM = "string", "zset", "hash", "stream"
-#: What a receipt says, besides its body; which of it are whole numbers.
-NUMBERS = (
-    "plan",
-    "created",
-    "planned",
-    "done",
-    "reached",
-    "complete",
-    "attempts",
-    "tried",
-    "repeat_after",
-    "listed",
-    "deaths",
-    "seen",
-    "sent",
-    "claimed",
-    "finished",
-)
+#: What is examined of a fan-out's record.
 RECEIPT = ("manager", "op", "dead", "again", *NUMBERS)
 #: Seconds that something that was set aside is kept.
 KEEP_ASIDE = 30 * 24 * 3600
@@ -57,94 +41,65 @@ class Maintenance(Protocol):
 
     def size(self) -> Steps[int]:
         """About how many keys there are, those of others included."""
-        ...
 
     def scan(self, cursor: int) -> Steps[tuple[int, list[bytes]]]:
         """Some of our keys and the cursor of the next call, 0 at the end; a key may come twice."""
-        ...
 
     def types(self, keys: Sequence[bytes]) -> Steps[list[str]]:
         """What each key holds; "none" for one that is gone."""
-        ...
 
     def number(self, keys: Sequence[bytes]) -> Steps[int]:
         """How many of *keys* there are."""
-        ...
 
     def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
         """Whether each key will go by itself, or is gone."""
-        ...
 
     def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
         """All of a feed of groups; *count_key* is empty for a feed without counts. *groups*: more spills to look at."""
-        ...
 
     def spill_sizes(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
         """For each (key of a feed, group), how many actors the group's spill names."""
-        ...
 
     def spills(
         self, spills: Sequence[tuple[str, bytes]]
     ) -> Steps[list[tuple[bytes | None, dict[bytes, bytes], bytes | None]]]:
         """For each (key of a feed, group) the group's record, all of its spill, and the record once more."""
-        ...
 
     def strings(self, keys: Sequence[bytes]) -> Steps[list[bytes | None]]:
         """What keys hold that hold one value; None for others."""
-        ...
 
     def flat_put(self, key: str, before: bytes, after: bytes) -> Steps[bool]:
         """Replace a flat timeline, unless it is no longer *before*."""
-        ...
 
     def overdue(self, manager: str, seconds: float) -> Steps[int]:
         """How many fan-outs should have been looked at more than *seconds* ago."""
-        ...
 
-    def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
-        """All that each fan-out's receipt says, except its body; nothing of one that is gone."""
-        ...
-
-    def body(self, fanout_id: str) -> Steps[bytes]:
-        """What a fan-out is about."""
-        ...
-
-    def due(self, manager: str, start: int, limit: int) -> Steps[list[tuple[str, float]]]:
-        """Fan-outs that are to be looked at and when, ms since 1970: *limit* of them from rank *start* on."""
-        ...
+    def receipts(self, ids: Sequence[str], *, body: bool = False) -> Steps[list[dict[str, bytes]]]:
+        """:data:`RECEIPT` of each fan-out's record, and with *body* what it is about; nothing of one that is gone."""
 
     def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
         """When a fan-out is to be looked at; None for one that is not due at all."""
-        ...
 
     def due_put(self, manager: str, fanout_id: str) -> Steps[None]:
         """Have a fan-out looked at now."""
-        ...
 
     def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
         """Have a fan-out not looked at any more."""
-        ...
 
-    def forget(self, key: str) -> Steps[None]:
-        """Delete a key of the journal."""
-        ...
+    def forget(self, key: str, seconds: int = 0) -> Steps[None]:
+        """Delete a key of the journal, in *seconds*."""
 
     def unlock(self, key: str, lock: float) -> Steps[None]:
         """Let the lock of a feed go, if it still ends at *lock*."""
-        ...
 
     def set_aside(self, key: str, wanted: str) -> Steps[None]:
         """Put *key* under another name for :data:`KEEP_ASIDE`, if it does not hold what is *wanted*."""
-        ...
 
     def facts(self) -> Steps[dict[str, str]]:
         """What the server says of its memory and persistence; empty where there is no server."""
-        ...
 
-    def option(self, name: str) -> Steps[str]:
-        """A setting of the server; :class:`~feedmill.errors.StorageError` from a server that does not tell."""
-        ...
+    def option(self, name: str, value: str = "") -> Steps[str]:
+        """A setting of the server; :class:`~feedmill.errors.StorageError` from a server that does not tell.
 
-    def set_option(self, name: str, value: str) -> Steps[None]:
-        """Change a setting of the server, and write it into its configuration file where it has one."""
-        ...
+        It is changed to *value* if that is given, also in the server's configuration file where it has one.
+        """

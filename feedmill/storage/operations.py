@@ -3,6 +3,10 @@
 A storage operation is a generator: it yields Redis commands (any iterable of them: a driver sends the first while the
 next is being made), is sent the list of replies, and returns its result. So it is written once and driven synchronously or from a coroutine, and operations that do not depend on each
 other share their round trips (:func:`together`). A storage without a server never yields.
+
+A driver may let the commands of one yield take effect in any order, as they do that travel to several servers at once, except
+that those about one key keep theirs; and that nothing behind a :data:`BARRIER` takes effect before all in front of it has. A
+driver that has only one connection to one server keeps all orders anyway, and ignores it.
 """
 
 from __future__ import annotations
@@ -18,6 +22,16 @@ Steps = Generator[Iterable[Command], list[Any], T]
 
 #: First word of the command by which a step asks its driver to wait: ``(PAUSE, seconds)``.
 PAUSE = "feedmill.pause"
+#: The command by which a step asks its driver to have all in front of it done, on whatever server, before anything behind it is
+#: sent. So what is behind it is in the next round trip of a driver with several servers.
+BARRIER: Command = ("feedmill.barrier", None)
+#: First words of the commands that are for the driver alone. They are not sent, and None is the reply to each.
+DRIVER_COMMANDS = (PAUSE, BARRIER[0])
+
+
+def barrier() -> Steps[None]:
+    """:data:`BARRIER` as an operation: between others in :func:`together`, it is between their first commands."""
+    yield [BARRIER]
 
 
 class Interrupted(BaseException):

@@ -21,11 +21,9 @@ class Listener(Protocol):
 
         :class:`~feedmill.errors.StorageError` if the server cannot be reached at first; later that is only silence.
         """
-        ...
 
     def close(self) -> None:
         """Hear no more."""
-        ...
 
 
 class AListener(Protocol):
@@ -33,11 +31,9 @@ class AListener(Protocol):
 
     async def get(self, timeout: float) -> bytes | None:
         """As :meth:`Listener.get`."""
-        ...
 
     async def aclose(self) -> None:
         """Hear no more."""
-        ...
 
 
 class PubSub(Protocol):
@@ -45,12 +41,9 @@ class PubSub(Protocol):
 
     def publish(self, channel: str, message: bytes) -> Steps[None]:
         """Tell all who listen on *channel*."""
-        ...
 
     def listen(self, channel: str) -> Listener:
         """Begins to hear what is published on *channel* when it is first asked."""
-        ...
 
     def alisten(self, channel: str) -> AListener:
         """The same for coroutines of the running event loop."""
-        ...

@@ -69,7 +69,7 @@ class FeedmillTask(Task):  # type: ignore[misc]
                 dead_letters.bury_message(self.name, args, dead_letters.reason(exc))
             elif self.fanout_at >= 0:
                 fanout_id, plan = args[self.fanout_at : self.fanout_at + 2]
-                backend().run(backend().journal.note(fanout_id, plan, dead_letters.reason(exc)))
+                backend().run(backend().journal.record_error(fanout_id, plan, dead_letters.reason(exc)))
 
 
 def _task(name: str, kinds: tuple[type, ...], limits: tuple[int, int]) -> Callable[[Callable[..., int]], Any]:

@@ -13,8 +13,8 @@ from feedmill.manager import Manager
 from feedmill.manager.hook_results import Skipped
 from feedmill.registry import feed_names
 from feedmill.storage.deadline import within
-from feedmill.storage.journal import Begun, lease
-from feedmill.storage.operations import Steps, together
+from feedmill.storage.journal import Begun, NotBegun, lease
+from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation, follow
 from feedmill.worker.dead_letters import GivenUp
@@ -94,7 +94,7 @@ def copy(op: FanoutOperation, manager_name: str, body: bytes, fanout_id: str, pl
             skipped = Skipped()
             yield from follow.rebuild(manager, user_id, begun.times, skipped)
             if skipped.count:
-                yield from backend().journal.skip(fanout_id, plan, skipped.count, str(skipped))
+                yield from backend().journal.record_error(fanout_id, plan, str(skipped), skipped=skipped.count)
         return 1
 
     # Before it is known to be wanted: an unfollow in between is seen by the one look or the other.
@@ -109,11 +109,12 @@ def _chunk(
     *ahead*: what is to be read before it is known that it is wanted, in the same round trip.
     """
     deadline = time.monotonic() + lease() / 1000
-    feeds = feed_names(manager.name)
-    begun: Begun = backend().run(together([*ahead, backend().journal.start(fanout_id, plan, chunk, feeds)]))[-1]
-    if begun.times < 0:
+    first = [*ahead, barrier()] if ahead else []
+    asked: list[Steps[Any]] = [*first, backend().journal.begin_chunk(fanout_id, plan, chunk, feed_names(manager.name))]
+    begun: Begun | NotBegun = backend().run(together(asked))[-1]
+    if begun is NotBegun.UNKNOWN_FEED:
         raise UnknownName(f"fan-out {fanout_id} is for a feed that this worker's {manager.name} lacks; {OLDER}")
-    if not begun.times:
+    if isinstance(begun, NotBegun):
         return 0
     if begun.deaths >= MOST_DEATHS:  # the broker gives the message out again each time, without end
         raise GivenUp(f"chunk {chunk} is not begun any more: its worker died {begun.deaths} times")
@@ -121,7 +122,7 @@ def _chunk(
         people = backend().run(within(deadline, work(begun, deadline)))
     except Exception:
         with contextlib.suppress(FeedmillError):
-            backend().run(backend().journal.lived(fanout_id, plan, chunk))
+            backend().run(backend().journal.end_chunk(manager.name, fanout_id, plan, chunk, None))
         raise
-    backend().run(backend().journal.done(manager.name, fanout_id, plan, chunk, people))
+    backend().run(backend().journal.end_chunk(manager.name, fanout_id, plan, chunk, people))
     return people

@@ -19,7 +19,7 @@ from feedmill.manager import Manager, notified_users
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import Fact
 from feedmill.storage.auxiliary import NotificationNumbers, Unfollow
-from feedmill.storage.operations import Interrupted, Steps, interrupt, together
+from feedmill.storage.operations import BARRIER, Interrupted, Steps, interrupt, together
 from feedmill.storage.registry import backend
 from feedmill.worker.delivery import (
     FOLLOWERS,
@@ -163,13 +163,15 @@ def _behind(operation: Steps[Any], look: Callable[[], Steps[_Seen]]) -> Steps[_S
             break
         probe = look()
         looks = list(next(probe, ()))
+        if looks:
+            looks.insert(0, BARRIER)
         try:
             answers = yield itertools.chain(wanted, looks)
         except Interrupted:
             yield from interrupt([operation])
             raise
         at = len(answers) - len(looks)
-        replies, found = answers[:at], answers[at:]
+        replies, found = answers[:at], answers[at + 1 :]
     if probe is None or not found:  # there was no round trip, or what is looked at is in this process
         return (yield from look())
     try:

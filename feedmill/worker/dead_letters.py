@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from feedmill.errors import CorruptRecord, FeedmillError, MessageError, UnknownName
@@ -11,12 +10,9 @@ from feedmill.fanout import handle, publisher
 from feedmill.fanout.operations import PLANNED, operation_called
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage import procedures
-from feedmill.storage.journal import Claim, Letter
-from feedmill.storage.operations import together
+from feedmill.storage.journal import FANOUT, MESSAGE, Claim, Letter
 from feedmill.storage.registry import backend
 
-#: The two kinds: a fan-out that was accepted, and a message that no worker understood.
-FANOUT, MESSAGE = "fanout", "message"
 #: Characters of a reason that are kept.
 LONGEST_REASON = 500
 #: Bytes of an unreadable message that are kept.
@@ -41,7 +37,7 @@ def reason(error: BaseException) -> str:
 def bury(manager: str, claim: Claim, why: str) -> None:
     """Give up a claimed fan-out. When its activity is added or removed again, the letter goes."""
     payload = pack([claim.op, claim.body, claim.id])
-    backend().run(backend().journal.bury(manager, claim, why, payload))
+    backend().run(backend().journal.dead_letter(why, payload, manager, claim))
 
 
 def bury_message(task: str, args: Sequence[Any], why: str) -> str:
@@ -50,20 +46,20 @@ def bury_message(task: str, args: Sequence[Any], why: str) -> str:
         payload = pack([task, list(args)])
     except (TypeError, ValueError, OverflowError):
         payload = pack([task, [repr(args)]])
-    return backend().run(backend().journal.add_letter(MESSAGE, why, payload))
+    return backend().run(backend().journal.dead_letter(why, payload))
 
 
 def listed(limit: int = 100) -> list[Letter]:
     """The newest letters, newest first."""
-    return backend().run(backend().journal.letters(limit))
+    return backend().run(backend().journal.dead_letters(limit))
 
 
 def found(letter_id: str) -> Letter:
     """The letter of that id; :class:`NoLetter` without."""
-    letter = backend().run(backend().journal.letter(letter_id)) if is_letter_id(letter_id) else None
-    if letter is None:
+    letters = backend().run(backend().journal.dead_letters(1, letter_id)) if is_letter_id(letter_id) else None
+    if not letters:
         raise NoLetter(f"no dead letter {letter_id!r}; `feedmill dead list` shows those there are")
-    return letter
+    return letters[0]
 
 
 def content(letter: Letter) -> list[Any]:
@@ -99,21 +95,9 @@ def replay(letter_id: str) -> str:
 
 def drop(ids: Sequence[str]) -> int:
     """Forget letters; how many were there."""
-    known, dropped = [name for name in ids if is_letter_id(name)], 0
-    for start in range(0, len(known), AT_ONCE):
-        part = known[start : start + AT_ONCE]
-        held = backend().run(together([backend().journal.letter(name) for name in part]))
-        backend().run(together([backend().journal.let_expire(name) for name in _given_up(held)]))
-        dropped += backend().run(backend().journal.drop_letters(part))
-    return dropped
-
-
-def _given_up(held: Iterable[Letter | None]) -> Iterator[str]:
-    """The fan-outs that letters are about."""
-    for letter in held:
-        if letter is not None and letter.kind == FANOUT:
-            with contextlib.suppress(CorruptRecord):
-                yield content(letter)[2]
+    known = [name for name in ids if is_letter_id(name)]
+    parts = [known[start : start + AT_ONCE] for start in range(0, len(known), AT_ONCE)]
+    return sum(backend().run(backend().journal.drop_dead_letters(part)) for part in parts)
 
 
 def is_letter_id(text: str) -> bool:

@@ -79,7 +79,7 @@ def sweep() -> int:
     overdue = sum(map(_left_behind, _kinds_with_pending_writes()))
     for name in registry.manager_names():
         try:
-            count, ring = backend().run(backend().journal.look(name))
+            count, ring = backend().run(backend().journal.wake_if_overdue(name))
         except WrongType as error:  # others' work is elsewhere
             logger.error("what is due of %s cannot be looked at: %s", name, error)
             continue
@@ -192,7 +192,7 @@ class _Round:
         deadline, planned = self.deadline, None
         if _is_suspect(claim):
             deadline = time.monotonic() + lease() / 1000
-            begun = backend().run(backend().journal.begin(self.manager.name, claim))
+            begun = backend().run(backend().journal.renew(self.manager.name, claim, begins=True))
             if begun is None:
                 logger.warning("fan-out %s was called off or taken over before it was begun", claim.id)
                 return False
@@ -231,7 +231,7 @@ class _Round:
             logger.warning("fan-out %s: this worker's %s has no feed %r; %s", claim.id, name, min(lacking), OLDER)
             pause = FIRST_PAUSE * (0.5 + random.random())
             watch.close()
-            backend().run(backend().journal.put_off(name, watch.claim, pause, waits=claim.waits))
+            backend().run(backend().journal.postpone(name, watch.claim, pause, waits=claim.waits))
             return None
         op = operation_called(claim.op)
         if claim.planned or op.subject is Subject.FEEDS:
@@ -264,9 +264,9 @@ class _Round:
 
     def _leave(self, claims: Sequence[Claim]) -> None:
         """Give back what is too much for one round, and ring for it."""
-        left = [backend().journal.put_off(self.manager.name, claim, 0, waits=claim.waits) for claim in claims]
+        left = [backend().journal.postpone(self.manager.name, claim, 0, waits=claim.waits) for claim in claims]
         backend().run(together(left))
-        if backend().run(backend().journal.look(self.manager.name))[1]:
+        if backend().run(backend().journal.wake_if_overdue(self.manager.name)).wake:
             publisher.ring(self.manager.name)
 
     def _deliver(self) -> None:
@@ -323,8 +323,7 @@ class _Round:
         if isinstance(error, LEFT_TO_OTHERS) and claim.feeds:  # else it has waited long enough for another worker
             logger.warning("fan-out %s of %s: %s; %s", claim.id, self.manager.name, reason, OLDER)
             pause = FIRST_PAUSE * (0.5 + random.random())
-            listed = claim._replace(relisted=True)  # a part of it may be written
-            backend().run(backend().journal.put_off(self.manager.name, listed, pause, waits=claim.waits))
+            backend().run(backend().journal.postpone(self.manager.name, claim, pause, waits=claim.waits, written=True))
             return
         if claim.tries >= MOST_ATTEMPTS:
             logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)
@@ -336,7 +335,7 @@ class _Round:
             *(claim.id, self.manager.name, claim.tries, pause, reason),
             exc_info=None if isinstance(error, StorageError) else error,
         )
-        backend().run(backend().journal.put_off(self.manager.name, claim, pause, reason))
+        backend().run(backend().journal.postpone(self.manager.name, claim, pause, error=reason))
 
 
 def _silence(claim: Claim) -> float:

@@ -95,7 +95,7 @@ class Watch:
         with self._lock:
             is_due = now >= self.deadline - lease() / 1500 and now < self._begun + LONGEST_PLAN
             if is_due and not self.closed and not self._lost:
-                self._keep(backend().run(backend().journal.write_chunks(self._manager, self.latest, {})), now)
+                self._keep(backend().run(backend().journal.renew(self._manager, self.latest)), now)
             self.closed = self.closed or last
 
     def close(self) -> None:

@@ -215,13 +215,13 @@ def send(
             for place, (audience, priority, ids) in enumerate(batch)
         }
         packed = {number: pack(message) for number, message in messages.items()}
-        claim = watch.write(partial(backend().journal.write_chunks, manager.name, chunks=packed))
+        claim = watch.write(partial(backend().journal.renew, manager.name, chunks=packed))
         _publish(manager, claim, itertools.islice(messages.items(), fitting))
         planned, sent = planned + len(batch), sent + fitting
         told = note_skipped(manager, claim, skipped, told)
     watch.close()
     note_skipped(manager, watch.claim, skipped, told)
-    journaled = backend().journal.park(
+    journaled = backend().journal.await_chunks(
         manager.name, watch.claim, planned, delay if sent == planned else CROWDED_PAUSE, sent
     )
     backend().run(journaled)
@@ -245,7 +245,7 @@ def note_skipped(manager: Manager, claim: Claim, skipped: Skipped | None, told: 
     if skipped is None or skipped.count == told:
         return told
     logger.warning("fan-out %s of %s: %s", claim.id, manager.name, skipped)
-    backend().run(backend().journal.skip(claim.id, claim.plan, skipped.count, str(skipped)))
+    backend().run(backend().journal.record_error(claim.id, claim.plan, str(skipped), skipped=skipped.count))
     return skipped.count
 
 
@@ -257,17 +257,17 @@ def send_alone(manager: Manager, claim: Claim, delay: float) -> int:
     if publisher.room(publisher.HIGH_QUEUE) < 1:
         put_off(manager, [claim], publisher.HIGH_QUEUE)
         return 0
-    renewed = backend().run(backend().journal.write_chunks(manager.name, claim, {0: claim.body}))
+    renewed = backend().run(backend().journal.renew(manager.name, claim, {0: claim.body}))
     if renewed is None:
         raise LeaseExpired(f"fan-out {claim.id} was called off or taken over before it was sent once more")
     handle.send_alone(manager.name, OPERATIONS[claim.op], renewed.body, renewed.id, renewed.plan)
-    backend().run(backend().journal.park(manager.name, renewed, 1, delay, 1))
+    backend().run(backend().journal.await_chunks(manager.name, renewed, 1, delay, 1))
     return 1
 
 
 def put_off(manager: Manager, claims: Iterable[Claim], queue: str) -> None:
     """Let *claims* wait a while for room in *queue*."""
-    waiting = [backend().journal.put_off(manager.name, claim, CROWDED_PAUSE, waits=queue) for claim in claims]
+    waiting = [backend().journal.postpone(manager.name, claim, CROWDED_PAUSE, waits=queue) for claim in claims]
     backend().run(together(waiting))
 
 
@@ -277,21 +277,19 @@ def send_rest(manager: Manager, claim: Claim, delay: float) -> int:
     How many were sent. When the queues are full, what is left is most likely in them: it is not sent twice.
     """
     waiting, again = claim.sent < claim.planned, 0
-    left = backend().run(backend().journal.left(claim))
-    if waiting:
-        left = [number for number in left if number >= claim.sent]
-    for start in range(0, len(left), publisher.PUBLISH_BATCH):
-        packed = backend().run(backend().journal.chunks(claim, left[start : start + publisher.PUBLISH_BATCH]))
+    start, batch = claim.sent if waiting else 0, publisher.PUBLISH_BATCH
+    while packed := backend().run(backend().journal.chunks(claim, start, batch)):
+        start = max(packed) + 1
         fitting = _send_again(manager, claim, packed)
         again += fitting
         if fitting < len(packed):
             if waiting:
-                sent = list(packed)[fitting]
-                backend().run(backend().journal.park(manager.name, claim, claim.planned, CROWDED_PAUSE, sent))
+                sent = [*packed][fitting]
+                backend().run(backend().journal.await_chunks(manager.name, claim, claim.planned, CROWDED_PAUSE, sent))
             else:
-                backend().run(backend().journal.put_off(manager.name, claim, delay))
+                backend().run(backend().journal.postpone(manager.name, claim, delay))
             return again
-    backend().run(backend().journal.park(manager.name, claim, claim.planned, delay, claim.planned))
+    backend().run(backend().journal.await_chunks(manager.name, claim, claim.planned, delay, claim.planned))
     return again
 
 

@@ -18,4 +18,4 @@ def sweep() -> None:
 
 def undelivered() -> list[Letter]:
     """What ended among the dead letters."""
-    return backend().run(backend().journal.letters(100))
+    return backend().run(backend().journal.dead_letters(100))

@@ -401,7 +401,10 @@ class Stage:
     def rest(self) -> bool:
         """Let what is to be done again be done again; whether there was any. Nothing may change by it."""
         busy, deadline = False, time.monotonic() + LEASE + PATIENCE
-        while backend().run(backend().journal.count_open(registry.manager_names())) and time.monotonic() < deadline:
+        while (
+            any(backend().run(backend().journal.list_due(name)).number for name in registry.manager_names())
+            and time.monotonic() < deadline
+        ):
             busy = True
             self.supervise()
             sweep()

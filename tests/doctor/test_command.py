@@ -264,7 +264,7 @@ def test_every_key_of_ours_is_known(server: redis.Redis) -> None:
     manager.notify(["x"], some)
     hold(server, Notes(PATIENT).key + GROUPS, time.time() + 8)
     backend().run(
-        backend().journal.open(ClinicManager.name, f"{ClinicManager.name}:f", "add", some.raw_id, Pace(5, 1, 1))
+        backend().journal.open(ClinicManager.name, f"{ClinicManager.name}:f", "add", some.raw_id, pace=Pace(5, 1, 1))
     )
     drain.answer(ClinicManager.name, "a-bell")
     dead_letters.bury_message("feedmill.deliver", ["x"], "why")

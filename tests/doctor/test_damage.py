@@ -496,7 +496,7 @@ def test_a_fanout_that_waits_is_healthy(server: redis.Redis) -> None:
     """What was claimed and left to others, before its people were listed, is as it must be: it is not begun anew."""
     wanted = ClinicManager().add_activity(on_day(1))
     (claim,), _ = backend().run(backend().journal.claim(ClinicManager.name, 10))
-    backend().run(backend().journal.put_off(ClinicManager.name, claim, 60, waits="fanout.low"))
+    backend().run(backend().journal.postpone(ClinicManager.name, claim, 60, waits="fanout.low"))
     plan = backend().run(backend().journal.get(wanted.id))
     assert examined(fix=True) == {}
     assert backend().run(backend().journal.get(wanted.id)) | {"now": ""} == plan | {"now": ""}

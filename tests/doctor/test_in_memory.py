@@ -119,7 +119,7 @@ def receipt_of_nonsense() -> None:
 
 
 def damaged_letter() -> None:
-    backend().run(backend().journal.add_letter("message", "why", b"\xc1"))
+    backend().run(backend().journal.dead_letter("why", b"\xc1"))
 
 
 DAMAGE: dict[Callable[[], None], str] = {

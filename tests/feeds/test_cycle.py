@@ -17,7 +17,7 @@ from feedmill.grouping import pending_writes
 from feedmill.grouping.operations import FeedsOf, plan
 from feedmill.grouping.writer import fold_in
 from feedmill.keys import left_key
-from feedmill.storage.base import BUSY, DONE, LEFT, LOST, Changes, Lock, Rules, Snapshot, Task
+from feedmill.storage.base import Lock, Rules, Snapshot, Task
 from feedmill.storage.operations import Command, Steps
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RedisBackend
@@ -95,41 +95,6 @@ def test_a_lost_lock_writes_nothing(redis_url: str, grouped: Any) -> None:
     shown: list[list[Any]] = []
     assert finish(replies, slow, lambda trips: shown.append(held(feed[:]))) == 1
     assert shown == [[on_day(2)], [on_day(2)], [on_day(2), on_day(1)]]
-
-
-@BOTH
-def test_a_stolen_token_is_refused(backend_kind: str, grouped: Any) -> None:
-    """On every backend a commit under a token that is no longer the lock's is refused."""
-    feed = grouped(1)
-    storage, now = feed.timeline(), time.time()
-    count_key = feed.count_key_of(1)
-
-    def commit(token: bytes) -> Any:
-        changes = Changes(feed.key, b"", put=[(b"g", b"record", 5)], count_key=count_key)
-        return backend().run(storage.commit([changes], Lock(token, now, 10), feed.channel()))[0]
-
-    def begin(token: bytes, at: float, inbox: bytes = b"") -> Any:
-        return backend().run(
-            storage.begin(
-                FeedsOf(type(feed), [feed.user_id]), Task((), inbox), Lock(token, at, 10), Rules(8, 0, feed.channel())
-            )
-        )[0]
-
-    assert isinstance(begin(b"first___", now), Snapshot)
-    assert begin(b"second__", now) == BUSY
-    assert begin(b"second__", now, b"left") == LEFT
-    taken = begin(b"second__", now + 11)
-    assert isinstance(taken, Snapshot)
-    assert taken.inbox == b"left"
-    assert commit(b"first___") == LOST
-    assert feed.count() == 0
-    assert commit(b"second__") == b"left"
-    assert feed.count() == 1
-    done = Changes(feed.key, b"", inbox_done=4, count_key=count_key)
-    kept = Lock(b"second__", now, 10)
-    assert commit(b"second__") == b"left"  # sent again: it is known as done, and writes nothing
-    assert backend().run(storage.commit([done], kept._replace(token=kept.following), feed.channel()))[0] == DONE
-    assert commit(b"second__") == LOST
 
 
 @BOTH
@@ -325,4 +290,4 @@ def test_a_server_that_knows_scripts_of_another_release(redis_url: str, awaited:
     client.script_flush()
     opened("second")
     assert client.info("errorstats")["errorstat_NOSCRIPT"] and client.script_exists(*known) == [True, True]
-    assert set(newcomer.run(backend().journal.open_ids("Some", 10))) == {"Some:first", "Some:second"}
+    assert set(newcomer.run(backend().journal.list_due("Some", limit=10)).ids) == {"Some:first", "Some:second"}

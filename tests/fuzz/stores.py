@@ -126,7 +126,7 @@ def _spoil(rng: random.Random, data: bytes, feed: Any) -> None:
         (key,) = DATA.flat
         DATA.flat[key][1:1] = [data[at : at + ID_SIZE] for at in range(0, len(data) - ID_SIZE + 1, ID_SIZE)]
     elif kind == 6:
-        backend().run(backend().journal.add_letter(dead_letters.MESSAGE, "why", data))
+        backend().run(backend().journal.dead_letter("why", data))
     else:
         backend().run(backend().journal.open(ClinicManager.name, F, "add", data))
         field = rng.choice(("op", "plan", "created", "body", "manager", "planned"))

@@ -162,7 +162,7 @@ MESSAGE_PARTS = [each.raw_id for each in ACTIVITIES] + [pack([1, 2]), pack(["a",
 def _messages() -> list[tuple[Any, list[Any]]]:
     run, name, body = backend().run, SocialManager.name, on_day(1).raw_id
     f = f"{name}:f"
-    plan = run(backend().journal.open_sent(name, f, "add", body)).plan
+    plan = run(backend().journal.open(name, f, "add", body, sent=True)).plan
     return [
         (deliver, [name, "add", "followers", body, pack([1, 2]), f, plan, 0]),
         (deliver, [name, "remove", "recipients", body, pack(["x"]), f, plan, 0]),

@@ -384,7 +384,7 @@ def test_malformed_messages(at_once: None) -> None:
 def sent() -> tuple[str, int, int]:
     """What names a chunk that was sent."""
     name = "Circle:" + "f" * 24
-    opened = backend().run(backend().journal.open_sent("Circle", name, "follow", b"x"))
+    opened = backend().run(backend().journal.open("Circle", name, "follow", b"x", sent=True))
     return name, opened.plan, 0
 
 

@@ -352,7 +352,7 @@ class TestOvertaken:
             drain.sweep()
             box.work()
         assert [home(10), news(10), dead_letters.listed()] == [[], [], []]
-        assert backend().run(backend().journal.count_open(["Circle"])) == 0
+        assert backend().run(backend().journal.list_due("Circle")).number == 0
 
     def test_an_unfollow_during_a_rebuild(self, box: Postbox, meanwhile: Callable[[Callable[[], Any]], None]) -> None:
         """A rebuild that has listed somebody who is unfollowed meanwhile leaves nothing of theirs."""

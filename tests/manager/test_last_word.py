@@ -41,7 +41,7 @@ def settle(box: Postbox, name: str = "Circle") -> None:
         make_overdue(name)
         arrive("feedmill.sweep", [])
     box.work()
-    assert backend().run(backend().journal.open_ids(name, 1)) == []
+    assert backend().run(backend().journal.list_due(name, limit=1)).ids == []
 
 
 @pytest.fixture

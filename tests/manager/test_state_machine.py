@@ -285,7 +285,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(30):
             while self.box.messages:
                 self.come(*self.box.messages.pop(place))
-            if not backend().run(backend().journal.open_ids("Members", 1)):
+            if not backend().run(backend().journal.list_due("Members", limit=1)).ids:
                 break
             self.sweep()
         else:

@@ -126,7 +126,7 @@ def test_what_an_older_worker_is_asked_for(box: Postbox, asked: str, rounds: int
     nothing_given_up()
     new(box)
     nothing_given_up()
-    assert backend().run(backend().journal.count_open(["Circle"])) == 0
+    assert backend().run(backend().journal.list_due("Circle")).number == 0
     assert_done(asked, wanted)
 
 

@@ -211,7 +211,7 @@ class Simulator:
     def _open(self, world: World) -> str:
         """What is not done."""
         name = world.manager
-        count = backend().run(backend().journal.count_open([name]))
+        count = backend().run(backend().journal.list_due(name)).number
         if count:
             return f"{count} fan-outs"
         return next(self._leftovers(), "")
@@ -237,7 +237,7 @@ class Simulator:
                 yield f"{key.decode()} has {len(inbox)} bytes in its inbox"
 
     def _check(self, world: World, model: Model, clients: Clients, left_out: set[str]) -> None:
-        if letters := backend().run(backend().journal.letters(5)):
+        if letters := backend().run(backend().journal.dead_letters(5)):
             raise Wrong(f"dead letters: {[letter.reason for letter in letters]}")
         for fanout in clients.fanouts:
             if not fanout.status().finished:

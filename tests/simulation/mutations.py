@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from feedmill.fanout import handle
@@ -22,6 +22,9 @@ from feedmill.storage.memory.timelines import MemoryTimelineStorage
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.procedures import stored
 from feedmill.worker import compensation
+from tests.reordering import order
+from tests.simulation import world as worlds
+from tests.simulation.storages import MemoryDriver, RedisDriver
 
 Patch = Callable[[Any, str, Any], None]
 
@@ -99,6 +102,39 @@ def no_tombstone(patch: Patch) -> None:
     patch(MemoryActivityStorage, "_change", mutant)
 
 
+def _in_any_order(patch: Patch, *, ignored: bool) -> None:
+    """Storages are as several servers: each round trip's commands take effect in an order of their own."""
+    answers, perform = MemoryDriver._answers, RedisDriver._perform
+
+    def answered(world: Any, commands: list[Any]) -> list[Any]:
+        places = order(commands, world.rng, ignored=ignored)
+        return _back(places, answers(world, [commands[place] for place in places]))
+
+    def performed(self: Any, wanted: Iterable[Any], pause: Any) -> list[Any]:
+        assert worlds.WORLD is not None
+        commands = list(wanted)
+        places = order(commands, worlds.WORLD.rng, ignored=ignored)
+        return _back(places, perform(self, [commands[place] for place in places], pause))
+
+    patch(MemoryDriver, "_answers", staticmethod(answered))
+    patch(RedisDriver, "_perform", performed)
+
+
+def _back(places: Sequence[int], replies: Sequence[Any]) -> list[Any]:
+    """Replies in the order of the commands, given where each of them stood."""
+    return [reply for _, reply in sorted(zip(places, replies), key=lambda pair: pair[0])]
+
+
+def barriers_ignored(patch: Patch) -> None:
+    """A driver with several servers waits for nothing before it sends what is behind a barrier."""
+    _in_any_order(patch, ignored=True)
+
+
+def reordered(patch: Patch) -> None:
+    """No bug: a driver with several servers, which waits at barriers."""
+    _in_any_order(patch, ignored=False)
+
+
 #: The bugs by name.
 MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "finished-in-two-steps": finished_in_two_steps,
@@ -108,7 +144,10 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "unfollowed-unseen": unfollowed_unseen,
     "inbox-is-dropped": inbox_is_dropped,
     "no-tombstone": no_tombstone,
+    "barriers-ignored": barriers_ignored,
 }
+#: What no history must find, by name.
+HARMLESS: dict[str, Callable[[Patch], None]] = {"reordered": reordered}
 
 
 @contextlib.contextmanager
@@ -120,7 +159,7 @@ def mutated(name: str) -> Iterator[None]:
         undo.append((place, attribute, vars(place)[attribute]))
         setattr(place, attribute, value)
 
-    MUTATIONS[name](patch)
+    (MUTATIONS | HARMLESS)[name](patch)
     try:
         yield
     finally:

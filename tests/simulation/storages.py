@@ -23,7 +23,7 @@ from feedmill.errors import StorageError
 from feedmill.storage import memory
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.backend import MemoryBackend
-from feedmill.storage.operations import PAUSE, Command, Steps, interrupt
+from feedmill.storage.operations import DRIVER_COMMANDS, PAUSE, Command, Steps, interrupt
 from feedmill.storage.redis import journal, scripts
 from feedmill.storage.redis.client import RETRIES, RedisBackend
 from tests.simulation import world as worlds
@@ -41,12 +41,9 @@ READS = frozenset(
         "spill_scan",
         "groups_count",
         "count_get",
-        "letters",
-        "letter",
-        "left",
+        "dead_letters",
         "chunks",
-        "open_ids",
-        "count_open",
+        "list_due",
         "users",
         "unfollowed_since",
         "size",
@@ -55,7 +52,6 @@ READS = frozenset(
         "feed",
         "overdue",
         "receipts",
-        "body",
         "due",
         "due_at",
         "facts",
@@ -69,12 +65,11 @@ FREEING = frozenset(
         "remove",
         "forget",
         "clear_unfollow",
-        "drop_letters",
+        "drop_dead_letters",
         "due_drop",
         "flat_delete",
         "groups_delete",
         "settle",
-        "let_expire",
     ]
 )
 
@@ -200,7 +195,10 @@ class MemoryDriver(MemoryBackend):
         """One round trip."""
         replies, refused, perform = [], None, world.perform
         for name, what in commands:
-            reply = world.sleep(what) if name == PAUSE else perform(name, what)
+            if name in DRIVER_COMMANDS:
+                replies.append(world.sleep(what) if name == PAUSE else None)
+                continue
+            reply = perform(name, what)
             if type(reply) is Refused and refused is None:
                 refused = reply
             replies.append(reply)
@@ -309,9 +307,8 @@ class RedisDriver(RedisBackend):
     def _perform(self, commands: Iterable[Command], pause: Callable[[float], Any]) -> list[Any]:
         world, replies, waiting = _world(), list[Any](), iter(commands)
         for command in waiting:
-            if command[0] == PAUSE:
-                pause(command[1])
-                replies.append(None)
+            if command[0] in DRIVER_COMMANDS:
+                replies.append(pause(command[1]) if command[0] == PAUSE else None)
                 continue
             name, transaction = self._name(command), [command]
             if command[0] == "MULTI":  # nobody comes in between

@@ -246,6 +246,13 @@ def test_bugs_on_purpose_are_found(mutation: str) -> None:
     assert tally.wrong < tally.histories / 2
 
 
+@pytest.mark.parametrize(("storage", "histories"), [("memory", 40), ("redis", 10)])
+def test_any_order_between_barriers(storage: str, histories: int) -> None:
+    """A driver with several servers, which keeps no order but that of barriers, is as good as one connection."""
+    tally = simulate(storage, first=700, histories=histories, mutation="reordered", jobs=1)
+    assert tally.histories == histories and not tally.wrong, tally.violations
+
+
 def test_what_is_left_out_is_known_by_name() -> None:
     """Each name in known.py leaves something out."""
     from tests.simulation.plan import COMMAND_FAULTS, HOOK_FAULTS, MESSAGE_FAULTS, OPS

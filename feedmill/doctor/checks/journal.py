@@ -12,8 +12,8 @@ from feedmill.errors import FeedmillError
 from feedmill.fanout.operations import OPERATIONS, PLANNED
 from feedmill.keys import chunks_key, is_fanout_name, receipt_key, split_fanout
 from feedmill.registry import manager_names
-from feedmill.storage.journal import OPEN_TTL
-from feedmill.storage.maintenance import HASH, NUMBERS
+from feedmill.storage.journal import NUMBERS, OPEN_TTL
+from feedmill.storage.maintenance import HASH
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker import drain
@@ -54,7 +54,7 @@ def due_without_receipt(managers: Iterable[str], tell: Tell) -> None:
     """Entries of what is due that lead nowhere, or that nobody will live to see."""
     for manager in managers:
         start, gone, late = 0, list[tuple[str, str]](), list[str]()
-        while found := _run(backend().maintenance.due(manager, start, PIECE)):
+        while found := _run(backend().journal.list_due(manager, start, PIECE)).entries:
             flaws = _run(_leads_nowhere([name for name, _ in found]))
             gone += [(name, flaw) for (name, _), flaw in zip(found, flaws) if flaw]
             latest = (time.time() + OPEN_TTL) * 1000
@@ -115,7 +115,8 @@ def check_receipts(ids: Sequence[str], managers: Sequence[str], tell: Tell) -> N
             tell([finding], backend().maintenance.due_put(manager, name))
         elif receipt.get("dead") and _run(_outlives_its_letter(name, receipt["dead"].decode())):
             text = "its dead letter is gone, and it is kept for ever; --fix lets it expire"
-            tell([Finding("receipt without letter", f"fan-out {name}", text)], backend().journal.let_expire(name))
+            forget = backend().maintenance.forget(receipt_key(name), OPEN_TTL)
+            tell([Finding("receipt without letter", f"fan-out {name}", text)], forget)
 
 
 def chunks_without_receipt(ids: Sequence[str], tell: Tell) -> None:
@@ -132,12 +133,12 @@ def chunks_without_receipt(ids: Sequence[str], tell: Tell) -> None:
 def damaged_letters(tell: Tell) -> int:
     """Dead letters that cannot be read; how many there are that can, as far as was looked."""
     good = 0
-    for letter in _run(backend().journal.letters(LETTERS)):
+    for letter in _run(backend().journal.dead_letters(LETTERS)):
         try:
             content(letter)
         except FeedmillError as error:
             finding = Finding("damaged letter", f"dead letter {letter.id}", f"{error}; --fix drops it")
-            tell([finding], backend().journal.drop_letters([letter.id]))
+            tell([finding], backend().journal.drop_dead_letters([letter.id]))
         else:
             good += 1
     return good
@@ -176,7 +177,7 @@ def _forgotten(name: str, manager: str, receipt: Receipt) -> Steps[bool]:
 
 def _outlives_its_letter(name: str, letter: str) -> Steps[bool]:
     """Whether the receipt of what was given up stays without a letter; looked at once more in case it was dropped meanwhile."""
-    if not is_letter_id(letter) or (yield from backend().journal.letter(letter)) is None:
+    if not is_letter_id(letter) or not (yield from backend().journal.dead_letters(1, letter)):
         (again,) = yield from backend().maintenance.receipts([name])
         (expires,) = yield from backend().maintenance.expire([receipt_key(name)])
         return not expires and again.get("dead") == letter.encode()
@@ -185,11 +186,12 @@ def _outlives_its_letter(name: str, letter: str) -> Steps[bool]:
 
 def _begin_anew(name: str, receipt: Receipt, managers: Iterable[str]) -> Steps[None]:
     """Open the fan-out again with what its receipt still says; everything of it may be done twice. What says too little goes."""
-    body = yield from backend().maintenance.body(name)
+    (whole,) = yield from backend().maintenance.receipts([name], body=True)
+    body = whole.get("body", b"")
     manager, op = split_fanout(name)[0], receipt.get("op", b"").decode(errors="replace")
     if body and manager in managers and op in OPERATIONS:
-        begin = backend().journal.open if op in PLANNED else backend().journal.open_sent
-        yield from begin(manager, name, op, body, succession=OPERATIONS[op].succession)
+        succession, sent = OPERATIONS[op].succession, op not in PLANNED
+        yield from backend().journal.open(manager, name, op, body, succession=succession, sent=sent)
         return
     yield from backend().maintenance.due_drop(manager, name)
     yield from backend().maintenance.set_aside(receipt_key(name), "none")

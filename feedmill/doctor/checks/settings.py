@@ -49,7 +49,7 @@ def _settle(option: str, value: str, text: str, fix: bool, tell: Callable[[Findi
     refused = ""
     if fix:
         try:
-            backend().run(backend().maintenance.set_option(option, value))
+            backend().run(backend().maintenance.option(option, value))
         except StorageError as error:
             refused = f". It could not be set from here: {error}"
     tell(Finding("unsafe Redis setting", option, text + refused, mendable=not refused), fix and not refused)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from feedmill.storage import activity_state as state
 from feedmill.storage.base import ActivityStorage
-from feedmill.storage.memory.data import DATA
+from feedmill.storage.memory.data import DATA, atomic
 from feedmill.storage.operations import Steps
 
 
@@ -26,10 +26,9 @@ class MemoryActivityStorage(ActivityStorage):
     def _held(self) -> dict[bytes, bytes]:
         return DATA.kept.setdefault(self._scope, {}) if self._scope else DATA.bodies
 
-    def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
-        yield from ()
-        with DATA.guard:
-            return [self._change(change, raw_id, body, expected) for raw_id, body in bodies.items()]
+    @atomic
+    def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> list[bytes | None]:
+        return [self._change(change, raw_id, body, expected) for raw_id, body in bodies.items()]
 
     def _change(self, change: str, raw_id: bytes, body: bytes, expected: bytes) -> bytes | None:
         was = self._held.get(raw_id)
@@ -41,11 +40,10 @@ class MemoryActivityStorage(ActivityStorage):
         self._held[raw_id] = value
         return value if change == state.REMOVE else b""
 
-    def states(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
-        yield from ()
-        with DATA.guard:
-            held = self._held
-            return [held.get(raw_id) for raw_id in ids]
+    @atomic
+    def states(self, ids: Sequence[bytes]) -> list[bytes | None]:
+        held = self._held
+        return [held.get(raw_id) for raw_id in ids]
 
     def add(self, bodies: Mapping[bytes, bytes]) -> Steps[None]:
         yield from self.change(state.ADDED, bodies)
@@ -56,11 +54,10 @@ class MemoryActivityStorage(ActivityStorage):
     def get(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
         return [state.shown(value) for value in (yield from self.states(ids))]
 
-    def remove(self, ids: Sequence[bytes]) -> Steps[None]:
-        yield from ()
-        with DATA.guard:
-            for raw_id in ids:
-                self._held.pop(raw_id, None)
+    @atomic
+    def remove(self, ids: Sequence[bytes]) -> None:
+        for raw_id in ids:
+            self._held.pop(raw_id, None)
 
 
 def _is_removed(value: bytes) -> bool:

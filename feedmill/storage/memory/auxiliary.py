@@ -15,36 +15,31 @@ from feedmill.storage.auxiliary import (
     Unfollow,
     Unfollows,
 )
-from feedmill.storage.memory.data import DATA, journal_time
+from feedmill.storage.memory.data import DATA, atomic, journal_time
 from feedmill.storage.operations import Steps
 
 
 class MemoryPendingIndex(PendingIndex):
     """Owners and times in a dict."""
 
-    def schedule(
-        self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False
-    ) -> Steps[None]:
-        yield from ()
-        with DATA.guard:
-            scheduled = DATA.pending.setdefault(key_format, {})
-            at = journal_time() + int(seconds * 1000)
-            for owner in owners:
-                if not sooner or owner not in scheduled or scheduled[owner][0] > at:
-                    DATA.pending_number += 1
-                    scheduled[owner] = at, DATA.pending_number
+    @atomic
+    def schedule(self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False) -> None:
+        scheduled = DATA.pending.setdefault(key_format, {})
+        at = journal_time() + int(seconds * 1000)
+        for owner in owners:
+            if not sooner or owner not in scheduled or scheduled[owner][0] > at:
+                DATA.pending_number += 1
+                scheduled[owner] = at, DATA.pending_number
 
-    def due(self, key_format: str, limit: int) -> Steps[list[PendingEntry]]:
-        yield from ()
-        with DATA.guard:
-            scheduled, now = DATA.pending.get(key_format, {}), journal_time()
-            due = sorted((time, owner) for owner, time in scheduled.items() if time[0] <= now)
-        return [(owner, b"%d %d" % time) for time, owner in due[:limit]]
+    @atomic
+    def due(self, key_format: str, limit: int) -> list[PendingEntry]:
+        scheduled, now = DATA.pending.get(key_format, {}), journal_time()
+        due = sorted((time, owner) for owner, time in scheduled.items() if time[0] <= now)
+        return [PendingEntry(owner, b"%d %d" % time) for time, owner in due[:limit]]
 
-    def has_pending(self, keys: Sequence[str]) -> Steps[list[bool]]:
-        yield from ()
-        with DATA.guard:
-            return [key in DATA.groups and bool(DATA.groups[key].inbox) for key in keys]
+    @atomic
+    def has_pending(self, keys: Sequence[str]) -> list[bool]:
+        return [key in DATA.groups and bool(DATA.groups[key].inbox) for key in keys]
 
     def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> Steps[None]:
         yield from ()
@@ -70,54 +65,43 @@ class _Unfollows:
 class MemoryUnfollows(Unfollows):
     """Pairs in dicts, kept as long as the process lives."""
 
-    def record_unfollow(self, manager: str, user: str, targets: Sequence[str]) -> Steps[None]:
-        yield from ()
-        with DATA.guard:
-            held = _unfollows(manager)
-            held.number += 1
-            for target in targets:
-                held.unfollowed[user, target] = held.number
-                held.followed.pop((user, target), None)
+    @atomic
+    def record_unfollow(self, manager: str, user: str, targets: Sequence[str]) -> None:
+        held = _unfollows(manager)
+        held.number += 1
+        for target in targets:
+            held.unfollowed[user, target] = held.number
+            held.followed.pop((user, target), None)
 
-    def clear_unfollow(self, manager: str, user: str, targets: Sequence[str]) -> Steps[None]:
-        yield from ()
-        with DATA.guard:
-            held = _unfollows(manager)
-            held.number += 1
-            for target in targets:
-                if held.unfollowed.pop((user, target), None) is not None or user in held.rebuilt:
-                    held.followed[user, target] = held.number
+    @atomic
+    def clear_unfollow(self, manager: str, user: str, targets: Sequence[str]) -> None:
+        held = _unfollows(manager)
+        held.number += 1
+        for target in targets:
+            if held.unfollowed.pop((user, target), None) is not None or user in held.rebuilt:
+                held.followed[user, target] = held.number
 
-    def last_number(self, manager: str) -> Steps[int]:
-        yield from ()
-        with DATA.guard:
-            return last_number(manager)
+    @atomic
+    def last_number(self, manager: str) -> int:
+        return last_number(manager)
 
-    def begin_rebuild(self, manager: str, user: str) -> Steps[int]:
-        yield from ()
-        with DATA.guard:
-            _unfollows(manager).rebuilt.add(user)
-            return _unfollows(manager).number
+    @atomic
+    def begin_rebuild(self, manager: str, user: str) -> int:
+        _unfollows(manager).rebuilt.add(user)
+        return _unfollows(manager).number
 
-    def unfollowed_since(
-        self, manager: str, number: int, pairs: Callable[[], Iterable[Unfollow]]
-    ) -> Steps[set[Unfollow]]:
-        yield from ()
-        with DATA.guard:
-            return {pair for pair, at in _unfollows(manager).unfollowed.items() if at > number}
+    @atomic
+    def unfollowed_since(self, manager: str, number: int, pairs: Callable[[], Iterable[Unfollow]]) -> set[Unfollow]:
+        return {pair for pair, at in _unfollows(manager).unfollowed.items() if at > number}
 
-    def unfollowers_since(self, manager: str, target: str, number: int) -> Steps[list[str]]:
-        yield from ()
-        with DATA.guard:
-            return [
-                user for (user, whom), at in _unfollows(manager).unfollowed.items() if whom == target and at > number
-            ]
+    @atomic
+    def unfollowers_since(self, manager: str, target: str, number: int) -> list[str]:
+        return [user for (user, whom), at in _unfollows(manager).unfollowed.items() if whom == target and at > number]
 
-    def changes_since(self, manager: str, user: str, number: int) -> Steps[FollowChanges]:
-        yield from ()
-        with DATA.guard:
-            held = _unfollows(manager)
-            return FollowChanges(*(_of_user(each, user, number) for each in (held.unfollowed, held.followed)))
+    @atomic
+    def changes_since(self, manager: str, user: str, number: int) -> FollowChanges:
+        held = _unfollows(manager)
+        return FollowChanges(*(_of_user(each, user, number) for each in (held.unfollowed, held.followed)))
 
 
 def _unfollows(manager: str) -> _Unfollows:
@@ -147,40 +131,33 @@ class _Notified:
 class MemoryNotifiedUsers(NotifiedUsers):
     """Users in dicts, kept as long as the process lives."""
 
-    def record(
-        self, manager: str, raw_id: bytes, notified: bool, users: Mapping[str, bytes], number: int = 0
-    ) -> Steps[int]:
-        yield from ()
-        with DATA.guard:
-            held: _Notified = DATA.notified.setdefault((manager, raw_id), _Notified())
-            number = number or held.last + 1
-            held.last = max(held.last, number)
-            for name, packed in users.items():
-                if held.notifications.get(name, (0, False))[0] <= number:
-                    held.users[name], held.notifications[name] = packed, (number, notified)
-            return number
+    @atomic
+    def record(self, manager: str, raw_id: bytes, notified: bool, users: Mapping[str, bytes], number: int = 0) -> int:
+        held: _Notified = DATA.notified.setdefault((manager, raw_id), _Notified())
+        number = number or held.last + 1
+        held.last = max(held.last, number)
+        for name, packed in users.items():
+            if held.notifications.get(name, (0, False))[0] <= number:
+                held.users[name], held.notifications[name] = packed, (number, notified)
+        return number
 
-    def void(self, manager: str, raw_id: bytes) -> Steps[None]:
-        yield from ()
-        with DATA.guard:
-            held: _Notified | None = DATA.notified.get((manager, raw_id))
-            if held is not None:
-                held.last = held.removed = held.last + 1
+    @atomic
+    def void(self, manager: str, raw_id: bytes) -> None:
+        held: _Notified | None = DATA.notified.get((manager, raw_id))
+        if held is not None:
+            held.last = held.removed = held.last + 1
 
-    def numbers(self, manager: str, raw_id: bytes) -> Steps[NotificationNumbers | None]:
-        yield from ()
-        with DATA.guard:
-            held: _Notified | None = DATA.notified.get((manager, raw_id))
-            return None if held is None else NotificationNumbers(held.last, held.removed)
+    @atomic
+    def numbers(self, manager: str, raw_id: bytes) -> NotificationNumbers | None:
+        held: _Notified | None = DATA.notified.get((manager, raw_id))
+        return None if held is None else NotificationNumbers(held.last, held.removed)
 
-    def notifications(self, manager: str, raw_id: bytes) -> Steps[Notifications]:
-        yield from ()
-        with DATA.guard:
-            held: _Notified = DATA.notified.get((manager, raw_id), _Notified())
-            return Notifications(NotificationNumbers(held.last, held.removed), dict(held.notifications))
+    @atomic
+    def notifications(self, manager: str, raw_id: bytes) -> Notifications:
+        held: _Notified = DATA.notified.get((manager, raw_id), _Notified())
+        return Notifications(NotificationNumbers(held.last, held.removed), dict(held.notifications))
 
-    def users(self, manager: str, raw_id: bytes, names: Sequence[str]) -> Steps[dict[str, bytes]]:
-        yield from ()
-        with DATA.guard:
-            held: _Notified = DATA.notified.get((manager, raw_id), _Notified())
-            return {name: held.users[name] for name in names if name in held.users}
+    @atomic
+    def users(self, manager: str, raw_id: bytes, names: Sequence[str]) -> dict[str, bytes]:
+        held: _Notified = DATA.notified.get((manager, raw_id), _Notified())
+        return {name: held.users[name] for name in names if name in held.users}

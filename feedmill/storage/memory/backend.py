@@ -48,11 +48,12 @@ class MemoryBackend(Backend):
 
 
 def _waited(operation: Steps[T]) -> T:
-    """Drive *operation*, which yields nothing but pauses."""
+    """Drive *operation*, which yields nothing but pauses and barriers."""
     try:
         commands = list(next(operation))
         while True:
-            time.sleep(max((command[1] for command in commands if command[0] == PAUSE), default=0.0))
+            if pauses := [command[1] for command in commands if command[0] == PAUSE]:
+                time.sleep(max(pauses))
             commands = list(operation.send([None] * len(commands)))
     except StopIteration as stop:
         return stop.value  # type: ignore[no-any-return]

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from feedmill.storage.operations import Steps
+
+S = TypeVar("S")
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class MemoryData:
@@ -27,7 +34,7 @@ class MemoryData:
             self.kept: dict[str, dict[bytes, bytes]] = {}
             self.notified: dict[tuple[str, bytes], Any] = {}
             #: The journal: receipts, what is due, bells on their way, dead letters.
-            self.receipts: dict[str, dict[str, Any]] = {}
+            self.receipts: dict[str, Any] = {}
             self.due: dict[str, dict[str, float]] = {}
             self.bells: dict[str, float] = {}
             self.buckets: dict[str, float] = {}
@@ -60,6 +67,18 @@ class MemoryData:
 
 #: All that is kept in this process.
 DATA = MemoryData()
+
+
+def atomic(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], Steps[T]]:
+    """The operation that does what *function* does, at once: nobody comes in between, and it needs no round trip."""
+
+    @functools.wraps(function)
+    def operation(self: S, /, *args: P.args, **kwargs: P.kwargs) -> Steps[T]:
+        yield from ()
+        with DATA.guard:
+            return function(self, *args, **kwargs)
+
+    return operation
 
 
 class Groups:

@@ -8,8 +8,7 @@ import queue
 from collections.abc import Callable
 from functools import partial
 
-from feedmill.storage.memory.data import DATA
-from feedmill.storage.operations import Steps
+from feedmill.storage.memory.data import DATA, atomic
 from feedmill.storage.pubsub import LISTENING, AListener, Listener, PubSub
 
 Join = Callable[[Callable[[bytes], None]], Callable[[], None]]
@@ -18,8 +17,8 @@ Join = Callable[[Callable[[bytes], None]], Callable[[], None]]
 class MemoryPubSub(PubSub):
     """What is published is kept in :attr:`MemoryData.published`, too."""
 
-    def publish(self, channel: str, message: bytes) -> Steps[None]:
-        yield from ()
+    @atomic
+    def publish(self, channel: str, message: bytes) -> None:
         DATA.publish(channel, message)
 
     def listen(self, channel: str) -> MemoryListener:

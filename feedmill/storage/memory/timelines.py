@@ -15,18 +15,24 @@ from feedmill.storage.base import (
     LEFT,
     LOST,
     Changes,
+    Committed,
     FlatTimelines,
     GroupRow,
+    GroupsPage,
     GroupTimelines,
+    IdRange,
     Lock,
+    NotHeld,
     Rules,
     Snapshot,
+    SpillPage,
+    StoredCounts,
+    StoredGroup,
     Targets,
     Task,
     Want,
 )
-from feedmill.storage.memory.data import DATA, Groups
-from feedmill.storage.operations import Steps
+from feedmill.storage.memory.data import DATA, Groups, atomic
 
 
 class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
@@ -34,78 +40,70 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
 
     url: ClassVar[str] = "memory://"
 
-    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
-        yield from ()
+    @atomic
+    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> int:
         added = 0
-        with DATA.guard:
-            for key in keys:
-                held = DATA.flat.setdefault(key, []) if ids else []
-                for raw_id in ids:
-                    at = bisect.bisect_left(held, raw_id)
-                    if at == len(held) or held[at] != raw_id:
-                        held.insert(at, raw_id)
-                        added += 1
-                if len(held) > 1.25 * max_length:
-                    del held[:-max_length]
+        for key in keys:
+            held = DATA.flat.setdefault(key, []) if ids else []
+            for raw_id in ids:
+                at = bisect.bisect_left(held, raw_id)
+                if at == len(held) or held[at] != raw_id:
+                    held.insert(at, raw_id)
+                    added += 1
+            if len(held) > 1.25 * max_length:
+                del held[:-max_length]
         return added
 
-    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
-        yield from ()
+    @atomic
+    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> int:
         removed = 0
-        with DATA.guard:
-            for key in keys:
-                held = DATA.flat.get(key, [])
-                left = [raw_id for raw_id in held if raw_id not in set(ids)]
-                removed += len(held) - len(left)
-                if left:
-                    DATA.flat[key] = left
-                else:
-                    DATA.flat.pop(key, None)
+        for key in keys:
+            held = DATA.flat.get(key, [])
+            left = [raw_id for raw_id in held if raw_id not in set(ids)]
+            removed += len(held) - len(left)
+            if left:
+                DATA.flat[key] = left
+            else:
+                DATA.flat.pop(key, None)
         return removed
 
-    def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
-        yield from ()
-        with DATA.guard:
-            return DATA.flat.get(key, [])[::-1][start:stop]
+    @atomic
+    def flat_slice(self, key: str, start: int, stop: int) -> list[bytes]:
+        return DATA.flat.get(key, [])[::-1][start:stop]
 
+    @atomic
     def flat_range(
         self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
-    ) -> Steps[tuple[int, list[bytes]]]:
-        yield from ()
-        with DATA.guard:
-            held = DATA.flat.get(key, [])
-            first = max(0, len(held) - window, bisect.bisect_left(held, low))
-            last = max(first, bisect.bisect_left(held, high) if high else len(held))
-            if oldest_first:
-                return last - first, held[first + start : min(last, first + stop)]
-            return last - first, held[max(first, last - stop) : max(first, last - start)][::-1]
+    ) -> IdRange:
+        held = DATA.flat.get(key, [])
+        first = max(0, len(held) - window, bisect.bisect_left(held, low))
+        last = max(first, bisect.bisect_left(held, high) if high else len(held))
+        if oldest_first:
+            return IdRange(last - first, held[first + start : min(last, first + stop)])
+        return IdRange(last - first, held[max(first, last - stop) : max(first, last - start)][::-1])
 
-    def flat_count(self, key: str) -> Steps[int]:
-        yield from ()
-        with DATA.guard:
-            return len(DATA.flat.get(key, ()))
+    @atomic
+    def flat_count(self, key: str) -> int:
+        return len(DATA.flat.get(key, ()))
 
-    def flat_trim(self, key: str, length: int) -> Steps[None]:
-        yield from ()
-        with DATA.guard:
-            held = DATA.flat.get(key, [])
-            del held[: max(0, len(held) - length)]
-            if not held:
-                DATA.flat.pop(key, None)
-
-    def flat_delete(self, key: str) -> Steps[None]:
-        yield from ()
-        with DATA.guard:
+    @atomic
+    def flat_trim(self, key: str, length: int) -> None:
+        held = DATA.flat.get(key, [])
+        del held[: max(0, len(held) - length)]
+        if not held:
             DATA.flat.pop(key, None)
-            DATA.groups.pop(key, None)
 
-    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
-        yield from ()
-        with DATA.guard:
-            return [self._begin(key, task, lock, rules) for key in feeds.keys(0, len(feeds))]
+    @atomic
+    def flat_delete(self, key: str) -> None:
+        DATA.flat.pop(key, None)
+        DATA.groups.pop(key, None)
+
+    @atomic
+    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> list[Snapshot | NotHeld]:
+        return [self._begin(key, task, lock, rules) for key in feeds.keys(0, len(feeds))]
 
     @staticmethod
-    def _begin(key: str, task: Task, lock: Lock, rules: Rules) -> Snapshot | int:
+    def _begin(key: str, task: Task, lock: Lock, rules: Rules) -> Snapshot | NotHeld:
         # Additions are left to the merge.
         held = DATA.groups.setdefault(key, Groups())
         if held.lock and held.lock != lock.token and held.deadline > lock.now:
@@ -128,13 +126,12 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
             [_wanted(held.spills.get(want.group, {}), want) for want in task.wants],
         )
 
-    def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]:
-        yield from ()
-        with DATA.guard:
-            return [self._commit(feed, lock, channel) for feed in batch]
+    @atomic
+    def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> list[bytes | Committed]:
+        return [self._commit(feed, lock, channel) for feed in batch]
 
     @staticmethod
-    def _commit(feed: Changes, lock: Lock, channel: str) -> bytes | int:
+    def _commit(feed: Changes, lock: Lock, channel: str) -> bytes | Committed:
         held = DATA.groups.get(feed.key)
         if held is not None and held.lock == lock.following:
             return held.inbox
@@ -166,92 +163,80 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         held.lock = b""
         return DONE
 
-    def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
-        yield from ()
-        with DATA.guard:
-            found = [DATA.groups.get(key) for key in keys]
-            ours = [held for held in found if held is not None and held.lock in tokens]
-            for held in ours:
-                held.lock = b""
-            return [held is not None and held in ours and bool(held.inbox) for held in found]
+    @atomic
+    def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> list[bool]:
+        found = [DATA.groups.get(key) for key in keys]
+        ours = [held for held in found if held is not None and held.lock in tokens]
+        for held in ours:
+            held.lock = b""
+        return [held is not None and held in ours and bool(held.inbox) for held in found]
 
+    @atomic
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
-    ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
-        yield from ()
-        with DATA.guard:
-            held = DATA.groups.get(key)
-            if held is None or limit <= 0:
-                return b"", [], False
-            order = sorted(((score, group) for group, score in held.scores.items()), reverse=True)
-            if after is not None:
-                start += sum(place >= after for place in order)
-            stop = min(start + limit, window)
-            rows: list[GroupRow] = [(group, score, held.records.get(group)) for score, group in order[start:stop]]
-            return held.state, rows, stop < min(len(order), window)
+    ) -> GroupsPage:
+        held = DATA.groups.get(key)
+        if held is None or limit <= 0:
+            return GroupsPage(b"", [], False)
+        order = sorted(((score, group) for group, score in held.scores.items()), reverse=True)
+        if after is not None:
+            start += sum(place >= after for place in order)
+        stop = min(start + limit, window)
+        rows: list[GroupRow] = [(group, score, held.records.get(group)) for score, group in order[start:stop]]
+        return GroupsPage(held.state, rows, stop < min(len(order), window))
 
-    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes, bytes | None, dict[bytes, bytes], int | None]]:
-        yield from ()
-        with DATA.guard:
-            held = DATA.groups.get(key)
-            if held is None or want.group not in held.records:
-                return b"", None, {}, None
-            rank = held.ranked()[::-1].index(want.group)
-            return held.state, held.records[want.group], _wanted(held.spills.get(want.group, {}), want), rank
+    @atomic
+    def group_get(self, key: str, want: Want) -> StoredGroup:
+        held = DATA.groups.get(key)
+        if held is None or want.group not in held.records:
+            return StoredGroup(b"", None, {}, None)
+        rank = held.ranked()[::-1].index(want.group)
+        spill = _wanted(held.spills.get(want.group, {}), want)
+        return StoredGroup(held.state, held.records[want.group], spill, rank)
 
-    def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
-        yield from ()
-        with DATA.guard:
-            held = DATA.groups.get(key)
-            if held is None or group not in held.records:
-                return None, []
-            return held.records[group], list(held.spills.get(group, ()))
+    @atomic
+    def group_actors(self, key: str, group: bytes) -> tuple[bytes | None, list[bytes]]:
+        held = DATA.groups.get(key)
+        if held is None or group not in held.records:
+            return None, []
+        return held.records[group], list(held.spills.get(group, ()))
 
-    def group_parts(
-        self, key: str, group: bytes, actors: Sequence[bytes]
-    ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
-        yield from ()
-        with DATA.guard:
-            held = DATA.groups.get(key)
-            if held is None or group not in held.records:
-                return None, {}
-            return held.records[group], _wanted(held.spills.get(group, {}), Want(group, tuple(actors)))
+    @atomic
+    def group_parts(self, key: str, group: bytes, actors: Sequence[bytes]) -> tuple[bytes | None, dict[bytes, bytes]]:
+        held = DATA.groups.get(key)
+        if held is None or group not in held.records:
+            return None, {}
+        return held.records[group], _wanted(held.spills.get(group, {}), Want(group, tuple(actors)))
 
-    def spill_scan(
-        self, key: str, group: bytes, place: int, limit: int
-    ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
-        yield from ()
-        with DATA.guard:
-            held = DATA.groups.get(key)
-            if held is None or group not in held.records:
-                return None, 0, {}
-            fields = list(held.spills.get(group, {}).items())
-            stop = place + limit
-            return held.records[group], stop if stop < len(fields) else 0, dict(fields[place:stop])
+    @atomic
+    def spill_scan(self, key: str, group: bytes, place: int, limit: int) -> SpillPage:
+        held = DATA.groups.get(key)
+        if held is None or group not in held.records:
+            return SpillPage(None, 0, {})
+        fields = list(held.spills.get(group, {}).items())
+        stop = place + limit
+        return SpillPage(held.records[group], stop if stop < len(fields) else 0, dict(fields[place:stop]))
 
-    def groups_count(self, key: str) -> Steps[int]:
-        yield from ()
-        with DATA.guard:
-            return len(DATA.groups[key].scores) if key in DATA.groups else 0
+    @atomic
+    def groups_count(self, key: str) -> int:
+        return len(DATA.groups[key].scores) if key in DATA.groups else 0
 
-    def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
-        yield from ()
-        with DATA.guard:
-            return DATA.counts.get(count_key, (0, 0, 0))
+    @atomic
+    def count_get(self, count_key: str) -> StoredCounts:
+        return StoredCounts(*DATA.counts.get(count_key, ()))
 
-    def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
-        yield from ()
-        with DATA.guard:
-            DATA.flat.pop(key, None)
-            DATA.groups.pop(key, None)
-            if count_key in DATA.counts:
-                unseen, unread, sequence = DATA.counts[count_key]
-                if unseen or unread:
-                    sequence += 1
-                    DATA.publish(channel, f'{front}"unseen": 0, "unread": 0, "seq": {sequence}}}'.encode())
-                DATA.counts[count_key] = 0, 0, sequence
-                DATA.groups[key] = Groups()
-                DATA.groups[key].state = bytes(48) + sequence.to_bytes(8, "big")
+    @atomic
+    def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> None:
+        DATA.flat.pop(key, None)
+        DATA.groups.pop(key, None)
+        if count_key in DATA.counts:
+            unseen, unread, sequence = DATA.counts[count_key]
+            if unseen or unread:
+                sequence += 1
+                DATA.publish(channel, f'{front}"unseen": 0, "unread": 0, "seq": {sequence}}}'.encode())
+            DATA.counts[count_key] = 0, 0, sequence
+            DATA.groups[key] = Groups()
+            DATA.groups[key].state = bytes(48) + sequence.to_bytes(8, "big")
 
 
 def _wanted(spill: dict[bytes, bytes], want: Want) -> dict[bytes, bytes]:

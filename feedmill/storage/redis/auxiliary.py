@@ -47,7 +47,7 @@ class RedisPendingIndex(PendingIndex):
         found = yield [
             ("ZRANGEBYSCORE", left_key(key_format), *each, "WITHSCORES", "LIMIT", 0, limit) for each in times
         ]
-        return [entry for part in found for entry in zip(part[::2], part[1::2])][:limit]
+        return [PendingEntry(*each) for part in found for each in zip(part[::2], part[1::2])][:limit]
 
     def has_pending(self, keys: Sequence[str]) -> Steps[list[bool]]:
         found = yield [("HEXISTS", key + GROUPS, INBOX) for key in keys]

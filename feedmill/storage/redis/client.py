@@ -18,7 +18,7 @@ from feedmill.errors import StorageError, WrongType
 from feedmill.redis_urls import parsed, without_secrets
 from feedmill.storage.auxiliary import Auxiliary
 from feedmill.storage.base import Backend
-from feedmill.storage.operations import PAUSE, Command, Steps, interrupt
+from feedmill.storage.operations import DRIVER_COMMANDS, Command, Steps, interrupt
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.activities import RedisActivityStorage
 from feedmill.storage.redis.auxiliary import RedisNotifiedUsers, RedisPendingIndex, RedisUnfollows
@@ -38,6 +38,8 @@ RETRIES = 4
 LAST_WORDS = 1.0
 #: Seconds within which the server has surely done what was sent to it before a round trip was cut off, or never will.
 SETTLED = 0.05
+#: Commands that are not sent again behind one that failed for a script that was not known.
+_NOT_AGAIN = (*DRIVER_COMMANDS, "EVALSHA")
 #: What replies are that are no errors.
 _SOUND = frozenset({bytes, int, list, type(None)})
 
@@ -136,7 +138,7 @@ class RedisBackend(Backend):
             replies: list[Any] = []
             for command in outbox.commands:
                 try:
-                    replies.append(None if command[0] == PAUSE else connection.read_response())
+                    replies.append(None if command[0] in DRIVER_COMMANDS else connection.read_response())
                 except ResponseError as error:
                     replies.append(error)
             return replies
@@ -242,7 +244,7 @@ class RedisBackend(Backend):
             replies: list[Any] = []
             for command in outbox.commands:
                 try:
-                    replies.append(None if command[0] == PAUSE else await connection.read_response())
+                    replies.append(None if command[0] in DRIVER_COMMANDS else await connection.read_response())
                 except ResponseError as error:
                     replies.append(error)
             return replies
@@ -279,7 +281,7 @@ def _run_too_soon(commands: Sequence[Command], replies: Sequence[Any]) -> list[i
     return [
         number
         for number in range(first, len(replies))
-        if isinstance(replies[number], NoScriptError) or commands[number][0] not in ("EVALSHA", PAUSE)
+        if isinstance(replies[number], NoScriptError) or commands[number][0] not in _NOT_AGAIN
     ]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import hiredis
 
-from feedmill.storage.operations import PAUSE, Command
+from feedmill.storage.operations import DRIVER_COMMANDS, PAUSE, Command
 
 #: Bytes of packed commands that are sent at once: the server works while the next are made.
 SEND_SIZE = 4096
@@ -32,8 +32,9 @@ class Outbox:
         pieces: list[bytes] = []
         size = 0
         for command in self._all():
-            if command[0] == PAUSE:
-                pause(command[1])
+            if command[0] in DRIVER_COMMANDS:  # one connection is in order: a barrier costs nothing
+                if command[0] == PAUSE:
+                    pause(command[1])
                 continue
             piece = hiredis.pack_command(command)
             pieces.append(piece)

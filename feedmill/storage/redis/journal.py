@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import functools
 import logging
 import os
@@ -17,7 +18,6 @@ from feedmill.keys import (
     clock_key,
     due_key,
     fanout_keys,
-    is_fanout_name,
     letters_key,
     named_fanout,
     partition_of,
@@ -28,23 +28,30 @@ from feedmill.keys import (
 )
 from feedmill.storage.journal import (
     BELL,
+    FANOUT,
+    MESSAGE,
     MOST_LETTERS,
     OPEN_TTL,
     REPLACING,
     ROLLING,
+    STATUS_FIELDS,
     TRIMMED,
     Begun,
     Claim,
+    Claimed,
+    DueFanouts,
     Journal,
     Letter,
+    NotBegun,
     Opened,
+    Overdue,
     Pace,
     Succession,
     keep,
     lease,
     name_of,
 )
-from feedmill.storage.operations import Command, Steps, together
+from feedmill.storage.operations import BARRIER, Command, Steps
 from feedmill.storage.redis.auxiliary import last_number
 from feedmill.storage.redis.timelines import call_script
 
@@ -52,12 +59,6 @@ logger = logging.getLogger(__name__)
 
 #: Milliseconds since 1970 that no clock has come to; as in ``journal.lua``.
 FAR = 4_000_000_000_000
-#: What a status shows.
-_FIELDS = (
-    *("manager", "op", "created", "planned", "done", "reached", "complete", "claimed", "finished", "cancelled"),
-    *("attempts", "retried", "failed", "error", "dead", "was", "again", "skipped"),
-)
-
 #: The number of an unfollow that is not younger than the last, by server and the command that reads it: what a claim notes of
 #: when people are listed without another round trip.
 known_numbers: dict[tuple[str, Command], int] = {}
@@ -79,46 +80,25 @@ class RedisJournal(Journal):
         fanout_id: str,
         op: str,
         body: bytes,
+        *,
         pace: Pace | None = None,
         feeds: Sequence[str] = (),
         succession: Succession = REPLACING,
-    ) -> Steps[Opened]:
-        return (yield from self._open(manager, fanout_id, op, body, feeds, succession, pace, b""))
-
-    def open_sent(
-        self,
-        manager: str,
-        fanout_id: str,
-        op: str,
-        body: bytes,
-        feeds: Sequence[str] = (),
-        succession: Succession = REPLACING,
-    ) -> Steps[Opened]:
-        return (yield from self._open(manager, fanout_id, op, body, feeds, succession, None, body))
-
-    def _open(
-        self,
-        manager: str,
-        fanout_id: str,
-        op: str,
-        body: bytes,
-        feeds: Sequence[str],
-        succession: Succession,
-        pace: Pace | None,
-        chunk: bytes,
+        sent: bool = False,
     ) -> Steps[Opened]:
         name, partition = name_of(manager, fanout_id), partition_of(fanout_id)
         author = bucket_key(manager, pace.author if pace else "", partition)
         keys = [*fanout_keys(fanout_id), bell_key(manager, partition), author]
         limits = (pace.interval, pace.interval * pace.burst) if pace else (0, 0)
         rules = _lines(succession.absorbs), succession.becomes
+        chunk = body if sent else b""
         facts = (name, lease(), OPEN_TTL, op, manager, body, chunk, _lines(feeds), BELL, *limits, *rules)
         ((plan, dead, found, ring),) = yield [call_script("journal_open", keys, *facts)]
         if dead:
-            yield from self.drop_letters([dead.decode()])
+            yield [("XDEL", letters_key(), dead)]
         return Opened(int(plan), bool(ring), found.decode())
 
-    def claim(self, manager: str, limit: int, bell: str = "") -> Steps[tuple[list[Claim], bool]]:
+    def claim(self, manager: str, limit: int, bell: str = "") -> Steps[Claimed]:
         bell = bell or os.urandom(8).hex()
         keys = [*_due(manager), taken_key(manager, bell), receipts_beginning(manager)]
         counter = last_number(manager)
@@ -135,11 +115,46 @@ class RedisJournal(Journal):
         for name in damaged:
             key = receipts_beginning(manager) + name.decode(errors="backslashreplace")
             logger.error("%s is no sound receipt of a fan-out; feedmill doctor --fix begins it anew", key)
-        return [_claimed(manager, held.decode(), facts, bell, int(number or 0)) for facts in claimed], bool(ring)
+        claims = [_claimed(manager, held.decode(), facts, bell, int(number or 0)) for facts in claimed]
+        return Claimed(claims, bool(ring))
 
-    def look(self, manager: str) -> Steps[tuple[int, bool]]:
+    def wake_if_overdue(self, manager: str) -> Steps[Overdue]:
         ((count, ring),) = yield [call_script("journal_look", _due(manager), BELL)]
-        return int(count), bool(ring)
+        return Overdue(int(count), bool(ring))
+
+    def renew(
+        self, manager: str, claim: Claim, chunks: Mapping[int, bytes] | None = None, *, begins: bool = False
+    ) -> Steps[Claim | None]:
+        keys = [*fanout_keys(claim.id), taken_key(manager, claim.bell, partition_of(claim.id))]
+        begun = (claim.tries, claim.deaths + 1, claim.died() if claim.deaths else "") if begins else ("", "", "")
+        parts = [part for item in chunks.items() for part in item] if chunks else []
+        (moved,) = yield [call_script("journal_renew", keys, *_proof(claim), lease(), OPEN_TTL, *begun, *parts)]
+        return claim._replace(time=moved.decode(), marked=claim.marked or begins) if moved else None
+
+    def await_chunks(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
+        facts = _milliseconds(delay), planned, sent, keep(), claim.deaths
+        yield [call_script("journal_park", fanout_keys(claim.id), *_proof(claim), *facts)]
+
+    def chunks(self, claim: Claim, start: int, limit: int) -> Steps[dict[int, bytes]]:
+        (names,) = yield [("HKEYS", chunks_key(claim.id))]
+        mine = f"{claim.plan}.".encode()
+        numbers = sorted(int(name[len(mine) :]) for name in names if name.startswith(mine))
+        wanted = numbers[bisect.bisect_left(numbers, start) :][:limit]
+        if not wanted:
+            return {}
+        (values,) = yield [("HMGET", chunks_key(claim.id), *(f"{claim.plan}.{number}" for number in wanted))]
+        return {number: value for number, value in zip(wanted, values) if value is not None}
+
+    def begin_chunk(
+        self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None
+    ) -> Steps[Begun | NotBegun]:
+        known = [] if feeds is None else [_lines(feeds), ROLLING]
+        (begun,) = yield [call_script("journal_start", fanout_keys(fanout_id)[:3], plan, chunk, *known)]
+        return Begun(*map(int, begun)) if len(begun) > 1 else NotBegun(begun[0])
+
+    def end_chunk(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int | None) -> Steps[None]:
+        facts = split_fanout(fanout_id)[1], plan, chunk, "" if reached is None else reached, keep()
+        yield [call_script("journal_done", fanout_keys(fanout_id), *facts)]
 
     def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
         parts: dict[int, list[tuple[Claim, int]]] = {}
@@ -148,71 +163,20 @@ class RedisJournal(Journal):
         if parts:
             yield [_finish(manager, partition, some) for partition, some in parts.items()]
 
-    def begin(self, manager: str, claim: Claim) -> Steps[Claim | None]:
-        clock, receipt, _, due = fanout_keys(claim.id)
-        keys = [clock, receipt, due, taken_key(manager, claim.bell, partition_of(claim.id))]
-        facts = claim.tries, claim.deaths + 1, claim.died() if claim.deaths else ""
-        (moved,) = yield [call_script("journal_begin", keys, *_proof(claim), lease(), *facts)]
-        return claim._replace(time=moved.decode(), marked=True) if moved else None
-
-    def write_chunks(self, manager: str, claim: Claim, chunks: Mapping[int, bytes]) -> Steps[Claim | None]:
-        keys = [*fanout_keys(claim.id), taken_key(manager, claim.bell, partition_of(claim.id))]
-        parts = [part for item in chunks.items() for part in item]
-        (moved,) = yield [call_script("journal_chunks", keys, *_proof(claim), lease(), OPEN_TTL, *parts)]
-        return claim._replace(time=moved.decode()) if moved else None
-
-    def park(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
-        facts = _milliseconds(delay), planned, sent, keep(), claim.deaths
-        yield [call_script("journal_park", fanout_keys(claim.id), *_proof(claim), *facts)]
-
-    def left(self, claim: Claim) -> Steps[list[int]]:
-        (names,) = yield [("HKEYS", chunks_key(claim.id))]
-        start = f"{claim.plan}.".encode()
-        return sorted(int(name[len(start) :]) for name in names if name.startswith(start))
-
-    def chunks(self, claim: Claim, numbers: Sequence[int]) -> Steps[dict[int, bytes]]:
-        if not numbers:
-            return {}
-        (values,) = yield [("HMGET", chunks_key(claim.id), *(f"{claim.plan}.{number}" for number in numbers))]
-        return {number: value for number, value in zip(numbers, values) if value is not None}
-
-    def start(self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None) -> Steps[Begun]:
-        known = [] if feeds is None else [_lines(feeds), ROLLING]
-        (begun,) = yield [call_script("journal_start", fanout_keys(fanout_id)[:3], plan, chunk, *known)]
-        return Begun(*map(int, begun))
-
-    def lived(self, fanout_id: str, plan: int, chunk: int) -> Steps[None]:
-        yield [call_script("journal_lived", fanout_keys(fanout_id)[:3], plan, chunk)]
-
-    def done(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int) -> Steps[None]:
-        name = split_fanout(fanout_id)[1]
-        yield [call_script("journal_done", fanout_keys(fanout_id), name, plan, chunk, reached, keep())]
-
-    def put_off(self, manager: str, claim: Claim, delay: float, error: str = "", waits: str = "") -> Steps[None]:
+    def postpone(
+        self, manager: str, claim: Claim, delay: float, *, error: str = "", waits: str = "", written: bool = False
+    ) -> Steps[None]:
         facts: tuple[Any, ...] = ("failed", 1, "error", error) if error else ("attempts", -1, "waits", waits)
         if error or claim.marked:
             facts += ("tried", claim.tries if error else claim.tries - 1, "deaths", claim.deaths)
-        if not error and not claim.relisted and not claim.planned:
+        if not (error or written or claim.relisted or claim.planned):
             facts += ("listed", "")
         yield [_settle(claim, _milliseconds(delay), 0, 1, *facts)]
 
-    def note(self, fanout_id: str, plan: int, error: str) -> Steps[None]:
-        facts = split_fanout(fanout_id)[1], plan, "", 0, 0, 1, "failed", 1, "error", error
+    def record_error(self, fanout_id: str, plan: int, error: str, *, skipped: int = 0) -> Steps[None]:
+        what = (0, "skipped", skipped) if skipped else (1, "failed", 1)
+        facts = split_fanout(fanout_id)[1], plan, "", 0, 0, *what, "error", error
         yield [call_script("journal_settle", fanout_keys(fanout_id)[:2], *facts)]
-
-    def skip(self, fanout_id: str, plan: int, count: int, error: str) -> Steps[None]:
-        facts = split_fanout(fanout_id)[1], plan, "", 0, 0, 0, "skipped", count, "error", error
-        yield [call_script("journal_settle", fanout_keys(fanout_id)[:2], *facts)]
-
-    def bury(self, manager: str, claim: Claim, reason: str, payload: bytes) -> Steps[None]:
-        # The dead letter first: twice is better than never.
-        letter = yield from self.add_letter("fanout", reason, payload, manager, claim.id)
-        (noted,) = yield [_settle(claim, -1, 1, 0, "dead", letter, "error", reason)]
-        if not noted:
-            yield from self.drop_letters([letter])
-
-    def let_expire(self, fanout_id: str) -> Steps[None]:
-        yield [("EXPIRE", receipt_key(fanout_id), OPEN_TTL)]
 
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
         name = split_fanout(fanout_id)[1]
@@ -222,44 +186,59 @@ class RedisJournal(Journal):
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
         clock, receipt = fanout_keys(fanout_id)[:2]
         # MGET: a clock of a wrong type is none.
-        values, time, (kept,) = yield [("HMGET", receipt, *_FIELDS), ("TIME",), ("MGET", clock)]
-        fields = {name: value.decode(errors="replace") for name, value in zip(_FIELDS, values) if value is not None}
+        values, time, (kept,) = yield [("HMGET", receipt, *STATUS_FIELDS), ("TIME",), ("MGET", clock)]
+        fields = {
+            name: value.decode(errors="replace") for name, value in zip(STATUS_FIELDS, values) if value is not None
+        }
         return {**fields, "now": str(journal_time(time, kept))}
 
-    def open_ids(self, manager: str, limit: int) -> Steps[list[str]]:
-        replies = yield [("ZRANGE", key, 0, limit - 1) for key in _all_due(manager)]
-        names = [name for reply in replies for name in reply]
-        sound = [name for name in names if is_fanout_name(name)]
-        if len(sound) < len(names):
-            keys = ", ".join(_all_due(manager))
-            logger.error("%s holds %s, which name no fan-out", keys, sorted(set(names) - set(sound)))
-        return [named_fanout(manager, name.decode()) for name in sound][:limit]
+    def list_due(self, manager: str, start: int = 0, limit: int = 0) -> Steps[DueFanouts]:
+        keys = [due_key(manager, partition) for partition in range(PARTITIONS)]
+        replies = yield [
+            command
+            for key in keys
+            for command in (("ZCARD", key), ("ZRANGE", key, start, start + limit - 1, "WITHSCORES"))[
+                : 2 if limit else 1
+            ]
+        ]
+        found = [part for reply in replies if type(reply) is list for part in reply]
+        names = [name.decode(errors="surrogateescape") for name in found[::2]]
+        entries = [(named_fanout(manager, name), float(at)) for name, at in zip(names, found[1::2])][:limit]
+        return DueFanouts(sum(reply for reply in replies if type(reply) is int), entries)
 
-    def count_open(self, managers: Sequence[str]) -> Steps[int]:
-        counts = yield [("ZCARD", key) for name in managers for key in _all_due(name)]
-        return sum(map(int, counts))
-
-    def add_letter(self, kind: str, reason: str, payload: bytes, manager: str = "", fanout_id: str = "") -> Steps[str]:
+    def dead_letter(self, reason: str, payload: bytes, manager: str = "", claim: Claim | None = None) -> Steps[str]:
+        kind, fanout_id = (MESSAGE, "") if claim is None else (FANOUT, claim.id)
         facts = ("kind", kind, "manager", manager, "reason", reason, "payload", payload, "fanout", fanout_id)
-        letter, count = yield [("XADD", letters_key(), "*", *facts), ("XLEN", letters_key())]
+        # The dead letter first: twice is better than never.
+        name, count = yield [("XADD", letters_key(), "*", *facts), ("XLEN", letters_key())]
+        letter: str = name.decode()
         if count > MOST_LETTERS:
             (rows,) = yield [("XRANGE", letters_key(), "-", "+", "COUNT", min(count - MOST_LETTERS, TRIMMED))]
-            oldest = [_letter(*row) for row in rows]
-            yield from together([self.let_expire(each.fanout) for each in oldest if each.fanout])
-            yield from self.drop_letters([each.id for each in oldest])
-        return str(letter.decode())
+            yield from self._drop([_letter(*row) for row in rows])
+        if claim is not None:
+            (noted,) = yield [_settle(claim, -1, 1, 0, "dead", letter, "error", reason)]
+            if not noted:
+                yield [("XDEL", letters_key(), letter)]
+                return ""
+        return letter
 
-    def letters(self, limit: int) -> Steps[list[Letter]]:
-        (rows,) = yield [("XREVRANGE", letters_key(), "+", "-", "COUNT", limit)]
+    def dead_letters(self, limit: int, letter_id: str = "") -> Steps[list[Letter]]:
+        newest, oldest = (letter_id, letter_id) if letter_id else ("+", "-")
+        (rows,) = yield [("XREVRANGE", letters_key(), newest, oldest, "COUNT", limit)]
         return [_letter(*row) for row in rows]
 
-    def letter(self, letter_id: str) -> Steps[Letter | None]:
-        (rows,) = yield [("XRANGE", letters_key(), letter_id, letter_id)]
-        return _letter(*rows[0]) if rows else None
+    def drop_dead_letters(self, ids: Sequence[str]) -> Steps[int]:
+        found = yield [("XRANGE", letters_key(), each, each) for each in ids]
+        return (yield from self._drop([_letter(*row) for rows in found for row in rows]))
 
-    def drop_letters(self, ids: Sequence[str]) -> Steps[int]:
-        (count,) = yield [("XDEL", letters_key(), *ids)] if ids else [("EXISTS", letters_key())]
-        return int(count) if ids else 0
+    @staticmethod
+    def _drop(letters: Sequence[Letter]) -> Steps[int]:
+        """Delete *letters*, after their records are made to expire: else nobody would know of these any more."""
+        if not letters:
+            return 0
+        expire = [("EXPIRE", receipt_key(each.fanout), OPEN_TTL) for each in letters if each.fanout]
+        *_, count = yield [*expire, BARRIER, ("XDEL", letters_key(), *(each.id for each in letters))]
+        return int(count)
 
 
 def journal_time(time: Sequence[Any], kept: bytes | None) -> int:
@@ -273,10 +252,6 @@ def journal_time(time: Sequence[Any], kept: bytes | None) -> int:
 
 def _due(manager: str) -> list[str]:
     return [clock_key(manager), due_key(manager), bell_key(manager)]
-
-
-def _all_due(manager: str) -> list[str]:
-    return [due_key(manager, partition) for partition in range(PARTITIONS)]
 
 
 def _proof(claim: Claim) -> tuple[str, int, str]:

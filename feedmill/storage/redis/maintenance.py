@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from feedmill import settings
-from feedmill.keys import GROUPS, clock_key, due_key, named_fanout, receipt_key, set_aside_key, split_fanout
+from feedmill.keys import GROUPS, clock_key, due_key, receipt_key, set_aside_key, split_fanout
 from feedmill.storage.maintenance import (
     HASH,
     KEEP_ASIDE,
@@ -106,19 +106,11 @@ class RedisMaintenance(Maintenance):
         (count,) = yield [("ZCOUNT", due_key(manager), "-inf", int(journal_time(time, kept) - seconds * 1000))]
         return int(count)
 
-    def receipts(self, ids: Sequence[str]) -> Steps[list[dict[str, bytes]]]:
+    def receipts(self, ids: Sequence[str], *, body: bool = False) -> Steps[list[dict[str, bytes]]]:
         # Field by field, as bodies may be large.
-        replies = yield [("HMGET", receipt_key(name), *RECEIPT) for name in ids]
-        return [{n: value for n, value in zip(RECEIPT, values) if value is not None} for values in replies]
-
-    def body(self, fanout_id: str) -> Steps[bytes]:
-        (body,) = yield [("HGET", receipt_key(fanout_id), "body")]
-        return body or b""
-
-    def due(self, manager: str, start: int, limit: int) -> Steps[list[tuple[str, float]]]:
-        (found,) = yield [("ZRANGE", due_key(manager), start, start + limit - 1, "WITHSCORES")]
-        names = [name.decode(errors="surrogateescape") for name in found[::2]]
-        return [(named_fanout(manager, name), float(at)) for name, at in zip(names, found[1::2])]
+        fields = (*RECEIPT, "body") if body else RECEIPT
+        replies = yield [("HMGET", receipt_key(name), *fields) for name in ids]
+        return [{n: value for n, value in zip(fields, values) if value is not None} for values in replies]
 
     def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
         (at,) = yield [("ZSCORE", due_key(manager), _member(fanout_id))]
@@ -131,8 +123,8 @@ class RedisMaintenance(Maintenance):
     def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
         yield [("ZREM", due_key(manager), _member(fanout_id))]
 
-    def forget(self, key: str) -> Steps[None]:
-        yield [("UNLINK", key)]
+    def forget(self, key: str, seconds: int = 0) -> Steps[None]:
+        yield [("EXPIRE", key, seconds) if seconds else ("UNLINK", key)]
 
     def unlock(self, key: str, lock: float) -> Steps[None]:
         yield [call_script("unlock", [key + GROUPS], f"{round(lock * 1000):013d}")]
@@ -146,16 +138,16 @@ class RedisMaintenance(Maintenance):
         lines = [line.partition(":") for section in sections for line in section.decode().splitlines()]
         return {name: value for name, _, value in lines}
 
-    def option(self, name: str) -> Steps[str]:
+    def option(self, name: str, value: str = "") -> Steps[str]:
         # Managed servers and careful ACLs refuse it.
-        (pair,) = yield [("CONFIG", "GET", name)]
-        return pair[1].decode() if pair else ""
-
-    def set_option(self, name: str, value: str) -> Steps[None]:
+        if not value:
+            (pair,) = yield [("CONFIG", "GET", name)]
+            return pair[1].decode() if pair else ""
         yield [("CONFIG", "SET", name, value)]
         (info,) = yield [("INFO", "server")]
         if re.search(r"^config_file:\S", info.decode(), re.MULTILINE):
             yield [("CONFIG", "REWRITE")]
+        return value
 
 
 def _member(fanout_id: str) -> bytes:

@@ -14,12 +14,18 @@ from feedmill.records import record
 from feedmill.storage.base import (
     COUNT_TTL,
     Changes,
+    Committed,
     FlatTimelines,
-    GroupRow,
+    GroupsPage,
     GroupTimelines,
+    IdRange,
     Lock,
+    NotHeld,
     Rules,
     Snapshot,
+    SpillPage,
+    StoredCounts,
+    StoredGroup,
     Targets,
     Task,
     Want,
@@ -73,10 +79,10 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
 
     def flat_range(
         self, key: str, low: bytes, high: bytes, oldest_first: bool, start: int, stop: int, window: int
-    ) -> Steps[tuple[int, list[bytes]]]:
+    ) -> Steps[IdRange]:
         order = int(oldest_first)
         ((total, text),) = yield [call_script("flat_range", [key], low, high, order, start, max(start, stop), window)]
-        return total, _ids(text) if oldest_first else _ids(text)[::-1]
+        return IdRange(total, _ids(text) if oldest_first else _ids(text)[::-1])
 
     def flat_count(self, key: str) -> Steps[int]:
         (size,) = yield [("STRLEN", key)]
@@ -90,7 +96,7 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
     def flat_delete(self, key: str) -> Steps[None]:
         yield [call_script("delete", [key, key + GROUPS])]
 
-    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | int]]:
+    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | NotHeld]]:
         args: list[Any] = [
             *(lock.token, int(lock.now * 1000), int((lock.now + lock.ttl) * 1000)),
             *(rules.max_length, rules.newest, rules.channel, record.HELD, MAX_MEMBERS, record.SPILL_LIMIT),
@@ -108,12 +114,12 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
                 yield call_script("begin", keys, *args, *feeds.titles(*part))
 
         replies = yield commands()
-        found = replies[0] if len(replies) == 1 else [reply for answer in replies for reply in answer]
+        found: list[Any] = replies[0] if len(replies) == 1 else [reply for answer in replies for reply in answer]
         if are_ints(found):
             return found
-        return [reply if type(reply) is int else _snapshot(task.wants, reply) for reply in found]
+        return [_snapshot(task.wants, reply) if type(reply) is list else reply for reply in found]
 
-    def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | int]]:
+    def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:
         deadline = int((lock.now + lock.ttl) * 1000)
 
         def commands() -> Iterator[Command]:
@@ -134,14 +140,14 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
 
     def groups_slice(
         self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
-    ) -> Steps[tuple[bytes, list[GroupRow], bool]]:
+    ) -> Steps[GroupsPage]:
         if limit <= 0:
-            return b"", [], False
+            return GroupsPage(b"", [], False)
         place = ("", "") if after is None else after
         (reply,) = yield [call_script("groups_slice", [key, key + GROUPS], start, limit, window, *place)]
-        return reply[0], list(zip(reply[2::3], reply[3::3], reply[4::3])), bool(reply[1])
+        return GroupsPage(reply[0], list(zip(reply[2::3], reply[3::3], reply[4::3])), bool(reply[1]))
 
-    def group_get(self, key: str, want: Want) -> Steps[tuple[bytes, bytes | None, dict[bytes, bytes], int | None]]:
+    def group_get(self, key: str, want: Want) -> Steps[StoredGroup]:
         spill_key = (key + GROUPS + ":").encode() + want.group
         commands: list[Command] = [("HMGET", key + GROUPS, STATE, want.group), ("ZREVRANK", key, want.group)]
         if want.actors is None:
@@ -149,7 +155,7 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         elif want.actors:
             commands.append(("HMGET", spill_key, *want.actors))
         (held, record), rank, *spill = yield commands
-        return _state(held), record, _spill(want, spill[0] if spill else None), rank
+        return StoredGroup(_state(held), record, _spill(want, spill[0] if spill else None), rank)
 
     def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
         ((record, *names),) = yield [call_script("group_actors", [key + GROUPS], group)]
@@ -163,27 +169,25 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         ((record, *parts),) = yield [call_script("group_actors", [key + GROUPS], group, *actors)]
         return record, dict(zip(parts[::2], parts[1::2]))
 
-    def spill_scan(
-        self, key: str, group: bytes, place: int, limit: int
-    ) -> Steps[tuple[bytes | None, int, dict[bytes, bytes]]]:
+    def spill_scan(self, key: str, group: bytes, place: int, limit: int) -> Steps[SpillPage]:
         spill_key = (key + GROUPS + ":").encode() + group
         record, (following, fields) = yield [
             ("HGET", key + GROUPS, group),
             ("HSCAN", spill_key, place, "COUNT", limit),
         ]
-        return record, int(following), dict(zip(fields[::2], fields[1::2]))
+        return SpillPage(record, int(following), dict(zip(fields[::2], fields[1::2])))
 
     def groups_count(self, key: str) -> Steps[int]:
         (count,) = yield [("ZCARD", key)]
         return int(count)
 
-    def count_get(self, count_key: str) -> Steps[tuple[int, int, int]]:
+    def count_get(self, count_key: str) -> Steps[StoredCounts]:
         (reply,) = yield [("GET", count_key)]
         numbers = (reply or b"0 0 0").split()
         if len(numbers) != 3 or not all(number.isdigit() and len(number) < 20 for number in numbers):
             raise CorruptRecord(f"{count_key} holds {reply[:40]!r}; feedmill doctor --fix counts again")
         unseen, unread, sequence = map(int, numbers)
-        return unseen, unread, sequence
+        return StoredCounts(unseen, unread, sequence)
 
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
         if count_key:

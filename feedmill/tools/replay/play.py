@@ -136,7 +136,7 @@ class Session:
         """Fan-outs under way; also notices a worker that has ended."""
         if self._workers is not None:
             self._workers.check()
-        return backend().run(backend().journal.count_open([SocialManager.name]))
+        return backend().run(backend().journal.list_due(SocialManager.name)).number
 
     def until(self, most: int) -> Iterator[int]:
         """Wait until at most *most* fan-outs are under way; gives how many are, again and again."""

@@ -1,7 +1,8 @@
--- Note that a chunk is done, once; after the last one its fan-out is finished and no longer due.
+-- Note that a chunk is done, once; after the last one its fan-out is finished and no longer due. Or that it failed, and whoever
+-- began it lives.
 -- KEYS: clock (STRING), receipt (HASH), chunks (HASH), due (ZSET: fan-out -> ms)
--- ARGV: fan-out, plan, number, people reached, seconds to keep a finished receipt
--- Returns: 1, or 0 if the plan is no longer the current one
+-- ARGV: fan-out, plan, number, people reached or '' if it failed, seconds to keep a finished receipt
+-- Returns: 1, or 0 if the plan is no longer the current one, or what failed is done
 -- include: journal
 local r, chunks, due = KEYS[2], KEYS[3], KEYS[4]
 local name, plan, chunk, reached, keep = unpack(ARGV)
@@ -10,6 +11,12 @@ if got[1] ~= plan then return 0 end
 local at = redis.pcall('ZSCORE', due, name)
 if type(at) == 'table' then return failed(at, due) end
 local field, done = plan .. '.' .. chunk, number(got[2])
+if reached == '' then
+  if call('HEXISTS', chunks, field) == 0 then return 0 end
+  local begun, lived = number(call('HGET', chunks, 'begun:' .. field)), number(call('HGET', chunks, 'lived:' .. field))
+  call('HSET', chunks, 'lived:' .. field, whole(math.min(begun, lived + 1)))
+  return 1
+end
 if call('HEXISTS', chunks, field) == 1 then
   done = done + 1
   call('HSET', r, 'done', whole(done), 'reached', whole(number(got[3]) + reached))

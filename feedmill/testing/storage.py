@@ -1,0 +1,1027 @@
+"""The contract of a storage backend, as tests that any backend can run.
+
+Subclass :class:`BackendContract` in your tests, with a fixture ``backend`` that puts yours in force, empty::
+
+    class TestMyBackend(BackendContract):
+        @pytest.fixture
+        def backend(self):
+            feedmill.configure(redis_url="mine://")
+            empty_it()
+            return feedmill.storage.registry.backend()
+
+Or subclass the contracts of the parts that you have: :class:`FlatContract` and so on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from feedmill import Activity, settings
+from feedmill.cursor import GroupPlace
+from feedmill.errors import ArgumentError
+from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
+from feedmill.keys import receipt_key
+from feedmill.records.layout import SPILLED
+from feedmill.storage import activity_state as state
+from feedmill.storage.base import (
+    ADDED,
+    APPEND,
+    BUSY,
+    DELETE,
+    DONE,
+    LEFT,
+    LOST,
+    SET,
+    Backend,
+    Changes,
+    Lock,
+    Rules,
+    Snapshot,
+    Task,
+    Want,
+)
+from feedmill.storage.journal import FANOUT, MESSAGE, Claim, NotBegun, Pace, Succession
+from feedmill.storage.operations import PAUSE, Interrupted, Steps, barrier, together
+from feedmill.storage.pubsub import LISTENING
+from feedmill.verbs import Love
+
+#: Seconds that a claim lasts in these tests, and within which a listener hears.
+LEASE, SOON = 0.1, 10.0
+NAME = "Contract"
+#: A begin that wants nothing but the lock.
+NOTHING = Task(())
+#: What fan-outs ask for. To a journal they are names.
+ADD, REMOVE, FOLLOW, UPDATE, REDELIVER = "add", "remove", "follow", "update", "redeliver"
+#: What an addition makes of an update that is not done.
+ABSORBING = Succession(absorbs=(UPDATE, REDELIVER), becomes=REDELIVER)
+
+
+class Contract:
+    """What the contracts share."""
+
+    @pytest.fixture
+    def backend(self) -> Backend:
+        """The backend that is tested, in force and empty: yours."""
+        raise NotImplementedError("override the fixture `backend`")
+
+    @pytest.fixture(autouse=True)
+    def _settings(self, backend: Backend) -> Iterator[None]:
+        self.tested = backend
+        before = settings.current().fanout_lease
+        settings.configure(fanout_lease=LEASE)
+        yield
+        settings.configure(fanout_lease=before)
+
+    def run(self, operation: Steps[Any]) -> Any:
+        """What *operation* comes to."""
+        return self.tested.run(operation)
+
+
+class DriverContract(Contract):
+    """How a backend drives operations."""
+
+    def test_together(self) -> None:
+        """Operations that share their round trips come to what each comes to alone; barriers and pauses are passed."""
+
+        def waits() -> Steps[str]:
+            (reply,) = yield [(PAUSE, 0.01)]
+            return f"waited: {reply}"
+
+        number = self.tested.auxiliary.unfollows.last_number
+        asked: list[Any] = [number(NAME), barrier(), waits(), number(NAME)]
+        assert self.run(together(asked)) == [0, None, "waited: None", 0]
+
+    def test_what_fails_is_interrupted(self) -> None:
+        """An error of one operation is raised, after the others were interrupted and have released what they hold."""
+        released = []
+
+        def holds() -> Steps[None]:
+            try:
+                yield [(PAUSE, 0.0)]
+                yield [(PAUSE, 0.0)]
+            except Interrupted:
+                yield from self.tested.auxiliary.unfollows.record_unfollow(NAME, "5", ["6"])
+                released.append(True)
+                raise
+
+        def fails() -> Steps[None]:
+            yield [(PAUSE, 0.0)]
+            raise OSError("no database")
+
+        with pytest.raises(OSError, match="no database"):
+            self.run(together([holds(), fails()]))
+        assert released and self.run(self.tested.auxiliary.unfollows.last_number(NAME)) > 0
+
+    def test_coroutines(self) -> None:
+        """From a coroutine it is the same."""
+
+        async def read() -> Any:
+            try:
+                return await self.tested.arun(self.tested.auxiliary.unfollows.last_number(NAME))
+            finally:
+                await self.tested.aclose()
+
+        assert asyncio.run(read()) == 0
+
+
+def _id(number: int) -> bytes:
+    return number.to_bytes(16, "big")
+
+
+class FlatContract(Contract):
+    """Flat timelines."""
+
+    def test_ids_in_order(self) -> None:
+        """What is added is held once, newest first, in whatever order it came; how many were new is counted."""
+        flat, keys = self.tested.flat, ["contract:flat:{1}", "contract:flat:{2}"]
+        assert self.run(flat.flat_add(keys, [_id(3), _id(5)], 100)) == 4
+        assert self.run(flat.flat_add(keys[:1], [_id(1), _id(3), _id(4)], 100)) == 2
+        assert self.run(flat.flat_slice(keys[0], 0, 10)) == [_id(n) for n in (5, 4, 3, 1)]
+        assert self.run(flat.flat_slice(keys[0], 1, 3)) == [_id(4), _id(3)]
+        assert self.run(flat.flat_slice(keys[0], 3, 3)) == [] == self.run(flat.flat_slice(keys[0], 9, 12))
+        assert [self.run(flat.flat_count(key)) for key in (*keys, "contract:flat:{3}")] == [4, 2, 0]
+        assert self.run(flat.flat_add(keys, [], 100)) == self.run(flat.flat_add([], [_id(1)], 100)) == 0
+
+    def test_removal(self) -> None:
+        """What is taken out is counted where it was."""
+        flat, keys = self.tested.flat, ["contract:flat:{1}", "contract:flat:{2}"]
+        self.run(flat.flat_add(keys, [_id(n) for n in range(4)], 100))
+        assert self.run(flat.flat_remove(keys[:1], [_id(1), _id(9)])) == 1
+        assert self.run(flat.flat_remove(keys, [_id(1), _id(2)])) == 3
+        assert self.run(flat.flat_slice(keys[0], 0, 9)) == [_id(3), _id(0)]
+        self.run(flat.flat_trim(keys[0], 1))
+        assert self.run(flat.flat_slice(keys[0], 0, 9)) == [_id(3)]
+        self.run(flat.flat_delete(keys[0]))
+        assert self.run(flat.flat_count(keys[0])) == 0
+
+    def test_length(self) -> None:
+        """A timeline holds its newest ids, and a quarter more at most."""
+        flat, key = self.tested.flat, "contract:flat:{1}"
+        for number in random.Random(1).sample(range(200), 200):
+            self.run(flat.flat_add([key], [_id(number)], 20))
+            assert self.run(flat.flat_count(key)) <= 25
+        assert self.run(flat.flat_slice(key, 0, 20)) == [_id(n) for n in range(199, 179, -1)]
+
+    @pytest.mark.parametrize("oldest_first", [False, True])
+    def test_ranges(self, oldest_first: bool) -> None:
+        """Ranges are those of a list, within the newest of the window."""
+        flat, key, dice = self.tested.flat, "contract:flat:{1}", random.Random(2)
+        held = [_id(n) for n in range(0, 60, 2)]
+        self.run(flat.flat_add([key], held, 100))
+        for _ in range(100):
+            low, high = (_id(dice.randrange(-1, 62) % 64) if dice.random() < 0.8 else b"" for _ in range(2))
+            window, start = dice.randrange(40), dice.randrange(8)
+            stop = start + dice.randrange(8)
+            found = [each for each in held[-window:] if window and each >= low and (not high or each < high)]
+            ordered = found if oldest_first else found[::-1]
+            expected = len(found), ordered[start:stop]
+            assert self.run(flat.flat_range(key, low, high, oldest_first, start, stop, window)) == expected
+
+
+class _Feeds:
+    """Feeds of groups by their keys."""
+
+    def __init__(self, *users: int, counted: bool = True) -> None:
+        self.users, self.counted = users, counted
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def keys(self, start: int, stop: int) -> Sequence[str]:
+        """Their keys."""
+        return [key_of(user) for user in self.users[start:stop]]
+
+    def count_keys(self, start: int, stop: int) -> Sequence[str]:
+        """The keys of their counts."""
+        return [f"{key_of(user)}:count" for user in self.users[start:stop]] if self.counted else []
+
+    def titles(self, start: int, stop: int) -> Sequence[str]:
+        """The front of what is published."""
+        return ["{" for _ in self.users[start:stop]] if self.counted else []
+
+
+def key_of(user: int) -> str:
+    """The key of a feed of groups."""
+    return f"contract:groups:{{{user}}}"
+
+
+def _actors(number: int) -> list[bytes]:
+    return [b"actor%d" % each for each in range(number)]
+
+
+class ContractNews(RedisAggregatedFeed):
+    """Groups without counts."""
+
+    key_format = "contract:news:%(user_id)s"
+
+
+class ContractNotes(RedisNotificationFeed):
+    """Groups with counts."""
+
+    key_format = "contract:notes:%(user_id)s"
+    count_format = "contract:notes:%(user_id)s:count"
+
+
+class GroupsContract(Contract):
+    """Timelines of groups: locks, what begin reads and what commit writes."""
+
+    @pytest.fixture(autouse=True)
+    def _locks(self, _settings: None) -> None:
+        self.now, self.rules, self.counted = time.time(), Rules(100, 0, "contract"), True
+
+    def begin(self, token: bytes, task: Task = NOTHING, rules: Rules | None = None, *, later: float = 0) -> Any:
+        """What becomes of the feed of user 1."""
+        lock = Lock(token, self.now + later, 10)
+        return self.run(self.tested.groups.begin(_Feeds(1, counted=self.counted), task, lock, rules or self.rules))[0]
+
+    def commit(self, token: bytes, later: float = 0, **changes: Any) -> Any:
+        """What becomes of a commit to the feed of user 1."""
+        count_key = f"{key_of(1)}:count" if self.counted else ""
+        changed = Changes(key_of(1), changes.pop("state", b""), count_key=count_key, **changes)
+        return self.run(self.tested.groups.commit([changed], Lock(token, self.now + later, 10), self.rules.channel))[0]
+
+    def write(self, **changes: Any) -> None:
+        """Begin and commit."""
+        assert isinstance(self.begin(b"writer__"), Snapshot)
+        assert self.commit(b"writer__", **changes) == DONE
+
+    @pytest.mark.parametrize("counted", [False, True])
+    def test_a_stolen_token_is_refused(self, counted: bool) -> None:
+        """A commit under a token that is no longer the lock's is refused; what came meanwhile keeps the lock."""
+        self.rules, self.counted = Rules(100, 0, "contract" if counted else ""), counted
+        assert isinstance(self.begin(b"first___"), Snapshot)
+        assert isinstance(self.begin(b"first___"), Snapshot), "sent again, its answer lost"
+        assert self.begin(b"second__") == BUSY
+        assert self.begin(b"second__", Task((), b"left")) == LEFT
+        taken = self.begin(b"second__", later=11)
+        assert isinstance(taken, Snapshot) and taken.inbox == b"left"
+        put = [(b"g", b"\0record", 5.0)]
+        assert self.commit(b"first___", put=put) == LOST
+        assert self.run(self.tested.groups.groups_count(key_of(1))) == 0
+        assert self.commit(b"second__", put=put) == b"left"
+        assert self.run(self.tested.groups.groups_count(key_of(1))) == 1
+        assert self.commit(b"second__", put=[(b"h", b"\0record", 6.0)]) == b"left", "sent again: it is known as done"
+        assert self.run(self.tested.groups.groups_count(key_of(1))) == 1
+        following = Lock(b"second__", 0, 0).following
+        assert self.commit(following, inbox_done=4) == DONE
+        assert self.commit(b"second__") == LOST == self.commit(following)
+
+    def test_what_stays_in_the_inbox(self) -> None:
+        """What could not be done is kept in front of what came meanwhile, and the lock goes only when nothing came."""
+        self.begin(b"first___")
+        self.begin(b"second__", Task((), b"aabb"))
+        taken = self.begin(b"second__", later=11)
+        assert taken.inbox == b"aabb"
+        assert self.begin(b"third___", Task((), b"cc"), later=11) == LEFT
+        assert self.commit(b"second__", later=11, inbox_done=4, inbox_kept=b"bb") == b"cc"
+        following = Lock(b"second__", 0, 0).following
+        assert self.commit(following, later=11, inbox_done=4, inbox_kept=b"bb") == DONE
+        assert self.begin(b"third___", later=11).inbox == b"bb"
+        assert self.run(self.tested.auxiliary.pending_index.has_pending([key_of(1), key_of(2)])) == [True, False]
+
+    def test_release(self) -> None:
+        """Only what is held under one of the tokens is let go, and it is told whether something waits there."""
+        self.begin(b"first___")
+        release = self.tested.groups.release
+        assert self.run(release([key_of(1), key_of(2)], [b"second__"])) == [False, False]
+        assert self.begin(b"second__") == BUSY
+        self.begin(b"second__", Task((), b"left"))
+        assert self.run(release([key_of(1), key_of(2)], [b"first___", b"other___"])) == [True, False]
+        assert isinstance(self.begin(b"second__"), Snapshot)
+        assert self.run(release([], [b"first___"])) == []
+
+    def test_what_begin_reads(self) -> None:
+        """Records and spills of the groups that are wanted, state, and the newest and oldest where they are asked for."""
+        records = {b"g%d" % n: b"\0record%d" % n for n in range(5)}
+        records[b"g1"] = bytes([SPILLED]) + records[b"g1"]
+        spill: list[Any] = [(b"g1", actor, SET, actor * 2) for actor in _actors(3)]
+        self.write(state=b"state", put=[(name, data, float(name[1:])) for name, data in records.items()], spill=spill)
+        wants = Want(b"g1", (b"actor0", b"actor2", b"actor9")), Want(b"g2", ()), Want(b"new", None)
+        found = self.begin(b"reader__", Task(wants), Rules(5, 2, "contract"))
+        assert (found.done, found.state, found.inbox, found.records) == (
+            *(0, b"state", b""),
+            [records[b"g1"], records[b"g2"], None],
+        )
+        assert found.spills == [{actor: actor * 2 for actor in (b"actor0", b"actor2")}, {}, {}]
+        assert found.newest == [(name, float(name[1:]), records[name]) for name in (b"g4", b"g3")]
+        assert found.oldest[:1] == [(b"g0", 0.0, records[b"g0"])] and found.groups == 5
+        self.run(self.tested.groups.release([key_of(1)], [b"reader__"]))
+        found = self.begin(b"reader__", Task((Want(b"g1", None),)))
+        assert (len(found.spills[0]), found.oldest, found.groups, found.newest) == (3, [], 0, [])
+
+    def test_what_commit_writes(self) -> None:
+        """Groups come and go, spills are appended to, set and deleted."""
+        groups, head = self.tested.groups, bytes([SPILLED])
+        self.write(put=[(b"a", head + b"1", 1.0), (b"b", head + b"1", 2.0)], spill=[(b"a", b"x", SET, b"1")])
+        self.write(put=[(b"a", head + b"2", 3.0)], spill=[(b"a", b"x", APPEND, b"2"), (b"a", b"y", SET, b"3")])
+        assert self.run(groups.group_get(key_of(1), Want(b"a", None))) == (
+            b"",
+            head + b"2",
+            {b"x": b"12", b"y": b"3"},
+            0,
+        )
+        assert self.run(groups.group_get(key_of(1), Want(b"a", (b"y", b"z")))).spill == {b"y": b"3"}
+        assert sorted(self.run(groups.group_actors(key_of(1), b"a"))[1]) == [b"x", b"y"]
+        assert self.run(groups.group_parts(key_of(1), b"a", [b"y", b"z"])) == (head + b"2", {b"y": b"3"})
+        self.write(spill=[(b"a", b"x", DELETE, b"")])
+        assert self.run(groups.group_get(key_of(1), Want(b"a", None))).spill == {b"y": b"3"}
+        self.write(put=[(b"a", b"\0", 3.0)], unspill=[b"a"], delete=[b"b"])
+        assert self.run(groups.group_actors(key_of(1), b"a")) == (b"\0", [])
+        for name in (b"b", b"never"):
+            assert self.run(groups.group_get(key_of(1), Want(name, None)))[1:] == (None, {}, None)
+        assert self.run(groups.groups_count(key_of(1))) == 1
+
+    def test_spills_are_read_in_pages(self) -> None:
+        """Each field that is there all the while is found."""
+        spill: list[Any] = [(b"g", actor, SET, b"x") for actor in _actors(700)]
+        self.write(put=[(b"g", bytes([SPILLED]), 1.0)], spill=spill)
+        place, found = 0, dict[bytes, bytes]()
+        while True:
+            record, place, some = self.run(self.tested.groups.spill_scan(key_of(1), b"g", place, 50))
+            found |= some
+            assert record == bytes([SPILLED])
+            if not place:
+                break
+        assert set(found) == set(_actors(700))
+        assert self.run(self.tested.groups.spill_scan(key_of(1), b"none", 0, 50)).record is None
+
+    def test_pages(self) -> None:
+        """Groups by score and then by name, the highest first, from a rank or behind a place, within the window."""
+        groups = self.tested.groups
+        self.write(state=b"state", put=[(b"g%d" % n, b"\0%d" % n, float(n // 2)) for n in range(8)])
+        order = [b"g%d" % n for n in range(7, -1, -1)]
+
+        def names(*args: Any) -> Any:
+            found = self.run(groups.groups_slice(key_of(1), *args))
+            assert found.state == b"state" or not args[1]
+            assert all(
+                float(score) == int(name[1:]) // 2 and data == b"\0" + name[1:] for name, score, data in found.rows
+            )
+            return [name for name, _, _ in found.rows], found.more
+
+        assert names(0, 3, 100) == (order[:3], True)
+        assert names(3, 9, 100) == (order[3:], False)
+        assert names(2, 9, 4) == (order[2:4], False)
+        assert names(0, 2, 100, GroupPlace(2.0, b"g4")) == (order[4:6], True)
+        assert names(1, 2, 100, GroupPlace(2.0, b"g4")) == (order[5:7], True)
+        assert names(0, 0, 100) == ([], False)
+        assert self.run(groups.groups_slice(key_of(2), 0, 5, 100)) == (b"", [], False)
+
+    def test_counts(self) -> None:
+        """A count is kept and published with the commit; a feed that is deleted says so, and goes on with its number."""
+        groups, count_key = self.tested.groups, f"{key_of(1)}:count"
+        listener = self.tested.pubsub.listen("contract")
+        try:
+            while listener.get(SOON) != LISTENING:
+                pass
+            assert self.run(groups.count_get(count_key)) == (0, 0, 0)
+            self.write(put=[(b"g", b"\0", 1.0)], count=(2, 3, 7, '{"unseen": 2}'))
+            assert self.run(groups.count_get(count_key)) == (2, 3, 7)
+            assert listener.get(SOON) == b'{"unseen": 2}'
+            self.run(groups.groups_delete(key_of(1), count_key, "contract", "{"))
+            assert listener.get(SOON) == b'{"unseen": 0, "unread": 0, "seq": 8}'
+        finally:
+            listener.close()
+        assert self.run(groups.groups_count(key_of(1))) == 0
+        assert self.run(groups.count_get(count_key))[:2] == (0, 0)
+        assert int.from_bytes(self.begin(b"anew____").state[48:56], "big") == 8
+
+    @pytest.mark.parametrize("feed_class", [ContractNews, ContractNotes])
+    def test_additions(self, feed_class: Any) -> None:
+        """Whatever a storage adds itself, groups count members and actors exactly, and what is added again changes nothing."""
+        feed, dice = feed_class(1), random.Random(3)
+        pool = [Activity(n % 17, Love, 5, time=Activity(1, Love, 1).time) for n in range(17)]
+        pool += [Activity(n % 23, Love, 6 + n, time=pool[0].time) for n in range(60)]
+        inside: set[Activity] = set()
+        for _ in range(30):
+            some = dice.sample(pool, dice.randint(1, 25))
+            if dice.random() < 0.7:
+                assert feed.add_many(some) == len(set(some) - inside)
+                inside |= set(some)
+            else:
+                assert feed.remove_many(some) == len(set(some) & inside)
+                inside -= set(some)
+            assert sum(group.activity_count for group in feed[:]) == len(inside)
+            for group in feed[:]:
+                members = [each for each in inside if feed.get_aggregator().get_group(each) == group.group]
+                assert group.actor_count == len({each.actor_id for each in members})
+            assert all(feed.contains(each) == (each in inside) for each in pool)
+
+    def test_an_addition_to_a_busy_feed(self) -> None:
+        """It is left to whoever holds the lock, or done at once where the storage needs none; it is not lost."""
+        feed, activity = ContractNotes(1), Activity(1, Love, 5)
+        lock = Lock(b"stranger", time.time(), 0.2)
+        self.run(feed.timeline().begin(_OneFeed(feed), NOTHING, lock, Rules(100, 0, feed.channel())))
+        feed_class: Any = ContractNotes
+        feed_class._run(feed_class.deliver([1], [activity]))
+        time.sleep(0.3)
+        feed.add(Activity(2, Love, 5))
+        assert feed.contains(activity) and feed.get_denormalized_count() == len(feed[:])
+        assert ADDED == 2
+
+
+class _OneFeed(_Feeds):
+    """A feed of a class."""
+
+    def __init__(self, feed: Any) -> None:
+        super().__init__(1)
+        self.feed = feed
+
+    def keys(self, start: int, stop: int) -> Sequence[str]:
+        """Its key."""
+        return [self.feed.key][start:stop]
+
+    def count_keys(self, start: int, stop: int) -> Sequence[str]:
+        """The key of its count."""
+        return [self.feed.count_key][start:stop]
+
+
+class ActivitiesContract(Contract):
+    """Bodies of activities."""
+
+    def test_bodies(self) -> None:
+        """A body that is there stays as it is, unless it is replaced; what is removed is gone."""
+        storage = self.tested.activities
+        self.run(storage.add({_id(1): b"one", _id(2): b"two"}))
+        self.run(storage.add({_id(1): b"other", _id(3): b"three"}))
+        assert self.run(storage.get([_id(3), _id(1), _id(9)])) == [b"three", b"one", None]
+        assert self.run(storage.replace({_id(1): b"new", _id(9): b"nine"})) == 1
+        self.run(storage.remove([_id(2), _id(9)]))
+        assert self.run(storage.get([_id(1), _id(2), _id(9)])) == [b"new", None, None]
+        assert self.run(storage.get([])) == self.run(storage.change(state.ADDED, {})) == []
+        self.run(storage.remove([]))
+
+    def test_changes(self) -> None:
+        """Whatever happens to an activity in whatever order, what is kept is what the state machine says, and so is the reply."""
+        storage, dice = self.tested.activities, random.Random(4)
+        changes = (state.ADDED, state.IMPORT, state.NOTIFY, state.UNNOTIFY, state.UPDATED, state.REMOVE)
+        for number in range(60):
+            raw_id, held = _id(number), None
+            for step in range(8):
+                change, body = dice.choice(changes), b"body%d" % dice.randrange(3)
+                expected = state.changed(held, change, body)
+                if change == state.UPDATED and held and state.decode(held).kind == state.REMOVED:
+                    expected = None
+                (reply,) = self.run(storage.change(change, {raw_id: body}))
+                assert (reply is not None) == (expected is not None), (change, held, step)
+                held = held if expected is None else expected
+                assert self.run(storage.states([raw_id])) == [held], change
+                assert reply == held or change != state.REMOVE
+                assert self.run(storage.get([raw_id])) == [state.shown(held)]
+
+    def test_an_expected_value(self) -> None:
+        """Nothing is changed if the value is another."""
+        storage = self.tested.activities
+        self.run(storage.add({_id(1): b"one"}))
+        assert self.run(storage.change(state.UPDATED, {_id(1): b"new"}, b"other")) == [None]
+        assert self.run(storage.get([_id(1)])) == [b"one"]
+        assert self.run(storage.change(state.UPDATED, {_id(1): b"new"}, b"one")) != [None]
+        assert self.run(storage.get([_id(1)])) == [b"new"]
+
+    def test_scopes(self) -> None:
+        """What a manager keeps is its own."""
+        storage = self.tested.activities
+        mine, others = storage.scoped("Mine", 100), storage.scoped("Others", 100)
+        self.run(mine.add({_id(1): b"mine"}))
+        assert [self.run(each.get([_id(1)])) for each in (mine, others, storage)] == [[b"mine"], [None], [None]]
+
+
+class JournalContract(Contract):
+    """Fan-outs: opened, claimed, planned, done; and dead letters. Claims last for :data:`LEASE` seconds."""
+
+    @property
+    def journal(self) -> Any:
+        """The journal that is tested."""
+        return self.tested.journal
+
+    def open(self, name: str = "one", op: str = ADD, **options: Any) -> str:
+        """Open a fan-out; its id."""
+        self.run(self.journal.open(NAME, f"{NAME}:{name}", op, b"body", **options))
+        return f"{NAME}:{name}"
+
+    def claims(self, limit: int = 100) -> list[Claim]:
+        """What is due, once all leases are over."""
+        time.sleep(LEASE * 1.5)
+        found: list[Claim] = self.run(self.journal.claim(NAME, limit)).claims
+        return found
+
+    def planned(self, chunks: int) -> Claim:
+        """A fan-out all of whose chunks are written down and sent."""
+        self.open()
+        (claim,) = self.claims()
+        renewed: Claim = self.run(self.journal.renew(NAME, claim, {n: b"chunk%d" % n for n in range(chunks)}))
+        self.run(self.journal.await_chunks(NAME, renewed, chunks, 0, chunks))
+        return renewed
+
+    def status(self, name: str = "one") -> dict[str, str]:
+        """What the record says."""
+        found: dict[str, str] = self.run(self.journal.get(f"{NAME}:{name}"))
+        return found
+
+    def test_one_in_one_piece(self) -> None:
+        """It is opened, claimed, done whole, and no longer due; its record says so."""
+        opened = self.run(self.journal.open(NAME, f"{NAME}:one", ADD, b"body", feeds=["home", "news"]))
+        assert (opened.op, opened.ring) == (ADD, True)
+        assert self.run(self.journal.list_due(NAME, limit=5)).ids == [f"{NAME}:one"]
+        claims, wake = self.run(self.journal.claim(NAME, 10))
+        (claim,) = claims
+        assert (claim.id, claim.op, claim.body, claim.planned, claim.feeds) == (
+            *(f"{NAME}:one", ADD, b"body", 0),
+            ("home", "news"),
+        )
+        assert not wake and claim.plan > opened.plan and self.run(self.journal.claim(NAME, 10)).claims == []
+        self.run(self.journal.finish(NAME, [(claim, 3)]))
+        found = self.status()
+        assert [found[name] for name in ("manager", "op", "planned", "done", "reached")] == [NAME, ADD, "1", "1", "3"]
+        assert "finished" in found and "body" not in found and int(found["now"]) >= int(found["created"])
+        assert self.run(self.journal.list_due(NAME)) == (0, [])
+        assert self.claims() == [] and set(self.status("never")) == {"now"}
+
+    def test_a_strange_id(self) -> None:
+        """An id that is none of the manager's is refused."""
+        with pytest.raises(ArgumentError, match="none of"):
+            self.run(self.journal.open(NAME, "Other:one", ADD, b"body"))
+
+    def test_a_claim_that_is_lost(self) -> None:
+        """Whoever was too slow changes nothing of what another has claimed, nor keeps the claim."""
+        self.open()
+        (slow,) = self.claims()
+        (claim,) = self.claims()
+        assert claim.attempts == 2 and claim.plan > slow.plan
+        assert self.run(self.journal.renew(NAME, slow, {0: b"chunk"})) is None
+        self.run(self.journal.finish(NAME, [(slow, 5)]))
+        self.run(self.journal.postpone(NAME, slow, 100, error="too late"))
+        assert self.run(self.journal.dead_letter("too late", b"x", NAME, slow)) == ""
+        assert "finished" not in self.status() and self.run(self.journal.dead_letters(5)) == []
+        assert self.run(self.journal.renew(NAME, claim)) is not None
+        (claim,) = self.claims()
+        assert (claim.attempts, claim.planned) == (3, 0)
+
+    def test_a_renewed_claim(self) -> None:
+        """It holds for another lease, with the same listing; its old proof is worth nothing."""
+        self.open()
+        (claim,) = self.claims()
+        time.sleep(LEASE / 5)
+        renewed = self.run(self.journal.renew(NAME, claim))
+        assert renewed.listed == claim.listed and float(renewed.time) > float(claim.time)
+        begun = self.run(self.journal.renew(NAME, renewed, begins=True))
+        assert begun.marked and begun.listed == claim.listed
+        assert self.run(self.journal.renew(NAME, claim)) is None
+
+    def test_chunks(self) -> None:
+        """Chunks are written, done once each and in any order; with the last the fan-out is finished."""
+        claim = self.planned(5)
+        assert self.run(self.journal.chunks(claim, 0, 3)) == {0: b"chunk0", 1: b"chunk1", 2: b"chunk2"}
+        for number, begun in ((3, (1, claim.listed, 0)), (1, (1, claim.listed, 0)), (3, NotBegun.DONE)):
+            assert self.run(self.journal.begin_chunk(claim.id, claim.plan, number)) == begun
+            self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, number, 10))
+        assert self.run(self.journal.chunks(claim, 1, 9)) == {2: b"chunk2", 4: b"chunk4"}
+        found = self.status()
+        assert (found["planned"], found["done"], found["reached"]) == ("5", "2", "20") and "finished" not in found
+        (again,) = self.claims()
+        assert (again.plan, again.planned, again.sent, again.attempts) == (claim.plan, 5, 5, 1)
+        for number in (0, 2, 4):
+            self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, number, 10))
+        assert "finished" in self.status() and self.run(self.journal.chunks(claim, 0, 9)) == {}
+        assert self.claims() == []
+
+    def test_chunks_of_what_was_replaced(self) -> None:
+        """What is asked for again puts the chunks of before off."""
+        claim = self.planned(2)
+        self.open(op=REMOVE)
+        assert self.run(self.journal.begin_chunk(claim.id, claim.plan, 0)) is NotBegun.DONE
+        self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, 0, 5))
+        self.run(self.journal.record_error(claim.id, claim.plan, "too late"))
+        assert self.status().get("done", "0") == "0" and "error" not in self.status()
+
+    def test_who_knows_the_feeds(self) -> None:
+        """A chunk that is for a feed which the caller does not know is not begun."""
+        self.open(feeds=["home", "pins"])
+        (claim,) = self.claims()
+        claim = self.run(self.journal.renew(NAME, claim, {0: b"chunk"}))
+        begin = self.journal.begin_chunk
+        assert self.run(begin(claim.id, claim.plan, 0, ["home"])) is NotBegun.UNKNOWN_FEED
+        assert self.run(begin(claim.id, claim.plan, 0, ["pins", "home", "x"])).times == 1
+
+    def test_deaths_of_chunks(self) -> None:
+        """Those that were begun and neither failed nor finished have died."""
+        claim = self.planned(1)
+
+        def begin() -> Any:
+            return self.run(self.journal.begin_chunk(claim.id, claim.plan, 0))
+
+        assert (begin().deaths, begin().deaths) == (0, 1)
+        for _ in range(5):
+            self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, 0, None))
+        assert (begin().deaths, begin().deaths) == (0, 1)
+        self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, 0, 1))
+        self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, 0, None))
+        assert begin() is NotBegun.DONE and self.status()["retried"] == "3"
+
+    def test_begun_and_not_heard_of(self) -> None:
+        """Only what was written down as begun counts, and writing it down twice counts once."""
+        self.open()
+        (claim,) = self.claims()
+        assert (claim.tries, claim.deaths, claim.marked) == (1, 0, False)
+        (claim,) = self.claims()
+        assert (claim.tries, claim.deaths) == (1, 0)
+        begun = self.run(self.journal.renew(NAME, claim, begins=True))
+        assert begun.marked and begun.tries == 1
+        assert self.run(self.journal.renew(NAME, begun, begins=True)) is not None
+        (claim,) = self.claims()
+        assert (claim.tries, claim.deaths) == (2, 1)
+        assert self.run(self.journal.renew(NAME, begun, begins=True)) is None, "it is another's"
+
+    @pytest.mark.parametrize(("error", "tries"), [("", 1), ("it broke", 2)])
+    def test_postponed(self, error: str, tries: int) -> None:
+        """What was begun and put off was no death; it was an attempt if it failed."""
+        self.open()
+        self.claims()
+        begun = self.run(self.journal.renew(NAME, self.claims()[0], begins=True))
+        self.run(self.journal.postpone(NAME, begun, 0, error=error, waits="" if error else "queue"))
+        (claim,) = self.claims()
+        assert (claim.tries, claim.deaths, claim.waits) == (tries, 0, "" if error else "queue")
+        assert self.status().get("error", "") == error and self.status().get("failed", "0") == str(int(bool(error)))
+
+    @pytest.mark.parametrize(("options", "relisted"), [({}, False), ({"written": True}, True), ({"error": "x"}, True)])
+    def test_whether_something_is_written(self, options: Any, relisted: bool) -> None:
+        """Who was not tried listed nobody; after a failure, or if a part may be written, the first listing stays."""
+        self.open()
+        (claim,) = self.claims()
+        assert not claim.relisted
+        self.run(self.tested.auxiliary.unfollows.record_unfollow(NAME, "5", ["6"]))
+        number = self.run(self.tested.auxiliary.unfollows.last_number(NAME))
+        self.run(self.journal.postpone(NAME, claim, 0, **options))
+        (again,) = self.claims()
+        assert again.relisted is relisted and (again.listed < number) is relisted
+
+    def test_planned_whole(self) -> None:
+        """A plan that is written down whole was no death, and is an attempt until a chunk is done."""
+        self.open()
+        self.claims()
+        claim = self.run(self.journal.renew(NAME, self.claims()[0], begins=True))
+        claim = self.run(self.journal.renew(NAME, claim, {0: b"a", 1: b"b"}))
+        self.run(self.journal.await_chunks(NAME, claim, 2, 0, 2))
+        (claim,) = self.claims()
+        assert (claim.tries, claim.deaths) == (2, 0)
+        self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, 0, 5))
+        (claim,) = self.claims()
+        assert (claim.tries, claim.deaths) == (1, 0)
+
+    def test_one_that_is_sent_at_once(self) -> None:
+        """It is one chunk, and due only when its lease is over."""
+        opened = self.run(self.journal.open(NAME, f"{NAME}:one", FOLLOW, b"body", sent=True))
+        assert not opened.ring and self.run(self.journal.claim(NAME, 5)).claims == []
+        assert self.run(self.journal.begin_chunk(f"{NAME}:one", opened.plan, 0)).times == 1
+        (claim,) = self.claims()
+        assert (claim.plan, claim.planned, self.run(self.journal.chunks(claim, 0, 5))) == (opened.plan, 1, {0: b"body"})
+        self.run(self.journal.end_chunk(NAME, claim.id, opened.plan, 0, 1))
+        assert "finished" in self.status()
+
+    @pytest.mark.parametrize("op", [ADD, REMOVE])
+    def test_the_last_word(self, op: str) -> None:
+        """What takes the place of something that may still run is done once more when that has ended, also the same again."""
+        self.open()
+        self.claims()
+        self.open(op=op)
+        (claim,) = self.claims()
+        self.run(self.journal.finish(NAME, [(claim, 1)]))
+        assert "finished" in self.status() and "again" in self.status()
+        (claim,) = self.claims()
+        assert claim.op == op and self.status()["was"] == "1 1 1"
+        self.run(self.journal.finish(NAME, [(claim, 1)]))
+        deadline = time.monotonic() + SOON
+        while self.run(self.journal.list_due(NAME)).number:  # perhaps a last time
+            assert time.monotonic() < deadline
+            for each in self.claims():
+                self.run(self.journal.finish(NAME, [(each, 1)]))
+
+    def test_nobody_had_it(self) -> None:
+        """What takes the place of something that nobody began, or that has ended, is done once."""
+        for finished in (False, True):
+            self.open(str(finished))
+            for claim in self.claims() if finished else ():
+                self.run(self.journal.finish(NAME, [(claim, 1)]))
+            self.open(str(finished), op=REMOVE)
+            self.run(self.journal.finish(NAME, [(claim, 1) for claim in self.claims()]))
+            assert "finished" in self.status(str(finished)) and "again" not in self.status(str(finished))
+
+    @pytest.mark.parametrize("sent", [False, True])
+    def test_what_is_not_done_is_absorbed(self, sent: bool) -> None:
+        """It has what is left of that to do as well, where it says so."""
+        self.open(op=UPDATE)
+        opened = self.run(self.journal.open(NAME, f"{NAME}:one", ADD, b"body", succession=ABSORBING, sent=sent))
+        assert opened.op == REDELIVER and self.claims()[0].op == REDELIVER
+        assert self.run(self.journal.open(NAME, f"{NAME}:one", REMOVE, b"body", sent=sent)).op == REMOVE
+        assert self.run(self.journal.open(NAME, f"{NAME}:one", ADD, b"body", succession=ABSORBING)).op == ADD
+
+    def test_what_is_done_is_not_absorbed(self) -> None:
+        """Nothing is left of it; unless it was given up, or is to be done once more."""
+        one, absorbing = f"{NAME}:one", {"succession": ABSORBING}
+        self.open(op=UPDATE)
+        (claim,) = self.claims()
+        self.run(self.journal.finish(NAME, [(claim, 1)]))
+        assert self.run(self.journal.open(NAME, one, ADD, b"body", **absorbing)).op == ADD
+        self.open(op=UPDATE)
+        (claim,) = self.claims()
+        assert self.run(self.journal.dead_letter("why", b"payload", NAME, claim))
+        assert self.run(self.journal.open(NAME, one, ADD, b"body", **absorbing)).op == REDELIVER
+        self.claims()
+        self.open(op=UPDATE)
+        (claim,) = self.claims()
+        self.run(self.journal.finish(NAME, [(claim, 1)]))
+        assert {"finished", "again"} <= set(self.status())
+        assert self.run(self.journal.open(NAME, one, ADD, b"body", **absorbing)).op == REDELIVER
+
+    def test_cancelled(self) -> None:
+        """What is not begun will not be, once, unless it is about something else."""
+        self.open()
+        (claim,) = self.claims()
+        assert not self.run(self.journal.cancel(claim.id, REMOVE))
+        assert self.run(self.journal.cancel(claim.id, ADD)) and not self.run(self.journal.cancel(claim.id))
+        assert {"cancelled", "finished"} <= set(self.status())
+        assert self.run(self.journal.renew(NAME, claim)) is None and self.claims() == []
+        assert not self.run(self.journal.cancel(f"{NAME}:never"))
+
+    def test_wake_up_messages(self) -> None:
+        """One is on its way at a time; a claim takes it off, and more that is due wants another."""
+        opened = [self.run(self.journal.open(NAME, f"{NAME}:{n}", ADD, b"body")).ring for n in range(3)]
+        assert opened == [True, False, False]
+        assert self.run(self.journal.wake_if_overdue(NAME)) == (3, False)
+        claims, wake = self.run(self.journal.claim(NAME, 2))
+        assert len(claims) == 2 and wake and self.run(self.journal.wake_if_overdue(NAME)) == (1, False)
+        assert len(self.run(self.journal.claim(NAME, 2)).claims) == 1
+        assert self.run(self.journal.wake_if_overdue(NAME)) == (0, False)
+        time.sleep(LEASE * 1.5)
+        assert self.run(self.journal.wake_if_overdue(NAME)) == (3, True)
+
+    def test_an_author_at_the_limit(self) -> None:
+        """What is beyond the burst is accepted, and due later."""
+        for number in range(4):
+            self.open(str(number), pace=Pace(5, 1 / LEASE, 2))
+        assert [claim.id for claim in self.run(self.journal.claim(NAME, 9)).claims] == [f"{NAME}:0", f"{NAME}:1"]
+        assert {claim.id for claim in self.claims()} >= {f"{NAME}:2"}
+
+    def test_the_oldest_too(self) -> None:
+        """When more is due than one takes, it takes from both ends: neither the newest nor the oldest waits for all others."""
+        settings.configure(fanout_lease=60)
+        names = []
+        for number in range(9):
+            names.append(self.open(f"f{number}"))
+            time.sleep(0.002)
+        assert [claim.id for claim in self.run(self.journal.claim(NAME, 4)).claims] == [*names[:2], *names[7:]]
+        assert [claim.id for claim in self.run(self.journal.claim(NAME, 5)).claims] == names[2:7]
+
+    def test_racing_claimers(self) -> None:
+        """Workers that claim at the same time never get the same fan-out."""
+        settings.configure(fanout_lease=60)
+        wanted = [self.open(f"f{number}") for number in range(100)]
+
+        def claim(_: int) -> list[str]:
+            taken: list[str] = []
+            while claims := self.run(self.journal.claim(NAME, 7)).claims:
+                taken += [each.id for each in claims]
+            return taken
+
+        with ThreadPoolExecutor(8) as pool:
+            taken = [name for names in pool.map(claim, range(8)) for name in names]
+        assert sorted(taken) == sorted(wanted)
+
+    def test_errors(self) -> None:
+        """A failure is counted, bad ids are told; the last error stays."""
+        claim = self.planned(1)
+        self.run(self.journal.record_error(claim.id, claim.plan, "first"))
+        self.run(self.journal.record_error(claim.id, claim.plan, "2 bad ids", skipped=2))
+        assert [self.status()[name] for name in ("failed", "skipped", "error")] == ["1", "2", "2 bad ids"]
+
+    def test_dead_letters(self) -> None:
+        """The newest first; what is given up is finished, and asked for again makes the letter go."""
+        message = self.run(self.journal.dead_letter("no such task", b"payload"))
+        self.open()
+        (claim,) = self.claims()
+        given_up = self.run(self.journal.dead_letter("tried too often", b"what", NAME, claim))
+        first, second = self.run(self.journal.dead_letters(5))
+        assert (first.id, first.kind, first.reason, first.payload, first.manager, first.fanout) == (
+            *(given_up, FANOUT, "tried too often", b"what"),
+            *(NAME, claim.id),
+        )
+        assert (second.id, second.kind, second.fanout) == (message, MESSAGE, "") and second.seconds > 0
+        assert self.run(self.journal.dead_letters(1)) == [first]
+        assert self.run(self.journal.dead_letters(1, message)) == [second]
+        assert self.run(self.journal.dead_letters(1, "1-1")) == []
+        assert self.status()["dead"] == given_up and "finished" in self.status() and self.claims() == []
+        assert self.run(self.journal.drop_dead_letters([message, "1-1"])) == 1
+        assert self.run(self.journal.drop_dead_letters([])) == 0
+        self.open()
+        assert self.run(self.journal.dead_letters(5)) == [] and "dead" not in self.status()
+
+    def test_what_is_listed(self) -> None:
+        """Those first that are to be looked at soonest, some of them at a time."""
+        names = [self.open(f"f{number}", pace=Pace(5, 0.1, 1)) for number in range(4)]
+        found = self.run(self.journal.list_due(NAME, 1, 2))
+        assert found.number == 4 and found.ids == names[1:3]
+        assert [at for _, at in found.entries] == sorted(at for _, at in found.entries)
+        assert self.run(self.journal.list_due("Nobody", 0, 5)) == (0, [])
+
+
+class AuxiliaryContract(Contract):
+    """Pending writes, unfollows, notified users."""
+
+    def test_pending_writes(self) -> None:
+        """Feeds are due at their time; settling what was scheduled again meanwhile changes nothing."""
+        index = self.tested.auxiliary.pending_index
+        self.run(index.schedule("some", [b"a", b"b"], 0))
+        self.run(index.schedule("some", [b"b", b"c"], 60, sooner=True))
+        self.run(index.schedule("other", [b"d"], 0))
+        first = self.run(index.due("some", 9))
+        assert sorted(entry.owner for entry in first) == [b"a", b"b"] and len(self.run(index.due("some", 1))) == 1
+        time.sleep(0.01)
+        self.run(index.schedule("some", [b"a"], 0))
+        self.run(index.settle("some", first, None))
+        assert [entry.owner for entry in self.run(index.due("some", 9))] == [b"a"]
+        self.run(index.settle("some", self.run(index.due("some", 9)), 60))
+        self.run(index.settle("some", [], None))
+        assert self.run(index.due("some", 9)) == []
+        assert [entry.owner for entry in self.run(index.due("other", 9))] == [b"d"]
+
+    def test_unfollows(self) -> None:
+        """What happened since a number is told, until it is taken back; numbers only grow."""
+        unfollows = self.tested.auxiliary.unfollows
+        assert self.run(unfollows.last_number(NAME)) == 0
+        self.run(unfollows.record_unfollow(NAME, "1", ["7", "8"]))
+        first = self.run(unfollows.last_number(NAME))
+        self.run(unfollows.record_unfollow(NAME, "2", ["7"]))
+        second = self.run(unfollows.last_number(NAME))
+        assert second > first > 0 == self.run(unfollows.last_number("Other"))
+        pairs = [("1", "7"), ("1", "8"), ("2", "7")]
+        assert self.run(unfollows.unfollowed_since(NAME, 0, lambda: pairs)) == set(pairs)
+        assert self.run(unfollows.unfollowed_since(NAME, first, lambda: pairs)) == {("2", "7")}
+        assert sorted(self.run(unfollows.unfollowers_since(NAME, "7", 0))) == ["1", "2"]
+        self.run(unfollows.clear_unfollow(NAME, "1", ["7", "9"]))
+        assert self.run(unfollows.unfollowers_since(NAME, "7", 0)) == ["2"]
+        assert self.run(unfollows.changes_since(NAME, "1", 0)) == ({"8"}, {"7"})
+
+    def test_many_unfollows(self) -> None:
+        """However many there are, those of the pairs that matter are told."""
+        unfollows, targets = self.tested.auxiliary.unfollows, list(map(str, range(400)))
+        self.run(unfollows.record_unfollow(NAME, "1", targets))
+        found = self.run(unfollows.unfollowed_since(NAME, 0, lambda: [("1", "5"), ("1", "x"), ("2", "5")]))
+        assert ("1", "5") in found and found <= {("1", target) for target in targets}
+        assert self.run(unfollows.unfollowers_since(NAME, "5", 0)) == ["1"]
+
+    def test_rebuilds(self) -> None:
+        """While feeds are rebuilt, it is known whom their owner follows anew."""
+        unfollows = self.tested.auxiliary.unfollows
+        number = self.run(unfollows.begin_rebuild(NAME, "1"))
+        self.run(unfollows.clear_unfollow(NAME, "1", ["7"]))
+        self.run(unfollows.clear_unfollow(NAME, "2", ["7"]))
+        assert self.run(unfollows.changes_since(NAME, "1", number)) == (set(), {"7"})
+        assert self.run(unfollows.changes_since(NAME, "2", number)) == (set(), set())
+
+    def test_notified_users(self) -> None:
+        """The last call about a user counts, by its number; a removal makes all before it void."""
+        notified, raw_id = self.tested.auxiliary.notified_users, _id(1)
+        assert self.run(notified.numbers(NAME, raw_id)) is None
+        first = self.run(notified.record(NAME, raw_id, True, {"a": b"users", "b": b"others"}))
+        assert self.run(notified.record(NAME, raw_id, True, {"c": b"more"}, first)) == first
+        second = self.run(notified.record(NAME, raw_id, False, {"a": b"users"}))
+        self.run(notified.record(NAME, raw_id, True, {"a": b"late"}, first))
+        found = self.run(notified.notifications(NAME, raw_id))
+        assert second > first and found.numbers == (second, -1) == self.run(notified.numbers(NAME, raw_id))
+        assert found.notifications == {"a": (second, False), "b": (first, True), "c": (first, True)}
+        assert self.run(notified.users(NAME, raw_id, ["a", "b", "x"])) == {"a": b"users", "b": b"others"}
+        assert self.run(notified.users(NAME, raw_id, [])) == {}
+        self.run(notified.void(NAME, raw_id))
+        last, removed = self.run(notified.numbers(NAME, raw_id))
+        assert last == removed > second
+
+
+class PubSubContract(Contract):
+    """Publishing, and listening from threads and coroutines."""
+
+    def test_a_listener(self) -> None:
+        """It hears its channel, from when it says that it listens until it is closed."""
+        listener = self.tested.pubsub.listen("contract:one")
+        try:
+            assert listener.get(SOON) == LISTENING
+            self.run(self.tested.pubsub.publish("contract:two", b"not this"))
+            for message in (b"first", b"second \xff\x00"):
+                self.run(self.tested.pubsub.publish("contract:one", message))
+            assert [listener.get(SOON), listener.get(SOON), listener.get(0.05)] == [b"first", b"second \xff\x00", None]
+        finally:
+            listener.close()
+
+    def test_a_coroutine_listens(self) -> None:
+        """So it is from a coroutine."""
+
+        async def hear() -> list[bytes | None]:
+            listener = self.tested.pubsub.alisten("contract:one")
+            try:
+                heard = [await listener.get(SOON)]
+                await self.tested.arun(self.tested.pubsub.publish("contract:one", b"message"))
+                return [*heard, await listener.get(SOON), await listener.get(0.05)]
+            finally:
+                await listener.aclose()
+                await self.tested.aclose()
+
+        assert asyncio.run(hear()) == [LISTENING, b"message", None]
+
+
+class MaintenanceContract(Contract):
+    """What the doctor sees and repairs."""
+
+    def test_everything_is_seen(self) -> None:
+        """A scan finds each key once or more, with its type."""
+        maintenance, feed = self.tested.maintenance, ContractNotes(1)
+        feed.add(Activity(1, Love, 5))
+        self.run(self.tested.flat.flat_add(["contract:flat:{1}"], [_id(1)], 10))
+        self.run(self.tested.journal.open(NAME, f"{NAME}:one", ADD, b"body"))
+        cursor, found = 0, set[bytes]()
+        while True:
+            cursor, keys = self.run(maintenance.scan(cursor))
+            found |= set(keys)
+            if not cursor:
+                break
+        record = receipt_key(f"{NAME}:one").encode()
+        assert {feed.key.encode() + b":groups", feed.count_key.encode(), record} <= found
+        assert self.run(maintenance.types([record, feed.count_key.encode(), b"none"])) == ["hash", "string", "none"]
+        assert self.run(maintenance.number([record, b"none"])) == 1 and self.run(maintenance.size()) >= len(found)
+        assert self.run(maintenance.expire([receipt_key(f"{NAME}:one")])) == [True]
+
+    def test_a_feed(self) -> None:
+        """All of a feed is seen; a lock is let go if it is still the one that was seen."""
+        maintenance, feed = self.tested.maintenance, ContractNotes(1)
+        feed.add(Activity(1, Love, 5))
+        lock = Lock(b"stranger", time.time(), 30)
+        self.run(feed.timeline().begin(_OneFeed(feed), NOTHING, lock, Rules(100, 0, feed.channel())))
+        found = self.run(maintenance.feed(feed.key, feed.count_key))
+        assert (len(found.scores), list(found.records), found.wrong, found.inbox) == (1, list(found.scores), {}, b"")
+        assert found.lock == pytest.approx(lock.now + lock.ttl, abs=0.002) and found.count == b"1 1 1"
+        self.run(maintenance.unlock(feed.key, found.lock + 5))
+        assert self.run(maintenance.feed(feed.key, feed.count_key)).lock == found.lock
+        self.run(maintenance.unlock(feed.key, found.lock))
+        assert self.run(maintenance.feed(feed.key, feed.count_key)).lock is None
+        assert self.run(maintenance.feed(ContractNotes(2).key, "")).records == {}
+
+    def test_flat_feeds(self) -> None:
+        """A flat feed is read whole, and replaced unless it was changed meanwhile."""
+        maintenance, key = self.tested.maintenance, "contract:flat:{1}"
+        self.run(self.tested.flat.flat_add([key], [_id(2), _id(1)], 10))
+        assert self.run(maintenance.strings([key.encode(), b"none"])) == [_id(1) + _id(2), None]
+        assert not self.run(maintenance.flat_put(key, _id(1), _id(3)))
+        assert self.run(maintenance.flat_put(key, _id(1) + _id(2), _id(3)))
+        assert self.run(self.tested.flat.flat_slice(key, 0, 9)) == [_id(3)]
+
+    def test_the_journal(self) -> None:
+        """Records and bodies are read; what is due is put in and taken out."""
+        maintenance, fanout = self.tested.maintenance, f"{NAME}:one"
+        self.run(self.tested.journal.open(NAME, fanout, ADD, b"body"))
+        (record, none) = self.run(maintenance.receipts([fanout, f"{NAME}:two"]))
+        assert (record["op"], record["manager"], none) == (ADD.encode(), NAME.encode(), {}) and "body" not in record
+        assert self.run(maintenance.receipts([fanout], body=True)) == [{**record, "body": b"body"}]
+        assert self.run(maintenance.overdue(NAME, 0)) == 1 and self.run(maintenance.overdue(NAME, 60)) == 0
+        self.run(maintenance.due_drop(NAME, fanout))
+        assert self.run(maintenance.due_at(NAME, fanout)) is None and self.run(maintenance.overdue(NAME, 0)) == 0
+        self.run(maintenance.due_put(NAME, fanout))
+        assert self.run(maintenance.due_at(NAME, fanout)) is not None
+        self.run(maintenance.forget(receipt_key(fanout), 60))
+        assert self.run(maintenance.receipts([fanout])) == [record]
+        self.run(maintenance.forget(receipt_key(fanout)))
+        assert self.run(maintenance.receipts([fanout])) == [{}]
+
+    def test_spills(self) -> None:
+        """A group's spill is read between two looks at its record."""
+        groups, maintenance, head = self.tested.groups, self.tested.maintenance, bytes([SPILLED])
+        lock, rules = Lock(b"writer__", time.time(), 10), Rules(100, 0, "")
+        self.run(groups.begin(_Feeds(1, counted=False), NOTHING, lock, rules))
+        spill: list[Any] = [(b"g", actor, SET, b"x") for actor in _actors(3)]
+        self.run(groups.commit([Changes(key_of(1), b"", put=[(b"g", head, 1.0)], spill=spill)], lock, ""))
+        asked = [(key_of(1), b"g"), (key_of(1), b"none")]
+        assert self.run(maintenance.spill_sizes(asked)) == [3, 0]
+        found = dict.fromkeys(_actors(3), b"x")
+        assert self.run(maintenance.spills(asked)) == [(head, found, head), (None, {}, None)]
+        assert self.run(maintenance.feed(key_of(1), "")).spills == {b"g": 3}
+
+    def test_the_server(self) -> None:
+        """Facts are texts; there may be none."""
+        assert all(map(str.isascii, self.run(self.tested.maintenance.facts())))
+
+
+class BackendContract(
+    DriverContract,
+    FlatContract,
+    GroupsContract,
+    ActivitiesContract,
+    JournalContract,
+    AuxiliaryContract,
+    PubSubContract,
+    MaintenanceContract,
+):
+    """All that a backend must do."""
