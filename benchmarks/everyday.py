@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 from benchmarks.bench import Bench
 from benchmarks.feeds import START, Aggregated, Flat
+from benchmarks.harness import Harness, harness
 from benchmarks.measure import Row, check, spread
 from benchmarks.social import EMPTY, HomeAndNews, everyday_author, everyday_followers
-from benchmarks.stage import Stage, stage
 from feedmill import Activity
 from feedmill.fanout.publisher import HIGH_QUEUE, celery_app
 from feedmill.verbs import Add
@@ -20,7 +20,7 @@ from feedmill.verbs import Add
 def everyday(bench: Bench) -> Iterator[Row]:
     """A row with a backlog, which is there before the worker starts, and one with a steady stream."""
     count = bench.amounts.everyday
-    with stage(bench) as workers:
+    with harness(bench) as workers:
         for name, backlog in (("everyday_backlog", True), ("everyday_stream", False)):
             ours, floors, ratios = [], [], []
             for number in range(bench.amounts.everyday_rounds):
@@ -47,7 +47,7 @@ def everyday(bench: Bench) -> Iterator[Row]:
     bench.empty()
 
 
-def _timed(workers: Stage, backlog: bool, send: Callable[[], None], done: Callable[[], bool]) -> float:
+def _timed(workers: Harness, backlog: bool, send: Callable[[], None], done: Callable[[], bool]) -> float:
     """Seconds until all that *send* sends is done; with *backlog* from the moment the worker takes the first of it."""
     if backlog:
         workers.pause(HIGH_QUEUE)

@@ -6,8 +6,8 @@ import datetime as dt
 from collections.abc import Iterator
 
 from benchmarks.bench import Bench
-from benchmarks.crowd import Crowd
 from benchmarks.feeds import START, Notification
+from benchmarks.large_audience import Writers
 from benchmarks.measure import Row, check, spread
 from feedmill import Activity
 from feedmill.storage.registry import backend
@@ -22,14 +22,14 @@ def hot(bench: Bench) -> Iterator[Row]:
     bench.say("hot feed")
     likes, ones, scattered, slower = bench.amounts.likes, [], [], []
     parts = [range(first, likes, WRITERS) for first in range(WRITERS)]
-    with Crowd(bench.url, WRITERS) as crowd:
+    with Writers(bench.url, WRITERS) as writers:
         for number in range(bench.amounts.hot_rounds):
             bench.empty()
             owner = OWNER + number
-            one, _ = crowd.together(like, [(part, owner) for part in parts])
+            one, _ = writers.together(like, [(part, owner) for part in parts])
             check_owner(owner, likes)
             bench.empty()
-            each, _ = crowd.together(like, [(part, 0) for part in parts])
+            each, _ = writers.together(like, [(part, 0) for part in parts])
             for user in range(1, likes + 1, max(1, likes // 200)):
                 check_owner(user, 1)
             ones.append(likes / one)

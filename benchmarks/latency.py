@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from benchmarks.bench import Bench
 from benchmarks.feeds import CHUNK, START, Flat
+from benchmarks.harness import PATIENCE, Harness, harness
 from benchmarks.measure import Row, check, spread
 from benchmarks.social import Home, crowd_of
-from benchmarks.stage import PATIENCE, Stage, stage
 from feedmill import Activity, Priority
 from feedmill.fanout.handle import Fanout
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
@@ -24,7 +24,7 @@ AHEAD = 50_000
 
 def latency(bench: Bench) -> Iterator[Row]:
     """All rows: one worker for each queue, as in the Procfile."""
-    with stage(bench, 2) as workers:
+    with harness(bench, 2) as workers:
         workers.pause(LOW_QUEUE, 0)
         workers.pause(HIGH_QUEUE, 1)
         for number in range(3):
@@ -68,7 +68,7 @@ def _row(name: str, bench: Bench, number: int, ahead: int) -> Row:
     return _figures(name, taken, ahead)
 
 
-def _over_backlog(bench: Bench, workers: Stage) -> Row:
+def _over_backlog(bench: Bench, workers: Harness) -> Row:
     """Publications to people of high priority while those of low priority wait, none of whom has been served at first."""
     waiting = bench.amounts.waiting
     workers.pause(LOW_QUEUE, 1)

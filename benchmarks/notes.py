@@ -21,7 +21,7 @@ The three take turns in every round, and ratios are taken within a round; in bra
 group of its own, so groups stay as large as they are said to be. All groups are seen before, so every delivery to
 `notification` changes the badge; in `notification_same_badge` none does, and the floors neither set nor publish.
 `…_new_group` starts a group in a full feed, and the oldest one goes; `aggregated_late` is older than what its group holds.
-`…_growing` adds to one group for ever: each delivery names its actor in the spill, and every sixteenth moves members there.
+`…_growing` adds to one group for ever: each delivery names its actor in the overflow, and every sixteenth moves members there.
 Flat feeds are of all the lengths they have in the long run, so some of them are cut back in each round.""",
         "deliveries",
     ),

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 from benchmarks.bench import Bench
 from benchmarks.feeds import GROUPS, START, Aggregated, Flat, copy_feed, fill_groups, keys_of
+from benchmarks.harness import Harness, harness
 from benchmarks.measure import Row, check, spread
 from benchmarks.social import HomeAndNews, News, crowd_of
-from benchmarks.stage import Stage, stage
 from feedmill import Activity
 from feedmill.verbs import Add
 
@@ -22,7 +22,7 @@ SAME_DAY = 100
 
 def scale(bench: Bench) -> Iterator[Row]:
     """All rows."""
-    with stage(bench) as workers:
+    with harness(bench) as workers:
         bench.say("the page's example")
         yield _page(bench, workers)
         for followers in bench.amounts.followers:
@@ -31,7 +31,7 @@ def scale(bench: Bench) -> Iterator[Row]:
     bench.empty()
 
 
-def _page(bench: Bench, workers: Stage) -> Row:
+def _page(bench: Bench, workers: Harness) -> Row:
     """1,000 activities for 500 followers whose aggregated feeds are full: ten new groups that grow to a hundred each."""
     activities, followers = bench.amounts.page, PAGE[1]
     bench.empty()
@@ -61,7 +61,7 @@ def _page(bench: Bench, workers: Stage) -> Row:
     }
 
 
-def _followers(bench: Bench, workers: Stage, followers: int) -> Row:
+def _followers(bench: Bench, workers: Harness, followers: int) -> Row:
     """One activity of one author to everyone's home and news, which are new."""
     manager, rows = HomeAndNews(), []
     repeats = 5 if followers <= 10_000 else 1
@@ -100,8 +100,8 @@ def _traffic(bench: Bench) -> float:
 
 
 def _check_reached(bench: Bench, reached: int, followers: int, activity: Activity) -> None:
-    """The receipt is right, every feed has its keys, and a sample has just the activity."""
-    check(reached == followers, f"the receipt says {reached} of {followers}")
+    """The fan-out record is right, every feed has its keys, and a sample has just the activity."""
+    check(reached == followers, f"the fan-out record says {reached} of {followers}")
     each = sum(len(keys_of(bench.client, kind(1).key)) for kind in (Flat, Aggregated))
     kept = bench.client.dbsize()
     check(followers * each <= kept <= followers * each + 20, f"{kept} keys for {followers} followers")

@@ -35,8 +35,8 @@ class Target:
     def met(self, row: Row) -> bool:
         """Whether *row* is within the bound."""
         figure: float = row[self.column]
-        within = figure >= self.bound if self.at_least else figure <= self.bound
-        return within or self.at_limit(row)
+        with_deadline = figure >= self.bound if self.at_least else figure <= self.bound
+        return with_deadline or self.at_limit(row)
 
     def at_limit(self, row: Row) -> bool:
         """Whether Redis was the limit of *row*, so that the bound does not hold."""

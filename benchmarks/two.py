@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.bench import Bench
-from benchmarks.crowd import Crowd
 from benchmarks.feeds import (
     GROUPS,
     MEMBERS,
@@ -19,6 +18,7 @@ from benchmarks.feeds import (
     fill_groups,
     love,
 )
+from benchmarks.large_audience import Writers
 from benchmarks.measure import Row, check, server_cpu, spread
 from feedmill import Activity
 from feedmill.storage.registry import backend
@@ -26,10 +26,10 @@ from feedmill.storage.registry import backend
 
 def two(bench: Bench) -> Iterator[Row]:
     """All rows."""
-    with Crowd(bench.url, 2) as crowd:
+    with Writers(bench.url, 2) as writers:
         for name, feed_class in (("flat", Flat), ("aggregated", Aggregated), ("notification", Notification)):
             bench.say(f"two workers: {name}")
-            yield _row(bench, crowd, f"two_workers_{name}", feed_class)
+            yield _row(bench, writers, f"two_workers_{name}", feed_class)
     bench.empty()
 
 
@@ -42,7 +42,7 @@ def work(feed_class: Any, users: range, first: int, seconds: float) -> int:
     return len(users) * (number - first)
 
 
-def _row(bench: Bench, crowd: Crowd, name: str, feed_class: Any) -> Row:
+def _row(bench: Bench, writers: Writers, name: str, feed_class: Any) -> Row:
     half, seconds = bench.amounts.feeds // 4, bench.amounts.two_seconds
     halves = [range(1, half + 1), range(half + 1, 2 * half + 1)]
     bench.empty()
@@ -55,12 +55,12 @@ def _row(bench: Bench, crowd: Crowd, name: str, feed_class: Any) -> Row:
     firsts = [0, 0]
     for _ in range(bench.amounts.two_rounds):
         before = server_cpu(bench.client)
-        took, (count,) = crowd.together(work, [(feed_class, halves[0], firsts[0], seconds)])
+        took, (count,) = writers.together(work, [(feed_class, halves[0], firsts[0], seconds)])
         busy_one.append((server_cpu(bench.client) - before) / took)
         ones.append(count / took)
         firsts[0] += count // half
         before = server_cpu(bench.client)
-        took, counts = crowd.together(
+        took, counts = writers.together(
             work, [(feed_class, users, first, seconds) for users, first in zip(halves, firsts)]
         )
         busy.append((server_cpu(bench.client) - before) / took)

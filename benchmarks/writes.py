@@ -45,7 +45,7 @@ class Case:
     activity: Callable[[int], Activity]
     #: Whether a delivery starts a group, and the oldest one has to go.
     new_group: bool = False
-    #: Whether all go into one group, which is of all the sizes at which members are spilled or not.
+    #: Whether all go into one group, which is of all the sizes at which members are moved to the overflow or not.
     growing: bool = False
     #: Whether all groups are seen before, so that every delivery changes the badge.
     seen: bool = False

@@ -25,16 +25,16 @@ _NUMBER = struct.Struct(">d")
 _START_AGAIN = "start again without a cursor, and pass `next` of the page before unchanged"
 
 
-class GroupPlace(NamedTuple):
+class GroupPosition(NamedTuple):
     """A place among groups: behind the group *group* whose score, or rank where ranks are not scores, is *number*."""
 
     number: float
     group: bytes
 
 
-def encode(owner: str, place: bytes) -> str:
-    """The cursor that names *place* in the feeds that *owner* names."""
-    data = bytes([VERSION]) + _hash(owner.encode(), _OWNER_SIZE) + place
+def encode(owner: str, position: bytes) -> str:
+    """The cursor that names *position* in the feeds that *owner* names."""
+    data = bytes([VERSION]) + _hash(owner.encode(), _OWNER_SIZE) + position
     return base64.urlsafe_b64encode(data + _hash(data, _CHECK_SIZE)).rstrip(b"=").decode()
 
 
@@ -66,24 +66,24 @@ def encode_id(owner: str, raw_id: bytes) -> str:
 
 def decode_id(owner: str, cursor: object) -> bytes:
     """The id whose place *cursor* names."""
-    place = decode(owner, cursor)
-    if len(place) != ID_SIZE:
+    position = decode(owner, cursor)
+    if len(position) != ID_SIZE:
         raise CursorError(f"cursor {cursor!r} names no activity; {_START_AGAIN}")
-    return place
+    return position
 
 
-def encode_group(owner: str, place: GroupPlace) -> str:
+def encode_group(owner: str, position: GroupPosition) -> str:
     """The cursor of a place among groups."""
-    return encode(owner, _NUMBER.pack(place.number) + place.group)
+    return encode(owner, _NUMBER.pack(position.number) + position.group)
 
 
-def decode_group(owner: str, cursor: object) -> GroupPlace:
+def decode_group(owner: str, cursor: object) -> GroupPosition:
     """The place among groups that *cursor* names."""
-    place = decode(owner, cursor)
-    number = _NUMBER.unpack_from(place)[0] if len(place) > _NUMBER.size else math.nan
+    position = decode(owner, cursor)
+    number = _NUMBER.unpack_from(position)[0] if len(position) > _NUMBER.size else math.nan
     if not math.isfinite(number):
         raise CursorError(f"cursor {str(cursor)[:80]!r} names no group; {_START_AGAIN}")
-    return GroupPlace(number, place[_NUMBER.size :])
+    return GroupPosition(number, position[_NUMBER.size :])
 
 
 def _hash(data: bytes, size: int) -> bytes:

@@ -53,7 +53,7 @@ def check_attributes(cls: type, base: type) -> None:
 def check_hooks(cls: type, *names: str) -> None:
     """Refuse a hook of *names* that is no method, or a coroutine: nobody awaits what it returns, which is true of any question.
 
-    Raises :class:`~feedmill.errors.DeclarationError` with the hook's name and the mend.
+    Raises :class:`~feedmill.errors.DeclarationError` with the hook's name and the fix.
     """
     for name in names:
         hook = getattr(cls, name)

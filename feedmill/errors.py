@@ -99,4 +99,4 @@ class FeedBusy(FeedmillError):
 
 
 #: What another worker may be able to do, because releases roll: it is left to others, and no fault of what was asked for.
-LEFT_TO_OTHERS = (UnknownName, UnknownVerb, NewerRecord)
+RETRY_ELSEWHERE = (UnknownName, UnknownVerb, NewerRecord)

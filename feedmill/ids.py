@@ -81,7 +81,7 @@ def entity_id(value: object, role: str) -> EntityId:
 
 
 def id_problem(value: object) -> str:
-    """What is wrong with *value* as an id, and the mend; empty if it is one: the one rule for all ids that an app gives."""
+    """What is wrong with *value* as an id, and the fix; empty if it is one: the one rule for all ids that an app gives."""
     if isinstance(value, bool) or not isinstance(value, (int, str, uuid.UUID)):
         return "must be an int, str or UUID"
     if isinstance(value, int) and not MIN_INT <= value <= MAX_INT:

@@ -17,8 +17,8 @@ GROUPS = ":groups"
 #: What keys begin with, behind the prefix, that are no feed's: bodies and fan-outs,
 _BODIES, _FANOUTS = "a:", "fanout:"
 #: and what is due, notices, bodies that a manager keeps, feeds in which something was left, dead letters, what was set aside.
-_DUE, _NOTICES, _KEPT, _LEFT, _DEAD, _ASIDE = "due:", "notices:", "kept:", "left:", "dead", "set-aside:"
-_OTHERS = _DUE, _NOTICES, _KEPT, _LEFT, _DEAD, _ASIDE
+_DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE = "due:", "notified:", "kept:", "pending:", "dead", "set-aside:"
+_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
@@ -161,25 +161,25 @@ def manager_of_tag(text: str) -> str:
 
 @functools.lru_cache(maxsize=1024)
 def _journal_keys(prefix: str, manager: str, partition: int) -> tuple[str, str]:
-    """What is due, and what the keys of receipts begin with."""
+    """What is due, and what the keys of fan-out records begin with."""
     tag = f"{{{manager.translate(_ESCAPES)}:{partition}}}"
     return f"{prefix}{_DUE}{tag}", f"{prefix}{_FANOUTS}{tag}:"
 
 
-def receipts_beginning(manager: str, partition: int = 0) -> str:
-    """What the keys of receipts begin with; what follows is what their manager calls the fan-out."""
+def fanout_records_prefix(manager: str, partition: int = 0) -> str:
+    """What the keys of fan-out records begin with; what follows is what their manager calls the fan-out."""
     return _journal_keys(settings.current().key_prefix, manager, partition)[1]
 
 
-def receipt_key(fanout_id: str) -> str:
-    """The key of a fan-out's receipt."""
+def fanout_record_key(fanout_id: str) -> str:
+    """The key of a fan-out's record."""
     manager, name = split_fanout(fanout_id)
-    return receipts_beginning(manager, partition_of(fanout_id)) + name
+    return fanout_records_prefix(manager, partition_of(fanout_id)) + name
 
 
 def chunks_key(fanout_id: str) -> str:
     """The key of the chunks of a fan-out that are not done; scripts spell it as well."""
-    return receipt_key(fanout_id) + ":chunks"
+    return fanout_record_key(fanout_id) + ":chunks"
 
 
 def due_key(manager: str, partition: int = 0) -> str:
@@ -187,9 +187,9 @@ def due_key(manager: str, partition: int = 0) -> str:
     return _journal_keys(settings.current().key_prefix, manager, partition)[0]
 
 
-def bell_key(manager: str, partition: int = 0) -> str:
+def wakeup_key(manager: str, partition: int = 0) -> str:
     """The key that is there while a message is on its way that tells workers to look at what is due."""
-    return due_key(manager, partition) + ":bell"
+    return due_key(manager, partition) + ":wakeup"
 
 
 def clock_key(manager: str, partition: int = 0) -> str:
@@ -198,16 +198,16 @@ def clock_key(manager: str, partition: int = 0) -> str:
 
 
 def fanout_keys(fanout_id: str) -> list[str]:
-    """Clock, receipt, chunks, and what is due: one slot."""
+    """Clock, fan-out record, chunks, and what is due: one slot."""
     manager, name = split_fanout(fanout_id)
     due, beginning = _journal_keys(settings.current().key_prefix, manager, partition_of(fanout_id))
-    receipt = beginning + name
-    return [due + ":clock", receipt, receipt + ":chunks", due]
+    record = beginning + name
+    return [due + ":clock", record, record + ":chunks", due]
 
 
-def taken_key(manager: str, bell: str, partition: int = 0) -> str:
-    """The key that knows which claims were taken in answer to the message *bell*."""
-    return f"{due_key(manager, partition)}:taken:{bell}"
+def taken_key(manager: str, wakeup_id: str, partition: int = 0) -> str:
+    """The key that knows which claims were taken in answer to the message *wakeup_id*."""
+    return f"{due_key(manager, partition)}:taken:{wakeup_id}"
 
 
 def bucket_key(manager: str, author: EntityId, partition: int = 0) -> str:
@@ -226,22 +226,22 @@ def _unfollows_keys(prefix: str, manager: str) -> tuple[str, str, str, str]:
     return beginning, beginning + ":undone", beginning + ":rebuilt", beginning + ":numbers"
 
 
-def left_key(key_format: str) -> str:
+def pending_key(key_format: str) -> str:
     """The sorted set of those in whose feeds of *key_format* something was left, by when to look at them."""
-    return f"{settings.current().key_prefix}{_LEFT}{key_format}"
+    return f"{settings.current().key_prefix}{_PENDING}{key_format}"
 
 
-def notices_key(manager: str, raw_id: bytes) -> str:
-    """The hash of the people of each notice of an activity, and of the numbers of the last notice and the last removal."""
-    return f"{settings.current().key_prefix}{_NOTICES}{manager.translate(_ESCAPES)}:{{{raw_id.hex()}}}"
+def notified_users_key(manager: str, raw_id: bytes) -> str:
+    """The hash of the people of each direct notification of an activity, and of the numbers of the last direct notification and the last removal."""
+    return f"{settings.current().key_prefix}{_NOTIFIED}{manager.translate(_ESCAPES)}:{{{raw_id.hex()}}}"
 
 
-def words_key(manager: str, raw_id: bytes) -> str:
-    """The sorted set of the notices of an activity, by their numbers."""
-    return notices_key(manager, raw_id) + ":words"
+def notification_numbers_key(manager: str, raw_id: bytes) -> str:
+    """The sorted set of the direct notifications of an activity, by their numbers."""
+    return notified_users_key(manager, raw_id) + ":numbers"
 
 
-def letters_key() -> str:
+def dead_letters_key() -> str:
     """The stream of dead letters."""
     return f"{settings.current().key_prefix}{_DEAD}"
 
@@ -255,9 +255,9 @@ def channel_name(logical: str) -> str:
     return f"{current.deployment}{logical}" if current.apart else logical
 
 
-def notices_beginning() -> str:
+def notified_users_prefix() -> str:
     """What the keys begin with that know who was notified by name."""
-    return settings.current().key_prefix + _NOTICES
+    return settings.current().key_prefix + _NOTIFIED
 
 
 def shared_beginnings() -> tuple[str, ...]:

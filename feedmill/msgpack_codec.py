@@ -86,16 +86,16 @@ def _check_size(data: bytes) -> None:
         raise CorruptRecord(f"{len(data):,} bytes are more than any value has; the limit is {MAX_BYTES:,}")
 
 
-def _check_depth(value: Any, left: int) -> None:
-    """Refuse what is nested deeper than *left*; cheap for a list of plain values, which nearly all are."""
+def _check_depth(value: Any, remaining: int) -> None:
+    """Refuse what is nested deeper than *remaining*; cheap for a list of plain values, which nearly all are."""
     items = value if type(value) is list else value.values()
     if _CONTAINERS.isdisjoint(map(type, items)):
         return
     for item in items:
         if type(item) in _CONTAINERS:
-            if left <= 1:
+            if remaining <= 1:
                 raise CorruptRecord(f"lists and dicts are nested deeper than {MAX_DEPTH}")
-            _check_depth(item, left - 1)
+            _check_depth(item, remaining - 1)
 
 
 def unpack_stream(data: bytes) -> list[Any]:
@@ -175,7 +175,7 @@ _SIZES[0xCC:0xD4] = [2, 3, 5, 9] * 2
 _SIZES[0xD8] = 18
 
 
-def surely_rows(data: bytes, size: int, number: int) -> bool:
+def is_fixed_width(data: bytes, size: int, number: int) -> bool:
     """Whether :func:`unpack_rows` surely finds *number* rows in *data*; if not, only trying can tell.
 
     True of rows whose values are numbers or UUIDs of one width, which takes no look at each.

@@ -179,8 +179,8 @@ def _options(shown: str, scheme: str, query: str) -> dict[str, Any]:
             raise SettingsError(f"{shown} with the option {name!r}, which is about TLS; use rediss:// for that")
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1)
-            mend = f"did you mean {near[0]!r}?" if near else f"leave it out; there are {', '.join(known)}"
-            raise SettingsError(f"{shown} with the option {name!r}, which Feedmill does not have; {mend}")
+            advice = f"did you mean {near[0]!r}?" if near else f"leave it out; there are {', '.join(known)}"
+            raise SettingsError(f"{shown} with the option {name!r}, which Feedmill does not have; {advice}")
         if name in _NETWORK and scheme == "unix":
             raise SettingsError(
                 f"{shown} with the option {name!r}, which means nothing for a socket file; leave it out"

@@ -68,7 +68,7 @@ class Settings:
     modules: str = ""
     #: The Celery app that sends the tasks, as ``module:attribute``; empty means the process' current app, else ours.
     celery_app: str = ""
-    #: Seconds that a receipt of a finished fan-out is kept.
+    #: Seconds that a record of a finished fan-out is kept.
     receipt_ttl: float = 3600.0
     #: Secret with which task messages are signed; several, separated by commas, while they are changed: the first signs,
     #: all are accepted. Empty: messages are not signed.

@@ -46,7 +46,7 @@ def addressed() -> dict[str, str]:
     return {FOR: settings.current().deployment}
 
 
-def stranger(carried: Mapping[str, Any] | None) -> str:
+def other_deployment(carried: Mapping[str, Any] | None) -> str:
     """The deployment for which a message with the headers *carried* is, if that is another than this one; or empty."""
     wanted = (carried or {}).get(FOR)
     return wanted if isinstance(wanted, str) and wanted != settings.current().deployment else ""

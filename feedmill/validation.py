@@ -15,14 +15,14 @@ T = TypeVar("T")
 A = TypeVar("A", bound=Activity)
 
 
-def is_whole(value: object, least: int) -> bool:
+def is_int_from(value: object, least: int) -> bool:
     """Whether *value* is an int from *least*; True and False are none."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def whole(name: str, value: int, least: int, most: int | None = None) -> int:
+def require_int(name: str, value: int, least: int, most: int | None = None) -> int:
     """*value*, if it is an int from *least* to *most*; else :class:`~feedmill.errors.ArgumentError`."""
-    if not is_whole(value, least) or (most is not None and value > most):
+    if not is_int_from(value, least) or (most is not None and value > most):
         limits = f"from {least}" if most is None else f"from {least} to {most}"
         raise ArgumentError(f"{name} is {value!r}; use a whole number {limits}")
     return value
@@ -33,14 +33,14 @@ def is_many(value: object) -> bool:
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes))
 
 
-def many(name: str, values: Iterable[T]) -> Iterable[T]:
+def require_many(name: str, values: Iterable[T]) -> Iterable[T]:
     """*values*, if there may be many; one thing, or text, is an :class:`~feedmill.errors.ArgumentError`."""
     if not is_many(values) or isinstance(values, Mapping):
         raise ArgumentError(f"{name} are {repr(values)[:80]}; use a list of {name.split()[-1]}, even of one")
     return values
 
 
-def an_activity(value: object) -> Activity:
+def require_activity(value: object) -> Activity:
     """*value*, if it is one; else :class:`~feedmill.errors.ActivityError`."""
     if not isinstance(value, Activity):
         raise ActivityError(f"{repr(value)[:80]} is not a feedmill.Activity; make one: Activity(actor, verb, object)")

@@ -40,7 +40,7 @@ def test_all_known_and_sound(tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [(), ("--may-be-away",)])
 @pytest.mark.parametrize("others", [[SOUND], [SOUND, UNKNOWN]])
 def test_a_hole_fails(tmp_path: Path, others: list[dict[str, Any]], options: tuple[str, ...]) -> None:
-    """A known hole is named with the version that mends it, exit 1, whatever else is unknown."""
+    """A known hole is named with the version that fixes it, exit 1, whatever else is unknown."""
     status, said = audit(tmp_path, {"pypi": [HOLED, *others]}, *options)
     assert status == 1
     assert "celery 5.7.0: PYSEC-1, fixed in 5.7.1" in said

@@ -11,11 +11,11 @@ import redis
 
 from feedmill.storage.operations import BARRIER, barrier, together
 from feedmill.storage.redis.client import RedisBackend
-from feedmill.storage.redis.command_buffer import Outbox
+from feedmill.storage.redis.command_buffer import CommandBuffer
 from feedmill.storage.registry import backend
 from feedmill.worker import drain
-from tests.manager.circle import Circle, home, love
-from tests.postbox import Postbox, arrive, make_overdue, replaced
+from tests.fake_broker import FakeBroker, arrive, make_overdue, replaced
+from tests.manager.friends import Friends, home, love
 from tests.reordering import order
 
 
@@ -29,18 +29,18 @@ class Servers:
         self.left = 0
 
     def exchange(
-        self, plain: Callable[[RedisBackend, Outbox], list[Any]]
-    ) -> Callable[[RedisBackend, Outbox], list[Any]]:
+        self, plain: Callable[[RedisBackend, CommandBuffer], list[Any]]
+    ) -> Callable[[RedisBackend, CommandBuffer], list[Any]]:
         """In place of a round trip."""
 
-        def exchanged(driver: RedisBackend, outbox: Outbox) -> list[Any]:
+        def exchanged(driver: RedisBackend, outbox: CommandBuffer) -> list[Any]:
             commands = list(outbox._all())
             if commands and commands[0][0] == "MULTI":
                 return plain(driver, outbox)
             replies: list[Any] = [None] * len(commands)
             for place in order(commands, self.rng, ignored=self.ignored):
                 self._others()
-                replies[place] = plain(driver, Outbox([commands[place]]))[0]
+                replies[place] = plain(driver, CommandBuffer([commands[place]]))[0]
             return replies
 
         return exchanged
@@ -57,10 +57,10 @@ class Servers:
 
 
 @pytest.fixture
-def box(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postbox]:
+def box(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
     """A broker by hand, beside a Redis server."""
-    with replaced(monkeypatch) as postbox:
-        yield postbox
+    with replaced(monkeypatch) as fake_broker:
+        yield fake_broker
 
 
 class Trial(NamedTuple):
@@ -68,7 +68,7 @@ class Trial(NamedTuple):
 
     user: int
     author: int
-    box: Postbox
+    box: FakeBroker
 
     def arrive(self, task: str) -> None:
         """Let the messages of a kind arrive."""
@@ -78,21 +78,21 @@ class Trial(NamedTuple):
 
 def a_worker_looks_while_it_is_asked_for(trial: Trial, servers: Servers) -> bool:
     """What the journal knows of is stored: whoever adds an activity opens its fan-out last."""
-    Circle.edges.add((trial.user, trial.author))
-    servers.meanwhile(lambda: drain.answer(Circle.name))
-    Circle().add_activity(love(trial.user, trial.author))
+    Friends.edges.add((trial.user, trial.author))
+    servers.meanwhile(lambda: drain.drain(Friends.name))
+    Friends().add_activity(love(trial.user, trial.author))
     trial.box.work()
     return home(trial.user) == [trial.user]
 
 
 def somebody_unfollows_while_it_is_delivered(trial: Trial, servers: Servers) -> bool:
     """Who delivers writes first, and then looks who has unfollowed meanwhile."""
-    Circle.edges.add((trial.user, trial.author))
-    Circle().add_activity(love(trial.user, trial.author))
+    Friends.edges.add((trial.user, trial.author))
+    Friends().add_activity(love(trial.user, trial.author))
 
     def unfollow() -> None:
-        Circle.edges.discard((trial.user, trial.author))
-        Circle().unfollow(trial.user, trial.author)
+        Friends.edges.discard((trial.user, trial.author))
+        Friends().unfollow(trial.user, trial.author)
         trial.arrive("unfollow")
 
     servers.meanwhile(unfollow)
@@ -102,13 +102,13 @@ def somebody_unfollows_while_it_is_delivered(trial: Trial, servers: Servers) -> 
 
 def somebody_unfollows_while_a_follow_begins(trial: Trial, servers: Servers) -> bool:
     """Who copies for a follow knows the number of the last unfollow before it is known that the follow is wanted."""
-    Circle().add_activity(love(trial.user, trial.author))
+    Friends().add_activity(love(trial.user, trial.author))
     trial.box.work()
-    Circle().follow(trial.user, trial.author)
+    Friends().follow(trial.user, trial.author)
     follow = trial.box.take("feedmill.follow")
 
     def unfollow() -> None:
-        Circle().unfollow(trial.user, trial.author)
+        Friends().unfollow(trial.user, trial.author)
         trial.arrive("unfollow")
 
     servers.meanwhile(unfollow)
@@ -129,10 +129,10 @@ TRIALS = 60
 @pytest.mark.parametrize("ignored", [False, True], ids=["as they are", "ignored"])
 @pytest.mark.parametrize("history", HISTORIES, ids=lambda each: each.__name__)
 def test_others_act_in_between(
-    box: Postbox, monkeypatch: pytest.MonkeyPatch, history: Callable[[Trial, Servers], bool], ignored: bool
+    box: FakeBroker, monkeypatch: pytest.MonkeyPatch, history: Callable[[Trial, Servers], bool], ignored: bool
 ) -> None:
     """Whatever order the servers choose and whenever others act, what was said last is so; not if barriers are ignored."""
-    monkeypatch.setattr(Circle, "edges", set())
+    monkeypatch.setattr(Friends, "edges", set())
     servers = Servers(random.Random(1), ignored=ignored)
     monkeypatch.setattr(RedisBackend, "_exchange", servers.exchange(RedisBackend._exchange))
     sound = []
@@ -152,21 +152,21 @@ def test_what_is_one_command_needs_no_barrier(redis_url: str) -> None:
         operation.close()
         return wanted
 
-    assert len(commands(journal.open("Circle", "Circle:a", "add", b"x", feeds=["home"]))) == 1
-    assert len(commands(journal.open("Circle", "Circle:a", "follow", b"x", sent=True))) == 1
+    assert len(commands(journal.open("Friends", "Friends:a", "add", b"x", feeds=["home"]))) == 1
+    assert len(commands(journal.open("Friends", "Friends:a", "follow", b"x", sent=True))) == 1
     for name in "abc":
-        run(journal.open("Circle", f"Circle:{name}", "add", b"x"))
-    make_overdue("Circle")
-    claims = run(journal.claim("Circle", 3)).claims
-    assert len(commands(journal.renew("Circle", claims[0], {0: b"chunk", 1: b"chunk"}))) == 1
-    assert len(commands(journal.finish("Circle", [(claim, 1) for claim in claims]))) == 1
+        run(journal.open("Friends", f"Friends:{name}", "add", b"x"))
+    make_overdue("Friends")
+    claims = run(journal.claim("Friends", 3)).claims
+    assert len(commands(journal.renew("Friends", claims[0], {0: b"chunk", 1: b"chunk"}))) == 1
+    assert len(commands(journal.finish("Friends", [(claim, 1) for claim in claims]))) == 1
 
 
 def test_a_dead_letter_goes_last(redis_url: str) -> None:
     """The record of what was given up is made to expire before the letter goes, which is the last that knows of it."""
     run, journal = backend().run, backend().journal
-    run(journal.open("Circle", "Circle:a", "add", b"x"))
-    letter = run(journal.dead_letter("why", b"x", "Circle", run(journal.claim("Circle", 1)).claims[0]))
+    run(journal.open("Friends", "Friends:a", "add", b"x"))
+    letter = run(journal.dead_letter("why", b"x", "Friends", run(journal.claim("Friends", 1)).claims[0]))
     dropping, server = journal.drop_dead_letters([letter]), redis.Redis.from_url(redis_url)
     server.response_callbacks.clear()
     found = dropping.send([server.execute_command(*command) for command in next(dropping)])

@@ -16,7 +16,7 @@ from tests.celery_local.nodes import LocalRedis, LocalTestWorker, LocalWorker
 from tests.celery_local.tiny import CONFIG
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 90
+TIMEOUT = 90
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def assert_gone(pids: list[int]) -> None:
 def test_a_result_comes_back(celery_setup: CeleryTestSetup) -> None:
     """A task runs in another process, its result comes back and its log can be read."""
     assert celery_setup.ready(ping=False, control=True, docker=True)
-    assert celery_setup.app.send_task("tiny.multiply", (6, 7)).get(timeout=PATIENCE) == 42
+    assert celery_setup.app.send_task("tiny.multiply", (6, 7)).get(timeout=TIMEOUT) == 42
     celery_setup.worker.assert_log_exists("succeeded in", timeout=60)
     assert os.getpid() not in processes(celery_setup.worker)
 
@@ -88,7 +88,7 @@ def test_a_restarted_worker_works(celery_setup: CeleryTestSetup) -> None:
     """A restarted worker is ready again with new processes, and nothing of the old ones is left."""
     before = processes(celery_setup.worker)
     celery_setup.worker.restart()
-    assert celery_setup.app.send_task("tiny.multiply", (2, 3)).get(timeout=PATIENCE) == 6
+    assert celery_setup.app.send_task("tiny.multiply", (2, 3)).get(timeout=TIMEOUT) == 6
     assert not set(before) & set(processes(celery_setup.worker))
     assert_gone(before)
 
@@ -104,7 +104,7 @@ class TestTwoWorkers:
     def test_the_other_one_takes_over(self, celery_setup: CeleryTestSetup, tmp_path: Path) -> None:
         """What a worker held when it was killed with -9 is run by the other, and the dead one leaves no process."""
         result = celery_setup.app.send_task("tiny.hang_once", (str(tmp_path / "mark"),))
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while not (tmp_path / "mark").exists():
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -113,5 +113,5 @@ class TestTwoWorkers:
         pids = processes(holder)
         holder.kill()
         assert_gone(pids)
-        assert result.get(timeout=PATIENCE) == "run again"
+        assert result.get(timeout=TIMEOUT) == "run again"
         other.assert_log_exists(f"tiny.hang_once[{result.id}] succeeded", timeout=60)

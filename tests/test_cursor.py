@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedmill import cursor
-from feedmill.cursor import GroupPlace
+from feedmill.cursor import GroupPosition
 from feedmill.errors import CursorError, FeedmillError
 from feedmill.ids import MAX_TIME
 
@@ -28,7 +28,7 @@ def test_ids(owner: str, raw_id: bytes) -> None:
 @given(OWNERS, st.integers(0, MAX_TIME), st.text(min_size=1).map(str.encode))
 def test_groups(owner: str, number: int, group: bytes) -> None:
     """A place among groups comes back from its cursor, whatever the group's name."""
-    text = cursor.encode_group(owner, GroupPlace(number, group))
+    text = cursor.encode_group(owner, GroupPosition(number, group))
     assert re.fullmatch(r"[A-Za-z0-9_-]+", text)
     assert cursor.decode_group(owner, text) == (number, group)
 

@@ -16,13 +16,13 @@ import feedmill
 from feedmill import Activity, Manager
 from feedmill.feeds import RedisFeed, RedisNotificationFeed
 from feedmill.storage.journal import NUMBERS, STATUS_FIELDS, FanoutRecord
-from feedmill.storage.maintenance import RECEIPT
+from feedmill.storage.maintenance import FANOUT_RECORD
 from feedmill.storage.redis import scripts
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import dead_letters
-from tests.postbox import Postbox, replaced
-from tests.test_imports_go_down import FLOORS
+from tests.fake_broker import FakeBroker, replaced
+from tests.test_imports_go_down import LAYERS
 
 ROOT = Path(__file__).parent.parent
 PAGES = ROOT / "docs" / "development"
@@ -78,7 +78,7 @@ def test_the_map_has_the_layers_that_are_held() -> None:
     """The order of packages on the map is the one that imports are tested for."""
     part = (PAGES / "map.md").read_text().split("\n## Layers\n")[1].split("\n## ")[0]
     found = {int(row[0]): set(re.findall(r"`(\w+)`", row[1])) for row in rows_of(part)}
-    assert found == {number: set(names.split()) for number, names in FLOORS.items()}
+    assert found == {number: set(names.split()) for number, names in LAYERS.items()}
 
 
 class KeysHome(RedisFeed):
@@ -149,7 +149,7 @@ def best_row(key: str, rows: list[list[str]]) -> str:
     return max(fitting, key=lambda pattern: len(re.sub(r"<[\w ]+>", "", pattern)), default="")
 
 
-def busy_keys(redis_url: str, box: Postbox) -> dict[str, str]:
+def busy_keys(redis_url: str, box: FakeBroker) -> dict[str, str]:
     """What a busy app leaves on a server: the type of each key."""
     manager, run = KeysManager(), backend().run
     client = redis.Redis.from_url(redis_url)
@@ -165,7 +165,7 @@ def busy_keys(redis_url: str, box: Postbox) -> dict[str, str]:
     manager.follow(10, 1)
     manager.unfollow(11, 1)
     KeysAlone().notify([6], Activity(1, Love, 9))
-    dead_letters.bury_message("feedmill.follow", [], "nonsense")
+    dead_letters.keep_message("feedmill.follow", [], "nonsense")
     run(backend().auxiliary.pending_index.schedule(KeysNotes.key_format, [b"5"], 60))
     client.lpush("fm:keys:home:{wrong}", "list")
     run(backend().maintenance.set_aside("fm:keys:home:{wrong}", "string"))
@@ -208,7 +208,7 @@ def test_each_field_of_the_fanout_record_is_described() -> None:
     described = [row[0].strip("`") for row in section("The fan-out record")]
     named = set(re.findall(r"'([a-z_]+)'", "".join(scripts_of_the_journal().values()))) - NO_FIELDS
     assert sorted(described) == sorted(FanoutRecord.__annotations__)
-    assert sorted(named | {*STATUS_FIELDS, *RECEIPT}) == sorted(FanoutRecord.__annotations__)
+    assert sorted(named | {*STATUS_FIELDS, *FANOUT_RECORD}) == sorted(FanoutRecord.__annotations__)
 
 
 def test_fields_that_must_be_numbers() -> None:

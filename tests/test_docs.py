@@ -18,7 +18,7 @@ import feedmill.feeds
 from feedmill.fanout import publisher
 from tests.conftest import needed
 from tests.documents import DOCS, ELSEWHERE, ROOT, Block, blocks_of, pages, prints
-from tests.postbox import arrive, replaced
+from tests.fake_broker import arrive, replaced
 from tests.reader import check_words, read_all, reading
 
 #: How many blocks of which page cannot be run; each says why in the comment before it.
@@ -105,7 +105,7 @@ class TestTheReaderIsStrict:
             ("```console\n$ rm x\n```", "only `[$] feedmill"),
             ("```sh\nif true\n```", "syntax error"),
             ("```sh\nfeedmill fly\n```", "no command"),
-            ("```sh\nfeedmill doctor --mend\n```", "has no --mend"),
+            ("```sh\nfeedmill doctor --fix\n```", "has no --fix"),
             ("```sh\nmake nonsense\n```", "no target 'nonsense'"),
             ("```sh\nexport FEEDMILL_COLOUR=red\n```", "no setting FEEDMILL_COLOUR"),
             ("```ini\nnonsense\n```", "no section"),

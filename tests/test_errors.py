@@ -381,7 +381,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         CursorError,
         r"names no actor; start again without a cursor",
     ),
-    "endless receipts": (
+    "endless fan-out records": (
         lambda: feedmill.configure(receipt_ttl=0),
         SettingsError,
         r"RECEIPT_TTL is 0.0; use a positive number of seconds",

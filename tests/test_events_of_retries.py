@@ -21,12 +21,12 @@ from tests.test_two_deployments import until, working
 SENTENCE = "deliver 1 activity to 1 home feeds"
 
 
-def test_a_retried_task_keeps_its_sentence(
+def test_a_retried_task_keeps_its_description(
     tmp_path: Path, redis_url: str, default_redis_broker: LocalRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Events and ``celery inspect`` show it of each try; of the arguments, which hold a context, nothing."""
     broker = f"redis://127.0.0.1:{default_redis_broker.port}/0"
-    folder = Folder(tmp_path, redis_url, FEEDMILL_MODULES="circle", FEEDMILL_BROKER_URL=broker)
+    folder = Folder(tmp_path, redis_url, FEEDMILL_MODULES="friends", FEEDMILL_BROKER_URL=broker)
     app = Celery("watcher", broker=broker, set_as_current=False)
     app.conf.update(accept_content=["json", "msgpack"], task_serializer="msgpack")
     told: list[dict[str, Any]] = []
@@ -47,7 +47,7 @@ def test_a_retried_task_keeps_its_sentence(
         try:  # a manager that only the next release knows: that is tried again
             body = Activity("ann", Love, 1, extra_context={"secret": "CONTEXT"}).pack()
             args = ["NotYetKnown", "add", "followers", body, pack(["bob-the-follower"]), "0" * 24, 1, 0]
-            publisher.send("feedmill.deliver", args, queue="fanout.high", sentence=SENTENCE)
+            publisher.send("feedmill.deliver", args, queue="fanout.high", description=SENTENCE)
             scheduled = until(
                 lambda: any((asked := app.control.inspect(timeout=1).scheduled() or {}).values()) and asked
             )
@@ -70,5 +70,5 @@ def test_a_task_that_is_called_by_hand_shows_its_name(monkeypatch: pytest.Monkey
 
     sent: dict[str, Any] = {}
     monkeypatch.setattr(type(app), "send_task", lambda self, name, args, kwargs, **options: sent.update(options))
-    app.tasks["feedmill.rebuild"].apply_async(["Circle", b"secret", "f", 1])
+    app.tasks["feedmill.rebuild"].apply_async(["Friends", b"secret", "f", 1])
     assert (sent["argsrepr"], sent["kwargsrepr"]) == ("feedmill.rebuild", "")

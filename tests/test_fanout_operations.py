@@ -15,7 +15,7 @@ from feedmill.storage.journal import Claim
 from feedmill.storage.registry import backend
 from feedmill.tasks import app
 from feedmill.worker import chunk_tasks
-from tests.postbox import make_overdue
+from tests.fake_broker import make_overdue
 
 ALL = list(OPERATIONS.values())
 NAME = "Kinds"
@@ -28,7 +28,7 @@ def test_what_it_says_of_messages(op: FanoutOperation) -> None:
     task = app.tasks[op.task]
     function = chunk_tasks.deliver if op.name in PLANNED else chunk_tasks.copy
     arguments = [name for name in inspect.signature(function).parameters if op.name in PLANNED or name != "op"]
-    assert arguments[task.fanout_at : task.fanout_at + 2] == ["fanout_id", "plan"]
+    assert arguments[task.fanout_at : task.fanout_at + 2] == ["fanout_id", "generation"]
     places = {name for _, name, _, _ in Formatter().parse(op.description) if name is not None}
     wanted = {Subject.NAMED_USERS: 0, Subject.FEEDS: op.fewest}.get(op.subject, 2)
     assert places == {str(number) for number in range(wanted)}
@@ -74,7 +74,7 @@ def test_what_it_makes_of_another(backend_kind: str, before: FanoutOperation, af
     claimed()  # it may be running: whatever comes next is done once more behind it
     assert run(after) == expected
     backend().run(backend().journal.finish(NAME, [(claimed(), 1)]))
-    assert "again" in backend().run(backend().journal.get(ONE))
+    assert "rerun_at" in backend().run(backend().journal.get(ONE))
     # it is to be done again, so whoever takes its place has that to do
     assert run(after) == (after.succession.becomes if expected in after.succession.absorbs else after.name)
 

@@ -121,7 +121,10 @@ def test_a_worker_that_hears_nothing_is_told(documented: tuple[dict[str, str], l
         assert "start it with -Q celery,fanout.high,fanout.low" in log.read_text()
         told = asked(env, tmp_path)
     for queue in ("fanout.high", "fanout.low"):
-        assert f"unheard queue: {queue}: none of the 1 workers that answer listens on it; start one with -Q" in told
+        assert (
+            f"queue without workers: {queue}: none of the 1 workers that answer listens on it; start one with -Q"
+            in told
+        )
 
 
 def test_the_doctor_names_a_broker_that_is_away(documented: tuple[dict[str, str], list[str]], tmp_path: Path) -> None:
@@ -134,7 +137,7 @@ def test_the_doctor_names_a_broker_that_is_away(documented: tuple[dict[str, str]
 
 
 def test_an_app_without_msgpack_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sending through an app that would not understand the message is an error with its mend."""
+    """Sending through an app that would not understand the message is an error with its fix."""
     from celery import Celery, _state
 
     strict = Celery("strict", set_as_current=False)
@@ -183,10 +186,10 @@ def test_the_command_line_finds_the_app_beside_it(tmp_path: Path, redis_url: str
         f"hearing = Celery('hearing', broker={redis_url!r}, set_as_current=False)\n"
         "hearing.conf.accept_content = ['json', 'msgpack']\n"
     )
-    (tmp_path / "circle.py").write_text(
+    (tmp_path / "friends.py").write_text(
         "from feedmill import Manager\n"
         "from feedmill.feeds import RedisFeed\n"
-        "class Circle(Manager):\n"
+        "class Friends(Manager):\n"
         "    feed_classes = {'home': RedisFeed}\n"
         "    def get_user_follower_ids(self, user_id):\n"
         "        import proj\n"
@@ -195,15 +198,15 @@ def test_the_command_line_finds_the_app_beside_it(tmp_path: Path, redis_url: str
     env = {
         **os.environ,
         "FEEDMILL_REDIS_URL": redis_url,
-        "FEEDMILL_MODULES": "circle",
+        "FEEDMILL_MODULES": "friends",
         "FEEDMILL_CELERY_APP": "proj:app",
     }
     script = str(Path(sys.executable).with_name("feedmill"))
     ask = partial(subprocess.run, cwd=tmp_path, env=env, capture_output=True, text=True)
     assert "'proj' does not accept msgpack" in ask([script, "doctor"]).stdout
     env["FEEDMILL_CELERY_APP"] = "proj:hearing"
-    add = "import circle, feedmill, feedmill.verbs as v; a = feedmill.Activity(1, v.Love, 2); print(a.id)\n"
-    add += "circle.Circle().add_activity(a)"
+    add = "import friends, feedmill, feedmill.verbs as v; a = feedmill.Activity(1, v.Love, 2); print(a.id)\n"
+    add += "friends.Friends().add_activity(a)"
     added = ask([sys.executable, "-c", add])
     told = ask([script, "explain", "bob", added.stdout.strip()])
     assert "its fan-out is not finished: it waits in the queue" in told.stdout, told.stderr

@@ -18,11 +18,11 @@ ROOT = Path(__file__).parent.parent
 
 PROJECT = """
 from celery import Celery
-app = Celery("proj", broker={broker!r}, include=["feedmill.tasks", "circle"])
+app = Celery("proj", broker={broker!r}, include=["feedmill.tasks", "friends"])
 app.conf.accept_content = ["json", "msgpack"]
 """
 
-CIRCLE = """
+FRIENDS = """
 from feedmill import Activity, Manager
 from feedmill.feeds import RedisFeed, RedisNotificationFeed
 from feedmill.verbs import Love
@@ -34,9 +34,9 @@ class Own(RedisFeed):
     key_format = "own:%(user_id)s"
 
 class Bell(RedisNotificationFeed):
-    key_format = "bell:%(user_id)s"
+    key_format = "wake-up message:%(user_id)s"
 
-class Circle(Manager):
+class Friends(Manager):
     feed_classes = {"home": Home}
     user_feed_class = Own
     notification_feed_class = Bell
@@ -49,7 +49,7 @@ class Circle(Manager):
     def get_recipient_ids(self, activity):
         return ["dan"]
 
-manager = Circle()
+manager = Friends()
 """
 
 
@@ -61,7 +61,7 @@ class Folder:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("FEEDMILL_", "DJANGO_"))}
         self.env = {**kept, "FEEDMILL_REDIS_URL": redis_url, "PYTHONPATH": str(ROOT), **env}
         self.write("proj.py", PROJECT.format(broker=redis_url.replace("/0", "/1")))
-        self.write("circle.py", CIRCLE)
+        self.write("friends.py", FRIENDS)
 
     def write(self, name: str, text: str) -> None:
         (self.path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -111,7 +111,7 @@ CALLERS = {
 @pytest.mark.parametrize("more", ["", "import celery; celery.current_task.request if celery.current_task else None"])
 def test_the_app_is_found_from_every_thread(folder: Folder, redis_url: str, call: str, more: str) -> None:
     """What is sent from any thread goes to the project's own broker."""
-    folder.run(f"import asyncio, threading\nimport proj\nfrom circle import manager\n{more}\n{call}")
+    folder.run(f"import asyncio, threading\nimport proj\nfrom friends import manager\n{more}\n{call}")
     assert queued(redis_url) == (0, 1)
 
 
@@ -122,7 +122,7 @@ def test_the_app_is_found_from_greenlets(folder: Folder, redis_url: str) -> None
         from gevent import monkey; monkey.patch_all()
         import gevent
         import proj
-        from circle import manager
+        from friends import manager
         jobs = [gevent.spawn(manager.follow, n, 2) for n in range(20)]
         gevent.joinall(jobs, raise_error=True)
         """
@@ -132,7 +132,7 @@ def test_the_app_is_found_from_greenlets(folder: Folder, redis_url: str) -> None
 
 def test_an_app_that_celery_makes_up_is_no_app(folder: Folder, redis_url: str) -> None:
     """Asked for a current app where there is none, Celery makes one; Feedmill's own is used all the same."""
-    folder.run("import celery\ncelery.current_app.main\nfrom circle import manager\nmanager.follow(1, 2)")
+    folder.run("import celery\ncelery.current_app.main\nfrom friends import manager\nmanager.follow(1, 2)")
     assert queued(redis_url) == (1, 0)
 
 
@@ -140,7 +140,7 @@ def test_the_made_up_app_does_not_hide_the_project(folder: Folder, redis_url: st
     """The same with an app of the project's, from a thread."""
     folder.run(
         "import threading, celery, proj\nthreading.Thread(target=lambda: celery.current_app.main).start()\n"
-        "from circle import manager\n" + CALLERS["thread"]
+        "from friends import manager\n" + CALLERS["thread"]
     )
     assert queued(redis_url) == (0, 1)
 
@@ -149,7 +149,7 @@ def test_the_default_app_comes_first(folder: Folder, redis_url: str) -> None:
     """Of several apps a thread gets the one of set_default(), which Celery calls in a Django project."""
     folder.run(
         "import threading, proj, celery\nother = celery.Celery('other')\nproj.app.set_default()\n"
-        "from circle import manager\n" + CALLERS["thread"]
+        "from friends import manager\n" + CALLERS["thread"]
     )
     assert queued(redis_url) == (0, 1)
 
@@ -157,19 +157,19 @@ def test_the_default_app_comes_first(folder: Folder, redis_url: str) -> None:
 def test_of_several_apps_the_one_with_the_tasks(folder: Folder, redis_url: str) -> None:
     """Without a default one it is the app that names Feedmill's tasks."""
     folder.run(
-        "import threading, proj, celery\nother = celery.Celery('other')\nfrom circle import manager\n"
+        "import threading, proj, celery\nother = celery.Celery('other')\nfrom friends import manager\n"
         + CALLERS["thread"]
     )
     assert queued(redis_url) == (0, 1)
 
 
-def test_several_apps_are_an_error_with_its_mend(folder: Folder, redis_url: str) -> None:
+def test_several_apps_are_an_error_with_its_fix(folder: Folder, redis_url: str) -> None:
     """If nothing tells which one, the caller is told to name it, and nothing is stored."""
     said = folder.run(
         """
         import threading, celery
         one, two = celery.Celery("one"), celery.Celery("two")
-        from circle import manager, Activity, Love, Own
+        from friends import manager, Activity, Love, Own
         def call():
             try:
                 manager.add_activity(Activity("ann", Love, 1))
@@ -194,7 +194,7 @@ def test_the_in_memory_mode_works_with_a_host_app(in_memory: Folder) -> None:
         in_memory.run(
             """
             import proj
-            from circle import Activity, Bell, Love, manager
+            from friends import Activity, Bell, Love, manager
             for n in range(3):
                 manager.add_activity(Activity("ann", Love, n))
                 print(len(manager.get_feeds("bob")["home"]), end=" ")
@@ -212,16 +212,16 @@ def test_after_a_failure_the_next_call_delivers(in_memory: Folder) -> None:
         in_memory.run(
             """
             import proj, feedmill.tasks
-            from circle import Activity, Love, manager
+            from friends import Activity, Love, manager
             from feedmill.worker import drain
-            answer = drain.answer
+            answer = drain.drain
             def stop(*args): raise KeyboardInterrupt
-            drain.answer = stop
+            drain.drain = stop
             try:
                 manager.add_activity(Activity("ann", Love, 0))
             except KeyboardInterrupt:
                 print("stopped")
-            drain.answer = answer
+            drain.drain = answer
             manager.add_activity(Activity("ann", Love, 1))
             print(len(manager.get_feeds("bob")["home"]))
             """
@@ -234,7 +234,7 @@ EAGER = """
 import proj
 proj.app.conf.task_always_eager = True
 proj.app.conf.task_eager_propagates = {propagates}
-from circle import Activity, Bell, Love, manager
+from friends import Activity, Bell, Love, manager
 """
 
 
@@ -284,13 +284,13 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "told"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(("spoil", "notified"), REFUSED.values(), ids=REFUSED)
 def test_an_app_that_cannot_send_is_refused_first(folder: Folder, spoil: str, told: str) -> None:
     """What is wrong with the app's settings is an error of ours, before an activity, update or follow is stored."""
     said = folder.run(
         f"""
         import proj
-        from circle import Activity, Love, Own, manager
+        from friends import Activity, Love, Own, manager
         kept = Activity("ann", Love, 1)
         queues = [manager.add_activity, lambda a: manager.add_activities([a]), manager.remove_activity]
         queues += [manager.update_activity, lambda a: manager.follow("bob", "ann"), lambda a: manager.notify(["x"], a)]
@@ -319,7 +319,7 @@ def test_queues_that_are_there_are_enough(folder: Folder, redis_url: str) -> Non
         from kombu import Queue
         proj.app.conf.task_create_missing_queues = False
         proj.app.conf.task_queues = [Queue("celery"), Queue("fanout.high"), Queue("fanout.low")]
-        from circle import Activity, Love, manager
+        from friends import Activity, Love, manager
         manager.add_activity(Activity("ann", Love, 1))
         """
     )
@@ -332,7 +332,7 @@ def test_what_fails_after_it_was_stored_waits_in_the_journal(folder: Folder) -> 
         folder.run(
             """
             import proj
-            from circle import Activity, Love, Own, manager
+            from friends import Activity, Love, Own, manager
             def fails(*args, **named): raise RuntimeError("of a router")
             proj.app.send_task = fails
             manager.add_activity(Activity("ann", Love, 1)); manager.follow("bob", "ann")
@@ -385,7 +385,7 @@ def test_a_broken_celeryconfig_of_ours_is_an_error(folder: Folder) -> None:
     """One that names Feedmill and cannot be imported is told of."""
     folder.write("celeryconfig.py", "from feedmill.tasks.celeryconfig import *\nimport no_such_module\n")
     said = folder.run(
-        "from circle import manager\ntry:\n    manager.follow(1, 2)\nexcept Exception as e: print(type(e).__name__, e)"
+        "from friends import manager\ntry:\n    manager.follow(1, 2)\nexcept Exception as e: print(type(e).__name__, e)"
     )
     assert (
         said.startswith("SettingsError ") and "celeryconfig.py cannot be imported" in said and "no_such_module" in said
@@ -439,7 +439,7 @@ def django_project(folder: Folder) -> None:
                 app_label = "people"
         """,
     )
-    folder.write("people/feeds.py", CIRCLE + "from people.models import Person\n")
+    folder.write("people/feeds.py", FRIENDS + "from people.models import Person\n")
 
 
 @pytest.mark.parametrize("named", ["the app", "the settings", "both"])

@@ -65,7 +65,7 @@ def broker(default_redis_broker: LocalRedis) -> redis.Redis:
 
 def project(tmp_path: Path, redis_url: str, broker_url: str, app: str) -> Folder:
     """A project whose broker is there, whichever app its workers are of, with a lease of two seconds."""
-    folder = Folder(tmp_path, redis_url, FEEDMILL_MODULES="circle", FEEDMILL_FANOUT_LEASE="2", FEEDMILL_LOCK_TTL="1")
+    folder = Folder(tmp_path, redis_url, FEEDMILL_MODULES="friends", FEEDMILL_FANOUT_LEASE="2", FEEDMILL_LOCK_TTL="1")
     folder.env["FEEDMILL_BROKER_URL"] = broker_url
     folder.env["FEEDMILL_CELERY_APP"] = app + ":app"
     text = (tmp_path / "proj.py").read_text()
@@ -93,7 +93,7 @@ def staff(request: pytest.FixtureRequest, tmp_path: Path, redis_url: str, broker
 def deliver(folder: Folder, number: int, wait: bool = True) -> None:
     """Have an activity delivered by the workers, or only accepted."""
     folder.run(
-        f"from circle import Activity, Love, manager\nfanout = manager.add_activity(Activity('ann', Love, {number}))\n"
+        f"from friends import Activity, Love, manager\nfanout = manager.add_activity(Activity('ann', Love, {number}))\n"
         + (f"fanout.wait(90)\nassert len(manager.get_feeds('bob')['home']) == {number}" if wait else "")
     )
 
@@ -158,7 +158,7 @@ def test_bytes_that_are_no_message(staff: Staff, broker: redis.Redis) -> None:
         broker.lpush("fanout.high", each)
     deliver(staff.folder, 2)
     staff.check()
-    held = until(lambda: len(found := dead_letters.listed(100)) == len(GARBAGE) and found)
+    held = until(lambda: len(found := dead_letters.newest(100)) == len(GARBAGE) and found)
     kept = {bytes(value[0]) for letter in held for value in [dead_letters.content(letter)[1]]}
     assert kept == set(GARBAGE)
 
@@ -202,7 +202,7 @@ def test_quorum_queues_that_celery_was_not_told_of(
         until(lambda: log.read_text().count(" ready.") and "quorum type, which Celery was not told" in log.read_text())
         folder.run(
             f"import {app}\nfrom {app} import app\n"
-            f"app.send_task('feedmill.fanout', ['Circle'], queue={names['high']!r}, serializer='msgpack')"
+            f"app.send_task('feedmill.fanout', ['Friends'], queue={names['high']!r}, serializer='msgpack')"
         )
         until(lambda: "feedmill.fanout" in (text := log.read_text()) and "succeeded" in text)
         assert worker.poll() is None

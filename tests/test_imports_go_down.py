@@ -1,4 +1,4 @@
-"""Imports go down: a module imports from its own layer or one below, never from above, and never in a circle."""
+"""Imports go down: a module imports from its own layer or one below, never from above, and never in a cycle."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 import feedmill
 
 ROOT = Path(feedmill.__file__).parent
-FLOORS = {
+LAYERS = {
     9: "cli __main__ tools web contrib testing",
     8: "doctor",
     7: "tasks",
@@ -23,13 +23,15 @@ FLOORS = {
     0: "aggregators records serializers cursor registry settings redis_urls signing keys declaration validation"
     " activity aggregated_activity verbs errors ids json_values msgpack_codec _version",
 }
-FLOOR_OF = {name: floor for floor, names in FLOORS.items() for name in names.split()}
+LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")
 
 
-def floor_of(room: str, where: str) -> int:
-    assert room in FLOOR_OF, f"feedmill.{room} ({where}) has no floor; give it one in FLOORS of {Path(__file__).name}"
-    return FLOOR_OF[room]
+def layer_of(package: str, where: str) -> int:
+    assert package in LAYER_OF, (
+        f"feedmill.{package} ({where}) has no floor; give it one in FLOORS of {Path(__file__).name}"
+    )
+    return LAYER_OF[package]
 
 
 def imported(path: Path) -> list[tuple[int, str]]:
@@ -56,15 +58,15 @@ def imported(path: Path) -> list[tuple[int, str]]:
 @pytest.mark.parametrize("path", MODULES, ids=str)
 def test_imports_go_down(path: Path) -> None:
     """This module imports nothing from a floor above its own, not even inside a function."""
-    floor = floor_of(path.parts[0].removesuffix(".py"), str(path))
-    for line, room in imported(path):
-        if not (ROOT / room).is_dir() and not (ROOT / f"{room}.py").is_file():
-            assert floor == max(FLOORS), (
-                f"{path}:{line} takes {room} from the package itself; import it where it is made"
+    layer = layer_of(path.parts[0].removesuffix(".py"), str(path))
+    for line, package in imported(path):
+        if not (ROOT / package).is_dir() and not (ROOT / f"{package}.py").is_file():
+            assert layer == max(LAYERS), (
+                f"{path}:{line} takes {package} from the package itself; import it where it is made"
             )
             continue
-        above = floor_of(room, f"imported by {path}:{line}")
-        assert above <= floor, f"{path}:{line} (floor {floor}) imports feedmill.{room} (floor {above})"
+        above = layer_of(package, f"imported by {path}:{line}")
+        assert above <= layer, f"{path}:{line} (floor {layer}) imports feedmill.{package} (floor {above})"
 
 
 def import_graph(root: Path) -> dict[str, set[str]]:
@@ -86,7 +88,7 @@ def import_graph(root: Path) -> dict[str, set[str]]:
     return graph
 
 
-def circles(graph: dict[str, set[str]]) -> list[set[str]]:
+def cycles(graph: dict[str, set[str]]) -> list[set[str]]:
     """The strongly connected components of *graph* that have several modules, by Tarjan's algorithm."""
     numbers: dict[str, int] = {}
     lowest: dict[str, int] = {}
@@ -116,10 +118,10 @@ def circles(graph: dict[str, set[str]]) -> list[set[str]]:
 def test_no_import_circles() -> None:
     """No modules import each other, however long the way round."""
     graph = import_graph(ROOT)
-    found = {frozenset(module.removeprefix("feedmill.") for module in circle) for circle in circles(graph)}
-    for circle in found:
-        lines = [f"{one} imports {', '.join(sorted(_short(graph, one) & circle))}" for one in sorted(circle)]
-        pytest.fail("an import circle:\n  " + "\n  ".join(lines))
+    found = {frozenset(module.removeprefix("feedmill.") for module in cycle) for cycle in cycles(graph)}
+    for cycle in found:
+        lines = [f"{one} imports {', '.join(sorted(_short(graph, one) & cycle))}" for one in sorted(cycle)]
+        pytest.fail("an import cycle:\n  " + "\n  ".join(lines))
 
 
 def _short(graph: dict[str, set[str]], module: str) -> set[str]:
@@ -127,7 +129,7 @@ def _short(graph: dict[str, set[str]], module: str) -> set[str]:
 
 
 def test_circles_are_seen(tmp_path: Path) -> None:
-    """A circle of four modules, through a package, a function and TYPE_CHECKING, is found; its neighbours are not in it."""
+    """A cycle of four modules, through a package, a function and TYPE_CHECKING, is found; its neighbours are not in it."""
     package = tmp_path / "pack"
     (package / "inner").mkdir(parents=True)
     (package / "__init__.py").write_text("from pack.a import thing")
@@ -136,4 +138,4 @@ def test_circles_are_seen(tmp_path: Path) -> None:
     (package / "b.py").write_text("if TYPE_CHECKING:\n    from pack.inner.c import thing")
     (package / "inner" / "c.py").write_text("from pack import a, d")
     (package / "d.py").write_text("import ast")
-    assert circles(import_graph(package)) == [{"pack.a", "pack.inner", "pack.b", "pack.inner.c"}]
+    assert cycles(import_graph(package)) == [{"pack.a", "pack.inner", "pack.b", "pack.inner.c"}]

@@ -21,18 +21,18 @@ from feedmill.fanout.handles import Fanouts
 from feedmill.fanout.publisher import LOW_QUEUE
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.grouping import operations, pending_writes
-from feedmill.grouping.operations import FeedsOf
+from feedmill.grouping.operations import UserFeedBatch
 from feedmill.grouping.writer import cycle
 from feedmill.ids import activity_id
 from feedmill.keys import due_key
 from feedmill.msgpack_codec import pack
-from feedmill.storage.base import Lock, Rules, Task
+from feedmill.storage.base import FeedLimits, Lock, WriteRequest
 from feedmill.storage.deadline import LeaseExpired
 from feedmill.storage.journal import lease
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import compensation, delivery, drain
-from tests.postbox import Postbox, arrive, make_overdue, replaced
+from tests.fake_broker import FakeBroker, arrive, make_overdue, replaced
 
 START = dt.datetime(2024, 1, 1, 12, tzinfo=dt.timezone.utc)
 #: An author with many followers, and one whose followers cannot be read.
@@ -81,11 +81,11 @@ manager = JournalManager()
 
 
 @pytest.fixture
-def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postbox]:
+def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
     """Each backend in turn, with a broker by hand."""
     monkeypatch.setattr(JournalManager, "broken", None)
-    with replaced(monkeypatch) as postbox:
-        yield postbox
+    with replaced(monkeypatch) as fake_broker:
+        yield fake_broker
 
 
 def love(number: int, actor: Any = 7, target: Any = None) -> Activity:
@@ -109,28 +109,28 @@ def open_fanouts() -> int:
     return backend().run(backend().journal.list_due(NAME)).number
 
 
-def sweep_and_work(box: Postbox) -> None:
+def sweep_and_work(box: FakeBroker) -> None:
     make_overdue(NAME)
     drain.sweep()
     box.work()
 
 
-def plan(box: Postbox) -> None:
-    """A sweep, after which workers hear bells and nothing else."""
+def plan(box: FakeBroker) -> None:
+    """A sweep, after which workers hear wake-up messages and nothing else."""
     make_overdue(NAME)
     drain.sweep()
     for message in box.take("feedmill.fanout"):
         arrive(*message)
 
 
-class TestBell:
+class TestWakeups:
     """The message that tells workers to look."""
 
-    def test_one_bell_for_many(self, box: Postbox) -> None:
+    def test_one_wakeup_for_many(self, box: FakeBroker) -> None:
         """Fifty activities ring once, are done in one round, and the next one rings again."""
         fanouts = [manager.add_activity(love(n)) for n in range(50)]
         assert box.messages == [("feedmill.fanout", [NAME])]
-        assert box.sentences == [f"fan out what is waiting in {NAME}"]
+        assert box.descriptions == [f"fan out what is waiting in {NAME}"]
         assert box.work() == 1
         for each in fanouts:
             status = each.status()
@@ -140,18 +140,20 @@ class TestBell:
         manager.add_activity(love(99))
         assert len(box.messages) == 1
 
-    def test_a_lost_bell(self, box: Postbox) -> None:
-        """A bell that is lost is rung again by the sweep, and the activity arrives."""
+    def test_a_lost_wakeup(self, box: FakeBroker) -> None:
+        """A wake-up message that is lost is sent again by the sweep, and the activity arrives."""
         wanted = manager.add_activity(love(1))
         box.take()
         assert not wanted.status().finished
-        assert drain.sweep() == 1  # it is due at once, but the bell counts as rung for a moment
+        assert drain.sweep() == 1  # it is due at once, but the wake-up message counts as sent for a moment
         sweep_and_work(box)
         assert wanted.status().finished
         assert count_of(love(1), [2000, 2001, 2002]) == [3, 3, 0]
         assert drain.sweep() == 0 and not box.messages
 
-    def test_no_broker(self, box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def test_no_broker(
+        self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    ) -> None:
         """A broker that cannot be reached loses nothing and refuses nothing: it is a warning, and the sweep heals it."""
 
         def fail(*args: Any, **options: Any) -> None:
@@ -165,7 +167,7 @@ class TestBell:
         assert wanted.status().finished and followed.status().finished
         assert Home(2000)[:] == [love(1)] == Home("reader")[:]
 
-    def test_more_than_one_round(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_more_than_one_round(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """What one round does not take is left to others, who are told before the round begins."""
         monkeypatch.setattr(drain, "MOST_CLAIMS", 4)
         monkeypatch.setattr(drain, "MOST_DELIVERIES", 18)  # three activities for three followers' two feeds
@@ -174,7 +176,7 @@ class TestBell:
         assert all(each.status().finished and not each.status().retried for each in fanouts)
         assert Home(2000).count() == 10
 
-    def test_an_author_in_a_hurry(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_author_in_a_hurry(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """Beyond its burst an author's activities are accepted and stored, wait their turn, and hold up nobody else."""
         monkeypatch.setattr(JournalManager, "fanout_rate", 0.02)
         monkeypatch.setattr(JournalManager, "fanout_burst", 3)
@@ -188,7 +190,7 @@ class TestBell:
         assert all(each.status().finished for each in fanouts)
         assert Home(2000).count() == 6
 
-    def test_an_unknown_manager(self, box: Postbox) -> None:
+    def test_an_unknown_manager(self, box: FakeBroker) -> None:
         """A worker that does not know the manager says so and leaves what is due to those who do."""
         wanted = manager.add_activity(love(1))
         known = feedmill.registry._managers.pop(NAME)
@@ -232,7 +234,7 @@ class TestBell:
 class TestFailures:
     """What goes wrong with one fan-out."""
 
-    def test_one_bad_among_fifty(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_one_bad_among_fifty(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """One author whose followers cannot be read harms none of fifty others, and is tried again later."""
         monkeypatch.setattr(JournalManager, "broken", OSError("no database"))
         fanouts = [manager.add_activity(love(n)) for n in range(25)]
@@ -249,7 +251,7 @@ class TestFailures:
         assert status.finished and status.retried == 1
         assert Home(2000).count() == 50
 
-    def test_one_bad_delivery(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_one_bad_delivery(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """One activity that an aggregator cannot group harms none of those it shares its round with."""
         group = News.get_aggregator().get_group
 
@@ -266,7 +268,7 @@ class TestFailures:
         assert News(2000)[0].activity_count == 5
         assert {love(n) for n in range(6) if n != 3} <= set(Home(2000))
 
-    def test_a_planner_dies(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_planner_dies(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """A worker that dies in the middle of a plan loses nothing and doubles nothing; its chunks count no more."""
         monkeypatch.setattr("feedmill.fanout.publisher.PUBLISH_BATCH", 2)
         monkeypatch.setattr(JournalManager, "broken", KeyboardInterrupt())
@@ -284,7 +286,7 @@ class TestFailures:
         assert status.finished and (status.planned, status.done, status.reached) == (1, 1, 3)
         assert count_of(love(1, actor=BROKEN), range(2000, 2003)) == [3, 3, 0]
 
-    def test_a_worker_stands_still(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_worker_stands_still(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """A worker that was stopped for longer than its lease writes nothing when it goes on; another has its work."""
         feedmill.configure(fanout_lease=0.05)
         plain = delivery.operations_of
@@ -306,8 +308,8 @@ class TestFailures:
 class TestChunks:
     """Fan-outs that are too large for one message."""
 
-    def test_lost_chunks(self, box: Postbox) -> None:
-        """Chunks whose messages were lost are sent again, and only those; the receipt ends with the right sums."""
+    def test_lost_chunks(self, box: FakeBroker) -> None:
+        """Chunks whose messages were lost are sent again, and only those; the fan-out record ends with the right sums."""
         wanted = manager.add_activity(love(1, actor=STAR, target=5))
         arrive(*box.messages.pop(0))
         sent = box.take()
@@ -327,7 +329,7 @@ class TestChunks:
         assert Notes(5).get_denormalized_count() == 1
         assert open_fanouts() == 0
 
-    def test_every_message_twice(self, box: Postbox) -> None:
+    def test_every_message_twice(self, box: FakeBroker) -> None:
         """Chunks that arrive twice and out of order are done once and counted once."""
         wanted = manager.add_activity(love(1, actor=STAR))
         arrive(*box.messages.pop(0))
@@ -338,7 +340,7 @@ class TestChunks:
         assert wanted.status().reached == 100 and wanted.status().finished
         assert count_of(love(1, actor=STAR), range(1000, 1100)) == [100, 100, 0]
 
-    def test_done_by_two(self, box: Postbox) -> None:
+    def test_done_by_two(self, box: FakeBroker) -> None:
         """A chunk that two workers did at the same time is counted once."""
         wanted = manager.add_activity(love(1, actor=STAR))
         arrive(*box.messages.pop(0))
@@ -348,7 +350,7 @@ class TestChunks:
         status = wanted.status()
         assert (status.done, status.reached) == (1, 10)
 
-    def test_begun_again(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_begun_again(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """A chunk that somebody began and did not finish is done by the next, who waits for the locks of the dead."""
         wanted = manager.add_activity(love(1, actor=STAR))
         arrive(*box.messages.pop(0))
@@ -356,7 +358,7 @@ class TestChunks:
         plain = delivery.operations_of
 
         def watched(of: Manager, asked: Any) -> Any:
-            waits.append(delivery.patience(asked[0].attempt))
+            waits.append(delivery.lock_wait(asked[0].attempt))
             if len(waits) == 1:
                 raise KeyboardInterrupt
             return plain(of, asked)
@@ -369,7 +371,7 @@ class TestChunks:
         status = wanted.status()
         assert status.finished and status.retried == 1 and status.reached == 100
 
-    def test_cancel(self, box: Postbox) -> None:
+    def test_cancel(self, box: FakeBroker) -> None:
         """A fan-out that is called off stops: chunks on their way do nothing, and what was delivered stays."""
         wanted = manager.add_activity(love(1, actor=STAR))
         arrive(*box.messages.pop(0))
@@ -386,7 +388,7 @@ class TestChunks:
         assert not over.cancel() and not over.status().cancelled
 
     def test_cancel_while_it_is_planned(
-        self, box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+        self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     ) -> None:
         """That ends the planning, with a word in the log and no failed task; what else is due is done."""
         monkeypatch.setattr("feedmill.fanout.publisher.PUBLISH_BATCH", 2)
@@ -409,7 +411,7 @@ class TestChunks:
 class TestLastWord:
     """An activity that is added, removed and added again."""
 
-    def test_removed_before_it_began(self, box: Postbox) -> None:
+    def test_removed_before_it_began(self, box: FakeBroker) -> None:
         """A removal takes the place of an addition that nobody has begun."""
         added = manager.add_activity(love(1, target=5))
         removed = manager.remove_activity(love(1, target=5))
@@ -418,7 +420,7 @@ class TestLastWord:
         assert removed.status().finished and open_fanouts() == 0
         assert Home(2000).count() == 0 == Notes(5).count() == Notes(5).get_denormalized_count()
 
-    def test_an_old_claim(self, box: Postbox) -> None:
+    def test_an_old_claim(self, box: FakeBroker) -> None:
         """Whoever finishes an addition that has been replaced meanwhile neither finishes nor drops its removal."""
         manager.add_activity(love(1))
         (claim,), _ = backend().run(backend().journal.claim(NAME, 10))
@@ -429,7 +431,7 @@ class TestLastWord:
         box.work()
         assert removed.status().finished
 
-    def test_an_old_claim_of_the_same_moment(self, box: Postbox) -> None:
+    def test_an_old_claim_of_the_same_moment(self, box: FakeBroker) -> None:
         """A claim that came in the very millisecond of the one after it says nothing of that."""
         manager.add_activity(love(1))
         (old,), _ = backend().run(backend().journal.claim(NAME, 10))
@@ -446,7 +448,7 @@ class TestLastWord:
         backend().run(backend().journal.finish(NAME, [(new, 3)]))
         assert removed.status().finished
 
-    def _overtaken(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> tuple[Fanout, Fanout]:
+    def _overtaken(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> tuple[Fanout, Fanout]:
         """An addition that has checked that it is wanted, and writes after its removal was finished."""
         plain, handles = delivery.operations_of, []
 
@@ -462,7 +464,7 @@ class TestLastWord:
         box.work()
         return added, handles[0]
 
-    def test_a_removal_overtakes(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_removal_overtakes(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """A removal that was finished before its addition wrote is done once more, and the activity is nowhere."""
         added, removed = self._overtaken(box, monkeypatch)
         assert added.status().cancelled
@@ -475,7 +477,7 @@ class TestLastWord:
             sweep_and_work(box)
         assert open_fanouts() == 0
 
-    def test_a_receipt_while_it_is_done_once_more(self, box: Postbox) -> None:
+    def test_a_record_while_it_is_done_once_more(self, box: FakeBroker) -> None:
         """Who asks while a finished fan-out is done once more is told what came of it, not how far that is."""
         activity = love(1, actor=STAR)
         manager.add_activity(activity)
@@ -495,7 +497,7 @@ class TestLastWord:
             sweep_and_work(box)
         assert open_fanouts() == 0
 
-    def test_added_again(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_added_again(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """An addition after that removal wins over the removal's second time."""
         self._overtaken(box, monkeypatch)
         again = manager.add_activity(love(1, target=5))
@@ -506,7 +508,7 @@ class TestLastWord:
         assert Notes(5)[0].activities == [love(1, target=5)] and Home(2000).count() == 1
         assert open_fanouts() == 0
 
-    def test_an_update_overtakes_an_update(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_update_overtakes_an_update(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of two updates the later one stays, also where the earlier is written last."""
         plain = delivery.operations_of
 
@@ -529,13 +531,13 @@ class TestLastWord:
         assert Notes(5)[0].activities[0].extra_context == {"version": 3}
         assert open_fanouts() == 0
 
-    def test_unfollow_after_follow(self, box: Postbox) -> None:
+    def test_unfollow_after_follow(self, box: FakeBroker) -> None:
         """A follow whose message arrives after the unfollow does nothing; a lost message is sent again."""
         manager.add_activity(love(1))
         box.work()
         followed = manager.follow("reader", 7)
         (late,) = box.take()
-        assert "reader follows 7" in box.sentences[-1]
+        assert "reader follows 7" in box.descriptions[-1]
         unfollowed = manager.unfollow("reader", 7)
         box.take()
         sweep_and_work(box)
@@ -547,7 +549,7 @@ class TestLastWord:
         assert Home("reader")[:] == [love(1)]
 
 
-def test_waiting(box: Postbox) -> None:
+def test_waiting(box: FakeBroker) -> None:
     """Waiting ends with the fan-out, or with an error that says how far it is; from a coroutine as well."""
     wanted = manager.add_activity(love(1, actor=STAR))
     arrive(*box.messages.pop(0))
@@ -588,7 +590,7 @@ def test_writes_are_refused_while_it_is_claimed(redis_url: str) -> None:
 
 def test_memory_runs_out_before_it_is_settled(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was delivered when the server has no memory left stays due, and is finished when it has some again."""
-    server, plain = backend().client, compensation.delivered  # type: ignore[attr-defined]
+    server, plain = backend().client, compensation.deliver_and_compensate  # type: ignore[attr-defined]
 
     def delivered(*args: Any) -> Any:
         yield from plain(*args)
@@ -596,13 +598,13 @@ def test_memory_runs_out_before_it_is_settled(redis_url: str, monkeypatch: pytes
 
     with replaced(monkeypatch) as box:
         fanouts = [manager.add_activity(love(number)) for number in range(3)]
-        monkeypatch.setattr(compensation, "delivered", delivered)
+        monkeypatch.setattr(compensation, "deliver_and_compensate", delivered)
         try:
             with pytest.raises(StorageError, match="maxmemory"):
                 box.work()
         finally:
             server.config_set("maxmemory", 0)
-        monkeypatch.setattr(compensation, "delivered", plain)
+        monkeypatch.setattr(compensation, "deliver_and_compensate", plain)
         assert Home(2000).count() == 3 and open_fanouts() == 3
         sweep_and_work(box)
     assert all(each.status().finished for each in fanouts) and open_fanouts() == 0
@@ -622,7 +624,7 @@ class TestRollingRelease:
             patch.setattr(JournalManager, "feed_classes", {**JournalManager.feed_classes, "pins": self.Pins})
             yield
 
-    def test_a_small_fanout(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_small_fanout(self, box: FakeBroker, caplog: pytest.LogCaptureFixture) -> None:
         """An old worker leaves it alone and says why; a new one delivers it to all feeds."""
         with self.newer():
             wanted = manager.add_activity(love(1))
@@ -634,7 +636,7 @@ class TestRollingRelease:
         assert wanted.status().finished and wanted.status().reached == 3
         assert [Home(2000).count(), self.Pins(2000).count()] == [1, 1]
 
-    def test_one_of_an_unknown_verb(self, box: Postbox) -> None:
+    def test_one_of_an_unknown_verb(self, box: FakeBroker) -> None:
         """An activity whose verb a worker does not know is left alone; what was claimed with it is done."""
         known = love(1)
         unknown = activity_id(known.microseconds, 7, 32000, 1, None)
@@ -646,7 +648,7 @@ class TestRollingRelease:
         assert wanted.status().finished and Home(2000).count() == 1
         assert not Fanout(name).status().finished and Fanout(name).status().failed == 0
 
-    def test_a_chunk(self, box: Postbox) -> None:
+    def test_a_chunk(self, box: FakeBroker) -> None:
         """Chunks that a new worker planned are left alone too, and not counted as begun."""
         with self.newer():
             wanted = manager.add_activity(love(1, actor=STAR))
@@ -662,7 +664,7 @@ class TestRollingRelease:
         assert wanted.status().finished and wanted.status().reached == 100
         assert sum(self.Pins(user).count() for user in range(1000, 1100)) == 100
 
-    def test_a_follow(self, box: Postbox) -> None:
+    def test_a_follow(self, box: FakeBroker) -> None:
         """Nor does an old worker copy into some of the feeds."""
         with self.newer():
             manager.add_activity(love(1))
@@ -675,7 +677,7 @@ class TestRollingRelease:
             arrive(*message)
         assert wanted.status().finished and self.Pins(5).count() == 1
 
-    def test_a_feed_that_is_gone(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_feed_that_is_gone(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """A release that has lost a feed does what the one before asked for, only later."""
         with self.newer():
             small, large = manager.add_activity(love(1)), manager.add_activity(love(2, actor=STAR))
@@ -690,14 +692,14 @@ class TestRollingRelease:
         assert all(each.status().finished and not each.status().dead for each in (small, large, wanted))
         assert Home(2000).count() == 2 and Home(1000).count() == 1
 
-    def test_an_older_web_process(self, box: Postbox) -> None:
+    def test_an_older_web_process(self, box: FakeBroker) -> None:
         """A new worker does what the old release asks for, and its new feed gets it too."""
         wanted = manager.add_activity(love(1))
         with self.newer():
             box.work()
         assert wanted.status().finished and self.Pins(2000).count() == 1
 
-    def test_a_feed_of_notifications(self, box: Postbox) -> None:
+    def test_a_feed_of_notifications(self, box: FakeBroker) -> None:
         """The feed of notifications may be what is new."""
         wanted = manager.add_activity(love(1, target=5))
         with pytest.MonkeyPatch.context() as older:
@@ -714,8 +716,8 @@ def test_a_web_process_dies_with_a_lock(redis_url: str, kind: Any, monkeypatch: 
     feedmill.configure(lock_ttl=0.05)
     monkeypatch.setattr(pending_writes, "MARGIN", 0)
     feed = kind(2000)
-    lock, rules = Lock(b"stranger", time.time(), 0.05), Rules(8, 0, feed.channel())
-    backend().run(feed.timeline().begin(FeedsOf(kind, [2000]), Task(()), lock, rules))
+    lock, rules = Lock(b"stranger", time.time(), 0.05), FeedLimits(8, 0, feed.channel())
+    backend().run(feed.timeline().begin(UserFeedBatch(kind, [2000]), WriteRequest(()), lock, rules))
     with replaced(monkeypatch) as box:
         wanted = manager.add_activity(love(2, target=2000))
         box.work()
@@ -733,8 +735,8 @@ def test_one_kind_of_feed_that_cannot_be_looked_at(
     feedmill.configure(lock_ttl=0.05)
     lock = Lock(b"stranger", time.time(), 0.05)
     for kind in (News, Notes):
-        rules = Rules(8, 0, kind.channel())
-        backend().run(kind.timeline().begin(FeedsOf(kind, [2000]), Task(()), lock, rules))
+        rules = FeedLimits(8, 0, kind.channel())
+        backend().run(kind.timeline().begin(UserFeedBatch(kind, [2000]), WriteRequest(()), lock, rules))
     with replaced(monkeypatch) as box:
         manager.add_activity(love(1, target=2000))
         box.work()
@@ -742,20 +744,22 @@ def test_one_kind_of_feed_that_cannot_be_looked_at(
         box.take()
         make_overdue(NAME)
         time.sleep(0.06)
-        plain = drain.fold_in
-        monkeypatch.setattr(drain, "fold_in", lambda kind: 1 / 0 if kind is News else plain(kind))
+        plain = drain.recover_pending_writes
+        monkeypatch.setattr(drain, "recover_pending_writes", lambda kind: 1 / 0 if kind is News else plain(kind))
         drain.sweep()
         box.work()
     assert "ZeroDivisionError" in caplog.text
     assert Notes(2000).contains(love(1, target=2000)) and Home(2001)[0] == love(2)
 
 
-def test_one_feed_that_cannot_be_folded_in(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_feed_that_cannot_be_applied_in(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An error of the app's own in one feed that a dead holder left keeps no other from what was left to it."""
     monkeypatch.setattr(pending_writes, "MARGIN", 0)
     feedmill.configure(lock_ttl=0.05)
-    rules, users = Rules(8, 0, News.channel()), [2000, 2001]
-    backend().run(News.timeline().begin(FeedsOf(News, users), Task(()), Lock(b"stranger", time.time(), 0.05), rules))
+    rules, users = FeedLimits(8, 0, News.channel()), [2000, 2001]
+    backend().run(
+        News.timeline().begin(UserFeedBatch(News, users), WriteRequest(()), Lock(b"stranger", time.time(), 0.05), rules)
+    )
     with replaced(monkeypatch) as box:
         manager.add_activity(love(1))
         box.work()
@@ -764,7 +768,7 @@ def test_one_feed_that_cannot_be_folded_in(redis_url: str, monkeypatch: pytest.M
     def fold(user_id: Any) -> Any:
         yield from cycle(News, [user_id], operations.Plan((), ()), wait=1 // (user_id - 2000))
 
-    assert backend().run(pending_writes.fold_in(News, fold)) == 1
+    assert backend().run(pending_writes.recover(News, fold)) == 1
     assert [News(user).contains(love(1)) for user in users] == [False, True]
     time.sleep(0.06)
     assert drain.sweep() == 1
@@ -779,7 +783,7 @@ class TestFullQueues:
         feedmill.configure(queue_limit=4)
         monkeypatch.setattr("feedmill.fanout.publisher.PUBLISH_BATCH", 3)
 
-    def test_a_large_fanout(self, box: Postbox) -> None:
+    def test_a_large_fanout(self, box: FakeBroker) -> None:
         """Of ten chunks four are sent, and four more once those are done; no chunk is sent twice."""
         wanted = manager.add_activity(love(1, actor=STAR))
         seen = []
@@ -793,7 +797,7 @@ class TestFullQueues:
         assert (status.planned, status.done, status.reached, status.retried, status.failed) == (10, 10, 100, 0, 0)
         assert count_of(love(1, actor=STAR), range(1000, 1100)) == [100, 100, 0]
 
-    def test_nobody_works(self, box: Postbox) -> None:
+    def test_nobody_works(self, box: FakeBroker) -> None:
         """However long the queues stay full, nothing is sent in vain and nothing is given up."""
         fanouts = [manager.add_activity(love(number, actor=STAR)) for number in range(3)]
         for _ in range(2 * drain.MOST_ATTEMPTS):
@@ -804,16 +808,16 @@ class TestFullQueues:
             sweep_and_work(box)
         assert News(1000)[0].activity_count == 3 and open_fanouts() == 0
 
-    def test_the_other_queue(self, box: Postbox) -> None:
+    def test_the_other_queue(self, box: FakeBroker) -> None:
         """Chunks that wait at low priority do not hold up those at high."""
         for _ in range(9):
-            box.send("feedmill.sweep", [], queue=LOW_QUEUE, sentence="")
+            box.send("feedmill.sweep", [], queue=LOW_QUEUE, description="")
         manager.add_activity(love(1, actor=STAR))
-        (bell,) = box.take("feedmill.fanout")
-        arrive(*bell)
+        (wakeup_id,) = box.take("feedmill.fanout")
+        arrive(*wakeup_id)
         assert len(box.take("feedmill.deliver")) == 4
 
-    def test_many_follows(self, box: Postbox) -> None:
+    def test_many_follows(self, box: FakeBroker) -> None:
         """Of many follows at once the first are sent; the others wait for their lease."""
         fanouts = manager.follow_many(2000, range(3000, 3010))
         assert len(box.messages) == 4
@@ -822,19 +826,19 @@ class TestFullQueues:
         while not fanouts.status().finished:
             sweep_and_work(box)
 
-    def test_a_round_has_an_end(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_round_has_an_end(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who has sent enough leaves the rest to others: what is new waits for one round, not for all that is due."""
         feedmill.configure(queue_limit=0)
         monkeypatch.setattr(drain, "MOST_MESSAGES", 20)
         for number in range(9):
             manager.add_activity(love(number, actor=STAR))
         sent = []
-        while bells := box.take("feedmill.fanout"):
-            arrive(*bells[0])
+        while wakeups := box.take("feedmill.fanout"):
+            arrive(*wakeups[0])
             sent.append(len(box.take("feedmill.deliver")))
         assert sent == [20, 20, 20, 20, 10]
 
-    def test_a_crowd_holds_up_nobody(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_large_audience_holds_up_nobody(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of many that wait for room in a queue one asks for all; what is new and finds room is done at once."""
         asked = []
         monkeypatch.setattr("feedmill.fanout.publisher.length", lambda queue: asked.append(queue) or 100)
@@ -845,8 +849,8 @@ class TestFullQueues:
         make_overdue(NAME)
         urgent = manager.add_activity(love(99))
         asked.clear()
-        (bell,) = box.take("feedmill.fanout")
-        arrive(*bell)
+        (wakeup_id,) = box.take("feedmill.fanout")
+        arrive(*wakeup_id)
         assert urgent.status().finished and len(asked) == 1
         box.work()
         assert len(asked) <= 4
@@ -856,7 +860,7 @@ class TestFullQueues:
             sweep_and_work(box)
         assert count_of(love(29, actor=STAR), [1000]) == [1, 1, 58]
 
-    def test_no_limit(self, box: Postbox) -> None:
+    def test_no_limit(self, box: FakeBroker) -> None:
         """0 sends everything at once."""
         feedmill.configure(queue_limit=0)
         manager.add_activity(love(1, actor=STAR))

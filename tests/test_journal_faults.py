@@ -15,15 +15,24 @@ from feedmill.cli.main import main
 from feedmill.doctor import examine
 from feedmill.errors import ArgumentError, StorageError, WrongType
 from feedmill.fanout.handle import Fanout
-from feedmill.keys import bell_key, bucket_key, clock_key, due_key, left_key, letters_key, receipt_key, taken_key
-from feedmill.storage.journal import Claim, NotBegun, Pace
+from feedmill.keys import (
+    bucket_key,
+    clock_key,
+    dead_letters_key,
+    due_key,
+    fanout_record_key,
+    pending_key,
+    taken_key,
+    wakeup_key,
+)
+from feedmill.storage.journal import Claim, NotBegun, RateLimit
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory import data as memory
 from feedmill.storage.registry import backend
 from feedmill.worker import dead_letters, drain
-from tests.doctor.clinic import ClinicManager
+from tests.doctor.fixtures import DoctorManager
+from tests.fake_broker import FakeBroker, make_overdue, replaced
 from tests.feeds.samples import News, on_day
-from tests.postbox import Postbox, make_overdue, replaced
 from tests.test_journal import JournalManager
 from tests.test_scripts import alike, alone, full, read_only, restore, state
 
@@ -63,7 +72,7 @@ def parked() -> Claim:
     """One of whose two chunks one is done."""
     claim = planned()
     run(backend().journal.await_chunks(NAME, claim, 2, 60, 2))
-    run(backend().journal.end_chunk(NAME, claim.id, claim.plan, 0, 3))
+    run(backend().journal.end_chunk(NAME, claim.id, claim.generation, 0, 3))
     return claim
 
 
@@ -81,15 +90,19 @@ OPERATIONS: dict[str, Prepared] = {
     "finish": lambda: (lambda claim: lambda: backend().journal.finish(NAME, [(claim, 3)]))(claimed()),
     "renew": lambda: (lambda claim: lambda: backend().journal.renew(NAME, claim, {0: b"a"}))(claimed()),
     "await_chunks": lambda: (lambda claim: lambda: backend().journal.await_chunks(NAME, claim, 2, 60, 2))(planned()),
-    "end_chunk": lambda: (lambda claim: lambda: backend().journal.end_chunk(NAME, ONE, claim.plan, 0, 3))(planned()),
-    "end_chunk with the last": lambda: (lambda claim: lambda: backend().journal.end_chunk(NAME, ONE, claim.plan, 1, 3))(
-        parked()
+    "end_chunk": lambda: (lambda claim: lambda: backend().journal.end_chunk(NAME, ONE, claim.generation, 0, 3))(
+        planned()
     ),
+    "end_chunk with the last": lambda: (
+        lambda claim: lambda: backend().journal.end_chunk(NAME, ONE, claim.generation, 1, 3)
+    )(parked()),
     "postpone": lambda: (lambda claim: lambda: backend().journal.postpone(NAME, claim, 5, error="why"))(claimed()),
-    "record_error": lambda: (lambda claim: lambda: backend().journal.record_error(ONE, claim.plan, "why"))(claimed()),
+    "record_error": lambda: (lambda claim: lambda: backend().journal.record_error(ONE, claim.generation, "why"))(
+        claimed()
+    ),
     "dead_letter": lambda: (lambda claim: lambda: backend().journal.dead_letter("why", b"x", NAME, claim))(claimed()),
     "cancel": lambda: (planned(), lambda: backend().journal.cancel(ONE))[1],
-    "begin_chunk": lambda: (lambda claim: lambda: backend().journal.begin_chunk(ONE, claim.plan, 0))(planned()),
+    "begin_chunk": lambda: (lambda claim: lambda: backend().journal.begin_chunk(ONE, claim.generation, 0))(planned()),
 }
 
 
@@ -99,9 +112,9 @@ def test_what_is_refused_changes_nothing(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, prepared: Prepared, refusal: Any
 ) -> None:
     """An operation that the server refuses leaves the journal as it was, and the next try does all of it."""
-    monkeypatch.setattr("feedmill.storage.redis.journal.BELL", 600_000)
+    monkeypatch.setattr("feedmill.storage.redis.journal.WAKEUP_TTL", 600_000)
     operation = prepared()
-    server().delete(*server().keys("*:bell") or ["none"])
+    server().delete(*server().keys("*:wakeup") or ["none"])
     before = alike(state(server()))
     with refusal(server()), pytest.raises(StorageError):
         run(operation())
@@ -147,7 +160,7 @@ def interrupted(operation: Any, place: int, how: str) -> Iterator[Any]:
 
 
 def given_up() -> None:
-    dead_letters.bury(NAME, claimed(), "why")
+    dead_letters.dead_letter(NAME, claimed(), "why")
 
 
 def finished() -> None:
@@ -168,16 +181,16 @@ BEFORE: list[Callable[[], Any]] = [lambda: None, opened, claimed, parked, given_
 
 def outcome() -> Any:
     """What the journal knows of the fan-out, and what who looks gets to do."""
-    receipt = run(backend().journal.get(ONE))
+    record = run(backend().journal.get(ONE))
     fields = {
-        name: receipt.get(name) for name in ("op", "planned", "done", "complete", "finished", "cancelled", "dead")
+        name: record.get(name) for name in ("op", "planned", "done", "fully_planned", "finished", "cancelled", "dead")
     }
     due = run(backend().journal.list_due(NAME, limit=10)).ids
     make_overdue(NAME)
     claims, _ = run(backend().journal.claim(NAME, 10))
     kept = [(claim.id, claim.op, claim.body, claim.planned, claim.attempts, claim.feeds) for claim in claims]
     chunks = [run(backend().journal.chunks(claim, 0, 100)) for claim in claims]
-    return fields, due, kept, chunks, [letter.reason for letter in dead_letters.listed()]
+    return fields, due, kept, chunks, [letter.reason for letter in dead_letters.newest()]
 
 
 @pytest.mark.parametrize("sent", [False, True])
@@ -215,15 +228,15 @@ def test_no_plan_comes_again(redis_url: str) -> None:
     """A replica that takes over and has lost the last claims gives none of their numbers to another plan."""
     opened()
     copied = state(server())
-    lost = {run(backend().journal.claim(NAME, 10))[0][0].plan}
+    lost = {run(backend().journal.claim(NAME, 10))[0][0].generation}
     make_overdue(NAME)
-    lost.add(run(backend().journal.claim(NAME, 10))[0][0].plan)
+    lost.add(run(backend().journal.claim(NAME, 10))[0][0].generation)
     restore(server(), copied)
-    again = run(backend().journal.claim(NAME, 10))[0][0].plan
+    again = run(backend().journal.claim(NAME, 10))[0][0].generation
     assert again not in lost and len(lost) == 2
     run(backend().journal.cancel(ONE))
     restore(server(), copied)
-    assert run(backend().journal.open(NAME, ONE, "remove", b"")).plan > again
+    assert run(backend().journal.open(NAME, ONE, "remove", b"")).generation > again
 
 
 def test_no_number_of_an_unfollow_comes_again(redis_url: str) -> None:
@@ -241,8 +254,8 @@ def test_no_number_of_an_unfollow_comes_again(redis_url: str) -> None:
     assert run(backend().auxiliary.unfollows.changes_since(NAME, "9", listed)).followed == {"1"}
 
 
-def test_no_number_of_a_notice_comes_again(redis_url: str) -> None:
-    """Whoever has read a notice that is lost sees that another came in its place; the last word has the highest number."""
+def test_no_number_of_a_notification_comes_again(redis_url: str) -> None:
+    """Whoever has read a direct notification that is lost sees that another came in its place; the last word has the highest number."""
     raw_id = on_day(1).raw_id
     run(backend().auxiliary.notified_users.record(NAME, raw_id, True, {"a": b"x"}))
     copied = state(server())
@@ -271,10 +284,10 @@ def test_who_finishes_late_drops_nobody_elses_claim(backend_kind: str) -> None:
 
 def test_plans_count_on(backend_kind: str) -> None:
     """Each opening and claim has a higher number than the one before, also in the same microsecond or in the past."""
-    plans = [run(backend().journal.open(NAME, ONE, "add", b"")).plan for _ in range(20)]
+    plans = [run(backend().journal.open(NAME, ONE, "add", b"")).generation for _ in range(20)]
     for _ in range(20):
         make_overdue(NAME)
-        plans.append(run(backend().journal.claim(NAME, 10))[0][0].plan)
+        plans.append(run(backend().journal.claim(NAME, 10))[0][0].generation)
     assert plans == sorted(set(plans)) and plans[0] > 1.7e15
 
 
@@ -307,7 +320,7 @@ def set_clock(by: int, backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> No
         for name, at in client.zrange(key, 0, -1, withscores=True):
             client.zadd(key, {name: at - by})
     for key in client.keys("*fanout:{*}:*"):
-        for field in ("created", "claimed", "finished", "cancelled", "again", "due"):
+        for field in ("created", "claimed", "finished", "cancelled", "rerun_at", "due"):
             value = client.hget(key, field) if client.type(key) == b"hash" else None
             if value is not None:
                 client.hset(key, field, str(float(value) - by).removesuffix(".0"))
@@ -339,15 +352,15 @@ def test_what_runs_is_remembered(backend_kind: str, finished: bool) -> None:
     """What is asked for after the same was asked for twice is done once more: the first may still run."""
     feedmill.configure(fanout_lease=0.2)
     first = run(backend().journal.open(NAME, ONE, "unfollow", b"body", sent=True))
-    assert run(backend().journal.begin_chunk(ONE, first.plan, 0)).times == 1
+    assert run(backend().journal.begin_chunk(ONE, first.generation, 0)).times == 1
     second = run(backend().journal.open(NAME, ONE, "unfollow", b"body", sent=True))
-    assert run(backend().journal.begin_chunk(ONE, first.plan, 0)) is NotBegun.DONE
+    assert run(backend().journal.begin_chunk(ONE, first.generation, 0)) is NotBegun.DONE
     if finished:
-        assert run(backend().journal.begin_chunk(ONE, second.plan, 0)).times == 1
-        run(backend().journal.end_chunk(NAME, ONE, second.plan, 0, 1))
+        assert run(backend().journal.begin_chunk(ONE, second.generation, 0)).times == 1
+        run(backend().journal.end_chunk(NAME, ONE, second.generation, 0, 1))
     third = run(backend().journal.open(NAME, ONE, "follow", b"body", sent=True))
-    assert run(backend().journal.begin_chunk(ONE, third.plan, 0)).times == 1
-    run(backend().journal.end_chunk(NAME, ONE, third.plan, 0, 1))
+    assert run(backend().journal.begin_chunk(ONE, third.generation, 0)).times == 1
+    run(backend().journal.end_chunk(NAME, ONE, third.generation, 0, 1))
     assert run(backend().journal.list_due(NAME)).number == 1
     deadline, claims = time.monotonic() + 30, list[Any]()
     while not claims:
@@ -429,9 +442,9 @@ class TestTheClockGoesBack:
 
     def test_an_author_at_the_limit(self, set_back: Callable[[], None], backend_kind: str) -> None:
         """An author's next activity waits as long as ever."""
-        pace = Pace(5, 1, 1)
-        run(backend().journal.open(NAME, ONE, "add", b"", pace=pace))
-        run(backend().journal.open(NAME, f"{NAME}:two", "add", b"", pace=pace))
+        pace = RateLimit(5, 1, 1)
+        run(backend().journal.open(NAME, ONE, "add", b"", rate_limit=pace))
+        run(backend().journal.open(NAME, f"{NAME}:two", "add", b"", rate_limit=pace))
         set_back()
         deadline = time.monotonic() + 30
         while run(backend().journal.wake_if_overdue(NAME))[0] < 2:
@@ -442,8 +455,8 @@ class TestTheClockGoesBack:
         """Feeds in which something was left are looked at, too: nothing is ever noted for so much later."""
         run(backend().auxiliary.pending_index.schedule("some:%(user_id)s", [b"\x05"], 5))
         assert run(backend().auxiliary.pending_index.due("some:%(user_id)s", 10)) == []
-        (entry,) = server().zrange("fm:left:some:%(user_id)s", 0, -1, withscores=True)
-        server().zadd("fm:left:some:%(user_id)s", {entry[0]: entry[1] + self.HOUR})
+        (entry,) = server().zrange("fm:pending:some:%(user_id)s", 0, -1, withscores=True)
+        server().zadd("fm:pending:some:%(user_id)s", {entry[0]: entry[1] + self.HOUR})
         assert [owner for owner, _ in run(backend().auxiliary.pending_index.due("some:%(user_id)s", 10))] == [b"\x05"]
 
     def test_what_was_left_in_a_feed_of_this_process(self, memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -478,82 +491,82 @@ class TestDamagedKeys:
     """A key of the journal that holds something else than it should stops nothing that is kept elsewhere."""
 
     @pytest.fixture
-    def box(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postbox]:
+    def box(self, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
         """A broker by hand; something is overdue of each manager."""
-        with replaced(monkeypatch) as postbox:
-            for kind in (ClinicManager, JournalManager):
+        with replaced(monkeypatch) as fake_broker:
+            for kind in (DoctorManager, JournalManager):
                 kind().add_activity(on_day(6))
-            postbox.take()
-            for kind in (ClinicManager, JournalManager):
+            fake_broker.take()
+            for kind in (DoctorManager, JournalManager):
                 make_overdue(kind.name)
-            yield postbox
+            yield fake_broker
 
     @staticmethod
     def damage(key: str) -> None:
         server().delete(key)
         server().lpush(key, "x")
 
-    def test_what_is_due_of_one_manager(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
+    def test_what_is_due_of_one_manager(self, box: FakeBroker, caplog: pytest.LogCaptureFixture) -> None:
         """The sweep rings for the others and names the key; so does the list of what is running."""
-        self.damage(due_key(ClinicManager.name))
+        self.damage(due_key(DoctorManager.name))
         drain.sweep()
         assert box.take() == [("feedmill.fanout", [JournalManager.name])]
-        assert f"WRONGTYPE of fm:due:{{{ClinicManager.name}:0}}" in caplog.text and "doctor --fix" in caplog.text
+        assert f"WRONGTYPE of fm:due:{{{DoctorManager.name}:0}}" in caplog.text and "doctor --fix" in caplog.text
         shown = CliRunner().invoke(main, ["fanouts"])
-        assert shown.exit_code == 1 and f"fm:due:{{{ClinicManager.name}:0}}" in shown.output
+        assert shown.exit_code == 1 and f"fm:due:{{{DoctorManager.name}:0}}" in shown.output
         assert f"{JournalManager.name}:" in shown.output
-        for call in (lambda: ClinicManager().add_activity(on_day(7)), lambda: drain.answer(ClinicManager.name)):
-            with pytest.raises(WrongType, match=f"WRONGTYPE of fm:due:.{ClinicManager.name}:0.; feedmill doctor --fix"):
+        for call in (lambda: DoctorManager().add_activity(on_day(7)), lambda: drain.drain(DoctorManager.name)):
+            with pytest.raises(WrongType, match=f"WRONGTYPE of fm:due:.{DoctorManager.name}:0.; feedmill doctor --fix"):
                 call()
-        assert JournalManager().add_activity(on_day(8)) and drain.answer(JournalManager.name)
-        for receipt in server().keys(f"fm:fanout:{{{ClinicManager.name}:0}}:*"):
-            server().hset(receipt, "created", 1)
+        assert JournalManager().add_activity(on_day(8)) and drain.drain(JournalManager.name)
+        for record in server().keys(f"fm:fanout:{{{DoctorManager.name}:0}}:*"):
+            server().hset(record, "created", 1)
         examine(fix=True)
-        assert drain.answer(ClinicManager.name), "what is due is found again by its receipts"
+        assert drain.drain(DoctorManager.name), "what is due is found again by its fan-out records"
 
-    def test_what_was_left_in_feeds(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
+    def test_what_was_left_in_feeds(self, box: FakeBroker, caplog: pytest.LogCaptureFixture) -> None:
         """Nor does a list of feeds in which something was left stop the sweep."""
-        self.damage(left_key(News.key_format))
+        self.damage(pending_key(News.key_format))
         drain.sweep()
-        assert [args for _, args in box.take()] == [[ClinicManager.name], [JournalManager.name]]
-        assert f"WRONGTYPE of {left_key(News.key_format)}" in caplog.text
+        assert [args for _, args in box.take()] == [[DoctorManager.name], [JournalManager.name]]
+        assert f"WRONGTYPE of {pending_key(News.key_format)}" in caplog.text
 
-    def test_one_receipt(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
+    def test_one_record(self, box: FakeBroker, caplog: pytest.LogCaptureFixture) -> None:
         """What is claimed together with it is done; it is named, in the list too; and asked for again it is replaced."""
-        bad = ClinicManager().add_activity(on_day(9)).id
-        self.damage(receipt_key(bad))
+        bad = DoctorManager().add_activity(on_day(9)).id
+        self.damage(fanout_record_key(bad))
         shown = CliRunner().invoke(main, ["fanouts"])
-        assert shown.exit_code == 1 and receipt_key(bad) in shown.output and shown.output.count("Manager:") >= 3
-        assert drain.answer(ClinicManager.name)
-        assert f"{receipt_key(bad)} is no sound receipt" in caplog.text
-        again = ClinicManager().add_activity(on_day(9))
-        assert again.id == bad and drain.answer(ClinicManager.name) and again.status().finished
+        assert shown.exit_code == 1 and fanout_record_key(bad) in shown.output and shown.output.count("Manager:") >= 3
+        assert drain.drain(DoctorManager.name)
+        assert f"{fanout_record_key(bad)} is no sound fan-out record" in caplog.text
+        again = DoctorManager().add_activity(on_day(9))
+        assert again.id == bad and drain.drain(DoctorManager.name) and again.status().finished
 
-    def test_an_entry_that_names_nothing(self, box: Postbox, caplog: pytest.LogCaptureFixture) -> None:
+    def test_an_entry_that_names_nothing(self, box: FakeBroker, caplog: pytest.LogCaptureFixture) -> None:
         """Bytes that are no text among what is due are passed over, and named."""
-        server().zadd(due_key(ClinicManager.name), {b"\xff\xc1": 1})
+        server().zadd(due_key(DoctorManager.name), {b"\xff\xc1": 1})
         shown = CliRunner().invoke(main, ["fanouts"])
         assert shown.exit_code == 0 and shown.output.count("Manager:") == 2
-        assert f"{due_key(ClinicManager.name)} holds [b'\\xff\\xc1']" in caplog.text
-        assert drain.answer(ClinicManager.name)
-        assert r"\xff\xc1 is no sound receipt" in caplog.text
-        assert server().zcard(due_key(ClinicManager.name)) == 0
+        assert f"{due_key(DoctorManager.name)} holds [b'\\xff\\xc1']" in caplog.text
+        assert drain.drain(DoctorManager.name)
+        assert r"\xff\xc1 is no sound fan-out record" in caplog.text
+        assert server().zcard(due_key(DoctorManager.name)) == 0
 
-    def test_the_lesser_keys(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Bell, clock, pace and what is taken for a bell may hold anything."""
-        monkeypatch.setattr(ClinicManager, "fanout_rate", 5)
-        monkeypatch.setattr(ClinicManager, "fanout_burst", 5)
-        name, activity = ClinicManager.name, on_day(9)
-        for key in (bell_key(name), clock_key(name), bucket_key(name, activity.actor_id), taken_key(name, "bell")):
+    def test_the_lesser_keys(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Bell, clock, pace and what is taken for a wake-up message may hold anything."""
+        monkeypatch.setattr(DoctorManager, "fanout_rate", 5)
+        monkeypatch.setattr(DoctorManager, "fanout_burst", 5)
+        name, activity = DoctorManager.name, on_day(9)
+        for key in (wakeup_key(name), clock_key(name), bucket_key(name, activity.actor_id), taken_key(name, "wakeup")):
             self.damage(key)
-        wanted = ClinicManager().add_activity(activity)
+        wanted = DoctorManager().add_activity(activity)
         drain.sweep()
-        drain.answer(name, "bell")
-        assert wanted.status().finished and server().type(bell_key(name)) in (b"string", b"none")
+        drain.drain(name, "wakeup")
+        assert wanted.status().finished and server().type(wakeup_key(name)) in (b"string", b"none")
 
-    def test_dead_letters(self, box: Postbox) -> None:
+    def test_dead_letters(self, box: FakeBroker) -> None:
         """A stream of a wrong type is named by who asks for it."""
-        self.damage(letters_key())
+        self.damage(dead_letters_key())
         for words in (["dead", "list"], ["dead", "show", "1-1"]):
             shown = CliRunner().invoke(main, words)
             assert shown.exit_code == 1 and "WRONGTYPE of fm:dead;" in shown.output

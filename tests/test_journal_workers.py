@@ -26,7 +26,7 @@ from tests.celery_local.rabbit import LocalRabbit
 from tests.stalling import FOLDER, FOLLOWERS, Home, Notes, StallingManager
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 90.0
+TIMEOUT = 90.0
 manager = StallingManager()
 
 
@@ -68,9 +68,9 @@ def launch(tmp_path: Path, redis_url: str, broker: redis.Redis) -> Iterator[Call
         worker.kill()
 
 
-def sweep_until(done: Callable[[], object], patience: float = PATIENCE) -> None:
+def sweep_until(done: Callable[[], object], timeout: float = TIMEOUT) -> None:
     """What beat does, more often, until *done*."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while not done():
         assert time.monotonic() < deadline
         drain.sweep()
@@ -85,14 +85,14 @@ def finished(wanted: Fanout) -> FanoutStatus:
 
 def wait_for(path: Path) -> None:
     """Until somebody stands still there."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while not path.exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 def test_queues_are_lost(launch: Callable[..., LocalWorker], broker: redis.Redis) -> None:
-    """A broker that forgets its queues, the bell as well as the chunks, loses nothing: the sweep makes it good."""
+    """A broker that forgets its queues, the wake-up message as well as the chunks, loses nothing: the sweep makes it good."""
     wanted = manager.add_activity(Activity("low", Love, 1))
     assert broker.delete(HIGH_QUEUE) == 1
     launch("-Q", HIGH_QUEUE).ready()
@@ -124,11 +124,11 @@ def test_a_bomb_among_many(launch: Callable[..., LocalWorker]) -> None:
     fanouts = manager.add_activities(activities)
     launch()
     others, bomb = [each for n, each in enumerate(fanouts) if n != 150], fanouts[150]
-    sweep_until(lambda: Fanouts(fanouts).status().finished, 4 * PATIENCE)
+    sweep_until(lambda: Fanouts(fanouts).status().finished, 4 * TIMEOUT)
     assert not [each for each in others if each.status().dead]
     assert Fanouts(others).status().reached == 300
-    (letter,) = dead_letters.listed()
-    assert letter.reason == "GivenUp: not done after 12 attempts: its worker died 12 times"
+    (letter,) = dead_letters.newest()
+    assert letter.reason == "AttemptsExhausted: not done after 12 attempts: its worker died 12 times"
     assert bomb.status().dead == letter.id
     assert {Notes(user).count() for user in range(50)} == {6}
 
@@ -159,7 +159,7 @@ def test_a_removal_overtakes(launch: Callable[..., LocalWorker], tmp_path: Path)
     added = manager.add_activity(activity)
     wait_for(tmp_path / "grouping")
     removed = manager.remove_activity(activity)
-    status = removed.wait(PATIENCE)
+    status = removed.wait(TIMEOUT)
     assert not status.cancelled and added.status().cancelled
     sweep_until(lambda: backend().run(backend().journal.list_due(manager.name)).number == 0)
     assert Notes("bob").count() == 0 == Notes("bob").get_denormalized_count()
@@ -176,9 +176,9 @@ def test_rubbish_in_the_queue(launch: Callable[..., LocalWorker], broker: redis.
     app.send_task("feedmill.next", [1], queue=HIGH_QUEUE, serializer="msgpack")
     app.send_task("feedmill.fanout", [1, 2], queue=HIGH_QUEUE, serializer="msgpack")
     wanted = manager.add_activity(Activity("ann", Love, 1, target="bob"))
-    assert wanted.wait(PATIENCE).reached == 1
-    sweep_until(lambda: len(dead_letters.listed()) == 4)
-    reasons = sorted(letter.reason.partition(":")[0] for letter in dead_letters.listed())
+    assert wanted.wait(TIMEOUT).reached == 1
+    sweep_until(lambda: len(dead_letters.newest()) == 4)
+    reasons = sorted(letter.reason.partition(":")[0] for letter in dead_letters.newest())
     assert reasons == ["MessageError", "cannot be decoded", "no such task", "not a task message"]
 
 
@@ -187,7 +187,7 @@ def test_a_full_queue(launch: Callable[..., LocalWorker], broker: redis.Redis) -
     feedmill.configure(queue_limit=3)
     assert publisher.length(LOW_QUEUE) == 0 == publisher.length(HIGH_QUEUE)
     wanted = manager.add_activity(Activity("low", Love, 5))
-    drain.answer(manager.name)
+    drain.drain(manager.name)
     assert publisher.length(LOW_QUEUE) == broker.llen(LOW_QUEUE) == 3
     assert (wanted.status().planned, wanted.status().done) == (5, 0)
     launch("-Q", f"{HIGH_QUEUE},{LOW_QUEUE}")
@@ -195,23 +195,23 @@ def test_a_full_queue(launch: Callable[..., LocalWorker], broker: redis.Redis) -
     assert (status.reached, status.retried) == (5, 0)
 
 
-def test_a_bell_that_comes_again(redis_url: str) -> None:
+def test_a_wakeup_that_comes_again(redis_url: str) -> None:
     """Whoever answered it is dead: what was claimed for it is taken over at once, and nothing of another's."""
     name, run = manager.name, backend().run
     for number in range(3):
         run(backend().journal.open(name, f"{name}:again{number}", "add", b"body"))
-    first, _ = run(backend().journal.claim(name, 2, "bell 1"))
-    other, _ = run(backend().journal.claim(name, 2, "bell 2"))
+    first, _ = run(backend().journal.claim(name, 2, "wake-up message 1"))
+    other, _ = run(backend().journal.claim(name, 2, "wake-up message 2"))
     assert [len(first), len(other)] == [2, 1]
-    assert run(backend().journal.claim(name, 2, "bell 3"))[0] == []
+    assert run(backend().journal.claim(name, 2, "wake-up message 3"))[0] == []
     time.sleep(0.002)
-    again, _ = run(backend().journal.claim(name, 2, "bell 1"))
+    again, _ = run(backend().journal.claim(name, 2, "wake-up message 1"))
     assert {claim.id for claim in again} == {claim.id for claim in first}
     assert {claim.attempts for claim in again} == {2}
 
     renewed = run(backend().journal.renew(name, again[0], {0: b"chunk"}))  # a plan takes its time
     assert renewed is not None
-    once_more, _ = run(backend().journal.claim(name, 2, "bell 1"))
+    once_more, _ = run(backend().journal.claim(name, 2, "wake-up message 1"))
     assert {claim.id for claim in once_more} == {claim.id for claim in first}
     again = once_more
 
@@ -229,11 +229,11 @@ def test_the_length_of_a_queue_on_rabbitmq(default_rabbitmq_broker: LocalRabbit,
     app.conf.update(broker_url=default_rabbitmq_broker.url)
     app.set_default()
     assert publisher.length("nobody's") == 0
-    assert publisher.room(LOW_QUEUE) == 4
+    assert publisher.queue_capacity(LOW_QUEUE) == 4
     for _ in range(3):
-        publisher.send("feedmill.sweep", [], queue=LOW_QUEUE, sentence="sweep")
+        publisher.send("feedmill.sweep", [], queue=LOW_QUEUE, description="sweep")
     sweep_until(lambda: publisher.length(LOW_QUEUE) == 3)  # it takes messages in without a word, so without haste
-    assert publisher.room(LOW_QUEUE) == 1 and publisher.room(HIGH_QUEUE) == 4
+    assert publisher.queue_capacity(LOW_QUEUE) == 1 and publisher.queue_capacity(HIGH_QUEUE) == 4
     app.close()
 
 
@@ -249,9 +249,9 @@ def test_a_broker_that_refuses_for_a_while(broker: redis.Redis) -> None:
     for _ in range(2):
         assert publisher.length(LOW_QUEUE) == 0
         with pytest.raises(StorageError, match="the broker cannot be reached: .*no permissions"):
-            publisher.send("feedmill.sweep", [], queue=LOW_QUEUE, sentence="sweep")
+            publisher.send("feedmill.sweep", [], queue=LOW_QUEUE, description="sweep")
     broker.acl_setuser("mute", commands=["+@all"], **rights)
-    publisher.send("feedmill.sweep", [], queue=LOW_QUEUE, sentence="sweep")
+    publisher.send("feedmill.sweep", [], queue=LOW_QUEUE, description="sweep")
     assert publisher.length(LOW_QUEUE) == broker.llen(LOW_QUEUE) == 1
     broker.acl_deluser("mute")
     app.close()

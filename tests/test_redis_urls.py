@@ -66,9 +66,9 @@ def test_an_accepted_option_works_everywhere(redis_url: str, options: str) -> No
     assert Home(1).count() == 1
     assert current.broker_options == ACCEPTED[options]
     with Connection(current.effective_broker_url, transport_options=current.broker_options) as broker:
-        broker.default_channel.client.lpush("told", "x")
+        broker.default_channel.client.lpush("notified", "x")
     database = redis.Redis.from_url(redis_url[:-1] + ("3" if options == "db=3" else "0"))
-    assert database.llen("told") == 1
+    assert database.llen("notified") == 1
     assert database.exists(Home(1).key)
 
 
@@ -179,13 +179,13 @@ def socket_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 def test_feeds_and_broker_on_a_socket(socket_url: str, tmp_path: Path) -> None:
     """With a unix:// URL alone, what a process adds is delivered by a worker, and no password stands in its log."""
-    folder = Folder(tmp_path, socket_url, FEEDMILL_MODULES="circle", FEEDMILL_CELERY_APP="feedmill.tasks:app")
+    folder = Folder(tmp_path, socket_url, FEEDMILL_MODULES="friends", FEEDMILL_CELERY_APP="feedmill.tasks:app")
     command = [sys.executable, "-m", "celery", "-A", "feedmill.tasks", "worker", "-P", "solo", "-l", "INFO"]
     with open(tmp_path / "log", "wb") as log:
         worker = subprocess.Popen(command, cwd=tmp_path, env=folder.env, stdout=log, stderr=log)
     try:
         said = folder.run(
-            "from circle import Activity, Love, manager\n"
+            "from friends import Activity, Love, manager\n"
             "print(manager.add_activity(Activity('ann', Love, 1)).wait(60).finished, len(manager.get_feeds('bob')['home']))"
         )
         assert said == "True 1"

@@ -34,7 +34,7 @@ from feedmill.tools.replay.social import (
 from feedmill.tools.replay.verify import Verdict, verify
 from feedmill.verbs import Comment, Love
 from tests.conftest import free_port, redis_executable
-from tests.postbox import replaced
+from tests.fake_broker import replaced
 
 
 def _replay(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -359,7 +359,7 @@ def played(backend_kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 def test_the_check_sees(played: Callable[[], Verdict]) -> None:
     """Whatever is done to the feeds of authors and followers, to what activities carry, or to who has a feed, is found."""
     (newest, *_) = OwnFeed("cleo")[:1]
-    for damage, mend, said in (
+    for damage, advice, said in (
         (lambda: OwnFeed("cleo").remove(newest), lambda: OwnFeed("cleo").add(newest), "own feed of cleo: 1 missing"),
         (lambda: HomeFeed("bob").remove(newest), lambda: HomeFeed("bob").add(newest), "home feed of bob: 1 missing"),
         (
@@ -382,7 +382,7 @@ def test_the_check_sees(played: Callable[[], Verdict]) -> None:
         damage()
         verdict = played()
         assert not verdict.good and said in "\n".join(verdict.shown), (said, verdict.shown)
-        mend()
+        advice()
         assert played().good or said == "badge of ann", (said, played().shown)
     OwnFeed("cleo").delete()
     assert played().missing == 29

@@ -14,19 +14,19 @@ from redis.exceptions import ResponseError
 
 import feedmill
 from feedmill.doctor import examine
-from feedmill.grouping.operations import FeedsOf
-from feedmill.storage.base import Lock, Rules, Task
-from feedmill.storage.journal import Pace
+from feedmill.grouping.operations import UserFeedBatch
+from feedmill.storage.base import FeedLimits, Lock, WriteRequest
+from feedmill.storage.journal import RateLimit
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RedisBackend
-from feedmill.storage.redis.command_buffer import Outbox
+from feedmill.storage.redis.command_buffer import CommandBuffer
 from feedmill.storage.registry import backend
 from feedmill.worker import drain
-from tests.doctor.clinic import ClinicManager, fill
+from tests.doctor.fixtures import DoctorManager, fill
+from tests.fake_broker import make_overdue, replaced
 from tests.feeds.samples import Home, News, Notes, on_day
-from tests.postbox import make_overdue, replaced
 
-NAME = ClinicManager.name
+NAME = DoctorManager.name
 #: What gives memory back, or moves what is there, is carried out by a server that has none left.
 FREEING = {"commit", "delete", "flat_remove", "flat_trim", "release", "set_aside"}
 #: Scripts that only read.
@@ -100,7 +100,7 @@ def names() -> set[str]:
     files = {
         each.name.removesuffix(".lua") for each in resources.files(scripts).iterdir() if each.name.endswith(".lua")
     }
-    taught = {command[2] for command in scripts.lessons()}
+    taught = {command[2] for command in scripts.load_commands()}
     return {name for name in files if scripts.source(name) in taught}
 
 
@@ -116,12 +116,12 @@ class Trial:
         self.calls: dict[str, int] = {}
         self.reasons: set[str] = set()
 
-    def exchange(self, plain: Callable[[RedisBackend, Outbox], list[Any]]) -> Any:
-        def exchanged(driver: RedisBackend, outbox: Outbox) -> list[Any]:
+    def exchange(self, plain: Callable[[RedisBackend, CommandBuffer], list[Any]]) -> Any:
+        def exchanged(driver: RedisBackend, outbox: CommandBuffer) -> list[Any]:
             replies = []
             for command in tuple(outbox._all()):
                 done = self.tried(command) if command[0] == "EVALSHA" else []
-                replies += plain(driver, Outbox([command]))
+                replies += plain(driver, CommandBuffer([command]))
                 assert all(each == alike(state(self.client)) for each in done), "part of a script was carried out"
             return replies
 
@@ -153,9 +153,9 @@ class Trial:
 @pytest.fixture
 def trial(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Trial:
     feedmill.configure(lock_ttl=600)
-    monkeypatch.setattr("feedmill.storage.redis.journal.BELL", 600_000)  # nothing expires meanwhile
+    monkeypatch.setattr("feedmill.storage.redis.journal.WAKEUP_TTL", 600_000)  # nothing expires meanwhile
     client = backend().client  # type: ignore[attr-defined]
-    for command in scripts.lessons():
+    for command in scripts.load_commands():
         client.execute_command(*command)
     found = Trial(client)
     monkeypatch.setattr(RedisBackend, "_exchange", found.exchange(RedisBackend._exchange))
@@ -191,38 +191,38 @@ def use_everything(client: redis.Redis) -> None:
     for change in ("notify", "import", "add", "unnotify", "update", "remove", "add"):
         run(Home.activities().change(change, Home.bodies([on_day(40)])))
     lock = Lock(b"stranger", time.time(), 600)
-    run(feed.timeline().begin(FeedsOf(Notes, [7]), Task(()), lock, Rules(8, 0, feed.channel())))
+    run(feed.timeline().begin(UserFeedBatch(Notes, [7]), WriteRequest(()), lock, FeedLimits(8, 0, feed.channel())))
     feed.actors("nobody")
     fresh = [Notes(8).key, News(8).key, feed.key]  # with a state there is something to write, without there is not
-    run(feed.timeline().begin(FeedsOf(Notes, [8]), Task(()), lock, Rules(8, 0, feed.channel())))
-    run(News(8).timeline().begin(FeedsOf(News, [8]), Task(()), lock, Rules(8, 0, "")))
+    run(feed.timeline().begin(UserFeedBatch(Notes, [8]), WriteRequest(()), lock, FeedLimits(8, 0, feed.channel())))
+    run(News(8).timeline().begin(UserFeedBatch(News, [8]), WriteRequest(()), lock, FeedLimits(8, 0, "")))
     run(feed.timeline().release(fresh[:2], [b"stranger"]))
-    run(feed.timeline().begin(FeedsOf(Notes, [8]), Task(()), lock, Rules(8, 0, feed.channel())))
+    run(feed.timeline().begin(UserFeedBatch(Notes, [8]), WriteRequest(()), lock, FeedLimits(8, 0, feed.channel())))
     run(feed.timeline().release(fresh, [b"stranger", b"nobody__"]))
-    run(feed.timeline().begin(FeedsOf(Notes, [7]), Task(()), lock, Rules(8, 0, feed.channel())))
+    run(feed.timeline().begin(UserFeedBatch(Notes, [7]), WriteRequest(()), lock, FeedLimits(8, 0, feed.channel())))
     ids = [f"{NAME}:{number}" for number in range(8)]
     for name in ids[:6]:
-        run(backend().journal.open(NAME, name, "add", on_day(20).pack(), pace=Pace(5, 0.01, 9)))
+        run(backend().journal.open(NAME, name, "add", on_day(20).pack(), rate_limit=RateLimit(5, 0.01, 9)))
     run(backend().journal.open(NAME, ids[6], "follow", b"x", sent=True))
-    claims, _ = run(backend().journal.claim(NAME, 9, "bell"))
+    claims, _ = run(backend().journal.claim(NAME, 9, "wakeup"))
     (first, second, third, fourth, fifth, sixth) = claims
     run(backend().journal.finish(NAME, [(first, 2), (second, 3)]))
     third = run(backend().journal.renew(NAME, third, {0: b"a", 1: b"b"}))
-    run(backend().journal.begin_chunk(third.id, third.plan, 0, []))
-    run(backend().journal.begin_chunk(third.id, third.plan, 0, []))
-    run(backend().journal.end_chunk(NAME, third.id, third.plan, 0, None))
+    run(backend().journal.begin_chunk(third.id, third.generation, 0, []))
+    run(backend().journal.begin_chunk(third.id, third.generation, 0, []))
+    run(backend().journal.end_chunk(NAME, third.id, third.generation, 0, None))
     run(backend().journal.await_chunks(NAME, third, 2, 60, 2))
     for chunk in (0, 1):
-        run(backend().journal.end_chunk(NAME, third.id, third.plan, chunk, 5))
+        run(backend().journal.end_chunk(NAME, third.id, third.generation, chunk, 5))
     fourth = run(backend().journal.renew(NAME, fourth._replace(deaths=1), begins=True))
-    run(backend().journal.record_error(fourth.id, fourth.plan, "why", skipped=1))
+    run(backend().journal.record_error(fourth.id, fourth.generation, "why", skipped=1))
     run(backend().journal.postpone(NAME, fourth, 0, error="why"))
-    run(backend().journal.record_error(fourth.id, fourth.plan, "why"))
+    run(backend().journal.record_error(fourth.id, fourth.generation, "why"))
     run(backend().journal.dead_letter("why", b"payload", NAME, fifth))
     run(backend().journal.open(NAME, fifth.id, "remove", b"x"))
     run(backend().journal.cancel(sixth.id))
     run(backend().journal.wake_if_overdue(NAME))
-    run(backend().journal.claim(NAME, 9, "bell"))
+    run(backend().journal.claim(NAME, 9, "wakeup"))
     make_overdue(NAME)
     drain.sweep()
     run(Home(1).timeline().flat_add([Home(1).key], [on_day(1).raw_id], 5))

@@ -134,7 +134,7 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     f1, love = f"{manager.name}:f1", feedmill.Activity(1, feedmill.verbs.Love, 2, target=7)
     run(backend().journal.open(manager.name, f1, "add", in_group(1, AUTHOR).raw_id))
     run(backend().journal.open(manager.name, f"{manager.name}:f2", "add", love.raw_id))
-    drain.answer(manager.name)
+    drain.drain(manager.name)
     NewsFeed.insert_activities([in_group(n) for n in range(40)])
     for feed in (HomeFeed(7), NewsFeed(7), NotificationFeed(7)):
         feed.add_many([in_group(n) for n in range(40)])
@@ -151,13 +151,13 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     run(backend().journal.record_error(f1, 1, "reason"))
     handle.Fanout(f1).status()
     handle.Fanout(f1).cancel()
-    letter = dead_letters.bury_message("feedmill.deliver", ["x"], "why")
-    assert dead_letters.found(letter).reason == "why"
-    dead_letters.drop([letter])
+    letter = dead_letters.keep_message("feedmill.deliver", ["x"], "why")
+    assert dead_letters.get(letter).reason == "why"
+    dead_letters.delete([letter])
     secure.admin.delete(f"fm:{NewsFeed.key_format % {'user_id': '{7}'}}:groups")
     secure.admin.set(NotificationFeed(7).count_key, "many")
     secure.admin.lpush(HomeFeed(99).key, "x")
-    assert examine(fix=True).left == 0
+    assert examine(fix=True).remaining == 0
     assert asyncio.run(read_from_a_coroutine()) >= 0
     for feed in (HomeFeed(7), NewsFeed(7), NotificationFeed(7)):
         feed.delete()
@@ -235,7 +235,7 @@ def test_every_operation_runs_with_the_documented_rights(secure: Secure, tmp_pat
                 ("fanouts",),
                 ("sweep",),
                 ("dead", "list"),
-                ("dead", "replay", "--all"),
+                ("dead", "retry", "--all"),
                 ("explain", "reader", "nothing"),
             ),
             *(("doctor",), ("doctor", "--fix"), ("doctor",)),
@@ -268,19 +268,19 @@ def later(actor: int, number: int) -> Activity:
 
 def every_operation() -> None:
     """Whatever an app can ask of a manager and of its feeds."""
-    manager, patience = SocialManager(), 60
-    manager.batch_import(3, [in_group(n, 3) for n in range(45)]).wait(patience)
-    manager.add_activities([later(4, 2), later(4, 3)]).wait(patience)
+    manager, timeout = SocialManager(), 60
+    manager.batch_import(3, [in_group(n, 3) for n in range(45)]).wait(timeout)
+    manager.add_activities([later(4, 2), later(4, 3)]).wait(timeout)
     first = in_group(100, AUTHOR)
-    manager.add_activity(first).wait(patience)
-    manager.add_activity(Activity(9, Love, 10, target=7)).wait(patience)
+    manager.add_activity(first).wait(timeout)
+    manager.add_activity(Activity(9, Love, 10, target=7)).wait(timeout)
     changed = Activity(AUTHOR, Love, first.object_id, time=first.time, extra_context={"new": 1})
-    manager.update_activity(changed).wait(patience)
-    manager.follow_many("reader", [3, 4]).wait(patience)
-    manager.rebuild("reader").wait(patience)
+    manager.update_activity(changed).wait(timeout)
+    manager.follow_many("reader", [3, 4]).wait(timeout)
+    manager.rebuild("reader").wait(timeout)
     for n in range(45):
-        manager.notify([7], in_group(n, 1_000 + n)).wait(patience)
-    manager.unnotify([7], in_group(0, 1_000)).wait(patience)
+        manager.notify([7], in_group(n, 1_000 + n)).wait(timeout)
+    manager.unnotify([7], in_group(0, 1_000)).wait(timeout)
     home, news, notes = HomeFeed("reader"), NewsFeed("reader"), NotificationFeed(7)
     assert len(home[:]) == 47 and news[0].activity_count and len(notes) == 2
     for feed in (home, news, notes):
@@ -307,11 +307,11 @@ def every_operation() -> None:
         assert counts.get(SOON) == notes.get_denormalized_counts()
     assert [each.present for each in manager.explain("reader", in_group(7, 3))].count(True) >= 2
     fanout = manager.unfollow("reader", 3)
-    fanout.wait(patience)
+    fanout.wait(timeout)
     fanout.cancel()
     assert home[:] == [later(4, 3), later(4, 2)]
-    manager.remove_activity(first).wait(patience)
-    manager.remove_activity(later(4, 3).id).wait(patience)
+    manager.remove_activity(first).wait(timeout)
+    manager.remove_activity(later(4, 3).id).wait(timeout)
     home.trim(1)
     news.remove_many_aggregated(news[:1])
     notes.denormalize_count()
@@ -399,14 +399,14 @@ def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secur
         worker.ready()
         run = backend().run
         forged = f"{SocialManager.name}:forged"
-        plan = run(backend().journal.open(SocialManager.name, forged, "add", on_day(5).raw_id, sent=True)).plan
+        plan = run(backend().journal.open(SocialManager.name, forged, "add", on_day(5).raw_id, sent=True)).generation
         args = [SocialManager.name, "add", "followers", on_day(5).raw_id, pack([1, 2]), forged, plan, 0]
         app.send_task("feedmill.deliver", args=args, queue="fanout.high", serializer="msgpack")
         app.send_task("feedmill.deliver", args=[Boom(str(bad))], queue="fanout.high", serializer="pickle")
         SocialManager().add_activity(in_group(2, AUTHOR)).wait(15)
         assert HomeFeed(FOLLOWERS[-1])[:] == [in_group(2, AUTHOR)]
         assert HomeFeed(1)[:] == [] and not bad.exists()
-        unsigned, pickled = sorted(dead_letters.listed(), key=lambda letter: letter.reason)
+        unsigned, pickled = sorted(dead_letters.newest(), key=lambda letter: letter.reason)
         assert "is not signed" in unsigned.reason and dead_letters.content(unsigned) == ["feedmill.deliver", args]
         assert "untrusted content of type pickle" in pickled.reason
         app.send_task("feedmill.deliver", args=args, queue="fanout.high", countdown=90, argsrepr="waits for a while")

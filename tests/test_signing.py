@@ -10,7 +10,7 @@ import pytest
 import feedmill
 from feedmill import signing
 from feedmill.errors import MessageError, SettingsError, StorageError
-from feedmill.keys import chunks_key, receipt_key
+from feedmill.keys import chunks_key, fanout_record_key
 from feedmill.msgpack_codec import pack
 from feedmill.storage.registry import backend
 from feedmill.tasks import deliver, sweep
@@ -43,7 +43,7 @@ def wanted() -> None:
     """The journal wants the chunk that the message is about."""
     backend().run(backend().journal.open(SocialManager.name, F1, "add", on_day(1).raw_id, sent=True))
     client = backend().client  # type: ignore[attr-defined]
-    client.hset(receipt_key(F1), "plan", 1)  # as in what was signed
+    client.hset(fanout_record_key(F1), "generation", 1)  # as in what was signed
     client.hset(chunks_key(F1), "1.0", b"")
 
 
@@ -76,7 +76,7 @@ def test_what_is_forged_is_refused(signed: str, headers: dict[str, str] | None) 
     with pytest.raises(MessageError, match="not signed|signed with no key"):
         run(ARGS, headers).get()
     assert not written()
-    (letter,) = dead_letters.listed()
+    (letter,) = dead_letters.newest()
     assert letter.kind == dead_letters.MESSAGE
     assert "FEEDMILL_SIGNING_KEY" in letter.reason and KEY not in letter.reason
 
@@ -111,7 +111,7 @@ def test_the_in_memory_mode_signs_too(memory: None) -> None:
     feedmill.configure(signing_key=KEY, celery_app="feedmill.tasks:app")
     SocialManager().add_activity(on_day(1)).wait(5)
     assert HomeFeed(FOLLOWERS[0])[:] == []  # day 1's actor has no followers; what counts is that nothing was refused
-    assert dead_letters.listed() == []
+    assert dead_letters.newest() == []
 
 
 def test_a_short_key_is_refused() -> None:

@@ -19,7 +19,7 @@ from feedmill.storage.registry import backend
 from feedmill.tasks import app
 from feedmill.worker import chunk_tasks, compensation, dead_letters, drain, heartbeat
 from feedmill.worker.heartbeat import Heart, Watch
-from tests.postbox import Postbox, arrive, make_overdue, replaced
+from tests.fake_broker import FakeBroker, arrive, make_overdue, replaced
 from tests.test_journal import BROKEN, NAME, STAR, Home, JournalManager, love, manager, open_fanouts, sweep_and_work
 
 #: An author whose followers come slowly.
@@ -31,11 +31,11 @@ class Killed(BaseException):
 
 
 @pytest.fixture
-def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postbox]:
+def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
     """Each backend in turn, with a broker by hand."""
     monkeypatch.setattr(JournalManager, "broken", None)
-    with replaced(monkeypatch) as postbox:
-        yield postbox
+    with replaced(monkeypatch) as fake_broker:
+        yield fake_broker
 
 
 def claims(limit: int = 100) -> list[Claim]:
@@ -50,7 +50,7 @@ def answered(times: int) -> list[bool]:
     for _ in range(times):
         make_overdue(NAME)
         try:
-            drain.answer(NAME)
+            drain.drain(NAME)
         except Killed:
             died.append(True)
         else:
@@ -75,7 +75,7 @@ class TestDeaths:
         monkeypatch.setattr(JournalManager, "get_user_follower_ids", followers)
         return asked
 
-    def test_two_deaths_and_no_more_harm(self, box: Postbox, asked: list[Any]) -> None:
+    def test_two_deaths_and_no_more_harm(self, box: FakeBroker, asked: list[Any]) -> None:
         """After the second death all others are delivered, wherever they stood, and from then on it is alone."""
         before = [manager.add_activity(love(n, actor=100 + n)) for n in range(20)]
         bomb = manager.add_activity(love(20, actor=BROKEN))
@@ -83,32 +83,32 @@ class TestDeaths:
         assert answered(3) == [True] * 3
         assert all(each.status().finished for each in [*before, *behind])
         assert asked.count(BROKEN) == 3 and len(asked) <= 3 + 2 * 49
-        assert Home(2000).count() == 49 and open_fanouts() == 1 and not dead_letters.listed()
+        assert Home(2000).count() == 49 and open_fanouts() == 1 and not dead_letters.newest()
 
         late = manager.add_activity(love(60, actor=160))
         assert answered(1) == [True]
         assert late.status().finished and late.status().retried == 0, "what is new does not wait for a suspect"
 
         assert answered(drain.MOST_ATTEMPTS) == [True] * 9 + [False] * 3
-        (letter,) = dead_letters.listed()
-        assert letter.reason == "GivenUp: not done after 12 attempts: its worker died 12 times"
+        (letter,) = dead_letters.newest()
+        assert letter.reason == "AttemptsExhausted: not done after 12 attempts: its worker died 12 times"
         assert bomb.status().dead == letter.id and open_fanouts() == 0
 
-    def test_what_its_status_tells(self, box: Postbox, asked: list[Any]) -> None:
+    def test_what_its_status_tells(self, box: FakeBroker, asked: list[Any]) -> None:
         """That its workers die is told before it is given up."""
         bomb = manager.add_activity(love(20, actor=BROKEN))
         answered(4)
         assert bomb.status().error == "its worker died 2 times"
 
-    def test_two_bombs(self, box: Postbox, asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_two_bombs(self, box: FakeBroker, asked: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """Two of them harm no other either: each is begun when it is its turn."""
         fanouts = [manager.add_activity(love(n, actor=BROKEN if n in (3, 6) else 100 + n)) for n in range(10)]
         assert answered(4) == [True] * 4
         assert [n for n, each in enumerate(fanouts) if not each.status().finished] == [3, 6]
         assert answered(30)[-1] is False
-        assert len(dead_letters.listed()) == 2
+        assert len(dead_letters.newest()) == 2
 
-    def test_the_innocent_are_not_counted_for(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_innocent_are_not_counted_for(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who was claimed with others that died has all of their attempts left."""
         monkeypatch.setattr(drain, "MOST_ATTEMPTS", 2)
         wanted = manager.add_activity(love(1, actor=BROKEN))
@@ -117,12 +117,12 @@ class TestDeaths:
         assert (claim.attempts, claim.tries, claim.deaths) == (5, 1, 0)
         monkeypatch.setattr(JournalManager, "broken", OSError("no database"))
         sweep_and_work(box)
-        assert not dead_letters.listed() and wanted.status().failed == 1
+        assert not dead_letters.newest() and wanted.status().failed == 1
         sweep_and_work(box)
-        (letter,) = dead_letters.listed()
+        (letter,) = dead_letters.newest()
         assert letter.reason == "OSError: no database"
 
-    def test_what_survives_is_no_death(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_survives_is_no_death(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """A suspect that fails, or is put off, did not kill its worker."""
         wanted = manager.add_activity(love(1, actor=BROKEN))
         claims()
@@ -137,7 +137,7 @@ class TestDeadlyChunks:
     """Chunks in which workers die: the broker gives the message out again each time."""
 
     @pytest.fixture
-    def deadly(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    def deadly(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         """A user whose filter is the asker's last; the users that were asked about."""
         asked: list[Any] = []
 
@@ -151,7 +151,7 @@ class TestDeadlyChunks:
         monkeypatch.setattr(JournalManager, "filter_user_ids", filter_user_ids)
         return asked
 
-    def test_left_alone(self, box: Postbox, deadly: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_left_alone(self, box: FakeBroker, deadly: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
         """After so many deaths it is begun no more, all others are done, and a dead letter says so."""
         monkeypatch.setattr(drain, "MOST_ATTEMPTS", 2)
         fanout = manager.add_activity(love(1, actor=STAR))
@@ -161,7 +161,7 @@ class TestDeadlyChunks:
             with pytest.raises(Killed):
                 arrive(*bomb)
         with pytest.raises(
-            dead_letters.GivenUp, match="chunk 0 is not begun any more: its worker died 12 times"
+            dead_letters.AttemptsExhausted, match="chunk 0 is not begun any more: its worker died 12 times"
         ) as caught:
             arrive(*bomb)
         app.tasks[bomb[0]].on_failure(caught.value, "", bomb[1], {}, None)
@@ -173,20 +173,24 @@ class TestDeadlyChunks:
             for message in box.take("feedmill.fanout"):
                 arrive(*message)
             for name, args in box.take("feedmill.deliver"):
-                with pytest.raises(dead_letters.GivenUp) as caught:
+                with pytest.raises(dead_letters.AttemptsExhausted) as caught:
                     arrive(name, args)
                 app.tasks[name].on_failure(caught.value, "", args, {}, None)
-        (letter,) = dead_letters.listed()
-        assert letter.reason.startswith("GivenUp: not done after 2 attempts: GivenUp: chunk 0 is not begun any more")
+        (letter,) = dead_letters.newest()
+        assert letter.reason.startswith(
+            "AttemptsExhausted: not done after 2 attempts: AttemptsExhausted: chunk 0 is not begun any more"
+        )
         assert len(deadly) == chunk_tasks.MOST_DEATHS + 9
 
-    def test_failures_are_no_deaths(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_failures_are_no_deaths(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who fails and lives may try as often as it is sent."""
         fanout = manager.add_activity(love(1, actor=STAR))
         arrive(*box.messages.pop(0))
         chunk = box.messages.pop(0)
         with monkeypatch.context() as patch:
-            patch.setattr(compensation, "delivered", lambda *_: (_ for _ in ()).throw(OSError("no database")))
+            patch.setattr(
+                compensation, "deliver_and_compensate", lambda *_: (_ for _ in ()).throw(OSError("no database"))
+            )
             for _ in range(2 * chunk_tasks.MOST_DEATHS):
                 with pytest.raises(OSError, match="no database"):
                     arrive(*chunk)
@@ -228,7 +232,7 @@ class TestSlowPlans:
         return wait
 
     def test_nobody_waits_for_a_slow_author(
-        self, box: Postbox, wait: Any, watches: list[Watch], monkeypatch: pytest.MonkeyPatch
+        self, box: FakeBroker, wait: Any, watches: list[Watch], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What was claimed with a slow one is done by others while that is still planned, and nothing is done twice."""
         asked, seen = list[Any](), list[Any]()
@@ -237,7 +241,7 @@ class TestSlowPlans:
             asked.append(user_id)
             if user_id == SLOW:
                 wait(3)
-                box.work()  # another process hears the bell
+                box.work()  # another process hears the wake-up message
                 seen.extend(each.status().finished for each in fanouts)
             return [2000]
 
@@ -249,7 +253,7 @@ class TestSlowPlans:
         assert Home(2000).count() == 8 and asked.count(SLOW) == 1
         assert {each.status().retried for each in fanouts} == {0} and not box.messages and open_fanouts() == 0
 
-    def test_longer_than_its_lease(self, box: Postbox, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_longer_than_its_lease(self, box: FakeBroker, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """A query of many leases is asked once, and what it finds is delivered."""
         asked = []
 
@@ -264,7 +268,7 @@ class TestSlowPlans:
         status = fanout.status()
         assert (status.finished, status.retried, status.reached, asked) == (True, 0, 1, [SLOW])
 
-    def test_followers_that_come_slowly(self, box: Postbox, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_followers_that_come_slowly(self, box: FakeBroker, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """What has come is written down and sent as time passes, not only when a hundred chunks are full."""
         sent = []
 
@@ -282,7 +286,7 @@ class TestSlowPlans:
         assert (status.finished, status.retried, status.planned, status.reached) == (True, 0, 40, 400)
         assert sent[-1] >= 35 and {Home(user).count() for user in range(1000, 1400)} == {1}
 
-    def test_chunks_that_come_quickly(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_chunks_that_come_quickly(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """They are written down a hundred at a time, as ever."""
         written: list[int] = []
         plain = type(backend().journal).renew
@@ -298,7 +302,7 @@ class TestSlowPlans:
         arrive(*box.messages.pop(0))
         assert written == [100, 100, 50]
 
-    def test_a_dead_heart(self, box: Postbox, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_dead_heartbeat(self, box: FakeBroker, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who stood still while it planned has lost its claim, and writes nothing of what it found."""
         asked = []
 
@@ -307,7 +311,7 @@ class TestSlowPlans:
             if len(asked) == 1:
                 wait(100, beats=False)
                 make_overdue(NAME)
-                drain.answer(NAME)
+                drain.drain(NAME)
                 wait(1)
                 return [3000]
             return [2000]
@@ -319,7 +323,7 @@ class TestSlowPlans:
         assert len(asked) == 2 and fanout.status().reached == 1
         assert (Home(2000).count(), Home(3000).count(), open_fanouts()) == (1, 0, 0)
 
-    def test_chunks_of_a_dead_heart(self, box: Postbox, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_chunks_of_a_dead_heartbeat(self, box: FakeBroker, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """The same of chunks: what comes after it lost its claim is sent nowhere."""
         asked = []
 
@@ -330,7 +334,7 @@ class TestSlowPlans:
                 return
             yield from range(3000, 3020)
             make_overdue(NAME)
-            drain.answer(NAME)
+            drain.drain(NAME)
             wait(5)
             yield from range(3020, 3040)
 
@@ -340,7 +344,7 @@ class TestSlowPlans:
         assert fanout.status().reached == 1 and not box.messages
         assert (Home(2000).count(), Home(3039).count()) == (1, 0)
 
-    def test_a_slow_one_that_fails(self, box: Postbox, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_slow_one_that_fails(self, box: FakeBroker, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """It is put off by the claim that it has by then, and not left to the end of a lease."""
 
         def followers(self: Any, user_id: Any) -> Iterable[Any]:
@@ -355,7 +359,7 @@ class TestSlowPlans:
         time.sleep(drain.FIRST_PAUSE * 1.5 + 0.1)
         assert backend().run(backend().journal.wake_if_overdue(NAME))[0] == 1
 
-    def test_a_claim_that_cannot_be_renewed(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_claim_that_cannot_be_renewed(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was planned under it is put off, and not delivered as well."""
 
         def away(self: Watch, now: float) -> None:
@@ -370,7 +374,7 @@ class TestSlowPlans:
         sweep_and_work(box)
         assert fanout.status().finished and fanout.status().reached > 0
 
-    def test_it_ends(self, box: Postbox, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_it_ends(self, box: FakeBroker, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is planned for longer than a task may take is kept alive no longer."""
         renewals = []
         plain = type(backend().journal).renew
@@ -382,7 +386,7 @@ class TestSlowPlans:
         def followers(self: Any, user_id: Any) -> Iterable[Any]:
             begun = time.monotonic()
             wait(4000)
-            assert renewals and renewals[-1] - begun < heartbeat.LONGEST_PLAN
+            assert renewals and renewals[-1] - begun < heartbeat.LONGEST_PLANNING
             return []
 
         monkeypatch.setattr(type(backend().journal), "renew", noted)
@@ -390,9 +394,9 @@ class TestSlowPlans:
         manager.add_activity(love(1, actor=SLOW))
         with contextlib.suppress(LeaseExpired):
             box.work()
-        assert len(renewals) == pytest.approx(heartbeat.LONGEST_PLAN / 20, abs=2)
+        assert len(renewals) == pytest.approx(heartbeat.LONGEST_PLANNING / 20, abs=2)
 
-    def test_unfollowed_while_it_is_planned(self, box: Postbox, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_unfollowed_while_it_is_planned(self, box: FakeBroker, wait: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who unfollows while a slow query still lists them gets nothing of it, however often the claim was renewed."""
 
         def followers(self: Any, user_id: Any) -> Iterable[Any]:

@@ -17,7 +17,7 @@ from feedmill import Activity, registry
 from feedmill.cli.main import main
 from feedmill.cli.terminal import printable, progress
 from feedmill.fanout.handle import fanout_id
-from feedmill.keys import due_key, letters_key, receipt_key
+from feedmill.keys import dead_letters_key, due_key, fanout_record_key
 from feedmill.msgpack_codec import pack
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
@@ -69,17 +69,17 @@ def told(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> redis.Redis:
     monkeypatch.setattr(registry, "_managers", {SocialManager.name: SocialManager})
     run, server = backend().run, redis.Redis.from_url(redis_url)
     letter: dict[Any, Any] = {"kind": NASTY, "reason": NASTY, "payload": pack([NASTY, [NASTY]]), "manager": NASTY}
-    server.xadd(letters_key(), letter)
-    dead_letters.bury_message(NASTY, [NASTY], NASTY)
+    server.xadd(dead_letters_key(), letter)
+    dead_letters.keep_message(NASTY, [NASTY], NASTY)
     body, good = Activity(1, Love, 2).raw_id, fanout_id(SocialManager.name, b"good")
     letter |= {"kind": "fanout", "payload": pack(["add", body, FANOUT + "3"]), "manager": SocialManager.name}
-    server.xadd(letters_key(), letter)
+    server.xadd(dead_letters_key(), letter)
     run(backend().journal.open(SocialManager.name, good, "add", body))
     for name in (good, FANOUT):
-        server.hset(receipt_key(name), mapping={"error": NASTY, "op": NASTY})
+        server.hset(fanout_record_key(name), mapping={"error": NASTY, "op": NASTY})
     server.zadd(due_key(SocialManager.name), {FANOUT + "2": 1})
     server.lpush(HomeFeed.key_of(NASTY), NASTY)
-    server.hset(receipt_key(FANOUT + "4"), mapping={"plan": NASTY, "manager": NASTY, "op": NASTY})
+    server.hset(fanout_record_key(FANOUT + "4"), mapping={"generation": NASTY, "manager": NASTY, "op": NASTY})
     return server
 
 
@@ -98,10 +98,10 @@ def test_progress(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monkey
 
 def test_no_command_passes_anything_on(told: redis.Redis, capfd: pytest.CaptureFixture[str]) -> None:
     """Reasons, names, ids and keys, in what each command prints and in what is refused."""
-    third, second, first = (letter.id for letter in dead_letters.listed())
+    third, second, first = (letter.id for letter in dead_letters.newest())
     for words in (
         *(("dead", "list"), ("dead", "show", first), ("dead", "show", second), ("dead", "show", NASTY)),
-        *(("dead", "replay", second, third), ("dead", "drop", NASTY), ("fanouts",), ("explain", NASTY, NASTY)),
+        *(("dead", "retry", second, third), ("dead", "delete", NASTY), ("fanouts",), ("explain", NASTY, NASTY)),
         *(("explain", "1", "2", "--manager", NASTY), ("doctor",), ("doctor", "--fix"), ("sweep",)),
     ):
         result = CliRunner().invoke(main, words)

@@ -85,7 +85,7 @@ def shows(url: str, wanted: str) -> bool:
     return False
 
 
-def test_a_stranger_gets_from_the_first_line_to_flower(terminals: Terminals) -> None:
+def test_a_newcomer_gets_from_the_first_line_to_flower(terminals: Terminals) -> None:
     """Every file and every command of the part with a worker, in order, prints what the tutorial says."""
     port, commands, stays = free_port(), 0, 0
     for block in blocks_of(TUTORIAL):

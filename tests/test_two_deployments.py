@@ -25,7 +25,7 @@ from tests.feeds.samples import Notes, in_group, on_day
 from tests.test_host_app_lookup import Folder
 
 ADD = """
-from circle import Activity, Love, manager
+from friends import Activity, Love, manager
 fanout = manager.add_activity(Activity("ann", Love, {number}))
 """
 WAIT = "print(fanout.wait(90).finished, len(manager.get_feeds('bob')['home']))"
@@ -59,7 +59,7 @@ def working(folder: Folder, app: str, *more: str) -> Iterator[Path]:
 def site(tmp_path: Path, name: str, redis_url: str, **env: str) -> Folder:
     """A project of its own, whose workers are Feedmill's or its own."""
     (tmp_path / name).mkdir()
-    return Folder(tmp_path / name, redis_url, FEEDMILL_MODULES="circle", **env)
+    return Folder(tmp_path / name, redis_url, FEEDMILL_MODULES="friends", **env)
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ def test_a_message_of_another_deployment_is_put_back(sharing: tuple[Folder, Fold
             assert theirs.run("import proj\n" + ADD.format(number=3) + WAIT) == "True 1"
             mine.env["FEEDMILL_CELERY_APP"] = "proj:app"
             told = until(lambda: "shared queues" in (said := mine.command("doctor").stdout) and said)
-            assert "belong to another deployment, '2:fm:'" in told and foreign_messages.MEND in told
+            assert "belong to another deployment, '2:fm:'" in told and foreign_messages.ADVICE in told
         assert log.read_text().count("and this is '2:fm:'") == 1
         assert "is for deployment" in log.read_text() and "Traceback" not in log.read_text()
 

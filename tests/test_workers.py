@@ -29,7 +29,7 @@ from tests.social import AUTHOR, FOLLOWERS, HIGH, LOW, STAR, NotificationFeed, S
 
 ROOT = Path(__file__).parent.parent
 START = dt.datetime(2024, 1, 1, 12, tzinfo=dt.timezone.utc)
-PATIENCE = 90
+TIMEOUT = 90
 ROUNDS, CROWD = 200, 12
 #: Feedmill's own, except that what a dead worker held comes back soon.
 CELERYCONFIG = """
@@ -131,7 +131,7 @@ def deliveries_of(worker: CeleryTestWorker) -> int:
 def test_an_activity_reaches_everyone(celery_setup: CeleryTestSetup) -> None:
     """An activity of an author with 1,200 followers is in every home and news feed and in the notified one's, and can be taken back."""
     activity = at(1, target=77)
-    status = manager.add_activity(activity).wait(PATIENCE)
+    status = manager.add_activity(activity).wait(TIMEOUT)
     assert is_complete(status, len(FOLLOWERS) + 1)
     assert status.planned == 13
     for user in FOLLOWERS:
@@ -146,7 +146,7 @@ def test_an_activity_reaches_everyone(celery_setup: CeleryTestSetup) -> None:
     assert "Traceback" not in log
     assert "Task feedmill.deliver" in log
 
-    assert is_complete(manager.remove_activity(activity).wait(PATIENCE), len(FOLLOWERS) + 1)
+    assert is_complete(manager.remove_activity(activity).wait(TIMEOUT), len(FOLLOWERS) + 1)
     for user in FOLLOWERS:
         feeds = manager.get_feeds(user)
         assert feeds["home"].count() == 0 == feeds["news"].count()
@@ -157,15 +157,15 @@ def test_follow_and_unfollow(celery_setup: CeleryTestSetup) -> None:
     """Following brings what the followed user did into the follower's feeds, unfollowing takes just that out."""
     mine = [at(n, actor=3, object_=n) for n in range(5)]
     for activity in mine:
-        manager.add_activity(activity).wait(PATIENCE)
+        manager.add_activity(activity).wait(TIMEOUT)
     other = at(9, actor=4)
-    manager.add_activity(other).wait(PATIENCE)
+    manager.add_activity(other).wait(TIMEOUT)
     feeds = manager.get_feeds("reader")
-    manager.follow("reader", 3).wait(PATIENCE)
-    manager.follow("reader", 4).wait(PATIENCE)
+    manager.follow("reader", 3).wait(TIMEOUT)
+    manager.follow("reader", 4).wait(TIMEOUT)
     assert feeds["home"][:] == [other, *mine[::-1]]
     assert feeds["news"][0].activity_count == 6
-    manager.unfollow("reader", 3).wait(PATIENCE)
+    manager.unfollow("reader", 3).wait(TIMEOUT)
     assert feeds["home"][:] == [other]
     assert feeds["news"][0].activities == [other]
 
@@ -173,27 +173,27 @@ def test_follow_and_unfollow(celery_setup: CeleryTestSetup) -> None:
 def test_the_whole_manager(celery_setup: CeleryTestSetup) -> None:
     """Batches, updates, removals by id, notices, many follows and rebuilt feeds work through real workers and messages."""
     fanouts = manager.add_activities([at(n, actor=AUTHOR if n == 7 else 3, object_=n, target=77) for n in range(10)])
-    assert fanouts.wait(PATIENCE).reached == 10 + len(FOLLOWERS)
+    assert fanouts.wait(TIMEOUT).reached == 10 + len(FOLLOWERS)
     imported = manager.batch_import(AUTHOR, [at(-n, actor=AUTHOR, object_=n) for n in range(1, 30)])
-    assert imported.wait(PATIENCE).reached == len(FOLLOWERS)
+    assert imported.wait(TIMEOUT).reached == len(FOLLOWERS)
     manager.update_activity(
         Activity(AUTHOR, Love, 7, target=77, time=START + dt.timedelta(seconds=7), extra_context={"text": "new"})
-    ).wait(PATIENCE)
+    ).wait(TIMEOUT)
     notes = manager.get_notification_feed(77)
     assert {a.object_id: dict(a.extra_context) for group in notes[:] for a in group.activities}[7] == {"text": "new"}
-    assert manager.remove_activity(at(7, actor=AUTHOR, object_=7, target=77).id).wait(PATIENCE).finished
+    assert manager.remove_activity(at(7, actor=AUTHOR, object_=7, target=77).id).wait(TIMEOUT).finished
     assert notes.get_denormalized_count() == 9
     for user in (FOLLOWERS[0], FOLLOWERS[-1]):
         assert [a.object_id for a in manager.get_feeds(user)["home"][:]] == list(range(1, 30))
-    assert manager.notify(range(80, 85), at(1, actor=3)).wait(PATIENCE).reached == 5
+    assert manager.notify(range(80, 85), at(1, actor=3)).wait(TIMEOUT).reached == 5
     assert manager.get_notification_feed(84).get_denormalized_count() == 1
 
     home = manager.get_feeds("reader")["home"]
-    manager.follow_many("reader", [3, AUTHOR], limit=5).wait(PATIENCE)
+    manager.follow_many("reader", [3, AUTHOR], limit=5).wait(TIMEOUT)
     assert [a.object_id for a in home[:]] == [9, 8, 6, 5, 4, 1, 2, 3, 4, 5]
-    manager.rebuild("reader").wait(PATIENCE)
+    manager.rebuild("reader").wait(TIMEOUT)
     assert [a.object_id for a in home[:]] == [9, 8, 6, 5, 4, 3, 2, 1, 0]
-    manager.unfollow_many("reader", [3]).wait(PATIENCE)
+    manager.unfollow_many("reader", [3]).wait(TIMEOUT)
     assert home.count() == 0
     assert "Traceback" not in celery_setup.worker.logs()
 
@@ -208,7 +208,7 @@ class TestPriorities:
 
     def test_low_followers_wait_in_the_low_queue(self, celery_setup: CeleryTestSetup) -> None:
         """Followers of low priority are served by the worker of the low queue, the others by that of the high one."""
-        status = manager.add_activity(at(1, actor=STAR)).wait(PATIENCE)
+        status = manager.add_activity(at(1, actor=STAR)).wait(TIMEOUT)
         assert is_complete(status, len(HIGH) + len(LOW))
         high, low = celery_setup.worker_cluster
         assert [deliveries_of(worker) for worker in (high, low)] == [3, 9]
@@ -216,19 +216,19 @@ class TestPriorities:
         assert "feedmill.fanout[" not in low.logs()
         assert all(manager.get_feeds(user)["home"].count() == 1 for user in (*HIGH, *LOW))
 
-    def test_messages_are_sentences(self, celery_setup: CeleryTestSetup) -> None:
+    def test_messages_are_descriptions(self, celery_setup: CeleryTestSetup) -> None:
         """An operator who watches events reads sentences, not lists of followers."""
         app, seen = celery_setup.app, []
         with app.connection_for_read() as connection:
             receiver = app.events.Receiver(
                 connection, handlers={"task-received": lambda event: seen.append(event["args"])}
             )
-            consumer = receiver.itercapture(limit=None, timeout=PATIENCE, wakeup=False)
+            consumer = receiver.itercapture(limit=None, timeout=TIMEOUT, wakeup=False)
             next(consumer)
             fanout = manager.add_activity(at(1, actor=STAR))
             while len(seen) < 13:
                 next(consumer)
-        fanout.wait(PATIENCE)
+        fanout.wait(TIMEOUT)
         assert "fan out what is waiting in SocialManager" in seen
         assert seen.count("deliver 1 activity to 100 home and news feeds") == 12
 
@@ -253,7 +253,7 @@ class TestLostWorkers:
                     with contextlib.suppress(ProcessLookupError):  # it has died of the kill before
                         os.kill(children[-1]["pid"], signal.SIGKILL)
         for fanout in fanouts:
-            assert fanout.wait(PATIENCE).planned == 12
+            assert fanout.wait(TIMEOUT).planned == 12
         assert any("signal 9 (SIGKILL)" in worker.logs() for worker in workers)
         for user in FOLLOWERS:
             feeds = manager.get_feeds(user)
@@ -275,18 +275,18 @@ class TestADeadWorker:
         os.kill(child, signal.SIGSTOP)  # so that it is surely in the middle
         activities = [at(n, actor=100 + n, target=77) for n in range(5)]
         fanouts = [manager.add_activity(activity) for activity in activities]
-        for _ in range(PATIENCE * 20):
+        for _ in range(TIMEOUT * 20):
             if "received" in celery_setup.worker.logs():
                 break
             time.sleep(0.05)
         celery_setup.worker.kill()
         assert not any(fanout.status().finished for fanout in fanouts)
         launch("-c", "1")
-        assert all(is_complete(fanout.wait(PATIENCE), 1) for fanout in fanouts)
+        assert all(is_complete(fanout.wait(TIMEOUT), 1) for fanout in fanouts)
         assert manager.get_notification_feed(77)[0].activities == activities
 
 
-def test_a_crowd_through_workers(celery_setup: CeleryTestSetup) -> None:
+def test_a_large_audience_through_workers(celery_setup: CeleryTestSetup) -> None:
     """Twelve activities at once into one group of one user are one group of twelve and one unseen, 200 times in a row."""
     fanouts = [
         manager.add_activity(at(actor, actor=10_000 + actor, verb=Comment, target=f"user{number}"))
@@ -294,7 +294,7 @@ def test_a_crowd_through_workers(celery_setup: CeleryTestSetup) -> None:
         for actor in range(CROWD)
     ]
     for fanout in fanouts:
-        fanout.wait(PATIENCE)
+        fanout.wait(TIMEOUT)
     for number in range(ROUNDS):
         check_crowd(NotificationFeed(f"user{number}"), 1)
 
@@ -315,7 +315,7 @@ def _write(redis_url: str, start: Any, actors: range) -> None:
             NotificationFeed(number).add(at(actor, actor=actor))
 
 
-def test_a_crowd_on_the_feed(redis_url: str) -> None:
+def test_a_large_audience_on_the_feed(redis_url: str) -> None:
     """Four processes that write twelve activities into one user's feed at once make one group of twelve, 200 times in a row."""
     context = multiprocessing.get_context("spawn")
     start = context.Barrier(4)

@@ -61,7 +61,7 @@ class BaseAggregator:
     def merge(
         self, aggregated: Sequence[AggregatedActivity], activities: Iterable[Activity]
     ) -> tuple[list[AggregatedActivity], list[tuple[AggregatedActivity, AggregatedActivity]], list[AggregatedActivity]]:
-        """Fold *activities* into *aggregated*: (new groups, (before, after) of changed ones, deleted ones)."""
+        """Merge *activities* into *aggregated*: (new groups, (before, after) of changed ones, deleted ones)."""
         current = {group.group: group for group in aggregated}
         new, changed = [], []
         for group in self.aggregate(activities):

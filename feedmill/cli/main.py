@@ -21,7 +21,7 @@ from feedmill.fanout import publisher
 from feedmill.fanout.handle import Fanout
 from feedmill.ids import as_id
 from feedmill.keys import due_key, is_fanout_name, split_fanout
-from feedmill.storage.journal import Letter
+from feedmill.storage.journal import DeadLetter
 from feedmill.storage.registry import backend
 from feedmill.worker import dead_letters, drain
 
@@ -61,7 +61,7 @@ def load_managers() -> list[str]:
     The Celery app that ``FEEDMILL_CELERY_APP`` names comes first, and Django is set up where one of them wants it.
     """
     if app := settings.current().celery_app:
-        publisher.app_called(app)  # which may say where Django's settings are
+        publisher.app_named(app)  # which may say where Django's settings are
     _set_up_django()
     for name in settings.current().module_names:
         try:
@@ -222,7 +222,7 @@ def dead() -> None:
 @click.option("--limit", default=100, show_default=True, type=click.IntRange(1), help="Maximum number of dead letters.")
 def list_(limit: int) -> None:
     """List dead letters, newest first."""
-    found = dead_letters.listed(limit)
+    found = dead_letters.newest(limit)
     if not found:
         say("no dead letters")
         return
@@ -233,7 +233,7 @@ def list_(limit: int) -> None:
 @click.argument("letter", metavar="ID")
 def show(letter: str) -> None:
     """Show one dead letter with everything it holds."""
-    found = dead_letters.found(letter)
+    found = dead_letters.get(letter)
     say(f"{found.kind} {found.id}, since {_since(found)}")
     if found.manager:
         say(f"manager: {found.manager}")
@@ -253,7 +253,7 @@ def retry(ids: tuple[str, ...], every: bool) -> None:
     left = 0
     for name in _chosen(ids, every):
         try:
-            say(dead_letters.replay(name))
+            say(dead_letters.retry(name))
         except StorageError:
             raise
         except FeedmillError as error:
@@ -270,17 +270,17 @@ def drop(ids: tuple[str, ...], every: bool) -> None:
     """Delete dead letters together with their fan-outs."""
     chosen = _chosen(ids, every)
     for name in chosen:
-        dead_letters.found(name)
-    say(f"{dead_letters.drop(chosen)} dropped")
+        dead_letters.get(name)
+    say(f"{dead_letters.delete(chosen)} dropped")
 
 
 def _chosen(ids: Sequence[str], every: bool) -> Sequence[str]:
     if bool(ids) == every:
         raise click.UsageError("name dead letters by id, or use --all")
-    return [letter.id for letter in dead_letters.listed(1_000_000)] if every else ids
+    return [letter.id for letter in dead_letters.newest(1_000_000)] if every else ids
 
 
-def _since(letter: Letter) -> str:
+def _since(letter: DeadLetter) -> str:
     return dt.datetime.fromtimestamp(letter.seconds, dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
@@ -315,15 +315,15 @@ def doctor(ctx: click.Context, fix: bool) -> None:
     for line in lines(report, fix):
         say(line)
     scope = f"{_count(report.keys, 'key')}, {_count(report.feeds, 'feed')}, {time.monotonic() - began:.1f} s"
-    scope += f"; {_count(report.strange, 'key')} of no manager that is known here" if report.strange else ""
-    scope += f"; {_count(report.letters, 'dead letter')}, see: feedmill dead list" if report.letters else ""
+    scope += f"; {_count(report.unknown_keys, 'key')} of no manager that is known here" if report.unknown_keys else ""
+    scope += f"; {_count(report.dead_letters, 'dead letter')}, see: feedmill dead list" if report.dead_letters else ""
     scope += "; memory:// is seen by the process that fills it alone" if backend().in_process else ""
     if not report.found:
         say(f"healthy ({scope})")
         return
-    mended = f", {report.mended.total():,} mended" if fix else "; --fix mends what can be mended"
-    say(f"{_count(report.found.total(), 'finding')}{mended} ({scope})")
-    ctx.exit(1 if report.left else 0)
+    fixed = f", {report.fixed.total():,} fixed" if fix else "; --fix repairs what can be repaired"
+    say(f"{_count(report.found.total(), 'finding')}{fixed} ({scope})")
+    ctx.exit(1 if report.remaining else 0)
 
 
 def _count(number: int, what: str) -> str:

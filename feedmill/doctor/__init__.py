@@ -1,4 +1,4 @@
-"""The doctor: looks at all that is stored and at the settings, names what is wrong, and mends what can be mended."""
+"""The doctor: looks at all that is stored and at the settings, names what is wrong, and fixes what can be fixed."""
 
 from feedmill.doctor.report import Finding, Report
 from feedmill.doctor.runner import Examination, examine

@@ -12,13 +12,13 @@ from feedmill.ids import ID_SIZE
 from feedmill.keys import (
     GROUPS,
     activity_key,
+    dead_letters_key,
     due_key,
-    left_key,
-    letters_key,
+    fanout_record_key,
     manager_of_tag,
     named_fanout,
-    notices_beginning,
-    receipt_key,
+    notified_users_prefix,
+    pending_key,
     shared_beginnings,
     split_format,
     user_of_tag,
@@ -30,26 +30,26 @@ from feedmill.storage.maintenance import HASH, STREAM, STRING, ZSET
 from feedmill.storage.registry import backend, backend_for
 
 
-class Part(enum.Enum):
+class KeyKind(enum.Enum):
     """What a key is to its feed; the value is the type that it must have."""
 
     FLAT = (STRING, "flat timeline")
     RANKS = (ZSET, "groups by score")
     GROUPS = (HASH, "records and state")
-    SPILL = (HASH, "spilled members")
+    OVERFLOW = (HASH, "overflow members")
     COUNT = (STRING, "denormalised count")
     BODY = (STRING, "body of an activity")
-    RECEIPT = (HASH, "receipt of a fan-out")
+    FANOUT_RECORD = (HASH, "fan-out record")
     CHUNKS = (HASH, "chunks of a fan-out")
     DUE = (ZSET, "fan-outs that are due")
-    MARK = (STRING, "a bell, a clock or an author's pace")
-    TAKEN = (HASH, "claims for one bell")
-    PARTED = (ZSET, "who unfollowed whom, or follows again")
+    MARK = (STRING, "a wake-up message, a clock or an author's rate limit")
+    TAKEN = (HASH, "claims for one wake-up message")
+    UNFOLLOWS = (ZSET, "who unfollowed whom, or follows again")
     NUMBERS = (HASH, "numbers of unfollows")
-    LEFT = (ZSET, "feeds in which something was left")
-    NOTICES = (HASH, "people who were notified by name")
-    WORDS = (ZSET, "notices by number")
-    LETTERS = (STREAM, "dead letters")
+    PENDING = (ZSET, "feeds in which something was left")
+    NOTIFIED_USERS = (HASH, "people who were notified by name")
+    NOTIFICATION_NUMBERS = (ZSET, "notices by number")
+    DEAD_LETTERS = (STREAM, "dead letters")
     #: What else is ours: looked at in other ways, or nothing can be wrong with it.
     OTHER = ("", "of the journal")
 
@@ -62,15 +62,15 @@ class Part(enum.Enum):
         return self.value[0]
 
 
-class Place(NamedTuple):
+class KeyInfo(NamedTuple):
     """What one key is."""
 
-    part: Part
+    kind: KeyKind
     #: None for what is no feed's.
     feed_class: Any
     #: Or the id of a fan-out, or the name of a manager.
     user_id: str
-    #: Of a spill: whose.
+    #: Of overflow: whose.
     group: bytes = b""
 
     @property
@@ -80,12 +80,12 @@ class Place(NamedTuple):
         return key
 
     @property
-    def feed(self) -> Place:
+    def feed(self) -> KeyInfo:
         """The feed of groups that this is a part of."""
-        return self._replace(part=Part.GROUPS, group=b"")
+        return self._replace(kind=KeyKind.GROUPS, group=b"")
 
 
-class Places:
+class KeyMap:
     """All places of the feeds of *managers*, by default of all that are registered."""
 
     def __init__(self, managers: Iterable[Any] | None = None) -> None:
@@ -96,9 +96,9 @@ class Places:
         #: Every declared feed whose timeline is in the storage in force.
         self.feed_classes = list(dict.fromkeys(each.feed_class for each in known))
         self._own, self._bodies = list(_own_keys()), activity_key(b"")
-        #: By what stands before the user: what may stand behind, and before the name of a group that spilled.
-        self._ends: dict[bytes, dict[bytes, tuple[Any, Part]]] = {}
-        self._spills: dict[bytes, dict[bytes, Any]] = {}
+        #: By what stands before the user: what may stand behind, and before the name of a group that has overflow.
+        self._ends: dict[bytes, dict[bytes, tuple[Any, KeyKind]]] = {}
+        self._overflows: dict[bytes, dict[bytes, Any]] = {}
         for each in known:
             if not any(each.meets(other) and not each.is_one_with(other) for other in declared if other is not each):
                 self._know(each)
@@ -110,13 +110,13 @@ class Places:
             return
         ends, feed_class = self._ends.setdefault(before, {}), spelled.feed_class
         if not spelled.is_prefix:
-            ends.setdefault(after, (feed_class, Part.COUNT if spelled.attribute == "count_format" else Part.FLAT))
+            ends.setdefault(after, (feed_class, KeyKind.COUNT if spelled.attribute == "count_format" else KeyKind.FLAT))
             return
-        ends.setdefault(after, (feed_class, Part.RANKS))
-        ends.setdefault(after + GROUPS.encode(), (feed_class, Part.GROUPS))
-        self._spills.setdefault(before, {}).setdefault(after + GROUPS.encode() + b":", feed_class)
+        ends.setdefault(after, (feed_class, KeyKind.RANKS))
+        ends.setdefault(after + GROUPS.encode(), (feed_class, KeyKind.GROUPS))
+        self._overflows.setdefault(before, {}).setdefault(after + GROUPS.encode() + b":", feed_class)
 
-    def of(self, key: bytes) -> Place | None:
+    def of(self, key: bytes) -> KeyInfo | None:
         """What *key* is; None for a key of somebody else."""
         before, _, rest = key.partition(b"{")
         ends = self._ends.get(before)
@@ -124,15 +124,17 @@ class Places:
             tag, closed, after = rest.partition(b"}")
             return self._of_feed(ends, before, tag, after) if closed else None
         if key.startswith(self._bodies) and len(key) == len(self._bodies) + ID_SIZE:  # as about half of all keys
-            return Place(Part.BODY, None, "")
-        for beginning, behind, part in self._own:
+            return KeyInfo(KeyKind.BODY, None, "")
+        for beginning, behind, kind in self._own:
             if key.startswith(beginning) and (found := behind.fullmatch(key, len(beginning))):
                 named = [text.decode(errors="replace") for text in found.groups()]
                 manager = manager_of_tag(named[0]) if named else ""
-                return Place(part, None, named_fanout(manager, named[1]) if named[1:] else manager)
+                return KeyInfo(kind, None, named_fanout(manager, named[1]) if named[1:] else manager)
         return None
 
-    def _of_feed(self, ends: Mapping[bytes, tuple[Any, Part]], before: bytes, tag: bytes, after: bytes) -> Place | None:
+    def _of_feed(
+        self, ends: Mapping[bytes, tuple[Any, KeyKind]], before: bytes, tag: bytes, after: bytes
+    ) -> KeyInfo | None:
         try:
             user_id = text = tag.decode()
         except UnicodeDecodeError:
@@ -142,35 +144,35 @@ class Places:
             if user_tag(user_id) != f"{{{text}}}":  # no key of ours is spelled so
                 return None
         if after in ends:
-            feed_class, part = ends[after]
-            return Place(part, feed_class, user_id)
-        for front, feed_class in self._spills.get(before, {}).items():
+            feed_class, kind = ends[after]
+            return KeyInfo(kind, feed_class, user_id)
+        for front, feed_class in self._overflows.get(before, {}).items():
             if after.startswith(front):
-                return Place(Part.SPILL, feed_class, user_id, after[len(front) :])
+                return KeyInfo(KeyKind.OVERFLOW, feed_class, user_id, after[len(front) :])
         return None
 
 
-def _own_keys() -> Iterator[tuple[bytes, re.Pattern[bytes], Part]]:
+def _own_keys() -> Iterator[tuple[bytes, re.Pattern[bytes], KeyKind]]:
     """How keys begin and go on that are no feed's and no body's, and what they are; the first that fits counts.
 
     The groups of a pattern are a manager and what that calls a fan-out.
     """
-    receipts, due = (key("").partition("{")[0] for key in (receipt_key, due_key))
+    fanout_records, due = (key("").partition("{")[0] for key in (fanout_record_key, due_key))
     journal = rb"\{([^}]*)\}"
-    spelled: list[tuple[str, bytes, Part]] = [
-        (receipts, journal + rb":([^:]*)", Part.RECEIPT),
-        (receipts, journal + rb":([^:]*):chunks", Part.CHUNKS),
-        (receipts, journal + rb".*", Part.OTHER),
-        (due, journal, Part.DUE),
-        (due, journal + rb":unfollows.*:numbers", Part.NUMBERS),
-        (due, journal + rb":unfollows.*", Part.PARTED),
-        (due, journal + rb":(?:bell|clock|author:.*)", Part.MARK),
-        (due, journal + rb":taken:.*", Part.TAKEN),
-        (left_key(""), rb".*", Part.LEFT),
-        (notices_beginning(), rb".*\}:words", Part.WORDS),
-        (notices_beginning(), rb".*\}", Part.NOTICES),
-        (letters_key(), rb"", Part.LETTERS),
-        *((beginning, rb".*", Part.OTHER) for beginning in shared_beginnings()),
+    spelled: list[tuple[str, bytes, KeyKind]] = [
+        (fanout_records, journal + rb":([^:]*)", KeyKind.FANOUT_RECORD),
+        (fanout_records, journal + rb":([^:]*):chunks", KeyKind.CHUNKS),
+        (fanout_records, journal + rb".*", KeyKind.OTHER),
+        (due, journal, KeyKind.DUE),
+        (due, journal + rb":unfollows.*:numbers", KeyKind.NUMBERS),
+        (due, journal + rb":unfollows.*", KeyKind.UNFOLLOWS),
+        (due, journal + rb":(?:wakeup|clock|author:.*)", KeyKind.MARK),
+        (due, journal + rb":taken:.*", KeyKind.TAKEN),
+        (pending_key(""), rb".*", KeyKind.PENDING),
+        (notified_users_prefix(), rb".*\}:numbers", KeyKind.NOTIFICATION_NUMBERS),
+        (notified_users_prefix(), rb".*\}", KeyKind.NOTIFIED_USERS),
+        (dead_letters_key(), rb"", KeyKind.DEAD_LETTERS),
+        *((beginning, rb".*", KeyKind.OTHER) for beginning in shared_beginnings()),
     ]
-    for beginning, behind, part in spelled:
-        yield beginning.encode(), re.compile(behind, re.DOTALL), part
+    for beginning, behind, kind in spelled:
+        yield beginning.encode(), re.compile(behind, re.DOTALL), kind

@@ -16,43 +16,43 @@ from feedmill.doctor.checks.groups import (
     decodable,
     drifted_counts,
     far_ahead,
-    left_inboxes,
+    orphaned_pending_writes,
     stuck_locks,
     wrong_ranks,
 )
-from feedmill.doctor.checks.overflow import whole_spill, wrong_spills
-from feedmill.doctor.key_map import Place
+from feedmill.doctor.checks.overflow import read_overflow, wrong_overflow
+from feedmill.doctor.key_map import KeyInfo
 from feedmill.doctor.report import Finding
 from feedmill.errors import FeedBusy
-from feedmill.grouping.operations import FeedsOf, Plan, reads_bodies
+from feedmill.grouping.operations import Plan, UserFeedBatch, reads_bodies
 from feedmill.grouping.scoring import bodies_of
 from feedmill.grouping.writer import RETRY, cycle
-from feedmill.storage.base import LOST, Changes, Lock, Rules, Snapshot, Task
+from feedmill.storage.base import LOST, Changes, FeedLimits, Lock, Snapshot, WriteRequest
 from feedmill.storage.operations import PAUSE, Steps
 from feedmill.storage.registry import backend
-from feedmill.worker.delivery import lock_patience
+from feedmill.worker.delivery import lock_timeout
 
 #: In this order: each trusts what those before it put right.
 CHECKS: Sequence[Check] = (
     stuck_locks,
-    left_inboxes,
+    orphaned_pending_writes,
     damaged_records,
     wrong_ranks,
-    wrong_spills,
+    wrong_overflow,
     damaged_state,
     drifted_counts,
 )
 
-#: Spills of a feed that are looked at even if no group says that it has one, and what is wrong with each, if that is known.
+#: Overflow of a feed that are looked at even if no group says that it has one, and what is wrong with each, if that is known.
 Suspects = Mapping[bytes, str]
 NONE: Suspects = {}
 
 
-def look(place: Place, suspects: Suspects = NONE) -> Steps[tuple[Case, list[Finding]]]:
+def diagnose(info: KeyInfo, suspects: Suspects = NONE) -> Steps[tuple[Case, list[Finding]]]:
     """Read a feed and say what is wrong."""
-    feed_class, key = place.feed_class, place.key
-    stored = yield from backend().maintenance.feed(key, feed_class.count_key_of(place.user_id), tuple(suspects))
-    case = Case(feed_class, place.user_id, key, stored, time.time(), suspects)
+    feed_class, key = info.feed_class, info.key
+    stored = yield from backend().maintenance.feed(key, feed_class.count_key_of(info.user_id), tuple(suspects))
+    case = Case(feed_class, info.user_id, key, stored, time.time(), suspects)
     if reads_bodies(feed_class):
         case.bodies = yield from bodies_of(feed_class, decodable(case))
     found = [
@@ -62,79 +62,79 @@ def look(place: Place, suspects: Suspects = NONE) -> Steps[tuple[Case, list[Find
     return case, found + case.examined(CHECKS)
 
 
-def mend(place: Place, suspects: Suspects = NONE) -> Steps[None]:
+def repair(info: KeyInfo, suspects: Suspects = NONE) -> Steps[None]:
     """Put the feed right; :class:`~feedmill.errors.FeedBusy` if a writer does not let it go."""
-    case, _ = yield from look(place, suspects)
+    case, _ = yield from diagnose(info, suspects)
     for name, wanted in case.stored.wrong.items():
         yield from backend().maintenance.set_aside(name, wanted)
     lock = case.stored.lock
     if lock is not None and lock >= case.now + far_ahead():
         yield from backend().maintenance.unlock(case.key, lock)
-    yield from _fold_in(place)
-    while not (yield from _repair(place, suspects)):
+    yield from _apply_pending_writes(info)
+    while not (yield from _repair_once(info, suspects)):
         pass
 
 
-def _fold_in(place: Place) -> Steps[None]:
-    """Take the lock over, fold the inbox in, let go: what any writer does first."""
-    yield from cycle(place.feed_class, [place.user_id], Plan((), ()), wait=lock_patience())
+def _apply_pending_writes(info: KeyInfo) -> Steps[None]:
+    """Take the lock over, apply the pending writes, let go: what any writer does first."""
+    yield from cycle(info.feed_class, [info.user_id], Plan((), ()), wait=lock_timeout())
 
 
-def _repair(place: Place, suspects: Suspects) -> Steps[bool]:
+def _repair_once(info: KeyInfo, suspects: Suspects) -> Steps[bool]:
     """Read the feed again under its lock, and write what is missing; False if the lock was lost.
 
     If that fails or is interrupted, the feed is let go.
     """
     token = os.urandom(8)
     try:
-        yield from _locked(place, token)
-        case, _ = yield from look(place, suspects)
+        yield from _locked(info, token)
+        case, _ = yield from diagnose(info, suspects)
         try:
             if case.wanted:
                 case = yield from _with_spills(case)
                 case.examined(CHECKS)
             changes = yield from case.finish()
         except Exception:
-            yield from _write(place, Changes(case.key, case.stored.state, count_key=case.changes.count_key), token)
+            yield from _write(info, Changes(case.key, case.stored.state, count_key=case.changes.count_key), token)
             raise
-        return (yield from _write(place, changes, token))
+        return (yield from _write(info, changes, token))
     except GeneratorExit:  # nobody drives it any more
         raise
     except BaseException:
         tokens = [token, Lock(token, 0, 0).following]
-        yield from place.feed_class.timeline().release([place.key], tokens)
+        yield from info.feed_class.timeline().release([info.key], tokens)
         raise
 
 
 def _with_spills(case: Case) -> Steps[Case]:
-    """The same feed, with all of the spills that its checks want."""
+    """The same feed, with all of the overflow that its checks want."""
     whole = Case(case.feed_class, case.user_id, case.key, case.stored, case.now, case.suspected, bodies=case.bodies)
     for group in case.wanted:
-        _, whole.spills[group] = yield from whole_spill(case.feed_class, case.key, group)
+        _, whole.overflows[group] = yield from read_overflow(case.feed_class, case.key, group)
     return whole
 
 
-def _write(place: Place, changes: Changes, token: bytes) -> Steps[bool]:
+def _write(info: KeyInfo, changes: Changes, token: bytes) -> Steps[bool]:
     """Commit *changes* and let the feed go; False if the lock was lost."""
-    # A lock of no length: if something came into the inbox meanwhile, commit keeps the lock, and the next takes it over.
+    # A lock of no length: if something came in as pending writes meanwhile, commit keeps the lock, and the next takes it over.
     lock = Lock(token, time.time(), 0)
-    (reply,) = yield from place.feed_class.timeline().commit([changes], lock, place.feed_class.channel())
+    (reply,) = yield from info.feed_class.timeline().commit([changes], lock, info.feed_class.channel())
     if isinstance(reply, bytes):
-        yield from _fold_in(place)
+        yield from _apply_pending_writes(info)
     return bool(reply != LOST)
 
 
-def _locked(place: Place, token: bytes) -> Steps[None]:
+def _locked(info: KeyInfo, token: bytes) -> Steps[None]:
     """Lock the feed under *token*."""
-    deadline = time.monotonic() + lock_patience()
-    feed_class = place.feed_class
-    feed, rules = FeedsOf(feed_class, [place.user_id]), Rules(feed_class.max_length, 0, feed_class.channel())
+    deadline = time.monotonic() + lock_timeout()
+    feed_class = info.feed_class
+    feed, limits = UserFeedBatch(feed_class, [info.user_id]), FeedLimits(feed_class.max_length, 0, feed_class.channel())
     while True:
         lock = Lock(token, time.time(), settings.current().lock_ttl)
-        (reply,) = yield from feed_class.timeline().begin(feed, Task(()), lock, rules)
+        (reply,) = yield from feed_class.timeline().begin(feed, WriteRequest(()), lock, limits)
         if isinstance(reply, Snapshot):
             return
         if time.monotonic() > deadline:
-            name = feed_class.lock_name(place.user_id)
+            name = feed_class.lock_name(info.user_id)
             raise FeedBusy(f"{name} stays locked; run the doctor again, or look for a stuck worker")
         yield [(PAUSE, RETRY * (0.5 + random.random()))]

@@ -18,10 +18,10 @@ class Finding:
     kind: str
     #: Where: a key, or the name of a setting.
     where: str
-    #: What it means and, if it cannot be mended here, what to do.
+    #: What it means and, if it cannot be fixed here, what to do.
     text: str
-    #: Whether ``--fix`` can mend it.
-    mendable: bool = True
+    #: Whether ``--fix`` can fix it.
+    fixable: bool = True
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.where}: {self.text}"
@@ -36,34 +36,34 @@ class Report:
     #: Feeds among them.
     feeds: int = 0
     #: Keys under our prefix that belong to no feed of the managers that are known; they are left alone.
-    strange: int = 0
+    unknown_keys: int = 0
     #: Dead letters, which are no damage: they wait for a decision.
-    letters: int = 0
+    dead_letters: int = 0
     #: How much was found, by kind.
     found: Counter[str] = dataclasses.field(default_factory=Counter)
-    #: How much of it was mended, by kind.
-    mended: Counter[str] = dataclasses.field(default_factory=Counter)
+    #: How much of it was fixed, by kind.
+    fixed: Counter[str] = dataclasses.field(default_factory=Counter)
     #: The first :data:`SHOWN` of each kind.
     shown: list[Finding] = dataclasses.field(default_factory=list)
 
-    def add(self, finding: Finding, mended: bool) -> None:
+    def add(self, finding: Finding, fixed: bool) -> None:
         """Take *finding* in."""
         self.found[finding.kind] += 1
-        self.mended[finding.kind] += mended
+        self.fixed[finding.kind] += fixed
         if self.found[finding.kind] <= SHOWN:
             self.shown.append(finding)
 
     @property
-    def left(self) -> int:
-        """How much is wrong and was not mended."""
-        return self.found.total() - self.mended.total()
+    def remaining(self) -> int:
+        """How much is wrong and was not fixed."""
+        return self.found.total() - self.fixed.total()
 
 
 def lines(report: Report, fix: bool) -> Iterator[str]:
-    """Each finding, how many more there are of its kind and, with *fix*, how many of them were mended."""
+    """Each finding, how many more there are of its kind and, with *fix*, how many of them were fixed."""
     for kind, count in report.found.items():
         yield from (str(finding) for finding in report.shown if finding.kind == kind)
         if count > SHOWN:
             yield f"{kind}: {count - SHOWN:,} more"
-        if fix and report.mended[kind]:
-            yield f"{kind}: mended {report.mended[kind]:,} of {count:,}"
+        if fix and report.fixed[kind]:
+            yield f"{kind}: fixed {report.fixed[kind]:,} of {count:,}"

@@ -6,50 +6,50 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from feedmill.doctor.checks.activities import KnownBodies, damaged_bodies, forget_members
-from feedmill.doctor.checks.flat import cut, damaged_flat, mended_flat, newest_ids
+from feedmill.doctor.checks.flat import cut, damaged_flat, newest_ids, repaired_flat
 from feedmill.doctor.checks.journal import (
-    check_receipts,
-    chunks_without_receipt,
-    damaged_letters,
-    due_without_receipt,
+    check_fanout_records,
+    chunks_without_record,
+    damaged_dead_letters,
+    due_without_record,
     overdue_fanouts,
-    work_of_strangers,
+    work_of_unknown_managers,
 )
 from feedmill.doctor.checks.overflow import suspicions
 from feedmill.doctor.checks.quick import Glances
 from feedmill.doctor.checks.settings import is_brokers, unsafe_broker, unsafe_server
-from feedmill.doctor.key_map import Part, Place, Places
-from feedmill.doctor.repair import look, mend
+from feedmill.doctor.key_map import KeyInfo, KeyKind, KeyMap
+from feedmill.doctor.repair import diagnose, repair
 from feedmill.doctor.report import Finding, Report
 from feedmill.ids import ID_SIZE
-from feedmill.keys import GROUPS, bell_key, due_key, letters_key
+from feedmill.keys import GROUPS, dead_letters_key, due_key, wakeup_key
 from feedmill.registry import manager_names
 from feedmill.storage.maintenance import StoredFeed
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker.dead_letters import reason
-from feedmill.worker.delivery import lock_patience
+from feedmill.worker.delivery import lock_timeout
 
 S = TypeVar("S")
 T = TypeVar("T")
 #: Feeds that are read in one round trip.
 BATCH = 200
 #: Parts whose type is not asked for before they are read.
-UNASKED = {Part.RANKS, Part.GROUPS, Part.COUNT, Part.OTHER, Part.FLAT, Part.BODY}
-#: A feed of groups, and those of its spills that are suspected of something.
-Suspected = tuple[Place, dict[bytes, str]]
+UNASKED = {KeyKind.RANKS, KeyKind.GROUPS, KeyKind.COUNT, KeyKind.OTHER, KeyKind.FLAT, KeyKind.BODY}
+#: A feed of groups, and those of its overflow that are suspected of something.
+Suspected = tuple[KeyInfo, dict[bytes, str]]
 
 
 class Examination:
     """One run. *seen* is told after each step how many keys were looked at, and about how many there are."""
 
     def __init__(self, *, fix: bool = False, seen: Callable[[int, int], None] = lambda done, total: None) -> None:
-        #: Whether to mend, and whom to tell how far it is.
+        #: Whether to fix, and whom to tell how far it is.
         self.fix, self.seen = fix, seen
         #: What was found so far.
         self.report = Report()
         #: What the keys are of.
-        self.places = Places()
+        self.key_map = KeyMap()
         #: Names of the managers whose journal can be used.
         self.managers: list[str] = []
         self._set_aside: set[str] = set()
@@ -66,16 +66,16 @@ class Examination:
         self._guarded("the journal", self._journal)
         total = self._do(backend().maintenance.size())
         for keys in self._pages():
-            known = {key: place for key in dict.fromkeys(keys) if (place := self.places.of(key)) is not None}
+            known = {key: info for key in dict.fromkeys(keys) if (info := self.key_map.of(key)) is not None}
             self._page(known)
             self.report.keys += len(keys)
-            self.report.strange += sum(key not in known and not is_brokers(key) for key in set(keys))
+            self.report.unknown_keys += sum(key not in known and not is_brokers(key) for key in set(keys))
             self.seen(self.report.keys, max(total, self.report.keys))
         if self._forgotten:  # feeds that were looked at before may hold what has no body now
             feeds = self.report.feeds
             for keys in self._pages():
-                known = {key: place for key in keys if (place := self.places.of(key)) is not None}
-                self._page({key: place for key, place in known.items() if place.part in (Part.FLAT, Part.GROUPS)})
+                known = {key: info for key in keys if (info := self.key_map.of(key)) is not None}
+                self._page({key: info for key, info in known.items() if info.kind in (KeyKind.FLAT, KeyKind.GROUPS)})
             self.report.feeds = feeds
         return self.report
 
@@ -87,18 +87,18 @@ class Examination:
             yield keys
 
     def _journal(self) -> None:
-        self.managers = [name for name in manager_names() if self._is_sound(bell_key(name), due_key(name))]
-        due_without_receipt(self.managers, self._tell)
+        self.managers = [name for name in manager_names() if self._is_sound(wakeup_key(name), due_key(name))]
+        due_without_record(self.managers, self._tell)
         overdue_fanouts(self.managers, self.fix, self.report.add)
-        if self._is_sound(letters_key()):
-            self.report.letters = damaged_letters(self._tell)
+        if self._is_sound(dead_letters_key()):
+            self.report.dead_letters = damaged_dead_letters(self._tell)
 
     def _is_sound(self, *names: str) -> bool:
         """Whether each of these keys holds what it should or nothing, perhaps only now: of a wrong type, one stops others."""
-        found = {name.encode(): place for name in names if (place := self.places.of(name.encode())) is not None}
+        found = {name.encode(): info for name in names if (info := self.key_map.of(name.encode())) is not None}
         for key, held in self._types(list(found)):
             self._is_of_type(key, found[key], held)
-        return all(held in (found[key].part.type, "none") for key, held in self._types(list(found)))
+        return all(held in (found[key].kind.type, "none") for key, held in self._types(list(found)))
 
     # -- one thing that cannot be read is a finding, and the others are read
 
@@ -133,117 +133,121 @@ class Examination:
                 self._tell([_unread(name(item), error)])
         return found
 
-    def _tell(self, findings: Iterable[Finding], mending: Steps[Any] | None = None) -> None:
-        """Report *findings*, after *mending* them if that is wanted."""
-        findings, mended = list(findings), False
+    def _tell(self, findings: Iterable[Finding], repair: Steps[Any] | None = None) -> None:
+        """Report *findings*, after *repair* them if that is wanted."""
+        findings, fixed = list(findings), False
         if not findings:
             return
         self._set_aside.update(finding.where for finding in findings if finding.kind == "wrong type")
-        if self.fix and mending is not None:
+        if self.fix and repair is not None:
             try:
-                self._do(mending)
-                mended = True
+                self._do(repair)
+                fixed = True
             except Exception as error:  # also an app's own aggregator may raise anything: that is about this one alone
                 self._still_there()
-                findings = [_hopeless(finding, error) for finding in findings]
+                findings = [_unfixable(finding, error) for finding in findings]
         for finding in findings:
-            self.report.add(finding, mended and finding.mendable)
+            self.report.add(finding, fixed and finding.fixable)
 
     # -- a page
 
-    def _page(self, known: dict[bytes, Place]) -> None:
+    def _page(self, known: dict[bytes, KeyInfo]) -> None:
         """Look at what the keys of *known* belong to."""
-        parts: dict[Part, list[tuple[bytes, Place]]] = {part: [] for part in Part}
-        types = dict(self._types([key for key, place in known.items() if place.part not in UNASKED]))
-        #: Feeds of groups to look at, with those of their spills that are suspected.
-        feeds: dict[Place, dict[bytes, str]] = {}
-        for key, place in known.items():
-            if place.part in UNASKED or self._is_of_type(key, place, types[key]):
-                parts[place.part].append((key, place))
-            elif types[key] != "none" and place.part is Part.SPILL:
-                feeds[place.feed] = {}
-        feeds.update((place, {}) for _, place in parts[Part.GROUPS])
-        self._without_hash(parts[Part.RANKS] + parts[Part.COUNT], feeds)
-        self._spills([place for _, place in parts[Part.SPILL]], feeds)
-        for flats in _batches(parts[Part.FLAT]):
+        by_kind: dict[KeyKind, list[tuple[bytes, KeyInfo]]] = {part: [] for part in KeyKind}
+        types = dict(self._types([key for key, info in known.items() if info.kind not in UNASKED]))
+        #: Feeds of groups to look at, with those of their overflow that are suspected.
+        feeds: dict[KeyInfo, dict[bytes, str]] = {}
+        for key, info in known.items():
+            if info.kind in UNASKED or self._is_of_type(key, info, types[key]):
+                by_kind[info.kind].append((key, info))
+            elif types[key] != "none" and info.kind is KeyKind.OVERFLOW:
+                feeds[info.feed] = {}
+        feeds.update((info, {}) for _, info in by_kind[KeyKind.GROUPS])
+        self._without_hash(by_kind[KeyKind.RANKS] + by_kind[KeyKind.COUNT], feeds)
+        self._overflows([info for _, info in by_kind[KeyKind.OVERFLOW]], feeds)
+        for flats in _batches(by_kind[KeyKind.FLAT]):
             self._flats(flats)
         for groups in _batches(list(feeds.items())):
             self._groups(groups)
-        due = [(key, place.user_id) for key, place in parts[Part.DUE]]
-        receipts, chunks = ([place.user_id for _, place in parts[part]] for part in (Part.RECEIPT, Part.CHUNKS))
-        self._guarded("what is due", lambda: work_of_strangers(due, self._tell))
-        self._guarded("receipts", lambda: check_receipts(receipts, self.managers, self._tell))
-        self._guarded("chunks", lambda: chunks_without_receipt(chunks, self._tell))
-        self._guarded("bodies", lambda: self._look_at_bodies(parts[Part.BODY]))
+        due = [(key, info.user_id) for key, info in by_kind[KeyKind.DUE]]
+        fanout_records, chunks = (
+            [info.user_id for _, info in by_kind[part]] for part in (KeyKind.FANOUT_RECORD, KeyKind.CHUNKS)
+        )
+        self._guarded("what is due", lambda: work_of_unknown_managers(due, self._tell))
+        self._guarded("fanout_records", lambda: check_fanout_records(fanout_records, self.managers, self._tell))
+        self._guarded("chunks", lambda: chunks_without_record(chunks, self._tell))
+        self._guarded("bodies", lambda: self._look_at_bodies(by_kind[KeyKind.BODY]))
 
     def _types(self, keys: Sequence[bytes]) -> list[tuple[bytes, str]]:
         return list(zip(keys, self._do(backend().maintenance.types(keys)))) if keys else []
 
-    def _is_of_type(self, key: bytes, place: Place, held: str) -> bool:
+    def _is_of_type(self, key: bytes, info: KeyInfo, held: str) -> bool:
         """Whether *key* holds what it should; what it should not is reported, and nothing is neither."""
-        if held == place.part.type or held == "none":
+        if held == info.kind.type or held == "none":
             return held != "none"
-        text = f"it holds a {held}, not a {place.part.type} ({place.part.value[1]}); --fix sets it aside"
+        text = f"it holds a {held}, not a {info.kind.type} ({info.kind.value[1]}); --fix sets it aside"
         name = key.decode(errors="surrogateescape")
         if name not in self._set_aside:  # else told before, as nothing else of its manager could be looked at
-            self._tell([Finding("wrong type", name, text)], backend().maintenance.set_aside(name, place.part.type))
+            self._tell([Finding("wrong type", name, text)], backend().maintenance.set_aside(name, info.kind.type))
         return False
 
-    def _without_hash(self, parts: Sequence[tuple[bytes, Place]], feeds: dict[Place, dict[bytes, str]]) -> None:
+    def _without_hash(self, by_kind: Sequence[tuple[bytes, KeyInfo]], feeds: dict[KeyInfo, dict[bytes, str]]) -> None:
         """Feeds of which there is an entry or a count, but no records: they come up in no other way."""
-        places = dict.fromkeys(place.feed for _, place in parts)
-        hashes = {(place.key + GROUPS).encode(): place for place in places if place not in feeds}
+        infos = dict.fromkeys(info.feed for _, info in by_kind)
+        hashes = {(info.key + GROUPS).encode(): info for info in infos if info not in feeds}
         if hashes and self._do(backend().maintenance.number(list(hashes))) < len(hashes):
             feeds.update((hashes[key], {}) for key, held in self._types(list(hashes)) if held == "none")
 
-    def _spills(self, places: Sequence[Place], feeds: dict[Place, dict[bytes, str]]) -> None:
-        """Spills whose group does not say that it has one, and those that do not fit their group."""
-        for place, flaw in self._each(list(_batches(places)), suspicions, lambda batch: batch[0].key):
-            for each, suspected in zip(place, flaw):
+    def _overflows(self, infos: Sequence[KeyInfo], feeds: dict[KeyInfo, dict[bytes, str]]) -> None:
+        """Overflow whose group does not say that it has one, and those that do not fit their group."""
+        for info, flaw in self._each(list(_batches(infos)), suspicions, lambda batch: batch[0].key):
+            for each, suspected in zip(info, flaw):
                 if suspected is not None:
                     feeds.setdefault(each.feed, {})[each.group] = suspected
 
-    def _flats(self, flats: Sequence[tuple[bytes, Place]]) -> None:
+    def _flats(self, flats: Sequence[tuple[bytes, KeyInfo]]) -> None:
         texts = self._do(backend().maintenance.strings([key for key, _ in flats]))
-        gone = dict(self._types([key for (key, _), text in zip(flats, texts) if text is None]))
-        sound: list[tuple[Place, list[bytes]]] = []
-        for (key, place), text in zip(flats, texts):
+        missing = dict(self._types([key for (key, _), text in zip(flats, texts) if text is None]))
+        sound: list[tuple[KeyInfo, list[bytes]]] = []
+        for (key, info), text in zip(flats, texts):
             if text is None:
-                self._is_of_type(key, place, gone[key])
+                self._is_of_type(key, info, missing[key])
                 continue
             self.report.feeds += 1
             ids = newest_ids(text)
             if ids is None:
-                mended = mended_flat(text)
-                self._tell(damaged_flat(place.key, text), backend().maintenance.flat_put(place.key, text, mended))
-                ids = cut(mended)[::-1]
-            sound.append((place, ids))
+                fixed = repaired_flat(text)
+                self._tell(damaged_flat(info.key, text), backend().maintenance.flat_put(info.key, text, fixed))
+                ids = cut(fixed)[::-1]
+            sound.append((info, ids))
         self._look_for_bodies(sound)
 
     def _groups(self, feeds: Sequence[Suspected]) -> None:
         self.report.feeds += len(feeds)
-        sound: list[tuple[Place, list[bytes]]] = []
+        sound: list[tuple[KeyInfo, list[bytes]]] = []
         close: list[Suspected] = []
-        for (place, spills), stored in self._each(feeds, _stored, lambda feed: feed[0].key):
-            ids = None if spills else self._glances.healthy(place.feed_class, stored)
+        for (info, overflows), stored in self._each(feeds, _stored, lambda feed: feed[0].key):
+            ids = None if overflows else self._glances.healthy(info.feed_class, stored)
             if ids is None:
-                close.append((place, spills))
+                close.append((info, overflows))
             else:
-                sound.append((place, ids))
-        for (place, spills), (case, findings) in self._each(close, lambda feed: look(*feed), lambda feed: feed[0].key):
-            self._tell(findings, mend(place, spills))
-            sound.append((place, case.shown_ids()[::-1]))
+                sound.append((info, ids))
+        for (info, overflows), (case, findings) in self._each(
+            close, lambda feed: diagnose(*feed), lambda feed: feed[0].key
+        ):
+            self._tell(findings, repair(info, overflows))
+            sound.append((info, case.shown_ids()[::-1]))
         self._look_for_bodies([each for each in sound if each[0].feed_class.activity_storage_class is not None])
 
-    def _look_for_bodies(self, held: Sequence[tuple[Place, list[bytes]]]) -> None:
+    def _look_for_bodies(self, held: Sequence[tuple[KeyInfo, list[bytes]]]) -> None:
         """Feeds, each with the ids that it holds, newest first, some of which may lead nowhere."""
-        for place, gone in self._do(self._bodies.missing(held)):
-            self._tell([gone], forget_members(place.feed_class, place.user_id, lock_patience()))
+        for info, missing in self._do(self._bodies.missing(held)):
+            self._tell([missing], forget_members(info.feed_class, info.user_id, lock_timeout()))
 
-    def _look_at_bodies(self, bodies: Sequence[tuple[bytes, Place]]) -> None:
+    def _look_at_bodies(self, bodies: Sequence[tuple[bytes, KeyInfo]]) -> None:
         ids = [key[-ID_SIZE:] for key, _ in bodies]
-        found, unread = self._do(damaged_bodies(self.places.feed_classes, ids)) if ids else ([], [])
-        keys = {key[-ID_SIZE:]: (key, place) for key, place in bodies}
+        found, unread = self._do(damaged_bodies(self.key_map.feed_classes, ids)) if ids else ([], [])
+        keys = {key[-ID_SIZE:]: (key, info) for key, info in bodies}
         for key, held in self._types([keys[raw_id][0] for raw_id in unread]):
             self._is_of_type(key, keys[key[-ID_SIZE:]][1], held)
         for raw_id, finding in found:
@@ -252,22 +256,22 @@ class Examination:
     def _forget_body(self, raw_id: bytes) -> Steps[None]:
         self._forgotten = True
         self._bodies.forget(raw_id)
-        for storage_class in {feed.activity_storage_class: feed for feed in self.places.feed_classes}.values():
+        for storage_class in {feed.activity_storage_class: feed for feed in self.key_map.feed_classes}.values():
             if storage_class.activity_storage_class is not None:
                 yield from storage_class.activities().remove([raw_id])
 
 
 def _stored(feed: Suspected) -> Steps[StoredFeed]:
-    place, _ = feed
-    return backend().maintenance.feed(place.key, place.feed_class.count_key_of(place.user_id))
+    info, _ = feed
+    return backend().maintenance.feed(info.key, info.feed_class.count_key_of(info.user_id))
 
 
 def _unread(what: str, error: Exception) -> Finding:
-    return Finding("not examined", what, f"it cannot be read: {reason(error)}", mendable=False)
+    return Finding("not examined", what, f"it cannot be read: {reason(error)}", fixable=False)
 
 
-def _hopeless(finding: Finding, error: Exception) -> Finding:
-    return Finding(finding.kind, finding.where, f"{finding.text}; mending failed: {reason(error)}", mendable=False)
+def _unfixable(finding: Finding, error: Exception) -> Finding:
+    return Finding(finding.kind, finding.where, f"{finding.text}; repair failed: {reason(error)}", fixable=False)
 
 
 def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -276,5 +280,5 @@ def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
 
 
 def examine(*, fix: bool = False, seen: Callable[[int, int], None] = lambda done, total: None) -> Report:
-    """Look at all that is stored and at the settings; with *fix*, mend what can be mended."""
+    """Look at all that is stored and at the settings; with *fix*, fix what can be fixed."""
     return Examination(fix=fix, seen=seen).run()

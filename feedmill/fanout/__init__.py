@@ -1,4 +1,4 @@
-"""What was asked for: the handle of a fan-out, its receipt, and the messages that tell workers."""
+"""What was asked for: the handle of a fan-out, its record, and the messages that tell workers."""
 
 from __future__ import annotations
 

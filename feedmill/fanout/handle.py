@@ -17,7 +17,7 @@ from feedmill.fanout.operations import OPERATIONS, FanoutOperation
 from feedmill.keys import named_fanout
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.registry import feed_names
-from feedmill.storage.journal import Opened, Pace
+from feedmill.storage.journal import Opened, RateLimit
 from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.procedures import Procedure, stored, unbroken
 from feedmill.storage.registry import backend
@@ -51,7 +51,7 @@ class FanoutStatus:
     dead: str = ""
     #: What went wrong last; empty if nothing did.
     error: str = ""
-    #: What was asked for, such as "add", "remove" or "follow". Empty if the receipt has expired.
+    #: What was asked for, such as "add", "remove" or "follow". Empty if the fan-out record has expired.
     op: str = ""
     #: The manager's name.
     manager: str = ""
@@ -69,7 +69,7 @@ class Fanout:
     def __init__(self, id: str, op: str = "", activity_id: str = "") -> None:
         if not isinstance(id, str):
             raise ArgumentError(f"fan-out {id!r} is no text; use an id that a Fanout had")
-        #: Names the fan-out and its receipt: its manager and, behind a colon, a name.
+        #: Names the fan-out and its record: its manager and, behind a colon, a name.
         self.id = id
         #: What was asked for, such as "add"; empty if it is not known.
         self.op = op
@@ -78,7 +78,7 @@ class Fanout:
         self.activity_id = activity_id
 
     def status(self) -> FanoutStatus:
-        """How far it is, from its receipt; a receipt that has expired counts as finished."""
+        """How far it is, from its record; a fan-out record that has expired counts as finished."""
         return backend().run(status_of_all([self]))
 
     async def astatus(self) -> FanoutStatus:
@@ -129,12 +129,12 @@ def _is_number(text: str) -> bool:
 
 
 def status_of(fields: dict[str, str], wanted: str = "") -> FanoutStatus:
-    """What a receipt says; about another op than *wanted* it says that this was replaced."""
+    """What a fan-out record says; about another op than *wanted* it says that this was replaced."""
     number = {name: int(value) for name, value in fields.items() if _is_number(value)}
     planned, done, reached = (number.get(name, 0) for name in ("planned", "done", "reached"))
-    was = fields.get("was", "").split()
-    if len(was) == 3 and all(map(_is_number, was)):
-        planned, done, reached = map(int, was)  # it is finished, and done once more to be on the safe side
+    previous = fields.get("previous_progress", "").split()
+    if len(previous) == 3 and all(map(_is_number, previous)):
+        planned, done, reached = map(int, previous)  # it is finished, and done once more to be on the safe side
     op = fields.get("op", "")
     replaced = bool(wanted and op and op != wanted)
     finished = not op or replaced or "finished" in fields
@@ -162,7 +162,7 @@ def deadline_of(timeout: float | None) -> float:
 
 
 def status_of_all(fanouts: Sequence[Fanout]) -> Steps[FanoutStatus]:
-    """The sum of what the receipts of *fanouts* say, in one round trip; finished when all are."""
+    """The sum of what the fan-out records of *fanouts* say, in one round trip; finished when all are."""
     found = yield from together([backend().journal.get(fanout.id) for fanout in fanouts])
     return _sum([status_of(fields, fanout.op) for fanout, fields in zip(fanouts, found)])
 
@@ -210,21 +210,21 @@ def fanout_id(manager: str, *about: Any) -> str:
     return named_fanout(manager, blake2b(pack([manager, *about]), digest_size=12).hexdigest())
 
 
-def start(
+def enqueue(
     manager: str,
     op: FanoutOperation,
     wanted: Sequence[tuple[str, bytes]],
     operations: Sequence[Steps[Any]] = (),
     *,
-    paces: Sequence[Pace | None] = (),
+    rate_limits: Sequence[RateLimit | None] = (),
     about: Sequence[str] = (),
 ) -> Procedure[list[Fanout]]:
-    """Journal the fan-outs *wanted* (id and packed body) in one round trip with *operations*, and ring for workers.
+    """Journal the fan-outs *wanted* (id and packed body) in one round trip with *operations*, and wake workers.
 
-    Past an author's pace (of *paces*, one for each) they are accepted all the same, and begun later. *about*: ids of their
+    Past an author's rate limit (of *rate_limits*, one for each) they are accepted all the same, and begun later. *about*: ids of their
     activities. *operations* come first: what the journal knows of must be so already when a worker looks.
     """
-    return (yield from unbroken(_started(manager, op, wanted, operations, paces, about)))
+    return (yield from unbroken(_started(manager, op, wanted, operations, rate_limits, about)))
 
 
 def _started(
@@ -232,24 +232,24 @@ def _started(
     op: FanoutOperation,
     wanted: Sequence[tuple[str, bytes]],
     operations: Sequence[Steps[Any]],
-    paces: Sequence[Pace | None],
+    rate_limits: Sequence[RateLimit | None],
     about: Sequence[str],
 ) -> Procedure[list[Fanout]]:
     here = publisher.ready()
     feeds = feed_names(manager)
     opening: list[Steps[Any]] = [
-        backend().journal.open(manager, name, op.name, body, pace=pace, feeds=feeds, succession=op.succession)
-        for (name, body), pace in zip(wanted, paces or itertools.repeat(None))
+        backend().journal.open(manager, name, op.name, body, rate_limit=pace, feeds=feeds, succession=op.succession)
+        for (name, body), pace in zip(wanted, rate_limits or itertools.repeat(None))
     ]
     first = [*operations, barrier()] if operations else []
     opened = (yield from stored(together([*first, *opening])))[len(first) :]
-    if here or any(each.ring for each in opened):  # nobody else is on the way to what is due here
-        yield from publisher.broker(publisher.ring, manager)
+    if here or any(each.wake for each in opened):  # nobody else is on the way to what is due here
+        yield from publisher.broker(publisher.wake_workers, manager)
     ids = about or itertools.repeat("")
     return [Fanout(name, each.op, activity_id=id) for (name, _), each, id in zip(wanted, opened, ids)]
 
 
-def start_sent(
+def enqueue_and_publish(
     manager: str, op: FanoutOperation, wanted: Sequence[tuple[str, bytes]], operations: Sequence[Steps[Any]] = ()
 ) -> Procedure[list[Fanout]]:
     """Journal what concerns the feeds of one user (ids and packed bodies), and send it: it has a task of its own.
@@ -276,24 +276,35 @@ def _started_sent(
 
 
 def _send_all(manager: str, wanted: Sequence[tuple[str, bytes]], opened: Sequence[Opened]) -> None:
-    fitting = len(wanted) if len(wanted) < 2 else int(min(len(wanted), publisher.room(publisher.HIGH_QUEUE)))
+    fitting = len(wanted) if len(wanted) < 2 else int(min(len(wanted), publisher.queue_capacity(publisher.HIGH_QUEUE)))
     try:
         with publisher.batched() as producer:
             for (name, body), each in zip(wanted[:fitting], opened):
-                send_alone(manager, OPERATIONS[each.op], body, name, each.plan, producer)
+                publish_single(manager, OPERATIONS[each.op], body, name, each.generation, producer)
     except StorageError as error:
-        publisher.waits(manager, error)
+        publisher.log_deferred(manager, error)
 
 
-def send_alone(manager: str, op: FanoutOperation, body: bytes, name: str, plan: int, producer: Any = None) -> None:
+def publish_single(
+    manager: str, op: FanoutOperation, body: bytes, name: str, generation: int, producer: Any = None
+) -> None:
     """Send the task of one that is about the feeds of one user."""
     publisher.send(
         op.task,
-        [manager, body, name, plan],
+        [manager, body, name, generation],
         queue=publisher.HIGH_QUEUE,
-        sentence=f"{op.description.format(*unpack(body))} in {manager}",
+        description=f"{op.description.format(*unpack(body))} in {manager}",
         producer=producer,
     )
 
 
-__all__ = ["Fanout", "FanoutStatus", "FanoutTimeout", "fanout_id", "send_alone", "start", "start_sent", "status_of"]
+__all__ = [
+    "Fanout",
+    "FanoutStatus",
+    "FanoutTimeout",
+    "enqueue",
+    "enqueue_and_publish",
+    "fanout_id",
+    "publish_single",
+    "status_of",
+]

@@ -41,14 +41,14 @@ class Fanouts(Sequence[Fanout]):
         """Wait until all are finished; :class:`~feedmill.fanout.handle.FanoutTimeout` after *timeout* seconds, None for never."""
         deadline = deadline_of(timeout)
         for fanout in self._fanouts:
-            fanout.wait(_left(deadline))
+            fanout.wait(_remaining(deadline))
         return self.status()
 
     async def afinished(self, timeout: float | None = 30.0) -> FanoutStatus:
         """:meth:`wait` from a coroutine; ``await fanouts`` is the same with the default *timeout*."""
         deadline = deadline_of(timeout)
         for fanout in self._fanouts:
-            await fanout.afinished(_left(deadline))
+            await fanout.afinished(_remaining(deadline))
         return await self.astatus()
 
     def __await__(self) -> Generator[Any, None, FanoutStatus]:
@@ -66,7 +66,7 @@ class Fanouts(Sequence[Fanout]):
         return f"<Fanouts: {len(self)}>"
 
 
-def _left(deadline: float) -> float | None:
+def _remaining(deadline: float) -> float | None:
     return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
 
 

@@ -45,11 +45,11 @@ def celery_app() -> Any:
     if (inherited := _inherited.get()) is not None:
         return inherited
     name = settings.current().celery_app
-    app = app_called(name) if name else _own_app()
+    app = app_named(name) if name else _own_app()
     if app is None:
         return _default_app()
-    if deaf := deafness(app):
-        raise SettingsError(deaf)
+    if problem := content_type_problem(app):
+        raise SettingsError(problem)
     return app
 
 
@@ -160,7 +160,7 @@ def _names_tasks(app: Any) -> bool:
     return package in named or any(task.startswith("feedmill.") for task in sent)
 
 
-def app_called(name: str) -> Any:
+def app_named(name: str) -> Any:
     """The Celery app that the setting names; :class:`~feedmill.errors.SettingsError` if there is none of that name."""
     module, _, attribute = name.partition(":")
     app = getattr(sys.modules.get(module), attribute, None) if attribute else None
@@ -184,9 +184,9 @@ def _looked_up(name: str) -> Any:
     return app
 
 
-def deafness(app: Any) -> str:
+def content_type_problem(app: Any) -> str:
     """What is wrong if *app* would throw away Feedmill's messages, or cannot send them; empty if it takes them."""
-    return _facts(app).deaf
+    return _facts(app).problem
 
 
 class _Facts(NamedTuple):
@@ -194,7 +194,7 @@ class _Facts(NamedTuple):
 
     conf: Any
     changes: dict[str, Any]
-    deaf: str
+    problem: str
     eager: bool
 
 
@@ -204,11 +204,11 @@ _known: WeakKeyDictionary[Any, _Facts] = WeakKeyDictionary()
 def _facts(app: Any) -> _Facts:
     known, conf = _known.get(app), app.conf
     if known is None or known.conf is not conf or known.changes != conf.changes:
-        known = _known[app] = _Facts(conf, dict(conf.changes), _deafness(app), bool(conf.task_always_eager))
+        known = _known[app] = _Facts(conf, dict(conf.changes), _content_type_problem(app), bool(conf.task_always_eager))
     return known
 
 
-def _deafness(app: Any) -> str:
+def _content_type_problem(app: Any) -> str:
     if not MSGPACK.intersection(app.conf.accept_content):
         return (
             f"the Celery app {app.main!r} does not accept msgpack, which Feedmill's messages are in;"
@@ -250,8 +250,8 @@ def _run_here(app: Any, name: str, args: Sequence[Any]) -> None:
     task.apply(args, throw=throw, headers=signing.headers(name, args))
 
 
-def send(name: str, args: Sequence[Any], *, queue: str, sentence: str, producer: Any = None) -> None:
-    """Send the task *name*; *sentence* is what an operator reads in Flower.
+def send(name: str, args: Sequence[Any], *, queue: str, description: str, producer: Any = None) -> None:
+    """Send the task *name*; *description* is what an operator reads in Flower.
 
     Raises :class:`~feedmill.errors.StorageError` when the broker cannot be reached. In the in-memory mode, without a
     broker, and with ``task_always_eager`` the task runs right here.
@@ -269,7 +269,7 @@ def send(name: str, args: Sequence[Any], *, queue: str, sentence: str, producer:
             queue=queue,
             serializer="msgpack",
             headers=signing.headers(name, args),
-            argsrepr=sentence,
+            argsrepr=description,
             kwargsrepr="",
             ignore_result=True,
             producer=producer,
@@ -285,24 +285,26 @@ def _unreachable(error: Exception) -> StorageError:
     return StorageError(f"the broker cannot be reached: {str(error).rstrip('.')}. Check FEEDMILL_BROKER_URL")
 
 
-def ring(manager: str) -> None:
-    """Tell workers that something of *manager* is due: the bell, which carries nothing else.
+def wake_workers(manager: str) -> None:
+    """Tell workers that something of *manager* is due: the wake-up message, which carries nothing else.
 
-    For who was told by the journal to ring. The bell counts as rung even if the broker cannot be reached, which for a
+    For who was told by the journal to ring. The wake-up message counts as sent even if the broker cannot be reached, which for a
     moment spares those who come next from trying the same.
     """
     try:
-        send("feedmill.fanout", [manager], queue=HIGH_QUEUE, sentence=f"fan out what is waiting in {manager}")
+        send("feedmill.fanout", [manager], queue=HIGH_QUEUE, description=f"fan out what is waiting in {manager}")
     except StorageError as error:
-        waits(manager, error)
+        log_deferred(manager, error)
 
 
-def waits(manager: str, error: StorageError) -> None:
-    """Say that what the journal knows already could not be sent: the next bell or sweep brings it up."""
-    logger.warning("what was accepted for %s waits in the journal for the next bell or sweep: %s", manager, error)
+def log_deferred(manager: str, error: StorageError) -> None:
+    """Say that what the journal knows already could not be sent: the next wake-up message or sweep brings it up."""
+    logger.warning(
+        "what was accepted for %s waits in the journal for the next wake-up message or sweep: %s", manager, error
+    )
 
 
-def room(queue: str) -> float:
+def queue_capacity(queue: str) -> float:
     """How many messages *queue* takes until it has as many as the setting allows; infinity if there is no limit."""
     limit = settings.current().queue_limit
     return max(0, limit - length(queue)) if limit and not inline() else math.inf

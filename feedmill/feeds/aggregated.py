@@ -16,7 +16,7 @@ from feedmill.feeds.flat import ALL, WAIT, Feed, HeldMember, _accepted, _checked
 from feedmill.feeds.group_actors import actors_page
 from feedmill.feeds.query import EVERY_GROUP, Query
 from feedmill.feeds.reading import Page
-from feedmill.grouping.group_views import Entry, group_place, scan_by_score, scan_whole, stored_groups
+from feedmill.grouping.group_views import Entry, group_position, scan_by_score, scan_whole, stored_groups
 from feedmill.grouping.merge import too_many
 from feedmill.grouping.operations import (
     ADD,
@@ -24,22 +24,22 @@ from feedmill.grouping.operations import (
     DropOp,
     MemberOp,
     Plan,
-    merges_itself,
+    has_custom_merge,
+    has_custom_score,
     plan,
     plan_groups,
-    scores_itself,
-    wants_of,
+    reads_of,
 )
 from feedmill.grouping.writer import cycle
 from feedmill.ids import EntityId, id_microseconds, to_microseconds
 from feedmill.keys import feed_key
 from feedmill.records import AggregatedActivitySerializer
 from feedmill.records.record import Record
-from feedmill.storage.base import Want
+from feedmill.storage.base import GroupRead
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend_for, storage
-from feedmill.storage.sync_async import both
-from feedmill.validation import many
+from feedmill.storage.sync_async import sync_and_async
+from feedmill.validation import require_many
 
 
 class AggregatedFeed(Feed):
@@ -89,7 +89,7 @@ class AggregatedFeed(Feed):
     def serializer(cls) -> Any:
         """The serializer of the timeline's records."""
         serializer = cls.timeline_serializer
-        return serializer(cls.activity_class) if serializer.whole else serializer()
+        return serializer(cls.activity_class) if serializer.embeds_activities else serializer()
 
     @classmethod
     def channel(cls) -> str:
@@ -125,7 +125,7 @@ class AggregatedFeed(Feed):
 
     @classmethod
     def all_members(cls, user_id: EntityId) -> Steps[list[HeldMember]]:
-        """The members of all groups, shown, minimised or spilled."""
+        """The members of all groups, shown, minimised or in the overflow."""
         key, timeline, serializer = cls.key_of(user_id), cls.timeline(), cls.serializer()
         _, rows, _ = yield from timeline.groups_slice(key, 0, ALL, ALL)
         records: dict[bytes, Record] = {}
@@ -138,18 +138,18 @@ class AggregatedFeed(Feed):
             except CorruptRecord:
                 continue
         found = [(group, member) for group, record in records.items() for member in record.members]
-        spilled = [group for group, record in records.items() if record.spilled]
-        spills = yield from together([timeline.group_get(key, Want(group, None)) for group in spilled])
-        for group, (_, _, spill, _) in zip(spilled, spills):
-            for actor, data in spill.items():
-                found += [(group, member) for member in serializer.parts.salvage(actor, data)]
+        has_overflow = [group for group, record in records.items() if record.has_overflow]
+        overflows = yield from together([timeline.group_get(key, GroupRead(group, None)) for group in has_overflow])
+        for group, (_, _, overflow, _) in zip(has_overflow, overflows):
+            for actor, data in overflow.items():
+                found += [(group, member) for member in serializer.overflow_codec.salvage(actor, data)]
         return found
 
     @classmethod
     def remove_members(cls, user_id: EntityId, members: Sequence[HeldMember], wait: float) -> Steps[int]:
         """Take *members* out of their groups in one user's feed; how many were there."""
         ops = tuple(MemberOp(REMOVE, group, member) for group, member in members)
-        return (yield from cls._apply([user_id], Plan(ops, wants_of(ops)), wait))
+        return (yield from cls._apply([user_id], Plan(ops, reads_of(ops)), wait))
 
     @classmethod
     def rebuild_size(cls, limit: int) -> int:
@@ -159,7 +159,7 @@ class AggregatedFeed(Feed):
     @classmethod
     def why_trimmed(cls, user_id: EntityId, members: Sequence[HeldMember], activity: Activity) -> Steps[str]:
         """Why a feed that holds *members* has no place for the group of *activity*; empty if it has one, or is not full."""
-        if scores_itself(cls):
+        if has_custom_score(cls):
             return (yield from cls._why_outranked(user_id, activity))
         newest: dict[bytes, int] = {}
         for group, member in members:
@@ -171,7 +171,7 @@ class AggregatedFeed(Feed):
     def _why_outranked(cls, user_id: EntityId, activity: Activity) -> Steps[str]:
         """The same where the aggregator has its own score; empty, too, if it cannot be told."""
         groups: dict[str, Any] = {group.group: group for group in (yield from cls(user_id)._select(0, cls.max_length))}
-        if len(groups) < cls.max_length or merges_itself(cls):
+        if len(groups) < cls.max_length or has_custom_merge(cls):
             return ""
         aggregator, activity = cls.get_aggregator(), cls.activity_class.of(activity)
         name = aggregator.get_group(activity)
@@ -183,9 +183,9 @@ class AggregatedFeed(Feed):
             )
         groups[name] = cls.aggregated_activity_class(name, [activity])
         named = {each.group.encode(): each for each in groups.values()}
-        places = {key: float(aggregator.score(group)) for key, group in named.items()}
+        positions = {key: float(aggregator.score(group)) for key, group in named.items()}
         gone = too_many(
-            cls, places, lambda key: (to_microseconds(named[key].updated_at), key), len(places), cls.max_length
+            cls, positions, lambda key: (to_microseconds(named[key].updated_at), key), len(positions), cls.max_length
         )
         text = f"its group {name!r} had to go: of {cls.max_length:,} groups all stand higher, or were updated later"
         return text if name.encode() in gone else ""
@@ -218,7 +218,7 @@ class AggregatedFeed(Feed):
         trim: bool = True,
         current_activities: Sequence[AggregatedActivity] | None = None,
     ) -> Steps[int]:
-        """Fold *activities* into the groups of the feed, which become unseen and unread; how many were new.
+        """Merge *activities* into the groups of the feed, which become unseen and unread; how many were new.
 
         With ``trim=False`` the feed may grow past ``max_length`` until the next trim, unless it has counts, which never
         count what nobody is shown. *current_activities*, groups that the caller read before, can only narrow the work:
@@ -232,11 +232,11 @@ class AggregatedFeed(Feed):
         steps = plan(type(self), checked)._replace(untrimmed=not trim and not self.counted)
         return (yield from self._apply([self.user_id], steps))
 
-    add_many, aadd_many = both(_add_many)
+    add_many, aadd_many = sync_and_async(_add_many)
 
     def _add_many_aggregated(self, aggregated: Iterable[AggregatedActivity]) -> Steps[int]:
         """Add groups as they are, under their own names; how many members were new."""
-        groups = list(many("groups", aggregated))
+        groups = list(require_many("groups", aggregated))
         for group in groups:
             if not isinstance(group, AggregatedActivity):
                 raise ArgumentError(f"{group!r} is no group; use an AggregatedActivity, which has its activities")
@@ -248,9 +248,9 @@ class AggregatedFeed(Feed):
             for name, members in named
             for activity in members
         ]
-        return (yield from self._apply([self.user_id], Plan(tuple(ops), wants_of(ops))))
+        return (yield from self._apply([self.user_id], Plan(tuple(ops), reads_of(ops))))
 
-    add_many_aggregated, aadd_many_aggregated = both(_add_many_aggregated)
+    add_many_aggregated, aadd_many_aggregated = sync_and_async(_add_many_aggregated)
 
     def _remove_many(  # type: ignore[override]  # the order of parameters is the original page's
         self, activities: Iterable[Activity], batch_interface: Any = None, trim: bool = True
@@ -264,7 +264,7 @@ class AggregatedFeed(Feed):
         steps = plan(type(self), (), _checked(activities))._replace(untrimmed=not trim and not self.counted)
         return (yield from self._apply([self.user_id], steps))
 
-    remove_many, aremove_many = both(_remove_many)  # type: ignore[assignment]
+    remove_many, aremove_many = sync_and_async(_remove_many)  # type: ignore[assignment]
 
     def _remove_many_aggregated(self, aggregated: Iterable[AggregatedActivity | str]) -> Steps[int]:
         """Remove whole groups (or those of these names); how many were named."""
@@ -272,7 +272,7 @@ class AggregatedFeed(Feed):
         yield from self._apply([self.user_id], plan_groups(DropOp(names)))
         return len(names)
 
-    remove_many_aggregated, aremove_many_aggregated = both(_remove_many_aggregated)
+    remove_many_aggregated, aremove_many_aggregated = sync_and_async(_remove_many_aggregated)
 
     def _trim(self, length: int | None = None) -> Steps[None]:
         """Cut the feed back to its newest *length* groups, by default ``max_length``."""
@@ -286,19 +286,19 @@ class AggregatedFeed(Feed):
 
     @classmethod
     def scan(
-        cls, user_id: EntityId, query: Query, place: Any, start: int, stop: int
+        cls, user_id: EntityId, query: Query, position: Any, start: int, stop: int
     ) -> Steps[tuple[list[Entry], bool]]:
-        """The entries of the ranks *start* to *stop*, counted from behind *place*, and whether more follow.
+        """The entries of the ranks *start* to *stop*, counted from behind *position*, and whether more follow.
 
         In two round trips at most, one for a feed whose timeline holds everything. The last first, it reads the whole feed.
         """
-        by_rank, turned = cls.ranks_itself(), query.oldest_first
+        by_rank, turned = cls.has_custom_rank(), query.oldest_first
         if by_rank or turned:
-            return (yield from scan_whole(cls, user_id, place, start, stop, by_rank=by_rank, turned=turned))
-        return (yield from scan_by_score(cls, user_id, place, start, stop))
+            return (yield from scan_whole(cls, user_id, position, start, stop, by_rank=by_rank, turned=turned))
+        return (yield from scan_by_score(cls, user_id, position, start, stop))
 
     @classmethod
-    def onward(cls, query: Query, place: Any, entries: Sequence[Entry]) -> list[Entry]:
+    def onward(cls, query: Query, position: Any, entries: Sequence[Entry]) -> list[Entry]:
         """All of them: groups are kept in order by the storage, and ranked ones are put in order as they are read."""
         return list(entries)
 
@@ -309,28 +309,28 @@ class AggregatedFeed(Feed):
         return min(cls.max_length, held)
 
     @classmethod
-    def ranks_itself(cls) -> bool:
+    def has_custom_rank(cls) -> bool:
         """Whether the aggregator overrides ``rank``, which only all groups together can tell."""
         return cls.aggregator_class.rank is not BaseAggregator.rank
 
     @classmethod
     def _owner(cls) -> str:
-        return f"{'ranked' if cls.ranks_itself() else 'groups'} {cls.key_format}"
+        return f"{'ranked' if cls.has_custom_rank() else 'groups'} {cls.key_format}"
 
     @classmethod
-    def cursor_of(cls, place: Any) -> str:
-        """The cursor that names *place*, which :meth:`scan` gave."""
-        return cursor.encode_group(cls._owner(), group_place(place))
+    def cursor_of(cls, position: Any) -> str:
+        """The cursor that names *position*, which :meth:`scan` gave."""
+        return cursor.encode_group(cls._owner(), group_position(position))
 
     @classmethod
-    def place_of(cls, text: str) -> Any:
+    def position_of(cls, text: str) -> Any:
         """The place that a cursor names; :class:`~feedmill.errors.CursorError` if it is none of this kind of feed."""
         return cursor.decode_group(cls._owner(), text)
 
     @classmethod
     def groups_of(cls, state: bytes, pairs: Sequence[tuple[bytes, bytes]]) -> Steps[list[AggregatedActivity]]:
         """The groups that stored (group, record) *pairs* hold, members hydrated; a damaged record is left out."""
-        groups = yield from stored_groups(cls, state, pairs, hollow=True)
+        groups = yield from stored_groups(cls, state, pairs, include_empty=True)
         return [group for group in groups if group is not None]
 
     def _actors(self, group: AggregatedActivity | str, limit: int = 100, after: str | None = None) -> Steps[Page]:
@@ -344,38 +344,38 @@ class AggregatedFeed(Feed):
         """
         return (yield from actors_page(type(self), self.user_id, name_of(group), limit, after))
 
-    actors, aactors = both(_actors)
+    actors, aactors = sync_and_async(_actors)
 
     def _find_group(self, group: AggregatedActivity | str) -> Steps[AggregatedActivity | None]:
         """The group of that name, or *group* as it is now; None if it is not in the feed. The feed is not read for it."""
         name = name_of(group)
-        state, record, _, rank = yield from self.timeline().group_get(self.key, Want(name, ()))
+        state, record, _, rank = yield from self.timeline().group_get(self.key, GroupRead(name, ()))
         if record is None or rank is None or rank >= self.max_length:
             return None
-        (found,) = yield from stored_groups(type(self), state, [(name, record)], hollow=False)
+        (found,) = yield from stored_groups(type(self), state, [(name, record)], include_empty=False)
         return found
 
-    find_group, afind_group = both(_find_group)
+    find_group, afind_group = sync_and_async(_find_group)
 
     def _rank(self, activity: Activity) -> Steps[int | None]:
         """The rank of the group that holds *activity*, shown or minimised, or None."""
         (activity,) = _checked([activity])
-        if merges_itself(type(self)):  # where it is depends on what was there when it came
+        if has_custom_merge(type(self)):  # where it is depends on what was there when it came
             groups = yield from self._select(0, self.max_length)
             return next((rank for rank, group in enumerate(groups) if group.contains(activity)), None)
         name, serializer = group_name(self.get_aggregator(), self.activity_class.of(activity)), self.serializer()
         member = serializer.member(activity)
-        _, record, spill, rank = yield from self.timeline().group_get(self.key, Want(name, (member.actor,)))
+        _, record, overflow, rank = yield from self.timeline().group_get(self.key, GroupRead(name, (member.actor,)))
         if record is None or rank is None or rank >= self.max_length:
             return None
         try:
-            beside = serializer.parts.salvage(member.actor, spill.get(member.actor, b""))
+            beside = serializer.overflow_codec.salvage(member.actor, overflow.get(member.actor, b""))
             held = serializer.decode(record).members + beside
         except CorruptRecord:
             return None
         if all(each.raw_id != activity.raw_id for each in held):
             return None
-        if self.ranks_itself():
+        if self.has_custom_rank():
             groups = yield from self._select(0, self.max_length)
             return next((rank for rank, group in enumerate(groups) if group.group.encode() == name), None)
         return int(rank)
@@ -388,4 +388,4 @@ def _nothing() -> Steps[int]:
 
 def names_of(groups: Iterable[AggregatedActivity | str]) -> tuple[bytes, ...]:
     """The names of *groups*, each once."""
-    return tuple(dict.fromkeys(map(name_of, many("groups", groups))))
+    return tuple(dict.fromkeys(map(name_of, require_many("groups", groups))))

@@ -21,8 +21,8 @@ from feedmill.storage.base import Backend
 from feedmill.storage.memory import MemoryTimelineStorage
 from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend_for, storage
-from feedmill.storage.sync_async import both
-from feedmill.validation import an_activity, many, not_ahead, whole
+from feedmill.storage.sync_async import sync_and_async
+from feedmill.validation import not_ahead, require_activity, require_int, require_many
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class Feed(Bodies, Readable):
             raise DeclarationError(
                 f"{cls.__name__}.activity_class is {cls.activity_class!r}; use a subclass of Activity"
             )
-        if cls.activity_storage_class is None and not getattr(cls.timeline_serializer, "whole", False):
+        if cls.activity_storage_class is None and not getattr(cls.timeline_serializer, "embeds_activities", False):
             raise DeclarationError(
                 f"{cls.__name__}.activity_storage_class is None, but its timeline holds nothing but ids; set the storage in"
                 " which bodies are, such as RedisActivityStorage, or use a notification feed, which holds everything itself"
@@ -191,7 +191,7 @@ class Feed(Bodies, Readable):
         """Add one activity; 1 if it was new."""
         return (yield from self._add_many([activity]))
 
-    add, aadd = both(_add)
+    add, aadd = sync_and_async(_add)
 
     def _add_many(self, activities: Iterable[Activity], trim: bool = True) -> Steps[int]:
         """Add *activities* and store their bodies; how many were new."""
@@ -201,13 +201,13 @@ class Feed(Bodies, Readable):
         yield from self._trim_perhaps(trim)
         return added
 
-    add_many, aadd_many = both(_add_many)
+    add_many, aadd_many = sync_and_async(_add_many)
 
     def _remove(self, activity: Activity) -> Steps[int]:
         """Remove one activity; 1 if it was there."""
         return (yield from self._remove_many([activity]))
 
-    remove, aremove = both(_remove)
+    remove, aremove = sync_and_async(_remove)
 
     def _remove_many(self, activities: Iterable[Activity], trim: bool = True) -> Steps[int]:
         """Remove *activities* from this feed (their bodies stay); how many were there."""
@@ -215,7 +215,7 @@ class Feed(Bodies, Readable):
         yield from self._trim_perhaps(trim)
         return removed
 
-    remove_many, aremove_many = both(_remove_many)
+    remove_many, aremove_many = sync_and_async(_remove_many)
 
     def _trim_perhaps(self, trim: bool) -> Steps[None]:
         if trim and self.trim_chance and random.random() < self.trim_chance:
@@ -225,29 +225,29 @@ class Feed(Bodies, Readable):
         """Cut the feed back to its newest *length* items, by default ``max_length``."""
         yield from self.timeline().flat_trim(self.key, self._kept(length))
 
-    trim, atrim = both(_trim)
+    trim, atrim = sync_and_async(_trim)
 
     def _kept(self, length: int | None) -> int:
-        return self.max_length if length is None else whole("length", length, 0)
+        return self.max_length if length is None else require_int("length", length, 0)
 
     def _delete(self) -> Steps[None]:
         """Delete the feed."""
         yield from self.timeline().flat_delete(self.key)
 
-    delete, adelete = both(_delete)
+    delete, adelete = sync_and_async(_delete)
 
     # -- reading
 
     @classmethod
     def scan(
-        cls, user_id: EntityId, query: Query, place: Any, start: int, stop: int
+        cls, user_id: EntityId, query: Query, position: Any, start: int, stop: int
     ) -> Steps[tuple[list[Entry], bool]]:
-        """The entries of the ranks *start* to *stop*, counted from behind *place*, and whether more follow.
+        """The entries of the ranks *start* to *stop*, counted from behind *position*, and whether more follow.
 
         In two round trips at most. Of *query* it heeds the range and the order.
         """
-        if place is not None:
-            query = query.above(place) if query.oldest_first else query.below(place)
+        if position is not None:
+            query = query.above(position) if query.oldest_first else query.below(position)
         if query.empty or stop <= start:
             return [], False
         key, wanted = cls.key_of(user_id), stop - start
@@ -261,16 +261,16 @@ class Feed(Bodies, Readable):
         return [(raw_id, found.get(raw_id)) for raw_id in ids[:wanted]], len(ids) > wanted
 
     @classmethod
-    def onward(cls, query: Query, place: Any, entries: Sequence[Entry]) -> list[Entry]:
-        """Those of *entries*, which a scan gave, that go on from *place* in the order of the feed, each behind the one before.
+    def onward(cls, query: Query, position: Any, entries: Sequence[Entry]) -> list[Entry]:
+        """Those of *entries*, which a scan gave, that go on from *position* in the order of the feed, each behind the one before.
 
         That is all of them, unless the stored ids are out of order: then a reader of pages still gets to the end.
         """
         kept: list[Entry] = []
         for entry in entries:
-            if place is None or (entry[0] > place if query.oldest_first else entry[0] < place):
+            if position is None or (entry[0] > position if query.oldest_first else entry[0] < position):
                 kept.append(entry)
-                place = entry[0]
+                position = entry[0]
         return kept
 
     @classmethod
@@ -285,12 +285,12 @@ class Feed(Bodies, Readable):
         return int(total)
 
     @classmethod
-    def cursor_of(cls, place: Any) -> str:
-        """The cursor that names *place*, which :meth:`scan` gave."""
-        return cursor.encode_id(f"flat {cls.key_format}", place)
+    def cursor_of(cls, position: Any) -> str:
+        """The cursor that names *position*, which :meth:`scan` gave."""
+        return cursor.encode_id(f"flat {cls.key_format}", position)
 
     @classmethod
-    def place_of(cls, text: str) -> Any:
+    def position_of(cls, text: str) -> Any:
         """The place that a cursor names; :class:`~feedmill.errors.CursorError` if it is none of this kind of feed."""
         return cursor.decode_id(f"flat {cls.key_format}", text)
 
@@ -307,7 +307,7 @@ class Feed(Bodies, Readable):
         """Whether *activity* is among the items of the feed, minimised members of groups included."""
         return (yield from self._rank(activity)) is not None
 
-    contains, acontains = both(_contains)
+    contains, acontains = sync_and_async(_contains)
 
     def __contains__(self, item: object) -> bool:
         return self.contains(item) if isinstance(item, Activity) else super().__contains__(item)
@@ -322,7 +322,7 @@ class Feed(Bodies, Readable):
             raise FeedIndexError(f"{activity!r} is not in {self!r}")
         return rank
 
-    index_of, aindex_of = both(_index_of)
+    index_of, aindex_of = sync_and_async(_index_of)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.user_id}>"
@@ -350,4 +350,4 @@ def _accepted(activities: Iterable[Activity]) -> list[Activity]:
 
 
 def _checked(activities: Iterable[Activity]) -> list[Activity]:
-    return [an_activity(each) for each in many("activities", activities)]
+    return [require_activity(each) for each in require_many("activities", activities)]

@@ -15,25 +15,25 @@ from typing import Any
 from feedmill import cursor
 from feedmill.errors import CorruptRecord, CursorError, FeedIndexError
 from feedmill.feeds.reading import Page
-from feedmill.grouping.hydration import left_out
+from feedmill.grouping.hydration import log_skipped
 from feedmill.ids import EntityId, is_id
 from feedmill.msgpack_codec import unpack
 from feedmill.records.members import Member
 from feedmill.records.record import Record
 from feedmill.storage.operations import Steps
-from feedmill.validation import is_whole
+from feedmill.validation import is_int_from
 
 #: Bytes of a place in the order of actors, and the place before all others.
-PLACE_SIZE = 8
-FIRST = bytes(PLACE_SIZE)
+POSITION_SIZE = 8
+FIRST = bytes(POSITION_SIZE)
 
 
 def actors_page(feed_class: Any, user_id: EntityId, group: bytes, limit: int, after: str | None) -> Steps[Page]:
     """A page of the ids of those who are in *group*; see :meth:`~feedmill.feeds.AggregatedFeed.actors`."""
-    if not is_whole(limit, 1):
+    if not is_int_from(limit, 1):
         raise FeedIndexError(f"a page of {limit!r} actors cannot be; use an int from 1")
     owner = f"actors by place {feed_class.key_format} {group.decode()}"
-    place, shown = (FIRST, ()) if after is None else _places(owner, after)
+    position, shown = (FIRST, ()) if after is None else _positions(owner, after)
     key = feed_class.key_of(user_id)
     stored, names = yield from feed_class.timeline().group_actors(key, group)
     record = _decoded(feed_class, stored)
@@ -42,28 +42,28 @@ def actors_page(feed_class: Any, user_id: EntityId, group: bytes, limit: int, af
     first: list[bytes] = []
     if after is None:
         first = list(dict.fromkeys(member.actor for member in reversed(record.shown)))[:limit]
-        shown = tuple(map(place_of, first))
-    everybody = {place_of(actor): actor for actor in (*names, *(member.actor for member in record.members))}
-    to_come = [each for each in everybody if each > place and each not in shown]
+        shown = tuple(map(position_of, first))
+    everybody = {position_of(actor): actor for actor in (*names, *(member.actor for member in record.members))}
+    to_come = [each for each in everybody if each > position and each not in shown]
     ids: list[EntityId] = []
     while (first or to_come) and len(ids) < limit:  # who cannot be named does not shorten the page
         now = heapq.nsmallest(limit - len(ids) - len(first), to_come)
         ids += yield from _ids(feed_class, key, group, record, [*first, *(everybody[each] for each in now)])
-        first, place = [], now[-1] if now else place
-        to_come = [each for each in to_come if each > place]
-    return Page(ids, cursor.encode(owner, place + b"".join(shown)) if to_come else None)
+        first, position = [], now[-1] if now else position
+        to_come = [each for each in to_come if each > position]
+    return Page(ids, cursor.encode(owner, position + b"".join(shown)) if to_come else None)
 
 
-def place_of(actor: bytes) -> bytes:
+def position_of(actor: bytes) -> bytes:
     """The place of an actor in the order; short ones are their own place, the others have the place of a digest."""
-    if len(actor) < PLACE_SIZE:
-        return actor.ljust(PLACE_SIZE - 1, b"\0") + bytes((len(actor),))
-    return blake2b(actor, digest_size=PLACE_SIZE).digest()
+    if len(actor) < POSITION_SIZE:
+        return actor.ljust(POSITION_SIZE - 1, b"\0") + bytes((len(actor),))
+    return blake2b(actor, digest_size=POSITION_SIZE).digest()
 
 
 def _ids(feed_class: Any, key: str, group: bytes, record: Record, actors: Sequence[bytes]) -> Steps[list[EntityId]]:
     """The ids of *actors*, without those who are gone meanwhile or cannot be named."""
-    if feed_class.serializer().whole:
+    if feed_class.serializer().embeds_activities:
         return [actor for actor in map(_id, actors) if actor is not None]
     known: dict[bytes, EntityId] = {}
     held = _by_actor(record, {})
@@ -81,7 +81,7 @@ def _beside(
     feed_class: Any, key: str, group: bytes, record: Record, actors: Sequence[bytes]
 ) -> Steps[dict[bytes, list[Member]]]:
     """The members of *actors*, by actor, also those beside the record. What moved since that was read is in either."""
-    stored, parts = yield from feed_class.timeline().group_parts(key, group, actors)
+    stored, parts = yield from feed_class.timeline().group_overflow(key, group, actors)
     return {**_by_actor(record, parts), **_by_actor(_decoded(feed_class, stored) or record, parts)}
 
 
@@ -100,7 +100,9 @@ def _by_actor(record: Record, parts: Mapping[bytes, bytes]) -> dict[bytes, list[
     for member in reversed(record.members):
         found.setdefault(member.actor, []).append(member)
     for actor, part in parts.items():
-        beside = record.parts.salvage(actor, part, lambda error: left_out("an actor of a group", str(error)))
+        beside = record.overflow_codec.salvage(
+            actor, part, lambda error: log_skipped("an actor of a group", str(error))
+        )
         if beside:
             found.setdefault(actor, []).extend(reversed(beside))
     return found
@@ -118,15 +120,15 @@ def _id(packed: bytes) -> EntityId | None:
     try:
         actor = unpack(packed)
     except CorruptRecord as error:
-        left_out("an actor of a group", str(error))
+        log_skipped("an actor of a group", str(error))
         return None
     return actor if is_id(actor) else None
 
 
-def _places(owner: str, after: str) -> tuple[bytes, tuple[bytes, ...]]:
+def _positions(owner: str, after: str) -> tuple[bytes, tuple[bytes, ...]]:
     """The last place that was shown, and the places of those who were shown first."""
     data = cursor.decode(owner, after)
-    if len(data) % PLACE_SIZE:
+    if len(data) % POSITION_SIZE:
         raise CursorError(f"cursor {after[:80]!r} names no actor; start again without a cursor")
-    places = [data[at : at + PLACE_SIZE] for at in range(0, len(data), PLACE_SIZE)]
-    return places[0], tuple(places[1:])
+    positions = [data[at : at + POSITION_SIZE] for at in range(0, len(data), POSITION_SIZE)]
+    return positions[0], tuple(positions[1:])

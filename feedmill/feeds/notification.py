@@ -14,14 +14,14 @@ from feedmill.feeds.query import NOTIFICATION_FILTERS
 from feedmill.feeds.reading import View
 from feedmill.feeds.subscription import ASubscription, Subscription
 from feedmill.feeds.watch import Watch
-from feedmill.grouping.feed_state import MOST, Counts, count_message, title
+from feedmill.grouping.feed_state import MOST, Counts, count_message, event_prefix
 from feedmill.grouping.operations import MarkOp, RecountOp, plan_groups
 from feedmill.ids import EntityId, to_microseconds
 from feedmill.keys import channel_name, check_format, feed_key, feed_keys
 from feedmill.records import NotificationSerializer
 from feedmill.storage.operations import Steps
-from feedmill.storage.sync_async import both
-from feedmill.validation import many, whole
+from feedmill.storage.sync_async import sync_and_async
+from feedmill.validation import require_int, require_many
 
 V = TypeVar("V")
 
@@ -101,13 +101,13 @@ class NotificationFeed(AggregatedFeed):
         """The unseen count as it is kept, in one command."""
         return (yield from self._get_denormalized_counts()).unseen
 
-    get_denormalized_count, aget_denormalized_count = both(_get_denormalized_count)
+    get_denormalized_count, aget_denormalized_count = sync_and_async(_get_denormalized_count)
 
     def _get_denormalized_counts(self) -> Steps[Counts]:
         """Unseen count, unread count, and the number of the latest publication, in one command."""
         return Counts(*(yield from self.timeline().count_get(self.count_key)))
 
-    get_denormalized_counts, aget_denormalized_counts = both(_get_denormalized_counts)
+    get_denormalized_counts, aget_denormalized_counts = sync_and_async(_get_denormalized_counts)
 
     def _given_or_all(self, groups: Iterable[AggregatedActivity] | None) -> Steps[Iterable[AggregatedActivity]]:
         return (yield from self._select(0, self.max_length)) if groups is None else groups
@@ -117,36 +117,38 @@ class NotificationFeed(AggregatedFeed):
         groups = yield from self._given_or_all(aggregated_activities)
         return sum(not group.is_seen for group in groups)
 
-    count_unseen, acount_unseen = both(_count_unseen)
+    count_unseen, acount_unseen = sync_and_async(_count_unseen)
 
     def _count_unread(self, aggregated_activities: Iterable[AggregatedActivity] | None = None) -> Steps[int]:
         """The unread groups, counted: of *aggregated_activities*, or of the whole feed."""
         groups = yield from self._given_or_all(aggregated_activities)
         return sum(not group.is_read for group in groups)
 
-    count_unread, acount_unread = both(_count_unread)
+    count_unread, acount_unread = sync_and_async(_count_unread)
 
     def _denormalize_count(self) -> Steps[int]:
         """Recount, keep and publish (if it differs) the unseen and unread counts; the unseen one."""
         yield from self._apply([self.user_id], plan_groups(RecountOp()))
         return (yield from self._get_denormalized_count())
 
-    denormalize_count, adenormalize_count = both(_denormalize_count)
+    denormalize_count, adenormalize_count = sync_and_async(_denormalize_count)
 
     def _set_denormalized_count(self, count: int) -> Steps[None]:
         """Set the kept unseen count to *count*, until the next change or recount; published if it differs."""
-        op = RecountOp(unseen=whole("count", count, 0, MOST))
+        op = RecountOp(unseen=require_int("count", count, 0, MOST))
         yield from self._apply([self.user_id], plan_groups(op))
 
-    set_denormalized_count, aset_denormalized_count = both(_set_denormalized_count)
+    set_denormalized_count, aset_denormalized_count = sync_and_async(_set_denormalized_count)
 
     def _publish_count(self, count: int) -> Steps[None]:
         """Publish *count* as the unseen count, with the sequence number of the latest change."""
         _, unread, sequence = yield from self._get_denormalized_counts()
-        message = count_message(title(self.key, self.user_id), whole("count", count, 0, MOST), unread, sequence)
+        message = count_message(
+            event_prefix(self.key, self.user_id), require_int("count", count, 0, MOST), unread, sequence
+        )
         yield from self._backend().pubsub.publish(self.channel(), message.encode())
 
-    publish_count, apublish_count = both(_publish_count)
+    publish_count, apublish_count = sync_and_async(_publish_count)
 
     def subscribe(self) -> Subscription[Counts]:
         """The counts as they are now, then each change, as it is published: iterate it, and close it.
@@ -171,12 +173,12 @@ class NotificationFeed(AggregatedFeed):
 
     @classmethod
     def _watch(cls, user_ids: Iterable[EntityId], shape: Callable[[EntityId, Counts], V]) -> Watch[V]:
-        return Watch([cls(user_id) for user_id in many("user ids", user_ids)], shape)
+        return Watch([cls(user_id) for user_id in require_many("user ids", user_ids)], shape)
 
     def _delete(self) -> Steps[None]:
         """Delete the feed; counts that were not 0 are published as 0, and those of a feed that begins anew follow on."""
-        front = title(self.key, self.user_id)
-        yield from self.timeline().groups_delete(self.key, self.count_key, self.channel(), front)
+        prefix = event_prefix(self.key, self.user_id)
+        yield from self.timeline().groups_delete(self.key, self.count_key, self.channel(), prefix)
 
     # -- seen and read
 
@@ -185,7 +187,7 @@ class NotificationFeed(AggregatedFeed):
         op = MarkOp(None, bool(seen), bool(read), _now())
         yield from self._apply([self.user_id], plan_groups(op))
 
-    mark_all, amark_all = both(_mark_all)
+    mark_all, amark_all = sync_and_async(_mark_all)
 
     def _mark(self, groups: Iterable[AggregatedActivity | str], seen: bool = True, read: bool = False) -> Steps[None]:
         """Mark single *groups* (or their names) as seen and/or read; the count follows."""
@@ -193,7 +195,7 @@ class NotificationFeed(AggregatedFeed):
         if names:
             yield from self._apply([self.user_id], plan_groups(MarkOp(names, bool(seen), bool(read), _now())))
 
-    mark, amark = both(_mark)
+    mark, amark = sync_and_async(_mark)
 
 
 def _now() -> int:

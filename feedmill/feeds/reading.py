@@ -12,8 +12,8 @@ from feedmill.errors import FeedIndexError, FilterError
 from feedmill.feeds.query import EVERYTHING, ORDERS, Query
 from feedmill.ids import EntityId
 from feedmill.storage.operations import Steps
-from feedmill.storage.sync_async import both
-from feedmill.validation import is_whole
+from feedmill.storage.sync_async import sync_and_async
+from feedmill.validation import is_int_from
 
 #: Entries that are read at least when a filter looks at each, or when items were missing.
 MIN_SCAN = 25
@@ -122,7 +122,7 @@ class Readable:
         another kind of feed, or one that was changed.
         """
         feed, query = self._feed, self._query
-        if not is_whole(limit, 1):
+        if not is_int_from(limit, 1):
             raise FeedIndexError(f"a page of {limit!r} items cannot be; use an int from 1")
         limit = min(limit, feed.max_length)
         place = None if after is None else feed.place_of(after)
@@ -144,7 +144,7 @@ class Readable:
                 return Page(items, feed.cursor_of(place) if more else None)
             size = 2 * size if query.picks else max(limit - len(items), MIN_SCAN)
 
-    page, apage = both(_page)
+    page, apage = sync_and_async(_page)
 
     # -- numbers
 
@@ -157,7 +157,7 @@ class Readable:
         total: int = yield from self._feed.total(self.user_id, self._query)
         return total
 
-    count, acount = both(_count)
+    count, acount = sync_and_async(_count)
 
     def __len__(self) -> int:
         return self.count()
@@ -194,7 +194,7 @@ def check_slice(item: slice, max_length: int) -> tuple[int, int]:
     start, stop = 0 if item.start is None else item.start, max_length if item.stop is None else item.stop
     if item.step not in (None, 1):
         raise FeedIndexError(f"feed[::{item.step}]: a feed is read in order, without a step")
-    if not is_whole(start, 0) or not is_whole(stop, 0):
+    if not is_int_from(start, 0) or not is_int_from(stop, 0):
         shown = ":".join("" if end is None else repr(end) for end in (item.start, item.stop))
         raise FeedIndexError(f"feed[{shown}]: use numbers from 0, such as feed[:25]")
     return start, stop

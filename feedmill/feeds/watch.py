@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar, Union
 
 from feedmill.errors import CorruptRecord, StorageError
 from feedmill.grouping.feed_state import HIGHEST, MOST, Counts
-from feedmill.grouping.hydration import left_out
+from feedmill.grouping.hydration import log_skipped
 from feedmill.ids import EntityId
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.pubsub import LISTENING, RETRY
@@ -18,7 +18,7 @@ from feedmill.storage.pubsub import LISTENING, RETRY
 V = TypeVar("V")
 
 #: Seconds within which a subscription that another thread or task has closed notices it.
-NOTICE = 0.5
+POLL_INTERVAL = 0.5
 #: Bytes of the longest message that can be ours: a key and a user id, in JSON's escapes, and three numbers.
 LONGEST = 16_384
 #: What a driver is asked to do: run these steps, or listen for so many seconds and send what was heard.
@@ -38,7 +38,7 @@ class Watch(Generic[V]):
         #: Keys of the feeds whose kept counts must be read.
         self._stale: dict[str, None] = {}
         self._ready: collections.deque[V] = collections.deque()
-        self._told: dict[str, Counts] = {}
+        self._delivered: dict[str, Counts] = {}
         self._heard: dict[str, int] = {}
         self.closed = False
 
@@ -48,17 +48,17 @@ class Watch(Generic[V]):
         while not self.closed:
             if self._ready:
                 return self._ready.popleft()
-            left = NOTICE if deadline is None else deadline - time.monotonic()
+            remaining = POLL_INTERVAL if deadline is None else deadline - time.monotonic()
             if self._stale:
                 try:
                     yield from self._learn_stale()
                     continue
                 except StorageError:
-                    if not self._told:
+                    if not self._delivered:
                         raise
-            if left <= 0:
+            if remaining <= 0:
                 return None
-            message = yield min(left, RETRY if self._stale else NOTICE)
+            message = yield min(remaining, RETRY if self._stale else POLL_INTERVAL)
             if message is not None:
                 self.hear(message)
         return None
@@ -73,22 +73,24 @@ class Watch(Generic[V]):
         if said is None or said[0] not in self._feeds:
             return  # others may use the channel, too
         key, counts = said
-        told, before = self._told.get(key), self._heard.get(key)
+        delivered, before = self._delivered.get(key), self._heard.get(key)
         self._heard[key] = counts.seq
-        expected = (before + 1,) if before is not None else (told.seq, told.seq + 1) if told is not None else ()
-        if told is None or counts.seq not in expected or (counts.seq == told.seq and counts != told):
+        expected = (
+            (before + 1,) if before is not None else (delivered.seq, delivered.seq + 1) if delivered is not None else ()
+        )
+        if delivered is None or counts.seq not in expected or (counts.seq == delivered.seq and counts != delivered):
             self._stale[key] = None
-        elif counts.seq > told.seq:  # else it was on its way while the kept counts were read
+        elif counts.seq > delivered.seq:  # else it was on its way while the kept counts were read
             self._tell(key, counts)
 
     def learn(self, key: str, counts: Counts) -> None:
         """Take the kept counts of one feed."""
         self._stale.pop(key, None)
-        if self._told.get(key) != counts:
+        if self._delivered.get(key) != counts:
             self._tell(key, counts)
 
     def _tell(self, key: str, counts: Counts) -> None:
-        self._told[key] = counts
+        self._delivered[key] = counts
         self._ready.append(self._shape(self._feeds[key].user_id, counts))
 
     def _learn_stale(self) -> Generator[Ask, bytes | None, None]:
@@ -109,7 +111,7 @@ class Watch(Generic[V]):
         if len(failed) == len(stale):
             raise failed[stale[0]]
         for key, why in failed.items():
-            left_out("the count of a feed", str(why))
+            log_skipped("the count of a feed", str(why))
             self._forget(key)
 
     def _read(self, keys: Sequence[str]) -> Steps[None]:
@@ -124,7 +126,7 @@ class Watch(Generic[V]):
 
     def _forget(self, key: str) -> None:
         """The kept counts of one feed are damaged: whatever is heard of it next makes them be read again."""
-        for known in (self._stale, self._told, self._heard):
+        for known in (self._stale, self._delivered, self._heard):
             known.pop(key, None)
 
 
@@ -133,7 +135,7 @@ def _kept(feed: Any) -> Steps[Counts | None]:
     try:
         return Counts(*(yield from feed.timeline().count_get(feed.count_key)))
     except CorruptRecord as error:
-        left_out("the count of a feed", str(error))
+        log_skipped("the count of a feed", str(error))
         return None
 
 

@@ -13,16 +13,16 @@ from feedmill.storage.base import Snapshot
 from feedmill.storage.operations import Steps
 
 
-def own_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity]) -> Steps[list[MemberOp | DropOp]]:
-    """Ask the aggregator to fold *activities* into the newest groups; the operations that do what it answered."""
+def custom_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity]) -> Steps[list[MemberOp | DropOp]]:
+    """Ask the aggregator to merge *activities* into the newest groups; the operations that do what it answered."""
     newest = [(group, record) for group, _, record in snapshot.newest[: feed_class.merge_max_length]]
     shown = yield from feed_class.groups_of(snapshot.state, newest)
     new, changed, deleted = feed_class.get_aggregator().merge(shown, activities)
     ops: list[MemberOp | DropOp] = []
-    gone = [name_of(group) for group in deleted]
+    removed = [name_of(group) for group in deleted]
     for before, after in changed:
         if before.group != after.group:
-            gone.append(name_of(before))
+            removed.append(name_of(before))
             ops += _members(feed_class, after, after.activities, ADD)
             continue
         ops += _members(feed_class, after, [a for a in after.activities if a not in before.activities], ADD)
@@ -30,9 +30,9 @@ def own_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity
             ops += _members(feed_class, after, [a for a in before.activities if a not in after.activities], REMOVE)
     for group in new:
         ops += _members(feed_class, group, group.activities, ADD)
-    if gone:
-        yield from _check_read(feed_class, snapshot, gone)
-        ops.insert(0, DropOp(tuple(gone)))
+    if removed:
+        yield from _check_read(feed_class, snapshot, removed)
+        ops.insert(0, DropOp(tuple(removed)))
     return ops
 
 
@@ -40,7 +40,7 @@ def _check_read(feed_class: Any, snapshot: Snapshot, names: Sequence[bytes]) -> 
     """Raise :class:`~feedmill.errors.UnknownVerb` if groups that are to go hold what the aggregator was not shown."""
     serializer, stored = feed_class.serializer(), {name: record for name, _, record in snapshot.newest}
     members = [m for name in names if name in stored for m in serializer.decode(stored[name]).members]
-    if serializer.whole:
+    if serializer.embeds_activities:
         for member in members:
             feed_class.activity_class.unpack(member.body)
     else:

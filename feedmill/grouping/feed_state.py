@@ -9,7 +9,7 @@ import struct
 from typing import NamedTuple
 
 from feedmill.errors import CorruptRecord
-from feedmill.records.layout import MOST_COUNTED, MOST_TOUCHES
+from feedmill.records.layout import MAX_REVISION, MOST_COUNTED
 from feedmill.records.record import Record
 
 
@@ -59,7 +59,7 @@ class FeedState:
             values = _STATE.unpack(data)
         except struct.error as error:
             raise CorruptRecord(f"a feed's state has {len(data)} bytes instead of {_STATE.size}") from error
-        if max(values) > HIGHEST or values[0] > MOST_TOUCHES or max(values[5:7]) > MOST:
+        if max(values) > HIGHEST or values[0] > MAX_REVISION or max(values[5:7]) > MOST:
             raise CorruptRecord("a feed's state holds numbers that no feed reaches")
         return cls(*values)
 
@@ -81,22 +81,22 @@ class FeedState:
 
     def is_seen(self, record: Record) -> bool:
         """Whether the group of *record* is seen."""
-        return record.touch <= self.seen_mark or bool(record.seen_at)
+        return record.revision <= self.seen_mark or bool(record.seen_at)
 
     def is_read(self, record: Record) -> bool:
         """Whether the group of *record* is read."""
-        return record.touch <= self.read_mark or bool(record.read_at)
+        return record.revision <= self.read_mark or bool(record.read_at)
 
     def seen_time(self, record: Record) -> int:
         """When the group was seen, µs; of a group covered by ``mark_all``, when that was last called."""
-        return record.seen_at or (self.seen_at if record.touch <= self.seen_mark else 0)
+        return record.seen_at or (self.seen_at if record.revision <= self.seen_mark else 0)
 
     def read_time(self, record: Record) -> int:
         """When the group was read, µs; as :meth:`seen_time`."""
-        return record.read_at or (self.read_at if record.touch <= self.read_mark else 0)
+        return record.read_at or (self.read_at if record.revision <= self.read_mark else 0)
 
 
-def title(key: str, user_id: object) -> str:
+def event_prefix(key: str, user_id: object) -> str:
     """The front of what is published when a count changes: the feed's own channel and its user, as open JSON."""
     return f'{{"channel": {_quoted(key)}, "user_id": {_quoted(str(user_id))}, '
 
@@ -107,6 +107,6 @@ def _quoted(text: str) -> str:
     return f'"{text}"' if plain else json.dumps(text)
 
 
-def count_message(title: str, unseen: int, unread: int, sequence: int) -> str:
-    """What is published when a count changes: JSON with :func:`title`, the counts and their sequence number."""
-    return f'{title}"unseen": {unseen}, "unread": {unread}, "seq": {sequence}}}'
+def count_message(event_prefix: str, unseen: int, unread: int, sequence: int) -> str:
+    """What is published when a count changes: JSON with :func:`event_prefix`, the counts and their sequence number."""
+    return f'{event_prefix}"unseen": {unseen}, "unread": {unread}, "seq": {sequence}}}'

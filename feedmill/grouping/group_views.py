@@ -8,10 +8,10 @@ from functools import partial
 from typing import Any
 
 from feedmill.aggregated_activity import AggregatedActivity
-from feedmill.cursor import GroupPlace
+from feedmill.cursor import GroupPosition
 from feedmill.errors import CorruptRecord, DeclarationError
 from feedmill.grouping.feed_state import FeedState
-from feedmill.grouping.hydration import left_out, read_body
+from feedmill.grouping.hydration import log_skipped, read_body
 from feedmill.ids import EntityId
 from feedmill.records.view import GroupView, StoredView
 from feedmill.storage.operations import Steps
@@ -21,22 +21,22 @@ Entry = tuple[Any, Any]
 
 
 def stored_groups(
-    feed_class: Any, state: bytes, rows: Sequence[tuple[bytes, bytes | None]], *, hollow: bool
+    feed_class: Any, state: bytes, rows: Sequence[tuple[bytes, bytes | None]], *, include_empty: bool
 ) -> Steps[list[AggregatedActivity | None]]:
     """The groups of stored (group, record) *rows*, bodies fetched in one round trip where they are stored apart.
 
-    None for a record that is gone or damaged and, unless *hollow*, for a group of which no activity can be shown. Where
+    None for a record that is gone or damaged and, unless *include_empty*, for a group of which no activity can be shown. Where
     bodies are apart, the newest of each group is decoded at once, so that a group that is shown can say what it is about.
     """
     serializer = feed_class.serializer()
     views = [_view(serializer, name, stored) for name, stored in rows]
-    if not serializer.whole:
+    if not serializer.embeds_activities:
         yield from _fill(feed_class, [view for view in views if view is not None])
-    hollow = hollow or serializer.whole
+    include_empty = include_empty or serializer.embeds_activities
     seen = FeedState.salvaged(state) if feed_class.counted else FeedState()
     return [
         None
-        if view is None or not (hollow or view.newest)
+        if view is None or not (include_empty or view.newest)
         else group_of(feed_class, name.decode(errors="replace"), view, seen)
         for (name, _), view in zip(rows, views)
     ]
@@ -46,7 +46,7 @@ def _view(serializer: Any, name: bytes, stored: bytes | None) -> StoredView | No
     try:
         view: StoredView | None = None if stored is None else serializer.view(stored)
     except CorruptRecord as error:
-        left_out(f"group {name!r}", str(error))
+        log_skipped(f"group {name!r}", str(error))
         return None
     return view
 
@@ -75,27 +75,29 @@ def group_of(feed_class: Any, name: str, view: GroupView, state: FeedState) -> A
 
 
 def scan_by_score(
-    feed_class: Any, user_id: EntityId, place: Any, start: int, stop: int
+    feed_class: Any, user_id: EntityId, position: Any, start: int, stop: int
 ) -> Steps[tuple[list[Entry], bool]]:
-    """The groups of the ranks *start* to *stop*, highest score first, counted from behind *place*.
+    """The groups of the ranks *start* to *stop*, highest score first, counted from behind *position*.
 
     A place is a row as the storage gave it, or what a cursor names.
     """
-    after = None if place is None else group_place(place)
+    after = None if position is None else group_position(position)
     state, rows, more = yield from feed_class.timeline().groups_slice(
         feed_class.key_of(user_id), start, stop - start, feed_class.max_length, after
     )
-    groups = yield from stored_groups(feed_class, state, [(name, stored) for name, _, stored in rows], hollow=False)
+    groups = yield from stored_groups(
+        feed_class, state, [(name, stored) for name, _, stored in rows], include_empty=False
+    )
     return list(zip(rows, groups)), more
 
 
-def group_place(place: Any) -> GroupPlace:
+def group_position(position: Any) -> GroupPosition:
     """The place that a scan gave, as a cursor can name it."""
-    return place if isinstance(place, GroupPlace) else GroupPlace(float(place[1]), place[0])
+    return position if isinstance(position, GroupPosition) else GroupPosition(float(position[1]), position[0])
 
 
 def scan_whole(
-    feed_class: Any, user_id: EntityId, place: Any, start: int, stop: int, *, by_rank: bool, turned: bool
+    feed_class: Any, user_id: EntityId, position: Any, start: int, stop: int, *, by_rank: bool, turned: bool
 ) -> Steps[tuple[list[Entry], bool]]:
     """The same in an order that the storage does not keep: the whole feed is read, some hundred groups at most.
 
@@ -104,16 +106,16 @@ def scan_whole(
     entries, _ = yield from scan_by_score(feed_class, user_id, None, 0, feed_class.max_length)
     if by_rank:
         ranked = _ranked(feed_class.get_aggregator(), [group for _, group in entries if group is not None])
-        entries = [(GroupPlace(rank, group.group.encode()), group) for rank, group in enumerate(ranked)]
+        entries = [(GroupPosition(rank, group.group.encode()), group) for rank, group in enumerate(ranked)]
     if turned:
         entries.reverse()
-    if place is not None:
-        after = group_place(place)
+    if position is not None:
+        after = group_position(position)
         if by_rank:  # ranks may have changed: behind its group or, where that is gone, at the rank that it had
             had = len(entries) - int(after.number) if turned else int(after.number)
             behind = next((at + 1 for at, (each, _) in enumerate(entries) if each.group == after.group), max(0, had))
         else:
-            behind = sum(group_place(each) <= after for each, _ in entries)
+            behind = sum(group_position(each) <= after for each, _ in entries)
         start, stop = start + behind, stop + behind
     return entries[start:stop], stop < len(entries)
 

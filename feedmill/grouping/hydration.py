@@ -19,13 +19,13 @@ from feedmill.records import ActivitySerializer
 from feedmill.storage.memory import MemoryActivityStorage
 from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend_for, storage
-from feedmill.storage.sync_async import both_of_class
+from feedmill.storage.sync_async import sync_and_async_classmethod
 
 logger = logging.getLogger(__name__)
 
 
 @functools.lru_cache(maxsize=1024)
-def left_out(what: str, why: str) -> None:
+def log_skipped(what: str, why: str) -> None:
     """Log that *what* is left out. A page is read again and again: the same is said once in a process."""
     logger.error("%s cannot be read and is left out: %s; `feedmill doctor` names what is damaged", what, why)
 
@@ -35,7 +35,7 @@ def read_body(loads: Callable[[bytes], Activity], body: bytes) -> Activity | Non
     try:
         return loads(body)
     except (CorruptRecord, UnknownVerb) as error:
-        left_out("an activity", str(error))
+        log_skipped("an activity", str(error))
         return None
 
 
@@ -89,14 +89,14 @@ class Bodies:
         if cls.activity_storage_class is not None:
             yield from cls.activities().add(cls.bodies(activities))
 
-    insert_activities, ainsert_activities = both_of_class(_insert_activities)
+    insert_activities, ainsert_activities = sync_and_async_classmethod(_insert_activities)
 
     @classmethod
     def _insert_activity(cls, activity: Activity) -> Steps[None]:
         """Store the body of *activity*."""
         yield from cls._insert_activities([activity])
 
-    insert_activity, ainsert_activity = both_of_class(_insert_activity)
+    insert_activity, ainsert_activity = sync_and_async_classmethod(_insert_activity)
 
     @classmethod
     def _remove_activity(cls, activity: Activity) -> Steps[None]:
@@ -104,14 +104,14 @@ class Bodies:
         if cls.activity_storage_class is not None:
             yield from cls.activities().remove([activity.raw_id])
 
-    remove_activity, aremove_activity = both_of_class(_remove_activity)
+    remove_activity, aremove_activity = sync_and_async_classmethod(_remove_activity)
 
     @classmethod
     def hydrate(cls, ids: Sequence[bytes]) -> Steps[dict[bytes, Activity]]:
         """The activities of *ids* for a reader; one whose body is missing, damaged or of an unknown verb is left out."""
         found, unread = yield from cls.resolve(ids)
         for each in unread.values():
-            left_out("an activity", str(each.error))
+            log_skipped("an activity", str(each.error))
         return found
 
     @classmethod
@@ -128,7 +128,7 @@ class Bodies:
             except UnknownVerb as error:
                 resolved.unread[raw_id] = Unread(error, actor_of(body))
             except CorruptRecord as error:
-                left_out("an activity", str(error))
+                log_skipped("an activity", str(error))
         return resolved
 
 

@@ -1,4 +1,4 @@
-"""The merge: what a feed's groups become when operations are folded into them. Pure, no I/O."""
+"""The merge: what a feed's groups become when operations are merged into them. Pure, no I/O."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill.errors import CorruptRecord, NewerRecord
-from feedmill.grouping.feed_state import FeedState, count_message, title
+from feedmill.grouping.feed_state import FeedState, count_message, event_prefix
 from feedmill.grouping.operations import (
     UPDATE,
     DropOp,
     MarkOp,
     MemberOp,
     RecountOp,
+    has_custom_score,
     places_for_newcomers,
     reads_bodies,
-    scores_itself,
 )
 from feedmill.ids import MAX_TIME, EntityId
-from feedmill.records.layout import SPILLED
+from feedmill.records.layout import HAS_OVERFLOW
 from feedmill.records.record import Record
-from feedmill.storage.base import APPEND, DELETE, SET, Changes, Snapshot, Want
+from feedmill.storage.base import APPEND, DELETE, SET, Changes, GroupRead, Snapshot
 
 logger = logging.getLogger(__name__)
 
@@ -47,8 +47,8 @@ def too_many(
     return lowest if len(lowest) == over else sorted(lowest, key=updated)[:over]
 
 
-class Fold:
-    """One feed's groups while operations are folded in, under its lock."""
+class GroupMerge:
+    """One feed's groups while operations are applied, under its lock."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class Fold:
         key: str,
         user_id: EntityId,
         snapshot: Snapshot,
-        wants: Sequence[Want],
+        reads: Sequence[GroupRead],
     ) -> None:
         self.feed_class, self.key, self.user_id, self.snapshot = feed_class, key, user_id, snapshot
         self.serializer = feed_class.serializer()
@@ -68,12 +68,12 @@ class Fold:
         self.stored: dict[bytes, bytes] = {group: record for group, _, record in rows}
         #: The stored scores of the groups whose score was read.
         self.ranks: dict[bytes, float] = {group: score for group, score, _ in rows}
-        self.stored.update({want.group: record for want, record in zip(wants, snapshot.records) if record is not None})
-        self.spills = {want.group: spill for want, spill in zip(wants, snapshot.spills)}
-        #: Groups whose spill was read whole.
-        self.whole_spills = {want.group for want in wants if want.actors is None}
+        self.stored.update({read.group: record for read, record in zip(reads, snapshot.records) if record is not None})
+        self.overflows = {read.group: overflow for read, overflow in zip(reads, snapshot.overflows)}
+        #: Groups whose overflow was read whole.
+        self.complete_overflows = {read.group for read in reads if read.actors is None}
         #: Whether all groups were read, and whether the feed may grow past its ``max_length``.
-        self.whole = self.untrimmed = False
+        self.reads_all = self.untrimmed = False
         #: Groups that are kept at most.
         self.limit: int = feed_class.max_length
         #: Groups that had to go because there were too many.
@@ -85,16 +85,16 @@ class Fold:
         self.replaced = self.abandoned = False
         #: Scores that the aggregator gave now. The score of other changed groups is their time.
         self.scores: dict[bytes, float] = {}
-        #: What stays of the inbox that was read.
+        #: What stays of the pending writes that was read.
         self.kept = b""
         self.added: list[MemberOp] = []
         self.removed: list[MemberOp] = []
 
     def _damaged(self, error: CorruptRecord) -> None:
-        logger.error("spilled members in %s are damaged and left out: %s", self.key, error)
+        logger.error("overflow members in %s are damaged and left out: %s", self.key, error)
 
     def apply(self, ops: Iterable[Any]) -> None:
-        """Fold *ops* in, in order."""
+        """Apply *ops*, in order."""
         for op in ops:
             if isinstance(op, MemberOp):
                 (self._update if op.kind == UPDATE else self._add if op.kind else self._remove)(op)
@@ -106,12 +106,12 @@ class Fold:
                 self._drop(op)
 
     @property
-    def thin(self) -> list[bytes]:
-        """Groups that show fewer members than they could: their whole spill must be read first."""
+    def underfull(self) -> list[bytes]:
+        """Groups that show fewer members than they could: their whole overflow must be read first."""
         return [
             group
             for group, record in self.records.items()
-            if record is not None and record.count and record.thin and group not in self.whole_spills
+            if record is not None and record.count and record.underfull and group not in self.complete_overflows
         ]
 
     # -- one group
@@ -123,7 +123,7 @@ class Fold:
             if stored is not None:
                 try:
                     record = self.serializer.decode(stored)
-                    record.spill, record.damaged = dict(self.spills.get(group, {})), self._damaged
+                    record.overflow, record.damaged = dict(self.overflows.get(group, {})), self._damaged
                 except NewerRecord:
                     raise
                 except CorruptRecord as error:
@@ -131,9 +131,9 @@ class Fold:
             self.records[group] = record
         return self.records[group]
 
-    def _is_spilled(self, group: bytes) -> bool:
-        """Whether members of *group*, as it is stored, were spilled."""
-        return bool(self.stored.get(group, b"")[:1] and self.stored[group][0] & SPILLED)
+    def _has_overflow(self, group: bytes) -> bool:
+        """Whether members of *group*, as it is stored, are in the overflow."""
+        return bool(self.stored.get(group, b"")[:1] and self.stored[group][0] & HAS_OVERFLOW)
 
     def _count(self, record: Record | None, step: int) -> None:
         """Count *record*'s group in (1) or out (-1)."""
@@ -146,11 +146,11 @@ class Fold:
         record = self._record(group)
         fresh = record is None
         if record is None:
-            record = self.records[group] = Record(self.serializer.parts)
-            record.unspill = self._is_spilled(group)
+            record = self.records[group] = Record(self.serializer.overflow_codec)
+            record.drop_overflow = self._has_overflow(group)
         self._count(record, -1)
         if record.add(op.member):
-            record.touch, record.seen_at, record.read_at = self.sequence, 0, 0
+            record.revision, record.seen_at, record.read_at = self.sequence, 0, 0
             self.state.sequence = self.sequence
             self.dirty[group] = None
             self.added.append(op)
@@ -166,9 +166,9 @@ class Fold:
         if record.remove(op.member):
             self.dirty[op.group] = None
             self.removed.append(op)
-        if record.count and record.thin and op.group in self.whole_spills:
-            record.refill()
-        if not record.members and (not record.count or not record.thin or op.group in self.whole_spills):
+        if record.count and record.underfull and op.group in self.complete_overflows:
+            record.restore()
+        if not record.members and (not record.count or not record.underfull or op.group in self.complete_overflows):
             self.records[op.group] = record = None
         self._count(record, 1)
 
@@ -223,7 +223,7 @@ class Fold:
             self._count(record, -1)
             self.records[name] = None
         for name, record in records.items():
-            record.unspill = self._is_spilled(name)
+            record.drop_overflow = self._has_overflow(name)
             self.records[name] = record
             self._count(record, 1)
         self.dirty.update(dict.fromkeys([*self.stored, *records]))
@@ -242,7 +242,7 @@ class Fold:
         A new group stands low until it has collected what lifts it, so the lowest alone are not the ones to go. Which groups
         stay depends on what they hold alone, not on the order in which they came, and doing it again changes nothing.
         """
-        if self.whole or self.replaced:
+        if self.reads_all or self.replaced:
             places = self._places()
             number = len(places)
         else:
@@ -279,9 +279,9 @@ class Fold:
 
     def doubtful(self) -> dict[bytes, Record]:
         """The groups whose stored scores tell whether this aggregator gave them: those that must go, and both ends."""
-        if self.whole or self.untrimmed or not (going := self.to_let_go()):
+        if self.reads_all or self.untrimmed or not (going := self.to_let_go()):
             return {}
-        ends = [*self.snapshot.oldest[:1], *(self.snapshot.newest[:1] if scores_itself(self.feed_class) else ())]
+        ends = [*self.snapshot.oldest[:1], *(self.snapshot.newest[:1] if has_custom_score(self.feed_class) else ())]
         names = dict.fromkeys([*going, *(group for group, _, _ in ends)])
         return self._known(group for group in names if group in self.ranks and group not in self.dirty)
 
@@ -330,23 +330,23 @@ class Fold:
         if self.abandoned:
             return Changes(self.key, self.snapshot.state, count_key=self.feed_class.count_key_of(self.user_id))
         self.trim()
-        changes = Changes(self.key, b"", len(self.snapshot.inbox), self.kept)
+        changes = Changes(self.key, b"", len(self.snapshot.pending), self.kept)
         for group in self.dirty:
             record = self.records[group]
             if record is None:
                 if group in self.stored:
                     changes.delete.append(group)
-                    if self._is_spilled(group):
-                        changes.unspill.append(group)
+                    if self._has_overflow(group):
+                        changes.drop_overflow.append(group)
                 continue
             changes.put.append((group, self.serializer.encode(record), self.score_of(group, record)))
-            if record.unspill:
-                changes.unspill.append(group)
+            if record.drop_overflow:
+                changes.drop_overflow.append(group)
             for actor, data in record.appended.items():
-                changes.spill.append((group, actor, APPEND, data))
+                changes.overflow.append((group, actor, APPEND, data))
             for actor in record.changed:
-                left = record.spill.get(actor)
-                changes.spill.append((group, actor, DELETE if left is None else SET, left or b""))
+                remaining = record.overflow.get(actor)
+                changes.overflow.append((group, actor, DELETE if remaining is None else SET, remaining or b""))
         for group, score in self.scores.items():
             if group not in self.dirty and score != self.ranks.get(group, score):
                 changes.put.append((group, self.stored[group], score))
@@ -360,7 +360,7 @@ class Fold:
         changes.count_key = feed_class.count_key_of(self.user_id)
         if (state.unseen, state.unread) != self.counts_before:
             state.published += 1
-            front = title(changes.key, self.user_id)
-            message = count_message(front, state.unseen, state.unread, state.published)
+            prefix = event_prefix(changes.key, self.user_id)
+            message = count_message(prefix, state.unseen, state.unread, state.published)
             changes.count = state.unseen, state.unread, state.published, message
         changes.state = state.encode()

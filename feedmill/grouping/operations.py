@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 from feedmill.activity import Activity
 from feedmill.aggregators import BaseAggregator
 from feedmill.aggregators.base import group_name
-from feedmill.grouping.feed_state import title
+from feedmill.grouping.feed_state import event_prefix
 from feedmill.ids import EntityId
 from feedmill.msgpack_codec import pack
 from feedmill.records.members import Member
-from feedmill.storage.base import NewMember, Targets, Task, Want
+from feedmill.storage.base import FeedBatch, GroupRead, NewMember, WriteRequest
 
 #: What is done to a member, as pending writes say it: additions are True, removals False.
 ADD, REMOVE, UPDATE = True, False, 2
@@ -68,7 +68,7 @@ class RegroupOp:
     tell: Callable[[Any], None]
 
 
-class FeedsOf(Targets):
+class UserFeedBatch(FeedBatch):
     """The feeds of *user_ids*, with keys that are spelled when they are needed."""
 
     def __init__(self, feed_class: Any, user_ids: Sequence[EntityId]) -> None:
@@ -85,43 +85,43 @@ class FeedsOf(Targets):
         keys: list[str] = self.feed_class.count_keys_of(self.user_ids[start:stop])
         return keys
 
-    def titles(self, start: int, stop: int) -> Sequence[str]:
+    def event_prefixes(self, start: int, stop: int) -> Sequence[str]:
         if not self.feed_class.counted:
             return ()
-        return [title(key, user) for key, user in zip(self.keys(start, stop), self.user_ids[start:stop])]
+        return [event_prefix(key, user) for key, user in zip(self.keys(start, stop), self.user_ids[start:stop])]
 
 
 class Plan(NamedTuple):
-    """What to do to a feed, what must be read for it, and what to leave in its inbox if it is busy."""
+    """What to do to a feed, what must be read for it, and what to leave among its pending writes if it is busy."""
 
     ops: tuple[Any, ...]
-    wants: tuple[Want, ...]
-    #: What is left in the inbox: kinds of changes and activities.
+    reads: tuple[GroupRead, ...]
+    #: What is left among the pending writes: kinds of changes and activities.
     changes: Sequence[tuple[int, Activity]] = ()
     #: Whether all groups must be read.
-    whole: bool = False
+    reads_all: bool = False
     #: Whether the feed may grow past its ``max_length``.
     untrimmed: bool = False
 
-    def task(self, feed_class: Any, *, leave: bool) -> Task:
-        """The plan as ``begin`` is told it; with *leave* it is left in the inboxes of busy feeds.
+    def request(self, feed_class: Any, *, leave: bool) -> WriteRequest:
+        """The plan as ``begin`` is told it; with *leave* it is left among the pending writes of busy feeds.
 
         Additions are done by the storage itself where nothing else is asked for, groups are merged as feeds do, and their
         score is their time.
         """
         additions: list[NewMember] = []
-        if not self.untrimmed and not merges_itself(feed_class) and not scores_itself(feed_class):
-            serializer, number = feed_class.serializer(), {want.group: n for n, want in enumerate(self.wants)}
+        if not self.untrimmed and not has_custom_merge(feed_class) and not has_custom_score(feed_class):
+            serializer, number = feed_class.serializer(), {read.group: n for n, read in enumerate(self.reads)}
             for op in self.ops:
                 if not (isinstance(op, MemberOp) and op.kind == ADD and op.activity is not None):
                     additions.clear()
                     break
                 place, time = number[op.group], op.activity.microseconds
                 additions.append(NewMember(place, op.member.actor, time, serializer.addition(op.member)))
-        return Task(self.wants, self.pending() if leave else b"", tuple(additions))
+        return WriteRequest(self.reads, self.pending() if leave else b"", tuple(additions))
 
     def pending(self) -> bytes:
-        """What is left in the inbox of a busy feed: see ``feedmill.grouping.pending_writes``."""
+        """What is left among the pending writes of a busy feed: see ``feedmill.grouping.pending_writes``."""
         return b"".join([pack([kind, activity.pack()]) for kind, activity in self.changes])
 
 
@@ -139,7 +139,7 @@ def plan(
     ]
     member_op = member_op_of(feed_class)
     ops = tuple([member_op(kind, activity) for kind, activity in changes])
-    return Plan(ops, wants_of(ops), changes)
+    return Plan(ops, reads_of(ops), changes)
 
 
 def member_op_of(feed_class: Any) -> Callable[[int, Activity], MemberOp]:
@@ -158,23 +158,23 @@ def member_op_of(feed_class: Any) -> Callable[[int, Activity], MemberOp]:
 def plan_groups(*ops: MarkOp | RecountOp | DropOp) -> Plan:
     """The plan of operations on whole groups."""
     named = dict.fromkeys(group for op in ops if not isinstance(op, RecountOp) for group in op.groups or ())
-    whole = any(isinstance(op, RecountOp) or (isinstance(op, DropOp) and op.keep is not None) for op in ops)
-    return Plan(ops, tuple(Want(group, ()) for group in named), whole=whole)
+    reads_all = any(isinstance(op, RecountOp) or (isinstance(op, DropOp) and op.keep is not None) for op in ops)
+    return Plan(ops, tuple(GroupRead(group, ()) for group in named), reads_all=reads_all)
 
 
-def merges_itself(feed_class: Any) -> bool:
+def has_custom_merge(feed_class: Any) -> bool:
     """Whether the feed's aggregator overrides ``merge``, so it must be shown the newest groups."""
     return feed_class.aggregator_class.merge is not BaseAggregator.merge
 
 
-def scores_itself(feed_class: Any) -> bool:
+def has_custom_score(feed_class: Any) -> bool:
     """Whether the feed's aggregator overrides ``score``, so a group that changes must be shown to it."""
     return feed_class.aggregator_class.score is not BaseAggregator.score
 
 
 def reads_bodies(feed_class: Any) -> bool:
     """Whether the aggregator's ``score`` looks at activities whose bodies are stored apart."""
-    if not scores_itself(feed_class) or feed_class.serializer().whole:
+    if not has_custom_score(feed_class) or feed_class.serializer().embeds_activities:
         return False
     return bool(feed_class.aggregator_class.score_reads_activities)
 
@@ -191,29 +191,29 @@ def places_for_newcomers(feed_class: Any) -> int:
 
     A tenth, at least three, at most half. Where the score is the time, the highest-scored are those.
     """
-    if not scores_itself(feed_class):
+    if not has_custom_score(feed_class):
         return 0
     length: int = feed_class.max_length
     return min((length + 1) // 2, max(3, length // 10))
 
 
-def wants_of(ops: Sequence[MemberOp]) -> tuple[Want, ...]:
+def reads_of(ops: Sequence[MemberOp]) -> tuple[GroupRead, ...]:
     """The groups and actors that *ops* touch."""
     if len(ops) == 1:
-        return (Want(ops[0].group, (ops[0].member.actor,)),)
-    wants: dict[bytes, dict[bytes, None]] = {}
+        return (GroupRead(ops[0].group, (ops[0].member.actor,)),)
+    reads: dict[bytes, dict[bytes, None]] = {}
     for op in ops:
-        wants.setdefault(op.group, {})[op.member.actor] = None
-    return tuple(Want(group, tuple(actors)) for group, actors in wants.items())
+        reads.setdefault(op.group, {})[op.member.actor] = None
+    return tuple(GroupRead(group, tuple(actors)) for group, actors in reads.items())
 
 
-def join_wants(first: Sequence[Want], second: Sequence[Want]) -> tuple[Want, ...]:
+def join_reads(first: Sequence[GroupRead], second: Sequence[GroupRead]) -> tuple[GroupRead, ...]:
     """All that either wants."""
-    joined: dict[bytes, tuple[bytes, ...] | None] = {want.group: want.actors for want in first}
-    for want in second:
-        actors = joined.get(want.group, ())
-        if actors is None or want.actors is None:
-            joined[want.group] = None
+    joined: dict[bytes, tuple[bytes, ...] | None] = {read.group: read.actors for read in first}
+    for read in second:
+        actors = joined.get(read.group, ())
+        if actors is None or read.actors is None:
+            joined[read.group] = None
         else:
-            joined[want.group] = tuple(dict.fromkeys(actors + want.actors))
-    return tuple(Want(group, actors) for group, actors in joined.items())
+            joined[read.group] = tuple(dict.fromkeys(actors + read.actors))
+    return tuple(GroupRead(group, actors) for group, actors in joined.items())

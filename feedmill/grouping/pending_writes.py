@@ -1,12 +1,12 @@
-"""Pending writes: what was left in the inbox of a feed while somebody else was writing it.
+"""Pending writes: what was left among the pending writes of a feed while somebody else was writing it.
 
-An inbox is a run of packed lists ``[kind, packed activity]``. Whoever holds the feed folds them in, in order. What it
+pending writes are a run of packed lists ``[kind, packed activity]``. Whoever holds the feed applies them, in order. What it
 cannot read or group, because its release is older or its aggregator fails, stays where it is, byte for byte, for a process
 that can; only what is damaged is dropped. A newer release may add kinds, from 3 to 127, and values behind the two.
 
-A holder that lives empties the inbox before it lets go. One that does its work for a receipt and dies is followed by another.
+A holder that lives empties the pending writes before it lets go. One that does its work for a fan-out record and dies is followed by another.
 But a web process that dies, or a worker whose fan-out was called off meanwhile, is followed by nobody. So what is left is noted
-when it is left, and folded in when it is still there.
+when it is left, and applied when it is still there.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ AT_ONCE = 500
 class PendingWrite:
     """One write that waits."""
 
-    #: As it stands in the inbox.
+    #: As it stands among the pending writes.
     data: bytes
     #: The id of the activity that it is about, and its actor; None where only a newer release can tell.
     raw_id: bytes | None
@@ -51,7 +51,7 @@ class PendingWrite:
     op: MemberOp | None
     #: Why it stays where it is, if it does.
     error: Exception | None = None
-    #: Whether it is what the caller asks for, and not from the inbox.
+    #: Whether it is what the caller asks for, and not from the pending writes.
     own: bool = False
 
     @property
@@ -62,13 +62,13 @@ class PendingWrite:
 
 @dataclasses.dataclass(frozen=True)
 class PendingWrites:
-    """The writes of an inbox, in their order."""
+    """The pending writes of a feed, in their order."""
 
     writes: tuple[PendingWrite, ...] = ()
 
     @property
     def done(self) -> list[PendingWrite]:
-        """Those that are folded in."""
+        """Those that are applied."""
         return [write for write in self.writes if write.error is None]
 
     @property
@@ -78,11 +78,11 @@ class PendingWrites:
 
     @property
     def ops(self) -> list[MemberOp]:
-        """What is folded in."""
+        """What is applied."""
         return [write.op for write in self.writes if write.error is None and write.op is not None]
 
     def only(self, places: Container[int], error: Exception) -> PendingWrites:
-        """The same, of which only those of the numbers *places* are folded in; the others stay, because of *error*."""
+        """The same, of which only those of the numbers *places* are applied; the others stay, because of *error*."""
         return self.keeping({n: error for n in range(len(self.writes)) if n not in places})
 
     def keeping(self, errors: Mapping[int, Exception]) -> PendingWrites:
@@ -110,7 +110,7 @@ NOTHING = PendingWrites()
 
 
 def of(ops: Sequence[Any]) -> list[PendingWrite]:
-    """What a caller asks for, as it can be left in an inbox; :class:`~feedmill.errors.NewerRecord` if it cannot."""
+    """What a caller asks for, as it can be left among the pending writes; :class:`~feedmill.errors.NewerRecord` if it cannot."""
     writes = []
     for op in ops:
         if not isinstance(op, MemberOp) or op.activity is None:
@@ -122,20 +122,20 @@ def of(ops: Sequence[Any]) -> list[PendingWrite]:
     return writes
 
 
-def read(feed_class: Any, inbox: bytes) -> PendingWrites:
-    """What is in *inbox*. Damaged bytes are left out: they must not close the feed."""
-    if not inbox:
+def read(feed_class: Any, pending: bytes) -> PendingWrites:
+    """What is in *pending*. Damaged bytes are left out: they must not close the feed."""
+    if not pending:
         return NOTHING
     writes: list[PendingWrite] = []
     member_op = member_op_of(feed_class)
     try:
-        for data, value in split_stream(inbox):
+        for data, value in split_stream(pending):
             try:
                 writes.append(_read(member_op, data, value))
             except CorruptRecord as error:
                 _dropped(feed_class, len(data), error)
     except CorruptRecord as error:
-        _dropped(feed_class, len(inbox) - sum(len(write.data) for write in writes), error)
+        _dropped(feed_class, len(pending) - sum(len(write.data) for write in writes), error)
     return PendingWrites(tuple(writes)).keeping({})
 
 
@@ -173,7 +173,10 @@ def _foreign(data: bytes, body: bytes, error: Exception) -> PendingWrite:
 
 def _dropped(feed_class: Any, size: int, error: Exception) -> None:
     logger.error(
-        "%s bytes in the inbox of a feed of %s are damaged and are dropped: %s", size, feed_class.__name__, error
+        "%s bytes among the pending writes of a feed of %s are damaged and are dropped: %s",
+        size,
+        feed_class.__name__,
+        error,
     )
 
 
@@ -186,13 +189,13 @@ def say(feed_class: Any, kept: Iterable[PendingWrite]) -> None:
 @functools.lru_cache(maxsize=1024)
 def _said(name: str, why: str) -> None:
     logger.warning(
-        "a pending write stays in the inbox of a feed of %s until a process can do it: %s; the feed itself goes on",
+        "a pending write stays among the pending writes of a feed of %s until a process can do it: %s; the feed itself goes on",
         name,
         why,
     )
 
 
-def note(feed_class: Any, user_ids: Sequence[EntityId], *, sooner: bool = False) -> Steps[None]:
+def schedule(feed_class: Any, user_ids: Sequence[EntityId], *, sooner: bool = False) -> Steps[None]:
     """Work was left to the holders of these users' feeds; look whether they did it when their locks are over.
 
     With *sooner* nothing is put off that is to be looked at already: nobody holds them.
@@ -203,39 +206,39 @@ def note(feed_class: Any, user_ids: Sequence[EntityId], *, sooner: bool = False)
     )
 
 
-def fold_in(feed_class: Any, fold: Callable[[EntityId], Steps[Sequence[Any]]]) -> Steps[int]:
-    """*fold* each feed of this kind whose inbox was left behind; how many inboxes that emptied.
+def recover(feed_class: Any, apply: Callable[[EntityId], Steps[Sequence[Any]]]) -> Steps[int]:
+    """*apply* each feed of this kind whose pending writes were left behind; how many pending writes that emptied.
 
-    One that fails is looked at again later, and so is one in which *fold* left something.
+    One that fails is looked at again later, and so is one in which *apply* left something.
     """
-    noted, folded = backend().auxiliary.pending_index, 0
-    while due := (yield from noted.due(feed_class.key_format, AT_ONCE)):
+    index, applied = backend().auxiliary.pending_index, 0
+    while due := (yield from index.due(feed_class.key_format, AT_ONCE)):
         owners = [(each, user_id) for each in due if (user_id := _owner(each[0])) is not None]
-        full = yield from noted.has_pending(feed_class.keys_of([user_id for _, user_id in owners]))
+        full = yield from index.has_pending(feed_class.keys_of([user_id for _, user_id in owners]))
         later = []
         for (each, user_id), holds in zip(owners, full):
             if holds:
                 try:
-                    if (yield from fold(user_id)):
+                    if (yield from apply(user_id)):
                         later.append(each)
                     else:
-                        folded += 1
+                        applied += 1
                 except StorageError:
                     raise
                 except Exception as error:  # an app's own aggregator may raise anything: that is about this feed alone
                     logger.warning("what was left to the holder of a feed of %s waits: %s", user_id, error)
                     later.append(each)
-        yield from noted.settle(feed_class.key_format, later, settings.current().lock_ttl)
-        yield from noted.settle(feed_class.key_format, [each for each in due if each not in later], None)
+        yield from index.settle(feed_class.key_format, later, settings.current().lock_ttl)
+        yield from index.settle(feed_class.key_format, [each for each in due if each not in later], None)
         if len(due) < AT_ONCE:
             break
-    return folded
+    return applied
 
 
-def _owner(noted: bytes) -> EntityId | None:
+def _owner(index: bytes) -> EntityId | None:
     """Whose feed it is; None for bytes that say nothing, which are forgotten."""
     try:
-        user_id: EntityId = unpack(noted)
+        user_id: EntityId = unpack(index)
     except CorruptRecord:
         return None
     return user_id if is_id(user_id) else None

@@ -12,7 +12,7 @@ from feedmill.aggregators import BaseAggregator
 from feedmill.aggregators.base import group_name
 from feedmill.errors import DeclarationError, UnknownVerb
 from feedmill.grouping.hydration import Resolved
-from feedmill.grouping.merge import Fold
+from feedmill.grouping.merge import GroupMerge
 from feedmill.grouping.operations import Plan, RegroupOp
 from feedmill.grouping.scoring import score, unstored
 from feedmill.records.members import Member
@@ -25,7 +25,7 @@ class Regrouping:
     """What another aggregator makes of a feed."""
 
     #: Groups that there will be no more.
-    gone: list[AggregatedActivity]
+    removed: list[AggregatedActivity]
     #: Groups that there were not.
     new: list[AggregatedActivity]
     #: (before, after) of groups that keep their name and get other activities.
@@ -69,28 +69,28 @@ def _steps(feed: Any, aggregator_class: Any, dry_run: bool) -> tuple[Steps[int],
         body = {"aggregator_class": aggregator_class, "__module__": feed_class.__module__}
         feed_class = type(feed_class.__name__, (feed_class,), body)
     found: list[Regrouping] = []
-    return feed_class._apply([feed.user_id], Plan((RegroupOp(dry_run, found.append),), (), whole=True)), found
+    return feed_class._apply([feed.user_id], Plan((RegroupOp(dry_run, found.append),), (), reads_all=True)), found
 
 
-def regroup(feed_class: Any, fold: Fold, op: RegroupOp) -> Steps[None]:
-    """Do *op* to *fold*, of whose groups everything was read."""
-    before = fold.alive
+def regroup(feed_class: Any, group_merge: GroupMerge, op: RegroupOp) -> Steps[None]:
+    """Do *op* to *group_merge*, of whose groups everything was read."""
+    before = group_merge.alive
     activities, unread = yield from _activities(feed_class, before)
-    after = _grouped(feed_class, fold, before, activities, unread)
+    after = _grouped(feed_class, group_merge, before, activities, unread)
     knew = sum(record.count for record in before.values())
-    shown = {name: unstored(feed_class, fold.state, name, record, activities) for name, record in before.items()}
-    fold.replace(after)
-    yield from score(feed_class, [fold])
-    fold.trim()
-    after = fold.changed
-    made = {name: unstored(feed_class, fold.state, name, record, activities) for name, record in after.items()}
+    shown = {name: unstored(feed_class, group_merge.state, name, record, activities) for name, record in before.items()}
+    group_merge.replace(after)
+    yield from score(feed_class, [group_merge])
+    group_merge.trim()
+    after = group_merge.changed
+    made = {name: unstored(feed_class, group_merge.state, name, record, activities) for name, record in after.items()}
     both = [name for name in made if name in shown]
     changed = [name for name in both if _ids(before[name]) != _ids(after[name])]
     stay = set(both).difference(changed)
-    moved = sum(fold.score_of(name, after[name]) != fold.ranks.get(name) for name in stay)
+    moved = sum(group_merge.score_of(name, after[name]) != group_merge.ranks.get(name) for name in stay)
     op.tell(
         Regrouping(
-            gone=[group for name, group in shown.items() if name not in made],
+            removed=[group for name, group in shown.items() if name not in made],
             new=[group for name, group in made.items() if name not in shown],
             changed=[(shown[name], made[name]) for name in changed],
             moved=moved,
@@ -98,13 +98,13 @@ def regroup(feed_class: Any, fold: Fold, op: RegroupOp) -> Steps[None]:
             lost=knew - sum(record.count for record in after.values()),
         )
     )
-    fold.abandoned = op.dry_run
+    group_merge.abandoned = op.dry_run
 
 
 def _activities(feed_class: Any, records: Mapping[bytes, Record]) -> Steps[tuple[dict[bytes, Activity], set[bytes]]]:
     """All activities of *records*, by id, and the ids of those that cannot be read here; no body any more is neither."""
     members = [member for record in records.values() for member in _members(record)]
-    if not feed_class.serializer().whole:
+    if not feed_class.serializer().embeds_activities:
         resolved: Resolved = yield from feed_class.resolve([member.raw_id for member in members])
         return resolved.found, set(resolved.unread)
     found: dict[bytes, Activity] = {}
@@ -119,8 +119,8 @@ def _activities(feed_class: Any, records: Mapping[bytes, Record]) -> Steps[tuple
 
 def _members(record: Record) -> Iterable[Member]:
     yield from record.members
-    for actor in record.spill:
-        yield from record.spilled_by(actor)
+    for actor in record.overflow:
+        yield from record.overflow_of(actor)
 
 
 def _ids(record: Record) -> set[bytes]:
@@ -129,7 +129,7 @@ def _ids(record: Record) -> set[bytes]:
 
 def _grouped(
     feed_class: Any,
-    fold: Fold,
+    group_merge: GroupMerge,
     records: Mapping[bytes, Record],
     activities: Mapping[bytes, Activity],
     unread: Container[bytes],
@@ -150,13 +150,13 @@ def _grouped(
             sources.setdefault(name, set()).add(record)
     made = {}
     for name, found in members.items():
-        record = made[name] = Record(serializer.parts)
+        record = made[name] = Record(serializer.overflow_codec)
         for member in sorted(found):
             record.add(member)
         origins = sources[name]
-        record.touch = max(each.touch for each in origins)
-        if all(map(fold.state.is_seen, origins)):
-            record.seen_at = max(map(fold.state.seen_time, origins))
-        if all(map(fold.state.is_read, origins)):
-            record.read_at = max(map(fold.state.read_time, origins))
+        record.revision = max(each.revision for each in origins)
+        if all(map(group_merge.state.is_seen, origins)):
+            record.seen_at = max(map(group_merge.state.seen_time, origins))
+        if all(map(group_merge.state.is_read, origins)):
+            record.read_at = max(map(group_merge.state.read_time, origins))
     return made

@@ -12,8 +12,8 @@ from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import DeclarationError, UnknownVerb
 from feedmill.grouping.feed_state import FeedState
 from feedmill.grouping.group_views import group_of
-from feedmill.grouping.merge import Fold
-from feedmill.grouping.operations import reads_bodies, scores_itself
+from feedmill.grouping.merge import GroupMerge
+from feedmill.grouping.operations import has_custom_score, reads_bodies
 from feedmill.records.record import Record
 from feedmill.records.view import GroupView
 from feedmill.storage.operations import Steps
@@ -23,26 +23,34 @@ from feedmill.validation import shown
 Bodies = Mapping[bytes, Activity] | None
 
 
-def score(feed_class: Any, folds: Sequence[Fold]) -> Steps[None]:
-    """Give all changed groups of *folds*, and of those that were read whole all groups, their scores.
+def score(feed_class: Any, group_merges: Sequence[GroupMerge]) -> Steps[None]:
+    """Give all changed groups of *group_merges*, and of those that were read whole all groups, their scores.
 
     Bodies that are stored apart are only fetched, in one round trip for all, for an aggregator that asks for them.
     """
-    wanted = [fold.readable if fold.whole else fold.changed if scores_itself(feed_class) else {} for fold in folds]
-    for fold, scores in zip(folds, (yield from scores_of(feed_class, [fold.state for fold in folds], wanted))):
-        fold.scores.update(scores)
+    wanted = [
+        group_merge.readable if group_merge.reads_all else group_merge.changed if has_custom_score(feed_class) else {}
+        for group_merge in group_merges
+    ]
+    for group_merge, scores in zip(
+        group_merges, (yield from scores_of(feed_class, [group_merge.state for group_merge in group_merges], wanted))
+    ):
+        group_merge.scores.update(scores)
 
 
-def outdated(feed_class: Any, folds: Sequence[Fold]) -> Steps[list[bool]]:
-    """For each of *folds* whether its feed holds scores that its aggregator does not give: those of another, before it.
+def outdated(feed_class: Any, group_merges: Sequence[GroupMerge]) -> Steps[list[bool]]:
+    """For each of *group_merges* whether its feed holds scores that its aggregator does not give: those of another, before it.
 
     Only looked for where groups have to go, and only at those and at the highest.
     """
-    doubtful = [fold.doubtful() for fold in folds]
+    doubtful = [group_merge.doubtful() for group_merge in group_merges]
     if not any(doubtful):
-        return [False] * len(folds)
-    found = yield from scores_of(feed_class, [fold.state for fold in folds], doubtful, sure=True)
-    return [any(value != fold.ranks[group] for group, value in scores.items()) for fold, scores in zip(folds, found)]
+        return [False] * len(group_merges)
+    found = yield from scores_of(feed_class, [group_merge.state for group_merge in group_merges], doubtful, sure=True)
+    return [
+        any(value != group_merge.ranks[group] for group, value in scores.items())
+        for group_merge, scores in zip(group_merges, found)
+    ]
 
 
 def scores_of(
@@ -52,7 +60,7 @@ def scores_of(
 
     With *sure* a group is left out of whose activities, where the aggregator looks at them, not all are there.
     """
-    if not scores_itself(feed_class):
+    if not has_custom_score(feed_class):
         return [{name: float(record.updated) for name, record in each.items()} for each in records]
     bodies = yield from bodies_of(feed_class, [record for each in records for record in each.values()])
     return [
@@ -81,7 +89,7 @@ def surely_scored(record: Record, bodies: Bodies) -> bool:
 
 def score_of(feed_class: Any, state: FeedState, name: bytes, record: Record, bodies: Bodies) -> float:
     """The score of one group; whatever the aggregator raises, and a DeclarationError for what is no score."""
-    if not scores_itself(feed_class):
+    if not has_custom_score(feed_class):
         return float(record.updated)
     return _checked(feed_class.get_aggregator(), unstored(feed_class, state, name, record, bodies))
 
@@ -98,7 +106,7 @@ class _UnstoredView(GroupView):
         self.record, self._feed_class, self._bodies = record, feed_class, bodies
 
     def load(self) -> list[Activity]:
-        if self._feed_class.serializer().whole:
+        if self._feed_class.serializer().embeds_activities:
             found = []
             for member in self.record.shown:
                 with contextlib.suppress(UnknownVerb):

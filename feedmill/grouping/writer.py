@@ -1,16 +1,16 @@
 """The lock-guarded cycle: begin, merge, commit, for a whole batch of feeds in two round trips, mostly in one.
 
 ``begin`` adds what can be added by appending a few bytes, inside one script. Of the feeds where that is not enough it
-takes the locks and reads just the groups that are touched; :class:`~feedmill.grouping.merge.Fold` merges; ``commit``
+takes the locks and reads just the groups that are touched; :class:`~feedmill.grouping.merge.GroupMerge` merges; ``commit``
 writes each feed whose lock is still ours. The lock only saves work: what makes it right is that ``commit`` checks the
 lock's token, so a writer that lost its lock writes nothing and starts over.
 
-A feed that someone else holds is never waited for by a worker: the operations are left in the feed's inbox, and the
-holder folds them in before it lets go. Where they keep coming it does so a few times, and then leaves the lock to whoever wants
-it. What of an inbox this process cannot do stays in it, and the lock is let go all the same. A caller that must read its own
+A feed that someone else holds is never waited for by a worker: the operations are left in the feed's pending writes, and the
+holder applies them before it lets go. Where they keep coming it does so a few times, and then leaves the lock to whoever wants
+it. What of pending writes this process cannot do stays in it, and the lock is let go all the same. A caller that must read its own
 write waits instead (``wait``).
 
-A cycle that fails, or is interrupted, releases the locks that it has or may have, and folds in what was left to it meanwhile.
+A cycle that fails, or is interrupted, releases the locks that it has or may have, and applies what was left to it meanwhile.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from typing import Any, NamedTuple, TypeVar
 from celery.exceptions import SoftTimeLimitExceeded
 
 from feedmill import settings
-from feedmill.errors import LEFT_TO_OTHERS, FeedBusy, FeedmillError
+from feedmill.errors import RETRY_ELSEWHERE, FeedBusy, FeedmillError
 from feedmill.grouping import pending_writes
-from feedmill.grouping.custom_merge import own_merge
-from feedmill.grouping.merge import Fold
+from feedmill.grouping.custom_merge import custom_merge
+from feedmill.grouping.merge import GroupMerge
 from feedmill.grouping.operations import (
     ADD,
-    FeedsOf,
     MemberOp,
     Plan,
     RegroupOp,
-    join_wants,
-    merges_itself,
+    UserFeedBatch,
+    has_custom_merge,
+    has_custom_score,
+    join_reads,
     places_for_newcomers,
-    scores_itself,
-    wants_of,
+    reads_of,
 )
 from feedmill.grouping.pending_writes import PendingWrite, PendingWrites
 from feedmill.grouping.reaggregate import regroup
@@ -49,16 +49,16 @@ from feedmill.storage.base import (
     ADDED,
     BUSY,
     DONE,
-    LEFT,
     LOST,
+    PENDING,
     Changes,
     Committed,
+    FeedLimits,
+    GroupRead,
     Lock,
     NotHeld,
-    Rules,
     Snapshot,
-    Task,
-    Want,
+    WriteRequest,
 )
 from feedmill.storage.operations import PAUSE, Steps
 
@@ -80,12 +80,12 @@ class _Job:
 
     user_id: EntityId
     ops: Sequence[Any]
-    task: Task
+    request: WriteRequest
     #: Under which it is held, or will be.
     token: bytes
     lost: int = 0
     #: Whether all of its groups are read.
-    whole: bool = False
+    reads_all: bool = False
     #: The groups of the additions that the storage did.
     added: Sequence[bytes] = ()
     #: Whether all that is left to do for this feed came from others.
@@ -93,23 +93,23 @@ class _Job:
 
 
 class _Try(NamedTuple):
-    """One feed that was read, and what is to be folded in."""
+    """One feed that was read, and what is to be applied."""
 
     job: _Job
     snapshot: Snapshot
-    #: The inbox that was read.
+    #: The pending writes that was read.
     waiting: PendingWrites
     #: What the caller asks for.
     ops: Sequence[Any]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
-class _Merge:
-    """One feed, with everything folded in that is to be committed."""
+class _FeedMerge:
+    """One feed, with everything applied that is to be committed."""
 
     job: _Job
     waiting: PendingWrites
-    fold: Fold
+    group_merge: GroupMerge
     #: What is to be written, once scores are known.
     changes: Changes | None = None
 
@@ -130,11 +130,11 @@ class _Cycle:
     ) -> None:
         self.feed_class, self.user_ids, self.plan, self.wait = feed_class, user_ids, plan, wait
         self.storage, self.token = feed_class.timeline(), os.urandom(8)
-        self.own = merges_itself(feed_class)
-        scores = scores_itself(feed_class)
-        newest = feed_class.merge_max_length if self.own else -1 if scores else 0
+        self.custom = has_custom_merge(feed_class)
+        scores = has_custom_score(feed_class)
+        newest = feed_class.merge_max_length if self.custom else -1 if scores else 0
         most = feed_class.max_length - (places_for_newcomers(feed_class) if scores else 0)
-        self.rules = Rules(most, EVERY if plan.whole else newest, feed_class.channel())
+        self.limits = FeedLimits(most, EVERY if plan.reads_all else newest, feed_class.channel())
         self.deadline = None if wait is None else time.monotonic() + wait
         self.changed = 0
         self.relieved = False
@@ -147,13 +147,13 @@ class _Cycle:
 
     def run(self) -> Steps[int]:
         """Every feed, to its end; how many entries changed."""
-        task = self.plan.task(self.feed_class, leave=self.deadline is None)
-        feeds = FeedsOf(self.feed_class, self.user_ids)
+        request = self.plan.request(self.feed_class, leave=self.deadline is None)
+        feeds = UserFeedBatch(self.feed_class, self.user_ids)
         try:
-            replies = yield from self.storage.begin(feeds, task, self._lock(self.token), self.rules)
+            replies = yield from self.storage.begin(feeds, request, self._lock(self.token), self.limits)
             if replies.count(ADDED) == len(replies):
-                return len(replies) * len(task.additions)
-            yield from self._rest(task, replies)
+                return len(replies) * len(request.additions)
+            yield from self._rest(request, replies)
         except GeneratorExit:  # nobody drives it any more
             raise
         except BaseException:
@@ -161,26 +161,26 @@ class _Cycle:
             raise
         return self.changed
 
-    def _rest(self, task: Task, replies: Sequence[Snapshot | NotHeld]) -> Steps[None]:
-        """Do what additions alone do not do, given what *task* came to in each feed."""
+    def _rest(self, request: WriteRequest, replies: Sequence[Snapshot | NotHeld]) -> Steps[None]:
+        """Do what additions alone do not do, given what *request* came to in each feed."""
         jobs, snapshots, busy = [], [], []
         for number, reply in enumerate(replies):
             if reply == ADDED:
-                self.changed += len(task.additions)
+                self.changed += len(request.additions)
                 continue
             done = reply.done if isinstance(reply, Snapshot) else 0
             self.changed += done
-            if reply == LEFT:
+            if reply == PENDING:
                 busy.append(self.user_ids[number])
             else:
-                task_left, added = Task(task.wants, task.inbox), [op.group for op in self.plan.ops[:done]]
-                job = _Job(self.user_ids[number], self.plan.ops[done:], task_left, self.token, added=added)
-                job.whole = self.plan.whole
+                rest, added = WriteRequest(request.reads, request.pending), [op.group for op in self.plan.ops[:done]]
+                job = _Job(self.user_ids[number], self.plan.ops[done:], rest, self.token, added=added)
+                job.reads_all = self.plan.reads_all
                 jobs.append(job)
                 snapshots.append(reply)
         self._hold(jobs)
         if busy:
-            yield from pending_writes.note(self.feed_class, busy)
+            yield from pending_writes.schedule(self.feed_class, busy)
         rounds = 0
         while jobs:
             jobs = yield from self._round(jobs, snapshots)
@@ -199,11 +199,11 @@ class _Cycle:
         """Begin again, feeds that want the same together."""
         self._hold(jobs)
         for job in jobs:
-            job.whole = self.rules.newest == EVERY
+            job.reads_all = self.limits.newest == EVERY
         found: dict[int, Snapshot | NotHeld] = {}
-        for (task, token), places in _places((job.task, job.token) for job in jobs).items():
-            feeds = FeedsOf(self.feed_class, [jobs[place].user_id for place in places])
-            replies = yield from self.storage.begin(feeds, task, self._lock(token), self.rules)
+        for (request, token), places in _places((job.request, job.token) for job in jobs).items():
+            feeds = UserFeedBatch(self.feed_class, [jobs[place].user_id for place in places])
+            replies = yield from self.storage.begin(feeds, request, self._lock(token), self.limits)
             found.update(zip(places, replies))
         return [found[place] for place in range(len(jobs))]
 
@@ -213,12 +213,12 @@ class _Cycle:
         busy = []
         for job, snapshot in zip(jobs, snapshots):
             if isinstance(snapshot, Snapshot):
-                waiting = pending_writes.read(self.feed_class, snapshot.inbox).without(job.ops)
+                waiting = pending_writes.read(self.feed_class, snapshot.pending).without(job.ops)
                 tries.append(_Try(job, snapshot, waiting, job.ops))
             elif snapshot == BUSY and not job.settled:
                 busy.append(job)
-            elif snapshot == LEFT:
-                yield from pending_writes.note(self.feed_class, [job.user_id])
+            elif snapshot == PENDING:
+                yield from pending_writes.schedule(self.feed_class, [job.user_id])
         merges = yield from self._tried(tries)
         again = [each.job for each, merge in zip(tries, merges) if merge is None]
         again += yield from self._committed([merge for merge in merges if merge is not None])
@@ -226,40 +226,42 @@ class _Cycle:
             yield from self._pause(busy)
         return again + busy
 
-    def _committed(self, merges: Sequence[_Merge]) -> Steps[list[_Job]]:
+    def _committed(self, merges: Sequence[_FeedMerge]) -> Steps[list[_Job]]:
         """Commit *merges*; the jobs that are not done."""
         again: list[_Job] = []
         kept: list[EntityId] = []
         fresh = os.urandom(8)
         replies = yield from self._commit(merges)
         for merge, reply in zip(merges, replies):
-            job, fold = merge.job, merge.fold
+            job, group_merge = merge.job, merge.group_merge
             if reply == LOST:
-                if not job.settled:  # else the inbox is now somebody else's
+                if not job.settled:  # else the pending writes are now somebody else's
                     self._lost(job, fresh)
                     again.append(job)
                 continue
-            self.changed += len(fold.removed) + sum(op.group not in fold.let_go for op in fold.added)
-            self.changed -= sum(group in fold.let_go for group in job.added)
+            self.changed += len(group_merge.removed) + sum(
+                op.group not in group_merge.let_go for op in group_merge.added
+            )
+            self.changed -= sum(group in group_merge.let_go for group in job.added)
             job.added = ()
             if reply != DONE:  # others left work while we held the lock
-                job.ops, job.task, job.settled = (), Task(()), True
+                job.ops, job.request, job.settled = (), WriteRequest(()), True
                 job.token = self._lock(job.token).following
                 again.append(job)
-            elif fold.kept:
+            elif group_merge.kept:
                 kept.append(job.user_id)
                 self.kept += merge.waiting.kept
-        if kept:  # a process that can do it, or this one when it is mended, looks at it later
+        if kept:  # a process that can do it, or this one when it is fixed, looks at it later
             pending_writes.say(self.feed_class, self.kept)
-            yield from pending_writes.note(self.feed_class, kept, sooner=True)
+            yield from pending_writes.schedule(self.feed_class, kept, sooner=True)
         return again
 
-    def _commit(self, merges: Sequence[_Merge]) -> Steps[list[bytes | Committed]]:
+    def _commit(self, merges: Sequence[_FeedMerge]) -> Steps[list[bytes | Committed]]:
         """Commit, feeds that are held under the same token together."""
         found: dict[int, bytes | Committed] = {}
         for token, places in _places(merge.job.token for merge in merges).items():
             batch = [merges[place].changes for place in places]
-            found.update(zip(places, (yield from self.storage.commit(batch, self._lock(token), self.rules.channel))))
+            found.update(zip(places, (yield from self.storage.commit(batch, self._lock(token), self.limits.channel))))
         return [found[place] for place in range(len(merges))]
 
     def _lost(self, job: _Job, token: bytes) -> None:
@@ -280,7 +282,7 @@ class _Cycle:
     def _release(self) -> Steps[None]:
         """Let go of all feeds that are held, or may be, and write nothing to them: this fails, and must close no feed.
 
-        What others left in their inboxes meanwhile is folded in.
+        What others left among their pending writes meanwhile is applied.
         """
         by_user = dict.fromkeys(self.user_ids, self.token) if self.held is None else self.held
         held, waiting = list(by_user), list[EntityId]()
@@ -294,7 +296,7 @@ class _Cycle:
 
     # -- merging
 
-    def _tried(self, tries: Sequence[_Try]) -> Steps[list[_Merge | None]]:
+    def _tried(self, tries: Sequence[_Try]) -> Steps[list[_FeedMerge | None]]:
         """What :meth:`_merged` gives; if that fails, each feed is merged without the writes that are to blame."""
         try:
             return (yield from self._merged(tries))
@@ -307,38 +309,40 @@ class _Cycle:
             merges.append((yield from self._sifted(each, failed)))
         return merges
 
-    def _merged(self, tries: Sequence[_Try]) -> Steps[list[_Merge | None]]:
+    def _merged(self, tries: Sequence[_Try]) -> Steps[list[_FeedMerge | None]]:
         """The merges of feeds, with their scores and changes.
 
         None for a feed of which more must be read first; the lock is kept meanwhile.
         """
         found = []
         for each in tries:
-            found.append((yield from self._folded(each)))
+            found.append((yield from self._merge_ops(each)))
         merges = [merge for merge in found if merge is not None]
-        folds = [merge.fold for merge in merges]
-        yield from score(self.feed_class, folds)
-        stale = [merge for merge, is_stale in zip(merges, (yield from outdated(self.feed_class, folds))) if is_stale]
+        group_merges = [merge.group_merge for merge in merges]
+        yield from score(self.feed_class, group_merges)
+        stale = [
+            merge for merge, is_stale in zip(merges, (yield from outdated(self.feed_class, group_merges))) if is_stale
+        ]
         if stale:  # scores of two kinds cannot be compared, and all are given anew
-            self.rules = self.rules._replace(newest=EVERY)
+            self.limits = self.limits._replace(newest=EVERY)
         for merge in merges:
             if merge not in stale:
-                merge.changes = merge.fold.changes()
+                merge.changes = merge.group_merge.changes()
         return [None if merge in stale else merge for merge in found]
 
-    def _alone(self, one: _Try) -> Steps[_Merge | None]:
+    def _alone(self, one: _Try) -> Steps[_FeedMerge | None]:
         """The merge of one feed."""
         (merge,) = yield from self._merged([one])
         return merge
 
-    def _sifted(self, one: _Try, error: Exception) -> Steps[_Merge | None]:
-        """The merge of a feed that may fail with *error*, without the writes that are to blame: they stay in the inbox.
+    def _sifted(self, one: _Try, error: Exception) -> Steps[_FeedMerge | None]:
+        """The merge of a feed that may fail with *error*, without the writes that are to blame: they stay among the pending writes.
 
         What the caller asks for goes there if a process of a newer release can do it; else what it fails with is raised.
         """
         try:
             merge = yield from self._alone(one._replace(waiting=one.waiting.only((), error)))
-        except LEFT_TO_OTHERS:
+        except RETRY_ELSEWHERE:
             one = one._replace(waiting=one.waiting.joined(pending_writes.of(one.ops)), ops=())
         else:
             if not one.waiting.done:
@@ -346,7 +350,7 @@ class _Cycle:
         writes = one.waiting.writes
         bad = yield from self._to_blame(one, [place for place, write in enumerate(writes) if write.error is None])
         for place, reason in bad.items():
-            if writes[place].own and not isinstance(reason, LEFT_TO_OTHERS):
+            if writes[place].own and not isinstance(reason, RETRY_ELSEWHERE):
                 raise reason
         try:
             return (yield from self._alone(one._replace(waiting=one.waiting.keeping(bad))))
@@ -369,40 +373,40 @@ class _Cycle:
         first = yield from self._to_blame(one, places[:middle])
         return {**first, **(yield from self._to_blame(one, places[middle:]))}
 
-    def _folded(self, one: _Try) -> Steps[_Merge | None]:
+    def _merge_ops(self, one: _Try) -> Steps[_FeedMerge | None]:
         """What waits and then what is asked for make of a feed; None when more must be read first."""
         job, snapshot, waiting, own = one
-        ops, wants = (*waiting.ops, *own), job.task.wants
+        ops, reads = (*waiting.ops, *own), job.request.reads
         if waiting.ops:
-            wants = join_wants(wants_of(waiting.ops), wants)
-        if self.own:
+            reads = join_reads(reads_of(waiting.ops), reads)
+        if self.custom:
             added = [op.activity for op in ops if _adds(op)]
             kept = [op for op in ops if not _adds(op)]
-            merged = (yield from own_merge(self.feed_class, snapshot, added)) if added else []
+            merged = (yield from custom_merge(self.feed_class, snapshot, added)) if added else []
             ops = (*merged, *kept)
-            wants = join_wants(wants, wants_of([op for op in merged if isinstance(op, MemberOp)]))
-        if not self._covers(job, wants):
+            reads = join_reads(reads, reads_of([op for op in merged if isinstance(op, MemberOp)]))
+        if not self._covers(job, reads):
             return None
         key = self.feed_class.key_of(job.user_id)
-        fold = Fold(self.feed_class, key, job.user_id, snapshot, job.task.wants)
-        fold.whole, fold.untrimmed = job.whole, self.plan.untrimmed
-        fold.kept = b"".join([write.data for write in waiting.kept])
-        fold.apply(ops)
-        if not self._covers(job, [Want(group, None) for group in fold.thin]):
+        group_merge = GroupMerge(self.feed_class, key, job.user_id, snapshot, job.request.reads)
+        group_merge.reads_all, group_merge.untrimmed = job.reads_all, self.plan.untrimmed
+        group_merge.kept = b"".join([write.data for write in waiting.kept])
+        group_merge.apply(ops)
+        if not self._covers(job, [GroupRead(group, None) for group in group_merge.underfull]):
             return None
         for op in ops:
             if isinstance(op, RegroupOp):
-                if not self._covers(job, [Want(group, None) for group in fold.alive]):
+                if not self._covers(job, [GroupRead(group, None) for group in group_merge.alive]):
                     return None
-                yield from regroup(self.feed_class, fold, op)
-        return _Merge(job, waiting, fold)
+                yield from regroup(self.feed_class, group_merge, op)
+        return _FeedMerge(job, waiting, group_merge)
 
-    def _covers(self, job: _Job, wants: Sequence[Want]) -> bool:
-        """Whether what was read for *job* covers *wants*; if not, they will be read in the next round."""
-        joined = join_wants(job.task.wants, wants)
-        if joined == job.task.wants:
+    def _covers(self, job: _Job, reads: Sequence[GroupRead]) -> bool:
+        """Whether what was read for *job* covers *reads*; if not, they will be read in the next round."""
+        joined = join_reads(job.request.reads, reads)
+        if joined == job.request.reads:
             return True
-        job.task = job.task._replace(wants=joined)
+        job.request = job.request._replace(reads=joined)
         return False
 
 
@@ -418,13 +422,13 @@ def cycle(feed_class: Any, user_ids: Sequence[EntityId], plan: Plan, *, wait: fl
     """Apply *plan* to the feed of each user; how many entries changed (not counting what was left to others).
 
     *wait*: seconds to wait for feeds that others hold (then :class:`~feedmill.errors.FeedBusy`); None leaves the
-    operations in their inboxes. No user may stand in *user_ids* twice.
+    operations among their pending writes. No user may stand in *user_ids* twice.
     """
     return _Cycle(feed_class, user_ids, plan, wait).run()
 
 
-def fold_in_one(feed_class: Any, user_id: EntityId, wait: float) -> Steps[list[PendingWrite]]:
-    """Do what was left in the inbox of one feed; those of the writes that stay, as this process cannot do them.
+def apply_pending_writes(feed_class: Any, user_id: EntityId, wait: float) -> Steps[list[PendingWrite]]:
+    """Do what was left among the pending writes of one feed; those of the writes that stay, as this process cannot do them.
 
     *wait*: seconds to wait for a feed that others hold.
     """
@@ -433,6 +437,6 @@ def fold_in_one(feed_class: Any, user_id: EntityId, wait: float) -> Steps[list[P
     return work.kept
 
 
-def fold_in(feed_class: Any) -> Steps[int]:
-    """Do what was left in inboxes of this kind of feed, and is still there when the holders' locks are over; in how many."""
-    return (yield from pending_writes.fold_in(feed_class, lambda user_id: fold_in_one(feed_class, user_id, 0)))
+def recover_pending_writes(feed_class: Any) -> Steps[int]:
+    """Do what was left among pending writes of this kind of feed, and is still there when the holders' locks are over; in how many."""
+    return (yield from pending_writes.recover(feed_class, lambda user_id: apply_pending_writes(feed_class, user_id, 0)))

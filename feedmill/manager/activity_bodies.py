@@ -10,15 +10,15 @@ from feedmill.activity import Activity
 from feedmill.errors import ActivityError, CorruptRecord, FilterError, UnknownVerb
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.query import raw_id_of
-from feedmill.grouping.hydration import Bodies, left_out
+from feedmill.grouping.hydration import Bodies, log_skipped
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.storage import activity_state as state
-from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED
+from feedmill.storage.activity_state import IMPORTED, LIVE, NOTIFIED_ONLY
 from feedmill.storage.auxiliary import NOTIFIED_TTL
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.redis import RedisActivityStorage
 from feedmill.storage.registry import backend
-from feedmill.validation import an_activity, not_ahead
+from feedmill.validation import not_ahead, require_activity
 from feedmill.verbs import get_verb
 
 #: Of an activity that nothing is known of; of one whose body is damaged, which is left as it is; and of one whose verb this
@@ -35,7 +35,7 @@ class Fact(NamedTuple):
     #: LIVE, IMPORTED, NOTICED, REMOVED, UNKNOWN, DAMAGED or FOREIGN.
     kind: str = UNKNOWN
     #: Whether users were notified of it by name, or taken back.
-    told: bool = False
+    notified: bool = False
     #: None if nobody knows it any more, or if it is damaged.
     activity: Activity | None = None
     #: What it was before it was removed and added again: that may stand in other groups.
@@ -54,11 +54,11 @@ class Fact(NamedTuple):
     @property
     def known(self) -> bool:
         """Whether it was added, imported or notified, and not removed."""
-        return self.kind in (LIVE, IMPORTED, NOTICED)
+        return self.kind in (LIVE, IMPORTED, NOTIFIED_ONLY)
 
 
 class _OwnBodies(Bodies):
-    """Where a manager keeps what none of its feeds does: its own place, in which an activity lives as long as a notice."""
+    """Where a manager keeps what none of its feeds does: its own place, in which an activity lives as long as a direct notification."""
 
     activity_storage_class = RedisActivityStorage
 
@@ -71,13 +71,13 @@ class _OwnBodies(Bodies):
 
 
 #: Something that has an activity storage.
-Keeper = Union[type[Feed], _OwnBodies]
+HasActivityStorage = Union[type[Feed], _OwnBodies]
 
 
-def keepers(manager: ManagerHooks) -> list[Keeper]:
-    """One keeper for each activity storage in use; what the first says counts."""
+def activity_storages(manager: ManagerHooks) -> list[HasActivityStorage]:
+    """One user of each activity storage in use; what the first says counts."""
     classes = [*manager.feed_classes.values(), *([manager.user_feed_class] if manager.user_feed_class else [])]
-    found: dict[Any, Keeper] = {}
+    found: dict[Any, HasActivityStorage] = {}
     for each in classes:
         if each.activity_storage_class is not None:
             found.setdefault(each.activity_storage_class, each)
@@ -86,13 +86,13 @@ def keepers(manager: ManagerHooks) -> list[Keeper]:
 
 def keeps_bodies(manager: ManagerHooks) -> bool:
     """Whether one of the manager's feeds has an activity storage."""
-    return not isinstance(keepers(manager)[0], _OwnBodies)
+    return not isinstance(activity_storages(manager)[0], _OwnBodies)
 
 
 def change(manager: ManagerHooks, change: str, activities: Iterable[Activity]) -> list[Steps[Any]]:
     """The operations that make *change* to *activities*, of ``feedmill.storage.activity_state``."""
     named = list(activities)
-    return [each.activities().change(change, each.bodies(named)) for each in keepers(manager)]
+    return [each.activities().change(change, each.bodies(named)) for each in activity_storages(manager)]
 
 
 def removed(manager: ManagerHooks, raw_id: bytes, activity: Activity | None) -> Steps[Fact | None]:
@@ -101,20 +101,22 @@ def removed(manager: ManagerHooks, raw_id: bytes, activity: Activity | None) -> 
     What is stored counts, unless it is damaged and *activity* is given.
     """
     found = []
-    for each in keepers(manager):
+    for each in activity_storages(manager):
         body = {raw_id: b""} if activity is None else each.bodies([activity])
         found.append(each.activities().change(state.REMOVE, body))
     results = yield from together(found)
-    fact = next((_fact(_loads(keepers(manager)[0]), raw_id, value) for (value,) in results if value is not None), None)
+    fact = next(
+        (_fact(_loads(activity_storages(manager)[0]), raw_id, value) for (value,) in results if value is not None), None
+    )
     if fact is None or fact.kind != DAMAGED or activity is None:
         return fact
-    yield from together([each.activities().remove([raw_id]) for each in keepers(manager)])
+    yield from together([each.activities().remove([raw_id]) for each in activity_storages(manager)])
     return (yield from removed(manager, raw_id, activity))
 
 
 def updated(manager: ManagerHooks, activity: Activity, expected: Fact) -> Steps[bool]:
     """Replace the body of *activity*; False if it is not what was *expected* any more, and nothing was done."""
-    first, *others = keepers(manager)
+    first, *others = activity_storages(manager)
     if expected.kind == UNKNOWN:
         operation = first.activities().change(state.ADDED, first.bodies([activity]))
     else:
@@ -128,15 +130,15 @@ def updated(manager: ManagerHooks, activity: Activity, expected: Fact) -> Steps[
 
 def facts(manager: ManagerHooks, raw_ids: Sequence[bytes], *, repeated: bool = False) -> Steps[dict[bytes, Fact]]:
     """What is so with *raw_ids*; *repeated*: this process is likely to ask again, and unpacks each but once."""
-    keeper = keepers(manager)[0]
-    values = yield from keeper.activities().states(raw_ids)
-    loads = functools.partial(_unpacked, keeper) if repeated else _loads(keeper)
+    activity_storage = activity_storages(manager)[0]
+    values = yield from activity_storage.activities().states(raw_ids)
+    loads = functools.partial(_unpacked, activity_storage) if repeated else _loads(activity_storage)
     return {raw_id: _fact(loads, raw_id, value) for raw_id, value in zip(raw_ids, values)}
 
 
 def fact_of(manager: ManagerHooks, raw_id: bytes, value: bytes | None) -> Fact:
     """What *value* says is so with an activity."""
-    return readable(_fact(_loads(keepers(manager)[0]), raw_id, value))
+    return readable(_fact(_loads(activity_storages(manager)[0]), raw_id, value))
 
 
 def readable(fact: Fact) -> Fact:
@@ -148,16 +150,16 @@ def readable(fact: Fact) -> Fact:
 
 def values(manager: ManagerHooks, raw_ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
     """The values of *raw_ids*, to be compared with those of facts. One command in one round trip."""
-    return keepers(manager)[0].activities().states(raw_ids)  # type: ignore[no-any-return]
+    return activity_storages(manager)[0].activities().states(raw_ids)  # type: ignore[no-any-return]
 
 
-def _loads(keeper: Keeper) -> Callable[[bytes], Activity]:
-    loads: Callable[[bytes], Activity] = keeper.activity_serializer(keeper.activity_class).loads
+def _loads(activity_storage: HasActivityStorage) -> Callable[[bytes], Activity]:
+    loads: Callable[[bytes], Activity] = activity_storage.activity_serializer(activity_storage.activity_class).loads
     return loads
 
 
-def _unpacked(keeper: Any, body: bytes) -> Activity:
-    activity = _recent(keeper.activity_serializer, keeper.activity_class, body)
+def _unpacked(activity_storage: Any, body: bytes) -> Activity:
+    activity = _recent(activity_storage.activity_serializer, activity_storage.activity_class, body)
     _ = get_verb(activity.verb.id)  # it may have become unknown
     return activity
 
@@ -180,12 +182,12 @@ def _fact(loads: Callable[[bytes], Activity], raw_id: bytes, value: bytes | None
         if activity.raw_id != raw_id:
             raise CorruptRecord(f"what is kept of activity {raw_id.hex()} is another activity")
     except UnknownVerb as error:
-        return Fact(raw_id, value, FOREIGN, kept.told, error=error)
+        return Fact(raw_id, value, FOREIGN, kept.notified, error=error)
     except CorruptRecord as error:
-        left_out("an activity", str(error))
-        return Fact(raw_id, value, DAMAGED, kept.told)
+        log_skipped("an activity", str(error))
+        return Fact(raw_id, value, DAMAGED, kept.notified)
     return Fact(
-        raw_id, value, kept.kind, kept.told, activity, tuple(_readable(loads, kept.formers)) if kept.formers else ()
+        raw_id, value, kept.kind, kept.notified, activity, tuple(_readable(loads, kept.formers)) if kept.formers else ()
     )
 
 
@@ -215,12 +217,12 @@ def raw_id(activity: Activity | str | bytes) -> bytes:
 
 def accepted(manager: ManagerHooks, activity: object) -> Activity:
     """What is written of *activity*, which is new: see :func:`checked` and :func:`~feedmill.validation.not_ahead`."""
-    return checked(manager, not_ahead(an_activity(activity)))
+    return checked(manager, not_ahead(require_activity(activity)))
 
 
 def checked(manager: ManagerHooks, activity: object) -> Activity:
     """*activity*, if it is one and has a group in each feed; else an error, and nothing was written."""
-    checked = an_activity(activity)
+    checked = require_activity(activity)
     groups(manager, checked)
     return checked
 

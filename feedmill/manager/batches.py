@@ -15,11 +15,11 @@ from feedmill.fanout.operations import ADD, IMPORT
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import activity_bodies
 from feedmill.manager.hooks import ManagerHooks
-from feedmill.manager.writes import pace, storing
+from feedmill.manager.writes import author_rate_limit, storing
 from feedmill.msgpack_codec import pack
 from feedmill.storage.operations import together
 from feedmill.storage.procedures import Procedure, stored
-from feedmill.validation import many
+from feedmill.validation import require_many
 
 #: Activities that are written in one round trip.
 AT_ONCE = 500
@@ -36,10 +36,10 @@ def add(manager: ManagerHooks, items: Iterable[Item]) -> Procedure[Fanouts]:
 
     def accept(activities: list[Activity]) -> Procedure[list[Fanout]]:
         wanted = [(fanout_id(manager.name, activity.raw_id), activity.raw_id) for activity in activities]
-        paces = [pace(manager, activity) for activity in activities]
+        rate_limits = [author_rate_limit(manager, activity) for activity in activities]
         about = [activity.id for activity in activities]
         operations = storing(manager, ADD, activities)
-        return (yield from handle.start(manager.name, ADD, wanted, operations, paces=paces, about=about))
+        return (yield from handle.enqueue(manager.name, ADD, wanted, operations, rate_limits=rate_limits, about=about))
 
     return (yield from _each(manager, items, AT_ONCE, lambda activity: None, accept))
 
@@ -64,8 +64,11 @@ def import_(
             sorted(activity.raw_id for activity in activities),
         )
         if fanout:
-            wanted, paces = [(fanout_id(manager.name, IMPORT.name, ids), pack(ids))], [pace(manager, activities[0])]
-            return (yield from handle.start(manager.name, IMPORT, wanted, operations, paces=paces))
+            wanted, rate_limits = (
+                [(fanout_id(manager.name, IMPORT.name, ids), pack(ids))],
+                [author_rate_limit(manager, activities[0])],
+            )
+            return (yield from handle.enqueue(manager.name, IMPORT, wanted, operations, rate_limits=rate_limits))
         yield from stored(together(operations))
         return []
 
@@ -100,6 +103,6 @@ def _each(
 
 
 def _parts(items: Iterable[Item], size: int) -> Iterator[Sequence[Item]]:
-    stream = iter(many("activities", items))
+    stream = iter(require_many("activities", items))
     while part := list(itertools.islice(stream, size)):
         yield part

@@ -15,7 +15,7 @@ from feedmill.manager import activity_bodies, notified_users
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.audience import admitted, followers_of, recipients_of
 from feedmill.manager.hooks import ManagerHooks
-from feedmill.storage.activity_state import IMPORTED, LIVE, NOTICED, REMOVED
+from feedmill.storage.activity_state import IMPORTED, LIVE, NOTIFIED_ONLY, REMOVED
 from feedmill.storage.operations import Steps
 from feedmill.storage.procedures import Procedure, stored
 from feedmill.storage.registry import backend, backend_for
@@ -70,15 +70,15 @@ def explain(manager: ManagerHooks, user_id: EntityId, activity: Activity | str) 
     """An explanation for each feed that the manager declares."""
     raw_id = activity_bodies.raw_id(activity)
     fact = (yield from stored(activity_bodies.facts(manager, [raw_id])))[raw_id]
-    receipt = yield from stored(backend().journal.get(fanout_id(manager.name, raw_id)))
-    return (yield from _Case(manager, user_id, activity, fact, status_of(receipt)).explanations())
+    fanout = yield from stored(backend().journal.get(fanout_id(manager.name, raw_id)))
+    return (yield from _Case(manager, user_id, activity, fact, status_of(fanout)).explanations())
 
 
 class _Case:
     """One activity and one user."""
 
     def __init__(
-        self, manager: ManagerHooks, user_id: EntityId, given: Activity | str, fact: Fact, receipt: FanoutStatus
+        self, manager: ManagerHooks, user_id: EntityId, given: Activity | str, fact: Fact, fanout: FanoutStatus
     ) -> None:
         self.manager, self.user_id, self.raw_id = manager, user_id, fact.raw_id
         #: The activity as it is stored; None without a body.
@@ -86,8 +86,8 @@ class _Case:
         self.kind = fact.kind
         #: The activity, as far as it is known at all.
         self.activity = fact.activity or (given if isinstance(given, Activity) else None)
-        self.receipt = receipt
-        self.removed = fact.kind == REMOVED or (receipt.op == REMOVE.name and not fact.live)
+        self.fanout = fanout
+        self.removed = fact.kind == REMOVED or (fanout.op == REMOVE.name and not fact.live)
 
     def explanations(self) -> Procedure[list[Explanation]]:
         manager, found = self.manager, list[Explanation]()
@@ -131,26 +131,30 @@ class _Case:
         self, feed_class: type[Feed], everything: list[HeldMember], audience: str
     ) -> Procedure[tuple[Why, str]]:
         """Why it is not there: the first reason that holds."""
-        receipt = self.receipt
+        fanout = self.fanout
         notice = (yield from self._notice()) if audience == "recipient" else None
         if self.removed and notice is None:
             return Why.REMOVED, "it was removed"
         if notice is None and not self._was_added():
-            told = "; some were notified of it by name, and this user is none of them" if self.kind == NOTICED else ""
-            return Why.UNKNOWN, f"no such activity: it was never added, or was removed long ago{told}"
+            hint = (
+                "; some were notified of it by name, and this user is none of them"
+                if self.kind == NOTIFIED_ONLY
+                else ""
+            )
+            return Why.UNKNOWN, f"no such activity: it was never added, or was removed long ago{hint}"
         assert self.activity is not None
         if notice is None and audience == "recipient" and self.kind == IMPORTED:
             return Why.NOT_RECIPIENT, "it was imported: nobody is notified of what is long past"
-        if notice is None and not self._is_meant(audience, self.activity):
+        if notice is None and not self._is_in_audience(audience, self.activity):
             if audience == "follower":
                 return Why.NOT_FOLLOWING, f"{self.user_id} is no follower of {self.activity.actor_id}"
             return Why.NOT_RECIPIENT, f"get_recipient_ids does not name {self.user_id}, nor was it told by notify"
         if not admitted(self.manager, self.activity, [self.user_id]):
             return Why.FILTERED, f"a filter of {self.manager.name} keeps it from {self.user_id}"
-        receipt = notice or receipt
-        adds = receipt.op in OPERATIONS and OPERATIONS[receipt.op].adds
-        if adds and (receipt.dead or receipt.cancelled or not receipt.finished):
-            return _on_its_way(receipt)
+        fanout = notice or fanout
+        adds = fanout.op in OPERATIONS and OPERATIONS[fanout.op].adds
+        if adds and (fanout.dead or fanout.cancelled or not fanout.finished):
+            return _on_its_way(fanout)
         operation = feed_class.why_trimmed(self.user_id, everything, self.activity)
         if trimmed := (yield from self._read(feed_class, operation)):
             return Why.TRIMMED, trimmed
@@ -163,14 +167,14 @@ class _Case:
 
     def _was_added(self) -> bool:
         """Whether it was added or imported, as far as is known: that somebody has it in hand, or was notified, is no proof."""
-        return self.activity is not None and (self.kind in (LIVE, IMPORTED) or bool(self.receipt.op))
+        return self.activity is not None and (self.kind in (LIVE, IMPORTED) or bool(self.fanout.op))
 
     def _notice(self) -> Procedure[FanoutStatus | None]:
-        """How far the notice is that names the user, if there is one."""
+        """How far the direct notification is that names the user, if there is one."""
         name = yield from notified_users.notice_of(self.manager, self.raw_id, self.user_id)
         return status_of((yield from stored(backend().journal.get(name)))) if name else None
 
-    def _is_meant(self, audience: str, activity: Activity) -> bool:
+    def _is_in_audience(self, audience: str, activity: Activity) -> bool:
         user = str(self.user_id)
         if audience == "recipient":
             return any(str(each) == user for each in recipients_of(self.manager, activity))
@@ -178,11 +182,11 @@ class _Case:
         return any(str(each) == user for _, stream in streams for each in stream)
 
 
-def _on_its_way(receipt: FanoutStatus) -> tuple[Why, str]:
-    if receipt.dead:
-        return Why.GIVEN_UP, f"its fan-out was given up as dead letter {receipt.dead}: {receipt.error}"
-    if receipt.cancelled:
+def _on_its_way(fanout: FanoutStatus) -> tuple[Why, str]:
+    if fanout.dead:
+        return Why.GIVEN_UP, f"its fan-out was given up: dead letter {fanout.dead}: {fanout.error}"
+    if fanout.cancelled:
         return Why.CANCELLED, "its fan-out was cancelled before it came here"
-    chunks = f"{receipt.done} of {receipt.planned} chunks are done" if receipt.planned else "it waits in the queue"
-    error = f"; last error: {receipt.error}" if receipt.error else ""
+    chunks = f"{fanout.done} of {fanout.planned} chunks are done" if fanout.planned else "it waits in the queue"
+    error = f"; last error: {fanout.error}" if fanout.error else ""
     return Why.QUEUED, f"its fan-out is not finished: {chunks}{error}"

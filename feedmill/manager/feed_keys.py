@@ -87,11 +87,11 @@ def _shape(feed_class: Any) -> tuple[Any, ...]:
 def _clash(one: Format, other: Format, mine: str, theirs: str) -> str:
     """What to say of two formats; *mine* and *theirs* name the feeds of two managers."""
     first, second = (mine, theirs) if mine else (repr(one.name), repr(other.name))
-    mend = f"give {one.feed_class.__name__} one of its own" if mine else "give one of them another"
+    advice = f"give {one.feed_class.__name__} one of its own" if mine else "give one of them another"
     if (one.attribute, one.text) == (other.attribute, other.text):
         what = "each other's counts" if one.attribute == "count_format" else "each other"
-        return f"{first} and {second} share the {one.attribute} {one.text!r} and would overwrite {what}; {mend}"
+        return f"{first} and {second} share the {one.attribute} {one.text!r} and would overwrite {what}; {advice}"
     return (
         f"the {one.attribute} {one.text!r} of {first} and the {other.attribute} {other.text!r} of {second} can make the same"
-        f" keys, and would overwrite each other; {mend}"
+        f" keys, and would overwrite each other; {advice}"
     )

@@ -76,7 +76,7 @@ class ManagerHooks:
     def accepts(self, user_id: Any, activity: Activity) -> bool:
         """Whether *activity* may come into the feeds of *user_id*: mute, block, audience. Everything may by default.
 
-        Asked whenever something is put into a feed, never when it is taken out. The easy way: it is asked for each
+        Called on insert, never on removal. The simple way: it is called for each
         user. With many followers override :meth:`filter_user_ids` instead. Return True or False (or 1 or 0): with anything
         else, None too, nobody gets the activity, and the fan-out's status says why.
         """

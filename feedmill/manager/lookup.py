@@ -6,12 +6,12 @@ from collections.abc import Iterable
 
 from feedmill.activity import Activity
 from feedmill.errors import CorruptRecord, UnknownActivity
-from feedmill.grouping.hydration import left_out
+from feedmill.grouping.hydration import log_skipped
 from feedmill.manager import activity_bodies
 from feedmill.manager.activity_bodies import DAMAGED
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.storage.operations import Steps
-from feedmill.validation import many
+from feedmill.validation import require_many
 
 
 def one(manager: ManagerHooks, activity: Activity | str) -> Steps[Activity]:
@@ -29,13 +29,13 @@ def one(manager: ManagerHooks, activity: Activity | str) -> Steps[Activity]:
 
 def several(manager: ManagerHooks, activities: Iterable[Activity | str]) -> Steps[dict[str, Activity]]:
     """See :meth:`Manager.get_activities`."""
-    raw_ids = list(dict.fromkeys(map(activity_bodies.raw_id, many("activity ids", activities))))
+    raw_ids = list(dict.fromkeys(map(activity_bodies.raw_id, require_many("activity ids", activities))))
     if not raw_ids:
         return {}
     found: dict[str, Activity] = {}
     for raw_id, fact in (yield from activity_bodies.facts(manager, raw_ids)).items():
         if fact.error is not None:
-            left_out("an activity", str(fact.error))
+            log_skipped("an activity", str(fact.error))
         if fact.activity is not None and fact.known:
             found[raw_id.hex()] = fact.activity
     return found

@@ -21,7 +21,7 @@ from feedmill.manager.explain import Explanation, explain
 from feedmill.manager.hooks import AUDIENCE_HOOKS, FILTER_HOOKS, ManagerHooks
 from feedmill.registry import register_manager
 from feedmill.storage.procedures import Procedure, both, stored, unbroken
-from feedmill.validation import whole
+from feedmill.validation import require_int
 
 
 class UserFeeds(dict[str, Feed]):
@@ -87,7 +87,7 @@ class Manager(ManagerNames, ManagerHooks):
         *chunk_size* activities travel together. Nobody is notified. Bad activities, and those of others, are refused as
         in :meth:`add_activities`.
         """
-        return batches.import_(self, user_id, activities, fanout, whole("chunk_size", chunk_size, 1))
+        return batches.import_(self, user_id, activities, fanout, require_int("chunk_size", chunk_size, 1))
 
     batch_import, abatch_import = both(__batch_import)
 
@@ -120,7 +120,7 @@ class Manager(ManagerNames, ManagerHooks):
         It need not have been added; if it was, what is stored counts. Who was named is known for 90 days: removing or
         updating the activity reaches them. To take it back from some of them alone call :meth:`unnotify`.
         """
-        return writes.notice(self, NOTIFY, user_ids, activity)
+        return writes.notify_directly(self, NOTIFY, user_ids, activity)
 
     notify, anotify = both(__notify)
 
@@ -129,7 +129,7 @@ class Manager(ManagerNames, ManagerHooks):
 
         The last call that names a user counts, until the activity is removed: then all of it is void.
         """
-        return writes.notice(self, UNNOTIFY, user_ids, activity)
+        return writes.notify_directly(self, UNNOTIFY, user_ids, activity)
 
     unnotify, aunnotify = both(__unnotify)
 

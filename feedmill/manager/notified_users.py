@@ -20,15 +20,17 @@ AT_ONCE = 20
 
 
 def name_of(manager: ManagerHooks, raw_id: bytes, people: Iterable[EntityId]) -> str:
-    """The fan-out of a notice: there is one for each list of people, whatever types their ids come in."""
+    """The fan-out of a direct notification: there is one for each list of people, whatever types their ids come in."""
     return fanout_id(manager.name, raw_id, [str(each) for each in people])
 
 
-def keep(manager: ManagerHooks, activity: Activity, told: bool, people: Mapping[str, bytes], number: int) -> Steps[int]:
+def keep(
+    manager: ManagerHooks, activity: Activity, notified: bool, people: Mapping[str, bytes], number: int
+) -> Steps[int]:
     """Write down who is notified, or taken back: packed lists of users by their fan-outs. The number of the call, which is made
     if it is 0.
     """
-    return backend().auxiliary.notified_users.record(manager.name, activity.raw_id, told, people, number)
+    return backend().auxiliary.notified_users.record(manager.name, activity.raw_id, notified, people, number)
 
 
 def numbers(manager: ManagerHooks, raw_id: bytes) -> Steps[NotificationNumbers | None]:
@@ -41,7 +43,7 @@ def void(manager: ManagerHooks, raw_id: bytes) -> Steps[None]:
     return backend().auxiliary.notified_users.void(manager.name, raw_id)
 
 
-def _words(manager: ManagerHooks, raw_id: bytes) -> Steps[Notifications]:
+def _notifications(manager: ManagerHooks, raw_id: bytes) -> Steps[Notifications]:
     return backend().auxiliary.notified_users.notifications(manager.name, raw_id)
 
 
@@ -51,22 +53,22 @@ def _parts(names: Iterable[str]) -> Iterator[list[str]]:
 
 
 def _users(manager: ManagerHooks, raw_id: bytes, names: list[str]) -> Steps[list[tuple[str, list[EntityId]]]]:
-    """The people of notices, in one round trip."""
+    """The people of direct notifications, in one round trip."""
     found = yield from backend().auxiliary.notified_users.users(manager.name, raw_id, names)
     return [(name, unpack(found[name])) for name in names if name in found]
 
 
 def _people(manager: ManagerHooks, raw_id: bytes, names: Iterable[str]) -> Iterator[tuple[str, list[EntityId]]]:
-    """The people of notices; never all of them at once."""
+    """The people of direct notifications; never all of them at once."""
     for part in _parts(names):
         yield from backend().run(_users(manager, raw_id, part))
 
 
 def notice_of(manager: ManagerHooks, raw_id: bytes, user_id: EntityId) -> Procedure[str]:
-    """The fan-out of the notice that is the last word on a user, if that one notified them; else an empty text."""
-    words, user = (yield from stored(_words(manager, raw_id))), str(user_id)
-    later = sorted(words.notifications.items(), key=lambda item: -item[1][0])
-    said_of = {name: notified for name, (number, notified) in later if number > words.numbers.removed}
+    """The fan-out of the direct notification that is the last word on a user, if that one notified them; else an empty text."""
+    known, user = (yield from stored(_notifications(manager, raw_id))), str(user_id)
+    by_number = sorted(known.notifications.items(), key=lambda item: -item[1][0])
+    said_of = {name: notified for name, (number, notified) in by_number if number > known.numbers.removed}
     for part in _parts(said_of):
         for name, ids in (yield from stored(_users(manager, raw_id, part))):
             if user in map(str, ids):
@@ -74,18 +76,18 @@ def notice_of(manager: ManagerHooks, raw_id: bytes, user_id: EntityId) -> Proced
     return ""
 
 
-def _names(words: Notifications, void: bool) -> list[str]:
+def _names(known: Notifications, void: bool) -> list[str]:
     return [
         name
-        for name, (number, notified) in words.notifications.items()
-        if notified and (void or number > words.numbers.removed)
+        for name, (number, notified) in known.notifications.items()
+        if notified and (void or number > known.numbers.removed)
     ]
 
 
 def people(manager: ManagerHooks, raw_id: bytes, *, void: bool) -> Iterator[EntityId]:
     """All that notices have ever named, of whom some may be named twice; only by those that are not *void*, or by all."""
-    words = backend().run(_words(manager, raw_id))
-    for _, ids in _people(manager, raw_id, _names(words, void)):
+    known = backend().run(_notifications(manager, raw_id))
+    for _, ids in _people(manager, raw_id, _names(known, void)):
         yield from ids
 
 
@@ -94,7 +96,7 @@ def first_people(manager: ManagerHooks, raw_id: bytes, most: int) -> Procedure[l
     found: list[EntityId] = []
     if most < 1:
         return found
-    for part in _parts(_names((yield from stored(_words(manager, raw_id))), void=True)):
+    for part in _parts(_names((yield from stored(_notifications(manager, raw_id))), void=True)):
         for _, ids in (yield from stored(_users(manager, raw_id, part))):
             found += ids
         if len(found) >= most:
@@ -102,24 +104,24 @@ def first_people(manager: ManagerHooks, raw_id: bytes, most: int) -> Procedure[l
     return found[:most]
 
 
-def last_words(
+def last_notifications(
     manager: ManagerHooks, raw_id: bytes, user_ids: Sequence[EntityId], *, only_taken_back: bool = False
 ) -> tuple[NotificationNumbers, dict[str, bool]]:
     """The last word on each of *user_ids*: notified, or taken back; nothing of who was not named since the last removal.
 
     And the numbers, as they were. *only_taken_back*: it is of no interest who was notified.
     """
-    words = backend().run(_words(manager, raw_id))
-    number, notified = words.notifications.get(name_of(manager, raw_id, user_ids), (-1, False))
+    known = backend().run(_notifications(manager, raw_id))
+    number, notified = known.notifications.get(name_of(manager, raw_id, user_ids), (-1, False))
     found: dict[str, bool] = {}
-    if number > words.numbers.removed:
+    if number > known.numbers.removed:
         found = dict.fromkeys(map(str, user_ids), notified)
-    since = max(number, words.numbers.removed)
-    later = {name: said for name, said in words.notifications.items() if said[0] > since}
-    if only_taken_back and not found and all(notified for _, notified in later.values()):
-        return words.numbers, {}
+    since = max(number, known.numbers.removed)
+    by_number = {name: said for name, said in known.notifications.items() if said[0] > since}
+    if only_taken_back and not found and all(notified for _, notified in by_number.values()):
+        return known.numbers, {}
     wanted = {str(each) for each in user_ids}
-    for name, ids in _people(manager, raw_id, sorted(later, key=lambda name: later[name][0])):
+    for name, ids in _people(manager, raw_id, sorted(by_number, key=lambda name: by_number[name][0])):
         for user in wanted.intersection(map(str, ids)):
-            found[user] = later[name][1]
-    return words.numbers, found
+            found[user] = by_number[name][1]
+    return known.numbers, found

@@ -20,13 +20,13 @@ from feedmill.manager.audience import recipients_of
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.msgpack_codec import pack
 from feedmill.storage import procedures
-from feedmill.storage.journal import Pace
+from feedmill.storage.journal import RateLimit
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.procedures import Procedure
 from feedmill.storage.registry import backend
-from feedmill.validation import is_whole, many, not_ahead
+from feedmill.validation import is_int_from, not_ahead, require_many
 
-#: Chunks of a notice, and copies, that are journaled in one round trip.
+#: Chunks of a direct notification, and copies, that are journaled in one round trip.
 AT_ONCE = 100
 #: How often an update looks again when others change the same activity meanwhile.
 MOST_TRIES = 20
@@ -61,7 +61,7 @@ def remove(manager: ManagerHooks, activity: Activity | str) -> Procedure[Fanout]
     if given is None:  # a process that cannot read it cannot remove it
         activity_bodies.readable((yield from procedures.stored(activity_bodies.facts(manager, [raw_id])))[raw_id])
     asked: list[Steps[Any]] = [activity_bodies.removed(manager, raw_id, given), notified_users.numbers(manager, raw_id)]
-    fact, noticed = yield from procedures.stored(together(asked))
+    fact, numbers = yield from procedures.stored(together(asked))
     stored: Activity | None = given if fact is None or fact.activity is None else fact.activity
     if fact is None or stored is None:
         raise UnknownActivity(
@@ -70,26 +70,28 @@ def remove(manager: ManagerHooks, activity: Activity | str) -> Procedure[Fanout]
     operations: list[Steps[Any]] = []
     if manager.user_feed_class is not None:
         operations.append(manager.user_feed_class.deliver([stored.actor_id], (), [stored]))
-    if noticed is not None:
-        operations += [*_noticed(manager, fact), notified_users.void(manager, raw_id)]
+    if numbers is not None:
+        operations += [*_mark_notified(manager, fact), notified_users.void(manager, raw_id)]
     if manager.notification_feed_class is not None:  # these hold the whole activity: readers would still see it
-        first = list(itertools.islice(_notified(manager, fact, stored), manager.fanout_chunk_size))
-        if noticed is not None:
+        first = list(itertools.islice(_recipients(manager, fact, stored), manager.fanout_chunk_size))
+        if numbers is not None:
             first += yield from notified_users.first_people(manager, raw_id, manager.fanout_chunk_size - len(first))
         operations.append(_taken_out(manager.notification_feed_class, first, fact, stored))
     return (yield from _start(manager, REMOVE, stored, operations))
 
 
-def _notified(manager: ManagerHooks, fact: Fact, stored: Activity) -> Iterator[EntityId]:
+def _recipients(manager: ManagerHooks, fact: Fact, stored: Activity) -> Iterator[EntityId]:
     """Whom the app names as recipients of an activity, and of what it was before."""
     for each in (stored, *fact.formers):
         yield from recipients_of(manager, each)
 
 
-def _noticed(manager: ManagerHooks, fact: Fact) -> list[Steps[Any]]:
-    """The operations that make known what only an older release knows: that there are notices of an activity."""
+def _mark_notified(manager: ManagerHooks, fact: Fact) -> list[Steps[Any]]:
+    """The operations that make known what only an older release knows: that there are direct notifications of an activity."""
     return (
-        [] if fact.told or fact.activity is None else activity_bodies.change(manager, UNNOTIFY.change, [fact.activity])
+        []
+        if fact.notified or fact.activity is None
+        else activity_bodies.change(manager, UNNOTIFY.change, [fact.activity])
     )
 
 
@@ -107,7 +109,7 @@ def update(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
             activity_bodies.facts(manager, [activity.raw_id]),
             notified_users.numbers(manager, activity.raw_id),
         ]
-        facts, noticed = yield from procedures.stored(together(asked))
+        facts, numbers = yield from procedures.stored(together(asked))
         before: Fact = facts[activity.raw_id]
         if before.activity is not None and before.known:
             _check_groups(manager, before.activity, activity)
@@ -116,15 +118,15 @@ def update(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
         elif not_ahead(activity) is not activity:  # nothing is known of it: this may be what adds it
             raise UnknownActivity(f"{activity!r} is dated too far ahead to have been added; add it instead")
         asked = [activity_bodies.updated(manager, activity, before), backend().journal.get(_name(manager, activity))]
-        asked += _noticed(manager, before) if noticed is not None else []
-        done, receipt, *_ = yield from procedures.stored(together(asked))
+        asked += _mark_notified(manager, before) if numbers is not None else []
+        done, record, *_ = yield from procedures.stored(together(asked))
         if done:  # else somebody else has changed it meanwhile: look at that
             break
     else:
         raise StorageError(f"{activity!r} was changed by others {MOST_TRIES} times while it was updated; try again")
     # Where it has not arrived everywhere, what is on its way is the old one, and this takes its place.
-    status = status_of(receipt)
-    settled = status.finished and not status.cancelled and not status.dead and "again" not in receipt
+    status = status_of(record)
+    settled = status.finished and not status.cancelled and not status.dead and "rerun_at" not in record
     op = UPDATE if settled and status.op != REMOVE.name else REDELIVER
     return (yield from _start(manager, op, activity, []))
 
@@ -148,18 +150,20 @@ def _start(
 ) -> Procedure[Fanout]:
     """Open the fan-out about *activity* behind *operations*; its record holds the id, since what is stored counts."""
     wanted = [(_name(manager, activity), activity.raw_id)]
-    paces = [None if op.removes else pace(manager, activity)]
-    return (yield from handle.start(manager.name, op, wanted, operations, paces=paces, about=[activity.id]))[0]
+    rate_limits = [None if op.removes else author_rate_limit(manager, activity)]
+    return (
+        yield from handle.enqueue(manager.name, op, wanted, operations, rate_limits=rate_limits, about=[activity.id])
+    )[0]
 
 
-def pace(manager: ManagerHooks, activity: Activity) -> Pace | None:
+def author_rate_limit(manager: ManagerHooks, activity: Activity) -> RateLimit | None:
     """How fast the fan-outs of the activity's author are begun; None for no limit."""
     if manager.fanout_rate <= 0:
         return None
-    return Pace(activity.actor_id, manager.fanout_rate, manager.fanout_burst)
+    return RateLimit(activity.actor_id, manager.fanout_rate, manager.fanout_burst)
 
 
-def notice(
+def notify_directly(
     manager: ManagerHooks, op: FanoutOperation, user_ids: Iterable[EntityId], activity: Activity
 ) -> Procedure[Fanouts]:
     """See :meth:`Manager.notify`: a fan-out for each chunk of users."""
@@ -176,7 +180,7 @@ def notice(
         numbered = _Result(notified_users.keep(manager, activity, op.adds, named, number))
         wanted = [(name, pack([raw_id, ids])) for name, ids in named.items()]
         about = [activity.id] * len(wanted)
-        fanouts += yield from handle.start(manager.name, op, wanted, [*operations, numbered.steps()], about=about)
+        fanouts += yield from handle.enqueue(manager.name, op, wanted, [*operations, numbered.steps()], about=about)
         number, operations = numbered.value, []
     return Fanouts(fanouts)
 
@@ -203,7 +207,7 @@ def copy(
     user_id = entity_id(user_id, "user")
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name}.{op} needs user_feed_class, the feed it copies from")
-    if limit is not None and not is_whole(limit, 1):
+    if limit is not None and not is_int_from(limit, 1):
         raise ArgumentError(f"limit is {limit!r}; use a positive int, or None for follow_activity_limit")
     targets, fanouts = _ids(target_ids, "target"), list[Fanout]()
     while part := list(itertools.islice(targets, AT_ONCE)):
@@ -215,7 +219,7 @@ def copy(
         unfollows = backend().auxiliary.unfollows
         record = unfollows.record_unfollow if op.removes else unfollows.clear_unfollow
         noted = record(manager.name, user, names)
-        fanouts += yield from handle.start_sent(manager.name, op, wanted, [noted])
+        fanouts += yield from handle.enqueue_and_publish(manager.name, op, wanted, [noted])
     return Fanouts(fanouts)
 
 
@@ -225,10 +229,10 @@ def rebuild(manager: ManagerHooks, user_id: EntityId) -> Procedure[Fanout]:
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name}.rebuild needs user_feed_class, the feed it copies from")
     wanted = [(fanout_id(manager.name, REBUILD.name.encode(), str(user_id)), pack([user_id]))]
-    return (yield from handle.start_sent(manager.name, REBUILD, wanted))[0]
+    return (yield from handle.enqueue_and_publish(manager.name, REBUILD, wanted))[0]
 
 
 def _ids(values: Iterable[EntityId], role: str) -> Iterable[EntityId]:
     """Each id once, checked; all are checked before the first is used, so nothing is half-written."""
-    ids = [entity_id(value, role) for value in many(f"{role} ids", values)]
+    ids = [entity_id(value, role) for value in require_many(f"{role} ids", values)]
     return iter({str(each): each for each in ids}.values())

@@ -1,6 +1,6 @@
 """Groups of activity ids, for aggregated feeds.
 
-The rows of a record are the ids without their two first bytes, which are shared; in a LOOSE record they are whole ids.
+The rows of a record are the ids without their two first bytes, which are shared; in a MIXED record they are whole ids.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from feedmill.errors import CorruptRecord
 from feedmill.ids import ACTOR_SLICE, ID_SIZE, TIME_SIZE
 from feedmill.records.layout import Addition, GroupSerializer, decode_head, encode_head
 from feedmill.records.members import Member
-from feedmill.records.overflow import IdParts
+from feedmill.records.overflow import IdOverflowCodec
 from feedmill.records.record import Record
 from feedmill.records.view import StoredView
 
@@ -24,8 +24,8 @@ SHARED = 2
 class AggregatedActivitySerializer(GroupSerializer):
     """Records of ids; the bodies are in the activity storage."""
 
-    whole = False
-    parts = IdParts()
+    embeds_activities = False
+    overflow_codec = IdOverflowCodec()
 
     def member(self, activity: Activity) -> Member:
         return Member(activity.raw_id, activity.raw_id[ACTOR_SLICE])
@@ -36,9 +36,9 @@ class AggregatedActivitySerializer(GroupSerializer):
 
     def encode(self, record: Record) -> bytes:
         ids = [member.raw_id for member in record.members]
-        loose = any(raw_id[:SHARED] != ids[0][:SHARED] for raw_id in ids)
-        head = encode_head(record, counted=False, loose=loose)
-        if loose:
+        mixed = any(raw_id[:SHARED] != ids[0][:SHARED] for raw_id in ids)
+        head = encode_head(record, counted=False, mixed=mixed)
+        if mixed:
             return head + b"".join(ids)
         return head + ids[0][:SHARED] + b"".join([raw_id[SHARED:] for raw_id in ids])
 
@@ -51,9 +51,9 @@ class AggregatedActivitySerializer(GroupSerializer):
 
     def _split(self, data: bytes) -> tuple[Record, list[bytes]]:
         """The front of a record and the ids in it, oldest first."""
-        record, loose, rows, at = decode_head(data, self.parts, counted=False)
+        record, mixed, rows, at = decode_head(data, self.overflow_codec, counted=False)
         shared, size = b"", ID_SIZE
-        if not loose:
+        if not mixed:
             shared, size, at = data[at : at + SHARED], ID_SIZE - SHARED, at + SHARED
         if len(data) - at != rows * size:
             raise CorruptRecord(f"a group's record of {len(data)} bytes does not hold {rows} whole ids")
@@ -74,9 +74,9 @@ class IdView(StoredView):
         """Take the *bodies* of the ids, which *read* reads. A member whose body is missing is not counted."""
         found = [body for body in bodies if body is not None]
         if len(found) < len(bodies):
-            gone = {raw_id for raw_id, body in zip(self.ids, bodies) if body is None}
-            self.record.count -= len(gone)
-            self.rows = [raw_id for raw_id in self.rows if raw_id not in gone] or self.rows
+            missing = {raw_id for raw_id, body in zip(self.ids, bodies) if body is None}
+            self.record.count -= len(missing)
+            self.rows = [raw_id for raw_id in self.rows if raw_id not in missing] or self.rows
         while found and (newest := read(found[-1])) is None:
             found.pop()
         self.newest = newest if found else None

@@ -19,8 +19,8 @@ from feedmill.records.notification import ActivityView, NotificationSerializer, 
 class Glance(NamedTuple):
     """What a record says of its group, except its touch."""
 
-    spilled: bool
-    capped: bool
+    has_overflow: bool
+    truncated: bool
     #: Members and actors.
     number: int
     actors: int
@@ -58,7 +58,7 @@ def _look(serializer: Any, data: bytes) -> Glance | None:
         return None
     record = view.record
     numbers = view.count, view.actors, view.created, view.updated
-    return Glance(record.spilled, record.capped, *numbers, record.seen_at, record.read_at, tuple(view.ids))
+    return Glance(record.has_overflow, record.truncated, *numbers, record.seen_at, record.read_at, tuple(view.ids))
 
 
 _LOOKS: dict[type, Look] = {

@@ -24,7 +24,7 @@ class Member:
     __slots__ = ("actor", "raw_id")
 
     raw_id: bytes
-    #: Tells actors apart; a field of the spill.
+    #: Tells actors apart; a field of the overflow.
     actor: bytes
     #: The activity itself where the timeline holds everything, else empty.
     body: bytes = b""

@@ -1,7 +1,7 @@
 """Groups of whole activities, for notification feeds: what members share is stored once.
 
 The rows of a record are the low five bytes of the time and the packed actor. Shared are the two high bytes of the time
-and, behind their length (2), the packed verb, object and target. In a LOOSE record a row is a packed activity.
+and, behind their length (2), the packed verb, object and target. In a MIXED record a row is a packed activity.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from feedmill.activity import Activity, checked_values
 from feedmill.errors import CorruptRecord, FeedmillError
 from feedmill.ids import ID_TYPES, EntityId, is_id
-from feedmill.msgpack_codec import split_rows, surely_rows, unpack, unpack_rows, unpack_stream
+from feedmill.msgpack_codec import is_fixed_width, split_rows, unpack, unpack_rows, unpack_stream
 from feedmill.records.layout import Addition, GroupSerializer, Head, decode_head, encode_head
 from feedmill.records.members import (
     ROW_TIME,
@@ -25,7 +25,7 @@ from feedmill.records.members import (
     member_of_values,
     shared_of,
 )
-from feedmill.records.overflow import BodyParts
+from feedmill.records.overflow import ActivityOverflowCodec
 from feedmill.records.record import Record
 from feedmill.records.view import StoredView
 from feedmill.verbs import get_verb
@@ -34,8 +34,8 @@ from feedmill.verbs import get_verb
 class NotificationSerializer(GroupSerializer):
     """Records that hold everything, with the number of the feed's last touch for seen and read."""
 
-    whole = True
-    parts = BodyParts()
+    embeds_activities = True
+    overflow_codec = ActivityOverflowCodec()
 
     def __init__(self, activity_class: type[Activity] = Activity) -> None:
         #: What a reader is shown is made of it; a writer needs no activities.
@@ -54,22 +54,23 @@ class NotificationSerializer(GroupSerializer):
             row.row,
             body,
             row.identity,
-            encode_head(Record(self.parts, [row]), counted=True, loose=not fits) + (shared + row.row if fits else body),
+            encode_head(Record(self.overflow_codec, [row]), counted=True, mixed=not fits)
+            + (shared + row.row if fits else body),
         )
 
     def encode(self, record: Record) -> bytes:
         rows: Sequence[Any] = record.members
         shared: bytes = rows[0].shared.bytes
-        loose = any(row.shared.bytes != shared or row.context for row in rows)
-        head = encode_head(record, counted=True, loose=loose)
-        if loose:
+        mixed = any(row.shared.bytes != shared or row.context for row in rows)
+        head = encode_head(record, counted=True, mixed=mixed)
+        if mixed:
             return head + b"".join([row.body for row in rows])
         return head + shared + b"".join([row.row for row in rows])
 
     def decode(self, data: bytes) -> Record:
-        head = decode_head(data, self.parts, counted=True)
+        head = decode_head(data, self.overflow_codec, counted=True)
         members: list[Member]
-        if head.loose:
+        if head.mixed:
             members = [member_of_values(*values) for values in _values(data, head)]
         else:
             _, stop = _bounds(data, head)
@@ -84,9 +85,9 @@ class NotificationSerializer(GroupSerializer):
         return head.record.holding(members)
 
     def view(self, data: bytes) -> RowView | ActivityView:
-        head = decode_head(data, self.parts, counted=True)
+        head = decode_head(data, self.overflow_codec, counted=True)
         try:
-            if head.loose:
+            if head.mixed:
                 activities = [self.activity_class.restore(*values) for values in _values(data, head)]
                 return ActivityView(head.record, activities)
             start, stop = _bounds(data, head)
@@ -102,7 +103,7 @@ def _bounds(data: bytes, head: Head) -> tuple[int, int]:
 
 
 def _values(data: bytes, head: Head) -> list[Any]:
-    """The values of each activity of a LOOSE record. Who writes need not know their verbs."""
+    """The values of each activity of a MIXED record. Who writes need not know their verbs."""
     found = [checked_values(values) for values in unpack_stream(data[head.at :])]
     _check_number(head, found)
     return found
@@ -130,7 +131,7 @@ class RowView(StoredView):
         self._class, self._high, self._packed = activity_class, high, packed
         self._what = _shared_values(what)
         get_verb(self._what[0])
-        if not surely_rows(packed, ROW_TIME, head.rows):
+        if not is_fixed_width(packed, ROW_TIME, head.rows):
             found = unpack_rows(packed, ROW_TIME)
             _check_number(head, found)
             if not all(isinstance(actor, ID_TYPES) for _, actor in found):

@@ -1,4 +1,4 @@
-"""What a group spilled of one actor, as bytes: that actor's *part* of the spill.
+"""What a group in the overflow of one actor, as bytes: that actor's *data* of the overflow.
 
 A part grows at its end and is read from its end. So whoever appends to it need not look at it, a script least of all: what
 is behind damaged bytes can be read, whatever stands before it.
@@ -20,7 +20,7 @@ from feedmill.records.members import Member, RowMember, member_of_values
 LENGTH_SIZE = 4
 
 
-class Parts(ABC):
+class OverflowCodec(ABC):
     """Writes and reads the parts of one kind of group."""
 
     @abstractmethod
@@ -32,27 +32,27 @@ class Parts(ABC):
         """Bytes that a part surely has if *member* is in it."""
 
     @abstractmethod
-    def backwards(self, actor: bytes, part: bytes) -> Iterator[Member]:
-        """The members in *actor*'s *part*, the last first; :class:`~feedmill.errors.CorruptRecord` where it is damaged."""
+    def backwards(self, actor: bytes, data: bytes) -> Iterator[Member]:
+        """The members in *actor*'s *data*, the last first; :class:`~feedmill.errors.CorruptRecord` where it is damaged."""
 
-    def decode(self, actor: bytes, part: bytes) -> list[Member]:
-        """The members in *actor*'s *part*; :class:`~feedmill.errors.CorruptRecord` if any of it is damaged."""
-        return list(self.backwards(actor, part))[::-1]
+    def decode(self, actor: bytes, data: bytes) -> list[Member]:
+        """The members in *actor*'s *data*; :class:`~feedmill.errors.CorruptRecord` if any of it is damaged."""
+        return list(self.backwards(actor, data))[::-1]
 
     def salvage(
-        self, actor: bytes, part: bytes, damaged: Callable[[CorruptRecord], object] | None = None
+        self, actor: bytes, data: bytes, damaged: Callable[[CorruptRecord], object] | None = None
     ) -> list[Member]:
-        """The members in *actor*'s *part* that are behind what is damaged, which is told to *damaged*."""
+        """The members in *actor*'s *data* that are behind what is damaged, which is told to *damaged*."""
         found: list[Member] = []
         try:
-            found.extend(self.backwards(actor, part))
+            found.extend(self.backwards(actor, data))
         except CorruptRecord as error:
             if damaged is not None:
                 damaged(error)
         return found[::-1]
 
 
-class IdParts(Parts):
+class IdOverflowCodec(OverflowCodec):
     """Parts are ids."""
 
     def encode(self, members: Iterable[Member]) -> bytes:
@@ -63,18 +63,18 @@ class IdParts(Parts):
         """Its id."""
         return member.raw_id
 
-    def backwards(self, actor: bytes, part: bytes) -> Iterator[Member]:
+    def backwards(self, actor: bytes, data: bytes) -> Iterator[Member]:
         """The last first. An id tells by itself whose it is."""
-        for at in range(len(part) - ID_SIZE, -1, -ID_SIZE):
-            raw_id = part[at : at + ID_SIZE]
+        for at in range(len(data) - ID_SIZE, -1, -ID_SIZE):
+            raw_id = data[at : at + ID_SIZE]
             if raw_id[ACTOR_SLICE] != actor:
                 raise CorruptRecord("an id stands among those of another actor")
             yield Member(raw_id, actor)
-        if len(part) % ID_SIZE:
-            raise CorruptRecord(f"{len(part)} bytes are no run of whole ids")
+        if len(data) % ID_SIZE:
+            raise CorruptRecord(f"{len(data)} bytes are no run of whole ids")
 
 
-class BodyParts(Parts):
+class ActivityOverflowCodec(OverflowCodec):
     """Parts are packed activities, each with its length behind it."""
 
     def encode(self, members: Iterable[Member]) -> bytes:
@@ -86,15 +86,15 @@ class BodyParts(Parts):
         """Time and actor, which stand at the front of a body."""
         return cast(RowMember, member).identity
 
-    def backwards(self, actor: bytes, part: bytes) -> Iterator[Member]:
+    def backwards(self, actor: bytes, data: bytes) -> Iterator[Member]:
         """The last first."""
-        end = len(part)
+        end = len(data)
         while end:
             stop = end - LENGTH_SIZE
-            start = stop - int.from_bytes(part[max(0, stop) : end], "big")
+            start = stop - int.from_bytes(data[max(0, stop) : end], "big")
             if start < 0:
-                raise CorruptRecord("the spilled activities of one actor begin too early")
-            member = member_of_values(*checked_values(unpack(part[start:stop])))
+                raise CorruptRecord("the overflow activities of one actor begin too early")
+            member = member_of_values(*checked_values(unpack(data[start:stop])))
             if member.actor != actor:
                 raise CorruptRecord("an activity stands among those of another actor")
             yield member

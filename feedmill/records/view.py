@@ -56,11 +56,11 @@ class StoredView(GroupView):
 
     @property
     def actors(self) -> int:
-        return self.record.actors if self.record.spilled else len(self.distinct_actors())
+        return self.record.actors if self.record.has_overflow else len(self.distinct_actors())
 
     @property
     def created(self) -> int:
-        return self.record.created if self.record.spilled else self.time_of(self.rows[0])
+        return self.record.created if self.record.has_overflow else self.time_of(self.rows[0])
 
     @property
     def updated(self) -> int:

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 #: In the feeds of followers and recipients; the same, but nobody is notified; known only to who was notified by name; a
 #: tombstone: it is to be nowhere.
-LIVE, IMPORTED, NOTICED, REMOVED = "L", "I", "N", "R"
+LIVE, IMPORTED, NOTIFIED_ONLY, REMOVED = "L", "I", "N", "R"
 #: What can become of an activity: it is added or imported (what is live keeps its body); somebody is notified of it by name,
 #: or taken back so; its body is replaced; it is removed.
 ADDED, IMPORT, NOTIFY, UNNOTIFY, UPDATED, REMOVE = "add", "import", "notify", "unnotify", "update", "remove"
@@ -22,7 +22,7 @@ MARK = b"\xc1"
 #: Former bodies that are kept: those of the last times it was removed and added again with another context.
 MOST_FORMERS = 15
 
-_LETTERS = LIVE + IMPORTED + NOTICED + REMOVED
+_LETTERS = LIVE + IMPORTED + NOTIFIED_ONLY + REMOVED
 
 
 class Kept(NamedTuple):
@@ -31,7 +31,7 @@ class Kept(NamedTuple):
     #: One of the kinds above.
     kind: str
     #: Whether users were notified of it, or taken back, by name.
-    told: bool
+    notified: bool
     #: The body in force.
     body: bytes
     formers: tuple[bytes, ...] = ()
@@ -55,9 +55,9 @@ def decode(data: bytes) -> Kept:
 
 def encode(kept: Kept) -> bytes:
     """The value that says *kept*."""
-    if kept.kind == LIVE and not kept.told and not kept.formers and kept.body[:1] != MARK:
+    if kept.kind == LIVE and not kept.notified and not kept.formers and kept.body[:1] != MARK:
         return kept.body
-    letter = kept.kind.lower() if kept.told else kept.kind
+    letter = kept.kind.lower() if kept.notified else kept.kind
     bodies = [struct.pack(">I", len(body)) + body for body in (kept.body, *kept.formers)]
     return b"".join([MARK, letter.encode(), *bodies])
 
@@ -73,7 +73,7 @@ def shown(data: bytes | None) -> bytes | None:
 def changed(was: bytes | None, change: str, body: bytes) -> bytes | None:
     """The value after *change*; None if there is nothing to keep. *body*: the new one, or empty where none is needed."""
     if not was:
-        kind = {ADDED: LIVE, IMPORT: IMPORTED, NOTIFY: NOTICED, UNNOTIFY: REMOVED, REMOVE: REMOVED}.get(change)
+        kind = {ADDED: LIVE, IMPORT: IMPORTED, NOTIFY: NOTIFIED_ONLY, UNNOTIFY: REMOVED, REMOVE: REMOVED}.get(change)
         return encode(Kept(kind, change in (NOTIFY, UNNOTIFY), body)) if kind and body else None
     kept = decode(was)
     if change in (ADDED, IMPORT, NOTIFY) and kept.kind == REMOVED:
@@ -84,8 +84,8 @@ def changed(was: bytes | None, change: str, body: bytes) -> bytes | None:
     elif change == IMPORT and kept.kind != LIVE:
         kept = kept._replace(kind=IMPORTED)
     elif change in (NOTIFY, UNNOTIFY):
-        noticed = change == NOTIFY and kept.kind == REMOVED
-        kept = kept._replace(kind=NOTICED if noticed else kept.kind, told=True)
+        notified_only = change == NOTIFY and kept.kind == REMOVED
+        kept = kept._replace(kind=NOTIFIED_ONLY if notified_only else kept.kind, notified=True)
     elif change == UPDATED and kept.kind != REMOVED:
         kept = kept._replace(body=body)
     elif change == REMOVE:

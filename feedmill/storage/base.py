@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeVar, Union
 
-from feedmill.cursor import GroupPlace
+from feedmill.cursor import GroupPosition
 from feedmill.records.layout import Addition
 from feedmill.storage.auxiliary import Auxiliary
 from feedmill.storage.journal import Journal
@@ -92,16 +92,16 @@ class ActivityStorage(FeedStorage, Protocol):
 COUNT_TTL = 7 * 86_400
 
 
-class Want(NamedTuple):
-    """What a writer needs to see of one group: its record and, if members were spilled, these actors' spilled ones."""
+class GroupRead(NamedTuple):
+    """What a writer needs to see of one group: its record and, if members are in the overflow, these actors' overflow members."""
 
     #: The group's name.
     group: bytes
-    #: Actor fields of the group's spill; ``None`` asks for all of it.
+    #: Actor fields of the group's overflow; ``None`` asks for all of it.
     actors: tuple[bytes, ...] | None
 
 
-class Targets(Protocol):
+class FeedBatch(Protocol):
     """Feeds of many users, whose keys are spelled when they are needed: while the server is busy with those before."""
 
     def __len__(self) -> int: ...
@@ -112,7 +112,7 @@ class Targets(Protocol):
     def count_keys(self, start: int, stop: int) -> Sequence[str]:
         """The keys of their denormalised counts; empty for feeds without."""
 
-    def titles(self, start: int, stop: int) -> Sequence[str]:
+    def event_prefixes(self, start: int, stop: int) -> Sequence[str]:
         """The front of the messages that are published when a count changes; empty for feeds without."""
 
 
@@ -120,7 +120,7 @@ class NewMember(NamedTuple):
     """A member that a storage can add to its group without a merge."""
 
     #: The index of its group among those that must be read.
-    want: int
+    read: int
     #: The actor field.
     actor: bytes
     #: Its time, µs since 1970; the group's score is no less afterwards.
@@ -129,18 +129,18 @@ class NewMember(NamedTuple):
     addition: Addition
 
 
-class Task(NamedTuple):
+class WriteRequest(NamedTuple):
     """What a ``begin`` is to do with each of its feeds."""
 
     #: The groups that must be read.
-    wants: tuple[Want, ...]
-    #: Left in the inbox of a feed whose lock is taken; empty to leave nothing.
-    inbox: bytes = b""
+    reads: tuple[GroupRead, ...]
+    #: Left among the pending writes of a feed whose lock is taken; empty to leave nothing.
+    pending: bytes = b""
     #: Members that can be added without a merge, oldest first; a storage may do as many of the first as it likes.
     additions: tuple[NewMember, ...] = ()
 
 
-class Rules(NamedTuple):
+class FeedLimits(NamedTuple):
     """What the storage must know of a class of feeds."""
 
     #: Groups that a feed holds at most, or fewer: where it may hold more afterwards, the oldest must be read.
@@ -176,7 +176,7 @@ class Snapshot:
     #: What the feed knows of itself, as the last commit wrote it.
     state: bytes
     #: What others left while the feed was locked.
-    inbox: bytes
+    pending: bytes
     #: (group, score, record) of the oldest groups, where some may have to go if the wanted ones are added; else empty.
     oldest: list[tuple[bytes, float, bytes]]
     #: How many groups there are; only known when *oldest* is not empty.
@@ -185,8 +185,8 @@ class Snapshot:
     newest: list[tuple[bytes, float, bytes]]
     #: For each want: the record of its group, or None.
     records: list[bytes | None]
-    #: For each want: actor field -> spilled members; empty when nothing was spilled.
-    spills: list[dict[bytes, bytes]]
+    #: For each want: actor field -> overflow members; empty when nothing is in the overflow.
+    overflows: list[dict[bytes, bytes]]
 
 
 @dataclasses.dataclass(slots=True)
@@ -197,25 +197,25 @@ class Changes:
     key: str
     #: What the feed knows of itself.
     state: bytes
-    #: Bytes at the front of the inbox that were read.
-    inbox_done: int = 0
+    #: Bytes at the front of the pending writes that were read.
+    pending_done: int = 0
     #: Those of them that stay, before what came in meanwhile.
-    inbox_kept: bytes = b""
+    pending_kept: bytes = b""
     #: (group, record, score) to write.
     put: list[tuple[bytes, bytes, float]] = dataclasses.field(default_factory=list)
     #: Groups that go.
     delete: list[bytes] = dataclasses.field(default_factory=list)
-    #: Groups whose spill goes, before anything is spilled.
-    unspill: list[bytes] = dataclasses.field(default_factory=list)
-    #: (group, actor field, how, bytes): APPEND to, SET or DELETE a field of the spill.
-    spill: list[tuple[bytes, bytes, SpillChange, bytes]] = dataclasses.field(default_factory=list)
+    #: Groups whose overflow goes, before anything is added to it.
+    drop_overflow: list[bytes] = dataclasses.field(default_factory=list)
+    #: (group, actor field, how, bytes): APPEND to, SET or DELETE a field of the overflow.
+    overflow: list[tuple[bytes, bytes, SpillChange, bytes]] = dataclasses.field(default_factory=list)
     #: Key of the denormalised count; empty for feeds that have none.
     count_key: str = ""
     #: unseen, unread, sequence number and the message to publish, when the count changed.
     count: tuple[int, int, int, str] | None = None
 
 
-#: What :attr:`Changes.spill` does to a field.
+#: What :attr:`Changes.overflow` does to a field.
 SpillChange = Literal["+", "=", "-"]
 APPEND: Final = "+"
 SET: Final = "="
@@ -227,8 +227,8 @@ class NotHeld(enum.IntEnum):
 
     #: Another has the lock, and nothing was done.
     BUSY = 0
-    #: Another has the lock, and the task's inbox bytes are in its inbox.
-    LEFT = 1
+    #: Another has the lock, and the task's pending writes are among its pending writes.
+    PENDING = 1
     #: All additions are done, and no lock was needed.
     ADDED = 2
 
@@ -242,7 +242,7 @@ class Committed(enum.IntEnum):
     DONE = 0
 
 
-BUSY, LEFT, ADDED = NotHeld.BUSY, NotHeld.LEFT, NotHeld.ADDED
+BUSY, PENDING, ADDED = NotHeld.BUSY, NotHeld.PENDING, NotHeld.ADDED
 LOST, DONE = Committed.LOST, Committed.DONE
 
 #: A group that was read: its name, its score as the storage writes it (``float`` tells the number), its record. A plain tuple,
@@ -277,20 +277,20 @@ class StoredGroup(NamedTuple):
     state: bytes
     #: None for a group that is not there.
     record: bytes | None
-    #: Actor field -> spilled members, of the actors that were asked for.
-    spill: dict[bytes, bytes]
+    #: Actor field -> overflow members, of the actors that were asked for.
+    overflow: dict[bytes, bytes]
     #: From the highest score; None for a group that is not there.
     rank: int | None
 
 
 class SpillPage(NamedTuple):
-    """Some of a group's spill."""
+    """Some of a group's overflow."""
 
     #: The group's record; None for a group that is not there.
     record: bytes | None
     #: Where to go on; 0 at the end.
     following: int
-    #: Actor field -> spilled members.
+    #: Actor field -> overflow members.
     members: dict[bytes, bytes]
 
 
@@ -340,29 +340,31 @@ class FlatTimelines(FeedStorage, Protocol):
 class GroupTimelines(FeedStorage, Protocol):
     """Timelines of groups with records, their locks and their counts."""
 
-    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | NotHeld]]:
-        """Lock each feed and read what *task* wants; for each a snapshot, or what happened instead.
+    def begin(
+        self, feeds: FeedBatch, request: WriteRequest, lock: Lock, limits: FeedLimits
+    ) -> Steps[list[Snapshot | NotHeld]]:
+        """Lock each feed and read what *request* wants; for each a snapshot, or what happened instead.
 
-        A feed that another token holds, and whose time is not over, is not waited for: the task's inbox bytes are put
-        behind those that are there (``LEFT``), or nothing is done if there are none (``BUSY``). A storage may do the
+        A feed that another token holds, and whose time is not over, is not waited for: the task's pending writes are put
+        behind those that are there (``PENDING``), or nothing is done if there are none (``BUSY``). A storage may do the
         task's additions itself; where it did all of them, it takes no lock (``ADDED``).
         """
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:
         """Write the feeds of *batch* whose lock is still ours, each whole or not at all, and publish their counts.
 
-        For each: ``LOST`` if another token has it, and nothing was written; what came into the inbox meanwhile, and the
+        For each: ``LOST`` if another token has it, and nothing was written; what came in as pending writes meanwhile, and the
         lock is kept for as long again, under the token that is following; or ``DONE``, and the lock is free, whatever
-        stays in the inbox.
+        stays among the pending writes.
         """
 
     def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
         """Let go of those feeds of *keys* that are held under one of *tokens*; of each whether it was, with something in
-        its inbox.
+        its pending writes.
         """
 
     def groups_slice(
-        self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
+        self, key: str, start: int, limit: int, window: int, after: GroupPosition | None = None
     ) -> Steps[GroupsPage]:
         """Up to *limit* groups, highest score first.
 
@@ -370,21 +372,21 @@ class GroupTimelines(FeedStorage, Protocol):
         feed count.
         """
 
-    def group_get(self, key: str, want: Want) -> Steps[StoredGroup]:
-        """One group, with what was spilled of the actors that *want* names."""
+    def group_get(self, key: str, read: GroupRead) -> Steps[StoredGroup]:
+        """One group, with what is in the overflow of the actors that *read* names."""
 
     def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
-        """One group's record, and the actor fields of its spill, read at one moment; nothing without."""
+        """One group's record, and the actor fields of its overflow, read at one moment; nothing without."""
 
-    def group_parts(
+    def group_overflow(
         self, key: str, group: bytes, actors: Sequence[bytes]
     ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
-        """One group's record, and what its spill holds of *actors*, read at one moment."""
+        """One group's record, and what its overflow holds of *actors*, read at one moment."""
 
-    def spill_scan(self, key: str, group: bytes, place: int, limit: int) -> Steps[SpillPage]:
-        """One group's record, and about *limit* fields of its spill from *place* on.
+    def overflow_scan(self, key: str, group: bytes, place: int, limit: int) -> Steps[SpillPage]:
+        """One group's record, and about *limit* fields of its overflow from *place* on.
 
-        A field that is there all the while is found; one may be found twice if the spill grows meanwhile.
+        A field that is there all the while is found; one may be found twice if the overflow grows meanwhile.
         """
 
     def groups_count(self, key: str) -> Steps[int]:
@@ -393,8 +395,8 @@ class GroupTimelines(FeedStorage, Protocol):
     def count_get(self, count_key: str) -> Steps[StoredCounts]:
         """As the last commit left them; zeros where there was none."""
 
-    def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
+    def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> Steps[None]:
         """Delete a timeline and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`.
 
-        Counts that were not 0 are published as 0 on *channel*; *front*: how the message begins.
+        Counts that were not 0 are published as 0 on *channel*; *event_prefix*: how the message begins.
         """

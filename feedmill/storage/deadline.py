@@ -15,7 +15,7 @@ class LeaseExpired(FeedmillError):
     """A worker was too slow, or stood still, and somebody else may have its work by now; it wrote nothing more."""
 
 
-def within(deadline: float, operation: Steps[T]) -> Steps[T]:
+def with_deadline(deadline: float, operation: Steps[T]) -> Steps[T]:
     """*operation*, as long as ``time.monotonic()`` is before *deadline*; then :class:`LeaseExpired`.
 
     So a worker that was stopped and wakes up does not write what has been overtaken meanwhile.

@@ -1,9 +1,9 @@
 """The journal: what was accepted and is not yet in all feeds, so that no lost message can lose it.
 
-It holds a receipt for each fan-out (what is asked for, and how much of it is done), the chunks that are not done, and
+It holds a fan-out record for each fan-out (what is asked for, and how much of it is done), the chunks that are not done, and
 for each manager what is *due*: the fan-outs that somebody must look at, by when. Whoever looks takes a *claim* that
 lasts for a *lease*; what is not settled by then is due again. Each time a fan-out is asked for again, claimed or
-cancelled, its *plan* gets a higher number, and what belongs to an older one changes nothing any more. Numbers are at least
+cancelled, its *generation* gets a higher number, and what belongs to an older one changes nothing any more. Numbers are at least
 the time in microseconds, so that none comes again when a server takes another's place that has lost the last ones.
 
 A fan-out's id is ``manager:name``: it says in whose journal it is. Each operation that changes something is refused before it
@@ -23,15 +23,15 @@ from feedmill.ids import EntityId
 from feedmill.keys import is_fanout_name, split_fanout
 from feedmill.storage.operations import Steps
 
-#: Seconds that the receipt of an unfinished fan-out, and its chunks, are kept.
+#: Seconds that the record of an unfinished fan-out, and its chunks, are kept.
 OPEN_TTL = 7 * 24 * 3600
 #: Milliseconds for which a fan-out is left to workers that know all its feeds. Then others deliver to those they know: the
 #: release may have lost a feed instead of having won one.
 ROLLING = 600_000
-#: Milliseconds for which a bell counts as on its way.
-BELL = 1000
+#: Milliseconds for which a wake-up message counts as on its way.
+WAKEUP_TTL = 1000
 #: Dead letters that are kept; beyond, the oldest go.
-MOST_LETTERS = 100_000
+MAX_DEAD_LETTERS = 100_000
 #: Of those, how many are taken out at a time.
 TRIMMED = 100
 #: What a dead letter is about: a fan-out that was accepted, or a message that no worker understood.
@@ -47,7 +47,7 @@ class FanoutRecord(TypedDict, total=False):
 
     #: The number of what was asked for last: µs since 1970, or one more than the last. Higher each time the fan-out is opened,
     #: claimed before its chunks are complete, or cancelled; what belongs to an older one changes nothing.
-    plan: int
+    generation: int
     #: The kind of fan-out, of ``feedmill.fanout.operations``.
     op: str
     #: The name of the manager.
@@ -66,16 +66,16 @@ class FanoutRecord(TypedDict, total=False):
     tried: int
     #: How many of these begins never ended.
     deaths: int
-    #: ``done`` at the last claim that found progress.
-    seen: int
+    #: ``finish_chunk`` at the last claim that found progress.
+    progress_at_claim: int
     #: The number of the last unfollow when its followers were listed first; absent if they were not.
-    listed: int
+    audience_read_at: int
     #: The full queue that it waits for.
-    waits: str
+    waiting_queue: str
     #: Chunks that are written.
     planned: int
     #: 1 once all chunks are written.
-    complete: int
+    fully_planned: int
     #: How many of the planned chunks were sent, in their order.
     sent: int
     #: The entry in the list of what is due that stands for its chunks; it goes with the last of them.
@@ -99,24 +99,35 @@ class FanoutRecord(TypedDict, total=False):
     #: The id of the dead letter that it became.
     dead: str
     #: The id of a dead letter that it replaces, until that is deleted.
-    letter: str
+    dead_letter: str
     #: When it must run once more, because what was asked before may still have been running.
-    again: float
+    rerun_at: float
     #: Milliseconds after its end at which it must run a last time.
     repeat_after: int
     #: ``planned done reached`` of the finished run, shown while it runs once more.
-    was: str
+    previous_progress: str
 
 
 #: The fields that :meth:`Journal.get` returns.
 STATUS_FIELDS = (
-    *("manager", "op", "created", "planned", "done", "reached", "complete", "claimed", "finished", "cancelled"),
-    *("attempts", "retried", "failed", "error", "dead", "was", "again", "skipped"),
+    *("manager", "op", "created", "planned", "done", "reached", "fully_planned", "claimed", "finished", "cancelled"),
+    *("attempts", "retried", "failed", "error", "dead", "previous_progress", "rerun_at", "skipped"),
 )
 #: The fields that must be whole numbers, or scripts and workers cannot go on: the doctor checks them.
 NUMBERS = (
-    *("plan", "created", "planned", "done", "reached", "complete", "attempts", "tried", "repeat_after", "listed"),
-    *("deaths", "seen", "sent", "claimed", "finished"),
+    *(
+        "generation",
+        "created",
+        "planned",
+        "done",
+        "reached",
+        "fully_planned",
+        "attempts",
+        "tried",
+        "repeat_after",
+        "audience_read_at",
+    ),
+    *("deaths", "progress_at_claim", "sent", "claimed", "finished"),
 )
 
 
@@ -126,7 +137,7 @@ def lease() -> int:
 
 
 def keep() -> int:
-    """Seconds that the receipt of a finished fan-out is kept."""
+    """Seconds that the record of a finished fan-out is kept."""
     return max(1, int(settings.current().receipt_ttl))
 
 
@@ -143,15 +154,15 @@ class Opened:
     """A fan-out that was written down."""
 
     #: Its plan's number.
-    plan: int
-    #: Whether the caller is to send the bell.
-    ring: bool
+    generation: int
+    #: Whether the caller is to send the wake-up message.
+    wake: bool
     #: What it is to do: what was asked for, and of an update in whose place it came what was left of that.
     op: str
 
 
 @dataclasses.dataclass(frozen=True)
-class Pace:
+class RateLimit:
     """How fast an author's fan-outs are begun: *burst* at once, then *rate* a second; what is beyond waits its turn."""
 
     #: Whose fan-outs are counted.
@@ -189,7 +200,7 @@ class Claim(NamedTuple):
     #: The time in the list of what is due that proves the claim.
     time: str
     #: The number of the plan that it works on.
-    plan: int
+    generation: int
     #: What is asked for.
     op: str
     #: What it is about, packed.
@@ -203,11 +214,11 @@ class Claim(NamedTuple):
     #: The names of the feeds that whoever asked knew of; none once it has waited long enough for a worker that knows them.
     feeds: tuple[str, ...] = ()
     #: The queue that had no room when it was to be planned the last time; or empty.
-    waits: str = ""
+    waiting_queue: str = ""
     #: The message in answer to which it was claimed; or empty.
-    bell: str = ""
+    wakeup_id: str = ""
     #: The number of the last unfollow when its people were listed first, or some time before.
-    listed: int = 0
+    audience_read_at: int = 0
     #: How often it was really begun without progress, this time included: only that counts as an attempt.
     tries: int = 1
     #: How many of these began and never ended: their worker died, or stood still.
@@ -269,16 +280,16 @@ class Begun(NamedTuple):
     #: How often it has been begun, this time included.
     times: int
     #: The number of the last unfollow when its people were listed; 0 if it has none but its one user.
-    listed: int = 0
+    audience_read_at: int = 0
     #: How many of those who began it before never were heard of again: they died, or stand still.
     deaths: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Letter:
+class DeadLetter:
     """What could not be processed."""
 
-    #: Names the letter, and says when it was put here.
+    #: Names the dead letter, and says when it was put here.
     id: str
     #: :data:`FANOUT` or :data:`MESSAGE`.
     kind: str
@@ -307,12 +318,12 @@ class Journal(Protocol):
         op: str,
         body: bytes,
         *,
-        pace: Pace | None = None,
+        rate_limit: RateLimit | None = None,
         feeds: Sequence[str] = (),
         succession: Succession = REPLACING,
         sent: bool = False,
     ) -> Steps[Opened]:
-        """Write down that a fan-out is wanted, now or as soon as *pace* allows; whatever was asked before is off.
+        """Write down that a fan-out is wanted, now or as soon as *rate_limit* allows; whatever was asked before is off.
 
         The record and the entry in the list of what is due take effect together.
 
@@ -321,12 +332,12 @@ class Journal(Protocol):
         *body*; it is due when its lease is over.
         """
 
-    def claim(self, manager: str, limit: int, bell: str = "") -> Steps[Claimed]:
-        """Clear the bell and claim up to *limit* of what is due.
+    def claim(self, manager: str, limit: int, wakeup_id: str = "") -> Steps[Claimed]:
+        """Clear the wake-up message and claim up to *limit* of what is due.
 
-        If more is due it is the oldest half and the newest half: what is new does not wait behind a crowd.
+        If more is due it is the oldest half and the newest half: what is new does not wait behind a large backlog.
 
-        *bell*, the id of the message that is answered: if it comes again, what was claimed for it is due at once.
+        *wakeup_id*, the id of the message that is answered: if it comes again, what was claimed for it is due at once.
         """
 
     def wake_if_overdue(self, manager: str) -> Steps[Overdue]:
@@ -346,32 +357,39 @@ class Journal(Protocol):
         """All *planned* chunks are written down, and the first *sent* are sent; look at them in *delay* seconds."""
 
     def chunks(self, claim: Claim, start: int, limit: int) -> Steps[dict[int, bytes]]:
-        """The first *limit* of the chunks from number *start* on that are not done, by number, in ascending order."""
+        """The first *limit* of the chunks from number *begin_chunk* on that are not done, by number, in ascending order."""
 
     def begin_chunk(
-        self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None
+        self, fanout_id: str, generation: int, chunk: int, feeds: Sequence[str] | None = None
     ) -> Steps[Begun | NotBegun]:
         """Count a chunk as begun once more, if it is to be done.
 
         It is not if it is for others than *feeds*, which are all that the caller knows; None: whatever there is.
         """
 
-    def end_chunk(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int | None) -> Steps[None]:
+    def end_chunk(self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None) -> Steps[None]:
         """A chunk that was begun is done, for *reached* users, counted once; None: it failed, and did not kill its worker."""
 
     def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
         """Claimed fan-outs were done whole, each for so many users."""
 
     def postpone(
-        self, manager: str, claim: Claim, delay: float, *, error: str = "", waits: str = "", written: bool = False
+        self,
+        manager: str,
+        claim: Claim,
+        delay: float,
+        *,
+        error: str = "",
+        waiting_queue: str = "",
+        written: bool = False,
     ) -> Steps[None]:
         """Let a claim go, to be looked at in *delay* seconds; with *error* it has failed, else it does not count as tried.
 
         What was not tried wrote nothing, unless *written* says that a part may be written, or the claim that its
-        followers were listed before. *waits*: the queue that had no room for it.
+        followers were listed before. *waiting_queue*: the queue that had no room for it.
         """
 
-    def record_error(self, fanout_id: str, plan: int, error: str, *, skipped: int = 0) -> Steps[None]:
+    def record_error(self, fanout_id: str, generation: int, error: str, *, skipped: int = 0) -> Steps[None]:
         """Record what a chunk failed with; or, with *skipped*, that so many bad ids of the app's answers were left out."""
 
     def cancel(self, fanout_id: str, op: str = "") -> Steps[bool]:
@@ -381,17 +399,17 @@ class Journal(Protocol):
         """:data:`STATUS_FIELDS` of the record, and ``now``; only ``now`` if there is none."""
 
     def list_due(self, manager: str, start: int = 0, limit: int = 0) -> Steps[DueFanouts]:
-        """The unfinished fan-outs, those first that are to be looked at soonest: *limit* of them from rank *start* on."""
+        """The unfinished fan-outs, those first that are to be looked at soonest: *limit* of them from rank *begin_chunk* on."""
 
     def dead_letter(self, reason: str, payload: bytes, manager: str = "", claim: Claim | None = None) -> Steps[str]:
         """Put a dead letter; its id. It is about a message; with *claim*, about a fan-out, which is given up, and its record
-        is kept as long as the letter: then the id is empty, and there is none, if it was replaced meanwhile.
+        is kept as long as the dead letter: then the id is empty, and there is none, if it was replaced meanwhile.
 
-        Beyond :data:`MOST_LETTERS` the oldest go.
+        Beyond :data:`MAX_DEAD_LETTERS` the oldest go.
         """
 
-    def dead_letters(self, limit: int, letter_id: str = "") -> Steps[list[Letter]]:
-        """The newest *limit* dead letters, newest first; or only the one with *letter_id*."""
+    def dead_letters(self, limit: int, dead_letter_id: str = "") -> Steps[list[DeadLetter]]:
+        """The newest *limit* dead letters, newest first; or only the one with *dead_letter_id*."""
 
     def drop_dead_letters(self, ids: Sequence[str]) -> Steps[int]:
         """Forget dead letters; how many were there. The records of their fan-outs are kept for :data:`OPEN_TTL` from now."""

@@ -12,14 +12,14 @@ from feedmill.storage.operations import Steps
 #: What a key holds, in Redis' words.
 STRING, ZSET, HASH, STREAM = "string", "zset", "hash", "stream"
 #: What is examined of a fan-out's record.
-RECEIPT = ("manager", "op", "dead", "again", *NUMBERS)
+FANOUT_RECORD = ("manager", "op", "dead", "rerun_at", *NUMBERS)
 #: Seconds that something that was set aside is kept.
 KEEP_ASIDE = 30 * 24 * 3600
 
 
 @dataclasses.dataclass(frozen=True)
 class StoredFeed:
-    """All of one feed of groups, at one moment, except what its spills hold."""
+    """All of one feed of groups, at one moment, except what its overflow holds."""
 
     #: Keys that hold something of a wrong type, and the type that they should have.
     wrong: Mapping[str, str]
@@ -29,15 +29,15 @@ class StoredFeed:
     state: bytes
     #: When the lock ends, seconds since 1970; None for a feed that nobody holds, 0 for a lock that makes no sense.
     lock: float | None
-    inbox: bytes
-    #: How many actors the spill of a group names.
-    spills: Mapping[bytes, int]
+    pending: bytes
+    #: How many actors the overflow of a group names.
+    overflows: Mapping[bytes, int]
     #: The stored denormalised count; None without.
     count: bytes | None
 
 
 class Maintenance(Protocol):
-    """Looks at everything, and mends what no feed operation can."""
+    """Looks at everything, and fixes what no feed operation can."""
 
     def size(self) -> Steps[int]:
         """About how many keys there are, those of others included."""
@@ -51,19 +51,19 @@ class Maintenance(Protocol):
     def number(self, keys: Sequence[bytes]) -> Steps[int]:
         """How many of *keys* there are."""
 
-    def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
+    def expires(self, keys: Sequence[str]) -> Steps[list[bool]]:
         """Whether each key will go by itself, or is gone."""
 
     def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
-        """All of a feed of groups; *count_key* is empty for a feed without counts. *groups*: more spills to look at."""
+        """All of a feed of groups; *count_key* is empty for a feed without counts. *groups*: more overflow to look at."""
 
-    def spill_sizes(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
-        """For each (key of a feed, group), how many actors the group's spill names."""
+    def overflow_sizes(self, overflows: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
+        """For each (key of a feed, group), how many actors the group's overflow names."""
 
-    def spills(
-        self, spills: Sequence[tuple[str, bytes]]
+    def overflows(
+        self, overflows: Sequence[tuple[str, bytes]]
     ) -> Steps[list[tuple[bytes | None, dict[bytes, bytes], bytes | None]]]:
-        """For each (key of a feed, group) the group's record, all of its spill, and the record once more."""
+        """For each (key of a feed, group) the group's record, all of its overflow, and the record once more."""
 
     def strings(self, keys: Sequence[bytes]) -> Steps[list[bytes | None]]:
         """What keys hold that hold one value; None for others."""
@@ -74,8 +74,8 @@ class Maintenance(Protocol):
     def overdue(self, manager: str, seconds: float) -> Steps[int]:
         """How many fan-outs should have been looked at more than *seconds* ago."""
 
-    def receipts(self, ids: Sequence[str], *, body: bool = False) -> Steps[list[dict[str, bytes]]]:
-        """:data:`RECEIPT` of each fan-out's record, and with *body* what it is about; nothing of one that is gone."""
+    def fanout_records(self, ids: Sequence[str], *, body: bool = False) -> Steps[list[dict[str, bytes]]]:
+        """:data:`FANOUT_RECORD` of each fan-out's record, and with *body* what it is about; nothing of one that is gone."""
 
     def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
         """When a fan-out is to be looked at; None for one that is not due at all."""

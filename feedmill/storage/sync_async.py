@@ -17,7 +17,7 @@ Call = Callable[Concatenate[S, P], T]
 ACall = Callable[Concatenate[S, P], Coroutine[Any, Any, T]]
 
 
-def both(operation: Callable[Concatenate[S, P], Steps[T]]) -> tuple[Call[S, P, T], ACall[S, P, T]]:
+def sync_and_async(operation: Callable[Concatenate[S, P], Steps[T]]) -> tuple[Call[S, P, T], ACall[S, P, T]]:
     """The method and the coroutine method that run *operation*, a generator method called ``_name``.
 
     They look it up by name, so a subclass that overrides the operation changes both. Their class needs ``_run`` and
@@ -36,11 +36,11 @@ def both(operation: Callable[Concatenate[S, P], Steps[T]]) -> tuple[Call[S, P, T
     return dress(call, operation, ""), dress(acall, operation, "a")
 
 
-def both_of_class(
+def sync_and_async_classmethod(
     operation: Callable[Concatenate[type[S], P], Steps[T]],
 ) -> tuple[classmethod[S, P, T], classmethod[S, P, Coroutine[Any, Any, T]]]:
-    """:func:`both` for a class method."""
-    call, acall = both(operation.__func__)  # type: ignore[attr-defined]  # what a classmethod wraps
+    """:func:`sync_and_async` for a class method."""
+    call, acall = sync_and_async(operation.__func__)  # type: ignore[attr-defined]  # what a classmethod wraps
     return classmethod(call), classmethod(acall)
 
 

@@ -121,7 +121,7 @@ def _read(channel: Any, read: Callable[[], Any], last: _Remembering) -> Any:
             "what came from the queue %s is no message of Celery's (%s); it is kept as a dead letter", text, error
         )
         with contextlib.suppress(FeedmillError):
-            dead_letters.bury_message(
+            dead_letters.keep_message(
                 "", [bytes(data)[: dead_letters.LONGEST_BODY]], f"no message: {dead_letters.reason(error)}"
             )
         return True

@@ -48,7 +48,7 @@ task_publish_retry_policy = {"max_retries": 2, "interval_start": 0, "interval_st
 task_acks_late = True
 task_reject_on_worker_lost = True
 worker_prefetch_multiplier = 8
-worker_consumer = "feedmill.tasks.consumer:KeepingConsumer"
+worker_consumer = "feedmill.tasks.consumer:DeadLetterConsumer"
 worker_cancel_long_running_tasks_on_connection_loss = True
 
 # Sent by one `celery beat`. Sweeps that no worker takes do not pile up.

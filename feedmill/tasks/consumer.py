@@ -15,7 +15,7 @@ from feedmill.worker import dead_letters
 logger = logging.getLogger(__name__)
 
 
-class KeepingConsumer(Consumer):  # type: ignore[misc]
+class DeadLetterConsumer(Consumer):  # type: ignore[misc]
     """Celery's consumer, except that refused messages end in the dead letters. For apps whose queues are Feedmill's."""
 
     def on_decode_error(self, message: Any, exc: Exception) -> None:
@@ -39,7 +39,7 @@ class KeepingConsumer(Consumer):  # type: ignore[misc]
         super().on_invalid_task(body, message, exc)
 
 
-class SentenceRequest(Request):  # type: ignore[misc]
+class RedactedRequest(Request):  # type: ignore[misc]
     """Celery's request, which tells whoever asks, such as Flower, a sentence in place of its arguments."""
 
     def info(self, safe: bool = True) -> dict[str, Any]:
@@ -49,7 +49,7 @@ class SentenceRequest(Request):  # type: ignore[misc]
 
 
 def _keep(message: Any, why: str) -> None:
-    """The letter; a storage that is away must not keep the worker from going on.
+    """The dead letter; a storage that is away must not keep the worker from going on.
 
     What was shouted to all workers of a broker, such as another project's ``celery inspect``, is nobody's work.
     """
@@ -60,8 +60,8 @@ def _keep(message: Any, why: str) -> None:
     with contextlib.suppress(FeedmillError):
         try:
             args, _, _ = message.payload
-            dead_letters.bury_message(task, args, why)
+            dead_letters.keep_message(task, args, why)
         except FeedmillError:
             raise
         except Exception:  # it is anything at all: keep the bytes
-            dead_letters.bury_message(task, [body[: dead_letters.LONGEST_BODY]], why)
+            dead_letters.keep_message(task, [body[: dead_letters.LONGEST_BODY]], why)

@@ -20,7 +20,7 @@ MOST = 50
 FIRST, LONGEST = 0.01, 0.25
 
 #: What to do about it, in words.
-MEND = (
+ADVICE = (
     "two deployments share this broker's queues: give each a database of Redis, or a vhost of RabbitMQ, of its own in"
     " FEEDMILL_BROKER_URL or its app's broker_url"
 )
@@ -28,7 +28,7 @@ MEND = (
 #: What workers are asked for which deployment they work by.
 ABOUT = "feedmill_about"
 
-_told: set[str] = set()
+_logged: set[str] = set()
 
 
 @inspect_command(name=ABOUT)  # type: ignore[untyped-decorator]
@@ -42,10 +42,10 @@ def give_back(task: Any, other: str) -> None:
 
     A doubled message is harmless, so it is sent before this one is acknowledged.
     """
-    if other not in _told:
-        _told.add(other)
+    if other not in _logged:
+        _logged.add(other)
         mine = settings.current().deployment
-        logger.error("a message of %s is for deployment %r, and this is %r; %s", task.name, other, mine, MEND)
+        logger.error("a message of %s is for deployment %r, and this is %r; %s", task.name, other, mine, ADVICE)
     request = task.request
     carried = dict(request.headers or {})
     times = carried.get(BACK, 0) if isinstance(carried.get(BACK), int) else 0
@@ -59,4 +59,4 @@ def give_back(task: Any, other: str) -> None:
     again.apply_async()
 
 
-__all__ = ["ABOUT", "BACK", "MEND", "MOST", "give_back"]
+__all__ = ["ABOUT", "ADVICE", "BACK", "MOST", "give_back"]

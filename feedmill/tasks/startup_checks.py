@@ -63,7 +63,7 @@ def check_lease(app: Any) -> str:
 @_at_start
 def check_content(app: Any) -> str:
     """Whether the worker's app would throw away every message."""
-    return publisher.deafness(app)
+    return publisher.content_type_problem(app)
 
 
 @_at_start

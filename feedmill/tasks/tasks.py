@@ -11,7 +11,7 @@ from typing import Any
 from celery import Task, current_task, shared_task
 
 from feedmill import signing
-from feedmill.errors import LEFT_TO_OTHERS, FeedBusy, FeedmillError, MessageError, StorageError
+from feedmill.errors import RETRY_ELSEWHERE, FeedBusy, FeedmillError, MessageError, StorageError
 from feedmill.fanout.operations import FOLLOW, REBUILD, REFOLLOW, UNFOLLOW
 from feedmill.storage.registry import backend
 from feedmill.tasks import foreign_messages
@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 #: Seconds after which a task is interrupted, and after which its process is killed: of one chunk, and of planning a
 #: fan-out, which streams all followers of an author. The broker's visibility timeout must be longer.
-CHUNK_LIMITS, PLAN_LIMITS = (120, 180), (int(heartbeat.LONGEST_PLAN), 2400)
+CHUNK_LIMITS, PLANNING_LIMITS = (120, 180), (int(heartbeat.LONGEST_PLANNING), 2400)
 
 
 class FeedmillTask(Task):  # type: ignore[misc]
@@ -31,13 +31,13 @@ class FeedmillTask(Task):  # type: ignore[misc]
     """
 
     abstract = True
-    Request = "feedmill.tasks.consumer:SentenceRequest"
+    Request = "feedmill.tasks.consumer:RedactedRequest"
     serializer = "msgpack"
     acks_late = True
     reject_on_worker_lost = True
     ignore_result = True
     # A manager, a feed or a verb that is not known here may be known to the next worker: releases roll.
-    autoretry_for = (StorageError, FeedBusy, *LEFT_TO_OTHERS)
+    autoretry_for = (StorageError, FeedBusy, *RETRY_ELSEWHERE)
     retry_backoff = True
     retry_backoff_max = 60
     retry_jitter = True
@@ -66,10 +66,10 @@ class FeedmillTask(Task):  # type: ignore[misc]
         """Keep what can never succeed, and note what went wrong with a chunk: the sweep sends it again."""
         with contextlib.suppress(FeedmillError):
             if isinstance(exc, MessageError):
-                dead_letters.bury_message(self.name, args, dead_letters.reason(exc))
+                dead_letters.keep_message(self.name, args, dead_letters.reason(exc))
             elif self.fanout_at >= 0:
-                fanout_id, plan = args[self.fanout_at : self.fanout_at + 2]
-                backend().run(backend().journal.record_error(fanout_id, plan, dead_letters.reason(exc)))
+                fanout_id, generation = args[self.fanout_at : self.fanout_at + 2]
+                backend().run(backend().journal.record_error(fanout_id, generation, dead_letters.reason(exc)))
 
 
 def _task(name: str, kinds: tuple[type, ...], limits: tuple[int, int]) -> Callable[[Callable[..., int]], Any]:
@@ -78,7 +78,7 @@ def _task(name: str, kinds: tuple[type, ...], limits: tuple[int, int]) -> Callab
     def decorate(function: Callable[..., int]) -> Any:
         def run(*args: Any, **named: Any) -> int:
             carried = current_task.request.headers if current_task else None
-            if other := signing.stranger(carried):
+            if other := signing.other_deployment(carried):
                 foreign_messages.give_back(current_task, other)
                 return 0
             signing.check(name, args, carried)
@@ -99,45 +99,45 @@ def _task(name: str, kinds: tuple[type, ...], limits: tuple[int, int]) -> Callab
     return decorate
 
 
-@_task("feedmill.fanout", (str,), PLAN_LIMITS)
+@_task("feedmill.fanout", (str,), PLANNING_LIMITS)
 def fan_out(manager: str) -> int:
     """Do what is due of a manager: deliver, or plan the chunks that will."""
-    return drain.answer(manager, (current_task and current_task.request.id) or "")
+    return drain.drain(manager, (current_task and current_task.request.id) or "")
 
 
 @_task("feedmill.deliver", (str, str, str, bytes, bytes, str, int, int), CHUNK_LIMITS)
 def deliver(
-    manager: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
+    manager: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, generation: int, chunk: int
 ) -> int:
     """Deliver an activity to one chunk of people."""
-    return chunk_tasks.deliver(manager, op, audience, body, ids, fanout_id, plan, chunk)
+    return chunk_tasks.deliver(manager, op, audience, body, ids, fanout_id, generation, chunk)
 
 
 @_task("feedmill.follow", (str, bytes, str, int), CHUNK_LIMITS)
-def follow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
+def follow(manager: str, ids: bytes, fanout_id: str, generation: int) -> int:
     """Copy a user's newest activities into a new follower's feeds."""
-    return chunk_tasks.copy(FOLLOW, manager, ids, fanout_id, plan)
+    return chunk_tasks.copy(FOLLOW, manager, ids, fanout_id, generation)
 
 
 @_task("feedmill.refollow", (str, bytes, str, int), CHUNK_LIMITS)
-def refollow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
+def refollow(manager: str, ids: bytes, fanout_id: str, generation: int) -> int:
     """Take a user's activities out of the feeds of a follower who left and is back, and copy the newest into them."""
-    return chunk_tasks.copy(REFOLLOW, manager, ids, fanout_id, plan)
+    return chunk_tasks.copy(REFOLLOW, manager, ids, fanout_id, generation)
 
 
 @_task("feedmill.unfollow", (str, bytes, str, int), CHUNK_LIMITS)
-def unfollow(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
+def unfollow(manager: str, ids: bytes, fanout_id: str, generation: int) -> int:
     """Take a user's activities out of a former follower's feeds."""
-    return chunk_tasks.copy(UNFOLLOW, manager, ids, fanout_id, plan)
+    return chunk_tasks.copy(UNFOLLOW, manager, ids, fanout_id, generation)
 
 
 @_task("feedmill.rebuild", (str, bytes, str, int), CHUNK_LIMITS)
-def rebuild(manager: str, ids: bytes, fanout_id: str, plan: int) -> int:
+def rebuild(manager: str, ids: bytes, fanout_id: str, generation: int) -> int:
     """Make a user's feeds what they would be had they been kept up to date."""
-    return chunk_tasks.copy(REBUILD, manager, ids, fanout_id, plan)
+    return chunk_tasks.copy(REBUILD, manager, ids, fanout_id, generation)
 
 
 @_task("feedmill.sweep", (), CHUNK_LIMITS)
 def sweep() -> int:
-    """Ring for what is overdue."""
+    """Wake workers for what is overdue."""
     return drain.sweep()

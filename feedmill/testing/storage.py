@@ -24,11 +24,11 @@ from typing import Any
 import pytest
 
 from feedmill import Activity, settings
-from feedmill.cursor import GroupPlace
+from feedmill.cursor import GroupPosition
 from feedmill.errors import ArgumentError
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
-from feedmill.keys import receipt_key
-from feedmill.records.layout import SPILLED
+from feedmill.keys import fanout_record_key
+from feedmill.records.layout import HAS_OVERFLOW
 from feedmill.storage import activity_state as state
 from feedmill.storage.base import (
     ADDED,
@@ -36,18 +36,18 @@ from feedmill.storage.base import (
     BUSY,
     DELETE,
     DONE,
-    LEFT,
     LOST,
+    PENDING,
     SET,
     Backend,
     Changes,
+    FeedLimits,
+    GroupRead,
     Lock,
-    Rules,
     Snapshot,
-    Task,
-    Want,
+    WriteRequest,
 )
-from feedmill.storage.journal import FANOUT, MESSAGE, Claim, NotBegun, Pace, Succession
+from feedmill.storage.journal import FANOUT, MESSAGE, Claim, NotBegun, RateLimit, Succession
 from feedmill.storage.operations import PAUSE, Interrupted, Steps, barrier, together
 from feedmill.storage.pubsub import LISTENING
 from feedmill.verbs import Love
@@ -56,7 +56,7 @@ from feedmill.verbs import Love
 LEASE, SOON = 0.1, 10.0
 NAME = "Contract"
 #: A begin that wants nothing but the lock.
-NOTHING = Task(())
+NOTHING = WriteRequest(())
 #: What fan-outs ask for. To a journal they are names.
 ADD, REMOVE, FOLLOW, UPDATE, REDELIVER = "add", "remove", "follow", "update", "redeliver"
 #: What an addition makes of an update that is not done.
@@ -202,7 +202,7 @@ class _Feeds:
         """The keys of their counts."""
         return [f"{key_of(user)}:count" for user in self.users[start:stop]] if self.counted else []
 
-    def titles(self, start: int, stop: int) -> Sequence[str]:
+    def event_prefixes(self, start: int, stop: int) -> Sequence[str]:
         """The front of what is published."""
         return ["{" for _ in self.users[start:stop]] if self.counted else []
 
@@ -234,18 +234,20 @@ class GroupsContract(Contract):
 
     @pytest.fixture(autouse=True)
     def _locks(self, _settings: None) -> None:
-        self.now, self.rules, self.counted = time.time(), Rules(100, 0, "contract"), True
+        self.now, self.limits, self.counted = time.time(), FeedLimits(100, 0, "contract"), True
 
-    def begin(self, token: bytes, task: Task = NOTHING, rules: Rules | None = None, *, later: float = 0) -> Any:
+    def begin(
+        self, token: bytes, task: WriteRequest = NOTHING, limits: FeedLimits | None = None, *, later: float = 0
+    ) -> Any:
         """What becomes of the feed of user 1."""
         lock = Lock(token, self.now + later, 10)
-        return self.run(self.tested.groups.begin(_Feeds(1, counted=self.counted), task, lock, rules or self.rules))[0]
+        return self.run(self.tested.groups.begin(_Feeds(1, counted=self.counted), task, lock, limits or self.limits))[0]
 
     def commit(self, token: bytes, later: float = 0, **changes: Any) -> Any:
         """What becomes of a commit to the feed of user 1."""
         count_key = f"{key_of(1)}:count" if self.counted else ""
         changed = Changes(key_of(1), changes.pop("state", b""), count_key=count_key, **changes)
-        return self.run(self.tested.groups.commit([changed], Lock(token, self.now + later, 10), self.rules.channel))[0]
+        return self.run(self.tested.groups.commit([changed], Lock(token, self.now + later, 10), self.limits.channel))[0]
 
     def write(self, **changes: Any) -> None:
         """Begin and commit."""
@@ -255,13 +257,13 @@ class GroupsContract(Contract):
     @pytest.mark.parametrize("counted", [False, True])
     def test_a_stolen_token_is_refused(self, counted: bool) -> None:
         """A commit under a token that is no longer the lock's is refused; what came meanwhile keeps the lock."""
-        self.rules, self.counted = Rules(100, 0, "contract" if counted else ""), counted
+        self.limits, self.counted = FeedLimits(100, 0, "contract" if counted else ""), counted
         assert isinstance(self.begin(b"first___"), Snapshot)
         assert isinstance(self.begin(b"first___"), Snapshot), "sent again, its answer lost"
         assert self.begin(b"second__") == BUSY
-        assert self.begin(b"second__", Task((), b"left")) == LEFT
+        assert self.begin(b"second__", WriteRequest((), b"left")) == PENDING
         taken = self.begin(b"second__", later=11)
-        assert isinstance(taken, Snapshot) and taken.inbox == b"left"
+        assert isinstance(taken, Snapshot) and taken.pending == b"left"
         put = [(b"g", b"\0record", 5.0)]
         assert self.commit(b"first___", put=put) == LOST
         assert self.run(self.tested.groups.groups_count(key_of(1))) == 0
@@ -270,20 +272,20 @@ class GroupsContract(Contract):
         assert self.commit(b"second__", put=[(b"h", b"\0record", 6.0)]) == b"left", "sent again: it is known as done"
         assert self.run(self.tested.groups.groups_count(key_of(1))) == 1
         following = Lock(b"second__", 0, 0).following
-        assert self.commit(following, inbox_done=4) == DONE
+        assert self.commit(following, pending_done=4) == DONE
         assert self.commit(b"second__") == LOST == self.commit(following)
 
-    def test_what_stays_in_the_inbox(self) -> None:
+    def test_what_stays_in_the_pending_writes(self) -> None:
         """What could not be done is kept in front of what came meanwhile, and the lock goes only when nothing came."""
         self.begin(b"first___")
-        self.begin(b"second__", Task((), b"aabb"))
+        self.begin(b"second__", WriteRequest((), b"aabb"))
         taken = self.begin(b"second__", later=11)
-        assert taken.inbox == b"aabb"
-        assert self.begin(b"third___", Task((), b"cc"), later=11) == LEFT
-        assert self.commit(b"second__", later=11, inbox_done=4, inbox_kept=b"bb") == b"cc"
+        assert taken.pending == b"aabb"
+        assert self.begin(b"third___", WriteRequest((), b"cc"), later=11) == PENDING
+        assert self.commit(b"second__", later=11, pending_done=4, pending_kept=b"bb") == b"cc"
         following = Lock(b"second__", 0, 0).following
-        assert self.commit(following, later=11, inbox_done=4, inbox_kept=b"bb") == DONE
-        assert self.begin(b"third___", later=11).inbox == b"bb"
+        assert self.commit(following, later=11, pending_done=4, pending_kept=b"bb") == DONE
+        assert self.begin(b"third___", later=11).pending == b"bb"
         assert self.run(self.tested.auxiliary.pending_index.has_pending([key_of(1), key_of(2)])) == [True, False]
 
     def test_release(self) -> None:
@@ -292,65 +294,67 @@ class GroupsContract(Contract):
         release = self.tested.groups.release
         assert self.run(release([key_of(1), key_of(2)], [b"second__"])) == [False, False]
         assert self.begin(b"second__") == BUSY
-        self.begin(b"second__", Task((), b"left"))
+        self.begin(b"second__", WriteRequest((), b"left"))
         assert self.run(release([key_of(1), key_of(2)], [b"first___", b"other___"])) == [True, False]
         assert isinstance(self.begin(b"second__"), Snapshot)
         assert self.run(release([], [b"first___"])) == []
 
     def test_what_begin_reads(self) -> None:
-        """Records and spills of the groups that are wanted, state, and the newest and oldest where they are asked for."""
+        """Records and overflow of the groups that are wanted, state, and the newest and oldest where they are asked for."""
         records = {b"g%d" % n: b"\0record%d" % n for n in range(5)}
-        records[b"g1"] = bytes([SPILLED]) + records[b"g1"]
-        spill: list[Any] = [(b"g1", actor, SET, actor * 2) for actor in _actors(3)]
-        self.write(state=b"state", put=[(name, data, float(name[1:])) for name, data in records.items()], spill=spill)
-        wants = Want(b"g1", (b"actor0", b"actor2", b"actor9")), Want(b"g2", ()), Want(b"new", None)
-        found = self.begin(b"reader__", Task(wants), Rules(5, 2, "contract"))
-        assert (found.done, found.state, found.inbox, found.records) == (
+        records[b"g1"] = bytes([HAS_OVERFLOW]) + records[b"g1"]
+        overflow: list[Any] = [(b"g1", actor, SET, actor * 2) for actor in _actors(3)]
+        self.write(
+            state=b"state", put=[(name, data, float(name[1:])) for name, data in records.items()], overflow=overflow
+        )
+        reads = GroupRead(b"g1", (b"actor0", b"actor2", b"actor9")), GroupRead(b"g2", ()), GroupRead(b"new", None)
+        found = self.begin(b"reader__", WriteRequest(reads), FeedLimits(5, 2, "contract"))
+        assert (found.done, found.state, found.pending, found.records) == (
             *(0, b"state", b""),
             [records[b"g1"], records[b"g2"], None],
         )
-        assert found.spills == [{actor: actor * 2 for actor in (b"actor0", b"actor2")}, {}, {}]
+        assert found.overflows == [{actor: actor * 2 for actor in (b"actor0", b"actor2")}, {}, {}]
         assert found.newest == [(name, float(name[1:]), records[name]) for name in (b"g4", b"g3")]
         assert found.oldest[:1] == [(b"g0", 0.0, records[b"g0"])] and found.groups == 5
         self.run(self.tested.groups.release([key_of(1)], [b"reader__"]))
-        found = self.begin(b"reader__", Task((Want(b"g1", None),)))
-        assert (len(found.spills[0]), found.oldest, found.groups, found.newest) == (3, [], 0, [])
+        found = self.begin(b"reader__", WriteRequest((GroupRead(b"g1", None),)))
+        assert (len(found.overflows[0]), found.oldest, found.groups, found.newest) == (3, [], 0, [])
 
     def test_what_commit_writes(self) -> None:
-        """Groups come and go, spills are appended to, set and deleted."""
-        groups, head = self.tested.groups, bytes([SPILLED])
-        self.write(put=[(b"a", head + b"1", 1.0), (b"b", head + b"1", 2.0)], spill=[(b"a", b"x", SET, b"1")])
-        self.write(put=[(b"a", head + b"2", 3.0)], spill=[(b"a", b"x", APPEND, b"2"), (b"a", b"y", SET, b"3")])
-        assert self.run(groups.group_get(key_of(1), Want(b"a", None))) == (
+        """Groups come and go, overflow are appended to, set and deleted."""
+        groups, head = self.tested.groups, bytes([HAS_OVERFLOW])
+        self.write(put=[(b"a", head + b"1", 1.0), (b"b", head + b"1", 2.0)], overflow=[(b"a", b"x", SET, b"1")])
+        self.write(put=[(b"a", head + b"2", 3.0)], overflow=[(b"a", b"x", APPEND, b"2"), (b"a", b"y", SET, b"3")])
+        assert self.run(groups.group_get(key_of(1), GroupRead(b"a", None))) == (
             b"",
             head + b"2",
             {b"x": b"12", b"y": b"3"},
             0,
         )
-        assert self.run(groups.group_get(key_of(1), Want(b"a", (b"y", b"z")))).spill == {b"y": b"3"}
+        assert self.run(groups.group_get(key_of(1), GroupRead(b"a", (b"y", b"z")))).overflow == {b"y": b"3"}
         assert sorted(self.run(groups.group_actors(key_of(1), b"a"))[1]) == [b"x", b"y"]
-        assert self.run(groups.group_parts(key_of(1), b"a", [b"y", b"z"])) == (head + b"2", {b"y": b"3"})
-        self.write(spill=[(b"a", b"x", DELETE, b"")])
-        assert self.run(groups.group_get(key_of(1), Want(b"a", None))).spill == {b"y": b"3"}
-        self.write(put=[(b"a", b"\0", 3.0)], unspill=[b"a"], delete=[b"b"])
+        assert self.run(groups.group_overflow(key_of(1), b"a", [b"y", b"z"])) == (head + b"2", {b"y": b"3"})
+        self.write(overflow=[(b"a", b"x", DELETE, b"")])
+        assert self.run(groups.group_get(key_of(1), GroupRead(b"a", None))).overflow == {b"y": b"3"}
+        self.write(put=[(b"a", b"\0", 3.0)], drop_overflow=[b"a"], delete=[b"b"])
         assert self.run(groups.group_actors(key_of(1), b"a")) == (b"\0", [])
         for name in (b"b", b"never"):
-            assert self.run(groups.group_get(key_of(1), Want(name, None)))[1:] == (None, {}, None)
+            assert self.run(groups.group_get(key_of(1), GroupRead(name, None)))[1:] == (None, {}, None)
         assert self.run(groups.groups_count(key_of(1))) == 1
 
-    def test_spills_are_read_in_pages(self) -> None:
+    def test_overflows_are_read_in_pages(self) -> None:
         """Each field that is there all the while is found."""
-        spill: list[Any] = [(b"g", actor, SET, b"x") for actor in _actors(700)]
-        self.write(put=[(b"g", bytes([SPILLED]), 1.0)], spill=spill)
+        overflow: list[Any] = [(b"g", actor, SET, b"x") for actor in _actors(700)]
+        self.write(put=[(b"g", bytes([HAS_OVERFLOW]), 1.0)], overflow=overflow)
         place, found = 0, dict[bytes, bytes]()
         while True:
-            record, place, some = self.run(self.tested.groups.spill_scan(key_of(1), b"g", place, 50))
+            record, place, some = self.run(self.tested.groups.overflow_scan(key_of(1), b"g", place, 50))
             found |= some
-            assert record == bytes([SPILLED])
+            assert record == bytes([HAS_OVERFLOW])
             if not place:
                 break
         assert set(found) == set(_actors(700))
-        assert self.run(self.tested.groups.spill_scan(key_of(1), b"none", 0, 50)).record is None
+        assert self.run(self.tested.groups.overflow_scan(key_of(1), b"none", 0, 50)).record is None
 
     def test_pages(self) -> None:
         """Groups by score and then by name, the highest first, from a rank or behind a place, within the window."""
@@ -369,8 +373,8 @@ class GroupsContract(Contract):
         assert names(0, 3, 100) == (order[:3], True)
         assert names(3, 9, 100) == (order[3:], False)
         assert names(2, 9, 4) == (order[2:4], False)
-        assert names(0, 2, 100, GroupPlace(2.0, b"g4")) == (order[4:6], True)
-        assert names(1, 2, 100, GroupPlace(2.0, b"g4")) == (order[5:7], True)
+        assert names(0, 2, 100, GroupPosition(2.0, b"g4")) == (order[4:6], True)
+        assert names(1, 2, 100, GroupPosition(2.0, b"g4")) == (order[5:7], True)
         assert names(0, 0, 100) == ([], False)
         assert self.run(groups.groups_slice(key_of(2), 0, 5, 100)) == (b"", [], False)
 
@@ -418,7 +422,7 @@ class GroupsContract(Contract):
         """It is left to whoever holds the lock, or done at once where the storage needs none; it is not lost."""
         feed, activity = ContractNotes(1), Activity(1, Love, 5)
         lock = Lock(b"stranger", time.time(), 0.2)
-        self.run(feed.timeline().begin(_OneFeed(feed), NOTHING, lock, Rules(100, 0, feed.channel())))
+        self.run(feed.timeline().begin(_OneFeed(feed), NOTHING, lock, FeedLimits(100, 0, feed.channel())))
         feed_class: Any = ContractNotes
         feed_class._run(feed_class.deliver([1], [activity]))
         time.sleep(0.3)
@@ -528,7 +532,7 @@ class JournalContract(Contract):
     def test_one_in_one_piece(self) -> None:
         """It is opened, claimed, done whole, and no longer due; its record says so."""
         opened = self.run(self.journal.open(NAME, f"{NAME}:one", ADD, b"body", feeds=["home", "news"]))
-        assert (opened.op, opened.ring) == (ADD, True)
+        assert (opened.op, opened.wake) == (ADD, True)
         assert self.run(self.journal.list_due(NAME, limit=5)).ids == [f"{NAME}:one"]
         claims, wake = self.run(self.journal.claim(NAME, 10))
         (claim,) = claims
@@ -536,7 +540,7 @@ class JournalContract(Contract):
             *(f"{NAME}:one", ADD, b"body", 0),
             ("home", "news"),
         )
-        assert not wake and claim.plan > opened.plan and self.run(self.journal.claim(NAME, 10)).claims == []
+        assert not wake and claim.generation > opened.generation and self.run(self.journal.claim(NAME, 10)).claims == []
         self.run(self.journal.finish(NAME, [(claim, 3)]))
         found = self.status()
         assert [found[name] for name in ("manager", "op", "planned", "done", "reached")] == [NAME, ADD, "1", "1", "3"]
@@ -554,7 +558,7 @@ class JournalContract(Contract):
         self.open()
         (slow,) = self.claims()
         (claim,) = self.claims()
-        assert claim.attempts == 2 and claim.plan > slow.plan
+        assert claim.attempts == 2 and claim.generation > slow.generation
         assert self.run(self.journal.renew(NAME, slow, {0: b"chunk"})) is None
         self.run(self.journal.finish(NAME, [(slow, 5)]))
         self.run(self.journal.postpone(NAME, slow, 100, error="too late"))
@@ -570,25 +574,29 @@ class JournalContract(Contract):
         (claim,) = self.claims()
         time.sleep(LEASE / 5)
         renewed = self.run(self.journal.renew(NAME, claim))
-        assert renewed.listed == claim.listed and float(renewed.time) > float(claim.time)
+        assert renewed.audience_read_at == claim.audience_read_at and float(renewed.time) > float(claim.time)
         begun = self.run(self.journal.renew(NAME, renewed, begins=True))
-        assert begun.marked and begun.listed == claim.listed
+        assert begun.marked and begun.audience_read_at == claim.audience_read_at
         assert self.run(self.journal.renew(NAME, claim)) is None
 
     def test_chunks(self) -> None:
         """Chunks are written, done once each and in any order; with the last the fan-out is finished."""
         claim = self.planned(5)
         assert self.run(self.journal.chunks(claim, 0, 3)) == {0: b"chunk0", 1: b"chunk1", 2: b"chunk2"}
-        for number, begun in ((3, (1, claim.listed, 0)), (1, (1, claim.listed, 0)), (3, NotBegun.DONE)):
-            assert self.run(self.journal.begin_chunk(claim.id, claim.plan, number)) == begun
-            self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, number, 10))
+        for number, begun in (
+            (3, (1, claim.audience_read_at, 0)),
+            (1, (1, claim.audience_read_at, 0)),
+            (3, NotBegun.DONE),
+        ):
+            assert self.run(self.journal.begin_chunk(claim.id, claim.generation, number)) == begun
+            self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, number, 10))
         assert self.run(self.journal.chunks(claim, 1, 9)) == {2: b"chunk2", 4: b"chunk4"}
         found = self.status()
         assert (found["planned"], found["done"], found["reached"]) == ("5", "2", "20") and "finished" not in found
         (again,) = self.claims()
-        assert (again.plan, again.planned, again.sent, again.attempts) == (claim.plan, 5, 5, 1)
+        assert (again.generation, again.planned, again.sent, again.attempts) == (claim.generation, 5, 5, 1)
         for number in (0, 2, 4):
-            self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, number, 10))
+            self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, number, 10))
         assert "finished" in self.status() and self.run(self.journal.chunks(claim, 0, 9)) == {}
         assert self.claims() == []
 
@@ -596,9 +604,9 @@ class JournalContract(Contract):
         """What is asked for again puts the chunks of before off."""
         claim = self.planned(2)
         self.open(op=REMOVE)
-        assert self.run(self.journal.begin_chunk(claim.id, claim.plan, 0)) is NotBegun.DONE
-        self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, 0, 5))
-        self.run(self.journal.record_error(claim.id, claim.plan, "too late"))
+        assert self.run(self.journal.begin_chunk(claim.id, claim.generation, 0)) is NotBegun.DONE
+        self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, 0, 5))
+        self.run(self.journal.record_error(claim.id, claim.generation, "too late"))
         assert self.status().get("done", "0") == "0" and "error" not in self.status()
 
     def test_who_knows_the_feeds(self) -> None:
@@ -607,22 +615,22 @@ class JournalContract(Contract):
         (claim,) = self.claims()
         claim = self.run(self.journal.renew(NAME, claim, {0: b"chunk"}))
         begin = self.journal.begin_chunk
-        assert self.run(begin(claim.id, claim.plan, 0, ["home"])) is NotBegun.UNKNOWN_FEED
-        assert self.run(begin(claim.id, claim.plan, 0, ["pins", "home", "x"])).times == 1
+        assert self.run(begin(claim.id, claim.generation, 0, ["home"])) is NotBegun.UNKNOWN_FEED
+        assert self.run(begin(claim.id, claim.generation, 0, ["pins", "home", "x"])).times == 1
 
     def test_deaths_of_chunks(self) -> None:
         """Those that were begun and neither failed nor finished have died."""
         claim = self.planned(1)
 
         def begin() -> Any:
-            return self.run(self.journal.begin_chunk(claim.id, claim.plan, 0))
+            return self.run(self.journal.begin_chunk(claim.id, claim.generation, 0))
 
         assert (begin().deaths, begin().deaths) == (0, 1)
         for _ in range(5):
-            self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, 0, None))
+            self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, 0, None))
         assert (begin().deaths, begin().deaths) == (0, 1)
-        self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, 0, 1))
-        self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, 0, None))
+        self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, 0, 1))
+        self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, 0, None))
         assert begin() is NotBegun.DONE and self.status()["retried"] == "3"
 
     def test_begun_and_not_heard_of(self) -> None:
@@ -645,9 +653,9 @@ class JournalContract(Contract):
         self.open()
         self.claims()
         begun = self.run(self.journal.renew(NAME, self.claims()[0], begins=True))
-        self.run(self.journal.postpone(NAME, begun, 0, error=error, waits="" if error else "queue"))
+        self.run(self.journal.postpone(NAME, begun, 0, error=error, waiting_queue="" if error else "queue"))
         (claim,) = self.claims()
-        assert (claim.tries, claim.deaths, claim.waits) == (tries, 0, "" if error else "queue")
+        assert (claim.tries, claim.deaths, claim.waiting_queue) == (tries, 0, "" if error else "queue")
         assert self.status().get("error", "") == error and self.status().get("failed", "0") == str(int(bool(error)))
 
     @pytest.mark.parametrize(("options", "relisted"), [({}, False), ({"written": True}, True), ({"error": "x"}, True)])
@@ -660,7 +668,7 @@ class JournalContract(Contract):
         number = self.run(self.tested.auxiliary.unfollows.last_number(NAME))
         self.run(self.journal.postpone(NAME, claim, 0, **options))
         (again,) = self.claims()
-        assert again.relisted is relisted and (again.listed < number) is relisted
+        assert again.relisted is relisted and (again.audience_read_at < number) is relisted
 
     def test_planned_whole(self) -> None:
         """A plan that is written down whole was no death, and is an attempt until a chunk is done."""
@@ -671,18 +679,22 @@ class JournalContract(Contract):
         self.run(self.journal.await_chunks(NAME, claim, 2, 0, 2))
         (claim,) = self.claims()
         assert (claim.tries, claim.deaths) == (2, 0)
-        self.run(self.journal.end_chunk(NAME, claim.id, claim.plan, 0, 5))
+        self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, 0, 5))
         (claim,) = self.claims()
         assert (claim.tries, claim.deaths) == (1, 0)
 
     def test_one_that_is_sent_at_once(self) -> None:
         """It is one chunk, and due only when its lease is over."""
         opened = self.run(self.journal.open(NAME, f"{NAME}:one", FOLLOW, b"body", sent=True))
-        assert not opened.ring and self.run(self.journal.claim(NAME, 5)).claims == []
-        assert self.run(self.journal.begin_chunk(f"{NAME}:one", opened.plan, 0)).times == 1
+        assert not opened.wake and self.run(self.journal.claim(NAME, 5)).claims == []
+        assert self.run(self.journal.begin_chunk(f"{NAME}:one", opened.generation, 0)).times == 1
         (claim,) = self.claims()
-        assert (claim.plan, claim.planned, self.run(self.journal.chunks(claim, 0, 5))) == (opened.plan, 1, {0: b"body"})
-        self.run(self.journal.end_chunk(NAME, claim.id, opened.plan, 0, 1))
+        assert (claim.generation, claim.planned, self.run(self.journal.chunks(claim, 0, 5))) == (
+            opened.generation,
+            1,
+            {0: b"body"},
+        )
+        self.run(self.journal.end_chunk(NAME, claim.id, opened.generation, 0, 1))
         assert "finished" in self.status()
 
     @pytest.mark.parametrize("op", [ADD, REMOVE])
@@ -752,7 +764,7 @@ class JournalContract(Contract):
 
     def test_wake_up_messages(self) -> None:
         """One is on its way at a time; a claim takes it off, and more that is due wants another."""
-        opened = [self.run(self.journal.open(NAME, f"{NAME}:{n}", ADD, b"body")).ring for n in range(3)]
+        opened = [self.run(self.journal.open(NAME, f"{NAME}:{n}", ADD, b"body")).wake for n in range(3)]
         assert opened == [True, False, False]
         assert self.run(self.journal.wake_if_overdue(NAME)) == (3, False)
         claims, wake = self.run(self.journal.claim(NAME, 2))
@@ -765,7 +777,7 @@ class JournalContract(Contract):
     def test_an_author_at_the_limit(self) -> None:
         """What is beyond the burst is accepted, and due later."""
         for number in range(4):
-            self.open(str(number), pace=Pace(5, 1 / LEASE, 2))
+            self.open(str(number), rate_limit=RateLimit(5, 1 / LEASE, 2))
         assert [claim.id for claim in self.run(self.journal.claim(NAME, 9)).claims] == [f"{NAME}:0", f"{NAME}:1"]
         assert {claim.id for claim in self.claims()} >= {f"{NAME}:2"}
 
@@ -797,8 +809,8 @@ class JournalContract(Contract):
     def test_errors(self) -> None:
         """A failure is counted, bad ids are told; the last error stays."""
         claim = self.planned(1)
-        self.run(self.journal.record_error(claim.id, claim.plan, "first"))
-        self.run(self.journal.record_error(claim.id, claim.plan, "2 bad ids", skipped=2))
+        self.run(self.journal.record_error(claim.id, claim.generation, "first"))
+        self.run(self.journal.record_error(claim.id, claim.generation, "2 bad ids", skipped=2))
         assert [self.status()[name] for name in ("failed", "skipped", "error")] == ["1", "2", "2 bad ids"]
 
     def test_dead_letters(self) -> None:
@@ -824,7 +836,7 @@ class JournalContract(Contract):
 
     def test_what_is_listed(self) -> None:
         """Those first that are to be looked at soonest, some of them at a time."""
-        names = [self.open(f"f{number}", pace=Pace(5, 0.1, 1)) for number in range(4)]
+        names = [self.open(f"f{number}", rate_limit=RateLimit(5, 0.1, 1)) for number in range(4)]
         found = self.run(self.journal.list_due(NAME, 1, 2))
         assert found.number == 4 and found.ids == names[1:3]
         assert [at for _, at in found.entries] == sorted(at for _, at in found.entries)
@@ -949,20 +961,20 @@ class MaintenanceContract(Contract):
             found |= set(keys)
             if not cursor:
                 break
-        record = receipt_key(f"{NAME}:one").encode()
+        record = fanout_record_key(f"{NAME}:one").encode()
         assert {feed.key.encode() + b":groups", feed.count_key.encode(), record} <= found
         assert self.run(maintenance.types([record, feed.count_key.encode(), b"none"])) == ["hash", "string", "none"]
         assert self.run(maintenance.number([record, b"none"])) == 1 and self.run(maintenance.size()) >= len(found)
-        assert self.run(maintenance.expire([receipt_key(f"{NAME}:one")])) == [True]
+        assert self.run(maintenance.expires([fanout_record_key(f"{NAME}:one")])) == [True]
 
     def test_a_feed(self) -> None:
         """All of a feed is seen; a lock is let go if it is still the one that was seen."""
         maintenance, feed = self.tested.maintenance, ContractNotes(1)
         feed.add(Activity(1, Love, 5))
         lock = Lock(b"stranger", time.time(), 30)
-        self.run(feed.timeline().begin(_OneFeed(feed), NOTHING, lock, Rules(100, 0, feed.channel())))
+        self.run(feed.timeline().begin(_OneFeed(feed), NOTHING, lock, FeedLimits(100, 0, feed.channel())))
         found = self.run(maintenance.feed(feed.key, feed.count_key))
-        assert (len(found.scores), list(found.records), found.wrong, found.inbox) == (1, list(found.scores), {}, b"")
+        assert (len(found.scores), list(found.records), found.wrong, found.pending) == (1, list(found.scores), {}, b"")
         assert found.lock == pytest.approx(lock.now + lock.ttl, abs=0.002) and found.count == b"1 1 1"
         self.run(maintenance.unlock(feed.key, found.lock + 5))
         assert self.run(maintenance.feed(feed.key, feed.count_key)).lock == found.lock
@@ -983,31 +995,31 @@ class MaintenanceContract(Contract):
         """Records and bodies are read; what is due is put in and taken out."""
         maintenance, fanout = self.tested.maintenance, f"{NAME}:one"
         self.run(self.tested.journal.open(NAME, fanout, ADD, b"body"))
-        (record, none) = self.run(maintenance.receipts([fanout, f"{NAME}:two"]))
+        (record, none) = self.run(maintenance.fanout_records([fanout, f"{NAME}:two"]))
         assert (record["op"], record["manager"], none) == (ADD.encode(), NAME.encode(), {}) and "body" not in record
-        assert self.run(maintenance.receipts([fanout], body=True)) == [{**record, "body": b"body"}]
+        assert self.run(maintenance.fanout_records([fanout], body=True)) == [{**record, "body": b"body"}]
         assert self.run(maintenance.overdue(NAME, 0)) == 1 and self.run(maintenance.overdue(NAME, 60)) == 0
         self.run(maintenance.due_drop(NAME, fanout))
         assert self.run(maintenance.due_at(NAME, fanout)) is None and self.run(maintenance.overdue(NAME, 0)) == 0
         self.run(maintenance.due_put(NAME, fanout))
         assert self.run(maintenance.due_at(NAME, fanout)) is not None
-        self.run(maintenance.forget(receipt_key(fanout), 60))
-        assert self.run(maintenance.receipts([fanout])) == [record]
-        self.run(maintenance.forget(receipt_key(fanout)))
-        assert self.run(maintenance.receipts([fanout])) == [{}]
+        self.run(maintenance.forget(fanout_record_key(fanout), 60))
+        assert self.run(maintenance.fanout_records([fanout])) == [record]
+        self.run(maintenance.forget(fanout_record_key(fanout)))
+        assert self.run(maintenance.fanout_records([fanout])) == [{}]
 
-    def test_spills(self) -> None:
-        """A group's spill is read between two looks at its record."""
-        groups, maintenance, head = self.tested.groups, self.tested.maintenance, bytes([SPILLED])
-        lock, rules = Lock(b"writer__", time.time(), 10), Rules(100, 0, "")
-        self.run(groups.begin(_Feeds(1, counted=False), NOTHING, lock, rules))
-        spill: list[Any] = [(b"g", actor, SET, b"x") for actor in _actors(3)]
-        self.run(groups.commit([Changes(key_of(1), b"", put=[(b"g", head, 1.0)], spill=spill)], lock, ""))
+    def test_overflows(self) -> None:
+        """A group's overflow is read between two looks at its record."""
+        groups, maintenance, head = self.tested.groups, self.tested.maintenance, bytes([HAS_OVERFLOW])
+        lock, limits = Lock(b"writer__", time.time(), 10), FeedLimits(100, 0, "")
+        self.run(groups.begin(_Feeds(1, counted=False), NOTHING, lock, limits))
+        overflow: list[Any] = [(b"g", actor, SET, b"x") for actor in _actors(3)]
+        self.run(groups.commit([Changes(key_of(1), b"", put=[(b"g", head, 1.0)], overflow=overflow)], lock, ""))
         asked = [(key_of(1), b"g"), (key_of(1), b"none")]
-        assert self.run(maintenance.spill_sizes(asked)) == [3, 0]
+        assert self.run(maintenance.overflow_sizes(asked)) == [3, 0]
         found = dict.fromkeys(_actors(3), b"x")
-        assert self.run(maintenance.spills(asked)) == [(head, found, head), (None, {}, None)]
-        assert self.run(maintenance.feed(key_of(1), "")).spills == {b"g": 3}
+        assert self.run(maintenance.overflows(asked)) == [(head, found, head), (None, {}, None)]
+        assert self.run(maintenance.feed(key_of(1), "")).overflows == {b"g": 3}
 
     def test_the_server(self) -> None:
         """Facts are texts; there may be none."""

@@ -60,9 +60,9 @@ class Processes(contextlib.AbstractContextManager[Any]):
         for process in self.running:
             if process.poll() is not None:
                 name = Path(str(process.args[0])).name  # type: ignore[index]
-                raise ServersFailed(f"{name} ended with status {process.returncode}: {self.last_words()}")
+                raise ServersFailed(f"{name} ended with status {process.returncode}: {self.last_notifications()}")
 
-    def last_words(self) -> str:
+    def last_notifications(self) -> str:
         """The end of the log."""
         lines = self._log.read_text(errors="replace")[-2000:].strip().splitlines()
         return " / ".join(lines[-10:]) or "its log is empty"
@@ -137,7 +137,7 @@ class LocalRedis(Processes):
                 except redis.ConnectionError as error:
                     self.check()
                     if time.monotonic() > deadline:
-                        raise ServersFailed(f"{binary} does not answer: {self.last_words()}") from error
+                        raise ServersFailed(f"{binary} does not answer: {self.last_notifications()}") from error
                     time.sleep(0.02)
 
 
@@ -175,7 +175,9 @@ class Workers(Processes):
         while len(answers) < len(self._names):
             self.check()
             if time.monotonic() > deadline:
-                raise ServersFailed(f"the workers do not answer after {WORKERS_TIMEOUT:.0f} s: {self.last_words()}")
+                raise ServersFailed(
+                    f"the workers do not answer after {WORKERS_TIMEOUT:.0f} s: {self.last_notifications()}"
+                )
             try:
                 answers = celery_app().control.ping(destination=self._names, timeout=0.3, limit=len(self._names))
             except OperationalError as error:

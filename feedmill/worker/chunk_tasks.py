@@ -12,24 +12,24 @@ from feedmill.fanout.operations import CHUNKED, REBUILD, FanoutOperation, operat
 from feedmill.manager import Manager
 from feedmill.manager.hook_results import Skipped
 from feedmill.registry import feed_names
-from feedmill.storage.deadline import within
+from feedmill.storage.deadline import with_deadline
 from feedmill.storage.journal import Begun, NotBegun, lease
 from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation, follow
-from feedmill.worker.dead_letters import GivenUp
+from feedmill.worker.dead_letters import AttemptsExhausted
 from feedmill.worker.delivery import (
     AUDIENCES,
     OLDER,
     UNFOLLOWED,
     about,
     check_known,
+    count_recipients,
     deliveries_of,
     ids_of,
-    manager_called,
-    people_of,
+    manager_named,
 )
-from feedmill.worker.isolation import People, apart, driven, split_work
+from feedmill.worker.isolation import People, driven, isolate, split_work
 
 #: Workers that a chunk may kill before it is left alone; its fan-out then becomes a dead letter.
 MOST_DEATHS = 12
@@ -39,39 +39,41 @@ Work = Callable[[Begun, float], Steps[int]]
 
 
 def deliver(
-    manager_name: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, plan: int, chunk: int
+    manager_name: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, generation: int, chunk: int
 ) -> int:
     """Deliver an activity to one chunk of people; how many, 0 if the chunk is done already or no longer wanted."""
     if audience not in AUDIENCES:
         raise MessageError(f"audience {audience!r} is none of {', '.join(AUDIENCES)}")
-    manager, parts = manager_called(manager_name), [(audience, ids_of(ids, "user ids"))]
+    manager, parts = manager_named(manager_name), [(audience, ids_of(ids, "user ids"))]
     asked = operation_called(op, CHUNKED)
     about(asked, body)
 
     def work(begun: Begun, deadline: float) -> Steps[int]:
-        found, parted = yield from compensation.read(manager, asked, body, parts, begun.listed)
-        whole: tuple[Sequence[Any], People] = found, compensation.apart_from_unfollowed(found, parts, parted)
+        found, unfollowed = yield from compensation.read(manager, asked, body, parts, begun.audience_read_at)
+        whole: tuple[Sequence[Any], People] = found, compensation.split_unfollowed(found, parts, unfollowed)
         reached = 0
 
         def written(some: tuple[Sequence[Any], People]) -> Steps[None]:
             nonlocal reached
             deliveries = deliveries_of(manager, asked, some[0], some[1], begun.times)
-            yield from driven(compensation.delivered(manager, deliveries, begun.listed), deadline)
+            yield from driven(
+                compensation.deliver_and_compensate(manager, deliveries, begun.audience_read_at), deadline
+            )
             if audience != UNFOLLOWED:  # who follows again is in another chunk, or has it from there
-                reached = max(reached, people_of(deliveries))
+                reached = max(reached, count_recipients(deliveries))
 
-        error = yield from apart(whole, written, split_work)
+        error = yield from isolate(whole, written, split_work)
         if error is not None:
             raise error
         check_known(found)
         return reached
 
-    return _chunk(manager, fanout_id, plan, chunk, work)
+    return _chunk(manager, fanout_id, generation, chunk, work)
 
 
-def copy(op: FanoutOperation, manager_name: str, body: bytes, fanout_id: str, plan: int) -> int:
+def copy(op: FanoutOperation, manager_name: str, body: bytes, fanout_id: str, generation: int) -> int:
     """Do what concerns the feeds of one user: follow, refollow, unfollow or rebuild; 1 if it was still to be done."""
-    manager = manager_called(manager_name)
+    manager = manager_named(manager_name)
     values: list[Any] = [*ids_of(body, "user and target")]
     if not op.fewest <= len(values) <= len(op.arguments):
         takes = " and ".join(f"a {name}" for name in op.arguments[: op.fewest])
@@ -80,29 +82,29 @@ def copy(op: FanoutOperation, manager_name: str, body: bytes, fanout_id: str, pl
     if type(limit) is not int or limit < 1:
         raise MessageError(f"{op} takes a positive limit, not {limit!r}")
 
-    listed: list[int] = []
+    audience_read_at: list[int] = []
 
     def number() -> Steps[None]:
-        listed.append((yield from backend().auxiliary.unfollows.last_number(manager.name)))
+        audience_read_at.append((yield from backend().auxiliary.unfollows.last_number(manager.name)))
 
     def work(begun: Begun, deadline: float) -> Steps[int]:
         if op.removes:
             yield from follow.unfollow(manager, user_id, target_id)
         if op.adds:
-            yield from follow.follow(manager, user_id, target_id, limit, listed[0], begun.times)
+            yield from follow.follow(manager, user_id, target_id, limit, audience_read_at[0], begun.times)
         if op is REBUILD:
             skipped = Skipped()
             yield from follow.rebuild(manager, user_id, begun.times, skipped)
             if skipped.count:
-                yield from backend().journal.record_error(fanout_id, plan, str(skipped), skipped=skipped.count)
+                yield from backend().journal.record_error(fanout_id, generation, str(skipped), skipped=skipped.count)
         return 1
 
     # Before it is known to be wanted: an unfollow in between is seen by the one look or the other.
-    return _chunk(manager, fanout_id, plan, 0, work, [number()] if op.adds else [])
+    return _chunk(manager, fanout_id, generation, 0, work, [number()] if op.adds else [])
 
 
 def _chunk(
-    manager: Manager, fanout_id: str, plan: int, chunk: int, work: Work, ahead: Sequence[Steps[Any]] = ()
+    manager: Manager, fanout_id: str, generation: int, chunk: int, work: Work, ahead: Sequence[Steps[Any]] = ()
 ) -> int:
     """Do a chunk that was sent, if that is still wanted, and note that it is done; for how many people.
 
@@ -110,19 +112,22 @@ def _chunk(
     """
     deadline = time.monotonic() + lease() / 1000
     first = [*ahead, barrier()] if ahead else []
-    asked: list[Steps[Any]] = [*first, backend().journal.begin_chunk(fanout_id, plan, chunk, feed_names(manager.name))]
+    asked: list[Steps[Any]] = [
+        *first,
+        backend().journal.begin_chunk(fanout_id, generation, chunk, feed_names(manager.name)),
+    ]
     begun: Begun | NotBegun = backend().run(together(asked))[-1]
     if begun is NotBegun.UNKNOWN_FEED:
         raise UnknownName(f"fan-out {fanout_id} is for a feed that this worker's {manager.name} lacks; {OLDER}")
     if isinstance(begun, NotBegun):
         return 0
     if begun.deaths >= MOST_DEATHS:  # the broker gives the message out again each time, without end
-        raise GivenUp(f"chunk {chunk} is not begun any more: its worker died {begun.deaths} times")
+        raise AttemptsExhausted(f"chunk {chunk} is not begun any more: its worker died {begun.deaths} times")
     try:
-        people = backend().run(within(deadline, work(begun, deadline)))
+        people = backend().run(with_deadline(deadline, work(begun, deadline)))
     except Exception:
         with contextlib.suppress(FeedmillError):
-            backend().run(backend().journal.end_chunk(manager.name, fanout_id, plan, chunk, None))
+            backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, None))
         raise
-    backend().run(backend().journal.end_chunk(manager.name, fanout_id, plan, chunk, people))
+    backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, people))
     return people

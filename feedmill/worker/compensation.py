@@ -24,27 +24,27 @@ from feedmill.storage.registry import backend
 from feedmill.worker.delivery import (
     FOLLOWERS,
     UNFOLLOWED,
+    AudienceUsers,
     Delivery,
-    Part,
     Request,
     about,
     deliveries_of,
-    meant,
     operations_of,
+    resolve,
 )
 
 
 def read(
-    manager: Manager, op: FanoutOperation, body: bytes, parts: Sequence[Part], listed: int
+    manager: Manager, op: FanoutOperation, body: bytes, parts: Sequence[AudienceUsers], audience_read_at: int
 ) -> Steps[tuple[list[Fact], set[Unfollow]]]:
     """What is so with what a chunk is about, and which of its people are known to be too late, in one round trip.
 
-    *listed*: the number of the last unfollow when people were listed.
+    *audience_read_at*: the number of the last unfollow when people were listed.
     """
     found: list[Fact] = []
 
     def facts() -> Steps[set[Unfollow]]:
-        found.extend(meant(op, body, (yield from kept_bodies.facts(manager, about(op, body), repeated=True))))
+        found.extend(resolve(op, body, (yield from kept_bodies.facts(manager, about(op, body), repeated=True))))
         return set()
 
     def pairs() -> Iterable[Unfollow]:
@@ -54,19 +54,21 @@ def read(
 
     asked = [facts()]
     if any(name in (FOLLOWERS, UNFOLLOWED) for name, _ in parts):
-        asked.append(backend().auxiliary.unfollows.unfollowed_since(manager.name, listed, pairs))
-    *_, parted = yield from together(asked)
-    return found, parted
+        asked.append(backend().auxiliary.unfollows.unfollowed_since(manager.name, audience_read_at, pairs))
+    *_, unfollowed = yield from together(asked)
+    return found, unfollowed
 
 
-def apart_from_unfollowed(facts: Sequence[Fact], parts: Sequence[Part], parted: set[Unfollow]) -> list[Part]:
+def split_unfollowed(
+    facts: Sequence[Fact], parts: Sequence[AudienceUsers], unfollowed: set[Unfollow]
+) -> list[AudienceUsers]:
     """*parts* by what is known now: who of the followers has unfollowed the author of *facts*, and who follows again."""
     author = next((fact.activity.actor_id for fact in facts if fact.activity is not None), None)
-    found: list[Part] = []
+    found: list[AudienceUsers] = []
     for name, ids in parts:
-        if name == UNFOLLOWED or (name == FOLLOWERS and parted):
-            gone = [user for user in ids if (str(user), str(author)) in parted]
-            there = [user for user in ids if (str(user), str(author)) not in parted]
+        if name == UNFOLLOWED or (name == FOLLOWERS and unfollowed):
+            gone = [user for user in ids if (str(user), str(author)) in unfollowed]
+            there = [user for user in ids if (str(user), str(author)) not in unfollowed]
             found += [(FOLLOWERS, _spelled_like(author, there) if name == UNFOLLOWED else there), (UNFOLLOWED, gone)]
         else:
             found.append((name, ids))
@@ -86,26 +88,26 @@ def _spelled_like(author: EntityId | None, users: Sequence[EntityId]) -> Sequenc
     return spelled
 
 
-def delivered(manager: Manager, deliveries: Sequence[Delivery], listed: int) -> Steps[None]:
+def deliver_and_compensate(manager: Manager, deliveries: Sequence[Delivery], audience_read_at: int) -> Steps[None]:
     """Make *deliveries*, and what is so in their place if that has changed meanwhile.
 
-    *listed*: the number of the last unfollow when people were listed. What takes its time, as hooks of the app may, is done in
+    *audience_read_at*: the number of the last unfollow when people were listed. What takes its time, as hooks of the app may, is done in
     the call: whoever drives the rest looks first whether the claim still holds.
     """
-    return _delivered(manager, operations_of(manager, deliveries), deliveries, listed)
+    return _deliver_and_compensate(manager, operations_of(manager, deliveries), deliveries, audience_read_at)
 
 
-def _delivered(
-    manager: Manager, operations: Sequence[Steps[Any]], deliveries: Sequence[Delivery], listed: int
+def _deliver_and_compensate(
+    manager: Manager, operations: Sequence[Steps[Any]], deliveries: Sequence[Delivery], audience_read_at: int
 ) -> Steps[None]:
     made, late = list(deliveries), set[Unfollow]()
-    seen = yield from _written(manager, operations, made, listed)
+    seen = yield from _written(manager, operations, made, audience_read_at)
     while late or not _is_so(made, seen):
         new, old = _changed(manager, made, seen)
-        rejoined, old = _rejoined(manager, old, seen.parted)
-        new += rejoined
+        followed_again, old = _followed_again(manager, old, seen.unfollowed)
+        new += followed_again
         made = [*old, *new]
-        now = _concerned(made, seen.parted)
+        now = _concerned(made, seen.unfollowed)
         if not new and now == late:
             return
         back = [_only(each, REMOVE, now - late) for each in old if _adds(each)]
@@ -115,7 +117,7 @@ def _delivered(
             for each in new
             for part in ([_without(each, now), _only(each, REMOVE, now)] if _adds(each) else [each])
         ]
-        seen = yield from _written(manager, operations_of(manager, [*back, *again, *fresh]), made, listed)
+        seen = yield from _written(manager, operations_of(manager, [*back, *again, *fresh]), made, audience_read_at)
         late = now
 
 
@@ -124,31 +126,33 @@ class _Seen(NamedTuple):
 
     values: dict[bytes, bytes | None]
     numbers: dict[bytes, NotificationNumbers]
-    parted: set[Unfollow]
+    unfollowed: set[Unfollow]
 
 
-def _written(manager: Manager, operations: Sequence[Steps[Any]], made: Sequence[Delivery], listed: int) -> Steps[_Seen]:
+def _written(
+    manager: Manager, operations: Sequence[Steps[Any]], made: Sequence[Delivery], audience_read_at: int
+) -> Steps[_Seen]:
     """Run *operations*, and look at what matters to all that is *made* by them."""
-    return _behind(together(operations), lambda: _look(manager, made, listed))
+    return _behind(together(operations), lambda: _look(manager, made, audience_read_at))
 
 
-def _look(manager: Manager, made: Sequence[Delivery], listed: int) -> Steps[_Seen]:
+def _look(manager: Manager, made: Sequence[Delivery], audience_read_at: int) -> Steps[_Seen]:
     raw_ids = list({each.request.fact.raw_id: None for each in made})
-    noticed = list({each.request.fact.raw_id: None for each in made if each.request.numbers is not None})
+    notified_ids = list({each.request.fact.raw_id: None for each in made if each.request.numbers is not None})
     adding = [each for each in made if _adds(each) or _has(each, UNFOLLOWED)]
     asked: list[Steps[Any]] = [kept_bodies.values(manager, raw_ids)]
-    asked += [notified_users.numbers(manager, raw_id) for raw_id in noticed]
+    asked += [notified_users.numbers(manager, raw_id) for raw_id in notified_ids]
     if adding:
         asked.append(
             backend().auxiliary.unfollows.unfollowed_since(
-                manager.name, listed, lambda: _pairs(adding) | _pairs(adding, UNFOLLOWED)
+                manager.name, audience_read_at, lambda: _pairs(adding) | _pairs(adding, UNFOLLOWED)
             )
         )
     values, *others = yield from together(asked)
-    parted = others.pop() if adding else set()
+    unfollowed = others.pop() if adding else set()
     # Where there are none, as who reads all notifications has them.
     numbers = [each or NotificationNumbers() for each in others]
-    return _Seen(dict(zip(raw_ids, values)), dict(zip(noticed, numbers)), parted)
+    return _Seen(dict(zip(raw_ids, values)), dict(zip(notified_ids, numbers)), unfollowed)
 
 
 def _behind(operation: Steps[Any], look: Callable[[], Steps[_Seen]]) -> Steps[_Seen]:
@@ -207,7 +211,7 @@ def _changed(manager: Manager, made: Sequence[Delivery], seen: _Seen) -> tuple[l
 
 def _is_so(made: Sequence[Delivery], seen: _Seen) -> bool:
     """Whether what is *made* is surely what is so; else it has to be looked at more closely."""
-    if seen.parted or seen.numbers:
+    if seen.unfollowed or seen.numbers:
         return False
     for each in made:
         fact = each.request.fact
@@ -236,14 +240,14 @@ def _pairs(deliveries: Iterable[Delivery], audience: str = FOLLOWERS) -> set[Unf
     return {(str(user), str(each.activity.actor_id)) for each in deliveries for user in _followers(each, audience)}
 
 
-def _rejoined(
-    manager: Manager, made: Sequence[Delivery], parted: set[Unfollow]
+def _followed_again(
+    manager: Manager, made: Sequence[Delivery], unfollowed: set[Unfollow]
 ) -> tuple[list[Delivery], list[Delivery]]:
     """What is to be made for those from whom something was taken and who follow again; and what is *made*, without them."""
     back, rest = list[Delivery](), list[Delivery]()
     for each in made:
         author = each.activity.actor_id
-        users = [user for user in _followers(each, UNFOLLOWED) if (str(user), str(author)) not in parted]
+        users = [user for user in _followers(each, UNFOLLOWED) if (str(user), str(author)) not in unfollowed]
         if users:
             parts = [(FOLLOWERS, _spelled_like(author, users))]
             back += deliveries_of(manager, each.request.op, [each.fact], parts, each.request.attempt + 1)
@@ -255,9 +259,9 @@ def _rejoined(
     return back, rest
 
 
-def _concerned(deliveries: Sequence[Delivery], parted: set[Unfollow]) -> set[Unfollow]:
-    """Those of *parted* to whom something is delivered."""
-    return parted and parted & _pairs(each for each in deliveries if _adds(each))
+def _concerned(deliveries: Sequence[Delivery], unfollowed: set[Unfollow]) -> set[Unfollow]:
+    """Those of *unfollowed* to whom something is delivered."""
+    return unfollowed and unfollowed & _pairs(each for each in deliveries if _adds(each))
 
 
 def _followers(delivery: Delivery, audience: str = FOLLOWERS) -> list[EntityId]:

@@ -1,4 +1,4 @@
-"""Dead letters: what could not be processed, kept with the reason until somebody replays or drops it."""
+"""Dead letters: what could not be processed, kept with the reason until somebody retries or deletes it."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from feedmill.fanout import handle, publisher
 from feedmill.fanout.operations import PLANNED, operation_called
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage import procedures
-from feedmill.storage.journal import FANOUT, MESSAGE, Claim, Letter
+from feedmill.storage.journal import FANOUT, MESSAGE, Claim, DeadLetter
 from feedmill.storage.registry import backend
 
 #: Characters of a reason that are kept.
 LONGEST_REASON = 500
 #: Bytes of an unreadable message that are kept.
 LONGEST_BODY = 65_536
-#: Letters that are dropped in one go.
+#: Dead letters that are dropped in one go.
 AT_ONCE = 100
 
 
-class GivenUp(FeedmillError):
+class AttemptsExhausted(FeedmillError):
     """A fan-out, or a chunk of one, was tried too often."""
 
 
-class NoLetter(UnknownName):
+class UnknownDeadLetter(UnknownName):
     """There is no dead letter of that id."""
 
 
@@ -34,14 +34,14 @@ def reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}"[:LONGEST_REASON]
 
 
-def bury(manager: str, claim: Claim, why: str) -> None:
-    """Give up a claimed fan-out. When its activity is added or removed again, the letter goes."""
+def dead_letter(manager: str, claim: Claim, why: str) -> None:
+    """Give up a claimed fan-out. When its activity is added or removed again, the dead letter goes."""
     payload = pack([claim.op, claim.body, claim.id])
     backend().run(backend().journal.dead_letter(why, payload, manager, claim))
 
 
-def bury_message(task: str, args: Sequence[Any], why: str) -> str:
-    """Keep a message that was refused; the letter's id."""
+def keep_message(task: str, args: Sequence[Any], why: str) -> str:
+    """Keep a message that was refused; the dead letter's id."""
     try:
         payload = pack([task, list(args)])
     except (TypeError, ValueError, OverflowError):
@@ -49,58 +49,62 @@ def bury_message(task: str, args: Sequence[Any], why: str) -> str:
     return backend().run(backend().journal.dead_letter(why, payload))
 
 
-def listed(limit: int = 100) -> list[Letter]:
-    """The newest letters, newest first."""
+def newest(limit: int = 100) -> list[DeadLetter]:
+    """The newest dead letters, newest first."""
     return backend().run(backend().journal.dead_letters(limit))
 
 
-def found(letter_id: str) -> Letter:
-    """The letter of that id; :class:`NoLetter` without."""
-    letters = backend().run(backend().journal.dead_letters(1, letter_id)) if is_letter_id(letter_id) else None
+def get(dead_letter_id: str) -> DeadLetter:
+    """The dead letter of that id; :class:`UnknownDeadLetter` without."""
+    letters = (
+        backend().run(backend().journal.dead_letters(1, dead_letter_id)) if is_dead_letter_id(dead_letter_id) else None
+    )
     if not letters:
-        raise NoLetter(f"no dead letter {letter_id!r}; `feedmill dead list` shows those there are")
+        raise UnknownDeadLetter(f"no dead letter {dead_letter_id!r}; `feedmill dead list` shows those there are")
     return letters[0]
 
 
-def content(letter: Letter) -> list[Any]:
-    """What the letter is about: op, body and fan-out; or task and arguments."""
-    values = unpack(letter.payload)
-    if not isinstance(values, list) or len(values) != (3 if letter.kind == FANOUT else 2):
-        raise CorruptRecord(f"dead letter {letter.id} holds something that is neither a fan-out nor a message; drop it")
+def content(dead_letter: DeadLetter) -> list[Any]:
+    """What the dead letter is about: op, body and fan-out; or task and arguments."""
+    values = unpack(dead_letter.payload)
+    if not isinstance(values, list) or len(values) != (3 if dead_letter.kind == FANOUT else 2):
+        raise CorruptRecord(
+            f"dead letter {dead_letter.id} holds something that is neither a fan-out nor a message; drop it"
+        )
     return values
 
 
-def replay(letter_id: str) -> str:
-    """Try again what the letter is about, from the beginning, and forget the letter; what was done, in words."""
-    letter = found(letter_id)
-    values = content(letter)
-    if letter.kind == MESSAGE:
+def retry(dead_letter_id: str) -> str:
+    """Try again what the dead letter is about, from the beginning, and forget the dead letter; what was done, in words."""
+    dead_letter = get(dead_letter_id)
+    values = content(dead_letter)
+    if dead_letter.kind == MESSAGE:
         task, args = values
         if not task.startswith("feedmill."):
             raise MessageError(
-                f"dead letter {letter_id} names no task of ours ({task!r}); all that is left is to drop it"
+                f"dead letter {dead_letter_id} names no task of ours ({task!r}); all that is left is to drop it"
             )
         publisher.send(
-            task, args, queue=publisher.HIGH_QUEUE, sentence=f"{task} once more, from dead letter {letter_id}"
+            task, args, queue=publisher.HIGH_QUEUE, description=f"{task} once more, from dead letter {dead_letter_id}"
         )
         done = f"sent {task} again"
     else:
         op, body, name = values
-        begin = handle.start if op in PLANNED else handle.start_sent
-        procedures.run(begin(letter.manager, operation_called(op), [(name, body)]))
-        done = f"{op} in {letter.manager} starts again as fan-out {name}"
-    drop([letter_id])
+        begin = handle.enqueue if op in PLANNED else handle.enqueue_and_publish
+        procedures.run(begin(dead_letter.manager, operation_called(op), [(name, body)]))
+        done = f"{op} in {dead_letter.manager} starts again as fan-out {name}"
+    delete([dead_letter_id])
     return done
 
 
-def drop(ids: Sequence[str]) -> int:
-    """Forget letters; how many were there."""
-    known = [name for name in ids if is_letter_id(name)]
+def delete(ids: Sequence[str]) -> int:
+    """Forget dead letters; how many were there."""
+    known = [name for name in ids if is_dead_letter_id(name)]
     parts = [known[start : start + AT_ONCE] for start in range(0, len(known), AT_ONCE)]
     return sum(backend().run(backend().journal.drop_dead_letters(part)) for part in parts)
 
 
-def is_letter_id(text: str) -> bool:
+def is_dead_letter_id(text: str) -> bool:
     """Whether *text* can be a dead letter's id."""
     first, _, second = text.partition("-")
     return first.isdigit() and second.isdigit()

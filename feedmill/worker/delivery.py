@@ -1,4 +1,4 @@
-"""Deliveries: what workers do to the feeds of one chunk of people, or of many small chunks folded into one."""
+"""Deliveries: what workers do to the feeds of one chunk of people, or of many small chunks merged into one."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from feedmill.storage.operations import Steps
 
 #: The audiences of an activity. TOLD are those whom ``notify`` or ``unnotify`` named, and former recipients. UNFOLLOWED are
 #: those who were followers when an earlier attempt listed them, and hold what that wrote after they had left.
-FOLLOWERS, RECIPIENTS, TOLD, UNFOLLOWED = AUDIENCES = "followers", "recipients", "told", "unfollowed"
+FOLLOWERS, RECIPIENTS, NOTIFIED, UNFOLLOWED = AUDIENCES = "followers", "recipients", "notified", "unfollowed"
 #: Why what was asked for is unknown to a worker.
 OLDER = "it was asked for by another release, and is left to workers of that for a while"
 
 #: People, and which audience they are.
-Part = tuple[str, Sequence[EntityId]]
+AudienceUsers = tuple[str, Sequence[EntityId]]
 
 
 class Request(NamedTuple):
@@ -37,10 +37,10 @@ class Request(NamedTuple):
 
     op: FanoutOperation
     fact: Fact
-    parts: Sequence[Part]
+    parts: Sequence[AudienceUsers]
     #: How often it was begun, this time included.
     attempt: int = 1
-    #: The numbers of its notices when they were read; None if they were not.
+    #: The numbers of its direct notifications when they were read; None if they were not.
     numbers: NotificationNumbers | None = None
 
 
@@ -50,7 +50,7 @@ class Delivery(NamedTuple):
     #: ADD or IMPORT, REMOVE, UPDATE, or REDELIVER, which adds and updates.
     op: FanoutOperation
     activity: Activity
-    parts: Sequence[Part]
+    parts: Sequence[AudienceUsers]
     #: What this is a part of.
     request: Request
     #: How often it was begun, this time included.
@@ -62,7 +62,7 @@ class Delivery(NamedTuple):
         return self.request.fact
 
 
-def people_of(deliveries: Sequence[Delivery]) -> int:
+def count_recipients(deliveries: Sequence[Delivery]) -> int:
     """How many people *deliveries* reach; who gets several activities counts once, and who has unfollowed does not."""
     if len(deliveries) == 1:
         return sum([len(user_ids) for name, user_ids in deliveries[0].parts if name != UNFOLLOWED])
@@ -71,11 +71,11 @@ def people_of(deliveries: Sequence[Delivery]) -> int:
 
 
 def deliveries_of(
-    manager: Manager, op: FanoutOperation, facts: Iterable[Fact], parts: Sequence[Part], attempt: int
+    manager: Manager, op: FanoutOperation, facts: Iterable[Fact], parts: Sequence[AudienceUsers], attempt: int
 ) -> list[Delivery]:
     """What makes the feeds of the people of *parts* true: filters are asked once for each activity.
 
-    It depends on what is so (:func:`meant`), and only in how it is done on the op that was asked for: of requests that are
+    It depends on what is so (:func:`resolve`), and only in how it is done on the op that was asked for: of requests that are
     late, doubled or overtaken none does harm.
     """
     return [each for fact in facts for each in _made_true(manager, Request(op, fact, parts, attempt))]
@@ -87,7 +87,7 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
         return []
     if len(request.parts) == 1 and request.parts[0][0] == FOLLOWERS and not manager.is_filtered:
         return [Delivery(_effect(request, fact.live), activity, request.parts, request, request.attempt)]
-    chosen: dict[FanoutOperation, list[Part]] = {}
+    chosen: dict[FanoutOperation, list[AudienceUsers]] = {}
     numbers: NotificationNumbers | None = None
     for audience, ids in request.parts:
         if audience == UNFOLLOWED:
@@ -117,26 +117,26 @@ def _effect(request: Request, there: bool) -> FanoutOperation:
 def _notified(
     manager: Manager, request: Request, activity: Activity, audience: str, ids: Sequence[EntityId]
 ) -> tuple[NotificationNumbers | None, list[tuple[FanoutOperation, Sequence[EntityId]]]]:
-    """What is to be done with the notification feeds of *ids*, and the numbers of the notices that this depends on.
+    """What is to be done with the notification feeds of *ids*, and the numbers of the direct notifications that this depends on.
 
     Somebody has an activity if the last word on them says so, and where there is none, if it is live and they are a recipient.
     """
-    fact, numbers, words = request.fact, None, dict[str, bool]()
+    fact, numbers, last = request.fact, None, dict[str, bool]()
     recipients = fact.kind == LIVE and audience == RECIPIENTS
-    if fact.told:
-        numbers, words = notified_users.last_words(manager, fact.raw_id, ids, only_taken_back=recipients)
-    if not words and (recipients or fact.kind != LIVE):
+    if fact.notified:
+        numbers, last = notified_users.last_notifications(manager, fact.raw_id, ids, only_taken_back=recipients)
+    if not last and (recipients or fact.kind != LIVE):
         return numbers, [(_effect(request, recipients), ids)]
-    open_ = {str(user) for user in ids if str(user) not in words} if not recipients and fact.kind == LIVE else set()
-    meant_for = {str(user) for user in recipients_of(manager, activity) if str(user) in open_} if open_ else set()
-    there = [user for user in ids if words.get(str(user), recipients or str(user) in meant_for)]
+    open_ = {str(user) for user in ids if str(user) not in last} if not recipients and fact.kind == LIVE else set()
+    named = {str(user) for user in recipients_of(manager, activity) if str(user) in open_} if open_ else set()
+    there = [user for user in ids if last.get(str(user), recipients or str(user) in named)]
     stays = {str(user) for user in there}
     away = [user for user in ids if str(user) not in stays]
     effects = [(_effect(request, True), there), (REMOVE, away)]
     return numbers, [(effect, some) for effect, some in effects if some]
 
 
-def meant(op: FanoutOperation, body: bytes, facts: Mapping[bytes, Fact]) -> list[Fact]:
+def resolve(op: FanoutOperation, body: bytes, facts: Mapping[bytes, Fact]) -> list[Fact]:
     """Those of *facts* that a fan-out is about.
 
     :class:`~feedmill.errors.UnknownVerb` if it is about one activity, whose verb this process does not know: that is left to
@@ -162,13 +162,13 @@ def about(op: FanoutOperation, body: bytes) -> list[bytes]:
         if not all(isinstance(raw_id, bytes) and len(raw_id) == ID_SIZE for raw_id in ids):
             raise MessageError("the message's activities are not all ids of 16 bytes")
         return ids
-    raw_id = notice(body)[0] if op.subject is Subject.NAMED_USERS else body
+    raw_id = direct_notification(body)[0] if op.subject is Subject.NAMED_USERS else body
     if len(raw_id) != ID_SIZE:
         raise MessageError("the message's activity cannot be read: it is no id of 16 bytes")
     return [raw_id]
 
 
-def notice(body: bytes) -> tuple[bytes, bytes]:
+def direct_notification(body: bytes) -> tuple[bytes, bytes]:
     """The activity's id and the users whom the caller named, packed."""
     values = unpacked(body, "notice")
     if len(values) != 2 or not isinstance(values[0], bytes) or not isinstance(values[1], bytes):
@@ -176,18 +176,18 @@ def notice(body: bytes) -> tuple[bytes, bytes]:
     return values[0], values[1]
 
 
-def lock_patience() -> float:
-    """Seconds to wait for a busy feed with what cannot be left in its inbox: until its holder is done, or dead."""
+def lock_timeout() -> float:
+    """Seconds to wait for a busy feed with what cannot be left among its pending writes: until its holder is done, or dead."""
     return settings.current().lock_ttl + 5
 
 
-def patience(attempt: int) -> float | None:
+def lock_wait(attempt: int) -> float | None:
     """Seconds to wait for busy feeds in the *attempt*-th attempt, from 1.
 
     In the first the work is left to whoever holds a feed. That may be the worker that tried before, and died: so later
-    attempts wait until they hold the feed themselves, and then fold in what others left to the dead one as well.
+    attempts wait until they hold the feed themselves, and then apply what others left to the dead one as well.
     """
-    return None if attempt == 1 else lock_patience()
+    return None if attempt == 1 else lock_timeout()
 
 
 def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Steps[int]]:
@@ -195,13 +195,13 @@ def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Step
 
     Mostly each set of people is of one delivery, or of what one author did.
     """
-    alike: dict[str, dict[tuple[EntityId, ...], list[Delivery]]] = {audience: {} for audience in AUDIENCES}
+    by_users: dict[str, dict[tuple[EntityId, ...], list[Delivery]]] = {audience: {} for audience in AUDIENCES}
     for each in deliveries:
         for audience, ids in each.parts:
             if ids:
-                alike[audience].setdefault(tuple(ids), []).append(each)
+                by_users[audience].setdefault(tuple(ids), []).append(each)
     operations: list[Steps[int]] = []
-    for audience, people in alike.items():
+    for audience, people in by_users.items():
         classes = _feed_classes(manager, audience) if people else []
         for user_ids, asked in people.items() if classes else ():
             operations += _written(classes, user_ids, asked)
@@ -226,7 +226,7 @@ def _written(classes: Sequence[Any], user_ids: Sequence[EntityId], asked: Sequen
         # What is added may be there with another context: from before, or from an attempt that read it earlier.
         if op.updates or (op.adds and (former or each.attempt > 1)):
             updates.append(activity)
-    wait, operations = patience(attempt), list[Steps[int]]()
+    wait, operations = lock_wait(attempt), list[Steps[int]]()
     for feed_class in classes:
         if updates and is_updated(feed_class):
             operation = feed_class.deliver(user_ids, adds, removes, updates=updates, wait=wait)
@@ -258,7 +258,7 @@ def _feed_classes(manager: Manager, audience: str) -> list[type[Feed]]:
 # -- what messages say
 
 
-def manager_called(name: str) -> Manager:
+def manager_named(name: str) -> Manager:
     """The manager registered as *name*."""
     manager: Manager = get_manager(name)()
     return manager

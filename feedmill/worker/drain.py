@@ -1,4 +1,4 @@
-"""What is due: workers claim it, fold it into as few round trips as they can, and settle it."""
+"""What is due: workers claim it, merge it into as few round trips as they can, and settle it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedmill import registry
-from feedmill.errors import LEFT_TO_OTHERS, MessageError, StorageError, WrongType
+from feedmill.errors import RETRY_ELSEWHERE, MessageError, StorageError, WrongType
 from feedmill.fanout import publisher
 from feedmill.fanout.operations import PLANNED, Subject, operation_called
 from feedmill.feeds.flat import Feed
-from feedmill.grouping.writer import fold_in
+from feedmill.grouping.writer import recover_pending_writes
 from feedmill.manager import Manager, activity_bodies
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.hook_results import Skipped
 from feedmill.registry import feed_names
-from feedmill.storage.deadline import LeaseExpired, within
+from feedmill.storage.deadline import LeaseExpired, with_deadline
 from feedmill.storage.journal import Claim, lease
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
@@ -27,11 +27,11 @@ from feedmill.worker.delivery import (
     OLDER,
     Delivery,
     about,
-    manager_called,
-    people_of,
+    count_recipients,
+    manager_named,
 )
 from feedmill.worker.heartbeat import Watch
-from feedmill.worker.isolation import apart, driven, halves, split_people
+from feedmill.worker.isolation import driven, halves, isolate, split_people
 
 logger = logging.getLogger(__name__)
 
@@ -47,20 +47,20 @@ LONGEST_WAIT = 1.0
 LONGEST_SILENCE = 3600.0
 
 
-def answer(manager_name: str, bell: str = "") -> int:
-    """Answer the bell with the message id *bell*: do what is due; how many people were reached or planned for.
+def drain(manager_name: str, wakeup_id: str = "") -> int:
+    """Answer the wake-up message with the message id *wakeup_id*: do what is due; how many people were reached or planned for.
 
-    A bell that comes again, because the worker that answered it died, brings up what that worker had taken. What one
-    fan-out does wrong harms no other. If more is due than one worker takes, the bell is rung again before the work
+    A wake-up message that is delivered again, because the worker that answered it died, brings up what that worker had taken. What one
+    fan-out does wrong harms no other. If more is due than one worker takes, the wake-up message is sent again before the work
     begins, so that others join.
     """
-    manager, deadline = manager_called(manager_name), time.monotonic() + lease() / 1000
-    claims, ring = backend().run(backend().journal.claim(manager_name, MOST_CLAIMS, bell))
-    if ring:
-        publisher.ring(manager_name)
+    manager, deadline = manager_named(manager_name), time.monotonic() + lease() / 1000
+    claims, wake = backend().run(backend().journal.claim(manager_name, MOST_CLAIMS, wakeup_id))
+    if wake:
+        publisher.wake_workers(manager_name)
     raw_ids = dict.fromkeys(raw_id for claim in claims if not claim.planned for raw_id in _one_activity(claim))
     facts = backend().run(activity_bodies.facts(manager, list(raw_ids)))
-    return _Round(manager, deadline, facts).run(claims)
+    return _DrainPass(manager, deadline, facts).run(claims)
 
 
 def _one_activity(claim: Claim) -> list[bytes]:
@@ -75,17 +75,17 @@ def _one_activity(claim: Claim) -> list[bytes]:
 
 
 def sweep() -> int:
-    """Ring for every manager of which something is overdue, and do what dead holders of feeds left; how much there was."""
-    overdue = sum(map(_left_behind, _kinds_with_pending_writes()))
+    """Wake workers for every manager of which something is overdue, and do what dead holders of feeds left; how much there was."""
+    overdue = sum(map(_recover_pending_writes, _kinds_with_pending_writes()))
     for name in registry.manager_names():
         try:
-            count, ring = backend().run(backend().journal.wake_if_overdue(name))
+            count, wake = backend().run(backend().journal.wake_if_overdue(name))
         except WrongType as error:  # others' work is elsewhere
             logger.error("what is due of %s cannot be looked at: %s", name, error)
             continue
         overdue += count
-        if ring:
-            publisher.ring(name)
+        if wake:
+            publisher.wake_workers(name)
     return overdue
 
 
@@ -98,9 +98,9 @@ def _kinds_with_pending_writes() -> list[type[Feed]]:
     return [kind for kind in declared if kind is not None and kind.may_have_pending_writes]
 
 
-def _left_behind(feed_class: type[Feed]) -> int:
+def _recover_pending_writes(feed_class: type[Feed]) -> int:
     try:
-        found = backend().run(fold_in(feed_class))
+        found = backend().run(recover_pending_writes(feed_class))
     except WrongType as error:
         logger.error("what was left to holders of feeds of %s cannot be looked at: %s", feed_class.__name__, error)
         return 0
@@ -129,7 +129,7 @@ class _Ready(NamedTuple):
     error: Exception | None = None
 
 
-class _Round:
+class _DrainPass:
     """Claimed fan-outs of one manager, done together."""
 
     def __init__(self, manager: Manager, deadline: float, facts: Mapping[bytes, Fact]) -> None:
@@ -156,13 +156,17 @@ class _Round:
         bad one nor a slow one harms others, and those who wait for busy feeds do not wait for each other. Of those that
         wait for room in a queue, one looks for all: a crowd costs next to nothing, and holds up nobody.
         """
-        self.queue = sorted(claims, key=lambda claim: (_is_suspect(claim), claim.tries, bool(claim.waits)))
+        self.queue = sorted(claims, key=lambda claim: (_is_suspect(claim), claim.tries, bool(claim.waiting_queue)))
         for place, claim in enumerate(self.queue):
             self.place = place
-            if _is_suspect(claim) or claim.waits or (self.ready and time.monotonic() > self.since + LONGEST_WAIT):
+            if (
+                _is_suspect(claim)
+                or claim.waiting_queue
+                or (self.ready and time.monotonic() > self.since + LONGEST_WAIT)
+            ):
                 self._deliver()
-            if claim.waits in self.full:
-                self.full[claim.waits].append(claim)
+            if claim.waiting_queue in self.full:
+                self.full[claim.waiting_queue].append(claim)
                 continue
             if self._enough():
                 self._leave(self.queue[place:])
@@ -171,7 +175,7 @@ class _Round:
                 break
         self._deliver()
         for name, waiting in self.full.items():
-            planner.put_off(self.manager, waiting, name)
+            planner.postpone(self.manager, waiting, name)
         if self.error is not None and (publisher.inline() or isinstance(self.error, LeaseExpired)):
             raise self.error  # in memory, the caller is the worker, and nobody else would tell
         return self.deliveries
@@ -214,7 +218,7 @@ class _Round:
             self.full = {name: [each for each in some if each.id == claim.id] for name, some in self.full.items()}
         if planned is not None:
             self.since = self.since if self.ready else time.monotonic()
-            reached = people_of(planned.deliveries)
+            reached = count_recipients(planned.deliveries)
             self.ready.append(_Ready(claim, planned.deliveries, watch.deadline, reached, planned.error))
             self.deliveries += reached * max(1, len(planned.deliveries)) * (len(self.manager.feed_classes) or 1)
         return watch.slow
@@ -225,13 +229,13 @@ class _Round:
         if claim.tries > MOST_ATTEMPTS:
             last = backend().run(backend().journal.get(claim.id)).get("error", "")
             why = f": {claim.died() if claim.deaths else last}" if claim.deaths or last else ""
-            raise dead_letters.GivenUp(f"not done after {MOST_ATTEMPTS} attempts{why}")
+            raise dead_letters.AttemptsExhausted(f"not done after {MOST_ATTEMPTS} attempts{why}")
         if not self.feeds.issuperset(claim.feeds):
             lacking = set(claim.feeds) - self.feeds
             logger.warning("fan-out %s: this worker's %s has no feed %r; %s", claim.id, name, min(lacking), OLDER)
             pause = FIRST_PAUSE * (0.5 + random.random())
             watch.close()
-            backend().run(backend().journal.postpone(name, watch.claim, pause, waits=claim.waits))
+            backend().run(backend().journal.postpone(name, watch.claim, pause, waiting_queue=claim.waiting_queue))
             return None
         op = operation_called(claim.op)
         if claim.planned or op.subject is Subject.FEEDS:
@@ -244,7 +248,7 @@ class _Round:
             facts = backend().run(activity_bodies.facts(self.manager, about(op, claim.body)))
         planned = planner.plan(self.manager, op, claim, facts, skipped)
         if isinstance(planned, planner.Planned):
-            planner.note_skipped(self.manager, claim, skipped)
+            planner.record_skipped(self.manager, claim, skipped)
             return planned
         sent = planner.send(self.manager, watch, planned, _silence(claim), self.full, skipped)
         self.messages += sent.chunks
@@ -257,17 +261,20 @@ class _Round:
         """Send what has a task of its own, or chunks that are planned; how many messages."""
         silence = _silence(claim)
         if not claim.planned:
-            return planner.send_alone(self.manager, claim, silence)
+            return planner.publish_single(self.manager, claim, silence)
         if claim.sent == claim.planned:
             logger.warning("fan-out %s has chunks that stay undone; sending them again", claim.id)
         return planner.send_rest(self.manager, claim, silence)
 
     def _leave(self, claims: Sequence[Claim]) -> None:
-        """Give back what is too much for one round, and ring for it."""
-        left = [backend().journal.postpone(self.manager.name, claim, 0, waits=claim.waits) for claim in claims]
-        backend().run(together(left))
+        """Give back what is too much for one round, and wake workers for it."""
+        remaining = [
+            backend().journal.postpone(self.manager.name, claim, 0, waiting_queue=claim.waiting_queue)
+            for claim in claims
+        ]
+        backend().run(together(remaining))
         if backend().run(backend().journal.wake_if_overdue(self.manager.name)).wake:
-            publisher.ring(self.manager.name)
+            publisher.wake_workers(self.manager.name)
 
     def _deliver(self) -> None:
         """All that is ready in one go; if that fails, each alone."""
@@ -292,8 +299,13 @@ class _Round:
         if not ready:
             return
         deliveries = [one for each in ready for one in each.deliveries]
-        listed, deadline = min(each.claim.listed for each in ready), min(each.deadline for each in ready)
-        backend().run(within(deadline, compensation.delivered(self.manager, deliveries, listed)))
+        audience_read_at, deadline = (
+            min(each.claim.audience_read_at for each in ready),
+            min(each.deadline for each in ready),
+        )
+        backend().run(
+            with_deadline(deadline, compensation.deliver_and_compensate(self.manager, deliveries, audience_read_at))
+        )
         self._settle(ready)
 
     def _settle(self, ready: Sequence[_Ready]) -> None:
@@ -309,9 +321,11 @@ class _Round:
         again: Sequence[Delivery] = [one._replace(attempt=2) for one in ready.deliveries]
 
         def written(some: Sequence[Delivery]) -> Steps[Any]:
-            return driven(compensation.delivered(self.manager, some, ready.claim.listed), ready.deadline)
+            return driven(
+                compensation.deliver_and_compensate(self.manager, some, ready.claim.audience_read_at), ready.deadline
+            )
 
-        error = backend().run(apart(again, written, _split))
+        error = backend().run(isolate(again, written, _split))
         self._settle([ready if error is None else ready._replace(error=error)])
 
     def _failed(self, claim: Claim, error: Exception) -> None:
@@ -320,14 +334,18 @@ class _Round:
         if isinstance(error, LeaseExpired):
             return
         reason = dead_letters.reason(error)
-        if isinstance(error, LEFT_TO_OTHERS) and claim.feeds:  # else it has waited long enough for another worker
+        if isinstance(error, RETRY_ELSEWHERE) and claim.feeds:  # else it has waited long enough for another worker
             logger.warning("fan-out %s of %s: %s; %s", claim.id, self.manager.name, reason, OLDER)
             pause = FIRST_PAUSE * (0.5 + random.random())
-            backend().run(backend().journal.postpone(self.manager.name, claim, pause, waits=claim.waits, written=True))
+            backend().run(
+                backend().journal.postpone(
+                    self.manager.name, claim, pause, waiting_queue=claim.waiting_queue, written=True
+                )
+            )
             return
         if claim.tries >= MOST_ATTEMPTS:
             logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)
-            dead_letters.bury(self.manager.name, claim, reason)
+            dead_letters.dead_letter(self.manager.name, claim, reason)
             return
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (claim.tries - 1)) * (0.5 + random.random())
         logger.warning(

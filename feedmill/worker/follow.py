@@ -14,20 +14,20 @@ from feedmill.fanout.operations import IMPORT
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.removal import remove_matching
 from feedmill.grouping.pending_writes import PendingWrite
-from feedmill.grouping.writer import fold_in_one
+from feedmill.grouping.writer import apply_pending_writes
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
 from feedmill.manager import Manager
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import admitted_to, following_of
 from feedmill.manager.hook_results import Skipped
-from feedmill.storage.activity_state import NOTICED, REMOVED
+from feedmill.storage.activity_state import NOTIFIED_ONLY, REMOVED
 from feedmill.storage.auxiliary import FollowChanges
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation
-from feedmill.worker.delivery import FOLLOWERS, Delivery, Request, lock_patience
-from feedmill.worker.isolation import apart, halves
+from feedmill.worker.delivery import FOLLOWERS, Delivery, Request, lock_timeout
+from feedmill.worker.isolation import halves, isolate
 
 T = TypeVar("T")
 
@@ -36,16 +36,16 @@ READ_AT_ONCE, FACTS_AT_ONCE = 100, 1000
 
 
 def follow(
-    manager: Manager, user_id: EntityId, target_id: EntityId, limit: int, listed: int, attempt: int = 1
+    manager: Manager, user_id: EntityId, target_id: EntityId, limit: int, audience_read_at: int, attempt: int = 1
 ) -> Steps[int]:
     """Copy the newest *limit* activities of *target_id* into the feeds of *user_id*; how many may come.
 
-    *listed*: the number of the last unfollow when it was still to be done.
+    *audience_read_at*: the number of the last unfollow when it was still to be done.
     """
     source = _source(manager)
     ids = yield from source.timeline().flat_slice(source.key_of(target_id), 0, min(limit, source.max_length))
     facts = yield from kept_bodies.facts(manager, ids)
-    brought = _Brought(manager, user_id, listed, attempt)
+    brought = _Brought(manager, user_id, audience_read_at, attempt)
     yield from brought.all_of([facts[raw_id] for raw_id in ids])
     if brought.error is not None:
         raise brought.error
@@ -64,8 +64,8 @@ def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[
         return str(actor_id) == str(target_id)
 
     classes = manager.feed_classes.values()
-    kept = yield from _fold_in(manager, user_id)
-    removals = [remove_matching(each, user_id, id_matches, actor_matches, wait=lock_patience()) for each in classes]
+    kept = yield from _apply_pending_writes(manager, user_id)
+    removals = [remove_matching(each, user_id, id_matches, actor_matches, wait=lock_timeout()) for each in classes]
     taken = yield from together(removals)
     _check([write for write in kept if write.actor_id is None or actor_matches(write.actor_id)])
     return sum(taken)
@@ -78,8 +78,8 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
     delivered meanwhile stays. Whom the user unfollows, or follows again, meanwhile has the last word.
     """
     source, classes, user = _source(manager), list(manager.feed_classes.values()), str(user_id)
-    listed = yield from backend().auxiliary.unfollows.begin_rebuild(manager.name, user)
-    pending = yield from _fold_in(manager, user_id)
+    audience_read_at = yield from backend().auxiliary.unfollows.begin_rebuild(manager.name, user)
+    pending = yield from _apply_pending_writes(manager, user_id)
     there = yield from together([each.all_members(user_id) for each in classes])
     before = {member.raw_id for found in there for _, member in found}
     limit = min(manager.follow_activity_limit, source.max_length)
@@ -92,7 +92,7 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
         newest = heapq.nlargest(most, itertools.chain(newest, *slices))
         hashes.update(*map(_hashes, targets))
     facts = yield from kept_bodies.facts(manager, newest)
-    brought = _Brought(manager, user_id, listed, attempt)
+    brought = _Brought(manager, user_id, audience_read_at, attempt)
     yield from brought.all_of([facts[raw_id] for raw_id in newest])
     # Of what is live and not known it could not be found out whether they may have it; others can read what is foreign.
     unknown = {fact.raw_id for fact in facts.values() if fact.kind == FOREIGN or fact.live} - brought.known
@@ -101,18 +101,20 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
     for some in _chunked(iter(older), FACTS_AT_ONCE):
         found = yield from kept_bodies.facts(manager, some)
         # Its removal did not reach the user where they followed its actor no more, and a worker that died had brought it.
-        removed = {raw_id: fact for raw_id, fact in found.items() if fact.kind in (NOTICED, REMOVED)}
+        removed = {raw_id: fact for raw_id, fact in found.items() if fact.kind in (NOTIFIED_ONLY, REMOVED)}
         facts |= removed
         gone.update(removed)
-    for target in (yield from backend().auxiliary.unfollows.changes_since(manager.name, user, listed)).followed:
+    for target in (
+        yield from backend().auxiliary.unfollows.changes_since(manager.name, user, audience_read_at)
+    ).followed:
         hashes.update(_hashes(target))
 
     def id_matches(raw_id: bytes) -> bool:
         return raw_id in gone or (raw_id in before and raw_id[ACTOR_SLICE] not in hashes)
 
-    yield from together([remove_matching(each, user_id, id_matches, wait=lock_patience()) for each in classes])
-    yield from brought.again([fact for fact in facts.values() if not fact.live])
-    yield from _catch_up(manager, user_id, listed, attempt)
+    yield from together([remove_matching(each, user_id, id_matches, wait=lock_timeout()) for each in classes])
+    yield from brought.bring_back([fact for fact in facts.values() if not fact.live])
+    yield from _catch_up(manager, user_id, audience_read_at, attempt)
     if brought.error is not None:
         raise brought.error
     _check_known(facts)
@@ -123,8 +125,8 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
 class _Brought:
     """What is brought into the feeds of one user, as far as the filters and aggregators can tell."""
 
-    def __init__(self, manager: Manager, user_id: EntityId, listed: int, attempt: int) -> None:
-        self.manager, self.user_id, self.listed, self.attempt = manager, user_id, listed, attempt
+    def __init__(self, manager: Manager, user_id: EntityId, audience_read_at: int, attempt: int) -> None:
+        self.manager, self.user_id, self.audience_read_at, self.attempt = manager, user_id, audience_read_at, attempt
         #: What may be in the feeds, and the ids of all of which it is known whether it may.
         self.kept: list[Fact] = []
         self.known: set[bytes] = set()
@@ -133,10 +135,10 @@ class _Brought:
 
     def all_of(self, facts: Sequence[Fact]) -> Steps[None]:
         """Bring in those that may come; one that fails harms no other."""
-        error = yield from apart(facts, self._some, halves)
+        error = yield from isolate(facts, self._some, halves)
         self.error = self.error or error
 
-    def again(self, facts: Sequence[Fact]) -> Steps[None]:
+    def bring_back(self, facts: Sequence[Fact]) -> Steps[None]:
         """Bring in what was not there when it was looked at, so that it was taken out, and is there by now."""
         now = yield from kept_bodies.facts(self.manager, [fact.raw_id for fact in facts])
         yield from self.all_of([fact for fact in now.values() if fact.live])
@@ -157,14 +159,16 @@ class _Brought:
             if each.fact.activity is not None
         ]
         if deliveries:
-            yield from compensation.delivered(self.manager, deliveries, self.listed)
+            yield from compensation.deliver_and_compensate(self.manager, deliveries, self.audience_read_at)
 
 
-def _catch_up(manager: Manager, user_id: EntityId, listed: int, attempt: int) -> Steps[None]:
-    """Do again what the user did since *listed*, until they have done nothing more: what it undid may have been done since."""
+def _catch_up(manager: Manager, user_id: EntityId, audience_read_at: int, attempt: int) -> Steps[None]:
+    """Do again what the user did since *audience_read_at*, until they have done nothing more: what it undid may have been done since."""
     done = FollowChanges(frozenset(), frozenset())
     while (
-        changes := (yield from backend().auxiliary.unfollows.changes_since(manager.name, str(user_id), listed))
+        changes := (
+            yield from backend().auxiliary.unfollows.changes_since(manager.name, str(user_id), audience_read_at)
+        )
     ) != done:
         for target in sorted(changes.unfollowed - done.unfollowed):
             yield from unfollow(manager, user_id, target)
@@ -179,19 +183,19 @@ def _check_known(facts: Mapping[bytes, Fact]) -> None:
         kept_bodies.readable(fact)
 
 
-def _fold_in(manager: Manager, user_id: EntityId) -> Steps[list[PendingWrite]]:
-    """Have done what was left to the holders of the user's feeds: a sweep sees nothing of what is still in an inbox.
+def _apply_pending_writes(manager: Manager, user_id: EntityId) -> Steps[list[PendingWrite]]:
+    """Have done what was left to the holders of the user's feeds: a sweep sees nothing of what is still among the pending writes.
 
     Those of the writes that cannot be done here.
     """
 
-    def fold(feed_class: type[Feed]) -> Steps[list[PendingWrite]]:
+    def apply(feed_class: type[Feed]) -> Steps[list[PendingWrite]]:
         if (yield from backend().auxiliary.pending_index.has_pending([feed_class.key_of(user_id)])) == [True]:
-            return (yield from fold_in_one(feed_class, user_id, lock_patience()))
+            return (yield from apply_pending_writes(feed_class, user_id, lock_timeout()))
         return []
 
     classes = [each for each in manager.feed_classes.values() if each.may_have_pending_writes]
-    return list(itertools.chain(*(yield from together([fold(each) for each in classes]))))
+    return list(itertools.chain(*(yield from together([apply(each) for each in classes]))))
 
 
 def _check(kept: Sequence[PendingWrite]) -> None:

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 #: Seconds after which a plan is slow, and nobody else is to wait for it.
 SLOW = 1.0
 #: Seconds after which a plan is no longer kept alive. It is what interrupts the task, where tasks can be interrupted.
-LONGEST_PLAN = 1800.0
+LONGEST_PLANNING = 1800.0
 #: Seconds between two looks at what is planned, at most.
 LOOK = 0.25
 #: Makes the lock that a plan and the heart share; where processes are no threads but simulated, another.
@@ -93,7 +93,7 @@ class Watch:
     def renew(self, now: float, last: bool = False) -> None:
         """Renew the claim if a third of its lease is over; nothing beats after the *last* time."""
         with self._lock:
-            is_due = now >= self.deadline - lease() / 1500 and now < self._begun + LONGEST_PLAN
+            is_due = now >= self.deadline - lease() / 1500 and now < self._begun + LONGEST_PLANNING
             if is_due and not self.closed and not self._lost:
                 self._keep(backend().run(backend().journal.renew(self._manager, self.latest)), now)
             self.closed = self.closed or last

@@ -11,7 +11,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 from feedmill.errors import FeedBusy, StorageError, UnknownName, WrongType
 from feedmill.ids import EntityId
-from feedmill.storage.deadline import LeaseExpired, within
+from feedmill.storage.deadline import LeaseExpired, with_deadline
 from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend
 
@@ -27,16 +27,16 @@ MOST_FAILURES, LONGEST_SEARCH = 50, 10.0
 _OTHERS = (FeedBusy, StorageError, UnknownName, LeaseExpired, SoftTimeLimitExceeded)
 
 
-def apart(whole: T, written: Callable[[T], Steps[Any]], split: Callable[[T], Sequence[T]]) -> Steps[Exception | None]:
+def isolate(whole: T, written: Callable[[T], Steps[Any]], split: Callable[[T], Sequence[T]]) -> Steps[Exception | None]:
     """Do what *written* makes of *whole*; if that fails, of each part that *split* makes of it, and so on.
 
     The error of a part that cannot be split; None if all is done. Whoever asks raises it in the end: then what is bad is
     tried again, and kept as a dead letter if it stays bad, and all else has arrived.
     """
-    left, failures, since = [whole], 0, 0.0
+    remaining, failures, since = [whole], 0, 0.0
     found: Exception | None = None
-    while left:
-        part = left.pop()
+    while remaining:
+        part = remaining.pop()
         try:
             yield from written(part)
         except Exception as error:
@@ -52,7 +52,7 @@ def apart(whole: T, written: Callable[[T], Steps[Any]], split: Callable[[T], Seq
             elif failures >= MOST_FAILURES or time.monotonic() > since + LONGEST_SEARCH:
                 raise
             else:
-                left += reversed(parts)
+                remaining += reversed(parts)
     return found
 
 
@@ -61,7 +61,7 @@ def driven(operation: Steps[Any], deadline: float) -> Steps[None]:
 
     *deadline*: after which nothing more is written, by ``time.monotonic()``.
     """
-    backend().run(within(deadline, operation))
+    backend().run(with_deadline(deadline, operation))
     yield from ()
 
 

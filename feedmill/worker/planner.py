@@ -28,20 +28,20 @@ from feedmill.storage.registry import backend
 from feedmill.worker.delivery import (
     AUDIENCES,
     FOLLOWERS,
+    NOTIFIED,
     RECIPIENTS,
-    TOLD,
     UNFOLLOWED,
+    AudienceUsers,
     Delivery,
-    Part,
     check_known,
     deliveries_of,
+    direct_notification,
     ids_of,
-    meant,
-    notice,
+    resolve,
     unpacked,
 )
 from feedmill.worker.heartbeat import Watch
-from feedmill.worker.isolation import apart, split_work
+from feedmill.worker.isolation import isolate, split_work
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ Audience = tuple[str, Priority, Iterator[EntityId]]
 Chunk = tuple[str, Priority, list[EntityId]]
 
 #: Seconds until it is seen whether full queues have room again.
-CROWDED_PAUSE = 5.0
+FULL_QUEUE_PAUSE = 5.0
 #: Seconds for which chunks are collected, at most, before they are written down and sent.
 LONGEST_BATCH = 1.0
 
@@ -82,10 +82,10 @@ def plan(
     Who has no more followers than one chunk, none of them of low priority, is served where this was called. *facts*: what
     is so with the activities that it is about. Bad ids are left out, and counted in *skipped*.
     """
-    named = meant(op, claim.body, facts)
+    named = resolve(op, claim.body, facts)
     about = [fact for fact in named if fact.activity is not None]
     if op.subject is Subject.NAMED_USERS:
-        return _planned(manager, op, about, [(TOLD, ids_of(notice(claim.body)[1], "notice"))], claim)
+        return _planned(manager, op, about, [(NOTIFIED, ids_of(direct_notification(claim.body)[1], "notice"))], claim)
     if not about:
         check_known(named)
         return Planned([])
@@ -105,28 +105,28 @@ def plan(
         len(about) < len(named) and first and any(fact.kind == FOREIGN for fact in named)
     ):  # each chunk does what it can, and is done by a worker that can do all of it
         return iter(first)
-    parts: list[Part] = [(audience, ids) for audience, _, ids in first]
+    parts: list[AudienceUsers] = [(audience, ids) for audience, _, ids in first]
     return _planned(manager, op, about, _without_followers(parts) if claim.relisted else parts, claim)
 
 
 def _planned(
-    manager: Manager, op: FanoutOperation, about: Sequence[Fact], parts: Sequence[Part], claim: Claim
+    manager: Manager, op: FanoutOperation, about: Sequence[Fact], parts: Sequence[AudienceUsers], claim: Claim
 ) -> Planned:
     """The deliveries to *parts*; an activity, or somebody, about whom a filter fails harms no other."""
     if not manager.is_filtered and all(name == FOLLOWERS for name, _ in parts):  # no hook is asked that could fail
         return Planned(deliveries_of(manager, op, about, parts, claim.attempts))
     found: list[Delivery] = []
 
-    def asked(some: tuple[Sequence[Any], Sequence[Part]]) -> Steps[None]:
+    def asked(some: tuple[Sequence[Any], Sequence[AudienceUsers]]) -> Steps[None]:
         found.extend(deliveries_of(manager, op, some[0], some[1], claim.attempts))
         yield from ()
 
-    work: tuple[Sequence[Any], Sequence[Part]] = about, parts
-    error = backend().run(apart(work, asked, split_work))
+    work: tuple[Sequence[Any], Sequence[AudienceUsers]] = about, parts
+    error = backend().run(isolate(work, asked, split_work))
     return Planned(found, error)
 
 
-def _without_followers(parts: list[Part]) -> list[Part]:
+def _without_followers(parts: list[AudienceUsers]) -> list[AudienceUsers]:
     """*parts* without those of the unfollowed who are among the followers: about them it is looked when all is written."""
     users = {str(user) for name, ids in parts if name == FOLLOWERS for user in ids}
     return [(name, [user for user in ids if name != UNFOLLOWED or str(user) not in users]) for name, ids in parts]
@@ -143,8 +143,8 @@ def _audiences(manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, 
     if manager.notification_feed_class is not None and op.subject is Subject.ACTIVITY:  # an import is news to nobody
         if not updates or fact.kind == LIVE:
             found.append((RECIPIENTS, Priority.HIGH, recipients_of(manager, activity, skipped)))
-        if fact.told or fact.formers:
-            found.append((TOLD, Priority.HIGH, _told(manager, fact, void=not updates)))
+        if fact.notified or fact.formers:
+            found.append((NOTIFIED, Priority.HIGH, _notified(manager, fact, void=not updates)))
     classes = manager.feed_classes.values()
     if classes and (not updates or (fact.live and any(map(is_updated, classes)))):
         followers = followers_of(manager, activity.actor_id, skipped)
@@ -159,13 +159,13 @@ def _unfollowed(manager: Manager, claim: Claim, activity: Activity) -> Iterator[
     listed, so that whoever leaves meanwhile is among the ones or the others.
     """
     yield from backend().run(
-        backend().auxiliary.unfollows.unfollowers_since(manager.name, str(activity.actor_id), claim.listed)
+        backend().auxiliary.unfollows.unfollowers_since(manager.name, str(activity.actor_id), claim.audience_read_at)
     )
 
 
-def _told(manager: Manager, fact: Fact, *, void: bool) -> Iterator[EntityId]:
+def _notified(manager: Manager, fact: Fact, *, void: bool) -> Iterator[EntityId]:
     """Whom notices name, and who were recipients of what an activity was before."""
-    if fact.told:
+    if fact.notified:
         yield from notified_users.people(manager, fact.raw_id, void=void)
     for former in fact.formers:
         yield from recipients_of(manager, former)
@@ -200,7 +200,7 @@ def send(
     one of *full*, nothing is done. What comes slowly is not collected for long.
     :class:`~feedmill.storage.deadline.LeaseExpired` if meanwhile the claim was lost or the fan-out called off.
     """
-    planned = sent = told = 0
+    planned = sent = logged = 0
     for batch in _batches(chunks):
         queue = batch[0][1].value
         if not planned and queue in full:
@@ -218,11 +218,11 @@ def send(
         claim = watch.write(partial(backend().journal.renew, manager.name, chunks=packed))
         _publish(manager, claim, itertools.islice(messages.items(), fitting))
         planned, sent = planned + len(batch), sent + fitting
-        told = note_skipped(manager, claim, skipped, told)
+        logged = record_skipped(manager, claim, skipped, logged)
     watch.close()
-    note_skipped(manager, watch.claim, skipped, told)
+    record_skipped(manager, watch.claim, skipped, logged)
     journaled = backend().journal.await_chunks(
-        manager.name, watch.claim, planned, delay if sent == planned else CROWDED_PAUSE, sent
+        manager.name, watch.claim, planned, delay if sent == planned else FULL_QUEUE_PAUSE, sent
     )
     backend().run(journaled)
     return Sent(sent)
@@ -240,34 +240,36 @@ def _batches(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
         yield batch
 
 
-def note_skipped(manager: Manager, claim: Claim, skipped: Skipped | None, told: int = 0) -> int:
-    """Write down what was left out of a plan, if it is more than was *told* before; how much it is."""
-    if skipped is None or skipped.count == told:
-        return told
+def record_skipped(manager: Manager, claim: Claim, skipped: Skipped | None, logged: int = 0) -> int:
+    """Write down what was left out of a plan, if it is more than was *notified* before; how much it is."""
+    if skipped is None or skipped.count == logged:
+        return logged
     logger.warning("fan-out %s of %s: %s", claim.id, manager.name, skipped)
-    backend().run(backend().journal.record_error(claim.id, claim.plan, str(skipped), skipped=skipped.count))
+    backend().run(backend().journal.record_error(claim.id, claim.generation, str(skipped), skipped=skipped.count))
     return skipped.count
 
 
-def send_alone(manager: Manager, claim: Claim, delay: float) -> int:
+def publish_single(manager: Manager, claim: Claim, delay: float) -> int:
     """Send what has a task of its own once more, after it was finished: something that it overtook may have written since.
 
     How many messages were sent: none when the queue is full, and then it is sent later.
     """
-    if publisher.room(publisher.HIGH_QUEUE) < 1:
-        put_off(manager, [claim], publisher.HIGH_QUEUE)
+    if publisher.queue_capacity(publisher.HIGH_QUEUE) < 1:
+        postpone(manager, [claim], publisher.HIGH_QUEUE)
         return 0
     renewed = backend().run(backend().journal.renew(manager.name, claim, {0: claim.body}))
     if renewed is None:
         raise LeaseExpired(f"fan-out {claim.id} was called off or taken over before it was sent once more")
-    handle.send_alone(manager.name, OPERATIONS[claim.op], renewed.body, renewed.id, renewed.plan)
+    handle.publish_single(manager.name, OPERATIONS[claim.op], renewed.body, renewed.id, renewed.generation)
     backend().run(backend().journal.await_chunks(manager.name, renewed, 1, delay, 1))
     return 1
 
 
-def put_off(manager: Manager, claims: Iterable[Claim], queue: str) -> None:
+def postpone(manager: Manager, claims: Iterable[Claim], queue: str) -> None:
     """Let *claims* wait a while for room in *queue*."""
-    waiting = [backend().journal.postpone(manager.name, claim, CROWDED_PAUSE, waits=queue) for claim in claims]
+    waiting = [
+        backend().journal.postpone(manager.name, claim, FULL_QUEUE_PAUSE, waiting_queue=queue) for claim in claims
+    ]
     backend().run(together(waiting))
 
 
@@ -285,7 +287,9 @@ def send_rest(manager: Manager, claim: Claim, delay: float) -> int:
         if fitting < len(packed):
             if waiting:
                 sent = [*packed][fitting]
-                backend().run(backend().journal.await_chunks(manager.name, claim, claim.planned, CROWDED_PAUSE, sent))
+                backend().run(
+                    backend().journal.await_chunks(manager.name, claim, claim.planned, FULL_QUEUE_PAUSE, sent)
+                )
             else:
                 backend().run(backend().journal.postpone(manager.name, claim, delay))
             return again
@@ -297,9 +301,9 @@ def _send_again(manager: Manager, claim: Claim, packed: Mapping[int, bytes]) -> 
     """Send chunks from the journal, as many as find room; how many."""
     op = OPERATIONS[claim.op]
     if op.subject is Subject.FEEDS:
-        fitting = int(min(len(packed), publisher.room(publisher.HIGH_QUEUE)))
+        fitting = int(min(len(packed), publisher.queue_capacity(publisher.HIGH_QUEUE)))
         for body in itertools.islice(packed.values(), fitting):
-            handle.send_alone(manager.name, op, body, claim.id, claim.plan)
+            handle.publish_single(manager.name, op, body, claim.id, claim.generation)
         return fitting
     messages = {number: _unpacked(data) for number, data in packed.items()}
     fitting = _fitting([message.queue for message in messages.values()])
@@ -309,7 +313,7 @@ def _send_again(manager: Manager, claim: Claim, packed: Mapping[int, bytes]) -> 
 
 def _fitting(queues: Sequence[str]) -> int:
     """How many messages, from the first, find room in the *queues* that they are for."""
-    free = {queue: publisher.room(queue) for queue in set(queues)}
+    free = {queue: publisher.queue_capacity(queue) for queue in set(queues)}
     for place, queue in enumerate(queues):
         free[queue] -= 1
         if free[queue] < 0:
@@ -336,8 +340,8 @@ def _publish(manager: Manager, claim: Claim, messages: Iterable[tuple[int, Chunk
             feeds = " and ".join(manager.feed_classes) if audience in (FOLLOWERS, UNFOLLOWED) else "notification"
             publisher.send(
                 op.task,
-                [manager.name, op.name, audience, claim.body, ids, claim.id, claim.plan, number],
+                [manager.name, op.name, audience, claim.body, ids, claim.id, claim.generation, number],
                 queue=queue,
-                sentence=(REMOVE if audience == UNFOLLOWED else op).description.format(people, feeds),
+                description=(REMOVE if audience == UNFOLLOWED else op).description.format(people, feeds),
                 producer=producer,
             )

@@ -14,8 +14,8 @@ from feedmill.keys import GROUPS
 from tests.chaos.model import Groups, Model, grouped, shown
 from tests.chaos.network import HomeFeed, NewsFeed, Notes, OwnFeed
 
-#: Fields of a feed's hash: state with its lock, and inbox.
-STATE, INBOX = b"\0m", b"\0i"
+#: Fields of a feed's hash: state with its lock, and pending writes.
+STATE, PENDING_FIELD = b"\0m", b"\0i"
 
 
 @dataclasses.dataclass
@@ -26,7 +26,7 @@ class Verdict:
     duplicated: int = 0
     #: Feeds whose counts, groups or order are not the model's, or whose kept count is not a recount.
     wrong: int = 0
-    #: What receipts say was planned, and what of it was not done.
+    #: What fan-out records say was planned, and what of it was not done.
     chunks: int = 0
     chunks_lost: int = 0
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -124,15 +124,15 @@ def _notes(verdict: Verdict, user: Any, groups: Groups, unseen: int | None) -> N
 
 
 def leftovers(client: redis.Redis) -> list[str]:
-    """Locks that are still taken and inboxes that nobody emptied."""
+    """Locks that are still taken and pending writes that nobody emptied."""
     keys = list(client.scan_iter(match=f"*chaos:*{GROUPS}", count=1000))
     pipe = client.pipeline(transaction=False)
     for key in keys:
-        pipe.hmget(key, [STATE, INBOX])
+        pipe.hmget(key, [STATE, PENDING_FIELD])
     found = []
-    for key, (state, inbox) in zip(keys, pipe.execute()):
+    for key, (state, pending) in zip(keys, pipe.execute()):
         if state is not None and state[:1] == b"1":
             found.append(f"{key.decode()} is still locked")
-        if inbox:
-            found.append(f"{key.decode()} has {len(inbox)} bytes in its inbox")
+        if pending:
+            found.append(f"{key.decode()} has {len(pending)} bytes among its pending writes")
     return found

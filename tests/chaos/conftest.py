@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import report
-from tests.chaos.stage import Row, Stage, staged
+from tests.chaos.harness import Harness, Row, staged
 
 ROWS = pytest.StashKey[list[Row]]()
 BEGAN = pytest.StashKey[float]()
@@ -50,7 +50,7 @@ def broker(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def stage(request: pytest.FixtureRequest, tmp_path: Path, broker: str) -> Iterator[Stage]:
+def harness(request: pytest.FixtureRequest, tmp_path: Path, broker: str) -> Iterator[Harness]:
     """A stage on that broker. Its scenario ends with :func:`verify`."""
     rabbit = request.getfixturevalue("rabbitmq_node") if broker == "rabbitmq" else None
     with staged(tmp_path / "stage", broker, rabbit) as made:
@@ -58,14 +58,14 @@ def stage(request: pytest.FixtureRequest, tmp_path: Path, broker: str) -> Iterat
 
 
 @pytest.fixture
-def verify(request: pytest.FixtureRequest, broker: str, stage: Stage) -> Iterator[Callable[[], Row]]:
+def verify(request: pytest.FixtureRequest, broker: str, harness: Harness) -> Iterator[Callable[[], Row]]:
     """Ends a scenario: lets the system heal, holds it against the model, and writes the row."""
     marker = request.node.get_closest_marker("scenario")
     row = Row(marker.args[0], " ".join(request.node.function.__doc__.split()), broker)
     request.config.stash[ROWS].append(row)
 
     def end() -> Row:
-        verdict = stage.fill(row)
+        verdict = harness.fill(row)
         assert verdict.clean, "\n".join([str(row), *verdict.notes[:20]])
         return row
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 
 from feedmill.errors import StorageError
-from feedmill.storage.journal import Letter
+from feedmill.storage.journal import DeadLetter
 from feedmill.storage.registry import backend
 from feedmill.worker import drain
 
@@ -16,6 +16,6 @@ def sweep() -> None:
         drain.sweep()
 
 
-def undelivered() -> list[Letter]:
+def undelivered() -> list[DeadLetter]:
     """What ended among the dead letters."""
     return backend().run(backend().journal.dead_letters(100))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from feedmill.settings import Settings
-from tests.chaos.stage import LEASE
+from tests.chaos.harness import LEASE
 from tests.chaos.workers import ROOT, VISIBILITY
 
 DOCS = ROOT / "docs"
@@ -22,11 +22,11 @@ what they find in `docs/reliability/`, and `python -m tests.chaos.page` makes th
 
 Scenarios and soaks run real servers (Redis with its append-only file, RabbitMQ) and real Celery workers with prefork children,
 with a TCP proxy before the feed store and before the broker. What comes out is held against a model in plain Python: every
-feed of every follower, kept counts against recounts, receipts, locks, inboxes and dead letters.
+feed of every follower, kept counts against recounts, fan-out records, locks, pending writes and dead letters.
 
 - A *delivery* is one activity that is put into one feed of one person, or taken out of it.
 - *In flight* is how many fan-outs were on their way when the faults struck, added up over the faults.
-- *Lost*, *duplicated*: entries that are missing, or too many. *Wrong*: feeds with wrong counts, groups or order, receipts
+- *Lost*, *duplicated*: entries that are missing, or too many. *Wrong*: feeds with wrong counts, groups or order, fan-out records
   that are not true, locks and messages that were left behind.
 - *Recovery* is the time from the last fault until everything was where it belongs. What a dead worker held is given to others
   at the latest after a lease, which is {Settings.fanout_lease:.0f} seconds by default and {LEASE:.0f} here. RabbitMQ hands it
@@ -147,11 +147,11 @@ def _simulation(found: Mapping[str, Any]) -> str:
         "Web processes, workers, a sweeper and the doctor in one thread, interleaved at every command by a seed, with a clock of their"
         " own. The same seed strikes any command: refused, cut before or after it took effect, its process killed, stalled past its lease;"
         " messages lost, doubled and out of order; an older release; hooks of the app that fail. After each history everything must heal,"
-        " and every feed, count, receipt and body is held against a model. `make simulate` runs it; a seed that fails prints its history,"
+        " and every feed, count, fan-out record and body is held against a model. `make simulate` runs it; a seed that fails prints its history,"
         " shrunk, and replays.",
         "",
         f"{found['date']}, Python {found['python']}, {found['cores']} cores, code {found['code']}."
-        + (f" Left out: {', '.join(found['left_out'])}." if found.get("left_out") else ""),
+        + (f" Left out: {', '.join(found['log_skipped'])}." if found.get("log_skipped") else ""),
         "",
         *_heads(SIMULATION),
     ]

@@ -25,7 +25,7 @@ class NextManager(ChaosManager):
     feed_classes = {"home": HomeFeed, "news": NewsFeed, "pins": PinsFeed}
 
 
-class CrowdManager(ChaosManager):
+class LargeAudienceManager(ChaosManager):
     """All followers are in no hurry."""
 
     def get_user_follower_ids(self, user_id: Any) -> Mapping[Priority, Iterable[Any]]:

@@ -13,10 +13,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 from feedmill import Activity
 from tests.chaos import edges
+from tests.chaos.harness import LOCK_TTL, Harness
 from tests.chaos.model import Model
 from tests.chaos.network import AUTHORS, CHUNK, FOLLOWERS, NAMED, READERS, RECIPIENTS
 from tests.chaos.proxied import COMMITTING, WRITING, digests
-from tests.chaos.stage import LOCK_TTL, Stage
 from tests.chaos.workers import Worker
 
 #: Seconds of load in a round, before everything must heal and be right.
@@ -70,17 +70,17 @@ class Tally:
 class Soak:
     """A stage under fire."""
 
-    def __init__(self, stage: Stage, workers: int, seed: int) -> None:
-        self.stage, self.random = stage, random.Random(seed)
+    def __init__(self, harness: Harness, workers: int, seed: int) -> None:
+        self.harness, self.random = harness, random.Random(seed)
         now = dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds")
-        self.tally = Tally(now, stage.broker_kind, seed, workers)
+        self.tally = Tally(now, harness.broker_kind, seed, workers)
         self.began = time.monotonic()
         #: Activities that are there and that nobody asks about at the moment, and those that were taken back.
         self.there: list[Activity] = []
         self.gone: list[Activity] = []
         #: Held while somebody asks about a pair.
         self.pairs = threading.Lock()
-        stage.hire(workers, children=1)
+        harness.hire(workers, children=1)
         self.arsenal: list[tuple[int, Callable[[], None]]] = [
             (40, self.kill_worker),
             (6, self.kill_child),
@@ -102,8 +102,8 @@ class Soak:
     def _worker(self) -> Worker:
         """One that is at work, while there is something to do."""
         while True:
-            ready = [worker for worker in self.stage.workers if worker.ready]
-            if ready and self.stage.unfinished:
+            ready = [worker for worker in self.harness.workers if worker.ready]
+            if ready and self.harness.unfinished:
                 return self.random.choice(ready)
             self._load(0.1)
 
@@ -111,7 +111,7 @@ class Soak:
         """kill -9 of a worker with its children"""
         self._worker().kill()
         self.tally.kills += 1
-        self.stage.supervise()
+        self.harness.supervise()
 
     def kill_child(self) -> None:
         """kill -9 of one child"""
@@ -128,28 +128,28 @@ class Soak:
         """a few writes cut, on the way there or back"""
         side, after = self.random.choice(["request", "answer"]), self.random.choice([0, 3, 45, 400, 100_000])
         names = self.random.choice([WRITING, COMMITTING])
-        self.stage.feeds_proxy.rule(digests(names), side=side, after=after, times=self.random.randrange(1, 6))
+        self.harness.feeds_proxy.rule(digests(names), side=side, after=after, times=self.random.randrange(1, 6))
 
     def short_fuse(self) -> None:
         """every connection cut when its bytes run out"""
-        self.stage.feeds_proxy.fuse(self.random.randrange(500, 50_000))
+        self.harness.feeds_proxy.fuse(self.random.randrange(500, 50_000))
         self._load(0.5)
-        self.stage.feeds_proxy.fuse(None)
+        self.harness.feeds_proxy.fuse(None)
 
     def cut_everything(self) -> None:
         """all connections to one of the servers cut"""
-        self.random.choice([self.stage.feeds_proxy, self.stage.broker_proxy]).cut()
+        self.random.choice([self.harness.feeds_proxy, self.harness.broker_proxy]).cut()
 
     def silence(self) -> None:
         """nothing gets through for a while"""
-        self.stage.feeds_proxy.set(frozen=True)
+        self.harness.feeds_proxy.set(frozen=True)
         self._load(self.random.choice([0.3, LOCK_TTL + 0.5]))
-        self.stage.feeds_proxy.set(frozen=False)
+        self.harness.feeds_proxy.set(frozen=False)
 
     def _without_room(self, *servers: str) -> None:
         """Clients go on asking, and each asks again for what was refused."""
         with ThreadPoolExecutor() as clients:
-            with self.stage.full(*servers):
+            with self.harness.full(*servers):
                 asked = [clients.submit(self._ask) for _ in range(3)]
                 time.sleep(self.random.choice([0.3, 1.5]))
             for each in asked:
@@ -169,18 +169,18 @@ class Soak:
 
     def fail_over(self) -> None:
         """the broker replaced by another for seconds"""
-        with self.stage.failed_over():
+        with self.harness.failed_over():
             self._load(3.0)
 
     def kill_feeds(self) -> None:
         """kill -9 of the feed store"""
-        self.stage.feeds.kill()
-        self.stage.feeds.start()
+        self.harness.feeds.kill()
+        self.harness.feeds.start()
 
     def kill_broker(self) -> None:
         """kill -9 of the broker"""
-        self.stage.kill_broker()
-        self.stage.start_broker()
+        self.harness.kill_broker()
+        self.harness.start_broker()
 
     # -- rounds
 
@@ -188,9 +188,9 @@ class Soak:
         """Keep many fan-outs on their way for *seconds*, of everything that can be asked for."""
         until = time.monotonic() + seconds
         while True:
-            room = CROWD - self.stage.unfinished
+            room = CROWD - self.harness.unfinished
             if room > 0:
-                self._put(self.stage.add(min(room, 10)))
+                self._put(self.harness.add(min(room, 10)))
                 self._ask()
             if time.monotonic() > until:
                 return
@@ -198,12 +198,12 @@ class Soak:
 
     def _put(self, activities: Sequence[Activity]) -> None:
         """What is there now, for others to choose from."""
-        with self.stage.guard:
+        with self.harness.guard:
             self.there += activities
 
     def _taken(self) -> Activity | None:
         """One of those that are there, which from now on nobody else has; what is asked about it is asked in one order."""
-        with self.stage.guard:
+        with self.harness.guard:
             if not self.there:
                 return None
             return self.there.pop(self.random.randrange(len(self.there)))
@@ -216,64 +216,64 @@ class Soak:
         if activity is None and kind in ABOUT_ONE:
             return
         getattr(self, f"_{kind}")(*([activity] if activity is not None else ()))
-        with self.stage.guard:
+        with self.harness.guard:
             self.tally.operations[kind] = self.tally.operations.get(kind, 0) + 1
 
     def _remove(self, activity: Activity) -> None:
-        self.stage.take_back(activity)
+        self.harness.take_back(activity)
         self.gone.append(activity)
 
     def _update(self, activity: Activity) -> None:
-        self._put([self.stage.update(activity, words=self.random.randrange(1_000))])
+        self._put([self.harness.update(activity, words=self.random.randrange(1_000))])
 
     def _notify(self, activity: Activity) -> None:
-        self.stage.notify(self.random.sample(NAMED, 3), activity)
+        self.harness.notify(self.random.sample(NAMED, 3), activity)
         self._put([activity])
 
     def _unnotify(self, activity: Activity) -> None:
         """Of some whom it was told, in the words in which they were told."""
         users = self.random.sample(NAMED, 3)
-        self.stage.notify(users, activity)
-        self.stage.unnotify(users, activity)
+        self.harness.notify(users, activity)
+        self.harness.unnotify(users, activity)
         self._put([activity])
 
     def _add_again(self) -> None:
-        with self.stage.guard:
+        with self.harness.guard:
             activity = self.gone.pop(self.random.randrange(len(self.gone))) if self.gone else None
         if activity is not None:
-            self.stage.put(activity)
+            self.harness.put(activity)
             if activity.target_id is not None:
-                self.stage.model.hazy.add(activity.target_id)
+                self.harness.model.hazy.add(activity.target_id)
             self._put([activity])
 
     def _bring(self) -> None:
-        self._put(self.stage.bring(5))
+        self._put(self.harness.bring(5))
 
     def _bring_again(self) -> None:
         """Imported, taken back, and imported again: the last word counts."""
-        activities = self.stage.bring(3)
-        self.stage.take_back(activities[0])
-        self.stage.import_(activities)
+        activities = self.harness.bring(3)
+        self.harness.take_back(activities[0])
+        self.harness.import_(activities)
         self._put(activities)
 
     def _follow(self) -> None:
         with self.pairs:
-            self.stage.follow(self.random.choice(READERS), self.random.choice(AUTHORS))
+            self.harness.follow(self.random.choice(READERS), self.random.choice(AUTHORS))
 
     def _unfollow(self) -> None:
         with self.pairs:
-            self.stage.unfollow(self.random.choice(READERS), self.random.choice(AUTHORS))
+            self.harness.unfollow(self.random.choice(READERS), self.random.choice(AUTHORS))
 
     def _rebuild(self) -> None:
-        self.stage.rebuild(self.random.choice(READERS))
+        self.harness.rebuild(self.random.choice(READERS))
 
     def _mark(self) -> None:
-        self.stage.mark(self.random.choice([*RECIPIENTS, *NAMED]))
+        self.harness.mark(self.random.choice([*RECIPIENTS, *NAMED]))
 
     def round(self, seconds: float, kills: int) -> bool:
         """Load under fire for *seconds*, or until *kills* workers were killed in all; whether all was right at its end."""
-        stage, tally, until = self.stage, self.tally, time.monotonic() + seconds
-        stage.look()
+        harness, tally, until = self.harness, self.tally, time.monotonic() + seconds
+        harness.look()
         self._load(0.5)
         weights, faults = zip(*self.arsenal)
         while time.monotonic() < until and not (kills and tally.kills >= kills):
@@ -281,17 +281,17 @@ class Soak:
             fault()
             name = str(fault.__doc__)
             tally.faults[name] = tally.faults.get(name, 0) + 1
-            stage.fault()
+            harness.fault()
             self._load(self.random.uniform(*PAUSES))
-        stage.feeds_proxy.forget()
-        recovery = stage.settle()
-        verdict = stage.judge()
-        stage.look()
-        verdict.take(stage.judge())
+        harness.feeds_proxy.forget()
+        recovery = harness.settle()
+        verdict = harness.judge()
+        harness.look()
+        verdict.take(harness.judge())
         tally.rounds += 1
-        tally.fanouts += len(stage.asked)
+        tally.fanouts += len(harness.asked)
         tally.chunks, tally.chunks_lost = tally.chunks + verdict.chunks, tally.chunks_lost + verdict.chunks_lost
-        tally.deliveries += stage.model.deliveries
+        tally.deliveries += harness.model.deliveries
         tally.lost, tally.duplicated = tally.lost + verdict.lost, tally.duplicated + verdict.duplicated
         tally.wrong += verdict.wrong
         tally.recovery = round(max(tally.recovery, recovery), 1)
@@ -301,9 +301,9 @@ class Soak:
 
     def start_over(self) -> None:
         """Forget all feeds, and the model with them: what was right is counted."""
-        self.stage.feeds.client.flushall()
+        self.harness.feeds.client.flushall()
         edges.clear()
-        self.stage.model, self.stage.asked, self.stage.open = Model(), {}, {}
+        self.harness.model, self.harness.asked, self.harness.open = Model(), {}, {}
         self.there, self.gone = [], []
 
     def run(self, minutes: float, kills: int, deliveries: int, keep: Callable[[Tally], None]) -> Tally:

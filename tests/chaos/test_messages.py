@@ -8,88 +8,88 @@ from collections.abc import Callable
 import pytest
 
 from feedmill.verbs import Comment, Love
+from tests.chaos.harness import Harness
 from tests.chaos.network import AUTHORS, QUIET, READERS, RECIPIENTS, PinsFeed
 from tests.chaos.release import NextManager, Poke
 from tests.chaos.shuffler import CONFIG, SHUFFLED, Shuffler
-from tests.chaos.stage import Stage
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 
 @pytest.mark.scenario("each message twice and out of order")
-def test_shuffled(stage: Stage, verify: Callable[[], object]) -> None:
+def test_shuffled(harness: Harness, verify: Callable[[], object]) -> None:
     """Messages that all arrive twice, in any order, do what they do once."""
-    stage.hire(2, "-Q", ",".join(SHUFFLED.values()), config=CONFIG)
-    with Shuffler(stage.broker_url, seed=3):
-        seeded = stage.add(40)
-        stage.settle()
+    harness.hire(2, "-Q", ",".join(SHUFFLED.values()), config=CONFIG)
+    with Shuffler(harness.broker_url, seed=3):
+        seeded = harness.add(40)
+        harness.settle()
         for activity in seeded[::4]:
-            stage.take_back(activity)
-        stage.add(20)
-        stage.fault()
+            harness.take_back(activity)
+        harness.add(20)
+        harness.fault()
         verify()
 
 
 @pytest.mark.scenario("taken back while it is still being delivered")
-def test_taken_back_early(stage: Stage, verify: Callable[[], object]) -> None:
+def test_taken_back_early(harness: Harness, verify: Callable[[], object]) -> None:
     """What is removed while its own delivery is still on its way, twice and out of order, stays removed."""
-    stage.hire(2, "-Q", ",".join(SHUFFLED.values()), config=CONFIG)
-    with Shuffler(stage.broker_url, seed=4):
+    harness.hire(2, "-Q", ",".join(SHUFFLED.values()), config=CONFIG)
+    with Shuffler(harness.broker_url, seed=4):
         for _ in range(12):
-            activity, *_ = stage.add(3)
-            stage.take_back(activity)
-        stage.fault()
+            activity, *_ = harness.add(3)
+            harness.take_back(activity)
+        harness.fault()
         verify()
 
 
 @pytest.mark.short
 @pytest.mark.scenario("clocks 5 minutes apart")
-def test_clocks(stage: Stage, verify: Callable[[], object]) -> None:
+def test_clocks(harness: Harness, verify: Callable[[], object]) -> None:
     """Workers whose clocks disagree by five minutes repeat work and get it right."""
-    stage.hire(1, clock=150)
-    stage.hire(1, clock=-150)
-    seeded = stage.add(30)
-    stage.settle()
+    harness.hire(1, clock=150)
+    harness.hire(1, clock=-150)
+    seeded = harness.add(30)
+    harness.settle()
     for activity in seeded[::3]:
-        stage.take_back(activity)
-        stage.add(2)
-    stage.fault(2)
+        harness.take_back(activity)
+        harness.add(2)
+    harness.fault(2)
     verify()
 
 
 @pytest.mark.scenario("a new release's manager beside an old worker")
-def test_rolling_deploy(stage: Stage, verify: Callable[[], object]) -> None:
+def test_rolling_deploy(harness: Harness, verify: Callable[[], object]) -> None:
     """What a new release asks for is not lost when an old worker, which has never heard of it, gets the message first."""
-    (old,) = stage.hire(1)
+    (old,) = harness.hire(1)
     manager = NextManager()
-    stage.flat["pins"] = PinsFeed
-    stage.add(5)
-    stage.add(10, manager, "pins")
+    harness.flat["pins"] = PinsFeed
+    harness.add(5)
+    harness.add(10, manager, "pins")
     time.sleep(2)
     old.terminate()
     old.wait_end()
-    stage.retired.add(old)
-    stage.hire(2, modules="tests.chaos.network,tests.chaos.release")
-    stage.fault()
+    harness.retired.add(old)
+    harness.hire(2, modules="tests.chaos.network,tests.chaos.release")
+    harness.fault()
     verify()
 
 
 @pytest.mark.scenario("a new release's feed beside an old worker")
-def test_rolling_feed(stage: Stage, verify: Callable[[], object]) -> None:
+def test_rolling_feed(harness: Harness, verify: Callable[[], object]) -> None:
     """A feed that a new release adds gets all that the release asks for, although old workers get some of it first."""
-    stage.flat["pins"] = PinsFeed
-    (old,) = stage.hire(1)
-    stage.add(5)
-    stage.settle()
-    stage.hire(1, environment={"CHAOS_RELEASE": "next"})
+    harness.flat["pins"] = PinsFeed
+    (old,) = harness.hire(1)
+    harness.add(5)
+    harness.settle()
+    harness.hire(1, environment={"CHAOS_RELEASE": "next"})
     for _ in range(3):
-        asked = "; ".join(stage.wanted("pins") for _ in range(6))
-        stage.web(asked, CHAOS_RELEASE="next").process.wait(60)
-        stage.fault()
+        asked = "; ".join(harness.wanted("pins") for _ in range(6))
+        harness.web(asked, CHAOS_RELEASE="next").process.wait(60)
+        harness.fault()
     time.sleep(1)
     old.terminate()
     old.wait_end()
-    stage.retired.add(old)
+    harness.retired.add(old)
     assert "another release" in old.log, "no old worker got anything of the new release"
     verify()
 
@@ -109,55 +109,55 @@ while True:
 
 @pytest.mark.short
 @pytest.mark.scenario("a new release's verb beside old workers and an old web process")
-def test_rolling_verb(stage: Stage, verify: Callable[[], object]) -> None:
+def test_rolling_verb(harness: Harness, verify: Callable[[], object]) -> None:
     """What is done with a verb that a new release brings reaches everybody, whichever process of the old release comes near
     it: with what was on its way, in what is imported, followed and rebuilt, and in what somebody looks at meanwhile."""
     both = "tests.chaos.network,tests.chaos.release"
-    (old,) = stage.hire(1)
-    seeded = [activity for actor in AUTHORS for activity in stage.add(3, actor=actor)]
-    stage.settle()
-    stage.hire(1, modules=both)
-    stage.steady = True
-    proxy = stage.another_proxy()
+    (old,) = harness.hire(1)
+    seeded = [activity for actor in AUTHORS for activity in harness.add(3, actor=actor)]
+    harness.settle()
+    harness.hire(1, modules=both)
+    harness.steady = True
+    proxy = harness.another_proxy()
     proxy.set(delay=0.002)  # so that it holds each feed for a while
-    web = stage.web(LOOKING, feeds=proxy)
-    stage.model.hazy.update(RECIPIENTS)
+    web = harness.web(LOOKING, feeds=proxy)
+    harness.model.hazy.update(RECIPIENTS)
     targets = RECIPIENTS[:3]
     for number in range(12):
         for target in targets:
             for verb in (Poke, Love, Poke, Comment):
-                stage.add(1, target=target, verb=verb, actor=QUIET[number])
+                harness.add(1, target=target, verb=verb, actor=QUIET[number])
         author, reader = AUTHORS[number % len(AUTHORS)], READERS[number % len(READERS)]
-        stage.import_([stage.activity(actor=author, verb=verb) for verb in (Poke, Love, Poke)])
-        stage.follow(reader, author)
-        stage.rebuild(reader)
+        harness.import_([harness.activity(actor=author, verb=verb) for verb in (Poke, Love, Poke)])
+        harness.follow(reader, author)
+        harness.rebuild(reader)
     for activity in seeded[::3]:
-        stage.take_back(activity)
-    stage.fault()
-    stage.settle(20)
+        harness.take_back(activity)
+    harness.fault()
+    harness.settle(20)
     for reader in READERS:
-        stage.rebuild(reader)
+        harness.rebuild(reader)
     time.sleep(1)
     web.kill()
     old.terminate()
     old.wait_end()
-    stage.retired.add(old)
-    stage.fault()
-    stage.look()  # takes the lock that the web process died with
-    stage.settle()
-    stage.look()
+    harness.retired.add(old)
+    harness.fault()
+    harness.look()  # takes the lock that the web process died with
+    harness.settle()
+    harness.look()
     verify()
 
 
 @pytest.mark.short
 @pytest.mark.scenario("the broker forgets all its messages")
-def test_forgotten(stage: Stage, verify: Callable[[], object]) -> None:
+def test_forgotten(harness: Harness, verify: Callable[[], object]) -> None:
     """A broker that comes back empty costs time, and nothing else: the journal knows what was asked for."""
-    stage.add(20)
-    stage.hire(2)
+    harness.add(20)
+    harness.hire(2)
     for _ in range(3):
-        stage.add(10)
-        stage.forget_messages()
-        stage.fault()
+        harness.add(10)
+        harness.forget_messages()
+        harness.fault()
         time.sleep(0.3)
     verify()

@@ -10,10 +10,10 @@ import pytest
 
 import feedmill
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
+from tests.chaos.harness import Harness
 from tests.chaos.healing import sweep
 from tests.chaos.network import RECIPIENTS, Notes
-from tests.chaos.release import CrowdManager
-from tests.chaos.stage import Stage
+from tests.chaos.release import LargeAudienceManager
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -26,40 +26,40 @@ LATENCY, GROWTH = 10.0, 64
 
 
 @pytest.mark.scenario("far more work than workers")
-def test_overload(stage: Stage, verify: Callable[[], object]) -> None:
+def test_overload(harness: Harness, verify: Callable[[], object]) -> None:
     """When work piles up it waits in the journal, urgent things pass it, queues and memory stay bounded, and all arrives."""
     feedmill.configure(queue_limit=LIMIT)
-    stage.environment["FEEDMILL_QUEUE_LIMIT"] = str(LIMIT)
-    (high,) = stage.hire(1, "-Q", HIGH_QUEUE, children=1, modules="tests.chaos.network,tests.chaos.release")
-    stage.add(CROWD, CrowdManager())
-    while stage.messages(LOW_QUEUE) < LIMIT - BATCH:
+    harness.environment["FEEDMILL_QUEUE_LIMIT"] = str(LIMIT)
+    (high,) = harness.hire(1, "-Q", HIGH_QUEUE, children=1, modules="tests.chaos.network,tests.chaos.release")
+    harness.add(CROWD, LargeAudienceManager())
+    while harness.messages(LOW_QUEUE) < LIMIT - BATCH:
         sweep()
         time.sleep(0.1)
-    (low,) = stage.hire(1, "-Q", LOW_QUEUE, children=1, modules="tests.chaos.network,tests.chaos.release")
+    (low,) = harness.hire(1, "-Q", LOW_QUEUE, children=1, modules="tests.chaos.network,tests.chaos.release")
     before, most, longest, slowest = _megabytes(high, low), 0.0, 0, 0.0
-    stage.fault()
+    harness.fault()
     for user in RECIPIENTS:
-        (urgent,) = stage.add(1, target=user)
+        (urgent,) = harness.add(1, target=user)
         began = time.monotonic()
         while not Notes(user).contains(urgent):
             assert time.monotonic() - began < 60, "an urgent notification waits behind those of low priority"
             time.sleep(0.01)
         slowest = max(slowest, time.monotonic() - began)
         sweep()
-        most, longest = max(most, _megabytes(high, low) - before), max(longest, stage.messages(LOW_QUEUE))
-        assert stage.unfinished > CROWD / 4, "the test is too small: little waits any more"
+        most, longest = max(most, _megabytes(high, low) - before), max(longest, harness.messages(LOW_QUEUE))
+        assert harness.unfinished > CROWD / 4, "the test is too small: little waits any more"
         time.sleep(0.2)
-    waiting = stage.unfinished
-    while stage.unfinished > waiting / 2:
+    waiting = harness.unfinished
+    while harness.unfinished > waiting / 2:
         sweep()
-        most, longest = max(most, _megabytes(high, low) - before), max(longest, stage.messages(LOW_QUEUE))
+        most, longest = max(most, _megabytes(high, low) - before), max(longest, harness.messages(LOW_QUEUE))
         time.sleep(0.2)
-    stage.remark = (
+    harness.remark = (
         f"while {waiting} fan-outs waited, urgent notifications took {slowest:.2f} s at most, the queue held {longest:,}"
         f" messages at most (its limit is {LIMIT:,}), and workers grew by {most:.0f} MB"
     )
     verify()
-    assert slowest < LATENCY and most < GROWTH and longest <= LIMIT + BATCH, stage.remark
+    assert slowest < LATENCY and most < GROWTH and longest <= LIMIT + BATCH, harness.remark
 
 
 def _megabytes(*workers: object) -> float:

@@ -17,12 +17,12 @@ from feedmill import Activity
 from feedmill.verbs import Love
 from tests.chaos import page, report
 from tests.chaos.audit import STATE, Verdict, audit, leftovers
+from tests.chaos.harness import START, Row, carrying
 from tests.chaos.model import Model
 from tests.chaos.network import ChaosManager, HomeFeed, NewsFeed, Notes, followers_of
 from tests.chaos.proxied import Proxied
 from tests.chaos.soak import Soak, Tally
-from tests.chaos.stage import START, Row, carrying
-from tests.postbox import replaced
+from tests.fake_broker import replaced
 
 
 class Echo:
@@ -223,7 +223,10 @@ def test_the_audit_sees(delivered: tuple[Model, redis.Redis, list[Activity]]) ->
     assert audit(model).clean
 
     client.hset(NewsFeed.key_of(user) + ":groups", mapping={STATE: b"1" + b"t" * 8 + b"9" * 13, b"\0i": b"xx"})
-    assert [note.partition(" ")[2] for note in leftovers(client)] == ["is still locked", "has 2 bytes in its inbox"]
+    assert [note.partition(" ")[2] for note in leftovers(client)] == [
+        "is still locked",
+        "has 2 bytes among its pending writes",
+    ]
 
 
 def test_the_model_does_what_is_asked(redis_url: str) -> None:
@@ -315,7 +318,7 @@ def test_the_page_holds_simulated_histories() -> None:
         "python": "3.11.7",
         "cores": 2,
         "code": "0123abcd",
-        "left_out": [],
+        "log_skipped": [],
         "storages": [storage],
     }
     text = page.render({"simulation": facts})
@@ -326,7 +329,7 @@ def test_the_page_holds_simulated_histories() -> None:
     )
     assert "memory: 30,000 × refused, 2,000 × killed." in text and "Left out" not in text
     mutation = {"name": "a lock that is not checked", "storage": "redis", "histories": 1_234, "seconds": 8.4}
-    text = page.render({"simulation": {**facts, "left_out": ["doctor"], "mutations": [mutation]}})
+    text = page.render({"simulation": {**facts, "log_skipped": ["doctor"], "mutations": [mutation]}})
     assert "Left out: doctor." in text and "| a lock that is not checked | redis | 1,234 | 8 |" in text
     assert "## Simulated histories" not in page.render({})
 

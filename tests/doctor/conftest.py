@@ -8,7 +8,7 @@ import pytest
 import redis
 
 import feedmill
-from tests.doctor.clinic import fill
+from tests.doctor.fixtures import fill
 
 
 @pytest.fixture

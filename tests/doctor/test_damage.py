@@ -1,4 +1,4 @@
-"""The doctor names each kind of damage, mends it, and finds nothing the second time."""
+"""The doctor names each kind of damage, fixes it, and finds nothing the second time."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ import redis
 
 from feedmill import Activity
 from feedmill.doctor import examine
-from feedmill.doctor.key_map import Part, Place
-from feedmill.doctor.repair import mend
+from feedmill.doctor.key_map import KeyInfo, KeyKind
+from feedmill.doctor.repair import repair
 from feedmill.grouping.feed_state import FeedState
 from feedmill.ids import ID_SIZE
 from feedmill.keys import (
     GROUPS,
     activity_key,
-    bell_key,
     bucket_key,
     chunks_key,
     clock_key,
+    dead_letters_key,
     due_key,
-    letters_key,
-    notices_key,
-    receipt_key,
+    fanout_record_key,
+    notification_numbers_key,
+    notified_users_key,
     set_aside_key,
     taken_key,
     unfollows_keys,
-    words_key,
+    wakeup_key,
 )
 from feedmill.records import NotificationSerializer
-from feedmill.records.layout import CAPPED
+from feedmill.records.layout import TRUNCATED
 from feedmill.storage.redis.client import RedisBackend
 from feedmill.storage.redis.timelines import STATE
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import dead_letters, drain
-from tests.doctor.clinic import OTHER, PATIENT, ClinicManager, examined
+from tests.doctor.fixtures import OTHER, USER, DoctorManager, examined
 from tests.feeds.samples import BASE, Home, News, Notes, held, in_group, on_day
 
-NEWS, NOTES = News(PATIENT), Notes(PATIENT)
-F0 = f"{ClinicManager.name}:f0"
-FLAT, NEWS_RANKS, NOTES_RANKS, COUNT = Home(PATIENT).key, NEWS.key, NOTES.key, NOTES.count_key
+NEWS, NOTES = News(USER), Notes(USER)
+F0 = f"{DoctorManager.name}:f0"
+FLAT, NEWS_RANKS, NOTES_RANKS, COUNT = Home(USER).key, NEWS.key, NOTES.key, NOTES.count_key
 NEWS_HASH, NOTES_HASH = NEWS.key + GROUPS, NOTES.key + GROUPS
 
 
@@ -53,23 +53,23 @@ def run(operation: Any) -> Any:
     return backend().run(operation)
 
 
-def some_group(client: redis.Redis, hash_key: str, *, spilled: bool) -> bytes:
-    """A group of the feed at *hash_key* that has, or has not, a spill."""
-    groups = [g for g, r in client.hgetall(hash_key).items() if g[:1] != b"\0" and bool(r[0] & 1) == spilled]
+def some_group(client: redis.Redis, hash_key: str, *, has_overflow: bool) -> bytes:
+    """A group of the feed at *hash_key* that has, or has not, overflow."""
+    groups = [g for g, r in client.hgetall(hash_key).items() if g[:1] != b"\0" and bool(r[0] & 1) == has_overflow]
     return min(groups)
 
 
 def cut_record(client: redis.Redis) -> None:
-    group = some_group(client, NEWS_HASH, spilled=False)
+    group = some_group(client, NEWS_HASH, has_overflow=False)
     client.hset(NEWS_HASH, group, client.hget(NEWS_HASH, group)[:-3])
 
 
 def empty_record(client: redis.Redis) -> None:
-    client.hset(NOTES_HASH, some_group(client, NOTES_HASH, spilled=False), b"")
+    client.hset(NOTES_HASH, some_group(client, NOTES_HASH, has_overflow=False), b"")
 
 
 def random_record(client: redis.Redis) -> None:
-    client.hset(NOTES_HASH, some_group(client, NOTES_HASH, spilled=True), b"\xc1" * 90)
+    client.hset(NOTES_HASH, some_group(client, NOTES_HASH, has_overflow=True), b"\xc1" * 90)
 
 
 def entry_alone(client: redis.Redis) -> None:
@@ -77,24 +77,24 @@ def entry_alone(client: redis.Redis) -> None:
 
 
 def record_alone(client: redis.Redis) -> None:
-    client.zrem(NOTES_RANKS, some_group(client, NOTES_HASH, spilled=False))
+    client.zrem(NOTES_RANKS, some_group(client, NOTES_HASH, has_overflow=False))
 
 
 def wrong_score(client: redis.Redis) -> None:
-    client.zadd(NEWS_RANKS, {some_group(client, NEWS_HASH, spilled=True): 5})
+    client.zadd(NEWS_RANKS, {some_group(client, NEWS_HASH, has_overflow=True): 5})
 
 
-def orphaned_spill(client: redis.Redis) -> None:
+def orphaned_overflow(client: redis.Redis) -> None:
     client.hset(f"{NEWS_HASH}:gone", "actor", b"x" * 20)
 
 
-def lost_spill(client: redis.Redis) -> None:
-    client.delete(NOTES_HASH.encode() + b":" + some_group(client, NOTES_HASH, spilled=True))
+def lost_overflow(client: redis.Redis) -> None:
+    client.delete(NOTES_HASH.encode() + b":" + some_group(client, NOTES_HASH, has_overflow=True))
 
 
-def thinned_spill(client: redis.Redis) -> None:
-    spill = NEWS_HASH.encode() + b":" + some_group(client, NEWS_HASH, spilled=True)
-    client.hdel(spill, *[actor for actor, members in client.hgetall(spill).items() if members][:3])
+def underfull_overflow(client: redis.Redis) -> None:
+    overflow = NEWS_HASH.encode() + b":" + some_group(client, NEWS_HASH, has_overflow=True)
+    client.hdel(overflow, *[actor for actor, members in client.hgetall(overflow).items() if members][:3])
 
 
 def drifted_count(client: redis.Redis) -> None:
@@ -117,7 +117,9 @@ def drifted_state(client: redis.Redis) -> None:
 
 
 def count_without_feed(client: redis.Redis) -> None:
-    client.delete(NOTES_RANKS, NOTES_HASH, NOTES_HASH.encode() + b":" + some_group(client, NOTES_HASH, spilled=True))
+    client.delete(
+        NOTES_RANKS, NOTES_HASH, NOTES_HASH.encode() + b":" + some_group(client, NOTES_HASH, has_overflow=True)
+    )
 
 
 def hold(client: redis.Redis, hash_key: str, deadline: float) -> None:
@@ -137,9 +139,9 @@ def lock_of_nonsense(client: redis.Redis) -> None:
     client.hset(NOTES_HASH, STATE, b"1" + b"t" * 8 + b"not a deadline")
 
 
-def left_inbox(client: redis.Redis) -> None:
+def pending_left_behind(client: redis.Redis) -> None:
     hold(client, NOTES_HASH, time.time() + 100)
-    run(Notes.deliver([PATIENT], [on_day(6)]))
+    run(Notes.deliver([USER], [on_day(6)]))
     assert client.hget(NOTES_HASH, b"\0i")
     hold_meta = client.hget(NOTES_HASH, STATE)
     client.hset(NOTES_HASH, STATE, b"0" + hold_meta[22:])
@@ -192,57 +194,57 @@ def replaced(key: str, kind: str) -> Callable[[redis.Redis], None]:
     return inflict
 
 
-def spill_of_a_wrong_type(client: redis.Redis) -> None:
-    spill = NEWS_HASH.encode() + b":" + some_group(client, NEWS_HASH, spilled=True)
-    client.delete(spill)
-    client.set(spill, "x")
+def overflow_of_a_wrong_type(client: redis.Redis) -> None:
+    overflow = NEWS_HASH.encode() + b":" + some_group(client, NEWS_HASH, has_overflow=True)
+    client.delete(overflow)
+    client.set(overflow, "x")
 
 
 def forgotten_fanout(client: redis.Redis) -> None:
-    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).raw_id))
-    (key,) = client.keys("*due:{ClinicManager:0}")
+    run(backend().journal.open(DoctorManager.name, F0, "add", on_day(6).raw_id))
+    (key,) = client.keys("*due:{DoctorManager:0}")
     client.zadd(key, {"f0": (time.time() - 3600) * 1000})
 
 
 def due_alone(client: redis.Redis) -> None:
-    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).raw_id))
-    client.delete(receipt_key(F0))
+    run(backend().journal.open(DoctorManager.name, F0, "add", on_day(6).raw_id))
+    client.delete(fanout_record_key(F0))
 
 
 def due_too_late(client: redis.Redis) -> None:
     forgotten_fanout(client)
-    client.zadd(due_key(ClinicManager.name), {"f0": 10**18})
+    client.zadd(due_key(DoctorManager.name), {"f0": 10**18})
 
 
-def receipt_alone(client: redis.Redis) -> None:
+def fanout_record_alone(client: redis.Redis) -> None:
     forgotten_fanout(client)
-    client.hset(receipt_key(F0), "created", "1700000000000")
-    client.delete(due_key(ClinicManager.name))
+    client.hset(fanout_record_key(F0), "created", "1700000000000")
+    client.delete(due_key(DoctorManager.name))
 
 
 def due_of_a_wrong_type(client: redis.Redis) -> None:
-    receipt_alone(client)
-    client.set(due_key(ClinicManager.name), "x")
+    fanout_record_alone(client)
+    client.set(due_key(DoctorManager.name), "x")
 
 
-def receipt_of_nonsense(client: redis.Redis) -> None:
-    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).raw_id))
-    client.hset(receipt_key(F0), mapping={"op": "dance", "plan": "many"})
+def record_of_nonsense(client: redis.Redis) -> None:
+    run(backend().journal.open(DoctorManager.name, F0, "add", on_day(6).raw_id))
+    client.hset(fanout_record_key(F0), mapping={"op": "dance", "generation": "many"})
 
 
-def receipt_of_a_wrong_type(client: redis.Redis) -> None:
-    client.set(receipt_key(F0), "x")
+def record_of_a_wrong_type(client: redis.Redis) -> None:
+    client.set(fanout_record_key(F0), "x")
 
 
-def due_receipt_of_a_wrong_type(client: redis.Redis) -> None:
-    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).raw_id))
-    client.delete(receipt_key(F0))
-    client.set(receipt_key(F0), "x")
+def due_record_of_a_wrong_type(client: redis.Redis) -> None:
+    run(backend().journal.open(DoctorManager.name, F0, "add", on_day(6).raw_id))
+    client.delete(fanout_record_key(F0))
+    client.set(fanout_record_key(F0), "x")
 
 
 def due_that_names_nothing(client: redis.Redis) -> None:
     forgotten_fanout(client)
-    client.zadd(due_key(ClinicManager.name), {b"\xff\xc1": 1, b"a:b": 2})
+    client.zadd(due_key(DoctorManager.name), {b"\xff\xc1": 1, b"a:b": 2})
 
 
 def of_a_wrong_type(key: str) -> Callable[[redis.Redis], None]:
@@ -253,55 +255,55 @@ def of_a_wrong_type(key: str) -> Callable[[redis.Redis], None]:
     return inflict
 
 
-def receipt_without_letter(client: redis.Redis) -> None:
-    run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).raw_id))
-    (claim,), _ = run(backend().journal.claim(ClinicManager.name, 5))
-    dead_letters.bury(ClinicManager.name, claim, "why")
-    client.delete(letters_key())
+def record_without_dead_letter(client: redis.Redis) -> None:
+    run(backend().journal.open(DoctorManager.name, F0, "add", on_day(6).raw_id))
+    (claim,), _ = run(backend().journal.claim(DoctorManager.name, 5))
+    dead_letters.dead_letter(DoctorManager.name, claim, "why")
+    client.delete(dead_letters_key())
 
 
 def chunks_alone(client: redis.Redis) -> None:
     client.hset(chunks_key(F0), "1.0", on_day(6).raw_id)
 
 
-def damaged_letter(client: redis.Redis) -> None:
-    client.xadd(letters_key(), {"kind": "message", "payload": b"\xc1"})
+def damaged_dead_letter(client: redis.Redis) -> None:
+    client.xadd(dead_letters_key(), {"kind": "message", "payload": b"\xc1"})
 
 
-def letters_of_a_wrong_type(client: redis.Redis) -> None:
-    client.set(letters_key(), "x")
+def dead_letters_of_a_wrong_type(client: redis.Redis) -> None:
+    client.set(dead_letters_key(), "x")
 
 
-def spoilt_spill(client: redis.Redis) -> None:
-    spill = NOTES_HASH.encode() + b":" + some_group(client, NOTES_HASH, spilled=True)
-    client.hset(spill, next(actor for actor, members in client.hgetall(spill).items() if members), b"\0" * 30)
+def damaged_overflow(client: redis.Redis) -> None:
+    overflow = NOTES_HASH.encode() + b":" + some_group(client, NOTES_HASH, has_overflow=True)
+    client.hset(overflow, next(actor for actor, members in client.hgetall(overflow).items() if members), b"\0" * 30)
 
 
 def a_part(client: redis.Redis, hash_key: str) -> tuple[bytes, bytes, bytes]:
-    """The spill of the feed at *hash_key*, an actor, and that actor's part of it."""
-    spill = hash_key.encode() + b":" + some_group(client, hash_key, spilled=True)
-    return spill, *min((actor, part) for actor, part in client.hgetall(spill).items() if part)
+    """The overflow of the feed at *hash_key*, an actor, and that actor's part of it."""
+    overflow = hash_key.encode() + b":" + some_group(client, hash_key, has_overflow=True)
+    return overflow, *min((actor, part) for actor, part in client.hgetall(overflow).items() if part)
 
 
 def garbage_in_a_part(client: redis.Redis) -> None:
     for hash_key in (NEWS_HASH, NOTES_HASH):
-        spill, actor, part = a_part(client, hash_key)
-        client.hset(spill, actor, b"garbage" + part)
+        overflow, actor, part = a_part(client, hash_key)
+        client.hset(overflow, actor, b"garbage" + part)
 
 
 def member_of_the_future(client: redis.Redis) -> None:
-    spill, actor, part = a_part(client, NEWS_HASH)
-    client.hset(spill, actor, b"\x0f" + part[1:])
+    overflow, actor, part = a_part(client, NEWS_HASH)
+    client.hset(overflow, actor, b"\x0f" + part[1:])
 
 
 def record_ahead_of_its_members(client: redis.Redis) -> None:
-    group = some_group(client, NEWS_HASH, spilled=True)
+    group = some_group(client, NEWS_HASH, has_overflow=True)
     record = client.hget(NEWS_HASH, group)
     client.hset(NEWS_HASH, group, record[:17] + b"\x0f" + record[18:])
 
 
 def doubled_row(client: redis.Redis) -> None:
-    group = some_group(client, NOTES_HASH, spilled=False)
+    group = some_group(client, NOTES_HASH, has_overflow=False)
     record = client.hget(NOTES_HASH, group)
     row = NotificationSerializer().addition(NotificationSerializer().decode(record).members[0]).row
     client.hset(NOTES_HASH, group, record[:1] + b"\2" + record[2:] + row)
@@ -332,9 +334,9 @@ DAMAGE: dict[Callable[[redis.Redis], None], str] = {
     entry_alone: "entry without record",
     record_alone: "record without entry",
     wrong_score: "wrong rank",
-    orphaned_spill: "orphaned spill",
-    lost_spill: "damaged spill",
-    thinned_spill: "damaged spill",
+    orphaned_overflow: "orphaned overflow",
+    lost_overflow: "damaged overflow",
+    underfull_overflow: "damaged overflow",
     drifted_count: "drifted count",
     count_of_nonsense: "drifted count",
     lost_count: "drifted count",
@@ -343,12 +345,12 @@ DAMAGE: dict[Callable[[redis.Redis], None], str] = {
     stuck_lock: "stuck lock",
     endless_lock: "stuck lock",
     lock_of_nonsense: "stuck lock",
-    left_inbox: "inbox left behind",
+    pending_left_behind: "orphaned pending writes",
     broken_length: "broken length",
     unsorted_ids: "unsorted ids",
     duplicate_ids: "duplicate ids",
     impossible_id: "impossible id",
-    gone_bodies: "bodies gone",
+    gone_bodies: "missing bodies",
     damaged_body: "damaged body",
     swapped_body: "damaged body",
     damaged_state: "damaged state",
@@ -357,54 +359,54 @@ DAMAGE: dict[Callable[[redis.Redis], None], str] = {
     replaced(NEWS_RANKS, "entries"): "wrong type",
     replaced(NOTES_HASH, "records"): "wrong type",
     replaced(COUNT, "count"): "wrong type",
-    spill_of_a_wrong_type: "wrong type",
-    letters_of_a_wrong_type: "wrong type",
+    overflow_of_a_wrong_type: "wrong type",
+    dead_letters_of_a_wrong_type: "wrong type",
     forgotten_fanout: "overdue fan-outs",
-    due_alone: "due without receipt",
+    due_alone: "due without record",
     due_too_late: "due too late",
-    receipt_alone: "forgotten fan-out",
+    fanout_record_alone: "forgotten fan-out",
     due_of_a_wrong_type: "wrong type",
-    receipt_of_nonsense: "damaged receipt",
-    receipt_of_a_wrong_type: "wrong type",
-    due_receipt_of_a_wrong_type: "wrong type",
-    due_that_names_nothing: "due without receipt",
-    of_a_wrong_type(f"fm:left:{News.key_format}"): "wrong type",
-    **{of_a_wrong_type(key): "wrong type" for key in unfollows_keys(ClinicManager.name)},
-    of_a_wrong_type(notices_key(ClinicManager.name, on_day(6).raw_id)): "wrong type",
-    of_a_wrong_type(words_key(ClinicManager.name, on_day(6).raw_id)): "wrong type",
-    of_a_wrong_type(clock_key(ClinicManager.name)): "wrong type",
-    of_a_wrong_type(bell_key(ClinicManager.name)): "wrong type",
-    of_a_wrong_type(bucket_key(ClinicManager.name, 5)): "wrong type",
-    of_a_wrong_type(taken_key(ClinicManager.name, "bell")): "wrong type",
+    record_of_nonsense: "damaged fan-out record",
+    record_of_a_wrong_type: "wrong type",
+    due_record_of_a_wrong_type: "wrong type",
+    due_that_names_nothing: "due without record",
+    of_a_wrong_type(f"fm:pending:{News.key_format}"): "wrong type",
+    **{of_a_wrong_type(key): "wrong type" for key in unfollows_keys(DoctorManager.name)},
+    of_a_wrong_type(notified_users_key(DoctorManager.name, on_day(6).raw_id)): "wrong type",
+    of_a_wrong_type(notification_numbers_key(DoctorManager.name, on_day(6).raw_id)): "wrong type",
+    of_a_wrong_type(clock_key(DoctorManager.name)): "wrong type",
+    of_a_wrong_type(wakeup_key(DoctorManager.name)): "wrong type",
+    of_a_wrong_type(bucket_key(DoctorManager.name, 5)): "wrong type",
+    of_a_wrong_type(taken_key(DoctorManager.name, "wakeup")): "wrong type",
     of_a_wrong_type(due_key("Stranger")): "wrong type",
-    receipt_without_letter: "receipt without letter",
-    chunks_alone: "chunks without receipt",
-    damaged_letter: "damaged letter",
-    spoilt_spill: "damaged spill",
-    garbage_in_a_part: "damaged spill",
-    member_of_the_future: "damaged spill",
-    record_ahead_of_its_members: "damaged spill",
+    record_without_dead_letter: "record without dead letter",
+    chunks_alone: "chunks without record",
+    damaged_dead_letter: "damaged dead letter",
+    damaged_overflow: "damaged overflow",
+    garbage_in_a_part: "damaged overflow",
+    member_of_the_future: "damaged overflow",
+    record_ahead_of_its_members: "damaged overflow",
     doubled_row: "damaged group",
     damaged_context: "damaged group",
-    groups_without_bodies: "bodies gone",
+    groups_without_bodies: "missing bodies",
     evicting_server: "unsafe Redis setting",
     forgetful_server: "unsafe Redis setting",
 }
 
 
 @pytest.mark.parametrize(("inflict", "kind"), DAMAGE.items(), ids=lambda value: getattr(value, "__name__", ""))
-def test_damage_is_named_and_mended(server: redis.Redis, inflict: Callable[[redis.Redis], None], kind: str) -> None:
-    """A healthy system is clean; this damage is named; with --fix it is mended; then the system is clean again."""
+def test_damage_is_named_and_fixed(server: redis.Redis, inflict: Callable[[redis.Redis], None], kind: str) -> None:
+    """A healthy system is clean; this damage is named; with --fix it is fixed; then the system is clean again."""
     assert examined() == {}
     inflict(server)
     assert kind in examined()
     report = examine(fix=True)
     assert kind in report.found
-    assert report.left == 0, report.shown
+    assert report.remaining == 0, report.shown
     assert examined() == {}
 
 
-@pytest.mark.parametrize("inflict", [cut_record, empty_record, random_record, lost_spill, damaged_state, stuck_lock])
+@pytest.mark.parametrize("inflict", [cut_record, empty_record, random_record, lost_overflow, damaged_state, stuck_lock])
 def test_other_feeds_are_left_as_they_are(server: redis.Redis, inflict: Callable[[redis.Redis], None]) -> None:
     """Mending one feed changes no other feed."""
 
@@ -426,8 +428,8 @@ def test_damage_harms_that_feed_alone(server: redis.Redis, inflict: Callable[[re
     new = [in_group(50), on_day(2), on_day(9)]
     for feed_class in (News, Notes):
         feed_class.insert_activities(new)
-        run(feed_class.deliver([OTHER, PATIENT], new))
-        for user in (OTHER, PATIENT):
+        run(feed_class.deliver([OTHER, USER], new))
+        for user in (OTHER, USER):
             assert on_day(9) in held(feed_class(user)[:])
             assert in_group(50) in held(feed_class(user)[:])
     examine(fix=True)
@@ -438,12 +440,12 @@ def test_what_was_salvaged_of_a_broken_timeline(server: redis.Redis) -> None:
     """Of a flat timeline that lost some bytes, every whole id is saved."""
     broken_length(server)
     examine(fix=True)
-    assert held(Home(PATIENT)[:]) == [on_day(n) for n in (6, 5, 4, 2, 1)]
+    assert held(Home(USER)[:]) == [on_day(n) for n in (6, 5, 4, 2, 1)]
 
 
-def test_members_of_a_damaged_spill_are_counted_again(server: redis.Redis) -> None:
-    """After a spill lost three actors, the group counts those that are left, and takes new ones as before."""
-    thinned_spill(server)
+def test_members_of_a_damaged_overflow_are_counted_again(server: redis.Redis) -> None:
+    """After overflow lost three actors, the group counts those that are left, and takes new ones as before."""
+    underfull_overflow(server)
     examine(fix=True)
     (group,) = [group for group in NEWS[:] if group.activity_count > 30]
     assert (group.activity_count, group.actor_count) == (37, 37)
@@ -453,7 +455,7 @@ def test_members_of_a_damaged_spill_are_counted_again(server: redis.Redis) -> No
 
 
 def test_what_stands_behind_garbage_is_kept(server: redis.Redis) -> None:
-    """Garbage in front of an actor's spilled members costs none of them."""
+    """Garbage in front of an actor's overflow members costs none of them."""
     garbage_in_a_part(server)
     examine(fix=True)
     for feed in (NEWS, NOTES):
@@ -465,7 +467,7 @@ def test_what_stands_behind_garbage_is_kept(server: redis.Redis) -> None:
 def test_a_group_that_believed_in_the_future_shows_what_is_new(
     server: redis.Redis, inflict: Callable[[redis.Redis], None]
 ) -> None:
-    """After --fix what is added to a group is newer than what it spilled, as it should be, and shown."""
+    """After --fix what is added to a group is newer than what it in the overflow, as it should be, and shown."""
     inflict(server)
     examine(fix=True)
     NEWS.add(in_group(50))
@@ -473,19 +475,19 @@ def test_a_group_that_believed_in_the_future_shows_what_is_new(
     assert examined() == {}
 
 
-def test_a_capped_group_knows_what_it_let_go_of(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Mending what a group spilled before its limit does not make it count anew what came beyond."""
-    monkeypatch.setattr("feedmill.records.record.SPILL_LIMIT", 45)
+def test_a_truncated_group_knows_what_it_let_go_of(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mending what a group in the overflow before its limit does not make it count anew what came beyond."""
+    monkeypatch.setattr("feedmill.records.record.OVERFLOW_LIMIT", 45)
     NEWS.add_many(in_group(n) for n in range(100))
     garbage_in_a_part(server)
-    assert "damaged spill" in examined(fix=True)
+    assert "damaged overflow" in examined(fix=True)
     assert NEWS.add(in_group(60)) == 0
     assert examined() == {}
 
 
-def test_an_inbox_left_behind_is_folded_in(server: redis.Redis) -> None:
+def test_an_pending_writes_left_behind_is_applied_in(server: redis.Redis) -> None:
     """What was left for a dead writer is in the feed after --fix, and counted."""
-    left_inbox(server)
+    pending_left_behind(server)
     before = NOTES.get_denormalized_count()
     examine(fix=True)
     assert on_day(6) in held(NOTES[:])
@@ -494,9 +496,9 @@ def test_an_inbox_left_behind_is_folded_in(server: redis.Redis) -> None:
 
 def test_a_fanout_that_waits_is_healthy(server: redis.Redis) -> None:
     """What was claimed and left to others, before its people were listed, is as it must be: it is not begun anew."""
-    wanted = ClinicManager().add_activity(on_day(1))
-    (claim,), _ = backend().run(backend().journal.claim(ClinicManager.name, 10))
-    backend().run(backend().journal.postpone(ClinicManager.name, claim, 60, waits="fanout.low"))
+    wanted = DoctorManager().add_activity(on_day(1))
+    (claim,), _ = backend().run(backend().journal.claim(DoctorManager.name, 10))
+    backend().run(backend().journal.postpone(DoctorManager.name, claim, 60, waiting_queue="fanout.low"))
     plan = backend().run(backend().journal.get(wanted.id))
     assert examined(fix=True) == {}
     assert backend().run(backend().journal.get(wanted.id)) | {"now": ""} == plan | {"now": ""}
@@ -504,55 +506,55 @@ def test_a_fanout_that_waits_is_healthy(server: redis.Redis) -> None:
 
 def test_an_overdue_fanout_is_done(server: redis.Redis) -> None:
     """What no worker looked at for an hour is fanned out by --fix."""
-    Home(PATIENT).delete()
+    Home(USER).delete()
     forgotten_fanout(server)
     examine(fix=True)
-    assert on_day(6) in held(Home(PATIENT)[:])
+    assert on_day(6) in held(Home(USER)[:])
 
 
-@pytest.mark.parametrize("inflict", [due_too_late, receipt_alone, due_of_a_wrong_type, receipt_of_nonsense])
+@pytest.mark.parametrize("inflict", [due_too_late, fanout_record_alone, due_of_a_wrong_type, record_of_nonsense])
 def test_a_fanout_that_nobody_looked_at_is_done(server: redis.Redis, inflict: Callable[[redis.Redis], None]) -> None:
-    """What the journal accepted and lost sight of is fanned out after --fix, by whoever answers the next bell."""
-    Home(PATIENT).delete()
+    """What the journal accepted and lost sight of is fanned out after --fix, by whoever answers the next wake-up message."""
+    Home(USER).delete()
     inflict(server)
-    if inflict is receipt_of_nonsense:
-        server.hset(receipt_key(F0), "op", "add")
+    if inflict is record_of_nonsense:
+        server.hset(fanout_record_key(F0), "op", "add")
     examine(fix=True)
-    drain.answer(ClinicManager.name)
-    assert on_day(6) in held(Home(PATIENT)[:])
+    drain.drain(DoctorManager.name)
+    assert on_day(6) in held(Home(USER)[:])
     assert examined() == {}
 
 
 @pytest.mark.parametrize(
     "fields",
     [
-        {"plan": "many"},
+        {"generation": "many"},
         {"attempts": "x"},
         {"tried": "x"},
         {"deaths": "x"},
-        {"complete": "1", "planned": "x"},
-        {"complete": "1"},
-        {"again": "x"},
+        {"fully_planned": "1", "planned": "x"},
+        {"fully_planned": "1"},
+        {"rerun_at": "x"},
         {"op": b"\xff"},
-        {"complete": "1", "planned": "5", "plan": "x"},
+        {"fully_planned": "1", "planned": "5", "generation": "x"},
         None,
     ],
     ids=str,
 )
-def test_a_damaged_receipt_holds_nobody_up(server: redis.Redis, fields: dict[str, Any] | None) -> None:
-    """Fan-outs that are claimed together with one whose receipt is damaged are done; that one after --fix."""
-    first, bad, last = (f"{ClinicManager.name}:{name}" for name in ("a", "bad", "z"))
+def test_a_damaged_record_holds_nobody_up(server: redis.Redis, fields: dict[str, Any] | None) -> None:
+    """Fan-outs that are claimed together with one whose record is damaged are done; that one after --fix."""
+    first, bad, last = (f"{DoctorManager.name}:{name}" for name in ("a", "bad", "z"))
     for name in (first, bad, last):
-        run(backend().journal.open(ClinicManager.name, name, "add", on_day(6).raw_id))
+        run(backend().journal.open(DoctorManager.name, name, "add", on_day(6).raw_id))
     if fields is None:
-        server.delete(receipt_key(bad))
-        server.set(receipt_key(bad), "x")
+        server.delete(fanout_record_key(bad))
+        server.set(fanout_record_key(bad), "x")
     else:
-        server.hset(receipt_key(bad), mapping=fields)
-    drain.answer(ClinicManager.name)
+        server.hset(fanout_record_key(bad), mapping=fields)
+    drain.drain(DoctorManager.name)
     assert run(backend().journal.get(first))["finished"] and run(backend().journal.get(last))["finished"]
-    assert examine(fix=True).left == 0
-    drain.answer(ClinicManager.name)
+    assert examine(fix=True).remaining == 0
+    drain.drain(DoctorManager.name)
     if fields is not None and "op" not in fields:  # else it does not say what it is about
         assert run(backend().journal.get(bad))["finished"]
     assert examined() == {}
@@ -560,10 +562,10 @@ def test_a_damaged_receipt_holds_nobody_up(server: redis.Redis, fields: dict[str
 
 def test_a_living_feed_is_healthy(server: redis.Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever adding, removing and marking in any order leave behind, of groups at their limit too, is no damage."""
-    monkeypatch.setattr("feedmill.records.record.SPILL_LIMIT", 45)
+    monkeypatch.setattr("feedmill.records.record.OVERFLOW_LIMIT", 45)
     dice = random.Random(8)
     for _ in range(300):
-        feed = dice.choice((Home, News, Notes))(dice.choice((PATIENT, 7)))
+        feed = dice.choice((Home, News, Notes))(dice.choice((USER, 7)))
         some = [
             dice.choice((in_group(dice.randrange(90), dice.randrange(50)), on_day(dice.randrange(15))))
             for _ in range(9)
@@ -573,9 +575,9 @@ def test_a_living_feed_is_healthy(server: redis.Redis, monkeypatch: pytest.Monke
         if isinstance(feed, Notes):
             dice.choice((feed.mark_all, feed.count_unseen))()
     records = [record for key in server.scan_iter("*:groups") for record in server.hgetall(key).values()]
-    assert any(record[0] & CAPPED for record in records)
+    assert any(record[0] & TRUNCATED for record in records)
     assert examined() == {}
-    assert examine(fix=True).left == 0
+    assert examine(fix=True).remaining == 0
 
 
 def test_work_of_a_manager_that_has_another_name(server: redis.Redis) -> None:
@@ -585,7 +587,7 @@ def test_work_of_a_manager_that_has_another_name(server: redis.Redis) -> None:
     server.zadd(due_key("Renamed"), {"f0": (time.time() - 120) * 1000})
     report = examine(fix=True)
     (finding,) = report.shown
-    assert (finding.kind, finding.where, report.left) == ("work of an unknown manager", "fm:due:{Renamed:0}", 1)
+    assert (finding.kind, finding.where, report.remaining) == ("work of an unknown manager", "fm:due:{Renamed:0}", 1)
     assert "1 fan-outs of Renamed" in finding.text and "`name = 'Renamed'`" in finding.text
     server.delete(due_key("Renamed"))
     assert examined() == {}
@@ -611,7 +613,7 @@ def test_tombstones_are_no_damage(server: redis.Redis) -> None:
 
 @pytest.mark.parametrize("trip", range(1, 12))
 def test_a_doctor_that_is_interrupted(server: redis.Redis, trip: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever stops a doctor in the middle of mending a feed finds no feed locked, and nothing worse than before."""
+    """Whoever stops a doctor in the middle of repair a feed finds no feed locked, and nothing worse than before."""
     cut_record(server)
     attempt, trips = RedisBackend._attempt, list[int]()
 
@@ -622,10 +624,10 @@ def test_a_doctor_that_is_interrupted(server: redis.Redis, trip: int, monkeypatc
             raise KeyboardInterrupt
         return replies
 
-    place = Place(Part.GROUPS, News, str(PATIENT))
+    place = KeyInfo(KeyKind.GROUPS, News, str(USER))
     monkeypatch.setattr(RedisBackend, "_attempt", stopped)
     try:
-        run(mend(place))
+        run(repair(place))
     except KeyboardInterrupt:
         assert (server.hget(NEWS_HASH, STATE) or b"0")[:1] == b"0"
     monkeypatch.undo()

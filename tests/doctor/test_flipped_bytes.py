@@ -1,4 +1,4 @@
-"""Random damage: it is noticed where readers see it, mended once and for all, and no other feed is touched."""
+"""Random damage: it is noticed where readers see it, fixed once and for all, and no other feed is touched."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from feedmill.errors import StorageError
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS, activity_key
 from feedmill.storage.registry import backend
-from tests.doctor.clinic import OTHER, PATIENT, ClinicManager, examined
-from tests.doctor.test_glances import mutated
+from tests.doctor.fixtures import OTHER, USER, DoctorManager, examined
+from tests.doctor.test_quick_check import mutated
 from tests.feeds.samples import Home, News, Notes, in_group, on_day
 
 #: What belongs to the patient, or to nobody.
-HASHES = [News(PATIENT).key + GROUPS, Notes(PATIENT).key + GROUPS]
-MINE = [Home(PATIENT).key, News(PATIENT).key, Notes(PATIENT).key, Notes(PATIENT).count_key, *HASHES]
+HASHES = [News(USER).key + GROUPS, Notes(USER).key + GROUPS]
+MINE = [Home(USER).key, News(USER).key, Notes(USER).key, Notes(USER).count_key, *HASHES]
 
 
 def state_of(client: redis.Redis, tag: str) -> dict[bytes, Any]:
@@ -43,8 +43,8 @@ def shown(user: Any) -> list[Any]:
 
 def injure(client: redis.Redis, dice: random.Random) -> str:
     """Damage one value of the patient's; the key."""
-    spills = list(client.scan_iter("*{42}:groups:*"))
-    key = dice.choice([*MINE, *HASHES, *spills])
+    overflows = list(client.scan_iter("*{42}:groups:*"))
+    key = dice.choice([*MINE, *HASHES, *overflows])
     kind = client.type(key)
     if kind == b"string":
         client.set(key, mutated(client.get(key), dice))
@@ -60,7 +60,7 @@ def injure(client: redis.Redis, dice: random.Random) -> str:
 
 
 @pytest.mark.parametrize("seed", range(60))
-def test_mended_once_and_for_all(server: redis.Redis, seed: int) -> None:
+def test_fixed_once_and_for_all(server: redis.Redis, seed: int) -> None:
     """After --fix of whatever damage a second look finds nothing, and what belongs to others is as it was."""
     dice = random.Random(seed)
     others = state_of(server, "o%7Bt%7Dher")
@@ -69,7 +69,7 @@ def test_mended_once_and_for_all(server: redis.Redis, seed: int) -> None:
     examine(fix=True)
     assert examined() == {}
     assert state_of(server, "o%7Bt%7Dher") == others
-    for feed in (Home(PATIENT), News(PATIENT), Notes(PATIENT)):
+    for feed in (Home(USER), News(USER), Notes(USER)):
         feed.add(on_day(9))
         assert feed.contains(on_day(9))
     assert examined() == {}
@@ -79,17 +79,17 @@ def test_mended_once_and_for_all(server: redis.Redis, seed: int) -> None:
 def test_what_readers_see_is_noticed(server: redis.Redis, seed: int) -> None:
     """One flipped byte in a record of ids, or in a flat timeline: if readers see anything of it, the doctor does."""
     dice = random.Random(seed)
-    before = shown(PATIENT)
+    before = shown(USER)
     if dice.random() < 0.3:
-        text = server.get(Home(PATIENT).key)
-        server.set(Home(PATIENT).key, flipped(text, dice))
+        text = server.get(Home(USER).key)
+        server.set(Home(USER).key, flipped(text, dice))
     else:
         records = {group: data for group, data in server.hgetall(HASHES[0]).items() if not data[0] & 1}
         group, data = dice.choice(sorted(records.items()))
         server.hset(HASHES[0], group, flipped(data, dice))
-    if shown(PATIENT) != before:
+    if shown(USER) != before:
         assert examined() != {}
-        assert examine(fix=True).left == 0
+        assert examine(fix=True).remaining == 0
     assert examined() == {}
 
 
@@ -100,12 +100,12 @@ def flipped(data: bytes, dice: random.Random) -> bytes:
 
 @pytest.mark.parametrize("at", [1, 5, 17, 40, 64])
 def test_a_flat_timeline_that_was_turned(server: redis.Redis, at: int) -> None:
-    """A timeline that begins in its middle, cut at an id or inside one, is mended by one --fix."""
-    text = server.get(Home(PATIENT).key)
-    server.set(Home(PATIENT).key, text[at:] + text[:at])
+    """A timeline that begins in its middle, cut at an id or inside one, is fixed by one --fix."""
+    text = server.get(Home(USER).key)
+    server.set(Home(USER).key, text[at:] + text[:at])
     examine(fix=True)
     assert examined() == {}
-    ids = cut(server.get(Home(PATIENT).key) or b"")
+    ids = cut(server.get(Home(USER).key) or b"")
     assert set(ids) <= {on_day(n).raw_id for n in range(1, 7)}
     assert at % ID_SIZE or len(ids) == 6
 
@@ -114,15 +114,15 @@ def test_an_id_that_nobody_knows(server: redis.Redis) -> None:
     """A single entry without a body is found, unless its activity is just being removed; what is added again stays."""
     server.delete(activity_key(on_day(3).raw_id))
     assert set(examined()) == {"entries without body"}
-    for user in (PATIENT, OTHER):
+    for user in (USER, OTHER):
         Home(user).insert_activity(on_day(3))
     assert examined() == {}
-    manager = ClinicManager()
+    manager = DoctorManager()
     manager.add_activity(on_day(12))
-    backend().run(Home.deliver([PATIENT], [on_day(12)]))
+    backend().run(Home.deliver([USER], [on_day(12)]))
     assert examined() == {}
     manager.remove_activity(on_day(12))
-    assert on_day(12) not in Home(PATIENT)[:] and server.get(Home(PATIENT).key)[-ID_SIZE:] == on_day(12).raw_id
+    assert on_day(12) not in Home(USER)[:] and server.get(Home(USER).key)[-ID_SIZE:] == on_day(12).raw_id
     assert "entries without body" not in examined()
     server.delete(activity_key(on_day(3).raw_id))
     assert examine(fix=True).found["entries without body"] >= 2
@@ -149,14 +149,14 @@ def restricted(server: redis.Redis, redis_url: str) -> Any:
 
 @pytest.mark.parametrize("refused", ["-hscan", "-hgetall", "-hlen", "-zrange"])
 def test_a_command_that_is_refused(server: redis.Redis, restricted: Callable[..., None], refused: str) -> None:
-    """What cannot be read without a command that is refused is named; the rest is examined and mended."""
-    News(PATIENT).add_many(in_group(n) for n in range(1100))  # a spill that is read in pieces
-    server.set(Notes(PATIENT).count_key, "5 5 5")
+    """What cannot be read without a command that is refused is named; the rest is examined and fixed."""
+    News(USER).add_many(in_group(n) for n in range(1100))  # overflow that is read in pieces
+    server.set(Notes(USER).count_key, "5 5 5")
     server.set(Home(OTHER).key, server.get(Home(OTHER).key)[:-3])
     restricted(refused)
     report = examine(fix=True)
     assert report.found["not examined"] >= 1
-    assert report.mended["broken length"] == 1
+    assert report.fixed["broken length"] == 1
     assert any(refused[1:] in finding.text for finding in report.shown if finding.kind == "not examined")
     restricted()
     assert not {"broken length", "not examined"} & set(examined())
@@ -165,7 +165,7 @@ def test_a_command_that_is_refused(server: redis.Redis, restricted: Callable[...
 @pytest.mark.parametrize("key", [*MINE, f"{HASHES[0]}:3-2024-01-01", activity_key(on_day(2).raw_id).decode("latin-1")])
 @pytest.mark.parametrize("kind", ["list", "hash", "string"])
 def test_a_key_of_a_wrong_type(server: redis.Redis, key: str, kind: str) -> None:
-    """One key of whatever type is a finding, and the doctor goes on to what else is wrong, and mends it."""
+    """One key of whatever type is a finding, and the doctor goes on to what else is wrong, and fixes it."""
     name = key.encode("latin-1")
     held = server.type(name)
     server.delete(name)
@@ -176,7 +176,7 @@ def test_a_key_of_a_wrong_type(server: redis.Redis, key: str, kind: str) -> None
     }[kind]()
     server.set(Notes(OTHER).count_key, "9 9 9")
     report = examine(fix=True)
-    assert report.found["drifted count"] >= 1 and report.left == 0
+    assert report.found["drifted count"] >= 1 and report.remaining == 0
     if server.type(name) not in (held, b"none"):
         pytest.fail(f"{name!r} still holds a {kind}")
     assert examined() == {}

@@ -12,11 +12,11 @@ from feedmill.doctor import examine
 from feedmill.keys import GROUPS
 from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
-from tests.doctor.clinic import PATIENT, ClinicManager, examined, fill
+from tests.doctor.fixtures import USER, DoctorManager, examined, fill
 from tests.feeds.samples import Home, News, Notes, in_group, on_day
 
-F0 = f"{ClinicManager.name}:f0"
-NEWS, NOTES = News(PATIENT), Notes(PATIENT)
+F0 = f"{DoctorManager.name}:f0"
+NEWS, NOTES = News(USER), Notes(USER)
 
 
 def cut_record() -> None:
@@ -32,12 +32,12 @@ def record_alone() -> None:
     del DATA.groups[NOTES.key].scores[max(DATA.groups[NOTES.key].scores)]
 
 
-def orphaned_spill() -> None:
-    DATA.groups[NEWS.key].spills[b"gone"] = {b"actor": b""}
+def orphaned_overflow() -> None:
+    DATA.groups[NEWS.key].overflows[b"gone"] = {b"actor": b""}
 
 
-def lost_spill() -> None:
-    DATA.groups[NEWS.key].spills.clear()
+def lost_overflow() -> None:
+    DATA.groups[NEWS.key].overflows.clear()
 
 
 def drifted_count() -> None:
@@ -54,8 +54,8 @@ def endless_lock() -> None:
     held.lock, held.deadline = b"t" * 8, time.time() + 10**8
 
 
-def left_inbox() -> None:
-    DATA.groups[NEWS.key].inbox = b"\xc1"
+def pending_left_behind() -> None:
+    DATA.groups[NEWS.key].pending = b"\xc1"
 
 
 def damaged_state() -> None:
@@ -63,20 +63,20 @@ def damaged_state() -> None:
 
 
 def unsorted_ids() -> None:
-    DATA.flat[Home(PATIENT).key].reverse()
+    DATA.flat[Home(USER).key].reverse()
 
 
 def duplicate_ids() -> None:
-    DATA.flat[Home(PATIENT).key] *= 2
+    DATA.flat[Home(USER).key] *= 2
 
 
 def damaged_body() -> None:
     DATA.bodies[min(DATA.bodies)] = b"\xc1"
 
 
-def spoilt_spill() -> None:
-    (spill,) = DATA.groups[NOTES.key].spills.values()
-    spill[next(actor for actor, members in spill.items() if members)] = b"\0" * 30
+def damaged_overflow() -> None:
+    (overflow,) = DATA.groups[NOTES.key].overflows.values()
+    overflow[next(actor for actor, members in overflow.items() if members)] = b"\0" * 30
 
 
 def gone_bodies() -> None:
@@ -89,36 +89,36 @@ def swapped_body() -> None:
 
 
 def open_fanout() -> None:
-    backend().run(backend().journal.open(ClinicManager.name, F0, "add", on_day(6).raw_id))
+    backend().run(backend().journal.open(DoctorManager.name, F0, "add", on_day(6).raw_id))
 
 
 def overdue_fanout() -> None:
     open_fanout()
-    DATA.due[ClinicManager.name][F0] = 5
+    DATA.due[DoctorManager.name][F0] = 5
 
 
 def due_alone() -> None:
     open_fanout()
-    del DATA.receipts[F0]
+    del DATA.fanout_records[F0]
 
 
 def due_too_late() -> None:
     open_fanout()
-    DATA.due[ClinicManager.name][F0] = 10**18
+    DATA.due[DoctorManager.name][F0] = 10**18
 
 
-def receipt_alone() -> None:
+def fanout_record_alone() -> None:
     open_fanout()
-    DATA.receipts[F0]["created"] = 5
+    DATA.fanout_records[F0]["created"] = 5
     DATA.due.clear()
 
 
-def receipt_of_nonsense() -> None:
+def record_of_nonsense() -> None:
     open_fanout()
-    DATA.receipts[F0]["plan"] = "many"
+    DATA.fanout_records[F0]["generation"] = "many"
 
 
-def damaged_letter() -> None:
+def damaged_dead_letter() -> None:
     backend().run(backend().journal.dead_letter("why", b"\xc1"))
 
 
@@ -126,36 +126,36 @@ DAMAGE: dict[Callable[[], None], str] = {
     cut_record: "damaged group",
     entry_alone: "entry without record",
     record_alone: "record without entry",
-    orphaned_spill: "orphaned spill",
-    lost_spill: "damaged spill",
+    orphaned_overflow: "orphaned overflow",
+    lost_overflow: "damaged overflow",
     drifted_count: "drifted count",
     stuck_lock: "stuck lock",
     endless_lock: "stuck lock",
-    left_inbox: "inbox left behind",
+    pending_left_behind: "orphaned pending writes",
     damaged_state: "damaged state",
     unsorted_ids: "unsorted ids",
     duplicate_ids: "duplicate ids",
     damaged_body: "damaged body",
     swapped_body: "damaged body",
-    gone_bodies: "bodies gone",
-    spoilt_spill: "damaged spill",
+    gone_bodies: "missing bodies",
+    damaged_overflow: "damaged overflow",
     overdue_fanout: "overdue fan-outs",
-    due_alone: "due without receipt",
+    due_alone: "due without record",
     due_too_late: "due too late",
-    receipt_alone: "forgotten fan-out",
-    receipt_of_nonsense: "damaged receipt",
-    damaged_letter: "damaged letter",
+    fanout_record_alone: "forgotten fan-out",
+    record_of_nonsense: "damaged fan-out record",
+    damaged_dead_letter: "damaged dead letter",
 }
 
 
 @pytest.mark.parametrize(("inflict", "kind"), DAMAGE.items(), ids=lambda value: getattr(value, "__name__", ""))
-def test_damage_is_named_and_mended(memory: None, inflict: Callable[[], None], kind: str) -> None:
-    """This damage is named, mended, and gone."""
+def test_damage_is_named_and_fixed(memory: None, inflict: Callable[[], None], kind: str) -> None:
+    """This damage is named, fixed, and gone."""
     fill()
     assert examined() == {}
     inflict()
     assert kind in examined()
-    assert examine(fix=True).left == 0
+    assert examine(fix=True).remaining == 0
     assert examined() == {}
 
 
@@ -168,7 +168,7 @@ def test_both_storages_show_the_doctor_the_same(redis_url: str) -> None:
         stored = backend().run(backend().maintenance.feed(NOTES.key, NOTES.count_key, [b"other"]))
         _, keys = backend().run(backend().maintenance.scan(0))
         ours = {key for key in keys if key.endswith((b":groups", b":count")) or b":home:" in key or b":a:" in key}
-        feed = stored.scores, set(stored.records), stored.spills, stored.inbox, stored.lock, stored.wrong
-        seen.append((*feed, backend().run(backend().maintenance.strings([Home(PATIENT).key.encode()]))[0], ours))
+        feed = stored.scores, set(stored.records), stored.overflows, stored.pending, stored.lock, stored.wrong
+        seen.append((*feed, backend().run(backend().maintenance.strings([Home(USER).key.encode()]))[0], ours))
     assert seen[0] == seen[1]
     assert any(key.endswith(GROUPS.encode()) for key in seen[0][-1])

@@ -13,24 +13,24 @@ from hypothesis import strategies as st
 import feedmill
 from feedmill import Manager, keys, registry
 from feedmill.doctor import examine
-from feedmill.doctor.key_map import Places
+from feedmill.doctor.key_map import KeyMap
 from feedmill.errors import DeclarationError
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.storage.registry import backend
-from tests.doctor.clinic import examined
+from tests.doctor.fixtures import examined
 from tests.feeds.samples import in_group, on_day
 
 FLAT, GROUPS, NOTES = RedisFeed, RedisAggregatedFeed, RedisNotificationFeed
 #: A key of each kind that is no feed's.
 OWN: dict[str, Callable[[], str]] = {
     "body": lambda: keys.activity_key(b"0123456789abcdef").decode(),
-    "receipt": lambda: keys.receipt_key("Manager:name"),
+    "fanout_record": lambda: keys.fanout_record_key("Manager:name"),
     "chunks": lambda: keys.chunks_key("Manager:name"),
     "due": lambda: keys.due_key("Manager"),
-    "bell": lambda: keys.bell_key("Manager"),
+    "wakeup": lambda: keys.wakeup_key("Manager"),
     "pace": lambda: keys.bucket_key("Manager", 5),
-    "left": lambda: keys.left_key("feed:%(user_id)s"),
-    "notices": lambda: keys.notices_key("Manager", b"0123456789abcdef"),
+    "left": lambda: keys.pending_key("feed:%(user_id)s"),
+    "notices": lambda: keys.notified_users_key("Manager", b"0123456789abcdef"),
     "set aside": lambda: keys.set_aside_key("feed:{1}"),
 }
 BEGINNINGS = [name().removeprefix("fm:").partition(":")[0] for name in OWN.values()]
@@ -125,10 +125,10 @@ def test_a_key_of_two_owners_is_nobodys(redis_url: str) -> None:
     groups.key_format = "x:%s"
     groups(1).add(on_day(1))
     before = dump(redis_url)
-    assert Places().of(b"fm:x:{1}") is None and Places().of(b"fm:x:{1}:groups") is None
+    assert KeyMap().of(b"fm:x:{1}") is None and KeyMap().of(b"fm:x:{1}:groups") is None
     report = examine(fix=True)
     assert not {kind for kind in report.found if not kind.startswith("unsafe")}
-    assert report.strange == 2
+    assert report.unknown_keys == 2
     assert dump(redis_url) == before
 
 
@@ -166,18 +166,18 @@ def test_refused_or_healthy(redis_url: str, feeds: Any, notes: Any, users: Any) 
     client.config_set("save", "3600 1")
     try:
         first = [declare(kind, key_format) for kind, key_format in feeds]
-        bells = [declare(NOTES, *each) for each in notes]
-        manage("One", *first[:2], *bells[:1])
-        manage("Two", *first[2:], *bells[1:])
+        wakeups = [declare(NOTES, *each) for each in notes]
+        manage("One", *first[:2], *wakeups[:1])
+        manage("Two", *first[2:], *wakeups[1:])
     except DeclarationError:
         return
     for user in users:
-        for feed in (*first, *bells):
+        for feed in (*first, *wakeups):
             feed(user).add_many([in_group(n) for n in range(40)] + [on_day(n) for n in range(2, 8)])
     backend().run(backend().journal.open("One", "One:f0", "add", on_day(6).raw_id))
     before = dump(redis_url)
-    held = [[len(feed(user)) for user in users] for feed in (*first, *bells)]
+    held = [[len(feed(user)) for user in users] for feed in (*first, *wakeups)]
     assert examined() == {}
     assert examined(fix=True) == {}
     assert dump(redis_url) == before
-    assert held == [[5 for user in users] for feed in (*first, *bells)]
+    assert held == [[5 for user in users] for feed in (*first, *wakeups)]

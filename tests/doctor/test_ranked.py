@@ -13,14 +13,14 @@ from feedmill import Activity, AggregatedActivity, Manager, registry
 from feedmill.aggregators import DecayAggregator
 from feedmill.doctor import examine
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
-from feedmill.grouping.operations import FeedsOf
-from feedmill.storage.base import Changes, Lock, Rules, Task
+from feedmill.grouping.operations import UserFeedBatch
+from feedmill.storage.base import Changes, FeedLimits, Lock, WriteRequest
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
-from tests.doctor.clinic import examined
+from tests.doctor.fixtures import examined
+from tests.fake_broker import replaced
 from tests.feeds.samples import BASE
 from tests.feeds.test_scores import ByObject, Talkative, names
-from tests.postbox import replaced
 
 
 class Hot(DecayAggregator, ByObject):
@@ -110,7 +110,9 @@ def write(feed: Any, *puts: tuple[bytes, bytes, float], gone: Iterable[bytes] = 
     """Write groups behind the feed's back."""
     lock = Lock(b"stranger", 1e9, 10)
     (held,) = backend().run(
-        feed.timeline().begin(FeedsOf(type(feed), [feed.user_id]), Task(()), lock, Rules(99, 0, feed.channel()))
+        feed.timeline().begin(
+            UserFeedBatch(type(feed), [feed.user_id]), WriteRequest(()), lock, FeedLimits(99, 0, feed.channel())
+        )
     )
     changes = Changes(
         feed.key, held.state, put=list(puts), delete=list(gone), count_key=feed.count_key_of(feed.user_id)
@@ -147,38 +149,40 @@ def test_wrong_scores_are_given_anew(feed_class: Any) -> None:
     found = records(feed)
     write(feed, *((group, found[group], score * 2 + 1) for group, score in before[:4]))
     assert examined() == {"wrong rank": 4}
-    assert examine(fix=True).left == 0
+    assert examine(fix=True).remaining == 0
     assert places(feed) == before
     assert examined() == {}
 
 
 @pytest.mark.parametrize("feed_class", KINDS[:4], ids=lambda kind: kind.__name__)
-def test_a_group_that_is_mended_keeps_its_place(feed_class: Any) -> None:
-    """A group whose spill is gone is counted anew, and stands where what is left of it stands."""
+def test_a_group_that_is_fixed_keeps_its_place(feed_class: Any) -> None:
+    """A group whose overflow is gone is counted anew, and stands where what is left of it stands."""
     feed, like = feed_class(1), feed_class(2)
     fill(feed)
     fill(like)
-    unspill(feed, b"1")
-    assert "damaged spill" in examined()
-    assert examine(fix=True).left == 0
+    drop_overflow(feed, b"1")
+    assert "damaged overflow" in examined()
+    assert examine(fix=True).remaining == 0
     assert examined() == {}
     like.remove_many([love(actor, 1) for actor in range(40) if not feed.contains(love(actor, 1))])
     assert places(feed) == places(like)
 
 
-def unspill(feed: Any, group: bytes) -> None:
-    """Lose what *group* spilled, and nothing else."""
+def drop_overflow(feed: Any, group: bytes) -> None:
+    """Lose what *group* in the overflow, and nothing else."""
     lock = Lock(b"stranger", 1e9, 10)
     (held,) = backend().run(
-        feed.timeline().begin(FeedsOf(type(feed), [feed.user_id]), Task(()), lock, Rules(99, 0, feed.channel()))
+        feed.timeline().begin(
+            UserFeedBatch(type(feed), [feed.user_id]), WriteRequest(()), lock, FeedLimits(99, 0, feed.channel())
+        )
     )
-    changes = Changes(feed.key, held.state, unspill=[group], count_key=feed.count_key_of(feed.user_id))
+    changes = Changes(feed.key, held.state, drop_overflow=[group], count_key=feed.count_key_of(feed.user_id))
     backend().run(feed.timeline().commit([changes], lock, feed.channel()))
 
 
 @EACH
 def test_a_score_that_fails_is_a_finding(feed_class: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An aggregator that raises is named; the feeds of others are examined and mended, and this one is not locked."""
+    """An aggregator that raises is named; the feeds of others are examined and fixed, and this one is not locked."""
     other = HotNotes(7) if feed_class is not HotNotes else HotNews(7)
     for feed in (feed_class(1), other):
         fill(feed)
@@ -194,10 +198,10 @@ def test_a_score_that_fails_is_a_finding(feed_class: Any, monkeypatch: pytest.Mo
 
     broken = type("Broken", (feed_class.aggregator_class,), {"score": failing})
     monkeypatch.setattr(feed_class, "aggregator_class", broken)
-    unspill(feed_class(1), b"1")
+    drop_overflow(feed_class(1), b"1")
     report = examine(fix=True)
     assert report.found["failing score"] == 1
-    assert report.left == 1
+    assert report.remaining == 1
     assert "Broken.score: ZeroDivisionError: in somebody's score" in str(report.shown)
     assert places(other) == before
     feed_class(1).add(love(60, 2))

@@ -26,23 +26,23 @@ class Model:
         self.feed = feed
         self.max_length: int = feed.max_length
 
-    def places(self) -> list[Place]:
+    def positions(self) -> list[Place]:
         """The places of the items that are shown, first to last."""
         raise NotImplementedError
 
-    def place_of(self, item: Any) -> Place:
+    def position_of(self, item: Any) -> Place:
         """The place of an item that a feed showed."""
         raise NotImplementedError
 
     def page(self, limit: int, after: Place | None = None) -> tuple[list[Place], bool]:
         """A page, and whether more follow."""
-        rest = [place for place in self.places() if after is None or place < after]
+        rest = [position for position in self.positions() if after is None or position < after]
         return rest[:limit], len(rest) > limit
 
     def check(self) -> None:
         """Compare all that the feed shows with what the model says."""
         shown = self.feed[:]
-        assert [self.place_of(item) for item in shown] == self.places()
+        assert [self.position_of(item) for item in shown] == self.positions()
         assert self.feed.count() == len(shown)
 
 
@@ -53,10 +53,10 @@ class FlatModel(Model):
         super().__init__(feed)
         self.held: set[Activity] = set()
 
-    def places(self) -> list[Place]:
+    def positions(self) -> list[Place]:
         return sorted((a.raw_id for a in self.held), reverse=True)[: self.max_length]
 
-    def place_of(self, item: Activity) -> Place:
+    def position_of(self, item: Activity) -> Place:
         return item.raw_id
 
     def add_many(self, activities: Iterable[Activity]) -> int:
@@ -73,7 +73,7 @@ class FlatModel(Model):
         return before - len(self.held)
 
     def contains(self, activity: Activity) -> bool:
-        return activity.raw_id in self.places()
+        return activity.raw_id in self.positions()
 
     def deliver(self, adds: Iterable[Activity], removes: Iterable[Activity]) -> int:
         return self.add_many(adds) + self.remove_many(removes)
@@ -108,13 +108,13 @@ class GroupModel(Model):
 
     def ranked(self) -> list[str]:
         """The names of the groups, first to last."""
-        return [name.decode() for _, name in self.places()]
+        return [name.decode() for _, name in self.positions()]
 
-    def places(self) -> list[Place]:
+    def positions(self) -> list[Place]:
         groups = [AggregatedActivity(name, members) for name, members in self.groups.items()]
-        return sorted(map(self.place_of, groups), reverse=True)
+        return sorted(map(self.position_of, groups), reverse=True)
 
-    def place_of(self, item: AggregatedActivity) -> Place:
+    def position_of(self, item: AggregatedActivity) -> Place:
         return self.score_of(item), item.group.encode()
 
     def contains(self, activity: Activity) -> bool:
@@ -225,21 +225,21 @@ class Reader:
         self.cursor: str | None = None
         self.shown: list[Place] = []
         #: What was there all the while.
-        self.always: set[Place] = set(model.places())
+        self.always: set[Place] = set(model.positions())
         self.done = False
 
     def changed(self) -> None:
         """Take note that the feed has changed."""
-        self.always &= set(self.model.places())
+        self.always &= set(self.model.positions())
 
     def turn(self, limit: int) -> None:
         """Read the next page and compare it with the model's."""
         if self.done:
             return
         page = self.model.feed.page(limit, self.cursor)
-        places = [self.model.place_of(item) for item in page.items]
-        assert (places, page.next is not None) == self.model.page(limit, self.shown[-1] if self.shown else None)
-        self.shown += places
+        positions = [self.model.position_of(item) for item in page.items]
+        assert (positions, page.next is not None) == self.model.page(limit, self.shown[-1] if self.shown else None)
+        self.shown += positions
         self.cursor, self.done = page.next, page.next is None
 
     def finish(self) -> None:

@@ -14,7 +14,7 @@ from feedmill.errors import CursorError, FeedIndexError
 from feedmill.verbs import Love
 from tests.feeds.samples import BASE, News, Notes, in_group, on_day
 
-HELD = 30
+INLINE_LIMIT = 30
 
 pytestmark = [pytest.mark.usefixtures("backend_kind"), pytest.mark.parametrize("grouped", [News, Notes])]
 
@@ -130,7 +130,7 @@ def test_whoever_acts_again_is_not_passed_over(grouped: Any, people: int) -> Non
 
 @pytest.mark.parametrize("seed", range(25))
 def test_walks_among_writes(grouped: Any, seed: int) -> None:
-    """Whatever is added, removed, spilled and brought back between two pages: who is in the group all the while is found
+    """Whatever is added, removed, in the overflow and brought back between two pages: who is in the group all the while is found
     once, nobody is found twice, and nobody who never was there.
     """
     rng = random.Random(seed)
@@ -171,7 +171,7 @@ def test_walks_among_writes(grouped: Any, seed: int) -> None:
         for _ in range(rng.randint(0, 3)):
             kind = rng.random()
             if kind < 0.5 or len(inside) < 3:
-                add([rng.randrange(people * 2) for _ in range(rng.randint(1, HELD))])
+                add([rng.randrange(people * 2) for _ in range(rng.randint(1, INLINE_LIMIT))])
             else:
                 remove(rng.sample(sorted(inside), rng.randint(1, len(inside) - 1 if kind > 0.9 else 3)), kind > 0.7)
             always &= set(inside)

@@ -133,7 +133,7 @@ def test_a_serializer_that_fails_leaves_no_lock(backend_kind: str, monkeypatch: 
     with pytest.raises(RuntimeError, match="cannot"):
         feed.mark([feed[0]])
     monkeypatch.setattr(Stubborn, "broken", False)
-    assert backend().run(Stuck.deliver([1], [in_group(2)], [in_group(1)])) == 2  # else left in the inbox
+    assert backend().run(Stuck.deliver([1], [in_group(2)], [in_group(1)])) == 2  # else left among the pending writes
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,27 +13,27 @@ from feedmill.feeds import RedisNotificationFeed
 from feedmill.ids import activity_id
 from feedmill.records import NotificationSerializer
 from feedmill.records.members import Member, RowMember
-from feedmill.records.record import HELD
-from feedmill.storage.base import Want
+from feedmill.records.record import INLINE_LIMIT
+from feedmill.storage.base import GroupRead
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from tests.feeds.samples import BASE, News, Notes, in_group, on_day
-from tests.feeds.test_cycle import seize
+from tests.feeds.test_writer import seize
 
 BOTH = pytest.mark.parametrize("grouped", [News, Notes])
 
 
-def spilled(feed: Any) -> dict[bytes, bytes]:
+def has_overflow(feed: Any) -> dict[bytes, bytes]:
     """What is kept beside the record of the feed's only group."""
     (group,) = feed[:]
-    _, _, spill, _ = backend().run(feed.timeline().group_get(feed.key, Want(group.group.encode(), None)))
-    return spill
+    _, _, overflow, _ = backend().run(feed.timeline().group_get(feed.key, GroupRead(group.group.encode(), None)))
+    return overflow
 
 
 @pytest.fixture
 def limit(monkeypatch: pytest.MonkeyPatch) -> int:
     """A limit that a test can afford to pass."""
-    monkeypatch.setattr("feedmill.records.record.SPILL_LIMIT", 60)
+    monkeypatch.setattr("feedmill.records.record.OVERFLOW_LIMIT", 60)
     return 60
 
 
@@ -49,7 +49,7 @@ def test_beyond_the_limit_new_activities_are_counted(backend_kind: str, grouped:
     assert (group.activity_count, group.actor_count) == (200, 200)
     assert group.activities == [in_group(number) for number in range(185, 200)]
     assert group.created_at == in_group(0).time
-    assert len(spilled(feed)) <= limit + HELD
+    assert len(has_overflow(feed)) <= limit + INLINE_LIMIT
     if grouped is Notes:
         assert feed.get_denormalized_counts()[:2] == (1, 1)
 
@@ -63,7 +63,7 @@ def test_what_is_lost_beyond_the_limit(backend_kind: str, grouped: Any, limit: i
     assert feed.remove(in_group(2 * 150)) == 0
     assert feed[0].activity_count == feed[0].actor_count == 200
     assert feed.remove(in_group(2 * 199)) == 1  # it is shown
-    assert feed.remove(in_group(0)) == 1  # it was spilled before the limit
+    assert feed.remove(in_group(0)) == 1  # it is in the overflow before the limit
     assert feed[0].activity_count == feed[0].actor_count == 198
 
 
@@ -96,7 +96,7 @@ def test_emptied_and_filled_in_one_batch(backend_kind: str, grouped: Any) -> Non
     assert (group.activity_count, group.actor_count) == (40, 40)
     assert feed.add_many(in_group(number, actor=number - 100) for number in range(100, 120)) == 20
     assert feed[0].actor_count == 60
-    assert len(spilled(feed)) == 60
+    assert len(has_overflow(feed)) == 60
 
 
 @BOTH
@@ -159,7 +159,7 @@ def test_the_fields_of_members_are_ordered_by_id() -> None:
 
 def test_a_million_members_are_cheap() -> None:
     """The limit keeps one group of whole activities below a few megabytes."""
-    from feedmill.records.record import SPILL_LIMIT
+    from feedmill.records.record import OVERFLOW_LIMIT
 
     member = RedisNotificationFeed.serializer().member(in_group(1))
-    assert SPILL_LIMIT * (4 + len(member.body) + len(member.actor)) < 10_000_000
+    assert OVERFLOW_LIMIT * (4 + len(member.body) + len(member.actor)) < 10_000_000

@@ -15,7 +15,7 @@ import redis
 from feedmill import aclose
 from feedmill.errors import FeedBusy
 from feedmill.keys import GROUPS
-from feedmill.storage.deadline import LeaseExpired, within
+from feedmill.storage.deadline import LeaseExpired, with_deadline
 from feedmill.storage.memory import DATA
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.redis import client as redis_client
@@ -91,7 +91,7 @@ def test_cancelled_in_each_round_trip(
 ) -> None:
     """A write that is cancelled while a round trip is on its way lets that come to its end, and then releases the feeds.
 
-    What others left to it meanwhile is folded in.
+    What others left to it meanwhile is applied.
     """
     feed = grouped(1)
     grouped.insert_activities([on_day(2)])
@@ -273,7 +273,7 @@ def test_a_lease_that_is_over(redis_url: str, grouped: Any) -> None:
     """A worker that wakes up too late writes nothing, and lets go of what it held."""
     feed = grouped(1)
     feed.add(on_day(1))
-    operation = within(time.monotonic() + 0.2, grouped.deliver([1], (), [on_day(1)]))
+    operation = with_deadline(time.monotonic() + 0.2, grouped.deliver([1], (), [on_day(1)]))
     replies = backend().run(_exchange(next(operation)))
     assert locks()
     time.sleep(0.25)
@@ -315,7 +315,7 @@ def test_a_hanging_server_does_not_hold_up_a_cancelled_coroutine(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who cancels waits for a moment at most; the rest goes on by itself."""
-    monkeypatch.setattr(redis_client, "LAST_WORDS", 0.05)
+    monkeypatch.setattr(redis_client, "RELEASE_TIMEOUT", 0.05)
     feed = Notes(1)
     feed.add(on_day(1))
     client = redis.Redis.from_url(redis_url)

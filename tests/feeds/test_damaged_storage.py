@@ -43,7 +43,7 @@ def variants(good: bytes) -> Iterator[bytes]:
 
 
 def filled(feed_class: Any) -> Any:
-    """A feed of user 1 with a group of each kind: large enough for a spill, of one, and of one."""
+    """A feed of user 1 with a group of each kind: large enough for overflow, of one, and of one."""
     feed_class.insert_activities([NEW])
     feed_class(1).add_many([VICTIM, SAFE, *(in_group(number) for number in range(35))])
     return feed_class(1)
@@ -98,7 +98,7 @@ def test_a_bad_record(client: redis.Redis, feed_class: Any) -> None:
 
 
 @pytest.mark.parametrize("feed_class", [News, Notes])
-def test_a_bad_record_with_a_spill(client: redis.Redis, feed_class: Any) -> None:
+def test_a_bad_record_with_a_overflow(client: redis.Redis, feed_class: Any) -> None:
     """The front of a large group's record, where the numbers stand that only it knows."""
     feed = filled(feed_class)
     (group,) = [name for name, record in fields(client, feed).items() if name[:1] != b"\0" and record[0] & 1]
@@ -107,15 +107,15 @@ def test_a_bad_record_with_a_spill(client: redis.Redis, feed_class: Any) -> None
 
 
 @pytest.mark.parametrize("feed_class", [News, Notes])
-def test_a_bad_spill(client: redis.Redis, feed_class: Any) -> None:
-    """One actor's spilled members: the group itself goes on, and takes more in."""
+def test_a_bad_overflow(client: redis.Redis, feed_class: Any) -> None:
+    """One actor's overflow members: the group itself goes on, and takes more in."""
     feed = filled(feed_class)
-    (spill,) = client.keys(f"{feed.key}{GROUPS}:*")
-    actor, good = next((actor, data) for actor, data in client.hgetall(spill).items() if data)
+    (overflow,) = client.keys(f"{feed.key}{GROUPS}:*")
+    actor, good = next((actor, data) for actor, data in client.hgetall(overflow).items() if data)
 
     def put(bad: bytes) -> None:
         new = [in_group(50), in_group(3), in_group(51, 1)]
-        client.hset(spill, actor, bad)
+        client.hset(overflow, actor, bad)
         feed_class.insert_activities(new)
         backend().run(feed_class.deliver([1], new))
         (group,) = [each for each in feed[:] if each.activity_count > 20]
@@ -126,8 +126,8 @@ def test_a_bad_spill(client: redis.Redis, feed_class: Any) -> None:
     survives(client, feed_class, good, put)
 
 
-@pytest.mark.parametrize("field", [STATE, "\0i"], ids=["state", "inbox"])
-def test_a_bad_state_or_inbox(client: redis.Redis, field: str) -> None:
+@pytest.mark.parametrize("field", [STATE, "\0i"], ids=["state", "pending"])
+def test_a_bad_state_or_pending_writes(client: redis.Redis, field: str) -> None:
     """What a notification feed knows of itself, and what was left for its writer: all groups are read and written."""
     feed = filled(Notes)
     feed.mark_all()
@@ -177,7 +177,7 @@ def test_a_bad_flat_timeline(client: redis.Redis) -> None:
 def test_it_is_told_once(redis_url: str, feed_class: Any, caplog: pytest.LogCaptureFixture) -> None:
     """What readers leave out is logged, with where to look: once, however often the page is read."""
     client, feed = redis.Redis.from_url(redis_url), filled(feed_class)
-    hydration.left_out.cache_clear()
+    hydration.log_skipped.cache_clear()
     if feed_class is Home:
         client.set(activity_key(VICTIM.raw_id), b"\xc1")
     else:

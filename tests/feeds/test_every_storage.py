@@ -19,7 +19,7 @@ from feedmill.storage.memory import DATA
 from feedmill.verbs import Love
 from tests.feeds.model import GroupModel
 from tests.feeds.samples import BASE, KINDS, News, Notes, held, in_group, on_day
-from tests.feeds.test_cycle import seize
+from tests.feeds.test_writer import seize
 
 pytestmark = pytest.mark.usefixtures("backend_kind")
 BOTH = pytest.mark.parametrize("grouped", [News, Notes])
@@ -153,7 +153,7 @@ def test_feeds_of_users_are_apart(feed: Any) -> None:
 
 
 @BOTH
-def test_a_group_is_a_sentence(grouped: Any) -> None:
+def test_a_group_is_a_description(grouped: Any) -> None:
     """Twelve actors in one group are one item that counts twelve and names the newest first."""
     feed = grouped(1)
     feed.add_many(map(in_group, range(12)))
@@ -224,7 +224,7 @@ def test_a_marked_group_that_is_touched() -> None:
 
 
 def test_kept_counts_equal_a_recount() -> None:
-    """The kept counts are what a recount gives, and a count that was set wrong is mended by one."""
+    """The kept counts are what a recount gives, and a count that was set wrong is fixed by one."""
     feed = Notes(1)
     feed.add_many(map(on_day, range(6)))
     feed.mark_all()

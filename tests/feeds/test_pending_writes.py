@@ -1,4 +1,4 @@
-"""What waits in the inbox of a feed: what a process cannot do stays there for one that can, and closes no feed."""
+"""What waits among the pending writes of a feed: what a process cannot do stays there for one that can, and closes no feed."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from feedmill import Activity, AggregatedActivity, verbs
 from feedmill.aggregators import RecentVerbAggregator
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
 from feedmill.grouping import pending_writes
-from feedmill.grouping.operations import FeedsOf
-from feedmill.grouping.writer import fold_in, fold_in_one
+from feedmill.grouping.operations import UserFeedBatch
+from feedmill.grouping.writer import apply_pending_writes, recover_pending_writes
 from feedmill.keys import GROUPS
 from feedmill.msgpack_codec import pack, unpack_stream
-from feedmill.storage.base import Changes, Lock, Rules, Snapshot, Task
+from feedmill.storage.base import Changes, FeedLimits, Lock, Snapshot, WriteRequest
 from feedmill.storage.memory import DATA
-from feedmill.storage.redis.timelines import INBOX
+from feedmill.storage.redis.timelines import PENDING_FIELD
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love, Verb
 from tests.feeds.samples import BASE, held
@@ -126,29 +126,31 @@ def act(number: int, verb: Any = Love, object: int | None = None) -> Activity:
 
 def seize(feed: Any, ttl: float = 60) -> None:
     """Take the lock of *feed*, as a process that is slow or dies."""
-    rules = Rules(8, 0, feed.channel())
+    rules = FeedLimits(8, 0, feed.channel())
     lock = Lock(b"stranger", time.time(), ttl)
-    (reply,) = backend().run(feed.timeline().begin(FeedsOf(type(feed), [feed.user_id]), Task(()), lock, rules))
+    (reply,) = backend().run(
+        feed.timeline().begin(UserFeedBatch(type(feed), [feed.user_id]), WriteRequest(()), lock, rules)
+    )
     assert isinstance(reply, Snapshot)
 
 
 def let_go(feed: Any) -> None:
-    """The stranger's lock is over; it folded nothing in."""
+    """The stranger's lock is over; it merged nothing in."""
     backend().run(feed.timeline().release([feed.key], [b"stranger"]))
 
 
-def inbox(feed: Any) -> bytes:
+def pending(feed: Any) -> bytes:
     """What waits."""
     if backend().in_process:
-        return DATA.groups[feed.key].inbox
-    return backend().client.hget(feed.key + GROUPS, INBOX) or b""  # type: ignore[attr-defined]
+        return DATA.groups[feed.key].pending
+    return backend().client.hget(feed.key + GROUPS, PENDING_FIELD) or b""  # type: ignore[attr-defined]
 
 
 def put_inbox(feed: Any, data: bytes) -> None:
     if backend().in_process:
-        DATA.groups[feed.key].inbox = data
+        DATA.groups[feed.key].pending = data
     else:
-        backend().client.hset(feed.key + GROUPS, INBOX, data)  # type: ignore[attr-defined]
+        backend().client.hset(feed.key + GROUPS, PENDING_FIELD, data)  # type: ignore[attr-defined]
 
 
 def record_of(feed: Any, group: bytes) -> bytes:
@@ -165,7 +167,7 @@ def put_record(feed: Any, group: bytes, data: bytes) -> None:
 
 
 def left_in(feed: Any, *activities: Activity) -> None:
-    """Leave additions of *activities* in the inbox of *feed*, one after the other."""
+    """Leave additions of *activities* among the pending writes of *feed*, one after the other."""
     seize(feed)
     type(feed).insert_activities(activities)
     for activity in activities:
@@ -185,34 +187,34 @@ WRITES: dict[str, Any] = {
     "mark": lambda feed: feed.mark([str(act(1).object_id)], read=True) if isinstance(feed, Notes) else feed.trim(),
     "recount": lambda feed: feed.denormalize_count() if isinstance(feed, Notes) else feed.trim(),
     "trim": lambda feed: feed.trim(),
-    "sweep": lambda feed: (time.sleep(0.06), backend().run(fold_in(type(feed)))),
+    "sweep": lambda feed: (time.sleep(0.06), backend().run(recover_pending_writes(type(feed)))),
 }
 
 
 @EACH
 @pytest.mark.parametrize("write", WRITES)
 def test_what_an_older_process_cannot_read_stays(kind: Any, write: str) -> None:
-    """An old process folds in what it knows, on whatever occasion; the rest waits for a new one, in its order."""
+    """An old process applies what it knows, on whatever occasion; the rest waits for a new one, in its order."""
     feed = kind(1)
     kind.insert_activities([act(1), act(50)])
     feed.add(act(1))
     with known():
         foreign = [act(number, Hum) for number in (2, 4, 5)]
         left_in(feed, foreign[0], act(3), foreign[1], foreign[2], act(6))
-    before = inbox(feed)
+    before = pending(feed)
     WRITES[write](feed)
     assert {act(3), act(6)} <= all_held(feed)
-    kept = inbox(feed)
+    kept = pending(feed)
     assert [body for _, body in unpack_stream(kept)] == [each.pack() for each in foreign]
     assert all(kept[start : start + 5] in before for start in range(0, len(kept), 5))
     for _ in range(2):
         time.sleep(0.06)
-        assert backend().run(fold_in(kind)) == 0  # it looks, and leaves them
-    assert inbox(feed) == kept
+        assert backend().run(recover_pending_writes(kind)) == 0  # it looks, and leaves them
+    assert pending(feed) == kept
     with known():
         time.sleep(0.06)
-        assert backend().run(fold_in(kind)) == 1
-        assert {act(3), act(6), *foreign} <= all_held(feed) and not inbox(feed)
+        assert backend().run(recover_pending_writes(kind)) == 1
+        assert {act(3), act(6), *foreign} <= all_held(feed) and not pending(feed)
         if kind is Notes:
             counts = feed.get_denormalized_counts()
             assert (counts.unseen, counts.unread) == (feed.count_unseen(), feed.count_unread())
@@ -235,7 +237,7 @@ def test_a_feed_with_what_stays_is_open(kind: Any) -> None:
 
 @EACH
 def test_the_last_word_of_the_order(kind: Any) -> None:
-    """An addition and a removal that stay are folded in in the order in which they came."""
+    """An addition and a removal that stay are applied in the order in which they came."""
     feed = kind(1)
     with known():
         kind.insert_activities([act(1, Hum), act(2, Hum)])
@@ -260,7 +262,7 @@ def test_a_kind_of_write_that_only_a_newer_release_knows(kind: Any, caplog: pyte
     with caplog.at_level(logging.WARNING):
         for number in (5, 6, 7):
             feed.add(act(number))
-    assert inbox(feed) == b"".join(foreign)
+    assert pending(feed) == b"".join(foreign)
     assert all_held(feed) == {act(number) for number in (1, 4, 5, 6, 7)} & all_held(feed) | {act(1), act(4)}
     assert sum("pending write of kind 7" in record.getMessage() for record in caplog.records) <= 1
 
@@ -275,17 +277,17 @@ def test_damage_costs_no_more_than_what_is_damaged(kind: Any) -> None:
     bad = [pack([True, b"no activity"]), pack(5), pack([200, b"x"]), pack(["x", b"y"]), pack([True])]
     put_inbox(feed, good[0] + b"".join(bad) + good[1] + good[2][:-1])
     feed.remove(act(9))
-    assert all_held(feed) == {act(1), act(2)} and not inbox(feed)
+    assert all_held(feed) == {act(1), act(2)} and not pending(feed)
 
 
-def test_a_long_inbox() -> None:
-    """However much is left to somebody who is away for long, all of it is folded in: there is no size that is damage."""
+def test_a_long_pending_writes() -> None:
+    """However much is left to somebody who is away for long, all of it is applied: there is no size that is damage."""
     feed = Notes(1)
     feed.add(act(1))
     contexts = [Activity(2, Love, 7, time=BASE, extra_context={"text": "x" * 60_000, "n": n}) for n in range(300)]
     put_inbox(feed, b"".join(pack([True, each.pack()]) for each in [*contexts, act(3)]))
     feed.mark_all()
-    assert {each.object_id for each in all_held(feed)} == {101, 7, 103} and not inbox(feed)
+    assert {each.object_id for each in all_held(feed)} == {101, 7, 103} and not pending(feed)
 
 
 @EACH
@@ -293,10 +295,10 @@ def test_commit_keeps_what_it_is_told_to(kind: Any) -> None:
     """What stays comes before what came meanwhile; with nothing new the lock is free, with something it is kept."""
     feed = kind(1)
     storage, now = feed.timeline(), time.time()
-    rules = Rules(8, 0, feed.channel())
+    rules = FeedLimits(8, 0, feed.channel())
 
     def begin(token: bytes, data: bytes = b"") -> Any:
-        asked = storage.begin(FeedsOf(kind, [1]), Task((), data), Lock(token, now, 60), rules)
+        asked = storage.begin(UserFeedBatch(kind, [1]), WriteRequest((), data), Lock(token, now, 60), rules)
         return backend().run(asked)[0]
 
     def commit(lock: Lock, done: int, kept: bytes) -> Any:
@@ -308,18 +310,18 @@ def test_commit_keeps_what_it_is_told_to(kind: Any) -> None:
     begin(b"other___", b"1:2 3")
     assert commit(first, 0, b"") == b"1:2 3"
     kept = Lock(first.following, now, 60)
-    assert begin(kept.token).inbox == b"1:2 3"
+    assert begin(kept.token).pending == b"1:2 3"
     begin(b"other___", b"45")
     assert commit(kept, 5, b"2: ") == b"45"
     assert commit(kept, 5, b"2: ") == b"2: 45"  # sent again
     again = Lock(kept.following, now, 60)
-    assert begin(again.token).inbox == b"2: 45"
+    assert begin(again.token).pending == b"2: 45"
     assert commit(again, 5, b"9:9") == 0
-    assert begin(b"next____").inbox == b"9:9"
+    assert begin(b"next____").pending == b"9:9"
     assert backend().run(storage.release([feed.key, "nothing"], [b"someone_", b"next____"])) == [True, False]
-    assert begin(b"afterall").inbox == b"9:9"
+    assert begin(b"afterall").pending == b"9:9"
     assert commit(Lock(b"afterall", now, 60), 3, b"") == 0
-    assert begin(b"free____").inbox == b""
+    assert begin(b"free____").pending == b""
 
 
 # -- aggregators that fail
@@ -335,7 +337,7 @@ def test_commit_keeps_what_it_is_told_to(kind: Any) -> None:
 )
 @pytest.mark.parametrize("write", [name for name in WRITES if name != "sweep"])
 def test_an_aggregator_that_fails_for_one_activity(kind: Any, method: str, write: str) -> None:
-    """Whoever writes to the feed succeeds, all others that waited are folded in, and the one stays until it can be."""
+    """Whoever writes to the feed succeeds, all others that waited are applied, and the one stays until it can be."""
     feed = kind(1)
     kind.insert_activities([act(1), act(50)])
     feed.add(act(1))
@@ -344,25 +346,25 @@ def test_an_aggregator_that_fails_for_one_activity(kind: Any, method: str, write
     ByObject.bad = (method, 7)
     WRITES[write](feed)
     assert set(sound) <= all_held(feed)
-    assert [Activity.unpack(body) for _, body in unpack_stream(inbox(feed))] == [act(2, object=7), act(5, object=7)]
+    assert [Activity.unpack(body) for _, body in unpack_stream(pending(feed))] == [act(2, object=7), act(5, object=7)]
     time.sleep(0.06)
-    assert backend().run(fold_in(kind)) == 0
+    assert backend().run(recover_pending_writes(kind)) == 0
     assert backend().run(kind.deliver([1], [act(50)], [act(50)], wait=0.0)) in (1, 2)  # nobody holds it
     ByObject.bad = ("", 0)
     time.sleep(0.06)
-    assert backend().run(fold_in(kind)) == 1
+    assert backend().run(recover_pending_writes(kind)) == 1
     assert {*sound, act(2, object=7), act(5, object=7)} <= all_held(feed)
 
 
 @pytest.mark.parametrize("kind", [ScoringNews, ScoringNotes, MergingNews, MergingNotes])
 def test_what_the_caller_asks_for_fails_in_words(kind: Any) -> None:
-    """If its own activity is to blame, the caller is told; nobody's feed is locked, and what waited is folded in."""
+    """If its own activity is to blame, the caller is told; nobody's feed is locked, and what waited is applied."""
     feed, method = kind(1), "score" if issubclass(kind.aggregator_class, Scoring) else "merge"
     left_in(feed, act(2))
     ByObject.bad = (method, 7)
     with pytest.raises((ZeroDivisionError, TypeError), match="bad"):
         feed.add(act(1, object=7))
-    assert all_held(feed) == {act(2)} and not inbox(feed)
+    assert all_held(feed) == {act(2)} and not pending(feed)
     assert backend().run(kind.deliver([1], (), [act(2)], wait=0.0)) == 1
 
 
@@ -371,7 +373,7 @@ def test_what_the_caller_asks_for_fails_in_words(kind: Any) -> None:
 
 @EACH
 def test_a_record_that_only_a_newer_release_knows(kind: Any) -> None:
-    """It is left as it is; what is written to its group waits in the inbox, and other groups and feeds are written."""
+    """It is left as it is; what is written to its group waits among the pending writes, and other groups and feeds are written."""
     feed = kind(1)
     kind.insert_activities([act(number, object=7) for number in range(9)])
     feed.add_many([act(1, object=7), act(2, object=8)])
@@ -389,7 +391,7 @@ def test_a_record_that_only_a_newer_release_knows(kind: Any) -> None:
         assert act(5, object=9) in all_held(feed)
         put(good)  # as if a newer process read it
         feed.add(act(6, object=9))
-        assert not inbox(feed)
+        assert not pending(feed)
         assert {each for each in all_held(feed) if each.object_id == 7} == {act(3, object=7), act(4, object=7)}
         feed.add(act(1, object=7))
         feed.remove_many([act(3, object=7), act(4, object=7), act(5, object=9), act(6, object=9)])
@@ -407,7 +409,7 @@ def test_a_feed_that_is_too_long_and_ends_with_what_only_a_newer_release_knows(k
     if pending:
         left_in(feed, act(9))
     short = type("Short", (kind,), {"max_length": 4, "__module__": __name__})
-    assert not backend().run(fold_in_one(short, 1, 0))
+    assert not backend().run(apply_pending_writes(short, 1, 0))
     short(1).add(act(10))
     assert act(10) in all_held(feed)
     assert record_of(feed, b"100") == newer
@@ -423,7 +425,7 @@ def test_a_feed_that_is_too_long_and_ends_with_what_only_a_newer_release_knows(k
 @EACH
 @pytest.mark.parametrize("seed", range(12))
 def test_random_histories_of_two_releases(kind: Any, seed: int) -> None:
-    """Whatever an old and a new process add, remove and fold in, with the feed held now and then: a new one then sees
+    """Whatever an old and a new process add, remove and apply, with the feed held now and then: a new one then sees
     exactly the last word on each activity, and counts it.
     """
     rng = random.Random(seed)
@@ -448,7 +450,7 @@ def test_random_histories_of_two_releases(kind: Any, seed: int) -> None:
         (wanted.add if adds else wanted.discard)(activity)
     with known():
         feed.add(act(99))
-        assert all_held(feed) == {*wanted, act(99)} and not inbox(feed)
+        assert all_held(feed) == {*wanted, act(99)} and not pending(feed)
         if kind is Notes:
             counts = feed.get_denormalized_counts()
             assert (counts.unseen, counts.unread) == (feed.count_unseen(), feed.count_unread())
@@ -472,7 +474,7 @@ def test_a_time_limit_is_no_fault_of_an_activity(kind: Any, monkeypatch: pytest.
             feed.trim()
     assert len(limits) <= 2  # the second is asked of what waits, as the feed is let go
     feed.add(act(3))
-    assert all_held(feed) == {act(1), act(2), act(3)} and not inbox(feed)
+    assert all_held(feed) == {act(1), act(2), act(3)} and not pending(feed)
 
 
 @EACH
@@ -485,13 +487,13 @@ def test_who_writes_often_puts_nothing_off(kind: Any) -> None:
         feed.add(act(number))
         time.sleep(0.02)
     with known():
-        assert backend().run(fold_in(kind)) == 1
+        assert backend().run(recover_pending_writes(kind)) == 1
         assert act(1, Hum) in all_held(feed)
         left_in(feed, act(2, Hum))
     for number in range(8):
         feed.remove(act(number))
         time.sleep(0.02)
-        assert backend().run(fold_in(kind)) == 0
+        assert backend().run(recover_pending_writes(kind)) == 0
     time.sleep(0.06)
     with known():
-        assert backend().run(fold_in(kind)) == 1 and act(2, Hum) in all_held(feed)
+        assert backend().run(recover_pending_writes(kind)) == 1 and act(2, Hum) in all_held(feed)

@@ -57,7 +57,7 @@ def test_a_dry_run_changes_nothing(grouped: Any) -> None:
     before = plain(feed)
     found = reaggregate(feed, ByVerb)
     assert isinstance(found, Regrouping)
-    assert names(found.gone) == sorted(group.group for group in feed)
+    assert names(found.removed) == sorted(group.group for group in feed)
     assert names(found.new) == ["comment", "love"]
     assert (found.changed, found.unchanged, found.lost) == ([], 0, 0)
     love_group = next(group for group in found.new if group.group == "love")
@@ -82,11 +82,11 @@ def test_doing_it(grouped: Any) -> None:
         assert (group.activity_count, group.actor_count) == (45, 45)
         assert sorted(feed.actors(group).items) == [a.actor_id for a in members]
     again = reaggregate(feed, ByObject, dry_run=False)
-    assert (again.gone, again.new, again.changed, again.unchanged, again.lost) == ([], [], [], 2, 0)
+    assert (again.removed, again.new, again.changed, again.unchanged, again.lost) == ([], [], [], 2, 0)
     if grouped.counted:
         assert feed.get_denormalized_counts()[:2] == (2, 2) == (feed.count_unseen(), feed.count_unread())
     back = reaggregate(feed, dry_run=False)  # the feed's own
-    assert names(back.gone) == names(found.new)
+    assert names(back.removed) == names(found.new)
     assert sum(group.activity_count for group in feed) == 90
     assert [feed.contains(activity) for activity in activities] == [True] * 90
 
@@ -100,7 +100,7 @@ def test_groups_that_keep_their_name(grouped: Any) -> None:
     feed.add_many_aggregated([AggregatedActivity("other", map(in_group, range(40, 80)))])
     found = reaggregate(feed, RecentVerbAggregator, dry_run=False)
     ((before, after),) = found.changed
-    assert names(found.gone) == ["other"]
+    assert names(found.removed) == ["other"]
     assert (before.activity_count, after.activity_count, found.new) == (15, 30, [])
     assert [g.activity_count for g in feed[:]] == [30]
 

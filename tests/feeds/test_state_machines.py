@@ -26,15 +26,15 @@ from hypothesis.stateful import (
 from feedmill import Activity, AggregatedActivity
 from feedmill.doctor.checks.flat import damaged_flat, newest_ids
 from feedmill.doctor.checks.quick import Glances
-from feedmill.doctor.key_map import Part, Place
-from feedmill.doctor.repair import look
+from feedmill.doctor.key_map import KeyInfo, KeyKind
+from feedmill.doctor.repair import diagnose
 from feedmill.doctor.report import Finding
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
 from tests.feeds.model import Reader, model_of
 from tests.feeds.samples import BASE, Home, News, Notes
-from tests.feeds.test_cycle import seize
 from tests.feeds.test_scores import ByObject
+from tests.feeds.test_writer import seize
 
 _SHARED: dict[str, Any] = {"deadline": None, "database": None, "suppress_health_check": list(HealthCheck)}
 settings.register_profile("quick", max_examples=50, stateful_step_count=25, **_SHARED)
@@ -95,7 +95,7 @@ class RankedNotes(ShortNotes):
     aggregator_class = Crowded
 
 
-#: One large group that spills, a few small ones that push each other out, some of one time, some with a context.
+#: One large group that overflows, a few small ones that push each other out, some of one time, some with a context.
 POOL = [
     *(Activity(n % 23, Love, 7, time=BASE + dt.timedelta(seconds=n // 2)) for n in range(70)),
     *(
@@ -117,7 +117,7 @@ def findings(feed: Any) -> list[Finding]:
         assert (newest_ids(text or b"") is None) == bool(found)
         return found
     stored = backend().run(backend().maintenance.feed(feed.key, feed.count_key_of(feed.user_id)))
-    _, found = backend().run(look(Place(Part.GROUPS, type(feed), str(feed.user_id))))
+    _, found = backend().run(diagnose(KeyInfo(KeyKind.GROUPS, type(feed), str(feed.user_id))))
     assert not found or Glances().healthy(type(feed), stored) is None
     return found
 
@@ -189,8 +189,8 @@ class Machine(RuleBasedStateMachine):
     @rule(user=ONE, start=st.integers(0, 5), size=st.integers(0, 5), one=st.sampled_from(POOL))
     def look(self, user: int, start: int, size: int, one: Activity) -> None:
         feed, model = self.feeds[user], self.models[user]
-        shown = [model.place_of(item) for item in feed[start : start + size]]
-        assert shown == model.places()[start : start + size]
+        shown = [model.position_of(item) for item in feed[start : start + size]]
+        assert shown == model.positions()[start : start + size]
         assert feed.contains(one) == model.contains(one)
 
     @invariant()

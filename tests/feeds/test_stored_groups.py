@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from feedmill import Activity, AggregatedActivity
 from feedmill.errors import CorruptRecord
 from feedmill.grouping.group_views import stored_groups
-from feedmill.msgpack_codec import pack, surely_rows, unpack_rows
+from feedmill.msgpack_codec import is_fixed_width, pack, unpack_rows
 from feedmill.records import AggregatedActivitySerializer, NotificationSerializer
 from feedmill.records.record import Record
 from feedmill.storage.memory import DATA
@@ -57,7 +57,7 @@ def everything(group: AggregatedActivity) -> tuple[Any, ...]:
 def test_a_reader_sees_what_a_writer_decodes(serializer: Any, activities: list[Activity], data: Any) -> None:
     """The short way of a reader and the full way of a writer find the same in a record, rows in any order."""
     members = [serializer.member(activity) for activity in data.draw(st.permutations(activities))]
-    stored = serializer.encode(Record(serializer.parts, members))
+    stored = serializer.encode(Record(serializer.overflow_codec, members))
     record, shown = serializer.decode(stored), serializer.view(stored)
     assert (shown.count, shown.actors, shown.created, shown.updated) == (
         record.count,
@@ -66,7 +66,7 @@ def test_a_reader_sees_what_a_writer_decodes(serializer: Any, activities: list[A
         record.updated,
     )
     newest = sorted(activities)[-15:]
-    if serializer.whole:
+    if serializer.embeds_activities:
         assert shown.load() == newest
         assert shown.newest == newest[-1]
         assert [a.extra_context for a in shown.load()] == [a.extra_context for a in newest]
@@ -78,7 +78,7 @@ def test_a_reader_sees_what_a_writer_decodes(serializer: Any, activities: list[A
 @given(MEMBERS, st.data())
 def test_damage_is_one_error(serializer: Any, activities: list[Activity], data: Any) -> None:
     """A record of which bytes were changed or cut is either still one, and can be shown, or CorruptRecord at once."""
-    stored = bytearray(serializer.encode(Record(serializer.parts, [serializer.member(a) for a in activities])))
+    stored = bytearray(serializer.encode(Record(serializer.overflow_codec, [serializer.member(a) for a in activities])))
     for _ in range(data.draw(st.integers(1, 3))):
         stored[data.draw(st.integers(0, len(stored) - 1))] = data.draw(st.integers(0, 255))
     damaged = bytes(stored[: data.draw(st.integers(0, len(stored)))])
@@ -87,7 +87,7 @@ def test_damage_is_one_error(serializer: Any, activities: list[Activity], data: 
     except CorruptRecord:
         return
     assert shown.count >= 0 and shown.actors >= 0 and shown.created >= 0 and shown.updated >= 0
-    if serializer.whole:
+    if serializer.embeds_activities:
         assert shown.newest == shown.load()[-1]
 
 
@@ -167,8 +167,8 @@ def test_hollow_groups_are_for_mergers() -> None:
     feed.add(in_group(1))
     feed.remove_activity(in_group(1))
     pairs = list(DATA.groups[feed.key].records.items())
-    assert feed._run(stored_groups(News, b"", pairs, hollow=False)) == [None]
-    (group,) = feed._run(stored_groups(News, b"", pairs, hollow=True))
+    assert feed._run(stored_groups(News, b"", pairs, include_empty=False)) == [None]
+    (group,) = feed._run(stored_groups(News, b"", pairs, include_empty=True))
     assert (group.activities, group.activity_count) == ([], 0)
 
 
@@ -180,7 +180,7 @@ def test_rows_of_one_width(actors: list[Any], more: int) -> None:
     """Rows that are sure without a look at each are rows; a count that is wrong is never sure."""
     rows = b"".join(b"12345" + pack(actor) for actor in actors)
     number = max(1, len(actors) + more)
-    if surely_rows(rows, 5, number):
+    if is_fixed_width(rows, 5, number):
         assert [actor for _, actor in unpack_rows(rows, 5)] == actors
         assert number == len(actors)
 
@@ -188,14 +188,14 @@ def test_rows_of_one_width(actors: list[Any], more: int) -> None:
 @given(st.binary(max_size=60), st.integers(1, 10))
 def test_no_bytes_are_sure_that_are_no_rows(data: bytes, number: int) -> None:
     """Whatever bytes are called sure can be unpacked as that many rows of an id each."""
-    if surely_rows(data, 5, number):
+    if is_fixed_width(data, 5, number):
         assert len(unpack_rows(data, 5)) == number
 
 
 @pytest.mark.parametrize("actor", [0, 127, 128, 2**16, 2**32, -(2**40), uuid.UUID(int=7)])
 def test_numbers_and_uuids_are_sure(actor: Any) -> None:
     """Actors that are numbers or UUIDs of one width need no look at each."""
-    assert surely_rows((b"12345" + pack(actor)) * 9, 5, 9)
+    assert is_fixed_width((b"12345" + pack(actor)) * 9, 5, 9)
 
 
 def test_a_group_some_of_whose_bodies_are_gone(backend_kind: str) -> None:

@@ -21,8 +21,8 @@ from feedmill import aclose
 from feedmill.doctor import examine
 from feedmill.errors import StorageError
 from feedmill.feeds import Counts
-from feedmill.feeds.watch import NOTICE, Watch
-from feedmill.grouping.feed_state import FeedState, count_message, title
+from feedmill.feeds.watch import POLL_INTERVAL, Watch
+from feedmill.grouping.feed_state import FeedState, count_message, event_prefix
 from feedmill.keys import GROUPS
 from feedmill.storage.base import COUNT_TTL
 from feedmill.storage.memory import DATA
@@ -125,7 +125,7 @@ def test_closed_by_another_thread(listeners: Callable[[], int]) -> None:
     reader.start()
     assert eventually(lambda: bool(heard))
     counts.close()
-    reader.join(NOTICE + SOON)
+    reader.join(POLL_INTERVAL + SOON)
     assert not reader.is_alive()
     assert eventually(lambda: listeners() == 0)
     counts.close()
@@ -217,7 +217,7 @@ def test_a_gap_in_the_numbers(backend_kind: str) -> None:
     feed.add(on_day(1))
     with feed.subscribe() as counts:
         assert next(counts) == (1, 1, 1)
-        jump = count_message(title(feed.key, 1), 77, 77, 9).encode()
+        jump = count_message(event_prefix(feed.key, 1), 77, 77, 9).encode()
         Notes._run(backend().pubsub.publish(Notes.pubsub_main_channel, jump))
         assert counts.get(NEVER) is None
         feed.add(on_day(2))
@@ -247,7 +247,7 @@ def test_any_loss_is_noticed(changes: list[tuple[int, str]]) -> None:
     told: list[Counts] = []
     feed = Notes(1)
     watch = Watch([feed], lambda user_id, counts: counts)
-    front = title(feed.key, 1)
+    front = event_prefix(feed.key, 1)
     truth = Counts(0, 0, 0)
 
     def settle() -> None:
@@ -375,7 +375,7 @@ def test_a_damaged_count(redis_url: str, bad: bytes) -> None:
         assert before.get(SOON) == (1, 1, 1)
         assert {both.get(SOON), both.get(SOON)} == {(1, (1, 1, 1)), (2, (0, 0, 0))}
         client.set(feed.count_key, bad)
-        client.publish(Notes.pubsub_main_channel, count_message(title(feed.key, 1), 5, 5, 9))
+        client.publish(Notes.pubsub_main_channel, count_message(event_prefix(feed.key, 1), 5, 5, 9))
         with feed.subscribe() as late:
             assert late.get(NEVER) is None and before.get(NEVER) is None and both.get(NEVER) is None
             other.add(on_day(1))

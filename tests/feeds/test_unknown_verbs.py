@@ -65,7 +65,7 @@ def test_the_rest_is_shown(feed_class: Any, redis_url: str) -> None:
 
 
 @pytest.mark.parametrize("feed_class", [News, Notes])
-@pytest.mark.parametrize("many", [3, 40], ids=["held", "spilled"])
+@pytest.mark.parametrize("many", [3, 40], ids=["held", "overflow"])
 def test_older_workers_lose_nothing(feed_class: Any, many: int, redis_url: str) -> None:
     """An older worker adds to a group, and removes from it, in which there are verbs that it does not know."""
     loved = [Activity(100, Love, 7, time=BASE + dt.timedelta(seconds=number)) for number in (0, many + 5)]
@@ -130,7 +130,7 @@ def of(feed_class: Any, aggregator: type[BaseAggregator]) -> Any:
 
 
 @pytest.mark.parametrize("feed_class", [News, Notes])
-@pytest.mark.parametrize("many", [3, 40], ids=["held", "spilled"])
+@pytest.mark.parametrize("many", [3, 40], ids=["held", "overflow"])
 def test_regrouping_leaves_them_where_they_are(feed_class: Any, many: int, backend_kind: str) -> None:
     """An older process that puts a feed into other groups leaves what it cannot read in its group, and loses nothing of it."""
     loved = [Activity(100, Love, 7, time=BASE + dt.timedelta(seconds=number)) for number in (0, many + 5)]
@@ -207,7 +207,7 @@ MARKS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("mark", MARKS)
-@pytest.mark.parametrize("many", [3, 40], ids=["held", "spilled"])
+@pytest.mark.parametrize("many", [3, 40], ids=["held", "overflow"])
 def test_an_older_web_process_loses_nothing(backend_kind: str, mark: str, many: int) -> None:
     """Whatever an older web process does to a feed, all members of verbs that it does not know are still there."""
     with known():

@@ -11,19 +11,19 @@ from feedmill.errors import FeedmillError
 from feedmill.fanout.handle import status_of
 from feedmill.ids import ID_SIZE, is_id
 from feedmill.msgpack_codec import pack
-from feedmill.storage.journal import Letter
+from feedmill.storage.journal import DeadLetter
 from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from feedmill.worker import dead_letters, drain, planner
 from feedmill.worker.delivery import AUDIENCES, ids_of
-from tests.doctor.clinic import ClinicManager
+from tests.doctor.fixtures import DoctorManager
 from tests.feeds.samples import Home, News, Notes, held, in_group, on_day
 from tests.fuzz.mutate import confused
 
-#: What a receipt says, as texts.
+#: What a fan-out record says, as texts.
 FIELDS = {
     **{
-        "manager": ClinicManager.name,
+        "manager": DoctorManager.name,
         "op": "add",
         "created": "1700000000000",
         "planned": "3",
@@ -31,7 +31,7 @@ FIELDS = {
         "reached": "9",
     },
     **{
-        "complete": "1",
+        "fully_planned": "1",
         "claimed": "1700000000001",
         "attempts": "1",
         "tried": "1",
@@ -43,7 +43,7 @@ FIELDS = {
 }
 
 #: Fan-outs.
-F, GOOD, BAD = (f"{ClinicManager.name}:{name}" for name in ("f", "good", "bad"))
+F, GOOD, BAD = (f"{DoctorManager.name}:{name}" for name in ("f", "good", "bad"))
 
 
 def damaged_feed(rng: random.Random, data: bytes) -> None:
@@ -60,10 +60,10 @@ def damaged_feed(rng: random.Random, data: bytes) -> None:
     elif kind == 1:
         held_feed.state = data
     elif kind == 2:
-        held_feed.inbox = data
+        held_feed.pending = data
     else:
         held_feed.records[victim] = bytes((held_feed.records[victim][0] | 1,)) + held_feed.records[victim][1:]
-        held_feed.spills[victim] = {pack(2): data}
+        held_feed.overflows[victim] = {pack(2): data}
     try:
         feed_class.insert_activities([on_day(9)])
         backend().run(feed_class.deliver([1], [on_day(2), on_day(9)], [on_day(5)]))
@@ -73,8 +73,8 @@ def damaged_feed(rng: random.Random, data: bytes) -> None:
         DATA.clear()
 
 
-def receipt(rng: random.Random, data: bytes) -> None:
-    """A receipt with noise in one of its fields: its status can be told."""
+def record(rng: random.Random, data: bytes) -> None:
+    """A fan-out record with noise in one of its fields: its status can be told."""
     fields = {**FIELDS, rng.choice(tuple(FIELDS)): data.decode(errors="replace"), "now": "1700000000009"}
     if rng.random() < 0.3:
         fields[rng.choice(tuple(FIELDS))] = rng.choice(("²", "9" * 5000, "-1", "1.5", ""))
@@ -85,11 +85,11 @@ def receipt(rng: random.Random, data: bytes) -> None:
 def letter(rng: random.Random, data: bytes) -> None:
     """A dead letter: what it holds is said, or it is told to be nothing."""
     kind = rng.choice((dead_letters.FANOUT, dead_letters.MESSAGE, data.decode(errors="replace")))
-    assert len(dead_letters.content(Letter("5-1", kind, "why", data))) in (2, 3)
+    assert len(dead_letters.content(DeadLetter("5-1", kind, "why", data))) in (2, 3)
 
 
 def doctor(rng: random.Random, data: bytes) -> None:
-    """Noise anywhere in a store: the doctor names it, mends it, and finds nothing the second time."""
+    """Noise anywhere in a store: the doctor names it, fixes it, and finds nothing the second time."""
     DATA.clear()
     feed = rng.choice((News, Notes))(1)
     everything = [on_day(1), on_day(2), *(in_group(n) for n in range(33))]
@@ -116,10 +116,10 @@ def _spoil(rng: random.Random, data: bytes, feed: Any) -> None:
     elif kind == 1:
         feed.state = data
     elif kind == 2:
-        feed.inbox = data
+        feed.pending = data
     elif kind == 3:
-        spill = feed.spills[rng.choice(list(feed.spills))]
-        spill[rng.choice([*spill, data])] = data
+        overflow = feed.overflows[rng.choice(list(feed.overflows))]
+        overflow[rng.choice([*overflow, data])] = data
     elif kind == 4:
         DATA.bodies[rng.choice(list(DATA.bodies))] = data
     elif kind == 5:
@@ -128,9 +128,9 @@ def _spoil(rng: random.Random, data: bytes, feed: Any) -> None:
     elif kind == 6:
         backend().run(backend().journal.dead_letter("why", data))
     else:
-        backend().run(backend().journal.open(ClinicManager.name, F, "add", data))
-        field = rng.choice(("op", "plan", "created", "body", "manager", "planned"))
-        DATA.receipts[F][field] = confused(rng, DATA.receipts[F].get(field), [data])
+        backend().run(backend().journal.open(DoctorManager.name, F, "add", data))
+        field = rng.choice(("op", "generation", "created", "body", "manager", "planned"))
+        DATA.fanout_records[F][field] = confused(rng, DATA.fanout_records[F].get(field), [data])
 
 
 def claims(rng: random.Random, data: bytes) -> None:
@@ -140,13 +140,13 @@ def claims(rng: random.Random, data: bytes) -> None:
     Home.insert_activities([on_day(1)])
     run(
         backend().journal.open(
-            ClinicManager.name, BAD, rng.choice(("add", "remove", "update", "import", "notify")), data
+            DoctorManager.name, BAD, rng.choice(("add", "remove", "update", "import", "notify")), data
         )
     )
-    run(backend().journal.open(ClinicManager.name, GOOD, "add", on_day(1).raw_id))
+    run(backend().journal.open(DoctorManager.name, GOOD, "add", on_day(1).raw_id))
     refusal: FeedmillError | None = None
     try:
-        drain.answer(ClinicManager.name)
+        drain.drain(DoctorManager.name)
     except FeedmillError as error:
         refusal = error
     assert run(backend().journal.get(GOOD)).get("finished"), "a sound fan-out was held up by a malformed one"
@@ -168,7 +168,7 @@ def records(serializers: Sequence[Any], activities: Sequence[Any]) -> list[bytes
 
     found = []
     for serializer in serializers:
-        several, one, big = (Record(serializer.parts) for _ in range(3))
+        several, one, big = (Record(serializer.overflow_codec) for _ in range(3))
         for each in activities[1:]:
             several.add(serializer.member(each))
         one.add(serializer.member(on_day(1)))

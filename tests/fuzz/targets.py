@@ -40,7 +40,7 @@ ACTIVITIES = [
     Activity("ann", Love, uuid.UUID(int=7), target="böard", time=BASE),
     Activity(-5, Love, 2**64 - 1, time=BASE, extra_context={"a": [1, {"b": b"x"}], "t": BASE, "u": uuid.UUID(int=9)}),
 ]
-#: Of one actor and group, so they can stand in one part of a spill.
+#: Of one actor and group, so they can stand in one part of overflow.
 OF_ONE = [in_group(number, actor=1) for number in range(5)]
 Call = Callable[[random.Random, bytes], None]
 
@@ -85,7 +85,7 @@ def record_reader(serializer: Any) -> Call:
             record = serializer.decode(data)
             assert record.members == sorted(record.members, key=lambda member: member.raw_id)
             record.add(serializer.member(in_group(rng.randrange(99))))
-            record.touch += 1
+            record.revision += 1
             serializer.decode(serializer.encode(record))
 
         _ended(decode, lambda: serializer.view(data))
@@ -94,10 +94,10 @@ def record_reader(serializer: Any) -> Call:
 
 
 def part_reader(serializer: Any) -> Call:
-    """Reads an actor's part of a spill; what is appended behind damage is found."""
+    """Reads an actor's part of overflow; what is appended behind damage is found."""
 
     def read(rng: random.Random, data: bytes) -> None:
-        parts, new = serializer.parts, serializer.member(in_group(1))
+        parts, new = serializer.overflow_codec, serializer.member(in_group(1))
         assert parts.salvage(new.actor, data + parts.encode([new]))[-1] == new
         members = parts.decode(new.actor, data)
         assert parts.decode(new.actor, parts.encode(members)) == members
@@ -109,7 +109,7 @@ def state(rng: random.Random, data: bytes) -> None:
     assert FeedState.decode(data).encode() == (data or FeedState().encode())
 
 
-def inbox(rng: random.Random, data: bytes) -> None:
+def pending(rng: random.Random, data: bytes) -> None:
     pending_writes.read(Notes, data)
 
 
@@ -162,7 +162,7 @@ MESSAGE_PARTS = [each.raw_id for each in ACTIVITIES] + [pack([1, 2]), pack(["a",
 def _messages() -> list[tuple[Any, list[Any]]]:
     run, name, body = backend().run, SocialManager.name, on_day(1).raw_id
     f = f"{name}:f"
-    plan = run(backend().journal.open(name, f, "add", body, sent=True)).plan
+    plan = run(backend().journal.open(name, f, "add", body, sent=True)).generation
     return [
         (deliver, [name, "add", "followers", body, pack([1, 2]), f, plan, 0]),
         (deliver, [name, "remove", "recipients", body, pack(["x"]), f, plan, 0]),
@@ -219,31 +219,31 @@ def targets(files: Files, web: Call) -> list[Target]:
     aggregated, notification = AggregatedActivitySerializer(), NotificationSerializer()
     ids = stores.records([aggregated], ACTIVITIES)
     whole = stores.records([notification], ACTIVITIES)
-    spilled = {
-        serializer: [serializer.parts.encode(map(serializer.member, OF_ONE[:count])) for count in (1, 5)]
+    has_overflow = {
+        serializer: [serializer.overflow_codec.encode(map(serializer.member, OF_ONE[:count])) for count in (1, 5)]
         for serializer in (aggregated, notification)
     }
-    inboxes = [b"".join(pack([True, body]) for body in bodies), pack([False, bodies[0]])]
+    pending = [b"".join(pack([True, body]) for body in bodies), pack([False, bodies[0]])]
     states = [FeedState(5, 4, 3, 2, 1, 6, 7, 8).encode()]
     places = [on_day(1).raw_id, (5).to_bytes(7, "big") + b"group"]
-    parts = [*ids, *whole, *inboxes, *states, *spilled[aggregated], *spilled[notification]]
+    parts = [*ids, *whole, *pending, *states, *has_overflow[aggregated], *has_overflow[notification]]
     letters = [pack(["add", bodies[0], "f"]), pack(["feedmill.deliver", ["x", 1]])]
     http = [json.dumps(body).encode() for body in ({"user": "ann", "text": "x"}, {"user": "ann", "target": "bob"})]
     return [
         Target("activity bodies", bodies, activity, 130),
-        Target("msgpack values", [*bodies, *inboxes], value, 130),
+        Target("msgpack values", [*bodies, *pending], value, 130),
         Target("aggregated records", ids, record_reader(aggregated), 110),
         Target("notification records", whole, record_reader(notification), 120),
-        Target("spilled ids", spilled[aggregated], part_reader(aggregated), 20),
-        Target("spilled activities", spilled[notification], part_reader(notification), 30),
+        Target("overflow ids", has_overflow[aggregated], part_reader(aggregated), 20),
+        Target("overflow activities", has_overflow[notification], part_reader(notification), 30),
         Target("states of feeds", states, state, 40),
-        Target("inboxes", inboxes, inbox, 50),
+        Target("pending writes", pending, pending, 50),
         Target("cursors", [*places, *(cursor.encode("owner", p).encode() for p in places)], cursors, 70),
         Target("cursors at feeds", places, pages, 30),
         Target("task messages", MESSAGE_PARTS, messages, 80),
         Target("signatures", bodies, signatures, 40),
         Target("feeds with damage", parts, stores.damaged_feed, 30),
-        Target("stores that the doctor mends", [*parts, *bodies, *letters], stores.doctor, 10),
+        Target("stores that the doctor fixes", [*parts, *bodies, *letters], stores.doctor, 10),
         Target(
             "fan-outs in the journal", [*raw_ids, pack(raw_ids), pack([raw_ids[0], pack([1, 2])])], stores.claims, 20
         ),
@@ -253,7 +253,7 @@ def targets(files: Files, web: Call) -> list[Target]:
             stores.chunk,
             10,
         ),
-        Target("receipts", [b"add", b"1700000000000", b"12"], stores.receipt, 20),
+        Target("fan-out records", [b"add", b"1700000000000", b"12"], stores.record, 20),
         Target("dead letters", letters, stores.letter, 20),
         Target("event and follow files", files.SAMPLES, files, 20),
         Target("HTTP requests", [*http, b"[[[", b"{}", b"\xff"], web, 20),

@@ -185,7 +185,7 @@ def test_extension_types_are_limited(code: int) -> None:
         unpack(bytes((0xD6, code % 256)) + b"1234")
 
 
-def test_what_could_not_be_read_again_is_refused_at_the_door() -> None:
+def test_what_could_not_be_read_again_is_refused_at_the_boundary() -> None:
     """A context that is too deep, or holds types that are not ours, and an id that is too long, are refused."""
     import msgpack
 
@@ -210,7 +210,7 @@ def test_a_damaged_context_is_refused_before_delivery() -> None:
 
 @pytest.mark.parametrize("feed_class", [News, Notes])
 def test_scripts_survive_damage(redis_url: str, feed_class: Any, quiet: None) -> None:
-    """Damaged records, states, locks, inboxes and spills on a real server: a chunk reaches every other feed and group."""
+    """Damaged records, states, locks, pending writes and overflow on a real server: a chunk reaches every other feed and group."""
     client, rng = redis.Redis.from_url(redis_url), random.Random(4)
     run_steps = backend().run
     feed_class.insert_activities([on_day(n) for n in range(10)] + [in_group(n) for n in range(60)])
@@ -229,8 +229,8 @@ def test_scripts_survive_damage(redis_url: str, feed_class: Any, quiet: None) ->
         elif target == 1:
             client.hset(hash_key, b"\0i", noise)
         elif target == 2:
-            spill = hash_key.encode() + b":" + big
-            client.hset(spill, client.hkeys(spill)[0], noise)
+            overflow = hash_key.encode() + b":" + big
+            client.hset(overflow, client.hkeys(overflow)[0], noise)
         else:
             client.hset(
                 hash_key, rng.choice([name for name in names if b"1003" not in name and b"01-04" not in name]), noise

@@ -18,18 +18,18 @@ from feedmill.msgpack_codec import pack
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import chunk_tasks, delivery
-from tests.feeds.test_cycle import seize
-from tests.manager.circle import START, Circle, Home, News, Notes, Own, Paced, home, love, news, notes
-from tests.postbox import Postbox, make_overdue
+from tests.fake_broker import FakeBroker, make_overdue
+from tests.feeds.test_writer import seize
+from tests.manager.friends import START, Friends, Home, News, Notes, Own, Paced, home, love, news, notes
 
-manager = Circle()
+manager = Friends()
 
 
 class TestBatches:
     """Many activities in one call."""
 
-    def test_they_arrive(self, box: Postbox) -> None:
-        """Activities of several actors are in their user feeds at once, and behind one bell in all followers' feeds."""
+    def test_they_arrive(self, box: FakeBroker) -> None:
+        """Activities of several actors are in their user feeds at once, and behind one wake-up message in all followers' feeds."""
         fanouts = manager.add_activities([love(n, actor=1 + n % 2) for n in range(20)])
         assert len(box.messages) == 1
         assert Own(1).count() == 10 == Own(2).count()
@@ -41,7 +41,7 @@ class TestBatches:
         assert home(10) == list(range(19, -1, -1)) == news(10)[:15] + list(range(4, -1, -1))
         assert home(11) == list(range(18, -1, -2))
 
-    def test_a_bad_one_harms_no_other(self, box: Postbox) -> None:
+    def test_a_bad_one_harms_no_other(self, box: FakeBroker) -> None:
         """The error at the end lists what was refused with reasons, and all others arrive."""
         items: list[Any] = [love(0), "love", {"actor": 1, "verb": Love, "object": 2, "time": START}, love(3)]
         items += [{"actor": 1.5, "verb": Love, "object": 4}, {"actor": 1, "verb": Love, "objekt": 4}]
@@ -86,7 +86,7 @@ class TestBatches:
         fanouts = manager.add_activities([])
         assert fanouts.status().finished and fanouts.wait(0).planned == 0 == len(fanouts)
 
-    def test_called_off(self, box: Postbox) -> None:
+    def test_called_off(self, box: FakeBroker) -> None:
         """Many fan-outs can be called off, and awaited, as one."""
         fanouts = manager.add_activities([love(n) for n in range(3)])
 
@@ -101,7 +101,7 @@ class TestBatches:
         assert home(10) == []
 
 
-def test_a_fast_author(box: Postbox) -> None:
+def test_a_fast_author(box: FakeBroker) -> None:
     """Past an author's rate activities are accepted and wait their turn, one by one or in a batch; others' do not."""
     paced = Paced()
     paced.add_activity(love(1))
@@ -115,7 +115,7 @@ def test_a_fast_author(box: Postbox) -> None:
 class TestImport:
     """What someone did long ago."""
 
-    def test_it_arrives(self, box: Postbox) -> None:
+    def test_it_arrives(self, box: FakeBroker) -> None:
         """Imported activities reach user feed and followers, some at a time, and notify nobody."""
         fanouts = manager.batch_import(1, (love(n, target=77) for n in range(45)), chunk_size=20)
         assert len(fanouts) == 3
@@ -126,15 +126,15 @@ class TestImport:
         assert Own(1).count() == 45
         assert notes(77) == []
 
-    def test_many_followers(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_many_followers(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """An import for more followers than a chunk is sent in chunks, whose messages hold ids instead of bodies."""
-        monkeypatch.setattr(Circle, "edges", {(user, 1) for user in range(100, 125)})
+        monkeypatch.setattr(Friends, "edges", {(user, 1) for user in range(100, 125)})
         fanouts = manager.batch_import(1, [love(n, text="x" * 1000) for n in range(5)])
         box.work()
         assert (fanouts.wait(1).planned, fanouts.wait(1).reached) == (3, 25)
         assert all(home(user) == [4, 3, 2, 1, 0] for user in range(100, 125))
 
-    def test_removed_meanwhile(self, box: Postbox) -> None:
+    def test_removed_meanwhile(self, box: FakeBroker) -> None:
         """What is removed before its import arrives stays away."""
         manager.batch_import(1, [love(1), love(2)])
         manager.remove_activity(love(1))
@@ -143,9 +143,9 @@ class TestImport:
         assert Home(10).count() == 1
 
     @pytest.mark.parametrize("followers", [3, 25])
-    def test_removed_while_it_arrives(self, box: Postbox, monkeypatch: pytest.MonkeyPatch, followers: int) -> None:
+    def test_removed_while_it_arrives(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch, followers: int) -> None:
         """What is removed, to the end, while a worker has read it and not yet written it, is counted nowhere."""
-        monkeypatch.setattr(Circle, "edges", {(user, 1) for user in range(100, 100 + followers)})
+        monkeypatch.setattr(Friends, "edges", {(user, 1) for user in range(100, 100 + followers)})
         plain = delivery._made_true
 
         def overtaken(*args: Any) -> Any:
@@ -161,7 +161,7 @@ class TestImport:
             assert home(user) == [2]
             assert Home(user).count() == 1 == News(user)[0].activity_count
 
-    def test_without_fanout(self, box: Postbox) -> None:
+    def test_without_fanout(self, box: FakeBroker) -> None:
         """Without fan-out the user feed is all that is filled."""
         assert len(manager.batch_import(1, [love(1)], fanout=False)) == 0 == len(box.messages)
         assert Own(1)[:] == [love(1)] and home(10) == []
@@ -186,7 +186,7 @@ class TestImport:
 class TestUpdate:
     """Another extra_context."""
 
-    def test_everywhere(self, box: Postbox) -> None:
+    def test_everywhere(self, box: FakeBroker) -> None:
         """An updated activity shows its new context in flat, aggregated and notification feeds; nothing becomes unseen."""
         manager.add_activity(love(1, target=77, text="old"))
         manager.add_activity(love(2, target=77))
@@ -202,18 +202,18 @@ class TestUpdate:
         assert Notes(77).get_denormalized_counts() == counts
         assert all(group.is_seen for group in Notes(77)[:])
 
-    def test_while_it_is_on_its_way(self, box: Postbox) -> None:
+    def test_while_it_is_on_its_way(self, box: FakeBroker) -> None:
         """An update before the addition has arrived takes its place: everyone gets the new one."""
         manager.add_activity(love(1, target=77, text="old"))
         early = box.take()
         manager.update_activity(love(1, target=77, text="new"))
         box.messages += early
-        make_overdue("Circle")
+        make_overdue("Friends")
         box.work()
         assert home(10) == [1] == news(11)
         assert Notes(77)[0].activities[0].extra_context == {"text": "new"}
 
-    def test_overtaken_by_a_removal(self, box: Postbox) -> None:
+    def test_overtaken_by_a_removal(self, box: FakeBroker) -> None:
         """An update that is journaled after a removal does not bring the activity back, and finishes the removal."""
         manager.add_activity(love(1, target=77, text="old"))
         box.work()
@@ -226,8 +226,8 @@ class TestUpdate:
         box.work()
         assert Notes(77)[:] == [] and Home(10).count() == 0 == News(10).count()
 
-    def test_a_busy_feed(self, box: Postbox) -> None:
-        """An update of a feed that somebody else holds waits in its inbox, and is folded in by whoever writes next."""
+    def test_a_busy_feed(self, box: FakeBroker) -> None:
+        """An update of a feed that somebody else holds waits among its pending writes, and is applied by whoever writes next."""
         manager.add_activity(love(1, target=77, text="old"))
         box.work()
         seize(Notes(77), 0.05)
@@ -238,18 +238,18 @@ class TestUpdate:
         assert [a.extra_context.get("text") for group in Notes(77)[:] for a in group.activities] == [None, "new"]
         assert Notes(77).get_denormalized_count() == 2
 
-    def test_of_an_added_and_removed_one(self, box: Postbox) -> None:
+    def test_of_an_added_and_removed_one(self, box: FakeBroker) -> None:
         """An activity that was removed and imported again can be updated."""
         manager.add_activity(love(1, text="old"))
         manager.remove_activity(love(1))
         manager.batch_import(1, [love(1, text="old")])
         manager.update_activity(love(1, text="new"))
-        make_overdue("Circle")
+        make_overdue("Friends")
         box.work()
         assert home(10) == [1] == news(10) and Home(10)[0].extra_context == {"text": "new"}
 
     def test_beyond_the_held(self, at_once: None) -> None:
-        """A minimised member is updated where it was spilled to, without being counted twice."""
+        """A minimised member is updated where it is in the overflow to, without being counted twice."""
         crowd = [Activity(n, Love, 5, target=77, time=START, extra_context={"n": n}) for n in range(100, 150)]
         for activity in crowd:
             manager.add_activity(activity)
@@ -281,7 +281,7 @@ class TestUpdate:
 class TestRemove:
     """Retraction."""
 
-    def test_by_id(self, box: Postbox) -> None:
+    def test_by_id(self, box: FakeBroker) -> None:
         """An id is enough; readers do not see it from then on, and it is cleaned up behind."""
         manager.add_activities([love(1, target=77), love(2, target=77)])
         box.work()
@@ -295,12 +295,12 @@ class TestRemove:
         assert Home(10).count() == 1 == News(10)[0].activity_count
         assert Own(1).count() == 1
 
-    def test_twice(self, box: Postbox) -> None:
+    def test_twice(self, box: FakeBroker) -> None:
         """Removing by id once more gives the same fan-out; an id that nobody knows is an error."""
         manager.add_activity(love(1))
         first = manager.remove_activity(love(1).id)
         assert manager.remove_activity(love(1).id).id == first.id
-        with pytest.raises(UnknownActivity, match=f"Circle has no activity {love(2).id}: it was never added, or was"):
+        with pytest.raises(UnknownActivity, match=f"Friends has no activity {love(2).id}: it was never added, or was"):
             manager.remove_activity(love(2).id)
         with pytest.raises(ActivityError, match="activity is '12'; use an Activity, its id"):
             manager.remove_activity("12")
@@ -330,8 +330,8 @@ class TestRemove:
 class TestNotify:
     """Those whom the caller names."""
 
-    def test_directly(self, box: Postbox) -> None:
-        """The named users are notified, each once, in chunks behind one bell; and told no more when it is taken back."""
+    def test_directly(self, box: FakeBroker) -> None:
+        """The named users are notified, each once, in chunks behind one wake-up message; and told no more when it is taken back."""
         fanouts = manager.notify(iter([*range(100, 125), "100"]), love(1))
         assert len(box.messages) == 1 and len(fanouts) == 3
         box.work()
@@ -342,7 +342,7 @@ class TestNotify:
         box.work()
         assert all(notes(user) == [] and Notes(user).get_denormalized_count() == 0 for user in range(100, 125))
 
-    def test_the_last_word(self, box: Postbox) -> None:
+    def test_the_last_word(self, box: FakeBroker) -> None:
         """A notice that is taken back before it was delivered never arrives."""
         manager.notify([77], love(1))
         manager.unnotify([77], love(1))
@@ -369,26 +369,26 @@ def test_malformed_messages(at_once: None) -> None:
     ids = pack([10])
     for body, reason in (([5], "are not all ids of 16 bytes"), ([b"short"], "are not all ids"), (5, "5, not a list")):
         with pytest.raises(MessageError, match=reason):
-            chunk_tasks.deliver("Circle", "import", "followers", pack(body), ids, *sent())
+            chunk_tasks.deliver("Friends", "import", "followers", pack(body), ids, *sent())
     with pytest.raises(MessageError, match="'dance' is none of add, remove, update, redeliver, import"):
-        chunk_tasks.deliver("Circle", "dance", "followers", love(1).raw_id, ids, *sent())
+        chunk_tasks.deliver("Friends", "dance", "followers", love(1).raw_id, ids, *sent())
     for body in ([10, 1, 0], [10, 1, "many"]):
         with pytest.raises(MessageError, match="follow takes a positive limit, not"):
-            chunk_tasks.copy(FOLLOW, "Circle", pack(body), *sent()[:2])
+            chunk_tasks.copy(FOLLOW, "Friends", pack(body), *sent()[:2])
     with pytest.raises(MessageError, match="rebuild takes a user, not 2 ids"):
-        chunk_tasks.copy(REBUILD, "Circle", pack([10, 1]), *sent()[:2])
+        chunk_tasks.copy(REBUILD, "Friends", pack([10, 1]), *sent()[:2])
     with pytest.raises(MessageError, match="notice is not an activity and a list of user ids"):
-        delivery.notice(pack([love(1).raw_id, 10]))
+        delivery.direct_notification(pack([love(1).raw_id, 10]))
 
 
 def sent() -> tuple[str, int, int]:
     """What names a chunk that was sent."""
-    name = "Circle:" + "f" * 24
-    opened = backend().run(backend().journal.open("Circle", name, "follow", b"x", sent=True))
-    return name, opened.plan, 0
+    name = "Friends:" + "f" * 24
+    opened = backend().run(backend().journal.open("Friends", name, "follow", b"x", sent=True))
+    return name, opened.generation, 0
 
 
-def test_what_is_added_again_stays_as_it_is(box: Postbox) -> None:
+def test_what_is_added_again_stays_as_it_is(box: FakeBroker) -> None:
     """An addition that a web app repeats, however late, does not undo an update; after a removal it is a new one."""
     manager.add_activity(love(1, target=20, text="first"))
     box.work()

@@ -20,8 +20,8 @@ from feedmill.storage import procedures
 from feedmill.storage.memory import DATA
 from feedmill.storage.procedures import Procedure, either, unbroken
 from feedmill.storage.registry import backend
-from tests.manager.circle import Circle, Notes, Own, home, love, news, notes
-from tests.postbox import Postbox
+from tests.fake_broker import FakeBroker
+from tests.manager.friends import Friends, Notes, Own, home, love, news, notes
 
 #: These make an object; nothing is read or written by calling them.
 WITHOUT_IO = {"get_feeds", "get_user_feed", "get_notification_feed"}
@@ -100,8 +100,8 @@ def emptied() -> None:
         DATA.clear()
     else:
         backend().client.flushdb()  # type: ignore[attr-defined]
-    Circle().add_activity(love(1, target=77))
-    Circle().add_activity(love(2))
+    Friends().add_activity(love(1, target=77))
+    Friends().add_activity(love(2))
 
 
 def plain(result: Any) -> Any:
@@ -118,7 +118,7 @@ def test_both_do_the_same(at_once: None, name: str) -> None:
     for prefix in ("", "a"):
         emptied()
         before, trips = everything(), backend().round_trips  # type: ignore[attr-defined]
-        result = getattr(Circle(), prefix + name)(*CALLS[name]())
+        result = getattr(Friends(), prefix + name)(*CALLS[name]())
         result = awaited(result) if prefix else result
         trips = backend().round_trips - trips  # type: ignore[attr-defined]
         after = everything()
@@ -144,7 +144,7 @@ def test_both_do_the_same(at_once: None, name: str) -> None:
 )
 def test_errors(at_once: None, call: Callable[[Any], Awaitable[Any]], error: type[Exception]) -> None:
     """What is refused from a thread is refused from a coroutine, when it is awaited."""
-    awaitable = call(Circle())
+    awaitable = call(Friends())
     with pytest.raises(error):
         awaited(awaitable)
 
@@ -156,7 +156,7 @@ class Bare2(Manager):
 # -- what an app overrides
 
 
-def recording(name: str, base: type = Circle, calls: list[Any] | None = None) -> Any:
+def recording(name: str, base: type = Friends, calls: list[Any] | None = None) -> Any:
     """A subclass of *base* that overrides *name*, and a list of the threads in which that was called."""
     calls = [] if calls is None else calls
 
@@ -170,7 +170,7 @@ def recording(name: str, base: type = Circle, calls: list[Any] | None = None) ->
 
 @pytest.fixture(autouse=True)
 def _apps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Feedmill's own Celery app; and subclasses that are made here are not registered: their messages are for Circle."""
+    """Feedmill's own Celery app; and subclasses that are made here are not registered: their messages are for Friends."""
     configure(celery_app="feedmill.tasks:app")
     monkeypatch.setattr("feedmill.manager.manager.register_manager", lambda name, manager: None)
 
@@ -179,7 +179,7 @@ def _apps(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_override_is_honoured(at_once: None, name: str) -> None:
     """The coroutine calls what the app overrides, once, in a thread, where it may block; and it has the effect it had."""
     emptied()
-    expected = plain(getattr(Circle(), name)(*CALLS[name]()))
+    expected = plain(getattr(Friends(), name)(*CALLS[name]()))
     after = everything()
     emptied()
     manager, calls = recording(name)
@@ -199,15 +199,15 @@ def test_an_override_that_is_a_coroutine(name: str) -> None:
     async def override(self: Any, *args: Any) -> None: ...
 
     with pytest.raises(DeclarationError, match=f"Wrong.{name} is an async def, .*; override a{name} so"):
-        type("Wrong", (Circle,), {name: override})
+        type("Wrong", (Friends,), {name: override})
 
 
 def test_both_overridden(at_once: None) -> None:
     """Who overrides both has each called where it is asked for; ``super()`` leads to what Feedmill does."""
     calls: list[str] = []
 
-    class Two(Circle):
-        name = "Circle"
+    class Two(Friends):
+        name = "Friends"
 
         def add_activity(self, activity: Activity) -> Fanout:
             calls.append("sync")
@@ -235,11 +235,11 @@ def test_overrides_on_the_way(at_once: None) -> None:
             calls.append("mixin")
             return super().add_activity(activity)  # type: ignore[misc]
 
-    class First(Logging, Circle):
-        name = "Circle"
+    class First(Logging, Friends):
+        name = "Friends"
 
     class Second(First):
-        name = "Circle"
+        name = "Friends"
 
         async def aadd_activity(self, activity: Activity) -> Fanout:
             calls.append("async")
@@ -247,7 +247,7 @@ def test_overrides_on_the_way(at_once: None) -> None:
             return found
 
     class Third(Second):
-        name = "Circle"
+        name = "Friends"
 
         def add_activity(self, activity: Activity) -> Any:
             calls.append("third")
@@ -284,7 +284,7 @@ def test_an_override_of_any_kind(at_once: None, kind: Any) -> None:
             return "done"
 
     override = Callable_() if kind == "callable" else kind(lambda *args: seen.append(args) or "done")
-    manager: Any = type("Odd", (Circle,), {"notify": override, "name": "Circle"})
+    manager: Any = type("Odd", (Friends,), {"notify": override, "name": "Friends"})
     assert manager().notify([1], love(1)) == "done" == awaited(manager().anotify([1], love(1)))
     assert seen[0] == seen[1]
 
@@ -297,14 +297,14 @@ def test_hooks_run_in_the_loop(at_once: None) -> None:
     said: contextvars.ContextVar[str] = contextvars.ContextVar("said", default="")
     seen: list[Any] = []
 
-    class Asked(Circle):
-        name = "Circle"
+    class Asked(Friends):
+        name = "Friends"
 
         def get_recipient_ids(self, activity: Activity) -> Iterable[Any]:
             seen.append((threading.current_thread(), said.get(), asyncio.get_running_loop()))
             return [77]
 
-    Circle().add_activity(love(1, target=77))
+    Friends().add_activity(love(1, target=77))
 
     async def remove() -> None:
         said.set("by me")
@@ -328,12 +328,12 @@ def test_a_broker_that_is_slow(redis_url: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(publisher, "length", lambda queue: time.sleep(0.1) or 0)
 
     async def write() -> int:
-        task, ticks = asyncio.ensure_future(Circle().afollow(10, 1)), 0
+        task, ticks = asyncio.ensure_future(Friends().afollow(10, 1)), 0
         while not task.done():
             await asyncio.sleep(0.01)
             ticks += 1
         await task
-        await Circle().aadd_activity(love(1))
+        await Friends().aadd_activity(love(1))
         await aclose()
         return ticks
 
@@ -346,7 +346,7 @@ def test_the_app_of_the_coroutines_thread(redis_url: str, monkeypatch: pytest.Mo
     """Celery knows an app as current in its own thread alone; the thread that sends uses that of the coroutine."""
     configure(celery_app="")
     app, other = object(), object()
-    monkeypatch.setattr(publisher, "deafness", lambda app: "")
+    monkeypatch.setattr(publisher, "content_type_problem", lambda app: "")
     monkeypatch.setattr(
         publisher, "_own_app", lambda: app if threading.current_thread() is threading.main_thread() else other
     )
@@ -356,7 +356,7 @@ def test_the_app_of_the_coroutines_thread(redis_url: str, monkeypatch: pytest.Mo
 
 def test_nothing_but_this_process(memory: None) -> None:
     """In the in-memory mode all is done when the coroutine returns, in the thread of the loop."""
-    fanout = awaited(Circle().aadd_activity(love(1)))
+    fanout = awaited(Friends().aadd_activity(love(1)))
     assert home(10) == [1]
     assert fanout.status().finished
 
@@ -365,15 +365,15 @@ def test_nothing_but_this_process(memory: None) -> None:
 
 
 @pytest.mark.parametrize("steps", range(12))
-def test_cancelled(box: Postbox, steps: int) -> None:
+def test_cancelled(box: FakeBroker, steps: int) -> None:
     """Cancelled at any moment, it is done or it is not: what was accepted is woken for, and nothing is half-written."""
 
     async def write() -> None:
         calls = [
-            Circle().aadd_activity(love(1)),
-            Circle().afollow(13, 1),
-            Circle().anotify([90], love(2)),
-            Circle().aadd_activities([love(3), love(4)]),
+            Friends().aadd_activity(love(1)),
+            Friends().afollow(13, 1),
+            Friends().anotify([90], love(2)),
+            Friends().aadd_activities([love(3), love(4)]),
         ]
         tasks = list(map(asyncio.ensure_future, calls))
         for _ in range(steps):
@@ -385,14 +385,14 @@ def test_cancelled(box: Postbox, steps: int) -> None:
         await aclose()
 
     asyncio.run(write())
-    stored = [each.object_id for each in Circle().get_activities(map(love, range(5))).values()]
+    stored = [each.object_id for each in Friends().get_activities(map(love, range(5))).values()]
     box.work()
     assert sorted(home(10), reverse=True) == sorted((n for n in stored if n != 2), reverse=True)
     assert notes(90) == ([2] if 2 in stored else [])
     assert {3, 4} <= set(stored) or not {3, 4} & set(stored)
 
 
-def test_a_write_goes_on(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_write_goes_on(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """What a cancelled coroutine had begun comes to its end, and closing waits for it; what goes wrong then is logged."""
     moments: list[str] = []
 
@@ -430,7 +430,7 @@ def test_a_batch_stops_between_its_parts(memory: None) -> None:
             yield love(number)
 
     async def write() -> None:
-        task = asyncio.ensure_future(Circle().abatch_import(1, rows(), chunk_size=10))
+        task = asyncio.ensure_future(Friends().abatch_import(1, rows(), chunk_size=10))
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         task.cancel()
@@ -482,10 +482,10 @@ def test_the_handle_is_awaitable(at_once: None) -> None:
     """``await fanout`` waits until it is finished; so does one of many, with a time limit where one is given."""
 
     async def write() -> None:
-        fanout = await Circle().aadd_activity(love(1))
+        fanout = await Friends().aadd_activity(love(1))
         assert (await fanout).finished
         assert (await fanout.afinished(1)) == await fanout.astatus()
-        fanouts = await Circle().aadd_activities([love(2), love(3)])
+        fanouts = await Friends().aadd_activities([love(2), love(3)])
         assert (await fanouts).reached == 6
         assert [each.finished for each in await asyncio.gather(*fanouts)] == [True, True]
         await aclose()
@@ -493,11 +493,11 @@ def test_the_handle_is_awaitable(at_once: None) -> None:
     asyncio.run(write())
 
 
-def test_the_handle_gives_up(box: Postbox) -> None:
+def test_the_handle_gives_up(box: FakeBroker) -> None:
     """What is not finished in time is an error."""
 
     async def write() -> None:
-        fanout = await Circle().aadd_activity(love(1))
+        fanout = await Friends().aadd_activity(love(1))
         with pytest.raises(FanoutTimeout, match="are workers running"):
             await fanout.afinished(0.01)
         with pytest.raises(FanoutTimeout):

@@ -20,21 +20,21 @@ from feedmill.errors import ActivityError
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
 from feedmill.manager import Why
 from feedmill.verbs import Love
-from tests.manager.circle import START, Circle, Home, Muted, Notes, home, love
-from tests.postbox import Postbox
+from tests.fake_broker import FakeBroker
+from tests.manager.friends import START, Friends, Home, Muted, Notes, home, love
 
-manager = Circle()
+manager = Friends()
 
 
 ROOT = Path(__file__).parent.parent.parent
 
 
-def reasons(user: object, activity: Activity | str, by: Circle = manager) -> list[Why]:
+def reasons(user: object, activity: Activity | str, by: Friends = manager) -> list[Why]:
     """The reasons for home, news and notifications."""
     return [each.why for each in by.explain(user, activity)]  # type: ignore[arg-type]
 
 
-def test_present(box: Postbox) -> None:
+def test_present(box: FakeBroker) -> None:
     """It says at which rank an activity is shown, and into which group it was merged, minimised or not."""
     crowd = [love(n) for n in range(40)]
     manager.add_activities(crowd)
@@ -48,7 +48,7 @@ def test_present(box: Postbox) -> None:
     assert not manager.explain(10, Home(10)[0])[1].text.endswith("shown")
 
 
-def test_on_its_way(box: Postbox) -> None:
+def test_on_its_way(box: FakeBroker) -> None:
     """It tells what is queued, half done, cancelled, and given up."""
     fanout = manager.add_activity(love(1))
     assert reasons(10, love(1)) == [Why.QUEUED, Why.QUEUED, Why.NOT_RECIPIENT]
@@ -59,13 +59,13 @@ def test_on_its_way(box: Postbox) -> None:
     assert reasons(10, love(1))[0] is Why.CANCELLED
 
 
-def test_half_done(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_half_done(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a fan-out in chunks it says how many are done."""
-    monkeypatch.setattr(Circle, "edges", {(user, 1) for user in range(100, 125)})
+    monkeypatch.setattr(Friends, "edges", {(user, 1) for user in range(100, 125)})
     manager.add_activity(love(1))
     first = box.take("feedmill.fanout")
     box.messages = first
-    from tests.postbox import arrive
+    from tests.fake_broker import arrive
 
     arrive(*box.messages.pop(0))
     arrive(*box.messages.pop(0))
@@ -73,7 +73,7 @@ def test_half_done(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
     assert manager.explain(124, love(1))[0].text == "its fan-out is not finished: 1 of 3 chunks are done"
 
 
-def test_absent(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """It tells who is no follower, what is filtered, trimmed, removed, without a body, unknown, or simply not there."""
     manager.add_activities([love(n) for n in range(70)])
     box.work()
@@ -81,7 +81,7 @@ def test_absent(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
     assert reasons(10, love(0)) == [Why.TRIMMED, Why.MERGED, Why.NOT_RECIPIENT]
     assert reasons(99, love(69))[:2] == [Why.NOT_FOLLOWING] * 2
     monkeypatch.setattr(Muted, "mutes", {(13, 1)})
-    monkeypatch.setattr(Circle, "edges", {*Circle.edges, (13, 1)})
+    monkeypatch.setattr(Friends, "edges", {*Friends.edges, (13, 1)})
     assert reasons(13, love(69), Muted())[:2] == [Why.FILTERED] * 2
     assert reasons(13, love(69))[:2] == [Why.ABSENT] * 2
     assert reasons(10, love(99).id) == [Why.UNKNOWN] * 3
@@ -105,19 +105,19 @@ class Hot(DecayAggregator, NotificationAggregator):
 
 
 class HotNews(RedisAggregatedFeed):
-    key_format = "circle:hot:%(user_id)s"
+    key_format = "friends:hot:%(user_id)s"
     aggregator_class = Hot
     max_length = 6
 
 
 class HotNotes(RedisNotificationFeed):
-    key_format = "circle:hot-notes:%(user_id)s"
-    count_format = "circle:hot-notes:%(user_id)s:count"
+    key_format = "friends:hot-notes:%(user_id)s"
+    count_format = "friends:hot-notes:%(user_id)s:count"
     aggregator_class = Hot
     max_length = 6
 
 
-class HotCircle(Circle):
+class HotFriends(Friends):
     feed_classes = {"hot": HotNews}
     notification_feed_class = HotNotes
 
@@ -131,7 +131,7 @@ def pin(actor: int, thing: int, minutes: float) -> Activity:
 
 def test_outranked(at_once: None) -> None:
     """In a full feed with a score of its own it tells what had to go for others, and what began anew since."""
-    hot = HotCircle()
+    hot = HotFriends()
     hot.add_activities([pin(1, thing, 600) for thing in range(3)])
     for thing in range(3, 6):
         hot.notify([10], pin(2, thing, 500))
@@ -159,7 +159,7 @@ def test_never_added(at_once: None) -> None:
     assert reasons(11, love(1)) == [Why.UNKNOWN, Why.UNKNOWN, Why.MERGED]
 
 
-def test_notified_again(box: Postbox) -> None:
+def test_notified_again(box: FakeBroker) -> None:
     """What is on its way again after it was removed is not called removed where it is on its way to."""
     manager.notify([11], love(1))
     box.work()
@@ -192,12 +192,12 @@ def test_notifications(at_once: None) -> None:
 def test_command(at_once: None) -> None:
     """The command prints a line for each feed of the manager that knows the activity, and refuses what is no id."""
     manager.add_activity(love(1))
-    result = CliRunner().invoke(main, ["explain", "10", love(1).id, "--manager", "Circle"])
+    result = CliRunner().invoke(main, ["explain", "10", love(1).id, "--manager", "Friends"])
     assert result.exit_code == 0, result.output
     lines = result.output.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [["home", "yes"], ["news", "yes"], ["notifications", "no"]]
     assert lines[1].endswith("in it at rank 0")
-    result = CliRunner().invoke(main, ["explain", "10", "nonsense", "--manager", "Circle"])
+    result = CliRunner().invoke(main, ["explain", "10", "nonsense", "--manager", "Friends"])
     assert result.exit_code == 1 and "use an Activity, its id (32 hexadecimal digits)" in result.output
     result = CliRunner().invoke(main, ["explain", "10", love(1).id, "--manager", "Nobody"])
     assert result.exit_code == 1 and "no manager 'Nobody'" in result.output

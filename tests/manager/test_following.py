@@ -13,20 +13,20 @@ from feedmill import Manager
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError
 from feedmill.fanout.operations import REMOVE
-from feedmill.grouping.operations import FeedsOf
+from feedmill.grouping.operations import UserFeedBatch
 from feedmill.ids import actor_hash
 from feedmill.msgpack_codec import unpack
-from feedmill.storage.base import Lock, Rules, Task
+from feedmill.storage.base import FeedLimits, Lock, WriteRequest
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import compensation, dead_letters, drain, follow
-from tests.manager.circle import START, Circle, Home, News, Own, home, love, news
-from tests.postbox import Postbox, arrive, make_overdue
+from tests.fake_broker import FakeBroker, arrive, make_overdue
+from tests.manager.friends import START, Friends, Home, News, Own, home, love, news
 
-manager = Circle()
+manager = Friends()
 
 
-def test_follow_many(box: Postbox) -> None:
+def test_follow_many(box: FakeBroker) -> None:
     """The newest activities of each come in, no more than the limit of each, and many can be unfollowed as well."""
     for n in range(30):
         manager.add_activity(love(n, actor=50 + n % 3))
@@ -45,7 +45,7 @@ def test_follow_many(box: Postbox) -> None:
     assert fanouts.status().op == "unfollow" and fanouts.status().finished
 
 
-def test_an_unfollow_between_the_look_and_the_copy(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unfollow_between_the_look_and_the_copy(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is unfollowed just after a worker has found that a follow is wanted does not come in, not even for a while."""
     manager.add_activity(love(1, actor=50))
     box.work()
@@ -64,7 +64,7 @@ def test_an_unfollow_between_the_look_and_the_copy(box: Postbox, monkeypatch: py
     assert home(10) == [] == news(10)
 
 
-def test_the_last_word_on_each(box: Postbox) -> None:
+def test_the_last_word_on_each(box: FakeBroker) -> None:
     """Who is unfollowed before a follow of many is done stays unfollowed, whatever order messages come in."""
     manager.add_activities([love(1, actor=50), love(2, actor=51)])
     box.work()
@@ -102,7 +102,7 @@ def test_equal_hashes_are_told_apart(at_once: None, monkeypatch: pytest.MonkeyPa
     assert home(10) == [2] == news(10)
 
 
-def test_given_up_and_replayed(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_up_and_replayed(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A follow and a rebuild that were given up are dead letters, and come to life again from there."""
     monkeypatch.setattr(drain, "MOST_ATTEMPTS", 1)
     Own(50).add(love(1, actor=50))
@@ -111,23 +111,23 @@ def test_given_up_and_replayed(box: Postbox, monkeypatch: pytest.MonkeyPatch) ->
     manager.rebuild(11)
     for _ in range(2):
         box.take()
-        make_overdue("Circle")
+        make_overdue("Friends")
         drain.sweep()
         for message in box.take("feedmill.fanout"):
             arrive(*message)
-    found = dead_letters.listed()
+    found = dead_letters.newest()
     assert sorted(dead_letters.content(letter)[0] for letter in found) == ["follow", "rebuild"]
     box.take()
     for letter in found:
-        dead_letters.replay(letter.id)
+        dead_letters.retry(letter.id)
     box.work()
-    assert home(10) == [1] and home(11) == [2] and dead_letters.listed() == []
+    assert home(10) == [1] and home(11) == [2] and dead_letters.newest() == []
 
 
 class TestRebuild:
     """Who comes back."""
 
-    def test_from_nothing(self, box: Postbox) -> None:
+    def test_from_nothing(self, box: FakeBroker) -> None:
         """Feeds that were not kept up become what they would have been."""
         for n in range(60):
             manager.add_activity(love(n, actor=1 + n % 2))
@@ -137,12 +137,12 @@ class TestRebuild:
         for feed in manager.get_feeds(10).values():
             feed.delete()
         fanout = manager.rebuild(10)
-        assert box.sentences[-1] == "rebuild the feeds of 10 in Circle"
+        assert box.descriptions[-1] == "rebuild the feeds of 10 in Friends"
         box.work()
         assert fanout.wait(1).op == "rebuild"
         assert [home(10), news(10), News(10)[0].activity_count] == before
 
-    def test_what_does_not_belong_goes(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_what_does_not_belong_goes(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """What others did goes, what is delivered by those who are followed stays, and no write leaves a feed empty."""
         manager.add_activities([love(n, actor=1 + n % 3) for n in range(30)])
         box.work()
@@ -176,7 +176,7 @@ class TestRebuild:
 
     def test_ids_of_another_spelling(self, at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whom a user follows may be named by "1" where the actor is 1: nothing is lost by that."""
-        monkeypatch.setattr(Circle, "get_user_following_ids", lambda self, user_id: ["1", "2"])
+        monkeypatch.setattr(Friends, "get_user_following_ids", lambda self, user_id: ["1", "2"])
         manager.add_activities([love(1), love(2, actor=2)])
         manager.rebuild(10)
         assert home(10) == [2, 1] == news(10)
@@ -216,7 +216,7 @@ def test_refusals() -> None:
 
 def test_it_says_what_it_is() -> None:
     """The repr of a manager names it and its feeds."""
-    assert repr(manager) == "<Circle of home, news>"
+    assert repr(manager) == "<Friends of home, news>"
     assert repr(manager.get_feeds(10)) == "{'home': <Home of 10>, 'news': <News of 10>}"
 
 
@@ -224,9 +224,9 @@ class TestTooLate:
     """What was on its way when somebody unfollowed does not arrive, however late it comes; and does if they follow again."""
 
     @pytest.fixture
-    def on_its_way(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[Any]]:
+    def on_its_way(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> tuple[str, list[Any]]:
         """The message of the chunk by which user 10, and others, are to get something of user 1."""
-        monkeypatch.setattr(Circle, "edges", {(user, 1) for user in (*range(100, 125), 10)})
+        monkeypatch.setattr(Friends, "edges", {(user, 1) for user in (*range(100, 125), 10)})
         manager.add_activity(love(1))
         for message in box.take("feedmill.fanout"):
             arrive(*message)
@@ -235,7 +235,7 @@ class TestTooLate:
         return mine
 
     def test_the_chunk_comes_after_the_unfollow(
-        self, box: Postbox, on_its_way: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+        self, box: FakeBroker, on_its_way: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Only who unfollowed is left out, and nothing is added to theirs, which might push something else out."""
         manager.unfollow(10, 1)
@@ -255,7 +255,7 @@ class TestTooLate:
         assert others and all(Home(user)[:] == [love(1)] and News(user).count() == 1 for user in others)
 
     def test_the_unfollow_comes_while_it_is_written(
-        self, box: Postbox, on_its_way: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+        self, box: FakeBroker, on_its_way: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """The feeds were swept between the look and the write: the second look takes it back."""
         plain = compensation.operations_of
@@ -270,8 +270,8 @@ class TestTooLate:
         arrive(*on_its_way)
         assert [kind(10).count() for kind in (Home, News)] == [0, 0]
 
-    def test_a_small_fanout(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The same where all is done in the round of a bell."""
+    def test_a_small_fanout(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The same where all is done in the round of a wake-up message."""
         plain = compensation.operations_of
 
         def overtaken(*args: Any) -> Any:
@@ -286,7 +286,7 @@ class TestTooLate:
         assert [kind(10).count() for kind in (Home, News)] == [0, 0]
         assert [kind(11).count() for kind in (Home, News)] == [2, 1]
 
-    def test_who_follows_again_gets_it(self, box: Postbox, on_its_way: tuple[str, list[Any]]) -> None:
+    def test_who_follows_again_gets_it(self, box: FakeBroker, on_its_way: tuple[str, list[Any]]) -> None:
         """An unfollow that was taken back before the chunk comes is as if it had never been."""
         manager.unfollow(10, 1)
         manager.follow(10, 1)
@@ -295,7 +295,7 @@ class TestTooLate:
         assert Home(10)[:] == [love(1)] and News(10).count() == 1
 
     def test_who_follows_again_while_it_is_taken_back(
-        self, box: Postbox, on_its_way: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
+        self, box: FakeBroker, on_its_way: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What is taken back from one who just followed again is put back."""
         plain, calls = compensation.operations_of, []
@@ -312,7 +312,7 @@ class TestTooLate:
         assert len(calls) == 4  # written, taken back, what the follow itself brings, put back
         assert Home(10)[:] == [love(1)] and News(10).count() == 1
 
-    def test_an_unfollow_of_the_past(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_an_unfollow_of_the_past(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whoever the manager names as a follower is one, also if they unfollowed before and nobody told of the rest."""
         manager.unfollow(10, 1)
         box.work()
@@ -326,7 +326,7 @@ class TestOvertaken:
     """What is asked while a worker is at the feeds of that user: the last word counts, and nothing else is lost for it."""
 
     @pytest.fixture
-    def meanwhile(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
+    def meanwhile(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], Any]], None]:
         """Has something done, to its end, when a worker has read what it is going to write and has not written yet."""
         plain = follow.admitted_to
 
@@ -341,20 +341,24 @@ class TestOvertaken:
 
         return between
 
-    def test_an_unfollow_overtakes_a_follow(self, box: Postbox, meanwhile: Callable[[Callable[[], Any]], None]) -> None:
+    def test_an_unfollow_overtakes_a_follow(
+        self, box: FakeBroker, meanwhile: Callable[[Callable[[], Any]], None]
+    ) -> None:
         """An unfollow that was finished before its follow wrote is done once more."""
         Own(50).add(love(1, actor=50))
         meanwhile(lambda: manager.unfollow(10, 50))
         manager.follow(10, 50)
         box.work()
         for _ in range(3):
-            make_overdue("Circle")
+            make_overdue("Friends")
             drain.sweep()
             box.work()
-        assert [home(10), news(10), dead_letters.listed()] == [[], [], []]
-        assert backend().run(backend().journal.list_due("Circle")).number == 0
+        assert [home(10), news(10), dead_letters.newest()] == [[], [], []]
+        assert backend().run(backend().journal.list_due("Friends")).number == 0
 
-    def test_an_unfollow_during_a_rebuild(self, box: Postbox, meanwhile: Callable[[Callable[[], Any]], None]) -> None:
+    def test_an_unfollow_during_a_rebuild(
+        self, box: FakeBroker, meanwhile: Callable[[Callable[[], Any]], None]
+    ) -> None:
         """A rebuild that has listed somebody who is unfollowed meanwhile leaves nothing of theirs."""
         manager.add_activities([love(1), love(2, actor=2)])
         box.work()
@@ -365,7 +369,7 @@ class TestOvertaken:
 
     @pytest.mark.parametrize("asked", [lambda: manager.follow(10, 1), lambda: manager.rebuild(10)])
     def test_a_removal_overtakes(
-        self, box: Postbox, meanwhile: Callable[[Callable[[], Any]], None], asked: Callable[[], Any]
+        self, box: FakeBroker, meanwhile: Callable[[Callable[[], Any]], None], asked: Callable[[], Any]
     ) -> None:
         """What is removed while it is copied is nowhere in the end, and counted nowhere."""
         manager.add_activities([love(1), love(2)])
@@ -377,7 +381,7 @@ class TestOvertaken:
         box.work()
         assert home(10) == [2] and Home(10).count() == 1 == News(10)[0].activity_count
 
-    def test_a_follow_during_a_rebuild(self, box: Postbox, meanwhile: Callable[[Callable[[], Any]], None]) -> None:
+    def test_a_follow_during_a_rebuild(self, box: FakeBroker, meanwhile: Callable[[Callable[[], Any]], None]) -> None:
         """What comes of somebody who is followed while a rebuild is at work stays."""
         manager.add_activities([love(1), love(3, actor=3)])
         box.work()
@@ -388,17 +392,17 @@ class TestOvertaken:
 
     @pytest.mark.parametrize("asked", [lambda: manager.unfollow(10, 2), lambda: manager.rebuild(10)])
     def test_what_waits_for_the_holder_of_a_feed(
-        self, backend_kind: str, box: Postbox, asked: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+        self, backend_kind: str, box: FakeBroker, asked: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What was left to somebody who holds the feed, and is folded in later, does not outlive the unfollow."""
+        """What was left to somebody who holds the feed, and is applied later, does not outlive the unfollow."""
         feedmill.configure(lock_ttl=0.05)
         holder = Lock(b"stranger", time.time(), 0.05)
-        rules = Rules(99, 0, News.channel())
-        backend().run(News.timeline().begin(FeedsOf(News, [10]), Task(()), holder, rules))
+        rules = FeedLimits(99, 0, News.channel())
+        backend().run(News.timeline().begin(UserFeedBatch(News, [10]), WriteRequest(()), holder, rules))
         manager.add_activities([love(1), love(2, actor=2)])
         box.work()
         assert news(10) == []
-        monkeypatch.setattr(Circle, "edges", {(10, 1)})
+        monkeypatch.setattr(Friends, "edges", {(10, 1)})
         asked()
         box.work()
         News(10).add(love(3))

@@ -13,8 +13,8 @@ from feedmill import Activity
 from feedmill.fanout import Fanout, Fanouts
 from feedmill.tasks import app
 from feedmill.worker import drain
-from tests.manager.circle import Circle, home, love, news, notes
-from tests.postbox import Postbox, arrive, make_overdue
+from tests.fake_broker import FakeBroker, arrive, make_overdue
+from tests.manager.friends import Friends, home, love, news, notes
 
 #: Who follows 1, who of them may see what 1 does, and who may not.
 FOLLOWERS, WELCOME, MUTED = (10, 11, 12), (10, 12), 11
@@ -22,8 +22,8 @@ FOLLOWERS, WELCOME, MUTED = (10, 11, 12), (10, 12), 11
 STRANGERS = [99, "b", "o", "bob", 98, 111, 7, 0, "True", "False", "None", "11", "<", "[", "e", "y"]
 
 
-class Odd(Circle):
-    """A circle in which one hook answers oddly about what 1 did, and about whom 1 is; of others it answers well."""
+class Odd(Friends):
+    """A friends in which one hook answers oddly about what 1 did, and about whom 1 is; of others it answers well."""
 
     #: Makes of what the hook should consider what it answers; None for the right answer.
     oddly: ClassVar[Callable[[list[Any]], Any] | None] = None
@@ -79,7 +79,7 @@ class OddUsers(OddAccepts):
         right = [user for user in user_ids if user != MUTED]
         return self.answer(activity.actor_id, user_ids, right)
 
-    accepts = Circle.accepts
+    accepts = Friends.accepts
 
 
 class OddActivities(OddAccepts):
@@ -161,49 +161,49 @@ HOOKS: dict[str, tuple[type[Odd], dict[str, Callable[[list[Any]], Any]]]] = {
     "filter_activities": (OddActivities, ODD_FOR_FILTERS),
 }
 
-Path = Callable[[Odd, Postbox], list["Fanout | Fanouts"]]
+Path = Callable[[Odd, FakeBroker], list["Fanout | Fanouts"]]
 
 
-def small(manager: Odd, box: Postbox) -> list[Fanout | Fanouts]:
+def small(manager: Odd, box: FakeBroker) -> list[Fanout | Fanouts]:
     """An activity to few."""
     return [manager.add_activity(love(1))]
 
 
-def chunked(manager: Odd, box: Postbox) -> list[Fanout | Fanouts]:
+def chunked(manager: Odd, box: FakeBroker) -> list[Fanout | Fanouts]:
     """The same in chunks, as if they were many."""
     type(manager).fanout_chunk_size = 1
     return [manager.add_activity(love(1))]
 
 
-def imported(manager: Odd, box: Postbox) -> list[Fanout | Fanouts]:
+def imported(manager: Odd, box: FakeBroker) -> list[Fanout | Fanouts]:
     """Two activities of long ago."""
     return [manager.batch_import(1, [love(1), love(2)])]
 
 
-def updated(manager: Odd, box: Postbox) -> list[Fanout | Fanouts]:
+def updated(manager: Odd, box: FakeBroker) -> list[Fanout | Fanouts]:
     """An update in place of an addition that is still on its way."""
     manager.add_activity(love(1))
     return [manager.update_activity(love(1, why="a better text"))]
 
 
-def told(manager: Odd, box: Postbox) -> list[Fanout | Fanouts]:
+def told(manager: Odd, box: FakeBroker) -> list[Fanout | Fanouts]:
     """Some by name."""
     return [manager.notify([*FOLLOWERS], love(1))]
 
 
-def followed(manager: Odd, box: Postbox) -> list[Fanout | Fanouts]:
+def followed(manager: Odd, box: FakeBroker) -> list[Fanout | Fanouts]:
     """What was there before is copied."""
     _before(manager, box)
     return [manager.follow(user, 1) for user in FOLLOWERS]
 
 
-def rebuilt(manager: Odd, box: Postbox) -> list[Fanout | Fanouts]:
+def rebuilt(manager: Odd, box: FakeBroker) -> list[Fanout | Fanouts]:
     """The same of all whom somebody follows."""
     _before(manager, box)
     return [manager.rebuild(user) for user in FOLLOWERS]
 
 
-def _before(manager: Odd, box: Postbox) -> None:
+def _before(manager: Odd, box: FakeBroker) -> None:
     manager.batch_import(1, [love(1), love(2)], fanout=False)
     box.take()
 
@@ -225,7 +225,7 @@ CASES = [
 HARMLESS = ("not asked about",)
 
 
-def work(box: Postbox) -> None:
+def work(box: FakeBroker) -> None:
     """What workers do, those included that fail."""
     while box.messages:
         name, args = box.messages.pop(0)
@@ -243,7 +243,7 @@ def reached(user: Any) -> set[int]:
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize(("hook", "odd", "path"), CASES)
 def test_nonsense_lets_nothing_through(
-    box: Postbox, monkeypatch: pytest.MonkeyPatch, hook: str, odd: str, path: Path
+    box: FakeBroker, monkeypatch: pytest.MonkeyPatch, hook: str, odd: str, path: Path
 ) -> None:
     """Whom the right answer keeps out gets nothing, others' activities arrive, and the status names the hook."""
     kind, nonsense = HOOKS[hook]
@@ -260,7 +260,7 @@ def test_nonsense_lets_nothing_through(
     if other is not None:
         assert 50 in reached(10) and other.status().finished
 
-    monkeypatch.setattr(kind, "oddly", None)  # mended, all comes that should
+    monkeypatch.setattr(kind, "oddly", None)  # fixed, all comes that should
     make_overdue(manager.name)
     drain.sweep()
     work(box)
@@ -270,7 +270,7 @@ def test_nonsense_lets_nothing_through(
 
 
 @pytest.mark.parametrize("hook", HOOKS)
-def test_the_right_answer(box: Postbox, monkeypatch: pytest.MonkeyPatch, hook: str) -> None:
+def test_the_right_answer(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, hook: str) -> None:
     """The managers of this page let through what they should when they answer well."""
     for path in ASKED[hook]:
         monkeypatch.setattr(HOOKS[hook][0], "fanout_chunk_size", 10)

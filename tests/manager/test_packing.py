@@ -11,10 +11,10 @@ import pytest
 
 from feedmill import msgpack_codec
 from feedmill.manager import activity_bodies
-from tests.manager.circle import Circle, Home, News, Notes, love
-from tests.postbox import Message, Postbox, arrive
+from tests.fake_broker import FakeBroker, Message, arrive
+from tests.manager.friends import Friends, Home, News, Notes, love
 
-manager = Circle()
+manager = Friends()
 
 
 def kind(value: Any) -> str:
@@ -53,9 +53,9 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[[], dict[str, int]]:
     return since
 
 
-def test_twenty_chunks(box: Postbox, monkeypatch: pytest.MonkeyPatch, counted: Callable[[], dict[str, int]]) -> None:
+def test_twenty_chunks(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, counted: Callable[[], dict[str, int]]) -> None:
     """An activity is packed once, and unpacked once by who plans it and once by who delivers all chunks; people once a chunk."""
-    monkeypatch.setattr(Circle, "edges", {(user, 1) for user in range(1000, 1200)})
+    monkeypatch.setattr(Friends, "edges", {(user, 1) for user in range(1000, 1200)})
     activity = love(1, text="x")
     manager.add_activity(activity)
     assert counted() == {"pack activity": 1}
@@ -73,10 +73,10 @@ def pieces(messages: list[Message]) -> list[bytes]:
 
 
 def test_a_handful_of_followers(
-    box: Postbox, monkeypatch: pytest.MonkeyPatch, counted: Callable[[], dict[str, int]]
+    box: FakeBroker, monkeypatch: pytest.MonkeyPatch, counted: Callable[[], dict[str, int]]
 ) -> None:
     """In the everyday case an activity is packed by who adds it and unpacked by who delivers it; people never are."""
-    monkeypatch.setattr(Circle, "edges", {(user, 1) for user in range(1000, 1005)})
+    monkeypatch.setattr(Friends, "edges", {(user, 1) for user in range(1000, 1005)})
     activity = love(1, target=1001, text="x")
     manager.add_activity(activity)
     assert counted() == {"pack activity": 1}
@@ -89,7 +89,7 @@ def test_a_handful_of_followers(
     assert counted().get("pack activity", 0) <= 1
 
 
-def test_people_who_are_named(box: Postbox, counted: Callable[[], dict[str, int]]) -> None:
+def test_people_who_are_named(box: FakeBroker, counted: Callable[[], dict[str, int]]) -> None:
     """Those whom ``notify`` names are packed once, for the fan-out and for whoever asks later who was notified."""
     manager.notify([20, 21, 22], love(1))
     assert counted() == {"pack activity": 1, "pack people": 1}
@@ -98,9 +98,9 @@ def test_people_who_are_named(box: Postbox, counted: Callable[[], dict[str, int]
 
 
 @pytest.mark.parametrize("people", [5, 200])
-def test_a_body_that_is_gone(box: Postbox, monkeypatch: pytest.MonkeyPatch, people: int) -> None:
+def test_a_body_that_is_gone(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, people: int) -> None:
     """An addition whose body is gone when a worker comes writes nothing; a removal by id takes out what it can still read."""
-    monkeypatch.setattr(Circle, "edges", {(user, 1) for user in range(1000, 1000 + people)})
+    monkeypatch.setattr(Friends, "edges", {(user, 1) for user in range(1000, 1000 + people)})
     added = manager.add_activity(love(1))
     Home.remove_activity(love(1))
     box.work()

@@ -12,8 +12,8 @@ from feedmill.errors import ActivityError, DeclarationError
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.manager.audience import followers_of
 from feedmill.verbs import Love
-from tests.manager.circle import START, Circle, Home, Own, home, love, news
-from tests.postbox import Postbox
+from tests.fake_broker import FakeBroker
+from tests.manager.friends import START, Friends, Home, Own, home, love, news
 
 #: What a port might still define, and where; nothing here would ask it.
 HOOKS: list[tuple[type, str, str]] = [
@@ -32,7 +32,7 @@ HOOKS: list[tuple[type, str, str]] = [
 ]
 
 
-class PinManager(Circle):
+class PinManager(Friends):
     """As its README writes them."""
 
     def get_user_follower_ids(self, user_id: object) -> dict[Priority, list[object]]:
@@ -40,7 +40,7 @@ class PinManager(Circle):
         return {FanoutPriority.HIGH: list(super().get_user_follower_ids(user_id))}
 
 
-def test_all_names(box: Postbox) -> None:
+def test_all_names(box: FakeBroker) -> None:
     """Each name does what it does there, with the arguments it has there."""
     manager = PinManager()
     manager.add_user_activity(1, love(1, text="old"))
@@ -77,10 +77,10 @@ def test_done_when_it_returns(at_once: None) -> None:
 
 
 @pytest.mark.parametrize(("high", "low"), [("HIGH", "LOW"), (Priority.HIGH, Priority.LOW)])
-def test_priorities_by_name(box: Postbox, high: Any, low: Any) -> None:
+def test_priorities_by_name(box: FakeBroker, high: Any, low: Any) -> None:
     """Followers under ``"HIGH"`` and ``"LOW"`` are served as under the priorities themselves, the urgent ones first."""
 
-    class Named(Circle):
+    class Named(Friends):
         def get_user_follower_ids(self, user_id: object) -> dict[Any, list[object]]:
             return {low: [11], high: [10]}
 
@@ -91,13 +91,13 @@ def test_priorities_by_name(box: Postbox, high: Any, low: Any) -> None:
     Named().add_user_activity(1, love(1))
     box.work()
     assert home(10) == [1] == home(11)
-    assert box.sentences[1:] == ["deliver 1 activity to 1 home and news feeds"] * 2
+    assert box.descriptions[1:] == ["deliver 1 activity to 1 home and news feeds"] * 2
 
 
-def test_a_priority_that_does_not_exist(box: Postbox) -> None:
-    """Followers of a priority that nobody serves are an error on the receipt, instead of being left out in silence."""
+def test_a_priority_that_does_not_exist(box: FakeBroker) -> None:
+    """Followers of a priority that nobody serves are an error on the fan-out record, instead of being left out in silence."""
 
-    class Wrong(Circle):
+    class Wrong(Friends):
         def get_user_follower_ids(self, user_id: object) -> dict[Any, list[object]]:
             return {"MEDIUM": [10]}
 
@@ -126,7 +126,7 @@ def test_an_aggregator_as_it_is_written_there(at_once: None) -> None:
         feed_class(5).add_many([love(1), love(2)])
         assert [group.group for group in feed_class(5)[:]] == ["2", "1"]
         assert [group.group for group in aggregator().aggregate([love(1), love(2)])] == ["2", "1"]
-    assert not RedisAggregatedFeed.ranks_itself()
+    assert not RedisAggregatedFeed.has_custom_rank()
     assert Mixed.rank is BaseAggregator.rank
 
 
@@ -160,14 +160,14 @@ class ShopNotes(RedisNotificationFeed):
     activity_class, aggregator_class = Shop, ByShelf
 
 
-class ShopManager(Circle):
+class ShopManager(Friends):
     feed_classes = {"home": ShopFeed, "shelves": ShelfFeed}
     notification_feed_class = ShopNotes
     user_feed_class = None
 
 
 @pytest.mark.parametrize("made", [Shop, Activity])
-def test_an_activity_class_of_ones_own(box: Postbox, made: type[Activity]) -> None:
+def test_an_activity_class_of_ones_own(box: FakeBroker, made: type[Activity]) -> None:
     """A subclass is what an aggregator is asked about and what readers are shown, whichever class was added."""
     first = made(1, Love, 4, target=10, time=START)
     second = made(2, Love, 6, target=10, time=START, extra_context={"price": 5})

@@ -21,16 +21,16 @@ from feedmill.doctor import examine
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation
+from tests.fake_broker import FakeBroker, arrive, make_overdue
 from tests.feeds.test_state_machines import PROFILE
-from tests.manager.circle import Circle, love
-from tests.postbox import Postbox, arrive, make_overdue
+from tests.manager.friends import Friends, love
 
 #: Each example has people and activities of its own.
 PEOPLE = range(4)
 _numbers = itertools.count(0, 1000)
 
 ONE = st.sampled_from(PEOPLE)
-#: Lists of people that a notice names; they share some.
+#: Lists of people that a direct notification names; they share some.
 LISTS = [[0], [1, 2], [0, 1, 2, 3], [3, 1]]
 LIST = st.sampled_from(LISTS)
 WHICH = st.integers(0, 5)
@@ -81,8 +81,8 @@ class MemberOwn(RedisFeed):
     key_format = "members:own:%(user_id)s"
 
 
-class Members(Circle):
-    """The circle, whose feeds group by what activities carry. Ids come as numbers and as texts."""
+class Members(Friends):
+    """The friends, whose feeds group by what activities carry. Ids come as numbers and as texts."""
 
     feed_classes = {"home": MemberHome, "news": MemberNews, "wire": MemberWire}
     notification_feed_class = MemberNotes
@@ -108,7 +108,7 @@ class Machine(RuleBasedStateMachine):
     A worker is overtaken between its reading and its writing, or dies between its writing and its look.
     """
 
-    box: Postbox
+    box: FakeBroker
     manager = Members()
     #: The machine that runs.
     now: Machine
@@ -121,9 +121,9 @@ class Machine(RuleBasedStateMachine):
         #: What is asked for when a worker has read and not yet written; whether one is to die.
         self.waiting: list[Callable[[], Any]] = []
         self.dies = False
-        make_overdue("Members")  # else it would matter for how long a bell counts as rung
+        make_overdue("Members")  # else it would matter for how long a wake-up message counts as sent
         ids = [self.user(number) for number in PEOPLE]
-        Circle.edges = set(itertools.product(ids, ids)) if friends else set()
+        Friends.edges = set(itertools.product(ids, ids)) if friends else set()
         #: By number: "live", "imported", "noticed" or "removed", the album and the text. And the last words on people.
         self.kinds: dict[int, str] = {}
         self.albums: dict[int, str] = {}
@@ -232,7 +232,7 @@ class Machine(RuleBasedStateMachine):
     @rule(user=ONE, whom=ONE, spelled=SPELLED, when=WHEN)
     def follow(self, user: int, whom: int, spelled: Any, when: str) -> None:
         def followed() -> None:
-            Circle.edges.add((self.user(user), self.user(whom)))
+            Friends.edges.add((self.user(user), self.user(whom)))
             self.manager.follow(self.user(user, spelled), self.user(whom))
 
         self.ask(followed, when)
@@ -240,7 +240,7 @@ class Machine(RuleBasedStateMachine):
     @rule(user=ONE, whom=ONE, spelled=SPELLED, when=WHEN)
     def unfollow(self, user: int, whom: int, spelled: Any, when: str) -> None:
         def unfollowed() -> None:
-            Circle.edges.discard((self.user(user), self.user(whom)))
+            Friends.edges.discard((self.user(user), self.user(whom)))
             self.manager.unfollow(self.user(user), self.user(whom, spelled))
 
         self.ask(unfollowed, when)
@@ -297,7 +297,7 @@ class Machine(RuleBasedStateMachine):
 
     def check(self, user: int) -> None:
         live = [n for n in range(5, -1, -1) if self.kinds.get(n) in ("live", "imported")]
-        followed = {target - self.first for who, target in Circle.edges if who == self.user(user)}
+        followed = {target - self.first for who, target in Friends.edges if who == self.user(user)}
         wanted = [self.shown(n) for n in live if n % 3 in followed]
         home = MemberHome(self.user(user))
         assert [self.seen(activity) for activity in home[:]] == wanted
@@ -306,9 +306,9 @@ class Machine(RuleBasedStateMachine):
             self.check_groups(kind(self.user(user)), wanted)
         own = [n for n in live if n % 3 == user]
         assert [a.object_id - self.first for a in MemberOwn(self.user(user))[:]] == own
-        self.check_groups(MemberNotes(self.user(user)), [self.shown(n) for n in range(6) if self.is_told(user, n)])
+        self.check_groups(MemberNotes(self.user(user)), [self.shown(n) for n in range(6) if self.is_notified(user, n)])
 
-    def is_told(self, user: int, number: int) -> bool:
+    def is_notified(self, user: int, number: int) -> bool:
         recipient = self.kinds.get(number) == "live" and number >= 2 and (number + 1) % 4 == user
         return self.words.get((user, number), recipient)
 
@@ -333,10 +333,10 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(3600)
-def test_the_last_word(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_word(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any sequence of calls, and of messages late, lost, doubled and out of order, ends as if each call was done at once."""
     for journals in ("memory", "redis"):  # no example depends on how fast it runs
-        monkeypatch.setattr(f"feedmill.storage.{journals}.journal.BELL", 3_600_000)
+        monkeypatch.setattr(f"feedmill.storage.{journals}.journal.WAKEUP_TTL", 3_600_000)
     feedmill.configure(fanout_lease=3600)
     plain, look = compensation.operations_of, compensation._look
 

@@ -14,8 +14,8 @@ from feedmill import Activity, aclose, settings
 from feedmill.errors import ActivityError, BatchError, SettingsError, UnknownActivity
 from feedmill.feeds import RedisNotificationFeed
 from feedmill.verbs import Love
-from tests.manager.circle import Circle, Home, News, Notes, Own, home, love, notes
-from tests.postbox import Postbox
+from tests.fake_broker import FakeBroker
+from tests.manager.friends import Friends, Home, News, Notes, Own, home, love, notes
 
 UTC = dt.timezone.utc
 HOUR = dt.timedelta(hours=1)
@@ -30,8 +30,8 @@ def ahead(hours: float, number: int = 1, actor: Any = 1, target: Any = None) -> 
     return Activity(actor, Love, number, target=target, time=now() + hours * HOUR)
 
 
-class Bodiless(Circle):
-    """The same circle, of which nothing keeps bodies."""
+class Bodiless(Friends):
+    """The same friends, of which nothing keeps bodies."""
 
     feed_classes = {}
     user_feed_class = None
@@ -53,9 +53,9 @@ def awaited(write: Callable[[], Any]) -> None:
 
 #: Every way by which an activity is written first.
 WRITES: dict[str, Callable[[Activity], Any]] = {
-    "add_activity": lambda a: Circle().add_activity(a),
-    "add_user_activity": lambda a: Circle().add_user_activity(1, a),
-    "notify": lambda a: Circle().notify([10], a),
+    "add_activity": lambda a: Friends().add_activity(a),
+    "add_user_activity": lambda a: Friends().add_user_activity(1, a),
+    "notify": lambda a: Friends().notify([10], a),
     "feed.add": lambda a: Home(10).add(a),
     "feed.aadd": lambda a: awaited(lambda: Home(10).aadd(a)),
     "feed.add_many": lambda a: Home(10).add_many([love(5), a]),
@@ -75,7 +75,7 @@ def times() -> list[dt.datetime]:
 
 @pytest.mark.parametrize("name", WRITES)
 def test_refused(at_once: None, name: str) -> None:
-    """The error names the time, the limit and the mend, and nothing was written."""
+    """The error names the time, the limit and the fix, and nothing was written."""
     activity = ahead(1.1)
     with pytest.raises(ActivityError) as refused:
         WRITES[name](activity)
@@ -115,10 +115,10 @@ def test_the_limit_is_set(at_once: None, limit: float, hours: float, fits: bool)
     """The limit is the setting's, down to none and up to all."""
     feedmill.configure(max_future=limit)
     if fits:
-        Circle().add_activity(ahead(hours))
+        Friends().add_activity(ahead(hours))
     else:
         with pytest.raises(ActivityError, match="ahead of this process's clock"):
-            Circle().add_activity(ahead(hours))
+            Friends().add_activity(ahead(hours))
     assert len(home(10)) == fits
 
 
@@ -126,16 +126,16 @@ def test_zones_and_naive_times(at_once: None) -> None:
     """It is the moment that counts, in whatever zone it is written; a naive time is refused as ever."""
     for hours in (-11, 14):
         zone = dt.timezone(dt.timedelta(hours=hours))
-        Circle().add_activity(Activity(1, Love, hours + 20, time=now().astimezone(zone)))
+        Friends().add_activity(Activity(1, Love, hours + 20, time=now().astimezone(zone)))
         with pytest.raises(ActivityError, match="seconds ahead"):
-            Circle().add_activity(Activity(1, Love, 2, time=(now() + 2 * HOUR).astimezone(zone)))
+            Friends().add_activity(Activity(1, Love, 2, time=(now() + 2 * HOUR).astimezone(zone)))
     assert sorted(home(10)) == [9, 34]
     with pytest.raises(ActivityError, match="naive"):
         Activity(1, Love, 2, time=dt.datetime(2024, 1, 1))
 
 
 @pytest.mark.parametrize(
-    "many", [lambda some: Circle().add_activities(some), lambda some: Circle().batch_import(1, some)]
+    "many", [lambda some: Friends().add_activities(some), lambda some: Friends().batch_import(1, some)]
 )
 def test_in_a_batch(at_once: None, many: Callable[[Any], Any]) -> None:
     """The one that is ahead is listed, and all others are accepted; with the setting all are, in the order of now."""
@@ -156,41 +156,41 @@ def test_the_handle_says_the_id(at_once: None) -> None:
     """What was dated now has another id: the handle's, by which it is removed; the one given names nothing."""
     feedmill.configure(clamp_future=True)
     given = ahead(5)
-    fanout = Circle().add_activity(given)
+    fanout = Friends().add_activity(given)
     assert fanout.activity_id == Home(10)[0].id != given.id
-    Circle().remove_activity(given)
+    Friends().remove_activity(given)
     assert home(10) == [1]
-    assert Circle().remove_activity(fanout.activity_id).activity_id == fanout.activity_id
+    assert Friends().remove_activity(fanout.activity_id).activity_id == fanout.activity_id
     assert home(10) == []
-    several = Circle().add_activities([ahead(5, 7), love(1)])
+    several = Friends().add_activities([ahead(5, 7), love(1)])
     assert {each.activity_id for each in several} == {a.id for a in Home(10)[:]}
-    told = Circle().notify([11], ahead(5, 8))
+    told = Friends().notify([11], ahead(5, 8))
     assert told[0].activity_id == Notes(11)[0].activities[0].id
 
 
 def test_handles_of_nothing_single(at_once: None) -> None:
     """A follow, an import and a handle made from an id are about no single activity."""
-    assert [each.activity_id for each in Circle().batch_import(1, [love(1)])] == [""]
-    assert Circle().follow(10, 1).activity_id == ""
-    assert feedmill.fanout.Fanout("Circle:x").activity_id == ""
+    assert [each.activity_id for each in Friends().batch_import(1, [love(1)])] == [""]
+    assert Friends().follow(10, 1).activity_id == ""
+    assert feedmill.fanout.Fanout("Friends:x").activity_id == ""
 
 
-def test_workers_refuse_nothing(box: Postbox) -> None:
+def test_workers_refuse_nothing(box: FakeBroker) -> None:
     """What was accepted is delivered, updated, followed and removed, whatever the limit is when workers come to it."""
     feedmill.configure(max_future=10**9)
     activity = ahead(24 * 300, target=11)
-    Circle().add_activity(activity)
+    Friends().add_activity(activity)
     feedmill.configure(max_future=0)
     box.work()
     assert (home(10), notes(11)) == ([1], [1])
-    Circle.edges.add((13, 1))
-    Circle().follow(13, 1)
-    Circle().update_activity(Activity(1, Love, 1, target=11, time=activity.time, extra_context={"more": 1}))
-    Circle().unnotify([11], activity)
+    Friends.edges.add((13, 1))
+    Friends().follow(13, 1)
+    Friends().update_activity(Activity(1, Love, 1, target=11, time=activity.time, extra_context={"more": 1}))
+    Friends().unnotify([11], activity)
     box.work()
     assert (home(13), notes(11)) == ([1], [])
     assert Home(10)[0].extra_context == {"more": 1}
-    Circle().remove_activity(activity)
+    Friends().remove_activity(activity)
     box.work()
     assert (home(10), home(13)) == ([], [])
 

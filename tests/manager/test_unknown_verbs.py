@@ -15,21 +15,21 @@ import pytest
 import feedmill
 from feedmill import Activity, verbs
 from feedmill.doctor import examine
-from feedmill.errors import LEFT_TO_OTHERS, UnknownVerb
+from feedmill.errors import RETRY_ELSEWHERE, UnknownVerb
 from feedmill.grouping import pending_writes
-from feedmill.grouping.operations import FeedsOf
+from feedmill.grouping.operations import UserFeedBatch
 from feedmill.msgpack_codec import pack
-from feedmill.storage.base import Lock, Rules, Task
+from feedmill.storage.base import FeedLimits, Lock, WriteRequest
 from feedmill.storage.journal import ROLLING
 from feedmill.storage.redis import journal as redis_journal
 from feedmill.storage.registry import backend
 from feedmill.tasks.tasks import FeedmillTask
 from feedmill.verbs import Love, Verb
 from feedmill.worker import dead_letters, drain, follow
-from tests.manager.circle import START, Circle, Home, News, Notes, Own
-from tests.postbox import Postbox, arrive, make_overdue
+from tests.fake_broker import FakeBroker, arrive, make_overdue
+from tests.manager.friends import START, Friends, Home, News, Notes, Own
 
-manager = Circle()
+manager = Friends()
 
 
 class Hum(Verb):
@@ -63,31 +63,31 @@ def seen(feed: Any) -> set[int]:
         return {activity.object_id for item in feed[:] for activity in getattr(item, "activities", [item])}
 
 
-def old(box: Postbox) -> list[Exception]:
+def old(box: FakeBroker) -> list[Exception]:
     """An old worker gets all messages that there are, and what becomes of its own; what it fails with."""
     errors: list[Exception] = []
     for _ in range(20):
         for message in box.take():
             try:
                 arrive(*message)
-            except LEFT_TO_OTHERS as error:
+            except RETRY_ELSEWHERE as error:
                 errors.append(error)
         if not box.messages:
             break
     return errors
 
 
-def new(box: Postbox) -> None:
+def new(box: FakeBroker) -> None:
     """New workers do whatever is still to be done."""
     with known():
         for _ in range(3):
-            make_overdue("Circle")
+            make_overdue("Friends")
             drain.sweep()
             box.work()
 
 
 def nothing_given_up() -> None:
-    assert not dead_letters.listed()
+    assert not dead_letters.newest()
 
 
 ASKED: dict[str, Callable[[], Any]] = {
@@ -105,7 +105,7 @@ ASKED: dict[str, Callable[[], Any]] = {
 
 @pytest.mark.parametrize("asked", ASKED)
 @pytest.mark.parametrize("rounds", [1, 9], ids=["once", "often"])
-def test_what_an_older_worker_is_asked_for(box: Postbox, asked: str, rounds: int) -> None:
+def test_what_an_older_worker_is_asked_for(box: FakeBroker, asked: str, rounds: int) -> None:
     """It does not count as done, is no dead letter however often an old worker gets it, and is done by a new one."""
     with known():
         manager.add_activities([*mixed(11), *mixed(actor=2)])
@@ -120,13 +120,13 @@ def test_what_an_older_worker_is_asked_for(box: Postbox, asked: str, rounds: int
             News(10).delete()
         ASKED[asked]()
     for _ in range(rounds):
-        make_overdue("Circle")
+        make_overdue("Friends")
         drain.sweep()
         old(box)
     nothing_given_up()
     new(box)
     nothing_given_up()
-    assert backend().run(backend().journal.list_due("Circle")).number == 0
+    assert backend().run(backend().journal.list_due("Friends")).number == 0
     assert_done(asked, wanted)
 
 
@@ -147,7 +147,7 @@ def assert_done(asked: str, wanted: dict[str, set[int]]) -> None:
     assert found == {**wanted, **changed.get(asked, {})}
 
 
-def test_an_old_worker_brings_in_what_it_can(box: Postbox) -> None:
+def test_an_old_worker_brings_in_what_it_can(box: FakeBroker) -> None:
     """An import, a follow and a rebuild that an old worker leaves to others have brought in what it knows."""
     with known():
         manager.batch_import(1, mixed())
@@ -164,7 +164,7 @@ def test_an_old_worker_brings_in_what_it_can(box: Postbox) -> None:
     assert seen(Home(12)) == {0, 2, 4, 6, 8}
 
 
-def test_a_rebuild_takes_out_only_what_it_can_read(box: Postbox) -> None:
+def test_a_rebuild_takes_out_only_what_it_can_read(box: FakeBroker) -> None:
     """What the user follows stays, whether it can be read or not; what they do not follow goes, whether or not."""
     with known():
         manager.add_activities([*mixed(), *mixed(actor=3)])
@@ -181,7 +181,7 @@ def test_a_rebuild_takes_out_only_what_it_can_read(box: Postbox) -> None:
     assert seen(Home(10)) == seen(News(10)) == set(range(10))
 
 
-def test_an_unfollow_goes_by_who_did_it(box: Postbox) -> None:
+def test_an_unfollow_goes_by_who_did_it(box: FakeBroker) -> None:
     """Who did something can be read of any verb: an old worker takes all of it out, and nothing of others."""
     with known():
         manager.add_activities([*mixed(), *mixed(actor=2)])
@@ -195,29 +195,35 @@ def test_an_unfollow_goes_by_who_did_it(box: Postbox) -> None:
 
 
 @pytest.mark.parametrize("op", ["unfollow", "rebuild"])
-def test_what_waits_in_an_inbox_is_not_forgotten(box: Postbox, op: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An unfollow, or a rebuild, of a feed in whose inbox something waits that an old worker cannot read is done by a new one."""
+def test_what_waits_in_an_pending_writes_is_not_forgotten(
+    box: FakeBroker, op: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An unfollow, or a rebuild, of a feed among whose pending writes something waits that an old worker cannot read is done by a new one."""
     feedmill.configure(lock_ttl=0.05)
     monkeypatch.setattr(pending_writes, "MARGIN", 0)
     News(10).add(act(1))
     now, lock = time.time(), b"stranger"
-    begin = News.timeline().begin(FeedsOf(News, [10]), Task(()), Lock(lock, now, 60), Rules(8, 0, ""))
+    begin = News.timeline().begin(
+        UserFeedBatch(News, [10]), WriteRequest(()), Lock(lock, now, 60), FeedLimits(8, 0, "")
+    )
     backend().run(begin)
     with known():
         News.insert_activities([act(2, Hum)])
         backend().run(News.deliver([10], [act(2, Hum)]))
         backend().run(News.timeline().release([News.key_of(10)], [lock]))
-        Circle.edges.discard((10, 1))
+        Friends.edges.discard((10, 1))
         manager.unfollow(10, 1) if op == "unfollow" else manager.rebuild(10)
     assert [type(error) for error in old(box)] == [UnknownVerb]
     new(box)
     assert seen(News(10)) == set()
 
 
-def test_an_unfollow_does_not_wait_for_what_others_did(box: Postbox) -> None:
+def test_an_unfollow_does_not_wait_for_what_others_did(box: FakeBroker) -> None:
     """What waits of somebody else is no reason to do an unfollow again."""
     News(10).add(act(1))
-    begin = News.timeline().begin(FeedsOf(News, [10]), Task(()), Lock(b"stranger", time.time(), 60), Rules(8, 0, ""))
+    begin = News.timeline().begin(
+        UserFeedBatch(News, [10]), WriteRequest(()), Lock(b"stranger", time.time(), 60), FeedLimits(8, 0, "")
+    )
     backend().run(begin)
     with known():
         backend().run(News.deliver([10], [act(2, Hum, actor=2)]))
@@ -225,33 +231,33 @@ def test_an_unfollow_does_not_wait_for_what_others_did(box: Postbox) -> None:
     manager.unfollow(10, 1)
     assert not old(box)
     with known():
-        assert backend().run(follow._fold_in(manager, 10)) == []
+        assert backend().run(follow._apply_pending_writes(manager, 10)) == []
 
 
-def test_the_end_of_a_roll(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_end_of_a_roll(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """What no worker knows in all the time that a release takes becomes a dead letter that says why, and is never done."""
     monkeypatch.setattr(redis_journal, "ROLLING", 0)
     monkeypatch.setattr("feedmill.storage.memory.journal.ROLLING", -1)
     with known():
         fanout = manager.notify([11], act(5, Hum))
     for _ in range(2 * drain.MOST_ATTEMPTS):
-        make_overdue("Circle")
+        make_overdue("Friends")
         drain.sweep()
         old(box)
-    (letter,) = dead_letters.listed()
+    (letter,) = dead_letters.newest()
     assert "UnknownVerb: unknown verb 31114; register it" in letter.reason
     assert fanout.status().dead
-    dead_letters.replay(letter.id)
+    dead_letters.retry(letter.id)
     new(box)
     assert seen(Notes(11)) == {5} and ROLLING > 0
 
 
 def test_every_task_tries_again() -> None:
     """A message about a verb that is unknown here is given to the next worker a moment later."""
-    assert set(LEFT_TO_OTHERS) <= set(FeedmillTask.autoretry_for)
+    assert set(RETRY_ELSEWHERE) <= set(FeedmillTask.autoretry_for)
 
 
-def test_an_older_web_process_removes_by_id(box: Postbox) -> None:
+def test_an_older_web_process_removes_by_id(box: FakeBroker) -> None:
     """An id whose activity it cannot read is not an id that was never added; nothing is done."""
     with known():
         manager.add_activity(act(5, Hum))
@@ -263,21 +269,27 @@ def test_an_older_web_process_removes_by_id(box: Postbox) -> None:
 
 
 def test_the_doctor_says_so(backend_kind: str) -> None:
-    """A doctor that does not know the verb, or the kind, of pending writes says so, and --fix leaves them as they are."""
-    begin = News.timeline().begin(FeedsOf(News, [10]), Task(()), Lock(b"stranger", time.time(), 60), Rules(8, 0, ""))
+    """A doctor that does not know the verb, or the kind, of pending writes say so, and --fix leaves them as they are."""
+    begin = News.timeline().begin(
+        UserFeedBatch(News, [10]), WriteRequest(()), Lock(b"stranger", time.time(), 60), FeedLimits(8, 0, "")
+    )
     backend().run(begin)
     with known():
         News.insert_activities([act(2, Hum), act(3)])
         backend().run(News.deliver([10], [act(2, Hum)]))
     backend().run(News.deliver([10], [act(3)]))
     newer = pack([9, act(4).pack()])
-    backend().run(News.timeline().begin(FeedsOf(News, [10]), Task((), newer), Lock(b"x" * 8, 0, 1), Rules(8, 0, "")))
+    backend().run(
+        News.timeline().begin(
+            UserFeedBatch(News, [10]), WriteRequest((), newer), Lock(b"x" * 8, 0, 1), FeedLimits(8, 0, "")
+        )
+    )
     backend().run(News.timeline().release([News.key_of(10)], [b"stranger"]))
 
     def found(*, fix: bool) -> list[str]:
         return sorted(finding.kind for finding in examine(fix=fix).shown if News.key_of(10) in finding.where)
 
-    assert found(fix=False) == ["inbox left behind", "verb not registered"]
+    assert found(fix=False) == ["orphaned pending writes", "verb not registered"]
     found(fix=True)
     assert found(fix=True) == ["verb not registered"]
     assert seen(News(10)) == {3}

@@ -229,7 +229,7 @@ ACTIVITIES: tuple[tuple[int, type[Verb], Any, int, int], ...] = (
     (1, Love, 71, 3, 7),
     (0, Love, 72, 3, 8),
 )
-#: Whom a notice names.
+#: Whom a direct notification names.
 PARTS: tuple[tuple[int, ...], ...] = ((0,), (1, 2), (3,), (0, 1, 2, 3), (2, 3))
 
 

@@ -24,7 +24,7 @@ from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from feedmill.tasks import tasks
 from feedmill.worker import heartbeat
-from tests.simulation import app, hearts, storages
+from tests.simulation import app, heartbeats, storages
 from tests.simulation import world as worlds
 from tests.simulation.broker import Broker, CurrentTask, Message, nothing_to_batch, run_task
 from tests.simulation.clients import Clients, HookFailed
@@ -80,8 +80,8 @@ class Simulator:
         patch(publisher, "length", lambda queue: self.broker.length(queue))
         patch(publisher, "batched", nothing_to_batch)
         patch(publisher, "inline", lambda: False)
-        patch(heartbeat, "beating", hearts.beating)
-        patch(heartbeat, "new_lock", hearts.Lock)
+        patch(heartbeat, "beating", heartbeats.beating)
+        patch(heartbeat, "new_lock", heartbeats.Lock)
         patch(runner, "unsafe_broker", lambda *_: ())  # there is none to ask
         patch(tasks, "current_task", None)
         patch(writer, "RETRY", 0.1)  # a lock that is held costs as many commands as it is asked for
@@ -223,26 +223,26 @@ class Simulator:
         return float(found[1]) / 1000 if found else 0.0
 
     def _leftovers(self) -> Iterator[str]:
-        """Locks that are held, and inboxes that are not empty."""
+        """Locks that are held, and pending writes that are not empty."""
         if self.driver is None:
             for key, held in DATA.groups.items():
-                if held.inbox:
-                    yield f"{key} has {len(held.inbox)} bytes in its inbox"
+                if held.pending:
+                    yield f"{key} has {len(held.pending)} bytes among its pending writes"
                 if held.lock and held.deadline > worlds.WORLD.now:
                     yield f"{key} is locked"
             return
         for key in self.driver.command("KEYS", "*:groups"):
-            _meta, inbox = self.driver.command("HMGET", key, "\0m", "\0i")
-            if inbox:
-                yield f"{key.decode()} has {len(inbox)} bytes in its inbox"
+            _meta, pending = self.driver.command("HMGET", key, "\0m", "\0i")
+            if pending:
+                yield f"{key.decode()} has {len(pending)} bytes among its pending writes"
 
-    def _check(self, world: World, model: Model, clients: Clients, left_out: set[str]) -> None:
+    def _check(self, world: World, model: Model, clients: Clients, log_skipped: set[str]) -> None:
         if letters := backend().run(backend().journal.dead_letters(5)):
             raise Wrong(f"dead letters: {[letter.reason for letter in letters]}")
         for fanout in clients.fanouts:
             if not fanout.status().finished:
                 raise Wrong(f"{fanout!r} says that it is not finished: {fanout.status()}")
-        model.check(left_out)
+        model.check(log_skipped)
         self._bodies(model)
         world.now += 120
         report = doctor.examine()

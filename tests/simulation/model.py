@@ -186,13 +186,13 @@ class Model:
 
     # -- what is
 
-    def check(self, left_out: set[str]) -> None:
-        """Compare every feed with the model; :class:`Wrong` names all differences. *left_out*: feeds that say nothing."""
+    def check(self, log_skipped: set[str]) -> None:
+        """Compare every feed with the model; :class:`Wrong` names all differences. *log_skipped*: feeds that say nothing."""
         wrong: list[str] = []
         feeds = app.feeds_of(self.manager)
         for user, spelled in enumerate(app.SPELLINGS):
             for name, feed_class in feeds.items():
-                if name not in left_out:
+                if name not in log_skipped:
                     may = self.may(user, name)
                     must = self.must(user, name, feed_class, may)
                     wrong += (

@@ -30,7 +30,7 @@ Patch = Callable[[Any, str, Any], None]
 
 
 def finished_in_two_steps(patch: Patch) -> None:
-    """What is due is dropped before its receipt says that it is finished: whoever dies in between leaves it for ever."""
+    """What is due is dropped before its record says that it is finished: whoever dies in between leaves it for ever."""
     finish = MemoryJournal.finish
 
     def mutant(self: Any, manager: str, done: Sequence[Any]) -> Steps[None]:
@@ -43,7 +43,7 @@ def finished_in_two_steps(patch: Patch) -> None:
 
 def journal_first(patch: Patch) -> None:
     """The journal knows of a call before what it counts on is stored: a worker that comes in between does nothing."""
-    start = handle.start
+    start = handle.enqueue
 
     def mutant(manager: str, op: str, wanted: Any, operations: Sequence[Any] = (), **options: Any) -> Any:
         fanouts = yield from start(manager, op, wanted, **options)
@@ -74,11 +74,11 @@ def no_look_behind(patch: Patch) -> None:
 
 def unfollowed_unseen(patch: Patch) -> None:
     """Whoever has delivered does not look who has unfollowed meanwhile."""
-    patch(compensation, "_concerned", lambda deliveries, parted: set())
+    patch(compensation, "_concerned", lambda deliveries, unfollowed: set())
 
 
 def inbox_is_dropped(patch: Patch) -> None:
-    """What was left in an inbox and cannot be read here is dropped, and what stands behind it."""
+    """What was left among the pending writes and cannot be read here is dropped, and what stands behind it."""
     read = pending_writes.read
 
     def mutant(*given: Any) -> Any:
@@ -142,7 +142,7 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "token-unchecked": token_unchecked,
     "no-look-behind": no_look_behind,
     "unfollowed-unseen": unfollowed_unseen,
-    "inbox-is-dropped": inbox_is_dropped,
+    "pending-writes-dropped": inbox_is_dropped,
     "no-tombstone": no_tombstone,
     "barriers-ignored": barriers_ignored,
 }

@@ -38,7 +38,7 @@ READS = frozenset(
         "flat_count",
         "groups_slice",
         "group_get",
-        "spill_scan",
+        "overflow_scan",
         "groups_count",
         "count_get",
         "dead_letters",
@@ -51,7 +51,7 @@ READS = frozenset(
         "types",
         "feed",
         "overdue",
-        "receipts",
+        "fanout_records",
         "due",
         "due_at",
         "facts",
@@ -335,9 +335,9 @@ class RedisDriver(RedisBackend):
         self.clock.set(worlds.DAWN)
         self.command("FLUSHALL")
         journal.known_numbers.clear()
-        for lesson in scripts.lessons():
+        for lesson in scripts.load_commands():
             self.command(*lesson)
-        self._taught = True
+        self._scripts_loaded = True
 
 
 async def _sleep(seconds: float, result: Any = None) -> Any:

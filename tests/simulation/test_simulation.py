@@ -35,7 +35,7 @@ NEAR = {
     "token-unchecked": 2500,
     "no-look-behind": 5550,
     "unfollowed-unseen": 5250,
-    "inbox-is-dropped": 2300,
+    "pending-writes-dropped": 2300,
 }
 #: Histories of the short form.
 SHORT = {"memory": 300, "redis": 40}
@@ -69,7 +69,7 @@ ADD = Op(0, "add", (2, ("a", "x")), 0.0)
 
 @pytest.mark.timeout(600)
 def test_histories_end_as_was_asked_for(simulating: Simulator) -> None:
-    """Whatever goes wrong in between, feeds, counts, receipts and bodies are in the end what the last calls asked for."""
+    """Whatever goes wrong in between, feeds, counts, fan-out records and bodies are in the end what the last calls asked for."""
     tally = Tally(simulating.storage)
     for seed in range(SHORT[simulating.storage]):
         result = simulating.run(draw(seed, simulating.storage))
@@ -156,7 +156,7 @@ def _without_a_model(simulating: Simulator, monkeypatch: pytest.MonkeyPatch) -> 
     def nothing(*_: object) -> Iterator[object]:
         yield from ()
 
-    monkeypatch.setattr(compensation, "delivered", nothing)
+    monkeypatch.setattr(compensation, "deliver_and_compensate", nothing)
     noise = [Op(0, "add", (number, ("a", "x")), 0.0) for number in (4, 5, 6)]
     return simulating.run(plan(*noise, ADD, faults=(Fault("worker", 4, "stall", 3), Fault("web", 3, "lost before", 1))))
 

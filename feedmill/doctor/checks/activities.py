@@ -31,14 +31,14 @@ class KnownBodies:
 
     def missing(self, held: Sequence[tuple[Any, Sequence[bytes]]]) -> Steps[list[tuple[Any, Finding]]]:
         """A finding for each of the feeds (place, ids, newest first) of which some of the newest entries lead nowhere."""
-        for storage_class in {place.feed_class.activity_storage_class for place, _ in held}:
+        for storage_class in {info.feed_class.activity_storage_class for info, _ in held}:
             yield from self._look(storage_class, held)
         found = []
-        for place, ids in held:
-            known, newest = self._known[place.feed_class.activity_storage_class], ids[:LOOKED_AT]
-            gone = [raw_id for raw_id in newest if raw_id not in known]
-            if gone and (finding := (yield from _finding(place, gone, len(newest)))):
-                found.append((place, finding))
+        for info, ids in held:
+            known, newest = self._known[info.feed_class.activity_storage_class], ids[:LOOKED_AT]
+            missing = [raw_id for raw_id in newest if raw_id not in known]
+            if missing and (finding := (yield from _finding(info, missing, len(newest)))):
+                found.append((info, finding))
         return found
 
     def _look(self, storage_class: Any, held: Sequence[tuple[Any, Sequence[bytes]]]) -> Steps[None]:
@@ -46,27 +46,25 @@ class KnownBodies:
         known = self._known.setdefault(storage_class, set())
         if len(known) > REMEMBERED:
             known.clear()
-        feeds = [(place, ids) for place, ids in held if place.feed_class.activity_storage_class is storage_class]
+        feeds = [(info, ids) for info, ids in held if info.feed_class.activity_storage_class is storage_class]
         unknown = list({raw_id for _, ids in feeds for raw_id in ids[:LOOKED_AT]} - known)
         if unknown:
             known.update(set(unknown).difference((yield from without_body(feeds[0][0].feed_class, unknown))))
 
 
-def _finding(place: Any, gone: Sequence[bytes], number: int) -> Steps[Finding | None]:
-    """What to say of the feed at *place*, of whose newest *number* entries those of *gone* have no body."""
-    text = f"{len(gone)} of the newest {number} entries have no body, so readers do not see them"
-    if len(gone) > max(FEW, number // PART):  # then it is not just a removal on its way
-        return Finding("bodies gone", place.key, text)
-    kept = yield from place.feed_class.activities().states(gone)
-    alone = {raw_id for raw_id, value in zip(gone, kept) if value is None}  # else a tombstone says why
+def _finding(info: Any, missing: Sequence[bytes], number: int) -> Steps[Finding | None]:
+    """What to say of the feed at *info*, of whose newest *number* entries those of *missing* have no body."""
+    text = f"{len(missing)} of the newest {number} entries have no body, so readers do not see them"
+    if len(missing) > max(FEW, number // PART):  # then it is not just a removal on its way
+        return Finding("missing bodies", info.key, text)
+    kept = yield from info.feed_class.activities().states(missing)
+    alone = {raw_id for raw_id, value in zip(missing, kept) if value is None}  # else a tombstone says why
     if not alone:
         return None
-    everything = yield from place.feed_class.all_members(
-        place.user_id
-    )  # once more, in case they were removed meanwhile
+    everything = yield from info.feed_class.all_members(info.user_id)  # once more, in case they were removed meanwhile
     still = alone.intersection(member.raw_id for _, member in everything)
-    still.intersection_update((yield from without_body(place.feed_class, list(still))))
-    return Finding("entries without body", place.key, f"{text}, and nobody removes them") if still else None
+    still.intersection_update((yield from without_body(info.feed_class, list(still))))
+    return Finding("entries without body", info.key, f"{text}, and nobody removes them") if still else None
 
 
 def without_body(feed_class: Any, ids: Sequence[bytes]) -> Steps[list[bytes]]:
@@ -85,9 +83,9 @@ def forget_members(feed_class: Any, user_id: str, wait: float) -> Steps[None]:
     What got its body back meanwhile, added again, is put back.
     """
     everything = yield from feed_class.all_members(user_id)
-    gone = set((yield from without_body(feed_class, [member.raw_id for _, member in everything])))
-    yield from remove_matching(feed_class, user_id, gone.__contains__, wait=wait)
-    again = yield from feed_class.hydrate(list(gone))
+    missing = set((yield from without_body(feed_class, [member.raw_id for _, member in everything])))
+    yield from remove_matching(feed_class, user_id, missing.__contains__, wait=wait)
+    again = yield from feed_class.hydrate(list(missing))
     if again:
         yield from feed_class.deliver([user_id], list(again.values()), wait=wait)
 

@@ -35,7 +35,7 @@ def damaged_flat(key: str, text: bytes) -> list[Finding]:
     return found
 
 
-def mended_flat(text: bytes) -> bytes:
+def repaired_flat(text: bytes) -> bytes:
     """*text* as it should be: all ids that can be made out, sorted, each once."""
     over = len(text) % ID_SIZE
     ids = _salvaged(cut(text), cut(text[over:])) if over else cut(text)

@@ -1,6 +1,6 @@
 """One feed of groups: what was read of it, what is wrong with it, and what would put it right.
 
-Checked here are locks and inboxes, records and ranks, state and counts: what a feed holds and what it says of itself agree.
+Checked here are locks and pending writes, records and ranks, state and counts: what a feed holds and what it says of itself agree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from feedmill.activity import Activity
 from feedmill.doctor.report import Finding
 from feedmill.errors import CorruptRecord, NewerRecord, UnknownVerb
 from feedmill.grouping import pending_writes
-from feedmill.grouping.feed_state import FeedState, count_message, title
+from feedmill.grouping.feed_state import FeedState, count_message, event_prefix
 from feedmill.grouping.scoring import Bodies, bodies_of, score_of, surely_scored
 from feedmill.ids import MAX_TIME
 from feedmill.records.record import Record
@@ -30,7 +30,7 @@ GRACE = 30.0
 
 @dataclasses.dataclass
 class Case:
-    """Checks look at it in turn; each leaves in *changes* what mends the damage that it found."""
+    """Checks look at it in turn; each leaves in *changes* what fixes the damage that it found."""
 
     feed_class: Any
     user_id: str
@@ -38,10 +38,10 @@ class Case:
     stored: StoredFeed
     #: Seconds since 1970.
     now: float
-    #: Spills that something is wrong with, and what.
+    #: Overflow that something is wrong with, and what.
     suspected: Mapping[bytes, str] = dataclasses.field(default_factory=dict)
-    #: Spills that were read whole, because their check asked for them in *wanted*.
-    spills: dict[bytes, dict[bytes, bytes]] = dataclasses.field(default_factory=dict)
+    #: Overflow that were read whole, because their check asked for them in *wanted*.
+    overflows: dict[bytes, dict[bytes, bytes]] = dataclasses.field(default_factory=dict)
     wanted: list[bytes] = dataclasses.field(default_factory=list)
     #: Activities that scores are made of; None where they are not looked at.
     bodies: Bodies = None
@@ -76,9 +76,9 @@ class Case:
         self.records[group] = self.written[group] = record
 
     def drop(self, group: bytes) -> None:
-        """Have the group deleted, with its spill."""
+        """Have the group deleted, with its overflow."""
         self.changes.delete.append(group)
-        self.changes.unspill.append(group)
+        self.changes.drop_overflow.append(group)
         self.records.pop(group, None)
         self.written.pop(group, None)
 
@@ -122,21 +122,21 @@ def stuck_locks(case: Case) -> Iterator[Finding]:
         yield Finding("stuck lock", case.key, text if lock < case.now else "it ends too far ahead; nobody can write")
 
 
-def left_inboxes(case: Case) -> Iterator[Finding]:
-    """What was left for a writer that died: it is folded in now instead of with the next write.
+def orphaned_pending_writes(case: Case) -> Iterator[Finding]:
+    """What was left for a writer that died: it is applied now instead of with the next write.
 
     What this process cannot do stays for one that can.
     """
-    if not case.stored.inbox or case.held:
+    if not case.stored.pending or case.held:
         return
-    writes = pending_writes.read(case.feed_class, case.stored.inbox)
+    writes = pending_writes.read(case.feed_class, case.stored.pending)
     kept = writes.kept
-    if sum(len(write.data) for write in kept) < len(case.stored.inbox):
-        yield Finding("inbox left behind", case.key, f"{len(case.stored.inbox)} bytes that nobody folds in")
+    if sum(len(write.data) for write in kept) < len(case.stored.pending):
+        yield Finding("orphaned pending writes", case.key, f"{len(case.stored.pending)} bytes that nobody applies")
     if kept:
         kind = "verb not registered" if isinstance(kept[0].error, UnknownVerb) else "pending writes"
         text = f"{len(kept)} pending writes wait for a process that can do them: {kept[0].why}"
-        yield Finding(kind, case.key, text, mendable=False)
+        yield Finding(kind, case.key, text, fixable=False)
 
 
 def damaged_records(case: Case) -> Iterator[Finding]:
@@ -145,11 +145,11 @@ def damaged_records(case: Case) -> Iterator[Finding]:
         where = f"{case.key} group {group!r}"
         try:
             record = case.serializer.decode(stored)
-            _check(record, whole=case.serializer.whole)
+            _check(record, whole=case.serializer.embeds_activities)
             group.decode()
         except NewerRecord as error:
             case.foreign.add(group)
-            yield Finding("newer record", where, f"{error}; nothing of the group is touched", mendable=False)
+            yield Finding("newer record", where, f"{error}; nothing of the group is touched", fixable=False)
         except (CorruptRecord, UnknownVerb, UnicodeDecodeError) as error:
             unknown = error if isinstance(error, UnknownVerb) else error.__cause__
             if isinstance(unknown, UnknownVerb):
@@ -189,7 +189,7 @@ def look_at(body: bytes) -> Activity:
 def foreign(case: Case, group: bytes, where: str, error: UnknownVerb) -> Finding:
     """The finding for a group that another application's verb is in; nothing of the group is touched."""
     case.foreign.add(group)
-    return Finding("verb not registered", where, f"{error}; nothing of the group is touched", mendable=False)
+    return Finding("verb not registered", where, f"{error}; nothing of the group is touched", fixable=False)
 
 
 def wrong_ranks(case: Case) -> Iterator[Finding]:
@@ -208,7 +208,7 @@ def wrong_ranks(case: Case) -> Iterator[Finding]:
             score = case.score(group, record)
         except Exception as error:  # an app's own aggregator may raise anything
             name = case.feed_class.aggregator_class.__name__
-            yield Finding("failing score", where, f"{name}.score: {reason(error)}; correct it", mendable=False)
+            yield Finding("failing score", where, f"{name}.score: {reason(error)}; correct it", fixable=False)
             continue
         if score is not None and held != score:
             yield Finding("wrong rank", where, f"its score is {held!r}, and should be {score!r}")
@@ -219,7 +219,7 @@ def damaged_state(case: Case) -> Iterator[Finding]:
     """A state that cannot be read or is behind its groups; the feed begins to count anew, with everything unseen."""
     if not case.counted:
         return
-    latest = max((record.touch for record in case.records.values()), default=0)
+    latest = max((record.revision for record in case.records.values()), default=0)
     try:
         case.state = FeedState.decode(case.stored.state)
     except CorruptRecord as error:
@@ -261,7 +261,7 @@ def drifted_counts(case: Case) -> Iterator[Finding]:
         return
     state.unseen, state.unread = unseen, unread
     state.published = max(state.published, kept[2] if kept else 0) + 1
-    message = count_message(title(case.key, case.user_id), unseen, unread, state.published)
+    message = count_message(event_prefix(case.key, case.user_id), unseen, unread, state.published)
     case.changes.count = unseen, unread, state.published, message
     case.changes.state = state.encode()
 

@@ -9,7 +9,7 @@ from typing import Any
 from feedmill.doctor.checks.groups import numbers
 from feedmill.errors import CorruptRecord
 from feedmill.grouping.feed_state import FeedState
-from feedmill.grouping.operations import reads_bodies, scores_itself
+from feedmill.grouping.operations import has_custom_score, reads_bodies
 from feedmill.grouping.scoring import score_of
 from feedmill.ids import MAX_TIME
 from feedmill.records.glance import ONE_ID, ONE_SIZE, Glance, Look, look_for
@@ -34,17 +34,17 @@ class Glances:
     def healthy(self, feed_class: Any, stored: StoredFeed) -> list[bytes] | None:
         """The newest ids that a feed shows (none where bodies are not apart); None unless it is surely healthy.
 
-        Not looked at is what its spills hold besides the number of actors.
+        Not looked at is what its overflow holds besides the number of actors.
         """
         look = look_for(feed_class.timeline_serializer)
-        if look is None or stored.wrong or stored.lock is not None or stored.inbox or reads_bodies(feed_class):
+        if look is None or stored.wrong or stored.lock is not None or stored.pending or reads_bodies(feed_class):
             return None
         if len(stored.scores) != len(stored.records) or not _are_texts(stored.records):
             return None
         for remembered in (self._records[look], self._scores[feed_class]):
             if len(remembered) > REMEMBERED:
                 remembered.clear()
-        scored = scores_itself(feed_class)
+        scored = has_custom_score(feed_class)
         if feed_class.counted:
             return self._counted(feed_class, stored, look, scored)
         return self._shown(feed_class, stored, look, scored)
@@ -62,7 +62,7 @@ class Glances:
                 shown.append((updated, (data[2:],)))
                 continue
             glance = known[data] if data in known else known.setdefault(data, look(data))
-            if glance is None or (glance.spilled and not _fits(glance, stored.spills.get(group, 0))):
+            if glance is None or (glance.has_overflow and not _fits(glance, stored.overflows.get(group, 0))):
                 return None
             score: float | None = glance.updated
             if scored and (score := given.get(name_and_record)) is None:
@@ -84,16 +84,16 @@ class Glances:
         for group, data in stored.records.items():
             key = data[:2] + data[8:]
             glance = known[key] if key in known else known.setdefault(key, look(data))
-            if glance is None or (glance.spilled and not _fits(glance, stored.spills.get(group, 0))):
+            if glance is None or (glance.has_overflow and not _fits(glance, stored.overflows.get(group, 0))):
                 return None
             score = _score(feed_class, state, group, data) if scored else glance.updated
             if score is None or scores.get(group) != score:
                 return None
-            touch = number(data[2:8], "big")
-            if touch > latest:
-                latest = touch
-            unseen += touch > seen_mark and not glance.seen_at
-            unread += touch > read_mark and not glance.read_at
+            revision = number(data[2:8], "big")
+            if revision > latest:
+                latest = revision
+            unseen += revision > seen_mark and not glance.seen_at
+            unread += revision > read_mark and not glance.read_at
         return [] if _is_counted(stored, state, latest, (unseen, unread)) else None
 
 
@@ -114,8 +114,8 @@ def _are_texts(names: Iterable[bytes]) -> bool:
 
 
 def _fits(glance: Glance, named: int) -> bool:
-    """Whether a group may have a spill that names so many actors."""
-    return named == glance.actors or (glance.capped and named < glance.actors)
+    """Whether a group may have overflow that names so many actors."""
+    return named == glance.actors or (glance.truncated and named < glance.actors)
 
 
 def _is_counted(stored: StoredFeed, state: FeedState, latest: int, counted: tuple[int, int]) -> bool:

@@ -10,7 +10,7 @@ from feedmill.doctor.report import Finding
 from feedmill.errors import FeedmillError, StorageError
 from feedmill.fanout import publisher
 from feedmill.storage.registry import backend
-from feedmill.tasks.foreign_messages import ABOUT, MEND
+from feedmill.tasks.foreign_messages import ABOUT, ADVICE
 from feedmill.tasks.startup_checks import visibility_problem
 
 #: What messages may be in; anything else can carry code, or was never asked for.
@@ -29,7 +29,7 @@ def unsafe_server(fix: bool, tell: Callable[[Finding, bool], None]) -> None:
     said = backend().run(backend().maintenance.facts())
     policy = said.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        text = f"it is {policy}: a full server throws away feeds or receipts instead of refusing writes; set noeviction"
+        text = f"it is {policy}: a full server throws away feeds or fan-out records instead of refusing writes; set noeviction"
         _settle("maxmemory-policy", "noeviction", text, fix, tell)
     if said.get("aof_enabled") == "0" and not _saves():
         text = "neither appendonly nor save is on: a restart loses everything; set appendonly yes"
@@ -52,13 +52,13 @@ def _settle(option: str, value: str, text: str, fix: bool, tell: Callable[[Findi
             backend().run(backend().maintenance.option(option, value))
         except StorageError as error:
             refused = f". It could not be set from here: {error}"
-    tell(Finding("unsafe Redis setting", option, text + refused, mendable=not refused), fix and not refused)
+    tell(Finding("unsafe Redis setting", option, text + refused, fixable=not refused), fix and not refused)
 
 
 def unsafe_broker() -> Iterator[Finding]:
     """Look at the app that sends and runs the tasks. What is wrong stands in its configuration, so it is only named."""
     for name, text in _unsafe_settings():
-        yield Finding("unsafe Celery setting", name, text, mendable=False)
+        yield Finding("unsafe Celery setting", name, text, fixable=False)
 
 
 def _unsafe_settings() -> Iterator[tuple[str, str]]:
@@ -72,14 +72,14 @@ def _unsafe_settings() -> Iterator[tuple[str, str]]:
         yield "the Celery app", str(error)
         return
     tasks = [task for name, task in app.tasks.items() if name.startswith("feedmill.")]
-    for name, place, reader in (
+    for name, info, reader in (
         ("accept_content", "the broker", "workers"),
         ("result_accept_content", "the result backend", "whoever asks for a result"),
     ):
         if wrong := sorted(set(getattr(app.conf, name) or ()) - SAFE_CONTENT):
             yield (
                 name,
-                f"it has {', '.join(wrong)}: who can write to {place} could run code in {reader}; use ['msgpack']",
+                f"it has {', '.join(wrong)}: who can write to {info} could run code in {reader}; use ['msgpack']",
             )
     for name, harm in (
         ("acks_late", "a worker that dies loses the tasks that it had begun"),
@@ -118,15 +118,15 @@ def unheard() -> Iterator[Finding]:
                     break
     except Exception as error:  # any of the many that transports have
         told = f"{type(error).__name__}: {str(error).rstrip('.')}"
-        yield Finding("unreachable broker", app.main or "the Celery app", f"{told}; nothing is sent", mendable=False)
+        yield Finding("unreachable broker", app.main or "the Celery app", f"{told}; nothing is sent", fixable=False)
         return
     for other, names in sorted(strangers.items()):
-        text = f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {MEND}"
-        yield Finding("shared queues", ", ".join(QUEUES), text, mendable=False)
+        text = f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {ADVICE}"
+        yield Finding("shared queues", ", ".join(QUEUES), text, fixable=False)
     for queue in QUEUES if answers else ():
         if queue not in heard:
             text = f"none of the {answers} workers that answer listens on it; start one with -Q {','.join(QUEUES)}"
-            yield Finding("unheard queue", queue, text, mendable=False)
+            yield Finding("queue without workers", queue, text, fixable=False)
 
 
 def _listeners(app: Any, connection: Any, patience: float) -> tuple[set[str], dict[str, set[str]], int]:

@@ -39,7 +39,7 @@ class MemoryPendingIndex(PendingIndex):
 
     @atomic
     def has_pending(self, keys: Sequence[str]) -> list[bool]:
-        return [key in DATA.groups and bool(DATA.groups[key].inbox) for key in keys]
+        return [key in DATA.groups and bool(DATA.groups[key].pending) for key in keys]
 
     def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> Steps[None]:
         yield from ()

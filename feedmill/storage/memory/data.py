@@ -33,17 +33,17 @@ class MemoryData:
             #: What a manager keeps for itself, by its name.
             self.kept: dict[str, dict[bytes, bytes]] = {}
             self.notified: dict[tuple[str, bytes], Any] = {}
-            #: The journal: receipts, what is due, bells on their way, dead letters.
-            self.receipts: dict[str, Any] = {}
+            #: The journal: fan-out records, what is due, wake-up messages on their way, dead letters.
+            self.fanout_records: dict[str, Any] = {}
             self.due: dict[str, dict[str, float]] = {}
-            self.bells: dict[str, float] = {}
+            self.wakeups: dict[str, float] = {}
             self.buckets: dict[str, float] = {}
             self.unfollows: dict[str, Any] = {}
-            #: By kind of feed: when the inbox of whose feed is to be looked at, in ms, and the number of that note.
+            #: By kind of feed: when the pending writes of whose feed is to be looked at, in ms, and the number of that note.
             self.pending: dict[str, dict[bytes, tuple[int, int]]] = {}
             self.pending_number = 0
-            self.letters: dict[str, Any] = {}
-            self.letter_number = 0
+            self.dead_letters: dict[str, Any] = {}
+            self.dead_letter_number = 0
             #: How far the journal's clock has come, and how far it is ahead of this process', ms.
             self.come = self.ahead = 0
             #: (channel, message) of what was published, for tests.
@@ -87,9 +87,9 @@ class Groups:
     def __init__(self) -> None:
         self.records: dict[bytes, bytes] = {}
         self.scores: dict[bytes, float] = {}
-        self.spills: dict[bytes, dict[bytes, bytes]] = {}
+        self.overflows: dict[bytes, dict[bytes, bytes]] = {}
         self.state = b""
-        self.inbox = b""
+        self.pending = b""
         self.lock = b""
         self.deadline = 0.0
 

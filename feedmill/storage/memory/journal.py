@@ -7,24 +7,24 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedmill.storage.journal import (
-    BELL,
     FANOUT,
+    MAX_DEAD_LETTERS,
     MESSAGE,
-    MOST_LETTERS,
     REPLACING,
     ROLLING,
     STATUS_FIELDS,
+    WAKEUP_TTL,
     Begun,
     Claim,
     Claimed,
+    DeadLetter,
     DueFanouts,
     FanoutRecord,
     Journal,
-    Letter,
     NotBegun,
     Opened,
     Overdue,
-    Pace,
+    RateLimit,
     Succession,
     lease,
     name_of,
@@ -40,7 +40,7 @@ class Record(FanoutRecord, total=False):
     chunks: dict[int, bytes]
     #: How often each was begun, and how often its worker was heard of again.
     begun: dict[int, int]
-    lived: dict[int, int]
+    survived: dict[int, int]
 
 
 class MemoryJournal(Journal):
@@ -54,63 +54,67 @@ class MemoryJournal(Journal):
         op: str,
         body: bytes,
         *,
-        pace: Pace | None = None,
+        rate_limit: RateLimit | None = None,
         feeds: Sequence[str] = (),
         succession: Succession = REPLACING,
         sent: bool = False,
     ) -> Opened:
         name_of(manager, fanout_id)
         was, now = _record(fanout_id) or Record(), journal_time()
-        again = _number(was.get("again"))
-        undone = "finished" not in was or "dead" in was or "again" in was
+        rerun_at = _number(was.get("rerun_at"))
+        undone = "finished" not in was or "dead" in was or "rerun_at" in was
         absorbed = undone and was.get("op") in succession.absorbs
         op = succession.becomes if absorbed else op
         twice = "cancelled" in was or was.get("retried") or _number(was.get("attempts")) > 1
         if "claimed" in was and (twice or "finished" not in was):
-            again = max(again, now + lease())
-        DATA.letters.pop(was.get("dead", ""), None)
-        record = Record(plan=_next_plan(_number(was.get("plan"))), op=op, manager=manager, body=body, created=now)
-        record.update(Record(feeds=tuple(feeds), chunks={}, begun={}, lived={}))
-        if again:
-            record.update(Record(again=again, repeat_after=lease(), listed=was.get("listed", 0)))
+            rerun_at = max(rerun_at, now + lease())
+        DATA.dead_letters.pop(was.get("dead", ""), None)
+        record = Record(
+            generation=_next_generation(_number(was.get("generation"))), op=op, manager=manager, body=body, created=now
+        )
+        record.update(Record(feeds=tuple(feeds), chunks={}, begun={}, survived={}))
+        if rerun_at:
+            record.update(
+                Record(rerun_at=rerun_at, repeat_after=lease(), audience_read_at=was.get("audience_read_at", 0))
+            )
         at: float = now
         if sent:
             at = now + lease() + 0.5
-            record.update(Record(planned=1, complete=1, claimed=now, due=at, chunks={0: body}))
-        elif pace is not None:
-            bucket = f"{manager}:{pace.author}"
-            level = DATA.buckets[bucket] = max(now, DATA.buckets.get(bucket, 0)) + pace.interval
-            at = max(now, int(level - pace.interval * pace.burst))
-        DATA.receipts[fanout_id], _due(manager)[fanout_id] = record, at
-        return Opened(record["plan"], at <= now and _ring(manager), op)
+            record.update(Record(planned=1, fully_planned=1, claimed=now, due=at, chunks={0: body}))
+        elif rate_limit is not None:
+            bucket = f"{manager}:{rate_limit.author}"
+            level = DATA.buckets[bucket] = max(now, DATA.buckets.get(bucket, 0)) + rate_limit.interval
+            at = max(now, int(level - rate_limit.interval * rate_limit.burst))
+        DATA.fanout_records[fanout_id], _due(manager)[fanout_id] = record, at
+        return Opened(record["generation"], at <= now and _wake(manager), op)
 
     @atomic
-    def claim(self, manager: str, limit: int, bell: str = "") -> Claimed:
+    def claim(self, manager: str, limit: int, wakeup_id: str = "") -> Claimed:
         due, now = _due(manager), journal_time()
-        DATA.bells.pop(manager, None)
+        DATA.wakeups.pop(manager, None)
         ids = sorted((at, name) for name, at in due.items() if at <= now)
         claims, held = [], now + lease() + 0.5
         newest = limit - limit // 2
         for _, name in ids if len(ids) <= limit else [*ids[: limit // 2], *ids[-newest:]]:
             record = _record(name)
-            if record is None or ("finished" in record and "again" not in record):
+            if record is None or ("finished" in record and "rerun_at" not in record):
                 del due[name]
                 continue
             due[name] = held
             claims.append(_claimed(name, record, f"{held:.1f}", now))
-        return Claimed(claims, len(ids) > limit and _ring(manager))
+        return Claimed(claims, len(ids) > limit and _wake(manager))
 
     @atomic
     def wake_if_overdue(self, manager: str) -> Overdue:
         now = journal_time()
         count = sum(at <= now for at in _due(manager).values())
-        return Overdue(count, count > 0 and _ring(manager))
+        return Overdue(count, count > 0 and _wake(manager))
 
     @atomic
     def renew(
         self, manager: str, claim: Claim, chunks: Mapping[int, bytes] | None = None, *, begins: bool = False
     ) -> Claim | None:
-        record = _current(claim.id, claim.plan)
+        record = _current(claim.id, claim.generation)
         moved = "" if record is None else _move(manager, claim.id, claim.time, lease())
         if record is None or not moved:
             return None
@@ -125,22 +129,22 @@ class MemoryJournal(Journal):
 
     @atomic
     def await_chunks(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> None:
-        record = _current(claim.id, claim.plan)
+        record = _current(claim.id, claim.generation)
         moved = _move(manager, claim.id, claim.time, int(delay * 1000)) if record is not None else ""
         if moved and record is not None:
-            record.update(Record(planned=planned, complete=1, due=float(moved), sent=sent, deaths=claim.deaths))
+            record.update(Record(planned=planned, fully_planned=1, due=float(moved), sent=sent, deaths=claim.deaths))
             _perhaps_finished(manager, claim.id, record)
 
     @atomic
     def chunks(self, claim: Claim, start: int, limit: int) -> dict[int, bytes]:
-        held = (_current(claim.id, claim.plan) or Record(chunks={}))["chunks"]
+        held = (_current(claim.id, claim.generation) or Record(chunks={}))["chunks"]
         return {number: held[number] for number in sorted(each for each in held if each >= start)[:limit]}
 
     @atomic
     def begin_chunk(
-        self, fanout_id: str, plan: int, chunk: int, feeds: Sequence[str] | None = None
+        self, fanout_id: str, generation: int, chunk: int, feeds: Sequence[str] | None = None
     ) -> Begun | NotBegun:
-        record = _current(fanout_id, plan)
+        record = _current(fanout_id, generation)
         if record is None or chunk not in record["chunks"]:
             return NotBegun.DONE
         if feeds is not None and not set(_feeds(record)) <= set(feeds):
@@ -148,17 +152,17 @@ class MemoryJournal(Journal):
         times = record["begun"][chunk] = record["begun"].get(chunk, 0) + 1
         if times > 1:
             record["retried"] = record.get("retried", 0) + 1
-        return Begun(times, record.get("listed", 0), max(0, times - 1 - record["lived"].get(chunk, 0)))
+        return Begun(times, record.get("audience_read_at", 0), max(0, times - 1 - record["survived"].get(chunk, 0)))
 
     @atomic
-    def end_chunk(self, manager: str, fanout_id: str, plan: int, chunk: int, reached: int | None) -> None:
-        record = _current(fanout_id, plan)
+    def end_chunk(self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None) -> None:
+        record = _current(fanout_id, generation)
         if record is None:
             return
         if reached is None:
             if chunk in record["chunks"]:
-                lived = record["lived"].get(chunk, 0) + 1
-                record["lived"][chunk] = min(record["begun"].get(chunk, 0), lived)
+                survived = record["survived"].get(chunk, 0) + 1
+                record["survived"][chunk] = min(record["begun"].get(chunk, 0), survived)
             return
         if record["chunks"].pop(chunk, None) is not None:
             record.update(Record(done=record.get("done", 0) + 1, reached=record.get("reached", 0) + reached))
@@ -167,33 +171,40 @@ class MemoryJournal(Journal):
     @atomic
     def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> None:
         for claim, reached in done:
-            record = _current(claim.id, claim.plan)
+            record = _current(claim.id, claim.generation)
             if record is None:  # another has it
                 continue
-            record.update(Record(planned=1, done=1, reached=reached, complete=1))
+            record.update(Record(planned=1, done=1, reached=reached, fully_planned=1))
             if _move(manager, claim.id, claim.time, -1 if _finished(record) else 0):
-                _due(manager)[claim.id] = record["again"] - 0.25
+                _due(manager)[claim.id] = record["rerun_at"] - 0.25
 
     @atomic
     def postpone(
-        self, manager: str, claim: Claim, delay: float, *, error: str = "", waits: str = "", written: bool = False
+        self,
+        manager: str,
+        claim: Claim,
+        delay: float,
+        *,
+        error: str = "",
+        waiting_queue: str = "",
+        written: bool = False,
     ) -> None:
-        record = _current(claim.id, claim.plan)
+        record = _current(claim.id, claim.generation)
         if record is None:
             return
         if error:
             record.update(Record(failed=record.get("failed", 0) + 1, error=error))
         else:
-            record.update(Record(attempts=record["attempts"] - 1, waits=waits))
+            record.update(Record(attempts=record["attempts"] - 1, waiting_queue=waiting_queue))
         if error or claim.marked:
             record.update(Record(tried=claim.tries if error else claim.tries - 1, deaths=claim.deaths))
         if not (error or written or claim.relisted or claim.planned):
-            record.pop("listed", None)
+            record.pop("audience_read_at", None)
         _move(manager, claim.id, claim.time, int(delay * 1000))
 
     @atomic
-    def record_error(self, fanout_id: str, plan: int, error: str, *, skipped: int = 0) -> None:
-        record = _current(fanout_id, plan)
+    def record_error(self, fanout_id: str, generation: int, error: str, *, skipped: int = 0) -> None:
+        record = _current(fanout_id, generation)
         if record is not None:
             record["error"] = error
             record.update(Record(skipped=skipped) if skipped else Record(failed=record.get("failed", 0) + 1))
@@ -203,8 +214,8 @@ class MemoryJournal(Journal):
         record, now = _record(fanout_id), journal_time()
         if record is None or "finished" in record or op not in ("", record["op"]):
             return False
-        record.update(Record(plan=_next_plan(record["plan"]), cancelled=now, finished=now, chunks={}))
-        record.pop("again", None)
+        record.update(Record(generation=_next_generation(record["generation"]), cancelled=now, finished=now, chunks={}))
+        record.pop("rerun_at", None)
         _due(record["manager"]).pop(fanout_id, None)
         return True
 
@@ -220,54 +231,59 @@ class MemoryJournal(Journal):
 
     @atomic
     def dead_letter(self, reason: str, payload: bytes, manager: str = "", claim: Claim | None = None) -> str:
-        DATA.letter_number += 1
-        name = f"{milliseconds()}-{DATA.letter_number}"
+        DATA.dead_letter_number += 1
+        name = f"{milliseconds()}-{DATA.dead_letter_number}"
         kind, fanout_id = (MESSAGE, "") if claim is None else (FANOUT, claim.id)
         if claim is not None:
-            record = _current(claim.id, claim.plan)
+            record = _current(claim.id, claim.generation)
             if record is None:
                 return ""
             record.update(Record(dead=name, finished=journal_time(), error=reason))
             _move(manager, claim.id, claim.time, -1)
-        DATA.letters[name] = Letter(name, kind, reason, payload, manager, fanout_id)
-        while len(DATA.letters) > MOST_LETTERS:
-            del DATA.letters[next(iter(DATA.letters))]
+        DATA.dead_letters[name] = DeadLetter(name, kind, reason, payload, manager, fanout_id)
+        while len(DATA.dead_letters) > MAX_DEAD_LETTERS:
+            del DATA.dead_letters[next(iter(DATA.dead_letters))]
         return name
 
     @atomic
-    def dead_letters(self, limit: int, letter_id: str = "") -> list[Letter]:
-        newest = list(DATA.letters.values())[::-1]
-        return [each for each in newest if letter_id in ("", each.id)][:limit]
+    def dead_letters(self, limit: int, dead_letter_id: str = "") -> list[DeadLetter]:
+        newest = list(DATA.dead_letters.values())[::-1]
+        return [each for each in newest if dead_letter_id in ("", each.id)][:limit]
 
     @atomic
     def drop_dead_letters(self, ids: Sequence[str]) -> int:
-        return sum(DATA.letters.pop(name, None) is not None for name in ids)
+        return sum(DATA.dead_letters.pop(name, None) is not None for name in ids)
 
 
 def _claimed(name: str, record: Record, held: str, now: int) -> Claim:
-    complete = record.get("complete") == 1 and "finished" not in record
-    tried = record.get("tried", 1 if complete and record.get("attempts") else 0)
-    if complete:
+    fully_planned = record.get("fully_planned") == 1 and "finished" not in record
+    tried = record.get("tried", 1 if fully_planned and record.get("attempts") else 0)
+    if fully_planned:
         unsent = record.get("sent", record["planned"]) < record["planned"]
-        if unsent or record.get("done", 0) != record.get("seen", 0):
-            record.update(Record(seen=record.get("done", 0), attempts=0))
+        if unsent or record.get("done", 0) != record.get("progress_at_claim", 0):
+            record.update(Record(progress_at_claim=record.get("done", 0), attempts=0))
             tried = 0
             _forget(record, "tried", "deaths")
     else:
         if "finished" in record:
             counts: list[Any] = [record.get("planned", 0), record.get("done", 0), record.get("reached", 0)]
-            record.setdefault("was", " ".join(map(str, counts)))
-        record.update(Record(plan=_next_plan(record["plan"]), planned=0, done=0, reached=0, complete=0))
-        record.update(Record(chunks={}, begun={}, lived={}))
+            record.setdefault("previous_progress", " ".join(map(str, counts)))
+        record.update(
+            Record(generation=_next_generation(record["generation"]), planned=0, done=0, reached=0, fully_planned=0)
+        )
+        record.update(Record(chunks={}, begun={}, survived={}))
         _forget(record, "sent", "skipped")
     record.update(Record(attempts=record.get("attempts", 0) + 1, claimed=now))
-    relisted, listed = "listed" in record, record.setdefault("listed", last_number(record["manager"]))
+    relisted, audience_read_at = (
+        "audience_read_at" in record,
+        record.setdefault("audience_read_at", last_number(record["manager"])),
+    )
     return Claim(
-        *(name, held, record["plan"], record["op"], record["body"], record["planned"], record["attempts"]),
+        *(name, held, record["generation"], record["op"], record["body"], record["planned"], record["attempts"]),
         sent=record.get("sent", record["planned"]),
         feeds=_feeds(record),
-        waits="" if complete else record.get("waits", ""),
-        listed=listed,
+        waiting_queue="" if fully_planned else record.get("waiting_queue", ""),
+        audience_read_at=audience_read_at,
         tries=tried + 1,
         deaths=record.get("deaths", 0),
         relisted=relisted,
@@ -284,19 +300,19 @@ def _number(value: Any) -> Any:
     return value if isinstance(value, (int, float)) and 0 <= value < 9e15 else 0
 
 
-def _next_plan(plan: int) -> int:
-    return max(plan + 1, time.time_ns() // 1000)
+def _next_generation(generation: int) -> int:
+    return max(generation + 1, time.time_ns() // 1000)
 
 
 def _due(manager: str) -> dict[str, float]:
     return DATA.due.setdefault(manager, {})
 
 
-def _ring(manager: str) -> bool:
-    """Whether a bell is to be sent; it then counts as on its way."""
-    if DATA.bells.get(manager, 0) > journal_time():
+def _wake(manager: str) -> bool:
+    """Whether a wake-up message is to be sent; it then counts as on its way."""
+    if DATA.wakeups.get(manager, 0) > journal_time():
         return False
-    DATA.bells[manager] = journal_time() + BELL
+    DATA.wakeups[manager] = journal_time() + WAKEUP_TTL
     return True
 
 
@@ -306,29 +322,29 @@ def _feeds(record: Record) -> tuple[str, ...]:
 
 
 def _record(fanout_id: str) -> Record | None:
-    found: Record | None = DATA.receipts.get(fanout_id)
+    found: Record | None = DATA.fanout_records.get(fanout_id)
     return found
 
 
-def _current(fanout_id: str, plan: int) -> Record | None:
+def _current(fanout_id: str, generation: int) -> Record | None:
     record = _record(fanout_id)
-    return record if record is not None and record["plan"] == plan else None
+    return record if record is not None and record["generation"] == generation else None
 
 
 def _finished(record: Record) -> bool:
     """Mark *record* as finished; whether nothing is left to do."""
     record.setdefault("finished", journal_time())
-    _forget(record, "was", "tried", "deaths")
-    if record.get("again", 0) <= record["claimed"] and "repeat_after" in record:
-        record["again"] = journal_time() + record.pop("repeat_after")
-    if record.get("again", 0) > record["claimed"]:
+    _forget(record, "previous_progress", "tried", "deaths")
+    if record.get("rerun_at", 0) <= record["claimed"] and "repeat_after" in record:
+        record["rerun_at"] = journal_time() + record.pop("repeat_after")
+    if record.get("rerun_at", 0) > record["claimed"]:
         return False
-    _forget(record, "again", "listed")
+    _forget(record, "rerun_at", "audience_read_at")
     return True
 
 
 def _perhaps_finished(manager: str, fanout_id: str, record: Record) -> None:
-    if record.get("complete") == 1 and record["planned"] == record.get("done", 0) and _finished(record):
+    if record.get("fully_planned") == 1 and record["planned"] == record.get("done", 0) and _finished(record):
         _move(manager, fanout_id, str(record["due"]), -1)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from feedmill.ids import ID_SIZE
-from feedmill.keys import GROUPS, activity_key, due_key, receipt_key
-from feedmill.records.layout import SPILLED
-from feedmill.storage.maintenance import HASH, RECEIPT, STRING, ZSET, Maintenance, StoredFeed
+from feedmill.keys import GROUPS, activity_key, due_key, fanout_record_key
+from feedmill.records.layout import HAS_OVERFLOW
+from feedmill.storage.maintenance import FANOUT_RECORD, HASH, STRING, ZSET, Maintenance, StoredFeed
 from feedmill.storage.memory.data import DATA, Groups, atomic, journal_time
 from feedmill.storage.operations import Steps
 
@@ -20,12 +20,12 @@ class MemoryMaintenance(Maintenance):
             keys = dict.fromkeys((key.encode() for key in DATA.flat), STRING)
             keys.update(dict.fromkeys((activity_key(raw_id) for raw_id in DATA.bodies), STRING))
             keys.update(dict.fromkeys((key.encode() for key in DATA.counts), STRING))
-            keys.update(dict.fromkeys((receipt_key(name).encode() for name in DATA.receipts), HASH))
+            keys.update(dict.fromkeys((fanout_record_key(name).encode() for name in DATA.fanout_records), HASH))
             keys.update((due_key(manager).encode(), ZSET) for manager, due in DATA.due.items() if due)
             for key, held in DATA.groups.items():
                 hash_key = (key + GROUPS).encode()
                 keys[hash_key] = HASH
-                keys.update(dict.fromkeys((hash_key + b":" + group for group in held.spills), HASH))
+                keys.update(dict.fromkeys((hash_key + b":" + group for group in held.overflows), HASH))
         return keys
 
     @atomic
@@ -46,7 +46,7 @@ class MemoryMaintenance(Maintenance):
         return len(self._keys().keys() & set(keys))
 
     @atomic
-    def expire(self, keys: Sequence[str]) -> list[bool]:
+    def expires(self, keys: Sequence[str]) -> list[bool]:
         return [True] * len(keys)
 
     @atomic
@@ -56,22 +56,22 @@ class MemoryMaintenance(Maintenance):
         held = DATA.groups.get(key)
         if held is None:
             return StoredFeed({}, {}, {}, b"", None, b"", {}, stored)
-        named = [group for group, record in held.records.items() if record and record[0] & SPILLED]
-        spills = {group: len(held.spills.get(group, ())) for group in (*named, *groups)}
+        named = [group for group, record in held.records.items() if record and record[0] & HAS_OVERFLOW]
+        overflows = {group: len(held.overflows.get(group, ())) for group in (*named, *groups)}
         lock = held.deadline if held.lock else None
-        return StoredFeed({}, dict(held.scores), dict(held.records), held.state, lock, held.inbox, spills, stored)
+        return StoredFeed({}, dict(held.scores), dict(held.records), held.state, lock, held.pending, overflows, stored)
 
-    def spill_sizes(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
-        found = yield from self.spills(spills)
-        return [len(spill) for _, spill, _ in found]
+    def overflow_sizes(self, overflows: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
+        found = yield from self.overflows(overflows)
+        return [len(overflow) for _, overflow, _ in found]
 
     @atomic
-    def spills(
-        self, spills: Sequence[tuple[str, bytes]]
+    def overflows(
+        self, overflows: Sequence[tuple[str, bytes]]
     ) -> list[tuple[bytes | None, dict[bytes, bytes], bytes | None]]:
-        feeds = [(DATA.groups.get(key, Groups()), group) for key, group in spills]
+        feeds = [(DATA.groups.get(key, Groups()), group) for key, group in overflows]
         records = [feed.records.get(group) for feed, group in feeds]
-        held = [dict(feed.spills.get(group, {})) for feed, group in feeds]
+        held = [dict(feed.overflows.get(group, {})) for feed, group in feeds]
         return list(zip(records, held, records))
 
     @atomic
@@ -92,12 +92,12 @@ class MemoryMaintenance(Maintenance):
         return sum(at <= latest for at in DATA.due.get(manager, {}).values())
 
     @atomic
-    def receipts(self, ids: Sequence[str], *, body: bool = False) -> list[dict[str, bytes]]:
-        fields = {*RECEIPT, "body"} if body else {*RECEIPT}
+    def fanout_records(self, ids: Sequence[str], *, body: bool = False) -> list[dict[str, bytes]]:
+        fields = {*FANOUT_RECORD, "body"} if body else {*FANOUT_RECORD}
         return [
             {
                 n: v if type(v) is bytes else str(v).encode()
-                for n, v in DATA.receipts.get(name, {}).items()
+                for n, v in DATA.fanout_records.get(name, {}).items()
                 if n in fields
             }
             for name in ids
@@ -117,8 +117,8 @@ class MemoryMaintenance(Maintenance):
 
     @atomic
     def forget(self, key: str, seconds: int = 0) -> None:
-        for name in [each for each in DATA.receipts if receipt_key(each) == key and not seconds]:
-            del DATA.receipts[name]
+        for name in [each for each in DATA.fanout_records if fanout_record_key(each) == key and not seconds]:
+            del DATA.fanout_records[name]
 
     @atomic
     def unlock(self, key: str, lock: float) -> None:

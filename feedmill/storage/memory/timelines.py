@@ -6,31 +6,31 @@ import bisect
 from collections.abc import Sequence
 from typing import ClassVar
 
-from feedmill.cursor import GroupPlace
+from feedmill.cursor import GroupPosition
 from feedmill.storage.base import (
     APPEND,
     BUSY,
     DELETE,
     DONE,
-    LEFT,
     LOST,
+    PENDING,
     Changes,
     Committed,
+    FeedBatch,
+    FeedLimits,
     FlatTimelines,
+    GroupRead,
     GroupRow,
     GroupsPage,
     GroupTimelines,
     IdRange,
     Lock,
     NotHeld,
-    Rules,
     Snapshot,
     SpillPage,
     StoredCounts,
     StoredGroup,
-    Targets,
-    Task,
-    Want,
+    WriteRequest,
 )
 from feedmill.storage.memory.data import DATA, Groups, atomic
 
@@ -59,10 +59,10 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         removed = 0
         for key in keys:
             held = DATA.flat.get(key, [])
-            left = [raw_id for raw_id in held if raw_id not in set(ids)]
-            removed += len(held) - len(left)
-            if left:
-                DATA.flat[key] = left
+            remaining = [raw_id for raw_id in held if raw_id not in set(ids)]
+            removed += len(held) - len(remaining)
+            if remaining:
+                DATA.flat[key] = remaining
             else:
                 DATA.flat.pop(key, None)
         return removed
@@ -99,31 +99,33 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         DATA.groups.pop(key, None)
 
     @atomic
-    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> list[Snapshot | NotHeld]:
-        return [self._begin(key, task, lock, rules) for key in feeds.keys(0, len(feeds))]
+    def begin(
+        self, feeds: FeedBatch, request: WriteRequest, lock: Lock, limits: FeedLimits
+    ) -> list[Snapshot | NotHeld]:
+        return [self._begin(key, request, lock, limits) for key in feeds.keys(0, len(feeds))]
 
     @staticmethod
-    def _begin(key: str, task: Task, lock: Lock, rules: Rules) -> Snapshot | NotHeld:
+    def _begin(key: str, request: WriteRequest, lock: Lock, limits: FeedLimits) -> Snapshot | NotHeld:
         # Additions are left to the merge.
         held = DATA.groups.setdefault(key, Groups())
         if held.lock and held.lock != lock.token and held.deadline > lock.now:
-            held.inbox += task.inbox
-            return LEFT if task.inbox else BUSY
+            held.pending += request.pending
+            return PENDING if request.pending else BUSY
         held.lock, held.deadline = lock.token, lock.now + lock.ttl
-        missing = sum(want.group not in held.records for want in task.wants)
-        excess = len(held.scores) + missing - rules.max_length if missing else 0
+        missing = sum(read.group not in held.records for read in request.reads)
+        excess = len(held.scores) + missing - limits.max_length if missing else 0
         ranked = held.ranked()
-        oldest = ranked[: excess + len(task.wants) - missing] if excess > 0 else []
-        newest = ranked[::-1][: max(rules.newest, -rules.newest if excess > 0 else 0)]
+        oldest = ranked[: excess + len(request.reads) - missing] if excess > 0 else []
+        newest = ranked[::-1][: max(limits.newest, -limits.newest if excess > 0 else 0)]
         return Snapshot(
             0,
             held.state,
-            held.inbox,
+            held.pending,
             [(group, held.scores[group], held.records.get(group, b"")) for group in oldest],
             len(ranked) if oldest else 0,
             [(group, held.scores[group], held.records.get(group, b"")) for group in newest],
-            [held.records.get(want.group) for want in task.wants],
-            [_wanted(held.spills.get(want.group, {}), want) for want in task.wants],
+            [held.records.get(read.group) for read in request.reads],
+            [_wanted(held.overflows.get(read.group, {}), read) for read in request.reads],
         )
 
     @atomic
@@ -134,25 +136,25 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     def _commit(feed: Changes, lock: Lock, channel: str) -> bytes | Committed:
         held = DATA.groups.get(feed.key)
         if held is not None and held.lock == lock.following:
-            return held.inbox
+            return held.pending
         if held is None or held.lock != lock.token:
             return LOST
         held.state = feed.state
-        came = held.inbox[feed.inbox_done :]
-        held.inbox = feed.inbox_kept + came
+        came = held.pending[feed.pending_done :]
+        held.pending = feed.pending_kept + came
         for group, record, score in feed.put:
             held.records[group], held.scores[group] = record, score
         for group in feed.delete:
             held.records.pop(group, None)
             held.scores.pop(group, None)
-        for group in feed.unspill:
-            held.spills.pop(group, None)
-        for group, actor, how, data in feed.spill:
-            spill = held.spills.setdefault(group, {})
+        for group in feed.drop_overflow:
+            held.overflows.pop(group, None)
+        for group, actor, how, data in feed.overflow:
+            overflow = held.overflows.setdefault(group, {})
             if how == DELETE:
-                spill.pop(actor, None)
+                overflow.pop(actor, None)
             else:
-                spill[actor] = (spill.get(actor, b"") if how == APPEND else b"") + data
+                overflow[actor] = (overflow.get(actor, b"") if how == APPEND else b"") + data
         if feed.count is not None:
             unseen, unread, sequence, message = feed.count
             DATA.counts[feed.count_key] = unseen, unread, sequence
@@ -169,11 +171,11 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         ours = [held for held in found if held is not None and held.lock in tokens]
         for held in ours:
             held.lock = b""
-        return [held is not None and held in ours and bool(held.inbox) for held in found]
+        return [held is not None and held in ours and bool(held.pending) for held in found]
 
     @atomic
     def groups_slice(
-        self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
+        self, key: str, start: int, limit: int, window: int, after: GroupPosition | None = None
     ) -> GroupsPage:
         held = DATA.groups.get(key)
         if held is None or limit <= 0:
@@ -186,34 +188,36 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return GroupsPage(held.state, rows, stop < min(len(order), window))
 
     @atomic
-    def group_get(self, key: str, want: Want) -> StoredGroup:
+    def group_get(self, key: str, read: GroupRead) -> StoredGroup:
         held = DATA.groups.get(key)
-        if held is None or want.group not in held.records:
+        if held is None or read.group not in held.records:
             return StoredGroup(b"", None, {}, None)
-        rank = held.ranked()[::-1].index(want.group)
-        spill = _wanted(held.spills.get(want.group, {}), want)
-        return StoredGroup(held.state, held.records[want.group], spill, rank)
+        rank = held.ranked()[::-1].index(read.group)
+        overflow = _wanted(held.overflows.get(read.group, {}), read)
+        return StoredGroup(held.state, held.records[read.group], overflow, rank)
 
     @atomic
     def group_actors(self, key: str, group: bytes) -> tuple[bytes | None, list[bytes]]:
         held = DATA.groups.get(key)
         if held is None or group not in held.records:
             return None, []
-        return held.records[group], list(held.spills.get(group, ()))
+        return held.records[group], list(held.overflows.get(group, ()))
 
     @atomic
-    def group_parts(self, key: str, group: bytes, actors: Sequence[bytes]) -> tuple[bytes | None, dict[bytes, bytes]]:
+    def group_overflow(
+        self, key: str, group: bytes, actors: Sequence[bytes]
+    ) -> tuple[bytes | None, dict[bytes, bytes]]:
         held = DATA.groups.get(key)
         if held is None or group not in held.records:
             return None, {}
-        return held.records[group], _wanted(held.spills.get(group, {}), Want(group, tuple(actors)))
+        return held.records[group], _wanted(held.overflows.get(group, {}), GroupRead(group, tuple(actors)))
 
     @atomic
-    def spill_scan(self, key: str, group: bytes, place: int, limit: int) -> SpillPage:
+    def overflow_scan(self, key: str, group: bytes, place: int, limit: int) -> SpillPage:
         held = DATA.groups.get(key)
         if held is None or group not in held.records:
             return SpillPage(None, 0, {})
-        fields = list(held.spills.get(group, {}).items())
+        fields = list(held.overflows.get(group, {}).items())
         stop = place + limit
         return SpillPage(held.records[group], stop if stop < len(fields) else 0, dict(fields[place:stop]))
 
@@ -226,18 +230,22 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return StoredCounts(*DATA.counts.get(count_key, ()))
 
     @atomic
-    def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> None:
+    def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> None:
         DATA.flat.pop(key, None)
         DATA.groups.pop(key, None)
         if count_key in DATA.counts:
             unseen, unread, sequence = DATA.counts[count_key]
             if unseen or unread:
                 sequence += 1
-                DATA.publish(channel, f'{front}"unseen": 0, "unread": 0, "seq": {sequence}}}'.encode())
+                DATA.publish(channel, f'{event_prefix}"unseen": 0, "unread": 0, "seq": {sequence}}}'.encode())
             DATA.counts[count_key] = 0, 0, sequence
             DATA.groups[key] = Groups()
             DATA.groups[key].state = bytes(48) + sequence.to_bytes(8, "big")
 
 
-def _wanted(spill: dict[bytes, bytes], want: Want) -> dict[bytes, bytes]:
-    return dict(spill) if want.actors is None else {actor: spill[actor] for actor in want.actors if actor in spill}
+def _wanted(overflow: dict[bytes, bytes], read: GroupRead) -> dict[bytes, bytes]:
+    return (
+        dict(overflow)
+        if read.actors is None
+        else {actor: overflow[actor] for actor in read.actors if actor in overflow}
+    )

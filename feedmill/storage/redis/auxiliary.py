@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill import settings
-from feedmill.keys import GROUPS, left_key, notices_key, unfollows_keys, words_key
+from feedmill.keys import GROUPS, notification_numbers_key, notified_users_key, pending_key, unfollows_keys
 from feedmill.msgpack_codec import pack, pack_list, unpack
 from feedmill.storage.auxiliary import (
     KEPT_HOURS,
@@ -24,7 +24,7 @@ from feedmill.storage.auxiliary import (
 )
 from feedmill.storage.journal import OPEN_TTL
 from feedmill.storage.operations import Command, Steps
-from feedmill.storage.redis.timelines import INBOX, call_script
+from feedmill.storage.redis.timelines import PENDING_FIELD, call_script
 
 #: Milliseconds by which settings of workers may differ.
 AHEAD = 600_000
@@ -37,7 +37,7 @@ class RedisPendingIndex(PendingIndex):
         self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False
     ) -> Steps[None]:
         how = "LT" if sooner else "CH"  # CH counts what changes, which nobody asks for
-        yield [call_script("left_put", [left_key(key_format)], int(seconds * 1000), how, *owners)]
+        yield [call_script("pending_put", [pending_key(key_format)], int(seconds * 1000), how, *owners)]
 
     def due(self, key_format: str, limit: int) -> Steps[list[PendingEntry]]:
         (now,) = yield [("TIME",)]
@@ -45,19 +45,19 @@ class RedisPendingIndex(PendingIndex):
         # What is further ahead than anything was ever scheduled for is from before the server's clock went back.
         times = [("-inf", until), (until + int(10_000 * settings.current().lock_ttl) + AHEAD, "+inf")]
         found = yield [
-            ("ZRANGEBYSCORE", left_key(key_format), *each, "WITHSCORES", "LIMIT", 0, limit) for each in times
+            ("ZRANGEBYSCORE", pending_key(key_format), *each, "WITHSCORES", "LIMIT", 0, limit) for each in times
         ]
         return [PendingEntry(*each) for part in found for each in zip(part[::2], part[1::2])][:limit]
 
     def has_pending(self, keys: Sequence[str]) -> Steps[list[bool]]:
-        found = yield [("HEXISTS", key + GROUPS, INBOX) for key in keys]
+        found = yield [("HEXISTS", key + GROUPS, PENDING_FIELD) for key in keys]
         return [bool(each) for each in found]
 
     def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> Steps[None]:
         delay = -1 if seconds is None else int(seconds * 1000)
         moves = [part for owner, time in entries for part in (owner, time, delay)]
         if moves:
-            yield [call_script("left_move", [left_key(key_format)], *moves)]
+            yield [call_script("pending_move", [pending_key(key_format)], *moves)]
 
 
 #: Pairs that are read in one round trip when all are read.
@@ -68,21 +68,21 @@ class RedisUnfollows(Unfollows):
     """Three sorted sets and a hash for each manager."""
 
     def record_unfollow(self, manager: str, user: str, targets: Sequence[str]) -> Steps[None]:
-        yield from self._changed(manager, "part", user, targets)
+        yield from self._changed(manager, "unfollow", user, targets)
 
     def clear_unfollow(self, manager: str, user: str, targets: Sequence[str]) -> Steps[None]:
-        yield from self._changed(manager, "join", user, targets)
+        yield from self._changed(manager, "follow", user, targets)
 
     def _changed(self, manager: str, change: str, user: str, targets: Sequence[str]) -> Steps[None]:
         pairs = [pack([user, target]) for target in targets]
-        yield [call_script("part", unfollows_keys(manager), change, KEPT_HOURS, REBUILD_HOURS, user, *pairs)]
+        yield [call_script("unfollow", unfollows_keys(manager), change, KEPT_HOURS, REBUILD_HOURS, user, *pairs)]
 
     def last_number(self, manager: str) -> Steps[int]:
         (number,) = yield [last_number(manager)]
         return int(number or 0)
 
     def begin_rebuild(self, manager: str, user: str) -> Steps[int]:
-        (number,) = yield [call_script("part", unfollows_keys(manager), "rebuild", KEPT_HOURS, REBUILD_HOURS, user)]
+        (number,) = yield [call_script("unfollow", unfollows_keys(manager), "rebuild", KEPT_HOURS, REBUILD_HOURS, user)]
         return int(number)
 
     def unfollowed_since(
@@ -139,21 +139,23 @@ class RedisNotifiedUsers(NotifiedUsers):
     ) -> Steps[int]:
         parts = [part for item in users.items() for part in item]
         (found,) = yield [
-            call_script("notice_put", _notified_keys(manager, raw_id), NOTIFIED_TTL, number, int(notified), *parts)
+            call_script(
+                "notification_put", _notified_keys(manager, raw_id), NOTIFIED_TTL, number, int(notified), *parts
+            )
         ]
         return int(found)
 
     def void(self, manager: str, raw_id: bytes) -> Steps[None]:
-        yield [call_script("notice_void", _notified_keys(manager, raw_id), OPEN_TTL)]
+        yield [call_script("notification_void", _notified_keys(manager, raw_id), OPEN_TTL)]
 
     def numbers(self, manager: str, raw_id: bytes) -> Steps[NotificationNumbers | None]:
-        key = notices_key(manager, raw_id)
+        key = notified_users_key(manager, raw_id)
         held, found = yield [("HLEN", key), _numbers(key)]
         return NotificationNumbers(*_counted(found)) if held else None
 
     def notifications(self, manager: str, raw_id: bytes) -> Steps[Notifications]:
-        key, words = _notified_keys(manager, raw_id)
-        found, held, numbered = yield [_numbers(key), ("HLEN", key), ("ZRANGE", words, 0, -1, "WITHSCORES")]
+        key, numbers_key = _notified_keys(manager, raw_id)
+        found, held, numbered = yield [_numbers(key), ("HLEN", key), ("ZRANGE", numbers_key, 0, -1, "WITHSCORES")]
         known = {
             name.decode(): (int(float(score)) // 2, bool(int(float(score)) % 2))
             for name, score in zip(numbered[::2], numbered[1::2])
@@ -167,12 +169,12 @@ class RedisNotifiedUsers(NotifiedUsers):
     def users(self, manager: str, raw_id: bytes, names: Sequence[str]) -> Steps[dict[str, bytes]]:
         if not names:
             return {}
-        (found,) = yield [("HMGET", notices_key(manager, raw_id), *names)]
+        (found,) = yield [("HMGET", notified_users_key(manager, raw_id), *names)]
         return {name: packed for name, packed in zip(names, found) if packed is not None}
 
 
 def _notified_keys(manager: str, raw_id: bytes) -> list[str]:
-    return [notices_key(manager, raw_id), words_key(manager, raw_id)]
+    return [notified_users_key(manager, raw_id), notification_numbers_key(manager, raw_id)]
 
 
 def _numbers(key: str) -> Command:

@@ -22,7 +22,7 @@ from feedmill.storage.operations import DRIVER_COMMANDS, Command, Steps, interru
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.activities import RedisActivityStorage
 from feedmill.storage.redis.auxiliary import RedisNotifiedUsers, RedisPendingIndex, RedisUnfollows
-from feedmill.storage.redis.command_buffer import Outbox
+from feedmill.storage.redis.command_buffer import CommandBuffer
 from feedmill.storage.redis.connections import LoopPools, Pool
 from feedmill.storage.redis.journal import RedisJournal
 from feedmill.storage.redis.maintenance import RedisMaintenance
@@ -35,7 +35,7 @@ T = TypeVar("T")
 RETRIES = 4
 #: Seconds that a cancelled coroutine waits for its operation to release what it holds. Then a round trip that is still on
 #: its way is cut off.
-LAST_WORDS = 1.0
+RELEASE_TIMEOUT = 1.0
 #: Seconds within which the server has surely done what was sent to it before a round trip was cut off, or never will.
 SETTLED = 0.05
 #: Commands that are not sent again behind one that failed for a script that was not known.
@@ -61,7 +61,7 @@ class RedisBackend(Backend):
         self.maintenance = RedisMaintenance()
         self._pool, self._loops = Pool(url), LoopPools(url)
         self.client = self._pool.client
-        self._taught = False
+        self._scripts_loaded = False
         #: Cancelled operations that are still to release what they hold.
         self._ending: set[asyncio.Task[Any]] = set()
         self._retry = Retry(_backoff(), RETRIES, supported_errors=(ConnectionError,))
@@ -71,7 +71,7 @@ class RedisBackend(Backend):
         """Close the running event loop's connections; the next coroutine that reads opens new ones."""
         ending = [task for task in self._ending if task.get_loop() is asyncio.get_running_loop()]
         if ending:
-            await asyncio.wait(ending, timeout=LAST_WORDS)
+            await asyncio.wait(ending, timeout=RELEASE_TIMEOUT)
         pool = self._loops.forget()
         if pool is not None:
             await pool.aclose()
@@ -86,7 +86,7 @@ class RedisBackend(Backend):
         try:
             wanted = next(operation)
             while True:
-                wanted = operation.send(self._exchange(Outbox(wanted)))
+                wanted = operation.send(self._exchange(CommandBuffer(wanted)))
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except BaseException as error:
@@ -99,44 +99,44 @@ class RedisBackend(Backend):
         """Let *operation* release what it holds: one try, for the server may be what failed."""
         last = interrupt([operation])
         with contextlib.suppress(StopIteration, Exception):
-            outbox = Outbox(next(last))
+            buffer = CommandBuffer(next(last))
             time.sleep(SETTLED)
             while True:
-                outbox = Outbox(last.send(_checked(self._attempt(outbox), outbox.commands)))
+                buffer = CommandBuffer(last.send(_checked(self._attempt(buffer), buffer.commands)))
 
-    def _exchange(self, outbox: Outbox) -> list[Any]:
-        if not self._taught:
+    def _exchange(self, buffer: CommandBuffer) -> list[Any]:
+        if not self._scripts_loaded:
             with contextlib.suppress(ResponseError):  # who may only read needs no script
-                self._teach()
-        replies: list[Any] = self._retry.call_with_retry(lambda: self._attempt(outbox), lambda _: None)
+                self._load_scripts()
+        replies: list[Any] = self._retry.call_with_retry(lambda: self._attempt(buffer), lambda _: None)
         if _SOUND.issuperset(map(type, replies)):
             return replies
-        unsure = _run_too_soon(outbox.commands, replies)
+        unsure = _run_too_soon(buffer.commands, replies)
         if unsure:
-            self._teach()
-            again = self._exchange(Outbox([outbox.commands[number] for number in unsure]))
+            self._load_scripts()
+            again = self._exchange(CommandBuffer([buffer.commands[number] for number in unsure]))
             for number, reply in zip(unsure, again):
                 replies[number] = reply
-        return _checked(replies, outbox.commands)
+        return _checked(replies, buffer.commands)
 
-    def _teach(self) -> None:
+    def _load_scripts(self) -> None:
         """Make all scripts known to the server, at once: if it knew only some for a moment, others would be run before what they
         count on.
         """
-        self._taught = True
-        self._exchange(Outbox([("MULTI",), *scripts.lessons(), ("EXEC",)]))
+        self._scripts_loaded = True
+        self._exchange(CommandBuffer([("MULTI",), *scripts.load_commands(), ("EXEC",)]))
 
-    def _attempt(self, outbox: Outbox) -> list[Any]:
+    def _attempt(self, buffer: CommandBuffer) -> list[Any]:
         """One round trip."""
         connection: Any = None
         try:
-            for sendable in outbox.packed(time.sleep):
+            for sendable in buffer.packed(time.sleep):
                 if connection is None:
                     self.round_trips += 1
                     connection = self._pool.take()
                 connection.send_packed_command(sendable)
             replies: list[Any] = []
-            for command in outbox.commands:
+            for command in buffer.commands:
                 try:
                     replies.append(None if command[0] in DRIVER_COMMANDS else connection.read_response())
                 except ResponseError as error:
@@ -162,7 +162,7 @@ class RedisBackend(Backend):
                 wanted = next(operation) if replies is None else operation.send(replies)
                 if (reading := scripts.reads(wanted)) is None:
                     break
-                replies = await self._aexchange(Outbox(reading))
+                replies = await self._aexchange(CommandBuffer(reading))
         except StopIteration as stop:
             return stop.value  # type: ignore[no-any-return]
         except BaseException as error:  # it has only read, and holds nothing
@@ -179,15 +179,15 @@ class RedisBackend(Backend):
             if not task.done():
                 self._ending.add(task)
                 task.add_done_callback(self._ending.discard)
-                asyncio.get_running_loop().call_later(LAST_WORDS, task.cancel)
-                await asyncio.wait([task], timeout=LAST_WORDS)
+                asyncio.get_running_loop().call_later(RELEASE_TIMEOUT, task.cancel)
+                await asyncio.wait([task], timeout=RELEASE_TIMEOUT)
             raise
 
     async def _arun(self, operation: Steps[T], wanted: Iterable[Command], cancelled: list[bool]) -> T:
         """Drive *operation*, which wants *wanted*, until its end, or until *cancelled* holds something."""
         try:
             while True:
-                replies = await self._aexchange(Outbox(wanted))
+                replies = await self._aexchange(CommandBuffer(wanted))
                 if cancelled:
                     raise asyncio.CancelledError
                 wanted = operation.send(replies)
@@ -203,37 +203,37 @@ class RedisBackend(Backend):
         """:meth:`_interrupt` from a coroutine, in *pause* seconds."""
         last = interrupt([operation])
         with contextlib.suppress(StopIteration, Exception):
-            outbox = Outbox(next(last))
+            buffer = CommandBuffer(next(last))
             await asyncio.sleep(pause)
             while True:
-                outbox = Outbox(last.send(_checked(await self._aattempt(outbox), outbox.commands)))
+                buffer = CommandBuffer(last.send(_checked(await self._aattempt(buffer), buffer.commands)))
 
-    async def _aexchange(self, outbox: Outbox) -> list[Any]:
-        if not self._taught:
+    async def _aexchange(self, buffer: CommandBuffer) -> list[Any]:
+        if not self._scripts_loaded:
             with contextlib.suppress(ResponseError):
-                await self._ateach()
-        replies: list[Any] = await self._aretry.call_with_retry(lambda: self._aattempt(outbox), _nothing)
+                await self._aload_scripts()
+        replies: list[Any] = await self._aretry.call_with_retry(lambda: self._aattempt(buffer), _nothing)
         if _SOUND.issuperset(map(type, replies)):
             return replies
-        unsure = _run_too_soon(outbox.commands, replies)
+        unsure = _run_too_soon(buffer.commands, replies)
         if unsure:
-            await self._ateach()
-            again = await self._aexchange(Outbox([outbox.commands[number] for number in unsure]))
+            await self._aload_scripts()
+            again = await self._aexchange(CommandBuffer([buffer.commands[number] for number in unsure]))
             for number, reply in zip(unsure, again):
                 replies[number] = reply
-        return _checked(replies, outbox.commands)
+        return _checked(replies, buffer.commands)
 
-    async def _ateach(self) -> None:
-        """:meth:`_teach` from a coroutine."""
-        self._taught = True
-        await self._aexchange(Outbox([("MULTI",), *scripts.lessons(), ("EXEC",)]))
+    async def _aload_scripts(self) -> None:
+        """:meth:`_load_scripts` from a coroutine."""
+        self._scripts_loaded = True
+        await self._aexchange(CommandBuffer([("MULTI",), *scripts.load_commands(), ("EXEC",)]))
 
-    async def _aattempt(self, outbox: Outbox) -> list[Any]:
+    async def _aattempt(self, buffer: CommandBuffer) -> list[Any]:
         """One round trip."""
         pool, pauses = self._loops.running(), list[float]()
         connection: Any = None
         try:
-            for sendable in outbox.packed(pauses.append):
+            for sendable in buffer.packed(pauses.append):
                 if connection is None:
                     await asyncio.sleep(max(pauses, default=0))
                     self.round_trips += 1
@@ -242,7 +242,7 @@ class RedisBackend(Backend):
             if connection is None:
                 await asyncio.sleep(max(pauses, default=0))
             replies: list[Any] = []
-            for command in outbox.commands:
+            for command in buffer.commands:
                 try:
                     replies.append(None if command[0] in DRIVER_COMMANDS else await connection.read_response())
                 except ResponseError as error:

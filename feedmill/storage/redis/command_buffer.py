@@ -13,7 +13,7 @@ from feedmill.storage.operations import DRIVER_COMMANDS, PAUSE, Command
 SEND_SIZE = 4096
 
 
-class Outbox:
+class CommandBuffer:
     """The commands of one round trip, made as they are sent and kept so that they can be sent again."""
 
     def __init__(self, wanted: Iterable[Command]) -> None:

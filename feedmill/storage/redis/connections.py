@@ -23,7 +23,7 @@ from feedmill.redis_urls import parsed
 #: Seconds to connect, and to wait for an answer, before a call fails instead of hanging.
 CONNECT_TIMEOUT, ANSWER_TIMEOUT = 5.0, 30.0
 #: Seconds that a caller waits for a connection while all of them are in use.
-PATIENCE = 30.0
+POOL_TIMEOUT = 30.0
 
 OPTIONS: dict[str, Any] = {
     "socket_connect_timeout": CONNECT_TIMEOUT,
@@ -60,7 +60,7 @@ class Pool:
         if self._pid != os.getpid():  # a child has none of the threads that use connections, and its own sockets
             self._begin()
         try:
-            self._turns.get(timeout=PATIENCE)
+            self._turns.get(timeout=POOL_TIMEOUT)
         except Empty:
             raise _full(self.size) from None
         connection: Any = None
@@ -121,7 +121,7 @@ class AsyncPool:
             await anext(self._watch)  # does not wait: from now on the loop knows the generator
         if self._turns.locked():
             try:
-                await asyncio.wait_for(self._turns.acquire(), PATIENCE)
+                await asyncio.wait_for(self._turns.acquire(), POOL_TIMEOUT)
             except asyncio.TimeoutError:
                 raise _full(self.size) from None
         else:
@@ -190,8 +190,8 @@ class LoopPools:
 
 def _full(size: int) -> StorageError:
     return StorageError(
-        f"all {size} connections to Redis were in use for {PATIENCE:.0f} s; raise FEEDMILL_MAX_CONNECTIONS, or do less at once"
+        f"all {size} connections to Redis were in use for {POOL_TIMEOUT:.0f} s; raise FEEDMILL_MAX_CONNECTIONS, or do less at once"
     )
 
 
-__all__ = ["ANSWER_TIMEOUT", "CONNECT_TIMEOUT", "OPTIONS", "PATIENCE", "AsyncPool", "LoopPools", "Pool"]
+__all__ = ["ANSWER_TIMEOUT", "CONNECT_TIMEOUT", "OPTIONS", "POOL_TIMEOUT", "AsyncPool", "LoopPools", "Pool"]

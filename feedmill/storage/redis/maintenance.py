@@ -7,11 +7,11 @@ import re
 from collections.abc import Iterator, Sequence
 
 from feedmill import settings
-from feedmill.keys import GROUPS, clock_key, due_key, receipt_key, set_aside_key, split_fanout
+from feedmill.keys import GROUPS, clock_key, due_key, fanout_record_key, set_aside_key, split_fanout
 from feedmill.storage.maintenance import (
+    FANOUT_RECORD,
     HASH,
     KEEP_ASIDE,
-    RECEIPT,
     STRING,
     ZSET,
     Maintenance,
@@ -19,11 +19,11 @@ from feedmill.storage.maintenance import (
 )
 from feedmill.storage.operations import Command, Steps
 from feedmill.storage.redis.journal import journal_time
-from feedmill.storage.redis.timelines import INBOX, STATE, call_script
+from feedmill.storage.redis.timelines import PENDING_FIELD, STATE, call_script
 
 #: Keys that one step of a scan looks at.
 SCAN_SIZE = 1000
-_STATE, _INBOX = STATE.encode(), INBOX.encode()
+_STATE, _PENDING_FIELD = STATE.encode(), PENDING_FIELD.encode()
 _TOKEN, _DEADLINE = 8, 13
 
 
@@ -48,14 +48,14 @@ class RedisMaintenance(Maintenance):
         (number,) = yield [("EXISTS", *keys)]
         return int(number)
 
-    def expire(self, keys: Sequence[str]) -> Steps[list[bool]]:
+    def expires(self, keys: Sequence[str]) -> Steps[list[bool]]:
         replies = yield [("TTL", key) for key in keys]
         return [reply != -1 for reply in replies]
 
     def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
         # One script, so that no writer comes in between.
         keys = [key, key + GROUPS, *([count_key] if count_key else [])]
-        ((types, scores, fields, count, spills),) = yield [call_script("inspect", keys, *groups)]
+        ((types, scores, fields, count, overflows),) = yield [call_script("inspect", keys, *groups)]
         wrong = {
             name: wanted
             for name, held, wanted in zip(keys, types, (ZSET, HASH, STRING))
@@ -63,27 +63,27 @@ class RedisMaintenance(Maintenance):
         }
         records = dict(zip(fields[::2], fields[1::2]))
         state, lock = _meta(records.pop(_STATE, b""))
-        inbox = records.pop(_INBOX, b"")
+        pending = records.pop(_PENDING_FIELD, b"")
         return StoredFeed(
             *(wrong, {group: float(score) for group, score in zip(scores[::2], scores[1::2])}, records, state, lock),
-            *(inbox, dict(zip(spills[::2], spills[1::2])), count),
+            *(pending, dict(zip(overflows[::2], overflows[1::2])), count),
         )
 
-    def spill_sizes(self, spills: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
-        replies = yield [("HLEN", _spill_key(key, group)) for key, group in spills]
+    def overflow_sizes(self, overflows: Sequence[tuple[str, bytes]]) -> Steps[list[int]]:
+        replies = yield [("HLEN", _overflow_key(key, group)) for key, group in overflows]
         return list(map(int, replies))
 
-    def spills(
-        self, spills: Sequence[tuple[str, bytes]]
+    def overflows(
+        self, overflows: Sequence[tuple[str, bytes]]
     ) -> Steps[list[tuple[bytes | None, dict[bytes, bytes], bytes | None]]]:
         # Between two looks at the record; no record where the hash of records is of a wrong type.
-        hashes = list(dict.fromkeys(key + GROUPS for key, _ in spills))
+        hashes = list(dict.fromkeys(key + GROUPS for key, _ in overflows))
         types = dict(zip(hashes, (yield [("TYPE", key) for key in hashes])))
 
         def commands() -> Iterator[Command]:
-            for key, group in spills:
+            for key, group in overflows:
                 record = ("HGET", key + GROUPS, group) if types[key + GROUPS] == b"hash" else ("HGET", b"\0", b"")
-                yield from (record, ("HGETALL", _spill_key(key, group)), record)
+                yield from (record, ("HGETALL", _overflow_key(key, group)), record)
 
         replies = yield commands()
         return [
@@ -106,10 +106,10 @@ class RedisMaintenance(Maintenance):
         (count,) = yield [("ZCOUNT", due_key(manager), "-inf", int(journal_time(time, kept) - seconds * 1000))]
         return int(count)
 
-    def receipts(self, ids: Sequence[str], *, body: bool = False) -> Steps[list[dict[str, bytes]]]:
+    def fanout_records(self, ids: Sequence[str], *, body: bool = False) -> Steps[list[dict[str, bytes]]]:
         # Field by field, as bodies may be large.
-        fields = (*RECEIPT, "body") if body else RECEIPT
-        replies = yield [("HMGET", receipt_key(name), *fields) for name in ids]
+        fields = (*FANOUT_RECORD, "body") if body else FANOUT_RECORD
+        replies = yield [("HMGET", fanout_record_key(name), *fields) for name in ids]
         return [{n: value for n, value in zip(fields, values) if value is not None} for values in replies]
 
     def due_at(self, manager: str, fanout_id: str) -> Steps[float | None]:
@@ -155,7 +155,7 @@ def _member(fanout_id: str) -> bytes:
     return split_fanout(fanout_id)[1].encode(errors="surrogateescape")
 
 
-def _spill_key(key: str, group: bytes) -> bytes:
+def _overflow_key(key: str, group: bytes) -> bytes:
     return (key + GROUPS + ":").encode() + group
 
 

@@ -20,7 +20,7 @@ from feedmill.storage.operations import Steps
 from feedmill.storage.pubsub import LISTENING, RETRY, AListener, Listener, PubSub
 from feedmill.storage.redis.connections import OPTIONS
 
-#: What the loss of a connection looks like; any other error is the caller's to mend.
+#: What the loss of a connection looks like; any other error is the caller's to fix.
 LOST = (ConnectionError, TimeoutError, OSError)
 
 Wrap = Callable[[RedisError], StorageError]

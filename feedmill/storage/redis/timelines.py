@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
 from feedmill.activity import MAX_MEMBERS
-from feedmill.cursor import GroupPlace
+from feedmill.cursor import GroupPosition
 from feedmill.errors import CorruptRecord
 from feedmill.ids import ID_SIZE, are_ints
 from feedmill.keys import GROUPS
@@ -15,20 +15,20 @@ from feedmill.storage.base import (
     COUNT_TTL,
     Changes,
     Committed,
+    FeedBatch,
+    FeedLimits,
     FlatTimelines,
+    GroupRead,
     GroupsPage,
     GroupTimelines,
     IdRange,
     Lock,
     NotHeld,
-    Rules,
     Snapshot,
     SpillPage,
     StoredCounts,
     StoredGroup,
-    Targets,
-    Task,
-    Want,
+    WriteRequest,
 )
 from feedmill.storage.operations import Command, Steps
 from feedmill.storage.redis import scripts
@@ -38,8 +38,8 @@ BATCH = 100
 
 #: The field of a feed's hash that holds its lock and state.
 STATE = "\0m"
-#: The field that is its inbox; it is there as long as it holds something.
-INBOX = "\0i"
+#: The field that holds its pending writes; it is there as long as it holds something.
+PENDING_FIELD = "\0i"
 
 T = TypeVar("T")
 
@@ -96,28 +96,37 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
     def flat_delete(self, key: str) -> Steps[None]:
         yield [call_script("delete", [key, key + GROUPS])]
 
-    def begin(self, feeds: Targets, task: Task, lock: Lock, rules: Rules) -> Steps[list[Snapshot | NotHeld]]:
+    def begin(
+        self, feeds: FeedBatch, request: WriteRequest, lock: Lock, limits: FeedLimits
+    ) -> Steps[list[Snapshot | NotHeld]]:
         args: list[Any] = [
             *(lock.token, int(lock.now * 1000), int((lock.now + lock.ttl) * 1000)),
-            *(rules.max_length, rules.newest, rules.channel, record.HELD, MAX_MEMBERS, record.SPILL_LIMIT),
-            *(task.inbox, len(task.wants), len(task.additions)),
+            *(
+                limits.max_length,
+                limits.newest,
+                limits.channel,
+                record.INLINE_LIMIT,
+                MAX_MEMBERS,
+                record.OVERFLOW_LIMIT,
+            ),
+            *(request.pending, len(request.reads), len(request.additions)),
         ]
-        for want in task.wants:
-            args += (want.group, -1) if want.actors is None else (want.group, len(want.actors), *want.actors)
-        for number, actor, score, addition in task.additions:
+        for read in request.reads:
+            args += (read.group, -1) if read.actors is None else (read.group, len(read.actors), *read.actors)
+        for number, actor, score, addition in request.additions:
             args += (number + 1, actor, score, *addition)
 
         def commands() -> Iterator[Command]:
             for start in range(0, len(feeds), BATCH):
                 part = start, start + BATCH
                 keys = _keys(feeds.keys(*part), feeds.count_keys(*part))
-                yield call_script("begin", keys, *args, *feeds.titles(*part))
+                yield call_script("begin", keys, *args, *feeds.event_prefixes(*part))
 
         replies = yield commands()
         found: list[Any] = replies[0] if len(replies) == 1 else [reply for answer in replies for reply in answer]
         if are_ints(found):
             return found
-        return [_snapshot(task.wants, reply) if type(reply) is list else reply for reply in found]
+        return [_snapshot(request.reads, reply) if type(reply) is list else reply for reply in found]
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:
         deadline = int((lock.now + lock.ttl) * 1000)
@@ -139,7 +148,7 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         return [bool(each) for answer in replies for each in answer]
 
     def groups_slice(
-        self, key: str, start: int, limit: int, window: int, after: GroupPlace | None = None
+        self, key: str, start: int, limit: int, window: int, after: GroupPosition | None = None
     ) -> Steps[GroupsPage]:
         if limit <= 0:
             return GroupsPage(b"", [], False)
@@ -147,21 +156,21 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         (reply,) = yield [call_script("groups_slice", [key, key + GROUPS], start, limit, window, *place)]
         return GroupsPage(reply[0], list(zip(reply[2::3], reply[3::3], reply[4::3])), bool(reply[1]))
 
-    def group_get(self, key: str, want: Want) -> Steps[StoredGroup]:
-        spill_key = (key + GROUPS + ":").encode() + want.group
-        commands: list[Command] = [("HMGET", key + GROUPS, STATE, want.group), ("ZREVRANK", key, want.group)]
-        if want.actors is None:
-            commands.append(("HGETALL", spill_key))
-        elif want.actors:
-            commands.append(("HMGET", spill_key, *want.actors))
-        (held, record), rank, *spill = yield commands
-        return StoredGroup(_state(held), record, _spill(want, spill[0] if spill else None), rank)
+    def group_get(self, key: str, read: GroupRead) -> Steps[StoredGroup]:
+        overflow_key = (key + GROUPS + ":").encode() + read.group
+        commands: list[Command] = [("HMGET", key + GROUPS, STATE, read.group), ("ZREVRANK", key, read.group)]
+        if read.actors is None:
+            commands.append(("HGETALL", overflow_key))
+        elif read.actors:
+            commands.append(("HMGET", overflow_key, *read.actors))
+        (held, record), rank, *overflow = yield commands
+        return StoredGroup(_state(held), record, _spill(read, overflow[0] if overflow else None), rank)
 
     def group_actors(self, key: str, group: bytes) -> Steps[tuple[bytes | None, list[bytes]]]:
         ((record, *names),) = yield [call_script("group_actors", [key + GROUPS], group)]
         return record, names
 
-    def group_parts(
+    def group_overflow(
         self, key: str, group: bytes, actors: Sequence[bytes]
     ) -> Steps[tuple[bytes | None, dict[bytes, bytes]]]:
         if not actors:
@@ -169,11 +178,11 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         ((record, *parts),) = yield [call_script("group_actors", [key + GROUPS], group, *actors)]
         return record, dict(zip(parts[::2], parts[1::2]))
 
-    def spill_scan(self, key: str, group: bytes, place: int, limit: int) -> Steps[SpillPage]:
-        spill_key = (key + GROUPS + ":").encode() + group
+    def overflow_scan(self, key: str, group: bytes, place: int, limit: int) -> Steps[SpillPage]:
+        overflow_key = (key + GROUPS + ":").encode() + group
         record, (following, fields) = yield [
             ("HGET", key + GROUPS, group),
-            ("HSCAN", spill_key, place, "COUNT", limit),
+            ("HSCAN", overflow_key, place, "COUNT", limit),
         ]
         return SpillPage(record, int(following), dict(zip(fields[::2], fields[1::2])))
 
@@ -189,9 +198,9 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         unseen, unread, sequence = map(int, numbers)
         return StoredCounts(unseen, unread, sequence)
 
-    def groups_delete(self, key: str, count_key: str = "", channel: str = "", front: str = "") -> Steps[None]:
+    def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> Steps[None]:
         if count_key:
-            yield [call_script("delete", [key, key + GROUPS, count_key], channel, front, COUNT_TTL)]
+            yield [call_script("delete", [key, key + GROUPS, count_key], channel, event_prefix, COUNT_TTL)]
         else:
             yield [call_script("delete", [key, key + GROUPS])]
 
@@ -207,14 +216,14 @@ def _keys(keys: Sequence[str], count_keys: Sequence[str]) -> list[str]:
 
 def _written(feed: Changes) -> list[Any]:
     """One feed's arguments of a commit."""
-    inbox: Any = b"%d:" % feed.inbox_done + feed.inbox_kept if feed.inbox_kept else feed.inbox_done
-    args: list[Any] = [inbox, *(feed.count or ("", "", "", "")), len(feed.put), STATE, feed.state]
+    pending: Any = b"%d:" % feed.pending_done + feed.pending_kept if feed.pending_kept else feed.pending_done
+    args: list[Any] = [pending, *(feed.count or ("", "", "", "")), len(feed.put), STATE, feed.state]
     for group, data, _ in feed.put:
         args += (group, data)
     for group, _, score in feed.put:
         args += (score, group)
-    args += (len(feed.delete), *feed.delete, len(feed.unspill), *feed.unspill, len(feed.spill))
-    for item in feed.spill:
+    args += (len(feed.delete), *feed.delete, len(feed.drop_overflow), *feed.drop_overflow, len(feed.overflow))
+    for item in feed.overflow:
         args += item
     return args
 
@@ -229,12 +238,12 @@ def _ids(text: bytes) -> list[bytes]:
     return [text[at : at + ID_SIZE] for at in range(len(text) % ID_SIZE, len(text), ID_SIZE)]
 
 
-def _spill(want: Want, reply: Any) -> dict[bytes, bytes]:
+def _spill(read: GroupRead, reply: Any) -> dict[bytes, bytes]:
     if not reply:
         return {}
-    if want.actors is None:
+    if read.actors is None:
         return dict(zip(reply[::2], reply[1::2]))
-    return {actor: value for actor, value in zip(want.actors, reply) if value is not None}
+    return {actor: value for actor, value in zip(read.actors, reply) if value is not None}
 
 
 def _rows(found: Any) -> list[tuple[bytes, float, bytes]]:
@@ -243,12 +252,12 @@ def _rows(found: Any) -> list[tuple[bytes, float, bytes]]:
     return [(found[2 * n], float(found[2 * n + 1]), found[2 * third + n]) for n in range(third)]
 
 
-def _snapshot(wants: Sequence[Want], reply: Any) -> Snapshot:
-    done, state, inbox, oldest, newest = reply[:5]
+def _snapshot(reads: Sequence[GroupRead], reply: Any) -> Snapshot:
+    done, state, pending, oldest, newest = reply[:5]
     groups = 0
     if oldest:
         groups = oldest.pop()
     return Snapshot(
-        *(done, state, inbox, _rows(oldest), groups, _rows(newest), reply[5::2]),
-        [_spill(want, spill) for want, spill in zip(wants, reply[6::2])],
+        *(done, state, pending, _rows(oldest), groups, _rows(newest), reply[5::2]),
+        [_spill(read, overflow) for read, overflow in zip(reads, reply[6::2])],
     )

@@ -38,7 +38,7 @@ class Garbage:
     comments: int = 0
     shown: list[str] = dataclasses.field(default_factory=list)
 
-    def note(self, path: Path, line: int, reason: str, lines: int = 1) -> None:
+    def add(self, path: Path, line: int, reason: str, lines: int = 1) -> None:
         """Remember that *lines* lines, from *line* on, were skipped."""
         self.count += lines
         if len(self.shown) < 10:
@@ -81,7 +81,7 @@ class Rows:
                 yield self._first, [field.strip() for field in fields]
             else:
                 reason = f"{len(fields)} columns instead of {len(self.header)}"
-                self._garbage.note(self._path, self._first, reason, self._line - self._first + 1)
+                self._garbage.add(self._path, self._first, reason, self._line - self._first + 1)
 
     def _tsv(self) -> Iterator[list[str]]:
         """Tabs and ends of lines are never part of a field, and a quote is a sign like others."""
@@ -102,7 +102,7 @@ class Rows:
                 lines = self._line - self._first + 1
                 self._garbage.lines += lines
                 upto = f" up to line {self._line}" if lines > 1 else ""
-                self._garbage.note(self._path, self._first, f"{error}{upto}", lines)
+                self._garbage.add(self._path, self._first, f"{error}{upto}", lines)
                 if self._line - self._first >= LONGEST_FIELD:
                     reader = csv.reader(self._bounded(), strict=True)
 
@@ -129,7 +129,7 @@ class Rows:
                                 f"{self._path} is no UTF-8 text: {error.reason} in line {number}"
                             ) from error
                         self._garbage.lines += 1
-                        self._garbage.note(self._path, number, "not UTF-8")
+                        self._garbage.add(self._path, number, "not UTF-8")
                         continue
                     if not self._first:
                         if not text.strip("\r\n\ufeff"):

@@ -210,7 +210,7 @@ def people(group: AggregatedActivity, person: Name) -> str:
     return " and ".join(names)
 
 
-def sentence(group: AggregatedActivity, person: Name, thing: Name) -> str:
+def description(group: AggregatedActivity, person: Name, thing: Name) -> str:
     """A group in one line."""
     objects, count = group.object_ids, group.activity_count
     what = thing(objects[0]) if len(objects) == 1 else f"{count} things, latest {thing(objects[0])}"
@@ -228,8 +228,8 @@ def show_feeds(user: EntityId, person: Name, thing: Name, say: Callable[[str], N
         say(f"  {a.time:%d %b %H:%M:%S}  {person(a.actor_id)} {a.verb.past_tense} {thing(a.object_id)}")
     say(f"News feed of {person(user)}")
     for group in feeds["news"][:count]:
-        say(f"  {group.updated_at:%d %b}  {sentence(group, person, thing)}")
+        say(f"  {group.updated_at:%d %b}  {description(group, person, thing)}")
     told = manager.get_notification_feed(user)
     say(f"Notifications of {person(user)} ({told.get_denormalized_count()} unseen)")
     for group in told[:count]:
-        say(f"  {' ' if group.is_seen else '*'} {sentence(group, person, thing)}")
+        say(f"  {' ' if group.is_seen else '*'} {description(group, person, thing)}")

@@ -82,7 +82,7 @@ def read_follows(path: Path, columns: Sequence[str], garbage: Garbage) -> dict[E
         try:
             follower, followee = as_id(fields[follower_at]), as_id(fields[followee_at])
         except ValueError as error:
-            garbage.note(path, line, str(error))
+            garbage.add(path, line, str(error))
             continue
         followers.setdefault(followee, {})[follower] = None
     return {user: list(ids) for user, ids in followers.items()}
@@ -103,7 +103,7 @@ def read_events(path: Path, columns: Sequence[str], garbage: Garbage, limit: int
             verb = Listen if verb_at is None else _verb(fields[verb_at])
             found.append((line, actor, object_id, "" if time_at is None else fields[time_at], verb))
         except ValueError as error:
-            garbage.note(path, line, str(error))
+            garbage.add(path, line, str(error))
         if limit is not None and len(found) >= limit:
             break
     if time_at is None:
@@ -122,7 +122,7 @@ def read_events(path: Path, columns: Sequence[str], garbage: Garbage, limit: int
         try:
             events.append(Event(len(events), actor, object_id, _parse(time, str(way)), verb))
         except ValueError as error:
-            garbage.note(path, line, f"{error}, as most of the column is")
+            garbage.add(path, line, f"{error}, as most of the column is")
     return events
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
-from feedmill.doctor.key_map import Part, Places
+from feedmill.doctor.key_map import KeyKind, KeyMap
 from feedmill.ids import EntityId
 from feedmill.storage.registry import backend
 from feedmill.tools.replay.social import (
@@ -48,7 +48,7 @@ class Verdict:
         strangers = len(counts.keys() - known)
         self.missing, self.twice = self.missing + missing, self.twice + twice
         self.wrong += strangers + (not (missing or twice or strangers))
-        self.note(f"{where}: {missing} missing, {twice} twice, {strangers} that do not belong, of {len(wanted)}")
+        self.add(f"{where}: {missing} missing, {twice} twice, {strangers} that do not belong, of {len(wanted)}")
 
     def activities(self, where: str, wanted: Sequence[Activity], got: Sequence[Activity]) -> None:
         """:meth:`compare`, and what each activity carries."""
@@ -62,9 +62,9 @@ class Verdict:
         """Count *got* as wrong if it is not *wanted*."""
         if wanted != got:
             self.wrong += 1
-            self.note(f"{where}: {got!r} instead of {wanted!r}")
+            self.add(f"{where}: {got!r} instead of {wanted!r}")
 
-    def note(self, text: str) -> None:
+    def add(self, text: str) -> None:
         """Keep *text* if it is among the first ten."""
         if len(self.shown) < 10:
             self.shown.append(text)
@@ -100,7 +100,7 @@ def verify(activities: Iterable[Activity], followers: Mapping[EntityId, list[Ent
         verdict.equal(f"badge of {user}", (len(wanted), len(wanted)), feed.get_denormalized_counts()[:2])
     for feed_class, user_id in _strangers(set(map(str, people))):
         verdict.wrong += 1
-        verdict.note(f"{feed_class.key_of(user_id)} is a feed of {user_id!r}, who is in neither file")
+        verdict.add(f"{feed_class.key_of(user_id)} is a feed of {user_id!r}, who is in neither file")
     return verdict
 
 
@@ -116,11 +116,11 @@ def _groups(verdict: Verdict, where: str, wanted: Mapping[str, set[Activity]], g
 
 def _strangers(people: Set[str]) -> set[tuple[Any, str]]:
     """(class, user) of each feed that there is of somebody who is none of *people*."""
-    places, place, found = Places([SocialManager]), 0, set()
+    places, place, found = KeyMap([SocialManager]), 0, set()
     while True:
         place, keys = backend().run(backend().maintenance.scan(place))
         for what in filter(None, map(places.of, keys)):
-            if what.part in (Part.FLAT, Part.RANKS, Part.GROUPS) and what.user_id not in people:
+            if what.kind in (KeyKind.FLAT, KeyKind.RANKS, KeyKind.GROUPS) and what.user_id not in people:
                 found.add((what.feed_class, what.user_id))
         if not place:
             return found

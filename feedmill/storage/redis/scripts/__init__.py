@@ -46,7 +46,7 @@ def _reading_scripts() -> frozenset[str]:
 _READS = frozenset(("GET", "MGET", "GETRANGE", "STRLEN", "HGET", "HMGET", "HGETALL", "ZCARD", "ZREVRANK"))
 
 
-def lessons() -> list[Command]:
+def load_commands() -> list[Command]:
     """The commands that make all scripts known to a server, without those that are only parts of others."""
     names = [
         file.name.removesuffix(".lua") for file in resources.files(__name__).iterdir() if file.name.endswith(".lua")

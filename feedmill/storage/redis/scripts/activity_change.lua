@@ -1,6 +1,6 @@
 -- Change what is kept of one activity; storage/activity_state.py says what a value is, and does the same in memory.
 -- KEYS: the activity (STRING)
--- ARGV: change, body or '', seconds to keep it once it is removed, seconds to keep it while it is known by notices alone,
+-- ARGV: change, body or '', seconds to keep it once it is removed, seconds to keep it while it is known by direct notifications alone,
 --   seconds to keep it otherwise or 0 for ever, former bodies to keep, SHA-1 of the value that it must have or ''
 -- Returns: {1 if the change was made (or was made before), else 0; after a removal the value, else ''}
 local CHANGE, BODY, REMOVED_FOR, NOTICED_FOR, KEPT_FOR, FORMERS, EXPECTED = 1, 2, 3, 4, 5, 6, 7
@@ -20,11 +20,11 @@ local function bodies_of(text)
   end
   return at == #text + 1 and #found > 0 and found
 end
-local kind, told, bodies = '', false, {}
+local kind, notified, bodies = '', false, {}
 if was ~= '' then
   local letter = string.byte(was) == 193 and string.sub(was, 2, 2) or ''
   local held = letter ~= '' and string.find('LINRlinr', letter, 1, true) and bodies_of(string.sub(was, 3))
-  if held then kind, told, bodies = string.upper(letter), letter ~= string.upper(letter), held
+  if held then kind, notified, bodies = string.upper(letter), letter ~= string.upper(letter), held
   else kind, bodies = 'L', {was} end
 elseif body == '' or change == 'update' then return {0, ''}
 else bodies = {body} end
@@ -39,14 +39,14 @@ if change == 'add' then kind = 'L'
 elseif change == 'import' then kind = kind == 'L' and 'L' or 'I'
 elseif change == 'notify' or change == 'unnotify' then
   if kind == '' or kind == 'R' then kind = change == 'notify' and 'N' or 'R' end
-  told = true
+  notified = true
 elseif change == 'update' then
   if kind == 'R' then return {0, ''} end
   bodies[1] = body
 else kind = 'R' end
 local value = bodies[1]
-if kind ~= 'L' or told or #bodies > 1 or string.byte(value) == 193 then
-  value = '\193' .. (told and string.lower(kind) or kind)
+if kind ~= 'L' or notified or #bodies > 1 or string.byte(value) == 193 then
+  value = '\193' .. (notified and string.lower(kind) or kind)
   for i = 1, #bodies do value = value .. struct.pack('>I4', #bodies[i]) .. bodies[i] end
 end
 local seconds = kind == 'R' and ARGV[REMOVED_FOR] or kind == 'N' and ARGV[NOTICED_FOR] or ARGV[KEPT_FOR]

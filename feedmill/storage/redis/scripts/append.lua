@@ -1,14 +1,14 @@
 -- Included by begin.lua: add members to the groups of one feed where bytes can simply be appended, so that nobody has
 -- to read, merge and write. Being one script it needs no lock; a feed that somebody holds never gets here.
 -- Records are laid out as feedmill/records/layout.py says, the state of a feed as feedmill/grouping/feed_state.py says.
--- An addition: {want, group, actor, score (text), score, shared, row, loose row, needle, record}
+-- An addition: {want, group, actor, score (text), score, shared, row, loose row, match bytes, record}
 local base = counted and 8 or 2
 local no_state, most = string.rep('\0', 56), 2 ^ 31 - 1
 -- What is too short to be a record or a state, or counts too far, is damaged: the merge, which checks all, decides.
 -- Of the feed at hand: what the state says, the bytes of the new touch, and how far the counts move.
-local seen, read, touch, unseen, unread
+local seen, read, revision, unseen, unread
 
--- include: spill
+-- include: overflow
 -- The oldest group makes room for a new one; false when that is not so simple.
 local function evict(z, h, add, card)
   local name, score = unpack(call('ZRANGE', z, 0, 0, 'WITHSCORES'))
@@ -17,9 +17,9 @@ local function evict(z, h, add, card)
   local flags = byte(record)
   if flags > 31 and flags < 64 then return false end -- a newer release wrote it
   if counted then
-    local touched = num('>I6', record, 3)
-    if touched > seen and flags % 4 < 2 then unseen = unseen - 1 end
-    if touched > read and flags % 8 < 4 then unread = unread - 1 end
+    local revised = num('>I6', record, 3)
+    if revised > seen and flags % 4 < 2 then unseen = unseen - 1 end
+    if revised > read and flags % 8 < 4 then unread = unread - 1 end
   end
   if flags % 2 == 1 then call('UNLINK', h .. ':' .. name) end
   call('HDEL', h, name)
@@ -33,41 +33,41 @@ local function first(z, h, add)
   if card >= max and not evict(z, h, add, card) then return nil end
   if not counted then return add[10] end
   unseen, unread = unseen + 1, unread + 1
-  return sub(add[10], 1, 2) .. touch .. sub(add[10], 9)
+  return sub(add[10], 1, 2) .. revision .. sub(add[10], 9)
 end
 
 -- The record with one more member, or nil when only a merge can tell what becomes of it.
 local function longer(h, add, record)
   if #record <= base then return nil end
   local flags, rows = byte(record, 1, 2)
-  local at, row, shared, spilled, loose, head = base, add[7], add[6], flags % 2 == 1, flags % 16 > 7, ''
+  local at, row, shared, has_overflow, mixed, head = base, add[7], add[6], flags % 2 == 1, flags % 16 > 7, ''
   if flags % 8 > 1 then return nil end -- a merge tells what is seen
   if flags > 31 and flags < 64 then return nil end -- a newer release wrote it
   local count, actors, created, top
-  if spilled then
+  if has_overflow then
     at = base + 22
     if #record <= at then return nil end
     count, actors, created, top = num('>I4I4I7I7', record, base + 1)
     if count >= most or actors >= most then return nil end
   end
-  local late, capped = spilled and add[5] <= top, flags % 32 > 15
-  if loose then
+  local late, truncated = has_overflow and add[5] <= top, flags % 32 > 15
+  if mixed then
     row, shared = add[8], ''
     if find(record, add[9], at + 1, true) then return nil end
   elseif sub(record, at + 1, at + #shared) ~= shared then
     if not late or find(record, row, at + 1, true) then return nil end -- perhaps it is held with another context
   elseif find(record, row, at + #shared + 1, true) then return nil end
   if late then
-    head = not capped and behind_record(h .. ':' .. add[2], add, count, actors, created)
+    head = not truncated and add_to_overflow(h .. ':' .. add[2], add, count, actors, created)
     row, at = '', base + 15
   elseif rows >= held then
     local text = sub(record, at + #shared + 1) .. row
-    head, row = spill(h .. ':' .. add[2], add, text, loose, rows + 1, capped, count, actors, created, top)
-    head, at, flags, rows = head and head .. shared, #record, flags + (spilled and 0 or 1), stay
+    head, row = overflow(h .. ':' .. add[2], add, text, mixed, rows + 1, truncated, count, actors, created, top)
+    head, at, flags, rows = head and head .. shared, #record, flags + (has_overflow and 0 or 1), stay
   else
-    if spilled then
+    if has_overflow then
       local s, new = h .. ':' .. add[2]
-      if not capped then new = beside('HSETNX', s, add[3], '')
+      if not truncated then new = beside('HSETNX', s, add[3], '')
       elseif find(record, add[3], at + #shared + 1, true) then return nil -- perhaps an actor whom only the record names
       else new = 1 - beside('HEXISTS', s, add[3]) end
       head, at = pack('>I4I4', count + 1, actors + new), base + 8
@@ -76,23 +76,23 @@ local function longer(h, add, record)
   end
   if not head then return nil end
   if counted then
-    local touched = num('>I6', record, 3)
-    if touched <= seen then unseen = unseen + 1 end
-    if touched <= read then unread = unread + 1 end
+    local revised = num('>I6', record, 3)
+    if revised <= seen then unseen = unseen + 1 end
+    if revised <= read then unread = unread + 1 end
   end
-  return char(flags, rows) .. touch .. head .. sub(record, at + 1) .. row
+  return char(flags, rows) .. revision .. head .. sub(record, at + 1) .. row
 end
 
 -- Do as many additions as possible, in order: how many, and the new state. Records in got are brought up to date.
-local function append(z, h, c, state, got, title, sets)
+local function append(z, h, c, state, got, event_prefix, sets)
   local sequence, done = 0, 0
-  touch, unseen, unread = '', 0, 0
+  revision, unseen, unread = '', 0, 0
   if counted then
     if state == '' then state = no_state elseif #state ~= #no_state then return 0, state end
     sequence, seen, read = num('>I8I8I8', state)
     if sequence >= 2 ^ 47 then return 0, state end
     sequence = sequence + 1
-    touch = pack('>I6', sequence)
+    revision = pack('>I6', sequence)
   end
   for j = 1, #adds do
     local add = adds[j]
@@ -110,6 +110,6 @@ local function append(z, h, c, state, got, title, sets)
   state = pack('>I8', sequence) .. sub(state, 9, 40) .. pack('>I4I4I8', unseen, unread, published)
   unseen, unread, published = tostring(unseen), tostring(unread), tostring(published) -- once: it is not cheap
   call('SET', c, unseen .. ' ' .. unread .. ' ' .. published)
-  call('PUBLISH', channel, title .. '"unseen": ' .. unseen .. ', "unread": ' .. unread .. ', "seq": ' .. published .. '}')
+  call('PUBLISH', channel, event_prefix .. '"unseen": ' .. unseen .. ', "unread": ' .. unread .. ', "seq": ' .. published .. '}')
   return done, state
 end

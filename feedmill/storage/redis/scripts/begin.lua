@@ -2,26 +2,26 @@
 -- lock and read what a merge needs.
 -- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (STRING)
 -- ARGV: token (8 bytes), now, deadline (13 digits, ms), max_length, newest (negative: only where oldest are read),
---       channel ('': no counts), rows a record holds, rows that stay when it spills, members that a group may spill,
---       inbox bytes, number of wants, number of additions,
+--       channel ('': no counts), rows a record holds, rows that stay when members overflow, members that a group may overflow,
+--       pending writes, number of wants, number of additions,
 --       per want: group, number of actors (-1: all), actors;
---       per addition: number of its want, actor, score (µs), shared, row, loose row, needle, record;
+--       per addition: number of its want, actor, score (µs), shared, row, loose row, match bytes, record;
 --       with counts per feed: the front of the message to publish
--- Returns: per feed 0 (busy), 1 (busy; inbox bytes left), 2 (all additions done), or
---          {additions done, state, inbox, oldest, newest, record, spill, record, spill, …}; oldest (if groups are
+-- Returns: per feed 0 (busy), 1 (busy; pending writes left), 2 (all additions done), or
+--          {additions done, state, pending writes, oldest, newest, record, overflow, record, overflow, …}; oldest (if groups are
 --          missing and may not fit) and newest: group, score, … then their records; oldest: then how many there are
 -- Fields of the hash: NUL 'm' is '0' .. state or '1' .. token .. deadline .. state, absent for unlocked without state;
--- NUL 'i' is the inbox.
+-- NUL 'i' holds the pending writes.
 local call, num, pack, M, I = redis.call, struct.unpack, struct.pack, '\0m', '\0i'
 local byte, char, sub, find = string.byte, string.char, string.sub, string.find
 local token, now, deadline = ARGV[1], tonumber(ARGV[2]), ARGV[3]
-local max, newest, channel, held, left = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[10]
+local max, newest, channel, held, pending = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[10]
 local counted, prefix = channel ~= '', '1' .. token .. deadline
-local fields, spills, wanted, adds, a = {M, I}, {}, {}, {}, 13
+local fields, overflows, wanted, adds, a = {M, I}, {}, {}, {}, 13
 for w = 1, tonumber(ARGV[11]) do
-  fields[w + 2], spills[w] = ARGV[a], {a + 2, tonumber(ARGV[a + 1])}
+  fields[w + 2], overflows[w] = ARGV[a], {a + 2, tonumber(ARGV[a + 1])}
   wanted[ARGV[a]] = w
-  a = a + 2 + math.max(spills[w][2], 0)
+  a = a + 2 + math.max(overflows[w][2], 0)
 end
 for j = 1, tonumber(ARGV[12]) do
   local w = tonumber(ARGV[a])
@@ -38,8 +38,8 @@ local function read(how, key, names, from, to) -- unpack has a limit
   return values
 end
 
-local function spilled(h, w)
-  local s, at, n = h .. ':' .. fields[w + 2], unpack(spills[w])
+local function read_overflow(h, w)
+  local s, at, n = h .. ':' .. fields[w + 2], unpack(overflows[w])
   if n == 0 then return 0 elseif n < 0 then return beside('HGETALL', s) end
   return read(beside, s, ARGV, at, at + n - 1)
 end
@@ -52,15 +52,15 @@ end
 
 local function snapshot(z, h, done, state, got)
   local reply, missing = {done, state, got[2] or '', 0, 0}, 0
-  for w = 1, #spills do
+  for w = 1, #overflows do
     local record = got[w + 2]
     if not record then missing = missing + 1 end
     reply[2 * w + 4] = record
-    reply[2 * w + 5] = record and (byte(record) or 0) % 2 == 1 and spilled(h, w) or 0
+    reply[2 * w + 5] = record and (byte(record) or 0) % 2 == 1 and read_overflow(h, w) or 0
   end
   local excess = missing > 0 and call('ZCARD', z) + missing - max or 0
   if excess > 0 then -- those that may have to go, were all that exist and are wanted to become newer
-    reply[4] = ranked(z, h, 'ZRANGE', excess + #spills - missing - 1)
+    reply[4] = ranked(z, h, 'ZRANGE', excess + #overflows - missing - 1)
     reply[4][#reply[4] + 1] = call('ZCARD', z)
   end
   local last = math.max(newest, excess > 0 and -newest or 0) - 1
@@ -68,7 +68,7 @@ local function snapshot(z, h, done, state, got)
   return reply
 end
 
-local untouched = string.rep('\0', 8)
+local unrevised = string.rep('\0', 8)
 local out, stride, few = {}, counted and 3 or 2, #fields + #adds < 1000
 for k = 1, #KEYS, stride do
   local z, h, f = KEYS[k], KEYS[k + 1], (k - 1) / stride
@@ -76,11 +76,11 @@ for k = 1, #KEYS, stride do
   local m = got[1] or '0'
   local locked = byte(m) == 49
   if locked and sub(m, 2, 9) ~= token and (tonumber(sub(m, 10, 22)) or 0) > now then
-    if left ~= '' then call('HSET', h, I, (got[2] or '') .. left) end
-    out[f + 1] = left == '' and 0 or 1
+    if pending ~= '' then call('HSET', h, I, (got[2] or '') .. pending) end
+    out[f + 1] = pending == '' and 0 or 1
   else
     local state, done, sets = sub(m, locked and 23 or 2), 0, {}
-    if state ~= '' and sub(state, 1, 8) == untouched then -- of a deleted feed: no longer only for a while
+    if state ~= '' and sub(state, 1, 8) == unrevised then -- of a deleted feed: no longer only for a while
       call('PERSIST', h)
       call('PERSIST', KEYS[k + 2])
     end

@@ -4,7 +4,7 @@
 -- KEYS: timeline (STRING or ZSET), state and records (HASH) and, with counts, the count (STRING)
 -- ARGV: with counts: channel, front of the message to publish, seconds that the number stays
 -- Returns: 0
-local call, channel, front, seconds = redis.call, unpack(ARGV)
+local call, channel, event_prefix, seconds = redis.call, unpack(ARGV)
 local groups = call('HKEYS', KEYS[2])
 for i = 1, #groups do call('UNLINK', KEYS[2] .. ':' .. groups[i]) end
 local count = channel and redis.pcall('GET', KEYS[3])
@@ -13,7 +13,7 @@ call('UNLINK', unpack(KEYS))
 if not sequence then return 0 end
 if unseen ~= '0' or unread ~= '0' then
   sequence = string.format('%.0f', sequence + 1)
-  call('PUBLISH', channel, front .. '"unseen": 0, "unread": 0, "seq": ' .. sequence .. '}')
+  call('PUBLISH', channel, event_prefix .. '"unseen": 0, "unread": 0, "seq": ' .. sequence .. '}')
 end
 call('SET', KEYS[3], '0 0 ' .. sequence, 'EX', seconds)
 call('HSET', KEYS[2], '\0m', '0' .. string.rep('\0', 48) .. struct.pack('>I8', sequence))

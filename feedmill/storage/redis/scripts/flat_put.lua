@@ -1,4 +1,4 @@
--- Replace a flat timeline by a mended one, unless it has changed since it was read.
+-- Replace a flat timeline by a fixed one, unless it has changed since it was read.
 -- KEYS: timeline, as in flat_add.lua
 -- ARGV: SHA-1 of what was read, what it becomes
 -- Returns: 1, or 0 if it has changed

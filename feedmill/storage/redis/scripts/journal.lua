@@ -5,7 +5,7 @@
 -- All keys of such a script are in one slot. It is refused before its first write or takes effect whole: whatever may fail
 -- is read before, and the first write is one that needs memory, so that a full server refuses it.
 local call = redis.call
-local function number(text) -- what a receipt holds may be anything; what is no sensible number counts as 0
+local function number(text) -- what a fan-out record holds may be anything; what is no sensible number counts as 0
   local value = text and #text < 20 and tonumber(string.match(text, '^%d+%.?%d*$')) or 0
   return value < 9e15 and value or 0
 end
@@ -25,27 +25,27 @@ local function keep_clock() -- after the first write
     redis.pcall('SET', KEYS[1], whole(now) .. ' ' .. whole(now - server))
   end
 end
-local function next_plan(plan) -- never one that was: a server that takes another's place may have lost the last ones
-  return whole(math.max(number(plan) + 1, micros))
+local function next_generation(generation) -- never one that was: a server that takes another's place may have lost the last ones
+  return whole(math.max(number(generation) + 1, micros))
 end
 local function failed(reply, key) -- the error of a command about *key*, with its name
   if not string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
   return redis.error_reply('WRONGTYPE of ' .. key)
 end
--- Note the end, with what else is to be set (field, value, ...), given what the receipt says; when it is to be done again, or nil.
-local function finished(receipt, keep, sets, again, claimed, repeat_after, finished_at)
-  local at = number(again) > number(claimed) and number(again) or nil
+-- Note the end, with what else is to be set (field, value, ...), given what the fan-out record says; when it is to be done again, or nil.
+local function finished(record, keep, sets, rerun_at, claimed, repeat_after, finished_at)
+  local at = number(rerun_at) > number(claimed) and number(rerun_at) or nil
   local last = not at and repeat_after
   if not finished_at then sets[#sets + 1], sets[#sets + 2] = 'finished', whole(now) end
   if last then
     at = now + number(repeat_after)
-    sets[#sets + 1], sets[#sets + 2] = 'again', whole(at)
+    sets[#sets + 1], sets[#sets + 2] = 'rerun_at', whole(at)
   end
-  if #sets > 0 then call('HSET', receipt, unpack(sets)) end
+  if #sets > 0 then call('HSET', record, unpack(sets)) end
   if not at then
-    call('HDEL', receipt, 'was', 'tried', 'deaths', 'again', 'body', 'feeds', 'listed')
-    call('EXPIRE', receipt, keep)
-  elseif last then call('HDEL', receipt, 'was', 'tried', 'deaths', 'repeat_after')
-  else call('HDEL', receipt, 'was', 'tried', 'deaths') end
+    call('HDEL', record, 'previous_progress', 'tried', 'deaths', 'rerun_at', 'body', 'feeds', 'audience_read_at')
+    call('EXPIRE', record, keep)
+  elseif last then call('HDEL', record, 'previous_progress', 'tried', 'deaths', 'repeat_after')
+  else call('HDEL', record, 'previous_progress', 'tried', 'deaths') end
   return at
 end

@@ -1,13 +1,13 @@
--- Clear the bell, take what is due for as long as the lease lasts, and begin to work on it. If there is more than is wanted,
--- the oldest half and the newest half: what is new does not wait behind a crowd.
--- A bell that comes again was not answered to its end: whoever took claims for it is dead, and they are due at once.
--- What an earlier plan did no longer counts, unless all its chunks are written down.
--- KEYS: clock (STRING), due (ZSET: fan-out -> ms), bell (STRING), what is taken for this bell (HASH: fan-out -> ms), what the
---   keys of the receipts (HASH) of these fan-outs begin with
--- ARGV: how many, lease (ms), ms that a bell stays rung, ms for which a fan-out is left to workers that know all its feeds,
+-- Clear the wake-up message, take what is due for as long as the lease lasts, and begin to work on it. If there is more than is wanted,
+-- the oldest half and the newest half: what is new does not wait behind a large backlog.
+-- A wake-up message that is delivered again was not answered to its end: whoever took claims for it is dead, and they are due at once.
+-- What an earlier generation did no longer counts, unless all its chunks are written down.
+-- KEYS: clock (STRING), due (ZSET: fan-out -> ms), wake-up message (STRING), what is taken for this wake-up message (HASH: fan-out -> ms), what the
+--   keys of the records (HASH) of these fan-outs begin with
+-- ARGV: how many, lease (ms), ms that a wake-up message counts as on its way, ms for which a fan-out is left to workers that know all its feeds,
 --   number of the last unfollow, or of one before
--- Returns: {the time in due, which proves the claims; 1 if more is due and the caller is to send a bell; what was claimed;
---   fan-outs whose receipt is damaged: the doctor finds those, and they hold up nobody}; of what was claimed {fan-out, op, plan, chunks if all are
+-- Returns: {the time in due, which proves the claims; 1 if more is due and the caller is to send a wake-up message; what was claimed;
+--   fan-outs whose record is damaged: the doctor finds those, and they hold up nobody}; of what was claimed {fan-out, op, generation, chunks if all are
 --   written down, attempts, body, how many of the chunks were sent, names of the feeds that it is for,
 --   the full queue that it waits for or '', how often it was really begun, this time included, how many of these never ended,
 --   number of the last unfollow, or of one before, when its people were listed first; '' if they never were}
@@ -15,9 +15,9 @@
 -- in quarters: none is taken for another.
 -- include: journal
 local limit, lease, stays, rolling, unfollows = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
-local due, bell, taken, beginning = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local due, wakeup_id, taken, beginning = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 -- Fields that are numbers come first.
-local FIELDS = {'plan', 'planned', 'done', 'seen', 'sent', 'created', 'reached', 'attempts', 'tried', 'deaths', 'listed', 'op', 'complete', 'finished', 'again', 'body', 'feeds', 'waits', 'was', 'skipped'}
+local FIELDS = {'generation', 'planned', 'done', 'progress_at_claim', 'sent', 'created', 'reached', 'attempts', 'tried', 'deaths', 'audience_read_at', 'op', 'fully_planned', 'finished', 'rerun_at', 'body', 'feeds', 'waiting_queue', 'previous_progress', 'skipped'}
 local NUMBERS = 11
 
 local count = redis.pcall('ZCOUNT', due, '-inf', now)
@@ -29,15 +29,15 @@ end
 for i = 1, before.err and 0 or #before, 2 do
   if #ids < limit and tonumber(call('ZSCORE', due, before[i]) or 0) == tonumber(before[i + 1]) then add(before[i]) end
 end
-local room = limit - #ids
+local capacity = limit - #ids
 local function take(from, to)
   if to < from then return end
   for _, id in ipairs(call('ZRANGE', due, from, to)) do add(id) end
 end
-if count > room then
-  local old = math.floor(room / 2)
+if count > capacity then
+  local old = math.floor(capacity / 2)
   take(0, old - 1)
-  take(count - room + old, count - 1)
+  take(count - capacity + old, count - 1)
 else take(0, count - 1) end
 
 local at = now + lease + 0.5
@@ -55,9 +55,9 @@ for _, id in ipairs(ids) do
     sound = sound and (not value or (#value < 17 and string.find(value, '^%d+$') ~= nil))
   end
   if sound then
-    local plan, planned, op, complete, again = f[1], f[2], f[12], f[13], f[15]
-    sound = not op or (plan and string.find(op, '^[%w_]+$') and (complete ~= '1' or planned))
-    sound = sound and (not again or string.find(again, '^%d+%.?%d*$'))
+    local generation, planned, op, fully_planned, rerun_at = f[1], f[2], f[12], f[13], f[15]
+    sound = not op or (generation and string.find(op, '^[%w_]+$') and (fully_planned ~= '1' or planned))
+    sound = sound and (not rerun_at or string.find(rerun_at, '^%d+%.?%d*$'))
   end
   if not sound then over[#over + 1], damaged[#damaged + 1] = id, id
   elseif not f[12] or (f[14] and not f[15]) then over[#over + 1] = id
@@ -71,10 +71,10 @@ if #claims > 0 then call('ZADD', due, unpack(moves)) end
 if #over > 0 then call('ZREM', due, unpack(over)) end
 local out, time = {}, whole(now)
 for i, f in ipairs(claims) do
-  local plan, planned, done, seen, sent, created, reached, attempts, tried, deaths, listed, op, complete, finished_at, again, body, feeds, waits, was, skipped = unpack(f)
+  local generation, planned, done, progress_at_claim, sent, created, reached, attempts, tried, deaths, audience_read_at, op, fully_planned, finished_at, rerun_at, body, feeds, waiting_queue, previous, skipped = unpack(f)
   local id = moves[2 * i]
   local r = beginning .. id
-  local whole_plan = complete == '1' and not finished_at -- all its chunks are written down
+  local whole_plan = fully_planned == '1' and not finished_at -- all its chunks are written down
   attempts, deaths = number(attempts), number(deaths)
   -- who wrote down all chunks did begin it
   tried = tried and number(tried) or whole_plan and attempts > 0 and 1 or 0
@@ -82,37 +82,37 @@ for i, f in ipairs(claims) do
   local function set(field, value) sets[#sets + 1], sets[#sets + 2] = field, value end
   if whole_plan then
     sent = sent and number(sent) or number(planned)
-    if sent < number(planned) or number(done) ~= number(seen) then -- it moves: count the attempts from here
+    if sent < number(planned) or number(done) ~= number(progress_at_claim) then -- it moves: count the attempts from here
       attempts, tried, deaths = 0, 0, 0
-      set('seen', number(done))
+      set('progress_at_claim', number(done))
       call('HDEL', r, 'tried', 'deaths')
     end
     planned = number(planned)
   else
-    plan = next_plan(plan)
-    set('plan', plan)
+    generation = next_generation(generation)
+    set('generation', generation)
     if skipped then call('HDEL', r, 'skipped') end
-    if finished_at and not was then -- it is done once more: until that is over, statuses tell what was
-      set('was', number(planned) .. ' ' .. number(done) .. ' ' .. number(reached))
+    if finished_at and not previous then -- it is done once more: until that is over, statuses tell what was
+      set('previous_progress', number(planned) .. ' ' .. number(done) .. ' ' .. number(reached))
     end
     if planned then
-      for _, field in ipairs({'planned', 'done', 'reached', 'complete'}) do set(field, 0) end
+      for _, field in ipairs({'planned', 'done', 'reached', 'fully_planned'}) do set(field, 0) end
       call('UNLINK', r .. ':chunks')
       call('HDEL', r, 'sent')
     end
     planned, sent = 0, 0
   end
-  if not listed then set('listed', unfollows) end
+  if not audience_read_at then set('audience_read_at', unfollows) end
   set('attempts', attempts + 1)
   call('HSET', r, unpack(sets))
   if now - number(created) >= rolling then feeds = '' end
-  out[i] = {id, op, plan, planned, attempts + 1, body or '', sent, feeds or '', not whole_plan and waits or '', tried + 1, deaths, listed or ''}
+  out[i] = {id, op, generation, planned, attempts + 1, body or '', sent, feeds or '', not whole_plan and waiting_queue or '', tried + 1, deaths, audience_read_at or ''}
 end
-call('DEL', bell, taken)
+call('DEL', wakeup_id, taken)
 if #claims > 0 then
   call('HSET', taken, unpack(mine))
   call('EXPIRE', taken, math.ceil(lease / 1000))
 end
 keep_clock()
-local ring = count > room and call('SET', bell, 1, 'NX', 'PX', stays)
-return {held, ring and 1 or 0, out, damaged}
+local wake = count > capacity and call('SET', wakeup_id, 1, 'NX', 'PX', stays)
+return {held, wake and 1 or 0, out, damaged}

@@ -1,28 +1,28 @@
 -- Note that claimed fan-outs were done whole, each in one piece, and let them go.
--- KEYS: clock (STRING), due (ZSET: fan-out -> ms); receipts (HASH)
--- ARGV: seconds to keep a finished receipt; then for each receipt the fan-out, its plan, how many people were reached, and the time that
+-- KEYS: clock (STRING), due (ZSET: fan-out -> ms); records (HASH)
+-- ARGV: seconds to keep the record of a finished fan-out; then for each record the fan-out, its generation, how many people were reached, and the time that
 --   proves the claim
--- Returns: for each 1, or 0 if the plan is no longer the current one
+-- Returns: for each 1, or 0 if the generation is no longer the current one
 -- include: journal
-local due, keep, out, again = KEYS[2], ARGV[1], {}, {}
+local due, keep, out, rerun_at = KEYS[2], ARGV[1], {}, {}
 local wrong = redis.pcall('ZCARD', due)
 if type(wrong) == 'table' then return failed(wrong, due) end
-local receipts = {}
+local fanout_records = {}
 for k = 3, #KEYS do
-  local got = redis.pcall('HMGET', KEYS[k], 'plan', 'again', 'claimed', 'repeat_after', 'finished')
+  local got = redis.pcall('HMGET', KEYS[k], 'generation', 'rerun_at', 'claimed', 'repeat_after', 'finished')
   out[k - 2] = got[1] == ARGV[4 * k - 9] and 1 or 0
-  receipts[k] = got
+  fanout_records[k] = got
 end
 for k = 3, #KEYS do
   if out[k - 2] == 1 then
-    local sets = {'planned', 1, 'done', 1, 'reached', ARGV[4 * k - 8], 'complete', 1}
-    again[k] = finished(KEYS[k], keep, sets, unpack(receipts[k], 2, 5))
+    local sets = {'planned', 1, 'done', 1, 'reached', ARGV[4 * k - 8], 'fully_planned', 1}
+    rerun_at[k] = finished(KEYS[k], keep, sets, unpack(fanout_records[k], 2, 5))
   end
 end
 for k = 3, #KEYS do
   local name, time = ARGV[4 * k - 10], ARGV[4 * k - 7]
   if out[k - 2] == 0 or tonumber(call('ZSCORE', due, name) or 0) ~= tonumber(time) then -- another has it
-  elseif again[k] then call('ZADD', due, string.format('%.2f', again[k] - 0.25), name)
+  elseif rerun_at[k] then call('ZADD', due, string.format('%.2f', rerun_at[k] - 0.25), name)
   else call('ZREM', due, name) end
 end
 keep_clock()

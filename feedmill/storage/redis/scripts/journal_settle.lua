@@ -1,16 +1,16 @@
--- Change the receipt of a fan-out if the plan is still the current one; and put off or drop a claim, if it still holds. The
+-- Change the fan-out record if the generation is still the current one; and put off or drop a claim, if it still holds. The
 -- time alone does not prove it: two claims of one fan-out may have come in one millisecond.
--- KEYS: clock (STRING), receipt (HASH); for a claim, due (ZSET: fan-out -> ms)
--- ARGV: fan-out, plan, the time that proves the claim, ms from now to put it off, or -1 to drop it, 1 if it is given up:
---   then it is finished, and its receipt is kept for ever; number of increments; then field and amount of each; then field and
+-- KEYS: clock (STRING), record (HASH); for a claim, due (ZSET: fan-out -> ms)
+-- ARGV: fan-out, generation, the time that proves the claim, ms from now to put it off, or -1 to drop it, 1 if it is given up:
+--   then it is finished, and its record is kept for ever; number of increments; then field and amount of each; then field and
 --   value of what is set; a field without a value is deleted
--- Returns: 1, or 0 if the plan is no longer the current one
+-- Returns: 1, or 0 if the generation is no longer the current one
 -- include: journal
 local r, due = KEYS[2], KEYS[3]
-local name, plan, time, delay, over, increments = unpack(ARGV, 1, 6)
+local name, generation, time, delay, over, increments = unpack(ARGV, 1, 6)
 local at = due and redis.pcall('ZSCORE', due, name)
 if type(at) == 'table' then return failed(at, due) end
-local current, sets, gone, start = call('HGET', r, 'plan') == plan, {}, {}, 7 + 2 * increments
+local current, sets, gone, start = call('HGET', r, 'generation') == generation, {}, {}, 7 + 2 * increments
 if current then
   for i = 7, start - 1, 2 do
     sets[#sets + 1], sets[#sets + 2] = ARGV[i], whole(math.max(0, number(call('HGET', r, ARGV[i])) + ARGV[i + 1]))

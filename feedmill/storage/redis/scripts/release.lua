@@ -1,7 +1,7 @@
 -- Let go of the locks of a writer that gives up: it commits nothing more.
 -- KEYS: per feed: state and records (HASH)
 -- ARGV: the tokens (8 bytes each) under which the writer may hold them
--- Returns: per feed 1 if it was let go while something is in its inbox, else 0
+-- Returns: per feed 1 if it was let go while something is among its pending writes, else 0
 local call, sub, M, I, out, states = redis.call, string.sub, '\0m', '\0i', {}, {}
 for k = 1, #KEYS do
   local got = redis.pcall('HMGET', KEYS[k], M, I)

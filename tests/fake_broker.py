@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from feedmill.fanout import publisher
-from feedmill.keys import bell_key, due_key, named_fanout, receipt_key
+from feedmill.keys import due_key, fanout_record_key, named_fanout, wakeup_key
 from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from feedmill.tasks import app
@@ -17,18 +17,18 @@ from feedmill.tasks import app
 Message = tuple[str, list[Any]]
 
 
-class Postbox:
+class FakeBroker:
     """What was sent and has not arrived."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
-        self.sentences: list[str] = []
+        self.descriptions: list[str] = []
         self._queues: dict[int, str] = {}
 
-    def send(self, name: str, args: Any, *, queue: str, sentence: str, producer: Any = None) -> None:
+    def send(self, name: str, args: Any, *, queue: str, description: str, producer: Any = None) -> None:
         """Keep a message."""
         self.messages.append((name, list(args)))
-        self.sentences.append(sentence)
+        self.descriptions.append(description)
         self._queues[id(self.messages[-1])] = queue
 
     def length(self, queue: str) -> int:
@@ -59,23 +59,23 @@ def make_overdue(manager: str) -> None:
     """The time of everything that is to be looked at has come; what holds a claim has lost it."""
     if backend().in_process:
         DATA.due[manager] = dict.fromkeys(DATA.due.get(manager, {}), 0.0)
-        DATA.bells.clear()
-        for receipt in DATA.receipts.values():
-            receipt.update({"again": 1} if "again" in receipt else {})
+        DATA.wakeups.clear()
+        for record in DATA.fanout_records.values():
+            record.update({"rerun_at": 1} if "rerun_at" in record else {})
         return
     client = backend().client  # type: ignore[attr-defined]
     for name in client.zrange(due_key(manager), 0, -1):
         client.zadd(due_key(manager), {name: 0})
-        receipt = receipt_key(named_fanout(manager, name.decode()))
-        if client.hexists(receipt, "again"):
-            client.hset(receipt, "again", 1)
-    client.delete(bell_key(manager))
+        record = fanout_record_key(named_fanout(manager, name.decode()))
+        if client.hexists(record, "rerun_at"):
+            client.hset(record, "rerun_at", 1)
+    client.delete(wakeup_key(manager))
 
 
 @contextlib.contextmanager
-def replaced(patch: pytest.MonkeyPatch) -> Iterator[Postbox]:
-    """A postbox in place of the broker."""
-    box = Postbox()
+def replaced(patch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
+    """A fake broker in place of the broker."""
+    box = FakeBroker()
     nothing: Callable[[], Any] = contextlib.nullcontext
     patch.setattr(publisher, "send", box.send)
     patch.setattr(publisher, "length", box.length)

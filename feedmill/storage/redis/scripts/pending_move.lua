@@ -1,4 +1,4 @@
--- Look later at feeds in whose inboxes something was left, or forget them; each only if nobody noted it anew meanwhile.
+-- Look later at feeds among whose pending writes something was left, or forget them; each only if nobody noted it anew meanwhile.
 -- KEYS: left (ZSET: owner -> ms)
 -- ARGV: for each the owner, its time, and the ms from now to put it off, or -1 to forget it
 -- Returns: nothing

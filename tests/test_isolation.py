@@ -14,8 +14,8 @@ from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend
 from feedmill.tasks import app
 from feedmill.worker import dead_letters, drain, isolation
-from tests.manager.circle import Circle, Home, love
-from tests.postbox import Postbox, arrive, make_overdue, replaced
+from tests.fake_broker import FakeBroker, arrive, make_overdue, replaced
+from tests.manager.friends import Friends, Home, love
 
 #: An activity, by its object, that cannot be taken, and the number of them all.
 BAD, ALL = 7, 20
@@ -47,7 +47,7 @@ class PickyNews(RedisAggregatedFeed):
     aggregator_class = Picky
 
 
-class Apart(Circle):
+class Apart(Friends):
     feed_classes = {"home": Home, "news": PickyNews}
     fanout_chunk_size = 3
     refused: ClassVar[set[Any]] = set()
@@ -90,16 +90,16 @@ Break = Callable[[pytest.MonkeyPatch], str]
 
 
 @pytest.fixture
-def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postbox]:
+def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
     """Each backend in turn, with a broker by hand; nothing is broken yet."""
     for kind, name in ((Picky, "ungrouped"), (Picky, "bad_weights"), (Apart, "refused")):
         monkeypatch.setattr(kind, name, set())
     monkeypatch.setattr(drain, "MOST_ATTEMPTS", 2)
-    with replaced(monkeypatch) as postbox:
-        yield postbox
+    with replaced(monkeypatch) as fake_broker:
+        yield fake_broker
 
 
-def work(box: Postbox) -> None:
+def work(box: FakeBroker) -> None:
     """What workers do, those included that fail."""
     while box.messages:
         name, args = box.messages.pop(0)
@@ -109,7 +109,7 @@ def work(box: Postbox) -> None:
             app.tasks[name].on_failure(error, "", args, {}, None)
 
 
-def again(box: Postbox) -> None:
+def again(box: FakeBroker) -> None:
     """What is open is due once more."""
     make_overdue(Apart.name)
     drain.sweep()
@@ -127,8 +127,8 @@ EVERY = set(range(ALL))
 
 @pytest.mark.parametrize("size", [3, 100], ids=["chunked", "small"])
 @pytest.mark.parametrize("broken", KINDS)
-def test_an_import(box: Postbox, monkeypatch: pytest.MonkeyPatch, broken: Break, size: int) -> None:
-    """All other activities that travel with a bad one arrive at once; it is tried again, and comes when it is mended."""
+def test_an_import(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, broken: Break, size: int) -> None:
+    """All other activities that travel with a bad one arrive at once; it is tried again, and comes when it is fixed."""
     monkeypatch.setattr(Apart, "fanout_chunk_size", size)
     fanout = Apart().batch_import(1, [love(n) for n in range(ALL)])
     with monkeypatch.context() as patch:
@@ -145,7 +145,7 @@ def test_an_import(box: Postbox, monkeypatch: pytest.MonkeyPatch, broken: Break,
 
 @pytest.mark.parametrize("copied", ["follow", "rebuild"])
 @pytest.mark.parametrize("broken", KINDS)
-def test_a_copy(box: Postbox, monkeypatch: pytest.MonkeyPatch, broken: Break, copied: str) -> None:
+def test_a_copy(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, broken: Break, copied: str) -> None:
     """The same of what follow and rebuild copy; what stays bad becomes a dead letter that says why."""
     Apart().batch_import(1, [love(n) for n in range(ALL)], fanout=False)
     with monkeypatch.context() as patch:
@@ -157,14 +157,14 @@ def test_a_copy(box: Postbox, monkeypatch: pytest.MonkeyPatch, broken: Break, co
         assert said in fanout.status().error and not fanout.status().finished
         for _ in range(3):
             again(box)
-        (letter,) = dead_letters.listed()
+        (letter,) = dead_letters.newest()
         assert fanout.status().dead == letter.id
-    dead_letters.replay(letter.id)
+    dead_letters.retry(letter.id)
     work(box)
     assert held(50) == (EVERY, EVERY) and fanout.status().finished
 
 
-def test_a_rebuild_takes_out_nothing_that_it_cannot_judge(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rebuild_takes_out_nothing_that_it_cannot_judge(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was there stays while the filter cannot tell whether it may."""
     Apart().batch_import(1, [love(n) for n in range(ALL)], fanout=False)
     Apart().follow(50, 1)
@@ -176,7 +176,7 @@ def test_a_rebuild_takes_out_nothing_that_it_cannot_judge(box: Postbox, monkeypa
 
 
 @pytest.mark.parametrize("size", [3, 100], ids=["chunked", "small"])
-def test_a_feed(box: Postbox, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+def test_a_feed(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
     """Somebody about whom a filter fails keeps an activity from nobody else."""
     monkeypatch.setattr(Apart, "fanout_chunk_size", size)
     monkeypatch.setattr(Apart, "refused", {CURSED})
@@ -208,7 +208,7 @@ def test_a_damaged_feed(redis_url: str, monkeypatch: pytest.MonkeyPatch, size: i
         assert held(CURSED) == ({1}, {1}) and fanout.status().finished
 
 
-def test_a_batch(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_batch(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Activities of several authors that a worker does in one go: one bad one is one that is not there."""
     fanouts = Apart().add_activities([love(n, actor=1 + n % 3) for n in range(ALL)])
     ungrouped(monkeypatch)
@@ -232,7 +232,7 @@ class TestSearch:
             done.extend(some)
             yield from ()
 
-        return done, sizes, backend().run(isolation.apart(items, written, isolation.halves))
+        return done, sizes, backend().run(isolation.isolate(items, written, isolation.halves))
 
     def test_nothing_fails(self, memory: None) -> None:
         """Then all is done in one go."""
@@ -258,7 +258,7 @@ class TestSearch:
 
 
 def test_what_is_left_out_can_be_read_in_the_log(
-    box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    box: FakeBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The log names the activity and the people, not the bytes in which the activity is stored."""
     monkeypatch.setattr(Apart, "refused", {CURSED})

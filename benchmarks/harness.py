@@ -25,7 +25,7 @@ MANAGERS = [manager.name for manager in (Home, News, HomeAndNews)]
 PATIENCE, LETTING_GO = 240.0, 1.5
 
 
-class Stage:
+class Harness:
     """Workers of one process each, all on both queues at first."""
 
     def __init__(self, bench: Bench, workers: Workers, count: int) -> None:
@@ -95,7 +95,7 @@ def _pids(stats: dict[str, Any]) -> list[int]:
 
 
 @contextmanager
-def stage(bench: Bench, workers: int = 1) -> Iterator[Stage]:
+def harness(bench: Bench, workers: int = 1) -> Iterator[Harness]:
     """*workers* worker processes, ready."""
     bench.empty()
     bench.broker.flushall()
@@ -107,4 +107,4 @@ def stage(bench: Bench, workers: int = 1) -> Iterator[Stage]:
     }
     with Workers(workers, environ) as running:
         running.wait_ready()
-        yield Stage(bench, running, workers)
+        yield Harness(bench, running, workers)

@@ -17,7 +17,7 @@ from benchmarks.measure import WrongResult
 PATIENCE = 120.0
 
 
-class Crowd:
+class Writers:
     """*size* processes that wait for work, each with its own connection to the server at *url*."""
 
     def __init__(self, url: str, size: int) -> None:
@@ -47,7 +47,7 @@ class Crowd:
             answers.append(answer)
         return time.perf_counter() - start, answers
 
-    def __enter__(self) -> Crowd:
+    def __enter__(self) -> Writers:
         return self
 
     def __exit__(

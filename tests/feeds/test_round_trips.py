@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import redis
 
-from feedmill.records.record import HELD
+from feedmill.records.record import INLINE_LIMIT
 from feedmill.storage.registry import backend
 from tests.feeds.samples import Home, News, Notes, in_group, on_day
 
@@ -116,13 +116,13 @@ def test_a_merge(meter: Meter, kind: Any) -> None:
 @pytest.mark.parametrize("kind", [News, Notes])
 def test_a_big_group(meter: Meter, kind: Any) -> None:
     """A group with more members than its record holds costs one command more, however many it has; two where one of
-    them goes to the spill, and for all the sixteen together that go there when its record is full."""
-    for number in range(HELD):
+    them goes to the overflow, and for all the sixteen together that go there when its record is full."""
+    for number in range(INLINE_LIMIT):
         price(meter, kind, in_group(10 * number))
-    costs = [price(meter, kind, in_group(10 * number))[:2] for number in range(HELD, 2 * HELD)]
-    first, spills, others = costs[0], costs[16::16], [cost for at, cost in enumerate(costs) if at % 16]
+    costs = [price(meter, kind, in_group(10 * number))[:2] for number in range(INLINE_LIMIT, 2 * INLINE_LIMIT)]
+    first, overflows, others = costs[0], costs[16::16], [cost for at, cost in enumerate(costs) if at % 16]
     assert first == (1, {"evalsha": 0.01, **APPEND, "unlink": 1, "hset": 2})
-    assert spills == [(1, {"evalsha": 0.01, **APPEND, "hmget": 2, "hset": 2})] * len(spills)
+    assert overflows == [(1, {"evalsha": 0.01, **APPEND, "hmget": 2, "hset": 2})] * len(overflows)
     assert others == [(1, {"evalsha": 0.01, **APPEND, "hsetnx": 1})] * len(others)
     trips, calls, _, _ = price(meter, kind, in_group(5))
     assert (trips, calls) == (1, {"evalsha": 0.01, **APPEND, "hget": 1, "hset": 2})

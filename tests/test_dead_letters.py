@@ -1,4 +1,4 @@
-"""What cannot be processed is kept with its reason, and can be listed, replayed and dropped; nothing else is lost for it."""
+"""What cannot be processed is kept with its reason, and can be listed, retried and deleted; nothing else is lost for it."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ import feedmill
 from feedmill.cli.main import main
 from feedmill.errors import MessageError
 from feedmill.fanout.handle import FanoutTimeout
-from feedmill.keys import receipt_key
+from feedmill.keys import fanout_record_key
 from feedmill.msgpack_codec import pack
-from feedmill.storage.journal import OPEN_TTL, Letter
+from feedmill.storage.journal import OPEN_TTL, DeadLetter
 from feedmill.storage.registry import backend
 from feedmill.tasks import app
 from feedmill.worker import dead_letters, drain
-from tests.postbox import Postbox, arrive, make_overdue, replaced
+from tests.fake_broker import FakeBroker, arrive, make_overdue, replaced
 from tests.test_journal import BROKEN, NAME, STAR, Home, JournalManager, love, manager, open_fanouts, sweep_and_work
 
 
 @pytest.fixture
-def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Postbox]:
+def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
     """Each backend in turn, with a broker by hand, and patience for two attempts."""
     monkeypatch.setattr(JournalManager, "broken", None)
     monkeypatch.setattr(drain, "MOST_ATTEMPTS", 2)
-    with replaced(monkeypatch) as postbox:
-        yield postbox
+    with replaced(monkeypatch) as fake_broker:
+        yield fake_broker
 
 
 def run(*words: str) -> str:
@@ -39,23 +39,23 @@ def run(*words: str) -> str:
     return result.output
 
 
-def the_letter() -> Letter:
-    (letter,) = dead_letters.listed()
+def the_letter() -> DeadLetter:
+    (letter,) = dead_letters.newest()
     return letter
 
 
-def given_up(box: Postbox, monkeypatch: pytest.MonkeyPatch, activity: Any) -> Any:
+def given_up(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, activity: Any) -> Any:
     """A fan-out that failed as often as is allowed."""
     with monkeypatch.context() as patch:
         patch.setattr(JournalManager, "broken", OSError("no database"))
         wanted = manager.add_activity(activity)
         box.work()
-        assert not dead_letters.listed()
+        assert not dead_letters.newest()
         sweep_and_work(box)
     return wanted
 
 
-def test_a_fanout_is_given_up(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fanout_is_given_up(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """What fails again and again becomes a dead letter that says why, and its replay delivers it."""
     activity = love(1, actor=BROKEN)
     wanted = given_up(box, monkeypatch, activity)
@@ -67,76 +67,76 @@ def test_a_fanout_is_given_up(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> 
     assert "OSError: no database" in run("dead", "list")
     shown = run("dead", "show", letter.id)
     assert "reason: OSError: no database" in shown and "holds: 'add'" in shown
-    assert f"add in {NAME} starts again" in run("dead", "replay", letter.id)
+    assert f"add in {NAME} starts again" in run("dead", "retry", letter.id)
     box.work()
     assert wanted.status().finished and not wanted.status().dead
     assert Home(2000)[:] == [activity]
     assert run("dead", "list") == "no dead letters\n"
 
 
-def test_a_removal_makes_the_letter_pointless(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When an activity is removed whose addition is a dead letter, the letter goes: a replay must not bring it back."""
+def test_a_removal_makes_the_dead_letter_pointless(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When an activity is removed whose addition is a dead letter, the dead letter goes: a replay must not bring it back."""
     given_up(box, monkeypatch, love(1, actor=BROKEN))
     name = the_letter().id
     manager.remove_activity(love(1, actor=BROKEN))
     box.work()
-    assert dead_letters.listed() == []
-    result = CliRunner().invoke(main, ["dead", "replay", name])
+    assert dead_letters.newest() == []
+    result = CliRunner().invoke(main, ["dead", "retry", name])
     assert result.exit_code == 1 and f"no dead letter '{name}'" in result.output
 
 
-def test_replaced_while_it_is_given_up(box: Postbox) -> None:
-    """Who gives up an addition that was removed meanwhile leaves no letter that could bring it back."""
+def test_replaced_while_it_is_given_up(box: FakeBroker) -> None:
+    """Who gives up an addition that was removed meanwhile leaves no dead letter that could bring it back."""
     manager.add_activity(love(1))
     (claim,), _ = backend().run(backend().journal.claim(NAME, 10))
     removed = manager.remove_activity(love(1))
-    dead_letters.bury(NAME, claim, "too late")
-    assert dead_letters.listed() == []
+    dead_letters.dead_letter(NAME, claim, "too late")
+    assert dead_letters.newest() == []
     box.work()
     assert removed.status().finished and not removed.status().dead
 
 
-def test_nothing_is_kept_of_a_dropped_letter(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The receipt of what was given up stays as long as its letter, and not for ever."""
+def test_nothing_is_kept_of_a_dropped_dead_letter(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fan-out record of what was given up stays as long as its dead letter, and not for ever."""
     monkeypatch.setattr(drain, "MOST_ATTEMPTS", 2)
     with replaced(monkeypatch) as box:
-        receipt = receipt_key(given_up(box, monkeypatch, love(1, actor=BROKEN)).id)
+        record = fanout_record_key(given_up(box, monkeypatch, love(1, actor=BROKEN)).id)
     client = backend().client  # type: ignore[attr-defined]
-    assert client.ttl(receipt) == -1
-    dead_letters.drop([the_letter().id])
-    assert 0 < client.ttl(receipt) <= OPEN_TTL
+    assert client.ttl(record) == -1
+    dead_letters.delete([the_letter().id])
+    assert 0 < client.ttl(record) <= OPEN_TTL
 
 
-def test_only_so_many_are_kept(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beyond the limit the oldest letters go, a few at a time if it was lowered; and the receipts that they kept expire."""
+def test_only_so_many_are_kept(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the limit the oldest dead letters go, a few at a time if it was lowered; and the fan-out records that they kept expire."""
     for storage in ("redis.journal", "memory.journal"):
-        monkeypatch.setattr(f"feedmill.storage.{storage}.MOST_LETTERS", 3)
+        monkeypatch.setattr(f"feedmill.storage.{storage}.MAX_DEAD_LETTERS", 3)
     ids = []
     for number in range(5):
         run_once(backend().journal.open(NAME, f"{NAME}:{number}", "add", b"x"))
         (claim,), _ = run_once(backend().journal.claim(NAME, 10))
-        dead_letters.bury(NAME, claim, "why")
+        dead_letters.dead_letter(NAME, claim, "why")
         ids.append(claim.id)
-    kept = dead_letters.listed()
+    kept = dead_letters.newest()
     assert [(letter.fanout, dead_letters.content(letter)[2]) for letter in kept] == [
         (name, name) for name in ids[:1:-1]
     ]
-    dead_letters.bury_message("feedmill.sweep", [], "no reason")
-    assert [letter.fanout for letter in dead_letters.listed()] == ["", ids[4], ids[3]]
+    dead_letters.keep_message("feedmill.sweep", [], "no reason")
+    assert [letter.fanout for letter in dead_letters.newest()] == ["", ids[4], ids[3]]
     for storage in ("redis.journal", "memory.journal"):
-        monkeypatch.setattr(f"feedmill.storage.{storage}.MOST_LETTERS", 1)
-    dead_letters.bury_message("feedmill.sweep", [], "no reason")
-    assert [letter.fanout for letter in dead_letters.listed()] == [""]
+        monkeypatch.setattr(f"feedmill.storage.{storage}.MAX_DEAD_LETTERS", 1)
+    dead_letters.keep_message("feedmill.sweep", [], "no reason")
+    assert [letter.fanout for letter in dead_letters.newest()] == [""]
     if not backend().in_process:
         client = backend().client  # type: ignore[attr-defined]
-        assert all(0 < client.ttl(receipt_key(name)) <= OPEN_TTL for name in ids)
+        assert all(0 < client.ttl(fanout_record_key(name)) <= OPEN_TTL for name in ids)
 
 
 def run_once(operation: Any) -> Any:
     return backend().run(operation)
 
 
-def test_chunks_that_stay_undone(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_chunks_that_stay_undone(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks are sent again as long as some of them get done, and given up when none does."""
     wanted = manager.add_activity(love(1, actor=STAR))
     for _ in range(3):
@@ -146,19 +146,19 @@ def test_chunks_that_stay_undone(box: Postbox, monkeypatch: pytest.MonkeyPatch) 
         box.take()
         make_overdue(NAME)
         drain.sweep()
-    assert not dead_letters.listed() and wanted.status().done == 3
+    assert not dead_letters.newest() and wanted.status().done == 3
     for _ in range(3):
         box.take("feedmill.deliver")
         sweep_fanouts(box)
     letter = the_letter()
-    assert letter.reason == "GivenUp: not done after 2 attempts"
-    dead_letters.replay(letter.id)
+    assert letter.reason == "AttemptsExhausted: not done after 2 attempts"
+    dead_letters.retry(letter.id)
     box.work()
     status = wanted.status()
     assert status.finished and status.reached == 100
 
 
-def sweep_fanouts(box: Postbox) -> None:
+def sweep_fanouts(box: FakeBroker) -> None:
     """A sweep whose chunks do not arrive."""
     make_overdue(NAME)
     drain.sweep()
@@ -177,28 +177,28 @@ def sweep_fanouts(box: Postbox) -> None:
         ("feedmill.deliver", [NAME, "add", "followers", b"\xc1", pack([1]), "f", 1, 0], r"activity cannot be read"),
     ],
 )
-def test_a_malformed_message(box: Postbox, task: str, args: list[Any], why: str) -> None:
-    """A message that no worker understands is kept, with the reason, and can be dropped."""
+def test_a_malformed_message(box: FakeBroker, task: str, args: list[Any], why: str) -> None:
+    """A message that no worker understands is kept, with the reason, and can be deleted."""
     result = app.tasks[task].apply(args)
     assert isinstance(result.result, MessageError)
     letter = the_letter()
     assert letter.kind == "message" and dead_letters.content(letter) == [task, args]
     with pytest.raises(MessageError, match=why):
         arrive(task, args)
-    assert run("dead", "drop", letter.id) == "1 dropped\n"
-    assert not dead_letters.listed()
+    assert run("dead", "delete", letter.id) == "1 deleted\n"
+    assert not dead_letters.newest()
 
 
-def test_a_message_once_more(box: Postbox) -> None:
+def test_a_message_once_more(box: FakeBroker) -> None:
     """The replay of a message sends it as it was."""
-    dead_letters.bury_message("feedmill.sweep", [], "no reason")
-    dead_letters.bury_message("feedmill.fanout", [NAME], "no reason")
-    assert run("dead", "replay", "--all").splitlines() == ["sent feedmill.fanout again", "sent feedmill.sweep again"]
+    dead_letters.keep_message("feedmill.sweep", [], "no reason")
+    dead_letters.keep_message("feedmill.fanout", [NAME], "no reason")
+    assert run("dead", "retry", "--all").splitlines() == ["sent feedmill.fanout again", "sent feedmill.sweep again"]
     assert box.messages == [("feedmill.fanout", [NAME]), ("feedmill.sweep", [])]
-    assert CliRunner().invoke(main, ["dead", "drop"]).exit_code == 2
+    assert CliRunner().invoke(main, ["dead", "delete"]).exit_code == 2
 
 
-def test_a_chunk_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_chunk_that_fails(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """A chunk that an error of the app's own stops is no dead letter: it is noted, and sent again by the sweep."""
     wanted = manager.add_activity(love(1, actor=STAR))
     arrive(*box.messages.pop(0))
@@ -209,7 +209,7 @@ def test_a_chunk_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplo
     box.work()
     status = wanted.status()
     assert (status.done, status.failed, status.error) == (9, 1, "ZeroDivisionError: division by zero")
-    assert not dead_letters.listed()
+    assert not dead_letters.newest()
     assert "9/10" in run("fanouts") and "ZeroDivisionError" in run("fanouts")
     make_overdue(NAME)
     assert run("sweep") == "1 overdue\n"
@@ -219,17 +219,19 @@ def test_a_chunk_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplo
     assert backend().run(backend().journal.list_due(NAME)).number == 0
 
 
-def test_one_that_cannot_be_replayed(box: Postbox) -> None:
-    """It is said, and keeps no other from being replayed."""
-    dead_letters.bury_message("feedmill.sweep", [], "no reason")
-    dead_letters.bury_message("", [b"?"], "rubbish")
-    result = CliRunner().invoke(main, ["dead", "replay", "--all"])
+def test_one_that_cannot_be_replayed(box: FakeBroker) -> None:
+    """It is said, and keeps no other from being retried."""
+    dead_letters.keep_message("feedmill.sweep", [], "no reason")
+    dead_letters.keep_message("", [b"?"], "rubbish")
+    result = CliRunner().invoke(main, ["dead", "retry", "--all"])
     assert result.exit_code == 1 and "names no task of ours" in result.output
     assert "sent feedmill.sweep again" in result.output and box.messages == [("feedmill.sweep", [])]
     assert the_letter().reason == "rubbish"
 
 
-def test_a_follow_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_follow_that_fails(
+    box: FakeBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """What stopped a follow is noted as well, and stands in the error of who waits for it."""
     wanted = manager.follow("reader", 7)
     name, args = box.messages.pop(0)
@@ -241,11 +243,11 @@ def test_a_follow_that_fails(box: Postbox, monkeypatch: pytest.MonkeyPatch, capl
         wanted.wait(0)
 
 
-def test_bytes_that_are_no_message(box: Postbox) -> None:
+def test_bytes_that_are_no_message(box: FakeBroker) -> None:
     """What a worker cannot decode, or does not know, is kept as it came and acknowledged; its replay is refused."""
     from types import SimpleNamespace
 
-    from feedmill.tasks.consumer import KeepingConsumer
+    from feedmill.tasks.consumer import DeadLetterConsumer
 
     class Message(SimpleNamespace):
         @property
@@ -263,19 +265,19 @@ def test_bytes_that_are_no_message(box: Postbox) -> None:
         ack=lambda: handled.append("ack"),
         reject_log_error=lambda *_: handled.append("reject"),
     )
-    consumer = object.__new__(KeepingConsumer)
+    consumer = object.__new__(DeadLetterConsumer)
     consumer.on_decode_error(message, ValueError("no msgpack"))
     letter = the_letter()
     assert letter.reason == "cannot be decoded: no msgpack"
     assert dead_letters.content(letter) == ["feedmill.next", [b"\xc1rubbish"]]
     assert handled == ["ack"]
-    dead_letters.drop([letter.id])
+    dead_letters.delete([letter.id])
     message.delivery_info = {"exchange": "celery.pidbox", "routing_key": ""}
     consumer.on_decode_error(message, ValueError("json"))
-    assert dead_letters.listed(5) == [], "what another project asks of all workers is no work that was lost"
-    dead_letters.bury_message("", [b"?"], "rubbish")
+    assert dead_letters.newest(5) == [], "what another project asks of all workers is no work that was lost"
+    dead_letters.keep_message("", [b"?"], "rubbish")
     with pytest.raises(MessageError, match="names no task of ours"):
-        dead_letters.replay(the_letter().id)
+        dead_letters.retry(the_letter().id)
 
 
 def test_a_visibility_timeout_that_is_too_short() -> None:

@@ -1,4 +1,4 @@
-"""A small circle of people whose follows, mutes and feeds the manager tests share."""
+"""A small friends of people whose follows, mutes and feeds the manager tests share."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ START = dt.datetime(2024, 1, 1, 12, tzinfo=dt.timezone.utc)
 
 
 class Home(RedisFeed):
-    key_format = "circle:home:%(user_id)s"
+    key_format = "friends:home:%(user_id)s"
     max_length = 50
 
 
 class News(RedisAggregatedFeed):
-    key_format = "circle:news:%(user_id)s"
+    key_format = "friends:news:%(user_id)s"
 
 
 class Notes(RedisNotificationFeed):
-    key_format = "circle:notes:%(user_id)s"
-    count_format = "circle:notes:%(user_id)s:count"
+    key_format = "friends:notes:%(user_id)s"
+    count_format = "friends:notes:%(user_id)s:count"
 
 
 class Own(RedisFeed):
-    key_format = "circle:own:%(user_id)s"
+    key_format = "friends:own:%(user_id)s"
 
 
-class Circle(Manager):
+class Friends(Manager):
     feed_classes = {"home": Home, "news": News}
     notification_feed_class = Notes
     user_feed_class = Own
@@ -52,8 +52,8 @@ class Circle(Manager):
         return () if activity.target_id is None else (activity.target_id,)
 
 
-class Muted(Circle):
-    """The same circle, in which some do not want to hear of some."""
+class Muted(Friends):
+    """The same friends, in which some do not want to hear of some."""
 
     #: (user, actor)
     mutes: ClassVar[set[tuple[Any, Any]]] = set()
@@ -66,15 +66,15 @@ class Muted(Circle):
         return (user for user in user_ids if (user, activity.actor_id) not in self.mutes)
 
 
-class Paced(Circle):
-    """The same circle, in which nobody may be too loud."""
+class Paced(Friends):
+    """The same friends, in which nobody may be too loud."""
 
     fanout_rate = 0.001
     fanout_burst = 2
 
 
-class Private(Circle):
-    """The same circle, with a filter of the easy kind."""
+class Private(Friends):
+    """The same friends, with a filter of the easy kind."""
 
     def accepts(self, user_id: Any, activity: Activity) -> bool:
         """Only who is named in the audience, if there is one."""

@@ -1,4 +1,4 @@
-"""What was said last is what is so: of activities, of notices, of pairs of users, whatever fails, is late or comes twice."""
+"""What was said last is what is so: of activities, of direct notifications, of pairs of users, whatever fails, is late or comes twice."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from feedmill.storage.redis import RedisActivityStorage
 from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation, follow
-from tests.manager.circle import Circle, Home, News, Notes, Own, Paced, home, love, news, notes
-from tests.postbox import Postbox, arrive, make_overdue
+from tests.fake_broker import FakeBroker, arrive, make_overdue
+from tests.manager.friends import Friends, Home, News, Notes, Own, Paced, home, love, news, notes
 
-manager = Circle()
+manager = Friends()
 
 
 class Died(BaseException):
     """Ends a worker."""
 
 
-def settle(box: Postbox, name: str = "Circle") -> None:
+def settle(box: FakeBroker, name: str = "Friends") -> None:
     """Let everything be done, also what is done once more to be on the safe side."""
     for _ in range(4):
         box.work()
@@ -80,7 +80,7 @@ class TestRemovalsThatFail:
     """Nothing is half-done, and whoever calls again completes it, by value or by id."""
 
     @pytest.mark.parametrize("by_id", [True, False])
-    def test_a_full_server(self, box: Postbox, full: Callable[[bool], None], by_id: bool) -> None:
+    def test_a_full_server(self, box: FakeBroker, full: Callable[[bool], None], by_id: bool) -> None:
         """Refused as a whole while the server takes no writes; complete when it is tried again."""
         manager.add_activity(love(1, target=77))
         manager.notify([100, 101], love(1, target=77))
@@ -97,18 +97,18 @@ class TestRemovalsThatFail:
         assert [notes(user) for user in (77, 100, 101)] == [[], [], []]
 
     @pytest.mark.parametrize("by_id", [True, False])
-    def test_the_journal_refuses(self, box: Postbox, monkeypatch: pytest.MonkeyPatch, by_id: bool) -> None:
+    def test_the_journal_refuses(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch, by_id: bool) -> None:
         """Readers do not see it, and when it is tried again everybody loses it, those notified by name too."""
         manager.add_activity(love(1, target=77))
         manager.notify(range(100, 130), love(1, target=77))
         box.work()
-        plain = handle.start
+        plain = handle.enqueue
 
         def refuse(*args: Any, **named: Any) -> Any:
-            monkeypatch.setattr(handle, "start", plain)
+            monkeypatch.setattr(handle, "enqueue", plain)
             raise StorageError("no")
 
-        monkeypatch.setattr(handle, "start", refuse)
+        monkeypatch.setattr(handle, "enqueue", refuse)
         with pytest.raises(StorageError):
             manager.remove_activity(love(1, target=77).id)
         assert home(10) == []
@@ -117,7 +117,7 @@ class TestRemovalsThatFail:
         assert removed.wait(1).finished and Home(10).count() == 0 == News(10).count() == Own(1).count()
         assert all(notes(user) == [] for user in (77, *range(100, 130)))
 
-    def test_it_is_known_for_a_while(self, box: Postbox, redis_url: str) -> None:
+    def test_it_is_known_for_a_while(self, box: FakeBroker, redis_url: str) -> None:
         """A tombstone is there as long as an unfinished fan-out may be."""
         manager.add_activity(love(1))
         manager.remove_activity(love(1).id)
@@ -130,7 +130,7 @@ class TestRemovalsThatFail:
 class TestImports:
     """An import and what else is asked for of the same activity have one order."""
 
-    def test_imported_after_a_removal_that_is_done_once_more(self, box: Postbox, between: Any) -> None:
+    def test_imported_after_a_removal_that_is_done_once_more(self, box: FakeBroker, between: Any) -> None:
         """The second time of a removal that met the addition does not take out what was imported since."""
         between(lambda: (manager.remove_activity(love(1)), box.work()))
         manager.add_activity(love(1))
@@ -140,7 +140,7 @@ class TestImports:
         assert home(10) == [1] == news(10)
 
     @pytest.mark.parametrize("place", [0, -1])
-    def test_imported_again_at_once(self, box: Postbox, place: int) -> None:
+    def test_imported_again_at_once(self, box: FakeBroker, place: int) -> None:
         """Whatever comes first, what was imported last is there."""
         manager.batch_import(1, [love(n) for n in range(10)])
         box.work()
@@ -153,7 +153,7 @@ class TestImports:
         assert home(10) == list(range(9, -1, -1)) == news(10)
 
     @pytest.mark.parametrize("how", ["import", "notify", "follow"])
-    def test_who_took_it_back_dies(self, box: Postbox, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    def test_who_took_it_back_dies(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
         """A worker sees a removal and takes back what it wrote; all is asked for and done again; that worker dies."""
         manager.batch_import(1, [love(1)], fanout=False)
         users, ask = {
@@ -191,7 +191,7 @@ class TestImports:
         settle(box)
         assert all((notes(user) if how == "notify" else home(user)) == [1] for user in users)
 
-    def test_updates_notify_nobody(self, box: Postbox) -> None:
+    def test_updates_notify_nobody(self, box: FakeBroker) -> None:
         """What was imported is news to nobody, however often it is updated."""
         manager.batch_import(1, [love(1, target=77)])
         for text in "abc":
@@ -211,7 +211,7 @@ class TestImports:
 class TestContexts:
     """An activity stands in one group, and is taken out of it by whatever is equal to it."""
 
-    def test_added_twice(self, box: Postbox, by_album: None) -> None:
+    def test_added_twice(self, box: FakeBroker, by_album: None) -> None:
         """The first context counts."""
         manager.add_activity(love(1, target=77, album="A"))
         manager.add_activity(love(1, target=77, album="B"))
@@ -222,7 +222,7 @@ class TestContexts:
         assert News(10).count() == 0 == Notes(77).count() == Notes(77).get_denormalized_count()
 
     @pytest.mark.parametrize("carried_out", [True, False])
-    def test_removed_and_added_with_another(self, box: Postbox, by_album: None, carried_out: bool) -> None:
+    def test_removed_and_added_with_another(self, box: FakeBroker, by_album: None, carried_out: bool) -> None:
         """It leaves its former group, also if its removal was never carried out."""
         manager.add_activity(love(1, target=77, album="A"))
         manager.notify([100], love(1, target=77, album="A"))
@@ -235,7 +235,7 @@ class TestContexts:
         assert [group.group for group in News(10)[:]] == ["album B"] == [group.group for group in Notes(77)[:]]
         assert notes(100) == []
 
-    def test_a_worker_dies(self, box: Postbox, by_album: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_worker_dies(self, box: FakeBroker, by_album: None, monkeypatch: pytest.MonkeyPatch) -> None:
         """What a worker wrote that died before it looked again is put right."""
         plain = compensation._look
 
@@ -266,7 +266,7 @@ class TestUnfollowsBehindAFailure:
     @pytest.fixture(params=[Died(), OSError("no network")], ids=["dies", "fails"])
     def written(
         self,
-        box: Postbox,
+        box: FakeBroker,
         fanouts: list[Fanout],
         monkeypatch: pytest.MonkeyPatch,
         between: Callable[[Callable[[], Any]], None],
@@ -285,7 +285,7 @@ class TestUnfollowsBehindAFailure:
             raise request.param
 
         edges: set[tuple[Any, Any]] = set()
-        monkeypatch.setattr(Circle, "edges", edges)
+        monkeypatch.setattr(Friends, "edges", edges)
 
         def deliver(followers: int) -> set[tuple[Any, Any]]:
             edges.update((user, 100) for user in range(10, 10 + followers))
@@ -303,7 +303,7 @@ class TestUnfollowsBehindAFailure:
 
     @pytest.mark.parametrize("followers", [1, 2, 15])
     def test_left_for_good(
-        self, box: Postbox, written: Callable[[int], Any], fanouts: list[Fanout], followers: int
+        self, box: FakeBroker, written: Callable[[int], Any], fanouts: list[Fanout], followers: int
     ) -> None:
         """Those who stay have it, and who has left has not: in a fan-out of one piece and in one of chunks."""
         edges = written(followers)
@@ -314,7 +314,7 @@ class TestUnfollowsBehindAFailure:
 
     @pytest.mark.parametrize("followers", [1, 15])
     def test_removed_before_it_is_tried_again(
-        self, box: Postbox, written: Callable[[int], Any], followers: int
+        self, box: FakeBroker, written: Callable[[int], Any], followers: int
     ) -> None:
         """A removal reaches those as well who had left when it listed people."""
         written(followers)
@@ -325,7 +325,7 @@ class TestUnfollowsBehindAFailure:
     @pytest.mark.parametrize("followers", [1, 15])
     def test_follows_again(
         self,
-        box: Postbox,
+        box: FakeBroker,
         written: Callable[[int], Any],
         between: Callable[[Callable[[], Any]], None],
         followers: int,
@@ -345,10 +345,10 @@ class TestUnfollowsBehindAFailure:
         assert all(home(user) == [1] == news(user) for user, _ in edges)
 
 
-def test_nobody_is_counted_twice(box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_is_counted_twice(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who had left and is listed again, before it is written down that they follow, is reached once."""
     edges = {(user, 100) for user in range(10, 25)}
-    monkeypatch.setattr(Circle, "edges", edges)
+    monkeypatch.setattr(Friends, "edges", edges)
     manager.add_activity(love(1, actor=100))
     arrive(*box.messages.pop(0))
     manager.unfollow(10, 100)
@@ -367,23 +367,23 @@ def test_nobody_is_counted_twice(box: Postbox, monkeypatch: pytest.MonkeyPatch) 
     assert all(home(user) == [1] for user, _ in edges)
 
 
-class TestNotices:
+class TestDirectNotifications:
     """Who was notified by name, and taken back."""
 
     @pytest.mark.timeout(60)
-    def test_a_notice_that_was_not_kept(self, box: Postbox) -> None:
+    def test_a_notification_that_was_not_kept(self, box: FakeBroker) -> None:
         """A server refused what was said, and not that it is to be carried out: that comes to nothing, and to an end."""
         said = manager.notify([1, 2], love(1))
         if backend().in_process:
             DATA.notified.clear()
         else:
             client: Any = backend().client  # type: ignore[attr-defined]
-            client.delete(*client.keys("*notices:*"))
+            client.delete(*client.keys("*notified:*"))
         settle(box)
         assert said.status().finished and notes(1) == []
 
     @pytest.mark.parametrize("place", [0, -1])
-    def test_overlapping_lists(self, box: Postbox, place: int) -> None:
+    def test_overlapping_lists(self, box: FakeBroker, place: int) -> None:
         """The last word on each user counts, whatever lists they stand in and whatever comes first."""
         manager.notify([1, 2, 3], love(1))
         manager.unnotify(["2", 3], love(1))
@@ -393,7 +393,7 @@ class TestNotices:
         settle(box)
         assert [notes(user) for user in (1, 2, 3, 4)] == [[1], [], [1], [1]]
 
-    def test_a_removal_and_a_notice_after_it(self, box: Postbox) -> None:
+    def test_a_removal_and_a_notification_after_it(self, box: FakeBroker) -> None:
         """Who is notified after a removal has it, and nobody else."""
         manager.notify([1, 2], love(1))
         box.work()
@@ -402,8 +402,8 @@ class TestNotices:
         settle(box)
         assert [notes(1), notes(2)] == [[], [1]]
 
-    def test_a_recipient_is_taken_back(self, box: Postbox) -> None:
-        """An update does not bring back what was taken back from a recipient; a notice does."""
+    def test_a_recipient_is_taken_back(self, box: FakeBroker) -> None:
+        """An update does not bring back what was taken back from a recipient; a direct notification does."""
         manager.add_activity(love(1, target=77))
         box.work()
         manager.unnotify([77], love(1, target=77))
@@ -414,7 +414,7 @@ class TestNotices:
         settle(box)
         assert Notes(77)[0].activities[0].extra_context == {"text": "new"}
 
-    def test_many(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_many(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """Calls of many chunks, over several round trips, have one number each."""
         monkeypatch.setattr("feedmill.manager.writes.AT_ONCE", 2)
         manager.notify(range(100, 160), love(1))
@@ -431,7 +431,7 @@ class TestPairs:
     """Who follows whom."""
 
     @pytest.mark.parametrize("spelled", [("1", "2"), (1, "2"), ("1", 2)])
-    def test_ids_of_mixed_types(self, box: Postbox, spelled: tuple[Any, Any]) -> None:
+    def test_ids_of_mixed_types(self, box: FakeBroker, spelled: tuple[Any, Any]) -> None:
         """A pair is one pair, in whatever types its ids come."""
         manager.add_activity(love(1, actor=2))
         box.work()
@@ -444,13 +444,13 @@ class TestPairs:
     @pytest.mark.parametrize("how", ["removed", "added again", "updated"])
     @pytest.mark.parametrize("twice", [False, True])
     def test_followed_again_before_the_unfollow_was_done(
-        self, box: Postbox, monkeypatch: pytest.MonkeyPatch, by_album: None, how: str, twice: bool
+        self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch, by_album: None, how: str, twice: bool
     ) -> None:
         """What becomes of an activity while somebody does not follow its author reaches them when they do again."""
-        edges = set(Circle.edges)
+        edges = set(Friends.edges)
         manager.add_activity(love(1, album="a"))
         settle(box)
-        monkeypatch.setattr(Circle, "edges", edges - {(10, 1)})
+        monkeypatch.setattr(Friends, "edges", edges - {(10, 1)})
         manager.unfollow(10, 1)
         box.take("feedmill.unfollow")
         if how == "updated":
@@ -460,7 +460,7 @@ class TestPairs:
         if how == "added again":
             manager.add_activity(love(1, album="b"))
         box.work()
-        monkeypatch.setattr(Circle, "edges", edges)
+        monkeypatch.setattr(Friends, "edges", edges)
         if twice:
             manager.follow(10, 1)
             box.take("feedmill.refollow")
@@ -473,15 +473,17 @@ class TestPairs:
         assert News(10).count() == len(contexts) == Home(10).count()
 
     @pytest.mark.parametrize("how", ["followed", "rebuilt"])
-    def test_what_a_worker_that_died_had_brought(self, box: Postbox, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    def test_what_a_worker_that_died_had_brought(
+        self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch, how: str
+    ) -> None:
         """It came behind the unfollow, and was removed before the user followed again: it is taken out all the same."""
-        edges = set(Circle.edges)
+        edges = set(Friends.edges)
         manager.add_activity(love(1))
         settle(box)
         if how == "followed":
             manager.follow(10, 1)
             box.take()
-        monkeypatch.setattr(Circle, "edges", edges - {(10, 1)})
+        monkeypatch.setattr(Friends, "edges", edges - {(10, 1)})
         manager.unfollow(10, 1)
         box.work()
         assert home(10) == []
@@ -489,7 +491,7 @@ class TestPairs:
         backend().run(News.deliver([10], [love(1)]))
         manager.remove_activity(love(1))
         box.work()
-        monkeypatch.setattr(Circle, "edges", edges)
+        monkeypatch.setattr(Friends, "edges", edges)
         manager.follow(10, 1)
         if how == "rebuilt":
             box.work()
@@ -497,26 +499,26 @@ class TestPairs:
         settle(box)
         assert Home(10).count() == 0 == News(10).count()
 
-    def test_a_rebuild_while_they_follow_again(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_rebuild_while_they_follow_again(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who is unfollowed and followed again while the rebuild asks stays."""
         manager.add_activities([love(1), love(2, actor=2)])
         settle(box)
-        monkeypatch.setattr(Circle, "get_user_following_ids", self.asking(box, lambda: manager.unfollow(10, 1)))
+        monkeypatch.setattr(Friends, "get_user_following_ids", self.asking(box, lambda: manager.unfollow(10, 1)))
         manager.rebuild(10)
         settle(box)
         assert home(10) == [2, 1] == news(10)
 
-    def test_a_rebuild_while_they_follow(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_rebuild_while_they_follow(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """So does who is followed while the rebuild asks, and of whom something was there before."""
         manager.add_activities([love(1), love(2, actor=2)])
         settle(box)
-        monkeypatch.setattr(Circle, "get_user_following_ids", self.asking(box, lambda: None))
+        monkeypatch.setattr(Friends, "get_user_following_ids", self.asking(box, lambda: None))
         manager.rebuild("10")
         settle(box)
         assert home(10) == [2, 1] == news(10)
 
     @staticmethod
-    def asking(box: Postbox, first: Callable[[], Any]) -> Any:
+    def asking(box: FakeBroker, first: Callable[[], Any]) -> Any:
         """The answer is of the moment before."""
 
         def following(self: Any, user_id: Any) -> list[int]:
@@ -528,7 +530,7 @@ class TestPairs:
 
         return following
 
-    def test_a_rebuild_while_it_is_added_again(self, box: Postbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_rebuild_while_it_is_added_again(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was removed when a rebuild looked, and added again since, stays."""
         manager.add_activity(love(1))
         settle(box)
@@ -547,9 +549,11 @@ class TestPairs:
         settle(box)
         assert home(10) == [1] == news(10)
 
-    def test_a_crowd_of_unfollows(self, box: Postbox, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_a_large_audience_of_unfollows(
+        self, box: FakeBroker, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """A chunk does not read the unfollows of everybody, and still heeds its own."""
-        monkeypatch.setattr(Circle, "edges", {(user, 1) for user in range(100, 125)})
+        monkeypatch.setattr(Friends, "edges", {(user, 1) for user in range(100, 125)})
         manager.add_activity(love(1))
         arrive(*box.messages.pop(0))
         chunks = box.take("feedmill.deliver")
@@ -573,14 +577,14 @@ class Wire(RedisNotificationFeed):
     count_format = "last:wire:%(user_id)s:count"
 
 
-class Wired(Circle):
+class Wired(Friends):
     """Followers have a feed that holds whole activities."""
 
     feed_classes = {"home": Home, "wire": Wire}
 
 
 @pytest.mark.parametrize("asked", [lambda: Wired().follow(10, 1), lambda: Wired().rebuild(10)])
-def test_a_follow_beside_an_update(box: Postbox, between: Any, asked: Callable[[], Any]) -> None:
+def test_a_follow_beside_an_update(box: FakeBroker, between: Any, asked: Callable[[], Any]) -> None:
     """What is updated while it is copied shows its new context, also where it is held whole."""
     wired = Wired()
     wired.add_activity(love(1, text="old"))
@@ -588,10 +592,10 @@ def test_a_follow_beside_an_update(box: Postbox, between: Any, asked: Callable[[
     Wire(10).delete()
 
     def updated() -> None:
-        edges, Circle.edges = Circle.edges, set()
+        edges, Friends.edges = Friends.edges, set()
         wired.update_activity(love(1, text="new"))
         box.work()
-        Circle.edges = edges
+        Friends.edges = edges
 
     between(updated)
     asked()
@@ -599,7 +603,7 @@ def test_a_follow_beside_an_update(box: Postbox, between: Any, asked: Callable[[
     assert Wire(10)[0].activities[0].extra_context == {"text": "new"}
 
 
-def test_updates_wait_their_turn(box: Postbox) -> None:
+def test_updates_wait_their_turn(box: FakeBroker) -> None:
     """Who updates faster than their rate is accepted, and fanned out later."""
     paced = Paced()
     paced.add_activities([love(1, target=77, text="old"), love(2, target=77, text="old")])
@@ -611,7 +615,7 @@ def test_updates_wait_their_turn(box: Postbox) -> None:
     assert paced.remove_activity(love(1, target=77)).id and box.work() and notes(77) == [2]
 
 
-def test_an_update_of_what_was_removed_meanwhile(box: Postbox) -> None:
+def test_an_update_of_what_was_removed_meanwhile(box: FakeBroker) -> None:
     """What is removed is not updated, and what is added again with another group not by who looked before."""
     manager.add_activity(love(1))
     manager.remove_activity(love(1).id)
@@ -655,7 +659,7 @@ class TestForgottenScripts:
         client = backend().client  # type: ignore[attr-defined]
         keys = [f"numbers{n}" for n in range(3)]
         client.hset(keys[2], "1.0", "chunk")
-        count = call_script("journal_start", keys, 1, 0)
+        count = call_script("journal_begin_chunk", keys, 1, 0)
 
         def steps() -> Any:
             learned = ("SCRIPT", "LOAD", "return 1")

@@ -16,14 +16,14 @@ from feedmill import Activity, verbs
 from feedmill.doctor import examine
 from feedmill.doctor.checks.overflow import _flaw, _surely_fits
 from feedmill.doctor.checks.quick import Glances
-from feedmill.doctor.key_map import Part, Place, Places
-from feedmill.doctor.repair import look
+from feedmill.doctor.key_map import KeyInfo, KeyKind, KeyMap
+from feedmill.doctor.repair import diagnose
 from feedmill.keys import GROUPS
 from feedmill.storage.memory import DATA
 from feedmill.storage.redis import maintenance as redis_inspection
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love, Verb
-from tests.doctor.clinic import examined, fill
+from tests.doctor.fixtures import examined, fill
 from tests.doctor.test_ranked import HotNews, HotNotes
 from tests.feeds.samples import BASE, Home, News, Notes, in_group, on_day
 
@@ -62,7 +62,7 @@ def quickly(feed: Any) -> list[bytes] | None:
 
 
 def closely(feed: Any) -> list[Any]:
-    _, findings = backend().run(look(Place(Part.GROUPS, type(feed), str(feed.user_id))))
+    _, findings = backend().run(diagnose(KeyInfo(KeyKind.GROUPS, type(feed), str(feed.user_id))))
     return findings
 
 
@@ -210,20 +210,20 @@ def test_pages_of_any_size(healthy_server: redis.Redis, monkeypatch: pytest.Monk
     healthy_server.delete(News(42).key + GROUPS)
     report = examine(fix=True)
     assert set(report.found) >= {"drifted count", "entry without record"}
-    assert report.left == 0
+    assert report.remaining == 0
     assert examined() == {}
-    assert Places().of(b"fm:strange:{1}") is None
+    assert KeyMap().of(b"fm:strange:{1}") is None
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_a_spill_that_surely_fits_does(memory: None, seed: int) -> None:
-    """What is passed without a look at each spilled member has no flaw."""
+def test_a_overflow_that_surely_fits_does(memory: None, seed: int) -> None:
+    """What is passed without a look at each overflow member has no flaw."""
     dice, passed = random.Random(seed), 0
     News(1).add_many(in_group(n, dice.randrange(30)) for n in range(90))
     held = DATA.groups[News(1).key]
-    ((group, spill),) = held.spills.items()
+    ((group, overflow),) = held.overflows.items()
     for _ in range(60):
-        record, fields = News.serializer().decode(held.records[group]), dict(spill)
+        record, fields = News.serializer().decode(held.records[group]), dict(overflow)
         actor = dice.choice(list(fields))
         if dice.random() < 0.5:
             fields[actor] = mutated(fields[actor] or b"x", dice)

@@ -17,8 +17,8 @@ from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator
 from feedmill.keys import GROUPS
 from feedmill.records import NotificationSerializer
-from feedmill.records.record import HELD
-from feedmill.storage.base import Want
+from feedmill.records.record import INLINE_LIMIT
+from feedmill.storage.base import GroupRead
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from tests.feeds.samples import BASE, News, Notes, in_group, on_day
@@ -87,9 +87,19 @@ def inside(feed: Any) -> tuple[Any, ...]:
     groups = []
     for name, score, stored in rows:
         record = serializer.decode(stored)
-        _, _, spill, _ = backend().run(storage.group_get(feed.key, Want(name, None)))
-        numbers = record.count, record.actors, record.created, record.top, record.spilled, record.capped
-        parts = {actor: sorted(_said(m) for m in serializer.parts.decode(actor, part)) for actor, part in spill.items()}
+        _, _, overflow, _ = backend().run(storage.group_get(feed.key, GroupRead(name, None)))
+        numbers = (
+            record.count,
+            record.actors,
+            record.created,
+            record.overflow_newest,
+            record.has_overflow,
+            record.truncated,
+        )
+        parts = {
+            actor: sorted(_said(m) for m in serializer.overflow_codec.decode(actor, part))
+            for actor, part in overflow.items()
+        }
         groups.append((name, float(score), numbers, [_said(m) for m in record.members], parts))
     counts = feed.get_denormalized_counts() if isinstance(feed, Notes) else None
     return groups, counts
@@ -104,7 +114,7 @@ def _said(member: Any) -> tuple[bytes, bytes]:
 @pytest.mark.parametrize("seed", range(40))
 def test_as_a_merge(redis_url: str, monkeypatch: pytest.MonkeyPatch, grouped: Any, limit: int, seed: int) -> None:
     """Whatever comes in whatever order, early, late and again: a script leaves the bytes that merges leave."""
-    monkeypatch.setattr("feedmill.records.record.SPILL_LIMIT", limit)
+    monkeypatch.setattr("feedmill.records.record.OVERFLOW_LIMIT", limit)
     feeds = [kind(1) for kind in (grouped, MERGED[grouped])]
     for number, (adds, removes) in enumerate(storm(random.Random(seed))):
         done = [backend().run(type(feed).deliver([1], adds, removes)) for feed in feeds]
@@ -116,8 +126,8 @@ def test_as_a_merge(redis_url: str, monkeypatch: pytest.MonkeyPatch, grouped: An
 
 @BOTH
 @pytest.mark.parametrize("context", [None, {"text": "x"}, {"text": "x" * 60_000}], ids=["short", "loose", "long"])
-def test_most_is_spilled_by_a_script(redis_url: str, grouped: Any, context: Any) -> None:
-    """Newer or older than what was spilled, by actors of any shape: no lock is taken and nothing is read."""
+def test_most_is_in_the_overflow_by_a_script(redis_url: str, grouped: Any, context: Any) -> None:
+    """Newer or older than what is in the overflow, by actors of any shape: no lock is taken and nothing is read."""
     feed = grouped(1)
     numbers = [*range(0, 120, 2), *range(1, 60, 2), *range(120, 160)]
     activities = [
@@ -142,81 +152,81 @@ def test_most_is_spilled_by_a_script(redis_url: str, grouped: Any, context: Any)
 @BOTH
 def test_of_one_moment(redis_url: str, grouped: Any) -> None:
     """Where times do not tell which members are the newest, the merge decides."""
-    activities = [Activity(number, Love, 7, time=BASE) for number in range(3 * HELD)]
+    activities = [Activity(number, Love, 7, time=BASE) for number in range(3 * INLINE_LIMIT)]
     for activity in activities:
         assert grouped(1).add(activity) == 1
         assert grouped(1).add(activity) == 0
     (group,) = grouped(1)[:]
-    assert (group.activity_count, group.actor_count) == (3 * HELD, 3 * HELD)
+    assert (group.activity_count, group.actor_count) == (3 * INLINE_LIMIT, 3 * INLINE_LIMIT)
     assert len(set(group.activities) & set(activities)) == MAX_MEMBERS
 
 
 @BOTH
 def test_in_the_first_hour(redis_url: str, grouped: Any) -> None:
-    """Times of 1970 are packed shorter than today's; they spill as all others do."""
+    """Times of 1970 are packed shorter than today's; they overflow as all others do."""
     first = dt.datetime(1970, 1, 1, 1, tzinfo=dt.timezone.utc)
-    for number in range(3 * HELD):
+    for number in range(3 * INLINE_LIMIT):
         assert grouped(1).add(Activity(number, Love, 7, time=first + dt.timedelta(seconds=30 * number))) == 1
-    for number in range(3 * HELD):
+    for number in range(3 * INLINE_LIMIT):
         assert grouped(1).add(Activity(number, Love, 7, time=first + dt.timedelta(seconds=30 * number))) == 0
     (group,) = grouped(1)[:]
-    assert (group.activity_count, group.actor_count) == (3 * HELD, 3 * HELD)
-    assert len(grouped(1).actors(group).items) == 3 * HELD
+    assert (group.activity_count, group.actor_count) == (3 * INLINE_LIMIT, 3 * INLINE_LIMIT)
+    assert len(grouped(1).actors(group).items) == 3 * INLINE_LIMIT
 
 
 @BOTH
 @pytest.mark.parametrize("damage", [b"", b"\0", b"\xc1" * 7, b"\0" * 40, b"\x94\xcf" + b"\0" * 21])
 def test_behind_damage(redis_url: str, grouped: Any, damage: bytes) -> None:
-    """What is spilled behind damaged bytes is known: it counts once, is found, and can be taken off."""
+    """What is in the overflow behind damaged bytes is known: it counts once, is found, and can be taken off."""
     feed, client = grouped(1), redis.Redis.from_url(redis_url)
-    feed.add_many(in_group(number, actor=1) for number in range(2 * HELD))
+    feed.add_many(in_group(number, actor=1) for number in range(2 * INLINE_LIMIT))
     (group,) = feed[:]
-    (spill,) = client.keys(f"{feed.key}*:{group.group}")
-    ((actor, part),) = client.hgetall(spill).items()
-    client.hset(spill, actor, damage)
+    (overflow,) = client.keys(f"{feed.key}*:{group.group}")
+    ((actor, part),) = client.hgetall(overflow).items()
+    client.hset(overflow, actor, damage)
     late = [in_group(-number, actor=1) for number in range(1, 9)]
-    new = [in_group(number, actor=1) for number in range(2 * HELD, 4 * HELD)]
+    new = [in_group(number, actor=1) for number in range(2 * INLINE_LIMIT, 4 * INLINE_LIMIT)]
     for activity in [*late, *new]:
         assert feed.add(activity) == 1
         assert feed.add(activity) == 0
-    assert feed[0].activity_count == 2 * HELD + len(late) + len(new)
+    assert feed[0].activity_count == 2 * INLINE_LIMIT + len(late) + len(new)
     assert all(feed.contains(activity) for activity in late)
     assert feed.remove_many([*late, *new]) == len(late) + len(new)
-    lost = len(grouped.serializer().parts.decode(actor, part))
-    assert feed[0].activity_count in (2 * HELD, 2 * HELD - lost)
+    lost = len(grouped.serializer().overflow_codec.decode(actor, part))
+    assert feed[0].activity_count in (2 * INLINE_LIMIT, 2 * INLINE_LIMIT - lost)
 
 
 @ALL
 @pytest.mark.parametrize("kind", ["hash", "string"])
-def test_a_spill_that_nobody_has(redis_url: str, grouped: Any, kind: str) -> None:
-    """What lies where a group is about to spill for the first time is none of it."""
+def test_a_overflow_that_nobody_has(redis_url: str, grouped: Any, kind: str) -> None:
+    """What lies where a group is about to overflow for the first time is none of it."""
     feed, client = grouped(1), redis.Redis.from_url(redis_url)
     feed.add(in_group(0))
-    spill = f"{feed.key}{GROUPS}:{feed[0].group}"
+    overflow = f"{feed.key}{GROUPS}:{feed[0].group}"
     if kind == "hash":
-        client.hset(spill, b"nobody", b"")
+        client.hset(overflow, b"nobody", b"")
     else:
-        client.set(spill, b"nobody")
-    feed.add_many(in_group(number) for number in range(1, 2 * HELD))
-    assert len(inside(feed)[0][0][-1]) == feed[0].actor_count == 2 * HELD
+        client.set(overflow, b"nobody")
+    feed.add_many(in_group(number) for number in range(1, 2 * INLINE_LIMIT))
+    assert len(inside(feed)[0][0][-1]) == feed[0].actor_count == 2 * INLINE_LIMIT
 
 
 @ALL
-@pytest.mark.parametrize("held", [MAX_MEMBERS, HELD])
-@pytest.mark.parametrize("limit", [100_000, HELD], ids=["", "capped"])
+@pytest.mark.parametrize("held", [MAX_MEMBERS, INLINE_LIMIT])
+@pytest.mark.parametrize("limit", [100_000, INLINE_LIMIT], ids=["", "truncated"])
 @pytest.mark.parametrize("number", [-1, 1000])
-def test_a_spill_that_is_no_hash(
+def test_a_overflow_that_is_no_hash(
     redis_url: str, monkeypatch: pytest.MonkeyPatch, grouped: Any, held: int, limit: int, number: int
 ) -> None:
     """It is as good as lost. What comes is taken in, older or newer than what was there, and by all other feeds."""
-    monkeypatch.setattr("feedmill.records.record.SPILL_LIMIT", limit)
+    monkeypatch.setattr("feedmill.records.record.OVERFLOW_LIMIT", limit)
     feed, client = grouped(1), redis.Redis.from_url(redis_url)
     feed.add_many(in_group(number) for number in range(MAX_MEMBERS * 2 + held))
-    (spill,) = client.keys(f"{feed.key}*:{feed[0].group}")
-    client.delete(spill)
-    client.set(spill, "x")
+    (overflow,) = client.keys(f"{feed.key}*:{feed[0].group}")
+    client.delete(overflow)
+    client.set(overflow, "x")
     grouped.insert_activities([in_group(number)])
-    counted = not (number < 0 and feed.serializer().decode(client.hget(feed.key + GROUPS, feed[0].group)).capped)
+    counted = not (number < 0 and feed.serializer().decode(client.hget(feed.key + GROUPS, feed[0].group)).truncated)
     assert backend().run(grouped.deliver([0, 1, 2], [in_group(number)])) == 2 + counted
     assert feed.contains(in_group(number)) == counted
     assert feed[0].activity_count == MAX_MEMBERS * 2 + held + counted
@@ -226,17 +236,17 @@ def test_a_spill_that_is_no_hash(
 @ALL
 @pytest.mark.parametrize("bit", [16, 64, 128])
 def test_a_record_that_lies(redis_url: str, grouped: Any, bit: int) -> None:
-    """A record that says it let members go before it spilled any, or what no record says: it counts and spills on."""
+    """A record that says it let members go before it in the overflow any, or what no record says: it counts and overflow on."""
     feed, client = grouped(1), redis.Redis.from_url(redis_url)
-    feed.add_many(in_group(number) for number in range(HELD))
+    feed.add_many(in_group(number) for number in range(INLINE_LIMIT))
     record = client.hget(feed.key + GROUPS, feed[0].group)
     client.hset(feed.key + GROUPS, feed[0].group, bytes((record[0] | bit,)) + record[1:])
-    grouped.insert_activities(in_group(number) for number in range(3 * HELD))
-    for number in range(HELD, 3 * HELD):
+    grouped.insert_activities(in_group(number) for number in range(3 * INLINE_LIMIT))
+    for number in range(INLINE_LIMIT, 3 * INLINE_LIMIT):
         assert backend().run(grouped.deliver([0, 1, 2], [in_group(number)])) == 3
-    assert grouped(0)[0].activity_count == grouped(2)[0].activity_count == 2 * HELD
-    assert feed[0].activity_count == len(feed.actors(feed[0], limit=1000).items) == 3 * HELD
-    assert all(feed.contains(in_group(number)) for number in range(3 * HELD))
+    assert grouped(0)[0].activity_count == grouped(2)[0].activity_count == 2 * INLINE_LIMIT
+    assert feed[0].activity_count == len(feed.actors(feed[0], limit=1000).items) == 3 * INLINE_LIMIT
+    assert all(feed.contains(in_group(number)) for number in range(3 * INLINE_LIMIT))
 
 
 @BOTH
@@ -244,18 +254,18 @@ def test_a_record_that_lies(redis_url: str, grouped: Any, bit: int) -> None:
 def test_a_record_that_counts_too_far(redis_url: str, grouped: Any, at: int) -> None:
     """Its group starts anew, as merges have it, and does not count from zero what is there."""
     feed, client = grouped(1), redis.Redis.from_url(redis_url)
-    feed.add_many(in_group(number) for number in range(2 * HELD))
+    feed.add_many(in_group(number) for number in range(2 * INLINE_LIMIT))
     (group,), at = feed[:], at + (8 if grouped is Notes else 2)
     record = client.hget(feed.key + GROUPS, group.group)
     client.hset(feed.key + GROUPS, group.group, record[:at] + b"\xff" * 4 + record[at + 4 :])
-    assert feed.add(in_group(2 * HELD)) == 1
+    assert feed.add(in_group(2 * INLINE_LIMIT)) == 1
     assert (feed[0].activity_count, feed[0].actor_count) == (1, 1)
 
 
 @ALL
 def test_what_came_back_is_not_the_newest(redis_url: str, monkeypatch: pytest.MonkeyPatch, grouped: Any) -> None:
     """A group that let members go and is filled up with older ones still knows what it let go of."""
-    monkeypatch.setattr("feedmill.records.record.SPILL_LIMIT", 45)
+    monkeypatch.setattr("feedmill.records.record.OVERFLOW_LIMIT", 45)
     feed = grouped(1)
     for number in range(100):
         feed.add(in_group(number))
@@ -267,19 +277,19 @@ def test_what_came_back_is_not_the_newest(redis_url: str, monkeypatch: pytest.Mo
 
 
 def test_held_with_another_context(redis_url: str) -> None:
-    """An activity that comes again with another context is the one that is held, also if it is as old as what is spilled."""
+    """An activity that comes again with another context is the one that is held, also if it is as old as what is in the overflow."""
     feed = Notes(1)
-    feed.add_many(Activity(number, Love, 7, time=BASE) for number in range(2 * HELD))
-    for number in range(2 * HELD):
+    feed.add_many(Activity(number, Love, 7, time=BASE) for number in range(2 * INLINE_LIMIT))
+    for number in range(2 * INLINE_LIMIT):
         assert feed.add(Activity(number, Love, 7, time=BASE, extra_context={"text": "x"})) == 0
-    assert feed[0].activity_count == 2 * HELD
+    assert feed[0].activity_count == 2 * INLINE_LIMIT
 
 
 @ALL
 def test_in_the_first_microsecond(redis_url: str, grouped: Any) -> None:
     """A group that is as old as time stays so."""
     first = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
-    for number in range(2 * HELD):
+    for number in range(2 * INLINE_LIMIT):
         assert grouped(1).add(Activity(number, Love, 7, time=first + dt.timedelta(seconds=number))) == 1
     assert grouped(1)[0].created_at == first
 
@@ -296,7 +306,7 @@ def test_thousands_at_once(redis_url: str, grouped: Any, kind: Any) -> None:
 
 
 def test_a_part_is_small() -> None:
-    """A spilled member costs its id, or its body and four bytes."""
+    """A overflow member costs its id, or its body and four bytes."""
     member = NotificationSerializer().member(in_group(1))
-    assert len(Notes.serializer().parts.encode([member])) == len(in_group(1).pack()) + 4
-    assert len(News.serializer().parts.encode([News.serializer().member(in_group(1))])) == 16
+    assert len(Notes.serializer().overflow_codec.encode([member])) == len(in_group(1).pack()) + 4
+    assert len(News.serializer().overflow_codec.encode([News.serializer().member(in_group(1))])) == 16

@@ -51,7 +51,7 @@ class Fails(RecentVerbAggregator):
     broken = True
 
     def merge(self, aggregated: Any, activities: Any) -> Any:
-        """Fails until it is mended."""
+        """Fails until it is fixed."""
         if self.broken:
             raise RuntimeError("no")
         return super().merge(aggregated, activities)

@@ -47,7 +47,7 @@ LOCK_TTL = 2.0
 #: Seconds after which work that somebody took is given to others.
 LEASE = 6.0
 #: Seconds after which what is not finished counts as lost.
-PATIENCE = 60.0
+TIMEOUT = 60.0
 
 
 @dataclasses.dataclass
@@ -73,7 +73,7 @@ class Row:
     notes: list[str] = dataclasses.field(default_factory=list)
 
 
-class Stage:
+class Harness:
     """Everything that one scenario needs. Workers reach both servers through proxies; the test itself does not."""
 
     def __init__(self, folder: Path, broker: str, rabbit: LocalRabbit | None, seed: int = 1) -> None:
@@ -354,7 +354,7 @@ class Stage:
 
     def insist(self, call: Callable[..., T], *args: Any) -> T:
         """What *call* returns, called again until that is no error of the storage."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + TIMEOUT
         while True:
             try:
                 return call(*args)
@@ -381,14 +381,14 @@ class Stage:
             return len(self.open)
 
     def _statuses(self, fanouts: Sequence[Fanout]) -> list[tuple[str, FanoutStatus]]:
-        """What the receipts of *fanouts* say, read in one go."""
+        """What the fan-out records of *fanouts* say, read in one go."""
         found = backend().run(together([backend().journal.get(fanout.id) for fanout in fanouts]))
         return [(fanout.id, status_of(fields, fanout.op)) for fanout, fields in zip(fanouts, found)]
 
-    def settle(self, patience: float = PATIENCE) -> float:
+    def settle(self, timeout: float = TIMEOUT) -> float:
         """Let the system heal itself; the seconds that took since the last fault."""
         began = self.healed_at or time.monotonic()
-        deadline = time.monotonic() + patience
+        deadline = time.monotonic() + timeout
         while True:
             self.supervise()
             sweep()
@@ -400,7 +400,7 @@ class Stage:
 
     def rest(self) -> bool:
         """Let what is to be done again be done again; whether there was any. Nothing may change by it."""
-        busy, deadline = False, time.monotonic() + LEASE + PATIENCE
+        busy, deadline = False, time.monotonic() + LEASE + TIMEOUT
         while (
             any(backend().run(backend().journal.list_due(name)).number for name in registry.manager_names())
             and time.monotonic() < deadline
@@ -426,7 +426,7 @@ class Stage:
             verdict.chunks_lost += status.planned - status.done
             right = people is None or people <= status.reached <= people + others
             if not status.finished or status.planned != status.done or not right:
-                verdict.off(f"receipt of {name}: {status}, and {people} people were to be reached")
+                verdict.off(f"fan-out record of {name}: {status}, and {people} people were to be reached")
         if self.steady:
             for number, worker in enumerate(self.workers):
                 if worker not in self.retired and (worker.starts > 1 or not worker.alive):
@@ -461,10 +461,10 @@ def carrying(activity: Activity, context: dict[str, Any]) -> Activity:
 
 
 @contextlib.contextmanager
-def staged(folder: Path, broker: str, rabbit: LocalRabbit | None, seed: int = 1) -> Iterator[Stage]:
+def staged(folder: Path, broker: str, rabbit: LocalRabbit | None, seed: int = 1) -> Iterator[Harness]:
     """A stage that is cleared away afterwards."""
-    stage = Stage(folder, broker, rabbit, seed)
+    harness = Harness(folder, broker, rabbit, seed)
     try:
-        yield stage
+        yield harness
     finally:
-        stage.close()
+        harness.close()

@@ -1,4 +1,4 @@
-"""Feeds for the doctor's tests, filled as in life: spilled groups, marks, removals, a feed of each kind."""
+"""Feeds for the doctor's tests, filled as in life: in the overflow groups, marks, removals, a feed of each kind."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from feedmill import Activity, Manager
 from feedmill.doctor import Report, examine
 from tests.feeds.samples import Home, News, Notes, in_group, on_day
 
-PATIENT, OTHER = 42, "o{t}her"
+USER, OTHER = 42, "o{t}her"
 
 
-class ClinicManager(Manager):
+class DoctorManager(Manager):
     feed_classes = {"home": Home, "news": News}
     notification_feed_class = Notes
 
     def get_user_follower_ids(self, user_id: Any) -> Iterable[Any]:
         """Two people."""
-        return (PATIENT, OTHER)
+        return (USER, OTHER)
 
     def get_recipient_ids(self, activity: Activity) -> Iterable[Any]:
         """The same."""
-        return (PATIENT, OTHER)
+        return (USER, OTHER)
 
 
 def fill() -> None:
-    """Feeds of two users, with a group of 40 members (so it has a spill) and groups of one."""
+    """Feeds of two users, with a group of 40 members (so it has overflow) and groups of one."""
     everything = [in_group(n) for n in range(40)] + [on_day(n) for n in range(2, 6)]
-    for user in (PATIENT, OTHER):
+    for user in (USER, OTHER):
         Home(user).add_many([on_day(n) for n in range(1, 7)])
         News(user).add_many(everything)
         notes = Notes(user)

@@ -14,10 +14,10 @@ import pytest
 import feedmill
 from feedmill.errors import FeedBusy
 from feedmill.grouping import pending_writes
-from feedmill.grouping.operations import FeedsOf, plan
-from feedmill.grouping.writer import fold_in
-from feedmill.keys import left_key
-from feedmill.storage.base import Lock, Rules, Snapshot, Task
+from feedmill.grouping.operations import UserFeedBatch, plan
+from feedmill.grouping.writer import recover_pending_writes
+from feedmill.keys import pending_key
+from feedmill.storage.base import FeedLimits, Lock, Snapshot, WriteRequest
 from feedmill.storage.operations import Command, Steps
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RedisBackend
@@ -53,10 +53,10 @@ def finish(replies: list[Any], operation: Steps[Any], after: Callable[[int], Non
 def seize(feed: Any, ttl: float, now: float | None = None) -> Any:
     """Take the lock of *feed* as another process would, that may have died since."""
     begin = feed.timeline().begin(
-        FeedsOf(type(feed), [feed.user_id]),
-        Task(()),
+        UserFeedBatch(type(feed), [feed.user_id]),
+        WriteRequest(()),
         Lock(b"stranger", now or time.time(), ttl),
-        Rules(8, 0, feed.channel()),
+        FeedLimits(8, 0, feed.channel()),
     )
     return backend().run(begin)[0]
 
@@ -103,7 +103,7 @@ def test_a_commit_whose_answer_is_lost(redis_url: str, grouped: Any) -> None:
     early, first, second, third = many = [in_group(n, 5) for n in range(4)]
     grouped.insert_activities(many)
     crowd = [in_group(n, 5) for n in range(10, 30)]
-    grouped(1).add_many([early, *crowd])  # more than a record holds: what is early is spilled
+    grouped(1).add_many([early, *crowd])  # more than a record holds: what is early is in the overflow
     seize(grouped(1), ttl=5, now=time.time() - 10)
     backend().client.hset(grouped.key_of(1) + ":groups", "\0i", plan(grouped, [first]).pending())  # type: ignore[attr-defined]
     replies, holder = begun(grouped.deliver([1], (), [on_day(9)]))
@@ -123,7 +123,7 @@ def test_a_commit_whose_answer_is_lost(redis_url: str, grouped: Any) -> None:
 
 @BOTH
 def test_a_busy_feed_holds_up_nobody(redis_url: str, grouped: Any) -> None:
-    """Of 100 feeds, one held by another writer, 99 are written at once; the holder folds the rest in as it lets go."""
+    """Of 100 feeds, one held by another writer, 99 are written at once; the holder merges the rest in as it lets go."""
     grouped.insert_activities([on_day(1), on_day(2)])
     replies, holder = begun(grouped.deliver([7], [on_day(2)], [on_day(9)]))
     assert grouped._run(grouped.deliver(USERS, [on_day(1)])) == 99
@@ -133,7 +133,7 @@ def test_a_busy_feed_holds_up_nobody(redis_url: str, grouped: Any) -> None:
 
 
 @BOTH
-def test_the_holder_of_a_crowded_feed_is_relieved(redis_url: str, grouped: Any) -> None:
+def test_the_holder_of_a_busy_feed_is_relieved(redis_url: str, grouped: Any) -> None:
     """Whoever holds a feed for which work never stops coming lets another take over, who finds all that was left."""
     activities = [on_day(day) for day in range(1, 9)]
     grouped.insert_activities(activities)
@@ -153,8 +153,8 @@ def test_the_holder_of_a_crowded_feed_is_relieved(redis_url: str, grouped: Any) 
 
 
 @BOTH
-def test_the_holder_of_a_crowded_feed_goes_on(redis_url: str, grouped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If nobody comes to take over, the holder still folds in all that was left."""
+def test_the_holder_of_a_busy_feed_goes_on(redis_url: str, grouped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If nobody comes to take over, the holder still applies all that was left."""
     monkeypatch.setattr("feedmill.grouping.writer.RELIEF", 1)
     grouped.insert_activities([on_day(1), on_day(2)])
     replies, holder = begun(grouped.deliver([1], [on_day(1)], [on_day(9)]))
@@ -165,8 +165,8 @@ def test_the_holder_of_a_crowded_feed_goes_on(redis_url: str, grouped: Any, monk
 
 
 @BOTH
-def test_the_inbox_of_a_dead_holder(backend_kind: str, grouped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was left for a writer that died is folded in by the next one after the lock's time."""
+def test_the_pending_writes_of_a_dead_holder(backend_kind: str, grouped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was left for a writer that died is applied by the next one after the lock's time."""
     grouped.insert_activities([on_day(1)])
     feed = grouped(1)
     seize(feed, ttl=1000)
@@ -187,22 +187,22 @@ def soon(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def noted(kind: Any) -> int:
     """How many feeds of *kind* somebody is to look at."""
-    count: int = backend().client.zcard(left_key(kind.key_format))  # type: ignore[attr-defined]
+    count: int = backend().client.zcard(pending_key(kind.key_format))  # type: ignore[attr-defined]
     return count
 
 
 @BOTH
 def test_what_was_left_to_a_dead_holder_is_brought_in(soon: None, grouped: Any) -> None:
-    """What nobody comes for is folded in by the sweep when the dead holder's time is over; then it is forgotten."""
+    """What nobody comes for is applied by the sweep when the dead holder's time is over; then it is forgotten."""
     grouped.insert_activities([on_day(1), on_day(2)])
     users = [1, "ann", uuid.UUID(int=7)]
     for user in users:
         seize(grouped(user), ttl=0.05)
     grouped._run(grouped.deliver(users, [on_day(1)]))
     grouped._run(grouped.deliver([1, 5], [on_day(2)]))
-    assert (backend().run(fold_in(grouped)), noted(grouped)) == (0, 3)  # too early
+    assert (backend().run(recover_pending_writes(grouped)), noted(grouped)) == (0, 3)  # too early
     time.sleep(0.06)
-    assert backend().run(fold_in(grouped)) == 3
+    assert backend().run(recover_pending_writes(grouped)) == 3
     assert [held(grouped(user)[:]) for user in users] == [[on_day(2), on_day(1)], [on_day(1)], [on_day(1)]]
     assert noted(grouped) == 0 and isinstance(seize(grouped(1), ttl=1), Snapshot)
 
@@ -216,7 +216,7 @@ def test_what_a_living_holder_did_is_forgotten(soon: None, grouped: Any) -> None
     finish(replies, holder)
     before = backend().client.dump(grouped.key_of(1) + ":groups")  # type: ignore[attr-defined]
     time.sleep(0.06)
-    assert (backend().run(fold_in(grouped)), noted(grouped)) == (0, 0)
+    assert (backend().run(recover_pending_writes(grouped)), noted(grouped)) == (0, 0)
     assert backend().client.dump(grouped.key_of(1) + ":groups") == before  # type: ignore[attr-defined]
 
 
@@ -227,9 +227,9 @@ def test_a_feed_that_is_still_held_is_looked_at_again(soon: None, grouped: Any) 
     seize(grouped(1), ttl=1000)
     seize(grouped(2), ttl=0.05)
     grouped._run(grouped.deliver([1, 2], [on_day(1)]))
-    backend().client.zadd(left_key(grouped.key_format), {b"\xc1": 1, b"\x90": 2})  # type: ignore[attr-defined]
+    backend().client.zadd(pending_key(grouped.key_format), {b"\xc1": 1, b"\x90": 2})  # type: ignore[attr-defined]
     time.sleep(0.06)
-    assert (backend().run(fold_in(grouped)), noted(grouped)) == (1, 1)
+    assert (backend().run(recover_pending_writes(grouped)), noted(grouped)) == (1, 1)
     assert [grouped(1).count(), grouped(2).count()] == [0, 1]
 
 

@@ -36,7 +36,7 @@ def does_io(function: Any) -> bool:
 
 
 @pytest.mark.parametrize("cls", CLASSES)
-def test_each_has_its_twin(cls: type) -> None:
+def test_each_has_its_coroutine(cls: type) -> None:
     """A method that does I/O has a twin whose name begins with an "a", with the same parameters and docstring."""
     functions = public(cls)
     sync = {name for name, f in functions.items() if does_io(f) and not inspect.iscoroutinefunction(f)}
@@ -148,7 +148,7 @@ def test_an_async_for(backend_kind: str) -> None:
     assert newest_first == [on_day(2), on_day(1), on_day(0)] == oldest_first[::-1]
 
 
-def test_twins_of_a_view(backend_kind: str) -> None:
+def test_coroutines_of_a_view(backend_kind: str) -> None:
     """A view has the reading twins, with the feed's results."""
     feed = Notes(1)
     feed.add_many(map(on_day, range(4)))

@@ -1,4 +1,4 @@
--- Note feeds in whose inboxes something was left, and by when somebody must look whether their holders are alive.
+-- Note feeds among whose pending writes something was left, and by when somebody must look whether their holders are alive.
 -- KEYS: left (ZSET: owner -> ms)
 -- ARGV: ms from now; 'LT' to put nothing off that is noted already, else 'CH'; then the owners of the feeds
 -- Returns: nothing

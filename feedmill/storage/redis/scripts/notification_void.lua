@@ -1,4 +1,4 @@
--- An activity is removed: its notices so far are void.
+-- An activity is removed: its direct notifications so far are void.
 -- KEYS: people by notice, and numbers (HASH: '#' -> the last number, '-' -> that of the last removal), notices (ZSET)
 -- ARGV: seconds to keep them: somebody must still take the activity out of the feeds of these people
 -- include: next_number

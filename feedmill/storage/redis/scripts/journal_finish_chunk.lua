@@ -1,20 +1,20 @@
 -- Note that a chunk is done, once; after the last one its fan-out is finished and no longer due. Or that it failed, and whoever
 -- began it lives.
--- KEYS: clock (STRING), receipt (HASH), chunks (HASH), due (ZSET: fan-out -> ms)
--- ARGV: fan-out, plan, number, people reached or '' if it failed, seconds to keep a finished receipt
--- Returns: 1, or 0 if the plan is no longer the current one, or what failed is done
+-- KEYS: clock (STRING), record (HASH), chunks (HASH), due (ZSET: fan-out -> ms)
+-- ARGV: fan-out, generation, number, people reached or '' if it failed, seconds to keep the record of a finished fan-out
+-- Returns: 1, or 0 if the generation is no longer the current one, or what failed is done
 -- include: journal
 local r, chunks, due = KEYS[2], KEYS[3], KEYS[4]
-local name, plan, chunk, reached, keep = unpack(ARGV)
-local got = call('HMGET', r, 'plan', 'done', 'reached', 'complete', 'planned', 'due', 'again', 'claimed', 'repeat_after', 'finished')
-if got[1] ~= plan then return 0 end
+local name, generation, chunk, reached, keep = unpack(ARGV)
+local got = call('HMGET', r, 'generation', 'done', 'reached', 'fully_planned', 'planned', 'due', 'rerun_at', 'claimed', 'repeat_after', 'finished')
+if got[1] ~= generation then return 0 end
 local at = redis.pcall('ZSCORE', due, name)
 if type(at) == 'table' then return failed(at, due) end
-local field, done = plan .. '.' .. chunk, number(got[2])
+local field, done = generation .. '.' .. chunk, number(got[2])
 if reached == '' then
   if call('HEXISTS', chunks, field) == 0 then return 0 end
-  local begun, lived = number(call('HGET', chunks, 'begun:' .. field)), number(call('HGET', chunks, 'lived:' .. field))
-  call('HSET', chunks, 'lived:' .. field, whole(math.min(begun, lived + 1)))
+  local begun, survived = number(call('HGET', chunks, 'begun:' .. field)), number(call('HGET', chunks, 'lived:' .. field))
+  call('HSET', chunks, 'lived:' .. field, whole(math.min(begun, survived + 1)))
   return 1
 end
 if call('HEXISTS', chunks, field) == 1 then

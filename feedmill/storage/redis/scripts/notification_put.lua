@@ -1,4 +1,4 @@
--- Keep notices of an activity that came by one call.
+-- Keep direct notifications of an activity that came by one call.
 -- KEYS: people by notice, and numbers (HASH: name -> packed ids; '#' -> the last number), notices (ZSET: name -> twice the
 --   number, and one more if its people were notified)
 -- ARGV: seconds to keep them, number or 0 for the next, 1 if they are notified or 0 if taken back; then name and people of each

@@ -1,15 +1,15 @@
 -- Whether a chunk is still to be done; and count how often it was begun.
--- KEYS: clock (STRING), receipt (HASH), chunks (HASH)
--- ARGV: plan, number; then, if that matters, names of the feeds that the caller knows, each between two line ends, and for
+-- KEYS: clock (STRING), record (HASH), chunks (HASH)
+-- ARGV: generation, number; then, if that matters, names of the feeds that the caller knows, each between two line ends, and for
 --   how many ms a fan-out is left to those that know all of its feeds
 -- Returns: {0} if it is done or no longer wanted, {-1} if it is for a feed that the caller does not know, else {how often it
 --   has been begun, this time included; number of the last unfollow when its people were listed, 0 for what is
 --   sent at once; how many of those who began it before never were heard of again}
 -- include: journal
-local plan, number_, feeds, rolling = unpack(ARGV)
-local field = plan .. '.' .. number_
+local generation, number_, feeds, rolling = unpack(ARGV)
+local field = generation .. '.' .. number_
 if call('HEXISTS', KEYS[3], field) == 0 then return {0} end
-local got = call('HMGET', KEYS[2], 'feeds', 'created', 'listed', 'retried')
+local got = call('HMGET', KEYS[2], 'feeds', 'created', 'audience_read_at', 'retried')
 if feeds then
   local young = now - number(got[2]) < tonumber(rolling)
   for name in string.gmatch(young and got[1] or '', '[^\n]+') do
@@ -18,5 +18,5 @@ if feeds then
 end
 local times = call('HINCRBY', KEYS[3], 'begun:' .. field, 1)
 if times > 1 then call('HSET', KEYS[2], 'retried', whole(number(got[4]) + 1)) end
-local lived = times > 1 and number(call('HGET', KEYS[3], 'lived:' .. field)) or 0
-return {times, number(got[3]), math.max(0, times - 1 - lived)}
+local survived = times > 1 and number(call('HGET', KEYS[3], 'lived:' .. field)) or 0
+return {times, number(got[3]), math.max(0, times - 1 - survived)}

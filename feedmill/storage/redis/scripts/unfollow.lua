@@ -5,7 +5,7 @@
 -- Returns: the last number
 -- What came first is decided by the numbers; else the clock only decides what is forgotten.
 -- include: next_number
-local PARTED, JOINED, REBUILT, NUMBERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local UNFOLLOWED, FOLLOWED, REBUILT, NUMBERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local call, change, user = redis.call, ARGV[1], ARGV[4]
 local number = tonumber(call('HGET', NUMBERS, '#') or 0)
 local hour = math.floor(call('TIME')[1] / 3600)
@@ -14,15 +14,15 @@ else
   number = next_number(number)
   call('HSET', NUMBERS, '#', string.format('%.0f', number))
 end
-local watched = change == 'join' and call('ZSCORE', REBUILT, user)
+local watched = change == 'follow' and call('ZSCORE', REBUILT, user)
 for i = 5, #ARGV do
-  if change == 'part' then
-    call('ZADD', PARTED, number, ARGV[i])
-    call('ZREM', JOINED, ARGV[i])
-  elseif call('ZREM', PARTED, ARGV[i]) == 1 or watched then call('ZADD', JOINED, number, ARGV[i]) end
+  if change == 'unfollow' then
+    call('ZADD', UNFOLLOWED, number, ARGV[i])
+    call('ZREM', FOLLOWED, ARGV[i])
+  elseif call('ZREM', UNFOLLOWED, ARGV[i]) == 1 or watched then call('ZADD', FOLLOWED, number, ARGV[i]) end
 end
-call('EXPIRE', PARTED, (ARGV[2] + 1) * 3600)
-call('EXPIRE', JOINED, (ARGV[2] + 1) * 3600)
+call('EXPIRE', UNFOLLOWED, (ARGV[2] + 1) * 3600)
+call('EXPIRE', FOLLOWED, (ARGV[2] + 1) * 3600)
 if call('HSETNX', NUMBERS, hour, number) == 1 then
   local marks, past = call('HGETALL', NUMBERS), 0
   for i = 1, #marks, 2 do
@@ -31,8 +31,8 @@ if call('HSETNX', NUMBERS, hour, number) == 1 then
       call('HDEL', NUMBERS, marks[i])
     end
   end
-  call('ZREMRANGEBYSCORE', PARTED, '-inf', past)
-  call('ZREMRANGEBYSCORE', JOINED, '-inf', past)
+  call('ZREMRANGEBYSCORE', UNFOLLOWED, '-inf', past)
+  call('ZREMRANGEBYSCORE', FOLLOWED, '-inf', past)
   call('ZREMRANGEBYSCORE', REBUILT, '-inf', hour - ARGV[3] - 1)
 end
 return number

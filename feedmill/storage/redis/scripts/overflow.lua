@@ -29,16 +29,16 @@ end
 
 -- The rows of a record, the member that is added among them: times, actors, where each row begins, and a function that
 -- gives what a part says of one; nil if they are not understood.
-local function split(text, add, loose, rows)
+local function split(text, add, mixed, rows)
   local times, actors, starts, at, number = {}, {}, {}, 1, 0
-  local high, last = loose and 0 or num('>I2', add[6]) * 2 ^ 40, #text
+  local high, last = mixed and 0 or num('>I2', add[6]) * 2 ^ 40, #text
   if not counted then
-    local size = loose and 16 or 14
+    local size = mixed and 16 or 14
     if last ~= size * rows then return nil end
     for n = 1, rows do
       at = 1 + (n - 1) * size
       starts[n] = at
-      if loose then times[n] = num('>I7', text, at) else times[n] = high + num('>I5', text, at) end
+      if mixed then times[n] = num('>I7', text, at) else times[n] = high + num('>I5', text, at) end
       actors[n] = sub(text, at + size - 9, at + size - 6)
     end
   else
@@ -46,7 +46,7 @@ local function split(text, add, loose, rows)
       local who, stop = at + 5
       number = number + 1
       starts[number] = at
-      if loose then -- a list of 4 to 6 values that begins with a time of eight bytes
+      if mixed then -- a list of 4 to 6 values that begins with a time of eight bytes
         local values = byte(text, at) - 144
         if values < 4 or values > 6 or byte(text, at + 1) ~= 207 or at + 9 > last then return nil end
         times[number], who = num('>I8', text, at + 2), at + 10
@@ -68,7 +68,7 @@ local function split(text, add, loose, rows)
   local list, tail = sub(add[8], 1, 1) .. '\207', sub(add[8], 2 + #add[9])
   return times, actors, starts, function(n)
     local row = sub(text, starts[n], starts[n + 1] - 1)
-    if not loose then row = counted and list .. pack('>I8', times[n]) .. actors[n] .. tail or add[6] .. row end
+    if not mixed then row = counted and list .. pack('>I8', times[n]) .. actors[n] .. tail or add[6] .. row end
     return entry(row)
   end
 end
@@ -83,20 +83,20 @@ local function beside(command, s, ...)
   return reply
 end
 
--- Put a member that is older than the newest spilled one beside the record: the head of the record, or nil.
-local function behind_record(s, add, count, actors, created)
+-- Put a member that is older than the newest overflow member beside the record: the head of the record, or nil.
+local function add_to_overflow(s, add, count, actors, created)
   local part = beside('HGET', s, add[3])
   if part and find(part, add[9], 1, true) then return nil end
   call('HSET', s, add[3], (part or '') .. entry(add[8]))
   return pack('>I4I4I7', count + 1, actors + (part and 0 or 1), math.min(created, add[5]))
 end
 
--- Spill all but the newest members of a record that is full, with the added one: its head, and the rows that stay; or nil.
--- Given are all rows, whether they are loose, how many there are, and the numbers of a group that has spilled before.
--- Of a capped group those that came back may be older than its newest that is let go of: that stays the newest.
-local function spill(s, add, text, loose, rows, capped, count, actors, created, before)
-  if count and count >= limit and not capped or capped and not count then return nil end
-  local times, whose, starts, part_of = split(text, add, loose, rows)
+-- Move to the overflow all but the newest members of a record that is full, with the added one: its head, and the rows that stay; or nil.
+-- Given are all rows, whether they are loose, how many there are, and the numbers of a group that has overflow before.
+-- Of a truncated group those that came back may be older than its newest that is let go of: that stays the newest.
+local function overflow(s, add, text, mixed, rows, truncated, count, actors, created, before)
+  if count and count >= limit and not truncated or truncated and not count then return nil end
+  local times, whose, starts, part_of = split(text, add, mixed, rows)
   if not times then return nil end
   local order = {}
   for n = 1, rows do order[n] = times[n] end
@@ -109,14 +109,14 @@ local function spill(s, add, text, loose, rows, capped, count, actors, created, 
   end
   for n = 1, rows do
     if times[n] > top then kept[#kept + 1] = sub(text, starts[n], starts[n + 1] - 1)
-    elseif not capped then
+    elseif not truncated then
       name_part(whose[n])
       parts[whose[n]] = parts[whose[n]] .. part_of(n)
     end
-    if capped and n < rows and whose[n] == add[3] then new = 0 end
+    if truncated and n < rows and whose[n] == add[3] then new = 0 end
     if not count then name_part(whose[n]) end
   end
-  if capped then new = new - new * beside('HEXISTS', s, add[3])
+  if truncated then new = new - new * beside('HEXISTS', s, add[3])
   elseif count then
     name_part(add[3])
     local held = beside('HMGET', s, unpack(names))
