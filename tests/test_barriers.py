@@ -167,7 +167,7 @@ def test_a_dead_letter_goes_last(redis_url: str) -> None:
     run, journal = backend().run, backend().journal
     run(journal.open("Friends", "Friends:a", "add", b"x"))
     letter = run(journal.dead_letter("why", b"x", "Friends", run(journal.claim("Friends", 1)).claims[0]))
-    dropping, server = journal.drop_dead_letters([letter]), redis.Redis.from_url(redis_url)
+    dropping, server = journal.delete_dead_letters([letter]), redis.Redis.from_url(redis_url)
     server.response_callbacks.clear()
     found = dropping.send([server.execute_command(*command) for command in next(dropping)])
     assert [command[0] for command in found] == ["EXPIRE", BARRIER[0], "XDEL"]

@@ -67,8 +67,8 @@ def load_managers() -> list[str]:
         try:
             importlib.import_module(name)
         except Exception as error:
-            told = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
-            raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {told}") from error
+            detail = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+            raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {detail}") from error
     if not registry.manager_names():
         raise SettingsError("no manager is known; name the modules that declare them in FEEDMILL_MODULES")
     return registry.manager_names()
@@ -230,10 +230,10 @@ def list_(limit: int) -> None:
 
 
 @dead.command()
-@click.argument("letter", metavar="ID")
-def show(letter: str) -> None:
+@click.argument("dead_letter", metavar="ID")
+def show(dead_letter: str) -> None:
     """Show one dead letter with everything it holds."""
-    found = dead_letters.get(letter)
+    found = dead_letters.get(dead_letter)
     say(f"{found.kind} {found.id}, since {_since(found)}")
     if found.manager:
         say(f"manager: {found.manager}")
@@ -245,7 +245,7 @@ def show(letter: str) -> None:
 _ALL = click.option("--all", "every", is_flag=True, help="Every dead letter.")
 
 
-@dead.command("replay")
+@dead.command()
 @click.argument("ids", metavar="[ID]…", nargs=-1)
 @_ALL
 def retry(ids: tuple[str, ...], every: bool) -> None:
@@ -266,22 +266,22 @@ def retry(ids: tuple[str, ...], every: bool) -> None:
 @dead.command()
 @click.argument("ids", metavar="[ID]…", nargs=-1)
 @_ALL
-def drop(ids: tuple[str, ...], every: bool) -> None:
+def delete(ids: tuple[str, ...], every: bool) -> None:
     """Delete dead letters together with their fan-outs."""
     chosen = _chosen(ids, every)
     for name in chosen:
         dead_letters.get(name)
-    say(f"{dead_letters.delete(chosen)} dropped")
+    say(f"{dead_letters.delete(chosen)} deleted")
 
 
 def _chosen(ids: Sequence[str], every: bool) -> Sequence[str]:
     if bool(ids) == every:
         raise click.UsageError("name dead letters by id, or use --all")
-    return [letter.id for letter in dead_letters.newest(1_000_000)] if every else ids
+    return [dead_letter.id for dead_letter in dead_letters.newest(1_000_000)] if every else ids
 
 
-def _since(letter: DeadLetter) -> str:
-    return dt.datetime.fromtimestamp(letter.seconds, dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+def _since(dead_letter: DeadLetter) -> str:
+    return dt.datetime.fromtimestamp(dead_letter.seconds, dt.timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 @main.command()
@@ -316,7 +316,9 @@ def doctor(ctx: click.Context, fix: bool) -> None:
         say(line)
     scope = f"{_count(report.keys, 'key')}, {_count(report.feeds, 'feed')}, {time.monotonic() - began:.1f} s"
     scope += f"; {_count(report.unknown_keys, 'key')} of no manager that is known here" if report.unknown_keys else ""
-    scope += f"; {_count(report.dead_letters, 'dead letter')}, see: feedmill dead list" if report.dead_letters else ""
+    scope += (
+        f"; {_count(report.dead_letters, 'dead dead_letter')}, see: feedmill dead list" if report.dead_letters else ""
+    )
     scope += "; memory:// is seen by the process that fills it alone" if backend().in_process else ""
     if not report.found:
         say(f"healthy ({scope})")

@@ -411,5 +411,5 @@ class Journal(Protocol):
     def dead_letters(self, limit: int, dead_letter_id: str = "") -> Steps[list[DeadLetter]]:
         """The newest *limit* dead letters, newest first; or only the one with *dead_letter_id*."""
 
-    def drop_dead_letters(self, ids: Sequence[str]) -> Steps[int]:
+    def delete_dead_letters(self, ids: Sequence[str]) -> Steps[int]:
         """Forget dead letters; how many were there. The records of their fan-outs are kept for :data:`OPEN_TTL` from now."""

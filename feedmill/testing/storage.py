@@ -829,8 +829,8 @@ class JournalContract(Contract):
         assert self.run(self.journal.dead_letters(1, message)) == [second]
         assert self.run(self.journal.dead_letters(1, "1-1")) == []
         assert self.status()["dead"] == given_up and "finished" in self.status() and self.claims() == []
-        assert self.run(self.journal.drop_dead_letters([message, "1-1"])) == 1
-        assert self.run(self.journal.drop_dead_letters([])) == 0
+        assert self.run(self.journal.delete_dead_letters([message, "1-1"])) == 1
+        assert self.run(self.journal.delete_dead_letters([])) == 0
         self.open()
         assert self.run(self.journal.dead_letters(5)) == [] and "dead" not in self.status()
 

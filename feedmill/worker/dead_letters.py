@@ -101,7 +101,7 @@ def delete(ids: Sequence[str]) -> int:
     """Forget dead letters; how many were there."""
     known = [name for name in ids if is_dead_letter_id(name)]
     parts = [known[start : start + AT_ONCE] for start in range(0, len(known), AT_ONCE)]
-    return sum(backend().run(backend().journal.drop_dead_letters(part)) for part in parts)
+    return sum(backend().run(backend().journal.delete_dead_letters(part)) for part in parts)
 
 
 def is_dead_letter_id(text: str) -> bool:

@@ -65,7 +65,7 @@ FREEING = frozenset(
         "remove",
         "forget",
         "clear_unfollow",
-        "drop_dead_letters",
+        "delete_dead_letters",
         "due_drop",
         "flat_delete",
         "groups_delete",

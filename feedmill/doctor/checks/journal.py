@@ -138,7 +138,7 @@ def damaged_dead_letters(tell: Tell) -> int:
             content(dead_letter)
         except FeedmillError as error:
             finding = Finding("damaged dead letter", f"dead letter {dead_letter.id}", f"{error}; --fix drops it")
-            tell([finding], backend().journal.drop_dead_letters([dead_letter.id]))
+            tell([finding], backend().journal.delete_dead_letters([dead_letter.id]))
         else:
             good += 1
     return good

@@ -251,7 +251,7 @@ class MemoryJournal(Journal):
         return [each for each in newest if dead_letter_id in ("", each.id)][:limit]
 
     @atomic
-    def drop_dead_letters(self, ids: Sequence[str]) -> int:
+    def delete_dead_letters(self, ids: Sequence[str]) -> int:
         return sum(DATA.dead_letters.pop(name, None) is not None for name in ids)
 
 

@@ -236,7 +236,7 @@ class RedisJournal(Journal):
         (rows,) = yield [("XREVRANGE", dead_letters_key(), newest, oldest, "COUNT", limit)]
         return [_dead_letter(*row) for row in rows]
 
-    def drop_dead_letters(self, ids: Sequence[str]) -> Steps[int]:
+    def delete_dead_letters(self, ids: Sequence[str]) -> Steps[int]:
         found = yield [("XRANGE", dead_letters_key(), each, each) for each in ids]
         return (yield from self._drop([_dead_letter(*row) for rows in found for row in rows]))
 
