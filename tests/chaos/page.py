@@ -151,7 +151,7 @@ def _simulation(found: Mapping[str, Any]) -> str:
         " shrunk, and replays.",
         "",
         f"{found['date']}, Python {found['python']}, {found['cores']} cores, code {found['code']}."
-        + (f" Left out: {', '.join(found['log_skipped'])}." if found.get("log_skipped") else ""),
+        + (f" Left out: {', '.join(found['excluded'])}." if found.get("excluded") else ""),
         "",
         *_heads(SIMULATION),
     ]

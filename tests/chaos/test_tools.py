@@ -318,7 +318,7 @@ def test_the_page_holds_simulated_histories() -> None:
         "python": "3.11.7",
         "cores": 2,
         "code": "0123abcd",
-        "log_skipped": [],
+        "excluded": [],
         "storages": [storage],
     }
     text = page.render({"simulation": facts})
@@ -329,7 +329,7 @@ def test_the_page_holds_simulated_histories() -> None:
     )
     assert "memory: 30,000 × refused, 2,000 × killed." in text and "Left out" not in text
     mutation = {"name": "a lock that is not checked", "storage": "redis", "histories": 1_234, "seconds": 8.4}
-    text = page.render({"simulation": {**facts, "log_skipped": ["doctor"], "mutations": [mutation]}})
+    text = page.render({"simulation": {**facts, "excluded": ["doctor"], "mutations": [mutation]}})
     assert "Left out: doctor." in text and "| a lock that is not checked | redis | 1,234 | 8 |" in text
     assert "## Simulated histories" not in page.render({})
 

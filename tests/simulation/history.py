@@ -236,13 +236,13 @@ class Simulator:
             if pending:
                 yield f"{key.decode()} has {len(pending)} bytes among its pending writes"
 
-    def _check(self, world: World, model: Model, clients: Clients, log_skipped: set[str]) -> None:
+    def _check(self, world: World, model: Model, clients: Clients, excluded: set[str]) -> None:
         if letters := backend().run(backend().journal.dead_letters(5)):
             raise Wrong(f"dead letters: {[letter.reason for letter in letters]}")
         for fanout in clients.fanouts:
             if not fanout.status().finished:
                 raise Wrong(f"{fanout!r} says that it is not finished: {fanout.status()}")
-        model.check(log_skipped)
+        model.check(excluded)
         self._bodies(model)
         world.now += 120
         report = doctor.examine()

@@ -186,13 +186,13 @@ class Model:
 
     # -- what is
 
-    def check(self, log_skipped: set[str]) -> None:
-        """Compare every feed with the model; :class:`Wrong` names all differences. *log_skipped*: feeds that say nothing."""
+    def check(self, excluded: set[str]) -> None:
+        """Compare every feed with the model; :class:`Wrong` names all differences. *excluded*: feeds that say nothing."""
         wrong: list[str] = []
         feeds = app.feeds_of(self.manager)
         for user, spelled in enumerate(app.SPELLINGS):
             for name, feed_class in feeds.items():
-                if name not in log_skipped:
+                if name not in excluded:
                     may = self.may(user, name)
                     must = self.must(user, name, feed_class, may)
                     wrong += (

@@ -320,7 +320,7 @@ class Record:
 
     def __init__(self, path: Path | None, *, add: bool) -> None:
         self.path = path
-        self.about = {"python": platform.python_version(), "code": code(), "log_skipped": sorted(known.OFF)}
+        self.about = {"python": platform.python_version(), "code": code(), "excluded": sorted(known.OFF)}
         self.before: dict[str, dict[str, Any]] = {}
         #: What else stands there.
         self._beside: dict[str, Any] = {}
