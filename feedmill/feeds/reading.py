@@ -125,23 +125,23 @@ class Readable:
         if not is_int_from(limit, 1):
             raise FeedIndexError(f"a page of {limit!r} items cannot be; use an int from 1")
         limit = min(limit, feed.max_length)
-        place = None if after is None else feed.place_of(after)
+        position = None if after is None else feed.position_of(after)
         items: list[Any] = []
         if query.empty:
             return Page(items, None)
         size = MIN_SCAN + 4 * limit if query.picks else limit  # one look is mostly enough
         while True:
-            entries, more = yield from feed.scan(self.user_id, query, place, 0, size)
-            entries = feed.onward(query, place, entries)
+            entries, more = yield from feed.scan(self.user_id, query, position, 0, size)
+            entries = feed.onward(query, position, entries)
             more = more and bool(entries)  # whoever stands still is at the end
-            for place, item in entries:
+            for position, item in entries:
                 if item is not None and query.wants(item):
                     items.append(item)
                     if len(items) == limit:
-                        more = more or place != entries[-1][0]
+                        more = more or position != entries[-1][0]
                         break
             if len(items) == limit or not more:
-                return Page(items, feed.cursor_of(place) if more else None)
+                return Page(items, feed.cursor_of(position) if more else None)
             size = 2 * size if query.picks else max(limit - len(items), MIN_SCAN)
 
     page, apage = sync_and_async(_page)

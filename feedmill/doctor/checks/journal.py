@@ -158,7 +158,7 @@ def _flaw(record: FanoutRecord) -> str:
         if not record.get(name, b"0").isdigit() or len(record.get(name, b"")) > 16:
             return f"its {name} is {record[name][:20]!r}, not a number"
     if not re.fullmatch(r"[0-9]+\.?[0-9]*", known.get("rerun_at", "0")):
-        return f"it is to be done again at {record['again'][:20]!r}, which is no time"
+        return f"it is to be done again at {record['rerun_at'][:20]!r}, which is no time"
     if known.get("fully_planned") == "1" and "planned" not in known:
         return "all its chunks are written down, and it does not say how many"
     return "" if "generation" in known and "created" in known else "it lacks its plan or when it was made"
