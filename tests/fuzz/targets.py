@@ -109,7 +109,7 @@ def state(rng: random.Random, data: bytes) -> None:
     assert FeedState.decode(data).encode() == (data or FeedState().encode())
 
 
-def pending(rng: random.Random, data: bytes) -> None:
+def pending_write(rng: random.Random, data: bytes) -> None:
     pending_writes.read(Notes, data)
 
 
@@ -219,14 +219,14 @@ def targets(files: Files, web: Call) -> list[Target]:
     aggregated, notification = AggregatedActivitySerializer(), NotificationSerializer()
     ids = stores.records([aggregated], ACTIVITIES)
     whole = stores.records([notification], ACTIVITIES)
-    has_overflow = {
+    overflows = {
         serializer: [serializer.overflow_codec.encode(map(serializer.member, OF_ONE[:count])) for count in (1, 5)]
         for serializer in (aggregated, notification)
     }
     pending = [b"".join(pack([True, body]) for body in bodies), pack([False, bodies[0]])]
     states = [FeedState(5, 4, 3, 2, 1, 6, 7, 8).encode()]
     places = [on_day(1).raw_id, (5).to_bytes(7, "big") + b"group"]
-    parts = [*ids, *whole, *pending, *states, *has_overflow[aggregated], *has_overflow[notification]]
+    parts = [*ids, *whole, *pending, *states, *overflows[aggregated], *overflows[notification]]
     letters = [pack(["add", bodies[0], "f"]), pack(["feedmill.deliver", ["x", 1]])]
     http = [json.dumps(body).encode() for body in ({"user": "ann", "text": "x"}, {"user": "ann", "target": "bob"})]
     return [
@@ -234,10 +234,10 @@ def targets(files: Files, web: Call) -> list[Target]:
         Target("msgpack values", [*bodies, *pending], value, 130),
         Target("aggregated records", ids, record_reader(aggregated), 110),
         Target("notification records", whole, record_reader(notification), 120),
-        Target("overflow ids", has_overflow[aggregated], part_reader(aggregated), 20),
-        Target("overflow activities", has_overflow[notification], part_reader(notification), 30),
+        Target("overflow ids", overflows[aggregated], part_reader(aggregated), 20),
+        Target("overflow activities", overflows[notification], part_reader(notification), 30),
         Target("states of feeds", states, state, 40),
-        Target("pending writes", pending, pending, 50),
+        Target("pending writes", pending, pending_write, 50),
         Target("cursors", [*places, *(cursor.encode("owner", p).encode() for p in places)], cursors, 70),
         Target("cursors at feeds", places, pages, 30),
         Target("task messages", MESSAGE_PARTS, messages, 80),
