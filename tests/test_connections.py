@@ -79,7 +79,7 @@ def test_the_size_is_a_setting(redis_url: str) -> None:
 
 def test_who_waits_too_long_is_told_the_setting(calling: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """If all connections stay in use, the error is ours and names the setting; then all goes on."""
-    monkeypatch.setattr(connections, "TIMEOUT", 0.05)
+    monkeypatch.setattr(connections, "POOL_TIMEOUT", 0.05)
     mine = backend()
     assert isinstance(mine, RedisBackend)
     held = [mine._pool.take() for _ in range(3)]

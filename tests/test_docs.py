@@ -105,7 +105,7 @@ class TestTheReaderIsStrict:
             ("```console\n$ rm x\n```", "only `[$] feedmill"),
             ("```sh\nif true\n```", "syntax error"),
             ("```sh\nfeedmill fly\n```", "no command"),
-            ("```sh\nfeedmill doctor --fix\n```", "has no --fix"),
+            ("```sh\nfeedmill doctor --cure\n```", "has no --cure"),
             ("```sh\nmake nonsense\n```", "no target 'nonsense'"),
             ("```sh\nexport FEEDMILL_COLOUR=red\n```", "no setting FEEDMILL_COLOUR"),
             ("```ini\nnonsense\n```", "no section"),

@@ -316,9 +316,7 @@ def doctor(ctx: click.Context, fix: bool) -> None:
         say(line)
     scope = f"{_count(report.keys, 'key')}, {_count(report.feeds, 'feed')}, {time.monotonic() - began:.1f} s"
     scope += f"; {_count(report.unknown_keys, 'key')} of no manager that is known here" if report.unknown_keys else ""
-    scope += (
-        f"; {_count(report.dead_letters, 'dead letter')}, see: feedmill dead list" if report.dead_letters else ""
-    )
+    scope += f"; {_count(report.dead_letters, 'dead letter')}, see: feedmill dead list" if report.dead_letters else ""
     scope += "; memory:// is seen by the process that fills it alone" if backend().in_process else ""
     if not report.found:
         say(f"healthy ({scope})")

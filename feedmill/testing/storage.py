@@ -705,9 +705,9 @@ class JournalContract(Contract):
         self.open(op=op)
         (claim,) = self.claims()
         self.run(self.journal.finish(NAME, [(claim, 1)]))
-        assert "finished" in self.status() and "again" in self.status()
+        assert "finished" in self.status() and "rerun_at" in self.status()
         (claim,) = self.claims()
-        assert claim.op == op and self.status()["was"] == "1 1 1"
+        assert claim.op == op and self.status()["previous_progress"] == "1 1 1"
         self.run(self.journal.finish(NAME, [(claim, 1)]))
         deadline = time.monotonic() + SOON
         while self.run(self.journal.list_due(NAME)).number:  # perhaps a last time
@@ -723,7 +723,7 @@ class JournalContract(Contract):
                 self.run(self.journal.finish(NAME, [(claim, 1)]))
             self.open(str(finished), op=REMOVE)
             self.run(self.journal.finish(NAME, [(claim, 1) for claim in self.claims()]))
-            assert "finished" in self.status(str(finished)) and "again" not in self.status(str(finished))
+            assert "finished" in self.status(str(finished)) and "rerun_at" not in self.status(str(finished))
 
     @pytest.mark.parametrize("sent", [False, True])
     def test_what_is_not_done_is_absorbed(self, sent: bool) -> None:
@@ -749,7 +749,7 @@ class JournalContract(Contract):
         self.open(op=UPDATE)
         (claim,) = self.claims()
         self.run(self.journal.finish(NAME, [(claim, 1)]))
-        assert {"finished", "again"} <= set(self.status())
+        assert {"finished", "rerun_at"} <= set(self.status())
         assert self.run(self.journal.open(NAME, one, ADD, b"body", **absorbing)).op == REDELIVER
 
     def test_cancelled(self) -> None:
