@@ -51,7 +51,7 @@ def journal_first(patch: Patch) -> None:
             yield from stored(together(operations))
         return fanouts
 
-    patch(handle, "start", mutant)
+    patch(handle, "enqueue", mutant)
 
 
 def token_unchecked(patch: Patch) -> None:
