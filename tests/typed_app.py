@@ -111,7 +111,7 @@ def read(manager: PinManager) -> int:
     notes.mark(notes[:3], seen=True, read=True)
     with notes.subscribe() as subscription:
         counts: Counts | None = subscription.get(0.1)
-    return added + len(names) + len(reaggregate(news, Hot).gone) + (counts.unseen if counts else 0)
+    return added + len(names) + len(reaggregate(news, Hot).removed) + (counts.unseen if counts else 0)
 
 
 async def aread() -> int:
