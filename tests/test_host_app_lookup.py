@@ -284,18 +284,18 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("spoil", "notified"), REFUSED.values(), ids=REFUSED)
-def test_an_app_that_cannot_send_is_refused_first(folder: Folder, spoil: str, told: str) -> None:
+@pytest.mark.parametrize(("spoil", "message"), REFUSED.values(), ids=REFUSED)
+def test_an_app_that_cannot_send_is_refused_first(folder: Folder, spoil: str, message: str) -> None:
     """What is wrong with the app's settings is an error of ours, before an activity, update or follow is stored."""
     said = folder.run(
         f"""
         import proj
         from friends import Activity, Love, Own, manager
         kept = Activity("ann", Love, 1)
-        queues = [manager.add_activity, lambda a: manager.add_activities([a]), manager.remove_activity]
-        queues += [manager.update_activity, lambda a: manager.follow("bob", "ann"), lambda a: manager.notify(["x"], a)]
+        calls = [manager.add_activity, lambda a: manager.add_activities([a]), manager.remove_activity]
+        calls += [manager.update_activity, lambda a: manager.follow("bob", "ann"), lambda a: manager.notify(["x"], a)]
         {spoil}
-        for call in queues:
+        for call in calls:
             try:
                 call(kept)
                 print("went through")
@@ -306,7 +306,7 @@ def test_an_app_that_cannot_send_is_refused_first(folder: Folder, spoil: str, to
         """
     ).splitlines()
     assert len(said) == 7
-    assert all(line.startswith("SettingsError ") and told in line for line in said[:6]), said
+    assert all(line.startswith("SettingsError ") and message in line for line in said[:6]), said
     assert all("secret" not in line for line in said)
     assert said[6] == "0"
 
