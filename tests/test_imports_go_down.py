@@ -29,7 +29,7 @@ MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path !
 
 def layer_of(package: str, where: str) -> int:
     assert package in LAYER_OF, (
-        f"feedmill.{package} ({where}) has no floor; give it one in FLOORS of {Path(__file__).name}"
+        f"feedmill.{package} ({where}) has no layer; give it one in LAYERS of {Path(__file__).name}"
     )
     return LAYER_OF[package]
 

@@ -158,7 +158,12 @@ def test_every_message_says_for_whom_it_is(redis_url: str) -> None:
     message = json.loads(redis.Redis.from_url(redis_url).rpop("looked-at"))  # type: ignore[arg-type]
     assert message["headers"][signing.FOR] == "0:fm:"
     assert signing.headers("feedmill.fanout", ["M"])[signing.FOR] == "0:fm:"
-    assert signing.other_deployment({signing.FOR: "0:fm:"}) == signing.other_deployment({}) == signing.other_deployment(None) == ""
+    assert (
+        signing.other_deployment({signing.FOR: "0:fm:"})
+        == signing.other_deployment({})
+        == signing.other_deployment(None)
+        == ""
+    )
     assert signing.other_deployment({signing.FOR: "1:fm:"}) == "1:fm:"
 
 

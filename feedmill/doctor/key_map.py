@@ -48,7 +48,7 @@ class KeyKind(enum.Enum):
     NUMBERS = (HASH, "numbers of unfollows")
     PENDING = (ZSET, "feeds in which something was left")
     NOTIFIED_USERS = (HASH, "people who were notified by name")
-    NOTIFICATION_NUMBERS = (ZSET, "notices by number")
+    NOTIFICATION_NUMBERS = (ZSET, "direct notifications by number")
     DEAD_LETTERS = (STREAM, "dead letters")
     #: What else is ours: looked at in other ways, or nothing can be wrong with it.
     OTHER = ("", "of the journal")

@@ -174,7 +174,7 @@ class Examination:
             [info.user_id for _, info in by_kind[part]] for part in (KeyKind.FANOUT_RECORD, KeyKind.CHUNKS)
         )
         self._guarded("what is due", lambda: work_of_unknown_managers(due, self._tell))
-        self._guarded("fanout_records", lambda: check_fanout_records(fanout_records, self.managers, self._tell))
+        self._guarded("fan-out records", lambda: check_fanout_records(fanout_records, self.managers, self._tell))
         self._guarded("chunks", lambda: chunks_without_record(chunks, self._tell))
         self._guarded("bodies", lambda: self._look_at_bodies(by_kind[KeyKind.BODY]))
 

@@ -66,7 +66,7 @@ class FanoutRecord(TypedDict, total=False):
     tried: int
     #: How many of these begins never ended.
     deaths: int
-    #: ``finish_chunk`` at the last claim that found progress.
+    #: ``done`` at the last claim that found progress.
     progress_at_claim: int
     #: The number of the last unfollow when its followers were listed first; absent if they were not.
     audience_read_at: int
@@ -357,7 +357,7 @@ class Journal(Protocol):
         """All *planned* chunks are written down, and the first *sent* are sent; look at them in *delay* seconds."""
 
     def chunks(self, claim: Claim, start: int, limit: int) -> Steps[dict[int, bytes]]:
-        """The first *limit* of the chunks from number *begin_chunk* on that are not done, by number, in ascending order."""
+        """The first *limit* of the chunks from number *start* on that are not done, by number, in ascending order."""
 
     def begin_chunk(
         self, fanout_id: str, generation: int, chunk: int, feeds: Sequence[str] | None = None
@@ -399,7 +399,7 @@ class Journal(Protocol):
         """:data:`STATUS_FIELDS` of the record, and ``now``; only ``now`` if there is none."""
 
     def list_due(self, manager: str, start: int = 0, limit: int = 0) -> Steps[DueFanouts]:
-        """The unfinished fan-outs, those first that are to be looked at soonest: *limit* of them from rank *begin_chunk* on."""
+        """The unfinished fan-outs, those first that are to be looked at soonest: *limit* of them from rank *start* on."""
 
     def dead_letter(self, reason: str, payload: bytes, manager: str = "", claim: Claim | None = None) -> Steps[str]:
         """Put a dead letter; its id. It is about a message; with *claim*, about a fan-out, which is given up, and its record

@@ -15,7 +15,7 @@ broker_connection_retry_on_startup = True
 # A broker that swallows packets must not hang the web process; Redis gives back what a dead worker held within seconds.
 broker_transport_options = (
     {
-        # Longer than the longest task (tasks/fanout.py); a worker warns at start if it is not.
+        # Longer than the longest task (tasks/tasks.py); a worker warns at start if it is not.
         "visibility_timeout": 3600,
         "unacked_restore_interval": 1,
         "unacked_restore_throttle": 1,

@@ -22,7 +22,7 @@ from feedmill.storage.activity_state import LIVE
 from feedmill.storage.auxiliary import NotificationNumbers
 from feedmill.storage.operations import Steps
 
-#: The audiences of an activity. TOLD are those whom ``notify`` or ``unnotify`` named, and former recipients. UNFOLLOWED are
+#: The audiences of an activity. NOTIFIED are those whom ``notify`` or ``unnotify`` named, and former recipients. UNFOLLOWED are
 #: those who were followers when an earlier attempt listed them, and hold what that wrote after they had left.
 FOLLOWERS, RECIPIENTS, NOTIFIED, UNFOLLOWED = AUDIENCES = "followers", "recipients", "notified", "unfollowed"
 #: Why what was asked for is unknown to a worker.

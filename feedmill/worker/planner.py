@@ -241,7 +241,7 @@ def _batches(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
 
 
 def record_skipped(manager: Manager, claim: Claim, skipped: Skipped | None, logged: int = 0) -> int:
-    """Write down what was left out of a plan, if it is more than was *notified* before; how much it is."""
+    """Write down what was left out of a plan, if it is more than was *logged* before; how much it is."""
     if skipped is None or skipped.count == logged:
         return logged
     logger.warning("fan-out %s of %s: %s", claim.id, manager.name, skipped)
