@@ -342,7 +342,7 @@ class Harness:
 
     def expect(self, fanout: Fanout | Iterable[Fanout], people: int | None = None) -> None:
         """*fanout* was asked for. *people*: how many it must reach, besides readers who follow at that moment."""
-        for number, part in enumerate(fanout._parts if isinstance(fanout, Fanout) else fanout):
+        for number, part in enumerate([fanout] if isinstance(fanout, Fanout) else fanout):
             self.asked[part.id] = part, None if number else people
             self.open[part.id] = part
 
