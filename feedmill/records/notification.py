@@ -27,7 +27,7 @@ from feedmill.records.members import (
 )
 from feedmill.records.overflow import ActivityOverflowCodec
 from feedmill.records.record import Record
-from feedmill.records.view import StoredView
+from feedmill.records.view import EmbeddedView
 from feedmill.verbs import get_verb
 
 
@@ -123,7 +123,7 @@ def _shared_values(what: bytes) -> tuple[int, EntityId, EntityId | None, bytes]:
     return verb, object_, target, b""
 
 
-class RowView(StoredView):
+class RowView(EmbeddedView):
     """Rows share verb, object, target and the high bytes of the time. They were checked, and are decoded when it matters."""
 
     def __init__(self, activity_class: type[Activity], head: Head, high: bytes, what: bytes, packed: bytes) -> None:
@@ -156,7 +156,7 @@ class RowView(StoredView):
         return self._class.restore(int.from_bytes(self._high + row[0], "big"), row[1], *self._what)
 
 
-class ActivityView(StoredView):
+class ActivityView(EmbeddedView):
     """Rows are activities, which differ in more."""
 
     def __init__(self, record: Record, rows: list[Activity]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from feedmill.activity import MAX_MEMBERS, Activity
 from feedmill.records.record import Record
 
 
-class GroupView:
+class GroupView(ABC):
     """One group, stored or about to be. Times in µs."""
 
     #: What the front of the record says.
@@ -41,9 +42,9 @@ class GroupView:
         found = self.load()
         return found[-1] if found else None
 
+    @abstractmethod
     def load(self) -> list[Activity]:
         """The newest members that can be shown, oldest first."""
-        raise NotImplementedError
 
 
 class StoredView(GroupView):
@@ -66,6 +67,18 @@ class StoredView(GroupView):
     def updated(self) -> int:
         return self.time_of(self.rows[-1])
 
+    @abstractmethod
+    def time_of(self, row: Any) -> int:
+        """When the member of *row* happened."""
+
+    @abstractmethod
+    def distinct_actors(self) -> set[Any]:
+        """Whose the rows are, each once."""
+
+
+class EmbeddedView(StoredView):
+    """A stored group whose rows hold the activities."""
+
     @property
     def newest(self) -> Activity | None:
         return self.activity_of(self.rows[-1])
@@ -73,14 +86,6 @@ class StoredView(GroupView):
     def load(self) -> list[Activity]:
         return [self.activity_of(row) for row in self.rows[-MAX_MEMBERS:]]
 
-    def time_of(self, row: Any) -> int:
-        """When the member of *row* happened."""
-        raise NotImplementedError
-
-    def distinct_actors(self) -> set[Any]:
-        """Whose the rows are, each once."""
-        raise NotImplementedError
-
+    @abstractmethod
     def activity_of(self, row: Any) -> Activity:
-        """Its activity."""
-        raise NotImplementedError
+        """The activity of *row*."""
