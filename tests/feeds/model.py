@@ -7,6 +7,7 @@ machine, call them from rules.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,20 +20,20 @@ from feedmill.verbs import Verb
 Place = Any
 
 
-class Model:
+class Model(ABC):
     """What every kind of feed has in common."""
 
     def __init__(self, feed: Any) -> None:
         self.feed = feed
         self.max_length: int = feed.max_length
 
+    @abstractmethod
     def positions(self) -> list[Place]:
         """The places of the items that are shown, first to last."""
-        raise NotImplementedError
 
+    @abstractmethod
     def position_of(self, item: Any) -> Place:
         """The place of an item that a feed showed."""
-        raise NotImplementedError
 
     def page(self, limit: int, after: Place | None = None) -> tuple[list[Place], bool]:
         """A page, and whether more follow."""
