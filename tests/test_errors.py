@@ -465,7 +465,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
     "prefix with braces": (
         lambda: feedmill.configure(key_prefix="{x}"),
         SettingsError,
-        r"KEY_PREFIX is '\{x\}'; braces are Redis Cluster's hash tag",
+        r"KEY_PREFIX is '\{x\}'; do not use braces, they mark the hash tag",
     ),
     "unknown feed name": (
         lambda: ErrorManager().get_feeds(1)["hme"],
