@@ -85,7 +85,7 @@ class Manager(ManagerNames, ManagerHooks):
     ) -> Procedure[Fanouts]:
         """Bring what *user_id* did long ago into their own feed and, with *fanout*, into those of their followers.
 
-        *chunk_size* activities share a message. Nobody is notified. Invalid activities, and activities of other actors, are refused
+        *chunk_size* activities share a fan-out. Nobody is notified. Invalid activities, and activities of other actors, are refused
         as in :meth:`add_activities`.
         """
         return batches.import_(self, user_id, activities, fanout, require_int("chunk_size", chunk_size, 1))
