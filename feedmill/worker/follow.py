@@ -36,7 +36,7 @@ READ_AT_ONCE, FACTS_AT_ONCE = 100, 1000
 
 
 def follow(
-    manager: Manager, user_id: EntityId, target_id: EntityId, limit: int, audience_read_at: int, attempt: int = 1
+    manager: Manager, user_id: EntityId, target_id: EntityId, limit: int, audience_read_at: int, attempt: int
 ) -> Steps[int]:
     """Copy the newest *limit* activities of *target_id* into the feeds of *user_id*; how many may come.
 
@@ -173,7 +173,7 @@ def _catch_up(manager: Manager, user_id: EntityId, audience_read_at: int, attemp
         for target in sorted(changes.unfollowed - done.unfollowed):
             yield from unfollow(manager, user_id, target)
         for target in sorted(changes.followed - done.followed):
-            yield from follow(manager, user_id, target, manager.follow_activity_limit, attempt)
+            yield from follow(manager, user_id, target, manager.follow_activity_limit, audience_read_at, attempt)
         done = changes
 
 
