@@ -42,6 +42,9 @@ class ManagerHooks:
     notification_feed_class: ClassVar[type[NotificationFeed] | None] = None
     #: The feed of a user's own activities.
     user_feed_class: ClassVar[type[Feed] | None] = None
+    #: Names of flat feeds of :attr:`feed_classes`: in these of its author an activity is when ``add_activity`` returns, if filters
+    #: let it in, whether or not the author is among the followers.
+    own_feeds: ClassVar[Sequence[str]] = ()
     #: Followers that one task handles.
     fanout_chunk_size: ClassVar[int] = 500
     #: Newest activities of the followed user that ``follow`` copies.
