@@ -197,6 +197,6 @@ class OwnTimeline(RedisFeed):
     ],
 )
 def test_declarations(own: Any, said: str) -> None:
-    """What is no tuple of names of flat feeds is refused when the class is declared, with the mend."""
+    """What is no tuple of names of flat feeds is refused when the class is declared, with what to write."""
     with pytest.raises(DeclarationError, match=f"Refused.{said}"):
         type("Refused", (Friends,), {"own_feeds": own})
