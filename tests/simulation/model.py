@@ -35,7 +35,7 @@ class Known:
         #: Whether it is there: "" not, "own" in its author's feed alone, "import" without notifications, "add".
         self.how = ""
         self.contexts: set[Context] = set()
-        #: All texts that it ever had.
+        #: All texts that it ever had, or was added with: with these it may have come into its author's feeds for a moment.
         self.texts: set[str] = set()
         #: Who was notified by name, and since when.
         self.told: dict[int, float] = {}
@@ -94,7 +94,7 @@ class Model:
         known.added = began if how == "add" else known.added
         known.contexts = known.contexts or {context}
         known.albums |= {album for _, album in known.contexts}
-        known.texts |= {text for text, _ in known.contexts}
+        known.texts |= {text for text, _ in known.contexts | {context}}
         known.since = began if how != "own" else known.since
 
     def remove(self, number: int) -> None:
