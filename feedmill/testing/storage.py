@@ -31,6 +31,7 @@ from feedmill.grouping.operations import plan
 from feedmill.keys import fanout_record_key
 from feedmill.records.layout import HAS_OVERFLOW
 from feedmill.storage import activity_state as state
+from feedmill.storage.auxiliary import REFILTERED
 from feedmill.storage.base import (
     ADDED,
     APPEND,
@@ -924,6 +925,19 @@ class AuxiliaryContract(Contract):
         self.run(unfollows.clear_unfollow(NAME, "2", ["7"]))
         assert self.run(unfollows.changes_since(NAME, "1", number)) == (set(), {"7"})
         assert self.run(unfollows.changes_since(NAME, "2", number)) == (set(), set())
+
+    def test_rebuilds_where_there_are_filters(self) -> None:
+        """Who rebuilds feeds that are filtered says so to all who asked the filters before, and to them alone."""
+        unfollows = self.tested.auxiliary.unfollows
+        before = self.run(unfollows.last_number(NAME))
+        number = self.run(unfollows.begin_rebuild(NAME, "1", refiltered=True))
+        assert number == self.run(unfollows.last_number(NAME)) > before
+        mark = ("1", REFILTERED)
+        assert self.run(unfollows.unfollowed_since(NAME, before, lambda: [mark])) == {mark}
+        assert self.run(unfollows.unfollowed_since(NAME, number, lambda: [mark])) == set()
+        assert self.run(unfollows.changes_since(NAME, "1", before)) == (set(), set())
+        self.run(unfollows.begin_rebuild(NAME, "1"))
+        assert self.run(unfollows.unfollowed_since(NAME, number, lambda: [mark])) == set()
 
     def test_notified_users(self) -> None:
         """The last call about a user counts, by its number; a removal makes all before it void."""

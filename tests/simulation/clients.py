@@ -134,10 +134,11 @@ class Clients:
         self, process: Process, op: Op, tries: int, began: float, actor: int, context: tuple[str, str], fanout: bool
     ) -> None:
         numbers = _by(actor)
-        activities = [app.activity(number, context) for number in numbers]
+        texts = {number: "abc"[("abc".index(context[0]) + number) % 3] for number in numbers}
+        activities = [app.activity(number, (text, context[1])) for number, text in texts.items()]
         self.fanouts += self._manager.batch_import(app.SPELLINGS[actor][0], activities, fanout, 2)
         for number in numbers:
-            self.model.add(number, context, began, "import" if fanout else "own")
+            self.model.add(number, (texts[number], context[1]), began, "import" if fanout else "own")
 
     def _notify(
         self, process: Process, op: Op, tries: int, began: float, number: int, part: int, context: tuple[str, str]
@@ -175,6 +176,16 @@ class Clients:
     def _rebuild(self, process: Process, op: Op, tries: int, began: float, user: Any) -> None:
         self.fanouts.append(self._manager.rebuild(user))
         self.model.rebuilt[app.NUMBER_OF[str(user)]] = began
+
+    def _mute(self, process: Process, op: Op, tries: int, began: float, user: Any, target: Any) -> None:
+        """Somebody mutes somebody, or no more; their feeds are rebuilt after it."""
+        manager, pair = self._manager, (app.NUMBER_OF[str(user)], app.NUMBER_OF[str(target)])
+        if not manager.is_filtered:
+            return
+        if not tries:
+            self.model.mute(pair, began)
+        self.fanouts.append(manager.rebuild(user))
+        self.model.rebuilt[pair[0]] = began
 
     # -- single feeds
 
@@ -337,7 +348,7 @@ def _subjects(op: Op) -> set[tuple[Any, ...]]:
         return {("activity", args[0])}
     if name == "import":
         return {("activity", number) for number in _by(args[0])}
-    if name in ("follow", "unfollow"):
+    if name in ("follow", "unfollow", "mute"):
         return {("pair", *(app.NUMBER_OF[str(each)] for each in args))}
     if name in ("solo_add", "solo_remove"):
         return {("alone", args[1])}

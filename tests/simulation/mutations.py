@@ -13,7 +13,7 @@ from typing import Any
 
 from feedmill.fanout import handle
 from feedmill.grouping import marking, pending_writes
-from feedmill.grouping.operations import EVERYTHING
+from feedmill.grouping.operations import EVERYTHING, is_updated
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
@@ -22,7 +22,7 @@ from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.procedures import stored
-from feedmill.worker import compensation
+from feedmill.worker import compensation, delivery, planner
 from tests.reordering import order
 from tests.simulation import world as worlds
 from tests.simulation.storages import MemoryDriver, RedisDriver
@@ -76,6 +76,16 @@ def no_look_behind(patch: Patch) -> None:
 def unfollowed_unseen(patch: Patch) -> None:
     """Whoever has delivered does not look who has unfollowed meanwhile."""
     patch(compensation, "_concerned", lambda deliveries, unfollowed: set())
+
+
+def refused_stays(patch: Patch) -> None:
+    """Whom the filters keep out keeps what was delivered before, or as it was before."""
+    patch(delivery, "_may_be_there", lambda request, effect: False)
+
+
+def update_unfiltered(patch: Patch) -> None:
+    """An update of what has arrived asks no filter whether followers may still have it."""
+    patch(planner, "_is_changed", lambda manager, fact, classes: fact.live and any(map(is_updated, classes)))
 
 
 def inbox_is_dropped(patch: Patch) -> None:
@@ -154,6 +164,8 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "token-unchecked": token_unchecked,
     "no-look-behind": no_look_behind,
     "unfollowed-unseen": unfollowed_unseen,
+    "refused-stays": refused_stays,
+    "update-unfiltered": update_unfiltered,
     "pending-writes-dropped": inbox_is_dropped,
     "no-tombstone": no_tombstone,
     "barriers-ignored": barriers_ignored,

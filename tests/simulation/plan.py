@@ -157,6 +157,7 @@ OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
     "unnotify": (3, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)))),
     "follow": (8, _pair),
     "unfollow": (7, _pair),
+    "mute": (4, _pair),
     "rebuild": (6, lambda rng, liked: (_spelled(rng, _rebuilt(rng, liked)),)),
     "mark_all": (4, lambda rng, liked: (_reader(rng, liked), rng.random() < 0.5)),
     "mark": (3, lambda rng, liked: (_reader(rng, liked), rng.random() < 0.5)),
@@ -175,6 +176,7 @@ THEMES: tuple[tuple[str, ...], ...] = (
     ("notify", "unnotify", "mark", "mark_all", "mark_shown"),
     ("add", "mark_shown", "delete"),
     ("remove", "import", "update"),
+    ("update", "mute", "follow"),
 )
 
 #: What processes of the old release do: of what they ask for, others could not know that it concerns a new feed.
@@ -253,7 +255,7 @@ def draw(seed: int, storage: str = "memory") -> Plan:
         releases,
         doctors,
         tuple(pair for pair in everybody if rng.random() < 0.6),
-        tuple(pair for pair in everybody if rng.random() < 0.2) if manager == "muted" else (),
+        tuple(pair for pair in everybody if rng.random() < 0.2) if manager in ("muted", "picky") else (),
         rng.getrandbits(32),
         rng.choice((0.05, 0.3, 1.0)),
         rng.choice((0.0, 1.0, 20.0, 70.0, 130.0)),
