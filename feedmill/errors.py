@@ -70,6 +70,10 @@ class CursorError(FeedmillError, ValueError):
     """The cursor was not made by this kind of feed, or was changed."""
 
 
+class RevisionError(FeedmillError, ValueError):
+    """Something was to be marked up to a revision that no group and no page has; nothing was marked."""
+
+
 class SettingsError(FeedmillError, ValueError):
     """A setting is unknown, or its value is invalid."""
 

@@ -327,7 +327,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
     "number of a feed": (
         declared(Manager, feed_classes={1: Home}),
         DeclarationError,
-        r"Wrong.feed_classes has the names \[1\]; use texts",
+        r"Wrong.feed_classes has the names \[1\]; use names that are str",
     ),
     "counts of two managers in one place": (
         two_managers_counting,
