@@ -334,7 +334,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         DeclarationError,
         r"Wrong of Second and Wrong of First share the count_format 'errors:%s' .* give Wrong one of its own",
     ),
-    "manager of no name": (declared(Manager, name=""), DeclarationError, r"Wrong.name is ''; use a text"),
+    "manager of no name": (declared(Manager, name=""), DeclarationError, r"Wrong.name is ''; use a non-empty str"),
     "arguments in another order": (
         lambda: Activity(Love, 1, 2),  # type: ignore[arg-type]
         ActivityError,
