@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from feedmill.fanout import handle
-from feedmill.grouping import pending_writes
-from feedmill.grouping.operations import is_updated
+from feedmill.grouping import marking, pending_writes
+from feedmill.grouping.operations import EVERYTHING, is_updated
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
@@ -113,6 +113,17 @@ def no_tombstone(patch: Patch) -> None:
     patch(MemoryActivityStorage, "_change", mutant)
 
 
+def marked_unshown(patch: Patch) -> None:
+    """A mark reaches what is there when it is carried out, whatever was shown."""
+    apply = marking.apply
+
+    def mutant(groups: Any, op: Any) -> None:
+        named = None if op.groups is None else dict.fromkeys(op.groups, EVERYTHING)
+        apply(groups, dataclasses.replace(op, groups=named, until=EVERYTHING))
+
+    patch(marking, "apply", mutant)
+
+
 def _in_any_order(patch: Patch, *, ignored: bool) -> None:
     """Storages are as several servers: each round trip's commands take effect in an order of their own."""
     answers, perform = MemoryDriver._answers, RedisDriver._perform
@@ -158,6 +169,7 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "pending-writes-dropped": inbox_is_dropped,
     "no-tombstone": no_tombstone,
     "barriers-ignored": barriers_ignored,
+    "marked-unshown": marked_unshown,
 }
 #: What no history must find, by name.
 HARMLESS: dict[str, Callable[[Patch], None]] = {"reordered": reordered}
