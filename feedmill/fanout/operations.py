@@ -106,6 +106,14 @@ REMOVE = FanoutOperation(
 IMPORT = FanoutOperation(
     "import", Subject.ACTIVITIES, "deliver many activities to {0} {1} feeds", adds=True, change=activity_state.IMPORT
 )
+#: Deliver an import anew where there are filters: what it was may have been written where it may not be now.
+REIMPORT = FanoutOperation(
+    "reimport", Subject.ACTIVITIES, "deliver many activities to {0} {1} feeds", adds=True, updates=True
+)
+#: An import where there are filters; as an addition there.
+FILTERED_IMPORT = dataclasses.replace(
+    IMPORT, succession=Succession(absorbs=(IMPORT.name, REIMPORT.name), becomes=REIMPORT.name)
+)
 NOTIFY = FanoutOperation("notify", Subject.NAMED_USERS, adds=True, change=activity_state.NOTIFY, effect=ADD)
 UNNOTIFY = FanoutOperation("unnotify", Subject.NAMED_USERS, removes=True, change=activity_state.UNNOTIFY, effect=ADD)
 #: All activities of a target out of the feeds of a user, and then the newest in: what was removed before the user followed
@@ -147,7 +155,7 @@ REBUILD = FanoutOperation(
     "rebuild", Subject.FEEDS, "rebuild the feeds of {0}", task="feedmill.rebuild", arguments=("user",), fewest=1
 )
 
-_ALL = (ADD, REMOVE, UPDATE, REDELIVER, IMPORT, NOTIFY, UNNOTIFY, FOLLOW, REFOLLOW, UNFOLLOW, REBUILD)
+_ALL = (ADD, REMOVE, UPDATE, REDELIVER, IMPORT, REIMPORT, NOTIFY, UNNOTIFY, FOLLOW, REFOLLOW, UNFOLLOW, REBUILD)
 
 #: All of them, by name.
 OPERATIONS: Mapping[str, FanoutOperation] = MappingProxyType({each.name: each for each in _ALL})

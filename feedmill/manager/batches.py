@@ -11,7 +11,7 @@ from feedmill.errors import ActivityError, BatchError, DeclarationError
 from feedmill.fanout import handle
 from feedmill.fanout.handle import Fanout, fanout_id
 from feedmill.fanout.handles import Fanouts
-from feedmill.fanout.operations import IMPORT
+from feedmill.fanout.operations import FILTERED_IMPORT, IMPORT
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import activity_bodies
 from feedmill.manager.hooks import ManagerHooks
@@ -60,14 +60,15 @@ def import_(
             )
 
     def accept(activities: list[Activity]) -> Procedure[list[Fanout]]:
-        operations = yield from storing(manager, IMPORT, activities, fanout=fanout)
+        op = FILTERED_IMPORT if manager.is_filtered else IMPORT
+        operations = yield from storing(manager, op, activities, fanout=fanout)
         ids = sorted(activity.raw_id for activity in activities)
         if fanout:
             wanted, rate_limits = (
                 [(fanout_id(manager.name, IMPORT.name, ids), pack(ids))],
                 [author_rate_limit(manager, activities[0])],
             )
-            return (yield from handle.enqueue(manager.name, IMPORT, wanted, operations, rate_limits=rate_limits))
+            return (yield from handle.enqueue(manager.name, op, wanted, operations, rate_limits=rate_limits))
         yield from stored(together(operations))
         return []
 

@@ -248,6 +248,41 @@ class TestMeanwhile:
         assert [home(user) for user in (10, 11)] == [[], [1]] == [news(user) for user in (10, 11)]
 
 
+@pytest.mark.parametrize(
+    "again",
+    [
+        lambda: Muted().add_activity(love(1)),
+        lambda: Muted().add_activities([love(1)]),
+        lambda: Muted().batch_import(1, [love(1)]),
+    ],
+    ids=["add", "add many", "import"],
+)
+def test_asked_for_again(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, again: Callable[[], Any]) -> None:
+    """The same call in place of one whose worker wrote a chunk and died takes out what filters say no to by now."""
+    monkeypatch.setattr(Friends, "edges", {(user, 1) for user in range(10, 35)})
+    plain = compensation._written
+
+    def dies(manager: Any, operations: Sequence[Any], *_: Any) -> Any:
+        monkeypatch.setattr(compensation, "_written", plain)
+        for each in operations:
+            yield from each
+        monkeypatch.setattr(Muted, "mutes", {(10, 1)})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(compensation, "_written", dies)
+    again()
+    with pytest.raises(KeyboardInterrupt):
+        box.work()
+    assert home(10) == [1] == news(10)
+    again()
+    for _ in range(3):
+        box.work()
+        make_overdue("Muted")
+        arrive("feedmill.sweep", [])
+    box.work()
+    assert [home(user) for user in (10, 11)] == [[], [1]] == [news(user) for user in (10, 11)]
+
+
 @pytest.mark.parametrize(("hidden", "most"), [(0, 9), (40, 9 + 2), (900, 9 + 8)])
 def test_round_trips_of_a_follow(
     redis_url: str, box: FakeBroker, hidden: int, most: int, monkeypatch: pytest.MonkeyPatch

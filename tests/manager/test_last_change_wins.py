@@ -536,15 +536,15 @@ class TestPairs:
         settle(box)
         manager.remove_activity(love(1))
         backend().run(Own.deliver([1], [love(1)]))
-        admitted = follow.admitted_to
+        swept = follow.remove_matching
 
-        def again(*args: Any) -> Any:
-            monkeypatch.setattr(follow, "admitted_to", admitted)
+        def again(*args: Any, **options: Any) -> Any:
+            monkeypatch.setattr(follow, "remove_matching", swept)
             manager.add_activity(love(1))
             box.work()
-            return admitted(*args)
+            return swept(*args, **options)
 
-        monkeypatch.setattr(follow, "admitted_to", again)
+        monkeypatch.setattr(follow, "remove_matching", again)
         manager.rebuild(10)
         settle(box)
         assert home(10) == [1] == news(10)

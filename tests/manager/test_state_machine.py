@@ -98,6 +98,20 @@ class Members(Friends):
         return found
 
 
+class PickyMembers(Members):
+    """The same, who do not all see what says so, and see at home what they do."""
+
+    own_feeds = ("home",)
+
+    def accepts(self, user_id: Any, activity: Activity) -> bool:
+        return may_see(int(user_id), activity.extra_context["text"])
+
+
+def may_see(user: int, text: str) -> bool:
+    """Whether *user* may see what says *text*."""
+    return text != "c" or user % 2 == 0
+
+
 class Died(BaseException):
     """A worker is no more."""
 
@@ -109,7 +123,7 @@ class Machine(RuleBasedStateMachine):
     """
 
     box: FakeBroker
-    manager = Members()
+    manager: Members = Members()
     #: The machine that runs.
     now: Machine
 
@@ -121,7 +135,7 @@ class Machine(RuleBasedStateMachine):
         #: What is asked for when a worker has read and not yet written; whether one is to die.
         self.waiting: list[Callable[[], Any]] = []
         self.dies = False
-        make_overdue("Members")  # else it would matter for how long a wake-up message counts as sent
+        make_overdue(self.manager.name)  # else it would matter for how long a wake-up message counts as sent
         ids = [self.user(number) for number in PEOPLE]
         Friends.edges = set(itertools.product(ids, ids)) if friends else set()
         #: By number: "live", "imported", "noticed" or "removed", the album and the text. And the last words on people.
@@ -276,7 +290,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        make_overdue("Members")
+        make_overdue(self.manager.name)
         self.come("feedmill.sweep", [])
 
     @rule(place=st.sampled_from([0, -1]))
@@ -285,7 +299,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(30):
             while self.box.messages:
                 self.come(*self.box.messages.pop(place))
-            if not backend().run(backend().journal.list_due("Members", limit=1)).ids:
+            if not backend().run(backend().journal.list_due(self.manager.name, limit=1)).ids:
                 break
             self.sweep()
         else:
@@ -298,17 +312,25 @@ class Machine(RuleBasedStateMachine):
     def check(self, user: int) -> None:
         live = [n for n in range(5, -1, -1) if self.kinds.get(n) in ("live", "imported")]
         followed = {target - self.first for who, target in Friends.edges if who == self.user(user)}
-        wanted = [self.shown(n) for n in live if n % 3 in followed]
+        passing = [n for n in live if self.passes(user, n)]
+        wanted = [self.shown(n) for n in passing if n % 3 in followed]
+        at_home = [self.shown(n) for n in passing if n % 3 in followed or (n % 3 == user and self.manager.own_feeds)]
         home = MemberHome(self.user(user))
-        assert [self.seen(activity) for activity in home[:]] == wanted
-        assert home.count() == len(wanted)
+        assert [self.seen(activity) for activity in home[:]] == at_home
+        assert home.count() == len(at_home)
         for kind in (MemberNews, MemberWire):
             self.check_groups(kind(self.user(user)), wanted)
         own = [n for n in live if n % 3 == user]
         assert [a.object_id - self.first for a in MemberOwn(self.user(user))[:]] == own
         self.check_groups(MemberNotes(self.user(user)), [self.shown(n) for n in range(6) if self.is_notified(user, n)])
 
+    def passes(self, user: int, number: int) -> bool:
+        """Whether the filters let an activity in."""
+        return not self.manager.is_filtered or may_see(user, self.texts.get(number, ""))
+
     def is_notified(self, user: int, number: int) -> bool:
+        if not self.passes(user, number):
+            return False
         recipient = self.kinds.get(number) == "live" and number >= 2 and (number + 1) % 4 == user
         return self.words.get((user, number), recipient)
 
@@ -333,7 +355,8 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(3600)
-def test_the_last_word(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("manager", [Members(), PickyMembers()], ids=["plain", "filtered"])
+def test_the_last_word(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, manager: Members) -> None:
     """Any sequence of calls, and of messages late, lost, doubled and out of order, ends as if each call was done at once."""
     for journals in ("memory", "redis"):  # no example depends on how fast it runs
         monkeypatch.setattr(f"feedmill.storage.{journals}.journal.WAKEUP_TTL", 3_600_000)
@@ -350,4 +373,4 @@ def test_the_last_word(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(compensation, "operations_of", overtaken)
     monkeypatch.setattr(compensation, "_look", looked)
-    run_state_machine_as_test(type("Machine", (Machine,), {"box": box}), settings=PROFILE)
+    run_state_machine_as_test(type("Machine", (Machine,), {"box": box, "manager": manager}), settings=PROFILE)
