@@ -83,6 +83,7 @@ def test_the_map_has_the_layers_that_are_held() -> None:
 
 class KeysHome(RedisFeed):
     key_format = "keys:home:%(user_id)s"
+    max_age = 100 * 366 * 86_400
 
 
 class KeysOwn(RedisFeed):

@@ -12,6 +12,7 @@ from feedmill.ids import ID_SIZE
 from feedmill.keys import (
     GROUPS,
     activity_key,
+    aging_key,
     dead_letters_key,
     due_key,
     fanout_record_key,
@@ -47,6 +48,7 @@ class KeyKind(enum.Enum):
     UNFOLLOWS = (ZSET, "who unfollowed whom, or follows again")
     NUMBERS = (HASH, "numbers of unfollows")
     PENDING = (ZSET, "feeds in which something was left")
+    AGING = (ZSET, "feeds by when something in them is too old")
     NOTIFIED_USERS = (HASH, "people who were notified by name")
     NOTIFICATION_NUMBERS = (ZSET, "direct notifications by number")
     DEAD_LETTERS = (STREAM, "dead letters")
@@ -169,6 +171,7 @@ def _own_keys() -> Iterator[tuple[bytes, re.Pattern[bytes], KeyKind]]:
         (due, journal + rb":(?:wakeup|clock|author:.*)", KeyKind.MARK),
         (due, journal + rb":taken:.*", KeyKind.TAKEN),
         (pending_key(""), rb".*", KeyKind.PENDING),
+        (aging_key(""), rb".*", KeyKind.AGING),
         (notified_users_prefix(), rb".*\}:numbers", KeyKind.NOTIFICATION_NUMBERS),
         (notified_users_prefix(), rb".*\}", KeyKind.NOTIFIED_USERS),
         (dead_letters_key(), rb"", KeyKind.DEAD_LETTERS),

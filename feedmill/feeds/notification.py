@@ -14,6 +14,7 @@ from feedmill.feeds.query import NOTIFICATION_FILTERS
 from feedmill.feeds.reading import View
 from feedmill.feeds.subscription import ASubscription, Subscription
 from feedmill.feeds.watch import Watch
+from feedmill.grouping import aging
 from feedmill.grouping.feed_state import MOST, Counts, count_message, event_prefix
 from feedmill.grouping.operations import MarkOp, RecountOp, plan_groups
 from feedmill.ids import EntityId, to_microseconds
@@ -105,6 +106,8 @@ class NotificationFeed(AggregatedFeed):
 
     def _get_denormalized_counts(self) -> Steps[Counts]:
         """Unseen count, unread count, and the number of the latest publication, in one command."""
+        if horizon := self.horizon():
+            return (yield from aging.counts(type(self), self.key, self.count_key, horizon))
         return Counts(*(yield from self.timeline().count_get(self.count_key)))
 
     get_denormalized_counts, aget_denormalized_counts = sync_and_async(_get_denormalized_counts)

@@ -131,7 +131,13 @@ def plan(
     removes: Sequence[Activity] = (),
     updates: Sequence[Activity] = (),
 ) -> Plan:
-    """The plan of adding, removing and updating activities, in order of time; raises for one that has no group."""
+    """The plan of adding, removing and updating activities, in order of time; raises for one that has no group.
+
+    What is too old is not added.
+    """
+    horizon = feed_class.horizon()
+    if horizon:
+        adds = [activity for activity in adds if activity.microseconds >= horizon]
     changes = [
         (kind, activity)
         for kind, activities in ((ADD, adds), (REMOVE, removes), (UPDATE, updates))

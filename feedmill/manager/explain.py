@@ -10,7 +10,7 @@ from feedmill.activity import Activity
 from feedmill.fanout.handle import FanoutStatus, fanout_id, status_of
 from feedmill.fanout.operations import OPERATIONS, REMOVE
 from feedmill.feeds.flat import Feed, HeldMember
-from feedmill.ids import EntityId
+from feedmill.ids import EntityId, id_microseconds
 from feedmill.manager import activity_bodies, notified_users
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.audience import admitted, followers_of, recipients_of
@@ -111,7 +111,10 @@ class _Case:
             why = Why.REMOVED if self.removed else Why.NO_BODY
             text = "it was removed, and is still to be cleaned up" if why is Why.REMOVED else "its body is missing"
             return Explanation(name, why, f"its id is held, but nobody is shown it: {text}")
-        if group := everything[place][0]:
+        group = everything[place][0]
+        if not group and id_microseconds(self.raw_id) < feed_class.horizon():
+            return Explanation(name, Why.TRIMMED, feed_class._too_old())
+        if group:
             return (yield from self._in_group(name, feed_class, group.decode()))
         if place >= feed_class.max_length:
             return Explanation(name, Why.BEYOND, f"it is held behind the {feed_class.max_length:,} that are shown")

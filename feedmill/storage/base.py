@@ -149,6 +149,8 @@ class FeedLimits(NamedTuple):
     newest: int
     #: Where counts are published; empty for feeds without counts.
     channel: str
+    #: Groups of a lower score are too old, and go; 0 where none is, or scores do not tell.
+    horizon: int = 0
 
 
 class Lock(NamedTuple):
@@ -177,7 +179,8 @@ class Snapshot:
     state: bytes
     #: What others left while the feed was locked.
     pending: bytes
-    #: (group, score, record) of the oldest groups, where some may have to go if the wanted ones are added; else empty.
+    #: (group, score, record) of the oldest groups, where some may have to go if the wanted ones are added, and of all that
+    #: are too old; else empty.
     oldest: list[tuple[bytes, float, bytes]]
     #: How many groups there are; only known when *oldest* is not empty.
     groups: int
@@ -305,13 +308,27 @@ class StoredCounts(NamedTuple):
     sequence: int = 0
 
 
+class OldestGroups(NamedTuple):
+    """The oldest groups of a feed, and its counts."""
+
+    #: As the last commit left them; zeros for a feed without.
+    counts: StoredCounts
+    #: What the feed knows of itself; empty where no groups were read.
+    state: bytes
+    #: The groups, lowest score first.
+    rows: list[GroupRow]
+    #: The lowest score of all; None for a feed without groups.
+    lowest: float | None
+
+
 class FlatTimelines(FeedStorage, Protocol):
     """Timelines that are arrays of ids."""
 
-    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
+    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int, horizon: int = 0) -> Steps[int]:
         """Put *ids* (ascending) into every timeline of *keys*; how many were new, over all timelines.
 
-        A timeline that then holds more than a quarter beyond *max_length* is cut back to its newest *max_length*.
+        A timeline that then holds more than a quarter beyond *max_length* is cut back to its newest *max_length*. One of
+        which more than an eighth is of a time (µs since 1970) before *horizon* is cut back to what is not.
         """
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
@@ -330,8 +347,8 @@ class FlatTimelines(FeedStorage, Protocol):
     def flat_count(self, key: str) -> Steps[int]:
         """How many ids are held."""
 
-    def flat_trim(self, key: str, length: int) -> Steps[None]:
-        """Keep the newest *length* ids."""
+    def flat_trim(self, key: str, length: int, horizon: int = 0) -> Steps[None]:
+        """Keep the newest *length* ids, and of them those of a time (µs since 1970) from *horizon* on."""
 
     def flat_delete(self, key: str) -> Steps[None]:
         """Delete a timeline."""
@@ -389,11 +406,14 @@ class GroupTimelines(FeedStorage, Protocol):
         A field that is there all the while is found; one may be found twice if the overflow grows meanwhile.
         """
 
-    def groups_count(self, key: str) -> Steps[int]:
-        """How many groups are held."""
+    def groups_count(self, key: str, horizon: int = 0) -> Steps[int]:
+        """How many groups are held whose score is *horizon* or higher; all of them where it is 0."""
 
     def count_get(self, count_key: str) -> Steps[StoredCounts]:
         """As the last commit left them; zeros where there was none."""
+
+    def counts_and_oldest(self, key: str, count_key: str, below: float) -> Steps[OldestGroups]:
+        """The counts, none if *count_key* is empty, and the groups whose score is lower than *below*, read at one moment."""
 
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> Steps[None]:
         """Delete a timeline and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`.

@@ -15,6 +15,7 @@ Or subclass the contracts of the parts that you have: :class:`FlatContract` and 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -168,6 +169,25 @@ class FlatContract(Contract):
             self.run(flat.flat_add([key], [_id(number)], 20))
             assert self.run(flat.flat_count(key)) <= 25
         assert self.run(flat.flat_slice(key, 0, 20)) == [_id(n) for n in range(199, 179, -1)]
+
+    def test_a_horizon(self) -> None:
+        """An addition cuts off what is of a time before the horizon once that is more than an eighth, a trim all of it."""
+        flat, key = self.tested.flat, "contract:flat:{1}"
+        ids = [time.to_bytes(7, "big") + bytes(9) for time in range(100, 120)]
+        self.run(flat.flat_add([key], ids[:18], 100, 50))
+        assert self.run(flat.flat_count(key)) == 18
+        self.run(flat.flat_add([key], ids[18:19], 100, 102))
+        assert self.run(flat.flat_count(key)) == 19
+        self.run(flat.flat_add([key], ids[19:], 100, 103))
+        assert self.run(flat.flat_slice(key, 0, 99)) == ids[:2:-1]
+        self.run(flat.flat_trim(key, 99, 104))
+        assert self.run(flat.flat_slice(key, 0, 99)) == ids[:3:-1]
+        self.run(flat.flat_trim(key, 3, 104))
+        assert self.run(flat.flat_slice(key, 0, 99)) == ids[:16:-1]
+        self.run(flat.flat_trim(key, 3, 120))
+        assert self.run(flat.flat_count(key)) == 0
+        self.run(flat.flat_add([key], ids, 100, 500))
+        assert self.run(flat.flat_count(key)) == 0
 
     @pytest.mark.parametrize("oldest_first", [False, True])
     def test_ranges(self, oldest_first: bool) -> None:
@@ -341,6 +361,27 @@ class GroupsContract(Contract):
         for name in (b"b", b"never"):
             assert self.run(groups.group_get(key_of(1), GroupRead(name, None)))[1:] == (None, {}, None)
         assert self.run(groups.groups_count(key_of(1))) == 1
+
+    def test_the_oldest_groups(self) -> None:
+        """Groups of a low score are read with the counts, counted, and given to whoever begins with a horizon."""
+        groups, key, count_key = self.tested.groups, key_of(1), f"{key_of(1)}:count"
+        assert self.run(groups.counts_and_oldest(key, count_key, 9.0)) == ((0, 0, 0), b"", [], None)
+        rows = [(b"g%d" % n, float(n), b"\0%d" % n) for n in range(1, 6)]
+        put = [(name, data, score) for name, score, data in rows]
+        self.write(state=b"state", put=put, count=(2, 3, 7, "{}"))
+
+        def oldest(below: float, count: str = count_key) -> Any:
+            counts, state, found, lowest = self.run(groups.counts_and_oldest(key, count, below))
+            return tuple(counts), state, [(name, float(score), data) for name, score, data in found], lowest
+
+        assert oldest(3) == ((2, 3, 7), b"state", rows[:2], 1.0)
+        assert oldest(math.inf) == ((2, 3, 7), b"state", rows, 1.0)
+        assert oldest(1.0) == oldest(-math.inf) == ((2, 3, 7), b"", [], 1.0)
+        assert oldest(2, "")[0] == (0, 0, 0)
+        assert [self.run(groups.groups_count(key, horizon)) for horizon in (0, 1, 3, 6)] == [5, 5, 3, 0]
+        for horizon, expected in ((3, rows[:2]), (1, [])):
+            found = self.begin(b"reader__", limits=FeedLimits(100, 0, "contract", horizon))
+            assert found.oldest == expected and found.groups == (5 if expected else 0)
 
     def test_overflows_are_read_in_pages(self) -> None:
         """Each field that is there all the while is found."""
@@ -846,9 +887,10 @@ class JournalContract(Contract):
 class AuxiliaryContract(Contract):
     """Pending writes, unfollows, notified users."""
 
-    def test_pending_writes(self) -> None:
+    @pytest.mark.parametrize("name", ["pending_index", "aging_index"])
+    def test_feeds_to_look_at(self, name: str) -> None:
         """Feeds are due at their time; settling what was scheduled again meanwhile changes nothing."""
-        index = self.tested.auxiliary.pending_index
+        index = getattr(self.tested.auxiliary, name)
         self.run(index.schedule("some", [b"a", b"b"], 0))
         self.run(index.schedule("some", [b"b", b"c"], 60, sooner=True))
         self.run(index.schedule("other", [b"d"], 0))

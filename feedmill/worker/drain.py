@@ -21,8 +21,8 @@ from feedmill.registry import feed_names
 from feedmill.storage.deadline import LeaseExpired, with_deadline
 from feedmill.storage.journal import Claim, lease
 from feedmill.storage.operations import Steps, together
-from feedmill.storage.registry import backend
-from feedmill.worker import compensation, dead_letters, heartbeat, planner
+from feedmill.storage.registry import backend, backend_for
+from feedmill.worker import aging, compensation, dead_letters, heartbeat, planner
 from feedmill.worker.delivery import (
     OLDER,
     Delivery,
@@ -75,8 +75,11 @@ def _one_activity(claim: Claim) -> list[bytes]:
 
 
 def sweep() -> int:
-    """Wake workers for every manager of which something is overdue, and do what dead holders of feeds left; how much there was."""
+    """Wake workers for every manager of which something is overdue, do what dead holders of feeds left, and take out of
+    feeds what is too old; how much there was.
+    """
     overdue = sum(map(_recover_pending_writes, _kinds_with_pending_writes()))
+    overdue += sum(map(_expire, _kinds_that_age()))
     for name in registry.manager_names():
         try:
             count, wake = backend().run(backend().journal.wake_if_overdue(name))
@@ -114,6 +117,25 @@ def _recover_pending_writes(feed_class: type[Feed]) -> int:
             "%s feeds of %s held what was left to somebody who died; it is done now", found, feed_class.__name__
         )
     return found
+
+
+def _kinds_that_age() -> list[type[Feed]]:
+    """The declared feed classes whose entries may be too old."""
+    managers = map(registry.get_manager, registry.manager_names())
+    declared = dict.fromkeys(
+        kind
+        for each in managers
+        for kind in (*each.feed_classes.values(), each.notification_feed_class, each.user_feed_class)
+    )
+    return [kind for kind in declared if kind is not None and kind.lifetime()]
+
+
+def _expire(feed_class: type[Feed]) -> int:
+    try:
+        return backend_for(feed_class.timeline_storage_class).run(aging.expire(feed_class))
+    except WrongType as error:
+        logger.error("what is too old in feeds of %s cannot be looked at: %s", feed_class.__name__, error)
+        return 0
 
 
 class _Ready(NamedTuple):

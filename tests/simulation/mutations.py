@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from feedmill.fanout import handle
-from feedmill.grouping import pending_writes
+from feedmill.grouping import aging, pending_writes
+from feedmill.grouping.merge import GroupMerge
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
@@ -89,6 +90,23 @@ def inbox_is_dropped(patch: Patch) -> None:
     patch(pending_writes, "read", mutant)
 
 
+def aged_uncounted(patch: Patch) -> None:
+    """Groups that go because they are too old stay counted."""
+
+    def mutant(self: Any) -> None:
+        counted, self.counted = self.counted, False
+        expire(self)
+        self.counted = counted
+
+    expire = GroupMerge._expire
+    patch(GroupMerge, "_expire", mutant)
+
+
+def aged_forgotten(patch: Patch) -> None:
+    """Nobody notes that something will be too old."""
+    patch(aging, "noted", lambda feed_class, user_ids, oldest, horizon, operation: operation)
+
+
 def no_tombstone(patch: Patch) -> None:
     """A removal leaves nothing behind by which who comes late, or calls again, could know of it."""
     change = MemoryActivityStorage._change
@@ -144,6 +162,8 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "unfollowed-unseen": unfollowed_unseen,
     "pending-writes-dropped": inbox_is_dropped,
     "no-tombstone": no_tombstone,
+    "aged-uncounted": aged_uncounted,
+    "aged-forgotten": aged_forgotten,
     "barriers-ignored": barriers_ignored,
 }
 #: What no history must find, by name.

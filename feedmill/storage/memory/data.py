@@ -42,6 +42,8 @@ class MemoryData:
             #: By kind of feed: when the pending writes of whose feed is to be looked at, in ms, and the number of that note.
             self.pending: dict[str, dict[bytes, tuple[int, int]]] = {}
             self.pending_number = 0
+            #: In the same way: when something in whose feed is too old.
+            self.aging: dict[str, dict[bytes, tuple[int, int]]] = {}
             self.dead_letters: dict[str, Any] = {}
             self.dead_letter_number = 0
             #: How far the journal's clock has come, and how far it is ahead of this process', ms.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from feedmill.cursor import GroupPosition
+from feedmill.ids import TIME_SIZE
 from feedmill.storage.base import (
     APPEND,
     BUSY,
@@ -26,6 +27,7 @@ from feedmill.storage.base import (
     IdRange,
     Lock,
     NotHeld,
+    OldestGroups,
     Snapshot,
     SpillPage,
     StoredCounts,
@@ -41,7 +43,7 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     url: ClassVar[str] = "memory://"
 
     @atomic
-    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> int:
+    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int, horizon: int = 0) -> int:
         added = 0
         for key in keys:
             held = DATA.flat.setdefault(key, []) if ids else []
@@ -52,6 +54,11 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
                     added += 1
             if len(held) > 1.25 * max_length:
                 del held[:-max_length]
+            old = _before(held, horizon)
+            if old * 8 > len(held):
+                del held[:old]
+            if not held:
+                DATA.flat.pop(key, None)
         return added
 
     @atomic
@@ -87,9 +94,9 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return len(DATA.flat.get(key, ()))
 
     @atomic
-    def flat_trim(self, key: str, length: int) -> None:
+    def flat_trim(self, key: str, length: int, horizon: int = 0) -> None:
         held = DATA.flat.get(key, [])
-        del held[: max(0, len(held) - length)]
+        del held[: max(0, len(held) - length, _before(held, horizon))]
         if not held:
             DATA.flat.pop(key, None)
 
@@ -115,7 +122,8 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         missing = sum(read.group not in held.records for read in request.reads)
         excess = len(held.scores) + missing - limits.max_length if missing else 0
         ranked = held.ranked()
-        oldest = ranked[: excess + len(request.reads) - missing] if excess > 0 else []
+        old = sum(score < limits.horizon for score in held.scores.values()) if limits.horizon else 0
+        oldest = ranked[: max(old, excess + len(request.reads) - missing if excess > 0 else 0)]
         newest = ranked[::-1][: max(limits.newest, -limits.newest if excess > 0 else 0)]
         return Snapshot(
             0,
@@ -222,12 +230,22 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return SpillPage(held.records[group], stop if stop < len(fields) else 0, dict(fields[place:stop]))
 
     @atomic
-    def groups_count(self, key: str) -> int:
-        return len(DATA.groups[key].scores) if key in DATA.groups else 0
+    def groups_count(self, key: str, horizon: int = 0) -> int:
+        scores = DATA.groups[key].scores if key in DATA.groups else {}
+        return sum(score >= horizon for score in scores.values()) if horizon else len(scores)
 
     @atomic
     def count_get(self, count_key: str) -> StoredCounts:
         return StoredCounts(*DATA.counts.get(count_key, ()))
+
+    @atomic
+    def counts_and_oldest(self, key: str, count_key: str, below: float) -> OldestGroups:
+        counts, held = StoredCounts(*DATA.counts.get(count_key, ())), DATA.groups.get(key)
+        if held is None or not held.scores:
+            return OldestGroups(counts, b"", [], None)
+        ranked = held.ranked()
+        rows: list[GroupRow] = [(g, held.scores[g], held.records.get(g)) for g in ranked if held.scores[g] < below]
+        return OldestGroups(counts, held.state if rows else b"", rows, held.scores[ranked[0]])
 
     @atomic
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> None:
@@ -241,6 +259,11 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
             DATA.counts[count_key] = 0, 0, sequence
             DATA.groups[key] = Groups()
             DATA.groups[key].state = bytes(48) + sequence.to_bytes(8, "big")
+
+
+def _before(ids: Sequence[bytes], horizon: int) -> int:
+    """How many of *ids*, which ascend, are of a time before *horizon*, µs since 1970."""
+    return bisect.bisect_left(ids, horizon.to_bytes(TIME_SIZE, "big")) if horizon else 0
 
 
 def _wanted(overflow: dict[bytes, bytes], read: GroupRead) -> dict[bytes, bytes]:
