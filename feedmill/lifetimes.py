@@ -29,6 +29,15 @@ def seconds_of(duration: object) -> float | None:
     return float(value)
 
 
+def spelled(microseconds: int) -> str:
+    """A lifetime in words: in the largest unit of which it has two."""
+    seconds = microseconds / 1e6
+    for unit, size in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.6g} {unit}"
+    return f"{seconds:,.6g} seconds"
+
+
 def declared(cls: type, name: str) -> int:
     """The lifetime *cls.name* in µs; 0 for None. :class:`~feedmill.errors.DeclarationError` for what is none."""
     value = getattr(cls, name)

@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, TypeVar
 
-from feedmill import cursor, lifetimes
+from feedmill import cursor, lifetimes, settings
 from feedmill.activity import Activity
 from feedmill.declaration import check_attributes, check_number, check_positive
 from feedmill.errors import DeclarationError, FeedIndexError
@@ -135,8 +135,11 @@ class Feed(Bodies, Readable):
 
     @classmethod
     def lifetime(cls) -> int:
-        """How old an entry may be, in µs; 0 for no limit."""
-        return cls._max_age
+        """How old an entry may be, in µs: ``max_age`` or, where activities are stored apart and it is less,
+        ``FEEDMILL_ACTIVITY_TTL``; 0 for no limit.
+        """
+        kept = 0 if cls.activity_storage_class is None else settings.current().activity_lifetime
+        return min(cls._max_age, kept) if cls._max_age and kept else cls._max_age or kept
 
     @classmethod
     def horizon(cls) -> int:
@@ -191,7 +194,7 @@ class Feed(Bodies, Readable):
 
     @classmethod
     def _too_old(cls) -> str:
-        return f"it is older than the {cls.lifetime() / 1e6:,g} seconds that entries are shown"
+        return f"it is older than the {lifetimes.spelled(cls.lifetime())} for which entries are shown"
 
     # -- writing
 

@@ -144,7 +144,8 @@ class _Case:
                 if self.kind == NOTIFIED_ONLY
                 else ""
             )
-            return Why.UNKNOWN, f"no such activity: it was never added, or was removed long ago{hint}"
+            too_old = activity_bodies.or_too_old()
+            return Why.UNKNOWN, f"no such activity: it was never added, or was removed long ago{too_old}{hint}"
         assert self.activity is not None
         if notice is None and audience == "recipient" and self.kind == IMPORTED:
             return Why.NOT_RECIPIENT, "it was imported: nobody is notified of what is long past"

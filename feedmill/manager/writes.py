@@ -66,6 +66,7 @@ def remove(manager: ManagerHooks, activity: Activity | str) -> Procedure[Fanout]
     if fact is None or stored is None:
         raise UnknownActivity(
             f"{manager.name} has no activity {raw_id.hex()}: it was never added, or was removed long ago"
+            f"{activity_bodies.or_too_old()}"
         )
     operations: list[Steps[Any]] = []
     if manager.user_feed_class is not None:
@@ -114,7 +115,10 @@ def update(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
         if before.activity is not None and before.known:
             _check_groups(manager, before.activity, activity)
         elif before.kind != UNKNOWN or activity_bodies.keeps_bodies(manager):
-            raise UnknownActivity(f"{activity!r} cannot be updated: it was never added, or was removed; add it instead")
+            raise UnknownActivity(
+                f"{activity!r} cannot be updated: it was never added, or was removed{activity_bodies.or_too_old()};"
+                " add it instead"
+            )
         elif not_ahead(activity) is not activity:  # nothing is known of it: this may be what adds it
             raise UnknownActivity(f"{activity!r} is dated too far ahead to have been added; add it instead")
         asked = [activity_bodies.updated(manager, activity, before), backend().journal.get(_name(manager, activity))]

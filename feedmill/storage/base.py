@@ -68,6 +68,9 @@ class ActivityStorage(FeedStorage, Protocol):
     def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
         """Make one of the changes of ``feedmill.storage.activity_state`` to activities, each whole or not at all.
 
+        What is changed is kept for as long as ``seconds_kept`` there says; what is removed for ``OPEN_TTL``, what is known by
+        notifications alone for ``NOTIFIED_TTL``.
+
         *bodies* by id; an empty one where the change needs none. *expected*: the value that an activity must have, else
         nothing is changed. For each: None if nothing was changed; after a removal the value; else nothing of interest.
         """

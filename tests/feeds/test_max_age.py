@@ -369,7 +369,7 @@ def test_a_manager(memory: None, clock: Clock, app: Any) -> None:
     feeds = [*manager.get_feeds(9).values(), manager.get_notification_feed(9), manager.get_user_feed(1)]
     assert [len(feed) for feed in feeds] == [1, 1, 1, 1]
     assert {each.why.value for each in manager.explain(9, old)} == {"trimmed"}
-    assert "86,400 seconds" in manager.explain(9, old)[0].text
+    assert "24 hours" in manager.explain(9, old)[0].text
     clock.time += dt.timedelta(days=0.6)
     assert [len(feed) for feed in feeds] == [0, 0, 0, 0]
     assert "shown" not in {each.why.value for each in manager.explain(9, young)}

@@ -32,10 +32,15 @@ class MemoryData:
             self.bodies: dict[bytes, bytes] = {}
             #: What a manager keeps for itself, by its name.
             self.kept: dict[str, dict[bytes, bytes]] = {}
+            #: When what is kept of which activity goes, by the name of the manager (empty for all) and the id; and in order.
+            self.body_ends: dict[tuple[str, bytes], float] = {}
+            self.next_ends: list[tuple[float, str, bytes]] = []
             self.notified: dict[tuple[str, bytes], Any] = {}
             #: The journal: fan-out records, what is due, wake-up messages on their way, dead letters.
             self.fanout_records: dict[str, Any] = {}
             self.due: dict[str, dict[str, float]] = {}
+            #: How many fan-outs were opened.
+            self.opened = 0
             self.wakeups: dict[str, float] = {}
             self.buckets: dict[str, float] = {}
             self.unfollows: dict[str, Any] = {}
