@@ -10,6 +10,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from feedmill.storage.operations import Steps
 
+#: Messages that were published and are remembered, about.
+MOST_PUBLISHED = 10_000
+
 S = TypeVar("S")
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -39,7 +42,7 @@ class MemoryData:
             #: The journal: fan-out records, what is due, wake-up messages on their way, dead letters.
             self.fanout_records: dict[str, Any] = {}
             self.due: dict[str, dict[str, float]] = {}
-            #: How many fan-outs were opened.
+            #: How many fan-outs were opened since finished ones were looked for.
             self.opened = 0
             self.wakeups: dict[str, float] = {}
             self.buckets: dict[str, float] = {}
@@ -53,13 +56,15 @@ class MemoryData:
             self.dead_letter_number = 0
             #: How far the journal's clock has come, and how far it is ahead of this process', ms.
             self.come = self.ahead = 0
-            #: (channel, message) of what was published, for tests.
+            #: (channel, message) of the last that was published, for tests.
             self.published: list[tuple[str, bytes]] = []
 
     def publish(self, channel: str, message: bytes) -> None:
         """Tell all who listen on *channel*."""
         with self.guard:
             self.published.append((channel, message))
+            if len(self.published) > 2 * MOST_PUBLISHED:
+                del self.published[:-MOST_PUBLISHED]
             for wanted, hear in list(self._listeners.values()):
                 if wanted == channel:
                     hear(message)

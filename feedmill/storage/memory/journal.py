@@ -33,8 +33,8 @@ from feedmill.storage.journal import (
 from feedmill.storage.memory.auxiliary import last_number
 from feedmill.storage.memory.data import DATA, atomic, journal_time, milliseconds
 
-#: Fan-outs that are opened between two looks for finished ones.
-FORGET_EVERY = 500
+#: Fan-outs that are opened at least between two looks for finished ones.
+FORGET_EVERY = 50
 
 
 class Record(FanoutRecord, total=False):
@@ -66,7 +66,8 @@ class MemoryJournal(Journal):
         name_of(manager, fanout_id)
         was, now = _record(fanout_id) or Record(), journal_time()
         DATA.opened += 1
-        if DATA.opened % FORGET_EVERY == 0:
+        if DATA.opened > max(FORGET_EVERY, len(DATA.fanout_records) // 2):
+            DATA.opened = 0
             _forget_finished(now - settings.current().receipt_ttl * 1000)
         rerun_at = _number(was.get("rerun_at"))
         undone = "finished" not in was or "dead" in was or "rerun_at" in was
