@@ -178,6 +178,10 @@ def use_everything(client: redis.Redis) -> None:
         kind(7).trim(3)
     feed.mark_all()
     feed.page(2)
+    for _ in range(2):
+        run(Home(9).timeline().idle_begin(Home(9).key, 60))
+        run(Home(9).timeline().flat_add([Home(9).key], [on_day(1).raw_id], 5, 0, 60, True))
+    run(Home(9).timeline().idle_end(Home(9).key))
     run(feed.timeline().counts_and_oldest(feed.key, feed.count_key, math.inf))
     News(7).actors(News(7)[0])
     Home(7).delete()

@@ -239,8 +239,8 @@ class AggregatedFeed(Feed):
             held = {activity for group in current_activities for activity in group.activities}
             checked = [activity for activity in checked if activity not in held]
         yield from self._insert_activities(checked)
-        steps = plan(type(self), checked)._replace(untrimmed=not trim and not self.counted)
-        return (yield from self._apply([self.user_id], steps))
+        steps = plan(type(self), checked)._replace(untrimmed=not trim and not self.counted, begins=True)
+        return (yield from self._begun(self._apply([self.user_id], steps)))
 
     add_many, aadd_many = sync_and_async(_add_many)
 
@@ -259,7 +259,7 @@ class AggregatedFeed(Feed):
             for activity in members
             if activity.microseconds >= horizon
         ]
-        return (yield from self._apply([self.user_id], Plan(tuple(ops), reads_of(ops))))
+        return (yield from self._begun(self._apply([self.user_id], Plan(tuple(ops), reads_of(ops), begins=True))))
 
     add_many_aggregated, aadd_many_aggregated = sync_and_async(_add_many_aggregated)
 
@@ -357,20 +357,23 @@ class AggregatedFeed(Feed):
         any more, and in a group of more than 100,000 activities those whose older ones are only counted.
         :class:`~feedmill.errors.CursorError` for a cursor of another group.
         """
-        return (yield from actors_page(type(self), self.user_id, name_of(group), limit, after))
+        page = actors_page(type(self), self.user_id, name_of(group), limit, after)
+        return (yield from self._used(page, Page([], None)))
 
     actors, aactors = sync_and_async(_actors)
 
     def _find_group(self, group: AggregatedActivity | str) -> Steps[AggregatedActivity | None]:
         """The group of that name, or *group* as it is now; None if it is not in the feed. The feed is not read for it."""
-        name = name_of(group)
+        return (yield from self._used(self._found(name_of(group)), None))
+
+    find_group, afind_group = sync_and_async(_find_group)
+
+    def _found(self, name: bytes) -> Steps[AggregatedActivity | None]:
         state, record, _, rank = yield from self.timeline().group_get(self.key, GroupRead(name, ()))
         if record is None or rank is None or rank >= self.max_length or self._is_too_old(record):
             return None
         (found,) = yield from stored_groups(type(self), state, [(name, record)], include_empty=False)
         return found
-
-    find_group, afind_group = sync_and_async(_find_group)
 
     def _rank(self, activity: Activity) -> Steps[int | None]:
         """The rank of the group that holds *activity*, shown or minimised, or None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, TypeVar
@@ -21,7 +22,7 @@ from feedmill.lifetimes import Duration
 from feedmill.records.members import Member
 from feedmill.storage.base import Backend
 from feedmill.storage.memory import MemoryTimelineStorage
-from feedmill.storage.operations import Steps
+from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend_for, storage
 from feedmill.storage.sync_async import sync_and_async
 from feedmill.validation import not_ahead, require_activity, require_int, require_many
@@ -30,6 +31,9 @@ T = TypeVar("T")
 
 #: A group (empty in a flat feed) and one of its members.
 HeldMember = tuple[bytes, Member]
+
+#: How a feed that goes when nobody uses it is there if it was rebuilt; else it is only what was written to it.
+REBUILT = b"r"
 
 #: More entries than any feed holds.
 ALL = 2**31
@@ -54,14 +58,18 @@ class Feed(Bodies, Readable):
     timeline_storage_class: ClassVar[Any] = MemoryTimelineStorage
     #: How entries become bytes; None for a timeline of bare ids.
     timeline_serializer: ClassVar[Any] = None
+    #: How long a feed stays that nobody reads or writes: a timedelta or a number of seconds. Then it goes, takes nothing that is
+    #: delivered, and is rebuilt when it is read through its manager. None: it stays.
+    expire_idle: ClassVar[Duration | None] = None
     #: What ``filter`` accepts.
     known_filters: ClassVar[tuple[str, ...]] = FILTERS
     #: Whether a write that finds the feed locked leaves its work to the holder of the lock.
     may_have_pending_writes: ClassVar[bool] = False
     #: Whether the feed keeps seen and read state and counts.
     counted: ClassVar[bool] = False
-    #: ``max_age`` in µs; 0 for none.
+    #: ``max_age`` in µs, ``expire_idle`` in seconds; 0 for none.
     _max_age: ClassVar[int] = 0
+    _idle: ClassVar[int] = 0
 
     def __init__(self, user_id: EntityId) -> None:
         #: Whose feed it is.
@@ -78,6 +86,7 @@ class Feed(Bodies, Readable):
         check_positive(cls, "max_length")
         check_number(cls, "trim_chance", 1)
         cls._max_age = lifetimes.declared(cls, "max_age")
+        cls._idle = math.ceil(lifetimes.declared(cls, "expire_idle") / 1e6)
         if hasattr(cls, "aggregator_class") and not hasattr(cls, "get_aggregator"):
             raise DeclarationError(
                 f"{cls.__name__} is a flat feed, so nothing would ask its aggregator_class; use RedisAggregatedFeed"
@@ -147,6 +156,28 @@ class Feed(Bodies, Readable):
         lifetime = cls.lifetime()
         return max(1, lifetimes.now() - lifetime) if lifetime else 0
 
+    # -- what goes when nobody uses it
+
+    @classmethod
+    def expires_idle(cls) -> int:
+        """Seconds after which a feed goes that nobody uses; 0 if it stays."""
+        return cls._idle
+
+    def _used(self, operation: Steps[T], nothing: T) -> Steps[T]:
+        """What *operation*, which reads this feed, comes to; *nothing* if the feed is gone because nobody used it."""
+        return self._used_now(operation, nothing) if self._idle else operation
+
+    def _used_now(self, operation: Steps[T], nothing: T) -> Steps[T]:
+        asked: list[Steps[Any]] = [self.timeline().idle_use(self.key, self._idle), operation]
+        how, found = yield from together(asked)
+        if how != REBUILT:
+            vars(self)["_missed"] = True
+        return nothing if how is None else found
+
+    def _begun(self, operation: Steps[int]) -> Steps[int]:
+        """*operation*, which writes to this feed and makes it if it is gone."""
+        return aging.noted_idle(type(self), self.user_id, operation) if self._idle else operation
+
     # -- what each kind of feed answers for itself
 
     @classmethod
@@ -212,12 +243,24 @@ class Feed(Bodies, Readable):
         The one way by which anything is written: a single feed is a batch of one. *wait* as in
         :func:`feedmill.grouping.writer.cycle`; a flat feed never waits.
         """
+        return cls._written(user_ids, adds, removes)
+
+    @classmethod
+    def _written(
+        cls,
+        user_ids: Sequence[EntityId],
+        adds: Sequence[Activity],
+        removes: Sequence[Activity] = (),
+        *,
+        begins: bool = False,
+    ) -> Steps[int]:
+        """:meth:`deliver`; *begins*: whether a feed that is gone, as nobody used it, is made anew by this."""
         user_ids, changed, horizon = unique(user_ids), 0, cls.horizon()
         keys = cls.keys_of(user_ids)
         if horizon:
             adds = [each for each in adds if each.microseconds >= horizon]
         if adds:
-            operation = cls.timeline().flat_add(keys, _ids(adds), cls.max_length, horizon)
+            operation = cls.timeline().flat_add(keys, _ids(adds), cls.max_length, horizon, cls._idle, begins)
             if horizon:
                 operation = aging.noted(cls, user_ids, min(adds).microseconds, horizon, operation)
             changed += yield from operation
@@ -235,7 +278,10 @@ class Feed(Bodies, Readable):
         """Add *activities* and store their bodies; how many were new."""
         activities = _accepted(activities)
         yield from self._insert_activities(activities)
-        added = yield from self.deliver([self.user_id], activities, wait=WAIT)
+        if self._idle:
+            added = yield from self._begun(self._written([self.user_id], activities, begins=True))
+        else:
+            added = yield from self.deliver([self.user_id], activities, wait=WAIT)
         yield from self._trim_perhaps(trim)
         return added
 
@@ -355,7 +401,7 @@ class Feed(Bodies, Readable):
 
     def _contains(self, activity: Activity) -> Steps[bool]:
         """Whether *activity* is among the items of the feed, minimised members of groups included."""
-        return (yield from self._rank(activity)) is not None
+        return (yield from self._used(self._rank(activity), None)) is not None
 
     contains, acontains = sync_and_async(_contains)
 
@@ -367,7 +413,7 @@ class Feed(Bodies, Readable):
 
         :class:`~feedmill.errors.FeedIndexError` if it is not there.
         """
-        rank = yield from self._rank(activity)
+        rank = yield from self._used(self._rank(activity), None)
         if rank is None:
             raise FeedIndexError(f"{activity!r} is not in {self!r}")
         return rank

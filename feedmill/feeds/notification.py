@@ -58,6 +58,11 @@ class NotificationFeed(AggregatedFeed):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if cls.expires_idle():
+            raise DeclarationError(
+                f"{cls.__name__}.expire_idle is set, and notifications cannot be rebuilt: nobody knows who was notified; use"
+                " max_age, after which they go"
+            )
         check_format(cls, "count_format")
         check_format(cls, "lock_format", is_key=False)
         if cls.count_format == cls.key_format:

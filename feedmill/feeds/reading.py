@@ -73,7 +73,7 @@ class Readable:
             return []
         if query.picks:
             return (yield from self._page(stop)).items[start:]
-        entries, _ = yield from feed.scan(self.user_id, query, None, start, stop)
+        entries, _ = yield from feed._used(feed.scan(self.user_id, query, None, start, stop), ([], False))
         return [item for _, item in entries if item is not None]
 
     @overload
@@ -131,7 +131,7 @@ class Readable:
             return Page(items, None)
         size = MIN_SCAN + 4 * limit if query.picks else limit  # one look is mostly enough
         while True:
-            entries, more = yield from feed.scan(self.user_id, query, position, 0, size)
+            entries, more = yield from feed._used(feed.scan(self.user_id, query, position, 0, size), ([], False))
             entries = feed.onward(query, position, entries)
             more = more and bool(entries)  # whoever stands still is at the end
             for position, item in entries:
@@ -154,7 +154,7 @@ class Readable:
             return 0
         if self._query.picks:
             return len((yield from self._select(0, self._feed.max_length)))
-        total: int = yield from self._feed.total(self.user_id, self._query)
+        total: int = yield from self._feed._used(self._feed.total(self.user_id, self._query), 0)
         return total
 
     count, acount = sync_and_async(_count)

@@ -87,3 +87,10 @@ def noted(
     note = index.schedule(feed_class.key_format, owners, max(1.0, seconds), sooner=True)
     found = yield from together([operation, note])
     return found[0]
+
+
+def noted_idle(feed_class: Any, user_id: EntityId, operation: Steps[Any]) -> Steps[Any]:
+    """Run *operation*, by which a feed may begin that goes when nobody uses it, and have it looked at when that may be so."""
+    index, seconds = backend_for(feed_class.timeline_storage_class).auxiliary.idle_index, feed_class.expires_idle()
+    asked: list[Steps[Any]] = [operation, index.schedule(feed_class.key_format, [pack(user_id)], seconds)]
+    return (yield from together(asked))[0]

@@ -102,6 +102,8 @@ class Plan(NamedTuple):
     reads_all: bool = False
     #: Whether the feed may grow past its ``max_length``.
     untrimmed: bool = False
+    #: Whether a feed that is gone, as nobody used it, is made anew.
+    begins: bool = False
 
     def request(self, feed_class: Any, *, leave: bool) -> WriteRequest:
         """The plan as ``begin`` is told it; with *leave* it is left among the pending writes of busy feeds.

@@ -47,6 +47,7 @@ from feedmill.grouping.reaggregate import regroup
 from feedmill.grouping.scoring import outdated, score
 from feedmill.ids import EntityId
 from feedmill.storage.base import (
+    ABSENT,
     ADDED,
     BUSY,
     DONE,
@@ -136,7 +137,8 @@ class _Cycle:
         newest = feed_class.merge_max_length if self.custom else -1 if scores else 0
         most = feed_class.max_length - (places_for_newcomers(feed_class) if scores else 0)
         horizon = storage_horizon(feed_class)
-        self.limits = FeedLimits(most, EVERY if plan.reads_all else newest, feed_class.channel(), horizon)
+        reads = EVERY if plan.reads_all else newest
+        self.limits = FeedLimits(most, reads, feed_class.channel(), horizon, feed_class.expires_idle(), plan.begins)
         self.deadline = None if wait is None else time.monotonic() + wait
         self.changed = 0
         self.relieved = False
@@ -169,6 +171,8 @@ class _Cycle:
         for number, reply in enumerate(replies):
             if reply == ADDED:
                 self.changed += len(request.additions)
+                continue
+            if reply == ABSENT:
                 continue
             done = reply.done if isinstance(reply, Snapshot) else 0
             self.changed += done

@@ -102,6 +102,12 @@ class _Case:
         return stored(operation, backend_for(feed_class.timeline_storage_class))
 
     def _explain(self, name: str, feed_class: type[Feed], audience: str) -> Procedure[Explanation]:
+        if feed_class.expires_idle():
+            ends = feed_class.timeline().idle_end(feed_class.key_of(self.user_id))
+            if (yield from self._read(feed_class, ends)) is None:
+                return Explanation(
+                    name, Why.ABSENT, "the feed is gone, as nobody used it; it is rebuilt when it is read"
+                )
         everything = yield from self._read(feed_class, feed_class.all_members(self.user_id))
         place = next((at for at, (_, member) in enumerate(everything) if member.raw_id == self.raw_id), None)
         if place is None:

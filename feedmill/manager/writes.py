@@ -232,8 +232,13 @@ def rebuild(manager: ManagerHooks, user_id: EntityId) -> Procedure[Fanout]:
     user_id = entity_id(user_id, "user")
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name}.rebuild needs user_feed_class, the feed it copies from")
-    wanted = [(fanout_id(manager.name, REBUILD.name.encode(), str(user_id)), pack([user_id]))]
+    wanted = [(rebuild_id(manager, user_id), pack([user_id]))]
     return (yield from handle.enqueue_and_publish(manager.name, REBUILD, wanted))[0]
+
+
+def rebuild_id(manager: ManagerHooks, user_id: EntityId) -> str:
+    """The id of the fan-out that rebuilds the feeds of *user_id*."""
+    return fanout_id(manager.name, REBUILD.name.encode(), str(user_id))
 
 
 def _ids(values: Iterable[EntityId], role: str) -> Iterable[EntityId]:

@@ -151,5 +151,6 @@ class Auxiliary:
     pending_index: PendingIndex
     unfollows: Unfollows
     notified_users: NotifiedUsers
-    #: Feeds by when something in them is too old.
+    #: Feeds by when something in them is too old, and by when nobody has used them for too long.
     aging_index: FeedSchedule
+    idle_index: FeedSchedule

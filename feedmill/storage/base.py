@@ -154,6 +154,10 @@ class FeedLimits(NamedTuple):
     channel: str
     #: Groups of a lower score are too old, and go; 0 where none is, or scores do not tell.
     horizon: int = 0
+    #: Seconds after which a feed goes that nobody uses; 0 if it does not.
+    idle: int = 0
+    #: Whether a feed that is gone begins anew; else nothing is done with it.
+    begins: bool = False
 
 
 class Lock(NamedTuple):
@@ -237,6 +241,8 @@ class NotHeld(enum.IntEnum):
     PENDING = 1
     #: All additions are done, and no lock was needed.
     ADDED = 2
+    #: The feed is gone, as nobody used it, and nothing was done.
+    ABSENT = 3
 
 
 class Committed(enum.IntEnum):
@@ -248,7 +254,7 @@ class Committed(enum.IntEnum):
     DONE = 0
 
 
-BUSY, PENDING, ADDED = NotHeld.BUSY, NotHeld.PENDING, NotHeld.ADDED
+BUSY, PENDING, ADDED, ABSENT = NotHeld.BUSY, NotHeld.PENDING, NotHeld.ADDED, NotHeld.ABSENT
 LOST, DONE = Committed.LOST, Committed.DONE
 
 #: A group that was read: its name, its score as the storage writes it (``float`` tells the number), its record. A plain tuple,
@@ -324,14 +330,38 @@ class OldestGroups(NamedTuple):
     lowest: float | None
 
 
-class FlatTimelines(FeedStorage, Protocol):
+class IdleFeeds(Protocol):
+    """Feeds that go when nobody uses them: a mark of each says that it is there, and how it began."""
+
+    def idle_use(self, key: str, idle: int) -> Steps[bytes | None]:
+        """Use a feed, which then stays for *idle* seconds: ``r`` if it was rebuilt, ``w`` if it only began with a write, None if
+        it is gone. One command.
+        """
+
+    def idle_begin(self, key: str, idle: int) -> Steps[bool]:
+        """Have a feed there because it is rebuilt, empty if it was gone; whether it was."""
+
+    def idle_end(self, key: str) -> Steps[int | None]:
+        """Delete all that is stored of a feed that is gone, else the seconds after which it goes."""
+
+
+class FlatTimelines(FeedStorage, IdleFeeds, Protocol):
     """Timelines that are arrays of ids."""
 
-    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int, horizon: int = 0) -> Steps[int]:
+    def flat_add(
+        self,
+        keys: Sequence[str],
+        ids: Sequence[bytes],
+        max_length: int,
+        horizon: int = 0,
+        idle: int = 0,
+        begins: bool = False,
+    ) -> Steps[int]:
         """Put *ids* (ascending) into every timeline of *keys*; how many were new, over all timelines.
 
         A timeline that then holds more than a quarter beyond *max_length* is cut back to its newest *max_length*. One of
-        which more than an eighth is of a time (µs since 1970) before *horizon* is cut back to what is not.
+        which more than an eighth is of a time (µs since 1970) before *horizon* is cut back to what is not. With *idle*, the
+        seconds after which a feed goes that nobody uses, nothing is done with one that is gone unless it *begins* anew.
         """
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
@@ -357,7 +387,7 @@ class FlatTimelines(FeedStorage, Protocol):
         """Delete a timeline."""
 
 
-class GroupTimelines(FeedStorage, Protocol):
+class GroupTimelines(FeedStorage, IdleFeeds, Protocol):
     """Timelines of groups with records, their locks and their counts."""
 
     def begin(
@@ -367,7 +397,8 @@ class GroupTimelines(FeedStorage, Protocol):
 
         A feed that another token holds, and whose time is not over, is not waited for: the task's pending writes are put
         behind those that are there (``PENDING``), or nothing is done if there are none (``BUSY``). A storage may do the
-        task's additions itself; where it did all of them, it takes no lock (``ADDED``).
+        task's additions itself; where it did all of them, it takes no lock (``ADDED``). A feed that is gone because nobody used
+        it (``ABSENT``) is left alone, unless *limits* says that it begins anew.
         """
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:

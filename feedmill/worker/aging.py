@@ -59,6 +59,22 @@ def expire(feed_class: type[Feed]) -> Steps[int]:
     return number
 
 
+def end_idle(feed_class: type[Feed]) -> Steps[int]:
+    """Delete the feeds of this kind that nobody has used for too long, of those whose time may be over; how many were looked at."""
+    index, number = backend_for(feed_class.timeline_storage_class).auxiliary.idle_index, 0
+    while number < MOST:
+        due = yield from index.due(feed_class.key_format, AT_ONCE)
+        users = {owner: user_id for owner, _ in due if (user_id := _owner(owner)) is not None}
+        keys = feed_class.keys_of(users.values())
+        seconds = dict(zip(users, (yield from together([feed_class.timeline().idle_end(key) for key in keys]))))
+        moves = [index.settle(feed_class.key_format, [entry], seconds.get(entry.owner)) for entry in due]
+        yield from together(moves)
+        number += len(due)
+        if len(due) < AT_ONCE:
+            break
+    return number
+
+
 def _expired(feed_class: Any, user_ids: Sequence[EntityId]) -> Steps[list[float | None]]:
     """Take what is too old out of the feeds of *user_ids*; for each what :func:`_waits` says."""
     try:

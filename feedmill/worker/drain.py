@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedmill import registry
@@ -76,10 +76,12 @@ def _one_activity(claim: Claim) -> list[bytes]:
 
 def sweep() -> int:
     """Wake workers for every manager of which something is overdue, do what dead holders of feeds left, and take out of
-    feeds what is too old; how much there was.
+    feeds what is too old, and idle feeds; how much there was.
     """
     overdue = sum(map(_recover_pending_writes, _kinds_with_pending_writes()))
-    overdue += sum(map(_expire, _kinds_that_age()))
+    for kind in _kinds():
+        overdue += _run_on(kind, aging.expire) if kind.lifetime() else 0
+        overdue += _run_on(kind, aging.end_idle) if kind.expires_idle() else 0
     for name in registry.manager_names():
         try:
             count, wake = backend().run(backend().journal.wake_if_overdue(name))
@@ -119,22 +121,23 @@ def _recover_pending_writes(feed_class: type[Feed]) -> int:
     return found
 
 
-def _kinds_that_age() -> list[type[Feed]]:
-    """The declared feed classes whose entries may be too old."""
+def _kinds() -> list[type[Feed]]:
+    """All declared feed classes."""
     managers = map(registry.get_manager, registry.manager_names())
     declared = dict.fromkeys(
         kind
         for each in managers
         for kind in (*each.feed_classes.values(), each.notification_feed_class, each.user_feed_class)
     )
-    return [kind for kind in declared if kind is not None and kind.lifetime()]
+    return [kind for kind in declared if kind is not None]
 
 
-def _expire(feed_class: type[Feed]) -> int:
+def _run_on(feed_class: type[Feed], operation: Callable[[type[Feed]], Steps[int]]) -> int:
+    """*operation* on feeds of a kind, as a sweep does it."""
     try:
-        return backend_for(feed_class.timeline_storage_class).run(aging.expire(feed_class))
+        return backend_for(feed_class.timeline_storage_class).run(operation(feed_class))
     except WrongType as error:
-        logger.error("what is too old in feeds of %s cannot be looked at: %s", feed_class.__name__, error)
+        logger.error("feeds of %s that are too old or idle cannot be looked at: %s", feed_class.__name__, error)
         return 0
 
 

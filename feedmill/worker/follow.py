@@ -13,6 +13,7 @@ from feedmill.errors import DeclarationError
 from feedmill.fanout.operations import IMPORT
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.removal import remove_matching
+from feedmill.grouping.aging import noted_idle
 from feedmill.grouping.pending_writes import PendingWrite
 from feedmill.grouping.writer import apply_pending_writes
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
@@ -74,11 +75,18 @@ def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[
 def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped) -> Steps[int]:
     """Make the feeds of *user_id* what they would be had they been kept up to date; how many activities may be in them.
 
-    First what is missing comes in, then what does not belong there goes: a reader never sees an empty feed. What is
-    delivered meanwhile stays. Whom the user unfollows, or follows again, meanwhile has the last word.
+    First what is missing comes in, then what does not belong there goes: a reader never sees an empty feed, unless it was
+    gone because nobody used it. What is delivered meanwhile stays. Whom the user unfollows, or follows again, meanwhile has the last word.
     """
     source, classes, user = _source(manager), list(manager.feed_classes.values()), str(user_id)
     audience_read_at = yield from backend().auxiliary.unfollows.begin_rebuild(manager.name, user)
+    # From now on, before anything is read, they take what is delivered.
+    begun = [
+        noted_idle(c, user_id, c.timeline().idle_begin(c.key_of(user_id), c.expires_idle()))
+        for c in classes
+        if c.expires_idle()
+    ]
+    yield from together(begun)
     pending = yield from _apply_pending_writes(manager, user_id)
     there = yield from together([each.all_members(user_id) for each in classes])
     before = {member.raw_id for found in there for _, member in found}

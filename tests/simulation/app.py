@@ -135,6 +135,19 @@ class AgingNotes(RedisNotificationFeed):
     max_age = AGED_AFTER
 
 
+class IdleHome(RedisFeed):
+    key_format = "sim:idlehome:%(user_id)s"
+    max_length = 40
+    expire_idle = 60
+
+
+class IdleNews(RedisAggregatedFeed):
+    key_format = "sim:idlenews:%(user_id)s"
+    aggregator_class = RecentVerbAggregator
+    max_length = 40
+    expire_idle = 60
+
+
 class Own(RedisFeed):
     key_format = "sim:own:%(user_id)s"
     max_length = 60
@@ -223,13 +236,21 @@ class Aging(_App):
     fanout_chunk_size = 2
 
 
+class Idle(_App):
+    name = "idle"
+    feed_classes = {"home": IdleHome, "news": IdleNews}
+    notification_feed_class = Notes
+    user_feed_class = Own
+    fanout_chunk_size = 2
+
+
 class Flat(_App):
     name = "flat"
     feed_classes = {"home": SmallHome}
     user_feed_class = Own
 
 
-MANAGERS: tuple[type[Manager], ...] = (Plain, Chunked, Ranked, Muted, Aging, Flat)
+MANAGERS: tuple[type[Manager], ...] = (Plain, Chunked, Ranked, Muted, Aging, Idle, Flat)
 
 
 def _older(manager: type[Manager]) -> type[Manager]:

@@ -205,6 +205,10 @@ class Clients:
             self._call(process, op, feed, "mark", feed[:1], True, read)
             self.model.marked[user] = self.world.now
 
+    def _read(self, process: Process, op: Op, tries: int, began: float, user: int) -> None:
+        for feed in self._manager.get_feeds(app.SPELLINGS[user][-1]).values():
+            feed.page(5)
+
     def _delete(self, process: Process, op: Op, tries: int, began: float, user: int, which: str) -> None:
         name, feed = self._feed(user, which)
         self._call(process, op, feed, "delete")

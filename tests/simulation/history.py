@@ -242,6 +242,7 @@ class Simulator:
         for fanout in clients.fanouts:
             if not fanout.status().finished:
                 raise Wrong(f"{fanout!r} says that it is not finished: {fanout.status()}")
+        self._rebuilt(world)
         model.check(excluded)
         self._bodies(model)
         self._age(world)
@@ -252,6 +253,21 @@ class Simulator:
         said = [str(finding) for finding in report.shown if finding.kind not in allowed]
         if said:
             raise Wrong(f"the doctor finds {said}")
+
+    def _rebuilt(self, world: World) -> None:
+        """Users look at their feeds, and those that are gone are rebuilt."""
+        manager = registry.get_manager(world.manager)()
+        if not any(kind.expires_idle() for kind in manager.feed_classes.values()):
+            return
+        for _ in range(6):
+            for spelled in app.SPELLINGS:
+                for feed in manager.get_feeds(spelled[-1]).values():
+                    feed.count()
+            world.run(lambda: self._idle(world))
+            if not self._open(world):
+                return
+            self._heal(world)  # which takes its time
+        raise Wrong("feeds are rebuilt again and again")
 
     def _age(self, world: World) -> None:
         """Later, sweeps have taken out everything that is too old, and each count says so."""

@@ -6,6 +6,8 @@ counts. Where the contract leaves a choice, the model says what *must* be there 
 - A feed that is too long loses its oldest: an entry must be there as long as fewer newer ones ever came than the feed holds.
 - What was taken out of one feed by ``delete`` may come back with what was on its way, and must with what came after.
 - What is there keeps its context, whoever adds it again with another, until it is updated or removed.
+- A feed with ``expire_idle`` is read through its manager before it is looked at, so that it is rebuilt if it is gone. What was
+  written to it alone may be gone then.
 - In a feed with ``max_age`` what is too old may be there only in a group that something young is in.
 """
 
@@ -197,6 +199,7 @@ class Model:
                 if name not in excluded:
                     may = self.may(user, name)
                     must = {n for n in self.must(user, name, feed_class, may) if not _is_old(feed_class, n)}
+                    must = set() if user == app.SOLO and feed_class.expires_idle() else must
                     wrong += (
                         f"{name} of {spelled[-1]}: {text}"
                         for text in self._feed(feed_class(spelled[-1]), must, may, user)

@@ -107,6 +107,16 @@ def aged_forgotten(patch: Patch) -> None:
     patch(aging, "noted", lambda feed_class, user_ids, oldest, horizon, operation: operation)
 
 
+def idle_not_begun(patch: Patch) -> None:
+    """A rebuild does not say that a feed is there before it fills it, so that nothing is taken."""
+
+    def mutant(self: Any, key: str, idle: int) -> Steps[bool]:
+        yield from ()
+        return True
+
+    patch(MemoryTimelineStorage, "idle_begin", mutant)
+
+
 def no_tombstone(patch: Patch) -> None:
     """A removal leaves nothing behind by which who comes late, or calls again, could know of it."""
     change = MemoryActivityStorage._change
@@ -164,6 +174,7 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "no-tombstone": no_tombstone,
     "aged-uncounted": aged_uncounted,
     "aged-forgotten": aged_forgotten,
+    "idle-not-begun": idle_not_begun,
     "barriers-ignored": barriers_ignored,
 }
 #: What no history must find, by name.

@@ -70,6 +70,7 @@ FREEING = frozenset(
         "due_drop",
         "flat_delete",
         "groups_delete",
+        "idle_end",
         "settle",
     ]
 )

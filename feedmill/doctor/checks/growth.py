@@ -21,10 +21,14 @@ def growing(bodies: int, feeds: Mapping[Any, int]) -> Iterator[str]:
     for feed_class, number in sorted(feeds.items(), key=lambda item: item[0].__name__):
         items = "groups" if hasattr(feed_class, "aggregator_class") else "entries"
         text = f"feeds of {feed_class.__name__}: {number:,}, each of {feed_class.max_length:,} {items} at most"
-        if lifetime := feed_class.lifetime():
-            yield f"bounded: {text}, none older than {spelled(lifetime)}"
+        bounds = [f", none older than {spelled(kept)}" for kept in [feed_class.lifetime()] if kept]
+        bounds += [
+            f", gone after {spelled(idle * 1_000_000)} without use" for idle in [feed_class.expires_idle()] if idle
+        ]
+        if bounds:
+            yield f"bounded: {text}{''.join(bounds)}"
         else:
-            yield f"grows: {text}, of any age, though nobody reads or writes it; max_age sets an end"
+            yield f"grows: {text}, of any age, though nobody reads or writes it; max_age or expire_idle sets an end"
 
 
 def endless(keys: Sequence[bytes]) -> Steps[list[tuple[bytes, Finding]]]:

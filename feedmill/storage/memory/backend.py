@@ -34,7 +34,11 @@ class MemoryBackend(Backend):
         self.activities = MemoryActivityStorage()
         self.journal = MemoryJournal()
         self.auxiliary = Auxiliary(
-            MemoryPendingIndex(), MemoryUnfollows(), MemoryNotifiedUsers(), MemoryFeedSchedule("aging")
+            MemoryPendingIndex(),
+            MemoryUnfollows(),
+            MemoryNotifiedUsers(),
+            MemoryFeedSchedule("aging"),
+            MemoryFeedSchedule("idle"),
         )
         self.pubsub = MemoryPubSub()
         self.maintenance = MemoryMaintenance()

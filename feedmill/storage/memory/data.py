@@ -52,6 +52,9 @@ class MemoryData:
             self.pending_number = 0
             #: In the same way: when something in whose feed is too old.
             self.aging: dict[str, dict[bytes, tuple[int, int]]] = {}
+            #: When feeds are to be looked at that go when nobody uses them; and how each of these began and when it goes.
+            self.idle: dict[str, dict[bytes, tuple[int, int]]] = {}
+            self.present: dict[str, tuple[bytes, float]] = {}
             self.dead_letters: dict[str, Any] = {}
             self.dead_letter_number = 0
             #: How far the journal's clock has come, and how far it is ahead of this process', ms.

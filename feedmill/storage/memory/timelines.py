@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import bisect
+import math
+import time
 from collections.abc import Sequence
 from typing import ClassVar
 
 from feedmill.cursor import GroupPosition
 from feedmill.ids import TIME_SIZE
 from feedmill.storage.base import (
+    ABSENT,
     APPEND,
     BUSY,
     DELETE,
@@ -43,9 +46,42 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     url: ClassVar[str] = "memory://"
 
     @atomic
-    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int, horizon: int = 0) -> int:
+    def idle_use(self, key: str, idle: int) -> bytes | None:
+        if not _is_present(key):
+            return None
+        how, _ = DATA.present[key]
+        DATA.present[key] = how, time.time() + idle
+        return how
+
+    @atomic
+    def idle_begin(self, key: str, idle: int) -> bool:
+        absent = not _is_present(key)
+        if absent:
+            _clear(key)
+        DATA.present[key] = b"r", time.time() + idle
+        return absent
+
+    @atomic
+    def idle_end(self, key: str) -> int | None:
+        if _is_present(key):
+            return math.ceil(DATA.present[key][1] - time.time())
+        _clear(key)
+        return None
+
+    @atomic
+    def flat_add(
+        self,
+        keys: Sequence[str],
+        ids: Sequence[bytes],
+        max_length: int,
+        horizon: int = 0,
+        idle: int = 0,
+        begins: bool = False,
+    ) -> int:
         added = 0
         for key in keys:
+            if idle and not _written(key, idle, begins=begins):
+                continue
             held = DATA.flat.setdefault(key, []) if ids else []
             for raw_id in ids:
                 at = bisect.bisect_left(held, raw_id)
@@ -114,6 +150,8 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     @staticmethod
     def _begin(key: str, request: WriteRequest, lock: Lock, limits: FeedLimits) -> Snapshot | NotHeld:
         # Additions are left to the merge.
+        if limits.idle and not _written(key, limits.idle, begins=limits.begins):
+            return ABSENT
         held = DATA.groups.setdefault(key, Groups())
         if held.lock and held.lock != lock.token and held.deadline > lock.now:
             held.pending += request.pending
@@ -259,6 +297,28 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
             DATA.counts[count_key] = 0, 0, sequence
             DATA.groups[key] = Groups()
             DATA.groups[key].state = bytes(48) + sequence.to_bytes(8, "big")
+
+
+def _is_present(key: str) -> bool:
+    """Whether a feed that goes when nobody uses it is there."""
+    return key in DATA.present and DATA.present[key][1] > time.time()
+
+
+def _written(key: str, idle: int, *, begins: bool) -> bool:
+    """Use such a feed to write to it, and make it if it *begins*; whether it is there."""
+    if not _is_present(key):
+        if not begins:
+            return False
+        _clear(key)
+        DATA.present[key] = b"w", 0.0
+    DATA.present[key] = DATA.present[key][0], time.time() + idle
+    return True
+
+
+def _clear(key: str) -> None:
+    DATA.flat.pop(key, None)
+    DATA.groups.pop(key, None)
+    DATA.present.pop(key, None)
 
 
 def _before(ids: Sequence[bytes], horizon: int) -> int:

@@ -8,7 +8,6 @@ from typing import Any
 from feedmill import settings
 from feedmill.keys import (
     GROUPS,
-    aging_key,
     notification_numbers_key,
     notified_users_key,
     pending_key,
@@ -41,9 +40,9 @@ AHEAD = 600_000
 class RedisFeedSchedule(FeedSchedule):
     """A sorted set for each kind of feed, timed by the server."""
 
-    @staticmethod
-    def _key(key_format: str) -> str:
-        return aging_key(key_format)
+    def __init__(self, spell: Callable[[str], str]) -> None:
+        #: The key of the set, by the key format.
+        self._key = spell
 
     @staticmethod
     def _furthest() -> float | None:
@@ -77,9 +76,8 @@ class RedisFeedSchedule(FeedSchedule):
 class RedisPendingIndex(RedisFeedSchedule, PendingIndex):
     """The same of feeds with pending writes."""
 
-    @staticmethod
-    def _key(key_format: str) -> str:
-        return pending_key(key_format)
+    def __init__(self) -> None:
+        super().__init__(pending_key)
 
     @staticmethod
     def _furthest() -> float | None:

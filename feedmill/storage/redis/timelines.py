@@ -10,7 +10,7 @@ from feedmill.activity import MAX_MEMBERS
 from feedmill.cursor import GroupPosition
 from feedmill.errors import CorruptRecord
 from feedmill.ids import ID_SIZE, are_ints
-from feedmill.keys import GROUPS
+from feedmill.keys import GROUPS, PRESENT
 from feedmill.records import record
 from feedmill.storage.base import (
     COUNT_TTL,
@@ -61,10 +61,31 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
 
     # -- flat
 
-    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int, horizon: int = 0) -> Steps[int]:
+    def idle_use(self, key: str, idle: int) -> Steps[bytes | None]:
+        (how,) = yield [("GETEX", key + PRESENT, "EX", idle)]
+        return how  # type: ignore[no-any-return]
+
+    def idle_begin(self, key: str, idle: int) -> Steps[bool]:
+        (begun,) = yield [call_script("idle_begin", [key], idle)]
+        return bool(begun)
+
+    def idle_end(self, key: str) -> Steps[int | None]:
+        (seconds,) = yield [call_script("idle_end", [key])]
+        return None if seconds == -2 else max(0, seconds)
+
+    def flat_add(
+        self,
+        keys: Sequence[str],
+        ids: Sequence[bytes],
+        max_length: int,
+        horizon: int = 0,
+        idle: int = 0,
+        begins: bool = False,
+    ) -> Steps[int]:
         if not keys or not ids:
             return 0
-        replies = yield [call_script("flat_add", part, max_length, horizon, *ids) for part in _batches(keys)]
+        args = max_length, horizon, idle, int(begins)
+        replies = yield [call_script("flat_add", part, *args, *ids) for part in _batches(keys)]
         return sum(replies)
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
@@ -111,7 +132,14 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
                 MAX_MEMBERS,
                 record.OVERFLOW_LIMIT,
             ),
-            *(request.pending, len(request.reads), len(request.additions), limits.horizon),
+            *(
+                request.pending,
+                len(request.reads),
+                len(request.additions),
+                limits.horizon,
+                limits.idle,
+                int(limits.begins),
+            ),
         ]
         for read in request.reads:
             args += (read.group, -1) if read.actors is None else (read.group, len(read.actors), *read.actors)
