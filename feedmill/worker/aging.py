@@ -15,12 +15,13 @@ from feedmill.ids import EntityId, is_id
 from feedmill.msgpack_codec import unpack
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend_for
-from feedmill.worker.delivery import lock_timeout
 
 logger = logging.getLogger(__name__)
 
 #: Feeds of a kind that are looked at in one go, and at most in one sweep.
 AT_ONCE, MOST = 100, 5000
+#: Seconds to wait for feeds that others are writing.
+LOCK_WAIT = 1.0
 #: Seconds between two looks at a feed with counts: at least, and at most.
 SHORTEST, LONGEST = 60.0, 3600.0
 
@@ -84,7 +85,7 @@ def _expired(feed_class: Any, user_ids: Sequence[EntityId]) -> Steps[list[float 
             yield from together([timeline.flat_trim(key, ALL, horizon) for key in keys])
         elif user_ids:
             plan = Plan((), (), reads_all=has_custom_score(feed_class))
-            yield from cycle(feed_class, user_ids, plan, wait=lock_timeout())
+            yield from cycle(feed_class, user_ids, plan, wait=LOCK_WAIT)
     except StorageError:
         raise
     except Exception as error:  # a feed that stays locked, or an app's own aggregator

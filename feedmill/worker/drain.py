@@ -75,13 +75,11 @@ def _one_activity(claim: Claim) -> list[bytes]:
 
 
 def sweep() -> int:
-    """Wake workers for every manager of which something is overdue, do what dead holders of feeds left, and take out of
-    feeds what is too old, and idle feeds; how much there was.
+    """Wake workers for every manager of which something is overdue, and do what dead holders of feeds left; how much there was.
+
+    Then what is too old is taken out of feeds, and feeds that nobody uses are deleted.
     """
     overdue = sum(map(_recover_pending_writes, _kinds_with_pending_writes()))
-    for kind in _kinds():
-        overdue += _run_on(kind, aging.expire) if kind.lifetime() else 0
-        overdue += _run_on(kind, aging.end_idle) if kind.expires_idle() else 0
     for name in registry.manager_names():
         try:
             count, wake = backend().run(backend().journal.wake_if_overdue(name))
@@ -91,6 +89,11 @@ def sweep() -> int:
         overdue += count
         if wake:
             publisher.wake_workers(name)
+    for kind in _kinds():
+        if kind.lifetime():
+            _run_on(kind, aging.expire)
+        if kind.expires_idle():
+            _run_on(kind, aging.end_idle)
     return overdue
 
 
@@ -132,13 +135,12 @@ def _kinds() -> list[type[Feed]]:
     return [kind for kind in declared if kind is not None]
 
 
-def _run_on(feed_class: type[Feed], operation: Callable[[type[Feed]], Steps[int]]) -> int:
+def _run_on(feed_class: type[Feed], operation: Callable[[type[Feed]], Steps[int]]) -> None:
     """*operation* on feeds of a kind, as a sweep does it."""
     try:
-        return backend_for(feed_class.timeline_storage_class).run(operation(feed_class))
+        backend_for(feed_class.timeline_storage_class).run(operation(feed_class))
     except WrongType as error:
         logger.error("feeds of %s that are too old or idle cannot be looked at: %s", feed_class.__name__, error)
-        return 0
 
 
 class _Ready(NamedTuple):

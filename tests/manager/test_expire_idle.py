@@ -143,6 +143,19 @@ def test_a_manager_must_be_able_to_rebuild(lacking: str) -> None:
         registry._managers = before
 
 
+def test_marks_are_nobody_elses() -> None:
+    """A feed with the key of another's mark is refused, and so are two that are one but for the marks."""
+    before = dict(registry._managers)
+    marked = type("Marked", (IdleOwn,), {"key_format": IdleHome.key_format + ":present", "__module__": __name__})
+    plain = type("Plain", (IdleOwn,), {"key_format": IdleHome.key_format, "__module__": __name__})
+    try:
+        for other in (marked, plain):
+            with pytest.raises(DeclarationError, match="overwrite each other"):
+                type("Bad", (Manager,), {"feed_classes": {"other": other}, "__module__": __name__})
+    finally:
+        registry._managers = before
+
+
 # -- a feed alone
 
 
