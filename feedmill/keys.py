@@ -14,11 +14,15 @@ from feedmill.ids import EntityId, are_ints
 
 #: What is appended to a feed's key for the hash that holds its groups, state and lock.
 GROUPS = ":groups"
+#: And for the mark that a feed is there, of one that goes when nobody uses it; scripts spell both as well.
+PRESENT = ":present"
 #: What keys begin with, behind the prefix, that are no feed's: bodies and fan-outs,
 _BODIES, _FANOUTS = "a:", "fanout:"
 #: and what is due, notices, bodies that a manager keeps, feeds in which something was left, dead letters, what was set aside.
 _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE = "due:", "notified:", "kept:", "pending:", "dead", "set-aside:"
-_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE
+#: and feeds by when something in them is too old, or by when nobody has used them for too long.
+_AGING, _IDLE = "aging:", "idle:"
+_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
@@ -229,6 +233,16 @@ def _unfollows_keys(prefix: str, manager: str) -> tuple[str, str, str, str]:
 def pending_key(key_format: str) -> str:
     """The sorted set of those in whose feeds of *key_format* something was left, by when to look at them."""
     return f"{settings.current().key_prefix}{_PENDING}{key_format}"
+
+
+def aging_key(key_format: str) -> str:
+    """The sorted set of those in whose feeds of *key_format* something will be too old, by when to look at them."""
+    return f"{settings.current().key_prefix}{_AGING}{key_format}"
+
+
+def idle_key(key_format: str) -> str:
+    """The sorted set of those whose feeds of *key_format* go when nobody uses them, by when to look at them."""
+    return f"{settings.current().key_prefix}{_IDLE}{key_format}"
 
 
 def notified_users_key(manager: str, raw_id: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import difflib
 import functools
 import math
@@ -20,6 +21,8 @@ _ENV = "FEEDMILL_"
 backend_schemes = {*_REDIS, "memory"}
 #: The group of entry points by which installed packages name more.
 ENTRY_POINTS = "feedmill.backends"
+#: Seconds of the longest lifetime: about 200 years.
+_LONGEST = 200 * 366 * 86_400
 #: Characters that a signing key has at least.
 SHORTEST_KEY = 16
 
@@ -89,6 +92,9 @@ class Settings:
     #: Whether an activity that is further ahead than ``max_future`` is dated now instead of being refused. It is then another
     #: activity with another id.
     clamp_future: bool = False
+    #: Seconds for which an activity is kept from when it happened; feeds whose activities are stored apart show nothing older.
+    #: 0: until it is removed. :func:`configure` takes a timedelta as well.
+    activity_ttl: float = 0.0
 
     def __post_init__(self) -> None:
         if is_redis(self.redis_url):
@@ -117,6 +123,11 @@ class Settings:
                 raise SettingsError(f"{_ENV}{name.upper()} is {getattr(self, name)}; use a positive number of seconds")
         if self.max_future < 0:
             raise SettingsError(f"FEEDMILL_MAX_FUTURE is {self.max_future}; use a number of seconds, or 0 for none")
+        if not 0 <= self.activity_ttl <= _LONGEST:
+            raise SettingsError(
+                f"FEEDMILL_ACTIVITY_TTL is {self.activity_ttl}; use a number of seconds of at most 200 years, or 0 to keep"
+                " activities until they are removed"
+            )
         if self.queue_limit < 0:
             raise SettingsError(
                 f"FEEDMILL_QUEUE_LIMIT is {self.queue_limit}; use a number of messages, or 0 for no limit"
@@ -145,6 +156,11 @@ class Settings:
     def apart(self) -> bool:
         """Whether this is another deployment than the one in database 0 with the default prefix."""
         return self.deployment != f"0:{_FIELDS['key_prefix'].default}"
+
+    @functools.cached_property
+    def activity_lifetime(self) -> int:
+        """``activity_ttl`` in µs; 0 for no limit."""
+        return round(self.activity_ttl * 1e6)
 
     @property
     def effective_broker_url(self) -> str:
@@ -201,6 +217,8 @@ def _convert(name: str, value: object) -> object:
     if number is not None:
         whole = "whole " if number is int else ""
         refused = SettingsError(f"FEEDMILL_{name.upper()} is {value!r}; use a {whole}number")
+        if isinstance(value, dt.timedelta) and number is float:
+            value = value.total_seconds()
         try:
             converted = number(value)
         except (TypeError, ValueError, OverflowError) as error:

@@ -83,6 +83,12 @@ def test_the_map_has_the_layers_that_are_held() -> None:
 
 class KeysHome(RedisFeed):
     key_format = "keys:home:%(user_id)s"
+    max_age = 100 * 366 * 86_400
+
+
+class KeysCached(RedisFeed):
+    key_format = "keys:cached:%(user_id)s"
+    expire_idle = 86_400
 
 
 class KeysOwn(RedisFeed):
@@ -95,7 +101,7 @@ class KeysNotes(RedisNotificationFeed):
 
 
 class KeysManager(Manager):
-    feed_classes = {"home": KeysHome}
+    feed_classes = {"home": KeysHome, "cached": KeysCached}
     user_feed_class = KeysOwn
     notification_feed_class = KeysNotes
     fanout_rate = 0.001
@@ -175,6 +181,7 @@ def busy_keys(redis_url: str, box: FakeBroker) -> dict[str, str]:
     run(backend().journal.renew(KeysManager.name, claim, {0: b"chunk"}))
     manager.add_activity(Activity(4, Love, 7, target=5))
     assert run(backend().journal.get(name))
+    KeysCached(10).add(Activity(1, Love, 7))
     return {key.decode("latin-1"): client.type(key).decode() for key in client.scan_iter("fm:*")}
 
 

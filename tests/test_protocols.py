@@ -9,19 +9,24 @@ import pytest
 
 from feedmill.records import AggregatedActivitySerializer, NotificationSerializer
 from feedmill.records.layout import GroupSerializer
-from feedmill.storage.auxiliary import NotifiedUsers, PendingIndex, Unfollows
-from feedmill.storage.base import ActivityStorage, Backend, FlatTimelines, GroupTimelines
+from feedmill.storage.auxiliary import FeedSchedule, NotifiedUsers, PendingIndex, Unfollows
+from feedmill.storage.base import ActivityStorage, Backend, FlatTimelines, GroupTimelines, IdleFeeds
 from feedmill.storage.journal import Journal
 from feedmill.storage.maintenance import Maintenance
 from feedmill.storage.memory import MemoryActivityStorage, MemoryTimelineStorage
-from feedmill.storage.memory.auxiliary import MemoryNotifiedUsers, MemoryPendingIndex, MemoryUnfollows
+from feedmill.storage.memory.auxiliary import (
+    MemoryFeedSchedule,
+    MemoryNotifiedUsers,
+    MemoryPendingIndex,
+    MemoryUnfollows,
+)
 from feedmill.storage.memory.backend import MemoryBackend
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.pubsub import MemoryAListener, MemoryListener, MemoryPubSub
 from feedmill.storage.pubsub import AListener, Listener, PubSub
 from feedmill.storage.redis import RedisActivityStorage, RedisTimelineStorage
-from feedmill.storage.redis.auxiliary import RedisNotifiedUsers, RedisPendingIndex, RedisUnfollows
+from feedmill.storage.redis.auxiliary import RedisFeedSchedule, RedisNotifiedUsers, RedisPendingIndex, RedisUnfollows
 from feedmill.storage.redis.client import RedisBackend
 from feedmill.storage.redis.journal import RedisJournal
 from feedmill.storage.redis.maintenance import RedisMaintenance
@@ -30,6 +35,8 @@ from feedmill.storage.redis.pubsub import RedisAListener, RedisListener, RedisPu
 PAIRS: list[tuple[Any, Any]] = [
     *((FlatTimelines, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage)),
     *((GroupTimelines, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage)),
+    *((IdleFeeds, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage)),
+    *((FeedSchedule, cls) for cls in (MemoryFeedSchedule, RedisFeedSchedule)),
     *((ActivityStorage, cls) for cls in (MemoryActivityStorage, RedisActivityStorage)),
     *((Journal, cls) for cls in (MemoryJournal, RedisJournal)),
     *((NotifiedUsers, cls) for cls in (MemoryNotifiedUsers, RedisNotifiedUsers)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from importlib import resources
@@ -30,7 +31,7 @@ NAME = DoctorManager.name
 #: What gives memory back, or moves what is there, is carried out by a server that has none left.
 FREEING = {"commit", "delete", "flat_remove", "flat_trim", "release", "set_aside"}
 #: Scripts that only read.
-READING = {"flat_range", "group_actors", "groups_slice", "inspect"}
+READING = {"aged", "flat_range", "group_actors", "groups_slice", "inspect"}
 #: By key: what it holds, its dump, and the ms until it expires.
 State = dict[bytes, tuple[Any, bytes, int]]
 READERS: dict[bytes, Callable[[Any, bytes], Any]] = {
@@ -177,6 +178,11 @@ def use_everything(client: redis.Redis) -> None:
         kind(7).trim(3)
     feed.mark_all()
     feed.page(2)
+    for _ in range(2):
+        run(Home(9).timeline().idle_begin(Home(9).key, 60))
+        run(Home(9).timeline().flat_add([Home(9).key], [on_day(1).raw_id], 5, 0, 60, True))
+    run(Home(9).timeline().idle_end(Home(9).key))
+    run(feed.timeline().counts_and_oldest(feed.key, feed.count_key, math.inf))
     News(7).actors(News(7)[0])
     Home(7).delete()
     News(7).delete()

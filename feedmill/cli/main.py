@@ -326,13 +326,15 @@ def explain(user: str, activity: str, name: str) -> None:
 
 @main.command()
 @click.option("--fix", is_flag=True, help="Repair what can be repaired. Safe while app and workers run.")
+@click.option("--growth", is_flag=True, help="List also how much is stored of each kind, and what bounds it.")
 @click.pass_context
-def doctor(ctx: click.Context, fix: bool) -> None:
+def doctor(ctx: click.Context, fix: bool, growth: bool) -> None:
     """Check stored data and settings.
 
     Exit with status 1 if a problem remains.
     """
     from feedmill.doctor import examine
+    from feedmill.doctor.checks.growth import growing
     from feedmill.doctor.checks.settings import unheard
     from feedmill.doctor.report import lines
 
@@ -342,7 +344,7 @@ def doctor(ctx: click.Context, fix: bool) -> None:
         report = examine(fix=fix, seen=seen)
         for finding in unheard():
             report.add(finding, False)
-    for line in lines(report, fix):
+    for line in (*lines(report, fix), *(growing(report.bodies, report.kinds) if growth else ())):
         say(line)
     scope = f"{_count(report.keys, 'key')}, {_count(report.feeds, 'feed')}, {time.monotonic() - began:.1f} s"
     scope += f"; {_count(report.unknown_keys, 'key')} of unknown managers" if report.unknown_keys else ""

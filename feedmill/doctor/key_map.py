@@ -11,10 +11,13 @@ from feedmill import settings
 from feedmill.ids import ID_SIZE
 from feedmill.keys import (
     GROUPS,
+    PRESENT,
     activity_key,
+    aging_key,
     dead_letters_key,
     due_key,
     fanout_record_key,
+    idle_key,
     manager_of_tag,
     named_fanout,
     notified_users_prefix,
@@ -47,6 +50,9 @@ class KeyKind(enum.Enum):
     UNFOLLOWS = (ZSET, "who unfollowed whom, or follows again")
     NUMBERS = (HASH, "numbers of unfollows")
     PENDING = (ZSET, "feeds in which something was left")
+    PRESENT = (STRING, "whether a feed is there that goes when nobody uses it")
+    IDLE = (ZSET, "feeds by when nobody has used them for too long")
+    AGING = (ZSET, "feeds by when something in them is too old")
     NOTIFIED_USERS = (HASH, "people who were notified by name")
     NOTIFICATION_NUMBERS = (ZSET, "direct notifications by number")
     DEAD_LETTERS = (STREAM, "dead letters")
@@ -109,6 +115,8 @@ class KeyMap:
         if before.startswith((self._bodies, *(beginning for beginning, _, _ in self._own))):
             return
         ends, feed_class = self._ends.setdefault(before, {}), spelled.feed_class
+        if feed_class.expires_idle():
+            ends.setdefault(after + PRESENT.encode(), (feed_class, KeyKind.PRESENT))
         if not spelled.is_prefix:
             ends.setdefault(after, (feed_class, KeyKind.COUNT if spelled.attribute == "count_format" else KeyKind.FLAT))
             return
@@ -169,6 +177,8 @@ def _own_keys() -> Iterator[tuple[bytes, re.Pattern[bytes], KeyKind]]:
         (due, journal + rb":(?:wakeup|clock|author:.*)", KeyKind.MARK),
         (due, journal + rb":taken:.*", KeyKind.TAKEN),
         (pending_key(""), rb".*", KeyKind.PENDING),
+        (aging_key(""), rb".*", KeyKind.AGING),
+        (idle_key(""), rb".*", KeyKind.IDLE),
         (notified_users_prefix(), rb".*\}:numbers", KeyKind.NOTIFICATION_NUMBERS),
         (notified_users_prefix(), rb".*\}", KeyKind.NOTIFIED_USERS),
         (dead_letters_key(), rb"", KeyKind.DEAD_LETTERS),

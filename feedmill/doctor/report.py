@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 #: Findings of one kind that are kept with their words; the others are counted.
 SHOWN = 20
@@ -39,6 +40,10 @@ class Report:
     unknown_keys: int = 0
     #: Dead letters, which are no damage: they wait for a decision.
     dead_letters: int = 0
+    #: Activities that are stored.
+    bodies: int = 0
+    #: How many feeds there are, by their class.
+    kinds: Counter[Any] = dataclasses.field(default_factory=Counter)
     #: How much was found, by kind.
     found: Counter[str] = dataclasses.field(default_factory=Counter)
     #: How much of it was fixed, by kind.

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
+from feedmill import settings
 from feedmill.doctor.checks.activities import KnownBodies, damaged_bodies, forget_members
 from feedmill.doctor.checks.flat import cut, damaged_flat, newest_ids, repaired_flat
+from feedmill.doctor.checks.growth import endless
 from feedmill.doctor.checks.journal import (
     check_fanout_records,
     chunks_without_record,
@@ -24,6 +26,8 @@ from feedmill.doctor.report import Finding, Report
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS, dead_letters_key, due_key, wakeup_key
 from feedmill.registry import manager_names
+from feedmill.storage.activity_state import seconds_kept
+from feedmill.storage.journal import OPEN_TTL
 from feedmill.storage.maintenance import StoredFeed
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
@@ -72,11 +76,11 @@ class Examination:
             self.report.unknown_keys += sum(key not in known and not is_brokers(key) for key in set(keys))
             self.seen(self.report.keys, max(total, self.report.keys))
         if self._forgotten:  # feeds that were looked at before may hold what has no body now
-            feeds = self.report.feeds
+            feeds, kinds = self.report.feeds, self.report.kinds.copy()
             for keys in self._pages():
                 known = {key: info for key in keys if (info := self.key_map.of(key)) is not None}
                 self._page({key: info for key, info in known.items() if info.kind in (KeyKind.FLAT, KeyKind.GROUPS)})
-            self.report.feeds = feeds
+            self.report.feeds, self.report.kinds = feeds, kinds
         return self.report
 
     def _pages(self) -> Iterator[Sequence[bytes]]:
@@ -165,6 +169,9 @@ class Examination:
         feeds.update((info, {}) for _, info in by_kind[KeyKind.GROUPS])
         self._without_hash(by_kind[KeyKind.RANKS] + by_kind[KeyKind.COUNT], feeds)
         self._overflows([info for _, info in by_kind[KeyKind.OVERFLOW]], feeds)
+        self.report.bodies += len(by_kind[KeyKind.BODY])
+        self.report.kinds.update(info.feed_class for _, info in by_kind[KeyKind.FLAT])
+        self.report.kinds.update(info.feed_class for info in feeds)
         for flats in _batches(by_kind[KeyKind.FLAT]):
             self._flats(flats)
         for groups in _batches(list(feeds.items())):
@@ -252,6 +259,10 @@ class Examination:
             self._is_of_type(key, keys[key[-ID_SIZE:]][1], held)
         for raw_id, finding in found:
             self._tell([finding], self._forget_body(raw_id))
+        if bodies and settings.current().activity_ttl:
+            for key, finding in self._do(endless([key for key, _ in bodies])):
+                end = seconds_kept(key[-ID_SIZE:], OPEN_TTL)
+                self._tell([finding], backend().maintenance.forget(key, end))
 
     def _forget_body(self, raw_id: bytes) -> Steps[None]:
         self._forgotten = True

@@ -16,6 +16,7 @@ from feedmill.feeds.flat import ALL, WAIT, Feed, HeldMember, _accepted, _checked
 from feedmill.feeds.group_actors import actors_page
 from feedmill.feeds.query import EVERY_GROUP, Query
 from feedmill.feeds.reading import Page
+from feedmill.grouping import aging
 from feedmill.grouping.group_views import Entry, Scanned, group_position, scan_by_score, scan_whole, stored_groups
 from feedmill.grouping.merge import too_many
 from feedmill.grouping.operations import (
@@ -56,8 +57,6 @@ class AggregatedFeed(Feed):
     _query = EVERY_GROUP
     #: Newest groups that an aggregator with its own ``merge`` is given.
     merge_max_length: ClassVar[int] = 20
-    #: Whether the feed keeps seen and read state and counts.
-    counted: ClassVar[bool] = False
     may_have_pending_writes: ClassVar[bool] = True
     #: What the lock is called in errors and logs.
     lock_format: ClassVar[str] = "aggregated_feed:%(user_id)s:lock"
@@ -159,6 +158,8 @@ class AggregatedFeed(Feed):
     @classmethod
     def why_trimmed(cls, user_id: EntityId, members: Sequence[HeldMember], activity: Activity) -> Steps[str]:
         """Why a feed that holds *members* has no place for the group of *activity*; empty if it has one, or is not full."""
+        if activity.microseconds < cls.horizon():
+            return cls._too_old()
         if has_custom_score(cls):
             return (yield from cls._why_outranked(user_id, activity))
         newest: dict[bytes, int] = {}
@@ -210,7 +211,16 @@ class AggregatedFeed(Feed):
 
     @classmethod
     def _apply(cls, user_ids: Sequence[EntityId], steps: Plan, wait: float | None = WAIT) -> Steps[int]:
-        return cycle(cls, unique(user_ids), steps, wait=wait) if steps.ops and user_ids else _nothing()
+        if not steps.ops or not user_ids:
+            return _nothing()
+        user_ids, horizon = unique(user_ids), cls.horizon()
+        operation = cycle(cls, user_ids, steps, wait=wait)
+        added = (
+            [op.member.microseconds for op in steps.ops if isinstance(op, MemberOp) and op.kind == ADD]
+            if horizon
+            else ()
+        )
+        return aging.noted(cls, user_ids, min(added), horizon, operation) if added else operation
 
     def _add_many(
         self,
@@ -229,8 +239,8 @@ class AggregatedFeed(Feed):
             held = {activity for group in current_activities for activity in group.activities}
             checked = [activity for activity in checked if activity not in held]
         yield from self._insert_activities(checked)
-        steps = plan(type(self), checked)._replace(untrimmed=not trim and not self.counted)
-        return (yield from self._apply([self.user_id], steps))
+        steps = plan(type(self), checked)._replace(untrimmed=not trim and not self.counted, begins=True)
+        return (yield from self._begun(self._apply([self.user_id], steps)))
 
     add_many, aadd_many = sync_and_async(_add_many)
 
@@ -242,13 +252,14 @@ class AggregatedFeed(Feed):
                 raise ArgumentError(f"{group!r} is no group; use an AggregatedActivity, which has its activities")
         named = [(name_of(group), _accepted(group.activities)) for group in groups]
         yield from self._insert_activities(member for _, members in named for member in members)
-        serializer = self.serializer()
+        serializer, horizon = self.serializer(), self.horizon()
         ops = [
             MemberOp(ADD, name, serializer.member(activity), activity)
             for name, members in named
             for activity in members
+            if activity.microseconds >= horizon
         ]
-        return (yield from self._apply([self.user_id], Plan(tuple(ops), reads_of(ops))))
+        return (yield from self._begun(self._apply([self.user_id], Plan(tuple(ops), reads_of(ops), begins=True))))
 
     add_many_aggregated, aadd_many_aggregated = sync_and_async(_add_many_aggregated)
 
@@ -291,7 +302,7 @@ class AggregatedFeed(Feed):
         In two round trips at most, one for a feed whose timeline holds everything. The last first, it reads the whole feed.
         """
         by_rank, turned = cls.has_custom_rank(), query.oldest_first
-        if by_rank or turned:
+        if by_rank or turned or (has_custom_score(cls) and cls.horizon()):  # what is too old may stand anywhere
             return (yield from scan_whole(cls, user_id, position, start, stop, by_rank=by_rank, turned=turned))
         return (yield from scan_by_score(cls, user_id, position, start, stop))
 
@@ -303,7 +314,11 @@ class AggregatedFeed(Feed):
     @classmethod
     def total(cls, user_id: EntityId, query: Query) -> Steps[int]:
         """How many groups there are."""
-        held: int = yield from cls.timeline().groups_count(cls.key_of(user_id))
+        key, horizon = cls.key_of(user_id), cls.horizon()
+        if horizon and has_custom_score(cls):
+            _, rows, _ = yield from cls.timeline().groups_slice(key, 0, cls.max_length, cls.max_length)
+            return sum(not aging.is_too_old(cls, row, horizon) for row in rows)
+        held: int = yield from cls.timeline().groups_count(key, horizon)
         return min(cls.max_length, held)
 
     @classmethod
@@ -340,20 +355,23 @@ class AggregatedFeed(Feed):
         any more, and in a group of more than 100,000 activities those whose older ones are only counted.
         :class:`~feedmill.errors.CursorError` for a cursor of another group.
         """
-        return (yield from actors_page(type(self), self.user_id, name_of(group), limit, after))
+        page = actors_page(type(self), self.user_id, name_of(group), limit, after)
+        return (yield from self._used(page, Page([], None)))
 
     actors, aactors = sync_and_async(_actors)
 
     def _find_group(self, group: AggregatedActivity | str) -> Steps[AggregatedActivity | None]:
         """The group of that name, or *group* as it is now; None if it is not in the feed. The feed is not read for it."""
-        name = name_of(group)
+        return (yield from self._used(self._found(name_of(group)), None))
+
+    find_group, afind_group = sync_and_async(_find_group)
+
+    def _found(self, name: bytes) -> Steps[AggregatedActivity | None]:
         state, record, _, rank = yield from self.timeline().group_get(self.key, GroupRead(name, ()))
-        if record is None or rank is None or rank >= self.max_length:
+        if record is None or rank is None or rank >= self.max_length or self._is_too_old(record):
             return None
         (found,) = yield from stored_groups(type(self), state, [(name, record)], include_empty=False)
         return found
-
-    find_group, afind_group = sync_and_async(_find_group)
 
     def _rank(self, activity: Activity) -> Steps[int | None]:
         """The rank of the group that holds *activity*, shown or minimised, or None."""
@@ -364,7 +382,7 @@ class AggregatedFeed(Feed):
         name, serializer = group_name(self.get_aggregator(), self.activity_class.of(activity)), self.serializer()
         member = serializer.member(activity)
         _, record, overflow, rank = yield from self.timeline().group_get(self.key, GroupRead(name, (member.actor,)))
-        if record is None or rank is None or rank >= self.max_length:
+        if record is None or rank is None or rank >= self.max_length or self._is_too_old(record):
             return None
         try:
             beside = serializer.overflow_codec.salvage(member.actor, overflow.get(member.actor, b""))
@@ -373,10 +391,14 @@ class AggregatedFeed(Feed):
             return None
         if all(each.raw_id != activity.raw_id for each in held):
             return None
-        if self.has_custom_rank():
+        if self.has_custom_rank() or (has_custom_score(type(self)) and self.horizon()):
             groups = yield from self._select(0, self.max_length)
             return next((rank for rank, group in enumerate(groups) if group.group.encode() == name), None)
         return int(rank)
+
+    @classmethod
+    def _is_too_old(cls, record: bytes) -> bool:
+        return aging.record_is_too_old(cls, record, cls.horizon())
 
 
 def _nothing() -> Steps[int]:

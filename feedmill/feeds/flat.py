@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, TypeVar
 
-from feedmill import cursor
+from feedmill import cursor, lifetimes, settings
 from feedmill.activity import Activity
 from feedmill.declaration import check_attributes, check_number, check_positive
 from feedmill.errors import DeclarationError, FeedIndexError
 from feedmill.feeds.query import FILTERS, Query
 from feedmill.feeds.reading import Readable
+from feedmill.grouping import aging
 from feedmill.grouping.group_views import Entry, Scanned
 from feedmill.grouping.hydration import Bodies
-from feedmill.ids import EntityId, are_ints
+from feedmill.ids import TIME_SIZE, EntityId, are_ints
 from feedmill.keys import check_format, feed_key, feed_keys
+from feedmill.lifetimes import Duration
 from feedmill.records.members import Member
 from feedmill.storage.base import Backend
 from feedmill.storage.memory import MemoryTimelineStorage
-from feedmill.storage.operations import Steps
+from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend_for, storage
 from feedmill.storage.sync_async import sync_and_async
 from feedmill.validation import not_ahead, require_activity, require_int, require_many
@@ -28,6 +31,9 @@ T = TypeVar("T")
 
 #: A group (empty in a flat feed) and one of its members.
 HeldMember = tuple[bytes, Member]
+
+#: How a feed that goes when nobody uses it is there if it was rebuilt; else it is only what was written to it.
+REBUILT = b"r"
 
 #: More entries than any feed holds.
 ALL = 2**31
@@ -45,14 +51,25 @@ class Feed(Bodies, Readable):
     max_length: ClassVar[int] = 1000
     #: Chance (0 to 1) that ``add_many`` also cuts back what is held beyond ``max_length``; a quarter more always is.
     trim_chance: ClassVar[float] = 0.0
+    #: How old an entry may be by the time of its activity, or of a group by that of its newest: a timedelta or a number of
+    #: seconds. What is older is neither shown nor counted nor written, and goes as the feed is written or swept. None: no limit.
+    max_age: ClassVar[Duration | None] = None
     #: Where timelines are kept: always in this process, or in the backend in force, whichever that is.
     timeline_storage_class: ClassVar[Any] = MemoryTimelineStorage
     #: How entries become bytes; None for a timeline of bare ids.
     timeline_serializer: ClassVar[Any] = None
+    #: How long a feed stays that nobody reads or writes: a timedelta or a number of seconds. Then it goes, takes nothing that is
+    #: delivered, and is rebuilt when it is read through its manager. None: it stays.
+    expire_idle: ClassVar[Duration | None] = None
     #: What ``filter`` accepts.
     known_filters: ClassVar[tuple[str, ...]] = FILTERS
     #: Whether a write that finds the feed locked leaves its work to the holder of the lock.
     may_have_pending_writes: ClassVar[bool] = False
+    #: Whether the feed keeps seen and read state and counts.
+    counted: ClassVar[bool] = False
+    #: ``max_age`` in µs, ``expire_idle`` in seconds; 0 for none.
+    _max_age: ClassVar[int] = 0
+    _idle: ClassVar[int] = 0
 
     def __init__(self, user_id: EntityId) -> None:
         #: Whose feed it is.
@@ -68,6 +85,8 @@ class Feed(Bodies, Readable):
                 break
         check_positive(cls, "max_length")
         check_number(cls, "trim_chance", 1)
+        cls._max_age = lifetimes.declared(cls, "max_age")
+        cls._idle = math.ceil(lifetimes.declared(cls, "expire_idle") / 1e6)
         if hasattr(cls, "aggregator_class") and not hasattr(cls, "get_aggregator"):
             raise DeclarationError(
                 f"{cls.__name__} is a flat feed, so nothing would ask its aggregator_class; use RedisAggregatedFeed"
@@ -121,6 +140,44 @@ class Feed(Bodies, Readable):
     def _feed(self) -> Feed:
         return self
 
+    # -- what is too old
+
+    @classmethod
+    def lifetime(cls) -> int:
+        """How old an entry may be, in µs: ``max_age`` or, where activities are stored apart and it is less,
+        ``FEEDMILL_ACTIVITY_TTL``; 0 for no limit.
+        """
+        kept = 0 if cls.activity_storage_class is None else settings.current().activity_lifetime
+        return min(cls._max_age, kept) if cls._max_age and kept else cls._max_age or kept
+
+    @classmethod
+    def horizon(cls) -> int:
+        """The time, µs since 1970 by the clock of this process, before which entries are too old; 0 where none is."""
+        lifetime = cls.lifetime()
+        return max(1, lifetimes.now() - lifetime) if lifetime else 0
+
+    # -- what goes when nobody uses it
+
+    @classmethod
+    def expires_idle(cls) -> int:
+        """Seconds after which a feed goes that nobody uses; 0 if it stays."""
+        return cls._idle
+
+    def _used(self, operation: Steps[T], nothing: T) -> Steps[T]:
+        """What *operation*, which reads this feed, comes to; *nothing* if the feed is gone because nobody used it."""
+        return self._used_now(operation, nothing) if self._idle else operation
+
+    def _used_now(self, operation: Steps[T], nothing: T) -> Steps[T]:
+        asked: list[Steps[Any]] = [self.timeline().idle_use(self.key, self._idle), operation]
+        how, found = yield from together(asked)
+        if how != REBUILT:
+            vars(self)["_missed"] = True
+        return nothing if how is None else found
+
+    def _begun(self, operation: Steps[int]) -> Steps[int]:
+        """*operation*, which writes to this feed and makes it if it is gone."""
+        return aging.noted_idle(type(self), self.user_id, operation) if self._idle else operation
+
     # -- what each kind of feed answers for itself
 
     @classmethod
@@ -157,12 +214,18 @@ class Feed(Bodies, Readable):
     def why_trimmed(cls, user_id: EntityId, members: Sequence[HeldMember], activity: Activity) -> Steps[str]:
         """Why a feed that holds *members* has no place for *activity*; empty if it has one, or is not full."""
         yield from ()
+        if activity.microseconds < cls.horizon():
+            return cls._too_old()
         older = len(members) >= cls.max_length and activity.raw_id < min(each.raw_id for _, each in members)
         return cls._older_than_all() if older else ""
 
     @classmethod
     def _older_than_all(cls) -> str:
         return f"it is older than all of the {cls.max_length:,} that are kept"
+
+    @classmethod
+    def _too_old(cls) -> str:
+        return f"it is older than the {lifetimes.spelled(cls.lifetime())} for which entries are shown"
 
     # -- writing
 
@@ -180,9 +243,27 @@ class Feed(Bodies, Readable):
         The one way by which anything is written: a single feed is a batch of one. *wait* as in
         :func:`feedmill.grouping.writer.cycle`; a flat feed never waits.
         """
-        keys, changed = cls.keys_of(unique(user_ids)), 0
+        return cls._written(user_ids, adds, removes)
+
+    @classmethod
+    def _written(
+        cls,
+        user_ids: Sequence[EntityId],
+        adds: Sequence[Activity],
+        removes: Sequence[Activity] = (),
+        *,
+        begins: bool = False,
+    ) -> Steps[int]:
+        """:meth:`deliver`; *begins*: whether a feed that is gone, as nobody used it, is made anew by this."""
+        user_ids, changed, horizon = unique(user_ids), 0, cls.horizon()
+        keys = cls.keys_of(user_ids)
+        if horizon:
+            adds = [each for each in adds if each.microseconds >= horizon]
         if adds:
-            changed += yield from cls.timeline().flat_add(keys, _ids(adds), cls.max_length)
+            operation = cls.timeline().flat_add(keys, _ids(adds), cls.max_length, horizon, cls._idle, begins)
+            if horizon:
+                operation = aging.noted(cls, user_ids, min(adds).microseconds, horizon, operation)
+            changed += yield from operation
         if removes:
             changed += yield from cls.timeline().flat_remove(keys, _ids(removes))
         return changed
@@ -197,7 +278,10 @@ class Feed(Bodies, Readable):
         """Add *activities* and store their bodies; how many were new."""
         activities = _accepted(activities)
         yield from self._insert_activities(activities)
-        added = yield from self.deliver([self.user_id], activities, wait=WAIT)
+        if self._idle:
+            added = yield from self._begun(self._written([self.user_id], activities, begins=True))
+        else:
+            added = yield from self.deliver([self.user_id], activities, wait=WAIT)
         yield from self._trim_perhaps(trim)
         return added
 
@@ -223,7 +307,7 @@ class Feed(Bodies, Readable):
 
     def _trim(self, length: int | None = None) -> Steps[None]:
         """Cut the feed back to its newest *length* items, by default ``max_length``."""
-        yield from self.timeline().flat_trim(self.key, self._kept(length))
+        yield from self.timeline().flat_trim(self.key, self._kept(length), self.horizon())
 
     trim, atrim = sync_and_async(_trim)
 
@@ -246,6 +330,9 @@ class Feed(Bodies, Readable):
         """
         if position is not None:
             query = query.above(position) if query.oldest_first else query.below(position)
+        horizon = cls.horizon()
+        if horizon and (query.bounded or query.oldest_first):
+            query = query.since(horizon)
         if query.empty or stop <= start:
             return Scanned([], False)
         key, wanted = cls.key_of(user_id), stop - start
@@ -255,6 +342,9 @@ class Feed(Bodies, Readable):
             )
         else:
             ids = yield from cls.timeline().flat_slice(key, start, min(stop + 1, cls.max_length))
+            if horizon:
+                oldest = horizon.to_bytes(TIME_SIZE, "big")
+                ids = [raw_id for raw_id in ids if raw_id >= oldest]
         found = yield from cls.hydrate(ids[:wanted])
         return Scanned([(raw_id, found.get(raw_id)) for raw_id in ids[:wanted]], len(ids) > wanted)
 
@@ -274,6 +364,10 @@ class Feed(Bodies, Readable):
     @classmethod
     def total(cls, user_id: EntityId, query: Query) -> Steps[int]:
         """How many ids there are in the range of *query*."""
+        if horizon := cls.horizon():
+            query = query.since(horizon)
+        if query.empty:
+            return 0
         if not query.bounded:
             held: int = yield from cls.timeline().flat_count(cls.key_of(user_id))
             return min(cls.max_length, held)
@@ -298,12 +392,14 @@ class Feed(Bodies, Readable):
     def _rank(self, activity: Activity) -> Steps[int | None]:
         """The rank of *activity*, 0 for the newest, or None."""
         (checked,) = _checked([activity])
+        if checked.microseconds < self.horizon():
+            return None
         newer, ids = yield from self.timeline().flat_range(self.key, checked.raw_id, b"", True, 0, 1, self.max_length)
         return newer - 1 if ids == [checked.raw_id] else None
 
     def _contains(self, activity: Activity) -> Steps[bool]:
         """Whether *activity* is among the items of the feed, minimised members of groups included."""
-        return (yield from self._rank(activity)) is not None
+        return (yield from self._used(self._rank(activity), None)) is not None
 
     contains, acontains = sync_and_async(_contains)
 
@@ -315,7 +411,7 @@ class Feed(Bodies, Readable):
 
         :class:`~feedmill.errors.FeedIndexError` if it is not there.
         """
-        rank = yield from self._rank(activity)
+        rank = yield from self._used(self._rank(activity), None)
         if rank is None:
             raise FeedIndexError(f"{activity!r} is not in {self!r}")
         return rank

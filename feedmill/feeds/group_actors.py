@@ -37,7 +37,7 @@ def actors_page(feed_class: Any, user_id: EntityId, group: bytes, limit: int, af
     key = feed_class.key_of(user_id)
     stored, names = yield from feed_class.timeline().group_actors(key, group)
     record = _decoded(feed_class, stored)
-    if record is None:
+    if record is None or record.updated < feed_class.horizon():
         return Page([], None)
     first: list[bytes] = []
     if after is None:

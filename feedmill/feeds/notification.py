@@ -15,6 +15,7 @@ from feedmill.feeds.reading import View
 from feedmill.feeds.shown import Groups, Until, require_mark, shown_groups, shown_until
 from feedmill.feeds.subscription import ASubscription, Subscription
 from feedmill.feeds.watch import Watch
+from feedmill.grouping import aging
 from feedmill.grouping.feed_state import MOST, Counts, count_message, event_prefix
 from feedmill.grouping.operations import MarkOp, RecountOp, plan_groups
 from feedmill.ids import EntityId, to_microseconds
@@ -58,6 +59,11 @@ class NotificationFeed(AggregatedFeed):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if cls.expires_idle():
+            raise DeclarationError(
+                f"{cls.__name__}.expire_idle is set, and notifications cannot be rebuilt: nobody knows who was notified; use"
+                " max_age, after which they go"
+            )
         check_format(cls, "count_format")
         check_format(cls, "lock_format", is_key=False)
         if cls.count_format == cls.key_format:
@@ -106,6 +112,8 @@ class NotificationFeed(AggregatedFeed):
 
     def _get_denormalized_counts(self) -> Steps[Counts]:
         """Unseen count, unread count, and the number of the latest publication, in one command."""
+        if horizon := self.horizon():
+            return (yield from aging.counts(type(self), self.key, self.count_key, horizon))
         return Counts(*(yield from self.timeline().count_get(self.count_key)))
 
     get_denormalized_counts, aget_denormalized_counts = sync_and_async(_get_denormalized_counts)

@@ -10,7 +10,7 @@ from typing import Any
 
 from feedmill.activity import Activity
 from feedmill.errors import FilterError, UnknownVerb
-from feedmill.ids import ID_SIZE
+from feedmill.ids import ID_SIZE, TIME_SIZE
 from feedmill.verbs import get_verb
 
 #: One more than the highest id, ids taken as numbers.
@@ -80,6 +80,10 @@ class Query:
     def below(self, raw_id: bytes) -> Query:
         """Of this query, what is older than *raw_id*."""
         return dataclasses.replace(self, high=min(self.high, int.from_bytes(raw_id, "big")))
+
+    def since(self, microseconds: int) -> Query:
+        """Of this query, what is of that time or later."""
+        return dataclasses.replace(self, low=max(self.low, microseconds << 8 * (ID_SIZE - TIME_SIZE)))
 
     def bounds(self) -> tuple[bytes, bytes]:
         """The lowest id that is wanted and the first above that is not; empty where there is no such bound."""

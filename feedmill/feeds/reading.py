@@ -11,6 +11,7 @@ from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import FeedIndexError, FilterError
 from feedmill.feeds.query import EVERYTHING, ORDERS, Query
+from feedmill.grouping.group_views import Scanned
 from feedmill.ids import EntityId
 from feedmill.storage.operations import Steps
 from feedmill.storage.sync_async import sync_and_async
@@ -84,7 +85,7 @@ class Readable:
             return []
         if query.picks:
             return (yield from self._page(stop)).items[start:]
-        entries, _, _ = yield from feed.scan(self.user_id, query, None, start, stop)
+        entries, _, _ = yield from feed._used(feed.scan(self.user_id, query, None, start, stop), Scanned([], False))
         return [item for _, item in entries if item is not None]
 
     @overload
@@ -143,7 +144,8 @@ class Readable:
         arrived: int | None = None
         size = MIN_SCAN + 4 * limit if query.picks else limit  # one look is mostly enough
         while True:
-            entries, more, revision = yield from feed.scan(self.user_id, query, position, 0, size)
+            scan = feed.scan(self.user_id, query, position, 0, size)
+            entries, more, revision = yield from feed._used(scan, Scanned([], False))
             arrived = revision if arrived is None else arrived
             entries = feed.onward(query, position, entries)
             more = more and bool(entries)  # whoever stands still is at the end
@@ -167,7 +169,7 @@ class Readable:
             return 0
         if self._query.picks:
             return len((yield from self._select(0, self._feed.max_length)))
-        total: int = yield from self._feed.total(self.user_id, self._query)
+        total: int = yield from self._feed._used(self._feed.total(self.user_id, self._query), 0)
         return total
 
     count, acount = sync_and_async(_count)

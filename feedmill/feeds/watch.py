@@ -133,7 +133,8 @@ class Watch(Generic[V]):
 def _kept(feed: Any) -> Steps[Counts | None]:
     """The kept counts of *feed*; None if they are damaged, which the log says once."""
     try:
-        return Counts(*(yield from feed.timeline().count_get(feed.count_key)))
+        counts: Counts = yield from feed._get_denormalized_counts()
+        return counts
     except CorruptRecord as error:
         log_skipped("the count of a feed", str(error))
         return None

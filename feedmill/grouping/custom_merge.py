@@ -8,6 +8,7 @@ from typing import Any
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators.base import name_of
+from feedmill.grouping.aging import is_too_old
 from feedmill.grouping.operations import ADD, REMOVE, DropOp, MemberOp
 from feedmill.storage.base import Snapshot
 from feedmill.storage.operations import Steps
@@ -15,7 +16,10 @@ from feedmill.storage.operations import Steps
 
 def custom_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activity]) -> Steps[list[MemberOp | DropOp]]:
     """Ask the aggregator to merge *activities* into the newest groups; the operations that do what it answered."""
-    newest = [(group, record) for group, _, record in snapshot.newest[: feed_class.merge_max_length]]
+    horizon, newest = feed_class.horizon(), list[tuple[bytes, bytes]]()
+    for row in snapshot.newest[: feed_class.merge_max_length]:
+        if not is_too_old(feed_class, row, horizon):
+            newest.append((row[0], row[2]))
     shown = yield from feed_class.groups_of(snapshot.state, newest)
     new, changed, deleted = feed_class.get_aggregator().merge(shown, activities)
     ops: list[MemberOp | DropOp] = []

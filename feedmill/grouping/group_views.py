@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.cursor import GroupPosition
 from feedmill.errors import CorruptRecord, DeclarationError
+from feedmill.grouping.aging import is_too_old
 from feedmill.grouping.feed_state import FeedState
 from feedmill.grouping.hydration import log_skipped, read_body
 from feedmill.ids import EntityId
@@ -103,6 +104,9 @@ def scan_by_score(feed_class: Any, user_id: EntityId, position: Any, start: int,
     state, rows, more = yield from feed_class.timeline().groups_slice(
         feed_class.key_of(user_id), start, stop - start, feed_class.max_length, after
     )
+    if horizon := feed_class.horizon():  # in the order of time, nothing that follows is younger
+        recent = [row for row in rows if not is_too_old(feed_class, row, horizon)]
+        rows, more = recent, more and len(recent) == len(rows)
     seen = FeedState.salvaged(state) if feed_class.counted else None
     groups = yield from shown_groups(
         feed_class, seen, [(name, stored) for name, _, stored in rows], include_empty=False
@@ -134,7 +138,8 @@ def scan_whole(
             had = len(entries) - int(after.number) if turned else int(after.number)
             behind = next((at + 1 for at, (each, _) in enumerate(entries) if each.group == after.group), max(0, had))
         else:
-            behind = sum(group_position(each) <= after for each, _ in entries)
+            positions = [group_position(each) for each, _ in entries]
+            behind = sum(each <= after if turned else each >= after for each in positions)
         start, stop = start + behind, stop + behind
     return Scanned(entries[start:stop], stop < len(entries), revision)
 

@@ -94,6 +94,22 @@ class GroupMerge:
         self.kept = b""
         self.added: list[MemberOp] = []
         self.removed: list[MemberOp] = []
+        #: The time, µs, before which activities are not added and groups go.
+        self.horizon: int = feed_class.horizon()
+        if self.horizon:
+            self._expire()
+
+    def _expire(self) -> None:
+        """Let the groups go that are too old, of those that were read; whatever comes into one of them begins it anew."""
+        by_time = not has_custom_score(self.feed_class)
+        readable = [group for group in self.stored if not self._is_newer(group)]
+        self._forget([group for group in readable if self._is_too_old(group, by_time=by_time)])
+
+    def _is_too_old(self, group: bytes, *, by_time: bool) -> bool:
+        if by_time and group in self.ranks:
+            return self.ranks[group] < self.horizon
+        record = self._record(group)
+        return record is not None and record.updated < self.horizon
 
     def _damaged(self, error: CorruptRecord) -> None:
         logger.error("overflow members in %s are damaged and left out: %s", self.key, error)
@@ -154,6 +170,8 @@ class GroupMerge:
             self.state.unread += step * (not self.state.is_read(record))
 
     def _add(self, op: MemberOp) -> None:
+        if op.member.microseconds < self.horizon:
+            return
         group = op.group
         record = self._record(group)
         fresh = record is None

@@ -110,6 +110,8 @@ class Plan(NamedTuple):
     reads_all: bool = False
     #: Whether the feed may grow past its ``max_length``.
     untrimmed: bool = False
+    #: Whether a feed that is gone, as nobody used it, is made anew.
+    begins: bool = False
 
     def request(self, feed_class: Any, *, leave: bool) -> WriteRequest:
         """The plan as ``begin`` is told it; with *leave* it is left among the pending writes of busy feeds.
@@ -139,7 +141,13 @@ def plan(
     removes: Sequence[Activity] = (),
     updates: Sequence[Activity] = (),
 ) -> Plan:
-    """The plan of adding, removing and updating activities, in order of time; raises for one that has no group."""
+    """The plan of adding, removing and updating activities, in order of time; raises for one that has no group.
+
+    What is too old is not added.
+    """
+    horizon = feed_class.horizon()
+    if horizon:
+        adds = [activity for activity in adds if activity.microseconds >= horizon]
     changes = [
         (kind, activity)
         for kind, activities in ((ADD, adds), (REMOVE, removes), (UPDATE, updates))

@@ -38,6 +38,10 @@ class Regrouping:
     lost: int
 
 
+#: What becomes of a feed that is gone because nobody used it.
+_NOTHING = Regrouping([], [], [], 0, 0, 0)
+
+
 def reaggregate(feed: Any, aggregator_class: type[BaseAggregator] | None = None, *, dry_run: bool = True) -> Regrouping:
     """What the groups of *feed* become under another aggregator; with ``dry_run=False`` they become that, at once.
 
@@ -49,7 +53,7 @@ def reaggregate(feed: Any, aggregator_class: type[BaseAggregator] | None = None,
     """
     steps, found = _steps(feed, aggregator_class, dry_run)
     feed._run(steps)
-    return found[-1]
+    return found[-1] if found else _NOTHING
 
 
 async def areaggregate(
@@ -58,7 +62,7 @@ async def areaggregate(
     """:func:`reaggregate` from a coroutine."""
     steps, found = _steps(feed, aggregator_class, dry_run)
     await feed._arun(steps)
-    return found[-1]
+    return found[-1] if found else _NOTHING
 
 
 def _steps(feed: Any, aggregator_class: Any, dry_run: bool) -> tuple[Steps[int], list[Regrouping]]:

@@ -27,6 +27,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from feedmill import settings
 from feedmill.errors import RETRY_ELSEWHERE, FeedBusy, FeedmillError
 from feedmill.grouping import pending_writes
+from feedmill.grouping.aging import storage_horizon
 from feedmill.grouping.custom_merge import custom_merge
 from feedmill.grouping.merge import GroupMerge
 from feedmill.grouping.operations import (
@@ -46,6 +47,7 @@ from feedmill.grouping.reaggregate import regroup
 from feedmill.grouping.scoring import outdated, score
 from feedmill.ids import EntityId
 from feedmill.storage.base import (
+    ABSENT,
     ADDED,
     BUSY,
     DONE,
@@ -134,7 +136,9 @@ class _Cycle:
         scores = has_custom_score(feed_class)
         newest = feed_class.merge_max_length if self.custom else -1 if scores else 0
         most = feed_class.max_length - (places_for_newcomers(feed_class) if scores else 0)
-        self.limits = FeedLimits(most, EVERY if plan.reads_all else newest, feed_class.channel())
+        horizon = storage_horizon(feed_class)
+        reads = EVERY if plan.reads_all else newest
+        self.limits = FeedLimits(most, reads, feed_class.channel(), horizon, feed_class.expires_idle(), plan.begins)
         self.deadline = None if wait is None else time.monotonic() + wait
         self.changed = 0
         self.relieved = False
@@ -167,6 +171,8 @@ class _Cycle:
         for number, reply in enumerate(replies):
             if reply == ADDED:
                 self.changed += len(request.additions)
+                continue
+            if reply == ABSENT:
                 continue
             done = reply.done if isinstance(reply, Snapshot) else 0
             self.changed += done

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
+from feedmill import settings
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, CorruptRecord, FilterError, UnknownVerb
 from feedmill.feeds.flat import Feed
@@ -87,6 +88,11 @@ def activity_storages(manager: ManagerHooks) -> list[HasActivityStorage]:
 def keeps_bodies(manager: ManagerHooks) -> bool:
     """Whether one of the manager's feeds has an activity storage."""
     return not isinstance(activity_storages(manager)[0], _OwnBodies)
+
+
+def or_too_old() -> str:
+    """What else may have become of an activity that nothing is known of."""
+    return ", or is older than FEEDMILL_ACTIVITY_TTL" if settings.current().activity_ttl else ""
 
 
 def change(manager: ManagerHooks, change: str, activities: Iterable[Activity]) -> list[Steps[Any]]:

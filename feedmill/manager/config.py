@@ -40,6 +40,22 @@ def check_feeds(cls: type[ManagerHooks]) -> None:
         raise DeclarationError(
             f"{cls.__name__}.user_feed_class must be a flat feed, because follow copies activities from it"
         )
+    _check_idle(cls)
+
+
+def _check_idle(cls: type[ManagerHooks]) -> None:
+    """Refuse feeds that go when nobody uses them, and could not be rebuilt."""
+    if cls.user_feed_class is not None and cls.user_feed_class.expires_idle():
+        raise DeclarationError(
+            f"{cls.__name__}.user_feed_class has expire_idle, and is what others are rebuilt from; use max_age"
+        )
+    can = cls.user_feed_class is not None and cls.get_user_following_ids is not ManagerHooks.get_user_following_ids
+    for name, feed_class in cls.feed_classes.items():
+        if feed_class.expires_idle() and not can:
+            raise DeclarationError(
+                f"{cls.__name__}.feed_classes[{name!r}] has expire_idle, and could not be rebuilt; set user_feed_class and write"
+                " get_user_following_ids(user_id), or use max_age"
+            )
 
 
 def _check_own_feeds(cls: type[ManagerHooks]) -> None:

@@ -10,7 +10,7 @@ from feedmill.activity import Activity
 from feedmill.fanout.handle import FanoutStatus, fanout_id, status_of
 from feedmill.fanout.operations import OPERATIONS, REMOVE
 from feedmill.feeds.flat import Feed, HeldMember
-from feedmill.ids import EntityId
+from feedmill.ids import EntityId, id_microseconds
 from feedmill.manager import activity_bodies, notified_users
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.audience import admitted, followers_of, recipients_of
@@ -103,6 +103,12 @@ class _Case:
         return stored(operation, backend_for(feed_class.timeline_storage_class))
 
     def _explain(self, name: str, feed_class: type[Feed], audience: str) -> Procedure[Explanation]:
+        if feed_class.expires_idle():
+            ends = feed_class.timeline().idle_end(feed_class.key_of(self.user_id))
+            if (yield from self._read(feed_class, ends)) is None:
+                return Explanation(
+                    name, Why.ABSENT, "the feed is gone, as nobody used it; it is rebuilt when it is read"
+                )
         everything = yield from self._read(feed_class, feed_class.all_members(self.user_id))
         place = next((at for at, (_, member) in enumerate(everything) if member.raw_id == self.raw_id), None)
         if place is None:
@@ -112,7 +118,10 @@ class _Case:
             why = Why.REMOVED if self.removed else Why.NO_BODY
             text = "it was removed, and is still to be cleaned up" if why is Why.REMOVED else "its body is missing"
             return Explanation(name, why, f"its id is held, but nobody is shown it: {text}")
-        if group := everything[place][0]:
+        group = everything[place][0]
+        if not group and id_microseconds(self.raw_id) < feed_class.horizon():
+            return Explanation(name, Why.TRIMMED, feed_class._too_old())
+        if group:
             return (yield from self._in_group(name, feed_class, group.decode()))
         if place >= feed_class.max_length:
             return Explanation(name, Why.BEYOND, f"it is held behind the {feed_class.max_length:,} that are shown")
@@ -142,7 +151,8 @@ class _Case:
                 if self.kind == NOTIFIED_ONLY
                 else ""
             )
-            return Why.UNKNOWN, f"no such activity: it was never added, or was removed long ago{hint}"
+            too_old = activity_bodies.or_too_old()
+            return Why.UNKNOWN, f"no such activity: it was never added, or was removed long ago{too_old}{hint}"
         assert self.activity is not None
         if notice is None and audience == "recipient" and self.kind == IMPORTED:
             return Why.NOT_RECIPIENT, "it was imported: nobody is notified of what is long past"

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from feedmill.errors import DeclarationError
-from feedmill.keys import may_meet, split_format
+from feedmill.keys import PRESENT, may_meet, split_format
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.registry import get_manager, manager_names
 
@@ -31,7 +31,16 @@ class Format(NamedTuple):
 
     def meets(self, other: Format) -> bool:
         """Whether a key of either may be one of the other."""
+        if self._marks(other) or other._marks(self):
+            return True
         return may_meet(self.text, other.text, self.is_prefix, other.is_prefix)
+
+    def _marks(self, other: Format) -> bool:
+        """Whether a key of the other may be the mark of one of these feeds, if they go when nobody uses them."""
+        if self.attribute != "key_format" or not self.feed_class.expires_idle():
+            return False
+        before, after = split_format(self.text)
+        return split_format(other.text) == (before, after + PRESENT)
 
     def is_one_with(self, other: Format) -> bool:
         """Whether both are the same part of what is one feed: the same is stored in the same way."""
@@ -80,6 +89,7 @@ def _shape(feed_class: Any) -> tuple[Any, ...]:
         feed_class.timeline_serializer,
         feed_class.activity_storage_class,
         getattr(feed_class, "aggregator_class", None),
+        feed_class.expires_idle() > 0,
         *map(split_format, spelled),
     )
 

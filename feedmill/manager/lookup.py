@@ -23,7 +23,9 @@ def one(manager: ManagerHooks, activity: Activity | str) -> Steps[Activity]:
             f"what {manager.name} keeps of activity {raw_id.hex()} is damaged; feedmill doctor says what can be done"
         )
     if fact.activity is None or not fact.known:
-        raise UnknownActivity(f"{manager.name} has no activity {raw_id.hex()}: it was never added, or was removed")
+        raise UnknownActivity(
+            f"{manager.name} has no activity {raw_id.hex()}: it was never added, or was removed{activity_bodies.or_too_old()}"
+        )
     return fact.activity
 
 

@@ -15,7 +15,7 @@ from feedmill.fanout.operations import FOLLOW, NOTIFY, UNFOLLOW, UNNOTIFY
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.ids import EntityId
-from feedmill.manager import batches, coroutines, lookup, writes
+from feedmill.manager import batches, coroutines, idle, lookup, writes
 from feedmill.manager.config import check_feeds
 from feedmill.manager.explain import Explanation, explain
 from feedmill.manager.hooks import AUDIENCE_HOOKS, FILTER_HOOKS, ManagerHooks
@@ -185,8 +185,9 @@ class Manager(ManagerNames, ManagerHooks):
     # -- reading
 
     def get_feeds(self, user_id: EntityId) -> UserFeeds:
-        """The fanned-out feeds of *user_id* by name."""
-        return UserFeeds((name, feed_class(user_id)) for name, feed_class in self.feed_classes.items())
+        """The fanned-out feeds of *user_id* by name. One with ``expire_idle`` that is gone when it is read is rebuilt."""
+        feeds = ((name, feed_class(user_id)) for name, feed_class in self.feed_classes.items())
+        return UserFeeds((name, idle.bound(self, feed)) for name, feed in feeds)
 
     def get_user_feed(self, user_id: EntityId) -> Feed:
         """The activities that *user_id* produced."""

@@ -91,6 +91,7 @@ def remove(manager: ManagerHooks, activity: Activity | str) -> Procedure[Fanout]
     if fact is None or stored is None:
         raise UnknownActivity(
             f"{manager.name} has no activity {raw_id.hex()}: it was never added, or was removed long ago"
+            f"{activity_bodies.or_too_old()}"
         )
     operations: list[Steps[Any]] = []
     if manager.user_feed_class is not None:
@@ -140,7 +141,10 @@ def update(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
         if before.activity is not None and before.known:
             _check_groups(manager, before.activity, activity)
         elif before.kind != UNKNOWN or activity_bodies.keeps_bodies(manager):
-            raise UnknownActivity(f"{activity!r} cannot be updated: it was never added, or was removed; add it instead")
+            raise UnknownActivity(
+                f"{activity!r} cannot be updated: it was never added, or was removed{activity_bodies.or_too_old()};"
+                " add it instead"
+            )
         elif not_ahead(activity) is not activity:  # nothing is known of it: this may be what adds it
             raise UnknownActivity(f"{activity!r} is dated too far ahead to have been added; add it instead")
         asked = [activity_bodies.updated(manager, activity, before), backend().journal.get(_name(manager, activity))]
@@ -254,8 +258,13 @@ def rebuild(manager: ManagerHooks, user_id: EntityId) -> Procedure[Fanout]:
     user_id = entity_id(user_id, "user")
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name}.rebuild needs user_feed_class, the feed it copies from")
-    wanted = [(fanout_id(manager.name, REBUILD.name.encode(), str(user_id)), pack([user_id]))]
+    wanted = [(rebuild_id(manager, user_id), pack([user_id]))]
     return (yield from handle.enqueue_and_publish(manager.name, REBUILD, wanted))[0]
+
+
+def rebuild_id(manager: ManagerHooks, user_id: EntityId) -> str:
+    """The id of the fan-out that rebuilds the feeds of *user_id*."""
+    return fanout_id(manager.name, REBUILD.name.encode(), str(user_id))
 
 
 def _ids(values: Iterable[EntityId], role: str) -> Iterable[EntityId]:

@@ -8,8 +8,13 @@ The changes are made by ``activity_change.lua`` on Redis and by :func:`changed` 
 
 from __future__ import annotations
 
+import math
 import struct
+import time
 from typing import NamedTuple
+
+from feedmill import settings
+from feedmill.ids import id_microseconds
 
 #: In the feeds of followers and recipients; the same, but nobody is notified; known only to who was notified by name; a
 #: tombstone: it is to be nowhere.
@@ -21,6 +26,9 @@ ADDED, IMPORT, NOTIFY, UNNOTIFY, UPDATED, REMOVE = "add", "import", "notify", "u
 MARK = b"\xc1"
 #: Former bodies that are kept: those of the last times it was removed and added again with another context.
 MOST_FORMERS = 15
+
+#: Seconds by which a body outlives the entries of feeds that show it: clocks differ.
+MARGIN = 3600
 
 _LETTERS = LIVE + IMPORTED + NOTIFIED_ONLY + REMOVED
 
@@ -60,6 +68,22 @@ def encode(kept: Kept) -> bytes:
     letter = kept.kind.lower() if kept.notified else kept.kind
     bodies = [struct.pack(">I", len(body)) + body for body in (kept.body, *kept.formers)]
     return b"".join([MARK, letter.encode(), *bodies])
+
+
+def seconds_kept(raw_id: bytes, open_ttl: int) -> int:
+    """Seconds from now for which the activity of *raw_id* is kept, which is neither removed nor known by notifications alone.
+
+    By ``FEEDMILL_ACTIVITY_TTL``, but *open_ttl* at least: for so long a fan-out may need it. 0: for ever.
+    """
+    ttl = settings.current().activity_ttl
+    if not ttl:
+        return 0
+    return max(open_ttl, math.ceil(id_microseconds(raw_id) / 1e6 + ttl - time.time()) + MARGIN)
+
+
+def kind_of(data: bytes) -> str:
+    """The kind that a value says."""
+    return decode(data).kind if data[:1] == MARK else LIVE
 
 
 def shown(data: bytes | None) -> bytes | None:

@@ -1,7 +1,7 @@
-"""What a backend keeps beside feeds, activities and the journal: three small indexes.
+"""What a backend keeps beside feeds, activities and the journal: small indexes.
 
 :class:`PendingIndex`: feeds with pending writes, by when somebody must look at them: the holder of the lock may be dead, or could
-not apply them.
+not apply them. Another :class:`FeedSchedule`: feeds by when something in them is too old.
 
 :class:`Unfollows`: who has unfollowed whom of late; what is on its way to them from before is to be kept from their feeds. What
 happens to pairs has numbers that only grow, in each manager. Whoever delivers reads the last number before it lists users, and asks
@@ -31,8 +31,8 @@ class PendingEntry(NamedTuple):
     proof: bytes
 
 
-class PendingIndex(Protocol):
-    """Owners of feeds with pending writes, by the key format of their kind of feed."""
+class FeedSchedule(Protocol):
+    """Owners of feeds that are to be looked at, by the key format of their kind of feed."""
 
     def schedule(
         self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False
@@ -42,11 +42,15 @@ class PendingIndex(Protocol):
     def due(self, key_format: str, limit: int) -> Steps[list[PendingEntry]]:
         """Up to *limit* of those whose time has come, the oldest first."""
 
-    def has_pending(self, keys: Sequence[str]) -> Steps[list[bool]]:
-        """For each of the feeds *keys*, whether it has pending writes."""
-
     def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> Steps[None]:
         """Forget *entries*, or look at them again in *seconds*; what was scheduled again meanwhile stays."""
+
+
+class PendingIndex(FeedSchedule, Protocol):
+    """Owners of feeds with pending writes."""
+
+    def has_pending(self, keys: Sequence[str]) -> Steps[list[bool]]:
+        """For each of the feeds *keys*, whether it has pending writes."""
 
 
 #: Who unfollowed, and whom; as text, since 5 and "5" are one user.
@@ -148,8 +152,11 @@ class NotifiedUsers(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Auxiliary:
-    """The three indexes of a backend."""
+    """The indexes of a backend."""
 
     pending_index: PendingIndex
     unfollows: Unfollows
     notified_users: NotifiedUsers
+    #: Feeds by when something in them is too old, and by when nobody has used them for too long.
+    aging_index: FeedSchedule
+    idle_index: FeedSchedule

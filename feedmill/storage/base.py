@@ -68,6 +68,9 @@ class ActivityStorage(FeedStorage, Protocol):
     def change(self, change: str, bodies: Mapping[bytes, bytes], expected: bytes = b"") -> Steps[list[bytes | None]]:
         """Make one of the changes of ``feedmill.storage.activity_state`` to activities, each whole or not at all.
 
+        What is changed is kept for as long as ``seconds_kept`` there says; what is removed for ``OPEN_TTL``, what is known by
+        notifications alone for ``NOTIFIED_TTL``.
+
         *bodies* by id; an empty one where the change needs none. *expected*: the value that an activity must have, else
         nothing is changed. For each: None if nothing was changed; after a removal the value; else nothing of interest.
         """
@@ -149,6 +152,12 @@ class FeedLimits(NamedTuple):
     newest: int
     #: Where counts are published; empty for feeds without counts.
     channel: str
+    #: Groups of a lower score are too old, and go; 0 where none is, or scores do not tell.
+    horizon: int = 0
+    #: Seconds after which a feed goes that nobody uses; 0 if it does not.
+    idle: int = 0
+    #: Whether a feed that is gone begins anew; else nothing is done with it.
+    begins: bool = False
 
 
 class Lock(NamedTuple):
@@ -177,7 +186,8 @@ class Snapshot:
     state: bytes
     #: What others left while the feed was locked.
     pending: bytes
-    #: (group, score, record) of the oldest groups, where some may have to go if the wanted ones are added; else empty.
+    #: (group, score, record) of the oldest groups, where some may have to go if the wanted ones are added, and of all that
+    #: are too old; else empty.
     oldest: list[tuple[bytes, float, bytes]]
     #: How many groups there are; only known when *oldest* is not empty.
     groups: int
@@ -231,6 +241,8 @@ class NotHeld(enum.IntEnum):
     PENDING = 1
     #: All additions are done, and no lock was needed.
     ADDED = 2
+    #: The feed is gone, as nobody used it, and nothing was done.
+    ABSENT = 3
 
 
 class Committed(enum.IntEnum):
@@ -242,7 +254,7 @@ class Committed(enum.IntEnum):
     DONE = 0
 
 
-BUSY, PENDING, ADDED = NotHeld.BUSY, NotHeld.PENDING, NotHeld.ADDED
+BUSY, PENDING, ADDED, ABSENT = NotHeld.BUSY, NotHeld.PENDING, NotHeld.ADDED, NotHeld.ABSENT
 LOST, DONE = Committed.LOST, Committed.DONE
 
 #: A group that was read: its name, its score as the storage writes it (``float`` tells the number), its record. A plain tuple,
@@ -305,13 +317,51 @@ class StoredCounts(NamedTuple):
     sequence: int = 0
 
 
-class FlatTimelines(FeedStorage, Protocol):
+class OldestGroups(NamedTuple):
+    """The oldest groups of a feed, and its counts."""
+
+    #: As the last commit left them; zeros for a feed without.
+    counts: StoredCounts
+    #: What the feed knows of itself; empty where no groups were read.
+    state: bytes
+    #: The groups, lowest score first.
+    rows: list[GroupRow]
+    #: The lowest score of all; None for a feed without groups.
+    lowest: float | None
+
+
+class IdleFeeds(Protocol):
+    """Feeds that go when nobody uses them: a mark of each says that it is there, and how it began."""
+
+    def idle_use(self, key: str, idle: int) -> Steps[bytes | None]:
+        """Use a feed, which then stays for *idle* seconds: ``r`` if it was rebuilt, ``w`` if it only began with a write, None if
+        it is gone. One command.
+        """
+
+    def idle_begin(self, key: str, idle: int) -> Steps[bool]:
+        """Have a feed there because it is rebuilt, empty if it was gone; whether it was."""
+
+    def idle_end(self, key: str) -> Steps[int | None]:
+        """Delete all that is stored of a feed that is gone, else the seconds after which it goes."""
+
+
+class FlatTimelines(FeedStorage, IdleFeeds, Protocol):
     """Timelines that are arrays of ids."""
 
-    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
+    def flat_add(
+        self,
+        keys: Sequence[str],
+        ids: Sequence[bytes],
+        max_length: int,
+        horizon: int = 0,
+        idle: int = 0,
+        begins: bool = False,
+    ) -> Steps[int]:
         """Put *ids* (ascending) into every timeline of *keys*; how many were new, over all timelines.
 
-        A timeline that then holds more than a quarter beyond *max_length* is cut back to its newest *max_length*.
+        A timeline that then holds more than a quarter beyond *max_length* is cut back to its newest *max_length*. One of
+        which more than an eighth is of a time (µs since 1970) before *horizon* is cut back to what is not. With *idle*, the
+        seconds after which a feed goes that nobody uses, nothing is done with one that is gone unless it *begins* anew.
         """
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
@@ -330,14 +380,14 @@ class FlatTimelines(FeedStorage, Protocol):
     def flat_count(self, key: str) -> Steps[int]:
         """How many ids are held."""
 
-    def flat_trim(self, key: str, length: int) -> Steps[None]:
-        """Keep the newest *length* ids."""
+    def flat_trim(self, key: str, length: int, horizon: int = 0) -> Steps[None]:
+        """Keep the newest *length* ids, and of them those of a time (µs since 1970) from *horizon* on."""
 
     def flat_delete(self, key: str) -> Steps[None]:
         """Delete a timeline."""
 
 
-class GroupTimelines(FeedStorage, Protocol):
+class GroupTimelines(FeedStorage, IdleFeeds, Protocol):
     """Timelines of groups with records, their locks and their counts."""
 
     def begin(
@@ -348,7 +398,8 @@ class GroupTimelines(FeedStorage, Protocol):
         A feed that another token holds, and whose time is not over, is not waited for: the task's pending writes are put
         behind those that are there (``PENDING``), or nothing is done if there are none (``BUSY``). A storage may do the
         task's additions itself; where it did all of them, it takes no lock (``ADDED``). In a feed with counts it numbers them,
-        and the feed's latest touch, as ``feedmill.grouping.feed_state.FeedState.next_number`` does with the lock's time.
+        and the feed's latest touch, as ``feedmill.grouping.feed_state.FeedState.next_number`` does with the lock's time. A feed
+        that is gone because nobody used it (``ABSENT``) is left alone, unless *limits* says that it begins anew.
         """
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:
@@ -390,11 +441,14 @@ class GroupTimelines(FeedStorage, Protocol):
         A field that is there all the while is found; one may be found twice if the overflow grows meanwhile.
         """
 
-    def groups_count(self, key: str) -> Steps[int]:
-        """How many groups are held."""
+    def groups_count(self, key: str, horizon: int = 0) -> Steps[int]:
+        """How many groups are held whose score is *horizon* or higher; all of them where it is 0."""
 
     def count_get(self, count_key: str) -> Steps[StoredCounts]:
         """As the last commit left them; zeros where there was none."""
+
+    def counts_and_oldest(self, key: str, count_key: str, below: float) -> Steps[OldestGroups]:
+        """The counts, none if *count_key* is empty, and the groups whose score is lower than *below*, read at one moment."""
 
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> Steps[None]:
         """Delete a timeline and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`, and so does that of

@@ -51,7 +51,7 @@ class Maintenance(Protocol):
     def number(self, keys: Sequence[bytes]) -> Steps[int]:
         """How many of *keys* there are."""
 
-    def expires(self, keys: Sequence[str]) -> Steps[list[bool]]:
+    def expires(self, keys: Sequence[str] | Sequence[bytes]) -> Steps[list[bool]]:
         """Whether each key will go by itself, or is gone."""
 
     def feed(self, key: str, count_key: str, groups: Sequence[bytes] = ()) -> Steps[StoredFeed]:
@@ -86,8 +86,8 @@ class Maintenance(Protocol):
     def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
         """Have a fan-out not looked at any more."""
 
-    def forget(self, key: str, seconds: int = 0) -> Steps[None]:
-        """Delete a key of the journal, in *seconds*."""
+    def forget(self, key: str | bytes, seconds: int = 0) -> Steps[None]:
+        """Delete a key of the journal, or a body, in *seconds*."""
 
     def unlock(self, key: str, lock: float) -> Steps[None]:
         """Let the lock of a feed go, if it still ends at *lock*."""

@@ -15,6 +15,7 @@ Or subclass the contracts of the parts that you have: :class:`FlatContract` and 
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ from feedmill.records.layout import HAS_OVERFLOW
 from feedmill.storage import activity_state as state
 from feedmill.storage.auxiliary import REFILTERED
 from feedmill.storage.base import (
+    ABSENT,
     ADDED,
     APPEND,
     BUSY,
@@ -170,6 +172,47 @@ class FlatContract(Contract):
             self.run(flat.flat_add([key], [_id(number)], 20))
             assert self.run(flat.flat_count(key)) <= 25
         assert self.run(flat.flat_slice(key, 0, 20)) == [_id(n) for n in range(199, 179, -1)]
+
+    def test_idle_feeds(self) -> None:
+        """A feed that is gone is not written, unless it begins anew, and then nothing is there of what it held; it is used by being
+        read and written.
+        """
+        flat, key = self.tested.flat, "contract:idle:{1}"
+        assert self.run(flat.idle_use(key, 60)) is None is self.run(flat.idle_end(key))
+        assert self.run(flat.flat_add([key], [_id(1)], 9, 0, 60)) == 0 == self.run(flat.flat_count(key))
+        self.run(flat.flat_add([key], [_id(2)], 9))
+        assert self.run(flat.flat_add([key], [_id(3)], 9, 0, 60, True)) == 1
+        assert self.run(flat.flat_slice(key, 0, 9)) == [_id(3)] and self.run(flat.idle_use(key, 60)) == b"w"
+        assert self.run(flat.flat_add([key], [_id(4)], 9, 0, 60)) == 1
+        assert not self.run(flat.idle_begin(key, 60)) and self.run(flat.idle_use(key, 60)) == b"r"
+        assert (
+            self.run(flat.flat_add([key], [_id(5)], 9, 0, 60, True)) == 1 and self.run(flat.idle_use(key, 50)) == b"r"
+        )
+        assert 45 < self.run(flat.idle_end(key)) <= 50 and self.run(flat.flat_count(key)) == 3
+        assert self.run(flat.idle_use(key, 1)) == b"r"
+        time.sleep(1.1)
+        assert self.run(flat.idle_use(key, 60)) is None and self.run(flat.flat_add([key], [_id(6)], 9, 0, 60)) == 0
+        assert self.run(flat.idle_end(key)) is None and self.run(flat.flat_count(key)) == 0
+        assert self.run(flat.idle_begin(key, 60)) and self.run(flat.idle_use(key, 60)) == b"r"
+
+    def test_a_horizon(self) -> None:
+        """An addition cuts off what is of a time before the horizon once that is more than an eighth, a trim all of it."""
+        flat, key = self.tested.flat, "contract:flat:{1}"
+        ids = [time.to_bytes(7, "big") + bytes(9) for time in range(100, 120)]
+        self.run(flat.flat_add([key], ids[:18], 100, 50))
+        assert self.run(flat.flat_count(key)) == 18
+        self.run(flat.flat_add([key], ids[18:19], 100, 102))
+        assert self.run(flat.flat_count(key)) == 19
+        self.run(flat.flat_add([key], ids[19:], 100, 103))
+        assert self.run(flat.flat_slice(key, 0, 99)) == ids[:2:-1]
+        self.run(flat.flat_trim(key, 99, 104))
+        assert self.run(flat.flat_slice(key, 0, 99)) == ids[:3:-1]
+        self.run(flat.flat_trim(key, 3, 104))
+        assert self.run(flat.flat_slice(key, 0, 99)) == ids[:16:-1]
+        self.run(flat.flat_trim(key, 3, 120))
+        assert self.run(flat.flat_count(key)) == 0
+        self.run(flat.flat_add([key], ids, 100, 500))
+        assert self.run(flat.flat_count(key)) == 0
 
     @pytest.mark.parametrize("oldest_first", [False, True])
     def test_ranges(self, oldest_first: bool) -> None:
@@ -343,6 +386,46 @@ class GroupsContract(Contract):
         for name in (b"b", b"never"):
             assert self.run(groups.group_get(key_of(1), GroupRead(name, None)))[1:] == (None, {}, None)
         assert self.run(groups.groups_count(key_of(1))) == 1
+
+    def test_idle_groups(self) -> None:
+        """A feed of groups that is gone is left alone, unless it begins anew: then nothing of it is there, overflow included."""
+        groups, key, idle = self.tested.groups, key_of(1), FeedLimits(100, 0, "", idle=60)
+        self.counted = False
+        self.limits = idle._replace(begins=True)
+        assert self.begin(b"first___", limits=idle) == ABSENT
+        self.write(put=[(b"g", bytes([HAS_OVERFLOW]), 1.0)], overflow=[(b"g", b"x", SET, b"1")])
+        assert isinstance(self.begin(b"first___", limits=idle), Snapshot)
+        self.run(groups.release([key], [b"first___"]))
+        assert self.run(groups.idle_use(key, 1)) == b"w"
+        time.sleep(1.1)
+        assert self.begin(b"first___", limits=idle) == ABSENT and self.run(groups.groups_count(key)) == 1
+        assert self.begin(b"first___").records == [] and self.run(groups.groups_count(key)) == 0
+        assert self.commit(b"first___", put=[(b"g", bytes([HAS_OVERFLOW]), 1.0)]) == DONE
+        assert self.run(groups.group_actors(key, b"g")) == (bytes([HAS_OVERFLOW]), [])
+        assert not self.run(groups.idle_begin(key, 1)) and self.run(groups.groups_count(key)) == 1
+        time.sleep(1.1)
+        assert self.run(groups.idle_end(key)) is None and self.run(groups.groups_count(key)) == 0
+
+    def test_the_oldest_groups(self) -> None:
+        """Groups of a low score are read with the counts, counted, and given to whoever begins with a horizon."""
+        groups, key, count_key = self.tested.groups, key_of(1), f"{key_of(1)}:count"
+        assert self.run(groups.counts_and_oldest(key, count_key, 9.0)) == ((0, 0, 0), b"", [], None)
+        rows = [(b"g%d" % n, float(n), b"\0%d" % n) for n in range(1, 6)]
+        put = [(name, data, score) for name, score, data in rows]
+        self.write(state=b"state", put=put, count=(2, 3, 7, "{}"))
+
+        def oldest(below: float, count: str = count_key) -> Any:
+            counts, state, found, lowest = self.run(groups.counts_and_oldest(key, count, below))
+            return tuple(counts), state, [(name, float(score), data) for name, score, data in found], lowest
+
+        assert oldest(3) == ((2, 3, 7), b"state", rows[:2], 1.0)
+        assert oldest(math.inf) == ((2, 3, 7), b"state", rows, 1.0)
+        assert oldest(1.0) == oldest(-math.inf) == ((2, 3, 7), b"", [], 1.0)
+        assert oldest(2, "")[0] == (0, 0, 0)
+        assert [self.run(groups.groups_count(key, horizon)) for horizon in (0, 1, 3, 6)] == [5, 5, 3, 0]
+        for horizon, expected in ((3, rows[:2]), (1, [])):
+            found = self.begin(b"reader__", limits=FeedLimits(100, 0, "contract", horizon))
+            assert found.oldest == expected and found.groups == (5 if expected else 0)
 
     def test_overflows_are_read_in_pages(self) -> None:
         """Each field that is there all the while is found."""
@@ -875,9 +958,10 @@ class JournalContract(Contract):
 class AuxiliaryContract(Contract):
     """Pending writes, unfollows, notified users."""
 
-    def test_pending_writes(self) -> None:
+    @pytest.mark.parametrize("name", ["pending_index", "aging_index", "idle_index"])
+    def test_feeds_to_look_at(self, name: str) -> None:
         """Feeds are due at their time; settling what was scheduled again meanwhile changes nothing."""
-        index = self.tested.auxiliary.pending_index
+        index = getattr(self.tested.auxiliary, name)
         self.run(index.schedule("some", [b"a", b"b"], 0))
         self.run(index.schedule("some", [b"b", b"c"], 60, sooner=True))
         self.run(index.schedule("other", [b"d"], 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedmill import registry
@@ -21,8 +21,8 @@ from feedmill.registry import feed_names
 from feedmill.storage.deadline import LeaseExpired, with_deadline
 from feedmill.storage.journal import Claim, lease
 from feedmill.storage.operations import Steps, together
-from feedmill.storage.registry import backend
-from feedmill.worker import compensation, dead_letters, heartbeat, planner
+from feedmill.storage.registry import backend, backend_for
+from feedmill.worker import aging, compensation, dead_letters, heartbeat, planner
 from feedmill.worker.delivery import (
     OLDER,
     Delivery,
@@ -75,7 +75,10 @@ def _one_activity(claim: Claim) -> list[bytes]:
 
 
 def sweep() -> int:
-    """Wake workers for every manager of which something is overdue, and do what dead holders of feeds left; how much there was."""
+    """Wake workers for every manager of which something is overdue, and do what dead holders of feeds left; how much there was.
+
+    Then what is too old is taken out of feeds, and feeds that nobody uses are deleted.
+    """
     overdue = sum(map(_recover_pending_writes, _kinds_with_pending_writes()))
     for name in registry.manager_names():
         try:
@@ -86,6 +89,11 @@ def sweep() -> int:
         overdue += count
         if wake:
             publisher.wake_workers(name)
+    for kind in _kinds():
+        if kind.lifetime():
+            _run_on(kind, aging.expire)
+        if kind.expires_idle():
+            _run_on(kind, aging.end_idle)
     return overdue
 
 
@@ -114,6 +122,25 @@ def _recover_pending_writes(feed_class: type[Feed]) -> int:
             "%s feeds of %s held what was left to somebody who died; it is done now", found, feed_class.__name__
         )
     return found
+
+
+def _kinds() -> list[type[Feed]]:
+    """All declared feed classes."""
+    managers = map(registry.get_manager, registry.manager_names())
+    declared = dict.fromkeys(
+        kind
+        for each in managers
+        for kind in (*each.feed_classes.values(), each.notification_feed_class, each.user_feed_class)
+    )
+    return [kind for kind in declared if kind is not None]
+
+
+def _run_on(feed_class: type[Feed], operation: Callable[[type[Feed]], Steps[int]]) -> None:
+    """*operation* on feeds of a kind, as a sweep does it."""
+    try:
+        backend_for(feed_class.timeline_storage_class).run(operation(feed_class))
+    except WrongType as error:
+        logger.error("feeds of %s that are too old or idle cannot be looked at: %s", feed_class.__name__, error)
 
 
 class _Ready(NamedTuple):

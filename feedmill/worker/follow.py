@@ -14,6 +14,7 @@ from feedmill.errors import DeclarationError
 from feedmill.fanout.operations import IMPORT
 from feedmill.feeds.flat import Feed, HeldMember
 from feedmill.feeds.removal import remove_matching
+from feedmill.grouping.aging import noted_idle
 from feedmill.grouping.pending_writes import PendingWrite
 from feedmill.grouping.writer import apply_pending_writes
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
@@ -112,13 +113,20 @@ def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[
 def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped) -> Steps[int]:
     """Make the feeds of *user_id* what they would be had they been kept up to date; how many activities may be in them.
 
-    First what is missing comes in, then what does not belong there goes: a reader never sees an empty feed. What is
-    delivered meanwhile stays. Whom the user unfollows, or follows again, meanwhile has the last word.
+    First what is missing comes in, then what does not belong there goes: a reader never sees an empty feed, unless it was
+    gone because nobody used it. What is delivered meanwhile stays. Whom the user unfollows, or follows again, meanwhile has the last word.
     """
     classes, user, own = list(manager.feed_classes.values()), str(user_id), own_feeds.classes(manager)
     audience_read_at = yield from backend().auxiliary.unfollows.begin_rebuild(
         manager.name, user, refiltered=manager.is_filtered
     )
+    # From now on, before anything is read, they take what is delivered.
+    begun = [
+        noted_idle(c, user_id, c.timeline().idle_begin(c.key_of(user_id), c.expires_idle()))
+        for c in classes
+        if c.expires_idle()
+    ]
+    yield from together(begun)
     pending = yield from _apply_pending_writes(manager, user_id)
     before = _ids((yield from together([each.all_members(user_id) for each in classes])))
     limit = min(manager.follow_activity_limit, _source(manager).max_length)

@@ -13,6 +13,8 @@ from feedmill.feeds import Feed, RedisAggregatedFeed, RedisFeed, RedisNotificati
 from feedmill.verbs import Comment, Love, Verb
 
 START = dt.datetime(2024, 1, 1, 12, tzinfo=dt.timezone.utc)
+#: When a history begins, seconds since 1970; after every activity of it.
+DAWN = 1_710_000_000.0
 _UUID = uuid.UUID("12345678-1234-5678-1234-567812345678")
 #: The ways in which each user's id is spelled; all of one line are one user. The last does nothing but what is done directly.
 SPELLINGS: tuple[tuple[Any, ...], ...] = ((5, "5"), ("ann",), (_UUID, str(_UUID)), (9, "9"), (77,))
@@ -110,6 +112,50 @@ class Wire(RedisNotificationFeed):
     max_length = 40
 
 
+#: Seconds from the first activity until feeds that age begin to show less: some histories end before, others long after.
+AGED_AFTER = DAWN - START.timestamp() + 200
+
+
+class AgingHome(RedisFeed):
+    key_format = "sim:aginghome:%(user_id)s"
+    max_length = 40
+    max_age = AGED_AFTER
+
+
+class AgingNews(RedisAggregatedFeed):
+    key_format = "sim:agingnews:%(user_id)s"
+    aggregator_class = NotificationAggregator
+    max_length = 40
+    max_age = AGED_AFTER
+
+
+class AgingHot(RedisAggregatedFeed):
+    key_format = "sim:aginghot:%(user_id)s"
+    aggregator_class = Hot
+    max_length = 40
+    max_age = AGED_AFTER
+
+
+class AgingNotes(RedisNotificationFeed):
+    key_format = "sim:agingnotes:%(user_id)s"
+    count_format = "sim:agingnotes:%(user_id)s:count"
+    max_length = 40
+    max_age = AGED_AFTER
+
+
+class IdleHome(RedisFeed):
+    key_format = "sim:idlehome:%(user_id)s"
+    max_length = 40
+    expire_idle = 60
+
+
+class IdleNews(RedisAggregatedFeed):
+    key_format = "sim:idlenews:%(user_id)s"
+    aggregator_class = RecentVerbAggregator
+    max_length = 40
+    expire_idle = 60
+
+
 class Own(RedisFeed):
     key_format = "sim:own:%(user_id)s"
     max_length = 60
@@ -190,6 +236,22 @@ class Muted(_App):
         return STATE.hook("filter_user_ids", actor, kept)
 
 
+class Aging(_App):
+    name = "aging"
+    feed_classes = {"home": AgingHome, "news": AgingNews, "hot": AgingHot}
+    notification_feed_class = AgingNotes
+    user_feed_class = Own
+    fanout_chunk_size = 2
+
+
+class Idle(_App):
+    name = "idle"
+    feed_classes = {"home": IdleHome, "news": IdleNews}
+    notification_feed_class = Notes
+    user_feed_class = Own
+    fanout_chunk_size = 2
+
+
 class Flat(_App):
     name = "flat"
     feed_classes = {"home": SmallHome}
@@ -223,7 +285,7 @@ class Picky(_App):
         return STATE.hook("filter_user_ids", actor, kept)
 
 
-MANAGERS: tuple[type[Manager], ...] = (Plain, Chunked, Ranked, Muted, Flat, Picky)
+MANAGERS: tuple[type[Manager], ...] = (Plain, Chunked, Ranked, Muted, Aging, Idle, Flat, Picky)
 
 
 def _older(manager: type[Manager]) -> type[Manager]:

@@ -250,6 +250,10 @@ class Clients:
         _check_marks(how, page, after, seen, read)
         del self.shown[op.client]
 
+    def _read(self, process: Process, op: Op, tries: int, began: float, user: int) -> None:
+        for feed in self._manager.get_feeds(app.SPELLINGS[user][-1]).values():
+            feed.page(5)
+
     def _delete(self, process: Process, op: Op, tries: int, began: float, user: int, which: str) -> None:
         name, feed = self._feed(user, which)
         self._call(process, op, feed, "delete")

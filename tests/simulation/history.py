@@ -241,8 +241,10 @@ class Simulator:
         for fanout in clients.fanouts:
             if not fanout.status().finished:
                 raise Wrong(f"{fanout!r} says that it is not finished: {fanout.status()}")
+        self._rebuilt(world)
         model.check(excluded)
         self._bodies(model)
+        self._age(world)
         world.now += 120
         report = doctor.examine()
         # A process that dies, or hears nothing more from the server, cannot let go of what it holds: the time of that is over.
@@ -250,6 +252,41 @@ class Simulator:
         said = [str(finding) for finding in report.shown if finding.kind not in allowed]
         if said:
             raise Wrong(f"the doctor finds {said}")
+
+    def _rebuilt(self, world: World) -> None:
+        """Users look at their feeds, and those that are gone are rebuilt."""
+        manager = registry.get_manager(world.manager)()
+        if not any(kind.expires_idle() for kind in manager.feed_classes.values()):
+            return
+        for _ in range(6):
+            for spelled in app.SPELLINGS:
+                for feed in manager.get_feeds(spelled[-1]).values():
+                    feed.count()
+            world.run(lambda: self._idle(world))
+            if not self._open(world):
+                return
+            self._heal(world)  # which takes its time
+        raise Wrong("feeds are rebuilt again and again")
+
+    def _age(self, world: World) -> None:
+        """Later, sweeps have taken out everything that is too old, and each count says so."""
+        kinds = [kind for kind in app.feeds_of(app.RELEASES[app.NEW][world.manager]).values() if kind.lifetime()]
+        if not kinds:
+            return
+        for _ in range(3):
+            world.now += max(kind.lifetime() / 1e6 for kind in kinds) + 3600
+            world.start("sweeper", "sweeper", self._sweep_once)
+            world.run(lambda: self._idle(world))
+        held = [key for key in self._timelines() if "sim:aging" in key]
+        if held:
+            raise Wrong(f"{held} still hold what is too old")
+
+    def _timelines(self) -> list[str]:
+        """Keys of timelines that hold something."""
+        if self.driver is None:
+            return [*DATA.flat, *(key for key, held in DATA.groups.items() if held.scores)]
+        found = self.driver.command("KEYS", "fm:sim:*}")
+        return [key.decode() for key in found if self.driver.command("TYPE", key) in (b"zset", b"string")]
 
     def _is_stored(self, feed: Feed) -> bool:
         """Whether anything may be stored of *feed*."""

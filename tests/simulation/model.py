@@ -6,10 +6,14 @@ counts. Where the contract leaves a choice, the model says what *must* be there 
 - A feed that is too long loses its oldest: an entry must be there as long as fewer newer ones ever came than the feed holds.
 - What was taken out of one feed by ``delete`` may come back with what was on its way, and must with what came after.
 - What is there keeps its context, whoever adds it again with another, until it is updated or removed.
+- A feed with ``expire_idle`` is read through its manager before it is looked at, so that it is rebuilt if it is gone. What was
+  written to it alone may be gone then.
+- In a feed with ``max_age`` what is too old may be there only in a group that something young is in.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -250,7 +254,8 @@ class Model:
             for name, feed_class in feeds.items():
                 if name not in excluded:
                     may = self.may(user, name)
-                    must = self.must(user, name, feed_class, may)
+                    must = {n for n in self.must(user, name, feed_class, may) if not _is_old(feed_class, n)}
+                    must = set() if user == app.SOLO and feed_class.expires_idle() else must
                     wrong += (
                         f"{name} of {spelled[-1]}: {text}"
                         for text in self._feed(feed_class(spelled[-1]), must, may, user)
@@ -302,6 +307,7 @@ class Model:
                     f"{number} has the context {context}, not one of {sorted(self.activities[number].contexts)}"
                 )
         wrong += _order(feed, entries) if exact else []
+        wrong += _aged(feed, entries)
         if isinstance(feed, NotificationFeed):
             wrong += self._counts(feed, entries, user)
         return wrong
@@ -316,6 +322,21 @@ class Model:
             if came > marked and user != app.SOLO and (group.is_seen or group.is_read):
                 wrong.append(f"the group {group.group} is seen or read, though something new came after")
         return wrong
+
+
+def _is_old(feed_class: type[Feed], number: int) -> bool:
+    """Whether an activity is older than the feed shows."""
+    lifetime = feed_class.lifetime()
+    return bool(lifetime) and app.activity(number, None).microseconds < time.time() * 1e6 - lifetime
+
+
+def _aged(feed: Feed, entries: list[Any]) -> list[str]:
+    numbers = [
+        min(app.BY_ID[each.raw_id] for each in [entry.activities[-1] if isinstance(feed, AggregatedFeed) else entry])
+        for entry in entries
+    ]
+    old = [number for number in numbers if _is_old(type(feed), number)]
+    return [f"shows {old}, which are too old"] if old else []
 
 
 def _order(feed: Feed, entries: list[Any]) -> list[str]:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from feedmill.fanout import handle
-from feedmill.grouping import marking, pending_writes
+from feedmill.grouping import aging, marking, pending_writes
+from feedmill.grouping.merge import GroupMerge
 from feedmill.grouping.operations import EVERYTHING, is_updated
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
@@ -100,6 +101,33 @@ def inbox_is_dropped(patch: Patch) -> None:
     patch(pending_writes, "read", mutant)
 
 
+def aged_uncounted(patch: Patch) -> None:
+    """Groups that go because they are too old stay counted."""
+
+    def mutant(self: Any) -> None:
+        counted, self.counted = self.counted, False
+        expire(self)
+        self.counted = counted
+
+    expire = GroupMerge._expire
+    patch(GroupMerge, "_expire", mutant)
+
+
+def aged_forgotten(patch: Patch) -> None:
+    """Nobody notes that something will be too old."""
+    patch(aging, "noted", lambda feed_class, user_ids, oldest, horizon, operation: operation)
+
+
+def idle_not_begun(patch: Patch) -> None:
+    """A rebuild does not say that a feed is there before it fills it, so that nothing is taken."""
+
+    def mutant(self: Any, key: str, idle: int) -> Steps[bool]:
+        yield from ()
+        return True
+
+    patch(MemoryTimelineStorage, "idle_begin", mutant)
+
+
 def no_tombstone(patch: Patch) -> None:
     """A removal leaves nothing behind by which who comes late, or calls again, could know of it."""
     change = MemoryActivityStorage._change
@@ -168,6 +196,9 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "update-unfiltered": update_unfiltered,
     "pending-writes-dropped": inbox_is_dropped,
     "no-tombstone": no_tombstone,
+    "aged-uncounted": aged_uncounted,
+    "aged-forgotten": aged_forgotten,
+    "idle-not-begun": idle_not_begun,
     "barriers-ignored": barriers_ignored,
     "marked-unshown": marked_unshown,
 }

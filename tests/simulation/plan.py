@@ -163,6 +163,7 @@ OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
     "mark": (3, lambda rng, liked: (_reader(rng, liked), rng.random() < 0.5)),
     "delete": (2, lambda rng, liked: (_user(rng), rng.choice(("first", "last", "notes")))),
     "reaggregate": (1, lambda rng, liked: (_user(rng),)),
+    "read": (4, lambda rng, liked: (_user(rng),)),
     "solo_add": (3, _solo),
     "solo_remove": (2, _solo),
     "mark_shown": (4, _shown),

@@ -37,6 +37,16 @@ class Clock:
 @contextlib.contextmanager
 def redis_driver() -> Iterator[RedisDriver]:
     """The driver of a server of its own."""
+    with clocked_server() as (url, clock):
+        driver = RedisDriver(url, clock)
+        driver.command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+        yield driver
+        driver.client.close()
+
+
+@contextlib.contextmanager
+def clocked_server() -> Iterator[tuple[str, Clock]]:
+    """The URL of a server of its own, and its clock."""
     server = shutil.which("redis-server") or shutil.which("valkey-server")
     compiler = shutil.which("cc") or shutil.which("gcc")
     if server is None or compiler is None:
@@ -65,10 +75,7 @@ def redis_driver() -> Iterator[RedisDriver]:
             )
         try:
             _await(port, process, Path(folder) / "log")
-            driver = RedisDriver(f"redis://127.0.0.1:{port}/0", clock)
-            driver.command("DEBUG", "SET-ACTIVE-EXPIRE", "0")
-            yield driver
-            driver.client.close()
+            yield f"redis://127.0.0.1:{port}/0", clock
         finally:
             process.kill()
             process.wait()

@@ -41,6 +41,7 @@ READS = frozenset(
         "overflow_scan",
         "groups_count",
         "count_get",
+        "counts_and_oldest",
         "dead_letters",
         "chunks",
         "list_due",
@@ -69,6 +70,7 @@ FREEING = frozenset(
         "due_drop",
         "flat_delete",
         "groups_delete",
+        "idle_end",
         "settle",
     ]
 )

@@ -21,8 +21,7 @@ from tests.simulation.plan import Fault
 COMMAND = 0.0003
 #: Seconds that a slow process takes for each round trip, at most.
 SLOW = 0.1
-#: When a history begins, seconds since 1970; after every activity of it.
-DAWN = 1_710_000_000.0
+DAWN = app.DAWN
 FOREVER = float("inf")
 
 

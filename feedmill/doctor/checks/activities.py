@@ -8,6 +8,7 @@ from typing import Any
 from feedmill.doctor.report import Finding
 from feedmill.errors import CorruptRecord, FeedmillError
 from feedmill.feeds.removal import remove_matching
+from feedmill.ids import id_microseconds
 from feedmill.storage.operations import Steps
 
 #: Newest entries of a feed whose bodies are looked for, and how many of them, or which part, may lack one while they are
@@ -36,6 +37,8 @@ class KnownBodies:
         found = []
         for info, ids in held:
             known, newest = self._known[info.feed_class.activity_storage_class], ids[:LOOKED_AT]
+            if horizon := info.feed_class.horizon():  # what is too old is shown to nobody, with or without a body
+                newest = [raw_id for raw_id in newest if id_microseconds(raw_id) >= horizon]
             missing = [raw_id for raw_id in newest if raw_id not in known]
             if missing and (finding := (yield from _finding(info, missing, len(newest)))):
                 found.append((info, finding))

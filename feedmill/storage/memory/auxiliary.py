@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from feedmill.storage.auxiliary import (
     REFILTERED,
+    FeedSchedule,
     FollowChanges,
     NotificationNumbers,
     Notifications,
@@ -20,12 +21,20 @@ from feedmill.storage.memory.data import DATA, atomic, journal_time
 from feedmill.storage.operations import Steps
 
 
-class MemoryPendingIndex(PendingIndex):
-    """Owners and times in a dict."""
+class MemoryFeedSchedule(FeedSchedule):
+    """Owners and times in a dict of :data:`DATA`."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @property
+    def _held(self) -> dict[str, dict[bytes, tuple[int, int]]]:
+        held: dict[str, dict[bytes, tuple[int, int]]] = getattr(DATA, self._name)
+        return held
 
     @atomic
     def schedule(self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False) -> None:
-        scheduled = DATA.pending.setdefault(key_format, {})
+        scheduled = self._held.setdefault(key_format, {})
         at = journal_time() + int(seconds * 1000)
         for owner in owners:
             if not sooner or owner not in scheduled or scheduled[owner][0] > at:
@@ -34,23 +43,30 @@ class MemoryPendingIndex(PendingIndex):
 
     @atomic
     def due(self, key_format: str, limit: int) -> list[PendingEntry]:
-        scheduled, now = DATA.pending.get(key_format, {}), journal_time()
+        scheduled, now = self._held.get(key_format, {}), journal_time()
         due = sorted((time, owner) for owner, time in scheduled.items() if time[0] <= now)
         return [PendingEntry(owner, b"%d %d" % time) for time, owner in due[:limit]]
-
-    @atomic
-    def has_pending(self, keys: Sequence[str]) -> list[bool]:
-        return [key in DATA.groups and bool(DATA.groups[key].pending) for key in keys]
 
     def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> Steps[None]:
         yield from ()
         with DATA.guard:
-            held = DATA.pending.get(key_format, {})
+            held = self._held.get(key_format, {})
             same = [owner for owner, time in entries if owner in held and b"%d %d" % held[owner] == time]
             for owner in same:
                 del held[owner]
         if seconds is not None:
             yield from self.schedule(key_format, same, seconds)
+
+
+class MemoryPendingIndex(MemoryFeedSchedule, PendingIndex):
+    """The same of feeds with pending writes."""
+
+    def __init__(self) -> None:
+        super().__init__("pending")
+
+    @atomic
+    def has_pending(self, keys: Sequence[str]) -> list[bool]:
+        return [key in DATA.groups and bool(DATA.groups[key].pending) for key in keys]
 
 
 @dataclasses.dataclass

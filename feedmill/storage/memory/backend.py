@@ -8,7 +8,12 @@ from typing import TypeVar
 from feedmill.storage.auxiliary import Auxiliary
 from feedmill.storage.base import Backend
 from feedmill.storage.memory.activities import MemoryActivityStorage
-from feedmill.storage.memory.auxiliary import MemoryNotifiedUsers, MemoryPendingIndex, MemoryUnfollows
+from feedmill.storage.memory.auxiliary import (
+    MemoryFeedSchedule,
+    MemoryNotifiedUsers,
+    MemoryPendingIndex,
+    MemoryUnfollows,
+)
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.pubsub import MemoryPubSub
@@ -28,7 +33,13 @@ class MemoryBackend(Backend):
         self.flat = self.groups = MemoryTimelineStorage()
         self.activities = MemoryActivityStorage()
         self.journal = MemoryJournal()
-        self.auxiliary = Auxiliary(MemoryPendingIndex(), MemoryUnfollows(), MemoryNotifiedUsers())
+        self.auxiliary = Auxiliary(
+            MemoryPendingIndex(),
+            MemoryUnfollows(),
+            MemoryNotifiedUsers(),
+            MemoryFeedSchedule("aging"),
+            MemoryFeedSchedule("idle"),
+        )
         self.pubsub = MemoryPubSub()
         self.maintenance = MemoryMaintenance()
 

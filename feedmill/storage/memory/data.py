@@ -10,6 +10,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from feedmill.storage.operations import Steps
 
+#: Messages that were published and are remembered, about.
+MOST_PUBLISHED = 10_000
+
 S = TypeVar("S")
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,27 +35,39 @@ class MemoryData:
             self.bodies: dict[bytes, bytes] = {}
             #: What a manager keeps for itself, by its name.
             self.kept: dict[str, dict[bytes, bytes]] = {}
+            #: When what is kept of which activity goes, by the name of the manager (empty for all) and the id; and in order.
+            self.body_ends: dict[tuple[str, bytes], float] = {}
+            self.next_ends: list[tuple[float, str, bytes]] = []
             self.notified: dict[tuple[str, bytes], Any] = {}
             #: The journal: fan-out records, what is due, wake-up messages on their way, dead letters.
             self.fanout_records: dict[str, Any] = {}
             self.due: dict[str, dict[str, float]] = {}
+            #: How many fan-outs were opened since finished ones were looked for.
+            self.opened = 0
             self.wakeups: dict[str, float] = {}
             self.buckets: dict[str, float] = {}
             self.unfollows: dict[str, Any] = {}
             #: By kind of feed: when the pending writes of whose feed is to be looked at, in ms, and the number of that note.
             self.pending: dict[str, dict[bytes, tuple[int, int]]] = {}
             self.pending_number = 0
+            #: In the same way: when something in whose feed is too old.
+            self.aging: dict[str, dict[bytes, tuple[int, int]]] = {}
+            #: When feeds are to be looked at that go when nobody uses them; and how each of these began and when it goes.
+            self.idle: dict[str, dict[bytes, tuple[int, int]]] = {}
+            self.present: dict[str, tuple[bytes, float]] = {}
             self.dead_letters: dict[str, Any] = {}
             self.dead_letter_number = 0
             #: How far the journal's clock has come, and how far it is ahead of this process', ms.
             self.come = self.ahead = 0
-            #: (channel, message) of what was published, for tests.
+            #: (channel, message) of the last that was published, for tests.
             self.published: list[tuple[str, bytes]] = []
 
     def publish(self, channel: str, message: bytes) -> None:
         """Tell all who listen on *channel*."""
         with self.guard:
             self.published.append((channel, message))
+            if len(self.published) > 2 * MOST_PUBLISHED:
+                del self.published[:-MOST_PUBLISHED]
             for wanted, hear in list(self._listeners.values()):
                 if wanted == channel:
                     hear(message)

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from feedmill import settings
 from feedmill.storage.journal import (
     FANOUT,
     MAX_DEAD_LETTERS,
@@ -32,6 +33,9 @@ from feedmill.storage.journal import (
 from feedmill.storage.memory.auxiliary import last_number
 from feedmill.storage.memory.data import DATA, atomic, journal_time, milliseconds
 
+#: Fan-outs that are opened at least between two looks for finished ones.
+FORGET_EVERY = 50
+
 
 class Record(FanoutRecord, total=False):
     """The record of a fan-out, with its chunks."""
@@ -44,7 +48,7 @@ class Record(FanoutRecord, total=False):
 
 
 class MemoryJournal(Journal):
-    """Records in dicts. Finished ones are kept as long as the process lives."""
+    """Records in dicts. Those of finished fan-outs are looked for now and then, and forgotten when their time is over."""
 
     @atomic
     def open(
@@ -61,6 +65,10 @@ class MemoryJournal(Journal):
     ) -> Opened:
         name_of(manager, fanout_id)
         was, now = _record(fanout_id) or Record(), journal_time()
+        DATA.opened += 1
+        if DATA.opened > max(FORGET_EVERY, len(DATA.fanout_records) // 2):
+            DATA.opened = 0
+            _forget_finished(now - settings.current().receipt_ttl * 1000)
         rerun_at = _number(was.get("rerun_at"))
         undone = "finished" not in was or "dead" in was or "rerun_at" in was
         absorbed = undone and was.get("op") in succession.absorbs
@@ -358,3 +366,11 @@ def _move(manager: str, fanout_id: str, held: str, delay: int) -> str:
         return ""
     due[fanout_id] = journal_time() + delay - 0.25
     return str(due[fanout_id])
+
+
+def _forget_finished(until: float) -> None:
+    """Forget fan-outs that ended before *until*, ms, and need not run once more."""
+    for name, record in list(DATA.fanout_records.items()):
+        over = 0 < _number(record.get("finished")) < until
+        if over and "dead" not in record and "rerun_at" not in record:
+            del DATA.fanout_records[name]

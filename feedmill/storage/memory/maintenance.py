@@ -46,7 +46,7 @@ class MemoryMaintenance(Maintenance):
         return len(self._keys().keys() & set(keys))
 
     @atomic
-    def expires(self, keys: Sequence[str]) -> list[bool]:
+    def expires(self, keys: Sequence[str] | Sequence[bytes]) -> list[bool]:
         return [True] * len(keys)
 
     @atomic
@@ -116,7 +116,7 @@ class MemoryMaintenance(Maintenance):
         DATA.due.get(manager, {}).pop(fanout_id, None)
 
     @atomic
-    def forget(self, key: str, seconds: int = 0) -> None:
+    def forget(self, key: str | bytes, seconds: int = 0) -> None:
         for name in [each for each in DATA.fanout_records if fanout_record_key(each) == key and not seconds]:
             del DATA.fanout_records[name]
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import bisect
+import math
+import time
 from collections.abc import Sequence
 from typing import ClassVar
 
 from feedmill.cursor import GroupPosition
+from feedmill.ids import TIME_SIZE
 from feedmill.storage.base import (
+    ABSENT,
     APPEND,
     BUSY,
     DELETE,
@@ -26,6 +30,7 @@ from feedmill.storage.base import (
     IdRange,
     Lock,
     NotHeld,
+    OldestGroups,
     Snapshot,
     SpillPage,
     StoredCounts,
@@ -44,9 +49,42 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     url: ClassVar[str] = "memory://"
 
     @atomic
-    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> int:
+    def idle_use(self, key: str, idle: int) -> bytes | None:
+        if not _is_present(key):
+            return None
+        how, _ = DATA.present[key]
+        DATA.present[key] = how, time.time() + idle
+        return how
+
+    @atomic
+    def idle_begin(self, key: str, idle: int) -> bool:
+        absent = not _is_present(key)
+        if absent:
+            _clear(key)
+        DATA.present[key] = b"r", time.time() + idle
+        return absent
+
+    @atomic
+    def idle_end(self, key: str) -> int | None:
+        if _is_present(key):
+            return math.ceil(DATA.present[key][1] - time.time())
+        _clear(key)
+        return None
+
+    @atomic
+    def flat_add(
+        self,
+        keys: Sequence[str],
+        ids: Sequence[bytes],
+        max_length: int,
+        horizon: int = 0,
+        idle: int = 0,
+        begins: bool = False,
+    ) -> int:
         added = 0
         for key in keys:
+            if idle and not _written(key, idle, begins=begins):
+                continue
             held = DATA.flat.setdefault(key, []) if ids else []
             for raw_id in ids:
                 at = bisect.bisect_left(held, raw_id)
@@ -55,6 +93,11 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
                     added += 1
             if len(held) > 1.25 * max_length:
                 del held[:-max_length]
+            old = _before(held, horizon)
+            if old * 8 > len(held):
+                del held[:old]
+            if not held:
+                DATA.flat.pop(key, None)
         return added
 
     @atomic
@@ -90,9 +133,9 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return len(DATA.flat.get(key, ()))
 
     @atomic
-    def flat_trim(self, key: str, length: int) -> None:
+    def flat_trim(self, key: str, length: int, horizon: int = 0) -> None:
         held = DATA.flat.get(key, [])
-        del held[: max(0, len(held) - length)]
+        del held[: max(0, len(held) - length, _before(held, horizon))]
         if not held:
             DATA.flat.pop(key, None)
 
@@ -110,6 +153,8 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     @staticmethod
     def _begin(key: str, request: WriteRequest, lock: Lock, limits: FeedLimits) -> Snapshot | NotHeld:
         # Additions are left to the merge.
+        if limits.idle and not _written(key, limits.idle, begins=limits.begins):
+            return ABSENT
         held = DATA.groups.setdefault(key, Groups())
         if held.lock and held.lock != lock.token and held.deadline > lock.now:
             held.pending += request.pending
@@ -118,7 +163,8 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         missing = sum(read.group not in held.records for read in request.reads)
         excess = len(held.scores) + missing - limits.max_length if missing else 0
         ranked = held.ranked()
-        oldest = ranked[: excess + len(request.reads) - missing] if excess > 0 else []
+        old = sum(score < limits.horizon for score in held.scores.values()) if limits.horizon else 0
+        oldest = ranked[: max(old, excess + len(request.reads) - missing if excess > 0 else 0)]
         newest = ranked[::-1][: max(limits.newest, -limits.newest if excess > 0 else 0)]
         return Snapshot(
             0,
@@ -225,12 +271,22 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return SpillPage(held.records[group], stop if stop < len(fields) else 0, dict(fields[place:stop]))
 
     @atomic
-    def groups_count(self, key: str) -> int:
-        return len(DATA.groups[key].scores) if key in DATA.groups else 0
+    def groups_count(self, key: str, horizon: int = 0) -> int:
+        scores = DATA.groups[key].scores if key in DATA.groups else {}
+        return sum(score >= horizon for score in scores.values()) if horizon else len(scores)
 
     @atomic
     def count_get(self, count_key: str) -> StoredCounts:
         return StoredCounts(*DATA.counts.get(count_key, ()))
+
+    @atomic
+    def counts_and_oldest(self, key: str, count_key: str, below: float) -> OldestGroups:
+        counts, held = StoredCounts(*DATA.counts.get(count_key, ())), DATA.groups.get(key)
+        if held is None or not held.scores:
+            return OldestGroups(counts, b"", [], None)
+        ranked = held.ranked()
+        rows: list[GroupRow] = [(g, held.scores[g], held.records.get(g)) for g in ranked if held.scores[g] < below]
+        return OldestGroups(counts, held.state if rows else b"", rows, held.scores[ranked[0]])
 
     @atomic
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> None:
@@ -252,6 +308,33 @@ def _latest_touch(state: bytes) -> bytes:
     if len(state) != STATE_SIZE:
         return bytes(8)
     return state[:8] if any(state[:8]) else state[24:32]
+
+
+def _is_present(key: str) -> bool:
+    """Whether a feed that goes when nobody uses it is there."""
+    return key in DATA.present and DATA.present[key][1] > time.time()
+
+
+def _written(key: str, idle: int, *, begins: bool) -> bool:
+    """Use such a feed to write to it, and make it if it *begins*; whether it is there."""
+    if not _is_present(key):
+        if not begins:
+            return False
+        _clear(key)
+        DATA.present[key] = b"w", 0.0
+    DATA.present[key] = DATA.present[key][0], time.time() + idle
+    return True
+
+
+def _clear(key: str) -> None:
+    DATA.flat.pop(key, None)
+    DATA.groups.pop(key, None)
+    DATA.present.pop(key, None)
+
+
+def _before(ids: Sequence[bytes], horizon: int) -> int:
+    """How many of *ids*, which ascend, are of a time before *horizon*, µs since 1970."""
+    return bisect.bisect_left(ids, horizon.to_bytes(TIME_SIZE, "big")) if horizon else 0
 
 
 def _wanted(overflow: dict[bytes, bytes], read: GroupRead) -> dict[bytes, bytes]:

@@ -31,12 +31,17 @@ class RedisActivityStorage(ActivityStorage):
         if not bodies:
             return []
         digest = sha1(expected, usedforsecurity=False).hexdigest() if expected else ""
-        rest = OPEN_TTL, NOTIFIED_TTL, self._seconds, state.MOST_FORMERS, digest
         replies = yield [
-            call_script("activity_change", [key], change, body, *rest)
-            for key, body in zip(self._keys(bodies), bodies.values())
+            call_script(
+                "activity_change", [key], change, body, OPEN_TTL, NOTIFIED_TTL, seconds, state.MOST_FORMERS, digest
+            )
+            for key, body, seconds in zip(self._keys(bodies), bodies.values(), self._kept_for(bodies))
         ]
         return [value if done else None for done, value in replies]
+
+    def _kept_for(self, ids: Iterable[bytes]) -> list[int]:
+        """Seconds for which each is kept; 0 for ever."""
+        return [self._seconds or state.seconds_kept(raw_id, OPEN_TTL) for raw_id in ids]
 
     def states(self, ids: Sequence[bytes]) -> Steps[list[bytes | None]]:
         if not ids:

@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill import settings
-from feedmill.keys import GROUPS, notification_numbers_key, notified_users_key, pending_key, unfollows_keys
+from feedmill.keys import (
+    GROUPS,
+    notification_numbers_key,
+    notified_users_key,
+    pending_key,
+    unfollows_keys,
+)
 from feedmill.msgpack_codec import pack, pack_list, unpack
 from feedmill.storage.auxiliary import (
     KEPT_HOURS,
@@ -14,6 +20,7 @@ from feedmill.storage.auxiliary import (
     NOTIFIED_TTL,
     REBUILD_HOURS,
     REFILTERED,
+    FeedSchedule,
     FollowChanges,
     NotificationNumbers,
     Notifications,
@@ -31,34 +38,55 @@ from feedmill.storage.redis.timelines import PENDING_FIELD, call_script
 AHEAD = 600_000
 
 
-class RedisPendingIndex(PendingIndex):
+class RedisFeedSchedule(FeedSchedule):
     """A sorted set for each kind of feed, timed by the server."""
+
+    def __init__(self, spell: Callable[[str], str]) -> None:
+        #: The key of the set, by the key format.
+        self._key = spell
+
+    @staticmethod
+    def _furthest() -> float | None:
+        """How far ahead anything is ever scheduled, ms; None if there is no limit."""
+        return None
 
     def schedule(
         self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False
     ) -> Steps[None]:
         how = "LT" if sooner else "CH"  # CH counts what changes, which nobody asks for
-        yield [call_script("pending_put", [pending_key(key_format)], int(seconds * 1000), how, *owners)]
+        yield [call_script("pending_put", [self._key(key_format)], int(seconds * 1000), how, *owners)]
 
     def due(self, key_format: str, limit: int) -> Steps[list[PendingEntry]]:
         (now,) = yield [("TIME",)]
         until = int(now[0]) * 1000 + int(now[1]) // 1000
         # What is further ahead than anything was ever scheduled for is from before the server's clock went back.
-        times = [("-inf", until), (until + int(10_000 * settings.current().lock_ttl) + AHEAD, "+inf")]
+        furthest = self._furthest()
+        times = [("-inf", until), *([] if furthest is None else [(until + int(furthest), "+inf")])]
         found = yield [
-            ("ZRANGEBYSCORE", pending_key(key_format), *each, "WITHSCORES", "LIMIT", 0, limit) for each in times
+            ("ZRANGEBYSCORE", self._key(key_format), *each, "WITHSCORES", "LIMIT", 0, limit) for each in times
         ]
         return [PendingEntry(*each) for part in found for each in zip(part[::2], part[1::2])][:limit]
-
-    def has_pending(self, keys: Sequence[str]) -> Steps[list[bool]]:
-        found = yield [("HEXISTS", key + GROUPS, PENDING_FIELD) for key in keys]
-        return [bool(each) for each in found]
 
     def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> Steps[None]:
         delay = -1 if seconds is None else int(seconds * 1000)
         moves = [part for owner, time in entries for part in (owner, time, delay)]
         if moves:
-            yield [call_script("pending_move", [pending_key(key_format)], *moves)]
+            yield [call_script("pending_move", [self._key(key_format)], *moves)]
+
+
+class RedisPendingIndex(RedisFeedSchedule, PendingIndex):
+    """The same of feeds with pending writes."""
+
+    def __init__(self) -> None:
+        super().__init__(pending_key)
+
+    @staticmethod
+    def _furthest() -> float | None:
+        return 10_000 * settings.current().lock_ttl + AHEAD
+
+    def has_pending(self, keys: Sequence[str]) -> Steps[list[bool]]:
+        found = yield [("HEXISTS", key + GROUPS, PENDING_FIELD) for key in keys]
+        return [bool(each) for each in found]
 
 
 #: Pairs that are read in one round trip when all are read.

@@ -15,13 +15,19 @@ from redis.exceptions import ConnectionError, NoScriptError, RedisError, Respons
 from redis.retry import Retry
 
 from feedmill.errors import StorageError, WrongType
+from feedmill.keys import aging_key, idle_key
 from feedmill.redis_urls import parsed, without_secrets
 from feedmill.storage.auxiliary import Auxiliary
 from feedmill.storage.base import Backend
 from feedmill.storage.operations import DRIVER_COMMANDS, Command, Steps, interrupt
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.activities import RedisActivityStorage
-from feedmill.storage.redis.auxiliary import RedisNotifiedUsers, RedisPendingIndex, RedisUnfollows
+from feedmill.storage.redis.auxiliary import (
+    RedisFeedSchedule,
+    RedisNotifiedUsers,
+    RedisPendingIndex,
+    RedisUnfollows,
+)
 from feedmill.storage.redis.command_buffer import CommandBuffer
 from feedmill.storage.redis.connections import LoopPools, Pool
 from feedmill.storage.redis.journal import RedisJournal
@@ -56,7 +62,13 @@ class RedisBackend(Backend):
         self.flat = self.groups = RedisTimelineStorage()
         self.activities = RedisActivityStorage()
         self.journal = RedisJournal()
-        self.auxiliary = Auxiliary(RedisPendingIndex(), RedisUnfollows(), RedisNotifiedUsers())
+        self.auxiliary = Auxiliary(
+            RedisPendingIndex(),
+            RedisUnfollows(),
+            RedisNotifiedUsers(),
+            RedisFeedSchedule(aging_key),
+            RedisFeedSchedule(idle_key),
+        )
         self.pubsub = RedisPubSub(parsed("FEEDMILL_REDIS_URL", url).client_url, partial(_storage_error, url))
         self.maintenance = RedisMaintenance()
         self._pool, self._loops = Pool(url), LoopPools(url)

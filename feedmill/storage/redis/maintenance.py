@@ -48,7 +48,7 @@ class RedisMaintenance(Maintenance):
         (number,) = yield [("EXISTS", *keys)]
         return int(number)
 
-    def expires(self, keys: Sequence[str]) -> Steps[list[bool]]:
+    def expires(self, keys: Sequence[str] | Sequence[bytes]) -> Steps[list[bool]]:
         replies = yield [("TTL", key) for key in keys]
         return [reply != -1 for reply in replies]
 
@@ -123,7 +123,7 @@ class RedisMaintenance(Maintenance):
     def due_drop(self, manager: str, fanout_id: str) -> Steps[None]:
         yield [("ZREM", due_key(manager), _member(fanout_id))]
 
-    def forget(self, key: str, seconds: int = 0) -> Steps[None]:
+    def forget(self, key: str | bytes, seconds: int = 0) -> Steps[None]:
         yield [("EXPIRE", key, seconds) if seconds else ("UNLINK", key)]
 
     def unlock(self, key: str, lock: float) -> Steps[None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -9,7 +10,7 @@ from feedmill.activity import MAX_MEMBERS
 from feedmill.cursor import GroupPosition
 from feedmill.errors import CorruptRecord
 from feedmill.ids import ID_SIZE, are_ints
-from feedmill.keys import GROUPS
+from feedmill.keys import GROUPS, PRESENT
 from feedmill.records import record
 from feedmill.storage.base import (
     COUNT_TTL,
@@ -24,6 +25,7 @@ from feedmill.storage.base import (
     IdRange,
     Lock,
     NotHeld,
+    OldestGroups,
     Snapshot,
     SpillPage,
     StoredCounts,
@@ -59,10 +61,31 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
 
     # -- flat
 
-    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
+    def idle_use(self, key: str, idle: int) -> Steps[bytes | None]:
+        (how,) = yield [("GETEX", key + PRESENT, "EX", idle)]
+        return how  # type: ignore[no-any-return]
+
+    def idle_begin(self, key: str, idle: int) -> Steps[bool]:
+        (begun,) = yield [call_script("idle_begin", [key], idle)]
+        return bool(begun)
+
+    def idle_end(self, key: str) -> Steps[int | None]:
+        (seconds,) = yield [call_script("idle_end", [key])]
+        return None if seconds == -2 else max(0, seconds)
+
+    def flat_add(
+        self,
+        keys: Sequence[str],
+        ids: Sequence[bytes],
+        max_length: int,
+        horizon: int = 0,
+        idle: int = 0,
+        begins: bool = False,
+    ) -> Steps[int]:
         if not keys or not ids:
             return 0
-        replies = yield [call_script("flat_add", part, max_length, *ids) for part in _batches(keys)]
+        args = max_length, horizon, idle, int(begins)
+        replies = yield [call_script("flat_add", part, *args, *ids) for part in _batches(keys)]
         return sum(replies)
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
@@ -88,8 +111,8 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         (size,) = yield [("STRLEN", key)]
         return int(size) // ID_SIZE
 
-    def flat_trim(self, key: str, length: int) -> Steps[None]:
-        yield [call_script("flat_trim", [key], length)]
+    def flat_trim(self, key: str, length: int, horizon: int = 0) -> Steps[None]:
+        yield [call_script("flat_trim", [key], length, horizon)]
 
     # -- groups
 
@@ -109,7 +132,14 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
                 MAX_MEMBERS,
                 record.OVERFLOW_LIMIT,
             ),
-            *(request.pending, len(request.reads), len(request.additions)),
+            *(
+                request.pending,
+                len(request.reads),
+                len(request.additions),
+                limits.horizon,
+                limits.idle,
+                int(limits.begins),
+            ),
         ]
         for read in request.reads:
             args += (read.group, -1) if read.actors is None else (read.group, len(read.actors), *read.actors)
@@ -186,23 +216,37 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         ]
         return SpillPage(record, int(following), dict(zip(fields[::2], fields[1::2])))
 
-    def groups_count(self, key: str) -> Steps[int]:
-        (count,) = yield [("ZCARD", key)]
+    def groups_count(self, key: str, horizon: int = 0) -> Steps[int]:
+        (count,) = yield [("ZCOUNT", key, horizon, "+inf") if horizon else ("ZCARD", key)]
         return int(count)
 
     def count_get(self, count_key: str) -> Steps[StoredCounts]:
         (reply,) = yield [("GET", count_key)]
-        numbers = (reply or b"0 0 0").split()
-        if len(numbers) != 3 or not all(number.isdigit() and len(number) < 20 for number in numbers):
-            raise CorruptRecord(f"{count_key} holds {reply[:40]!r}; feedmill doctor --fix counts again")
-        unseen, unread, sequence = map(int, numbers)
-        return StoredCounts(unseen, unread, sequence)
+        return _counts(count_key, reply)
+
+    def counts_and_oldest(self, key: str, count_key: str, below: float) -> Steps[OldestGroups]:
+        keys = [key, key + GROUPS, count_key] if count_key else [key, key + GROUPS]
+        bound = repr(below) if math.isfinite(below) else "+inf" if below > 0 else "-inf"
+        ((reply, lowest, state, *rows),) = yield [call_script("aged", keys, bound)]
+        counts = _counts(count_key, reply)
+        return OldestGroups(
+            counts, state, list(zip(rows[::3], rows[1::3], rows[2::3])), None if lowest is None else float(lowest)
+        )
 
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> Steps[None]:
         if count_key:
             yield [call_script("delete", [key, key + GROUPS, count_key], channel, event_prefix, COUNT_TTL)]
         else:
             yield [call_script("delete", [key, key + GROUPS])]
+
+
+def _counts(count_key: str, reply: bytes | None) -> StoredCounts:
+    """What is kept under *count_key*; :class:`~feedmill.errors.CorruptRecord` if that is no count."""
+    numbers = (reply or b"0 0 0").split()
+    if len(numbers) != 3 or not all(number.isdigit() and len(number) < 20 for number in numbers):
+        raise CorruptRecord(f"{count_key} holds {(reply or b'')[:40]!r}; feedmill doctor --fix counts again")
+    unseen, unread, sequence = map(int, numbers)
+    return StoredCounts(unseen, unread, sequence)
 
 
 def _keys(keys: Sequence[str], count_keys: Sequence[str]) -> list[str]:

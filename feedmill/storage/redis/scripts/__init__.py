@@ -39,11 +39,11 @@ def reads(wanted: Iterable[Command]) -> list[Command] | None:
 
 @functools.cache
 def _reading_scripts() -> frozenset[str]:
-    return frozenset(map(sha, ("flat_range", "group_actors", "groups_slice")))
+    return frozenset(map(sha, ("aged", "flat_range", "group_actors", "groups_slice")))
 
 
 #: Commands that change nothing.
-_READS = frozenset(("GET", "MGET", "GETRANGE", "STRLEN", "HGET", "HMGET", "HGETALL", "ZCARD", "ZREVRANK"))
+_READS = frozenset(("GET", "MGET", "GETRANGE", "STRLEN", "HGET", "HMGET", "HGETALL", "ZCARD", "ZCOUNT", "ZREVRANK"))
 
 
 def load_commands() -> list[Command]:

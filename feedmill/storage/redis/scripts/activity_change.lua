@@ -6,8 +6,10 @@
 local CHANGE, BODY, REMOVED_FOR, NOTICED_FOR, KEPT_FOR, FORMERS, EXPECTED = 1, 2, 3, 4, 5, 6, 7
 local call, key, change, body = redis.call, KEYS[1], ARGV[CHANGE], ARGV[BODY]
 -- What is new is kept as it is, as is nearly everything.
-if change == 'add' and ARGV[EXPECTED] == '' and ARGV[KEPT_FOR] == '0' and body ~= '' and string.byte(body) ~= 193 then
-  if call('SET', key, body, 'NX') then return {1, ''} end
+if change == 'add' and ARGV[EXPECTED] == '' and body ~= '' and string.byte(body) ~= 193 then
+  if ARGV[KEPT_FOR] == '0' then
+    if call('SET', key, body, 'NX') then return {1, ''} end
+  elseif call('SET', key, body, 'NX', 'EX', ARGV[KEPT_FOR]) then return {1, ''} end
 end
 local was = call('GET', key) or ''
 if ARGV[EXPECTED] ~= '' and redis.sha1hex(was) ~= ARGV[EXPECTED] then return {0, ''} end

@@ -9,11 +9,10 @@ local no_state, most = string.rep('\0', 56), 2 ^ 31 - 1
 local seen, read, revision, unseen, unread
 
 -- include: overflow
--- The oldest group makes room for a new one; false when that is not so simple.
-local function evict(z, h, add, card)
-  local name, score = unpack(call('ZRANGE', z, 0, 0, 'WITHSCORES'))
+-- A group goes; false when that is not so simple.
+local function drop(z, h, name)
   local record = call('HGET', h, name)
-  if card > max or tonumber(score) >= add[5] or wanted[name] or not record or #record <= base then return false end
+  if not record or #record <= base then return false end
   local flags = byte(record)
   if flags > 31 and flags < 64 then return false end -- a newer release wrote it
   if counted then
@@ -25,6 +24,23 @@ local function evict(z, h, add, card)
   call('HDEL', h, name)
   call('ZREM', z, name)
   return true
+end
+
+-- The oldest group makes room for a new one; false when that is not so simple.
+local function evict(z, h, add, card)
+  local name, score = unpack(call('ZRANGE', z, 0, 0, 'WITHSCORES'))
+  if card > max or tonumber(score) >= add[5] or wanted[name] then return false end
+  return drop(z, h, name)
+end
+
+-- What is too old goes; those of it that are wanted begin anew. False when that is not so simple.
+local function expire(z, h, got)
+  while true do
+    local name, score = unpack(call('ZRANGE', z, 0, 0, 'WITHSCORES'))
+    if not name or tonumber(score) >= horizon then return true end
+    if not drop(z, h, name) then return false end
+    if wanted[name] then got[wanted[name] + 2] = false end
+  end
 end
 
 -- The record of a group with its first member, or nil.
@@ -96,7 +112,7 @@ local function append(z, h, c, state, got, event_prefix, sets)
     sequence = math.max(sequence + 1, now)
     revision = pack('>I6', sequence)
   end
-  for j = 1, #adds do
+  for j = 1, (horizon == 0 or expire(z, h, got)) and #adds or 0 do
     local add = adds[j]
     local record = got[add[1] + 2]
     if record then record = longer(h, add, record) else record = first(z, h, add) end
@@ -105,11 +121,12 @@ local function append(z, h, c, state, got, event_prefix, sets)
     got[add[1] + 2] = record
     sets[#sets + 1], sets[#sets + 2], done = add[2], record, j
   end
-  if not counted or done == 0 then return done, state end
-  if unseen == 0 and unread == 0 then return done, pack('>I8', sequence) .. sub(state, 9) end
+  if not counted then return done, state end
+  if done > 0 then state = pack('>I8', sequence) .. sub(state, 9) end
+  if unseen == 0 and unread == 0 then return done, state end
   local unseen0, unread0, published = num('>I4I4I8', state, 41)
   unseen, unread, published = unseen0 + unseen, unread0 + unread, published + 1
-  state = pack('>I8', sequence) .. sub(state, 9, 40) .. pack('>I4I4I8', unseen, unread, published)
+  state = sub(state, 1, 40) .. pack('>I4I4I8', unseen, unread, published)
   unseen, unread, published = tostring(unseen), tostring(unread), tostring(published) -- once: it is not cheap
   call('SET', c, unseen .. ' ' .. unread .. ' ' .. published)
   call('PUBLISH', channel, event_prefix .. '"unseen": ' .. unseen .. ', "unread": ' .. unread .. ', "seq": ' .. published .. '}')

@@ -3,13 +3,15 @@
 -- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (STRING)
 -- ARGV: token (8 bytes), now, deadline (13 digits, ms), max_length, newest (negative: only where oldest are read),
 --       channel ('': no counts), rows a record holds, rows that stay when members overflow, members that a group may overflow,
---       pending writes, number of wants, number of additions,
+--       pending writes, number of wants, number of additions, score below which groups are too old and go (0: none is),
+--       seconds after which an idle feed goes (0: it does not), '1' if one that is not there begins,
 --       per want: group, number of actors (-1: all), actors;
 --       per addition: number of its want, actor, score (µs), shared, row, loose row, match bytes, record;
 --       with counts per feed: the front of the message to publish
--- Returns: per feed 0 (busy), 1 (busy; pending writes left), 2 (all additions done), or
+-- Returns: per feed 0 (busy), 1 (busy; pending writes left), 2 (all additions done), 3 (not there: nothing is done), or
 --          {additions done, state, pending writes, oldest, newest, record, overflow, record, overflow, …}; oldest (if groups are
---          missing and may not fit) and newest: group, score, … then their records; oldest: then how many there are
+--          missing and may not fit, or some are too old) and newest: group, score, … then their records; oldest: then how many
+--          there are
 -- Fields of the hash: NUL 'm' is '0' .. state or '1' .. token .. deadline .. state, absent for unlocked without state;
 -- NUL 'i' holds the pending writes.
 local call, num, pack, M, I = redis.call, struct.unpack, struct.pack, '\0m', '\0i'
@@ -17,7 +19,8 @@ local byte, char, sub, find = string.byte, string.char, string.sub, string.find
 local token, now, deadline = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local max, newest, channel, held, pending = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[10]
 local counted, prefix = channel ~= '', '1' .. token .. deadline
-local fields, overflows, wanted, adds, a = {M, I}, {}, {}, {}, 13
+local fields, overflows, wanted, adds, horizon, a = {M, I}, {}, {}, {}, tonumber(ARGV[13]), 16
+local idle, begins = tonumber(ARGV[14]), ARGV[15] == '1'
 for w = 1, tonumber(ARGV[11]) do
   fields[w + 2], overflows[w] = ARGV[a], {a + 2, tonumber(ARGV[a + 1])}
   wanted[ARGV[a]] = w
@@ -29,6 +32,7 @@ for j = 1, tonumber(ARGV[12]) do
   a = a + 8
 end
 -- include: append
+-- include: present
 local function read(how, key, names, from, to) -- unpack has a limit
   local values = {}
   for i = from, to, 1000 do
@@ -59,8 +63,11 @@ local function snapshot(z, h, done, state, got)
     reply[2 * w + 5] = record and (byte(record) or 0) % 2 == 1 and read_overflow(h, w) or 0
   end
   local excess = missing > 0 and call('ZCARD', z) + missing - max or 0
-  if excess > 0 then -- those that may have to go, were all that exist and are wanted to become newer
-    reply[4] = ranked(z, h, 'ZRANGE', excess + #overflows - missing - 1)
+  -- those that may have to go, were all that exist and are wanted to become newer
+  local oldest = excess > 0 and excess + #overflows - missing or 0
+  if horizon > 0 then oldest = math.max(oldest, call('ZCOUNT', z, '-inf', '(' .. ARGV[13])) end
+  if oldest > 0 then
+    reply[4] = ranked(z, h, 'ZRANGE', oldest - 1)
     reply[4][#reply[4] + 1] = call('ZCARD', z)
   end
   local last = math.max(newest, excess > 0 and -newest or 0) - 1
@@ -72,10 +79,12 @@ local unrevised = string.rep('\0', 8)
 local out, stride, few = {}, counted and 3 or 2, #fields + #adds < 1000
 for k = 1, #KEYS, stride do
   local z, h, f = KEYS[k], KEYS[k + 1], (k - 1) / stride
+  local there = idle == 0 or present(z, idle, begins)
   local got = few and call('HMGET', h, unpack(fields)) or read(call, h, fields, 1, #fields)
   local m = got[1] or '0'
   local locked = byte(m) == 49
-  if locked and sub(m, 2, 9) ~= token and (tonumber(sub(m, 10, 22)) or 0) > now then
+  if not there then out[f + 1] = 3
+  elseif locked and sub(m, 2, 9) ~= token and (tonumber(sub(m, 10, 22)) or 0) > now then
     if pending ~= '' then call('HSET', h, I, (got[2] or '') .. pending) end
     out[f + 1] = pending == '' and 0 or 1
   else

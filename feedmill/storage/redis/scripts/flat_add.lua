@@ -1,12 +1,13 @@
 -- Put the same ids into many flat timelines, each once, keeping them sorted.
 -- KEYS: timelines, STRINGs of sorted 16-byte ids (big-endian time first), oldest first
--- ARGV: max_length; then the ids, oldest first
+-- ARGV: max_length; the time (µs) before which ids are too old, or 0; the seconds after which an idle feed goes, or 0; '1' if
+--       one that is not there begins; then the ids, oldest first
 -- Returns: how many ids were new, over all timelines
 -- Ids are compared as numbers: Lua's < on strings follows the server's locale.
 local call, num = redis.call, struct.unpack
-local cut = tonumber(ARGV[1]) * 16
+local cut, horizon, idle, begins = tonumber(ARGV[1]) * 16, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local ids = {}
-for i = 2, #ARGV do
+for i = 5, #ARGV do
   local t, h = num('>I7', ARGV[i])
   ids[#ids + 1] = {ARGV[i], t}
 end
@@ -23,10 +24,19 @@ local function rewrite(key, text)
   call('APPEND', key, string.sub(text, half + 1, most))
   call('APPEND', key, string.sub(text, most + 1))
 end
+-- include: aged_ids
+-- include: present
+-- Cut off what is too old once that is more than an eighth.
+local function age(key)
+  local held = math.floor(call('STRLEN', key) / 16)
+  local old = aged_ids(key, held, horizon)
+  if old > 0 and old == held then call('DEL', key)
+  elseif old * 8 > held then rewrite(key, call('GETRANGE', key, old * 16, -1)) end
+end
 local added = 0
 for k = 1, #KEYS do
   local key, grown = KEYS[k], false
-  for i = 1, #ids do
+  for i = 1, (idle == 0 or present(key, idle, begins)) and #ids or 0 do
     local id, t = ids[i][1], ids[i][2]
     local last = call('GETRANGE', key, -16, -1)
     local lt = #last == 16 and num('>I7', last) or -1
@@ -49,5 +59,6 @@ for k = 1, #KEYS do
     end
   end
   if grown and (grown == cut or grown > 1.25 * cut) then rewrite(key, call('GETRANGE', key, -cut, -1)) end
+  if grown and horizon > 0 then age(key) end
 end
 return added

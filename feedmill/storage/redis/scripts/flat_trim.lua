@@ -1,8 +1,14 @@
--- Cut a flat timeline back to its newest ids.
+-- Cut a flat timeline back to its newest ids, and to those that are not too old.
 -- KEYS: timeline, as in flat_add.lua
--- ARGV: length
+-- ARGV: length; the time (µs) before which ids are too old, or 0
 -- Returns: 0
-local keep = tonumber(ARGV[1]) * 16
-if keep == 0 then redis.call('DEL', KEYS[1])
-elseif redis.call('STRLEN', KEYS[1]) > keep then redis.call('SET', KEYS[1], redis.call('GETRANGE', KEYS[1], -keep, -1)) end
+-- include: aged_ids
+local call, key, keep, horizon = redis.call, KEYS[1], tonumber(ARGV[1]) * 16, tonumber(ARGV[2])
+local size = call('STRLEN', key)
+if horizon > 0 then
+  local held = math.floor(size / 16)
+  keep = math.min(keep, (held - aged_ids(key, held, horizon)) * 16)
+end
+if keep == 0 then call('DEL', key)
+elseif size > keep then call('SET', key, call('GETRANGE', key, -keep, -1)) end
 return 0
