@@ -11,6 +11,7 @@ from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import FeedIndexError, FilterError
 from feedmill.feeds.query import EVERYTHING, ORDERS, Query
 from feedmill.ids import EntityId
+from feedmill.instance_attributes import FixedAttributes
 from feedmill.storage.operations import Steps
 from feedmill.storage.sync_async import sync_and_async
 from feedmill.validation import is_int_from
@@ -29,7 +30,7 @@ class Page:
     next: str | None
 
 
-class Readable:
+class Readable(FixedAttributes):
     """Slices, pages and filters, from threads and from coroutines.
 
     ``feed[:25]`` is ``await feed.aread(0, 25)`` in a coroutine; every other method that does I/O has a twin that is
@@ -166,10 +167,15 @@ class Readable:
 class View(Readable):
     """A part of a feed, or a feed in another order. It is read anew each time, and never changes by being read."""
 
+    _run: Any
+    _arun: Any
+
     def __init__(self, feed: Any, query: Query) -> None:
-        self._feed, self._query = feed, query
-        self.user_id = feed.user_id
-        self._run, self._arun = feed._run, feed._arun
+        self.__dict__.update(_feed=feed, _query=query, user_id=feed.user_id, _run=feed._run, _arun=feed._arun)
+
+    @classmethod
+    def _instead_of_setting(cls, name: str) -> str:
+        return "a view does not change; filter() and order_by() make another one"
 
     @property
     def _what(self) -> tuple[Any, ...]:

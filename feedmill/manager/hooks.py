@@ -13,13 +13,21 @@ from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.ids import EntityId
 from feedmill.manager import hook_results
+from feedmill.overrides import hook
 
 
-class Priority(enum.Enum):
-    """Which queue a chunk of followers waits in; the value is the queue's name."""
+class Priority(str, enum.Enum):
+    """Which queue a chunk of followers waits in. A text: ``Priority.HIGH == "HIGH"``."""
 
-    HIGH = publisher.HIGH_QUEUE
-    LOW = publisher.LOW_QUEUE
+    HIGH = "HIGH"
+    LOW = "LOW"
+
+    __str__ = str.__str__
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue: ``fanout.high`` or ``fanout.low``."""
+        return publisher.HIGH_QUEUE if self is Priority.HIGH else publisher.LOW_QUEUE
 
 
 #: Ids, or ids for each priority, which may also be named: ``"HIGH"`` or ``"LOW"``.
@@ -57,6 +65,7 @@ class ManagerHooks:
 
     # -- hooks; an app may annotate ids as what they are in that app
 
+    @hook
     def get_user_follower_ids(self, user_id: Any) -> Followers:
         """Who follows *user_id*: any iterable of ids, or one for each :class:`Priority`. Streamed, never held whole.
 
@@ -65,14 +74,17 @@ class ManagerHooks:
         """
         raise MissingMethod(f"{type(self).__name__} must define get_user_follower_ids(user_id)")
 
+    @hook
     def get_user_following_ids(self, user_id: Any) -> Iterable[EntityId]:
         """Whom *user_id* follows: any iterable of ids. Only :meth:`rebuild` asks."""
         raise MissingMethod(f"{type(self).__name__} must define get_user_following_ids(user_id)")
 
+    @hook
     def get_recipient_ids(self, activity: Activity) -> Iterable[EntityId]:
         """Who is notified of *activity*; nobody by default."""
         return ()
 
+    @hook
     def accepts(self, user_id: Any, activity: Activity) -> bool:
         """Whether *activity* may come into the feeds of *user_id*: mute, block, audience. Everything may by default.
 
@@ -82,6 +94,7 @@ class ManagerHooks:
         """
         return True
 
+    @hook
     def filter_user_ids(self, activity: Activity, user_ids: Sequence[Any]) -> Iterable[EntityId]:
         """Those of *user_ids* (a chunk) into whose feeds *activity* may come, e.g. by one query for all of them.
 
@@ -90,6 +103,7 @@ class ManagerHooks:
         """
         return [user_id for user_id in user_ids if hook_results.accepted(self.name, self.accepts(user_id, activity))]
 
+    @hook
     def filter_activities(self, user_id: Any, activities: Sequence[Activity]) -> Iterable[Activity]:
         """Those of *activities* that may come into the feeds of *user_id* when they are copied by follow or rebuild.
 
