@@ -56,6 +56,8 @@ class Feed(Bodies, Readable):
     #: Whether a write that finds the feed locked leaves its work to the holder of the lock.
     may_have_pending_writes: ClassVar[bool] = False
 
+    #: Whose feed it is.
+    user_id: EntityId
     #: The key of the timeline.
     key: str
 

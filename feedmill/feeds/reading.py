@@ -167,6 +167,8 @@ class Readable(FixedAttributes):
 class View(Readable):
     """A part of a feed, or a feed in another order. It is read anew each time, and never changes by being read."""
 
+    #: Whose feed it is a view of.
+    user_id: EntityId
     _run: Any
     _arun: Any
 
