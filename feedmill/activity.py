@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import builtins
 import copy
 import datetime as dt
+import difflib
 from collections.abc import Mapping
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from feedmill.errors import ActivityError, CorruptRecord
+from feedmill.errors import ActivityError, ArgumentError, CorruptRecord, DeclarationError
 from feedmill.ids import MAX_TIME, EntityId, activity_id, entity_id, from_microseconds, is_id, to_microseconds
+from feedmill.instance_attributes import FixedAttributes
 from feedmill.json_values import json_value, time_text
 from feedmill.msgpack_codec import pack, unpack
+from feedmill.overrides import check_overrides, hook, is_own
 from feedmill.verbs import Verb, get_verb
 
 #: Largest packed extra_context, in bytes.
@@ -39,13 +43,47 @@ else:
 _NO_CONTEXT: Mapping[str, Any] = MappingProxyType({})
 
 
-class Activity:
+#: What to do instead of overriding a method of a class of activities or groups.
+GIVE_IT_ANOTHER_NAME = "give what you add a name of its own"
+
+
+def check_value_class(cls: Any, instead: Mapping[str, str]) -> None:
+    """Refuse a subclass of a value whose constructor or methods would not be asked for what is read; a DeclarationError."""
+    for name in ("__init__", "__new__"):
+        if getattr(cls, name) is not getattr(_own_base(cls), name):
+            raise DeclarationError(
+                f"{cls.__name__}.{name} would not be called for what is read; make what is worked out a property or a"
+                f" cached_property, and what is stored part of extra_context"
+            )
+    check_overrides(cls, instead, GIVE_IT_ANOTHER_NAME)
+
+
+def _own_base(cls: type) -> type:
+    return next(each for each in cls.__mro__ if is_own(each))
+
+
+class Activity(FixedAttributes):
     """One event: *actor* did *verb* to *object*, perhaps at *target*, at *time*.
 
     *actor*, *object*, *target*: int (64 bit), str, UUID, or an object with such an ``id``. *verb*: a registered
     :class:`~feedmill.verbs.Verb`. *time*: aware datetime, default now. *extra_context*: any msgpack-able dict.
     Raises :class:`~feedmill.errors.ActivityError` (nothing is ever written for a refused activity).
+
+    An activity does not change: :meth:`replace` makes another one. A subclass, ``activity_class`` of a feed, adds properties
+    and methods; what it adds has names of its own, but for :meth:`to_dict`, and it has no ``__init__``.
     """
+
+    #: What the actor did.
+    verb: type[Verb]
+    #: The id of who did it.
+    actor_id: EntityId
+    #: The id of what it was done to.
+    object_id: EntityId
+    #: The id of where, or to whom; or None.
+    target_id: EntityId | None
+    #: When it happened, µs since 1970.
+    microseconds: int
+    _packed_context: bytes
 
     def __init__(
         self,
@@ -56,19 +94,34 @@ class Activity:
         time: dt.datetime | None = None,
         extra_context: Mapping[str, Any] | None = None,
     ) -> None:
-        #: What the actor did.
-        self.verb: type[Verb] = get_verb(verb)
-        #: The id of who did it.
-        self.actor_id: EntityId = entity_id(actor, "actor")
-        #: The id of what it was done to.
-        self.object_id: EntityId = entity_id(object, "object")
-        #: The id of where, or to whom; or None.
-        self.target_id: EntityId | None = None if target is None else entity_id(target, "target")
-        #: What the caller gave; of an activity that was read, the ids.
-        self.actor, self.object, self.target = actor, object, target
-        #: When it happened, µs since 1970.
-        self.microseconds = to_microseconds(time if time is not None else dt.datetime.now(dt.timezone.utc))
-        self._packed_context = _pack_context(extra_context) if extra_context else b""
+        attributes = self.__dict__
+        attributes["verb"] = get_verb(verb)
+        actor_id = attributes["actor_id"] = entity_id(actor, "actor")
+        object_id = attributes["object_id"] = entity_id(object, "object")
+        target_id = attributes["target_id"] = None if target is None else entity_id(target, "target")
+        attributes["microseconds"] = to_microseconds(time if time is not None else dt.datetime.now(dt.timezone.utc))
+        attributes["_packed_context"] = _pack_context(extra_context) if extra_context else b""
+        if actor is not actor_id:
+            attributes["actor"] = actor
+        if object is not object_id:
+            attributes["object"] = object
+        if target is not target_id:
+            attributes["target"] = target
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        check_value_class(cls, {})
+
+    @classmethod
+    def _instead_of_setting(cls, name: str) -> str:
+        given = name.removesuffix("_id")
+        if name in ("microseconds", "time"):
+            given = "time"
+        return (
+            f"an activity does not change: activity.replace({given}=…) makes another one"
+            if given in _GIVEN
+            else "an activity does not change, and this follows from what it was made of: see Activity.replace()"
+        )
 
     @classmethod
     def restore(
@@ -82,13 +135,44 @@ class Activity:
     ) -> A:
         """An activity from stored values, which were checked when they were stored."""
         self = cls.__new__(cls)
-        self.verb = get_verb(verb_id)
-        self.actor = self.actor_id = actor
-        self.object = self.object_id = object_
-        self.target = self.target_id = target
-        self.microseconds = microseconds
-        self._packed_context = context
+        attributes = self.__dict__
+        attributes["verb"] = get_verb(verb_id)
+        attributes["actor_id"] = actor
+        attributes["object_id"] = object_
+        attributes["target_id"] = target
+        attributes["microseconds"] = microseconds
+        attributes["_packed_context"] = context
         return self
+
+    @_cached
+    def actor(self) -> Any:
+        """What the caller gave; of an activity that was read, :attr:`actor_id`."""
+        return self.actor_id
+
+    @_cached
+    def object(self) -> Any:
+        """What the caller gave; of an activity that was read, :attr:`object_id`."""
+        return self.object_id
+
+    @_cached
+    def target(self) -> Any:
+        """What the caller gave; of an activity that was read, :attr:`target_id`."""
+        return self.target_id
+
+    def replace(self: A, **changes: Any) -> A:
+        """Another activity, like this one but for *changes*, which are named and checked as when one is made.
+
+        Of another actor, verb, object, target or time it is another activity, with an id of its own; with another
+        ``extra_context`` alone it has this one's id and takes its place: :meth:`Manager.update_activity`.
+        :class:`~feedmill.errors.ArgumentError` for other names, ActivityError for values that make no activity.
+        """
+        for name in changes:
+            if name not in _GIVEN:
+                near = difflib.get_close_matches(name.removesuffix("_id"), _GIVEN, n=1)
+                hint = f"did you mean {near[0]}?" if near else "use " + ", ".join(_GIVEN)
+                raise ArgumentError(f"an activity is made of no {name!r}; {hint}")
+        given: dict[str, Any] = {name: getattr(self, name) for name in _GIVEN if name not in changes}
+        return type(self)(**given, **changes)
 
     @classmethod
     def of(cls: type[A], activity: Activity) -> A:
@@ -101,9 +185,9 @@ class Activity:
     def dated(self: A, microseconds: int) -> A:
         """The same at another time, in µs since 1970: that is another activity, with another id."""
         other = copy.copy(self)
-        for name in ("raw_id", "time"):  # what was cached of the time
+        for name in ("raw_id", "time", "_packed"):  # what was cached of the time
             vars(other).pop(name, None)
-        other.microseconds = microseconds
+        vars(other)["microseconds"] = microseconds
         return other
 
     @_cached
@@ -136,6 +220,7 @@ class Activity:
         """:attr:`extra_context` as msgpack, empty when there is none."""
         return self._packed_context
 
+    @hook
     def to_dict(self) -> dict[str, Any]:
         """The activity as the json module takes it; each key is called like the attribute that it holds.
 
@@ -169,8 +254,8 @@ class Activity:
     @classmethod
     def unpack(cls: type[A], data: bytes) -> A:
         """The activity that :meth:`pack` made *data* from; else :class:`~feedmill.errors.CorruptRecord`."""
-        activity = cls.of_values(unpack(data))
-        activity._packed = data
+        activity = cls.restore(*checked_values(unpack(data)))
+        activity.__dict__["_packed"] = data
         return activity
 
     @classmethod
@@ -178,18 +263,26 @@ class Activity:
         """The activity whose :meth:`pack` packed *values*; else :class:`~feedmill.errors.CorruptRecord`."""
         return cls.restore(*checked_values(values))
 
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Activity) and self.raw_id == other.raw_id
+    def __eq__(self, other: builtins.object) -> bool:
+        return self.raw_id == other.raw_id if isinstance(other, Activity) else NotImplemented
 
     def __lt__(self, other: Activity) -> bool:
-        return self.raw_id < other.raw_id
+        return self.raw_id < other.raw_id if isinstance(other, Activity) else NotImplemented
 
     def __hash__(self) -> int:
         return hash(self.raw_id)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: a read-only view can be neither, and is made again when it is asked for."""
+        return {name: value for name, value in self.__dict__.items() if name != "extra_context"}
+
     def __repr__(self) -> str:
         target = "" if self.target_id is None else f" at {self.target_id}"
         return f"<Activity {self.actor_id} {self.verb.past_tense} {self.object_id}{target}, {self.time.isoformat()}>"
+
+
+#: What an activity is made of, as :class:`Activity` is called.
+_GIVEN = ("actor", "verb", "object", "target", "time", "extra_context")
 
 
 def checked_values(values: Any) -> tuple[int, EntityId, int, EntityId, EntityId | None, bytes]:

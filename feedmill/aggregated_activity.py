@@ -8,22 +8,47 @@ from functools import cached_property
 from typing import Any
 
 from feedmill import revision as revisions
-from feedmill.activity import MAX_MEMBERS, Activity
+from feedmill.activity import MAX_MEMBERS, Activity, check_value_class
+from feedmill.errors import DeclarationError
 from feedmill.ids import EntityId, from_microseconds
+from feedmill.instance_attributes import FixedAttributes
 from feedmill.json_values import json_value, time_text
+from feedmill.overrides import hook
 from feedmill.records.view import GroupView
+from feedmill.validation import require_raw_id
 from feedmill.verbs import Verb
 
+#: What ports may override of groups, and nothing here would ask.
+_INSTEAD = {
+    "max_aggregated_activities_length": "a group shows its newest 15 activities and counts all, drop it",
+    **dict.fromkeys(
+        ("append", "remove", "remove_many"), "groups change where feeds are written: see the aggregator's get_group()"
+    ),
+    **dict.fromkeys(("update_seen_at", "update_read_at"), "mark groups with the feed: mark() and mark_all()"),
+    **dict.fromkeys(
+        ("get_hydrated", "get_dehydrated", "activity_ids"), "groups fetch and decode by themselves, drop it"
+    ),
+}
 
-class AggregatedActivity:
+
+class AggregatedActivity(FixedAttributes):
     """A group of activities shown as one: "Ann, Bob and 12 others loved X".
 
     *activities* holds the newest 15 members, oldest first; members beyond are counted in
     *minimized_activities*. ``activity_count`` and ``actor_count`` are exact, also after redelivery and removal.
     A member whose body is gone is neither shown nor counted; one whose body is damaged is counted only. In a group of more
     than 30 the actor of a member whose body is gone is counted until that is cleaned up.
+
+    A group does not change: it is as it was when it was read. A subclass, ``aggregated_activity_class`` of a feed, adds
+    properties and methods; what it adds has names of its own, but for :meth:`to_dict`, and it has no ``__init__``.
     """
 
+    #: The name that the aggregator gave the group; it stays the same while the group lives.
+    group: str
+    #: In a notification feed: whether the group was seen since it last changed.
+    is_seen: bool
+    #: In a notification feed: whether the group was read since it last changed.
+    is_read: bool
     #: Of a stored group: what it is made of, and when it was seen and read.
     _stored: GroupView
     _marked: tuple[int, int]
@@ -44,19 +69,38 @@ class AggregatedActivity:
         is_seen: bool | None = None,
         is_read: bool | None = None,
     ) -> None:
-        #: The name that the aggregator gave the group; it stays the same while the group lives.
-        self.group = group
         members = sorted(set(activities))
-        self.activities = members[-MAX_MEMBERS:]
-        self.activity_count = len(members) if activity_count is None else activity_count
-        self.actor_count = len({a.actor_id for a in members}) if actor_count is None else actor_count
-        self.created_at = created_at if created_at is not None else (members[0].time if members else None)
-        self.updated_at = updated_at if updated_at is not None else (members[-1].time if members else None)
-        self.seen_at, self.read_at = seen_at, read_at
-        #: In a notification feed: whether the group was seen since it last changed.
-        self.is_seen = seen_at is not None if is_seen is None else is_seen
-        #: In a notification feed: whether the group was read since it last changed.
-        self.is_read = read_at is not None if is_read is None else is_read
+        created = members[0].time if created_at is None and members else created_at
+        updated = members[-1].time if updated_at is None and members else updated_at
+        self.__dict__.update(
+            group=group,
+            activities=members[-MAX_MEMBERS:],
+            activity_count=len(members) if activity_count is None else activity_count,
+            actor_count=len({a.actor_id for a in members}) if actor_count is None else actor_count,
+            created_at=created,
+            updated_at=updated,
+            seen_at=seen_at,
+            read_at=read_at,
+            is_seen=seen_at is not None if is_seen is None else is_seen,
+            is_read=read_at is not None if is_read is None else is_read,
+        )
+        if len(members) > MAX_MEMBERS:
+            self.__dict__["_members"] = members
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, advice in _INSTEAD.items():
+            if hasattr(cls, name):
+                raise DeclarationError(
+                    f"{cls.__name__}.{name} is Stream-Framework's, and nothing here asks it; {advice}"
+                )
+        check_value_class(cls, {})
+
+    @classmethod
+    def _instead_of_setting(cls, name: str) -> str:
+        if name in ("seen_at", "read_at", "is_seen", "is_read"):
+            return "a group does not change; mark it with its feed: feed.mark([group], seen=True, read=False)"
+        return "a group does not change; make another one: AggregatedActivity(group, activities)"
 
     @classmethod
     def restore(
@@ -75,8 +119,9 @@ class AggregatedActivity:
         *revision*: in a notification feed the number of what arrived in it last.
         """
         self = cls.__new__(cls)
-        self.group, self._stored, self._marked = group, stored, (seen_at, read_at)
-        self.is_seen, self.is_read, self._revision = is_seen, is_read, revision
+        attributes = self.__dict__
+        attributes["group"], attributes["_stored"], attributes["_marked"] = group, stored, (seen_at, read_at)
+        attributes["is_seen"], attributes["is_read"], attributes["_revision"] = is_seen, is_read, revision
         return self
 
     @cached_property
@@ -163,6 +208,12 @@ class AggregatedActivity:
         """Actors beyond the two that a sentence names."""
         return max(0, self.actor_count - 2)
 
+    @property
+    def serialization_id(self) -> str:
+        """Another name of :attr:`group`, for ports: what marks and finds a group."""
+        return self.group
+
+    @hook
     def to_dict(self) -> dict[str, Any]:
         """The group as the json module takes it; each key is called like the attribute that it holds.
 
@@ -190,23 +241,43 @@ class AggregatedActivity:
             "activities": [activity.to_dict() for activity in members],
         }
 
-    def contains(self, activity: Activity) -> bool:
-        """Whether *activity* is among the held members."""
-        return activity in self.activities
+    def contains(self, activity: Activity | str) -> bool:
+        """Whether *activity*, or the one whose ``id`` it is, is among the held members."""
+        raw_id = require_raw_id(activity)
+        return any(each.raw_id == raw_id for each in self.activities)
+
+    @property
+    def known_members(self) -> list[Activity]:
+        """All members that this object holds, oldest first: more than :attr:`activities` where it was made of more."""
+        return self.__dict__.get("_members") or self.activities
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, AggregatedActivity) and (
-            (self.group, self.activities, self.activity_count, self.actor_count)
-            == (other.group, other.activities, other.activity_count, other.actor_count)
+        if not isinstance(other, AggregatedActivity):
+            return NotImplemented
+        return (self.group, self.activities, self.activity_count, self.actor_count) == (
+            other.group,
+            other.activities,
+            other.activity_count,
+            other.actor_count,
         )
 
-    __hash__ = None  # type: ignore[assignment]
+    def __hash__(self) -> int:
+        return hash(self.group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled and copied: everything decoded, nothing of how it is stored."""
+        state = {name: value for name, value in self.__dict__.items() if name not in ("_stored", "_marked")}
+        return {**state, **{name: getattr(self, name) for name in _DECODED}}
 
     def __len__(self) -> int:
         return len(self.activities)
 
     def __repr__(self) -> str:
         return f"<AggregatedActivity {self.group!r}: {self.activity_count} by {self.actor_count}, {self.updated_at}>"
+
+
+#: What is worked out of a stored group when someone asks.
+_DECODED = ("activities", "activity_count", "actor_count", "created_at", "updated_at", "seen_at", "read_at")
 
 
 def _time_text(time: dt.datetime | None) -> str | None:

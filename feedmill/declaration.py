@@ -27,6 +27,14 @@ NEVER_ASKED = {
     "follow_feed": "filter what a follow copies with filter_activities()",
     "unfollow_feed": "an unfollow takes out all that the unfollowed did, drop it",
     "group_activities": "an aggregator is asked for the group of one activity: get_group()",
+    "fanout": "fan-outs are planned by workers; for your own work override add_activity()",
+    "metrics": "Fanout.status() and `feedmill fanouts` tell what is going on; call a metric of yours something else",
+    "get_activity_slice": "what may be shown to whom is said by accepts() of the manager, and by filter() on reading",
+    "hydrate_activities": "bodies are fetched by what reads; set activity_class to show more",
+    "needs_hydration": "bodies are fetched by what reads, drop it",
+    "get_timeline_batch_interface": "every write is a batch, drop it",
+    "filtering_supported": "every feed can be filtered, drop it",
+    "ordering_supported": "every feed can be ordered, drop it",
 }
 
 

@@ -22,12 +22,17 @@ class BatchError(ActivityError):
         self.refused = list(refused)
         #: The fan-outs of the accepted activities: :class:`~feedmill.fanout.Fanouts`.
         self.fanouts = fanouts
+        #: How many activities the batch had.
+        self.total = total
         first = "; ".join(f"number {place}: {reason}" for place, _, reason in self.refused[:3])
         more = f"; and {len(self.refused) - 3} more, see its `refused`" if len(self.refused) > 3 else ""
         what = f"{len(self.refused)} of {total} activities were refused, the others were accepted"
         if len(self.refused) == total:
             what = "the only activity was refused" if total == 1 else f"all {total} activities were refused"
         super().__init__(f"{what}: {first}{more}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.refused, self.total, self.fanouts)
 
 
 class UnknownActivity(FeedmillError, LookupError):

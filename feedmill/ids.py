@@ -69,6 +69,8 @@ def entity_id(value: object, role: str) -> EntityId:
     Raises :class:`ActivityError` naming *role* for anything but an int (64 bit), str or UUID. The ``id`` of a class is not
     that of a thing: where a verb stands, two arguments were swapped.
     """
+    if type(value) is int and MIN_INT <= value <= MAX_INT:  # as most are
+        return value
     if not isinstance(value, (int, str, uuid.UUID, type)):
         value = getattr(value, "id", value)
     if isinstance(value, bool) or not isinstance(value, (int, str, uuid.UUID)):

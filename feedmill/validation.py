@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -9,7 +10,7 @@ from typing import TypeVar
 from feedmill import settings
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError
-from feedmill.ids import from_microseconds
+from feedmill.ids import ID_SIZE, from_microseconds
 
 T = TypeVar("T")
 A = TypeVar("A", bound=Activity)
@@ -45,6 +46,31 @@ def require_activity(value: object) -> Activity:
     if not isinstance(value, Activity):
         raise ActivityError(f"{repr(value)[:80]} is not a feedmill.Activity; make one: Activity(actor, verb, object)")
     return value
+
+
+def raw_id_of(value: object) -> bytes | None:
+    """The 16 bytes of an id that a caller gave as an activity, its ``id``, or those bytes; None for anything else."""
+    if isinstance(value, Activity):
+        return value.raw_id
+    if isinstance(value, bytes) and len(value) == ID_SIZE:
+        return value
+    if isinstance(value, str) and len(value) == 2 * ID_SIZE:
+        with contextlib.suppress(ValueError):
+            raw_id = bytes.fromhex(value)
+            if len(raw_id) == ID_SIZE:  # spaces between digits are passed over
+                return raw_id
+    return None
+
+
+def require_raw_id(value: object) -> bytes:
+    """The 16 bytes of *value*, an activity or the id of one; else :class:`~feedmill.errors.ActivityError`."""
+    raw_id = raw_id_of(value)
+    if raw_id is None:
+        raise ActivityError(
+            f"{shown(value)} is not a feedmill.Activity, nor the id of one; use either, an id is a text of"
+            f" {2 * ID_SIZE} hexadecimal digits"
+        )
+    return raw_id
 
 
 def not_ahead(activity: A) -> A:

@@ -55,6 +55,10 @@ def get_verb(verb: object) -> type[Verb]:
 
     Raises :class:`~feedmill.errors.UnknownVerb`.
     """
+    if type(verb) is int and verb in _verbs:  # what is read comes this way, and what is written the next
+        return _verbs[verb]
+    if type(verb) is type and issubclass(verb, Verb) and _verbs.get(getattr(verb, "id", None)) is verb:  # type: ignore[arg-type]
+        return verb
     if isinstance(verb, Verb):
         verb = type(verb)
     if isinstance(verb, type) and issubclass(verb, Verb):
@@ -62,8 +66,6 @@ def get_verb(verb: object) -> type[Verb]:
         if verb_id in _verbs and _verbs[verb_id].__qualname__ == verb.__qualname__:
             return _verbs[verb_id]
         raise UnknownVerb(f"verb {verb.__name__} is not registered; decorate the class with @feedmill.verbs.register")
-    if type(verb) is int and verb in _verbs:
-        return _verbs[verb]
     if type(verb) is int:
         raise UnknownVerb(
             f"unknown verb {verb}; register it, or name the module that does in FEEDMILL_MODULES; known: {known_verbs()}"

@@ -106,6 +106,10 @@ def read(manager: PinManager) -> int:
     news = News(1)
     added: int = news.add_many([Activity(1, Love, 2)], trim=False)
     one: AggregatedActivity | None = news.find_group("100-None")
+    liked = Activity(1, Love, 2).replace(object=3, extra_context={"text": "new"})
+    added += (
+        news.add_many_aggregated(news[:], source=news) + news.remove(liked.id) + news.remove_many([liked, liked.id])
+    )
     names = [] if one is None else [verb.past_tense for verb in one.verbs]
     notes = manager.get_notification_feed(1)
     notes.mark(notes[:3], seen=True, read=True)

@@ -10,30 +10,56 @@ from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.declaration import check_attributes, check_hooks
 from feedmill.errors import ActivityError, ArgumentError, MissingMethod
 from feedmill.ids import to_microseconds
+from feedmill.instance_attributes import Stateless
+from feedmill.overrides import check_overrides, hook
+
+#: What to do instead of overriding a method that feeds do not ask.
+_INSTEAD = {"aggregate": "a feed asks get_group() for each activity, and merge() if you override that"}
 
 
-class BaseAggregator:
+class BaseAggregator(Stateless):
     """Subclass it and write :meth:`get_group`.
 
-    The group of an activity may depend on that activity alone, so a writer reads just the groups it touches.
+    The group of an activity may depend on that activity alone, so a writer reads just the groups it touches. A feed makes an
+    aggregator wherever it needs one, as ``aggregator_class(aggregated_activity_class, activity_class)``: what differs
+    between feeds is a class attribute of a subclass, and nothing can be set on an instance.
     """
+
+    #: What groups are made as.
+    aggregated_activity_class: type[AggregatedActivity]
+    #: What activities are shown as.
+    activity_class: type[Activity]
+    _init_arguments = 2
+    _init_signature = "__init__(self, aggregated_activity_class=None, activity_class=None)"
 
     #: Whether :meth:`score` looks at activities. Where bodies are stored apart that costs one more round trip a batch.
     score_reads_activities: ClassVar[bool] = False
 
-    def __init__(self, aggregated_activity_class: type[AggregatedActivity] = AggregatedActivity) -> None:
-        #: What groups are made as.
-        self.aggregated_activity_class = aggregated_activity_class
+    def __init__(
+        self,
+        aggregated_activity_class: type[AggregatedActivity] | None = None,
+        activity_class: type[Activity] | None = None,
+    ) -> None:
+        attributes = self.__dict__
+        attributes["aggregated_activity_class"] = aggregated_activity_class or AggregatedActivity
+        attributes["activity_class"] = activity_class or Activity
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_attributes(cls, BaseAggregator)
-        check_hooks(cls, "get_group", "score", "rank", "merge", "aggregate")
+        check_overrides(cls, _INSTEAD, "a feed asks get_group(), score(), rank() and merge(); give yours another name")
+        check_hooks(cls, "get_group", "score", "rank", "merge")
 
+    @classmethod
+    def _where_state_belongs(cls) -> str:
+        return "make what differs between feeds a class attribute of a subclass: class ByHour(ByTime): hours = 1"
+
+    @hook
     def get_group(self, activity: Activity) -> str:
         """The name of the group *activity* belongs to."""
         raise MissingMethod(f"{type(self).__name__} must define get_group(activity) -> str")
 
+    @hook
     def score(self, aggregated: AggregatedActivity) -> float:
         """Where a group stands in its feed, the highest first: by default the time of its newest activity, in µs.
 
@@ -44,6 +70,7 @@ class BaseAggregator:
         """
         return to_microseconds(aggregated.updated_at)  # type: ignore[arg-type]  # no stored group is empty
 
+    @hook
     def rank(self, aggregated_activities: Iterable[AggregatedActivity]) -> list[AggregatedActivity]:
         """*aggregated_activities* in the order in which they are shown: highest :meth:`score` first.
 
@@ -58,6 +85,7 @@ class BaseAggregator:
             groups.setdefault(self.get_group(activity), []).append(activity)
         return self.rank([self.aggregated_activity_class(group, members) for group, members in groups.items()])
 
+    @hook
     def merge(
         self, aggregated: Sequence[AggregatedActivity], activities: Iterable[Activity]
     ) -> tuple[list[AggregatedActivity], list[tuple[AggregatedActivity, AggregatedActivity]], list[AggregatedActivity]]:
@@ -69,16 +97,16 @@ class BaseAggregator:
             if before is None:
                 new.append(group)
                 continue
-            after = self.aggregated_activity_class(
-                group.group,
-                [*before.activities, *group.activities],
-            )
-            added = len(after.activities) and [a for a in group.activities if a not in before.activities]
+            added = [each for each in group.known_members if each not in before.activities]
             if added:
-                after.activity_count = before.activity_count + len(added)
                 held = set(before.actor_ids)
-                after.actor_count = before.actor_count + len({a.actor_id for a in added} - held)
-                after.created_at = min(before.created_at, after.created_at)  # type: ignore[type-var]
+                after = self.aggregated_activity_class(
+                    group.group,
+                    [*before.activities, *added],
+                    activity_count=before.activity_count + len(added),
+                    actor_count=before.actor_count + len({each.actor_id for each in added} - held),
+                    created_at=min(each for each in (before.created_at, added[0].time) if each is not None),
+                )
                 changed.append((before, after))
         return new, changed, []
 

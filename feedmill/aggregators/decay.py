@@ -10,6 +10,7 @@ from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators.base import BaseAggregator
 from feedmill.declaration import check_hooks
 from feedmill.errors import DeclarationError
+from feedmill.overrides import hook
 from feedmill.validation import shown
 
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc)
@@ -37,6 +38,7 @@ class DecayAggregator(BaseAggregator):
         if not isinstance(cls.half_life, dt.timedelta) or cls.half_life <= dt.timedelta(0):
             raise DeclarationError(f"{cls.__name__}.half_life is {cls.half_life!r}; use a positive timedelta")
 
+    @hook
     def weight(self, aggregated: AggregatedActivity) -> float:
         """How much the group counts while it is new, above 0: by default how many people it is of."""
         return aggregated.actor_count

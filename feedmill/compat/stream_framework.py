@@ -37,8 +37,9 @@ class ManagerNames:
     remove_user_activity, aremove_user_activity = both(__remove_user_activity)
 
     def __update_user_activity(self: Any, activity: Activity) -> Procedure[Fanout]:
-        """:meth:`update_activity`."""
-        return either(self.update_activity, self.aupdate_activity, activity)
+        """:meth:`update_user_activities` of one."""
+        fanouts = yield from either(self.update_user_activities, self.aupdate_user_activities, [activity])
+        return fanouts[0] if fanouts else None  # type: ignore[return-value]  # an override may return nothing
 
     update_user_activity, aupdate_user_activity = both(__update_user_activity)
 
@@ -54,23 +55,23 @@ class ManagerNames:
     def __follow_user(
         self: Any, user_id: EntityId, target_user_id: EntityId, async_: bool = True
     ) -> Procedure[Fanouts]:
-        """:meth:`follow`; without *async_* it is done when this returns."""
-        return _awaited(either(self.follow_many, self.afollow_many, user_id, [target_user_id]), async_)
+        """:meth:`follow_many_users` of one."""
+        return either(self.follow_many_users, self.afollow_many_users, user_id, [target_user_id], async_)
 
     follow_user, afollow_user = both(__follow_user)
 
     def __unfollow_user(
         self: Any, user_id: EntityId, target_user_id: EntityId, async_: bool = True
     ) -> Procedure[Fanouts]:
-        """:meth:`unfollow`; *async_* as above."""
-        return _awaited(either(self.unfollow_many, self.aunfollow_many, user_id, [target_user_id]), async_)
+        """:meth:`unfollow_many_users` of one."""
+        return either(self.unfollow_many_users, self.aunfollow_many_users, user_id, [target_user_id], async_)
 
     unfollow_user, aunfollow_user = both(__unfollow_user)
 
     def __follow_many_users(
         self: Any, user_id: EntityId, target_ids: Iterable[EntityId], async_: bool = True
     ) -> Procedure[Fanouts]:
-        """:meth:`follow_many`; *async_* as above."""
+        """:meth:`follow_many`; without *async_* it is done when this returns."""
         return _awaited(either(self.follow_many, self.afollow_many, user_id, target_ids), async_)
 
     follow_many_users, afollow_many_users = both(__follow_many_users)
@@ -86,7 +87,7 @@ class ManagerNames:
 
 def _awaited(asked: Procedure[Fanouts], async_: bool) -> Procedure[Fanouts]:
     fanouts = yield from asked
-    if not async_:
+    if not async_ and fanouts is not None:  # an override may return nothing
         yield from either(fanouts.wait, fanouts.afinished)
     return fanouts
 

@@ -12,10 +12,11 @@ from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
 from feedmill.aggregators.base import group_name, name_of
 from feedmill.declaration import check_positive
 from feedmill.errors import ArgumentError, CorruptRecord, DeclarationError, NewerRecord
-from feedmill.feeds.flat import ALL, WAIT, Feed, HeldMember, _accepted, _checked, unique
+from feedmill.feeds.flat import ALL, WAIT, Feed, HeldMember, _accepted, unique
 from feedmill.feeds.group_actors import actors_page
 from feedmill.feeds.query import EVERY_GROUP, Query
 from feedmill.feeds.reading import Page
+from feedmill.feeds.whole_groups import held_by, stored_in
 from feedmill.grouping import aging
 from feedmill.grouping.group_views import Entry, Scanned, group_position, scan_by_score, scan_whole, stored_groups
 from feedmill.grouping.merge import too_many
@@ -40,7 +41,7 @@ from feedmill.storage.base import GroupRead
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend_for, storage
 from feedmill.storage.sync_async import sync_and_async
-from feedmill.validation import require_many
+from feedmill.validation import require_many, require_raw_id
 
 
 class AggregatedFeed(Feed):
@@ -77,7 +78,7 @@ class AggregatedFeed(Feed):
     @classmethod
     def get_aggregator(cls) -> BaseAggregator:
         """The aggregator that says which group an activity belongs to."""
-        return cls.aggregator_class(cls.aggregated_activity_class)
+        return cls.aggregator_class(cls.aggregated_activity_class, cls.activity_class)
 
     @classmethod
     def get_timeline_storage_options(cls) -> dict[str, Any]:
@@ -244,44 +245,60 @@ class AggregatedFeed(Feed):
 
     add_many, aadd_many = sync_and_async(_add_many)
 
-    def _add_many_aggregated(self, aggregated: Iterable[AggregatedActivity]) -> Steps[int]:
-        """Add groups as they are, under their own names; how many members were new."""
+    def _add_many_aggregated(
+        self, aggregated: Iterable[AggregatedActivity | str], source: AggregatedFeed | None = None
+    ) -> Steps[int]:
+        """Add groups as they are: under their own names, with all they count, seen and read or not; how many members were new.
+
+        A group that was read from a feed holds its newest 15 activities. To add one that has more, name that feed as
+        *source*: then all of each group (or name) is added as it is there now. A group that this feed has already becomes one
+        with it, and is seen (read) if both are. Feeds without counts keep nothing of seen and read.
+        :class:`~feedmill.errors.ArgumentError`, before anything is written, for a group that is not known as a whole.
+        """
         groups = list(require_many("groups", aggregated))
-        for group in groups:
-            if not isinstance(group, AggregatedActivity):
-                raise ArgumentError(f"{group!r} is no group; use an AggregatedActivity, which has its activities")
-        named = [(name_of(group), _accepted(group.activities)) for group in groups]
-        yield from self._insert_activities(member for _, members in named for member in members)
+        if source is None:
+            whole = [held_by(group) for group in groups]  # type: ignore[arg-type]  # a name is refused
+        else:
+            if not isinstance(source, AggregatedFeed) or source._backend() is not self._backend():
+                raise ArgumentError(
+                    f"source is {source!r}; use the feed that holds the groups, in the backend of this one"
+                )
+            whole = yield from stored_in(source, groups)
+        whole = [each._replace(activities=_accepted(each.activities)) for each in whole]
+        yield from self._insert_activities(member for each in whole for member in each.activities)
         serializer, horizon = self.serializer(), self.horizon()
         ops = [
-            MemberOp(ADD, name, serializer.member(activity), activity)
-            for name, members in named
-            for activity in members
-            if activity.microseconds >= horizon
+            op
+            for each in whole
+            for op in each.ops(serializer)
+            if op.activity is None or op.activity.microseconds >= horizon
         ]
         return (yield from self._begun(self._apply([self.user_id], Plan(tuple(ops), reads_of(ops), begins=True))))
 
     add_many_aggregated, aadd_many_aggregated = sync_and_async(_add_many_aggregated)
 
     def _remove_many(  # type: ignore[override]  # the order of parameters is the original page's
-        self, activities: Iterable[Activity], batch_interface: Any = None, trim: bool = True
+        self, activities: Iterable[Activity | str], batch_interface: Any = None, trim: bool = True
     ) -> Steps[int]:
-        """Take *activities* out of their groups; how many were there. An emptied group disappears.
+        """Take *activities*, or those of these ids, out of their groups; how many were there. An emptied group disappears.
 
         *batch_interface* is accepted for ports from Stream-Framework and must be None: every write is a batch here.
         """
         if batch_interface is not None:
             raise DeclarationError("remove_many(batch_interface=…) does not exist here; every write is a batch already")
-        steps = plan(type(self), (), _checked(activities))._replace(untrimmed=not trim and not self.counted)
-        return (yield from self._apply([self.user_id], steps))
+        given, ids = self._told_apart(activities)
+        ops = [MemberOp(REMOVE, *each) for each in (yield from self._held_by_id(ids))]
+        steps = plan(type(self), (), given)
+        if ops:
+            steps = steps._replace(ops=(*steps.ops, *ops), reads=reads_of([*steps.ops, *ops]))
+        return (yield from self._apply([self.user_id], steps._replace(untrimmed=not trim and not self.counted)))
 
     remove_many, aremove_many = sync_and_async(_remove_many)  # type: ignore[assignment]
 
     def _remove_many_aggregated(self, aggregated: Iterable[AggregatedActivity | str]) -> Steps[int]:
-        """Remove whole groups (or those of these names); how many were named."""
+        """Remove whole groups (or those of these names); how many were there."""
         names = names_of(aggregated)
-        yield from self._apply([self.user_id], plan_groups(DropOp(names)))
-        return len(names)
+        return (yield from self._apply([self.user_id], plan_groups(DropOp(names, counts=True)))) if names else 0
 
     remove_many_aggregated, aremove_many_aggregated = sync_and_async(_remove_many_aggregated)
 
@@ -373,9 +390,11 @@ class AggregatedFeed(Feed):
         (found,) = yield from stored_groups(type(self), state, [(name, record)], include_empty=False)
         return found
 
-    def _rank(self, activity: Activity) -> Steps[int | None]:
-        """The rank of the group that holds *activity*, shown or minimised, or None."""
-        (activity,) = _checked([activity])
+    def _rank(self, activity: Activity | str) -> Steps[int | None]:
+        """The rank of the group that holds *activity*, or the one whose id it is, shown or minimised, or None."""
+        if not isinstance(activity, Activity):
+            found = yield from self._held_by_id([require_raw_id(activity)])
+            return (yield from self._rank_of_group(found[0][0])) if found else None
         if has_custom_merge(type(self)):  # where it is depends on what was there when it came
             groups = yield from self._select(0, self.max_length)
             return next((rank for rank, group in enumerate(groups) if group.contains(activity)), None)
@@ -391,10 +410,28 @@ class AggregatedFeed(Feed):
             return None
         if all(each.raw_id != activity.raw_id for each in held):
             return None
-        if self.has_custom_rank() or (has_custom_score(type(self)) and self.horizon()):
+        return (yield from self._rank_of_group(name)) if self._is_ranked_apart() else int(rank)
+
+    def _is_ranked_apart(self) -> bool:
+        """Whether the rank of a group in the timeline is not the one that readers see."""
+        return self.has_custom_rank() or (has_custom_score(type(self)) and bool(self.horizon()))
+
+    def _rank_of_group(self, name: bytes) -> Steps[int | None]:
+        """The rank of the group called *name*; None if it is not there, or beyond the end."""
+        if self._is_ranked_apart():
             groups = yield from self._select(0, self.max_length)
             return next((rank for rank, group in enumerate(groups) if group.group.encode() == name), None)
+        _, record, _, rank = yield from self.timeline().group_get(self.key, GroupRead(name, ()))
+        if record is None or rank is None or rank >= self.max_length or self._is_too_old(record):
+            return None
         return int(rank)
+
+    def _held_by_id(self, ids: Sequence[bytes]) -> Steps[list[HeldMember]]:
+        """The members with these ids, wherever they are: an id alone does not tell its group, so all are looked at."""
+        wanted = set(ids)
+        if not wanted:
+            return []
+        return [each for each in (yield from self.all_members(self.user_id)) if each[1].raw_id in wanted]
 
     @classmethod
     def _is_too_old(cls, record: bytes) -> bool:

@@ -11,21 +11,23 @@ from feedmill import cursor, lifetimes, settings
 from feedmill.activity import Activity
 from feedmill.declaration import check_attributes, check_number, check_positive
 from feedmill.errors import DeclarationError, FeedIndexError
+from feedmill.feeds.overriding import CONFIGURED, INSTEAD_OF_OVERRIDING, check_constructor, instead_of_setting
 from feedmill.feeds.query import FILTERS, Query
 from feedmill.feeds.reading import Readable
 from feedmill.grouping import aging
 from feedmill.grouping.group_views import Entry, Scanned
 from feedmill.grouping.hydration import Bodies
-from feedmill.ids import TIME_SIZE, EntityId, are_ints
+from feedmill.ids import TIME_SIZE, EntityId, are_ints, id_microseconds
 from feedmill.keys import check_format, feed_key, feed_keys
 from feedmill.lifetimes import Duration
+from feedmill.overrides import check_overrides
 from feedmill.records.members import Member
 from feedmill.storage.base import Backend
 from feedmill.storage.memory import MemoryTimelineStorage
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend_for, storage
 from feedmill.storage.sync_async import sync_and_async
-from feedmill.validation import not_ahead, require_activity, require_int, require_many
+from feedmill.validation import not_ahead, require_activity, require_int, require_many, require_raw_id
 
 T = TypeVar("T")
 
@@ -71,11 +73,13 @@ class Feed(Bodies, Readable):
     _max_age: ClassVar[int] = 0
     _idle: ClassVar[int] = 0
 
+    #: Whose feed it is.
+    user_id: EntityId
+    #: The key of the timeline.
+    key: str
+
     def __init__(self, user_id: EntityId) -> None:
-        #: Whose feed it is.
-        self.user_id = user_id
-        #: The key of the timeline.
-        self.key = self.key_of(user_id)
+        self.__dict__.update(user_id=user_id, key=self.key_of(user_id))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -83,6 +87,8 @@ class Feed(Bodies, Readable):
             if issubclass(base, Feed):
                 check_attributes(cls, base)
                 break
+        check_overrides(cls, INSTEAD_OF_OVERRIDING, CONFIGURED)
+        check_constructor(cls)
         check_positive(cls, "max_length")
         check_number(cls, "trim_chance", 1)
         cls._max_age = lifetimes.declared(cls, "max_age")
@@ -101,6 +107,10 @@ class Feed(Bodies, Readable):
                 " which bodies are, such as RedisActivityStorage, or use a notification feed, which holds everything itself"
             )
         check_format(cls, "key_format")
+
+    @classmethod
+    def _instead_of_setting(cls, name: str) -> str:
+        return instead_of_setting(cls, name)
 
     # -- where things are
 
@@ -287,19 +297,38 @@ class Feed(Bodies, Readable):
 
     add_many, aadd_many = sync_and_async(_add_many)
 
-    def _remove(self, activity: Activity) -> Steps[int]:
-        """Remove one activity; 1 if it was there."""
+    def _remove(self, activity: Activity | str) -> Steps[int]:
+        """Remove *activity*, or the one whose ``id`` it is; 1 if it was there."""
         return (yield from self._remove_many([activity]))
 
     remove, aremove = sync_and_async(_remove)
 
-    def _remove_many(self, activities: Iterable[Activity], trim: bool = True) -> Steps[int]:
-        """Remove *activities* from this feed (their bodies stay); how many were there."""
-        removed = yield from self.deliver([self.user_id], (), _checked(activities), wait=WAIT)
+    def _remove_many(self, activities: Iterable[Activity | str], trim: bool = True) -> Steps[int]:
+        """Remove *activities*, or those of these ids, from this feed (their bodies stay); how many were there."""
+        given, ids = self._told_apart(activities)
+        removed = yield from self.deliver([self.user_id], (), given, wait=WAIT)
+        if ids:
+            removed += yield from self.remove_members(self.user_id, (yield from self._held_by_id(ids)), WAIT)
         yield from self._trim_perhaps(trim)
         return removed
 
     remove_many, aremove_many = sync_and_async(_remove_many)
+
+    def _told_apart(self, activities: Iterable[Activity | str]) -> tuple[list[Activity], list[bytes]]:
+        """Those that are activities, and the ids of the others."""
+        given: list[Activity] = []
+        ids: list[bytes] = []
+        for each in require_many("activities", activities):
+            if isinstance(each, Activity):
+                given.append(each)
+            else:
+                ids.append(require_raw_id(each))
+        return given, ids
+
+    def _held_by_id(self, ids: Sequence[bytes]) -> Steps[list[HeldMember]]:
+        """The members with these ids, if the feed holds them."""
+        yield from ()
+        return [(b"", Member(raw_id, b"")) for raw_id in sorted(set(ids))]
 
     def _trim_perhaps(self, trim: bool) -> Steps[None]:
         if trim and self.trim_chance and random.random() < self.trim_chance:
@@ -386,19 +415,16 @@ class Feed(Bodies, Readable):
         """The place that a cursor names; :class:`~feedmill.errors.CursorError` if it is none of this kind of feed."""
         return cursor.decode_id(f"flat {cls.key_format}", text)
 
-    def __bool__(self) -> bool:
-        return True
-
-    def _rank(self, activity: Activity) -> Steps[int | None]:
-        """The rank of *activity*, 0 for the newest, or None."""
-        (checked,) = _checked([activity])
-        if checked.microseconds < self.horizon():
+    def _rank(self, activity: Activity | str) -> Steps[int | None]:
+        """The rank of *activity*, or the one whose id it is, 0 for the newest, or None."""
+        raw_id = require_raw_id(activity)
+        if id_microseconds(raw_id) < self.horizon():
             return None
-        newer, ids = yield from self.timeline().flat_range(self.key, checked.raw_id, b"", True, 0, 1, self.max_length)
-        return newer - 1 if ids == [checked.raw_id] else None
+        newer, ids = yield from self.timeline().flat_range(self.key, raw_id, b"", True, 0, 1, self.max_length)
+        return newer - 1 if ids == [raw_id] else None
 
-    def _contains(self, activity: Activity) -> Steps[bool]:
-        """Whether *activity* is among the items of the feed, minimised members of groups included."""
+    def _contains(self, activity: Activity | str) -> Steps[bool]:
+        """Whether *activity*, or the one whose ``id`` it is, is among the items of the feed, minimised members of groups included."""
         return (yield from self._used(self._rank(activity), None)) is not None
 
     contains, acontains = sync_and_async(_contains)
@@ -406,8 +432,8 @@ class Feed(Bodies, Readable):
     def __contains__(self, item: object) -> bool:
         return self.contains(item) if isinstance(item, Activity) else super().__contains__(item)
 
-    def _index_of(self, activity: Activity) -> Steps[int]:
-        """The rank of *activity*, or of the group that holds it, 0 for the newest.
+    def _index_of(self, activity: Activity | str) -> Steps[int]:
+        """The rank of *activity* (or the one whose ``id`` it is), or of the group that holds it, 0 for the newest.
 
         :class:`~feedmill.errors.FeedIndexError` if it is not there.
         """

@@ -50,12 +50,14 @@ class NotificationFeed(AggregatedFeed):
     counted: ClassVar[bool] = True
     known_filters: ClassVar[tuple[str, ...]] = NOTIFICATION_FILTERS
 
+    #: The key of the denormalised counts.
+    count_key: str
+    #: What the feed's lock is called in errors and logs.
+    lock_key: str
+
     def __init__(self, user_id: EntityId) -> None:
         super().__init__(user_id)
-        #: The key of the denormalised counts.
-        self.count_key = self.count_key_of(user_id)
-        #: What the feed's lock is called in errors and logs.
-        self.lock_key = self.lock_name(user_id)
+        self.__dict__.update(count_key=self.count_key_of(user_id), lock_key=self.lock_name(user_id))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

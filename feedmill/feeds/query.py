@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from feedmill import validation
 from feedmill.activity import Activity
 from feedmill.errors import FilterError, UnknownVerb
 from feedmill.ids import ID_SIZE, TIME_SIZE
@@ -112,16 +112,12 @@ EVERYTHING, EVERY_GROUP = Query(), Query(grouped=True)
 
 def raw_id_of(name: str, value: object) -> bytes:
     """The 16 bytes of an id that a caller gave as an activity, its ``id``, or those bytes; else FilterError."""
-    if isinstance(value, Activity):
-        return value.raw_id
-    if isinstance(value, bytes) and len(value) == ID_SIZE:
-        return value
-    if isinstance(value, str) and len(value) == 2 * ID_SIZE:
-        with contextlib.suppress(ValueError):
-            raw_id = bytes.fromhex(value)
-            if len(raw_id) == ID_SIZE:  # spaces between digits are passed over
-                return raw_id
-    raise FilterError(f"{name} is {value!r}; use an Activity, its id (32 hexadecimal digits) or its raw_id (16 bytes)")
+    raw_id = validation.raw_id_of(value)
+    if raw_id is None:
+        raise FilterError(
+            f"{name} is {value!r}; use an Activity, its id (32 hexadecimal digits) or its raw_id (16 bytes)"
+        )
+    return raw_id
 
 
 def _bound(field: str, after: int, join: Callable[[int, int], int]) -> Callable[[Query, str, Any], Query]:

@@ -13,6 +13,7 @@ from feedmill.errors import FeedIndexError, FilterError
 from feedmill.feeds.query import EVERYTHING, ORDERS, Query
 from feedmill.grouping.group_views import Scanned
 from feedmill.ids import EntityId
+from feedmill.instance_attributes import FixedAttributes
 from feedmill.storage.operations import Steps
 from feedmill.storage.sync_async import sync_and_async
 from feedmill.validation import is_int_from
@@ -41,7 +42,7 @@ class Page:
         return None if self.arrived is None else revisions.encode(self.arrived)
 
 
-class Readable:
+class Readable(FixedAttributes):
     """Slices, pages and filters, from threads and from coroutines.
 
     ``feed[:25]`` is ``await feed.aread(0, 25)`` in a coroutine; every other method that does I/O has a twin that is
@@ -181,10 +182,17 @@ class Readable:
 class View(Readable):
     """A part of a feed, or a feed in another order. It is read anew each time, and never changes by being read."""
 
+    #: Whose feed it is a view of.
+    user_id: EntityId
+    _run: Any
+    _arun: Any
+
     def __init__(self, feed: Any, query: Query) -> None:
-        self._feed, self._query = feed, query
-        self.user_id = feed.user_id
-        self._run, self._arun = feed._run, feed._arun
+        self.__dict__.update(_feed=feed, _query=query, user_id=feed.user_id, _run=feed._run, _arun=feed._arun)
+
+    @classmethod
+    def _instead_of_setting(cls, name: str) -> str:
+        return "a view does not change; filter() and order_by() make another one"
 
     @property
     def _what(self) -> tuple[Any, ...]:

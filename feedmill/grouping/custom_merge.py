@@ -27,13 +27,13 @@ def custom_merge(feed_class: Any, snapshot: Snapshot, activities: Sequence[Activ
     for before, after in changed:
         if before.group != after.group:
             removed.append(name_of(before))
-            ops += _members(feed_class, after, after.activities, ADD)
+            ops += _members(feed_class, after, after.known_members, ADD)
             continue
-        ops += _members(feed_class, after, [a for a in after.activities if a not in before.activities], ADD)
+        ops += _members(feed_class, after, [a for a in after.known_members if a not in before.activities], ADD)
         if after.minimized_activities <= before.minimized_activities:
-            ops += _members(feed_class, after, [a for a in before.activities if a not in after.activities], REMOVE)
+            ops += _members(feed_class, after, [a for a in before.activities if a not in after.known_members], REMOVE)
     for group in new:
-        ops += _members(feed_class, group, group.activities, ADD)
+        ops += _members(feed_class, group, group.known_members, ADD)
     if removed:
         yield from _check_read(feed_class, snapshot, removed)
         ops.insert(0, DropOp(tuple(removed)))

@@ -20,6 +20,7 @@ from feedmill.storage.memory import MemoryActivityStorage
 from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend_for, storage
 from feedmill.storage.sync_async import sync_and_async_classmethod
+from feedmill.validation import require_activity, require_many, require_raw_id
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +87,9 @@ class Bodies:
     @classmethod
     def _insert_activities(cls, activities: Iterable[Activity]) -> Steps[None]:
         """Store the bodies of *activities*."""
+        checked = [require_activity(each) for each in require_many("activities", activities)]
         if cls.activity_storage_class is not None:
-            yield from cls.activities().add(cls.bodies(activities))
+            yield from cls.activities().add(cls.bodies(checked))
 
     insert_activities, ainsert_activities = sync_and_async_classmethod(_insert_activities)
 
@@ -99,10 +101,11 @@ class Bodies:
     insert_activity, ainsert_activity = sync_and_async_classmethod(_insert_activity)
 
     @classmethod
-    def _remove_activity(cls, activity: Activity) -> Steps[None]:
-        """Forget the body of *activity*; feeds that still hold its id leave it out."""
+    def _remove_activity(cls, activity: Activity | str) -> Steps[None]:
+        """Forget the body of *activity*, or of the one whose ``id`` it is; feeds that still hold its id leave it out."""
+        raw_id = require_raw_id(activity)
         if cls.activity_storage_class is not None:
-            yield from cls.activities().remove([activity.raw_id])
+            yield from cls.activities().remove([raw_id])
 
     remove_activity, aremove_activity = sync_and_async_classmethod(_remove_activity)
 

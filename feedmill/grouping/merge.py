@@ -94,6 +94,8 @@ class GroupMerge:
         self.kept = b""
         self.added: list[MemberOp] = []
         self.removed: list[MemberOp] = []
+        #: How many groups were deleted by operations that count them.
+        self.dropped = 0
         #: The time, µs, before which activities are not added and groups go.
         self.horizon: int = feed_class.horizon()
         if self.horizon:
@@ -179,14 +181,26 @@ class GroupMerge:
             record = self.records[group] = Record(self.serializer.overflow_codec)
             record.drop_overflow = self._has_overflow(group)
         self._count(record, -1)
+        marks = None if op.marks is None else self._kept_marks(op.marks, None if fresh else record)
         if record.add(op.member):
-            record.revision, record.seen_at, record.read_at = self.sequence, 0, 0
+            record.revision = self.sequence
+            record.seen_at, record.read_at = marks or (0, 0)
             self.state.sequence = self.sequence
             self.dirty[group] = None
             self.added.append(op)
         elif fresh:
             self.records[group] = None
         self._count(record, 1)
+
+    def _kept_marks(self, marks: tuple[int, int], record: Record | None) -> tuple[int, int]:
+        """When a group is seen and read that *marks* come to: of one that is there already, *record*, only if it was, too."""
+        (seen_at, read_at), state = marks, self.state
+        if not self.counted:
+            return 0, 0
+        if record is not None:
+            seen_at = max(seen_at, state.seen_time(record)) if seen_at and state.is_seen(record) else 0
+            read_at = max(read_at, state.read_time(record)) if read_at and state.is_read(record) else 0
+        return seen_at, read_at
 
     def _remove(self, op: MemberOp) -> None:
         record = self._record(op.group)
@@ -220,6 +234,7 @@ class GroupMerge:
             self.limit = min(self.limit, op.keep)
         for group in op.groups:
             if group in self.stored:
+                self.dropped += op.counts and self._record(group) is not None
                 self._count(self._record(group), -1)
                 self.records[group] = None
                 self.dirty[group] = None

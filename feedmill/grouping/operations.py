@@ -31,6 +31,8 @@ class MemberOp(NamedTuple):
     member: Member
     #: None if it may be known to nobody any more; then it can only be removed.
     activity: Activity | None = None
+    #: Of a member of a whole group that is added as it is: when that was seen and read, µs, 0 for never.
+    marks: tuple[int, int] | None = None
 
 
 #: Higher than the number of whatever may arrive.
@@ -63,6 +65,8 @@ class DropOp:
 
     groups: tuple[bytes, ...] = ()
     keep: int | None = None
+    #: Whether the deleted groups are what the caller wants counted.
+    counts: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +127,7 @@ class Plan(NamedTuple):
         if not self.untrimmed and not has_custom_merge(feed_class) and not has_custom_score(feed_class):
             serializer, number = feed_class.serializer(), {read.group: n for n, read in enumerate(self.reads)}
             for op in self.ops:
-                if not (isinstance(op, MemberOp) and op.kind == ADD and op.activity is not None):
+                if not (isinstance(op, MemberOp) and op.kind == ADD and op.activity is not None and op.marks is None):
                     additions.clear()
                     break
                 place, time = number[op.group], op.activity.microseconds

@@ -245,8 +245,10 @@ class _Cycle:
                     self._lost(job, fresh)
                     again.append(job)
                 continue
-            self.changed += len(group_merge.removed) + sum(
-                op.group not in group_merge.let_go for op in group_merge.added
+            self.changed += (
+                group_merge.dropped
+                + len(group_merge.removed)
+                + sum(op.group not in group_merge.let_go for op in group_merge.added)
             )
             self.changed -= sum(group in group_merge.let_go for group in job.added)
             job.added = ()
@@ -421,7 +423,8 @@ class _Cycle:
 
 
 def _adds(op: Any) -> bool:
-    return isinstance(op, MemberOp) and op.kind == ADD
+    """Whether *op* is for the aggregator's own merge: what is added as it is has its group."""
+    return isinstance(op, MemberOp) and op.kind == ADD and op.marks is None
 
 
 #: Why a pending write is left out of a try.

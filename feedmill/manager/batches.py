@@ -13,7 +13,7 @@ from feedmill.fanout.handle import Fanout, fanout_id
 from feedmill.fanout.handles import Fanouts
 from feedmill.fanout.operations import FILTERED_IMPORT, IMPORT
 from feedmill.ids import EntityId, entity_id
-from feedmill.manager import activity_bodies
+from feedmill.manager import activity_bodies, overriding
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.manager.writes import addition, author_rate_limit, storing
 from feedmill.msgpack_codec import pack
@@ -29,12 +29,25 @@ IMPORTED_AT_ONCE = 100
 
 #: An activity, or what :class:`~feedmill.Activity` is to be called with.
 Item = Union[Activity, Mapping[str, Any]]
+#: Takes an activity of a batch that turns out to be refused, and why.
+Refuse = Callable[[Activity, ActivityError], None]
 
 
 def add(manager: ManagerHooks, items: Iterable[Item]) -> Procedure[Fanouts]:
-    """Store and fan out *items*, many in one round trip."""
+    """Store and fan out *items*, many in one round trip; where an app overrides ``add_activity``, that is called for each."""
 
-    def accept(activities: list[Activity]) -> Procedure[list[Fanout]]:
+    def one_by_one(activities: list[Activity], refuse: Refuse) -> Procedure[list[Fanout]]:
+        call, fanouts = overriding.calls_of(manager, "add_activity"), list[Fanout]()
+        for activity in activities:
+            try:
+                fanout = yield from call(activity)
+            except ActivityError as error:
+                refuse(activity, error)
+            else:
+                fanouts += [] if fanout is None else [fanout]  # an override may return nothing
+        return fanouts
+
+    def accept(activities: list[Activity], refuse: Refuse) -> Procedure[list[Fanout]]:
         wanted = [(fanout_id(manager.name, activity.raw_id), activity.raw_id) for activity in activities]
         rate_limits = [author_rate_limit(manager, activity) for activity in activities]
         about = [activity.id for activity in activities]
@@ -42,7 +55,8 @@ def add(manager: ManagerHooks, items: Iterable[Item]) -> Procedure[Fanouts]:
         operations = yield from storing(manager, op, activities)
         return (yield from handle.enqueue(manager.name, op, wanted, operations, rate_limits=rate_limits, about=about))
 
-    return (yield from _each(manager, items, AT_ONCE, lambda activity: None, accept))
+    accepting = one_by_one if overriding.is_overridden(manager, "add_activity") else accept
+    return (yield from _each(manager, items, AT_ONCE, lambda activity: None, accepting))
 
 
 def import_(
@@ -59,7 +73,7 @@ def import_(
                 f"the actor is {activity.actor_id!r}, and this is an import of {user_id!r}'s activities"
             )
 
-    def accept(activities: list[Activity]) -> Procedure[list[Fanout]]:
+    def accept(activities: list[Activity], refuse: Refuse) -> Procedure[list[Fanout]]:
         op = FILTERED_IMPORT if manager.is_filtered else IMPORT
         operations = yield from storing(manager, op, activities, fanout=fanout)
         ids = sorted(activity.raw_id for activity in activities)
@@ -80,25 +94,31 @@ def _each(
     items: Iterable[Item],
     size: int,
     check: Callable[[Activity], None],
-    accept: Callable[[list[Activity]], Procedure[list[Fanout]]],
+    accept: Callable[[list[Activity], Refuse], Procedure[list[Fanout]]],
 ) -> Procedure[Fanouts]:
     fanouts: list[Fanout] = []
     refused: list[tuple[int, Any, str]] = []
+    places: dict[bytes, tuple[int, Any]] = {}
     total = 0
+
+    def refuse(activity: Activity, error: ActivityError) -> None:
+        refused.append((*places[activity.raw_id], str(error)))
+
     for part in _parts(items, size):
         good: dict[bytes, Activity] = {}
+        places.clear()
         for place, item in enumerate(part, total):
             try:
                 activity = activity_bodies.accepted(manager, Activity(**item) if isinstance(item, Mapping) else item)
                 check(activity)
-                good[activity.raw_id] = activity
+                good[activity.raw_id], places[activity.raw_id] = activity, (place, item)
             except Exception as error:  # whatever it is, also in somebody's get_group: it is about this one alone
                 refused.append((place, item, str(error) if isinstance(error, ActivityError) else repr(error)))
         total += len(part)
         if good:
-            fanouts += yield from accept(list(good.values()))
+            fanouts += yield from accept(list(good.values()), refuse)
     if refused:
-        raise BatchError(refused, total, Fanouts(fanouts))
+        raise BatchError(sorted(refused, key=lambda each: each[0]), total, Fanouts(fanouts))
     return Fanouts(fanouts)
 
 

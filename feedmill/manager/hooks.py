@@ -13,13 +13,21 @@ from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.ids import EntityId
 from feedmill.manager import hook_results
+from feedmill.overrides import hook
 
 
-class Priority(enum.Enum):
-    """Which queue a chunk of followers waits in; the value is the queue's name."""
+class Priority(str, enum.Enum):
+    """Which queue a chunk of followers waits in. A text: ``Priority.HIGH == "HIGH"``."""
 
-    HIGH = publisher.HIGH_QUEUE
-    LOW = publisher.LOW_QUEUE
+    HIGH = "HIGH"
+    LOW = "LOW"
+
+    __str__ = str.__str__
+
+    @property
+    def queue(self) -> str:
+        """The name of the queue: ``fanout.high`` or ``fanout.low``."""
+        return publisher.HIGH_QUEUE if self is Priority.HIGH else publisher.LOW_QUEUE
 
 
 #: Ids, or ids for each priority, which may also be named: ``"HIGH"`` or ``"LOW"``.
@@ -60,6 +68,7 @@ class ManagerHooks:
 
     # -- hooks; an app may annotate ids as what they are in that app
 
+    @hook
     def get_user_follower_ids(self, user_id: Any) -> Followers:
         """Return the ids of the followers of *user_id*: an iterable, or a dict with one iterable for each :class:`Priority`.
 
@@ -69,14 +78,17 @@ class ManagerHooks:
         """
         raise MissingMethod(f"{type(self).__name__} must define get_user_follower_ids(user_id)")
 
+    @hook
     def get_user_following_ids(self, user_id: Any) -> Iterable[EntityId]:
         """Return the ids of the users whom *user_id* follows: an iterable. Called only by :meth:`rebuild`."""
         raise MissingMethod(f"{type(self).__name__} must define get_user_following_ids(user_id)")
 
+    @hook
     def get_recipient_ids(self, activity: Activity) -> Iterable[EntityId]:
         """Return the ids of the users to notify of *activity*: an iterable, empty by default."""
         return ()
 
+    @hook
     def accepts(self, user_id: Any, activity: Activity) -> bool:
         """Whether *activity* may come into the feeds of *user_id*: mute, block, audience. Everything may by default.
 
@@ -86,6 +98,7 @@ class ManagerHooks:
         """
         return True
 
+    @hook
     def filter_user_ids(self, activity: Activity, user_ids: Sequence[Any]) -> Iterable[EntityId]:
         """Return those of *user_ids* (a chunk) into whose feeds *activity* may come, for example with one query for all.
 
@@ -94,6 +107,7 @@ class ManagerHooks:
         """
         return [user_id for user_id in user_ids if hook_results.accepted(self.name, self.accepts(user_id, activity))]
 
+    @hook
     def filter_activities(self, user_id: Any, activities: Sequence[Activity]) -> Iterable[Activity]:
         """Those of *activities* that may come into the feeds of *user_id* when they are copied by follow or rebuild.
 

@@ -15,10 +15,12 @@ from feedmill.fanout.operations import FOLLOW, NOTIFY, UNFOLLOW, UNNOTIFY
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.ids import EntityId
-from feedmill.manager import batches, coroutines, idle, lookup, writes
+from feedmill.instance_attributes import Stateless
+from feedmill.manager import batches, coroutines, idle, lookup, overriding, writes
 from feedmill.manager.config import check_feeds
 from feedmill.manager.explain import Explanation, explain
 from feedmill.manager.hooks import AUDIENCE_HOOKS, FILTER_HOOKS, ManagerHooks
+from feedmill.overrides import check_overrides
 from feedmill.registry import register_manager
 from feedmill.storage.procedures import Procedure, both, stored, unbroken
 from feedmill.validation import require_int
@@ -31,12 +33,25 @@ class UserFeeds(dict[str, Feed]):
         raise UnknownName(f"no feed {name!r}; the manager declares {', '.join(map(repr, self)) or 'none'}")
 
 
-class Manager(ManagerNames, ManagerHooks):
-    """Subclass it, set the feed classes, and write :meth:`get_user_follower_ids`."""
+#: What to do instead of overriding a method that workers do not ask.
+_INSTEAD = {
+    "get_feeds": "workers write to feed_classes; set that",
+    "get_user_feed": "workers write to user_feed_class; set that",
+    "get_notification_feed": "workers write to notification_feed_class; set that",
+}
+
+
+class Manager(ManagerNames, ManagerHooks, Stateless):
+    """Subclass it, set the feed classes, and write :meth:`get_user_follower_ids`.
+
+    Workers make managers of their own, without arguments, and nothing travels from one to another: what a manager knows is in
+    its class, and no attribute can be set on an instance, but in an ``__init__`` without parameters, which runs in workers, too.
+    """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         check_attributes(cls, Manager)
+        check_overrides(cls, _INSTEAD, "give yours another name")
         check_positive(cls, "fanout_chunk_size", "follow_activity_limit", "fanout_burst")
         check_number(cls, "fanout_rate")
         if "name" not in vars(cls):
@@ -53,6 +68,12 @@ class Manager(ManagerNames, ManagerHooks):
         coroutines.follow_overrides(cls, Manager)
         register_manager(cls.name, cls)
 
+    @classmethod
+    def _where_state_belongs(cls) -> str:
+        return (
+            "make it a class attribute, and one class for each value: class ClubManager(TenantManager): tenant = 'club'"
+        )
+
     # -- activities
 
     def __add_activity(self, activity: Activity) -> Procedure[Fanout]:
@@ -68,6 +89,8 @@ class Manager(ManagerNames, ManagerHooks):
 
     def __add_activities(self, activities: Iterable[Activity | Mapping[str, Any]]) -> Procedure[Fanouts]:
         """:meth:`add_activity` for many, of any actors, in few round trips. A dict is what Activity is called with.
+
+        Where you override :meth:`add_activity`, that is called for each.
 
         An invalid activity does not affect the others: they are accepted, and then :class:`~feedmill.errors.BatchError` lists the
         invalid ones.
@@ -139,13 +162,13 @@ class Manager(ManagerNames, ManagerHooks):
 
     # -- who follows whom
 
-    def __follow(self, user_id: EntityId, target_id: EntityId) -> Procedure[Fanout]:
+    def __follow(self, user_id: EntityId, target_id: EntityId, limit: int | None = None) -> Procedure[Fanout]:
         """Bring the newest activities of *target_id* that pass the filters into the feeds of *user_id*.
 
-        As many as :attr:`follow_activity_limit`, however far back in the target's user feed. What these feeds hold of the target
+        As many as *limit*, by default :attr:`follow_activity_limit`, however far back in the target's user feed. What these feeds hold of the target
         and does not pass the filters any more is taken out.
         """
-        return (yield from writes.copy(self, FOLLOW, user_id, [target_id]))[0]
+        return (yield from writes.copy(self, FOLLOW, user_id, [target_id], limit))[0]
 
     follow, afollow = both(__follow)
 
@@ -153,6 +176,9 @@ class Manager(ManagerNames, ManagerHooks):
         self, user_id: EntityId, target_ids: Iterable[EntityId], limit: int | None = None
     ) -> Procedure[Fanouts]:
         """:meth:`follow` each of *target_ids*; *limit*: newest activities of each, by default follow_activity_limit."""
+        if overriding.is_overridden(self, "follow"):
+            options = {} if limit is None else {"limit": limit}
+            return overriding.copied(self, "follow", user_id, target_ids, options)
         return writes.copy(self, FOLLOW, user_id, target_ids, limit)
 
     follow_many, afollow_many = both(__follow_many)
@@ -165,6 +191,8 @@ class Manager(ManagerNames, ManagerHooks):
 
     def __unfollow_many(self, user_id: EntityId, target_ids: Iterable[EntityId]) -> Procedure[Fanouts]:
         """:meth:`unfollow` each of *target_ids*."""
+        if overriding.is_overridden(self, "unfollow"):
+            return overriding.copied(self, "unfollow", user_id, target_ids, {})
         return writes.copy(self, UNFOLLOW, user_id, target_ids)
 
     unfollow_many, aunfollow_many = both(__unfollow_many)
@@ -216,8 +244,11 @@ class Manager(ManagerNames, ManagerHooks):
     def __get_activities(self, activity_ids: Iterable[Activity | str]) -> Procedure[dict[str, Activity]]:
         """:meth:`get_activity` for many, in one command: by ``id``, in the order asked for.
 
-        Those for which that would raise are left out, as in feeds.
+        Those for which that would raise are left out, as in feeds. Where you override :meth:`get_activity`, that is called
+        for each.
         """
+        if overriding.is_overridden(self, "get_activity"):
+            return overriding.got(self, activity_ids)
         return stored(lookup.several(self, activity_ids))
 
     get_activities, aget_activities = both(__get_activities)

@@ -199,7 +199,7 @@ def notify_directly(
     """See :meth:`Manager.notify`: a fan-out for each chunk of users."""
     if manager.notification_feed_class is None:
         raise DeclarationError(f"{manager.name}.{op} needs notification_feed_class, the feed that it writes to")
-    people = _ids(user_ids, "user")
+    people = ids_of(user_ids, "user")
     check = activity_bodies.accepted if op.adds else activity_bodies.checked
     activity = check(manager, activity)
     raw_id, fanouts, number = activity.raw_id, list[Fanout](), 0
@@ -239,7 +239,7 @@ def copy(
         raise DeclarationError(f"{manager.name}.{op} needs user_feed_class, the feed it copies from")
     if limit is not None and not is_int_from(limit, 1):
         raise ArgumentError(f"limit is {limit!r}; use a positive int, or None for follow_activity_limit")
-    targets, fanouts = _ids(target_ids, "target"), list[Fanout]()
+    targets, fanouts = ids_of(target_ids, "target"), list[Fanout]()
     while part := list(itertools.islice(targets, AT_ONCE)):
         rest = [] if limit is None else [limit]
         user, names = str(user_id), list(map(str, part))
@@ -267,7 +267,7 @@ def rebuild_id(manager: ManagerHooks, user_id: EntityId) -> str:
     return fanout_id(manager.name, REBUILD.name.encode(), str(user_id))
 
 
-def _ids(values: Iterable[EntityId], role: str) -> Iterable[EntityId]:
+def ids_of(values: Iterable[EntityId], role: str) -> Iterable[EntityId]:
     """Each id once, checked; all are checked before the first is used, so nothing is half-written."""
     ids = [entity_id(value, role) for value in require_many(f"{role} ids", values)]
     return iter({str(each): each for each in ids}.values())

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from functools import partial
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
+from feedmill.overrides import hook
 from feedmill.storage.base import Backend
 from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend
@@ -89,7 +90,10 @@ async def arun(procedure: Procedure[T]) -> T:
 def both(
     procedure: Callable[Concatenate[S, P], Procedure[T]],
 ) -> tuple[Callable[Concatenate[S, P], T], Callable[Concatenate[S, P], Coroutine[Any, Any, T]]]:
-    """The method and the coroutine method that run *procedure*, a method that makes one."""
+    """The method and the coroutine method that run *procedure*, a method that makes one.
+
+    A subclass may override both: what does the same under another name, or several times, calls them by name.
+    """
 
     def call(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
         return run(procedure(self, *args, **kwargs))
@@ -97,7 +101,7 @@ def both(
     async def acall(self: S, *args: P.args, **kwargs: P.kwargs) -> T:
         return await arun(procedure(self, *args, **kwargs))
 
-    return dress(call, procedure, ""), dress(acall, procedure, "a")
+    return hook(dress(call, procedure, "")), hook(dress(acall, procedure, "a"))
 
 
 #: Procedures that go on although nobody waits for them any more.

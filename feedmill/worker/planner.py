@@ -211,16 +211,16 @@ def send(
     """
     planned = sent = logged = 0
     for batch in _batches(chunks):
-        queue = batch[0][1].value
+        queue = batch[0][1].queue
         if not planned and queue in full:
             return Sent(0, queue)
         fitting = (
-            _fitting([priority.value for _, priority, _ in batch]) if sent == planned else 0
+            _fitting([priority.queue for _, priority, _ in batch]) if sent == planned else 0
         )  # what comes later is no more urgent
         if not planned and not fitting:
             return Sent(0, queue)
         messages = {
-            planned + place: ChunkMessage(audience, priority.value, len(ids), pack(ids))
+            planned + place: ChunkMessage(audience, priority.queue, len(ids), pack(ids))
             for place, (audience, priority, ids) in enumerate(batch)
         }
         packed = {number: pack(message) for number, message in messages.items()}
@@ -335,7 +335,7 @@ def _unpacked(data: bytes) -> ChunkMessage:
     if len(values) != 4 or list(map(type, values)) != [str, str, int, bytes]:
         raise MessageError("a chunk in the journal is not what was written")
     message = ChunkMessage(*values)
-    if message.audience not in AUDIENCES or message.queue not in [each.value for each in Priority]:
+    if message.audience not in AUDIENCES or message.queue not in [each.queue for each in Priority]:
         raise MessageError(
             f"a chunk in the journal is for {message.audience[:80]} by {message.queue[:80]}: there are none such"
         )

@@ -158,6 +158,23 @@ class GroupModel(Model):
                 added.append(name)
         return added
 
+    def add_whole(self, source: GroupModel, names: Iterable[str]) -> int:
+        """Add groups of *source*: one that is there becomes one with it, and is seen (read) if both were."""
+        added: list[str] = []
+        self.deliveries += 1
+        for name in names:
+            fresh, group = name not in self.groups, self.groups.setdefault(name, set())
+            new = source.groups[name] - group
+            group |= new
+            if new:
+                self.arrived[name] = self.deliveries
+                for mine, theirs in ((self.unseen, source.unseen), (self.unread, source.unread)):
+                    if name in theirs or (not fresh and name in mine):
+                        mine.add(name)
+            added += [name] * len(new)
+        let_go = self.trim(self.max_length)
+        return sum(name not in let_go for name in added)
+
     def _remove(self, activities: Iterable[Activity]) -> int:
         removed = 0
         for activity in activities:

@@ -32,10 +32,10 @@ def feed(request: pytest.FixtureRequest) -> Any:
 
 
 def test_an_empty_feed(feed: Any) -> None:
-    """A feed that was never written reads as empty and is still true."""
+    """A feed that was never written reads as empty, and is false as any empty collection."""
     assert feed[:] == []
     assert feed.count() == len(feed) == 0
-    assert bool(feed)
+    assert not feed
     with pytest.raises(FeedIndexError, match=r"feed.0. does not exist; the feed has 0 items"):
         feed[0]
 

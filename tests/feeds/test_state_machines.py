@@ -152,6 +152,11 @@ class Machine(RuleBasedStateMachine):
     def remove_many(self, user: int, some: list[Activity]) -> None:
         assert self.feeds[user].remove_many(some) == self.models[user].remove_many(some)
 
+    @rule(user=ONE, some=SOME)
+    def remove_by_id(self, user: int, some: list[Activity]) -> None:
+        ids = [activity.id for activity in some]
+        assert self.feeds[user].remove_many(ids) == self.models[user].remove_many(some)
+
     @rule(users=st.lists(ONE, max_size=5), adds=SOME, removes=SOME)
     def deliver(self, users: list[int], adds: list[Activity], removes: list[Activity]) -> None:
         ids = [self.feeds[user].user_id for user in users]
@@ -195,7 +200,7 @@ class Machine(RuleBasedStateMachine):
         feed, model = self.feeds[user], self.models[user]
         shown = [model.position_of(item) for item in feed[start : start + size]]
         assert shown == model.positions()[start : start + size]
-        assert feed.contains(one) == model.contains(one)
+        assert feed.contains(one) == feed.contains(one.id) == model.contains(one)
 
     @invariant()
     def no_difference(self) -> None:
@@ -230,8 +235,14 @@ class GroupMachine(Machine):
     @rule(user=ONE, rank=st.integers(0, 3))
     def drop_a_group(self, user: int, rank: int) -> None:
         groups = self.feeds[user][rank : rank + 1]
-        self.feeds[user].remove_many_aggregated(groups)
+        assert self.feeds[user].remove_many_aggregated([*groups, "nobody"]) == len(groups)
         self.models[user].forget([group.group for group in groups])
+
+    @rule(source=ONE, to=ONE, ranks=st.sets(st.integers(0, 4)))
+    def add_whole_groups(self, source: int, to: int, ranks: set[int]) -> None:
+        groups = [group for rank, group in enumerate(self.feeds[source][:]) if rank in ranks]
+        added = self.feeds[to].add_many_aggregated(groups, source=self.feeds[source])
+        assert added == self.models[to].add_whole(self.models[source], [group.group for group in groups])
 
     @rule(user=ONE, rank=st.integers(0, 3), limit=st.integers(1, 40))
     def who(self, user: int, rank: int, limit: int) -> None:

@@ -140,7 +140,7 @@ def test_async_hooks_of_a_manager(hook: str, written: Any) -> None:
         type("Async", (Friends,), {hook: written})
 
 
-@pytest.mark.parametrize("hook", ["get_group", "score", "rank", "merge", "aggregate", "weight"])
+@pytest.mark.parametrize("hook", ["get_group", "score", "rank", "merge", "weight"])
 @pytest.mark.parametrize("written", ASYNC[:2], ids=["coroutine", "generator"])
 def test_async_hooks_of_an_aggregator(hook: str, written: Any) -> None:
     """The same of aggregators."""

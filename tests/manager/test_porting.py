@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from feedmill import Activity, AggregatedActivity, FanoutPriority, Manager, Priority
 from feedmill.aggregators import BaseAggregator, RecentRankMixin
 from feedmill.errors import ActivityError, DeclarationError
-from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.feeds import NotificationFeed, RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.feeds.aggregated_feed import notification_feed
 from feedmill.manager.audience import followers_of
 from feedmill.verbs import Love
 from tests.fake_broker import FakeBroker
@@ -29,6 +31,12 @@ HOOKS: list[tuple[type, str, str]] = [
     (Manager, "follow_feed", r"filter_activities\(\)"),
     (Manager, "unfollow_feed", "drop it"),
     (BaseAggregator, "group_activities", r"get_group\(\)"),
+    (RedisFeed, "get_activity_slice", r"accepts\(\)"),
+    (RedisFeed, "hydrate_activities", "activity_class"),
+    *((RedisFeed, name, "drop it") for name in ("filtering_supported", "ordering_supported", "needs_hydration")),
+    (RedisFeed, "get_timeline_batch_interface", "drop it"),
+    (Manager, "fanout", r"add_activity\(\)"),
+    (Manager, "metrics", r"Fanout.status\(\)"),
 ]
 
 
@@ -92,6 +100,26 @@ def test_priorities_by_name(box: FakeBroker, high: Any, low: Any) -> None:
     box.work()
     assert home(10) == [1] == home(11)
     assert box.descriptions[1:] == ["deliver 1 activity to 1 home and news feeds"] * 2
+
+
+def test_priorities_are_texts() -> None:
+    """A priority is equal to its name, and found by it; the queue is another thing."""
+    assert FanoutPriority.HIGH == "HIGH" != FanoutPriority.LOW == "LOW"
+    assert {"HIGH": 1}[FanoutPriority.HIGH] == 1 == {FanoutPriority.HIGH: 1}["HIGH"]
+    assert (str(Priority.LOW), f"{Priority.LOW}", json.dumps(Priority.LOW)) == ("LOW", "LOW", '"LOW"')
+    assert [each.queue for each in Priority] == ["fanout.high", "fanout.low"]
+
+
+def test_the_older_notification_feed(backend_kind: str) -> None:
+    """In the module of the older one there a group is of a verb and a day, in that of the newer one of an object, too."""
+    loves = [Activity(1, Love, object_id, time=START) for object_id in (1, 2, 3)]
+    older = type(
+        "Older", (notification_feed.RedisNotificationFeed,), {"key_format": "older:%(user_id)s", "__module__": __name__}
+    )
+    for feed_class, groups in ((older, 1), (RedisNotificationFeed, 3)):
+        feed_class(5).add_many(loves)
+        assert len(feed_class(5)) == groups == feed_class(5).get_denormalized_count()
+    assert issubclass(older, notification_feed.NotificationFeed) and issubclass(older, NotificationFeed)
 
 
 def test_a_priority_that_does_not_exist(box: FakeBroker) -> None:
