@@ -14,7 +14,7 @@ from feedmill.feeds.query import FILTERS, Query
 from feedmill.feeds.reading import Readable
 from feedmill.grouping.group_views import Entry
 from feedmill.grouping.hydration import Bodies
-from feedmill.ids import EntityId, are_ints
+from feedmill.ids import ID_TYPES, Entity, EntityId, are_ints, owner_id
 from feedmill.keys import check_format, feed_key, feed_keys
 from feedmill.records.members import Member
 from feedmill.storage.base import Backend
@@ -54,11 +54,11 @@ class Feed(Bodies, Readable):
     #: Whether a write that finds the feed locked leaves its work to the holder of the lock.
     may_have_pending_writes: ClassVar[bool] = False
 
-    def __init__(self, user_id: EntityId) -> None:
-        #: Whose feed it is.
-        self.user_id = user_id
+    def __init__(self, user_id: Entity) -> None:
+        #: Whose feed it is: the id, also of a user that was given as an instance.
+        self.user_id = user_id if isinstance(user_id, ID_TYPES) else owner_id(user_id)
         #: The key of the timeline.
-        self.key = self.key_of(user_id)
+        self.key = self.key_of(self.user_id)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -13,6 +13,7 @@ from typing import Any
 
 from feedmill.fanout import handle
 from feedmill.grouping import pending_writes
+from feedmill.ids import split
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
@@ -21,7 +22,7 @@ from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.procedures import stored
-from feedmill.worker import compensation
+from feedmill.worker import compensation, follow
 from tests.reordering import order
 from tests.simulation import world as worlds
 from tests.simulation.storages import MemoryDriver, RedisDriver
@@ -102,6 +103,20 @@ def no_tombstone(patch: Patch) -> None:
     patch(MemoryActivityStorage, "_change", mutant)
 
 
+def unfollowed_by_key(patch: Patch) -> None:
+    """Who unfollows somebody loses what another of the same number did, whatever kind of thing that is."""
+    unfollow = follow.unfollow
+
+    def mutant(manager: Any, user_id: Any, target_id: Any) -> Steps[int]:
+        key = split(target_id).key
+        taken = 0
+        for each in (key, f"team:{key}"):
+            taken += yield from unfollow(manager, user_id, each)
+        return taken
+
+    patch(follow, "unfollow", mutant)
+
+
 def _in_any_order(patch: Patch, *, ignored: bool) -> None:
     """Storages are as several servers: each round trip's commands take effect in an order of their own."""
     answers, perform = MemoryDriver._answers, RedisDriver._perform
@@ -144,6 +159,7 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "unfollowed-unseen": unfollowed_unseen,
     "pending-writes-dropped": inbox_is_dropped,
     "no-tombstone": no_tombstone,
+    "unfollowed-by-key": unfollowed_by_key,
     "barriers-ignored": barriers_ignored,
 }
 #: What no history must find, by name.
