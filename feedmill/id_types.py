@@ -10,9 +10,10 @@ import re
 import sys
 import threading
 import weakref
+from collections.abc import Sequence
 from typing import NamedTuple, Union
 
-from feedmill.errors import DeclarationError
+from feedmill.errors import ActivityError, DeclarationError
 
 #: The class attribute that says what the instances of a class and its subclasses are; see :func:`register_type`.
 ATTRIBUTE = "feedmill_type"
@@ -79,7 +80,10 @@ def register_type(cls: type, name: Union[str, type, None]) -> None:
 
 
 def type_of(cls: type) -> IdType:
-    """What ids of instances of *cls* say; :class:`~feedmill.errors.DeclarationError` if another class's say the same."""
+    """What ids of instances of *cls* say; :class:`~feedmill.errors.DeclarationError` if another class's say the same.
+
+    :class:`~feedmill.errors.ActivityError` if the class says nothing: a row, or a bag of attributes.
+    """
     known = known_types.get(cls)
     if known is None:
         with _lock:
@@ -106,6 +110,12 @@ def _found(cls: type, followed: tuple[type, ...] = ()) -> tuple[type, IdType]:
             return base, IdType(None, False)
     if label := _django_label(cls):
         return cls, IdType(label, False)
+    if issubclass(cls, Sequence) or cls.__module__.partition(".")[0] in sys.stdlib_module_names:
+        raise ActivityError(
+            f"{_path(cls)} does not say what its instances are: rows, say, of any table, which could not be told apart. Give an"
+            " instance of a class of your own, or the id as a text that names the type, such as 'picture:5'; or tell what they"
+            " are: feedmill.register_type"
+        )
     return cls, IdType(_checked(cls, cls.__name__.lower()), False)
 
 

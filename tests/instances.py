@@ -1,4 +1,4 @@
-"""Instances that tests give in place of ids. In one process there is one class of users, so all have it from here."""
+"""Instances that tests give in place of ids."""
 
 from __future__ import annotations
 

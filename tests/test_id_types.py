@@ -9,7 +9,8 @@ import gc
 import json
 import uuid
 from collections.abc import Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given
@@ -198,6 +199,12 @@ class Nameless:
         raise RuntimeError("no repr")
 
 
+class Row(NamedTuple):
+    """A row of whatever table."""
+
+    id: int
+
+
 class Column:
     """An instance of a class that says what cannot be."""
 
@@ -320,6 +327,16 @@ ERRORS: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "a thing whose feeds are rebuilt": (lambda: Friends().rebuild(Photo(5)), ActivityError, "user is a Photo, and"),
     "a filter by nothing": (lambda: Home(1).filter(object_id=None), FilterError, "object_id is None of type NoneType"),
     "a filter by what is not stored": (lambda: Home(1).filter(actor_id=User(None)), FilterError, "whose id is None"),
+    "a row": (
+        lambda: Activity(1, Love, Row(5)),
+        ActivityError,
+        "Row does not say what its instances are: .* 'picture:5'",
+    ),
+    "a bag": (
+        lambda: Activity(SimpleNamespace(id=5), Love, 1),
+        ActivityError,
+        "types.SimpleNamespace does not say what",
+    ),
     "a type that cannot be": (
         lambda: Activity(1, Love, Column()),
         DeclarationError,
@@ -425,6 +442,16 @@ def test_a_subclass_says_otherwise() -> None:
     other = type("Short", (film,), {"__module__": "elsewhere"})
     register_type(other, "short")
     assert entity_id(other(5), "object") == "short:5"
+
+
+def test_rows_that_say_what_they_are() -> None:
+    """A class of rows may say what they are."""
+
+    class Song(NamedTuple):
+        id: int
+        feedmill_type = "song.row"
+
+    assert entity_id(Song(5), "object") == "song.row:5"
 
 
 def test_dataclasses() -> None:

@@ -136,7 +136,7 @@ class Manager(ManagerNames, ManagerHooks):
     # -- who follows whom
 
     def __follow(self, user_id: Entity, target_id: Entity) -> Procedure[Fanout]:
-        """Bring the newest activities of *target_id* into the feeds of *user_id*."""
+        """Bring the newest activities of *target_id* into the feeds of *user_id*, who is somebody else."""
         return (yield from writes.copy(self, FOLLOW, user_id, [target_id]))[0]
 
     follow, afollow = both(__follow)
