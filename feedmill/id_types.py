@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Sequence
 from typing import NamedTuple, Union
 
-from feedmill.errors import ActivityError, DeclarationError
+from feedmill.errors import ActivityError, DeclarationError, FeedmillError
 
 #: The class attribute that says what the instances of a class and its subclasses are; see :func:`register_type`.
 ATTRIBUTE = "feedmill_type"
@@ -70,7 +70,7 @@ def register_type(cls: type, name: Union[str, type, None]) -> None:
                         f"{_path(cls)} cannot become {said!r} now: ids of {_path(each)} said {was.name!r} before; register it"
                         " where it is declared, before the first instance is used"
                     )
-        except DeclarationError:
+        except FeedmillError:
             if known:
                 _registered[cls] = before
             else:

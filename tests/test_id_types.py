@@ -405,6 +405,14 @@ def test_a_class_of_the_same_things(two: tuple[type[Any], type[Any]]) -> None:
     assert Home(schema(5)).key == Home(User(5)).key == Home(5).key
 
 
+def test_a_class_of_the_same_things_as_a_bag(two: tuple[type[Any], type[Any]]) -> None:
+    """A class that says nothing says nothing for another one; what was refused has changed nothing."""
+    one, _ = two
+    with pytest.raises(ActivityError, match="does not say what its instances are"):
+        register_type(one, SimpleNamespace)
+    assert entity_id(one(5), "object") == f"{one.__name__.lower()}:5"
+
+
 def test_a_class_that_is_no_more() -> None:
     """The name of a class that nobody has any more is free again."""
     entity_id(made("Passing")(5), "object")
