@@ -49,7 +49,7 @@ class Enduring(bootsteps.StartStopStep):  # type: ignore[misc]
         unconnected = consumer.on_connection_error_before_connected
         consumer.on_connection_error_before_connected = functools.partial(_before_connected, consumer, unconnected)
         self._settling = _Settling()
-        self._again: Any = None
+        self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
         """Guard what reads and settles messages, each time a connection was made."""
@@ -58,14 +58,14 @@ class Enduring(bootsteps.StartStopStep):  # type: ignore[misc]
         if read is not None:
             channel.handlers["BRPOP"] = functools.partial(_read, channel, read, _Remembering(channel.client))
             self._settling.guard(channel.qos)
-            self._again = consumer.timer.call_repeatedly(SETTLE_AGAIN, self._settling.again)
+            self._timer = consumer.timer.call_repeatedly(SETTLE_AGAIN, self._settling.tell_again)
 
     def stop(self, consumer: Any) -> None:
         """Tell what is left to tell, if the connection is there: it may be the last time."""
-        if self._again is not None:
-            self._again.cancel()
-            self._again = None
-        self._settling.again()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._settling.tell_again()
 
 
 class _Settling:
@@ -104,7 +104,7 @@ class _Settling:
         self._methods[name](tag, *args, **named)
         self._left.pop(tag, None)
 
-    def again(self) -> None:
+    def tell_again(self) -> None:
         """Tell what Redis did not take, until it does not take one."""
         with contextlib.suppress(RedisError):
             for tag in list(self._left):
