@@ -6,11 +6,12 @@ of Django among Django models, and a class called ``User`` among others.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Union
 
 from feedmill.errors import ActivityError, DeclarationError, FeedmillError
@@ -91,6 +92,23 @@ def type_of(cls: type) -> IdType:
             _claim(known.name, owner)
             known_types[cls] = known
     return known
+
+
+@contextlib.contextmanager
+def forgotten() -> Iterator[None]:
+    """While the block runs no class counts as used but those that it uses, which are forgotten at its end.
+
+    So a test may have users, and things, of its own. What :func:`register_type` was told stays.
+    """
+    before = dict(_owners)
+    try:
+        _owners.clear()
+        known_types.clear()
+        yield
+    finally:
+        _owners.clear()
+        known_types.clear()
+        _owners.update(before)
 
 
 def _found(cls: type, followed: tuple[type, ...] = ()) -> tuple[type, IdType]:

@@ -95,9 +95,8 @@ def _settings() -> Iterator[None]:
     before = settings._current
     feedmill.configure(redis_url="memory://", broker_url="", modules="", celery_app="")
     DATA.clear()
-    id_types._owners.clear()  # each test has users, and things, of its own
-    id_types.known_types.clear()
-    yield
+    with id_types.forgotten():
+        yield
     settings._current = before
 
 

@@ -24,6 +24,7 @@ from feedmill.fanout import Fanout
 from feedmill.ids import MAX_INT, MIN_INT, Reference, as_key, entity_id, owner_id, split
 from feedmill.keys import feed_keys
 from feedmill.msgpack_codec import pack
+from feedmill.testing import isolated
 from feedmill.verbs import Comment, Love
 from tests.feeds.samples import Home, News, Notes, on_day
 from tests.instances import Instance, Photo, Remark, Team, User
@@ -411,6 +412,18 @@ def test_a_class_of_the_same_things_as_a_bag(two: tuple[type[Any], type[Any]]) -
     with pytest.raises(ActivityError, match="does not say what its instances are"):
         register_type(one, SimpleNamespace)
     assert entity_id(one(5), "object") == f"{one.__name__.lower()}:5"
+
+
+def test_a_test_has_classes_of_its_own(two: tuple[type[Any], type[Any]]) -> None:
+    """In a block of its own a test may use a class called like one that others use, which still counts behind it."""
+    one, other = two
+    name = one.__name__.lower()
+    assert entity_id(one(5), "object") == f"{name}:5"
+    with isolated():
+        assert entity_id(other(5), "object") == f"{name}:5"
+    assert entity_id(one(5), "object") == f"{name}:5"
+    with pytest.raises(DeclarationError, match="would both be of the type"):
+        entity_id(other(5), "object")
 
 
 def test_a_class_that_is_no_more() -> None:
