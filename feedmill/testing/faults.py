@@ -40,7 +40,7 @@ class FaultyBox(MessageBox):
     def __init__(self, rng: random.Random, clock: Clock) -> None:
         super().__init__()
         #: What happened, a line each.
-        self.told: list[str] = []
+        self.happened: list[str] = []
         self._rng, self._clock, self._at_work = rng, clock, False
 
     def send(self, name: str, args: Any, *, queue: str, description: str, producer: Any = None) -> None:
@@ -57,7 +57,7 @@ class FaultyBox(MessageBox):
             return
         message = self.messages.pop(self._rng.randrange(len(self.messages)))
         fault = self._rng.choice(FAULTS)
-        self.told.append(f"{fault} {message.task}")
+        self.happened.append(f"{fault} {message.task}")
         if fault == "double" or (fault == "kill" and self._rng.random() < 0.5):  # the broker gives it to another worker
             self.messages.append(message)
         if fault != "lose":
@@ -78,7 +78,7 @@ class FaultyBox(MessageBox):
         except WorkerKilled:
             pass
         except FeedmillError as error:
-            self.told[-1:] = [f"{self.told[-1] if self.told else ''} ({type(error).__name__})"]
+            self.happened[-1:] = [f"{self.happened[-1] if self.happened else ''} ({type(error).__name__})"]
         finally:
             self._at_work = before
 
@@ -150,7 +150,7 @@ def simulate(
             except AssertionError as error:
                 raise HistoryFailed(
                     f"{error}\nwith seed {number} (again: simulate(..., seed={number}, histories=1)), after:\n  "
-                    + "\n  ".join(box.told or ["no fault"])
+                    + "\n  ".join(box.happened or ["no fault"])
                 ) from error
 
 
