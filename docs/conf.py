@@ -35,7 +35,11 @@ myst_heading_anchors = 3
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
-autodoc_type_aliases = {"EntityId": "feedmill.ids.EntityId", "Followers": "feedmill.manager.Followers"}
+autodoc_type_aliases = {
+    "Entity": "feedmill.ids.Entity",
+    "EntityId": "feedmill.ids.EntityId",
+    "Followers": "feedmill.manager.Followers",
+}
 python_use_unqualified_type_names = True
 add_module_names = False
 # What signatures mention and this documentation does not describe: what is not ours (no other project's inventory is
@@ -43,7 +47,7 @@ add_module_names = False
 nitpick_ignore_regex = [
     ("py:.*", r"(?!feedmill\b).*"),
     ("py:class", r"feedmill\..*\.[A-Z]"),
-    ("py:class", r"feedmill\.(ids\.EntityId|manager\.Followers)"),  # aliases, which older releases do not look for
+    ("py:class", r"feedmill\.(ids\.Entity(Id)?|manager\.Followers)"),  # aliases, which older releases do not look for
     ("py:class", r"feedmill\.(feeds\.(watch|query)|records|settings|cursor)\b.*"),
     ("py:class", r"feedmill\.storage\.memory\..*"),
 ]

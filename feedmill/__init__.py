@@ -6,6 +6,7 @@ from feedmill._version import VERSION
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import FeedmillError
+from feedmill.id_types import register_type
 from feedmill.manager import FanoutPriority, Manager, Priority
 from feedmill.settings import configure
 from feedmill.storage.procedures import aclose
@@ -23,4 +24,5 @@ __all__ = [
     "aclose",
     "configure",
     "register",
+    "register_type",
 ]

@@ -12,7 +12,17 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedmill.errors import ActivityError, ArgumentError, CorruptRecord, DeclarationError
-from feedmill.ids import MAX_TIME, EntityId, activity_id, entity_id, from_microseconds, is_id, to_microseconds
+from feedmill.ids import (
+    MAX_TIME,
+    EntityId,
+    Reference,
+    activity_id,
+    entity_id,
+    from_microseconds,
+    is_id,
+    split,
+    to_microseconds,
+)
 from feedmill.instance_attributes import FixedAttributes
 from feedmill.json_values import json_value, time_text
 from feedmill.msgpack_codec import pack, unpack
@@ -65,7 +75,8 @@ def _own_base(cls: type) -> type:
 class Activity(FixedAttributes):
     """One event: *actor* did *verb* to *object*, perhaps at *target*, at *time*.
 
-    *actor*, *object*, *target*: int (64 bit), str, UUID, or an object with such an ``id``. *verb*: a registered
+    *actor*, *object*, *target*: int (64 bit), str, UUID, or an instance with such a ``pk`` or ``id``, of which a user's is its
+    id, and ``type:key`` that of anything else. *verb*: a registered
     :class:`~feedmill.verbs.Verb`. *time*: aware datetime, default now. *extra_context*: any msgpack-able dict.
     Raises :class:`~feedmill.errors.ActivityError` (nothing is ever written for a refused activity).
 
@@ -201,6 +212,21 @@ class Activity(FixedAttributes):
         return self.raw_id.hex()
 
     @property
+    def actor_reference(self) -> Reference:
+        """What :attr:`actor_id` names: its type, None for a user or another plain id, and its key."""
+        return split(self.actor_id)
+
+    @property
+    def object_reference(self) -> Reference:
+        """What :attr:`object_id` names: ``("picture", 5)`` of ``"picture:5"``, ``(None, 5)`` of 5."""
+        return split(self.object_id)
+
+    @property
+    def target_reference(self) -> Reference | None:
+        """What :attr:`target_id` names; None without a target."""
+        return None if self.target_id is None else split(self.target_id)
+
+    @property
     def serialization_id(self) -> str:
         """Another name of :attr:`id`."""
         return self.id
@@ -224,7 +250,8 @@ class Activity(FixedAttributes):
     def to_dict(self) -> dict[str, Any]:
         """The activity as the json module takes it; each key is called like the attribute that it holds.
 
-        ``id``; ``actor_id``, ``object_id``, ``target_id``: an int or a text, of a UUID its text; ``verb``:
+        ``id``; ``actor_id``, ``object_id``, ``target_id``: an int or a text (``type:key`` of what is no user), of a UUID its
+        text; ``verb``:
         :meth:`Verb.to_dict <feedmill.Verb.to_dict>`; ``time``: ISO 8601, UTC, to the microsecond; ``extra_context``: with
         datetimes as such times, UUIDs as text, bytes as Base64, keys as text, and None for a float that is no number.
         """

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from feedmill import settings
 from feedmill.errors import ActivityError, DeclarationError
-from feedmill.ids import EntityId, are_ints
+from feedmill.ids import Entity, EntityId, are_ints, owner_id
 
 #: What is appended to a feed's key for the hash that holds its groups, state and lock.
 GROUPS = ":groups"
@@ -27,12 +27,14 @@ _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
 
-def user_tag(user_id: EntityId) -> str:
+def user_tag(user_id: Entity) -> str:
     """*user_id* as a Cluster hash tag: all keys of one user share a slot. Id 5 and id "5" are one user."""
     if type(user_id) is int:
         return f"{{{user_id}}}"
     if isinstance(user_id, (str, uuid.UUID)):
         return "{" + str(user_id).translate(_ESCAPES) + "}"
+    if not isinstance(user_id, int):
+        return user_tag(owner_id(user_id))
     raise ActivityError(f"user id is {user_id!r} of type {type(user_id).__name__}; use an int, str or UUID")
 
 
@@ -55,12 +57,12 @@ def split_format(key_format: str, prefix: str = "") -> tuple[str, str]:
     return prefix + before, after
 
 
-def feed_key(key_format: str, user_id: EntityId) -> str:
+def feed_key(key_format: str, user_id: Entity) -> str:
     """The key of *user_id*'s feed; *key_format* has one ``%(user_id)s`` (or ``%s``)."""
     return feed_keys(key_format, (user_id,))[0]
 
 
-def feed_keys(key_format: str, user_ids: Iterable[EntityId]) -> list[str]:
+def feed_keys(key_format: str, user_ids: Iterable[Entity]) -> list[str]:
     """The keys of many users' feeds."""
     before, after = split_format(key_format, settings.current().key_prefix)
     users = user_ids if type(user_ids) in (list, tuple) else list(user_ids)

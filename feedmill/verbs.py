@@ -71,7 +71,8 @@ def get_verb(verb: object) -> type[Verb]:
             f"unknown verb {verb}; register it, or name the module that does in FEEDMILL_MODULES; known: {known_verbs()}"
         )
     raise UnknownVerb(
-        f"unknown verb {verb!r}; use a registered subclass of feedmill.verbs.Verb, one of {known_verbs()}"
+        f"unknown verb {verb!r}; use a registered subclass of feedmill.verbs.Verb, one of {known_verbs()}. Were two arguments"
+        " swapped? It is Activity(actor, verb, object, target)"
     )
 
 

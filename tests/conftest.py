@@ -17,7 +17,7 @@ from pytest_celery import CELERY_RABBITMQ_BROKER, CELERY_REDIS_BROKER
 
 import feedmill
 import feedmill.tasks.celeryconfig  # reads the settings when it is imported: now, not in whichever test needs it first
-from feedmill import settings
+from feedmill import id_types, settings
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 from feedmill.storage.memory import DATA
 from tests.celery_local.nodes import LocalRedis
@@ -91,11 +91,12 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _settings() -> Iterator[None]:
-    """Every test starts in memory and empty, and leaves the settings as they were."""
+    """Every test starts in memory and empty, knows no classes, and leaves the settings as they were."""
     before = settings._current
     feedmill.configure(redis_url="memory://", broker_url="", modules="", celery_app="")
     DATA.clear()
-    yield
+    with id_types.forgotten():
+        yield
     settings._current = before
 
 

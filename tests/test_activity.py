@@ -88,15 +88,9 @@ def test_one_difference_is_another_activity(change: dict[str, Any]) -> None:
     assert len({one, Activity(**parts)}) == 1
 
 
-def test_objects_with_an_id() -> None:
-    """Actor, object and target may be things that have an id; the verb may be a class, an instance or a number."""
-
-    class Thing:
-        id = uuid.UUID(int=5)
-
-    activity = Activity(Thing(), Love(), Thing(), target=Thing(), time=NOW)
-    assert activity.actor_id == activity.object_id == activity.target_id == uuid.UUID(int=5)
-    assert Activity(1, 3, 1, time=NOW) == Activity(1, Love, 1, time=NOW)
+def test_verbs() -> None:
+    """The verb may be a class, an instance or a number."""
+    assert Activity(1, 3, 1, time=NOW) == Activity(1, Love, 1, time=NOW) == Activity(1, Love(), 1, time=NOW)
 
 
 def test_an_id_is_32_digits_of_time_first() -> None:

@@ -177,7 +177,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
     "float actor": (
         when(actor=1.5),
         ActivityError,
-        r"actor is 1.5 of type float; use an int, str or UUID, or an object with such",
+        r"actor is 1.5 of type float; use an int, str or UUID, or an instance with such",
     ),
     "bool object": (when(object=True), ActivityError, r"object is True of type bool"),
     "bytes target": (when(target=b"x"), ActivityError, r"target is b'x' of type bytes"),
@@ -338,7 +338,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
     "arguments in another order": (
         lambda: Activity(Love, 1, 2),  # type: ignore[arg-type]
         ActivityError,
-        r"actor is <class 'feedmill.verbs.Love'> of type type; use an int, str or UUID",
+        r"actor is the class Love; give an instance or an id. .* swapped\? It is Activity\(actor, verb, object, target\)",
     ),
     "nobody": (when(actor=""), ActivityError, r"actor id is an empty text; use an id that names somebody"),
     "a dict for an activity": (
@@ -482,7 +482,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         DeclarationError,
         r"ErrorManager.follow needs user_feed_class",
     ),
-    "user of no id": (lambda: Home(1.5), ActivityError, r"user id is 1.5 of type float"),  # type: ignore[arg-type]
+    "user of no id": (lambda: Home(1.5), ActivityError, r"user is 1.5 of type float; use an int, str or UUID"),  # type: ignore[arg-type]
     "negative slice": (
         lambda: Home(1)[-5:],
         FeedIndexError,

@@ -33,6 +33,7 @@ def test_a_typed_app(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ("Home(1).add('x')", 'has incompatible type "str"; expected "Activity"'),
         ("Home(1.5)", 'has incompatible type "float"'),
+        ("PinManager().get_feeds(dt.date.today())", 'has incompatible type "date"'),
         ("Home(1).page()", "Too few arguments"),
         ("PinManager().follow_many(1, 5)", 'has incompatible type "int"; expected "Iterable'),
         ("PinManager().afollow_many(1, 5)", 'has incompatible type "int"; expected "Iterable'),

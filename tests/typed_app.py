@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -10,6 +11,7 @@ from feedmill.aggregators import BaseAggregator, DecayAggregator, RecentVerbAggr
 from feedmill.errors import BatchError, FeedmillError
 from feedmill.fanout import Fanout, Fanouts, FanoutStatus
 from feedmill.feeds import Counts, Page, RedisAggregatedFeed, RedisFeed, RedisNotificationFeed, reaggregate
+from feedmill.ids import Reference, split
 from feedmill.verbs import Love
 
 
@@ -61,6 +63,32 @@ class PinManager(Manager):
 
     def filter_user_ids(self, activity: Activity, user_ids: Sequence[int]) -> Iterable[int]:
         return (user_id for user_id in user_ids if user_id > 0)
+
+
+@dataclasses.dataclass
+class User:
+    id: int
+
+
+class Club:
+    feedmill_type = "club"
+
+    @property
+    def pk(self) -> str:
+        return "chess"
+
+
+def of_instances(manager: PinManager, user: User, club: Club) -> list[Reference | None]:
+    """Whatever takes an id takes an instance."""
+    activity = Activity(user, Love, club, target=user)
+    manager.add_user_activity(user, activity)
+    manager.follow_many(user, [club, 3])
+    manager.notify([user, club, 3], activity).wait(1)
+    manager.explain(user, activity)
+    with RedisNotificationFeed.subscribe_many([user, 3]) as subscription:
+        print(subscription.get(0.1))
+    home = manager.get_feeds(club)["home"].filter(object_id=club)
+    return [home[0].object_reference, Home(user)[0].target_reference, split("club:chess")]
 
 
 def write(manager: PinManager) -> FanoutStatus:

@@ -13,7 +13,7 @@ from feedmill.activity import Activity
 from feedmill.errors import ActivityError
 from feedmill.fanout.handle import Fanout
 from feedmill.fanout.handles import Fanouts
-from feedmill.ids import EntityId, entity_id
+from feedmill.ids import Entity, entity_id
 from feedmill.manager.hooks import Priority
 from feedmill.storage.procedures import Procedure, both, either
 
@@ -24,13 +24,13 @@ FanoutPriority = Priority
 class ManagerNames:
     """The methods of :class:`~feedmill.Manager` under the names and with the arguments that they have there."""
 
-    def __add_user_activity(self: Any, user_id: EntityId, activity: Activity) -> Procedure[Fanout]:
+    def __add_user_activity(self: Any, user_id: Entity, activity: Activity) -> Procedure[Fanout]:
         """:meth:`add_activity`; *user_id* must be the actor."""
         return either(self.add_activity, self.aadd_activity, _of(user_id, activity))
 
     add_user_activity, aadd_user_activity = both(__add_user_activity)
 
-    def __remove_user_activity(self: Any, user_id: EntityId, activity: Activity) -> Procedure[Fanout]:
+    def __remove_user_activity(self: Any, user_id: Entity, activity: Activity) -> Procedure[Fanout]:
         """:meth:`remove_activity`; *user_id* must be the actor."""
         return either(self.remove_activity, self.aremove_activity, _of(user_id, activity))
 
@@ -52,24 +52,20 @@ class ManagerNames:
 
     update_user_activities, aupdate_user_activities = both(__update_user_activities)
 
-    def __follow_user(
-        self: Any, user_id: EntityId, target_user_id: EntityId, async_: bool = True
-    ) -> Procedure[Fanouts]:
+    def __follow_user(self: Any, user_id: Entity, target_user_id: Entity, async_: bool = True) -> Procedure[Fanouts]:
         """:meth:`follow_many_users` of one."""
         return either(self.follow_many_users, self.afollow_many_users, user_id, [target_user_id], async_)
 
     follow_user, afollow_user = both(__follow_user)
 
-    def __unfollow_user(
-        self: Any, user_id: EntityId, target_user_id: EntityId, async_: bool = True
-    ) -> Procedure[Fanouts]:
+    def __unfollow_user(self: Any, user_id: Entity, target_user_id: Entity, async_: bool = True) -> Procedure[Fanouts]:
         """:meth:`unfollow_many_users` of one."""
         return either(self.unfollow_many_users, self.aunfollow_many_users, user_id, [target_user_id], async_)
 
     unfollow_user, aunfollow_user = both(__unfollow_user)
 
     def __follow_many_users(
-        self: Any, user_id: EntityId, target_ids: Iterable[EntityId], async_: bool = True
+        self: Any, user_id: Entity, target_ids: Iterable[Entity], async_: bool = True
     ) -> Procedure[Fanouts]:
         """:meth:`follow_many`; without *async_* it is done when this returns."""
         return _awaited(either(self.follow_many, self.afollow_many, user_id, target_ids), async_)
@@ -77,7 +73,7 @@ class ManagerNames:
     follow_many_users, afollow_many_users = both(__follow_many_users)
 
     def __unfollow_many_users(
-        self: Any, user_id: EntityId, target_ids: Iterable[EntityId], async_: bool = True
+        self: Any, user_id: Entity, target_ids: Iterable[Entity], async_: bool = True
     ) -> Procedure[Fanouts]:
         """:meth:`unfollow_many`; *async_* as above."""
         return _awaited(either(self.unfollow_many, self.aunfollow_many, user_id, target_ids), async_)
@@ -92,7 +88,7 @@ def _awaited(asked: Procedure[Fanouts], async_: bool) -> Procedure[Fanouts]:
     return fanouts
 
 
-def _of(user_id: EntityId, activity: Activity) -> Activity:
+def _of(user_id: Entity, activity: Activity) -> Activity:
     user_id = entity_id(user_id, "user")
     if isinstance(activity, Activity) and str(activity.actor_id) != str(user_id):
         raise ActivityError(f"the actor of {activity!r} is {activity.actor_id!r}, not {user_id!r}")

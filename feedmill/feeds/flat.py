@@ -17,7 +17,7 @@ from feedmill.feeds.reading import Readable
 from feedmill.grouping import aging
 from feedmill.grouping.group_views import Entry, Scanned
 from feedmill.grouping.hydration import Bodies
-from feedmill.ids import TIME_SIZE, EntityId, are_ints, id_microseconds
+from feedmill.ids import ID_TYPES, TIME_SIZE, Entity, EntityId, are_ints, id_microseconds, owner_id
 from feedmill.keys import check_format, feed_key, feed_keys
 from feedmill.lifetimes import Duration
 from feedmill.overrides import check_overrides
@@ -73,13 +73,14 @@ class Feed(Bodies, Readable):
     _max_age: ClassVar[int] = 0
     _idle: ClassVar[int] = 0
 
-    #: Whose feed it is.
+    #: Whose feed it is: the id, also of a user that was given as an instance.
     user_id: EntityId
     #: The key of the timeline.
     key: str
 
-    def __init__(self, user_id: EntityId) -> None:
-        self.__dict__.update(user_id=user_id, key=self.key_of(user_id))
+    def __init__(self, user_id: Entity) -> None:
+        owner = user_id if isinstance(user_id, ID_TYPES) else owner_id(user_id)
+        self.__dict__.update(user_id=owner, key=self.key_of(owner))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

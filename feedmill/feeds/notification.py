@@ -18,7 +18,7 @@ from feedmill.feeds.watch import Watch
 from feedmill.grouping import aging
 from feedmill.grouping.feed_state import MOST, Counts, count_message, event_prefix
 from feedmill.grouping.operations import MarkOp, RecountOp, plan_groups
-from feedmill.ids import EntityId, to_microseconds
+from feedmill.ids import Entity, EntityId, to_microseconds
 from feedmill.keys import channel_name, check_format, feed_key, feed_keys
 from feedmill.records import NotificationSerializer
 from feedmill.storage.operations import Steps
@@ -55,9 +55,9 @@ class NotificationFeed(AggregatedFeed):
     #: What the feed's lock is called in errors and logs.
     lock_key: str
 
-    def __init__(self, user_id: EntityId) -> None:
+    def __init__(self, user_id: Entity) -> None:
         super().__init__(user_id)
-        self.__dict__.update(count_key=self.count_key_of(user_id), lock_key=self.lock_name(user_id))
+        self.__dict__.update(count_key=self.count_key_of(self.user_id), lock_key=self.lock_name(self.user_id))
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -173,17 +173,17 @@ class NotificationFeed(AggregatedFeed):
         return ASubscription(self._watch([self.user_id], _only_counts), self._backend(), self.channel())
 
     @classmethod
-    def subscribe_many(cls, user_ids: Iterable[EntityId]) -> Subscription[tuple[EntityId, Counts]]:
+    def subscribe_many(cls, user_ids: Iterable[Entity]) -> Subscription[tuple[EntityId, Counts]]:
         """:meth:`subscribe` for the feeds of many users on one connection: pairs of a user id and their counts."""
         return Subscription(cls._watch(user_ids, _pair), cls._backend(), cls.channel())
 
     @classmethod
-    def asubscribe_many(cls, user_ids: Iterable[EntityId]) -> ASubscription[tuple[EntityId, Counts]]:
+    def asubscribe_many(cls, user_ids: Iterable[Entity]) -> ASubscription[tuple[EntityId, Counts]]:
         """:meth:`subscribe_many` for coroutines."""
         return ASubscription(cls._watch(user_ids, _pair), cls._backend(), cls.channel())
 
     @classmethod
-    def _watch(cls, user_ids: Iterable[EntityId], shape: Callable[[EntityId, Counts], V]) -> Watch[V]:
+    def _watch(cls, user_ids: Iterable[Entity], shape: Callable[[EntityId, Counts], V]) -> Watch[V]:
         return Watch([cls(user_id) for user_id in require_many("user ids", user_ids)], shape)
 
     def _delete(self) -> Steps[None]:

@@ -9,8 +9,8 @@ from typing import Any
 
 from feedmill import validation
 from feedmill.activity import Activity
-from feedmill.errors import FilterError, UnknownVerb
-from feedmill.ids import ID_SIZE, TIME_SIZE
+from feedmill.errors import ActivityError, FilterError, UnknownVerb
+from feedmill.ids import ID_SIZE, TIME_SIZE, entity_id
 from feedmill.verbs import get_verb
 
 #: One more than the highest id, ids taken as numbers.
@@ -29,6 +29,8 @@ class Query:
     #: Whether groups must (not) be seen, read.
     seen: bool | None = None
     read: bool | None = None
+    #: Who or what an activity must name: an attribute of activities and the id that it must have, as text; None for no target.
+    named: frozenset[tuple[str, str | None]] = frozenset()
     oldest_first: bool = False
     #: Whether the items are groups, of which the newest activity has the id that counts.
     grouped: bool = False
@@ -39,7 +41,7 @@ class Query:
     def picks(self) -> bool:
         """Whether it takes a look at each item to say if it is wanted."""
         looks = self.grouped and self.bounded
-        return looks or self.verbs is not None or self.seen is not None or self.read is not None
+        return looks or self.verbs is not None or bool(self.named) or self.seen is not None or self.read is not None
 
     @property
     def bounded(self) -> bool:
@@ -47,7 +49,7 @@ class Query:
         return self.low > 0 or self.high < END
 
     def wants(self, item: Any) -> bool:
-        """Whether *item*, an activity or a group, is wanted. A group has the verbs of the activities it shows."""
+        """Whether *item*, an activity or a group, is wanted: of a group, one of the activities it shows."""
         if self.seen is not None and item.is_seen is not self.seen:
             return False
         if self.read is not None and item.is_read is not self.read:
@@ -56,11 +58,18 @@ class Query:
             newest = int.from_bytes(item.last_activity.raw_id, "big")
             if not self.low <= newest < self.high:
                 return False
-        if self.verbs is None:
+        if self.verbs is None and not self.named:
             return True
-        return not self.verbs.isdisjoint(
-            [verb.id for verb in ([item.verb] if isinstance(item, Activity) else item.verbs)]
-        )
+        return any(map(self._fits, [item] if isinstance(item, Activity) else item.activities))
+
+    def _fits(self, activity: Activity) -> bool:
+        if self.verbs is not None and activity.verb.id not in self.verbs:
+            return False
+        for attribute, wanted in self.named:
+            entity = getattr(activity, attribute)
+            if wanted != (None if entity is None else str(entity)):
+                return False
+        return True
 
     def narrow(self, known: tuple[str, ...], what: str, filters: Mapping[str, Any]) -> Query:
         """This query and *filters*, of which *what*, the feed, knows *known*; FilterError for any other."""
@@ -101,6 +110,7 @@ class Query:
         low, high = self.bounds()
         parts = [f"activity_id >= {low.hex()}"] * bool(low) + [f"activity_id < {high.hex()}"] * bool(high)
         parts += [f"verb {get_verb(verb).__name__}" for verb in self.verbs or ()]
+        parts += sorted(f"{attribute} {wanted}" for attribute, wanted in self.named)
         flags = ("seen", self.seen), ("read", self.read)
         parts += [name if flag else f"not {name}" for name, flag in flags if flag is not None]
         return ", ".join([*(parts or ["everything"]), *["oldest first"] * self.oldest_first])
@@ -145,17 +155,37 @@ def _flag(query: Query, name: str, value: Any) -> Query:
     return dataclasses.replace(query, **{name: value})  # type: ignore[arg-type]
 
 
+def _named(query: Query, name: str, value: Any) -> Query:
+    try:
+        wanted = None if value is None and name == "target_id" else str(entity_id(value, name))
+    except ActivityError as error:
+        raise FilterError(str(error)) from error
+    return dataclasses.replace(query, named=query.named | {(name, wanted)})
+
+
 _NARROW: dict[str, Callable[[Query, str, Any], Query]] = {
     "activity_id__gt": _bound("low", 1, max),
     "activity_id__gte": _bound("low", 0, max),
     "activity_id__lt": _bound("high", 0, min),
     "activity_id__lte": _bound("high", 1, min),
     "verb": _verb,
+    "actor_id": _named,
+    "object_id": _named,
+    "target_id": _named,
     "seen": _flag,
     "read": _flag,
 }
 #: The filters of every feed, and of notification feeds.
-FILTERS = ("activity_id__gt", "activity_id__gte", "activity_id__lt", "activity_id__lte", "verb")
+FILTERS = (
+    "activity_id__gt",
+    "activity_id__gte",
+    "activity_id__lt",
+    "activity_id__lte",
+    "verb",
+    "actor_id",
+    "object_id",
+    "target_id",
+)
 NOTIFICATION_FILTERS = (*FILTERS, "seen", "read")
 #: The orders: newest first, and oldest first.
 ORDERS = ("-activity_id", "activity_id")

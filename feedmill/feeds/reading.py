@@ -62,7 +62,9 @@ class Readable(FixedAttributes):
         """A view of the items that fit all *filters*; nothing is read yet.
 
         Every feed: ``activity_id__gt``, ``__gte``, ``__lt``, ``__lte`` with an activity, its ``id`` or its ``raw_id``; of
-        a group its newest activity counts. ``verb`` with a verb or its id; a group fits if an activity that it shows has it.
+        a group its newest activity counts. ``verb`` with a verb or its id; ``actor_id``, ``object_id`` and ``target_id``
+        with an id or an instance, 5 and "5" being one, ``target_id=None`` for none; a group fits if an activity that it shows
+        fits all of these.
         Notification feeds: ``seen`` and ``read`` with True or False. :class:`~feedmill.errors.FilterError` for others.
         """
         feed = self._feed

@@ -12,7 +12,7 @@ from feedmill.fanout import handle
 from feedmill.fanout.handle import Fanout, fanout_id
 from feedmill.fanout.handles import Fanouts
 from feedmill.fanout.operations import FILTERED_IMPORT, IMPORT
-from feedmill.ids import EntityId, entity_id
+from feedmill.ids import Entity, entity_id
 from feedmill.manager import activity_bodies, overriding
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.manager.writes import addition, author_rate_limit, storing
@@ -60,7 +60,7 @@ def add(manager: ManagerHooks, items: Iterable[Item]) -> Procedure[Fanouts]:
 
 
 def import_(
-    manager: ManagerHooks, user_id: EntityId, items: Iterable[Item], fanout: bool, chunk_size: int
+    manager: ManagerHooks, user_id: Entity, items: Iterable[Item], fanout: bool, chunk_size: int
 ) -> Procedure[Fanouts]:
     """Store the *items* of one user and fan out *chunk_size* of them at a time."""
     if manager.user_feed_class is None or not activity_bodies.keeps_bodies(manager):

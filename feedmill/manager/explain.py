@@ -10,7 +10,7 @@ from feedmill.activity import Activity
 from feedmill.fanout.handle import FanoutStatus, fanout_id, status_of
 from feedmill.fanout.operations import OPERATIONS, REMOVE
 from feedmill.feeds.flat import Feed, HeldMember
-from feedmill.ids import EntityId, id_microseconds
+from feedmill.ids import Entity, EntityId, id_microseconds, owner_id
 from feedmill.manager import activity_bodies, notified_users
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.audience import admitted, followers_of, recipients_of
@@ -66,8 +66,9 @@ class Explanation:
         return self.why in (Why.SHOWN, Why.MERGED)
 
 
-def explain(manager: ManagerHooks, user_id: EntityId, activity: Activity | str) -> Procedure[list[Explanation]]:
+def explain(manager: ManagerHooks, user_id: Entity, activity: Activity | str) -> Procedure[list[Explanation]]:
     """An explanation for each feed that the manager declares."""
+    user_id = owner_id(user_id)
     raw_id = activity_bodies.raw_id(activity)
     fact = (yield from stored(activity_bodies.facts(manager, [raw_id])))[raw_id]
     fanout = yield from stored(backend().journal.get(fanout_id(manager.name, raw_id)))

@@ -14,7 +14,7 @@ from feedmill.fanout.handles import Fanouts
 from feedmill.fanout.operations import FOLLOW, NOTIFY, UNFOLLOW, UNNOTIFY
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
-from feedmill.ids import EntityId
+from feedmill.ids import ID_TYPES, Entity, entity_id
 from feedmill.instance_attributes import Stateless
 from feedmill.manager import batches, coroutines, idle, lookup, overriding, writes
 from feedmill.manager.config import check_feeds
@@ -101,7 +101,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
 
     def __batch_import(
         self,
-        user_id: EntityId,
+        user_id: Entity,
         activities: Iterable[Activity | Mapping[str, Any]],
         fanout: bool = True,
         chunk_size: int = batches.IMPORTED_AT_ONCE,
@@ -141,7 +141,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
 
     update_activity, aupdate_activity = both(__update_activity)
 
-    def __notify(self, user_ids: Iterable[EntityId], activity: Activity) -> Procedure[Fanouts]:
+    def __notify(self, user_ids: Iterable[Entity], activity: Activity) -> Procedure[Fanouts]:
         """Put *activity* into the notification feeds of *user_ids*, whoever :meth:`get_recipient_ids` names.
 
         The activity need not have been added. If it was, the stored activity is used. The named users are remembered for 90 days, so
@@ -151,7 +151,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
 
     notify, anotify = both(__notify)
 
-    def __unnotify(self, user_ids: Iterable[EntityId], activity: Activity) -> Procedure[Fanouts]:
+    def __unnotify(self, user_ids: Iterable[Entity], activity: Activity) -> Procedure[Fanouts]:
         """Take *activity* out of the notification feeds of *user_ids*, whoever they were told by; recipients too.
 
         For each user the last call of :meth:`notify` or this method decides. Removing the activity cancels all these calls.
@@ -162,8 +162,8 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
 
     # -- who follows whom
 
-    def __follow(self, user_id: EntityId, target_id: EntityId, limit: int | None = None) -> Procedure[Fanout]:
-        """Bring the newest activities of *target_id* that pass the filters into the feeds of *user_id*.
+    def __follow(self, user_id: Entity, target_id: Entity, limit: int | None = None) -> Procedure[Fanout]:
+        """Bring the newest activities of *target_id* that pass the filters into the feeds of *user_id*, who is somebody else.
 
         As many as *limit*, by default :attr:`follow_activity_limit`, however far back in the target's user feed. What these feeds hold of the target
         and does not pass the filters any more is taken out.
@@ -173,7 +173,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
     follow, afollow = both(__follow)
 
     def __follow_many(
-        self, user_id: EntityId, target_ids: Iterable[EntityId], limit: int | None = None
+        self, user_id: Entity, target_ids: Iterable[Entity], limit: int | None = None
     ) -> Procedure[Fanouts]:
         """:meth:`follow` each of *target_ids*; *limit*: newest activities of each, by default follow_activity_limit."""
         if overriding.is_overridden(self, "follow"):
@@ -183,13 +183,13 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
 
     follow_many, afollow_many = both(__follow_many)
 
-    def __unfollow(self, user_id: EntityId, target_id: EntityId) -> Procedure[Fanout]:
+    def __unfollow(self, user_id: Entity, target_id: Entity) -> Procedure[Fanout]:
         """Take everything that *target_id* did out of the feeds of *user_id*, notifications excepted."""
         return (yield from writes.copy(self, UNFOLLOW, user_id, [target_id]))[0]
 
     unfollow, aunfollow = both(__unfollow)
 
-    def __unfollow_many(self, user_id: EntityId, target_ids: Iterable[EntityId]) -> Procedure[Fanouts]:
+    def __unfollow_many(self, user_id: Entity, target_ids: Iterable[Entity]) -> Procedure[Fanouts]:
         """:meth:`unfollow` each of *target_ids*."""
         if overriding.is_overridden(self, "unfollow"):
             return overriding.copied(self, "unfollow", user_id, target_ids, {})
@@ -197,7 +197,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
 
     unfollow_many, aunfollow_many = both(__unfollow_many)
 
-    def __rebuild(self, user_id: EntityId) -> Procedure[Fanout]:
+    def __rebuild(self, user_id: Entity) -> Procedure[Fanout]:
         """Make the feeds of *user_id* what they should be, from the user feeds of :meth:`get_user_following_ids`.
 
         For who was away so long that their feeds were not kept up, and after filters have changed. The newest that pass the
@@ -212,18 +212,18 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
 
     # -- reading
 
-    def get_feeds(self, user_id: EntityId) -> UserFeeds:
+    def get_feeds(self, user_id: Entity) -> UserFeeds:
         """The fanned-out feeds of *user_id* by name. One with ``expire_idle`` that is gone when it is read is rebuilt."""
         feeds = ((name, feed_class(user_id)) for name, feed_class in self.feed_classes.items())
         return UserFeeds((name, idle.bound(self, feed)) for name, feed in feeds)
 
-    def get_user_feed(self, user_id: EntityId) -> Feed:
+    def get_user_feed(self, user_id: Entity) -> Feed:
         """The activities that *user_id* produced."""
         if self.user_feed_class is None:
             raise DeclarationError(f"{self.name} has no user_feed_class")
-        return self.user_feed_class(user_id)
+        return self.user_feed_class(user_id if isinstance(user_id, ID_TYPES) else entity_id(user_id, "user"))
 
-    def get_notification_feed(self, user_id: EntityId) -> NotificationFeed:
+    def get_notification_feed(self, user_id: Entity) -> NotificationFeed:
         """The notifications of *user_id*."""
         if self.notification_feed_class is None:
             raise DeclarationError(f"{self.name} has no notification_feed_class")
@@ -253,7 +253,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
 
     get_activities, aget_activities = both(__get_activities)
 
-    def __explain(self, user_id: EntityId, activity: Activity | str) -> Procedure[list[Explanation]]:
+    def __explain(self, user_id: Entity, activity: Activity | str) -> Procedure[list[Explanation]]:
         """Why *activity* (or the one whose ``id`` it is) is, or is not, in each feed of *user_id*. Slow, for people."""
         return explain(self, user_id, activity)
 

@@ -10,7 +10,7 @@ from feedmill.errors import CorruptRecord, UnknownActivity, UnknownVerb
 from feedmill.fanout.handle import Fanout
 from feedmill.fanout.handles import Fanouts
 from feedmill.grouping.hydration import log_skipped
-from feedmill.ids import EntityId
+from feedmill.ids import Entity, entity_id, owner_id
 from feedmill.manager import writes
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.overrides import is_own
@@ -30,11 +30,12 @@ def calls_of(manager: Any, name: str) -> Callable[..., Procedure[Any]]:
 
 
 def copied(
-    manager: ManagerHooks, name: str, user_id: EntityId, target_ids: Iterable[EntityId], options: Mapping[str, Any]
+    manager: ManagerHooks, name: str, user_id: Entity, target_ids: Iterable[Entity], options: Mapping[str, Any]
 ) -> Procedure[Fanouts]:
     """Call ``follow`` or ``unfollow`` for each of *target_ids*, all of which are checked before the first."""
     call, fanouts = calls_of(manager, name), list[Fanout]()
-    for target_id in list(writes.ids_of(target_ids, "target")):
+    id_of = writes.others_than(owner_id(user_id)) if name == "follow" else entity_id
+    for target_id in list(writes.ids_of(target_ids, "target", id_of)):
         fanout = yield from call(user_id, target_id, **options)
         if fanout is not None:  # an override may return nothing
             fanouts.append(fanout)

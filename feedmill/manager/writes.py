@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from feedmill.activity import Activity
@@ -14,6 +14,7 @@ from feedmill.fanout.handles import Fanouts
 from feedmill.fanout.operations import (
     ADD,
     FILTERED_ADD,
+    FOLLOW,
     REBUILD,
     REDELIVER,
     REMOVE,
@@ -22,7 +23,7 @@ from feedmill.fanout.operations import (
     FanoutOperation,
 )
 from feedmill.feeds.flat import Feed
-from feedmill.ids import EntityId, entity_id
+from feedmill.ids import Entity, EntityId, entity_id, owner_id
 from feedmill.manager import activity_bodies, notified_users, own_feeds
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
 from feedmill.manager.audience import recipients_of
@@ -194,12 +195,12 @@ def author_rate_limit(manager: ManagerHooks, activity: Activity) -> RateLimit | 
 
 
 def notify_directly(
-    manager: ManagerHooks, op: FanoutOperation, user_ids: Iterable[EntityId], activity: Activity
+    manager: ManagerHooks, op: FanoutOperation, user_ids: Iterable[Entity], activity: Activity
 ) -> Procedure[Fanouts]:
     """See :meth:`Manager.notify`: a fan-out for each chunk of users."""
     if manager.notification_feed_class is None:
         raise DeclarationError(f"{manager.name}.{op} needs notification_feed_class, the feed that it writes to")
-    people = ids_of(user_ids, "user")
+    people = ids_of(user_ids, "user", owner_id)
     check = activity_bodies.accepted if op.adds else activity_bodies.checked
     activity = check(manager, activity)
     raw_id, fanouts, number = activity.raw_id, list[Fanout](), 0
@@ -229,17 +230,20 @@ class _Result:
 def copy(
     manager: ManagerHooks,
     op: FanoutOperation,
-    user_id: EntityId,
-    target_ids: Iterable[EntityId],
+    user_id: Entity,
+    target_ids: Iterable[Entity],
     limit: int | None = None,
 ) -> Procedure[Fanouts]:
     """See :meth:`Manager.follow_many`: a fan-out for each target, so that the last word on each of them counts."""
-    user_id = entity_id(user_id, "user")
+    user_id = owner_id(user_id)
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name}.{op} needs user_feed_class, the feed it copies from")
     if limit is not None and not is_int_from(limit, 1):
         raise ArgumentError(f"limit is {limit!r}; use a positive int, or None for follow_activity_limit")
-    targets, fanouts = ids_of(target_ids, "target"), list[Fanout]()
+    targets, fanouts = (
+        ids_of(target_ids, "target", others_than(user_id) if op is FOLLOW else entity_id),
+        list[Fanout](),
+    )
     while part := list(itertools.islice(targets, AT_ONCE)):
         rest = [] if limit is None else [limit]
         user, names = str(user_id), list(map(str, part))
@@ -253,9 +257,9 @@ def copy(
     return Fanouts(fanouts)
 
 
-def rebuild(manager: ManagerHooks, user_id: EntityId) -> Procedure[Fanout]:
+def rebuild(manager: ManagerHooks, user_id: Entity) -> Procedure[Fanout]:
     """See :meth:`Manager.rebuild`."""
-    user_id = entity_id(user_id, "user")
+    user_id = owner_id(user_id)
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name}.rebuild needs user_feed_class, the feed it copies from")
     wanted = [(rebuild_id(manager, user_id), pack([user_id]))]
@@ -267,7 +271,24 @@ def rebuild_id(manager: ManagerHooks, user_id: EntityId) -> str:
     return fanout_id(manager.name, REBUILD.name.encode(), str(user_id))
 
 
-def ids_of(values: Iterable[EntityId], role: str) -> Iterable[EntityId]:
-    """Each id once, checked; all are checked before the first is used, so nothing is half-written."""
-    ids = [entity_id(value, role) for value in require_many(f"{role} ids", values)]
+def ids_of(
+    values: Iterable[Entity], role: str, id_of: Callable[[Entity, str], EntityId] = entity_id
+) -> Iterator[EntityId]:
+    """Each id once, checked by *id_of*; all are checked before the first is used, so nothing is half-written."""
+    ids = [id_of(value, role) for value in require_many(f"{role} ids", values)]
     return iter({str(each): each for each in ids}.values())
+
+
+def others_than(user_id: EntityId) -> Callable[[Entity, str], EntityId]:
+    """What tells the ids of whom *user_id* may follow."""
+
+    def other_id(value: Entity, role: str) -> EntityId:
+        found = entity_id(value, role)
+        if str(found) == str(user_id):
+            raise ArgumentError(
+                f"{user_id!r} cannot follow themselves; to show users in their own feeds what they do, let"
+                " get_user_follower_ids and get_user_following_ids name them, too"
+            )
+        return found
+
+    return other_id

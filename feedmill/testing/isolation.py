@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import feedmill
-from feedmill import settings
+from feedmill import id_types, settings
 from feedmill.errors import ArgumentError
 from feedmill.fanout import publisher
 from feedmill.storage.memory import DATA
@@ -18,7 +18,8 @@ def isolated(**changed: Any) -> Iterator[None]:
     """Keep all feeds in this process' memory while the block runs, empty at its beginning, and deliver at once.
 
     *changed*: settings that differ for the block, as for :func:`feedmill.configure`. When the block ends, what it wrote is
-    forgotten, and the settings are what they were. No server, broker or worker is needed: a call of the manager has
+    forgotten, and the settings are what they were; classes of users and things that were used before do not clash with those that
+    it uses. No server, broker or worker is needed: a call of the manager has
     delivered when it returns. Raises :class:`~feedmill.errors.ArgumentError` for a ``redis_url`` that is not in memory.
     """
     if not str(changed.get("redis_url", "memory://")).startswith("memory:"):
@@ -31,7 +32,8 @@ def isolated(**changed: Any) -> Iterator[None]:
         here = {"redis_url": "memory://", "broker_url": "", "celery_app": publisher.DEFAULT_APP}
         feedmill.configure(**{**here, **changed})
         DATA.clear()
-        yield
+        with id_types.forgotten():
+            yield
     finally:
         DATA.clear()
         settings._current = before

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from feedmill.fanout.operations import REMOVE, FanoutOperation
-from feedmill.ids import EntityId
+from feedmill.ids import EntityId, as_key, split
 from feedmill.manager import Manager, notified_users
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import Fact
@@ -79,6 +79,9 @@ def split_unfollowed(
 
 def _spelled_like(author: EntityId | None, users: Sequence[EntityId]) -> Sequence[EntityId]:
     """*users*, who are known as text alone, as the app spells ids: filters are asked about them."""
+    if isinstance(author, str) and split(author).type is not None:
+        # It is no user: how ids of users are spelled can be told by how they look alone.
+        return [as_key(user) if isinstance(user, str) else user for user in users]
     kind = type(author)
     if kind is not int and kind is not uuid.UUID:
         return users

@@ -97,7 +97,8 @@ def test_the_site_of_the_guide(project: Folder) -> None:
         project.run(START + made)
         look = (
             START + "from pictures import views\nfrom types import SimpleNamespace\n"
-            "def shown(pk): return views.home(SimpleNamespace(user=SimpleNamespace(pk=pk))).content.decode()\n"
+            "from django.contrib.auth import get_user_model\n"
+            "def shown(pk): return views.home(SimpleNamespace(user=get_user_model()(pk=pk))).content.decode()\n"
             "print(shown(1), shown(3))"
         )
         wanted = '{"home": [], "unseen": 1} {"home": ["bob loved 1"], "unseen": 0}'

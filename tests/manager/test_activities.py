@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from feedmill.verbs import Love
 from feedmill.worker import chunk_tasks, delivery
 from tests.fake_broker import FakeBroker, make_overdue
 from tests.feeds.test_writer import seize
+from tests.instances import User
 from tests.manager.friends import START, Friends, Home, News, Notes, Own, Paced, home, love, news, notes
 
 manager = Friends()
@@ -177,9 +177,9 @@ class TestImport:
             manager.batch_import(None, [love(1)])  # type: ignore[arg-type]
 
     def test_a_user_that_has_an_id(self, at_once: None) -> None:
-        """The user may be a thing that has an id, as in a follow."""
-        manager.batch_import(SimpleNamespace(id=1), [love(1)])  # type: ignore[arg-type]
-        manager.add_user_activity(SimpleNamespace(id=1), love(2))  # type: ignore[arg-type]
+        """The user may be an instance that has an id, as in a follow."""
+        manager.batch_import(User(1), [love(1)])
+        manager.add_user_activity(User(1), love(2))
         assert home(10) == [2, 1]
 
 

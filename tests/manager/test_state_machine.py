@@ -18,11 +18,13 @@ import feedmill
 from feedmill import Activity
 from feedmill.aggregators import NotificationAggregator, RecentVerbAggregator
 from feedmill.doctor import examine
+from feedmill.errors import ArgumentError
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation
 from tests.fake_broker import FakeBroker, arrive, make_overdue
 from tests.feeds.test_state_machines import PROFILE
+from tests.instances import User
 from tests.manager.friends import Friends, love
 
 #: Each example has people and activities of its own.
@@ -38,7 +40,7 @@ ANY = st.integers(0, 30)
 ALBUM = st.sampled_from("AB")
 NOW, BETWEEN, DONE_BETWEEN = "now", "between", "done between"
 WHEN = st.sampled_from([NOW, BETWEEN, DONE_BETWEEN])
-SPELLED = st.sampled_from([int, str])
+SPELLED = st.sampled_from([int, str, User])
 
 
 def by_album(self: Any, activity: Activity) -> str:
@@ -246,6 +248,10 @@ class Machine(RuleBasedStateMachine):
     @rule(user=ONE, whom=ONE, spelled=SPELLED, when=WHEN)
     def follow(self, user: int, whom: int, spelled: Any, when: str) -> None:
         def followed() -> None:
+            if user == whom:
+                with pytest.raises(ArgumentError, match="cannot follow themselves"):
+                    self.manager.follow(self.user(user, spelled), self.user(whom))
+                return
             Friends.edges.add((self.user(user), self.user(whom)))
             self.manager.follow(self.user(user, spelled), self.user(whom))
 

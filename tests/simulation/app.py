@@ -11,16 +11,27 @@ from feedmill import Activity, Manager, registry, verbs
 from feedmill.aggregators import BaseAggregator, DecayAggregator, NotificationAggregator, RecentVerbAggregator
 from feedmill.feeds import Feed, RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.verbs import Comment, Love, Verb
+from tests.instances import Instance, Photo, Remark, Team, User
 
 START = dt.datetime(2024, 1, 1, 12, tzinfo=dt.timezone.utc)
 #: When a history begins, seconds since 1970; after every activity of it.
 DAWN = 1_710_000_000.0
 _UUID = uuid.UUID("12345678-1234-5678-1234-567812345678")
-#: The ways in which each user's id is spelled; all of one line are one user. The last does nothing but what is done directly.
-SPELLINGS: tuple[tuple[Any, ...], ...] = ((5, "5"), ("ann",), (_UUID, str(_UUID)), (9, "9"), (77,))
+#: The ways in which each user's id is spelled; all of one line are one user. One is no user, and has the number of one. The
+#: last does nothing but what is done directly.
+SPELLINGS: tuple[tuple[Any, ...], ...] = ((5, "5"), ("ann",), (_UUID, str(_UUID)), ("team:5",), (77,))
 PEOPLE, SOLO = range(4), 4
 #: Which user each spelling is.
 NUMBER_OF = {str(spelling): number for number, spelled in enumerate(SPELLINGS) for spelling in spelled}
+
+
+def number_of(user: Any) -> int:
+    """Which user *user*, an id or an instance, is."""
+    return INSTANCES.index(user) if isinstance(user, Instance) else NUMBER_OF[str(user)]
+
+
+#: Each user as an instance.
+INSTANCES: tuple[Instance, ...] = (User(5), User("ann"), User(_UUID), Team(5), User(77))
 
 
 class Poke(Verb):
@@ -318,14 +329,15 @@ def use(release: int, manager: str) -> None:
 ACTIVITIES: tuple[tuple[int, type[Verb], Any, int, int], ...] = (
     (0, Love, 70, -1, 0),
     (1, Love, "tree", -1, 1),
-    (0, Comment, 70, 1, 1),
+    (0, Comment, Photo(70), 1, 1),
     (2, Poke, 70, 0, 2),
     (0, Love, _UUID, 3, 3),
     (1, Comment, "tree", 2, 4),
     (2, Love, 70, 3, 5),
-    (0, Poke, 71, 3, 6),
-    (1, Love, 71, 3, 7),
-    (0, Love, 72, 3, 8),
+    (0, Poke, Photo(71), 3, 6),
+    (3, Love, Photo(71), 3, 7),
+    (0, Love, Remark(71), 3, 8),
+    (3, Love, Remark(71), 0, 8),
 )
 #: Whom a direct notification names.
 PARTS: tuple[tuple[int, ...], ...] = ((0,), (1, 2), (3,), (0, 1, 2, 3), (2, 3))
@@ -339,9 +351,10 @@ def activity(number: int, context: tuple[str, str] | None) -> Activity:
     """An activity; *context* is its text and its album."""
     actor, verb, thing, target, second = ACTIVITIES[number % ALONE]
     second += number // ALONE * 1000
-    told = None if target < 0 else SPELLINGS[target][0]
+    people = INSTANCES if number % 2 else [spelled[0] for spelled in SPELLINGS]
+    told = None if target < 0 else people[target]
     given = {"text": context[0], "album": context[1]} if context else None
-    return Activity(SPELLINGS[actor][0], verb, thing, told, START + dt.timedelta(seconds=second), given)
+    return Activity(people[actor], verb, thing, told, START + dt.timedelta(seconds=second), given)
 
 
 def _ids() -> dict[bytes, int]:

@@ -11,7 +11,7 @@ from typing import Any
 from greenlet import GreenletExit
 
 from feedmill import registry
-from feedmill.errors import DeclarationError, FeedBusy, StorageError, UnknownActivity
+from feedmill.errors import ArgumentError, DeclarationError, FeedBusy, StorageError, UnknownActivity
 from feedmill.feeds import Feed
 from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.grouping.reaggregate import areaggregate, reaggregate
@@ -136,7 +136,7 @@ class Clients:
         numbers = _by(actor)
         texts = {number: "abc"[("abc".index(context[0]) + number) % 3] for number in numbers}
         activities = [app.activity(number, (text, context[1])) for number, text in texts.items()]
-        self.fanouts += self._manager.batch_import(app.SPELLINGS[actor][0], activities, fanout, 2)
+        self.fanouts += self._manager.batch_import(app.INSTANCES[actor], activities, fanout, 2)
         for number in numbers:
             self.model.add(number, (texts[number], context[1]), began, "import" if fanout else "own")
 
@@ -147,7 +147,7 @@ class Clients:
             return
         self.model.activities[number]
         users = app.PARTS[part]
-        told = [app.SPELLINGS[user][0] for user in users]
+        told = [app.INSTANCES[user] if tries % 2 else app.SPELLINGS[user][0] for user in users]
         self.fanouts += self._manager.notify(told, app.activity(number, context))
         self.model.notify(number, users, context, began)
 
@@ -162,24 +162,34 @@ class Clients:
     # -- people
 
     def _follow(self, process: Process, op: Op, tries: int, began: float, user: Any, target: Any) -> None:
-        pair = app.NUMBER_OF[str(user)], app.NUMBER_OF[str(target)]
+        pair = app.number_of(user), app.number_of(target)
+        if pair[0] == pair[1]:
+            self._follow_oneself(user, target)
+            return
         self.model.edges.add(pair)
         self.model.ever_followed.add(pair)
         self.fanouts.append(self._manager.follow(user, target))
         self.model.followed[pair] = began
 
+    def _follow_oneself(self, user: Any, target: Any) -> None:
+        try:
+            self._manager.follow(user, target)
+        except ArgumentError:
+            return
+        raise Wrong(f"{user} follows themselves")
+
     def _unfollow(self, process: Process, op: Op, tries: int, began: float, user: Any, target: Any) -> None:
-        pair = app.NUMBER_OF[str(user)], app.NUMBER_OF[str(target)]
+        pair = app.number_of(user), app.number_of(target)
         self.model.edges.discard(pair)
         self.fanouts.append(self._manager.unfollow(user, target))
 
     def _rebuild(self, process: Process, op: Op, tries: int, began: float, user: Any) -> None:
         self.fanouts.append(self._manager.rebuild(user))
-        self.model.rebuilt[app.NUMBER_OF[str(user)]] = began
+        self.model.rebuilt[app.number_of(user)] = began
 
     def _mute(self, process: Process, op: Op, tries: int, began: float, user: Any, target: Any) -> None:
         """Somebody mutes somebody, or no more; their feeds are rebuilt after it."""
-        manager, pair = self._manager, (app.NUMBER_OF[str(user)], app.NUMBER_OF[str(target)])
+        manager, pair = self._manager, (app.number_of(user), app.number_of(target))
         if not manager.is_filtered:
             return
         if not tries:
@@ -353,7 +363,7 @@ def _subjects(op: Op) -> set[tuple[Any, ...]]:
     if name == "import":
         return {("activity", number) for number in _by(args[0])}
     if name in ("follow", "unfollow", "mute"):
-        return {("pair", *(app.NUMBER_OF[str(each)] for each in args))}
+        return {("pair", *(app.number_of(each) for each in args))}
     if name in ("solo_add", "solo_remove"):
         return {("alone", args[1])}
     if name in ("mark_all", "mark", "mark_shown"):

@@ -15,6 +15,7 @@ from feedmill.fanout import handle
 from feedmill.grouping import aging, marking, pending_writes
 from feedmill.grouping.merge import GroupMerge
 from feedmill.grouping.operations import EVERYTHING, is_updated
+from feedmill.ids import split
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
@@ -23,7 +24,7 @@ from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.procedures import stored
-from feedmill.worker import compensation, delivery, planner
+from feedmill.worker import compensation, delivery, follow, planner
 from tests.reordering import order
 from tests.simulation import world as worlds
 from tests.simulation.storages import MemoryDriver, RedisDriver
@@ -141,6 +142,20 @@ def no_tombstone(patch: Patch) -> None:
     patch(MemoryActivityStorage, "_change", mutant)
 
 
+def unfollowed_by_key(patch: Patch) -> None:
+    """Who unfollows somebody loses what another of the same number did, whatever kind of thing that is."""
+    unfollow = follow.unfollow
+
+    def mutant(manager: Any, user_id: Any, target_id: Any) -> Steps[int]:
+        key = split(target_id).key
+        taken = 0
+        for each in (key, f"team:{key}"):
+            taken += yield from unfollow(manager, user_id, each)
+        return taken
+
+    patch(follow, "unfollow", mutant)
+
+
 def marked_unshown(patch: Patch) -> None:
     """A mark reaches what is there when it is carried out, whatever was shown."""
     apply = marking.apply
@@ -199,6 +214,7 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "aged-uncounted": aged_uncounted,
     "aged-forgotten": aged_forgotten,
     "idle-not-begun": idle_not_begun,
+    "unfollowed-by-key": unfollowed_by_key,
     "barriers-ignored": barriers_ignored,
     "marked-unshown": marked_unshown,
 }

@@ -104,7 +104,7 @@ def _context(rng: Rng) -> tuple[str, str]:
 
 
 def _spelled(rng: Rng, user: int) -> Any:
-    spelled = app.SPELLINGS[user]
+    spelled = (*app.SPELLINGS[user], app.INSTANCES[user])
     return spelled[int(rng.random() * len(spelled))] if "spelling" not in OFF else spelled[0]
 
 
