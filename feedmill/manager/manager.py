@@ -15,7 +15,7 @@ from feedmill.fanout.operations import FOLLOW, NOTIFY, UNFOLLOW, UNNOTIFY
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.ids import EntityId
-from feedmill.manager import batches, coroutines, lookup, writes
+from feedmill.manager import batches, coroutines, lookup, removals, writes
 from feedmill.manager.config import check_feeds
 from feedmill.manager.explain import Explanation, explain
 from feedmill.manager.hooks import AUDIENCE_HOOKS, FILTER_HOOKS, ManagerHooks
@@ -100,9 +100,20 @@ class Manager(ManagerNames, ManagerHooks):
         it again, with the id alone, completes it: that is remembered for a week.
         :class:`~feedmill.errors.UnknownActivity` for an id that was never added, or was removed long ago.
         """
-        return unbroken(writes.remove(self, activity))
+        return unbroken(removals.remove(self, activity))
 
     remove_activity, aremove_activity = both(__remove_activity)
+
+    def __remove_activities(self, activities: Iterable[Activity | str]) -> Procedure[Fanouts]:
+        """:meth:`remove_activity` for many, of any actors, in few round trips: activities, or their ``id``, or some of each.
+
+        No reader of feeds with an activity storage sees any of them once this returns. Of those who were notified the first
+        have lost them, as many as ``fanout_chunk_size``, and the others when the fan-outs are done. One that cannot be removed
+        harms no other: when all others are removed, :class:`~feedmill.errors.BatchError` lists it.
+        """
+        return unbroken(removals.remove_many(self, activities))
+
+    remove_activities, aremove_activities = both(__remove_activities)
 
     def __update_activity(self, activity: Activity) -> Procedure[Fanout]:
         """Put *activity* in place of the one with its id (same actor, verb, object, target and time).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from feedmill.activity import Activity
@@ -11,12 +11,10 @@ from feedmill.errors import ActivityError, ArgumentError, DeclarationError, Stor
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.handle import Fanout, fanout_id, status_of
 from feedmill.fanout.handles import Fanouts
-from feedmill.fanout.operations import ADD, REBUILD, REDELIVER, REMOVE, UNNOTIFY, UPDATE, FanoutOperation
-from feedmill.feeds.flat import Feed
+from feedmill.fanout.operations import ADD, REBUILD, REDELIVER, REMOVE, UPDATE, FanoutOperation
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import activity_bodies, notified_users
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
-from feedmill.manager.audience import recipients_of
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.msgpack_codec import pack
 from feedmill.storage import procedures
@@ -49,57 +47,6 @@ def storing(manager: ManagerHooks, op: FanoutOperation, activities: Sequence[Act
     return operations
 
 
-def remove(manager: ManagerHooks, activity: Activity | str) -> Procedure[Fanout]:
-    """See :meth:`Manager.remove_activity`.
-
-    First there is a tombstone, which tells workers and readers; it holds the activity, so that whoever calls again, with the
-    id alone, completes what failed. What is stored counts, not what was given: it may have another context.
-    """
-    publisher.ready()
-    raw_id = activity_bodies.raw_id(activity)
-    given = activity if isinstance(activity, Activity) else None
-    if given is None:  # a process that cannot read it cannot remove it
-        activity_bodies.readable((yield from procedures.stored(activity_bodies.facts(manager, [raw_id])))[raw_id])
-    asked: list[Steps[Any]] = [activity_bodies.removed(manager, raw_id, given), notified_users.numbers(manager, raw_id)]
-    fact, numbers = yield from procedures.stored(together(asked))
-    stored: Activity | None = given if fact is None or fact.activity is None else fact.activity
-    if fact is None or stored is None:
-        raise UnknownActivity(
-            f"{manager.name} has no activity {raw_id.hex()}: it was never added, or was removed long ago"
-        )
-    operations: list[Steps[Any]] = []
-    if manager.user_feed_class is not None:
-        operations.append(manager.user_feed_class.deliver([stored.actor_id], (), [stored]))
-    if numbers is not None:
-        operations += [*_mark_notified(manager, fact), notified_users.void(manager, raw_id)]
-    if manager.notification_feed_class is not None:  # these hold the whole activity: readers would still see it
-        first = list(itertools.islice(_recipients(manager, fact, stored), manager.fanout_chunk_size))
-        if numbers is not None:
-            first += yield from notified_users.first_people(manager, raw_id, manager.fanout_chunk_size - len(first))
-        operations.append(_taken_out(manager.notification_feed_class, first, fact, stored))
-    return (yield from _start(manager, REMOVE, stored, operations))
-
-
-def _recipients(manager: ManagerHooks, fact: Fact, stored: Activity) -> Iterator[EntityId]:
-    """Whom the app names as recipients of an activity, and of what it was before."""
-    for each in (stored, *fact.formers):
-        yield from recipients_of(manager, each)
-
-
-def _mark_notified(manager: ManagerHooks, fact: Fact) -> list[Steps[Any]]:
-    """The operations that make known what only an older release knows: that there are direct notifications of an activity."""
-    return (
-        []
-        if fact.notified or fact.activity is None
-        else activity_bodies.change(manager, UNNOTIFY.change, [fact.activity])
-    )
-
-
-def _taken_out(feed_class: type[Feed], user_ids: Sequence[EntityId], fact: Fact, stored: Activity) -> Steps[None]:
-    for each in (*activity_bodies.moved_from(feed_class, fact), stored):
-        yield from feed_class.deliver(user_ids, (), [each])
-
-
 def update(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
     """See :meth:`Manager.update_activity`."""
     publisher.ready()
@@ -118,7 +65,7 @@ def update(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
         elif not_ahead(activity) is not activity:  # nothing is known of it: this may be what adds it
             raise UnknownActivity(f"{activity!r} is dated too far ahead to have been added; add it instead")
         asked = [activity_bodies.updated(manager, activity, before), backend().journal.get(_name(manager, activity))]
-        asked += _mark_notified(manager, before) if numbers is not None else []
+        asked += activity_bodies.mark_notified(manager, before) if numbers is not None else []
         done, record, *_ = yield from procedures.stored(together(asked))
         if done:  # else somebody else has changed it meanwhile: look at that
             break

@@ -239,12 +239,7 @@ def _written(classes: Sequence[Any], user_ids: Sequence[EntityId], asked: Sequen
 def _behind_formers(
     feed_class: Any, user_ids: Sequence[EntityId], asked: Sequence[Delivery], wait: float | None, operation: Steps[int]
 ) -> Steps[int]:
-    layers: list[list[Activity]] = []
-    for each in asked:
-        for depth, former in enumerate(kept_bodies.moved_from(feed_class, each.fact)):
-            layers += [[]] if depth == len(layers) else []
-            layers[depth].append(former)
-    for layer in layers:
+    for layer in kept_bodies.former_layers(feed_class, [each.fact for each in asked]):
         yield from feed_class.deliver(user_ids, (), layer, wait=wait)
     return (yield from operation)
 

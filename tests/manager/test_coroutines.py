@@ -74,6 +74,7 @@ CALLS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "get_activity": lambda: (love(1, target=77).id,),
     "notify": lambda: ([77, 78], love(2)),
     "rebuild": lambda: (10,),
+    "remove_activities": lambda: ([love(1, target=77).id, love(2)],),
     "remove_activity": lambda: (love(1, target=77).id,),
     "remove_user_activity": lambda: (1, love(1, target=77)),
     "unfollow": lambda: (10, 1),

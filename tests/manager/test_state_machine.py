@@ -200,6 +200,19 @@ class Machine(RuleBasedStateMachine):
 
         self.ask(removed, when)
 
+    @rule(numbers=st.sets(WHICH, min_size=1), album=ALBUM, by_id=st.booleans(), when=WHEN)
+    def remove_many(self, numbers: set[int], album: str, by_id: bool, when: str) -> None:
+        def removed() -> None:
+            activities = [self.activity(number, album) for number in sorted(numbers)]
+            known = [number in self.kinds for number in sorted(numbers)]
+            self.manager.remove_activities(
+                each.id if by_id and is_known else each for each, is_known in zip(activities, known)
+            )
+            self.kinds.update(dict.fromkeys(numbers, "removed"))
+            self.words = {key: told for key, told in self.words.items() if key[1] not in numbers}
+
+        self.ask(removed, when)
+
     @rule(which=WHICH, text=st.sampled_from("abc"), when=WHEN)
     def update(self, which: int, text: str, when: str) -> None:
         def updated() -> None:

@@ -117,6 +117,15 @@ class Clients:
             return
         self.model.remove(number)
 
+    def _remove_many(
+        self, process: Process, op: Op, tries: int, began: float, numbers: tuple[int, ...], by_id: bool
+    ) -> None:
+        known = [number for number in numbers if self.model.activities[number].contexts or not by_id]
+        given = [app.activity(number, None) for number in known]
+        self.fanouts += self._manager.remove_activities([each.id for each in given] if by_id else given)
+        for number in known:
+            self.model.remove(number)
+
     def _update(self, process: Process, op: Op, tries: int, began: float, number: int, text: str) -> None:
         known = self.model.activities[number]
         albums = {album for _, album in known.contexts}
@@ -268,6 +277,8 @@ def _subjects(op: Op) -> set[tuple[Any, ...]]:
     name, args = op.name, op.args
     if name in ("add", "remove", "update", "notify", "unnotify"):
         return {("activity", args[0])}
+    if name == "remove_many":
+        return {("activity", number) for number in args[0]}
     if name == "import":
         return {("activity", number) for number in _by(args[0])}
     if name in ("follow", "unfollow"):

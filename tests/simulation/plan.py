@@ -127,6 +127,10 @@ def _rebuilt(rng: Rng, favourites: Favourites) -> int:
     return rng.choice(favourites.pairs)[0] if rng.random() < 0.75 else _user(rng)
 
 
+def _several(rng: Rng, favourites: Favourites) -> tuple[tuple[int, ...], bool]:
+    return tuple(dict.fromkeys(_number(rng, favourites) for _ in range(3))), rng.random() < 0.5
+
+
 def _solo(rng: Rng, favourites: Favourites) -> tuple[str, int, tuple[str, str]]:
     return rng.choice(("first", "last", "notes")), app.ALONE + _number(rng, favourites), ("a", "x")
 
@@ -141,6 +145,7 @@ OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
             rng.choice([how for how in ("id", "value", "equal") if f"remove: {how}" not in OFF]),
         ),
     ),
+    "remove_many": (4, _several),
     "update": (6, lambda rng, liked: (_number(rng, liked), rng.choice("abc"))),
     "import": (6, lambda rng, liked: (_user(rng) % 3, _context(rng), rng.random() < 0.85)),
     "notify": (5, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)), _context(rng))),
@@ -162,7 +167,7 @@ THEMES: tuple[tuple[str, ...], ...] = (
     (),
     ("follow", "unfollow", "rebuild"),
     ("notify", "unnotify", "mark", "mark_all"),
-    ("remove", "import", "update"),
+    ("remove", "remove_many", "import", "update"),
 )
 
 #: What processes of the old release do: of what they ask for, others could not know that it concerns a new feed.

@@ -1,0 +1,174 @@
+"""Taking activities back: one, or many in few round trips."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from feedmill.activity import Activity
+from feedmill.errors import ActivityError, BatchError, FeedmillError, UnknownActivity
+from feedmill.fanout import handle, publisher
+from feedmill.fanout.handle import Fanout, fanout_id
+from feedmill.fanout.handles import Fanouts
+from feedmill.fanout.operations import REMOVE
+from feedmill.feeds.flat import Feed
+from feedmill.ids import EntityId
+from feedmill.manager import activity_bodies, notified_users
+from feedmill.manager.activity_bodies import FOREIGN, Fact
+from feedmill.manager.audience import recipients_of
+from feedmill.manager.batches import AT_ONCE, parts
+from feedmill.manager.hooks import ManagerHooks
+from feedmill.storage import procedures
+from feedmill.storage.auxiliary import NotificationNumbers
+from feedmill.storage.operations import Steps, together
+from feedmill.storage.procedures import Procedure
+
+#: Activities to take back, by id: as the caller gave them, or None where they gave the id alone.
+Given = Mapping[bytes, Activity | None]
+
+
+class Removed(NamedTuple):
+    """An activity of which there is a tombstone, and that is still to be taken out of feeds."""
+
+    #: As it is stored; what was given may have another context.
+    activity: Activity
+    fact: Fact
+    #: The numbers of its direct notifications; None if there are none.
+    numbers: NotificationNumbers | None
+
+
+def remove(manager: ManagerHooks, activity: Activity | str) -> Procedure[Fanout]:
+    """See :meth:`Manager.remove_activity`."""
+    publisher.ready()
+    given = {activity_bodies.raw_id(activity): activity if isinstance(activity, Activity) else None}
+    fanouts, refused = yield from take_back(manager, given)
+    for error in refused.values():
+        raise error
+    return fanouts[0]
+
+
+def remove_many(manager: ManagerHooks, items: Iterable[Activity | str]) -> Procedure[Fanouts]:
+    """See :meth:`Manager.remove_activities`."""
+    publisher.ready()
+    fanouts: list[Fanout] = []
+    refused: list[tuple[int, Any, str]] = []
+    total = 0
+    for part in parts(items, AT_ONCE):
+        given: dict[bytes, Activity | None] = {}
+        places: dict[bytes, tuple[int, Any]] = {}
+        for place, item in enumerate(part, total):
+            try:
+                raw_id = activity_bodies.raw_id(item)
+            except ActivityError as error:
+                refused.append((place, item, str(error)))
+                continue
+            places.setdefault(raw_id, (place, item))
+            given[raw_id] = item if isinstance(item, Activity) else given.get(raw_id)
+        total += len(part)
+        done, failed = yield from take_back(manager, given)
+        fanouts += done
+        refused += [(*places[raw_id], str(error)) for raw_id, error in failed.items()]
+    if refused:
+        raise BatchError(sorted(refused, key=lambda each: each[0]), total, Fanouts(fanouts), "removed")
+    return Fanouts(fanouts)
+
+
+def take_back(manager: ManagerHooks, given: Given) -> Procedure[tuple[list[Fanout], dict[bytes, FeedmillError]]]:
+    """Remove activities: a fan-out for each; and by id, why the others cannot be removed.
+
+    First there are tombstones, which tell workers and readers; they hold the activities, so that whoever calls again, with the
+    ids alone, completes what failed. What is stored counts, not what was given: it may have another context.
+    """
+    refused: dict[bytes, FeedmillError] = {}
+    alone = [raw_id for raw_id, activity in given.items() if activity is None]
+    if alone:  # a process that cannot read them cannot remove them
+        facts = yield from procedures.stored(activity_bodies.facts(manager, alone))
+        refused.update({raw_id: fact.error for raw_id, fact in facts.items() if fact.kind == FOREIGN and fact.error})
+        given = {raw_id: activity for raw_id, activity in given.items() if raw_id not in refused}
+    if not given:
+        return [], refused
+    removed, unknown = yield from _leave_tombstones(manager, given)
+    refused.update(unknown)
+    fanouts = (yield from _start(manager, removed)) if removed else []
+    return fanouts, refused
+
+
+def _leave_tombstones(
+    manager: ManagerHooks, given: Given
+) -> Procedure[tuple[list[Removed], dict[bytes, FeedmillError]]]:
+    """Leave tombstones, in one round trip; those of which nothing is known are refused."""
+    asked: list[Steps[Any]] = [activity_bodies.removed(manager, given)]
+    asked += [notified_users.numbers(manager, raw_id) for raw_id in given]
+    facts, *numbers = yield from procedures.stored(together(asked))
+    removed: list[Removed] = []
+    unknown: dict[bytes, FeedmillError] = {}
+    for (raw_id, activity), each in zip(given.items(), numbers):
+        fact: Fact | None = facts[raw_id]
+        stored = activity if fact is None or fact.activity is None else fact.activity
+        if fact is None or stored is None:
+            unknown[raw_id] = UnknownActivity(
+                f"{manager.name} has no activity {raw_id.hex()}: it was never added, or was removed long ago"
+            )
+        else:
+            removed.append(Removed(stored, fact, each))
+    return removed, unknown
+
+
+def _start(manager: ManagerHooks, removed: Sequence[Removed]) -> Procedure[list[Fanout]]:
+    """Take what is removed out of what readers would still see of it, and open the fan-outs that do the rest."""
+    operations: list[Steps[Any]] = []
+    if manager.user_feed_class is not None:
+        actors: dict[str, list[Activity]] = {}
+        for each in removed:
+            actors.setdefault(str(each.activity.actor_id), []).append(each.activity)
+        operations += [manager.user_feed_class.deliver([mine[0].actor_id], (), mine) for mine in actors.values()]
+    for each in removed:
+        if each.numbers is not None:
+            operations += [
+                *activity_bodies.mark_notified(manager, each.fact),
+                notified_users.void(manager, each.fact.raw_id),
+            ]
+    if manager.notification_feed_class is not None:  # these hold the whole activity: readers would still see it
+        for user_ids, some in (yield from _first_people(manager, removed)):
+            operations.append(_taken_out(manager.notification_feed_class, user_ids, some))
+    # A record holds the id, since what is stored counts.
+    wanted = [(fanout_id(manager.name, each.fact.raw_id), each.fact.raw_id) for each in removed]
+    about = [each.activity.id for each in removed]
+    return (yield from handle.enqueue(manager.name, REMOVE, wanted, operations, about=about))
+
+
+def _first_people(
+    manager: ManagerHooks, removed: Sequence[Removed]
+) -> Procedure[list[tuple[list[EntityId], list[Removed]]]]:
+    """Who was notified of *removed*, as many as one task handles, by what they were notified of."""
+    left, users = manager.fanout_chunk_size, dict[str, EntityId]()
+    told: dict[str, dict[bytes, Removed]] = {}
+    for each in removed:
+        raw_id = each.fact.raw_id
+        people = list(itertools.islice(_recipients(manager, each), left))
+        if each.numbers is not None:
+            people += yield from notified_users.first_people(manager, raw_id, left - len(people))
+        for user in people:
+            users.setdefault(str(user), user)
+            told.setdefault(str(user), {})[raw_id] = each
+        left -= len(people)
+        if left < 1:
+            break
+    alike: dict[tuple[bytes, ...], list[EntityId]] = {}
+    for user, some in told.items():
+        alike.setdefault(tuple(some), []).append(users[user])
+    by_id = {each.fact.raw_id: each for each in removed}
+    return [(user_ids, [by_id[raw_id] for raw_id in ids]) for ids, user_ids in alike.items()]
+
+
+def _recipients(manager: ManagerHooks, removed: Removed) -> Iterator[EntityId]:
+    """Whom the app names as recipients of an activity, and of what it was before."""
+    for each in (removed.activity, *removed.fact.formers):
+        yield from recipients_of(manager, each)
+
+
+def _taken_out(feed_class: type[Feed], user_ids: Sequence[EntityId], some: Sequence[Removed]) -> Steps[None]:
+    for layer in activity_bodies.former_layers(feed_class, [each.fact for each in some]):
+        yield from feed_class.deliver(user_ids, (), layer)
+    yield from feed_class.deliver(user_ids, (), [each.activity for each in some])
