@@ -11,12 +11,13 @@ The actor's hash inside the id is what lets a timeline of bare ids answer "how m
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import re
 import uuid
 from collections.abc import Iterable
 from hashlib import blake2b
-from typing import Union
+from typing import Any, Union
 
 from feedmill.errors import ActivityError
 from feedmill.msgpack_codec import pack, pack_list
@@ -144,6 +145,15 @@ def packed_activity_id(microseconds: int, actor: bytes, *what: bytes) -> bytes:
 def actor_hash(actor: EntityId) -> bytes:
     """The 4 bytes that stand for *actor* inside the ids of what they did."""
     return blake2b(pack(actor), digest_size=4).digest()
+
+
+def actor_hashes(user_id: EntityId) -> set[bytes]:
+    """What may stand for *user_id* in ids of activities: 5 and "5" are one user, but two actors to a hash."""
+    spelled: set[Any] = {user_id, str(user_id)}
+    for kind in (int, uuid.UUID):
+        with contextlib.suppress(ValueError):
+            spelled.add(kind(str(user_id)))
+    return {actor_hash(each) for each in spelled if not isinstance(each, int) or MIN_INT <= each <= MAX_INT}
 
 
 def id_microseconds(raw_id: bytes) -> int:

@@ -136,12 +136,22 @@ UNFOLLOW = FanoutOperation(
     arguments=("user", "target", "limit"),
     fewest=2,
 )
+#: Activities of an actor out of all feeds of a user, those that were there when it was asked for, notifications included.
+REMOVE_ACTOR = FanoutOperation(
+    "remove_actor",
+    Subject.FEEDS,
+    "take what {1} did from the feeds of {0}",
+    removes=True,
+    task="feedmill.remove_actor",
+    arguments=("user", "actor", "ids"),
+    fewest=2,
+)
 #: All feeds of a user anew.
 REBUILD = FanoutOperation(
     "rebuild", Subject.FEEDS, "rebuild the feeds of {0}", task="feedmill.rebuild", arguments=("user",), fewest=1
 )
 
-_ALL = (ADD, REMOVE, UPDATE, REDELIVER, IMPORT, NOTIFY, UNNOTIFY, FOLLOW, REFOLLOW, UNFOLLOW, REBUILD)
+_ALL = (ADD, REMOVE, UPDATE, REDELIVER, IMPORT, NOTIFY, UNNOTIFY, FOLLOW, REFOLLOW, UNFOLLOW, REBUILD, REMOVE_ACTOR)
 
 #: All of them, by name.
 OPERATIONS: Mapping[str, FanoutOperation] = MappingProxyType({each.name: each for each in _ALL})

@@ -172,6 +172,17 @@ class Manager(ManagerNames, ManagerHooks):
 
     unfollow_many, aunfollow_many = both(__unfollow_many)
 
+    def __remove_actor(self, user_id: EntityId, actor_id: EntityId) -> Procedure[Fanout]:
+        """Take everything that *actor_id* did out of all feeds of *user_id*, notifications included; counts follow.
+
+        What is there when this is called goes, members of groups that are not shown too, and so does what is on its way and has
+        asked the filters before. What asks them afterwards comes, or not, as they say: to block somebody, first have the
+        filters refuse them, then call this. Nothing else that the actor did is taken back.
+        """
+        return unbroken(removals.remove_actor(self, user_id, actor_id))
+
+    remove_actor, aremove_actor = both(__remove_actor)
+
     def __rebuild(self, user_id: EntityId) -> Procedure[Fanout]:
         """Make the feeds of *user_id* what they should be, from the user feeds of :meth:`get_user_following_ids`.
 

@@ -1,4 +1,4 @@
-"""Taking activities back: one, or many in few round trips."""
+"""Taking activities back: one, many in few round trips, or what an actor did out of the feeds of one user."""
 
 from __future__ import annotations
 
@@ -7,22 +7,32 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedmill.activity import Activity
-from feedmill.errors import ActivityError, BatchError, FeedmillError, UnknownActivity
+from feedmill.errors import (
+    ActivityError,
+    ArgumentError,
+    BatchError,
+    DeclarationError,
+    FeedmillError,
+    UnknownActivity,
+)
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.handle import Fanout, fanout_id
 from feedmill.fanout.handles import Fanouts
-from feedmill.fanout.operations import REMOVE
-from feedmill.feeds.flat import Feed
-from feedmill.ids import EntityId
+from feedmill.fanout.operations import REMOVE, REMOVE_ACTOR
+from feedmill.feeds.flat import WAIT, Feed
+from feedmill.feeds.removal import apply_all_pending
+from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes, entity_id
 from feedmill.manager import activity_bodies, notified_users
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import recipients_of
 from feedmill.manager.batches import AT_ONCE, parts
 from feedmill.manager.hooks import ManagerHooks
+from feedmill.msgpack_codec import pack
 from feedmill.storage import procedures
-from feedmill.storage.auxiliary import NotificationNumbers
-from feedmill.storage.operations import Steps, together
+from feedmill.storage.auxiliary import FROM_FEEDS, FROM_NOTIFICATIONS, NotificationNumbers
+from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.procedures import Procedure
+from feedmill.storage.registry import backend
 
 #: Activities to take back, by id: as the caller gave them, or None where they gave the id alone.
 Given = Mapping[bytes, Activity | None]
@@ -172,3 +182,48 @@ def _taken_out(feed_class: type[Feed], user_ids: Sequence[EntityId], some: Seque
     for layer in activity_bodies.former_layers(feed_class, [each.fact for each in some]):
         yield from feed_class.deliver(user_ids, (), layer)
     yield from feed_class.deliver(user_ids, (), [each.activity for each in some])
+
+
+# -- an actor out of one user's feeds
+
+
+def feeds_that_receive(manager: ManagerHooks) -> list[type[Feed]]:
+    """The feeds into which workers deliver: those of followers, and notifications."""
+    notes = manager.notification_feed_class
+    return [*manager.feed_classes.values(), *([] if notes is None else [notes])]
+
+
+def remove_actor(manager: ManagerHooks, user_id: EntityId, actor_id: EntityId) -> Procedure[Fanout]:
+    """See :meth:`Manager.remove_actor`.
+
+    First it is written down, so that whoever has asked the filters before takes out again what they deliver from now on. Then it is
+    read what is there: that goes, whenever the fan-out is carried out, and nothing that comes later.
+    """
+    user_id, actor_id = entity_id(user_id, "user"), entity_id(actor_id, "actor")
+    user, actor = str(user_id), str(actor_id)
+    if user == actor:
+        raise ArgumentError(
+            f"user and actor are both {user_id!r}; remove_actor is about what others did. To take back what somebody did, use"
+            " remove_activities"
+        )
+    classes = feeds_that_receive(manager)
+    if not classes:
+        raise DeclarationError(f"{manager.name}.remove_actor needs feed_classes or notification_feed_class")
+    publisher.ready()
+    recorded = backend().auxiliary.unfollows.record_unfollow(
+        manager.name, user, [FROM_FEEDS + actor, FROM_NOTIFICATIONS + actor]
+    )
+    held: list[Steps[Any]] = [_held(each, user_id, actor_hashes(actor_id)) for each in classes]
+    _, _, *found = yield from procedures.stored(together([recorded, barrier(), *held]))
+    ids = sorted(set().union(*found))
+    wanted = [(fanout_id(manager.name, REMOVE_ACTOR.name, user, actor), pack([user_id, actor_id, b"".join(ids)]))]
+    return (yield from handle.enqueue_and_publish(manager.name, REMOVE_ACTOR, wanted))[0]
+
+
+def _held(feed_class: type[Feed], user_id: EntityId, hashes: set[bytes]) -> Steps[set[bytes]]:
+    """The ids that a feed holds of an actor whom *hashes* stand for."""
+    kept = yield from apply_all_pending([feed_class], user_id, WAIT)
+    waiting = {write.raw_id for write in kept if write.raw_id is not None}  # those that this process cannot apply
+    members = yield from feed_class.all_members(user_id)
+    ids = {member.raw_id for _, member in members} | waiting
+    return {raw_id for raw_id in ids if raw_id[ACTOR_SLICE] in hashes}

@@ -18,6 +18,7 @@ from feedmill.manager.activity_bodies import UNKNOWN, Fact
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.msgpack_codec import pack
 from feedmill.storage import procedures
+from feedmill.storage.auxiliary import FROM_FEEDS
 from feedmill.storage.journal import RateLimit
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.procedures import Procedure
@@ -164,8 +165,10 @@ def copy(
             (fanout_id(manager.name, user, name), pack([user_id, target, *rest])) for name, target in zip(names, part)
         ]
         unfollows = backend().auxiliary.unfollows
-        record = unfollows.record_unfollow if op.removes else unfollows.clear_unfollow
-        noted = record(manager.name, user, names)
+        if op.removes:
+            noted = unfollows.record_unfollow(manager.name, user, names)
+        else:  # it undoes that they were taken out once, too
+            noted = unfollows.clear_unfollow(manager.name, user, [*names, *(FROM_FEEDS + name for name in names)])
         fanouts += yield from handle.enqueue_and_publish(manager.name, op, wanted, [noted])
     return Fanouts(fanouts)
 

@@ -51,6 +51,9 @@ class PendingIndex(Protocol):
 
 #: Who unfollowed, and whom; as text, since 5 and "5" are one user.
 Unfollow = tuple[str, str]
+#: What stands before whom an unfollow is about where it is none: the actor was taken once out of the user's notifications, or out of
+#: all their other feeds (``remove_actor``). Whoever was followed since comes into these again.
+FROM_NOTIFICATIONS, FROM_FEEDS = "\0", "\1"
 #: Unfollows since a number that are read whole; if there are more, only those of the pairs that matter are.
 MOST_READ = 200
 #: Hours for which it is known who unfollowed, at least: no fan-out is older. And hours for which a rebuild may last.

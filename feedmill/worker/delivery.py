@@ -23,8 +23,17 @@ from feedmill.storage.auxiliary import NotificationNumbers
 from feedmill.storage.operations import Steps
 
 #: The audiences of an activity. NOTIFIED are those whom ``notify`` or ``unnotify`` named, and former recipients. UNFOLLOWED are
-#: those who were followers when an earlier attempt listed them, and hold what that wrote after they had left.
-FOLLOWERS, RECIPIENTS, NOTIFIED, UNFOLLOWED = AUDIENCES = "followers", "recipients", "notified", "unfollowed"
+#: those who were followers when an earlier attempt listed them, and hold what that wrote after they had left. CLEARED are those out of
+#: whose notifications the actor was taken since an earlier attempt, which may have notified them afterwards.
+FOLLOWERS, RECIPIENTS, NOTIFIED, UNFOLLOWED, CLEARED = AUDIENCES = (
+    "followers",
+    "recipients",
+    "notified",
+    "unfollowed",
+    "cleared",
+)
+#: Those to whom nothing is given any more.
+FORMER = (UNFOLLOWED, CLEARED)
 #: Why what was asked for is unknown to a worker.
 OLDER = "it was asked for by another release, and is left to workers of that for a while"
 
@@ -65,8 +74,8 @@ class Delivery(NamedTuple):
 def count_recipients(deliveries: Sequence[Delivery]) -> int:
     """How many people *deliveries* reach; who gets several activities counts once, and who has unfollowed does not."""
     if len(deliveries) == 1:
-        return sum([len(user_ids) for name, user_ids in deliveries[0].parts if name != UNFOLLOWED])
-    parts = [part for each in deliveries for part in each.parts if part[0] != UNFOLLOWED]
+        return sum([len(user_ids) for name, user_ids in deliveries[0].parts if name not in FORMER])
+    parts = [part for each in deliveries for part in each.parts if part[0] not in FORMER]
     return len({(name, str(user)) for name, user_ids in parts for user in user_ids})
 
 
@@ -90,7 +99,7 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
     chosen: dict[FanoutOperation, list[AudienceUsers]] = {}
     numbers: NotificationNumbers | None = None
     for audience, ids in request.parts:
-        if audience == UNFOLLOWED:
+        if audience in FORMER:
             effects = [(REMOVE, ids)]
         elif audience == FOLLOWERS:
             effects = [(_effect(request, fact.live), ids)]

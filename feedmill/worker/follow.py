@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence, Set
+from typing import TypeVar
 
 from feedmill.errors import DeclarationError
 from feedmill.fanout.operations import IMPORT
 from feedmill.feeds.flat import Feed
-from feedmill.feeds.removal import remove_matching
-from feedmill.grouping.pending_writes import PendingWrite
-from feedmill.grouping.writer import apply_pending_writes
-from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
+from feedmill.feeds.removal import apply_all_pending, check_done, remove_matching
+from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes
 from feedmill.manager import Manager
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import admitted_to, following_of
 from feedmill.manager.hook_results import Skipped
+from feedmill.manager.removals import feeds_that_receive
 from feedmill.storage.activity_state import NOTIFIED_ONLY, REMOVED
-from feedmill.storage.auxiliary import FollowChanges
+from feedmill.storage.auxiliary import FROM_FEEDS, FROM_NOTIFICATIONS, FollowChanges
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation
@@ -47,6 +44,12 @@ def follow(
     facts = yield from kept_bodies.facts(manager, ids)
     brought = _Brought(manager, user_id, audience_read_at, attempt)
     yield from brought.all_of([facts[raw_id] for raw_id in ids])
+    refused = brought.known - {fact.raw_id for fact in brought.kept}
+    if attempt > 1 and refused:  # an earlier attempt may have brought them, before the filters refused them
+        classes = manager.feed_classes.values()
+        yield from together(
+            [remove_matching(each, user_id, refused.__contains__, wait=lock_timeout()) for each in classes]
+        )
     if brought.error is not None:
         raise brought.error
     _check_known(facts)
@@ -55,7 +58,7 @@ def follow(
 
 def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[int]:
     """Take everything that *target_id* did out of the feeds of *user_id*; how many entries."""
-    hashes = _hashes(target_id)
+    hashes = actor_hashes(target_id)
 
     def id_matches(raw_id: bytes) -> bool:
         return raw_id[ACTOR_SLICE] in hashes
@@ -64,10 +67,26 @@ def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[
         return str(actor_id) == str(target_id)
 
     classes = manager.feed_classes.values()
-    kept = yield from _apply_pending_writes(manager, user_id)
+    kept = yield from apply_all_pending(classes, user_id, lock_timeout())
     removals = [remove_matching(each, user_id, id_matches, actor_matches, wait=lock_timeout()) for each in classes]
     taken = yield from together(removals)
-    _check([write for write in kept if write.actor_id is None or actor_matches(write.actor_id)])
+    check_done([write for write in kept if write.actor_id is None or actor_matches(write.actor_id)])
+    return sum(taken)
+
+
+def remove_actor(manager: Manager, user_id: EntityId, actor_id: EntityId, ids: Set[bytes]) -> Steps[int]:
+    """Take those activities of *actor_id* whose ids are given out of all feeds of *user_id*; how many entries."""
+
+    def actor_matches(actor: EntityId) -> bool:
+        return str(actor) == str(actor_id)
+
+    classes = feeds_that_receive(manager)
+    kept = yield from apply_all_pending(classes, user_id, lock_timeout())
+    removals = [
+        remove_matching(each, user_id, ids.__contains__, actor_matches, wait=lock_timeout()) for each in classes
+    ]
+    taken = yield from together(removals)
+    check_done([write for write in kept if write.actor_id is None or actor_matches(write.actor_id)])
     return sum(taken)
 
 
@@ -79,7 +98,7 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
     """
     source, classes, user = _source(manager), list(manager.feed_classes.values()), str(user_id)
     audience_read_at = yield from backend().auxiliary.unfollows.begin_rebuild(manager.name, user)
-    pending = yield from _apply_pending_writes(manager, user_id)
+    pending = yield from apply_all_pending(classes, user_id, lock_timeout())
     there = yield from together([each.all_members(user_id) for each in classes])
     before = {member.raw_id for found in there for _, member in found}
     limit = min(manager.follow_activity_limit, source.max_length)
@@ -90,7 +109,7 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
         reads = [source.timeline().flat_slice(source.key_of(target), 0, limit) for target in targets]
         slices = yield from together(reads)
         newest = heapq.nlargest(most, itertools.chain(newest, *slices))
-        hashes.update(*map(_hashes, targets))
+        hashes.update(*map(actor_hashes, targets))
     facts = yield from kept_bodies.facts(manager, newest)
     brought = _Brought(manager, user_id, audience_read_at, attempt)
     yield from brought.all_of([facts[raw_id] for raw_id in newest])
@@ -104,10 +123,8 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
         removed = {raw_id: fact for raw_id, fact in found.items() if fact.kind in (NOTIFIED_ONLY, REMOVED)}
         facts |= removed
         gone.update(removed)
-    for target in (
-        yield from backend().auxiliary.unfollows.changes_since(manager.name, user, audience_read_at)
-    ).followed:
-        hashes.update(_hashes(target))
+    for target in (yield from _changes_since(manager, user, audience_read_at)).followed:
+        hashes.update(actor_hashes(target))
 
     def id_matches(raw_id: bytes) -> bool:
         return raw_id in gone or (raw_id in before and raw_id[ACTOR_SLICE] not in hashes)
@@ -118,7 +135,7 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
     if brought.error is not None:
         raise brought.error
     _check_known(facts)
-    _check(pending)
+    check_done(pending)
     return len(brought.kept)
 
 
@@ -165,16 +182,19 @@ class _Brought:
 def _catch_up(manager: Manager, user_id: EntityId, audience_read_at: int, attempt: int) -> Steps[None]:
     """Do again what the user did since *audience_read_at*, until they have done nothing more: what it undid may have been done since."""
     done = FollowChanges(frozenset(), frozenset())
-    while (
-        changes := (
-            yield from backend().auxiliary.unfollows.changes_since(manager.name, str(user_id), audience_read_at)
-        )
-    ) != done:
+    while (changes := (yield from _changes_since(manager, str(user_id), audience_read_at))) != done:
         for target in sorted(changes.unfollowed - done.unfollowed):
             yield from unfollow(manager, user_id, target)
         for target in sorted(changes.followed - done.followed):
             yield from follow(manager, user_id, target, manager.follow_activity_limit, attempt)
         done = changes
+
+
+def _changes_since(manager: Manager, user: str, number: int) -> Steps[FollowChanges]:
+    """Whom *user* unfollowed, and whom they follow again; what was taken out once, of whoever is followed, is neither."""
+    changes = yield from backend().auxiliary.unfollows.changes_since(manager.name, user, number)
+    once = (FROM_NOTIFICATIONS, FROM_FEEDS)
+    return FollowChanges(*(frozenset(each for each in some if not each.startswith(once)) for some in changes))
 
 
 def _check_known(facts: Mapping[bytes, Fact]) -> None:
@@ -183,41 +203,10 @@ def _check_known(facts: Mapping[bytes, Fact]) -> None:
         kept_bodies.readable(fact)
 
 
-def _apply_pending_writes(manager: Manager, user_id: EntityId) -> Steps[list[PendingWrite]]:
-    """Have done what was left to the holders of the user's feeds: a sweep sees nothing of what is still among the pending writes.
-
-    Those of the writes that cannot be done here.
-    """
-
-    def apply(feed_class: type[Feed]) -> Steps[list[PendingWrite]]:
-        if (yield from backend().auxiliary.pending_index.has_pending([feed_class.key_of(user_id)])) == [True]:
-            return (yield from apply_pending_writes(feed_class, user_id, lock_timeout()))
-        return []
-
-    classes = [each for each in manager.feed_classes.values() if each.may_have_pending_writes]
-    return list(itertools.chain(*(yield from together([apply(each) for each in classes]))))
-
-
-def _check(kept: Sequence[PendingWrite]) -> None:
-    """Raise why the first of *kept* could not be done, if there is any: then the work is not done either."""
-    for write in kept:
-        if write.error is not None:
-            raise write.error
-
-
 def _source(manager: Manager) -> type[Feed]:
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name} has no user_feed_class, the feed that is copied from")
     return manager.user_feed_class
-
-
-def _hashes(user_id: EntityId) -> set[bytes]:
-    """What may stand for *user_id* in ids of activities: 5 and "5" are one user, but two actors to a hash."""
-    spelled: set[Any] = {user_id, str(user_id)}
-    for kind in (int, uuid.UUID):
-        with contextlib.suppress(ValueError):
-            spelled.add(kind(str(user_id)))
-    return {actor_hash(each) for each in spelled if not isinstance(each, int) or -(2**63) <= each < 2**64}
 
 
 def _chunked(ids: Iterator[T], size: int) -> Iterator[Sequence[T]]:

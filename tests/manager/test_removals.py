@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import contextlib
+import datetime as dt
+import time
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 import pytest
 
 from feedmill.activity import Activity
-from feedmill.errors import ArgumentError, BatchError, UnknownActivity
+from feedmill.errors import ActivityError, ArgumentError, BatchError, UnknownActivity
+from feedmill.storage.operations import together
 from feedmill.storage.registry import backend
-from tests.fake_broker import FakeBroker, make_overdue
-from tests.manager.friends import Friends, Notes, Own, home, love, news, notes
+from feedmill.verbs import Love
+from feedmill.worker import compensation
+from tests.fake_broker import FakeBroker, arrive, make_overdue
+from tests.feeds.test_writer import seize
+from tests.manager.friends import START, Friends, Notes, Own, home, love, news, notes
 
 manager = Friends()
 
 
-def settle(box: FakeBroker) -> None:
+def settle(box: FakeBroker, name: str = Friends.name) -> None:
     """Let everything be done that was asked for, also what is to be done once more."""
     for _ in range(10):
         box.work()
-        if not backend().run(backend().journal.list_due(Friends.name)).number:
+        if not backend().run(backend().journal.list_due(name)).number:
             return
-        make_overdue(Friends.name)
+        make_overdue(name)
         box.messages.append(("feedmill.sweep", []))
     pytest.fail("it does not come to an end")
 
@@ -107,3 +115,151 @@ class TestMany:
         manager.remove_activities([Activity(1, love(1).verb, 1, time=love(1).time)])
         settle(box)
         assert notes(40) == notes(41) == []
+
+
+class Blocking(Friends):
+    """The same friends, some of whom have blocked some."""
+
+    #: (user, actor)
+    blocks: ClassVar[set[tuple[Any, Any]]] = set()
+
+    def accepts(self, user_id: Any, activity: Activity) -> bool:
+        return (user_id, activity.actor_id) not in self.blocks
+
+
+@pytest.fixture
+def blocking() -> Iterator[Blocking]:
+    """Friends without blocks; 10 follows 1 and 2."""
+    Blocking.blocks.clear()
+    Friends.edges |= {(10, 1), (10, 2)}
+    yield Blocking()
+    Blocking.blocks.clear()
+
+
+class TestActor:
+    """An actor out of all feeds of one user."""
+
+    def test_from_everywhere(self, box: FakeBroker, blocking: Blocking) -> None:
+        """What they did leaves home, groups and notifications, also what is not shown; others and what they see stay."""
+        blocking.add_activities([love(n, actor=1 + n % 2, target=10) for n in range(6)])
+        crowd = [
+            Activity(n, Love, 99, target=10, time=START + dt.timedelta(seconds=10 + n)) for n in [1, *range(50, 200)]
+        ]
+        blocking.add_activities(crowd)
+        settle(box, Blocking.name)
+        assert Notes(10).get_denormalized_counts()[:2] == (7, 7)
+        assert 1 in Notes(10).actors(Notes(10)[0], 1000).items
+        Blocking.blocks.add((10, 1))
+        fanout = blocking.remove_actor("10", 1)
+        box.work()
+        assert fanout.wait(1).finished and fanout.status().op == "remove_actor"
+        assert home(10) == news(10) == [5, 3, 1] and home(11) == [99, 4, 2, 0]
+        groups = Notes(10)[:]
+        assert [group.last_activity.object_id for group in groups] == [99, 5, 3, 1]
+        assert groups[0].actor_count == 150 and 1 not in Notes(10).actors(groups[0], 1000).items
+        assert Notes(10).get_denormalized_counts()[:2] == (4, 4) == (Notes(10).count_unseen(), Notes(10).count_unread())
+        blocking.add_activity(love(7, actor=1, target=10))
+        settle(box, Blocking.name)
+        assert home(10) == [5, 3, 1] and len(Notes(10)) == 4 and Own(1).count() == 5
+
+    def test_published(self, box: FakeBroker, blocking: Blocking) -> None:
+        """Subscribers are told of the count."""
+        blocking.add_activities([love(n, actor=1, target=10) for n in range(3)])
+        box.work()
+        with Notes(10).subscribe() as counts:
+            assert next(counts).unseen == 3
+            blocking.remove_actor(10, 1)
+            box.work()
+            assert next(counts).unseen == 0
+
+    def test_what_is_on_its_way(self, box: FakeBroker, blocking: Blocking, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A delivery that has asked the filters, and writes when the actor is removed already, takes out again what it wrote."""
+        plain = compensation.operations_of
+
+        def blocked(*args: Any) -> Any:
+            monkeypatch.setattr(compensation, "operations_of", plain)
+            Blocking.blocks.add((10, 1))
+            blocking.remove_actor(10, 1)
+            messages, box.messages = box.messages, []
+            for message in messages:
+                if message[0] == "feedmill.remove_actor":
+                    arrive(*message)
+                else:
+                    box.messages.append(message)
+            return plain(*args)
+
+        monkeypatch.setattr(compensation, "operations_of", blocked)
+        blocking.add_activity(love(1, actor=1, target=10))
+        settle(box, Blocking.name)
+        assert home(10) == news(10) == notes(10) == [] and home(11) == [1]
+
+    @pytest.mark.parametrize("chunk", [10, 1])
+    def test_a_worker_that_dies(
+        self, box: FakeBroker, blocking: Blocking, monkeypatch: pytest.MonkeyPatch, chunk: int
+    ) -> None:
+        """A worker that has asked the filters before and dies behind its write, before it looks, leaves nothing there for good."""
+        monkeypatch.setattr(Blocking, "fanout_chunk_size", chunk)
+        plain, asked = compensation._look, compensation.operations_of
+        died = []
+
+        def dies(*args: Any) -> Any:
+            if not died:
+                died.append(1)
+                raise RuntimeError("the worker is no more")
+            return plain(*args)
+
+        def blocked(*args: Any) -> Any:
+            monkeypatch.setattr(compensation, "operations_of", asked)
+            Blocking.blocks.add((10, 1))
+            blocking.remove_actor(10, 1)
+            for message in box.take("feedmill.remove_actor"):
+                arrive(*message)
+            operations = asked(*args)
+            backend().run(together(operations))
+            return []
+
+        monkeypatch.setattr(compensation, "operations_of", blocked)
+        monkeypatch.setattr(compensation, "_look", dies)
+        blocking.notify([10], love(1, actor=1))
+        blocking.add_activity(love(2, actor=1, target=10))
+        for _ in range(6):
+            while box.messages:
+                with contextlib.suppress(RuntimeError):
+                    arrive(*box.messages.pop(0))
+            make_overdue(Blocking.name)
+            box.messages.append(("feedmill.sweep", []))
+        assert died
+        assert home(10) == news(10) == notes(10) == []
+
+    def test_what_waits_for_the_holder_of_a_feed(self, box: FakeBroker, blocking: Blocking) -> None:
+        """What was left among the pending writes of a feed goes, too."""
+        seize(Notes(10), 0.05)
+        blocking.add_activity(love(1, actor=1, target=10))
+        box.work()
+        time.sleep(0.1)
+        blocking.remove_actor(10, 1)
+        box.work()
+        assert notes(10) == [] and Notes(10).get_denormalized_counts()[:2] == (0, 0)
+
+    def test_what_comes_later_stays(self, box: FakeBroker, blocking: Blocking) -> None:
+        """Without a filter, what the actor does afterwards arrives, and stays however late the removal is carried out."""
+        blocking.add_activity(love(1, actor=1, target=10))
+        box.work()
+        blocking.remove_actor(10, 1)
+        late = box.take()
+        blocking.add_activity(love(2, actor=1, target=10))
+        box.work()
+        box.messages += late
+        settle(box, Blocking.name)
+        assert home(10) == [2] == notes(10)
+        blocking.follow(10, 1)
+        settle(box, Blocking.name)
+        assert home(10) == [2, 1] and notes(10) == [2]
+
+    def test_nonsense(self, box: FakeBroker) -> None:
+        """Oneself, and what is no id, are refused before anything is written."""
+        with pytest.raises(ArgumentError, match="both 10"):
+            manager.remove_actor(10, "10")
+        with pytest.raises(ActivityError, match="user is None"):
+            manager.remove_actor(None, 1)  # type: ignore[arg-type]
+        assert not box.messages

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import strategies as st
@@ -98,6 +98,16 @@ class Members(Friends):
         return found
 
 
+class BlockingMembers(Members):
+    """The same, some of whom have blocked some: they get nothing of theirs any more."""
+
+    #: (user, actor)
+    blocks: ClassVar[set[tuple[int, int]]] = set()
+
+    def accepts(self, user_id: Any, activity: Activity) -> bool:
+        return (int(user_id), int(activity.actor_id)) not in self.blocks
+
+
 class Died(BaseException):
     """A worker is no more."""
 
@@ -109,7 +119,7 @@ class Machine(RuleBasedStateMachine):
     """
 
     box: FakeBroker
-    manager = Members()
+    manager: Members = Members()
     #: The machine that runs.
     now: Machine
 
@@ -121,7 +131,8 @@ class Machine(RuleBasedStateMachine):
         #: What is asked for when a worker has read and not yet written; whether one is to die.
         self.waiting: list[Callable[[], Any]] = []
         self.dies = False
-        make_overdue("Members")  # else it would matter for how long a wake-up message counts as sent
+        BlockingMembers.blocks.clear()
+        make_overdue(self.manager.name)  # else it would matter for how long a wake-up message counts as sent
         ids = [self.user(number) for number in PEOPLE]
         Friends.edges = set(itertools.product(ids, ids)) if friends else set()
         #: By number: "live", "imported", "noticed" or "removed", the album and the text. And the last words on people.
@@ -258,6 +269,16 @@ class Machine(RuleBasedStateMachine):
 
         self.ask(unfollowed, when)
 
+    @precondition(lambda self: self.manager.is_filtered)
+    @rule(user=ONE, whom=ONE, spelled=SPELLED, when=WHEN)
+    def block(self, user: int, whom: int, spelled: Any, when: str) -> None:
+        def blocked() -> None:
+            BlockingMembers.blocks.add((self.user(user), self.user(whom)))
+            self.manager.remove_actor(self.user(user), self.user(whom, spelled))
+
+        if user != whom:
+            self.ask(blocked, when)
+
     @rule(user=ONE, spelled=SPELLED)
     def rebuild(self, user: int, spelled: Any) -> None:
         self.manager.rebuild(self.user(user, spelled))
@@ -289,7 +310,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        make_overdue("Members")
+        make_overdue(self.manager.name)
         self.come("feedmill.sweep", [])
 
     @rule(place=st.sampled_from([0, -1]))
@@ -298,7 +319,7 @@ class Machine(RuleBasedStateMachine):
         for _ in range(30):
             while self.box.messages:
                 self.come(*self.box.messages.pop(place))
-            if not backend().run(backend().journal.list_due("Members", limit=1)).ids:
+            if not backend().run(backend().journal.list_due(self.manager.name, limit=1)).ids:
                 break
             self.sweep()
         else:
@@ -311,6 +332,7 @@ class Machine(RuleBasedStateMachine):
     def check(self, user: int) -> None:
         live = [n for n in range(5, -1, -1) if self.kinds.get(n) in ("live", "imported")]
         followed = {target - self.first for who, target in Friends.edges if who == self.user(user)}
+        followed -= {whom for whom in PEOPLE if self.blocks(user, whom)}
         wanted = [self.shown(n) for n in live if n % 3 in followed]
         home = MemberHome(self.user(user))
         assert [self.seen(activity) for activity in home[:]] == wanted
@@ -323,7 +345,10 @@ class Machine(RuleBasedStateMachine):
 
     def is_notified(self, user: int, number: int) -> bool:
         recipient = self.kinds.get(number) == "live" and number >= 2 and (number + 1) % 4 == user
-        return self.words.get((user, number), recipient)
+        return self.words.get((user, number), recipient) and not self.blocks(user, number % 3)
+
+    def blocks(self, user: int, whom: int) -> bool:
+        return (self.user(user), self.user(whom)) in BlockingMembers.blocks
 
     def shown(self, number: int) -> tuple[int, str, str]:
         return number, self.texts.get(number, ""), self.albums[number]
@@ -346,7 +371,8 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(3600)
-def test_the_last_word(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("manager", [Members(), BlockingMembers()], ids=["all", "blocking"])
+def test_the_last_word(box: FakeBroker, manager: Members, monkeypatch: pytest.MonkeyPatch) -> None:
     """Any sequence of calls, and of messages late, lost, doubled and out of order, ends as if each call was done at once."""
     for journals in ("memory", "redis"):  # no example depends on how fast it runs
         monkeypatch.setattr(f"feedmill.storage.{journals}.journal.WAKEUP_TTL", 3_600_000)
@@ -363,4 +389,4 @@ def test_the_last_word(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(compensation, "operations_of", overtaken)
     monkeypatch.setattr(compensation, "_look", looked)
-    run_state_machine_as_test(type("Machine", (Machine,), {"box": box}), settings=PROFILE)
+    run_state_machine_as_test(type("Machine", (Machine,), {"box": box, "manager": manager}), settings=PROFILE)

@@ -177,6 +177,17 @@ class Clients:
         self.model.edges.discard(pair)
         self.fanouts.append(self._manager.unfollow(user, target))
 
+    def _remove_actor(self, process: Process, op: Op, tries: int, began: float, user: Any, actor: Any) -> None:
+        pair = app.NUMBER_OF[str(user)], app.NUMBER_OF[str(actor)]
+        if pair[0] == pair[1]:
+            return
+        if self._manager.is_filtered:  # a block
+            self.model.mutes.add(pair)
+            app.STATE.mutes.add(pair)
+        self.model.remove_actor(*pair, began)
+        self.fanouts.append(self._manager.remove_actor(user, actor))
+        self.model.actors_removed[pair] = self.world.now
+
     def _rebuild(self, process: Process, op: Op, tries: int, began: float, user: Any) -> None:
         self.fanouts.append(self._manager.rebuild(user))
         self.model.rebuilt[app.NUMBER_OF[str(user)]] = began
@@ -281,6 +292,8 @@ def _subjects(op: Op) -> set[tuple[Any, ...]]:
         return {("activity", number) for number in args[0]}
     if name == "import":
         return {("activity", number) for number in _by(args[0])}
+    if name == "remove_actor":
+        return {("removed actor", *(app.NUMBER_OF[str(each)] for each in args))}
     if name in ("follow", "unfollow"):
         return {("pair", *(app.NUMBER_OF[str(each)] for each in args))}
     if name in ("solo_add", "solo_remove"):

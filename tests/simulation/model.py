@@ -68,6 +68,10 @@ class Model:
         self.rebuilt: dict[int, float] = {}
         self.followed: dict[tuple[int, int], float] = {}
         self.marked: dict[int, float] = {}
+        #: (user, number) of what may have been there when its actor was taken out of the user's feeds.
+        self.taken_out: set[tuple[int, int]] = set()
+        #: When that was asked for last, by user and actor.
+        self.actors_removed: dict[tuple[int, int], float] = {}
         #: What was written to single feeds: (feed, number).
         self.alone: set[tuple[str, int]] = set()
         #: Of whom the app has answered nonsense, as an author and as a reader: nobody knows what it meant.
@@ -114,6 +118,14 @@ class Model:
         for user in users:
             self.activities[number].told.pop(user, None)
 
+    def remove_actor(self, user: int, actor: int, began: float) -> None:
+        """What *actor* did before is taken out of the feeds of *user*; what comes later stays, and if it is the same it may go."""
+        self.taken_out.update(
+            (user, number)
+            for number, known in self.activities.items()
+            if app.ACTIVITIES[number % app.ALONE][0] == actor and known.albums
+        )
+
     # -- what must be, and what may
 
     def may(self, user: int, name: str) -> set[int]:
@@ -144,11 +156,18 @@ class Model:
     def _since(self, user: int, name: str, number: int) -> float:
         """When it was last put into a feed by something that had to; NEVER if nothing had."""
         known, actor = self.activities[number], app.ACTIVITIES[number % app.ALONE][0]
-        if actor in self.excused_authors or (user in self.excused_readers and name != "notes"):
+        if (
+            (user, number) in self.taken_out
+            or actor in self.excused_authors
+            or (user in self.excused_readers and name != "notes")
+        ):
             return NEVER
         if name == "notes":
-            return known.told.get(user, known.added)
+            since = known.told.get(user, known.added)
+            return since if since > self.actors_removed.get((user, actor), NEVER) else NEVER
         if known.how == "own":
+            return NEVER
+        if name != "notes" and known.since <= self.actors_removed.get((user, actor), NEVER):
             return NEVER
         return max(known.since, self.followed.get((user, actor), NEVER), self.rebuilt.get(user, NEVER))
 
