@@ -18,7 +18,9 @@ GROUPS = ":groups"
 _BODIES, _FANOUTS = "a:", "fanout:"
 #: and what is due, notices, bodies that a manager keeps, feeds in which something was left, dead letters, what was set aside.
 _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE = "due:", "notified:", "kept:", "pending:", "dead", "set-aside:"
-_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE
+#: and the index of activities.
+_INDEX = "index:"
+_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _INDEX
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
@@ -229,6 +231,11 @@ def _unfollows_keys(prefix: str, manager: str) -> tuple[str, str, str, str]:
 def pending_key(key_format: str) -> str:
     """The sorted set of those in whose feeds of *key_format* something was left, by when to look at them."""
     return f"{settings.current().key_prefix}{_PENDING}{key_format}"
+
+
+def index_key(manager: str, bucket: int) -> str:
+    """The list of a bucket of a manager's index of activities."""
+    return f"{settings.current().key_prefix}{_INDEX}{{{manager.translate(_ESCAPES)}:{bucket}}}"
 
 
 def notified_users_key(manager: str, raw_id: bytes) -> str:

@@ -188,6 +188,9 @@ def use_everything(client: redis.Redis) -> None:
     run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, True, {"c": b"z"}, number))
     run(backend().auxiliary.notified_users.void(NAME, on_day(1).raw_id))
     run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, False, {"a": b"x"}))
+    run(backend().auxiliary.removal_index.add(NAME, {0: [b"first", b"second"]}))
+    run(backend().auxiliary.removal_index.turn(NAME, 0, [b"first"], [b"first"]))
+    run(backend().auxiliary.removal_index.turn(NAME, 0, [b"second"], []))
     for change in ("notify", "import", "add", "unnotify", "update", "remove", "add"):
         run(Home.activities().change(change, Home.bodies([on_day(40)])))
     lock = Lock(b"stranger", time.time(), 600)

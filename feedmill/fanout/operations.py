@@ -21,6 +21,8 @@ class Subject(enum.Enum):
     ACTIVITIES = enum.auto()
     #: One activity and the users whom the caller named: the body is a packed list of its id and the packed list of them.
     NAMED_USERS = enum.auto()
+    #: Activities that are found by what they are about, each of which has a fan-out of its own: the body is a packed list of that.
+    FOUND = enum.auto()
     #: The feeds of one user: the body is a packed list of that user and further arguments.
     FEEDS = enum.auto()
 
@@ -146,12 +148,28 @@ REMOVE_ACTOR = FanoutOperation(
     arguments=("user", "actor", "ids"),
     fewest=2,
 )
+#: Wait until all activities about an object, which are removed, are out of all feeds.
+REMOVE_OBJECT = FanoutOperation("remove_object", Subject.FOUND, removes=True)
 #: All feeds of a user anew.
 REBUILD = FanoutOperation(
     "rebuild", Subject.FEEDS, "rebuild the feeds of {0}", task="feedmill.rebuild", arguments=("user",), fewest=1
 )
 
-_ALL = (ADD, REMOVE, UPDATE, REDELIVER, IMPORT, NOTIFY, UNNOTIFY, FOLLOW, REFOLLOW, UNFOLLOW, REBUILD, REMOVE_ACTOR)
+_ALL = (
+    ADD,
+    REMOVE,
+    UPDATE,
+    REDELIVER,
+    IMPORT,
+    NOTIFY,
+    UNNOTIFY,
+    FOLLOW,
+    REFOLLOW,
+    UNFOLLOW,
+    REBUILD,
+    REMOVE_ACTOR,
+    REMOVE_OBJECT,
+)
 
 #: All of them, by name.
 OPERATIONS: Mapping[str, FanoutOperation] = MappingProxyType({each.name: each for each in _ALL})
@@ -159,7 +177,7 @@ OPERATIONS: Mapping[str, FanoutOperation] = MappingProxyType({each.name: each fo
 #: one task each when they are opened.
 PLANNED = {name: each for name, each in OPERATIONS.items() if each.subject is not Subject.FEEDS}
 #: Those of which chunks of people are sent.
-CHUNKED = {name: each for name, each in PLANNED.items() if each.subject is not Subject.NAMED_USERS}
+CHUNKED = {name: each for name, each in PLANNED.items() if each.subject in (Subject.ACTIVITY, Subject.ACTIVITIES)}
 
 
 def operation_called(name: str, among: Mapping[str, FanoutOperation] = OPERATIONS) -> FanoutOperation:

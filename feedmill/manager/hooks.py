@@ -47,6 +47,9 @@ class ManagerHooks:
     #: Newest activities of the followed user that ``follow`` copies.
     follow_activity_limit: ClassVar[int] = 500
 
+    #: Whether an index of all activities is kept, at most 20 bytes each, by which ``remove_object`` and ``delete_user`` find them.
+    removal_index: ClassVar[bool] = True
+
     #: Activities that one author has fanned out per second in the long run; more are accepted and wait their turn. 0 for no
     #: limit.
     fanout_rate: ClassVar[float] = 0.0

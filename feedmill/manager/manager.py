@@ -115,6 +115,19 @@ class Manager(ManagerNames, ManagerHooks):
 
     remove_activities, aremove_activities = both(__remove_activities)
 
+    def __remove_object(self, object_id: EntityId, as_target: bool = False) -> Procedure[Fanout]:
+        """Remove every activity about an object, whoever did it, as :meth:`remove_activities` does; with *as_target*, also those
+        whose target it is.
+
+        What was accepted before this was called goes, what is added after it returned stays, also if it is the same. The fan-out is finished when all of it is out of
+        all feeds. If this raises, some of it may be done, and calling it again does the rest. It takes as long as the activities
+        are many: some thousand a second. An activity is found as long as its body is kept.
+        :class:`~feedmill.errors.DeclarationError` if ``removal_index`` is False.
+        """
+        return unbroken(removals.remove_object(self, object_id, as_target))
+
+    remove_object, aremove_object = both(__remove_object)
+
     def __update_activity(self, activity: Activity) -> Procedure[Fanout]:
         """Put *activity* in place of the one with its id (same actor, verb, object, target and time).
 
@@ -176,8 +189,9 @@ class Manager(ManagerNames, ManagerHooks):
         """Take everything that *actor_id* did out of all feeds of *user_id*, notifications included; counts follow.
 
         What is there when this is called goes, members of groups that are not shown too, and so does what is on its way and has
-        asked the filters before. What asks them afterwards comes, or not, as they say: to block somebody, first have the
-        filters refuse them, then call this. Nothing else that the actor did is taken back.
+        asked the manager's filters before. What asks them afterwards comes, or not, as they say: to block somebody, first have the
+        filters refuse them, then call this. Without filters, what is on its way may arrive as what comes later does. Nothing
+        else that the actor did is taken back.
         """
         return unbroken(removals.remove_actor(self, user_id, actor_id))
 

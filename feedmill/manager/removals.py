@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from feedmill.activity import Activity
+from feedmill.activity import Activity, checked_values
 from feedmill.errors import (
     ActivityError,
     ArgumentError,
     BatchError,
+    CorruptRecord,
     DeclarationError,
     FeedmillError,
     UnknownActivity,
@@ -18,17 +20,17 @@ from feedmill.errors import (
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.handle import Fanout, fanout_id
 from feedmill.fanout.handles import Fanouts
-from feedmill.fanout.operations import REMOVE, REMOVE_ACTOR
+from feedmill.fanout.operations import REMOVE, REMOVE_ACTOR, REMOVE_OBJECT
 from feedmill.feeds.flat import WAIT, Feed
 from feedmill.feeds.removal import apply_all_pending
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes, entity_id
-from feedmill.manager import activity_bodies, notified_users
+from feedmill.manager import activity_bodies, notified_users, removal_index
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import recipients_of
 from feedmill.manager.batches import AT_ONCE, parts
 from feedmill.manager.hooks import ManagerHooks
-from feedmill.msgpack_codec import pack
-from feedmill.storage import procedures
+from feedmill.msgpack_codec import pack, unpack
+from feedmill.storage import activity_state, procedures
 from feedmill.storage.auxiliary import FROM_FEEDS, FROM_NOTIFICATIONS, NotificationNumbers
 from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.procedures import Procedure
@@ -196,8 +198,9 @@ def feeds_that_receive(manager: ManagerHooks) -> list[type[Feed]]:
 def remove_actor(manager: ManagerHooks, user_id: EntityId, actor_id: EntityId) -> Procedure[Fanout]:
     """See :meth:`Manager.remove_actor`.
 
-    First it is written down, so that whoever has asked the filters before takes out again what they deliver from now on. Then it is
-    read what is there: that goes, whenever the fan-out is carried out, and nothing that comes later.
+    First it is written down, so that whoever has asked the filters before takes out again what they deliver from now on; where
+    there are no filters, nothing tells that from what comes later. Then it is read what is there: that goes, whenever the fan-out is
+    carried out, and nothing that comes later.
     """
     user_id, actor_id = entity_id(user_id, "user"), entity_id(actor_id, "actor")
     user, actor = str(user_id), str(actor_id)
@@ -210,11 +213,11 @@ def remove_actor(manager: ManagerHooks, user_id: EntityId, actor_id: EntityId) -
     if not classes:
         raise DeclarationError(f"{manager.name}.remove_actor needs feed_classes or notification_feed_class")
     publisher.ready()
-    recorded = backend().auxiliary.unfollows.record_unfollow(
-        manager.name, user, [FROM_FEEDS + actor, FROM_NOTIFICATIONS + actor]
-    )
+    marks = [FROM_FEEDS + actor, FROM_NOTIFICATIONS + actor]
+    record = backend().auxiliary.unfollows.record_unfollow
+    recorded: list[Steps[Any]] = [record(manager.name, user, marks), barrier()] if manager.is_filtered else []
     held: list[Steps[Any]] = [_held(each, user_id, actor_hashes(actor_id)) for each in classes]
-    _, _, *found = yield from procedures.stored(together([recorded, barrier(), *held]))
+    found = (yield from procedures.stored(together([*recorded, *held])))[len(recorded) :]
     ids = sorted(set().union(*found))
     wanted = [(fanout_id(manager.name, REMOVE_ACTOR.name, user, actor), pack([user_id, actor_id, b"".join(ids)]))]
     return (yield from handle.enqueue_and_publish(manager.name, REMOVE_ACTOR, wanted))[0]
@@ -227,3 +230,98 @@ def _held(feed_class: type[Feed], user_id: EntityId, hashes: set[bytes]) -> Step
     members = yield from feed_class.all_members(user_id)
     ids = {member.raw_id for _, member in members} | waiting
     return {raw_id for raw_id in ids if raw_id[ACTOR_SLICE] in hashes}
+
+
+# -- what is about an object
+
+
+class Sought(NamedTuple):
+    """What is looked for: where it may be found, and which of that it is."""
+
+    #: Ids of what may be it, some at a time.
+    candidates: Iterator[Steps[set[bytes]]]
+    matches: Callable[[EntityId, EntityId, EntityId | None], bool]
+
+
+def about_object(manager: ManagerHooks, object_id: EntityId, as_target: bool) -> Sought:
+    """What anybody did to an object or, *as_target*, at it."""
+    text = str(object_id)
+
+    def matches(actor: EntityId, thing: EntityId, target: EntityId | None) -> bool:
+        return str(thing) == text or (as_target and target is not None and str(target) == text)
+
+    return Sought(removal_index.about(manager, object_id, as_target), matches)
+
+
+def candidates(sought: Sought) -> Iterator[list[bytes]]:
+    """The ids of what may be *sought*, as many at a time as are read in one round trip; from a thread."""
+    for found in sought.candidates:
+        ids = sorted(backend().run(found))
+        yield from (ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE))
+
+
+def matching(manager: ManagerHooks, sought: Sought, raw_ids: Sequence[bytes]) -> Steps[list[Fact]]:
+    """Those of *raw_ids* that are *sought*, whether they are removed or not."""
+    facts = yield from activity_bodies.facts(manager, raw_ids)
+    return [fact for fact in facts.values() if _is_sought(sought, fact)]
+
+
+def _is_sought(sought: Sought, fact: Fact) -> bool:
+    if fact.activity is not None:
+        return sought.matches(fact.activity.actor_id, fact.activity.object_id, fact.activity.target_id)
+    if fact.kind != FOREIGN or fact.data is None:
+        return False
+    with contextlib.suppress(CorruptRecord):
+        _, actor, _, thing, target, _ = checked_values(unpack(activity_state.decode(fact.data).body))
+        return sought.matches(actor, thing, target)
+    return False
+
+
+def name_of(manager: ManagerHooks, raw_id: bytes) -> str:
+    """The fan-out of an activity."""
+    return fanout_id(manager.name, raw_id)
+
+
+def remove_object(manager: ManagerHooks, object_id: EntityId, as_target: bool) -> Procedure[Fanout]:
+    """See :meth:`Manager.remove_object`.
+
+    Each activity is removed as by :meth:`Manager.remove_activities`, here and now: what is added from then on stays. The fan-out
+    that is returned waits for theirs.
+    """
+    _check_index(manager, "remove_object")
+    object_id = entity_id(object_id, "object")
+    publisher.ready()
+    yield from _remove_found(manager, about_object(manager, object_id, as_target))
+    name = fanout_id(manager.name, REMOVE_OBJECT.name, str(object_id), as_target)
+    return (yield from handle.enqueue(manager.name, REMOVE_OBJECT, [(name, pack([object_id, as_target]))]))[0]
+
+
+def _check_index(manager: ManagerHooks, method: str) -> None:
+    if not manager.removal_index:
+        raise DeclarationError(
+            f"{manager.name}.{method} finds activities by an index, and {manager.name}.removal_index is False; set it to True"
+            " before activities are added"
+        )
+
+
+def _remove_found(manager: ManagerHooks, sought: Sought) -> Procedure[None]:
+    """Remove all that is *sought*; in the end, the error of what this process cannot read is raised."""
+    error: FeedmillError | None = None
+    for found in sought.candidates:
+        ids = sorted((yield from procedures.stored(found)))
+        for start in range(0, len(ids), AT_ONCE):
+            facts = yield from procedures.stored(matching(manager, sought, ids[start : start + AT_ONCE]))
+            error = error or next((fact.error for fact in facts if fact.error is not None), None)
+            undone = yield from procedures.stored(_undone(manager, facts))
+            _, refused = yield from take_back(manager, {fact.raw_id: fact.activity for fact in undone})
+            error = error or next(iter(refused.values()), None)
+    if error is not None:
+        raise error
+
+
+def _undone(manager: ManagerHooks, facts: Sequence[Fact]) -> Steps[list[Fact]]:
+    """Those of *facts* that are not removed, and those of whose removal nothing is known: whoever removed them may have died."""
+    removed = [fact for fact in facts if not fact.known]
+    records = yield from together([backend().journal.get(name_of(manager, fact.raw_id)) for fact in removed])
+    begun = {fact.raw_id for fact, record in zip(removed, records) if record.get("op") == REMOVE.name}
+    return [fact for fact in facts if fact.activity is not None and fact.raw_id not in begun]

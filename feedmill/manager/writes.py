@@ -13,7 +13,7 @@ from feedmill.fanout.handle import Fanout, fanout_id, status_of
 from feedmill.fanout.handles import Fanouts
 from feedmill.fanout.operations import ADD, REBUILD, REDELIVER, REMOVE, UPDATE, FanoutOperation
 from feedmill.ids import EntityId, entity_id
-from feedmill.manager import activity_bodies, notified_users
+from feedmill.manager import activity_bodies, notified_users, removal_index
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.msgpack_codec import pack
@@ -38,8 +38,8 @@ def add(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
 
 
 def storing(manager: ManagerHooks, op: FanoutOperation, activities: Sequence[Activity]) -> list[Steps[Any]]:
-    """The operations that store bodies and fill the user feeds."""
-    operations = activity_bodies.change(manager, op.change, activities)
+    """The operations that store bodies, put them into the index, and fill the user feeds."""
+    operations = activity_bodies.change(manager, op.change, activities) + removal_index.added(manager, activities)
     if manager.user_feed_class is not None:
         actors: dict[str, list[Activity]] = {}
         for activity in activities:
@@ -67,6 +67,7 @@ def update(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
             raise UnknownActivity(f"{activity!r} is dated too far ahead to have been added; add it instead")
         asked = [activity_bodies.updated(manager, activity, before), backend().journal.get(_name(manager, activity))]
         asked += activity_bodies.mark_notified(manager, before) if numbers is not None else []
+        asked += removal_index.added(manager, [activity]) if before.kind == UNKNOWN else []
         done, record, *_ = yield from procedures.stored(together(asked))
         if done:  # else somebody else has changed it meanwhile: look at that
             break
@@ -122,6 +123,7 @@ def notify_directly(
     activity = check(manager, activity)
     raw_id, fanouts, number = activity.raw_id, list[Fanout](), 0
     operations = activity_bodies.change(manager, op.change, [activity])
+    operations += removal_index.added(manager, [activity]) if op.adds else []
     chunks = iter(lambda: list(itertools.islice(people, manager.fanout_chunk_size)), [])
     while part := list(itertools.islice(chunks, AT_ONCE)):
         named = {notified_users.name_of(manager, raw_id, ids): pack(ids) for ids in part}
@@ -168,7 +170,8 @@ def copy(
         if op.removes:
             noted = unfollows.record_unfollow(manager.name, user, names)
         else:  # it undoes that they were taken out once, too
-            noted = unfollows.clear_unfollow(manager.name, user, [*names, *(FROM_FEEDS + name for name in names)])
+            once = [FROM_FEEDS + name for name in names] if manager.is_filtered else []
+            noted = unfollows.clear_unfollow(manager.name, user, [*names, *once])
         fanouts += yield from handle.enqueue_and_publish(manager.name, op, wanted, [noted])
     return Fanouts(fanouts)
 

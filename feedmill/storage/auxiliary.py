@@ -1,4 +1,4 @@
-"""What a backend keeps beside feeds, activities and the journal: three small indexes.
+"""What a backend keeps beside feeds, activities and the journal: small indexes.
 
 :class:`PendingIndex`: feeds with pending writes, by when somebody must look at them: the holder of the lock may be dead, or could
 not apply them.
@@ -11,6 +11,8 @@ behind its writes what has happened since. So no clock decides what came first.
 Each direct notification is a chunk of users, and has a number: that of the call that it came by. The numbers of an activity only
 grow, and its removals have one each, too. So of any two that name a user it is known which came last, whatever order they are
 carried out in.
+
+:class:`RemovalIndex`: the activities of a manager, to be found by their objects and actors.
 """
 
 from __future__ import annotations
@@ -143,10 +145,24 @@ class NotifiedUsers(Protocol):
         """The users (packed) of those of the fan-outs *names* that are known."""
 
 
+class RemovalIndex(Protocol):
+    """Entries by manager and bucket, in the order in which they came: see ``feedmill.manager.removal_index``."""
+
+    def add(self, manager: str, entries: Mapping[int, Sequence[bytes]]) -> Steps[None]:
+        """Put entries, by bucket, behind those that are there."""
+
+    def entries(self, manager: str, bucket: int, limit: int = 0) -> Steps[list[bytes]]:
+        """The entries of a bucket at one moment, or its oldest *limit*."""
+
+    def turn(self, manager: str, bucket: int, oldest: Sequence[bytes], kept: Sequence[bytes]) -> Steps[bool]:
+        """Take the *oldest* entries out of a bucket and put *kept* behind the newest; False, and nothing, if others are the oldest."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Auxiliary:
-    """The three indexes of a backend."""
+    """The indexes of a backend."""
 
     pending_index: PendingIndex
     unfollows: Unfollows
     notified_users: NotifiedUsers
+    removal_index: RemovalIndex

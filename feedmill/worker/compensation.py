@@ -57,7 +57,10 @@ def read(
         authors = {str(fact.activity.actor_id) for fact in found if fact.activity is not None}
         return {(str(user), _whom(name, author)) for author in authors for name, ids in parts for user in ids}
 
-    _, unfollowed = yield from together([facts(), _unfollowed_since(manager, audience_read_at, pairs)])
+    asked = [facts()]
+    if manager.is_filtered or any(name in (FOLLOWERS, UNFOLLOWED) for name, _ in parts):
+        asked.append(_unfollowed_since(manager, audience_read_at, pairs))
+    *_, unfollowed = yield from together(asked)
     return found, unfollowed
 
 
@@ -165,7 +168,9 @@ def _written(
 def _look(manager: Manager, made: Sequence[Delivery], audience_read_at: int) -> Steps[_Seen]:
     raw_ids = list({each.request.fact.raw_id: None for each in made})
     notified_ids = list({each.request.fact.raw_id: None for each in made if each.request.numbers is not None})
-    adding = [each for each in made if _adds(each) or _has(each, UNFOLLOWED)]
+    # Without filters nobody is kept from notifications.
+    audiences = WRITTEN if manager.is_filtered else (FOLLOWERS,)
+    adding = [each for each in made if _adds(each, audiences) or _has(each, UNFOLLOWED)]
     asked: list[Steps[Any]] = [kept_bodies.values(manager, raw_ids)]
     asked += [notified_users.numbers(manager, raw_id) for raw_id in notified_ids]
     if adding:
@@ -254,8 +259,8 @@ def _requests(deliveries: Iterable[Delivery]) -> list[Request]:
     return list({id(each.request): each.request for each in deliveries}.values())
 
 
-def _adds(delivery: Delivery) -> bool:
-    return delivery.op.adds and any(_has(delivery, audience) for audience in WRITTEN)
+def _adds(delivery: Delivery, audiences: Iterable[str] = WRITTEN) -> bool:
+    return delivery.op.adds and any(_has(delivery, audience) for audience in audiences)
 
 
 def _pairs(deliveries: Iterable[Delivery], *audiences: str) -> set[Unfollow]:

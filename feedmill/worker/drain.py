@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from feedmill import registry
 from feedmill.errors import RETRY_ELSEWHERE, MessageError, StorageError, WrongType
 from feedmill.fanout import publisher
-from feedmill.fanout.operations import PLANNED, Subject, operation_called
+from feedmill.fanout.operations import PLANNED, FanoutOperation, Subject, operation_called
 from feedmill.feeds.flat import Feed
 from feedmill.grouping.writer import recover_pending_writes
-from feedmill.manager import Manager, activity_bodies
+from feedmill.manager import Manager, activity_bodies, removal_index
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.hook_results import Skipped
 from feedmill.registry import feed_names
@@ -22,7 +22,7 @@ from feedmill.storage.deadline import LeaseExpired, with_deadline
 from feedmill.storage.journal import Claim, lease
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
-from feedmill.worker import compensation, dead_letters, heartbeat, planner
+from feedmill.worker import compensation, dead_letters, heartbeat, planner, removal
 from feedmill.worker.delivery import (
     OLDER,
     Delivery,
@@ -66,7 +66,7 @@ def drain(manager_name: str, wakeup_id: str = "") -> int:
 def _one_activity(claim: Claim) -> list[bytes]:
     """The id of what a fan-out is about, if it is about one activity, and it can be read here."""
     op = PLANNED.get(claim.op)
-    if op is None or op.subject is Subject.ACTIVITIES:
+    if op is None or op.subject in (Subject.ACTIVITIES, Subject.FOUND):
         return []
     try:
         return about(op, claim.body)
@@ -86,7 +86,18 @@ def sweep() -> int:
         overdue += count
         if wake:
             publisher.wake_workers(name)
+        _clean_index(name)
     return overdue
+
+
+def _clean_index(name: str) -> None:
+    """Drop what is gone from a part of a manager's index of activities."""
+    manager = manager_named(name)
+    if manager.removal_index:
+        try:
+            backend().run(removal_index.clean(manager))
+        except WrongType as error:
+            logger.error("the index of activities of %s cannot be looked at: %s", name, error)
 
 
 def _kinds_with_pending_writes() -> list[type[Feed]]:
@@ -242,6 +253,8 @@ class _DrainPass:
             watch.close()
             self.messages += self._send_alone_or_rest(watch.claim)
             return None
+        if op.subject is Subject.FOUND:
+            return self._wait(op, watch)
         skipped = Skipped()
         facts = self.facts
         if op.subject is Subject.ACTIVITIES:  # they are read when they are needed
@@ -255,6 +268,15 @@ class _DrainPass:
         if sent.full:
             watch.close()
             self.full.setdefault(sent.full, []).append(watch.claim)
+        return None
+
+    def _wait(self, op: FanoutOperation, watch: Watch) -> planner.Planned | None:
+        """Nothing is left to be delivered of what waits for others, once those are done; else it is looked again later."""
+        pause = removal.wait_for(self.manager, op, watch.claim)
+        if pause is None:
+            return planner.Planned([])
+        watch.close()
+        backend().run(backend().journal.postpone(self.manager.name, watch.claim, pause))
         return None
 
     def _send_alone_or_rest(self, claim: Claim) -> int:

@@ -88,7 +88,7 @@ def plan(
     about = [fact for fact in named if fact.activity is not None]
     if op.subject is Subject.NAMED_USERS:
         named_users = [(NOTIFIED, ids_of(direct_notification(claim.body)[1], "notice"))]
-        if about and claim.relisted:
+        if about and claim.relisted and manager.is_filtered:
             named_users.append((CLEARED, list(_unfollowed(manager, claim, about[0].activity, FROM_NOTIFICATIONS))))
         return _planned(manager, op, about, named_users, claim)
     if not about:
@@ -147,7 +147,8 @@ def _audiences(manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, 
     """
     activity: Any = fact.activity
     found, updates = list[Audience](), op.only_updates and fact.known
-    if manager.notification_feed_class is not None and op.subject is Subject.ACTIVITY:  # an import is news to nobody
+    notifies = manager.notification_feed_class is not None and op.subject is Subject.ACTIVITY
+    if notifies:  # an import is news to nobody
         if not updates or fact.kind == LIVE:
             found.append((RECIPIENTS, Priority.HIGH, recipients_of(manager, activity, skipped)))
         if fact.notified or fact.formers:
@@ -156,9 +157,10 @@ def _audiences(manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, 
     if classes and (not updates or (fact.live and any(map(is_updated, classes)))):
         followers = followers_of(manager, activity.actor_id, skipped)
         found += [(FOLLOWERS, priority, ids) for priority, ids in followers]
+    ways = ("", FROM_FEEDS) if manager.is_filtered else ("",)
     if classes and claim.relisted:
-        found.append((UNFOLLOWED, Priority.HIGH, _unfollowed(manager, claim, activity, "", FROM_FEEDS)))
-    if manager.notification_feed_class is not None and claim.relisted and op.subject is Subject.ACTIVITY:
+        found.append((UNFOLLOWED, Priority.HIGH, _unfollowed(manager, claim, activity, *ways)))
+    if notifies and claim.relisted and manager.is_filtered:
         found.append((CLEARED, Priority.HIGH, _unfollowed(manager, claim, activity, FROM_NOTIFICATIONS)))
     return found
 

@@ -77,6 +77,7 @@ CALLS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "remove_activities": lambda: ([love(1, target=77).id, love(2)],),
     "remove_activity": lambda: (love(1, target=77).id,),
     "remove_actor": lambda: (10, 1),
+    "remove_object": lambda: (1,),
     "remove_user_activity": lambda: (1, love(1, target=77)),
     "unfollow": lambda: (10, 1),
     "unfollow_many": lambda: (10, [1, 2]),

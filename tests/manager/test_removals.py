@@ -11,15 +11,17 @@ from typing import Any, ClassVar
 
 import pytest
 
+from feedmill import Manager
 from feedmill.activity import Activity
-from feedmill.errors import ActivityError, ArgumentError, BatchError, UnknownActivity
+from feedmill.errors import ActivityError, ArgumentError, BatchError, DeclarationError, UnknownActivity
+from feedmill.fanout import handle
 from feedmill.storage.operations import together
 from feedmill.storage.registry import backend
-from feedmill.verbs import Love
+from feedmill.verbs import Comment, Love
 from feedmill.worker import compensation
 from tests.fake_broker import FakeBroker, arrive, make_overdue
 from tests.feeds.test_writer import seize
-from tests.manager.friends import START, Friends, Notes, Own, home, love, news, notes
+from tests.manager.friends import START, Friends, Home, News, Notes, Own, home, love, news, notes
 
 manager = Friends()
 
@@ -263,3 +265,101 @@ class TestActor:
         with pytest.raises(ActivityError, match="user is None"):
             manager.remove_actor(None, 1)  # type: ignore[arg-type]
         assert not box.messages
+
+
+class TestObject:
+    """Everything about an object."""
+
+    def test_whoever_did_it(self, box: FakeBroker) -> None:
+        """What anybody did to it leaves all feeds, and counts follow; what was done to others, and at it, stays."""
+        first = [Activity(n, Love, "pic", target=30, time=START + dt.timedelta(seconds=n)) for n in range(40)]
+        others = [
+            Activity(1, Love, "pic 2", target=30, time=START),
+            Activity(1, Comment, "text", target="pic", time=START + dt.timedelta(seconds=1)),
+        ]
+        manager.add_activities([*first, *others])
+        manager.batch_import(2, [Activity(2, Comment, "pic", time=START)])
+        manager.notify([31], Activity(77, Comment, "pic", time=START))
+        box.work()
+        assert len(home(11)) == 3 and Notes(31).count() == 1
+        fanout = manager.remove_object("pic")
+        assert home(10) == ["text", "pic 2"] and Own(5)[:] == [] and Own(2)[:] == []
+        assert not fanout.status().finished
+        settle(box)
+        assert fanout.wait(1).finished and fanout.status().op == "remove_object"
+        assert home(10) == home(11) == ["text", "pic 2"] and Home(10).count() == 2
+        assert notes(30) == ["pic 2"] and notes(31) == []
+        assert Notes(30).get_denormalized_counts()[:2] == (1, 1) and Notes(31).get_denormalized_counts()[:2] == (0, 0)
+
+    def test_at_it(self, box: FakeBroker) -> None:
+        """If asked for, what has it as its target goes as well; a number and its text are one."""
+        manager.add_activities([love(5), love(6, target=5), love(7, target=6)])
+        manager.remove_object("5", as_target=True)
+        settle(box)
+        assert home(10) == [7] and notes(5) == [] and notes(6) == [7]
+
+    def test_it_waits_for_all(self, box: FakeBroker) -> None:
+        """It is finished when the last of its activities is out of all feeds."""
+        manager.add_activities([love(5), Activity(2, Love, 5, time=START)])
+        box.work()
+        fanout = manager.remove_object(5)
+        (message,) = box.take()
+        claims, _ = backend().run(backend().journal.claim(Friends.name, 1))  # somebody has taken the first, and is slow
+        arrive(*message)
+        assert not fanout.status().finished
+        backend().run(backend().journal.postpone(Friends.name, claims[0], 0))
+        settle(box)
+        assert fanout.status().finished and home(10) == []
+
+    def test_what_is_added_afterwards(self, box: FakeBroker) -> None:
+        """What is done to it after the call stays, also if it is the same to the letter; what is on its way goes."""
+        manager.add_activities([love(5), Activity(2, Love, 5, time=START)])
+        manager.remove_object(5)
+        manager.add_activities([love(5), Activity(1, Comment, 5, time=START)])
+        settle(box)
+        assert len(home(10)) == len(home(11)) == 2
+        assert not [activity for activity in Home(10)[:] if activity.actor_id == 2]
+
+    def test_it_completes_what_was_begun(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where whoever called died between tombstones and fan-outs, calling again does the rest."""
+        manager.add_activities([love(5, target=30), Activity(2, Love, 5, time=START)])
+        box.work()
+        with monkeypatch.context() as patch:
+
+            def dies(*_: Any, **__: Any) -> Any:
+                raise OSError("no more")
+
+            patch.setattr(handle, "enqueue", dies)
+            with pytest.raises(OSError, match="no more"):
+                manager.remove_object(5)
+        manager.remove_object(5)
+        settle(box)
+        assert home(10) == [] == notes(30) and Home(10).count() == 0 == News(10).count()
+
+    def test_without_an_index(self, box: FakeBroker) -> None:
+        """A manager that has declared the index away says so, and changes nothing."""
+
+        class NoIndex(Friends):
+            removal_index = False
+
+        NoIndex().add_activity(love(5))
+        with pytest.raises(DeclarationError, match=r"NoIndex\.removal_index is False; set it to True"):
+            NoIndex().remove_object(5)
+        with pytest.raises(ActivityError, match="object is None"):
+            manager.remove_object(None)  # type: ignore[arg-type]
+
+    def test_notifications_alone(self, box: FakeBroker) -> None:
+        """A manager that keeps activities itself, since none of its feeds does, finds them as well."""
+
+        class Alone(Manager):
+            notification_feed_class = Notes
+
+            def get_recipient_ids(self, activity: Activity) -> list[Any]:
+                return [activity.target_id]
+
+        alone = Alone()
+        alone.add_activities([love(5, target=30), love(6, target=30)])
+        box.work()
+        alone.remove_object(5)
+        settle(box, "Alone")
+        assert notes(30) == [6]

@@ -224,6 +224,16 @@ class Machine(RuleBasedStateMachine):
 
         self.ask(removed, when)
 
+    @rule(number=WHICH, when=WHEN)
+    def remove_object(self, number: int, when: str) -> None:
+        def removed() -> None:
+            self.manager.remove_object(self.first + number)
+            if number in self.kinds:
+                self.kinds[number] = "removed"
+            self.words = {key: told for key, told in self.words.items() if key[1] != number}
+
+        self.ask(removed, when)
+
     @rule(which=WHICH, text=st.sampled_from("abc"), when=WHEN)
     def update(self, which: int, text: str, when: str) -> None:
         def updated() -> None:

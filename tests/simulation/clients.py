@@ -126,6 +126,11 @@ class Clients:
         for number in known:
             self.model.remove(number)
 
+    def _remove_object(self, process: Process, op: Op, tries: int, began: float, thing: Any, as_target: bool) -> None:
+        self.fanouts.append(self._manager.remove_object(thing, as_target))
+        for number in _about(thing, as_target):
+            self.model.remove(number)
+
     def _update(self, process: Process, op: Op, tries: int, began: float, number: int, text: str) -> None:
         known = self.model.activities[number]
         albums = {album for _, album in known.contexts}
@@ -277,6 +282,16 @@ def _by(actor: int) -> list[int]:
     return [number for number, (who, *_) in enumerate(app.ACTIVITIES) if who == actor]
 
 
+def _about(thing: Any, as_target: bool) -> list[int]:
+    """The numbers of the activities about *thing*."""
+    found = []
+    for number, (_, _, about, target, _) in enumerate(app.ACTIVITIES):
+        is_target = as_target and target >= 0 and str(thing) in map(str, app.SPELLINGS[target])
+        if str(about) == str(thing) or is_target:
+            found.append(number)
+    return found
+
+
 def _known(verb: type[Verb]) -> bool:
     from feedmill import verbs
 
@@ -288,6 +303,8 @@ def _subjects(op: Op) -> set[tuple[Any, ...]]:
     name, args = op.name, op.args
     if name in ("add", "remove", "update", "notify", "unnotify"):
         return {("activity", args[0])}
+    if name == "remove_object":
+        return {("activity", number) for number in _about(*args)}
     if name == "remove_many":
         return {("activity", number) for number in args[0]}
     if name == "import":

@@ -12,6 +12,7 @@ from feedmill.storage.auxiliary import (
     NotifiedUsers,
     PendingEntry,
     PendingIndex,
+    RemovalIndex,
     Unfollow,
     Unfollows,
 )
@@ -161,3 +162,24 @@ class MemoryNotifiedUsers(NotifiedUsers):
     def users(self, manager: str, raw_id: bytes, names: Sequence[str]) -> dict[str, bytes]:
         held: _Notified = DATA.notified.get((manager, raw_id), _Notified())
         return {name: held.users[name] for name in names if name in held.users}
+
+
+class MemoryRemovalIndex(RemovalIndex):
+    """Entries in lists."""
+
+    @atomic
+    def add(self, manager: str, entries: Mapping[int, Sequence[bytes]]) -> None:
+        for bucket, some in entries.items():
+            DATA.index.setdefault((manager, bucket), []).extend(some)
+
+    @atomic
+    def entries(self, manager: str, bucket: int, limit: int = 0) -> list[bytes]:
+        return DATA.index.get((manager, bucket), [])[: limit or None]
+
+    @atomic
+    def turn(self, manager: str, bucket: int, oldest: Sequence[bytes], kept: Sequence[bytes]) -> bool:
+        held = DATA.index.get((manager, bucket), [])
+        if held[: len(oldest)] != list(oldest):
+            return False
+        DATA.index[manager, bucket] = [*held[len(oldest) :], *kept]
+        return True

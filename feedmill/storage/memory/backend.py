@@ -8,7 +8,12 @@ from typing import TypeVar
 from feedmill.storage.auxiliary import Auxiliary
 from feedmill.storage.base import Backend
 from feedmill.storage.memory.activities import MemoryActivityStorage
-from feedmill.storage.memory.auxiliary import MemoryNotifiedUsers, MemoryPendingIndex, MemoryUnfollows
+from feedmill.storage.memory.auxiliary import (
+    MemoryNotifiedUsers,
+    MemoryPendingIndex,
+    MemoryRemovalIndex,
+    MemoryUnfollows,
+)
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.pubsub import MemoryPubSub
@@ -28,7 +33,7 @@ class MemoryBackend(Backend):
         self.flat = self.groups = MemoryTimelineStorage()
         self.activities = MemoryActivityStorage()
         self.journal = MemoryJournal()
-        self.auxiliary = Auxiliary(MemoryPendingIndex(), MemoryUnfollows(), MemoryNotifiedUsers())
+        self.auxiliary = Auxiliary(MemoryPendingIndex(), MemoryUnfollows(), MemoryNotifiedUsers(), MemoryRemovalIndex())
         self.pubsub = MemoryPubSub()
         self.maintenance = MemoryMaintenance()
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha1
 from typing import Any
 
 from feedmill import settings
-from feedmill.keys import GROUPS, notification_numbers_key, notified_users_key, pending_key, unfollows_keys
+from feedmill.keys import GROUPS, index_key, notification_numbers_key, notified_users_key, pending_key, unfollows_keys
 from feedmill.msgpack_codec import pack, pack_list, unpack
 from feedmill.storage.auxiliary import (
     KEPT_HOURS,
@@ -19,6 +20,7 @@ from feedmill.storage.auxiliary import (
     NotifiedUsers,
     PendingEntry,
     PendingIndex,
+    RemovalIndex,
     Unfollow,
     Unfollows,
 )
@@ -171,6 +173,23 @@ class RedisNotifiedUsers(NotifiedUsers):
             return {}
         (found,) = yield [("HMGET", notified_users_key(manager, raw_id), *names)]
         return {name: packed for name, packed in zip(names, found) if packed is not None}
+
+
+class RedisRemovalIndex(RemovalIndex):
+    """A list for each bucket: its nodes hold many entries, at two bytes more for each."""
+
+    def add(self, manager: str, entries: Mapping[int, Sequence[bytes]]) -> Steps[None]:
+        if entries:
+            yield [("RPUSH", index_key(manager, bucket), *some) for bucket, some in entries.items()]
+
+    def entries(self, manager: str, bucket: int, limit: int = 0) -> Steps[list[bytes]]:
+        (found,) = yield [("LRANGE", index_key(manager, bucket), 0, limit - 1)]
+        return list(found)
+
+    def turn(self, manager: str, bucket: int, oldest: Sequence[bytes], kept: Sequence[bytes]) -> Steps[bool]:
+        digest = sha1(b"".join(oldest), usedforsecurity=False).hexdigest()
+        (done,) = yield [call_script("index_turn", [index_key(manager, bucket)], len(oldest), digest, *kept)]
+        return bool(done)
 
 
 def _notified_keys(manager: str, raw_id: bytes) -> list[str]:

@@ -21,7 +21,7 @@ from feedmill.storage.base import Backend
 from feedmill.storage.operations import DRIVER_COMMANDS, Command, Steps, interrupt
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.activities import RedisActivityStorage
-from feedmill.storage.redis.auxiliary import RedisNotifiedUsers, RedisPendingIndex, RedisUnfollows
+from feedmill.storage.redis.auxiliary import RedisNotifiedUsers, RedisPendingIndex, RedisRemovalIndex, RedisUnfollows
 from feedmill.storage.redis.command_buffer import CommandBuffer
 from feedmill.storage.redis.connections import LoopPools, Pool
 from feedmill.storage.redis.journal import RedisJournal
@@ -56,7 +56,7 @@ class RedisBackend(Backend):
         self.flat = self.groups = RedisTimelineStorage()
         self.activities = RedisActivityStorage()
         self.journal = RedisJournal()
-        self.auxiliary = Auxiliary(RedisPendingIndex(), RedisUnfollows(), RedisNotifiedUsers())
+        self.auxiliary = Auxiliary(RedisPendingIndex(), RedisUnfollows(), RedisNotifiedUsers(), RedisRemovalIndex())
         self.pubsub = RedisPubSub(parsed("FEEDMILL_REDIS_URL", url).client_url, partial(_storage_error, url))
         self.maintenance = RedisMaintenance()
         self._pool, self._loops = Pool(url), LoopPools(url)
