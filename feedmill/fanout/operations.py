@@ -150,6 +150,9 @@ REMOVE_ACTOR = FanoutOperation(
 )
 #: Wait until all activities about an object, which are removed, are out of all feeds.
 REMOVE_OBJECT = FanoutOperation("remove_object", Subject.FOUND, removes=True)
+#: Wait until all that a user did, which is removed, is out of all feeds, and all that was asked for before is done; then let nothing
+#: be left that names them.
+DELETE_USER = FanoutOperation("delete_user", Subject.FOUND, removes=True)
 #: All feeds of a user anew.
 REBUILD = FanoutOperation(
     "rebuild", Subject.FEEDS, "rebuild the feeds of {0}", task="feedmill.rebuild", arguments=("user",), fewest=1
@@ -169,6 +172,7 @@ _ALL = (
     REBUILD,
     REMOVE_ACTOR,
     REMOVE_OBJECT,
+    DELETE_USER,
 )
 
 #: All of them, by name.

@@ -120,6 +120,12 @@ def removed(manager: ManagerHooks, given: Mapping[bytes, Activity | None]) -> St
     return found
 
 
+def forgotten(manager: ManagerHooks, raw_ids: Iterable[bytes]) -> list[Steps[Any]]:
+    """The operations that drop the tombstones of *raw_ids*; what is there again stays."""
+    empty = dict.fromkeys(raw_ids, b"")
+    return [each.activities().change(state.FORGET, empty) for each in activity_storages(manager)]
+
+
 def mark_notified(manager: ManagerHooks, fact: Fact) -> list[Steps[Any]]:
     """The operations that make known what only an older release knows: that there are direct notifications of an activity."""
     return [] if fact.notified or fact.activity is None else change(manager, state.UNNOTIFY, [fact.activity])

@@ -197,6 +197,21 @@ class Manager(ManagerNames, ManagerHooks):
 
     remove_actor, aremove_actor = both(__remove_actor)
 
+    def __delete_user(self, user_id: EntityId, about_them: bool = False) -> Procedure[Fanout]:
+        """Delete a user's account: all that they did, wherever it is, and all their feeds; with *about_them*, also what others did
+        to them or at them, as object or target.
+
+        No reader sees any of it once this returns. When the fan-out is finished it is out of all feeds, bodies and counts
+        included, and no key and no value of this manager names the user. Take them out of your own graph first, so that nobody
+        delivers to them. What they do after this returned stays; what others do comes into their feeds again once the fan-out
+        is finished, and what comes before goes with them. It waits until all that was asked for before is done. If this raises,
+        some of it may be done, and calling it again does the rest.
+        :class:`~feedmill.errors.DeclarationError` if ``removal_index`` is False.
+        """
+        return unbroken(removals.delete_user(self, user_id, about_them))
+
+    delete_user, adelete_user = both(__delete_user)
+
     def __rebuild(self, user_id: EntityId) -> Procedure[Fanout]:
         """Make the feeds of *user_id* what they should be, from the user feeds of :meth:`get_user_following_ids`.
 

@@ -30,6 +30,8 @@ OBJECTS, ACTORS = 16, 4
 BUCKETS = OBJECTS * ACTORS
 #: The first byte of ids of what happens between May 2023 and May 2032: seven bytes of microseconds.
 ERA = 6
+#: Buckets that are read in one round trip.
+AT_ONCE = 8
 #: Entries that are looked at in one go when an index is cleaned.
 CLEANED_AT_ONCE = 500
 
@@ -78,7 +80,7 @@ def added(manager: ManagerHooks, activities: Iterable[Activity]) -> list[Steps[N
 
 
 def about(manager: ManagerHooks, object_id: EntityId, as_target: bool) -> Iterator[Steps[set[bytes]]]:
-    """The ids of what may be about an object, or *as_target* may have it as its target: a bucket after the other."""
+    """The ids of what may be about an object, or *as_target* may have it as its target: some buckets after the other."""
     part, byte = _hash(object_id)[0] >> 4, _hash(object_id)[1]
 
     def is_object(entry: bytes) -> bool:
@@ -87,8 +89,8 @@ def about(manager: ManagerHooks, object_id: EntityId, as_target: bool) -> Iterat
     def is_either(entry: bytes) -> bool:
         return entry[0] == byte or _target_of(entry) == byte
 
-    for bucket in range(BUCKETS) if as_target else range(part * ACTORS, (part + 1) * ACTORS):
-        yield _found(manager, bucket, is_either if as_target else is_object)
+    buckets = range(BUCKETS) if as_target else range(part * ACTORS, (part + 1) * ACTORS)
+    return _found(manager, buckets, is_either if as_target else is_object)
 
 
 def by_actor(manager: ManagerHooks, actor_id: EntityId) -> Iterator[Steps[set[bytes]]]:
@@ -98,19 +100,22 @@ def by_actor(manager: ManagerHooks, actor_id: EntityId) -> Iterator[Steps[set[by
     def is_by(entry: bytes) -> bool:
         return id_of(entry)[ACTOR_SLICE] in hashes
 
-    for bucket in sorted({_bucket(part, actor) for part in range(OBJECTS) for actor in hashes}):
-        yield _found(manager, bucket, is_by)
+    return _found(manager, sorted({_bucket(part, actor) for part in range(OBJECTS) for actor in hashes}), is_by)
 
 
-def _found(manager: ManagerHooks, bucket: int, matches: Matches) -> Steps[set[bytes]]:
-    entries = yield from backend().auxiliary.removal_index.entries(manager.name, bucket)
-    return {id_of(entry) for entry in entries if len(entry) >= ID_SIZE and matches(entry)}
+def _found(manager: ManagerHooks, buckets: Sequence[int], matches: Matches) -> Iterator[Steps[set[bytes]]]:
+    return (_some(manager, buckets[at : at + AT_ONCE], matches) for at in range(0, len(buckets), AT_ONCE))
+
+
+def _some(manager: ManagerHooks, buckets: Sequence[int], matches: Matches) -> Steps[set[bytes]]:
+    found = yield from backend().auxiliary.removal_index.entries(manager.name, buckets)
+    return {id_of(entry) for entries in found for entry in entries if len(entry) >= ID_SIZE and matches(entry)}
 
 
 def clean(manager: ManagerHooks) -> Steps[int]:
     """Look at the oldest entries of some bucket: those whose body is gone are dropped, the others go behind the newest. How many went."""
     index, bucket = backend().auxiliary.removal_index, random.randrange(BUCKETS)
-    oldest = yield from index.entries(manager.name, bucket, CLEANED_AT_ONCE)
+    (oldest,) = yield from index.entries(manager.name, [bucket], CLEANED_AT_ONCE)
     if not oldest:
         return 0
     kept = yield from _kept(manager, [each for each in dict.fromkeys(oldest) if len(each) >= ID_SIZE])

@@ -20,7 +20,7 @@ from feedmill.errors import (
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.handle import Fanout, fanout_id
 from feedmill.fanout.handles import Fanouts
-from feedmill.fanout.operations import REMOVE, REMOVE_ACTOR, REMOVE_OBJECT
+from feedmill.fanout.operations import DELETE_USER, REMOVE, REMOVE_ACTOR, REMOVE_OBJECT
 from feedmill.feeds.flat import WAIT, Feed
 from feedmill.feeds.removal import apply_all_pending
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes, entity_id
@@ -253,6 +253,17 @@ def about_object(manager: ManagerHooks, object_id: EntityId, as_target: bool) ->
     return Sought(removal_index.about(manager, object_id, as_target), matches)
 
 
+def of_user(manager: ManagerHooks, user_id: EntityId, about_them: bool) -> Sought:
+    """What a user did or, *about_them*, what others did to them or at them."""
+    user = str(user_id)
+
+    def matches(actor: EntityId, thing: EntityId, target: EntityId | None) -> bool:
+        return str(actor) == user or (about_them and user in (str(thing), "" if target is None else str(target)))
+
+    found = removal_index.by_actor(manager, user_id)
+    return Sought(itertools.chain(found, removal_index.about(manager, user_id, True)) if about_them else found, matches)
+
+
 def candidates(sought: Sought) -> Iterator[list[bytes]]:
     """The ids of what may be *sought*, as many at a time as are read in one round trip; from a thread."""
     for found in sought.candidates:
@@ -325,3 +336,36 @@ def _undone(manager: ManagerHooks, facts: Sequence[Fact]) -> Steps[list[Fact]]:
     records = yield from together([backend().journal.get(name_of(manager, fact.raw_id)) for fact in removed])
     begun = {fact.raw_id for fact, record in zip(removed, records) if record.get("op") == REMOVE.name}
     return [fact for fact in facts if fact.activity is not None and fact.raw_id not in begun]
+
+
+# -- all of a user
+
+
+def delete_user(manager: ManagerHooks, user_id: EntityId, about_them: bool) -> Procedure[Fanout]:
+    """See :meth:`Manager.delete_user`.
+
+    All that they did is removed here and now, as by :meth:`Manager.remove_activities`, and their feeds are deleted. The fan-out that is
+    returned waits for the fan-outs of these, and for all that was asked for before: then nobody needs any more what names them.
+    """
+    _check_index(manager, "delete_user")
+    user_id = entity_id(user_id, "user")
+    publisher.ready()
+    yield from _remove_found(manager, of_user(manager, user_id, about_them))
+    yield from _remove_own(manager, user_id)
+    yield from procedures.stored(together([each.erase(user_id) for each in feeds_that_receive(manager)]))
+    name = fanout_id(manager.name, DELETE_USER.name, str(user_id))
+    return (yield from handle.enqueue(manager.name, DELETE_USER, [(name, pack([user_id, about_them]))]))[0]
+
+
+def _remove_own(manager: ManagerHooks, user_id: EntityId) -> Procedure[None]:
+    """Remove what is in the user's own feed and not in the index, and put that into the index, by which the worker finds it."""
+    if manager.user_feed_class is None:
+        return
+    members = yield from procedures.stored(manager.user_feed_class.all_members(user_id))
+    ids = [member.raw_id for _, member in members]
+    for start in range(0, len(ids), AT_ONCE):
+        facts = yield from procedures.stored(activity_bodies.facts(manager, ids[start : start + AT_ONCE]))
+        known = {fact.raw_id: fact.activity for fact in facts.values() if fact.activity is not None and fact.known}
+        if known:
+            yield from procedures.stored(together(removal_index.added(manager, filter(None, known.values()))))
+            yield from take_back(manager, known)

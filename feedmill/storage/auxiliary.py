@@ -21,6 +21,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from feedmill.errors import CorruptRecord
+from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage.operations import Steps
 
 
@@ -50,6 +52,9 @@ class PendingIndex(Protocol):
     def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> Steps[None]:
         """Forget *entries*, or look at them again in *seconds*; what was scheduled again meanwhile stays."""
 
+    def forget(self, key_format: str, owners: Sequence[bytes]) -> Steps[None]:
+        """Forget *owners*, whose feeds are deleted."""
+
 
 #: Who unfollowed, and whom; as text, since 5 and "5" are one user.
 Unfollow = tuple[str, str]
@@ -67,6 +72,11 @@ class FollowChanges(NamedTuple):
 
     unfollowed: frozenset[str]
     followed: frozenset[str]
+
+
+def names(pair: Unfollow, user: str) -> bool:
+    """Whether *user* is one of a pair."""
+    return user in (pair[0], pair[1].removeprefix(FROM_NOTIFICATIONS).removeprefix(FROM_FEEDS))
 
 
 class Unfollows(Protocol):
@@ -98,6 +108,9 @@ class Unfollows(Protocol):
     def changes_since(self, manager: str, user: str, number: int) -> Steps[FollowChanges]:
         """Whom *user* unfollowed, and whom they follow again, since *number*."""
 
+    def forget_user(self, manager: str, user: str) -> Steps[None]:
+        """Forget all pairs in which *user* is, also behind :data:`FROM_NOTIFICATIONS` or :data:`FROM_FEEDS`."""
+
 
 #: Seconds for which it is known who was notified by name.
 NOTIFIED_TTL = 90 * 24 * 3600
@@ -119,6 +132,17 @@ class Notifications(NamedTuple):
     numbers: NotificationNumbers
     #: By the fan-out of each: its number, and whether its users were notified (True) or taken back (False).
     notifications: Mapping[str, tuple[int, bool]]
+
+
+def without(packed: bytes, user: str) -> bytes:
+    """A packed list of users without *user*; what is no such list stays as it is."""
+    try:
+        users = unpack(packed)
+    except CorruptRecord:
+        return packed
+    if not isinstance(users, list) or user not in map(str, users):
+        return packed
+    return pack([each for each in users if str(each) != user])
 
 
 class NotifiedUsers(Protocol):
@@ -144,6 +168,12 @@ class NotifiedUsers(Protocol):
     def users(self, manager: str, raw_id: bytes, names: Sequence[str]) -> Steps[dict[str, bytes]]:
         """The users (packed) of those of the fan-outs *names* that are known."""
 
+    def forget(self, manager: str, raw_ids: Sequence[bytes]) -> Steps[None]:
+        """Forget all notifications of activities."""
+
+    def forget_user(self, manager: str, user: str) -> Steps[None]:
+        """Take *user* out of the users of all notifications. It looks at all of them."""
+
 
 class RemovalIndex(Protocol):
     """Entries by manager and bucket, in the order in which they came: see ``feedmill.manager.removal_index``."""
@@ -151,8 +181,8 @@ class RemovalIndex(Protocol):
     def add(self, manager: str, entries: Mapping[int, Sequence[bytes]]) -> Steps[None]:
         """Put entries, by bucket, behind those that are there."""
 
-    def entries(self, manager: str, bucket: int, limit: int = 0) -> Steps[list[bytes]]:
-        """The entries of a bucket at one moment, or its oldest *limit*."""
+    def entries(self, manager: str, buckets: Sequence[int], limit: int = 0) -> Steps[list[list[bytes]]]:
+        """The entries of each of *buckets*, all of one at one moment; or its oldest *limit*."""
 
     def turn(self, manager: str, bucket: int, oldest: Sequence[bytes], kept: Sequence[bytes]) -> Steps[bool]:
         """Take the *oldest* entries out of a bucket and put *kept* behind the newest; False, and nothing, if others are the oldest."""

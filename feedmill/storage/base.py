@@ -395,8 +395,10 @@ class GroupTimelines(FeedStorage, Protocol):
     def count_get(self, count_key: str) -> Steps[StoredCounts]:
         """As the last commit left them; zeros where there was none."""
 
-    def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> Steps[None]:
-        """Delete a timeline and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`.
+    def groups_delete(
+        self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "", seconds: int = COUNT_TTL
+    ) -> Steps[None]:
+        """Delete a timeline and all that belongs to it; of counts the number stays for *seconds*, or not at all.
 
         Counts that were not 0 are published as 0 on *channel*; *event_prefix*: how the message begins.
         """

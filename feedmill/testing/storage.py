@@ -902,13 +902,13 @@ class AuxiliaryContract(Contract):
         index = self.tested.auxiliary.removal_index
         self.run(index.add(NAME, {0: [b"a", b"\0b", b"a"], 7: [b"z"]}))
         self.run(index.add(NAME, {0: [b"c"]}))
-        assert self.run(index.entries(NAME, 0)) == [b"a", b"\0b", b"a", b"c"]
-        assert self.run(index.entries(NAME, 0, 2)) == [b"a", b"\0b"]
-        assert self.run(index.entries(NAME, 1)) == [] == self.run(index.entries("Other", 0))
+        assert self.run(index.entries(NAME, [0])) == [[b"a", b"\0b", b"a", b"c"]]
+        assert self.run(index.entries(NAME, [0], 2)) == [[b"a", b"\0b"]]
+        assert self.run(index.entries(NAME, [1])) == [[]] == self.run(index.entries("Other", [0]))
         assert not self.run(index.turn(NAME, 0, [b"\0b"], [b"\0b"]))
         assert self.run(index.turn(NAME, 0, [b"a", b"\0b", b"a"], [b"\0b"]))
-        assert self.run(index.entries(NAME, 0)) == [b"c", b"\0b"]
-        assert self.run(index.turn(NAME, 0, [b"c", b"\0b"], [])) and self.run(index.entries(NAME, 0)) == []
+        assert self.run(index.entries(NAME, [0])) == [[b"c", b"\0b"]]
+        assert self.run(index.turn(NAME, 0, [b"c", b"\0b"], [])) and self.run(index.entries(NAME, [0])) == [[]]
 
     def test_notified_users(self) -> None:
         """The last call about a user counts, by its number; a removal makes all before it void."""

@@ -65,6 +65,7 @@ CALLS: dict[str, Callable[[], tuple[Any, ...]]] = {
     "add_activities": lambda: ([love(5), {"actor": 2, "verb": love(1).verb, "object": 3, "time": love(3).time}],),
     "add_user_activity": lambda: (1, love(5, target=77)),
     "batch_import": lambda: (1, [love(7), love(6)], True, 1),
+    "delete_user": lambda: (1,),
     "explain": lambda: (77, love(1, target=77)),
     "follow": lambda: (13, 1),
     "follow_many": lambda: (13, [1, 2], 1),

@@ -39,10 +39,9 @@ def many(count: int, objects: int, target: bool) -> list[Activity]:
 
 @pytest.mark.parametrize("objects", [100_000, 20], ids=["mostly distinct objects", "few objects"])
 @pytest.mark.parametrize("target", [False, True], ids=["without target", "with target"])
-@pytest.mark.parametrize("at_once", [1, 500], ids=["alone", "in batches"])
-def test_what_it_costs(redis_url: str, objects: int, target: bool, at_once: int) -> None:
+def test_what_it_costs(redis_url: str, objects: int, target: bool) -> None:
     """An activity takes at most 20 bytes of the server's memory, whatever it is about, by used_memory and by MEMORY USAGE."""
-    client, count = redis.Redis.from_url(redis_url), 100_000
+    client, count, at_once = redis.Redis.from_url(redis_url), 100_000, 1 if target else 500
     activities = many(count, objects, target)
     before = client.info("memory")["used_memory"]
     for start in range(0, count, 500):
@@ -91,9 +90,9 @@ def test_what_it_finds(backend_kind: str, year: int) -> None:
 
 def test_it_is_read_in_parts(backend_kind: str) -> None:
     """An object is looked for in a sixteenth of the index, an actor in a quarter."""
-    assert len(list(removal_index.about(manager, "ann", False))) == 4
-    assert len(list(removal_index.by_actor(manager, "ann"))) == 16
-    assert len(list(removal_index.about(manager, "ann", True))) == 64
+    assert len(list(removal_index.about(manager, "ann", False))) == 1
+    assert len(list(removal_index.by_actor(manager, "ann"))) == 2
+    assert len(list(removal_index.about(manager, "ann", True))) == 8
 
 
 class Unindexed(Friends):
@@ -135,7 +134,7 @@ def test_what_is_gone_is_forgotten(box: FakeBroker) -> None:
     for _ in range(40 * removal_index.BUCKETS):
         drain.sweep()
     assert found(removal_index.by_actor(manager, 1)) == {each.raw_id for each in activities[10:]}
-    left = [backend().run(backend().auxiliary.removal_index.entries(manager.name, n)) for n in range(64)]
+    left = [backend().run(backend().auxiliary.removal_index.entries(manager.name, [n]))[0] for n in range(64)]
     assert sum(map(len, left)) == 30
 
 
@@ -146,7 +145,7 @@ def test_what_comes_while_it_is_cleaned(backend_kind: str, monkeypatch: pytest.M
     run(index.add("M", {0: [b"a", b"b", b"c"]}))
     assert not run(index.turn("M", 0, [b"b"], []))
     assert run(index.turn("M", 0, [b"a", b"b"], [b"b"]))
-    assert run(index.entries("M", 0)) == [b"c", b"b"]
-    assert run(index.entries("M", 0, 1)) == [b"c"]
+    assert run(index.entries("M", [0])) == [[b"c", b"b"]]
+    assert run(index.entries("M", [0], 1)) == [[b"c"]]
     assert run(index.turn("M", 0, [b"c", b"b"], []))
-    assert run(index.entries("M", 0)) == [] == run(index.entries("M", 1))
+    assert run(index.entries("M", [0])) == [[]] == run(index.entries("M", [1]))

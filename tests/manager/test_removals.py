@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import datetime as dt
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -15,10 +16,12 @@ from feedmill import Manager
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError, BatchError, DeclarationError, UnknownActivity
 from feedmill.fanout import handle
+from feedmill.msgpack_codec import pack
+from feedmill.storage.memory import DATA
 from feedmill.storage.operations import together
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
-from feedmill.worker import compensation
+from feedmill.worker import compensation, dead_letters
 from tests.fake_broker import FakeBroker, arrive, make_overdue
 from tests.feeds.test_writer import seize
 from tests.manager.friends import START, Friends, Home, News, Notes, Own, home, love, news, notes
@@ -363,3 +366,222 @@ class TestObject:
         alone.remove_object(5)
         settle(box, "Alone")
         assert notes(30) == [6]
+
+
+#: A user of each type of id, none of which may stand anywhere by chance.
+NAMES: list[Any] = ["zebra-quagga", 912_345_678_901_234, uuid.UUID("6f0f3a1e-0c51-4f9e-9d5e-1b7a5d7f2c11")]
+
+
+def traces(user: Any) -> list[str]:
+    """All keys, fields, members and values of the backend that name *user*, as text or packed."""
+    names = {str(user).encode(), pack(user), *([user.bytes] if isinstance(user, uuid.UUID) else [])}
+    found: list[str] = []
+
+    def look(where: str, *values: Any) -> None:
+        for value in values:
+            data = value if isinstance(value, bytes) else repr(value).encode()
+            if any(spelled in data for spelled in names):
+                found.append(f"{where}: {data[:200]!r}")
+
+    if backend().in_process:
+        for name, value in vars(DATA).items():
+            if name not in ("guard", "published", "_listeners"):
+                looked = dict(value) if isinstance(value, dict) else {name: value}
+                for key, item in looked.items():
+                    inside = vars(item) if hasattr(item, "__dict__") else {"": item}
+                    look(name, key, *inside.values(), *(_flat(inside)))
+        return found
+    client = backend().client  # type: ignore[attr-defined]
+    for key in client.scan_iter(count=1000):
+        look("key", key)
+        kind = client.type(key).decode()
+        if kind == "string":
+            look(f"{key}", client.get(key))
+        elif kind == "hash":
+            look(f"{key}", *(part for item in client.hgetall(key).items() for part in item))
+        elif kind == "zset":
+            look(f"{key}", *client.zrange(key, 0, -1))
+        elif kind == "list":
+            look(f"{key}", *client.lrange(key, 0, -1))
+        elif kind == "stream":
+            look(f"{key}", *(part for _, fields in client.xrange(key) for item in fields.items() for part in item))
+        else:
+            found.append(f"{key} is a {kind}")
+    return found
+
+
+def _flat(value: Any) -> Iterator[bytes]:
+    """All bytes in a nest of dicts, lists and tuples."""
+    if isinstance(value, bytes):
+        yield value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _flat(key)
+            yield from _flat(item)
+    elif isinstance(value, (list, tuple, set)):
+        for item in value:
+            yield from _flat(item)
+
+
+class Loud(Friends):
+    """The same friends, with ids of all types, and a limit for authors."""
+
+    fanout_rate = 1000.0
+
+    def get_user_follower_ids(self, user_id: Any) -> list[Any]:
+        return [user for user, target in sorted(self.edges, key=str) if target == user_id]
+
+    def get_user_following_ids(self, user_id: Any) -> list[Any]:
+        return [target for user, target in sorted(self.edges, key=str) if user == user_id]
+
+
+class TestUser:
+    """A user's account is deleted."""
+
+    def live(self, user: Any, box: FakeBroker) -> Loud:
+        """A busy life, all of which is done."""
+        loud = Loud()
+        Friends.edges |= {(10, user), (user, 1), (11, user)}
+        loud.add_activities(
+            Activity(user, Love, n, target=30 + n % 2, time=START + dt.timedelta(seconds=n)) for n in range(70)
+        )
+        loud.batch_import(user, [Activity(user, Comment, n, time=START) for n in range(5)])
+        loud.add_activities([love(n, actor=1, target=user) for n in range(60)])
+        loud.notify([31, 32, user], Activity(user, Comment, "to some", time=START))
+        loud.notify([user, 33], love(77, actor=5))
+        loud.notify([33, user], love(78, actor=5))
+        loud.unnotify([user], love(78, actor=5))
+        box.work()
+        loud.follow(user, 2)
+        loud.unfollow(user, 2)
+        loud.unfollow(12, user)
+        loud.rebuild(user)
+        loud.follow(12, user)
+        loud.follow(user, 2)
+        loud.get_notification_feed(user).mark_all()
+        settle(box, Loud.name)
+        assert traces(user)
+        return loud
+
+    @pytest.mark.parametrize("user", NAMES, ids=["text", "int", "uuid"])
+    def test_nothing_names_them(self, box: FakeBroker, user: Any) -> None:
+        """All that they did leaves all feeds, counts follow, and no key and no value names them any more."""
+        loud = self.live(user, box)
+        Friends.edges -= {(10, user), (user, 1), (11, user)}
+        fanout = loud.delete_user(user)
+        assert not [each for each in home(10) if each not in range(60)]
+        assert home(user) == [] == notes(user) == Own(user)[:]
+        assert not fanout.status().finished
+        settle(box, Loud.name)
+        assert fanout.wait(1).finished and fanout.status().op == "delete_user" and not fanout.status().dead
+        assert traces_but_others(user) == []
+        assert Notes(30).count() == 0 == Notes(30).get_denormalized_counts().unseen and notes(33) == [77, 78]
+        assert home(10) and set(home(10)) | set(home(11)) <= set(range(60))
+
+    def test_about_them(self, box: FakeBroker) -> None:
+        """If asked for, what others did to them, or at them, goes as well; then really nothing names them."""
+        user = NAMES[0]
+        loud = self.live(user, box)
+        Friends.edges -= {(10, user), (user, 1), (11, user)}
+        loud.add_activity(Activity(1, Love, user, time=START))
+        box.work()
+        assert home(10)[-1] == 59 or user in [each.object_id for each in Own(1)[:]]
+        loud.delete_user(user, about_them=True)
+        settle(box, Loud.name)
+        assert traces(user) == []
+        assert home(10) == home(11) == []
+
+    def test_what_is_on_its_way(self, box: FakeBroker) -> None:
+        """What was accepted and is not delivered never arrives, nor does what was on its way to them."""
+        user = NAMES[0]
+        Friends.edges |= {(10, user), (user, 1)}
+        loud = Loud()
+        loud.add_activities([Activity(user, Love, 1, target=30), love(2, actor=1, target=user)])
+        loud.follow(12, user)
+        late = box.take()
+        loud.delete_user(user)
+        Friends.edges.clear()
+        box.messages += [*late, *late]
+        settle(box, Loud.name)
+        assert home(10) == [] == notes(30) == home(12) and traces_but_others(user) == []
+
+    def test_what_comes_afterwards(self, box: FakeBroker) -> None:
+        """What they do after the call stays, also if it is the same; what comes into their feeds before the end goes."""
+        user = NAMES[0]
+        Friends.edges |= {(10, user), (user, 1)}
+        loud = Loud()
+        again = Activity(user, Love, 1, target=30, time=START)
+        loud.add_activity(again)
+        box.work()
+        fanout = loud.delete_user(user)
+        loud.add_activity(again)
+        loud.add_activity(Activity(user, Love, 2, target=30, time=START + dt.timedelta(seconds=1)))
+        settle(box, Loud.name)
+        assert fanout.status().finished
+        assert home(10) == [2, 1] and notes(30) == [1, 2] and len(Own(user)[:]) == 2
+        loud.add_activity(love(5, actor=1, target=user))
+        settle(box, Loud.name)
+        assert home(user) == [5] == notes(user)
+
+    def test_it_waits_for_what_was_asked_for_before(self, box: FakeBroker) -> None:
+        """As long as anything older is not done it is not finished: that may still need what names them."""
+        user, loud = NAMES[0], Loud()
+        Friends.edges |= {(10, user)}
+        loud.add_activity(Activity(user, Love, 1))
+        box.work()
+        loud.rebuild(13)
+        (rebuild,) = box.take("feedmill.rebuild")
+        fanout = loud.delete_user(user)
+        for _ in range(3):
+            box.work()
+            client_due(Loud.name, fanout.id)
+            box.messages.append(("feedmill.sweep", []))
+        assert not fanout.status().finished and traces(user)
+        box.messages.append(rebuild)
+        settle(box, Loud.name)
+        assert fanout.status().finished and traces(user) == []
+
+    def test_twice(self, box: FakeBroker) -> None:
+        """Twice is once; somebody who never did anything is no error; without an index it is one."""
+        loud = self.live(NAMES[0], box)
+        Friends.edges -= {(10, NAMES[0]), (NAMES[0], 1), (11, NAMES[0])}
+        loud.delete_user(NAMES[0])
+        box.work()
+        loud.delete_user(NAMES[0], about_them=True)
+        loud.delete_user("nobody")
+        settle(box, Loud.name)
+        assert traces(NAMES[0]) == [] == traces("nobody")
+
+        class NoIndexAtAll(Friends):
+            removal_index = False
+
+        with pytest.raises(DeclarationError, match="delete_user finds activities by an index"):
+            NoIndexAtAll().delete_user(1)
+
+    def test_dead_letters_and_what_was_set_aside(self, box: FakeBroker) -> None:
+        """Dead letters of what they asked for go, and what a doctor has put aside."""
+        user, loud = NAMES[0], Loud()
+        body = pack([user, 2])
+        backend().run(backend().journal.open(Loud.name, f"{Loud.name}:x", "follow", body))
+        make_overdue(Loud.name)
+        (claim,), _ = backend().run(backend().journal.claim(Loud.name, 9))
+        dead_letters.dead_letter(Loud.name, claim, "no reason")
+        if not backend().in_process:
+            client = backend().client  # type: ignore[attr-defined]
+            client.lpush(Home(user).key, "x")
+            backend().run(backend().maintenance.set_aside(Home(user).key, "string"))
+        assert traces(user)
+        loud.delete_user(user)
+        settle(box, Loud.name)
+        assert traces(user) == [] == dead_letters.newest()
+
+
+def client_due(manager_name: str, fanout_id: str) -> None:
+    """Have one fan-out looked at now."""
+    backend().run(backend().maintenance.due_put(manager_name, fanout_id))
+
+
+def traces_but_others(user: Any) -> list[str]:
+    """:func:`traces` that are not in what others did, such as what they told the user of."""
+    others = {activity.pack() for activity in Own(1)[:]} | {love(n, actor=5).pack() for n in (77, 78)}
+    return [each for each in traces(user) if not any(repr(other)[2:-1][:60] in each for other in others)]

@@ -140,6 +140,8 @@ class Machine(RuleBasedStateMachine):
         self.albums: dict[int, str] = {}
         self.texts: dict[int, str] = {}
         self.words: dict[tuple[int, int], bool] = {}
+        #: Users who were deleted: what others had told them went with them.
+        self.erased: set[int] = set()
 
     def meanwhile(self) -> None:
         """What comes between a worker's reading and its writing; all of it, or all messages of it, may be done by then."""
@@ -289,6 +291,17 @@ class Machine(RuleBasedStateMachine):
         if user != whom:
             self.ask(blocked, when)
 
+    @rule(user=ONE, spelled=SPELLED, place=st.sampled_from([0, -1]))
+    def delete_user(self, user: int, spelled: Any, place: int) -> None:
+        Friends.edges -= {pair for pair in Friends.edges if pair[0] == self.user(user)}
+        self.erased.add(user)
+        self.manager.delete_user(self.user(user, spelled))
+        for number in range(user, 6, 3) if user < 3 else ():
+            if number in self.kinds:
+                self.kinds[number] = "removed"
+            self.words = {key: told for key, told in self.words.items() if key[1] != number}
+        self.settle(place)
+
     @rule(user=ONE, spelled=SPELLED)
     def rebuild(self, user: int, spelled: Any) -> None:
         self.manager.rebuild(self.user(user, spelled))
@@ -351,6 +364,8 @@ class Machine(RuleBasedStateMachine):
             self.check_groups(kind(self.user(user)), wanted)
         own = [n for n in live if n % 3 == user]
         assert [a.object_id - self.first for a in MemberOwn(self.user(user))[:]] == own
+        if user in self.erased:
+            return
         self.check_groups(MemberNotes(self.user(user)), [self.shown(n) for n in range(6) if self.is_notified(user, n)])
 
     def is_notified(self, user: int, number: int) -> bool:

@@ -193,6 +193,14 @@ class Clients:
         self.fanouts.append(self._manager.remove_actor(user, actor))
         self.model.actors_removed[pair] = self.world.now
 
+    def _delete_user(self, process: Process, op: Op, tries: int, began: float, user: Any) -> None:
+        number = app.NUMBER_OF[str(user)]
+        self.model.edges -= {pair for pair in self.model.edges if pair[0] == number}
+        self.model.erased.add(number)
+        self.fanouts.append(self._manager.delete_user(user))
+        for each in _by(number):
+            self.model.remove(each)
+
     def _rebuild(self, process: Process, op: Op, tries: int, began: float, user: Any) -> None:
         self.fanouts.append(self._manager.rebuild(user))
         self.model.rebuilt[app.NUMBER_OF[str(user)]] = began
@@ -303,6 +311,9 @@ def _subjects(op: Op) -> set[tuple[Any, ...]]:
     name, args = op.name, op.args
     if name in ("add", "remove", "update", "notify", "unnotify"):
         return {("activity", args[0])}
+    if name == "delete_user":
+        number = app.NUMBER_OF[str(args[0])]
+        return {("user", number), *(("activity", each) for each in _by(number))}
     if name == "remove_object":
         return {("activity", number) for number in _about(*args)}
     if name == "remove_many":

@@ -70,6 +70,8 @@ class Model:
         self.marked: dict[int, float] = {}
         #: (user, number) of what may have been there when its actor was taken out of the user's feeds.
         self.taken_out: set[tuple[int, int]] = set()
+        #: Users who were deleted: what came into their feeds since may have gone with them.
+        self.erased: set[int] = set()
         #: When that was asked for last, by user and actor.
         self.actors_removed: dict[tuple[int, int], float] = {}
         #: What was written to single feeds: (feed, number).
@@ -157,7 +159,8 @@ class Model:
         """When it was last put into a feed by something that had to; NEVER if nothing had."""
         known, actor = self.activities[number], app.ACTIVITIES[number % app.ALONE][0]
         if (
-            (user, number) in self.taken_out
+            user in self.erased
+            or (user, number) in self.taken_out
             or actor in self.excused_authors
             or (user in self.excused_readers and name != "notes")
         ):

@@ -154,6 +154,7 @@ OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
     "unfollow": (7, _pair),
     "rebuild": (6, lambda rng, liked: (_spelled(rng, _rebuilt(rng, liked)),)),
     "remove_object": (2, lambda rng, liked: (app.ACTIVITIES[_number(rng, liked)][2], rng.random() < 0.2)),
+    "delete_user": (1, lambda rng, liked: (_spelled(rng, _rebuilt(rng, liked)),)),
     "remove_actor": (4, _pair),
     "mark_all": (4, lambda rng, liked: (_reader(rng, liked), rng.random() < 0.5)),
     "mark": (3, lambda rng, liked: (_reader(rng, liked), rng.random() < 0.5)),
@@ -171,6 +172,7 @@ THEMES: tuple[tuple[str, ...], ...] = (
     ("notify", "unnotify", "mark", "mark_all"),
     ("remove_actor", "notify", "follow", "rebuild"),
     ("remove", "remove_many", "remove_object", "import", "update"),
+    ("remove_object", "delete_user", "delete_user", "notify", "rebuild"),
 )
 
 #: What processes of the old release do: of what they ask for, others could not know that it concerns a new feed.

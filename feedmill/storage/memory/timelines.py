@@ -10,6 +10,7 @@ from feedmill.cursor import GroupPosition
 from feedmill.storage.base import (
     APPEND,
     BUSY,
+    COUNT_TTL,
     DELETE,
     DONE,
     LOST,
@@ -230,7 +231,9 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return StoredCounts(*DATA.counts.get(count_key, ()))
 
     @atomic
-    def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> None:
+    def groups_delete(
+        self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "", seconds: int = COUNT_TTL
+    ) -> None:
         DATA.flat.pop(key, None)
         DATA.groups.pop(key, None)
         if count_key in DATA.counts:
@@ -238,6 +241,9 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
             if unseen or unread:
                 sequence += 1
                 DATA.publish(channel, f'{event_prefix}"unseen": 0, "unread": 0, "seq": {sequence}}}'.encode())
+            if not seconds:
+                del DATA.counts[count_key]
+                return
             DATA.counts[count_key] = 0, 0, sequence
             DATA.groups[key] = Groups()
             DATA.groups[key].state = bytes(48) + sequence.to_bytes(8, "big")
