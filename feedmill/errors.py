@@ -72,6 +72,10 @@ class CursorError(FeedmillError, ValueError):
     """A page was asked for with a cursor that this kind of feed did not make."""
 
 
+class RevisionError(FeedmillError, ValueError):
+    """Something was to be marked up to a revision that no group and no page has; nothing was marked."""
+
+
 class SettingsError(FeedmillError, ValueError):
     """A setting does not exist or makes no sense."""
 

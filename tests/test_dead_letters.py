@@ -233,6 +233,7 @@ def test_a_follow_that_fails(
     box: FakeBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What stopped a follow is noted as well, and stands in the error of who waits for it."""
+    manager.get_user_feed(7).add(love(1, actor=7))
     wanted = manager.follow("reader", 7)
     name, args = box.messages.pop(0)
     with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):

@@ -33,5 +33,30 @@ def check_feeds(cls: type[ManagerHooks]) -> None:
     if cls.notification_feed_class is not None and not issubclass(cls.notification_feed_class, NotificationFeed):
         raise DeclarationError(f"{cls.__name__}.notification_feed_class must be a subclass of NotificationFeed")
     check_keys(cls, named)
+    _check_own_feeds(cls)
     if cls.user_feed_class is not None and issubclass(cls.user_feed_class, AggregatedFeed):
         raise DeclarationError(f"{cls.__name__}.user_feed_class must be a flat feed: it is what a follow copies from")
+
+
+def _check_own_feeds(cls: type[ManagerHooks]) -> None:
+    """Refuse names that are none of the manager's flat feeds."""
+    own = cast(Any, cls.own_feeds)
+    known = ", ".join(map(repr, cls.feed_classes)) or "none"
+    if not isinstance(own, (tuple, list)):
+        raise DeclarationError(
+            f"{cls.__name__}.own_feeds is {own!r}; use a tuple of names of feed_classes, such as own_feeds = ('home',)"
+        )
+    for name in own:
+        if name not in cls.feed_classes:
+            raise DeclarationError(
+                f"{cls.__name__}.own_feeds names {name!r}, which is none of feed_classes ({known}); declare it there, or leave"
+                " it out"
+            )
+        if issubclass(cls.feed_classes[name], AggregatedFeed):
+            raise DeclarationError(
+                f"{cls.__name__}.own_feeds names {name!r}, a feed of groups, which takes more than the one round trip of"
+                " add_activity; name flat feeds alone, and to have workers deliver to the others return the author from"
+                " get_user_follower_ids as well"
+            )
+    if len(set(own)) < len(own):
+        raise DeclarationError(f"{cls.__name__}.own_feeds names a feed twice: {list(own)!r}")

@@ -42,9 +42,12 @@ class ManagerHooks:
     notification_feed_class: ClassVar[type[NotificationFeed] | None] = None
     #: The feed of a user's own activities.
     user_feed_class: ClassVar[type[Feed] | None] = None
+    #: Names of flat feeds of :attr:`feed_classes`: in these of its author an activity is when ``add_activity`` returns, if filters
+    #: let it in, whether or not the author is among the followers.
+    own_feeds: ClassVar[Sequence[str]] = ()
     #: Followers that one task handles.
     fanout_chunk_size: ClassVar[int] = 500
-    #: Newest activities of the followed user that ``follow`` copies.
+    #: Newest activities of the followed user, of those that pass the filters, that ``follow`` copies.
     follow_activity_limit: ClassVar[int] = 500
 
     #: Whether an index of all activities is kept, at most 20 bytes each, by which ``remove_object`` and ``delete_user`` find them.
@@ -79,7 +82,7 @@ class ManagerHooks:
     def accepts(self, user_id: Any, activity: Activity) -> bool:
         """Whether *activity* may come into the feeds of *user_id*: mute, block, audience. Everything may by default.
 
-        Called on insert, never on removal. The simple way: it is called for each
+        Called on insert and update, never on removal. The simple way: it is called for each
         user. With many followers override :meth:`filter_user_ids` instead. Return True or False (or 1 or 0): with anything
         else, None too, nobody gets the activity, and the fan-out's status says why.
         """
@@ -96,7 +99,8 @@ class ManagerHooks:
     def filter_activities(self, user_id: Any, activities: Sequence[Activity]) -> Iterable[Activity]:
         """Those of *activities* that may come into the feeds of *user_id* when they are copied by follow or rebuild.
 
-        By default :meth:`filter_user_ids` is asked for each; override it too if that is a query. Return a list of
+        And of those that the feeds hold, a thousand at a time. By default :meth:`filter_user_ids` is asked for each; override it
+        too if that is a query. Return a list of
         activities; with anything else nothing is copied, and the fan-out's status says why.
         """
         return [

@@ -56,7 +56,7 @@ class Manager(ManagerNames, ManagerHooks):
     # -- activities
 
     def __add_activity(self, activity: Activity) -> Procedure[Fanout]:
-        """Store *activity*, add it to its actor's own feed, and start its fan-out, in constant time.
+        """Store *activity*, add it to its actor's user feed and :attr:`own_feeds`, and start its fan-out, in constant time.
 
         Once this returns the activity is not lost, even if the broker cannot be reached: the journal has it. If the
         same activity is being removed, that is called off. One that is there already stays as it is:
@@ -131,7 +131,9 @@ class Manager(ManagerNames, ManagerHooks):
     def __update_activity(self, activity: Activity) -> Procedure[Fanout]:
         """Put *activity* in place of the one with its id (same actor, verb, object, target and time).
 
-        Feeds show the new ``extra_context`` at once, notification feeds when the fan-out is done; nothing becomes unseen.
+        Feeds show the new ``extra_context`` at once, notification feeds when the fan-out is done; nothing becomes unseen. Where
+        there are filters they are asked again, about followers, recipients and who was notified by name: by then it is gone
+        where it may no longer be, and delivered where it now may be.
         :class:`~feedmill.errors.UnknownActivity` if it is not there, ActivityError if it would change its group.
         """
         return unbroken(writes.update(self, activity))
@@ -160,7 +162,11 @@ class Manager(ManagerNames, ManagerHooks):
     # -- who follows whom
 
     def __follow(self, user_id: EntityId, target_id: EntityId) -> Procedure[Fanout]:
-        """Bring the newest activities of *target_id* into the feeds of *user_id*."""
+        """Bring the newest activities of *target_id* that pass the filters into the feeds of *user_id*.
+
+        As many as :attr:`follow_activity_limit`, however far back in the target's user feed. What these feeds hold of the target
+        and does not pass the filters any more is taken out.
+        """
         return (yield from writes.copy(self, FOLLOW, user_id, [target_id]))[0]
 
     follow, afollow = both(__follow)
@@ -215,8 +221,9 @@ class Manager(ManagerNames, ManagerHooks):
     def __rebuild(self, user_id: EntityId) -> Procedure[Fanout]:
         """Make the feeds of *user_id* what they should be, from the user feeds of :meth:`get_user_following_ids`.
 
-        For who was away so long that their feeds were not kept up. Readers see the old feed become the new one, never
-        an empty one.
+        For who was away so long that their feeds were not kept up, and after filters have changed. The newest that pass the
+        filters come in, of each of those who are followed no more than :attr:`follow_activity_limit`; what does not pass, or is by
+        nobody who is followed, goes. Readers see the old feed become the new one, never an empty one.
         """
         if type(self).get_user_following_ids is ManagerHooks.get_user_following_ids:
             raise DeclarationError(f"{self.name}.rebuild needs get_user_following_ids(user_id): whom the user follows")

@@ -24,7 +24,7 @@ from feedmill.fanout.operations import DELETE_USER, REMOVE, REMOVE_ACTOR, REMOVE
 from feedmill.feeds.flat import WAIT, Feed
 from feedmill.feeds.removal import apply_all_pending
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes, entity_id
-from feedmill.manager import activity_bodies, notified_users, removal_index
+from feedmill.manager import activity_bodies, notified_users, own_feeds, removal_index
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import recipients_of
 from feedmill.manager.batches import AT_ONCE, parts
@@ -136,6 +136,7 @@ def _start(manager: ManagerHooks, removed: Sequence[Removed]) -> Procedure[list[
             actors.setdefault(str(each.activity.actor_id), []).append(each.activity)
         operations += [manager.user_feed_class.deliver([mine[0].actor_id], (), mine) for mine in actors.values()]
     for each in removed:
+        operations += own_feeds.removals(manager, each.activity)
         if each.numbers is not None:
             operations += [
                 *activity_bodies.mark_notified(manager, each.fact),

@@ -11,9 +11,9 @@ from feedmill.errors import ActivityError, ArgumentError, DeclarationError, Stor
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.handle import Fanout, fanout_id, status_of
 from feedmill.fanout.handles import Fanouts
-from feedmill.fanout.operations import ADD, REBUILD, REDELIVER, REMOVE, UPDATE, FanoutOperation
+from feedmill.fanout.operations import ADD, FILTERED_ADD, REBUILD, REDELIVER, REMOVE, UPDATE, FanoutOperation
 from feedmill.ids import EntityId, entity_id
-from feedmill.manager import activity_bodies, notified_users, removal_index
+from feedmill.manager import activity_bodies, notified_users, own_feeds, removal_index
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.msgpack_codec import pack
@@ -34,18 +34,34 @@ MOST_TRIES = 20
 def add(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
     """See :meth:`Manager.add_activity`."""
     activity = activity_bodies.accepted(manager, activity)
-    return (yield from _start(manager, ADD, activity, storing(manager, ADD, [activity])))
+    op = addition(manager)
+    return (yield from _start(manager, op, activity, (yield from storing(manager, op, [activity]))))
 
 
-def storing(manager: ManagerHooks, op: FanoutOperation, activities: Sequence[Activity]) -> list[Steps[Any]]:
-    """The operations that store bodies, put them into the index, and fill the user feeds."""
+def addition(manager: ManagerHooks) -> FanoutOperation:
+    """The operation that adds an activity."""
+    return FILTERED_ADD if manager.is_filtered else ADD
+
+
+def storing(
+    manager: ManagerHooks, op: FanoutOperation, activities: Sequence[Activity], *, fanout: bool = True
+) -> Procedure[list[Steps[Any]]]:
+    """The operations that store bodies, put them into the index, fill the user feeds and, if a *fanout* makes sure of it, authors' own feeds."""
     operations = activity_bodies.change(manager, op.change, activities) + removal_index.added(manager, activities)
     if manager.user_feed_class is not None:
-        actors: dict[str, list[Activity]] = {}
-        for activity in activities:
-            actors.setdefault(str(activity.actor_id), []).append(activity)
-        operations += [manager.user_feed_class.deliver([mine[0].actor_id], mine) for mine in actors.values()]
+        for mine in _by_actor(activities):
+            operations.append(manager.user_feed_class.deliver([mine[0].actor_id], mine))
+    if manager.own_feeds and fanout:
+        for mine in _by_actor((yield from own_feeds.accepted(manager, activities))):
+            operations += own_feeds.additions(manager, mine[0].actor_id, mine)
     return operations
+
+
+def _by_actor(activities: Sequence[Activity]) -> Iterable[list[Activity]]:
+    actors: dict[str, list[Activity]] = {}
+    for activity in activities:
+        actors.setdefault(str(activity.actor_id), []).append(activity)
+    return actors.values()
 
 
 def update(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:

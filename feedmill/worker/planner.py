@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 from feedmill.errors import MessageError
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.operations import OPERATIONS, REMOVE, FanoutOperation, Subject
+from feedmill.feeds.flat import Feed
 from feedmill.grouping.operations import is_updated
 from feedmill.ids import EntityId
-from feedmill.manager import Manager, Priority, notified_users
+from feedmill.manager import Manager, Priority, notified_users, own_feeds
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import followers_of, recipients_of
 from feedmill.manager.hook_results import Skipped
@@ -31,6 +32,7 @@ from feedmill.worker.delivery import (
     FOLLOWERS,
     FORMER,
     NOTIFIED,
+    OWN,
     RECIPIENTS,
     UNFOLLOWED,
     AudienceUsers,
@@ -99,8 +101,8 @@ def plan(
     first: list[Chunk] = []
     while audiences:
         audience, priority, ids = audiences[0]
-        chunk = list(itertools.islice(ids, size))
-        if len(chunk) == size or (chunk and priority is not Priority.HIGH):
+        chunk = list(itertools.islice(ids, size + 1))  # one ahead: a full chunk may be all that there are
+        if len(chunk) > size or (chunk and priority is not Priority.HIGH):
             audiences[0] = (audience, priority, itertools.chain(chunk, ids))
             return itertools.chain(first, _chunks(audiences, size))
         audiences.pop(0)
@@ -154,7 +156,9 @@ def _audiences(manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, 
         if fact.notified or fact.formers:
             found.append((NOTIFIED, Priority.HIGH, _notified(manager, fact, void=not updates)))
     classes = manager.feed_classes.values()
-    if classes and (not updates or (fact.live and any(map(is_updated, classes)))):
+    if manager.own_feeds and (not updates or _is_changed(manager, fact, own_feeds.classes(manager))):
+        found.append((OWN, Priority.HIGH, iter([activity.actor_id])))
+    if classes and (not updates or _is_changed(manager, fact, classes)):
         followers = followers_of(manager, activity.actor_id, skipped)
         found += [(FOLLOWERS, priority, ids) for priority, ids in followers]
     ways = ("", FROM_FEEDS) if manager.is_filtered else ("",)
@@ -163,6 +167,11 @@ def _audiences(manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, 
     if notifies and claim.relisted and manager.is_filtered:
         found.append((CLEARED, Priority.HIGH, _unfollowed(manager, claim, activity, FROM_NOTIFICATIONS)))
     return found
+
+
+def _is_changed(manager: Manager, fact: Fact, classes: Iterable[type[Feed]]) -> bool:
+    """Whether an update changes what feeds of *classes* hold, or who may have the activity in them."""
+    return fact.live and (manager.is_filtered or any(map(is_updated, classes)))
 
 
 def _unfollowed(manager: Manager, claim: Claim, activity: Any, *ways: str) -> Iterator[EntityId]:
@@ -352,7 +361,7 @@ def _publish(manager: Manager, claim: Claim, messages: Iterable[tuple[int, Chunk
     op = OPERATIONS[claim.op]
     with publisher.batched() as producer:
         for number, (audience, queue, people, ids) in messages:
-            feeds = " and ".join(manager.feed_classes) if audience in (FOLLOWERS, UNFOLLOWED) else "notification"
+            feeds = " and ".join(_feed_names(manager, audience))
             publisher.send(
                 op.task,
                 [manager.name, op.name, audience, claim.body, ids, claim.id, claim.generation, number],
@@ -360,3 +369,9 @@ def _publish(manager: Manager, claim: Claim, messages: Iterable[tuple[int, Chunk
                 description=(REMOVE if audience in FORMER else op).description.format(people, feeds),
                 producer=producer,
             )
+
+
+def _feed_names(manager: Manager, audience: str) -> Iterable[str]:
+    if audience == OWN:
+        return manager.own_feeds
+    return manager.feed_classes if audience in (FOLLOWERS, UNFOLLOWED) else ["notification"]

@@ -35,6 +35,9 @@ from feedmill.storage.base import (
 )
 from feedmill.storage.memory.data import DATA, Groups, atomic
 
+#: Bytes of the state of a feed with counts; ``feedmill.grouping.feed_state`` says what they are.
+STATE_SIZE = 56
+
 
 class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     """Timelines in lists and dicts."""
@@ -235,8 +238,9 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "", seconds: int = COUNT_TTL
     ) -> None:
         DATA.flat.pop(key, None)
-        DATA.groups.pop(key, None)
+        held = DATA.groups.pop(key, None)
         if count_key in DATA.counts:
+            latest = _latest_touch(held.state if held is not None else b"")
             unseen, unread, sequence = DATA.counts[count_key]
             if unseen or unread:
                 sequence += 1
@@ -246,7 +250,14 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
                 return
             DATA.counts[count_key] = 0, 0, sequence
             DATA.groups[key] = Groups()
-            DATA.groups[key].state = bytes(48) + sequence.to_bytes(8, "big")
+            DATA.groups[key].state = bytes(24) + latest + bytes(16) + sequence.to_bytes(8, "big")
+
+
+def _latest_touch(state: bytes) -> bytes:
+    """The number of the latest touch in a feed's state, also in that of a feed that was deleted."""
+    if len(state) != STATE_SIZE:
+        return bytes(8)
+    return state[:8] if any(state[:8]) else state[24:32]
 
 
 def _wanted(overflow: dict[bytes, bytes], read: GroupRead) -> dict[bytes, bytes]:
