@@ -293,7 +293,9 @@ class Harness:
             gone = [each for each in sorted(known) if concerns(each)]
             for activity in gone:
                 name = fanout_id(self.manager.name, activity.raw_id)
-                self.expect(Fanout(name, REMOVE.name), self.model.remove(activity))
+                named = activity in self.model.named
+                people = self.model.remove(activity)
+                self.expect(Fanout(name, REMOVE.name), None if named else people)
             self.expect(fanout, 0)
 
     def update(self, activity: Activity, **context: Any) -> Activity:
