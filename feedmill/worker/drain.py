@@ -167,12 +167,15 @@ class _DrainPass:
         bad one nor a slow one harms others, and those who wait for busy feeds do not wait for each other. Of those that
         wait for room in a queue, one looks for all: a crowd costs next to nothing, and holds up nobody.
         """
-        self.queue = sorted(claims, key=lambda claim: (_is_suspect(claim), claim.tries, bool(claim.waiting_queue)))
+        self.queue = sorted(
+            claims, key=lambda claim: (_waits(claim), _is_suspect(claim), claim.tries, bool(claim.waiting_queue))
+        )
         for place, claim in enumerate(self.queue):
             self.place = place
             if (
                 _is_suspect(claim)
                 or claim.waiting_queue
+                or _waits(claim)
                 or (self.ready and time.monotonic() > self.since + LONGEST_WAIT)
             ):
                 self._deliver()
@@ -272,7 +275,9 @@ class _DrainPass:
 
     def _wait(self, op: FanoutOperation, watch: Watch) -> planner.Planned | None:
         """Nothing is left to be delivered of what waits for others, once those are done; else it is looked again later."""
-        pause = removal.wait_for(self.manager, op, watch.claim)
+        until = time.monotonic() + LONGEST_WAIT
+        while (pause := removal.wait_for(self.manager, op, watch.claim)) is not None and time.monotonic() < until:
+            time.sleep(min(pause, LONGEST_WAIT))  # others are at it
         if pause is None:
             return planner.Planned([])
         watch.close()
@@ -381,6 +386,12 @@ class _DrainPass:
 def _silence(claim: Claim) -> float:
     """Seconds until its chunks are sent again if they stay undone."""
     return min(LONGEST_SILENCE, lease() / 1000 * 2.0 ** (claim.tries - 1))
+
+
+def _waits(claim: Claim) -> bool:
+    """Whether it waits for others, which may be among those that are claimed with it."""
+    op = PLANNED.get(claim.op)
+    return op is not None and op.subject is Subject.FOUND
 
 
 def _is_suspect(claim: Claim) -> bool:
