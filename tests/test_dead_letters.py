@@ -301,6 +301,6 @@ def test_a_lease_that_is_too_short() -> None:
     from feedmill.tasks.startup_checks import check_lease
 
     feedmill.configure(fanout_lease=10, lock_ttl=10)
-    assert "FEEDMILL_FANOUT_LEASE is 10.0 s, no longer than FEEDMILL_LOCK_TTL (10.0 s)" in str(check_lease())
+    assert "FEEDMILL_FANOUT_LEASE is 10.0 s, not longer than FEEDMILL_LOCK_TTL (10.0 s)" in str(check_lease())
     feedmill.configure(fanout_lease=11)
     assert check_lease() == ""
