@@ -17,7 +17,9 @@ class ActivityError(FeedmillError, ValueError):
 class BatchError(ActivityError):
     """Some activities of a batch were refused. All others were accepted."""
 
-    def __init__(self, refused: Sequence[tuple[int, Any, str]], total: int, fanouts: Any) -> None:
+    def __init__(
+        self, refused: Sequence[tuple[int, Any, str]], total: int, fanouts: Any, done: str = "accepted"
+    ) -> None:
         #: Refused activities: (position in the batch, beginning with 0; the item; the reason).
         self.refused = list(refused)
         #: The fan-outs of the accepted activities: :class:`~feedmill.fanout.Fanouts`.
@@ -26,7 +28,7 @@ class BatchError(ActivityError):
         self.total = total
         first = "; ".join(f"number {place}: {reason}" for place, _, reason in self.refused[:3])
         more = f"; and {len(self.refused) - 3} more, see its `refused`" if len(self.refused) > 3 else ""
-        what = f"{len(self.refused)} of {total} activities were refused, the others were accepted"
+        what = f"{len(self.refused)} of {total} activities were refused, the others were {done}"
         if len(self.refused) == total:
             what = "the only activity was refused" if total == 1 else f"all {total} activities were refused"
         super().__init__(f"{what}: {first}{more}")

@@ -291,6 +291,20 @@ def actor_hash(actor: EntityId) -> bytes:
     return blake2b(pack(actor), digest_size=4).digest()
 
 
+def spellings(user_id: EntityId) -> set[EntityId]:
+    """How *user_id* may have been given: 5 and "5" are one user."""
+    spelled: set[Any] = {user_id, str(user_id)}
+    for kind in (int, uuid.UUID):
+        with contextlib.suppress(ValueError):
+            spelled.add(kind(str(user_id)))
+    return {each for each in spelled if not isinstance(each, int) or MIN_INT <= each <= MAX_INT}
+
+
+def actor_hashes(user_id: EntityId) -> set[bytes]:
+    """What may stand for *user_id* in ids of activities: 5 and "5" are one user, but two actors to a hash."""
+    return {actor_hash(each) for each in spellings(user_id)}
+
+
 def id_microseconds(raw_id: bytes) -> int:
     """The time inside a 16-byte id."""
     return int.from_bytes(raw_id[:TIME_SIZE], "big")

@@ -20,9 +20,9 @@ PRESENT = ":present"
 _BODIES, _FANOUTS = "a:", "fanout:"
 #: and what is due, notices, bodies that a manager keeps, feeds in which something was left, dead letters, what was set aside.
 _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE = "due:", "notified:", "kept:", "pending:", "dead", "set-aside:"
-#: and feeds by when something in them is too old, or by when nobody has used them for too long.
-_AGING, _IDLE = "aging:", "idle:"
-_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE
+#: and feeds by when something in them is too old, or by when nobody has used them for too long; and the index of activities.
+_AGING, _IDLE, _INDEX = "aging:", "idle:", "index:"
+_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE, _INDEX
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
@@ -245,6 +245,11 @@ def aging_key(key_format: str) -> str:
 def idle_key(key_format: str) -> str:
     """The sorted set of those whose feeds of *key_format* go when nobody uses them, by when to look at them."""
     return f"{settings.current().key_prefix}{_IDLE}{key_format}"
+
+
+def index_key(manager: str, bucket: int) -> str:
+    """The list of a bucket of a manager's index of activities."""
+    return f"{settings.current().key_prefix}{_INDEX}{{{manager.translate(_ESCAPES)}:{bucket}}}"
 
 
 def notified_users_key(manager: str, raw_id: bytes) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from feedmill.records import AggregatedActivitySerializer, NotificationSerializer
 from feedmill.records.layout import GroupSerializer
-from feedmill.storage.auxiliary import FeedSchedule, NotifiedUsers, PendingIndex, Unfollows
+from feedmill.storage.auxiliary import FeedSchedule, NotifiedUsers, PendingIndex, RemovalIndex, Unfollows
 from feedmill.storage.base import ActivityStorage, Backend, FlatTimelines, GroupTimelines, IdleFeeds
 from feedmill.storage.journal import Journal
 from feedmill.storage.maintenance import Maintenance
@@ -18,6 +18,7 @@ from feedmill.storage.memory.auxiliary import (
     MemoryFeedSchedule,
     MemoryNotifiedUsers,
     MemoryPendingIndex,
+    MemoryRemovalIndex,
     MemoryUnfollows,
 )
 from feedmill.storage.memory.backend import MemoryBackend
@@ -26,7 +27,13 @@ from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.pubsub import MemoryAListener, MemoryListener, MemoryPubSub
 from feedmill.storage.pubsub import AListener, Listener, PubSub
 from feedmill.storage.redis import RedisActivityStorage, RedisTimelineStorage
-from feedmill.storage.redis.auxiliary import RedisFeedSchedule, RedisNotifiedUsers, RedisPendingIndex, RedisUnfollows
+from feedmill.storage.redis.auxiliary import (
+    RedisFeedSchedule,
+    RedisNotifiedUsers,
+    RedisPendingIndex,
+    RedisRemovalIndex,
+    RedisUnfollows,
+)
 from feedmill.storage.redis.client import RedisBackend
 from feedmill.storage.redis.journal import RedisJournal
 from feedmill.storage.redis.maintenance import RedisMaintenance
@@ -46,6 +53,7 @@ PAIRS: list[tuple[Any, Any]] = [
     *((AListener, cls) for cls in (MemoryAListener, RedisAListener)),
     *((GroupSerializer, cls) for cls in (AggregatedActivitySerializer, NotificationSerializer)),
     *((PendingIndex, cls) for cls in (MemoryPendingIndex, RedisPendingIndex)),
+    *((RemovalIndex, cls) for cls in (MemoryRemovalIndex, RedisRemovalIndex)),
     *((PubSub, cls) for cls in (MemoryPubSub, RedisPubSub)),
     *((Maintenance, cls) for cls in (MemoryMaintenance, RedisMaintenance)),
 ]

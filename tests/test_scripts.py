@@ -16,6 +16,7 @@ from redis.exceptions import ResponseError
 import feedmill
 from feedmill.doctor import examine
 from feedmill.grouping.operations import UserFeedBatch
+from feedmill.msgpack_codec import pack
 from feedmill.storage.base import FeedLimits, Lock, WriteRequest
 from feedmill.storage.journal import RateLimit
 from feedmill.storage.redis import scripts
@@ -29,7 +30,7 @@ from tests.feeds.samples import Home, News, Notes, on_day
 
 NAME = DoctorManager.name
 #: What gives memory back, or moves what is there, is carried out by a server that has none left.
-FREEING = {"commit", "delete", "flat_remove", "flat_trim", "release", "set_aside"}
+FREEING = {"activity_change", "index_turn", "commit", "delete", "flat_remove", "flat_trim", "release", "set_aside"}
 #: Scripts that only read.
 READING = {"aged", "flat_range", "group_actors", "groups_slice", "inspect"}
 #: By key: what it holds, its dump, and the ms until it expires.
@@ -193,9 +194,14 @@ def use_everything(client: redis.Redis) -> None:
     run(backend().auxiliary.unfollows.clear_unfollow(NAME, "1", ["4"]))
     number = run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, True, {"a": b"x", "b": b"y"}))
     run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, True, {"c": b"z"}, number))
+    run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, True, {"d": pack([5, 6])}))
+    run(backend().auxiliary.notified_users.forget_user(NAME, "5"))
     run(backend().auxiliary.notified_users.void(NAME, on_day(1).raw_id))
     run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, False, {"a": b"x"}))
-    for change in ("notify", "import", "add", "unnotify", "update", "remove", "add"):
+    run(backend().auxiliary.removal_index.add(NAME, {0: [b"first", b"second"]}))
+    run(backend().auxiliary.removal_index.turn(NAME, 0, [b"first"], [b"first"]))
+    run(backend().auxiliary.removal_index.turn(NAME, 0, [b"second"], []))
+    for change in ("notify", "import", "add", "unnotify", "update", "remove", "add", "remove", "forget"):
         run(Home.activities().change(change, Home.bodies([on_day(40)])))
     lock = Lock(b"stranger", time.time(), 600)
     run(feed.timeline().begin(UserFeedBatch(Notes, [7]), WriteRequest(()), lock, FeedLimits(8, 0, feed.channel())))

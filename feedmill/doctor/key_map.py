@@ -18,6 +18,7 @@ from feedmill.keys import (
     due_key,
     fanout_record_key,
     idle_key,
+    index_key,
     manager_of_tag,
     named_fanout,
     notified_users_prefix,
@@ -29,7 +30,7 @@ from feedmill.keys import (
 )
 from feedmill.manager.feed_keys import Format, feeds_of, formats
 from feedmill.registry import get_manager, manager_names
-from feedmill.storage.maintenance import HASH, STREAM, STRING, ZSET
+from feedmill.storage.maintenance import HASH, LIST, STREAM, STRING, ZSET
 from feedmill.storage.registry import backend, backend_for
 
 
@@ -55,6 +56,7 @@ class KeyKind(enum.Enum):
     AGING = (ZSET, "feeds by when something in them is too old")
     NOTIFIED_USERS = (HASH, "people who were notified by name")
     NOTIFICATION_NUMBERS = (ZSET, "direct notifications by number")
+    INDEX = (LIST, "index of activities")
     DEAD_LETTERS = (STREAM, "dead letters")
     #: What else is ours: looked at in other ways, or nothing can be wrong with it.
     OTHER = ("", "of the journal")
@@ -182,6 +184,7 @@ def _own_keys() -> Iterator[tuple[bytes, re.Pattern[bytes], KeyKind]]:
         (notified_users_prefix(), rb".*\}:numbers", KeyKind.NOTIFICATION_NUMBERS),
         (notified_users_prefix(), rb".*\}", KeyKind.NOTIFIED_USERS),
         (dead_letters_key(), rb"", KeyKind.DEAD_LETTERS),
+        (index_key("", 0).partition("{")[0], rb"\{[^}]*\}", KeyKind.INDEX),
         *((beginning, rb".*", KeyKind.OTHER) for beginning in shared_beginnings()),
     ]
     for beginning, behind, kind in spelled:

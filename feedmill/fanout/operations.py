@@ -21,6 +21,8 @@ class Subject(enum.Enum):
     ACTIVITIES = enum.auto()
     #: One activity and the users whom the caller named: the body is a packed list of its id and the packed list of them.
     NAMED_USERS = enum.auto()
+    #: Activities that are found by what they are about, each of which has a fan-out of its own: the body is a packed list of that.
+    FOUND = enum.auto()
     #: The feeds of one user: the body is a packed list of that user and further arguments.
     FEEDS = enum.auto()
 
@@ -150,12 +152,43 @@ UNFOLLOW = FanoutOperation(
     arguments=("user", "target", "limit"),
     fewest=2,
 )
+#: Activities of an actor out of all feeds of a user, those that were there when it was asked for, notifications included.
+REMOVE_ACTOR = FanoutOperation(
+    "remove_actor",
+    Subject.FEEDS,
+    "take what {1} did from the feeds of {0}",
+    removes=True,
+    task="feedmill.remove_actor",
+    arguments=("user", "actor", "ids"),
+    fewest=2,
+)
+#: Wait until all activities about an object, which are removed, are out of all feeds.
+REMOVE_OBJECT = FanoutOperation("remove_object", Subject.FOUND, removes=True)
+#: Wait until all that a user did, which is removed, is out of all feeds, and all that was asked for before is done; then let nothing
+#: be left that names them.
+DELETE_USER = FanoutOperation("delete_user", Subject.FOUND, removes=True)
 #: All feeds of a user anew.
 REBUILD = FanoutOperation(
     "rebuild", Subject.FEEDS, "rebuild the feeds of {0}", task="feedmill.rebuild", arguments=("user",), fewest=1
 )
 
-_ALL = (ADD, REMOVE, UPDATE, REDELIVER, IMPORT, REIMPORT, NOTIFY, UNNOTIFY, FOLLOW, REFOLLOW, UNFOLLOW, REBUILD)
+_ALL = (
+    ADD,
+    REMOVE,
+    UPDATE,
+    REDELIVER,
+    IMPORT,
+    REIMPORT,
+    NOTIFY,
+    UNNOTIFY,
+    FOLLOW,
+    REFOLLOW,
+    UNFOLLOW,
+    REBUILD,
+    REMOVE_ACTOR,
+    REMOVE_OBJECT,
+    DELETE_USER,
+)
 
 #: All of them, by name.
 OPERATIONS: Mapping[str, FanoutOperation] = MappingProxyType({each.name: each for each in _ALL})
@@ -163,7 +196,7 @@ OPERATIONS: Mapping[str, FanoutOperation] = MappingProxyType({each.name: each fo
 #: one task each when they are opened.
 PLANNED = {name: each for name, each in OPERATIONS.items() if each.subject is not Subject.FEEDS}
 #: Those of which chunks of people are sent.
-CHUNKED = {name: each for name, each in PLANNED.items() if each.subject is not Subject.NAMED_USERS}
+CHUNKED = {name: each for name, each in PLANNED.items() if each.subject in (Subject.ACTIVITY, Subject.ACTIVITIES)}
 
 
 def operation_called(name: str, among: Mapping[str, FanoutOperation] = OPERATIONS) -> FanoutOperation:

@@ -310,6 +310,11 @@ class AggregatedFeed(Feed):
         """Delete the feed."""
         yield from self.timeline().groups_delete(self.key)
 
+    @classmethod
+    def erase(cls, user_id: EntityId) -> Steps[None]:
+        """Delete a user's feed, and all that would tell of it."""
+        yield from cls.timeline().groups_delete(cls.key_of(user_id))
+
     # -- reading
 
     @classmethod

@@ -350,6 +350,11 @@ class Feed(Bodies, Readable):
 
     delete, adelete = sync_and_async(_delete)
 
+    @classmethod
+    def erase(cls, user_id: EntityId) -> Steps[None]:
+        """Delete a user's feed, and all that would tell of it."""
+        yield from cls.timeline().flat_delete(cls.key_of(user_id))
+
     # -- reading
 
     @classmethod

@@ -191,6 +191,13 @@ class NotificationFeed(AggregatedFeed):
         prefix = event_prefix(self.key, self.user_id)
         yield from self.timeline().groups_delete(self.key, self.count_key, self.channel(), prefix)
 
+    @classmethod
+    def erase(cls, user_id: EntityId) -> Steps[None]:
+        """Delete a user's feed, and all that would tell of it: counts that were not 0 are published as 0, and begin anew."""
+        key = cls.key_of(user_id)
+        prefix = event_prefix(key, user_id)
+        yield from cls.timeline().groups_delete(key, cls.count_key_of(user_id), cls.channel(), prefix, 0)
+
     # -- seen and read
 
     def _mark_all(self, seen: bool | None = True, read: bool | None = None, until: Until | None = None) -> Steps[None]:

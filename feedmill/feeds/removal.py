@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Sequence
 
 from feedmill.feeds.flat import Feed, HeldMember
 from feedmill.grouping.hydration import Resolved, Unread, actor_of
+from feedmill.grouping.pending_writes import PendingWrite
+from feedmill.grouping.writer import apply_pending_writes
 from feedmill.ids import EntityId
-from feedmill.storage.operations import Steps
+from feedmill.storage.operations import Steps, together
+from feedmill.storage.registry import backend
 
 
 def remove_matching(
@@ -33,6 +37,28 @@ def remove_matching(
     removed = (yield from feed_class.remove_members(user_id, members, wait)) if members else 0
     Resolved({}, unread).check()
     return removed
+
+
+def apply_all_pending(feed_classes: Iterable[type[Feed]], user_id: EntityId, wait: float) -> Steps[list[PendingWrite]]:
+    """Do what was left to the holders of a user's feeds: whoever reads these sees nothing of what is still among pending writes.
+
+    Those of the writes that cannot be done here. *wait*: seconds to wait for a feed if somebody else is writing it.
+    """
+
+    def apply(feed_class: type[Feed]) -> Steps[list[PendingWrite]]:
+        if (yield from backend().auxiliary.pending_index.has_pending([feed_class.key_of(user_id)])) == [True]:
+            return (yield from apply_pending_writes(feed_class, user_id, wait))
+        return []
+
+    classes = [each for each in feed_classes if each.may_have_pending_writes]
+    return list(itertools.chain(*(yield from together([apply(each) for each in classes]))))
+
+
+def check_done(kept: Iterable[PendingWrite]) -> None:
+    """Raise why the first of *kept* could not be done, if there is any: then the work is not done either."""
+    for write in kept:
+        if write.error is not None:
+            raise write.error
 
 
 def _actors(

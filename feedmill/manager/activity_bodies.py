@@ -101,23 +101,40 @@ def change(manager: ManagerHooks, change: str, activities: Iterable[Activity]) -
     return [each.activities().change(change, each.bodies(named)) for each in activity_storages(manager)]
 
 
-def removed(manager: ManagerHooks, raw_id: bytes, activity: Activity | None) -> Steps[Fact | None]:
-    """Leave a tombstone of an activity, and say what it holds; None if nothing is known of it and it was not given.
+def removed(manager: ManagerHooks, given: Mapping[bytes, Activity | None]) -> Steps[dict[bytes, Fact | None]]:
+    """Leave tombstones of activities, by id, and say what they hold; None if nothing is known of one and it was not *given*.
 
-    What is stored counts, unless it is damaged and *activity* is given.
+    What is stored counts, unless it is damaged and the activity is given.
     """
-    found = []
-    for each in activity_storages(manager):
-        body = {raw_id: b""} if activity is None else each.bodies([activity])
-        found.append(each.activities().change(state.REMOVE, body))
-    results = yield from together(found)
-    fact = next(
-        (_fact(_loads(activity_storages(manager)[0]), raw_id, value) for (value,) in results if value is not None), None
-    )
-    if fact is None or fact.kind != DAMAGED or activity is None:
-        return fact
-    yield from together([each.activities().remove([raw_id]) for each in activity_storages(manager)])
-    return (yield from removed(manager, raw_id, activity))
+    storages, found = activity_storages(manager), dict[bytes, Fact | None]()
+    operations = []
+    for each in storages:
+        known = each.bodies([activity for activity in given.values() if activity is not None])
+        operations.append(each.activities().change(state.REMOVE, {raw_id: known.get(raw_id, b"") for raw_id in given}))
+    results, loads = (yield from together(operations)), _loads(storages[0])
+    for raw_id, values in zip(given, zip(*results)):
+        value = next((each for each in values if each is not None), None)
+        found[raw_id] = None if value is None else _fact(loads, raw_id, value)
+    damaged = {
+        raw_id: given[raw_id]
+        for raw_id, fact in found.items()
+        if fact is not None and fact.kind == DAMAGED and given[raw_id] is not None
+    }
+    if damaged:
+        yield from together([each.activities().remove(list(damaged)) for each in storages])
+        found.update((yield from removed(manager, damaged)))
+    return found
+
+
+def forgotten(manager: ManagerHooks, raw_ids: Iterable[bytes]) -> list[Steps[Any]]:
+    """The operations that drop the tombstones of *raw_ids*; what is there again stays."""
+    empty = dict.fromkeys(raw_ids, b"")
+    return [each.activities().change(state.FORGET, empty) for each in activity_storages(manager)]
+
+
+def mark_notified(manager: ManagerHooks, fact: Fact) -> list[Steps[Any]]:
+    """The operations that make known what only an older release knows: that there are direct notifications of an activity."""
+    return [] if fact.notified or fact.activity is None else change(manager, state.UNNOTIFY, [fact.activity])
 
 
 def updated(manager: ManagerHooks, activity: Activity, expected: Fact) -> Steps[bool]:
@@ -211,6 +228,16 @@ def moved_from(feed_class: type[Feed], fact: Fact) -> list[Activity]:
         return []
     own = feed_class.group_name_of(fact.activity)
     return list({group: each for each in fact.formers if (group := feed_class.group_name_of(each)) != own}.values())
+
+
+def former_layers(feed_class: type[Feed], facts: Iterable[Fact]) -> list[list[Activity]]:
+    """What a feed may hold of activities in groups other than their own, each at most once in a list."""
+    layers: list[list[Activity]] = []
+    for fact in facts:
+        for depth, former in enumerate(moved_from(feed_class, fact)):
+            layers += [[]] if depth == len(layers) else []
+            layers[depth].append(former)
+    return layers
 
 
 def raw_id(activity: Activity | str | bytes) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Union
+from typing import Any, TypeVar, Union
 
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, BatchError, DeclarationError
@@ -20,6 +20,8 @@ from feedmill.msgpack_codec import pack
 from feedmill.storage.operations import together
 from feedmill.storage.procedures import Procedure, stored
 from feedmill.validation import require_many
+
+T = TypeVar("T")
 
 #: Activities that are written in one round trip.
 AT_ONCE = 500
@@ -104,7 +106,7 @@ def _each(
     def refuse(activity: Activity, error: ActivityError) -> None:
         refused.append((*places[activity.raw_id], str(error)))
 
-    for part in _parts(items, size):
+    for part in parts(items, size):
         good: dict[bytes, Activity] = {}
         places.clear()
         for place, item in enumerate(part, total):
@@ -122,7 +124,8 @@ def _each(
     return Fanouts(fanouts)
 
 
-def _parts(items: Iterable[Item], size: int) -> Iterator[Sequence[Item]]:
+def parts(items: Iterable[T], size: int) -> Iterator[Sequence[T]]:
+    """*items*, which are activities, *size* at a time."""
     stream = iter(require_many("activities", items))
     while part := list(itertools.islice(stream, size)):
         yield part

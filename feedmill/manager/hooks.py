@@ -58,6 +58,9 @@ class ManagerHooks:
     #: Newest activities of the followed user, of those that pass the filters, that ``follow`` copies.
     follow_activity_limit: ClassVar[int] = 500
 
+    #: Whether an index of all activities is kept, at most 20 bytes each. ``remove_object`` and ``delete_user`` need it.
+    removal_index: ClassVar[bool] = True
+
     #: Maximum number of activities of one author that are fanned out per second in the long run. More are accepted, and wait.
     #: 0: no limit.
     fanout_rate: ClassVar[float] = 0.0

@@ -16,7 +16,7 @@ from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.ids import ID_TYPES, Entity, entity_id
 from feedmill.instance_attributes import Stateless
-from feedmill.manager import batches, coroutines, idle, lookup, overriding, writes
+from feedmill.manager import batches, coroutines, idle, lookup, overriding, removals, writes
 from feedmill.manager.config import check_feeds
 from feedmill.manager.explain import Explanation, explain
 from feedmill.manager.hooks import AUDIENCE_HOOKS, FILTER_HOOKS, ManagerHooks
@@ -125,9 +125,34 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         this completes the removal if it had begun.
         :class:`~feedmill.errors.UnknownActivity` for an id that was never added, or was removed long ago.
         """
-        return unbroken(writes.remove(self, activity))
+        return unbroken(removals.remove(self, activity))
 
     remove_activity, aremove_activity = both(__remove_activity)
+
+    def __remove_activities(self, activities: Iterable[Activity | str]) -> Procedure[Fanouts]:
+        """:meth:`remove_activity` for many, of any actors, in few round trips: activities, or their ``id``, or some of each.
+
+        No reader of feeds with an activity storage sees any of them once this returns. Of those who were notified the first
+        have lost them, as many as ``fanout_chunk_size``, and the others when the fan-outs are done. One that cannot be removed
+        harms no other: when all others are removed, :class:`~feedmill.errors.BatchError` lists it. Where you override
+        :meth:`remove_activity`, that is called for each.
+        """
+        return unbroken(removals.remove_many(self, activities))
+
+    remove_activities, aremove_activities = both(__remove_activities)
+
+    def __remove_object(self, object_id: Entity, as_target: bool = False) -> Procedure[Fanout]:
+        """Remove every activity about an object, whoever did it, as :meth:`remove_activities` does; with *as_target*, also those
+        whose target it is.
+
+        What was accepted before this was called goes, what is added after it returned stays, also if it is the same. The fan-out is finished when all of it is out of
+        all feeds. If this raises, some of it may be done, and calling it again does the rest. It takes as long as the activities
+        are many: some thousand a second. An activity is found as long as its body is kept.
+        :class:`~feedmill.errors.DeclarationError` if ``removal_index`` is False.
+        """
+        return unbroken(removals.remove_object(self, object_id, as_target))
+
+    remove_object, aremove_object = both(__remove_object)
 
     def __update_activity(self, activity: Activity) -> Procedure[Fanout]:
         """Put *activity* in place of the one with its id (same actor, verb, object, target and time).
@@ -196,6 +221,33 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         return writes.copy(self, UNFOLLOW, user_id, target_ids)
 
     unfollow_many, aunfollow_many = both(__unfollow_many)
+
+    def __remove_actor(self, user_id: Entity, actor_id: Entity) -> Procedure[Fanout]:
+        """Take everything that *actor_id* did out of all feeds of *user_id*, notifications included; counts follow.
+
+        What is there when this is called goes, members of groups that are not shown too, and so does what is on its way and has
+        asked the manager's filters before. What asks them afterwards comes, or not, as they say: to block somebody, first have the
+        filters refuse them, then call this. Without filters, what is on its way may arrive as what comes later does. Nothing
+        else that the actor did is taken back.
+        """
+        return unbroken(removals.remove_actor(self, user_id, actor_id))
+
+    remove_actor, aremove_actor = both(__remove_actor)
+
+    def __delete_user(self, user_id: Entity, about_them: bool = False) -> Procedure[Fanout]:
+        """Delete a user's account: all that they did, wherever it is, and all their feeds; with *about_them*, also what others did
+        to them or at them, as object or target.
+
+        No reader sees any of it once this returns. When the fan-out is finished it is out of all feeds, bodies and counts
+        included, and no key and no value of this manager names the user. Take them out of your own graph first, so that nobody
+        delivers to them. What they do after this returned stays; what others do comes into their feeds again once the fan-out
+        is finished, and what comes before goes with them. It waits until all that was asked for before is done. If this raises,
+        some of it may be done, and calling it again does the rest.
+        :class:`~feedmill.errors.DeclarationError` if ``removal_index`` is False.
+        """
+        return unbroken(removals.delete_user(self, user_id, about_them))
+
+    delete_user, adelete_user = both(__delete_user)
 
     def __rebuild(self, user_id: Entity) -> Procedure[Fanout]:
         """Make the feeds of *user_id* what they should be, from the user feeds of :meth:`get_user_following_ids`.

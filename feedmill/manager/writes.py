@@ -18,18 +18,16 @@ from feedmill.fanout.operations import (
     REBUILD,
     REDELIVER,
     REMOVE,
-    UNNOTIFY,
     UPDATE,
     FanoutOperation,
 )
-from feedmill.feeds.flat import Feed
 from feedmill.ids import Entity, EntityId, entity_id, owner_id
-from feedmill.manager import activity_bodies, notified_users, own_feeds
+from feedmill.manager import activity_bodies, notified_users, own_feeds, removal_index
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
-from feedmill.manager.audience import recipients_of
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.msgpack_codec import pack
 from feedmill.storage import procedures
+from feedmill.storage.auxiliary import FROM_FEEDS
 from feedmill.storage.journal import RateLimit
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.procedures import Procedure
@@ -57,8 +55,8 @@ def addition(manager: ManagerHooks) -> FanoutOperation:
 def storing(
     manager: ManagerHooks, op: FanoutOperation, activities: Sequence[Activity], *, fanout: bool = True
 ) -> Procedure[list[Steps[Any]]]:
-    """The operations that store bodies, fill the user feeds and, if a *fanout* makes sure of it, authors' own feeds."""
-    operations = activity_bodies.change(manager, op.change, activities)
+    """The operations that store bodies, put them into the index, fill the user feeds and, if a *fanout* makes sure of it, authors' own feeds."""
+    operations = activity_bodies.change(manager, op.change, activities) + removal_index.added(manager, activities)
     if manager.user_feed_class is not None:
         for mine in _by_actor(activities):
             operations.append(manager.user_feed_class.deliver([mine[0].actor_id], mine))
@@ -73,59 +71,6 @@ def _by_actor(activities: Sequence[Activity]) -> Iterable[list[Activity]]:
     for activity in activities:
         actors.setdefault(str(activity.actor_id), []).append(activity)
     return actors.values()
-
-
-def remove(manager: ManagerHooks, activity: Activity | str) -> Procedure[Fanout]:
-    """See :meth:`Manager.remove_activity`.
-
-    First there is a tombstone, which tells workers and readers; it holds the activity, so that whoever calls again, with the
-    id alone, completes what failed. What is stored counts, not what was given: it may have another context.
-    """
-    publisher.ready()
-    raw_id = activity_bodies.raw_id(activity)
-    given = activity if isinstance(activity, Activity) else None
-    if given is None:  # a process that cannot read it cannot remove it
-        activity_bodies.readable((yield from procedures.stored(activity_bodies.facts(manager, [raw_id])))[raw_id])
-    asked: list[Steps[Any]] = [activity_bodies.removed(manager, raw_id, given), notified_users.numbers(manager, raw_id)]
-    fact, numbers = yield from procedures.stored(together(asked))
-    stored: Activity | None = given if fact is None or fact.activity is None else fact.activity
-    if fact is None or stored is None:
-        raise UnknownActivity(
-            f"{manager.name} has no activity {raw_id.hex()}: it was never added, or was removed long ago"
-            f"{activity_bodies.or_too_old()}"
-        )
-    operations: list[Steps[Any]] = []
-    if manager.user_feed_class is not None:
-        operations.append(manager.user_feed_class.deliver([stored.actor_id], (), [stored]))
-    operations += own_feeds.removals(manager, stored)
-    if numbers is not None:
-        operations += [*_mark_notified(manager, fact), notified_users.void(manager, raw_id)]
-    if manager.notification_feed_class is not None:  # these hold the whole activity: readers would still see it
-        first = list(itertools.islice(_recipients(manager, fact, stored), manager.fanout_chunk_size))
-        if numbers is not None:
-            first += yield from notified_users.first_people(manager, raw_id, manager.fanout_chunk_size - len(first))
-        operations.append(_taken_out(manager.notification_feed_class, first, fact, stored))
-    return (yield from _start(manager, REMOVE, stored, operations))
-
-
-def _recipients(manager: ManagerHooks, fact: Fact, stored: Activity) -> Iterator[EntityId]:
-    """Whom the app names as recipients of an activity, and of what it was before."""
-    for each in (stored, *fact.formers):
-        yield from recipients_of(manager, each)
-
-
-def _mark_notified(manager: ManagerHooks, fact: Fact) -> list[Steps[Any]]:
-    """The operations that make known what only an older release knows: that there are direct notifications of an activity."""
-    return (
-        []
-        if fact.notified or fact.activity is None
-        else activity_bodies.change(manager, UNNOTIFY.change, [fact.activity])
-    )
-
-
-def _taken_out(feed_class: type[Feed], user_ids: Sequence[EntityId], fact: Fact, stored: Activity) -> Steps[None]:
-    for each in (*activity_bodies.moved_from(feed_class, fact), stored):
-        yield from feed_class.deliver(user_ids, (), [each])
 
 
 def update(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
@@ -149,7 +94,8 @@ def update(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
         elif not_ahead(activity) is not activity:  # nothing is known of it: this may be what adds it
             raise UnknownActivity(f"{activity!r} is dated too far ahead to have been added; add it instead")
         asked = [activity_bodies.updated(manager, activity, before), backend().journal.get(_name(manager, activity))]
-        asked += _mark_notified(manager, before) if numbers is not None else []
+        asked += activity_bodies.mark_notified(manager, before) if numbers is not None else []
+        asked += removal_index.added(manager, [activity]) if before.kind == UNKNOWN else []
         done, record, *_ = yield from procedures.stored(together(asked))
         if done:  # else somebody else has changed it meanwhile: look at that
             break
@@ -205,6 +151,7 @@ def notify_directly(
     activity = check(manager, activity)
     raw_id, fanouts, number = activity.raw_id, list[Fanout](), 0
     operations = activity_bodies.change(manager, op.change, [activity])
+    operations += removal_index.added(manager, [activity]) if op.adds else []
     chunks = iter(lambda: list(itertools.islice(people, manager.fanout_chunk_size)), [])
     while part := list(itertools.islice(chunks, AT_ONCE)):
         named = {notified_users.name_of(manager, raw_id, ids): pack(ids) for ids in part}
@@ -251,8 +198,11 @@ def copy(
             (fanout_id(manager.name, user, name), pack([user_id, target, *rest])) for name, target in zip(names, part)
         ]
         unfollows = backend().auxiliary.unfollows
-        record = unfollows.record_unfollow if op.removes else unfollows.clear_unfollow
-        noted = record(manager.name, user, names)
+        if op.removes:
+            noted = unfollows.record_unfollow(manager.name, user, names)
+        else:  # it undoes that they were taken out once, too
+            once = [FROM_FEEDS + name for name in names] if manager.is_filtered else []
+            noted = unfollows.clear_unfollow(manager.name, user, [*names, *once])
         fanouts += yield from handle.enqueue_and_publish(manager.name, op, wanted, [noted])
     return Fanouts(fanouts)
 

@@ -22,6 +22,8 @@ LIVE, IMPORTED, NOTIFIED_ONLY, REMOVED = "L", "I", "N", "R"
 #: What can become of an activity: it is added or imported (what is live keeps its body); somebody is notified of it by name,
 #: or taken back so; its body is replaced; it is removed.
 ADDED, IMPORT, NOTIFY, UNNOTIFY, UPDATED, REMOVE = "add", "import", "notify", "unnotify", "update", "remove"
+#: Its tombstone goes; what is no tombstone stays.
+FORGET = "forget"
 #: The first byte of a value that is more than a body.
 MARK = b"\xc1"
 #: Former bodies that are kept: those of the last times it was removed and added again with another context.

@@ -11,6 +11,8 @@ behind its writes what has happened since. So no clock decides what came first.
 Each direct notification is a chunk of users, and has a number: that of the call that it came by. The numbers of an activity only
 grow, and its removals have one each, too. So of any two that name a user it is known which came last, whatever order they are
 carried out in.
+
+:class:`RemovalIndex`: the activities of a manager, to be found by their objects and actors.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from feedmill.errors import CorruptRecord
+from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage.operations import Steps
 
 
@@ -45,6 +49,9 @@ class FeedSchedule(Protocol):
     def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> Steps[None]:
         """Forget *entries*, or look at them again in *seconds*; what was scheduled again meanwhile stays."""
 
+    def forget(self, key_format: str, owners: Sequence[bytes]) -> Steps[None]:
+        """Forget *owners*, whose feeds are deleted."""
+
 
 class PendingIndex(FeedSchedule, Protocol):
     """Owners of feeds with pending writes."""
@@ -55,6 +62,9 @@ class PendingIndex(FeedSchedule, Protocol):
 
 #: Who unfollowed, and whom; as text, since 5 and "5" are one user.
 Unfollow = tuple[str, str]
+#: What stands before whom an unfollow is about where it is none: the actor was taken once out of the user's notifications, or out of
+#: all their other feeds (``remove_actor``). Whoever was followed since comes into these again.
+FROM_NOTIFICATIONS, FROM_FEEDS = "\0", "\1"
 #: In place of whom a user unfollows: another answer of the app's filters may hold for that user. It is no id.
 REFILTERED = ""
 #: Unfollows since a number that are read whole; if there are more, only those of the pairs that matter are.
@@ -68,6 +78,11 @@ class FollowChanges(NamedTuple):
 
     unfollowed: frozenset[str]
     followed: frozenset[str]
+
+
+def names(pair: Unfollow, user: str) -> bool:
+    """Whether *user* is one of a pair."""
+    return user in (pair[0], pair[1].removeprefix(FROM_NOTIFICATIONS).removeprefix(FROM_FEEDS))
 
 
 class Unfollows(Protocol):
@@ -103,6 +118,9 @@ class Unfollows(Protocol):
     def changes_since(self, manager: str, user: str, number: int) -> Steps[FollowChanges]:
         """Whom *user* unfollowed, and whom they follow again, since *number*."""
 
+    def forget_user(self, manager: str, user: str) -> Steps[None]:
+        """Forget all pairs in which *user* is, also behind :data:`FROM_NOTIFICATIONS` or :data:`FROM_FEEDS`."""
+
 
 #: Seconds for which it is known who was notified by name.
 NOTIFIED_TTL = 90 * 24 * 3600
@@ -124,6 +142,17 @@ class Notifications(NamedTuple):
     numbers: NotificationNumbers
     #: By the fan-out of each: its number, and whether its users were notified (True) or taken back (False).
     notifications: Mapping[str, tuple[int, bool]]
+
+
+def without(packed: bytes, user: str) -> bytes:
+    """A packed list of users without *user*; what is no such list stays as it is."""
+    try:
+        users = unpack(packed)
+    except CorruptRecord:
+        return packed
+    if not isinstance(users, list) or user not in map(str, users):
+        return packed
+    return pack([each for each in users if str(each) != user])
 
 
 class NotifiedUsers(Protocol):
@@ -149,6 +178,25 @@ class NotifiedUsers(Protocol):
     def users(self, manager: str, raw_id: bytes, names: Sequence[str]) -> Steps[dict[str, bytes]]:
         """The users (packed) of those of the fan-outs *names* that are known."""
 
+    def forget(self, manager: str, raw_ids: Sequence[bytes]) -> Steps[None]:
+        """Forget all notifications of activities."""
+
+    def forget_user(self, manager: str, user: str) -> Steps[None]:
+        """Take *user* out of the users of all notifications. It looks at all of them."""
+
+
+class RemovalIndex(Protocol):
+    """Entries by manager and bucket, in the order in which they came: see ``feedmill.manager.removal_index``."""
+
+    def add(self, manager: str, entries: Mapping[int, Sequence[bytes]]) -> Steps[None]:
+        """Put entries, by bucket, behind those that are there."""
+
+    def entries(self, manager: str, buckets: Sequence[int], limit: int = 0) -> Steps[list[list[bytes]]]:
+        """The entries of each of *buckets*, all of one at one moment; or its oldest *limit*."""
+
+    def turn(self, manager: str, bucket: int, oldest: Sequence[bytes], kept: Sequence[bytes]) -> Steps[bool]:
+        """Take the *oldest* entries out of a bucket and put *kept* behind the newest; False, and nothing, if others are the oldest."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Auxiliary:
@@ -157,6 +205,7 @@ class Auxiliary:
     pending_index: PendingIndex
     unfollows: Unfollows
     notified_users: NotifiedUsers
+    removal_index: RemovalIndex
     #: Feeds by when something in them is too old, and by when nobody has used them for too long.
     aging_index: FeedSchedule
     idle_index: FeedSchedule

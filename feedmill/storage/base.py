@@ -450,8 +450,10 @@ class GroupTimelines(FeedStorage, IdleFeeds, Protocol):
     def counts_and_oldest(self, key: str, count_key: str, below: float) -> Steps[OldestGroups]:
         """The counts, none if *count_key* is empty, and the groups whose score is lower than *below*, read at one moment."""
 
-    def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> Steps[None]:
-        """Delete a timeline and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`, and so does that of
+    def groups_delete(
+        self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "", seconds: int = COUNT_TTL
+    ) -> Steps[None]:
+        """Delete a timeline and all that belongs to it; of counts the number stays for *seconds*, or not at all, and so does that of
         the latest touch, in ``seen_at`` of a state whose other fields are 0 (``feedmill.grouping.feed_state``).
 
         Counts that were not 0 are published as 0 on *channel*; *event_prefix*: how the message begins.

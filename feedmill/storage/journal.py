@@ -398,6 +398,9 @@ class Journal(Protocol):
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
         """:data:`STATUS_FIELDS` of the record, and ``now``; only ``now`` if there is none."""
 
+    def forget(self, manager: str, author: EntityId, fanout_ids: Sequence[str]) -> Steps[None]:
+        """Forget the rate limit of *author*, and what went wrong with fan-outs."""
+
     def list_due(self, manager: str, start: int = 0, limit: int = 0) -> Steps[DueFanouts]:
         """The unfinished fan-outs, those first that are to be looked at soonest: *limit* of them from rank *start* on."""
 

@@ -10,7 +10,7 @@ from feedmill.storage.journal import NUMBERS
 from feedmill.storage.operations import Steps
 
 #: What a key holds, in Redis' words.
-STRING, ZSET, HASH, STREAM = "string", "zset", "hash", "stream"
+STRING, ZSET, HASH, STREAM, LIST = "string", "zset", "hash", "stream", "list"
 #: What is examined of a fan-out's record.
 FANOUT_RECORD = ("manager", "op", "dead", "rerun_at", *NUMBERS)
 #: Seconds that something that was set aside is kept.

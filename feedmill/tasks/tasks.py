@@ -12,7 +12,7 @@ from celery import Task, current_task, shared_task
 
 from feedmill import signing
 from feedmill.errors import RETRY_ELSEWHERE, FeedBusy, FeedmillError, MessageError, StorageError
-from feedmill.fanout.operations import FOLLOW, REBUILD, REFOLLOW, UNFOLLOW
+from feedmill.fanout.operations import FOLLOW, REBUILD, REFOLLOW, REMOVE_ACTOR, UNFOLLOW
 from feedmill.storage.registry import backend
 from feedmill.tasks import foreign_messages
 from feedmill.worker import chunk_tasks, dead_letters, drain, heartbeat
@@ -135,6 +135,12 @@ def unfollow(manager: str, ids: bytes, fanout_id: str, generation: int) -> int:
 def rebuild(manager: str, ids: bytes, fanout_id: str, generation: int) -> int:
     """Make a user's feeds what they would be had they been kept up to date."""
     return chunk_tasks.copy(REBUILD, manager, ids, fanout_id, generation)
+
+
+@_task("feedmill.remove_actor", (str, bytes, str, int), CHUNK_LIMITS)
+def remove_actor(manager: str, ids: bytes, fanout_id: str, generation: int) -> int:
+    """Take what an actor did out of all feeds of a user."""
+    return chunk_tasks.copy(REMOVE_ACTOR, manager, ids, fanout_id, generation)
 
 
 @_task("feedmill.sweep", (), CHUNK_LIMITS)

@@ -1010,6 +1010,19 @@ class AuxiliaryContract(Contract):
         assert self.run(unfollows.changes_since(NAME, "1", number)) == (set(), {"7"})
         assert self.run(unfollows.changes_since(NAME, "2", number)) == (set(), set())
 
+    def test_removal_index(self) -> None:
+        """Entries are kept in their order, also twice; the oldest are taken out only if they are what they were."""
+        index = self.tested.auxiliary.removal_index
+        self.run(index.add(NAME, {0: [b"a", b"\0b", b"a"], 7: [b"z"]}))
+        self.run(index.add(NAME, {0: [b"c"]}))
+        assert self.run(index.entries(NAME, [0])) == [[b"a", b"\0b", b"a", b"c"]]
+        assert self.run(index.entries(NAME, [0], 2)) == [[b"a", b"\0b"]]
+        assert self.run(index.entries(NAME, [1])) == [[]] == self.run(index.entries("Other", [0]))
+        assert not self.run(index.turn(NAME, 0, [b"\0b"], [b"\0b"]))
+        assert self.run(index.turn(NAME, 0, [b"a", b"\0b", b"a"], [b"\0b"]))
+        assert self.run(index.entries(NAME, [0])) == [[b"c", b"\0b"]]
+        assert self.run(index.turn(NAME, 0, [b"c", b"\0b"], [])) and self.run(index.entries(NAME, [0])) == [[]]
+
     def test_rebuilds_where_there_are_filters(self) -> None:
         """Who rebuilds feeds that are filtered says so to all who asked the filters before, and to them alone."""
         unfollows = self.tested.auxiliary.unfollows

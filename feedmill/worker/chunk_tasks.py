@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from feedmill.errors import FeedmillError, MessageError, UnknownName
-from feedmill.fanout.operations import CHUNKED, REBUILD, FanoutOperation, operation_called
+from feedmill.fanout.operations import CHUNKED, REBUILD, REMOVE_ACTOR, FanoutOperation, operation_called
+from feedmill.ids import ID_SIZE, is_id
 from feedmill.manager import Manager
 from feedmill.manager.hook_results import Skipped
 from feedmill.registry import feed_names
@@ -28,6 +29,7 @@ from feedmill.worker.delivery import (
     deliveries_of,
     ids_of,
     manager_named,
+    unpacked,
 )
 from feedmill.worker.isolation import People, driven, isolate, split_work
 
@@ -72,8 +74,10 @@ def deliver(
 
 
 def copy(op: FanoutOperation, manager_name: str, body: bytes, fanout_id: str, generation: int) -> int:
-    """Do what concerns the feeds of one user: follow, refollow, unfollow or rebuild; 1 if it was still to be done."""
+    """Do what concerns the feeds of one user: follow, refollow, unfollow, rebuild, remove_actor; 1 if it was still to be done."""
     manager = manager_named(manager_name)
+    if op is REMOVE_ACTOR:
+        return _remove_actor(manager, body, fanout_id, generation)
     values: list[Any] = [*ids_of(body, "user and target")]
     if not op.fewest <= len(values) <= len(op.arguments):
         takes = " and ".join(f"a {name}" for name in op.arguments[: op.fewest])
@@ -101,6 +105,22 @@ def copy(op: FanoutOperation, manager_name: str, body: bytes, fanout_id: str, ge
 
     # Before it is known to be wanted: an unfollow in between is seen by the one look or the other.
     return _chunk(manager, fanout_id, generation, 0, work, [number()] if op.adds else [])
+
+
+def _remove_actor(manager: Manager, body: bytes, fanout_id: str, generation: int) -> int:
+    values = unpacked(body, "user, actor and ids")
+    if len(values) != 3 or not is_id(values[0]) or not is_id(values[1]) or not isinstance(values[2], bytes):
+        raise MessageError("remove_actor takes a user, an actor and the ids of activities")
+    user_id, actor_id, ids = values
+    if len(ids) % ID_SIZE:
+        raise MessageError("remove_actor takes ids of 16 bytes")
+    raw_ids = {ids[at : at + ID_SIZE] for at in range(0, len(ids), ID_SIZE)}
+
+    def work(begun: Begun, deadline: float) -> Steps[int]:
+        yield from follow.remove_actor(manager, user_id, actor_id, raw_ids)
+        return 1
+
+    return _chunk(manager, fanout_id, generation, 0, work)
 
 
 def _chunk(

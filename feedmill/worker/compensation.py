@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from feedmill.fanout.operations import REMOVE, FanoutOperation
@@ -19,12 +19,15 @@ from feedmill.ids import EntityId, as_key, split
 from feedmill.manager import Manager, notified_users
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import Fact
-from feedmill.storage.auxiliary import REFILTERED, NotificationNumbers, Unfollow
+from feedmill.storage.auxiliary import FROM_FEEDS, FROM_NOTIFICATIONS, REFILTERED, NotificationNumbers, Unfollow
 from feedmill.storage.operations import BARRIER, Interrupted, Steps, interrupt, together
 from feedmill.storage.registry import backend
 from feedmill.worker.delivery import (
+    CLEARED,
     FOLLOWERS,
+    NOTIFIED,
     OWN,
+    RECIPIENTS,
     UNFOLLOWED,
     AudienceUsers,
     Delivery,
@@ -34,6 +37,9 @@ from feedmill.worker.delivery import (
     operations_of,
     resolve,
 )
+
+#: The audiences that something is put into the feeds of.
+WRITTEN = (FOLLOWERS, RECIPIENTS, NOTIFIED)
 
 
 def read(
@@ -51,24 +57,47 @@ def read(
 
     def pairs() -> Iterable[Unfollow]:
         authors = {str(fact.activity.actor_id) for fact in found if fact.activity is not None}
-        users = {str(user) for name, ids in parts if name in (FOLLOWERS, UNFOLLOWED) for user in ids}
-        return itertools.product(users, authors)
+        return {(str(user), _whom(name, author)) for author in authors for name, ids in parts for user in ids}
 
     asked = [facts()]
-    if any(name in (FOLLOWERS, UNFOLLOWED) for name, _ in parts):
-        asked.append(backend().auxiliary.unfollows.unfollowed_since(manager.name, audience_read_at, pairs))
+    if manager.is_filtered or any(name in (FOLLOWERS, UNFOLLOWED) for name, _ in parts):
+        asked.append(_unfollowed_since(manager, audience_read_at, pairs))
     *_, unfollowed = yield from together(asked)
     return found, unfollowed
+
+
+def _whom(audience: str, author: str) -> str:
+    """Whom an unfollow is about that keeps from *audience* what *author* did."""
+    return author if audience in (FOLLOWERS, UNFOLLOWED) else FROM_NOTIFICATIONS + author
+
+
+def _unfollowed_since(manager: Manager, number: int, pairs: Callable[[], Iterable[Unfollow]]) -> Steps[set[Unfollow]]:
+    """Who unfollowed whom since *number*; what was taken once out of the feeds of followers is as good as that."""
+
+    def spelled() -> Iterator[Unfollow]:
+        for user, whom in pairs():
+            yield user, whom
+            if not whom.startswith(FROM_NOTIFICATIONS):
+                yield user, FROM_FEEDS + whom
+
+    found = yield from backend().auxiliary.unfollows.unfollowed_since(manager.name, number, spelled)
+    return {(user, whom.removeprefix(FROM_FEEDS)) for user, whom in found} if found else found
 
 
 def split_unfollowed(
     facts: Sequence[Fact], parts: Sequence[AudienceUsers], unfollowed: set[Unfollow]
 ) -> list[AudienceUsers]:
-    """*parts* by what is known now: who of the followers has unfollowed the author of *facts*, and who follows again."""
+    """*parts* by what is known now: who of the followers has unfollowed the author of *facts*, and who follows again; and out of
+    whose notifications the author was taken.
+    """
     author = next((fact.activity.actor_id for fact in facts if fact.activity is not None), None)
     found: list[AudienceUsers] = []
     for name, ids in parts:
-        if name == UNFOLLOWED or (name == FOLLOWERS and unfollowed):
+        if unfollowed and name in (RECIPIENTS, NOTIFIED):
+            cleared = [user for user in ids if (str(user), _whom(name, str(author))) in unfollowed]
+            rest = [user for user in ids if user not in cleared] if cleared else ids
+            found += [(name, rest), (CLEARED, cleared)]
+        elif name == UNFOLLOWED or (name == FOLLOWERS and unfollowed):
             gone = [user for user in ids if (str(user), str(author)) in unfollowed]
             there = [user for user in ids if (str(user), str(author)) not in unfollowed]
             found += [(FOLLOWERS, _spelled_like(author, there) if name == UNFOLLOWED else there), (UNFOLLOWED, gone)]
@@ -158,16 +187,18 @@ def _written(
 def _look(manager: Manager, made: Sequence[Delivery], audience_read_at: int, filtered_at: int) -> Steps[_Seen]:
     raw_ids = list({each.request.fact.raw_id: None for each in made})
     notified_ids = list({each.request.fact.raw_id: None for each in made if each.request.numbers is not None})
-    adding = [each for each in made if _adds(each) or _has(each, UNFOLLOWED)]
+    # Without filters nobody is kept from notifications.
+    audiences = WRITTEN if manager.is_filtered else (FOLLOWERS,)
+    adding = [each for each in made if _adds(each, audiences) or _has(each, UNFOLLOWED)]
     filtered = manager.is_filtered and any(_is_filtered(each, name) for each in made for name, ids in each.parts if ids)
     asked: list[Steps[Any]] = [kept_bodies.values(manager, raw_ids)]
     asked += [notified_users.numbers(manager, raw_id) for raw_id in notified_ids]
-    pairs = lambda: _pairs(adding) | _pairs(adding, UNFOLLOWED) | (_marks(made) if filtered else set())  # noqa: E731
-    changes = backend().auxiliary.unfollows.unfollowed_since
+    pairs = lambda: _pairs(adding, *WRITTEN, UNFOLLOWED) | (_marks(made) if filtered else set())  # noqa: E731
     if adding or filtered:
-        asked.append(changes(manager.name, audience_read_at, pairs))
+        asked.append(_unfollowed_since(manager, audience_read_at, pairs))
     later = filtered and filtered_at != audience_read_at
     if later:
+        changes = backend().auxiliary.unfollows.unfollowed_since
         asked.append(changes(manager.name, filtered_at, lambda: _marks(made)))
     values, *others = yield from together(asked)
     latest: set[Unfollow] | None = others.pop() if later else None
@@ -259,12 +290,18 @@ def _requests(deliveries: Iterable[Delivery]) -> list[Request]:
     return list({id(each.request): each.request for each in deliveries}.values())
 
 
-def _adds(delivery: Delivery) -> bool:
-    return delivery.op.adds and _has(delivery, FOLLOWERS)
+def _adds(delivery: Delivery, audiences: Iterable[str] = WRITTEN) -> bool:
+    return delivery.op.adds and any(_has(delivery, audience) for audience in audiences)
 
 
-def _pairs(deliveries: Iterable[Delivery], audience: str = FOLLOWERS) -> set[Unfollow]:
-    return {(str(user), str(each.activity.actor_id)) for each in deliveries for user in _followers(each, audience)}
+def _pairs(deliveries: Iterable[Delivery], *audiences: str) -> set[Unfollow]:
+    return {
+        (str(user), _whom(name, str(each.activity.actor_id)))
+        for each in deliveries
+        for name, ids in each.parts
+        if name in audiences
+        for user in ids
+    }
 
 
 def _followed_again(
@@ -274,7 +311,7 @@ def _followed_again(
     back, rest = list[Delivery](), list[Delivery]()
     for each in made:
         author = each.activity.actor_id
-        users = [user for user in _followers(each, UNFOLLOWED) if (str(user), str(author)) not in unfollowed]
+        users = [user for user in _people(each, UNFOLLOWED) if (str(user), str(author)) not in unfollowed]
         if users:
             parts = [(FOLLOWERS, _spelled_like(author, users))]
             back += deliveries_of(manager, each.request.op, [each.fact], parts, each.request.attempt + 1)
@@ -318,25 +355,29 @@ def _asked_again(manager: Manager, made: Sequence[Delivery], users: set[str]) ->
 
 def _concerned(deliveries: Sequence[Delivery], unfollowed: set[Unfollow]) -> set[Unfollow]:
     """Those of *unfollowed* to whom something is delivered."""
-    return unfollowed and unfollowed & _pairs(each for each in deliveries if _adds(each))
+    return unfollowed and unfollowed & _pairs((each for each in deliveries if _adds(each)), *WRITTEN)
 
 
-def _followers(delivery: Delivery, audience: str = FOLLOWERS) -> list[EntityId]:
+def _people(delivery: Delivery, audience: str) -> list[EntityId]:
     return [user for name, ids in delivery.parts if name == audience for user in ids]
 
 
 def _only(delivery: Delivery, op: FanoutOperation, pairs: set[Unfollow]) -> Delivery:
-    """*op* for those of its followers who are in *pairs*."""
-    author = str(delivery.activity.actor_id)
-    users = [user for user in _followers(delivery) if (str(user), author) in pairs]
-    return delivery._replace(op=op, parts=[(FOLLOWERS, users)])
+    """*op* for those of its people who are in *pairs*."""
+    return delivery._replace(op=op, parts=_split(delivery, pairs, kept=True))
 
 
 def _without(delivery: Delivery, pairs: set[Unfollow]) -> Delivery:
-    """*delivery* to all but those followers who are in *pairs*."""
+    """*delivery* to all but those who are in *pairs*."""
+    rest = [part for part in delivery.parts if part[0] not in WRITTEN]
+    return delivery._replace(parts=[*_split(delivery, pairs, kept=False), *rest])
+
+
+def _split(delivery: Delivery, pairs: set[Unfollow], *, kept: bool) -> list[AudienceUsers]:
+    """The people to whom it is written, who are in *pairs* or are not."""
     author = str(delivery.activity.actor_id)
-    parts = [
-        (name, [user for user in ids if name != FOLLOWERS or (str(user), author) not in pairs])
+    return [
+        (name, [user for user in ids if ((str(user), _whom(name, author)) in pairs) is kept])
         for name, ids in delivery.parts
+        if name in WRITTEN
     ]
-    return delivery._replace(parts=parts)

@@ -24,15 +24,18 @@ from feedmill.storage.operations import Steps
 
 #: The audiences of an activity. NOTIFIED are those whom ``notify`` or ``unnotify`` named, and former recipients. UNFOLLOWED are
 #: those who were followers when an earlier attempt listed them, and hold what that wrote after they had left. OWN is the author,
-#: for feeds in which they find what they do.
-FOLLOWERS, RECIPIENTS, NOTIFIED, UNFOLLOWED, OWN = AUDIENCES = (
+#: for feeds in which they find what they do. CLEARED are those out of whose notifications the actor was taken since an earlier attempt,
+#: which may have notified them afterwards.
+FOLLOWERS, RECIPIENTS, NOTIFIED, UNFOLLOWED, OWN, CLEARED = AUDIENCES = (
     *("followers", "recipients", "notified", "unfollowed"),
-    "own",
+    *("own", "cleared"),
 )
 #: The author where they are among the followers: for those of their feeds in which they do not find what they do anyway.
 SELF = "self"
+#: Those to whom nothing is given any more.
+FORMER = (UNFOLLOWED, CLEARED)
 #: Those who are not counted among the people whom a fan-out reaches.
-UNCOUNTED = (UNFOLLOWED, OWN)
+UNCOUNTED = (*FORMER, OWN)
 #: Why what was asked for is unknown to a worker.
 OLDER = "it was asked for by another release, and is left to workers of that for a while"
 
@@ -98,7 +101,7 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
     chosen: dict[FanoutOperation, list[AudienceUsers]] = {}
     numbers: NotificationNumbers | None = None
     for audience, ids in request.parts:
-        if audience == UNFOLLOWED:
+        if audience in FORMER:
             effects = [(REMOVE, ids)]
         elif audience == OWN:  # the call wrote what it was given, and another context may be stored
             effects = [(REDELIVER if fact.live else REMOVE, ids)]
@@ -278,12 +281,7 @@ def _written(classes: Sequence[Any], user_ids: Sequence[EntityId], asked: Sequen
 def _behind_formers(
     feed_class: Any, user_ids: Sequence[EntityId], asked: Sequence[Delivery], wait: float | None, operation: Steps[int]
 ) -> Steps[int]:
-    layers: list[list[Activity]] = []
-    for each in asked:
-        for depth, former in enumerate(kept_bodies.moved_from(feed_class, each.fact)):
-            layers += [[]] if depth == len(layers) else []
-            layers[depth].append(former)
-    for layer in layers:
+    for layer in kept_bodies.former_layers(feed_class, [each.fact for each in asked]):
         yield from feed_class.deliver(user_ids, (), layer, wait=wait)
     return (yield from operation)
 

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 from feedmill import registry
 from feedmill.errors import RETRY_ELSEWHERE, MessageError, StorageError, WrongType
 from feedmill.fanout import publisher
-from feedmill.fanout.operations import PLANNED, Subject, operation_called
+from feedmill.fanout.operations import PLANNED, FanoutOperation, Subject, operation_called
 from feedmill.feeds.flat import Feed
 from feedmill.grouping.writer import recover_pending_writes
-from feedmill.manager import Manager, activity_bodies
+from feedmill.manager import Manager, activity_bodies, removal_index
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.hook_results import Skipped
 from feedmill.registry import feed_names
@@ -22,7 +22,7 @@ from feedmill.storage.deadline import LeaseExpired, with_deadline
 from feedmill.storage.journal import Claim, lease
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend, backend_for
-from feedmill.worker import aging, compensation, dead_letters, heartbeat, planner
+from feedmill.worker import aging, compensation, dead_letters, heartbeat, planner, removal
 from feedmill.worker.delivery import (
     OLDER,
     Delivery,
@@ -66,7 +66,7 @@ def drain(manager_name: str, wakeup_id: str = "") -> int:
 def _one_activity(claim: Claim) -> list[bytes]:
     """The id of what a fan-out is about, if it is about one activity, and it can be read here."""
     op = PLANNED.get(claim.op)
-    if op is None or op.subject is Subject.ACTIVITIES:
+    if op is None or op.subject in (Subject.ACTIVITIES, Subject.FOUND):
         return []
     try:
         return about(op, claim.body)
@@ -89,12 +89,23 @@ def sweep() -> int:
         overdue += count
         if wake:
             publisher.wake_workers(name)
+        _clean_index(name)
     for kind in _kinds():
         if kind.lifetime():
             _run_on(kind, aging.expire)
         if kind.expires_idle():
             _run_on(kind, aging.end_idle)
     return overdue
+
+
+def _clean_index(name: str) -> None:
+    """Drop what is gone from a part of a manager's index of activities."""
+    manager = manager_named(name)
+    if manager.removal_index:
+        try:
+            backend().run(removal_index.clean(manager))
+        except WrongType as error:
+            logger.error("the index of activities of %s cannot be looked at: %s", name, error)
 
 
 def _kinds_with_pending_writes() -> list[type[Feed]]:
@@ -183,12 +194,15 @@ class _DrainPass:
         bad one nor a slow one harms others, and those who wait for busy feeds do not wait for each other. Of those that
         wait for room in a queue, one looks for all: a crowd costs next to nothing, and holds up nobody.
         """
-        self.queue = sorted(claims, key=lambda claim: (_is_suspect(claim), claim.tries, bool(claim.waiting_queue)))
+        self.queue = sorted(
+            claims, key=lambda claim: (_waits(claim), _is_suspect(claim), claim.tries, bool(claim.waiting_queue))
+        )
         for place, claim in enumerate(self.queue):
             self.place = place
             if (
                 _is_suspect(claim)
                 or claim.waiting_queue
+                or _waits(claim)
                 or (self.ready and time.monotonic() > self.since + LONGEST_WAIT)
             ):
                 self._deliver()
@@ -269,6 +283,8 @@ class _DrainPass:
             watch.close()
             self.messages += self._send_alone_or_rest(watch.claim)
             return None
+        if op.subject is Subject.FOUND:
+            return self._wait(op, watch)
         skipped = Skipped()
         facts = self.facts
         if op.subject is Subject.ACTIVITIES:  # they are read when they are needed
@@ -282,6 +298,17 @@ class _DrainPass:
         if sent.full:
             watch.close()
             self.full.setdefault(sent.full, []).append(watch.claim)
+        return None
+
+    def _wait(self, op: FanoutOperation, watch: Watch) -> planner.Planned | None:
+        """Nothing is left to be delivered of what waits for others, once those are done; else it is looked again later."""
+        until = time.monotonic() + LONGEST_WAIT
+        while (pause := removal.wait_for(self.manager, op, watch.claim)) is not None and time.monotonic() < until:
+            time.sleep(min(pause, LONGEST_WAIT))  # others are at it
+        if pause is None:
+            return planner.Planned([])
+        watch.close()
+        backend().run(backend().journal.postpone(self.manager.name, watch.claim, pause))
         return None
 
     def _send_alone_or_rest(self, claim: Claim) -> int:
@@ -386,6 +413,12 @@ class _DrainPass:
 def _silence(claim: Claim) -> float:
     """Seconds until its chunks are sent again if they stay undone."""
     return min(LONGEST_SILENCE, lease() / 1000 * 2.0 ** (claim.tries - 1))
+
+
+def _waits(claim: Claim) -> bool:
+    """Whether it waits for others, which may be among those that are claimed with it."""
+    op = PLANNED.get(claim.op)
+    return op is not None and op.subject is Subject.FOUND
 
 
 def _is_suspect(claim: Claim) -> bool:

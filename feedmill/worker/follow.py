@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import heapq
 import itertools
-import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from typing import Any, TypeVar
@@ -13,18 +11,17 @@ from typing import Any, TypeVar
 from feedmill.errors import DeclarationError
 from feedmill.fanout.operations import IMPORT
 from feedmill.feeds.flat import Feed, HeldMember
-from feedmill.feeds.removal import remove_matching
+from feedmill.feeds.removal import apply_all_pending, check_done, remove_matching
 from feedmill.grouping.aging import noted_idle
-from feedmill.grouping.pending_writes import PendingWrite
-from feedmill.grouping.writer import apply_pending_writes
-from feedmill.ids import ACTOR_SLICE, EntityId, actor_hash
+from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes
 from feedmill.manager import Manager, own_feeds
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import admitted_to, following_of
 from feedmill.manager.hook_results import Skipped
+from feedmill.manager.removals import feeds_that_receive
 from feedmill.storage.activity_state import NOTIFIED_ONLY, REMOVED
-from feedmill.storage.auxiliary import REFILTERED, FollowChanges
+from feedmill.storage.auxiliary import FROM_FEEDS, FROM_NOTIFICATIONS, REFILTERED, FollowChanges
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation
@@ -49,14 +46,16 @@ def follow(
     """
     source, classes, most = _source(manager), list(manager.feed_classes.values()), limit
     size = min(limit, source.max_length)
-    pending = (yield from _apply_pending_writes(manager, user_id)) if manager.is_filtered and attempt > 1 else []
+    pending = (
+        (yield from apply_all_pending(classes, user_id, lock_timeout())) if manager.is_filtered and attempt > 1 else []
+    )
     first: list[Steps[Any]] = [_older(source, target_id, b"", size)]
     found: list[Any] = yield from together(
         [*first, *(each.all_members(user_id) for each in classes if manager.is_filtered)]
     )
     ids: Sequence[bytes] = found[0]
     there: Sequence[Sequence[HeldMember]] = found[1:]
-    hashes = _hashes(target_id)
+    hashes = actor_hashes(target_id)
     held = {raw_id for raw_id in _ids(there) if raw_id[ACTOR_SLICE] in hashes}
     follows_self = str(user_id) == str(target_id)
     brought = _Brought(manager, user_id, audience_read_at, attempt, held, most, most, follows_self=follows_self)
@@ -74,7 +73,7 @@ def follow(
             yield from together(removals)
             yield from brought.look_again()
     brought.check()
-    _check(pending)
+    check_done(pending)
     return len(brought.kept)
 
 
@@ -93,7 +92,7 @@ def _ids(there: Iterable[Sequence[HeldMember]]) -> set[bytes]:
 
 def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[int]:
     """Take everything that *target_id* did out of the feeds of *user_id*; how many entries."""
-    hashes = _hashes(target_id)
+    hashes = actor_hashes(target_id)
 
     def id_matches(raw_id: bytes) -> bool:
         return raw_id[ACTOR_SLICE] in hashes
@@ -103,10 +102,26 @@ def unfollow(manager: Manager, user_id: EntityId, target_id: EntityId) -> Steps[
 
     own = own_feeds.classes(manager) if str(user_id) == str(target_id) else []  # there they are, following or not
     classes = [each for each in manager.feed_classes.values() if each not in own]
-    kept = yield from _apply_pending_writes(manager, user_id)
+    kept = yield from apply_all_pending(manager.feed_classes.values(), user_id, lock_timeout())
     removals = [remove_matching(each, user_id, id_matches, actor_matches, wait=lock_timeout()) for each in classes]
     taken = yield from together(removals)
-    _check([write for write in kept if write.actor_id is None or actor_matches(write.actor_id)])
+    check_done([write for write in kept if write.actor_id is None or actor_matches(write.actor_id)])
+    return sum(taken)
+
+
+def remove_actor(manager: Manager, user_id: EntityId, actor_id: EntityId, ids: Set[bytes]) -> Steps[int]:
+    """Take those activities of *actor_id* whose ids are given out of all feeds of *user_id*; how many entries."""
+
+    def actor_matches(actor: EntityId) -> bool:
+        return str(actor) == str(actor_id)
+
+    classes = feeds_that_receive(manager)
+    kept = yield from apply_all_pending(classes, user_id, lock_timeout())
+    removals = [
+        remove_matching(each, user_id, ids.__contains__, actor_matches, wait=lock_timeout()) for each in classes
+    ]
+    taken = yield from together(removals)
+    check_done([write for write in kept if write.actor_id is None or actor_matches(write.actor_id)])
     return sum(taken)
 
 
@@ -127,22 +142,20 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
         if c.expires_idle()
     ]
     yield from together(begun)
-    pending = yield from _apply_pending_writes(manager, user_id)
+    pending = yield from apply_all_pending(classes, user_id, lock_timeout())
     before = _ids((yield from together([each.all_members(user_id) for each in classes])))
     limit = min(manager.follow_activity_limit, _source(manager).max_length)
     most = max([manager.follow_activity_limit, *(each.rebuild_size(manager.follow_activity_limit) for each in classes)])
     followed = {str(target): target for target in following_of(manager, user_id, skipped)}
-    hashes = {each for target in followed.values() for each in _hashes(target)}
-    by_themselves = _hashes(user_id) if own else set[bytes]()
+    hashes = {each for target in followed.values() for each in actor_hashes(target)}
+    by_themselves = actor_hashes(user_id) if own else set[bytes]()
     brought = _Brought(manager, user_id, audience_read_at, attempt, before, most, limit, follows_self=user in followed)
     sources = {**({user: user_id} if own else {}), **followed}
     yield from _bring_newest(brought, list(sources.values()), most, limit)
     known = hashes | by_themselves
     yield from brought.look_at_held(raw_id for raw_id in before if raw_id[ACTOR_SLICE] in known)
-    for target in (
-        yield from backend().auxiliary.unfollows.changes_since(manager.name, user, audience_read_at)
-    ).followed:
-        hashes.update(_hashes(target))
+    for target in (yield from _changes_since(manager, user, audience_read_at)).followed:
+        hashes.update(actor_hashes(target))
 
     def swept(feed_class: type[Feed]) -> Steps[int]:
         belongs = hashes | by_themselves if feed_class in own else hashes
@@ -156,7 +169,7 @@ def rebuild(manager: Manager, user_id: EntityId, attempt: int, skipped: Skipped)
     yield from brought.look_again()
     yield from _catch_up(manager, user_id, audience_read_at, attempt)
     brought.check()
-    _check(pending)
+    check_done(pending)
     return len(brought.kept)
 
 
@@ -322,11 +335,7 @@ def _is_there(fact: Fact) -> bool:
 def _catch_up(manager: Manager, user_id: EntityId, audience_read_at: int, attempt: int) -> Steps[None]:
     """Do again what the user did since *audience_read_at*, until they have done nothing more: what it undid may have been done since."""
     done = FollowChanges(frozenset(), frozenset())
-    while (
-        changes := (
-            yield from backend().auxiliary.unfollows.changes_since(manager.name, str(user_id), audience_read_at)
-        )
-    ) != done:
+    while (changes := (yield from _changes_since(manager, str(user_id), audience_read_at))) != done:
         for target in sorted(changes.unfollowed - done.unfollowed):
             yield from unfollow(manager, user_id, target)
         for target in sorted(changes.followed - done.followed):
@@ -334,41 +343,17 @@ def _catch_up(manager: Manager, user_id: EntityId, audience_read_at: int, attemp
         done = changes
 
 
-def _apply_pending_writes(manager: Manager, user_id: EntityId) -> Steps[list[PendingWrite]]:
-    """Have done what was left to the holders of the user's feeds: a sweep sees nothing of what is still among the pending writes.
-
-    Those of the writes that cannot be done here.
-    """
-
-    def apply(feed_class: type[Feed]) -> Steps[list[PendingWrite]]:
-        if (yield from backend().auxiliary.pending_index.has_pending([feed_class.key_of(user_id)])) == [True]:
-            return (yield from apply_pending_writes(feed_class, user_id, lock_timeout()))
-        return []
-
-    classes = [each for each in manager.feed_classes.values() if each.may_have_pending_writes]
-    return list(itertools.chain(*(yield from together([apply(each) for each in classes]))))
-
-
-def _check(kept: Sequence[PendingWrite]) -> None:
-    """Raise why the first of *kept* could not be done, if there is any: then the work is not done either."""
-    for write in kept:
-        if write.error is not None:
-            raise write.error
+def _changes_since(manager: Manager, user: str, number: int) -> Steps[FollowChanges]:
+    """Whom *user* unfollowed, and whom they follow again; what was taken out once, of whoever is followed, is neither."""
+    changes = yield from backend().auxiliary.unfollows.changes_since(manager.name, user, number)
+    once = (FROM_NOTIFICATIONS, FROM_FEEDS)
+    return FollowChanges(*(frozenset(each for each in some if not each.startswith(once)) for some in changes))
 
 
 def _source(manager: Manager) -> type[Feed]:
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name} has no user_feed_class, the feed that is copied from")
     return manager.user_feed_class
-
-
-def _hashes(user_id: EntityId) -> set[bytes]:
-    """What may stand for *user_id* in ids of activities: 5 and "5" are one user, but two actors to a hash."""
-    spelled: set[Any] = {user_id, str(user_id)}
-    for kind in (int, uuid.UUID):
-        with contextlib.suppress(ValueError):
-            spelled.add(kind(str(user_id)))
-    return {actor_hash(each) for each in spelled if not isinstance(each, int) or -(2**63) <= each < 2**64}
 
 
 def _chunked(ids: Iterator[T], size: int) -> Iterator[Sequence[T]]:

@@ -9,7 +9,6 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from feedmill.activity import Activity
 from feedmill.errors import MessageError
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.operations import OPERATIONS, REMOVE, FanoutOperation, Subject
@@ -22,13 +21,16 @@ from feedmill.manager.audience import followers_of, recipients_of
 from feedmill.manager.hook_results import Skipped
 from feedmill.msgpack_codec import pack
 from feedmill.storage.activity_state import LIVE
+from feedmill.storage.auxiliary import FROM_FEEDS, FROM_NOTIFICATIONS
 from feedmill.storage.deadline import LeaseExpired
 from feedmill.storage.journal import Claim
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker.delivery import (
     AUDIENCES,
+    CLEARED,
     FOLLOWERS,
+    FORMER,
     NOTIFIED,
     OWN,
     RECIPIENTS,
@@ -87,7 +89,10 @@ def plan(
     named = resolve(op, claim.body, facts)
     about = [fact for fact in named if fact.activity is not None]
     if op.subject is Subject.NAMED_USERS:
-        return _planned(manager, op, about, [(NOTIFIED, ids_of(direct_notification(claim.body)[1], "notice"))], claim)
+        named_users = [(NOTIFIED, ids_of(direct_notification(claim.body)[1], "notice"))]
+        if about and claim.relisted and manager.is_filtered:
+            named_users.append((CLEARED, list(_unfollowed(manager, claim, about[0].activity, FROM_NOTIFICATIONS))))
+        return _planned(manager, op, about, named_users, claim)
     if not about:
         check_known(named)
         return Planned([])
@@ -108,7 +113,9 @@ def plan(
     ):  # each chunk does what it can, and is done by a worker that can do all of it
         return iter(first)
     parts: list[AudienceUsers] = [(audience, ids) for audience, _, ids in first]
-    return _planned(manager, op, about, _without_followers(parts) if claim.relisted else parts, claim)
+    return _planned(
+        manager, op, about, _without_followers(parts) if claim.relisted and not manager.is_filtered else parts, claim
+    )
 
 
 def _planned(
@@ -142,7 +149,8 @@ def _audiences(manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, 
     """
     activity: Any = fact.activity
     found, updates = list[Audience](), op.only_updates and fact.known
-    if manager.notification_feed_class is not None and op.subject is Subject.ACTIVITY:  # an import is news to nobody
+    notifies = manager.notification_feed_class is not None and op.subject is Subject.ACTIVITY
+    if notifies:  # an import is news to nobody
         if not updates or fact.kind == LIVE:
             found.append((RECIPIENTS, Priority.HIGH, recipients_of(manager, activity, skipped)))
         if fact.notified or fact.formers:
@@ -153,8 +161,11 @@ def _audiences(manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, 
     if classes and (not updates or _is_changed(manager, fact, classes)):
         followers = followers_of(manager, activity.actor_id, skipped)
         found += [(FOLLOWERS, priority, ids) for priority, ids in followers]
+    ways = ("", FROM_FEEDS) if manager.is_filtered else ("",)
     if classes and claim.relisted:
-        found.append((UNFOLLOWED, Priority.HIGH, _unfollowed(manager, claim, activity)))
+        found.append((UNFOLLOWED, Priority.HIGH, _unfollowed(manager, claim, activity, *ways)))
+    if notifies and claim.relisted and manager.is_filtered:
+        found.append((CLEARED, Priority.HIGH, _unfollowed(manager, claim, activity, FROM_NOTIFICATIONS)))
     return found
 
 
@@ -163,13 +174,17 @@ def _is_changed(manager: Manager, fact: Fact, classes: Iterable[type[Feed]]) -> 
     return fact.live and (manager.is_filtered or any(map(is_updated, classes)))
 
 
-def _unfollowed(manager: Manager, claim: Claim, activity: Activity) -> Iterator[EntityId]:
+def _unfollowed(manager: Manager, claim: Claim, activity: Any, *ways: str) -> Iterator[EntityId]:
     """Who has left since people were listed first, and may hold what an earlier attempt wrote; asked when the others are
     listed, so that whoever leaves meanwhile is among the ones or the others.
+
+    *ways* of leaving: what stands before the author in what is recorded of them.
     """
-    yield from backend().run(
-        backend().auxiliary.unfollows.unfollowers_since(manager.name, str(activity.actor_id), claim.audience_read_at)
-    )
+    for way in ways:
+        whom = way + str(activity.actor_id)
+        yield from backend().run(
+            backend().auxiliary.unfollows.unfollowers_since(manager.name, whom, claim.audience_read_at)
+        )
 
 
 def _notified(manager: Manager, fact: Fact, *, void: bool) -> Iterator[EntityId]:
@@ -351,7 +366,7 @@ def _publish(manager: Manager, claim: Claim, messages: Iterable[tuple[int, Chunk
                 op.task,
                 [manager.name, op.name, audience, claim.body, ids, claim.id, claim.generation, number],
                 queue=queue,
-                description=(REMOVE if audience == UNFOLLOWED else op).description.format(people, feeds),
+                description=(REMOVE if audience in FORMER else op).description.format(people, feeds),
                 producer=producer,
             )
 

@@ -22,7 +22,7 @@ from feedmill import Activity, registry
 from feedmill.errors import StorageError
 from feedmill.fanout import publisher
 from feedmill.fanout.handle import Fanout, FanoutStatus, fanout_id, status_of
-from feedmill.fanout.operations import ADD
+from feedmill.fanout.operations import ADD, REMOVE
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 from feedmill.feeds.flat import Feed
 from feedmill.storage.operations import together
@@ -275,6 +275,28 @@ class Harness:
         fanout = self.insist(lambda: self.manager.remove_activity(next(ways)))
         with self.guard:
             self.expect(fanout, self.model.remove(activity))
+
+    def remove_object(self, thing: Any) -> None:
+        """Ask for everything about *thing* to be removed."""
+        fanout = self.insist(self.manager.remove_object, thing)
+        self._removed(fanout, lambda activity: activity.object_id == thing)
+
+    def delete_user(self, user: Any) -> None:
+        """Ask for a user to be deleted, with all that they did."""
+        fanout = self.insist(self.manager.delete_user, user)
+        self._removed(fanout, lambda activity: activity.actor_id == user)
+
+    def _removed(self, fanout: Fanout, concerns: Callable[[Activity], bool]) -> None:
+        """*fanout* waits for the removal of all that it *concerns*."""
+        with self.guard:
+            known = {*self.model.named, *(each for own in self.model.own.values() for each in own)}
+            gone = [each for each in sorted(known) if concerns(each)]
+            for activity in gone:
+                name = fanout_id(self.manager.name, activity.raw_id)
+                named = activity in self.model.named
+                people = self.model.remove(activity)
+                self.expect(Fanout(name, REMOVE.name), None if named else people)
+            self.expect(fanout, 0)
 
     def update(self, activity: Activity, **context: Any) -> Activity:
         """Ask for *activity* to carry *context* wherever it is."""

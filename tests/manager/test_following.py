@@ -95,7 +95,7 @@ def test_unfollow_takes_everything(at_once: None) -> None:
 
 def test_equal_hashes_are_told_apart(at_once: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two actors whose ids hash to the same are two people to an unfollow."""
-    monkeypatch.setattr("feedmill.worker.follow._hashes", lambda user_id: {actor_hash(3), actor_hash(4)})
+    monkeypatch.setattr("feedmill.worker.follow.actor_hashes", lambda user_id: {actor_hash(3), actor_hash(4)})
     manager.get_feeds(10)["home"].add_many([love(1, actor=3), love(2, actor=4)])
     manager.get_feeds(10)["news"].add_many([love(1, actor=3), love(2, actor=4)])
     manager.unfollow(10, 3)

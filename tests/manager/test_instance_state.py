@@ -270,7 +270,7 @@ def test_replace() -> None:
 
     row = Row()
     kept = ACTIVITY.replace(object=row)
-    assert (kept.object_id, kept.object, kept.replace(actor=2).object) == (70, row, row)
+    assert (kept.object_id, kept.object, kept.replace(actor=2).object) == ("row:70", row, row)
     assert (kept.actor, stored.actor, stored.object, stored.target) == (1, 1, 7, 9)
 
 

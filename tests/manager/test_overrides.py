@@ -285,7 +285,10 @@ MANAGER_PATHS: dict[str, dict[str, Callable[[Any], object]]] = {
         "add_user_activity": lambda manager: manager.add_user_activity(1, love(5)),
         "add_activities": lambda manager: manager.add_activities([love(5), love(6)]),
     },
-    "remove_activity": {"remove_user_activity": lambda manager: manager.remove_user_activity(1, love(1))},
+    "remove_activity": {
+        "remove_user_activity": lambda manager: manager.remove_user_activity(1, love(1)),
+        "remove_activities": lambda manager: manager.remove_activities([love(1), love(2).id]),
+    },
     "update_activity": {
         "update_user_activity": lambda manager: manager.update_user_activity(love(1, text="new")),
         "update_user_activities": lambda manager: manager.update_user_activities([love(1, text="new")]),

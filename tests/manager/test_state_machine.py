@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import strategies as st
@@ -109,6 +109,16 @@ class PickyMembers(Members):
         return may_see(int(user_id), activity.extra_context["text"])
 
 
+class BlockingMembers(Members):
+    """The same, some of whom have blocked some: they get nothing of theirs any more."""
+
+    #: (user, actor)
+    blocks: ClassVar[set[tuple[int, int]]] = set()
+
+    def accepts(self, user_id: Any, activity: Activity) -> bool:
+        return (int(user_id), int(activity.actor_id)) not in self.blocks
+
+
 def may_see(user: int, text: str) -> bool:
     """Whether *user* may see what says *text*."""
     return text != "c" or user % 2 == 0
@@ -137,6 +147,7 @@ class Machine(RuleBasedStateMachine):
         #: What is asked for when a worker has read and not yet written; whether one is to die.
         self.waiting: list[Callable[[], Any]] = []
         self.dies = False
+        BlockingMembers.blocks.clear()
         make_overdue(self.manager.name)  # else it would matter for how long a wake-up message counts as sent
         ids = [self.user(number) for number in PEOPLE]
         Friends.edges = set(itertools.product(ids, ids)) if friends else set()
@@ -145,6 +156,8 @@ class Machine(RuleBasedStateMachine):
         self.albums: dict[int, str] = {}
         self.texts: dict[int, str] = {}
         self.words: dict[tuple[int, int], bool] = {}
+        #: Users who were deleted: what others had told them went with them.
+        self.erased: set[int] = set()
 
     def meanwhile(self) -> None:
         """What comes between a worker's reading and its writing; all of it, or all messages of it, may be done by then."""
@@ -216,6 +229,29 @@ class Machine(RuleBasedStateMachine):
 
         self.ask(removed, when)
 
+    @rule(numbers=st.sets(WHICH, min_size=1), album=ALBUM, by_id=st.booleans(), when=WHEN)
+    def remove_many(self, numbers: set[int], album: str, by_id: bool, when: str) -> None:
+        def removed() -> None:
+            activities = [self.activity(number, album) for number in sorted(numbers)]
+            known = [number in self.kinds for number in sorted(numbers)]
+            self.manager.remove_activities(
+                each.id if by_id and is_known else each for each, is_known in zip(activities, known)
+            )
+            self.kinds.update(dict.fromkeys(numbers, "removed"))
+            self.words = {key: told for key, told in self.words.items() if key[1] not in numbers}
+
+        self.ask(removed, when)
+
+    @rule(number=WHICH, when=WHEN)
+    def remove_object(self, number: int, when: str) -> None:
+        def removed() -> None:
+            self.manager.remove_object(self.first + number)
+            if number in self.kinds:
+                self.kinds[number] = "removed"
+            self.words = {key: told for key, told in self.words.items() if key[1] != number}
+
+        self.ask(removed, when)
+
     @rule(which=WHICH, text=st.sampled_from("abc"), when=WHEN)
     def update(self, which: int, text: str, when: str) -> None:
         def updated() -> None:
@@ -264,6 +300,27 @@ class Machine(RuleBasedStateMachine):
             self.manager.unfollow(self.user(user), self.user(whom, spelled))
 
         self.ask(unfollowed, when)
+
+    @precondition(lambda self: self.manager.is_filtered)
+    @rule(user=ONE, whom=ONE, spelled=SPELLED, when=WHEN)
+    def block(self, user: int, whom: int, spelled: Any, when: str) -> None:
+        def blocked() -> None:
+            BlockingMembers.blocks.add((self.user(user), self.user(whom)))
+            self.manager.remove_actor(self.user(user), self.user(whom, spelled))
+
+        if user != whom:
+            self.ask(blocked, when)
+
+    @rule(user=ONE, spelled=SPELLED, place=st.sampled_from([0, -1]))
+    def delete_user(self, user: int, spelled: Any, place: int) -> None:
+        Friends.edges -= {pair for pair in Friends.edges if pair[0] == self.user(user)}
+        self.erased.add(user)
+        self.manager.delete_user(self.user(user, spelled))
+        for number in range(user, 6, 3) if user < 3 else ():
+            if number in self.kinds:
+                self.kinds[number] = "removed"
+            self.words = {key: told for key, told in self.words.items() if key[1] != number}
+        self.settle(place)
 
     @rule(user=ONE, spelled=SPELLED)
     def rebuild(self, user: int, spelled: Any) -> None:
@@ -318,6 +375,7 @@ class Machine(RuleBasedStateMachine):
     def check(self, user: int) -> None:
         live = [n for n in range(5, -1, -1) if self.kinds.get(n) in ("live", "imported")]
         followed = {target - self.first for who, target in Friends.edges if who == self.user(user)}
+        followed -= {whom for whom in PEOPLE if self.blocks(user, whom)}
         passing = [n for n in live if self.passes(user, n)]
         wanted = [self.shown(n) for n in passing if n % 3 in followed]
         at_home = [self.shown(n) for n in passing if n % 3 in followed or (n % 3 == user and self.manager.own_feeds)]
@@ -328,6 +386,8 @@ class Machine(RuleBasedStateMachine):
             self.check_groups(kind(self.user(user)), wanted)
         own = [n for n in live if n % 3 == user]
         assert [a.object_id - self.first for a in MemberOwn(self.user(user))[:]] == own
+        if user in self.erased:
+            return
         self.check_groups(MemberNotes(self.user(user)), [self.shown(n) for n in range(6) if self.is_notified(user, n)])
 
     def passes(self, user: int, number: int) -> bool:
@@ -338,7 +398,10 @@ class Machine(RuleBasedStateMachine):
         if not self.passes(user, number):
             return False
         recipient = self.kinds.get(number) == "live" and number >= 2 and (number + 1) % 4 == user
-        return self.words.get((user, number), recipient)
+        return self.words.get((user, number), recipient) and not self.blocks(user, number % 3)
+
+    def blocks(self, user: int, whom: int) -> bool:
+        return (self.user(user), self.user(whom)) in BlockingMembers.blocks
 
     def shown(self, number: int) -> tuple[int, str, str]:
         return number, self.texts.get(number, ""), self.albums[number]
@@ -361,7 +424,9 @@ class Machine(RuleBasedStateMachine):
 
 
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("manager", [Members(), PickyMembers()], ids=["plain", "filtered"])
+@pytest.mark.parametrize(
+    "manager", [Members(), PickyMembers(), BlockingMembers()], ids=["plain", "filtered", "blocking"]
+)
 def test_the_last_word(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, manager: Members) -> None:
     """Any sequence of calls, and of messages late, lost, doubled and out of order, ends as if each call was done at once."""
     for journals in ("memory", "redis"):  # no example depends on how fast it runs

@@ -18,6 +18,7 @@ from feedmill.doctor import examine
 from feedmill.errors import RETRY_ELSEWHERE, UnknownName, UnknownVerb
 from feedmill.fanout import handle, operations
 from feedmill.fanout.operations import FanoutOperation, Subject
+from feedmill.feeds import removal
 from feedmill.grouping import pending_writes
 from feedmill.grouping.operations import UserFeedBatch
 from feedmill.msgpack_codec import pack
@@ -28,7 +29,7 @@ from feedmill.storage.redis import journal as redis_journal
 from feedmill.storage.registry import backend
 from feedmill.tasks.tasks import FeedmillTask
 from feedmill.verbs import Love, Verb
-from feedmill.worker import dead_letters, drain, follow
+from feedmill.worker import dead_letters, drain
 from tests.fake_broker import FakeBroker, arrive, make_overdue
 from tests.manager.friends import START, Friends, Home, News, Notes, Own
 
@@ -234,7 +235,7 @@ def test_an_unfollow_does_not_wait_for_what_others_did(box: FakeBroker) -> None:
     manager.unfollow(10, 1)
     assert not old(box)
     with known():
-        assert backend().run(follow._apply_pending_writes(manager, 10)) == []
+        assert backend().run(removal.apply_all_pending([News], 10, 60)) == []
 
 
 def test_the_end_of_a_roll(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:

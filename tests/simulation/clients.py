@@ -121,6 +121,20 @@ class Clients:
             return
         self.model.remove(number)
 
+    def _remove_many(
+        self, process: Process, op: Op, tries: int, began: float, numbers: tuple[int, ...], by_id: bool
+    ) -> None:
+        known = [number for number in numbers if self.model.activities[number].contexts or not by_id]
+        given = [app.activity(number, None) for number in known]
+        self.fanouts += self._manager.remove_activities([each.id for each in given] if by_id else given)
+        for number in known:
+            self.model.remove(number)
+
+    def _remove_object(self, process: Process, op: Op, tries: int, began: float, thing: Any, as_target: bool) -> None:
+        self.fanouts.append(self._manager.remove_object(thing, as_target))
+        for number in _about(thing, as_target):
+            self.model.remove(number)
+
     def _update(self, process: Process, op: Op, tries: int, began: float, number: int, text: str) -> None:
         known = self.model.activities[number]
         albums = {album for _, album in known.contexts}
@@ -182,6 +196,25 @@ class Clients:
         pair = app.number_of(user), app.number_of(target)
         self.model.edges.discard(pair)
         self.fanouts.append(self._manager.unfollow(user, target))
+
+    def _remove_actor(self, process: Process, op: Op, tries: int, began: float, user: Any, actor: Any) -> None:
+        pair = app.NUMBER_OF[str(user)], app.NUMBER_OF[str(actor)]
+        if pair[0] == pair[1]:
+            return
+        if self._manager.is_filtered and pair not in self.model.mutes:  # a block
+            self.model.mute(pair, began)
+        self.model.remove_actor(*pair, began)
+        self.fanouts.append(self._manager.remove_actor(user, actor))
+        self.model.actors_removed[pair] = self.world.now
+        self.model.blocked |= {pair} & self.model.mutes
+
+    def _delete_user(self, process: Process, op: Op, tries: int, began: float, user: Any) -> None:
+        number = app.NUMBER_OF[str(user)]
+        self.model.edges -= {pair for pair in self.model.edges if pair[0] == number}
+        self.model.erased.add(number)
+        self.fanouts.append(self._manager.delete_user(user))
+        for each in _by(number):
+            self.model.remove(each)
 
     def _rebuild(self, process: Process, op: Op, tries: int, began: float, user: Any) -> None:
         self.fanouts.append(self._manager.rebuild(user))
@@ -349,6 +382,16 @@ def _by(actor: int) -> list[int]:
     return [number for number, (who, *_) in enumerate(app.ACTIVITIES) if who == actor]
 
 
+def _about(thing: Any, as_target: bool) -> list[int]:
+    """The numbers of the activities about *thing*."""
+    found = []
+    for number, (_, _, about, target, _) in enumerate(app.ACTIVITIES):
+        is_target = as_target and target >= 0 and str(thing) in map(str, app.SPELLINGS[target])
+        if str(about) == str(thing) or is_target:
+            found.append(number)
+    return found
+
+
 def _known(verb: type[Verb]) -> bool:
     from feedmill import verbs
 
@@ -360,9 +403,16 @@ def _subjects(op: Op) -> set[tuple[Any, ...]]:
     name, args = op.name, op.args
     if name in ("add", "remove", "update", "notify", "unnotify"):
         return {("activity", args[0])}
+    if name == "delete_user":
+        number = app.NUMBER_OF[str(args[0])]
+        return {("user", number), *(("activity", each) for each in _by(number))}
+    if name == "remove_object":
+        return {("activity", number) for number in _about(*args)}
+    if name == "remove_many":
+        return {("activity", number) for number in args[0]}
     if name == "import":
         return {("activity", number) for number in _by(args[0])}
-    if name in ("follow", "unfollow", "mute"):
+    if name in ("follow", "unfollow", "mute", "remove_actor"):
         return {("pair", *(app.number_of(each) for each in args))}
     if name in ("solo_add", "solo_remove"):
         return {("alone", args[1])}

@@ -78,6 +78,14 @@ class Model:
         self.rebuilt: dict[int, float] = {}
         self.followed: dict[tuple[int, int], float] = {}
         self.marked: dict[int, float] = {}
+        #: (user, number) of what may have been there when its actor was taken out of the user's feeds.
+        self.taken_out: set[tuple[int, int]] = set()
+        #: Users who were deleted: what came into their feeds since may have gone with them.
+        self.erased: set[int] = set()
+        #: (user, actor): who was muted, and then taken out of the notifications, too.
+        self.blocked: set[tuple[int, int]] = set()
+        #: When that was asked for last, by user and actor.
+        self.actors_removed: dict[tuple[int, int], float] = {}
         #: What was written to single feeds: (feed, number).
         self.alone: set[tuple[str, int]] = set()
         #: Of whom the app has answered nonsense, as an author and as a reader: nobody knows what it meant.
@@ -116,6 +124,7 @@ class Model:
     def mute(self, pair: tuple[int, int], began: float) -> None:
         """A user does not want to see somebody, or wants it again; what was there before is for a rebuild."""
         self.mutes ^= {pair}
+        self.blocked.discard(pair)
         self.mute_changed[pair] = began
         (self.ever_muted if pair in self.mutes else self.ever_heard).add(pair)
 
@@ -132,6 +141,14 @@ class Model:
         """It was taken back from them."""
         for user in users:
             self.activities[number].told.pop(user, None)
+
+    def remove_actor(self, user: int, actor: int, began: float) -> None:
+        """What *actor* did before is taken out of the feeds of *user*; what comes later stays, and if it is the same it may go."""
+        self.taken_out.update(
+            (user, number)
+            for number, known in self.activities.items()
+            if app.ACTIVITIES[number % app.ALONE][0] == actor and known.albums
+        )
 
     # -- what must be, and what may
 
@@ -150,7 +167,7 @@ class Model:
         if not self._passes(user, known.contexts, any):
             return False
         if name == "notes":  # what came before a mute stays
-            heard = (user, actor) not in self.mutes or (user, actor) in self.ever_heard
+            heard = (user, actor) not in self.mutes or (user, actor) in self.ever_heard - self.blocked
             return heard and (user in known.told or (known.how == "add" and target == user))
         if (user, actor) in self.mutes:
             return False
@@ -174,7 +191,13 @@ class Model:
     def _since(self, user: int, name: str, number: int) -> float:
         """When it was last put into a feed by something that had to; NEVER if nothing had."""
         known, actor = self.activities[number], app.ACTIVITIES[number % app.ALONE][0]
-        if actor in self.excused_authors or (user in self.excused_readers and name != "notes"):
+        if (
+            user in self.erased
+            or (user, number) in self.taken_out
+            or (self.manager.is_filtered and (user, actor) in self.actors_removed)
+            or actor in self.excused_authors
+            or (user in self.excused_readers and name != "notes")
+        ):
             return NEVER
         muted = (user, actor) in self.mutes or not self._passes(user, known.contexts, all)
         since = NEVER if muted else self._put(user, name, number, known, actor)
@@ -182,8 +205,11 @@ class Model:
 
     def _put(self, user: int, name: str, number: int, known: Known, actor: int) -> float:
         if name == "notes":
-            return known.told.get(user, known.added)
+            since = known.told.get(user, known.added)
+            return since if since > self.actors_removed.get((user, actor), NEVER) else NEVER
         if known.how == "own":
+            return NEVER
+        if known.since <= self.actors_removed.get((user, actor), NEVER):
             return NEVER
         if user == actor and name in self.manager.own_feeds:
             return known.since

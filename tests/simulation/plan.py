@@ -127,6 +127,10 @@ def _rebuilt(rng: Rng, favourites: Favourites) -> int:
     return rng.choice(favourites.pairs)[0] if rng.random() < 0.75 else _user(rng)
 
 
+def _several(rng: Rng, favourites: Favourites) -> tuple[tuple[int, ...], bool]:
+    return tuple(dict.fromkeys(_number(rng, favourites) for _ in range(3))), rng.random() < 0.5
+
+
 def _shown(rng: Rng, favourites: Favourites) -> tuple[Any, ...]:
     """Who is shown a page, for how long it is looked at, and what is done with it."""
     pause = rng.choice((0.0, 0.01, 0.1, 2.0, 40.0))
@@ -151,6 +155,7 @@ OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
             rng.choice([how for how in ("id", "value", "equal") if f"remove: {how}" not in OFF]),
         ),
     ),
+    "remove_many": (4, _several),
     "update": (6, lambda rng, liked: (_number(rng, liked), rng.choice("abc"))),
     "import": (6, lambda rng, liked: (_user(rng) % 3, _context(rng), rng.random() < 0.85)),
     "notify": (5, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)), _context(rng))),
@@ -159,6 +164,9 @@ OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
     "unfollow": (7, _pair),
     "mute": (4, _pair),
     "rebuild": (6, lambda rng, liked: (_spelled(rng, _rebuilt(rng, liked)),)),
+    "remove_object": (2, lambda rng, liked: (app.ACTIVITIES[_number(rng, liked)][2], rng.random() < 0.2)),
+    "delete_user": (1, lambda rng, liked: (_spelled(rng, _rebuilt(rng, liked)),)),
+    "remove_actor": (4, _pair),
     "mark_all": (4, lambda rng, liked: (_reader(rng, liked), rng.random() < 0.5)),
     "mark": (3, lambda rng, liked: (_reader(rng, liked), rng.random() < 0.5)),
     "delete": (2, lambda rng, liked: (_user(rng), rng.choice(("first", "last", "notes")))),
@@ -176,7 +184,9 @@ THEMES: tuple[tuple[str, ...], ...] = (
     ("follow", "unfollow", "rebuild"),
     ("notify", "unnotify", "mark", "mark_all", "mark_shown"),
     ("add", "mark_shown", "delete"),
-    ("remove", "import", "update"),
+    ("remove_actor", "notify", "follow", "rebuild"),
+    ("remove", "remove_many", "remove_object", "import", "update"),
+    ("remove_object", "delete_user", "delete_user", "notify", "rebuild"),
     ("update", "mute", "follow"),
 )
 

@@ -40,6 +40,9 @@ class MemoryActivityStorage(ActivityStorage):
         was = held.get(raw_id)
         if (expected and was != expected) or (was and change == state.UPDATED and _is_removed(was)):
             return None
+        if change == state.FORGET:
+            gone = was is not None and _is_removed(was)
+            return b"" if gone and self._held.pop(raw_id) else None
         value = state.changed(was, change, body)
         if value is None:
             return None

@@ -14,8 +14,11 @@ from feedmill.storage.auxiliary import (
     NotifiedUsers,
     PendingEntry,
     PendingIndex,
+    RemovalIndex,
     Unfollow,
     Unfollows,
+    names,
+    without,
 )
 from feedmill.storage.memory.data import DATA, atomic, journal_time
 from feedmill.storage.operations import Steps
@@ -56,6 +59,11 @@ class MemoryFeedSchedule(FeedSchedule):
                 del held[owner]
         if seconds is not None:
             yield from self.schedule(key_format, same, seconds)
+
+    @atomic
+    def forget(self, key_format: str, owners: Sequence[bytes]) -> None:
+        for owner in owners:
+            self._held.get(key_format, {}).pop(owner, None)
 
 
 class MemoryPendingIndex(MemoryFeedSchedule, PendingIndex):
@@ -124,6 +132,14 @@ class MemoryUnfollows(Unfollows):
         held = _unfollows(manager)
         return FollowChanges(*(_of_user(each, user, number) for each in (held.unfollowed, held.followed)))
 
+    @atomic
+    def forget_user(self, manager: str, user: str) -> None:
+        held = _unfollows(manager)
+        for pairs in (held.unfollowed, held.followed):
+            for pair in [each for each in pairs if names(each, user)]:
+                del pairs[pair]
+        held.rebuilt.discard(user)
+
 
 def _unfollows(manager: str) -> _Unfollows:
     found: _Unfollows = DATA.unfollows.setdefault(manager, _Unfollows())
@@ -182,3 +198,35 @@ class MemoryNotifiedUsers(NotifiedUsers):
     def users(self, manager: str, raw_id: bytes, names: Sequence[str]) -> dict[str, bytes]:
         held: _Notified = DATA.notified.get((manager, raw_id), _Notified())
         return {name: held.users[name] for name in names if name in held.users}
+
+    @atomic
+    def forget(self, manager: str, raw_ids: Sequence[bytes]) -> None:
+        for raw_id in raw_ids:
+            DATA.notified.pop((manager, raw_id), None)
+
+    @atomic
+    def forget_user(self, manager: str, user: str) -> None:
+        for (owner, _), held in DATA.notified.items():
+            if owner == manager:
+                held.users.update({name: without(packed, user) for name, packed in held.users.items()})
+
+
+class MemoryRemovalIndex(RemovalIndex):
+    """Entries in lists."""
+
+    @atomic
+    def add(self, manager: str, entries: Mapping[int, Sequence[bytes]]) -> None:
+        for bucket, some in entries.items():
+            DATA.index.setdefault((manager, bucket), []).extend(some)
+
+    @atomic
+    def entries(self, manager: str, buckets: Sequence[int], limit: int = 0) -> list[list[bytes]]:
+        return [DATA.index.get((manager, bucket), [])[: limit or None] for bucket in buckets]
+
+    @atomic
+    def turn(self, manager: str, bucket: int, oldest: Sequence[bytes], kept: Sequence[bytes]) -> bool:
+        held = DATA.index.get((manager, bucket), [])
+        if held[: len(oldest)] != list(oldest):
+            return False
+        DATA.index[manager, bucket] = [*held[len(oldest) :], *kept]
+        return True

@@ -12,6 +12,7 @@ from feedmill.storage.memory.auxiliary import (
     MemoryFeedSchedule,
     MemoryNotifiedUsers,
     MemoryPendingIndex,
+    MemoryRemovalIndex,
     MemoryUnfollows,
 )
 from feedmill.storage.memory.journal import MemoryJournal
@@ -37,6 +38,7 @@ class MemoryBackend(Backend):
             MemoryPendingIndex(),
             MemoryUnfollows(),
             MemoryNotifiedUsers(),
+            MemoryRemovalIndex(),
             MemoryFeedSchedule("aging"),
             MemoryFeedSchedule("idle"),
         )

@@ -46,6 +46,8 @@ class MemoryData:
             self.opened = 0
             self.wakeups: dict[str, float] = {}
             self.buckets: dict[str, float] = {}
+            #: The index of activities, by manager and bucket.
+            self.index: dict[tuple[str, int], list[bytes]] = {}
             self.unfollows: dict[str, Any] = {}
             #: By kind of feed: when the pending writes of whose feed is to be looked at, in ms, and the number of that note.
             self.pending: dict[str, dict[bytes, tuple[int, int]]] = {}

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedmill import settings
+from feedmill.ids import EntityId
 from feedmill.storage.journal import (
     FANOUT,
     MAX_DEAD_LETTERS,
@@ -233,6 +234,13 @@ class MemoryJournal(Journal):
         return {**{name: str(value) for name, value in found if name in STATUS_FIELDS}, "now": str(journal_time())}
 
     @atomic
+    def forget(self, manager: str, author: EntityId, fanout_ids: Sequence[str]) -> None:
+        DATA.buckets.pop(f"{manager}:{author}", None)
+        for each in fanout_ids:
+            if (record := _record(each)) is not None:
+                record.pop("error", None)
+
+    @atomic
     def list_due(self, manager: str, start: int = 0, limit: int = 0) -> DueFanouts:
         found = sorted(_due(manager).items(), key=lambda item: (item[1], item[0]))
         return DueFanouts(len(found), found[start : start + limit])
@@ -347,7 +355,7 @@ def _finished(record: Record) -> bool:
         record["rerun_at"] = journal_time() + record.pop("repeat_after")
     if record.get("rerun_at", 0) > record["claimed"]:
         return False
-    _forget(record, "rerun_at", "audience_read_at")
+    _forget(record, "rerun_at", "audience_read_at", "body")
     return True
 
 

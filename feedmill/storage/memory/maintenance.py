@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from feedmill.ids import ID_SIZE
-from feedmill.keys import GROUPS, activity_key, due_key, fanout_record_key
+from feedmill.keys import GROUPS, PRESENT, activity_key, due_key, fanout_record_key
 from feedmill.records.layout import HAS_OVERFLOW
 from feedmill.storage.maintenance import FANOUT_RECORD, HASH, STRING, ZSET, Maintenance, StoredFeed
 from feedmill.storage.memory.data import DATA, Groups, atomic, journal_time
@@ -119,6 +119,8 @@ class MemoryMaintenance(Maintenance):
     def forget(self, key: str | bytes, seconds: int = 0) -> None:
         for name in [each for each in DATA.fanout_records if fanout_record_key(each) == key and not seconds]:
             del DATA.fanout_records[name]
+        if not seconds:
+            DATA.present.pop((key if isinstance(key, str) else key.decode()).removesuffix(PRESENT), None)
 
     @atomic
     def unlock(self, key: str, lock: float) -> None:

@@ -14,6 +14,7 @@ from feedmill.storage.base import (
     ABSENT,
     APPEND,
     BUSY,
+    COUNT_TTL,
     DELETE,
     DONE,
     LOST,
@@ -289,7 +290,9 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return OldestGroups(counts, held.state if rows else b"", rows, held.scores[ranked[0]])
 
     @atomic
-    def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> None:
+    def groups_delete(
+        self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "", seconds: int = COUNT_TTL
+    ) -> None:
         DATA.flat.pop(key, None)
         held = DATA.groups.pop(key, None)
         if count_key in DATA.counts:
@@ -298,6 +301,9 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
             if unseen or unread:
                 sequence += 1
                 DATA.publish(channel, f'{event_prefix}"unseen": 0, "unread": 0, "seq": {sequence}}}'.encode())
+            if not seconds:
+                del DATA.counts[count_key]
+                return
             DATA.counts[count_key] = 0, 0, sequence
             DATA.groups[key] = Groups()
             DATA.groups[key].state = bytes(24) + latest + bytes(16) + sequence.to_bytes(8, "big")

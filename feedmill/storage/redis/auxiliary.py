@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import sha1
 from typing import Any
 
 from feedmill import settings
 from feedmill.keys import (
     GROUPS,
+    index_key,
     notification_numbers_key,
     notified_users_key,
     pending_key,
@@ -27,8 +30,11 @@ from feedmill.storage.auxiliary import (
     NotifiedUsers,
     PendingEntry,
     PendingIndex,
+    RemovalIndex,
     Unfollow,
     Unfollows,
+    names,
+    without,
 )
 from feedmill.storage.journal import OPEN_TTL
 from feedmill.storage.operations import Command, Steps
@@ -73,6 +79,9 @@ class RedisFeedSchedule(FeedSchedule):
         if moves:
             yield [call_script("pending_move", [self._key(key_format)], *moves)]
 
+    def forget(self, key_format: str, owners: Sequence[bytes]) -> Steps[None]:
+        yield [("ZREM", self._key(key_format), *owners)]
+
 
 class RedisPendingIndex(RedisFeedSchedule, PendingIndex):
     """The same of feeds with pending writes."""
@@ -89,6 +98,8 @@ class RedisPendingIndex(RedisFeedSchedule, PendingIndex):
         return [bool(each) for each in found]
 
 
+#: Keys that the server looks at in one round trip when notifications of a user are looked for.
+SCANNED = 1000
 #: Pairs that are read in one round trip when all are read.
 PAGE = 10_000
 
@@ -143,6 +154,15 @@ class RedisUnfollows(Unfollows):
                 for pairs in (gone, back)
             )
         )
+
+    def forget_user(self, manager: str, user: str) -> Steps[None]:
+        unfollowed, followed, rebuilt, _ = unfollows_keys(manager)
+        for key in (unfollowed, followed):
+            pairs = yield from self._all(key, -1)
+            gone = [pair for pair in pairs if names(unpack(pair), user)]
+            for start in range(0, len(gone), PAGE):
+                yield [("ZREM", key, *gone[start : start + PAGE])]
+        yield [("ZREM", rebuilt, user)]
 
     def _all(self, key: str, number: int) -> Steps[list[bytes]]:
         """All pairs since *number*."""
@@ -206,6 +226,42 @@ class RedisNotifiedUsers(NotifiedUsers):
             return {}
         (found,) = yield [("HMGET", notified_users_key(manager, raw_id), *names)]
         return {name: packed for name, packed in zip(names, found) if packed is not None}
+
+    def forget(self, manager: str, raw_ids: Sequence[bytes]) -> Steps[None]:
+        if raw_ids:
+            yield [("UNLINK", key) for raw_id in raw_ids for key in _notified_keys(manager, raw_id)]
+
+    def forget_user(self, manager: str, user: str) -> Steps[None]:
+        beginning, cursor = notified_users_key(manager, b"").removesuffix("{}"), b"0"
+        pattern = re.sub(r"([\\*?\[\]^-])", r"\\\1", beginning) + "{*}"
+        while True:
+            ((cursor, keys),) = yield [("SCAN", cursor, "MATCH", pattern, "COUNT", SCANNED)]
+            found = (yield [("HGETALL", key) for key in keys]) if keys else []
+            changed: list[Command] = []
+            for key, fields in zip(keys, found):
+                for name, packed in zip(fields[::2], fields[1::2]):
+                    if name.decode() not in (LAST, REMOVED) and (rest := without(packed, user)) != packed:
+                        changed.append(call_script("notification_forget", [key], name, packed, rest))
+            if changed:
+                yield changed
+            if int(cursor) == 0:
+                return
+
+
+class RedisRemovalIndex(RemovalIndex):
+    """A list for each bucket: its nodes hold many entries, at two bytes more for each."""
+
+    def add(self, manager: str, entries: Mapping[int, Sequence[bytes]]) -> Steps[None]:
+        if entries:
+            yield [("RPUSH", index_key(manager, bucket), *some) for bucket, some in entries.items()]
+
+    def entries(self, manager: str, buckets: Sequence[int], limit: int = 0) -> Steps[list[list[bytes]]]:
+        return (yield [("LRANGE", index_key(manager, bucket), 0, limit - 1) for bucket in buckets])
+
+    def turn(self, manager: str, bucket: int, oldest: Sequence[bytes], kept: Sequence[bytes]) -> Steps[bool]:
+        digest = sha1(b"".join(oldest), usedforsecurity=False).hexdigest()
+        (done,) = yield [call_script("index_turn", [index_key(manager, bucket)], len(oldest), digest, *kept)]
+        return bool(done)
 
 
 def _notified_keys(manager: str, raw_id: bytes) -> list[str]:

@@ -26,6 +26,7 @@ from feedmill.storage.redis.auxiliary import (
     RedisFeedSchedule,
     RedisNotifiedUsers,
     RedisPendingIndex,
+    RedisRemovalIndex,
     RedisUnfollows,
 )
 from feedmill.storage.redis.command_buffer import CommandBuffer
@@ -66,6 +67,7 @@ class RedisBackend(Backend):
             RedisPendingIndex(),
             RedisUnfollows(),
             RedisNotifiedUsers(),
+            RedisRemovalIndex(),
             RedisFeedSchedule(aging_key),
             RedisFeedSchedule(idle_key),
         )

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from feedmill import settings
+from feedmill.ids import EntityId
 from feedmill.keys import (
     PARTITIONS,
     bucket_key,
@@ -200,6 +201,10 @@ class RedisJournal(Journal):
             name: value.decode(errors="replace") for name, value in zip(STATUS_FIELDS, values) if value is not None
         }
         return {**fields, "now": str(journal_time(time, kept))}
+
+    def forget(self, manager: str, author: EntityId, fanout_ids: Sequence[str]) -> Steps[None]:
+        buckets = [("UNLINK", bucket_key(manager, author, partition)) for partition in range(PARTITIONS)]
+        yield [*buckets, *(("HDEL", fanout_record_key(each), "error") for each in fanout_ids)]
 
     def list_due(self, manager: str, start: int = 0, limit: int = 0) -> Steps[DueFanouts]:
         keys = [due_key(manager, partition) for partition in range(PARTITIONS)]

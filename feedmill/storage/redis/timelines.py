@@ -233,9 +233,11 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
             counts, state, list(zip(rows[::3], rows[1::3], rows[2::3])), None if lowest is None else float(lowest)
         )
 
-    def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> Steps[None]:
+    def groups_delete(
+        self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "", seconds: int = COUNT_TTL
+    ) -> Steps[None]:
         if count_key:
-            yield [call_script("delete", [key, key + GROUPS, count_key], channel, event_prefix, COUNT_TTL)]
+            yield [call_script("delete", [key, key + GROUPS, count_key], channel, event_prefix, seconds)]
         else:
             yield [call_script("delete", [key, key + GROUPS])]
 

@@ -13,6 +13,11 @@ if change == 'add' and ARGV[EXPECTED] == '' and body ~= '' and string.byte(body)
 end
 local was = call('GET', key) or ''
 if ARGV[EXPECTED] ~= '' and redis.sha1hex(was) ~= ARGV[EXPECTED] then return {0, ''} end
+if change == 'forget' then
+  local gone = string.byte(was) == 193 and string.upper(string.sub(was, 2, 2)) == 'R'
+  if gone then call('UNLINK', key) end
+  return {gone and 1 or 0, ''}
+end
 local function bodies_of(text)
   local found, at = {}, 1
   while at + 3 <= #text do

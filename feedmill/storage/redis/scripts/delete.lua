@@ -2,7 +2,7 @@
 -- Of a feed with counts the number of the last count stays for a while, in its state and its count, and in its state that of
 -- its latest touch: whoever writes to it meanwhile goes on from there, and what stayed stays for good (begin).
 -- KEYS: timeline (STRING or ZSET), state and records (HASH) and, with counts, the count (STRING)
--- ARGV: with counts: channel, front of the message to publish, seconds that the number stays
+-- ARGV: with counts: channel, front of the message to publish, seconds that the number stays, or 0
 -- Returns: 0
 local call, channel, event_prefix, seconds = redis.call, unpack(ARGV)
 local groups = call('HKEYS', KEYS[2])
@@ -19,6 +19,7 @@ if unseen ~= '0' or unread ~= '0' then
   sequence = string.format('%.0f', sequence + 1)
   call('PUBLISH', channel, event_prefix .. '"unseen": 0, "unread": 0, "seq": ' .. sequence .. '}')
 end
+if seconds == '0' then return 0 end
 call('SET', KEYS[3], '0 0 ' .. sequence, 'EX', seconds)
 call('HSET', KEYS[2], '\0m', '0' .. string.rep(none, 3) .. latest .. string.rep(none, 2) .. struct.pack('>I8', sequence))
 call('EXPIRE', KEYS[2], seconds)

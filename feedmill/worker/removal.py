@@ -1,0 +1,80 @@
+"""What is left to do of removals of many activities when each of these has a fan-out of its own: to wait until all are done."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator, Sequence
+
+from feedmill.errors import MessageError
+from feedmill.fanout.operations import DELETE_USER, REMOVE, FanoutOperation
+from feedmill.ids import EntityId, is_id
+from feedmill.manager import Manager, removals
+from feedmill.manager.activity_bodies import Fact
+from feedmill.storage.journal import Claim
+from feedmill.storage.operations import Steps, together
+from feedmill.storage.registry import backend
+from feedmill.worker import deletion
+from feedmill.worker.dead_letters import AttemptsExhausted
+from feedmill.worker.delivery import unpacked
+
+#: Seconds until it is looked again whether what is waited for is done, at least and at most; and how often as long as the look took.
+FIRST_LOOK, LONGEST_PAUSE, PART = 0.5, 60.0, 20
+#: Fan-out records that are read in one round trip.
+AT_ONCE = 500
+
+
+def wait_for(manager: Manager, op: FanoutOperation, claim: Claim) -> float | None:
+    """Do what is left to do of a removal; seconds until it is to be looked again, or None if all is done."""
+    begun = time.monotonic()
+    thing, others = _body(op, claim)
+    if op is DELETE_USER:
+        is_done = _is_deleted(manager, claim, thing, others)
+    else:
+        is_done = _all_removed(manager, removals.about_object(manager, thing, others))
+    return None if is_done else _pause(time.monotonic() - begun)
+
+
+def _body(op: FanoutOperation, claim: Claim) -> tuple[EntityId, bool]:
+    """What is removed, an object or a user; and whether what has it as its target goes, or what others did to them."""
+    values = unpacked(claim.body, "thing")
+    if len(values) != 2 or not is_id(values[0]) or not isinstance(values[1], bool):
+        raise MessageError(f"{op} takes an id, and whether more than that is meant")
+    return values[0], values[1]
+
+
+def _is_deleted(manager: Manager, claim: Claim, user_id: EntityId, about_them: bool) -> bool:
+    """Whether nothing is left of a user. Nothing is deleted before all that was asked for before them is done."""
+    if not _all_removed(manager, removals.of_user(manager, user_id, about_them)):
+        return False
+    if deletion.is_anything_older_open(manager, claim):
+        return False
+    deletion.erase(manager, user_id, _removed(manager, removals.of_user(manager, user_id, about_them)), claim.id)
+    return True
+
+
+def _all_removed(manager: Manager, sought: removals.Sought) -> bool:
+    """Whether all that was removed of *sought* is out of all feeds."""
+    names = (removals.name_of(manager, fact.raw_id) for fact in _removed(manager, sought))
+    return all(backend().run(_are_done(some)) for some in _parts(names))
+
+
+def _removed(manager: Manager, sought: removals.Sought) -> Iterator[Fact]:
+    for ids in removals.candidates(sought):
+        yield from (fact for fact in backend().run(removals.matching(manager, sought, ids)) if not fact.known)
+
+
+def _parts(names: Iterator[str]) -> Iterator[list[str]]:
+    return iter(lambda: list(itertools.islice(names, AT_ONCE)), [])
+
+
+def _are_done(names: Sequence[str]) -> Steps[bool]:
+    records = yield from together([backend().journal.get(name) for name in names])
+    for record in records:
+        if record.get("op") == REMOVE.name and record.get("dead"):
+            raise AttemptsExhausted(f"the removal of one activity is dead letter {record['dead']}; retry that first")
+    return not any(record.get("op") == REMOVE.name and "finished" not in record for record in records)
+
+
+def _pause(took: float) -> float:
+    return min(LONGEST_PAUSE, max(FIRST_LOOK, PART * took))
