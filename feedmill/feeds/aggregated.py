@@ -12,8 +12,10 @@ from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
 from feedmill.aggregators.base import group_name, name_of
 from feedmill.declaration import check_positive
 from feedmill.errors import ArgumentError, CorruptRecord, DeclarationError, NewerRecord
+from feedmill.feeds import new_items
 from feedmill.feeds.flat import ALL, WAIT, Feed, HeldMember, _accepted, _checked, unique
 from feedmill.feeds.group_actors import actors_page
+from feedmill.feeds.new_items import Shown
 from feedmill.feeds.query import EVERY_GROUP, Query
 from feedmill.feeds.reading import Page
 from feedmill.grouping.group_views import Entry, group_position, scan_by_score, scan_whole, stored_groups
@@ -56,8 +58,6 @@ class AggregatedFeed(Feed):
     _query = EVERY_GROUP
     #: Newest groups that an aggregator with its own ``merge`` is given.
     merge_max_length: ClassVar[int] = 20
-    #: Whether the feed keeps seen and read state and counts.
-    counted: ClassVar[bool] = False
     may_have_pending_writes: ClassVar[bool] = True
     #: What the lock is called in errors and logs.
     lock_format: ClassVar[str] = "aggregated_feed:%(user_id)s:lock"
@@ -90,11 +90,6 @@ class AggregatedFeed(Feed):
         """The serializer of the timeline's records."""
         serializer = cls.timeline_serializer
         return serializer(cls.activity_class) if serializer.embeds_activities else serializer()
-
-    @classmethod
-    def channel(cls) -> str:
-        """Where counts are published; empty for a feed without counts."""
-        return ""
 
     @classmethod
     def count_key_of(cls, user_id: EntityId) -> str:
@@ -280,9 +275,18 @@ class AggregatedFeed(Feed):
 
     def _delete(self) -> Steps[None]:
         """Delete the feed."""
-        yield from self.timeline().groups_delete(self.key)
+        yield from self.timeline().groups_delete(self.key, channel=self.channel())
 
     # -- reading
+
+    @classmethod
+    def _shown_owner(cls) -> str:
+        return f"shown {cls._owner()}"
+
+    @classmethod
+    def new_since(cls, user_id: EntityId, shown: Shown, readable: set[bytes]) -> Steps[int]:
+        """How many groups are not *shown* as they are: see ``feedmill.feeds.new_items``."""
+        return new_items.new_groups(cls, user_id, shown)
 
     @classmethod
     def scan(

@@ -147,7 +147,7 @@ class FeedLimits(NamedTuple):
     max_length: int
     #: The newest groups that a snapshot must hold; a negative number is of those that it must hold where it holds oldest.
     newest: int
-    #: Where counts are published; empty for feeds without counts.
+    #: Front of the channels on which changes are published: a feed's channel is that, a colon and its key. Empty: nothing is.
     channel: str
 
 
@@ -213,6 +213,8 @@ class Changes:
     count_key: str = ""
     #: unseen, unread, sequence number and the message to publish, when the count changed.
     count: tuple[int, int, int, str] | None = None
+    #: Of a feed without counts: the message to publish, or nothing.
+    message: str = ""
 
 
 #: What :attr:`Changes.overflow` does to a field.
@@ -306,15 +308,19 @@ class StoredCounts(NamedTuple):
 
 
 class FlatTimelines(FeedStorage, Protocol):
-    """Timelines that are arrays of ids."""
+    """Timelines that are arrays of ids.
 
-    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
+    *channel*: front of the channels on which each timeline that changes says so, a message of JSON; a timeline's channel is
+    that, a colon and its key. Empty: nothing is published.
+    """
+
+    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int, channel: str = "") -> Steps[int]:
         """Put *ids* (ascending) into every timeline of *keys*; how many were new, over all timelines.
 
         A timeline that then holds more than a quarter beyond *max_length* is cut back to its newest *max_length*.
         """
 
-    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
+    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes], channel: str = "") -> Steps[int]:
         """Take *ids* out of every timeline of *keys*; how many were there, over all timelines."""
 
     def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
@@ -330,10 +336,10 @@ class FlatTimelines(FeedStorage, Protocol):
     def flat_count(self, key: str) -> Steps[int]:
         """How many ids are held."""
 
-    def flat_trim(self, key: str, length: int) -> Steps[None]:
+    def flat_trim(self, key: str, length: int, channel: str = "") -> Steps[None]:
         """Keep the newest *length* ids."""
 
-    def flat_delete(self, key: str) -> Steps[None]:
+    def flat_delete(self, key: str, channel: str = "") -> Steps[None]:
         """Delete a timeline."""
 
 
@@ -351,7 +357,7 @@ class GroupTimelines(FeedStorage, Protocol):
         """
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:
-        """Write the feeds of *batch* whose lock is still ours, each whole or not at all, and publish their counts.
+        """Write the feeds of *batch* whose lock is still ours, each whole or not at all, and publish their changes.
 
         For each: ``LOST`` if another token has it, and nothing was written; what came in as pending writes meanwhile, and the
         lock is kept for as long again, under the token that is following; or ``DONE``, and the lock is free, whatever
@@ -398,5 +404,6 @@ class GroupTimelines(FeedStorage, Protocol):
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> Steps[None]:
         """Delete a timeline and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`.
 
-        Counts that were not 0 are published as 0 on *channel*; *event_prefix*: how the message begins.
+        Counts that were not 0 are published as 0, on the channel of which *channel* is the front; *event_prefix*: how the
+        message begins. Of a feed without counts that was there, that it changed.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import json
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -41,9 +42,10 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     url: ClassVar[str] = "memory://"
 
     @atomic
-    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> int:
+    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int, channel: str = "") -> int:
         added = 0
         for key in keys:
+            before = added
             held = DATA.flat.setdefault(key, []) if ids else []
             for raw_id in ids:
                 at = bisect.bisect_left(held, raw_id)
@@ -52,10 +54,12 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
                     added += 1
             if len(held) > 1.25 * max_length:
                 del held[:-max_length]
+            if added > before:
+                _publish(channel, key, added=added - before)
         return added
 
     @atomic
-    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> int:
+    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes], channel: str = "") -> int:
         removed = 0
         for key in keys:
             held = DATA.flat.get(key, [])
@@ -65,6 +69,8 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
                 DATA.flat[key] = remaining
             else:
                 DATA.flat.pop(key, None)
+            if len(remaining) < len(held):
+                _publish(channel, key, removed=len(held) - len(remaining))
         return removed
 
     @atomic
@@ -87,16 +93,18 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return len(DATA.flat.get(key, ()))
 
     @atomic
-    def flat_trim(self, key: str, length: int) -> None:
+    def flat_trim(self, key: str, length: int, channel: str = "") -> None:
         held = DATA.flat.get(key, [])
+        if len(held) > length:
+            _publish(channel, key)
         del held[: max(0, len(held) - length)]
         if not held:
             DATA.flat.pop(key, None)
 
     @atomic
-    def flat_delete(self, key: str) -> None:
-        DATA.flat.pop(key, None)
-        DATA.groups.pop(key, None)
+    def flat_delete(self, key: str, channel: str = "") -> None:
+        if any((DATA.flat.pop(key, None), DATA.groups.pop(key, None))):
+            _publish(channel, key)
 
     @atomic
     def begin(
@@ -158,7 +166,9 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         if feed.count is not None:
             unseen, unread, sequence, message = feed.count
             DATA.counts[feed.count_key] = unseen, unread, sequence
-            DATA.publish(channel, message.encode())
+            _say(channel, feed.key, message)
+        elif feed.message:
+            _say(channel, feed.key, feed.message)
         if came:
             held.lock, held.deadline = lock.following, lock.now + lock.ttl
             return came
@@ -231,16 +241,26 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
 
     @atomic
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> None:
-        DATA.flat.pop(key, None)
-        DATA.groups.pop(key, None)
+        if any((DATA.flat.pop(key, None), DATA.groups.pop(key, None))) and not count_key:
+            _publish(channel, key)
         if count_key in DATA.counts:
             unseen, unread, sequence = DATA.counts[count_key]
             if unseen or unread:
                 sequence += 1
-                DATA.publish(channel, f'{event_prefix}"unseen": 0, "unread": 0, "seq": {sequence}}}'.encode())
+                _say(channel, key, f'{event_prefix}"unseen": 0, "unread": 0, "seq": {sequence}}}')
             DATA.counts[count_key] = 0, 0, sequence
             DATA.groups[key] = Groups()
             DATA.groups[key].state = bytes(48) + sequence.to_bytes(8, "big")
+
+
+def _publish(channel: str, key: str, **changed: int) -> None:
+    """Say that the timeline *key* changed, and how."""
+    _say(channel, key, json.dumps(changed))
+
+
+def _say(channel: str, key: str, message: str) -> None:
+    if channel:
+        DATA.publish(f"{channel}:{key}", message.encode())
 
 
 def _wanted(overflow: dict[bytes, bytes], read: GroupRead) -> dict[bytes, bytes]:

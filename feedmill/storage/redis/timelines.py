@@ -59,16 +59,16 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
 
     # -- flat
 
-    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int) -> Steps[int]:
+    def flat_add(self, keys: Sequence[str], ids: Sequence[bytes], max_length: int, channel: str = "") -> Steps[int]:
         if not keys or not ids:
             return 0
-        replies = yield [call_script("flat_add", part, max_length, *ids) for part in _batches(keys)]
+        replies = yield [call_script("flat_add", part, max_length, channel, *ids) for part in _batches(keys)]
         return sum(replies)
 
-    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
+    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes], channel: str = "") -> Steps[int]:
         if not keys or not ids:
             return 0
-        replies = yield [call_script("flat_remove", part, *ids) for part in _batches(keys)]
+        replies = yield [call_script("flat_remove", part, channel, *ids) for part in _batches(keys)]
         return sum(replies)
 
     def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
@@ -88,13 +88,13 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         (size,) = yield [("STRLEN", key)]
         return int(size) // ID_SIZE
 
-    def flat_trim(self, key: str, length: int) -> Steps[None]:
-        yield [call_script("flat_trim", [key], length)]
+    def flat_trim(self, key: str, length: int, channel: str = "") -> Steps[None]:
+        yield [call_script("flat_trim", [key], length, channel)]
 
     # -- groups
 
-    def flat_delete(self, key: str) -> Steps[None]:
-        yield [call_script("delete", [key, key + GROUPS])]
+    def flat_delete(self, key: str, channel: str = "") -> Steps[None]:
+        yield [call_script("delete", [key, key + GROUPS], channel)]
 
     def begin(
         self, feeds: FeedBatch, request: WriteRequest, lock: Lock, limits: FeedLimits
@@ -109,7 +109,7 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
                 MAX_MEMBERS,
                 record.OVERFLOW_LIMIT,
             ),
-            *(request.pending, len(request.reads), len(request.additions)),
+            *(request.pending, len(request.reads), len(request.additions), int(bool(feeds.count_keys(0, 1)))),
         ]
         for read in request.reads:
             args += (read.group, -1) if read.actors is None else (read.group, len(read.actors), *read.actors)
@@ -130,13 +130,14 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:
         deadline = int((lock.now + lock.ttl) * 1000)
+        counted = bool(batch) and bool(batch[0].count_key)
 
         def commands() -> Iterator[Command]:
             for start in range(0, len(batch), BATCH):
                 part = batch[start : start + BATCH]
-                keys = _keys([feed.key for feed in part], [feed.count_key for feed in part] if channel else ())
+                keys = _keys([feed.key for feed in part], [feed.count_key for feed in part] if counted else ())
                 args = [arg for feed in part for arg in _written(feed)]
-                yield call_script("commit", keys, lock.token, lock.following, deadline, channel, *args)
+                yield call_script("commit", keys, lock.token, lock.following, deadline, channel, int(counted), *args)
 
         replies = yield commands()
         return [reply for answer in replies for reply in answer]
@@ -202,7 +203,7 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         if count_key:
             yield [call_script("delete", [key, key + GROUPS, count_key], channel, event_prefix, COUNT_TTL)]
         else:
-            yield [call_script("delete", [key, key + GROUPS])]
+            yield [call_script("delete", [key, key + GROUPS], channel)]
 
 
 def _keys(keys: Sequence[str], count_keys: Sequence[str]) -> list[str]:
@@ -217,7 +218,7 @@ def _keys(keys: Sequence[str], count_keys: Sequence[str]) -> list[str]:
 def _written(feed: Changes) -> list[Any]:
     """One feed's arguments of a commit."""
     pending: Any = b"%d:" % feed.pending_done + feed.pending_kept if feed.pending_kept else feed.pending_done
-    args: list[Any] = [pending, *(feed.count or ("", "", "", "")), len(feed.put), STATE, feed.state]
+    args: list[Any] = [pending, *(feed.count or ("", "", "", feed.message)), len(feed.put), STATE, feed.state]
     for group, data, _ in feed.put:
         args += (group, data)
     for group, _, score in feed.put:

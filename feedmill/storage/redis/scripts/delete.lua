@@ -2,18 +2,20 @@
 -- Of a feed with counts the number of the last count stays for a while, in its state and its count: whoever writes to it
 -- meanwhile goes on from there, and what stayed stays for good (begin).
 -- KEYS: timeline (STRING or ZSET), state and records (HASH) and, with counts, the count (STRING)
--- ARGV: with counts: channel, front of the message to publish, seconds that the number stays
+-- ARGV: front of the feed's channel ('': nothing is published); with counts: front of the message to publish, seconds that the
+--   number stays
 -- Returns: 0
 local call, channel, event_prefix, seconds = redis.call, unpack(ARGV)
 local groups = call('HKEYS', KEYS[2])
 for i = 1, #groups do call('UNLINK', KEYS[2] .. ':' .. groups[i]) end
-local count = channel and redis.pcall('GET', KEYS[3])
+local count = KEYS[3] and redis.pcall('GET', KEYS[3])
 local unseen, unread, sequence = string.match(type(count) == 'string' and count or '', '^(%d+) (%d+) (%d+)$')
-call('UNLINK', unpack(KEYS))
+local gone = call('UNLINK', unpack(KEYS))
+if not KEYS[3] and gone > 0 and channel ~= '' then call('PUBLISH', channel .. ':' .. KEYS[1], '{}') end
 if not sequence then return 0 end
 if unseen ~= '0' or unread ~= '0' then
   sequence = string.format('%.0f', sequence + 1)
-  call('PUBLISH', channel, event_prefix .. '"unseen": 0, "unread": 0, "seq": ' .. sequence .. '}')
+  if channel ~= '' then call('PUBLISH', channel .. ':' .. KEYS[1], event_prefix .. '"unseen": 0, "unread": 0, "seq": ' .. sequence .. '}') end
 end
 call('SET', KEYS[3], '0 0 ' .. sequence, 'EX', seconds)
 call('HSET', KEYS[2], '\0m', '0' .. string.rep('\0', 48) .. struct.pack('>I8', sequence))

@@ -1,12 +1,12 @@
 -- Put the same ids into many flat timelines, each once, keeping them sorted.
 -- KEYS: timelines, STRINGs of sorted 16-byte ids (big-endian time first), oldest first
--- ARGV: max_length; then the ids, oldest first
+-- ARGV: max_length, front of the feeds' channels ('': nothing is published); then the ids, oldest first
 -- Returns: how many ids were new, over all timelines
 -- Ids are compared as numbers: Lua's < on strings follows the server's locale.
 local call, num = redis.call, struct.unpack
-local cut = tonumber(ARGV[1]) * 16
+local cut, channel = tonumber(ARGV[1]) * 16, ARGV[2]
 local ids = {}
-for i = 2, #ARGV do
+for i = 3, #ARGV do
   local t, h = num('>I7', ARGV[i])
   ids[#ids + 1] = {ARGV[i], t}
 end
@@ -25,7 +25,7 @@ local function rewrite(key, text)
 end
 local added = 0
 for k = 1, #KEYS do
-  local key, grown = KEYS[k], false
+  local key, grown, before_key = KEYS[k], false, added
   for i = 1, #ids do
     local id, t = ids[i][1], ids[i][2]
     local last = call('GETRANGE', key, -16, -1)
@@ -47,6 +47,9 @@ for k = 1, #KEYS do
         added = added + 1
       end
     end
+  end
+  if channel ~= '' and added > before_key then
+    call('PUBLISH', channel .. ':' .. key, '{"added": ' .. added - before_key .. '}')
   end
   if grown and (grown == cut or grown > 1.25 * cut) then rewrite(key, call('GETRANGE', key, -cut, -1)) end
 end
