@@ -79,7 +79,7 @@ class Settings:
     #: limit.
     queue_limit: int = 50_000
     #: Connections to the feeds' server that a process, and each event loop in it, opens at most; who finds all of them in
-    #: use waits. Each subscription has one more of its own. ``?max_connections=`` in ``redis_url`` goes before this.
+    #: use waits. All subscriptions share one more. ``?max_connections=`` in ``redis_url`` goes before this.
     max_connections: int = 100
     #: Seconds that an activity may be dated ahead of the clock of the process that writes it; one further ahead is refused.
     max_future: float = 3600.0

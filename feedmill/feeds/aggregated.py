@@ -15,7 +15,7 @@ from feedmill.errors import ArgumentError, CorruptRecord, DeclarationError, Newe
 from feedmill.feeds import new_items
 from feedmill.feeds.flat import ALL, WAIT, Feed, HeldMember, _accepted, _checked, unique
 from feedmill.feeds.group_actors import actors_page
-from feedmill.feeds.new_items import Shown
+from feedmill.feeds.new_items import Found, PageContent
 from feedmill.feeds.query import EVERY_GROUP, Query
 from feedmill.feeds.reading import Page
 from feedmill.grouping.group_views import Entry, group_position, scan_by_score, scan_whole, stored_groups
@@ -284,7 +284,7 @@ class AggregatedFeed(Feed):
         return f"shown {cls._owner()}"
 
     @classmethod
-    def new_since(cls, user_id: EntityId, shown: Shown, readable: set[bytes]) -> Steps[int]:
+    def new_since(cls, user_id: EntityId, shown: PageContent, readable: set[bytes]) -> Steps[Found]:
         """How many groups are not *shown* as they are: see ``feedmill.feeds.new_items``."""
         return new_items.new_groups(cls, user_id, shown)
 

@@ -11,7 +11,7 @@ from feedmill.activity import Activity
 from feedmill.declaration import check_attributes, check_number, check_positive
 from feedmill.errors import ArgumentError, DeclarationError, FeedIndexError
 from feedmill.feeds import new_items
-from feedmill.feeds.new_items import NewItems, NewItemsTopic, Shown
+from feedmill.feeds.new_items import Found, NewItems, NewItemsTopic, PageContent
 from feedmill.feeds.published import Published, WatchAll
 from feedmill.feeds.query import FILTERS, Query
 from feedmill.feeds.reading import Page, Readable
@@ -366,14 +366,14 @@ class Feed(Bodies, Readable):
         return f"shown {cls.key_format}"
 
     @classmethod
-    def _shown(cls, after: Page | str | None) -> Shown | None:
+    def _shown(cls, after: Page | str | None) -> PageContent | None:
         """What is shown; None if that is to be what the feed begins with."""
         if isinstance(after, str):
             return new_items.decode(cls._shown_owner(), after, grouped=cls._query.grouped)
         return None if after is None else new_items.shown_on(after)
 
     @classmethod
-    def new_since(cls, user_id: EntityId, shown: Shown, readable: set[bytes]) -> Steps[int]:
+    def new_since(cls, user_id: EntityId, shown: PageContent, readable: set[bytes]) -> Steps[Found]:
         """How many items are not *shown*: see ``feedmill.feeds.new_items``. *readable*: ids whose bodies are there, so far."""
         return new_items.new_activities(cls, user_id, shown, readable)
 
@@ -387,7 +387,7 @@ class Feed(Bodies, Readable):
         shown = self._shown(after)
         if shown is None:
             raise ArgumentError("after is None; give what page() returned, or the text that shown() made of it")
-        return (yield from self.new_since(self.user_id, shown, set()))
+        return (yield from self.new_since(self.user_id, shown, set())).new
 
     count_new, acount_new = sync_and_async(_count_new)
 

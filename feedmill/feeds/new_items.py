@@ -22,6 +22,9 @@ from feedmill.storage.operations import Steps
 FIRST_PAGE = 25
 #: Groups that are read beyond as many as the page shows, at first.
 MARGIN = 25
+#: Seconds after which a feed is read again in which something new has no body, at first and at most: a body that comes back,
+#: because what was taken back was done again, changes no feed.
+AGAIN, MOST_AGAIN = 1.0, 300.0
 #: In the text that stands for a page: how many items it shows, and how long the cursor of the next is; and of each item a
 #: digest of its name and, of a group, how many activities it has and the time of the newest, µs.
 _HEAD, _NAME, _GROUP = struct.Struct(">HH"), struct.Struct(">4s"), struct.Struct(">4sIQ")
@@ -34,7 +37,15 @@ class NewItems(NamedTuple):
     new: int
 
 
-class Shown(NamedTuple):
+class Found(NamedTuple):
+    """What was read of a feed."""
+
+    new: int
+    #: How many more would be new if all activities had their bodies.
+    unreadable: int
+
+
+class PageContent(NamedTuple):
     """What a page shows."""
 
     #: By :func:`digest` of its id, or of its group's name: how many activities it has, and the time of the newest, µs; of an
@@ -54,13 +65,13 @@ def digest(name: bytes) -> bytes:
     return blake2b(name, digest_size=4).digest()
 
 
-def shown_on(page: Page) -> Shown:
+def shown_on(page: Page) -> PageContent:
     """What *page* shows."""
     if not isinstance(page, Page):
         raise ArgumentError(
             f"{str(page)[:80]!r} is no page; give what page() or apage() returned, or the text by shown()"
         )
-    return Shown(dict(map(_numbers, page.items)), page.next)
+    return PageContent(dict(map(_numbers, page.items)), page.next)
 
 
 def _numbers(item: Activity | AggregatedActivity) -> tuple[bytes, tuple[int, int]]:
@@ -70,7 +81,7 @@ def _numbers(item: Activity | AggregatedActivity) -> tuple[bytes, tuple[int, int
     return digest(item.group.encode()), (item.activity_count, updated)
 
 
-def encode(owner: str, shown: Shown, *, grouped: bool) -> str:
+def encode(owner: str, shown: PageContent, *, grouped: bool) -> str:
     """*shown* as text, for the feeds that *owner* names."""
     following = (shown.next or "").encode()
     rows = [
@@ -80,7 +91,7 @@ def encode(owner: str, shown: Shown, *, grouped: bool) -> str:
     return cursor.encode(owner, _HEAD.pack(len(rows), len(following)) + following + b"".join(rows))
 
 
-def decode(owner: str, text: str, *, grouped: bool) -> Shown:
+def decode(owner: str, text: str, *, grouped: bool) -> PageContent:
     """What :func:`encode` made; :class:`~feedmill.errors.CursorError` for anything else."""
     data, row = cursor.decode(owner, text), _GROUP if grouped else _NAME
     number, size = _HEAD.unpack_from(data) if len(data) >= _HEAD.size else (0, 0)
@@ -89,10 +100,10 @@ def decode(owner: str, text: str, *, grouped: bool) -> Shown:
         raise CursorError(f"{text[:80]!r} stands for no page; read the page again, and use shown() of it")
     found = {name: (numbers[0], numbers[1]) if numbers else (0, 0) for name, *numbers in row.iter_unpack(rest)}
     following = data[_HEAD.size : _HEAD.size + size].decode("ascii", "replace")
-    return Shown(found, following or None)
+    return PageContent(found, following or None)
 
 
-def new_activities(feed_class: Any, user_id: EntityId, shown: Shown, readable: set[bytes]) -> Steps[int]:
+def new_activities(feed_class: Any, user_id: EntityId, shown: PageContent, readable: set[bytes]) -> Steps[Found]:
     """How many activities stand in a flat feed before those that are *shown*, or among them, without being so.
 
     *readable*: ids whose bodies are known to be there, which it adds to.
@@ -106,10 +117,11 @@ def new_activities(feed_class: Any, user_id: EntityId, shown: Shown, readable: s
     unknown = [raw_id for raw_id in new if raw_id not in readable]
     if unknown:
         readable.update((yield from feed_class.hydrate(unknown)))
-    return sum(raw_id in readable for raw_id in new)
+    number = sum(raw_id in readable for raw_id in new)
+    return Found(number, len(new) - number)
 
 
-def new_groups(feed_class: Any, user_id: EntityId, shown: Shown) -> Steps[int]:
+def new_groups(feed_class: Any, user_id: EntityId, shown: PageContent) -> Steps[Found]:
     """How many groups are not *shown*, or have other activities since: of those that stand before the last that is, or among
     them.
 
@@ -118,7 +130,7 @@ def new_groups(feed_class: Any, user_id: EntityId, shown: Shown) -> Steps[int]:
     if feed_class.has_custom_rank():
         stop = feed_class.max_length if shown.next is None else len(shown.items)
         entries, _ = yield from feed_class.scan(user_id, feed_class._query, None, 0, stop)
-        return sum(_is_new(shown, group) for _, group in entries)
+        return Found(sum(_is_new(shown, group) for _, group in entries), sum(group is None for _, group in entries))
     state, rows = yield from _rows(feed_class, user_id, shown)
     grown = [
         (name, stored)
@@ -126,10 +138,11 @@ def new_groups(feed_class: Any, user_id: EntityId, shown: Shown) -> Steps[int]:
         if stored is not None and _may_be_new(feed_class, shown, name, stored)
     ]
     groups = yield from stored_groups(feed_class, state, grown, include_empty=False)
-    return sum(_is_new(shown, group) for group in groups)
+    number = sum(_is_new(shown, group) for group in groups)
+    return Found(number, len(groups) - number)
 
 
-def _rows(feed_class: Any, user_id: EntityId, shown: Shown) -> Steps[tuple[bytes, Sequence[Any]]]:
+def _rows(feed_class: Any, user_id: EntityId, shown: PageContent) -> Steps[tuple[bytes, Sequence[Any]]]:
     """The groups that may be new, and the feed's state."""
     timeline, key, length = feed_class.timeline(), feed_class.key_of(user_id), feed_class.max_length
     number = length if shown.next is None else len(shown.items)
@@ -143,7 +156,7 @@ def _rows(feed_class: Any, user_id: EntityId, shown: Shown) -> Steps[tuple[bytes
     return state, [row for row in rows if group_position(row) >= bottom]
 
 
-def _may_be_new(feed_class: Any, shown: Shown, name: bytes, stored: bytes) -> bool:
+def _may_be_new(feed_class: Any, shown: PageContent, name: bytes, stored: bytes) -> bool:
     """Whether the record says so. Activities whose bodies are gone may make it untrue."""
     try:
         view = feed_class.serializer().view(stored)
@@ -152,7 +165,7 @@ def _may_be_new(feed_class: Any, shown: Shown, name: bytes, stored: bytes) -> bo
         return False
 
 
-def _is_new(shown: Shown, group: AggregatedActivity | None) -> bool:
+def _is_new(shown: PageContent, group: AggregatedActivity | None) -> bool:
     if group is None:
         return False
     updated = 0 if group.updated_at is None else to_microseconds(group.updated_at)
@@ -162,10 +175,11 @@ def _is_new(shown: Shown, group: AggregatedActivity | None) -> bool:
 class NewItemsTopic(Topic[NewItems]):
     """A feed of which a page is shown. Whatever is published of it makes it be read, once for all that came meanwhile."""
 
-    def __init__(self, feed: Any, shown: Shown | None) -> None:
+    def __init__(self, feed: Any, shown: PageContent | None) -> None:
         super().__init__(feed)
         self._shown = shown
         self._readable: set[bytes] = set()
+        self._pause = AGAIN
 
     def hear(self, message: bytes) -> bool:
         return True
@@ -174,4 +188,7 @@ class NewItemsTopic(Topic[NewItems]):
         if self._shown is None:
             self._shown = shown_on((yield from self.feed._page(FIRST_PAGE)))
             return NewItems(0)
-        return NewItems((yield from self.feed.new_since(self.feed.user_id, self._shown, self._readable)))
+        found: Found = yield from self.feed.new_since(self.feed.user_id, self._shown, self._readable)
+        self.read_again_in = self._pause if found.unreadable else None
+        self._pause = min(MOST_AGAIN, 2 * self._pause) if found.unreadable else AGAIN
+        return NewItems(found.new)

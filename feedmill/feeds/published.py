@@ -36,14 +36,18 @@ class WatchAll:
     def next(self, timeout: float | None) -> Generator[Ask, list[Heard] | None, Published | None]:
         """The next thing to tell; None if *timeout* seconds brought none, or when it is closed."""
         deadline = None if timeout is None else time.monotonic() + timeout
+        asked = False
         while not self.closed:
             if self._ready:
                 return self._ready.popleft()
             remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
-                return None
+                if asked:
+                    return None
+                remaining = 0.0
             for heard in (yield remaining) or ():
                 self.hear(*heard)
+            asked = True
         return None
 
     def hear(self, channel: str, message: bytes) -> None:

@@ -4,29 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Generator, Iterator
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import AsyncIterator, Iterator
+from typing import Any, Generic, TypeVar
 
 from feedmill.errors import StorageError
+from feedmill.feeds.watch import Watching
 from feedmill.storage.base import Backend
-from feedmill.storage.operations import Steps
-from feedmill.storage.pubsub import AListener, Heard, Listener
+from feedmill.storage.pubsub import AListener, Listener
 
 V = TypeVar("V")
-V_co = TypeVar("V_co", covariant=True)
-
-
-class Watching(Protocol[V_co]):
-    """Decides what is told, and what is to be done for it: see :class:`feedmill.feeds.watch.Watch`."""
-
-    closed: bool
-
-    @property
-    def channels(self) -> list[str]:
-        """What is to be listened to."""
-
-    def next(self, timeout: float | None) -> Generator[Steps[None] | float | None, list[Heard] | None, V_co | None]:
-        """The next thing to tell."""
 
 
 class Subscription(Generic[V]):

@@ -7,7 +7,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Generic, TypeVar, Union
+from typing import Any, Generic, Protocol, TypeVar, Union
 
 from feedmill.errors import CorruptRecord, StorageError
 from feedmill.grouping.feed_state import HIGHEST, MOST, Counts
@@ -18,6 +18,7 @@ from feedmill.storage.pubsub import LISTENING, RETRY, Heard
 
 T = TypeVar("T")
 V = TypeVar("V")
+V_co = TypeVar("V_co", covariant=True)
 
 #: Feeds that are read in one round trip at most.
 READ_AT_ONCE = 1000
@@ -27,13 +28,29 @@ LONGEST = 16_384
 Ask = Union[Steps[None], float, None]
 
 
+class Watching(Protocol[V_co]):
+    """Decides what is told, and what is to be done for it: see :class:`Watch`."""
+
+    #: Whether nothing more is to be told.
+    closed: bool
+
+    @property
+    def channels(self) -> list[str]:
+        """What is to be listened to."""
+
+    def next(self, timeout: float | None) -> Generator[Ask, list[Heard] | None, V_co | None]:
+        """The next thing to tell."""
+
+
 class Topic(ABC, Generic[T]):
     """One feed that is watched, and what is known of it."""
 
     def __init__(self, feed: Any) -> None:
         self.feed, self.channel = feed, feed.channel_of(feed.user_id)
         #: What a subscriber was told last; None if nothing yet.
-        self.told: T | None = None
+        self.latest: T | None = None
+        #: Seconds after which it must be read again, whatever is heard; None if nothing is known to be missing.
+        self.read_again_in: float | None = None
 
     def restart(self) -> None:  # most have nothing to forget
         """Listening begins, again: messages may have been missed."""
@@ -48,7 +65,7 @@ class Topic(ABC, Generic[T]):
 
     def forget(self) -> None:
         """What was read is damaged: whatever is heard next makes it be read again."""
-        self.told = None
+        self.latest = None
 
 
 class CountsTopic(Topic[Counts]):
@@ -69,12 +86,12 @@ class CountsTopic(Topic[Counts]):
         counts = said(message, self.feed.key)
         if counts is None:
             return False  # others may use the channel, too
-        before, told = self._heard, self.told
+        before, latest = self._heard, self.latest
         self._heard = counts.seq
-        expected = (before + 1,) if before is not None else (told.seq, told.seq + 1) if told is not None else ()
-        if told is None or counts.seq not in expected or (counts.seq == told.seq and counts != told):
+        expected = (before + 1,) if before is not None else (latest.seq, latest.seq + 1) if latest is not None else ()
+        if latest is None or counts.seq not in expected or (counts.seq == latest.seq and counts != latest):
             return True
-        return counts if counts.seq > told.seq else False  # else it was on its way while the kept counts were read
+        return counts if counts.seq > latest.seq else False  # else it was on its way while the kept counts were read
 
     def read(self) -> Steps[Counts | None]:
         try:
@@ -96,6 +113,8 @@ class Watch(Generic[T, V]):
         self._shape = shape
         #: Channels of the feeds that must be read.
         self._stale: dict[str, None] = {}
+        #: Channels of the feeds that must be read again at a time, by the monotonic clock.
+        self._due: dict[str, float] = {}
         self._ready: collections.deque[V] = collections.deque()
         self._told = False
         self.closed = False
@@ -108,10 +127,14 @@ class Watch(Generic[T, V]):
     def next(self, timeout: float | None) -> Generator[Ask, list[Heard] | None, V | None]:
         """The next thing to tell; None if *timeout* seconds brought none, or when it is closed."""
         deadline = None if timeout is None else time.monotonic() + timeout
-        failed = False
+        failed = asked = False
         while not self.closed:
             if self._ready:
                 return self._ready.popleft()
+            now = time.monotonic() if self._due else 0.0
+            for channel in [channel for channel, at in self._due.items() if at <= now]:
+                del self._due[channel]
+                self._stale[channel] = None
             if self._stale and not failed:
                 try:
                     yield from self._learn_stale()
@@ -122,12 +145,15 @@ class Watch(Generic[T, V]):
                     failed = True
             remaining = None if deadline is None else deadline - time.monotonic()
             if remaining is not None and remaining <= 0:
-                return None
-            if failed:
-                remaining = RETRY if remaining is None else min(remaining, RETRY)
+                if asked:
+                    return None
+                remaining = 0.0
+            waits = [RETRY] * failed + [at - now for at in self._due.values()]
+            if waits:
+                remaining = max(0.0, min(waits if remaining is None else [remaining, *waits]))
             for heard in (yield remaining) or ():
                 self.hear(*heard)
-            failed = False
+            failed, asked = False, True
         return None
 
     def hear(self, channel: str, message: bytes) -> None:
@@ -149,13 +175,16 @@ class Watch(Generic[T, V]):
         """Take what was read of one feed."""
         topic = self._topics[channel]
         self._stale.pop(channel, None)
+        self._due.pop(channel, None)
+        if topic.read_again_in is not None:
+            self._due[channel] = time.monotonic() + topic.read_again_in
         if found is None:
             topic.forget()
-        elif topic.told != found:
+        elif topic.latest != found:
             self._tell(topic, found)
 
     def _tell(self, topic: Topic[T], found: T) -> None:
-        topic.told, self._told = found, True
+        topic.latest, self._told = found, True
         self._ready.append(self._shape(topic.feed.user_id, found))
 
     def _learn_stale(self) -> Generator[Ask, list[Heard] | None, None]:

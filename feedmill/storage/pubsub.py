@@ -19,6 +19,7 @@ class Heard(NamedTuple):
 
     #: Its channel; of :data:`LISTENING` to all channels that begin alike, what they begin with.
     channel: str
+    #: As it was published.
     message: bytes
 
 

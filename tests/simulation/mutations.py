@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from feedmill.fanout import handle
+from feedmill.feeds import watch
 from feedmill.grouping import pending_writes
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
@@ -21,6 +22,7 @@ from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.procedures import stored
+from feedmill.storage.pubsub import LISTENING
 from feedmill.worker import compensation
 from tests.reordering import order
 from tests.simulation import world as worlds
@@ -102,6 +104,27 @@ def no_tombstone(patch: Patch) -> None:
     patch(MemoryActivityStorage, "_change", mutant)
 
 
+def loss_unnoticed(patch: Patch) -> None:
+    """A subscriber that has lost its connection goes on as if nothing had been published meanwhile."""
+    hear = watch.Watch.hear
+
+    def mutant(self: Any, channel: str, message: bytes) -> None:
+        if message != LISTENING or self._topics[channel].latest is None:
+            hear(self, channel, message)
+
+    patch(watch.Watch, "hear", mutant)
+
+
+def removal_unpublished(patch: Patch) -> None:
+    """What is taken out of a flat feed is published to nobody."""
+    remove = MemoryTimelineStorage.flat_remove
+
+    def mutant(self: Any, keys: Sequence[str], ids: Sequence[bytes], channel: str = "") -> Steps[int]:
+        return remove(self, keys, ids)
+
+    patch(MemoryTimelineStorage, "flat_remove", mutant)
+
+
 def _in_any_order(patch: Patch, *, ignored: bool) -> None:
     """Storages are as several servers: each round trip's commands take effect in an order of their own."""
     answers, perform = MemoryDriver._answers, RedisDriver._perform
@@ -144,6 +167,8 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "unfollowed-unseen": unfollowed_unseen,
     "pending-writes-dropped": inbox_is_dropped,
     "no-tombstone": no_tombstone,
+    "loss-unnoticed": loss_unnoticed,
+    "removal-unpublished": removal_unpublished,
     "barriers-ignored": barriers_ignored,
 }
 #: What no history must find, by name.
