@@ -32,6 +32,7 @@ MODULES = (
     "feedmill.feeds.subscription",
     "feedmill.feeds.aggregated_feed",
     "feedmill.aggregators",
+    "feedmill.testing",
     "feedmill.verbs",
     "feedmill.errors",
     "feedmill.settings",

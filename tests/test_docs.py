@@ -97,7 +97,7 @@ class TestTheReaderIsStrict:
         ("block", "complaint"),
         [
             ("```python\n1 / 0\n```", "division by zero"),
-            ("```python\nprint(1)\n```\n\n```text\n2\n```", "what was printed is\n1"),
+            ("```python\nprint(1)\n```\n\n```text\n2\n```", r"what was printed is\n *1"),
             ("```pycon\n>>> 1 + 1\n3\n```", "Expected:"),
             ("```pycon\nno prompt\n```", "no >>>"),
             ("```console\n$ feedmill dead list\nmany\n```", "no dead letters"),

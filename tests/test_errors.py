@@ -527,8 +527,8 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
     ),
     "message of no verb": (
         lambda: chunk_tasks.deliver("ErrorManager", "burn", "followers", BODY, pack([1]), "f", 1, 0),
-        MessageError,
-        r"'burn' is none of add, remove",
+        UnknownName,
+        r"no fan-out of kind 'burn'; it knows add, remove",
     ),
     "message of no audience": (
         lambda: chunk_tasks.deliver("ErrorManager", "add", "mob", BODY, pack([1]), "f", 1, 0),

@@ -9,7 +9,7 @@ from string import Formatter
 
 import pytest
 
-from feedmill.errors import MessageError
+from feedmill.errors import MessageError, UnknownName
 from feedmill.fanout.operations import CHUNKED, OPERATIONS, PLANNED, REBUILD, FanoutOperation, Subject, operation_called
 from feedmill.storage.journal import Claim
 from feedmill.storage.registry import backend
@@ -40,8 +40,10 @@ def test_its_sets() -> None:
     assert set(CHUNKED) < set(PLANNED) < set(OPERATIONS)
     assert not PLANNED.keys() & {"follow", "unfollow", REBUILD.name}
     assert all(op is operation_called(op.name) for op in ALL)
-    with pytest.raises(MessageError, match="'dance' is none of add, remove, .*, rebuild"):
+    with pytest.raises(UnknownName, match="no fan-out of kind 'dance'; it knows add, remove, .*, rebuild"):
         operation_called("dance")
+    with pytest.raises(MessageError, match="'rebuild' is none of add, remove, .*"):
+        operation_called("rebuild", CHUNKED)
     for op in ALL:
         named = {*op.succession.absorbs, *filter(None, [op.succession.becomes])}
         assert named <= set(OPERATIONS) and bool(op.succession.absorbs) == bool(op.succession.becomes)

@@ -456,6 +456,21 @@ def test_the_command_line_in_a_django_project(folder: Folder, named: str) -> Non
     assert "Traceback" not in folder.command("doctor").stderr
 
 
+def test_a_django_project_whose_app_comes_later(folder: Folder) -> None:
+    """Feedmill's app, made first, is not the default that threads of a Django project get."""
+    django_project(folder)
+    folder.env["DJANGO_SETTINGS_MODULE"] = "config.settings"
+    assert (
+        folder.run(
+            "import feedmill.tasks, threading\n"
+            "from celery import Celery, current_app\nfrom feedmill.fanout.publisher import celery_app\n"
+            "app = Celery('later', include=['feedmill.tasks'])\napp.conf.accept_content = ['json', 'msgpack']\n"
+            "thread = threading.Thread(target=lambda: print(current_app.main, celery_app().main))\nthread.start()\nthread.join()"
+        )
+        == "later later"
+    )
+
+
 def test_a_django_that_cannot_be_set_up_is_an_error_with_its_name(folder: Folder) -> None:
     """Wrong settings, and modules that need Django's apps where nothing names its settings, end with a sentence."""
     django_project(folder)

@@ -137,6 +137,73 @@ def test_a_redis_that_is_ill(staff: Staff, broker: redis.Redis, default_redis_br
         staff.check()
 
 
+#: A hook that waits while a file is there, so that messages are taken from the broker before it is full and end while it is.
+WAITING = """
+
+import pathlib, time
+
+class Waiting(Friends):
+    def get_user_follower_ids(self, user_id):
+        while pathlib.Path({path!r}).exists():
+            time.sleep(0.05)
+        return ["eve"]
+
+slow = Waiting()
+"""
+
+
+def refused(staff: Staff) -> int:
+    """How often the broker did not take what became of a message."""
+    log = staff.log.read_text()
+    return (
+        log.count("Couldn't ack") + log.count("Couldn't reject") + log.count("does not take what becomes of a message")
+    )
+
+
+@pytest.mark.parametrize(("app", "pool"), STAFFS)
+def test_tasks_end_while_the_broker_is_full(
+    tmp_path: Path, redis_url: str, broker: redis.Redis, app: str, pool: str
+) -> None:
+    """Whatever ends while the broker refuses to hear of it, the worker has all its prefetch limit again afterwards.
+
+    A task that is done, one that is left to other workers, and tasks whose retry cannot be published, more than are taken
+    from the broker at a time: none of them is run again, or in the way of what comes.
+    """
+    port = broker.connection_pool.connection_kwargs["port"]
+    folder = project(tmp_path, redis_url, f"redis://127.0.0.1:{port}/0", app)
+    held = tmp_path / "held"
+    friends = tmp_path / "friends.py"
+    friends.write_text(friends.read_text() + WAITING.format(path=str(held)))
+    staff = Staff(folder, app, "-P", pool)
+    many = 4 if pool == "prefork" else 1  # a solo worker takes the next one when it has ended this one
+    try:
+        deliver(folder, 1)
+        for number in range(2, 5):
+            held.touch()
+            folder.run(
+                "from friends import Activity, Love, slow\nimport feedmill.tasks\n"
+                f"from {app} import app\nslow.add_activity(Activity('ann', Love, {number}))\n"
+                "for _ in range(3):\n"
+                "    app.send_task('feedmill.fanout', ['Unknown'], queue='fanout.high', serializer='msgpack')\n"
+            )
+            until(lambda: broker.hlen("unacked") >= many)
+            heal = full(broker)
+            before = refused(staff)
+            held.unlink()
+            until(lambda before=before: refused(staff) > before)
+            time.sleep(
+                1
+            )  # for the others: once one of them counts no more, the connection may be lost by reading another
+            heal()
+            deliver(folder, number)
+            staff.check()
+        assert "Error on restarting" not in staff.log.read_text()
+        # what is left waits for its retry
+        until(lambda: not any(b'"eta": null' in each for each in broker.hvals("unacked")))
+    finally:
+        staff.stop()
+
+
 #: What is no message: no text, no JSON, JSON of other kinds, and messages with parts missing.
 GARBAGE = [
     b"\xff\x00\xfe",

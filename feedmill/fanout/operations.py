@@ -7,7 +7,7 @@ import enum
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from feedmill.errors import MessageError
+from feedmill.errors import MessageError, UnknownName
 from feedmill.storage import activity_state
 from feedmill.storage.journal import REPLACING, Succession
 
@@ -153,8 +153,15 @@ CHUNKED = {name: each for name, each in PLANNED.items() if each.subject is not S
 
 
 def operation_called(name: str, among: Mapping[str, FanoutOperation] = OPERATIONS) -> FanoutOperation:
-    """The operation of that name; :class:`~feedmill.errors.MessageError` if it is none of *among*."""
-    found = among.get(name)
-    if found is None:
+    """The operation of that name.
+
+    Raises :class:`~feedmill.errors.UnknownName` for a name that this release does not know (a newer one may: it is left to
+    other workers), :class:`~feedmill.errors.MessageError` for one that is known and none of *among*.
+    """
+    if (found := among.get(name)) is not None:
+        return found
+    if name in OPERATIONS:
         raise MessageError(f"{name!r} is none of {', '.join(among)}")
-    return found
+    raise UnknownName(
+        f"this release of Feedmill knows no fan-out of kind {name[:80]!r}; it knows {', '.join(OPERATIONS)}"
+    )

@@ -44,13 +44,21 @@ def celery_app() -> Any:
     """
     if (inherited := _inherited.get()) is not None:
         return inherited
-    name = settings.current().celery_app
-    app = app_named(name) if name else _own_app()
+    app = project_app()
     if app is None:
         return _default_app()
     if problem := content_type_problem(app):
         raise SettingsError(problem)
     return app
+
+
+def project_app() -> Any:
+    """The app that the setting names, else this process' own, whether or not it could send; None if there is neither.
+
+    Raises :class:`~feedmill.errors.SettingsError` if there are several to choose from, or none of the name.
+    """
+    name = settings.current().celery_app
+    return app_named(name) if name else _own_app()
 
 
 #: In a thread that a coroutine has opened: the app of the coroutine's own thread, where it may be current.

@@ -16,6 +16,7 @@ from typing import Any
 import amqp.exceptions  # type: ignore[import-untyped]
 from celery import bootsteps, signals
 from celery.worker.consumer.tasks import Tasks
+from kombu.transport import virtual
 from redis.exceptions import RedisError
 
 from feedmill.errors import FeedmillError
@@ -28,6 +29,8 @@ NOT_IMPLEMENTED = 540
 #: Answers of a server that is ill: a Redis that refuses, a RabbitMQ node without the one where a queue is. Others, such as
 #: those about wrong settings, still end a worker.
 ILL = (RedisError, amqp.exceptions.NotFound, amqp.exceptions.ResourceLocked)
+#: Seconds until Redis is told again what it refused to hear.
+SETTLE_AGAIN = 1.0
 #: What reading a message from Redis comes to that is no message. kombu takes the last one for a lost connection.
 NO_MESSAGE = (ValueError, TypeError, AttributeError, KeyError)
 
@@ -45,13 +48,69 @@ class Enduring(bootsteps.StartStopStep):  # type: ignore[misc]
         consumer.on_connection_error_after_connected = functools.partial(_after_an_error, consumer, lost)
         unconnected = consumer.on_connection_error_before_connected
         consumer.on_connection_error_before_connected = functools.partial(_before_connected, consumer, unconnected)
+        self._settling = _Settling()
+        self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
-        """Guard what reads messages, each time a connection was made."""
+        """Guard what reads and settles messages, each time a connection was made."""
         channel: Any = getattr(consumer.task_consumer, "channel", None)
         read = getattr(channel, "handlers", {}).get("BRPOP")
         if read is not None:
             channel.handlers["BRPOP"] = functools.partial(_read, channel, read, _Remembering(channel.client))
+            self._settling.guard(channel.qos)
+            self._timer = consumer.timer.call_repeatedly(SETTLE_AGAIN, self._settling.tell_again)
+
+    def stop(self, consumer: Any) -> None:
+        """Tell what is left to tell, if the connection is there: it may be the last time."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._settling.tell_again()
+
+
+class _Settling:
+    """Tells Redis what becomes of a message (acknowledged, rejected, put back) again until Redis takes it.
+
+    kombu counts a message against the prefetch limit until then and does not tell twice: a worker whose tasks all end while
+    its Redis is full, or read-only, would take no message ever again. Here such a message counts no more. Should the worker
+    end before Redis takes it, the message comes again, as after any death of a worker.
+    """
+
+    def __init__(self) -> None:
+        #: By delivery tag: the method of kombu's QoS that is to be called, and its arguments.
+        self._left: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {}
+        #: kombu's QoS of the connection that there is, and its methods.
+        self._qos: Any = None
+        self._methods: dict[str, Callable[..., None]] = {}
+
+    def guard(self, qos: Any) -> None:
+        """Have all that *qos* is told pass by here; what earlier connections did not take is told on this one."""
+        self._methods = {name: getattr(qos, name) for name in ("ack", "reject")}
+        self._qos = qos
+        for name in self._methods:
+            setattr(qos, name, functools.partial(self._settle, qos, name))
+
+    def _settle(self, qos: Any, name: str, tag: str, *args: Any, **named: Any) -> None:
+        self._left[tag] = name, args, named
+        if not self._qos.channel.closed:
+            try:
+                self._tell(tag)
+            except RedisError as error:
+                logger.warning("the broker does not take what becomes of a message (%s); it is told again", error)
+        virtual.QoS.ack(qos, tag)  # type: ignore[no-untyped-call]
+
+    def _tell(self, tag: str) -> None:
+        name, args, named = self._left[tag]
+        self._methods[name](tag, *args, **named)
+        self._left.pop(tag, None)
+
+    def tell_again(self) -> None:
+        """Tell what Redis did not take, until it does not take one."""
+        with contextlib.suppress(RedisError):
+            for tag in list(self._left):
+                if self._qos.channel.closed:
+                    break
+                self._tell(tag)
 
 
 def _after_an_error(consumer: Any, tidy: Callable[[Exception], None], error: Exception) -> None:

@@ -94,8 +94,8 @@ def plan(
     first: list[Chunk] = []
     while audiences:
         audience, priority, ids = audiences[0]
-        chunk = list(itertools.islice(ids, size))
-        if len(chunk) == size or (chunk and priority is not Priority.HIGH):
+        chunk = list(itertools.islice(ids, size + 1))  # one ahead: a full chunk may be all that there are
+        if len(chunk) > size or (chunk and priority is not Priority.HIGH):
             audiences[0] = (audience, priority, itertools.chain(chunk, ids))
             return itertools.chain(first, _chunks(audiences, size))
         audiences.pop(0)

@@ -111,3 +111,14 @@ def test_a_body_that_is_gone(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, p
     assert Home(1000)[:] == []
     box.work()
     assert removed.status().finished and Home(1000).count() == News(1000).count() == 0
+
+
+@pytest.mark.parametrize(("followers", "chunks"), [(9, 0), (10, 0), (11, 2), (20, 2)])
+def test_exactly_a_chunk(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, followers: int, chunks: int) -> None:
+    """Who has no more followers than a chunk, exactly as many included, is served by who plans, without a message."""
+    monkeypatch.setattr(Friends, "edges", {(user, 1) for user in range(1000, 1000 + followers)})
+    manager.add_activity(love(1))
+    arrive(*box.messages.pop(0))
+    assert [name for name, _ in box.messages] == ["feedmill.deliver"] * chunks
+    box.work()
+    assert all(Home(user).count() == 1 for user in range(1000, 1000 + followers))

@@ -15,10 +15,13 @@ import pytest
 import feedmill
 from feedmill import Activity, verbs
 from feedmill.doctor import examine
-from feedmill.errors import RETRY_ELSEWHERE, UnknownVerb
+from feedmill.errors import RETRY_ELSEWHERE, UnknownName, UnknownVerb
+from feedmill.fanout import handle, operations
+from feedmill.fanout.operations import FanoutOperation, Subject
 from feedmill.grouping import pending_writes
 from feedmill.grouping.operations import UserFeedBatch
 from feedmill.msgpack_codec import pack
+from feedmill.storage import procedures
 from feedmill.storage.base import FeedLimits, Lock, WriteRequest
 from feedmill.storage.journal import ROLLING
 from feedmill.storage.redis import journal as redis_journal
@@ -250,6 +253,32 @@ def test_the_end_of_a_roll(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> 
     dead_letters.retry(letter.id)
     new(box)
     assert seen(Notes(11)) == {5} and ROLLING > 0
+
+
+@pytest.mark.parametrize("rounds", [1, 15])
+def test_a_kind_of_fanout_that_is_new(box: FakeBroker, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that do not know what is asked for leave it to others: it is never a failed attempt, let alone a dead letter."""
+    with monkeypatch.context() as newer:
+        named = FanoutOperation("announce", Subject.ACTIVITY, "announce 1 activity to {0} {1} feeds", adds=True)
+        newer.setattr(operations, "OPERATIONS", {**operations.OPERATIONS, named.name: named})
+        manager.add_activity(act(5))
+        box.work()
+        wanted = {name: seen(feed) for name, feed in feeds().items()}
+        procedures.run(handle.enqueue("Friends", named, [("Friends:announced", act(5).raw_id)]))
+    for _ in range(rounds):
+        make_overdue("Friends")
+        drain.sweep()
+        assert not old(box)
+    chunk = (
+        "feedmill.deliver",
+        ["Friends", named.name, "followers", act(5).raw_id, pack([10]), "Friends:announced", 1, 0],
+    )
+    with pytest.raises(UnknownName, match="this release of Feedmill knows no fan-out of kind 'announce'"):
+        arrive(*chunk)
+    nothing_given_up()
+    assert backend().run(backend().journal.list_due("Friends")).number == 1
+    assert backend().run(backend().journal.get("Friends:announced")).get("failed", "0") == "0"
+    assert {name: seen(feed) for name, feed in feeds().items()} == wanted
 
 
 def test_every_task_tries_again() -> None:

@@ -161,7 +161,7 @@ def _flaw(record: FanoutRecord) -> str:
         return f"it is to be done again at {record['rerun_at'][:20]!r}, which is no time"
     if known.get("fully_planned") == "1" and "planned" not in known:
         return "all its chunks are written down, and it does not say how many"
-    return "" if "generation" in known and "created" in known else "it lacks its plan or when it was made"
+    return "" if "generation" in known and "created" in known else "it lacks its generation or when it was opened"
 
 
 def _forgotten(name: str, manager: str, record: FanoutRecord) -> Steps[bool]:

@@ -1,0 +1,100 @@
+"""Checks for ``manage.py check``: what would keep deliveries from arriving, found before the first activity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.core import checks
+
+from feedmill import registry
+from feedmill.contrib.django.celery import SWEEP
+from feedmill.errors import SettingsError
+from feedmill.fanout import publisher
+from feedmill.tasks.startup_checks import check_lease, visibility_problem
+
+TAG = "feedmill"
+
+
+def register() -> None:
+    """Have ``manage.py check`` ask them; ``manage.py check --tag feedmill`` asks these alone."""
+    checks.register(check, TAG)
+
+
+def check(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
+    """All that is wrong with how Feedmill is set up in this project."""
+    return [*_managers(), *_keys(), *_celery()]
+
+
+def _error(number: int, text: str, hint: str = "") -> checks.CheckMessage:
+    return checks.Error(text, hint=hint or None, id=f"feedmill.E{number:03}")
+
+
+def _warning(number: int, text: str, hint: str = "") -> checks.CheckMessage:
+    return checks.Warning(text, hint=hint or None, id=f"feedmill.W{number:03}")
+
+
+def _managers() -> Iterator[checks.CheckMessage]:
+    if not registry.manager_names():
+        yield _warning(
+            1,
+            "No manager is declared, so nothing can be delivered.",
+            "Declare a subclass of feedmill.Manager in the module feeds.py of an installed app.",
+        )
+
+
+def _keys() -> Iterator[checks.CheckMessage]:
+    """Feeds of different classes that are kept under one key overwrite each other."""
+    owners: dict[str, type] = {}
+    for name in registry.manager_names():
+        manager = registry.get_manager(name)
+        feeds = [*manager.feed_classes.values(), manager.user_feed_class, manager.notification_feed_class]
+        for feed in filter(None, feeds):
+            for attribute in ("key_format", "count_format"):
+                key = getattr(feed, attribute, None)
+                if key and owners.setdefault(key, feed) is not feed:
+                    yield _error(
+                        2,
+                        f"{feed.__qualname__}.{attribute} is {key!r}, which {owners[key].__qualname__} has as well: each"
+                        " would overwrite the other's feeds.",
+                        f"Give {feed.__qualname__} a {attribute} of its own.",
+                    )
+
+
+def _celery() -> Iterator[checks.CheckMessage]:
+    try:
+        app = publisher.project_app()
+    except SettingsError as error:
+        yield _error(3, f"{error}.")
+        return
+    if app is None:
+        yield _warning(
+            4,
+            "This process has no Celery app of the project, so messages are sent by Feedmill's own, which the project's"
+            " workers do not run.",
+            "Make an app in celery.py of the project and import it in the project's __init__.py, as Celery's page on Django says.",
+        )
+        return
+    for ask in (_broker_problem, publisher.content_type_problem):
+        if problem := ask(app):
+            yield _error(5, f"{problem}.")
+    if problem := visibility_problem(app):
+        yield _warning(6, f"{problem}.")
+    if problem := check_lease(instance=None):
+        yield _warning(7, f"{problem}.")
+    entries = dict(app.conf.beat_schedule or {}).values()
+    if not any(isinstance(entry, dict) and entry.get("task") == SWEEP for entry in entries):
+        yield _warning(
+            8,
+            f"The beat schedule of the Celery app {app.main!r} has no entry for {SWEEP}, without which a lost message is"
+            " not made up for.",
+            "Call feedmill.contrib.django.celery.set_up(app) after the app was made.",
+        )
+
+
+def _broker_problem(app: Any) -> str:
+    try:
+        publisher.ready()
+    except SettingsError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,40 @@
+"""Django's setting ``FEEDMILL``."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ImproperlyConfigured
+
+from feedmill import settings
+from feedmill.errors import SettingsError
+
+#: The keys of the setting: the environment variables without ``FEEDMILL_``. Which modules are imported follows from
+#: ``INSTALLED_APPS``.
+KEYS = tuple(field.name.upper() for field in dataclasses.fields(settings.Settings) if field.name != "modules")
+
+
+def apply() -> None:
+    """Have Feedmill use what ``FEEDMILL`` says; what it does not say comes from the environment, as without Django.
+
+    Raises :class:`~django.core.exceptions.ImproperlyConfigured` for a key that does not exist or a value that makes no sense.
+    """
+    given: Any = getattr(django_settings, "FEEDMILL", {})
+    if not isinstance(given, dict):
+        raise ImproperlyConfigured(
+            f"FEEDMILL is a {type(given).__name__}; use a dict, such as {{'REDIS_URL': 'redis://...'}}"
+        )
+    for key in given:
+        if key not in KEYS:
+            near = difflib.get_close_matches(str(key).upper(), KEYS, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else "use " + ", ".join(KEYS)
+            raise ImproperlyConfigured(f"FEEDMILL has no key {key!r}; {hint}")
+    try:
+        # what an earlier call has set and this one does not name is the environment's again
+        settings._current = settings.from_environment()
+        settings.configure(**{key.lower(): value for key, value in given.items()})
+    except SettingsError as error:
+        raise ImproperlyConfigured(f"in the setting FEEDMILL: {error}") from error

@@ -1,0 +1,107 @@
+"""The guide for Django projects: its files, put into a project, do what it says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contrib.test_django import CELERY, START, manage
+from tests.documents import DOCS, blocks_of
+from tests.test_host_app_lookup import Folder
+from tests.test_two_deployments import until
+
+PAGE = DOCS / "how-to" / "use-with-django.md"
+
+#: What the guide takes for granted: models of an app, and the rest of the settings.
+MODELS = """
+from django.conf import settings
+from django.db import models
+
+class Picture(models.Model):
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+
+class Follow(models.Model):
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="follows")
+    target = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="followed")
+"""
+SETTINGS = """
+import os
+SECRET_KEY = "x"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}
+CELERY_BROKER_URL = os.environ["BROKER"]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path, redis_url: str) -> Folder:
+    """The project of the guide, with the test's server in place of the one that it names."""
+    folder = Folder(tmp_path, redis_url)
+    del folder.env["FEEDMILL_REDIS_URL"]
+    folder.env |= {"BROKER": redis_url.replace("/0", "/1"), "DJANGO_SETTINGS_MODULE": "config.settings"}
+    for block in blocks_of(PAGE):
+        if block.said("run by"):
+            name = re.match(r"# (\S+\.py)\n", block.text)
+            assert name, block.where
+            folder.write(name[1], block.text.replace("redis://127.0.0.1:6379/0", redis_url))
+    path = tmp_path / "config/settings.py"
+    path.write_text(path.read_text() + SETTINGS)
+    folder.write("config/__init__.py", "from config.celery import app as celery_app\n")
+    folder.write("config/celery.py", CELERY)
+    folder.write("pictures/__init__.py", "")
+    folder.write("pictures/models.py", MODELS)
+    folder.write("pictures/migrations/__init__.py", "")
+    folder.write(
+        "manage.py",
+        "import sys\nfrom django.core.management import execute_from_command_line\nexecute_from_command_line(sys.argv)\n",
+    )
+    assert manage(folder, "makemigrations", "pictures").returncode == 0
+    return folder
+
+
+def test_the_tests_of_the_guide(project: Folder) -> None:
+    """They pass, and the system checks find nothing."""
+    done = manage(project, "test", "pictures")
+    assert done.returncode == 0 and "Ran 1 test" in done.stderr, done.stderr
+    assert manage(project, "check", "--tag", "feedmill", "--fail-level", "WARNING").stderr == ""
+    for words in (["fanouts"], ["dead", "list"]):
+        done = manage(project, "feedmill", *words)
+        assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
+
+
+def test_the_site_of_the_guide(project: Folder) -> None:
+    """With a worker that is started as it says, a page shows what was done."""
+    assert manage(project, "migrate").returncode == 0
+    log = project.path / "log"
+    with open(log, "wb") as file:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "config", "worker", "-P", "solo", "-l", "INFO"],
+            cwd=project.path,
+            env=project.env,
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        until(lambda: " ready." in log.read_text())
+        made = (
+            "from django.contrib.auth import get_user_model\nfrom pictures import services, views\n"
+            "from pictures.models import Picture\nfrom types import SimpleNamespace\n"
+            "ann, bob, cleo = (get_user_model().objects.create(username=n) for n in ('ann', 'bob', 'cleo'))\n"
+            "picture = Picture.objects.create(owner=ann)\nservices.follow(cleo, bob)\nservices.love(bob, picture)\n"
+        )
+        project.run(START + made)
+        look = (
+            START + "from pictures import views\nfrom types import SimpleNamespace\n"
+            "def shown(pk): return views.home(SimpleNamespace(user=SimpleNamespace(pk=pk))).content.decode()\n"
+            "print(shown(1), shown(3))"
+        )
+        wanted = '{"home": [], "unseen": 1} {"home": ["bob loved 1"], "unseen": 0}'
+        until(lambda: project.run(look) == wanted)
+    finally:
+        worker.kill()
+        worker.wait()
