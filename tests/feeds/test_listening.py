@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import random
 import subprocess
@@ -268,6 +269,40 @@ def test_many_listeners_of_one_user(backend_kind: str) -> None:
     assert late.get(SOON) == NewItems(1)
     for each in (late, *subscriptions):
         each.close()
+
+
+@pytest.mark.parametrize("twin", [False, True], ids=["threads", "coroutines"])
+def test_a_subscription_that_nobody_closes(redis_url: str, monkeypatch: pytest.MonkeyPatch, twin: bool) -> None:
+    """Once nobody has it any more, nobody listens for it any more."""
+    monkeypatch.setattr(pubsub, "PING_AFTER", 0.1)
+    client = redis.Redis.from_url(redis_url)
+
+    def channels() -> list[int]:
+        gc.collect()
+        return [int(each["sub"]) for each in subscribers(client)]
+
+    if not twin:
+        with LiveHome(1).subscribe() as kept:
+            dropped = LiveHome(2).subscribe()
+            assert kept.get(SOON) == dropped.get(SOON) == NewItems(0) and channels() == [2]
+            del dropped
+            assert eventually(lambda: channels() == [1])
+            LiveHome(1).add(on_day(1))
+            assert kept.get(SOON) == NewItems(1)
+        assert eventually(lambda: channels() == [])
+        return
+
+    async def listen() -> None:
+        async with LiveHome(1).asubscribe() as kept:
+            dropped = LiveHome(2).asubscribe()
+            assert await kept.get(SOON) == await dropped.get(SOON) == NewItems(0)
+            del dropped
+            assert await asyncio.to_thread(eventually, lambda: channels() == [1])
+            await LiveHome(1).aadd(on_day(1))
+            assert await kept.get(SOON) == NewItems(1)
+        await aclose()
+
+    asyncio.run(listen())
 
 
 # -- what is lost

@@ -10,6 +10,7 @@ import selectors
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,6 +46,12 @@ class _Hub:
 
     def __init__(self, wrap: Wrap) -> None:
         self.channels, self._wrap = Channels(), wrap
+        #: Of listeners that nobody has closed and nobody has any more. Whoever collects garbage may put into it.
+        self.abandoned: deque[Mailbox] = deque()
+
+    def _forget_abandoned(self) -> None:
+        while self.abandoned:
+            self.channels.leave(self.abandoned.popleft())
 
     def _lost(self, error: Exception) -> None:
         """The connection is gone, or was never made: whoever has never listened must know, and everybody if it is no loss."""
@@ -137,6 +144,7 @@ class ThreadHub(_Hub):
         heard_at, pinged = time.monotonic(), False
         while True:
             with self._guard:
+                self._forget_abandoned()
                 if self.channels.idle:
                     return
                 commands = self.channels.outgoing()
@@ -240,13 +248,14 @@ class LoopHub(_Hub):
             writer = asyncio.ensure_future(self._write(connection))
             await self._read(connection, writer)
         finally:
-            if writer is not None:
-                writer.cancel()
-                self._open = None
-                self._wake.set()
-                await asyncio.gather(writer, return_exceptions=True)
-            await connection.disconnect(nowait=True)
             self._open = None
+            try:
+                if writer is not None:
+                    writer.cancel()
+                    self._wake.set()
+                    await asyncio.gather(writer, return_exceptions=True)
+            finally:  # it may be cancelled while it waits
+                await connection.disconnect(nowait=True)
 
     async def _write(self, connection: Any) -> None:
         while self._open is connection:
@@ -266,6 +275,9 @@ class LoopHub(_Hub):
                 )
             except ResponseError as error:
                 reply = error
+            if self.abandoned:
+                self._forget_abandoned()
+                self._wake.set()
             if reply is not None:
                 pinged = False
                 self._heard([reply])
@@ -284,8 +296,9 @@ class RedisListener(Listener):
 
     def __init__(self, pubsub: RedisPubSub, channels: Sequence[str], beginning: str) -> None:
         self._pubsub, self._channels, self._beginning = pubsub, channels, beginning
-        self._closed = False
+        self._closed = True  # until it has joined
         self._join()
+        self._closed = False
 
     def _join(self) -> None:
         self._mailbox = ThreadMailbox([self._beginning] if self._beginning else self._channels)
@@ -305,14 +318,19 @@ class RedisListener(Listener):
             self._hub.leave(self._mailbox)
             self._mailbox.wake()
 
+    def __del__(self) -> None:
+        if not self._closed:
+            self._hub.abandoned.append(self._mailbox)
+
 
 class RedisAListener(AListener):
     """For coroutines of the loop in which it was made."""
 
     def __init__(self, pubsub: RedisPubSub, channels: Sequence[str], beginning: str) -> None:
         self._pubsub, self._channels, self._beginning = pubsub, channels, beginning
-        self._closed = False
+        self._closed = True  # until it has joined
         self._join()
+        self._closed = False
 
     def _join(self) -> None:
         self._mailbox = LoopMailbox([self._beginning] if self._beginning else self._channels)
@@ -330,6 +348,10 @@ class RedisAListener(AListener):
         self._closed = True
         self._mailbox.wake()
         await self._hub.leave(self._mailbox)
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self._hub.abandoned.append(self._mailbox)
 
 
 class RedisPubSub(PubSub):
