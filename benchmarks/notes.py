@@ -1,4 +1,4 @@
-"""What the tables of ``docs/performance.md`` mean, and what is known about targets that are missed. No figures here."""
+"""Texts of ``docs/performance.md``: how each table is measured, and why a target is missed. No figures here."""
 
 from __future__ import annotations
 
@@ -11,78 +11,104 @@ from benchmarks.reads import PAGE
 SECTIONS: dict[str, tuple[str, str, str]] = {
     "writes": (
         "Deliveries",
-        f"""One activity into thousands of full timelines (flat: {FLAT:,} shown; groups: {GROUPS} of {MEMBERS}), in tasks of
-{CHUNK}, by one process: lock, fencing token, merge, trim, counts and publication are in it. *Pipeline floor*: the fewest
-bare commands for the same result (`ZADD`; or read a record, write a record, `ZADD`; for notifications also `SET` and
-`PUBLISH`) by redis-py with hiredis in pipelines of 100, without merging, locks or looking up what to trim. *Script floor*:
-the same commands inside one script for 100 feeds. A floor's record has as many bytes as ours.
+        f"""One process delivers one activity into thousands of full timelines, in tasks of {CHUNK} feeds. A full flat feed shows {FLAT:,}
+activities, a full feed of groups {GROUPS} groups of {MEMBERS}. The time includes lock, fencing token, merge, trim, counts and publication.
 
-The three take turns in every round, and ratios are taken within a round; in brackets are the quartiles. Each round has a
-group of its own, so groups stay as large as they are said to be. All groups are seen before, so every delivery to
-`notification` changes the badge; in `notification_same_badge` none does, and the floors neither set nor publish.
-`…_new_group` starts a group in a full feed, and the oldest one goes; `aggregated_late` is older than what its group holds.
-`…_growing` adds to one group for ever: each delivery names its actor in the overflow, and every sixteenth moves members there.
-Flat feeds are of all the lengths they have in the long run, so some of them are cut back in each round.""",
+| compared with | what it is |
+|---|---|
+| *Pipeline floor* | the fewest bare commands for the same result, sent by redis-py with hiredis in pipelines of 100. Flat: `ZADD`. Groups: read a record, write a record, `ZADD`. Notifications: also `SET` and `PUBLISH`. There is no merge, no lock, and no look-up of what to trim |
+| *Script floor* | the same commands inside one script for 100 feeds |
+
+The records of the floors have as many bytes as those of Feedmill. Feedmill and the two floors take turns in every round, and ratios are computed within a
+round. Quartiles are in brackets. Each round has a group of its own, so groups keep their stated size. Flat feeds have all the lengths that they have in the
+long run, so some of them are trimmed in each round.
+
+| row | what is different |
+|---|---|
+| `notification` | all groups are seen before, so every delivery changes the badge |
+| `notification_same_badge` | no delivery changes the badge, and the floors neither set nor publish it |
+| `…_new_group` | each delivery starts a group in a full feed, and the oldest group is trimmed |
+| `aggregated_late` | the activity is older than those in its group |
+| `…_growing` | one group grows all the time: each delivery adds its actor to the overflow, and every sixteenth moves members there |""",
         "deliveries",
     ),
     "two": (
         "Two workers",
-        """Two processes that deliver beside one, with Redis on the same machine. *Server busy* is the part of the time in
-which the server's one thread computes: near one, Redis is the limit, and on two cores three processes share them.""",
+        """Two delivering processes are compared with one. Redis runs on the same machine. *Server busy* is the share of the time in which the one thread of
+Redis computes. If it is close to one, Redis is the limit. On two cores, Redis and two workers share the cores.""",
         "",
     ),
     "reads": (
         "Reads",
-        f"""`feed[:{PAGE}]` of full timelines beside the very commands that it sends, sent by redis-py alone, without looking
-at the answers. `aread_…` are the same from a coroutine.""",
+        f"""`feed[:{PAGE}]` of full timelines is compared with the same commands, sent by redis-py alone, which ignores the answers. Rows `aread_…` are the same
+reads from a coroutine.""",
         "reads",
     ),
     "sizes": (
         "Bytes",
-        f"""`MEMORY USAGE key SAMPLES 0` on Redis' default settings over all keys of a feed, divided by its {FLAT:,} ids or
-{GROUPS} groups of {MEMBERS}. `size_flat_long_run` is the mean while a feed grows and is cut back; `size_notification_uuid`
-has UUIDs as actors and objects. `…_listpack`: what remains when Redis keeps the whole hash as one listpack
-(`hash-max-listpack-value` raised), and how fast deliveries then are beside the default, in turn.""",
+        f"""The number of bytes is `MEMORY USAGE key SAMPLES 0`, on Redis with default settings, over all keys of a feed. It is divided by the {FLAT:,} ids or the {GROUPS}
+groups of {MEMBERS} in the feed.
+
+| row | what is different |
+|---|---|
+| `size_flat_long_run` | the mean size while a feed grows and is trimmed |
+| `size_notification_uuid` | actors and objects are UUIDs |
+| `…_listpack` | `hash-max-listpack-value` is raised, so Redis stores the whole hash as one listpack. The speed of deliveries is compared with the default setting, in turn |""",
         "",
     ),
     "doctor": (
         "Examination",
-        """`feedmill doctor` over feeds of every kind, all healthy, beside a bare `SCAN` that reads the same values: `TYPE`, and
-`GET`, `HGETALL` or `ZRANGE`, by redis-py with hiredis in pipelines of 100. The ratio is that of the CPU time of this process,
-taken in turn; CPU and round trips are those of the doctor, for each key and in all.""",
+        """`feedmill doctor` checks healthy feeds of every kind. It is compared with a bare `SCAN` that reads the same values (`TYPE`, and `GET`, `HGETALL` or
+`ZRANGE`) by redis-py with hiredis in pipelines of 100. The ratio compares the CPU time of the process; the two take turns. CPU time per key and
+round trips are those of the doctor.""",
         "",
     ),
     "lengths": (
         "Timelines of different lengths",
-        "Deliveries into short and full timelines, in turn: ids of a flat feed, groups of an aggregated one.",
+        "Deliveries into short timelines are compared with deliveries into full ones, in turn. The number is the length: ids of a flat feed, groups of an aggregated feed.",
         "",
     ),
     "scale": (
         "Scale",
-        """Through `add_activity`, a broker of its own and one real Celery worker. `scale_page`: the example of the older
-framework's page, into aggregated feeds that are full before. `scale_…`: one activity of one author to the home and news
-feeds of that many new followers; seconds until all is done, the most memory that a worker process and the calling one held,
-and bytes over the broker's sockets in both directions. All keys are counted afterwards and a sample is read.""",
+        """Activities are added with `add_activity`, and delivered through a separate broker by one real Celery worker. Afterwards all keys are counted, and a sample
+of feeds is read.
+
+| row | what is done |
+|---|---|
+| `scale_page` | the example on the page of the older framework, into aggregated feeds that are full before |
+| `scale_…` | one activity of one author is delivered to the home feeds and aggregated feeds of that many new followers |
+
+*Seconds* is the time until all is delivered. *Worker MB* and *manager MB* are the largest memory of a worker process and of the calling process. *Broker bytes* are the
+bytes over the sockets of the broker, in both directions.""",
         "scale",
     ),
     "everyday": (
         "The everyday case",
-        """Thousands of authors with a handful of followers each (bounded Pareto), home and news: add to all feeds done, by one
-worker, beside empty Celery tasks on the same broker and pool in the same run. `…_backlog`: all messages wait before the
-worker may begin. `…_stream`: they are sent while it works, from one process.""",
+        """Thousands of authors have a handful of followers each (bounded Pareto distribution), with home feeds and aggregated feeds. One worker delivers all activities,
+from `add_activity` until all feeds are written. It is compared with empty Celery tasks on the same broker and pool in the same run.
+
+| row | when messages are sent |
+|---|---|
+| `…_backlog` | all messages are in the queue before the worker starts |
+| `…_stream` | one process sends messages while the worker works |""",
         "",
     ),
     "hot": (
         "A hot feed",
-        f"""Likes by {WRITERS} processes at once, each delivered by itself, all on one post, beside the same likes on as many posts
-of as many people. The owner's group must hold all of them and the badge be one.""",
+        f"""{WRITERS} processes deliver likes at the same time, one by one, all to one post. This is compared with the same likes on as many posts of as many users. At the end the
+group of the owner must contain all likes, and the badge must show one.""",
         "",
     ),
     "latency": (
         "Latency",
-        f"""From the call of `add_activity` until the first and the last of {FOLLOWERS:,} followers see the activity in their home
-feeds, one worker for each queue. *Busy*: so many other deliveries are ahead in the same queue. *Over backlog*: so many of
-low priority wait in theirs.""",
+        f"""The time from the call of `add_activity` until the first and the last of {FOLLOWERS:,} followers see the activity in their home feeds, with one worker for each
+queue.
+
+| row | load |
+|---|---|
+| `latency_idle` | none |
+| `latency_busy` | that many other deliveries are ahead in the same queue |
+| `latency_over_backlog` | that many deliveries of low priority wait in the other queue |""",
         "",
     ),
     "listening": (
@@ -97,16 +123,15 @@ redis-py's own `get_message` on the same channels (*bare*).""",
 
 #: What the profile says about a missed target, and what was tried; by the name of the row.
 MISSED: dict[str, str] = {
-    "two_workers": """One worker computes little itself and sends the next commands while the server works on the last, so with one
-the server is busy for most of the time it is given. On two cores the second worker has to share what is left with the
-server and the first. Where *server busy* is low for both, other processes had the cores.""",
-    "size_aggregated": """Most of it is the record, and most of the record are the ids of its members; the rest is Redis' own: the
-entries of the hash table and of the sorted set, and what its allocator rounds up. Of the record nothing is left that could
-go: the next smaller class of the allocator would need ids that lose half of their second hash. A raised listpack limit takes the hash
-table away, at the price in the table below.""",
-    "read_notification": """The server answers at once and in one piece, so the bare commands are nearly nothing. The rest is Python; the profile
-has the unpacking of the records' rows at its top, then their heads. Members become objects only when someone looks at them.""",
-    "aread_notification": """As `read_notification`; a coroutine's round trip costs more on both sides.""",
+    "two_workers": """One worker computes little itself, and sends the next commands while Redis works on the last ones. So Redis is busy most of the time with
+one worker already. On two cores the second worker shares the remaining time with Redis and the first worker. Where *server busy* is low in both cases, other
+processes used the cores.""",
+    "size_aggregated": """Most of the bytes are the record, and most of the record are the ids of its members. The rest is overhead of Redis: the entries of the
+hash table and of the sorted set, and the rounding of its allocator. The record cannot be made smaller: for the next smaller size class of the allocator, ids
+would lose half of their second hash. A higher listpack limit removes the hash table, at the price shown in the table of bytes.""",
+    "read_notification": """Redis answers at once and in one piece, so the bare commands take almost no time. The rest is Python. In the profile, unpacking the rows
+of the records comes first, and then unpacking their heads. Members become objects only when the caller uses them.""",
+    "aread_notification": """As `read_notification`. A round trip of a coroutine costs more on both sides.""",
 }
 
 

@@ -43,14 +43,16 @@ def _head(facts: dict[str, Any]) -> str:
     amounts = ", ".join(f"{name.replace('_', ' ')} {_plain(value)}" for name, value in facts["amounts"].items())
     return f"""# Performance
 
-Written by `python -m benchmarks report` from the results of `make bench`; no figure is typed in by hand.
+This page shows how fast Feedmill delivers and reads, how much memory feeds take, and how each figure compares with bare Redis commands or empty Celery tasks
+on the same machine. `python -m benchmarks report` writes the page from the results of `make bench`. No figure is typed by hand.
+[Performance design](explanation/performance-design.md) explains the figures.
 
 - Date: {facts["date"]}, in {facts["seconds"]} seconds
 - Machine: {facts["cpu"]}, {facts["cores"]} cores, {facts["system"]}; server, workers and writers share it
-- Redis {facts["redis_server"]} on default settings without persistence, Python {facts["python"]}, {packages}
+- Redis {facts["redis_server"]} with default settings and without persistence, Python {facts["python"]}, {packages}
 - Amounts: {amounts}
 
-Every benchmark checks its own result: feeds, groups and badges are counted afterwards, and a wrong one ends the run."""
+Every benchmark checks its own result: it counts feeds, groups and badges afterwards, and a wrong count ends the run."""
 
 
 def _plain(value: Any) -> str:

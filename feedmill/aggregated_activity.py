@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from typing import Any
 
+from feedmill import revision as revisions
 from feedmill.activity import MAX_MEMBERS, Activity
 from feedmill.ids import EntityId, from_microseconds
 from feedmill.json_values import json_value, time_text
@@ -26,6 +27,8 @@ class AggregatedActivity:
     #: Of a stored group: what it is made of, and when it was seen and read.
     _stored: GroupView
     _marked: tuple[int, int]
+    #: Of a group of a notification feed: the number of what arrived in it last; else 0.
+    _revision: int = 0
 
     def __init__(
         self,
@@ -57,12 +60,23 @@ class AggregatedActivity:
 
     @classmethod
     def restore(
-        cls, group: str, stored: GroupView, *, is_seen: bool, is_read: bool, seen_at: int, read_at: int
+        cls,
+        group: str,
+        stored: GroupView,
+        *,
+        is_seen: bool,
+        is_read: bool,
+        seen_at: int,
+        read_at: int,
+        revision: int = 0,
     ) -> AggregatedActivity:
-        """A stored group, made without ``__init__`` and decoded when someone looks at it. Times in µs, 0 for never."""
+        """A stored group, made without ``__init__`` and decoded when someone looks at it. Times in µs, 0 for never.
+
+        *revision*: in a notification feed the number of what arrived in it last.
+        """
         self = cls.__new__(cls)
         self.group, self._stored, self._marked = group, stored, (seen_at, read_at)
-        self.is_seen, self.is_read = is_seen, is_read
+        self.is_seen, self.is_read, self._revision = is_seen, is_read, revision
         return self
 
     @cached_property
@@ -107,6 +121,14 @@ class AggregatedActivity:
         return from_microseconds(self._marked[1]) if self._marked[1] else None
 
     @property
+    def revision(self) -> str | None:
+        """What of a notification group this is, as text: whoever marks up to it marks nothing that came later.
+
+        It stays the same until the group gets another activity. None of a group that was not read from a notification feed.
+        """
+        return revisions.encode(self._revision) if self._revision else None
+
+    @property
     def minimized_activities(self) -> int:
         """How many members are counted but not held."""
         return max(0, self.activity_count - len(self.activities))
@@ -147,7 +169,8 @@ class AggregatedActivity:
         ``group``; ``verb``: :meth:`Verb.to_dict <feedmill.Verb.to_dict>` of the newest member, None of a group that shows
         none; ``activity_count`` and ``actor_count``; ``actor_ids`` and ``object_ids``, newest first; ``created_at``,
         ``updated_at``, ``seen_at``, ``read_at``: times as in :meth:`Activity.to_dict <feedmill.Activity.to_dict>`, or None;
-        ``is_seen``, ``is_read``; ``activities``: ``to_dict()`` of each held member, oldest first.
+        ``is_seen``, ``is_read``; ``revision``, which :meth:`~feedmill.feeds.NotificationFeed.mark` takes back, or None;
+        ``activities``: ``to_dict()`` of each held member, oldest first.
         """
         members = self.activities
         return {
@@ -163,6 +186,7 @@ class AggregatedActivity:
             "is_read": self.is_read,
             "seen_at": _time_text(self.seen_at),
             "read_at": _time_text(self.read_at),
+            "revision": self.revision,
             "activities": [activity.to_dict() for activity in members],
         }
 

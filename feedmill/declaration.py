@@ -1,4 +1,4 @@
-"""Checks of classes that are configured by class attributes: a misspelt attribute is an error at import."""
+"""Checks of classes that are configured by class attributes: a misspelt attribute raises an error at import."""
 
 from __future__ import annotations
 
@@ -39,7 +39,9 @@ def check_attributes(cls: type, base: type) -> None:
         return  # here new attributes are made
     for name, advice in NEVER_ASKED.items():
         if hasattr(cls, name):
-            raise DeclarationError(f"{cls.__name__}.{name} is Stream-Framework's, and nothing here asks it; {advice}")
+            raise DeclarationError(
+                f"{cls.__name__}.{name} is Stream-Framework's, and nothing in Feedmill uses it; {advice}"
+            )
     # Nobody overrides a coroutine twin, and "account" is not a slip of "acount".
     known = [n for n in dir(base) if not n.startswith("_") and not inspect.iscoroutinefunction(getattr(base, n))]
     for name in vars(cls):

@@ -1,4 +1,4 @@
-"""Every error Feedmill raises. Each names the thing that is wrong and what to do about it."""
+"""All errors that Feedmill raises. Each message names the wrong value and says what to change."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import Any
 
 
 class FeedmillError(Exception):
-    """Base of every error that Feedmill raises itself."""
+    """Base class of all errors that Feedmill raises."""
 
 
 class ActivityError(FeedmillError, ValueError):
-    """An activity cannot be accepted as it is; nothing was written."""
+    """An activity is invalid. Nothing was written."""
 
 
 class BatchError(ActivityError):
-    """Some activities of a batch were refused; all others were accepted."""
+    """Some activities of a batch were refused. All others were accepted."""
 
     def __init__(self, refused: Sequence[tuple[int, Any, str]], total: int, fanouts: Any) -> None:
-        #: (place in the batch, the item, the reason) of each that was refused.
+        #: Refused activities: (position in the batch, beginning with 0; the item; the reason).
         self.refused = list(refused)
-        #: Watches those that were accepted: :class:`~feedmill.fanout.Fanouts`.
+        #: The fan-outs of the accepted activities: :class:`~feedmill.fanout.Fanouts`.
         self.fanouts = fanouts
         first = "; ".join(f"number {place}: {reason}" for place, _, reason in self.refused[:3])
         more = f"; and {len(self.refused) - 3} more, see its `refused`" if len(self.refused) > 3 else ""
@@ -31,55 +31,59 @@ class BatchError(ActivityError):
 
 
 class UnknownActivity(FeedmillError, LookupError):
-    """An activity was asked for that was never added, or was removed."""
+    """The activity was never added, or was removed."""
 
 
 class ArgumentError(FeedmillError, ValueError):
-    """A method was called with an argument that makes no sense; nothing was written."""
+    """An argument of a method is invalid. Nothing was written."""
 
 
 class UnknownVerb(ActivityError):
-    """A verb was used that was never registered."""
+    """The verb is not registered in this process."""
 
 
 class VerbError(FeedmillError, ValueError):
-    """A verb cannot be registered as it is."""
+    """The verb cannot be registered: an attribute is missing or invalid, or its id is in use."""
 
 
 class DeclarationError(FeedmillError, TypeError):
-    """A feed, aggregator or manager class is declared wrongly."""
+    """A feed, aggregator or manager class has an invalid attribute or method, or a method returned an invalid value."""
 
 
 class MissingMethod(DeclarationError, NotImplementedError):
-    """A class lacks a method that its user must write."""
+    """A class lacks a method that the app must define."""
 
 
 class UnknownName(FeedmillError, LookupError):
-    """A manager or feed was asked for by a name that nobody registered."""
+    """No manager or feed is registered under the name."""
 
 
 class FeedIndexError(FeedmillError, IndexError):
-    """A feed was asked for a slice or an item that cannot exist."""
+    """The index or slice of a feed is invalid."""
 
 
 class FilterError(FeedmillError, ValueError):
-    """A feed was filtered or ordered by something that it does not know, or by a value that makes no sense."""
+    """A filter or an order of a feed is unknown, or its value is invalid."""
 
 
 class CursorError(FeedmillError, ValueError):
-    """A page was asked for with a cursor that this kind of feed did not make."""
+    """The cursor was not made by this kind of feed, or was changed."""
+
+
+class RevisionError(FeedmillError, ValueError):
+    """Something was to be marked up to a revision that no group and no page has; nothing was marked."""
 
 
 class SettingsError(FeedmillError, ValueError):
-    """A setting does not exist or makes no sense."""
+    """A setting is unknown, or its value is invalid."""
 
 
 class StorageError(FeedmillError):
-    """The storage could not be reached or refused a command."""
+    """The storage could not be reached, or refused a command."""
 
 
 class WrongType(StorageError):
-    """A key holds something else than what belongs there; what is kept elsewhere can be used."""
+    """A key holds another Redis type than expected. Other keys are not affected."""
 
 
 class CorruptRecord(FeedmillError, ValueError):
@@ -87,16 +91,16 @@ class CorruptRecord(FeedmillError, ValueError):
 
 
 class NewerRecord(CorruptRecord):
-    """Stored bytes are written in a way that only a newer release knows; they stay as they are."""
+    """Stored bytes have a layout that only a newer release can read. They are not changed."""
 
 
 class MessageError(FeedmillError, ValueError):
-    """A task message is malformed; the worker did nothing with it."""
+    """A task message is malformed. The worker did nothing with it."""
 
 
 class FeedBusy(FeedmillError):
-    """A feed stayed locked by another writer for longer than the caller wanted to wait."""
+    """A feed stayed locked by another writer for longer than the caller waits."""
 
 
-#: What another worker may be able to do, because releases roll: it is left to others, and no fault of what was asked for.
+#: Errors of work that another worker may be able to do, because it runs another release: the work is left to others.
 RETRY_ELSEWHERE = (UnknownName, UnknownVerb, NewerRecord)

@@ -1,4 +1,4 @@
-"""Settings: from :func:`configure` or from ``FEEDMILL_…`` in the environment, read once, checked at once."""
+"""Settings: from :func:`configure` or from ``FEEDMILL_…`` in the environment, read and checked once."""
 
 from __future__ import annotations
 
@@ -49,41 +49,45 @@ def _check_broker(url: str) -> None:
     except (TypeError, ImportError, KeyError) as error:  # an option, or a client that is not installed
         raise SettingsError(f"{shown}, which Celery refuses: {error}") from error
     except ValueError:  # its text may hold a piece of the password
-        raise SettingsError(f"{shown}, which is no URL; write a password's special characters in percent") from None
+        raise SettingsError(f"{shown}, which is not a URL; percent-encode special characters of the password") from None
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """What can be set; each field is also the environment variable ``FEEDMILL_<NAME>``."""
 
-    #: Where feeds live: ``redis://host:port/db``, ``memory://`` for the in-memory mode, or the URL of another backend.
+    #: Where feeds are stored: ``redis://host:port/db``, ``memory://`` for the in-memory mode, or the URL of another backend.
     redis_url: str = dataclasses.field(default="redis://127.0.0.1:6379/0", repr=False)
-    #: Celery's broker; empty means the same server as ``redis_url``.
+    #: URL of Celery's broker. Empty: the server of ``redis_url``.
     broker_url: str = dataclasses.field(default="", repr=False)
-    #: Put in front of every key.
+    #: Prefix of every Redis key.
     key_prefix: str = "fm:"
-    #: Seconds after which the lock of a writer that died is taken over.
+    #: Seconds after which another writer takes over the lock of a feed, because its holder may have died.
     lock_ttl: float = 10.0
-    #: Comma-separated modules that declare managers and verbs; workers import them at start.
+    #: Comma-separated modules that declare managers and verbs. Workers import them when they start.
     modules: str = ""
-    #: The Celery app that sends the tasks, as ``module:attribute``; empty means the process' current app, else ours.
+    #: The Celery app that sends the tasks, as ``module:attribute``. Empty: the current app of the process, or Feedmill's own
+    #: app if there is none.
     celery_app: str = ""
-    #: Seconds that a record of a finished fan-out is kept.
+    #: Seconds for which the status of a finished fan-out is kept.
     receipt_ttl: float = 3600.0
-    #: Secret with which task messages are signed; several, separated by commas, while they are changed: the first signs,
-    #: all are accepted. Empty: messages are not signed.
+    #: Secret key with which task messages are signed. While you change it, write several, separated by commas: the first one
+    #: signs, and all are accepted. Empty: messages are not signed.
     signing_key: str = dataclasses.field(default="", repr=False)
-    #: Seconds after which work that a worker took, or that was sent to one, counts as lost and is given out again.
+    #: Seconds after which work that a worker has claimed, or that was sent to a worker, is considered lost and given to another
+    #: worker.
     fanout_lease: float = 60.0
-    #: Messages that a queue holds at most, about; what is accepted beyond waits in the journal until there is room. 0: no
+    #: Approximate maximum number of messages in a queue. Work beyond it waits in the journal until there is room. 0: no
     #: limit.
     queue_limit: int = 50_000
-    #: Connections to the feeds' server that a process, and each event loop in it, opens at most; who finds all of them in
-    #: use waits. All subscriptions share one more. ``?max_connections=`` in ``redis_url`` goes before this.
+    #: Maximum number of connections that a process, and each event loop in it, opens to the server of the feeds. When all are
+    #: in use, callers wait. All subscriptions share one more. ``?max_connections=`` in ``redis_url`` overrides this.
     max_connections: int = 100
-    #: Seconds that an activity may be dated ahead of the clock of the process that writes it; one further ahead is refused.
+    #: Maximum number of seconds that the time of an activity may be ahead of the clock of the writing process. An activity
+    #: that is further ahead is refused.
     max_future: float = 3600.0
-    #: Whether such an activity is dated now instead of refused, which makes it another activity with another id.
+    #: Whether an activity that is further ahead than ``max_future`` is dated now instead of being refused. It is then another
+    #: activity with another id.
     clamp_future: bool = False
 
     def __post_init__(self) -> None:
@@ -92,8 +96,8 @@ class Settings:
         elif not _has_backend(self.redis_url):
             known = ", ".join(f"{scheme}://" for scheme in sorted(backend_schemes))
             raise SettingsError(
-                f"FEEDMILL_REDIS_URL is {without_secrets(self.redis_url)!r}; use redis://host:port/db, or another of {known},"
-                " or install or import first the package that registers this backend"
+                f"FEEDMILL_REDIS_URL is {without_secrets(self.redis_url)!r}; use redis://host:port/db, or another scheme of {known},"
+                " or first install or import the package that registers this backend"
             )
         if self.broker_url:
             for url in self.broker_url.split(";"):  # Celery takes several, and tries one after the other
@@ -118,7 +122,9 @@ class Settings:
                 f"FEEDMILL_QUEUE_LIMIT is {self.queue_limit}; use a number of messages, or 0 for no limit"
             )
         if "{" in self.key_prefix or "}" in self.key_prefix:
-            raise SettingsError(f"FEEDMILL_KEY_PREFIX is {self.key_prefix!r}; braces are Redis Cluster's hash tag")
+            raise SettingsError(
+                f"FEEDMILL_KEY_PREFIX is {self.key_prefix!r}; do not use braces, they mark the hash tag of a key"
+            )
 
     @property
     def server(self) -> RedisUrl:
@@ -238,9 +244,9 @@ def check() -> None:
 
 
 def configure(**changes: object) -> Settings:
-    """Change settings of this process; call it before the first feed is used. Returns what is now in force.
+    """Change settings of this process, and return all settings. Call it before the first feed is used.
 
-    Raises :class:`~feedmill.errors.SettingsError` for a name that does not exist or a value that makes no sense.
+    Raises :class:`~feedmill.errors.SettingsError` for an unknown name or an invalid value.
     """
     global _current
     for name in changes:

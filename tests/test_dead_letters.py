@@ -233,6 +233,7 @@ def test_a_follow_that_fails(
     box: FakeBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """What stopped a follow is noted as well, and stands in the error of who waits for it."""
+    manager.get_user_feed(7).add(love(1, actor=7))
     wanted = manager.follow("reader", 7)
     name, args = box.messages.pop(0)
     with monkeypatch.context() as patch, caplog.at_level(logging.CRITICAL):
@@ -300,6 +301,6 @@ def test_a_lease_that_is_too_short() -> None:
     from feedmill.tasks.startup_checks import check_lease
 
     feedmill.configure(fanout_lease=10, lock_ttl=10)
-    assert "FEEDMILL_FANOUT_LEASE is 10.0 s, no longer than FEEDMILL_LOCK_TTL (10.0 s)" in str(check_lease())
+    assert "FEEDMILL_FANOUT_LEASE is 10.0 s, not longer than FEEDMILL_LOCK_TTL (10.0 s)" in str(check_lease())
     feedmill.configure(fanout_lease=11)
     assert check_lease() == ""

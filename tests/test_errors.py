@@ -327,14 +327,14 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
     "number of a feed": (
         declared(Manager, feed_classes={1: Home}),
         DeclarationError,
-        r"Wrong.feed_classes has the names \[1\]; use texts",
+        r"Wrong.feed_classes has the names \[1\]; use names that are str",
     ),
     "counts of two managers in one place": (
         two_managers_counting,
         DeclarationError,
         r"Wrong of Second and Wrong of First share the count_format 'errors:%s' .* give Wrong one of its own",
     ),
-    "manager of no name": (declared(Manager, name=""), DeclarationError, r"Wrong.name is ''; use a text"),
+    "manager of no name": (declared(Manager, name=""), DeclarationError, r"Wrong.name is ''; use a non-empty str"),
     "arguments in another order": (
         lambda: Activity(Love, 1, 2),  # type: ignore[arg-type]
         ActivityError,
@@ -465,7 +465,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
     "prefix with braces": (
         lambda: feedmill.configure(key_prefix="{x}"),
         SettingsError,
-        r"KEY_PREFIX is '\{x\}'; braces are Redis Cluster's hash tag",
+        r"KEY_PREFIX is '\{x\}'; do not use braces, they mark the hash tag",
     ),
     "unknown feed name": (
         lambda: ErrorManager().get_feeds(1)["hme"],

@@ -122,7 +122,7 @@ def test_a_worker_that_hears_nothing_is_told(documented: tuple[dict[str, str], l
         told = asked(env, tmp_path)
     for queue in ("fanout.high", "fanout.low"):
         assert (
-            f"queue without workers: {queue}: none of the 1 workers that answer listens on it; start one with -Q"
+            f"queue without workers: {queue}: none of the answering workers (1) listens on it; start one with -Q"
             in told
         )
 

@@ -395,7 +395,7 @@ def test_a_broken_celeryconfig_of_ours_is_an_error(folder: Folder) -> None:
 def test_a_worker_says_that_it_passed_a_celeryconfig_over(folder: Folder) -> None:
     """Who forgot the first line reads it when the worker starts."""
     folder.write("celeryconfig.py", OWN)
-    assert "celeryconfig.py is not used, since it is not begun with: from feedmill" in folder.run(
+    assert "celeryconfig.py is not used, because it does not begin with: from feedmill" in folder.run(
         "from types import SimpleNamespace\nfrom feedmill.tasks import app\nfrom feedmill.tasks.startup_checks import check_configuration\n"
         "print(check_configuration(SimpleNamespace(app=app)))"
     )

@@ -191,9 +191,8 @@ def test_tasks_end_while_the_broker_is_full(
             before = refused(staff)
             held.unlink()
             until(lambda before=before: refused(staff) > before)
-            time.sleep(
-                1
-            )  # for the others: once one of them counts no more, the connection may be lost by reading another
+            # the others: once one of them counts no more, the connection may be lost by reading another
+            time.sleep(1)
             heal()
             deliver(folder, number)
             staff.check()

@@ -20,7 +20,7 @@ LAYERS = {
     3: "feeds",
     2: "grouping",
     1: "storage",
-    0: "aggregators records serializers cursor registry settings redis_urls signing keys declaration validation"
+    0: "aggregators records serializers cursor revision registry settings redis_urls signing keys declaration validation"
     " activity aggregated_activity verbs errors ids json_values msgpack_codec _version",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

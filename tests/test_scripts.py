@@ -183,6 +183,7 @@ def use_everything(client: redis.Redis) -> None:
     run(backend().auxiliary.unfollows.record_unfollow(NAME, "1", ["2", "3"]))
     run(backend().auxiliary.unfollows.clear_unfollow(NAME, "1", ["2"]))
     run(backend().auxiliary.unfollows.begin_rebuild(NAME, "1"))
+    run(backend().auxiliary.unfollows.begin_rebuild(NAME, "1", refiltered=True))
     run(backend().auxiliary.unfollows.clear_unfollow(NAME, "1", ["4"]))
     number = run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, True, {"a": b"x", "b": b"y"}))
     run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, True, {"c": b"z"}, number))

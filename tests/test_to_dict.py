@@ -97,6 +97,7 @@ def group_of(members: list[Activity], **more: Any) -> list[tuple[str, Any]]:
             "is_read": False,
             "seen_at": None,
             "read_at": None,
+            "revision": None,
             "activities": [member.to_dict() for member in members],
             **more,
         }.items()
@@ -118,7 +119,8 @@ def test_a_stored_group(backend_kind: str, feed_class: Any) -> None:
     feed = feed_class(1)
     feed.add_many(members)
     (group,) = feed[:]
-    assert list(group.to_dict().items()) == group_of(members, group=group.group)
+    assert list(group.to_dict().items()) == group_of(members, group=group.group, revision=group.revision)
+    assert (group.revision is None) == (feed_class is News)
     feed.add_many(love(number, 2) for number in range(100, 140))
     found = feed[0].to_dict()
     assert (found["activity_count"], found["actor_count"], len(found["activities"])) == (42, 42, 15)

@@ -124,14 +124,14 @@ def test_a_message_of_another_deployment_is_put_back(sharing: tuple[Folder, Fold
     mine, theirs = sharing
     with working(theirs, "proj") as log:
         mine.run("import proj\n" + ADD.format(number=1))
-        until(lambda: "is for deployment '0:fm:', and this is '2:fm:'" in log.read_text())
+        until(lambda: "is for deployment '0:fm:', and this worker is of deployment '2:fm:'" in log.read_text())
         with working(mine, "proj"):
             assert mine.run("import proj\n" + ADD.format(number=2) + WAIT) == "True 2"
             assert theirs.run("import proj\n" + ADD.format(number=3) + WAIT) == "True 1"
             mine.env["FEEDMILL_CELERY_APP"] = "proj:app"
             told = until(lambda: "shared queues" in (said := mine.command("doctor").stdout) and said)
             assert "belong to another deployment, '2:fm:'" in told and foreign_messages.ADVICE in told
-        assert log.read_text().count("and this is '2:fm:'") == 1
+        assert log.read_text().count("this worker is of deployment '2:fm:'") == 1
         assert "is for deployment" in log.read_text() and "Traceback" not in log.read_text()
 
 
@@ -141,7 +141,7 @@ def test_what_nobody_takes_is_left_to_the_journal(memory: None, caplog: pytest.L
 
     headers = {signing.FOR: "9:other:", foreign_messages.BACK: foreign_messages.MOST}
     assert app.tasks["feedmill.fanout"].apply(["NoSuchManager"], headers=headers).get() == 0
-    assert "for deployment '9:other:' finds no worker of its own" in caplog.text
+    assert "for deployment '9:other:' found no worker of its own" in caplog.text
 
 
 def test_every_message_says_for_whom_it_is(redis_url: str) -> None:

@@ -109,6 +109,12 @@ def read(manager: PinManager) -> int:
     names = [] if one is None else [verb.past_tense for verb in one.verbs]
     notes = manager.get_notification_feed(1)
     notes.mark(notes[:3], seen=True, read=True)
+    page = notes.page(3)
+    revision: str | None = page.revision
+    notes.mark(page, seen=None, read=False)
+    notes.mark([{"group": "g", "revision": revision}, *page.items, "name"], until=revision)
+    notes.mark_all(until=page)
+    notes.mark_all(False, until=[group.to_dict() for group in page.items])
     with notes.subscribe() as subscription:
         counts: Counts | None = subscription.get(0.1)
     return added + len(names) + len(reaggregate(news, Hot).removed) + (counts.unseen if counts else 0)

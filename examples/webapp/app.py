@@ -71,10 +71,11 @@ def unfollow(body: dict[str, Any]) -> dict[str, Any]:
     return {"user": user, "unfollowed": target}
 
 
-def seen(request: Request) -> Response:
-    feed = manager.get_notification_feed(known(request.path_params["user"]))
-    feed.mark_all()
-    return JSONResponse({"unseen": feed.get_denormalized_count()})
+def seen(user: str, until: Any) -> dict[str, Any]:
+    """Marks what had arrived when the notifications were shown whose revisions are *until*; without, what has by now."""
+    feed = manager.get_notification_feed(known(user))
+    feed.mark_all(until=until)
+    return {"unseen": feed.get_denormalized_count()}
 
 
 # -- reading
@@ -103,6 +104,12 @@ async def counts(user: str) -> AsyncIterator[str]:
 
 def event(count: Counts) -> str:
     return f"data: {json.dumps(count._asdict(), separators=(',', ':'))}\n\n"
+
+
+async def mark_seen(request: Request) -> Response:
+    data = await body_of(request)
+    until = object_of(data).get("until") if data else None
+    return JSONResponse(await run_in_threadpool(seen, request.path_params["user"], until))
 
 
 def page(request: Request) -> Response:
@@ -146,20 +153,28 @@ def writes(handler: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Req
     """An endpoint that reads the JSON body and runs *handler* in a thread."""
 
     async def endpoint(request: Request) -> Response:
-        data = b""
-        async for part in request.stream():
-            data += part
-            if len(data) > MAX_BODY:
-                raise HTTPException(413, f"the body has more than {MAX_BODY:,} bytes")
-        try:
-            body = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise HTTPException(400, f"the body is not JSON: {error}") from error
-        if not isinstance(body, dict):
-            raise HTTPException(400, 'the body is not a JSON object such as {"user": "ann"}')
-        return JSONResponse(await run_in_threadpool(handler, body))
+        return JSONResponse(await run_in_threadpool(handler, object_of(await body_of(request))))
 
     return endpoint
+
+
+async def body_of(request: Request) -> bytes:
+    data = b""
+    async for part in request.stream():
+        data += part
+        if len(data) > MAX_BODY:
+            raise HTTPException(413, f"the body has more than {MAX_BODY:,} bytes")
+    return data
+
+
+def object_of(data: bytes) -> dict[str, Any]:
+    try:
+        body = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise HTTPException(400, f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise HTTPException(400, 'the body is not a JSON object such as {"user": "ann"}')
+    return body
 
 
 def http_error(request: Request, error: Exception) -> Response:
@@ -178,7 +193,7 @@ app = Starlette(
         Route("/users", users),
         *(Route(f"/{f.__name__}", writes(f), methods=["POST"]) for f in (join, post, love, follow, unfollow)),
         Route("/feeds/{user}/{name}", read),
-        Route("/notifications/{user}/seen", seen, methods=["POST"]),
+        Route("/notifications/{user}/seen", mark_seen, methods=["POST"]),
         Route("/badge/{user}", badge),
     ],
     exception_handlers={HTTPException: http_error, FeedmillError: feedmill_error},

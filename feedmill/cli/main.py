@@ -42,10 +42,10 @@ class Group(click.Group):
 @click.version_option(VERSION)
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Operate activity feeds and notification feeds that Celery workers fill.
+    """Operate the activity feeds and notification feeds of an app.
 
-    Configured by the environment: FEEDMILL_REDIS_URL, FEEDMILL_BROKER_URL, and FEEDMILL_MODULES, the modules that
-    declare your managers. The current directory is on the import path.
+    Set these environment variables: FEEDMILL_REDIS_URL (where feeds are stored), FEEDMILL_BROKER_URL (the Celery broker),
+    and FEEDMILL_MODULES (the modules that declare your managers). Modules are also imported from the current directory.
     """
     from celery.utils.imports import cwd_in_path
 
@@ -70,7 +70,7 @@ def load_managers() -> list[str]:
             detail = str(error) if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
             raise SettingsError(f"FEEDMILL_MODULES names {name!r}, which cannot be imported: {detail}") from error
     if not registry.manager_names():
-        raise SettingsError("no manager is known; name the modules that declare them in FEEDMILL_MODULES")
+        raise SettingsError("no manager is known; name the modules that declare managers in FEEDMILL_MODULES")
     return registry.manager_names()
 
 
@@ -103,7 +103,10 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
 @click.option("--activities", default=3000, show_default=True, type=click.IntRange(1), help="Number of activities.")
 @click.option("--redis-url", default="", help="Redis server to use instead of a private one.")
 def demo(people: int, activities: int, redis_url: str) -> None:
-    """Play a generated social network through real workers and print the feeds."""
+    """Deliver activities of a generated social network.
+
+    Start real workers for it, and print the feeds.
+    """
     from feedmill.tools.demo import demo as play
 
     play(people, activities, say, redis_url)
@@ -112,19 +115,21 @@ def demo(people: int, activities: int, redis_url: str) -> None:
 def _columns(ctx: click.Context, parameter: click.Parameter, value: str) -> list[str]:
     names = [name.strip() for name in value.split(",") if name.strip()]
     if len(names) == 1:
-        raise click.BadParameter(f"{value!r} names one column; name at least two, with a comma between them")
+        raise click.BadParameter(f"{value!r} names one column; name at least two, separated by commas")
     return names
 
 
 EVENTS = (
-    "TSV or CSV file with a header: who did what, oldest first. Verbs: add, comment, follow, listen, love; without a verb"
-    " column every event is a listen."
+    "TSV or CSV file of events (who did what), oldest first, with a header. Verbs: add, comment, follow, listen, love. Without"
+    " a verb column every event is a listen."
 )
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @main.command()
-@click.option("--follows", required=True, type=_FILE, help="TSV or CSV file with a header: who follows whom.")
+@click.option(
+    "--follows", required=True, type=_FILE, help="TSV or CSV file of follows (who follows whom), with a header."
+)
 @click.option("--events", required=True, type=_FILE, help=EVENTS)
 @click.option(
     "--follow-columns",
@@ -148,23 +153,30 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Users to notify: those who acted on the same object, or nobody.",
 )
 @click.option(
-    "--workers", type=click.IntRange(1), default=os.cpu_count() or 2, show_default="CPUs", help="Number of processes."
+    "--workers",
+    type=click.IntRange(1),
+    default=os.cpu_count() or 2,
+    show_default="CPUs",
+    help="Number of worker processes.",
 )
 @click.option(
     "--redis-url",
     default="",
-    help="Redis server to use instead of a private one; its next database is used as the broker.",
+    help="Redis server to use instead of a private one. The broker uses the next database of this server.",
 )
-@click.option("--limit", type=click.IntRange(1), help="Maximum number of events to play.")
+@click.option("--limit", type=click.IntRange(1), help="Maximum number of events to read.")
 @click.option("--sample", metavar="USER", help="Print the feeds of this user.")
 @click.option(
     "--verify",
     is_flag=True,
-    help="Recompute every timeline in plain Python and compare; fail if a line could not be played.",
+    help="Compute every timeline in plain Python and compare. Fail if they differ, or if a line could not be read.",
 )
 @click.option("--strict", is_flag=True, help="Refuse files with unreadable lines instead of skipping those lines.")
 def replay(sample: str | None, **options: Any) -> None:
-    """Play a follow graph and a list of events through real workers."""
+    """Deliver events to the followers in a follow graph.
+
+    Start real workers for it, and print the rate of deliveries.
+    """
     from feedmill.tools.replay.play import Options
     from feedmill.tools.replay.play import replay as play
 
@@ -176,7 +188,10 @@ def replay(sample: str | None, **options: Any) -> None:
     "--limit", default=50, show_default=True, type=click.IntRange(1), help="Maximum number of fan-outs per manager."
 )
 def fanouts(limit: int) -> None:
-    """List unfinished fan-outs with their progress."""
+    """List unfinished fan-outs with their progress.
+
+    The columns are chunks done and planned, users reached, seconds, retries, failures and the last error.
+    """
     rows, wrong = [], list[WrongType]()
     for manager in load_managers():
         try:
@@ -208,14 +223,20 @@ def fanouts(limit: int) -> None:
 
 @main.command()
 def sweep() -> None:
-    """Wake workers for overdue fan-outs, once; `celery beat` does so every few seconds."""
+    """Wake workers for overdue fan-outs, once.
+
+    `celery beat` does this every ten seconds.
+    """
     load_managers()
     say(f"{drain.sweep()} overdue")
 
 
 @main.group()
 def dead() -> None:
-    """List, retry or delete dead letters: work that could not be processed."""
+    """List, show, retry or delete dead letters.
+
+    A dead letter is work that could not be processed.
+    """
 
 
 @dead.command("list")
@@ -232,7 +253,7 @@ def list_(limit: int) -> None:
 @dead.command()
 @click.argument("dead_letter", metavar="ID")
 def show(dead_letter: str) -> None:
-    """Show one dead letter with everything it holds."""
+    """Show one dead letter with its reason and its content."""
     found = dead_letters.get(dead_letter)
     say(f"{found.kind} {found.id}, since {_since(found)}")
     if found.manager:
@@ -242,14 +263,17 @@ def show(dead_letter: str) -> None:
         say(f"holds: {value!r}")
 
 
-_ALL = click.option("--all", "every", is_flag=True, help="Every dead letter.")
+_ALL = click.option("--all", "every", is_flag=True, help="Select all dead letters.")
 
 
 @dead.command()
 @click.argument("ids", metavar="[ID]…", nargs=-1)
 @_ALL
 def retry(ids: tuple[str, ...], every: bool) -> None:
-    """Retry dead letters from the beginning. A failure does not stop the rest."""
+    """Retry dead letters from the beginning.
+
+    If one fails, continue with the others.
+    """
     left = 0
     for name in _chosen(ids, every):
         try:
@@ -276,7 +300,7 @@ def delete(ids: tuple[str, ...], every: bool) -> None:
 
 def _chosen(ids: Sequence[str], every: bool) -> Sequence[str]:
     if bool(ids) == every:
-        raise click.UsageError("name dead letters by id, or use --all")
+        raise click.UsageError("name the ids of dead letters, or use --all, not both")
     return [dead_letter.id for dead_letter in dead_letters.newest(1_000_000)] if every else ids
 
 
@@ -287,9 +311,12 @@ def _since(dead_letter: DeadLetter) -> str:
 @main.command()
 @click.argument("user")
 @click.argument("activity")
-@click.option("--manager", "name", default="", help="Name of the manager, if there are several.")
+@click.option("--manager", "name", default="", help="Name of the manager. Required if there are several.")
 def explain(user: str, activity: str, name: str) -> None:
-    """Explain why an activity, named by its id, is or is not in the feeds of a user."""
+    """Explain why an activity is, or is not, in the feeds of a user.
+
+    ACTIVITY is the id of the activity.
+    """
     known = load_managers()
     if not name and len(known) > 1:
         raise UnknownName(f"there are several managers: {', '.join(known)}; name one with --manager")
@@ -298,26 +325,29 @@ def explain(user: str, activity: str, name: str) -> None:
 
 
 @main.command()
-@click.option("--fix", is_flag=True, help="Repair what can be repaired; safe to run online.")
+@click.option("--fix", is_flag=True, help="Repair what can be repaired. Safe while app and workers run.")
 @click.pass_context
 def doctor(ctx: click.Context, fix: bool) -> None:
-    """Check stored data and settings; exit with status 1 if a problem remains."""
+    """Check stored data and settings.
+
+    Exit with status 1 if a problem remains.
+    """
     from feedmill.doctor import examine
     from feedmill.doctor.checks.settings import unheard
     from feedmill.doctor.report import lines
 
     load_managers()
     began = time.monotonic()
-    with progress("looking at all keys") as seen:
+    with progress("checking all keys") as seen:
         report = examine(fix=fix, seen=seen)
         for finding in unheard():
             report.add(finding, False)
     for line in lines(report, fix):
         say(line)
     scope = f"{_count(report.keys, 'key')}, {_count(report.feeds, 'feed')}, {time.monotonic() - began:.1f} s"
-    scope += f"; {_count(report.unknown_keys, 'key')} of no manager that is known here" if report.unknown_keys else ""
-    scope += f"; {_count(report.dead_letters, 'dead letter')}, see: feedmill dead list" if report.dead_letters else ""
-    scope += "; memory:// is seen by the process that fills it alone" if backend().in_process else ""
+    scope += f"; {_count(report.unknown_keys, 'key')} of unknown managers" if report.unknown_keys else ""
+    scope += f"; {_count(report.dead_letters, 'dead letter')}, run: feedmill dead list" if report.dead_letters else ""
+    scope += "; memory:// can be checked only in the process that wrote it" if backend().in_process else ""
     if not report.found:
         say(f"healthy ({scope})")
         return

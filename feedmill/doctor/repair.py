@@ -56,7 +56,7 @@ def diagnose(info: KeyInfo, suspects: Suspects = NONE) -> Steps[tuple[Case, list
     if reads_bodies(feed_class):
         case.bodies = yield from bodies_of(feed_class, decodable(case))
     found = [
-        Finding("wrong type", name, f"it holds something that is no {wanted}; --fix sets it aside")
+        Finding("wrong type", name, f"the key is not a {wanted}; --fix renames it")
         for name, wanted in stored.wrong.items()
     ]
     return case, found + case.examined(CHECKS)
@@ -136,5 +136,7 @@ def _locked(info: KeyInfo, token: bytes) -> Steps[None]:
             return
         if time.monotonic() > deadline:
             name = feed_class.lock_name(info.user_id)
-            raise FeedBusy(f"{name} stays locked; run the doctor again, or look for a stuck worker")
+            raise FeedBusy(
+                f"{name} stays locked by another writer; run feedmill doctor again, or look for a stuck worker"
+            )
         yield [(PAUSE, RETRY * (0.5 + random.random()))]

@@ -185,7 +185,7 @@ class Examination:
         """Whether *key* holds what it should; what it should not is reported, and nothing is neither."""
         if held == info.kind.type or held == "none":
             return held != "none"
-        text = f"it holds a {held}, not a {info.kind.type} ({info.kind.value[1]}); --fix sets it aside"
+        text = f"the key is a {held}, not a {info.kind.type} ({info.kind.value[1]}); --fix renames it"
         name = key.decode(errors="surrogateescape")
         if name not in self._set_aside:  # else told before, as nothing else of its manager could be looked at
             self._tell([Finding("wrong type", name, text)], backend().maintenance.set_aside(name, info.kind.type))

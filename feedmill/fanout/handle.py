@@ -24,61 +24,62 @@ from feedmill.storage.registry import backend
 
 
 class FanoutTimeout(FeedmillError, TimeoutError):
-    """A fan-out was not finished in the time the caller gave it."""
+    """A fan-out was not finished within the timeout. The message tells the progress."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FanoutStatus:
-    """How far a fan-out is."""
+    """The progress of a fan-out."""
 
-    #: Chunks planned so far.
+    #: Number of chunks planned so far.
     planned: int
-    #: Chunks done.
+    #: Number of chunks done.
     done: int
-    #: People whose feeds were written.
+    #: Number of users whose feeds were written.
     reached: int
-    #: Whether nothing more will be done: all chunks are, or it was cancelled, replaced, or given up as a dead letter.
+    #: Whether no more work will be done: all chunks are done, or the fan-out was cancelled, replaced, or became a dead letter.
     finished: bool
     #: Seconds from the web call to the end, or until now.
     seconds: float
-    #: How often something was begun again; it may have turned out well.
+    #: Number of retries. A retry may have succeeded.
     retried: int = 0
-    #: How often something went wrong; it may have turned out well.
+    #: Number of failed attempts. A later attempt may have succeeded.
     failed: int = 0
-    #: Whether it was cancelled, or its activity was removed (or added again) before it was finished.
+    #: Whether the fan-out was cancelled, or its activity was removed or added again before it was finished.
     cancelled: bool = False
-    #: The dead letter it became; empty if it did not.
+    #: Id of the dead letter that the fan-out became; empty if it did not.
     dead: str = ""
-    #: What went wrong last; empty if nothing did.
+    #: The last error; empty if there was none.
     error: str = ""
-    #: What was asked for, such as "add", "remove" or "follow". Empty if the fan-out record has expired.
+    #: The operation, such as "add", "remove" or "follow". Empty if the fan-out record has expired.
     op: str = ""
-    #: The manager's name.
+    #: Name of the manager.
     manager: str = ""
-    #: Bad ids in the app's answers that were left out (None, a text that is too long, …); *error* names the first.
+    #: Number of invalid ids that methods of the app returned (None, a text that is too long, …). They were skipped; *error*
+    #: names the first.
     skipped: int = 0
 
 
 class Fanout:
-    """A fan-out that was asked for. It goes on by itself; this watches it, and can call it off.
+    """A handle on a fan-out: read its status, wait for it, cancel it. The fan-out continues without the handle.
 
-    *op*, where given, is what it was asked to do: when something else is asked for the same activity meanwhile, this
-    one counts as cancelled.
+    *id* names the fan-out. *op*, if given, is its operation: if another operation on the same activity replaces it, the status
+    is cancelled.
     """
 
     def __init__(self, id: str, op: str = "", activity_id: str = "") -> None:
         if not isinstance(id, str):
             raise ArgumentError(f"fan-out {id!r} is no text; use an id that a Fanout had")
-        #: Names the fan-out and its record: its manager and, behind a colon, a name.
+        #: Id of the fan-out and its record: the name of its manager, a colon, and a name.
         self.id = id
-        #: What was asked for, such as "add"; empty if it is not known.
+        #: The operation, such as "add"; empty if it is not known.
         self.op = op
-        #: The ``id`` of the activity that it is about; empty of a handle made from an id, and of a follow, an unfollow, a
-        #: rebuild or an import.
+        #: The ``id`` of the activity. Empty for a handle that was made from an id, and for follow, unfollow, rebuild and
+        #: import.
         self.activity_id = activity_id
 
     def status(self) -> FanoutStatus:
-        """How far it is, from its record; a fan-out record that has expired counts as finished."""
+        """Read the status from the fan-out record. If the record has expired, the status is finished."""
         return backend().run(status_of_all([self]))
 
     async def astatus(self) -> FanoutStatus:
@@ -86,7 +87,10 @@ class Fanout:
         return await backend().arun(status_of_all([self]))
 
     def wait(self, timeout: float | None = 30.0) -> FanoutStatus:
-        """Wait until it is finished; :class:`FanoutTimeout` after *timeout* seconds, None for never."""
+        """Wait until the fan-out is finished, and return the status.
+
+        Raises :class:`FanoutTimeout` after *timeout* seconds; None waits without limit.
+        """
         pauses = _pauses(timeout)
         while not (status := self.status()).finished:
             time.sleep(self._next(pauses, status, timeout))
@@ -103,7 +107,10 @@ class Fanout:
         return self.afinished().__await__()
 
     def cancel(self) -> bool:
-        """Call off what is not begun; what was delivered stays. False if it was finished, or replaced, before."""
+        """Cancel the work that has not begun. Deliveries that were made remain.
+
+        Return False if the fan-out was already finished or replaced.
+        """
         return any(backend().run(cancel_all([self])))
 
     async def acancel(self) -> bool:

@@ -12,7 +12,7 @@ from feedmill.storage.registry import backend
 
 
 class Fanouts(Sequence[Fanout]):
-    """A sequence of :class:`~feedmill.fanout.handle.Fanout` with one status: sums, and finished when all are."""
+    """A sequence of :class:`~feedmill.fanout.handle.Fanout` with one status: its numbers are sums, and it is finished if all are."""
 
     def __init__(self, fanouts: Iterable[Fanout] = ()) -> None:
         self._fanouts = tuple(fanouts)
@@ -30,7 +30,7 @@ class Fanouts(Sequence[Fanout]):
         return len(self._fanouts)
 
     def status(self) -> FanoutStatus:
-        """How far they are, in one round trip."""
+        """Read the status of all fan-outs in one round trip."""
         return backend().run(status_of_all(self._fanouts))
 
     async def astatus(self) -> FanoutStatus:
@@ -38,7 +38,10 @@ class Fanouts(Sequence[Fanout]):
         return await backend().arun(status_of_all(self._fanouts))
 
     def wait(self, timeout: float | None = 30.0) -> FanoutStatus:
-        """Wait until all are finished; :class:`~feedmill.fanout.handle.FanoutTimeout` after *timeout* seconds, None for never."""
+        """Wait until all fan-outs are finished, and return their status.
+
+        Raises :class:`~feedmill.fanout.handle.FanoutTimeout` after *timeout* seconds; None waits without limit.
+        """
         deadline = deadline_of(timeout)
         for fanout in self._fanouts:
             fanout.wait(_remaining(deadline))
@@ -55,7 +58,7 @@ class Fanouts(Sequence[Fanout]):
         return self.afinished().__await__()
 
     def cancel(self) -> int:
-        """Call off what is not begun; of how many fan-outs."""
+        """Cancel the work that has not begun, and return the number of fan-outs that were cancelled."""
         return sum(backend().run(cancel_all(self._fanouts)))
 
     async def acancel(self) -> int:

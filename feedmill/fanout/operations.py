@@ -88,6 +88,12 @@ ADD = FanoutOperation(
     change=activity_state.ADDED,
     succession=Succession(absorbs=(UPDATE.name, REDELIVER.name), becomes=REDELIVER.name),
 )
+#: The same where there are filters: they may say another thing than when what is not finished asked them, and what that wrote
+#: must go.
+FILTERED_ADD = dataclasses.replace(
+    ADD,
+    succession=Succession(absorbs=(ADD.name, "remove", UPDATE.name, REDELIVER.name), becomes=REDELIVER.name),
+)
 #: Where the activity is to be it has been overtaken.
 REMOVE = FanoutOperation(
     "remove",

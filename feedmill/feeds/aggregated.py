@@ -18,7 +18,7 @@ from feedmill.feeds.group_actors import actors_page
 from feedmill.feeds.new_items import Found, PageContent
 from feedmill.feeds.query import EVERY_GROUP, Query
 from feedmill.feeds.reading import Page
-from feedmill.grouping.group_views import Entry, group_position, scan_by_score, scan_whole, stored_groups
+from feedmill.grouping.group_views import Entry, Scanned, group_position, scan_by_score, scan_whole, stored_groups
 from feedmill.grouping.merge import too_many
 from feedmill.grouping.operations import (
     ADD,
@@ -289,9 +289,7 @@ class AggregatedFeed(Feed):
         return new_items.new_groups(cls, user_id, shown)
 
     @classmethod
-    def scan(
-        cls, user_id: EntityId, query: Query, position: Any, start: int, stop: int
-    ) -> Steps[tuple[list[Entry], bool]]:
+    def scan(cls, user_id: EntityId, query: Query, position: Any, start: int, stop: int) -> Steps[Scanned]:
         """The entries of the ranks *start* to *stop*, counted from behind *position*, and whether more follow.
 
         In two round trips at most, one for a feed whose timeline holds everything. The last first, it reads the whole feed.

@@ -17,7 +17,7 @@ from feedmill.feeds.query import FILTERS, Query
 from feedmill.feeds.reading import Page, Readable
 from feedmill.feeds.subscription import ASubscription, Subscription
 from feedmill.feeds.watch import Topic, Watch
-from feedmill.grouping.group_views import Entry
+from feedmill.grouping.group_views import Entry, Scanned
 from feedmill.grouping.hydration import Bodies
 from feedmill.ids import EntityId, are_ints
 from feedmill.keys import (
@@ -297,9 +297,7 @@ class Feed(Bodies, Readable):
     # -- reading
 
     @classmethod
-    def scan(
-        cls, user_id: EntityId, query: Query, position: Any, start: int, stop: int
-    ) -> Steps[tuple[list[Entry], bool]]:
+    def scan(cls, user_id: EntityId, query: Query, position: Any, start: int, stop: int) -> Steps[Scanned]:
         """The entries of the ranks *start* to *stop*, counted from behind *position*, and whether more follow.
 
         In two round trips at most. Of *query* it heeds the range and the order.
@@ -307,7 +305,7 @@ class Feed(Bodies, Readable):
         if position is not None:
             query = query.above(position) if query.oldest_first else query.below(position)
         if query.empty or stop <= start:
-            return [], False
+            return Scanned([], False)
         key, wanted = cls.key_of(user_id), stop - start
         if query.bounded or query.oldest_first:
             _, ids = yield from cls.timeline().flat_range(
@@ -316,7 +314,7 @@ class Feed(Bodies, Readable):
         else:
             ids = yield from cls.timeline().flat_slice(key, start, min(stop + 1, cls.max_length))
         found = yield from cls.hydrate(ids[:wanted])
-        return [(raw_id, found.get(raw_id)) for raw_id in ids[:wanted]], len(ids) > wanted
+        return Scanned([(raw_id, found.get(raw_id)) for raw_id in ids[:wanted]], len(ids) > wanted)
 
     @classmethod
     def onward(cls, query: Query, position: Any, entries: Sequence[Entry]) -> list[Entry]:

@@ -129,7 +129,7 @@ def new_groups(feed_class: Any, user_id: EntityId, shown: PageContent) -> Steps[
     """
     if feed_class.has_custom_rank():
         stop = feed_class.max_length if shown.next is None else len(shown.items)
-        entries, _ = yield from feed_class.scan(user_id, feed_class._query, None, 0, stop)
+        entries = (yield from feed_class.scan(user_id, feed_class._query, None, 0, stop)).entries
         return Found(sum(_is_new(shown, group) for _, group in entries), sum(group is None for _, group in entries))
     state, rows = yield from _rows(feed_class, user_id, shown)
     grown = [

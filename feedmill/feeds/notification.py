@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, NotificationAggregator
 from feedmill.errors import DeclarationError
-from feedmill.feeds.aggregated import AggregatedFeed, names_of
+from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.feeds.flat import _after_of, _only, _pair
 from feedmill.feeds.query import NOTIFICATION_FILTERS
 from feedmill.feeds.reading import View
+from feedmill.feeds.shown import Groups, Until, require_mark, shown_groups, shown_until
 from feedmill.feeds.subscription import ASubscription, Subscription
 from feedmill.feeds.watch import CountsTopic, Topic
 from feedmill.grouping.feed_state import MOST, Counts, count_message, event_prefix
@@ -179,20 +180,43 @@ class NotificationFeed(AggregatedFeed):
 
     # -- seen and read
 
-    def _mark_all(self, seen: bool = True, read: bool | None = None) -> Steps[None]:
-        """Mark everything that has arrived as seen and, with *read*, as read; the count follows."""
-        op = MarkOp(None, bool(seen), bool(read), _now())
-        yield from self._apply([self.user_id], plan_groups(op))
+    def _mark_all(self, seen: bool | None = True, read: bool | None = None, until: Until | None = None) -> Steps[None]:
+        """Mark all groups as seen and/or read: True sets, False clears, None leaves as it is. The counts follow.
+
+        *until*: a page or a group as it was read, or the ``revision`` of one: then groups in which something arrived later
+        are left as they are. With a page that is what arrived in the feed since reading it began, wherever it stands, and
+        whatever the page left out; of several pages pass the first. With a group it is what arrived after the newest arrival
+        in that group; with a list of groups, after the newest of all, and with an empty one, anything. Without *until* all is
+        marked that has arrived when the call is carried out.
+
+        :class:`~feedmill.errors.RevisionError` for a text that is no revision, :class:`~feedmill.errors.ArgumentError` for
+        what was not read from a notification feed.
+        """
+        op = MarkOp(None, require_mark("seen", seen), require_mark("read", read), _now(), shown_until(until))
+        yield from self._marked(op)
 
     mark_all, amark_all = sync_and_async(_mark_all)
 
-    def _mark(self, groups: Iterable[AggregatedActivity | str], seen: bool = True, read: bool = False) -> Steps[None]:
-        """Mark single *groups* (or their names) as seen and/or read; the count follows."""
-        names = names_of(groups)
-        if names:
-            yield from self._apply([self.user_id], plan_groups(MarkOp(names, bool(seen), bool(read), _now())))
+    def _mark(
+        self, groups: Groups, seen: bool | None = True, read: bool | None = None, until: Until | None = None
+    ) -> Steps[None]:
+        """Mark single groups as seen and/or read: True sets, False clears, None leaves as it is. The counts follow.
+
+        *groups*: a page, a group, or a list of groups, as they were read, or as their ``to_dict()`` came back. A group in
+        which something arrived since is left as it is: what was not shown is not marked. A name, which says nothing of what
+        was shown, stands for the group as it is by now, unless *until* says more: see :meth:`mark_all`. Groups that are no
+        longer there are passed over. Errors as there.
+        """
+        chosen = shown_groups(groups)
+        op = MarkOp(chosen, require_mark("seen", seen), require_mark("read", read), _now(), shown_until(until))
+        if chosen:
+            yield from self._marked(op)
 
     mark, amark = sync_and_async(_mark)
+
+    def _marked(self, op: MarkOp) -> Steps[None]:
+        if op.seen is not None or op.read is not None:
+            yield from self._apply([self.user_id], plan_groups(op))
 
 
 def _now() -> int:

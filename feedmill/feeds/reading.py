@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, overload
 
+from feedmill import revision as revisions
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import FeedIndexError, FilterError
@@ -27,6 +28,16 @@ class Page:
     items: list[Any]
     #: The cursor to pass as ``after`` for the next page; None when nothing follows.
     next: str | None
+    #: In a feed with counts: the number of what had arrived last when reading began.
+    arrived: int | None = dataclasses.field(default=None, compare=False, repr=False)
+
+    @property
+    def revision(self) -> str | None:
+        """In a notification feed: everything that had arrived in the whole feed when the page was read, as text.
+
+        ``mark_all(until=…)`` takes it back, and marks nothing that came later. None of a page of another feed.
+        """
+        return None if self.arrived is None else revisions.encode(self.arrived)
 
 
 class Readable:
@@ -73,7 +84,7 @@ class Readable:
             return []
         if query.picks:
             return (yield from self._page(stop)).items[start:]
-        entries, _ = yield from feed.scan(self.user_id, query, None, start, stop)
+        entries, _, _ = yield from feed.scan(self.user_id, query, None, start, stop)
         return [item for _, item in entries if item is not None]
 
     @overload
@@ -128,10 +139,12 @@ class Readable:
         position = None if after is None else feed.position_of(after)
         items: list[Any] = []
         if query.empty:
-            return Page(items, None)
+            return Page(items, None, 0 if getattr(feed, "counted", False) else None)
+        arrived: int | None = None
         size = MIN_SCAN + 4 * limit if query.picks else limit  # one look is mostly enough
         while True:
-            entries, more = yield from feed.scan(self.user_id, query, position, 0, size)
+            entries, more, revision = yield from feed.scan(self.user_id, query, position, 0, size)
+            arrived = revision if arrived is None else arrived
             entries = feed.onward(query, position, entries)
             more = more and bool(entries)  # whoever stands still is at the end
             for position, item in entries:
@@ -141,7 +154,7 @@ class Readable:
                         more = more or position != entries[-1][0]
                         break
             if len(items) == limit or not more:
-                return Page(items, feed.cursor_of(position) if more else None)
+                return Page(items, feed.cursor_of(position) if more else None, arrived)
             size = 2 * size if query.picks else max(limit - len(items), MIN_SCAN)
 
     page, apage = sync_and_async(_page)

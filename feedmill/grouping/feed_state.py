@@ -37,12 +37,12 @@ MOST = MOST_COUNTED
 class FeedState:
     """Stored beside the groups, changed only under the lock. The order of its fields is that of its bytes."""
 
-    #: Number of the latest touch. Arrival decides what is unseen, not event time.
+    #: Number of the latest touch. Arrival decides what is unseen, not event time. Of a deleted feed 0, until it begins anew.
     sequence: int = 0
     #: Groups touched up to here are seen (read); set by ``mark_all``.
     seen_mark: int = 0
     read_mark: int = 0
-    #: When ``mark_all`` was last called, µs; 0 for never.
+    #: When ``mark_all`` was last called, µs; 0 for never. ``seen_at`` of a deleted feed is the number of its latest touch.
     seen_at: int = 0
     read_at: int = 0
     unseen: int = 0
@@ -78,6 +78,14 @@ class FeedState:
     def encode(self) -> bytes:
         """The state as bytes."""
         return _STATE.pack(*vars(self).values())
+
+    def next_number(self, now: int) -> int:
+        """The number of a touch at *now*, ms since 1970: it only grows, also where a feed was deleted, or lost what came last.
+
+        So nobody who was shown a group of such a feed can take for it what has come since.
+        """
+        latest = self.sequence or (self.seen_at if self.seen_at <= MAX_REVISION else 0)
+        return max(latest + 1, now)
 
     def is_seen(self, record: Record) -> bool:
         """Whether the group of *record* is seen."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.cursor import GroupPosition
@@ -20,8 +20,26 @@ from feedmill.storage.operations import Steps
 Entry = tuple[Any, Any]
 
 
+class Scanned(NamedTuple):
+    """What a scan of a feed found."""
+
+    entries: list[Entry]
+    #: Whether more follow.
+    more: bool
+    #: In a feed with counts: the number of what had arrived last when it was read.
+    revision: int | None = None
+
+
 def stored_groups(
     feed_class: Any, state: bytes, rows: Sequence[tuple[bytes, bytes | None]], *, include_empty: bool
+) -> Steps[list[AggregatedActivity | None]]:
+    """:func:`shown_groups` in a feed whose stored state is *state*."""
+    seen = FeedState.salvaged(state) if feed_class.counted else None
+    return shown_groups(feed_class, seen, rows, include_empty=include_empty)
+
+
+def shown_groups(
+    feed_class: Any, state: FeedState | None, rows: Sequence[tuple[bytes, bytes | None]], *, include_empty: bool
 ) -> Steps[list[AggregatedActivity | None]]:
     """The groups of stored (group, record) *rows*, bodies fetched in one round trip where they are stored apart.
 
@@ -33,11 +51,11 @@ def stored_groups(
     if not serializer.embeds_activities:
         yield from _fill(feed_class, [view for view in views if view is not None])
     include_empty = include_empty or serializer.embeds_activities
-    seen = FeedState.salvaged(state) if feed_class.counted else FeedState()
+    state = FeedState() if state is None else state
     return [
         None
         if view is None or not (include_empty or view.newest)
-        else group_of(feed_class, name.decode(errors="replace"), view, seen)
+        else group_of(feed_class, name.decode(errors="replace"), view, state)
         for (name, _), view in zip(rows, views)
     ]
 
@@ -68,15 +86,15 @@ def group_of(feed_class: Any, name: str, view: GroupView, state: FeedState) -> A
     if feed_class.counted:
         seen_at, read_at = state.seen_time(record), state.read_time(record)
         is_seen, is_read = state.is_seen(record), state.is_read(record)
-        group = cls.restore(name, view, is_seen=is_seen, is_read=is_read, seen_at=seen_at, read_at=read_at)
+        group = cls.restore(
+            name, view, is_seen=is_seen, is_read=is_read, seen_at=seen_at, read_at=read_at, revision=record.revision
+        )
     else:
         group = cls.restore(name, view, is_seen=False, is_read=False, seen_at=0, read_at=0)
     return group
 
 
-def scan_by_score(
-    feed_class: Any, user_id: EntityId, position: Any, start: int, stop: int
-) -> Steps[tuple[list[Entry], bool]]:
+def scan_by_score(feed_class: Any, user_id: EntityId, position: Any, start: int, stop: int) -> Steps[Scanned]:
     """The groups of the ranks *start* to *stop*, highest score first, counted from behind *position*.
 
     A place is a row as the storage gave it, or what a cursor names.
@@ -85,10 +103,11 @@ def scan_by_score(
     state, rows, more = yield from feed_class.timeline().groups_slice(
         feed_class.key_of(user_id), start, stop - start, feed_class.max_length, after
     )
-    groups = yield from stored_groups(
-        feed_class, state, [(name, stored) for name, _, stored in rows], include_empty=False
+    seen = FeedState.salvaged(state) if feed_class.counted else None
+    groups = yield from shown_groups(
+        feed_class, seen, [(name, stored) for name, _, stored in rows], include_empty=False
     )
-    return list(zip(rows, groups)), more
+    return Scanned(list(zip(rows, groups)), more, None if seen is None else seen.sequence)
 
 
 def group_position(position: Any) -> GroupPosition:
@@ -98,12 +117,12 @@ def group_position(position: Any) -> GroupPosition:
 
 def scan_whole(
     feed_class: Any, user_id: EntityId, position: Any, start: int, stop: int, *, by_rank: bool, turned: bool
-) -> Steps[tuple[list[Entry], bool]]:
+) -> Steps[Scanned]:
     """The same in an order that the storage does not keep: the whole feed is read, some hundred groups at most.
 
     *by_rank*: in that of the aggregator's own ``rank``, which only all groups together can tell. *turned*: the last first.
     """
-    entries, _ = yield from scan_by_score(feed_class, user_id, None, 0, feed_class.max_length)
+    entries, _, revision = yield from scan_by_score(feed_class, user_id, None, 0, feed_class.max_length)
     if by_rank:
         ranked = _ranked(feed_class.get_aggregator(), [group for _, group in entries if group is not None])
         entries = [(GroupPosition(rank, group.group.encode()), group) for rank, group in enumerate(ranked)]
@@ -117,7 +136,7 @@ def scan_whole(
         else:
             behind = sum(group_position(each) <= after for each, _ in entries)
         start, stop = start + behind, stop + behind
-    return entries[start:stop], stop < len(entries)
+    return Scanned(entries[start:stop], stop < len(entries), revision)
 
 
 def _ranked(aggregator: Any, groups: list[AggregatedActivity]) -> Sequence[AggregatedActivity]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill.errors import CorruptRecord, NewerRecord
+from feedmill.grouping import marking
 from feedmill.grouping.feed_state import FeedState, count_message, event_prefix
 from feedmill.grouping.operations import (
     UPDATE,
@@ -58,13 +59,15 @@ class GroupMerge:
         user_id: EntityId,
         snapshot: Snapshot,
         reads: Sequence[GroupRead],
+        now: int,
     ) -> None:
         self.feed_class, self.key, self.user_id, self.snapshot = feed_class, key, user_id, snapshot
         self.serializer = feed_class.serializer()
         self.counted: bool = feed_class.counted
         self.state = FeedState.salvaged(snapshot.state) if self.counted else FeedState()
         self.counts_before = self.state.unseen, self.state.unread
-        self.sequence = self.state.sequence + 1
+        #: The number of what arrives now; *now*: ms since 1970.
+        self.sequence = self.state.next_number(now)
         rows = [*snapshot.oldest, *snapshot.newest]
         self.stored: dict[bytes, bytes] = {group: record for group, _, record in rows}
         #: The stored scores of the groups whose score was read.
@@ -75,6 +78,8 @@ class GroupMerge:
         self.complete_overflows = {read.group for read in reads if read.actors is None}
         #: Whether all groups were read, and whether the feed may grow past its ``max_length``.
         self.reads_all = self.untrimmed = False
+        #: Whether what was asked for can only be told when all groups were read.
+        self.wants_all = False
         #: Groups that are kept at most.
         self.limit: int = feed_class.max_length
         #: Groups that had to go because there were too many.
@@ -100,7 +105,7 @@ class GroupMerge:
             if isinstance(op, MemberOp):
                 (self._update if op.kind == UPDATE else self._add if op.kind else self._remove)(op)
             elif isinstance(op, MarkOp):
-                self._mark(op)
+                marking.apply(self, op)
             elif isinstance(op, RecountOp):
                 self._recount(op)
             elif isinstance(op, DropOp):
@@ -116,6 +121,13 @@ class GroupMerge:
         ]
 
     # -- one group
+
+    def record(self, group: bytes) -> Record | None:
+        """The group as it is by now; None if it is not there, was not read or is damaged.
+
+        :class:`~feedmill.errors.NewerRecord` for one that only a newer release can read.
+        """
+        return self._record(group)
 
     def _record(self, group: bytes) -> Record | None:
         if group not in self.records:
@@ -180,27 +192,6 @@ class GroupMerge:
         is_scored = reads_bodies(self.feed_class) and op.member in record.shown
         if record.replace(op.member) or is_scored:  # where bodies are apart the score is all that may be another
             self.dirty[op.group] = None
-
-    def _mark(self, op: MarkOp) -> None:
-        state = self.state
-        if op.groups is None:
-            if op.seen:
-                state.seen_mark, state.seen_at, state.unseen = state.sequence, op.now, 0
-            if op.read:
-                state.read_mark, state.read_at, state.unread = state.sequence, op.now, 0
-            return
-        for group in op.groups:
-            record = self._record(group)
-            if record is None:
-                continue
-            self._count(record, -1)
-            if op.seen and not state.is_seen(record):
-                record.seen_at = op.now
-                self.dirty[group] = None
-            if op.read and not state.is_read(record):
-                record.read_at = op.now
-                self.dirty[group] = None
-            self._count(record, 1)
 
     def _recount(self, op: RecountOp) -> None:
         held = self.alive.values()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedmill.activity import Activity
@@ -12,6 +12,7 @@ from feedmill.aggregators.base import group_name
 from feedmill.grouping.feed_state import event_prefix
 from feedmill.ids import EntityId
 from feedmill.msgpack_codec import pack
+from feedmill.records.layout import MAX_REVISION
 from feedmill.records.members import Member
 from feedmill.storage.base import FeedBatch, GroupRead, NewMember, WriteRequest
 
@@ -32,14 +33,21 @@ class MemberOp(NamedTuple):
     activity: Activity | None = None
 
 
+#: Higher than the number of whatever may arrive.
+EVERYTHING = MAX_REVISION + 1
+
+
 @dataclasses.dataclass(frozen=True)
 class MarkOp:
-    """Mark groups, or with ``groups=None`` all of them, as seen and/or read at *now* (µs)."""
+    """Mark groups, or with ``groups=None`` all of them, as seen and/or read at *now* (µs): True sets, False clears, None leaves."""
 
-    groups: tuple[bytes, ...] | None
-    seen: bool
-    read: bool
+    #: By name the number up to which each was shown: one in which something arrived since is left as it is.
+    groups: Mapping[bytes, int] | None
+    seen: bool | None
+    read: bool | None
     now: int
+    #: The same for all groups.
+    until: int = EVERYTHING
 
 
 @dataclasses.dataclass(frozen=True)

@@ -155,6 +155,8 @@ def _grouped(
             record.add(member)
         origins = sources[name]
         record.revision = max(each.revision for each in origins)
+        if name not in records or not _ids(record) <= _ids(records[name]):  # nobody was shown it so
+            record.revision = group_merge.state.sequence = group_merge.sequence
         if all(map(group_merge.state.is_seen, origins)):
             record.seen_at = max(map(group_merge.state.seen_time, origins))
         if all(map(group_merge.state.is_read, origins)):

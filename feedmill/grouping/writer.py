@@ -388,10 +388,14 @@ class _Cycle:
         if not self._covers(job, reads):
             return None
         key = self.feed_class.key_of(job.user_id)
-        group_merge = GroupMerge(self.feed_class, key, job.user_id, snapshot, job.request.reads)
+        now = int(time.time() * 1000)
+        group_merge = GroupMerge(self.feed_class, key, job.user_id, snapshot, job.request.reads, now)
         group_merge.reads_all, group_merge.untrimmed = job.reads_all, self.plan.untrimmed
         group_merge.kept = b"".join([write.data for write in waiting.kept])
         group_merge.apply(ops)
+        if group_merge.wants_all:
+            self.limits = self.limits._replace(newest=EVERY)
+            return None
         if not self._covers(job, [GroupRead(group, None) for group in group_merge.underfull]):
             return None
         for op in ops:

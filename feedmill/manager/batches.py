@@ -11,11 +11,11 @@ from feedmill.errors import ActivityError, BatchError, DeclarationError
 from feedmill.fanout import handle
 from feedmill.fanout.handle import Fanout, fanout_id
 from feedmill.fanout.handles import Fanouts
-from feedmill.fanout.operations import ADD, IMPORT
+from feedmill.fanout.operations import IMPORT
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import activity_bodies
 from feedmill.manager.hooks import ManagerHooks
-from feedmill.manager.writes import author_rate_limit, storing
+from feedmill.manager.writes import addition, author_rate_limit, storing
 from feedmill.msgpack_codec import pack
 from feedmill.storage.operations import together
 from feedmill.storage.procedures import Procedure, stored
@@ -38,8 +38,9 @@ def add(manager: ManagerHooks, items: Iterable[Item]) -> Procedure[Fanouts]:
         wanted = [(fanout_id(manager.name, activity.raw_id), activity.raw_id) for activity in activities]
         rate_limits = [author_rate_limit(manager, activity) for activity in activities]
         about = [activity.id for activity in activities]
-        operations = storing(manager, ADD, activities)
-        return (yield from handle.enqueue(manager.name, ADD, wanted, operations, rate_limits=rate_limits, about=about))
+        op = addition(manager)
+        operations = yield from storing(manager, op, activities)
+        return (yield from handle.enqueue(manager.name, op, wanted, operations, rate_limits=rate_limits, about=about))
 
     return (yield from _each(manager, items, AT_ONCE, lambda activity: None, accept))
 
@@ -59,10 +60,8 @@ def import_(
             )
 
     def accept(activities: list[Activity]) -> Procedure[list[Fanout]]:
-        operations, ids = (
-            storing(manager, IMPORT, activities),
-            sorted(activity.raw_id for activity in activities),
-        )
+        operations = yield from storing(manager, IMPORT, activities, fanout=fanout)
+        ids = sorted(activity.raw_id for activity in activities)
         if fanout:
             wanted, rate_limits = (
                 [(fanout_id(manager.name, IMPORT.name, ids), pack(ids))],

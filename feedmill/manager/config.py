@@ -17,14 +17,16 @@ def check_feeds(cls: type[ManagerHooks]) -> None:
     """Refuse what is not a feed, two feeds that could share a key, and a feed that cannot do its part."""
     name, feeds = cast(Any, cls.name), cast(Any, cls.feed_classes)
     if not isinstance(name, str) or not name:
-        raise DeclarationError(f"{cls.__name__}.name is {name!r}; use a text, which messages call the manager by")
+        raise DeclarationError(
+            f"{cls.__name__}.name is {name!r}; use a non-empty str; messages refer to the manager by this name"
+        )
     if not isinstance(feeds, Mapping):
         kind = type(feeds).__name__
         raise DeclarationError(f"{cls.__name__}.feed_classes is a {kind}; use a dict: {{'home': HomeFeed}}")
     named: dict[str, Any] = dict(feeds)
     if not all(isinstance(name, str) for name in named):
         raise DeclarationError(
-            f"{cls.__name__}.feed_classes has the names {[*named]!r}; use texts: {{'home': HomeFeed}}"
+            f"{cls.__name__}.feed_classes has the names {[*named]!r}; use names that are str: {{'home': HomeFeed}}"
         )
     named["user_feed_class"], named["notification_feed_class"] = cls.user_feed_class, cls.notification_feed_class
     for name, feed_class in named.items():
@@ -33,5 +35,32 @@ def check_feeds(cls: type[ManagerHooks]) -> None:
     if cls.notification_feed_class is not None and not issubclass(cls.notification_feed_class, NotificationFeed):
         raise DeclarationError(f"{cls.__name__}.notification_feed_class must be a subclass of NotificationFeed")
     check_keys(cls, named)
+    _check_own_feeds(cls)
     if cls.user_feed_class is not None and issubclass(cls.user_feed_class, AggregatedFeed):
-        raise DeclarationError(f"{cls.__name__}.user_feed_class must be a flat feed: it is what a follow copies from")
+        raise DeclarationError(
+            f"{cls.__name__}.user_feed_class must be a flat feed, because follow copies activities from it"
+        )
+
+
+def _check_own_feeds(cls: type[ManagerHooks]) -> None:
+    """Refuse names that are none of the manager's flat feeds."""
+    own = cast(Any, cls.own_feeds)
+    known = ", ".join(map(repr, cls.feed_classes)) or "none"
+    if not isinstance(own, (tuple, list)):
+        raise DeclarationError(
+            f"{cls.__name__}.own_feeds is {own!r}; use a tuple of names of feed_classes, such as own_feeds = ('home',)"
+        )
+    for name in own:
+        if name not in cls.feed_classes:
+            raise DeclarationError(
+                f"{cls.__name__}.own_feeds names {name!r}, which is none of feed_classes ({known}); declare it there, or leave"
+                " it out"
+            )
+        if issubclass(cls.feed_classes[name], AggregatedFeed):
+            raise DeclarationError(
+                f"{cls.__name__}.own_feeds names {name!r}, a feed of groups, which takes more than the one round trip of"
+                " add_activity; name flat feeds alone, and to have workers deliver to the others return the author from"
+                " get_user_follower_ids as well"
+            )
+    if len(set(own)) < len(own):
+        raise DeclarationError(f"{cls.__name__}.own_feeds names a feed twice: {list(own)!r}")

@@ -92,7 +92,8 @@ class _Case:
     def explanations(self) -> Procedure[list[Explanation]]:
         manager, found = self.manager, list[Explanation]()
         for name, feed_class in manager.feed_classes.items():
-            found.append((yield from self._explain(name, feed_class, "follower")))
+            audience = "author" if name in manager.own_feeds and self._is_author() else "follower"
+            found.append((yield from self._explain(name, feed_class, audience)))
         if manager.notification_feed_class is not None:
             found.append((yield from self._explain("notifications", manager.notification_feed_class, "recipient")))
         return found
@@ -174,8 +175,13 @@ class _Case:
         name = yield from notified_users.notice_of(self.manager, self.raw_id, self.user_id)
         return status_of((yield from stored(backend().journal.get(name)))) if name else None
 
+    def _is_author(self) -> bool:
+        return self.activity is not None and str(self.activity.actor_id) == str(self.user_id)
+
     def _is_in_audience(self, audience: str, activity: Activity) -> bool:
         user = str(self.user_id)
+        if audience == "author":
+            return True
         if audience == "recipient":
             return any(str(each) == user for each in recipients_of(self.manager, activity))
         streams = followers_of(self.manager, activity.actor_id)

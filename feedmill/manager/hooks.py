@@ -34,66 +34,71 @@ FILTER_HOOKS = ("accepts", "filter_user_ids", "filter_activities")
 class ManagerHooks:
     """The class attributes and methods of a :class:`~feedmill.Manager` that an app sets and overrides."""
 
-    #: What messages call this manager; by default the class name.
+    #: The name by which messages and stored fan-outs refer to this manager; by default the class name.
     name: ClassVar[str] = ""
-    #: Feeds that an activity is fanned out to: every follower has one of each.
+    #: Feed classes by name. Activities are fanned out to them: every follower has one feed of each class.
     feed_classes: ClassVar[Mapping[str, type[Feed]]] = {}
-    #: The feed of those whom :meth:`get_recipient_ids` names; None for no notifications.
+    #: Feed class for notifications of the users that :meth:`get_recipient_ids` returns. None: no notifications.
     notification_feed_class: ClassVar[type[NotificationFeed] | None] = None
-    #: The feed of a user's own activities.
+    #: Feed class for the activities of a user, from which ``follow`` copies. None: no such feed.
     user_feed_class: ClassVar[type[Feed] | None] = None
+    #: Names of flat feeds of :attr:`feed_classes`: in these of its author an activity is when ``add_activity`` returns, if filters
+    #: let it in, whether or not the author is among the followers.
+    own_feeds: ClassVar[Sequence[str]] = ()
     #: Followers that one task handles.
     fanout_chunk_size: ClassVar[int] = 500
-    #: Newest activities of the followed user that ``follow`` copies.
+    #: Newest activities of the followed user, of those that pass the filters, that ``follow`` copies.
     follow_activity_limit: ClassVar[int] = 500
 
-    #: Activities that one author has fanned out per second in the long run; more are accepted and wait their turn. 0 for no
-    #: limit.
+    #: Maximum number of activities of one author that are fanned out per second in the long run. More are accepted, and wait.
+    #: 0: no limit.
     fanout_rate: ClassVar[float] = 0.0
-    #: Activities that one author has fanned out at once before the rate counts.
+    #: Number of activities of one author that may be fanned out at once, before ``fanout_rate`` applies.
     fanout_burst: ClassVar[int] = 100
-    #: Whether one of the filters is defined; who has none does not pay for them.
+    #: Whether the class defines one of the filters. Set by Feedmill.
     is_filtered: ClassVar[bool] = False
 
     # -- hooks; an app may annotate ids as what they are in that app
 
     def get_user_follower_ids(self, user_id: Any) -> Followers:
-        """Who follows *user_id*: any iterable of ids, or one for each :class:`Priority`. Streamed, never held whole.
+        """Return the ids of the followers of *user_id*: an iterable, or a dict with one iterable for each :class:`Priority`.
 
-        What is no id (None, a float, a text of more than 255 characters) is left out; the fan-out's status counts and names
-        it. The same holds for the other lists of people.
+        The iterable is read as a stream and never held completely in memory. An invalid id (None, a float, a text of more than
+        255 characters) is skipped; the status of the fan-out counts these ids and names the first. The same holds for the
+        other methods that return ids of users.
         """
         raise MissingMethod(f"{type(self).__name__} must define get_user_follower_ids(user_id)")
 
     def get_user_following_ids(self, user_id: Any) -> Iterable[EntityId]:
-        """Whom *user_id* follows: any iterable of ids. Only :meth:`rebuild` asks."""
+        """Return the ids of the users whom *user_id* follows: an iterable. Called only by :meth:`rebuild`."""
         raise MissingMethod(f"{type(self).__name__} must define get_user_following_ids(user_id)")
 
     def get_recipient_ids(self, activity: Activity) -> Iterable[EntityId]:
-        """Who is notified of *activity*; nobody by default."""
+        """Return the ids of the users to notify of *activity*: an iterable, empty by default."""
         return ()
 
     def accepts(self, user_id: Any, activity: Activity) -> bool:
         """Whether *activity* may come into the feeds of *user_id*: mute, block, audience. Everything may by default.
 
-        Called on insert, never on removal. The simple way: it is called for each
+        Called on insert and update, never on removal. The simple way: it is called for each
         user. With many followers override :meth:`filter_user_ids` instead. Return True or False (or 1 or 0): with anything
         else, None too, nobody gets the activity, and the fan-out's status says why.
         """
         return True
 
     def filter_user_ids(self, activity: Activity, user_ids: Sequence[Any]) -> Iterable[EntityId]:
-        """Those of *user_ids* (a chunk) into whose feeds *activity* may come, e.g. by one query for all of them.
+        """Return those of *user_ids* (a chunk) into whose feeds *activity* may come, for example with one query for all.
 
-        Return a list of ids; others than *user_ids* in it are passed over. With anything else nobody gets the activity, and
-        the fan-out's status says why.
+        Return a list of ids. Ids that are not in *user_ids* are ignored. For any other result nobody gets the activity, and
+        the status of the fan-out says why.
         """
         return [user_id for user_id in user_ids if hook_results.accepted(self.name, self.accepts(user_id, activity))]
 
     def filter_activities(self, user_id: Any, activities: Sequence[Activity]) -> Iterable[Activity]:
         """Those of *activities* that may come into the feeds of *user_id* when they are copied by follow or rebuild.
 
-        By default :meth:`filter_user_ids` is asked for each; override it too if that is a query. Return a list of
+        And of those that the feeds hold, a thousand at a time. By default :meth:`filter_user_ids` is asked for each; override it
+        too if that is a query. Return a list of
         activities; with anything else nothing is copied, and the fan-out's status says why.
         """
         return [

@@ -56,11 +56,11 @@ class Manager(ManagerNames, ManagerHooks):
     # -- activities
 
     def __add_activity(self, activity: Activity) -> Procedure[Fanout]:
-        """Store *activity*, add it to its actor's own feed, and start its fan-out, in constant time.
+        """Store *activity*, add it to its actor's user feed and :attr:`own_feeds`, and start its fan-out, in constant time.
 
-        Once this returns the activity is not lost, even if the broker cannot be reached: the journal has it. If the
-        same activity is being removed, that is called off. One that is there already stays as it is:
-        :meth:`update_activity` changes its ``extra_context``.
+        When the call returns, the activity cannot be lost, even if the broker is unreachable, because the journal has it. If the
+        same activity is being removed, the removal is cancelled. An activity that was already added stays as it is; to change its
+        ``extra_context`` call :meth:`update_activity`.
         """
         return writes.add(self, activity)
 
@@ -69,7 +69,8 @@ class Manager(ManagerNames, ManagerHooks):
     def __add_activities(self, activities: Iterable[Activity | Mapping[str, Any]]) -> Procedure[Fanouts]:
         """:meth:`add_activity` for many, of any actors, in few round trips. A dict is what Activity is called with.
 
-        A bad one harms no other: when all others are accepted, :class:`~feedmill.errors.BatchError` lists it.
+        An invalid activity does not affect the others: they are accepted, and then :class:`~feedmill.errors.BatchError` lists the
+        invalid ones.
         """
         return batches.add(self, activities)
 
@@ -84,8 +85,8 @@ class Manager(ManagerNames, ManagerHooks):
     ) -> Procedure[Fanouts]:
         """Bring what *user_id* did long ago into their own feed and, with *fanout*, into those of their followers.
 
-        *chunk_size* activities travel together. Nobody is notified. Bad activities, and those of others, are refused as
-        in :meth:`add_activities`.
+        *chunk_size* activities share a fan-out. Nobody is notified. Invalid activities, and activities of other actors, are refused
+        as in :meth:`add_activities`.
         """
         return batches.import_(self, user_id, activities, fanout, require_int("chunk_size", chunk_size, 1))
 
@@ -94,10 +95,11 @@ class Manager(ManagerNames, ManagerHooks):
     def __remove_activity(self, activity: Activity | str) -> Procedure[Fanout]:
         """Take *activity*, or the one whose ``id`` it is, out of all feeds.
 
-        What is stored counts: an equal activity with another context will do. No reader sees it once this returns, and the
-        notified (the first chunk of them) have lost it; what is left in timelines is cleaned up behind. An addition that
-        is not finished is called off, and whatever of it still runs is undone. If this raises, nothing was done, or calling
-        it again, with the id alone, completes it: that is remembered for a week.
+        Only the id decides; the context may differ from the stored one. When the call returns, no home or aggregated feed shows the
+        activity, and it is removed from the notifications of the first chunk of recipients. Workers remove it from the other
+        notifications, and its id from timelines. If the activity is still being added, the addition is cancelled, and deliveries
+        that are still running are undone. If the call raises an error, call it again within a week, with the activity or its id:
+        this completes the removal if it had begun.
         :class:`~feedmill.errors.UnknownActivity` for an id that was never added, or was removed long ago.
         """
         return unbroken(writes.remove(self, activity))
@@ -107,7 +109,9 @@ class Manager(ManagerNames, ManagerHooks):
     def __update_activity(self, activity: Activity) -> Procedure[Fanout]:
         """Put *activity* in place of the one with its id (same actor, verb, object, target and time).
 
-        Feeds show the new ``extra_context`` at once, notification feeds when the fan-out is done; nothing becomes unseen.
+        Feeds show the new ``extra_context`` at once, notification feeds when the fan-out is done; nothing becomes unseen. Where
+        there are filters they are asked again, about followers, recipients and who was notified by name: by then it is gone
+        where it may no longer be, and delivered where it now may be.
         :class:`~feedmill.errors.UnknownActivity` if it is not there, ActivityError if it would change its group.
         """
         return unbroken(writes.update(self, activity))
@@ -117,8 +121,8 @@ class Manager(ManagerNames, ManagerHooks):
     def __notify(self, user_ids: Iterable[EntityId], activity: Activity) -> Procedure[Fanouts]:
         """Put *activity* into the notification feeds of *user_ids*, whoever :meth:`get_recipient_ids` names.
 
-        It need not have been added; if it was, what is stored counts. Who was named is known for 90 days: removing or
-        updating the activity reaches them. To take it back from some of them alone call :meth:`unnotify`.
+        The activity need not have been added. If it was, the stored activity is used. The named users are remembered for 90 days, so
+        a removal or an update of the activity reaches them. To remove it only for some users, call :meth:`unnotify`.
         """
         return writes.notify_directly(self, NOTIFY, user_ids, activity)
 
@@ -127,7 +131,7 @@ class Manager(ManagerNames, ManagerHooks):
     def __unnotify(self, user_ids: Iterable[EntityId], activity: Activity) -> Procedure[Fanouts]:
         """Take *activity* out of the notification feeds of *user_ids*, whoever they were told by; recipients too.
 
-        The last call that names a user counts, until the activity is removed: then all of it is void.
+        For each user the last call of :meth:`notify` or this method decides. Removing the activity cancels all these calls.
         """
         return writes.notify_directly(self, UNNOTIFY, user_ids, activity)
 
@@ -136,7 +140,11 @@ class Manager(ManagerNames, ManagerHooks):
     # -- who follows whom
 
     def __follow(self, user_id: EntityId, target_id: EntityId) -> Procedure[Fanout]:
-        """Bring the newest activities of *target_id* into the feeds of *user_id*."""
+        """Bring the newest activities of *target_id* that pass the filters into the feeds of *user_id*.
+
+        As many as :attr:`follow_activity_limit`, however far back in the target's user feed. What these feeds hold of the target
+        and does not pass the filters any more is taken out.
+        """
         return (yield from writes.copy(self, FOLLOW, user_id, [target_id]))[0]
 
     follow, afollow = both(__follow)
@@ -164,8 +172,9 @@ class Manager(ManagerNames, ManagerHooks):
     def __rebuild(self, user_id: EntityId) -> Procedure[Fanout]:
         """Make the feeds of *user_id* what they should be, from the user feeds of :meth:`get_user_following_ids`.
 
-        For who was away so long that their feeds were not kept up. Readers see the old feed become the new one, never
-        an empty one.
+        For who was away so long that their feeds were not kept up, and after filters have changed. The newest that pass the
+        filters come in, of each of those who are followed no more than :attr:`follow_activity_limit`; what does not pass, or is by
+        nobody who is followed, goes. Readers see the old feed become the new one, never an empty one.
         """
         if type(self).get_user_following_ids is ManagerHooks.get_user_following_ids:
             raise DeclarationError(f"{self.name}.rebuild needs get_user_following_ids(user_id): whom the user follows")
@@ -194,9 +203,10 @@ class Manager(ManagerNames, ManagerHooks):
     def __get_activity(self, activity_id: Activity | str) -> Procedure[Activity]:
         """The activity with that ``id``, as it is stored, whether or not a feed still shows it. One command.
 
-        :class:`~feedmill.errors.UnknownActivity` if it was never added, imported or notified, or was removed;
-        :class:`~feedmill.errors.UnknownVerb` if its verb is not registered here, :class:`~feedmill.errors.CorruptRecord` if
-        it is damaged. A manager none of whose feeds has an activity storage knows an activity for 90 days.
+        Raises :class:`~feedmill.errors.UnknownActivity` if it was never added, imported or notified, or was removed;
+        :class:`~feedmill.errors.UnknownVerb` if its verb is not registered in this process; and
+        :class:`~feedmill.errors.CorruptRecord` if it is damaged. If no feed of the manager has an activity storage, activities
+        are kept for 90 days.
         """
         return stored(lookup.one(self, activity_id))
 

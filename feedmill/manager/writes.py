@@ -11,10 +11,19 @@ from feedmill.errors import ActivityError, ArgumentError, DeclarationError, Stor
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.handle import Fanout, fanout_id, status_of
 from feedmill.fanout.handles import Fanouts
-from feedmill.fanout.operations import ADD, REBUILD, REDELIVER, REMOVE, UNNOTIFY, UPDATE, FanoutOperation
+from feedmill.fanout.operations import (
+    ADD,
+    FILTERED_ADD,
+    REBUILD,
+    REDELIVER,
+    REMOVE,
+    UNNOTIFY,
+    UPDATE,
+    FanoutOperation,
+)
 from feedmill.feeds.flat import Feed
 from feedmill.ids import EntityId, entity_id
-from feedmill.manager import activity_bodies, notified_users
+from feedmill.manager import activity_bodies, notified_users, own_feeds
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
 from feedmill.manager.audience import recipients_of
 from feedmill.manager.hooks import ManagerHooks
@@ -35,18 +44,34 @@ MOST_TRIES = 20
 def add(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
     """See :meth:`Manager.add_activity`."""
     activity = activity_bodies.accepted(manager, activity)
-    return (yield from _start(manager, ADD, activity, storing(manager, ADD, [activity])))
+    op = addition(manager)
+    return (yield from _start(manager, op, activity, (yield from storing(manager, op, [activity]))))
 
 
-def storing(manager: ManagerHooks, op: FanoutOperation, activities: Sequence[Activity]) -> list[Steps[Any]]:
-    """The operations that store bodies and fill the user feeds."""
+def addition(manager: ManagerHooks) -> FanoutOperation:
+    """The operation that adds an activity."""
+    return FILTERED_ADD if manager.is_filtered else ADD
+
+
+def storing(
+    manager: ManagerHooks, op: FanoutOperation, activities: Sequence[Activity], *, fanout: bool = True
+) -> Procedure[list[Steps[Any]]]:
+    """The operations that store bodies, fill the user feeds and, if a *fanout* makes sure of it, authors' own feeds."""
     operations = activity_bodies.change(manager, op.change, activities)
     if manager.user_feed_class is not None:
-        actors: dict[str, list[Activity]] = {}
-        for activity in activities:
-            actors.setdefault(str(activity.actor_id), []).append(activity)
-        operations += [manager.user_feed_class.deliver([mine[0].actor_id], mine) for mine in actors.values()]
+        for mine in _by_actor(activities):
+            operations.append(manager.user_feed_class.deliver([mine[0].actor_id], mine))
+    if manager.own_feeds and fanout:
+        for mine in _by_actor((yield from own_feeds.accepted(manager, activities))):
+            operations += own_feeds.additions(manager, mine[0].actor_id, mine)
     return operations
+
+
+def _by_actor(activities: Sequence[Activity]) -> Iterable[list[Activity]]:
+    actors: dict[str, list[Activity]] = {}
+    for activity in activities:
+        actors.setdefault(str(activity.actor_id), []).append(activity)
+    return actors.values()
 
 
 def remove(manager: ManagerHooks, activity: Activity | str) -> Procedure[Fanout]:
@@ -70,6 +95,7 @@ def remove(manager: ManagerHooks, activity: Activity | str) -> Procedure[Fanout]
     operations: list[Steps[Any]] = []
     if manager.user_feed_class is not None:
         operations.append(manager.user_feed_class.deliver([stored.actor_id], (), [stored]))
+    operations += own_feeds.removals(manager, stored)
     if numbers is not None:
         operations += [*_mark_notified(manager, fact), notified_users.void(manager, raw_id)]
     if manager.notification_feed_class is not None:  # these hold the whole activity: readers would still see it

@@ -51,6 +51,8 @@ class PendingIndex(Protocol):
 
 #: Who unfollowed, and whom; as text, since 5 and "5" are one user.
 Unfollow = tuple[str, str]
+#: In place of whom a user unfollows: another answer of the app's filters may hold for that user. It is no id.
+REFILTERED = ""
 #: Unfollows since a number that are read whole; if there are more, only those of the pairs that matter are.
 MOST_READ = 200
 #: Hours for which it is known who unfollowed, at least: no fan-out is older. And hours for which a rebuild may last.
@@ -76,8 +78,12 @@ class Unfollows(Protocol):
     def last_number(self, manager: str) -> Steps[int]:
         """The number of the last change."""
 
-    def begin_rebuild(self, manager: str, user: str) -> Steps[int]:
-        """The number of the last change; from now on it is recorded whom *user* follows, for :data:`REBUILD_HOURS`."""
+    def begin_rebuild(self, manager: str, user: str, *, refiltered: bool = False) -> Steps[int]:
+        """The number of the last change; from now on it is recorded whom *user* follows, for :data:`REBUILD_HOURS`.
+
+        *refiltered*: this is itself a change, of the pair of *user* and :data:`REFILTERED`: who asked the filters before must
+        ask them again. It is among what :meth:`unfollowed_since` returns, and nowhere else.
+        """
 
     def unfollowed_since(
         self, manager: str, number: int, pairs: Callable[[], Iterable[Unfollow]]

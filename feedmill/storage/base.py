@@ -353,7 +353,8 @@ class GroupTimelines(FeedStorage, Protocol):
 
         A feed that another token holds, and whose time is not over, is not waited for: the task's pending writes are put
         behind those that are there (``PENDING``), or nothing is done if there are none (``BUSY``). A storage may do the
-        task's additions itself; where it did all of them, it takes no lock (``ADDED``).
+        task's additions itself; where it did all of them, it takes no lock (``ADDED``). In a feed with counts it numbers them,
+        and the feed's latest touch, as ``feedmill.grouping.feed_state.FeedState.next_number`` does with the lock's time.
         """
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:
@@ -402,7 +403,8 @@ class GroupTimelines(FeedStorage, Protocol):
         """As the last commit left them; zeros where there was none."""
 
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> Steps[None]:
-        """Delete a timeline and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`.
+        """Delete a timeline and all that belongs to it; of counts the number stays for :data:`COUNT_TTL`, and so does that of
+        the latest touch, in ``seen_at`` of a state whose other fields are 0 (``feedmill.grouping.feed_state``).
 
         Counts that were not 0 are published as 0, on the channel of which *channel* is the front; *event_prefix*: how the
         message begins. Of a feed without counts that was there, that it changed.

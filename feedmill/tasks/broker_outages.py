@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import amqp.exceptions  # type: ignore[import-untyped]
@@ -44,11 +44,13 @@ class Enduring(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(consumer, **options)
         # Also what acknowledging or restoring a message may raise: whatever is not acknowledged comes again.
         consumer.connection_errors = (*consumer.connection_errors, *ILL)
+        self._settling = _Settling()
         lost = consumer.on_connection_error_after_connected
-        consumer.on_connection_error_after_connected = functools.partial(_after_an_error, consumer, lost)
+        consumer.on_connection_error_after_connected = functools.partial(
+            _after_an_error, consumer, lost, self._settling
+        )
         unconnected = consumer.on_connection_error_before_connected
         consumer.on_connection_error_before_connected = functools.partial(_before_connected, consumer, unconnected)
-        self._settling = _Settling()
         self._timer: Any = None
 
     def start(self, consumer: Any) -> None:
@@ -104,6 +106,18 @@ class _Settling:
         self._methods[name](tag, *args, **named)
         self._left.pop(tag, None)
 
+    def unsettled(self) -> list[str]:
+        """The delivery tags of the messages that were taken by this connection and not settled."""
+        if self._qos is None:
+            return []
+        self._qos._flush()
+        return list(self._qos._delivered)
+
+    def give_back(self, tags: Sequence[str]) -> None:
+        """Put messages back into their queues, as soon as Redis takes them; one that is settled meanwhile stays settled."""
+        for tag in tags:
+            self._left.setdefault(tag, ("reject", (), {"requeue": True}))
+
     def tell_again(self) -> None:
         """Tell what Redis did not take, until it does not take one."""
         with contextlib.suppress(RedisError):
@@ -113,13 +127,13 @@ class _Settling:
                 self._tell(tag)
 
 
-def _after_an_error(consumer: Any, tidy: Callable[[Exception], None], error: Exception) -> None:
+def _after_an_error(consumer: Any, tidy: Callable[[Exception], None], settling: _Settling, error: Exception) -> None:
     """Celery's tidying up after a lost connection, of which no part can fail."""
     _without_global_limit(consumer, error)
     # kombu gives back what was not acknowledged when a connection is closed, which fails where the server is ill, with
-    # any error. What was not given back comes again when its time is over.
+    # any error.
     connection = consumer.connection
-    connection.close = functools.partial(_quietly, connection.close)
+    connection.close = functools.partial(_quietly, connection.close, settling)
     try:
         tidy(error)
     except Exception as another:
@@ -127,11 +141,13 @@ def _after_an_error(consumer: Any, tidy: Callable[[Exception], None], error: Exc
         consumer.connection = None
 
 
-def _quietly(close: Callable[[], Any]) -> None:
+def _quietly(close: Callable[[], Any], settling: _Settling) -> None:
+    taken = settling.unsettled()
     try:
         close()
     except Exception as error:
-        logger.warning("what was not acknowledged could not be given back (%s); it comes again later", error)
+        logger.warning("what was not acknowledged could not be given back (%s); it is tried again", error)
+        settling.give_back(taken)
 
 
 def _before_connected(consumer: Any, say: Callable[[Exception], None], error: Exception) -> None:

@@ -21,8 +21,8 @@ FIRST, LONGEST = 0.01, 0.25
 
 #: What to do about it, in words.
 ADVICE = (
-    "two deployments share this broker's queues: give each a database of Redis, or a vhost of RabbitMQ, of its own in"
-    " FEEDMILL_BROKER_URL or its app's broker_url"
+    "two deployments share the queues of this broker: give each its own Redis database or RabbitMQ vhost in"
+    " FEEDMILL_BROKER_URL or in the broker_url of its app"
 )
 
 #: What workers are asked for which deployment they work by.
@@ -45,13 +45,21 @@ def give_back(task: Any, other: str) -> None:
     if other not in _logged:
         _logged.add(other)
         mine = settings.current().deployment
-        logger.error("a message of %s is for deployment %r, and this is %r; %s", task.name, other, mine, ADVICE)
+        logger.error(
+            "a message of %s is for deployment %r, and this worker is of deployment %r; %s",
+            task.name,
+            other,
+            mine,
+            ADVICE,
+        )
     request = task.request
     carried = dict(request.headers or {})
     times = carried.get(BACK, 0) if isinstance(carried.get(BACK), int) else 0
     if request.is_eager or times >= MOST:
         logger.warning(
-            "a message of %s for deployment %r finds no worker of its own; it is left to its journal", task.name, other
+            "a message of %s for deployment %r found no worker of its own; the journal of that deployment recovers the work",
+            task.name,
+            other,
         )
         return
     time.sleep(min(LONGEST, FIRST * 2**times))

@@ -40,8 +40,8 @@ def visibility_problem(app: Any) -> str:
     if seconds > longest:
         return ""
     return (
-        f"the broker's visibility_timeout is {seconds} s, and {name} may run for {longest} s: it would be started again"
-        " while it runs, which is harmless and wasted; raise broker_transport_options['visibility_timeout']"
+        f"the broker's visibility_timeout is {seconds} s, and {name} may run for {longest} s: the task would be started again"
+        " while it runs, which is harmless but wastes time; raise broker_transport_options['visibility_timeout']"
     )
 
 
@@ -55,8 +55,8 @@ def check_lease(app: Any) -> str:
     if current.fanout_lease > current.lock_ttl:
         return ""
     return (
-        f"FEEDMILL_FANOUT_LEASE is {current.fanout_lease} s, no longer than FEEDMILL_LOCK_TTL ({current.lock_ttl} s): what a"
-        " dead worker began would be tried again while its feeds are still locked, and be given up in between; raise it"
+        f"FEEDMILL_FANOUT_LEASE is {current.fanout_lease} s, not longer than FEEDMILL_LOCK_TTL ({current.lock_ttl} s): the"
+        " work of a dead worker would be retried while its feeds are still locked, and could fail for good; raise the lease"
     )
 
 
@@ -72,7 +72,7 @@ def check_managers(app: Any) -> str:
     if registry.manager_names():
         return ""
     return (
-        "no manager is known, so this worker can do nothing; name the modules that declare them in FEEDMILL_MODULES"
+        "this worker has imported no manager, so it can do nothing; name the modules that declare managers in FEEDMILL_MODULES"
         " or in the include of the worker's app"
     )
 
@@ -85,8 +85,8 @@ def check_queues(app: Any) -> str:
         return ""
     names = ",".join(sorted(listens))
     return (
-        f"this worker listens on {names or 'nothing'}, and on none of Feedmill's queues: unless another one does, nothing is"
-        f" delivered; start it with -Q {','.join(filter(None, [names, publisher.QUEUES]))}"
+        f"this worker listens on {names or 'no queue'}, and on none of Feedmill's queues: unless another worker does, nothing"
+        f" is delivered; start it with -Q {','.join(filter(None, [names, publisher.QUEUES]))}"
     )
 
 
@@ -97,4 +97,4 @@ def check_configuration(app: Any) -> str:
         return ""
     from feedmill.tasks.configuration import BEGINNING, PASSED_OVER
 
-    return PASSED_OVER and f"{PASSED_OVER} is not used, since it is not begun with: {BEGINNING}"
+    return PASSED_OVER and f"{PASSED_OVER} is not used, because it does not begin with: {BEGINNING}"

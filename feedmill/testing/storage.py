@@ -24,13 +24,15 @@ from typing import Any
 
 import pytest
 
-from feedmill import Activity, settings
+from feedmill import Activity, revision, settings
 from feedmill.cursor import GroupPosition
 from feedmill.errors import ArgumentError
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
+from feedmill.grouping.operations import plan
 from feedmill.keys import fanout_record_key
 from feedmill.records.layout import HAS_OVERFLOW
 from feedmill.storage import activity_state as state
+from feedmill.storage.auxiliary import REFILTERED
 from feedmill.storage.base import (
     ADDED,
     APPEND,
@@ -397,6 +399,33 @@ class GroupsContract(Contract):
         assert self.run(groups.groups_count(key_of(1))) == 0
         assert self.run(groups.count_get(count_key))[:2] == (0, 0)
         assert int.from_bytes(self.begin(b"anew____").state[48:56], "big") == 8
+
+    @pytest.mark.parametrize("times", [1, 2])
+    def test_a_deleted_feed_goes_on_with_its_revisions(self, times: int) -> None:
+        """What is in a feed that began anew arrived after all that was in it before; so no old page marks it."""
+        feed, last = ContractNotes(1), 0
+        for number in range(5):
+            feed.add_many([Activity(number, Love, 5), Activity(number, Love, 6)])
+            page = feed.page(5)
+            revisions = [revision.decode(group.revision) for group in page.items]
+            assert len(revisions) == 2 and min(revisions) > last
+            last = revision.decode(page.revision)
+            assert last == max(revisions)
+            for _ in range(times):
+                feed.delete()
+
+    def test_arrivals_are_numbered_by_time(self) -> None:
+        """What a storage adds itself is numbered by the time of its ``begin``, ms; by one more than the last if that is higher."""
+        feed, numbers = ContractNotes(1), []
+        for number, later in enumerate((0, 60, 0)):
+            request = plan(ContractNotes, [Activity(number, Love, number)]).request(ContractNotes, leave=False)
+            lock = Lock(b"writer__", self.now + later, 10)
+            limits = FeedLimits(100, 0, feed.channel())
+            (reply,) = self.run(feed.timeline().begin(_OneFeed(feed), request, lock, limits))
+            if reply != ADDED:  # left to the merge, which has a clock of its own
+                return
+            numbers.append(revision.decode(feed.page(1).revision) - int(self.now * 1000))
+        assert numbers == [0, 60_000, 60_001]
 
     @pytest.mark.parametrize("feed_class", [ContractNews, ContractNotes])
     def test_additions(self, feed_class: Any) -> None:
@@ -897,6 +926,19 @@ class AuxiliaryContract(Contract):
         self.run(unfollows.clear_unfollow(NAME, "2", ["7"]))
         assert self.run(unfollows.changes_since(NAME, "1", number)) == (set(), {"7"})
         assert self.run(unfollows.changes_since(NAME, "2", number)) == (set(), set())
+
+    def test_rebuilds_where_there_are_filters(self) -> None:
+        """Who rebuilds feeds that are filtered says so to all who asked the filters before, and to them alone."""
+        unfollows = self.tested.auxiliary.unfollows
+        before = self.run(unfollows.last_number(NAME))
+        number = self.run(unfollows.begin_rebuild(NAME, "1", refiltered=True))
+        assert number == self.run(unfollows.last_number(NAME)) > before
+        mark = ("1", REFILTERED)
+        assert self.run(unfollows.unfollowed_since(NAME, before, lambda: [mark])) == {mark}
+        assert self.run(unfollows.unfollowed_since(NAME, number, lambda: [mark])) == set()
+        assert self.run(unfollows.changes_since(NAME, "1", before)) == (set(), set())
+        self.run(unfollows.begin_rebuild(NAME, "1"))
+        assert self.run(unfollows.unfollowed_since(NAME, number, lambda: [mark])) == set()
 
     def test_notified_users(self) -> None:
         """The last call about a user counts, by its number; a removal makes all before it void."""

@@ -21,7 +21,7 @@ from feedmill.worker.dead_letters import AttemptsExhausted
 from feedmill.worker.delivery import (
     AUDIENCES,
     OLDER,
-    UNFOLLOWED,
+    UNCOUNTED,
     about,
     check_known,
     count_recipients,
@@ -59,7 +59,7 @@ def deliver(
             yield from driven(
                 compensation.deliver_and_compensate(manager, deliveries, begun.audience_read_at), deadline
             )
-            if audience != UNFOLLOWED:  # who follows again is in another chunk, or has it from there
+            if audience not in UNCOUNTED:  # who follows again is in another chunk, or has it from there
                 reached = max(reached, count_recipients(deliveries))
 
         error = yield from isolate(whole, written, split_work)

@@ -1,4 +1,5 @@
-"""What arrives too late: since it was read somebody has unfollowed the author, or something else is so with the activity.
+"""What arrives too late: since it was read somebody has unfollowed the author, or something else is so with the activity, or
+the app's filters say another thing of somebody.
 
 Whoever changes something writes it down first, and then sees to it that feeds follow. Whoever delivers writes to the feeds,
 and then looks, in the round trip of the last write, whether what is written down is still what was made true. So whichever
@@ -18,11 +19,12 @@ from feedmill.ids import EntityId
 from feedmill.manager import Manager, notified_users
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import Fact
-from feedmill.storage.auxiliary import NotificationNumbers, Unfollow
+from feedmill.storage.auxiliary import REFILTERED, NotificationNumbers, Unfollow
 from feedmill.storage.operations import BARRIER, Interrupted, Steps, interrupt, together
 from feedmill.storage.registry import backend
 from feedmill.worker.delivery import (
     FOLLOWERS,
+    OWN,
     UNFOLLOWED,
     AudienceUsers,
     Delivery,
@@ -101,11 +103,14 @@ def _deliver_and_compensate(
     manager: Manager, operations: Sequence[Steps[Any]], deliveries: Sequence[Delivery], audience_read_at: int
 ) -> Steps[None]:
     made, late = list(deliveries), set[Unfollow]()
-    seen = yield from _written(manager, operations, made, audience_read_at)
+    seen, filtered_at = (yield from _written(manager, operations, made, audience_read_at)), audience_read_at
     while late or not _is_so(made, seen):
+        if seen.refiltered:  # from now on it is of interest what changes behind the answers that come now
+            filtered_at = yield from backend().auxiliary.unfollows.last_number(manager.name)
         new, old = _changed(manager, made, seen)
         followed_again, old = _followed_again(manager, old, seen.unfollowed)
-        new += followed_again
+        asked_again, old = _asked_again(manager, old, seen.refiltered)
+        new += followed_again + asked_again
         made = [*old, *new]
         now = _concerned(made, seen.unfollowed)
         if not new and now == late:
@@ -117,7 +122,8 @@ def _deliver_and_compensate(
             for each in new
             for part in ([_without(each, now), _only(each, REMOVE, now)] if _adds(each) else [each])
         ]
-        seen = yield from _written(manager, operations_of(manager, [*back, *again, *fresh]), made, audience_read_at)
+        operations = operations_of(manager, [*back, *again, *fresh])
+        seen = yield from _written(manager, operations, made, audience_read_at, filtered_at)
         late = now
 
 
@@ -127,32 +133,50 @@ class _Seen(NamedTuple):
     values: dict[bytes, bytes | None]
     numbers: dict[bytes, NotificationNumbers]
     unfollowed: set[Unfollow]
+    #: Of whom the filters may say another thing than when they were asked; perhaps users who are none of them.
+    refiltered: set[str]
 
 
 def _written(
-    manager: Manager, operations: Sequence[Steps[Any]], made: Sequence[Delivery], audience_read_at: int
+    manager: Manager,
+    operations: Sequence[Steps[Any]],
+    made: Sequence[Delivery],
+    audience_read_at: int,
+    filtered_at: int | None = None,
 ) -> Steps[_Seen]:
-    """Run *operations*, and look at what matters to all that is *made* by them."""
-    return _behind(together(operations), lambda: _look(manager, made, audience_read_at))
+    """Run *operations*, and look at what matters to all that is *made* by them.
+
+    *filtered_at*: the last number when filters were asked, if that was later than when people were listed.
+    """
+    since = audience_read_at if filtered_at is None else filtered_at
+    return _behind(together(operations), lambda: _look(manager, made, audience_read_at, since))
 
 
-def _look(manager: Manager, made: Sequence[Delivery], audience_read_at: int) -> Steps[_Seen]:
+def _look(manager: Manager, made: Sequence[Delivery], audience_read_at: int, filtered_at: int) -> Steps[_Seen]:
     raw_ids = list({each.request.fact.raw_id: None for each in made})
     notified_ids = list({each.request.fact.raw_id: None for each in made if each.request.numbers is not None})
     adding = [each for each in made if _adds(each) or _has(each, UNFOLLOWED)]
+    filtered = manager.is_filtered and any(_is_filtered(each, name) for each in made for name, ids in each.parts if ids)
     asked: list[Steps[Any]] = [kept_bodies.values(manager, raw_ids)]
     asked += [notified_users.numbers(manager, raw_id) for raw_id in notified_ids]
-    if adding:
-        asked.append(
-            backend().auxiliary.unfollows.unfollowed_since(
-                manager.name, audience_read_at, lambda: _pairs(adding) | _pairs(adding, UNFOLLOWED)
-            )
-        )
+    pairs = lambda: _pairs(adding) | _pairs(adding, UNFOLLOWED) | (_marks(made) if filtered else set())  # noqa: E731
+    changes = backend().auxiliary.unfollows.unfollowed_since
+    if adding or filtered:
+        asked.append(changes(manager.name, audience_read_at, pairs))
+    later = filtered and filtered_at != audience_read_at
+    if later:
+        asked.append(changes(manager.name, filtered_at, lambda: _marks(made)))
     values, *others = yield from together(asked)
-    unfollowed = others.pop() if adding else set()
+    latest: set[Unfollow] | None = others.pop() if later else None
+    unfollowed: set[Unfollow] = others.pop() if adding or filtered else set()
     # Where there are none, as who reads all notifications has them.
     numbers = [each or NotificationNumbers() for each in others]
-    return _Seen(dict(zip(raw_ids, values)), dict(zip(notified_ids, numbers)), unfollowed)
+    seen = _Seen(dict(zip(raw_ids, values)), dict(zip(notified_ids, numbers)), unfollowed, set())
+    if filtered and (unfollowed or latest):
+        marks = _marks(made) & (unfollowed if latest is None else latest)
+        others_ = {pair for pair in unfollowed if pair[1] != REFILTERED}
+        seen = seen._replace(unfollowed=others_, refiltered={user for user, _ in marks})
+    return seen
 
 
 def _behind(operation: Steps[Any], look: Callable[[], Steps[_Seen]]) -> Steps[_Seen]:
@@ -199,7 +223,7 @@ def _changed(manager: Manager, made: Sequence[Delivery], seen: _Seen) -> tuple[l
             changed[id(request)] = request, kept_bodies.fact_of(manager, raw_id, now)
     attempts = {id(each.request): each.request.attempt for each in made}
     for each in made:
-        if not each.request.op.only_updates or each.op.removes:
+        if not each.request.op.only_updates or each.op.removes or each.op.adds:
             attempts[id(each.request)] = each.request.attempt + 1
     new = [
         each
@@ -211,7 +235,7 @@ def _changed(manager: Manager, made: Sequence[Delivery], seen: _Seen) -> tuple[l
 
 def _is_so(made: Sequence[Delivery], seen: _Seen) -> bool:
     """Whether what is *made* is surely what is so; else it has to be looked at more closely."""
-    if seen.unfollowed or seen.numbers:
+    if seen.unfollowed or seen.numbers or seen.refiltered:
         return False
     for each in made:
         fact = each.request.fact
@@ -257,6 +281,36 @@ def _followed_again(
             each = each._replace(parts=kept)
         rest.append(each)
     return back, rest
+
+
+def _is_filtered(delivery: Delivery, audience: str) -> bool:
+    """Whether the filters said whether those of *audience* have it or not."""
+    return audience in (FOLLOWERS, OWN) and delivery.fact.live
+
+
+def _marks(made: Iterable[Delivery]) -> set[Unfollow]:
+    """What would be among the unfollows if the filters might say another thing of somebody who was asked about."""
+    users = {str(user) for each in made for name, ids in each.parts if _is_filtered(each, name) for user in ids}
+    return {(user, REFILTERED) for user in users}
+
+
+def _asked_again(manager: Manager, made: Sequence[Delivery], users: set[str]) -> tuple[list[Delivery], list[Delivery]]:
+    """What the filters say now of *users*, as deliveries to them; and what is *made*, without them."""
+    if not users:
+        return [], list(made)
+    new, rest = list[Delivery](), list[Delivery]()
+    for each in made:
+        theirs, others = list[AudienceUsers](), list[AudienceUsers]()
+        for name, ids in each.parts:
+            asked = users if _is_filtered(each, name) else set[str]()
+            theirs.append((name, [user for user in ids if str(user) in asked]))
+            others.append((name, [user for user in ids if str(user) not in asked]))
+        theirs = [(name, ids) for name, ids in theirs if ids]
+        if theirs:
+            new += deliveries_of(manager, each.request.op, [each.fact], theirs, each.request.attempt + 1)
+            each = each._replace(parts=others)
+        rest.append(each)
+    return new, rest
 
 
 def _concerned(deliveries: Sequence[Delivery], unfollowed: set[Unfollow]) -> set[Unfollow]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedmill import settings
 from feedmill.activity import Activity
 from feedmill.errors import CorruptRecord, MessageError
-from feedmill.fanout.operations import REMOVE, FanoutOperation, Subject
+from feedmill.fanout.operations import REDELIVER, REMOVE, FanoutOperation, Subject
 from feedmill.feeds.flat import Feed
 from feedmill.grouping.operations import is_updated
 from feedmill.ids import ID_SIZE, EntityId, is_id
-from feedmill.manager import Manager, notified_users
+from feedmill.manager import Manager, notified_users, own_feeds
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.audience import admitted, recipients_of
@@ -23,8 +23,16 @@ from feedmill.storage.auxiliary import NotificationNumbers
 from feedmill.storage.operations import Steps
 
 #: The audiences of an activity. NOTIFIED are those whom ``notify`` or ``unnotify`` named, and former recipients. UNFOLLOWED are
-#: those who were followers when an earlier attempt listed them, and hold what that wrote after they had left.
-FOLLOWERS, RECIPIENTS, NOTIFIED, UNFOLLOWED = AUDIENCES = "followers", "recipients", "notified", "unfollowed"
+#: those who were followers when an earlier attempt listed them, and hold what that wrote after they had left. OWN is the author,
+#: for feeds in which they find what they do.
+FOLLOWERS, RECIPIENTS, NOTIFIED, UNFOLLOWED, OWN = AUDIENCES = (
+    *("followers", "recipients", "notified", "unfollowed"),
+    "own",
+)
+#: The author where they are among the followers: for those of their feeds in which they do not find what they do anyway.
+SELF = "self"
+#: Those who are not counted among the people whom a fan-out reaches.
+UNCOUNTED = (UNFOLLOWED, OWN)
 #: Why what was asked for is unknown to a worker.
 OLDER = "it was asked for by another release, and is left to workers of that for a while"
 
@@ -63,10 +71,10 @@ class Delivery(NamedTuple):
 
 
 def count_recipients(deliveries: Sequence[Delivery]) -> int:
-    """How many people *deliveries* reach; who gets several activities counts once, and who has unfollowed does not."""
+    """How many people *deliveries* reach; who gets several activities counts once; who has unfollowed, and the author, do not."""
     if len(deliveries) == 1:
-        return sum([len(user_ids) for name, user_ids in deliveries[0].parts if name != UNFOLLOWED])
-    parts = [part for each in deliveries for part in each.parts if part[0] != UNFOLLOWED]
+        return sum([len(user_ids) for name, user_ids in deliveries[0].parts if name not in UNCOUNTED])
+    parts = [part for each in deliveries for part in each.parts if part[0] not in UNCOUNTED]
     return len({(name, str(user)) for name, user_ids in parts for user in user_ids})
 
 
@@ -86,31 +94,51 @@ def _made_true(manager: Manager, request: Request) -> list[Delivery]:
     if activity is None:  # nobody knows any more, or can read, what it was
         return []
     if len(request.parts) == 1 and request.parts[0][0] == FOLLOWERS and not manager.is_filtered:
-        return [Delivery(_effect(request, fact.live), activity, request.parts, request, request.attempt)]
+        return [Delivery(_effect(manager, request, fact.live), activity, request.parts, request, request.attempt)]
     chosen: dict[FanoutOperation, list[AudienceUsers]] = {}
     numbers: NotificationNumbers | None = None
     for audience, ids in request.parts:
         if audience == UNFOLLOWED:
             effects = [(REMOVE, ids)]
+        elif audience == OWN:  # the call wrote what it was given, and another context may be stored
+            effects = [(REDELIVER if fact.live else REMOVE, ids)]
         elif audience == FOLLOWERS:
-            effects = [(_effect(request, fact.live), ids)]
+            effects = [(_effect(manager, request, fact.live), ids)]
         else:
             read, effects = _notified(manager, request, activity, audience, ids)
             numbers = read if numbers is None else numbers  # of two looks the earlier: what came between is seen later
         for effect, some in effects:
             if effect.adds:
-                some = admitted(manager, activity, some)
+                passing = admitted(manager, activity, some)
+                if len(passing) < len(some) and _may_be_there(request, effect):
+                    chosen.setdefault(REMOVE, []).append((audience, _without(some, passing)))
+                some = passing
             chosen.setdefault(effect, []).append((audience, some))
     if numbers is not None:
         request = request._replace(numbers=numbers)
     return [Delivery(effect, activity, parts, request, request.attempt) for effect, parts in chosen.items()]
 
 
-def _effect(request: Request, there: bool) -> FanoutOperation:
-    """What *request* comes to where the activity is to be *there*, or not."""
+def _may_be_there(request: Request, effect: FanoutOperation) -> bool:
+    """Whether those whom the filters keep out may hold the activity: it was delivered before, as it was then, or in part."""
+    return effect.updates or request.attempt > 1 or bool(request.fact.formers)
+
+
+def _without(user_ids: Sequence[EntityId], others: Sequence[EntityId]) -> list[EntityId]:
+    refused = {str(user) for user in others}
+    return [user for user in user_ids if str(user) not in refused]
+
+
+def _effect(manager: Manager, request: Request, there: bool) -> FanoutOperation:
+    """What *request* comes to where the activity is to be *there*, or not.
+
+    Where there are filters an update may open or close it to anybody.
+    """
     if not there:
         return REMOVE
     op = request.op
+    if op.only_updates and manager.is_filtered:
+        return REDELIVER
     return (request.attempt > 1 and op.effect_again) or op.effect or op
 
 
@@ -126,13 +154,13 @@ def _notified(
     if fact.notified:
         numbers, last = notified_users.last_notifications(manager, fact.raw_id, ids, only_taken_back=recipients)
     if not last and (recipients or fact.kind != LIVE):
-        return numbers, [(_effect(request, recipients), ids)]
+        return numbers, [(_effect(manager, request, recipients), ids)]
     open_ = {str(user) for user in ids if str(user) not in last} if not recipients and fact.kind == LIVE else set()
     named = {str(user) for user in recipients_of(manager, activity) if str(user) in open_} if open_ else set()
     there = [user for user in ids if last.get(str(user), recipients or str(user) in named)]
     stays = {str(user) for user in there}
     away = [user for user in ids if str(user) not in stays]
-    effects = [(_effect(request, True), there), (REMOVE, away)]
+    effects = [(_effect(manager, request, True), there), (REMOVE, away)]
     return numbers, [(effect, some) for effect, some in effects if some]
 
 
@@ -195,9 +223,9 @@ def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Step
 
     Mostly each set of people is of one delivery, or of what one author did.
     """
-    by_users: dict[str, dict[tuple[EntityId, ...], list[Delivery]]] = {audience: {} for audience in AUDIENCES}
+    by_users: dict[str, dict[tuple[EntityId, ...], list[Delivery]]] = {audience: {} for audience in (*AUDIENCES, SELF)}
     for each in deliveries:
-        for audience, ids in each.parts:
+        for audience, ids in _without_author(each) if manager.own_feeds else each.parts:
             if ids:
                 by_users[audience].setdefault(tuple(ids), []).append(each)
     operations: list[Steps[int]] = []
@@ -206,6 +234,17 @@ def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Step
         for user_ids, asked in people.items() if classes else ():
             operations += _written(classes, user_ids, asked)
     return operations
+
+
+def _without_author(delivery: Delivery) -> Iterator[AudienceUsers]:
+    """The people of a delivery, where the author stands apart from other followers: theirs is OWN, and all else that they get."""
+    author = str(delivery.activity.actor_id)
+    for audience, ids in delivery.parts:
+        if audience in (FOLLOWERS, UNFOLLOWED) and (selves := [user for user in ids if str(user) == author]):
+            yield audience, [user for user in ids if str(user) != author]
+            yield SELF, selves
+        else:
+            yield audience, ids
 
 
 def _written(classes: Sequence[Any], user_ids: Sequence[EntityId], asked: Sequence[Delivery]) -> list[Steps[int]]:
@@ -252,6 +291,9 @@ def _behind_formers(
 def _feed_classes(manager: Manager, audience: str) -> list[type[Feed]]:
     if audience in (FOLLOWERS, UNFOLLOWED):
         return list(manager.feed_classes.values())
+    if audience in (OWN, SELF):
+        own = own_feeds.classes(manager)
+        return own if audience == OWN else [each for each in manager.feed_classes.values() if each not in own]
     return [] if manager.notification_feed_class is None else [manager.notification_feed_class]
 
 

@@ -13,9 +13,10 @@ from feedmill.activity import Activity
 from feedmill.errors import MessageError
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.operations import OPERATIONS, REMOVE, FanoutOperation, Subject
+from feedmill.feeds.flat import Feed
 from feedmill.grouping.operations import is_updated
 from feedmill.ids import EntityId
-from feedmill.manager import Manager, Priority, notified_users
+from feedmill.manager import Manager, Priority, notified_users, own_feeds
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import followers_of, recipients_of
 from feedmill.manager.hook_results import Skipped
@@ -29,6 +30,7 @@ from feedmill.worker.delivery import (
     AUDIENCES,
     FOLLOWERS,
     NOTIFIED,
+    OWN,
     RECIPIENTS,
     UNFOLLOWED,
     AudienceUsers,
@@ -146,12 +148,19 @@ def _audiences(manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, 
         if fact.notified or fact.formers:
             found.append((NOTIFIED, Priority.HIGH, _notified(manager, fact, void=not updates)))
     classes = manager.feed_classes.values()
-    if classes and (not updates or (fact.live and any(map(is_updated, classes)))):
+    if manager.own_feeds and (not updates or _is_changed(manager, fact, own_feeds.classes(manager))):
+        found.append((OWN, Priority.HIGH, iter([activity.actor_id])))
+    if classes and (not updates or _is_changed(manager, fact, classes)):
         followers = followers_of(manager, activity.actor_id, skipped)
         found += [(FOLLOWERS, priority, ids) for priority, ids in followers]
     if classes and claim.relisted:
         found.append((UNFOLLOWED, Priority.HIGH, _unfollowed(manager, claim, activity)))
     return found
+
+
+def _is_changed(manager: Manager, fact: Fact, classes: Iterable[type[Feed]]) -> bool:
+    """Whether an update changes what feeds of *classes* hold, or who may have the activity in them."""
+    return fact.live and (manager.is_filtered or any(map(is_updated, classes)))
 
 
 def _unfollowed(manager: Manager, claim: Claim, activity: Activity) -> Iterator[EntityId]:
@@ -337,7 +346,7 @@ def _publish(manager: Manager, claim: Claim, messages: Iterable[tuple[int, Chunk
     op = OPERATIONS[claim.op]
     with publisher.batched() as producer:
         for number, (audience, queue, people, ids) in messages:
-            feeds = " and ".join(manager.feed_classes) if audience in (FOLLOWERS, UNFOLLOWED) else "notification"
+            feeds = " and ".join(_feed_names(manager, audience))
             publisher.send(
                 op.task,
                 [manager.name, op.name, audience, claim.body, ids, claim.id, claim.generation, number],
@@ -345,3 +354,9 @@ def _publish(manager: Manager, claim: Claim, messages: Iterable[tuple[int, Chunk
                 description=(REMOVE if audience == UNFOLLOWED else op).description.format(people, feeds),
                 producer=producer,
             )
+
+
+def _feed_names(manager: Manager, audience: str) -> Iterable[str]:
+    if audience == OWN:
+        return manager.own_feeds
+    return manager.feed_classes if audience in (FOLLOWERS, UNFOLLOWED) else ["notification"]

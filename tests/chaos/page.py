@@ -17,20 +17,25 @@ WORDS = {"fault", "broker", "began", "what is read", "storage", "seeds", "bug pu
 
 INTRO = f"""# Reliability
 
-What was promised, what was done to break it, how often, and what came of it. `make chaos`, `make soak` and `make fuzz` keep
-what they find in `docs/reliability/`, and `python -m tests.chaos.page` makes this page of it: no number is typed by hand.
+This page shows which faults were injected into Feedmill, how often, and with which results. It is for readers who must decide whether Feedmill is reliable
+enough. [Delivery guarantees](explanation/delivery-guarantees.md) explains why the faults lose nothing. `make chaos`, `make soak`, `make simulate` and `make fuzz`
+store their results in `docs/reliability/`, and `python -m tests.chaos.page` writes this page from them. No number is typed by hand.
 
-Scenarios and soaks run real servers (Redis with its append-only file, RabbitMQ) and real Celery workers with prefork children,
-with a TCP proxy before the feed store and before the broker. What comes out is held against a model in plain Python: every
-feed of every follower, kept counts against recounts, fan-out records, locks, pending writes and dead letters.
+Scenarios and soaks use real servers (Redis with its append-only file, RabbitMQ) and real Celery workers with prefork children. A TCP proxy is in front of the
+Redis of the feeds and in front of the broker. Each run is compared with a model in plain Python: every feed of every follower, stored counts against recounts,
+fan-out records, locks, pending writes and dead letters.
 
-- A *delivery* is one activity that is put into one feed of one person, or taken out of it.
-- *In flight* is how many fan-outs were on their way when the faults struck, added up over the faults.
-- *Lost*, *duplicated*: entries that are missing, or too many. *Wrong*: feeds with wrong counts, groups or order, fan-out records
-  that are not true, locks and messages that were left behind.
-- *Recovery* is the time from the last fault until everything was where it belongs. What a dead worker held is given to others
-  at the latest after a lease, which is {Settings.fanout_lease:.0f} seconds by default and {LEASE:.0f} here. RabbitMQ hands it
-  on at once; a Redis broker after its visibility timeout, {VISIBILITY} seconds here and by default so long that the lease decides.
+| term | meaning |
+|---|---|
+| *delivery* | one activity is written into one feed of one user, or removed from it |
+| *in flight* | the number of fan-outs that were not finished when a fault was injected, summed over the faults |
+| *lost*, *duplicated* | entries that are missing, and entries that are there more than once |
+| *wrong* | feeds with wrong counts, groups or order; incorrect fan-out records; locks and messages that were left behind |
+| *recovery* | the time from the last fault until every feed is correct |
+
+The work of a dead worker is given to others after a lease at the latest. A lease is {Settings.fanout_lease:.0f} seconds by default, and {LEASE:.0f} seconds here.
+RabbitMQ redelivers the messages of a dead worker at once. Celery redelivers them from a Redis broker after the visibility timeout. It is {VISIBILITY} seconds
+here; the default is so long that the lease decides.
 """
 SCENARIOS = ("fault", "broker", "faults", "in flight", "deliveries", "lost", "duplicated", "wrong", "recovery, s")
 SOAKS = (
@@ -107,8 +112,8 @@ def _soaks(soaks: Sequence[Mapping[str, Any]]) -> str:
     lines = [
         "## Soaks",
         "",
-        "Random faults under load, for a long time, in rounds: at the end of each everything must heal, and every feed is held"
-        " against the model. A worker counts as killed only if it was at work while fan-outs were on their way.",
+        "A soak injects random faults under load for a long time, in rounds. At the end of each round everything must recover, and every feed is"
+        " compared with the model. A kill of a worker is counted only if the worker was busy while fan-outs were unfinished.",
         "",
         *_heads(SOAKS),
     ]
@@ -144,11 +149,11 @@ def _simulation(found: Mapping[str, Any]) -> str:
     lines = [
         "## Simulated histories",
         "",
-        "Web processes, workers, a sweeper and the doctor in one thread, interleaved at every command by a seed, with a clock of their"
-        " own. The same seed strikes any command: refused, cut before or after it took effect, its process killed, stalled past its lease;"
-        " messages lost, doubled and out of order; an older release; hooks of the app that fail. After each history everything must heal,"
-        " and every feed, count, fan-out record and body is held against a model. `make simulate` runs it; a seed that fails prints its history,"
-        " shrunk, and replays.",
+        "The simulator runs web processes, workers, a sweeper and the doctor in one thread, with a clock of its own. A seed decides how they are"
+        " interleaved at every command, and which faults are injected: commands that are refused, connections that are cut before or after a"
+        " command took effect, processes that are killed or stalled past their lease, messages that are lost, duplicated or out of order, an older"
+        " release, and hooks of the app that fail. After each history everything must recover, and every feed, count, fan-out record and body is"
+        " compared with a model. `make simulate` runs the simulator. For a seed that fails it prints a shortened history, which can be replayed.",
         "",
         f"{found['date']}, Python {found['python']}, {found['cores']} cores, code {found['code']}."
         + (f" Left out: {', '.join(found['excluded'])}." if found.get("excluded") else ""),
@@ -179,11 +184,12 @@ def _fuzz(found: Mapping[str, Any]) -> str:
     lines = [
         "## Malformed inputs",
         "",
-        "Well-formed inputs with bits flipped, bytes changed, cut, repeated or mixed, and noise. Each must be read, or refused"
-        " with an error of ours that says why, within two seconds and with nothing written. Anything else is *unexpected*.",
+        "The inputs are well-formed inputs with bits flipped, and with bytes changed, cut, repeated or mixed, and random bytes. Each input must be"
+        " read, or be refused with an error of Feedmill that says why, within two seconds and before anything is written. Any other result is"
+        " *unexpected*.",
         "",
         f"{found['date']}, Python {found['python']}, seed {found['seed']}: {found['inputs']:,} inputs in {found['seconds']:,}"
-        f" seconds, {found['unexpected']:,} unexpected; memory {memory['before']} MB at first, {memory['most']} MB at most.",
+        f" seconds, {found['unexpected']:,} unexpected; memory {memory['before']} MB before, {memory['most']} MB at most.",
         "",
         *_heads(FUZZ),
     ]

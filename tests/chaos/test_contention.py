@@ -105,10 +105,12 @@ class Writer:
         backend().run(type(target).deliver([target.user_id], (), removed))
 
     def _mark(self, target: RedisNotificationFeed) -> None:
+        seen, read = self.dice.choice((True, True, None, False)), self.dice.choice((True, None, False))
+        page = target.page(2)
         if self.dice.random() < 0.5:
-            target.mark_all(seen=True, read=self.dice.random() < 0.5)
+            target.mark_all(seen, read, until=self.dice.choice((None, page, page.items)))
         else:
-            target.mark(target[:2], seen=True, read=self.dice.random() < 0.5)
+            target.mark(page, seen, read)
 
 
 def write(redis_url: str, number: int, start: Any, seconds: float, results: Any) -> None:

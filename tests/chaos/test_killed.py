@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 @pytest.mark.short
 @pytest.mark.scenario("kill -9 of a worker")
 def test_killed_worker(harness: Harness, verify: Callable[[], object]) -> None:
-    """A worker that is killed with all its children in the middle of its work loses nothing."""
+    """A worker that is killed with all its child processes during its work loses nothing."""
     workers = harness.hire(2)
     for number in range(4):
         harness.add(15)
@@ -34,7 +34,7 @@ def test_killed_worker(harness: Harness, verify: Callable[[], object]) -> None:
 @pytest.mark.short
 @pytest.mark.scenario("kill -9 of one child in the middle of a chunk")
 def test_killed_child(harness: Harness, verify: Callable[[], object]) -> None:
-    """A prefork child that is killed in the middle of a chunk loses nothing; its worker goes on."""
+    """A prefork child process that is killed during a chunk loses nothing, and its worker continues."""
     (worker,) = harness.hire(1)
     harness.add(4)
     for _ in range(5):
@@ -53,7 +53,9 @@ def test_killed_child(harness: Harness, verify: Callable[[], object]) -> None:
 @pytest.mark.short
 @pytest.mark.scenario("kill -9 while holding locks")
 def test_killed_with_locks(harness: Harness, verify: Callable[[], object]) -> None:
-    """A worker that dies between taking locks and committing leaves no feed closed and nothing half-written."""
+    """A worker that dies between taking locks and committing leaves no feed locked for ever and no feed partly
+    written.
+    """
     workers = harness.hire(2, children=1)
     seeded = harness.add(12)
     harness.settle()
@@ -74,7 +76,7 @@ def test_killed_with_locks(harness: Harness, verify: Callable[[], object]) -> No
 
 @pytest.mark.scenario("SIGTERM during a big fan-out")
 def test_warm_shutdown(harness: Harness, verify: Callable[[], object]) -> None:
-    """Workers that are asked to stop finish what they do, and what they had not begun is done by others."""
+    """Workers that are asked to stop finish the tasks that they have begun. Other workers run the rest."""
     harness.add(60)
     workers = harness.hire(2, children=1)
     for worker in workers:
@@ -89,7 +91,7 @@ def test_warm_shutdown(harness: Harness, verify: Callable[[], object]) -> None:
 
 @pytest.mark.scenario("SIGSTOP for longer than a lock lives")
 def test_frozen_worker(harness: Harness, verify: Callable[[], object]) -> None:
-    """A worker that sleeps past its lock's life while others write overwrites nothing when it wakes up."""
+    """A worker that is paused until its lock has expired, while others write, overwrites nothing when it continues."""
     first, _ = harness.hire(2, children=1)
     seeded = harness.add(8)
     harness.settle()
@@ -110,7 +112,7 @@ def test_frozen_worker(harness: Harness, verify: Callable[[], object]) -> None:
 
 @pytest.mark.scenario("kill -9 of a web process while it holds a lock")
 def test_killed_web(harness: Harness, verify: Callable[[], object]) -> None:
-    """What workers leave to a web process that dies in the middle of marking notifications is delivered all the same."""
+    """Pending writes are applied even if the web process that should apply them dies while it marks notifications."""
     harness.hire(2)
     harness.add(20)
     harness.settle()
@@ -132,7 +134,7 @@ def test_killed_web(harness: Harness, verify: Callable[[], object]) -> None:
 @pytest.mark.short
 @pytest.mark.scenario("kill -9 of a web process before it sent the message")
 def test_killed_before_sending(harness: Harness, verify: Callable[[], object]) -> None:
-    """What a web process has stored is delivered, even if it dies before a message could leave it."""
+    """An activity that a web process has stored is delivered, even if the process dies before it sends a message."""
     harness.hire(2)
     for _ in range(4):
         proxy = harness.another_proxy(broker=True)
@@ -149,9 +151,9 @@ def test_killed_before_sending(harness: Harness, verify: Callable[[], object]) -
     verify()
 
 
-@pytest.mark.scenario("a fan-out that kills whoever does it, among a thousand others")
+@pytest.mark.scenario("a fan-out that kills its worker, among a thousand others")
 def test_bomb(harness: Harness, verify: Callable[[], object]) -> None:
-    """An activity whose followers nobody can ask for and live ends among the dead letters, alone."""
+    """If the follower query of one activity kills every worker, only this activity becomes a dead letter."""
     for number, author in enumerate(QUIET):
         harness.add(25, actor=author)
         if number == 1:

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 @pytest.mark.scenario("each message twice and out of order")
 def test_shuffled(harness: Harness, verify: Callable[[], object]) -> None:
-    """Messages that all arrive twice, in any order, do what they do once."""
+    """If all messages arrive twice and in any order, their work is applied once."""
     harness.hire(2, "-Q", ",".join(SHUFFLED.values()), config=CONFIG)
     with Shuffler(harness.broker_url, seed=3):
         seeded = harness.add(40)
@@ -30,9 +30,9 @@ def test_shuffled(harness: Harness, verify: Callable[[], object]) -> None:
         verify()
 
 
-@pytest.mark.scenario("taken back while it is still being delivered")
+@pytest.mark.scenario("an activity removed while it is being delivered")
 def test_taken_back_early(harness: Harness, verify: Callable[[], object]) -> None:
-    """What is removed while its own delivery is still on its way, twice and out of order, stays removed."""
+    """An activity that is removed during its delivery stays removed, even if messages arrive twice and out of order."""
     harness.hire(2, "-Q", ",".join(SHUFFLED.values()), config=CONFIG)
     with Shuffler(harness.broker_url, seed=4):
         for _ in range(12):
@@ -45,7 +45,7 @@ def test_taken_back_early(harness: Harness, verify: Callable[[], object]) -> Non
 @pytest.mark.short
 @pytest.mark.scenario("clocks 5 minutes apart")
 def test_clocks(harness: Harness, verify: Callable[[], object]) -> None:
-    """Workers whose clocks disagree by five minutes repeat work and get it right."""
+    """Workers whose clocks differ by five minutes repeat work, and the result is correct."""
     harness.hire(1, clock=150)
     harness.hire(1, clock=-150)
     seeded = harness.add(30)
@@ -59,7 +59,7 @@ def test_clocks(harness: Harness, verify: Callable[[], object]) -> None:
 
 @pytest.mark.scenario("a new release's manager beside an old worker")
 def test_rolling_deploy(harness: Harness, verify: Callable[[], object]) -> None:
-    """What a new release asks for is not lost when an old worker, which has never heard of it, gets the message first."""
+    """A message for a manager that only a new release knows is not lost when an old worker receives it first."""
     (old,) = harness.hire(1)
     manager = NextManager()
     harness.flat["pins"] = PinsFeed
@@ -76,7 +76,7 @@ def test_rolling_deploy(harness: Harness, verify: Callable[[], object]) -> None:
 
 @pytest.mark.scenario("a new release's feed beside an old worker")
 def test_rolling_feed(harness: Harness, verify: Callable[[], object]) -> None:
-    """A feed that a new release adds gets all that the release asks for, although old workers get some of it first."""
+    """A feed that a new release adds receives all activities, although old workers receive some of the messages first."""
     harness.flat["pins"] = PinsFeed
     (old,) = harness.hire(1)
     harness.add(5)
@@ -110,8 +110,9 @@ while True:
 @pytest.mark.short
 @pytest.mark.scenario("a new release's verb beside old workers and an old web process")
 def test_rolling_verb(harness: Harness, verify: Callable[[], object]) -> None:
-    """What is done with a verb that a new release brings reaches everybody, whichever process of the old release comes near
-    it: with what was on its way, in what is imported, followed and rebuilt, and in what somebody looks at meanwhile."""
+    """Activities with a verb that a new release adds reach all feeds, although processes of the old release handle
+    some of them: in fan-outs, imports, follows, rebuilds, and reads.
+    """
     both = "tests.chaos.network,tests.chaos.release"
     (old,) = harness.hire(1)
     seeded = [activity for actor in AUTHORS for activity in harness.add(3, actor=actor)]
@@ -150,9 +151,9 @@ def test_rolling_verb(harness: Harness, verify: Callable[[], object]) -> None:
 
 
 @pytest.mark.short
-@pytest.mark.scenario("the broker forgets all its messages")
+@pytest.mark.scenario("the broker loses all its messages")
 def test_forgotten(harness: Harness, verify: Callable[[], object]) -> None:
-    """A broker that comes back empty costs time, and nothing else: the journal knows what was asked for."""
+    """A broker that restarts without its messages only delays deliveries, because the journal knows the work."""
     harness.add(20)
     harness.hire(2)
     for _ in range(3):

@@ -20,7 +20,7 @@ PLACES = [("request", 0), ("request", 45), ("request", 100_000), ("answer", 0), 
 @pytest.mark.short
 @pytest.mark.scenario("connection cut in the middle of a write")
 def test_cut_writes(harness: Harness, verify: Callable[[], object]) -> None:
-    """A worker that cannot know whether its write was done does it again, and it is done once."""
+    """A worker that cannot know whether its write took effect writes again, and the write is applied once."""
     harness.hire(2)
     seeded = harness.add(12)
     harness.settle()
@@ -39,7 +39,7 @@ def test_cut_writes(harness: Harness, verify: Callable[[], object]) -> None:
 
 @pytest.mark.scenario("connections cut after every few bytes")
 def test_fuses(harness: Harness, verify: Callable[[], object]) -> None:
-    """Connections that never last for long, cut wherever their bytes happen to run out, lose and double nothing."""
+    """Connections that are cut after a limited number of bytes, at any place, lose nothing and duplicate nothing."""
     harness.hire(2)
     harness.add(12)
     for _ in range(15):
@@ -54,7 +54,7 @@ def test_fuses(harness: Harness, verify: Callable[[], object]) -> None:
 
 @pytest.mark.scenario("commits that arrive after the lock has expired")
 def test_late_commits(harness: Harness, verify: Callable[[], object]) -> None:
-    """A commit that the network held back until others had written is refused and done again."""
+    """A commit that the network delays until others have written is refused, and the work is repeated."""
     harness.hire(2, children=1)
     seeded = harness.add(12)
     harness.settle()
@@ -74,9 +74,9 @@ def test_late_commits(harness: Harness, verify: Callable[[], object]) -> None:
     verify()
 
 
-@pytest.mark.scenario("slow network, frozen network, swallowed packets")
+@pytest.mark.scenario("slow network, frozen network, lost packets")
 def test_bad_network(harness: Harness, verify: Callable[[], object]) -> None:
-    """Delays, a silence, and bytes that vanish hold deliveries up, and that is all."""
+    """A slow network, a frozen network and lost packets only delay deliveries."""
     harness.add(10)
     harness.hire(2)
     harness.feeds_proxy.set(delay=0.05)
@@ -101,7 +101,7 @@ def test_bad_network(harness: Harness, verify: Callable[[], object]) -> None:
 
 @pytest.mark.scenario("the broker's connections cut")
 def test_broker_cut(harness: Harness, verify: Callable[[], object]) -> None:
-    """Workers whose connections to the broker break come back, and nothing that was on its way is lost."""
+    """Workers whose connections to the broker break reconnect, and no fan-out is lost."""
     harness.add(40)
     harness.hire(2)
     for _ in range(4):

@@ -25,9 +25,11 @@ CROWD = 250
 LATENCY, GROWTH = 10.0, 64
 
 
-@pytest.mark.scenario("far more work than workers")
+@pytest.mark.scenario("overload: far more work than the workers can do")
 def test_overload(harness: Harness, verify: Callable[[], object]) -> None:
-    """When work piles up it waits in the journal, urgent things pass it, queues and memory stay bounded, and all arrives."""
+    """Under overload work waits in the journal, urgent notifications overtake it, queues and memory stay bounded, and
+    everything is delivered.
+    """
     feedmill.configure(queue_limit=LIMIT)
     harness.environment["FEEDMILL_QUEUE_LIMIT"] = str(LIMIT)
     (high,) = harness.hire(1, "-Q", HIGH_QUEUE, children=1, modules="tests.chaos.network,tests.chaos.release")

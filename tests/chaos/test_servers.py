@@ -17,9 +17,9 @@ pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
 
 @pytest.mark.short
-@pytest.mark.scenario("Redis killed and started again")
+@pytest.mark.scenario("Redis killed and restarted")
 def test_feeds_killed(harness: Harness, verify: Callable[[], object]) -> None:
-    """A feed store that dies in the middle of a fan-out and comes back with its file is filled up as if nothing had been."""
+    """If the Redis of the feeds dies during a fan-out and restarts with its file, all feeds are completed."""
     harness.add(40)
     harness.hire(2)
     for _ in range(3):
@@ -31,9 +31,9 @@ def test_feeds_killed(harness: Harness, verify: Callable[[], object]) -> None:
     verify()
 
 
-@pytest.mark.scenario("broker killed and started again")
+@pytest.mark.scenario("broker killed and restarted")
 def test_broker_killed(harness: Harness, verify: Callable[[], object]) -> None:
-    """A broker that dies in the middle of a fan-out and comes back loses no chunk, whatever it forgot."""
+    """If the broker dies during a fan-out and restarts, no chunk is lost, whatever messages the broker has lost."""
     harness.add(40)
     harness.hire(2)
     for _ in range(2):
@@ -47,7 +47,7 @@ def test_broker_killed(harness: Harness, verify: Callable[[], object]) -> None:
 
 @pytest.mark.scenario("Redis at maxmemory: writes refused")
 def test_out_of_memory(harness: Harness, verify: Callable[[], object]) -> None:
-    """While the feed store refuses writes nothing is half-written, and afterwards everything is delivered."""
+    """While the Redis of the feeds refuses writes, no feed is partly written. Afterwards everything is delivered."""
     seeded = harness.add(10)
     harness.hire(2)
     harness.settle()
@@ -64,7 +64,9 @@ def test_out_of_memory(harness: Harness, verify: Callable[[], object]) -> None:
 
 @pytest.mark.scenario("disk full: the append-only file cannot grow")
 def test_disk_full(harness: Harness, verify: Callable[[], object]) -> None:
-    """While the feed store cannot write its file nothing is half-written, and afterwards everything is delivered."""
+    """While the Redis of the feeds cannot write its file, no feed is partly written. Afterwards everything is
+    delivered.
+    """
     harness.add(40)
     harness.hire(2)
     for _ in range(2):
@@ -95,7 +97,9 @@ def test_disk_full(harness: Harness, verify: Callable[[], object]) -> None:
     ids="+".join,
 )
 def test_full(harness: Harness, verify: Callable[[], object], servers: tuple[str, ...]) -> None:
-    """Whatever is asked for while there is no room, and asked again until it is accepted, by value or by id, is done once."""
+    """A call that fails because a server is full, and is repeated until it is accepted, by value or by id, is applied
+    once.
+    """
     harness.hire(2)
     harness.steady = True
     seeded = harness.add(24)
@@ -151,9 +155,9 @@ def _adds(harness: Harness, seeded: list[Activity], told: list[Activity]) -> Non
 ASKED = (_changes, _tells, _adds)
 
 
-@pytest.mark.scenario("the broker fails over: for seconds it only reads, or is away")
+@pytest.mark.scenario("the broker fails over: for seconds it is read-only or unreachable")
 def test_broker_failed_over(harness: Harness, verify: Callable[[], object]) -> None:
-    """A broker that is replaced, and comes back, ends no worker, and what was accepted meanwhile is delivered."""
+    """When a broker fails over, no worker exits, and activities that were accepted meanwhile are delivered."""
     harness.add(30)
     harness.hire(2)
     harness.steady = True

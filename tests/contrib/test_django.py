@@ -207,7 +207,7 @@ class Others(Manager):
     ],
 )
 def test_what_a_check_finds(folder: Folder, name: str, old: str, new: str, found: str) -> None:
-    """Each mistake is named, with the mend, before the first activity is lost."""
+    """Each mistake is named, with the fix, before the first activity is lost."""
     folder.write(name, (folder.path / name).read_text()) if not old else change(folder, old, new, name)
     done = manage(folder, "check", "--tag", "feedmill", "--fail-level", "WARNING")
     assert done.returncode == 1 and found in done.stderr, done.stderr

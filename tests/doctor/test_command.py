@@ -56,7 +56,7 @@ def test_damage_is_told_then_fixed(server: redis.Redis) -> None:
     assert (
         "drifted count: fm:test:notes:{42}:count: it says 5 unseen and 5 unread; the feed says 1 and" in result.output
     )
-    assert "record without entry: fm:test:news:{42} group b'3-2024-01-01': readers do not find it" in result.output
+    assert "record without entry: fm:test:news:{42} group b'3-2024-01-01': the feed does not list" in result.output
     assert re.match(r"\d+ findings; --fix repairs what can be repaired \(", result.output.splitlines()[-1])
     result = doctor("--fix")
     assert result.exit_code == 0
@@ -71,7 +71,8 @@ def test_what_cannot_be_fixed_is_left(server: redis.Redis, monkeypatch: pytest.M
     result = doctor("--fix")
     assert result.exit_code == 1
     assert (
-        "unsafe Celery setting: accept_content: it has pickle: who can write to the broker could run" in result.output
+        "unsafe Celery setting: accept_content: it has pickle: anyone who can write to the broker could run"
+        in result.output
     )
 
 
@@ -236,7 +237,7 @@ def test_what_waits_is_said_in_the_healthy_line(server: redis.Redis) -> None:
     result = doctor()
     assert result.exit_code == 0
     (line,) = result.output.splitlines()
-    assert "; 1 key of no manager that is known here; 1 dead letter, see: feedmill dead list)" in line
+    assert "; 1 key of unknown managers; 1 dead letter, run: feedmill dead list)" in line
 
 
 def test_the_brokers_keys_are_no_unknown(server: redis.Redis) -> None:
@@ -246,14 +247,14 @@ def test_the_brokers_keys_are_no_unknown(server: redis.Redis) -> None:
         server.set("a:" + key, "x")
     server.set("a:fanout.high\x06\x163", "x")
     server.set("a:somebody", "x")
-    assert "; 1 key of no manager that is known here)" in doctor().output
+    assert "; 1 key of unknown managers)" in doctor().output
 
 
 def test_the_in_memory_mode_is_no_place_to_look_at(memory: None) -> None:
     """A command of its own has an empty memory: that it is healthy says nothing of what an app's process holds."""
     (line,) = doctor().output.splitlines()
     assert line.startswith("healthy (0 keys") and line.endswith(
-        "; memory:// is seen by the process that fills it alone)"
+        "; memory:// can be checked only in the process that wrote it)"
     )
 
 
@@ -309,4 +310,4 @@ def test_no_manager_is_an_error(server: redis.Redis, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(registry, "_managers", {})
     result = doctor()
     assert result.exit_code == 1
-    assert "no manager is known; name the modules that declare them in FEEDMILL_MODULES" in result.output
+    assert "no manager is known; name the modules that declare managers in FEEDMILL_MODULES" in result.output

@@ -202,7 +202,7 @@ def test_a_score_that_fails_is_a_finding(feed_class: Any, monkeypatch: pytest.Mo
     report = examine(fix=True)
     assert report.found["failing score"] == 1
     assert report.remaining == 1
-    assert "Broken.score: ZeroDivisionError: in somebody's score" in str(report.shown)
+    assert "Broken.score raised ZeroDivisionError: in somebody's score" in str(report.shown)
     assert places(other) == before
     feed_class(1).add(love(60, 2))
     assert examined() == {"failing score": 1}

@@ -8,7 +8,7 @@ machine, call them from rules.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from feedmill import Activity, AggregatedActivity
@@ -106,6 +106,9 @@ class GroupModel(Model):
         self.groups: dict[str, set[Activity]] = {}
         self.unseen: set[str] = set()
         self.unread: set[str] = set()
+        #: The number of the last delivery, and of each group that of the last which added to it.
+        self.deliveries = 0
+        self.arrived: dict[str, int] = {}
 
     def ranked(self) -> list[str]:
         """The names of the groups, first to last."""
@@ -134,6 +137,7 @@ class GroupModel(Model):
         """What several deliveries do that are merged as one: room is made at the end, and what had to go was not added."""
         added: list[str] = []
         removed = 0
+        self.deliveries += 1
         for adds, removes in batches:
             added += self._add(adds)
             removed += self._remove(removes)
@@ -150,6 +154,7 @@ class GroupModel(Model):
                 group.add(activity)
                 self.unseen.add(name)
                 self.unread.add(name)
+                self.arrived[name] = self.deliveries
                 added.append(name)
         return added
 
@@ -177,16 +182,22 @@ class GroupModel(Model):
     def forget(self, names: Iterable[str]) -> None:
         """Drop whole groups."""
         for name in names:
-            del self.groups[name]
+            del self.groups[name], self.arrived[name]
             self.unseen.discard(name)
             self.unread.discard(name)
 
-    def mark_all(self, seen: bool = True, read: bool = False) -> None:
-        self.mark(list(self.groups), seen, read)
+    def mark_all(self, seen: bool | None = True, read: bool | None = None, until: int | None = None) -> None:
+        """*until*: the number of the last delivery when it was shown."""
+        self.mark([name for name in self.groups if until is None or self.arrived[name] <= until], seen, read)
 
-    def mark(self, names: Iterable[str], seen: bool = True, read: bool = False) -> None:
-        self.unseen -= set(names) if seen else set()
-        self.unread -= set(names) if read else set()
+    def mark(self, names: Iterable[str], seen: bool | None = True, read: bool | None = None) -> None:
+        for marked, wanted in ((self.unseen, seen), (self.unread, read)):
+            if wanted is not None:
+                (marked.difference_update if wanted else marked.update)(set(names) & self.groups.keys())
+
+    def mark_shown(self, shown: Mapping[str, int], seen: bool | None = True, read: bool | None = None) -> None:
+        """Mark groups, given the number of the last delivery to each when it was shown."""
+        self.mark([name for name, number in shown.items() if self.arrived.get(name) == number], seen, read)
 
     def fitting(self, verb: type[Verb] | None = None, seen: bool | None = None, read: bool | None = None) -> list[str]:
         """The names of the groups that a filter lets through, first to last."""

@@ -17,7 +17,6 @@ from feedmill.records.record import Record
 from feedmill.storage.registry import backend
 from tests.feeds.samples import KINDS, Home, News, Notes, in_group, on_day
 
-GROUP = AggregatedActivity("g", [on_day(1)])
 MANY = "use a list of {}, even of one"
 NAME = r"use an AggregatedActivity or the name of a group"
 REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
@@ -56,7 +55,6 @@ GROUPS_REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
     ),
 }
 NOTES_REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
-    "one group to mark": (lambda feed: feed.mark(GROUP), MANY.format("groups")),
     "one name to mark": (lambda feed: feed.mark("g"), f"groups are 'g'; {MANY.format('groups')}"),
     "an activity to mark": (lambda feed: feed.mark([on_day(1)]), f"is no group; {NAME}"),
     "the state to mark": (lambda feed: feed.mark(["\0m"]), "cannot be the name of a group"),

@@ -126,3 +126,31 @@ def test_a_big_group(meter: Meter, kind: Any) -> None:
     assert others == [(1, {"evalsha": 0.01, **APPEND, "hsetnx": 1})] * len(others)
     trips, calls, _, _ = price(meter, kind, in_group(5))
     assert (trips, calls) == (1, {"evalsha": 0.01, **APPEND, "hget": 1, "hset": 2})
+
+
+def test_marks(redis_url: str) -> None:
+    """A mark costs two round trips, whatever it says of what was shown; one more where all groups must be read: to take one out
+    of all that are marked, to unmark all, or to mark all up to a page when something arrived since."""
+    feed = Notes(1)
+    feed.add_many(map(on_day, range(6)))
+
+    def trips(call: Any, *args: Any, **kwargs: Any) -> int:
+        before: int = backend().round_trips  # type: ignore[attr-defined]
+        call(*args, **kwargs)
+        return int(backend().round_trips - before)  # type: ignore[attr-defined]
+
+    feed.mark_all()
+    page = feed.page(3)
+    assert trips(feed.page, 3) == 1
+    assert trips(feed.mark_all, read=True) == 2
+    assert trips(feed.mark_all, until=page) == 2
+    assert trips(feed.mark, page, read=True) == 2
+    assert trips(feed.mark, page, seen=None, read=False) == 3
+    assert trips(feed.mark, page, seen=None, read=False) == 2
+    feed.mark(page, seen=False)
+    feed.add(on_day(7))
+    assert trips(feed.mark, page) == 2
+    assert trips(feed.mark, page, seen=False) == 2
+    assert trips(feed.mark_all, until=page) == 3
+    assert trips(feed.mark_all, until=page) == 2
+    assert trips(feed.mark_all, seen=False) == 3

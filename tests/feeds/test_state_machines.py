@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import itertools
+import json
 import os
-from collections.abc import Sequence
+import pickle
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -30,6 +33,7 @@ from feedmill.doctor.key_map import KeyInfo, KeyKind
 from feedmill.doctor.repair import diagnose
 from feedmill.doctor.report import Finding
 from feedmill.feeds import NewItems
+from feedmill.feeds.reading import Page
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
 from tests.feeds.model import Reader, model_of, plainly_new
@@ -279,19 +283,118 @@ class GroupMachine(Machine):
             assert sorted(found) == sorted({a.actor_id for a in self.models[user].groups[group.group]})
 
 
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """What a reader was shown, and what the model knew by then."""
+
+    user: int
+    #: A page, or a list of groups.
+    page: Any
+    #: By name the number of the last delivery to each group, and that of the last delivery of all.
+    arrived: dict[str, int]
+    deliveries: int
+
+    @property
+    def groups(self) -> list[AggregatedActivity]:
+        groups: list[AggregatedActivity] = self.page.items if isinstance(self.page, Page) else self.page
+        return groups
+
+
+#: How what was shown is marked.
+TOLD: dict[str, Callable[[Shown], Any]] = {
+    "as it was": lambda shown: shown.page,
+    "a list": lambda shown: iter(shown.groups),
+    "JSON": lambda shown: json.loads(json.dumps([group.to_dict() for group in shown.groups])),
+    "JSON in short": lambda shown: [{"group": group.group, "revision": group.revision} for group in shown.groups],
+    "twice": lambda shown: [*shown.groups, *shown.groups],
+}
+#: Of a page up to where, and of groups.
+UNTIL_PAGE: list[Callable[[Page], Any]] = [lambda page: page, lambda page: page.revision]
+UNTIL_GROUPS: list[Callable[[Any], Any]] = [
+    lambda groups: groups,
+    lambda groups: [group.revision for group in groups],
+    lambda groups: [group.to_dict() for group in groups],
+    lambda groups: max(groups, key=lambda group: group._revision) if groups else [],
+]
+MARK = st.sampled_from([True, False, None])
+
+
 class NoteMachine(GroupMachine):
     """What only notification feeds can do."""
 
-    @rule(user=ONE, seen=st.booleans(), read=st.booleans())
-    def mark_all(self, user: int, seen: bool, read: bool) -> None:
+    @initialize()
+    def nothing_shown(self) -> None:
+        self.shown: list[Shown] = []
+
+    @rule(user=ONE, seen=MARK, read=MARK)
+    def mark_all(self, user: int, seen: bool | None, read: bool | None) -> None:
         self.feeds[user].mark_all(seen, read)
         self.models[user].mark_all(seen, read)
 
-    @rule(user=ONE, ranks=st.sets(st.integers(0, 4)), seen=st.booleans(), read=st.booleans())
-    def mark(self, user: int, ranks: set[int], seen: bool, read: bool) -> None:
+    @rule(user=ONE, ranks=st.sets(st.integers(0, 4)), seen=MARK, read=MARK, named=st.booleans())
+    def mark(self, user: int, ranks: set[int], seen: bool | None, read: bool | None, named: bool) -> None:
         groups = [group for rank, group in enumerate(self.feeds[user][:]) if rank in ranks]
-        self.feeds[user].mark([*groups, "nobody"], seen, read)
+        self.feeds[user].mark([*([group.group for group in groups] if named else groups), "nobody"], seen, read)
         self.models[user].mark([group.group for group in groups], seen, read)
+
+    @rule(
+        user=ONE, how=st.sampled_from(["page", "unseen", "unread", "slice"]), size=st.integers(1, 4), kept=st.booleans()
+    )
+    def show(self, user: int, how: str, size: int, kept: bool) -> None:
+        feed, model = self.feeds[user], self.models[user]
+        page = feed[:size] if how == "slice" else (feed if how == "page" else getattr(feed, how)()).page(size)
+        page = pickle.loads(pickle.dumps(page)) if kept else page
+        groups = page.items if isinstance(page, Page) else page
+        arrived = {group.group: model.arrived[group.group] for group in groups}
+        self.shown.append(Shown(user, page, arrived, model.deliveries))
+
+    def meanwhile(self, user: int, some: list[Activity]) -> None:
+        """Something arrives between what was shown and the mark."""
+        assert self.feeds[user].add_many(some) == self.models[user].add_many(some)
+
+    @precondition(lambda self: self.shown)
+    @rule(which=st.integers(0, 3), some=SOME, told=st.sampled_from(list(TOLD)), seen=MARK, read=MARK)
+    def mark_what_was_shown(self, which: int, some: Any, told: str, seen: bool | None, read: bool | None) -> None:
+        shown = self.shown[-1 - which % len(self.shown)]
+        self.meanwhile(shown.user, some)
+        self.feeds[shown.user].mark(TOLD[told](shown), seen, read)
+        self.models[shown.user].mark_shown(shown.arrived, seen, read)
+
+    @precondition(lambda self: any(isinstance(shown.page, Page) for shown in self.shown))
+    @rule(
+        which=st.integers(0, 3), some=SOME, until=st.sampled_from(UNTIL_PAGE), seen=MARK, read=MARK, names=st.booleans()
+    )
+    def mark_until_a_page(
+        self, which: int, some: Any, until: Any, seen: bool | None, read: bool | None, names: bool
+    ) -> None:
+        pages = [shown for shown in self.shown if isinstance(shown.page, Page)]
+        shown = pages[-1 - which % len(pages)]
+        feed, model = self.feeds[shown.user], self.models[shown.user]
+        self.meanwhile(shown.user, some)
+        if names:
+            feed.mark([*shown.arrived, "nobody"], seen, read, until=until(shown.page))
+            model.mark([name for name in shown.arrived if model.arrived.get(name, 0) <= shown.deliveries], seen, read)
+        else:
+            feed.mark_all(seen, read, until=until(shown.page))
+            model.mark_all(seen, read, until=shown.deliveries)
+
+    @precondition(lambda self: self.shown)
+    @rule(which=st.integers(0, 3), some=SOME, until=st.sampled_from(UNTIL_GROUPS), seen=MARK, read=MARK)
+    def mark_until_groups(self, which: int, some: Any, until: Any, seen: bool | None, read: bool | None) -> None:
+        shown = self.shown[-1 - which % len(self.shown)]
+        feed, model = self.feeds[shown.user], self.models[shown.user]
+        self.meanwhile(shown.user, some)
+        feed.mark_all(seen, read, until=until(shown.groups))
+        latest = max(shown.arrived.values(), default=0)
+        before = set(model.unseen), set(model.unread)
+        model.mark_all(seen, read, until=latest)
+        # What came in one delivery with the latest of them may have arrived behind it.
+        for group in feed[:]:
+            name = group.group
+            if model.arrived[name] == latest and shown.arrived.get(name) != latest:
+                for marked, was, is_marked in zip((model.unseen, model.unread), before, (group.is_seen, group.is_read)):
+                    if (name in was) == (not is_marked):
+                        (marked.add if name in was else marked.discard)(name)
 
     @rule(user=ONE)
     def recount(self, user: int) -> None:

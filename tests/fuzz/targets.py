@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import feedmill
-from feedmill import Activity, cursor, signing
+from feedmill import Activity, cursor, revision, signing
 from feedmill.errors import FeedmillError
 from feedmill.grouping import pending_writes
 from feedmill.grouping.feed_state import FeedState
@@ -114,7 +114,11 @@ def pending_write(rng: random.Random, data: bytes) -> None:
 
 
 def cursors(rng: random.Random, data: bytes) -> None:
+    """And revisions, which are made alike."""
     text: Any = rng.choice((data.decode("latin-1"), data.decode(errors="replace"), data))
+    if rng.random() < 0.3:
+        assert revision.encode(revision.decode(text)) == text
+        return
     read = rng.choice((cursor.decode_id, cursor.decode_group))
     read("owner", text if rng.random() < 0.5 else cursor.encode("owner", data))
 
@@ -238,7 +242,12 @@ def targets(files: Files, web: Call) -> list[Target]:
         Target("overflow activities", overflows[notification], part_reader(notification), 30),
         Target("states of feeds", states, state, 40),
         Target("pending writes", pending, pending_write, 50),
-        Target("cursors", [*places, *(cursor.encode("owner", p).encode() for p in places)], cursors, 70),
+        Target(
+            "cursors",
+            [*places, *(cursor.encode("owner", p).encode() for p in places), revision.encode(5).encode()],
+            cursors,
+            70,
+        ),
         Target("cursors at feeds", places, pages, 30),
         Target("task messages", MESSAGE_PARTS, messages, 80),
         Target("signatures", bodies, signatures, 40),

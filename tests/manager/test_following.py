@@ -390,6 +390,36 @@ class TestOvertaken:
         box.work()
         assert home(10) == [3, 1] == news(10)
 
+    def test_a_later_attempt_is_one_to_its_end(
+        self, box: FakeBroker, meanwhile: Callable[[Callable[[], Any]], None], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whom the user follows while a rebuild is tried again comes in as all else does: busy feeds are waited for."""
+        feedmill.configure(lock_ttl=0.05)
+        manager.add_activities([love(1), love(3, actor=3)])
+        box.work()
+        manager.rebuild(10)
+        (message,) = box.take("feedmill.rebuild")
+        with monkeypatch.context() as patch:
+            patch.setattr(follow, "admitted_to", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                arrive(*message)
+        plain = follow.follow
+
+        def busy(*given: Any) -> Any:
+            News(10).delete()
+            holder, limits = Lock(b"stranger", time.time(), 0.05), FeedLimits(99, 0, News.channel())
+            backend().run(News.timeline().begin(UserFeedBatch(News, [10]), WriteRequest(()), holder, limits))
+            return plain(*given)
+
+        def followed() -> None:
+            manager.follow(10, 3)
+            box.work()
+            monkeypatch.setattr(follow, "follow", busy)
+
+        meanwhile(followed)
+        arrive(*message)
+        assert home(10) == [3, 1] and news(10) == [3]
+
     @pytest.mark.parametrize("asked", [lambda: manager.unfollow(10, 2), lambda: manager.rebuild(10)])
     def test_what_waits_for_the_holder_of_a_feed(
         self, backend_kind: str, box: FakeBroker, asked: Callable[[], Any], monkeypatch: pytest.MonkeyPatch

@@ -108,6 +108,14 @@ class HotNotes(RedisNotificationFeed):
     max_length = 40
 
 
+class Wire(RedisNotificationFeed):
+    """Holds all of what it shows, for followers."""
+
+    key_format = "sim:wire:%(user_id)s"
+    count_format = "sim:wire:%(user_id)s:count"
+    max_length = 40
+
+
 class Own(RedisFeed):
     key_format = "sim:own:%(user_id)s"
     max_length = 60
@@ -192,16 +200,44 @@ class Flat(_App):
     name = "flat"
     feed_classes = {"home": SmallHome}
     user_feed_class = Own
+    own_feeds = ("home",)
 
 
-MANAGERS: tuple[type[Manager], ...] = (Plain, Chunked, Ranked, Muted, Flat)
+#: What only some may see says so.
+SECRET = "c"
+
+
+def may_see(user: int, text: str) -> bool:
+    """Whether *user* may see what says *text*."""
+    return text != SECRET or user % 2 == 0
+
+
+class Picky(_App):
+    name = "picky"
+    feed_classes = {"home": SmallHome, "wire": Wire}
+    notification_feed_class = Notes
+    user_feed_class = Own
+    own_feeds = ("home",)
+    fanout_chunk_size = 2
+    follow_activity_limit = 1
+
+    def filter_user_ids(self, activity: Activity, user_ids: Sequence[Any]) -> Iterable[Any]:
+        """Those who have not muted the actor, and may see what it says."""
+        actor, text = NUMBER_OF[str(activity.actor_id)], activity.extra_context.get("text", "")
+        numbers = {user: NUMBER_OF[str(user)] for user in user_ids}
+        kept = [u for u, number in numbers.items() if (number, actor) not in STATE.mutes and may_see(number, text)]
+        return STATE.hook("filter_user_ids", actor, kept)
+
+
+MANAGERS: tuple[type[Manager], ...] = (Plain, Chunked, Ranked, Muted, Flat, Picky)
 
 
 def _older(manager: type[Manager]) -> type[Manager]:
     """A manager as the release before had it: one feed less, under the same name."""
     registry._managers = {}
     fewer = dict(list(manager.feed_classes.items())[: max(1, len(manager.feed_classes) - 1)])
-    return type(f"Old{manager.__name__}", (manager,), {"name": manager.name, "feed_classes": fewer})
+    declared = {"name": manager.name, "feed_classes": fewer, "own_feeds": [*filter(fewer.get, manager.own_feeds)]}
+    return type(f"Old{manager.__name__}", (manager,), declared)
 
 
 #: Each manager by its release, the old one first.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +18,7 @@ from feedmill.grouping.reaggregate import areaggregate, reaggregate
 from feedmill.verbs import Verb
 from tests.simulation import app
 from tests.simulation.known import OFF
-from tests.simulation.model import Model, Wrong
+from tests.simulation.model import NEVER, Model, Wrong
 from tests.simulation.plan import Op, Plan
 from tests.simulation.world import FOREVER, Process, World
 
@@ -45,6 +47,8 @@ class Clients:
         self.begun: dict[int, tuple[int, float]] = {}
         self.done, self.left = 0, len(plan.ops)
         self.fanouts: list[Any] = []
+        #: What the page shows that each client's user looks at, and when it was read. It stays whatever becomes of the process.
+        self.shown: dict[int, tuple[bytes, float]] = {}
         for number in range(len(plan.clients)):
             self._hire(number)
 
@@ -130,10 +134,11 @@ class Clients:
         self, process: Process, op: Op, tries: int, began: float, actor: int, context: tuple[str, str], fanout: bool
     ) -> None:
         numbers = _by(actor)
-        activities = [app.activity(number, context) for number in numbers]
+        texts = {number: "abc"[("abc".index(context[0]) + number) % 3] for number in numbers}
+        activities = [app.activity(number, (text, context[1])) for number, text in texts.items()]
         self.fanouts += self._manager.batch_import(app.SPELLINGS[actor][0], activities, fanout, 2)
         for number in numbers:
-            self.model.add(number, context, began, "import" if fanout else "own")
+            self.model.add(number, (texts[number], context[1]), began, "import" if fanout else "own")
 
     def _notify(
         self, process: Process, op: Op, tries: int, began: float, number: int, part: int, context: tuple[str, str]
@@ -172,6 +177,16 @@ class Clients:
         self.fanouts.append(self._manager.rebuild(user))
         self.model.rebuilt[app.NUMBER_OF[str(user)]] = began
 
+    def _mute(self, process: Process, op: Op, tries: int, began: float, user: Any, target: Any) -> None:
+        """Somebody mutes somebody, or no more; their feeds are rebuilt after it."""
+        manager, pair = self._manager, (app.NUMBER_OF[str(user)], app.NUMBER_OF[str(target)])
+        if not manager.is_filtered:
+            return
+        if not tries:
+            self.model.mute(pair, began)
+        self.fanouts.append(manager.rebuild(user))
+        self.model.rebuilt[pair[0]] = began
+
     # -- single feeds
 
     def _feed(self, user: int, which: str) -> tuple[str, Any]:
@@ -202,8 +217,38 @@ class Clients:
         manager = self._manager
         if manager.notification_feed_class is not None:
             feed = manager.get_notification_feed(app.SPELLINGS[user][-1])
-            self._call(process, op, feed, "mark", feed[:1], True, read)
-            self.model.marked[user] = self.world.now
+            groups, at = feed[:1], self.world.now
+            self._call(process, op, feed, "mark", groups, True, read)
+            self.model.marked[user] = max(self.model.marked.get(user, NEVER), at)
+
+    def _mark_shown(
+        self,
+        process: Process,
+        op: Op,
+        tries: int,
+        began: float,
+        user: int,
+        how: str,
+        pause: float,
+        seen: bool | None,
+        read: bool | None,
+    ) -> None:
+        manager = self._manager
+        if manager.notification_feed_class is None:
+            return
+        feed = manager.get_notification_feed(app.SPELLINGS[user][-1])
+        if op.client not in self.shown:
+            page = self._call(process, op, feed, "page", 3)
+            self.shown[op.client] = pickle.dumps(page), self.world.now
+            self.world.sleep(pause)
+        stored, at = self.shown[op.client]
+        page = pickle.loads(stored)
+        method, *args = _told(how, page, seen, read)
+        self._call(process, op, feed, method, *args)
+        self.model.marked[user] = max(self.model.marked.get(user, NEVER), at)
+        after = finished(process, feed.aread(0, feed.max_length)) if op.asynchronous else feed[:]
+        _check_marks(how, page, after, seen, read)
+        del self.shown[op.client]
 
     def _delete(self, process: Process, op: Op, tries: int, began: float, user: int, which: str) -> None:
         name, feed = self._feed(user, which)
@@ -241,6 +286,39 @@ class Clients:
         self.model.alone.discard((name, number))
 
 
+def _told(how: str, page: Any, seen: bool | None, read: bool | None) -> tuple[Any, ...]:
+    """The method that marks what *page* shows, and its arguments."""
+    groups = page.items
+    return {
+        "page": ("mark", page, seen, read),
+        "groups": ("mark", groups, seen, read),
+        "JSON": ("mark", json.loads(json.dumps([group.to_dict() for group in groups])), seen, read),
+        "until page": ("mark_all", seen, read, page),
+        "until revision": ("mark_all", seen, read, page.revision),
+        "until groups": ("mark_all", seen, read, groups),
+        "names until page": ("mark", [group.group for group in groups], seen, read, page),
+    }[how]
+
+
+def _check_marks(how: str, page: Any, after: Any, seen: bool | None, read: bool | None) -> None:
+    """Groups *after* a mark are marked as was asked for, if nothing arrived in them since the *page*; else they are not marked.
+
+    Nobody else has marked groups of that feed meanwhile.
+    """
+    shown = {group.group: group._revision for group in page.items}
+    if how == "until groups":
+        until = max(shown.values(), default=0)
+        shown = {group.group: until for group in after}
+    elif how.startswith("until"):
+        shown = {group.group: page.arrived for group in after}
+    for group in after:
+        for wanted, marked in ((seen, group.is_seen), (read, group.is_read)):
+            if group._revision > max(page.arrived, shown.get(group.group, 0)) and marked:
+                raise Wrong(f"{group.group} is marked by {how}, though something new came after the page")
+            if group._revision <= shown.get(group.group, 0) and wanted not in (None, marked):
+                raise Wrong(f"{group.group} is not marked by {how} as it was asked for")
+
+
 def finished(process: Process, coroutine: Any) -> Any:
     """The result of a coroutine, which may be cancelled while it runs."""
     process.cancellable = True
@@ -270,10 +348,12 @@ def _subjects(op: Op) -> set[tuple[Any, ...]]:
         return {("activity", args[0])}
     if name == "import":
         return {("activity", number) for number in _by(args[0])}
-    if name in ("follow", "unfollow"):
+    if name in ("follow", "unfollow", "mute"):
         return {("pair", *(app.NUMBER_OF[str(each)] for each in args))}
     if name in ("solo_add", "solo_remove"):
         return {("alone", args[1])}
+    if name in ("mark_all", "mark", "mark_shown"):
+        return {("marks", args[0])}
     return {(name, *args[:1])}
 
 

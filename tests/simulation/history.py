@@ -116,12 +116,11 @@ class Simulator:
         world.flush = lambda: self.driver and self.driver.command("SCRIPT", "FLUSH") and None
         app.use(app.NEW, plan.manager)
         app.STATE.__init__()  # type: ignore[misc]
-        app.STATE.mutes = set(plan.mutes)
         app.STATE.hook = lambda name, about, answer: hook(world, model, name, about, answer)
         model = Model(
             app.RELEASES[app.NEW][plan.manager], set(plan.edges), set(plan.mutes), self._is_stored, self._nothing
         )
-        app.STATE.edges = model.edges
+        app.STATE.edges, app.STATE.mutes = model.edges, model.mutes
         worlds.WORLD = world
         tasks.current_task = CurrentTask(world)
         wrong, clients = "", None

@@ -10,7 +10,7 @@ counts. Where the contract leaves a choice, the model says what *must* be there 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from feedmill import Manager
@@ -35,6 +35,8 @@ class Known:
         #: Whether it is there: "" not, "own" in its author's feed alone, "import" without notifications, "add".
         self.how = ""
         self.contexts: set[Context] = set()
+        #: All texts that it ever had, or was added with: with these it may have come into its author's feeds for a moment.
+        self.texts: set[str] = set()
         #: Who was notified by name, and since when.
         self.told: dict[int, float] = {}
         #: When it was put the last time, and all albums in which it ever was.
@@ -63,6 +65,10 @@ class Model:
         self._is_stored, self._nothing = is_stored, nothing
         self.activities = {number: Known() for number in app.BY_ID.values()}
         self.ever_followed = set(edges)
+        #: Who was muted by whom at some time, and was not; and when that changed last.
+        everybody = {(user, actor) for user in app.PEOPLE for actor in app.PEOPLE}
+        self.ever_muted, self.ever_heard = set(mutes), everybody - mutes
+        self.mute_changed: dict[tuple[int, int], float] = {}
         #: When a feed was deleted, a user's feeds rebuilt, somebody followed, a user's notifications marked, the last time.
         self.deleted: dict[tuple[int, str], float] = {}
         self.rebuilt: dict[int, float] = {}
@@ -88,6 +94,7 @@ class Model:
         known.added = began if how == "add" else known.added
         known.contexts = known.contexts or {context}
         known.albums |= {album for _, album in known.contexts}
+        known.texts |= {text for text, _ in known.contexts | {context}}
         known.since = began if how != "own" else known.since
 
     def remove(self, number: int) -> None:
@@ -100,12 +107,20 @@ class Model:
     def update(self, number: int, context: Context) -> None:
         """Its text is another."""
         self.activities[number].contexts = {context}
+        self.activities[number].texts.add(context[0])
+
+    def mute(self, pair: tuple[int, int], began: float) -> None:
+        """A user does not want to see somebody, or wants it again; what was there before is for a rebuild."""
+        self.mutes ^= {pair}
+        self.mute_changed[pair] = began
+        (self.ever_muted if pair in self.mutes else self.ever_heard).add(pair)
 
     def notify(self, number: int, users: tuple[int, ...], context: Context, began: float) -> None:
         """Users were told."""
         known = self.activities[number]
         known.contexts = known.contexts or {context}
         known.albums |= {album for _, album in known.contexts}
+        known.texts |= {text for text, _ in known.contexts}
         known.news.update(dict.fromkeys(set(users) - known.news.keys(), began))
         known.told.update(dict.fromkeys(users, began))
 
@@ -128,11 +143,22 @@ class Model:
 
     def _may(self, user: int, name: str, number: int, known: Known) -> bool:
         actor, _, _, target, _ = app.ACTIVITIES[number]
+        if not self._passes(user, known.contexts, any):
+            return False
+        if name == "notes":  # what came before a mute stays
+            heard = (user, actor) not in self.mutes or (user, actor) in self.ever_heard
+            return heard and (user in known.told or (known.how == "add" and target == user))
         if (user, actor) in self.mutes:
             return False
-        if name == "notes":
-            return user in known.told or (known.how == "add" and target == user)
-        return bool(known.how) and (user, actor) in self.edges
+        return bool(known.how) and self._is_for(user, name, actor)
+
+    def _is_for(self, user: int, name: str, actor: int) -> bool:
+        """Whether a user has what somebody does in the feed *name*."""
+        return (user, actor) in self.edges or (user == actor and name in self.manager.own_feeds)
+
+    def _passes(self, user: int, contexts: set[Context], how: Callable[[Iterable[bool]], bool]) -> bool:
+        """Whether any of *contexts*, or all of them, may be seen."""
+        return self.manager.name != app.Picky.name or how(app.may_see(user, text) for text, _ in contexts)
 
     def must(self, user: int, name: str, feed_class: type[Feed], may: set[int]) -> set[int]:
         """Those of them, *may*, that must."""
@@ -146,11 +172,39 @@ class Model:
         known, actor = self.activities[number], app.ACTIVITIES[number % app.ALONE][0]
         if actor in self.excused_authors or (user in self.excused_readers and name != "notes"):
             return NEVER
+        muted = (user, actor) in self.mutes or not self._passes(user, known.contexts, all)
+        since = NEVER if muted else self._put(user, name, number, known, actor)
+        return since if since >= self.mute_changed.get((user, actor), NEVER) else NEVER
+
+    def _put(self, user: int, name: str, number: int, known: Known, actor: int) -> float:
         if name == "notes":
             return known.told.get(user, known.added)
         if known.how == "own":
             return NEVER
-        return max(known.since, self.followed.get((user, actor), NEVER), self.rebuilt.get(user, NEVER))
+        if user == actor and name in self.manager.own_feeds:
+            return known.since
+        followed, rebuilt = self.followed.get((user, actor), NEVER), self.rebuilt.get(user, NEVER)
+        if self._is_among_newest(user, number, {actor}, self.manager.follow_activity_limit):
+            everybody = {who for who in app.PEOPLE if (user, who) in self.ever_followed or user == who}
+            all_of_them = self._is_among_newest(user, number, everybody, self._rebuild_size())
+            return max(known.since, followed, rebuilt if all_of_them else NEVER)
+        # A follow that is still to be done, and begins by taking all out, brings none but the newest again.
+        return NEVER if followed else known.since
+
+    def _rebuild_size(self) -> int:
+        limit = self.manager.follow_activity_limit
+        return max(limit, *(each.rebuild_size(limit) for each in self.manager.feed_classes.values()))
+
+    def _is_among_newest(self, user: int, number: int, actors: set[int], limit: int) -> bool:
+        """Whether it is among the newest *limit* that pass the filters, whatever of what *actors* ever did is there."""
+        newer = [n for n, (who, *_) in enumerate(app.ACTIVITIES) if who in actors and _id(n) > _id(number)]
+        return sum(self._ever_passed(user, n) for n in newer) < limit
+
+    def _ever_passed(self, user: int, number: int) -> bool:
+        """Whether an activity was there, and may have passed the filters."""
+        heard = (user, app.ACTIVITIES[number % app.ALONE][0]) in self.ever_heard or user == app.SOLO
+        texts = {(text, "") for text in self.activities[number].texts}
+        return heard and bool(self.activities[number].albums) and (not texts or self._passes(user, texts, any))
 
     def _fresh(self, user: int, number: int) -> float:
         known = self.activities[number]
@@ -160,7 +214,7 @@ class Model:
         """Those of *numbers* that no trimming can have taken."""
         if feed_class.max_length > len(app.ACTIVITIES):
             return numbers
-        ever = {number for number, known in self.activities.items() if known.albums and self._ever(user, name, number)}
+        ever = {n for n in self.activities if self._ever_passed(user, n) and self._ever(user, name, n)}
         if not issubclass(feed_class, AggregatedFeed):
             return {n for n in numbers if sum(_id(other) > _id(n) for other in ever) < feed_class.max_length}
         groups = {number: groups_of(feed_class, number, self.activities[number].albums) for number in ever | numbers}
@@ -177,7 +231,9 @@ class Model:
         if number >= app.ALONE:
             return False
         actor, _, _, target, _ = app.ACTIVITIES[number]
-        return (target == user or target < 0) if name == "notes" else (user, actor) in self.ever_followed
+        if name == "notes":
+            return target == user or target < 0
+        return (user, actor) in self.ever_followed or (user == actor and name in self.manager.own_feeds)
 
     def bodies(self) -> tuple[set[int], set[int]]:
         """The activities whose bodies must be stored, and those whose may."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from feedmill.fanout import handle
 from feedmill.feeds import watch
-from feedmill.grouping import pending_writes
+from feedmill.grouping import marking, pending_writes
+from feedmill.grouping.operations import EVERYTHING, is_updated
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
@@ -23,7 +24,7 @@ from feedmill.storage.memory.timelines import MemoryTimelineStorage
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.procedures import stored
 from feedmill.storage.pubsub import LISTENING
-from feedmill.worker import compensation
+from feedmill.worker import compensation, delivery, planner
 from tests.reordering import order
 from tests.simulation import world as worlds
 from tests.simulation.storages import MemoryDriver, RedisDriver
@@ -79,6 +80,16 @@ def unfollowed_unseen(patch: Patch) -> None:
     patch(compensation, "_concerned", lambda deliveries, unfollowed: set())
 
 
+def refused_stays(patch: Patch) -> None:
+    """Whom the filters keep out keeps what was delivered before, or as it was before."""
+    patch(delivery, "_may_be_there", lambda request, effect: False)
+
+
+def update_unfiltered(patch: Patch) -> None:
+    """An update of what has arrived asks no filter whether followers may still have it."""
+    patch(planner, "_is_changed", lambda manager, fact, classes: fact.live and any(map(is_updated, classes)))
+
+
 def inbox_is_dropped(patch: Patch) -> None:
     """What was left among the pending writes and cannot be read here is dropped, and what stands behind it."""
     read = pending_writes.read
@@ -125,6 +136,17 @@ def removal_unpublished(patch: Patch) -> None:
     patch(MemoryTimelineStorage, "flat_remove", mutant)
 
 
+def marked_unshown(patch: Patch) -> None:
+    """A mark reaches what is there when it is carried out, whatever was shown."""
+    apply = marking.apply
+
+    def mutant(groups: Any, op: Any) -> None:
+        named = None if op.groups is None else dict.fromkeys(op.groups, EVERYTHING)
+        apply(groups, dataclasses.replace(op, groups=named, until=EVERYTHING))
+
+    patch(marking, "apply", mutant)
+
+
 def _in_any_order(patch: Patch, *, ignored: bool) -> None:
     """Storages are as several servers: each round trip's commands take effect in an order of their own."""
     answers, perform = MemoryDriver._answers, RedisDriver._perform
@@ -165,11 +187,14 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "token-unchecked": token_unchecked,
     "no-look-behind": no_look_behind,
     "unfollowed-unseen": unfollowed_unseen,
+    "refused-stays": refused_stays,
+    "update-unfiltered": update_unfiltered,
     "pending-writes-dropped": inbox_is_dropped,
     "no-tombstone": no_tombstone,
     "loss-unnoticed": loss_unnoticed,
     "removal-unpublished": removal_unpublished,
     "barriers-ignored": barriers_ignored,
+    "marked-unshown": marked_unshown,
 }
 #: What no history must find, by name.
 HARMLESS: dict[str, Callable[[Patch], None]] = {"reordered": reordered}

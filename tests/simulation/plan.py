@@ -139,9 +139,19 @@ def _rebuilt(rng: Rng, favourites: Favourites) -> int:
     return rng.choice(favourites.pairs)[0] if rng.random() < 0.75 else _user(rng)
 
 
+def _shown(rng: Rng, favourites: Favourites) -> tuple[Any, ...]:
+    """Who is shown a page, for how long it is looked at, and what is done with it."""
+    pause = rng.choice((0.0, 0.01, 0.1, 2.0, 40.0))
+    marks = rng.choice(((True, None), (True, True), (None, True), (False, None), (None, False), (False, True)))
+    return _reader(rng, favourites), rng.choice(MARKED_AS), pause, *marks
+
+
 def _solo(rng: Rng, favourites: Favourites) -> tuple[str, int, tuple[str, str]]:
     return rng.choice(("first", "last", "notes")), app.ALONE + _number(rng, favourites), ("a", "x")
 
+
+#: How what was shown is told, when it is marked.
+MARKED_AS = ("page", "groups", "JSON", "until page", "until revision", "until groups", "names until page")
 
 #: How often each operation comes, and with what.
 OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
@@ -159,6 +169,7 @@ OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
     "unnotify": (3, lambda rng, liked: (rng.randrange(2), rng.randrange(len(app.PARTS)))),
     "follow": (8, _pair),
     "unfollow": (7, _pair),
+    "mute": (4, _pair),
     "rebuild": (6, lambda rng, liked: (_spelled(rng, _rebuilt(rng, liked)),)),
     "mark_all": (4, lambda rng, liked: (_reader(rng, liked), rng.random() < 0.5)),
     "mark": (3, lambda rng, liked: (_reader(rng, liked), rng.random() < 0.5)),
@@ -166,6 +177,7 @@ OPS: dict[str, tuple[int, Callable[[Rng, Favourites], tuple[Any, ...]]]] = {
     "reaggregate": (1, lambda rng, liked: (_user(rng),)),
     "solo_add": (3, _solo),
     "solo_remove": (2, _solo),
+    "mark_shown": (4, _shown),
 }
 
 #: What some histories do more than others.
@@ -173,12 +185,14 @@ THEMES: tuple[tuple[str, ...], ...] = (
     (),
     (),
     ("follow", "unfollow", "rebuild"),
-    ("notify", "unnotify", "mark", "mark_all"),
+    ("notify", "unnotify", "mark", "mark_all", "mark_shown"),
+    ("add", "mark_shown", "delete"),
     ("remove", "import", "update"),
+    ("update", "mute", "follow"),
 )
 
 #: What processes of the old release do: of what they ask for, others could not know that it concerns a new feed.
-OLD_CAN = ("mark_all", "mark", "solo_add", "solo_remove")
+OLD_CAN = ("mark_all", "mark", "solo_add", "solo_remove", "mark_shown")
 
 #: What can go wrong at a command, with how much of it.
 COMMAND_FAULTS: dict[str, tuple[Any, ...]] = {
@@ -253,7 +267,7 @@ def draw(seed: int, storage: str = "memory") -> Plan:
         releases,
         doctors,
         tuple(pair for pair in everybody if rng.random() < 0.6),
-        tuple(pair for pair in everybody if rng.random() < 0.2) if manager == "muted" else (),
+        tuple(pair for pair in everybody if rng.random() < 0.2) if manager in ("muted", "picky") else (),
         rng.getrandbits(32),
         rng.choice((0.05, 0.3, 1.0)),
         rng.choice((0.0, 1.0, 20.0, 70.0, 130.0)),

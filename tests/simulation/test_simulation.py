@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from feedmill.worker import heartbeat
+from feedmill.worker import compensation, delivery, follow, heartbeat, planner
 from tests.conftest import redis_executable
 from tests.simulation import app, known
 from tests.simulation.clients import Clients
@@ -147,6 +147,60 @@ def test_each_fault_strikes(simulating: Simulator, kind: str, where: str) -> Non
     result = simulating.run(plan(ADD, faults=(Fault(where, 2, kind, 70 if kind == "stall" else 1),)))
     assert (result.wrong, result.ops) == ("", 1)
     assert sum(result.faults.values()) >= 1
+
+
+SECRET, OTHERS = ("c", "x"), ((3, 0), (3, 1), (3, 2))
+
+
+def _import(actor: int, text: str) -> Op:
+    """An import, of which every third activity has the text that only some may see."""
+    return Op(0, "import", (actor, (text, "x"), True), 1.0)
+
+
+FOLLOWED = [_import(0, "c"), Op(0, "unfollow", ("9", 5), 1.0), Op(0, "follow", ("9", 5), 1.0)]
+REBUILT = [
+    _import(0, "c"),
+    _import(1, "a"),
+    _import(2, "c"),
+    Op(0, "delete", (3, "first"), 1.0),
+    Op(0, "rebuild", (9,), 1.0),
+]
+UPDATED = [Op(0, "add", (0, ("a", "x")), 0.0), Op(0, "update", (0, "c"), 50.0)]
+OPENED = [Op(0, "add", (0, SECRET), 0.0), Op(0, "update", (0, "a"), 50.0)]
+MUTED = [Op(0, "add", (0, ("a", "x")), 0.0), Op(1, "mute", (9, 5), 2.0)]
+
+
+@pytest.mark.parametrize(
+    ("ops", "place", "name", "mutant", "said"),
+    [
+        (FOLLOWED, follow, "_older", "no further back", "home of 9: lacks [7]"),
+        (REBUILT, follow, "LOOK_BACK", 1, "home of 9: lacks [1]"),
+        (UPDATED, delivery, "_may_be_there", lambda *_: False, "home of 9: has [0]"),
+        (OPENED, planner, "_is_changed", lambda *_: False, "home of 9: lacks [0]"),
+        (MUTED, compensation, "_asked_again", lambda manager, made, users: ([], list(made)), "home of 9: has [0]"),
+    ],
+    ids=["follow", "rebuild", "narrower", "wider", "mute"],
+)
+def test_filters_are_in_the_model(
+    monkeypatch: pytest.MonkeyPatch, ops: list[Op], place: Any, name: str, mutant: Any, said: str
+) -> None:
+    """Filters that are asked too late, or not again, are seen; and nothing is when they are asked in time."""
+    slow = (Fault("hook", nth, "hang", 20) for nth in range(1, 9)) if ops is MUTED else [None]
+    plans = [
+        dataclasses.replace(
+            plan(*ops, faults=(fault,) if fault else (), manager="picky", clients=2),
+            edges=OTHERS,
+            workers=(app.NEW,) * 3,
+        )
+        for fault in slow
+    ]
+    with simulator("memory") as simulating:
+        assert [found for each in plans if (found := simulating.run(each).wrong)] == []
+        plain = getattr(place, name)
+        if mutant == "no further back":
+            mutant = lambda source, target, below, size: plain(source, target, below, 0 if below else size)  # noqa: E731
+        monkeypatch.setattr(place, name, mutant)
+        assert any(said in simulating.run(each).wrong for each in plans)
 
 
 def _without_a_model(simulating: Simulator, monkeypatch: pytest.MonkeyPatch) -> Result:

@@ -77,14 +77,14 @@ def test_what_a_failure_says() -> None:
             assert_in_feed(manager, 10, love(1), "hom")
 
 
-class Silent(Manager):
+class KitSilent(Manager):
     feed_classes = {"home": Home}
 
     def get_user_follower_ids(self, user_id: Any) -> list[Any]:
         return []
 
 
-class Bare(Manager):
+class KitBare(Manager):
     notification_feed_class = Notes
 
     def get_user_follower_ids(self, user_id: Any) -> list[Any]:
@@ -97,10 +97,10 @@ class Bare(Manager):
 def test_what_there_is_not() -> None:
     """An assertion about feeds that a manager does not have is a mistake of the test."""
     with isolated():
-        with pytest.raises(ArgumentError, match="Silent has no notification_feed_class"):
-            assert_not_notified(Silent(), 10, love(1))
-        with pytest.raises(ArgumentError, match="Bare has no feed_classes"):
-            assert_not_in_feed(Bare(), 10, love(1))
+        with pytest.raises(ArgumentError, match="KitSilent has no notification_feed_class"):
+            assert_not_notified(KitSilent(), 10, love(1))
+        with pytest.raises(ArgumentError, match="KitBare has no feed_classes"):
+            assert_not_in_feed(KitBare(), 10, love(1))
 
 
 def test_messages_are_kept() -> None:
@@ -169,7 +169,7 @@ class World:
     forgets: ClassVar[bool] = False
 
 
-class Graph(Manager):
+class KitGraph(Manager):
     """Asks the world."""
 
     feed_classes = {"home": Home, "news": News}
@@ -192,7 +192,7 @@ class Graph(Manager):
 
 def scenario() -> None:
     World.followers, World.asked = {10, 11}, 0
-    graph = Graph()
+    graph = KitGraph()
     graph.add_activity(love(1))
     graph.add_activity(love(2))
     World.followers.add(13)
@@ -203,7 +203,7 @@ def scenario() -> None:
 
 
 def check() -> None:
-    graph = Graph()
+    graph = KitGraph()
     for user in (10, 13):
         assert_in_feed(graph, user, love(1))
         assert_not_in_feed(graph, user, love(2))

@@ -64,7 +64,7 @@ def _finding(info: Any, missing: Sequence[bytes], number: int) -> Steps[Finding 
     everything = yield from info.feed_class.all_members(info.user_id)  # once more, in case they were removed meanwhile
     still = alone.intersection(member.raw_id for _, member in everything)
     still.intersection_update((yield from without_body(info.feed_class, list(still))))
-    return Finding("entries without body", info.key, f"{text}, and nobody removes them") if still else None
+    return Finding("entries without body", info.key, f"{text}, and no removal is pending") if still else None
 
 
 def without_body(feed_class: Any, ids: Sequence[bytes]) -> Steps[list[bytes]]:
@@ -105,7 +105,7 @@ def damaged_bodies(
             nothing.discard(raw_id)
             error = _unreadable(loads, raw_id, body)
             if error is not None:
-                text = f"{error}; readers leave the activity out, --fix forgets it"
+                text = f"{error}; readers skip the activity, --fix deletes it"
                 found.append((raw_id, Finding("damaged body", f"activity {raw_id.hex()}", text)))
     return found, list(nothing)
 

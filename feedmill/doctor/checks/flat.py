@@ -24,14 +24,16 @@ def damaged_flat(key: str, text: bytes) -> list[Finding]:
     """What is wrong with the timeline at *key*."""
     found = []
     if len(text) % ID_SIZE:
-        found.append(Finding("broken length", key, f"{len(text)} bytes are not whole ids of {ID_SIZE}"))
+        found.append(
+            Finding("broken length", key, f"its {len(text)} bytes are not a multiple of {ID_SIZE}, the size of an id")
+        )
     ids = cut(text)
     if any(id_microseconds(raw_id) > MAX_TIME for raw_id in ids) and not found:
-        found.append(Finding("impossible id", key, "an id whose time cannot be"))
+        found.append(Finding("impossible id", key, "the time in an id is impossible"))
     if len(set(ids)) < len(ids):
-        found.append(Finding("duplicate ids", key, f"{len(ids) - len(set(ids))} ids stand in it more than once"))
+        found.append(Finding("duplicate ids", key, f"{len(ids) - len(set(ids))} ids are in it more than once"))
     elif ids != sorted(ids) and not found:
-        found.append(Finding("unsorted ids", key, "readers see them in a wrong order, and writers miss some"))
+        found.append(Finding("unsorted ids", key, "readers see a wrong order, and writers do not find some ids"))
     return found
 
 

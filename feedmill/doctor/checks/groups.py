@@ -118,8 +118,10 @@ def stuck_locks(case: Case) -> Iterator[Finding]:
     """A lock whose holder is dead, or that ends so far ahead that nobody can have meant it."""
     lock = case.stored.lock
     if lock is not None and not case.held:
-        text = f"its writer let {case.now - lock:.0f} s pass since it had to be done"
-        yield Finding("stuck lock", case.key, text if lock < case.now else "it ends too far ahead; nobody can write")
+        text = f"it expired {case.now - lock:.0f} s ago, and its writer did not release it"
+        yield Finding(
+            "stuck lock", case.key, text if lock < case.now else "it expires too far in the future, so nobody can write"
+        )
 
 
 def orphaned_pending_writes(case: Case) -> Iterator[Finding]:
@@ -132,10 +134,14 @@ def orphaned_pending_writes(case: Case) -> Iterator[Finding]:
     writes = pending_writes.read(case.feed_class, case.stored.pending)
     kept = writes.kept
     if sum(len(write.data) for write in kept) < len(case.stored.pending):
-        yield Finding("orphaned pending writes", case.key, f"{len(case.stored.pending)} bytes that nobody applies")
+        yield Finding(
+            "orphaned pending writes",
+            case.key,
+            f"{len(case.stored.pending)} bytes of pending writes, and no writer applies them",
+        )
     if kept:
         kind = "verb not registered" if isinstance(kept[0].error, UnknownVerb) else "pending writes"
-        text = f"{len(kept)} pending writes wait for a process that can do them: {kept[0].why}"
+        text = f"{len(kept)} pending writes wait for a process that can apply them: {kept[0].why}"
         yield Finding(kind, case.key, text, fixable=False)
 
 
@@ -149,13 +155,13 @@ def damaged_records(case: Case) -> Iterator[Finding]:
             group.decode()
         except NewerRecord as error:
             case.foreign.add(group)
-            yield Finding("newer record", where, f"{error}; nothing of the group is touched", fixable=False)
+            yield Finding("newer record", where, f"{error}; the group is not changed", fixable=False)
         except (CorruptRecord, UnknownVerb, UnicodeDecodeError) as error:
             unknown = error if isinstance(error, UnknownVerb) else error.__cause__
             if isinstance(unknown, UnknownVerb):
                 yield foreign(case, group, where, unknown)
                 continue
-            yield Finding("damaged group", where, f"{error}; readers leave it out, --fix drops it")
+            yield Finding("damaged group", where, f"{error}; readers skip the group, --fix deletes it")
             case.drop(group)
         else:
             case.records[group] = record
@@ -189,29 +195,33 @@ def look_at(body: bytes) -> Activity:
 def foreign(case: Case, group: bytes, where: str, error: UnknownVerb) -> Finding:
     """The finding for a group that another application's verb is in; nothing of the group is touched."""
     case.foreign.add(group)
-    return Finding("verb not registered", where, f"{error}; nothing of the group is touched", fixable=False)
+    return Finding("verb not registered", where, f"{error}; the group is not changed", fixable=False)
 
 
 def wrong_ranks(case: Case) -> Iterator[Finding]:
     """An entry without a record, a record without an entry, or one that stands at the wrong place."""
     for group in case.stored.scores:
         if group not in case.stored.records:
-            yield Finding("entry without record", f"{case.key} group {group!r}", "it is listed and holds nothing")
+            yield Finding(
+                "entry without record", f"{case.key} group {group!r}", "the feed lists the group, and it has no record"
+            )
             case.drop(group)
     for group, record in list(case.records.items()):
         where, held = f"{case.key} group {group!r}", case.stored.scores.get(group)
         if held is None:
-            yield Finding("record without entry", where, "readers do not find it")
+            yield Finding("record without entry", where, "the feed does not list the group, so readers do not find it")
             case.put(group, record)
             continue
         try:
             score = case.score(group, record)
         except Exception as error:  # an app's own aggregator may raise anything
             name = case.feed_class.aggregator_class.__name__
-            yield Finding("failing score", where, f"{name}.score: {reason(error)}; correct it", fixable=False)
+            yield Finding(
+                "failing score", where, f"{name}.score raised {reason(error)}; correct the method", fixable=False
+            )
             continue
         if score is not None and held != score:
-            yield Finding("wrong rank", where, f"its score is {held!r}, and should be {score!r}")
+            yield Finding("wrong rank", where, f"the stored score is {held!r}, and should be {score!r}")
             case.put(group, record)
 
 
@@ -223,11 +233,15 @@ def damaged_state(case: Case) -> Iterator[Finding]:
     try:
         case.state = FeedState.decode(case.stored.state)
     except CorruptRecord as error:
-        yield Finding("damaged state", case.key, f"{error}; what was seen is unseen again")
+        yield Finding("damaged state", case.key, f"{error}; --fix resets it, and everything becomes unseen")
         case.state = FeedState(latest)
     state = case.state
     if max(latest, state.seen_mark, state.read_mark) > state.sequence:
-        yield Finding("damaged state", case.key, "its number is behind those of its groups; new ones would seem seen")
+        yield Finding(
+            "damaged state",
+            case.key,
+            "the feed's latest revision is lower than that of its groups, so new groups would seem seen",
+        )
         state.seen_mark, state.read_mark = min(state.seen_mark, state.sequence), min(state.read_mark, state.sequence)
         state.sequence = max(latest, state.sequence)
 
@@ -247,12 +261,12 @@ def drifted_counts(case: Case) -> Iterator[Finding]:
     if kept is not None and not case.stored.state and not case.stored.records:
         if kept[:2] == (0, 0):
             return
-        yield Finding("count without feed", count_key, f"it says {kept[0]} unseen, and there is no feed")
+        yield Finding("count without feed", count_key, f"the count is {kept[0]} unseen, and the feed does not exist")
     elif (state.unseen, state.unread) != (unseen, unread):
         text = f"the feed says {state.unseen} unseen and {state.unread} unread; a recount gives {unseen} and {unread}"
         yield Finding("drifted count", count_key, text)
     elif kept is None and case.stored.count is not None:
-        yield Finding("drifted count", count_key, f"{case.stored.count[:40]!r} is no count")
+        yield Finding("drifted count", count_key, f"{case.stored.count[:40]!r} is not a count")
     elif (kept or (0, 0, 0)) != known:
         text = f"it says {kept[0]} unseen and {kept[1]} unread" if kept else "it is missing"
         yield Finding("drifted count", count_key, f"{text}; the feed says {state.unseen} and {state.unread}")

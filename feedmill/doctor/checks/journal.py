@@ -42,7 +42,7 @@ def overdue_fanouts(managers: Iterable[str], fix: bool, tell: Callable[[Finding,
             if left >= before:
                 break
         if count:
-            text = f"{count:,} wait for longer than {OVERDUE_AFTER:.0f} s; are workers running, and one celery beat?"
+            text = f"{count:,} fan-outs are overdue by more than {OVERDUE_AFTER:.0f} s; check that workers and one celery beat are running"
             tell(Finding("overdue fan-outs", name, text), fix and not left)
 
 
@@ -64,7 +64,7 @@ def due_without_record(managers: Iterable[str], tell: Tell) -> None:
             finding = Finding("due without record", f"fan-out {readable(name)} of {manager}", flaw)
             tell([finding], backend().maintenance.due_drop(manager, name))
         for name in late:
-            text = "it is to be looked at when its record has expired; --fix has it done now"
+            text = "it becomes due only after its record has expired; --fix makes it due now"
             finding = Finding("due too late", f"fan-out {name} of {manager}", text)
             tell([finding], backend().maintenance.due_put(manager, name))
 
@@ -76,10 +76,10 @@ def _leads_nowhere(ids: Sequence[str]) -> Steps[list[str]]:
     held = dict(zip(sound, types))
     flaws = {
         HASH: "",
-        "none": "its record is gone: it is over, or a server that evicts or expires took what it was about",
-        "": "that names no fan-out",
+        "none": "its record does not exist: the fan-out is over, or the server has evicted or expired the record",
+        "": "this is not the name of a fan-out",
     }
-    return [flaws.get(held.get(name, ""), f"its record is none, but a {held.get(name)}") for name in ids]
+    return [flaws.get(held.get(name, ""), f"its record is a {held.get(name)}, not a hash") for name in ids]
 
 
 def readable(name: str) -> str:
@@ -94,9 +94,9 @@ def work_of_unknown_managers(found: Iterable[tuple[bytes, str]], tell: Tell) -> 
             continue
         if count := _overdue(manager):
             text = (
-                f"{count:,} fan-outs of {manager} wait for longer than {OVERDUE_AFTER:.0f} s, and it is not known here: name its"
-                f" module in FEEDMILL_MODULES; if its class has another name now, give it `name = {manager!r}`;"
-                " if it is gone for good, delete this key: that drops them"
+                f"{count:,} fan-outs of {manager} are overdue by more than {OVERDUE_AFTER:.0f} s, and this process does not know"
+                f" the manager: name its module in FEEDMILL_MODULES; if its class was renamed, set `name = {manager!r}` on it;"
+                " if it was removed for good, delete this key, which discards the fan-outs"
             )
             tell([Finding("work of an unknown manager", key.decode(errors="replace"), text, fixable=False)], None)
 
@@ -106,15 +106,17 @@ def check_fanout_records(ids: Sequence[str], managers: Sequence[str], tell: Tell
     for name, record in zip(ids, _run(backend().maintenance.fanout_records(ids)) if ids else ()):
         flaw = _flaw(record) if record else ""
         if flaw:
-            text = f"{flaw}; --fix begins it anew if it says what it is about, else sets its record aside"
+            text = f"{flaw}; --fix restarts it if the record still says what to do, and otherwise sets the record aside"
             tell([Finding("damaged fan-out record", f"fan-out {name}", text)], _begin_anew(name, record, managers))
             continue
         manager = split_fanout(name)[0]
         if record and manager in managers and _run(_forgotten(name, manager, record)):
-            finding = Finding("forgotten fan-out", f"fan-out {name} of {manager}", "it is open, and nobody looks at it")
+            finding = Finding(
+                "forgotten fan-out", f"fan-out {name} of {manager}", "it is not finished, and no worker will process it"
+            )
             tell([finding], backend().maintenance.due_put(manager, name))
         elif record.get("dead") and _run(_outlives_its_dead_letter(name, record["dead"].decode())):
-            text = "its dead letter is gone, and it is kept for ever; --fix lets it expire"
+            text = "its dead letter no longer exists, and the record has no expiry time; --fix sets one"
             forget = backend().maintenance.forget(fanout_record_key(name), OPEN_TTL)
             tell([Finding("record without dead letter", f"fan-out {name}", text)], forget)
 
@@ -125,7 +127,7 @@ def chunks_without_record(ids: Sequence[str], tell: Tell) -> None:
     for name, kind in zip(ids, held):
         if kind == "none":
             finding = Finding(
-                "chunks without record", chunks_key(name), "they belong to no fan-out, and nobody does them"
+                "chunks without record", chunks_key(name), "they belong to no fan-out, so no worker will process them"
             )
             tell([finding], backend().maintenance.forget(chunks_key(name)))
 
@@ -151,17 +153,21 @@ def _flaw(record: FanoutRecord) -> str:
     except UnicodeDecodeError:
         return "it holds bytes that are no text"
     if known.get("op") not in OPERATIONS:
-        return f"it asks for {known.get('op')!r}, which nobody can do"
+        return f"its operation is {known.get('op')!r}, which does not exist"
     if not known.get("manager"):
         return "it names no manager"
     for name in NUMBERS:
         if not record.get(name, b"0").isdigit() or len(record.get(name, b"")) > 16:
             return f"its {name} is {record[name][:20]!r}, not a number"
     if not re.fullmatch(r"[0-9]+\.?[0-9]*", known.get("rerun_at", "0")):
-        return f"it is to be done again at {record['rerun_at'][:20]!r}, which is no time"
+        return f"its rerun_at is {record['rerun_at'][:20]!r}, not a time"
     if known.get("fully_planned") == "1" and "planned" not in known:
         return "all its chunks are written down, and it does not say how many"
-    return "" if "generation" in known and "created" in known else "it lacks its generation or when it was opened"
+    return (
+        ""
+        if "generation" in known and "created" in known
+        else "its generation or the time when it was opened is missing"
+    )
 
 
 def _forgotten(name: str, manager: str, record: FanoutRecord) -> Steps[bool]:

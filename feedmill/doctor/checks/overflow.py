@@ -102,7 +102,7 @@ def _flaw(record: Record, overflow: Mapping[bytes, bytes]) -> str:
     if record.truncated:
         return "" if len(known) <= record.count else "it holds more members than the group counts"
     if len(known) != record.count:
-        return f"with it the group has {len(known)} members, and it counts {record.count}"
+        return f"record and overflow have {len(known)} members, and the group counts {record.count}"
     if record.overflow_newest > record.members[0].microseconds:
         return "a member of the group is older than the newest that is in the overflow"
     moments = [member.microseconds for member in members]
@@ -118,7 +118,7 @@ def wrong_overflow(case: Case) -> Iterator[Finding]:
         record = case.records.get(group)
         if record is None or not record.has_overflow:
             if actors and group not in case.foreign:
-                yield Finding("orphaned overflow", where, "overflow members that no group has")
+                yield Finding("orphaned overflow", where, "overflow that belongs to no group")
                 case.changes.drop_overflow.append(group)
         elif group in case.overflows:
             try:
@@ -127,7 +127,7 @@ def wrong_overflow(case: Case) -> Iterator[Finding]:
                 yield foreign(case, group, where, error)
                 continue
             if recounted:
-                yield Finding("damaged overflow", where, "its members do not add up to what the group counts")
+                yield Finding("damaged overflow", where, "its members do not match the counts of the group")
         elif suspected := case.suspected.get(group) or _miscounted(record, actors):
             yield Finding("damaged overflow", where, suspected)
             case.wanted.append(group)
@@ -137,7 +137,7 @@ def _miscounted(record: Record, actors: int) -> str:
     """What is wrong with overflow that names so many *actors*. A truncated one need not name all."""
     if actors == record.actors or (record.truncated and actors < record.actors):
         return ""
-    return f"it names {actors} actors, and its group counts {record.actors}"
+    return f"it has {actors} actors, and the group counts {record.actors}"
 
 
 def _recount(case: Case, group: bytes, record: Record) -> bool:

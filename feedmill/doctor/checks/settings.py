@@ -29,7 +29,9 @@ def unsafe_server(fix: bool, tell: Callable[[Finding, bool], None]) -> None:
     said = backend().run(backend().maintenance.facts())
     policy = said.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        text = f"it is {policy}: a full server throws away feeds or fan-out records instead of refusing writes; set noeviction"
+        text = (
+            f"it is {policy}: a full server deletes feeds or fan-out records instead of refusing writes; set noeviction"
+        )
         _settle("maxmemory-policy", "noeviction", text, fix, tell)
     if said.get("aof_enabled") == "0" and not _saves():
         text = "neither appendonly nor save is on: a restart loses everything; set appendonly yes"
@@ -74,16 +76,16 @@ def _unsafe_settings() -> Iterator[tuple[str, str]]:
     tasks = [task for name, task in app.tasks.items() if name.startswith("feedmill.")]
     for name, info, reader in (
         ("accept_content", "the broker", "workers"),
-        ("result_accept_content", "the result backend", "whoever asks for a result"),
+        ("result_accept_content", "the result backend", "programs that read a result"),
     ):
         if wrong := sorted(set(getattr(app.conf, name) or ()) - SAFE_CONTENT):
             yield (
                 name,
-                f"it has {', '.join(wrong)}: who can write to {info} could run code in {reader}; use ['msgpack']",
+                f"it has {', '.join(wrong)}: anyone who can write to {info} could run code in {reader}; use ['msgpack']",
             )
     for name, harm in (
         ("acks_late", "a worker that dies loses the tasks that it had begun"),
-        ("reject_on_worker_lost", "a killed child's task counts as done"),
+        ("reject_on_worker_lost", "the task of a killed child process counts as done"),
     ):
         if not all(getattr(task, name) for task in tasks):
             yield name, f"{harm}; leave it True in task_annotations"
@@ -118,14 +120,16 @@ def unheard() -> Iterator[Finding]:
                     break
     except Exception as error:  # any of the many that transports have
         told = f"{type(error).__name__}: {str(error).rstrip('.')}"
-        yield Finding("unreachable broker", app.main or "the Celery app", f"{told}; nothing is sent", fixable=False)
+        yield Finding(
+            "unreachable broker", app.main or "the Celery app", f"{told}; no message can be sent", fixable=False
+        )
         return
     for other, names in sorted(strangers.items()):
         text = f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {ADVICE}"
         yield Finding("shared queues", ", ".join(QUEUES), text, fixable=False)
     for queue in QUEUES if answers else ():
         if queue not in heard:
-            text = f"none of the {answers} workers that answer listens on it; start one with -Q {','.join(QUEUES)}"
+            text = f"none of the answering workers ({answers}) listens on it; start one with -Q {','.join(QUEUES)}"
             yield Finding("queue without workers", queue, text, fixable=False)
 
 

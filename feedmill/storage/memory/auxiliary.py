@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from feedmill.storage.auxiliary import (
+    REFILTERED,
     FollowChanges,
     NotificationNumbers,
     Notifications,
@@ -86,9 +87,13 @@ class MemoryUnfollows(Unfollows):
         return last_number(manager)
 
     @atomic
-    def begin_rebuild(self, manager: str, user: str) -> int:
-        _unfollows(manager).rebuilt.add(user)
-        return _unfollows(manager).number
+    def begin_rebuild(self, manager: str, user: str, *, refiltered: bool = False) -> int:
+        held = _unfollows(manager)
+        held.rebuilt.add(user)
+        if refiltered:
+            held.number += 1
+            held.unfollowed[user, REFILTERED] = held.number
+        return held.number
 
     @atomic
     def unfollowed_since(self, manager: str, number: int, pairs: Callable[[], Iterable[Unfollow]]) -> set[Unfollow]:
@@ -110,7 +115,7 @@ def _unfollows(manager: str) -> _Unfollows:
 
 
 def _of_user(pairs: dict[Unfollow, int], user: str, number: int) -> frozenset[str]:
-    return frozenset(target for (who, target), at in pairs.items() if who == user and at > number)
+    return frozenset(target for (who, target), at in pairs.items() if who == user and at > number) - {REFILTERED}
 
 
 def last_number(manager: str) -> int:

@@ -35,6 +35,9 @@ from feedmill.storage.base import (
 )
 from feedmill.storage.memory.data import DATA, Groups, atomic
 
+#: Bytes of the state of a feed with counts; ``feedmill.grouping.feed_state`` says what they are.
+STATE_SIZE = 56
+
 
 class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     """Timelines in lists and dicts."""
@@ -241,16 +244,25 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
 
     @atomic
     def groups_delete(self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "") -> None:
-        if any((DATA.flat.pop(key, None), DATA.groups.pop(key, None))) and not count_key:
+        flat, held = DATA.flat.pop(key, None), DATA.groups.pop(key, None)
+        if not count_key and (flat is not None or held is not None):
             _publish(channel, key)
         if count_key in DATA.counts:
+            latest = _latest_touch(held.state if held is not None else b"")
             unseen, unread, sequence = DATA.counts[count_key]
             if unseen or unread:
                 sequence += 1
                 _say(channel, key, f'{event_prefix}"unseen": 0, "unread": 0, "seq": {sequence}}}')
             DATA.counts[count_key] = 0, 0, sequence
             DATA.groups[key] = Groups()
-            DATA.groups[key].state = bytes(48) + sequence.to_bytes(8, "big")
+            DATA.groups[key].state = bytes(24) + latest + bytes(16) + sequence.to_bytes(8, "big")
+
+
+def _latest_touch(state: bytes) -> bytes:
+    """The number of the latest touch in a feed's state, also in that of a feed that was deleted."""
+    if len(state) != STATE_SIZE:
+        return bytes(8)
+    return state[:8] if any(state[:8]) else state[24:32]
 
 
 def _publish(channel: str, key: str, **changed: int) -> None:

@@ -13,6 +13,7 @@ from feedmill.storage.auxiliary import (
     MOST_READ,
     NOTIFIED_TTL,
     REBUILD_HOURS,
+    REFILTERED,
     FollowChanges,
     NotificationNumbers,
     Notifications,
@@ -81,8 +82,11 @@ class RedisUnfollows(Unfollows):
         (number,) = yield [last_number(manager)]
         return int(number or 0)
 
-    def begin_rebuild(self, manager: str, user: str) -> Steps[int]:
-        (number,) = yield [call_script("unfollow", unfollows_keys(manager), "rebuild", KEPT_HOURS, REBUILD_HOURS, user)]
+    def begin_rebuild(self, manager: str, user: str, *, refiltered: bool = False) -> Steps[int]:
+        pairs = [pack([user, REFILTERED])] if refiltered else []
+        (number,) = yield [
+            call_script("unfollow", unfollows_keys(manager), "rebuild", KEPT_HOURS, REBUILD_HOURS, user, *pairs)
+        ]
         return int(number)
 
     def unfollowed_since(
@@ -106,7 +110,10 @@ class RedisUnfollows(Unfollows):
         start, (unfollowed, followed, *_) = pack_list(pack(user), b""), unfollows_keys(manager)
         gone, back = (yield from self._all(unfollowed, number)), (yield from self._all(followed, number))
         return FollowChanges(
-            *(frozenset(unpack(pair)[1] for pair in pairs if pair.startswith(start)) for pairs in (gone, back))
+            *(
+                frozenset(unpack(pair)[1] for pair in pairs if pair.startswith(start)) - {REFILTERED}
+                for pairs in (gone, back)
+            )
         )
 
     def _all(self, key: str, number: int) -> Steps[list[bytes]]:

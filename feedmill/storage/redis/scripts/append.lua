@@ -89,9 +89,11 @@ local function append(z, h, c, state, got, event_prefix, sets)
   revision, unseen, unread = '', 0, 0
   if counted then
     if state == '' then state = no_state elseif #state ~= #no_state then return 0, state end
-    sequence, seen, read = num('>I8I8I8', state)
+    local last -- of a deleted feed the number of its latest touch, of others a time in µs
+    sequence, seen, read, last = num('>I8I8I8I8', state)
     if sequence >= 2 ^ 47 then return 0, state end
-    sequence = sequence + 1
+    if sequence == 0 and last < 2 ^ 47 then sequence = last end
+    sequence = math.max(sequence + 1, now)
     revision = pack('>I6', sequence)
   end
   for j = 1, #adds do

@@ -1,7 +1,8 @@
 -- Write down who unfollows whom, who follows again, or whose feeds are being rebuilt; and forget what is long past.
 -- KEYS: who has unfollowed whom (ZSET: pair -> number), who follows again (ZSET: pair -> number), whose feeds are rebuilt
 --   (ZSET: user -> hour), numbers (HASH: '#' -> the last; an hour -> what was the last when it began)
--- ARGV: 'part', 'join' or 'rebuild', hours to remember pairs, hours to remember rebuilds, user; then pairs of that user
+-- ARGV: 'unfollow', 'follow' or 'rebuild', hours to remember pairs, hours to remember rebuilds, user; then pairs of that user:
+--   with 'rebuild' one that stands for another answer of the filters, or none
 -- Returns: the last number
 -- What came first is decided by the numbers; else the clock only decides what is forgotten.
 -- include: next_number
@@ -9,14 +10,14 @@ local UNFOLLOWED, FOLLOWED, REBUILT, NUMBERS = KEYS[1], KEYS[2], KEYS[3], KEYS[4
 local call, change, user = redis.call, ARGV[1], ARGV[4]
 local number = tonumber(call('HGET', NUMBERS, '#') or 0)
 local hour = math.floor(call('TIME')[1] / 3600)
-if change == 'rebuild' then call('ZADD', REBUILT, hour, user)
-else
+if change == 'rebuild' then call('ZADD', REBUILT, hour, user) end
+if change ~= 'rebuild' or #ARGV > 4 then
   number = next_number(number)
   call('HSET', NUMBERS, '#', string.format('%.0f', number))
 end
 local watched = change == 'follow' and call('ZSCORE', REBUILT, user)
 for i = 5, #ARGV do
-  if change == 'unfollow' then
+  if change ~= 'follow' then
     call('ZADD', UNFOLLOWED, number, ARGV[i])
     call('ZREM', FOLLOWED, ARGV[i])
   elseif call('ZREM', UNFOLLOWED, ARGV[i]) == 1 or watched then call('ZADD', FOLLOWED, number, ARGV[i]) end
