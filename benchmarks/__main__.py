@@ -19,6 +19,7 @@ from benchmarks.everyday import everyday
 from benchmarks.hot import hot
 from benchmarks.latency import latency
 from benchmarks.lengths import lengths
+from benchmarks.listening import listening
 from benchmarks.measure import Row
 from benchmarks.reads import reads
 from benchmarks.report import DOCS, report
@@ -40,6 +41,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "doctor": doctor,
     "everyday": everyday,
     "latency": latency,
+    "listening": listening,
 }
 
 

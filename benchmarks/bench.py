@@ -43,6 +43,8 @@ class Amounts:
     examined: int = 1000
     examinations: int = 6
     waiting: int = 1_000_000
+    #: Badges that are open in one process.
+    badges: int = 10_000
 
 
 #: So little that a test can run everything.
@@ -63,6 +65,7 @@ TINY = Amounts(
     examined=40,
     examinations=2,
     waiting=5_000,
+    badges=200,
 )
 
 

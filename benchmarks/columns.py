@@ -50,6 +50,9 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "likes": ("likes", 0),
     "writers": ("writers", 0),
     "publications": ("publications", 0),
+    "badges": ("open badges", 0),
+    "kb_per_badge": ("kB a badge", 1),
+    "others_us": ("µs a change of others", 2),
 }
 #: Beside which figure the quartiles of what stand.
 SPREADS = {

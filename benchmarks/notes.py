@@ -111,6 +111,14 @@ queue.
 | `latency_over_backlog` | that many deliveries of low priority wait in the other queue |""",
         "",
     ),
+    "listening": (
+        "Listening",
+        """So many badges open in one process, each with a subscription of its own, in a thread and in an event loop; another process
+delivers a notification to as many others, and then to each of them. *Seconds* until all are open and have told their first count; memory
+that this added; CPU of the listening process for each change of others, of which nothing may arrive, and for each of its own (*µs*), beside
+redis-py's own `get_message` on the same channels (*bare*).""",
+        "",
+    ),
 }
 
 #: What the profile says about a missed target, and what was tried; by the name of the row.

@@ -13,7 +13,7 @@ NEVER_ASKED = {
     "redis_server": "set FEEDMILL_REDIS_URL: all feeds of a process live on one server",
     "get_timeline_storage": "set timeline_storage_class",
     "get_activity_storage": "set activity_storage_class",
-    "on_update_feed": "for counts that change use subscribe(), for your own work override Manager.add_activity",
+    "on_update_feed": "to hear of changes set publish_changes = True and use subscribe(), for your own work override Manager.add_activity",
     "markers_storage_class": "seen and read are part of the feed, drop it",
     "markers_key_format": "seen and read are part of the feed, drop it",
     "markers_max_length": "seen and read are part of the feed, drop it",

@@ -24,6 +24,8 @@ _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE = "due:", "notified:", "kept:", 
 _AGING, _IDLE, _INDEX = "aging:", "idle:", "index:"
 _OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE, _INDEX
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
+#: What means more than itself in a pattern.
+_GLOB = re.compile(r"[\[\]*?\\^]")
 _ESCAPES = str.maketrans({"%": "%25", "{": "%7B", "}": "%7D"})
 
 
@@ -274,6 +276,33 @@ def channel_name(logical: str) -> str:
     """
     current = settings.current()
     return f"{current.deployment}{logical}" if current.apart else logical
+
+
+def feed_channel(channel: str, key: str) -> str:
+    """The channel of the feed *key* of a class whose channels begin with *channel*; scripts spell it as well.
+
+    It has the hash tag of the feed's user, as the key has.
+    """
+    return f"{channel}:{key}"
+
+
+def feed_channels_beginning(channel: str, key_format: str) -> str:
+    """How the channels of all feeds of *key_format* begin."""
+    return feed_channel(channel, split_format(key_format, settings.current().key_prefix)[0] + "{")
+
+
+def pattern_of(beginning: str) -> str:
+    """The pattern, as Redis takes it, of all channels whose names begin with *beginning*."""
+    return _GLOB.sub(r"\\\g<0>", beginning) + "*"
+
+
+def user_of_channel(channel: str, key_format: str, name: str) -> str | None:
+    """Whose feed of *key_format* has the channel *name*, as text; None if it is that of none. *channel*: how channels begin."""
+    beginning = feed_channels_beginning(channel, key_format)
+    end = "}" + split_format(key_format, settings.current().key_prefix)[1]
+    tag = name[len(beginning) : len(name) - len(end)]
+    named = name.startswith(beginning) and name.endswith(end) and len(name) >= len(beginning) + len(end)
+    return user_of_tag(tag) if named and "{" not in tag and "}" not in tag else None
 
 
 def notified_users_prefix() -> str:

@@ -84,7 +84,7 @@ class Settings:
     #: limit.
     queue_limit: int = 50_000
     #: Maximum number of connections that a process, and each event loop in it, opens to the server of the feeds. When all are
-    #: in use, callers wait. Each subscription has one more of its own. ``?max_connections=`` in ``redis_url`` overrides this.
+    #: in use, callers wait. All subscriptions share one more. ``?max_connections=`` in ``redis_url`` overrides this.
     max_connections: int = 100
     #: Maximum number of seconds that the time of an activity may be ahead of the clock of the writing process. An activity
     #: that is further ahead is refused.

@@ -97,6 +97,14 @@ def test_workers_and_the_report(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("*.svg")] == ["reads.svg"]
 
 
+def test_open_badges(tmp_path: Path) -> None:
+    """A tiny run of open badges: nothing came of others, one message of each change of their own; else it would have failed."""
+    run(tmp_path, "listening")
+    rows = rows_of(tmp_path)
+    assert list(rows) == ["listening", "alistening"]
+    assert all(row["badges"] == 200 and row["ours_us"] > 0 and row["bare_us"] > 0 for row in rows.values())
+
+
 def test_the_page_says_what_is_missed() -> None:
     """A missed target is marked with by how much, and with what is known about it; a met one is not."""
     rows = [

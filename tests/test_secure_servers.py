@@ -182,8 +182,8 @@ def commands_of_the_code(known: set[str]) -> set[str]:
     return found - {name.partition("|")[0] for name in found if "|" in name}
 
 
-#: What redis-py sends by itself, for a connection and for a subscription.
-OF_THE_CLIENT = {"auth", "hello", "ping", "select", "subscribe", "unsubscribe"}
+#: What redis-py sends by itself, for a connection.
+OF_THE_CLIENT = {"auth", "hello", "select"}
 #: What the documented user may not do; the doctor says what it could not look at or set, and how to allow it.
 NOT_ALLOWED = {"config|get", "config|set", "config|rewrite"}
 

@@ -190,7 +190,7 @@ def test_what_a_channel_is_called(redis_url: str, change: dict[str, Any], called
     listener.get_message(timeout=60)
     Notes(1).add(in_group(1, 1))
     message = until(lambda: listener.get_message(timeout=1))
-    assert message["channel"].decode() == called
+    assert message["channel"].decode() == f"{called}:{Notes.key_of(1)}" == Notes.channel_of(1)
     listener.close()
     client.close()
 

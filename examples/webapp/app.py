@@ -95,7 +95,7 @@ async def badge(request: Request) -> Response:
 
 async def counts(user: str) -> AsyncIterator[str]:
     """The count now, then each one that is published."""
-    # One subscription for each open page is the shortest; a busy site shares one for each process: asubscribe_many.
+    # One subscription for each open page: all of this event loop share a connection.
     async with manager.get_notification_feed(user).asubscribe() as changes:
         while True:
             count = await changes.get(timeout=HEARTBEAT)

@@ -2,7 +2,9 @@
 
 from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.feeds.flat import Feed
+from feedmill.feeds.new_items import NewItems
 from feedmill.feeds.notification import NotificationFeed
+from feedmill.feeds.published import Published
 from feedmill.feeds.reading import Page, View
 from feedmill.feeds.redis import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.grouping.feed_state import Counts
@@ -12,8 +14,10 @@ __all__ = [
     "AggregatedFeed",
     "Counts",
     "Feed",
+    "NewItems",
     "NotificationFeed",
     "Page",
+    "Published",
     "RedisAggregatedFeed",
     "RedisFeed",
     "RedisNotificationFeed",

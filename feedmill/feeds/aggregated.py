@@ -12,8 +12,10 @@ from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
 from feedmill.aggregators.base import group_name, name_of
 from feedmill.declaration import check_positive
 from feedmill.errors import ArgumentError, CorruptRecord, DeclarationError, NewerRecord
+from feedmill.feeds import new_items
 from feedmill.feeds.flat import ALL, WAIT, Feed, HeldMember, _accepted, unique
 from feedmill.feeds.group_actors import actors_page
+from feedmill.feeds.new_items import Found, PageContent
 from feedmill.feeds.query import EVERY_GROUP, Query
 from feedmill.feeds.reading import Page
 from feedmill.feeds.whole_groups import held_by, stored_in
@@ -90,11 +92,6 @@ class AggregatedFeed(Feed):
         """The serializer of the timeline's records."""
         serializer = cls.timeline_serializer
         return serializer(cls.activity_class) if serializer.embeds_activities else serializer()
-
-    @classmethod
-    def channel(cls) -> str:
-        """Where counts are published; empty for a feed without counts."""
-        return ""
 
     @classmethod
     def count_key_of(cls, user_id: EntityId) -> str:
@@ -308,14 +305,23 @@ class AggregatedFeed(Feed):
 
     def _delete(self) -> Steps[None]:
         """Delete the feed."""
-        yield from self.timeline().groups_delete(self.key)
+        yield from self.timeline().groups_delete(self.key, channel=self.channel())
 
     @classmethod
     def erase(cls, user_id: EntityId) -> Steps[None]:
         """Delete a user's feed, and all that would tell of it."""
-        yield from cls.timeline().groups_delete(cls.key_of(user_id))
+        yield from cls.timeline().groups_delete(cls.key_of(user_id), channel=cls.channel())
 
     # -- reading
+
+    @classmethod
+    def _shown_owner(cls) -> str:
+        return f"shown {cls._owner()}"
+
+    @classmethod
+    def new_since(cls, user_id: EntityId, shown: PageContent, readable: set[bytes]) -> Steps[Found]:
+        """How many groups are not *shown* as they are: see ``feedmill.feeds.new_items``."""
+        return new_items.new_groups(cls, user_id, shown)
 
     @classmethod
     def scan(cls, user_id: EntityId, query: Query, position: Any, start: int, stop: int) -> Steps[Scanned]:

@@ -4,21 +4,34 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from feedmill import cursor, lifetimes, settings
 from feedmill.activity import Activity
 from feedmill.declaration import check_attributes, check_number, check_positive
-from feedmill.errors import DeclarationError, FeedIndexError
+from feedmill.errors import ArgumentError, DeclarationError, FeedIndexError
+from feedmill.feeds import new_items
+from feedmill.feeds.new_items import Found, NewItems, NewItemsTopic, PageContent
 from feedmill.feeds.overriding import CONFIGURED, INSTEAD_OF_OVERRIDING, check_constructor, instead_of_setting
+from feedmill.feeds.published import Published, WatchAll
 from feedmill.feeds.query import FILTERS, Query
-from feedmill.feeds.reading import Readable
+from feedmill.feeds.reading import Page, Readable
+from feedmill.feeds.subscription import ASubscription, Subscription
+from feedmill.feeds.watch import Topic, Watch
 from feedmill.grouping import aging
 from feedmill.grouping.group_views import Entry, Scanned
 from feedmill.grouping.hydration import Bodies
 from feedmill.ids import ID_TYPES, TIME_SIZE, Entity, EntityId, are_ints, id_microseconds, owner_id
-from feedmill.keys import check_format, feed_key, feed_keys
+from feedmill.keys import (
+    channel_name,
+    check_format,
+    feed_channel,
+    feed_channels_beginning,
+    feed_key,
+    feed_keys,
+    pattern_of,
+)
 from feedmill.lifetimes import Duration
 from feedmill.overrides import check_overrides
 from feedmill.records.members import Member
@@ -30,6 +43,7 @@ from feedmill.storage.sync_async import sync_and_async
 from feedmill.validation import not_ahead, require_activity, require_int, require_many, require_raw_id
 
 T = TypeVar("T")
+V = TypeVar("V")
 
 #: A group (empty in a flat feed) and one of its members.
 HeldMember = tuple[bytes, Member]
@@ -63,6 +77,10 @@ class Feed(Bodies, Readable):
     #: How long a feed stays that nobody reads or writes: a timedelta or a number of seconds. Then it goes, takes nothing that is
     #: delivered, and is rebuilt when it is read through its manager. None: it stays.
     expire_idle: ClassVar[Duration | None] = None
+    #: Whether each change is published, so that :meth:`subscribe` hears of it: a command of the server more for each delivery.
+    publish_changes: ClassVar[bool] = False
+    #: What the channels of all feeds of the class begin with; :meth:`channel` is its name at the server.
+    pubsub_main_channel: ClassVar[str] = "juggernaut"
     #: What ``filter`` accepts.
     known_filters: ClassVar[tuple[str, ...]] = FILTERS
     #: Whether a write that finds the feed locked leaves its work to the holder of the lock.
@@ -108,6 +126,13 @@ class Feed(Bodies, Readable):
                 " which bodies are, such as RedisActivityStorage, or use a notification feed, which holds everything itself"
             )
         check_format(cls, "key_format")
+        if cls.publish_changes not in (True, False):
+            raise DeclarationError(f"{cls.__name__}.publish_changes is {cls.publish_changes!r}; use True or False")
+        main = cls.pubsub_main_channel
+        if not isinstance(main, str) or not main or "{" in main or "}" in main:
+            raise DeclarationError(
+                f"{cls.__name__}.pubsub_main_channel is {main!r}; use a text without braces, such as 'juggernaut'"
+            )
 
     @classmethod
     def _instead_of_setting(cls, name: str) -> str:
@@ -129,6 +154,37 @@ class Feed(Bodies, Readable):
     def key_attributes(cls) -> dict[str, bool]:
         """The class attributes that spell the feed's keys, and whether there are more keys that begin like those."""
         return {"key_format": False}
+
+    @classmethod
+    def channel(cls) -> str:
+        """What ``pubsub_main_channel`` is called at the server, where of two deployments each has its own; empty for a class
+        that publishes nothing. The channel of a feed is that, a colon and the feed's key.
+        """
+        return channel_name(cls.pubsub_main_channel) if cls.publish_changes else ""
+
+    @classmethod
+    def channel_of(cls, user_id: EntityId) -> str:
+        """The channel on which the changes of *user_id*'s feed are published.
+
+        :class:`~feedmill.errors.DeclarationError` for a class that publishes nothing.
+        """
+        return feed_channel(cls._publishing(), cls.key_of(user_id))
+
+    @classmethod
+    def channel_pattern(cls) -> str:
+        """The pattern of the channels of all feeds of the class, for a program that subscribes by PSUBSCRIBE.
+
+        :class:`~feedmill.errors.DeclarationError` for a class that publishes nothing.
+        """
+        return pattern_of(feed_channels_beginning(cls._publishing(), cls.key_format))
+
+    @classmethod
+    def _publishing(cls) -> str:
+        if not cls.publish_changes:
+            raise DeclarationError(
+                f"{cls.__name__} publishes nothing that could be subscribed to; set publish_changes = True on it"
+            )
+        return cls.channel()
 
     @classmethod
     def timeline(cls) -> Any:
@@ -212,7 +268,7 @@ class Feed(Bodies, Readable):
         *wait*: seconds to wait for the feed if somebody else is writing it.
         """
         removed: int = yield from cls.timeline().flat_remove(
-            [cls.key_of(user_id)], [each.raw_id for _, each in members]
+            [cls.key_of(user_id)], [each.raw_id for _, each in members], cls.channel()
         )
         return removed
 
@@ -266,17 +322,17 @@ class Feed(Bodies, Readable):
         begins: bool = False,
     ) -> Steps[int]:
         """:meth:`deliver`; *begins*: whether a feed that is gone, as nobody used it, is made anew by this."""
-        user_ids, changed, horizon = unique(user_ids), 0, cls.horizon()
+        user_ids, changed, horizon, channel = unique(user_ids), 0, cls.horizon(), cls.channel()
         keys = cls.keys_of(user_ids)
         if horizon:
             adds = [each for each in adds if each.microseconds >= horizon]
         if adds:
-            operation = cls.timeline().flat_add(keys, _ids(adds), cls.max_length, horizon, cls._idle, begins)
+            operation = cls.timeline().flat_add(keys, _ids(adds), cls.max_length, horizon, cls._idle, begins, channel)
             if horizon:
                 operation = aging.noted(cls, user_ids, min(adds).microseconds, horizon, operation)
             changed += yield from operation
         if removes:
-            changed += yield from cls.timeline().flat_remove(keys, _ids(removes))
+            changed += yield from cls.timeline().flat_remove(keys, _ids(removes), channel)
         return changed
 
     def _add(self, activity: Activity) -> Steps[int]:
@@ -337,7 +393,7 @@ class Feed(Bodies, Readable):
 
     def _trim(self, length: int | None = None) -> Steps[None]:
         """Cut the feed back to its newest *length* items, by default ``max_length``."""
-        yield from self.timeline().flat_trim(self.key, self._kept(length), self.horizon())
+        yield from self.timeline().flat_trim(self.key, self._kept(length), self.horizon(), self.channel())
 
     trim, atrim = sync_and_async(_trim)
 
@@ -346,14 +402,14 @@ class Feed(Bodies, Readable):
 
     def _delete(self) -> Steps[None]:
         """Delete the feed."""
-        yield from self.timeline().flat_delete(self.key)
+        yield from self.timeline().flat_delete(self.key, self.channel())
 
     delete, adelete = sync_and_async(_delete)
 
     @classmethod
     def erase(cls, user_id: EntityId) -> Steps[None]:
         """Delete a user's feed, and all that would tell of it."""
-        yield from cls.timeline().flat_delete(cls.key_of(user_id))
+        yield from cls.timeline().flat_delete(cls.key_of(user_id), cls.channel())
 
     # -- reading
 
@@ -421,6 +477,99 @@ class Feed(Bodies, Readable):
         """The place that a cursor names; :class:`~feedmill.errors.CursorError` if it is none of this kind of feed."""
         return cursor.decode_id(f"flat {cls.key_format}", text)
 
+    # -- what is new
+
+    def shown(self, page: Page) -> str:
+        """A text that stands for what *page* shows, to be given to :meth:`subscribe`; a browser can keep it.
+
+        *page*: the first page of this feed, as :meth:`page` returned it.
+        """
+        return new_items.encode(self._shown_owner(), new_items.shown_on(page), grouped=self._query.grouped)
+
+    @classmethod
+    def _shown_owner(cls) -> str:
+        return f"shown {cls.key_format}"
+
+    @classmethod
+    def _shown(cls, after: Page | str | None) -> PageContent | None:
+        """What is shown; None if that is to be what the feed begins with."""
+        if isinstance(after, str):
+            return new_items.decode(cls._shown_owner(), after, grouped=cls._query.grouped)
+        return None if after is None else new_items.shown_on(after)
+
+    @classmethod
+    def new_since(cls, user_id: EntityId, shown: PageContent, readable: set[bytes]) -> Steps[Found]:
+        """How many items are not *shown*: see ``feedmill.feeds.new_items``. *readable*: ids whose bodies are there, so far."""
+        return new_items.new_activities(cls, user_id, shown, readable)
+
+    def _count_new(self, after: Page | str) -> Steps[int]:
+        """How many items the first page *after*, or the text that stands for it (:meth:`shown`), does not show: of those that
+        stand before its last item. Of a page that had all there was, of all items.
+
+        A group counts as well if it has got an activity since. In a feed with a score or rank of its own it is how many
+        items a page of the same size would show now that *after* does not.
+        """
+        shown = self._shown(after)
+        if shown is None:
+            raise ArgumentError("after is None; give what page() returned, or the text that shown() made of it")
+        return (yield from self._used(self.new_since(self.user_id, shown, set()), Found(0, 0))).new
+
+    count_new, acount_new = sync_and_async(_count_new)
+
+    def subscribe(self, after: Page | str | None = None) -> Subscription[NewItems]:
+        """How many items *after* does not show (:meth:`count_new`), now and whenever that changes: iterate it, and close it.
+
+        *after*: the first page as it is shown, or the text that stands for it (:meth:`shown`); by default what the feed
+        begins with when it is first read. The number is always read from the feed, again after a lost connection: a message
+        that was missed makes it late at most, never wrong. :class:`~feedmill.errors.DeclarationError` unless the class says
+        ``publish_changes = True``.
+        """
+        return Subscription(self._watch({self.user_id: after}, _only), self._backend())
+
+    def asubscribe(self, after: Page | str | None = None) -> ASubscription[NewItems]:
+        """:meth:`subscribe` for coroutines: ``async with feed.asubscribe(page) as changes: async for change in changes``."""
+        return ASubscription(self._watch({self.user_id: after}, _only), self._backend())
+
+    @classmethod
+    def subscribe_many(
+        cls, user_ids: Iterable[Entity], after: Mapping[Any, Page | str] | None = None
+    ) -> Subscription[tuple[EntityId, NewItems]]:
+        """:meth:`subscribe` for the feeds of many users: pairs of a user id and what is new. *after*: by user id."""
+        return Subscription(cls._watch(_after_of(cls, user_ids, after), _pair), cls._backend())
+
+    @classmethod
+    def asubscribe_many(
+        cls, user_ids: Iterable[Entity], after: Mapping[Any, Page | str] | None = None
+    ) -> ASubscription[tuple[EntityId, NewItems]]:
+        """:meth:`subscribe_many` for coroutines."""
+        return ASubscription(cls._watch(_after_of(cls, user_ids, after), _pair), cls._backend())
+
+    @classmethod
+    def subscribe_all(cls) -> Subscription[Published]:
+        """Every change of every feed of the class, for a process that passes them on, such as a push gateway.
+
+        It costs what the whole site does. Nothing is read and nothing made good: a :class:`Published` without a user says that
+        from then on all is heard, at first and after each lost connection.
+        """
+        cls._publishing()
+        watch = WatchAll(cls)
+        return Subscription(watch, cls._backend(), watch.beginning)
+
+    @classmethod
+    def asubscribe_all(cls) -> ASubscription[Published]:
+        """:meth:`subscribe_all` for coroutines."""
+        cls._publishing()
+        watch = WatchAll(cls)
+        return ASubscription(watch, cls._backend(), watch.beginning)
+
+    @classmethod
+    def _watch(cls, after: Mapping[EntityId, Any], shape: Callable[[EntityId, Any], V]) -> Watch[Any, V]:
+        return Watch([cls._topic(user_id, page) for user_id, page in after.items()], shape)
+
+    @classmethod
+    def _topic(cls, user_id: EntityId, after: Page | str | None) -> Topic[Any]:
+        return NewItemsTopic(cls(user_id), cls._shown(after))
+
     def _rank(self, activity: Activity | str) -> Steps[int | None]:
         """The rank of *activity*, or the one whose id it is, 0 for the newest, or None."""
         raw_id = require_raw_id(activity)
@@ -463,6 +612,25 @@ def unique(user_ids: Sequence[EntityId]) -> Sequence[EntityId]:
     if are_ints(user_ids) and len(set(user_ids)) == len(user_ids):
         return user_ids
     return list({str(user_id): user_id for user_id in user_ids}.values())
+
+
+def _after_of(
+    cls: type[Feed], user_ids: Iterable[Entity], after: Mapping[Any, Page | str] | None
+) -> dict[EntityId, Page | str | None]:
+    """By user id the page that is shown, or None."""
+    pages = {} if after is None else {cls(user).user_id: page for user, page in after.items()}
+    users = [cls(user).user_id for user in require_many("user ids", user_ids)]
+    if strange := pages.keys() - set(users):
+        raise ArgumentError(f"after has a page of {min(map(repr, strange))}, who is not among the user ids")
+    return {user_id: pages.get(user_id) for user_id in users}
+
+
+def _only(user_id: EntityId, change: V) -> V:
+    return change
+
+
+def _pair(user_id: EntityId, change: V) -> tuple[EntityId, V]:
+    return user_id, change
 
 
 def _ids(activities: Sequence[Activity]) -> list[bytes]:

@@ -3,36 +3,35 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar
 
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, NotificationAggregator
 from feedmill.errors import DeclarationError
 from feedmill.feeds.aggregated import AggregatedFeed
+from feedmill.feeds.flat import _after_of, _only, _pair
 from feedmill.feeds.query import NOTIFICATION_FILTERS
 from feedmill.feeds.reading import View
 from feedmill.feeds.shown import Groups, Until, require_mark, shown_groups, shown_until
 from feedmill.feeds.subscription import ASubscription, Subscription
-from feedmill.feeds.watch import Watch
+from feedmill.feeds.watch import CountsTopic, Topic
 from feedmill.grouping import aging
 from feedmill.grouping.feed_state import MOST, Counts, count_message, event_prefix
 from feedmill.grouping.operations import MarkOp, RecountOp, plan_groups
 from feedmill.ids import Entity, EntityId, to_microseconds
-from feedmill.keys import channel_name, check_format, feed_key, feed_keys
+from feedmill.keys import check_format, feed_key, feed_keys
 from feedmill.records import NotificationSerializer
 from feedmill.storage.operations import Steps
 from feedmill.storage.sync_async import sync_and_async
-from feedmill.validation import require_int, require_many
-
-V = TypeVar("V")
+from feedmill.validation import require_int
 
 
 class NotificationFeed(AggregatedFeed):
     """Groups that tell a user what others did. The timeline holds everything; there is no activity storage.
 
-    The unseen and unread counts are kept under ``count_key``, read in one command, and published on
-    ``pubsub_main_channel`` with a sequence number whenever they change.
+    The unseen and unread counts are kept under ``count_key``, read in one command, and published on the feed's channel
+    (:meth:`channel_of`) with a sequence number whenever they change.
     """
 
     key_format: ClassVar[str] = "notification_feed:1:user:%(user_id)s"
@@ -40,8 +39,7 @@ class NotificationFeed(AggregatedFeed):
     count_format: ClassVar[str] = "notification_feed:1:user:%(user_id)s:count"
     #: What the lock is called; it lives in the feed's own hash, where taking it costs no extra command.
     lock_format: ClassVar[str] = "notification_feed:1:user:%s:lock"
-    #: The channel on which counts are published; :meth:`channel` is its name at the server.
-    pubsub_main_channel: ClassVar[str] = "juggernaut"
+    publish_changes: ClassVar[bool] = True
     max_length: ClassVar[int] = 99
     aggregator_class: ClassVar[type[BaseAggregator]] = NotificationAggregator
     activity_storage_class: ClassVar[Any] = None
@@ -68,16 +66,15 @@ class NotificationFeed(AggregatedFeed):
             )
         check_format(cls, "count_format")
         check_format(cls, "lock_format", is_key=False)
+        if not cls.publish_changes:
+            raise DeclarationError(
+                f"{cls.__name__}.publish_changes is False, but changes of counts are always published; drop it"
+            )
         if cls.count_format == cls.key_format:
             raise DeclarationError(
                 f"{cls.__name__}.count_format is its key_format, {cls.key_format!r}; give the count a key of its own, e.g."
                 f" {cls.key_format + ':count'!r}"
             )
-
-    @classmethod
-    def channel(cls) -> str:
-        """What ``pubsub_main_channel`` is called at the server: of two deployments on one server each has its own."""
-        return channel_name(cls.pubsub_main_channel)
 
     @classmethod
     def count_key_of(cls, user_id: EntityId) -> str:
@@ -157,34 +154,34 @@ class NotificationFeed(AggregatedFeed):
         message = count_message(
             event_prefix(self.key, self.user_id), require_int("count", count, 0, MOST), unread, sequence
         )
-        yield from self._backend().pubsub.publish(self.channel(), message.encode())
+        yield from self._backend().pubsub.publish(self.channel_of(self.user_id), message.encode())
 
     publish_count, apublish_count = sync_and_async(_publish_count)
 
-    def subscribe(self) -> Subscription[Counts]:
+    def subscribe(self) -> Subscription[Counts]:  # type: ignore[override]  # counts say what is new, whatever is shown
         """The counts as they are now, then each change, as it is published: iterate it, and close it.
 
         A missed message is noticed by its number, a lost connection is made again, and then the kept count is told.
         """
-        return Subscription(self._watch([self.user_id], _only_counts), self._backend(), self.channel())
+        return Subscription(self._watch({self.user_id: None}, _only), self._backend())
 
-    def asubscribe(self) -> ASubscription[Counts]:
+    def asubscribe(self) -> ASubscription[Counts]:  # type: ignore[override]
         """:meth:`subscribe` for coroutines: ``async with feed.asubscribe() as counts: async for count in counts``."""
-        return ASubscription(self._watch([self.user_id], _only_counts), self._backend(), self.channel())
+        return ASubscription(self._watch({self.user_id: None}, _only), self._backend())
 
     @classmethod
-    def subscribe_many(cls, user_ids: Iterable[Entity]) -> Subscription[tuple[EntityId, Counts]]:
-        """:meth:`subscribe` for the feeds of many users on one connection: pairs of a user id and their counts."""
-        return Subscription(cls._watch(user_ids, _pair), cls._backend(), cls.channel())
+    def subscribe_many(cls, user_ids: Iterable[Entity]) -> Subscription[tuple[EntityId, Counts]]:  # type: ignore[override]
+        """:meth:`subscribe` for the feeds of many users at once: pairs of a user id and their counts."""
+        return Subscription(cls._watch(_after_of(cls, user_ids, None), _pair), cls._backend())
 
     @classmethod
-    def asubscribe_many(cls, user_ids: Iterable[Entity]) -> ASubscription[tuple[EntityId, Counts]]:
+    def asubscribe_many(cls, user_ids: Iterable[Entity]) -> ASubscription[tuple[EntityId, Counts]]:  # type: ignore[override]
         """:meth:`subscribe_many` for coroutines."""
-        return ASubscription(cls._watch(user_ids, _pair), cls._backend(), cls.channel())
+        return ASubscription(cls._watch(_after_of(cls, user_ids, None), _pair), cls._backend())
 
     @classmethod
-    def _watch(cls, user_ids: Iterable[Entity], shape: Callable[[EntityId, Counts], V]) -> Watch[V]:
-        return Watch([cls(user_id) for user_id in require_many("user ids", user_ids)], shape)
+    def _topic(cls, user_id: EntityId, after: Any) -> Topic[Any]:
+        return CountsTopic(cls(user_id))
 
     def _delete(self) -> Steps[None]:
         """Delete the feed; counts that were not 0 are published as 0, and those of a feed that begins anew follow on."""
@@ -241,11 +238,3 @@ class NotificationFeed(AggregatedFeed):
 
 def _now() -> int:
     return to_microseconds(dt.datetime.now(dt.timezone.utc))
-
-
-def _only_counts(user_id: EntityId, counts: Counts) -> Counts:
-    return counts
-
-
-def _pair(user_id: EntityId, counts: Counts) -> tuple[EntityId, Counts]:
-    return user_id, counts

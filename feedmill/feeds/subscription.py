@@ -1,14 +1,14 @@
-"""Iterators of count changes, for threads and for coroutines."""
+"""Iterators of changes of feeds, for threads and for coroutines."""
 
 from __future__ import annotations
 
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Iterator
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from feedmill.errors import StorageError
-from feedmill.feeds.watch import Watch
+from feedmill.feeds.watch import Watching
 from feedmill.storage.base import Backend
 from feedmill.storage.pubsub import AListener, Listener
 
@@ -16,14 +16,14 @@ V = TypeVar("V")
 
 
 class Subscription(Generic[V]):
-    """Iterates count changes; first come the counts as they are now. Use it in ``with``, or close it.
+    """Iterates changes; first comes what is so now. Use it in ``with``, or close it.
 
     A lost connection is made again, and what was missed meanwhile is made good. One thread may iterate while another
     one closes.
     """
 
-    def __init__(self, watch: Watch[V], backend: Backend, channel: str) -> None:
-        self._watch, self._backend, self._channel = watch, backend, channel
+    def __init__(self, watch: Watching[V], backend: Backend, beginning: str = "") -> None:
+        self._watch, self._backend, self._beginning = watch, backend, beginning
         self._listener: Listener | None = None
         self._using = threading.Lock()
 
@@ -43,14 +43,15 @@ class Subscription(Generic[V]):
         if self._watch.closed:
             return None
         if self._listener is None:
-            self._listener = self._backend.pubsub.listen(self._channel)
+            self._listener = self._backend.pubsub.listen(self._watch.channels, self._beginning)
         listener = self._listener
         steps = self._watch.next(timeout)
         try:
             ask = next(steps)
             while True:
+                answer: Any
                 try:
-                    answer = listener.get(ask) if isinstance(ask, float) else self._backend.run(ask)
+                    answer = listener.get(ask) if ask is None or isinstance(ask, float) else self._backend.run(ask)
                 except StorageError as error:
                     ask = steps.throw(error)
                 else:
@@ -68,15 +69,11 @@ class Subscription(Generic[V]):
         return change
 
     def close(self) -> None:
-        """Stop. An iteration that goes on in another thread ends within half a second."""
+        """Stop. An iteration that goes on in another thread ends."""
         self._watch.closed = True
-        if self._using.acquire(blocking=False):
-            try:
-                listener, self._listener = self._listener, None
-                if listener is not None:
-                    listener.close()
-            finally:
-                self._using.release()
+        listener = self._listener
+        if listener is not None:
+            listener.close()
 
     def __enter__(self) -> Subscription[V]:
         return self
@@ -88,8 +85,8 @@ class Subscription(Generic[V]):
 class ASubscription(Generic[V]):
     """:class:`Subscription` for coroutines: ``async with``, ``async for``, :meth:`get`, :meth:`aclose`."""
 
-    def __init__(self, watch: Watch[V], backend: Backend, channel: str) -> None:
-        self._watch, self._backend, self._channel = watch, backend, channel
+    def __init__(self, watch: Watching[V], backend: Backend, beginning: str = "") -> None:
+        self._watch, self._backend, self._beginning = watch, backend, beginning
         self._listener: AListener | None = None
         self._using = asyncio.Lock()
 
@@ -109,14 +106,16 @@ class ASubscription(Generic[V]):
         if self._watch.closed:
             return None
         if self._listener is None:
-            self._listener = self._backend.pubsub.alisten(self._channel)
+            self._listener = self._backend.pubsub.alisten(self._watch.channels, self._beginning)
         listener = self._listener
         steps = self._watch.next(timeout)
         try:
             ask = next(steps)
             while True:
+                answer: Any
                 try:
-                    answer = await (listener.get(ask) if isinstance(ask, float) else self._backend.arun(ask))
+                    waits = ask is None or isinstance(ask, float)
+                    answer = await (listener.get(ask) if waits else self._backend.arun(ask))  # type: ignore[arg-type]
                 except StorageError as error:
                     ask = steps.throw(error)
                 else:
@@ -134,12 +133,11 @@ class ASubscription(Generic[V]):
         return change
 
     async def aclose(self) -> None:
-        """Stop. An iteration that goes on in another task ends within half a second."""
+        """Stop. An iteration that goes on in another task ends."""
         self._watch.closed = True
-        if not self._using.locked():
-            listener, self._listener = self._listener, None
-            if listener is not None:
-                await listener.aclose()
+        listener = self._listener
+        if listener is not None:
+            await listener.aclose()
 
     async def __aenter__(self) -> ASubscription[V]:
         return self

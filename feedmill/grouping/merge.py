@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -376,6 +377,9 @@ class GroupMerge:
                 changes.put.append((group, self.stored[group], score))
         if self.counted:
             self._publish(changes)
+        elif self.feed_class.publish_changes and (self.added or self.removed or changes.delete or self.replaced):
+            numbers = {"added": len(self.added), "removed": len(self.removed)}
+            changes.message = json.dumps({name: number for name, number in numbers.items() if number})
         return changes
 
     def _publish(self, changes: Changes) -> None:

@@ -150,7 +150,7 @@ class FeedLimits(NamedTuple):
     max_length: int
     #: The newest groups that a snapshot must hold; a negative number is of those that it must hold where it holds oldest.
     newest: int
-    #: Where counts are published; empty for feeds without counts.
+    #: Front of the channels on which changes are published: a feed's channel is that, a colon and its key. Empty: nothing is.
     channel: str
     #: Groups of a lower score are too old, and go; 0 where none is, or scores do not tell.
     horizon: int = 0
@@ -223,6 +223,8 @@ class Changes:
     count_key: str = ""
     #: unseen, unread, sequence number and the message to publish, when the count changed.
     count: tuple[int, int, int, str] | None = None
+    #: Of a feed without counts: the message to publish, or nothing.
+    message: str = ""
 
 
 #: What :attr:`Changes.overflow` does to a field.
@@ -346,7 +348,11 @@ class IdleFeeds(Protocol):
 
 
 class FlatTimelines(FeedStorage, IdleFeeds, Protocol):
-    """Timelines that are arrays of ids."""
+    """Timelines that are arrays of ids.
+
+    *channel*: front of the channels on which each timeline that changes says so, a message of JSON; a timeline's channel is
+    that, a colon and its key. Empty: nothing is published.
+    """
 
     def flat_add(
         self,
@@ -356,6 +362,7 @@ class FlatTimelines(FeedStorage, IdleFeeds, Protocol):
         horizon: int = 0,
         idle: int = 0,
         begins: bool = False,
+        channel: str = "",
     ) -> Steps[int]:
         """Put *ids* (ascending) into every timeline of *keys*; how many were new, over all timelines.
 
@@ -364,7 +371,7 @@ class FlatTimelines(FeedStorage, IdleFeeds, Protocol):
         seconds after which a feed goes that nobody uses, nothing is done with one that is gone unless it *begins* anew.
         """
 
-    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
+    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes], channel: str = "") -> Steps[int]:
         """Take *ids* out of every timeline of *keys*; how many were there, over all timelines."""
 
     def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
@@ -380,10 +387,10 @@ class FlatTimelines(FeedStorage, IdleFeeds, Protocol):
     def flat_count(self, key: str) -> Steps[int]:
         """How many ids are held."""
 
-    def flat_trim(self, key: str, length: int, horizon: int = 0) -> Steps[None]:
+    def flat_trim(self, key: str, length: int, horizon: int = 0, channel: str = "") -> Steps[None]:
         """Keep the newest *length* ids, and of them those of a time (µs since 1970) from *horizon* on."""
 
-    def flat_delete(self, key: str) -> Steps[None]:
+    def flat_delete(self, key: str, channel: str = "") -> Steps[None]:
         """Delete a timeline."""
 
 
@@ -403,7 +410,7 @@ class GroupTimelines(FeedStorage, IdleFeeds, Protocol):
         """
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:
-        """Write the feeds of *batch* whose lock is still ours, each whole or not at all, and publish their counts.
+        """Write the feeds of *batch* whose lock is still ours, each whole or not at all, and publish their changes.
 
         For each: ``LOST`` if another token has it, and nothing was written; what came in as pending writes meanwhile, and the
         lock is kept for as long again, under the token that is following; or ``DONE``, and the lock is free, whatever
@@ -456,5 +463,6 @@ class GroupTimelines(FeedStorage, IdleFeeds, Protocol):
         """Delete a timeline and all that belongs to it; of counts the number stays for *seconds*, or not at all, and so does that of
         the latest touch, in ``seen_at`` of a state whose other fields are 0 (``feedmill.grouping.feed_state``).
 
-        Counts that were not 0 are published as 0 on *channel*; *event_prefix*: how the message begins.
+        Counts that were not 0 are published as 0, on the channel of which *channel* is the front; *event_prefix*: how the
+        message begins. Of a feed without counts that was there, that it changed.
         """

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,7 +54,7 @@ from feedmill.storage.base import (
 )
 from feedmill.storage.journal import FANOUT, MESSAGE, Claim, NotBegun, RateLimit, Succession
 from feedmill.storage.operations import PAUSE, Interrupted, Steps, barrier, together
-from feedmill.storage.pubsub import LISTENING
+from feedmill.storage.pubsub import LISTENING, Listener
 from feedmill.verbs import Love
 
 #: Seconds that a claim lasts in these tests, and within which a listener hears.
@@ -466,16 +467,16 @@ class GroupsContract(Contract):
     def test_counts(self) -> None:
         """A count is kept and published with the commit; a feed that is deleted says so, and goes on with its number."""
         groups, count_key = self.tested.groups, f"{key_of(1)}:count"
-        listener = self.tested.pubsub.listen("contract")
+        channel = f"contract:{key_of(1)}"
+        listener = self.tested.pubsub.listen([channel])
         try:
-            while listener.get(SOON) != LISTENING:
-                pass
+            assert listener.get(SOON) == [(channel, LISTENING)]
             assert self.run(groups.count_get(count_key)) == (0, 0, 0)
             self.write(put=[(b"g", b"\0", 1.0)], count=(2, 3, 7, '{"unseen": 2}'))
             assert self.run(groups.count_get(count_key)) == (2, 3, 7)
-            assert listener.get(SOON) == b'{"unseen": 2}'
+            assert listener.get(SOON) == [(channel, b'{"unseen": 2}')]
             self.run(groups.groups_delete(key_of(1), count_key, "contract", "{"))
-            assert listener.get(SOON) == b'{"unseen": 0, "unread": 0, "seq": 8}'
+            assert listener.get(SOON) == [(channel, b'{"unseen": 0, "unread": 0, "seq": 8}')]
         finally:
             listener.close()
         assert self.run(groups.groups_count(key_of(1))) == 0
@@ -1057,32 +1058,108 @@ class AuxiliaryContract(Contract):
 class PubSubContract(Contract):
     """Publishing, and listening from threads and coroutines."""
 
+    def publish(self, channel: str, *messages: bytes) -> None:
+        """Publish *messages* on *channel*."""
+        for message in messages:
+            self.run(self.tested.pubsub.publish(channel, message))
+
+    @staticmethod
+    def heard(listener: Listener, number: int) -> list[tuple[str, bytes]]:
+        """The next *number* things that *listener* hears, or fewer if they do not come."""
+        found: list[tuple[str, bytes]] = []
+        while len(found) < number and (some := listener.get(SOON)):
+            found += some
+        return found
+
     def test_a_listener(self) -> None:
-        """It hears its channel, from when it says that it listens until it is closed."""
-        listener = self.tested.pubsub.listen("contract:one")
+        """It hears its channels, from when it says that it listens until it is closed."""
+        listener = self.tested.pubsub.listen(["contract:one", "contract:{2}"])
         try:
-            assert listener.get(SOON) == LISTENING
-            self.run(self.tested.pubsub.publish("contract:two", b"not this"))
-            for message in (b"first", b"second \xff\x00"):
-                self.run(self.tested.pubsub.publish("contract:one", message))
-            assert [listener.get(SOON), listener.get(SOON), listener.get(0.05)] == [b"first", b"second \xff\x00", None]
+            begun = [("contract:one", LISTENING), ("contract:{2}", LISTENING)]
+            assert sorted(self.heard(listener, 2)) == sorted(begun)
+            self.publish("contract:two", b"not this")
+            self.publish("contract:one", b"first", b"second \xff\x00")
+            self.publish("contract:{2}", b"third")
+            found = [("contract:one", b"first"), ("contract:one", b"second \xff\x00"), ("contract:{2}", b"third")]
+            assert self.heard(listener, 3) == found
+            assert listener.get(0.05) == listener.get(0) == []
         finally:
             listener.close()
+        assert listener.get(None) == [] == listener.get(0)
+
+    def test_many_listeners(self) -> None:
+        """Each hears what it wants, whoever else wants it, or wants it no more."""
+        listeners = [self.tested.pubsub.listen(["contract:one"]) for _ in range(3)]
+        other = self.tested.pubsub.listen(["contract:two"])
+        everything = self.tested.pubsub.listen([], "contract:[*?")
+        try:
+            assert [self.heard(each, 1) for each in listeners] == [[("contract:one", LISTENING)]] * 3
+            assert self.heard(other, 1) == [("contract:two", LISTENING)]
+            assert self.heard(everything, 1) == [("contract:[*?", LISTENING)]
+            listeners.pop().close()
+            self.publish("contract:one", b"one")
+            self.publish("contract:x", b"to nobody")
+            self.publish("contract:[*?x", b"to all")
+            self.publish("contract:two", b"two")
+            assert [self.heard(each, 1) for each in listeners] == [[("contract:one", b"one")]] * 2
+            assert self.heard(other, 1) == [("contract:two", b"two")]
+            assert self.heard(everything, 1) == [("contract:[*?x", b"to all")]
+            other.close()
+            again = self.tested.pubsub.listen(["contract:two"])
+            listeners.append(again)
+            assert self.heard(again, 1) == [("contract:two", LISTENING)]
+            self.publish("contract:two", b"again")
+            assert self.heard(again, 1) == [("contract:two", b"again")]
+        finally:
+            for each in (*listeners, other, everything):
+                each.close()
+
+    def test_a_listener_that_is_late(self) -> None:
+        """Of more than a thousand messages that nobody took it may be told instead that some were missed."""
+        listener = self.tested.pubsub.listen(["contract:one"])
+        try:
+            assert self.heard(listener, 1) == [("contract:one", LISTENING)]
+            self.publish("contract:one", *(b"%d" % number for number in range(1500)))
+            found = self.heard(listener, 1)
+            while found[-1][1] not in (LISTENING, b"1499") and (some := listener.get(SOON)):
+                found += some
+            assert found[-1][1] in (LISTENING, b"1499")
+            self.publish("contract:one", b"last")
+            found = self.heard(listener, 1)
+            while found[-1][1] != b"last" and (some := listener.get(SOON)):
+                found += some
+            assert found[-1] == ("contract:one", b"last")
+        finally:
+            listener.close()
+
+    def test_closed_while_it_waits(self) -> None:
+        """Who waits goes on at once when another thread closes it."""
+        listener = self.tested.pubsub.listen(["contract:one"])
+        assert self.heard(listener, 1)
+        timer = threading.Timer(0.05, listener.close)
+        timer.start()
+        assert listener.get(SOON) == []
+        timer.join()
 
     def test_a_coroutine_listens(self) -> None:
         """So it is from a coroutine."""
 
-        async def hear() -> list[bytes | None]:
-            listener = self.tested.pubsub.alisten("contract:one")
+        async def hear() -> list[Any]:
+            listener = self.tested.pubsub.alisten(["contract:one"])
+            other = self.tested.pubsub.alisten(["contract:one"])
             try:
-                heard = [await listener.get(SOON)]
+                heard = [await listener.get(SOON), await other.get(SOON)]
                 await self.tested.arun(self.tested.pubsub.publish("contract:one", b"message"))
-                return [*heard, await listener.get(SOON), await listener.get(0.05)]
+                heard += [await listener.get(SOON), await other.get(SOON), await listener.get(0.05)]
+                asyncio.get_running_loop().call_later(0.05, lambda: tasks.append(asyncio.ensure_future(other.aclose())))
+                return [*heard, await other.get(None)]
             finally:
                 await listener.aclose()
                 await self.tested.aclose()
 
-        assert asyncio.run(hear()) == [LISTENING, b"message", None]
+        tasks: list[Any] = []
+        begun, message = [("contract:one", LISTENING)], [("contract:one", b"message")]
+        assert asyncio.run(hear()) == [begun, begun, message, message, [], []]
 
 
 class MaintenanceContract(Contract):

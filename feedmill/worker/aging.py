@@ -82,7 +82,7 @@ def _expired(feed_class: Any, user_ids: Sequence[EntityId]) -> Steps[list[float 
         if not hasattr(feed_class, "aggregator_class"):
             horizon = feed_class.horizon()
             timeline, keys = feed_class.timeline(), feed_class.keys_of(user_ids)
-            yield from together([timeline.flat_trim(key, ALL, horizon) for key in keys])
+            yield from together([timeline.flat_trim(key, ALL, horizon, feed_class.channel()) for key in keys])
         elif user_ids:
             plan = Plan((), (), reads_all=has_custom_score(feed_class))
             yield from cycle(feed_class, user_ids, plan, wait=LOCK_WAIT)

@@ -13,7 +13,7 @@ from typing import Any
 
 from feedmill import Activity, AggregatedActivity
 from feedmill.aggregators import BaseAggregator
-from feedmill.feeds import NotificationFeed
+from feedmill.feeds import Feed, NotificationFeed, Page
 from feedmill.verbs import Verb
 
 #: Where an item stands in the order of its feed; the greatest comes first.
@@ -277,3 +277,21 @@ class Reader:
             self.turn(3)
         assert self.shown == sorted(set(self.shown), reverse=True)
         assert self.always <= set(self.shown)
+
+
+def plainly_new(feed: Feed, page: Page) -> int:
+    """How many items of *feed* a page does not show, counted in the plainest way."""
+    shown = {getattr(item, "group", item): item for item in page.items}
+    last = page.items[-1] if page.items else None
+    by_time = not hasattr(feed, "aggregator_class") or feed.aggregator_class.score is BaseAggregator.score
+    new = 0
+    for item in feed[:] if by_time or page.next is None else feed[: len(page.items)]:
+        known = shown.get(getattr(item, "group", item))
+        if isinstance(item, Activity):
+            new += known is None and (page.next is None or item > last)
+        elif known is not None:
+            new += item.activity_count > known.activity_count or item.updated_at > known.updated_at
+        else:
+            before = last is not None and (item.updated_at, item.group) > (last.updated_at, last.group)
+            new += page.next is None or not by_time or before
+    return new

@@ -251,7 +251,7 @@ def test_counts_are_published(backend_kind: str, request: pytest.FixtureRequest)
     """Each change of a count is published once, numbered; what changes no count publishes nothing."""
     if backend_kind == "redis":
         listener = redis.Redis.from_url(request.getfixturevalue("redis_server")).pubsub(ignore_subscribe_messages=True)
-        listener.subscribe(Notes.pubsub_main_channel)
+        listener.subscribe(Notes.channel_of(5))
         listener.get_message(timeout=60)
     feed = Notes(5)
     feed.add(on_day(1))
@@ -269,7 +269,7 @@ def test_counts_are_published(backend_kind: str, request: pytest.FixtureRequest)
             sent.append(json.loads(message["data"]))
         listener.close()
     else:
-        assert {channel for channel, _ in DATA.published} == {"juggernaut"}
+        assert {channel for channel, _ in DATA.published} == {Notes.channel_of(5)} == {f"juggernaut:{Notes.key_of(5)}"}
         sent = [json.loads(message) for _, message in DATA.published]
     assert [(m["unseen"], m["unread"], m["seq"]) for m in sent] == [
         (1, 1, 1),

@@ -32,10 +32,11 @@ from feedmill.doctor.checks.quick import Glances
 from feedmill.doctor.key_map import KeyInfo, KeyKind
 from feedmill.doctor.repair import diagnose
 from feedmill.doctor.report import Finding
+from feedmill.feeds import NewItems
 from feedmill.feeds.reading import Page
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
-from tests.feeds.model import Reader, model_of
+from tests.feeds.model import Reader, model_of, plainly_new
 from tests.feeds.samples import BASE, Home, News, Notes
 from tests.feeds.test_scores import ByObject
 from tests.feeds.test_writer import seize
@@ -52,11 +53,13 @@ _numbers = itertools.count(0, len(PEOPLE))
 
 class ShortHome(Home):
     key_format = "test:machine:home:%(user_id)s"
+    publish_changes = True
     max_length = 12
 
 
 class ShortNews(News):
     key_format = "test:machine:news:%(user_id)s"
+    publish_changes = True
     aggregator_class = ByObject
     max_length = 4
 
@@ -126,6 +129,27 @@ def findings(feed: Any) -> list[Finding]:
     return found
 
 
+class OpenPage:
+    """A page that is shown, and a subscription to what is new since; to the counts, of a feed that has some."""
+
+    def __init__(self, feed: Any, size: int) -> None:
+        self.feed, self.page = feed, feed.page(size)
+        self.changes = feed.subscribe() if feed.counted else feed.subscribe(self.page)
+        self.last: Any = None
+
+    def check(self) -> None:
+        """What is new is what the plainest count says, and what was told last, as soon as it has come."""
+        new = plainly_new(self.feed, self.page)
+        assert self.feed.count_new(self.feed.shown(self.page)) == new
+        truth = self.feed.get_denormalized_counts() if self.feed.counted else NewItems(new)
+        while self.last != truth:
+            self.last = self.changes.get(20)
+            assert self.last is not None
+
+    def close(self) -> None:
+        self.changes.close()
+
+
 class Machine(RuleBasedStateMachine):
     """Three feeds of one kind and their models."""
 
@@ -138,6 +162,7 @@ class Machine(RuleBasedStateMachine):
         self.feeds = [self.feed_class(first + number) for number in PEOPLE]
         self.models = [model_of(feed) for feed in self.feeds]
         self.readers: list[Reader] = []
+        self.pages: list[OpenPage] = []
         self.feed_class.insert_activities(POOL)
 
     def changed(self) -> None:
@@ -195,6 +220,12 @@ class Machine(RuleBasedStateMachine):
     def turn_a_page(self, which: int, limit: int) -> None:
         self.readers[which % len(self.readers)].turn(limit)
 
+    @rule(user=ONE, size=st.integers(1, 8))
+    def open_a_page(self, user: int, size: int) -> None:
+        self.pages.append(OpenPage(self.feeds[user], size))
+        if len(self.pages) > 1:
+            self.pages.pop(0).close()
+
     @rule(user=ONE, start=st.integers(0, 5), size=st.integers(0, 5), one=st.sampled_from(POOL))
     def look(self, user: int, start: int, size: int, one: Activity) -> None:
         feed, model = self.feeds[user], self.models[user]
@@ -209,7 +240,14 @@ class Machine(RuleBasedStateMachine):
             model.check()
             assert findings(model.feed) == []
 
+    @invariant()
+    def open_pages_are_told(self) -> None:
+        for page in self.pages:
+            page.check()
+
     def teardown(self) -> None:
+        for page in getattr(self, "pages", ()):
+            page.close()
         for reader in getattr(self, "readers", ()):
             reader.finish()
 

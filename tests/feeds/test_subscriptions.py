@@ -21,7 +21,7 @@ from feedmill import aclose
 from feedmill.doctor import examine
 from feedmill.errors import StorageError
 from feedmill.feeds import Counts
-from feedmill.feeds.watch import POLL_INTERVAL, Watch
+from feedmill.feeds.watch import CountsTopic, Watch
 from feedmill.grouping.feed_state import FeedState, count_message, event_prefix
 from feedmill.keys import GROUPS
 from feedmill.storage.base import COUNT_TTL
@@ -38,11 +38,11 @@ SOON, NEVER = 10.0, 0.05
 
 @pytest.fixture
 def listeners(backend_kind: str, request: pytest.FixtureRequest) -> Callable[[], int]:
-    """How many listen on the channel."""
+    """How many connections listen on the channel of the feed of user 1."""
     if backend_kind == "memory":
-        return lambda: len(DATA._listeners)
+        return lambda: len(DATA.listeners.get(Notes.channel_of(1), ()))
     client = redis.Redis.from_url(request.getfixturevalue("redis_url"))
-    return lambda: int(client.pubsub_numsub(Notes.pubsub_main_channel)[0][1])
+    return lambda: int(client.pubsub_numsub(Notes.channel_of(1))[0][1])
 
 
 def eventually(check: Callable[[], bool]) -> bool:
@@ -101,7 +101,7 @@ def test_many_users(backend_kind: str) -> None:
             b'{"channel": [], "unseen": 1, "unread": 1, "seq": 1}',
             b"\xff",
         ):
-            Notes._run(backend().pubsub.publish(Notes.pubsub_main_channel, message))
+            Notes._run(backend().pubsub.publish(Notes.channel_of(1), message))
         Notes(3).add(on_day(1))
         Notes("ann").add(on_day(1))
         assert changes.get(SOON) == ("ann", Counts(1, 1, 1))
@@ -125,7 +125,7 @@ def test_closed_by_another_thread(listeners: Callable[[], int]) -> None:
     reader.start()
     assert eventually(lambda: bool(heard))
     counts.close()
-    reader.join(POLL_INTERVAL + SOON)
+    reader.join(SOON)
     assert not reader.is_alive()
     assert eventually(lambda: listeners() == 0)
     counts.close()
@@ -218,7 +218,7 @@ def test_a_gap_in_the_numbers(backend_kind: str) -> None:
     with feed.subscribe() as counts:
         assert next(counts) == (1, 1, 1)
         jump = count_message(event_prefix(feed.key, 1), 77, 77, 9).encode()
-        Notes._run(backend().pubsub.publish(Notes.pubsub_main_channel, jump))
+        Notes._run(backend().pubsub.publish(Notes.channel_of(1), jump))
         assert counts.get(NEVER) is None
         feed.add(on_day(2))
         assert counts.get(SOON) == (2, 2, 2)
@@ -246,26 +246,26 @@ def test_any_loss_is_noticed(changes: list[tuple[int, str]]) -> None:
     """Whatever is lost, what a subscriber was told last is the truth as soon as it hears anything at all."""
     told: list[Counts] = []
     feed = Notes(1)
-    watch = Watch([feed], lambda user_id, counts: counts)
+    watch = Watch([CountsTopic(feed)], lambda user_id, counts: counts)
     front = event_prefix(feed.key, 1)
     truth = Counts(0, 0, 0)
 
     def settle() -> None:
         if watch._stale:
-            watch.learn(feed.key, truth)
+            watch.learn(feed.channel_of(1), truth)
         told.extend(watch._ready)
         watch._ready.clear()
 
-    watch.hear(LISTENING)
+    watch.hear(feed.channel_of(1), LISTENING)
     settle()
     for unseen, fate in changes:
         truth = Counts(unseen, unseen, truth.seq + 1)
         if fate == "missed":
             continue
-        watch.hear(LISTENING if fate == "cut" else count_message(front, *truth).encode())
+        watch.hear(feed.channel_of(1), LISTENING if fate == "cut" else count_message(front, *truth).encode())
         settle()
         assert told[-1] == truth
-    watch.hear(LISTENING)
+    watch.hear(feed.channel_of(1), LISTENING)
     settle()
     assert told[-1] == truth
     assert all(one != other for one, other in itertools.pairwise(told))
@@ -301,7 +301,7 @@ def test_hostile_messages(backend_kind: str, twin: bool) -> None:
     messages = [each for each in hostile(feed.key) if each != LISTENING]
 
     def publish(message: bytes) -> None:
-        feed._run(backend().pubsub.publish(Notes.pubsub_main_channel, message))
+        feed._run(backend().pubsub.publish(Notes.channel_of(1), message))
 
     def check(get: Callable[[float], Any]) -> Any:
         assert (yield get(SOON)) == (1, 1, 1)
@@ -356,12 +356,12 @@ def drive(steps: Any) -> None:
 def test_noise_is_told_to_nobody(noise: list[bytes]) -> None:
     """No bytes that are not a message of ours make anybody read, or be told, anything."""
     feed = Notes(1)
-    watch: Watch[Counts] = Watch([feed], lambda user_id, counts: counts)
-    watch.hear(LISTENING)
-    watch.learn(feed.key, Counts(1, 1, 1))
+    watch: Watch[Counts, Counts] = Watch([CountsTopic(feed)], lambda user_id, counts: counts)
+    watch.hear(feed.channel_of(1), LISTENING)
+    watch.learn(feed.channel_of(1), Counts(1, 1, 1))
     for message in noise:
         if message != LISTENING:
-            watch.hear(message)
+            watch.hear(feed.channel_of(1), message)
     assert not watch._stale and list(watch._ready) == [(1, 1, 1)]
 
 
@@ -375,7 +375,7 @@ def test_a_damaged_count(redis_url: str, bad: bytes) -> None:
         assert before.get(SOON) == (1, 1, 1)
         assert {both.get(SOON), both.get(SOON)} == {(1, (1, 1, 1)), (2, (0, 0, 0))}
         client.set(feed.count_key, bad)
-        client.publish(Notes.pubsub_main_channel, count_message(event_prefix(feed.key, 1), 5, 5, 9))
+        client.publish(Notes.channel_of(1), count_message(event_prefix(feed.key, 1), 5, 5, 9))
         with feed.subscribe() as late:
             assert late.get(NEVER) is None and before.get(NEVER) is None and both.get(NEVER) is None
             other.add(on_day(1))

@@ -630,7 +630,7 @@ class TestForgottenScripts:
 
     def commands(self) -> list[Any]:
         """Write, look, forget all scripts, write, look."""
-        first, second = (call_script("flat_add", ["flat"], 10, 0, 0, 0, bytes([n]) * 16) for n in (1, 2))
+        first, second = (call_script("flat_add", ["flat"], 10, 0, 0, 0, "", bytes([n]) * 16) for n in (1, 2))
         return [first, ("STRLEN", "flat"), ("SCRIPT", "FLUSH"), second, ("STRLEN", "flat")]
 
     def steps(self) -> Any:

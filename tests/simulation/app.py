@@ -64,34 +64,40 @@ class Ringing(DecayAggregator, NotificationAggregator):
 
 class Home(RedisFeed):
     key_format = "sim:home:%(user_id)s"
+    publish_changes = True
     max_length = 40
 
 
 class SmallHome(RedisFeed):
     key_format = "sim:smallhome:%(user_id)s"
+    publish_changes = True
     max_length = 4
 
 
 class News(RedisAggregatedFeed):
     key_format = "sim:news:%(user_id)s"
+    publish_changes = True
     aggregator_class = RecentVerbAggregator
     max_length = 40
 
 
 class SmallNews(RedisAggregatedFeed):
     key_format = "sim:smallnews:%(user_id)s"
+    publish_changes = True
     aggregator_class = NotificationAggregator
     max_length = 3
 
 
 class AlbumNews(RedisAggregatedFeed):
     key_format = "sim:albums:%(user_id)s"
+    publish_changes = True
     aggregator_class = Albums
     max_length = 40
 
 
 class HotNews(RedisAggregatedFeed):
     key_format = "sim:hot:%(user_id)s"
+    publish_changes = True
     aggregator_class = Hot
     max_length = 40
 

@@ -28,6 +28,7 @@ from tests.simulation import app, heartbeats, storages
 from tests.simulation import world as worlds
 from tests.simulation.broker import Broker, CurrentTask, Message, nothing_to_batch, run_task
 from tests.simulation.clients import Clients, HookFailed
+from tests.simulation.listeners import Listener
 from tests.simulation.model import Model, Wrong
 from tests.simulation.plan import Plan
 from tests.simulation.world import Process, World
@@ -126,6 +127,7 @@ class Simulator:
         try:
             self.broker = Broker(world, plan.workers)
             clients = Clients(world, plan, model)
+            listeners = [Listener(world, each, model.manager) for each in plan.listeners]
             world.start("sweeper", "sweeper", self.broker.sweep_for_ever, plan.workers[0])
             for number in range(plan.doctors):
                 self._doctor(world, number, plan.workers[-1])
@@ -135,7 +137,14 @@ class Simulator:
             self._go_on(world, plan.aftermath)
             lasted = world.now - worlds.DAWN
             self._heal(world)
-            self._check(world, model, clients, self._foreign(world, plan, lasted))
+            excluded = self._foreign(world, plan, lasted)
+            self._check(world, model, clients, excluded)
+            if not (
+                model.excused_authors or model.excused_readers
+            ):  # else feeds hold what has no body, and tell nobody
+                for each in listeners:
+                    if each.name not in excluded:
+                        each.check()
         except Exception as error:
             wrong = f"{type(error).__name__}: {error}"
             if trace and not isinstance(error, Wrong):

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from feedmill.fanout import handle
+from feedmill.feeds import watch
 from feedmill.grouping import aging, marking, pending_writes
 from feedmill.grouping.merge import GroupMerge
 from feedmill.grouping.operations import EVERYTHING, is_updated
@@ -24,6 +25,7 @@ from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.procedures import stored
+from feedmill.storage.pubsub import LISTENING
 from feedmill.worker import compensation, delivery, follow, planner
 from tests.reordering import order
 from tests.simulation import world as worlds
@@ -156,6 +158,27 @@ def unfollowed_by_key(patch: Patch) -> None:
     patch(follow, "unfollow", mutant)
 
 
+def loss_unnoticed(patch: Patch) -> None:
+    """A subscriber that has lost its connection goes on as if nothing had been published meanwhile."""
+    hear = watch.Watch.hear
+
+    def mutant(self: Any, channel: str, message: bytes) -> None:
+        if message != LISTENING or self._topics[channel].latest is None:
+            hear(self, channel, message)
+
+    patch(watch.Watch, "hear", mutant)
+
+
+def removal_unpublished(patch: Patch) -> None:
+    """What is taken out of a flat feed is published to nobody."""
+    remove = MemoryTimelineStorage.flat_remove
+
+    def mutant(self: Any, keys: Sequence[str], ids: Sequence[bytes], channel: str = "") -> Steps[int]:
+        return remove(self, keys, ids)
+
+    patch(MemoryTimelineStorage, "flat_remove", mutant)
+
+
 def marked_unshown(patch: Patch) -> None:
     """A mark reaches what is there when it is carried out, whatever was shown."""
     apply = marking.apply
@@ -215,6 +238,8 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "aged-forgotten": aged_forgotten,
     "idle-not-begun": idle_not_begun,
     "unfollowed-by-key": unfollowed_by_key,
+    "loss-unnoticed": loss_unnoticed,
+    "removal-unpublished": removal_unpublished,
     "barriers-ignored": barriers_ignored,
     "marked-unshown": marked_unshown,
 }

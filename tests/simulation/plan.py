@@ -44,6 +44,15 @@ class Op:
 
 
 @dataclasses.dataclass(frozen=True)
+class Listening:
+    """Who has a page open, of which of their feeds (by its number), and how many items it shows."""
+
+    user: int
+    feed: int
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Plan:
     """A history that is to be."""
 
@@ -64,6 +73,8 @@ class Plan:
     aftermath: float
     #: A process that is slow: so others come while it holds what it has begun.
     slow: str = ""
+    #: Pages that are open meanwhile.
+    listeners: tuple[Listening, ...] = ()
 
     def describe(self) -> list[str]:
         """In words."""
@@ -72,6 +83,7 @@ class Plan:
             f"manager {self.manager}; follows {self.edges}; mutes {self.mutes}; doctors {self.doctors};"
             f"{' ' + self.slow + ' is slow;' if self.slow else ''} workers"
             f" {', '.join(releases[each] for each in self.workers)}; clients {', '.join(releases[each] for each in self.clients)}",
+            *map(str, self.listeners),
             *map(str, self.ops),
             *map(str, self.faults),
         ]
@@ -271,6 +283,18 @@ def draw(seed: int, storage: str = "memory") -> Plan:
         rng.choice((0.05, 0.3, 1.0)),
         rng.choice((0.0, 1.0, 20.0, 70.0, 130.0)),
         rng.choice(slow) if rng.random() < (0.8 if old or slow == ["worker-0"] else 0.35) else "",
+        _listeners(seed) if storage == "memory" and "listeners" not in OFF else (),
+    )
+
+
+def _listeners(seed: int) -> tuple[Listening, ...]:
+    """The open pages of the history *seed*."""
+    rng = random.Random(f"listeners {seed}")
+    if rng.random() < 0.6:
+        return ()
+    users = list(range(len(app.PEOPLE)))
+    return tuple(
+        Listening(rng.choice(users), rng.randrange(3), rng.choice((1, 2, 25))) for _ in range(rng.choice((1, 1, 2, 3)))
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from feedmill.storage.operations import Steps
@@ -17,13 +17,18 @@ S = TypeVar("S")
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: Takes a channel and a message.
+Hear = Callable[[str, bytes], None]
+
 
 class MemoryData:
     """Dictionaries in place of a server's keys; *guard* is held while they are used."""
 
     def __init__(self) -> None:
         self.guard = threading.RLock()
-        self._listeners: dict[object, tuple[str, Callable[[bytes], None]]] = {}
+        #: Who hears each channel, and who hears all that begin alike.
+        self.listeners: dict[str, dict[object, Hear]] = {}
+        self.listeners_of_all: dict[object, tuple[str, Hear]] = {}
         self.clear()
 
     def clear(self) -> None:
@@ -70,16 +75,34 @@ class MemoryData:
             self.published.append((channel, message))
             if len(self.published) > 2 * MOST_PUBLISHED:
                 del self.published[:-MOST_PUBLISHED]
-            for wanted, hear in list(self._listeners.values()):
-                if wanted == channel:
-                    hear(message)
+            for hear in list(self.listeners.get(channel, {}).values()):
+                hear(channel, message)
+            for beginning, hear in list(self.listeners_of_all.values()):
+                if channel.startswith(beginning):
+                    hear(channel, message)
 
-    def join(self, channel: str, hear: Callable[[bytes], None]) -> Callable[[], None]:
-        """Call *hear* with each message that is published on *channel*, until the function that is returned is called."""
+    def join(self, channels: Sequence[str], beginning: str, hear: Hear) -> Callable[[], None]:
+        """Call *hear* with each message on *channels*, or on all that begin with *beginning*, until the function that is
+        returned is called.
+        """
         key = object()
         with self.guard:
-            self._listeners[key] = channel, hear
-        return lambda: self._listeners.pop(key, None) and None
+            if beginning:
+                self.listeners_of_all[key] = beginning, hear
+            else:
+                for channel in channels:
+                    self.listeners.setdefault(channel, {})[key] = hear
+
+        def leave() -> None:
+            with self.guard:
+                self.listeners_of_all.pop(key, None)
+                for channel in channels:
+                    known = self.listeners.get(channel, {})
+                    known.pop(key, None)
+                    if not known:
+                        self.listeners.pop(channel, None)
+
+        return leave
 
 
 #: All that is kept in this process.

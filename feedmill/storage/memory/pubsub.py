@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Sequence
 
+from feedmill.storage.mailbox import LoopMailbox, ThreadMailbox
 from feedmill.storage.memory.data import DATA, atomic
-from feedmill.storage.pubsub import LISTENING, AListener, Listener, PubSub
-
-Join = Callable[[Callable[[bytes], None]], Callable[[], None]]
+from feedmill.storage.pubsub import LISTENING, AListener, Heard, Listener, PubSub
 
 
 class MemoryPubSub(PubSub):
@@ -21,49 +18,51 @@ class MemoryPubSub(PubSub):
     def publish(self, channel: str, message: bytes) -> None:
         DATA.publish(channel, message)
 
-    def listen(self, channel: str) -> MemoryListener:
-        return MemoryListener(partial(DATA.join, channel))
+    def listen(self, channels: Sequence[str], beginning: str = "") -> MemoryListener:
+        return MemoryListener(channels, beginning)
 
-    def alisten(self, channel: str) -> MemoryAListener:
-        return MemoryAListener(partial(DATA.join, channel))
+    def alisten(self, channels: Sequence[str], beginning: str = "") -> MemoryAListener:
+        return MemoryAListener(channels, beginning)
 
 
 class MemoryListener(Listener):
-    """Hears what this process publishes; *join* makes a function hear, and gives the function that ends it."""
+    """Hears what this process publishes."""
 
-    def __init__(self, join: Join) -> None:
-        self._heard: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._leave = join(self._heard.put)
-        self._heard.put(LISTENING)
+    def __init__(self, channels: Sequence[str], beginning: str) -> None:
+        self._closed = False
+        self._mailbox = ThreadMailbox([beginning] if beginning else channels)
+        for name in self._mailbox.names:
+            self._mailbox.put(name, LISTENING)
+        self._leave = DATA.join(channels, beginning, self._mailbox.put)
 
-    def get(self, timeout: float) -> bytes | None:
-        try:
-            return self._heard.get(timeout=timeout)
-        except queue.Empty:
-            return None
+    def get(self, timeout: float | None) -> list[Heard]:
+        return [] if self._closed else self._mailbox.take(timeout)
 
     def close(self) -> None:
+        self._closed = True
         self._leave()
+        self._mailbox.wake()
 
 
 class MemoryAListener(AListener):
     """:class:`MemoryListener` for coroutines; what threads publish is heard, too."""
 
-    def __init__(self, join: Join) -> None:
-        self._heard: asyncio.Queue[bytes] = asyncio.Queue()
+    def __init__(self, channels: Sequence[str], beginning: str) -> None:
+        self._closed = False
+        self._mailbox = LoopMailbox([beginning] if beginning else channels)
+        for name in self._mailbox.names:
+            self._mailbox.put(name, LISTENING)
         self._loop = asyncio.get_running_loop()
-        self._leave = join(self._tell)
-        self._heard.put_nowait(LISTENING)
+        self._leave = DATA.join(channels, beginning, self._tell)
 
-    def _tell(self, message: bytes) -> None:
+    def _tell(self, channel: str, message: bytes) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens
-            self._loop.call_soon_threadsafe(self._heard.put_nowait, message)
+            self._loop.call_soon_threadsafe(self._mailbox.put, channel, message)
 
-    async def get(self, timeout: float) -> bytes | None:
-        try:
-            return await asyncio.wait_for(self._heard.get(), timeout)
-        except asyncio.TimeoutError:
-            return None
+    async def get(self, timeout: float | None) -> list[Heard]:
+        return [] if self._closed else await self._mailbox.take(timeout)
 
     async def aclose(self) -> None:
+        self._closed = True
         self._leave()
+        self._mailbox.wake()

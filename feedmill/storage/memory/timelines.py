@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import json
 import math
 import time
 from collections.abc import Sequence
@@ -81,11 +82,13 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         horizon: int = 0,
         idle: int = 0,
         begins: bool = False,
+        channel: str = "",
     ) -> int:
         added = 0
         for key in keys:
             if idle and not _written(key, idle, begins=begins):
                 continue
+            before = added
             held = DATA.flat.setdefault(key, []) if ids else []
             for raw_id in ids:
                 at = bisect.bisect_left(held, raw_id)
@@ -99,10 +102,12 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
                 del held[:old]
             if not held:
                 DATA.flat.pop(key, None)
+            if added > before:
+                _publish(channel, key, added=added - before)
         return added
 
     @atomic
-    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> int:
+    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes], channel: str = "") -> int:
         removed = 0
         for key in keys:
             held = DATA.flat.get(key, [])
@@ -112,6 +117,8 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
                 DATA.flat[key] = remaining
             else:
                 DATA.flat.pop(key, None)
+            if len(remaining) < len(held):
+                _publish(channel, key, removed=len(held) - len(remaining))
         return removed
 
     @atomic
@@ -134,16 +141,18 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return len(DATA.flat.get(key, ()))
 
     @atomic
-    def flat_trim(self, key: str, length: int, horizon: int = 0) -> None:
+    def flat_trim(self, key: str, length: int, horizon: int = 0, channel: str = "") -> None:
         held = DATA.flat.get(key, [])
-        del held[: max(0, len(held) - length, _before(held, horizon))]
+        if gone := max(0, len(held) - length, _before(held, horizon)):
+            _publish(channel, key)
+        del held[:gone]
         if not held:
             DATA.flat.pop(key, None)
 
     @atomic
-    def flat_delete(self, key: str) -> None:
-        DATA.flat.pop(key, None)
-        DATA.groups.pop(key, None)
+    def flat_delete(self, key: str, channel: str = "") -> None:
+        if any((DATA.flat.pop(key, None), DATA.groups.pop(key, None))):
+            _publish(channel, key)
 
     @atomic
     def begin(
@@ -208,7 +217,9 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         if feed.count is not None:
             unseen, unread, sequence, message = feed.count
             DATA.counts[feed.count_key] = unseen, unread, sequence
-            DATA.publish(channel, message.encode())
+            _say(channel, feed.key, message)
+        elif feed.message:
+            _say(channel, feed.key, feed.message)
         if came:
             held.lock, held.deadline = lock.following, lock.now + lock.ttl
             return came
@@ -293,14 +304,15 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
     def groups_delete(
         self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "", seconds: int = COUNT_TTL
     ) -> None:
-        DATA.flat.pop(key, None)
-        held = DATA.groups.pop(key, None)
+        flat, held = DATA.flat.pop(key, None), DATA.groups.pop(key, None)
+        if not count_key and (flat is not None or held is not None):
+            _publish(channel, key)
         if count_key in DATA.counts:
             latest = _latest_touch(held.state if held is not None else b"")
             unseen, unread, sequence = DATA.counts[count_key]
             if unseen or unread:
                 sequence += 1
-                DATA.publish(channel, f'{event_prefix}"unseen": 0, "unread": 0, "seq": {sequence}}}'.encode())
+                _say(channel, key, f'{event_prefix}"unseen": 0, "unread": 0, "seq": {sequence}}}')
             if not seconds:
                 del DATA.counts[count_key]
                 return
@@ -341,6 +353,16 @@ def _clear(key: str) -> None:
 def _before(ids: Sequence[bytes], horizon: int) -> int:
     """How many of *ids*, which ascend, are of a time before *horizon*, µs since 1970."""
     return bisect.bisect_left(ids, horizon.to_bytes(TIME_SIZE, "big")) if horizon else 0
+
+
+def _publish(channel: str, key: str, **changed: int) -> None:
+    """Say that the timeline *key* changed, and how."""
+    _say(channel, key, json.dumps(changed))
+
+
+def _say(channel: str, key: str, message: str) -> None:
+    if channel:
+        DATA.publish(f"{channel}:{key}", message.encode())
 
 
 def _wanted(overflow: dict[bytes, bytes], read: GroupRead) -> dict[bytes, bytes]:

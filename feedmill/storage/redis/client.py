@@ -86,6 +86,7 @@ class RedisBackend(Backend):
         ending = [task for task in self._ending if task.get_loop() is asyncio.get_running_loop()]
         if ending:
             await asyncio.wait(ending, timeout=RELEASE_TIMEOUT)
+        await self.pubsub.aclose()
         pool = self._loops.forget()
         if pool is not None:
             await pool.aclose()

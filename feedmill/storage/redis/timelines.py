@@ -81,17 +81,18 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         horizon: int = 0,
         idle: int = 0,
         begins: bool = False,
+        channel: str = "",
     ) -> Steps[int]:
         if not keys or not ids:
             return 0
-        args = max_length, horizon, idle, int(begins)
+        args = max_length, horizon, idle, int(begins), channel
         replies = yield [call_script("flat_add", part, *args, *ids) for part in _batches(keys)]
         return sum(replies)
 
-    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes]) -> Steps[int]:
+    def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes], channel: str = "") -> Steps[int]:
         if not keys or not ids:
             return 0
-        replies = yield [call_script("flat_remove", part, *ids) for part in _batches(keys)]
+        replies = yield [call_script("flat_remove", part, channel, *ids) for part in _batches(keys)]
         return sum(replies)
 
     def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
@@ -111,13 +112,13 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         (size,) = yield [("STRLEN", key)]
         return int(size) // ID_SIZE
 
-    def flat_trim(self, key: str, length: int, horizon: int = 0) -> Steps[None]:
-        yield [call_script("flat_trim", [key], length, horizon)]
+    def flat_trim(self, key: str, length: int, horizon: int = 0, channel: str = "") -> Steps[None]:
+        yield [call_script("flat_trim", [key], length, horizon, channel)]
 
     # -- groups
 
-    def flat_delete(self, key: str) -> Steps[None]:
-        yield [call_script("delete", [key, key + GROUPS])]
+    def flat_delete(self, key: str, channel: str = "") -> Steps[None]:
+        yield [call_script("delete", [key, key + GROUPS], channel)]
 
     def begin(
         self, feeds: FeedBatch, request: WriteRequest, lock: Lock, limits: FeedLimits
@@ -139,6 +140,7 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
                 limits.horizon,
                 limits.idle,
                 int(limits.begins),
+                int(bool(feeds.count_keys(0, 1))),
             ),
         ]
         for read in request.reads:
@@ -160,13 +162,14 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
 
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:
         deadline = int((lock.now + lock.ttl) * 1000)
+        counted = bool(batch) and bool(batch[0].count_key)
 
         def commands() -> Iterator[Command]:
             for start in range(0, len(batch), BATCH):
                 part = batch[start : start + BATCH]
-                keys = _keys([feed.key for feed in part], [feed.count_key for feed in part] if channel else ())
+                keys = _keys([feed.key for feed in part], [feed.count_key for feed in part] if counted else ())
                 args = [arg for feed in part for arg in _written(feed)]
-                yield call_script("commit", keys, lock.token, lock.following, deadline, channel, *args)
+                yield call_script("commit", keys, lock.token, lock.following, deadline, channel, int(counted), *args)
 
         replies = yield commands()
         return [reply for answer in replies for reply in answer]
@@ -239,7 +242,7 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         if count_key:
             yield [call_script("delete", [key, key + GROUPS, count_key], channel, event_prefix, seconds)]
         else:
-            yield [call_script("delete", [key, key + GROUPS])]
+            yield [call_script("delete", [key, key + GROUPS], channel)]
 
 
 def _counts(count_key: str, reply: bytes | None) -> StoredCounts:
@@ -263,7 +266,7 @@ def _keys(keys: Sequence[str], count_keys: Sequence[str]) -> list[str]:
 def _written(feed: Changes) -> list[Any]:
     """One feed's arguments of a commit."""
     pending: Any = b"%d:" % feed.pending_done + feed.pending_kept if feed.pending_kept else feed.pending_done
-    args: list[Any] = [pending, *(feed.count or ("", "", "", "")), len(feed.put), STATE, feed.state]
+    args: list[Any] = [pending, *(feed.count or ("", "", "", feed.message)), len(feed.put), STATE, feed.state]
     for group, data, _ in feed.put:
         args += (group, data)
     for group, _, score in feed.put:

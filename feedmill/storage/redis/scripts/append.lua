@@ -121,14 +121,18 @@ local function append(z, h, c, state, got, event_prefix, sets)
     got[add[1] + 2] = record
     sets[#sets + 1], sets[#sets + 2], done = add[2], record, j
   end
-  if not counted then return done, state end
-  if done > 0 then state = pack('>I8', sequence) .. sub(state, 9) end
+  if done == 0 then return 0, state end
+  if not counted then
+    if channel ~= '' then call('PUBLISH', channel .. ':' .. z, '{"added": ' .. done .. '}') end
+    return done, state
+  end
+  state = pack('>I8', sequence) .. sub(state, 9)
   if unseen == 0 and unread == 0 then return done, state end
   local unseen0, unread0, published = num('>I4I4I8', state, 41)
   unseen, unread, published = unseen0 + unseen, unread0 + unread, published + 1
   state = sub(state, 1, 40) .. pack('>I4I4I8', unseen, unread, published)
   unseen, unread, published = tostring(unseen), tostring(unread), tostring(published) -- once: it is not cheap
   call('SET', c, unseen .. ' ' .. unread .. ' ' .. published)
-  call('PUBLISH', channel, event_prefix .. '"unseen": ' .. unseen .. ', "unread": ' .. unread .. ', "seq": ' .. published .. '}')
+  if channel ~= '' then call('PUBLISH', channel .. ':' .. z, event_prefix .. '"unseen": ' .. unseen .. ', "unread": ' .. unread .. ', "seq": ' .. published .. '}') end
   return done, state
 end

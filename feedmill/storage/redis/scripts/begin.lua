@@ -2,9 +2,10 @@
 -- lock and read what a merge needs.
 -- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (STRING)
 -- ARGV: token (8 bytes), now, deadline (13 digits, ms), max_length, newest (negative: only where oldest are read),
---       channel ('': no counts), rows a record holds, rows that stay when members overflow, members that a group may overflow,
---       pending writes, number of wants, number of additions, score below which groups are too old and go (0: none is),
---       seconds after which an idle feed goes (0: it does not), '1' if one that is not there begins,
+--       front of the feeds' channels ('': nothing is published), rows a record holds, rows that stay when members overflow,
+--       members that a group may overflow, pending writes, number of wants, number of additions, score below which groups are
+--       too old and go (0: none is), seconds after which an idle feed goes (0: it does not), '1' if one that is not there
+--       begins, '1' with counts,
 --       per want: group, number of actors (-1: all), actors;
 --       per addition: number of its want, actor, score (µs), shared, row, loose row, match bytes, record;
 --       with counts per feed: the front of the message to publish
@@ -18,8 +19,8 @@ local call, num, pack, M, I = redis.call, struct.unpack, struct.pack, '\0m', '\0
 local byte, char, sub, find = string.byte, string.char, string.sub, string.find
 local token, now, deadline = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local max, newest, channel, held, pending = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[10]
-local counted, prefix = channel ~= '', '1' .. token .. deadline
-local fields, overflows, wanted, adds, horizon, a = {M, I}, {}, {}, {}, tonumber(ARGV[13]), 16
+local counted, prefix = ARGV[16] == '1', '1' .. token .. deadline
+local fields, overflows, wanted, adds, horizon, a = {M, I}, {}, {}, {}, tonumber(ARGV[13]), 17
 local idle, begins = tonumber(ARGV[14]), ARGV[15] == '1'
 for w = 1, tonumber(ARGV[11]) do
   fields[w + 2], overflows[w] = ARGV[a], {a + 2, tonumber(ARGV[a + 1])}

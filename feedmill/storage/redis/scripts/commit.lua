@@ -1,7 +1,9 @@
 -- Commit a cycle: for each feed whose lock is still the writer's, write, publish the count, let the lock go.
 -- KEYS: per feed: groups by score (ZSET), state and records (HASH) and, with counts, the count (STRING)
--- ARGV: token, token of a lock that is kept, deadline (13 digits, ms), channel ('': no counts), then per feed:
---       pending writes done (with ':' and the bytes of them that stay, if any do), unseen ('' for no change), unread, sequence, message,
+-- ARGV: token, token of a lock that is kept, deadline (13 digits, ms), front of the feeds' channels ('': nothing is published),
+--       1 with counts else 0, then per feed:
+--       pending writes done (with ':' and the bytes of them that stay, if any do), unseen ('' for no change of counts), unread,
+--       sequence, message ('' for none),
 --       puts, NUL 'm', state, (group, record) each, (score, group) each; deletes, group each; unspills, group each;
 --       overflow, (group, actor, '+' append or '=' set or '-' delete, bytes) each
 -- Returns: per feed -1 (lock lost, nothing written), 0 (done; what stays is among the pending writes), or what came in as pending writes
@@ -9,7 +11,7 @@
 -- A commit may come twice, when its answer was lost: if it kept the lock, that is another by then, and it writes nothing.
 local call, sub, M, I = redis.call, string.sub, '\0m', '\0i'
 local mine, kept, deadline, channel = '1' .. ARGV[1], '1' .. ARGV[2], ARGV[3], ARGV[4]
-local counted, a, out = channel ~= '', 5, {}
+local counted, a, out = ARGV[5] == '1', 6, {}
 local function many(command, key, from, to) -- unpack has a limit
   for i = from, to, 1000 do call(command, key, unpack(ARGV, i, math.min(i + 999, to))) end
 end
@@ -48,8 +50,8 @@ local function commit(z, h, c)
   end
   if ARGV[unseen] ~= '' then
     call('SET', c, ARGV[unseen] .. ' ' .. ARGV[unseen + 1] .. ' ' .. ARGV[unseen + 2])
-    call('PUBLISH', channel, ARGV[unseen + 3])
   end
+  if channel ~= '' and ARGV[unseen + 3] ~= '' then call('PUBLISH', channel .. ':' .. z, ARGV[unseen + 3]) end
   return pending == '' and 0 or pending
 end
 for k = 1, #KEYS, counted and 3 or 2 do out[#out + 1] = commit(KEYS[k], KEYS[k + 1], KEYS[k + 2]) end

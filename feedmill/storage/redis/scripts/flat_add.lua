@@ -1,13 +1,14 @@
 -- Put the same ids into many flat timelines, each once, keeping them sorted.
 -- KEYS: timelines, STRINGs of sorted 16-byte ids (big-endian time first), oldest first
 -- ARGV: max_length; the time (µs) before which ids are too old, or 0; the seconds after which an idle feed goes, or 0; '1' if
---       one that is not there begins; then the ids, oldest first
+--       one that is not there begins; front of the feeds' channels ('': nothing is published); then the ids, oldest first
 -- Returns: how many ids were new, over all timelines
 -- Ids are compared as numbers: Lua's < on strings follows the server's locale.
 local call, num = redis.call, struct.unpack
 local cut, horizon, idle, begins = tonumber(ARGV[1]) * 16, tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
+local channel = ARGV[5]
 local ids = {}
-for i = 5, #ARGV do
+for i = 6, #ARGV do
   local t, h = num('>I7', ARGV[i])
   ids[#ids + 1] = {ARGV[i], t}
 end
@@ -35,7 +36,7 @@ local function age(key)
 end
 local added = 0
 for k = 1, #KEYS do
-  local key, grown = KEYS[k], false
+  local key, grown, before_key = KEYS[k], false, added
   for i = 1, (idle == 0 or present(key, idle, begins)) and #ids or 0 do
     local id, t = ids[i][1], ids[i][2]
     local last = call('GETRANGE', key, -16, -1)
@@ -57,6 +58,9 @@ for k = 1, #KEYS do
         added = added + 1
       end
     end
+  end
+  if channel ~= '' and added > before_key then
+    call('PUBLISH', channel .. ':' .. key, '{"added": ' .. added - before_key .. '}')
   end
   if grown and (grown == cut or grown > 1.25 * cut) then rewrite(key, call('GETRANGE', key, -cut, -1)) end
   if grown and horizon > 0 then age(key) end

@@ -1,14 +1,14 @@
 -- Take ids out of many flat timelines.
 -- KEYS: timelines, as in flat_add.lua
--- ARGV: ids
+-- ARGV: front of the feeds' channels ('': nothing is published); then the ids
 -- Returns: how many were there, over all timelines
-local call = redis.call
+local call, channel = redis.call, ARGV[1]
 local removed = 0
 for k = 1, #KEYS do
   local text = call('GET', KEYS[k])
   if text then
     local found = 0
-    for i = 1, #ARGV do
+    for i = 2, #ARGV do
       local at = string.find(text, ARGV[i], 1, true)
       while at and at % 16 ~= 1 do at = string.find(text, ARGV[i], at + 1, true) end
       if at then
@@ -17,6 +17,7 @@ for k = 1, #KEYS do
       end
     end
     if #text == 0 then call('DEL', KEYS[k]) elseif found > 0 then call('SET', KEYS[k], text) end
+    if found > 0 and channel ~= '' then call('PUBLISH', channel .. ':' .. KEYS[k], '{"removed": ' .. found .. '}') end
     removed = removed + found
   end
 end
