@@ -16,6 +16,7 @@ from feedmill import Activity, AggregatedActivity, Manager, lifetimes, registry
 from feedmill.errors import DeclarationError
 from feedmill.feeds import Feed, RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.storage.memory import DATA
+from feedmill.storage.pubsub import LISTENING
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import aging
@@ -262,19 +263,20 @@ def test_counts_without_a_write(backend_kind: str, clock: Clock, kind: Any) -> N
     assert (feed.count_unseen(), feed.count_unread()) == (1, 2) == (len(feed.unseen()[:]), len(feed.unread()[:]))
     clock.time += dt.timedelta(days=0.1)
     assert feed.get_denormalized_counts() == (1, 1, 2)
-    listener = backend().pubsub.listen(kind.channel())
-    while listener.get(5) != b"":  # listening
-        pass
+    listener = backend().pubsub.listen([kind.channel_of(1)])
+    assert [heard.message for heard in listener.get(5)] == [LISTENING]
     due_now(kind)
     assert sweep(kind) == 1
-    message = json.loads(listener.get(5) or "{}")
+    (heard,) = listener.get(5)
+    message = json.loads(heard.message)
     assert (message["unseen"], message["unread"], message["seq"]) == (1, 1, 3)
     assert feed.get_denormalized_counts() == (1, 1, 3)
     clock.time += DAY
     assert feed.get_denormalized_counts() == (0, 0, 3)
     due_now(kind)
     sweep(kind)
-    assert json.loads(listener.get(5) or "{}")["unseen"] == 0
+    (heard,) = listener.get(5)
+    assert json.loads(heard.message)["unseen"] == 0
     listener.close()
     assert not is_stored(feed) and findings(feed) == []
     assert sweep(kind) == 0
