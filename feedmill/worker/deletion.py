@@ -12,9 +12,9 @@ from typing import Any
 
 from feedmill.errors import FeedmillError
 from feedmill.fanout.operations import OPERATIONS, Subject
-from feedmill.ids import EntityId, spellings
+from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes, spellings
 from feedmill.keys import GROUPS, PRESENT, fanout_record_key, feed_key, set_aside_key
-from feedmill.manager import Manager, activity_bodies, removals
+from feedmill.manager import Manager, activity_bodies, own_feeds, removals
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage.activity_state import REMOVED
@@ -67,8 +67,10 @@ def erase(manager: Manager, user_id: EntityId, removed: Iterator[Fact], fanout_i
 
 
 def _erase_feeds(manager: Manager, user_id: EntityId) -> list[Steps[Any]]:
-    classes = removals.feeds_that_receive(manager)
-    found: list[Steps[Any]] = [each.erase(user_id) for each in classes]
+    classes, own = removals.feeds_that_receive(manager), own_feeds.classes(manager)
+    found: list[Steps[Any]] = [
+        _erase_own(manager, each, user_id) if each in own else each.erase(user_id) for each in classes
+    ]
     if manager.user_feed_class is not None:
         found.append(_erase_own(manager, manager.user_feed_class, user_id))
     for each in [*classes, *([manager.user_feed_class] if manager.user_feed_class else [])]:
@@ -81,10 +83,17 @@ def _erase_feeds(manager: Manager, user_id: EntityId) -> list[Steps[Any]]:
 
 
 def _erase_own(manager: Manager, feed_class: Any, user_id: EntityId) -> Steps[None]:
-    """Take out of the user's own feed what is gone; what they did after they were deleted stays."""
+    """Take out of a feed in which the user's own activities are what is gone, and what others did; what they did after they were
+    deleted stays.
+    """
+    hashes = actor_hashes(user_id)
     members = yield from feed_class.all_members(user_id)
     facts = yield from activity_bodies.facts(manager, [member.raw_id for _, member in members])
-    gone = [each for each in members if facts[each[1].raw_id].kind in (UNKNOWN, REMOVED)]
+    gone = [
+        each
+        for each in members
+        if facts[each[1].raw_id].kind in (UNKNOWN, REMOVED) or each[1].raw_id[ACTOR_SLICE] not in hashes
+    ]
     if len(gone) == len(members):
         yield from feed_class.erase(user_id)
     elif gone:

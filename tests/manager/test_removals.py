@@ -585,3 +585,19 @@ def traces_but_others(user: Any) -> list[str]:
     """:func:`traces` that are not in what others did, such as what they told the user of."""
     others = {activity.pack() for activity in Own(1)[:]} | {love(n, actor=5).pack() for n in (77, 78)}
     return [each for each in traces(user) if not any(repr(other)[2:-1][:60] in each for other in others)]
+
+
+def test_what_a_deleted_user_does_before_they_are_gone(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It stays, in their own feeds too, when the deletion comes to its end; what others did there goes."""
+    monkeypatch.setattr(Friends, "own_feeds", ("home",))
+    monkeypatch.setattr(Friends, "edges", {(1, 2)})
+    manager.add_activities([love(1), love(2, actor=2)])
+    box.work()
+    assert home(1) == [2, 1]
+    monkeypatch.setattr(Friends, "edges", set())
+    fanout = manager.delete_user(1)
+    manager.add_activity(love(3))
+    assert home(1) == [3]
+    Home(1).add(love(4, actor=2))
+    settle(box)
+    assert fanout.status().finished and home(1) == [3] and [a.object_id for a in Own(1)[:]] == [3]

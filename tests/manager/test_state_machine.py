@@ -313,14 +313,19 @@ class Machine(RuleBasedStateMachine):
 
     @rule(user=ONE, spelled=SPELLED, place=st.sampled_from([0, -1]))
     def delete_user(self, user: int, spelled: Any, place: int) -> None:
+        """Nothing is asked for until it is done: what comes before goes with the feeds, or not, as it happens."""
+        while self.waiting:
+            self.waiting.pop(0)()
         Friends.edges -= {pair for pair in Friends.edges if pair[0] == self.user(user)}
         self.erased.add(user)
         self.manager.delete_user(self.user(user, spelled))
         for number in range(user, 6, 3) if user < 3 else ():
+            self.words = {key: told for key, told in self.words.items() if key[1] != number}
             if number in self.kinds:
                 self.kinds[number] = "removed"
-            self.words = {key: told for key, told in self.words.items() if key[1] != number}
         self.settle(place)
+        for number in range(user, 6, 3) if user < 3 else ():
+            self.kinds.pop(number, None)  # nothing is known of it any more, not even that it was removed
 
     @rule(user=ONE, spelled=SPELLED)
     def rebuild(self, user: int, spelled: Any) -> None:
