@@ -67,7 +67,7 @@ def test_a_registered_backend_is_used(scheme: str) -> None:
 def test_an_unknown_scheme_is_refused() -> None:
     """The error names the schemes that are known, and what to do about one that is not."""
     with pytest.raises(
-        SettingsError, match=r"'nowhere://x'; use redis://.*memory://.*unix://.*install or import first"
+        SettingsError, match=r"'nowhere://x'; use redis://.*memory://.*unix://.*first install or import"
     ):
         feedmill.configure(redis_url="nowhere://x")
 

@@ -172,7 +172,7 @@ def test_a_worker_without_managers_says_so(tmp_path: Path, redis_url: str) -> No
     worker = subprocess.Popen(command, cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
     try:
         assert worker.stderr is not None
-        assert any("name the modules that declare them in FEEDMILL_MODULES" in line for line in worker.stderr)
+        assert any("name the modules that declare managers in FEEDMILL_MODULES" in line for line in worker.stderr)
     finally:
         worker.terminate()
         worker.communicate(timeout=60)

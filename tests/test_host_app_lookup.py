@@ -123,7 +123,7 @@ def test_the_app_is_found_from_greenlets(folder: Folder, redis_url: str) -> None
         import gevent
         import proj
         from friends import manager
-        jobs = [gevent.spawn(manager.follow, n, 2) for n in range(20)]
+        jobs = [gevent.spawn(manager.follow, n, 99) for n in range(20)]
         gevent.joinall(jobs, raise_error=True)
         """
     )

@@ -28,6 +28,8 @@ from feedmill.feeds import (
     View,
     reaggregate,
 )
+from feedmill.feeds.new_items import NewItems
+from feedmill.feeds.published import Published
 from feedmill.manager import Explanation, UserFeeds, Why
 from feedmill.verbs import Comment, Love, Verb
 from tests.public_api import public_classes
@@ -81,6 +83,8 @@ def filled() -> None:
 
 #: How each kind of value is come by.
 VALUES: dict[type, Callable[[], list[Any]]] = {
+    NewItems: lambda: [NewItems(3)],
+    Published: lambda: [Published(None), Published("ann", Counts(1, 2, 3))],
     Activity: lambda: [Activity(1, Love, 7), MANY[0], Home(1)[0], Home(1)[5], News(1)[1].last_activity],
     AggregatedActivity: lambda: [
         AggregatedActivity("g", MANY),

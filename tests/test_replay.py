@@ -139,7 +139,7 @@ def test_a_redis_that_is_somebodys_is_left_as_it_was(
 def test_one_column_is_not_enough(files: tuple[Path, Path]) -> None:
     """Who names one column is told that there are two."""
     done = _replay("--follows", files[0], "--events", files[1], "--follow-columns", "user_id")
-    assert "'user_id' names one column; name at least two, with a comma between them" in done.stderr
+    assert "'user_id' names one column; name at least two, separated by commas" in done.stderr
 
 
 def _events(tmp_path: Path, *lines: str | bytes, name: str = "events.csv") -> tuple[list[Event], Garbage]:

@@ -198,7 +198,7 @@ class Clients:
         self.fanouts.append(self._manager.unfollow(user, target))
 
     def _remove_actor(self, process: Process, op: Op, tries: int, began: float, user: Any, actor: Any) -> None:
-        pair = app.NUMBER_OF[str(user)], app.NUMBER_OF[str(actor)]
+        pair = app.number_of(user), app.number_of(actor)
         if pair[0] == pair[1]:
             return
         if self._manager.is_filtered and pair not in self.model.mutes:  # a block
@@ -209,7 +209,7 @@ class Clients:
         self.model.blocked |= {pair} & self.model.mutes
 
     def _delete_user(self, process: Process, op: Op, tries: int, began: float, user: Any) -> None:
-        number = app.NUMBER_OF[str(user)]
+        number = app.number_of(user)
         self.model.edges -= {pair for pair in self.model.edges if pair[0] == number}
         self.model.erased.add(number)
         self.fanouts.append(self._manager.delete_user(user))
@@ -404,7 +404,7 @@ def _subjects(op: Op) -> set[tuple[Any, ...]]:
     if name in ("add", "remove", "update", "notify", "unnotify"):
         return {("activity", args[0])}
     if name == "delete_user":
-        number = app.NUMBER_OF[str(args[0])]
+        number = app.number_of(args[0])
         return {("user", number), *(("activity", each) for each in _by(number))}
     if name == "remove_object":
         return {("activity", number) for number in _about(*args)}

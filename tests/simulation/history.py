@@ -28,7 +28,7 @@ from tests.simulation import app, heartbeats, storages
 from tests.simulation import world as worlds
 from tests.simulation.broker import Broker, CurrentTask, Message, nothing_to_batch, run_task
 from tests.simulation.clients import Clients, HookFailed
-from tests.simulation.listeners import Listener
+from tests.simulation.listeners import Listener, feeds_heard
 from tests.simulation.model import Model, Wrong
 from tests.simulation.plan import Plan
 from tests.simulation.world import Process, World
@@ -127,7 +127,7 @@ class Simulator:
         try:
             self.broker = Broker(world, plan.workers)
             clients = Clients(world, plan, model)
-            listeners = [Listener(world, each, model.manager) for each in plan.listeners]
+            listeners = [Listener(world, each, model.manager) for each in plan.listeners if feeds_heard(model.manager)]
             world.start("sweeper", "sweeper", self.broker.sweep_for_ever, plan.workers[0])
             for number in range(plan.doctors):
                 self._doctor(world, number, plan.workers[-1])
