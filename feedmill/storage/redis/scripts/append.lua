@@ -121,12 +121,11 @@ local function append(z, h, c, state, got, event_prefix, sets)
     got[add[1] + 2] = record
     sets[#sets + 1], sets[#sets + 2], done = add[2], record, j
   end
-  if done == 0 then return 0, state end
   if not counted then
-    if channel ~= '' then call('PUBLISH', channel .. ':' .. z, '{"added": ' .. done .. '}') end
+    if done > 0 and channel ~= '' then call('PUBLISH', channel .. ':' .. z, '{"added": ' .. done .. '}') end
     return done, state
   end
-  state = pack('>I8', sequence) .. sub(state, 9)
+  if done > 0 then state = pack('>I8', sequence) .. sub(state, 9) end
   if unseen == 0 and unread == 0 then return done, state end
   local unseen0, unread0, published = num('>I4I4I8', state, 41)
   unseen, unread, published = unseen0 + unseen, unread0 + unread, published + 1
