@@ -157,27 +157,27 @@ def _import(actor: int, text: str) -> Op:
     return Op(0, "import", (actor, (text, "x"), True), 1.0)
 
 
-FOLLOWED = [_import(0, "c"), Op(0, "unfollow", ("9", 5), 1.0), Op(0, "follow", ("9", 5), 1.0)]
+FOLLOWED = [_import(0, "c"), Op(0, "unfollow", ("team:5", 5), 1.0), Op(0, "follow", ("team:5", 5), 1.0)]
 REBUILT = [
     _import(0, "c"),
     _import(1, "a"),
     _import(2, "c"),
     Op(0, "delete", (3, "first"), 1.0),
-    Op(0, "rebuild", (9,), 1.0),
+    Op(0, "rebuild", ("team:5",), 1.0),
 ]
 UPDATED = [Op(0, "add", (0, ("a", "x")), 0.0), Op(0, "update", (0, "c"), 50.0)]
 OPENED = [Op(0, "add", (0, SECRET), 0.0), Op(0, "update", (0, "a"), 50.0)]
-MUTED = [Op(0, "add", (0, ("a", "x")), 0.0), Op(1, "mute", (9, 5), 2.0)]
+MUTED = [Op(0, "add", (0, ("a", "x")), 0.0), Op(1, "mute", ("team:5", 5), 2.0)]
 
 
 @pytest.mark.parametrize(
     ("ops", "place", "name", "mutant", "said"),
     [
-        (FOLLOWED, follow, "_older", "no further back", "home of 9: lacks [7]"),
-        (REBUILT, follow, "LOOK_BACK", 1, "home of 9: lacks [1]"),
-        (UPDATED, delivery, "_may_be_there", lambda *_: False, "home of 9: has [0]"),
-        (OPENED, planner, "_is_changed", lambda *_: False, "home of 9: lacks [0]"),
-        (MUTED, compensation, "_asked_again", lambda manager, made, users: ([], list(made)), "home of 9: has [0]"),
+        (FOLLOWED, follow, "_older", "no further back", "home of team:5: lacks [7]"),
+        (REBUILT, follow, "LOOK_BACK", 1, "home of team:5: lacks [1]"),
+        (UPDATED, delivery, "_may_be_there", lambda *_: False, "home of team:5: has [0]"),
+        (OPENED, planner, "_is_changed", lambda *_: False, "home of team:5: lacks [0]"),
+        (MUTED, compensation, "_asked_again", lambda manager, made, users: ([], list(made)), "home of team:5: has [0]"),
     ],
     ids=["follow", "rebuild", "narrower", "wider", "mute"],
 )
