@@ -26,6 +26,7 @@ class BatchError(ActivityError):
         self.fanouts = fanouts
         #: How many activities the batch had.
         self.total = total
+        self._done = done
         first = "; ".join(f"number {place}: {reason}" for place, _, reason in self.refused[:3])
         more = f"; and {len(self.refused) - 3} more, see its `refused`" if len(self.refused) > 3 else ""
         what = f"{len(self.refused)} of {total} activities were refused, the others were {done}"
@@ -34,7 +35,7 @@ class BatchError(ActivityError):
         super().__init__(f"{what}: {first}{more}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.refused, self.total, self.fanouts)
+        return type(self), (self.refused, self.total, self.fanouts, self._done)
 
 
 class UnknownActivity(FeedmillError, LookupError):

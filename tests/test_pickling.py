@@ -185,7 +185,8 @@ ERRORS.append(FanoutTimeout)
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: error.__name__)
 def test_errors(error: Any) -> None:
     """An error travels between processes, with what it lists."""
-    made = BatchError([(1, MANY[0], "why")], 3, Fanouts([])) if error is BatchError else error("what is wrong")
+    refused = [(1, MANY[0], "why")]
+    made = BatchError(refused, 3, Fanouts([]), "removed") if error is BatchError else error("what is wrong")
     for copied in (pickle.loads(pickle.dumps(made)), copy.deepcopy(made)):
         assert type(copied) is error and str(copied) == str(made)
         assert getattr(copied, "refused", None) == getattr(made, "refused", None)
