@@ -44,9 +44,14 @@ def set_up(app: Any) -> None:
             make(name, exchanges(name, type="direct"), routing_key=name, queue_arguments=arguments) for name in lacking
         ]
         conf.task_queues = [*declared.values(), *ours]
-    schedule = dict(conf.beat_schedule or {})
-    if not any(isinstance(entry, dict) and entry.get("task") == SWEEP for entry in schedule.values()):
-        conf.beat_schedule = {**schedule, SWEEP: celeryconfig.beat_schedule[SWEEP]}
+    if not sweeps(app):
+        conf.beat_schedule = {**(conf.beat_schedule or {}), SWEEP: celeryconfig.beat_schedule[SWEEP]}
 
 
-__all__ = ["SWEEP", "set_up", "set_up_current"]
+def sweeps(app: Any) -> bool:
+    """Whether the beat schedule of *app* has an entry for the sweep."""
+    entries = dict(app.conf.beat_schedule or {}).values()
+    return any(isinstance(entry, dict) and entry.get("task") == SWEEP for entry in entries)
+
+
+__all__ = ["SWEEP", "set_up", "set_up_current", "sweeps"]

@@ -8,9 +8,10 @@ from typing import Any
 from django.core import checks
 
 from feedmill import registry
-from feedmill.contrib.django.celery import SWEEP
+from feedmill.contrib.django.celery import SWEEP, sweeps
 from feedmill.errors import SettingsError
 from feedmill.fanout import publisher
+from feedmill.manager.feed_keys import feeds_of, formats
 from feedmill.tasks.startup_checks import check_lease, visibility_problem
 
 TAG = "feedmill"
@@ -47,18 +48,15 @@ def _keys() -> Iterator[checks.CheckMessage]:
     """Feeds of different classes that are kept under one key overwrite each other."""
     owners: dict[str, type] = {}
     for name in registry.manager_names():
-        manager = registry.get_manager(name)
-        feeds = [*manager.feed_classes.values(), manager.user_feed_class, manager.notification_feed_class]
-        for feed in filter(None, feeds):
-            for attribute in ("key_format", "count_format"):
-                key = getattr(feed, attribute, None)
-                if key and owners.setdefault(key, feed) is not feed:
-                    yield _error(
-                        2,
-                        f"{feed.__qualname__}.{attribute} is {key!r}, which {owners[key].__qualname__} has as well: each"
-                        " would overwrite the other's feeds.",
-                        f"Give {feed.__qualname__} a {attribute} of its own.",
-                    )
+        for each in formats(name, feeds_of(registry.get_manager(name))):
+            owner, feed = owners.setdefault(each.text, each.feed_class), each.feed_class
+            if owner is not feed:
+                yield _error(
+                    2,
+                    f"{feed.__qualname__}.{each.attribute} is {each.text!r}, which {owner.__qualname__} has as well: each"
+                    " would overwrite the other's feeds.",
+                    f"Give {feed.__qualname__} a {each.attribute} of its own.",
+                )
 
 
 def _celery() -> Iterator[checks.CheckMessage]:
@@ -75,15 +73,14 @@ def _celery() -> Iterator[checks.CheckMessage]:
             "Make an app in celery.py of the project and import it in the project's __init__.py, as Celery's page on Django says.",
         )
         return
-    for ask in (_broker_problem, publisher.content_type_problem):
-        if problem := ask(app):
+    for problem in (_broker_problem(), publisher.content_type_problem(app)):
+        if problem:
             yield _error(5, f"{problem}.")
     if problem := visibility_problem(app):
         yield _warning(6, f"{problem}.")
     if problem := check_lease(instance=None):
         yield _warning(7, f"{problem}.")
-    entries = dict(app.conf.beat_schedule or {}).values()
-    if not any(isinstance(entry, dict) and entry.get("task") == SWEEP for entry in entries):
+    if not sweeps(app):
         yield _warning(
             8,
             f"The beat schedule of the Celery app {app.main!r} has no entry for {SWEEP}, without which a lost message is"
@@ -92,7 +89,7 @@ def _celery() -> Iterator[checks.CheckMessage]:
         )
 
 
-def _broker_problem(app: Any) -> str:
+def _broker_problem() -> str:
     try:
         publisher.ready()
     except SettingsError as error:
