@@ -23,7 +23,7 @@ from feedmill import settings
 from feedmill.activity import Activity, checked_values
 from feedmill.errors import CorruptRecord, NewerRecord, StorageError, UnknownVerb
 from feedmill.grouping.operations import UPDATE, MemberOp, member_op_of
-from feedmill.ids import EntityId, activity_id, is_id
+from feedmill.ids import EntityId, activity_id
 from feedmill.msgpack_codec import pack, split_stream, unpack
 from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend
@@ -209,11 +209,11 @@ def schedule(feed_class: Any, user_ids: Sequence[EntityId], *, sooner: bool = Fa
 def recover(feed_class: Any, apply: Callable[[EntityId], Steps[Sequence[Any]]]) -> Steps[int]:
     """*apply* each feed of this kind whose pending writes were left behind; how many pending writes that emptied.
 
-    One that fails is looked at again later, and so is one in which *apply* left something.
+    One that fails is looked at again later, and so is one in which *apply* left something. An entry of nobody is forgotten.
     """
     index, applied = backend().auxiliary.pending_index, 0
     while due := (yield from index.due(feed_class.key_format, AT_ONCE)):
-        owners = [(each, user_id) for each in due if (user_id := _owner(each[0])) is not None]
+        owners = [(each, user_id) for each in due if (user_id := each.user_id) is not None]
         full = yield from index.has_pending(feed_class.keys_of([user_id for _, user_id in owners]))
         later = []
         for (each, user_id), holds in zip(owners, full):
@@ -233,12 +233,3 @@ def recover(feed_class: Any, apply: Callable[[EntityId], Steps[Sequence[Any]]]) 
         if len(due) < AT_ONCE:
             break
     return applied
-
-
-def _owner(index: bytes) -> EntityId | None:
-    """Whose feed it is; None for bytes that say nothing, which are forgotten."""
-    try:
-        user_id: EntityId = unpack(index)
-    except CorruptRecord:
-        return None
-    return user_id if is_id(user_id) else None

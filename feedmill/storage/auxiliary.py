@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from feedmill.errors import CorruptRecord
+from feedmill.ids import EntityId, is_id
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage.operations import Steps
 
@@ -33,6 +34,15 @@ class PendingEntry(NamedTuple):
     owner: bytes
     #: The time that proves that nobody scheduled it again.
     proof: bytes
+
+    @property
+    def user_id(self) -> EntityId | None:
+        """Whose feed it is; None where the owner is nothing that says so."""
+        try:
+            user_id: EntityId = unpack(self.owner)
+        except CorruptRecord:
+            return None
+        return user_id if is_id(user_id) else None
 
 
 class FeedSchedule(Protocol):

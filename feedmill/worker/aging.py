@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from feedmill.errors import CorruptRecord, StorageError
+from feedmill.errors import StorageError
 from feedmill.feeds.flat import ALL, Feed
 from feedmill.grouping.aging import oldest_time
 from feedmill.grouping.operations import Plan, has_custom_score
 from feedmill.grouping.writer import cycle
-from feedmill.ids import EntityId, is_id
-from feedmill.msgpack_codec import unpack
+from feedmill.ids import EntityId
+from feedmill.storage.auxiliary import FeedSchedule
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend_for
 
@@ -41,39 +41,53 @@ def expire(feed_class: type[Feed]) -> Steps[int]:
 
     How many were looked at. A feed that cannot be written now is looked at a little later.
     """
-    index, number = backend_for(feed_class.timeline_storage_class).auxiliary.aging_index, 0
-    while number < MOST:
-        due = yield from index.due(feed_class.key_format, AT_ONCE)
-        users = {owner: user_id for owner, _ in due if (user_id := _owner(owner)) is not None}
-        seconds = dict(zip(users, (yield from _expired(feed_class, list(users.values())))))
-        if due:
-            moves = [index.settle(feed_class.key_format, [entry], seconds.get(entry.owner)) for entry in due]
-            yield from together(moves)
-        # Whoever has put something into an empty feed meanwhile may have found it noted still.
-        empty = [owner for owner in users if seconds[owner] is None]
-        filled = zip(empty, (yield from _waits(feed_class, [users[owner] for owner in empty])))
+    index = backend_for(feed_class.timeline_storage_class).auxiliary.aging_index
+
+    def look_again(empty: Mapping[bytes, EntityId]) -> Steps[None]:
+        """Whoever has put something into an empty feed meanwhile may have found it noted still."""
+        filled = zip(empty, (yield from _waits(feed_class, list(empty.values()))))
         if owners := [owner for owner, wait in filled if wait is not None]:
             yield from index.schedule(feed_class.key_format, owners, interval(feed_class), sooner=True)
-        number += len(due)
-        if len(due) < AT_ONCE:
-            break
-    return number
+
+    return (yield from _look_at_due(feed_class, index, _expired, look_again))
 
 
 def end_idle(feed_class: type[Feed]) -> Steps[int]:
     """Delete the feeds of this kind that nobody has used for too long, of those whose time may be over; how many were looked at."""
-    index, number = backend_for(feed_class.timeline_storage_class).auxiliary.idle_index, 0
+    index = backend_for(feed_class.timeline_storage_class).auxiliary.idle_index
+    return (yield from _look_at_due(feed_class, index, _ended))
+
+
+def _look_at_due(
+    feed_class: type[Feed],
+    index: FeedSchedule,
+    look: Callable[[Any, Sequence[EntityId]], Steps[Sequence[float | None]]],
+    look_again: Callable[[Mapping[bytes, EntityId]], Steps[None]] | None = None,
+) -> Steps[int]:
+    """*look* at the feeds that are due by *index*: for each the seconds until it is looked at again, None for never.
+
+    Then *look_again* at those that are never. How many were due; an entry of nobody is forgotten.
+    """
+    number = 0
     while number < MOST:
         due = yield from index.due(feed_class.key_format, AT_ONCE)
-        users = {owner: user_id for owner, _ in due if (user_id := _owner(owner)) is not None}
-        keys = feed_class.keys_of(users.values())
-        seconds = dict(zip(users, (yield from together([feed_class.timeline().idle_end(key) for key in keys]))))
-        moves = [index.settle(feed_class.key_format, [entry], seconds.get(entry.owner)) for entry in due]
-        yield from together(moves)
+        users = {entry.owner: user_id for entry in due if (user_id := entry.user_id) is not None}
+        seconds = dict(zip(users, (yield from look(feed_class, list(users.values())))))
+        if due:
+            moves = [index.settle(feed_class.key_format, [entry], seconds.get(entry.owner)) for entry in due]
+            yield from together(moves)
+        if look_again is not None:
+            yield from look_again({owner: user_id for owner, user_id in users.items() if seconds[owner] is None})
         number += len(due)
         if len(due) < AT_ONCE:
             break
     return number
+
+
+def _ended(feed_class: Any, user_ids: Sequence[EntityId]) -> Steps[list[float | None]]:
+    """Delete the feeds of *user_ids* that are gone; for each of the others the seconds for which it is there, else None."""
+    keys = feed_class.keys_of(user_ids)
+    return (yield from together([feed_class.timeline().idle_end(key) for key in keys]))
 
 
 def _expired(feed_class: Any, user_ids: Sequence[EntityId]) -> Steps[list[float | None]]:
@@ -106,12 +120,3 @@ def _waits(feed_class: Any, user_ids: Sequence[EntityId]) -> Steps[list[float | 
         None if time is None else max(shortest, (time - horizon) / 1e6) if feed_class.counted else shortest
         for time in times
     ]
-
-
-def _owner(packed: bytes) -> EntityId | None:
-    """Whose feed it is; None for bytes that say nothing, which are forgotten."""
-    try:
-        user_id: EntityId = unpack(packed)
-    except CorruptRecord:
-        return None
-    return user_id if is_id(user_id) else None
