@@ -24,6 +24,7 @@ from feedmill.doctor.key_map import KeyInfo, KeyKind, KeyMap
 from feedmill.doctor.repair import diagnose, repair
 from feedmill.doctor.report import Finding, Report
 from feedmill.ids import ID_SIZE
+from feedmill.iteration import batched
 from feedmill.keys import GROUPS, dead_letters_key, due_key, wakeup_key
 from feedmill.registry import manager_names
 from feedmill.storage.activity_state import seconds_kept
@@ -172,9 +173,9 @@ class Examination:
         self.report.bodies += len(by_kind[KeyKind.BODY])
         self.report.kinds.update(info.feed_class for _, info in by_kind[KeyKind.FLAT])
         self.report.kinds.update(info.feed_class for info in feeds)
-        for flats in _batches(by_kind[KeyKind.FLAT]):
+        for flats in batched(by_kind[KeyKind.FLAT], BATCH):
             self._flats(flats)
-        for groups in _batches(list(feeds.items())):
+        for groups in batched(list(feeds.items()), BATCH):
             self._groups(groups)
         due = [(key, info.user_id) for key, info in by_kind[KeyKind.DUE]]
         fanout_records, chunks = (
@@ -207,7 +208,7 @@ class Examination:
 
     def _overflows(self, infos: Sequence[KeyInfo], feeds: dict[KeyInfo, dict[bytes, str]]) -> None:
         """Overflow whose group does not say that it has one, and those that do not fit their group."""
-        for info, flaw in self._each(list(_batches(infos)), suspicions, lambda batch: batch[0].key):
+        for info, flaw in self._each(list(batched(infos, BATCH)), suspicions, lambda batch: batch[0].key):
             for each, suspected in zip(info, flaw):
                 if suspected is not None:
                     feeds.setdefault(each.feed, {})[each.group] = suspected
@@ -283,11 +284,6 @@ def _unread(what: str, error: Exception) -> Finding:
 
 def _unfixable(finding: Finding, error: Exception) -> Finding:
     return Finding(finding.kind, finding.where, f"{finding.text}; repair failed: {reason(error)}", fixable=False)
-
-
-def _batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), BATCH):
-        yield items[start : start + BATCH]
 
 
 def examine(*, fix: bool = False, seen: Callable[[int, int], None] = lambda done, total: None) -> Report:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, Union
 
@@ -13,6 +12,7 @@ from feedmill.fanout.handle import Fanout, fanout_id
 from feedmill.fanout.handles import Fanouts
 from feedmill.fanout.operations import FILTERED_IMPORT, IMPORT
 from feedmill.ids import Entity, entity_id
+from feedmill.iteration import batched
 from feedmill.manager import activity_bodies, overriding
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.manager.writes import addition, author_rate_limit, storing
@@ -126,6 +126,4 @@ def _each(
 
 def parts(items: Iterable[T], size: int) -> Iterator[Sequence[T]]:
     """*items*, which are activities, *size* at a time."""
-    stream = iter(require_many("activities", items))
-    while part := list(itertools.islice(stream, size)):
-        yield part
+    return batched(require_many("activities", items), size)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from feedmill.activity import Activity
 from feedmill.fanout.handle import fanout_id
 from feedmill.ids import EntityId
+from feedmill.iteration import batched
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.msgpack_codec import unpack
 from feedmill.storage.auxiliary import NotificationNumbers, Notifications
@@ -47,11 +47,6 @@ def _notifications(manager: ManagerHooks, raw_id: bytes) -> Steps[Notifications]
     return backend().auxiliary.notified_users.notifications(manager.name, raw_id)
 
 
-def _parts(names: Iterable[str]) -> Iterator[list[str]]:
-    rest = iter(names)
-    return iter(lambda: list(itertools.islice(rest, AT_ONCE)), [])
-
-
 def _users(manager: ManagerHooks, raw_id: bytes, names: list[str]) -> Steps[list[tuple[str, list[EntityId]]]]:
     """The people of direct notifications, in one round trip."""
     found = yield from backend().auxiliary.notified_users.users(manager.name, raw_id, names)
@@ -60,7 +55,7 @@ def _users(manager: ManagerHooks, raw_id: bytes, names: list[str]) -> Steps[list
 
 def _people(manager: ManagerHooks, raw_id: bytes, names: Iterable[str]) -> Iterator[tuple[str, list[EntityId]]]:
     """The people of direct notifications; never all of them at once."""
-    for part in _parts(names):
+    for part in batched(names, AT_ONCE):
         yield from backend().run(_users(manager, raw_id, part))
 
 
@@ -69,7 +64,7 @@ def notice_of(manager: ManagerHooks, raw_id: bytes, user_id: EntityId) -> Proced
     known, user = (yield from stored(_notifications(manager, raw_id))), str(user_id)
     by_number = sorted(known.notifications.items(), key=lambda item: -item[1][0])
     said_of = {name: notified for name, (number, notified) in by_number if number > known.numbers.removed}
-    for part in _parts(said_of):
+    for part in batched(said_of, AT_ONCE):
         for name, ids in (yield from stored(_users(manager, raw_id, part))):
             if user in map(str, ids):
                 return name if said_of[name] else ""
@@ -96,7 +91,7 @@ def first_people(manager: ManagerHooks, raw_id: bytes, most: int) -> Procedure[l
     found: list[EntityId] = []
     if most < 1:
         return found
-    for part in _parts(_names((yield from stored(_notifications(manager, raw_id))), void=True)):
+    for part in batched(_names((yield from stored(_notifications(manager, raw_id))), void=True), AT_ONCE):
         for _, ids in (yield from stored(_users(manager, raw_id, part))):
             found += ids
         if len(found) >= most:

@@ -20,6 +20,7 @@ from hashlib import blake2b
 
 from feedmill.activity import Activity
 from feedmill.ids import ACTOR_SLICE, ID_SIZE, EntityId, actor_hashes
+from feedmill.iteration import batched
 from feedmill.manager import activity_bodies
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.storage.operations import Steps
@@ -104,7 +105,7 @@ def by_actor(manager: ManagerHooks, actor_id: EntityId) -> Iterator[Steps[set[by
 
 
 def _found(manager: ManagerHooks, buckets: Sequence[int], matches: Matches) -> Iterator[Steps[set[bytes]]]:
-    return (_some(manager, buckets[at : at + AT_ONCE], matches) for at in range(0, len(buckets), AT_ONCE))
+    return (_some(manager, some, matches) for some in batched(buckets, AT_ONCE))
 
 
 def _some(manager: ManagerHooks, buckets: Sequence[int], matches: Matches) -> Steps[set[bytes]]:

@@ -24,6 +24,7 @@ from feedmill.fanout.operations import DELETE_USER, REMOVE, REMOVE_ACTOR, REMOVE
 from feedmill.feeds.flat import WAIT, Feed
 from feedmill.feeds.removal import apply_all_pending
 from feedmill.ids import ACTOR_SLICE, Entity, EntityId, actor_hashes, entity_id, owner_id
+from feedmill.iteration import batched
 from feedmill.manager import activity_bodies, notified_users, overriding, own_feeds, removal_index
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import recipients_of
@@ -288,8 +289,7 @@ def of_user(manager: ManagerHooks, user_id: EntityId, about_them: bool) -> Sough
 def candidates(sought: Sought) -> Iterator[list[bytes]]:
     """The ids of what may be *sought*, as many at a time as are read in one round trip; from a thread."""
     for found in sought.candidates:
-        ids = sorted(backend().run(found))
-        yield from (ids[start : start + AT_ONCE] for start in range(0, len(ids), AT_ONCE))
+        yield from batched(sorted(backend().run(found)), AT_ONCE)
 
 
 def matching(manager: ManagerHooks, sought: Sought, raw_ids: Sequence[bytes]) -> Steps[list[Fact]]:
@@ -340,9 +340,8 @@ def _remove_found(manager: ManagerHooks, sought: Sought) -> Procedure[None]:
     """Remove all that is *sought*; in the end, the error of what this process cannot read is raised."""
     error: FeedmillError | None = None
     for found in sought.candidates:
-        ids = sorted((yield from procedures.stored(found)))
-        for start in range(0, len(ids), AT_ONCE):
-            facts = yield from procedures.stored(matching(manager, sought, ids[start : start + AT_ONCE]))
+        for ids in batched(sorted((yield from procedures.stored(found))), AT_ONCE):
+            facts = yield from procedures.stored(matching(manager, sought, ids))
             error = error or next((fact.error for fact in facts if fact.error is not None), None)
             undone = yield from procedures.stored(_undone(manager, facts))
             _, refused = yield from take_back(manager, {fact.raw_id: fact.activity for fact in undone})
@@ -383,9 +382,8 @@ def _remove_own(manager: ManagerHooks, user_id: EntityId) -> Procedure[None]:
     if manager.user_feed_class is None:
         return
     members = yield from procedures.stored(manager.user_feed_class.all_members(user_id))
-    ids = [member.raw_id for _, member in members]
-    for start in range(0, len(ids), AT_ONCE):
-        facts = yield from procedures.stored(activity_bodies.facts(manager, ids[start : start + AT_ONCE]))
+    for ids in batched((member.raw_id for _, member in members), AT_ONCE):
+        facts = yield from procedures.stored(activity_bodies.facts(manager, ids))
         known = {fact.raw_id: fact.activity for fact in facts.values() if fact.activity is not None and fact.known}
         if known:
             yield from procedures.stored(together(removal_index.added(manager, filter(None, known.values()))))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ from feedmill.fanout.operations import (
     FanoutOperation,
 )
 from feedmill.ids import Entity, EntityId, entity_id, owner_id
+from feedmill.iteration import batched
 from feedmill.manager import activity_bodies, notified_users, own_feeds, removal_index
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
 from feedmill.manager.hooks import ManagerHooks
@@ -152,8 +152,7 @@ def notify_directly(
     raw_id, fanouts, number = activity.raw_id, list[Fanout](), 0
     operations = activity_bodies.change(manager, op.change, [activity])
     operations += removal_index.added(manager, [activity]) if op.adds else []
-    chunks = iter(lambda: list(itertools.islice(people, manager.fanout_chunk_size)), [])
-    while part := list(itertools.islice(chunks, AT_ONCE)):
+    for part in batched(batched(people, manager.fanout_chunk_size), AT_ONCE):
         named = {notified_users.name_of(manager, raw_id, ids): pack(ids) for ids in part}
         numbered = _Result(notified_users.keep(manager, activity, op.adds, named, number))
         wanted = [(name, pack([raw_id, ids])) for name, ids in named.items()]
@@ -191,7 +190,7 @@ def copy(
         ids_of(target_ids, "target", others_than(user_id) if op is FOLLOW else entity_id),
         list[Fanout](),
     )
-    while part := list(itertools.islice(targets, AT_ONCE)):
+    for part in batched(targets, AT_ONCE):
         rest = [] if limit is None else [limit]
         user, names = str(user_id), list(map(str, part))
         wanted = [

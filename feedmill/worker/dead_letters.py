@@ -8,6 +8,7 @@ from typing import Any
 from feedmill.errors import CorruptRecord, FeedmillError, MessageError, UnknownName
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.operations import PLANNED, operation_called
+from feedmill.iteration import batched
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage import procedures
 from feedmill.storage.journal import FANOUT, MESSAGE, Claim, DeadLetter
@@ -100,8 +101,7 @@ def retry(dead_letter_id: str) -> str:
 def delete(ids: Sequence[str]) -> int:
     """Forget dead letters; how many were there."""
     known = [name for name in ids if is_dead_letter_id(name)]
-    parts = [known[start : start + AT_ONCE] for start in range(0, len(known), AT_ONCE)]
-    return sum(backend().run(backend().journal.delete_dead_letters(part)) for part in parts)
+    return sum(backend().run(backend().journal.delete_dead_letters(part)) for part in batched(known, AT_ONCE))
 
 
 def is_dead_letter_id(text: str) -> bool:

@@ -6,13 +6,13 @@ Bodies go last: by them it is known what the user did.
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 from feedmill.errors import FeedmillError
 from feedmill.fanout.operations import OPERATIONS, Subject
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes, spellings
+from feedmill.iteration import batched
 from feedmill.keys import GROUPS, PRESENT, fanout_record_key, feed_key, set_aside_key
 from feedmill.manager import Manager, activity_bodies, own_feeds, removals
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
@@ -55,7 +55,7 @@ def erase(manager: Manager, user_id: EntityId, removed: Iterator[Fact], fanout_i
     theirs = [each for each in letters if _names(each, manager, str(user_id), ids)]
     dead_letters.delete([each.id for each in theirs])
     run(together([backend().maintenance.forget(fanout_record_key(each.fanout)) for each in theirs if each.fanout]))
-    for some in _parts(facts):
+    for some in batched(facts, AT_ONCE):
         names = [removals.name_of(manager, fact.raw_id) for fact in some]
         forgotten: list[Steps[Any]] = [
             backend().journal.forget(manager.name, user_id, names),
@@ -125,11 +125,6 @@ def _names(dead_letter: DeadLetter, manager: Manager, user: str, ids: set[bytes]
     except (FeedmillError, TypeError, ValueError):
         return False
     return body in ids
-
-
-def _parts(facts: Sequence[Fact]) -> Iterator[list[Fact]]:
-    rest = iter(facts)
-    return iter(lambda: list(itertools.islice(rest, AT_ONCE)), [])
 
 
 __all__ = ["erase", "is_anything_older_open"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Sequence, Set
+from typing import Any
 
 from feedmill.errors import DeclarationError
 from feedmill.fanout.operations import IMPORT
@@ -14,6 +14,7 @@ from feedmill.feeds.flat import Feed, HeldMember
 from feedmill.feeds.removal import apply_all_pending, check_done, remove_matching
 from feedmill.grouping.aging import noted_idle
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes
+from feedmill.iteration import batched
 from feedmill.manager import Manager, own_feeds
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import FOREIGN, Fact
@@ -27,8 +28,6 @@ from feedmill.storage.registry import backend
 from feedmill.worker import compensation
 from feedmill.worker.delivery import FOLLOWERS, OWN, AudienceUsers, Delivery, Request, lock_timeout
 from feedmill.worker.isolation import halves, isolate
-
-T = TypeVar("T")
 
 #: User feeds that a rebuild reads in one round trip, and activities.
 READ_AT_ONCE, FACTS_AT_ONCE = 100, 1000
@@ -183,7 +182,7 @@ def _bring_newest(brought: _Brought, targets: list[EntityId], most: int, limit: 
     source, size, below = _source(manager), most if manager.is_filtered else limit, b""
     for _ in range(LOOK_BACK if manager.is_filtered else 1):
         newest, lasts = list[bytes](), list[tuple[bytes, bool]]()
-        for some in _chunked(iter(targets), READ_AT_ONCE):
+        for some in batched(targets, READ_AT_ONCE):
             slices = yield from together([_older(source, target, below, size) for target in some])
             newest = heapq.nlargest(most, itertools.chain(newest, *slices))
             lasts += [(ids[-1], len(ids) == size) if ids else (b"\xff", False) for ids in slices]
@@ -253,7 +252,7 @@ class _Brought:
         The removal of one may not have reached the user, where they followed its actor no more, and a worker that died had brought it.
         """
         others = (raw_id for raw_id in ids if raw_id not in self.looked_at)
-        for some in _chunked(others, FACTS_AT_ONCE):
+        for some in batched(others, FACTS_AT_ONCE):
             facts = yield from kept_bodies.facts(self.manager, some)
             self.refused.update({f.raw_id: f for f in facts.values() if f.kind in (NOTIFIED_ONLY, REMOVED)})
             if self.manager.is_filtered:
@@ -265,7 +264,7 @@ class _Brought:
         Whoever let it in may have done so before it was taken out.
         """
         mark = str(self.user_id), REFILTERED
-        for some in _chunked(iter(self.refused), FACTS_AT_ONCE):
+        for some in batched(self.refused, FACTS_AT_ONCE):
             now = yield from kept_bodies.facts(self.manager, some)
             back = [fact for fact in now.values() if fact.live and fact.data != self.refused[fact.raw_id].data]
             if self.manager.is_filtered:
@@ -354,8 +353,3 @@ def _source(manager: Manager) -> type[Feed]:
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name} has no user_feed_class, the feed that is copied from")
     return manager.user_feed_class
-
-
-def _chunked(ids: Iterator[T], size: int) -> Iterator[Sequence[T]]:
-    while chunk := list(itertools.islice(ids, size)):
-        yield chunk

@@ -15,6 +15,7 @@ from feedmill.fanout.operations import OPERATIONS, REMOVE, FanoutOperation, Subj
 from feedmill.feeds.flat import Feed
 from feedmill.grouping.operations import is_updated
 from feedmill.ids import EntityId
+from feedmill.iteration import batched
 from feedmill.manager import Manager, Priority, notified_users, own_feeds
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import followers_of, recipients_of
@@ -197,7 +198,7 @@ def _notified(manager: Manager, fact: Fact, *, void: bool) -> Iterator[EntityId]
 
 def _chunks(audiences: Iterable[Audience], size: int) -> Iterator[Chunk]:
     for audience, priority, ids in audiences:
-        while chunk := list(itertools.islice(ids, size)):
+        for chunk in batched(ids, size):
             yield audience, priority, chunk
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator, Sequence
 
 from feedmill.errors import MessageError
 from feedmill.fanout.operations import DELETE_USER, REMOVE, FanoutOperation
 from feedmill.ids import EntityId, is_id
+from feedmill.iteration import batched
 from feedmill.manager import Manager, removals
 from feedmill.manager.activity_bodies import Fact
 from feedmill.storage.journal import Claim
@@ -56,16 +56,12 @@ def _is_deleted(manager: Manager, claim: Claim, user_id: EntityId, about_them: b
 def _all_removed(manager: Manager, sought: removals.Sought) -> bool:
     """Whether all that was removed of *sought* is out of all feeds."""
     names = (removals.name_of(manager, fact.raw_id) for fact in _removed(manager, sought))
-    return all(backend().run(_are_done(some)) for some in _parts(names))
+    return all(backend().run(_are_done(some)) for some in batched(names, AT_ONCE))
 
 
 def _removed(manager: Manager, sought: removals.Sought) -> Iterator[Fact]:
     for ids in removals.candidates(sought):
         yield from (fact for fact in backend().run(removals.matching(manager, sought, ids)) if not fact.known)
-
-
-def _parts(names: Iterator[str]) -> Iterator[list[str]]:
-    return iter(lambda: list(itertools.islice(names, AT_ONCE)), [])
 
 
 def _are_done(names: Sequence[str]) -> Steps[bool]:

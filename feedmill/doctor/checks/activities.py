@@ -9,6 +9,7 @@ from feedmill.doctor.report import Finding
 from feedmill.errors import CorruptRecord, FeedmillError
 from feedmill.feeds.removal import remove_matching
 from feedmill.ids import id_microseconds
+from feedmill.iteration import batched
 from feedmill.storage.operations import Steps
 
 #: Newest entries of a feed whose bodies are looked for, and how many of them, or which part, may lack one while they are
@@ -73,8 +74,7 @@ def _finding(info: Any, missing: Sequence[bytes], number: int) -> Steps[Finding 
 def without_body(feed_class: Any, ids: Sequence[bytes]) -> Steps[list[bytes]]:
     """Those of *ids* that no body is stored for."""
     missing: list[bytes] = []
-    for start in range(0, len(ids), PIECE):
-        piece = ids[start : start + PIECE]
+    for piece in batched(ids, PIECE):
         bodies = yield from feed_class.activities().get(piece)
         missing += [raw_id for raw_id, body in zip(piece, bodies) if body is None]
     return missing

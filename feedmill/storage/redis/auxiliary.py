@@ -8,6 +8,7 @@ from hashlib import sha1
 from typing import Any
 
 from feedmill import settings
+from feedmill.iteration import batched
 from feedmill.keys import (
     GROUPS,
     index_key,
@@ -160,8 +161,8 @@ class RedisUnfollows(Unfollows):
         for key in (unfollowed, followed):
             pairs = yield from self._all(key, -1)
             gone = [pair for pair in pairs if names(unpack(pair), user)]
-            for start in range(0, len(gone), PAGE):
-                yield [("ZREM", key, *gone[start : start + PAGE])]
+            for part in batched(gone, PAGE):
+                yield [("ZREM", key, *part)]
         yield [("ZREM", rebuilt, user)]
 
     def _all(self, key: str, number: int) -> Steps[list[bytes]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
+from feedmill.iteration import batched
 from feedmill.keys import pattern_of
 from feedmill.storage.mailbox import Mailbox
 from feedmill.storage.operations import Command
@@ -96,8 +97,7 @@ class Channels:
             return
         for is_pattern in (False, True):
             some = [key for key in keys if key[0] is is_pattern]
-            for start in range(0, len(some), BATCH):
-                part = some[start : start + BATCH]
+            for part in batched(some, BATCH):
                 command = (commands[is_pattern], *(name for _, name in part))
                 self._outgoing.append((command, _Asked(part, len(part))))
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from feedmill.activity import MAX_MEMBERS
 from feedmill.cursor import GroupPosition
 from feedmill.errors import CorruptRecord
 from feedmill.ids import ID_SIZE, are_ints
+from feedmill.iteration import batched
 from feedmill.keys import GROUPS, PRESENT
 from feedmill.records import record
 from feedmill.storage.base import (
@@ -43,17 +44,10 @@ STATE = "\0m"
 #: The field that holds its pending writes; it is there as long as it holds something.
 PENDING_FIELD = "\0i"
 
-T = TypeVar("T")
-
 
 def call_script(name: str, keys: Sequence[Any], *args: Any) -> Command:
     """The command that runs script *name*."""
     return ("EVALSHA", scripts.sha(name), len(keys), *keys, *args)
-
-
-def _batches(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 class RedisTimelineStorage(FlatTimelines, GroupTimelines):
@@ -86,13 +80,13 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         if not keys or not ids:
             return 0
         args = max_length, horizon, idle, int(begins), channel
-        replies = yield [call_script("flat_add", part, *args, *ids) for part in _batches(keys)]
+        replies = yield [call_script("flat_add", part, *args, *ids) for part in batched(keys, BATCH)]
         return sum(replies)
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes], channel: str = "") -> Steps[int]:
         if not keys or not ids:
             return 0
-        replies = yield [call_script("flat_remove", part, channel, *ids) for part in _batches(keys)]
+        replies = yield [call_script("flat_remove", part, channel, *ids) for part in batched(keys, BATCH)]
         return sum(replies)
 
     def flat_slice(self, key: str, start: int, stop: int) -> Steps[list[bytes]]:
@@ -177,7 +171,9 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
     def release(self, keys: Sequence[str], tokens: Sequence[bytes]) -> Steps[list[bool]]:
         if not keys:
             return []
-        replies = yield [call_script("release", [key + GROUPS for key in part], *tokens) for part in _batches(keys)]
+        replies = yield [
+            call_script("release", [key + GROUPS for key in part], *tokens) for part in batched(keys, BATCH)
+        ]
         return [bool(each) for answer in replies for each in answer]
 
     def groups_slice(
