@@ -25,7 +25,7 @@ from feedmill.feeds.flat import WAIT, Feed
 from feedmill.feeds.removal import apply_all_pending
 from feedmill.ids import ACTOR_SLICE, Entity, EntityId, actor_hashes, entity_id, owner_id
 from feedmill.iteration import batched
-from feedmill.manager import activity_bodies, notified_users, overriding, own_feeds, removal_index
+from feedmill.manager import activity_bodies, feed_classes, notified_users, overriding, own_feeds, removal_index
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import recipients_of
 from feedmill.manager.batches import AT_ONCE, parts
@@ -211,12 +211,6 @@ def _taken_out(feed_class: type[Feed], user_ids: Sequence[EntityId], some: Seque
 # -- an actor out of one user's feeds
 
 
-def feeds_that_receive(manager: ManagerHooks) -> list[type[Feed]]:
-    """The feeds into which workers deliver: those of followers, and notifications."""
-    notes = manager.notification_feed_class
-    return [*manager.feed_classes.values(), *([] if notes is None else [notes])]
-
-
 def remove_actor(manager: ManagerHooks, user_id: Entity, actor_id: Entity) -> Procedure[Fanout]:
     """See :meth:`Manager.remove_actor`.
 
@@ -231,7 +225,7 @@ def remove_actor(manager: ManagerHooks, user_id: Entity, actor_id: Entity) -> Pr
             f"user and actor are both {user_id!r}; remove_actor is about what others did. To take back what somebody did, use"
             " remove_activities"
         )
-    classes = feeds_that_receive(manager)
+    classes = feed_classes.receiving(manager)
     if not classes:
         raise DeclarationError(f"{manager.name}.remove_actor needs feed_classes or notification_feed_class")
     publisher.ready()
@@ -372,7 +366,7 @@ def delete_user(manager: ManagerHooks, user_id: Entity, about_them: bool) -> Pro
     publisher.ready()
     yield from _remove_found(manager, of_user(manager, user_id, about_them))
     yield from _remove_own(manager, user_id)
-    yield from procedures.stored(together([each.erase(user_id) for each in feeds_that_receive(manager)]))
+    yield from procedures.stored(together([each.erase(user_id) for each in feed_classes.receiving(manager)]))
     name = fanout_id(manager.name, DELETE_USER.name, str(user_id))
     return (yield from handle.enqueue(manager.name, DELETE_USER, [(name, pack([user_id, about_them]))]))[0]
 

@@ -14,7 +14,7 @@ from feedmill.fanout.operations import OPERATIONS, Subject
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes, spellings
 from feedmill.iteration import batched
 from feedmill.keys import GROUPS, PRESENT, fanout_record_key, feed_key, set_aside_key
-from feedmill.manager import Manager, activity_bodies, own_feeds, removals
+from feedmill.manager import Manager, activity_bodies, feed_classes, own_feeds, removals
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage.activity_state import REMOVED
@@ -67,13 +67,9 @@ def erase(manager: Manager, user_id: EntityId, removed: Iterator[Fact], fanout_i
 
 
 def _erase_feeds(manager: Manager, user_id: EntityId) -> list[Steps[Any]]:
-    classes, own = removals.feeds_that_receive(manager), own_feeds.classes(manager)
-    found: list[Steps[Any]] = [
-        _erase_own(manager, each, user_id) if each in own else each.erase(user_id) for each in classes
-    ]
-    if manager.user_feed_class is not None:
-        found.append(_erase_own(manager, manager.user_feed_class, user_id))
-    for each in [*classes, *([manager.user_feed_class] if manager.user_feed_class else [])]:
+    own, found = [*own_feeds.classes(manager), manager.user_feed_class], list[Steps[Any]]()
+    for each in feed_classes.declared(manager):
+        found.append(_erase_own(manager, each, user_id) if each in own else each.erase(user_id))
         spelled = [getattr(each, name) for name in each.key_attributes()]
         keys = [feed_key(key_format, user_id) for key_format in spelled]
         found += [backend().maintenance.forget(set_aside_key(key + end)) for key in keys for end in ("", GROUPS)]
@@ -103,7 +99,7 @@ def _erase_own(manager: Manager, feed_class: Any, user_id: EntityId) -> Steps[No
 def _forget_pending(manager: Manager, user_id: EntityId) -> list[Steps[Any]]:
     owners, indexes = [pack(each) for each in spellings(user_id)], backend().auxiliary
     found: list[Steps[Any]] = []
-    for each in filter(None, [*removals.feeds_that_receive(manager), manager.user_feed_class]):
+    for each in feed_classes.declared(manager):
         asked = [
             (indexes.pending_index, each.may_have_pending_writes),
             (indexes.aging_index, each.lifetime()),

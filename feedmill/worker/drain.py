@@ -14,7 +14,7 @@ from feedmill.fanout import publisher
 from feedmill.fanout.operations import PLANNED, FanoutOperation, Subject, operation_called
 from feedmill.feeds.flat import Feed
 from feedmill.grouping.writer import recover_pending_writes
-from feedmill.manager import Manager, activity_bodies, removal_index
+from feedmill.manager import Manager, activity_bodies, feed_classes, removal_index
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.hook_results import Skipped
 from feedmill.registry import feed_names
@@ -110,11 +110,7 @@ def _clean_index(name: str) -> None:
 
 def _kinds_with_pending_writes() -> list[type[Feed]]:
     """The declared feed classes whose writes may be left to the holder of a lock."""
-    managers = map(registry.get_manager, registry.manager_names())
-    declared = dict.fromkeys(
-        kind for each in managers for kind in (*each.feed_classes.values(), each.notification_feed_class)
-    )
-    return [kind for kind in declared if kind is not None and kind.may_have_pending_writes]
+    return [kind for kind in _kinds() if kind.may_have_pending_writes]
 
 
 def _recover_pending_writes(feed_class: type[Feed]) -> int:
@@ -138,12 +134,7 @@ def _recover_pending_writes(feed_class: type[Feed]) -> int:
 def _kinds() -> list[type[Feed]]:
     """All declared feed classes."""
     managers = map(registry.get_manager, registry.manager_names())
-    declared = dict.fromkeys(
-        kind
-        for each in managers
-        for kind in (*each.feed_classes.values(), each.notification_feed_class, each.user_feed_class)
-    )
-    return [kind for kind in declared if kind is not None]
+    return list(dict.fromkeys(kind for each in managers for kind in feed_classes.declared(each)))
 
 
 def _run_on(feed_class: type[Feed], operation: Callable[[type[Feed]], Steps[int]]) -> None:

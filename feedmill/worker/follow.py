@@ -15,12 +15,11 @@ from feedmill.feeds.removal import apply_all_pending, check_done, remove_matchin
 from feedmill.grouping.aging import noted_idle
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes
 from feedmill.iteration import batched
-from feedmill.manager import Manager, own_feeds
+from feedmill.manager import Manager, feed_classes, own_feeds
 from feedmill.manager import activity_bodies as kept_bodies
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import admitted_to, following_of
 from feedmill.manager.hook_results import Skipped
-from feedmill.manager.removals import feeds_that_receive
 from feedmill.storage.activity_state import NOTIFIED_ONLY, REMOVED
 from feedmill.storage.auxiliary import FROM_FEEDS, FROM_NOTIFICATIONS, REFILTERED, FollowChanges
 from feedmill.storage.operations import Steps, together
@@ -114,7 +113,7 @@ def remove_actor(manager: Manager, user_id: EntityId, actor_id: EntityId, ids: S
     def actor_matches(actor: EntityId) -> bool:
         return str(actor) == str(actor_id)
 
-    classes = feeds_that_receive(manager)
+    classes = feed_classes.receiving(manager)
     kept = yield from apply_all_pending(classes, user_id, lock_timeout())
     removals = [
         remove_matching(each, user_id, ids.__contains__, actor_matches, wait=lock_timeout()) for each in classes
