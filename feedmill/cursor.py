@@ -7,13 +7,12 @@ A cursor grants nothing and hides nothing: the checksum finds damage, it does no
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 import struct
 from hashlib import blake2b
 from typing import NamedTuple
 
+from feedmill import urlsafe
 from feedmill.errors import CursorError
 from feedmill.ids import ID_SIZE
 
@@ -35,20 +34,15 @@ class GroupPosition(NamedTuple):
 def encode(owner: str, position: bytes) -> str:
     """The cursor that names *position* in the feeds that *owner* names."""
     data = bytes([VERSION]) + _hash(owner.encode(), _OWNER_SIZE) + position
-    return base64.urlsafe_b64encode(data + _hash(data, _CHECK_SIZE)).rstrip(b"=").decode()
+    return urlsafe.encode(data + _hash(data, _CHECK_SIZE))
 
 
 def decode(owner: str, cursor: object) -> bytes:
     """The place that *cursor* names; :class:`~feedmill.errors.CursorError` unless *owner*'s :func:`encode` made it."""
     if not isinstance(cursor, str):
         raise CursorError(f"a cursor is a str, not {type(cursor).__name__}; {_START_AGAIN}")
-    try:
-        raw = cursor.encode("ascii")
-        data = base64.urlsafe_b64decode(raw + b"=" * (-len(raw) % 4))
-    except (UnicodeEncodeError, binascii.Error, ValueError):
-        raise CursorError(f"{cursor[:80]!r} is not a cursor; {_START_AGAIN}") from None
-    # The decoder passes over characters that are not of its alphabet.
-    if base64.urlsafe_b64encode(data).rstrip(b"=") != raw or len(data) <= 1 + _OWNER_SIZE + _CHECK_SIZE:
+    data = urlsafe.decode(cursor)
+    if data is None or len(data) <= 1 + _OWNER_SIZE + _CHECK_SIZE:
         raise CursorError(f"{cursor[:80]!r} is not a cursor; {_START_AGAIN}")
     if _hash(data[:-_CHECK_SIZE], _CHECK_SIZE) != data[-_CHECK_SIZE:]:
         raise CursorError(f"cursor {cursor[:80]!r} was changed or cut; {_START_AGAIN}")
