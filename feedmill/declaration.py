@@ -7,6 +7,7 @@ import inspect
 import math
 
 from feedmill.errors import DeclarationError
+from feedmill.overrides import is_own
 
 #: Hooks of Stream-Framework that nothing here would ask, and what to do instead: a port must not lose one in silence.
 NEVER_ASKED = {
@@ -43,7 +44,7 @@ def check_attributes(cls: type, base: type) -> None:
 
     Raises :class:`~feedmill.errors.DeclarationError` with the near miss, or with what to do instead.
     """
-    if cls.__module__.startswith("feedmill."):
+    if is_own(cls):
         return  # here new attributes are made
     for name, advice in NEVER_ASKED.items():
         if hasattr(cls, name):

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple, Protocol, Union
 from feedmill.errors import ActivityError
 from feedmill.id_types import NAME, known_types, type_of
 from feedmill.msgpack_codec import pack, pack_list
+from feedmill.overrides import is_own
 
 EntityId = Union[int, str, uuid.UUID]
 #: The same, for isinstance.
@@ -174,7 +175,7 @@ def _refuse_others(value: object, cls: type, role: str) -> None:
             f"{role} is the class {value.__name__}; give an instance or an id. Were two arguments swapped? It is"
             " Activity(actor, verb, object, target)"
         )
-    if any(base.__module__.partition(".")[0] == "feedmill" for base in cls.__mro__):
+    if any(map(is_own, cls.__mro__)):
         raise ActivityError(
             f"{role} is {_shown(value)}, a {cls.__name__}; give an int, str or UUID, or an instance of a class of your own."
             " Were two arguments swapped?"

@@ -4,43 +4,52 @@ from __future__ import annotations
 
 import functools
 import inspect
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from feedmill.errors import DeclarationError
-from feedmill.overrides import is_own, parameters_of
+from feedmill.overrides import is_own, owner_of, parameters_of
 
 #: In the dict of an instance while its ``__init__`` runs.
 _BEING_MADE = "_being_made"
 
 
-class FixedAttributes:
+class _Guarded:
+    """Asks before an attribute of an instance is set or deleted."""
+
+    @abstractmethod
+    def _check_setting(self, name: str) -> None:
+        """Raise AttributeError, with what to do instead, unless *name* may be set."""
+
+    if not TYPE_CHECKING:  # else type checkers would let everything be set
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            self._check_setting(name)
+            super().__setattr__(name, value)
+
+        def __delattr__(self, name: str) -> None:
+            self._check_setting(name)
+            super().__delattr__(name)
+
+
+class FixedAttributes(_Guarded):
     """Attributes that Feedmill's classes declare cannot be set on an instance. Names of an app's own can.
 
     What Feedmill itself sets goes into ``__dict__``.
     """
 
     @classmethod
+    @abstractmethod
     def _instead_of_setting(cls, name: str) -> str:
         """What to do instead of setting *name*."""
-        raise NotImplementedError
 
-    if not TYPE_CHECKING:  # else type checkers would let everything be set
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            self.__check(name)
-            super().__setattr__(name, value)
-
-        def __delattr__(self, name: str) -> None:
-            self.__check(name)
-            super().__delattr__(name)
-
-        def __check(self, name: str) -> None:
-            cls = type(self)
-            if any(name in vars(each) or name in inspect.get_annotations(each) for each in cls.__mro__ if is_own(each)):
-                raise AttributeError(f"{cls.__name__}.{name} cannot be set; {cls._instead_of_setting(name)}")
+    def _check_setting(self, name: str) -> None:
+        cls = type(self)
+        if any(name in vars(each) or name in inspect.get_annotations(each) for each in cls.__mro__ if is_own(each)):
+            raise AttributeError(f"{cls.__name__}.{name} cannot be set; {cls._instead_of_setting(name)}")
 
 
-class Stateless:
+class Stateless(_Guarded):
     """Instances are made wherever one is needed, in other processes too, and never travel: only ``__init__`` sets attributes."""
 
     #: Positional arguments that ``__init__`` is called with, and how that is written.
@@ -54,27 +63,17 @@ class Stateless:
             _watch_init(cls)
 
     @classmethod
+    @abstractmethod
     def _where_state_belongs(cls) -> str:
         """What to do instead of keeping state in an instance."""
-        raise NotImplementedError
 
-    if not TYPE_CHECKING:
-
-        def __setattr__(self, name: str, value: Any) -> None:
-            self.__check(name)
-            super().__setattr__(name, value)
-
-        def __delattr__(self, name: str) -> None:
-            self.__check(name)
-            super().__delattr__(name)
-
-        def __check(self, name: str) -> None:
-            cls = type(self)
-            if _BEING_MADE not in self.__dict__:
-                raise AttributeError(
-                    f"{cls.__name__}.{name} cannot be set on an instance: others are made where they are needed, without it;"
-                    f" {cls._where_state_belongs()}"
-                )
+    def _check_setting(self, name: str) -> None:
+        cls = type(self)
+        if _BEING_MADE not in self.__dict__:
+            raise AttributeError(
+                f"{cls.__name__}.{name} cannot be set on an instance: others are made where they are needed, without it;"
+                f" {cls._where_state_belongs()}"
+            )
 
 
 def _check_init(cls: Any) -> None:
@@ -84,7 +83,7 @@ def _check_init(cls: Any) -> None:
             f"{cls.__name__}.__new__ could make instances that differ, and others are made where they are needed;"
             f" {cls._where_state_belongs()}"
         )
-    if is_own(_owner(cls, "__init__")) or _owner(cls, "__init__") is object:
+    if not _is_of_the_app(cls):
         return
     parameters = list(inspect.signature(cls.__init__).parameters.values())[1:]
     positional = all(each.kind in (each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD) for each in parameters)
@@ -98,7 +97,7 @@ def _check_init(cls: Any) -> None:
 def _watch_init(cls: Any) -> None:
     """Let attributes be set while the ``__init__`` of *cls* runs, and no longer."""
     init = cls.__init__
-    if _owner(cls, "__init__") is object or is_own(_owner(cls, "__init__")) or hasattr(init, "__watched__"):
+    if not _is_of_the_app(cls) or hasattr(init, "__watched__"):
         return
 
     @functools.wraps(init)
@@ -115,5 +114,7 @@ def _watch_init(cls: Any) -> None:
     cls.__init__ = __init__
 
 
-def _owner(cls: type, name: str) -> type:
-    return next(each for each in cls.__mro__ if name in vars(each))
+def _is_of_the_app(cls: type) -> bool:
+    """Whether the ``__init__`` of *cls* is an app's own."""
+    owner = owner_of(cls, "__init__")
+    return owner is not object and not is_own(owner)

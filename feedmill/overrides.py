@@ -36,6 +36,11 @@ def is_own(cls: type) -> bool:
     return cls.__module__.partition(".")[0] == "feedmill"
 
 
+def owner_of(cls: type, name: str) -> type:
+    """The class whose attribute *cls.name* is."""
+    return next(each for each in cls.__mro__ if name in vars(each))
+
+
 def parameters_of(function: Callable[..., Any]) -> str:
     """The parameters of *function* as errors show them: ``(self, name=None)``."""
     found = inspect.signature(function).parameters.values()

@@ -8,6 +8,7 @@ from typing import Any
 
 from feedmill.errors import DeclarationError
 from feedmill.fanout import publisher
+from feedmill.overrides import owner_of
 
 
 def follow_overrides(cls: type, base: type) -> None:
@@ -18,7 +19,7 @@ def follow_overrides(cls: type, base: type) -> None:
     for name in dir(base):
         if not inspect.iscoroutinefunction(getattr(base, f"a{name}", None)):
             continue
-        owner, awaited = _owner(cls, name), _owner(cls, f"a{name}")
+        owner, awaited = owner_of(cls, name), owner_of(cls, f"a{name}")
         if inspect.iscoroutinefunction(getattr(cls, name)):
             raise DeclarationError(
                 f"{cls.__name__}.{name} is an async def, and who calls it does not wait for it; override a{name} so, and"
@@ -26,10 +27,6 @@ def follow_overrides(cls: type, base: type) -> None:
             )
         if cls.__mro__.index(owner) < cls.__mro__.index(awaited):
             setattr(cls, f"a{name}", _coroutine(cls, name, vars(owner)[name]))
-
-
-def _owner(cls: type, name: str) -> type:
-    return next(each for each in cls.__mro__ if name in vars(each))
 
 
 def _coroutine(cls: type, name: str, override: Any) -> Callable[..., Any]:
