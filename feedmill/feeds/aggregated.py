@@ -39,7 +39,7 @@ from feedmill.ids import EntityId, id_microseconds, to_microseconds
 from feedmill.keys import feed_key
 from feedmill.records import AggregatedActivitySerializer
 from feedmill.records.record import Record
-from feedmill.storage.base import GroupRead
+from feedmill.storage.base import GroupRead, StoredGroup
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend_for, storage
 from feedmill.storage.sync_async import sync_and_async
@@ -330,7 +330,7 @@ class AggregatedFeed(Feed):
         In two round trips at most, one for a feed whose timeline holds everything. The last first, it reads the whole feed.
         """
         by_rank, turned = cls.has_custom_rank(), query.oldest_first
-        if by_rank or turned or (has_custom_score(cls) and cls.horizon()):  # what is too old may stand anywhere
+        if by_rank or turned or cls._ages_anywhere():
             return (yield from scan_whole(cls, user_id, position, start, stop, by_rank=by_rank, turned=turned))
         return (yield from scan_by_score(cls, user_id, position, start, stop))
 
@@ -343,7 +343,7 @@ class AggregatedFeed(Feed):
     def total(cls, user_id: EntityId, query: Query) -> Steps[int]:
         """How many groups there are."""
         key, horizon = cls.key_of(user_id), cls.horizon()
-        if horizon and has_custom_score(cls):
+        if cls._ages_anywhere():
             _, rows, _ = yield from cls.timeline().groups_slice(key, 0, cls.max_length, cls.max_length)
             return sum(not aging.is_too_old(cls, row, horizon) for row in rows)
         held: int = yield from cls.timeline().groups_count(key, horizon)
@@ -395,11 +395,19 @@ class AggregatedFeed(Feed):
     find_group, afind_group = sync_and_async(_find_group)
 
     def _found(self, name: bytes) -> Steps[AggregatedActivity | None]:
-        state, record, _, rank = yield from self.timeline().group_get(self.key, GroupRead(name, ()))
-        if record is None or rank is None or rank >= self.max_length or self._is_too_old(record):
+        stored = yield from self._shown_group(GroupRead(name, ()))
+        if stored is None:
             return None
+        state, record, _, _ = stored
         (found,) = yield from stored_groups(type(self), state, [(name, record)], include_empty=False)
         return found
+
+    def _shown_group(self, read: GroupRead) -> Steps[StoredGroup | None]:
+        """A group as it is stored; None where readers are not shown it."""
+        stored: StoredGroup = yield from self.timeline().group_get(self.key, read)
+        _, record, _, rank = stored
+        is_shown = record is not None and rank is not None and rank < self.max_length
+        return stored if is_shown and not aging.record_is_too_old(type(self), record, self.horizon()) else None
 
     def _rank(self, activity: Activity | str) -> Steps[int | None]:
         """The rank of the group that holds *activity*, or the one whose id it is, shown or minimised, or None."""
@@ -411,9 +419,10 @@ class AggregatedFeed(Feed):
             return next((rank for rank, group in enumerate(groups) if group.contains(activity)), None)
         name, serializer = group_name(self.get_aggregator(), self.activity_class.of(activity)), self.serializer()
         member = serializer.member(activity)
-        _, record, overflow, rank = yield from self.timeline().group_get(self.key, GroupRead(name, (member.actor,)))
-        if record is None or rank is None or rank >= self.max_length or self._is_too_old(record):
+        stored = yield from self._shown_group(GroupRead(name, (member.actor,)))
+        if stored is None:
             return None
+        _, record, overflow, rank = stored
         try:
             beside = serializer.overflow_codec.salvage(member.actor, overflow.get(member.actor, b""))
             held = serializer.decode(record).members + beside
@@ -421,21 +430,25 @@ class AggregatedFeed(Feed):
             return None
         if all(each.raw_id != activity.raw_id for each in held):
             return None
-        return (yield from self._rank_of_group(name)) if self._is_ranked_apart() else int(rank)
+        return (yield from self._rank_of_group(name)) if self._is_ranked_apart() else rank
 
-    def _is_ranked_apart(self) -> bool:
+    @classmethod
+    def _is_ranked_apart(cls) -> bool:
         """Whether the rank of a group in the timeline is not the one that readers see."""
-        return self.has_custom_rank() or (has_custom_score(type(self)) and bool(self.horizon()))
+        return cls.has_custom_rank() or cls._ages_anywhere()
+
+    @classmethod
+    def _ages_anywhere(cls) -> bool:
+        """Whether a group that is too old may stand anywhere in the timeline, rather than at its end."""
+        return has_custom_score(cls) and bool(cls.horizon())
 
     def _rank_of_group(self, name: bytes) -> Steps[int | None]:
         """The rank of the group called *name*; None if it is not there, or beyond the end."""
         if self._is_ranked_apart():
             groups = yield from self._select(0, self.max_length)
             return next((rank for rank, group in enumerate(groups) if group.group.encode() == name), None)
-        _, record, _, rank = yield from self.timeline().group_get(self.key, GroupRead(name, ()))
-        if record is None or rank is None or rank >= self.max_length or self._is_too_old(record):
-            return None
-        return int(rank)
+        stored = yield from self._shown_group(GroupRead(name, ()))
+        return None if stored is None else stored.rank
 
     def _held_by_id(self, ids: Sequence[bytes]) -> Steps[list[HeldMember]]:
         """The members with these ids, wherever they are: an id alone does not tell its group, so all are looked at."""
@@ -443,10 +456,6 @@ class AggregatedFeed(Feed):
         if not wanted:
             return []
         return [each for each in (yield from self.all_members(self.user_id)) if each[1].raw_id in wanted]
-
-    @classmethod
-    def _is_too_old(cls, record: bytes) -> bool:
-        return aging.record_is_too_old(cls, record, cls.horizon())
 
 
 def _nothing() -> Steps[int]:

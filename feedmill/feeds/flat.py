@@ -345,10 +345,7 @@ class Feed(Bodies, Readable):
         """Add *activities* and store their bodies; how many were new."""
         activities = _accepted(activities)
         yield from self._insert_activities(activities)
-        if self._idle:
-            added = yield from self._begun(self._written([self.user_id], activities, begins=True))
-        else:
-            added = yield from self.deliver([self.user_id], activities, wait=WAIT)
+        added = yield from self._begun(self._written([self.user_id], activities, begins=True))
         yield from self._trim_perhaps(trim)
         return added
 

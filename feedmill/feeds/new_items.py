@@ -55,8 +55,8 @@ class PageContent(NamedTuple):
     next: str | None
 
     def has(self, name: bytes, count: int = 0, updated: int = 0) -> bool:
-        """Whether the page shows an item, and no fewer activities of it."""
-        known = self.items.get(digest(name))
+        """Whether the page shows an item, by :func:`digest`, and no fewer activities of it."""
+        known = self.items.get(name)
         return known is not None and count <= known[0] and updated <= known[1]
 
 
@@ -114,7 +114,7 @@ def new_activities(feed_class: Any, user_id: EntityId, shown: PageContent, reada
         feed_class.key_of(user_id), bottom, b"", False, 0, length, length
     )
     horizon = feed_class.horizon()
-    new = [raw_id for raw_id in ids if not shown.has(raw_id) and id_microseconds(raw_id) >= horizon]
+    new = [raw_id for raw_id in ids if not shown.has(digest(raw_id)) and id_microseconds(raw_id) >= horizon]
     unknown = [raw_id for raw_id in new if raw_id not in readable]
     if unknown:
         readable.update((yield from feed_class.hydrate(unknown)))
@@ -161,7 +161,7 @@ def _may_be_new(feed_class: Any, shown: PageContent, name: bytes, stored: bytes)
     """Whether the record says so. Activities whose bodies are gone may make it untrue."""
     try:
         view = feed_class.serializer().view(stored)
-        return view.updated >= feed_class.horizon() and not shown.has(name, view.count, view.updated)
+        return view.updated >= feed_class.horizon() and not shown.has(digest(name), view.count, view.updated)
     except CorruptRecord:
         return False
 
@@ -169,8 +169,8 @@ def _may_be_new(feed_class: Any, shown: PageContent, name: bytes, stored: bytes)
 def _is_new(shown: PageContent, group: AggregatedActivity | None) -> bool:
     if group is None:
         return False
-    updated = 0 if group.updated_at is None else to_microseconds(group.updated_at)
-    return not shown.has(group.group.encode(), group.activity_count, updated)
+    name, (count, updated) = _numbers(group)
+    return not shown.has(name, count, updated)
 
 
 class NewItemsTopic(Topic[NewItems]):

@@ -143,7 +143,7 @@ class Readable(FixedAttributes):
         position = None if after is None else feed.position_of(after)
         items: list[Any] = []
         if query.empty:
-            return Page(items, None, 0 if getattr(feed, "counted", False) else None)
+            return Page(items, None, 0 if feed.counted else None)
         arrived: int | None = None
         size = MIN_SCAN + 4 * limit if query.picks else limit  # one look is mostly enough
         while True:

@@ -35,8 +35,12 @@ def stored_groups(
     feed_class: Any, state: bytes, rows: Sequence[tuple[bytes, bytes | None]], *, include_empty: bool
 ) -> Steps[list[AggregatedActivity | None]]:
     """:func:`shown_groups` in a feed whose stored state is *state*."""
-    seen = FeedState.salvaged(state) if feed_class.counted else None
-    return shown_groups(feed_class, seen, rows, include_empty=include_empty)
+    return shown_groups(feed_class, state_of(feed_class, state), rows, include_empty=include_empty)
+
+
+def state_of(feed_class: Any, stored: bytes) -> FeedState | None:
+    """What a feed with counts knows of itself, of what is *stored*; None for a feed without."""
+    return FeedState.salvaged(stored) if feed_class.counted else None
 
 
 def shown_groups(
@@ -107,7 +111,7 @@ def scan_by_score(feed_class: Any, user_id: EntityId, position: Any, start: int,
     if horizon := feed_class.horizon():  # in the order of time, nothing that follows is younger
         recent = [row for row in rows if not is_too_old(feed_class, row, horizon)]
         rows, more = recent, more and len(recent) == len(rows)
-    seen = FeedState.salvaged(state) if feed_class.counted else None
+    seen = state_of(feed_class, state)
     groups = yield from shown_groups(
         feed_class, seen, [(name, stored) for name, _, stored in rows], include_empty=False
     )
