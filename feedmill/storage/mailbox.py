@@ -19,12 +19,13 @@ Item = Union[Heard, Exception, None]
 
 
 class Mailbox(ABC):
-    """Of one listener. *names*: what it listens to, as it is told :data:`~feedmill.storage.pubsub.LISTENING` of it."""
+    """Of a listener to *channels* or, if *beginning* is given, to all channels that begin so."""
 
     __slots__ = ("began", "missed", "names")
 
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = names
+    def __init__(self, channels: Sequence[str], beginning: str) -> None:
+        #: What it listens to, as it is told :data:`~feedmill.storage.pubsub.LISTENING` of it.
+        self.names = [beginning] if beginning else channels
         #: Whether it has ever been listened to.
         self.began = False
         #: Whether messages were let go of.
@@ -43,6 +44,11 @@ class Mailbox(ABC):
         """Whoever takes next is raised *error*."""
         if not self._waiting():
             self._put(error)
+
+    def listening(self) -> None:
+        """It is listened to at once."""
+        for name in self.names:
+            self.put(name, LISTENING)
 
     def wake(self) -> None:
         """Whoever waits goes on, and takes nothing."""
@@ -75,8 +81,8 @@ class ThreadMailbox(Mailbox):
 
     __slots__ = ("_items",)
 
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__(names)
+    def __init__(self, channels: Sequence[str], beginning: str) -> None:
+        super().__init__(channels, beginning)
         self._items: SimpleQueue[Item] = SimpleQueue()
 
     def take(self, timeout: float | None) -> list[Heard]:
@@ -111,8 +117,8 @@ class LoopMailbox(Mailbox):
 
     __slots__ = ("_items", "_waiter")
 
-    def __init__(self, names: Sequence[str]) -> None:
-        super().__init__(names)
+    def __init__(self, channels: Sequence[str], beginning: str) -> None:
+        super().__init__(channels, beginning)
         self._items: deque[Item] = deque()
         self._waiter: asyncio.Future[None] | None = None
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from feedmill.storage.mailbox import LoopMailbox, ThreadMailbox
 from feedmill.storage.memory.data import DATA, atomic
-from feedmill.storage.pubsub import LISTENING, AListener, Heard, Listener, PubSub
+from feedmill.storage.pubsub import AListener, Heard, Listener, PubSub
 
 
 class MemoryPubSub(PubSub):
@@ -30,9 +30,8 @@ class MemoryListener(Listener):
 
     def __init__(self, channels: Sequence[str], beginning: str) -> None:
         self._closed = False
-        self._mailbox = ThreadMailbox([beginning] if beginning else channels)
-        for name in self._mailbox.names:
-            self._mailbox.put(name, LISTENING)
+        self._mailbox = ThreadMailbox(channels, beginning)
+        self._mailbox.listening()
         self._leave = DATA.join(channels, beginning, self._mailbox.put)
 
     def get(self, timeout: float | None) -> list[Heard]:
@@ -49,9 +48,8 @@ class MemoryAListener(AListener):
 
     def __init__(self, channels: Sequence[str], beginning: str) -> None:
         self._closed = False
-        self._mailbox = LoopMailbox([beginning] if beginning else channels)
-        for name in self._mailbox.names:
-            self._mailbox.put(name, LISTENING)
+        self._mailbox = LoopMailbox(channels, beginning)
+        self._mailbox.listening()
         self._loop = asyncio.get_running_loop()
         self._leave = DATA.join(channels, beginning, self._tell)
 

@@ -10,6 +10,7 @@ import selectors
 import socket
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -291,8 +292,11 @@ class LoopHub(_Hub):
             writer.result()
 
 
-class RedisListener(Listener):
-    """For threads. In a child process it goes on with a hub of that."""
+class _Joined(ABC):
+    """What listeners for threads and for coroutines share."""
+
+    _hub: Any
+    _mailbox: Any
 
     def __init__(self, pubsub: RedisPubSub, channels: Sequence[str], beginning: str) -> None:
         self._pubsub, self._channels, self._beginning = pubsub, channels, beginning
@@ -300,8 +304,23 @@ class RedisListener(Listener):
         self._join()
         self._closed = False
 
+    @abstractmethod
     def _join(self) -> None:
-        self._mailbox = ThreadMailbox([self._beginning] if self._beginning else self._channels)
+        """Listen with a new mailbox, by the hub that is in use now."""
+
+    def __del__(self) -> None:
+        if not self._closed:
+            self._hub.abandoned.append(self._mailbox)
+
+
+class RedisListener(_Joined, Listener):
+    """For threads. In a child process it goes on with a hub of that."""
+
+    _hub: ThreadHub
+    _mailbox: ThreadMailbox
+
+    def _join(self) -> None:
+        self._mailbox = ThreadMailbox(self._channels, self._beginning)
         self._hub = self._pubsub.hub()
         self._hub.join(self._mailbox, self._channels, self._beginning)
 
@@ -318,22 +337,15 @@ class RedisListener(Listener):
             self._hub.leave(self._mailbox)
             self._mailbox.wake()
 
-    def __del__(self) -> None:
-        if not self._closed:
-            self._hub.abandoned.append(self._mailbox)
 
-
-class RedisAListener(AListener):
+class RedisAListener(_Joined, AListener):
     """For coroutines of the loop in which it was made."""
 
-    def __init__(self, pubsub: RedisPubSub, channels: Sequence[str], beginning: str) -> None:
-        self._pubsub, self._channels, self._beginning = pubsub, channels, beginning
-        self._closed = True  # until it has joined
-        self._join()
-        self._closed = False
+    _hub: LoopHub
+    _mailbox: LoopMailbox
 
     def _join(self) -> None:
-        self._mailbox = LoopMailbox([self._beginning] if self._beginning else self._channels)
+        self._mailbox = LoopMailbox(self._channels, self._beginning)
         self._hub = self._pubsub.loop_hub()
         self._hub.join(self._mailbox, self._channels, self._beginning)
 
@@ -348,10 +360,6 @@ class RedisAListener(AListener):
         self._closed = True
         self._mailbox.wake()
         await self._hub.leave(self._mailbox)
-
-    def __del__(self) -> None:
-        if not self._closed:
-            self._hub.abandoned.append(self._mailbox)
 
 
 class RedisPubSub(PubSub):
