@@ -7,13 +7,11 @@ import time
 from typing import Union
 
 from feedmill.errors import DeclarationError
+from feedmill.settings import LONGEST
 from feedmill.validation import shown
 
 #: A length of time: a timedelta, or a number of seconds.
 Duration = Union[dt.timedelta, float]
-
-#: The longest lifetime, in seconds: about 200 years.
-LONGEST = 200 * 366 * 86_400
 
 
 def now() -> int:
