@@ -7,7 +7,7 @@ that makes no difference, and workers look whether the filters say the same of w
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -50,6 +50,14 @@ def _accepted(manager: ManagerHooks, activities: Sequence[Activity]) -> list[Act
         except Exception as error:  # an app's own filter may raise anything
             logger.warning("%r is left to the workers, as a filter of %s fails: %r", activity, manager.name, error)
     return found
+
+
+def by_actor(activities: Iterable[Activity]) -> Iterable[list[Activity]]:
+    """*activities*, those of each actor together."""
+    actors: dict[str, list[Activity]] = {}
+    for activity in activities:
+        actors.setdefault(str(activity.actor_id), []).append(activity)
+    return actors.values()
 
 
 def additions(manager: ManagerHooks, actor_id: EntityId, activities: Sequence[Activity]) -> list[Steps[Any]]:

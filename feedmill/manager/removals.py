@@ -152,10 +152,8 @@ def _start(manager: ManagerHooks, removed: Sequence[Removed]) -> Procedure[list[
     """Take what is removed out of what readers would still see of it, and open the fan-outs that do the rest."""
     operations: list[Steps[Any]] = []
     if manager.user_feed_class is not None:
-        actors: dict[str, list[Activity]] = {}
-        for each in removed:
-            actors.setdefault(str(each.activity.actor_id), []).append(each.activity)
-        operations += [manager.user_feed_class.deliver([mine[0].actor_id], (), mine) for mine in actors.values()]
+        of_actors = own_feeds.by_actor(each.activity for each in removed)
+        operations += [manager.user_feed_class.deliver([mine[0].actor_id], (), mine) for mine in of_actors]
     for each in removed:
         operations += own_feeds.removals(manager, each.activity)
         if each.numbers is not None:

@@ -58,19 +58,12 @@ def storing(
     """The operations that store bodies, put them into the index, fill the user feeds and, if a *fanout* makes sure of it, authors' own feeds."""
     operations = activity_bodies.change(manager, op.change, activities) + removal_index.added(manager, activities)
     if manager.user_feed_class is not None:
-        for mine in _by_actor(activities):
+        for mine in own_feeds.by_actor(activities):
             operations.append(manager.user_feed_class.deliver([mine[0].actor_id], mine))
     if manager.own_feeds and fanout:
-        for mine in _by_actor((yield from own_feeds.accepted(manager, activities))):
+        for mine in own_feeds.by_actor((yield from own_feeds.accepted(manager, activities))):
             operations += own_feeds.additions(manager, mine[0].actor_id, mine)
     return operations
-
-
-def _by_actor(activities: Sequence[Activity]) -> Iterable[list[Activity]]:
-    actors: dict[str, list[Activity]] = {}
-    for activity in activities:
-        actors.setdefault(str(activity.actor_id), []).append(activity)
-    return actors.values()
 
 
 def update(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
