@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -225,8 +227,9 @@ def test_the_command(folder: Folder) -> None:
     )
 
 
-def test_deliveries(folder: Folder) -> None:
-    """A worker that is told nothing of Feedmill delivers what the web process adds."""
+@contextmanager
+def working(folder: Folder) -> Iterator[None]:
+    """A worker of the project works while the block runs; it is told nothing of Feedmill."""
     log = folder.path / "log"
     with open(log, "wb") as file:
         worker = subprocess.Popen(
@@ -238,6 +241,15 @@ def test_deliveries(folder: Folder) -> None:
         )
     try:
         until(lambda: " ready." in log.read_text())
+        yield
+    finally:
+        worker.kill()
+        worker.wait()
+
+
+def test_deliveries(folder: Folder) -> None:
+    """A worker that is told nothing of Feedmill delivers what the web process adds."""
+    with working(folder):
         assert (
             folder.run(
                 START + "from people.feeds import *\nmanager.add_activity(Activity('ann', Love, 1)).wait(30)\n"
@@ -246,9 +258,6 @@ def test_deliveries(folder: Folder) -> None:
             == "1 1"
         )
         assert not [name for name in keys(folder) if not name.startswith(("shop:", "0:shop:", "_kombu"))]
-    finally:
-        worker.kill()
-        worker.wait()
 
 
 def keys(folder: Folder) -> list[str]:

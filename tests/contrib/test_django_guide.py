@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.contrib.test_django import CELERY, START, manage
+from tests.contrib.test_django import CELERY, START, manage, working
 from tests.documents import DOCS, blocks_of
 from tests.test_host_app_lookup import Folder
 from tests.test_two_deployments import until
@@ -77,17 +75,7 @@ def test_the_tests_of_the_guide(project: Folder) -> None:
 def test_the_site_of_the_guide(project: Folder) -> None:
     """With a worker that is started as it says, a page shows what was done."""
     assert manage(project, "migrate").returncode == 0
-    log = project.path / "log"
-    with open(log, "wb") as file:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "celery", "-A", "config", "worker", "-P", "solo", "-l", "INFO"],
-            cwd=project.path,
-            env=project.env,
-            stdout=file,
-            stderr=file,
-        )
-    try:
-        until(lambda: " ready." in log.read_text())
+    with working(project):
         made = (
             "from django.contrib.auth import get_user_model\nfrom pictures import services, views\n"
             "from pictures.models import Picture\nfrom types import SimpleNamespace\n"
@@ -103,6 +91,3 @@ def test_the_site_of_the_guide(project: Folder) -> None:
         )
         wanted = '{"home": [], "unseen": 1} {"home": ["bob loved 1"], "unseen": 0}'
         until(lambda: project.run(look) == wanted)
-    finally:
-        worker.kill()
-        worker.wait()
