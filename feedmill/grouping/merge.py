@@ -111,7 +111,7 @@ class GroupMerge:
     def _is_too_old(self, group: bytes, *, by_time: bool) -> bool:
         if by_time and group in self.ranks:
             return self.ranks[group] < self.horizon
-        record = self._record(group)
+        record = self.record(group)
         return record is not None and record.updated < self.horizon
 
     def _damaged(self, error: CorruptRecord) -> None:
@@ -145,9 +145,6 @@ class GroupMerge:
 
         :class:`~feedmill.errors.NewerRecord` for one that only a newer release can read.
         """
-        return self._record(group)
-
-    def _record(self, group: bytes) -> Record | None:
         if group not in self.records:
             stored = self.stored.get(group)
             record = None
@@ -176,7 +173,7 @@ class GroupMerge:
         if op.member.microseconds < self.horizon:
             return
         group = op.group
-        record = self._record(group)
+        record = self.record(group)
         fresh = record is None
         if record is None:
             record = self.records[group] = Record(self.serializer.overflow_codec)
@@ -204,7 +201,7 @@ class GroupMerge:
         return seen_at, read_at
 
     def _remove(self, op: MemberOp) -> None:
-        record = self._record(op.group)
+        record = self.record(op.group)
         if record is None:
             return
         self._count(record, -1)
@@ -218,7 +215,7 @@ class GroupMerge:
         self._count(record, 1)
 
     def _update(self, op: MemberOp) -> None:
-        record = self._record(op.group)
+        record = self.record(op.group)
         if record is None:
             return
         is_scored = reads_bodies(self.feed_class) and op.member in record.shown
@@ -235,8 +232,8 @@ class GroupMerge:
             self.limit = min(self.limit, op.keep)
         for group in op.groups:
             if group in self.stored:
-                self.dropped += op.counts and self._record(group) is not None
-                self._count(self._record(group), -1)
+                self.dropped += op.counts and self.record(group) is not None
+                self._count(self.record(group), -1)
                 self.records[group] = None
                 self.dirty[group] = None
 
@@ -291,13 +288,13 @@ class GroupMerge:
         """When *group* was last updated, µs, and what tells it from others of that time; damaged ones come first."""
         if self._is_newer(group):  # only a newer release may let it go
             return MAX_TIME + 1, group
-        record = self._record(group)
+        record = self.record(group)
         return (0 if record is None else record.updated), group
 
     def _is_newer(self, group: bytes) -> bool:
         """Whether only a newer release can read *group*."""
         try:
-            self._record(group)
+            self.record(group)
         except NewerRecord:
             return True
         return False
@@ -315,14 +312,14 @@ class GroupMerge:
         found = {}
         for group in groups:
             with contextlib.suppress(NewerRecord):
-                record = self._record(group)
+                record = self.record(group)
                 if record is not None:
                     found[group] = record
         return found
 
     def _forget(self, groups: Iterable[bytes]) -> None:
         for group in groups:
-            self._count(self._record(group), -1)
+            self._count(self.record(group), -1)
             self.records[group] = None
             if group in self.stored:
                 self.dirty[group] = None
@@ -332,7 +329,7 @@ class GroupMerge:
     @property
     def alive(self) -> dict[bytes, Record]:
         """All groups; only of use when all were read."""
-        records = ((group, self._record(group)) for group in dict.fromkeys([*self.stored, *self.records]))
+        records = ((group, self.record(group)) for group in dict.fromkeys([*self.stored, *self.records]))
         return {group: record for group, record in records if record is not None}
 
     @property

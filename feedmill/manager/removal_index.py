@@ -82,7 +82,8 @@ def added(manager: ManagerHooks, activities: Iterable[Activity]) -> list[Steps[N
 
 def about(manager: ManagerHooks, object_id: EntityId, as_target: bool) -> Iterator[Steps[set[bytes]]]:
     """The ids of what may be about an object, or *as_target* may have it as its target: some buckets after the other."""
-    part, byte = _hash(object_id)[0] >> 4, _hash(object_id)[1]
+    first, byte = _hash(object_id)
+    part = first >> 4
 
     def is_object(entry: bytes) -> bool:
         return entry[0] == byte
