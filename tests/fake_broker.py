@@ -30,6 +30,16 @@ def make_overdue(manager: str) -> None:
     client.delete(wakeup_key(manager))
 
 
+def settle(box: FakeBroker, manager: str) -> None:
+    """Let everything be done, also what is done once more to be on the safe side."""
+    for _ in range(4):
+        box.work()
+        make_overdue(manager)
+        arrive("feedmill.sweep", [])
+    box.work()
+    assert backend().run(backend().journal.list_due(manager, limit=1)).ids == []
+
+
 @contextlib.contextmanager
 def replaced(patch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
     """A fake broker in place of the broker."""

@@ -24,7 +24,7 @@ from feedmill.storage.redis import RedisActivityStorage
 from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation, follow
-from tests.fake_broker import FakeBroker, arrive, make_overdue
+from tests.fake_broker import FakeBroker, arrive, settle
 from tests.manager.friends import Friends, Home, News, Notes, Own, Paced, home, love, news, notes
 
 manager = Friends()
@@ -32,16 +32,6 @@ manager = Friends()
 
 class Died(BaseException):
     """Ends a worker."""
-
-
-def settle(box: FakeBroker, name: str = "Friends") -> None:
-    """Let everything be done, also what is done once more to be on the safe side."""
-    for _ in range(4):
-        box.work()
-        make_overdue(name)
-        arrive("feedmill.sweep", [])
-    box.work()
-    assert backend().run(backend().journal.list_due(name, limit=1)).ids == []
 
 
 @pytest.fixture
@@ -91,7 +81,7 @@ class TestRemovalsThatFail:
         assert home(10) == [1] == notes(77)
         full(False)
         removed = manager.remove_activity(love(1, target=77).id if by_id else love(1, target=77))
-        settle(box)
+        settle(box, "Friends")
         assert removed.wait(1).finished
         assert [kind(user).count() for kind, user in ((Home, 10), (News, 10), (Own, 1))] == [0, 0, 0]
         assert [notes(user) for user in (77, 100, 101)] == [[], [], []]
@@ -113,7 +103,7 @@ class TestRemovalsThatFail:
             manager.remove_activity(love(1, target=77).id)
         assert home(10) == []
         removed = manager.remove_activity(love(1, target=77).id if by_id else love(1, target=77))
-        settle(box)
+        settle(box, "Friends")
         assert removed.wait(1).finished and Home(10).count() == 0 == News(10).count() == Own(1).count()
         assert all(notes(user) == [] for user in (77, *range(100, 130)))
 
@@ -136,7 +126,7 @@ class TestImports:
         manager.add_activity(love(1))
         box.work()
         manager.batch_import(1, [love(1)])
-        settle(box)
+        settle(box, "Friends")
         assert home(10) == [1] == news(10)
 
     @pytest.mark.parametrize("place", [0, -1])
@@ -149,7 +139,7 @@ class TestImports:
         manager.batch_import(1, [love(n) for n in range(5)])
         while box.messages:
             arrive(*box.messages.pop(place))
-        settle(box)
+        settle(box, "Friends")
         assert home(10) == list(range(9, -1, -1)) == news(10)
 
     @pytest.mark.parametrize("how", ["import", "notify", "follow"])
@@ -188,7 +178,7 @@ class TestImports:
             box.work()
         assert len(seen) == 3
         monkeypatch.setattr(compensation, "operations_of", plain)
-        settle(box)
+        settle(box, "Friends")
         assert all((notes(user) if how == "notify" else home(user)) == [1] for user in users)
 
     def test_updates_notify_nobody(self, box: FakeBroker) -> None:
@@ -196,15 +186,15 @@ class TestImports:
         manager.batch_import(1, [love(1, target=77)])
         for text in "abc":
             manager.update_activity(love(1, target=77, text=text))
-        settle(box)
+        settle(box, "Friends")
         assert notes(77) == [] and Home(10)[0].extra_context == {"text": "c"}
         manager.remove_activity(love(1, target=77).id)
         manager.batch_import(1, [love(1, target=77)])
         manager.update_activity(love(1, target=77, text="d"))
-        settle(box)
+        settle(box, "Friends")
         assert notes(77) == [] and home(10) == [1]
         manager.add_activity(love(1, target=77))
-        settle(box)
+        settle(box, "Friends")
         assert notes(77) == [1]
 
 
@@ -215,10 +205,10 @@ class TestContexts:
         """The first context counts."""
         manager.add_activity(love(1, target=77, album="A"))
         manager.add_activity(love(1, target=77, album="B"))
-        settle(box)
+        settle(box, "Friends")
         assert [group.group for group in News(10)[:]] == ["album A"] == [group.group for group in Notes(77)[:]]
         manager.remove_activity(love(1, target=77))
-        settle(box)
+        settle(box, "Friends")
         assert News(10).count() == 0 == Notes(77).count() == Notes(77).get_denormalized_count()
 
     @pytest.mark.parametrize("carried_out", [True, False])
@@ -231,7 +221,7 @@ class TestContexts:
         if carried_out:
             box.work()
         manager.add_activity(love(1, target=77, album="B"))
-        settle(box)
+        settle(box, "Friends")
         assert [group.group for group in News(10)[:]] == ["album B"] == [group.group for group in Notes(77)[:]]
         assert notes(100) == []
 
@@ -251,7 +241,7 @@ class TestContexts:
         monkeypatch.setattr(compensation, "_look", die)
         with pytest.raises(Died):
             box.work()
-        settle(box)
+        settle(box, "Friends")
         assert [group.group for group in News(10)[:]] == ["album B"] == [group.group for group in Notes(77)[:]]
 
 
@@ -307,7 +297,7 @@ class TestUnfollowsBehindAFailure:
     ) -> None:
         """Those who stay have it, and who has left has not: in a fan-out of one piece and in one of chunks."""
         edges = written(followers)
-        settle(box)
+        settle(box, "Friends")
         assert fanouts[0].status().reached == len(edges)
         assert home(10) == [] == news(10)
         assert all(home(user) == [1] == news(user) for user, _ in edges)
@@ -319,7 +309,7 @@ class TestUnfollowsBehindAFailure:
         """A removal reaches those as well who had left when it listed people."""
         written(followers)
         manager.remove_activity(love(1, actor=100))
-        settle(box)
+        settle(box, "Friends")
         assert home(10) == [] == news(10) == home(11)
 
     @pytest.mark.parametrize("followers", [1, 15])
@@ -340,8 +330,8 @@ class TestUnfollowsBehindAFailure:
                 arrive(*message)
 
         between(back)
-        settle(box)
-        settle(box)
+        settle(box, "Friends")
+        settle(box, "Friends")
         assert all(home(user) == [1] == news(user) for user, _ in edges)
 
 
@@ -363,7 +353,7 @@ def test_nobody_is_counted_twice(box: FakeBroker, monkeypatch: pytest.MonkeyPatc
     manager.follow(10, 100)
     box.work()
     assert added.status().reached == len(edges)
-    settle(box)
+    settle(box, "Friends")
     assert all(home(user) == [1] for user, _ in edges)
 
 
@@ -379,7 +369,7 @@ class TestDirectNotifications:
         else:
             client: Any = backend().client  # type: ignore[attr-defined]
             client.delete(*client.keys("*notified:*"))
-        settle(box)
+        settle(box, "Friends")
         assert said.status().finished and notes(1) == []
 
     @pytest.mark.parametrize("place", [0, -1])
@@ -390,7 +380,7 @@ class TestDirectNotifications:
         manager.notify([3, 4], love(1))
         while box.messages:
             arrive(*box.messages.pop(place))
-        settle(box)
+        settle(box, "Friends")
         assert [notes(user) for user in (1, 2, 3, 4)] == [[1], [], [1], [1]]
 
     def test_a_removal_and_a_notification_after_it(self, box: FakeBroker) -> None:
@@ -399,7 +389,7 @@ class TestDirectNotifications:
         box.work()
         manager.remove_activity(love(1).id)
         manager.notify(["2"], love(1))
-        settle(box)
+        settle(box, "Friends")
         assert [notes(1), notes(2)] == [[], [1]]
 
     def test_a_recipient_is_taken_back(self, box: FakeBroker) -> None:
@@ -408,10 +398,10 @@ class TestDirectNotifications:
         box.work()
         manager.unnotify([77], love(1, target=77))
         manager.update_activity(love(1, target=77, text="new"))
-        settle(box)
+        settle(box, "Friends")
         assert notes(77) == []
         manager.notify(["77"], love(1, target=77))
-        settle(box)
+        settle(box, "Friends")
         assert Notes(77)[0].activities[0].extra_context == {"text": "new"}
 
     def test_many(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -420,10 +410,10 @@ class TestDirectNotifications:
         manager.notify(range(100, 160), love(1))
         manager.unnotify(map(str, range(130, 160)), love(1))
         manager.notify([159], love(1))
-        settle(box)
+        settle(box, "Friends")
         assert [user for user in range(100, 160) if notes(user)] == [*range(100, 130), 159]
         manager.remove_activity(love(1).id)
-        settle(box)
+        settle(box, "Friends")
         assert not any(notes(user) for user in range(100, 160))
 
 
@@ -438,7 +428,7 @@ class TestPairs:
         manager.follow(1, 2)
         box.take()
         manager.unfollow(*spelled)
-        settle(box)
+        settle(box, "Friends")
         assert home(1) == [] == news(1)
 
     @pytest.mark.parametrize("how", ["removed", "added again", "updated"])
@@ -449,7 +439,7 @@ class TestPairs:
         """What becomes of an activity while somebody does not follow its author reaches them when they do again."""
         edges = set(Friends.edges)
         manager.add_activity(love(1, album="a"))
-        settle(box)
+        settle(box, "Friends")
         monkeypatch.setattr(Friends, "edges", edges - {(10, 1)})
         manager.unfollow(10, 1)
         box.take("feedmill.unfollow")
@@ -465,7 +455,7 @@ class TestPairs:
             manager.follow(10, 1)
             box.take("feedmill.refollow")
         followed = manager.follow(10, "1")
-        settle(box)
+        settle(box, "Friends")
         assert followed.wait(1).finished
         contexts = {"removed": [], "added again": [{"album": "b"}], "updated": [{"album": "a", "text": "new"}]}[how]
         assert [each.extra_context for each in Home(10)[:]] == contexts
@@ -479,7 +469,7 @@ class TestPairs:
         """It came behind the unfollow, and was removed before the user followed again: it is taken out all the same."""
         edges = set(Friends.edges)
         manager.add_activity(love(1))
-        settle(box)
+        settle(box, "Friends")
         if how == "followed":
             manager.follow(10, 1)
             box.take()
@@ -496,25 +486,25 @@ class TestPairs:
         if how == "rebuilt":
             box.work()
             manager.rebuild(10)
-        settle(box)
+        settle(box, "Friends")
         assert Home(10).count() == 0 == News(10).count()
 
     def test_a_rebuild_while_they_follow_again(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """Who is unfollowed and followed again while the rebuild asks stays."""
         manager.add_activities([love(1), love(2, actor=2)])
-        settle(box)
+        settle(box, "Friends")
         monkeypatch.setattr(Friends, "get_user_following_ids", self.asking(box, lambda: manager.unfollow(10, 1)))
         manager.rebuild(10)
-        settle(box)
+        settle(box, "Friends")
         assert home(10) == [2, 1] == news(10)
 
     def test_a_rebuild_while_they_follow(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """So does who is followed while the rebuild asks, and of whom something was there before."""
         manager.add_activities([love(1), love(2, actor=2)])
-        settle(box)
+        settle(box, "Friends")
         monkeypatch.setattr(Friends, "get_user_following_ids", self.asking(box, lambda: None))
         manager.rebuild("10")
-        settle(box)
+        settle(box, "Friends")
         assert home(10) == [2, 1] == news(10)
 
     @staticmethod
@@ -533,7 +523,7 @@ class TestPairs:
     def test_a_rebuild_while_it_is_added_again(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """What was removed when a rebuild looked, and added again since, stays."""
         manager.add_activity(love(1))
-        settle(box)
+        settle(box, "Friends")
         manager.remove_activity(love(1))
         backend().run(Own.deliver([1], [love(1)]))
         swept = follow.remove_matching
@@ -546,7 +536,7 @@ class TestPairs:
 
         monkeypatch.setattr(follow, "remove_matching", again)
         manager.rebuild(10)
-        settle(box)
+        settle(box, "Friends")
         assert home(10) == [1] == news(10)
 
     def test_a_large_audience_of_unfollows(
@@ -621,7 +611,7 @@ def test_an_update_of_what_was_removed_meanwhile(box: FakeBroker) -> None:
     manager.remove_activity(love(1).id)
     with pytest.raises(UnknownActivity, match="cannot be updated: it was never added, or was removed"):
         manager.update_activity(love(1, text="new"))
-    settle(box)
+    settle(box, "Friends")
     assert home(10) == []
 
 

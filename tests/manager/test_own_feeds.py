@@ -14,7 +14,7 @@ from feedmill.errors import DeclarationError
 from feedmill.feeds import RedisFeed
 from feedmill.manager import Why
 from feedmill.storage.registry import backend
-from tests.fake_broker import FakeBroker, arrive, make_overdue
+from tests.fake_broker import FakeBroker, settle
 from tests.manager.friends import Friends, Home, Muted, News, Private, home, love, news
 
 
@@ -37,16 +37,6 @@ class MutedSelves(Muted):
 
 
 manager = Selves()
-
-
-def settle(box: FakeBroker, name: str = "Selves") -> None:
-    """Let everything be done, also what is done once more."""
-    for _ in range(4):
-        box.work()
-        make_overdue(name)
-        arrive("feedmill.sweep", [])
-    box.work()
-    assert backend().run(backend().journal.list_due(name, limit=1)).ids == []
 
 
 def test_at_once(box: FakeBroker) -> None:
@@ -80,7 +70,7 @@ def test_once_whoever_follows_themselves(box: FakeBroker, spelled: Any, monkeypa
     box.work()
     assert home(1) == [2, 1] == home(10) and Home(1).count() == 2 and news(1) == [2, 1]
     manager.unfollow(1, 1)
-    settle(box)
+    settle(box, "Selves")
     assert home(1) == [2, 1] and news(1) == []
 
 
@@ -91,7 +81,7 @@ def test_removal(box: FakeBroker) -> None:
     box.work()
     manager.remove_activity(love(1))
     assert home(1) == [2] and Home(1).count() == 1
-    settle(box)
+    settle(box, "Selves")
     assert home(1) == [2] == home(10)
 
 
@@ -116,7 +106,7 @@ def test_follows_of_others(box: FakeBroker) -> None:
         if lost:
             Home(10).delete()
         manager.rebuild(10)
-        settle(box)
+        settle(box, "Selves")
         assert home(10) == [3, 2, 1] and news(10) == [3, 1]
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from feedmill import Activity
 from feedmill.feeds import RedisNotificationFeed
-from feedmill.storage.registry import backend
 from feedmill.worker import compensation, dead_letters
-from tests.fake_broker import FakeBroker, arrive, make_overdue
+from tests import fake_broker
+from tests.fake_broker import FakeBroker
 from tests.manager.friends import Friends, Home, Muted, News, Notes, Private, home, love, news, notes
 
 
@@ -44,13 +44,8 @@ def seen(user: Any) -> list[list[int]]:
 
 
 def settle(box: FakeBroker, name: str = "Circles") -> None:
-    """Let everything be done, also what is done once more."""
-    for _ in range(4):
-        box.work()
-        make_overdue(name)
-        arrive("feedmill.sweep", [])
-    box.work()
-    assert backend().run(backend().journal.list_due(name, limit=1)).ids == []
+    """Let everything be done, and nothing be given up."""
+    fake_broker.settle(box, name)
     assert dead_letters.newest() == []
 
 
