@@ -19,7 +19,7 @@ from feedmill.grouping.hydration import log_skipped
 from feedmill.ids import EntityId, is_id
 from feedmill.msgpack_codec import unpack
 from feedmill.records.members import Member
-from feedmill.records.record import Record
+from feedmill.records.record import Record, readable
 from feedmill.storage.operations import Steps
 from feedmill.validation import is_int_from
 
@@ -36,7 +36,7 @@ def actors_page(feed_class: Any, user_id: EntityId, group: bytes, limit: int, af
     position, shown = (FIRST, ()) if after is None else _positions(owner, after)
     key = feed_class.key_of(user_id)
     stored, names = yield from feed_class.timeline().group_actors(key, group)
-    record = _decoded(feed_class, stored)
+    record = readable(feed_class.serializer(), stored)
     if record is None or record.updated < feed_class.horizon():
         return Page([], None)
     first: list[bytes] = []
@@ -82,7 +82,7 @@ def _beside(
 ) -> Steps[dict[bytes, list[Member]]]:
     """The members of *actors*, by actor, also those beside the record. What moved since that was read is in either."""
     stored, parts = yield from feed_class.timeline().group_overflow(key, group, actors)
-    return {**_by_actor(record, parts), **_by_actor(_decoded(feed_class, stored) or record, parts)}
+    return {**_by_actor(record, parts), **_by_actor(readable(feed_class.serializer(), stored) or record, parts)}
 
 
 def _name(feed_class: Any, known: dict[bytes, EntityId], held: Mapping[bytes, Sequence[Member]]) -> Steps[None]:
@@ -106,14 +106,6 @@ def _by_actor(record: Record, parts: Mapping[bytes, bytes]) -> dict[bytes, list[
         if beside:
             found.setdefault(actor, []).extend(reversed(beside))
     return found
-
-
-def _decoded(feed_class: Any, stored: bytes | None) -> Record | None:
-    try:
-        record: Record | None = None if stored is None else feed_class.serializer().decode(stored)
-    except CorruptRecord:
-        return None
-    return record
 
 
 def _id(packed: bytes) -> EntityId | None:

@@ -9,12 +9,11 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from feedmill.errors import CorruptRecord
 from feedmill.grouping.feed_state import Counts, FeedState
 from feedmill.grouping.operations import has_custom_score
 from feedmill.ids import EntityId
 from feedmill.msgpack_codec import pack
-from feedmill.records.record import Record
+from feedmill.records.record import Record, readable
 from feedmill.storage.base import GroupRow, OldestGroups
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend_for
@@ -27,7 +26,7 @@ def storage_horizon(feed_class: Any) -> int:
 
 def record_is_too_old(feed_class: Any, stored: bytes | None, horizon: int) -> bool:
     """Whether the group of a record is too old; not if the record cannot be read here."""
-    record = _readable(feed_class, stored) if horizon else None
+    record = readable(feed_class.serializer(), stored) if horizon else None
     return record is not None and record.updated < horizon
 
 
@@ -56,21 +55,15 @@ def oldest_time(feed_class: Any, key: str) -> Steps[float | None]:
         lowest: float | None = (yield from feed_class.timeline().counts_and_oldest(key, "", -math.inf)).lowest
         return lowest
     rows = (yield from feed_class.timeline().counts_and_oldest(key, "", math.inf)).rows
-    times = [record.updated for _, _, stored in rows if (record := _readable(feed_class, stored)) is not None]
+    times = [
+        record.updated for _, _, stored in rows if (record := readable(feed_class.serializer(), stored)) is not None
+    ]
     return min(times, default=None)
 
 
 def _too_old(feed_class: Any, rows: Sequence[GroupRow], horizon: int) -> list[Record]:
-    records = [_readable(feed_class, stored) for _, _, stored in rows]
+    records = [readable(feed_class.serializer(), stored) for _, _, stored in rows]
     return [record for record in records if record is not None and record.updated < horizon]
-
-
-def _readable(feed_class: Any, stored: bytes | None) -> Record | None:
-    try:
-        record: Record | None = None if stored is None else feed_class.serializer().decode(stored)
-    except CorruptRecord:
-        return None
-    return record
 
 
 def noted(

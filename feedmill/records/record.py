@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from feedmill.activity import MAX_MEMBERS
 from feedmill.errors import CorruptRecord
@@ -200,3 +201,12 @@ class Record:
         if self.has_overflow and self.count == len(self.members):
             self.has_overflow, self.truncated, self.drop_overflow, self.overflow_newest = False, False, True, 0
             self.overflow, self.changed, self.appended = {}, {}, {}
+
+
+def readable(serializer: Any, stored: bytes | None) -> Record | None:
+    """The record that *serializer* reads in *stored*; None if there is nothing, or it cannot be read here."""
+    try:
+        record: Record | None = None if stored is None else serializer.decode(stored)
+    except CorruptRecord:
+        return None
+    return record
