@@ -7,7 +7,7 @@ import time
 from typing import Union
 
 from feedmill.errors import DeclarationError
-from feedmill.settings import LONGEST
+from feedmill.settings import LONGEST_LIFETIME
 from feedmill.validation import shown
 
 #: A length of time: a timedelta, or a number of seconds.
@@ -22,7 +22,7 @@ def now() -> int:
 def seconds_of(duration: object) -> float | None:
     """*duration* in seconds; None if it is no lifetime: neither a timedelta nor a number, not positive, or too long."""
     value = duration.total_seconds() if isinstance(duration, dt.timedelta) else duration
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= LONGEST:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value <= LONGEST_LIFETIME:
         return None
     return float(value)
 

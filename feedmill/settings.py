@@ -22,7 +22,7 @@ backend_schemes = {*_REDIS, "memory"}
 #: The group of entry points by which installed packages name more.
 ENTRY_POINTS = "feedmill.backends"
 #: Seconds of the longest lifetime: about 200 years.
-LONGEST = 200 * 366 * 86_400
+LONGEST_LIFETIME = 200 * 366 * 86_400
 #: Characters that a signing key has at least.
 SHORTEST_KEY = 16
 
@@ -123,7 +123,7 @@ class Settings:
                 raise SettingsError(f"{_ENV}{name.upper()} is {getattr(self, name)}; use a positive number of seconds")
         if self.max_future < 0:
             raise SettingsError(f"FEEDMILL_MAX_FUTURE is {self.max_future}; use a number of seconds, or 0 for none")
-        if not 0 <= self.activity_ttl <= LONGEST:
+        if not 0 <= self.activity_ttl <= LONGEST_LIFETIME:
             raise SettingsError(
                 f"FEEDMILL_ACTIVITY_TTL is {self.activity_ttl}; use a number of seconds of at most 200 years, or 0 to keep"
                 " activities until they are removed"
