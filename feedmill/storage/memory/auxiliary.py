@@ -21,7 +21,6 @@ from feedmill.storage.auxiliary import (
     without,
 )
 from feedmill.storage.memory.data import DATA, atomic, journal_time
-from feedmill.storage.operations import Steps
 
 
 class MemoryFeedSchedule(FeedSchedule):
@@ -37,6 +36,9 @@ class MemoryFeedSchedule(FeedSchedule):
 
     @atomic
     def schedule(self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False) -> None:
+        self._schedule(key_format, owners, seconds, sooner=sooner)
+
+    def _schedule(self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False) -> None:
         scheduled = self._held.setdefault(key_format, {})
         at = journal_time() + int(seconds * 1000)
         for owner in owners:
@@ -50,15 +52,14 @@ class MemoryFeedSchedule(FeedSchedule):
         due = sorted((time, owner) for owner, time in scheduled.items() if time[0] <= now)
         return [PendingEntry(owner, b"%d %d" % time) for time, owner in due[:limit]]
 
-    def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> Steps[None]:
-        yield from ()
-        with DATA.guard:
-            held = self._held.get(key_format, {})
-            same = [owner for owner, time in entries if owner in held and b"%d %d" % held[owner] == time]
-            for owner in same:
-                del held[owner]
+    @atomic
+    def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> None:
+        held = self._held.get(key_format, {})
+        same = [owner for owner, time in entries if owner in held and b"%d %d" % held[owner] == time]
+        for owner in same:
+            del held[owner]
         if seconds is not None:
-            yield from self.schedule(key_format, same, seconds)
+            self._schedule(key_format, same, seconds)
 
     @atomic
     def forget(self, key_format: str, owners: Sequence[bytes]) -> None:
