@@ -19,7 +19,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -629,6 +629,14 @@ class JournalContract(Contract):
         found: list[Claim] = self.run(self.journal.claim(NAME, limit)).claims
         return found
 
+    def end(self, done: Callable[[Claim], object]) -> None:
+        """All that is due is *done* until nothing is, perhaps a last time."""
+        deadline = time.monotonic() + SOON
+        while self.run(self.journal.list_due(NAME)).number:
+            assert time.monotonic() < deadline
+            for claim in self.claims():
+                done(claim)
+
     def planned(self, chunks: int) -> Claim:
         """A fan-out all of whose chunks are written down and sent."""
         self.open()
@@ -822,11 +830,7 @@ class JournalContract(Contract):
         (claim,) = self.claims()
         assert claim.op == op and self.status()["previous_progress"] == "1 1 1"
         self.run(self.journal.finish(NAME, [(claim, 1)]))
-        deadline = time.monotonic() + SOON
-        while self.run(self.journal.list_due(NAME)).number:  # perhaps a last time
-            assert time.monotonic() < deadline
-            for each in self.claims():
-                self.run(self.journal.finish(NAME, [(each, 1)]))
+        self.end(lambda each: self.run(self.journal.finish(NAME, [(each, 1)])))
 
     def test_nobody_had_it(self) -> None:
         """What takes the place of something that nobody began, or that has ended, is done once."""
@@ -837,6 +841,68 @@ class JournalContract(Contract):
             self.open(str(finished), op=REMOVE)
             self.run(self.journal.finish(NAME, [(claim, 1) for claim in self.claims()]))
             assert "finished" in self.status(str(finished)) and "rerun_at" not in self.status(str(finished))
+
+    @pytest.mark.parametrize("sent", [False, True])
+    def test_chunks_that_are_done_once_more(self, sent: bool) -> None:
+        """As soon as that is due, and no later or sooner: once behind what ran before, and a lease after its end a last time."""
+        self.open()
+        self.claims()
+        opened = self.run(self.journal.open(NAME, f"{NAME}:one", FOLLOW, b"body", sent=sent))
+        runs, claim = 0, None if sent else self.claims()[0]
+        while runs < 9:
+            runs += 1
+            if claim is None:
+                self.run(self.journal.end_chunk(NAME, f"{NAME}:one", opened.generation, 0, 1))
+            else:
+                claim = self.run(self.journal.renew(NAME, claim, {0: b"chunk"}))
+                if runs % 2:  # done before all chunks are said to be written down
+                    self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, 0, 1))
+                self.run(self.journal.await_chunks(NAME, claim, 1, 3600, 1))
+                self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, 0, 1))
+            entries = self.run(self.journal.list_due(NAME, 0, 5)).entries
+            if not entries:
+                break
+            assert entries[0][1] == float(self.status()["rerun_at"]) - 0.25
+            (claim,) = self.claims()
+        assert runs == 3 if sent else runs in (2, 3)
+
+    @pytest.mark.parametrize("by", ["one", "two in turn", "two at a chunk"])
+    def test_what_was_done_alone_leaves_nothing(self, by: str) -> None:
+        """What was done once more has ended for good: what is asked for next is done once. Unless another was at it, who may
+        still run.
+        """
+        self.open()
+        self.claims()
+        self.open(op=REMOVE)
+
+        def done(claim: Claim) -> None:
+            if by == "two in turn":
+                (claim,) = self.claims()
+            if by == "two at a chunk":
+                claim = self.run(self.journal.renew(NAME, claim, {0: b"chunk"}))
+                self.run(self.journal.await_chunks(NAME, claim, 1, LEASE, 1))
+                for _ in range(2):
+                    self.run(self.journal.begin_chunk(claim.id, claim.generation, 0))
+                self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, 0, 1))
+            else:
+                self.run(self.journal.finish(NAME, [(claim, 1)]))
+
+        self.end(done)
+        self.open()
+        for claim in self.claims():
+            self.run(self.journal.finish(NAME, [(claim, 1)]))
+        assert ("rerun_at" in self.status()) is (by != "one")
+
+    def test_what_is_done_once_more_may_still_run(self) -> None:
+        """What takes its place meanwhile is itself done once more."""
+        self.open()
+        self.claims()
+        self.open(op=REMOVE)
+        self.run(self.journal.finish(NAME, [(claim, 1) for claim in self.claims()]))
+        assert self.claims()
+        self.open()
+        self.run(self.journal.finish(NAME, [(claim, 1) for claim in self.claims()]))
+        assert "rerun_at" in self.status()
 
     @pytest.mark.parametrize("sent", [False, True])
     def test_what_is_not_done_is_absorbed(self, sent: bool) -> None:

@@ -10,5 +10,4 @@ from __future__ import annotations
 OFF: dict[str, str] = {
     "delete_user": "once in thousands of histories it does not come to an end",
     "remove_object": "once in thousands of histories an own feed keeps an id without a body, after an import",
-    "idle": "once in thousands of histories a feed that is gone is rebuilt again and again",
 }

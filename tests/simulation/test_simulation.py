@@ -173,6 +173,16 @@ def test_a_sweep_that_is_refused(simulating: Simulator) -> None:
         assert (number, simulating.run(told).wrong) == (number, "")
 
 
+def test_what_was_done_once_more_is_not_for_ever(simulating: Simulator) -> None:
+    """A rebuild that a slow worker may still be at is done once more; the next one of the same user is not."""
+    asked = Op(0, "rebuild", ("ann",), 0.0), Op(0, "read", (3,), 0.0)
+    for number in range(14, 26):
+        faults = Fault("worker", 1, "kill after"), Fault("worker", number, "stall", 700)
+        slow = plan(*asked, faults=faults, manager="idle")
+        slow = dataclasses.replace(slow, edges=(), aftermath=20.0, schedule=0)
+        assert (number, simulating.run(slow).wrong) == (number, "")
+
+
 SECRET, OTHERS = ("c", "x"), ((3, 0), (3, 1), (3, 2))
 
 
