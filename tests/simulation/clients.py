@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from greenlet import GreenletExit
 
 from feedmill import registry
 from feedmill.errors import ArgumentError, DeclarationError, FeedBusy, StorageError, UnknownActivity
+from feedmill.fanout.handle import Fanout
 from feedmill.feeds import Feed
 from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.grouping.reaggregate import areaggregate, reaggregate
 from feedmill.verbs import Verb
 from tests.simulation import app
+from tests.simulation.coroutines import finished
 from tests.simulation.known import OFF
 from tests.simulation.model import NEVER, Model, Wrong
 from tests.simulation.plan import Op, Plan
@@ -32,6 +36,10 @@ class HookFailed(Exception):
 
 #: After what a client tries again.
 AGAIN = (StorageError, FeedBusy, HookFailed, DeclarationError, asyncio.CancelledError)
+
+
+#: Methods of managers that do several things one after the other: what goes on when their caller is cancelled is one of them.
+IN_PARTS = ("batch_import", "notify", "unnotify")
 
 
 class Clients:
@@ -86,6 +94,10 @@ class Clients:
                 raise Wrong(f"{op} failed {tries} times")
             try:
                 do(process, op, tries, began, *op.args)
+                for task in process.tasks:  # of an earlier try, which was cancelled
+                    with contextlib.suppress(*AGAIN):
+                        task.outcome()
+                process.tasks.clear()
                 break
             except AGAIN as error:
                 world.say(f"{op.name} failed: {error!r}"[:200])
@@ -102,8 +114,24 @@ class Clients:
     def _manager(self) -> Any:
         return registry.get_manager(self.plan.manager)()
 
+    def _ask(self, process: Process, op: Op, method: str, *args: Any) -> None:
+        """Call a method of the manager, or its coroutine. Who is cancelled calls again, or leaves it to what goes on without them."""
+        call = partial(self._awaited, process, method) if op.asynchronous else getattr(self._manager, method)
+        found = call(*args)
+        self.fanouts += [found] if isinstance(found, Fanout) else found
+
+    def _awaited(self, process: Process, method: str, *args: Any) -> Any:
+        before = len(process.tasks)
+        try:
+            return finished(process, getattr(self._manager, f"a{method}")(*args))
+        except asyncio.CancelledError:
+            if len(process.tasks) == before or method in IN_PARTS or self.world.rng.random() < 0.5:
+                raise
+        self.world.say(f"leaves {method} to what goes on")
+        return process.tasks[-1].outcome()
+
     def _add(self, process: Process, op: Op, tries: int, began: float, number: int, context: tuple[str, str]) -> None:
-        self.fanouts.append(self._manager.add_activity(app.activity(number, context)))
+        self._ask(process, op, "add_activity", app.activity(number, context))
         self.model.add(number, context, began)
 
     def _remove(self, process: Process, op: Op, tries: int, began: float, number: int, how: str) -> None:
@@ -114,7 +142,7 @@ class Clients:
             how == "id" if not tries else self.world.rng.random() < 0.5 and "remove: id" not in OFF
         )
         try:
-            self.fanouts.append(self._manager.remove_activity(given.id if by_id else given))
+            self._ask(process, op, "remove_activity", given.id if by_id else given)
         except UnknownActivity as error:
             if known.contexts:
                 raise Wrong(f"{number} is there, and cannot be removed (try {tries + 1}): {error}") from error
@@ -126,12 +154,12 @@ class Clients:
     ) -> None:
         known = [number for number in numbers if self.model.activities[number].contexts or not by_id]
         given = [app.activity(number, None) for number in known]
-        self.fanouts += self._manager.remove_activities([each.id for each in given] if by_id else given)
+        self._ask(process, op, "remove_activities", [each.id for each in given] if by_id else given)
         for number in known:
             self.model.remove(number)
 
     def _remove_object(self, process: Process, op: Op, tries: int, began: float, thing: Any, as_target: bool) -> None:
-        self.fanouts.append(self._manager.remove_object(thing, as_target))
+        self._ask(process, op, "remove_object", thing, as_target)
         for number in _about(thing, as_target):
             self.model.remove(number)
 
@@ -141,7 +169,7 @@ class Clients:
         if not known.contexts:
             return
         context = text, albums.pop()
-        self.fanouts.append(self._manager.update_activity(app.activity(number, context)))
+        self._ask(process, op, "update_activity", app.activity(number, context))
         self.model.update(number, context)
 
     def _import(
@@ -150,7 +178,7 @@ class Clients:
         numbers = _by(actor)
         texts = {number: "abc"[("abc".index(context[0]) + number) % 3] for number in numbers}
         activities = [app.activity(number, (text, context[1])) for number, text in texts.items()]
-        self.fanouts += self._manager.batch_import(app.INSTANCES[actor], activities, fanout, 2)
+        self._ask(process, op, "batch_import", app.INSTANCES[actor], activities, fanout, 2)
         for number in numbers:
             self.model.add(number, (texts[number], context[1]), began, "import" if fanout else "own")
 
@@ -162,7 +190,7 @@ class Clients:
         self.model.activities[number]
         users = app.PARTS[part]
         told = [app.INSTANCES[user] if tries % 2 else app.SPELLINGS[user][0] for user in users]
-        self.fanouts += self._manager.notify(told, app.activity(number, context))
+        self._ask(process, op, "notify", told, app.activity(number, context))
         self.model.notify(number, users, context, began)
 
     def _unnotify(self, process: Process, op: Op, tries: int, began: float, number: int, part: int) -> None:
@@ -170,7 +198,7 @@ class Clients:
             return
         users = app.PARTS[part]
         told = [app.SPELLINGS[user][0] for user in users]
-        self.fanouts += self._manager.unnotify(told, app.activity(number, None))
+        self._ask(process, op, "unnotify", told, app.activity(number, None))
         self.model.unnotify(number, users)
 
     # -- people
@@ -182,7 +210,7 @@ class Clients:
             return
         self.model.edges.add(pair)
         self.model.ever_followed.add(pair)
-        self.fanouts.append(self._manager.follow(user, target))
+        self._ask(process, op, "follow", user, target)
         self.model.followed[pair] = began
 
     def _follow_oneself(self, user: Any, target: Any) -> None:
@@ -195,7 +223,7 @@ class Clients:
     def _unfollow(self, process: Process, op: Op, tries: int, began: float, user: Any, target: Any) -> None:
         pair = app.number_of(user), app.number_of(target)
         self.model.edges.discard(pair)
-        self.fanouts.append(self._manager.unfollow(user, target))
+        self._ask(process, op, "unfollow", user, target)
 
     def _remove_actor(self, process: Process, op: Op, tries: int, began: float, user: Any, actor: Any) -> None:
         pair = app.number_of(user), app.number_of(actor)
@@ -204,7 +232,7 @@ class Clients:
         if self._manager.is_filtered and pair not in self.model.mutes:  # a block
             self.model.mute(pair, began)
         self.model.remove_actor(*pair, began)
-        self.fanouts.append(self._manager.remove_actor(user, actor))
+        self._ask(process, op, "remove_actor", user, actor)
         self.model.actors_removed[pair] = self.world.now
         self.model.blocked |= {pair} & self.model.mutes
 
@@ -212,12 +240,12 @@ class Clients:
         number = app.number_of(user)
         self.model.edges -= {pair for pair in self.model.edges if pair[0] == number}
         self.model.erased.add(number)
-        self.fanouts.append(self._manager.delete_user(user))
+        self._ask(process, op, "delete_user", user)
         for each in _by(number):
             self.model.remove(each)
 
     def _rebuild(self, process: Process, op: Op, tries: int, began: float, user: Any) -> None:
-        self.fanouts.append(self._manager.rebuild(user))
+        self._ask(process, op, "rebuild", user)
         self.model.rebuilt[app.number_of(user)] = began
 
     def _mute(self, process: Process, op: Op, tries: int, began: float, user: Any, target: Any) -> None:
@@ -227,7 +255,7 @@ class Clients:
             return
         if not tries:
             self.model.mute(pair, began)
-        self.fanouts.append(manager.rebuild(user))
+        self._ask(process, op, "rebuild", user)
         self.model.rebuilt[pair[0]] = began
 
     # -- single feeds
@@ -295,7 +323,7 @@ class Clients:
 
     def _read(self, process: Process, op: Op, tries: int, began: float, user: int) -> None:
         for feed in self._manager.get_feeds(app.SPELLINGS[user][-1]).values():
-            feed.page(5)
+            self._call(process, op, feed, "page", 5)
 
     def _delete(self, process: Process, op: Op, tries: int, began: float, user: int, which: str) -> None:
         name, feed = self._feed(user, which)
@@ -364,18 +392,6 @@ def _check_marks(how: str, page: Any, after: Any, seen: bool | None, read: bool 
                 raise Wrong(f"{group.group} is marked by {how}, though something new came after the page")
             if group._revision <= shown.get(group.group, 0) and wanted not in (None, marked):
                 raise Wrong(f"{group.group} is not marked by {how} as it was asked for")
-
-
-def finished(process: Process, coroutine: Any) -> Any:
-    """The result of a coroutine, which may be cancelled while it runs."""
-    process.cancellable = True
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    finally:
-        process.cancellable = False
-    raise AssertionError("the coroutine waits for something that is not simulated")
 
 
 def _by(actor: int) -> list[int]:

@@ -18,13 +18,13 @@ from feedmill.feeds import Feed, notification
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.grouping import writer
 from feedmill.keys import due_key
-from feedmill.storage import activity_state
+from feedmill.storage import activity_state, procedures
 from feedmill.storage.journal import ROLLING
 from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from feedmill.tasks import tasks
 from feedmill.worker import heartbeat
-from tests.simulation import app, heartbeats, storages
+from tests.simulation import app, coroutines, heartbeats, storages
 from tests.simulation import world as worlds
 from tests.simulation.broker import Broker, CurrentTask, Message, nothing_to_batch, run_task
 from tests.simulation.clients import Clients, HookFailed
@@ -81,6 +81,8 @@ class Simulator:
         patch(publisher, "length", lambda queue: self.broker.length(queue))
         patch(publisher, "batched", nothing_to_batch)
         patch(publisher, "inline", lambda: False)
+        patch(publisher, "in_thread", coroutines.in_thread)
+        patch(procedures, "_arun_unbroken", coroutines.unbroken)
         patch(heartbeat, "beating", heartbeats.beating)
         patch(heartbeat, "new_lock", heartbeats.Lock)
         patch(runner, "unsafe_broker", lambda *_: ())  # there is none to ask
@@ -268,9 +270,12 @@ class Simulator:
         if not any(kind.expires_idle() for kind in manager.feed_classes.values()):
             return
         for _ in range(6):
-            for spelled in app.SPELLINGS:
+            for number, spelled in enumerate(app.SPELLINGS):
                 for feed in manager.get_feeds(spelled[-1]).values():
-                    feed.count()
+                    if number % 2:
+                        coroutines.awaited(feed.acount())
+                    else:
+                        feed.count()
             world.run(lambda: self._idle(world))
             if not self._open(world):
                 return

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import itertools
@@ -17,6 +18,7 @@ from feedmill.grouping import aging, marking, pending_writes
 from feedmill.grouping.merge import GroupMerge
 from feedmill.grouping.operations import EVERYTHING, is_updated
 from feedmill.ids import split
+from feedmill.manager import idle
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
@@ -28,6 +30,7 @@ from feedmill.storage.procedures import stored
 from feedmill.storage.pubsub import LISTENING
 from feedmill.worker import compensation, delivery, follow, planner
 from tests.reordering import order
+from tests.simulation import coroutines
 from tests.simulation import world as worlds
 from tests.simulation.storages import MemoryDriver, RedisDriver
 
@@ -190,6 +193,30 @@ def marked_unshown(patch: Patch) -> None:
     patch(marking, "apply", mutant)
 
 
+def cancelled_halfway(patch: Patch) -> None:
+    """What a coroutine has begun ends when that is cancelled, and nobody takes it up again."""
+    outcome = coroutines.Task.outcome
+
+    def mutant(self: Any) -> Any:
+        try:
+            return outcome(self)
+        except asyncio.CancelledError:
+            self.process.dead, self.process.wake = True, self.world.now
+            self._over, self.result = True, []
+            raise
+
+    patch(coroutines.Task, "outcome", mutant)
+
+
+def unasked_by_coroutines(patch: Patch) -> None:
+    """A coroutine that reads a feed that is gone has it rebuilt by nobody."""
+
+    async def mutant(manager: Any, feed: Any, operation: Steps[Any]) -> Any:
+        return await type(feed)._arun(operation)
+
+    patch(idle, "_arun", mutant)
+
+
 def _in_any_order(patch: Patch, *, ignored: bool) -> None:
     """Storages are as several servers: each round trip's commands take effect in an order of their own."""
     answers, perform = MemoryDriver._answers, RedisDriver._perform
@@ -242,6 +269,8 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "removal-unpublished": removal_unpublished,
     "barriers-ignored": barriers_ignored,
     "marked-unshown": marked_unshown,
+    "cancelled-halfway": cancelled_halfway,
+    "unasked-by-coroutines": unasked_by_coroutines,
 }
 #: What no history must find, by name.
 HARMLESS: dict[str, Callable[[Patch], None]] = {"reordered": reordered}

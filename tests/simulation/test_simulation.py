@@ -36,6 +36,7 @@ NEAR = {
     "no-look-behind": 5550,
     "unfollowed-unseen": 5250,
     "pending-writes-dropped": 2300,
+    "cancelled-halfway": 150,
 }
 #: Histories of the short form.
 SHORT = {"memory": 300, "redis": 40}
@@ -181,6 +182,19 @@ def test_what_was_done_once_more_is_not_for_ever(simulating: Simulator) -> None:
         slow = plan(*asked, faults=faults, manager="idle")
         slow = dataclasses.replace(slow, edges=(), aftermath=20.0, schedule=0)
         assert (number, simulating.run(slow).wrong) == (number, "")
+
+
+def test_coroutines_that_are_cancelled(simulating: Simulator) -> None:
+    """What a coroutine of a manager has begun comes to its end wherever it is cancelled, whether its caller calls again or not."""
+    removed = plan(ADD, Op(0, "remove", (2, "value"), 1.0, asynchronous=True))
+    cancelled, left = 0, 0
+    for number in range(1, 16):
+        again = dataclasses.replace(removed, schedule=number, faults=(Fault("web", number, "cancel"),))
+        result = simulating.run(again, trace=True)
+        assert (number, result.wrong) == (number, "")
+        cancelled += result.faults.get("coroutine cancelled", 0)
+        left += sum("to what goes on" in line for line in result.trace)
+    assert cancelled > left > 0
 
 
 SECRET, OTHERS = ("c", "x"), ((3, 0), (3, 1), (3, 2))
