@@ -51,6 +51,8 @@ class Clients:
         #: What is being done at the moment; nobody else does anything about the same meanwhile.
         self.held: set[tuple[Any, ...]] = set()
         self.queue: list[Process] = []
+        #: The activity that is dated ahead and is being added, if any.
+        self.ahead: int | None = None
         #: The operation that each client has begun: its tries, and when it began.
         self.begun: dict[int, tuple[int, float]] = {}
         self.done, self.left = 0, len(plan.ops)
@@ -134,6 +136,40 @@ class Clients:
         self._ask(process, op, "add_activity", app.activity(number, context))
         self.model.add(number, context, began)
 
+    def _ahead(self, process: Process, op: Op, tries: int, began: float, context: tuple[str, str]) -> None:
+        """An activity that is dated too far ahead, and so is another each time that it is tried: who does not know takes it back."""
+        if self.ahead is not None:
+            for task in process.tasks:
+                with contextlib.suppress(*AGAIN):
+                    task.outcome()
+            self.model.came(self.ahead, context)
+            with contextlib.suppress(UnknownActivity):
+                self._ask(process, op, "remove_activity", app.activity(self.ahead, context))
+            self.model.remove(self.ahead)
+            self.ahead = None
+        number = next((each for each in app.AHEAD if each not in app.STATE.dated), None)
+        if number is None:
+            return
+        given, self.ahead = app.activity(number, context), number
+        app.take_as_now(number)
+        self._ask(process, op, "add_activity", given)
+        if self.fanouts[-1].activity_id not in ("", app.activity(number, None).id):
+            raise Wrong(f"{given} is not taken as now")
+        self.model.add(number, context, began)
+        self.ahead = None
+
+    def _after(self, process: Process, op: Op, tries: int, began: float, what: str, context: tuple[str, str]) -> None:
+        """Something about what was dated ahead, by the time that it was given."""
+        number = next((each for each in app.STATE.dated if self.model.activities[each].contexts), None)
+        if number is None:
+            return
+        if what == "add":
+            self._add(process, op, tries, began, number, context)
+        elif what == "update":
+            self._update(process, op, tries, began, number, context[0])
+        else:
+            self._remove(process, op, tries, began, number, "value")
+
     def _remove(self, process: Process, op: Op, tries: int, began: float, number: int, how: str) -> None:
         known = self.model.activities[number]
         context = min(known.contexts or {("a", "x")}) if how != "equal" else None
@@ -175,7 +211,7 @@ class Clients:
     def _import(
         self, process: Process, op: Op, tries: int, began: float, actor: int, context: tuple[str, str], fanout: bool
     ) -> None:
-        numbers = _by(actor)
+        numbers = [number for number in _by(actor) if number not in app.AHEAD]
         texts = {number: "abc"[("abc".index(context[0]) + number) % 3] for number in numbers}
         activities = [app.activity(number, (text, context[1])) for number, text in texts.items()]
         self._ask(process, op, "batch_import", app.INSTANCES[actor], activities, fanout, 2)
@@ -419,6 +455,8 @@ def _subjects(op: Op) -> set[tuple[Any, ...]]:
     name, args = op.name, op.args
     if name in ("add", "remove", "update", "notify", "unnotify"):
         return {("activity", args[0])}
+    if name in ("ahead", "after"):
+        return {("activity", number) for number in app.AHEAD}
     if name == "delete_user":
         number = app.number_of(args[0])
         return {("user", number), *(("activity", each) for each in _by(number))}

@@ -117,7 +117,7 @@ class Simulator:
         world.manager, world.slow = plan.manager, plan.slow
         world.flush = lambda: self.driver and self.driver.command("SCRIPT", "FLUSH") and None
         app.use(app.NEW, plan.manager)
-        app.STATE.__init__()  # type: ignore[misc]
+        app.begin()
         app.STATE.hook = lambda name, about, answer: hook(world, model, name, about, answer)
         model = Model(
             app.RELEASES[app.NEW][plan.manager], set(plan.edges), set(plan.mutes), self._is_stored, self._nothing

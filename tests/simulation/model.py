@@ -109,6 +109,11 @@ class Model:
         known.texts |= {text for text, _ in known.contexts | {context}}
         known.since = began if how != "own" else known.since
 
+    def came(self, number: int, context: Context) -> None:
+        """It may have been put by a call that failed."""
+        self.activities[number].albums.add(context[1])
+        self.activities[number].texts.add(context[0])
+
     def remove(self, number: int) -> None:
         """It was taken back."""
         known = self.activities[number]
@@ -250,7 +255,9 @@ class Model:
         groups = {number: groups_of(feed_class, number, self.activities[number].albums) for number in ever | numbers}
         kept = set()
         for number in numbers:
-            newer = {g for other in ever if _second(other) >= _second(number) for g in groups[other]} - groups[number]
+            newer = {
+                g for other in ever if app.second_of(other) >= app.second_of(number) for g in groups[other]
+            } - groups[number]
             if len(newer) < feed_class.max_length:
                 kept.add(number)
         return kept
@@ -388,11 +395,4 @@ def groups_of(feed_class: Any, number: int, albums: set[str]) -> set[str]:
 
 
 def _id(number: int) -> bytes:
-    return RAW_IDS[number]
-
-
-def _second(number: int) -> int:
-    return app.ACTIVITIES[number % app.ALONE][4]
-
-
-RAW_IDS = {number: raw_id for raw_id, number in app.BY_ID.items()}
+    return app.RAW_IDS[number]

@@ -18,7 +18,7 @@ from feedmill.grouping import aging, marking, pending_writes
 from feedmill.grouping.merge import GroupMerge
 from feedmill.grouping.operations import EVERYTHING, is_updated
 from feedmill.ids import split
-from feedmill.manager import idle
+from feedmill.manager import idle, writes
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
@@ -30,7 +30,7 @@ from feedmill.storage.procedures import stored
 from feedmill.storage.pubsub import LISTENING
 from feedmill.worker import compensation, delivery, follow, planner
 from tests.reordering import order
-from tests.simulation import coroutines
+from tests.simulation import app, coroutines
 from tests.simulation import world as worlds
 from tests.simulation.storages import MemoryDriver, RedisDriver
 
@@ -217,6 +217,17 @@ def unasked_by_coroutines(patch: Patch) -> None:
     patch(idle, "_arun", mutant)
 
 
+def dated_twice(patch: Patch) -> None:
+    """What is dated too far ahead is stored as of one moment, and delivered as of another."""
+    storing = writes.storing
+
+    def mutant(manager: Any, op: Any, activities: Sequence[Any], **options: Any) -> Any:
+        later = [each.dated(each.microseconds + (each.microseconds > app.DAWN * 1e6)) for each in activities]
+        return storing(manager, op, later, **options)
+
+    patch(writes, "storing", mutant)
+
+
 def _in_any_order(patch: Patch, *, ignored: bool) -> None:
     """Storages are as several servers: each round trip's commands take effect in an order of their own."""
     answers, perform = MemoryDriver._answers, RedisDriver._perform
@@ -269,6 +280,7 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "removal-unpublished": removal_unpublished,
     "barriers-ignored": barriers_ignored,
     "marked-unshown": marked_unshown,
+    "dated-twice": dated_twice,
     "cancelled-halfway": cancelled_halfway,
     "unasked-by-coroutines": unasked_by_coroutines,
 }

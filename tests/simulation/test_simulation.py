@@ -197,6 +197,19 @@ def test_coroutines_that_are_cancelled(simulating: Simulator) -> None:
     assert cancelled > left > 0
 
 
+def test_what_is_dated_ahead(simulating: Simulator) -> None:
+    """An activity that is dated too far ahead reaches followers as of now, also where a call fails and is made again."""
+    ahead = [Op(0, "ahead", (("a", "x"),), 0.0, asynchronous) for asynchronous in (False, True)]
+    after = [Op(0, "after", (what, ("b", "x")), 1.0) for what in ("update", "remove")]
+    taken = 0
+    for number in range(1, 12):
+        fault = Fault("web", number, "lost after", 6) if number % 2 else Fault("web", number, "kill after")
+        result = simulating.run(plan(*ahead, *after, faults=(fault,)))
+        assert (number, result.wrong) == (number, "")
+        taken = max(taken, len(app.STATE.dated))
+    assert taken == 3
+
+
 SECRET, OTHERS = ("c", "x"), ((3, 0), (3, 1), (3, 2))
 
 
@@ -361,7 +374,7 @@ def test_what_is_left_out_is_known_by_name() -> None:
     from tests.simulation.plan import COMMAND_FAULTS, HOOK_FAULTS, MESSAGE_FAULTS, OPS
 
     kinds = {*COMMAND_FAULTS, *MESSAGE_FAULTS, *HOOK_FAULTS}
-    names = {*OPS, *(each.name for each in app.MANAGERS), "context", "spelling", "old release", "doctor"}
+    names = {*OPS, *(each.name for each in app.MANAGERS), "ahead", "context", "spelling", "old release", "doctor"}
     names |= {f"remove: {how}" for how in ("id", "value", "equal")} | {f"fault: {kind}" for kind in kinds}
     assert {name for name in known.OFF if name not in names and not name.startswith("fault: ")} == set()
     assert dataclasses.is_dataclass(Plan)
