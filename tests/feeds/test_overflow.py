@@ -81,7 +81,7 @@ def storm(dice: random.Random) -> Iterator[tuple[list[Activity], list[Activity]]
 
 
 def inside(feed: Any) -> tuple[Any, ...]:
-    """All that is stored of a feed of groups, without the order of rows and the numbers of touches."""
+    """All that is stored of a feed of groups, without the order of rows, the numbers of touches and how often counts changed."""
     serializer, storage = feed.serializer(), feed.timeline()
     _, rows, _ = backend().run(storage.groups_slice(feed.key, 0, 99, 99))
     groups = []
@@ -101,7 +101,7 @@ def inside(feed: Any) -> tuple[Any, ...]:
             for actor, part in overflow.items()
         }
         groups.append((name, float(score), numbers, [_said(m) for m in record.members], parts))
-    counts = feed.get_denormalized_counts() if isinstance(feed, Notes) else None
+    counts = feed.get_denormalized_counts()[:2] if isinstance(feed, Notes) else None
     return groups, counts
 
 
