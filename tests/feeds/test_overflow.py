@@ -60,9 +60,9 @@ ACTORS += [uuid.UUID(int=7), uuid.UUID(int=2**127), *range(60)]
 
 def storm(dice: random.Random) -> Iterator[tuple[list[Activity], list[Activity]]]:
     """What is added to one group or a few, in order or not, some again, some of a shape that few have; what is undone."""
-    odd, late, many = dice.choice([0, 0, 0.05, 0.5]), dice.choice([0, 0.1, 1]), dice.choice([1, 1, 6])
+    odd, late, many = dice.choice([0, 0, 0.05, 0.5]), dice.choice([0, 0.1, 1]), dice.choice([1, 1, 6, 40, 150])
     crowd, undoing, known = dice.choice([1, 20, 1000]), dice.choice([0, 0.1]), list[Activity]()
-    for number in range(dice.randint(30, 100)):
+    for number in range(dice.randint(30, 100) if many < 40 else 12):
         batch = [
             Activity(
                 dice.choice(ACTORS) if dice.random() < odd else dice.randrange(crowd),

@@ -69,27 +69,27 @@ local function longer(h, j, last, record)
     if math.max(count, actors) + last - j >= most then return nil end
   end
   local late, truncated, match = has_overflow and add[5] <= top, flags % 32 > 15, 7
-  if mixed then
-    row, match, shared = 8, 9, ''
-    if find(record, add[9], at + 1, true) then return nil end
-  elseif sub(record, at + 1, at + #shared) ~= shared then
-    if not late or find(record, add[7], at + 1, true) then return nil end -- perhaps it is held with another context
-  elseif find(record, add[7], at + #shared + 1, true) then return nil end
-  local upto = j
-  if not late and not truncated then
+  if mixed then row, match, shared = 8, 9, '' end
+  local upto, from = j, at + #shared + 1
+  if not mixed and sub(record, at + 1, at + #shared) ~= shared then
+    if not late then return nil end -- perhaps it is held with another context
+    from = at + 1
+  end
+  if find(record, add[match], from, true) then return nil end
+  if not truncated then
     while upto < last do
       local after = adds[upto + 1]
-      if not mixed and after[6] ~= shared or find(record, after[match], at + #shared + 1, true) then break end
+      if late and after[5] > top or not mixed and after[6] ~= add[6] or find(record, after[match], from, true) then break end
       upto = upto + 1
     end
   end
   if late then
-    head = not truncated and add_to_overflow(s, add, count, actors, created)
+    if not truncated then head, upto = add_to_overflow(s, j, upto, count, actors, created) else head = nil end
     row, at = '', base + 15
   elseif rows + upto - j >= held then
     local text = sub(record, at + #shared + 1)
     head, row, rows = overflow(s or h .. ':' .. add[2], j, upto, text, mixed, row, rows, truncated, count, actors, created, top)
-    if not head and upto > j then return longer(h, j, j, record) end
+    if not head and upto > j then return longer(h, j, math.max(j, j + held - byte(record, 2) - 1), record) end -- as many as it holds
     head, at, flags = head and head .. shared, #record, flags + (has_overflow and 0 or 1)
   else
     if has_overflow then
@@ -124,9 +124,11 @@ local function append(z, h, c, state, got, event_prefix, sets)
     sequence = math.max(sequence + 1, now)
     revision = pack('>I6', sequence)
   end
-  while done < #adds and (horizon == 0 or expire(z, h, got)) do
+  local last = (horizon == 0 or expire(z, h, got)) and 0 or #adds
+  while last == done and done < #adds do
     local j, add = done + 1, adds[done + 1]
-    local last, w = add[11], add[1] + 2
+    local w = add[1] + 2
+    last = add[11]
     local record, upto = got[w], done
     if not record then
       record = first(z, h, add)
@@ -142,7 +144,6 @@ local function append(z, h, c, state, got, event_prefix, sets)
       got[w] = record
       sets[#sets + 1], sets[#sets + 2], done = add[2], record, upto
     end
-    if upto < last then break end
   end
   if not counted then
     if done > 0 and channel ~= '' then call('PUBLISH', channel .. ':' .. z, '{"added": ' .. done .. '}') end

@@ -46,6 +46,21 @@ local function rows_of(which, j, upto)
   return joined[name]
 end
 
+-- The actors of additions from j up to upto, each once.
+local actors_of_runs = {}
+local function actors_of(j, upto)
+  local name = j * 2 ^ 20 + upto
+  if not actors_of_runs[name] then
+    local names, known = {}, {}
+    for i = j, upto do
+      local actor = adds[i][3]
+      if not known[actor] then names[#names + 1], known[actor] = actor, true end
+    end
+    actors_of_runs[name] = names
+  end
+  return actors_of_runs[name]
+end
+
 local layouts = {} -- by their size and how many there are: how to read time and actor of rows of one size
 -- The rows of a record: times, actors, where each row begins, and a function that gives what a part says of one; nil if they are not
 -- understood.
@@ -107,27 +122,47 @@ local function beside(command, s, ...)
   return reply
 end
 
--- Put a member that is older than the newest overflow member beside the record: the head of the record, or nil.
-local function add_to_overflow(s, add, count, actors, created)
-  local part = beside('HGET', s, add[3])
-  if part and find(part, add[9], 1, true) then return nil end
-  call('HSET', s, add[3], (part or '') .. part_of_addition(add))
-  return pack('>I4I4I7', count + 1, actors + (part and 0 or 1), math.min(created, add[5]))
-end
-
 -- Write fields beside a record: names and values in turn.
 local function put(s, fields)
   for i = 1, #fields, 1000 do call('HSET', s, unpack(fields, i, math.min(i + 999, #fields))) end
 end
 
+-- Put members that are older than the newest overflow member beside the record, the additions from j up to at most upto: the head of the
+-- record, and which was the last; or nil.
+local function add_to_overflow(s, j, upto, count, actors, created)
+  local add = adds[j]
+  if j == upto then
+    local part = beside('HGET', s, add[3])
+    if part and find(part, add[9], 1, true) then return nil end
+    call('HSET', s, add[3], (part or '') .. part_of_addition(add))
+    return pack('>I4I4I7', count + 1, actors + (part and 0 or 1), math.min(created, add[5])), j
+  end
+  local names, parts, fields, new = actors_of(j, upto), {}, {}, 0
+  local held = hmget(beside, s, names, 1, #names)
+  for n = 1, #names do parts[names[n]] = held[n] or '' end
+  for i = j, upto do
+    local actor, match = adds[i][3], adds[i][9]
+    if find(parts[actor], match, 1, true) then
+      upto = i - 1
+      break
+    end
+    parts[actor] = parts[actor] .. part_of_addition(adds[i])
+  end
+  if upto < j then return nil end
+  for n = 1, #names do
+    local part = parts[names[n]]
+    if part ~= (held[n] or '') then
+      fields[#fields + 1], fields[#fields + 2], new = names[n], part, new + (held[n] and 0 or 1)
+    end
+  end
+  put(s, fields)
+  return pack('>I4I4I7', count + upto - j + 1, actors + new, math.min(created, add[5])), upto
+end
+
 -- Name the actors of additions from j up to upto beside the record; how many were not named there.
 local function name_actors(s, j, upto)
   if j == upto then return beside('HSETNX', s, adds[j][3], '') end
-  local names, known, fields = {}, {}, {}
-  for i = j, upto do
-    local actor = adds[i][3]
-    if not known[actor] then names[#names + 1], known[actor] = actor, true end
-  end
+  local names, fields = actors_of(j, upto), {}
   local held = hmget(beside, s, names, 1, #names)
   for n = 1, #names do
     if not held[n] then fields[#fields + 1], fields[#fields + 2] = names[n], '' end
@@ -142,7 +177,8 @@ end
 -- a group that has overflow before. Several additions must be newer than all rows.
 -- Of a truncated group those that came back may be older than its newest that is let go of: that stays the newest.
 local function overflow(s, j, upto, text, mixed, which, rows, truncated, count, actors, created, before)
-  if count and count + upto - j >= limit and not truncated or truncated and not count then return nil end
+  local many = upto > j and rows or 0
+  if (count or many) + upto - j >= limit and not truncated or truncated and not count then return nil end
   local times, whose, starts, part_of, ascending = split(text, adds[j], mixed, rows)
   if not times then return nil end
   local all, in_order = rows + upto - j + 1, ascending and times[rows] < adds[j][5]
