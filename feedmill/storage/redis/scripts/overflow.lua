@@ -177,8 +177,8 @@ end
 -- a group that has overflow before. Several additions must be newer than all rows.
 -- Of a truncated group those that came back may be older than its newest that is let go of: that stays the newest.
 local function overflow(s, j, upto, text, mixed, which, rows, truncated, count, actors, created, before)
-  local many = upto > j and rows or 0
-  if (count or many) + upto - j >= limit and not truncated or truncated and not count then return nil end
+  local before_all = count or (upto > j and rows or 0)
+  if before_all + upto - j >= limit and not truncated or truncated and not count then return nil end
   local times, whose, starts, part_of, ascending = split(text, adds[j], mixed, rows)
   if not times then return nil end
   local all, in_order = rows + upto - j + 1, ascending and times[rows] < adds[j][5]
@@ -220,7 +220,7 @@ local function overflow(s, j, upto, text, mixed, which, rows, truncated, count, 
       elseif n <= added then new = new + 1 end
     end
   else
-    call('UNLINK', s)
+    if call('EXISTS', s) == 1 then call('UNLINK', s) end -- a full server must refuse the first write
     for n = 1, rows do name_part(whose[n], '') end
     count, actors, created = rows, #names, oldest
   end
