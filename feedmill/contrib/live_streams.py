@@ -138,3 +138,6 @@ def _ids_in(last_event_id: str) -> dict[str, str]:
         return dict(parse_qsl(last_event_id, max_num_fields=100))
     except ValueError:
         return {}
+
+
+__all__ = ["LiveStream"]
