@@ -78,6 +78,8 @@ def problem(error: FeedmillError) -> Problem | None:
         headers["Retry-After"] = str(RETRY_AFTER)
         detail = f"Feeds cannot be reached; try again in {RETRY_AFTER} seconds"
         logger.warning("answered with 503: %s: %s", type(error).__name__, error)
+    else:  # at times it is the app that passes what makes no sense
+        logger.info("answered with %d: %s: %s", status, type(error).__name__, error, exc_info=error)
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": title,

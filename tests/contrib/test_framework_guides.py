@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
 from tests.contrib.servers import Browser, serving
-from tests.documents import DOCS, TUTORIAL, blocks_of
+from tests.documents import DOCS, ROOT, TUTORIAL, blocks_of
 from tests.test_host_app_lookup import Folder
 
 PAGES = {
@@ -32,11 +33,21 @@ def folder(page: str, tmp_path: Path, redis_url: str) -> Folder:
     pins = next(block for block in blocks_of(TUTORIAL) if block.file == "pins.py")
     folder.write("pins.py", pins.text)
     for block in blocks_of(DOCS / "how-to" / page):
-        if block.said("run by"):
+        if block.said("run by") and not block.said("quoted from"):
             name = re.match(r"# (\w+\.py)\n", block.text)
             assert name, block.where
             folder.write(name[1], block.text.replace("redis://127.0.0.1:6379/0", redis_url))
     return folder
+
+
+def test_quotes(page: str) -> None:
+    """What a guide quotes of an example site stands there."""
+    quotes = [block for block in blocks_of(DOCS / "how-to" / page) if block.said("quoted from")]
+    assert len(quotes) > 5
+    for block in quotes:
+        (name,) = block.said("quoted from")
+        text = (ROOT / name).read_text()
+        assert textwrap.dedent(block.text).strip() in textwrap.dedent(text) or block.text.rstrip() in text, block.where
 
 
 def test_the_tests_of_the_guide(folder: Folder) -> None:
