@@ -105,12 +105,10 @@ def fan_out(manager: str) -> int:
     return drain.drain(manager, (current_task and current_task.request.id) or "")
 
 
-@_task("feedmill.deliver", (str, str, str, bytes, bytes, str, int, int), CHUNK_LIMITS)
-def deliver(
-    manager: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, generation: int, chunk: int
-) -> int:
-    """Deliver an activity to one chunk of people."""
-    return chunk_tasks.deliver(manager, op, audience, body, ids, fanout_id, generation, chunk)
+@_task("feedmill.deliver", (str, str, bytes, str, int, int), CHUNK_LIMITS)
+def deliver(manager: str, op: str, body: bytes, fanout_id: str, generation: int, chunk: int) -> int:
+    """Deliver an activity to one chunk of people, whom the journal names."""
+    return chunk_tasks.deliver(manager, op, body, fanout_id, generation, chunk)
 
 
 @_task("feedmill.follow", (str, bytes, str, int), CHUNK_LIMITS)
