@@ -12,7 +12,8 @@ from tests.documents import DOCS, blocks_of
 from tests.test_host_app_lookup import Folder
 from tests.test_two_deployments import until
 
-PAGE = DOCS / "how-to" / "use-with-django.md"
+#: Pages whose files make the project, of which the first has the settings.
+PAGES = [DOCS / "how-to" / name for name in ("use-with-django.md", "hydrate-a-page.md")]
 
 #: What the guide takes for granted: models of an app, and the rest of the settings.
 MODELS = """
@@ -42,7 +43,7 @@ def project(tmp_path: Path, redis_url: str) -> Folder:
     folder = Folder(tmp_path, redis_url)
     del folder.env["FEEDMILL_REDIS_URL"]
     folder.env |= {"BROKER": redis_url.replace("/0", "/1"), "DJANGO_SETTINGS_MODULE": "config.settings"}
-    for block in blocks_of(PAGE):
+    for block in (block for page in PAGES for block in blocks_of(page)):
         if block.said("run by"):
             name = re.match(r"# (\S+\.py)\n", block.text)
             assert name, block.where
@@ -91,3 +92,11 @@ def test_the_site_of_the_guide(project: Folder) -> None:
         )
         wanted = '{"home": [], "unseen": 1} {"home": ["bob loved 1"], "unseen": 0}'
         until(lambda: project.run(look) == wanted)
+        assert project.run(
+            START + "from pictures import shown\nfrom django.contrib.auth import get_user_model\n"
+            "ann, cleo = (get_user_model().objects.get(username=name) for name in ('ann', 'cleo'))\n"
+            "activity, (group,) = shown.home(cleo).items[0], shown.notifications(ann)\n"
+            "print(activity.actor, activity.object.owner, *group.actors, type(group.objects[0]).__name__)\n"
+            "get_user_model().objects.filter(username='bob').update(is_active=False)\n"
+            "print(shown.notifications(ann))"
+        ).splitlines() == ["bob ann bob Picture", "[]"]
