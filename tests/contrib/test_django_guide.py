@@ -13,7 +13,10 @@ from tests.test_host_app_lookup import Folder
 from tests.test_two_deployments import until
 
 #: Pages whose files make the project, of which the first has the settings.
-PAGES = [DOCS / "how-to" / name for name in ("use-with-django.md", "hydrate-a-page.md", "use-django-templates.md")]
+PAGES = [
+    DOCS / "how-to" / name
+    for name in ("use-with-django.md", "hydrate-a-page.md", "use-django-templates.md", "make-activities-from-models.md")
+]
 
 #: What the guide takes for granted: models of an app, and the rest of the settings.
 MODELS = """
@@ -23,12 +26,37 @@ from django.db import models
 class Picture(models.Model):
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
 
+class Like(models.Model):
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+    picture = models.ForeignKey(Picture, models.CASCADE)
+    created_at = models.DateTimeField(auto_now_add=True)
+
 class Follow(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="follows")
     target = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="followed")
 """
+#: Those of another app.
+GALLERY = """
+from django.conf import settings
+from django.db import models
+
+class Album(models.Model):
+    name = models.CharField(max_length=20)
+
+class Photo(models.Model):
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+    album = models.ForeignKey(Album, models.CASCADE)
+    title = models.CharField(max_length=20)
+    published_at = models.DateTimeField(null=True)
+
+class Request(models.Model):
+    sender = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    receiver = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="+")
+    granted = models.BooleanField(default=False)
+"""
 SETTINGS = """
 import os
+INSTALLED_APPS.append("gallery")
 SECRET_KEY = "x"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -84,11 +112,14 @@ def project(tmp_path: Path, redis_url: str) -> Folder:
     folder.write("pictures/__init__.py", "")
     folder.write("pictures/models.py", MODELS)
     folder.write("pictures/migrations/__init__.py", "")
+    folder.write("gallery/__init__.py", "")
+    folder.write("gallery/models.py", GALLERY)
+    folder.write("gallery/migrations/__init__.py", "")
     folder.write(
         "manage.py",
         "import sys\nfrom django.core.management import execute_from_command_line\nexecute_from_command_line(sys.argv)\n",
     )
-    assert manage(folder, "makemigrations", "pictures").returncode == 0
+    assert manage(folder, "makemigrations", "pictures", "gallery").returncode == 0
     return folder
 
 
@@ -107,10 +138,10 @@ def test_the_site_of_the_guide(project: Folder) -> None:
     assert manage(project, "migrate").returncode == 0
     with working(project):
         made = (
-            "from django.contrib.auth import get_user_model\nfrom pictures import services, views\n"
-            "from pictures.models import Picture\n"
+            "from django.contrib.auth import get_user_model\nfrom pictures.models import Follow, Like, Picture\n"
             "ann, bob, cleo = (get_user_model().objects.create(username=n) for n in ('ann', 'bob', 'cleo'))\n"
-            "picture = Picture.objects.create(owner=ann)\nservices.follow(cleo, bob)\nservices.love(bob, picture)\n"
+            "picture = Picture.objects.create(owner=ann)\nFollow.objects.create(user=cleo, target=bob)\n"
+            "Like.objects.create(user=bob, picture=picture)\n"
         )
         project.run(START + made)
         look = START + ASK + "print(shown('ann', '/'), '|', shown('cleo', '/'))"
@@ -125,3 +156,41 @@ def test_the_site_of_the_guide(project: Folder) -> None:
             "get_user_model().objects.filter(username='bob').update(is_active=False)\n"
             "print(shown.notifications(ann))"
         ).splitlines() == ["bob ann bob Picture", "[]"]
+
+
+def test_the_rows_of_the_guide(project: Folder) -> None:
+    """A photo is told while it is published, with its title; who is granted a request sees it."""
+    assert manage(project, "migrate").returncode == 0
+    project.write(
+        "gallery/tests.py",
+        """
+        from django.contrib.auth import get_user_model
+        from django.test import TestCase
+        from django.utils import timezone
+        from feedmill.testing import FeedmillTestCase
+        from gallery import follows
+        from gallery.models import Album, Photo, Request
+        from pictures.feeds import manager
+
+        class PhotoTests(FeedmillTestCase, TestCase):
+            def test(self):
+                ann, bob = (get_user_model().objects.create(username=name) for name in ("ann", "bob"))
+                photo = Photo(author=ann, album=Album.objects.create(name="a"), title="one")
+                request, home = Request(sender=bob, receiver=ann), manager.get_feeds(bob)["home"]
+                for published, granted, title, seen in (
+                    (False, True, "one", []),
+                    (True, True, "one", ["one"]),
+                    (True, True, "two", ["two"]),
+                    (True, False, "two", []),
+                ):
+                    photo.published_at = photo.published_at or (timezone.now() if published else None)
+                    photo.title, request.granted = title, granted
+                    with self.captureOnCommitCallbacks(execute=True):
+                        photo.save()
+                        request.save()
+                    self.assertEqual([each.extra_context["title"] for each in home[:]], seen)
+                self.assertEqual(manager.get_user_feed(ann)[0].target_id, "gallery.album:1")
+        """,
+    )
+    done = manage(project, "test", "gallery")
+    assert done.returncode == 0 and "Ran 1 test" in done.stderr, done.stderr

@@ -188,7 +188,7 @@ def model_of(kind: str | None) -> Any:
     if named is not None and id_types.type_name(named) == kind:
         return named
     found = None
-    for model in apps.get_models():  # without proxies
+    for model in apps.get_models():
         with suppress(ActivityError):  # the class has no name, so nothing is called so
             if id_types.type_name(model) == kind and (found is None or issubclass(found, model)):
                 found = model  # of several in one table, the one that all have

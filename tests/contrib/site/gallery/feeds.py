@@ -4,6 +4,7 @@ from django.utils.translation import ngettext_lazy
 
 from feedmill import Manager
 from feedmill.aggregators import BaseAggregator
+from feedmill.contrib.django import ModelActivities, ModelFollows
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.verbs import Verb, register
 from gallery.models import Follow, Picture
@@ -84,3 +85,39 @@ class Gallery(Manager):
 
 
 manager = Gallery()
+
+
+class Pictures(ModelActivities):
+    """A picture is posted while it is public."""
+
+    model = Picture
+    manager = manager
+    verb = Post
+    actor = "owner"
+    updates = True
+
+    def when(self, instance):
+        """Whether others may see it."""
+        return instance.public
+
+    def extra_context(self, instance):
+        """Its title."""
+        return {"title": instance.title}
+
+
+class Likes(ModelActivities):
+    """A row of somebody who likes a picture."""
+
+    model = "gallery.Like"
+    manager = Gallery
+    verb = Like
+    actor = "user"
+    object = "picture"
+    target = "picture.owner"
+
+
+class Follows(ModelFollows):
+    """A row of somebody who follows somebody."""
+
+    model = Follow
+    manager = manager
