@@ -13,10 +13,14 @@ from tests.test_host_app_lookup import Folder
 from tests.test_two_deployments import until
 
 #: Pages whose files make the project, of which the first has the settings.
-PAGES = [
-    DOCS / "how-to" / name
-    for name in ("use-with-django.md", "hydrate-a-page.md", "use-django-templates.md", "make-activities-from-models.md")
+NAMES = [
+    "use-with-django.md",
+    "hydrate-a-page.md",
+    "make-activities-from-models.md",
+    "use-django-templates.md",
+    "use-the-django-admin.md",
 ]
+PAGES = [DOCS / "how-to" / name for name in NAMES]
 
 #: What the guide takes for granted: models of an app, and the rest of the settings.
 MODELS = """
@@ -56,7 +60,7 @@ class Request(models.Model):
 """
 SETTINGS = """
 import os
-INSTALLED_APPS.append("gallery")
+INSTALLED_APPS += ["django.contrib.admin", "django.contrib.messages", "gallery"]
 SECRET_KEY = "x"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -68,6 +72,7 @@ STATIC_URL = "static/"
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
 ]
 TEMPLATES = [
     {
@@ -77,6 +82,7 @@ TEMPLATES = [
             "context_processors": [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
             ]
         },
     }
@@ -128,6 +134,10 @@ def test_the_tests_of_the_guide(project: Folder) -> None:
     done = manage(project, "test", "pictures")
     assert done.returncode == 0 and "Ran 1 test" in done.stderr, done.stderr
     assert manage(project, "check", "--tag", "feedmill", "--fail-level", "WARNING").stderr == ""
+    shown = project.run(
+        START + "from config.admin import operations\nprint(*sorted(each.__name__ for each in operations._registry))"
+    )
+    assert shown == "DeadLetter FanOut UserFeeds"
     for words in (["fanouts"], ["dead", "list"]):
         done = manage(project, "feedmill", *words)
         assert done.returncode == 0 and "Traceback" not in done.stderr, done.stderr
