@@ -17,6 +17,7 @@ NAMES = [
     "use-with-django.md",
     "hydrate-a-page.md",
     "make-activities-from-models.md",
+    "use-django-rest-framework.md",
     "use-django-templates.md",
     "use-the-django-admin.md",
 ]
@@ -60,7 +61,7 @@ class Request(models.Model):
 """
 SETTINGS = """
 import os
-INSTALLED_APPS += ["django.contrib.admin", "django.contrib.messages", "gallery"]
+INSTALLED_APPS += ["rest_framework", "django.contrib.admin", "django.contrib.messages", "gallery"]
 SECRET_KEY = "x"
 USE_TZ = True
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
@@ -158,6 +159,18 @@ def test_the_site_of_the_guide(project: Folder) -> None:
         until(lambda: project.run(look) == "| bob loved Picture object (1)")
         look = START + ASK + "print(shown('ann', '/notifications/'))"
         until(lambda: "bob loved Picture object (1), 0" in project.run(look))
+        look = (
+            START + ASK + "from rest_framework.test import APIRequestFactory, force_authenticate\n"
+            "from pictures import api, api_rows\n"
+            "def got(view, name):\n"
+            "    request = APIRequestFactory().get('/')\n"
+            "    force_authenticate(request, get_user_model().objects.get(username=name))\n"
+            "    return view.as_view()(request).data\n"
+            "home, rows = got(api.Home, 'cleo'), got(api_rows.Notifications, 'ann')\n"
+            "print(home['next'], home['results'][0]['object_id'])\n"
+            "print(rows['results'][0]['actors'][0]['username'], rows['results'][0]['objects'][0]['owner'])"
+        )
+        assert project.run(look).splitlines() == ["None pictures.picture:1", "bob 1"]
         assert project.run(
             START + "from pictures import shown\nfrom django.contrib.auth import get_user_model\n"
             "ann, cleo = (get_user_model().objects.get(username=name) for name in ('ann', 'cleo'))\n"
