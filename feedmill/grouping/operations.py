@@ -145,7 +145,7 @@ def plan(
     removes: Sequence[Activity] = (),
     updates: Sequence[Activity] = (),
 ) -> Plan:
-    """The plan of adding, removing and updating activities, in order of time; raises for one that has no group.
+    """The plan of adding, removing and updating activities, those of a group in order of time; raises for one that has no group.
 
     What is too old is not added.
     """
@@ -158,8 +158,12 @@ def plan(
         for activity in (sorted(set(activities)) if len(activities) > 1 else activities)
     ]
     member_op = member_op_of(feed_class)
-    ops = tuple([member_op(kind, activity) for kind, activity in changes])
-    return Plan(ops, reads_of(ops), changes)
+    ops = [member_op(kind, activity) for kind, activity in changes]
+    reads = reads_of(ops)
+    if 1 < len(reads) < len(ops):
+        place = {read.group: number for number, read in enumerate(reads)}
+        ops.sort(key=lambda op: (0 if op.kind == ADD else 1, place[op.group] if op.kind == ADD else 0))
+    return Plan(tuple(ops), reads, changes)
 
 
 def member_op_of(feed_class: Any) -> Callable[[int, Activity], MemberOp]:

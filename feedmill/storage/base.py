@@ -139,7 +139,8 @@ class WriteRequest(NamedTuple):
     reads: tuple[GroupRead, ...]
     #: Left among the pending writes of a feed whose lock is taken; empty to leave nothing.
     pending: bytes = b""
-    #: Members that can be added without a merge, oldest first; a storage may do as many of the first as it likes.
+    #: Members that can be added without a merge, those of a group together and oldest first; a storage may do as many of the first as
+    #: it likes.
     additions: tuple[NewMember, ...] = ()
 
 

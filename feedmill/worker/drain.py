@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 #: Fan-outs that are claimed at a time, and deliveries and messages after which the rest is left to others.
 MOST_CLAIMS, MOST_DELIVERIES, MOST_MESSAGES = 100, 5000, 500
+#: What a further activity for the same people counts as: it is written along with the others.
+FOLDED = 0.1
 #: Attempts after which a fan-out that fails, or whose chunks stay undone, becomes a dead letter.
 MOST_ATTEMPTS = 12
 #: Seconds until a fan-out that failed is tried again: the first time, and at most.
@@ -169,6 +171,8 @@ class _DrainPass:
         #: Since when the first of these waits.
         self.since = 0.0
         self.deliveries = self.messages = 0
+        #: What these cost, in deliveries of one activity alone, and for whom there was one in this round.
+        self.work, self.audiences = 0.0, set[int]()
         #: Queues that have no room for the first chunk of a plan, and who waits for that.
         self.full: dict[str, list[Claim]] = {}
         self.error: Exception | None = None
@@ -214,7 +218,7 @@ class _DrainPass:
 
     def _enough(self) -> bool:
         """Whether this round has done what a round does."""
-        much = self.deliveries >= MOST_DELIVERIES or self.messages >= MOST_MESSAGES
+        much = self.work >= MOST_DELIVERIES or self.messages >= MOST_MESSAGES
         return much or time.monotonic() > self.halftime
 
     def _let_go(self) -> None:
@@ -252,7 +256,11 @@ class _DrainPass:
             self.since = self.since if self.ready else time.monotonic()
             reached = count_recipients(planned.deliveries)
             self.ready.append(_Ready(claim, planned.deliveries, watch.deadline, reached, planned.error))
-            self.deliveries += reached * max(1, len(planned.deliveries)) * (len(self.manager.feed_classes) or 1)
+            deliveries = reached * max(1, len(planned.deliveries)) * (len(self.manager.feed_classes) or 1)
+            people = hash(tuple(tuple(ids) for each in planned.deliveries for _, ids in each.parts))
+            self.deliveries += deliveries
+            self.work += deliveries * (FOLDED if people in self.audiences else 1)
+            self.audiences.add(people)
         return watch.slow
 
     def _plan(self, claim: Claim, watch: Watch) -> planner.Planned | None:

@@ -142,9 +142,11 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         for number, actor, score, addition in request.additions:
             args += (number + 1, actor, score, *addition)
 
+        size = BATCH if len(request.additions) <= 10 else max(BATCH // 5, 10 * BATCH // len(request.additions))
+
         def commands() -> Iterator[Command]:
-            for start in range(0, len(feeds), BATCH):
-                part = start, start + BATCH
+            for start in range(0, len(feeds), size):
+                part = start, start + size
                 keys = _keys(feeds.keys(*part), feeds.count_keys(*part))
                 yield call_script("begin", keys, *args, *feeds.event_prefixes(*part))
 

@@ -32,9 +32,11 @@ for j = 1, tonumber(ARGV[12]) do
   adds[j] = {w, fields[w + 2], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 2]), unpack(ARGV, a + 3, a + 7)}
   a = a + 8
 end
--- include: append
--- include: present
-local function read(how, key, names, from, to) -- unpack has a limit
+for j = #adds, 1, -1 do -- where the additions to each group end
+  local after = adds[j + 1]
+  adds[j][11] = after and after[1] == adds[j][1] and after[11] or j
+end
+local function hmget(how, key, names, from, to) -- unpack has a limit
   local values = {}
   for i = from, to, 1000 do
     local part = how('HMGET', key, unpack(names, i, math.min(i + 999, to)))
@@ -42,11 +44,13 @@ local function read(how, key, names, from, to) -- unpack has a limit
   end
   return values
 end
+-- include: append
+-- include: present
 
 local function read_overflow(h, w)
   local s, at, n = h .. ':' .. fields[w + 2], unpack(overflows[w])
   if n == 0 then return 0 elseif n < 0 then return beside('HGETALL', s) end
-  return read(beside, s, ARGV, at, at + n - 1)
+  return hmget(beside, s, ARGV, at, at + n - 1)
 end
 
 local function ranked(z, h, how, last) -- group, score, … then their records
@@ -81,7 +85,7 @@ local out, stride, few = {}, counted and 3 or 2, #fields + #adds < 1000
 for k = 1, #KEYS, stride do
   local z, h, f = KEYS[k], KEYS[k + 1], (k - 1) / stride
   local there = idle == 0 or present(z, idle, begins)
-  local got = few and call('HMGET', h, unpack(fields)) or read(call, h, fields, 1, #fields)
+  local got = few and call('HMGET', h, unpack(fields)) or hmget(call, h, fields, 1, #fields)
   local m = got[1] or '0'
   local locked = byte(m) == 49
   if not there then out[f + 1] = 3
