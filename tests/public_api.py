@@ -41,6 +41,8 @@ MODULES = (
     "feedmill.storage.base",
     "feedmill.storage.journal",
     "feedmill.storage.pubsub",
+    "feedmill.contrib.outbox",
+    "feedmill.contrib.sqlalchemy",
 )
 #: Special methods that are promises; the others come with what a class is.
 SPECIAL = (
