@@ -41,7 +41,6 @@ MODULES = (
     "feedmill.storage.base",
     "feedmill.storage.journal",
     "feedmill.storage.pubsub",
-    "feedmill.contrib.outbox",
     "feedmill.contrib.sqlalchemy",
 )
 #: Special methods that are promises; the others come with what a class is.

@@ -273,6 +273,8 @@ class Outbox(ABC):
         """
         relay = _Relay(self, failures)
         yield from relay.run(sorted({*lanes}))
+        if relay.relayed and not relay.unreachable:
+            self._left_until = 0.0
         return relay
 
     def _relay_all(self) -> Procedure[int]:
