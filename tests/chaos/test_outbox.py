@@ -53,17 +53,22 @@ class Site:
     def _run(self, program: str) -> LocalProcess:
         return LocalProcess([sys.executable, "-c", program], self.folder, self.environment, "web")
 
-    def start(self, count: int) -> None:
-        """Start web processes."""
-        for _ in range(count):
-            self.webs.append(self._run(f"from tests.chaos.outbox_site import main; main({len(self.webs)})"))
+    def start(self, count: int = 3) -> None:
+        """Start web processes, and wait until they work."""
+        new = [self._run(f"from tests.chaos.outbox_site import main; main({len(self.webs) + n})") for n in range(count)]
+        self.webs += new
+        deadline = time.monotonic() + 60
+        while not all((self.folder / f"slowest.{web.process.pid}").exists() for web in new):
+            assert time.monotonic() < deadline, new[0].logs().decode()[-3000:]
+            time.sleep(0.05)
 
-    def kill(self) -> None:
-        """Kill one with -9 and start another."""
+    def kill(self) -> int:
+        """Kill all with -9; how many there were."""
         living = [web for web in self.webs if web.status == "running"]
+        for web in living:
+            web.kill()
         assert living, self.webs[-1].logs().decode()[-3000:]
-        living[0].kill()
-        self.start(1)
+        return len(living)
 
     def stop(self) -> None:
         """Have all end when they have done what they do."""
@@ -156,10 +161,10 @@ KILLED, GONE = "kill -9 of web processes that use the outbox", "Redis away while
 @pytest.mark.parametrize(
     "site",
     [
-        of("django", "postgresql", KILLED, 0.1, pytest.mark.short),
-        of("django", "sqlite", KILLED, 0.1),
-        of("sqlalchemy", "postgresql", KILLED, 0.1),
-        of("sqlalchemy", "sqlite", KILLED, 0.1, pytest.mark.short),
+        of("django", "postgresql", KILLED, 0.03, pytest.mark.short),
+        of("django", "sqlite", KILLED, 0.03),
+        of("sqlalchemy", "postgresql", KILLED, 0.03),
+        of("sqlalchemy", "sqlite", KILLED, 0.03, pytest.mark.short),
     ],
     indirect=True,
 )
@@ -167,18 +172,17 @@ def test_web_killed(harness: Harness, site: Site, verify: Callable[[], object]) 
     """What a web process committed is delivered once and in order, and what was rolled back never happened, wherever the process
     was killed: in a transaction, behind the commit, or between relaying and deleting a row.
     """
-    site.start(3)
-    time.sleep(3)
-    for number in range(9):
-        held = site.proxy.hits + 1
+    for number in range(6):
+        site.start()
+        time.sleep(1)
         if number % 3:
+            held = site.proxy.hits + 1
             site.proxy.rule(digests(["journal_open"]), side=("answer", "request")[number % 2], action="hold")
             site.proxy.wait_hits(held)
             site.proxy.forget()
-        time.sleep(0.2)
-        site.kill()
+        harness.fault(site.kill())
         site.proxy.release()
-        harness.fault()
+    site.start()
     site.stop()
     committed = site.believe()
     harness.remark = f"{committed:,} committed changes"
@@ -206,17 +210,16 @@ def test_redis_away(harness: Harness, site: Site, seconds: float, verify: Callab
     """While the Redis of the feeds is away, or answers nothing, web processes commit and are killed. Afterwards sweeps deliver all that
     was committed, once and in order.
     """
-    site.start(3)
-    time.sleep(2)
     for number in range(3):
+        site.start()
+        time.sleep(1)
         switch = {"refusing": True} if number % 2 == 0 else {"dropping": True}
         site.proxy.set(**switch)
         site.proxy.cut()
         time.sleep(seconds / 3)
-        site.kill()
-        harness.fault()
+        harness.fault(1 + site.kill())
         site.proxy.set(**dict.fromkeys(switch, False))
-        time.sleep(1)
+    site.start()
     waiting = site.waiting
     site.stop()
     committed = site.believe()
