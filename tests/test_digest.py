@@ -24,7 +24,7 @@ from tests.fake_broker import FakeBroker, replaced
 manager = DigestManager()
 
 
-class Inbox:
+class Mailbox:
     """What a mail server was given."""
 
     def __init__(self) -> None:
@@ -41,13 +41,13 @@ class Inbox:
 
 
 @pytest.fixture
-def inbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Inbox]:
+def mailbox(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Mailbox]:
     """A mail server, and a database that is empty."""
     try:
         from aiosmtpd.controller import Controller
     except ImportError:
         needed(None, "no aiosmtpd; pip install 'feedmill[dev]'")
-    held = Inbox()
+    held = Mailbox()
     controller = Controller(held, hostname="127.0.0.1", port=free_port())
     monkeypatch.setenv("DIGEST_SMTP", f"127.0.0.1:{controller.port}")
     monkeypatch.setenv("DIGEST_DB", str(tmp_path / "digest.sqlite3"))
@@ -87,20 +87,20 @@ def texts(one: EmailMessage) -> tuple[str, str]:
     return plain.get_content(), rich.get_content()
 
 
-def test_one_message_for_all(box: FakeBroker, inbox: Inbox) -> None:
+def test_one_message_for_all(box: FakeBroker, mailbox: Mailbox) -> None:
     """What came in a period is in one message at its end, as text and as HTML, with groups as the feed has them."""
     notified(box, "bob", "carl", "<dora>")
     notified(box, "bob", thing="picture:2", verb=Comment)
-    assert mail.send_due() == 0 and not inbox.mails  # the period is not over
+    assert mail.send_due() == 0 and not mailbox.mails  # the period is not over
     assert mail.send_due(tomorrow()) == 1
-    (one,) = inbox.mails
+    (one,) = mailbox.mails
     assert (one["To"], one["From"], one["Subject"]) == ("ann@example.org", "digest@example.org", "2 new notifications")
     plain, rich = texts(one)
     assert "<dora>, carl and 1 other loved picture:1" in plain and "bob commented picture:2" in plain
     assert "&lt;dora&gt;, carl and 1 other loved picture:1" in rich
 
 
-def test_nobody_gets_it_twice(box: FakeBroker, inbox: Inbox) -> None:
+def test_nobody_gets_it_twice(box: FakeBroker, mailbox: Mailbox) -> None:
     """A hook that is called again, and a digest that is sent for again, send nothing more; the next period begins anew."""
     notified(box, "bob")
     collected = [(row, "ann", "x", time.time()) for row in keys()]
@@ -108,7 +108,7 @@ def test_nobody_gets_it_twice(box: FakeBroker, inbox: Inbox) -> None:
     assert mail.send_due(tomorrow()) == 1
     store.collect(collected)  # late, once more: the group x is no group
     assert mail.send_due(tomorrow()) == mail.send_due(tomorrow() + 60) == 0
-    assert len(inbox.mails) == 1
+    assert len(mailbox.mails) == 1
 
 
 def keys() -> list[str]:
@@ -117,7 +117,7 @@ def keys() -> list[str]:
         return [key for (key,) in tables.execute("SELECT key FROM collected")]
 
 
-def test_who_has_looked_gets_none(box: FakeBroker, inbox: Inbox) -> None:
+def test_who_has_looked_gets_none(box: FakeBroker, mailbox: Mailbox) -> None:
     """Who saw everything meanwhile gets no message, and who saw a part is told the rest; what was removed is not told."""
     notified(box, "bob")
     Notifications("ann").mark_all(seen=True)
@@ -129,35 +129,37 @@ def test_who_has_looked_gets_none(box: FakeBroker, inbox: Inbox) -> None:
     manager.remove_activity(taken_back)
     box.work()
     assert mail.send_due(tomorrow()) == 1
-    assert inbox.mails[0]["Subject"] == "1 new notification" and "carl" in texts(inbox.mails[0])[0]
+    assert mailbox.mails[0]["Subject"] == "1 new notification" and "carl" in texts(mailbox.mails[0])[0]
 
 
-def test_unsubscribing(box: FakeBroker, inbox: Inbox) -> None:
+def test_unsubscribing(box: FakeBroker, mailbox: Mailbox) -> None:
     """The link in each message ends them for its user, and no other link does."""
     notified(box, "bob")
     mail.send_due(tomorrow())
-    link = inbox.mails[0]["List-Unsubscribe"].strip("<>")
-    assert link in texts(inbox.mails[0])[0] and inbox.mails[0]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    link = mailbox.mails[0]["List-Unsubscribe"].strip("<>")
+    assert (
+        link in texts(mailbox.mails[0])[0] and mailbox.mails[0]["List-Unsubscribe-Post"] == "List-Unsubscribe=One-Click"
+    )
     asked = {name: value for name, (value,) in parse_qs(urlsplit(link).query).items()}
     assert not mail.unsubscribe("carl", asked["token"])
     assert mail.unsubscribe(**asked)
     notified(box, "carl", thing="picture:3")
-    assert mail.send_due(tomorrow()) == 0 and not keys() and len(inbox.mails) == 1
+    assert mail.send_due(tomorrow()) == 0 and not keys() and len(mailbox.mails) == 1
 
 
-def test_a_mail_server_that_refuses(box: FakeBroker, inbox: Inbox) -> None:
+def test_a_mail_server_that_refuses(box: FakeBroker, mailbox: Mailbox) -> None:
     """What was not taken is sent later, under the same Message-ID; what was begun by who died is sent again."""
     notified(box, "bob")
-    inbox.refusal = "451 later"
+    mailbox.refusal = "451 later"
     assert mail.send_due(tomorrow()) == 0
-    inbox.refusal = ""
+    mailbox.refusal = ""
     assert mail.send_due(tomorrow() + 1) == 0  # whoever began it may still be at it
     assert mail.send_due(tomorrow() + mail.PATIENCE + 1) == 1
     expected = mail.message("ann", "x@example.org", int(tomorrow() // mail.PERIOD), [])["Message-ID"]
-    assert [one["Message-ID"] for one in inbox.mails] == [expected]
+    assert [one["Message-ID"] for one in mailbox.mails] == [expected]
 
 
-def test_a_worker_that_dies_in_the_hook(box: FakeBroker, inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_dies_in_the_hook(box: FakeBroker, mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database that is away when the hook is called loses nothing: the hook is called again."""
     collect = store.collect
     with monkeypatch.context() as patch:
@@ -171,8 +173,8 @@ def test_a_worker_that_dies_in_the_hook(box: FakeBroker, inbox: Inbox, monkeypat
     assert len(keys()) == 1 and mail.send_due(tomorrow()) == 1
 
 
-def test_the_whole_way(inbox: Inbox, memory: None) -> None:
+def test_the_whole_way(mailbox: Mailbox, memory: None) -> None:
     """In the in-memory mode, without any message by hand: notified, collected, sent."""
     feedmill.configure(celery_app="feedmill.tasks:app")
     manager.add_activity(Activity("bob", Love, "picture:9", target="ann"))
-    assert mail.send_due(tomorrow()) == 1 and "bob loved picture:9" in texts(inbox.mails[0])[0]
+    assert mail.send_due(tomorrow()) == 1 and "bob loved picture:9" in texts(mailbox.mails[0])[0]

@@ -208,7 +208,7 @@ def use_everything(client: redis.Redis) -> None:
     run(backend().auxiliary.removal_index.turn(NAME, 0, [b"second"], []))
     queue = backend().auxiliary.hook_queue
     for _ in range(2):
-        run(queue.note(NAME, {0: [b"one", b"two"]}))
+        run(queue.schedule(NAME, {0: [b"one", b"two"]}))
     hook_claims = run(queue.take(NAME, 0, b"token", 60_000, 10))
     run(queue.begin(NAME, 0, b"token", 60_000, hook_claims))
     run(queue.put(feed.key + ARRIVALS, [b"x", b"y"]))

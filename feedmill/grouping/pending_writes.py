@@ -213,7 +213,7 @@ def note_arrivals(manager: str, user_ids: Sequence[EntityId]) -> Steps[None]:
     owners: dict[int, list[bytes]] = {}
     for user_id in user_ids:
         owners.setdefault(hook_bucket(user_id), []).append(pack(user_id))
-    yield from backend().auxiliary.hook_queue.note(manager, owners)
+    yield from backend().auxiliary.hook_queue.schedule(manager, owners)
 
 
 def recover(feed_class: Any, apply: Callable[[EntityId], Steps[Sequence[Any]]]) -> Steps[int]:

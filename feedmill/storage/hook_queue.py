@@ -87,7 +87,7 @@ class HookSettlement(NamedTuple):
 class UntoldDeadLetters(NamedTuple):
     """What the hook was not told."""
 
-    letters: list[DeadLetter]
+    dead_letters: list[DeadLetter]
     #: The id up to which dead letters were looked at; empty if there are none.
     last: str
 
@@ -95,7 +95,7 @@ class UntoldDeadLetters(NamedTuple):
 class HookQueue(Protocol):
     """What is to be told, by manager. Every operation may run twice."""
 
-    def note(self, manager: str, owners: Mapping[int, Sequence[bytes]]) -> Steps[None]:
+    def schedule(self, manager: str, owners: Mapping[int, Sequence[bytes]]) -> Steps[None]:
         """Note, by bucket, owners of lists into which something was put."""
 
     def wake(self, manager: str) -> Steps[bool]:

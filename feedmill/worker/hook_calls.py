@@ -73,7 +73,7 @@ class _Owner:
         self.done: set[bytes] = set()
         self.failed: dict[bytes, Exception] = {}
         #: How many are left in the list, as far as it is known.
-        self.left = 0
+        self.remaining = 0
         #: Whether the hook is one of another release.
         self.foreign = False
         #: What is removed, and is to be out of the feed before it is forgotten: it may be added again meanwhile.
@@ -126,7 +126,7 @@ class _Bucket:
         lists = [each for each in owners if each.key]
         limit = min(MOST_ITEMS, self.manager.hook_batch_size)
         for owner, items in zip(lists, backend().run(queue().items([each.key for each in lists], limit))):
-            owner.left, owner.foreign = len(items), owner.hook not in self.manager.told_hooks
+            owner.remaining, owner.foreign = len(items), owner.hook not in self.manager.told_hooks
             owner.items = [] if owner.foreign else list(dict.fromkeys(items))
         self._know_notifications([each for each in lists if each.hook == "on_notification"])
         for owner in owners:
@@ -134,7 +134,7 @@ class _Bucket:
                 owner.values = {item: finished_fanout(self.manager.name, item) for item in owner.items}
             elif owner.hook == "on_dead_letter" and "on_dead_letter" in self.manager.told_hooks:
                 owner.values = {each.id.encode(): each for each in untold_dead_letters(self.manager)[:limit]}
-                owner.items, owner.left = list(owner.values), len(owner.values)
+                owner.items, owner.remaining = list(owner.values), len(owner.values)
         return owners
 
     def _know_notifications(self, owners: Sequence[_Owner]) -> None:
@@ -256,7 +256,7 @@ class _Bucket:
         if lists:
             left = backend().run(together([queue().drop(owner.key, items) for owner, items in lists]))
             for (owner, _), number in zip(lists, left):
-                owner.left = number
+                owner.remaining = number
 
     # -- what becomes of it
 
@@ -269,7 +269,7 @@ class _Bucket:
                 self._give_up(owner)
             if owner.hook == "on_dead_letter":
                 self._pass_dead_letters(owner)
-            if owner.foreign and owner.left:
+            if owner.foreign and owner.remaining:
                 settlements.append(HookSettlement(claim, FOREIGN_PAUSE))
             elif owner.waits and not owner.failed:
                 settlements.append(HookSettlement(claim, REMOVAL_PAUSE))
@@ -277,7 +277,7 @@ class _Bucket:
                 pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**claim.begun) * (0.5 + random.random())
                 settlements.append(HookSettlement(claim, pause, failed=True))
             else:
-                settlements.append(HookSettlement(claim, 0 if owner.left else None))
+                settlements.append(HookSettlement(claim, 0 if owner.remaining else None))
         backend().run(queue().settle(self.manager.name, self.bucket, settlements, release))
 
     def _give_up(self, owner: _Owner) -> None:
@@ -301,7 +301,7 @@ class _Bucket:
             last = item.decode()
         if last:
             backend().run(queue().dead_letters_told(self.manager.name, last))
-            owner.left = 1  # there may be more
+            owner.remaining = 1  # there may be more
 
 
 def claim_is_over(owner: _Owner) -> bool:

@@ -58,7 +58,7 @@ def work_done(manager: Manager) -> None:
     """Have the hooks of *manager* called, for who did something of which they may have to be told."""
     if manager.told_hooks:
         told = "on_fanout_finished" in manager.told_hooks
-        wake(manager, *([queue().note(manager.name, {SHARED: [ENDED]})] if told else []))
+        wake(manager, *([queue().schedule(manager.name, {SHARED: [ENDED]})] if told else []))
 
 
 def sweep(manager: Manager) -> None:
@@ -71,7 +71,7 @@ def sweep(manager: Manager) -> None:
     if "on_dead_letter" in manager.told_hooks and untold_dead_letters(manager):
         owners.append(DEAD)
     if owners:
-        backend().run(queue().note(manager.name, {SHARED: owners}))
+        backend().run(queue().schedule(manager.name, {SHARED: owners}))
     if backend().run(queue().due(manager.name)):
         wake(manager)
 
@@ -82,7 +82,7 @@ def tell_again(manager: Manager, owner: bytes, items: Sequence[bytes]) -> None:
     if not key:
         raise CorruptRecord(f"nobody of {manager.name} has a list {owner[:40]!r}; delete the dead letter")
     backend().run(queue().put(key, items))
-    wake(manager, queue().note(manager.name, {bucket: [owner]}))
+    wake(manager, queue().schedule(manager.name, {bucket: [owner]}))
 
 
 def queue() -> HookQueue:

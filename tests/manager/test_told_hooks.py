@@ -290,7 +290,7 @@ def test_a_worker_that_dies_before_it_notes(box: FakeBroker, monkeypatch: pytest
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(queue), "note", dead)
+        patch.setattr(type(queue), "schedule", dead)
         manager.add_activity(love(1, target=77))
         with pytest.raises(Killed):
             box.work()

@@ -22,7 +22,7 @@ class MemoryHookQueue(HookQueue):
     """Lists and times in dicts of :data:`DATA`."""
 
     @atomic
-    def note(self, manager: str, owners: Mapping[int, Sequence[bytes]]) -> None:
+    def schedule(self, manager: str, owners: Mapping[int, Sequence[bytes]]) -> None:
         for bucket, some in owners.items():
             due = _due(manager, bucket)
             for owner in some:

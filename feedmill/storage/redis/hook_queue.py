@@ -24,7 +24,7 @@ from feedmill.storage.redis.timelines import call_script
 class RedisHookQueue(HookQueue):
     """Timed by the server."""
 
-    def note(self, manager: str, owners: Mapping[int, Sequence[bytes]]) -> Steps[None]:
+    def schedule(self, manager: str, owners: Mapping[int, Sequence[bytes]]) -> Steps[None]:
         if owners:
             yield [call_script("hooks_note", [hook_keys(manager, bucket)[0]], *some) for bucket, some in owners.items()]
 
