@@ -17,7 +17,7 @@ from feedmill.storage.deadline import with_deadline
 from feedmill.storage.journal import Begun, NotBegun, lease
 from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.registry import backend
-from feedmill.worker import compensation, follow
+from feedmill.worker import compensation, follow, hook_wakeups
 from feedmill.worker.dead_letters import AttemptsExhausted
 from feedmill.worker.delivery import (
     OLDER,
@@ -148,4 +148,5 @@ def _chunk(
             backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, None))
         raise
     backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, people))
+    hook_wakeups.work_done(manager)
     return people
