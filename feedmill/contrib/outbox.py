@@ -19,6 +19,7 @@ from feedmill.errors import (
     ActivityError,
     ArgumentError,
     CorruptRecord,
+    DeclarationError,
     FeedBusy,
     MessageError,
     StorageError,
@@ -117,9 +118,12 @@ class Outbox(ABC):
 
     # -- what the two kinds do in their own way
 
-    @abstractmethod
     def record(self, calls: Sequence[Call]) -> Procedure[list[DeferredFanout]]:
-        """Write *calls* in the caller's transaction, and have them relayed when it is committed."""
+        """Write *calls* in the caller's transaction, and have them relayed when it is committed.
+
+        Raises :class:`~feedmill.errors.DeclarationError` if it is not known which transaction that is.
+        """
+        raise DeclarationError("which transaction is meant? use outbox.bind(session)")
 
     @abstractmethod
     def _ask(self, function: Callable[..., Any], *args: Any) -> Procedure[Any]:
@@ -191,12 +195,12 @@ class Outbox(ABC):
 
     # -- what handles ask
 
-    def look(self, row_id: int) -> Procedure[Waiting | None]:
+    def waiting(self, row_id: int) -> Procedure[Waiting | None]:
         """How it stands with a row; None if there is none."""
-        found: Waiting | None = yield from self._ask(self._looked, row_id)
+        found: Waiting | None = yield from self._ask(self._waiting, row_id)
         return found
 
-    def _looked(self, db: Any, row_id: int) -> Waiting | None:
+    def _waiting(self, db: Any, row_id: int) -> Waiting | None:
         row = self._row(db, row_id)
         if row is None:
             return None

@@ -146,6 +146,5 @@ def remove_actor(manager: str, ids: bytes, fanout_id: str, generation: int) -> i
 
 @_task("feedmill.sweep", (), CHUNK_LIMITS)
 def sweep() -> int:
-    """Wake workers for what is overdue, after what waits in the outboxes of the app's databases is relayed."""
-    relayed = deferral.sweep()
-    return relayed + drain.sweep()
+    """Wake workers for what is overdue, and relay what waits in the outboxes of the app's databases."""
+    return drain.sweep() + deferral.sweep()

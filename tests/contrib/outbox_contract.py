@@ -53,16 +53,16 @@ class Own(RedisFeed):
     key_format = "outbox:own:%(user_id)s"
 
 
-class Bell(RedisNotificationFeed):
-    key_format = "outbox:bell:%(user_id)s"
-    count_format = "outbox:bell:%(user_id)s:count"
+class Notes(RedisNotificationFeed):
+    key_format = "outbox:notes:%(user_id)s"
+    count_format = "outbox:notes:%(user_id)s:count"
 
 
 class Club(Manager):
     name = "outbox_club"
     feed_classes = {"home": Home}
     user_feed_class = Own
-    notification_feed_class = Bell
+    notification_feed_class = Notes
     fanout_chunk_size = 3
 
     def get_user_follower_ids(self, user_id: Any) -> Any:
@@ -243,8 +243,8 @@ USERS = ("fan", "other", "ann", "bob", "cleo", "gus", "x", "y", "z", "u", "zoe",
 def contents() -> Any:
     """What is in all feeds."""
     flat = [[(a.id, dict(a.extra_context)) for a in feed(user)[:]] for user in USERS for feed in (Home, Own)]
-    bells = [[([a.id for a in g.activities], g.is_seen) for g in Bell(user)[:]] for user in USERS]
-    return flat, bells
+    notes = [[([a.id for a in g.activities], g.is_seen) for g in Notes(user)[:]] for user in USERS]
+    return flat, notes
 
 
 def check_everything(kind: Kind) -> None:
@@ -492,7 +492,7 @@ def check_killed(kind: Kind) -> None:
         assert kind.outbox.counts().waiting >= 1
     with later(kind, 100), mock.patch.object(kind.outbox, "_delete", deleted):
         kind.outbox.relay()
-    assert home() == [("ann", 2), ("ann", 0)] and Bell("x")[:][0].activity_count == 1
+    assert home() == [("ann", 2), ("ann", 0)] and Notes("x")[:][0].activity_count == 1
     assert kind.outbox.counts()[:2] == (0, 0)
 
 
