@@ -246,8 +246,11 @@ def _started(
 ) -> Procedure[list[Fanout]]:
     here = publisher.ready()
     feeds = feed_names(manager)
+    tells = "on_fanout_finished" in feeds
     opening: list[Steps[Any]] = [
-        backend().journal.open(manager, name, op.name, body, rate_limit=pace, feeds=feeds, succession=op.succession)
+        backend().journal.open(
+            *(manager, name, op.name, body), rate_limit=pace, feeds=feeds, succession=op.succession, tells=tells
+        )
         for (name, body), pace in zip(wanted, rate_limits or itertools.repeat(None))
     ]
     first = [*operations, barrier()] if operations else []
@@ -275,8 +278,11 @@ def _started_sent(
 ) -> Procedure[list[Fanout]]:
     publisher.ready()
     feeds = feed_names(manager)
+    tells = "on_fanout_finished" in feeds
     opening: list[Steps[Any]] = [
-        backend().journal.open(manager, name, op.name, body, feeds=feeds, succession=op.succession, sent=True)
+        backend().journal.open(
+            *(manager, name, op.name, body), feeds=feeds, succession=op.succession, sent=True, tells=tells
+        )
         for name, body in wanted
     ]
     opened = (yield from stored(together([*opening, *operations])))[: len(wanted)]

@@ -17,10 +17,10 @@ from feedmill.feeds.notification import NotificationFeed
 from feedmill.ids import ID_TYPES, Entity, entity_id
 from feedmill.instance_attributes import Stateless
 from feedmill.manager import batches, coroutines, idle, lookup, overriding, removals, writes
-from feedmill.manager.config import check_feeds
+from feedmill.manager.config import check_feeds, check_told
 from feedmill.manager.deferral import writing
 from feedmill.manager.explain import Explanation, explain
-from feedmill.manager.hooks import AUDIENCE_HOOKS, FILTER_HOOKS, ManagerHooks
+from feedmill.manager.hooks import AUDIENCE_HOOKS, FILTER_HOOKS, TOLD_HOOKS, ManagerHooks
 from feedmill.overrides import check_overrides
 from feedmill.registry import register_manager
 from feedmill.storage.procedures import Procedure, both, stored, unbroken
@@ -53,12 +53,12 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         super().__init_subclass__(**kwargs)
         check_attributes(cls, Manager)
         check_overrides(cls, _INSTEAD, "give yours another name")
-        check_positive(cls, "fanout_chunk_size", "follow_activity_limit", "fanout_burst")
+        check_positive(cls, "fanout_chunk_size", "follow_activity_limit", "fanout_burst", "hook_batch_size")
         check_number(cls, "fanout_rate")
         if "name" not in vars(cls):
             cls.name = cls.__name__
         check_feeds(cls)
-        check_hooks(cls, *AUDIENCE_HOOKS, *FILTER_HOOKS)
+        check_hooks(cls, *AUDIENCE_HOOKS, *FILTER_HOOKS, *TOLD_HOOKS)
         written = [hook for hook in FILTER_HOOKS if getattr(cls, hook) is not getattr(ManagerHooks, hook)]
         if written == ["filter_activities"]:
             raise DeclarationError(
@@ -66,6 +66,8 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
                 " accepts or filter_user_ids as well"
             )
         cls.is_filtered = bool(written)
+        cls.told_hooks = frozenset(hook for hook in TOLD_HOOKS if getattr(cls, hook) is not getattr(ManagerHooks, hook))
+        check_told(cls)
         coroutines.follow_overrides(cls, Manager)
         register_manager(cls.name, cls)
 

@@ -16,7 +16,7 @@ from feedmill.fanout.operations import FOLLOW, REBUILD, REFOLLOW, REMOVE_ACTOR, 
 from feedmill.manager import deferral
 from feedmill.storage.registry import backend
 from feedmill.tasks import foreign_messages
-from feedmill.worker import chunk_tasks, dead_letters, drain, heartbeat
+from feedmill.worker import chunk_tasks, dead_letters, drain, heartbeat, hook_calls
 
 logger = logging.getLogger(__name__)
 
@@ -106,12 +106,10 @@ def fan_out(manager: str) -> int:
     return drain.drain(manager, (current_task and current_task.request.id) or "")
 
 
-@_task("feedmill.deliver", (str, str, str, bytes, bytes, str, int, int), CHUNK_LIMITS)
-def deliver(
-    manager: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, generation: int, chunk: int
-) -> int:
-    """Deliver an activity to one chunk of people."""
-    return chunk_tasks.deliver(manager, op, audience, body, ids, fanout_id, generation, chunk)
+@_task("feedmill.deliver", (str, str, bytes, str, int, int), CHUNK_LIMITS)
+def deliver(manager: str, op: str, body: bytes, fanout_id: str, generation: int, chunk: int) -> int:
+    """Deliver an activity to one chunk of people, whom the journal names."""
+    return chunk_tasks.deliver(manager, op, body, fanout_id, generation, chunk)
 
 
 @_task("feedmill.follow", (str, bytes, str, int), CHUNK_LIMITS)
@@ -142,6 +140,12 @@ def rebuild(manager: str, ids: bytes, fanout_id: str, generation: int) -> int:
 def remove_actor(manager: str, ids: bytes, fanout_id: str, generation: int) -> int:
     """Take what an actor did out of all feeds of a user."""
     return chunk_tasks.copy(REMOVE_ACTOR, manager, ids, fanout_id, generation)
+
+
+@_task("feedmill.hooks", (str,), CHUNK_LIMITS)
+def hooks(manager: str) -> int:
+    """Tell the hooks of a manager what happened."""
+    return hook_calls.call_due(manager)
 
 
 @_task("feedmill.sweep", (), CHUNK_LIMITS)
