@@ -25,10 +25,11 @@ from feedmill.fanout.handle import Fanout, FanoutStatus, fanout_id, status_of
 from feedmill.fanout.operations import ADD, REMOVE
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 from feedmill.feeds.flat import Feed
+from feedmill.storage.journal import FANOUT
 from feedmill.storage.operations import together
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love, Verb
-from feedmill.worker.dead_letters import FANOUT, content
+from feedmill.worker.dead_letters import content
 from tests.celery_local.process import LocalProcess
 from tests.celery_local.rabbit import LocalRabbit
 from tests.chaos import edges
