@@ -170,7 +170,9 @@ class TestWakeups:
     def test_more_than_one_round(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """What one round does not take is left to others, who are told before the round begins."""
         monkeypatch.setattr(drain, "MOST_CLAIMS", 4)
-        monkeypatch.setattr(drain, "MOST_DELIVERIES", 7)  # three activities for the same three people and two feeds: 6 and a tenth of it twice
+        monkeypatch.setattr(
+            drain, "MOST_DELIVERIES", 7
+        )  # three activities for the same three people and two feeds: 6 and a tenth of it twice
         fanouts = [manager.add_activity(love(n)) for n in range(10)]
         assert box.work() >= 4
         assert all(each.status().finished and not each.status().retried for each in fanouts)

@@ -87,6 +87,7 @@ class BadgeTests(SiteTestCase):
         self.assertIn('data-feedmill-stream="/feedmill/stream/?manager=Gallery"', shown)
         self.assertIn('defer nonce="a&quot;b">', shown)
         self.assertIn('nonce="c"', self.rendered("{% live_badge %}", csp_nonce="c"))
+        self.assertIn('nonce="lazy"', self.rendered("{% live_badge %}", csp_nonce=Lazy()))
         with (
             override_settings(ROOT_URLCONF="gallery.tests.badges"),
             self.assertRaisesRegex(DeclarationError, "include"),
@@ -158,6 +159,16 @@ class BadgeTests(SiteTestCase):
         with mock.patch.object(streams, "HEARTBEAT", 0.02), mock.patch.object(streams, "LIFETIME", 0.1):
             events = async_to_sync(shown)()
         self.assertGreater(events.count(b": still here\n\n"), 2)
+
+
+class Lazy:
+    """A nonce as Django 6 has it: false until it is asked for."""
+
+    def __bool__(self):
+        return False
+
+    def __str__(self):
+        return "lazy"
 
 
 def counts(event):
