@@ -46,6 +46,7 @@ MODULES = (
     "feedmill.storage.base",
     "feedmill.storage.journal",
     "feedmill.storage.pubsub",
+    "feedmill.contrib.sqlalchemy",
 )
 #: Special methods that are promises; the others come with what a class is.
 SPECIAL = (

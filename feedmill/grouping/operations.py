@@ -131,7 +131,8 @@ class Plan(NamedTuple):
                     additions.clear()
                     break
                 place, time = number[op.group], op.activity.microseconds
-                additions.append(NewMember(place, op.member.actor, time, serializer.addition(op.member)))
+                addition = serializer.addition(op.member)
+                additions.append(NewMember(place, op.member.actor, time, addition, op.member.raw_id))
         return WriteRequest(self.reads, self.pending() if leave else b"", tuple(additions))
 
     def pending(self) -> bytes:

@@ -130,6 +130,8 @@ class NewMember(NamedTuple):
     time: int
     #: The member, as it is added to the record.
     addition: Addition
+    #: Its id.
+    raw_id: bytes = b""
 
 
 class WriteRequest(NamedTuple):
@@ -159,6 +161,8 @@ class FeedLimits(NamedTuple):
     idle: int = 0
     #: Whether a feed that is gone begins anew; else nothing is done with it.
     begins: bool = False
+    #: Whether what comes in is put into the list of what hooks are to be told: see ``feedmill.storage.hook_queue``.
+    tells: bool = False
 
 
 class Lock(NamedTuple):
@@ -226,6 +230,8 @@ class Changes:
     count: tuple[int, int, int, str] | None = None
     #: Of a feed without counts: the message to publish, or nothing.
     message: str = ""
+    #: What hooks are to be told of what came in; None where they are told nothing.
+    arrivals: list[bytes] | None = None
 
 
 #: What :attr:`Changes.overflow` does to a field.

@@ -22,7 +22,7 @@ from feedmill.storage.deadline import LeaseExpired, with_deadline
 from feedmill.storage.journal import Claim, lease
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend, backend_for
-from feedmill.worker import aging, compensation, dead_letters, heartbeat, planner, removal
+from feedmill.worker import aging, compensation, dead_letters, heartbeat, hook_wakeups, planner, removal
 from feedmill.worker.delivery import (
     OLDER,
     Delivery,
@@ -62,7 +62,14 @@ def drain(manager_name: str, wakeup_id: str = "") -> int:
         publisher.wake_workers(manager_name)
     raw_ids = dict.fromkeys(raw_id for claim in claims if not claim.planned for raw_id in _one_activity(claim))
     facts = backend().run(activity_bodies.facts(manager, list(raw_ids)))
-    return _DrainPass(manager, deadline, facts).run(claims)
+    try:
+        reached = _DrainPass(manager, deadline, facts).run(claims)
+    except Exception:
+        hook_wakeups.work_done(manager)
+        raise
+    if claims:
+        hook_wakeups.work_done(manager)
+    return reached
 
 
 def _one_activity(claim: Claim) -> list[bytes]:
@@ -92,6 +99,7 @@ def sweep() -> int:
         if wake:
             publisher.wake_workers(name)
         _clean_index(name)
+        _find_untold(name)
     for kind in _kinds():
         if kind.lifetime():
             _run_on(kind, aging.expire)
@@ -108,6 +116,14 @@ def _clean_index(name: str) -> None:
             backend().run(removal_index.clean(manager))
         except WrongType as error:
             logger.error("the index of activities of %s cannot be looked at: %s", name, error)
+
+
+def _find_untold(name: str) -> None:
+    """Have told what hooks of a manager were not told."""
+    try:
+        hook_wakeups.sweep(manager_named(name))
+    except WrongType as error:
+        logger.error("what hooks of %s are to be told cannot be looked at: %s", name, error)
 
 
 def _kinds_with_pending_writes() -> list[type[Feed]]:

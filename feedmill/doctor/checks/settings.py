@@ -19,7 +19,7 @@ SAFE_CONTENT = {"msgpack", "application/x-msgpack", "json", "application/json"}
 PATIENCE = (0.5, 3.0)
 #: Seconds in which the broker is to be reached.
 CONNECT = 5.0
-QUEUES = (publisher.HIGH_QUEUE, publisher.LOW_QUEUE)
+QUEUES = (publisher.HIGH_QUEUE, publisher.LOW_QUEUE, publisher.HOOKS_QUEUE)
 #: How the other keys of Celery's Redis transport begin, and what it puts between a queue's name and a priority.
 BROKERS, PRIORITY = (b"_kombu.binding", b"unacked"), b"\x06\x16"
 
@@ -116,7 +116,7 @@ def unheard() -> Iterator[Finding]:
             connection.ensure_connection(max_retries=1, timeout=CONNECT, reraise_as_library_errors=False)
             for patience in PATIENCE:
                 heard, strangers, answers = _listeners(app, connection, patience)
-                if not answers or heard >= set(QUEUES):
+                if not answers or heard >= set(publisher.queues()):
                     break
     except Exception as error:  # any of the many that transports have
         told = f"{type(error).__name__}: {str(error).rstrip('.')}"
@@ -127,9 +127,9 @@ def unheard() -> Iterator[Finding]:
     for other, names in sorted(strangers.items()):
         text = f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {ADVICE}"
         yield Finding("shared queues", ", ".join(QUEUES), text, fixable=False)
-    for queue in QUEUES if answers else ():
+    for queue in publisher.queues() if answers else ():
         if queue not in heard:
-            text = f"none of the answering workers ({answers}) listens on it; start one with -Q {','.join(QUEUES)}"
+            text = f"none of the answering workers ({answers}) listens on it; start one with -Q {','.join(publisher.queues())}"
             yield Finding("queue without workers", queue, text, fixable=False)
 
 

@@ -2,7 +2,7 @@
 -- to read, merge and write. Being one script it needs no lock; a feed that somebody holds never gets here.
 -- Records are laid out as feedmill/records/layout.py says, the state of a feed as feedmill/grouping/feed_state.py says.
 -- An addition: {want, group, actor, score (text), score, shared, row, loose row, match bytes, record, number of the last addition to
--- its group}; those of a group stand together, oldest first
+-- its group, what hooks are told}; those of a group stand together, oldest first
 local base = counted and 8 or 2
 local no_state, most = string.rep('\0', 56), 2 ^ 31 - 1
 -- What is too short to be a record or a state, or counts too far, is damaged: the merge, which checks all, decides.
@@ -150,6 +150,11 @@ local function append(z, h, c, state, got, event_prefix, sets)
     return done, state
   end
   if done > 0 then state = pack('>I8', sequence) .. sub(state, 9) end
+  if tells and done > 0 then
+    local came = {}
+    for j = 1, done do came[j] = revision .. adds[j][12] end
+    note_arrivals(z, came)
+  end
   if unseen == 0 and unread == 0 then return done, state end
   local unseen0, unread0, published = num('>I4I4I8', state, 41)
   unseen, unread, published = unseen0 + unseen, unread0 + unread, published + 1
