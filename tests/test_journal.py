@@ -348,7 +348,7 @@ class TestChunks:
         arrive(*box.messages.pop(0))
         _, args = box.messages[0]
         for _ in range(2):
-            backend().run(backend().journal.end_chunk(NAME, wanted.id, args[6], args[7], 10))
+            backend().run(backend().journal.end_chunk(NAME, wanted.id, args[4], args[5], 10))
         status = wanted.status()
         assert (status.done, status.reached) == (1, 10)
 

@@ -15,6 +15,7 @@ import click
 
 from feedmill import registry, settings
 from feedmill._version import VERSION
+from feedmill.cli import outbox
 from feedmill.cli.terminal import LogFormatter, printable, progress, say
 from feedmill.errors import FeedmillError, SettingsError, StorageError, UnknownName, WrongType
 from feedmill.fanout import publisher
@@ -356,6 +357,9 @@ def doctor(ctx: click.Context, fix: bool, growth: bool) -> None:
     fixed = f", {report.fixed.total():,} fixed" if fix else "; --fix repairs what can be repaired"
     say(f"{_count(report.found.total(), 'finding')}{fixed} ({scope})")
     ctx.exit(1 if report.remaining else 0)
+
+
+main.add_command(outbox.commands(load_managers, Group))
 
 
 def _count(number: int, what: str) -> str:

@@ -171,7 +171,7 @@ def deadline_of(timeout: float | None) -> float:
 def status_of_all(fanouts: Sequence[Fanout]) -> Steps[FanoutStatus]:
     """The sum of what the fan-out records of *fanouts* say, in one round trip; finished when all are."""
     found = yield from together([backend().journal.get(fanout.id) for fanout in fanouts])
-    return _sum([status_of(fields, fanout.op) for fanout, fields in zip(fanouts, found)])
+    return total_of([status_of(fields, fanout.op) for fanout, fields in zip(fanouts, found)])
 
 
 def cancel_all(fanouts: Sequence[Fanout]) -> Steps[list[bool]]:
@@ -179,7 +179,9 @@ def cancel_all(fanouts: Sequence[Fanout]) -> Steps[list[bool]]:
     return (yield from together([backend().journal.cancel(fanout.id, fanout.op) for fanout in fanouts]))
 
 
-def _sum(each: Sequence[FanoutStatus]) -> FanoutStatus:
+def total_of(each: Sequence[FanoutStatus]) -> FanoutStatus:
+    """The sum of *each*; finished when all are."""
+
     def first(texts: Iterable[str]) -> str:
         return next(filter(None, texts), "")
 

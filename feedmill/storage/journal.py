@@ -286,6 +286,8 @@ class Begun(NamedTuple):
     audience_read_at: int = 0
     #: How many of those who began it before never were heard of again: they died, or stand still.
     deaths: int = 0
+    #: What it is, as it was written down.
+    data: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True)

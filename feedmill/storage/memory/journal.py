@@ -169,7 +169,8 @@ class MemoryJournal(Journal):
         times = record["begun"][chunk] = record["begun"].get(chunk, 0) + 1
         if times > 1:
             record["retried"] = record.get("retried", 0) + 1
-        return Begun(times, record.get("audience_read_at", 0), max(0, times - 1 - record["survived"].get(chunk, 0)))
+        deaths = max(0, times - 1 - record["survived"].get(chunk, 0))
+        return Begun(times, record.get("audience_read_at", 0), deaths, record["chunks"][chunk])
 
     @atomic
     def end_chunk(self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None) -> None:

@@ -153,7 +153,10 @@ class RedisJournal(Journal):
     ) -> Steps[Begun | NotBegun]:
         known = [] if feeds is None else [_lines(feeds), ROLLING]
         (begun,) = yield [call_script("journal_begin_chunk", fanout_keys(fanout_id)[:3], generation, chunk, *known)]
-        return Begun(*map(int, begun)) if len(begun) > 1 else NotBegun(begun[0])
+        if len(begun) == 1:
+            return NotBegun(begun[0])
+        times, audience_read_at, deaths, data = begun
+        return Begun(int(times), int(audience_read_at), int(deaths), data)
 
     def end_chunk(self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None) -> Steps[None]:
         facts = split_fanout(fanout_id)[1], generation, chunk, "" if reached is None else reached, keep()
