@@ -22,7 +22,9 @@ _BODIES, _FANOUTS = "a:", "fanout:"
 _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE = "due:", "notified:", "kept:", "pending:", "dead", "set-aside:"
 #: and feeds by when something in them is too old, or by when nobody has used them for too long; and the index of activities.
 _AGING, _IDLE, _INDEX = "aging:", "idle:", "index:"
-_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE, _INDEX
+#: and when a sweep was done.
+_SWEPT = "swept"
+_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE, _INDEX, _SWEPT
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 #: What means more than itself in a pattern.
 _GLOB = re.compile(r"[\[\]*?\\^]")
@@ -267,6 +269,11 @@ def notification_numbers_key(manager: str, raw_id: bytes) -> str:
 def dead_letters_key() -> str:
     """The stream of dead letters."""
     return f"{settings.current().key_prefix}{_DEAD}"
+
+
+def swept_key() -> str:
+    """The key that knows when the last sweep was done."""
+    return f"{settings.current().key_prefix}{_SWEPT}"
 
 
 def channel_name(logical: str) -> str:

@@ -330,7 +330,7 @@ def _send_again(manager: Manager, claim: Claim, packed: Mapping[int, bytes]) -> 
         for body in itertools.islice(packed.values(), fitting):
             handle.publish_single(manager.name, op, body, claim.id, claim.generation)
         return fitting
-    messages = {number: _unpacked(data) for number, data in packed.items()}
+    messages = {number: unpacked_chunk(data) for number, data in packed.items()}
     fitting = _fitting([message.queue for message in messages.values()])
     _publish(manager, claim, itertools.islice(messages.items(), fitting))
     return fitting
@@ -346,7 +346,8 @@ def _fitting(queues: Sequence[str]) -> int:
     return len(queues)
 
 
-def _unpacked(data: bytes) -> ChunkMessage:
+def unpacked_chunk(data: bytes) -> ChunkMessage:
+    """A chunk as the journal keeps it; :class:`~feedmill.errors.MessageError` for what is none."""
     values = unpacked(data, "chunk")
     if len(values) != 4 or list(map(type, values)) != [str, str, int, bytes]:
         raise MessageError("a chunk in the journal is not what was written")

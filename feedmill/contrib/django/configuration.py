@@ -33,8 +33,7 @@ def apply() -> None:
             hint = f"did you mean {near[0]!r}?" if near else "use " + ", ".join(KEYS)
             raise ImproperlyConfigured(f"FEEDMILL has no key {key!r}; {hint}")
     try:
-        # what an earlier call has set and this one does not name is the environment's again
-        settings._current = settings.from_environment()
-        settings.configure(**{key.lower(): value for key, value in given.items()})
+        changes = {key.lower(): value for key, value in given.items()}
+        settings.change(changes, settings.DJANGO, afresh=True)
     except SettingsError as error:
         raise ImproperlyConfigured(f"in the setting FEEDMILL: {error}") from error
