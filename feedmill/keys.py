@@ -16,15 +16,16 @@ from feedmill.ids import Entity, EntityId, are_ints, owner_id
 GROUPS = ":groups"
 #: And for the mark that a feed is there, of one that goes when nobody uses it; scripts spell both as well.
 PRESENT = ":present"
+#: And for the list of what came into a feed that hooks were not told yet; scripts spell it as well.
+ARRIVALS = ":arrivals"
 #: What keys begin with, behind the prefix, that are no feed's: bodies and fan-outs,
 _BODIES, _FANOUTS = "a:", "fanout:"
 #: and what is due, notices, bodies that a manager keeps, feeds in which something was left, dead letters, what was set aside.
 _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE = "due:", "notified:", "kept:", "pending:", "dead", "set-aside:"
-#: and feeds by when something in them is too old, or by when nobody has used them for too long; and the index of activities.
-_AGING, _IDLE, _INDEX = "aging:", "idle:", "index:"
-#: and when a sweep was done.
-_SWEPT = "swept"
-_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE, _INDEX, _SWEPT
+#: and feeds by when something in them is too old, or by when nobody has used them for too long; the index of activities; who
+#: has what hooks are to be told; and when a sweep was done.
+_AGING, _IDLE, _INDEX, _HOOKS, _SWEPT = "aging:", "idle:", "index:", "hooks:", "swept"
+_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE, _INDEX, _HOOKS, _SWEPT
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 #: What means more than itself in a pattern.
 _GLOB = re.compile(r"[\[\]*?\\^]")
@@ -254,6 +255,41 @@ def idle_key(key_format: str) -> str:
 def index_key(manager: str, bucket: int) -> str:
     """The list of a bucket of a manager's index of activities."""
     return f"{settings.current().key_prefix}{_INDEX}{{{manager.translate(_ESCAPES)}:{bucket}}}"
+
+
+#: In how many slots of a cluster it is known who has what hooks of one manager are to be told.
+HOOK_BUCKETS = 64
+
+
+def hook_bucket(user_id: Entity) -> int:
+    """In which bucket it is known that hooks are to be told what came to *user_id*."""
+    return zlib.crc32(user_tag(user_id).encode()) % HOOK_BUCKETS
+
+
+def hook_keys(manager: str, bucket: int) -> tuple[str, str, str]:
+    """Of a bucket: owners of lists that hooks are to be told (sorted set), how often that was tried (hash), and who is at it."""
+    return _hook_keys(settings.current().key_prefix, manager, bucket)
+
+
+@functools.lru_cache(maxsize=1024)
+def _hook_keys(prefix: str, manager: str, bucket: int) -> tuple[str, str, str]:
+    due = f"{prefix}{_HOOKS}{{{manager.translate(_ESCAPES)}:{bucket}}}"
+    return due, due + ":attempts", due + ":holder"
+
+
+def hooks_wakeup_key(manager: str) -> str:
+    """The key that is there while a message is on its way that tells workers to call the hooks of *manager*."""
+    return f"{settings.current().key_prefix}{_HOOKS}{{{manager.translate(_ESCAPES)}}}:wakeup"
+
+
+def told_dead_letter_key(manager: str) -> str:
+    """The key that holds the id of the last dead letter that the hook of *manager* was told."""
+    return f"{settings.current().key_prefix}{_HOOKS}{{{manager.translate(_ESCAPES)}}}:dead"
+
+
+def ended_key(manager: str, partition: int = 0) -> str:
+    """The list of the fan-outs whose end the hook was not told yet; scripts spell it as well."""
+    return due_key(manager, partition) + ":ended"
 
 
 def notified_users_key(manager: str, raw_id: bytes) -> str:

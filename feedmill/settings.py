@@ -16,7 +16,8 @@ from feedmill.errors import SettingsError
 from feedmill.redis_urls import SCHEMES as _REDIS
 from feedmill.redis_urls import RedisUrl, is_redis, parsed, without_secrets
 
-_ENV = "FEEDMILL_"
+#: What the names of settings begin with in the environment, and in the config of a framework.
+ENV = "FEEDMILL_"
 
 #: Schemes of ``FEEDMILL_REDIS_URL`` that backends are registered for in this process.
 backend_schemes = {*_REDIS, "memory"}
@@ -126,7 +127,7 @@ class Settings:
             )
         for name in ("lock_ttl", "receipt_ttl", "fanout_lease"):
             if getattr(self, name) <= 0:
-                raise SettingsError(f"{_ENV}{name.upper()} is {getattr(self, name)}; use a positive number of seconds")
+                raise SettingsError(f"{ENV}{name.upper()} is {getattr(self, name)}; use a positive number of seconds")
         if self.max_future < 0:
             raise SettingsError(f"FEEDMILL_MAX_FUTURE is {self.max_future}; use a number of seconds, or 0 for none")
         if not 0 <= self.activity_ttl <= LONGEST_LIFETIME:
@@ -241,12 +242,7 @@ def _convert(name: str, value: object) -> object:
 def from_environment(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from ``FEEDMILL_…`` variables; :class:`~feedmill.errors.SettingsError` for one that does not exist."""
     environ = os.environ if environ is None else environ
-    values: dict[str, object] = {}
-    for variable, text in environ.items():
-        if variable.startswith(_ENV):
-            name = variable[len(_ENV) :].lower()
-            _check_name(name, variable, [_ENV + known.upper() for known in _FIELDS])
-            values[name] = _convert(name, text)
+    values = _named({variable: text for variable, text in environ.items() if variable.startswith(ENV)})
     return _from(Settings(**values), dict.fromkeys(values, ENVIRONMENT))  # type: ignore[arg-type]
 
 
@@ -254,6 +250,16 @@ def _from(made: Settings, origins: Mapping[str, str]) -> Settings:
     """*made*, which then says where its values come from."""
     vars(made)["origins"] = MappingProxyType(dict(origins))
     return made
+
+
+def _named(given: Mapping[str, object]) -> dict[str, object]:
+    """Values of settings by their fields, from *given* by ``FEEDMILL_…``."""
+    values: dict[str, object] = {}
+    for variable, value in given.items():
+        name = variable[len(ENV) :].lower()
+        _check_name(name, variable, [ENV + known.upper() for known in _FIELDS])
+        values[name] = _convert(name, value)
+    return values
 
 
 def current() -> Settings:
@@ -295,3 +301,8 @@ def change(changes: Mapping[str, object], origin: str, *, afresh: bool = False) 
     made = dataclasses.replace(before, **values)  # type: ignore[arg-type]
     _current = _from(made, {**before.origins, **dict.fromkeys(values, origin)})
     return _current
+
+
+def configure_named(given: Mapping[str, object]) -> Settings:
+    """:func:`configure`, with ``FEEDMILL_…`` as names: what the config of a framework holds."""
+    return configure(**_named(given))

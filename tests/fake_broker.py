@@ -8,9 +8,12 @@ from collections.abc import Iterator
 import pytest
 
 from feedmill.fanout import publisher
+from feedmill.ids import EntityId
 from feedmill.keys import due_key, fanout_record_key, named_fanout, wakeup_key
+from feedmill.storage.journal import Claim
 from feedmill.storage.registry import backend
 from feedmill.testing.messages import Message, MessageBox, deliver, pass_waiting_times, replacements
+from feedmill.worker.planned_chunks import read_chunk
 
 FakeBroker = MessageBox
 arrive = deliver
@@ -28,6 +31,13 @@ def make_overdue(manager: str) -> None:
         if client.hexists(record, "rerun_at"):
             client.hset(record, "rerun_at", 1)
     client.delete(wakeup_key(manager))
+
+
+def users_of_chunk(message: Message) -> list[EntityId]:
+    """For whom the chunk is that a message asks to deliver, as the journal has it."""
+    *_, fanout_id, generation, number = message[1]
+    claim = Claim(fanout_id, "", generation, "", b"", 1, 1)
+    return read_chunk(backend().run(backend().journal.chunks(claim, number, 1))[number]).user_ids
 
 
 def settle(box: FakeBroker, manager: str) -> None:

@@ -32,6 +32,11 @@ MODULES = (
     "feedmill.feeds.subscription",
     "feedmill.feeds.aggregated_feed",
     "feedmill.aggregators",
+    "feedmill.contrib.asgi",
+    "feedmill.contrib.flask",
+    "feedmill.contrib.live_streams",
+    "feedmill.contrib.problems",
+    "feedmill.contrib.server_sent_events",
     "feedmill.testing",
     "feedmill.verbs",
     "feedmill.errors",
@@ -42,6 +47,7 @@ MODULES = (
     "feedmill.storage.base",
     "feedmill.storage.journal",
     "feedmill.storage.pubsub",
+    "feedmill.contrib.sqlalchemy",
 )
 #: Special methods that are promises; the others come with what a class is.
 SPECIAL = (

@@ -121,6 +121,10 @@ class Reader:
         assert list(yaml.safe_load_all(block.text))
         check_words(block)
 
+    def _html(self, block: Block) -> None:
+        opened = re.findall(r"<(/?)(\w+)[^<>]*?(?<!/)>", block.text)
+        assert sum(not end for end, _ in opened) == sum(bool(end) for end, _ in opened), f"{block.where}: a tag is open"
+
     def _json(self, block: Block) -> None:
         json.loads(block.text)
 

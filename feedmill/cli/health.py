@@ -22,7 +22,7 @@ from feedmill.fanout import publisher
 from feedmill.redis_urls import without_secrets
 from feedmill.storage.registry import backend
 from feedmill.tasks.foreign_messages import ADVICE
-from feedmill.tasks.listeners import QUEUES, Listeners, listeners
+from feedmill.tasks.listeners import Listeners, listeners
 from feedmill.worker.backlog import Backlog, backlog
 
 T = TypeVar("T")
@@ -225,7 +225,7 @@ def status(timeout: float, max_sweep_age: float, max_fanout_age: float | None) -
             if not each.ok
         ),
         *(
-            f"no worker listens on {each.name}; start one with -Q {publisher.QUEUES}"
+            f"no worker listens on {each.name}; start one with -Q {','.join(publisher.queues())}"
             for each in queues
             if not each.workers
         ),
@@ -247,7 +247,7 @@ def status(timeout: float, max_sweep_age: float, max_fanout_age: float | None) -
 
 
 def _told(app: Any, connection: Any, timeout: float) -> _Brokered:
-    messages = {queue: _waiting(connection, queue) for queue in QUEUES}
+    messages = {queue: _waiting(connection, queue) for queue in publisher.queues()}
     return _Brokered(messages, listeners(app, connection, within=timeout * LISTENED))
 
 
@@ -266,8 +266,10 @@ def _queues(heard: _Brokered | None, backlogs: Sequence[Backlog]) -> list[shapes
     for each in backlogs:
         deliveries.update(each.deliveries)
     ours = heard.listeners.ours
-    workers = {queue: sorted(worker for worker, names in ours.items() if queue in names) for queue in QUEUES}
-    return [shapes.Queue(each, workers[each], heard.messages[each], deliveries[each]) for each in QUEUES]
+    workers = {
+        queue: sorted(worker for worker, names in ours.items() if queue in names) for queue in publisher.queues()
+    }
+    return [shapes.Queue(each, workers[each], heard.messages[each], deliveries[each]) for each in publisher.queues()]
 
 
 def _open(name: str, found: Backlog) -> shapes.OpenFanouts:

@@ -467,3 +467,79 @@ class Replay:
     twice: int | None
     #: The same: wrong.
     wrong: int | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Outbox:
+    """A transactional outbox of the app."""
+
+    #: Its name.
+    name: str
+    #: Number of rows that wait.
+    waiting: int
+    #: Number of rows that were given up.
+    dead: int
+    #: Seconds since the oldest row that waits was written; 0 if none does.
+    oldest: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Outboxes:
+    """``feedmill outbox status``."""
+
+    #: Those that are in use.
+    outboxes: list[Outbox]
+
+
+@dataclasses.dataclass(frozen=True)
+class OutboxRow:
+    """A call of a manager that waits, or was given up."""
+
+    #: Its id.
+    id: int
+    #: When it was written.
+    created: dt.datetime
+    #: Name of the manager.
+    manager: str
+    #: Name of the method.
+    method: str
+    #: The call, in words.
+    text: str
+    #: Number of failed attempts.
+    attempts: int
+    #: The last error; empty if there was none.
+    error: str
+    #: Whether it was given up.
+    dead: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class OutboxRows:
+    """``feedmill outbox list``."""
+
+    #: The oldest first.
+    rows: list[OutboxRow]
+
+
+@dataclasses.dataclass(frozen=True)
+class OutboxRelayed:
+    """``feedmill outbox relay``."""
+
+    #: Number of rows.
+    relayed: int
+
+
+@dataclasses.dataclass(frozen=True)
+class OutboxRetried:
+    """``feedmill outbox retry``."""
+
+    #: Number of rows.
+    retried: int
+
+
+@dataclasses.dataclass(frozen=True)
+class OutboxDropped:
+    """``feedmill outbox drop``."""
+
+    #: Number of rows.
+    dropped: int

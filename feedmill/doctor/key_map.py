@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from feedmill import settings
 from feedmill.ids import ID_SIZE
 from feedmill.keys import (
+    ARRIVALS,
     GROUPS,
     PRESENT,
     activity_key,
@@ -17,6 +18,7 @@ from feedmill.keys import (
     dead_letters_key,
     due_key,
     fanout_record_key,
+    hook_keys,
     idle_key,
     index_key,
     manager_of_tag,
@@ -58,6 +60,10 @@ class KeyKind(enum.Enum):
     NOTIFIED_USERS = (HASH, "people who were notified by name")
     NOTIFICATION_NUMBERS = (ZSET, "direct notifications by number")
     INDEX = (LIST, "index of activities")
+    ARRIVALS = (LIST, "what hooks are to be told of a feed")
+    ENDED = (LIST, "ended fan-outs of which hooks are to be told")
+    UNTOLD = (ZSET, "who has what hooks are to be told")
+    ATTEMPTS = (HASH, "how often it was tried to tell hooks")
     DEAD_LETTERS = (STREAM, "dead letters")
     #: What else is ours: looked at in other ways, or nothing can be wrong with it.
     OTHER = ("", "of the journal")
@@ -125,6 +131,8 @@ class KeyMap:
             return
         ends.setdefault(after, (feed_class, KeyKind.RANKS))
         ends.setdefault(after + GROUPS.encode(), (feed_class, KeyKind.GROUPS))
+        if feed_class.counted:
+            ends.setdefault(after + ARRIVALS.encode(), (feed_class, KeyKind.ARRIVALS))
         self._overflows.setdefault(before, {}).setdefault(after + GROUPS.encode() + b":", feed_class)
 
     def of(self, key: bytes) -> KeyInfo | None:
@@ -179,6 +187,10 @@ def _own_keys() -> Iterator[tuple[bytes, re.Pattern[bytes], KeyKind]]:
         (due, journal + rb":unfollows.*", KeyKind.UNFOLLOWS),
         (due, journal + rb":(?:wakeup|clock|author:.*)", KeyKind.MARK),
         (due, journal + rb":taken:.*", KeyKind.TAKEN),
+        (due, journal + rb":ended", KeyKind.ENDED),
+        (hook_keys("", 0)[0].partition("{")[0], journal, KeyKind.UNTOLD),
+        (hook_keys("", 0)[0].partition("{")[0], journal + rb":attempts", KeyKind.ATTEMPTS),
+        (hook_keys("", 0)[0].partition("{")[0], journal + rb":(?:holder|wakeup|dead)", KeyKind.MARK),
         (pending_key(""), rb".*", KeyKind.PENDING),
         (aging_key(""), rb".*", KeyKind.AGING),
         (idle_key(""), rb".*", KeyKind.IDLE),

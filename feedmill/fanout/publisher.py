@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, ParamSpec, TypeVar
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
-from feedmill import settings, signing
+from feedmill import registry, settings, signing
 from feedmill.errors import MessageError, SettingsError, StorageError
 from feedmill.storage.procedures import Procedure, either
 from feedmill.storage.registry import backend
@@ -26,6 +26,10 @@ P = ParamSpec("P")
 
 #: Queues: priority is which queue a message is in, which means the same on every broker.
 HIGH_QUEUE, LOW_QUEUE = "fanout.high", "fanout.low"
+#: And the queue of the messages that have hooks called: a worker that calls none need not listen on it.
+HOOKS_QUEUE = "fanout.hooks"
+#: Messages that wait there at most: each does all that is due, and where nobody listens they must not become many.
+MOST_HOOK_MESSAGES = 100
 #: The Celery app that is used when a process has none of its own.
 DEFAULT_APP = "feedmill.tasks:app"
 #: What Celery calls the content that messages are in.
@@ -36,6 +40,12 @@ PUBLISH_BATCH = 100
 
 #: What the workers of a host app listen on beside their own queues.
 QUEUES = f"{HIGH_QUEUE},{LOW_QUEUE}"
+
+
+def queues() -> tuple[str, ...]:
+    """The queues that workers must listen on: that of hooks only if a manager of this process has some that are called."""
+    told = any(registry.get_manager(name).told_hooks for name in registry.manager_names())
+    return (HIGH_QUEUE, LOW_QUEUE, HOOKS_QUEUE) if told else (HIGH_QUEUE, LOW_QUEUE)
 
 
 def celery_app() -> Any:
@@ -252,7 +262,7 @@ def _content_type_problem(app: Any) -> str:
         )
     if app.conf.task_create_missing_queues:
         return ""
-    lacking = [name for name in (HIGH_QUEUE, LOW_QUEUE) if name not in app.amqp.queues]
+    lacking = [name for name in queues() if name not in app.amqp.queues]
     if not lacking:
         return ""
     lines = ", ".join(f"Queue({name!r})" for name in lacking)
@@ -331,6 +341,17 @@ def wake_workers(manager: str) -> None:
         send("feedmill.fanout", [manager], queue=HIGH_QUEUE, description=f"fan out what is waiting in {manager}")
     except StorageError as error:
         log_deferred(manager, error)
+
+
+def wake_hooks(manager: str) -> None:
+    """Tell workers that hooks of *manager* are to be told something, for who was told to by the storage."""
+    try:
+        if inline() or length(HOOKS_QUEUE) < MOST_HOOK_MESSAGES:
+            send("feedmill.hooks", [manager], queue=HOOKS_QUEUE, description=f"call the hooks of {manager}")
+    except StorageError as error:
+        logger.warning(
+            "what hooks of %s are to be told waits for the next wake-up message or sweep: %s", manager, error
+        )
 
 
 def log_deferred(manager: str, error: StorageError) -> None:

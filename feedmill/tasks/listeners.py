@@ -11,7 +11,8 @@ from feedmill import settings
 from feedmill.fanout import publisher
 from feedmill.tasks.foreign_messages import ABOUT
 
-QUEUES = (publisher.HIGH_QUEUE, publisher.LOW_QUEUE)
+#: All queues of Feedmill's; which of them must have workers depends on the managers: :func:`feedmill.fanout.publisher.queues`.
+QUEUES = (publisher.HIGH_QUEUE, publisher.LOW_QUEUE, publisher.HOOKS_QUEUE)
 #: Seconds for which workers are listened to: at first, and where one seems to be missing.
 PATIENCE = (0.5, 3.0)
 #: The part of the time that is left in which they are, where it is limited; then they are asked which deployment they are of.
@@ -54,7 +55,7 @@ def listeners(app: Any, connection: Any, *, silence_is_final: bool = False, with
             break
         listening = _listening(app, connection, patience)
         heard = frozenset().union(*listening.values())
-        if heard >= set(QUEUES) or (silence_is_final and not listening):
+        if heard >= set(publisher.queues()) or (silence_is_final and not listening):
             break
     concerned = {worker: queues for worker, queues in listening.items() if queues}
     left = min(patience, deadline - time.monotonic())

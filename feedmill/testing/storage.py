@@ -697,8 +697,8 @@ class JournalContract(Contract):
         claim = self.planned(5)
         assert self.run(self.journal.chunks(claim, 0, 3)) == {0: b"chunk0", 1: b"chunk1", 2: b"chunk2"}
         for number, begun in (
-            (3, (1, claim.audience_read_at, 0)),
-            (1, (1, claim.audience_read_at, 0)),
+            (3, (1, claim.audience_read_at, 0, b"chunk3")),
+            (1, (1, claim.audience_read_at, 0, b"chunk1")),
             (3, NotBegun.DONE),
         ):
             assert self.run(self.journal.begin_chunk(claim.id, claim.generation, number)) == begun

@@ -14,7 +14,7 @@ from feedmill.fanout.operations import OPERATIONS, Subject
 from feedmill.keys import is_fanout_name, split_fanout
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
-from feedmill.worker.planner import unpacked_chunk
+from feedmill.worker.planned_chunks import read_chunk
 
 #: Fan-outs of a manager that are looked at, those first that are due first.
 LOOKED_AT = 200
@@ -71,7 +71,7 @@ def _size(status: FanoutStatus, chunk: bytes) -> tuple[str, int] | None:
     if op is not None and op.subject is Subject.FEEDS:
         return publisher.HIGH_QUEUE, 1
     try:
-        message = unpacked_chunk(chunk)
+        message = read_chunk(chunk)
     except FeedmillError:
         return None
     return message.queue, message.people

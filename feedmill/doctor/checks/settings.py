@@ -121,9 +121,7 @@ def unheard() -> Iterator[Finding]:
     for other, names in sorted(found.strangers.items()):
         text = f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {ADVICE}"
         yield Finding("shared queues", ", ".join(QUEUES), text, fixable=False)
-    for queue in QUEUES if found.answers else ():
+    for queue in publisher.queues() if found.answers else ():
         if queue not in found.heard:
-            text = (
-                f"none of the answering workers ({found.answers}) listens on it; start one with -Q {','.join(QUEUES)}"
-            )
+            text = f"none of the answering workers ({found.answers}) listens on it; start one with -Q {','.join(publisher.queues())}"
             yield Finding("queue without workers", queue, text, fixable=False)

@@ -30,6 +30,7 @@ from feedmill.keys import (
 )
 from feedmill.storage.journal import (
     FANOUT,
+    HOOK,
     MAX_DEAD_LETTERS,
     MESSAGE,
     OPEN_TTL,
@@ -88,12 +89,13 @@ class RedisJournal(Journal):
         feeds: Sequence[str] = (),
         succession: Succession = REPLACING,
         sent: bool = False,
+        tells: bool = False,
     ) -> Steps[Opened]:
         name, partition = name_of(manager, fanout_id), partition_of(fanout_id)
         author = bucket_key(manager, rate_limit.author if rate_limit else "", partition)
         keys = [*fanout_keys(fanout_id), wakeup_key(manager, partition), author]
         limits = (rate_limit.interval, rate_limit.interval * rate_limit.burst) if rate_limit else (0, 0)
-        rules = _lines(succession.absorbs), succession.becomes
+        rules = _lines(succession.absorbs), succession.becomes, *((1,) if tells else ())
         chunk = body if sent else b""
         facts = (name, lease(), OPEN_TTL, op, manager, body, chunk, _lines(feeds), WAKEUP_TTL, *limits, *rules)
         ((generation, dead, found, wake),) = yield [call_script("journal_open", keys, *facts)]
@@ -153,7 +155,10 @@ class RedisJournal(Journal):
     ) -> Steps[Begun | NotBegun]:
         known = [] if feeds is None else [_lines(feeds), ROLLING]
         (begun,) = yield [call_script("journal_begin_chunk", fanout_keys(fanout_id)[:3], generation, chunk, *known)]
-        return Begun(*map(int, begun)) if len(begun) > 1 else NotBegun(begun[0])
+        if len(begun) == 1:
+            return NotBegun(begun[0])
+        times, audience_read_at, deaths, data = begun
+        return Begun(int(times), int(audience_read_at), int(deaths), data)
 
     def end_chunk(self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None) -> Steps[None]:
         facts = split_fanout(fanout_id)[1], generation, chunk, "" if reached is None else reached, keep()
@@ -238,14 +243,14 @@ class RedisJournal(Journal):
         return max(0, journal_time(time, None) - int(kept)) / 1000
 
     def dead_letter(self, reason: str, payload: bytes, manager: str = "", claim: Claim | None = None) -> Steps[str]:
-        kind, fanout_id = (MESSAGE, "") if claim is None else (FANOUT, claim.id)
+        kind, fanout_id = (HOOK if manager else MESSAGE, "") if claim is None else (FANOUT, claim.id)
         facts = ("kind", kind, "manager", manager, "reason", reason, "payload", payload, "fanout", fanout_id)
         # The dead letter first: twice is better than never.
         name, count = yield [("XADD", dead_letters_key(), "*", *facts), ("XLEN", dead_letters_key())]
         dead_letter: str = name.decode()
         if count > MAX_DEAD_LETTERS:
             (rows,) = yield [("XRANGE", dead_letters_key(), "-", "+", "COUNT", min(count - MAX_DEAD_LETTERS, TRIMMED))]
-            yield from self._drop([_dead_letter(*row) for row in rows])
+            yield from self._drop([read_dead_letter(*row) for row in rows])
         if claim is not None:
             (noted,) = yield [_settle(claim, -1, 1, 0, "dead", dead_letter, "error", reason)]
             if not noted:
@@ -256,11 +261,11 @@ class RedisJournal(Journal):
     def dead_letters(self, limit: int, dead_letter_id: str = "") -> Steps[list[DeadLetter]]:
         newest, oldest = (dead_letter_id, dead_letter_id) if dead_letter_id else ("+", "-")
         (rows,) = yield [("XREVRANGE", dead_letters_key(), newest, oldest, "COUNT", limit)]
-        return [_dead_letter(*row) for row in rows]
+        return [read_dead_letter(*row) for row in rows]
 
     def delete_dead_letters(self, ids: Sequence[str]) -> Steps[int]:
         found = yield [("XRANGE", dead_letters_key(), each, each) for each in ids]
-        return (yield from self._drop([_dead_letter(*row) for rows in found for row in rows]))
+        return (yield from self._drop([read_dead_letter(*row) for rows in found for row in rows]))
 
     @staticmethod
     def _drop(dead_letters: Sequence[DeadLetter]) -> Steps[int]:
@@ -332,7 +337,8 @@ def _lines(names: Sequence[str]) -> str:
     return "".join(["\n", *(f"{name}\n" for name in names)])
 
 
-def _dead_letter(name: bytes, facts: Sequence[bytes]) -> DeadLetter:
+def read_dead_letter(name: bytes, facts: Sequence[bytes]) -> DeadLetter:
+    """The dead letter that an entry of the stream is."""
     known = dict(zip(facts[::2], facts[1::2]))
     kind, reason, manager, fanout_id = (
         known.get(key, b"").decode("utf-8", "replace") for key in (b"kind", b"reason", b"manager", b"fanout")
