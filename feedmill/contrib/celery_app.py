@@ -21,10 +21,10 @@ def set_up_current() -> None:
 
 
 def set_up(app: Any) -> None:
-    """Add to *app* what it lacks: the tasks, msgpack among the accepted contents, the two queues, and the beat entry.
+    """Add to *app* what it lacks: the tasks, msgpack among the accepted contents, the three queues, and the beat entry.
 
     What the project says itself stays, and a second call changes nothing. A worker that is started without ``-Q`` then
-    listens on the app's own queues and on Feedmill's two. The start of Django, and Flask's extension, call it; call it
+    listens on the app's own queues and on those of Feedmill. The start of Django, and Flask's extension, call it; call it
     yourself for an app that is made later.
     """
     from kombu import Exchange, Queue  # type: ignore[attr-defined]
