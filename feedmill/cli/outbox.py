@@ -41,7 +41,7 @@ def status() -> Result:
     found = []
     for each in outboxes.outboxes():
         counts = each.counts()
-        found.append(shapes.Outbox(each.name, counts.waiting, counts.dead, counts.oldest))
+        found.append(shapes.OutboxCounts(each.name, counts.waiting, counts.dead, counts.oldest))
         oldest = f", the oldest for {counts.oldest:,.0f} s" if counts.waiting else ""
         tell(f"{each.name}: {counts.waiting:,} waiting{oldest}; {counts.dead:,} given up")
     if not found:

@@ -470,8 +470,8 @@ class Replay:
 
 
 @dataclasses.dataclass(frozen=True)
-class Outbox:
-    """A transactional outbox of the app."""
+class OutboxCounts:
+    """How many rows a transactional outbox of the app has."""
 
     #: Its name.
     name: str
@@ -488,7 +488,7 @@ class Outboxes:
     """``feedmill outbox status``."""
 
     #: Those that are in use.
-    outboxes: list[Outbox]
+    outboxes: list[OutboxCounts]
 
 
 @dataclasses.dataclass(frozen=True)
