@@ -44,6 +44,7 @@ MODULES = (
     "feedmill.errors",
     "feedmill.settings",
     "feedmill.doctor",
+    "feedmill.cli.shapes",
     "feedmill.storage.operations",
     "feedmill.storage.base",
     "feedmill.storage.journal",

@@ -948,6 +948,27 @@ class JournalContract(Contract):
         self.open()
         assert self.run(self.journal.dead_letters(5)) == [] and "dead" not in self.status()
 
+    def test_a_sample_of_chunks(self) -> None:
+        """Some of those that are not done, as they were written; none of what was never planned."""
+        claim = self.planned(3)
+        self.run(self.journal.begin_chunk(claim.id, claim.generation, 0))
+        assert sorted(self.run(self.journal.sample_chunks(claim.id, 9))) == [b"chunk0", b"chunk1", b"chunk2"]
+        assert len(self.run(self.journal.sample_chunks(claim.id, 1))) == 1
+        for number in range(3):
+            self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, number, 10))
+        assert self.run(self.journal.sample_chunks(claim.id, 9)) == []
+        assert self.run(self.journal.sample_chunks(f"{NAME}:nothing", 9)) == []
+
+    def test_the_last_sweep(self) -> None:
+        """It is known how long ago it was, once there was one."""
+        assert self.run(self.journal.last_sweep()) is None
+        self.run(self.journal.record_sweep())
+        time.sleep(0.3)
+        first = self.run(self.journal.last_sweep())
+        assert 0.2 < first < 60
+        self.run(self.journal.record_sweep())
+        assert self.run(self.journal.last_sweep()) < first
+
     def test_what_is_listed(self) -> None:
         """Those first that are to be looked at soonest, some of them at a time."""
         names = [self.open(f"f{number}", rate_limit=RateLimit(5, 0.1, 1)) for number in range(4)]
