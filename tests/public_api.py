@@ -33,6 +33,8 @@ MODULES = (
     "feedmill.feeds.aggregated_feed",
     "feedmill.aggregators",
     "feedmill.contrib.asgi",
+    "feedmill.contrib.django",
+    "feedmill.contrib.django.phrases",
     "feedmill.contrib.flask",
     "feedmill.contrib.live_streams",
     "feedmill.contrib.problems",
