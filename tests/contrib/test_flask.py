@@ -232,4 +232,4 @@ def test_the_command(folder: Folder) -> None:
     assert code == 2
     folder.env["SHOP_FEEDMILL_REDIS_URL"] = f"redis://127.0.0.1:{free_port()}/0"
     code, text = call("dead", "list")
-    assert code == 1 and "Redis at 127.0.0.1" in text and "Traceback" not in text
+    assert code == 3 and "Redis at 127.0.0.1" in text and "Traceback" not in text
