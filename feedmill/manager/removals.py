@@ -329,25 +329,21 @@ def _check_index(manager: ManagerHooks, method: str) -> None:
 
 
 def _remove_found(manager: ManagerHooks, sought: Sought) -> Procedure[None]:
-    """Remove all that is *sought*; in the end, the error of what this process cannot read is raised."""
+    """Remove all that is *sought*; in the end, the error of what this process cannot read is raised.
+
+    What is removed already as well: nothing tells whether all that belongs to its removal was done. A record of a fan-out may be of
+    an earlier one, or of this one, of which other commands were refused.
+    """
     error: FeedmillError | None = None
     for found in sought.candidates:
         for ids in batched(sorted((yield from procedures.stored(found))), AT_ONCE):
             facts = yield from procedures.stored(matching(manager, sought, ids))
             error = error or next((fact.error for fact in facts if fact.error is not None), None)
-            undone = yield from procedures.stored(_undone(manager, facts))
-            _, refused = yield from take_back(manager, {fact.raw_id: fact.activity for fact in undone})
+            known = {fact.raw_id: fact.activity for fact in facts if fact.activity is not None}
+            _, refused = yield from take_back(manager, known)
             error = error or next(iter(refused.values()), None)
     if error is not None:
         raise error
-
-
-def _undone(manager: ManagerHooks, facts: Sequence[Fact]) -> Steps[list[Fact]]:
-    """Those of *facts* that are not removed, and those of whose removal nothing is known: whoever removed them may have died."""
-    removed = [fact for fact in facts if not fact.known]
-    records = yield from together([backend().journal.get(name_of(manager, fact.raw_id)) for fact in removed])
-    begun = {fact.raw_id for fact, record in zip(removed, records) if record.get("op") == REMOVE.name}
-    return [fact for fact in facts if fact.activity is not None and fact.raw_id not in begun]
 
 
 # -- all of a user

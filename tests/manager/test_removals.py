@@ -8,6 +8,7 @@ import datetime as dt
 import time
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -16,12 +17,14 @@ from feedmill import Manager
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError, BatchError, DeclarationError, UnknownActivity
 from feedmill.fanout import handle
+from feedmill.fanout.handle import fanout_id
+from feedmill.fanout.operations import DELETE_USER
 from feedmill.msgpack_codec import pack
 from feedmill.storage.memory import DATA
 from feedmill.storage.operations import together
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
-from feedmill.worker import compensation, dead_letters
+from feedmill.worker import compensation, dead_letters, drain
 from tests.fake_broker import FakeBroker, arrive, make_overdue
 from tests.feeds.test_writer import seize
 from tests.manager.friends import START, Friends, Home, News, Notes, Own, home, love, news, notes
@@ -323,21 +326,41 @@ class TestObject:
         assert len(home(10)) == len(home(11)) == 2
         assert not [activity for activity in Home(10)[:] if activity.actor_id == 2]
 
-    def test_it_completes_what_was_begun(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where whoever called died between tombstones and fan-outs, calling again does the rest."""
-        manager.add_activities([love(5, target=30), Activity(2, Love, 5, time=START)])
-        box.work()
+    @pytest.mark.parametrize("opened", [False, True], ids=["before the fan-outs", "before own feeds"])
+    @pytest.mark.parametrize("call", ["remove_object", "delete_user"])
+    @pytest.mark.parametrize("put", ["add", "import", "notify"])
+    def test_it_completes_what_was_begun(
+        self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch, put: str, call: str, opened: bool
+    ) -> None:
+        """Where whoever called died behind the tombstones, calling again does the rest: also where a record tells of a removal, be it
+        an earlier one, or this one, of which some was refused.
+        """
+        about = Activity(2, Love, 5, target=30, time=START)
+        manager.add_activity(about)
+        manager.remove_activity(about)
+        settle(box)
+        if put == "add":
+            manager.add_activity(about)
+        elif put == "import":
+            manager.batch_import(2, [about])
+        else:
+            manager.notify([30], about)
+        settle(box)
+        enqueue = handle.enqueue
         with monkeypatch.context() as patch:
 
-            def dies(*_: Any, **__: Any) -> Any:
+            def dies(manager: str, op: Any, wanted: Any, operations: Any = (), **rest: Any) -> Any:
+                if opened:
+                    yield from enqueue(manager, op, wanted, **rest)
                 raise OSError("no more")
 
             patch.setattr(handle, "enqueue", dies)
             with pytest.raises(OSError, match="no more"):
-                manager.remove_object(5)
-        manager.remove_object(5)
+                getattr(manager, call)(5 if call == "remove_object" else 2)
+        getattr(manager, call)(5 if call == "remove_object" else 2)
         settle(box)
-        assert home(10) == [] == notes(30) and Home(10).count() == 0 == News(10).count()
+        assert home(10) == [] == notes(30) and Home(10).count() == 0 == News(10).count() == Own(2).count()
+        assert Notes(30).get_denormalized_counts()[:2] == (0, 0)
 
     def test_without_an_index(self, box: FakeBroker) -> None:
         """A manager that has declared the index away says so, and changes nothing."""
@@ -574,6 +597,21 @@ class TestUser:
         loud.delete_user(user)
         settle(box, Loud.name)
         assert traces(user) == [] == dead_letters.newest()
+
+    def test_each_is_looked_at_before_any_is_waited_for(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of many that wait for each other one worker does all in one go, without pause, in whatever order it finds them."""
+        users = sorted(
+            range(100, 106), key=lambda user: fanout_id(Loud.name, DELETE_USER.name, str(user)), reverse=True
+        )
+        loud, fanouts = Loud(), []
+        for user in users:  # each waits for those before it, and comes before them in the list of what is due
+            fanouts.append(loud.delete_user(user))
+            time.sleep(0.003)
+        make_overdue(Loud.name)
+        (message, *_), paused = box.take(), list[float]()
+        monkeypatch.setattr(drain, "time", SimpleNamespace(monotonic=time.monotonic, sleep=paused.append))
+        arrive(*message)
+        assert all(each.status().finished for each in fanouts) and paused == []
 
 
 def client_due(manager_name: str, fanout_id: str) -> None:
