@@ -360,9 +360,12 @@ def delete_user(manager: ManagerHooks, user_id: Entity, about_them: bool) -> Pro
     publisher.ready()
     yield from _remove_found(manager, of_user(manager, user_id, about_them))
     yield from _remove_own(manager, user_id)
-    yield from procedures.stored(together([each.erase(user_id) for each in feed_classes.receiving(manager)]))
+    asked: list[Steps[Any]] = [each.erase(user_id) for each in feed_classes.receiving(manager)]
+    *_, number = yield from procedures.stored(
+        together([*asked, backend().auxiliary.unfollows.last_number(manager.name)])
+    )
     name = fanout_id(manager.name, DELETE_USER.name, str(user_id))
-    return (yield from handle.enqueue(manager.name, DELETE_USER, [(name, pack([user_id, about_them]))]))[0]
+    return (yield from handle.enqueue(manager.name, DELETE_USER, [(name, pack([user_id, about_them, number]))]))[0]
 
 
 def _remove_own(manager: ManagerHooks, user_id: EntityId) -> Procedure[None]:

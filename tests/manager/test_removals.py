@@ -19,12 +19,14 @@ from feedmill.errors import ActivityError, ArgumentError, BatchError, Declaratio
 from feedmill.fanout import handle
 from feedmill.fanout.handle import fanout_id
 from feedmill.fanout.operations import DELETE_USER
+from feedmill.manager import activity_bodies, notified_users
 from feedmill.msgpack_codec import pack
 from feedmill.storage.memory import DATA
 from feedmill.storage.operations import together
+from feedmill.storage.procedures import run
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
-from feedmill.worker import compensation, dead_letters, drain
+from feedmill.worker import compensation, dead_letters, deletion, drain
 from tests.fake_broker import FakeBroker, arrive, make_overdue
 from tests.feeds.test_writer import seize
 from tests.manager.friends import START, Friends, Home, News, Notes, Own, home, love, news, notes
@@ -639,3 +641,88 @@ def test_what_a_deleted_user_does_before_they_are_gone(box: FakeBroker, monkeypa
     Home(1).add(love(4, actor=2))
     settle(box)
     assert fanout.status().finished and home(1) == [3] and [a.object_id for a in Own(1)[:]] == [3]
+
+
+@pytest.mark.parametrize("own", [(), ("home",)], ids=["user feed", "own feeds"])
+@pytest.mark.parametrize("again", [False, True], ids=["something new", "the same again"])
+def test_what_a_deleted_user_does_at_the_last_moment(
+    box: FakeBroker, monkeypatch: pytest.MonkeyPatch, again: bool, own: tuple[str, ...]
+) -> None:
+    """What they do while a worker looks at their own feeds, to empty them, stays there, also if it is what was removed."""
+    monkeypatch.setattr(Friends, "own_feeds", own)
+    manager.add_activity(love(1))
+    settle(box)
+    fanout = manager.delete_user(1)
+    if again:  # somebody who was late has left it there
+        backend().run(together([each.deliver([1], [love(1)]) for each in (Home, Own)]))
+    late, facts = [love(1 if again else 2)], activity_bodies.facts
+
+    def looked(*given: Any, **rest: Any) -> Any:
+        found = yield from facts(*given, **rest)
+        while late:
+            manager.add_activity(late.pop())
+        return found
+
+    monkeypatch.setattr(deletion, "activity_bodies", SimpleNamespace(facts=looked, forgotten=activity_bodies.forgotten))
+    settle(box)
+    there = [1 if again else 2]
+    assert fanout.status().finished and home(1) == (there if own else []) and [a.object_id for a in Own(1)[:]] == there
+
+
+def test_who_is_notified_while_somebody_else_is_deleted(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A direct notification that comes while the user is taken out of the lists of those who were notified is taken back whole
+    later; all others of the list stay in it.
+    """
+    users, asked = type(backend().auxiliary.notified_users), [love(5, actor=2)]
+    manager.notify([10, 1, 11], love(4, actor=2))
+    fanout = manager.delete_user(1)
+    forget = users.forget_user
+
+    def forgotten(*given: Any) -> Any:
+        while asked:
+            (told,) = manager.notify([10, 1], asked.pop())
+            told_by.append(told.id)
+        return forget(*given)
+
+    told_by: list[str] = []
+    monkeypatch.setattr(users, "forget_user", forgotten)
+    settle(box)
+    assert fanout.status().finished and notes(10) == [4, 5] and notes(11) == [4]
+    raw_id = love(5, actor=2).raw_id
+    names = backend().run(backend().auxiliary.notified_users.notifications(Friends.name, raw_id)).notifications
+    assert len(names) == 1 and told_by[0] not in names
+    assert run(notified_users.notice_of(manager, raw_id, 10)) == told_by[0]
+    manager.update_activity(love(4, actor=2, text="other"))
+    settle(box)
+    assert [each.extra_context["text"] for each in Notes(11)[0].activities] == ["other"]
+    manager.remove_activities([love(4, actor=2), love(5, actor=2)])
+    settle(box)
+    assert notes(10) == notes(11) == notes(1) == []
+
+
+def test_what_is_unfollowed_after_the_call(box: FakeBroker) -> None:
+    """Whoever lists people after the call needs to know who unfollows from then on; what was unfollowed before is forgotten."""
+    manager.unfollow(10, 1)
+    manager.unfollow(2, 10)
+    fanout = manager.delete_user(10)
+    manager.unfollow(10, 2)
+    settle(box)
+    pairs = backend().auxiliary.unfollows.unfollowed_since(
+        Friends.name, 0, lambda: [("10", "1"), ("2", "10"), ("10", "2")]
+    )
+    assert fanout.status().finished and backend().run(pairs) == {("10", "2")}
+
+
+def test_it_waits_for_whom_people_were_listed_before(box: FakeBroker) -> None:
+    """What is added again while an earlier attempt is not over goes by the people of that attempt: the end waits for it as well."""
+    manager.add_activity(love(9, actor=2))
+    box.take()
+    backend().run(backend().journal.claim(Friends.name, 9))  # whoever has it dies
+    manager.unfollow(77, 78)
+    fanout = manager.delete_user(1)
+    manager.add_activity(love(9, actor=2))
+    number = backend().run(backend().auxiliary.unfollows.last_number(Friends.name))
+    is_open = [deletion.is_anything_older_open(manager, fanout.id, 0, each) for each in (0, number)]
+    assert is_open == [False, True]
+    settle(box)
+    assert fanout.status().finished
