@@ -9,7 +9,5 @@ from __future__ import annotations
 #: "fault: <kind>", "fault: <where> <kind>" or "fault: <kind> <amount>".
 OFF: dict[str, str] = {
     "aging": "once in thousands of histories a pending write of a worker that died stays behind without an entry in the index",
-    "delete_user": "once in thousands of histories it does not come to an end",
-    "remove_object": "once in thousands of histories an own feed keeps an id without a body, after an import",
     "idle": "once in thousands of histories a feed that is gone is rebuilt again and again",
 }
