@@ -88,8 +88,10 @@ def remove_many(manager: ManagerHooks, items: Iterable[Activity | str]) -> Proce
     return Fanouts(fanouts)
 
 
-def take_back(manager: ManagerHooks, given: Given) -> Procedure[tuple[list[Fanout], dict[bytes, FeedmillError]]]:
-    """Remove activities: a fan-out for each; and by id, why the others cannot be removed.
+def take_back(
+    manager: ManagerHooks, given: Given, *, indexed: bool = False
+) -> Procedure[tuple[list[Fanout], dict[bytes, FeedmillError]]]:
+    """Remove activities: a fan-out for each; and by id, why the others cannot be removed. *indexed*: they were found in the index.
 
     First there are tombstones, which tell workers and readers; they hold the activities, so that whoever calls again, with the
     ids alone, completes what failed. What is stored counts, not what was given: it may have another context.
@@ -102,7 +104,7 @@ def take_back(manager: ManagerHooks, given: Given) -> Procedure[tuple[list[Fanou
         given = {raw_id: activity for raw_id, activity in given.items() if raw_id not in refused}
     if not given:
         return [], refused
-    removed, unknown = yield from _leave_tombstones(manager, given)
+    removed, unknown = yield from _leave_tombstones(manager, given, indexed)
     refused.update(unknown)
     fanouts = (yield from _start(manager, removed)) if removed else []
     return fanouts, refused
@@ -127,11 +129,15 @@ def _one_by_one(manager: ManagerHooks, given: Given) -> Procedure[tuple[list[Fan
 
 
 def _leave_tombstones(
-    manager: ManagerHooks, given: Given
+    manager: ManagerHooks, given: Given, indexed: bool
 ) -> Procedure[tuple[list[Removed], dict[bytes, FeedmillError]]]:
-    """Leave tombstones, in one round trip; those of which nothing is known are refused."""
+    """Leave tombstones, in one round trip; those of which nothing is known are refused, if they are given by id alone.
+
+    Of what is given a tombstone may be all that there is: it names people, and so must be found.
+    """
     asked: list[Steps[Any]] = [activity_bodies.removed(manager, given)]
     asked += [notified_users.numbers(manager, raw_id) for raw_id in given]
+    asked += [] if indexed else removal_index.added(manager, filter(None, given.values()))
     facts, *numbers = yield from procedures.stored(together(asked))
     removed: list[Removed] = []
     unknown: dict[bytes, FeedmillError] = {}
@@ -340,7 +346,7 @@ def _remove_found(manager: ManagerHooks, sought: Sought) -> Procedure[None]:
             facts = yield from procedures.stored(matching(manager, sought, ids))
             error = error or next((fact.error for fact in facts if fact.error is not None), None)
             known = {fact.raw_id: fact.activity for fact in facts if fact.activity is not None}
-            _, refused = yield from take_back(manager, known)
+            _, refused = yield from take_back(manager, known, indexed=True)
             error = error or next(iter(refused.values()), None)
     if error is not None:
         raise error
@@ -378,4 +384,4 @@ def _remove_own(manager: ManagerHooks, user_id: EntityId) -> Procedure[None]:
         known = {fact.raw_id: fact.activity for fact in facts.values() if fact.activity is not None and fact.known}
         if known:
             yield from procedures.stored(together(removal_index.added(manager, filter(None, known.values()))))
-            yield from take_back(manager, known)
+            yield from take_back(manager, known, indexed=True)

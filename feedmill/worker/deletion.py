@@ -33,9 +33,11 @@ def asked_at(fanout_id: str) -> int:
     return int(backend().run(backend().journal.get(fanout_id)).get("created", "0"))
 
 
-def is_anything_older_open(manager: Manager, deletion_id: str, created: int, number: int) -> bool:
-    """Whether a fan-out of the manager is not done that was asked for before the deletion, which was at *created* behind the unfollow
-    *number*, or in the same millisecond; or for which people were listed before, when the same was asked for an earlier time.
+def is_anything_older_open(manager: Manager, deletion_id: str, created: int) -> bool:
+    """Whether a fan-out of the manager is not done that was asked for before the deletion, which was at *created*, or in the same
+    millisecond.
+
+    One that was asked for later in place of another counts as that: whoever has begun the other may still be at it.
     """
     start = 0
     while ids := backend().run(backend().journal.list_due(manager.name, start, AT_ONCE)).ids:
@@ -50,7 +52,7 @@ def is_anything_older_open(manager: Manager, deletion_id: str, created: int, num
             if op is not None and op.subject is Subject.FOUND:  # of two that wait, only one for the other
                 is_older = (opened, fanout_id) < (created, deletion_id)
             else:
-                is_older = opened <= created or int(record.get("audience_read_at", number)) < number
+                is_older = opened <= created or "rerun_at" in record
             if is_older:
                 return True
         start += len(ids)

@@ -52,7 +52,7 @@ def _is_deleted(manager: Manager, claim: Claim, user_id: EntityId, about_them: b
     if not _all_removed(manager, removals.of_user(manager, user_id, about_them)):
         return False
     asked_at = deletion.asked_at(claim.id)
-    if deletion.is_anything_older_open(manager, claim.id, asked_at, number):
+    if deletion.is_anything_older_open(manager, claim.id, asked_at):
         return False
     deletion.forget_unfollows(manager, user_id, number, asked_at)
     deletion.erase(manager, user_id, _removed(manager, removals.of_user(manager, user_id, about_them)), claim.id)

@@ -21,7 +21,6 @@ from feedmill.fanout.handle import fanout_id
 from feedmill.fanout.operations import DELETE_USER
 from feedmill.manager import activity_bodies, notified_users
 from feedmill.msgpack_codec import pack
-from feedmill.storage.memory import DATA
 from feedmill.storage.operations import together
 from feedmill.storage.procedures import run
 from feedmill.storage.registry import backend
@@ -30,6 +29,8 @@ from feedmill.worker import compensation, dead_letters, deletion, drain
 from tests.fake_broker import FakeBroker, arrive, make_overdue
 from tests.feeds.test_writer import seize
 from tests.manager.friends import START, Friends, Home, News, Notes, Own, home, love, news, notes
+from tests.traces import spelled
+from tests.traces import traces as traces_of
 
 manager = Friends()
 
@@ -399,53 +400,8 @@ NAMES: list[Any] = ["zebra-quagga", 912_345_678_901_234, uuid.UUID("6f0f3a1e-0c5
 
 def traces(user: Any) -> list[str]:
     """All keys, fields, members and values of the backend that name *user*, as text or packed."""
-    names = {str(user).encode(), pack(user), *([user.bytes] if isinstance(user, uuid.UUID) else [])}
-    found: list[str] = []
-
-    def look(where: str, *values: Any) -> None:
-        for value in values:
-            data = value if isinstance(value, bytes) else repr(value).encode()
-            if any(spelled in data for spelled in names):
-                found.append(f"{where}: {data[:200]!r}")
-
-    if backend().in_process:
-        for name, value in vars(DATA).items():
-            if name not in ("guard", "published", "_listeners"):
-                looked = dict(value) if isinstance(value, dict) else {name: value}
-                for key, item in looked.items():
-                    inside = vars(item) if hasattr(item, "__dict__") else {"": item}
-                    look(name, key, *inside.values(), *(_flat(inside)))
-        return found
-    client = backend().client  # type: ignore[attr-defined]
-    for key in client.scan_iter(count=1000):
-        look("key", key)
-        kind = client.type(key).decode()
-        if kind == "string":
-            look(f"{key}", client.get(key))
-        elif kind == "hash":
-            look(f"{key}", *(part for item in client.hgetall(key).items() for part in item))
-        elif kind == "zset":
-            look(f"{key}", *client.zrange(key, 0, -1))
-        elif kind == "list":
-            look(f"{key}", *client.lrange(key, 0, -1))
-        elif kind == "stream":
-            look(f"{key}", *(part for _, fields in client.xrange(key) for item in fields.items() for part in item))
-        else:
-            found.append(f"{key} is a {kind}")
-    return found
-
-
-def _flat(value: Any) -> Iterator[bytes]:
-    """All bytes in a nest of dicts, lists and tuples."""
-    if isinstance(value, bytes):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(key)
-            yield from _flat(item)
-    elif isinstance(value, (list, tuple, set)):
-        for item in value:
-            yield from _flat(item)
+    command = None if backend().in_process else backend().client.execute_command  # type: ignore[attr-defined]
+    return traces_of(spelled(user), command)
 
 
 class Loud(Friends):
@@ -600,6 +556,17 @@ class TestUser:
         settle(box, Loud.name)
         assert traces(user) == [] == dead_letters.newest()
 
+    def test_what_was_taken_back_and_never_there(self, box: FakeBroker) -> None:
+        """A removal, or an unnotify, of what nobody knows leaves a tombstone, which goes as well."""
+        user, loud = NAMES[0], Loud()
+        loud.remove_activity(love(1, actor=user))
+        loud.unnotify([10], love(2, actor=user))
+        settle(box, Loud.name)
+        assert traces(user)
+        loud.delete_user(user)
+        settle(box, Loud.name)
+        assert traces(user) == []
+
     def test_each_is_looked_at_before_any_is_waited_for(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
         """Of many that wait for each other one worker does all in one go, without pause, in whatever order it finds them."""
         users = sorted(
@@ -713,16 +680,21 @@ def test_what_is_unfollowed_after_the_call(box: FakeBroker) -> None:
     assert fanout.status().finished and backend().run(pairs) == {("10", "2")}
 
 
-def test_it_waits_for_whom_people_were_listed_before(box: FakeBroker) -> None:
-    """What is added again while an earlier attempt is not over goes by the people of that attempt: the end waits for it as well."""
+def test_it_waits_for_who_is_still_at_it(box: FakeBroker) -> None:
+    """What is added again while an earlier attempt is not over is later than the deletion, and that attempt is not: the end waits for it."""
     manager.add_activity(love(9, actor=2))
     box.take()
-    backend().run(backend().journal.claim(Friends.name, 9))  # whoever has it dies
-    manager.unfollow(77, 78)
-    fanout = manager.delete_user(1)
-    manager.add_activity(love(9, actor=2))
-    number = backend().run(backend().auxiliary.unfollows.last_number(Friends.name))
-    is_open = [deletion.is_anything_older_open(manager, fanout.id, 0, each) for each in (0, number)]
-    assert is_open == [False, True]
+    claims, _ = backend().run(backend().journal.claim(Friends.name, 9))  # somebody has it, and is slow
+    time.sleep(0.003)
+    fanout = manager.delete_user(10)
+    time.sleep(0.003)
+    manager.add_activity(love(8, actor=2))
+    created = deletion.asked_at(fanout.id)
+    backend().run(backend().journal.finish(Friends.name, [(claims[0], 1)]))
+    assert not deletion.is_anything_older_open(manager, fanout.id, created)
+    manager.add_activity(love(7, actor=2))
+    backend().run(backend().journal.claim(Friends.name, 9))
+    manager.add_activity(love(7, actor=2))
+    assert deletion.is_anything_older_open(manager, fanout.id, created)
     settle(box)
     assert fanout.status().finished
