@@ -18,6 +18,7 @@ from feedmill.feeds import Feed, notification
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.grouping import writer
 from feedmill.keys import due_key
+from feedmill.msgpack_codec import pack
 from feedmill.storage import activity_state
 from feedmill.storage.journal import ROLLING
 from feedmill.storage.memory import DATA
@@ -32,6 +33,7 @@ from tests.simulation.listeners import Listener, feeds_heard
 from tests.simulation.model import Model, Wrong
 from tests.simulation.plan import Plan
 from tests.simulation.world import Process, World
+from tests.traces import traces
 
 #: Sweeps after which everything must be done.
 MOST_SWEEPS = 80
@@ -250,6 +252,7 @@ class Simulator:
         for fanout in clients.fanouts:
             if not fanout.status().finished:
                 raise Wrong(f"{fanout!r} says that it is not finished: {fanout.status()}")
+        self._nameless(model)
         self._rebuilt(world)
         model.check(excluded)
         self._bodies(model)
@@ -264,6 +267,16 @@ class Simulator:
         said = [str(finding) for finding in report.shown if finding.kind not in allowed]
         if said:
             raise Wrong(f"the doctor finds {said}")
+
+    def _nameless(self, model: Model) -> None:
+        """Nothing names a deleted user about whom nobody has asked for anything since: see ``_names``."""
+        if model.excused_authors or model.excused_readers:  # who answers nonsense may name anybody
+            return
+        for user in sorted(model.nameless):
+            command = None if self.driver is None else self.driver.command
+            found = traces(_names(user), command, is_meant=lambda key, user=user: _is_meant(key, user))
+            if found:
+                raise Wrong(f"{app.SPELLINGS[user][-1]} is deleted, and named by {found[:3]}")
 
     def _rebuilt(self, world: World) -> None:
         """Users look at their feeds, and those that are gone are rebuilt."""
@@ -316,6 +329,20 @@ class Simulator:
         must, may = model.bodies()
         if not must <= held <= may:
             raise Wrong(f"bodies: {sorted(held)} are stored, not {sorted(must)}")
+
+
+def _names(user: int) -> set[bytes]:
+    """What names a user: where the id is a word, or a number, only as it stands in keys and where it is packed as text."""
+    names = set[bytes]()
+    for spelled in map(str, app.SPELLINGS[user]):
+        names |= {f"{{{spelled}}}".encode(), repr(spelled).encode(), pack(spelled)}
+    return names
+
+
+def _is_meant(key: bytes, user: int) -> bool:
+    """Whether what a key holds is not to name a deleted *user*: not what others did to them, nor feeds that hold all of that."""
+    number = app.BY_ID.get(key[-16:])
+    return b":wire:" not in key and (number is None or app.ACTIVITIES[number % app.ALONE][0] == user)
 
 
 _ALLOWED = (Exception,)

@@ -20,6 +20,7 @@ from feedmill.ids import split
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
+from feedmill.storage.memory.auxiliary import MemoryNotifiedUsers
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
@@ -131,6 +132,15 @@ def idle_not_begun(patch: Patch) -> None:
     patch(MemoryTimelineStorage, "idle_begin", mutant)
 
 
+def named_for_good(patch: Patch) -> None:
+    """Who is deleted stays in the lists of those who were notified of what others did."""
+
+    def mutant(self: Any, manager: str, user: str) -> Steps[None]:
+        yield from ()
+
+    patch(MemoryNotifiedUsers, "forget_user", mutant)
+
+
 def no_tombstone(patch: Patch) -> None:
     """A removal leaves nothing behind by which who comes late, or calls again, could know of it."""
     change = MemoryActivityStorage._change
@@ -233,6 +243,7 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "refused-stays": refused_stays,
     "update-unfiltered": update_unfiltered,
     "pending-writes-dropped": inbox_is_dropped,
+    "named-for-good": named_for_good,
     "no-tombstone": no_tombstone,
     "aged-uncounted": aged_uncounted,
     "aged-forgotten": aged_forgotten,
