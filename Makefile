@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo test lint docs bench fuzz simulate pythons audit chaos soak clean
+.PHONY: help demo example-fastapi example-flask test lint docs bench fuzz simulate pythons djangos audit chaos soak clean
 
 help:
 	@echo "make demo   play a social network through real workers and show the feeds"
+	@echo "make example-fastapi, make example-flask  a small network in the browser, with a private Redis and a worker"
 	@echo "make test   everything that should be green: linters, types, tests"
 	@echo "make lint   only the linters and types"
 	@echo "make docs   the documentation, as docs/_build/html/index.html"
@@ -17,6 +18,7 @@ help:
 	@echo "make fuzz   a million malformed inputs, e.g. ARGS='--inputs 20000'; a whole run writes docs/reliability/fuzz.json"
 	@echo "make simulate  histories with faults in one thread, from seeds, e.g. ARGS='--seconds 60'; docs/decisions/0050 says what of"
 	@echo "make pythons  install and test on the other supported Pythons of this machine"
+	@echo "make djangos  test what Django projects get on each Python and Django of this machine"
 	@echo "make audit  known holes in what is installed"
 	@echo "make clean  remove the virtual environment and caches"
 
@@ -29,6 +31,12 @@ $(STAMP): setup.cfg pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	@PATH="$$PATH:$$($(BIN)/python .ci/fetch_redis.py)" $(BIN)/feedmill demo
+
+# WEB_PORT=8000; EXAMPLE_DB names a file that keeps what is done.
+example-fastapi: SITE := fastapi
+example-flask: SITE := flask
+example-fastapi example-flask: $(STAMP)
+	@PATH="$$PATH:$$($(BIN)/python .ci/fetch_redis.py)" $(BIN)/python -m examples.run $(SITE)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -71,6 +79,9 @@ $(VENV)/audit/bin/pip-audit: $(STAMP)
 
 pythons:
 	.ci/pythons
+
+djangos:
+	.ci/djangos
 
 audit: $(VENV)/audit/bin/pip-audit
 	@$(BIN)/python .ci/audit.py $< "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')" $(ARGS)

@@ -16,6 +16,7 @@ from benchmarks.bench import TINY, Amounts, Bench, private_bench
 from benchmarks.compare import compare
 from benchmarks.doctor import doctor
 from benchmarks.everyday import everyday
+from benchmarks.folded import folded
 from benchmarks.hot import hot
 from benchmarks.latency import latency
 from benchmarks.lengths import lengths
@@ -32,6 +33,7 @@ from benchmarks.writes import writes
 OUT = Path(__file__).parent / "out"
 SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "writes": writes,
+    "folded": folded,
     "two": two,
     "reads": reads,
     "sizes": sizes,

@@ -32,6 +32,12 @@ long run, so some of them are trimmed in each round.
 | `…_growing` | one group grows all the time: each delivery adds its actor to the overflow, and every sixteenth moves members there |""",
         "deliveries",
     ),
+    "folded": (
+        "Batches",
+        f"""So many activities of one group are delivered at once into thousands of full timelines, in tasks of {CHUNK} feeds. What that costs the server for each
+activity is compared with what one activity alone costs it, in turn. A script reads and writes each group once for a batch.""",
+        "",
+    ),
     "two": (
         "Two workers",
         """Two delivering processes are compared with one. Redis runs on the same machine. *Server busy* is the share of the time in which the one thread of
@@ -75,7 +81,7 @@ of feeds is read.
 
 | row | what is done |
 |---|---|
-| `scale_page` | the example on the page of the older framework, into aggregated feeds that are full before |
+| `scale_page` | the example on the page of the older framework, into aggregated feeds that are full before; compared with the script floor for as many single deliveries |
 | `scale_…` | one activity of one author is delivered to the home feeds and aggregated feeds of that many new followers |
 
 *Seconds* is the time until all is delivered. *Worker MB* and *manager MB* are the largest memory of a worker process and of the calling process. *Broker bytes* are the

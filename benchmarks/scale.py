@@ -6,6 +6,7 @@ import datetime as dt
 import time
 from collections.abc import Iterator
 
+from benchmarks import floors
 from benchmarks.bench import Bench
 from benchmarks.feeds import GROUPS, START, Aggregated, Flat, copy_feed, fill_groups, keys_of
 from benchmarks.harness import Harness, harness
@@ -18,6 +19,8 @@ from feedmill.verbs import Add
 PAGE = 1000, 500
 #: Activities of one group in it, and in one day.
 SAME_DAY = 100
+#: Deliveries to each follower by which the floor is measured.
+FLOOR_ROUNDS = 100
 
 
 def scale(bench: Bench) -> Iterator[Row]:
@@ -51,14 +54,28 @@ def _page(bench: Bench, workers: Harness) -> Row:
         counts = [group.activity_count for group in Aggregated(user)[: len(sizes)]]
         check(counts == sizes, f"news of {user} has groups of {counts}, not {sizes}")
         check(Aggregated(user).count() == GROUPS, f"news of {user} is not cut back")
+    floor = _floor(bench, list(range(1, followers + 1)))
     return {
         "name": "scale_page",
+        "ratio_script": round(activities * followers / seconds / floor, 2),
+        "script_per_s": round(floor),
         "seconds": round(seconds, 2),
         "activities": activities,
         "followers": followers,
         "ours_per_s": round(activities * followers / seconds),
         "call_ms": round(called / activities * 1000, 2),
     }
+
+
+def _floor(bench: Bench, users: list[int]) -> float:
+    """Single deliveries a second to *users*, by the script floor."""
+    size, script = floors.record_size(bench.client, Aggregated, users[0]), floors.Script(bench.client)
+    floors.fill_groups_floor(bench.client, Aggregated, users, size)
+    start = time.perf_counter()
+    for number in range(FLOOR_ROUNDS):
+        group = floors.group_of(Aggregated, number % GROUPS)
+        script.groups(users, floors.Write(1000 + number, group, bytes(size)))
+    return FLOOR_ROUNDS * len(users) / (time.perf_counter() - start)
 
 
 def _followers(bench: Bench, workers: Harness, followers: int) -> Row:

@@ -61,7 +61,12 @@ TARGETS = [
         Target(f"two_workers_{kind}", "ratio_one", 1.7, at_least=True, until_saturated=True)
         for kind in ("flat", "aggregated", "notification")
     ),
-    Target("scale_page", "seconds", 15),
+    *(
+        Target(f"folded_{kind}_{batch}", "ratio_single", bound)
+        for kind in ("aggregated", "notification")
+        for batch, bound in ((10, 0.5), (100, 0.2))
+    ),
+    Target("scale_page", "ratio_script", 2.0, at_least=True),
     Target("scale_1000000", "seconds", 60),
     Target("everyday_backlog", "ratio_celery", 2.0, at_least=True),
     Target("everyday_stream", "ratio_celery", 0.8, at_least=True),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from feedmill import revision as revisions
 from feedmill.activity import MAX_MEMBERS, Activity, check_value_class
@@ -17,6 +18,8 @@ from feedmill.overrides import hook
 from feedmill.records.view import GroupView
 from feedmill.validation import require_raw_id
 from feedmill.verbs import Verb
+
+G = TypeVar("G", bound="AggregatedActivity")
 
 #: What ports may override of groups, and nothing here would ask.
 _INSTEAD = {
@@ -194,6 +197,16 @@ class AggregatedActivity(FixedAttributes):
         return list(dict.fromkeys(a.object_id for a in self.last_activities))
 
     @property
+    def actors(self) -> list[Any]:
+        """:attr:`Activity.actor <feedmill.Activity.actor>` of :attr:`actor_ids`: ids, or instances where the caller put some there."""
+        return _distinct((a.actor_id, a.actor) for a in self.last_activities)
+
+    @property
+    def objects(self) -> list[Any]:
+        """:attr:`Activity.object <feedmill.Activity.object>` of :attr:`object_ids`, in the same way."""
+        return _distinct((a.object_id, a.object) for a in self.last_activities)
+
+    @property
     def verbs(self) -> list[type[Verb]]:
         """Distinct verbs of the held members, newest first."""
         return list(dict.fromkeys(a.verb for a in self.last_activities))
@@ -241,6 +254,27 @@ class AggregatedActivity(FixedAttributes):
             "activities": [activity.to_dict() for activity in members],
         }
 
+    def restricted(self: G, members: Iterable[Activity], absent: Container[EntityId] = ()) -> G:
+        """The group with *members* in place of its held ones, of which they are some, with what belongs to them; its counts follow.
+
+        *absent*: actors who are in the group no more, however many of their activities it holds or just counts. Another actor of whom no
+        held member stays is counted on if there are members that are not held, since some of those may be theirs.
+        """
+        held, kept = self.activities, sorted(members)
+        other = copy.copy(self)
+        staying = {each.actor_id for each in kept}
+        gone = {each.actor_id for each in held} - staying
+        if self.minimized_activities:
+            gone = {each for each in gone if each in absent}
+        vars(other).pop("last_activity", None)
+        vars(other).pop("_members", None)
+        vars(other).update(
+            activities=kept,
+            activity_count=self.activity_count - len(held) + len(kept),
+            actor_count=max(len(staying), self.actor_count - len(gone)),
+        )
+        return other
+
     def contains(self, activity: Activity | str) -> bool:
         """Whether *activity*, or the one whose ``id`` it is, is among the held members."""
         raw_id = require_raw_id(activity)
@@ -278,6 +312,14 @@ class AggregatedActivity(FixedAttributes):
 
 #: What is worked out of a stored group when someone asks.
 _DECODED = ("activities", "activity_count", "actor_count", "created_at", "updated_at", "seen_at", "read_at")
+
+
+def _distinct(pairs: Iterable[tuple[EntityId, Any]]) -> list[Any]:
+    """What stands beside each id the first time that it occurs."""
+    first: dict[EntityId, Any] = {}
+    for each, value in pairs:
+        first.setdefault(each, value)
+    return list(first.values())
 
 
 def _time_text(time: dt.datetime | None) -> str | None:

@@ -94,6 +94,14 @@ def type_of(cls: type) -> IdType:
     return known
 
 
+def type_name(cls: type) -> str | None:
+    """The name of the type of *cls*, without noting that it is used: :func:`type_of` for who looks through many classes.
+
+    :class:`~feedmill.errors.ActivityError` if the class says nothing.
+    """
+    return _found(cls)[1].name
+
+
 @contextlib.contextmanager
 def forgotten() -> Iterator[None]:
     """While the block runs no class counts as used but those that it uses, which are forgotten at its end.

@@ -18,13 +18,16 @@ GROUPS = ":groups"
 PRESENT = ":present"
 #: And to the key of the users of an activity's direct notifications, for their numbers.
 NUMBERS = ":numbers"
+#: And for the list of what came into a feed that hooks were not told yet; scripts spell it as well.
+ARRIVALS = ":arrivals"
 #: What keys begin with, behind the prefix, that are no feed's: bodies and fan-outs,
 _BODIES, _FANOUTS = "a:", "fanout:"
 #: and what is due, notices, bodies that a manager keeps, feeds in which something was left, dead letters, what was set aside.
 _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE = "due:", "notified:", "kept:", "pending:", "dead", "set-aside:"
-#: and feeds by when something in them is too old, or by when nobody has used them for too long; and the index of activities.
-_AGING, _IDLE, _INDEX = "aging:", "idle:", "index:"
-_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE, _INDEX
+#: and feeds by when something in them is too old, or by when nobody has used them for too long; the index of activities; who
+#: has what hooks are to be told; and when a sweep was done.
+_AGING, _IDLE, _INDEX, _HOOKS, _SWEPT = "aging:", "idle:", "index:", "hooks:", "swept"
+_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE, _INDEX, _HOOKS, _SWEPT
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 #: What means more than itself in a pattern.
 _GLOB = re.compile(r"[\[\]*?\\^]")
@@ -256,6 +259,41 @@ def index_key(manager: str, bucket: int) -> str:
     return f"{settings.current().key_prefix}{_INDEX}{{{manager.translate(_ESCAPES)}:{bucket}}}"
 
 
+#: In how many slots of a cluster it is known who has what hooks of one manager are to be told.
+HOOK_BUCKETS = 64
+
+
+def hook_bucket(user_id: Entity) -> int:
+    """In which bucket it is known that hooks are to be told what came to *user_id*."""
+    return zlib.crc32(user_tag(user_id).encode()) % HOOK_BUCKETS
+
+
+def hook_keys(manager: str, bucket: int) -> tuple[str, str, str]:
+    """Of a bucket: owners of lists that hooks are to be told (sorted set), how often that was tried (hash), and who is at it."""
+    return _hook_keys(settings.current().key_prefix, manager, bucket)
+
+
+@functools.lru_cache(maxsize=1024)
+def _hook_keys(prefix: str, manager: str, bucket: int) -> tuple[str, str, str]:
+    due = f"{prefix}{_HOOKS}{{{manager.translate(_ESCAPES)}:{bucket}}}"
+    return due, due + ":attempts", due + ":holder"
+
+
+def hooks_wakeup_key(manager: str) -> str:
+    """The key that is there while a message is on its way that tells workers to call the hooks of *manager*."""
+    return f"{settings.current().key_prefix}{_HOOKS}{{{manager.translate(_ESCAPES)}}}:wakeup"
+
+
+def told_dead_letter_key(manager: str) -> str:
+    """The key that holds the id of the last dead letter that the hook of *manager* was told."""
+    return f"{settings.current().key_prefix}{_HOOKS}{{{manager.translate(_ESCAPES)}}}:dead"
+
+
+def ended_key(manager: str, partition: int = 0) -> str:
+    """The list of the fan-outs whose end the hook was not told yet; scripts spell it as well."""
+    return due_key(manager, partition) + ":ended"
+
+
 def notified_users_key(manager: str, raw_id: bytes) -> str:
     """The hash of the people of each direct notification of an activity, and of the numbers of the last direct notification and the last removal."""
     return f"{settings.current().key_prefix}{_NOTIFIED}{manager.translate(_ESCAPES)}:{{{raw_id.hex()}}}"
@@ -269,6 +307,11 @@ def notification_numbers_key(manager: str, raw_id: bytes) -> str:
 def dead_letters_key() -> str:
     """The stream of dead letters."""
     return f"{settings.current().key_prefix}{_DEAD}"
+
+
+def swept_key() -> str:
+    """The key that knows when the last sweep was done."""
+    return f"{settings.current().key_prefix}{_SWEPT}"
 
 
 def channel_name(logical: str) -> str:

@@ -32,9 +32,22 @@ def get_manager(name: str) -> Any:
 
 
 def feed_names(manager: str) -> list[str]:
-    """The feeds that the manager registered as *manager* writes to: what a newer release may have more of."""
+    """The feeds that the manager registered as *manager* writes to, and the hooks that are told of it: what a newer release
+    may have more of.
+    """
     found = get_manager(manager)
-    return [*found.feed_classes, *(["notification_feed_class"] if found.notification_feed_class else [])]
+    told = [name for name in ("on_notification", "on_fanout_finished") if name in found.told_hooks]
+    return [*found.feed_classes, *(["notification_feed_class"] if found.notification_feed_class else []), *told]
+
+
+def told_of_arrivals(feed_class: Any) -> str:
+    """The name of the manager whose hook is told what comes into the notification feeds of *feed_class*; empty for none."""
+    for name, manager in _managers.items():
+        if "on_notification" in manager.told_hooks:
+            feeds = manager.notification_feed_class
+            if feeds is feed_class or feeds.key_format == feed_class.key_format:
+                return name
+    return ""
 
 
 def manager_names() -> list[str]:

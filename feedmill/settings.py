@@ -9,13 +9,15 @@ import functools
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from feedmill.errors import SettingsError
 from feedmill.redis_urls import SCHEMES as _REDIS
 from feedmill.redis_urls import RedisUrl, is_redis, parsed, without_secrets
 
-_ENV = "FEEDMILL_"
+#: What the names of settings begin with in the environment, and in the config of a framework.
+ENV = "FEEDMILL_"
 
 #: Schemes of ``FEEDMILL_REDIS_URL`` that backends are registered for in this process.
 backend_schemes = {*_REDIS, "memory"}
@@ -25,6 +27,8 @@ ENTRY_POINTS = "feedmill.backends"
 LONGEST_LIFETIME = 200 * 366 * 86_400
 #: Characters that a signing key has at least.
 SHORTEST_KEY = 16
+#: Origins of a value, see :attr:`Settings.origins`.
+ENVIRONMENT, CONFIGURE, DJANGO, COMMAND_LINE = "environment", "configure()", "Django setting", "command line"
 
 
 def _has_backend(url: str) -> bool:
@@ -59,6 +63,9 @@ def _check_broker(url: str) -> None:
 class Settings:
     """What can be set; each field is also the environment variable ``FEEDMILL_<NAME>``."""
 
+    #: Where the values come from that are not defaults, by the names of their settings.
+    origins: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
     #: Where feeds are stored: ``redis://host:port/db``, ``memory://`` for the in-memory mode, or the URL of another backend.
     redis_url: str = dataclasses.field(default="redis://127.0.0.1:6379/0", repr=False)
     #: URL of Celery's broker. Empty: the server of ``redis_url``.
@@ -69,8 +76,8 @@ class Settings:
     lock_ttl: float = 10.0
     #: Comma-separated modules that declare managers and verbs. Workers import them when they start.
     modules: str = ""
-    #: The Celery app that sends the tasks, as ``module:attribute``. Empty: the current app of the process, or Feedmill's own
-    #: app if there is none.
+    #: The Celery app that sends the tasks, as ``celery -A`` takes it: ``module:attribute``, or the module of the app. Empty: the
+    #: current app of the process, or Feedmill's own app if there is none.
     celery_app: str = ""
     #: Seconds for which the status of a finished fan-out is kept.
     receipt_ttl: float = 3600.0
@@ -120,7 +127,7 @@ class Settings:
             )
         for name in ("lock_ttl", "receipt_ttl", "fanout_lease"):
             if getattr(self, name) <= 0:
-                raise SettingsError(f"{_ENV}{name.upper()} is {getattr(self, name)}; use a positive number of seconds")
+                raise SettingsError(f"{ENV}{name.upper()} is {getattr(self, name)}; use a positive number of seconds")
         if self.max_future < 0:
             raise SettingsError(f"FEEDMILL_MAX_FUTURE is {self.max_future}; use a number of seconds, or 0 for none")
         if not 0 <= self.activity_ttl <= LONGEST_LIFETIME:
@@ -235,13 +242,24 @@ def _convert(name: str, value: object) -> object:
 def from_environment(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from ``FEEDMILL_…`` variables; :class:`~feedmill.errors.SettingsError` for one that does not exist."""
     environ = os.environ if environ is None else environ
+    values = _named({variable: text for variable, text in environ.items() if variable.startswith(ENV)})
+    return _from(Settings(**values), dict.fromkeys(values, ENVIRONMENT))  # type: ignore[arg-type]
+
+
+def _from(made: Settings, origins: Mapping[str, str]) -> Settings:
+    """*made*, which then says where its values come from."""
+    vars(made)["origins"] = MappingProxyType(dict(origins))
+    return made
+
+
+def _named(given: Mapping[str, object]) -> dict[str, object]:
+    """Values of settings by their fields, from *given* by ``FEEDMILL_…``."""
     values: dict[str, object] = {}
-    for variable, text in environ.items():
-        if variable.startswith(_ENV):
-            name = variable[len(_ENV) :].lower()
-            _check_name(name, variable, [_ENV + known.upper() for known in _FIELDS])
-            values[name] = _convert(name, text)
-    return Settings(**values)  # type: ignore[arg-type]
+    for variable, value in given.items():
+        name = variable[len(ENV) :].lower()
+        _check_name(name, variable, [ENV + known.upper() for known in _FIELDS])
+        values[name] = _convert(name, value)
+    return values
 
 
 def current() -> Settings:
@@ -266,9 +284,25 @@ def configure(**changes: object) -> Settings:
 
     Raises :class:`~feedmill.errors.SettingsError` for an unknown name or an invalid value.
     """
+    return change(changes, CONFIGURE)
+
+
+def change(changes: Mapping[str, object], origin: str, *, afresh: bool = False) -> Settings:
+    """:func:`configure` for others than an app: *origin* says who set the values.
+
+    *afresh*: what was changed before, and is not among *changes*, is the environment's again. If a value is refused, all stays
+    as it was.
+    """
     global _current
     for name in changes:
         _check_name(name, name, list(_FIELDS))
     values = {name: _convert(name, value) for name, value in changes.items()}
-    _current = dataclasses.replace(current(), **values)  # type: ignore[arg-type]
+    before = from_environment() if afresh else current()
+    made = dataclasses.replace(before, **values)  # type: ignore[arg-type]
+    _current = _from(made, {**before.origins, **dict.fromkeys(values, origin)})
     return _current
+
+
+def configure_named(given: Mapping[str, object]) -> Settings:
+    """:func:`configure`, with ``FEEDMILL_…`` as names: what the config of a framework holds."""
+    return configure(**_named(given))

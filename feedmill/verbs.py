@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from feedmill.errors import UnknownVerb, VerbError
 
@@ -19,6 +19,9 @@ class Verb:
     infinitive: ClassVar[str]
     #: As in "ann *loved* it".
     past_tense: ClassVar[str]
+    #: What was done, as a sentence: ``"%(actors)s loved %(objects)s"``, or something that ``%`` is asked in its place, such as
+    #: a lazy translation of Django. None: a sentence of :attr:`past_tense`.
+    sentence: ClassVar[Any] = None
 
     @classmethod
     def to_dict(cls) -> dict[str, int | str]:

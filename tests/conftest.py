@@ -6,7 +6,8 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from feedmill import id_types, settings
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 from feedmill.storage.memory import DATA
 from tests.celery_local.nodes import LocalRedis
+from tests.celery_local.postgres import local_postgres, postgres_programs
 from tests.celery_local.process import free_port
 from tests.celery_local.rabbit import LocalRabbit, rabbitmq_executable
 
@@ -54,6 +56,15 @@ def needed(found: str | None, reason: str) -> str:
             pytest.fail(reason)
         pytest.skip(reason)
     return found
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Mapping[str, str]]:
+    """A PostgreSQL server that belongs to this test run alone: host, port, user and database."""
+    needed("psycopg" if find_spec("psycopg") else None, "psycopg is not installed; pip install 'psycopg[binary]'")
+    programs = needed(postgres_programs(), "no PostgreSQL server; apt-get install postgresql")
+    with local_postgres(programs) as facts:
+        yield facts
 
 
 def redis_executable() -> str:

@@ -8,10 +8,10 @@ import threading
 
 
 class Relay:
-    """Between clients and the server on *port*; ``url`` is where clients connect."""
+    """Between clients and the server on *port*; ``url`` is where clients connect, on *listens* or any port."""
 
-    def __init__(self, port: int) -> None:
-        self._port, self._listener = port, socket.create_server(("127.0.0.1", 0))
+    def __init__(self, port: int, listens: int = 0) -> None:
+        self._port, self._listener = port, socket.create_server(("127.0.0.1", listens))
         self.url = f"redis://127.0.0.1:{self._listener.getsockname()[1]}/0"
         #: Bytes to the server, and from it.
         self.sent = self.received = 0

@@ -15,13 +15,14 @@ import redis
 import feedmill
 from feedmill import Activity, Manager
 from feedmill.feeds import RedisFeed, RedisNotificationFeed
+from feedmill.keys import hook_bucket
 from feedmill.storage.journal import NUMBERS, STATUS_FIELDS, FanoutRecord
 from feedmill.storage.maintenance import FANOUT_RECORD
 from feedmill.storage.redis import scripts
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import dead_letters
-from tests.fake_broker import FakeBroker, replaced
+from tests.fake_broker import FakeBroker, arrive, replaced
 from tests.test_imports_go_down import LAYERS
 
 ROOT = Path(__file__).parent.parent
@@ -119,6 +120,12 @@ class KeysManager(Manager):
         """Whoever the target names."""
         return [activity.target_id]
 
+    def on_notification(self, notifications: Any) -> None:
+        """Nothing."""
+
+    def on_fanout_finished(self, fanouts: Any) -> None:
+        """Nothing."""
+
 
 class KeysAlone(Manager):
     """Has notifications only, so that it keeps activities itself."""
@@ -175,6 +182,13 @@ def busy_keys(redis_url: str, box: FakeBroker) -> dict[str, str]:
     run(backend().auxiliary.pending_index.schedule(KeysNotes.key_format, [b"5"], 60))
     client.lpush("fm:keys:home:{wrong}", "list")
     run(backend().maintenance.set_aside("fm:keys:home:{wrong}", "string"))
+    manager.notify([7], Activity(9, Love, 7))
+    for message in box.take("feedmill.fanout"):
+        arrive(*message)
+    queue = backend().auxiliary.hook_queue
+    claims = run(queue.take(KeysManager.name, hook_bucket(7), b"token", 60_000, 10))
+    assert run(queue.begin(KeysManager.name, hook_bucket(7), b"token", 60_000, claims))
+    run(queue.dead_letters_told(KeysManager.name, "1-1"))
     manager.add_activity(Activity(2, Love, 7, target=5))  # nobody has answered the wake-up message
     name = manager.add_activity(Activity(3, Love, 7, target=5)).id
     (claim, *_), _ = run(backend().journal.claim(KeysManager.name, 10))
@@ -182,6 +196,7 @@ def busy_keys(redis_url: str, box: FakeBroker) -> dict[str, str]:
     manager.add_activity(Activity(4, Love, 7, target=5))
     assert run(backend().journal.get(name))
     KeysCached(10).add(Activity(1, Love, 7))
+    run(backend().journal.record_sweep())
     return {key.decode("latin-1"): client.type(key).decode() for key in client.scan_iter("fm:*")}
 
 
@@ -201,7 +216,7 @@ def test_each_key_is_described(redis_url: str, monkeypatch: pytest.MonkeyPatch) 
 
 
 #: Names in quotes in the scripts of the journal that are no fields: types, and kinds of fan-out.
-NO_FIELDS = {"string", "table", "add", "update", "redeliver"}
+NO_FIELDS = {"string", "table", "add", "update", "redeliver", "replaced"}
 
 
 def scripts_of_the_journal() -> dict[str, str]:

@@ -34,6 +34,7 @@ from feedmill.registry import get_manager
 from feedmill.storage.memory import DATA
 from feedmill.verbs import Love, Verb, register
 from feedmill.worker import chunk_tasks
+from feedmill.worker.planned_chunks import read_chunk
 from tests.conftest import free_port
 from tests.feeds.samples import Home, News, Notes, on_day
 
@@ -455,7 +456,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
     "app that is not there": (
         lambda: [feedmill.configure(celery_app="nowhere:app"), celery_app()],
         SettingsError,
-        r"CELERY_APP is 'nowhere:app', which cannot be imported: .*; name a Celery app as module:attribute",
+        r"CELERY_APP is 'nowhere:app', and there is no module 'nowhere', .*; name a Celery app as module:attribute",
     ),
     "app that is none": (
         lambda: [feedmill.configure(celery_app="feedmill.verbs:known_verbs"), celery_app()],
@@ -521,27 +522,27 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
         r"REDIS_URL is 'http://x'; use redis://",
     ),
     "message of no activity": (
-        lambda: chunk_tasks.deliver("ErrorManager", "add", "followers", b"\xc1", pack([1]), "f", 1, 0),
+        lambda: chunk_tasks.deliver("ErrorManager", "add", b"\xc1", "f", 1, 0),
         MessageError,
         r"activity cannot be read",
     ),
     "message of no verb": (
-        lambda: chunk_tasks.deliver("ErrorManager", "burn", "followers", BODY, pack([1]), "f", 1, 0),
+        lambda: chunk_tasks.deliver("ErrorManager", "burn", BODY, "f", 1, 0),
         UnknownName,
         r"no fan-out of kind 'burn'; it knows add, remove",
     ),
     "message of no audience": (
-        lambda: chunk_tasks.deliver("ErrorManager", "add", "mob", BODY, pack([1]), "f", 1, 0),
+        lambda: read_chunk(pack(["mob", "fanout.high", 1, "plain", pack([1])])),
         MessageError,
-        r"audience 'mob' is none of",
+        r"a chunk in the journal is for mob by fanout.high: there are none such",
     ),
     "message of no ids": (
-        lambda: chunk_tasks.deliver("ErrorManager", "add", "followers", BODY, b"\xc1", "f", 1, 0),
+        lambda: read_chunk(pack(["followers", "fanout.high", 1, "plain", b"\xc1"])).user_ids,
         MessageError,
         r"user ids cannot be read",
     ),
     "message of no list": (
-        lambda: chunk_tasks.deliver("ErrorManager", "add", "followers", BODY, pack(5), "f", 1, 0),
+        lambda: read_chunk(pack(["followers", "fanout.high", 1, "plain", pack(5)])).user_ids,
         MessageError,
         r"are 5, not a list",
     ),

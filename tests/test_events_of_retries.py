@@ -12,7 +12,6 @@ from celery import Celery
 import feedmill
 from feedmill import Activity
 from feedmill.fanout import publisher
-from feedmill.msgpack_codec import pack
 from feedmill.verbs import Love
 from tests.celery_local.nodes import LocalRedis
 from tests.test_host_app_lookup import Folder
@@ -46,7 +45,7 @@ def test_a_retried_task_keeps_its_description(
         until(lambda: app.control.ping(timeout=1))
         try:  # a manager that only the next release knows: that is tried again
             body = Activity("ann", Love, 1, extra_context={"secret": "CONTEXT"}).pack()
-            args = ["NotYetKnown", "add", "followers", body, pack(["bob-the-follower"]), "0" * 24, 1, 0]
+            args = ["NotYetKnown", "add", body, "0" * 24, 1, 0]
             publisher.send("feedmill.deliver", args, queue="fanout.high", description=SENTENCE)
             scheduled = until(
                 lambda: any((asked := app.control.inspect(timeout=1).scheduled() or {}).values()) and asked

@@ -16,8 +16,10 @@ from redis.exceptions import ResponseError
 import feedmill
 from feedmill.doctor import examine
 from feedmill.grouping.operations import UserFeedBatch
+from feedmill.keys import ARRIVALS
 from feedmill.msgpack_codec import pack
 from feedmill.storage.base import FeedLimits, Lock, WriteRequest
+from feedmill.storage.hook_queue import HookSettlement
 from feedmill.storage.journal import RateLimit
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RedisBackend
@@ -30,7 +32,10 @@ from tests.feeds.samples import Home, News, Notes, on_day
 
 NAME = DoctorManager.name
 #: What gives memory back, or moves what is there, is carried out by a server that has none left.
-FREEING = {"activity_change", "index_turn", "commit", "delete", "flat_remove", "flat_trim", "release", "set_aside"}
+FREEING = {"activity_change", "index_turn", "commit", "delete", "flat_remove", "flat_trim", "release", "set_aside"} | {
+    "hooks_drop",
+    "hooks_settle",
+}
 #: Scripts that only read.
 READING = {"aged", "flat_range", "group_actors", "groups_slice", "inspect"}
 #: By key: what it holds, its dump, and the ms until it expires.
@@ -202,6 +207,16 @@ def use_everything(client: redis.Redis) -> None:
     run(backend().auxiliary.removal_index.add(NAME, {0: [b"first", b"second"]}))
     run(backend().auxiliary.removal_index.turn(NAME, 0, [b"first"], [b"first"]))
     run(backend().auxiliary.removal_index.turn(NAME, 0, [b"second"], []))
+    queue = backend().auxiliary.hook_queue
+    for _ in range(2):
+        run(queue.schedule(NAME, {0: [b"one", b"two"]}))
+    hook_claims = run(queue.take(NAME, 0, b"token", 60_000, 10))
+    run(queue.begin(NAME, 0, b"token", 60_000, hook_claims))
+    run(queue.put(feed.key + ARRIVALS, [b"x", b"y"]))
+    run(queue.drop(feed.key + ARRIVALS, [b"x"]))
+    failed, done = hook_claims
+    run(queue.settle(NAME, 0, [HookSettlement(failed, 60, failed=True), HookSettlement(done, None)], b"token"))
+    run(queue.settle(NAME, 0, [HookSettlement(failed, 0)], b"token"))
     for change in ("notify", "import", "add", "unnotify", "update", "remove", "add", "remove", "forget"):
         run(Home.activities().change(change, Home.bodies([on_day(40)])))
     lock = Lock(b"stranger", time.time(), 600)

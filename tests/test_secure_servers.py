@@ -23,7 +23,6 @@ from feedmill.aggregators import NotificationAggregator
 from feedmill.doctor import examine
 from feedmill.errors import StorageError
 from feedmill.fanout import handle
-from feedmill.msgpack_codec import pack
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import chunk_tasks, dead_letters, drain
@@ -147,7 +146,7 @@ def test_the_whole_job_runs_with_the_documented_rights(secure: Secure) -> None:
     notes.mark_all(read=True)
     notes.denormalize_count()
     notes.publish_count(notes.get_denormalized_count())
-    chunk_tasks.deliver(manager.name, "add", "followers", on_day(4).raw_id, pack(list(FOLLOWERS[:300])), "f3", 1, 0)
+    chunk_tasks.deliver(manager.name, "add", on_day(4).raw_id, "f3", 1, 0)
     run(backend().journal.record_error(f1, 1, "reason"))
     handle.Fanout(f1).status()
     handle.Fanout(f1).cancel()
@@ -400,7 +399,7 @@ def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secur
         run = backend().run
         forged = f"{SocialManager.name}:forged"
         plan = run(backend().journal.open(SocialManager.name, forged, "add", on_day(5).raw_id, sent=True)).generation
-        args = [SocialManager.name, "add", "followers", on_day(5).raw_id, pack([1, 2]), forged, plan, 0]
+        args = [SocialManager.name, "add", on_day(5).raw_id, forged, plan, 0]
         app.send_task("feedmill.deliver", args=args, queue="fanout.high", serializer="msgpack")
         app.send_task("feedmill.deliver", args=[Boom(str(bad))], queue="fanout.high", serializer="pickle")
         SocialManager().add_activity(in_group(2, AUTHOR)).wait(15)

@@ -11,16 +11,18 @@ import feedmill
 from feedmill import signing
 from feedmill.errors import MessageError, SettingsError, StorageError
 from feedmill.keys import chunks_key, fanout_record_key
+from feedmill.manager import Priority
 from feedmill.msgpack_codec import pack
 from feedmill.storage.registry import backend
 from feedmill.tasks import deliver, sweep
 from feedmill.worker import dead_letters
+from feedmill.worker.planned_chunks import planned_chunk
 from tests.feeds.samples import on_day
 from tests.social import FOLLOWERS, HomeFeed, SocialManager
 
 KEY, OTHER = "a key of thirty-two characters!!", "quite another key of such length"
 F1 = f"{SocialManager.name}:f1"
-ARGS = [SocialManager.name, "add", "followers", on_day(1).raw_id, pack([7, 8]), F1, 1, 0]
+ARGS = [SocialManager.name, "add", on_day(1).raw_id, F1, 1, 0]
 
 
 @pytest.fixture
@@ -44,7 +46,7 @@ def wanted() -> None:
     backend().run(backend().journal.open(SocialManager.name, F1, "add", on_day(1).raw_id, sent=True))
     client = backend().client  # type: ignore[attr-defined]
     client.hset(fanout_record_key(F1), "generation", 1)  # as in what was signed
-    client.hset(chunks_key(F1), "1.0", b"")
+    client.hset(chunks_key(F1), "1.0", pack(planned_chunk("followers", Priority.HIGH, [7, 8])))
 
 
 def test_what_a_keys_owner_sent_is_done(signed: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from feedmill import settings
 from feedmill.ids import ID_SIZE
 from feedmill.keys import (
+    ARRIVALS,
     GROUPS,
     PRESENT,
     activity_key,
@@ -17,6 +18,7 @@ from feedmill.keys import (
     dead_letters_key,
     due_key,
     fanout_record_key,
+    hook_keys,
     idle_key,
     index_key,
     manager_of_tag,
@@ -25,6 +27,7 @@ from feedmill.keys import (
     pending_key,
     shared_beginnings,
     split_format,
+    swept_key,
     user_of_tag,
     user_tag,
 )
@@ -46,7 +49,7 @@ class KeyKind(enum.Enum):
     FANOUT_RECORD = (HASH, "fan-out record")
     CHUNKS = (HASH, "chunks of a fan-out")
     DUE = (ZSET, "fan-outs that are due")
-    MARK = (STRING, "a wake-up message, a clock or an author's rate limit")
+    MARK = (STRING, "a wake-up message, a clock, an author's rate limit or the time of the last sweep")
     TAKEN = (HASH, "claims for one wake-up message")
     UNFOLLOWS = (ZSET, "who unfollowed whom, or follows again")
     NUMBERS = (HASH, "numbers of unfollows")
@@ -57,6 +60,10 @@ class KeyKind(enum.Enum):
     NOTIFIED_USERS = (HASH, "people who were notified by name")
     NOTIFICATION_NUMBERS = (ZSET, "direct notifications by number")
     INDEX = (LIST, "index of activities")
+    ARRIVALS = (LIST, "what hooks are to be told of a feed")
+    ENDED = (LIST, "ended fan-outs of which hooks are to be told")
+    UNTOLD = (ZSET, "who has what hooks are to be told")
+    ATTEMPTS = (HASH, "how often it was tried to tell hooks")
     DEAD_LETTERS = (STREAM, "dead letters")
     #: What else is ours: looked at in other ways, or nothing can be wrong with it.
     OTHER = ("", "of the journal")
@@ -124,6 +131,8 @@ class KeyMap:
             return
         ends.setdefault(after, (feed_class, KeyKind.RANKS))
         ends.setdefault(after + GROUPS.encode(), (feed_class, KeyKind.GROUPS))
+        if feed_class.counted:
+            ends.setdefault(after + ARRIVALS.encode(), (feed_class, KeyKind.ARRIVALS))
         self._overflows.setdefault(before, {}).setdefault(after + GROUPS.encode() + b":", feed_class)
 
     def of(self, key: bytes) -> KeyInfo | None:
@@ -178,12 +187,17 @@ def _own_keys() -> Iterator[tuple[bytes, re.Pattern[bytes], KeyKind]]:
         (due, journal + rb":unfollows.*", KeyKind.UNFOLLOWS),
         (due, journal + rb":(?:wakeup|clock|author:.*)", KeyKind.MARK),
         (due, journal + rb":taken:.*", KeyKind.TAKEN),
+        (due, journal + rb":ended", KeyKind.ENDED),
+        (hook_keys("", 0)[0].partition("{")[0], journal, KeyKind.UNTOLD),
+        (hook_keys("", 0)[0].partition("{")[0], journal + rb":attempts", KeyKind.ATTEMPTS),
+        (hook_keys("", 0)[0].partition("{")[0], journal + rb":(?:holder|wakeup|dead)", KeyKind.MARK),
         (pending_key(""), rb".*", KeyKind.PENDING),
         (aging_key(""), rb".*", KeyKind.AGING),
         (idle_key(""), rb".*", KeyKind.IDLE),
         (notified_users_prefix(), rb".*\}:numbers", KeyKind.NOTIFICATION_NUMBERS),
         (notified_users_prefix(), rb".*\}", KeyKind.NOTIFIED_USERS),
         (dead_letters_key(), rb"", KeyKind.DEAD_LETTERS),
+        (swept_key(), rb"", KeyKind.MARK),
         (index_key("", 0).partition("{")[0], rb"\{[^}]*\}", KeyKind.INDEX),
         *((beginning, rb".*", KeyKind.OTHER) for beginning in shared_beginnings()),
     ]

@@ -15,6 +15,7 @@ from feedmill.doctor.checks.journal import (
     damaged_dead_letters,
     due_without_record,
     overdue_fanouts,
+    untold_hooks,
     work_of_unknown_managers,
 )
 from feedmill.doctor.checks.overflow import suspicions
@@ -95,6 +96,7 @@ class Examination:
         self.managers = [name for name in manager_names() if self._is_sound(wakeup_key(name), due_key(name))]
         due_without_record(self.managers, self._tell)
         overdue_fanouts(self.managers, self.fix, self.report.add)
+        untold_hooks(self.managers, self.report.add)
         if self._is_sound(dead_letters_key()):
             self.report.dead_letters = damaged_dead_letters(self._tell)
 

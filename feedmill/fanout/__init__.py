@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from feedmill.fanout.deferred import DeferredFanout, DeferredFanouts
 from feedmill.fanout.handle import Fanout, FanoutStatus, FanoutTimeout
 from feedmill.fanout.handles import Fanouts
 
-__all__ = ["Fanout", "FanoutStatus", "FanoutTimeout", "Fanouts"]
+__all__ = ["DeferredFanout", "DeferredFanouts", "Fanout", "FanoutStatus", "FanoutTimeout", "Fanouts"]

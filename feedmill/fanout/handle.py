@@ -171,7 +171,7 @@ def deadline_of(timeout: float | None) -> float:
 def status_of_all(fanouts: Sequence[Fanout]) -> Steps[FanoutStatus]:
     """The sum of what the fan-out records of *fanouts* say, in one round trip; finished when all are."""
     found = yield from together([backend().journal.get(fanout.id) for fanout in fanouts])
-    return _sum([status_of(fields, fanout.op) for fanout, fields in zip(fanouts, found)])
+    return total_of([status_of(fields, fanout.op) for fanout, fields in zip(fanouts, found)])
 
 
 def cancel_all(fanouts: Sequence[Fanout]) -> Steps[list[bool]]:
@@ -179,7 +179,9 @@ def cancel_all(fanouts: Sequence[Fanout]) -> Steps[list[bool]]:
     return (yield from together([backend().journal.cancel(fanout.id, fanout.op) for fanout in fanouts]))
 
 
-def _sum(each: Sequence[FanoutStatus]) -> FanoutStatus:
+def total_of(each: Sequence[FanoutStatus]) -> FanoutStatus:
+    """The sum of *each*; finished when all are."""
+
     def first(texts: Iterable[str]) -> str:
         return next(filter(None, texts), "")
 
@@ -244,8 +246,11 @@ def _started(
 ) -> Procedure[list[Fanout]]:
     here = publisher.ready()
     feeds = feed_names(manager)
+    tells = "on_fanout_finished" in feeds
     opening: list[Steps[Any]] = [
-        backend().journal.open(manager, name, op.name, body, rate_limit=pace, feeds=feeds, succession=op.succession)
+        backend().journal.open(
+            *(manager, name, op.name, body), rate_limit=pace, feeds=feeds, succession=op.succession, tells=tells
+        )
         for (name, body), pace in zip(wanted, rate_limits or itertools.repeat(None))
     ]
     first = [*operations, barrier()] if operations else []
@@ -273,8 +278,11 @@ def _started_sent(
 ) -> Procedure[list[Fanout]]:
     publisher.ready()
     feeds = feed_names(manager)
+    tells = "on_fanout_finished" in feeds
     opening: list[Steps[Any]] = [
-        backend().journal.open(manager, name, op.name, body, feeds=feeds, succession=op.succession, sent=True)
+        backend().journal.open(
+            *(manager, name, op.name, body), feeds=feeds, succession=op.succession, sent=True, tells=tells
+        )
         for name, body in wanted
     ]
     opened = (yield from stored(together([*opening, *operations])))[: len(wanted)]

@@ -7,6 +7,7 @@ from feedmill.feeds.notification import NotificationFeed
 from feedmill.feeds.published import Published
 from feedmill.feeds.reading import Page, View
 from feedmill.feeds.redis import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.feeds.several import asubscribe_feeds, subscribe_feeds
 from feedmill.grouping.feed_state import Counts
 from feedmill.grouping.reaggregate import Regrouping, areaggregate, reaggregate
 
@@ -24,5 +25,7 @@ __all__ = [
     "Regrouping",
     "View",
     "areaggregate",
+    "asubscribe_feeds",
     "reaggregate",
+    "subscribe_feeds",
 ]

@@ -38,6 +38,7 @@ from feedmill.grouping.writer import cycle
 from feedmill.ids import EntityId, id_microseconds, to_microseconds
 from feedmill.keys import feed_key
 from feedmill.records import AggregatedActivitySerializer
+from feedmill.records.members import Member
 from feedmill.records.record import Record
 from feedmill.storage.base import GroupRead, StoredGroup
 from feedmill.storage.operations import Steps, together
@@ -422,15 +423,29 @@ class AggregatedFeed(Feed):
         stored = yield from self._shown_group(GroupRead(name, (member.actor,)))
         if stored is None:
             return None
-        _, record, overflow, rank = stored
+        if not self._holds(stored, member):
+            return None
+        return (yield from self._rank_of_group(name)) if self._is_ranked_apart() else stored.rank
+
+    @classmethod
+    def _holds(cls, stored: StoredGroup, member: Member) -> bool:
+        """Whether a group that was read with the actor of *member* holds it, shown or minimised."""
+        serializer = cls.serializer()
         try:
-            beside = serializer.overflow_codec.salvage(member.actor, overflow.get(member.actor, b""))
-            held = serializer.decode(record).members + beside
+            beside = serializer.overflow_codec.salvage(member.actor, stored.overflow.get(member.actor, b""))
+            held = beside if stored.record is None else serializer.decode(stored.record).members + beside
         except CorruptRecord:
-            return None
-        if all(each.raw_id != activity.raw_id for each in held):
-            return None
-        return (yield from self._rank_of_group(name)) if self._is_ranked_apart() else rank
+            return False
+        return any(each.raw_id == member.raw_id for each in held)
+
+    @classmethod
+    def is_held(cls, user_id: EntityId, group: bytes, activity: Activity) -> Steps[bool]:
+        """Whether the group of that name in a user's feed holds *activity*."""
+        member = cls.serializer().member(cls.activity_class.of(activity))
+        stored: StoredGroup = yield from cls.timeline().group_get(
+            cls.key_of(user_id), GroupRead(group, (member.actor,))
+        )
+        return cls._holds(stored, member)
 
     @classmethod
     def _is_ranked_apart(cls) -> bool:

@@ -25,6 +25,7 @@ from feedmill.ids import MAX_TIME, EntityId
 from feedmill.records.layout import HAS_OVERFLOW
 from feedmill.records.record import Record
 from feedmill.storage.base import APPEND, DELETE, SET, Changes, GroupRead, Snapshot
+from feedmill.storage.hook_queue import Arrival
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +95,8 @@ class GroupMerge:
         #: What stays of the pending writes that was read.
         self.kept = b""
         self.added: list[MemberOp] = []
+        #: The groups of what came in and is still there, by id, if hooks are to be told of it.
+        self.arrived: dict[bytes, bytes] | None = None
         self.removed: list[MemberOp] = []
         #: How many groups were deleted by operations that count them.
         self.dropped = 0
@@ -186,6 +189,8 @@ class GroupMerge:
             self.state.sequence = self.sequence
             self.dirty[group] = None
             self.added.append(op)
+            if self.arrived is not None and op.marks is None:
+                self.arrived[op.member.raw_id] = group
         elif fresh:
             self.records[group] = None
         self._count(record, 1)
@@ -208,6 +213,8 @@ class GroupMerge:
         if record.remove(op.member):
             self.dirty[op.group] = None
             self.removed.append(op)
+            if self.arrived is not None:
+                self.arrived.pop(op.member.raw_id, None)
         if record.count and record.underfull and op.group in self.complete_overflows:
             record.restore()
         if not record.members and (not record.count or not record.underfull or op.group in self.complete_overflows):
@@ -350,9 +357,14 @@ class GroupMerge:
     def changes(self) -> Changes:
         """What ``commit`` has to write."""
         if self.abandoned:
-            return Changes(self.key, self.snapshot.state, count_key=self.feed_class.count_key_of(self.user_id))
+            none = None if self.arrived is None else list[bytes]()
+            count_key = self.feed_class.count_key_of(self.user_id)
+            return Changes(self.key, self.snapshot.state, count_key=count_key, arrivals=none)
         self.trim()
         changes = Changes(self.key, b"", len(self.snapshot.pending), self.kept)
+        if self.arrived is not None:
+            arrivals = (Arrival(self.sequence, raw_id, group) for raw_id, group in self.arrived.items())
+            changes.arrivals = [each.encode() for each in arrivals if self.replaced or self.records.get(each.group)]
         for group in self.dirty:
             record = self.records[group]
             if record is None:

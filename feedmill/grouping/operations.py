@@ -131,7 +131,8 @@ class Plan(NamedTuple):
                     additions.clear()
                     break
                 place, time = number[op.group], op.activity.microseconds
-                additions.append(NewMember(place, op.member.actor, time, serializer.addition(op.member)))
+                addition = serializer.addition(op.member)
+                additions.append(NewMember(place, op.member.actor, time, addition, op.member.raw_id))
         return WriteRequest(self.reads, self.pending() if leave else b"", tuple(additions))
 
     def pending(self) -> bytes:
@@ -145,7 +146,7 @@ def plan(
     removes: Sequence[Activity] = (),
     updates: Sequence[Activity] = (),
 ) -> Plan:
-    """The plan of adding, removing and updating activities, in order of time; raises for one that has no group.
+    """The plan of adding, removing and updating activities, those of a group in order of time; raises for one that has no group.
 
     What is too old is not added.
     """
@@ -158,8 +159,12 @@ def plan(
         for activity in (sorted(set(activities)) if len(activities) > 1 else activities)
     ]
     member_op = member_op_of(feed_class)
-    ops = tuple([member_op(kind, activity) for kind, activity in changes])
-    return Plan(ops, reads_of(ops), changes)
+    ops = [member_op(kind, activity) for kind, activity in changes]
+    reads = reads_of(ops)
+    if 1 < len(reads) < len(ops):
+        place = {read.group: number for number, read in enumerate(reads)}
+        ops.sort(key=lambda op: (0 if op.kind == ADD else 1, place[op.group] if op.kind == ADD else 0))
+    return Plan(tuple(ops), reads, changes)
 
 
 def member_op_of(feed_class: Any) -> Callable[[int, Activity], MemberOp]:

@@ -24,7 +24,9 @@ from feedmill.activity import Activity, checked_values
 from feedmill.errors import CorruptRecord, NewerRecord, StorageError, UnknownVerb
 from feedmill.grouping.operations import UPDATE, MemberOp, member_op_of
 from feedmill.ids import EntityId, activity_id
+from feedmill.keys import hook_bucket
 from feedmill.msgpack_codec import pack, split_stream, unpack
+from feedmill.registry import told_of_arrivals
 from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend
 
@@ -206,6 +208,14 @@ def schedule(feed_class: Any, user_ids: Sequence[EntityId], *, sooner: bool = Fa
     )
 
 
+def note_arrivals(manager: str, user_ids: Sequence[EntityId]) -> Steps[None]:
+    """Note that the hook of *manager* is to be told what came into the notification feeds of *user_ids*."""
+    owners: dict[int, list[bytes]] = {}
+    for user_id in user_ids:
+        owners.setdefault(hook_bucket(user_id), []).append(pack(user_id))
+    yield from backend().auxiliary.hook_queue.schedule(manager, owners)
+
+
 def recover(feed_class: Any, apply: Callable[[EntityId], Steps[Sequence[Any]]]) -> Steps[int]:
     """*apply* each feed of this kind whose pending writes were left behind; how many pending writes that emptied.
 
@@ -228,6 +238,9 @@ def recover(feed_class: Any, apply: Callable[[EntityId], Steps[Sequence[Any]]]) 
                 except Exception as error:  # an app's own aggregator may raise anything: that is about this feed alone
                     logger.warning("what was left to the holder of a feed of %s waits: %s", user_id, error)
                     later.append(each)
+        if owners and (told := told_of_arrivals(feed_class) if feed_class.counted else ""):
+            # A holder that has done it may have died before it noted it.
+            yield from note_arrivals(told, [user_id for _, user_id in owners])
         yield from index.settle(feed_class.key_format, later, settings.current().lock_ttl)
         yield from index.settle(feed_class.key_format, [each for each in due if each not in later], None)
         if len(due) < AT_ONCE:

@@ -42,10 +42,11 @@ from feedmill.grouping.operations import (
     places_for_newcomers,
     reads_of,
 )
-from feedmill.grouping.pending_writes import PendingWrite, PendingWrites
+from feedmill.grouping.pending_writes import PendingWrite, PendingWrites, note_arrivals
 from feedmill.grouping.reaggregate import regroup
 from feedmill.grouping.scoring import outdated, score
 from feedmill.ids import EntityId
+from feedmill.registry import told_of_arrivals
 from feedmill.storage.base import (
     ABSENT,
     ADDED,
@@ -62,9 +63,10 @@ from feedmill.storage.base import (
     Snapshot,
     WriteRequest,
 )
-from feedmill.storage.operations import PAUSE, Steps
+from feedmill.storage.operations import PAUSE, Steps, barrier, together
 
 K = TypeVar("K")
+T = TypeVar("T")
 
 #: Seconds between two tries of a caller that waits for a busy feed.
 RETRY = 0.002
@@ -138,7 +140,11 @@ class _Cycle:
         most = feed_class.max_length - (places_for_newcomers(feed_class) if scores else 0)
         horizon = storage_horizon(feed_class)
         reads = EVERY if plan.reads_all else newest
-        self.limits = FeedLimits(most, reads, feed_class.channel(), horizon, feed_class.expires_idle(), plan.begins)
+        #: The manager whose hook is told what comes in; empty if none is.
+        self.listener = told_of_arrivals(feed_class) if feed_class.counted else ""
+        self.limits = FeedLimits(
+            *(most, reads, feed_class.channel(), horizon, feed_class.expires_idle(), plan.begins, bool(self.listener))
+        )
         self.deadline = None if wait is None else time.monotonic() + wait
         self.changed = 0
         self.relieved = False
@@ -154,7 +160,12 @@ class _Cycle:
         request = self.plan.request(self.feed_class, leave=self.deadline is None)
         feeds = UserFeedBatch(self.feed_class, self.user_ids)
         try:
-            replies = yield from self.storage.begin(feeds, request, self._lock(self.token), self.limits)
+            begun = self.storage.begin(feeds, request, self._lock(self.token), self.limits)
+            if self.listener and any(
+                map(_adds, self.plan.ops)
+            ):  # also what an earlier attempt wrote that did not get to note it
+                begun = self._noted(begun, self.user_ids)
+            replies = yield from begun
             if replies.count(ADDED) == len(replies):
                 return len(replies) * len(request.additions)
             yield from self._rest(request, replies)
@@ -269,8 +280,19 @@ class _Cycle:
         found: dict[int, bytes | Committed] = {}
         for token, places in _places(merge.job.token for merge in merges).items():
             batch = [merges[place].changes for place in places]
-            found.update(zip(places, (yield from self.storage.commit(batch, self._lock(token), self.limits.channel))))
+            committed = self.storage.commit(batch, self._lock(token), self.limits.channel)
+            users = [
+                merges[place].job.user_id
+                for place, changes in zip(places, batch)
+                if changes is not None and changes.arrivals
+            ]
+            found.update(zip(places, (yield from self._noted(committed, users) if users else committed)))
         return [found[place] for place in range(len(merges))]
+
+    def _noted(self, write: Steps[T], user_ids: Sequence[EntityId]) -> Steps[T]:
+        """*write*, and behind it, in the same round trip, the note that hooks are to be told what came to *user_ids*."""
+        found: list[Any] = yield from together([write, barrier(), note_arrivals(self.listener, user_ids)])
+        return found[0]  # type: ignore[no-any-return]
 
     def _lost(self, job: _Job, token: bytes) -> None:
         """Begin anew, under another token: what was sent under the old one may still be on its way."""
@@ -399,8 +421,12 @@ class _Cycle:
         now = int(time.time() * 1000)
         group_merge = GroupMerge(self.feed_class, key, job.user_id, snapshot, job.request.reads, now)
         group_merge.reads_all, group_merge.untrimmed = job.reads_all, self.plan.untrimmed
+        group_merge.arrived = {} if self.listener else None
         group_merge.kept = b"".join([write.data for write in waiting.kept])
         group_merge.apply(ops)
+        if self.custom and group_merge.arrived:  # of what a merge moves from group to group nothing came in
+            asked = {op.member.raw_id for op in (*waiting.ops, *own) if _adds(op)}
+            group_merge.arrived = {id: group for id, group in group_merge.arrived.items() if id in asked}
         if group_merge.wants_all:
             self.limits = self.limits._replace(newest=EVERY)
             return None

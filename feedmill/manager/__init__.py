@@ -2,7 +2,18 @@
 
 from feedmill.compat.stream_framework import FanoutPriority
 from feedmill.manager.explain import Explanation, Why
+from feedmill.manager.hook_values import FinishedFanout, Notification
 from feedmill.manager.hooks import Followers, Priority
 from feedmill.manager.manager import Manager, UserFeeds
 
-__all__ = ["Explanation", "FanoutPriority", "Followers", "Manager", "Priority", "UserFeeds", "Why"]
+__all__ = [
+    "Explanation",
+    "FanoutPriority",
+    "FinishedFanout",
+    "Followers",
+    "Manager",
+    "Notification",
+    "Priority",
+    "UserFeeds",
+    "Why",
+]

@@ -33,10 +33,15 @@ IMPORTED_AT_ONCE = 100
 Item = Union[Activity, Mapping[str, Any]]
 #: Takes an activity of a batch that turns out to be refused, and why.
 Refuse = Callable[[Activity, ActivityError], None]
+#: Takes the good activities of a part of a batch, and returns their fan-outs.
+Accept = Callable[[list[Activity], Refuse], Procedure[Sequence[Fanout]]]
 
 
-def add(manager: ManagerHooks, items: Iterable[Item]) -> Procedure[Fanouts]:
-    """Store and fan out *items*, many in one round trip; where an app overrides ``add_activity``, that is called for each."""
+def add(manager: ManagerHooks, items: Iterable[Item], record: Accept | None = None) -> Procedure[Fanouts]:
+    """Store and fan out *items*, many in one round trip; where an app overrides ``add_activity``, that is called for each.
+
+    *record*, if given, takes the activities in place of the storage.
+    """
 
     def one_by_one(activities: list[Activity], refuse: Refuse) -> Procedure[list[Fanout]]:
         call, fanouts = overriding.calls_of(manager, "add_activity"), list[Fanout]()
@@ -57,14 +62,21 @@ def add(manager: ManagerHooks, items: Iterable[Item]) -> Procedure[Fanouts]:
         operations = yield from storing(manager, op, activities)
         return (yield from handle.enqueue(manager.name, op, wanted, operations, rate_limits=rate_limits, about=about))
 
-    accepting = one_by_one if overriding.is_overridden(manager, "add_activity") else accept
+    accepting = record or accept
+    if overriding.is_overridden(manager, "add_activity"):
+        accepting = one_by_one
     return (yield from _each(manager, items, AT_ONCE, lambda activity: None, accepting))
 
 
 def import_(
-    manager: ManagerHooks, user_id: Entity, items: Iterable[Item], fanout: bool, chunk_size: int
+    manager: ManagerHooks,
+    user_id: Entity,
+    items: Iterable[Item],
+    fanout: bool,
+    chunk_size: int,
+    record: Accept | None = None,
 ) -> Procedure[Fanouts]:
-    """Store the *items* of one user and fan out *chunk_size* of them at a time."""
+    """Store the *items* of one user and fan out *chunk_size* of them at a time; *record* as for :func:`add`."""
     if manager.user_feed_class is None or not activity_bodies.keeps_bodies(manager):
         raise DeclarationError(f"{manager.name}.batch_import needs user_feed_class, the feed that it fills")
     user_id = entity_id(user_id, "user")
@@ -88,7 +100,7 @@ def import_(
         yield from stored(together(operations))
         return []
 
-    return (yield from _each(manager, items, chunk_size, check, accept))
+    return (yield from _each(manager, items, chunk_size, check, record or accept))
 
 
 def _each(
@@ -96,7 +108,7 @@ def _each(
     items: Iterable[Item],
     size: int,
     check: Callable[[Activity], None],
-    accept: Callable[[list[Activity], Refuse], Procedure[list[Fanout]]],
+    accept: Accept,
 ) -> Procedure[Fanouts]:
     fanouts: list[Fanout] = []
     refused: list[tuple[int, Any, str]] = []

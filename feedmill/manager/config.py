@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -10,7 +11,8 @@ from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.manager.feed_keys import check_keys
-from feedmill.manager.hooks import ManagerHooks
+from feedmill.manager.hooks import TOLD_HOOKS, ManagerHooks
+from feedmill.registry import get_manager, manager_names
 
 
 def check_feeds(cls: type[ManagerHooks]) -> None:
@@ -80,3 +82,37 @@ def _check_own_feeds(cls: type[ManagerHooks]) -> None:
             )
     if len(set(own)) < len(own):
         raise DeclarationError(f"{cls.__name__}.own_feeds names a feed twice: {list(own)!r}")
+
+
+def check_told(cls: type[ManagerHooks]) -> None:
+    """Refuse hooks that could not be called with what they are told, or would be told nothing, or what another manager's is told."""
+    for name in cls.told_hooks:
+        hook = getattr(cls, name)
+        try:
+            inspect.signature(hook).bind(None, [])
+        except TypeError as error:
+            raise DeclarationError(
+                f"{cls.__name__}.{name}{inspect.signature(hook)} cannot be called with one list; write def {name}(self,"
+                f" {_TOLD[name]})"
+            ) from error
+        except ValueError:  # nobody knows its signature
+            continue
+    if "on_notification" not in cls.told_hooks:
+        return
+    feeds = cls.notification_feed_class
+    if feeds is None:
+        raise DeclarationError(
+            f"{cls.__name__}.on_notification would be told nothing; set notification_feed_class, or drop it"
+        )
+    for name in manager_names():
+        other = get_manager(name)
+        known = other.notification_feed_class
+        if name != cls.name and "on_notification" in other.told_hooks and known.key_format == feeds.key_format:
+            raise DeclarationError(
+                f"{cls.__name__}.on_notification and {other.__name__}.on_notification would be told of the same feeds,"
+                f" {feeds.key_format!r}; write it on one of these managers, or give each a feed class of its own"
+            )
+
+
+#: What each hook is told.
+_TOLD = dict(zip(TOLD_HOOKS, ("notifications", "fanouts", "letters")))

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from feedmill.errors import DeclarationError
-from feedmill.keys import PRESENT, may_meet, split_format
+from feedmill.keys import ARRIVALS, PRESENT, may_meet, split_format
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.registry import get_manager, manager_names
 
@@ -36,11 +36,14 @@ class Format(NamedTuple):
         return may_meet(self.text, other.text, self.is_prefix, other.is_prefix)
 
     def _marks(self, other: Format) -> bool:
-        """Whether a key of the other may be the mark of one of these feeds, if they go when nobody uses them."""
-        if self.attribute != "key_format" or not self.feed_class.expires_idle():
+        """Whether a key of the other may be the mark of one of these feeds, if they go when nobody uses them, or hold what hooks are
+        to be told of it, if it has counts.
+        """
+        if self.attribute != "key_format":
             return False
+        ends = [PRESENT] * bool(self.feed_class.expires_idle()) + [ARRIVALS] * self.feed_class.counted
         before, after = split_format(self.text)
-        return split_format(other.text) == (before, after + PRESENT)
+        return split_format(other.text) in [(before, after + end) for end in ends]
 
     def is_one_with(self, other: Format) -> bool:
         """Whether both are the same part of what is one feed: the same is stored in the same way."""

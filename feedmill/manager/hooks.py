@@ -13,7 +13,9 @@ from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.ids import EntityId
 from feedmill.manager import hook_results
+from feedmill.manager.hook_values import FinishedFanout, Notification
 from feedmill.overrides import hook
+from feedmill.storage.journal import DeadLetter
 
 
 class Priority(str, enum.Enum):
@@ -35,6 +37,8 @@ Followers = Union[Iterable[EntityId], Mapping[Priority, Iterable[EntityId]], Map
 
 #: The hooks that name users.
 AUDIENCE_HOOKS = ("get_user_follower_ids", "get_user_following_ids", "get_recipient_ids")
+#: The hooks that are told what happened.
+TOLD_HOOKS = ("on_notification", "on_fanout_finished", "on_dead_letter")
 #: The hooks that say what may come into whose feeds.
 FILTER_HOOKS = ("accepts", "filter_user_ids", "filter_activities")
 
@@ -66,8 +70,12 @@ class ManagerHooks:
     fanout_rate: ClassVar[float] = 0.0
     #: Number of activities of one author that may be fanned out at once, before ``fanout_rate`` applies.
     fanout_burst: ClassVar[int] = 100
+    #: Maximum number of notifications, fan-outs or dead letters that one call of a hook is told.
+    hook_batch_size: ClassVar[int] = 100
     #: Whether the class defines one of the filters. Set by Feedmill.
     is_filtered: ClassVar[bool] = False
+    #: Which of ``on_notification``, ``on_fanout_finished`` and ``on_dead_letter`` the class defines. Set by Feedmill.
+    told_hooks: ClassVar[frozenset[str]] = frozenset()
 
     # -- hooks; an app may annotate ids as what they are in that app
 
@@ -123,3 +131,30 @@ class ManagerHooks:
             for each in activities
             if hook_results.admitted(self.name, [user_id], self.filter_user_ids(each, [user_id]))
         ]
+
+    @hook
+    def on_notification(self, notifications: Sequence[Notification]) -> None:
+        """Called by a worker soon after activities came into notification feeds, for example to send e-mail or push messages.
+
+        With up to :attr:`hook_batch_size` notifications, of any users, those of one user in the order in which they came. Each
+        is told at least once: it is told again, with the same ``key``, if the worker dies before this returns, or if this
+        raises. Then it is called again later, with fewer, until it does not raise; what fails a dozen times becomes a dead
+        letter. A call that takes longer than ``FEEDMILL_FANOUT_LEASE`` may be repeated while it runs. What is returned is ignored.
+
+        What was removed before it could be told is not told, nor what was imported, nor an activity that was there already.
+        """
+
+    @hook
+    def on_fanout_finished(self, fanouts: Sequence[FinishedFanout]) -> None:
+        """Called by a worker soon after fan-outs of this manager ended, one way or another.
+
+        Each is told at least once, as :meth:`on_notification` is.
+        """
+
+    @hook
+    def on_dead_letter(self, letters: Sequence[DeadLetter]) -> None:
+        """Called by a worker, within seconds, with new dead letters of this manager, and of messages that nobody understood.
+
+        Each is told at least once, in their order, as :meth:`on_notification` is, unless it is gone by then; the key is its ``id``.
+        What fails a dozen times is logged, and told no more.
+        """

@@ -17,9 +17,10 @@ from feedmill.feeds.notification import NotificationFeed
 from feedmill.ids import ID_TYPES, Entity, entity_id
 from feedmill.instance_attributes import Stateless
 from feedmill.manager import batches, coroutines, idle, lookup, overriding, removals, writes
-from feedmill.manager.config import check_feeds
+from feedmill.manager.config import check_feeds, check_told
+from feedmill.manager.deferral import writing
 from feedmill.manager.explain import Explanation, explain
-from feedmill.manager.hooks import AUDIENCE_HOOKS, FILTER_HOOKS, ManagerHooks
+from feedmill.manager.hooks import AUDIENCE_HOOKS, FILTER_HOOKS, TOLD_HOOKS, ManagerHooks
 from feedmill.overrides import check_overrides
 from feedmill.registry import register_manager
 from feedmill.storage.procedures import Procedure, both, stored, unbroken
@@ -52,12 +53,12 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         super().__init_subclass__(**kwargs)
         check_attributes(cls, Manager)
         check_overrides(cls, _INSTEAD, "give yours another name")
-        check_positive(cls, "fanout_chunk_size", "follow_activity_limit", "fanout_burst")
+        check_positive(cls, "fanout_chunk_size", "follow_activity_limit", "fanout_burst", "hook_batch_size")
         check_number(cls, "fanout_rate")
         if "name" not in vars(cls):
             cls.name = cls.__name__
         check_feeds(cls)
-        check_hooks(cls, *AUDIENCE_HOOKS, *FILTER_HOOKS)
+        check_hooks(cls, *AUDIENCE_HOOKS, *FILTER_HOOKS, *TOLD_HOOKS)
         written = [hook for hook in FILTER_HOOKS if getattr(cls, hook) is not getattr(ManagerHooks, hook)]
         if written == ["filter_activities"]:
             raise DeclarationError(
@@ -65,6 +66,8 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
                 " accepts or filter_user_ids as well"
             )
         cls.is_filtered = bool(written)
+        cls.told_hooks = frozenset(hook for hook in TOLD_HOOKS if getattr(cls, hook) is not getattr(ManagerHooks, hook))
+        check_told(cls)
         coroutines.follow_overrides(cls, Manager)
         register_manager(cls.name, cls)
 
@@ -85,7 +88,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         """
         return writes.add(self, activity)
 
-    add_activity, aadd_activity = both(__add_activity)
+    add_activity, aadd_activity = writing(__add_activity)
 
     def __add_activities(self, activities: Iterable[Activity | Mapping[str, Any]]) -> Procedure[Fanouts]:
         """:meth:`add_activity` for many, of any actors, in few round trips. A dict is what Activity is called with.
@@ -97,7 +100,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         """
         return batches.add(self, activities)
 
-    add_activities, aadd_activities = both(__add_activities)
+    add_activities, aadd_activities = writing(__add_activities)
 
     def __batch_import(
         self,
@@ -113,7 +116,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         """
         return batches.import_(self, user_id, activities, fanout, require_int("chunk_size", chunk_size, 1))
 
-    batch_import, abatch_import = both(__batch_import)
+    batch_import, abatch_import = writing(__batch_import)
 
     def __remove_activity(self, activity: Activity | str) -> Procedure[Fanout]:
         """Take *activity*, or the one whose ``id`` it is, out of all feeds.
@@ -127,7 +130,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         """
         return unbroken(removals.remove(self, activity))
 
-    remove_activity, aremove_activity = both(__remove_activity)
+    remove_activity, aremove_activity = writing(__remove_activity)
 
     def __remove_activities(self, activities: Iterable[Activity | str]) -> Procedure[Fanouts]:
         """:meth:`remove_activity` for many, of any actors, in few round trips: activities, or their ``id``, or some of each.
@@ -139,7 +142,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         """
         return unbroken(removals.remove_many(self, activities))
 
-    remove_activities, aremove_activities = both(__remove_activities)
+    remove_activities, aremove_activities = writing(__remove_activities)
 
     def __remove_object(self, object_id: Entity, as_target: bool = False) -> Procedure[Fanout]:
         """Remove every activity about an object, whoever did it, as :meth:`remove_activities` does; with *as_target*, also those
@@ -152,7 +155,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         """
         return unbroken(removals.remove_object(self, object_id, as_target))
 
-    remove_object, aremove_object = both(__remove_object)
+    remove_object, aremove_object = writing(__remove_object)
 
     def __update_activity(self, activity: Activity) -> Procedure[Fanout]:
         """Put *activity* in place of the one with its id (same actor, verb, object, target and time).
@@ -164,7 +167,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         """
         return unbroken(writes.update(self, activity))
 
-    update_activity, aupdate_activity = both(__update_activity)
+    update_activity, aupdate_activity = writing(__update_activity)
 
     def __notify(self, user_ids: Iterable[Entity], activity: Activity) -> Procedure[Fanouts]:
         """Put *activity* into the notification feeds of *user_ids*, whoever :meth:`get_recipient_ids` names.
@@ -174,7 +177,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         """
         return writes.notify_directly(self, NOTIFY, user_ids, activity)
 
-    notify, anotify = both(__notify)
+    notify, anotify = writing(__notify)
 
     def __unnotify(self, user_ids: Iterable[Entity], activity: Activity) -> Procedure[Fanouts]:
         """Take *activity* out of the notification feeds of *user_ids*, whoever they were told by; recipients too.
@@ -183,7 +186,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         """
         return writes.notify_directly(self, UNNOTIFY, user_ids, activity)
 
-    unnotify, aunnotify = both(__unnotify)
+    unnotify, aunnotify = writing(__unnotify)
 
     # -- who follows whom
 
@@ -195,7 +198,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         """
         return (yield from writes.copy(self, FOLLOW, user_id, [target_id], limit))[0]
 
-    follow, afollow = both(__follow)
+    follow, afollow = writing(__follow)
 
     def __follow_many(
         self, user_id: Entity, target_ids: Iterable[Entity], limit: int | None = None
@@ -206,13 +209,13 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
             return overriding.copied(self, "follow", user_id, target_ids, options)
         return writes.copy(self, FOLLOW, user_id, target_ids, limit)
 
-    follow_many, afollow_many = both(__follow_many)
+    follow_many, afollow_many = writing(__follow_many)
 
     def __unfollow(self, user_id: Entity, target_id: Entity) -> Procedure[Fanout]:
         """Take everything that *target_id* did out of the feeds of *user_id*, notifications excepted."""
         return (yield from writes.copy(self, UNFOLLOW, user_id, [target_id]))[0]
 
-    unfollow, aunfollow = both(__unfollow)
+    unfollow, aunfollow = writing(__unfollow)
 
     def __unfollow_many(self, user_id: Entity, target_ids: Iterable[Entity]) -> Procedure[Fanouts]:
         """:meth:`unfollow` each of *target_ids*."""
@@ -220,7 +223,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
             return overriding.copied(self, "unfollow", user_id, target_ids, {})
         return writes.copy(self, UNFOLLOW, user_id, target_ids)
 
-    unfollow_many, aunfollow_many = both(__unfollow_many)
+    unfollow_many, aunfollow_many = writing(__unfollow_many)
 
     def __remove_actor(self, user_id: Entity, actor_id: Entity) -> Procedure[Fanout]:
         """Take everything that *actor_id* did out of all feeds of *user_id*, notifications included; counts follow.
@@ -232,7 +235,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         """
         return unbroken(removals.remove_actor(self, user_id, actor_id))
 
-    remove_actor, aremove_actor = both(__remove_actor)
+    remove_actor, aremove_actor = writing(__remove_actor)
 
     def __delete_user(self, user_id: Entity, about_them: bool = False) -> Procedure[Fanout]:
         """Delete a user's account: all that they did, wherever it is, and all their feeds; with *about_them*, also what others did
@@ -247,7 +250,7 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         """
         return unbroken(removals.delete_user(self, user_id, about_them))
 
-    delete_user, adelete_user = both(__delete_user)
+    delete_user, adelete_user = writing(__delete_user)
 
     def __rebuild(self, user_id: Entity) -> Procedure[Fanout]:
         """Make the feeds of *user_id* what they should be, from the user feeds of :meth:`get_user_following_ids`.
@@ -256,11 +259,9 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         filters come in, of each of those who are followed no more than :attr:`follow_activity_limit`; what does not pass, or is by
         nobody who is followed, goes. Readers see the old feed become the new one, never an empty one.
         """
-        if type(self).get_user_following_ids is ManagerHooks.get_user_following_ids:
-            raise DeclarationError(f"{self.name}.rebuild needs get_user_following_ids(user_id): whom the user follows")
         return writes.rebuild(self, user_id)
 
-    rebuild, arebuild = both(__rebuild)
+    rebuild, arebuild = writing(__rebuild)
 
     # -- reading
 

@@ -39,6 +39,8 @@ from feedmill.storage.registry import backend
 
 #: Activities to take back, by id: as the caller gave them, or None where they gave the id alone.
 Given = Mapping[bytes, Activity | None]
+#: Takes back what is given: the fan-outs, and by id, why the others cannot be removed.
+Take = Callable[[ManagerHooks, Given], Procedure[tuple[list[Fanout], dict[bytes, FeedmillError]]]]
 
 
 class Removed(NamedTuple):
@@ -61,13 +63,15 @@ def remove(manager: ManagerHooks, activity: Activity | str) -> Procedure[Fanout]
     return fanouts[0]
 
 
-def remove_many(manager: ManagerHooks, items: Iterable[Activity | str]) -> Procedure[Fanouts]:
-    """See :meth:`Manager.remove_activities`."""
+def remove_many(
+    manager: ManagerHooks, items: Iterable[Activity | str], record: Take | None = None
+) -> Procedure[Fanouts]:
+    """See :meth:`Manager.remove_activities`; *record*, if given, takes them in place of the storage."""
     publisher.ready()
     fanouts: list[Fanout] = []
     refused: list[tuple[int, Any, str]] = []
     total = 0
-    taking = _one_by_one if overriding.is_overridden(manager, "remove_activity") else take_back
+    taking = _one_by_one if overriding.is_overridden(manager, "remove_activity") else record or take_back
     for part in parts(items, AT_ONCE):
         given: dict[bytes, Activity | None] = {}
         places: dict[bytes, tuple[int, Any]] = {}
@@ -222,16 +226,8 @@ def remove_actor(manager: ManagerHooks, user_id: Entity, actor_id: Entity) -> Pr
     there are no filters, nothing tells that from what comes later. Then it is read what is there: that goes, whenever the fan-out is
     carried out, and nothing that comes later.
     """
-    user_id, actor_id = owner_id(user_id), entity_id(actor_id, "actor")
-    user, actor = str(user_id), str(actor_id)
-    if user == actor:
-        raise ArgumentError(
-            f"user and actor are both {user_id!r}; remove_actor is about what others did. To take back what somebody did, use"
-            " remove_activities"
-        )
-    classes = feed_classes.receiving(manager)
-    if not classes:
-        raise DeclarationError(f"{manager.name}.remove_actor needs feed_classes or notification_feed_class")
+    user_id, actor_id = checked_pair(manager, user_id, actor_id)
+    user, actor, classes = str(user_id), str(actor_id), feed_classes.receiving(manager)
     publisher.ready()
     marks = [FROM_FEEDS + actor, FROM_NOTIFICATIONS + actor]
     record = backend().auxiliary.unfollows.record_unfollow
@@ -241,6 +237,19 @@ def remove_actor(manager: ManagerHooks, user_id: Entity, actor_id: Entity) -> Pr
     ids = sorted(set().union(*found))
     wanted = [(fanout_id(manager.name, REMOVE_ACTOR.name, user, actor), pack([user_id, actor_id, b"".join(ids)]))]
     return (yield from handle.enqueue_and_publish(manager.name, REMOVE_ACTOR, wanted))[0]
+
+
+def checked_pair(manager: ManagerHooks, user_id: Entity, actor_id: Entity) -> tuple[EntityId, EntityId]:
+    """The ids of a user and of an actor who can be removed from their feeds; else an error, and nothing was written."""
+    user_id, actor_id = owner_id(user_id), entity_id(actor_id, "actor")
+    if str(user_id) == str(actor_id):
+        raise ArgumentError(
+            f"user and actor are both {user_id!r}; remove_actor is about what others did. To take back what somebody did, use"
+            " remove_activities"
+        )
+    if not feed_classes.receiving(manager):
+        raise DeclarationError(f"{manager.name}.remove_actor needs feed_classes or notification_feed_class")
+    return user_id, actor_id
 
 
 def _held(feed_class: type[Feed], user_id: EntityId, hashes: set[bytes]) -> Steps[set[bytes]]:
@@ -318,7 +327,7 @@ def remove_object(manager: ManagerHooks, object_id: Entity, as_target: bool) -> 
     Each activity is removed as by :meth:`Manager.remove_activities`, here and now: what is added from then on stays. The fan-out
     that is returned waits for theirs.
     """
-    _check_index(manager, "remove_object")
+    check_index(manager, "remove_object")
     object_id = entity_id(object_id, "object")
     publisher.ready()
     yield from _remove_found(manager, about_object(manager, object_id, as_target))
@@ -326,7 +335,8 @@ def remove_object(manager: ManagerHooks, object_id: Entity, as_target: bool) -> 
     return (yield from handle.enqueue(manager.name, REMOVE_OBJECT, [(name, pack([object_id, as_target]))]))[0]
 
 
-def _check_index(manager: ManagerHooks, method: str) -> None:
+def check_index(manager: ManagerHooks, method: str) -> None:
+    """Refuse *method* where the manager has no index; a DeclarationError."""
     if not manager.removal_index:
         raise DeclarationError(
             f"{manager.name}.{method} finds activities by an index, and {manager.name}.removal_index is False; set it to True"
@@ -361,7 +371,7 @@ def delete_user(manager: ManagerHooks, user_id: Entity, about_them: bool) -> Pro
     All that they did is removed here and now, as by :meth:`Manager.remove_activities`, and their feeds are deleted. The fan-out that is
     returned waits for the fan-outs of these, and for all that was asked for before: then nobody needs any more what names them.
     """
-    _check_index(manager, "delete_user")
+    check_index(manager, "delete_user")
     user_id = owner_id(user_id)
     publisher.ready()
     yield from _remove_found(manager, of_user(manager, user_id, about_them))

@@ -137,11 +137,7 @@ def notify_directly(
     manager: ManagerHooks, op: FanoutOperation, user_ids: Iterable[Entity], activity: Activity
 ) -> Procedure[Fanouts]:
     """See :meth:`Manager.notify`: a fan-out for each chunk of users."""
-    if manager.notification_feed_class is None:
-        raise DeclarationError(f"{manager.name}.{op} needs notification_feed_class, the feed that it writes to")
-    people = ids_of(user_ids, "user", owner_id)
-    check = activity_bodies.accepted if op.adds else activity_bodies.checked
-    activity = check(manager, activity)
+    people, activity = checked_notification(manager, op, user_ids, activity)
     raw_id, fanouts, number = activity.raw_id, list[Fanout](), 0
     operations = activity_bodies.change(manager, op.change, [activity])
     operations += removal_index.added(manager, [activity])  # what is taken back leaves a tombstone, known or not
@@ -153,6 +149,17 @@ def notify_directly(
         fanouts += yield from handle.enqueue(manager.name, op, wanted, [*operations, numbered.steps()], about=about)
         number, operations = numbered.value, []
     return Fanouts(fanouts)
+
+
+def checked_notification(
+    manager: ManagerHooks, op: FanoutOperation, user_ids: Iterable[Entity], activity: Activity
+) -> tuple[Iterator[EntityId], Activity]:
+    """The users and the activity of a direct notification, if they make one; else an error, and nothing was written."""
+    if manager.notification_feed_class is None:
+        raise DeclarationError(f"{manager.name}.{op} needs notification_feed_class, the feed that it writes to")
+    people = ids_of(user_ids, "user", owner_id)
+    check = activity_bodies.accepted if op.adds else activity_bodies.checked
+    return people, check(manager, activity)
 
 
 class _Result:
@@ -174,15 +181,8 @@ def copy(
     limit: int | None = None,
 ) -> Procedure[Fanouts]:
     """See :meth:`Manager.follow_many`: a fan-out for each target, so that the last word on each of them counts."""
-    user_id = owner_id(user_id)
-    if manager.user_feed_class is None:
-        raise DeclarationError(f"{manager.name}.{op} needs user_feed_class, the feed it copies from")
-    if limit is not None and not is_int_from(limit, 1):
-        raise ArgumentError(f"limit is {limit!r}; use a positive int, or None for follow_activity_limit")
-    targets, fanouts = (
-        ids_of(target_ids, "target", others_than(user_id) if op is FOLLOW else entity_id),
-        list[Fanout](),
-    )
+    user_id, targets = checked_copy(manager, op, user_id, target_ids, limit)
+    fanouts = list[Fanout]()
     for part in batched(targets, AT_ONCE):
         rest = [] if limit is None else [limit]
         user, names = str(user_id), list(map(str, part))
@@ -199,13 +199,33 @@ def copy(
     return Fanouts(fanouts)
 
 
+def checked_copy(
+    manager: ManagerHooks, op: FanoutOperation, user_id: Entity, target_ids: Iterable[Entity], limit: int | None = None
+) -> tuple[EntityId, Iterator[EntityId]]:
+    """The ids of a user and of those whom they follow or unfollow, if that can be done; else an error, and nothing was written."""
+    user_id = owner_id(user_id)
+    if manager.user_feed_class is None:
+        raise DeclarationError(f"{manager.name}.{op} needs user_feed_class, the feed it copies from")
+    if limit is not None and not is_int_from(limit, 1):
+        raise ArgumentError(f"limit is {limit!r}; use a positive int, or None for follow_activity_limit")
+    return user_id, ids_of(target_ids, "target", others_than(user_id) if op is FOLLOW else entity_id)
+
+
 def rebuild(manager: ManagerHooks, user_id: Entity) -> Procedure[Fanout]:
     """See :meth:`Manager.rebuild`."""
+    user_id = rebuilt_user(manager, user_id)
+    wanted = [(rebuild_id(manager, user_id), pack([user_id]))]
+    return (yield from handle.enqueue_and_publish(manager.name, REBUILD, wanted))[0]
+
+
+def rebuilt_user(manager: ManagerHooks, user_id: Entity) -> EntityId:
+    """The id of a user whose feeds can be rebuilt; else an error, and nothing was written."""
     user_id = owner_id(user_id)
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name}.rebuild needs user_feed_class, the feed it copies from")
-    wanted = [(rebuild_id(manager, user_id), pack([user_id]))]
-    return (yield from handle.enqueue_and_publish(manager.name, REBUILD, wanted))[0]
+    if type(manager).get_user_following_ids is ManagerHooks.get_user_following_ids:
+        raise DeclarationError(f"{manager.name}.rebuild needs get_user_following_ids(user_id): whom the user follows")
+    return user_id
 
 
 def rebuild_id(manager: ManagerHooks, user_id: EntityId) -> str:

@@ -25,6 +25,7 @@ from typing import NamedTuple, Protocol
 from feedmill.errors import CorruptRecord
 from feedmill.ids import EntityId, is_id
 from feedmill.msgpack_codec import pack, unpack
+from feedmill.storage.hook_queue import HookQueue
 from feedmill.storage.operations import Steps
 
 
@@ -239,3 +240,5 @@ class Auxiliary:
     #: Feeds by when something in them is too old, and by when nobody has used them for too long.
     aging_index: FeedSchedule
     idle_index: FeedSchedule
+    #: What hooks are to be told.
+    hook_queue: HookQueue

@@ -130,6 +130,8 @@ class NewMember(NamedTuple):
     time: int
     #: The member, as it is added to the record.
     addition: Addition
+    #: Its id.
+    raw_id: bytes = b""
 
 
 class WriteRequest(NamedTuple):
@@ -139,7 +141,8 @@ class WriteRequest(NamedTuple):
     reads: tuple[GroupRead, ...]
     #: Left among the pending writes of a feed whose lock is taken; empty to leave nothing.
     pending: bytes = b""
-    #: Members that can be added without a merge, oldest first; a storage may do as many of the first as it likes.
+    #: Members that can be added without a merge, those of a group together and oldest first; a storage may do as many of the first as
+    #: it likes.
     additions: tuple[NewMember, ...] = ()
 
 
@@ -158,6 +161,8 @@ class FeedLimits(NamedTuple):
     idle: int = 0
     #: Whether a feed that is gone begins anew; else nothing is done with it.
     begins: bool = False
+    #: Whether what comes in is put into the list of what hooks are to be told: see ``feedmill.storage.hook_queue``.
+    tells: bool = False
 
 
 class Lock(NamedTuple):
@@ -225,6 +230,8 @@ class Changes:
     count: tuple[int, int, int, str] | None = None
     #: Of a feed without counts: the message to publish, or nothing.
     message: str = ""
+    #: What hooks are to be told of what came in; None where they are told nothing.
+    arrivals: list[bytes] | None = None
 
 
 #: What :attr:`Changes.overflow` does to a field.

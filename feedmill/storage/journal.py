@@ -28,6 +28,8 @@ OPEN_TTL = 7 * 24 * 3600
 #: Milliseconds for which a fan-out is left to workers that know all its feeds. Then others deliver to those they know: the
 #: release may have lost a feed instead of having won one.
 ROLLING = 600_000
+#: Seconds for which it is known when the last sweep was done.
+SWEEP_TTL = 7 * 24 * 3600
 #: Milliseconds for which a wake-up message counts as on its way.
 WAKEUP_TTL = 1000
 #: Dead letters that are kept; beyond, the oldest go.
@@ -35,7 +37,8 @@ MAX_DEAD_LETTERS = 100_000
 #: Of those, how many are taken out at a time.
 TRIMMED = 100
 #: What a dead letter is about: a fan-out that was accepted, or a message that no worker understood.
-FANOUT, MESSAGE = "fanout", "message"
+#: or what a hook could not be told.
+FANOUT, MESSAGE, HOOK = "fanout", "message", "hook"
 
 
 class FanoutRecord(TypedDict, total=False):
@@ -104,6 +107,8 @@ class FanoutRecord(TypedDict, total=False):
     rerun_at: float
     #: Milliseconds after its end at which it must run a last time.
     repeat_after: int
+    #: 1 if a hook is told when it has ended.
+    tells: int
     #: ``planned done reached`` of the finished run, shown while it runs once more.
     previous_progress: str
 
@@ -283,6 +288,8 @@ class Begun(NamedTuple):
     audience_read_at: int = 0
     #: How many of those who began it before never were heard of again: they died, or stand still.
     deaths: int = 0
+    #: What it is, as it was written down.
+    data: bytes = b""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,11 +298,11 @@ class DeadLetter:
 
     #: Names the dead letter, and says when it was put here.
     id: str
-    #: :data:`FANOUT` or :data:`MESSAGE`.
+    #: :data:`FANOUT`, :data:`MESSAGE` or :data:`HOOK`.
     kind: str
     #: What went wrong.
     reason: str
-    #: Packed: op, body, fan-out; or the message's task and arguments.
+    #: Packed: op, body, fan-out; or the message's task and arguments; or the hook, and whose list holds which items.
     payload: bytes
     #: The manager's name; empty for a message.
     manager: str = ""
@@ -322,6 +329,7 @@ class Journal(Protocol):
         feeds: Sequence[str] = (),
         succession: Succession = REPLACING,
         sent: bool = False,
+        tells: bool = False,
     ) -> Steps[Opened]:
         """Write down that a fan-out is wanted, now or as soon as *rate_limit* allows; whatever was asked before is off.
 
@@ -329,7 +337,7 @@ class Journal(Protocol):
 
         *feeds*: for a while only a worker that knows all of them may do it, and none of an older release. *succession*: what it
         makes of what was asked before. *sent*: the caller sends it to a worker at once, as one chunk with number 0 that holds
-        *body*; it is due when its lease is over.
+        *body*; it is due when its lease is over. *tells*: a hook is told when it has ended: see ``feedmill.storage.hook_queue``.
         """
 
     def claim(self, manager: str, limit: int, wakeup_id: str = "") -> Steps[Claimed]:
@@ -404,8 +412,17 @@ class Journal(Protocol):
     def list_due(self, manager: str, start: int = 0, limit: int = 0) -> Steps[DueFanouts]:
         """The unfinished fan-outs, those first that are to be looked at soonest: *limit* of them from rank *start* on."""
 
+    def sample_chunks(self, fanout_id: str, limit: int) -> Steps[list[bytes]]:
+        """Some of the chunks of a fan-out that are not done, as they were written: about *limit* of them, or all. One command."""
+
+    def record_sweep(self) -> Steps[None]:
+        """Record that a sweep was done now."""
+
+    def last_sweep(self) -> Steps[float | None]:
+        """How many seconds ago the last sweep was done; None if there was none in the last :data:`SWEEP_TTL`. One round trip."""
+
     def dead_letter(self, reason: str, payload: bytes, manager: str = "", claim: Claim | None = None) -> Steps[str]:
-        """Put a dead letter; its id. It is about a message; with *claim*, about a fan-out, which is given up, and its record
+        """Put a dead letter; its id. It is about a message, or with *manager* about what its hook could not be told; with *claim*, about a fan-out, which is given up, and its record
         is kept as long as the dead letter: then the id is empty, and there is none, if it was replaced meanwhile.
 
         Beyond :data:`MAX_DEAD_LETTERS` the oldest go.

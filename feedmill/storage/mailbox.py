@@ -55,13 +55,11 @@ class Mailbox(ABC):
         self._put(None)
 
     def _taken(self, items: list[Item]) -> list[Heard]:
-        """What is made of *items*, all that waited."""
-        found: list[Heard] = []
+        """What is made of *items*, all that waited. An error behind which something was heard is over."""
+        found = [item for item in items if isinstance(item, Heard)]
         for item in items:
-            if isinstance(item, Exception):
+            if isinstance(item, Exception) and not found:
                 raise item
-            if item is not None:
-                found.append(item)
         return found
 
     def _all_missed(self) -> list[Heard]:

@@ -13,9 +13,10 @@ from celery import Task, current_task, shared_task
 from feedmill import signing
 from feedmill.errors import RETRY_ELSEWHERE, FeedBusy, FeedmillError, MessageError, StorageError
 from feedmill.fanout.operations import FOLLOW, REBUILD, REFOLLOW, REMOVE_ACTOR, UNFOLLOW
+from feedmill.manager import deferral
 from feedmill.storage.registry import backend
 from feedmill.tasks import foreign_messages
-from feedmill.worker import chunk_tasks, dead_letters, drain, heartbeat
+from feedmill.worker import chunk_tasks, dead_letters, drain, heartbeat, hook_calls
 
 logger = logging.getLogger(__name__)
 
@@ -105,12 +106,10 @@ def fan_out(manager: str) -> int:
     return drain.drain(manager, (current_task and current_task.request.id) or "")
 
 
-@_task("feedmill.deliver", (str, str, str, bytes, bytes, str, int, int), CHUNK_LIMITS)
-def deliver(
-    manager: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, generation: int, chunk: int
-) -> int:
-    """Deliver an activity to one chunk of people."""
-    return chunk_tasks.deliver(manager, op, audience, body, ids, fanout_id, generation, chunk)
+@_task("feedmill.deliver", (str, str, bytes, str, int, int), CHUNK_LIMITS)
+def deliver(manager: str, op: str, body: bytes, fanout_id: str, generation: int, chunk: int) -> int:
+    """Deliver an activity to one chunk of people, whom the journal names."""
+    return chunk_tasks.deliver(manager, op, body, fanout_id, generation, chunk)
 
 
 @_task("feedmill.follow", (str, bytes, str, int), CHUNK_LIMITS)
@@ -143,7 +142,13 @@ def remove_actor(manager: str, ids: bytes, fanout_id: str, generation: int) -> i
     return chunk_tasks.copy(REMOVE_ACTOR, manager, ids, fanout_id, generation)
 
 
+@_task("feedmill.hooks", (str,), CHUNK_LIMITS)
+def hooks(manager: str) -> int:
+    """Tell the hooks of a manager what happened."""
+    return hook_calls.call_due(manager)
+
+
 @_task("feedmill.sweep", (), CHUNK_LIMITS)
 def sweep() -> int:
-    """Wake workers for what is overdue."""
-    return drain.sweep()
+    """Wake workers for what is overdue, and relay what waits in the outboxes of the app's databases."""
+    return drain.sweep() + deferral.sweep()

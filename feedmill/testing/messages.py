@@ -71,7 +71,7 @@ class MessageBox:
             raise ArgumentError("finish() passes over waiting times, which it can in memory alone; use work()")
         for _ in range(MOST_ROUNDS):
             self.work()
-            if not any(DATA.due.values()):
+            if not any(DATA.due.values()) and not any(DATA.hook_due.values()):
                 return
             pass_waiting_times()
             drain.sweep()
@@ -90,6 +90,10 @@ def pass_waiting_times(*managers: str) -> None:
     for name in managers or list(DATA.due):
         DATA.due[name] = dict.fromkeys(DATA.due.get(name, {}), 0.0)
     DATA.wakeups.clear()
+    DATA.hook_wakeups.clear()
+    DATA.hook_holders.clear()
+    for (name, _), due in DATA.hook_due.items():
+        due.update(dict.fromkeys(due, 0) if name in managers or not managers else {})
     for record in DATA.fanout_records.values():
         record.update({"rerun_at": 1} if "rerun_at" in record else {})
 
@@ -98,9 +102,13 @@ B = TypeVar("B", bound=MessageBox)
 
 
 def _undone() -> str:
+    untold = [f"hooks of {name} are told nothing" for (name, _), due in DATA.hook_due.items() if due]
     records = [DATA.fanout_records.get(name, {}) for due in DATA.due.values() for name in due]
     return "; ".join(
-        f"{each.get('op', '?')} in {each.get('manager', '?')}: {each.get('error', '')}" for each in records
+        [
+            *untold,
+            *(f"{each.get('op', '?')} in {each.get('manager', '?')}: {each.get('error', '')}" for each in records),
+        ]
     )
 
 

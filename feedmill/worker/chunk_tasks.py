@@ -17,10 +17,9 @@ from feedmill.storage.deadline import with_deadline
 from feedmill.storage.journal import Begun, NotBegun, lease
 from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.registry import backend
-from feedmill.worker import compensation, follow
+from feedmill.worker import compensation, follow, hook_wakeups
 from feedmill.worker.dead_letters import AttemptsExhausted
 from feedmill.worker.delivery import (
-    AUDIENCES,
     OLDER,
     UNCOUNTED,
     about,
@@ -32,6 +31,7 @@ from feedmill.worker.delivery import (
     unpacked,
 )
 from feedmill.worker.isolation import People, driven, isolate, split_work
+from feedmill.worker.planned_chunks import read_chunk
 
 #: Workers that a chunk may kill before it is left alone; its fan-out then becomes a dead letter.
 MOST_DEATHS = 12
@@ -40,17 +40,15 @@ MOST_DEATHS = 12
 Work = Callable[[Begun, float], Steps[int]]
 
 
-def deliver(
-    manager_name: str, op: str, audience: str, body: bytes, ids: bytes, fanout_id: str, generation: int, chunk: int
-) -> int:
+def deliver(manager_name: str, op: str, body: bytes, fanout_id: str, generation: int, chunk: int) -> int:
     """Deliver an activity to one chunk of people; how many, 0 if the chunk is done already or no longer wanted."""
-    if audience not in AUDIENCES:
-        raise MessageError(f"audience {audience!r} is none of {', '.join(AUDIENCES)}")
-    manager, parts = manager_named(manager_name), [(audience, ids_of(ids, "user ids"))]
+    manager = manager_named(manager_name)
     asked = operation_called(op, CHUNKED)
     about(asked, body)
 
     def work(begun: Begun, deadline: float) -> Steps[int]:
+        planned = read_chunk(begun.data)
+        audience, parts = planned.audience, [(planned.audience, planned.user_ids)]
         found, unfollowed = yield from compensation.read(manager, asked, body, parts, begun.audience_read_at)
         whole: tuple[Sequence[Any], People] = found, compensation.split_unfollowed(found, parts, unfollowed)
         reached = 0
@@ -150,4 +148,5 @@ def _chunk(
             backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, None))
         raise
     backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, people))
+    hook_wakeups.work_done(manager)
     return people

@@ -10,9 +10,11 @@ from feedmill.fanout import handle, publisher
 from feedmill.fanout.operations import PLANNED, operation_called
 from feedmill.iteration import batched
 from feedmill.msgpack_codec import pack, unpack
+from feedmill.registry import get_manager
 from feedmill.storage import procedures
-from feedmill.storage.journal import FANOUT, MESSAGE, Claim, DeadLetter
+from feedmill.storage.journal import HOOK, MESSAGE, Claim, DeadLetter
 from feedmill.storage.registry import backend
+from feedmill.worker import hook_wakeups
 
 #: Characters of a reason that are kept.
 LONGEST_REASON = 500
@@ -50,6 +52,11 @@ def keep_message(task: str, args: Sequence[Any], why: str) -> str:
     return backend().run(backend().journal.dead_letter(why, payload))
 
 
+def keep_untold(manager: str, hook: str, owner: bytes, items: Sequence[bytes], why: str) -> str:
+    """Keep what *hook* could not be told of the list of *owner*; the dead letter's id."""
+    return backend().run(backend().journal.dead_letter(why, pack([hook, owner, list(items)]), manager))
+
+
 def newest(limit: int = 100) -> list[DeadLetter]:
     """The newest dead letters, newest first."""
     return backend().run(backend().journal.dead_letters(limit))
@@ -66,11 +73,11 @@ def get(dead_letter_id: str) -> DeadLetter:
 
 
 def content(dead_letter: DeadLetter) -> list[Any]:
-    """What the dead letter is about: op, body and fan-out; or task and arguments."""
+    """What the dead letter is about: op, body and fan-out; or task and arguments; or hook, owner and items."""
     values = unpack(dead_letter.payload)
-    if not isinstance(values, list) or len(values) != (3 if dead_letter.kind == FANOUT else 2):
+    if not isinstance(values, list) or len(values) != (2 if dead_letter.kind == MESSAGE else 3):
         raise CorruptRecord(
-            f"dead letter {dead_letter.id} holds something that is neither a fan-out nor a message; drop it"
+            f"dead letter {dead_letter.id} holds something that is no fan-out, message or call of a hook; drop it"
         )
     return values
 
@@ -89,6 +96,10 @@ def retry(dead_letter_id: str) -> str:
             task, args, queue=publisher.HIGH_QUEUE, description=f"{task} once more, from dead letter {dead_letter_id}"
         )
         done = f"sent {task} again"
+    elif dead_letter.kind == HOOK:
+        hook, owner, items = values
+        hook_wakeups.tell_again(get_manager(dead_letter.manager)(), owner, items)
+        done = f"{dead_letter.manager}.{hook} is called again"
     else:
         op, body, name = values
         begin = handle.enqueue if op in PLANNED else handle.enqueue_and_publish

@@ -13,13 +13,13 @@ from feedmill.errors import FeedmillError
 from feedmill.fanout.operations import OPERATIONS, Subject
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes, spellings
 from feedmill.iteration import batched
-from feedmill.keys import GROUPS, PRESENT, fanout_record_key, feed_key, set_aside_key
+from feedmill.keys import GROUPS, PRESENT, fanout_record_key, feed_key, hook_bucket, set_aside_key
 from feedmill.manager import Manager, activity_bodies, feed_classes, own_feeds, removals, writes
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
 from feedmill.manager.audience import admitted
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage.activity_state import REMOVED
-from feedmill.storage.journal import FANOUT, MAX_DEAD_LETTERS, DeadLetter
+from feedmill.storage.journal import HOOK, MAX_DEAD_LETTERS, DeadLetter
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker import dead_letters
@@ -143,14 +143,18 @@ def _forget_pending(manager: Manager, user_id: EntityId) -> list[Steps[Any]]:
             (indexes.idle_index, each.expires_idle()),
         ]
         found += [index.forget(each.key_format, owners) for index, is_used in asked if is_used]
+    if "on_notification" in manager.told_hooks:
+        found.append(indexes.hook_queue.forget(manager.name, {hook_bucket(user_id): owners}))
     return found
 
 
 def _names(dead_letter: DeadLetter, manager: Manager, user: str, ids: set[bytes]) -> bool:
     """Whether a dead letter is about the user, or about what they did."""
-    if dead_letter.kind != FANOUT or dead_letter.manager != manager.name:
+    if dead_letter.manager != manager.name:
         return False
     try:
+        if dead_letter.kind == HOOK:
+            return dead_letters.content(dead_letter)[1] in [pack(each) for each in spellings(user)]
         name, body, _ = dead_letters.content(dead_letter)
         op = OPERATIONS.get(name)
         if op is not None and op.subject is Subject.FEEDS:

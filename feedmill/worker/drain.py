@@ -22,7 +22,7 @@ from feedmill.storage.deadline import LeaseExpired, with_deadline
 from feedmill.storage.journal import Claim, lease
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend, backend_for
-from feedmill.worker import aging, compensation, dead_letters, heartbeat, planner, removal
+from feedmill.worker import aging, compensation, dead_letters, heartbeat, hook_wakeups, planner, removal
 from feedmill.worker.delivery import (
     OLDER,
     Delivery,
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 #: Fan-outs that are claimed at a time, and deliveries and messages after which the rest is left to others.
 MOST_CLAIMS, MOST_DELIVERIES, MOST_MESSAGES = 100, 5000, 500
+#: What a further activity for the same people counts as: it is written along with the others.
+FOLDED = 0.1
 #: Attempts after which a fan-out that fails, or whose chunks stay undone, becomes a dead letter.
 MOST_ATTEMPTS = 12
 #: Seconds until a fan-out that failed is tried again: the first time, and at most.
@@ -60,7 +62,14 @@ def drain(manager_name: str, wakeup_id: str = "") -> int:
         publisher.wake_workers(manager_name)
     raw_ids = dict.fromkeys(raw_id for claim in claims if not claim.planned for raw_id in _one_activity(claim))
     facts = backend().run(activity_bodies.facts(manager, list(raw_ids)))
-    return _DrainPass(manager, deadline, facts).run(claims)
+    try:
+        reached = _DrainPass(manager, deadline, facts).run(claims)
+    except Exception:
+        hook_wakeups.work_done(manager)
+        raise
+    if claims:
+        hook_wakeups.work_done(manager)
+    return reached
 
 
 def _one_activity(claim: Claim) -> list[bytes]:
@@ -77,7 +86,8 @@ def _one_activity(claim: Claim) -> list[bytes]:
 def sweep() -> int:
     """Wake workers for every manager of which something is overdue, and do what dead holders of feeds left; how much there was.
 
-    Then what is too old is taken out of feeds, and feeds that nobody uses are deleted.
+    Then what is too old is taken out of feeds, and feeds that nobody uses are deleted. At the end it is recorded that a sweep was
+    done.
     """
     overdue = sum(map(_recover_pending_writes, _kinds_with_pending_writes()))
     for name in registry.manager_names():
@@ -90,11 +100,13 @@ def sweep() -> int:
         if wake:
             publisher.wake_workers(name)
         _clean_index(name)
+        _find_untold(name)
     for kind in _kinds():
         if kind.lifetime():
             _run_on(kind, aging.expire)
         if kind.expires_idle():
             _run_on(kind, aging.end_idle)
+    backend().run(backend().journal.record_sweep())
     return overdue
 
 
@@ -106,6 +118,14 @@ def _clean_index(name: str) -> None:
             backend().run(removal_index.clean(manager))
         except WrongType as error:
             logger.error("the index of activities of %s cannot be looked at: %s", name, error)
+
+
+def _find_untold(name: str) -> None:
+    """Have told what hooks of a manager were not told."""
+    try:
+        hook_wakeups.sweep(manager_named(name))
+    except WrongType as error:
+        logger.error("what hooks of %s are to be told cannot be looked at: %s", name, error)
 
 
 def _kinds_with_pending_writes() -> list[type[Feed]]:
@@ -169,6 +189,8 @@ class _DrainPass:
         #: Since when the first of these waits.
         self.since = 0.0
         self.deliveries = self.messages = 0
+        #: What these cost, in deliveries of one activity alone, and for whom there was one in this round.
+        self.work, self.audiences = 0.0, set[int]()
         #: Queues that have no room for the first chunk of a plan, and who waits for that.
         self.full: dict[str, list[Claim]] = {}
         self.error: Exception | None = None
@@ -239,7 +261,7 @@ class _DrainPass:
 
     def _enough(self) -> bool:
         """Whether this round has done what a round does."""
-        much = self.deliveries >= MOST_DELIVERIES or self.messages >= MOST_MESSAGES
+        much = self.work >= MOST_DELIVERIES or self.messages >= MOST_MESSAGES
         return much or time.monotonic() > self.halftime
 
     def _let_go(self) -> None:
@@ -277,7 +299,11 @@ class _DrainPass:
             self.since = self.since if self.ready else time.monotonic()
             reached = count_recipients(planned.deliveries)
             self.ready.append(_Ready(claim, planned.deliveries, watch.deadline, reached, planned.error))
-            self.deliveries += reached * max(1, len(planned.deliveries)) * (len(self.manager.feed_classes) or 1)
+            deliveries = reached * max(1, len(planned.deliveries)) * (len(self.manager.feed_classes) or 1)
+            people = hash(tuple(tuple(ids) for each in planned.deliveries for _, ids in each.parts))
+            self.deliveries += deliveries
+            self.work += deliveries * (FOLDED if people in self.audiences else 1)
+            self.audiences.add(people)
         return watch.slow
 
     def _plan(self, claim: Claim, watch: Watch) -> planner.Planned | None:

@@ -9,7 +9,6 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from feedmill.errors import MessageError
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.operations import OPERATIONS, REMOVE, FanoutOperation, Subject
 from feedmill.feeds.flat import Feed
@@ -28,7 +27,6 @@ from feedmill.storage.journal import Claim
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker.delivery import (
-    AUDIENCES,
     CLEARED,
     FOLLOWERS,
     FORMER,
@@ -43,10 +41,10 @@ from feedmill.worker.delivery import (
     direct_notification,
     ids_of,
     resolve,
-    unpacked,
 )
 from feedmill.worker.heartbeat import Watch
 from feedmill.worker.isolation import isolate, split_work
+from feedmill.worker.planned_chunks import PlannedChunk, planned_chunk, read_chunk
 
 logger = logging.getLogger(__name__)
 
@@ -58,17 +56,6 @@ Chunk = tuple[str, Priority, list[EntityId]]
 FULL_QUEUE_PAUSE = 5.0
 #: Seconds for which chunks are collected, at most, before they are written down and sent.
 LONGEST_BATCH = 1.0
-
-
-class ChunkMessage(NamedTuple):
-    """A chunk as the journal keeps it, and sends it: packed once."""
-
-    audience: str
-    queue: str
-    #: How many people.
-    people: int
-    #: Their ids, packed.
-    ids: bytes
 
 
 class Planned(NamedTuple):
@@ -235,13 +222,10 @@ def send(
         )  # what comes later is no more urgent
         if not planned and not fitting:
             return Sent(0, queue)
-        messages = {
-            planned + place: ChunkMessage(audience, priority.queue, len(ids), pack(ids))
-            for place, (audience, priority, ids) in enumerate(batch)
-        }
-        packed = {number: pack(message) for number, message in messages.items()}
+        planned_chunks = {planned + place: planned_chunk(*chunk) for place, chunk in enumerate(batch)}
+        packed = {number: pack(chunk) for number, chunk in planned_chunks.items()}
         claim = watch.write(partial(backend().journal.renew, manager.name, chunks=packed))
-        _publish(manager, claim, itertools.islice(messages.items(), fitting))
+        _publish(manager, claim, itertools.islice(planned_chunks.items(), fitting))
         planned, sent = planned + len(batch), sent + fitting
         logged = record_skipped(manager, claim, skipped, logged)
     watch.close()
@@ -330,9 +314,9 @@ def _send_again(manager: Manager, claim: Claim, packed: Mapping[int, bytes]) -> 
         for body in itertools.islice(packed.values(), fitting):
             handle.publish_single(manager.name, op, body, claim.id, claim.generation)
         return fitting
-    messages = {number: _unpacked(data) for number, data in packed.items()}
-    fitting = _fitting([message.queue for message in messages.values()])
-    _publish(manager, claim, itertools.islice(messages.items(), fitting))
+    chunks = {number: read_chunk(data) for number, data in packed.items()}
+    fitting = _fitting([chunk.queue for chunk in chunks.values()])
+    _publish(manager, claim, itertools.islice(chunks.items(), fitting))
     return fitting
 
 
@@ -346,28 +330,16 @@ def _fitting(queues: Sequence[str]) -> int:
     return len(queues)
 
 
-def _unpacked(data: bytes) -> ChunkMessage:
-    values = unpacked(data, "chunk")
-    if len(values) != 4 or list(map(type, values)) != [str, str, int, bytes]:
-        raise MessageError("a chunk in the journal is not what was written")
-    message = ChunkMessage(*values)
-    if message.audience not in AUDIENCES or message.queue not in [each.queue for each in Priority]:
-        raise MessageError(
-            f"a chunk in the journal is for {message.audience[:80]} by {message.queue[:80]}: there are none such"
-        )
-    return message
-
-
-def _publish(manager: Manager, claim: Claim, messages: Iterable[tuple[int, ChunkMessage]]) -> None:
+def _publish(manager: Manager, claim: Claim, chunks: Iterable[tuple[int, PlannedChunk]]) -> None:
     op = OPERATIONS[claim.op]
     with publisher.batched() as producer:
-        for number, (audience, queue, people, ids) in messages:
-            feeds = " and ".join(_feed_names(manager, audience))
+        for number, chunk in chunks:
+            feeds = " and ".join(_feed_names(manager, chunk.audience))
             publisher.send(
                 op.task,
-                [manager.name, op.name, audience, claim.body, ids, claim.id, claim.generation, number],
-                queue=queue,
-                description=(REMOVE if audience in FORMER else op).description.format(people, feeds),
+                [manager.name, op.name, claim.body, claim.id, claim.generation, number],
+                queue=chunk.queue,
+                description=(REMOVE if chunk.audience in FORMER else op).description.format(chunk.people, feeds),
                 producer=producer,
             )
 

@@ -60,9 +60,9 @@ ACTORS += [uuid.UUID(int=7), uuid.UUID(int=2**127), *range(60)]
 
 def storm(dice: random.Random) -> Iterator[tuple[list[Activity], list[Activity]]]:
     """What is added to one group or a few, in order or not, some again, some of a shape that few have; what is undone."""
-    odd, late, many = dice.choice([0, 0, 0.05, 0.5]), dice.choice([0, 0.1, 1]), dice.choice([1, 1, 6])
+    odd, late, many = dice.choice([0, 0, 0.05, 0.5]), dice.choice([0, 0.1, 1]), dice.choice([1, 1, 6, 40, 150])
     crowd, undoing, known = dice.choice([1, 20, 1000]), dice.choice([0, 0.1]), list[Activity]()
-    for number in range(dice.randint(30, 100)):
+    for number in range(dice.randint(30, 100) if many < 40 else 12):
         batch = [
             Activity(
                 dice.choice(ACTORS) if dice.random() < odd else dice.randrange(crowd),
@@ -81,7 +81,7 @@ def storm(dice: random.Random) -> Iterator[tuple[list[Activity], list[Activity]]
 
 
 def inside(feed: Any) -> tuple[Any, ...]:
-    """All that is stored of a feed of groups, without the order of rows and the numbers of touches."""
+    """All that is stored of a feed of groups, without the order of rows, the numbers of touches and how often counts changed."""
     serializer, storage = feed.serializer(), feed.timeline()
     _, rows, _ = backend().run(storage.groups_slice(feed.key, 0, 99, 99))
     groups = []
@@ -101,7 +101,7 @@ def inside(feed: Any) -> tuple[Any, ...]:
             for actor, part in overflow.items()
         }
         groups.append((name, float(score), numbers, [_said(m) for m in record.members], parts))
-    counts = feed.get_denormalized_counts() if isinstance(feed, Notes) else None
+    counts = feed.get_denormalized_counts()[:2] if isinstance(feed, Notes) else None
     return groups, counts
 
 

@@ -366,12 +366,11 @@ class TestNotify:
 
 def test_malformed_messages(at_once: None) -> None:
     """A message whose ids, limit or notice make no sense is refused before anything is written."""
-    ids = pack([10])
     for body, reason in (([5], "are not all ids of 16 bytes"), ([b"short"], "are not all ids"), (5, "5, not a list")):
         with pytest.raises(MessageError, match=reason):
-            chunk_tasks.deliver("Friends", "import", "followers", pack(body), ids, *sent())
+            chunk_tasks.deliver("Friends", "import", pack(body), *sent())
     with pytest.raises(MessageError, match="'rebuild' is none of add, remove, update, redeliver, import"):
-        chunk_tasks.deliver("Friends", "rebuild", "followers", love(1).raw_id, ids, *sent())
+        chunk_tasks.deliver("Friends", "rebuild", love(1).raw_id, *sent())
     for body in ([10, 1, 0], [10, 1, "many"]):
         with pytest.raises(MessageError, match="follow takes a positive limit, not"):
             chunk_tasks.copy(FOLLOW, "Friends", pack(body), *sent()[:2])

@@ -15,12 +15,11 @@ from feedmill.errors import ActivityError, ArgumentError, DeclarationError
 from feedmill.fanout.operations import REMOVE
 from feedmill.grouping.operations import UserFeedBatch
 from feedmill.ids import actor_hash
-from feedmill.msgpack_codec import unpack
 from feedmill.storage.base import FeedLimits, Lock, WriteRequest
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import compensation, dead_letters, drain, follow
-from tests.fake_broker import FakeBroker, arrive, make_overdue
+from tests.fake_broker import FakeBroker, arrive, make_overdue, users_of_chunk
 from tests.manager.friends import START, Friends, Home, News, Own, home, love, news
 
 manager = Friends()
@@ -231,13 +230,14 @@ class TestTooLate:
         for message in box.take("feedmill.fanout"):
             arrive(*message)
         chunks = box.take("feedmill.deliver")
-        (mine,) = [message for message in chunks if 10 in unpack(message[1][4])]
+        (mine,) = [message for message in chunks if 10 in users_of_chunk(message)]
         return mine
 
     def test_the_chunk_comes_after_the_unfollow(
         self, box: FakeBroker, on_its_way: tuple[str, list[Any]], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Only who unfollowed is left out, and nothing is added to theirs, which might push something else out."""
+        others = [user for user in users_of_chunk(on_its_way) if user != 10]
         manager.unfollow(10, 1)
         box.work()
         plain, written = compensation.operations_of, set[Any]()
@@ -251,7 +251,6 @@ class TestTooLate:
         arrive(*on_its_way)
         assert written and 10 not in written
         assert [kind(10).count() for kind in (Home, News)] == [0, 0]
-        others = [user for user in unpack(on_its_way[1][4]) if user != 10]
         assert others and all(Home(user)[:] == [love(1)] and News(user).count() == 1 for user in others)
 
     def test_the_unfollow_comes_while_it_is_written(

@@ -21,8 +21,13 @@ def kind(value: Any) -> str:
     """What a value of the codec is, as far as this is about it."""
     if isinstance(value, list) and len(value) in (4, 5, 6) and value[0] == love(1).microseconds:
         return "activity"
-    if isinstance(value, list) and value and all(type(each) is int and 20 <= each < 2000 for each in value):
-        return "people"
+    if (
+        isinstance(value, list)
+        and value
+        and all(type(each) is int and 0 < each < 2000 for each in value)
+        and value[0] >= 20
+    ):
+        return "people"  # ids, or the first one and differences
     return "other"
 
 

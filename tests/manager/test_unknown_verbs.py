@@ -272,7 +272,7 @@ def test_a_kind_of_fanout_that_is_new(box: FakeBroker, rounds: int, monkeypatch:
         assert not old(box)
     chunk = (
         "feedmill.deliver",
-        ["Friends", named.name, "followers", act(5).raw_id, pack([10]), "Friends:announced", 1, 0],
+        ["Friends", named.name, act(5).raw_id, "Friends:announced", 1, 0],
     )
     with pytest.raises(UnknownName, match="this release of Feedmill knows no fan-out of kind 'announce'"):
         arrive(*chunk)

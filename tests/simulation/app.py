@@ -10,6 +10,7 @@ from typing import Any
 from feedmill import Activity, Manager, registry, verbs
 from feedmill.aggregators import BaseAggregator, DecayAggregator, NotificationAggregator, RecentVerbAggregator
 from feedmill.feeds import Feed, RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.manager.hook_values import FinishedFanout, Notification
 from feedmill.verbs import Comment, Love, Verb
 from tests.instances import Instance, Photo, Remark, Team, User
 
@@ -188,6 +189,9 @@ class State:
         self.mutes: set[tuple[int, int]] = set()
         #: Asked before each hook answers: it may raise, hang, end the process, or give what is answered instead.
         self.hook: Callable[[str, Any, Any], Any] = lambda name, about, answer: answer
+        #: What hooks were told: of each notification its key, user and activity; and the fan-outs that ended, by key.
+        self.told: list[tuple[str, int, int]] = []
+        self.ended: dict[str, str] = {}
 
 
 STATE = State()
@@ -216,14 +220,38 @@ class _App(Manager):
         return STATE.hook("get_recipient_ids", NUMBER_OF[str(activity.actor_id)], told)
 
 
-class Plain(_App):
+class _Told(_App):
+    """Of those whose hooks are told what happened."""
+
+    name = "sim-told"
+    notification_feed_class = HotNotes
+    hook_batch_size = 3
+
+    def on_notification(self, notifications: Sequence[Notification]) -> Any:
+        """Remember them."""
+        answer = STATE.hook("on_notification", 0, [each.key for each in notifications])
+        for each in notifications:
+            STATE.told.append((each.key, NUMBER_OF[str(each.user_id)], BY_ID[each.activity.raw_id]))
+        return answer
+
+    def on_fanout_finished(self, fanouts: Sequence[FinishedFanout]) -> Any:
+        """Remember them."""
+        answer = STATE.hook("on_fanout_finished", 0, [each.key for each in fanouts])
+        STATE.ended.update({each.key: each.id for each in fanouts})
+        return answer
+
+
+registry._managers = {}
+
+
+class Plain(_Told):
     name = "plain"
     feed_classes = {"home": Home, "news": News}
     notification_feed_class = Notes
     user_feed_class = Own
 
 
-class Chunked(_App):
+class Chunked(_Told):
     name = "chunked"
     feed_classes = {"home": SmallHome, "news": SmallNews}
     notification_feed_class = SmallNotes
@@ -231,7 +259,7 @@ class Chunked(_App):
     fanout_chunk_size = 2
 
 
-class Ranked(_App):
+class Ranked(_Told):
     name = "ranked"
     feed_classes = {"albums": AlbumNews, "hot": HotNews}
     notification_feed_class = HotNotes
@@ -310,6 +338,7 @@ def _older(manager: type[Manager]) -> type[Manager]:
     registry._managers = {}
     fewer = dict(list(manager.feed_classes.items())[: max(1, len(manager.feed_classes) - 1)])
     declared = {"name": manager.name, "feed_classes": fewer, "own_feeds": [*filter(fewer.get, manager.own_feeds)]}
+    declared.update({hook: getattr(Manager, hook) for hook in manager.told_hooks})  # it knows of none
     return type(f"Old{manager.__name__}", (manager,), declared)
 
 

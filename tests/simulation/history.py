@@ -18,6 +18,7 @@ from feedmill.feeds import Feed, notification
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.grouping import writer
 from feedmill.keys import due_key
+from feedmill.manager.hooks import TOLD_HOOKS
 from feedmill.msgpack_codec import pack
 from feedmill.storage import activity_state
 from feedmill.storage.journal import ROLLING
@@ -140,7 +141,7 @@ class Simulator:
             lasted = world.now - worlds.DAWN
             self._heal(world)
             excluded = self._foreign(world, plan, lasted)
-            self._check(world, model, clients, excluded)
+            self._check(world, plan, model, clients, excluded)
             if not (
                 model.excused_authors or model.excused_readers
             ):  # else feeds hold what has no body, and tell nobody
@@ -224,13 +225,46 @@ class Simulator:
         count = backend().run(backend().journal.list_due(name)).number
         if count:
             return f"{count} fan-outs"
-        return next(self._leftovers(), "")
+        return next(self._leftovers(), "") or next(self._untold(), "")
 
     def _next_due(self) -> float:
         if self.driver is None:
-            return min((at for due in DATA.due.values() for at in due.values()), default=0) / 1000
-        found = self.driver.command("ZRANGE", due_key(worlds.WORLD.manager), 0, 0, "WITHSCORES")
-        return float(found[1]) / 1000 if found else 0.0
+            due = min((at for due in DATA.due.values() for at in due.values()), default=0) / 1000
+        else:
+            found = self.driver.command("ZRANGE", due_key(worlds.WORLD.manager), 0, 0, "WITHSCORES")
+            due = float(found[1]) / 1000 if found else 0.0
+        return min(filter(None, (due, self._next_told())), default=0.0)
+
+    def _next_told(self) -> float:
+        """When the first of what hooks are to be told is due."""
+        if self.driver is None:
+            return min((at for due in DATA.hook_due.values() for at in due.values()), default=0) / 1e6
+        found = [self.driver.command("ZRANGE", key, 0, 0, "WITHSCORES") for key in self._hook_keys()]
+        return min((float(each[1]) for each in found if each), default=0.0) / 1e6
+
+    def _hook_keys(self) -> list[Any]:
+        assert self.driver is not None
+        return [*self.driver.command("KEYS", "fm:hooks:*}")]
+
+    def _untold(self) -> Iterator[str]:
+        """What hooks were not told yet."""
+        if self.driver is None:
+            yield from (f"hooks are to be told what {bucket} holds" for bucket, due in DATA.hook_due.items() if due)
+        else:
+            yield from (f"hooks are to be told what {key.decode()} holds" for key in self._hook_keys())
+
+    def _check_told(self, plan: Plan, model: Model, clients: Clients, excluded: set[str]) -> None:
+        """Hooks were told everything at least once, unless an older release that has none did it; and nothing is left."""
+        manager = app.RELEASES[app.NEW][plan.manager]
+        wrong = model.wrongly_told(app.STATE.told)
+        if "on_notification" in manager.told_hooks and app.OLD not in (*plan.workers, *plan.clients):
+            wrong += model.untold(app.STATE.told)
+            lists = DATA.hook_items if self.driver is None else self.driver.command("KEYS", "fm:*:arrivals")
+            wrong += [f"{key!r} holds what hooks were not told" for key in lists]
+            ended = set(app.STATE.ended.values())
+            wrong += [f"{each.id} ended, and no hook was told" for each in clients.fanouts if each.id not in ended]
+        if wrong:
+            raise Wrong("; ".join(wrong))
 
     def _leftovers(self) -> Iterator[str]:
         """Locks that are held, and pending writes that are not empty."""
@@ -246,7 +280,7 @@ class Simulator:
             if pending:
                 yield f"{key.decode()} has {len(pending)} bytes among its pending writes"
 
-    def _check(self, world: World, model: Model, clients: Clients, excluded: set[str]) -> None:
+    def _check(self, world: World, plan: Plan, model: Model, clients: Clients, excluded: set[str]) -> None:
         if letters := backend().run(backend().journal.dead_letters(5)):
             raise Wrong(f"dead letters: {[letter.reason for letter in letters]}")
         for fanout in clients.fanouts:
@@ -255,6 +289,7 @@ class Simulator:
         self._nameless(model)
         self._rebuilt(world)
         model.check(excluded)
+        self._check_told(plan, model, clients, excluded)
         self._bodies(model)
         self._age(world)
         world.now += 120
@@ -364,6 +399,8 @@ def hook(world: World, model: Model, name: str, about: int, answer: Any) -> Any:
         world.sleep(fault.amount)
         return answer
     world.happen(f"hook answered {fault.amount}")
+    if name in TOLD_HOOKS:  # whatever it answers is nobody's business
+        return NONSENSE[fault.amount](answer)
     (model.excused_readers if name == "get_user_following_ids" else model.excused_authors).add(about)
     return NONSENSE[fault.amount](answer)
 

@@ -279,6 +279,29 @@ class Model:
         must = {number for number, known in self.activities.items() if known.how}
         return must, must | self.kept | {number for number, known in self.activities.items() if known.contexts}
 
+    # -- what hooks are told
+
+    def wrongly_told(self, told: Iterable[tuple[str, int, int]]) -> list[str]:
+        """What hooks were told that never happened, and keys that stand for two notifications; *told*: key, user and activity."""
+        wrong, known = list[str](), dict[str, tuple[int, int]]()
+        for key, user, number in told:
+            if not self._ever_passed(user, number) or not self._ever(user, "notes", number):
+                wrong.append(f"a hook was told that {user} was notified of {number}, which never happened")
+            if known.setdefault(key, (user, number)) != (user, number):
+                wrong.append(f"the key {key} is that of {known[key]} and of {(user, number)}")
+        return wrong
+
+    def untold(self, told: Iterable[tuple[str, int, int]]) -> list[str]:
+        """What hooks were not told, though it must be there: user and activity."""
+        feed_class, pairs = self.manager.notification_feed_class, {(user, number) for _, user, number in told}
+        assert feed_class is not None
+        return [
+            f"no hook was told that {user} was notified of {number}"
+            for user in app.PEOPLE
+            for number in sorted(self.must(user, "notes", feed_class, self.may(user, "notes")))
+            if (user, number) not in pairs
+        ]
+
     # -- what is
 
     def check(self, excluded: set[str]) -> None:

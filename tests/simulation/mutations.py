@@ -21,13 +21,14 @@ from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
 from feedmill.storage.memory.auxiliary import MemoryNotifiedUsers
+from feedmill.storage.memory.hook_queue import MemoryHookQueue
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.procedures import stored
 from feedmill.storage.pubsub import LISTENING
-from feedmill.worker import compensation, delivery, follow, planner
+from feedmill.worker import compensation, delivery, follow, hook_calls, planner
 from tests.reordering import order
 from tests.simulation import world as worlds
 from tests.simulation.storages import MemoryDriver, RedisDriver
@@ -200,6 +201,28 @@ def marked_unshown(patch: Patch) -> None:
     patch(marking, "apply", mutant)
 
 
+def dropped_before_told(patch: Patch) -> None:
+    """What a hook is to be told is dropped before it is called: whoever dies in it, or raises, has told nobody."""
+    tell = hook_calls._Bucket._tell
+
+    def mutant(self: Any, hook: str, batch: Sequence[Any]) -> None:
+        self._drop(batch)
+        tell(self, hook, batch)
+
+    patch(hook_calls._Bucket, "_tell", mutant)
+
+
+def noted_again_unseen(patch: Patch) -> None:
+    """Who was told is forgotten, though something came in meanwhile and was noted."""
+    settle = MemoryHookQueue.settle
+
+    def mutant(self: Any, manager: str, bucket: int, settlements: Sequence[Any], release: bytes = b"") -> Steps[None]:
+        yield from settle(self, manager, bucket, settlements, release)
+        yield from self.forget(manager, {bucket: [each.claim.owner for each in settlements if each.delay is None]})
+
+    patch(MemoryHookQueue, "settle", mutant)
+
+
 def _in_any_order(patch: Patch, *, ignored: bool) -> None:
     """Storages are as several servers: each round trip's commands take effect in an order of their own."""
     answers, perform = MemoryDriver._answers, RedisDriver._perform
@@ -253,6 +276,8 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "removal-unpublished": removal_unpublished,
     "barriers-ignored": barriers_ignored,
     "marked-unshown": marked_unshown,
+    "dropped-before-told": dropped_before_told,
+    "noted-again-unseen": noted_again_unseen,
 }
 #: What no history must find, by name.
 HARMLESS: dict[str, Callable[[Patch], None]] = {"reordered": reordered}

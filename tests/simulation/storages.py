@@ -43,6 +43,8 @@ READS = frozenset(
         "count_get",
         "counts_and_oldest",
         "dead_letters",
+        "items",
+        "untold_dead_letters",
         "chunks",
         "list_due",
         "users",

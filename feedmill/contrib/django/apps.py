@@ -19,12 +19,14 @@ class FeedmillConfig(AppConfig):  # type: ignore[misc]
         """Take the settings over, import the ``feeds`` of all apps, and set up the Celery app."""
         from django.core.signals import setting_changed
 
-        from feedmill.contrib.django import celery, checks, configuration
+        from feedmill.contrib.django import celery, checks, configuration, deletion, model_activities
 
         configuration.apply()
         setting_changed.connect(_changed, dispatch_uid="feedmill")
         checks.register()
+        model_activities.connect()
         autodiscover_modules("feeds")
+        deletion.connect()
         celery.set_up_current()
 
 

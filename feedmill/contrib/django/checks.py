@@ -8,6 +8,7 @@ from typing import Any
 from django.core import checks
 
 from feedmill import registry
+from feedmill.contrib.django import deletion
 from feedmill.contrib.django.celery import SWEEP, sweeps
 from feedmill.errors import SettingsError
 from feedmill.fanout import publisher
@@ -24,7 +25,7 @@ def register() -> None:
 
 def check(app_configs: Any, **_: Any) -> list[checks.CheckMessage]:
     """All that is wrong with how Feedmill is set up in this project."""
-    return [*_managers(), *_keys(), *_celery()]
+    return [*_managers(), *_keys(), *_deletion(), *_celery()]
 
 
 def _error(number: int, text: str, hint: str = "") -> checks.CheckMessage:
@@ -57,6 +58,16 @@ def _keys() -> Iterator[checks.CheckMessage]:
                     " would overwrite the other's feeds.",
                     f"Give {feed.__qualname__} a {each.attribute} of its own.",
                 )
+
+
+def _deletion() -> Iterator[checks.CheckMessage]:
+    for name in registry.manager_names() if deletion.is_on() else ():
+        if not registry.get_manager(name).removal_index:
+            yield _warning(
+                9,
+                f"{name}.removal_index is False, so what users did stays in its feeds when their rows are deleted.",
+                "Remove that line, or write FEEDMILL = {'DELETE_USERS': False, ...}, and remove it in your own way.",
+            )
 
 
 def _celery() -> Iterator[checks.CheckMessage]:

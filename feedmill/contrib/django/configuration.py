@@ -14,7 +14,15 @@ from feedmill.errors import SettingsError
 
 #: The keys of the setting: the environment variables without ``FEEDMILL_``. Which modules are imported follows from
 #: ``INSTALLED_APPS``.
-KEYS = tuple(field.name.upper() for field in dataclasses.fields(settings.Settings) if field.name != "modules")
+FIELDS = tuple(field.name.upper() for field in dataclasses.fields(settings.Settings) if field.name != "modules")
+#: The keys that this app alone has, and what holds without them.
+OPTIONS = {"DELETE_USERS": True}
+KEYS = (*FIELDS, *OPTIONS)
+
+
+def option(name: str) -> bool:
+    """What ``FEEDMILL`` says of one of :data:`OPTIONS`."""
+    return getattr(django_settings, "FEEDMILL", {}).get(name, OPTIONS[name])
 
 
 def apply() -> None:
@@ -32,9 +40,10 @@ def apply() -> None:
             near = difflib.get_close_matches(str(key).upper(), KEYS, n=1)
             hint = f"did you mean {near[0]!r}?" if near else "use " + ", ".join(KEYS)
             raise ImproperlyConfigured(f"FEEDMILL has no key {key!r}; {hint}")
+        if key in OPTIONS and not isinstance(given[key], bool):
+            raise ImproperlyConfigured(f"FEEDMILL[{key!r}] is {given[key]!r}; use True or False")
     try:
-        # what an earlier call has set and this one does not name is the environment's again
-        settings._current = settings.from_environment()
-        settings.configure(**{key.lower(): value for key, value in given.items()})
+        changes = {key.lower(): value for key, value in given.items() if key in FIELDS}
+        settings.change(changes, settings.DJANGO, afresh=True)
     except SettingsError as error:
         raise ImproperlyConfigured(f"in the setting FEEDMILL: {error}") from error

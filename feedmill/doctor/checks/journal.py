@@ -9,9 +9,10 @@ from typing import Any
 
 from feedmill.doctor.report import Finding
 from feedmill.errors import FeedmillError
+from feedmill.fanout import publisher
 from feedmill.fanout.operations import OPERATIONS, PLANNED
 from feedmill.keys import chunks_key, fanout_record_key, is_fanout_name, split_fanout
-from feedmill.registry import manager_names
+from feedmill.registry import get_manager, manager_names
 from feedmill.storage.journal import NUMBERS, OPEN_TTL
 from feedmill.storage.maintenance import HASH
 from feedmill.storage.operations import Steps, together
@@ -21,6 +22,8 @@ from feedmill.worker.dead_letters import content, is_dead_letter_id
 
 #: Seconds for which a fan-out record that was just written may stand alone, and a fan-out wait for a worker.
 YOUNG, OVERDUE_AFTER = 5.0, 60.0
+#: And what hooks are to be told.
+UNTOLD_AFTER = 600.0
 #: Entries of what is due that are read in one round trip, and dead letters that are looked at.
 PIECE, DEAD_LETTERS = 500, 1000
 #: Takes findings, and what fixes them.
@@ -44,6 +47,17 @@ def overdue_fanouts(managers: Iterable[str], fix: bool, tell: Callable[[Finding,
         if count:
             text = f"{count:,} fan-outs are overdue by more than {OVERDUE_AFTER:.0f} s; check that workers and one celery beat are running"
             tell(Finding("overdue fan-outs", name, text), fix and not left)
+
+
+def untold_hooks(managers: Iterable[str], tell: Callable[[Finding, bool], None]) -> None:
+    """What hooks should have been told long ago."""
+    for name in managers:
+        if get_manager(name).told_hooks and (count := _run(backend().auxiliary.hook_queue.overdue(name, UNTOLD_AFTER))):
+            text = (
+                f"{count:,} lists hold what hooks of {name} should have been told more than {UNTOLD_AFTER / 60:.0f} minutes ago; check that a"
+                f" worker listens on {publisher.HOOKS_QUEUE}"
+            )
+            tell(Finding("untold hooks", name, text, fixable=False), False)
 
 
 def _overdue(manager: str) -> int:
@@ -197,7 +211,8 @@ def _begin_anew(name: str, record: FanoutRecord, managers: Iterable[str]) -> Ste
     manager, op = split_fanout(name)[0], record.get("op", b"").decode(errors="replace")
     if body and manager in managers and op in OPERATIONS:
         succession, sent = OPERATIONS[op].succession, op not in PLANNED
-        yield from backend().journal.open(manager, name, op, body, succession=succession, sent=sent)
+        tells = "on_fanout_finished" in get_manager(manager).told_hooks
+        yield from backend().journal.open(manager, name, op, body, succession=succession, sent=sent, tells=tells)
         return
     yield from backend().maintenance.due_drop(manager, name)
     yield from backend().maintenance.set_aside(fanout_record_key(name), "none")

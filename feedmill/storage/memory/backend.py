@@ -15,6 +15,7 @@ from feedmill.storage.memory.auxiliary import (
     MemoryRemovalIndex,
     MemoryUnfollows,
 )
+from feedmill.storage.memory.hook_queue import MemoryHookQueue
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.pubsub import MemoryPubSub
@@ -41,6 +42,7 @@ class MemoryBackend(Backend):
             MemoryRemovalIndex(),
             MemoryFeedSchedule("aging"),
             MemoryFeedSchedule("idle"),
+            MemoryHookQueue(),
         )
         self.pubsub = MemoryPubSub()
         self.maintenance = MemoryMaintenance()

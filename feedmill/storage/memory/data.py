@@ -51,6 +51,8 @@ class MemoryData:
             self.opened = 0
             self.wakeups: dict[str, float] = {}
             self.buckets: dict[str, float] = {}
+            #: When the last sweep was done, in ms.
+            self.swept: int | None = None
             #: The index of activities, by manager and bucket.
             self.index: dict[tuple[str, int], list[bytes]] = {}
             self.unfollows: dict[str, Any] = {}
@@ -62,6 +64,14 @@ class MemoryData:
             #: When feeds are to be looked at that go when nobody uses them; and how each of these began and when it goes.
             self.idle: dict[str, dict[bytes, tuple[int, int]]] = {}
             self.present: dict[str, tuple[bytes, float]] = {}
+            #: What hooks are to be told: lists by key; by manager and bucket owners and times in µs, and who is at it until when; how
+            #: often owners were begun and survived; wake-up messages; and the last dead letters that were told.
+            self.hook_items: dict[str, list[bytes]] = {}
+            self.hook_due: dict[tuple[str, int], dict[bytes, int]] = {}
+            self.hook_holders: dict[tuple[str, int], tuple[bytes, int]] = {}
+            self.hook_attempts: dict[tuple[str, bytes], tuple[int, int]] = {}
+            self.hook_wakeups: dict[str, int] = {}
+            self.told_dead_letters: dict[str, str] = {}
             self.dead_letters: dict[str, Any] = {}
             self.dead_letter_number = 0
             #: How far the journal's clock has come, and how far it is ahead of this process', ms.

@@ -8,8 +8,11 @@ from typing import Any
 
 from feedmill import settings
 from feedmill.ids import EntityId
+from feedmill.keys import ended_key, split_fanout
+from feedmill.storage.hook_queue import CANCELLED, DEAD_LETTER, DONE, ENDED_FIELDS, MOST_ENDED, REPLACED
 from feedmill.storage.journal import (
     FANOUT,
+    HOOK,
     MAX_DEAD_LETTERS,
     MESSAGE,
     REPLACING,
@@ -33,6 +36,7 @@ from feedmill.storage.journal import (
 )
 from feedmill.storage.memory.auxiliary import last_number
 from feedmill.storage.memory.data import DATA, atomic, journal_time, milliseconds
+from feedmill.storage.memory.hook_queue import put
 
 #: Fan-outs that are opened at least between two looks for finished ones.
 FORGET_EVERY = 50
@@ -63,6 +67,7 @@ class MemoryJournal(Journal):
         feeds: Sequence[str] = (),
         succession: Succession = REPLACING,
         sent: bool = False,
+        tells: bool = False,
     ) -> Opened:
         name_of(manager, fanout_id)
         was, now = _record(fanout_id) or Record(), journal_time()
@@ -77,11 +82,14 @@ class MemoryJournal(Journal):
         twice = "cancelled" in was or was.get("retried") or _number(was.get("attempts")) > 1
         if "claimed" in was and (twice or "finished" not in was):
             rerun_at = max(rerun_at, now + lease())
+        if was and "finished" not in was:
+            _tell(fanout_id, was, REPLACED)
         DATA.dead_letters.pop(was.get("dead", ""), None)
         record = Record(
             generation=_next_generation(_number(was.get("generation"))), op=op, manager=manager, body=body, created=now
         )
         record.update(Record(feeds=tuple(feeds), chunks={}, begun={}, survived={}))
+        record.update(Record(tells=1) if tells else {})
         if rerun_at:
             record.update(
                 Record(rerun_at=rerun_at, repeat_after=lease(), audience_read_at=was.get("audience_read_at", 0))
@@ -161,7 +169,8 @@ class MemoryJournal(Journal):
         times = record["begun"][chunk] = record["begun"].get(chunk, 0) + 1
         if times > 1:
             record["retried"] = record.get("retried", 0) + 1
-        return Begun(times, record.get("audience_read_at", 0), max(0, times - 1 - record["survived"].get(chunk, 0)))
+        deaths = max(0, times - 1 - record["survived"].get(chunk, 0))
+        return Begun(times, record.get("audience_read_at", 0), deaths, record["chunks"][chunk])
 
     @atomic
     def end_chunk(self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None) -> None:
@@ -184,7 +193,7 @@ class MemoryJournal(Journal):
             if record is None:  # another has it
                 continue
             record.update(Record(planned=1, done=1, reached=reached, fully_planned=1))
-            if _move(manager, claim.id, claim.time, -1 if _finished(record) else 0):
+            if _move(manager, claim.id, claim.time, -1 if _finished(claim.id, record) else 0):
                 _due(manager)[claim.id] = record["rerun_at"] - 0.25
 
     @atomic
@@ -226,6 +235,7 @@ class MemoryJournal(Journal):
         record.update(Record(generation=_next_generation(record["generation"]), cancelled=now, finished=now, chunks={}))
         record.pop("rerun_at", None)
         _due(record["manager"]).pop(fanout_id, None)
+        _tell(fanout_id, record, CANCELLED)
         return True
 
     @atomic
@@ -246,15 +256,29 @@ class MemoryJournal(Journal):
         return DueFanouts(len(found), found[start : start + limit])
 
     @atomic
+    def sample_chunks(self, fanout_id: str, limit: int) -> list[bytes]:
+        record = _record(fanout_id)
+        return [] if record is None else list(record.get("chunks", {}).values())[:limit]
+
+    @atomic
+    def record_sweep(self) -> None:
+        DATA.swept = journal_time()
+
+    @atomic
+    def last_sweep(self) -> float | None:
+        return None if DATA.swept is None else (journal_time() - DATA.swept) / 1000
+
+    @atomic
     def dead_letter(self, reason: str, payload: bytes, manager: str = "", claim: Claim | None = None) -> str:
         DATA.dead_letter_number += 1
         name = f"{milliseconds()}-{DATA.dead_letter_number}"
-        kind, fanout_id = (MESSAGE, "") if claim is None else (FANOUT, claim.id)
+        kind, fanout_id = (HOOK if manager else MESSAGE, "") if claim is None else (FANOUT, claim.id)
         if claim is not None:
             record = _current(claim.id, claim.generation)
             if record is None:
                 return ""
             record.update(Record(dead=name, finished=journal_time(), error=reason))
+            _tell(claim.id, record, DEAD_LETTER)
             _move(manager, claim.id, claim.time, -1)
         DATA.dead_letters[name] = DeadLetter(name, kind, reason, payload, manager, fanout_id)
         while len(DATA.dead_letters) > MAX_DEAD_LETTERS:
@@ -347,9 +371,11 @@ def _current(fanout_id: str, generation: int) -> Record | None:
     return record if record is not None and record["generation"] == generation else None
 
 
-def _finished(record: Record) -> bool:
+def _finished(fanout_id: str, record: Record) -> bool:
     """Mark *record* as finished; whether nothing is left to do."""
-    record.setdefault("finished", journal_time())
+    if "finished" not in record:
+        record["finished"] = journal_time()
+        _tell(fanout_id, record, DONE)
     _forget(record, "previous_progress", "tried", "deaths")
     if record.get("rerun_at", 0) <= record["claimed"] and "repeat_after" in record:
         record["rerun_at"] = journal_time() + record.pop("repeat_after")
@@ -359,8 +385,16 @@ def _finished(record: Record) -> bool:
     return True
 
 
+def _tell(fanout_id: str, record: Record, how: str) -> None:
+    """Put into the list of what hooks are to be told that a fan-out has ended, if one is told."""
+    if "tells" in record:
+        manager, name = split_fanout(fanout_id)
+        item = "\n".join((how, name, *(str(record.get(field, "")) for field in ENDED_FIELDS)))
+        put(ended_key(manager), [item.encode()], MOST_ENDED)
+
+
 def _perhaps_finished(manager: str, fanout_id: str, record: Record) -> None:
-    if record.get("fully_planned") == 1 and record["planned"] == record.get("done", 0) and _finished(record):
+    if record.get("fully_planned") == 1 and record["planned"] == record.get("done", 0) and _finished(fanout_id, record):
         _move(manager, fanout_id, str(record["due"]), -1)
 
 

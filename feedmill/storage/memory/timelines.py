@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from feedmill.cursor import GroupPosition
 from feedmill.ids import TIME_SIZE
+from feedmill.keys import ARRIVALS
 from feedmill.storage.base import (
     ABSENT,
     APPEND,
@@ -39,7 +40,9 @@ from feedmill.storage.base import (
     StoredGroup,
     WriteRequest,
 )
+from feedmill.storage.hook_queue import MOST_ARRIVALS
 from feedmill.storage.memory.data import DATA, Groups, atomic
+from feedmill.storage.memory.hook_queue import put
 
 #: Bytes of the state of a feed with counts; ``feedmill.grouping.feed_state`` says what they are.
 STATE_SIZE = 56
@@ -220,6 +223,8 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
             _say(channel, feed.key, message)
         elif feed.message:
             _say(channel, feed.key, feed.message)
+        if feed.arrivals:
+            put(feed.key + ARRIVALS, feed.arrivals, MOST_ARRIVALS)
         if came:
             held.lock, held.deadline = lock.following, lock.now + lock.ttl
             return came
@@ -305,6 +310,8 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "", seconds: int = COUNT_TTL
     ) -> None:
         flat, held = DATA.flat.pop(key, None), DATA.groups.pop(key, None)
+        if count_key:  # nobody is to be told of it any more
+            DATA.hook_items.pop(key + ARRIVALS, None)
         if not count_key and (flat is not None or held is not None):
             _publish(channel, key)
         if count_key in DATA.counts:

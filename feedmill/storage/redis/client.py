@@ -31,6 +31,7 @@ from feedmill.storage.redis.auxiliary import (
 )
 from feedmill.storage.redis.command_buffer import CommandBuffer
 from feedmill.storage.redis.connections import LoopPools, Pool
+from feedmill.storage.redis.hook_queue import RedisHookQueue
 from feedmill.storage.redis.journal import RedisJournal
 from feedmill.storage.redis.maintenance import RedisMaintenance
 from feedmill.storage.redis.pubsub import RedisPubSub
@@ -70,6 +71,7 @@ class RedisBackend(Backend):
             RedisRemovalIndex(),
             RedisFeedSchedule(aging_key),
             RedisFeedSchedule(idle_key),
+            RedisHookQueue(),
         )
         self.pubsub = RedisPubSub(parsed("FEEDMILL_REDIS_URL", url).client_url, partial(_storage_error, url))
         self.maintenance = RedisMaintenance()

@@ -24,17 +24,20 @@ from feedmill.keys import (
     named_fanout,
     partition_of,
     split_fanout,
+    swept_key,
     taken_key,
     wakeup_key,
 )
 from feedmill.storage.journal import (
     FANOUT,
+    HOOK,
     MAX_DEAD_LETTERS,
     MESSAGE,
     OPEN_TTL,
     REPLACING,
     ROLLING,
     STATUS_FIELDS,
+    SWEEP_TTL,
     TRIMMED,
     WAKEUP_TTL,
     Begun,
@@ -86,12 +89,13 @@ class RedisJournal(Journal):
         feeds: Sequence[str] = (),
         succession: Succession = REPLACING,
         sent: bool = False,
+        tells: bool = False,
     ) -> Steps[Opened]:
         name, partition = name_of(manager, fanout_id), partition_of(fanout_id)
         author = bucket_key(manager, rate_limit.author if rate_limit else "", partition)
         keys = [*fanout_keys(fanout_id), wakeup_key(manager, partition), author]
         limits = (rate_limit.interval, rate_limit.interval * rate_limit.burst) if rate_limit else (0, 0)
-        rules = _lines(succession.absorbs), succession.becomes
+        rules = _lines(succession.absorbs), succession.becomes, *((1,) if tells else ())
         chunk = body if sent else b""
         facts = (name, lease(), OPEN_TTL, op, manager, body, chunk, _lines(feeds), WAKEUP_TTL, *limits, *rules)
         ((generation, dead, found, wake),) = yield [call_script("journal_open", keys, *facts)]
@@ -151,7 +155,10 @@ class RedisJournal(Journal):
     ) -> Steps[Begun | NotBegun]:
         known = [] if feeds is None else [_lines(feeds), ROLLING]
         (begun,) = yield [call_script("journal_begin_chunk", fanout_keys(fanout_id)[:3], generation, chunk, *known)]
-        return Begun(*map(int, begun)) if len(begun) > 1 else NotBegun(begun[0])
+        if len(begun) == 1:
+            return NotBegun(begun[0])
+        times, audience_read_at, deaths, data = begun
+        return Begun(int(times), int(audience_read_at), int(deaths), data)
 
     def end_chunk(self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None) -> Steps[None]:
         facts = split_fanout(fanout_id)[1], generation, chunk, "" if reached is None else reached, keep()
@@ -220,15 +227,30 @@ class RedisJournal(Journal):
         entries = [(named_fanout(manager, name), float(at)) for name, at in zip(names, found[1::2])][:limit]
         return DueFanouts(sum(reply for reply in replies if type(reply) is int), entries)
 
+    def sample_chunks(self, fanout_id: str, limit: int) -> Steps[list[bytes]]:
+        # Chunks are called by numbers, and what is counted about them begins with a word.
+        ((_, found),) = yield [("HSCAN", chunks_key(fanout_id), 0, "MATCH", "[0-9]*", "COUNT", 3 * limit)]
+        return list(found[1::2])[:limit]
+
+    def record_sweep(self) -> Steps[None]:
+        (time,) = yield [("TIME",)]
+        yield [("SET", swept_key(), journal_time(time, None), "EX", SWEEP_TTL)]
+
+    def last_sweep(self) -> Steps[float | None]:
+        (kept,), time = yield [("MGET", swept_key()), ("TIME",)]
+        if kept is None or not kept.isdigit() or len(kept) > 19:
+            return None
+        return max(0, journal_time(time, None) - int(kept)) / 1000
+
     def dead_letter(self, reason: str, payload: bytes, manager: str = "", claim: Claim | None = None) -> Steps[str]:
-        kind, fanout_id = (MESSAGE, "") if claim is None else (FANOUT, claim.id)
+        kind, fanout_id = (HOOK if manager else MESSAGE, "") if claim is None else (FANOUT, claim.id)
         facts = ("kind", kind, "manager", manager, "reason", reason, "payload", payload, "fanout", fanout_id)
         # The dead letter first: twice is better than never.
         name, count = yield [("XADD", dead_letters_key(), "*", *facts), ("XLEN", dead_letters_key())]
         dead_letter: str = name.decode()
         if count > MAX_DEAD_LETTERS:
             (rows,) = yield [("XRANGE", dead_letters_key(), "-", "+", "COUNT", min(count - MAX_DEAD_LETTERS, TRIMMED))]
-            yield from self._drop([_dead_letter(*row) for row in rows])
+            yield from self._drop([read_dead_letter(*row) for row in rows])
         if claim is not None:
             (noted,) = yield [_settle(claim, -1, 1, 0, "dead", dead_letter, "error", reason)]
             if not noted:
@@ -239,11 +261,11 @@ class RedisJournal(Journal):
     def dead_letters(self, limit: int, dead_letter_id: str = "") -> Steps[list[DeadLetter]]:
         newest, oldest = (dead_letter_id, dead_letter_id) if dead_letter_id else ("+", "-")
         (rows,) = yield [("XREVRANGE", dead_letters_key(), newest, oldest, "COUNT", limit)]
-        return [_dead_letter(*row) for row in rows]
+        return [read_dead_letter(*row) for row in rows]
 
     def delete_dead_letters(self, ids: Sequence[str]) -> Steps[int]:
         found = yield [("XRANGE", dead_letters_key(), each, each) for each in ids]
-        return (yield from self._drop([_dead_letter(*row) for rows in found for row in rows]))
+        return (yield from self._drop([read_dead_letter(*row) for rows in found for row in rows]))
 
     @staticmethod
     def _drop(dead_letters: Sequence[DeadLetter]) -> Steps[int]:
@@ -315,7 +337,8 @@ def _lines(names: Sequence[str]) -> str:
     return "".join(["\n", *(f"{name}\n" for name in names)])
 
 
-def _dead_letter(name: bytes, facts: Sequence[bytes]) -> DeadLetter:
+def read_dead_letter(name: bytes, facts: Sequence[bytes]) -> DeadLetter:
+    """The dead letter that an entry of the stream is."""
     known = dict(zip(facts[::2], facts[1::2]))
     kind, reason, manager, fanout_id = (
         known.get(key, b"").decode("utf-8", "replace") for key in (b"kind", b"reason", b"manager", b"fanout")

@@ -134,17 +134,21 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
                 limits.horizon,
                 limits.idle,
                 int(limits.begins),
-                int(bool(feeds.count_keys(0, 1))),
+                _counted(bool(feeds.count_keys(0, 1)), limits.tells),
             ),
         ]
         for read in request.reads:
             args += (read.group, -1) if read.actors is None else (read.group, len(read.actors), *read.actors)
-        for number, actor, score, addition in request.additions:
+        for number, actor, score, addition, _ in request.additions:
             args += (number + 1, actor, score, *addition)
+        if limits.tells:
+            args += [each.raw_id + request.reads[each.read].group for each in request.additions]
+
+        size = BATCH if len(request.additions) <= 10 else max(BATCH // 5, 10 * BATCH // len(request.additions))
 
         def commands() -> Iterator[Command]:
-            for start in range(0, len(feeds), BATCH):
-                part = start, start + BATCH
+            for start in range(0, len(feeds), size):
+                part = start, start + size
                 keys = _keys(feeds.keys(*part), feeds.count_keys(*part))
                 yield call_script("begin", keys, *args, *feeds.event_prefixes(*part))
 
@@ -157,13 +161,14 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
     def commit(self, batch: Sequence[Changes], lock: Lock, channel: str) -> Steps[list[bytes | Committed]]:
         deadline = int((lock.now + lock.ttl) * 1000)
         counted = bool(batch) and bool(batch[0].count_key)
+        kind = _counted(counted, bool(batch) and batch[0].arrivals is not None)
 
         def commands() -> Iterator[Command]:
             for start in range(0, len(batch), BATCH):
                 part = batch[start : start + BATCH]
                 keys = _keys([feed.key for feed in part], [feed.count_key for feed in part] if counted else ())
                 args = [arg for feed in part for arg in _written(feed)]
-                yield call_script("commit", keys, lock.token, lock.following, deadline, channel, int(counted), *args)
+                yield call_script("commit", keys, lock.token, lock.following, deadline, channel, kind, *args)
 
         replies = yield commands()
         return [reply for answer in replies for reply in answer]
@@ -241,6 +246,11 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
             yield [call_script("delete", [key, key + GROUPS], channel)]
 
 
+def _counted(counted: bool, tells: bool) -> int:
+    """What scripts are told of a class: 0 without counts, 1 with them, 2 if hooks are told what comes in as well."""
+    return int(counted) + (counted and tells)
+
+
 def _counts(count_key: str, reply: bytes | None) -> StoredCounts:
     """What is kept under *count_key*; :class:`~feedmill.errors.CorruptRecord` if that is no count."""
     numbers = (reply or b"0 0 0").split()
@@ -270,6 +280,8 @@ def _written(feed: Changes) -> list[Any]:
     args += (len(feed.delete), *feed.delete, len(feed.drop_overflow), *feed.drop_overflow, len(feed.overflow))
     for item in feed.overflow:
         args += item
+    if feed.arrivals is not None:
+        args += (len(feed.arrivals), *feed.arrivals)
     return args
 
 

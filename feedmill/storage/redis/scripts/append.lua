@@ -1,7 +1,8 @@
 -- Included by begin.lua: add members to the groups of one feed where bytes can simply be appended, so that nobody has
 -- to read, merge and write. Being one script it needs no lock; a feed that somebody holds never gets here.
 -- Records are laid out as feedmill/records/layout.py says, the state of a feed as feedmill/grouping/feed_state.py says.
--- An addition: {want, group, actor, score (text), score, shared, row, loose row, match bytes, record}
+-- An addition: {want, group, actor, score (text), score, shared, row, loose row, match bytes, record, number of the last addition to
+-- its group, what hooks are told}; those of a group stand together, oldest first
 local base = counted and 8 or 2
 local no_state, most = string.rep('\0', 56), 2 ^ 31 - 1
 -- What is too short to be a record or a state, or counts too far, is damaged: the merge, which checks all, decides.
@@ -52,43 +53,54 @@ local function first(z, h, add)
   return sub(add[10], 1, 2) .. revision .. sub(add[10], 9)
 end
 
--- The record with one more member, or nil when only a merge can tell what becomes of it.
-local function longer(h, add, record)
+-- The record with the members from j up to last at most, and which was the last of them that it got; nil when only a merge can
+-- tell what becomes of the first. They are of one group, oldest first.
+local function longer(h, j, last, record)
   if #record <= base then return nil end
-  local flags, rows = byte(record, 1, 2)
-  local at, row, shared, has_overflow, mixed, head = base, add[7], add[6], flags % 2 == 1, flags % 16 > 7, ''
+  local add, flags, rows = adds[j], byte(record, 1, 2)
+  local at, row, shared, has_overflow, mixed, head = base, 7, add[6], flags % 2 == 1, flags % 16 > 7, ''
   if flags % 8 > 1 then return nil end -- a merge tells what is seen
   if flags > 31 and flags < 64 then return nil end -- a newer release wrote it
-  local count, actors, created, top
+  local s, count, actors, created, top
   if has_overflow then
     at = base + 22
     if #record <= at then return nil end
-    count, actors, created, top = num('>I4I4I7I7', record, base + 1)
-    if count >= most or actors >= most then return nil end
+    s, count, actors, created, top = h .. ':' .. add[2], num('>I4I4I7I7', record, base + 1)
+    if math.max(count, actors) + last - j >= most then return nil end
   end
-  local late, truncated = has_overflow and add[5] <= top, flags % 32 > 15
-  if mixed then
-    row, shared = add[8], ''
-    if find(record, add[9], at + 1, true) then return nil end
-  elseif sub(record, at + 1, at + #shared) ~= shared then
-    if not late or find(record, row, at + 1, true) then return nil end -- perhaps it is held with another context
-  elseif find(record, row, at + #shared + 1, true) then return nil end
+  local late, truncated, match = has_overflow and add[5] <= top, flags % 32 > 15, 7
+  if mixed then row, match, shared = 8, 9, '' end
+  local upto, from = j, at + #shared + 1
+  if not mixed and sub(record, at + 1, at + #shared) ~= shared then
+    if not late then return nil end -- perhaps it is held with another context
+    from = at + 1
+  end
+  if find(record, add[match], from, true) then return nil end
+  if not truncated then
+    while upto < last do
+      local after = adds[upto + 1]
+      if late and after[5] > top or not mixed and after[6] ~= add[6] or find(record, after[match], from, true) then break end
+      upto = upto + 1
+    end
+  end
   if late then
-    head = not truncated and add_to_overflow(h .. ':' .. add[2], add, count, actors, created)
+    if not truncated then head, upto = add_to_overflow(s, j, upto, count, actors, created) else head = nil end
     row, at = '', base + 15
-  elseif rows >= held then
-    local text = sub(record, at + #shared + 1) .. row
-    head, row = overflow(h .. ':' .. add[2], add, text, mixed, rows + 1, truncated, count, actors, created, top)
-    head, at, flags, rows = head and head .. shared, #record, flags + (has_overflow and 0 or 1), stay
+  elseif rows + upto - j >= held then
+    local text = sub(record, at + #shared + 1)
+    head, row, rows = overflow(s or h .. ':' .. add[2], j, upto, text, mixed, row, rows, truncated, count, actors, created, top)
+    if not head and upto > j then return longer(h, j, math.max(j, j + held - byte(record, 2) - 1), record) end -- as many as it holds
+    head, at, flags = head and head .. shared, #record, flags + (has_overflow and 0 or 1)
   else
     if has_overflow then
-      local s, new = h .. ':' .. add[2]
-      if not truncated then new = beside('HSETNX', s, add[3], '')
-      elseif find(record, add[3], at + #shared + 1, true) then return nil -- perhaps an actor whom only the record names
-      else new = 1 - beside('HEXISTS', s, add[3]) end
-      head, at = pack('>I4I4', count + 1, actors + new), base + 8
+      local new
+      if truncated then
+        if find(record, add[3], at + #shared + 1, true) then return nil end -- perhaps an actor whom only the record names
+        new = 1 - beside('HEXISTS', s, add[3])
+      else new = name_actors(s, j, upto) end
+      head, at = pack('>I4I4', count + upto - j + 1, actors + new), base + 8
     else at = base end
-    rows = rows + 1
+    row, rows = rows_of(row, j, upto), rows + upto - j + 1
   end
   if not head then return nil end
   if counted then
@@ -96,7 +108,7 @@ local function longer(h, add, record)
     if revised <= seen then unseen = unseen + 1 end
     if revised <= read then unread = unread + 1 end
   end
-  return char(flags, rows) .. revision .. head .. sub(record, at + 1) .. row
+  return char(flags, rows) .. revision .. head .. sub(record, at + 1) .. row, upto
 end
 
 -- Do as many additions as possible, in order: how many, and the new state. Records in got are brought up to date.
@@ -112,20 +124,37 @@ local function append(z, h, c, state, got, event_prefix, sets)
     sequence = math.max(sequence + 1, now)
     revision = pack('>I6', sequence)
   end
-  for j = 1, (horizon == 0 or expire(z, h, got)) and #adds or 0 do
-    local add = adds[j]
-    local record = got[add[1] + 2]
-    if record then record = longer(h, add, record) else record = first(z, h, add) end
-    if not record then break end
-    call('ZADD', z, 'GT', add[4], add[2])
-    got[add[1] + 2] = record
-    sets[#sets + 1], sets[#sets + 2], done = add[2], record, j
+  local last = (horizon == 0 or expire(z, h, got)) and 0 or #adds
+  while last == done and done < #adds do
+    local j, add = done + 1, adds[done + 1]
+    local w = add[1] + 2
+    last = add[11]
+    local record, upto = got[w], done
+    if not record then
+      record = first(z, h, add)
+      upto = record and j or done
+    end
+    while record and upto < last do
+      local more, added = longer(h, upto + 1, last, record)
+      if not more then break end
+      record, upto = more, added
+    end
+    if upto > done then
+      call('ZADD', z, 'GT', adds[upto][4], add[2])
+      got[w] = record
+      sets[#sets + 1], sets[#sets + 2], done = add[2], record, upto
+    end
   end
   if not counted then
     if done > 0 and channel ~= '' then call('PUBLISH', channel .. ':' .. z, '{"added": ' .. done .. '}') end
     return done, state
   end
   if done > 0 then state = pack('>I8', sequence) .. sub(state, 9) end
+  if tells and done > 0 then
+    local came = {}
+    for j = 1, done do came[j] = revision .. adds[j][12] end
+    note_arrivals(z, came)
+  end
   if unseen == 0 and unread == 0 then return done, state end
   local unseen0, unread0, published = num('>I4I4I8', state, 41)
   unseen, unread, published = unseen0 + unseen, unread0 + unread, published + 1

@@ -5,9 +5,10 @@
 --       front of the feeds' channels ('': nothing is published), rows a record holds, rows that stay when members overflow,
 --       members that a group may overflow, pending writes, number of wants, number of additions, score below which groups are
 --       too old and go (0: none is), seconds after which an idle feed goes (0: it does not), '1' if one that is not there
---       begins, '1' with counts,
+--       begins, '1' with counts, '2' if what comes in is to be told as well,
 --       per want: group, number of actors (-1: all), actors;
 --       per addition: number of its want, actor, score (µs), shared, row, loose row, match bytes, record;
+--       if it is to be told per addition: what the list holds of it behind the revision;
 --       with counts per feed: the front of the message to publish
 -- Returns: per feed 0 (busy), 1 (busy; pending writes left), 2 (all additions done), 3 (not there: nothing is done), or
 --          {additions done, state, pending writes, oldest, newest, record, overflow, record, overflow, …}; oldest (if groups are
@@ -19,7 +20,7 @@ local call, num, pack, M, I = redis.call, struct.unpack, struct.pack, '\0m', '\0
 local byte, char, sub, find = string.byte, string.char, string.sub, string.find
 local token, now, deadline = ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local max, newest, channel, held, pending = tonumber(ARGV[4]), tonumber(ARGV[5]), ARGV[6], tonumber(ARGV[7]), ARGV[10]
-local counted, prefix = ARGV[16] == '1', '1' .. token .. deadline
+local counted, tells, prefix = ARGV[16] ~= '0', ARGV[16] == '2', '1' .. token .. deadline
 local fields, overflows, wanted, adds, horizon, a = {M, I}, {}, {}, {}, tonumber(ARGV[13]), 17
 local idle, begins = tonumber(ARGV[14]), ARGV[15] == '1'
 for w = 1, tonumber(ARGV[11]) do
@@ -32,9 +33,14 @@ for j = 1, tonumber(ARGV[12]) do
   adds[j] = {w, fields[w + 2], ARGV[a + 1], ARGV[a + 2], tonumber(ARGV[a + 2]), unpack(ARGV, a + 3, a + 7)}
   a = a + 8
 end
--- include: append
--- include: present
-local function read(how, key, names, from, to) -- unpack has a limit
+for j = #adds, 1, -1 do -- where the additions to each group end
+  local after = adds[j + 1]
+  adds[j][11] = after and after[1] == adds[j][1] and after[11] or j
+end
+if tells then
+  for j = 1, #adds do adds[j][12], a = ARGV[a], a + 1 end
+end
+local function hmget(how, key, names, from, to) -- unpack has a limit
   local values = {}
   for i = from, to, 1000 do
     local part = how('HMGET', key, unpack(names, i, math.min(i + 999, to)))
@@ -42,11 +48,14 @@ local function read(how, key, names, from, to) -- unpack has a limit
   end
   return values
 end
+-- include: arrivals
+-- include: append
+-- include: present
 
 local function read_overflow(h, w)
   local s, at, n = h .. ':' .. fields[w + 2], unpack(overflows[w])
   if n == 0 then return 0 elseif n < 0 then return beside('HGETALL', s) end
-  return read(beside, s, ARGV, at, at + n - 1)
+  return hmget(beside, s, ARGV, at, at + n - 1)
 end
 
 local function ranked(z, h, how, last) -- group, score, … then their records
@@ -81,7 +90,7 @@ local out, stride, few = {}, counted and 3 or 2, #fields + #adds < 1000
 for k = 1, #KEYS, stride do
   local z, h, f = KEYS[k], KEYS[k + 1], (k - 1) / stride
   local there = idle == 0 or present(z, idle, begins)
-  local got = few and call('HMGET', h, unpack(fields)) or read(call, h, fields, 1, #fields)
+  local got = few and call('HMGET', h, unpack(fields)) or hmget(call, h, fields, 1, #fields)
   local m = got[1] or '0'
   local locked = byte(m) == 49
   if not there then out[f + 1] = 3

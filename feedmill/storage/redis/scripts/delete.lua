@@ -12,6 +12,7 @@ local count = KEYS[3] and redis.pcall('GET', KEYS[3])
 local unseen, unread, sequence = string.match(type(count) == 'string' and count or '', '^(%d+) (%d+) (%d+)$')
 local held = sequence and call('HGET', KEYS[2], '\0m') or ''
 local gone = call('UNLINK', unpack(KEYS))
+if KEYS[3] then call('UNLINK', KEYS[1] .. ':arrivals') end -- nobody is to be told of it any more
 if not KEYS[3] and gone > 0 and channel ~= '' then call('PUBLISH', channel .. ':' .. KEYS[1], '{}') end
 if not sequence then return 0 end
 local state, none = string.sub(held, string.byte(held) == 49 and 23 or 2), string.rep('\0', 8)

@@ -32,8 +32,24 @@ local function failed(reply, key) -- the error of a command about *key*, with it
   if not string.find(reply.err, 'WRONGTYPE', 1, true) then return reply end
   return redis.error_reply('WRONGTYPE of ' .. key)
 end
+-- Put into the list of what hooks are to be told that a fan-out has ended. As in feedmill/storage/hook_queue.py: beyond 100000 the oldest
+-- go, and all of it after a week in which nothing came.
+local function tell(due, name, record, how)
+  local f, item = call('HMGET', record, 'created', 'op', 'planned', 'done', 'reached', 'failed', 'skipped', 'dead', 'error'), {how, name}
+  for i = 1, 9 do item[i + 2] = f[i] or '' end
+  local key = due .. ':ended'
+  local text = table.concat(item, '\n')
+  local count = redis.pcall('RPUSH', key, text)
+  if type(count) == 'table' then
+    call('UNLINK', key)
+    count = call('RPUSH', key, text)
+  end
+  if count > 100000 then call('LTRIM', key, -100000, -1) end
+  call('EXPIRE', key, 604800)
+end
 -- Note the end, with what else is to be set (field, value, ...), given what the fan-out record says; when it is to be done again, or nil.
-local function finished(record, keep, sets, rerun_at, claimed, repeat_after, finished_at)
+-- Hooks are told of its first end.
+local function finished(due, name, record, keep, sets, rerun_at, claimed, repeat_after, finished_at, tells)
   local at = number(rerun_at) > number(claimed) and number(rerun_at) or nil
   local last = not at and repeat_after
   if not finished_at then sets[#sets + 1], sets[#sets + 2] = 'finished', whole(now) end
@@ -42,6 +58,7 @@ local function finished(record, keep, sets, rerun_at, claimed, repeat_after, fin
     sets[#sets + 1], sets[#sets + 2] = 'rerun_at', whole(at)
   end
   if #sets > 0 then call('HSET', record, unpack(sets)) end
+  if tells and not finished_at then tell(due, name, record, 'done') end
   if not at then
     call('HDEL', record, 'previous_progress', 'tried', 'deaths', 'rerun_at', 'body', 'feeds', 'audience_read_at')
     call('EXPIRE', record, keep)

@@ -13,10 +13,10 @@ if tonumber(held or 0) ~= tonumber(time) then return 0 end
 local at = string.format('%.2f', now + delay - 0.25)
 call('ZADD', due, at, name)
 call('HSET', r, 'planned', planned, 'fully_planned', 1, 'due', at, 'sent', sent, 'deaths', deaths)
-local got = call('HMGET', r, 'done', 'rerun_at', 'claimed', 'repeat_after', 'finished')
+local got = call('HMGET', r, 'done', 'rerun_at', 'claimed', 'repeat_after', 'finished', 'tells')
 if number(got[1]) == number(planned) then
   call('UNLINK', chunks)
-  if not finished(r, keep, {}, unpack(got, 2, 5)) then call('ZREM', due, name) end
+  if not finished(due, name, r, keep, {}, unpack(got, 2, 6)) then call('ZREM', due, name) end
 end
 keep_clock()
 return 1

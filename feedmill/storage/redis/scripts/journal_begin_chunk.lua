@@ -4,11 +4,12 @@
 --   how many ms a fan-out is left to those that know all of its feeds
 -- Returns: {0} if it is done or no longer wanted, {-1} if it is for a feed that the caller does not know, else {how often it
 --   has been begun, this time included; number of the last unfollow when its people were listed, 0 for what is
---   sent at once; how many of those who began it before never were heard of again}
+--   sent at once; how many of those who began it before never were heard of again; what it is}
 -- include: journal
 local generation, number_, feeds, rolling = unpack(ARGV)
 local field = generation .. '.' .. number_
-if call('HEXISTS', KEYS[3], field) == 0 then return {0} end
+local data = call('HGET', KEYS[3], field)
+if not data then return {0} end
 local got = call('HMGET', KEYS[2], 'feeds', 'created', 'audience_read_at', 'retried')
 if feeds then
   local young = now - number(got[2]) < tonumber(rolling)
@@ -19,4 +20,4 @@ end
 local times = call('HINCRBY', KEYS[3], 'begun:' .. field, 1)
 if times > 1 then call('HSET', KEYS[2], 'retried', whole(number(got[4]) + 1)) end
 local survived = times > 1 and number(call('HGET', KEYS[3], 'lived:' .. field)) or 0
-return {times, number(got[3]), math.max(0, times - 1 - survived)}
+return {times, number(got[3]), math.max(0, times - 1 - survived), data}

@@ -5,7 +5,7 @@
 -- include: journal
 local r, chunks, due = KEYS[2], KEYS[3], KEYS[4]
 local name, keep, op = unpack(ARGV)
-local got = call('HMGET', r, 'op', 'finished', 'generation')
+local got = call('HMGET', r, 'op', 'finished', 'generation', 'tells')
 if not got[1] or got[2] or (op ~= '' and got[1] ~= op) then return 0 end
 local at = redis.pcall('ZSCORE', due, name)
 if type(at) == 'table' then return failed(at, due) end
@@ -14,4 +14,5 @@ call('HDEL', r, 'body', 'rerun_at', 'feeds')
 call('UNLINK', chunks)
 call('EXPIRE', r, keep)
 call('ZREM', due, name)
+if got[4] then tell(due, name, r, 'cancelled') end
 return 1

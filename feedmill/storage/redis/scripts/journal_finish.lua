@@ -9,14 +9,14 @@ local wrong = redis.pcall('ZCARD', due)
 if type(wrong) == 'table' then return failed(wrong, due) end
 local fanout_records = {}
 for k = 3, #KEYS do
-  local got = redis.pcall('HMGET', KEYS[k], 'generation', 'rerun_at', 'claimed', 'repeat_after', 'finished')
+  local got = redis.pcall('HMGET', KEYS[k], 'generation', 'rerun_at', 'claimed', 'repeat_after', 'finished', 'tells')
   out[k - 2] = got[1] == ARGV[4 * k - 9] and 1 or 0
   fanout_records[k] = got
 end
 for k = 3, #KEYS do
   if out[k - 2] == 1 then
     local sets = {'planned', 1, 'done', 1, 'reached', ARGV[4 * k - 8], 'fully_planned', 1}
-    rerun_at[k] = finished(KEYS[k], keep, sets, unpack(fanout_records[k], 2, 5))
+    rerun_at[k] = finished(due, ARGV[4 * k - 10], KEYS[k], keep, sets, unpack(fanout_records[k], 2, 6))
   end
 end
 for k = 3, #KEYS do

@@ -6,7 +6,7 @@
 -- include: journal
 local r, chunks, due = KEYS[2], KEYS[3], KEYS[4]
 local name, generation, chunk, reached, keep = unpack(ARGV)
-local got = call('HMGET', r, 'generation', 'done', 'reached', 'fully_planned', 'planned', 'due', 'rerun_at', 'claimed', 'repeat_after', 'finished')
+local got = call('HMGET', r, 'generation', 'done', 'reached', 'fully_planned', 'planned', 'due', 'rerun_at', 'claimed', 'repeat_after', 'finished', 'tells')
 if got[1] ~= generation then return 0 end
 local at = redis.pcall('ZSCORE', due, name)
 if type(at) == 'table' then return failed(at, due) end
@@ -23,7 +23,7 @@ if call('HEXISTS', chunks, field) == 1 then
   call('HDEL', chunks, field, 'begun:' .. field, 'lived:' .. field)
 end
 if got[4] == '1' and number(got[5]) == done then
-  if not finished(r, keep, {}, unpack(got, 7, 10)) and tonumber(at or 0) == number(got[6]) then call('ZREM', due, name) end
+  if not finished(due, name, r, keep, {}, unpack(got, 7, 11)) and tonumber(at or 0) == number(got[6]) then call('ZREM', due, name) end
   call('UNLINK', chunks)
 end
 return 1

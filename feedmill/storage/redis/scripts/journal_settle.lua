@@ -22,7 +22,10 @@ if current then
   if over == '1' then sets[#sets + 1], sets[#sets + 2] = 'finished', whole(now) end
   if #sets > 0 then call('HSET', r, unpack(sets)) end
   if #gone > 0 then call('HDEL', r, unpack(gone)) end
-  if over == '1' then call('PERSIST', r) end
+  if over == '1' then
+    call('PERSIST', r)
+    if call('HEXISTS', r, 'tells') == 1 then tell(due, name, r, 'dead') end
+  end
 end
 if at and current and tonumber(at) == tonumber(time) then
   if tonumber(delay) < 0 then call('ZREM', due, name)

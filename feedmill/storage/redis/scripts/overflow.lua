@@ -27,19 +27,57 @@ local function entry(row)
   return row
 end
 
--- The rows of a record, the member that is added among them: times, actors, where each row begins, and a function that
--- gives what a part says of one; nil if they are not understood.
+-- What a part says of an addition.
+local function part_of_addition(add)
+  if not add[12] then add[12] = entry(add[8]) end
+  return add[12]
+end
+
+-- The rows of additions from j up to upto, one behind the other; which says where in an addition its row is.
+local joined = {}
+local function rows_of(which, j, upto)
+  if j == upto then return adds[j][which] end
+  local name = (which * 2 ^ 20 + j) * 2 ^ 20 + upto
+  if not joined[name] then
+    local list = {}
+    for i = j, upto do list[#list + 1] = adds[i][which] end
+    joined[name] = table.concat(list)
+  end
+  return joined[name]
+end
+
+-- The actors of additions from j up to upto, each once.
+local actors_of_runs = {}
+local function actors_of(j, upto)
+  local name = j * 2 ^ 20 + upto
+  if not actors_of_runs[name] then
+    local names, known = {}, {}
+    for i = j, upto do
+      local actor = adds[i][3]
+      if not known[actor] then names[#names + 1], known[actor] = actor, true end
+    end
+    actors_of_runs[name] = names
+  end
+  return actors_of_runs[name]
+end
+
+local layouts = {} -- by their size and how many there are: how to read time and actor of rows of one size
+-- The rows of a record: times, actors, where each row begins, and a function that gives what a part says of one; nil if they are not
+-- understood.
 local function split(text, add, mixed, rows)
-  local times, actors, starts, at, number = {}, {}, {}, 1, 0
+  local times, actors, starts, at, number, ascending = {}, {}, {}, 1, 0, true
   local high, last = mixed and 0 or num('>I2', add[6]) * 2 ^ 40, #text
   if not counted then
     local size = mixed and 16 or 14
     if last ~= size * rows then return nil end
+    local layout = layouts[size * rows]
+    if not layout then
+      layout = '>' .. string.rep((mixed and 'I7' or 'I5') .. 'c4xxxxx', rows)
+      layouts[size * rows] = layout
+    end
+    local values = {num(layout, text)}
     for n = 1, rows do
-      at = 1 + (n - 1) * size
-      starts[n] = at
-      if mixed then times[n] = num('>I7', text, at) else times[n] = high + num('>I5', text, at) end
-      actors[n] = sub(text, at + size - 9, at + size - 6)
+      times[n], actors[n], starts[n] = high + values[2 * n - 1], values[2 * n], 1 + (n - 1) * size
     end
   else
     while at <= last do
@@ -65,12 +103,13 @@ local function split(text, add, mixed, rows)
     if number ~= rows then return nil end
   end
   starts[rows + 1] = last + 1
+  for n = 2, rows do ascending = ascending and times[n - 1] <= times[n] end
   local list, tail = sub(add[8], 1, 1) .. '\207', sub(add[8], 2 + #add[9])
   return times, actors, starts, function(n)
     local row = sub(text, starts[n], starts[n + 1] - 1)
     if not mixed then row = counted and list .. pack('>I8', times[n]) .. actors[n] .. tail or add[6] .. row end
     return entry(row)
-  end
+  end, ascending
 end
 
 -- A command on the hash beside a record. What lies there and is no hash is in the way, and goes.
@@ -83,53 +122,113 @@ local function beside(command, s, ...)
   return reply
 end
 
--- Put a member that is older than the newest overflow member beside the record: the head of the record, or nil.
-local function add_to_overflow(s, add, count, actors, created)
-  local part = beside('HGET', s, add[3])
-  if part and find(part, add[9], 1, true) then return nil end
-  call('HSET', s, add[3], (part or '') .. entry(add[8]))
-  return pack('>I4I4I7', count + 1, actors + (part and 0 or 1), math.min(created, add[5]))
+-- Write fields beside a record: names and values in turn.
+local function put(s, fields)
+  for i = 1, #fields, 1000 do call('HSET', s, unpack(fields, i, math.min(i + 999, #fields))) end
 end
 
--- Move to the overflow all but the newest members of a record that is full, with the added one: its head, and the rows that stay; or nil.
--- Given are all rows, whether they are loose, how many there are, and the numbers of a group that has overflow before.
--- Of a truncated group those that came back may be older than its newest that is let go of: that stays the newest.
-local function overflow(s, add, text, mixed, rows, truncated, count, actors, created, before)
-  if count and count >= limit and not truncated or truncated and not count then return nil end
-  local times, whose, starts, part_of = split(text, add, mixed, rows)
-  if not times then return nil end
-  local order = {}
-  for n = 1, rows do order[n] = times[n] end
-  table.sort(order)
-  local top = order[rows - stay]
-  if order[rows - stay + 1] == top then return nil end -- of one microsecond: their ids tell which is newer
-  local kept, names, parts, new = {}, {}, {}, 1
-  local function name_part(actor)
-    if not parts[actor] then names[#names + 1], parts[actor] = actor, '' end
+-- Put members that are older than the newest overflow member beside the record, the additions from j up to at most upto: the head of the
+-- record, and which was the last; or nil.
+local function add_to_overflow(s, j, upto, count, actors, created)
+  local add = adds[j]
+  if j == upto then
+    local part = beside('HGET', s, add[3])
+    if part and find(part, add[9], 1, true) then return nil end
+    call('HSET', s, add[3], (part or '') .. part_of_addition(add))
+    return pack('>I4I4I7', count + 1, actors + (part and 0 or 1), math.min(created, add[5])), j
   end
-  for n = 1, rows do
-    if times[n] > top then kept[#kept + 1] = sub(text, starts[n], starts[n + 1] - 1)
-    elseif not truncated then
-      name_part(whose[n])
-      parts[whose[n]] = parts[whose[n]] .. part_of(n)
+  local names, parts, fields, new = actors_of(j, upto), {}, {}, 0
+  local held = hmget(beside, s, names, 1, #names)
+  for n = 1, #names do parts[names[n]] = held[n] or '' end
+  for i = j, upto do
+    local actor, match = adds[i][3], adds[i][9]
+    if find(parts[actor], match, 1, true) then
+      upto = i - 1
+      break
     end
-    if truncated and n < rows and whose[n] == add[3] then new = 0 end
-    if not count then name_part(whose[n]) end
+    parts[actor] = parts[actor] .. part_of_addition(adds[i])
   end
-  if truncated then new = new - new * beside('HEXISTS', s, add[3])
+  if upto < j then return nil end
+  for n = 1, #names do
+    local part = parts[names[n]]
+    if part ~= (held[n] or '') then
+      fields[#fields + 1], fields[#fields + 2], new = names[n], part, new + (held[n] and 0 or 1)
+    end
+  end
+  put(s, fields)
+  return pack('>I4I4I7', count + upto - j + 1, actors + new, math.min(created, add[5])), upto
+end
+
+-- Name the actors of additions from j up to upto beside the record; how many were not named there.
+local function name_actors(s, j, upto)
+  if j == upto then return beside('HSETNX', s, adds[j][3], '') end
+  local names, fields = actors_of(j, upto), {}
+  local held = hmget(beside, s, names, 1, #names)
+  for n = 1, #names do
+    if not held[n] then fields[#fields + 1], fields[#fields + 2] = names[n], '' end
+  end
+  put(s, fields)
+  return #fields / 2
+end
+
+-- Move to the overflow all but the newest members of a record that is full, with the additions from j up to upto: its head, the rows
+-- that stay, and how many; or nil.
+-- Given are all rows that it has, whether they are loose, where in an addition its row is, how many rows there are, and the numbers of
+-- a group that has overflow before. Several additions must be newer than all rows.
+-- Of a truncated group those that came back may be older than its newest that is let go of: that stays the newest.
+local function overflow(s, j, upto, text, mixed, which, rows, truncated, count, actors, created, before)
+  local before_all = count or (upto > j and rows or 0)
+  if before_all + upto - j >= limit and not truncated or truncated and not count then return nil end
+  local times, whose, starts, part_of, ascending = split(text, adds[j], mixed, rows)
+  if not times then return nil end
+  local all, in_order = rows + upto - j + 1, ascending and times[rows] < adds[j][5]
+  if upto > j and not in_order then return nil end
+  for n = rows + 1, all do
+    local add = adds[j + n - rows - 1]
+    times[n], whose[n] = add[5], add[3]
+  end
+  -- Each time that there is one more than a record holds all but the newest few go.
+  local go, order = math.ceil((all - held) / (held + 1 - stay)) * (held + 1 - stay), times
+  if not in_order then
+    order = {unpack(times)}
+    table.sort(order)
+  end
+  local top, oldest = order[go], order[1]
+  if order[go + 1] == top then return nil end -- of one microsecond: their ids tell which is newer
+  local names, parts, new = {}, {}, 0
+  local function name_part(actor, bytes)
+    if not parts[actor] then names[#names + 1], parts[actor] = actor, bytes else parts[actor] = parts[actor] .. bytes end
+  end
+  for n = rows + 1, truncated and rows or all do name_part(whose[n], '') end
+  local added, kept = #names, {}
+  for n = 1, in_order and go or all do
+    if times[n] > top then kept[#kept + 1] = n > rows and adds[j][which] or sub(text, starts[n], starts[n + 1] - 1)
+    elseif not truncated then name_part(whose[n], n > rows and part_of_addition(adds[j + n - rows - 1]) or part_of(n)) end
+  end
+  if in_order and go < rows then kept = {sub(text, starts[go + 1]), rows_of(which, j, upto)}
+  elseif in_order then kept = {rows_of(which, j + go - rows, upto)} end
+  if truncated then
+    new = 1
+    for n = 1, rows do
+      if whose[n] == adds[j][3] then new = 0 end
+    end
+    new = new - new * beside('HEXISTS', s, adds[j][3])
   elseif count then
-    name_part(add[3])
-    local held = beside('HMGET', s, unpack(names))
+    local held = hmget(beside, s, names, 1, #names)
     for n = 1, #names do
-      if held[n] and names[n] == add[3] then new = 0 end
-      parts[names[n]] = (held[n] or '') .. parts[names[n]]
+      if held[n] then parts[names[n]] = parts[names[n]] ~= '' and held[n] .. parts[names[n]]
+      elseif n <= added then new = new + 1 end
     end
   else
-    call('UNLINK', s)
-    count, actors, created = rows - 1, #names - 1, order[1]
+    if call('EXISTS', s) == 1 then call('UNLINK', s) end -- a full server must refuse the first write
+    for n = 1, rows do name_part(whose[n], '') end
+    count, actors, created = rows, #names, oldest
   end
   local fields = {}
-  for n = 1, #names do fields[2 * n - 1], fields[2 * n] = names[n], parts[names[n]] end
-  if #fields > 0 then call('HSET', s, unpack(fields)) end
-  return pack('>I4I4I7I7', count + 1, actors + new, math.min(created, order[1]), math.max(before or 0, top)), table.concat(kept)
+  for n = 1, #names do
+    if parts[names[n]] then fields[#fields + 1], fields[#fields + 2] = names[n], parts[names[n]] end
+  end
+  put(s, fields)
+  local head = pack('>I4I4I7I7', count + upto - j + 1, actors + new, math.min(created, oldest), math.max(before or 0, top))
+  return head, table.concat(kept), all - go
 end

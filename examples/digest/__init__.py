@@ -1,0 +1,1 @@
+"""An e-mail digest: one message a user and period about what they have not seen."""

@@ -1,0 +1,1 @@
+"""What the example sites share: people and posts, feeds, and the page."""

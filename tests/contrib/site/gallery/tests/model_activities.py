@@ -1,0 +1,296 @@
+"""Activities that follow from rows, and the deletion of users."""
+
+import datetime as dt
+from unittest import mock
+
+from django.contrib.auth import get_user_model
+from django.core import serializers
+from django.core.exceptions import ImproperlyConfigured
+from django.db import transaction
+from django.test import override_settings
+
+from feedmill import Activity, Manager
+from feedmill.contrib.django import ModelActivities, checks, configuration
+from feedmill.contrib.django.model_activities import _declared
+from feedmill.errors import DeclarationError, StorageError, UnknownVerb
+from gallery import feeds
+from gallery.feeds import manager
+from gallery.models import Follow, Like, Picture, Proxy
+from gallery.tests.base import SiteTestCase
+
+User = get_user_model()
+
+
+class Tests(SiteTestCase):
+    """What the tests here have in common."""
+
+    def committed(self):
+        """A block at whose end its transaction is committed."""
+        return self.captureOnCommitCallbacks(execute=True)
+
+    def home(self):
+        """What dan, who follows all others, sees."""
+        return [(each.actor_id, each.verb, each.object_id) for each in manager.get_feeds(self.dan)["home"][:]]
+
+
+class ModelActivitiesTests(Tests):
+    """``ModelActivities``."""
+
+    def test_saved_and_deleted(self):
+        """A row becomes an activity when it is committed, and none when it is deleted."""
+        with self.committed():
+            like = Like.objects.create(user=self.bob, picture=self.picture)
+            self.assertEqual(self.home(), [])
+        self.assertEqual(self.home(), [(self.bob.pk, feeds.Like, f"gallery.picture:{self.picture.pk}")])
+        (activity,) = manager.get_feeds(self.dan)["home"][:]
+        self.assertEqual((activity.time, activity.target_id), (like.created_at, self.ann.pk))
+        self.assertEqual(feeds.Likes().activity(like).id, activity.id, "it follows from the row")
+        self.assertNotified(manager, self.ann.pk, activity)
+        with self.committed():
+            like.save()
+        self.assertEqual(len(self.home()), 1)
+        with self.committed():
+            Like.objects.all().delete()
+            self.assertEqual(len(self.home()), 1)
+        self.assertEqual(self.home(), [])
+        self.assertNotNotified(manager, self.ann.pk, activity)
+
+    def test_rolled_back(self):
+        """What did not happen is not told; a savepoint takes what was in it along."""
+        with self.committed() as calls:
+            try:
+                with transaction.atomic():
+                    Like.objects.create(user=self.bob, picture=self.picture)
+                    raise LookupError
+            except LookupError:
+                Like.objects.create(user=self.cleo, picture=self.picture)
+        self.assertEqual(len(calls), 1)
+        self.assertEqual([actor for actor, *_ in self.home()], [self.cleo.pk])
+
+    def test_rows_are_not_loaded(self):
+        """Who and what is told by foreign keys, without a query."""
+        like = Like.objects.create(user=self.bob, picture=self.picture)
+        like = Like.objects.get(pk=like.pk)
+        with self.assertNumQueries(1):  # the owner of the picture
+            feeds.Likes().activity(like)
+        with self.assertNumQueries(0):
+            self.assertEqual(
+                feeds.Pictures().activity(Picture.objects.none().model(**self.values())).actor_id, self.ann.pk
+            )
+
+    def values(self):
+        """Of the picture, in a row that knows nothing else."""
+        return {"pk": 7, "owner_id": self.ann.pk, "created_at": self.picture.created_at}
+
+    def test_when_and_updates(self):
+        """A row is told while it is to be told; what is kept with it changes with it."""
+        with self.committed():
+            picture = Picture.objects.create(owner=self.ann, title="one", public=False)
+            picture.save()
+        self.assertEqual(self.home(), [])
+        picture.public = True
+        with self.committed():
+            picture.save()
+        self.assertEqual(len(self.home()), 1)
+        picture.title = "two"
+        with self.committed():
+            picture.save()
+        (activity,) = manager.get_feeds(self.dan)["home"][:]
+        self.assertEqual(activity.extra_context, {"title": "two"})
+        picture.public = False
+        with self.committed():
+            picture.save()
+            picture.save()
+        self.assertEqual(self.home(), [])
+        picture.public = True
+        with self.committed():
+            picture.save()
+        self.assertEqual(len(self.home()), 1)
+        with self.committed():
+            picture.delete()
+        self.assertEqual(self.home(), [])
+
+    def test_what_sends_no_signals(self):
+        """Fixtures, and what Django does without signals, are passed over; the activities of rows can be had."""
+        with self.committed():
+            likes = Like.objects.bulk_create(
+                [Like(user=self.bob, picture=self.picture), Like(user=self.cleo, picture=self.picture)]
+            )
+            for each in serializers.deserialize("json", serializers.serialize("json", [self.picture])):
+                each.save()
+        self.assertEqual(self.home(), [])
+        manager.add_activities(map(feeds.Likes().activity, likes))
+        self.assertEqual(len(self.home()), 2)
+
+    def test_cascades(self):
+        """A picture takes along who likes it."""
+        with self.committed():
+            Like.objects.create(user=self.bob, picture=self.picture)
+            Like.objects.create(user=self.cleo, picture=self.picture)
+        self.assertEqual(len(self.home()), 2)
+        with self.committed():
+            self.picture.delete()
+        self.assertEqual(self.home(), [])
+
+    def test_the_storage_is_away(self):
+        """The rows are committed, so nothing is raised; the log has the error."""
+        away = mock.patch.object(Manager, "add_activity", side_effect=StorageError("away"), __name__="add_activity")
+        with away, self.assertLogs("feedmill.contrib.django.commits", "ERROR") as log, self.committed():
+            Like.objects.create(user=self.bob, picture=self.picture)
+            Like.objects.create(user=self.cleo, picture=self.picture)
+        self.assertEqual(len(log.records), 2)
+
+    def test_with_an_outbox(self):
+        """Where one takes down what is called inside a transaction, the call is made there."""
+        with mock.patch("django.apps.apps.is_installed", lambda name: name == "feedmill.contrib.django.outbox"):
+            Like.objects.create(user=self.bob, picture=self.picture)
+        self.assertEqual(len(self.home()), 1)
+
+    def test_methods_and_proxies(self):
+        """An attribute may be a method; a proxy is what it stands for; without an actor or a time there is none."""
+
+        class Joined(ModelActivities):
+            model = User
+            manager = manager
+            verb = feeds.Post
+            time = "date_joined"
+
+            def actor(self, instance):
+                return instance if instance.is_active else None
+
+            def object(self, instance):
+                return f"site:{instance.pk}"
+
+        self.addCleanup(self.forget, Joined)
+        with self.committed():
+            user = Proxy.objects.create(username="eve")
+            Proxy.objects.create(username="fay", is_active=False)
+        self.assertEqual([each.object_id for each in manager.get_user_feed(user.pk)[:]], [f"site:{user.pk}"])
+        self.assertIsNone(Joined().activity(User(pk=99, date_joined=None)))
+        naive = dt.datetime(2026, 1, 1, 12)
+        self.assertEqual(Joined().activity(User(pk=9, date_joined=naive)).time.hour, 18, "of America/Chicago")
+        with self.assertRaisesRegex(DeclarationError, "must be a datetime"):
+            Joined().activity(User(pk=9, date_joined="now"))
+
+    def forget(self, declared):
+        """Listen to it no more."""
+        from django.db.models.signals import post_save, pre_delete
+
+        path = f"{declared.__module__}.{declared.__qualname__}"
+        _declared[:] = [each for each in _declared if not isinstance(each, declared)]
+        for sender in (User, Proxy):
+            post_save.disconnect(sender=sender, dispatch_uid=(path, "saved"))
+            pre_delete.disconnect(sender=sender, dispatch_uid=(path, "deleted"))
+
+    def test_declarations_that_cannot_be(self):
+        """Each mistake is named when the class is declared."""
+        good = {"model": Like, "manager": manager, "verb": feeds.Like, "actor": "user", "object": "picture"}
+        for changed, why in (
+            ({"model": "gallery.Lik"}, "model is 'gallery.Lik'"),
+            ({"model": "x"}, "model is 'x'"),
+            ({"model": Manager}, "use a model or its label"),
+            ({"manager": None}, "manager is None"),
+            ({"manager": "x"}, "manager is 'x'"),
+            ({"actor": None}, "actor is None; use the name of an attribute of Like"),
+            ({"actor": "usr"}, "actor is 'usr'"),
+            ({"object": "pic.x"}, "object is 'pic.x'"),
+            ({"target": "x"}, "target is 'x'"),
+            ({"time": "x"}, "time is 'x'"),
+            ({"model": Follow, "object": "target"}, "Follow has no field with auto_now_add; name in Bad.time"),
+        ):
+            with self.subTest(why), self.assertRaisesRegex(DeclarationError, why):
+                type("Bad", (ModelActivities,), {**good, **changed})
+        with self.assertRaisesRegex(UnknownVerb, "None"):
+            type("Bad", (ModelActivities,), {**good, "verb": None})
+        _declared[:] = [each for each in _declared if type(each).__name__ != "Bad"]
+
+
+class ModelFollowsTests(Tests):
+    """``ModelFollows``."""
+
+    def test_rows(self):
+        """Who follows gets what was done, who follows no more loses it."""
+        manager.add_activity(Activity(self.bob, feeds.Like, self.picture))
+        feed = manager.get_feeds(self.cleo)["home"]
+        with self.committed():
+            row = Follow.objects.create(user=self.cleo, target=self.bob)
+        self.assertEqual(feed.count(), 1)
+        with self.assertNumQueries(0):
+            row = Follow(pk=row.pk, user_id=self.cleo.pk, target_id=self.bob.pk)
+            self.assertEqual(feeds.Follows()._pair(row), (self.cleo.pk, self.bob.pk))
+        with self.committed():
+            row.save()
+            row.delete()
+        self.assertEqual(feed.count(), 0)
+        with self.assertNoLogs("feedmill"), self.committed():
+            Follow.objects.create(user=self.cleo, target=self.cleo)
+
+    def test_when(self):
+        """A request to follow that is granted, and taken back."""
+        manager.add_activity(Activity(self.bob, feeds.Like, self.picture))
+        feed = manager.get_feeds(self.cleo)["home"]
+        with mock.patch.object(feeds.Follows, "when", return_value=False) as when:
+            with self.committed():
+                row = Follow.objects.create(user=self.cleo, target=self.bob)
+            self.assertEqual(feed.count(), 0)
+            for granted, number in ((True, 1), (False, 0)):
+                when.return_value = granted
+                with self.committed():
+                    row.save()
+                self.assertEqual(feed.count(), number)
+
+    def test_a_user_is_deleted(self):
+        """No unfollow for each who followed them: the deletion does that."""
+        with mock.patch.object(Manager, "unfollow") as unfollow, self.committed():
+            self.cleo.delete()
+        unfollow.assert_not_called()
+
+
+class DeletionTests(Tests):
+    """The deletion of users."""
+
+    def test_a_user_is_deleted(self):
+        """All that they did is gone, and their feeds, once the deletion is committed; what others did stays."""
+        with self.committed():
+            Like.objects.create(user=self.bob, picture=self.picture)
+            Like.objects.create(user=self.cleo, picture=self.picture)
+        pk = self.cleo.pk
+        with mock.patch.object(Manager, "remove_activity") as one_by_one, self.committed():
+            self.cleo.delete()
+        one_by_one.assert_not_called()
+        self.assertEqual([actor for actor, *_ in self.home()], [self.bob.pk])
+        self.assertEqual(manager.get_user_feed(pk)[:], [])
+        self.assertEqual(manager.get_notification_feed(self.ann)[0].actor_ids, [self.bob.pk])
+
+    def test_many_at_once(self):
+        """By a queryset, and by a proxy."""
+        manager.add_activity(Activity(self.bob, feeds.Like, self.picture))
+        manager.add_activity(Activity(self.cleo, feeds.Like, self.picture))
+        with self.committed():
+            Proxy.objects.filter(pk__in=[self.bob.pk, self.cleo.pk]).delete()
+        self.assertEqual(self.home(), [])
+
+    @override_settings(FEEDMILL={"REDIS_URL": "memory://", "DELETE_USERS": False})
+    def test_turned_off(self):
+        """Then rows alone decide."""
+        manager.add_activity(Activity(self.bob, feeds.Like, self.picture))
+        with self.committed():
+            Like.objects.create(user=self.bob, picture=self.picture)
+        feed = manager.get_user_feed(self.bob.pk)
+        self.assertEqual(feed.count(), 2)
+        with self.committed():
+            self.bob.delete()
+        self.assertEqual(feed.count(), 1)
+
+    def test_the_setting(self):
+        """It is a bool; the system check names a manager that cannot delete users."""
+        self.assertTrue(configuration.option("DELETE_USERS"))
+        refused = self.assertRaisesRegex(ImproperlyConfigured, "FEEDMILL.'DELETE_USERS'. is 1; use True or False")
+        with refused, override_settings(FEEDMILL={"REDIS_URL": "memory://", "DELETE_USERS": 1}):
+            pass
+        with mock.patch.object(feeds.Gallery, "removal_index", False):
+            self.assertIn("feedmill.W009", [each.id for each in checks.check(None)])
+            with self.committed():
+                self.bob.delete()
+            with override_settings(FEEDMILL={"REDIS_URL": "memory://", "DELETE_USERS": False}):
+                self.assertNotIn("feedmill.W009", [each.id for each in checks.check(None)])

@@ -1,0 +1,10 @@
+"""``manage.py`` of the project that the tests of ``feedmill.contrib.django`` run."""
+
+import os
+import sys
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+if __name__ == "__main__":
+    from django.core.management import execute_from_command_line
+
+    execute_from_command_line(sys.argv)

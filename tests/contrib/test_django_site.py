@@ -1,0 +1,91 @@
+"""What ``feedmill.contrib.django`` gives to a site: the project in ``tests/contrib/site``, whose own tests are run by Django.
+
+Each module of them runs in a process of its own: Django is set up once in a process.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import needed
+
+SITE = Path(__file__).parent / "site"
+ROOT = SITE.parent.parent.parent
+MODULES = sorted(
+    path.stem for path in (SITE / "gallery" / "tests").glob("*.py") if path.stem not in ("__init__", "base")
+)
+
+
+def manage(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run ``manage.py`` of the site."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("FEEDMILL_", "DJANGO_"))}
+    return subprocess.run(
+        [sys.executable, "-W", "error::DeprecationWarning:feedmill", "manage.py", *words],
+        cwd=SITE,
+        env={**kept, "PYTHONPATH": str(ROOT), **env},
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_site(module: str) -> None:
+    """The tests of this part of the site pass."""
+    needed(importlib.util.find_spec("django") and "django", "no Django; pip install 'feedmill[django]'")
+    done = manage("test", f"gallery.tests.{module}")
+    assert done.returncode == 0 and "Ran 0" not in done.stderr, done.stderr
+
+
+#: In a database that is not rolled back.
+ROWS = """
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from gallery.feeds import manager
+from gallery.models import Follow, Like, Picture
+ann, bob, dan = (get_user_model().objects.create(username=name) for name in ("ann", "bob", "dan"))
+picture = Picture.objects.create(owner=ann, title="Sea")
+Follow.objects.create(user=dan, target=bob)
+def home():
+    return [activity.object_id for activity in manager.get_feeds(dan)["home"][:]]
+with transaction.atomic():
+    like = Like.objects.create(user=bob, picture=picture)
+    print("inside", home())
+print("committed", home())
+try:
+    with transaction.atomic():
+        Like.objects.create(user=bob, picture=picture)
+        raise LookupError
+except LookupError:
+    print("rolled back", home())
+like.delete()
+print("deleted", home())
+Like.objects.create(user=bob, picture=picture)
+print("again", home())
+bob.delete()
+print("without bob", home())
+"""
+
+
+@pytest.mark.parametrize("outbox", ["", "1"])
+def test_rows_with_and_without_an_outbox(tmp_path: Path, outbox: str) -> None:
+    """The same follows from rows, whether calls wait for the commit or are written down in the transaction."""
+    needed("django" if importlib.util.find_spec("django") else None, "no Django; pip install 'feedmill[django]'")
+    env = {"SITE_DATABASE": str(tmp_path / "db.sqlite3"), "SITE_OUTBOX": outbox}
+    assert (done := manage("migrate", **env)).returncode == 0, done.stderr
+    done = manage("shell", "-c", ROWS, **env)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if "[" in line] == [
+        "inside []",
+        "committed ['gallery.picture:1']",
+        "rolled back ['gallery.picture:1']",
+        "deleted []",
+        "again ['gallery.picture:1']",
+        "without bob []",
+    ]
+    assert "Error" not in done.stderr
