@@ -54,8 +54,9 @@ def _in_memory() -> Iterator[tuple[str, bytes, list[bytes]]]:
 def _on_redis(command: Callable[..., Any]) -> Iterator[tuple[str, bytes, list[bytes]]]:
     for key in command("KEYS", "*"):
         kind = command("TYPE", key)
-        read = _READS[kind if isinstance(kind, bytes) else kind.encode()]
-        yield "key", key, list(_flat(command(*read(key))))
+        kind = kind if isinstance(kind, bytes) else kind.encode()
+        if kind != b"none":  # its time was over meanwhile
+            yield "key", key, list(_flat(command(*_READS[kind](key))))
 
 
 def _flat(value: Any) -> Iterator[bytes]:

@@ -256,8 +256,9 @@ class _DrainPass:
                 time.sleep(min(LONGEST_WAIT, *(pause for _, pause in self.undone)))
             before, self.queue, self.undone = len(self.undone), [claim for claim, _ in self.undone], []
             is_left = self._plan_each()
-        postponed = [backend().journal.postpone(self.manager.name, claim, pause) for claim, pause in self.undone]
-        backend().run(together(postponed))
+        if self.undone:
+            name, journal = self.manager.name, backend().journal
+            backend().run(together([journal.postpone(name, claim, pause) for claim, pause in self.undone]))
 
     def _enough(self) -> bool:
         """Whether this round has done what a round does."""
