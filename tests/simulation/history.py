@@ -375,9 +375,13 @@ def _names(user: int) -> set[bytes]:
 
 
 def _is_meant(key: bytes, user: int) -> bool:
-    """Whether what a key holds is not to name a deleted *user*: not what others did to them, nor feeds that hold all of that."""
+    """Whether what a key holds is not to name a deleted *user*: not what others did to them, nor feeds that hold all of that, nor what
+    was written to a single feed.
+    """
     number = app.BY_ID.get(key[-16:])
-    return b":wire:" not in key and (number is None or app.ACTIVITIES[number % app.ALONE][0] == user)
+    if b":wire:" in key or f"{{{app.SPELLINGS[app.SOLO][-1]}}}".encode() in key:
+        return False
+    return number is None or (number < app.ALONE and app.ACTIVITIES[number][0] == user)
 
 
 _ALLOWED = (Exception,)
