@@ -31,9 +31,10 @@ from feedmill.errors import ArgumentError
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
 from feedmill.grouping.operations import plan
 from feedmill.keys import ARRIVALS, ended_key, fanout_record_key
+from feedmill.msgpack_codec import pack
 from feedmill.records.layout import HAS_OVERFLOW
 from feedmill.storage import activity_state as state
-from feedmill.storage.auxiliary import REFILTERED
+from feedmill.storage.auxiliary import FROM_FEEDS, REFILTERED, fanout_of
 from feedmill.storage.base import (
     ABSENT,
     ADDED,
@@ -1225,6 +1226,47 @@ class AuxiliaryContract(Contract):
         self.run(notified.void(NAME, raw_id))
         last, removed = self.run(notified.numbers(NAME, raw_id))
         assert last == removed > second
+
+    def test_a_user_is_taken_out_of_what_was_said(self) -> None:
+        """What is left of a direct notification has another name, and the activity another number; of a second user it keeps that name."""
+        notified, raw_id = self.tested.auxiliary.notified_users, _id(1)
+        first = self.run(
+            notified.record(NAME, raw_id, True, {"M:a1": pack([1, "2", 3]), "M:b": pack([3]), "M:c": b"?"})
+        )
+        self.run(notified.record("Other", raw_id, True, {"M:a1": pack([1])}))
+        self.run(notified.forget_user(NAME, "1"))
+        last = self.run(notified.numbers(NAME, raw_id)).last
+        left = f"M:a1*{first}"
+        assert last > first and (fanout_of(left), fanout_of("M:b")) == ("M:a1", "M:b")
+        said = {left: (first, True), "M:b": (first, True), "M:c": (first, True)}
+        assert self.run(notified.notifications(NAME, raw_id)).notifications == said
+        self.run(notified.record(NAME, raw_id, False, {"M:a1": pack([1, "2", 3])}))
+        self.run(notified.forget_user(NAME, "3"))
+        again = self.run(notified.notifications(NAME, raw_id))
+        assert again.numbers.last > last and {*again.notifications} >= {left, "M:c"} and len(again.notifications) == 3
+        users = self.run(notified.users(NAME, raw_id, [*again.notifications]))
+        assert users.pop("M:c") == b"?" and users.pop(left) == pack(["2"]) and [*users.values()] == [pack([1, "2"])]
+        assert self.run(notified.users("Other", raw_id, ["M:a1"])) == {"M:a1": pack([1])}
+
+    def test_unfollows_of_a_user_are_forgotten(self) -> None:
+        """Those up to a number, by whom and of whom they are; what rebuilds left up to a number of its own, or not at all."""
+        unfollows = self.tested.auxiliary.unfollows
+        for user, target in (("1", "2"), ("2", "1"), ("2", FROM_FEEDS + "1"), ("2", "3"), ("3", "1")):
+            self.run(unfollows.record_unfollow(NAME, user, [target]))
+        number = self.run(unfollows.last_number(NAME))
+        mark = self.run(unfollows.begin_rebuild(NAME, "1", refiltered=True))
+        self.run(unfollows.record_unfollow(NAME, "3", ["1"]))
+        later, before = [("3", "1"), ("2", "3")], [("1", "2"), ("2", "1"), ("2", FROM_FEEDS + "1")]
+        pairs = [*later, ("1", REFILTERED), *before]
+        self.run(unfollows.forget_user(NAME, "1", number, None))
+        assert self.run(unfollows.unfollowed_since(NAME, 0, lambda: pairs)) == {*pairs[:3]}
+        self.run(unfollows.clear_unfollow(NAME, "1", ["9"]))
+        assert self.run(unfollows.changes_since(NAME, "1", mark)) == (set(), {"9"})
+        self.run(unfollows.forget_user(NAME, "1", number, mark))
+        assert self.run(unfollows.unfollowed_since(NAME, 0, lambda: pairs)) == {*later}
+        after = self.run(unfollows.last_number(NAME))
+        self.run(unfollows.clear_unfollow(NAME, "1", ["9"]))
+        assert self.run(unfollows.changes_since(NAME, "1", after)) == (set(), set())
 
 
 class PubSubContract(Contract):

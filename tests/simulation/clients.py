@@ -104,6 +104,7 @@ class Clients:
             except AGAIN as error:
                 world.say(f"{op.name} failed: {error!r}"[:200])
                 world.sleep(world.rng.choice((0.01, 0.5, 3.0, 20.0)))
+        self.model.concern(_named(op))
         world.say(f"has done {op.name}{op.args}")
         self.held -= subjects
         for waiting in self.queue:
@@ -276,9 +277,13 @@ class Clients:
         number = app.number_of(user)
         self.model.edges -= {pair for pair in self.model.edges if pair[0] == number}
         self.model.erased.add(number)
+        if not tries:
+            self.model.concerned.discard(number)
         self._ask(process, op, "delete_user", user)
         for each in _by(number):
             self.model.remove(each)
+        if number not in self.model.concerned:
+            self.model.nameless.add(number)
 
     def _rebuild(self, process: Process, op: Op, tries: int, began: float, user: Any) -> None:
         self._ask(process, op, "rebuild", user)
@@ -448,6 +453,31 @@ def _known(verb: type[Verb]) -> bool:
     from feedmill import verbs
 
     return verb.id in verbs._verbs
+
+
+def _named(op: Op) -> set[int]:
+    """The users whom what an operation leaves may name; a deletion names others alone."""
+    name, args = op.name, op.args
+    numbers: list[int] = []
+    users: set[int] = set()
+    if name in ("add", "remove", "update", "notify", "unnotify"):
+        numbers = [args[0]]
+    elif name in ("solo_add", "solo_remove"):
+        numbers = [args[1] % app.ALONE]
+    elif name == "remove_many":
+        numbers = [*args[0]]
+    elif name == "remove_object":
+        numbers = _about(*args)
+    elif name in ("import", "delete_user"):
+        numbers = _by(app.number_of(args[0]) if name == "delete_user" else args[0])
+    elif name in ("follow", "unfollow", "mute", "remove_actor", "rebuild"):
+        users = {app.number_of(each) for each in args}
+    else:
+        users = {args[0]}
+    if name in ("notify", "unnotify"):
+        users |= {*app.PARTS[args[1]]}
+    users |= {user for number in numbers for user in (app.ACTIVITIES[number][0], app.ACTIVITIES[number][3])}
+    return users - {app.number_of(args[0])} if name == "delete_user" else users
 
 
 def _subjects(op: Op) -> set[tuple[Any, ...]]:

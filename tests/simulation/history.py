@@ -19,6 +19,7 @@ from feedmill.feeds.notification import NotificationFeed
 from feedmill.grouping import writer
 from feedmill.keys import due_key
 from feedmill.manager.hooks import TOLD_HOOKS
+from feedmill.msgpack_codec import pack
 from feedmill.storage import activity_state, procedures
 from feedmill.storage.journal import ROLLING
 from feedmill.storage.memory import DATA
@@ -33,6 +34,7 @@ from tests.simulation.listeners import Listener, feeds_heard
 from tests.simulation.model import Model, Wrong
 from tests.simulation.plan import Plan
 from tests.simulation.world import Process, World
+from tests.traces import traces
 
 #: Sweeps after which everything must be done.
 MOST_SWEEPS = 80
@@ -286,6 +288,7 @@ class Simulator:
         for fanout in clients.fanouts:
             if not fanout.status().finished:
                 raise Wrong(f"{fanout!r} says that it is not finished: {fanout.status()}")
+        self._nameless(model)
         self._rebuilt(world)
         model.check(excluded)
         self._check_told(plan, model, clients, excluded)
@@ -295,9 +298,22 @@ class Simulator:
         report = doctor.examine()
         # A process that dies, or hears nothing more from the server, cannot let go of what it holds: the time of that is over.
         allowed = {"unsafe Redis setting", *(["stuck lock"] if set(world.happened) - {"coroutine cancelled"} else [])}
+        if model.erased and (model.excused_authors or model.excused_readers):
+            # A removal that was told of nobody to remove it from leaves ids, and a deletion no tombstones that say so.
+            allowed.add("entries without body")
         said = [str(finding) for finding in report.shown if finding.kind not in allowed]
         if said:
             raise Wrong(f"the doctor finds {said}")
+
+    def _nameless(self, model: Model) -> None:
+        """Nothing names a deleted user about whom nobody has asked for anything since: see ``_names``."""
+        if model.excused_authors or model.excused_readers:  # who answers nonsense may name anybody
+            return
+        for user in sorted(model.nameless):
+            command = None if self.driver is None else self.driver.command
+            found = traces(_names(user), command, is_meant=lambda key, user=user: _is_meant(key, user))
+            if found:
+                raise Wrong(f"{app.SPELLINGS[user][-1]} is deleted, and named by {found[:3]}")
 
     def _rebuilt(self, world: World) -> None:
         """Users look at their feeds, and those that are gone are rebuilt."""
@@ -353,6 +369,24 @@ class Simulator:
         must, may = model.bodies()
         if not must <= held <= may:
             raise Wrong(f"bodies: {sorted(held)} are stored, not {sorted(must)}")
+
+
+def _names(user: int) -> set[bytes]:
+    """What names a user: where the id is a word, or a number, only as it stands in keys and where it is packed as text."""
+    names = set[bytes]()
+    for spelled in map(str, app.SPELLINGS[user]):
+        names |= {f"{{{spelled}}}".encode(), repr(spelled).encode(), pack(spelled)}
+    return names
+
+
+def _is_meant(key: bytes, user: int) -> bool:
+    """Whether what a key holds is not to name a deleted *user*: not what others did to them, nor feeds that hold all of that, nor what
+    was written to a single feed.
+    """
+    number = app.BY_ID.get(key[-16:])
+    if b":wire:" in key or f"{{{app.SPELLINGS[app.SOLO][-1]}}}".encode() in key:
+        return False
+    return number is None or (number < app.ALONE and app.ACTIVITIES[number][0] == user)
 
 
 _ALLOWED = (Exception,)

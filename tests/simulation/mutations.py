@@ -22,6 +22,7 @@ from feedmill.manager import idle, writes
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
+from feedmill.storage.memory.auxiliary import MemoryNotifiedUsers
 from feedmill.storage.memory.hook_queue import MemoryHookQueue
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
@@ -133,6 +134,15 @@ def idle_not_begun(patch: Patch) -> None:
         return True
 
     patch(MemoryTimelineStorage, "idle_begin", mutant)
+
+
+def named_for_good(patch: Patch) -> None:
+    """Who is deleted stays in the lists of those who were notified of what others did."""
+
+    def mutant(self: Any, manager: str, user: str) -> Steps[None]:
+        yield from ()
+
+    patch(MemoryNotifiedUsers, "forget_user", mutant)
 
 
 def no_tombstone(patch: Patch) -> None:
@@ -294,6 +304,7 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "refused-stays": refused_stays,
     "update-unfiltered": update_unfiltered,
     "pending-writes-dropped": inbox_is_dropped,
+    "named-for-good": named_for_good,
     "no-tombstone": no_tombstone,
     "aged-uncounted": aged_uncounted,
     "aged-forgotten": aged_forgotten,

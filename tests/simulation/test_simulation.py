@@ -25,19 +25,10 @@ from tests.simulation.clients import Clients
 from tests.simulation.history import Result, Simulator
 from tests.simulation.mutations import MUTATIONS
 from tests.simulation.plan import LONGEST, Fault, Op, Plan, draw
-from tests.simulation.runner import Tally, show, simulate, simulator
+from tests.simulation.runner import NEAR, Tally, show, simulate, simulator
 from tests.simulation.shrink import kind_of, shrink
 
 ROOT = Path(__file__).parents[2]
-#: Where the search for a rare bug on purpose begins. A seed that finds it is near; should plans be drawn otherwise one day, the search
-#: goes on from there, and takes longer.
-NEAR = {
-    "token-unchecked": 2500,
-    "no-look-behind": 5550,
-    "unfollowed-unseen": 5250,
-    "pending-writes-dropped": 2300,
-    "cancelled-halfway": 150,
-}
 #: Histories of the short form.
 SHORT = {"memory": 300, "redis": 40}
 
@@ -351,12 +342,12 @@ def test_a_run_is_made_in_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.soak  # until the seeds of NEAR are searched anew: plans are drawn otherwise since there are more operations
+@pytest.mark.soak  # until ``python -m tests.simulation --near`` was run: plans are drawn otherwise since there are more operations
 @pytest.mark.timeout(700)
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_bugs_on_purpose_are_found(mutation: str) -> None:
     """Each bug of the kinds that were once there is found within ten minutes, in some histories: it is not just any breakage."""
-    first, jobs = NEAR.get(mutation, 0), os.cpu_count() or 1
+    first, jobs = json.loads(NEAR.read_text()).get(mutation, 0), os.cpu_count() or 1
     tally = simulate("memory", first=first, mutation=mutation, seconds=600, jobs=jobs, stop=True)
     assert tally.wrong, f"{tally.histories} histories did not find {mutation}"
     assert tally.wrong < tally.histories / 2

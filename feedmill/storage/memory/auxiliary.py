@@ -18,6 +18,7 @@ from feedmill.storage.auxiliary import (
     Unfollow,
     Unfollows,
     names,
+    names_all,
     without,
 )
 from feedmill.storage.memory.data import DATA, atomic, journal_time
@@ -134,12 +135,15 @@ class MemoryUnfollows(Unfollows):
         return FollowChanges(*(_of_user(each, user, number) for each in (held.unfollowed, held.followed)))
 
     @atomic
-    def forget_user(self, manager: str, user: str) -> None:
+    def forget_user(self, manager: str, user: str, number: int, rebuilds: int | None) -> None:
         held = _unfollows(manager)
         for pairs in (held.unfollowed, held.followed):
-            for pair in [each for each in pairs if names(each, user)]:
-                del pairs[pair]
-        held.rebuilt.discard(user)
+            for pair, at in list(pairs.items()):
+                until = rebuilds if pair[1] == REFILTERED else number
+                if names(pair, user) and until is not None and at <= until:
+                    del pairs[pair]
+        if rebuilds is not None:
+            held.rebuilt.discard(user)
 
 
 def _unfollows(manager: str) -> _Unfollows:
@@ -209,7 +213,19 @@ class MemoryNotifiedUsers(NotifiedUsers):
     def forget_user(self, manager: str, user: str) -> None:
         for (owner, _), held in DATA.notified.items():
             if owner == manager:
-                held.users.update({name: without(packed, user) for name, packed in held.users.items()})
+                for name, packed in list(held.users.items()):
+                    if (rest := without(packed, user)) != packed:
+                        _replace(held, name, rest)
+
+
+def _replace(held: _Notified, name: str, rest: bytes) -> None:
+    """Keep the users that are left of a direct notification, which may be nobody."""
+    said = held.notifications.pop(name, (0, True))
+    del held.users[name]
+    held.last += 1
+    if rest:
+        name = f"{name}*{said[0]}" if names_all(name) else name
+        held.users[name], held.notifications[name] = rest, said
 
 
 class MemoryRemovalIndex(RemovalIndex):
