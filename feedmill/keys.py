@@ -22,10 +22,10 @@ ARRIVALS = ":arrivals"
 _BODIES, _FANOUTS = "a:", "fanout:"
 #: and what is due, notices, bodies that a manager keeps, feeds in which something was left, dead letters, what was set aside.
 _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE = "due:", "notified:", "kept:", "pending:", "dead", "set-aside:"
-#: and feeds by when something in them is too old, or by when nobody has used them for too long; the index of activities; and who
-#: has what hooks are to be told.
-_AGING, _IDLE, _INDEX, _HOOKS = "aging:", "idle:", "index:", "hooks:"
-_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE, _INDEX, _HOOKS
+#: and feeds by when something in them is too old, or by when nobody has used them for too long; the index of activities; who
+#: has what hooks are to be told; and when a sweep was done.
+_AGING, _IDLE, _INDEX, _HOOKS, _SWEPT = "aging:", "idle:", "index:", "hooks:", "swept"
+_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE, _INDEX, _HOOKS, _SWEPT
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 #: What means more than itself in a pattern.
 _GLOB = re.compile(r"[\[\]*?\\^]")
@@ -305,6 +305,11 @@ def notification_numbers_key(manager: str, raw_id: bytes) -> str:
 def dead_letters_key() -> str:
     """The stream of dead letters."""
     return f"{settings.current().key_prefix}{_DEAD}"
+
+
+def swept_key() -> str:
+    """The key that knows when the last sweep was done."""
+    return f"{settings.current().key_prefix}{_SWEPT}"
 
 
 def channel_name(logical: str) -> str:

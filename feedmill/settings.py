@@ -9,7 +9,8 @@ import functools
 import math
 import os
 from collections.abc import Mapping
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 from feedmill.errors import SettingsError
 from feedmill.redis_urls import SCHEMES as _REDIS
@@ -26,6 +27,8 @@ ENTRY_POINTS = "feedmill.backends"
 LONGEST_LIFETIME = 200 * 366 * 86_400
 #: Characters that a signing key has at least.
 SHORTEST_KEY = 16
+#: Origins of a value, see :attr:`Settings.origins`.
+ENVIRONMENT, CONFIGURE, DJANGO, COMMAND_LINE = "environment", "configure()", "Django setting", "command line"
 
 
 def _has_backend(url: str) -> bool:
@@ -60,6 +63,9 @@ def _check_broker(url: str) -> None:
 class Settings:
     """What can be set; each field is also the environment variable ``FEEDMILL_<NAME>``."""
 
+    #: Where the values come from that are not defaults, by the names of their settings.
+    origins: ClassVar[Mapping[str, str]] = MappingProxyType({})
+
     #: Where feeds are stored: ``redis://host:port/db``, ``memory://`` for the in-memory mode, or the URL of another backend.
     redis_url: str = dataclasses.field(default="redis://127.0.0.1:6379/0", repr=False)
     #: URL of Celery's broker. Empty: the server of ``redis_url``.
@@ -70,8 +76,8 @@ class Settings:
     lock_ttl: float = 10.0
     #: Comma-separated modules that declare managers and verbs. Workers import them when they start.
     modules: str = ""
-    #: The Celery app that sends the tasks, as ``module:attribute``. Empty: the current app of the process, or Feedmill's own
-    #: app if there is none.
+    #: The Celery app that sends the tasks, as ``celery -A`` takes it: ``module:attribute``, or the module of the app. Empty: the
+    #: current app of the process, or Feedmill's own app if there is none.
     celery_app: str = ""
     #: Seconds for which the status of a finished fan-out is kept.
     receipt_ttl: float = 3600.0
@@ -237,7 +243,13 @@ def from_environment(environ: Mapping[str, str] | None = None) -> Settings:
     """Settings from ``FEEDMILL_…`` variables; :class:`~feedmill.errors.SettingsError` for one that does not exist."""
     environ = os.environ if environ is None else environ
     values = _named({variable: text for variable, text in environ.items() if variable.startswith(ENV)})
-    return Settings(**values)  # type: ignore[arg-type]
+    return _from(Settings(**values), dict.fromkeys(values, ENVIRONMENT))  # type: ignore[arg-type]
+
+
+def _from(made: Settings, origins: Mapping[str, str]) -> Settings:
+    """*made*, which then says where its values come from."""
+    vars(made)["origins"] = MappingProxyType(dict(origins))
+    return made
 
 
 def _named(given: Mapping[str, object]) -> dict[str, object]:
@@ -272,11 +284,22 @@ def configure(**changes: object) -> Settings:
 
     Raises :class:`~feedmill.errors.SettingsError` for an unknown name or an invalid value.
     """
+    return change(changes, CONFIGURE)
+
+
+def change(changes: Mapping[str, object], origin: str, *, afresh: bool = False) -> Settings:
+    """:func:`configure` for others than an app: *origin* says who set the values.
+
+    *afresh*: what was changed before, and is not among *changes*, is the environment's again. If a value is refused, all stays
+    as it was.
+    """
     global _current
     for name in changes:
         _check_name(name, name, list(_FIELDS))
     values = {name: _convert(name, value) for name, value in changes.items()}
-    _current = dataclasses.replace(current(), **values)  # type: ignore[arg-type]
+    before = from_environment() if afresh else current()
+    made = dataclasses.replace(before, **values)  # type: ignore[arg-type]
+    _current = _from(made, {**before.origins, **dict.fromkeys(values, origin)})
     return _current
 
 

@@ -9,7 +9,15 @@ import pytest
 
 from feedmill.fanout import publisher
 from feedmill.ids import EntityId
-from feedmill.keys import due_key, fanout_record_key, named_fanout, wakeup_key
+from feedmill.keys import (
+    HOOK_BUCKETS,
+    due_key,
+    fanout_record_key,
+    hook_keys,
+    hooks_wakeup_key,
+    named_fanout,
+    wakeup_key,
+)
 from feedmill.storage.journal import Claim
 from feedmill.storage.registry import backend
 from feedmill.testing.messages import Message, MessageBox, deliver, pass_waiting_times, replacements
@@ -30,7 +38,12 @@ def make_overdue(manager: str) -> None:
         record = fanout_record_key(named_fanout(manager, name.decode()))
         if client.hexists(record, "rerun_at"):
             client.hset(record, "rerun_at", 1)
-    client.delete(wakeup_key(manager))
+    client.delete(wakeup_key(manager), hooks_wakeup_key(manager))
+    for bucket in range(HOOK_BUCKETS):
+        due, _, holder = hook_keys(manager, bucket)
+        client.delete(holder)
+        for name in client.zrange(due, 0, -1):
+            client.zadd(due, {name: 0})
 
 
 def users_of_chunk(message: Message) -> list[EntityId]:

@@ -140,7 +140,7 @@ def read_all(reader: Reader, blocks: Iterable[Block], skips: Callable[[Block], b
 
 def check_words(block: Block) -> None:
     """Refuse commands, options and settings of Feedmill's, and targets of make, that do not exist."""
-    for name in re.findall(r"FEEDMILL_(\w+)", block.text):
+    for name in re.findall(r"\bFEEDMILL_(\w+)", block.text):
         assert name.lower() in settings._FIELDS, f"{block.where}: there is no setting FEEDMILL_{name}"
     for line in re.split(r"\n|&&|\|\||;", block.text.replace("\\\n", " ")):
         if found := _COMMAND.match(line):
@@ -149,12 +149,14 @@ def check_words(block: Block) -> None:
                 word = rest.split()[0]
                 assert "=" in word or word in TARGETS, f"{block.where}: the Makefile has no target {word!r}"
             else:
-                check_command(block, rest.split("#")[0].split())
+                check_command(block, re.split("[#>]", rest)[0].split())
 
 
 def check_command(block: Block, words: list[str]) -> None:
     """Refuse a command of ``feedmill``, or an option, that does not exist."""
     command: click.Command = main
+    if words[:1] in (["-A"], ["--app"]):
+        words = words[2:]
     while isinstance(command, click.Group) and words and not words[0].startswith("-"):
         known = command.commands
         assert words[0] in known, f"{block.where}: there is no command `feedmill … {words[0]}`"

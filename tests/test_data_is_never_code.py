@@ -29,7 +29,7 @@ MODULES = {
 CALLS = {"eval", "exec", "compile", "__import__", "load_module", "exec_module", "literal_eval"}
 #: Functions that import by name, and where the name is a setting that only an operator can give.
 IMPORTS = {
-    "import_module": {"cli/main.py", "tasks/configuration.py"},
+    "import_module": {"cli/loading.py", "tasks/configuration.py"},
     "symbol_by_name": {"fanout/publisher.py"},
     "find_spec": {"tasks/configuration.py"},
 }

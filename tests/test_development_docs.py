@@ -196,6 +196,7 @@ def busy_keys(redis_url: str, box: FakeBroker) -> dict[str, str]:
     manager.add_activity(Activity(4, Love, 7, target=5))
     assert run(backend().journal.get(name))
     KeysCached(10).add(Activity(1, Love, 7))
+    run(backend().journal.record_sweep())
     return {key.decode("latin-1"): client.type(key).decode() for key in client.scan_iter("fm:*")}
 
 

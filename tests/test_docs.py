@@ -123,7 +123,6 @@ class TestTheReaderIsStrict:
         self, block: str, complaint: str, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Each kind of mistake is noticed, in each kind of block."""
-        monkeypatch.setattr("feedmill.cli.main.load_managers", list)
         with reading(tmp_path, monkeypatch) as reader, pytest.raises(Exception, match=complaint):
             read_all(reader, blocks_of(DOCS / "wrong.md", block))
 

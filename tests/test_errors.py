@@ -456,7 +456,7 @@ CASES: dict[str, tuple[Callable[[], Any], type[FeedmillError], str]] = {
     "app that is not there": (
         lambda: [feedmill.configure(celery_app="nowhere:app"), celery_app()],
         SettingsError,
-        r"CELERY_APP is 'nowhere:app', which cannot be imported: .*; name a Celery app as module:attribute",
+        r"CELERY_APP is 'nowhere:app', and there is no module 'nowhere', .*; name a Celery app as module:attribute",
     ),
     "app that is none": (
         lambda: [feedmill.configure(celery_app="feedmill.verbs:known_verbs"), celery_app()],

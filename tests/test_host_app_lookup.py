@@ -355,7 +355,7 @@ def test_a_celeryconfig_of_another_app_is_not_ours(folder: Folder, redis_url: st
     said = folder.run(
         "from feedmill.tasks import app\nprint(app.conf.broker_url, len(app.conf.task_queues), *app.conf.beat_schedule)"
     )
-    assert said == f"{redis_url} 2 feedmill.sweep"
+    assert said == f"{redis_url} 3 feedmill.sweep"
 
 
 def test_a_celeryconfig_that_fails_for_another_app_is_not_ours(folder: Folder, redis_url: str) -> None:

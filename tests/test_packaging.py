@@ -91,7 +91,7 @@ def test_an_index_page_can_be_made_of_the_metadata(built: Path) -> None:
     imported = "".join(path.read_text() for path in (ROOT / "feedmill").rglob("*.py"))
     names = {re.split(r"[^\w-]", entry)[0] for entry in required}
     unused = {name for name in names if not re.search(rf"^ *(import|from) {name}\b", imported, re.MULTILINE)}
-    assert unused == set()
+    assert unused == {"packaging"}  # which kombu's transport for Redis imports, without saying so
 
 
 def test_the_source_distribution_is_complete(built: Path, tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ def test_the_public_api_is_what_is_listed() -> None:
         "feedmill.configure(**changes: object) -> Settings",
         "class feedmill.errors.CursorError(FeedmillError, ValueError)",
         "feedmill.FanoutPriority is feedmill.Priority",
-        "$ feedmill dead show ID",
+        "$ feedmill dead show ID --json",
         "task feedmill.deliver",
     ],
 )

@@ -73,7 +73,6 @@ NAMES = {
     "Pace": "RateLimit",
     "Shown": "RecordView",
     "Stored": "GroupView",
-    "Outbox": "CommandBuffer",
 }
 #: (file, name) that stays, and why.
 STAYS = {

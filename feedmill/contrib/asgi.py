@@ -157,6 +157,9 @@ class LiveResponse(_Response):
         if scope.get("http_version", "1.1").startswith("1"):  # some servers wait for idle connections when they stop
             headers.append((b"connection", b"close"))
         await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+        if scope.get("method") == "HEAD":
+            await send({"type": "http.response.body", "body": b""})
+            return
         over = SHUTDOWN.future()
         writing, leaving = asyncio.ensure_future(_write(stream, send)), asyncio.ensure_future(_gone(receive))
         try:

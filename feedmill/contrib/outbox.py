@@ -19,6 +19,7 @@ from feedmill.errors import (
     ActivityError,
     ArgumentError,
     CorruptRecord,
+    DeclarationError,
     FeedBusy,
     MessageError,
     StorageError,
@@ -117,9 +118,12 @@ class Outbox(ABC):
 
     # -- what the two kinds do in their own way
 
-    @abstractmethod
     def record(self, calls: Sequence[Call]) -> Procedure[list[DeferredFanout]]:
-        """Write *calls* in the caller's transaction, and have them relayed when it is committed."""
+        """Write *calls* in the caller's transaction, and have them relayed when it is committed.
+
+        Raises :class:`~feedmill.errors.DeclarationError` if it is not known which transaction that is.
+        """
+        raise DeclarationError("which transaction is meant? use outbox.bind(session)")
 
     @abstractmethod
     def _ask(self, function: Callable[..., Any], *args: Any) -> Procedure[Any]:
@@ -191,12 +195,12 @@ class Outbox(ABC):
 
     # -- what handles ask
 
-    def look(self, row_id: int) -> Procedure[Waiting | None]:
+    def waiting(self, row_id: int) -> Procedure[Waiting | None]:
         """How it stands with a row; None if there is none."""
-        found: Waiting | None = yield from self._ask(self._looked, row_id)
+        found: Waiting | None = yield from self._ask(self._waiting, row_id)
         return found
 
-    def _looked(self, db: Any, row_id: int) -> Waiting | None:
+    def _waiting(self, db: Any, row_id: int) -> Waiting | None:
         row = self._row(db, row_id)
         if row is None:
             return None
@@ -313,6 +317,8 @@ class _Relay:
         self._until = self._ahead = 0.0
         #: Lanes of this pass that go no further now.
         self._stuck: set[str] = set()
+        #: Lanes that this pass is about.
+        self._going: set[str] = set()
         #: Rows whose calls were made and that are not deleted yet, and what they are about.
         self._done: list[Row] = []
         self._subjects: set[tuple[str, str]] = set()
@@ -367,17 +373,18 @@ class _Relay:
                 return False  # it took so long that somebody else has them
         before = self.relayed, len(self._stuck)
         now = self._ahead + time.monotonic()
-        going = {*mine} - self._stuck
+        going = self._going = {*mine} - self._stuck
         barriers = {deferral.barrier_of(lane) for lane in going}
         rows: list[Row] = yield from ask(outbox._rows, sorted(going | barriers), ROWS_AT_ONCE)
         adding: list[Row] = []
         try:
             for row in rows:
-                if row.lane not in going:  # others wait for it
-                    self._stuck |= {lane for lane in going if deferral.barrier_of(lane) == row.lane}
-                elif row.due > now:
-                    self._stuck.add(row.lane)
-                if row.lane not in going or row.lane in self._stuck:
+                if deferral.is_barrier(row.lane):  # what is older comes first, whatever becomes of this
+                    yield from self._add(adding, now)
+                    adding = []
+                if row.lane not in going or row.due > now:
+                    self._stick(row.lane)
+                if row.lane in self._stuck:
                     continue
                 if _can_join(row, adding):
                     adding.append(row)
@@ -399,9 +406,15 @@ class _Relay:
             yield from self._settle()
             first: int | None = yield from self.outbox._ask(self.outbox._first, row.lane[: deferral.SCOPE_SIZE])
             if first is not None and first < row.id:
-                self._stuck.add(row.lane)
+                self._stick(row.lane)
                 return
         yield from self._make(row, now)
+
+    def _stick(self, lane: str) -> None:
+        """No row of *lane* is relayed any more in this pass, nor one that has to wait for it."""
+        self._stuck.add(lane)
+        if deferral.is_barrier(lane):
+            self._stuck |= {each for each in self._going if deferral.barrier_of(each) == lane}
 
     def _add(self, rows: Sequence[Row], now: float) -> Procedure[None]:
         """Add many activities of one manager in one round trip; where that is not possible, one by one."""
@@ -478,7 +491,7 @@ class _Relay:
         due = now + min(most, FIRST_PAUSE * 2 ** min(row.attempts, 20))
         self.unreachable += unreachable
         if not dead:
-            self._stuck.add(row.lane)
+            self._stick(row.lane)
         reason = f"{type(error).__name__}: {error}"[:ERROR_SIZE]
         level, what = (logging.ERROR, "was given up") if dead else (logging.WARNING, "is tried again")
         logger.log(level, "outbox %r: %s %s: %s", self.outbox.name, row, what, reason)

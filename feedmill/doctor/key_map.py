@@ -27,6 +27,7 @@ from feedmill.keys import (
     pending_key,
     shared_beginnings,
     split_format,
+    swept_key,
     user_of_tag,
     user_tag,
 )
@@ -48,7 +49,7 @@ class KeyKind(enum.Enum):
     FANOUT_RECORD = (HASH, "fan-out record")
     CHUNKS = (HASH, "chunks of a fan-out")
     DUE = (ZSET, "fan-outs that are due")
-    MARK = (STRING, "a wake-up message, a clock or an author's rate limit")
+    MARK = (STRING, "a wake-up message, a clock, an author's rate limit or the time of the last sweep")
     TAKEN = (HASH, "claims for one wake-up message")
     UNFOLLOWS = (ZSET, "who unfollowed whom, or follows again")
     NUMBERS = (HASH, "numbers of unfollows")
@@ -196,6 +197,7 @@ def _own_keys() -> Iterator[tuple[bytes, re.Pattern[bytes], KeyKind]]:
         (notified_users_prefix(), rb".*\}:numbers", KeyKind.NOTIFICATION_NUMBERS),
         (notified_users_prefix(), rb".*\}", KeyKind.NOTIFIED_USERS),
         (dead_letters_key(), rb"", KeyKind.DEAD_LETTERS),
+        (swept_key(), rb"", KeyKind.MARK),
         (index_key("", 0).partition("{")[0], rb"\{[^}]*\}", KeyKind.INDEX),
         *((beginning, rb".*", KeyKind.OTHER) for beginning in shared_beginnings()),
     ]

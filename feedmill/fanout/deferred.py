@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from feedmill.fanout.handle import Fanout, FanoutStatus, cancel_all, status_of_all, total_of
 from feedmill.fanout.handles import Fanouts
@@ -26,7 +26,7 @@ class Waiting(NamedTuple):
 class Place(Protocol):
     """Where rows are kept until they are relayed."""
 
-    def look(self, row_id: int) -> Procedure[Waiting | None]:
+    def waiting(self, row_id: int) -> Procedure[Waiting | None]:
         """How it stands with a row; None if there is none."""
 
     def drop(self, row_id: int) -> Procedure[bool]:
@@ -41,14 +41,15 @@ class DeferredFanout(Fanout):
     """
 
     def __init__(
-        self, ids: Sequence[str], op: str, manager: str, activity_id: str = "", *, row_id: int, place: Place
+        self, ids: Sequence[str], op: str, manager: str, activity_id: str = "", *, row_id: int, place: Any
     ) -> None:
         super().__init__(ids[0] if ids else "", "", activity_id)
         #: The id of the row.
         self.row_id = row_id
         #: Whether it is known that the transaction was committed.
         self.committed = False
-        self._ids, self._place, self._asked, self._manager = tuple(ids), place, op, manager
+        self._ids, self._asked, self._manager = tuple(ids), op, manager
+        self._place: Place = place
 
     def status(self) -> FanoutStatus:
         """:meth:`Fanout.status`, of what waits in the outbox as well."""
@@ -70,7 +71,7 @@ class DeferredFanout(Fanout):
         return await procedures.arun(self._cancel())
 
     def _status(self) -> Procedure[FanoutStatus]:
-        row = yield from self._place.look(self.row_id)
+        row = yield from self._place.waiting(self.row_id)
         if row is not None:
             return FanoutStatus(
                 planned=0,
@@ -93,7 +94,7 @@ class DeferredFanout(Fanout):
     def _cancel(self) -> Procedure[bool]:
         if (yield from self._place.drop(self.row_id)):
             return True
-        if not self.committed or (yield from self._place.look(self.row_id)) is not None:
+        if not self.committed or (yield from self._place.waiting(self.row_id)) is not None:
             return False
         return any((yield from stored(cancel_all([Fanout(each) for each in self._ids]))))
 

@@ -7,11 +7,12 @@ import contextvars
 import functools
 import logging
 import math
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, ParamSpec, TypeVar
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 from feedmill import registry, settings, signing
 from feedmill.errors import MessageError, SettingsError, StorageError
@@ -179,27 +180,54 @@ def _names_tasks(app: Any) -> bool:
 
 
 def app_named(name: str) -> Any:
-    """The Celery app that the setting names; :class:`~feedmill.errors.SettingsError` if there is none of that name."""
+    """The Celery app that ``celery -A`` finds by that name; :class:`~feedmill.errors.SettingsError` if there is none."""
     module, _, attribute = name.partition(":")
-    app = getattr(sys.modules.get(module), attribute, None) if attribute else None
+    app = getattr(sys.modules.get(module), attribute, None) if attribute else _found.get(name)
     return app if app is not None and app in _known else _looked_up(name)
+
+
+#: Apps that were looked up by their module alone.
+_found: WeakValueDictionary[str, Any] = WeakValueDictionary()
 
 
 def _looked_up(name: str) -> Any:
     from celery import Celery
-    from celery.utils.imports import symbol_by_name
+    from celery.app.utils import find_app
+
+    by = "--app" if settings.current().origins.get("celery_app") == settings.COMMAND_LINE else "FEEDMILL_CELERY_APP"
+    usage = "name a Celery app as module:attribute, or its module"
+    try:
+        app = find_app(name)
+    except Exception as error:  # of whatever kind: it is somebody's module that is run
+        raise SettingsError(f"{by} is {name!r}, {_not_found(name, error)}; {usage}") from error
+    if not isinstance(app, Celery):
+        raise SettingsError(f"{by} is {name!r}, a {type(app).__name__}; {usage}")
+    _found[name] = app
+    return app
+
+
+def _not_found(name: str, error: Exception) -> str:
+    """Why Celery finds no app of *name*, where it failed with *error*: what is not there, or cannot be imported."""
+    module, _, attribute = name.partition(":")
+    parent, _, last = module.rpartition(".")
+    absent = error.name if isinstance(error, ModuleNotFoundError) else None
+    if module not in sys.modules and parent in sys.modules and absent == module:
+        module, attribute = parent, last
+    if module not in sys.modules:
+        if absent and f"{module}.".startswith(f"{absent}."):
+            return f"and there is no module {absent!r}, neither here in {os.getcwd()} nor among what is installed"
+        return f"which cannot be imported: {type(error).__name__}: {error}"
+    if attribute:
+        return f"and the module {module!r} has no {attribute!r}"
+    inner = f"{module}.celery"
+    from celery.app.utils import find_app
 
     try:
-        app = symbol_by_name(name)
-    except Exception as error:  # of whatever kind: it is somebody's module that is run
-        raise SettingsError(
-            f"FEEDMILL_CELERY_APP is {name!r}, which cannot be imported: {error}; name a Celery app as module:attribute"
-        ) from error
-    if not isinstance(app, Celery):
-        raise SettingsError(
-            f"FEEDMILL_CELERY_APP is {name!r}, a {type(app).__name__}; name a Celery app as module:attribute"
-        )
-    return app
+        find_app(f"{inner}:app")
+    except Exception as failed:
+        if not isinstance(failed, ModuleNotFoundError) or failed.name not in (inner, f"{inner}:app"):
+            return f"whose {inner} cannot be imported: {type(failed).__name__}: {failed}"
+    return f"and the module {module!r} holds no Celery app, neither as app or celery nor in {inner}"
 
 
 def content_type_problem(app: Any) -> str:
@@ -346,11 +374,16 @@ def length(queue: str) -> int:
     """
     try:
         with celery_app().connection_or_acquire() as connection:  # its own channel, since to make one is not cheap
-            # kombu looks for a queue in Redis without the prefix of its keys, and creates nothing there by declaring one.
-            passive = connection.transport.driver_type != "redis"
-            return int(connection.default_channel.queue_declare(queue, passive=passive).message_count)
+            return message_count(connection, connection.default_channel, queue)
     except Exception:  # nobody has declared it yet, or something is wrong with the broker, which sending says better
         return 0
+
+
+def message_count(connection: Any, channel: Any, queue: str) -> int:
+    """How many messages wait in *queue*, as the broker says on *channel*; raises what the transport raises."""
+    # kombu looks for a queue in Redis without the prefix of its keys, and creates nothing there by declaring one.
+    passive = connection.transport.driver_type != "redis"
+    return int(channel.queue_declare(queue, passive=passive).message_count)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """What hooks of managers are to be told, so that none of it is lost, and none of it is looked for where nobody wants to know.
 
 What a hook is told stands in a list that the script wrote that made it so: what came into a notification feed beside that feed
-(:data:`~feedmill.keys.ARRIVALS`), fan-outs that ended beside the journal. So it is known if and only if it happened. Who has such a
+(``<key>:arrivals``), fan-outs that ended beside the journal. So it is known if and only if it happened. Who has such a
 list is noted behind that, in one of the buckets of the manager: whoever wrote does so before the work counts as done, and
 whoever does the work again because they died does it again. Then a worker takes the bucket, reads the lists, calls the hook, and
 drops what it told. An entry is forgotten only if nobody noted it again meanwhile, and a worker that dies leaves everything where it is: it is told again.

@@ -28,6 +28,8 @@ OPEN_TTL = 7 * 24 * 3600
 #: Milliseconds for which a fan-out is left to workers that know all its feeds. Then others deliver to those they know: the
 #: release may have lost a feed instead of having won one.
 ROLLING = 600_000
+#: Seconds for which it is known when the last sweep was done.
+SWEEP_TTL = 7 * 24 * 3600
 #: Milliseconds for which a wake-up message counts as on its way.
 WAKEUP_TTL = 1000
 #: Dead letters that are kept; beyond, the oldest go.
@@ -409,6 +411,15 @@ class Journal(Protocol):
 
     def list_due(self, manager: str, start: int = 0, limit: int = 0) -> Steps[DueFanouts]:
         """The unfinished fan-outs, those first that are to be looked at soonest: *limit* of them from rank *start* on."""
+
+    def sample_chunks(self, fanout_id: str, limit: int) -> Steps[list[bytes]]:
+        """Some of the chunks of a fan-out that are not done, as they were written: about *limit* of them, or all. One command."""
+
+    def record_sweep(self) -> Steps[None]:
+        """Record that a sweep was done now."""
+
+    def last_sweep(self) -> Steps[float | None]:
+        """How many seconds ago the last sweep was done; None if there was none in the last :data:`SWEEP_TTL`. One round trip."""
 
     def dead_letter(self, reason: str, payload: bytes, manager: str = "", claim: Claim | None = None) -> Steps[str]:
         """Put a dead letter; its id. It is about a message, or with *manager* about what its hook could not be told; with *claim*, about a fan-out, which is given up, and its record

@@ -150,6 +150,5 @@ def hooks(manager: str) -> int:
 
 @_task("feedmill.sweep", (), CHUNK_LIMITS)
 def sweep() -> int:
-    """Wake workers for what is overdue, after what waits in the outboxes of the app's databases is relayed."""
-    relayed = deferral.sweep()
-    return relayed + drain.sweep()
+    """Wake workers for what is overdue, and relay what waits in the outboxes of the app's databases."""
+    return drain.sweep() + deferral.sweep()

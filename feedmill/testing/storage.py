@@ -30,7 +30,7 @@ from feedmill.cursor import GroupPosition
 from feedmill.errors import ArgumentError
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
 from feedmill.grouping.operations import plan
-from feedmill.keys import fanout_record_key
+from feedmill.keys import ARRIVALS, ended_key, fanout_record_key
 from feedmill.records.layout import HAS_OVERFLOW
 from feedmill.storage import activity_state as state
 from feedmill.storage.auxiliary import REFILTERED
@@ -52,7 +52,8 @@ from feedmill.storage.base import (
     Snapshot,
     WriteRequest,
 )
-from feedmill.storage.journal import FANOUT, MESSAGE, Claim, NotBegun, RateLimit, Succession
+from feedmill.storage.hook_queue import HookSettlement
+from feedmill.storage.journal import FANOUT, HOOK, MESSAGE, Claim, NotBegun, RateLimit, Succession
 from feedmill.storage.operations import PAUSE, Interrupted, Steps, barrier, together
 from feedmill.storage.pubsub import LISTENING, Listener
 from feedmill.verbs import Love
@@ -947,6 +948,27 @@ class JournalContract(Contract):
         self.open()
         assert self.run(self.journal.dead_letters(5)) == [] and "dead" not in self.status()
 
+    def test_a_sample_of_chunks(self) -> None:
+        """Some of those that are not done, as they were written; none of what was never planned."""
+        claim = self.planned(3)
+        self.run(self.journal.begin_chunk(claim.id, claim.generation, 0))
+        assert sorted(self.run(self.journal.sample_chunks(claim.id, 9))) == [b"chunk0", b"chunk1", b"chunk2"]
+        assert len(self.run(self.journal.sample_chunks(claim.id, 1))) == 1
+        for number in range(3):
+            self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, number, 10))
+        assert self.run(self.journal.sample_chunks(claim.id, 9)) == []
+        assert self.run(self.journal.sample_chunks(f"{NAME}:nothing", 9)) == []
+
+    def test_the_last_sweep(self) -> None:
+        """It is known how long ago it was, once there was one."""
+        assert self.run(self.journal.last_sweep()) is None
+        self.run(self.journal.record_sweep())
+        time.sleep(0.3)
+        first = self.run(self.journal.last_sweep())
+        assert 0.2 < first < 60
+        self.run(self.journal.record_sweep())
+        assert self.run(self.journal.last_sweep()) < first
+
     def test_what_is_listed(self) -> None:
         """Those first that are to be looked at soonest, some of them at a time."""
         names = [self.open(f"f{number}", rate_limit=RateLimit(5, 0.1, 1)) for number in range(4)]
@@ -1023,6 +1045,90 @@ class AuxiliaryContract(Contract):
         assert self.run(index.turn(NAME, 0, [b"a", b"\0b", b"a"], [b"\0b"]))
         assert self.run(index.entries(NAME, [0])) == [[b"c", b"\0b"]]
         assert self.run(index.turn(NAME, 0, [b"c", b"\0b"], [])) and self.run(index.entries(NAME, [0])) == [[]]
+
+    def test_what_hooks_are_told(self) -> None:
+        """One takes a bucket at a time, and for a lease; what was scheduled again meanwhile stays; what failed is put off."""
+        queue = self.tested.auxiliary.hook_queue
+        self.run(queue.schedule(NAME, {3: [b"a", b"b"], 9: [b"c"]}))
+        assert self.run(queue.due(NAME)) == [3, 9] and self.run(queue.due("Other")) == []
+        assert self.run(queue.overdue(NAME, -60)) == 3 and self.run(queue.overdue(NAME, 60)) == 0
+        first, second = self.run(queue.take(NAME, 3, b"mine", 60_000, 9))
+        assert [(each.owner, each.begun, each.deaths) for each in (first, second)] == [(b"a", 0, 0), (b"b", 0, 0)]
+        assert self.run(queue.take(NAME, 3, b"theirs", 60_000, 9)) is None
+        assert self.run(queue.begin(NAME, 3, b"mine", 60_000, [first, second]))
+        assert not self.run(queue.begin(NAME, 3, b"theirs", 60_000, [first]))
+        self.run(queue.schedule(NAME, {3: [b"a"]}))
+        self.run(queue.settle(NAME, 3, [HookSettlement(first, None), HookSettlement(second, 60, failed=True)], b"mine"))
+        (again,) = self.run(queue.take(NAME, 3, b"theirs", 1, 9))
+        assert (again.owner, again.begun) == (b"a", 0)
+        self.run(queue.begin(NAME, 3, b"theirs", 1, [again]))
+        time.sleep(0.05)  # whoever has it is dead
+        (left,) = self.run(queue.take(NAME, 3, b"mine", 60_000, 9))
+        assert (left.owner, left.begun, left.deaths) == (b"a", 1, 1)
+        self.run(queue.settle(NAME, 3, [HookSettlement(left, None)], b"mine"))
+        assert self.run(queue.take(NAME, 3, b"mine", 60_000, 9)) == [] and self.run(queue.due(NAME)) == [9]
+        self.run(queue.forget(NAME, {9: [b"c"], 3: [b"b"]}))
+        assert self.run(queue.due(NAME)) == [] and self.run(queue.overdue(NAME, -7200)) == 0
+
+    def test_lists_of_what_hooks_are_told(self) -> None:
+        """Items are read from the oldest on; dropping what is gone changes nothing. A wake-up message counts as sent until it is answered."""
+        queue = self.tested.auxiliary.hook_queue
+        key = ContractNotes.key_of(5) + ARRIVALS
+        self.run(queue.put(key, [b"one", b"two", b"three"]))
+        assert self.run(queue.items([key, key + "x"], 2)) == [[b"one", b"two"], []]
+        assert self.run(queue.drop(key, [b"two"])) == 2 == self.run(queue.drop(key, [b"two"]))
+        assert (
+            self.run(queue.items([key], 9)) == [[b"one", b"three"]]
+            and self.run(queue.drop(key, [b"one", b"three"])) == 0
+        )
+        assert self.run(queue.wake(NAME)) and not self.run(queue.wake(NAME)) and self.run(queue.wake("Other"))
+        self.run(queue.due(NAME, answering=True))
+        assert self.run(queue.wake(NAME))
+
+    def test_dead_letters_that_hooks_are_told(self) -> None:
+        """Those of a manager and of nobody, from the oldest on, up to which they were told."""
+        queue, journal = self.tested.auxiliary.hook_queue, self.tested.journal
+        assert self.run(queue.untold_dead_letters(NAME, 9)) == ([], "")
+        ids = [self.run(journal.dead_letter("why", b"x", manager)) for manager in ("", NAME, "Other", NAME)]
+        found, last = self.run(queue.untold_dead_letters(NAME, 9))
+        assert [each.id for each in found] == [ids[0], ids[1], ids[3]] and last == ids[3]
+        assert [each.kind for each in found] == [MESSAGE, HOOK, HOOK]
+        self.run(queue.dead_letters_told(NAME, ids[1]))
+        assert [each.id for each in self.run(queue.untold_dead_letters(NAME, 1)).dead_letters] == []
+        assert [each.id for each in self.run(queue.untold_dead_letters(NAME, 9)).dead_letters] == [ids[3]]
+
+    def test_ended_fanouts(self) -> None:
+        """Each that is to be told stands in a list once it has ended, once; those of which nobody is told do not."""
+        journal, queue = self.tested.journal, self.tested.auxiliary.hook_queue
+        for name, tells in (("one", True), ("two", True), ("three", True), ("silent", False)):
+            self.run(journal.open(NAME, f"{NAME}:{name}", ADD, b"body", tells=tells))
+        claims, _ = self.run(journal.claim(NAME, 9))
+        by_name = {claim.id.partition(":")[2]: claim for claim in claims}
+        for _ in range(2):
+            self.run(journal.finish(NAME, [(by_name["one"], 7), (by_name["silent"], 1)]))
+        self.run(journal.cancel(f"{NAME}:two"))
+        self.run(journal.open(NAME, f"{NAME}:three", REMOVE, b"body", tells=True))
+        (items,) = self.run(queue.items([ended_key(NAME)], 9))
+        assert [item.split(b"\n")[:2] for item in items] == [
+            [b"done", b"one"],
+            [b"cancelled", b"two"],
+            [b"replaced", b"three"],
+        ]
+        assert items[0].split(b"\n")[3:7] == [ADD.encode(), b"1", b"1", b"7"]
+
+    def test_arrivals(self) -> None:
+        """What a commit says came in stands beside the feed, if the lock was held; a deleted feed has none."""
+        feed, queue = ContractNotes(7), self.tested.auxiliary.hook_queue
+        limits = FeedLimits(100, 0, "", tells=True)
+        for token, item in ((b"holder__", b"first"), (b"holder__", b"late")):
+            if item == b"first":
+                lock = Lock(token, time.time(), 30)
+                self.run(feed.timeline().begin(_OneFeed(feed), NOTHING, lock, limits))
+            changes = Changes(feed.key, b"", count_key=feed.count_key, arrivals=[item])
+            self.run(feed.timeline().commit([changes], lock, ""))
+        assert self.run(queue.items([feed.key + ARRIVALS], 9)) == [[b"first"]]
+        feed.delete()
+        assert self.run(queue.items([feed.key + ARRIVALS], 9)) == [[]]
 
     def test_rebuilds_where_there_are_filters(self) -> None:
         """Who rebuilds feeds that are filtered says so to all who asked the filters before, and to them alone."""

@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable
 from itertools import accumulate
+from typing import NamedTuple
 
 from feedmill.activity import Activity
 from feedmill.ids import EntityId
@@ -64,7 +65,21 @@ def love(actor: int, thing: int, people: int, at: dt.datetime | None = None) -> 
     return Activity(actor, Love, thing, time=at, extra_context={"owner": thing % people})
 
 
-def demo(people: int, activities: int, say: Callable[[str], None], redis_url: str = "") -> None:
+class Played(NamedTuple):
+    """The figures of a demo."""
+
+    people: int
+    follows: int
+    activities: int
+    #: Into home and aggregated feeds.
+    deliveries: int
+    seconds: float
+    #: Seconds from publishing to visible.
+    latency_median: float
+    latency_p99: float
+
+
+def demo(people: int, activities: int, say: Callable[[str], None], redis_url: str = "") -> Played:
     """Bring everything up, play, show, take everything down."""
     followers, events = network(people), loves(people, activities)
     deliveries = sum(len(followers.get(activity.actor_id, ())) for activity in events)
@@ -89,8 +104,9 @@ def demo(people: int, activities: int, say: Callable[[str], None], redis_url: st
         say("")
         say(f"Throughput: {activities / seconds:,.0f} activities and {rate:,.0f} feed deliveries per second")
         waits = sorted(probe(manager, followers, people) for _ in range(PROBES))
-        median, worst = statistics.median(waits) * 1000, waits[int(len(waits) * 0.99)] * 1000
-        say(f"Publish to visible: median {median:.1f} ms, p99 {worst:.1f} ms ({PROBES} probes)")
+        median, worst = statistics.median(waits), waits[int(len(waits) * 0.99)]
+        say(f"Publish to visible: median {median * 1000:.1f} ms, p99 {worst * 1000:.1f} ms ({PROBES} probes)")
+        return Played(people, follows, activities, 2 * deliveries, seconds, median, worst)
 
 
 def probe(manager: SocialManager, followers: dict[EntityId, list[EntityId]], people: int) -> float:

@@ -86,7 +86,8 @@ def _one_activity(claim: Claim) -> list[bytes]:
 def sweep() -> int:
     """Wake workers for every manager of which something is overdue, and do what dead holders of feeds left; how much there was.
 
-    Then what is too old is taken out of feeds, and feeds that nobody uses are deleted.
+    Then what is too old is taken out of feeds, and feeds that nobody uses are deleted. At the end it is recorded that a sweep was
+    done.
     """
     overdue = sum(map(_recover_pending_writes, _kinds_with_pending_writes()))
     for name in registry.manager_names():
@@ -105,6 +106,7 @@ def sweep() -> int:
             _run_on(kind, aging.expire)
         if kind.expires_idle():
             _run_on(kind, aging.end_idle)
+    backend().run(backend().journal.record_sweep())
     return overdue
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from feedmill import Activity, Manager, Priority
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.manager import Notification
 from tests.chaos import edges
 
 #: Authors, and how many people follow each. Neighbours share two thirds of their followers, so feeds are fought over.
@@ -29,6 +31,8 @@ READERS = range(20_000, 20_008)
 QUIET = range(500, 540)
 #: An author whose followers nobody can ask for and live.
 BOMBER = 666
+#: The file into which workers write what their hook is told; empty where they have none.
+HEARD = os.environ.get("CHAOS_HEARD", "")
 
 
 def followers_of(author: Any) -> range:
@@ -81,6 +85,14 @@ class ChaosManager(Manager):
             Priority.HIGH: iter(everyone[:first]),
             Priority.LOW: itertools.chain(everyone[first:], readers),
         }
+
+    if HEARD:
+
+        def on_notification(self, notifications: Sequence[Notification]) -> None:
+            """Write down what is told, and take some time about it."""
+            with open(HEARD, "a", encoding="utf-8") as file:
+                file.write("".join(f"{each.key} {each.user_id} {each.activity.id}\n" for each in notifications))
+            time.sleep(0.1)
 
     def get_user_following_ids(self, user_id: Any) -> Iterable[Any]:
         """Whom a reader follows now."""

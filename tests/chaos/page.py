@@ -21,7 +21,7 @@ This page shows which faults were injected into Feedmill, how often, and with wh
 enough. [Delivery guarantees](explanation/delivery-guarantees.md) explains why the faults lose nothing. `make chaos`, `make soak`, `make simulate` and `make fuzz`
 store their results in `docs/reliability/`, and `python -m tests.chaos.page` writes this page from them. No number is typed by hand.
 
-Scenarios and soaks use real servers (Redis with its append-only file, RabbitMQ) and real Celery workers with prefork children. A TCP proxy is in front of the
+Scenarios and soaks use real servers (Redis with its append-only file, RabbitMQ; for the outbox PostgreSQL and SQLite) and real Celery workers with prefork children. A TCP proxy is in front of the
 Redis of the feeds and in front of the broker. Each run is compared with a model in plain Python: every feed of every follower, stored counts against recounts,
 fan-out records, locks, pending writes and dead letters.
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from feedmill.storage.journal import WAKEUP_TTL
-from tests.chaos.harness import LOCK_TTL, Harness
+from feedmill.storage.registry import backend
+from tests.chaos.harness import LOCK_TTL, TIMEOUT, Harness
 from tests.chaos.healing import sweep, undelivered
-from tests.chaos.network import BOMBER, QUIET, RECIPIENTS
+from tests.chaos.network import BOMBER, QUIET, RECIPIENTS, ChaosManager
 from tests.chaos.proxied import COMMITTING, digests
+
+#: Seconds, longer than what fails is ever put off.
+FURTHEST = 7200.0
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -72,6 +77,42 @@ def test_killed_with_locks(harness: Harness, verify: Callable[[], object]) -> No
         harness.fault()
         harness.supervise()
     verify()
+
+
+@pytest.mark.short
+@pytest.mark.scenario("kill -9 of workers that call hooks")
+def test_killed_in_hooks(
+    harness: Harness, verify: Callable[[], object], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A hook is told of each notification at least once, with a key of its own, whenever its workers are killed, and of nothing
+    else.
+    """
+    heard = tmp_path / "heard"
+    heard.touch()
+    monkeypatch.setattr(ChaosManager, "told_hooks", frozenset({"on_notification"}))
+    workers = harness.hire(2, environment={"CHAOS_HEARD": str(heard)})
+    for number in range(6):
+        harness.add(20)
+        time.sleep(0.15 * number)
+        workers[number % 2].kill()
+        harness.fault()
+        harness.supervise()
+    verify()
+    queue, deadline = backend().auxiliary.hook_queue, time.monotonic() + TIMEOUT
+    while backend().run(queue.overdue(ChaosManager.name, -FURTHEST)) and time.monotonic() < deadline:
+        harness.supervise()
+        sweep()
+        time.sleep(0.1)
+    lines = [line.split() for line in heard.read_text().splitlines()]
+    told = {(user, activity) for _, user, activity in lines}
+    wanted = {
+        (str(user), activity.id)
+        for user, groups in harness.model.notes.items()
+        for group in groups.values()
+        for activity in group
+    }
+    assert wanted and told == wanted
+    assert len({key for key, _, _ in lines}) == len({tuple(line) for line in lines}) == len(told)
 
 
 @pytest.mark.scenario("SIGTERM during a big fan-out")

@@ -23,7 +23,11 @@ from tests.chaos.outbox_site import WHERE
 from tests.chaos.proxied import Proxied, digests
 from tests.chaos.workers import ROOT
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.timeout(600),
+    pytest.mark.parametrize("broker", ["redis"]),  # web processes that use an outbox know as little of it as others
+]
 
 #: Seconds for which Redis is away.
 AWAY = float(os.environ.get("CHAOS_AWAY", "120"))
@@ -132,7 +136,8 @@ class Site:
     @property
     def slowest(self) -> float:
         """Seconds of the longest transaction of any web process."""
-        return max(float(path.read_text().split()[0]) for path in self.folder.glob("slowest.*"))
+        texts = [path.read_text() for path in self.folder.glob("slowest.*")]
+        return max(float(text.split()[0]) for text in texts if text)  # one may have been killed while it wrote
 
 
 @pytest.fixture
@@ -155,16 +160,17 @@ def of(kind: str, server: str, fault: str, pause: float, *marks: pytest.MarkDeco
     return pytest.param((kind, server, pause), marks=[pytest.mark.scenario(name), *marks], id=f"{kind}-{server}")
 
 
-KILLED, GONE = "kill -9 of web processes that use the outbox", "Redis away while web processes use the outbox"
+KILLED = "kill -9 of web processes that use the outbox"
+GONE, SHORTLY_GONE = (f"Redis away for {long} while web processes use the outbox" for long in ("minutes", "seconds"))
 
 
 @pytest.mark.parametrize(
     "site",
     [
-        of("django", "postgresql", KILLED, 0.03, pytest.mark.short),
-        of("django", "sqlite", KILLED, 0.03),
-        of("sqlalchemy", "postgresql", KILLED, 0.03),
-        of("sqlalchemy", "sqlite", KILLED, 0.03, pytest.mark.short),
+        of("django", "postgresql", KILLED, 0.06, pytest.mark.short),
+        of("django", "sqlite", KILLED, 0.06),
+        of("sqlalchemy", "postgresql", KILLED, 0.06),
+        of("sqlalchemy", "sqlite", KILLED, 0.06),
     ],
     indirect=True,
 )
@@ -187,7 +193,7 @@ def test_web_killed(harness: Harness, site: Site, verify: Callable[[], object]) 
     committed = site.believe()
     harness.remark = f"{committed:,} committed changes"
     site.relay_all()
-    assert committed > 100
+    assert committed > 60
     verify()
 
 
@@ -199,8 +205,9 @@ def test_web_killed(harness: Harness, site: Site, verify: Callable[[], object]) 
             [
                 (of("django", "postgresql", GONE, 0.6), AWAY),
                 (of("sqlalchemy", "sqlite", GONE, 0.6), AWAY),
-                (of("django", "sqlite", GONE, 0.1, pytest.mark.short), SHORTLY),
-                (of("sqlalchemy", "postgresql", GONE, 0.1, pytest.mark.short), SHORTLY),
+                (of("django", "sqlite", GONE, 0.6), AWAY),
+                (of("sqlalchemy", "postgresql", GONE, 0.6), AWAY),
+                (of("sqlalchemy", "sqlite", SHORTLY_GONE, 0.2, pytest.mark.short), SHORTLY),
             ]
         )
     ],

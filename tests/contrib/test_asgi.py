@@ -292,6 +292,19 @@ def test_a_stream(redis_url: str) -> None:
     asyncio.run(through())
 
 
+def test_who_asks_for_headers_alone(memory: None) -> None:
+    """HEAD, which Starlette lets every GET have, is answered and is over."""
+
+    async def through() -> list[Any]:
+        client = Client()
+        scope = {"type": "http", "method": "HEAD", "headers": []}
+        await asyncio.wait_for(LiveResponse({"badge": Notes(1)})(scope, client.receive, client.send), SOON)
+        return client.sent
+
+    start, body = asyncio.run(through())
+    assert start["status"] == 200 and body == {"type": "http.response.body", "body": b""}
+
+
 def test_a_client_that_takes_nothing(memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is given up after a while, and does not keep a server from stopping; nothing is kept for it meanwhile."""
 

@@ -138,7 +138,7 @@ def test_the_celery_app(folder: Folder) -> None:
         "print(*shown())\nbefore = shown()\nset_up(app)\nprint(before == shown(), 'feedmill.fanout' in app.tasks)\n"
     )
     assert folder.run(show).splitlines() == [
-        "['json', 'msgpack'] ['celery', 'fanout.high', 'fanout.low'] ['feedmill.sweep']",
+        "['json', 'msgpack'] ['celery', 'fanout.high', 'fanout.hooks', 'fanout.low'] ['feedmill.sweep']",
         "True True",
     ]
     with open(folder.path / "config/settings.py", "a") as file:
@@ -148,7 +148,7 @@ def test_the_celery_app(folder: Folder) -> None:
             "CELERY_BEAT_SCHEDULE = {'often': {'task': 'feedmill.sweep', 'schedule': 1.0}, 'else': {'task': 'x', 'schedule': 9}}\n"
         )
     assert folder.run(show).splitlines() == [
-        "['application/x-msgpack', 'json'] ['fanout.high', 'fanout.low', 'mine'] ['else', 'often']",
+        "['application/x-msgpack', 'json'] ['fanout.high', 'fanout.hooks', 'fanout.low', 'mine'] ['else', 'often']",
         "True True",
     ]
 

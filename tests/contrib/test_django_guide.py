@@ -217,3 +217,22 @@ def test_the_rows_of_the_guide(project: Folder) -> None:
     )
     done = manage(project, "test", "gallery")
     assert done.returncode == 0 and "Ran 1 test" in done.stderr, done.stderr
+
+
+def test_how_much_there_is_to_write() -> None:
+    """The lines that join Django and Feedmill, counted, are as few as the page says."""
+    texts = [block.text for page in PAGES for block in blocks_of(page) if block.said("run by")]
+    files = {re.search(r"(\w+\.\w+)(?: #\})?\n", text)[1]: text for text in reversed(texts)}  # type: ignore[index]
+    declared = files["feeds.py"].split("class Likes", 1)[1]
+    number = 1 + sum(bool(line.strip()) for line in declared.splitlines())
+    number += sum("ModelActivities, ModelFollows" in line for line in files["feeds.py"].splitlines())
+    for name, word in (
+        ("settings.py", "feedmill\\.|^FEEDMILL"),
+        ("urls.py", "feedmill"),
+        ("views.py", "hydrate"),
+        ("home.html", "{%"),
+        ("notifications.html", "{%"),
+    ):
+        number += sum(bool(re.search(word, line)) for line in files[name].splitlines())
+    said = re.search(r"On this page (\d+) lines", PAGES[0].read_text())
+    assert said and int(said[1]) == number <= 25

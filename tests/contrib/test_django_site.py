@@ -40,3 +40,52 @@ def test_the_site(module: str) -> None:
     needed(importlib.util.find_spec("django") and "django", "no Django; pip install 'feedmill[django]'")
     done = manage("test", f"gallery.tests.{module}")
     assert done.returncode == 0 and "Ran 0" not in done.stderr, done.stderr
+
+
+#: In a database that is not rolled back.
+ROWS = """
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from gallery.feeds import manager
+from gallery.models import Follow, Like, Picture
+ann, bob, dan = (get_user_model().objects.create(username=name) for name in ("ann", "bob", "dan"))
+picture = Picture.objects.create(owner=ann, title="Sea")
+Follow.objects.create(user=dan, target=bob)
+def home():
+    return [activity.object_id for activity in manager.get_feeds(dan)["home"][:]]
+with transaction.atomic():
+    like = Like.objects.create(user=bob, picture=picture)
+    print("inside", home())
+print("committed", home())
+try:
+    with transaction.atomic():
+        Like.objects.create(user=bob, picture=picture)
+        raise LookupError
+except LookupError:
+    print("rolled back", home())
+like.delete()
+print("deleted", home())
+Like.objects.create(user=bob, picture=picture)
+print("again", home())
+bob.delete()
+print("without bob", home())
+"""
+
+
+@pytest.mark.parametrize("outbox", ["", "1"])
+def test_rows_with_and_without_an_outbox(tmp_path: Path, outbox: str) -> None:
+    """The same follows from rows, whether calls wait for the commit or are written down in the transaction."""
+    needed("django" if importlib.util.find_spec("django") else None, "no Django; pip install 'feedmill[django]'")
+    env = {"SITE_DATABASE": str(tmp_path / "db.sqlite3"), "SITE_OUTBOX": outbox}
+    assert (done := manage("migrate", **env)).returncode == 0, done.stderr
+    done = manage("shell", "-c", ROWS, **env)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if "[" in line] == [
+        "inside []",
+        "committed ['gallery.picture:1']",
+        "rolled back ['gallery.picture:1']",
+        "deleted []",
+        "again ['gallery.picture:1']",
+        "without bob []",
+    ]
+    assert "Error" not in done.stderr

@@ -12,7 +12,7 @@ import feedmill
 from feedmill.contrib.fallback import Fallback
 from feedmill.errors import ArgumentError, FeedBusy, WrongType
 from tests.celery_local.process import free_port
-from tests.contrib.outbox_contract import Bell, Home, act, club, home
+from tests.contrib.outbox_contract import Home, Notes, act, club, home
 
 
 def test_while_it_is_there(backend_kind: str) -> None:
@@ -30,7 +30,7 @@ def test_a_server_that_is_away() -> None:
     """The value instead is returned, and for a while nobody tries again; then it is there."""
     feedmill.configure(redis_url=f"redis://127.0.0.1:{free_port()}/0")
     fallback = Fallback(pause=0.2)
-    assert fallback.read(Bell("fan").get_denormalized_count, None) is None and fallback.away
+    assert fallback.read(Notes("fan").get_denormalized_count, None) is None and fallback.away
     began = time.monotonic()
     for _ in range(100):
         assert fallback.read(lambda: Home("fan")[:10], []) == []

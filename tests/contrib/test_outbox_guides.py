@@ -1,4 +1,4 @@
-"""The guide for Django projects with an outbox: its files, put into the project of the other guide, do what it says.
+"""The guide for Django projects with an outbox: its files, put into a project, do what it says.
 
 That for SQLAlchemy is run block by block, as other pages: tests/test_docs.py.
 """
@@ -6,40 +6,75 @@ That for SQLAlchemy is run block by block, as other pages: tests/test_docs.py.
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
-from tests.contrib.test_django import manage
-from tests.contrib.test_django_guide import MODELS, SETTINGS
-from tests.contrib.test_django_guide import project as project  # a fixture
+from tests.contrib.test_django import CELERY, manage
 from tests.documents import DOCS, Block, blocks_of
 from tests.test_host_app_lookup import Folder
 
-PAGE = DOCS / "how-to" / "deliver-what-was-committed-with-django.md"
-#: What the guide takes for granted beside the other guide's.
-LIKE = """
+GUIDE, PAGE = (DOCS / "how-to" / name for name in ("use-with-django.md", "deliver-what-was-committed-with-django.md"))
+#: What the guide takes for granted: models of an app, and the rest of the settings.
+MODELS = """
+from django.conf import settings
+from django.db import models
+
+class Picture(models.Model):
+    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+
 class Like(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
     picture = models.ForeignKey(Picture, models.CASCADE)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+class Comment(models.Model):
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+    picture = models.ForeignKey(Picture, models.CASCADE)
+    text = models.TextField()
+
+class Follow(models.Model):
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="follows")
+    target = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="followed")
+"""
+SETTINGS = """
+import os
+SECRET_KEY = "x"
+USE_TZ = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}
+CELERY_BROKER_URL = os.environ["BROKER"]
 """
 
 
-def blocks(language: str) -> list[Block]:
-    return [block for block in blocks_of(PAGE) if block.said("run by") and block.language == language]
+def blocks(page: Path, language: str) -> list[Block]:
+    return [block for block in blocks_of(page) if block.said("run by") and block.language == language]
 
 
 @pytest.fixture
-def site(project: Folder, redis_url: str) -> Folder:
-    """The project, with the outbox."""
-    for block in blocks("python"):
+def site(tmp_path: Path, redis_url: str) -> Folder:
+    """The project of the guide: the feeds of the other guide, and the rest from this."""
+    folder = Folder(tmp_path, redis_url)
+    del folder.env["FEEDMILL_REDIS_URL"]
+    folder.env |= {"BROKER": redis_url.replace("/0", "/1"), "DJANGO_SETTINGS_MODULE": "config.settings"}
+    for block in [*blocks(GUIDE, "python"), *blocks(PAGE, "python")]:
         name = re.match(r"# (\S+\.py)\n", block.text)
         assert name, block.where
-        project.write(name[1], block.text.replace("redis://127.0.0.1:6379/0", redis_url))
-    settings = project.path / "config/settings.py"
+        if block.page == PAGE or name[1] == "pictures/feeds.py":
+            folder.write(name[1], block.text.replace("redis://127.0.0.1:6379/0", redis_url))
+    settings = tmp_path / "config/settings.py"
     settings.write_text(settings.read_text() + SETTINGS)
-    project.write("pictures/models.py", MODELS + LIKE)
-    assert manage(project, "makemigrations", "pictures").returncode == 0
-    return project
+    folder.write("config/__init__.py", "from config.celery import app as celery_app\n")
+    folder.write("config/celery.py", CELERY)
+    folder.write("pictures/__init__.py", "")
+    folder.write("pictures/models.py", MODELS)
+    folder.write("pictures/migrations/__init__.py", "")
+    folder.write(
+        "manage.py",
+        "import sys\nfrom django.core.management import execute_from_command_line\nexecute_from_command_line(sys.argv)\n",
+    )
+    assert manage(folder, "makemigrations", "pictures").returncode == 0
+    return folder
 
 
 def test_the_guide(site: Folder) -> None:
@@ -47,7 +82,7 @@ def test_the_guide(site: Folder) -> None:
     done = manage(site, "test", "pictures")
     assert done.returncode == 0 and "Ran 1 test" in done.stderr, done.stderr
     assert manage(site, "migrate").returncode == 0
-    commands = [line.split()[2:] for block in blocks("sh") for line in block.text.splitlines()]
+    commands = [line.split()[2:] for block in blocks(PAGE, "sh") for line in block.text.splitlines()]
     assert len(commands) == 4
     for words in commands:
         done = manage(site, *words)

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 import redis
 
+from feedmill import Manager
+from feedmill.feeds import RedisNotificationFeed
+from feedmill.keys import HOOK_BUCKETS
 from feedmill.records.record import INLINE_LIMIT
 from feedmill.storage.registry import backend
 from tests.feeds.samples import Home, News, Notes, in_group, on_day
@@ -100,6 +103,33 @@ def test_notification(meter: Meter) -> None:
     trips, calls, received, sent = price(meter, Notes, in_group(3))
     assert (trips, calls) == (1, {"evalsha": 0.01, **APPEND, **changed})
     assert sent < 10
+
+
+class TripNotes(RedisNotificationFeed):
+    key_format = "trips:notes:%(user_id)s"
+    count_format = "trips:notes:%(user_id)s:count"
+
+
+class TripManager(Manager):
+    notification_feed_class = TripNotes
+
+    def on_notification(self, notifications: Any) -> None:
+        """Nothing."""
+
+
+def test_a_notification_of_which_a_hook_is_told(meter: Meter) -> None:
+    """Where a hook is told, a delivery is two commands in the script more, and no round trip: who has something to be told is noted
+    behind it, in up to 64 sorted sets."""
+    trips, calls, received, _ = price(meter, TripNotes, in_group(1))
+    noted = calls.pop("evalsha") - 0.01
+    assert trips == 1 and noted <= HOOK_BUCKETS / len(USERS) and calls.pop("time") == pytest.approx(noted)
+    told = {"rpush": 1, "expire": 1}
+    assert calls == {**APPEND, "zadd": 2, "zcard": 1, "set": 1, "publish": 1, **told}
+    trips, calls, received, _ = price(meter, TripNotes, in_group(2))
+    assert trips == 1 and {name: calls[name] for name in told} == told and calls["zincrby"] == 1
+    assert received < 260
+    trips, calls, _, _ = price(meter, TripNotes, in_group(2), remove=True)
+    assert trips == 2 and "rpush" not in calls
 
 
 @pytest.mark.parametrize("kind", [News, Notes])

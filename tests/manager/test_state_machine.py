@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import pytest
@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 import feedmill
-from feedmill import Activity
+from feedmill import Activity, Manager
 from feedmill.aggregators import NotificationAggregator, RecentVerbAggregator
 from feedmill.doctor import examine
 from feedmill.errors import ArgumentError
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.manager import Notification
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation
 from tests.fake_broker import FakeBroker, arrive, make_overdue
@@ -99,11 +100,15 @@ class Members(Friends):
         Machine.now.meanwhile()
         return found
 
+    def on_notification(self, notifications: Sequence[Notification]) -> None:
+        Machine.now.hear(notifications)
+
 
 class PickyMembers(Members):
     """The same, who do not all see what says so, and see at home what they do."""
 
     own_feeds = ("home",)
+    on_notification = Manager.on_notification
 
     def accepts(self, user_id: Any, activity: Activity) -> bool:
         return may_see(int(user_id), activity.extra_context["text"])
@@ -114,6 +119,7 @@ class BlockingMembers(Members):
 
     #: (user, actor)
     blocks: ClassVar[set[tuple[int, int]]] = set()
+    on_notification = Manager.on_notification
 
     def accepts(self, user_id: Any, activity: Activity) -> bool:
         return (int(user_id), int(activity.actor_id)) not in self.blocks
@@ -158,6 +164,19 @@ class Machine(RuleBasedStateMachine):
         self.words: dict[tuple[int, int], bool] = {}
         #: Users who were deleted: what others had told them went with them.
         self.erased: set[int] = set()
+        #: What the hook was told, by key, and whether it is to fail.
+        self.told: dict[str, tuple[int, int]] = {}
+        self.fails = False
+
+    def hear(self, notifications: Sequence[Notification]) -> None:
+        """The hook is told, or a worker dies in it, or it fails."""
+        self.look()
+        if self.fails:
+            self.fails = False
+            raise RuntimeError("no mail")
+        for each in notifications:
+            pair = int(each.user_id) - self.first, each.activity.object_id - self.first
+            assert self.told.setdefault(each.key, pair) == pair
 
     def meanwhile(self) -> None:
         """What comes between a worker's reading and its writing; all of it, or all messages of it, may be done by then."""
@@ -340,6 +359,10 @@ class Machine(RuleBasedStateMachine):
     def die(self) -> None:
         self.dies = True
 
+    @rule()
+    def fail(self) -> None:
+        self.fails = True
+
     def come(self, name: str, args: list[Any]) -> None:
         with contextlib.suppress(Died):
             arrive(name, args)
@@ -367,7 +390,8 @@ class Machine(RuleBasedStateMachine):
         for _ in range(30):
             while self.box.messages:
                 self.come(*self.box.messages.pop(place))
-            if not backend().run(backend().journal.list_due(self.manager.name, limit=1)).ids:
+            due = backend().run(backend().journal.list_due(self.manager.name, limit=1)).ids
+            if not due and not backend().run(backend().auxiliary.hook_queue.overdue(self.manager.name, -1e6)):
                 break
             self.sweep()
         else:
@@ -393,6 +417,15 @@ class Machine(RuleBasedStateMachine):
         assert [a.object_id - self.first for a in MemberOwn(self.user(user))[:]] == own
         if user in self.erased:
             return
+        if self.manager.told_hooks:
+            notified = {(user, number) for number in range(6) if self.is_notified(user, number)}
+            assert notified <= set(self.told.values())
+            possible = {
+                (n + 1) % 4 == user or any(user in some for some in LISTS)
+                for who, n in self.told.values()
+                if who == user
+            }
+            assert all(possible)
         self.check_groups(MemberNotes(self.user(user)), [self.shown(n) for n in range(6) if self.is_notified(user, n)])
 
     def passes(self, user: int, number: int) -> bool:
@@ -436,6 +469,7 @@ def test_the_last_word(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, manager
     """Any sequence of calls, and of messages late, lost, doubled and out of order, ends as if each call was done at once."""
     for journals in ("memory", "redis"):  # no example depends on how fast it runs
         monkeypatch.setattr(f"feedmill.storage.{journals}.journal.WAKEUP_TTL", 3_600_000)
+        monkeypatch.setattr(f"feedmill.storage.{journals}.hook_queue.HOOKS_WAKEUP_TTL", 3_600_000)
     feedmill.configure(fanout_lease=3600)
     plain, look = compensation.operations_of, compensation._look
 

@@ -517,3 +517,21 @@ def test_the_test_kit_calls_hooks(memory: None, monkeypatch: pytest.MonkeyPatch)
     assert pairs() == [(77, 1)]
     manager.notify([78], love(2))
     assert pairs() == [(77, 1), (78, 2)]
+
+
+def test_the_simulator_of_the_test_kit(memory: None) -> None:
+    """Whatever becomes of messages and workers, each notification is told at least once, with one key."""
+    from feedmill.testing import simulate
+
+    def scenario() -> None:
+        del Told.calls[:]
+        manager.notify([77, 78], love(1))
+        manager.add_activity(love(2, target=77))
+        manager.add_activity(love(3, actor=2, target=78))
+
+    def check() -> None:
+        assert set(pairs()) == {(77, 1), (78, 1), (77, 2), (78, 3)}
+        assert len({each.key for each in told()}) == 4
+        assert len({each.key for each in told("on_fanout_finished")}) == 3
+
+    simulate(scenario, check, histories=60, celery_app="feedmill.tasks:app")

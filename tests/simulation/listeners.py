@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from feedmill.errors import StorageError
-from feedmill.feeds import Feed, NotificationFeed, Page
+from feedmill.feeds import Feed, NotificationFeed, Page, several
 from feedmill.feeds.new_items import MOST_AGAIN
 from feedmill.feeds.watch import Watch
 from feedmill.storage.memory import DATA
@@ -62,8 +62,8 @@ class Listener:
         """Load the page, and listen from now on to what comes after it."""
         self.page = self.feed.page(self.listening.size)
         self._cut()
-        after = None if isinstance(self.feed, NotificationFeed) else self.page
-        self.watch = type(self.feed)._watch({self.feed.user_id: after}, lambda user_id, change: change)
+        watched = self.feed if isinstance(self.feed, NotificationFeed) else (self.feed, self.page)
+        self.watch, _ = several._watch({self.name: watched})
         self.told = None
 
     def _cut(self) -> None:
@@ -83,8 +83,8 @@ class Listener:
         """Take what was heard, and all that is to be told."""
         assert self.watch is not None
         while (change := self._next(self.watch.next(0.0))) is not None:
-            self.told = change
-            self.world.say(f"{self.name} is told {change}")
+            name, self.told = change
+            self.world.say(f"{name} is told {self.told}")
 
     def _next(self, steps: Any) -> Any:
         try:

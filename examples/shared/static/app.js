@@ -183,7 +183,7 @@ function showPeople({ people }) {
 
 async function begin(state) {
   user = state.me;
-  for (const id of ["feed", "side", "bell", "whoami"]) $("#" + id).hidden = !user;
+  for (const id of ["feed", "side", "toggle", "whoami"]) $("#" + id).hidden = !user;
   $("#login").hidden = Boolean(user);
   if (!user) {
     drawPeople(state.people, $("#login .people"), (person) => el("li", {}, el("button", {
@@ -207,10 +207,10 @@ $("#compose").addEventListener("submit", attempt(async (event) => {
 $("#new").addEventListener("click", attempt(() => { scrollTo({ top: 0, behavior: "smooth" }); return loadPosts(); }));
 $("#more").addEventListener("click", attempt(() => loadPosts(nextPosts)));
 $("#notifications .more").addEventListener("click", attempt(() => loadNotifications(nextNotifications)));
-$("#bell").addEventListener("click", attempt(async () => {
+$("#toggle").addEventListener("click", attempt(async () => {
   const open = $("#notifications").hidden;
   $("#notifications").hidden = !open;
-  $("#bell").setAttribute("aria-expanded", String(open));
+  $("#toggle").setAttribute("aria-expanded", String(open));
   if (open) await loadNotifications();
 }));
 $("#whoami").addEventListener("click", attempt(async () => {
@@ -219,7 +219,7 @@ $("#whoami").addEventListener("click", attempt(async () => {
   await begin({ ...state, me: null });
 }));
 document.addEventListener("click", (event) => {
-  if (!event.target.closest(".bell")) $("#notifications").hidden = true;
+  if (!event.target.closest(".alerts")) $("#notifications").hidden = true;
 });
 
 attempt(async () => begin(await ask("GET", "/me")))();

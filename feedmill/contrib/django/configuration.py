@@ -43,8 +43,7 @@ def apply() -> None:
         if key in OPTIONS and not isinstance(given[key], bool):
             raise ImproperlyConfigured(f"FEEDMILL[{key!r}] is {given[key]!r}; use True or False")
     try:
-        # what an earlier call has set and this one does not name is the environment's again
-        settings._current = settings.from_environment()
-        settings.configure(**{key.lower(): value for key, value in given.items() if key in FIELDS})
+        changes = {key.lower(): value for key, value in given.items() if key in FIELDS}
+        settings.change(changes, settings.DJANGO, afresh=True)
     except SettingsError as error:
         raise ImproperlyConfigured(f"in the setting FEEDMILL: {error}") from error

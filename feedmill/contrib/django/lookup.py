@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any
 
 from feedmill import registry
-from feedmill.errors import StorageError, UnknownName
+from feedmill.contrib.fallback import Fallback
+from feedmill.errors import UnknownName
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.grouping.feed_state import Counts
 
-logger = logging.getLogger(__name__)
+#: Remembers for a moment that the storage is away, so that pages do not wait for it one after the other.
+FALLBACK = Fallback()
 
 
 def find_manager(name: str = "") -> Any:
@@ -40,11 +41,7 @@ def notifications_of(user: Any, name: str = "") -> NotificationFeed | None:
 
 def counts_of(feed: NotificationFeed) -> Counts | None:
     """What *feed* counts; None, and a line in the log, if the storage cannot be reached: a page goes on without."""
-    try:
-        return feed.get_denormalized_counts()
-    except StorageError as error:
-        logger.warning("no unseen count of %s: %s", feed.user_id, error)
-        return None
+    return FALLBACK.read(feed.get_denormalized_counts, None)
 
 
 __all__ = ["counts_of", "find_manager", "notifications_of"]

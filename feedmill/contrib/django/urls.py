@@ -5,4 +5,4 @@ from django.urls import path
 from feedmill.contrib.django import views
 
 app_name = "feedmill"
-urlpatterns = [path("unseen/", views.unseen, name="unseen"), path("stream/", views.stream, name="stream")]
+urlpatterns = [path("unseen/", views.unseen, name="unseen"), path("stream/", views.events, name="stream")]

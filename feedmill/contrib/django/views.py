@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-from feedmill.contrib.django import lookup, streams
+from feedmill.contrib import server_sent_events
+from feedmill.contrib.django import lookup
+from feedmill.contrib.live_streams import LiveStream
 from feedmill.errors import UnknownName
 from feedmill.feeds.notification import NotificationFeed
+
+#: What the events of a stream are called.
+EVENT = "counts"
+#: Seconds after which a stream ends at the latest. The browser connects again, and who has logged out meanwhile gets no other.
+LIFETIME = 300.0
 
 
 def _feed(request: HttpRequest) -> NotificationFeed | HttpResponse:
@@ -36,10 +41,10 @@ def unseen(request: HttpRequest) -> HttpResponse:
     counts = lookup.counts_of(feed)
     if counts is None:
         return JsonResponse({"error": "try again later"}, status=503, headers={"Retry-After": "30"})
-    return JsonResponse(streams.counts_data(counts))
+    return JsonResponse(counts._asdict())
 
 
-async def stream(request: HttpRequest) -> HttpResponse:
+async def events(request: HttpRequest) -> HttpResponse:
     """The same as server-sent events, one for each change. Under a WSGI server 204, which tells browsers to ask :func:`unseen`."""
     if request.method not in ("GET", "HEAD"):
         return HttpResponse(status=405, headers={"Allow": "GET, HEAD"})
@@ -48,9 +53,9 @@ async def stream(request: HttpRequest) -> HttpResponse:
     feed = await sync_to_async(_feed)(request)
     if isinstance(feed, HttpResponse):
         return feed
-    streams.end_at_shutdown()
-    headers: dict[str, Any] = {"Cache-Control": "no-store, private", "X-Accel-Buffering": "no"}
-    return StreamingHttpResponse(streams.counts_events(feed), content_type="text/event-stream", headers=headers)
+    known = request.headers.get(server_sent_events.LAST_EVENT_ID, "")
+    stream = LiveStream({EVENT: feed}, last_event_id=known, lifetime=LIFETIME)
+    return StreamingHttpResponse(aiter(stream), headers=server_sent_events.HEADERS)
 
 
-__all__ = ["stream", "unseen"]
+__all__ = ["events", "unseen"]

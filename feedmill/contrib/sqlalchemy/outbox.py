@@ -40,7 +40,7 @@ from sqlalchemy.orm import Session, scoped_session
 
 from feedmill.contrib import outbox
 from feedmill.contrib.outbox import Claimed, Counts, Row
-from feedmill.errors import ArgumentError, DeclarationError
+from feedmill.errors import ArgumentError
 from feedmill.fanout import publisher
 from feedmill.fanout.deferred import DeferredFanout, Waiting
 from feedmill.manager import deferral
@@ -125,12 +125,6 @@ class Outbox(outbox.Outbox):
         if not isinstance(session, (Session, AsyncSession)):
             raise ArgumentError(f"session is {session!r}; use a Session or an AsyncSession of SQLAlchemy")
         return deferral.bound(_InSession(self, session))
-
-    def record(self, calls: Sequence[Call]) -> Procedure[list[DeferredFanout]]:
-        """Not used: what is written is written by a session."""
-        raise DeclarationError(
-            "an outbox of SQLAlchemy writes in the transaction of a session: use outbox.bind(session)"
-        )
 
     async def aclose(self) -> None:
         """Wait for what is relayed in the background behind a commit; what an async app does before it ends."""
@@ -345,11 +339,11 @@ class _InTransaction:
         #: Whether the transaction is neither committed nor rolled back.
         self.open = True
 
-    def look(self, row_id: int) -> Procedure[Waiting | None]:
+    def waiting(self, row_id: int) -> Procedure[Waiting | None]:
         """How it stands with a row; None if there is none."""
         if not self.open:
-            return self.outbox.look(row_id)
-        return self._place._ask(self._look, row_id)
+            return self.outbox.waiting(row_id)
+        return self._place._ask(self._find, row_id)
 
     def drop(self, row_id: int) -> Procedure[bool]:
         """Delete a row; whether there was one."""
@@ -357,9 +351,9 @@ class _InTransaction:
             return self.outbox.drop(row_id)
         return self._place._ask(self._drop, row_id)
 
-    def _look(self, session: Session, row_id: int) -> Waiting | None:
+    def _find(self, session: Session, row_id: int) -> Waiting | None:
         connection = self._place._connection(session)
-        return self.outbox._looked(connection, row_id)
+        return self.outbox._waiting(connection, row_id)
 
     def _drop(self, session: Session, row_id: int) -> bool:
         connection = self._place._connection(session)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from feedmill import settings
 from feedmill.doctor.report import Finding
 from feedmill.errors import FeedmillError, StorageError
 from feedmill.fanout import publisher
 from feedmill.storage.registry import backend
-from feedmill.tasks.foreign_messages import ABOUT, ADVICE
+from feedmill.tasks.foreign_messages import ADVICE
+from feedmill.tasks.listeners import QUEUES, listeners
 from feedmill.tasks.startup_checks import visibility_problem
 
 #: What messages may be in; anything else can carry code, or was never asked for.
 SAFE_CONTENT = {"msgpack", "application/x-msgpack", "json", "application/json"}
-#: Seconds for which workers are listened to: at first, and where one seems to be missing.
-PATIENCE = (0.5, 3.0)
 #: Seconds in which the broker is to be reached.
 CONNECT = 5.0
-QUEUES = (publisher.HIGH_QUEUE, publisher.LOW_QUEUE, publisher.HOOKS_QUEUE)
 #: How the other keys of Celery's Redis transport begin, and what it puts between a queue's name and a priority.
 BROKERS, PRIORITY = (b"_kombu.binding", b"unacked"), b"\x06\x16"
 
@@ -114,39 +111,17 @@ def unheard() -> Iterator[Finding]:
     try:
         with app.connection_for_write() as connection:
             connection.ensure_connection(max_retries=1, timeout=CONNECT, reraise_as_library_errors=False)
-            for patience in PATIENCE:
-                heard, strangers, answers = _listeners(app, connection, patience)
-                if not answers or heard >= set(publisher.queues()):
-                    break
+            found = listeners(app, connection, silence_is_final=True)
     except Exception as error:  # any of the many that transports have
         told = f"{type(error).__name__}: {str(error).rstrip('.')}"
         yield Finding(
             "unreachable broker", app.main or "the Celery app", f"{told}; no message can be sent", fixable=False
         )
         return
-    for other, names in sorted(strangers.items()):
+    for other, names in sorted(found.strangers.items()):
         text = f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {ADVICE}"
         yield Finding("shared queues", ", ".join(QUEUES), text, fixable=False)
-    for queue in publisher.queues() if answers else ():
-        if queue not in heard:
-            text = f"none of the answering workers ({answers}) listens on it; start one with -Q {','.join(publisher.queues())}"
+    for queue in publisher.queues() if found.answers else ():
+        if queue not in found.heard:
+            text = f"none of the answering workers ({found.answers}) listens on it; start one with -Q {','.join(publisher.queues())}"
             yield Finding("queue without workers", queue, text, fixable=False)
-
-
-def _listeners(app: Any, connection: Any, patience: float) -> tuple[set[str], dict[str, set[str]], int]:
-    """The queues that workers of ours listen on, workers of others that do by their deployment, and how many answer."""
-    inspect = app.control.inspect(timeout=patience, connection=connection)
-    listening = {
-        worker: {queue["name"] for queue in queues} & set(QUEUES)
-        for worker, queues in (inspect.active_queues() or {}).items()
-    }
-    concerned = [worker for worker, queues in listening.items() if queues]
-    heard: set[str] = set().union(*listening.values())
-    strangers: dict[str, set[str]] = {}
-    if concerned:
-        said = app.control.inspect(concerned, timeout=patience, connection=connection)._request(ABOUT) or {}
-        for worker, about in said.items():
-            other = about.get("deployment") if isinstance(about, dict) else None
-            if isinstance(other, str) and other != settings.current().deployment:
-                strangers.setdefault(other, set()).add(worker)
-    return heard, strangers, len(listening)

@@ -51,6 +51,8 @@ class MemoryData:
             self.opened = 0
             self.wakeups: dict[str, float] = {}
             self.buckets: dict[str, float] = {}
+            #: When the last sweep was done, in ms.
+            self.swept: int | None = None
             #: The index of activities, by manager and bucket.
             self.index: dict[tuple[str, int], list[bytes]] = {}
             self.unfollows: dict[str, Any] = {}

@@ -256,6 +256,19 @@ class MemoryJournal(Journal):
         return DueFanouts(len(found), found[start : start + limit])
 
     @atomic
+    def sample_chunks(self, fanout_id: str, limit: int) -> list[bytes]:
+        record = _record(fanout_id)
+        return [] if record is None else list(record.get("chunks", {}).values())[:limit]
+
+    @atomic
+    def record_sweep(self) -> None:
+        DATA.swept = journal_time()
+
+    @atomic
+    def last_sweep(self) -> float | None:
+        return None if DATA.swept is None else (journal_time() - DATA.swept) / 1000
+
+    @atomic
     def dead_letter(self, reason: str, payload: bytes, manager: str = "", claim: Claim | None = None) -> str:
         DATA.dead_letter_number += 1
         name = f"{milliseconds()}-{DATA.dead_letter_number}"

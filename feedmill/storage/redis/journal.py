@@ -24,6 +24,7 @@ from feedmill.keys import (
     named_fanout,
     partition_of,
     split_fanout,
+    swept_key,
     taken_key,
     wakeup_key,
 )
@@ -36,6 +37,7 @@ from feedmill.storage.journal import (
     REPLACING,
     ROLLING,
     STATUS_FIELDS,
+    SWEEP_TTL,
     TRIMMED,
     WAKEUP_TTL,
     Begun,
@@ -224,6 +226,21 @@ class RedisJournal(Journal):
         names = [name.decode(errors="surrogateescape") for name in found[::2]]
         entries = [(named_fanout(manager, name), float(at)) for name, at in zip(names, found[1::2])][:limit]
         return DueFanouts(sum(reply for reply in replies if type(reply) is int), entries)
+
+    def sample_chunks(self, fanout_id: str, limit: int) -> Steps[list[bytes]]:
+        # Chunks are called by numbers, and what is counted about them begins with a word.
+        ((_, found),) = yield [("HSCAN", chunks_key(fanout_id), 0, "MATCH", "[0-9]*", "COUNT", 3 * limit)]
+        return list(found[1::2])[:limit]
+
+    def record_sweep(self) -> Steps[None]:
+        (time,) = yield [("TIME",)]
+        yield [("SET", swept_key(), journal_time(time, None), "EX", SWEEP_TTL)]
+
+    def last_sweep(self) -> Steps[float | None]:
+        (kept,), time = yield [("MGET", swept_key()), ("TIME",)]
+        if kept is None or not kept.isdigit() or len(kept) > 19:
+            return None
+        return max(0, journal_time(time, None) - int(kept)) / 1000
 
     def dead_letter(self, reason: str, payload: bytes, manager: str = "", claim: Claim | None = None) -> Steps[str]:
         kind, fanout_id = (HOOK if manager else MESSAGE, "") if claim is None else (FANOUT, claim.id)

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import redis
 
@@ -55,8 +56,24 @@ class Options:
     strict: bool = False
 
 
-def replay(options: Options, say: Callable[[str], None]) -> None:
-    """Play the events.
+class Played(NamedTuple):
+    """The figures of a replay."""
+
+    follows: int
+    events: int
+    #: Lines that could not be read.
+    skipped: int
+    seconds: float
+    #: Deliveries by feed.
+    deliveries: Mapping[str, int]
+    #: What a check found; None without one.
+    missing: int | None
+    twice: int | None
+    wrong: int | None
+
+
+def replay(options: Options, say: Callable[[str], None]) -> Played:
+    """Play the events; the figures.
 
     :class:`ReplayFailed` if a check finds a difference, or something that was not played; ``InputError`` for garbage when
     strict, and for files of which nothing can be made.
@@ -95,6 +112,7 @@ def replay(options: Options, say: Callable[[str], None]) -> None:
         say(f"  total: {total:,} deliveries, {total / seconds:,.0f} per second")
         if options.sample is not None:
             show_feeds(options.sample, str, str, say)
+        verdict = None
         if options.verify:
             verdict = verify(activities, followers, options.recipients)
             for text in verdict.shown:
@@ -108,6 +126,8 @@ def replay(options: Options, say: Callable[[str], None]) -> None:
                 )
             if not events:
                 raise ReplayFailed("no event was played, so nothing was verified")
+        checked = (verdict.missing, verdict.twice, verdict.wrong) if verdict else (None, None, None)
+        return Played(sum(map(len, followers.values())), len(events), garbage.count, seconds, kinds, *checked)
 
 
 def activity_of(event: Event) -> Activity:

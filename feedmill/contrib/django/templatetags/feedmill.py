@@ -65,8 +65,15 @@ def live_badge(context: Any, manager: str = "") -> dict[str, Any]:
         "count": 0 if counts is None else counts.unseen,
         "poll": poll + query,
         "stream": stream + query if hasattr(request, "scope") else "",
-        "nonce": str(context.get("csp_nonce") or getattr(request, "csp_nonce", "") or ""),
+        "nonce": _nonce(context, request),
     }
+
+
+def _nonce(context: Any, request: Any) -> str:
+    """The nonce, which is made when it is asked for; until then Django's counts as false."""
+    nonce = context.get("csp_nonce")
+    nonce = getattr(request, "csp_nonce", None) if nonce is None else nonce
+    return "" if nonce is None else str(nonce)
 
 
 def _user(context: Any, user: Any) -> Any:

@@ -16,6 +16,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     *(["rest_framework"] if importlib.util.find_spec("rest_framework") else []),
     "feedmill.contrib.django",
+    *(["feedmill.contrib.django.outbox"] if os.environ.get("SITE_OUTBOX") else []),
     "gallery",
 ]
 MIDDLEWARE = [

@@ -1,0 +1,322 @@
+"""Commands for probes and operators: whether what delivers is there, in bounded time and without a scan of keys."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextvars
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import click
+
+from feedmill import settings
+from feedmill.cli import shapes
+from feedmill.cli.command import OK, PROBLEM, UNREACHABLE, Command, Failure, Result, examples, plural, table, tell
+from feedmill.cli.loading import known_managers
+from feedmill.errors import FeedmillError, WrongType
+from feedmill.fanout import publisher
+from feedmill.redis_urls import without_secrets
+from feedmill.storage.registry import backend
+from feedmill.tasks.foreign_messages import ADVICE
+from feedmill.tasks.listeners import Listeners, listeners
+from feedmill.worker.backlog import Backlog, backlog
+
+T = TypeVar("T")
+
+#: The part of the time to wait for answers in which workers are listened to.
+LISTENED = 0.6
+#: Seconds since the last sweep after which it is late: beat sends one every ten seconds.
+SWEEP_AGE = 60.0
+
+_SECONDS = click.FloatRange(0, min_open=True)
+_TIMEOUT = click.option(
+    "--timeout", default=3.0, show_default=True, type=_SECONDS, help="Maximum number of seconds to wait for answers."
+)
+
+
+class _Question(Generic[T]):
+    """Something that is asked of the server at *url*, in a thread: whoever does not answer holds up nobody."""
+
+    def __init__(self, url: str, ask: Callable[[Callable[[], None]], T]) -> None:
+        self._url, self._future, self._began = url, Future[T](), time.monotonic()
+        self._seconds: float | None = None
+        run = contextvars.copy_context().run
+        threading.Thread(target=run, args=(self._ask, ask), daemon=True).start()
+
+    def _ask(self, ask: Callable[[Callable[[], None]], T]) -> None:
+        try:
+            self._future.set_result(ask(self._reached))
+        except BaseException as error:
+            self._future.set_exception(error)
+
+    def _reached(self) -> None:
+        """Note that there was a first answer."""
+        self._seconds = time.monotonic() - self._began
+
+    def answer(self, deadline: float) -> tuple[shapes.Server, T | None]:
+        """What became of the server, and what was answered until *deadline*; None if that came to no end, or failed."""
+        concurrent.futures.wait([self._future], max(0.0, deadline - time.monotonic()))
+        if not self._future.done():
+            if self._seconds is not None:
+                return shapes.Server(self._url, True, self._seconds, ""), None
+            seconds = time.monotonic() - self._began
+            return shapes.Server(self._url, False, None, f"no answer within {seconds:.1f} s"), None
+        error = self._future.exception()
+        if error is None:
+            return shapes.Server(self._url, True, self._seconds, ""), self._future.result()
+        if not isinstance(error, Exception):
+            raise error
+        text = str(error) if isinstance(error, FeedmillError) else f"{type(error).__name__}: {str(error).rstrip('.')}"
+        return shapes.Server(self._url, False, None, text), None
+
+
+class _Stored(NamedTuple):
+    """What the storage told."""
+
+    last_sweep: float | None
+    #: By manager what is not finished, or why that is not known.
+    managers: Mapping[str, Backlog | str]
+
+
+class _Brokered(NamedTuple):
+    """What the broker told, and who listens on it."""
+
+    #: Messages by queue; None where the broker did not tell.
+    messages: Mapping[str, int | None]
+    listeners: Listeners
+
+
+def _storage(managers: Sequence[str]) -> _Question[_Stored]:
+    """Ask the storage for the last sweep, and for what is not finished of *managers*."""
+    run, journal = backend().run, backend().journal
+
+    def ask(reached: Callable[[], None]) -> _Stored:
+        last_sweep = run(journal.last_sweep())
+        reached()
+        found: dict[str, Backlog | str] = {}
+        for name in managers:
+            try:
+                found[name] = run(backlog(name))
+            except WrongType as error:
+                found[name] = str(error)
+        return _Stored(last_sweep, found)
+
+    current = settings.current().redis_url
+    return _Question("" if backend().in_process else without_secrets(current), ask)
+
+
+def _broker(then: Callable[[Any, Any], T]) -> _Question[T] | None:
+    """Connect to the broker, and have *then* ask it, given the app and the connection; None where tasks run in this process."""
+    if publisher.inline():
+        return None
+    publisher.ready()
+    app = publisher.celery_app()
+
+    def ask(reached: Callable[[], None]) -> T:
+        with app.connection_for_write() as connection:
+            retries = {"max_retries": len(connection.alt), "interval_start": 0, "interval_step": 0}
+            connection.ensure_connection(**retries, reraise_as_library_errors=False)
+            reached()
+            return then(app, connection)
+
+    return _Question(broker_url(app), ask)
+
+
+def broker_url(app: Any) -> str:
+    """The broker of *app*, without passwords."""
+    given = app.conf.broker_write_url or app.conf.broker_url or "amqp://localhost//"
+    urls = given if isinstance(given, (list, tuple)) else str(given).split(";")
+    return ";".join(without_secrets(str(url)) for url in urls)
+
+
+#: In place of a broker, where there is none.
+_NO_BROKER = shapes.Server("", True, None, "")
+
+
+@click.command(cls=Command, epilog=examples("feedmill ping", "feedmill -A proj ping --worker high@$HOSTNAME"))
+@click.option("--worker", default="", metavar="NAME", help="Ask this Celery worker alone, over the broker.")
+@_TIMEOUT
+def ping(worker: str, timeout: float) -> Result:
+    """Check that the storage and the broker answer.
+
+    Exit with status 3 if one of them does not, and with status 1 if the worker that is named does not. No module that declares
+    managers is imported.
+    """
+    deadline = time.monotonic() + timeout
+    if worker:
+        return _ping_worker(worker, timeout, deadline)
+    stored, brokered = _storage(()), _broker(lambda app, connection: None)
+    storage, _ = stored.answer(deadline)
+    broker = brokered.answer(deadline)[0] if brokered else _NO_BROKER
+    table(("server", "state", "answer"), list(_server_rows(storage, broker)))
+    ok = storage.ok and broker.ok
+    return Result(shapes.Ping(ok, storage, broker, ""), OK if ok else UNREACHABLE)
+
+
+def _ping_worker(worker: str, timeout: float, deadline: float) -> Result:
+    def answers(app: Any, connection: Any) -> bool:
+        left = max(0.1, deadline - time.monotonic() - 0.2)
+        return bool(app.control.ping([worker], timeout=left, connection=connection, limit=1))
+
+    brokered = _broker(answers)
+    if brokered is None:
+        raise Failure("there are no workers: tasks run in the process that calls, and there is no broker")
+    broker, found = brokered.answer(deadline)
+    if not broker.ok:
+        tell(f"broker {broker.url}: {broker.error}", error=True)
+    else:
+        tell(f"{worker}: " + ("ok" if found else f"no answer within {timeout:g} s"), error=not found)
+    return Result(
+        shapes.Ping(bool(found), None, broker, worker), OK if found else PROBLEM if broker.ok else UNREACHABLE
+    )
+
+
+def _server_rows(storage: shapes.Server, broker: shapes.Server) -> Iterator[tuple[str, str, str]]:
+    for name, server in (("storage", storage), ("broker", broker)):
+        told = f"{server.seconds * 1000:.1f} ms" if server.seconds is not None else server.error
+        where = server.url or ("in this process" if name == "storage" else "none: tasks run in the process that calls")
+        yield name, _state(server.ok), f"{where}, {told}" if told else where
+
+
+def _state(ok: bool) -> str:
+    return "ok" if ok else "problem"
+
+
+@click.command(
+    cls=Command,
+    epilog=examples("feedmill status", "feedmill -A proj status --json", "feedmill status --max-fanout-age 300"),
+)
+@_TIMEOUT
+@click.option(
+    "--max-sweep-age",
+    default=SWEEP_AGE,
+    show_default=True,
+    type=_SECONDS,
+    help="Seconds since the last sweep after which it is a problem. Beat sends one every ten seconds.",
+)
+@click.option(
+    "--max-fanout-age",
+    type=_SECONDS,
+    help="Seconds for which a fan-out may be unfinished before it is a problem. By default that is none.",
+)
+def status(timeout: float, max_sweep_age: float, max_fanout_age: float | None) -> Result:
+    """Show whether everything that delivers is there.
+
+    Storage, broker, workers on each queue, the last sweep, what waits in the queues, and the oldest fan-out of each manager. Exit with
+    status 1 if there is a problem, and with status 3 if the storage or the broker does not answer. No keys are scanned.
+    """
+    managers = known_managers()
+    deadline = time.monotonic() + timeout
+    stored, brokered = _storage(managers), _broker(lambda app, connection: _told(app, connection, timeout))
+    storage, told = stored.answer(deadline)
+    broker, heard = brokered.answer(deadline) if brokered else (_NO_BROKER, None)
+    backlogs = dict(told.managers) if told else {}
+    queues = _queues(heard, [each for each in backlogs.values() if isinstance(each, Backlog)])
+    fanouts = [_open(name, each) for name, each in backlogs.items() if isinstance(each, Backlog)]
+    last_sweep = told.last_sweep if told else None
+    problems = [
+        *(
+            f"the {name} does not answer: {each.error}"
+            for name, each in (("storage", storage), ("broker", broker))
+            if not each.ok
+        ),
+        *(
+            f"no worker listens on {each.name}; start one with -Q {','.join(publisher.queues())}"
+            for each in queues
+            if not each.workers
+        ),
+        *_unknown(storage, told, broker if brokered else _NO_BROKER, heard),
+        *_shared(heard),
+        *(_late(told.last_sweep, max_sweep_age) if told and brokered else ()),
+        *(f"{name}: {each}" for name, each in backlogs.items() if isinstance(each, str)),
+        *(_old(each, max_fanout_age) for each in fanouts if max_fanout_age and each.oldest_seconds > max_fanout_age),
+    ]
+    found = shapes.Status(not problems, problems, storage, broker, queues, last_sweep, fanouts)
+    table(
+        ("check", "state", "detail"),
+        list(_rows(found, bool(brokered), told is not None, max_sweep_age, max_fanout_age)),
+    )
+    for problem in problems:
+        tell(f"problem: {problem}")
+    tell("healthy" if not problems else plural(len(problems), "problem"))
+    return Result(found, OK if not problems else PROBLEM if storage.ok and broker.ok else UNREACHABLE)
+
+
+def _told(app: Any, connection: Any, timeout: float) -> _Brokered:
+    messages = {queue: _waiting(connection, queue) for queue in publisher.queues()}
+    return _Brokered(messages, listeners(app, connection, within=timeout * LISTENED))
+
+
+def _waiting(connection: Any, queue: str) -> int | None:
+    try:
+        with connection.channel() as channel:  # the broker closes it with an error
+            return publisher.message_count(connection, channel, queue)
+    except connection.channel_errors as error:
+        return 0 if getattr(error, "code", None) == 404 else None  # nobody has declared it yet
+
+
+def _queues(heard: _Brokered | None, backlogs: Sequence[Backlog]) -> list[shapes.Queue]:
+    if heard is None:
+        return []
+    deliveries = Counter[str]()
+    for each in backlogs:
+        deliveries.update(each.deliveries)
+    ours = heard.listeners.ours
+    workers = {
+        queue: sorted(worker for worker, names in ours.items() if queue in names) for queue in publisher.queues()
+    }
+    return [shapes.Queue(each, workers[each], heard.messages[each], deliveries[each]) for each in publisher.queues()]
+
+
+def _open(name: str, found: Backlog) -> shapes.OpenFanouts:
+    return shapes.OpenFanouts(name, found.fanouts, found.oldest, found.oldest_op, found.oldest_seconds)
+
+
+def _unknown(storage: shapes.Server, told: object, broker: shapes.Server, heard: object) -> Iterator[str]:
+    """What was not told in time by servers that answered."""
+    if storage.ok and told is None:
+        yield "the storage did not tell in time what is unfinished; raise --timeout"
+    if broker.ok and broker.url and heard is None:
+        yield "the broker and the workers did not tell in time what waits and who listens; raise --timeout"
+
+
+def _shared(heard: _Brokered | None) -> Iterator[str]:
+    for other, names in sorted(heard.listeners.strangers.items()) if heard else ():
+        yield f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {ADVICE}"
+
+
+def _late(seconds: float | None, limit: float) -> Iterator[str]:
+    advice = "run one celery beat, and enough workers that its messages are not left to expire"
+    if seconds is None:
+        yield f"no sweep was done in the last week; {advice}"
+    elif seconds > limit:
+        yield f"the last sweep was done {seconds:,.0f} s ago; {advice}"
+
+
+def _old(found: shapes.OpenFanouts, limit: float | None) -> str:
+    return f"fan-out {found.oldest} ({found.oldest_op}) is unfinished for {found.oldest_seconds:,.0f} s, longer than {limit:g} s"
+
+
+def _rows(
+    found: shapes.Status, has_broker: bool, has_sweep: bool, max_sweep_age: float, max_fanout_age: float | None
+) -> Iterator[tuple[str, str, str]]:
+    yield from _server_rows(found.storage, found.broker)
+    for queue in found.queues:
+        waiting = "messages unknown" if queue.messages is None else plural(queue.messages, "message")
+        detail = f"{plural(len(queue.workers), 'worker')}, {waiting}, about {queue.deliveries:,} deliveries"
+        yield queue.name, _state(bool(queue.workers)), detail
+    if has_broker and has_sweep:
+        last = found.last_sweep
+        detail = "none in the last week" if last is None else f"{last:,.1f} s ago"
+        yield "last sweep", _state(last is not None and last <= max_sweep_age), detail
+    for each in found.managers:
+        oldest = f", the oldest ({each.oldest_op}) since {each.oldest_seconds:,.1f} s" if each.oldest else ""
+        is_old = max_fanout_age is not None and each.oldest_seconds > max_fanout_age
+        yield each.manager, _state(not is_old), f"{plural(each.fanouts, 'unfinished fan-out')}{oldest}"
+
+
+__all__ = ["broker_url", "ping", "status"]
