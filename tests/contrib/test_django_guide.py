@@ -108,7 +108,7 @@ def project(tmp_path: Path, redis_url: str) -> Folder:
     del folder.env["FEEDMILL_REDIS_URL"]
     folder.env |= {"BROKER": redis_url.replace("/0", "/1"), "DJANGO_SETTINGS_MODULE": "config.settings"}
     for block in (block for page in PAGES for block in blocks_of(page)):
-        if block.said("run by"):
+        if block.said("run by") and not block.said("quoted from"):
             name = re.match(r"(?:# |\{# )(\S+\.\w+)(?: #\})?\n", block.text)
             assert name, block.where
             folder.write(name[1], block.text.replace("redis://127.0.0.1:6379/0", redis_url))
