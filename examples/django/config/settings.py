@@ -41,7 +41,8 @@ MIDDLEWARE = [
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "orchard.problems.ProblemsMiddleware",
+    "feedmill.contrib.django.middleware.ProblemsMiddleware",
+    "orchard.problems.RefusedMiddleware",
 ]
 TEMPLATES = [
     {

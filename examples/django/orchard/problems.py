@@ -1,14 +1,10 @@
-"""What is answered where a request cannot be done: problem details, which the page shows."""
+"""What is answered where a request cannot be done, in the shape in which Feedmill's errors are answered."""
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
-
-from feedmill.contrib.problems import CONTENT_TYPE, problem
-from feedmill.errors import FeedmillError
 
 
 class Refused(Exception):
@@ -19,8 +15,8 @@ class Refused(Exception):
         self.status, self.detail = status, detail
 
 
-class ProblemsMiddleware:
-    """Answers to :class:`Refused`, and to errors of Feedmill: a changed cursor is a 400, a storage that is away a 503."""
+class RefusedMiddleware:
+    """Answers to :class:`Refused`."""
 
     def __init__(self, get_response: Any) -> None:
         self.get_response = get_response
@@ -30,9 +26,7 @@ class ProblemsMiddleware:
 
     def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
         """The answer to *error*; None leaves it to Django."""
-        if isinstance(error, Refused):
-            body = {"type": "about:blank", "title": "Refused", "status": error.status, "detail": error.detail}
-            return JsonResponse(body, status=error.status, content_type=CONTENT_TYPE)
-        if isinstance(error, FeedmillError) and (answer := problem(error)):
-            return HttpResponse(json.dumps(answer.body), status=answer.status, headers=answer.headers)
-        return None
+        if not isinstance(error, Refused):
+            return None
+        body = {"type": "about:blank", "title": "Refused", "status": error.status, "detail": error.detail}
+        return JsonResponse(body, status=error.status, content_type="application/problem+json")
