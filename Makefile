@@ -82,7 +82,7 @@ pythons:
 	.ci/pythons
 
 djangos:
-	.ci/djangos
+	.ci/djangos $(ARGS)
 
 audit: $(VENV)/audit/bin/pip-audit
 	@$(BIN)/python .ci/audit.py $< "$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')" $(ARGS)

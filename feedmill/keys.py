@@ -16,6 +16,8 @@ from feedmill.ids import Entity, EntityId, are_ints, owner_id
 GROUPS = ":groups"
 #: And for the mark that a feed is there, of one that goes when nobody uses it; scripts spell both as well.
 PRESENT = ":present"
+#: And to the key of the users of an activity's direct notifications, for their numbers.
+NUMBERS = ":numbers"
 #: And for the list of what came into a feed that hooks were not told yet; scripts spell it as well.
 ARRIVALS = ":arrivals"
 #: What keys begin with, behind the prefix, that are no feed's: bodies and fan-outs,
@@ -299,7 +301,7 @@ def notified_users_key(manager: str, raw_id: bytes) -> str:
 
 def notification_numbers_key(manager: str, raw_id: bytes) -> str:
     """The sorted set of the direct notifications of an activity, by their numbers."""
-    return notified_users_key(manager, raw_id) + ":numbers"
+    return notified_users_key(manager, raw_id) + NUMBERS
 
 
 def dead_letters_key() -> str:

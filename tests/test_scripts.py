@@ -201,6 +201,7 @@ def use_everything(client: redis.Redis) -> None:
     run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, True, {"c": b"z"}, number))
     run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, True, {"d": pack([5, 6])}))
     run(backend().auxiliary.notified_users.forget_user(NAME, "5"))
+    run(backend().auxiliary.notified_users.forget_user(NAME, "6"))
     run(backend().auxiliary.notified_users.void(NAME, on_day(1).raw_id))
     run(backend().auxiliary.notified_users.record(NAME, on_day(1).raw_id, False, {"a": b"x"}))
     run(backend().auxiliary.removal_index.add(NAME, {0: [b"first", b"second"]}))

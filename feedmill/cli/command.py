@@ -83,7 +83,7 @@ def plural(number: int, what: str) -> str:
 
 def print_json(value: Any) -> None:
     """Print a shape as one line of JSON, in which no character is more than a sign to a terminal."""
-    say(json.dumps(as_json(value)).replace("\x7f", "\\u007f"))  # the one of them that is ASCII for JSON
+    say(json.dumps(as_json(value)))  # which escapes all but printable ASCII
 
 
 def as_json(value: Any) -> Any:

@@ -10,7 +10,7 @@ from feedmill.ids import EntityId
 from feedmill.iteration import batched
 from feedmill.manager.hooks import ManagerHooks
 from feedmill.msgpack_codec import unpack
-from feedmill.storage.auxiliary import NotificationNumbers, Notifications
+from feedmill.storage.auxiliary import NotificationNumbers, Notifications, fanout_of
 from feedmill.storage.operations import Steps
 from feedmill.storage.procedures import Procedure, stored
 from feedmill.storage.registry import backend
@@ -67,7 +67,7 @@ def notice_of(manager: ManagerHooks, raw_id: bytes, user_id: EntityId) -> Proced
     for part in batched(said_of, AT_ONCE):
         for name, ids in (yield from stored(_users(manager, raw_id, part))):
             if user in map(str, ids):
-                return name if said_of[name] else ""
+                return fanout_of(name) if said_of[name] else ""
     return ""
 
 

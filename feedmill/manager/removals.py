@@ -92,8 +92,10 @@ def remove_many(
     return Fanouts(fanouts)
 
 
-def take_back(manager: ManagerHooks, given: Given) -> Procedure[tuple[list[Fanout], dict[bytes, FeedmillError]]]:
-    """Remove activities: a fan-out for each; and by id, why the others cannot be removed.
+def take_back(
+    manager: ManagerHooks, given: Given, *, indexed: bool = False
+) -> Procedure[tuple[list[Fanout], dict[bytes, FeedmillError]]]:
+    """Remove activities: a fan-out for each; and by id, why the others cannot be removed. *indexed*: they were found in the index.
 
     First there are tombstones, which tell workers and readers; they hold the activities, so that whoever calls again, with the
     ids alone, completes what failed. What is stored counts, not what was given: it may have another context.
@@ -106,7 +108,7 @@ def take_back(manager: ManagerHooks, given: Given) -> Procedure[tuple[list[Fanou
         given = {raw_id: activity for raw_id, activity in given.items() if raw_id not in refused}
     if not given:
         return [], refused
-    removed, unknown = yield from _leave_tombstones(manager, given)
+    removed, unknown = yield from _leave_tombstones(manager, given, indexed)
     refused.update(unknown)
     fanouts = (yield from _start(manager, removed)) if removed else []
     return fanouts, refused
@@ -131,11 +133,15 @@ def _one_by_one(manager: ManagerHooks, given: Given) -> Procedure[tuple[list[Fan
 
 
 def _leave_tombstones(
-    manager: ManagerHooks, given: Given
+    manager: ManagerHooks, given: Given, indexed: bool
 ) -> Procedure[tuple[list[Removed], dict[bytes, FeedmillError]]]:
-    """Leave tombstones, in one round trip; those of which nothing is known are refused."""
+    """Leave tombstones, in one round trip; those of which nothing is known are refused, if they are given by id alone.
+
+    Of what is given a tombstone may be all that there is: it names people, and so must be found.
+    """
     asked: list[Steps[Any]] = [activity_bodies.removed(manager, given)]
     asked += [notified_users.numbers(manager, raw_id) for raw_id in given]
+    asked += [] if indexed else removal_index.added(manager, filter(None, given.values()))
     facts, *numbers = yield from procedures.stored(together(asked))
     removed: list[Removed] = []
     unknown: dict[bytes, FeedmillError] = {}
@@ -339,25 +345,21 @@ def check_index(manager: ManagerHooks, method: str) -> None:
 
 
 def _remove_found(manager: ManagerHooks, sought: Sought) -> Procedure[None]:
-    """Remove all that is *sought*; in the end, the error of what this process cannot read is raised."""
+    """Remove all that is *sought*; in the end, the error of what this process cannot read is raised.
+
+    What is removed already as well: nothing tells whether all that belongs to its removal was done. A record of a fan-out may be of
+    an earlier one, or of this one, of which other commands were refused.
+    """
     error: FeedmillError | None = None
     for found in sought.candidates:
         for ids in batched(sorted((yield from procedures.stored(found))), AT_ONCE):
             facts = yield from procedures.stored(matching(manager, sought, ids))
             error = error or next((fact.error for fact in facts if fact.error is not None), None)
-            undone = yield from procedures.stored(_undone(manager, facts))
-            _, refused = yield from take_back(manager, {fact.raw_id: fact.activity for fact in undone})
+            known = {fact.raw_id: fact.activity for fact in facts if fact.activity is not None}
+            _, refused = yield from take_back(manager, known, indexed=True)
             error = error or next(iter(refused.values()), None)
     if error is not None:
         raise error
-
-
-def _undone(manager: ManagerHooks, facts: Sequence[Fact]) -> Steps[list[Fact]]:
-    """Those of *facts* that are not removed, and those of whose removal nothing is known: whoever removed them may have died."""
-    removed = [fact for fact in facts if not fact.known]
-    records = yield from together([backend().journal.get(name_of(manager, fact.raw_id)) for fact in removed])
-    begun = {fact.raw_id for fact, record in zip(removed, records) if record.get("op") == REMOVE.name}
-    return [fact for fact in facts if fact.activity is not None and fact.raw_id not in begun]
 
 
 # -- all of a user
@@ -374,9 +376,12 @@ def delete_user(manager: ManagerHooks, user_id: Entity, about_them: bool) -> Pro
     publisher.ready()
     yield from _remove_found(manager, of_user(manager, user_id, about_them))
     yield from _remove_own(manager, user_id)
-    yield from procedures.stored(together([each.erase(user_id) for each in feed_classes.receiving(manager)]))
+    asked: list[Steps[Any]] = [each.erase(user_id) for each in feed_classes.receiving(manager)]
+    *_, number = yield from procedures.stored(
+        together([*asked, backend().auxiliary.unfollows.last_number(manager.name)])
+    )
     name = fanout_id(manager.name, DELETE_USER.name, str(user_id))
-    return (yield from handle.enqueue(manager.name, DELETE_USER, [(name, pack([user_id, about_them]))]))[0]
+    return (yield from handle.enqueue(manager.name, DELETE_USER, [(name, pack([user_id, about_them, number]))]))[0]
 
 
 def _remove_own(manager: ManagerHooks, user_id: EntityId) -> Procedure[None]:
@@ -389,4 +394,4 @@ def _remove_own(manager: ManagerHooks, user_id: EntityId) -> Procedure[None]:
         known = {fact.raw_id: fact.activity for fact in facts.values() if fact.activity is not None and fact.known}
         if known:
             yield from procedures.stored(together(removal_index.added(manager, filter(None, known.values()))))
-            yield from take_back(manager, known)
+            yield from take_back(manager, known, indexed=True)

@@ -140,7 +140,7 @@ def notify_directly(
     people, activity = checked_notification(manager, op, user_ids, activity)
     raw_id, fanouts, number = activity.raw_id, list[Fanout](), 0
     operations = activity_bodies.change(manager, op.change, [activity])
-    operations += removal_index.added(manager, [activity]) if op.adds else []
+    operations += removal_index.added(manager, [activity])  # what is taken back leaves a tombstone, known or not
     for part in batched(batched(people, manager.fanout_chunk_size), AT_ONCE):
         named = {notified_users.name_of(manager, raw_id, ids): pack(ids) for ids in part}
         numbered = _Result(notified_users.keep(manager, activity, op.adds, named, number))

@@ -18,6 +18,7 @@ carried out in.
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -129,8 +130,12 @@ class Unfollows(Protocol):
     def changes_since(self, manager: str, user: str, number: int) -> Steps[FollowChanges]:
         """Whom *user* unfollowed, and whom they follow again, since *number*."""
 
-    def forget_user(self, manager: str, user: str) -> Steps[None]:
-        """Forget all pairs in which *user* is, also behind :data:`FROM_NOTIFICATIONS` or :data:`FROM_FEEDS`."""
+    def forget_user(self, manager: str, user: str, number: int, rebuilds: int | None) -> Steps[None]:
+        """Forget all pairs with numbers up to *number* in which *user* is, also behind :data:`FROM_NOTIFICATIONS` or
+        :data:`FROM_FEEDS`; what has a later one stays, since somebody who delivers may have read a lower one.
+
+        Up to *rebuilds* what rebuilds of the user's feeds have left; None if it is still of interest.
+        """
 
 
 #: Seconds for which it is known who was notified by name.
@@ -156,14 +161,25 @@ class Notifications(NamedTuple):
 
 
 def without(packed: bytes, user: str) -> bytes:
-    """A packed list of users without *user*; what is no such list stays as it is."""
+    """A packed list of users without *user*, empty if that is all; what is no such list stays as it is."""
     try:
         users = unpack(packed)
     except CorruptRecord:
         return packed
     if not isinstance(users, list) or user not in map(str, users):
         return packed
-    return pack([each for each in users if str(each) != user])
+    rest = [each for each in users if str(each) != user]
+    return pack(rest) if rest else b""
+
+
+def names_all(name: str) -> bool:
+    """Whether the users of a direct notification are all whom its fan-out names: nobody was taken out of them."""
+    return fanout_of(name) == name
+
+
+def fanout_of(name: str) -> str:
+    """The fan-out of a direct notification. Where somebody was taken out of its users there stand a star and its number behind that."""
+    return re.sub(r"\*\d+$", "", name)
 
 
 class NotifiedUsers(Protocol):
@@ -193,7 +209,11 @@ class NotifiedUsers(Protocol):
         """Forget all notifications of activities."""
 
     def forget_user(self, manager: str, user: str) -> Steps[None]:
-        """Take *user* out of the users of all notifications. It looks at all of them."""
+        """Take *user* out of the users of all notifications. It looks at all of them.
+
+        What is left of one is kept by another name (:func:`fanout_of`), and the activity gets another number: so who delivers it, and
+        named the user itself, sees that.
+        """
 
 
 class RemovalIndex(Protocol):

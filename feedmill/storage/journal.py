@@ -111,6 +111,8 @@ class FanoutRecord(TypedDict, total=False):
     tells: int
     #: ``planned done reached`` of the finished run, shown while it runs once more.
     previous_progress: str
+    #: 1 if one worker alone was at it since it began to run a last time: then nothing that ran before is left.
+    alone: int
 
 
 #: The fields that :meth:`Journal.get` returns.

@@ -19,7 +19,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -31,9 +31,10 @@ from feedmill.errors import ArgumentError
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
 from feedmill.grouping.operations import plan
 from feedmill.keys import ARRIVALS, ended_key, fanout_record_key
+from feedmill.msgpack_codec import pack
 from feedmill.records.layout import HAS_OVERFLOW
 from feedmill.storage import activity_state as state
-from feedmill.storage.auxiliary import REFILTERED
+from feedmill.storage.auxiliary import FROM_FEEDS, REFILTERED, fanout_of
 from feedmill.storage.base import (
     ABSENT,
     ADDED,
@@ -630,6 +631,14 @@ class JournalContract(Contract):
         found: list[Claim] = self.run(self.journal.claim(NAME, limit)).claims
         return found
 
+    def end(self, done: Callable[[Claim], object]) -> None:
+        """All that is due is *done* until nothing is, perhaps a last time."""
+        deadline = time.monotonic() + SOON
+        while self.run(self.journal.list_due(NAME)).number:
+            assert time.monotonic() < deadline
+            for claim in self.claims():
+                done(claim)
+
     def planned(self, chunks: int) -> Claim:
         """A fan-out all of whose chunks are written down and sent."""
         self.open()
@@ -823,11 +832,7 @@ class JournalContract(Contract):
         (claim,) = self.claims()
         assert claim.op == op and self.status()["previous_progress"] == "1 1 1"
         self.run(self.journal.finish(NAME, [(claim, 1)]))
-        deadline = time.monotonic() + SOON
-        while self.run(self.journal.list_due(NAME)).number:  # perhaps a last time
-            assert time.monotonic() < deadline
-            for each in self.claims():
-                self.run(self.journal.finish(NAME, [(each, 1)]))
+        self.end(lambda each: self.run(self.journal.finish(NAME, [(each, 1)])))
 
     def test_nobody_had_it(self) -> None:
         """What takes the place of something that nobody began, or that has ended, is done once."""
@@ -838,6 +843,68 @@ class JournalContract(Contract):
             self.open(str(finished), op=REMOVE)
             self.run(self.journal.finish(NAME, [(claim, 1) for claim in self.claims()]))
             assert "finished" in self.status(str(finished)) and "rerun_at" not in self.status(str(finished))
+
+    @pytest.mark.parametrize("sent", [False, True])
+    def test_chunks_that_are_done_once_more(self, sent: bool) -> None:
+        """As soon as that is due, and no later or sooner: once behind what ran before, and a lease after its end a last time."""
+        self.open()
+        self.claims()
+        opened = self.run(self.journal.open(NAME, f"{NAME}:one", FOLLOW, b"body", sent=sent))
+        runs, claim = 0, None if sent else self.claims()[0]
+        while runs < 9:
+            runs += 1
+            if claim is None:
+                self.run(self.journal.end_chunk(NAME, f"{NAME}:one", opened.generation, 0, 1))
+            else:
+                claim = self.run(self.journal.renew(NAME, claim, {0: b"chunk"}))
+                if runs % 2:  # done before all chunks are said to be written down
+                    self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, 0, 1))
+                self.run(self.journal.await_chunks(NAME, claim, 1, 3600, 1))
+                self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, 0, 1))
+            entries = self.run(self.journal.list_due(NAME, 0, 5)).entries
+            if not entries:
+                break
+            assert entries[0][1] == float(self.status()["rerun_at"]) - 0.25
+            (claim,) = self.claims()
+        assert runs == 3 if sent else runs in (2, 3)
+
+    @pytest.mark.parametrize("by", ["one", "two in turn", "two at a chunk"])
+    def test_what_was_done_alone_leaves_nothing(self, by: str) -> None:
+        """What was done once more has ended for good: what is asked for next is done once. Unless another was at it, who may
+        still run.
+        """
+        self.open()
+        self.claims()
+        self.open(op=REMOVE)
+
+        def done(claim: Claim) -> None:
+            if by == "two in turn":
+                (claim,) = self.claims()
+            if by == "two at a chunk":
+                claim = self.run(self.journal.renew(NAME, claim, {0: b"chunk"}))
+                self.run(self.journal.await_chunks(NAME, claim, 1, LEASE, 1))
+                for _ in range(2):
+                    self.run(self.journal.begin_chunk(claim.id, claim.generation, 0))
+                self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, 0, 1))
+            else:
+                self.run(self.journal.finish(NAME, [(claim, 1)]))
+
+        self.end(done)
+        self.open()
+        for claim in self.claims():
+            self.run(self.journal.finish(NAME, [(claim, 1)]))
+        assert ("rerun_at" in self.status()) is (by != "one")
+
+    def test_what_is_done_once_more_may_still_run(self) -> None:
+        """What takes its place meanwhile is itself done once more."""
+        self.open()
+        self.claims()
+        self.open(op=REMOVE)
+        self.run(self.journal.finish(NAME, [(claim, 1) for claim in self.claims()]))
+        assert self.claims()
+        self.open()
+        self.run(self.journal.finish(NAME, [(claim, 1) for claim in self.claims()]))
+        assert "rerun_at" in self.status()
 
     @pytest.mark.parametrize("sent", [False, True])
     def test_what_is_not_done_is_absorbed(self, sent: bool) -> None:
@@ -1159,6 +1226,47 @@ class AuxiliaryContract(Contract):
         self.run(notified.void(NAME, raw_id))
         last, removed = self.run(notified.numbers(NAME, raw_id))
         assert last == removed > second
+
+    def test_a_user_is_taken_out_of_what_was_said(self) -> None:
+        """What is left of a direct notification has another name, and the activity another number; of a second user it keeps that name."""
+        notified, raw_id = self.tested.auxiliary.notified_users, _id(1)
+        first = self.run(
+            notified.record(NAME, raw_id, True, {"M:a1": pack([1, "2", 3]), "M:b": pack([3]), "M:c": b"?"})
+        )
+        self.run(notified.record("Other", raw_id, True, {"M:a1": pack([1])}))
+        self.run(notified.forget_user(NAME, "1"))
+        last = self.run(notified.numbers(NAME, raw_id)).last
+        left = f"M:a1*{first}"
+        assert last > first and (fanout_of(left), fanout_of("M:b")) == ("M:a1", "M:b")
+        said = {left: (first, True), "M:b": (first, True), "M:c": (first, True)}
+        assert self.run(notified.notifications(NAME, raw_id)).notifications == said
+        self.run(notified.record(NAME, raw_id, False, {"M:a1": pack([1, "2", 3])}))
+        self.run(notified.forget_user(NAME, "3"))
+        again = self.run(notified.notifications(NAME, raw_id))
+        assert again.numbers.last > last and {*again.notifications} >= {left, "M:c"} and len(again.notifications) == 3
+        users = self.run(notified.users(NAME, raw_id, [*again.notifications]))
+        assert users.pop("M:c") == b"?" and users.pop(left) == pack(["2"]) and [*users.values()] == [pack([1, "2"])]
+        assert self.run(notified.users("Other", raw_id, ["M:a1"])) == {"M:a1": pack([1])}
+
+    def test_unfollows_of_a_user_are_forgotten(self) -> None:
+        """Those up to a number, by whom and of whom they are; what rebuilds left up to a number of its own, or not at all."""
+        unfollows = self.tested.auxiliary.unfollows
+        for user, target in (("1", "2"), ("2", "1"), ("2", FROM_FEEDS + "1"), ("2", "3"), ("3", "1")):
+            self.run(unfollows.record_unfollow(NAME, user, [target]))
+        number = self.run(unfollows.last_number(NAME))
+        mark = self.run(unfollows.begin_rebuild(NAME, "1", refiltered=True))
+        self.run(unfollows.record_unfollow(NAME, "3", ["1"]))
+        later, before = [("3", "1"), ("2", "3")], [("1", "2"), ("2", "1"), ("2", FROM_FEEDS + "1")]
+        pairs = [*later, ("1", REFILTERED), *before]
+        self.run(unfollows.forget_user(NAME, "1", number, None))
+        assert self.run(unfollows.unfollowed_since(NAME, 0, lambda: pairs)) == {*pairs[:3]}
+        self.run(unfollows.clear_unfollow(NAME, "1", ["9"]))
+        assert self.run(unfollows.changes_since(NAME, "1", mark)) == (set(), {"9"})
+        self.run(unfollows.forget_user(NAME, "1", number, mark))
+        assert self.run(unfollows.unfollowed_since(NAME, 0, lambda: pairs)) == {*later}
+        after = self.run(unfollows.last_number(NAME))
+        self.run(unfollows.clear_unfollow(NAME, "1", ["9"]))
+        assert self.run(unfollows.changes_since(NAME, "1", after)) == (set(), set())
 
 
 class PubSubContract(Contract):

@@ -14,11 +14,12 @@ from feedmill.fanout.operations import OPERATIONS, Subject
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes, spellings
 from feedmill.iteration import batched
 from feedmill.keys import GROUPS, PRESENT, fanout_record_key, feed_key, hook_bucket, set_aside_key
-from feedmill.manager import Manager, activity_bodies, feed_classes, own_feeds, removals
+from feedmill.manager import Manager, activity_bodies, feed_classes, own_feeds, removals, writes
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
+from feedmill.manager.audience import admitted
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage.activity_state import REMOVED
-from feedmill.storage.journal import HOOK, MAX_DEAD_LETTERS, Claim, DeadLetter
+from feedmill.storage.journal import HOOK, MAX_DEAD_LETTERS, DeadLetter
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker import dead_letters
@@ -27,28 +28,56 @@ from feedmill.worker import dead_letters
 AT_ONCE = 500
 
 
-def is_anything_older_open(manager: Manager, claim: Claim) -> bool:
-    """Whether a fan-out of the manager that was asked for before *claim*, or in the same millisecond, is not done."""
-    created = int(backend().run(backend().journal.get(claim.id)).get("created", "0"))
+def asked_at(fanout_id: str) -> int:
+    """When a fan-out was asked for, ms; 0 if nothing is known of it."""
+    return int(backend().run(backend().journal.get(fanout_id)).get("created", "0"))
+
+
+def is_anything_older_open(manager: Manager, deletion_id: str, created: int) -> bool:
+    """Whether a fan-out of the manager is not done that was asked for before the deletion, which was at *created*, or in the same
+    millisecond.
+
+    One that was asked for later in place of another counts as that: whoever has begun the other may still be at it.
+    """
     start = 0
     while ids := backend().run(backend().journal.list_due(manager.name, start, AT_ONCE)).ids:
         records = backend().run(backend().maintenance.fanout_records(ids))
         for fanout_id, record in zip(ids, records):
-            if fanout_id != claim.id and record and int(record.get("created", b"0")) <= created:
-                op = OPERATIONS.get(record.get("op", b"").decode(errors="replace"))
-                waits = op is not None and op.subject is Subject.FOUND  # of two that wait, only one for the other
-                if not waits or (int(record.get("created", b"0")), fanout_id) < (created, claim.id):
-                    return True
+            if fanout_id == deletion_id or not record:
+                continue
+            opened, op = (
+                int(record.get("created", b"0")),
+                OPERATIONS.get(record.get("op", b"").decode(errors="replace")),
+            )
+            if op is not None and op.subject is Subject.FOUND:  # of two that wait, only one for the other
+                is_older = (opened, fanout_id) < (created, deletion_id)
+            else:
+                is_older = opened <= created or "rerun_at" in record
+            if is_older:
+                return True
         start += len(ids)
     return False
+
+
+def forget_unfollows(manager: Manager, user_id: EntityId, number: int, created: int) -> None:
+    """Forget the unfollows that name a user, as far as nobody needs them: whoever delivers may have listed people at any time since the
+    deletion was asked for, at *created* behind the unfollow *number*.
+
+    A rebuild that was asked for before may have left something behind since; if another was asked for later, it is taken for that one's.
+    """
+    unfollows = backend().auxiliary.unfollows
+    last: int | None = backend().run(unfollows.last_number(manager.name))
+    if asked_at(writes.rebuild_id(manager, user_id)) > created:
+        last = None
+    backend().run(unfollows.forget_user(manager.name, str(user_id), number, last))
 
 
 def erase(manager: Manager, user_id: EntityId, removed: Iterator[Fact], fanout_id: str) -> None:
     """Delete all feeds of *user_id*, and all that names them, the *removed* activities included; *fanout_id*: what does so."""
     run = backend().run
-    run(together([*_erase_feeds(manager, user_id), *_forget_pending(manager, user_id)]))
-    run(backend().auxiliary.unfollows.forget_user(manager.name, str(user_id)))
+    # From then on nobody delivers to them what they were notified of by name: a removal would not know of it.
     run(backend().auxiliary.notified_users.forget_user(manager.name, str(user_id)))
+    run(together([*_erase_feeds(manager, user_id), *_forget_pending(manager, user_id)]))
     facts = list(removed)
     ids = {fact.raw_id for fact in facts}
     letters = run(backend().journal.dead_letters(MAX_DEAD_LETTERS))
@@ -80,20 +109,28 @@ def _erase_feeds(manager: Manager, user_id: EntityId) -> list[Steps[Any]]:
 
 def _erase_own(manager: Manager, feed_class: Any, user_id: EntityId) -> Steps[None]:
     """Take out of a feed in which the user's own activities are what is gone, and what others did; what they did after they were
-    deleted stays.
+    deleted stays: also what they do at this moment.
     """
     hashes = actor_hashes(user_id)
-    members = yield from feed_class.all_members(user_id)
-    facts = yield from activity_bodies.facts(manager, [member.raw_id for _, member in members])
-    gone = [
-        each
-        for each in members
-        if facts[each[1].raw_id].kind in (UNKNOWN, REMOVED) or each[1].raw_id[ACTOR_SLICE] not in hashes
-    ]
-    if len(gone) == len(members):
-        yield from feed_class.erase(user_id)
-    elif gone:
+    while True:
+        members = yield from feed_class.all_members(user_id)
+        facts = yield from activity_bodies.facts(manager, [member.raw_id for _, member in members])
+        gone = [
+            each
+            for each in members
+            if facts[each[1].raw_id].kind in (UNKNOWN, REMOVED) or each[1].raw_id[ACTOR_SLICE] not in hashes
+        ]
+        if not gone:
+            return
         yield from feed_class.remove_members(user_id, gone, 0)
+        ids = [member.raw_id for _, member in gone if member.raw_id[ACTOR_SLICE] in hashes]
+        facts = yield from activity_bodies.facts(manager, ids)
+        again = [each.activity for each in facts.values() if each.live and each.activity is not None]
+        if feed_class is not manager.user_feed_class:
+            again = [each for each in again if admitted(manager, each, [each.actor_id])]
+        if not again:
+            return
+        yield from feed_class.deliver([user_id], again)
 
 
 def _forget_pending(manager: Manager, user_id: EntityId) -> list[Steps[Any]]:
@@ -127,4 +164,4 @@ def _names(dead_letter: DeadLetter, manager: Manager, user: str, ids: set[bytes]
     return body in ids
 
 
-__all__ = ["erase", "is_anything_older_open"]
+__all__ = ["asked_at", "erase", "forget_unfollows", "is_anything_older_open"]

@@ -235,7 +235,7 @@ def operations_of(manager: Manager, deliveries: Sequence[Delivery]) -> list[Step
     for audience, people in by_users.items():
         classes = _feed_classes(manager, audience) if people else []
         for user_ids, asked in people.items() if classes else ():
-            operations += _written(classes, user_ids, asked)
+            operations += _written(classes, user_ids, asked, again=audience == OWN)
     return operations
 
 
@@ -250,11 +250,14 @@ def _without_author(delivery: Delivery) -> Iterator[AudienceUsers]:
             yield audience, ids
 
 
-def _written(classes: Sequence[Any], user_ids: Sequence[EntityId], asked: Sequence[Delivery]) -> list[Steps[int]]:
+def _written(
+    classes: Sequence[Any], user_ids: Sequence[EntityId], asked: Sequence[Delivery], *, again: bool
+) -> list[Steps[int]]:
     """The operation on each kind of feed. Only a timeline that holds everything, or is scored by it, has
     something to update.
 
-    What stands in groups that an activity was in before comes out of them first.
+    What stands in groups that an activity was in before comes out of them first. *again*: whether others than a worker have
+    written it before, as the call does to own feeds.
     """
     adds, removes, updates = list[Activity](), list[Activity](), list[Activity]()
     formers, attempt = False, 1
@@ -268,14 +271,21 @@ def _written(classes: Sequence[Any], user_ids: Sequence[EntityId], asked: Sequen
         # What is added may be there with another context: from before, or from an attempt that read it earlier.
         if op.updates or (op.adds and (former or each.attempt > 1)):
             updates.append(activity)
-    wait, operations = lock_wait(attempt), list[Steps[int]]()
+    wait, operations, again = lock_wait(attempt), list[Steps[int]](), again or attempt > 1
     for feed_class in classes:
+        # An attempt that died may have left it there, noted nowhere, when it was young.
+        gone = [*removes, *_too_old(feed_class, adds)] if again else removes
         if updates and is_updated(feed_class):
-            operation = feed_class.deliver(user_ids, adds, removes, updates=updates, wait=wait)
+            operation = feed_class.deliver(user_ids, adds, gone, updates=updates, wait=wait)
         else:
-            operation = feed_class.deliver(user_ids, adds or (), removes or (), wait=wait)
+            operation = feed_class.deliver(user_ids, adds or (), gone or (), wait=wait)
         operations.append(_behind_formers(feed_class, user_ids, asked, wait, operation) if formers else operation)
     return operations
+
+
+def _too_old(feed_class: Any, activities: Sequence[Activity]) -> list[Activity]:
+    horizon = feed_class.horizon()
+    return [each for each in activities if each.microseconds < horizon]
 
 
 def _behind_formers(

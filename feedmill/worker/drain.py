@@ -197,6 +197,8 @@ class _DrainPass:
         #: What is planned in this round, and at which place of it the claim is that is looked at.
         self.queue: Sequence[Claim] = ()
         self.place = 0
+        #: What waits for others that are not done yet, and seconds until it is to be looked at again.
+        self.undone: list[tuple[Claim, float]] = []
         self.watch = Watch(manager.name, self._let_go)
 
     def run(self, claims: Sequence[Claim]) -> int:
@@ -210,6 +212,17 @@ class _DrainPass:
         self.queue = sorted(
             claims, key=lambda claim: (_waits(claim), _is_suspect(claim), claim.tries, bool(claim.waiting_queue))
         )
+        is_left = self._plan_each()
+        for name, waiting in self.full.items():
+            planner.postpone(self.manager, waiting, name)
+        self._look_again(is_left)
+        if self.error is not None and (publisher.inline() or isinstance(self.error, LeaseExpired)):
+            raise self.error  # in memory, the caller is the worker, and nobody else would tell
+        return self.deliveries
+
+    def _plan_each(self) -> bool:
+        """Plan what is in the queue, and deliver it; whether some was left to other workers."""
+        is_left = False
         for place, claim in enumerate(self.queue):
             self.place = place
             if (
@@ -224,15 +237,28 @@ class _DrainPass:
                 continue
             if self._enough():
                 self._leave(self.queue[place:])
+                is_left = True
                 break
             if self._one(claim):
+                is_left = True
                 break
         self._deliver()
-        for name, waiting in self.full.items():
-            planner.postpone(self.manager, waiting, name)
-        if self.error is not None and (publisher.inline() or isinstance(self.error, LeaseExpired)):
-            raise self.error  # in memory, the caller is the worker, and nobody else would tell
-        return self.deliveries
+        return is_left
+
+    def _look_again(self, is_left: bool) -> None:
+        """Look for a second, if nothing else *is_left*, at what waits for others; it is postponed if it is not done by then.
+
+        All were looked at once before any is waited for: one may wait for another of them, and must not keep it from being looked at.
+        """
+        until, before = time.monotonic() + LONGEST_WAIT, sum(map(_waits, self.queue))
+        while self.undone and not is_left and time.monotonic() < until:
+            if len(self.undone) == before:  # other workers are at what they wait for
+                time.sleep(min(LONGEST_WAIT, *(pause for _, pause in self.undone)))
+            before, self.queue, self.undone = len(self.undone), [claim for claim, _ in self.undone], []
+            is_left = self._plan_each()
+        if self.undone:
+            name, journal = self.manager.name, backend().journal
+            backend().run(together([journal.postpone(name, claim, pause) for claim, pause in self.undone]))
 
     def _enough(self) -> bool:
         """Whether this round has done what a round does."""
@@ -318,14 +344,12 @@ class _DrainPass:
         return None
 
     def _wait(self, op: FanoutOperation, watch: Watch) -> planner.Planned | None:
-        """Nothing is left to be delivered of what waits for others, once those are done; else it is looked again later."""
-        until = time.monotonic() + LONGEST_WAIT
-        while (pause := removal.wait_for(self.manager, op, watch.claim)) is not None and time.monotonic() < until:
-            time.sleep(min(pause, LONGEST_WAIT))  # others are at it
+        """Nothing is left to be delivered of what waits for others, once those are done."""
+        pause = removal.wait_for(self.manager, op, watch.claim)
         if pause is None:
             return planner.Planned([])
         watch.close()
-        backend().run(backend().journal.postpone(self.manager.name, watch.claim, pause))
+        self.undone.append((watch.claim, pause))
         return None
 
     def _send_alone_or_rest(self, claim: Claim) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from feedmill.errors import MessageError
 from feedmill.fanout.operations import DELETE_USER, REMOVE, FanoutOperation
@@ -27,28 +28,33 @@ AT_ONCE = 500
 def wait_for(manager: Manager, op: FanoutOperation, claim: Claim) -> float | None:
     """Do what is left to do of a removal; seconds until it is to be looked again, or None if all is done."""
     begun = time.monotonic()
-    thing, others = _body(op, claim)
+    thing, others, *numbers = _body(op, claim)
     if op is DELETE_USER:
-        is_done = _is_deleted(manager, claim, thing, others)
+        is_done = _is_deleted(manager, claim, thing, others, *numbers)
     else:
         is_done = _all_removed(manager, removals.about_object(manager, thing, others))
     return None if is_done else _pause(time.monotonic() - begun)
 
 
-def _body(op: FanoutOperation, claim: Claim) -> tuple[EntityId, bool]:
-    """What is removed, an object or a user; and whether what has it as its target goes, or what others did to them."""
+def _body(op: FanoutOperation, claim: Claim) -> list[Any]:
+    """What is removed, an object or a user; and whether what has it as its target goes, or what others did to them. Of a user also the
+    number of the last unfollow when it was asked for.
+    """
     values = unpacked(claim.body, "thing")
-    if len(values) != 2 or not is_id(values[0]) or not isinstance(values[1], bool):
-        raise MessageError(f"{op} takes an id, and whether more than that is meant")
-    return values[0], values[1]
+    kinds = [bool, int] if op is DELETE_USER else [bool]
+    if not values or not is_id(values[0]) or list(map(type, values[1:])) != kinds:
+        raise MessageError(f"{op} takes an id, whether more than that is meant, and of a user a number")
+    return values
 
 
-def _is_deleted(manager: Manager, claim: Claim, user_id: EntityId, about_them: bool) -> bool:
+def _is_deleted(manager: Manager, claim: Claim, user_id: EntityId, about_them: bool, number: int) -> bool:
     """Whether nothing is left of a user. Nothing is deleted before all that was asked for before them is done."""
     if not _all_removed(manager, removals.of_user(manager, user_id, about_them)):
         return False
-    if deletion.is_anything_older_open(manager, claim):
+    asked_at = deletion.asked_at(claim.id)
+    if deletion.is_anything_older_open(manager, claim.id, asked_at):
         return False
+    deletion.forget_unfollows(manager, user_id, number, asked_at)
     deletion.erase(manager, user_id, _removed(manager, removals.of_user(manager, user_id, about_them)), claim.id)
     return True
 

@@ -32,7 +32,7 @@ from feedmill.storage.memory import DATA
 from feedmill.verbs import Love
 from tests.conftest import free_port
 from tests.contrib.event_stream import EventSource
-from tests.contrib.servers import SOON, Browser, ends_with, log_of, serving
+from tests.contrib.servers import QUICK, SOON, Browser, ends_with, log_of, serving
 from tests.feeds.samples import Notes, on_day
 from tests.feeds.test_listening import LiveHome
 from tests.test_host_app_lookup import Folder
@@ -320,7 +320,7 @@ def test_a_client_that_takes_nothing(memory: None, monkeypatch: pytest.MonkeyPat
             end_streams()
         begun = time.monotonic()
         await asyncio.wait_for(task, SOON)
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < QUICK
         assert not DATA.listeners.get(Notes.channel_of(1))
 
     monkeypatch.setattr(asgi, "SEND_TIMEOUT", 0.5)
@@ -414,7 +414,7 @@ def test_a_server_stops_with_open_streams(folder: Folder, app: str, server: tupl
             Bell(str(user)).add(Activity(1, Love, 5))
         events = [browser.next() for browser in browsers]
         assert {event and event.data for event in events} == {'{"unseen":1,"unread":1,"seq":1}'}
-        assert ends_with(browsers, process, folder) < 2
+        assert ends_with(browsers, process, folder) < QUICK
         assert "Traceback" not in log_of(folder) and "without completing" not in log_of(folder)
         last = events[0]
         for browser in browsers:
@@ -450,5 +450,5 @@ def test_a_server_in_a_thread(redis_url: str) -> None:
     assert [browser.next() for browser in browsers] == [None] * 5
     for browser in browsers:
         browser.close()
-    thread.join(2)
+    thread.join(QUICK)
     assert not thread.is_alive()

@@ -209,6 +209,17 @@ def test_deliveries_are_not_taken(passing: Time, kind: Any) -> None:
     assert backend().run(kind.deliver([1], [did(2)])) == 0 and feed[:] == []
 
 
+@every_kind
+def test_a_clock_that_is_set_back(passing: Time, kind: Any) -> None:
+    """A feed that did not take a delivery, as it was gone, does not come back without it."""
+    feed = kind(1)
+    feed.add(did(1))
+    passing.passes(WEEK + 1)
+    assert backend().run(kind.deliver([1], [did(2)])) == 0
+    passing.passes(-WEEK)
+    assert feed[:] == [] and backend().run(kind.deliver([1], [did(3)])) == 0
+
+
 def test_reaggregation_of_a_feed_that_is_gone(passing: Time) -> None:
     """There is nothing to regroup, and nothing is made of it."""
     found = reaggregate(IdleNews(1), dry_run=False)

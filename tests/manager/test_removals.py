@@ -8,6 +8,7 @@ import datetime as dt
 import time
 import uuid
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -16,15 +17,20 @@ from feedmill import Manager
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError, BatchError, DeclarationError, UnknownActivity
 from feedmill.fanout import handle
+from feedmill.fanout.handle import fanout_id
+from feedmill.fanout.operations import DELETE_USER
+from feedmill.manager import activity_bodies, notified_users
 from feedmill.msgpack_codec import pack
-from feedmill.storage.memory import DATA
 from feedmill.storage.operations import together
+from feedmill.storage.procedures import run
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
-from feedmill.worker import compensation, dead_letters
+from feedmill.worker import compensation, dead_letters, deletion, drain
 from tests.fake_broker import FakeBroker, arrive, make_overdue
 from tests.feeds.test_writer import seize
 from tests.manager.friends import START, Friends, Home, News, Notes, Own, home, love, news, notes
+from tests.traces import spelled
+from tests.traces import traces as traces_of
 
 manager = Friends()
 
@@ -323,21 +329,41 @@ class TestObject:
         assert len(home(10)) == len(home(11)) == 2
         assert not [activity for activity in Home(10)[:] if activity.actor_id == 2]
 
-    def test_it_completes_what_was_begun(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Where whoever called died between tombstones and fan-outs, calling again does the rest."""
-        manager.add_activities([love(5, target=30), Activity(2, Love, 5, time=START)])
-        box.work()
+    @pytest.mark.parametrize("opened", [False, True], ids=["before the fan-outs", "before own feeds"])
+    @pytest.mark.parametrize("call", ["remove_object", "delete_user"])
+    @pytest.mark.parametrize("put", ["add", "import", "notify"])
+    def test_it_completes_what_was_begun(
+        self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch, put: str, call: str, opened: bool
+    ) -> None:
+        """Where whoever called died behind the tombstones, calling again does the rest: also where a record tells of a removal, be it
+        an earlier one, or this one, of which some was refused.
+        """
+        about = Activity(2, Love, 5, target=30, time=START)
+        manager.add_activity(about)
+        manager.remove_activity(about)
+        settle(box)
+        if put == "add":
+            manager.add_activity(about)
+        elif put == "import":
+            manager.batch_import(2, [about])
+        else:
+            manager.notify([30], about)
+        settle(box)
+        enqueue = handle.enqueue
         with monkeypatch.context() as patch:
 
-            def dies(*_: Any, **__: Any) -> Any:
+            def dies(manager: str, op: Any, wanted: Any, operations: Any = (), **rest: Any) -> Any:
+                if opened:
+                    yield from enqueue(manager, op, wanted, **rest)
                 raise OSError("no more")
 
             patch.setattr(handle, "enqueue", dies)
             with pytest.raises(OSError, match="no more"):
-                manager.remove_object(5)
-        manager.remove_object(5)
+                getattr(manager, call)(5 if call == "remove_object" else 2)
+        getattr(manager, call)(5 if call == "remove_object" else 2)
         settle(box)
-        assert home(10) == [] == notes(30) and Home(10).count() == 0 == News(10).count()
+        assert home(10) == [] == notes(30) and Home(10).count() == 0 == News(10).count() == Own(2).count()
+        assert Notes(30).get_denormalized_counts()[:2] == (0, 0)
 
     def test_without_an_index(self, box: FakeBroker) -> None:
         """A manager that has declared the index away says so, and changes nothing."""
@@ -374,53 +400,8 @@ NAMES: list[Any] = ["zebra-quagga", 912_345_678_901_234, uuid.UUID("6f0f3a1e-0c5
 
 def traces(user: Any) -> list[str]:
     """All keys, fields, members and values of the backend that name *user*, as text or packed."""
-    names = {str(user).encode(), pack(user), *([user.bytes] if isinstance(user, uuid.UUID) else [])}
-    found: list[str] = []
-
-    def look(where: str, *values: Any) -> None:
-        for value in values:
-            data = value if isinstance(value, bytes) else repr(value).encode()
-            if any(spelled in data for spelled in names):
-                found.append(f"{where}: {data[:200]!r}")
-
-    if backend().in_process:
-        for name, value in vars(DATA).items():
-            if name not in ("guard", "published", "_listeners"):
-                looked = dict(value) if isinstance(value, dict) else {name: value}
-                for key, item in looked.items():
-                    inside = vars(item) if hasattr(item, "__dict__") else {"": item}
-                    look(name, key, *inside.values(), *(_flat(inside)))
-        return found
-    client = backend().client  # type: ignore[attr-defined]
-    for key in client.scan_iter(count=1000):
-        look("key", key)
-        kind = client.type(key).decode()
-        if kind == "string":
-            look(f"{key}", client.get(key))
-        elif kind == "hash":
-            look(f"{key}", *(part for item in client.hgetall(key).items() for part in item))
-        elif kind == "zset":
-            look(f"{key}", *client.zrange(key, 0, -1))
-        elif kind == "list":
-            look(f"{key}", *client.lrange(key, 0, -1))
-        elif kind == "stream":
-            look(f"{key}", *(part for _, fields in client.xrange(key) for item in fields.items() for part in item))
-        else:
-            found.append(f"{key} is a {kind}")
-    return found
-
-
-def _flat(value: Any) -> Iterator[bytes]:
-    """All bytes in a nest of dicts, lists and tuples."""
-    if isinstance(value, bytes):
-        yield value
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _flat(key)
-            yield from _flat(item)
-    elif isinstance(value, (list, tuple, set)):
-        for item in value:
-            yield from _flat(item)
+    command = None if backend().in_process else backend().client.execute_command  # type: ignore[attr-defined]
+    return traces_of(spelled(user), command)
 
 
 class Loud(Friends):
@@ -575,6 +556,32 @@ class TestUser:
         settle(box, Loud.name)
         assert traces(user) == [] == dead_letters.newest()
 
+    def test_what_was_taken_back_and_never_there(self, box: FakeBroker) -> None:
+        """A removal, or an unnotify, of what nobody knows leaves a tombstone, which goes as well."""
+        user, loud = NAMES[0], Loud()
+        loud.remove_activity(love(1, actor=user))
+        loud.unnotify([10], love(2, actor=user))
+        settle(box, Loud.name)
+        assert traces(user)
+        loud.delete_user(user)
+        settle(box, Loud.name)
+        assert traces(user) == []
+
+    def test_each_is_looked_at_before_any_is_waited_for(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of many that wait for each other one worker does all in one go, without pause, in whatever order it finds them."""
+        users = sorted(
+            range(100, 106), key=lambda user: fanout_id(Loud.name, DELETE_USER.name, str(user)), reverse=True
+        )
+        loud, fanouts = Loud(), []
+        for user in users:  # each waits for those before it, and comes before them in the list of what is due
+            fanouts.append(loud.delete_user(user))
+            time.sleep(0.003)
+        make_overdue(Loud.name)
+        (message, *_), paused = box.take(), list[float]()
+        monkeypatch.setattr(drain, "time", SimpleNamespace(monotonic=time.monotonic, sleep=paused.append))
+        arrive(*message)
+        assert all(each.status().finished for each in fanouts) and paused == []
+
 
 def client_due(manager_name: str, fanout_id: str) -> None:
     """Have one fan-out looked at now."""
@@ -601,3 +608,93 @@ def test_what_a_deleted_user_does_before_they_are_gone(box: FakeBroker, monkeypa
     Home(1).add(love(4, actor=2))
     settle(box)
     assert fanout.status().finished and home(1) == [3] and [a.object_id for a in Own(1)[:]] == [3]
+
+
+@pytest.mark.parametrize("own", [(), ("home",)], ids=["user feed", "own feeds"])
+@pytest.mark.parametrize("again", [False, True], ids=["something new", "the same again"])
+def test_what_a_deleted_user_does_at_the_last_moment(
+    box: FakeBroker, monkeypatch: pytest.MonkeyPatch, again: bool, own: tuple[str, ...]
+) -> None:
+    """What they do while a worker looks at their own feeds, to empty them, stays there, also if it is what was removed."""
+    monkeypatch.setattr(Friends, "own_feeds", own)
+    manager.add_activity(love(1))
+    settle(box)
+    fanout = manager.delete_user(1)
+    if again:  # somebody who was late has left it there
+        backend().run(together([each.deliver([1], [love(1)]) for each in (Home, Own)]))
+    late, facts = [love(1 if again else 2)], activity_bodies.facts
+
+    def looked(*given: Any, **rest: Any) -> Any:
+        found = yield from facts(*given, **rest)
+        while late:
+            manager.add_activity(late.pop())
+        return found
+
+    monkeypatch.setattr(deletion, "activity_bodies", SimpleNamespace(facts=looked, forgotten=activity_bodies.forgotten))
+    settle(box)
+    there = [1 if again else 2]
+    assert fanout.status().finished and home(1) == (there if own else []) and [a.object_id for a in Own(1)[:]] == there
+
+
+def test_who_is_notified_while_somebody_else_is_deleted(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A direct notification that comes while the user is taken out of the lists of those who were notified is taken back whole
+    later; all others of the list stay in it.
+    """
+    users, asked = type(backend().auxiliary.notified_users), [love(5, actor=2)]
+    manager.notify([10, 1, 11], love(4, actor=2))
+    fanout = manager.delete_user(1)
+    forget = users.forget_user
+
+    def forgotten(*given: Any) -> Any:
+        while asked:
+            (told,) = manager.notify([10, 1], asked.pop())
+            told_by.append(told.id)
+        return forget(*given)
+
+    told_by: list[str] = []
+    monkeypatch.setattr(users, "forget_user", forgotten)
+    settle(box)
+    assert fanout.status().finished and notes(10) == [4, 5] and notes(11) == [4]
+    raw_id = love(5, actor=2).raw_id
+    names = backend().run(backend().auxiliary.notified_users.notifications(Friends.name, raw_id)).notifications
+    assert len(names) == 1 and told_by[0] not in names
+    assert run(notified_users.notice_of(manager, raw_id, 10)) == told_by[0]
+    manager.update_activity(love(4, actor=2, text="other"))
+    settle(box)
+    assert [each.extra_context["text"] for each in Notes(11)[0].activities] == ["other"]
+    manager.remove_activities([love(4, actor=2), love(5, actor=2)])
+    settle(box)
+    assert notes(10) == notes(11) == notes(1) == []
+
+
+def test_what_is_unfollowed_after_the_call(box: FakeBroker) -> None:
+    """Whoever lists people after the call needs to know who unfollows from then on; what was unfollowed before is forgotten."""
+    manager.unfollow(10, 1)
+    manager.unfollow(2, 10)
+    fanout = manager.delete_user(10)
+    manager.unfollow(10, 2)
+    settle(box)
+    pairs = backend().auxiliary.unfollows.unfollowed_since(
+        Friends.name, 0, lambda: [("10", "1"), ("2", "10"), ("10", "2")]
+    )
+    assert fanout.status().finished and backend().run(pairs) == {("10", "2")}
+
+
+def test_it_waits_for_who_is_still_at_it(box: FakeBroker) -> None:
+    """What is added again while an earlier attempt is not over is later than the deletion, and that attempt is not: the end waits for it."""
+    manager.add_activity(love(9, actor=2))
+    box.take()
+    claims, _ = backend().run(backend().journal.claim(Friends.name, 9))  # somebody has it, and is slow
+    time.sleep(0.003)
+    fanout = manager.delete_user(10)
+    time.sleep(0.003)
+    manager.add_activity(love(8, actor=2))
+    created = deletion.asked_at(fanout.id)
+    backend().run(backend().journal.finish(Friends.name, [(claims[0], 1)]))
+    assert not deletion.is_anything_older_open(manager, fanout.id, created)
+    manager.add_activity(love(7, actor=2))
+    backend().run(backend().journal.claim(Friends.name, 9))
+    manager.add_activity(love(7, actor=2))
+    assert deletion.is_anything_older_open(manager, fanout.id, created)
+    settle(box)
+    assert fanout.status().finished

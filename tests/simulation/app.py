@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import time
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -187,6 +188,8 @@ class State:
         self.edges: set[tuple[int, int]] = set()
         #: (user, actor): who must never see whom.
         self.mutes: set[tuple[int, int]] = set()
+        #: When each of :data:`AHEAD` was taken to have happened, µs since 1970.
+        self.dated: dict[int, int] = {}
         #: Asked before each hook answers: it may raise, hang, end the process, or give what is answered instead.
         self.hook: Callable[[str, Any, Any], Any] = lambda name, about, answer: answer
         #: What hooks were told: of each notification its key, user and activity; and the fan-outs that ended, by key.
@@ -374,6 +377,11 @@ ACTIVITIES: tuple[tuple[int, type[Verb], Any, int, int], ...] = (
     (0, Love, Remark(71), 3, 8),
     (3, Love, Remark(71), 0, 8),
 )
+#: How many of them are drawn. The others are given once with a time that is years ahead, and are taken as of that moment.
+DRAWN = len(ACTIVITIES)
+YEARS = 10 * 365 * 86_400
+ACTIVITIES += tuple((actor, Love, thing, 3, YEARS) for thing in (70, "tree", Photo(71)) for actor in (0, 1))
+AHEAD = range(DRAWN, len(ACTIVITIES))
 #: Whom a direct notification names.
 PARTS: tuple[tuple[int, ...], ...] = ((0,), (1, 2), (3,), (0, 1, 2, 3), (2, 3))
 
@@ -389,7 +397,8 @@ def activity(number: int, context: tuple[str, str] | None) -> Activity:
     people = INSTANCES if number % 2 else [spelled[0] for spelled in SPELLINGS]
     told = None if target < 0 else people[target]
     given = {"text": context[0], "album": context[1]} if context else None
-    return Activity(people[actor], verb, thing, told, START + dt.timedelta(seconds=second), given)
+    made = Activity(people[actor], verb, thing, told, START + dt.timedelta(seconds=second), given)
+    return made.dated(STATE.dated[number]) if number in STATE.dated else made
 
 
 def _ids() -> dict[bytes, int]:
@@ -405,6 +414,31 @@ def _ids() -> dict[bytes, int]:
 
 #: The number of each activity by its id.
 BY_ID = _ids()
+#: Those that are so in each history; and the id of each activity, by its number.
+_ALWAYS, RAW_IDS = dict(BY_ID), {number: raw_id for raw_id, number in BY_ID.items()}
+
+
+def begin() -> None:
+    """Forget what happened in a history before."""
+    STATE.__init__()  # type: ignore[misc]
+    if BY_ID != _ALWAYS:
+        BY_ID.clear()
+        BY_ID.update(_ALWAYS)
+        RAW_IDS.update({number: raw_id for raw_id, number in _ALWAYS.items()})
+
+
+def take_as_now(number: int) -> None:
+    """One of :data:`AHEAD` is taken to happen now."""
+    STATE.dated[number] = time.time_ns() // 1000
+    RAW_IDS[number] = activity(number, None).raw_id
+    BY_ID[RAW_IDS[number]] = number
+
+
+def second_of(number: int) -> float:
+    """When an activity happened, in seconds from :data:`START`."""
+    if number in STATE.dated:
+        return STATE.dated[number] / 1e6 - START.timestamp()
+    return ACTIVITIES[number % ALONE][4]
 
 
 def feeds_of(manager: type[Manager]) -> dict[str, type[Feed]]:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import pickle
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from greenlet import GreenletExit
 
 from feedmill import registry
 from feedmill.errors import ArgumentError, DeclarationError, FeedBusy, StorageError, UnknownActivity
+from feedmill.fanout.handle import Fanout
 from feedmill.feeds import Feed
 from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.grouping.reaggregate import areaggregate, reaggregate
 from feedmill.verbs import Verb
 from tests.simulation import app
+from tests.simulation.coroutines import finished
 from tests.simulation.known import OFF
 from tests.simulation.model import NEVER, Model, Wrong
 from tests.simulation.plan import Op, Plan
@@ -34,6 +38,10 @@ class HookFailed(Exception):
 AGAIN = (StorageError, FeedBusy, HookFailed, DeclarationError, asyncio.CancelledError)
 
 
+#: Methods of managers that do several things one after the other: what goes on when their caller is cancelled is one of them.
+IN_PARTS = ("batch_import", "notify", "unnotify")
+
+
 class Clients:
     """All clients of a history, and what they still have to do."""
 
@@ -43,6 +51,8 @@ class Clients:
         #: What is being done at the moment; nobody else does anything about the same meanwhile.
         self.held: set[tuple[Any, ...]] = set()
         self.queue: list[Process] = []
+        #: The activity that is dated ahead and is being added, if any.
+        self.ahead: int | None = None
         #: The operation that each client has begun: its tries, and when it began.
         self.begun: dict[int, tuple[int, float]] = {}
         self.done, self.left = 0, len(plan.ops)
@@ -86,10 +96,15 @@ class Clients:
                 raise Wrong(f"{op} failed {tries} times")
             try:
                 do(process, op, tries, began, *op.args)
+                for task in process.tasks:  # of an earlier try, which was cancelled
+                    with contextlib.suppress(*AGAIN):
+                        task.outcome()
+                process.tasks.clear()
                 break
             except AGAIN as error:
                 world.say(f"{op.name} failed: {error!r}"[:200])
                 world.sleep(world.rng.choice((0.01, 0.5, 3.0, 20.0)))
+        self.model.concern(_named(op))
         world.say(f"has done {op.name}{op.args}")
         self.held -= subjects
         for waiting in self.queue:
@@ -102,9 +117,59 @@ class Clients:
     def _manager(self) -> Any:
         return registry.get_manager(self.plan.manager)()
 
+    def _ask(self, process: Process, op: Op, method: str, *args: Any) -> None:
+        """Call a method of the manager, or its coroutine. Who is cancelled calls again, or leaves it to what goes on without them."""
+        call = partial(self._awaited, process, method) if op.asynchronous else getattr(self._manager, method)
+        found = call(*args)
+        self.fanouts += [found] if isinstance(found, Fanout) else found
+
+    def _awaited(self, process: Process, method: str, *args: Any) -> Any:
+        before = len(process.tasks)
+        try:
+            return finished(process, getattr(self._manager, f"a{method}")(*args))
+        except asyncio.CancelledError:
+            if len(process.tasks) == before or method in IN_PARTS or self.world.rng.random() < 0.5:
+                raise
+        self.world.say(f"leaves {method} to what goes on")
+        return process.tasks[-1].outcome()
+
     def _add(self, process: Process, op: Op, tries: int, began: float, number: int, context: tuple[str, str]) -> None:
-        self.fanouts.append(self._manager.add_activity(app.activity(number, context)))
+        self._ask(process, op, "add_activity", app.activity(number, context))
         self.model.add(number, context, began)
+
+    def _ahead(self, process: Process, op: Op, tries: int, began: float, context: tuple[str, str]) -> None:
+        """An activity that is dated too far ahead, and so is another each time that it is tried: who does not know takes it back."""
+        if self.ahead is not None:
+            for task in process.tasks:
+                with contextlib.suppress(*AGAIN):
+                    task.outcome()
+            self.model.came(self.ahead, context)
+            with contextlib.suppress(UnknownActivity):
+                self._ask(process, op, "remove_activity", app.activity(self.ahead, context))
+            self.model.remove(self.ahead)
+            self.ahead = None
+        number = next((each for each in app.AHEAD if each not in app.STATE.dated), None)
+        if number is None:
+            return
+        given, self.ahead = app.activity(number, context), number
+        app.take_as_now(number)
+        self._ask(process, op, "add_activity", given)
+        if self.fanouts[-1].activity_id not in ("", app.activity(number, None).id):
+            raise Wrong(f"{given} is not taken as now")
+        self.model.add(number, context, began)
+        self.ahead = None
+
+    def _after(self, process: Process, op: Op, tries: int, began: float, what: str, context: tuple[str, str]) -> None:
+        """Something about what was dated ahead, by the time that it was given."""
+        number = next((each for each in app.STATE.dated if self.model.activities[each].contexts), None)
+        if number is None:
+            return
+        if what == "add":
+            self._add(process, op, tries, began, number, context)
+        elif what == "update":
+            self._update(process, op, tries, began, number, context[0])
+        else:
+            self._remove(process, op, tries, began, number, "value")
 
     def _remove(self, process: Process, op: Op, tries: int, began: float, number: int, how: str) -> None:
         known = self.model.activities[number]
@@ -114,7 +179,7 @@ class Clients:
             how == "id" if not tries else self.world.rng.random() < 0.5 and "remove: id" not in OFF
         )
         try:
-            self.fanouts.append(self._manager.remove_activity(given.id if by_id else given))
+            self._ask(process, op, "remove_activity", given.id if by_id else given)
         except UnknownActivity as error:
             if known.contexts:
                 raise Wrong(f"{number} is there, and cannot be removed (try {tries + 1}): {error}") from error
@@ -126,12 +191,12 @@ class Clients:
     ) -> None:
         known = [number for number in numbers if self.model.activities[number].contexts or not by_id]
         given = [app.activity(number, None) for number in known]
-        self.fanouts += self._manager.remove_activities([each.id for each in given] if by_id else given)
+        self._ask(process, op, "remove_activities", [each.id for each in given] if by_id else given)
         for number in known:
             self.model.remove(number)
 
     def _remove_object(self, process: Process, op: Op, tries: int, began: float, thing: Any, as_target: bool) -> None:
-        self.fanouts.append(self._manager.remove_object(thing, as_target))
+        self._ask(process, op, "remove_object", thing, as_target)
         for number in _about(thing, as_target):
             self.model.remove(number)
 
@@ -141,16 +206,16 @@ class Clients:
         if not known.contexts:
             return
         context = text, albums.pop()
-        self.fanouts.append(self._manager.update_activity(app.activity(number, context)))
+        self._ask(process, op, "update_activity", app.activity(number, context))
         self.model.update(number, context)
 
     def _import(
         self, process: Process, op: Op, tries: int, began: float, actor: int, context: tuple[str, str], fanout: bool
     ) -> None:
-        numbers = _by(actor)
+        numbers = [number for number in _by(actor) if number not in app.AHEAD]
         texts = {number: "abc"[("abc".index(context[0]) + number) % 3] for number in numbers}
         activities = [app.activity(number, (text, context[1])) for number, text in texts.items()]
-        self.fanouts += self._manager.batch_import(app.INSTANCES[actor], activities, fanout, 2)
+        self._ask(process, op, "batch_import", app.INSTANCES[actor], activities, fanout, 2)
         for number in numbers:
             self.model.add(number, (texts[number], context[1]), began, "import" if fanout else "own")
 
@@ -162,7 +227,7 @@ class Clients:
         self.model.activities[number]
         users = app.PARTS[part]
         told = [app.INSTANCES[user] if tries % 2 else app.SPELLINGS[user][0] for user in users]
-        self.fanouts += self._manager.notify(told, app.activity(number, context))
+        self._ask(process, op, "notify", told, app.activity(number, context))
         self.model.notify(number, users, context, began)
 
     def _unnotify(self, process: Process, op: Op, tries: int, began: float, number: int, part: int) -> None:
@@ -170,7 +235,7 @@ class Clients:
             return
         users = app.PARTS[part]
         told = [app.SPELLINGS[user][0] for user in users]
-        self.fanouts += self._manager.unnotify(told, app.activity(number, None))
+        self._ask(process, op, "unnotify", told, app.activity(number, None))
         self.model.unnotify(number, users)
 
     # -- people
@@ -182,7 +247,7 @@ class Clients:
             return
         self.model.edges.add(pair)
         self.model.ever_followed.add(pair)
-        self.fanouts.append(self._manager.follow(user, target))
+        self._ask(process, op, "follow", user, target)
         self.model.followed[pair] = began
 
     def _follow_oneself(self, user: Any, target: Any) -> None:
@@ -195,7 +260,7 @@ class Clients:
     def _unfollow(self, process: Process, op: Op, tries: int, began: float, user: Any, target: Any) -> None:
         pair = app.number_of(user), app.number_of(target)
         self.model.edges.discard(pair)
-        self.fanouts.append(self._manager.unfollow(user, target))
+        self._ask(process, op, "unfollow", user, target)
 
     def _remove_actor(self, process: Process, op: Op, tries: int, began: float, user: Any, actor: Any) -> None:
         pair = app.number_of(user), app.number_of(actor)
@@ -204,7 +269,7 @@ class Clients:
         if self._manager.is_filtered and pair not in self.model.mutes:  # a block
             self.model.mute(pair, began)
         self.model.remove_actor(*pair, began)
-        self.fanouts.append(self._manager.remove_actor(user, actor))
+        self._ask(process, op, "remove_actor", user, actor)
         self.model.actors_removed[pair] = self.world.now
         self.model.blocked |= {pair} & self.model.mutes
 
@@ -212,12 +277,16 @@ class Clients:
         number = app.number_of(user)
         self.model.edges -= {pair for pair in self.model.edges if pair[0] == number}
         self.model.erased.add(number)
-        self.fanouts.append(self._manager.delete_user(user))
+        if not tries:
+            self.model.concerned.discard(number)
+        self._ask(process, op, "delete_user", user)
         for each in _by(number):
             self.model.remove(each)
+        if number not in self.model.concerned:
+            self.model.nameless.add(number)
 
     def _rebuild(self, process: Process, op: Op, tries: int, began: float, user: Any) -> None:
-        self.fanouts.append(self._manager.rebuild(user))
+        self._ask(process, op, "rebuild", user)
         self.model.rebuilt[app.number_of(user)] = began
 
     def _mute(self, process: Process, op: Op, tries: int, began: float, user: Any, target: Any) -> None:
@@ -227,7 +296,7 @@ class Clients:
             return
         if not tries:
             self.model.mute(pair, began)
-        self.fanouts.append(manager.rebuild(user))
+        self._ask(process, op, "rebuild", user)
         self.model.rebuilt[pair[0]] = began
 
     # -- single feeds
@@ -295,7 +364,7 @@ class Clients:
 
     def _read(self, process: Process, op: Op, tries: int, began: float, user: int) -> None:
         for feed in self._manager.get_feeds(app.SPELLINGS[user][-1]).values():
-            feed.page(5)
+            self._call(process, op, feed, "page", 5)
 
     def _delete(self, process: Process, op: Op, tries: int, began: float, user: int, which: str) -> None:
         name, feed = self._feed(user, which)
@@ -366,18 +435,6 @@ def _check_marks(how: str, page: Any, after: Any, seen: bool | None, read: bool 
                 raise Wrong(f"{group.group} is not marked by {how} as it was asked for")
 
 
-def finished(process: Process, coroutine: Any) -> Any:
-    """The result of a coroutine, which may be cancelled while it runs."""
-    process.cancellable = True
-    try:
-        coroutine.send(None)
-    except StopIteration as stop:
-        return stop.value
-    finally:
-        process.cancellable = False
-    raise AssertionError("the coroutine waits for something that is not simulated")
-
-
 def _by(actor: int) -> list[int]:
     return [number for number, (who, *_) in enumerate(app.ACTIVITIES) if who == actor]
 
@@ -398,11 +455,38 @@ def _known(verb: type[Verb]) -> bool:
     return verb.id in verbs._verbs
 
 
+def _named(op: Op) -> set[int]:
+    """The users whom what an operation leaves may name; a deletion names others alone."""
+    name, args = op.name, op.args
+    numbers: list[int] = []
+    users: set[int] = set()
+    if name in ("add", "remove", "update", "notify", "unnotify"):
+        numbers = [args[0]]
+    elif name in ("solo_add", "solo_remove"):
+        numbers = [args[1] % app.ALONE]
+    elif name == "remove_many":
+        numbers = [*args[0]]
+    elif name == "remove_object":
+        numbers = _about(*args)
+    elif name in ("import", "delete_user"):
+        numbers = _by(app.number_of(args[0]) if name == "delete_user" else args[0])
+    elif name in ("follow", "unfollow", "mute", "remove_actor", "rebuild"):
+        users = {app.number_of(each) for each in args}
+    else:
+        users = {args[0]}
+    if name in ("notify", "unnotify"):
+        users |= {*app.PARTS[args[1]]}
+    users |= {user for number in numbers for user in (app.ACTIVITIES[number][0], app.ACTIVITIES[number][3])}
+    return users - {app.number_of(args[0])} if name == "delete_user" else users
+
+
 def _subjects(op: Op) -> set[tuple[Any, ...]]:
     """What an operation is about: two about the same are not done at once."""
     name, args = op.name, op.args
     if name in ("add", "remove", "update", "notify", "unnotify"):
         return {("activity", args[0])}
+    if name in ("ahead", "after"):
+        return {("activity", number) for number in app.AHEAD}
     if name == "delete_user":
         number = app.number_of(args[0])
         return {("user", number), *(("activity", each) for each in _by(number))}

@@ -19,13 +19,14 @@ from feedmill.feeds.notification import NotificationFeed
 from feedmill.grouping import writer
 from feedmill.keys import due_key
 from feedmill.manager.hooks import TOLD_HOOKS
-from feedmill.storage import activity_state
+from feedmill.msgpack_codec import pack
+from feedmill.storage import activity_state, procedures
 from feedmill.storage.journal import ROLLING
 from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from feedmill.tasks import tasks
 from feedmill.worker import heartbeat
-from tests.simulation import app, heartbeats, storages
+from tests.simulation import app, coroutines, heartbeats, storages
 from tests.simulation import world as worlds
 from tests.simulation.broker import Broker, CurrentTask, Message, nothing_to_batch, run_task
 from tests.simulation.clients import Clients, HookFailed
@@ -33,6 +34,7 @@ from tests.simulation.listeners import Listener, feeds_heard
 from tests.simulation.model import Model, Wrong
 from tests.simulation.plan import Plan
 from tests.simulation.world import Process, World
+from tests.traces import traces
 
 #: Sweeps after which everything must be done.
 MOST_SWEEPS = 80
@@ -82,6 +84,8 @@ class Simulator:
         patch(publisher, "length", lambda queue: self.broker.length(queue))
         patch(publisher, "batched", nothing_to_batch)
         patch(publisher, "inline", lambda: False)
+        patch(publisher, "in_thread", coroutines.in_thread)
+        patch(procedures, "_arun_unbroken", coroutines.unbroken)
         patch(heartbeat, "beating", heartbeats.beating)
         patch(heartbeat, "new_lock", heartbeats.Lock)
         patch(runner, "unsafe_broker", lambda *_: ())  # there is none to ask
@@ -116,7 +120,7 @@ class Simulator:
         world.manager, world.slow = plan.manager, plan.slow
         world.flush = lambda: self.driver and self.driver.command("SCRIPT", "FLUSH") and None
         app.use(app.NEW, plan.manager)
-        app.STATE.__init__()  # type: ignore[misc]
+        app.begin()
         app.STATE.hook = lambda name, about, answer: hook(world, model, name, about, answer)
         model = Model(
             app.RELEASES[app.NEW][plan.manager], set(plan.edges), set(plan.mutes), self._is_stored, self._nothing
@@ -284,6 +288,7 @@ class Simulator:
         for fanout in clients.fanouts:
             if not fanout.status().finished:
                 raise Wrong(f"{fanout!r} says that it is not finished: {fanout.status()}")
+        self._nameless(model)
         self._rebuilt(world)
         model.check(excluded)
         self._check_told(plan, model, clients, excluded)
@@ -293,9 +298,22 @@ class Simulator:
         report = doctor.examine()
         # A process that dies, or hears nothing more from the server, cannot let go of what it holds: the time of that is over.
         allowed = {"unsafe Redis setting", *(["stuck lock"] if set(world.happened) - {"coroutine cancelled"} else [])}
+        if model.erased and (model.excused_authors or model.excused_readers):
+            # A removal that was told of nobody to remove it from leaves ids, and a deletion no tombstones that say so.
+            allowed.add("entries without body")
         said = [str(finding) for finding in report.shown if finding.kind not in allowed]
         if said:
             raise Wrong(f"the doctor finds {said}")
+
+    def _nameless(self, model: Model) -> None:
+        """Nothing names a deleted user about whom nobody has asked for anything since: see ``_names``."""
+        if model.excused_authors or model.excused_readers:  # who answers nonsense may name anybody
+            return
+        for user in sorted(model.nameless):
+            command = None if self.driver is None else self.driver.command
+            found = traces(_names(user), command, is_meant=lambda key, user=user: _is_meant(key, user))
+            if found:
+                raise Wrong(f"{app.SPELLINGS[user][-1]} is deleted, and named by {found[:3]}")
 
     def _rebuilt(self, world: World) -> None:
         """Users look at their feeds, and those that are gone are rebuilt."""
@@ -303,9 +321,12 @@ class Simulator:
         if not any(kind.expires_idle() for kind in manager.feed_classes.values()):
             return
         for _ in range(6):
-            for spelled in app.SPELLINGS:
+            for number, spelled in enumerate(app.SPELLINGS):
                 for feed in manager.get_feeds(spelled[-1]).values():
-                    feed.count()
+                    if number % 2:
+                        coroutines.awaited(feed.acount())
+                    else:
+                        feed.count()
             world.run(lambda: self._idle(world))
             if not self._open(world):
                 return
@@ -348,6 +369,24 @@ class Simulator:
         must, may = model.bodies()
         if not must <= held <= may:
             raise Wrong(f"bodies: {sorted(held)} are stored, not {sorted(must)}")
+
+
+def _names(user: int) -> set[bytes]:
+    """What names a user: where the id is a word, or a number, only as it stands in keys and where it is packed as text."""
+    names = set[bytes]()
+    for spelled in map(str, app.SPELLINGS[user]):
+        names |= {f"{{{spelled}}}".encode(), repr(spelled).encode(), pack(spelled)}
+    return names
+
+
+def _is_meant(key: bytes, user: int) -> bool:
+    """Whether what a key holds is not to name a deleted *user*: not what others did to them, nor feeds that hold all of that, nor what
+    was written to a single feed.
+    """
+    number = app.BY_ID.get(key[-16:])
+    if b":wire:" in key or f"{{{app.SPELLINGS[app.SOLO][-1]}}}".encode() in key:
+        return False
+    return number is None or (number < app.ALONE and app.ACTIVITIES[number][0] == user)
 
 
 _ALLOWED = (Exception,)

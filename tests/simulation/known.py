@@ -5,11 +5,6 @@
 
 from __future__ import annotations
 
-#: Names of managers and operations; "listeners", "context", "spelling", "old release", "doctor"; "remove: <how>"; and faults as
+#: Names of managers and operations; "listeners", "ahead", "context", "spelling", "old release", "doctor"; "remove: <how>"; and faults as
 #: "fault: <kind>", "fault: <where> <kind>" or "fault: <kind> <amount>".
-OFF: dict[str, str] = {
-    "aging": "once in thousands of histories a pending write of a worker that died stays behind without an entry in the index",
-    "delete_user": "once in thousands of histories it does not come to an end",
-    "remove_object": "once in thousands of histories an own feed keeps an id without a body, after an import",
-    "idle": "once in thousands of histories a feed that is gone is rebuilt again and again",
-}
+OFF: dict[str, str] = {}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import dataclasses
 import itertools
@@ -17,9 +18,11 @@ from feedmill.grouping import aging, marking, pending_writes
 from feedmill.grouping.merge import GroupMerge
 from feedmill.grouping.operations import EVERYTHING, is_updated
 from feedmill.ids import split
+from feedmill.manager import idle, writes
 from feedmill.storage import activity_state
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
+from feedmill.storage.memory.auxiliary import MemoryNotifiedUsers
 from feedmill.storage.memory.hook_queue import MemoryHookQueue
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
@@ -29,6 +32,7 @@ from feedmill.storage.procedures import stored
 from feedmill.storage.pubsub import LISTENING
 from feedmill.worker import compensation, delivery, follow, hook_calls, planner
 from tests.reordering import order
+from tests.simulation import app, coroutines
 from tests.simulation import world as worlds
 from tests.simulation.storages import MemoryDriver, RedisDriver
 
@@ -132,6 +136,15 @@ def idle_not_begun(patch: Patch) -> None:
     patch(MemoryTimelineStorage, "idle_begin", mutant)
 
 
+def named_for_good(patch: Patch) -> None:
+    """Who is deleted stays in the lists of those who were notified of what others did."""
+
+    def mutant(self: Any, manager: str, user: str) -> Steps[None]:
+        yield from ()
+
+    patch(MemoryNotifiedUsers, "forget_user", mutant)
+
+
 def no_tombstone(patch: Patch) -> None:
     """A removal leaves nothing behind by which who comes late, or calls again, could know of it."""
     change = MemoryActivityStorage._change
@@ -189,6 +202,41 @@ def marked_unshown(patch: Patch) -> None:
         apply(groups, dataclasses.replace(op, groups=named, until=EVERYTHING))
 
     patch(marking, "apply", mutant)
+
+
+def cancelled_halfway(patch: Patch) -> None:
+    """What a coroutine has begun ends when that is cancelled, and nobody takes it up again."""
+    outcome = coroutines.Task.outcome
+
+    def mutant(self: Any) -> Any:
+        try:
+            return outcome(self)
+        except asyncio.CancelledError:
+            self.process.dead, self.process.wake = True, self.world.now
+            self._over, self.result = True, []
+            raise
+
+    patch(coroutines.Task, "outcome", mutant)
+
+
+def unasked_by_coroutines(patch: Patch) -> None:
+    """A coroutine that reads a feed that is gone has it rebuilt by nobody."""
+
+    async def mutant(manager: Any, feed: Any, operation: Steps[Any]) -> Any:
+        return await type(feed)._arun(operation)
+
+    patch(idle, "_arun", mutant)
+
+
+def dated_twice(patch: Patch) -> None:
+    """What is dated too far ahead is stored as of one moment, and delivered as of another."""
+    storing = writes.storing
+
+    def mutant(manager: Any, op: Any, activities: Sequence[Any], **options: Any) -> Any:
+        later = [each.dated(each.microseconds + (each.microseconds > app.DAWN * 1e6)) for each in activities]
+        return storing(manager, op, later, **options)
+
+    patch(writes, "storing", mutant)
 
 
 def dropped_before_told(patch: Patch) -> None:
@@ -256,6 +304,7 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "refused-stays": refused_stays,
     "update-unfiltered": update_unfiltered,
     "pending-writes-dropped": inbox_is_dropped,
+    "named-for-good": named_for_good,
     "no-tombstone": no_tombstone,
     "aged-uncounted": aged_uncounted,
     "aged-forgotten": aged_forgotten,
@@ -265,6 +314,9 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "removal-unpublished": removal_unpublished,
     "barriers-ignored": barriers_ignored,
     "marked-unshown": marked_unshown,
+    "dated-twice": dated_twice,
+    "cancelled-halfway": cancelled_halfway,
+    "unasked-by-coroutines": unasked_by_coroutines,
     "dropped-before-told": dropped_before_told,
     "noted-again-unseen": noted_again_unseen,
 }

@@ -101,12 +101,12 @@ class Favourites:
 
 
 def _favourites(rng: Rng) -> Favourites:
-    numbers = tuple(rng.randrange(len(app.ACTIVITIES)) for _ in range(rng.choice((1, 2, 3, 5))))
+    numbers = tuple(rng.randrange(app.DRAWN) for _ in range(rng.choice((1, 2, 3, 5))))
     return Favourites(numbers, tuple((_user(rng), _user(rng)) for _ in range(rng.choice((1, 2, 3)))))
 
 
 def _number(rng: Rng, favourites: Favourites) -> int:
-    return rng.choice(favourites.numbers) if rng.random() < 0.75 else rng.randrange(len(app.ACTIVITIES))
+    return rng.choice(favourites.numbers) if rng.random() < 0.75 else rng.randrange(app.DRAWN)
 
 
 def _context(rng: Rng) -> tuple[str, str]:
@@ -270,6 +270,8 @@ def draw(seed: int, storage: str = "memory") -> Plan:
         slow = aged or slow
     elif "rebuild" in theme and rng.random() < 0.5:
         slow = ["worker-0"]
+    if "ahead" not in OFF:
+        _insert_ahead(seed, ops)
     return Plan(
         manager,
         tuple(ops),
@@ -285,6 +287,17 @@ def draw(seed: int, storage: str = "memory") -> Plan:
         rng.choice(slow) if rng.random() < (0.8 if old or slow == ["worker-0"] else 0.35) else "",
         _listeners(seed) if storage == "memory" and "listeners" not in OFF else (),
     )
+
+
+def _insert_ahead(seed: int, ops: list[Op]) -> None:
+    """Let some histories deal with activities that are dated too far ahead, among all else that they do."""
+    rng = random.Random(f"ahead {seed}")
+    if rng.random() < 0.8:
+        return
+    for name in rng.choice((("ahead",), ("ahead", "ahead"), ("ahead", "after"), ("ahead", "after", "after", "ahead"))):
+        given = (_context(rng),) if name == "ahead" else (rng.choice(("add", "remove", "update")), _context(rng))
+        if len(ops) < LONGEST:
+            ops.insert(rng.randint(0, len(ops)), Op(0, name, given, rng.random() * 3, rng.random() < 0.4))
 
 
 def _listeners(seed: int) -> tuple[Listening, ...]:

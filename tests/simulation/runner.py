@@ -37,6 +37,8 @@ STUCK = 300
 GARBAGE = 50_000
 STORAGES = ("memory", "redis")
 ROOT = Path(__file__).parents[2]
+#: Where the search for each bug on purpose begins: so many seeds before one that finds it. And seconds that it is searched for anew.
+NEAR, BEFORE, LONGEST_SEARCH = Path(__file__).with_name("near.json"), 10, 600.0
 #: What a history depends on: the record of another run is added to if these files are the same.
 CODE = ("feedmill", "tests/simulation")
 
@@ -194,6 +196,34 @@ def replay(seed: int, storage: str, *, whole: bool = False, seconds: float = SHR
         return simulating.run(plan, trace=True)
 
 
+def search_near(seconds: float, jobs: int) -> dict[str, int]:
+    """For each bug on purpose a seed near which it is found, written to :data:`NEAR`: to be done again when plans are drawn otherwise.
+
+    *seconds* for each, at most; one that is not found in that time keeps what stands there.
+    """
+    from tests.simulation.mutations import MUTATIONS
+
+    known_before: dict[str, int] = json.loads(NEAR.read_text(encoding="utf-8"))
+    found = {name: known_before.get(name, 0) for name in MUTATIONS}
+    for name in MUTATIONS:
+        began, first, seed = time.monotonic(), 0, None
+        while seed is None and (left := began + seconds - time.monotonic()) > 0:
+            tally = simulate("memory", first=first, mutation=name, seconds=left, jobs=jobs, stop=True)
+            failed = sorted(each for seeds in tally.violations.values() for each in seeds)
+            seed, first = next(filter(_is_sound, failed), None), first + tally.histories
+        if seed is not None:
+            found[name] = max(0, seed - BEFORE)
+        print(f"{name}: {f'found by {seed}' if seed is not None else f'not found up to {first}'}", flush=True)
+        NEAR.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+    return found
+
+
+def _is_sound(seed: int) -> bool:
+    """Whether nothing is wrong with a history as the code is."""
+    with simulator("memory") as simulating:
+        return not simulating.run(draw(seed)).wrong
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="replay this history, shrunk, and print it")
@@ -210,6 +240,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mutation", default="", help="with this bug put in (see mutations.py), until it is found")
     parser.add_argument("--off", default="", help="leave out, beside what known.py names: names with commas between")
     parser.add_argument("--everything", action="store_true", help="also what known.py leaves out")
+    parser.add_argument(
+        "--near",
+        action="store_true",
+        help="search for each bug on purpose a seed that finds it, and write near.json anew",
+    )
     parser.add_argument("--shrink", type=float, default=SHRINKING, help="seconds to shrink each kind of violation")
     return parser
 
@@ -250,6 +285,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.everything:
         known.OFF.clear()
     known.OFF.update(dict.fromkeys(filter(None, given.off.split(",")), "asked for"))
+    if given.near:
+        search_near(given.seconds or LONGEST_SEARCH, given.jobs)
+        return 0
     storages = STORAGES if given.storage == "both" else (given.storage,)
     if given.seed is not None:
         result = replay(given.seed, storages[0], whole=given.whole, seconds=given.shrink, mutation=given.mutation)

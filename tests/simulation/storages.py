@@ -79,7 +79,7 @@ FREEING = frozenset(
 
 
 #: Settings of every simulation.
-_OURS = {"broker_url": "memory://", "celery_app": "feedmill.tasks:app"}
+_OURS: dict[str, Any] = {"broker_url": "memory://", "celery_app": "feedmill.tasks:app", "clamp_future": True}
 
 
 def _world() -> worlds.World:

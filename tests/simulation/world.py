@@ -60,14 +60,24 @@ class Process:
         self.doing = ""
         #: The id of the message that it answers.
         self.message = ""
+        #: Who waits for it, or did: both are one process, and end together. And what goes on though this process waits no more.
+        self.caller: Process | None = None
+        self.tasks: list[Any] = []
         self._run = run
         self.greenlet: greenlet | None = None
 
     def go_on(self) -> None:
         """Run until it waits for something."""
+        if self.greenlet is None and self.dead:
+            return
         if self.greenlet is None:
             self.greenlet = greenlet(self._main, self.world.hub)
         self.greenlet.switch()
+
+    @property
+    def whole(self) -> Process:
+        """The process that this is, or is a part of."""
+        return self if self.caller is None else self.caller.whole
 
     def end(self) -> None:
         """It is over, wherever it is."""
@@ -237,6 +247,9 @@ class World:
         process = self.current
         assert process is not None
         self.happen(why)
+        for each in self.processes:
+            if each is not process and each.whole is process.whole:
+                each.dead, each.wake = True, self.now
         process.dead = True
         raise GreenletExit
 
@@ -320,8 +333,13 @@ class World:
     def cancel(self) -> None:
         """The coroutine that runs is cancelled, if it is one: what is on its way comes to its end before it hears of it."""
         if self.current is not None and self.current.cancellable:
+            whole = self.current.whole
+            if not whole.cancellable:  # it waits for this no more
+                return
             self.happen("coroutine cancelled")
-            self.current.cancelled = True
+            whole.cancelled = True
+            if whole is not self.current:  # it does nothing but wait
+                whole.wake = self.now
 
     def _reply(self, name: str, effect: Callable[[str], Any]) -> Any:
         refusing = ""

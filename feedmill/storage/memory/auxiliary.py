@@ -18,10 +18,10 @@ from feedmill.storage.auxiliary import (
     Unfollow,
     Unfollows,
     names,
+    names_all,
     without,
 )
 from feedmill.storage.memory.data import DATA, atomic, journal_time
-from feedmill.storage.operations import Steps
 
 
 class MemoryFeedSchedule(FeedSchedule):
@@ -37,6 +37,9 @@ class MemoryFeedSchedule(FeedSchedule):
 
     @atomic
     def schedule(self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False) -> None:
+        self._schedule(key_format, owners, seconds, sooner=sooner)
+
+    def _schedule(self, key_format: str, owners: Sequence[bytes], seconds: float, *, sooner: bool = False) -> None:
         scheduled = self._held.setdefault(key_format, {})
         at = journal_time() + int(seconds * 1000)
         for owner in owners:
@@ -50,15 +53,14 @@ class MemoryFeedSchedule(FeedSchedule):
         due = sorted((time, owner) for owner, time in scheduled.items() if time[0] <= now)
         return [PendingEntry(owner, b"%d %d" % time) for time, owner in due[:limit]]
 
-    def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> Steps[None]:
-        yield from ()
-        with DATA.guard:
-            held = self._held.get(key_format, {})
-            same = [owner for owner, time in entries if owner in held and b"%d %d" % held[owner] == time]
-            for owner in same:
-                del held[owner]
+    @atomic
+    def settle(self, key_format: str, entries: Sequence[PendingEntry], seconds: float | None) -> None:
+        held = self._held.get(key_format, {})
+        same = [owner for owner, time in entries if owner in held and b"%d %d" % held[owner] == time]
+        for owner in same:
+            del held[owner]
         if seconds is not None:
-            yield from self.schedule(key_format, same, seconds)
+            self._schedule(key_format, same, seconds)
 
     @atomic
     def forget(self, key_format: str, owners: Sequence[bytes]) -> None:
@@ -133,12 +135,15 @@ class MemoryUnfollows(Unfollows):
         return FollowChanges(*(_of_user(each, user, number) for each in (held.unfollowed, held.followed)))
 
     @atomic
-    def forget_user(self, manager: str, user: str) -> None:
+    def forget_user(self, manager: str, user: str, number: int, rebuilds: int | None) -> None:
         held = _unfollows(manager)
         for pairs in (held.unfollowed, held.followed):
-            for pair in [each for each in pairs if names(each, user)]:
-                del pairs[pair]
-        held.rebuilt.discard(user)
+            for pair, at in list(pairs.items()):
+                until = rebuilds if pair[1] == REFILTERED else number
+                if names(pair, user) and until is not None and at <= until:
+                    del pairs[pair]
+        if rebuilds is not None:
+            held.rebuilt.discard(user)
 
 
 def _unfollows(manager: str) -> _Unfollows:
@@ -208,7 +213,19 @@ class MemoryNotifiedUsers(NotifiedUsers):
     def forget_user(self, manager: str, user: str) -> None:
         for (owner, _), held in DATA.notified.items():
             if owner == manager:
-                held.users.update({name: without(packed, user) for name, packed in held.users.items()})
+                for name, packed in list(held.users.items()):
+                    if (rest := without(packed, user)) != packed:
+                        _replace(held, name, rest)
+
+
+def _replace(held: _Notified, name: str, rest: bytes) -> None:
+    """Keep the users that are left of a direct notification, which may be nobody."""
+    said = held.notifications.pop(name, (0, True))
+    del held.users[name]
+    held.last += 1
+    if rest:
+        name = f"{name}*{said[0]}" if names_all(name) else name
+        held.users[name], held.notifications[name] = rest, said
 
 
 class MemoryRemovalIndex(RemovalIndex):

@@ -79,8 +79,9 @@ class MemoryJournal(Journal):
         undone = "finished" not in was or "dead" in was or "rerun_at" in was
         absorbed = undone and was.get("op") in succession.absorbs
         op = succession.becomes if absorbed else op
-        twice = "cancelled" in was or was.get("retried") or _number(was.get("attempts")) > 1
-        if "claimed" in was and (twice or "finished" not in was):
+        again = "alone" not in was and (was.get("retried") or _number(was.get("attempts")) > 1)
+        running = "finished" not in was or "previous_progress" in was
+        if "claimed" in was and ("cancelled" in was or again or running):
             rerun_at = max(rerun_at, now + lease())
         if was and "finished" not in was:
             _tell(fanout_id, was, REPLACED)
@@ -169,6 +170,7 @@ class MemoryJournal(Journal):
         times = record["begun"][chunk] = record["begun"].get(chunk, 0) + 1
         if times > 1:
             record["retried"] = record.get("retried", 0) + 1
+            _forget(record, "alone")
         deaths = max(0, times - 1 - record["survived"].get(chunk, 0))
         return Begun(times, record.get("audience_read_at", 0), deaths, record["chunks"][chunk])
 
@@ -193,8 +195,7 @@ class MemoryJournal(Journal):
             if record is None:  # another has it
                 continue
             record.update(Record(planned=1, done=1, reached=reached, fully_planned=1))
-            if _move(manager, claim.id, claim.time, -1 if _finished(claim.id, record) else 0):
-                _due(manager)[claim.id] = record["rerun_at"] - 0.25
+            _conclude(manager, claim.id, claim.time, record)
 
     @atomic
     def postpone(
@@ -305,9 +306,12 @@ def _claimed(name: str, record: Record, held: str, now: int) -> Claim:
             tried = 0
             _forget(record, "tried", "deaths")
     else:
-        if "finished" in record:
+        if "finished" in record and "previous_progress" not in record:
             counts: list[Any] = [record.get("planned", 0), record.get("done", 0), record.get("reached", 0)]
-            record.setdefault("previous_progress", " ".join(map(str, counts)))
+            record["previous_progress"] = " ".join(map(str, counts))
+            record.update(Record() if "repeat_after" in record else Record(alone=1))
+        elif "finished" in record:
+            _forget(record, "alone")
         record.update(
             Record(generation=_next_generation(record["generation"]), planned=0, done=0, reached=0, fully_planned=0)
         )
@@ -394,8 +398,14 @@ def _tell(fanout_id: str, record: Record, how: str) -> None:
 
 
 def _perhaps_finished(manager: str, fanout_id: str, record: Record) -> None:
-    if record.get("fully_planned") == 1 and record["planned"] == record.get("done", 0) and _finished(fanout_id, record):
-        _move(manager, fanout_id, str(record["due"]), -1)
+    if record.get("fully_planned") == 1 and record["planned"] == record.get("done", 0):
+        _conclude(manager, fanout_id, str(record["due"]), record)
+
+
+def _conclude(manager: str, fanout_id: str, held: str, record: Record) -> None:
+    """Drop the entry of what has ended, or put it off until it is done once more."""
+    if _move(manager, fanout_id, held, -1 if _finished(fanout_id, record) else 0):
+        _due(manager)[fanout_id] = record["rerun_at"] - 0.25
 
 
 def _move(manager: str, fanout_id: str, held: str, delay: int) -> str:

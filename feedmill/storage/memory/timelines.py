@@ -336,8 +336,11 @@ def _latest_touch(state: bytes) -> bytes:
 
 
 def _is_present(key: str) -> bool:
-    """Whether a feed that goes when nobody uses it is there."""
-    return key in DATA.present and DATA.present[key][1] > time.time()
+    """Whether a feed that goes when nobody uses it is there; once it was seen to be gone no clock that is set back brings it back."""
+    mark = DATA.present.get(key)
+    if mark is not None and mark[1] <= time.time():
+        del DATA.present[key]
+    return key in DATA.present
 
 
 def _written(key: str, idle: int, *, begins: bool) -> bool:

@@ -11,6 +11,7 @@ from feedmill import settings
 from feedmill.iteration import batched
 from feedmill.keys import (
     GROUPS,
+    NUMBERS,
     index_key,
     notification_numbers_key,
     notified_users_key,
@@ -156,14 +157,22 @@ class RedisUnfollows(Unfollows):
             )
         )
 
-    def forget_user(self, manager: str, user: str) -> Steps[None]:
+    def forget_user(self, manager: str, user: str, number: int, rebuilds: int | None) -> Steps[None]:
         unfollowed, followed, rebuilt, _ = unfollows_keys(manager)
         for key in (unfollowed, followed):
             pairs = yield from self._all(key, -1)
-            gone = [pair for pair in pairs if names(unpack(pair), user)]
-            for part in batched(gone, PAGE):
-                yield [("ZREM", key, *part)]
-        yield [("ZREM", rebuilt, user)]
+            theirs = [pair for pair in pairs if names(unpack(pair), user)]
+            for part in batched(theirs, PAGE):
+                (numbers,) = yield [("ZMSCORE", key, *part)]
+                gone = list[Any]()
+                for pair, at in zip(part, numbers):
+                    until = rebuilds if unpack(pair)[1] == REFILTERED else number
+                    if at is not None and until is not None and float(at) <= until:
+                        gone += [pair, at, -1]
+                if gone:  # each only if it has no later number by now
+                    yield [call_script("pending_move", [key], *gone)]
+        if rebuilds is not None:
+            yield [("ZREM", rebuilt, user)]
 
     def _all(self, key: str, number: int) -> Steps[list[bytes]]:
         """All pairs since *number*."""
@@ -242,7 +251,8 @@ class RedisNotifiedUsers(NotifiedUsers):
             for key, fields in zip(keys, found):
                 for name, packed in zip(fields[::2], fields[1::2]):
                     if name.decode() not in (LAST, REMOVED) and (rest := without(packed, user)) != packed:
-                        changed.append(call_script("notification_forget", [key], name, packed, rest))
+                        keys_of = [key, key + NUMBERS.encode()]
+                        changed.append(call_script("notification_forget", keys_of, name, packed, rest))
             if changed:
                 yield changed
             if int(cursor) == 0:

@@ -66,3 +66,6 @@ local function finished(due, name, record, keep, sets, rerun_at, claimed, repeat
   else call('HDEL', record, 'previous_progress', 'tried', 'deaths') end
   return at
 end
+local function conclude(due, name, at) -- the entry of what has ended: it is due again at *at*, or never
+  if at then call('ZADD', due, string.format('%.2f', at - 0.25), name) else call('ZREM', due, name) end
+end

@@ -16,7 +16,7 @@ call('HSET', r, 'planned', planned, 'fully_planned', 1, 'due', at, 'sent', sent,
 local got = call('HMGET', r, 'done', 'rerun_at', 'claimed', 'repeat_after', 'finished', 'tells')
 if number(got[1]) == number(planned) then
   call('UNLINK', chunks)
-  if not finished(due, name, r, keep, {}, unpack(got, 2, 6)) then call('ZREM', due, name) end
+  conclude(due, name, finished(due, name, r, keep, {}, unpack(got, 2, 6)))
 end
 keep_clock()
 return 1

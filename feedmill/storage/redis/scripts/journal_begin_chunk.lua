@@ -18,6 +18,9 @@ if feeds then
   end
 end
 local times = call('HINCRBY', KEYS[3], 'begun:' .. field, 1)
-if times > 1 then call('HSET', KEYS[2], 'retried', whole(number(got[4]) + 1)) end
+if times > 1 then
+  call('HSET', KEYS[2], 'retried', whole(number(got[4]) + 1))
+  call('HDEL', KEYS[2], 'alone')
+end
 local survived = times > 1 and number(call('HGET', KEYS[3], 'lived:' .. field)) or 0
 return {times, number(got[3]), math.max(0, times - 1 - survived), data}

@@ -17,7 +17,7 @@
 local limit, lease, stays, rolling, unfollows = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local due, wakeup_id, taken, beginning = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 -- Fields that are numbers come first.
-local FIELDS = {'generation', 'planned', 'done', 'progress_at_claim', 'sent', 'created', 'reached', 'attempts', 'tried', 'deaths', 'audience_read_at', 'op', 'fully_planned', 'finished', 'rerun_at', 'body', 'feeds', 'waiting_queue', 'previous_progress', 'skipped'}
+local FIELDS = {'generation', 'planned', 'done', 'progress_at_claim', 'sent', 'created', 'reached', 'attempts', 'tried', 'deaths', 'audience_read_at', 'op', 'fully_planned', 'finished', 'rerun_at', 'body', 'feeds', 'waiting_queue', 'previous_progress', 'skipped', 'repeat_after'}
 local NUMBERS = 11
 
 local count = redis.pcall('ZCOUNT', due, '-inf', now)
@@ -71,7 +71,7 @@ if #claims > 0 then call('ZADD', due, unpack(moves)) end
 if #over > 0 then call('ZREM', due, unpack(over)) end
 local out, time = {}, whole(now)
 for i, f in ipairs(claims) do
-  local generation, planned, done, progress_at_claim, sent, created, reached, attempts, tried, deaths, audience_read_at, op, fully_planned, finished_at, rerun_at, body, feeds, waiting_queue, previous, skipped = unpack(f)
+  local generation, planned, done, progress_at_claim, sent, created, reached, attempts, tried, deaths, audience_read_at, op, fully_planned, finished_at, rerun_at, body, feeds, waiting_queue, previous, skipped, repeat_after = unpack(f, 1, 21)
   local id = moves[2 * i]
   local r = beginning .. id
   local whole_plan = fully_planned == '1' and not finished_at -- all its chunks are written down
@@ -94,6 +94,8 @@ for i, f in ipairs(claims) do
     if skipped then call('HDEL', r, 'skipped') end
     if finished_at and not previous then -- it is done once more: until that is over, statuses tell what was
       set('previous_progress', number(planned) .. ' ' .. number(done) .. ' ' .. number(reached))
+      if not repeat_after then set('alone', 1) end
+    elseif finished_at then call('HDEL', r, 'alone')
     end
     if planned then
       for _, field in ipairs({'planned', 'done', 'reached', 'fully_planned'}) do set(field, 0) end

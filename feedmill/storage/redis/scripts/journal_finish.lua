@@ -22,8 +22,7 @@ end
 for k = 3, #KEYS do
   local name, time = ARGV[4 * k - 10], ARGV[4 * k - 7]
   if out[k - 2] == 0 or tonumber(call('ZSCORE', due, name) or 0) ~= tonumber(time) then -- another has it
-  elseif rerun_at[k] then call('ZADD', due, string.format('%.2f', rerun_at[k] - 0.25), name)
-  else call('ZREM', due, name) end
+  else conclude(due, name, rerun_at[k]) end
 end
 keep_clock()
 return out

@@ -23,7 +23,8 @@ if call('HEXISTS', chunks, field) == 1 then
   call('HDEL', chunks, field, 'begun:' .. field, 'lived:' .. field)
 end
 if got[4] == '1' and number(got[5]) == done then
-  if not finished(due, name, r, keep, {}, unpack(got, 7, 11)) and tonumber(at or 0) == number(got[6]) then call('ZREM', due, name) end
+  local rerun_at = finished(due, name, r, keep, {}, unpack(got, 7, 11))
+  if tonumber(at or 0) == number(got[6]) then conclude(due, name, rerun_at) end
   call('UNLINK', chunks)
 end
 return 1

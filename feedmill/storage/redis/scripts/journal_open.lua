@@ -12,19 +12,20 @@
 -- dead letter: who still runs may have seen the opposite meanwhile, of a pair or of an activity that other records are about, have
 -- made that, and die before it makes what is so now. And again a lease after that: where the clock leaps ahead, what was
 -- asked before has not ended yet when its lease has.
+-- Once that is over, and one worker alone did the last of it, nothing that ran before is left: what is asked for next is done once.
 -- Who unfollowed since the people of that were listed may hold what it wrote.
 -- include: journal
 local name, lease, keep, op, manager, body, chunk, feeds, wakeup_id, fill, holds, absorbs, becomes, tells = unpack(ARGV)
 local r, chunks, due, bucket = KEYS[2], KEYS[3], KEYS[4], KEYS[6]
-local previous = redis.pcall('HMGET', r, 'generation', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'rerun_at', 'dead', 'dead_letter', 'audience_read_at', 'tells')
+local previous = redis.pcall('HMGET', r, 'generation', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'rerun_at', 'dead', 'dead_letter', 'audience_read_at', 'alone', 'previous_progress', 'tells')
 if previous.err then previous = {} end -- it holds no fan-out record, and is replaced
-local old_plan, old_op, claimed, finished_at, cancelled, attempts, retried, asked, dead, dead_letter, audience_read_at = unpack(previous, 1, 11)
+local old_plan, old_op, claimed, finished_at, cancelled, attempts, retried, asked, dead, dead_letter, audience_read_at, alone, running, told = unpack(previous, 1, 14)
 local rerun_at = number(asked)
 if old_op then
-  local twice = cancelled or retried or number(attempts) > 1
+  local twice = cancelled or (not alone and (retried or number(attempts) > 1))
   local absorbed = (not finished_at or dead or asked) and string.find(absorbs, '\n' .. old_op .. '\n', 1, true)
   if absorbed then op = becomes end
-  if claimed and (twice or not finished_at) then rerun_at = math.max(rerun_at, now + lease) end
+  if claimed and (twice or not finished_at or running) then rerun_at = math.max(rerun_at, now + lease) end
 end
 local at, level = now, nil
 if chunk ~= '' then at = now + lease + 0.5 -- as a claim: nothing that was put in by the clock has the same
@@ -35,7 +36,7 @@ elseif fill ~= '0' then
 end
 local put = redis.pcall('ZADD', due, string.format('%.1f', at), name)
 if type(put) == 'table' then return failed(put, due) end
-if old_op and previous[12] and not finished_at then tell(due, name, r, 'replaced') end
+if old_op and told and not finished_at then tell(due, name, r, 'replaced') end
 call('UNLINK', r, chunks)
 local generation = next_generation(old_plan)
 call('HSET', r, 'generation', generation, 'op', op, 'manager', manager, 'body', body, 'created', whole(now), 'feeds', feeds)
