@@ -83,7 +83,7 @@ function link(address, author) {
 }
 
 function drawPost(item) {
-  const post = item.post, because = [];
+  const post = item.post, because = item.note ? [item.note] : [];
   for (const { verb, people } of item.because) {
     const others = people.filter((person) => person.id !== post.author.id || verb !== "shared");
     if (others.length) because.push(names(others) + " " + verb + (verb === "commented" ? " on" : "") + " this");
@@ -240,7 +240,7 @@ $("#compose").addEventListener("submit", attempt(async (event) => {
   const post = await ask("POST", "/posts", { text: form.text.value, link: form.link.value });
   form.reset();
   $("#empty").hidden = true;
-  $("#posts").prepend(drawPost({ post, because: [] }));
+  $("#posts").prepend(drawPost({ post, because: [], note: "Shared with your followers" }));
 }));
 $("#new").addEventListener("click", attempt(() => { scrollTo(0, 0); return loadPosts(); }));
 $("#more").addEventListener("click", attempt(() => loadPosts(nextPosts)));
