@@ -342,7 +342,6 @@ def test_a_run_is_made_in_parts(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.soak  # until ``python -m tests.simulation --near`` was run: plans are drawn otherwise since there are more operations
 @pytest.mark.timeout(700)
 @pytest.mark.parametrize("mutation", MUTATIONS)
 def test_bugs_on_purpose_are_found(mutation: str) -> None:
