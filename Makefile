@@ -4,11 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo example-fastapi example-flask test lint docs bench fuzz simulate pythons djangos audit chaos soak clean
+.PHONY: help demo example-django example-fastapi example-flask test lint docs bench fuzz simulate pythons djangos audit chaos soak clean
 
 help:
 	@echo "make demo   play a social network through real workers and show the feeds"
-	@echo "make example-fastapi, make example-flask  a small network in the browser, with a private Redis and a worker"
+	@echo "make example-django, make example-fastapi, make example-flask  a small network in the browser, with a private Redis and a worker"
 	@echo "make test   everything that should be green: linters, types, tests"
 	@echo "make lint   only the linters and types"
 	@echo "make docs   the documentation, as docs/_build/html/index.html"
@@ -33,9 +33,10 @@ demo: $(STAMP)
 	@PATH="$$PATH:$$($(BIN)/python .ci/fetch_redis.py)" $(BIN)/feedmill demo
 
 # WEB_PORT=8000; EXAMPLE_DB names a file that keeps what is done.
+example-django: SITE := django
 example-fastapi: SITE := fastapi
 example-flask: SITE := flask
-example-fastapi example-flask: $(STAMP)
+example-django example-fastapi example-flask: $(STAMP)
 	@PATH="$$PATH:$$($(BIN)/python .ci/fetch_redis.py)" $(BIN)/python -m examples.run $(SITE)
 
 lint: $(STAMP)

@@ -34,6 +34,7 @@ MODULES = (
     "feedmill.aggregators",
     "feedmill.contrib.asgi",
     "feedmill.contrib.django",
+    "feedmill.contrib.django.middleware",
     "feedmill.contrib.django.phrases",
     "feedmill.contrib.flask",
     "feedmill.contrib.live_streams",

@@ -24,7 +24,7 @@ from feedmill.grouping import operations, pending_writes
 from feedmill.grouping.operations import UserFeedBatch
 from feedmill.grouping.writer import cycle
 from feedmill.ids import activity_id
-from feedmill.keys import due_key
+from feedmill.keys import due_key, wakeup_key
 from feedmill.msgpack_codec import pack
 from feedmill.storage.base import FeedLimits, Lock, WriteRequest
 from feedmill.storage.deadline import LeaseExpired
@@ -150,6 +150,16 @@ class TestWakeups:
         assert wanted.status().finished
         assert count_of(love(1), [2000, 2001, 2002]) == [3, 3, 0]
         assert drain.sweep() == 0 and not box.messages
+
+    def test_a_clock_that_is_set_back(self, box: FakeBroker, redis_url: str) -> None:
+        """A wake-up message that was lost counts as on its way no longer than any, however long its mark would last."""
+        wanted = manager.add_activity(love(1))
+        box.take()
+        make_overdue(NAME)
+        backend().client.set(wakeup_key(NAME), 1, px=3_600_000)  # type: ignore[attr-defined]
+        drain.sweep()
+        box.work()
+        assert wanted.status().finished
 
     def test_no_broker(
         self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -11,6 +11,17 @@ import pytest
 #: Status and JSON of a request: method, path below ``/api``, and the body.
 Ask = Callable[..., tuple[int, Any]]
 
+#: What is refused: method, path, body, and the status of the answer.
+NONSENSE = [
+    ("POST", "/posts", {"text": "  "}, 400),
+    ("POST", "/posts", {"text": 5}, 400),
+    ("POST", "/posts", {"text": "x" * 501}, 400),
+    ("POST", "/posts", {"text": "x", "link": "javascript:alert(1)"}, 400),
+    ("PUT", "/posts/99/like", None, 404),
+    ("POST", "/posts/99/comments", {"text": "x"}, 404),
+    ("GET", "/posts/99999999999999999999", None, 404),
+]
+
 
 class SiteContract:
     """What every example site does. Feeds are in memory, the database is a new file for each test."""
@@ -103,18 +114,7 @@ class SiteContract:
         assert ann("POST", "/notifications/seen", {"revision": revision})[1]["unseen"] == 1
         assert ann("POST", "/notifications/seen", {"revision": "x"})[0] == 400
 
-    @pytest.mark.parametrize(
-        ("method", "path", "body", "status"),
-        [
-            ("POST", "/posts", {"text": "  "}, 400),
-            ("POST", "/posts", {"text": 5}, 400),
-            ("POST", "/posts", {"text": "x" * 501}, 400),
-            ("POST", "/posts", {"text": "x", "link": "javascript:alert(1)"}, 400),
-            ("PUT", "/posts/99/like", None, 404),
-            ("POST", "/posts/99/comments", {"text": "x"}, 404),
-            ("GET", "/posts/99999999999999999999", None, 404),
-        ],
-    )
+    @pytest.mark.parametrize(("method", "path", "body", "status"), NONSENSE)
     def test_nonsense(self, person: Callable[[str], Ask], method: str, path: str, body: Any, status: int) -> None:
         """It is refused, with problem details that the page can show."""
         found, problem = person("ann")(method, path, body)

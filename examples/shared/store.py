@@ -4,29 +4,16 @@ from __future__ import annotations
 
 import datetime as dt
 import functools
+import json
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
-PEOPLE = {
-    "ann": "Ann Alder",
-    "bob": "Bob Birch",
-    "cleo": "Cleo Cedar",
-    "dan": "Dan Dogwood",
-    "eve": "Eve Elm",
-    "finn": "Finn Fir",
-}
-FOLLOWS = [
-    ("ann", "bob"),
-    ("ann", "cleo"),
-    ("bob", "ann"),
-    ("bob", "cleo"),
-    ("cleo", "ann"),
-    ("dan", "ann"),
-    ("eve", "bob"),
-]
+#: Whom there are at first, who follows whom, and what they have done: the same on every site.
+SEED: dict[str, Any] = json.loads((Path(__file__).parent / "seed.json").read_text())
 
 _SCHEMA = """
     PRAGMA journal_mode = WAL;
@@ -44,8 +31,8 @@ def _ready(path: str) -> str:
     with closing(sqlite3.connect(path, timeout=30)) as connection, connection:
         if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'people'").fetchone():
             connection.executescript(_SCHEMA)
-            connection.executemany("INSERT INTO people VALUES (?, ?)", PEOPLE.items())
-            connection.executemany("INSERT INTO follows VALUES (?, ?)", FOLLOWS)
+            connection.executemany("INSERT INTO people VALUES (?, ?)", SEED["people"].items())
+            connection.executemany("INSERT INTO follows VALUES (?, ?)", SEED["follows"])
     return path
 
 
@@ -71,6 +58,11 @@ def _insert(query: str, *values: Any) -> tuple[int, dt.datetime]:
 def people() -> dict[str, str]:
     """Names by id."""
     return {row["id"]: row["name"] for row in _ask("SELECT * FROM people ORDER BY id")}
+
+
+def has_posts() -> bool:
+    """Whether anybody has shared anything."""
+    return bool(_ask("SELECT 1 FROM posts LIMIT 1"))
 
 
 def following(person: str) -> set[str]:

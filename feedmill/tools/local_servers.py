@@ -150,26 +150,35 @@ def broker_of(redis_url: str) -> str:
 
 
 class Workers(Processes):
-    """*count* prefork workers of one process each, with *environ* on top of our environment."""
+    """*count* prefork workers of one process each, with *environ* on top of our environment.
 
-    def __init__(self, count: int, environ: Mapping[str, str]) -> None:
+    *app*: the Celery app, as ``celery -A`` takes it. *beat*: whether they send what is due by the schedule, as well; for one of them.
+    """
+
+    def __init__(
+        self, count: int, environ: Mapping[str, str], *, app: str = "feedmill.tasks", beat: bool = False
+    ) -> None:
         super().__init__()
         self._broker = without_secrets(environ.get("FEEDMILL_BROKER_URL", ""))
         self._names = [f"feedmill-{os.getpid()}-{number}@localhost" for number in range(count)]
         kept = {name: value for name, value in os.environ.items() if not name.startswith("FEEDMILL_")}
         home = str(Path(feedmill.__file__).parent.parent)
         kept["PYTHONPATH"] = os.pathsep.join(filter(None, [home, kept.get("PYTHONPATH", "")]))
-        command = [sys.executable, "-m", "celery", "-A", "feedmill.tasks", "worker", "-c", "1", "-P", "prefork"]
+        command = [sys.executable, "-m", "celery", "-A", app, "worker", "-c", "1", "-P", "prefork"]
         command += ["-l", "ERROR", "--without-gossip", "--without-mingle", "--without-heartbeat"]
+        command += ["-B"] if beat else []
         for name in self._names:
             self.start([*command, "-n", name], {**kept, **environ})
 
     def wait_ready(self) -> None:
         """Wait until every worker answers; :class:`ServersFailed` if one does not."""
+        from celery.app.control import Control
         from kombu.exceptions import OperationalError
 
         from feedmill.fanout.publisher import celery_app
 
+        control = Control(celery_app())
+        control.mailbox.accept = ["json", "msgpack"]  # a worker of another app answers as that app writes
         deadline = time.monotonic() + WORKERS_TIMEOUT
         answers: Sequence[Any] = ()
         while len(answers) < len(self._names):
@@ -179,7 +188,7 @@ class Workers(Processes):
                     f"the workers do not answer after {WORKERS_TIMEOUT:.0f} s: {self.last_notifications()}"
                 )
             try:
-                answers = celery_app().control.ping(destination=self._names, timeout=0.3, limit=len(self._names))
+                answers = control.ping(destination=self._names, timeout=0.3, limit=len(self._names))
             except OperationalError as error:
                 raise ServersFailed(f"the broker at {self._broker} cannot be used: {error}") from error
 

@@ -138,6 +138,7 @@ def _chunk(
     if begun is NotBegun.UNKNOWN_FEED:
         raise UnknownName(f"fan-out {fanout_id} is for a feed that this worker's {manager.name} lacks; {OLDER}")
     if isinstance(begun, NotBegun):
+        hook_wakeups.work_done(manager)  # whoever did it may have died, or failed, before its end was noted
         return 0
     if begun.deaths >= MOST_DEATHS:  # the broker gives the message out again each time, without end
         raise AttemptsExhausted(f"chunk {chunk} is not begun any more: its worker died {begun.deaths} times")

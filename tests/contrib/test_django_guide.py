@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contrib.test_django import CELERY, START, manage, working
-from tests.documents import DOCS, blocks_of
+from tests.documents import DOCS, Block, blocks_of
 from tests.test_host_app_lookup import Folder
 from tests.test_two_deployments import until
 
@@ -101,17 +101,22 @@ def shown(name, path):
 """
 
 
+def own_blocks() -> list[Block]:
+    """The files of the project; what the pages quote of another one is not among them."""
+    found = [block for page in PAGES for block in blocks_of(page) if block.said("run by")]
+    return [block for block in found if not block.said("quoted from")]
+
+
 @pytest.fixture
 def project(tmp_path: Path, redis_url: str) -> Folder:
     """The project of the guide, with the test's server in place of the one that it names."""
     folder = Folder(tmp_path, redis_url)
     del folder.env["FEEDMILL_REDIS_URL"]
     folder.env |= {"BROKER": redis_url.replace("/0", "/1"), "DJANGO_SETTINGS_MODULE": "config.settings"}
-    for block in (block for page in PAGES for block in blocks_of(page)):
-        if block.said("run by"):
-            name = re.match(r"(?:# |\{# )(\S+\.\w+)(?: #\})?\n", block.text)
-            assert name, block.where
-            folder.write(name[1], block.text.replace("redis://127.0.0.1:6379/0", redis_url))
+    for block in own_blocks():
+        name = re.match(r"(?:# |\{# )(\S+\.\w+)(?: #\})?\n", block.text)
+        assert name, block.where
+        folder.write(name[1], block.text.replace("redis://127.0.0.1:6379/0", redis_url))
     path = tmp_path / "config/settings.py"
     path.write_text(path.read_text() + SETTINGS)
     folder.write("config/__init__.py", "from config.celery import app as celery_app\n")
@@ -221,7 +226,7 @@ def test_the_rows_of_the_guide(project: Folder) -> None:
 
 def test_how_much_there_is_to_write() -> None:
     """The lines that join Django and Feedmill, counted, are as few as the page says."""
-    texts = [block.text for page in PAGES for block in blocks_of(page) if block.said("run by")]
+    texts = [block.text for block in own_blocks()]
     files = {re.search(r"(\w+\.\w+)(?: #\})?\n", text)[1]: text for text in reversed(texts)}  # type: ignore[index]
     declared = files["feeds.py"].split("class Likes", 1)[1]
     number = 1 + sum(bool(line.strip()) for line in declared.splitlines())

@@ -1,8 +1,9 @@
-"""The example sites as ``make example-fastapi`` and ``make example-flask`` start them: with a Redis and a worker of their own."""
+"""The example sites as ``make example-django`` and its siblings start them: with a Redis and a worker of their own."""
 
 from __future__ import annotations
 
 import http.cookiejar
+import importlib.util
 import json
 import os
 import signal
@@ -11,13 +12,14 @@ import sys
 import time
 import urllib.parse
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.conftest import free_port, redis_executable
+from tests.conftest import free_port, needed, redis_executable
 from tests.contrib.servers import Browser, answers
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,21 +31,39 @@ class Person:
     """Somebody who is logged in."""
 
     def __init__(self, port: int, id: str) -> None:
-        self._base = f"http://127.0.0.1:{port}/api"
-        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar()))
+        self._base = f"http://127.0.0.1:{port}"
+        self._cookies = http.cookiejar.CookieJar()
+        self._opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor(self._cookies))
+        self._opener.open(self._base).close()
         self.ask("POST", "/login", {"person": id})
+
+    @property
+    def cookies(self) -> dict[str, str]:
+        """What the site has set."""
+        return {each.name: each.value or "" for each in self._cookies}
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
-        with self._opener.open(urllib.request.Request(self._base + path, data, headers, method=method)) as answer:
+        headers = {"Content-Type": "application/json", "X-CSRFToken": self.cookies.get("csrftoken", "")}
+        request = urllib.request.Request(f"{self._base}/api{path}", data, headers, method=method)
+        with self._opener.open(request) as answer:
             return json.load(answer)
 
+    def sees(self, path: str, found: Callable[[Any], bool]) -> Any:
+        """What is there, as soon as *found* is true of it."""
+        deadline = time.monotonic() + SOON
+        while not found(items := self.ask("GET", path)["items"]):
+            assert time.monotonic() < deadline, items
+            time.sleep(0.1)
+        return items
 
-@pytest.mark.parametrize("site", ["fastapi", "flask"])
+
+@pytest.mark.parametrize("site", ["django", "fastapi", "flask"])
 def test_a_site(site: str, tmp_path: Path) -> None:
-    """A post arrives at who follows its author, a like moves the badge; Ctrl-C ends all processes."""
+    """There is something to see; a post arrives at who follows its author, a like at the author; Ctrl-C ends all processes."""
     redis_executable()
+    if site == "django":
+        needed(importlib.util.find_spec("django") and "django", "no Django; pip install 'feedmill[django]'")
     port = free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith("FEEDMILL_")}
     environ |= {"WEB_PORT": str(port), "EXAMPLE_DB": str(tmp_path / "db")}
@@ -59,18 +79,19 @@ def test_a_site(site: str, tmp_path: Path) -> None:
             time.sleep(0.1)
         started = psutil.Process(running.pid).children(recursive=True)
         ann, bob = Person(port, "ann"), Person(port, "bob")
+        bob.sees("/home", lambda items: len(items) == 5 and len(items[0]["because"]) == 3)
+        ann.sees("/notifications", lambda items: len(items) == 3)
         after = urllib.parse.quote(bob.ask("GET", "/home")["shown"])
-        browser = Browser(port, f"/api/live?after={after}", cookie="person=bob")
+        cookie = "; ".join(f"{name}={value}" for name, value in bob.cookies.items())
+        browser = Browser(port, f"/api/live?after={after}", cookie=cookie)
         assert {event.name for event in (browser.next(), browser.next()) if event} == {"badge", "home"}
         post = ann.ask("POST", "/posts", {"text": "Hello"})
         event = browser.next()
         assert event and (event.name, event.data) == ("home", '{"new":1}')
         assert bob.ask("GET", "/home")["items"][0]["post"]["text"] == "Hello"
         bob.ask("PUT", f"/posts/{post['id']}/like")
-        deadline = time.monotonic() + SOON
-        while not (items := ann.ask("GET", "/notifications")["items"]) and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert [(item["verb"], item["people"][0]["id"]) for item in items] == [("liked", "bob")]
+        (item, *_) = ann.sees("/notifications", lambda items: items[0]["post"]["id"] == post["id"])
+        assert (item["verb"], [each["id"] for each in item["people"]]) == ("liked", ["bob"])
         running.send_signal(signal.SIGINT)
         assert browser.next() is None
         running.wait(SOON)

@@ -1,4 +1,7 @@
-"""The guides use-with-fastapi.md and use-with-flask.md: their files, put into a folder, do what they say."""
+"""The guides use-with-fastapi.md and use-with-flask.md: their files, put into a folder, do what they say.
+
+The quotes of all guides are held to what they quote, those of use-with-django.md included.
+"""
 
 from __future__ import annotations
 
@@ -40,6 +43,7 @@ def folder(page: str, tmp_path: Path, redis_url: str) -> Folder:
     return folder
 
 
+@pytest.mark.parametrize("page", [*PAGES, "use-with-django.md"])
 def test_quotes(page: str) -> None:
     """What a guide quotes of an example site stands there."""
     quotes = [block for block in blocks_of(DOCS / "how-to" / page) if block.said("quoted from")]

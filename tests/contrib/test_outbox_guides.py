@@ -48,7 +48,8 @@ CELERY_BROKER_URL = os.environ["BROKER"]
 
 
 def blocks(page: Path, language: str) -> list[Block]:
-    return [block for block in blocks_of(page) if block.said("run by") and block.language == language]
+    found = [block for block in blocks_of(page) if block.said("run by") and block.language == language]
+    return [block for block in found if not block.said("quoted from")]
 
 
 @pytest.fixture

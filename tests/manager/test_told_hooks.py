@@ -11,9 +11,9 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 import feedmill
 from feedmill import Manager, registry
-from feedmill.errors import DeclarationError
+from feedmill.errors import DeclarationError, StorageError
 from feedmill.feeds import RedisNotificationFeed
-from feedmill.keys import ARRIVALS, hook_bucket
+from feedmill.keys import ARRIVALS, hook_bucket, hook_keys, hooks_wakeup_key
 from feedmill.manager.hook_values import FinishedFanout, Notification
 from feedmill.msgpack_codec import pack
 from feedmill.storage.hook_queue import MOST_ARRIVALS
@@ -535,3 +535,36 @@ def test_the_simulator_of_the_test_kit(memory: None) -> None:
         assert len({each.key for each in told("on_fanout_finished")}) == 3
 
     simulate(scenario, check, histories=60, celery_app="feedmill.tasks:app")
+
+
+def test_an_end_that_nobody_noted(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a follow is done and only the note that it ended is refused, the message that comes again notes it."""
+    queue_class = type(backend().auxiliary.hook_queue)
+    plain = queue_class.schedule
+    monkeypatch.setattr(Told, "edges", {(77, 1)})
+    manager.follow(77, 1)
+    ((task, args),) = box.take()
+    monkeypatch.setattr(queue_class, "schedule", refused)
+    with pytest.raises(StorageError):
+        arrive(task, args)
+    monkeypatch.setattr(queue_class, "schedule", plain)
+    arrive(task, args)
+    box.work()
+    assert [each.op for each in told("on_fanout_finished")] == ["follow"]
+
+
+def refused(*args: Any) -> Any:
+    raise StorageError("the server is full")
+
+
+def test_a_clock_that_is_set_back(redis_url: str) -> None:
+    """A mark that a wake-up message is on its way, and that a worker has a bucket, lasts no longer than it may."""
+    queue, client = backend().auxiliary.hook_queue, backend().client  # type: ignore[attr-defined]
+    run = backend().run
+    assert [run(queue.wake("told")) for _ in range(2)] == [True, False]
+    client.pexpire(hooks_wakeup_key("told"), 3_600_000)  # as a clock leaves it that was set back
+    assert [run(queue.wake("told")) for _ in range(2)] == [True, False]
+    run(queue.schedule("told", {0: [b"owner"]}))
+    assert run(queue.take("told", 0, b"one", 5000, 9)) and run(queue.take("told", 0, b"two", 5000, 9)) is None
+    client.pexpire(hook_keys("told", 0)[2], 3_600_000)
+    assert run(queue.take("told", 0, b"two", 5000, 9))

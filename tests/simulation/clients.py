@@ -466,6 +466,8 @@ def _named(op: Op) -> set[int]:
         numbers = [args[1] % app.ALONE]
     elif name == "remove_many":
         numbers = [*args[0]]
+    elif name in ("ahead", "after"):
+        numbers = [*app.AHEAD]
     elif name == "remove_object":
         numbers = _about(*args)
     elif name in ("import", "delete_user"):

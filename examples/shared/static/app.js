@@ -44,10 +44,18 @@ function el(tag, attributes = {}, ...children) {
   return made;
 }
 
+// What has the focus is drawn anew by *redraw*: its successor, the same button of *where()*, gets it.
+function keepFocus(where, redraw) {
+  const buttons = () => [...where().querySelectorAll("button, input")];
+  const index = buttons().indexOf(document.activeElement);
+  redraw();
+  if (index >= 0) buttons()[index]?.focus();
+}
+
 function avatar(person) {
   const hue = [...person.id].reduce((sum, letter) => (sum * 31 + letter.charCodeAt(0)) % 360, 0);
   const initials = person.name.split(" ").map((word) => word[0]).join("").slice(0, 2);
-  return el("span", { class: "avatar", style: `background: hsl(${hue} 50% 42%)`, "aria-hidden": "true" }, initials);
+  return el("span", { class: "avatar", style: `background: hsl(${hue} 45% 34%)`, "aria-hidden": "true" }, initials);
 }
 
 function ago(time) {
@@ -65,15 +73,17 @@ function names(people, count = people.length) {
   return new Intl.ListFormat("en").format(told);
 }
 
-function link(address) {
-  if (!address) return null;
-  if (/\.(avif|gif|jpe?g|png|svg|webp)$/i.test(new URL(address).pathname))
-    return el("img", { class: "picture", src: address, alt: "", loading: "lazy" });
-  return el("a", { href: address, rel: "noopener nofollow", target: "_blank" }, address.replace(/^https?:\/\//, ""));
+function link(address, author) {
+  if (!address || !URL.canParse(address, location.href)) return null;
+  const url = new URL(address, location.href);
+  if (/\.(avif|gif|jpe?g|png|svg|webp)$/i.test(url.pathname))
+    return el("img", { class: "picture", src: address, alt: "Picture of " + author.name, loading: "lazy" });
+  return el("a", { class: "link", href: address, rel: "noopener nofollow", target: "_blank" },
+    el("strong", {}, url.hostname.replace(/^www\./, "")), el("span", { class: "small" }, url.pathname + url.search));
 }
 
 function drawPost(item) {
-  const post = item.post, because = [];
+  const post = item.post, because = item.note ? [item.note] : [];
   for (const { verb, people } of item.because) {
     const others = people.filter((person) => person.id !== post.author.id || verb !== "shared");
     if (others.length) because.push(names(others) + " " + verb + (verb === "commented" ? " on" : "") + " this");
@@ -84,23 +94,42 @@ function drawPost(item) {
     el("div", { class: "head" }, avatar(post.author),
       el("div", {}, el("strong", {}, post.author.name), el("br"), el("time", { datetime: post.time }, ago(post.time)))),
     el("p", { class: "text" }, post.text),
-    link(post.link),
+    link(post.link, post.author),
     el("div", { class: "deeds" },
       el("button", {
         "aria-pressed": String(post.liked),
+        "aria-label": "Like, " + post.likes + (post.likes === 1 ? " like" : " likes"),
         onclick: attempt(async () => replace(await ask(post.liked ? "DELETE" : "PUT", `/posts/${post.id}/like`))),
-      }, (post.liked ? "♥ " : "♡ ") + (post.likes || "Like")),
+      }, heart(), String(post.likes || "Like")),
       el("button", {
-        onclick: attempt(async () => drawComments(comments, await ask("GET", `/posts/${post.id}`), replace)),
+        "aria-expanded": "false",
+        onclick: attempt(async (event) => {
+          const button = event.currentTarget;
+          if (comments.hasChildNodes()) comments.replaceChildren();
+          else drawComments(comments, await ask("GET", `/posts/${post.id}`), replace);
+          button.setAttribute("aria-expanded", String(comments.hasChildNodes()));
+          comments.querySelector("input")?.focus();
+        }),
       }, post.comments ? post.comments + (post.comments === 1 ? " comment" : " comments") : "Comment")),
     comments);
   const replace = (changed) => {
     const drawn = drawPost({ ...item, post: changed });
-    if (comments.hasChildNodes()) drawComments(drawn.querySelector(".comments"), changed, drawn.replace);
-    card.replaceWith(drawn);
+    if (comments.hasChildNodes()) {
+      drawComments(drawn.querySelector(".comments"), changed, drawn.replace);
+      drawn.querySelector("[aria-expanded]").setAttribute("aria-expanded", "true");
+    }
+    keepFocus(() => (card.isConnected ? card : drawn), () => card.replaceWith(drawn));
   };
   card.replace = replace;
   return card;
+}
+
+function heart() {
+  const made = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  made.setAttribute("viewBox", "0 0 24 24");
+  made.setAttribute("aria-hidden", "true");
+  made.innerHTML = '<path d="M12 20.5 4.2 12.9a4.9 4.9 0 0 1 7-6.9l.8.8.8-.8a4.9 4.9 0 0 1 7 6.9z"/>';
+  return made;
 }
 
 function drawComments(where, post, replace) {
@@ -110,7 +139,6 @@ function drawComments(where, post, replace) {
     el("ol", {}, ...post.all_comments.map((each) => el("li", {}, avatar(each.person),
       el("span", {}, el("strong", {}, each.person.name), " " + each.text, el("br"), el("time", {}, ago(each.time)))))),
     el("form", { onsubmit: send }, text, el("button", { class: "primary" }, "Send")));
-  text.focus();
 }
 
 function drawNotification(item) {
@@ -147,7 +175,7 @@ async function loadNotifications(cursor) {
   const page = await ask("GET", "/notifications" + (cursor ? "?cursor=" + encodeURIComponent(cursor) : ""));
   const list = $("#notifications ol"), drawn = page.items.map(drawNotification);
   if (cursor) list.append(...drawn);
-  else list.replaceChildren(...(drawn.length ? drawn : [el("li", { class: "small" }, "Nothing yet.")]));
+  else list.replaceChildren(...(drawn.length ? drawn : [el("li", { class: "small" }, "Nothing yet. Share something that others like.")]));
   nextNotifications = page.next;
   $("#notifications .more").hidden = !nextNotifications;
   if (!cursor) showBadge(await ask("POST", "/notifications/seen", { revision: page.revision }));
@@ -167,6 +195,7 @@ function listen() { // a page of the feed is shown: how much is there now that i
 function showBadge({ unseen }) {
   $("#badge").textContent = unseen > 99 ? "99+" : unseen;
   $("#badge").hidden = unseen === 0;
+  $("#toggle").setAttribute("aria-label", unseen ? `Notifications, ${unseen} new` : "Notifications");
   document.title = (unseen ? `(${unseen}) ` : "") + "Orchard";
 }
 
@@ -174,11 +203,19 @@ function showPeople({ people }) {
   drawPeople(people.filter((person) => person.id !== user.id), $("#side .people"), (person) => el("li", {}, avatar(person),
     el("span", {}, person.name),
     el("button", {
-      class: person.followed ? null : "primary",
+      class: person.followed ? "quiet" : "primary",
+      "aria-label": (person.followed ? "Unfollow " : "Follow ") + person.name,
       onclick: attempt(async () => {
-        showPeople(await ask(person.followed ? "DELETE" : "PUT", `/people/${person.id}/follow`));
+        const state = await ask(person.followed ? "DELETE" : "PUT", `/people/${person.id}/follow`);
+        keepFocus(() => $("#side"), () => showPeople(state));
+        if (person.followed || $("#empty").hidden === false) setTimeout(attempt(() => loadPosts()), 700); // delivered by then, as a rule
       }),
     }, person.followed ? "Unfollow" : "Follow")));
+}
+
+function openNotifications(open) {
+  $("#notifications").hidden = !open;
+  $("#toggle").setAttribute("aria-expanded", String(open));
 }
 
 async function begin(state) {
@@ -191,8 +228,9 @@ async function begin(state) {
     }, avatar(person), person.name)));
     return;
   }
-  $("#whoami").replaceChildren(user.name);
-  $("#notifications").hidden = true;
+  $("#whoami").replaceChildren(avatar(user), el("span", {}, user.name));
+  $("#whoami").setAttribute("aria-label", user.name + ": be somebody else");
+  openNotifications(false);
   showPeople(state);
   await loadPosts();
 }
@@ -202,16 +240,14 @@ $("#compose").addEventListener("submit", attempt(async (event) => {
   const post = await ask("POST", "/posts", { text: form.text.value, link: form.link.value });
   form.reset();
   $("#empty").hidden = true;
-  $("#posts").prepend(drawPost({ post, because: [] }));
+  $("#posts").prepend(drawPost({ post, because: [], note: "Shared with your followers" }));
 }));
-$("#new").addEventListener("click", attempt(() => { scrollTo({ top: 0, behavior: "smooth" }); return loadPosts(); }));
+$("#new").addEventListener("click", attempt(() => { scrollTo(0, 0); return loadPosts(); }));
 $("#more").addEventListener("click", attempt(() => loadPosts(nextPosts)));
 $("#notifications .more").addEventListener("click", attempt(() => loadNotifications(nextNotifications)));
 $("#toggle").addEventListener("click", attempt(async () => {
-  const open = $("#notifications").hidden;
-  $("#notifications").hidden = !open;
-  $("#toggle").setAttribute("aria-expanded", String(open));
-  if (open) await loadNotifications();
+  openNotifications($("#notifications").hidden);
+  if (!$("#notifications").hidden) await loadNotifications();
 }));
 $("#whoami").addEventListener("click", attempt(async () => {
   const state = await ask("GET", "/me");
@@ -219,7 +255,12 @@ $("#whoami").addEventListener("click", attempt(async () => {
   await begin({ ...state, me: null });
 }));
 document.addEventListener("click", (event) => {
-  if (!event.target.closest(".alerts")) $("#notifications").hidden = true;
+  if (!event.target.closest(".alerts")) openNotifications(false);
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || $("#notifications").hidden) return;
+  openNotifications(false);
+  $("#toggle").focus();
 });
 
 attempt(async () => begin(await ask("GET", "/me")))();

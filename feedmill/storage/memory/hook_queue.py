@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 
 from feedmill.keys import HOOK_BUCKETS
@@ -15,7 +14,7 @@ from feedmill.storage.hook_queue import (
     HookSettlement,
     UntoldDeadLetters,
 )
-from feedmill.storage.memory.data import DATA, atomic
+from feedmill.storage.memory.data import DATA, atomic, journal_time
 
 
 class MemoryHookQueue(HookQueue):
@@ -143,7 +142,8 @@ def _of_now(manager: str, bucket: int) -> list[bytes]:
 
 
 def _now() -> int:
-    return int(time.time() * 1_000_000)
+    """The time in µs, which never goes back."""
+    return journal_time() * 1000
 
 
 def _number(dead_letter_id: str) -> int:

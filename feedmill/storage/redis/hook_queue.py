@@ -29,8 +29,8 @@ class RedisHookQueue(HookQueue):
             yield [call_script("hooks_note", [hook_keys(manager, bucket)[0]], *some) for bucket, some in owners.items()]
 
     def wake(self, manager: str) -> Steps[bool]:
-        (set_,) = yield [("SET", hooks_wakeup_key(manager), 1, "NX", "PX", HOOKS_WAKEUP_TTL)]
-        return set_ is not None
+        (is_first,) = yield [call_script("hooks_wake", [hooks_wakeup_key(manager)], HOOKS_WAKEUP_TTL)]
+        return bool(is_first)
 
     def due(self, manager: str, *, answering: bool = False) -> Steps[list[int]]:
         # What is put in behind this is told by another wake-up message.

@@ -5,6 +5,8 @@
 -- include: journal
 local count = redis.pcall('ZCOUNT', KEYS[2], '-inf', now)
 if type(count) == 'table' then return failed(count, KEYS[2]) end
-local wake = count > 0 and call('SET', KEYS[3], 1, 'NX', 'PX', ARGV[1])
+local remaining = call('PTTL', KEYS[3])
+local on_its_way = remaining >= 0 and remaining <= tonumber(ARGV[1]) -- a longer one is from before the clock went back
+local wake = count > 0 and not on_its_way and call('SET', KEYS[3], 1, 'PX', ARGV[1])
 keep_clock()
 return {count, wake and 1 or 0}

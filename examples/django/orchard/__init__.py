@@ -1,0 +1,1 @@
+"""People share texts, links and pictures, like, comment, and follow each other."""
