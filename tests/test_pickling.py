@@ -30,7 +30,7 @@ from feedmill.feeds import (
 )
 from feedmill.feeds.new_items import NewItems
 from feedmill.feeds.published import Published
-from feedmill.manager import Explanation, UserFeeds, Why
+from feedmill.manager import Explanation, FinishedFanout, Notification, UserFeeds, Why
 from feedmill.verbs import Comment, Love, Verb
 from tests.public_api import public_classes
 
@@ -98,6 +98,8 @@ VALUES: dict[type, Callable[[], list[Any]]] = {
     Fanout: lambda: [PickledManager().add_activity(MANY[0])],
     Fanouts: lambda: [PickledManager().add_activities(MANY[:2])],
     FanoutStatus: lambda: [PickledManager().add_activity(MANY[0]).status()],
+    FinishedFanout: lambda: [FinishedFanout("k", "f", "dead", "add", 2, 1, 500, 3, 0, "d", "why")],
+    Notification: lambda: [Notification("k", 7, Home(1)[5], "g", MANY[0].time)],
     Explanation: lambda: [*PickledManager().explain(2, MANY[0])],
     UserFeeds: lambda: [PickledManager().get_feeds(1)],
     Feed: lambda: [Home(1), News(1), Notes(1)],

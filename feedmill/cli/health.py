@@ -224,11 +224,7 @@ def status(timeout: float, max_sweep_age: float, max_fanout_age: float | None) -
             for name, each in (("storage", storage), ("broker", broker))
             if not each.ok
         ),
-        *(
-            f"no worker listens on {each.name}; start one with -Q {','.join(publisher.queues())}"
-            for each in queues
-            if not each.workers
-        ),
+        *(_unheard(each) for each in queues if not each.workers),
         *_unknown(storage, told, broker if brokered else _NO_BROKER, heard),
         *_shared(heard),
         *(_late(told.last_sweep, max_sweep_age) if told and brokered else ()),
@@ -265,11 +261,23 @@ def _queues(heard: _Brokered | None, backlogs: Sequence[Backlog]) -> list[shapes
     deliveries = Counter[str]()
     for each in backlogs:
         deliveries.update(each.deliveries)
-    ours = heard.listeners.ours
-    workers = {
-        queue: sorted(worker for worker, names in ours.items() if queue in names) for queue in publisher.queues()
-    }
-    return [shapes.Queue(each, workers[each], heard.messages[each], deliveries[each]) for each in publisher.queues()]
+    listening, ours, unknown = heard.listeners.queues, heard.listeners.ours, heard.listeners.unknown
+
+    def queue(name: str) -> shapes.Queue:
+        workers, others = (sorted(worker for worker in among if name in listening[worker]) for among in (ours, unknown))
+        return shapes.Queue(name, workers, others, heard.messages[name], deliveries[name])
+
+    return [queue(each) for each in publisher.queues()]
+
+
+def _unheard(queue: shapes.Queue) -> str:
+    """What is wrong with a queue of which no worker of this deployment is known."""
+    if queue.unknown:
+        return (
+            f"it is not known whether a worker of this deployment listens on {queue.name}: {', '.join(queue.unknown)} did not"
+            " tell in time of which one they are; raise --timeout"
+        )
+    return f"no worker listens on {queue.name}; start one with -Q {','.join(publisher.queues())}"
 
 
 def _open(name: str, found: Backlog) -> shapes.OpenFanouts:
@@ -307,7 +315,8 @@ def _rows(
     yield from _server_rows(found.storage, found.broker)
     for queue in found.queues:
         waiting = "messages unknown" if queue.messages is None else plural(queue.messages, "message")
-        detail = f"{plural(len(queue.workers), 'worker')}, {waiting}, about {queue.deliveries:,} deliveries"
+        silent = f", {len(queue.unknown)} of an unknown deployment" if queue.unknown else ""
+        detail = f"{plural(len(queue.workers), 'worker')}{silent}, {waiting}, about {queue.deliveries:,} deliveries"
         yield queue.name, _state(bool(queue.workers)), detail
     if has_broker and has_sweep:
         last = found.last_sweep

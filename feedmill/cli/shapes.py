@@ -333,8 +333,10 @@ class Queue:
 
     #: Its name.
     name: str
-    #: Names of the workers that listen on it.
+    #: Names of the workers of this deployment that listen on it.
     workers: list[str]
+    #: Names of those that listen on it and did not tell in time of which deployment they are.
+    unknown: list[str]
     #: Number of messages that wait; null if the broker did not tell.
     messages: int | None
     #: Users whose feeds are still to be written, of what is planned; an estimate from a sample.

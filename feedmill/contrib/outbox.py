@@ -75,7 +75,7 @@ class Row(NamedTuple):
         return f"{self.manager}.{deferral.described(self.method, self.payload)}"
 
 
-class OutboxCounts(NamedTuple):
+class RowCounts(NamedTuple):
     """How many rows there are."""
 
     waiting: int
@@ -182,7 +182,7 @@ class Outbox(ABC):
         """The oldest rows that wait, or are dead."""
 
     @abstractmethod
-    def _count(self, db: Any, now: float) -> OutboxCounts:
+    def _count(self, db: Any, now: float) -> RowCounts:
         """How many there are."""
 
     @abstractmethod
@@ -219,13 +219,13 @@ class Outbox(ABC):
 
     # -- what an operator asks
 
-    def counts(self) -> OutboxCounts:
+    def counts(self) -> RowCounts:
         """How many rows wait, and how many are dead."""
         return procedures.run(self._counted())
 
-    def _counted(self) -> Procedure[OutboxCounts]:
+    def _counted(self) -> Procedure[RowCounts]:
         now: float = yield from self._ask(self._clock)
-        counts: OutboxCounts = yield from self._ask(self._count, now)
+        counts: RowCounts = yield from self._ask(self._count, now)
         return counts
 
     def rows(self, dead: bool = False, limit: int = 100) -> list[Row]:
@@ -516,4 +516,4 @@ def named(name: str) -> Outbox:
     return _outboxes[name]
 
 
-__all__ = ["Claimed", "Outbox", "OutboxCounts", "Row", "named", "outboxes"]
+__all__ = ["Claimed", "Outbox", "Row", "RowCounts", "named", "outboxes"]

@@ -15,7 +15,15 @@ from hashlib import blake2b
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
 from feedmill.activity import Activity
-from feedmill.errors import ActivityError, ArgumentError, BatchError, CorruptRecord, FeedmillError, MessageError
+from feedmill.errors import (
+    ActivityError,
+    ArgumentError,
+    BatchError,
+    CorruptRecord,
+    FeedmillError,
+    MessageError,
+    UnknownActivity,
+)
 from feedmill.fanout import publisher
 from feedmill.fanout.deferred import DeferredFanout, DeferredFanouts
 from feedmill.fanout.handle import Fanout, fanout_id
@@ -93,6 +101,23 @@ def bound(outbox: Outbox) -> Iterator[None]:
         _bound.reset(token)
 
 
+#: The id of the activity whose update, if an outbox takes it down, adds the activity where it is not known when the call is made.
+_added: ContextVar[bytes] = ContextVar("feedmill_added", default=b"")
+
+
+@contextlib.contextmanager
+def added_if_unknown(activity: Activity) -> Iterator[None]:
+    """While the block runs, an update of *activity* that an outbox takes down is one that adds it where it is not there by then.
+
+    Without an outbox ``update_activity`` raises :class:`~feedmill.errors.UnknownActivity`, and the caller can add it.
+    """
+    token = _added.set(activity.raw_id)
+    try:
+        yield
+    finally:
+        _added.reset(token)
+
+
 #: What relays what outboxes of this process could not relay before, by their names.
 _sweeps: dict[str, Callable[[], int]] = {}
 
@@ -107,6 +132,8 @@ def sweep() -> int:
     return sum(each() for each in [*_sweeps.values()])
 
 
+#: What a row says in place of the name of a method: update an activity, or add it if it is not there.
+UPDATE_OR_ADD = "update_or_add"
 #: The methods that write, by name, as they are without an outbox.
 _METHODS: dict[str, Callable[..., Procedure[Any]]] = {}
 
@@ -262,7 +289,8 @@ def _remove_object(outbox: Outbox, manager: Any, object_id: Entity, as_target: b
 
 def _update_activity(outbox: Outbox, manager: Any, activity: Activity) -> Procedure[Fanout]:
     activity = activity_bodies.checked(manager, activity)
-    return _one(outbox, _about(manager, "update_activity", UPDATE, activity.raw_id, [activity.pack()]))
+    method = UPDATE_OR_ADD if _added.get() == activity.raw_id else "update_activity"
+    return _one(outbox, _about(manager, method, UPDATE, activity.raw_id, [activity.pack()]))
 
 
 def _notify(outbox: Outbox, manager: Any, user_ids: Iterable[Entity], activity: Activity) -> Procedure[Any]:
@@ -366,8 +394,9 @@ _ONE_OF = {
 #: Calls of the same subject that have nothing more to say once a call of that method is made.
 REPLACES: Mapping[str, tuple[str, ...]] = {
     "add_activity": ("add_activity", "remove_activity"),
-    "remove_activity": ("add_activity", "remove_activity", "update_activity", "notify", "unnotify"),
-    "update_activity": ("update_activity",),
+    "remove_activity": ("add_activity", "remove_activity", "update_activity", UPDATE_OR_ADD, "notify", "unnotify"),
+    "update_activity": ("update_activity", UPDATE_OR_ADD),
+    UPDATE_OR_ADD: ("add_activity", "remove_activity", "update_activity", UPDATE_OR_ADD),
     "follow": ("follow", "unfollow"),
     "unfollow": ("follow", "unfollow"),
 }
@@ -383,7 +412,7 @@ def arguments(method: str, payload: bytes) -> list[Any]:
     """
     try:
         values = unpack(payload)
-        if method in ("add_activity", "update_activity"):
+        if method in ("add_activity", "update_activity", UPDATE_OR_ADD):
             (body,) = values
             return [Activity.unpack(body)]
         if method == "remove_activity":
@@ -409,7 +438,13 @@ def made(manager: str, method: str, given: Sequence[Any]) -> Procedure[Any]:
 
     Raises :class:`~feedmill.errors.UnknownName` if this process knows no such manager.
     """
-    return _METHODS[method](get_manager(manager)(), *given)
+    found = get_manager(manager)()
+    if method != UPDATE_OR_ADD:
+        return (yield from _METHODS[method](found, *given))
+    try:
+        return (yield from _METHODS["update_activity"](found, *given))
+    except UnknownActivity:
+        return (yield from _METHODS["add_activity"](found, *given))
 
 
 def made_together(manager: str, activities: Sequence[Activity]) -> Procedure[Any]:
@@ -429,4 +464,4 @@ def described(method: str, payload: bytes) -> str:
     return f"{method}({shown[:200]})"
 
 
-__all__ = ["Call", "Outbox", "bound", "use", "writing"]
+__all__ = ["Call", "Outbox", "added_if_unknown", "bound", "use", "writing"]

@@ -26,6 +26,8 @@ class Listeners(NamedTuple):
     queues: Mapping[str, frozenset[str]]
     #: Those of other deployments among these workers, by their deployment.
     strangers: Mapping[str, frozenset[str]]
+    #: Those among these workers that did not tell of which deployment they are.
+    unknown: frozenset[str]
     #: How many answered, whatever they listen on.
     answers: int
 
@@ -36,8 +38,8 @@ class Listeners(NamedTuple):
 
     @property
     def ours(self) -> Mapping[str, frozenset[str]]:
-        """:attr:`queues` of the workers of this deployment."""
-        others = frozenset().union(*self.strangers.values())
+        """:attr:`queues` of the workers that said that they are of this deployment."""
+        others = self.unknown.union(*self.strangers.values())
         return {worker: queues for worker, queues in self.queues.items() if worker not in others}
 
 
@@ -47,20 +49,24 @@ def listeners(app: Any, connection: Any, *, silence_is_final: bool = False, with
     A worker that is silent may be busy: where one is missing all are asked again, and given more time. *silence_is_final*: not if none
     answers at all. *within*: seconds that all of it may take.
     """
-    deadline, patience = time.monotonic() + within, PATIENCE[0]
+    deadline = time.monotonic() + within
     listening: dict[str, frozenset[str]] = {}
     for patience in PATIENCE:
         patience = min(patience, LISTENED * (deadline - time.monotonic()))
         if patience <= 0:
             break
-        listening = _listening(app, connection, patience)
+        listening |= _listening(app, connection, patience)
         heard = frozenset().union(*listening.values())
         if heard >= set(publisher.queues()) or (silence_is_final and not listening):
             break
     concerned = {worker: queues for worker, queues in listening.items() if queues}
-    left = min(patience, deadline - time.monotonic())
-    strangers = _strangers(app, connection, [*concerned], left) if concerned and left > 0 else {}
-    return Listeners(concerned, strangers, len(listening))
+    deployments = _deployments(app, connection, [*concerned], min(PATIENCE[-1], deadline - time.monotonic()))
+    strangers: dict[str, set[str]] = {}
+    for worker, deployment in deployments.items():
+        if deployment != settings.current().deployment:
+            strangers.setdefault(deployment, set()).add(worker)
+    others = {deployment: frozenset(workers) for deployment, workers in strangers.items()}
+    return Listeners(concerned, others, frozenset(concerned.keys() - deployments.keys()), len(listening))
 
 
 def _listening(app: Any, connection: Any, patience: float) -> dict[str, frozenset[str]]:
@@ -71,15 +77,14 @@ def _listening(app: Any, connection: Any, patience: float) -> dict[str, frozense
     }
 
 
-def _strangers(app: Any, connection: Any, workers: Sequence[str], patience: float) -> dict[str, frozenset[str]]:
-    """Those of *workers* that are of other deployments. All have just answered: nobody is waited for once they have again."""
-    found: dict[str, set[str]] = {}
+def _deployments(app: Any, connection: Any, workers: Sequence[str], patience: float) -> dict[str, str]:
+    """The deployment of each of *workers* that tells. All have just answered: nobody is waited for once they have again."""
+    if not workers or patience <= 0:
+        return {}
     asking = app.control.inspect(workers, timeout=patience, connection=connection, limit=len(workers))
-    for worker, about in (asking._request(ABOUT) or {}).items():
-        other = about.get("deployment") if isinstance(about, dict) else None
-        if isinstance(other, str) and other != settings.current().deployment:
-            found.setdefault(other, set()).add(worker)
-    return {other: frozenset(names) for other, names in found.items()}
+    answers = (asking._request(ABOUT) or {}).items()
+    found = {worker: about.get("deployment") for worker, about in answers if isinstance(about, dict)}
+    return {worker: deployment for worker, deployment in found.items() if isinstance(deployment, str)}
 
 
 __all__ = ["PATIENCE", "QUEUES", "Listeners", "listeners"]

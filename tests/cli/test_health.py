@@ -45,11 +45,11 @@ def folder(tmp_path: Path, redis_url: str, celery_broker: Any) -> Folder:
 
 
 @contextmanager
-def worker(folder: Folder, queue: str) -> Iterator[str]:
+def worker(folder: Folder, queue: str, app: str = "proj") -> Iterator[str]:
     """A worker of *queue* while the block runs; its name."""
     name = f"{queue.rpartition('.')[2]}@here"
     log = folder.path / f"log-{name}"
-    command = [sys.executable, "-m", "celery", "-A", "proj", "worker", "-c", "1", "-l", "INFO", "-n", name, "-Q", queue]
+    command = [sys.executable, "-m", "celery", "-A", app, "worker", "-c", "1", "-l", "INFO", "-n", name, "-Q", queue]
     with open(log, "wb") as file:
         process = subprocess.Popen(
             [*command, "--without-gossip", "--without-mingle"],
@@ -92,7 +92,7 @@ def test_from_nothing_to_healthy(folder: Folder) -> None:
     folder.run(add)
     with ExitStack() as stack:
         low = stack.enter_context(worker(folder, LOW_QUEUE))
-        found = ask(folder, shapes.Status, "status", code=1)
+        found = ask(folder, shapes.Status, "status", "--timeout", "10", code=1)
         assert [each["workers"] for each in found["queues"]] == [[], [low]]
         assert found["queues"][0]["messages"] == 1 and found["managers"][0]["fanouts"] == 1
         assert found["managers"][0]["oldest_op"] == "add" and found["managers"][0]["oldest_seconds"] > 0
@@ -126,6 +126,25 @@ def test_workers_of_another_deployment_do_not_count(folder: Folder) -> None:
         found = ask(folder, shapes.Status, "status", "--timeout", "10", code=1)
     assert found["queues"][0]["workers"] == []
     assert any(name in problem and "belong to another deployment, '0:fm:'" in problem for problem in found["problems"])
+
+
+def test_a_worker_that_does_not_tell_is_unknown(folder: Folder) -> None:
+    """One that does not say of which deployment it is counts neither as ours nor as another's; beside one of ours it is no problem."""
+    folder.write("plain.py", PROJECT.replace(', include=["feedmill.tasks", "friends"]', ""))
+    with worker(folder, HIGH_QUEUE, "plain") as silent:
+        found = ask(folder, shapes.Status, "status", "--timeout", "5", code=1)
+        assert [(each["workers"], each["unknown"]) for each in found["queues"]] == [([], [silent]), ([], [])]
+        told = (
+            "it is not known whether a worker of this deployment listens on fanout.high: high@here did not tell in time"
+        )
+        assert found["problems"][0].startswith(told) and "no worker listens on fanout.low" in found["problems"][1]
+        assert (
+            "0 workers, 1 of an unknown deployment, " in folder.command("-A", "proj", "status", "--timeout", "5").stdout
+        )
+        with worker(folder, f"{HIGH_QUEUE},{LOW_QUEUE}") as ours:
+            found = ask(folder, shapes.Status, "status", "--timeout", "10", code=1)
+    assert [(each["workers"], each["unknown"]) for each in found["queues"]] == [([ours], [silent]), ([ours], [])]
+    assert [problem.partition(";")[0] for problem in found["problems"]] == ["no sweep was done in the last week"]
 
 
 def test_the_time_it_takes(folder: Folder) -> None:

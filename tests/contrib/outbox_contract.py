@@ -592,6 +592,33 @@ def check_unknown(kind: Kind) -> None:
     assert home() == [("ann", 3)] and kind.outbox.counts()[:2] == (0, 0)
 
 
+def check_update_or_add(kind: Kind) -> None:
+    """An update that is to add what it does not find does so once, also when it is relayed again, and takes the place of what was
+    given up before; a later removal holds."""
+    with kind.transaction(), deferral.added_if_unknown(act(1)):
+        handle = club.update_activity(act(1, extra_context={"words": "x"}))
+        club.update_activity(act(2))
+    assert home() == [("ann", 1)] and handle.status().finished
+    with dying(kind), kind.transaction(), deferral.added_if_unknown(act(1)):
+        club.update_activity(act(1, extra_context={"words": "y"}))
+    with later(kind, 60):
+        kind.outbox.relay()
+    assert [each.extra_context for each in Home("fan")[:]] == [{"words": "y"}] and kind.outbox.counts()[:2] == (0, 0)
+    with mock.patch.object(deferral, "made", side_effect=MessageError("no")):
+        for call in (club.remove_activity, club.update_activity):
+            with kind.transaction():
+                call(act(1))  # type: ignore[operator]
+    assert kind.outbox.counts()[:2] == (0, 2)
+    with kind.transaction(), deferral.added_if_unknown(act(1)):
+        club.update_activity(act(1))
+    assert kind.outbox.counts()[:2] == (0, 0) and home() == [("ann", 1)]
+    with kind.transaction():
+        with deferral.added_if_unknown(act(1)):
+            club.update_activity(act(1))
+        club.remove_activity(act(1))
+    assert home() == [] and kind.outbox.counts()[:2] == (0, 0)
+
+
 def check_damaged(kind: Kind) -> None:
     """A row that nobody can read is given up, and harms no other."""
     call = deferral._addition(club, act(1))

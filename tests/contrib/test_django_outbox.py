@@ -174,6 +174,86 @@ def test_a_sweep(folder: Folder) -> None:
     assert manage(folder, "feedmill", "outbox", "status").stdout == "django: 0 waiting; 0 given up\n"
 
 
+def test_rows_that_are_published_later(folder: Folder) -> None:
+    """The activity of a row is updated while it is there, and added where it is not: of a draft that is published, and again of
+    one that was taken back. An app's override of ``update_activity`` is called; an update that an app asks for adds nothing."""
+    folder.write(
+        "people/models.py",
+        """
+        from django.db import models
+
+        class Photo(models.Model):
+            title = models.CharField(max_length=9)
+            public = models.BooleanField(default=False)
+            created_at = models.DateTimeField(auto_now_add=True)
+        """,
+    )
+    folder.write(
+        "people/feeds.py",
+        FRIENDS
+        + """
+from feedmill.contrib.django import ModelActivities
+
+class Chatty(Friends):
+    def update_activity(self, activity):
+        print("asked", end=" ")
+        return super().update_activity(activity)
+
+class Photos(ModelActivities):
+    model, manager, verb, updates = "people.Photo", Chatty, Love, True
+
+    def actor(self, row):
+        return "ann"
+
+    def when(self, row):
+        return row.public
+
+    def extra_context(self, row):
+        return {"title": row.title}
+""",
+    )
+    shown = folder.run(
+        START
+        + """
+from django.db import connection, transaction
+from feedmill.contrib.outbox import named
+from people.feeds import *
+from people.models import Photo
+
+with connection.schema_editor() as editor:
+    editor.create_model(Photo)
+photo = Photo.objects.create(title="one")
+manager, activity = Chatty(), Photos().activity(photo)
+
+def save(title, public):
+    photo.title, photo.public = title, public
+    with transaction.atomic():
+        photo.save()
+        waiting = named("django").counts().waiting
+    kept = [each.extra_context["title"] for each in manager.get_activities([activity.id]).values()]
+    print(waiting, kept, Own("ann").count())
+
+save("draft", False)
+save("two", True)
+save("three", True)
+save("hidden", False)
+Chatty().update_activity(activity)
+print([*manager.get_activities([activity.id])])
+save("four", True)
+print(named("django").counts()[:2])
+"""
+    )
+    assert shown.split("\n") == [
+        "1 [] 0",
+        "asked 1 ['two'] 1",
+        "asked 1 ['three'] 1",
+        "1 [] 0",
+        "asked []",
+        "asked 1 ['four'] 1",
+        "(0, 0)",
+    ]
+
+
 def test_without_django_nothing_of_it_is_imported() -> None:
     """The core knows outboxes of no framework."""
     code = "import sys, feedmill.tasks, feedmill.cli.main\nprint([n for n in sys.modules if n.startswith(('django.db', 'sqlalchemy'))])"

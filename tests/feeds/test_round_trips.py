@@ -151,7 +151,7 @@ def test_a_big_group(meter: Meter, kind: Any) -> None:
         price(meter, kind, in_group(10 * number))
     costs = [price(meter, kind, in_group(10 * number))[:2] for number in range(INLINE_LIMIT, 2 * INLINE_LIMIT)]
     first, overflows, others = costs[0], costs[16::16], [cost for at, cost in enumerate(costs) if at % 16]
-    assert first == (1, {"evalsha": 0.01, **APPEND, "unlink": 1, "hset": 2})
+    assert first == (1, {"evalsha": 0.01, **APPEND, "exists": 1, "hset": 2})
     assert overflows == [(1, {"evalsha": 0.01, **APPEND, "hmget": 2, "hset": 2})] * len(overflows)
     assert others == [(1, {"evalsha": 0.01, **APPEND, "hsetnx": 1})] * len(others)
     trips, calls, _, _ = price(meter, kind, in_group(5))

@@ -15,6 +15,7 @@ from feedmill.activity import Activity
 from feedmill.contrib.django import commits, deletion
 from feedmill.errors import DeclarationError, UnknownActivity
 from feedmill.ids import EntityId, entity_id
+from feedmill.manager import deferral
 from feedmill.manager.manager import Manager
 from feedmill.verbs import get_verb
 
@@ -174,7 +175,8 @@ class ModelActivities(ModelDeclaration):
 
     def _update(self, activity: Activity) -> None:
         try:
-            self._manager.update_activity(activity)
+            with deferral.added_if_unknown(activity):
+                self._manager.update_activity(activity)
         except UnknownActivity:
             self._manager.add_activity(activity)
 

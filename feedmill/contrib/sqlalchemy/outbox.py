@@ -39,7 +39,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_scoped_sessi
 from sqlalchemy.orm import Session, scoped_session
 
 from feedmill.contrib import outbox
-from feedmill.contrib.outbox import Claimed, OutboxCounts, Row
+from feedmill.contrib.outbox import Claimed, Row, RowCounts
 from feedmill.errors import ArgumentError
 from feedmill.fanout import publisher
 from feedmill.fanout.deferred import DeferredFanout, Waiting
@@ -260,11 +260,11 @@ class Outbox(outbox.Outbox):
     def _list(self, db: Any, dead: bool, limit: int) -> list[Row]:
         return self._found(db, self._table.c.dead.is_(dead), limit=limit)
 
-    def _count(self, db: Any, now: float) -> OutboxCounts:
+    def _count(self, db: Any, now: float) -> RowCounts:
         rows = self._table.c
         number, oldest = db.execute(select(func.count(), func.min(rows.created)).where(rows.dead.is_(False))).one()
         dead = db.execute(select(func.count()).select_from(self._table).where(rows.dead.is_(True))).scalar_one()
-        return OutboxCounts(number, dead, 0.0 if oldest is None else max(0.0, now - oldest))
+        return RowCounts(number, dead, 0.0 if oldest is None else max(0.0, now - oldest))
 
     def _revive(self, db: Any, ids: Sequence[int] | None, due: float) -> list[str]:
         rows = self._table.c

@@ -12,7 +12,7 @@ from django.db import connections, router, transaction
 from django.db.models import Min, Q
 
 from feedmill.contrib.django.outbox.models import OutboxClaim, OutboxRow
-from feedmill.contrib.outbox import Claimed, Outbox, OutboxCounts, Row
+from feedmill.contrib.outbox import Claimed, Outbox, Row, RowCounts
 from feedmill.fanout.deferred import DeferredFanout
 from feedmill.manager.deferral import Call
 from feedmill.storage import procedures
@@ -148,11 +148,11 @@ class DjangoOutbox(Outbox):
     def _list(self, db: Any, dead: bool, limit: int) -> list[Row]:
         return [_row(each) for each in OutboxRow.objects.using(db).filter(dead=dead).order_by("id")[:limit]]
 
-    def _count(self, db: Any, now: float) -> OutboxCounts:
+    def _count(self, db: Any, now: float) -> RowCounts:
         rows = OutboxRow.objects.using(db)
         waiting = rows.filter(dead=False)
         oldest = waiting.aggregate(oldest=Min("created"))["oldest"]
-        return OutboxCounts(
+        return RowCounts(
             waiting.count(), rows.filter(dead=True).count(), 0.0 if oldest is None else max(0.0, now - oldest)
         )
 
