@@ -6,7 +6,7 @@ from unittest import mock
 from django.contrib.auth import get_user_model
 from django.core import serializers
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import override_settings
 
 from feedmill import Activity, Manager
@@ -139,6 +139,30 @@ class ModelActivitiesTests(Tests):
             Like.objects.create(user=self.bob, picture=self.picture)
             Like.objects.create(user=self.cleo, picture=self.picture)
         self.assertEqual(len(log.records), 2)
+
+    def test_failures_tell_what_waits(self):
+        """An assertion that fails says what waits for the commit, and what a test does about it."""
+        connection.run_on_commit.clear()
+        like = Like.objects.create(user=self.bob, picture=self.picture)
+        activity = feeds.Likes().activity(like)
+        with self.assertRaisesRegex(AssertionError, "\n1 call waits for the commit: use captureOnCommit"):
+            self.assertInFeed(manager, self.dan.pk, activity)
+        Like.objects.create(user=self.cleo, picture=self.picture)
+        with self.assertRaisesRegex(AssertionError, "\n2 calls wait for the commit"):
+            self.assertNotified(manager, self.ann.pk, activity)
+
+    def test_failures_tell_of_callbacks(self):
+        """The same of callbacks that are the app's own; what a test has run is not said to wait."""
+        connection.run_on_commit.clear()
+        with self.committed():
+            Like.objects.create(user=self.cleo, picture=self.picture)
+        activity = Activity(self.bob, feeds.Like, self.picture)
+        with self.assertRaises(AssertionError) as caught:
+            self.assertInFeed(manager, self.dan.pk, activity)
+        self.assertNotIn("captureOnCommitCallbacks", str(caught.exception))
+        transaction.on_commit(lambda: manager.add_activity(activity))
+        with self.assertRaisesRegex(AssertionError, "\n1 callback was given to transaction.on_commit"):
+            self.assertInFeed(manager, self.dan.pk, activity)
 
     def test_with_an_outbox(self):
         """Where one takes down what is called inside a transaction, the call is made there."""
