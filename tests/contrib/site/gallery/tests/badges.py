@@ -114,6 +114,8 @@ class BadgeTests(SiteTestCase):
             self.assertIn(word, answer["Cache-Control"])
         self.assertEqual(self.client.post("/feedmill/unseen/").status_code, 405)
         self.assertEqual(self.client.get("/feedmill/unseen/?manager=x").status_code, 404)
+        with mock.patch("feedmill.registry._managers", {"Plain": Manager}):
+            self.assertEqual(self.client.get("/feedmill/unseen/?manager=Plain").status_code, 404)
 
     def test_no_stream_under_wsgi(self):
         """An open response would hold a worker: the browser is told to ask instead."""
