@@ -160,7 +160,8 @@ class Trial:
 @pytest.fixture
 def trial(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Trial:
     feedmill.configure(lock_ttl=600)
-    monkeypatch.setattr("feedmill.storage.redis.journal.WAKEUP_TTL", 600_000)  # nothing expires meanwhile
+    for ttl in ("journal.WAKEUP_TTL", "hook_queue.HOOKS_WAKEUP_TTL"):
+        monkeypatch.setattr(f"feedmill.storage.redis.{ttl}", 600_000)  # nothing expires meanwhile
     client = backend().client  # type: ignore[attr-defined]
     for command in scripts.load_commands():
         client.execute_command(*command)
@@ -209,6 +210,7 @@ def use_everything(client: redis.Redis) -> None:
     run(backend().auxiliary.removal_index.turn(NAME, 0, [b"second"], []))
     queue = backend().auxiliary.hook_queue
     for _ in range(2):
+        run(queue.wake(NAME))
         run(queue.schedule(NAME, {0: [b"one", b"two"]}))
     hook_claims = run(queue.take(NAME, 0, b"token", 60_000, 10))
     run(queue.begin(NAME, 0, b"token", 60_000, hook_claims))

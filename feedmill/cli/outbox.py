@@ -100,7 +100,8 @@ def drop(name: str, ids: tuple[int, ...]) -> Result:
 
 
 def _shown(row: Row) -> str:
-    failed = f" {row.attempts} failed: {row.error}" if row.attempts else ""
+    counted = f" {row.attempts}" if row.attempts else ""
+    failed = f"{counted} failed: {row.error}" if row.error else ""
     return f"{row.id} {_time(row).strftime('%Y-%m-%d %H:%M:%S')} {row}{failed}"
 
 

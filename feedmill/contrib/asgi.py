@@ -141,7 +141,7 @@ class LiveResponse(_Response):
         self._feeds, self._options = feeds, options
         #: What Starlette's responses have: cookies can be set, and FastAPI puts background tasks here.
         self.status_code = 200
-        #: Run when the stream has ended.
+        #: Run when the stream has ended, also if the browser went or there was an error.
         self.background: Any = None
         #: Empty.
         self.body = b""
@@ -149,7 +149,14 @@ class LiveResponse(_Response):
         self.raw_headers = _raw(server_sent_events.HEADERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the stream."""
+        """Serve the stream, and then run what stands behind it, however the stream ended."""
+        try:
+            await self._serve(scope, receive, send)
+        finally:
+            if self.background is not None:
+                await self.background()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         name = server_sent_events.LAST_EVENT_ID.lower().encode()
         last = next((value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name), "")
         stream = LiveStream(self._feeds, **{"last_event_id": last, **self._options})
@@ -183,8 +190,6 @@ class LiveResponse(_Response):
         with suppress(OSError, asyncio.TimeoutError):
             last_words = send({"type": "http.response.body", "body": b"", "more_body": False})
             await asyncio.wait_for(last_words, LAST_WORDS)
-        if self.background is not None:
-            await self.background()
 
 
 async def _write(stream: LiveStream, send: Send) -> None:

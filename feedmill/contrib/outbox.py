@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 #: Rows that are read, and activities that are added, at a time; and lanes that a sweep takes at a time.
 ROWS_AT_ONCE, LANES_AT_ONCE = 200, 100
-#: Failed attempts after which a row is given up, unless it failed because the storage cannot be reached.
+#: Failed attempts after which a row is given up; those do not count for which the storage could not be reached, or a feed was locked.
 MOST_ATTEMPTS = 12
 #: Seconds until the first attempt is repeated, and at most until the next; where the storage cannot be reached it is soon again.
 FIRST_PAUSE, LONGEST_PAUSE, LONGEST_OUTAGE_PAUSE = 1.0, 300.0, 15.0
@@ -66,6 +66,7 @@ class Row(NamedTuple):
     #: When it was written, and before when it is not to be relayed, in seconds since 1970.
     created: float
     due: float
+    #: Attempts that failed, but for those where the storage could not be reached or the feed stayed locked; and the last error.
     attempts: int
     error: str
     #: Whether it was given up.
@@ -485,10 +486,12 @@ class _Relay:
         unreachable = _is_away(error)
         transient = unreachable or isinstance(error, FeedBusy)
         hopeless = isinstance(error, HOPELESS) and not isinstance(error, RETRY_ELSEWHERE)
-        attempts = row.attempts + 1
+        attempts = row.attempts + (not transient)
         dead = not transient and (hopeless or attempts >= MOST_ATTEMPTS)
-        most = LONGEST_OUTAGE_PAUSE if transient else LONGEST_PAUSE
-        due = now + min(most, FIRST_PAUSE * 2 ** min(row.attempts, 20))
+        if transient:  # it waits as long as it has waited already
+            due = now + min(LONGEST_OUTAGE_PAUSE, max(FIRST_PAUSE, now - row.created))
+        else:
+            due = now + min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(row.attempts, 20))
         self.unreachable += unreachable
         if not dead:
             self._stick(row.lane)

@@ -8,10 +8,12 @@ from typing import Any
 
 from feedmill.errors import ArgumentError
 
-#: What a response with events says of itself: its type, that nobody may keep or change it, and that nginx passes it on at once.
+#: What a response with events says of itself: its type, that nobody may keep or change it, that middleware must not compress it
+#: (Django's would compress each event on its own, which browsers do not read), and that nginx passes it on at once.
 HEADERS = {
     "Content-Type": "text/event-stream; charset=utf-8",
     "Cache-Control": "no-store, no-transform",
+    "Content-Encoding": "identity",
     "X-Accel-Buffering": "no",
 }
 #: The header in which a browser that connects again sends the id of the last event that it has got.

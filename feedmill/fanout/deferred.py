@@ -16,7 +16,7 @@ class Waiting(NamedTuple):
 
     #: Seconds since it was written.
     seconds: float
-    #: Failed attempts to relay it, and what the last one raised.
+    #: Failed attempts to relay it, but for those where the storage was away or the feed locked; and what the last one raised.
     attempts: int
     error: str
     #: Whether it was given up: it waits for somebody to retry or drop it.

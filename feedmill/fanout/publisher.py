@@ -34,6 +34,8 @@ MOST_HOOK_MESSAGES = 100
 DEFAULT_APP = "feedmill.tasks:app"
 #: What Celery calls the content that messages are in.
 MSGPACK = frozenset({"msgpack", "application/x-msgpack"})
+#: Seconds between tries to connect to the broker, where the app's ``task_publish_retry_policy`` does not say.
+PAUSES = {"interval_start": 0, "interval_step": 0.2, "interval_max": 0.2}
 #: Messages that one round trip to the broker carries at most.
 PUBLISH_BATCH = 100
 
@@ -328,7 +330,23 @@ def send(name: str, args: Sequence[Any], *, queue: str, description: str, produc
 
 
 def _unreachable(error: Exception) -> StorageError:
-    return StorageError(f"the broker cannot be reached: {str(error).rstrip('.')}. Check FEEDMILL_BROKER_URL")
+    return StorageError(f"the broker cannot be reached: {str(error).rstrip('.')}. {_where_it_is_set()}")
+
+
+def _where_it_is_set() -> str:
+    """What to look at when the broker cannot be reached: the setting that says where it is."""
+    app = celery_app()
+    if _default_app.cache_info().currsize and app is _default_app():
+        return "Check FEEDMILL_BROKER_URL"
+    return f"Check broker_url of the Celery app {app.main!r} (in a Django project mostly CELERY_BROKER_URL)"
+
+
+def _connect(app: Any, connection: Any) -> Any:
+    """*connection*, connected; as many tries as *app* takes to send a message, where kombu would wait for seconds."""
+    policy = app.conf.task_publish_retry_policy or {}
+    tries = policy.get("max_retries", 3) if app.conf.task_publish_retry else 1
+    intervals = {name: policy.get(name, default) for name, default in PAUSES.items()}
+    return connection.ensure_connection(max_retries=tries or 1, **intervals)
 
 
 def wake_workers(manager: str) -> None:
@@ -373,7 +391,9 @@ def length(queue: str) -> int:
     The broker is asked, since a count of our own would drift with each message that is lost.
     """
     try:
-        with celery_app().connection_or_acquire() as connection:  # its own channel, since to make one is not cheap
+        app = celery_app()
+        with app.connection_or_acquire() as connection:  # its own channel, since to make one is not cheap
+            _connect(app, connection)
             return message_count(connection, connection.default_channel, queue)
     except Exception:  # nobody has declared it yet, or something is wrong with the broker, which sending says better
         return 0
@@ -389,17 +409,20 @@ def message_count(connection: Any, channel: Any, queue: str) -> int:
 @contextmanager
 def batched() -> Iterator[Any]:
     """A producer for many :func:`send` calls that share round trips to the broker; None where tasks run right here."""
-    from kombu.exceptions import BatchPublishError
+    from kombu.exceptions import BatchPublishError, OperationalError
 
     if inline():
         yield None
         return
-    with celery_app().producer_or_acquire() as producer:
+    app = celery_app()
+    with app.producer_or_acquire() as producer:
         try:
+            _connect(app, producer.connection)
             with producer.batch(max_size=PUBLISH_BATCH):
                 yield producer
         except (
             BatchPublishError,
+            OperationalError,
             *producer.connection.connection_errors,
             *producer.connection.channel_errors,
         ) as error:

@@ -9,7 +9,7 @@ import pytest
 
 from feedmill.cli import shapes
 from feedmill.contrib import outbox as outboxes
-from feedmill.contrib.outbox import OutboxCounts, Row
+from feedmill.contrib.outbox import Row, RowCounts
 from feedmill.msgpack_codec import pack
 from tests.cli.samples import failed_json, run, run_json
 from tests.fake_broker import FakeBroker
@@ -20,9 +20,9 @@ class Kept:
 
     name = "kept"
 
-    def counts(self) -> OutboxCounts:
+    def counts(self) -> RowCounts:
         """One of each."""
-        return OutboxCounts(1, 1, 5.0)
+        return RowCounts(1, 1, 5.0)
 
     def rows(self, dead: bool, limit: int) -> Sequence[Row]:
         """The one or the other."""

@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Any
 
 import fastapi
@@ -23,6 +23,7 @@ import feedmill
 from feedmill import Activity, aclose
 from feedmill.contrib import asgi
 from feedmill.contrib.asgi import LiveResponse, end_streams, init_app, lifespan
+from feedmill.contrib.live_streams import POLL
 from feedmill.contrib.problems import ANSWERED, STATUSES, problem
 from feedmill.contrib.shutdown import SHUTDOWN
 from feedmill.errors import BatchError, CursorError, FeedmillError, SettingsError, StorageError, UnknownActivity
@@ -303,6 +304,30 @@ def test_who_asks_for_headers_alone(memory: None) -> None:
 
     start, body = asyncio.run(through())
     assert start["status"] == 200 and body == {"type": "http.response.body", "body": b""}
+
+
+@pytest.mark.parametrize("ends", ["left", "over", "failed", "head"])
+def test_what_runs_behind_a_stream(memory: None, ends: str) -> None:
+    """Background tasks run when the stream has ended, however it has."""
+    ran = []
+
+    async def background() -> None:
+        ran.append(ends)
+
+    async def receive() -> Any:
+        await asyncio.sleep(0.2 if ends == "left" else 60)
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        if ends == "failed" and message.get("more_body"):
+            raise ValueError("no")
+
+    response = LiveResponse({"badge": Notes(1)}, lifetime=POLL if ends == "over" else 60)
+    response.background = background
+    scope = {"type": "http", "headers": [], "method": "HEAD" if ends == "head" else "GET"}
+    with pytest.raises(ValueError, match="no") if ends == "failed" else nullcontext():
+        asyncio.run(response(scope, receive, send))
+    assert ran == [ends]
 
 
 def test_a_client_that_takes_nothing(memory: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,10 +17,13 @@ FALLBACK = Fallback()
 def find_manager(name: str = "") -> Any:
     """The manager of that name; without one, the only manager that has notifications.
 
-    :class:`~feedmill.errors.UnknownName` if there is none, or several.
+    :class:`~feedmill.errors.UnknownName` if there is none, or several, or the one that is named has no notifications.
     """
     if name:
-        return registry.get_manager(name)()
+        found = registry.get_manager(name)
+        if not found.notification_feed_class:
+            raise UnknownName(f"manager {name!r} has no notifications: it has no notification_feed_class")
+        return found()
     known = [each for each in registry.manager_names() if registry.get_manager(each).notification_feed_class]
     if len(known) != 1:
         raise UnknownName(

@@ -7,7 +7,7 @@ from unittest import mock
 from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth.models import AnonymousUser
 from django.template import Context, Template
-from django.test import AsyncClient, RequestFactory, override_settings
+from django.test import AsyncClient, RequestFactory, modify_settings, override_settings
 from django.urls import path
 
 from feedmill import Manager
@@ -114,6 +114,8 @@ class BadgeTests(SiteTestCase):
             self.assertIn(word, answer["Cache-Control"])
         self.assertEqual(self.client.post("/feedmill/unseen/").status_code, 405)
         self.assertEqual(self.client.get("/feedmill/unseen/?manager=x").status_code, 404)
+        with mock.patch("feedmill.registry._managers", {"Plain": Manager}):
+            self.assertEqual(self.client.get("/feedmill/unseen/?manager=Plain").status_code, 404)
 
     def test_no_stream_under_wsgi(self):
         """An open response would hold a worker: the browser is told to ask instead."""
@@ -154,6 +156,20 @@ class BadgeTests(SiteTestCase):
 
         self.client.force_login(self.ann)
         async_to_sync(shown)()
+
+    @modify_settings(MIDDLEWARE={"prepend": "django.middleware.gzip.GZipMiddleware"})
+    def test_a_stream_is_not_compressed(self):
+        """Django would compress each event on its own, and browsers read the first alone."""
+
+        async def shown():
+            client = AsyncClient()
+            client.cookies = self.client.cookies
+            answer = await client.get("/feedmill/stream/", headers={"Accept-Encoding": "gzip"})
+            return [event async for event in answer.streaming_content]
+
+        self.client.force_login(self.ann)
+        with mock.patch.object(views, "LIFETIME", live_streams.POLL):
+            self.assertTrue(async_to_sync(shown)()[0].startswith(b"retry: "))
 
     def test_a_stream_ends(self):
         """After a while, when the browser connects again."""
