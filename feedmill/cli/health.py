@@ -16,7 +16,7 @@ import click
 from feedmill import settings
 from feedmill.cli import shapes
 from feedmill.cli.command import OK, PROBLEM, UNREACHABLE, Command, Failure, Result, examples, plural, table, tell
-from feedmill.cli.loading import known_managers
+from feedmill.cli.loading import known_managers, no_manager
 from feedmill.errors import FeedmillError, WrongType
 from feedmill.fanout import publisher
 from feedmill.redis_urls import without_secrets
@@ -207,7 +207,7 @@ def status(timeout: float, max_sweep_age: float, max_fanout_age: float | None) -
     """Show whether everything that delivers is there.
 
     Storage, broker, workers on each queue, the last sweep, what waits in the queues, and the oldest fan-out of each manager. Exit with
-    status 1 if there is a problem, and with status 3 if the storage or the broker does not answer. No keys are scanned.
+    status 1 if there is a problem, such as that no manager is known, and with status 3 if the storage or the broker does not answer. No keys are scanned.
     """
     managers = known_managers()
     deadline = time.monotonic() + timeout
@@ -224,6 +224,7 @@ def status(timeout: float, max_sweep_age: float, max_fanout_age: float | None) -
             for name, each in (("storage", storage), ("broker", broker))
             if not each.ok
         ),
+        *(() if managers else (no_manager(),)),
         *(_unheard(each) for each in queues if not each.workers),
         *_unknown(storage, told, broker if brokered else _NO_BROKER, heard),
         *_shared(heard),

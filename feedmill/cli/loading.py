@@ -43,11 +43,21 @@ def load_managers() -> list[str]:
     Raises :class:`~feedmill.errors.SettingsError` if there are none.
     """
     if not (found := known_managers()):
-        raise SettingsError(
-            "no manager is known; name the modules that declare managers in FEEDMILL_MODULES, or with --app the Celery"
-            " app that includes them"
-        )
+        raise SettingsError(no_manager())
     return found
+
+
+def no_manager() -> str:
+    """That no manager is known, and where to declare or name one."""
+    if os.environ.get("DJANGO_SETTINGS_MODULE"):
+        return (
+            "no manager is known; declare one in the module feeds of an app in INSTALLED_APPS, which has"
+            " 'feedmill.contrib.django' as well"
+        )
+    return (
+        "no manager is known; name the modules that declare managers in FEEDMILL_MODULES, or with --app the Celery"
+        " app that includes them"
+    )
 
 
 def known_managers() -> list[str]:

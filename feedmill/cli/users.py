@@ -107,6 +107,8 @@ def feeds(user: str, feed: str, name: str, limit: int) -> Result:
         raise UnknownName(f"no feed {feed!r}; there are: {known}" if feed else "no manager declares a feed")
     if not feed:
         table(("manager", "feed", "kind", "length", "unseen", "unread", "newest"), list(map(_row, found)))
+        if not any(each.length for each in found):
+            tell(f"nothing is stored of {user_id!r}; ids are keys, not login names")
     return Result(shapes.Feeds(user_id, found))
 
 

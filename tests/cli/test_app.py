@@ -109,6 +109,8 @@ def test_no_managers(folder: Folder) -> None:
         "Error: no manager is known; name the modules that declare managers in FEEDMILL_MODULES, or with --app the Celery app"
         " that includes them\n"
     )
+    done = folder.command("status")
+    assert done.returncode == 1 and "\nproblem: no manager is known; name the modules" in done.stdout, done.stdout
 
 
 def test_a_django_project(django_project: Folder, redis_url: str) -> None:  # noqa: F811

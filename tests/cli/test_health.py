@@ -211,11 +211,14 @@ def test_a_list_that_is_damaged(redis_url: str, monkeypatch: pytest.MonkeyPatch)
         assert run_json(shapes.Status, "status")["last_sweep"] is None
 
 
-def test_no_manager_is_no_problem(memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A process that knows none can still tell of servers and workers."""
+def test_no_manager_is_a_problem(memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that knows none tells of servers and workers all the same, and says where to name one, or to declare one."""
     monkeypatch.setattr(registry, "_managers", {})
     feedmill.configure(celery_app="feedmill.tasks:app")
-    assert run_json(shapes.Status, "status") | {"storage": None} == {
-        **{"healthy": True, "problems": [], "storage": None, "queues": [], "last_sweep": None, "managers": []},
+    found = run_json(shapes.Status, "status", code=1)
+    (problem,) = found.pop("problems")
+    assert problem.startswith("no manager is known; name the modules that declare managers in FEEDMILL_MODULES")
+    assert found | {"storage": None} == {
+        **{"healthy": False, "storage": None, "queues": [], "last_sweep": None, "managers": []},
         "broker": {"url": "", "ok": True, "seconds": None, "error": ""},
     }

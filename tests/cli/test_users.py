@@ -67,6 +67,8 @@ def test_one_feed(filled: list[Activity]) -> None:
     assert "ann loved picture:2 at 2 and 1 more" in run("feeds", "bob", "news")
     assert "2 unseen, 2 unread" in run("feeds", "dan", "notifications")
     assert "it is empty" in run("feeds", "nobody", "home")
+    assert run("feeds", "nobody").endswith("\nnothing is stored of 'nobody'; ids are keys, not login names\n")
+    assert "nothing is stored" not in run("feeds", "bob")
     assert run_json(shapes.Feeds, "feeds", "nobody", "home")["feeds"][0]["items"] == []
     error = failed_json("feeds", "bob", "hoem", code=1)
     assert error == {

@@ -77,6 +77,14 @@ def change(folder: Folder, old: str, new: str, name: str = "config/settings.py")
 START = "import django\ndjango.setup()\n"
 
 
+def test_status_without_a_manager(folder: Folder) -> None:
+    """It is a problem, and where to declare one is said in words of Django."""
+    folder.write("people/feeds.py", "")
+    done = manage(folder, "feedmill", "status")
+    assert done.returncode == 1 and "healthy" not in done.stdout, done
+    assert "problem: no manager is known; declare one in the module feeds of an app in INSTALLED_APPS" in done.stdout
+
+
 def test_settings_and_discovery(folder: Folder) -> None:
     """``FEEDMILL`` is in force, and the ``feeds`` of installed apps are known, as soon as Django is set up."""
     assert (

@@ -124,3 +124,17 @@ def test_a_failure_tells_what_waits_for_the_commit(tmp_path: Path, outbox: str) 
     inside, committed = done.stdout.splitlines()[-2:]
     assert inside == "1 call waits for the commit: use captureOnCommitCallbacks(execute=True)"
     assert committed.startswith("  notifications: ")
+
+
+def test_an_outbox_that_was_not_migrated(tmp_path: Path) -> None:
+    """Whoever writes, and whoever asks, is told what makes the tables."""
+    needed("django" if importlib.util.find_spec("django") else None, "no Django; pip install 'feedmill[django]'")
+    env = {"SITE_DATABASE": str(tmp_path / "db.sqlite3"), "SITE_OUTBOX": "1"}
+    for app in ("contenttypes", "auth", "gallery"):
+        assert (done := manage("migrate", app, **env)).returncode == 0, done.stderr
+    write = "from gallery.feeds import manager\nmanager.follow(1, 2)"
+    for words in (["shell", "-c", write], ["feedmill", "outbox", "status"]):
+        done = manage(*words, **env)
+        last = done.stderr.strip().splitlines()[-1]
+        assert done.returncode != 0 and "no such table: feedmill_outbox_" in last, done
+        assert last.endswith("run manage.py migrate feedmill_outbox"), last

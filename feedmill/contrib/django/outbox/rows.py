@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from django.db import connections, router, transaction
+from django.db import OperationalError, ProgrammingError, connections, router, transaction
 from django.db.models import Min, Q
 
 from feedmill.contrib.django.outbox.models import OutboxClaim, OutboxRow
@@ -20,6 +22,10 @@ from feedmill.storage.procedures import Procedure, either
 
 #: What commands call it.
 NAME = "django"
+#: What databases say of a table or a column that is not there.
+_MISSING = re.compile(
+    r"no such (table|column)|has no column|doesn't exist|does not exist|unknown column", re.IGNORECASE
+)
 
 
 class DjangoOutbox(Outbox):
@@ -42,7 +48,7 @@ class DjangoOutbox(Outbox):
     def _record(self, calls: Sequence[Call]) -> list[DeferredFanout]:
         using = self.using
         connection = connections[using]
-        with transaction.atomic(using=using, savepoint=False):
+        with _migrated(), transaction.atomic(using=using, savepoint=False):
             ids = self._insert(using, calls, self._clock(using))
             handles = self._handles(ids, calls)
             lanes: set[str] = vars(connection).setdefault("feedmill_outbox_lanes", set())
@@ -65,7 +71,7 @@ class DjangoOutbox(Outbox):
 
     def _asked(self, function: Callable[..., Any], *args: Any) -> Any:
         using = self.using
-        with transaction.atomic(using=using):
+        with _migrated(), transaction.atomic(using=using):
             return function(using, *args)
 
     def _clock(self, db: Any) -> float:
@@ -167,6 +173,18 @@ class DjangoOutbox(Outbox):
         held = OutboxClaim.objects.using(db).filter(until__gte=now).values("lane")
         unclaimed = OutboxRow.objects.using(db).filter(Q(dead=True) | ~Q(lane__in=held), pk=row_id)
         return bool(unclaimed.delete()[0])
+
+
+@contextlib.contextmanager
+def _migrated() -> Iterator[None]:
+    """Have an error of the database that says that a table or column is not there say what makes it."""
+    try:
+        yield
+    except (OperationalError, ProgrammingError) as error:
+        if "feedmill_outbox_" not in str(error) or not _MISSING.search(str(error)):
+            raise
+        hint = "the tables of the outbox are not up to date: run manage.py migrate feedmill_outbox"
+        raise type(error)(f"{str(error).strip()}; {hint}") from error
 
 
 def _row(found: Any) -> Row:
