@@ -159,8 +159,9 @@ class Outbox(ABC):
         """The oldest rows of *lanes* that are not dead, in the order of their ids."""
 
     @abstractmethod
-    def _first(self, db: Any, scope: str) -> int | None:
-        """The lowest id of the rows that are not dead and whose lane begins with *scope*; None if there are none."""
+    def _first(self, db: Any, scope: str, even: Sequence[str]) -> int | None:
+        """The lowest id of the rows that are not dead and whose lane begins with *scope*, except in lanes with a failed attempt that
+        are not among *even*; None if there are none."""
 
     @abstractmethod
     def _heads(self, db: Any, after: int, limit: int, lanes: Sequence[str] | None) -> list[tuple[int, str]]:
@@ -405,7 +406,8 @@ class _Relay:
         """Make the call of *row*, unless it has to wait for older rows of other lanes."""
         if deferral.is_barrier(row.lane):
             yield from self._settle()
-            first: int | None = yield from self.outbox._ask(self.outbox._first, row.lane[: deferral.SCOPE_SIZE])
+            scope, even = row.lane[: deferral.SCOPE_SIZE], deferral.lanes_before(row.lane, row.method, row.payload)
+            first: int | None = yield from self.outbox._ask(self.outbox._first, scope, even)
             if first is not None and first < row.id:
                 self._stick(row.lane)
                 return

@@ -228,9 +228,20 @@ class Outbox(outbox.Outbox):
     def _rows(self, db: Any, lanes: Sequence[str], limit: int) -> list[Row]:
         return self._found(db, self._table.c.dead.is_(False), self._table.c.lane.in_(lanes), limit=limit)
 
-    def _first(self, db: Any, scope: str) -> int | None:
-        table = self._table
-        asked = select(func.min(table.c.id)).where(table.c.dead.is_(False), table.c.lane.startswith(scope))
+    def _first(self, db: Any, scope: str, even: Sequence[str]) -> int | None:
+        table, failing = self._table, self._table.alias()
+        asked = select(func.min(table.c.id)).where(
+            table.c.dead.is_(False),
+            table.c.lane.startswith(scope),
+            or_(
+                table.c.lane.in_(even),
+                table.c.lane.not_in(
+                    select(failing.c.lane).where(
+                        failing.c.dead.is_(False), failing.c.lane.startswith(scope), failing.c.attempts > 0
+                    )
+                ),
+            ),
+        )
         first: int | None = db.execute(asked).scalar_one()
         return first
 

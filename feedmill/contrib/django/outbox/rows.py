@@ -120,8 +120,10 @@ class DjangoOutbox(Outbox):
         found = OutboxRow.objects.using(db).filter(lane__in=lanes, dead=False)
         return [_row(each) for each in found.order_by("id")[:limit]]
 
-    def _first(self, db: Any, scope: str) -> int | None:
+    def _first(self, db: Any, scope: str, even: Sequence[str]) -> int | None:
         found = OutboxRow.objects.using(db).filter(lane__startswith=scope, dead=False)
+        failing = found.filter(attempts__gt=0).values("lane")
+        found = found.filter(~Q(lane__in=failing) | Q(lane__in=even))
         first: int | None = found.aggregate(first=Min("id"))["first"]
         return first
 
