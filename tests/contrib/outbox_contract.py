@@ -318,6 +318,26 @@ def check_outage(kind: Kind) -> None:
     assert home() == [("bob", 2), ("ann", 1)] and handle.wait(5).reached == 2
 
 
+def check_slow(kind: Kind) -> None:
+    """A commit does not wait long: what takes longer is left to a sweep."""
+    made = deferral.made
+
+    def slow(*given: Any) -> Any:
+        time.sleep(0.05)
+        return (yield from made(*given))
+
+    together = mock.Mock(side_effect=WrongType("one of them"))
+    slowly = mock.patch.multiple(deferral, made=slow, made_together=together)
+    with slowly, mock.patch.object(core, "COMMIT_TIME", 0.2), kind.transaction():
+        for number in range(12):
+            club.add_activity(act(number, f"author{number}"))
+            club.remove_object(99)
+    assert 1 <= kind.outbox.counts().waiting < 24 and home()
+    for _ in range(3):
+        kind.outbox.relay()
+    assert len(home()) == 12 and kind.outbox.counts()[:2] == (0, 0)
+
+
 def check_outside(kind: Kind) -> None:
     """Outside a transaction a call is relayed at once, and waits if it cannot be."""
     with kind.outside() as possible:
