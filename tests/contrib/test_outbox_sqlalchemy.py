@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from feedmill.errors import ArgumentError
 from tests.celery_local.postgres import create_database, url_of
 from tests.contrib.outbox_contract import Undo, act, away, club, home
 from tests.contrib.outbox_kinds import begin_by_itself
+from tests.documents import ROOT
 
 
 class Base(DeclarativeBase):
@@ -187,6 +189,20 @@ def test_the_tables(outbox: Outbox) -> None:
             ids.append(club.add_activity(act(number)).row_id)  # type: ignore[attr-defined]
             session.commit()
     assert ids == [1, 2, 3]
+
+
+def test_beside_django(tmp_path: Path) -> None:
+    """Nothing in the database has a name of what Django's outbox makes there: both may be in one."""
+    django = ROOT / "feedmill/contrib/django/outbox/migrations/0001_outbox.py"
+    taken = re.findall(r'name="(feedmill_outbox\w*)"', django.read_text())
+    engine = create_engine(f"sqlite:///{tmp_path}/both.db")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE feedmill_outbox_outboxrow (id integer)")
+        for name in taken:
+            connection.exec_driver_sql(f"CREATE INDEX {name} ON feedmill_outbox_outboxrow (id)")
+    Outbox(engine, name="both").metadata.create_all(engine)
+    assert len(taken) == 3 and "feedmill_outbox" in inspect(engine).get_table_names()
+    engine.dispose()
 
 
 def test_wrong_arguments(outbox: Outbox) -> None:

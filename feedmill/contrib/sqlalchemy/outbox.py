@@ -57,6 +57,7 @@ _DIALECTS = ("postgresql", "sqlite", "mysql", "mariadb")
 
 
 def _tables(metadata: MetaData) -> tuple[Table, Table]:
+    """The two tables. Neither they nor their indexes have a name that Django's outbox uses, which may be in the same database."""
     number = BigInteger().with_variant(Integer, "sqlite")  # which counts on only in a column of that very type
     rows = Table(
         "feedmill_outbox",
@@ -72,8 +73,8 @@ def _tables(metadata: MetaData) -> tuple[Table, Table]:
         Column("attempts", Integer, nullable=False),
         Column("error", Text, nullable=False),
         Column("dead", Boolean, nullable=False),
-        Index("feedmill_outbox_lanes", "dead", "lane", "id"),
-        Index("feedmill_outbox_ids", "dead", "id"),
+        Index("feedmill_outbox_by_lane", "dead", "lane", "id"),
+        Index("feedmill_outbox_by_id", "dead", "id"),
         sqlite_autoincrement=True,  # else an id would be given again
     )
     claims = Table(
@@ -82,7 +83,7 @@ def _tables(metadata: MetaData) -> tuple[Table, Table]:
         Column("lane", String(64), primary_key=True),
         Column("token", String(64), nullable=False),
         Column("until", Float(53), nullable=False),
-        Index("feedmill_outbox_tokens", "token"),
+        Index("feedmill_outbox_claim_by_token", "token"),
     )
     return rows, claims
 
