@@ -20,6 +20,8 @@ from feedmill.storage.procedures import Procedure, either
 
 #: What commands call it.
 NAME = "django"
+#: How databases are asked what time it is, where CURRENT_TIMESTAMP is that of the transaction's begin, or of the session's time zone.
+_NOW = {"postgresql": "clock_timestamp()", "mysql": "UTC_TIMESTAMP(6)"}
 
 
 class DjangoOutbox(Outbox):
@@ -72,7 +74,7 @@ class DjangoOutbox(Outbox):
         vendor = connections[db].vendor
         if vendor == "sqlite":  # whose clients are all on one machine
             return time.time()
-        now = "clock_timestamp()" if vendor == "postgresql" else "CURRENT_TIMESTAMP"
+        now = _NOW.get(vendor, "CURRENT_TIMESTAMP")
         source = " FROM DUAL" if vendor == "oracle" else ""
         with connections[db].cursor() as cursor:
             cursor.execute(f"SELECT {now}{source}")  # of constants
