@@ -93,13 +93,20 @@ class Outbox(outbox.Outbox):
 
     *engine*: an Engine or an AsyncEngine of PostgreSQL, SQLite, MySQL or MariaDB. *metadata*: where its two tables are declared,
     such as ``Base.metadata``, so that ``create_all`` and Alembic create them with those of the app; without it they are in
-    ``outbox.metadata``. *name*: what commands call it; one name is one outbox in a process.
+    ``outbox.metadata``. *name*: what commands call it; one name is one outbox in a process. *sync_engine*: beside an AsyncEngine, an
+    Engine of the same database by which workers and commands, which have no event loop, relay rows. Without one they connect to the
+    URL of *engine* and to nothing else that it was made with: give one if it has ``connect_args``, ``async_creator`` or listeners.
 
     Workers relay what a web process could not: import the module that makes the outbox there, too (``FEEDMILL_MODULES``).
     """
 
     def __init__(
-        self, engine: Engine | AsyncEngine, metadata: MetaData | None = None, *, name: str = "sqlalchemy"
+        self,
+        engine: Engine | AsyncEngine,
+        metadata: MetaData | None = None,
+        *,
+        name: str = "sqlalchemy",
+        sync_engine: Engine | None = None,
     ) -> None:
         if not isinstance(engine, (Engine, AsyncEngine)):
             raise ArgumentError(f"engine is {engine!r}; use what create_engine or create_async_engine returns")
@@ -107,9 +114,12 @@ class Outbox(outbox.Outbox):
             raise ArgumentError(
                 f"the outbox does not know the database {engine.dialect.name!r}; it knows {', '.join(_DIALECTS)}"
             )
+        if sync_engine is not None:
+            _check_sync_engine(sync_engine, engine)
         super().__init__(name)
         #: The engine by which rows are relayed.
         self.engine = engine
+        self._sync_engine = engine if isinstance(engine, Engine) else sync_engine
         #: Where the two tables are declared.
         self.metadata = MetaData() if metadata is None else metadata
         self._table, self._claim_table = _tables(self.metadata)
@@ -148,8 +158,8 @@ class Outbox(outbox.Outbox):
         return either(self._asked, self._aasked, function, *args)
 
     def _asked(self, function: Callable[..., Any], *args: Any) -> Any:
-        if isinstance(self.engine, Engine):
-            with self.engine.begin() as connection:
+        if self._sync_engine is not None:
+            with self._sync_engine.begin() as connection:
                 return function(connection, *args)
         return asyncio.run(self._asked_once(function, *args))
 
@@ -291,6 +301,17 @@ class Outbox(outbox.Outbox):
         held = select(claims.lane).where(claims.until >= now)
         statement = delete(self._table).where(rows.id == row_id, or_(rows.dead.is_(True), rows.lane.not_in(held)))
         return bool(db.execute(statement).rowcount)
+
+
+def _check_sync_engine(sync_engine: Any, engine: Engine | AsyncEngine) -> None:
+    if not isinstance(sync_engine, Engine):
+        raise ArgumentError(f"sync_engine is {sync_engine!r}; use what create_engine returns")
+    if isinstance(engine, Engine):
+        raise ArgumentError("sync_engine is for an AsyncEngine only; by an Engine everything is done")
+    if sync_engine.dialect.name != engine.dialect.name:
+        raise ArgumentError(
+            f"sync_engine is one of {sync_engine.dialect.name!r} and engine of {engine.dialect.name!r}; use one of the same database"
+        )
 
 
 class _InSession:
