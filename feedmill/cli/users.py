@@ -222,8 +222,8 @@ def rebuild(user: str, name: str, wait: bool, timeout: float) -> Result:
 def delete_user(user: str, name: str, about_them: bool, yes: bool, wait: bool, timeout: float) -> Result:
     """Delete all that a user did, and all their feeds.
 
-    USER is the id of the user. Take the user out of your own graph first, so that nobody delivers to them. If the command
-    fails or is stopped, run it again: it does the rest.
+    USER is the id of the user. Leave the user's followers in your own graph until it is done: they tell whose feeds to look
+    at. If the command fails or is stopped, run it again: it does the rest.
     """
     user_id, names = as_id(user), _managers(name)
     for each in names:

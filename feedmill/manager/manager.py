@@ -242,8 +242,9 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
         to them or at them, as object or target.
 
         No reader sees any of it once this returns. When the fan-out is finished it is out of all feeds, bodies and counts
-        included, and no key and no value of this manager names the user. Take them out of your own graph first, so that nobody
-        delivers to them. What they do after this returned stays; what others do comes into their feeds again once the fan-out
+        included, and no key and no value of this manager names the user. Workers ask :meth:`get_user_follower_ids` whom to take it
+        from: wait for that before followers are taken out of your own graph, or call :meth:`unfollow` for each of them before this.
+        What they do after this returned stays; what others do comes into their feeds again once the fan-out
         is finished, and what comes before goes with them. It waits until all that was asked for before is done. If this raises,
         some of it may be done, and calling it again does the rest.
         :class:`~feedmill.errors.DeclarationError` if ``removal_index`` is False.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -60,7 +61,15 @@ def _check(manager: Manager, user_id: Any, activity: Activity | str, names: Iter
     if wrong:
         shown = activity if isinstance(activity, str) else f"{activity!r} ({activity.id})"
         is_it = "is not" if wanted else "is"
-        raise AssertionError(f"{shown} {is_it} in {', '.join(wrong)} of {user_id!r}:\n{_lines(found.values())}")
+        why = f"{_lines(found.values())}{_not_committed()}"
+        raise AssertionError(f"{shown} {is_it} in {', '.join(wrong)} of {user_id!r}:\n{why}")
+
+
+def _not_committed() -> str:
+    """In a Django project, what waits for a commit that a test does not make; else nothing."""
+    commits = sys.modules.get("feedmill.contrib.django.commits")
+    waiting = commits.waiting() if commits is not None else ""
+    return f"\n{waiting}" if waiting else ""
 
 
 def _lines(found: Iterable[Explanation]) -> str:

@@ -781,6 +781,14 @@ class JournalContract(Contract):
         assert (claim.tries, claim.deaths, claim.waiting_queue) == (tries, 0, "" if error else "queue")
         assert self.status().get("error", "") == error and self.status().get("failed", "0") == str(int(bool(error)))
 
+    def test_postponed_twice(self) -> None:
+        """What is put off once more, since the answer was lost, counts no less than no attempts."""
+        self.open()
+        (claim,) = self.claims()
+        for _ in range(3):
+            self.run(self.journal.postpone(NAME, claim, 0, waiting_queue="queue"))
+        assert self.status()["attempts"] == "0"
+
     @pytest.mark.parametrize(("options", "relisted"), [({}, False), ({"written": True}, True), ({"error": "x"}, True)])
     def test_whether_something_is_written(self, options: Any, relisted: bool) -> None:
         """Who was not tried listed nobody; after a failure, or if a part may be written, the first listing stays."""

@@ -186,14 +186,14 @@ class _Bucket:
         self._settle(owners)
 
     def _tell_suspect(self, owner: _Owner) -> None:
-        """Tell the first item of an owner's, unless too many died of it."""
-        first = owner.items[0]
+        """Tell the items of an owner's one by one; if too many died of the first, that is told no more, and the others are left for later."""
         if owner.claim.begun >= MOST_ATTEMPTS:
-            owner.failed[first] = dead_letters.AttemptsExhausted(
+            owner.failed[owner.items[0]] = dead_letters.AttemptsExhausted(
                 f"{owner.hook} is not told it any more: its worker died {owner.claim.deaths} times"
             )
-        else:
-            self._tell(owner.hook, [_Told(owner, first)])
+            return
+        for item in owner.items:
+            self._tell(owner.hook, [_Told(owner, item)])
 
     def _tell(self, hook: str, batch: Sequence[_Told]) -> None:
         """Call the hook with *batch*; with parts of it if it raises."""
@@ -273,24 +273,25 @@ class _Bucket:
                 settlements.append(HookSettlement(claim, FOREIGN_PAUSE))
             elif owner.waits and not owner.failed:
                 settlements.append(HookSettlement(claim, REMOVAL_PAUSE))
-            elif owner.failed and not given_up:
-                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**claim.begun) * (0.5 + random.random())
-                settlements.append(HookSettlement(claim, pause, failed=True))
+            elif owner.failed:  # what is left after one was given up is tried as if for the first time
+                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (0 if given_up else claim.begun))
+                settlements.append(HookSettlement(claim, pause * (0.5 + random.random()), failed=not given_up))
             else:
                 settlements.append(HookSettlement(claim, 0 if owner.remaining else None))
         backend().run(queue().settle(self.manager.name, self.bucket, settlements, release))
 
     def _give_up(self, owner: _Owner) -> None:
-        """Make a dead letter of what fails; what a dead letter is told of makes no other."""
-        for item, error in owner.failed.items():
-            reason = dead_letters.reason(error)
-            if owner.hook == "on_dead_letter":
-                logger.error(
-                    "%s.on_dead_letter is not told of %s any more: %s", self.manager.name, item.decode(), reason
-                )
-            else:
-                dead_letters.keep_untold(self.manager.name, owner.hook, owner.claim.owner, [item], reason)
-        self._drop([_Told(owner, item) for item in owner.failed])
+        """Make a dead letter of the oldest that fails; what a dead letter is told of makes no other.
+
+        The others may have failed once: attempts are counted of an owner, not of an item.
+        """
+        item = next(each for each in owner.items if each in owner.failed)
+        reason = dead_letters.reason(owner.failed.pop(item))
+        if owner.hook == "on_dead_letter":
+            logger.error("%s.on_dead_letter is not told of %s any more: %s", self.manager.name, item.decode(), reason)
+        else:
+            dead_letters.keep_untold(self.manager.name, owner.hook, owner.claim.owner, [item], reason)
+        self._drop([_Told(owner, item)])
 
     def _pass_dead_letters(self, owner: _Owner) -> None:
         """Note up to which dead letter all were told."""

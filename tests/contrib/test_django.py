@@ -193,6 +193,18 @@ class Others(Manager):
             "'redis://h:1/x'",
             "(feedmill.E005) the Celery app 'config' cannot send",
         ),
+        (
+            "config/settings.py",
+            "CELERY_BROKER_URL",
+            "OTHER_BROKER_URL",
+            "(feedmill.W010) The Celery app 'config' names no broker",
+        ),
+        (
+            "config/settings.py",
+            '"LOCK_TTL": 5',
+            '"BROKER_URL": "redis://h:1/1"',
+            "(feedmill.W011) FEEDMILL['BROKER_URL'] is not used",
+        ),
         ("config/settings.py", '"LOCK_TTL": 5', '"LOCK_TTL": 90', "(feedmill.W007) FEEDMILL_FANOUT_LEASE is 60.0 s"),
         (
             "config/settings.py",

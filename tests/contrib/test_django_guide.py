@@ -226,6 +226,69 @@ def test_the_rows_of_the_guide(project: Folder) -> None:
     assert done.returncode == 0 and "Ran 1 test" in done.stderr, done.stderr
 
 
+def test_who_is_told_in_the_guide(project: Folder) -> None:
+    """Nobody of their own like, nor of one that is gone with its picture; of likes of the past followers, but not the owner."""
+    project.write(
+        "gallery/tests.py",
+        """
+        from django.contrib.auth import get_user_model
+        from django.template import engines
+        from django.test import TestCase
+        from feedmill.contrib.django import hydrate
+        from feedmill.testing import FeedmillTestCase
+        from pictures.feeds import Likes, manager
+        from pictures.models import Follow, Like, Picture
+        from pictures.past import import_likes
+
+        class Tests(FeedmillTestCase, TestCase):
+            def setUp(self):
+                super().setUp()
+                self.ann, self.bob = (get_user_model().objects.create(username=name) for name in ("ann", "bob"))
+                self.picture = Picture.objects.create(owner=self.ann)
+                self.notifications = manager.get_notification_feed(self.ann)
+
+            def committed(self):
+                return self.captureOnCommitCallbacks(execute=True)
+
+            def test_own(self):
+                with self.committed():
+                    Like.objects.create(user=self.ann, picture=self.picture)
+                self.assertEqual(self.notifications[:], [])
+                with self.committed():
+                    Like.objects.create(user=self.bob, picture=self.picture)
+                (group,) = self.notifications[:]
+                self.assertEqual(group.actor_ids, [self.bob.pk])
+                with self.committed():
+                    self.picture.delete()
+                self.assertEqual((self.notifications[:], self.notifications.get_denormalized_count()), ([], 0))
+
+            def test_past(self):
+                Follow.objects.create(user=self.ann, target=self.bob)
+                Like.objects.bulk_create(Like(user=self.bob, picture=self.picture) for _ in range(3))
+                home = manager.get_feeds(self.ann)["home"]
+                for _ in range(2):
+                    import_likes()
+                    self.assertEqual((home.count(), len(home[:]), self.notifications.count()), (3, 3, 0))
+
+            def test_sentences(self):
+                with self.committed():
+                    Like.objects.create(user=self.bob, picture=self.picture)
+                page = hydrate(self.notifications.page(25))
+                text = OWNERS
+                shown = engines["django"].from_string("{% load feedmill %}" + text).render({"group": page.items[0]})
+                self.assertIn("bob liked your photo Picture object", shown)
+        """.replace("OWNERS", repr(words_of_owners())),
+    )
+    done = manage(project, "test", "gallery")
+    assert done.returncode == 0 and "Ran 3 tests" in done.stderr, done.stderr
+
+
+def words_of_owners() -> str:
+    """What a template says to the owner of a picture in place of the sentence of the verb, for the verb of this project."""
+    (found,) = (block.text for block in blocks_of(PAGES[4]) if "your photo" in block.text)
+    return found.replace('"like"', '"love"')
+
+
 def test_how_much_there_is_to_write() -> None:
     """The lines that join Django and Feedmill, counted, are as few as the page says."""
     texts = [block.text for block in own_blocks()]

@@ -68,7 +68,8 @@ print("deleted", home())
 Like.objects.create(user=bob, picture=picture)
 print("again", home())
 bob.delete()
-print("without bob", home())
+feeds = manager.get_feeds(dan)
+print("without bob", home(), feeds["home"].count(), [each.actor_ids for each in feeds["grouped"][:]])
 """
 
 
@@ -86,7 +87,7 @@ def test_rows_with_and_without_an_outbox(tmp_path: Path, outbox: str) -> None:
         "rolled back ['gallery.picture:1']",
         "deleted []",
         "again ['gallery.picture:1']",
-        "without bob []",
+        "without bob [] 0 []",
     ]
     assert "Error" not in done.stderr
 
@@ -126,3 +127,37 @@ def test_rows_of_another_database(tmp_path: Path, outbox: str) -> None:
     assert done.returncode == 0, done.stderr
     shown = [line for line in done.stdout.splitlines() if "[" in line]
     assert shown == ["inside []", "behind []", "inside []", "behind ['None']"]
+
+
+#: In a transaction that is not committed, as in a test case of Django.
+IN_A_TEST = """
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from feedmill.testing import assert_in_feed
+from gallery.feeds import Pictures, manager
+from gallery.models import Picture
+ann = get_user_model().objects.create(username="ann")
+with transaction.atomic():
+    activity = Pictures().activity(Picture.objects.create(owner=ann, title="Sea"))
+    try:
+        assert_in_feed(manager, ann, activity)
+    except AssertionError as error:
+        print(str(error).splitlines()[-1])
+try:
+    assert_in_feed(manager, ann, activity)
+except AssertionError as error:
+    print(str(error).splitlines()[-1])
+"""
+
+
+@pytest.mark.parametrize("outbox", ["", "1"])
+def test_a_failure_tells_what_waits_for_the_commit(tmp_path: Path, outbox: str) -> None:
+    """A call, or a row of the outbox; nothing once it is committed."""
+    needed("django" if importlib.util.find_spec("django") else None, "no Django; pip install 'feedmill[django]'")
+    env = {"SITE_DATABASE": str(tmp_path / "db.sqlite3"), "SITE_OUTBOX": outbox}
+    assert (done := manage("migrate", **env)).returncode == 0, done.stderr
+    done = manage("shell", "-c", IN_A_TEST, **env)
+    assert done.returncode == 0, done.stderr
+    inside, committed = done.stdout.splitlines()[-2:]
+    assert inside == "1 call waits for the commit: use captureOnCommitCallbacks(execute=True)"
+    assert committed.startswith("  notifications: ")

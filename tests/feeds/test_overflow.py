@@ -109,12 +109,17 @@ def _said(member: Any) -> tuple[bytes, bytes]:
     return member.raw_id, member.body
 
 
-@BOTH
+@pytest.mark.parametrize(("grouped", "hook"), [(News, ""), (Notes, ""), (Notes, "Listening")])
 @pytest.mark.parametrize("limit", [100_000, 45])
 @pytest.mark.parametrize("seed", range(40))
-def test_as_a_merge(redis_url: str, monkeypatch: pytest.MonkeyPatch, grouped: Any, limit: int, seed: int) -> None:
-    """Whatever comes in whatever order, early, late and again: a script leaves the bytes that merges leave."""
+def test_as_a_merge(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, grouped: Any, hook: str, limit: int, seed: int
+) -> None:
+    """Whatever comes in whatever order, early, late and again, and whether hooks are told of it: a script leaves the bytes that
+    merges leave.
+    """
     monkeypatch.setattr("feedmill.records.record.OVERFLOW_LIMIT", limit)
+    monkeypatch.setattr("feedmill.grouping.writer.told_of_arrivals", lambda feed_class: hook)
     feeds = [kind(1) for kind in (grouped, MERGED[grouped])]
     for number, (adds, removes) in enumerate(storm(random.Random(seed))):
         done = [backend().run(type(feed).deliver([1], adds, removes)) for feed in feeds]

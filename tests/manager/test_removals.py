@@ -594,6 +594,34 @@ def traces_but_others(user: Any) -> list[str]:
     return [each for each in traces(user) if not any(repr(other)[2:-1][:60] in each for other in others)]
 
 
+def held_of(user: Any) -> tuple[int, list[int], int, list[int]]:
+    """What the feeds of *user* hold: counts, what a page shows, and what its groups show."""
+    return Home(user).count(), home(user)[:25], News(user).count(), news(user)
+
+
+@pytest.mark.parametrize("order", ["deleted first", "unfollowed first", "unfollowed behind", "rebuilt behind"])
+def test_no_feed_of_a_follower_holds_a_deleted_user(
+    box: FakeBroker, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    """Who followed them is found while the graph has it; or is told to unfollow, or rebuilt, when it has it no more."""
+    monkeypatch.setattr(Friends, "edges", {(10, 1), (10, 2)})
+    manager.add_activities([love(n) for n in range(5)] + [love(n, actor=2) for n in range(10, 50)])
+    settle(box)
+    assert Home(10).count() == 45
+    if order != "deleted first":
+        monkeypatch.setattr(Friends, "edges", {(10, 1)})
+    if order == "unfollowed first":
+        manager.unfollow(10, 2)
+    manager.delete_user(2)
+    settle(box)
+    if order == "unfollowed behind":
+        manager.unfollow(10, 2)
+    elif order == "rebuilt behind":
+        manager.rebuild(10)
+    settle(box)
+    assert held_of(10) == (5, [4, 3, 2, 1, 0], 1, [4, 3, 2, 1, 0])
+
+
 def test_what_a_deleted_user_does_before_they_are_gone(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """It stays, in their own feeds too, when the deletion comes to its end; what others did there goes."""
     monkeypatch.setattr(Friends, "own_feeds", ("home",))

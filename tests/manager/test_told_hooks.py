@@ -232,6 +232,34 @@ def test_a_worker_that_dies(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) ->
     assert "its worker died" in letter.reason and letter.kind == "hook"
 
 
+def test_one_kills_among_several(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several notifications of a user one kills: no more workers die than are risked for it, and the others are told."""
+    monkeypatch.setattr(hook_calls, "MOST_ATTEMPTS", 3)
+    monkeypatch.setattr(hook_calls, "lease", lambda: 1)
+    deaths = 0
+
+    class Killed(BaseException):
+        pass
+
+    def die(some: list[Any]) -> None:
+        nonlocal deaths
+        if any(isinstance(each, Notification) and each.activity.object_id == 3 for each in some):
+            deaths += 1
+            raise Killed
+
+    hear(monkeypatch, die)
+    for number in range(1, 6):
+        manager.notify([77], love(number))
+    for _ in range(40):
+        try:
+            drain.sweep()
+            box.work()
+        except Killed:
+            pass
+    assert sorted(set(pairs())) == [(77, 1), (77, 2), (77, 4), (77, 5)] and deaths == 3
+    assert len(dead_letters.newest()) == 1
+
+
 def test_a_hook_that_takes_too_long(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hook that is interrupted by the time limit of its task is called again later, as one that raises."""
     monkeypatch.setattr(hook_calls, "FIRST_PAUSE", 0.0)

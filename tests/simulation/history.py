@@ -17,7 +17,7 @@ from feedmill.fanout import publisher
 from feedmill.feeds import Feed, notification
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.grouping import writer
-from feedmill.keys import due_key
+from feedmill.keys import due_key, ended_key
 from feedmill.manager.hooks import TOLD_HOOKS
 from feedmill.msgpack_codec import pack
 from feedmill.storage import activity_state, procedures
@@ -249,7 +249,10 @@ class Simulator:
         return [*self.driver.command("KEYS", "fm:hooks:*}")]
 
     def _untold(self) -> Iterator[str]:
-        """What hooks were not told yet."""
+        """What hooks were not told yet: what is noted, and ends that nobody noted, which a sweep finds."""
+        lists = DATA.hook_items if self.driver is None else [*self.driver.command("KEYS", "fm:due:*:ended")]
+        ends = ended_key(worlds.WORLD.manager)
+        yield from ("fan-outs ended, and nobody noted it" for key in lists if key in (ends, ends.encode()))
         if self.driver is None:
             yield from (f"hooks are to be told what {bucket} holds" for bucket, due in DATA.hook_due.items() if due)
         else:

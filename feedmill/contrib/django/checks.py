@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.core import checks
 
 from feedmill import registry
@@ -87,6 +88,7 @@ def _celery() -> Iterator[checks.CheckMessage]:
     for problem in (_broker_problem(), publisher.content_type_problem(app)):
         if problem:
             yield _error(5, f"{problem}.")
+    yield from _broker_setting(app)
     if problem := visibility_problem(app):
         yield _warning(6, f"{problem}.")
     if problem := check_lease(instance=None):
@@ -97,6 +99,22 @@ def _celery() -> Iterator[checks.CheckMessage]:
             f"The beat schedule of the Celery app {app.main!r} has no entry for {SWEEP}, without which a lost message is"
             " not made up for.",
             "Call feedmill.contrib.django.celery.set_up(app) after the app was made.",
+        )
+
+
+def _broker_setting(app: Any) -> Iterator[checks.CheckMessage]:
+    """Which broker the project's app speaks to is a setting of Celery's."""
+    if not app.conf.broker_write_url:
+        yield _warning(
+            10,
+            f"The Celery app {app.main!r} names no broker, so Celery looks for RabbitMQ on this machine.",
+            'Set CELERY_BROKER_URL, for example to "redis://127.0.0.1:6379/1".',
+        )
+    if getattr(django_settings, "FEEDMILL", {}).get("BROKER_URL"):
+        yield _warning(
+            11,
+            f"FEEDMILL['BROKER_URL'] is not used: messages are sent by the project's Celery app {app.main!r}.",
+            "Remove that line, and set CELERY_BROKER_URL.",
         )
 
 

@@ -219,7 +219,8 @@ class ModelFollows(ModelDeclaration):
     """Declare a subclass in ``feeds.py``: each row of a model is somebody who follows somebody or something, while it exists.
 
     When a row is created, :meth:`Manager.follow <feedmill.Manager.follow>` is called once the transaction is committed; when it is
-    deleted, ``unfollow``. What sends no signals is passed over, as in :class:`ModelActivities`; and so is who follows themselves.
+    deleted, ``unfollow``, also when it goes because the user who is followed does. What sends no signals is passed over, as in
+    :class:`ModelActivities`; and so is who follows themselves.
     """
 
     #: Who follows: the name of an attribute of the row, or several with dots between them; or a method that takes the row.
@@ -250,7 +251,8 @@ class ModelFollows(ModelDeclaration):
 
     def _on_deletion(self, sender: Any, instance: Any, using: str, origin: Any = None, **_: Any) -> None:
         pair = self._pair(instance)
-        if pair is not None and not any(deletion.removes(self._manager, origin, each) for each in pair):
+        # Whom a deleted user followed is in feeds that are deleted. Who followed them is not found by a worker once the row is gone.
+        if pair is not None and not deletion.removes(self._manager, origin, pair[0]):
             commits.call(self._manager.unfollow, *pair, using=using)
 
 

@@ -214,7 +214,7 @@ class MemoryJournal(Journal):
         if error:
             record.update(Record(failed=record.get("failed", 0) + 1, error=error))
         else:
-            record.update(Record(attempts=record["attempts"] - 1, waiting_queue=waiting_queue))
+            record.update(Record(attempts=max(0, record["attempts"] - 1), waiting_queue=waiting_queue))
         if error or claim.marked:
             record.update(Record(tried=claim.tries if error else claim.tries - 1, deaths=claim.deaths))
         if not (error or written or claim.relisted or claim.planned):

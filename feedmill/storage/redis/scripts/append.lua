@@ -128,7 +128,7 @@ local function append(z, h, c, state, got, event_prefix, sets)
   while last == done and done < #adds do
     local j, add = done + 1, adds[done + 1]
     local w = add[1] + 2
-    last = add[11]
+    last = add.last
     local record, upto = got[w], done
     if not record then
       record = first(z, h, add)
@@ -152,7 +152,7 @@ local function append(z, h, c, state, got, event_prefix, sets)
   if done > 0 then state = pack('>I8', sequence) .. sub(state, 9) end
   if tells and done > 0 then
     local came = {}
-    for j = 1, done do came[j] = revision .. adds[j][12] end
+    for j = 1, done do came[j] = revision .. adds[j].arrival end
     note_arrivals(z, came)
   end
   if unseen == 0 and unread == 0 then return done, state end

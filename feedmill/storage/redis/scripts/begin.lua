@@ -35,10 +35,10 @@ for j = 1, tonumber(ARGV[12]) do
 end
 for j = #adds, 1, -1 do -- where the additions to each group end
   local after = adds[j + 1]
-  adds[j][11] = after and after[1] == adds[j][1] and after[11] or j
+  adds[j].last = after and after[1] == adds[j][1] and after.last or j
 end
 if tells then
-  for j = 1, #adds do adds[j][12], a = ARGV[a], a + 1 end
+  for j = 1, #adds do adds[j].arrival, a = ARGV[a], a + 1 end
 end
 local function hmget(how, key, names, from, to) -- unpack has a limit
   local values = {}

@@ -29,8 +29,8 @@ end
 
 -- What a part says of an addition.
 local function part_of_addition(add)
-  if not add[12] then add[12] = entry(add[8]) end
-  return add[12]
+  if not add.part then add.part = entry(add[8]) end
+  return add.part
 end
 
 -- The rows of additions from j up to upto, one behind the other; which says where in an addition its row is.

@@ -6,7 +6,7 @@ from unittest import mock
 from django.contrib.auth import get_user_model
 from django.core import serializers
 from django.core.exceptions import ImproperlyConfigured
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import override_settings
 
 from feedmill import Activity, Manager
@@ -167,6 +167,30 @@ class ModelActivitiesTests(Tests):
             Like.objects.create(user=self.cleo, picture=self.picture)
         self.assertEqual(len(log.records), 2)
 
+    def test_failures_tell_what_waits(self):
+        """An assertion that fails says what waits for the commit, and what a test does about it."""
+        connection.run_on_commit.clear()
+        like = Like.objects.create(user=self.bob, picture=self.picture)
+        activity = feeds.Likes().activity(like)
+        with self.assertRaisesRegex(AssertionError, "\n1 call waits for the commit: use captureOnCommit"):
+            self.assertInFeed(manager, self.dan.pk, activity)
+        Like.objects.create(user=self.cleo, picture=self.picture)
+        with self.assertRaisesRegex(AssertionError, "\n2 calls wait for the commit"):
+            self.assertNotified(manager, self.ann.pk, activity)
+
+    def test_failures_tell_of_callbacks(self):
+        """The same of callbacks that are the app's own; what a test has run is not said to wait."""
+        connection.run_on_commit.clear()
+        with self.committed():
+            Like.objects.create(user=self.cleo, picture=self.picture)
+        activity = Activity(self.bob, feeds.Like, self.picture)
+        with self.assertRaises(AssertionError) as caught:
+            self.assertInFeed(manager, self.dan.pk, activity)
+        self.assertNotIn("captureOnCommitCallbacks", str(caught.exception))
+        transaction.on_commit(lambda: manager.add_activity(activity))
+        with self.assertRaisesRegex(AssertionError, "\n1 callback was given to transaction.on_commit"):
+            self.assertInFeed(manager, self.dan.pk, activity)
+
     def test_with_an_outbox(self):
         """Where one takes down what is called inside a transaction, the call is made there."""
         with (
@@ -271,10 +295,12 @@ class ModelFollowsTests(Tests):
                 self.assertEqual(feed.count(), number)
 
     def test_a_user_is_deleted(self):
-        """No unfollow for each who followed them: the deletion does that."""
-        with mock.patch.object(Manager, "unfollow") as unfollow, self.committed():
+        """Who followed them unfollows, since a worker finds them no more; whom they followed is in feeds that are deleted."""
+        Follow.objects.create(user=self.cleo, target=self.ann)
+        with mock.patch.object(Manager, "unfollow", __name__="unfollow") as unfollow, self.committed():
+            pk = self.cleo.pk
             self.cleo.delete()
-        unfollow.assert_not_called()
+        unfollow.assert_called_once_with(self.dan.pk, pk)
 
 
 class DeletionTests(Tests):
@@ -293,13 +319,35 @@ class DeletionTests(Tests):
         self.assertEqual(manager.get_user_feed(pk)[:], [])
         self.assertEqual(manager.get_notification_feed(self.ann)[0].actor_ids, [self.bob.pk])
 
+    def liked(self, number, user):
+        """*user* likes *number* things that are no rows."""
+        for at in range(number):
+            manager.add_activity(Activity(user, feeds.Like, f"old:{user.pk}:{at}"))
+
+    def check_only(self, *users, number):
+        """What dan's feeds hold is what *users* did, *number* things: in slices, counts and groups."""
+        feed, keys = manager.get_feeds(self.dan), {each.pk for each in users}
+        self.assertEqual({each.actor_id for each in feed["home"][:25]}, keys)
+        self.assertEqual((len(feed["home"][:25]), feed["home"].count()), (min(25, number), number))
+        self.assertEqual({actor for group in feed["grouped"][:25] for actor in group.actor_ids}, keys)
+        self.assertEqual(feed["grouped"].count(), number)
+
+    def test_followers_hold_nothing(self):
+        """The rows by which followers are found go in the same transaction: nothing stays that pushes out what others did."""
+        self.liked(5, self.ann)
+        self.liked(40, self.bob)
+        with self.committed():
+            self.bob.delete()
+        self.check_only(self.ann, number=5)
+
     def test_many_at_once(self):
         """By a queryset, and by a proxy."""
-        manager.add_activity(Activity(self.bob, feeds.Like, self.picture))
-        manager.add_activity(Activity(self.cleo, feeds.Like, self.picture))
+        self.liked(5, self.ann)
+        self.liked(40, self.bob)
+        self.liked(40, self.cleo)
         with self.committed():
             Proxy.objects.filter(pk__in=[self.bob.pk, self.cleo.pk]).delete()
-        self.assertEqual(self.home(), [])
+        self.check_only(self.ann, number=5)
 
     @override_settings(FEEDMILL={"REDIS_URL": "memory://", "DELETE_USERS": False})
     def test_turned_off(self):
