@@ -7,6 +7,7 @@ relayed is here, once for both. See ``docs/decisions/0110-outbox.md``.
 from __future__ import annotations
 
 import logging
+import math
 import time
 import uuid
 from abc import ABC, abstractmethod
@@ -44,6 +45,8 @@ MOST_ATTEMPTS = 12
 FIRST_PAUSE, LONGEST_PAUSE, LONGEST_OUTAGE_PAUSE = 1.0, 300.0, 15.0
 #: Seconds for which commits of this process do not try to relay, after one could not reach the storage: the sweep does.
 LEFT_TO_SWEEP = 30.0
+#: Seconds after which a commit goes on with nothing more, and leaves what is not relayed yet to the sweep.
+COMMIT_TIME = 1.0
 #: Seconds that a sweep takes at most, and failures of the storage, one after the other, with which it ends.
 SWEEP_TIME, SWEEP_FAILURES = 60.0, 3
 #: Errors that come again however often a row is relayed, but for those that another process may not have.
@@ -159,8 +162,9 @@ class Outbox(ABC):
         """The oldest rows of *lanes* that are not dead, in the order of their ids."""
 
     @abstractmethod
-    def _first(self, db: Any, scope: str) -> int | None:
-        """The lowest id of the rows that are not dead and whose lane begins with *scope*; None if there are none."""
+    def _first(self, db: Any, scope: str, even: Sequence[str]) -> int | None:
+        """The lowest id of the rows that are not dead and whose lane begins with *scope*, except in lanes with a failed attempt that
+        are not among *even*; None if there are none."""
 
     @abstractmethod
     def _heads(self, db: Any, after: int, limit: int, lanes: Sequence[str] | None) -> list[tuple[int, str]]:
@@ -264,19 +268,20 @@ class Outbox(ABC):
         if time.monotonic() < self._left_until:
             return
         try:
-            relay = yield from self.relay_lanes(lanes)
+            relay = yield from self.relay_lanes(lanes, seconds=COMMIT_TIME)
         except Exception as error:
             logger.warning("what was committed waits in outbox %r: %s: %s", self.name, type(error).__name__, error)
         else:
             if relay.away:
                 self._left_until = time.monotonic() + LEFT_TO_SWEEP
 
-    def relay_lanes(self, lanes: Iterable[str], failures: int = 1) -> Procedure[_Relay]:
+    def relay_lanes(self, lanes: Iterable[str], failures: int = 1, seconds: float = math.inf) -> Procedure[_Relay]:
         """Relay the rows of *lanes* that are due, in order, except of those lanes that somebody else relays.
 
-        It ends when the storage could not be reached that many times, one after the other.
+        It ends when the storage could not be reached that many times, one after the other, and begins no call after so many
+        *seconds*.
         """
-        relay = _Relay(self, failures)
+        relay = _Relay(self, failures, time.monotonic() + seconds)
         yield from relay.run(sorted({*lanes}))
         if relay.relayed and not relay.unreachable:
             self._left_until = 0.0
@@ -288,7 +293,8 @@ class Outbox(ABC):
             heads: list[tuple[int, str]] = yield from self._ask(self._heads, after, LANES_AT_ONCE, None)
             if not heads:
                 break
-            relay = yield from self.relay_lanes([lane for _, lane in heads], SWEEP_FAILURES)
+            left = began + SWEEP_TIME - time.monotonic()
+            relay = yield from self.relay_lanes([lane for _, lane in heads], SWEEP_FAILURES, left)
             relayed += relay.relayed
             if relay.away:
                 break
@@ -310,8 +316,10 @@ class Outbox(ABC):
 class _Relay:
     """One pass through some lanes: claims them, makes their calls one after the other, and gives them back."""
 
-    def __init__(self, outbox: Outbox, failures: int) -> None:
+    def __init__(self, outbox: Outbox, failures: int, ends: float) -> None:
         self.outbox, self.token, self.failures = outbox, uuid.uuid4().hex, failures
+        #: When it ends, by the monotonic clock.
+        self._ends = ends
         #: Rows that were relayed; and how often, one time after the other, the storage could not be reached.
         self.relayed = self.unreachable = 0
         #: When the claims end, and how far the clock of the database is ahead of the monotonic one.
@@ -329,10 +337,15 @@ class _Relay:
         """Whether it makes no sense to go on."""
         return self.unreachable >= self.failures
 
+    @property
+    def _over(self) -> bool:
+        """Whether no more calls are begun."""
+        return self.away or time.monotonic() >= self._ends
+
     def run(self, lanes: Sequence[str]) -> Procedure[None]:
         """Relay what is due of *lanes*, and what others write to them meanwhile."""
         ask, outbox = self.outbox._ask, self.outbox
-        while lanes and not self.away:
+        while lanes and not self._over:
             mine = yield from self._claim(lanes)
             if not mine:
                 return
@@ -392,20 +405,21 @@ class _Relay:
                     continue
                 yield from self._add(adding, now)
                 adding = [row] if row.method == ADDS else []
-                if not adding and row.lane not in self._stuck and not self.away:
+                if not adding and row.lane not in self._stuck and not self._over:
                     yield from self._take_turn(row, now)
-                if self.away:
+                if self._over:
                     return False
             yield from self._add(adding, now)
         finally:
             yield from self._settle()
-        return len(rows) == ROWS_AT_ONCE and before != (self.relayed, len(self._stuck)) and not self.away
+        return len(rows) == ROWS_AT_ONCE and before != (self.relayed, len(self._stuck)) and not self._over
 
     def _take_turn(self, row: Row, now: float) -> Procedure[None]:
         """Make the call of *row*, unless it has to wait for older rows of other lanes."""
         if deferral.is_barrier(row.lane):
             yield from self._settle()
-            first: int | None = yield from self.outbox._ask(self.outbox._first, row.lane[: deferral.SCOPE_SIZE])
+            scope, even = row.lane[: deferral.SCOPE_SIZE], deferral.lanes_before(row.lane, row.method, row.payload)
+            first: int | None = yield from self.outbox._ask(self.outbox._first, scope, even)
             if first is not None and first < row.id:
                 self._stick(row.lane)
                 return
@@ -436,7 +450,7 @@ class _Relay:
                     self._finished(rows)
                     return
         for row in rows:  # each alone tells which of them is the reason
-            if row.lane not in self._stuck and not self.away:
+            if row.lane not in self._stuck and not self._over:
                 yield from self._make(row, now)
 
     def _make(self, row: Row, now: float) -> Procedure[None]:

@@ -42,7 +42,7 @@ from feedmill.fanout.operations import (
     UPDATE,
     FanoutOperation,
 )
-from feedmill.ids import ACTOR_SLICE, Entity, entity_id, owner_id
+from feedmill.ids import ACTOR_SLICE, Entity, actor_hashes, entity_id, owner_id
 from feedmill.iteration import batched
 from feedmill.manager import activity_bodies, batches, notified_users, overriding, removals, writes
 from feedmill.msgpack_codec import MAX_BYTES, pack, unpack
@@ -170,8 +170,12 @@ def _deferred(outbox: Outbox, procedure: Any, name: str, manager: Any, *args: An
 
 def _lane(manager: Any, *key: Any) -> str:
     """The lane of what is about *key*, a text of 41 characters; without a key, that of what waits for all lanes of the manager."""
-    lane = blake2b(pack(key), digest_size=12).hexdigest() if key else "*"
+    lane = _key_hash(*key) if key else "*"
     return f"{blake2b(manager.name.encode(), digest_size=8).hexdigest()}:{lane}"
+
+
+def _key_hash(*key: Any) -> str:
+    return blake2b(pack(key), digest_size=12).hexdigest()
 
 
 #: Characters of a lane that tell the manager, with the colon; and what stands behind them where a call waits for all lanes.
@@ -186,6 +190,17 @@ def barrier_of(lane: str) -> str:
 def is_barrier(lane: str) -> bool:
     """Whether calls of *lane* wait for all others of the manager."""
     return lane.endswith(BARRIER)
+
+
+def lanes_before(lane: str, method: str, payload: bytes) -> list[str]:
+    """The lanes for which a call in the *lane* of a barrier waits although their rows fail: what somebody did comes before their
+    deletion, or it would come back afterwards."""
+    try:
+        user = arguments(method, payload)[0] if method == "delete_user" else None
+        hashes = set() if user is None else actor_hashes(user)
+    except (FeedmillError, IndexError):  # which the call itself will tell of
+        return []
+    return sorted(lane[:SCOPE_SIZE] + _key_hash("actor", each) for each in hashes)
 
 
 def _call(

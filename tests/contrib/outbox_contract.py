@@ -318,6 +318,26 @@ def check_outage(kind: Kind) -> None:
     assert home() == [("bob", 2), ("ann", 1)] and handle.wait(5).reached == 2
 
 
+def check_slow(kind: Kind) -> None:
+    """A commit does not wait long: what takes longer is left to a sweep."""
+    made = deferral.made
+
+    def slow(*given: Any) -> Any:
+        time.sleep(0.05)
+        return (yield from made(*given))
+
+    together = mock.Mock(side_effect=WrongType("one of them"))
+    slowly = mock.patch.multiple(deferral, made=slow, made_together=together)
+    with slowly, mock.patch.object(core, "COMMIT_TIME", 0.2), kind.transaction():
+        for number in range(12):
+            club.add_activity(act(number, f"author{number}"))
+            club.remove_object(99)
+    assert 1 <= kind.outbox.counts().waiting < 24 and home()
+    for _ in range(3):
+        kind.outbox.relay()
+    assert len(home()) == 12 and kind.outbox.counts()[:2] == (0, 0)
+
+
 def check_outside(kind: Kind) -> None:
     """Outside a transaction a call is relayed at once, and waits if it cannot be."""
     with kind.outside() as possible:
@@ -499,6 +519,45 @@ def check_barrier(kind: Kind) -> None:
         for _ in range(3):
             kind.outbox.relay()
     assert home() == [("dan", 2), ("bob", 1)] and kind.outbox.counts()[:2] == (0, 0)
+
+
+def check_barrier_behind_failures(kind: Kind) -> None:
+    """A row that fails holds up its lane, and neither what removes all about something nor what comes behind that; but
+    what somebody did comes before their deletion."""
+    made = deferral.made
+
+    def bad(manager: str, method: str, given: Any) -> Any:
+        if getattr(given[0], "actor_id", "") in ("ann", 5):
+            raise UnknownName("not in this release")
+        return (yield from made(manager, method, given))
+
+    together = mock.Mock(side_effect=WrongType("one of them"))
+    with mock.patch.multiple(deferral, made=bad, made_together=together):
+        for call in (
+            lambda: club.add_activity(act(1)),
+            lambda: club.add_activity(act(2)),
+            lambda: club.remove_object(9),
+        ):
+            with kind.transaction():
+                call()  # type: ignore[no-untyped-call]
+        with kind.transaction():
+            club.remove_actor("fan", "cleo")
+            club.delete_user("bob")
+            club.add_activity(act(3, "dan"))
+        assert home() == [("dan", 3)]
+        assert [(row.method, row.attempts) for row in kind.outbox.rows()] == [("add_activity", 1), ("add_activity", 0)]
+        for number, user in ((4, "ann"), (5, 5)):
+            with kind.transaction():
+                club.add_activity(act(number, user))
+                club.delete_user(str(user))
+                club.add_activity(act(number, "eve"))
+        with later(kind, 30):
+            kind.outbox.relay()
+        assert home() == [("dan", 3)]
+    for _ in range(3):
+        with later(kind, 60):
+            kind.outbox.relay()
+    assert home() == [("eve", 5), ("eve", 4), ("dan", 3)] and kind.outbox.counts()[:2] == (0, 0)
 
 
 def check_killed(kind: Kind) -> None:

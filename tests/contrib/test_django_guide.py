@@ -209,9 +209,11 @@ def test_the_rows_of_the_guide(project: Folder) -> None:
                     (False, True, "one", []),
                     (True, True, "one", ["one"]),
                     (True, True, "two", ["two"]),
+                    (False, True, "two", []),
+                    (True, True, "two", ["two"]),
                     (True, False, "two", []),
                 ):
-                    photo.published_at = photo.published_at or (timezone.now() if published else None)
+                    photo.published_at = (photo.published_at or timezone.now()) if published else None
                     photo.title, request.granted = title, granted
                     with self.captureOnCommitCallbacks(execute=True):
                         photo.save()

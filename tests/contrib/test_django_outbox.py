@@ -159,6 +159,29 @@ def test_checks_of_the_setup(folder: Folder) -> None:
     )
 
 
+def test_the_clock_of_each_database(folder: Folder) -> None:
+    """It is asked in a way that depends on no time zone of a session: MySQL's CURRENT_TIMESTAMP would."""
+    found = folder.run(
+        START
+        + """
+import datetime as dt
+from unittest import mock
+from feedmill.contrib.django.outbox import rows
+for vendor in ("mysql", "postgresql", "oracle"):
+    connection = mock.MagicMock(vendor=vendor)
+    cursor = connection.cursor.return_value.__enter__.return_value
+    cursor.fetchone.return_value = (dt.datetime(2024, 1, 1, 12, 0, 0, 250000),)
+    with mock.patch.object(rows, "connections", {"default": connection}):
+        print(rows.DjangoOutbox()._clock("default"), cursor.execute.call_args.args[0])
+"""
+    )
+    assert found.splitlines() == [
+        "1704110400.25 SELECT UTC_TIMESTAMP(6)",
+        "1704110400.25 SELECT clock_timestamp()",
+        "1704110400.25 SELECT CURRENT_TIMESTAMP FROM DUAL",
+    ]
+
+
 def test_a_sweep(folder: Folder) -> None:
     """The sweep of a worker relays what a web process could not, and the worker delivers it."""
     here = folder.env

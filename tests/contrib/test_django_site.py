@@ -92,6 +92,43 @@ def test_rows_with_and_without_an_outbox(tmp_path: Path, outbox: str) -> None:
     assert "Error" not in done.stderr
 
 
+#: In the database that has no outbox.
+OTHER = """
+from django.contrib.auth import get_user_model
+from django.db import transaction
+from gallery.feeds import manager
+from gallery.models import Follow, Picture
+ann, dan = (get_user_model().objects.create(username=name) for name in ("ann", "dan"))
+get_user_model().objects.using("other").create(pk=ann.pk, username="ann")
+Follow.objects.create(user=dan, target=ann)
+def shown():
+    return [activity.extra_context["title"] for activity in manager.get_feeds(dan)["home"][:]]
+for ends in (LookupError, None):
+    try:
+        with transaction.atomic(using="other"):
+            Picture.objects.using("other").create(owner_id=ann.pk, title=str(ends))
+            print("inside", shown())
+            if ends:
+                raise ends
+    except LookupError:
+        pass
+    print("behind", shown())
+"""
+
+
+@pytest.mark.parametrize("outbox", ["", "1"])
+def test_rows_of_another_database(tmp_path: Path, outbox: str) -> None:
+    """What follows from rows waits for the commit of their own database, which is not that of the outbox."""
+    needed("django" if importlib.util.find_spec("django") else None, "no Django; pip install 'feedmill[django]'")
+    env = {f"SITE_{name}": str(tmp_path / name) for name in ("DATABASE", "OTHER_DATABASE")} | {"SITE_OUTBOX": outbox}
+    for name in ("default", "other"):
+        assert (done := manage("migrate", "--database", name, **env)).returncode == 0, done.stderr
+    done = manage("shell", "-c", OTHER, **env)
+    assert done.returncode == 0, done.stderr
+    shown = [line for line in done.stdout.splitlines() if "[" in line]
+    assert shown == ["inside []", "behind []", "inside []", "behind ['None']"]
+
+
 #: In a transaction that is not committed, as in a test case of Django.
 IN_A_TEST = """
 from django.contrib.auth import get_user_model

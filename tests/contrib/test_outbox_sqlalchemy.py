@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from feedmill.errors import ArgumentError
 from tests.celery_local.postgres import create_database, url_of
 from tests.contrib.outbox_contract import Undo, act, away, club, home
 from tests.contrib.outbox_kinds import begin_by_itself
+from tests.documents import ROOT
 
 
 class Base(DeclarativeBase):
@@ -116,6 +118,47 @@ def test_async_sessions(url: str) -> None:
         assert outbox.relay() == 1 and home()[0] == ("cleo", 6)
 
 
+def test_an_async_engine_that_its_url_does_not_tell(tmp_path: Path) -> None:
+    """Workers and commands relay by the sync engine that is given beside it."""
+    import aiosqlite
+
+    async def connect() -> Any:
+        return await aiosqlite.connect(tmp_path / "app.db")
+
+    engine, sync_engine = (
+        create_async_engine("sqlite+aiosqlite://", async_creator=connect),
+        create_engine(f"sqlite:///{tmp_path}/app.db"),
+    )
+    outbox = Outbox(engine, name="created", sync_engine=sync_engine)
+
+    async def write() -> None:
+        async with engine.begin() as connection:
+            await connection.run_sync(outbox.metadata.create_all)
+        async with async_sessionmaker(engine).begin() as session:
+            with away(), outbox.bind(session):
+                await club.aadd_activity(act(1, "hans"))
+                await session.commit()
+                await outbox.aclose()
+        await engine.dispose()
+
+    asyncio.run(write())
+    assert outbox.counts().waiting == 1
+    with pytest.MonkeyPatch.context() as patch:
+        clock = outbox._clock
+        patch.setattr(outbox, "_clock", lambda db: clock(db) + 60)
+        assert outbox.relay() == 1 and outbox.counts().waiting == 0
+    sync_engine.dispose()
+    for wrong, why in (
+        (engine, "use what create_engine returns"),
+        (create_engine("sqlite://"), "for an AsyncEngine only"),
+    ):
+        with pytest.raises(ArgumentError, match=why):
+            Outbox(sync_engine if "only" in why else engine, name="created", sync_engine=wrong)  # type: ignore[arg-type]
+    postgres = create_engine("postgresql+psycopg://")
+    with pytest.raises(ArgumentError, match="is one of 'postgresql' and engine of 'sqlite'"):
+        Outbox(engine, name="created", sync_engine=postgres)
+
+
 @pytest.fixture
 def outbox(tmp_path: Path) -> Iterator[Outbox]:
     """An outbox in a file, of an engine that begins by itself."""
@@ -187,6 +230,20 @@ def test_the_tables(outbox: Outbox) -> None:
             ids.append(club.add_activity(act(number)).row_id)  # type: ignore[attr-defined]
             session.commit()
     assert ids == [1, 2, 3]
+
+
+def test_beside_django(tmp_path: Path) -> None:
+    """Nothing in the database has a name of what Django's outbox makes there: both may be in one."""
+    django = ROOT / "feedmill/contrib/django/outbox/migrations/0001_outbox.py"
+    taken = re.findall(r'name="(feedmill_outbox\w*)"', django.read_text())
+    engine = create_engine(f"sqlite:///{tmp_path}/both.db")
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE feedmill_outbox_outboxrow (id integer)")
+        for name in taken:
+            connection.exec_driver_sql(f"CREATE INDEX {name} ON feedmill_outbox_outboxrow (id)")
+    Outbox(engine, name="both").metadata.create_all(engine)
+    assert len(taken) == 3 and "feedmill_outbox" in inspect(engine).get_table_names()
+    engine.dispose()
 
 
 def test_wrong_arguments(outbox: Outbox) -> None:

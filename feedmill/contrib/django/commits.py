@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.apps import apps
-from django.db import DatabaseError, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, router, transaction
 
 from feedmill.errors import UnknownActivity
 
@@ -21,12 +21,18 @@ OUTBOX = "feedmill.contrib.django.outbox"
 def call(method: Callable[..., Any], *args: Any, using: str | None) -> None:
     """Call *method* of a manager with *args* when the transaction on the database *using* is committed; at once without one.
 
-    With the outbox in ``INSTALLED_APPS`` it is called at once, inside the transaction, since that is what the outbox takes down.
+    With the outbox in ``INSTALLED_APPS``, and in that database, it is called at once, inside the transaction: the outbox takes it down.
     """
-    if apps.is_installed(OUTBOX):
+    if apps.is_installed(OUTBOX) and _in_outbox_database(using):
         method(*args)
     else:
         transaction.on_commit(_Call(method, args), using=using)
+
+
+def _in_outbox_database(using: str | None) -> bool:
+    """Whether what is written to the outbox is part of a transaction on the database *using*."""
+    model = apps.get_model("feedmill_outbox", "OutboxRow")
+    return bool((using or DEFAULT_DB_ALIAS) == router.db_for_write(model))
 
 
 class _Call:

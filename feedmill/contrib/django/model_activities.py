@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from django.apps import apps
 from django.db import models
-from django.db.models.signals import post_save, pre_delete
+from django.db.models.signals import post_save, pre_delete, pre_save
 from django.utils import timezone
 
 from feedmill.activity import Activity
@@ -73,6 +73,7 @@ class ModelDeclaration:
                 )
         for each in apps.get_models():
             if issubclass(each, model) and each._meta.concrete_model is model._meta.concrete_model:
+                pre_save.connect(self._before_save, sender=each, weak=False, dispatch_uid=(_path(self), "saving"))
                 post_save.connect(self._on_save, sender=each, weak=False, dispatch_uid=(_path(self), "saved"))
                 pre_delete.connect(self._on_deletion, sender=each, weak=False, dispatch_uid=(_path(self), "deleted"))
 
@@ -90,9 +91,31 @@ class ModelDeclaration:
             instance = None if instance is None else getattr(instance, name)
         return None if instance is None else _attribute(instance, last)
 
+    def _before_save(self, sender: Any, instance: Any, raw: bool, using: str, **_: Any) -> None:
+        """Remember the row as it is stored, if what will be saved does not tell any more what became of it."""
+        vars(instance).pop(self._stored, None)
+        if not raw and not instance._state.adding and self._asks_again() and not self._tells(instance):
+            vars(instance)[self._stored] = sender._base_manager.using(using).filter(pk=instance.pk).first()
+
     def _on_save(self, sender: Any, instance: Any, created: bool, raw: bool, using: str, **_: Any) -> None:
+        before = vars(instance).pop(self._stored, None)
+        if before is not None and self._tells(before) and self.when(before):
+            self._take_back(before, using)
         if not raw and (created or self._asks_again()):
             self._saved(instance, created, using)
+
+    @property
+    def _stored(self) -> str:
+        """The attribute of an instance that is being saved for the row as it was."""
+        return f"_feedmill_{_path(self)}"
+
+    def _tells(self, instance: Any) -> bool:
+        """Whether a row has what its activity, or its pair, cannot be without."""
+        raise NotImplementedError
+
+    def _take_back(self, instance: Any, using: str) -> None:
+        """Have what became of a row removed."""
+        raise NotImplementedError
 
     def _asks_again(self) -> bool:
         """Whether it matters that an existing row is saved."""
@@ -161,6 +184,12 @@ class ModelActivities(ModelDeclaration):
     def _asks_again(self) -> bool:
         return self.updates or super()._asks_again()
 
+    def _tells(self, instance: Any) -> bool:
+        return self._value("actor", instance) is not None and self._value("time", instance) is not None
+
+    def _take_back(self, instance: Any, using: str) -> None:
+        commits.call(self._manager.remove_activity, self.activity(instance), using=using)
+
     def _saved(self, instance: Any, created: bool, using: str) -> None:
         activity = self.activity(instance)
         if activity is None:
@@ -206,6 +235,12 @@ class ModelFollows(ModelDeclaration):
             return None
         pair = entity_id(user, "user"), entity_id(target, "target")
         return None if str(pair[0]) == str(pair[1]) else pair
+
+    def _tells(self, instance: Any) -> bool:
+        return self._pair(instance) is not None
+
+    def _take_back(self, instance: Any, using: str) -> None:
+        commits.call(self._manager.unfollow, *(self._pair(instance) or ()), using=using)
 
     def _saved(self, instance: Any, created: bool, using: str) -> None:
         pair = self._pair(instance)

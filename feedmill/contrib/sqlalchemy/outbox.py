@@ -57,6 +57,7 @@ _DIALECTS = ("postgresql", "sqlite", "mysql", "mariadb")
 
 
 def _tables(metadata: MetaData) -> tuple[Table, Table]:
+    """The two tables. Neither they nor their indexes have a name that Django's outbox uses, which may be in the same database."""
     number = BigInteger().with_variant(Integer, "sqlite")  # which counts on only in a column of that very type
     rows = Table(
         "feedmill_outbox",
@@ -72,8 +73,8 @@ def _tables(metadata: MetaData) -> tuple[Table, Table]:
         Column("attempts", Integer, nullable=False),
         Column("error", Text, nullable=False),
         Column("dead", Boolean, nullable=False),
-        Index("feedmill_outbox_lanes", "dead", "lane", "id"),
-        Index("feedmill_outbox_ids", "dead", "id"),
+        Index("feedmill_outbox_by_lane", "dead", "lane", "id"),
+        Index("feedmill_outbox_by_id", "dead", "id"),
         sqlite_autoincrement=True,  # else an id would be given again
     )
     claims = Table(
@@ -82,7 +83,7 @@ def _tables(metadata: MetaData) -> tuple[Table, Table]:
         Column("lane", String(64), primary_key=True),
         Column("token", String(64), nullable=False),
         Column("until", Float(53), nullable=False),
-        Index("feedmill_outbox_tokens", "token"),
+        Index("feedmill_outbox_claim_by_token", "token"),
     )
     return rows, claims
 
@@ -92,13 +93,20 @@ class Outbox(outbox.Outbox):
 
     *engine*: an Engine or an AsyncEngine of PostgreSQL, SQLite, MySQL or MariaDB. *metadata*: where its two tables are declared,
     such as ``Base.metadata``, so that ``create_all`` and Alembic create them with those of the app; without it they are in
-    ``outbox.metadata``. *name*: what commands call it; one name is one outbox in a process.
+    ``outbox.metadata``. *name*: what commands call it; one name is one outbox in a process. *sync_engine*: beside an AsyncEngine, an
+    Engine of the same database by which workers and commands, which have no event loop, relay rows. Without one they connect to the
+    URL of *engine* and to nothing else that it was made with: give one if it has ``connect_args``, ``async_creator`` or listeners.
 
     Workers relay what a web process could not: import the module that makes the outbox there, too (``FEEDMILL_MODULES``).
     """
 
     def __init__(
-        self, engine: Engine | AsyncEngine, metadata: MetaData | None = None, *, name: str = "sqlalchemy"
+        self,
+        engine: Engine | AsyncEngine,
+        metadata: MetaData | None = None,
+        *,
+        name: str = "sqlalchemy",
+        sync_engine: Engine | None = None,
     ) -> None:
         if not isinstance(engine, (Engine, AsyncEngine)):
             raise ArgumentError(f"engine is {engine!r}; use what create_engine or create_async_engine returns")
@@ -106,9 +114,12 @@ class Outbox(outbox.Outbox):
             raise ArgumentError(
                 f"the outbox does not know the database {engine.dialect.name!r}; it knows {', '.join(_DIALECTS)}"
             )
+        if sync_engine is not None:
+            _check_sync_engine(sync_engine, engine)
         super().__init__(name)
         #: The engine by which rows are relayed.
         self.engine = engine
+        self._sync_engine = engine if isinstance(engine, Engine) else sync_engine
         #: Where the two tables are declared.
         self.metadata = MetaData() if metadata is None else metadata
         self._table, self._claim_table = _tables(self.metadata)
@@ -147,8 +158,8 @@ class Outbox(outbox.Outbox):
         return either(self._asked, self._aasked, function, *args)
 
     def _asked(self, function: Callable[..., Any], *args: Any) -> Any:
-        if isinstance(self.engine, Engine):
-            with self.engine.begin() as connection:
+        if self._sync_engine is not None:
+            with self._sync_engine.begin() as connection:
                 return function(connection, *args)
         return asyncio.run(self._asked_once(function, *args))
 
@@ -228,9 +239,20 @@ class Outbox(outbox.Outbox):
     def _rows(self, db: Any, lanes: Sequence[str], limit: int) -> list[Row]:
         return self._found(db, self._table.c.dead.is_(False), self._table.c.lane.in_(lanes), limit=limit)
 
-    def _first(self, db: Any, scope: str) -> int | None:
-        table = self._table
-        asked = select(func.min(table.c.id)).where(table.c.dead.is_(False), table.c.lane.startswith(scope))
+    def _first(self, db: Any, scope: str, even: Sequence[str]) -> int | None:
+        table, failing = self._table, self._table.alias()
+        asked = select(func.min(table.c.id)).where(
+            table.c.dead.is_(False),
+            table.c.lane.startswith(scope),
+            or_(
+                table.c.lane.in_(even),
+                table.c.lane.not_in(
+                    select(failing.c.lane).where(
+                        failing.c.dead.is_(False), failing.c.lane.startswith(scope), failing.c.attempts > 0
+                    )
+                ),
+            ),
+        )
         first: int | None = db.execute(asked).scalar_one()
         return first
 
@@ -279,6 +301,17 @@ class Outbox(outbox.Outbox):
         held = select(claims.lane).where(claims.until >= now)
         statement = delete(self._table).where(rows.id == row_id, or_(rows.dead.is_(True), rows.lane.not_in(held)))
         return bool(db.execute(statement).rowcount)
+
+
+def _check_sync_engine(sync_engine: Any, engine: Engine | AsyncEngine) -> None:
+    if not isinstance(sync_engine, Engine):
+        raise ArgumentError(f"sync_engine is {sync_engine!r}; use what create_engine returns")
+    if isinstance(engine, Engine):
+        raise ArgumentError("sync_engine is for an AsyncEngine only; by an Engine everything is done")
+    if sync_engine.dialect.name != engine.dialect.name:
+        raise ArgumentError(
+            f"sync_engine is one of {sync_engine.dialect.name!r} and engine of {engine.dialect.name!r}; use one of the same database"
+        )
 
 
 class _InSession:

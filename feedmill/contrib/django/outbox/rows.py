@@ -26,6 +26,8 @@ NAME = "django"
 _MISSING = re.compile(
     r"no such (table|column)|has no column|doesn't exist|does not exist|unknown column", re.IGNORECASE
 )
+#: How databases are asked what time it is, where CURRENT_TIMESTAMP is that of the transaction's begin, or of the session's time zone.
+_NOW = {"postgresql": "clock_timestamp()", "mysql": "UTC_TIMESTAMP(6)"}
 
 
 class DjangoOutbox(Outbox):
@@ -78,7 +80,7 @@ class DjangoOutbox(Outbox):
         vendor = connections[db].vendor
         if vendor == "sqlite":  # whose clients are all on one machine
             return time.time()
-        now = "clock_timestamp()" if vendor == "postgresql" else "CURRENT_TIMESTAMP"
+        now = _NOW.get(vendor, "CURRENT_TIMESTAMP")
         source = " FROM DUAL" if vendor == "oracle" else ""
         with connections[db].cursor() as cursor:
             cursor.execute(f"SELECT {now}{source}")  # of constants
@@ -126,8 +128,10 @@ class DjangoOutbox(Outbox):
         found = OutboxRow.objects.using(db).filter(lane__in=lanes, dead=False)
         return [_row(each) for each in found.order_by("id")[:limit]]
 
-    def _first(self, db: Any, scope: str) -> int | None:
+    def _first(self, db: Any, scope: str, even: Sequence[str]) -> int | None:
         found = OutboxRow.objects.using(db).filter(lane__startswith=scope, dead=False)
+        failing = found.filter(attempts__gt=0).values("lane")
+        found = found.filter(~Q(lane__in=failing) | Q(lane__in=even))
         first: int | None = found.aggregate(first=Min("id"))["first"]
         return first
 

@@ -49,6 +49,8 @@ DATABASES = {
         "TEST": {"NAME": ":memory:"},
     }
 }
+if os.environ.get("SITE_OTHER_DATABASE"):
+    DATABASES["other"] = {"ENGINE": "django.db.backends.sqlite3", "NAME": os.environ["SITE_OTHER_DATABASE"]}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "/static/"
 LANGUAGE_CODE = "en"

@@ -10,7 +10,7 @@ from django.db import connection, transaction
 from django.test import override_settings
 
 from feedmill import Activity, Manager
-from feedmill.contrib.django import ModelActivities, checks, configuration
+from feedmill.contrib.django import ModelActivities, checks, commits, configuration
 from feedmill.contrib.django.model_activities import _declared
 from feedmill.errors import DeclarationError, StorageError, UnknownVerb
 from gallery import feeds
@@ -110,6 +110,33 @@ class ModelActivitiesTests(Tests):
             picture.delete()
         self.assertEqual(self.home(), [])
 
+    def test_without_a_time(self):
+        """A row that has a time no more, or no author, is an activity no more: what it was is removed, with one query."""
+        for role, known in (("time", "created_at"), ("actor", "owner_id")):
+
+            def named(instance, known=known):
+                return getattr(instance, known) if instance.public else None
+
+            with self.subTest(role), mock.patch.object(feeds.Pictures, role, staticmethod(named)):
+                with self.committed():
+                    picture = Picture.objects.create(owner=self.ann, title="one", public=False)
+                    picture.save()
+                    picture.public = True
+                    picture.save()
+                self.assertEqual(len(self.home()), 1)
+                picture.public = False
+                with self.committed(), self.assertNumQueries(2):
+                    picture.save()
+                self.assertEqual(self.home(), [])
+        pair = mock.patch.object(feeds.Follows, "user", staticmethod(lambda row: getattr(row, "who", row.user_id)))
+        with mock.patch.object(feeds.Follows, "when", return_value=True), pair, self.committed():
+            manager.add_activity(Activity(self.bob, feeds.Like, self.picture))
+            row = Follow.objects.get(user=self.dan, target=self.bob)
+            self.assertEqual(len(self.home()), 1)
+            row.who = None
+            row.save()
+        self.assertEqual(self.home(), [])
+
     def test_what_sends_no_signals(self):
         """Fixtures, and what Django does without signals, are passed over; the activities of rows can be had."""
         with self.committed():
@@ -166,7 +193,10 @@ class ModelActivitiesTests(Tests):
 
     def test_with_an_outbox(self):
         """Where one takes down what is called inside a transaction, the call is made there."""
-        with mock.patch("django.apps.apps.is_installed", lambda name: name == "feedmill.contrib.django.outbox"):
+        with (
+            mock.patch("django.apps.apps.is_installed", lambda name: name == "feedmill.contrib.django.outbox"),
+            mock.patch.object(commits, "_in_outbox_database", return_value=True),
+        ):
             Like.objects.create(user=self.bob, picture=self.picture)
         self.assertEqual(len(self.home()), 1)
 
@@ -198,11 +228,12 @@ class ModelActivitiesTests(Tests):
 
     def forget(self, declared):
         """Listen to it no more."""
-        from django.db.models.signals import post_save, pre_delete
+        from django.db.models.signals import post_save, pre_delete, pre_save
 
         path = f"{declared.__module__}.{declared.__qualname__}"
         _declared[:] = [each for each in _declared if not isinstance(each, declared)]
         for sender in (User, Proxy):
+            pre_save.disconnect(sender=sender, dispatch_uid=(path, "saving"))
             post_save.disconnect(sender=sender, dispatch_uid=(path, "saved"))
             pre_delete.disconnect(sender=sender, dispatch_uid=(path, "deleted"))
 
