@@ -11,11 +11,12 @@ from feedmill.errors import FeedmillError
 from feedmill.fanout.handle import status_of
 from feedmill.ids import ID_SIZE, is_id
 from feedmill.msgpack_codec import pack
-from feedmill.storage.journal import DeadLetter
+from feedmill.storage.journal import FANOUT, HOOK, MESSAGE, DeadLetter
 from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
-from feedmill.worker import dead_letters, drain, planner
-from feedmill.worker.delivery import AUDIENCES, ids_of
+from feedmill.worker import dead_letters, drain
+from feedmill.worker.delivery import AUDIENCES
+from feedmill.worker.planned_chunks import read_chunk
 from tests.doctor.fixtures import DoctorManager
 from tests.feeds.samples import Home, News, Notes, held, in_group, on_day
 from tests.fuzz.mutate import confused
@@ -84,7 +85,7 @@ def record(rng: random.Random, data: bytes) -> None:
 
 def letter(rng: random.Random, data: bytes) -> None:
     """A dead letter: what it holds is said, or it is told to be nothing."""
-    kind = rng.choice((dead_letters.FANOUT, dead_letters.MESSAGE, data.decode(errors="replace")))
+    kind = rng.choice((FANOUT, MESSAGE, HOOK, data.decode(errors="replace")))
     assert len(dead_letters.content(DeadLetter("5-1", kind, "why", data))) in (2, 3)
 
 
@@ -157,9 +158,9 @@ def claims(rng: random.Random, data: bytes) -> None:
 
 def chunk(rng: random.Random, data: bytes) -> None:
     """A chunk as the journal keeps it."""
-    message = planner._unpacked(data)
-    assert message.audience in AUDIENCES
-    assert all(map(is_id, ids_of(message.ids, "user ids")))
+    planned = read_chunk(data)
+    assert planned.audience in AUDIENCES
+    assert all(map(is_id, planned.user_ids))
 
 
 def records(serializers: Sequence[Any], activities: Sequence[Any]) -> list[bytes]:

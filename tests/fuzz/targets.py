@@ -20,6 +20,7 @@ from feedmill import Activity, cursor, revision, signing
 from feedmill.errors import FeedmillError
 from feedmill.grouping import pending_writes
 from feedmill.grouping.feed_state import FeedState
+from feedmill.manager import Priority
 from feedmill.msgpack_codec import pack, unpack, unpack_rows, unpack_stream
 from feedmill.records import AggregatedActivitySerializer, NotificationSerializer
 from feedmill.storage.memory import DATA
@@ -28,6 +29,7 @@ from feedmill.tasks import deliver, fan_out, follow, sweep, unfollow
 from feedmill.tools.replay.lines import Garbage
 from feedmill.tools.replay.read import read_events, read_follows
 from feedmill.verbs import Love
+from feedmill.worker.planned_chunks import planned_chunk
 from tests.feeds.samples import BASE, Home, News, Notes, in_group, on_day
 from tests.fuzz import stores
 from tests.fuzz.mutate import confused, mutated
@@ -258,7 +260,10 @@ def targets(files: Files, web: Call) -> list[Target]:
         ),
         Target(
             "chunks in the journal",
-            [pack(["followers", "fanout.high", 3, pack([1, "a", uuid.UUID(int=5)])])],
+            [
+                pack(planned_chunk("followers", Priority.HIGH, ids))
+                for ids in ([1, "a", uuid.UUID(int=5)], [5, 7, 1000], [f"user-{number}" for number in range(9)])
+            ],
             stores.chunk,
             10,
         ),

@@ -57,6 +57,8 @@ def waiting() -> str:
 
     Django does not tell which callbacks a test has run already, so those of the app are only said to be there.
     """
+    if not apps.ready:  # Django is installed, and this is no project of it
+        return ""
     callbacks = [each[1] for connection in connections.all(initialized_only=True) for each in connection.run_on_commit]
     number = sum(isinstance(each, _Call) and not each.is_made for each in callbacks)
     others = [each for each in callbacks if not isinstance(each, _Call)]
