@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Sequence
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -22,7 +23,7 @@ from feedmill.errors import ArgumentError
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.manager import Notification
 from feedmill.storage.registry import backend
-from feedmill.worker import compensation
+from feedmill.worker import compensation, hook_calls
 from tests.fake_broker import FakeBroker, arrive, make_overdue
 from tests.feeds.test_state_machines import PROFILE
 from tests.instances import User
@@ -470,6 +471,9 @@ def test_the_last_word(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, manager
     for journals in ("memory", "redis"):  # no example depends on how fast it runs
         monkeypatch.setattr(f"feedmill.storage.{journals}.journal.WAKEUP_TTL", 3_600_000)
         monkeypatch.setattr(f"feedmill.storage.{journals}.hook_queue.HOOKS_WAKEUP_TTL", 3_600_000)
+    for pause in ("FIRST_PAUSE", "LONGEST_PAUSE", "REMOVAL_PAUSE"):
+        monkeypatch.setattr(hook_calls, pause, 3600.0)
+    monkeypatch.setattr(hook_calls, "random", SimpleNamespace(shuffle=list.sort, random=lambda: 0.5))
     feedmill.configure(fanout_lease=3600)
     plain, look = compensation.operations_of, compensation._look
 
