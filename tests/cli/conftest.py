@@ -9,14 +9,14 @@ import pytest
 
 from feedmill import registry
 from feedmill.fanout import publisher
-from tests.cli.samples import SecondManager, ShopManager
+from tests.cli.samples import SecondManager, TownManager
 from tests.fake_broker import FakeBroker, arrive, replaced
 
 
 @pytest.fixture
 def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
     """Each backend in turn, with a broker by hand, and one manager that is known."""
-    monkeypatch.setattr(registry, "_managers", {ShopManager.name: ShopManager})
+    monkeypatch.setattr(registry, "_managers", {TownManager.name: TownManager})
     with replaced(monkeypatch) as fake_broker:
         yield fake_broker
 

@@ -44,7 +44,7 @@ class ShopCached(RedisFeed):
 CROWD = 250
 
 
-class ShopManager(Manager):
+class TownManager(Manager):
     feed_classes = {"home": ShopHome, "news": ShopNews}
     user_feed_class = ShopOwn
     notification_feed_class = ShopNotes

@@ -19,7 +19,7 @@ import feedmill
 from feedmill import registry
 from feedmill.cli.command import as_json
 from tests.celery_local.process import free_port
-from tests.cli.samples import ShopManager, failed_json, invoke
+from tests.cli.samples import TownManager, failed_json, invoke
 from tests.conftest import redis_executable
 from tests.fake_broker import replaced
 from tests.test_host_app_lookup import Folder
@@ -28,7 +28,7 @@ from tests.test_host_app_lookup import Folder
 ASKING = (
     *(
         ["fanouts"],
-        ["cancel", "ShopManager:x"],
+        ["cancel", "TownManager:x"],
         ["sweep"],
         ["feeds", "bob"],
         ["explain", "bob", "0" * 32],
@@ -41,7 +41,7 @@ ASKING = (
 @pytest.mark.parametrize("words", ASKING, ids=" ".join)
 def test_no_server(monkeypatch: pytest.MonkeyPatch, words: list[str]) -> None:
     """Status 3, one line on standard error, and the same in JSON."""
-    monkeypatch.setattr(registry, "_managers", {ShopManager.name: ShopManager})
+    monkeypatch.setattr(registry, "_managers", {TownManager.name: TownManager})
     feedmill.configure(redis_url=f"redis://127.0.0.1:{free_port()}/0")
     with replaced(monkeypatch):
         result = invoke(*words)

@@ -10,10 +10,10 @@ from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import dead_letters
 from feedmill.worker.backlog import backlog
-from tests.cli.samples import CROWD, ShopManager, failed_json, invoke, run, run_json
+from tests.cli.samples import CROWD, TownManager, failed_json, invoke, run, run_json
 from tests.fake_broker import FakeBroker, arrive, make_overdue
 
-manager = ShopManager()
+manager = TownManager()
 
 
 def test_fanouts(box: FakeBroker) -> None:
@@ -22,7 +22,7 @@ def test_fanouts(box: FakeBroker) -> None:
     assert run_json(shapes.Fanouts, "fanouts") == {"fanouts": [], "errors": []}
     fanout = manager.add_activity(Activity("star", Love, 1))
     (found,) = run_json(shapes.Fanouts, "fanouts")["fanouts"]
-    assert (found["id"], found["manager"], found["op"], found["planned"]) == (fanout.id, "ShopManager", "add", 0)
+    assert (found["id"], found["manager"], found["op"], found["planned"]) == (fanout.id, "TownManager", "add", 0)
     assert "waiting" in run("fanouts")
     arrive(*box.messages.pop(0))
     arrive(*box.messages.pop(0))
@@ -38,18 +38,18 @@ def test_fanouts(box: FakeBroker) -> None:
 def test_the_backlog_is_estimated_from_a_sample(box: FakeBroker) -> None:
     """Open fan-outs, the oldest of them, and deliveries by queue: of chunks, and of what is one task."""
     run_now = backend().run
-    assert run_now(backlog(ShopManager.name)) == (0, "", "", 0.0, {})
+    assert run_now(backlog(TownManager.name)) == (0, "", "", 0.0, {})
     first = manager.add_activity(Activity("star", Love, 1))
-    found = run_now(backlog(ShopManager.name))
+    found = run_now(backlog(TownManager.name))
     assert (found.fanouts, found.oldest, found.oldest_op, dict(found.deliveries)) == (1, first.id, "add", {})
     arrive(*box.messages.pop(0))
-    found = run_now(backlog(ShopManager.name))
+    found = run_now(backlog(TownManager.name))
     assert CROWD * 0.5 < sum(found.deliveries.values()) <= 400
     manager.follow("eve", "ann")
-    found = run_now(backlog(ShopManager.name))
+    found = run_now(backlog(TownManager.name))
     assert found.fanouts == 2 and found.oldest == first.id and found.deliveries["fanout.high"] >= 1
     box.work()
-    assert run_now(backlog(ShopManager.name)) == (0, "", "", 0.0, {})
+    assert run_now(backlog(TownManager.name)) == (0, "", "", 0.0, {})
 
 
 def test_the_backlog_of_many(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,7 +58,7 @@ def test_the_backlog_of_many(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("feedmill.worker.backlog.SAMPLED", 2)
     for number in range(20):
         manager.follow(f"u{number}", "ann")
-    found = backend().run(backlog(ShopManager.name))
+    found = backend().run(backlog(TownManager.name))
     assert found.fanouts == 20 and found.deliveries == {"fanout.high": 20}
 
 
@@ -73,12 +73,12 @@ def test_cancel(box: FakeBroker) -> None:
     again = invoke("cancel", fanout.id)
     assert again.exit_code == 1 and "it was finished already" in again.stderr
     other = manager.add_activity(Activity("ann", Love, 2))
-    found = run_json(shapes.Cancellations, "cancel", other.id, "ShopManager:none", code=1)["fanouts"]
-    assert [(each["id"], each["cancelled"]) for each in found] == [(other.id, True), ("ShopManager:none", False)]
+    found = run_json(shapes.Cancellations, "cancel", other.id, "TownManager:none", code=1)["fanouts"]
+    assert [(each["id"], each["cancelled"]) for each in found] == [(other.id, True), ("TownManager:none", False)]
     assert "there is no such fan-out" in found[1]["text"]
 
 
-@pytest.mark.parametrize("name", ["nothing", "ShopManager:", "ShopManager:a b", ":x", ""])
+@pytest.mark.parametrize("name", ["nothing", "TownManager:", "TownManager:a b", ":x", ""])
 def test_cancel_of_what_is_no_fanout(box: FakeBroker, name: str) -> None:
     """It is refused before anything is cancelled."""
     fanout = manager.add_activity(Activity("ann", Love, 1))
@@ -94,7 +94,7 @@ def test_sweep(box: FakeBroker) -> None:
     """It tells how many are overdue, and that it was done is known afterwards."""
     manager.add_activity(Activity("ann", Love, 1))
     box.take()
-    make_overdue(ShopManager.name)
+    make_overdue(TownManager.name)
     assert backend().run(backend().journal.last_sweep()) is None
     assert run_json(shapes.Sweep, "sweep") == {"overdue": 1}
     assert box.messages and backend().run(backend().journal.last_sweep()) < 60

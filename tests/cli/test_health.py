@@ -22,7 +22,7 @@ from feedmill.keys import due_key, swept_key
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import drain
-from tests.cli.samples import ShopManager, check_shape, invoke, run, run_json
+from tests.cli.samples import TownManager, check_shape, invoke, run, run_json
 from tests.conftest import BROKERS
 from tests.test_host_app_lookup import Folder
 from tests.test_two_deployments import until
@@ -169,7 +169,7 @@ def test_the_time_it_takes(folder: Folder) -> None:
 @pytest.fixture
 def inline(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each backend in turn, with tasks that run in the process that calls."""
-    monkeypatch.setattr(registry, "_managers", {ShopManager.name: ShopManager})
+    monkeypatch.setattr(registry, "_managers", {TownManager.name: TownManager})
     monkeypatch.setattr("feedmill.fanout.publisher.inline", lambda: True)
 
 
@@ -186,8 +186,8 @@ def test_without_a_broker(inline: None) -> None:
 
 def test_a_fanout_that_is_too_old(inline: None) -> None:
     """It is named, with its age, where that is asked for."""
-    name = f"{ShopManager.name}:one"
-    backend().run(backend().journal.open(ShopManager.name, name, "add", Activity(1, Love, 2).raw_id))
+    name = f"{TownManager.name}:one"
+    backend().run(backend().journal.open(TownManager.name, name, "add", Activity(1, Love, 2).raw_id))
     time.sleep(0.05)
     assert run_json(shapes.Status, "status")["healthy"]
     found = run_json(shapes.Status, "status", "--max-fanout-age", "0.01", code=1)
@@ -198,14 +198,14 @@ def test_a_fanout_that_is_too_old(inline: None) -> None:
 
 def test_a_list_that_is_damaged(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key of a wrong type is a problem of one manager; all else is told."""
-    monkeypatch.setattr(registry, "_managers", {ShopManager.name: ShopManager})
+    monkeypatch.setattr(registry, "_managers", {TownManager.name: TownManager})
     monkeypatch.setattr("feedmill.fanout.publisher.inline", lambda: True)
     client = redis.Redis.from_url(redis_url)
-    client.set(due_key(ShopManager.name), "x")
+    client.set(due_key(TownManager.name), "x")
     client.lpush(swept_key(), "x")
     found = run_json(shapes.Status, "status", code=1)
-    assert found["problems"][0].startswith("ShopManager: ") and found["last_sweep"] is None and found["storage"]["ok"]
-    client.delete(due_key(ShopManager.name), swept_key())
+    assert found["problems"][0].startswith("TownManager: ") and found["last_sweep"] is None and found["storage"]["ok"]
+    client.delete(due_key(TownManager.name), swept_key())
     for nonsense in ("x", "-5", "9" * 40):
         client.set(swept_key(), nonsense)
         assert run_json(shapes.Status, "status")["last_sweep"] is None

@@ -26,7 +26,7 @@ class Kept:
 
     def rows(self, dead: bool, limit: int) -> Sequence[Row]:
         """The one or the other."""
-        facts: Any = ("ShopManager", "follow", pack(["a", "b"]), "lane", "subject", 1_700_000_000.25, 0.0)
+        facts: Any = ("TownManager", "follow", pack(["a", "b"]), "lane", "subject", 1_700_000_000.25, 0.0)
         return [Row(7 if dead else 8, *facts, 3 if dead else 0, "no" if dead else "", dead)][:limit]
 
     def relay(self) -> int:
@@ -55,7 +55,7 @@ def test_outboxes_as_json(kept: None) -> None:
     assert found == [{"name": "kept", "waiting": 1, "dead": 1, "oldest": 5.0}]
     (row,) = run_json(shapes.OutboxRows, "outbox", "list", "--dead")["rows"]
     assert (row["id"], row["error"], row["dead"], row["created"]) == (7, "no", True, "2023-11-14T22:13:20.250000+00:00")
-    assert run("outbox", "list") == "8 2023-11-14 22:13:20 ShopManager.follow\n"
+    assert run("outbox", "list") == "8 2023-11-14 22:13:20 TownManager.follow\n"
     assert run_json(shapes.OutboxRelayed, "outbox", "relay") == {"relayed": 2}
     assert run_json(shapes.OutboxRetried, "outbox", "retry", "7", "9") == {"retried": 2}
     assert run_json(shapes.OutboxDropped, "outbox", "drop", "7", "9") == {"dropped": 1}

@@ -11,7 +11,7 @@ from feedmill.verbs import Love
 from tests.cli.samples import (
     ShopCached,
     ShopHome,
-    ShopManager,
+    TownManager,
     ShopOwn,
     failed_json,
     invoke,
@@ -20,7 +20,7 @@ from tests.cli.samples import (
 )
 from tests.fake_broker import FakeBroker
 
-manager = ShopManager()
+manager = TownManager()
 
 
 @pytest.fixture
@@ -94,13 +94,13 @@ def test_ids_that_look_like_numbers(prompt: None) -> None:
 def test_several_managers(second: FakeBroker) -> None:
     """All are looked at, or the one that is named; what needs one says which there are."""
     found = run_json(shapes.Feeds, "feeds", "bob")["feeds"]
-    assert {each["manager"] for each in found} == {"SecondManager", "ShopManager"}
+    assert {each["manager"] for each in found} == {"SecondManager", "TownManager"}
     named = run_json(shapes.Feeds, "feeds", "bob", "--manager", "SecondManager")["feeds"]
     assert [each["feed"] for each in named] == ["second", "cached", "user"]
     assert failed_json("feeds", "bob", "--manager", "Nobody", code=1)["kind"] == "UnknownName"
     for words in (["rebuild", "bob"], ["explain", "bob", "x"]):
         assert (
-            "there are several managers: SecondManager, ShopManager; name one with --manager"
+            "there are several managers: SecondManager, TownManager; name one with --manager"
             in (failed_json(*words, code=1)["message"])
         )
 
@@ -130,17 +130,17 @@ def test_explain(filled: list[Activity]) -> None:
 def test_rebuild(filled: list[Activity]) -> None:
     """The feeds are what they should be, and the command says how long it took."""
     ShopHome("bob").delete()
-    assert run("rebuild", "bob").startswith("ShopManager: done in ")
+    assert run("rebuild", "bob").startswith("TownManager: done in ")
     assert len(ShopHome("bob")[:]) == 2
-    found = run_json(shapes.Rebuilt, "rebuild", "bob", "--manager", "ShopManager")
+    found = run_json(shapes.Rebuilt, "rebuild", "bob", "--manager", "TownManager")
     assert found["user"] == "bob" and found["rebuilt"]["finished"]
 
 
 def test_not_waiting_for_a_rebuild(box: FakeBroker) -> None:
     """The fan-out is told, and whoever waits for workers that are not there is told so in time."""
     started = run_json(shapes.Rebuilt, "rebuild", "bob", "--no-wait")["rebuilt"]
-    assert not started["finished"] and started["fanout"].startswith("ShopManager:")
-    assert "started as fan-out ShopManager:" in run("rebuild", "bob", "--no-wait")
+    assert not started["finished"] and started["fanout"].startswith("TownManager:")
+    assert "started as fan-out TownManager:" in run("rebuild", "bob", "--no-wait")
     error = failed_json("rebuild", "bob", "--timeout", "0.2", code=1)
     assert error["kind"] == "FanoutTimeout" and "goes on without this command" in error["message"]
     assert invoke("rebuild", "bob", "--timeout", "0").exit_code == 2
@@ -151,13 +151,13 @@ def test_a_user_is_deleted(filled: list[Activity]) -> None:
     for answer in ("n\n", ""):
         refused = invoke("delete-user", "ann", stdin=answer)
         assert refused.exit_code == 1 and "Aborted!" in refused.output and len(ShopOwn("ann")[:]) == 2
-    assert "Delete user 'ann': all that they did, and their feeds, in ShopManager?" in refused.stderr
+    assert "Delete user 'ann': all that they did, and their feeds, in TownManager?" in refused.stderr
     assert "nobody can be asked" in failed_json("delete-user", "ann", code=2)["message"]
     assert len(ShopOwn("ann")[:]) == 2
     done = invoke("delete-user", "ann", stdin="y\n")
-    assert done.exit_code == 0 and "ShopManager: done in " in done.stdout and len(ShopOwn("ann")[:]) == 0
+    assert done.exit_code == 0 and "TownManager: done in " in done.stdout and len(ShopOwn("ann")[:]) == 0
     found = run_json(shapes.UserDeleted, "delete-user", "ann", "--yes", "--about-them")
-    assert [each["manager"] for each in found["deleted"]] == ["ShopManager"]
+    assert [each["manager"] for each in found["deleted"]] == ["TownManager"]
 
 
 def test_nothing_is_deleted_where_it_cannot_be_whole(second: FakeBroker) -> None:
@@ -166,7 +166,7 @@ def test_nothing_is_deleted_where_it_cannot_be_whole(second: FakeBroker) -> None
     second.work()
     error = failed_json("delete-user", "ann", "--yes", code=1)
     assert error["message"].startswith("SecondManager.removal_index is False") and len(ShopOwn("ann")[:]) == 1
-    found = run_json(shapes.UserDeleted, "delete-user", "ann", "--yes", "--manager", "ShopManager", "--no-wait")
+    found = run_json(shapes.UserDeleted, "delete-user", "ann", "--yes", "--manager", "TownManager", "--no-wait")
     assert not found["deleted"][0]["finished"] and len(ShopOwn("ann")[:]) == 0
 
 
@@ -188,10 +188,10 @@ def test_a_deletion_that_is_given_up(prompt: None, monkeypatch: pytest.MonkeyPat
 def test_an_app_s_own_error_is_told_whole(prompt: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the app's code raises has its traceback on standard error, and is JSON where that is wanted."""
 
-    def fails(self: ShopManager, user_id: object, activity: object) -> None:
+    def fails(self: TownManager, user_id: object, activity: object) -> None:
         raise RuntimeError("the app's")
 
-    monkeypatch.setattr(ShopManager, "explain", fails)
+    monkeypatch.setattr(TownManager, "explain", fails)
     error = failed_json("explain", "bob", "x", code=1)
     assert error == {"kind": "RuntimeError", "message": "the app's", "exit_code": 1}
     assert "Traceback" in invoke("explain", "bob", "x", "--json").stderr
@@ -203,7 +203,7 @@ def test_a_storage_that_fails_is_status_3(prompt: None, monkeypatch: pytest.Monk
     def fails(*_: object) -> None:
         raise StorageError("it is away")
 
-    monkeypatch.setattr(ShopManager, "rebuild", fails)
+    monkeypatch.setattr(TownManager, "rebuild", fails)
     result = invoke("rebuild", "bob")
     assert (result.exit_code, result.output) == (3, "Error: it is away\n")
     assert failed_json("rebuild", "bob", code=3)["kind"] == "StorageError"
