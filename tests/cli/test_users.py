@@ -11,8 +11,8 @@ from feedmill.verbs import Love
 from tests.cli.samples import (
     ShopCached,
     ShopHome,
-    TownManager,
     ShopOwn,
+    TownManager,
     failed_json,
     invoke,
     run,
