@@ -52,6 +52,8 @@ class MergedNotes(Notes):
 
 MERGED: dict[Any, Any] = {News: MergedNews, Notes: MergedNotes}
 
+EPOCH, MICROSECOND = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc), dt.timedelta(microseconds=1)
+
 ALL = pytest.mark.parametrize("grouped", [News, Notes, MergedNews, MergedNotes])
 
 ACTORS: list[Any] = [0, 127, 128, -32, -33, 70_000, 2**40, -(2**63), 2**64 - 1, "a", "x" * 31, "ü" * 40, "z" * 250]
@@ -127,6 +129,28 @@ def test_as_a_merge(
         if number % 5 == 0:
             one, other = map(inside, feeds)
             assert one == other
+
+
+def test_rows_of_two_sizes_in_one_call(redis_url: str) -> None:
+    """Eight short rows are as many bytes as seven whole ids: how those of one feed are read says nothing about another's."""
+    turn = ((BASE - EPOCH) // MICROSECOND >> 40) + 1 << 40  # from here on ids have other first bytes
+
+    def at(after: int, actor: int) -> Activity:
+        return Activity(actor, Love, 7, time=EPOCH + MICROSECOND * (turn + after))
+
+    def misread(activities: list[Activity]) -> list[int]:
+        """The times that whole ids would have, were they short rows."""
+        rows = b"".join(activity.raw_id for activity in activities)
+        return [int.from_bytes(rows[place : place + 5], "big") for place in range(0, 14 * len(activities), 14)]
+
+    times = [-3000, -2000, -1000, 0, 0x1F0, 0xFF0000, 0xFF8000]
+    tries = ([at(after, 10 * number + place) for place, after in enumerate(times)] for number in range(100_000))
+    whole = next(some for some in tries if misread(some) == sorted(misread(some)))  # nothing else would tell
+    for kind in (News, MergedNews):
+        backend().run(kind.deliver([1], [at(number, number) for number in range(8)]))
+        backend().run(kind.deliver([2], whole))
+        backend().run(kind.deliver([1, 2], [at(number * 1_000_000, number) for number in range(20, 44)]))
+    assert [inside(News(user)) for user in (1, 2)] == [inside(MergedNews(user)) for user in (1, 2)]
 
 
 @BOTH

@@ -61,7 +61,7 @@ local function actors_of(j, upto)
   return actors_of_runs[name]
 end
 
-local layouts = {} -- by their size and how many there are: how to read time and actor of rows of one size
+local layouts = {} -- by how many rows there are, negative for loose ones: how to read their times and actors
 -- The rows of a record: times, actors, where each row begins, and a function that gives what a part says of one; nil if they are not
 -- understood.
 local function split(text, add, mixed, rows)
@@ -70,10 +70,10 @@ local function split(text, add, mixed, rows)
   if not counted then
     local size = mixed and 16 or 14
     if last ~= size * rows then return nil end
-    local layout = layouts[size * rows]
+    local layout = layouts[mixed and -rows or rows]
     if not layout then
       layout = '>' .. string.rep((mixed and 'I7' or 'I5') .. 'c4xxxxx', rows)
-      layouts[size * rows] = layout
+      layouts[mixed and -rows or rows] = layout
     end
     local values = {num(layout, text)}
     for n = 1, rows do
