@@ -163,7 +163,7 @@ def plan(
     reads = reads_of(ops)
     if 1 < len(reads) < len(ops):
         place = {read.group: number for number, read in enumerate(reads)}
-        ops.sort(key=lambda op: (0 if op.kind == ADD else 1, place[op.group] if op.kind == ADD else 0))
+        ops.sort(key=lambda op: place[op.group] if op.kind == ADD else len(place))
     return Plan(tuple(ops), reads, changes)
 
 

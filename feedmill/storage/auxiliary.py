@@ -40,11 +40,16 @@ class PendingEntry(NamedTuple):
     @property
     def user_id(self) -> EntityId | None:
         """Whose feed it is; None where the owner is nothing that says so."""
-        try:
-            user_id: EntityId = unpack(self.owner)
-        except CorruptRecord:
-            return None
-        return user_id if is_id(user_id) else None
+        return user_of(self.owner)
+
+
+def user_of(owner: bytes) -> EntityId | None:
+    """The user that *owner*, as it was scheduled, stands for; None where it is nothing that says so."""
+    try:
+        user_id: EntityId = unpack(owner)
+    except CorruptRecord:
+        return None
+    return user_id if is_id(user_id) else None
 
 
 class FeedSchedule(Protocol):

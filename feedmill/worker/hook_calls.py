@@ -22,13 +22,14 @@ from feedmill.errors import DeclarationError
 from feedmill.iteration import batched
 from feedmill.manager import Manager, activity_bodies
 from feedmill.manager.hook_values import finished_fanout, notification
+from feedmill.storage.auxiliary import user_of
 from feedmill.storage.hook_queue import Arrival, HookClaim, HookSettlement
 from feedmill.storage.journal import lease
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker import dead_letters
 from feedmill.worker.delivery import manager_named
-from feedmill.worker.hook_wakeups import place_of, queue, untold_dead_letters, user_of, wake
+from feedmill.worker.hook_wakeups import place_of, queue, untold_dead_letters, wake
 from feedmill.worker.isolation import halves, isolate
 
 logger = logging.getLogger(__name__)

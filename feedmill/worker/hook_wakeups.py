@@ -7,10 +7,9 @@ from typing import Any, NamedTuple
 
 from feedmill.errors import CorruptRecord
 from feedmill.fanout import publisher
-from feedmill.ids import EntityId, is_id
 from feedmill.keys import ARRIVALS, ended_key, hook_bucket
 from feedmill.manager import Manager
-from feedmill.msgpack_codec import unpack
+from feedmill.storage.auxiliary import user_of
 from feedmill.storage.hook_queue import DEAD, ENDED, HookQueue
 from feedmill.storage.journal import DeadLetter
 from feedmill.storage.operations import Steps, barrier, together
@@ -97,12 +96,3 @@ def untold_dead_letters(manager: Manager) -> list[DeadLetter]:
         if letters or not last:
             return letters
         backend().run(queue().dead_letters_told(manager.name, last))
-
-
-def user_of(owner: bytes) -> EntityId | None:
-    """The user whose list it is; None for other owners."""
-    try:
-        user_id = unpack(owner)
-    except CorruptRecord:
-        return None
-    return user_id if is_id(user_id) else None
