@@ -36,10 +36,9 @@ app.autodiscover_tasks()
 """
 
 
-@pytest.fixture
-def folder(tmp_path: Path, redis_url: str) -> Folder:
-    """A project as ``startproject`` and Celery's page on Django make it, with one line in INSTALLED_APPS and one setting."""
-    folder = Folder(tmp_path, redis_url)
+def project(path: Path, redis_url: str) -> Folder:
+    """A project as ``startproject`` and Celery's page on Django make it, without its settings; feeds and broker are at *redis_url*."""
+    folder = Folder(path, redis_url)
     del folder.env["FEEDMILL_REDIS_URL"]
     folder.env |= {
         "FEEDS": redis_url,
@@ -47,16 +46,28 @@ def folder(tmp_path: Path, redis_url: str) -> Folder:
         "DJANGO_SETTINGS_MODULE": "config.settings",
     }
     folder.write("config/__init__.py", "from config.celery import app as celery_app\n")
-    folder.write("config/settings.py", SETTINGS)
     folder.write("config/celery.py", CELERY)
-    folder.write("people/__init__.py", "")
-    folder.write("people/feeds.py", FRIENDS)
     folder.write(
         "manage.py",
         "import os, sys\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'config.settings')\n"
         "from django.core.management import execute_from_command_line\nexecute_from_command_line(sys.argv)\n",
     )
     return folder
+
+
+def friends(path: Path, redis_url: str, site: str) -> Folder:
+    """A project with the settings *site* and an app with feeds."""
+    folder = project(path, redis_url)
+    folder.write("config/settings.py", site)
+    folder.write("people/__init__.py", "")
+    folder.write("people/feeds.py", FRIENDS)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path, redis_url: str) -> Folder:
+    """A project with one line in INSTALLED_APPS and one setting."""
+    return friends(tmp_path, redis_url, SETTINGS)
 
 
 def manage(folder: Folder, *words: str) -> subprocess.CompletedProcess[str]:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.contrib.test_django import CELERY, START, manage, working
+from tests.contrib.test_django import START, manage, working
+from tests.contrib.test_django import project as bare_project
 from tests.documents import DOCS, Block, blocks_of
 from tests.test_host_app_lookup import Folder
 from tests.test_two_deployments import until
@@ -110,27 +111,19 @@ def own_blocks() -> list[Block]:
 @pytest.fixture
 def project(tmp_path: Path, redis_url: str) -> Folder:
     """The project of the guide, with the test's server in place of the one that it names."""
-    folder = Folder(tmp_path, redis_url)
-    del folder.env["FEEDMILL_REDIS_URL"]
-    folder.env |= {"BROKER": redis_url.replace("/0", "/1"), "DJANGO_SETTINGS_MODULE": "config.settings"}
+    folder = bare_project(tmp_path, redis_url)
     for block in own_blocks():
         name = re.match(r"(?:# |\{# )(\S+\.\w+)(?: #\})?\n", block.text)
         assert name, block.where
         folder.write(name[1], block.text.replace("redis://127.0.0.1:6379/0", redis_url))
     path = tmp_path / "config/settings.py"
     path.write_text(path.read_text() + SETTINGS)
-    folder.write("config/__init__.py", "from config.celery import app as celery_app\n")
-    folder.write("config/celery.py", CELERY)
     folder.write("pictures/__init__.py", "")
     folder.write("pictures/models.py", MODELS)
     folder.write("pictures/migrations/__init__.py", "")
     folder.write("gallery/__init__.py", "")
     folder.write("gallery/models.py", GALLERY)
     folder.write("gallery/migrations/__init__.py", "")
-    folder.write(
-        "manage.py",
-        "import sys\nfrom django.core.management import execute_from_command_line\nexecute_from_command_line(sys.argv)\n",
-    )
     assert manage(folder, "makemigrations", "pictures", "gallery").returncode == 0
     return folder
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contrib.test_django import CELERY, SETTINGS, START, change, manage, working
+from tests.contrib.test_django import SETTINGS, START, change, friends, manage, working
 from tests.test_host_app_lookup import FRIENDS, Folder
 from tests.test_two_deployments import until
 
@@ -18,18 +18,8 @@ SITE = SETTINGS.replace('"feedmill.contrib.django",', '"feedmill.contrib.django"
 @pytest.fixture
 def folder(tmp_path: Path, redis_url: str) -> Folder:
     """A project with the outbox among its apps, and a database in a file."""
-    folder = Folder(tmp_path, redis_url)
-    del folder.env["FEEDMILL_REDIS_URL"]
-    folder.env |= {
-        "FEEDS": redis_url,
-        "BROKER": redis_url.replace("/0", "/1"),
-        "DJANGO_SETTINGS_MODULE": "config.settings",
-    }
-    folder.write("config/__init__.py", "from config.celery import app as celery_app\n")
-    folder.write("config/settings.py", SITE.replace(":memory:", "db.sqlite3") + "ROOT_URLCONF = 'config.urls'\n")
-    folder.write("config/celery.py", CELERY)
-    folder.write("people/__init__.py", "")
-    folder.write("people/feeds.py", FRIENDS)
+    site = SITE.replace(":memory:", "db.sqlite3") + "ROOT_URLCONF = 'config.urls'\n"
+    folder = friends(tmp_path, redis_url, site)
     folder.write(
         "config/urls.py",
         """
@@ -49,11 +39,6 @@ def folder(tmp_path: Path, redis_url: str) -> Folder:
 
         urlpatterns = [path("view", view), path("aview", aview)]
         """,
-    )
-    folder.write(
-        "manage.py",
-        "import os, sys\nos.environ.setdefault('DJANGO_SETTINGS_MODULE', 'config.settings')\n"
-        "from django.core.management import execute_from_command_line\nexecute_from_command_line(sys.argv)\n",
     )
     assert manage(folder, "migrate").returncode == 0
     return folder

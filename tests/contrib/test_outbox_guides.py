@@ -10,32 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.contrib.test_django import CELERY, manage
+from tests.contrib.test_django import manage, project
+from tests.contrib.test_django_guide import MODELS
 from tests.documents import DOCS, Block, blocks_of
 from tests.test_host_app_lookup import Folder
 
 GUIDE, PAGE = (DOCS / "how-to" / name for name in ("use-with-django.md", "deliver-what-was-committed-with-django.md"))
-#: What the guide takes for granted: models of an app, and the rest of the settings.
-MODELS = """
-from django.conf import settings
-from django.db import models
-
-class Picture(models.Model):
-    owner = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
-
-class Like(models.Model):
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
-    picture = models.ForeignKey(Picture, models.CASCADE)
-    created_at = models.DateTimeField(auto_now_add=True)
-
+#: What the guide takes for granted beside the models of the other one, and the rest of the settings.
+COMMENT = """
 class Comment(models.Model):
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
     picture = models.ForeignKey(Picture, models.CASCADE)
     text = models.TextField()
-
-class Follow(models.Model):
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="follows")
-    target = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE, related_name="followed")
 """
 SETTINGS = """
 import os
@@ -55,9 +41,7 @@ def blocks(page: Path, language: str) -> list[Block]:
 @pytest.fixture
 def site(tmp_path: Path, redis_url: str) -> Folder:
     """The project of the guide: the feeds of the other guide, and the rest from this."""
-    folder = Folder(tmp_path, redis_url)
-    del folder.env["FEEDMILL_REDIS_URL"]
-    folder.env |= {"BROKER": redis_url.replace("/0", "/1"), "DJANGO_SETTINGS_MODULE": "config.settings"}
+    folder = project(tmp_path, redis_url)
     for block in [*blocks(GUIDE, "python"), *blocks(PAGE, "python")]:
         name = re.match(r"# (\S+\.py)\n", block.text)
         assert name, block.where
@@ -65,15 +49,9 @@ def site(tmp_path: Path, redis_url: str) -> Folder:
             folder.write(name[1], block.text.replace("redis://127.0.0.1:6379/0", redis_url))
     settings = tmp_path / "config/settings.py"
     settings.write_text(settings.read_text() + SETTINGS)
-    folder.write("config/__init__.py", "from config.celery import app as celery_app\n")
-    folder.write("config/celery.py", CELERY)
     folder.write("pictures/__init__.py", "")
-    folder.write("pictures/models.py", MODELS)
+    folder.write("pictures/models.py", MODELS + COMMENT)
     folder.write("pictures/migrations/__init__.py", "")
-    folder.write(
-        "manage.py",
-        "import sys\nfrom django.core.management import execute_from_command_line\nexecute_from_command_line(sys.argv)\n",
-    )
     assert manage(folder, "makemigrations", "pictures").returncode == 0
     return folder
 

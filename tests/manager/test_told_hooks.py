@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -206,13 +207,22 @@ def test_what_fails_for_good_is_a_dead_letter(box: FakeBroker, monkeypatch: pyte
     assert pairs() == [(77, 1)] and not dead_letters.newest()
 
 
+class Killed(BaseException):
+    """The worker's process is killed."""
+
+
+def survive(box: FakeBroker) -> None:
+    """Sweep and work until nothing kills a worker any more, each time with a new one."""
+    for _ in range(40):
+        with contextlib.suppress(Killed):
+            drain.sweep()
+            box.work()
+
+
 def test_a_worker_that_dies(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was being told when the worker died is told again once the lease is over; what kills is found alone, and given up."""
     monkeypatch.setattr(hook_calls, "MOST_ATTEMPTS", 3)
     monkeypatch.setattr(hook_calls, "lease", lambda: 1)
-
-    class Killed(BaseException):
-        pass
 
     def die(some: list[Any]) -> None:
         if any(isinstance(each, Notification) and each.user_id == 78 for each in some):
@@ -221,12 +231,7 @@ def test_a_worker_that_dies(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) ->
     hear(monkeypatch, die)
     for user in (77, 78, 79):
         manager.notify([user], love(user))
-    for _ in range(40):
-        try:
-            drain.sweep()
-            box.work()
-        except Killed:
-            pass
+    survive(box)
     assert sorted(set(pairs())) == [(77, 77), (79, 79)]
     (letter,) = dead_letters.newest()
     assert "its worker died" in letter.reason and letter.kind == "hook"
@@ -238,9 +243,6 @@ def test_one_kills_among_several(box: FakeBroker, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(hook_calls, "lease", lambda: 1)
     deaths = 0
 
-    class Killed(BaseException):
-        pass
-
     def die(some: list[Any]) -> None:
         nonlocal deaths
         if any(isinstance(each, Notification) and each.activity.object_id == 3 for each in some):
@@ -250,12 +252,7 @@ def test_one_kills_among_several(box: FakeBroker, monkeypatch: pytest.MonkeyPatc
     hear(monkeypatch, die)
     for number in range(1, 6):
         manager.notify([77], love(number))
-    for _ in range(40):
-        try:
-            drain.sweep()
-            box.work()
-        except Killed:
-            pass
+    survive(box)
     assert sorted(set(pairs())) == [(77, 1), (77, 2), (77, 4), (77, 5)] and deaths == 3
     assert len(dead_letters.newest()) == 1
 
@@ -310,9 +307,6 @@ def test_a_lost_message(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_worker_that_dies_before_it_notes(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a worker wrote that died before it noted it is told when its fan-out is done again, with one key."""
     queue = backend().auxiliary.hook_queue
-
-    class Killed(BaseException):
-        pass
 
     def dead(*args: Any) -> Any:
         raise Killed
