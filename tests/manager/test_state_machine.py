@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import random
 from collections.abc import Callable, Iterable, Sequence
-from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -22,6 +23,7 @@ from feedmill.doctor import examine
 from feedmill.errors import ArgumentError
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.manager import Notification
+from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation, hook_calls
 from tests.fake_broker import FakeBroker, arrive, make_overdue
@@ -29,9 +31,10 @@ from tests.feeds.test_state_machines import PROFILE
 from tests.instances import User
 from tests.manager.friends import Friends, love
 
-#: Each example has people and activities of its own.
 PEOPLE = range(4)
-_numbers = itertools.count(0, 1000)
+
+#: What is random in workers, from the same seed in each example.
+_chance = random.Random()
 
 ONE = st.sampled_from(PEOPLE)
 #: Lists of people that a direct notification names; they share some.
@@ -81,6 +84,13 @@ class MemberNotes(RedisNotificationFeed):
     aggregator_class = NotesByAlbum
 
 
+class QuietNotes(MemberNotes):
+    """Those of managers that are told nothing: what comes into feeds is told to whoever has them."""
+
+    key_format = "members:quiet:%(user_id)s"
+    count_format = "members:quiet:%(user_id)s:count"
+
+
 class MemberOwn(RedisFeed):
     key_format = "members:own:%(user_id)s"
 
@@ -109,6 +119,7 @@ class PickyMembers(Members):
     """The same, who do not all see what says so, and see at home what they do."""
 
     own_feeds = ("home",)
+    notification_feed_class = QuietNotes
     on_notification = Manager.on_notification
 
     def accepts(self, user_id: Any, activity: Activity) -> bool:
@@ -120,6 +131,7 @@ class BlockingMembers(Members):
 
     #: (user, actor)
     blocks: ClassVar[set[tuple[int, int]]] = set()
+    notification_feed_class = QuietNotes
     on_notification = Manager.on_notification
 
     def accepts(self, user_id: Any, activity: Activity) -> bool:
@@ -148,8 +160,13 @@ class Machine(RuleBasedStateMachine):
 
     @initialize(friends=st.booleans())
     def begin(self, friends: bool) -> None:
+        """The same choices lead to the same calls: nothing is left of the example before, and no order is left to chance."""
         Machine.now = self
-        self.first = next(_numbers)
+        DATA.clear()
+        if not backend().in_process:
+            backend().client.flushall()  # type: ignore[attr-defined]
+        _chance.seed(0)
+        self.first = 1000
         self.box.messages = []
         #: What is asked for when a worker has read and not yet written; whether one is to die.
         self.waiting: list[Callable[[], Any]] = []
@@ -427,7 +444,8 @@ class Machine(RuleBasedStateMachine):
                 if who == user
             }
             assert all(possible)
-        self.check_groups(MemberNotes(self.user(user)), [self.shown(n) for n in range(6) if self.is_notified(user, n)])
+        notes: Any = self.manager.notification_feed_class
+        self.check_groups(notes(self.user(user)), [self.shown(n) for n in range(6) if self.is_notified(user, n)])
 
     def passes(self, user: int, number: int) -> bool:
         """Whether the filters let an activity in."""
@@ -473,7 +491,8 @@ def test_the_last_word(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, manager
         monkeypatch.setattr(f"feedmill.storage.{journals}.hook_queue.HOOKS_WAKEUP_TTL", 3_600_000)
     for pause in ("FIRST_PAUSE", "LONGEST_PAUSE", "REMOVAL_PAUSE"):
         monkeypatch.setattr(hook_calls, pause, 3600.0)
-    monkeypatch.setattr(hook_calls, "random", SimpleNamespace(shuffle=list.sort, random=lambda: 0.5))
+    monkeypatch.setattr(hook_calls, "random", _chance)
+    monkeypatch.setattr(os, "urandom", _chance.randbytes)
     feedmill.configure(fanout_lease=3600)
     plain, look = compensation.operations_of, compensation._look
 
