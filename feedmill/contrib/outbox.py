@@ -509,10 +509,15 @@ class _Relay:
         self.unreachable += unreachable
         if not dead:
             self._stick(row.lane)
-        reason = f"{type(error).__name__}: {error}"[:ERROR_SIZE]
+        reason = _storable(f"{type(error).__name__}: {error}")[:ERROR_SIZE]
         level, what = (logging.ERROR, "was given up") if dead else (logging.WARNING, "is tried again")
         logger.log(level, "outbox %r: %s %s: %s", self.outbox.name, row, what, reason)
         yield from self.outbox._ask(self.outbox._fail, row.id, attempts, reason, due, dead)
+
+
+def _storable(text: str) -> str:
+    """*text* as every database takes it: with escapes for NUL and for what has no UTF-8."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
 def _is_away(error: Exception) -> bool:

@@ -273,7 +273,7 @@ class Outbox(outbox.Outbox):
             db.execute(delete(self._table).where(rows.dead.is_(True), *what))
 
     def _fail(self, db: Any, row_id: int, attempts: int, error: str, due: float, dead: bool) -> None:
-        values = {"attempts": attempts, "error": error.replace("\0", "\\0"), "due": due, "dead": dead}
+        values = {"attempts": attempts, "error": error, "due": due, "dead": dead}
         db.execute(update(self._table).where(self._table.c.id == row_id).values(values))
 
     def _row(self, db: Any, row_id: int) -> Row | None:
