@@ -390,7 +390,7 @@ class _InTransaction:
 
     def _drop(self, session: Session, row_id: int) -> bool:
         connection = self._place._connection(session)
-        return self.outbox._drop(connection, row_id, self.outbox._clock(connection))
+        return self.outbox._dropped(connection, row_id)
 
 
 class _Written:
