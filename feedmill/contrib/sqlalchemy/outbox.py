@@ -184,9 +184,8 @@ class Outbox(outbox.Outbox):
         return (found if found.tzinfo else found.replace(tzinfo=dt.timezone.utc)).timestamp()
 
     def _insert(self, db: Any, calls: Sequence[Call], now: float) -> list[int]:
-        ids: list[int] = []
-        for call in calls:
-            values = {
+        rows = [
+            {
                 "manager": call.manager,
                 "method": call.method,
                 "payload": call.payload,
@@ -198,8 +197,13 @@ class Outbox(outbox.Outbox):
                 "error": "",
                 "dead": False,
             }
-            ids.append(db.execute(insert(self._table).values(values)).inserted_primary_key[0])
-        return ids
+            for call in calls
+        ]
+        statement = insert(self._table)
+        # What a release does not know no dialect of it can do.
+        if len(rows) > 1 and getattr(db.dialect, "insert_executemany_returning_sort_by_parameter_order", False):
+            return list(db.execute(statement.returning(self._table.c.id, sort_by_parameter_order=True), rows).scalars())
+        return [db.execute(statement, row).inserted_primary_key[0] for row in rows]
 
     def _insert_claims(self, db: Any, lanes: Sequence[str], token: str, until: float) -> None:
         values = [{"lane": lane, "token": token, "until": until} for lane in lanes]
