@@ -21,7 +21,6 @@ from feedmill.errors import FeedmillError, WrongType
 from feedmill.fanout import publisher
 from feedmill.redis_urls import without_secrets
 from feedmill.storage.registry import backend
-from feedmill.tasks.foreign_messages import ADVICE
 from feedmill.tasks.listeners import Listeners, listeners
 from feedmill.worker.backlog import Backlog, backlog
 
@@ -227,7 +226,7 @@ def status(timeout: float, max_sweep_age: float, max_fanout_age: float | None) -
         *(() if managers else (no_manager(),)),
         *(_unheard(each) for each in queues if not each.workers),
         *_unknown(storage, told, broker if brokered else _NO_BROKER, heard),
-        *_shared(heard),
+        *(heard.listeners.shared() if heard else ()),
         *(_late(told.last_sweep, max_sweep_age) if told and brokered else ()),
         *(f"{name}: {each}" for name, each in backlogs.items() if isinstance(each, str)),
         *(_old(each, max_fanout_age) for each in fanouts if max_fanout_age and each.oldest_seconds > max_fanout_age),
@@ -291,11 +290,6 @@ def _unknown(storage: shapes.Server, told: object, broker: shapes.Server, heard:
         yield "the storage did not tell in time what is unfinished; raise --timeout"
     if broker.ok and broker.url and heard is None:
         yield "the broker and the workers did not tell in time what waits and who listens; raise --timeout"
-
-
-def _shared(heard: _Brokered | None) -> Iterator[str]:
-    for other, names in sorted(heard.listeners.strangers.items()) if heard else ():
-        yield f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {ADVICE}"
 
 
 def _late(seconds: float | None, limit: float) -> Iterator[str]:

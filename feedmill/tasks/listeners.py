@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from feedmill import settings
 from feedmill.fanout import publisher
-from feedmill.tasks.foreign_messages import ABOUT
+from feedmill.tasks.foreign_messages import ABOUT, ADVICE
 
 #: All queues of Feedmill's; which of them must have workers depends on the managers: :func:`feedmill.fanout.publisher.queues`.
 QUEUES = (publisher.HIGH_QUEUE, publisher.LOW_QUEUE, publisher.HOOKS_QUEUE)
@@ -41,6 +41,13 @@ class Listeners(NamedTuple):
         """:attr:`queues` of the workers that said that they are of this deployment."""
         others = self.unknown.union(*self.strangers.values())
         return {worker: queues for worker, queues in self.queues.items() if worker not in others}
+
+    def shared(self) -> list[str]:
+        """What is wrong with each other deployment whose workers listen on the same queues, and what to do."""
+        return [
+            f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {ADVICE}"
+            for other, names in sorted(self.strangers.items())
+        ]
 
 
 def listeners(app: Any, connection: Any, *, silence_is_final: bool = False, within: float = math.inf) -> Listeners:

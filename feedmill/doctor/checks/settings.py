@@ -9,7 +9,6 @@ from feedmill.doctor.report import Finding
 from feedmill.errors import FeedmillError, StorageError
 from feedmill.fanout import publisher
 from feedmill.storage.registry import backend
-from feedmill.tasks.foreign_messages import ADVICE
 from feedmill.tasks.listeners import QUEUES, listeners
 from feedmill.tasks.startup_checks import visibility_problem
 
@@ -118,8 +117,7 @@ def unheard() -> Iterator[Finding]:
             "unreachable broker", app.main or "the Celery app", f"{told}; no message can be sent", fixable=False
         )
         return
-    for other, names in sorted(found.strangers.items()):
-        text = f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {ADVICE}"
+    for text in found.shared():
         yield Finding("shared queues", ", ".join(QUEUES), text, fixable=False)
     for queue in publisher.queues() if found.answers else ():
         if queue not in found.heard:
