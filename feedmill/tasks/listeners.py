@@ -11,8 +11,6 @@ from feedmill import settings
 from feedmill.fanout import publisher
 from feedmill.tasks.foreign_messages import ABOUT, ADVICE
 
-#: All queues of Feedmill's; which of them must have workers depends on the managers: :func:`feedmill.fanout.publisher.queues`.
-QUEUES = (publisher.HIGH_QUEUE, publisher.LOW_QUEUE, publisher.HOOKS_QUEUE)
 #: Seconds for which workers are listened to: at first, and where one seems to be missing.
 PATIENCE = (0.5, 3.0)
 #: The part of the time that is left in which they are, where it is limited; then they are asked which deployment they are of.
@@ -80,7 +78,8 @@ def _listening(app: Any, connection: Any, patience: float) -> dict[str, frozense
     """The queues of Feedmill's that each worker listens on that answers."""
     answers = app.control.inspect(timeout=patience, connection=connection).active_queues() or {}
     return {
-        worker: frozenset(queue["name"] for queue in queues).intersection(QUEUES) for worker, queues in answers.items()
+        worker: frozenset(queue["name"] for queue in queues).intersection(publisher.ALL_QUEUES)
+        for worker, queues in answers.items()
     }
 
 
@@ -94,4 +93,4 @@ def _deployments(app: Any, connection: Any, workers: Sequence[str], patience: fl
     return {worker: deployment for worker, deployment in found.items() if isinstance(deployment, str)}
 
 
-__all__ = ["PATIENCE", "QUEUES", "Listeners", "listeners"]
+__all__ = ["PATIENCE", "Listeners", "listeners"]
