@@ -24,7 +24,7 @@ from feedmill.ids import Entity, EntityId, entity_id, owner_id
 from feedmill.iteration import batched
 from feedmill.manager import activity_bodies, notified_users, own_feeds, removal_index
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
-from feedmill.manager.hooks import ManagerHooks
+from feedmill.manager.hooks import ManagerHooks, defines
 from feedmill.msgpack_codec import pack
 from feedmill.storage import procedures
 from feedmill.storage.auxiliary import FROM_FEEDS
@@ -223,7 +223,7 @@ def rebuilt_user(manager: ManagerHooks, user_id: Entity) -> EntityId:
     user_id = owner_id(user_id)
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name}.rebuild needs user_feed_class, the feed it copies from")
-    if type(manager).get_user_following_ids is ManagerHooks.get_user_following_ids:
+    if not defines(type(manager), "get_user_following_ids"):
         raise DeclarationError(f"{manager.name}.rebuild needs get_user_following_ids(user_id): whom the user follows")
     return user_id
 
