@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextvars
+import math
 import threading
 import time
 from collections import Counter
@@ -21,7 +22,6 @@ from feedmill.errors import FeedmillError, WrongType
 from feedmill.fanout import publisher
 from feedmill.redis_urls import without_secrets
 from feedmill.storage.registry import backend
-from feedmill.tasks.foreign_messages import ADVICE
 from feedmill.tasks.listeners import Listeners, listeners
 from feedmill.worker.backlog import Backlog, backlog
 
@@ -214,10 +214,12 @@ def status(timeout: float, max_sweep_age: float, max_fanout_age: float | None) -
     stored, brokered = _storage(managers), _broker(lambda app, connection: _told(app, connection, timeout))
     storage, told = stored.answer(deadline)
     broker, heard = brokered.answer(deadline) if brokered else (_NO_BROKER, None)
+    longest = max_fanout_age or math.inf
     backlogs = dict(told.managers) if told else {}
     queues = _queues(heard, [each for each in backlogs.values() if isinstance(each, Backlog)])
     fanouts = [_open(name, each) for name, each in backlogs.items() if isinstance(each, Backlog)]
     last_sweep = told.last_sweep if told else None
+    late = list(_late(told.last_sweep, max_sweep_age)) if told and brokered else []
     problems = [
         *(
             f"the {name} does not answer: {each.error}"
@@ -226,17 +228,14 @@ def status(timeout: float, max_sweep_age: float, max_fanout_age: float | None) -
         ),
         *(() if managers else (no_manager(),)),
         *(_unheard(each) for each in queues if not each.workers),
-        *_unknown(storage, told, broker if brokered else _NO_BROKER, heard),
-        *_shared(heard),
-        *(_late(told.last_sweep, max_sweep_age) if told and brokered else ()),
+        *_unknown(storage, told, broker, heard),
+        *(heard.listeners.shared() if heard else ()),
+        *late,
         *(f"{name}: {each}" for name, each in backlogs.items() if isinstance(each, str)),
-        *(_old(each, max_fanout_age) for each in fanouts if max_fanout_age and each.oldest_seconds > max_fanout_age),
+        *(_old(each, longest) for each in fanouts if each.oldest_seconds > longest),
     ]
     found = shapes.Status(not problems, problems, storage, broker, queues, last_sweep, fanouts)
-    table(
-        ("check", "state", "detail"),
-        list(_rows(found, bool(brokered), told is not None, max_sweep_age, max_fanout_age)),
-    )
+    table(("check", "state", "detail"), list(_rows(found, told is not None, bool(late), longest)))
     for problem in problems:
         tell(f"problem: {problem}")
     tell("healthy" if not problems else plural(len(problems), "problem"))
@@ -293,11 +292,6 @@ def _unknown(storage: shapes.Server, told: object, broker: shapes.Server, heard:
         yield "the broker and the workers did not tell in time what waits and who listens; raise --timeout"
 
 
-def _shared(heard: _Brokered | None) -> Iterator[str]:
-    for other, names in sorted(heard.listeners.strangers.items()) if heard else ():
-        yield f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {ADVICE}"
-
-
 def _late(seconds: float | None, limit: float) -> Iterator[str]:
     advice = "run one celery beat, and enough workers that its messages are not left to expire"
     if seconds is None:
@@ -306,26 +300,24 @@ def _late(seconds: float | None, limit: float) -> Iterator[str]:
         yield f"the last sweep was done {seconds:,.0f} s ago; {advice}"
 
 
-def _old(found: shapes.OpenFanouts, limit: float | None) -> str:
+def _old(found: shapes.OpenFanouts, limit: float) -> str:
     return f"fan-out {found.oldest} ({found.oldest_op}) is unfinished for {found.oldest_seconds:,.0f} s, longer than {limit:g} s"
 
 
-def _rows(
-    found: shapes.Status, has_broker: bool, has_sweep: bool, max_sweep_age: float, max_fanout_age: float | None
-) -> Iterator[tuple[str, str, str]]:
+def _rows(found: shapes.Status, has_sweep: bool, is_late: bool, longest: float) -> Iterator[tuple[str, str, str]]:
     yield from _server_rows(found.storage, found.broker)
     for queue in found.queues:
         waiting = "messages unknown" if queue.messages is None else plural(queue.messages, "message")
         silent = f", {len(queue.unknown)} of an unknown deployment" if queue.unknown else ""
         detail = f"{plural(len(queue.workers), 'worker')}{silent}, {waiting}, about {queue.deliveries:,} deliveries"
         yield queue.name, _state(bool(queue.workers)), detail
-    if has_broker and has_sweep:
+    if found.broker.url and has_sweep:
         last = found.last_sweep
         detail = "none in the last week" if last is None else f"{last:,.1f} s ago"
-        yield "last sweep", _state(last is not None and last <= max_sweep_age), detail
+        yield "last sweep", _state(not is_late), detail
     for each in found.managers:
         oldest = f", the oldest ({each.oldest_op}) since {each.oldest_seconds:,.1f} s" if each.oldest else ""
-        is_old = max_fanout_age is not None and each.oldest_seconds > max_fanout_age
+        is_old = each.oldest_seconds > longest
         yield each.manager, _state(not is_old), f"{plural(each.fanouts, 'unfinished fan-out')}{oldest}"
 
 

@@ -35,8 +35,7 @@ def set_up(app: Any) -> None:
     if not publisher.MSGPACK.intersection(conf.accept_content):
         conf.accept_content = [*conf.accept_content, "msgpack"]
     declared = app.amqp.Queues(conf.task_queues)  # with the default queue, if it has no others
-    queues = (publisher.HIGH_QUEUE, publisher.LOW_QUEUE, publisher.HOOKS_QUEUE)
-    lacking = [name for name in queues if name not in declared]
+    lacking = [name for name in publisher.ALL_QUEUES if name not in declared]
     if lacking:
         arguments = {"x-queue-type": "quorum"} if conf.task_default_queue_type == "quorum" else None
         make: Any = Queue  # untyped in kombu

@@ -213,8 +213,11 @@ class Outbox(ABC):
 
     def drop(self, row_id: int) -> Procedure[bool]:
         """Delete a row that nobody relays at this moment; whether there was one."""
-        now: float = yield from self._ask(self._clock)
-        return bool((yield from self._ask(self._drop, row_id, now)))
+        dropped: bool = yield from self._ask(self._dropped, row_id)
+        return dropped
+
+    def _dropped(self, db: Any, row_id: int) -> bool:
+        return self._drop(db, row_id, self._clock(db))
 
     def _handles(self, ids: Sequence[int], calls: Sequence[Call], place: Place | None = None) -> list[DeferredFanout]:
         return [
@@ -226,12 +229,11 @@ class Outbox(ABC):
 
     def counts(self) -> RowCounts:
         """How many rows wait, and how many are dead."""
-        return procedures.run(self._counted())
-
-    def _counted(self) -> Procedure[RowCounts]:
-        now: float = yield from self._ask(self._clock)
-        counts: RowCounts = yield from self._ask(self._count, now)
+        counts: RowCounts = procedures.run(self._ask(self._counted))
         return counts
+
+    def _counted(self, db: Any) -> RowCounts:
+        return self._count(db, self._clock(db))
 
     def rows(self, dead: bool = False, limit: int = 100) -> list[Row]:
         """The oldest rows that wait or, with *dead*, were given up."""
@@ -244,10 +246,12 @@ class Outbox(ABC):
         They are relayed before what waits about the same author or pair, since they are older.
         """
         given = None if ids is None else list(ids)
-        now: float = procedures.run(self._ask(self._clock))
-        lanes: list[str] = procedures.run(self._ask(self._revive, given, now))
-        procedures.run(self.relay_lanes(dict.fromkeys(lanes)))
+        lanes: list[str] = procedures.run(self._ask(self._revived, given))
+        procedures.run(self.relay_lanes(lanes))
         return len(lanes)
+
+    def _revived(self, db: Any, ids: Sequence[int] | None) -> list[str]:
+        return self._revive(db, ids, self._clock(db))
 
     def discard(self, row_id: int) -> bool:
         """Delete a row for good, unless it is being relayed; whether there was one."""
@@ -509,10 +513,15 @@ class _Relay:
         self.unreachable += unreachable
         if not dead:
             self._stick(row.lane)
-        reason = f"{type(error).__name__}: {error}"[:ERROR_SIZE]
+        reason = _storable(f"{type(error).__name__}: {error}")[:ERROR_SIZE]
         level, what = (logging.ERROR, "was given up") if dead else (logging.WARNING, "is tried again")
         logger.log(level, "outbox %r: %s %s: %s", self.outbox.name, row, what, reason)
         yield from self.outbox._ask(self.outbox._fail, row.id, attempts, reason, due, dead)
+
+
+def _storable(text: str) -> str:
+    """*text* as every database takes it: with escapes for NUL and for what has no UTF-8."""
+    return text.replace("\0", "\\0").encode(errors="backslashreplace").decode()
 
 
 def _is_away(error: Exception) -> bool:

@@ -28,6 +28,8 @@ P = ParamSpec("P")
 HIGH_QUEUE, LOW_QUEUE = "fanout.high", "fanout.low"
 #: And the queue of the messages that have hooks called: a worker that calls none need not listen on it.
 HOOKS_QUEUE = "fanout.hooks"
+#: All queues of Feedmill's; which of them must have workers depends on the managers: :func:`queues`.
+ALL_QUEUES = (HIGH_QUEUE, LOW_QUEUE, HOOKS_QUEUE)
 #: Messages that wait there at most: each does all that is due, and where nobody listens they must not become many.
 MOST_HOOK_MESSAGES = 100
 #: The Celery app that is used when a process has none of its own.
@@ -47,7 +49,7 @@ QUEUES = f"{HIGH_QUEUE},{LOW_QUEUE}"
 def queues() -> tuple[str, ...]:
     """The queues that workers must listen on: that of hooks only if a manager of this process has some that are called."""
     told = any(registry.get_manager(name).told_hooks for name in registry.manager_names())
-    return (HIGH_QUEUE, LOW_QUEUE, HOOKS_QUEUE) if told else (HIGH_QUEUE, LOW_QUEUE)
+    return ALL_QUEUES if told else (HIGH_QUEUE, LOW_QUEUE)
 
 
 def celery_app() -> Any:

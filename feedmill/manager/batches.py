@@ -15,7 +15,7 @@ from feedmill.ids import Entity, entity_id
 from feedmill.iteration import batched
 from feedmill.manager import activity_bodies, overriding
 from feedmill.manager.hooks import ManagerHooks
-from feedmill.manager.writes import addition, author_rate_limit, storing
+from feedmill.manager.writes import addition, author_rate_limit, name_of, storing
 from feedmill.msgpack_codec import pack
 from feedmill.storage.operations import together
 from feedmill.storage.procedures import Procedure, stored
@@ -55,7 +55,7 @@ def add(manager: ManagerHooks, items: Iterable[Item], record: Accept | None = No
         return fanouts
 
     def accept(activities: list[Activity], refuse: Refuse) -> Procedure[list[Fanout]]:
-        wanted = [(fanout_id(manager.name, activity.raw_id), activity.raw_id) for activity in activities]
+        wanted = [(name_of(manager, activity.raw_id), activity.raw_id) for activity in activities]
         rate_limits = [author_rate_limit(manager, activity) for activity in activities]
         about = [activity.id for activity in activities]
         op = addition(manager)
@@ -93,7 +93,7 @@ def import_(
         ids = sorted(activity.raw_id for activity in activities)
         if fanout:
             wanted, rate_limits = (
-                [(fanout_id(manager.name, IMPORT.name, ids), pack(ids))],
+                [(import_id(manager, ids), pack(ids))],
                 [author_rate_limit(manager, activities[0])],
             )
             return (yield from handle.enqueue(manager.name, op, wanted, operations, rate_limits=rate_limits))
@@ -101,6 +101,11 @@ def import_(
         return []
 
     return (yield from _each(manager, items, chunk_size, check, record or accept))
+
+
+def import_id(manager: ManagerHooks, raw_ids: Sequence[bytes]) -> str:
+    """The id of the fan-out of a part of an import; *raw_ids* are sorted."""
+    return fanout_id(manager.name, IMPORT.name, raw_ids)
 
 
 def _each(

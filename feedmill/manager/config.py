@@ -11,7 +11,7 @@ from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.manager.feed_keys import check_keys
-from feedmill.manager.hooks import TOLD_HOOKS, ManagerHooks
+from feedmill.manager.hooks import TOLD_HOOKS, ManagerHooks, defines
 from feedmill.registry import get_manager, manager_names
 
 
@@ -51,7 +51,7 @@ def _check_idle(cls: type[ManagerHooks]) -> None:
         raise DeclarationError(
             f"{cls.__name__}.user_feed_class has expire_idle, and is what others are rebuilt from; use max_age"
         )
-    can = cls.user_feed_class is not None and cls.get_user_following_ids is not ManagerHooks.get_user_following_ids
+    can = cls.user_feed_class is not None and defines(cls, "get_user_following_ids")
     for name, feed_class in cls.feed_classes.items():
         if feed_class.expires_idle() and not can:
             raise DeclarationError(

@@ -26,7 +26,7 @@ from feedmill.errors import (
 )
 from feedmill.fanout import publisher
 from feedmill.fanout.deferred import DeferredFanout, DeferredFanouts
-from feedmill.fanout.handle import Fanout, fanout_id
+from feedmill.fanout.handle import Fanout
 from feedmill.fanout.operations import (
     ADD,
     DELETE_USER,
@@ -227,7 +227,7 @@ def _about(
 ) -> Call:
     """A call about one activity: all of one author are in one lane, and the id tells the author."""
     lane = _lane(manager, "actor", raw_id[ACTOR_SLICE])
-    fanouts = names or [fanout_id(manager.name, raw_id)]
+    fanouts = names or [writes.name_of(manager, raw_id)]
     return _call(manager, method, values, op, lane, ["activity", raw_id], fanouts, raw_id.hex())
 
 
@@ -262,7 +262,7 @@ def _batch_import(
     def record(good: list[Activity], refuse: batches.Refuse) -> Procedure[Sequence[Fanout]]:
         values = [entity_id(user_id, "user"), [each.pack() for each in good], bool(fanout), chunk_size]
         ids = sorted(each.raw_id for each in good)
-        names = [fanout_id(manager.name, IMPORT.name, ids)] if fanout else []
+        names = [batches.import_id(manager, ids)] if fanout else []
         lane = _lane(manager, "actor", ids[0][ACTOR_SLICE])
         return outbox.record([_call(manager, "batch_import", values, IMPORT, lane, ["import", *ids], names)])
 
@@ -294,7 +294,7 @@ def _remove_activities(outbox: Outbox, manager: Any, items: Iterable[Activity | 
 def _remove_object(outbox: Outbox, manager: Any, object_id: Entity, as_target: bool) -> Procedure[Fanout]:
     removals.check_index(manager, "remove_object")
     thing, as_target = entity_id(object_id, "object"), bool(as_target)
-    names = [fanout_id(manager.name, REMOVE_OBJECT.name, str(thing), as_target)]
+    names = [removals.remove_object_id(manager, thing, as_target)]
     subject = ["object", str(thing), as_target]
     return _one(
         outbox,
@@ -335,7 +335,7 @@ def _copies(
     calls = []
     for target in targets:
         pair = ["pair", str(user), str(target)]
-        names = [fanout_id(manager.name, str(user), str(target))]
+        names = [writes.copy_id(manager, user, target)]
         values = [user, target] if limit is None else [user, target, limit]
         calls.append(_call(manager, method, values, op, _lane(manager, *pair), pair, names))
     return calls
@@ -361,7 +361,7 @@ def _unfollow_many(outbox: Outbox, manager: Any, user_id: Entity, target_ids: It
 
 def _remove_actor(outbox: Outbox, manager: Any, user_id: Entity, actor_id: Entity) -> Procedure[Fanout]:
     user, actor = removals.checked_pair(manager, user_id, actor_id)
-    names = [fanout_id(manager.name, REMOVE_ACTOR.name, str(user), str(actor))]
+    names = [removals.remove_actor_id(manager, user, actor)]
     subject = ["actor of", str(user), str(actor)]
     return _one(outbox, _call(manager, "remove_actor", [user, actor], REMOVE_ACTOR, _lane(manager), subject, names))
 
@@ -369,7 +369,7 @@ def _remove_actor(outbox: Outbox, manager: Any, user_id: Entity, actor_id: Entit
 def _delete_user(outbox: Outbox, manager: Any, user_id: Entity, about_them: bool) -> Procedure[Fanout]:
     removals.check_index(manager, "delete_user")
     user, about_them = owner_id(user_id), bool(about_them)
-    names = [fanout_id(manager.name, DELETE_USER.name, str(user))]
+    names = [removals.delete_user_id(manager, user)]
     subject = ["user", str(user)]
     return _one(outbox, _call(manager, "delete_user", [user, about_them], DELETE_USER, _lane(manager), subject, names))
 

@@ -7,7 +7,7 @@ import enum
 from typing import TypeVar
 
 from feedmill.activity import Activity
-from feedmill.fanout.handle import FanoutStatus, fanout_id, status_of
+from feedmill.fanout.handle import FanoutStatus, status_of
 from feedmill.fanout.operations import OPERATIONS, REMOVE
 from feedmill.feeds.flat import Feed, HeldMember
 from feedmill.ids import Entity, EntityId, id_microseconds, owner_id
@@ -15,6 +15,7 @@ from feedmill.manager import activity_bodies, notified_users
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.audience import admitted, followers_of, recipients_of
 from feedmill.manager.hooks import ManagerHooks
+from feedmill.manager.writes import name_of
 from feedmill.storage.activity_state import IMPORTED, LIVE, NOTIFIED_ONLY, REMOVED
 from feedmill.storage.operations import Steps
 from feedmill.storage.procedures import Procedure, stored
@@ -71,7 +72,7 @@ def explain(manager: ManagerHooks, user_id: Entity, activity: Activity | str) ->
     user_id = owner_id(user_id)
     raw_id = activity_bodies.raw_id(activity)
     fact = (yield from stored(activity_bodies.facts(manager, [raw_id])))[raw_id]
-    fanout = yield from stored(backend().journal.get(fanout_id(manager.name, raw_id)))
+    fanout = yield from stored(backend().journal.get(name_of(manager, raw_id)))
     return (yield from _Case(manager, user_id, activity, fact, status_of(fanout)).explanations())
 
 

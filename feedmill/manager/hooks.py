@@ -158,3 +158,8 @@ class ManagerHooks:
         Each is told at least once, in their order, as :meth:`on_notification` is, unless it is gone by then; the key is its ``id``.
         What fails a dozen times is logged, and told no more.
         """
+
+
+def defines(cls: type[ManagerHooks], name: str) -> bool:
+    """Whether *cls* has the hook *name* of its own, or of a class between it and Feedmill's."""
+    return getattr(cls, name) is not getattr(ManagerHooks, name)

@@ -20,7 +20,7 @@ from feedmill.manager import batches, coroutines, idle, lookup, overriding, remo
 from feedmill.manager.config import check_feeds, check_told
 from feedmill.manager.deferral import writing
 from feedmill.manager.explain import Explanation, explain
-from feedmill.manager.hooks import AUDIENCE_HOOKS, FILTER_HOOKS, TOLD_HOOKS, ManagerHooks
+from feedmill.manager.hooks import AUDIENCE_HOOKS, FILTER_HOOKS, TOLD_HOOKS, ManagerHooks, defines
 from feedmill.overrides import check_overrides
 from feedmill.registry import register_manager
 from feedmill.storage.procedures import Procedure, both, stored, unbroken
@@ -59,14 +59,14 @@ class Manager(ManagerNames, ManagerHooks, Stateless):
             cls.name = cls.__name__
         check_feeds(cls)
         check_hooks(cls, *AUDIENCE_HOOKS, *FILTER_HOOKS, *TOLD_HOOKS)
-        written = [hook for hook in FILTER_HOOKS if getattr(cls, hook) is not getattr(ManagerHooks, hook)]
+        written = [hook for hook in FILTER_HOOKS if defines(cls, hook)]
         if written == ["filter_activities"]:
             raise DeclarationError(
                 f"{cls.__name__}.filter_activities is asked by follow and rebuild alone, and fan-outs would let all pass; write"
                 " accepts or filter_user_ids as well"
             )
         cls.is_filtered = bool(written)
-        cls.told_hooks = frozenset(hook for hook in TOLD_HOOKS if getattr(cls, hook) is not getattr(ManagerHooks, hook))
+        cls.told_hooks = frozenset(hook for hook in TOLD_HOOKS if defines(cls, hook))
         check_told(cls)
         coroutines.follow_overrides(cls, Manager)
         register_manager(cls.name, cls)

@@ -30,6 +30,7 @@ from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import recipients_of
 from feedmill.manager.batches import AT_ONCE, parts
 from feedmill.manager.hooks import ManagerHooks
+from feedmill.manager.writes import name_of
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage import activity_state, procedures
 from feedmill.storage.auxiliary import FROM_FEEDS, FROM_NOTIFICATIONS, NotificationNumbers
@@ -175,7 +176,7 @@ def _start(manager: ManagerHooks, removed: Sequence[Removed]) -> Procedure[list[
         for user_ids, some in (yield from _first_people(manager, removed)):
             operations.append(_taken_out(manager.notification_feed_class, user_ids, some))
     # A record holds the id, since what is stored counts.
-    wanted = [(fanout_id(manager.name, each.fact.raw_id), each.fact.raw_id) for each in removed]
+    wanted = [(name_of(manager, each.fact.raw_id), each.fact.raw_id) for each in removed]
     about = [each.activity.id for each in removed]
     return (yield from handle.enqueue(manager.name, REMOVE, wanted, operations, about=about))
 
@@ -235,8 +236,13 @@ def remove_actor(manager: ManagerHooks, user_id: Entity, actor_id: Entity) -> Pr
     held: list[Steps[Any]] = [_held(each, user_id, actor_hashes(actor_id)) for each in classes]
     found = (yield from procedures.stored(together([*recorded, *held])))[len(recorded) :]
     ids = sorted(set().union(*found))
-    wanted = [(fanout_id(manager.name, REMOVE_ACTOR.name, user, actor), pack([user_id, actor_id, b"".join(ids)]))]
+    wanted = [(remove_actor_id(manager, user_id, actor_id), pack([user_id, actor_id, b"".join(ids)]))]
     return (yield from handle.enqueue_and_publish(manager.name, REMOVE_ACTOR, wanted))[0]
+
+
+def remove_actor_id(manager: ManagerHooks, user_id: EntityId, actor_id: EntityId) -> str:
+    """The id of the fan-out that takes what *actor_id* did out of the feeds of *user_id*."""
+    return fanout_id(manager.name, REMOVE_ACTOR.name, str(user_id), str(actor_id))
 
 
 def checked_pair(manager: ManagerHooks, user_id: Entity, actor_id: Entity) -> tuple[EntityId, EntityId]:
@@ -316,11 +322,6 @@ def _is_sought(sought: Sought, fact: Fact) -> bool:
     return False
 
 
-def name_of(manager: ManagerHooks, raw_id: bytes) -> str:
-    """The fan-out of an activity."""
-    return fanout_id(manager.name, raw_id)
-
-
 def remove_object(manager: ManagerHooks, object_id: Entity, as_target: bool) -> Procedure[Fanout]:
     """See :meth:`Manager.remove_object`.
 
@@ -331,8 +332,13 @@ def remove_object(manager: ManagerHooks, object_id: Entity, as_target: bool) -> 
     object_id = entity_id(object_id, "object")
     publisher.ready()
     yield from _remove_found(manager, about_object(manager, object_id, as_target))
-    name = fanout_id(manager.name, REMOVE_OBJECT.name, str(object_id), as_target)
-    return (yield from handle.enqueue(manager.name, REMOVE_OBJECT, [(name, pack([object_id, as_target]))]))[0]
+    wanted = [(remove_object_id(manager, object_id, as_target), pack([object_id, as_target]))]
+    return (yield from handle.enqueue(manager.name, REMOVE_OBJECT, wanted))[0]
+
+
+def remove_object_id(manager: ManagerHooks, object_id: EntityId, as_target: bool) -> str:
+    """The id of the fan-out that waits for the removals of what is about an object."""
+    return fanout_id(manager.name, REMOVE_OBJECT.name, str(object_id), as_target)
 
 
 def check_index(manager: ManagerHooks, method: str) -> None:
@@ -380,8 +386,13 @@ def delete_user(manager: ManagerHooks, user_id: Entity, about_them: bool) -> Pro
     *_, number = yield from procedures.stored(
         together([*asked, backend().auxiliary.unfollows.last_number(manager.name)])
     )
-    name = fanout_id(manager.name, DELETE_USER.name, str(user_id))
-    return (yield from handle.enqueue(manager.name, DELETE_USER, [(name, pack([user_id, about_them, number]))]))[0]
+    wanted = [(delete_user_id(manager, user_id), pack([user_id, about_them, number]))]
+    return (yield from handle.enqueue(manager.name, DELETE_USER, wanted))[0]
+
+
+def delete_user_id(manager: ManagerHooks, user_id: EntityId) -> str:
+    """The id of the fan-out that ends the deletion of *user_id*."""
+    return fanout_id(manager.name, DELETE_USER.name, str(user_id))
 
 
 def _remove_own(manager: ManagerHooks, user_id: EntityId) -> Procedure[None]:

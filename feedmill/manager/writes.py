@@ -24,7 +24,7 @@ from feedmill.ids import Entity, EntityId, entity_id, owner_id
 from feedmill.iteration import batched
 from feedmill.manager import activity_bodies, notified_users, own_feeds, removal_index
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
-from feedmill.manager.hooks import ManagerHooks
+from feedmill.manager.hooks import ManagerHooks, defines
 from feedmill.msgpack_codec import pack
 from feedmill.storage import procedures
 from feedmill.storage.auxiliary import FROM_FEEDS
@@ -86,7 +86,10 @@ def update(manager: ManagerHooks, activity: Activity) -> Procedure[Fanout]:
             )
         elif not_ahead(activity) is not activity:  # nothing is known of it: this may be what adds it
             raise UnknownActivity(f"{activity!r} is dated too far ahead to have been added; add it instead")
-        asked = [activity_bodies.updated(manager, activity, before), backend().journal.get(_name(manager, activity))]
+        asked = [
+            activity_bodies.updated(manager, activity, before),
+            backend().journal.get(name_of(manager, activity.raw_id)),
+        ]
         asked += activity_bodies.mark_notified(manager, before) if numbers is not None else []
         asked += removal_index.added(manager, [activity]) if before.kind == UNKNOWN else []
         done, record, *_ = yield from procedures.stored(together(asked))
@@ -111,15 +114,16 @@ def _check_groups(manager: ManagerHooks, before: Activity, after: Activity) -> N
             )
 
 
-def _name(manager: ManagerHooks, activity: Activity) -> str:
-    return fanout_id(manager.name, activity.raw_id)
+def name_of(manager: ManagerHooks, raw_id: bytes) -> str:
+    """The id of the fan-out of one activity."""
+    return fanout_id(manager.name, raw_id)
 
 
 def _start(
     manager: ManagerHooks, op: FanoutOperation, activity: Activity, operations: list[Steps[Any]]
 ) -> Procedure[Fanout]:
     """Open the fan-out about *activity* behind *operations*; its record holds the id, since what is stored counts."""
-    wanted = [(_name(manager, activity), activity.raw_id)]
+    wanted = [(name_of(manager, activity.raw_id), activity.raw_id)]
     rate_limits = [None if op.removes else author_rate_limit(manager, activity)]
     return (
         yield from handle.enqueue(manager.name, op, wanted, operations, rate_limits=rate_limits, about=[activity.id])
@@ -186,9 +190,7 @@ def copy(
     for part in batched(targets, AT_ONCE):
         rest = [] if limit is None else [limit]
         user, names = str(user_id), list(map(str, part))
-        wanted = [
-            (fanout_id(manager.name, user, name), pack([user_id, target, *rest])) for name, target in zip(names, part)
-        ]
+        wanted = [(copy_id(manager, user_id, target), pack([user_id, target, *rest])) for target in part]
         unfollows = backend().auxiliary.unfollows
         if op.removes:
             noted = unfollows.record_unfollow(manager.name, user, names)
@@ -211,6 +213,11 @@ def checked_copy(
     return user_id, ids_of(target_ids, "target", others_than(user_id) if op is FOLLOW else entity_id)
 
 
+def copy_id(manager: ManagerHooks, user_id: EntityId, target_id: EntityId) -> str:
+    """The id of the fan-out by which *user_id* follows *target_id*, or does so no more."""
+    return fanout_id(manager.name, str(user_id), str(target_id))
+
+
 def rebuild(manager: ManagerHooks, user_id: Entity) -> Procedure[Fanout]:
     """See :meth:`Manager.rebuild`."""
     user_id = rebuilt_user(manager, user_id)
@@ -223,7 +230,7 @@ def rebuilt_user(manager: ManagerHooks, user_id: Entity) -> EntityId:
     user_id = owner_id(user_id)
     if manager.user_feed_class is None:
         raise DeclarationError(f"{manager.name}.rebuild needs user_feed_class, the feed it copies from")
-    if type(manager).get_user_following_ids is ManagerHooks.get_user_following_ids:
+    if not defines(type(manager), "get_user_following_ids"):
         raise DeclarationError(f"{manager.name}.rebuild needs get_user_following_ids(user_id): whom the user follows")
     return user_id
 

@@ -3,7 +3,7 @@
 from kombu import Exchange, Queue  # type: ignore[attr-defined]
 
 from feedmill import settings
-from feedmill.fanout.publisher import HIGH_QUEUE, HOOKS_QUEUE, LOW_QUEUE
+from feedmill.fanout.publisher import ALL_QUEUES, HIGH_QUEUE
 
 #: Says that a file which begins with this one is meant for Feedmill's app.
 FOR_FEEDMILL = True
@@ -31,7 +31,7 @@ broker_transport_options = (
 # An exchange each: a queue without one would be bound to the default queue's.
 task_queues = [
     Queue(name, Exchange(name, type="direct"), routing_key=name)  # type: ignore[no-untyped-call]
-    for name in (HIGH_QUEUE, LOW_QUEUE, HOOKS_QUEUE)
+    for name in ALL_QUEUES
 ]
 task_default_queue = HIGH_QUEUE
 

@@ -9,10 +9,8 @@ from typing import Any, NamedTuple
 
 from feedmill import settings
 from feedmill.fanout import publisher
-from feedmill.tasks.foreign_messages import ABOUT
+from feedmill.tasks.foreign_messages import ABOUT, ADVICE
 
-#: All queues of Feedmill's; which of them must have workers depends on the managers: :func:`feedmill.fanout.publisher.queues`.
-QUEUES = (publisher.HIGH_QUEUE, publisher.LOW_QUEUE, publisher.HOOKS_QUEUE)
 #: Seconds for which workers are listened to: at first, and where one seems to be missing.
 PATIENCE = (0.5, 3.0)
 #: The part of the time that is left in which they are, where it is limited; then they are asked which deployment they are of.
@@ -41,6 +39,13 @@ class Listeners(NamedTuple):
         """:attr:`queues` of the workers that said that they are of this deployment."""
         others = self.unknown.union(*self.strangers.values())
         return {worker: queues for worker, queues in self.queues.items() if worker not in others}
+
+    def shared(self) -> list[str]:
+        """What is wrong with each other deployment whose workers listen on the same queues, and what to do."""
+        return [
+            f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {ADVICE}"
+            for other, names in sorted(self.strangers.items())
+        ]
 
 
 def listeners(app: Any, connection: Any, *, silence_is_final: bool = False, within: float = math.inf) -> Listeners:
@@ -73,7 +78,8 @@ def _listening(app: Any, connection: Any, patience: float) -> dict[str, frozense
     """The queues of Feedmill's that each worker listens on that answers."""
     answers = app.control.inspect(timeout=patience, connection=connection).active_queues() or {}
     return {
-        worker: frozenset(queue["name"] for queue in queues).intersection(QUEUES) for worker, queues in answers.items()
+        worker: frozenset(queue["name"] for queue in queues).intersection(publisher.ALL_QUEUES)
+        for worker, queues in answers.items()
     }
 
 
@@ -87,4 +93,4 @@ def _deployments(app: Any, connection: Any, workers: Sequence[str], patience: fl
     return {worker: deployment for worker, deployment in found.items() if isinstance(deployment, str)}
 
 
-__all__ = ["PATIENCE", "QUEUES", "Listeners", "listeners"]
+__all__ = ["PATIENCE", "Listeners", "listeners"]

@@ -81,7 +81,7 @@ def check_managers(app: Any) -> str:
 def check_queues(app: Any) -> str:
     """Whether the worker listens on none of Feedmill's queues."""
     listens = set(app.amqp.queues.consume_from)
-    if listens & {publisher.HIGH_QUEUE, publisher.LOW_QUEUE, publisher.HOOKS_QUEUE}:
+    if listens.intersection(publisher.ALL_QUEUES):
         return ""
     names = ",".join(sorted(listens))
     return (

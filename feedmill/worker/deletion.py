@@ -14,7 +14,7 @@ from feedmill.fanout.operations import OPERATIONS, Subject
 from feedmill.ids import ACTOR_SLICE, EntityId, actor_hashes, spellings
 from feedmill.iteration import batched
 from feedmill.keys import GROUPS, PRESENT, fanout_record_key, feed_key, hook_bucket, set_aside_key
-from feedmill.manager import Manager, activity_bodies, feed_classes, own_feeds, removals, writes
+from feedmill.manager import Manager, activity_bodies, feed_classes, own_feeds, writes
 from feedmill.manager.activity_bodies import UNKNOWN, Fact
 from feedmill.manager.audience import admitted
 from feedmill.msgpack_codec import pack, unpack
@@ -85,7 +85,7 @@ def erase(manager: Manager, user_id: EntityId, removed: Iterator[Fact], fanout_i
     dead_letters.delete([each.id for each in theirs])
     run(together([backend().maintenance.forget(fanout_record_key(each.fanout)) for each in theirs if each.fanout]))
     for some in batched(facts, AT_ONCE):
-        names = [removals.name_of(manager, fact.raw_id) for fact in some]
+        names = [writes.name_of(manager, fact.raw_id) for fact in some]
         forgotten: list[Steps[Any]] = [
             backend().journal.forget(manager.name, user_id, names),
             backend().auxiliary.notified_users.forget(manager.name, [fact.raw_id for fact in some]),

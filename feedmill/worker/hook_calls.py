@@ -22,14 +22,13 @@ from feedmill.errors import DeclarationError
 from feedmill.iteration import batched
 from feedmill.manager import Manager, activity_bodies
 from feedmill.manager.hook_values import finished_fanout, notification
-from feedmill.storage.auxiliary import user_of
 from feedmill.storage.hook_queue import Arrival, HookClaim, HookSettlement
 from feedmill.storage.journal import lease
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker import dead_letters
 from feedmill.worker.delivery import manager_named
-from feedmill.worker.hook_wakeups import place_of, queue, untold_dead_letters, wake
+from feedmill.worker.hook_wakeups import Place, place_of, queue, untold_dead_letters, wake
 from feedmill.worker.isolation import halves, isolate
 
 logger = logging.getLogger(__name__)
@@ -65,8 +64,8 @@ def call_due(manager_name: str) -> int:
 class _Owner:
     """An owner that was claimed, what the hook is to be told of theirs, and how that went."""
 
-    def __init__(self, claim: HookClaim, hook: str, key: str) -> None:
-        self.claim, self.hook, self.key = claim, hook, key
+    def __init__(self, claim: HookClaim, place: Place) -> None:
+        self.claim, self.hook, self.key, self.user_id = claim, place.hook, place.key, place.user_id
         #: What stands in the list.
         self.items: list[bytes] = []
         #: What is told of each; None of what need not be told, an error of what cannot be told here.
@@ -123,7 +122,7 @@ class _Bucket:
 
     def _read(self, claims: Sequence[HookClaim]) -> list[_Owner]:
         """What claimed owners have to be told."""
-        owners = [_Owner(claim, *place_of(self.manager, claim.owner)[:2]) for claim in claims]
+        owners = [_Owner(claim, place_of(self.manager, claim.owner)) for claim in claims]
         lists = [each for each in owners if each.key]
         limit = min(MOST_ITEMS, self.manager.hook_batch_size)
         for owner, items in zip(lists, backend().run(queue().items([each.key for each in lists], limit))):
@@ -148,7 +147,7 @@ class _Bucket:
         feeds, removed = self.manager.notification_feed_class, list[tuple[_Owner, bytes]]()
         held = list[Steps[bool]]()
         for owner in owners:
-            user_id = user_of(owner.claim.owner)
+            user_id = owner.user_id
             for item in owner.items:
                 arrival = arrivals[item]
                 fact = None if arrival is None else facts[arrival.raw_id]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from feedmill.errors import CorruptRecord
 from feedmill.fanout import publisher
+from feedmill.ids import EntityId
 from feedmill.keys import ARRIVALS, ended_key, hook_bucket
 from feedmill.manager import Manager
 from feedmill.storage.auxiliary import user_of
@@ -30,6 +31,8 @@ class Place(NamedTuple):
     key: str
     #: The bucket in which the owner is noted.
     bucket: int
+    #: Whose notifications; None for what is no user's.
+    user_id: EntityId | None = None
 
 
 def place_of(manager: Manager, owner: bytes) -> Place:
@@ -41,7 +44,8 @@ def place_of(manager: Manager, owner: bytes) -> Place:
     user_id = user_of(owner)
     if user_id is None or manager.notification_feed_class is None:
         return Place("", "", SHARED)
-    return Place("on_notification", manager.notification_feed_class.key_of(user_id) + ARRIVALS, hook_bucket(user_id))
+    key = manager.notification_feed_class.key_of(user_id) + ARRIVALS
+    return Place("on_notification", key, hook_bucket(user_id), user_id)
 
 
 def wake(manager: Manager, *operations: Steps[Any]) -> None:
@@ -77,11 +81,11 @@ def sweep(manager: Manager) -> None:
 
 def tell_again(manager: Manager, owner: bytes, items: Sequence[bytes]) -> None:
     """Tell once more what became a dead letter."""
-    _, key, bucket = place_of(manager, owner)
-    if not key:
+    place = place_of(manager, owner)
+    if not place.key:
         raise CorruptRecord(f"nobody of {manager.name} has a list {owner[:40]!r}; delete the dead letter")
-    backend().run(queue().put(key, items))
-    wake(manager, queue().schedule(manager.name, {bucket: [owner]}))
+    backend().run(queue().put(place.key, items))
+    wake(manager, queue().schedule(manager.name, {place.bucket: [owner]}))
 
 
 def queue() -> HookQueue:

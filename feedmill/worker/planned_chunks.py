@@ -67,7 +67,7 @@ def planned_chunk(audience: str, priority: Priority, ids: Sequence[EntityId]) ->
     if are_ints(ids):
         ordered: list[Any] = sorted(ids)
         steps = [*ordered[:1], *map(operator.sub, ordered[1:], ordered)]
-        if all(step < 2**63 for step in steps[1:]):
+        if max(steps[1:], default=0) < 2**63:
             encoding, data = DIFFERENCES, pack(steps)
     if not data:
         data = pack(list(ids))

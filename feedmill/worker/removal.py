@@ -10,7 +10,7 @@ from feedmill.errors import MessageError
 from feedmill.fanout.operations import DELETE_USER, REMOVE, FanoutOperation
 from feedmill.ids import EntityId, is_id
 from feedmill.iteration import batched
-from feedmill.manager import Manager, removals
+from feedmill.manager import Manager, removals, writes
 from feedmill.manager.activity_bodies import Fact
 from feedmill.storage.journal import Claim
 from feedmill.storage.operations import Steps, together
@@ -61,7 +61,7 @@ def _is_deleted(manager: Manager, claim: Claim, user_id: EntityId, about_them: b
 
 def _all_removed(manager: Manager, sought: removals.Sought) -> bool:
     """Whether all that was removed of *sought* is out of all feeds."""
-    names = (removals.name_of(manager, fact.raw_id) for fact in _removed(manager, sought))
+    names = (writes.name_of(manager, fact.raw_id) for fact in _removed(manager, sought))
     return all(backend().run(_are_done(some)) for some in batched(names, AT_ONCE))
 
 

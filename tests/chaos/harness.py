@@ -23,7 +23,7 @@ from feedmill.errors import StorageError
 from feedmill.fanout import publisher
 from feedmill.fanout.handle import Fanout, FanoutStatus, fanout_id, status_of
 from feedmill.fanout.operations import ADD, REMOVE
-from feedmill.fanout.publisher import HIGH_QUEUE, HOOKS_QUEUE, LOW_QUEUE
+from feedmill.fanout.publisher import ALL_QUEUES, HIGH_QUEUE, LOW_QUEUE
 from feedmill.feeds.flat import Feed
 from feedmill.storage.journal import FANOUT
 from feedmill.storage.operations import together
@@ -113,7 +113,7 @@ class Harness:
         self.feeds = Server(self.folder / "feeds")
         self._stack.callback(self.feeds.stop)
         if self.rabbit is not None:
-            self.rabbit.empty(HIGH_QUEUE, LOW_QUEUE, HOOKS_QUEUE)
+            self.rabbit.empty(*ALL_QUEUES)
             self.broker_port = self.rabbit.port
         else:
             self.broker = Server(self.folder / "broker")

@@ -378,6 +378,16 @@ def check_hopeless(kind: Kind) -> None:
     assert Home("fan")[2].extra_context == {"words": "x"}
 
 
+def check_errors_of_any_text(kind: Kind) -> None:
+    """An error is kept although PostgreSQL has no place in a text for a NUL, and no database for what has no UTF-8."""
+    for error in (UnknownName("no \0\udc80 here"), MessageError("no \0\udc80 here")):  # tried again, and given up
+        with mock.patch.object(deferral, "made", side_effect=error), kind.transaction():
+            club.remove_activity(act(1).id)
+        (row,) = kind.outbox.rows(dead=isinstance(error, MessageError))
+        assert row.error == f"{type(error).__name__}: no \\0\\udc80 here" and row.attempts == 1
+        assert kind.outbox.discard(row.id)
+
+
 def check_replaced(kind: Kind) -> None:
     """What was given up is forgotten when a later call about the same takes its place."""
     made = deferral.made

@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("sqlalchemy")
 
-from sqlalchemy import MetaData, create_engine, inspect, select
+from sqlalchemy import MetaData, create_engine, event, inspect, select
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scoped_session, sessionmaker
 
@@ -157,6 +157,32 @@ def test_an_async_engine_that_its_url_does_not_tell(tmp_path: Path) -> None:
     postgres = create_engine("postgresql+psycopg://")
     with pytest.raises(ArgumentError, match="is one of 'postgresql' and engine of 'sqlite'"):
         Outbox(engine, name="created", sync_engine=postgres)
+
+
+def test_many_calls_in_one_statement(url: str) -> None:
+    """Many calls are one round trip to PostgreSQL; everywhere the ids of their rows, and of their handles, are in their order."""
+    engine = create_engine(url.replace("+aiosqlite", ""))
+    outbox = Outbox(engine, name="many")
+    outbox.metadata.create_all(engine)
+    inserts: list[str] = []
+
+    @event.listens_for(engine, "before_cursor_execute")
+    def count(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        inserts.extend([statement] if statement.startswith("INSERT INTO feedmill_outbox ") else [])
+
+    with away():
+        with Session(engine) as session, outbox.bind(session):
+            first = club.add_activity(act(0))
+            many = club.add_activities([act(number) for number in range(1, 21)])
+            session.commit()
+        assert (
+            len(inserts) == 2 or engine.dialect.name == "sqlite"
+        )  # whose rows SQLAlchemy sends one by one, to no server
+        rows = outbox.rows()
+    handles: list[Any] = [first, *many]
+    assert [row.id for row in rows] == [handle.row_id for handle in handles]
+    assert all(f"ann loved {number}," in str(row) for number, row in enumerate(rows))
+    engine.dispose()
 
 
 @pytest.fixture

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from django.apps import apps
@@ -111,11 +112,25 @@ class ModelDeclaration:
 
     def _tells(self, instance: Any) -> bool:
         """Whether a row has what its activity, or its pair, cannot be without."""
-        raise NotImplementedError
+        return self._actor_and_arguments(instance) is not None
+
+    @abstractmethod
+    def _actor_and_arguments(self, instance: Any) -> tuple[EntityId, tuple[Any, ...]] | None:
+        """Who does what a row says, and what methods of the manager are called with; None if it says nothing."""
+
+    @abstractmethod
+    def _adding(self, created: bool) -> Callable[..., Any]:
+        """What is called if a row counts; *created*: it did not exist before."""
+
+    @abstractmethod
+    def _removing(self) -> Callable[..., Any]:
+        """What is called if a row does not count any more."""
 
     def _take_back(self, instance: Any, using: str) -> None:
         """Have what became of a row removed."""
-        raise NotImplementedError
+        found = self._actor_and_arguments(instance)
+        if found is not None:
+            commits.call(self._removing(), *found[1], using=using)
 
     def _asks_again(self) -> bool:
         """Whether it matters that an existing row is saved."""
@@ -123,11 +138,23 @@ class ModelDeclaration:
 
     def _saved(self, instance: Any, created: bool, using: str) -> None:
         """A row was saved."""
-        raise NotImplementedError
+        found = self._actor_and_arguments(instance)
+        if found is None:
+            return
+        if self.when(instance):
+            commits.call(self._adding(created), *found[1], using=using)
+        elif not created:
+            commits.call(self._removing(), *found[1], using=using)
 
     def _on_deletion(self, sender: Any, instance: Any, using: str, origin: Any = None, **_: Any) -> None:
-        """A row will be deleted, and those that it names are still there. *origin*: the instance whose deletion it is part of."""
-        raise NotImplementedError
+        """A row will be deleted, and those that it names are still there. *origin*: the instance whose deletion it is part of.
+
+        What a deleted user did, and whom they followed, goes with their feeds. Who followed them is not found by a worker once the row
+        is gone.
+        """
+        found = self._actor_and_arguments(instance)
+        if found is not None and not deletion.removes(self._manager, origin, found[0]):
+            commits.call(self._removing(), *found[1], using=using)
 
 
 class ModelActivities(ModelDeclaration):
@@ -187,20 +214,15 @@ class ModelActivities(ModelDeclaration):
     def _tells(self, instance: Any) -> bool:
         return self._value("actor", instance) is not None and self._value("time", instance) is not None
 
-    def _take_back(self, instance: Any, using: str) -> None:
-        commits.call(self._manager.remove_activity, self.activity(instance), using=using)
-
-    def _saved(self, instance: Any, created: bool, using: str) -> None:
+    def _actor_and_arguments(self, instance: Any) -> tuple[EntityId, tuple[Any, ...]] | None:
         activity = self.activity(instance)
-        if activity is None:
-            return
-        if not self.when(instance):
-            if not created:
-                commits.call(self._manager.remove_activity, activity, using=using)
-        elif created or not self.updates:
-            commits.call(self._manager.add_activity, activity, using=using)
-        else:
-            commits.call(self._update, activity, using=using)
+        return None if activity is None else (activity.actor_id, (activity,))
+
+    def _adding(self, created: bool) -> Callable[..., Any]:
+        return self._manager.add_activity if created or not self.updates else self._update
+
+    def _removing(self) -> Callable[..., Any]:
+        return self._manager.remove_activity
 
     def _update(self, activity: Activity) -> None:
         try:
@@ -208,11 +230,6 @@ class ModelActivities(ModelDeclaration):
                 self._manager.update_activity(activity)
         except UnknownActivity:
             self._manager.add_activity(activity)
-
-    def _on_deletion(self, sender: Any, instance: Any, using: str, origin: Any = None, **_: Any) -> None:
-        activity = self.activity(instance)
-        if activity is not None and not deletion.removes(self._manager, origin, activity.actor_id):
-            commits.call(self._manager.remove_activity, activity, using=using)
 
 
 class ModelFollows(ModelDeclaration):
@@ -229,31 +246,18 @@ class ModelFollows(ModelDeclaration):
     target: ClassVar[Any] = "target"
     _roles = {"user": True, "target": True}
 
-    def _pair(self, instance: Any) -> tuple[EntityId, EntityId] | None:
+    def _actor_and_arguments(self, instance: Any) -> tuple[EntityId, tuple[Any, ...]] | None:
         user, target = (self._value(role, instance) for role in self._roles)
         if user is None or target is None:
             return None
         pair = entity_id(user, "user"), entity_id(target, "target")
-        return None if str(pair[0]) == str(pair[1]) else pair
+        return None if str(pair[0]) == str(pair[1]) else (pair[0], pair)
 
-    def _tells(self, instance: Any) -> bool:
-        return self._pair(instance) is not None
+    def _adding(self, created: bool) -> Callable[..., Any]:
+        return self._manager.follow
 
-    def _take_back(self, instance: Any, using: str) -> None:
-        commits.call(self._manager.unfollow, *(self._pair(instance) or ()), using=using)
-
-    def _saved(self, instance: Any, created: bool, using: str) -> None:
-        pair = self._pair(instance)
-        if pair is not None and self.when(instance):
-            commits.call(self._manager.follow, *pair, using=using)
-        elif pair is not None and not created:
-            commits.call(self._manager.unfollow, *pair, using=using)
-
-    def _on_deletion(self, sender: Any, instance: Any, using: str, origin: Any = None, **_: Any) -> None:
-        pair = self._pair(instance)
-        # Whom a deleted user followed is in feeds that are deleted. Who followed them is not found by a worker once the row is gone.
-        if pair is not None and not deletion.removes(self._manager, origin, pair[0]):
-            commits.call(self._manager.unfollow, *pair, using=using)
+    def _removing(self) -> Callable[..., Any]:
+        return self._manager.unfollow
 
 
 def _attribute(instance: Any, name: str) -> Any:

@@ -184,9 +184,8 @@ class Outbox(outbox.Outbox):
         return (found if found.tzinfo else found.replace(tzinfo=dt.timezone.utc)).timestamp()
 
     def _insert(self, db: Any, calls: Sequence[Call], now: float) -> list[int]:
-        ids: list[int] = []
-        for call in calls:
-            values = {
+        rows = [
+            {
                 "manager": call.manager,
                 "method": call.method,
                 "payload": call.payload,
@@ -198,8 +197,13 @@ class Outbox(outbox.Outbox):
                 "error": "",
                 "dead": False,
             }
-            ids.append(db.execute(insert(self._table).values(values)).inserted_primary_key[0])
-        return ids
+            for call in calls
+        ]
+        statement = insert(self._table)
+        # What a release does not know no dialect of it can do.
+        if len(rows) > 1 and getattr(db.dialect, "insert_executemany_returning_sort_by_parameter_order", False):
+            return list(db.execute(statement.returning(self._table.c.id, sort_by_parameter_order=True), rows).scalars())
+        return [db.execute(statement, row).inserted_primary_key[0] for row in rows]
 
     def _insert_claims(self, db: Any, lanes: Sequence[str], token: str, until: float) -> None:
         values = [{"lane": lane, "token": token, "until": until} for lane in lanes]
@@ -273,7 +277,7 @@ class Outbox(outbox.Outbox):
             db.execute(delete(self._table).where(rows.dead.is_(True), *what))
 
     def _fail(self, db: Any, row_id: int, attempts: int, error: str, due: float, dead: bool) -> None:
-        values = {"attempts": attempts, "error": error.replace("\0", "\\0"), "due": due, "dead": dead}
+        values = {"attempts": attempts, "error": error, "due": due, "dead": dead}
         db.execute(update(self._table).where(self._table.c.id == row_id).values(values))
 
     def _row(self, db: Any, row_id: int) -> Row | None:
@@ -390,7 +394,7 @@ class _InTransaction:
 
     def _drop(self, session: Session, row_id: int) -> bool:
         connection = self._place._connection(session)
-        return self.outbox._drop(connection, row_id, self.outbox._clock(connection))
+        return self.outbox._dropped(connection, row_id)
 
 
 class _Written:

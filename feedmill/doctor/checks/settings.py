@@ -9,8 +9,7 @@ from feedmill.doctor.report import Finding
 from feedmill.errors import FeedmillError, StorageError
 from feedmill.fanout import publisher
 from feedmill.storage.registry import backend
-from feedmill.tasks.foreign_messages import ADVICE
-from feedmill.tasks.listeners import QUEUES, listeners
+from feedmill.tasks.listeners import listeners
 from feedmill.tasks.startup_checks import visibility_problem
 
 #: What messages may be in; anything else can carry code, or was never asked for.
@@ -93,7 +92,7 @@ def _unsafe_settings() -> Iterator[tuple[str, str]]:
 def is_brokers(key: bytes) -> bool:
     """Whether *key*, under our prefix, is of Feedmill's own Celery app, which may keep its queues in the feeds' database."""
     name = key.removeprefix(settings.current().key_prefix.encode())
-    return name.startswith(BROKERS) or name.partition(PRIORITY)[0].decode(errors="replace") in QUEUES
+    return name.startswith(BROKERS) or name.partition(PRIORITY)[0].decode(errors="replace") in publisher.ALL_QUEUES
 
 
 def unheard() -> Iterator[Finding]:
@@ -118,9 +117,8 @@ def unheard() -> Iterator[Finding]:
             "unreachable broker", app.main or "the Celery app", f"{told}; no message can be sent", fixable=False
         )
         return
-    for other, names in sorted(found.strangers.items()):
-        text = f"{', '.join(sorted(names))} belong to another deployment, {other!r}: {ADVICE}"
-        yield Finding("shared queues", ", ".join(QUEUES), text, fixable=False)
+    for text in found.shared():
+        yield Finding("shared queues", ", ".join(publisher.ALL_QUEUES), text, fixable=False)
     for queue in publisher.queues() if found.answers else ():
         if queue not in found.heard:
             text = f"none of the answering workers ({found.answers}) listens on it; start one with -Q {','.join(publisher.queues())}"
