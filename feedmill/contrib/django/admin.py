@@ -10,8 +10,7 @@ from functools import wraps
 from typing import Any, NamedTuple
 
 from django.contrib import admin, messages
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ImproperlyConfigured, ObjectDoesNotExist, PermissionDenied, ValidationError
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied, ValidationError
 from django.http import HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
@@ -21,6 +20,7 @@ from django.utils.translation import ngettext
 from feedmill import registry
 from feedmill.activity import Activity
 from feedmill.contrib.django.models import DeadLetter, FanOut, UserFeeds
+from feedmill.contrib.django.project_models import user_model
 from feedmill.errors import CursorError, FeedmillError, StorageError
 from feedmill.fanout.handle import Fanout, FanoutStatus, cancel_all, status_of
 from feedmill.feeds.flat import Feed
@@ -281,11 +281,8 @@ class _Item:
 
 def _user(given: str) -> tuple[EntityId, Any]:
     """Whom *given* names: a key or a login name; of somebody who has no row any more the key alone."""
-    try:
-        model = get_user_model()
-    except ImproperlyConfigured:
-        return as_key(given), None
-    for query in ({"pk": given}, {model.USERNAME_FIELD: given}):
+    model = user_model()
+    for query in () if model is None else ({"pk": given}, {model.USERNAME_FIELD: given}):
         try:
             user = model._default_manager.get(**query)
         except (ObjectDoesNotExist, ValueError, TypeError, OverflowError, ValidationError):

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.apps import apps
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ImproperlyConfigured
 from django.db.models.signals import post_delete
 
 from feedmill import registry
 from feedmill.contrib.django import commits, configuration
+from feedmill.contrib.django.project_models import user_model, with_proxies
 from feedmill.ids import EntityId
 
 
 def connect() -> None:
     """Listen to the user model and its proxies; to nothing in a project without one."""
-    try:
-        model = get_user_model()
-    except ImproperlyConfigured:
-        return
-    for each in apps.get_models():
-        if issubclass(each, model) and each._meta.concrete_model is model._meta.concrete_model:
-            post_delete.connect(_deleted, sender=each, dispatch_uid="feedmill deletion")
+    model = user_model()
+    for each in () if model is None else with_proxies(model):
+        post_delete.connect(_deleted, sender=each, dispatch_uid="feedmill deletion")
 
 
 def is_on() -> bool:
@@ -32,14 +26,9 @@ def is_on() -> bool:
 
 def removes(manager: Any, origin: Any, actor_id: EntityId) -> bool:
     """Whether what *actor_id* did is removed from *manager* because the deletion of their own row is what all began with."""
-    return is_on() and manager.removal_index and isinstance(origin, _users()) and str(origin.pk) == str(actor_id)
-
-
-def _users() -> Any:
-    try:
-        return get_user_model()
-    except ImproperlyConfigured:
-        return ()
+    return (
+        is_on() and manager.removal_index and isinstance(origin, user_model() or ()) and str(origin.pk) == str(actor_id)
+    )
 
 
 def _deleted(sender: Any, instance: Any, using: str, **_: Any) -> None:

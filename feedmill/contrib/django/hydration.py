@@ -9,12 +9,12 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TypeVar, cast
 
 from django.apps import apps
-from django.contrib.auth import get_user_model
-from django.core.exceptions import ImproperlyConfigured, ValidationError
+from django.core.exceptions import ValidationError
 
 from feedmill import id_types
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
+from feedmill.contrib.django.project_models import user_model
 from feedmill.errors import ActivityError, ArgumentError
 from feedmill.feeds.reading import Page
 from feedmill.ids import EntityId, split
@@ -198,8 +198,8 @@ def model_of(kind: str | None) -> Any:
 def _named(kind: str | None) -> Any:
     """The model of that label, or that of users."""
     try:
-        return get_user_model() if kind is None else apps.get_model(kind)
-    except (LookupError, ValueError, ImproperlyConfigured):
+        return user_model() if kind is None else apps.get_model(kind)
+    except (LookupError, ValueError):
         return None
 
 

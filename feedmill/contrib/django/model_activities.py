@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from feedmill.activity import Activity
 from feedmill.contrib.django import commits, deletion
+from feedmill.contrib.django.project_models import with_proxies
 from feedmill.errors import DeclarationError, UnknownActivity
 from feedmill.ids import EntityId, entity_id
 from feedmill.manager import deferral
@@ -72,11 +73,10 @@ class ModelDeclaration:
                 raise DeclarationError(
                     f"{name}.{role} is {named!r}; use the name of an attribute of {model.__name__}, or a method"
                 )
-        for each in apps.get_models():
-            if issubclass(each, model) and each._meta.concrete_model is model._meta.concrete_model:
-                pre_save.connect(self._before_save, sender=each, weak=False, dispatch_uid=(_path(self), "saving"))
-                post_save.connect(self._on_save, sender=each, weak=False, dispatch_uid=(_path(self), "saved"))
-                pre_delete.connect(self._on_deletion, sender=each, weak=False, dispatch_uid=(_path(self), "deleted"))
+        for each in with_proxies(model):
+            pre_save.connect(self._before_save, sender=each, weak=False, dispatch_uid=(_path(self), "saving"))
+            post_save.connect(self._on_save, sender=each, weak=False, dispatch_uid=(_path(self), "saved"))
+            pre_delete.connect(self._on_deletion, sender=each, weak=False, dispatch_uid=(_path(self), "deleted"))
 
     def _check_more(self, model: Any) -> None:
         """Check what this kind of declaration has of its own."""
