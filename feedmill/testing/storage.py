@@ -53,7 +53,7 @@ from feedmill.storage.base import (
     Snapshot,
     WriteRequest,
 )
-from feedmill.storage.hook_queue import HookSettlement
+from feedmill.storage.hook_queue import MOST_ARRIVALS, HookSettlement
 from feedmill.storage.journal import FANOUT, HOOK, MESSAGE, Claim, NotBegun, RateLimit, Succession
 from feedmill.storage.operations import PAUSE, Interrupted, Steps, barrier, together
 from feedmill.storage.pubsub import LISTENING, Listener
@@ -1159,6 +1159,9 @@ class AuxiliaryContract(Contract):
         assert self.run(queue.wake(NAME)) and not self.run(queue.wake(NAME)) and self.run(queue.wake("Other"))
         self.run(queue.due(NAME, answering=True))
         assert self.run(queue.wake(NAME))
+        many = [b"%d" % number for number in range(MOST_ARRIVALS + 1)]
+        self.run(queue.put(key, many))  # what is told once more is as much as there was, of ended fan-outs say
+        assert self.run(queue.items([key], 2 * MOST_ARRIVALS)) == [many]
 
     def test_dead_letters_that_hooks_are_told(self) -> None:
         """Those of a manager and of nobody, from the oldest on, up to which they were told."""

@@ -5,11 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from feedmill.keys import HOOK_BUCKETS
 from feedmill.storage.hook_queue import (
     FURTHEST,
     HOOKS_WAKEUP_TTL,
-    MOST_ARRIVALS,
     HookClaim,
     HookQueue,
     HookSettlement,
@@ -39,7 +37,7 @@ class MemoryHookQueue(HookQueue):
     def due(self, manager: str, *, answering: bool = False) -> list[int]:
         if answering:
             DATA.hook_wakeups.pop(manager, None)
-        return [bucket for bucket in range(HOOK_BUCKETS) if _of_now(manager, bucket)]
+        return sorted(bucket for name, bucket in DATA.hook_due if name == manager and _of_now(manager, bucket))
 
     @atomic
     def overdue(self, manager: str, seconds: float) -> int:
@@ -104,7 +102,7 @@ class MemoryHookQueue(HookQueue):
 
     @atomic
     def put(self, key: str, items: Sequence[bytes]) -> None:
-        put(key, items, MOST_ARRIVALS)
+        DATA.hook_items.setdefault(key, []).extend(items)
 
     @atomic
     def untold_dead_letters(self, manager: str, limit: int) -> UntoldDeadLetters:
