@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.contrib.servers import Browser, serving
-from tests.documents import DOCS, ROOT, TUTORIAL, blocks_of
+from tests.documents import DOCS, GUIDES, ROOT, blocks_of, files_of
 from tests.test_host_app_lookup import Folder
 
 PAGES = {
@@ -33,8 +33,7 @@ def page(request: pytest.FixtureRequest) -> str:
 def folder(page: str, tmp_path: Path, redis_url: str) -> Folder:
     """The files of the guide, with the test's server in place of the one that it names."""
     folder = Folder(tmp_path, redis_url, FEEDMILL_MODULES="feeds")
-    pins = next(block for block in blocks_of(TUTORIAL) if block.file == "pins.py")
-    folder.write("pins.py", pins.text)
+    folder.write("pins.py", files_of(GUIDES)["pins.py"])
     for block in blocks_of(DOCS / "how-to" / page):
         if block.said("run by") and not block.said("quoted from"):
             name = re.match(r"# (\w+\.py)\n", block.text)
