@@ -49,7 +49,7 @@ BUILT = ("eval-rst", "toctree", "glossary", "figure", "image")
 _COMMENT = re.compile(r"<!--\s*(.*?)\s*-->\s*", re.DOTALL)
 _DIRECTIVE = re.compile(r"\{([\w-]+)\}\s*(\S*)")
 _FILE = re.compile(r"(?:#|//|\{#) ([\w./-]+\.\w+)(, continued)?(?:, a copy of (\S+))?(?: #\})?\n")
-_LEFT_OUT = re.compile(r"^ *(?:#|//) …\n", re.MULTILINE)
+_LEFT_OUT = re.compile(r"^ *(?:(?:#|//) …|\{# … #\})\n", re.MULTILINE)
 _MARKDOWN = MarkdownIt()
 
 
