@@ -291,12 +291,14 @@ class TestFailures:
         message, *_ = chunks(box)
         with monkeypatch.context() as patch:
             patch.setattr(compensation, "read", lambda *_: (_ for _ in ()).throw(StorageError("away")))
-            with pytest.raises(StorageError, match="away"):
+            with pytest.raises(StorageError, match="away") as caught:
                 arrive(*message)
         assert len(chunks(box)) == 10
+        app.tasks[message.task].on_failure(caught.value, "", message.args, {}, None)
+        assert {(each.status().failed, each.status().error) for each in fanouts} == {(1, "StorageError: away")}
         box.work()
-        assert {fanout.status().retried for fanout in fanouts} == {1}
-        check_counts(fanouts)
+        assert {(each.status().retried, each.status().done) for each in fanouts} == {(1, 10)}
+        assert all(map(everywhere, range(POSTS)))
 
     def test_damaged_people(self, box: FakeBroker) -> None:
         """A chunk in the journal of one fan-out is damaged: it becomes a dead letter, and all others are done."""

@@ -96,9 +96,9 @@ def _deliver_together(manager: Manager, op: FanoutOperation, named: Sequence[Nam
     found: list[Begun | NotBegun] = backend().run(together(begins))
     begun = [(each, state) for each, state in zip(named, found) if isinstance(state, Begun)]
     reached: list[int] = []
-    if not any(state.deaths for _, state in begun):
+    if begun and not any(state.deaths for _, state in begun):
         reached = _together(manager, op, begun, deadline)
-    if not reached:
+    if begun and not reached:
         _note_failure(manager, [each for each, _ in begun])
         planner.publish_alone(manager, op, [(each, state.data) for each, state in begun])
     ended = [
@@ -123,10 +123,10 @@ def _together(
     try:
         chunks = {data: read_chunk(data) for data in dict.fromkeys(state.data for _, state in begun)}
         parts = {data: [(chunk.audience, chunk.user_ids)] for data, chunk in chunks.items()}
-        listed_at = min([state.audience_read_at for _, state in begun], default=0)
+        listed_at = min(state.audience_read_at for _, state in begun)
         bodies, people = [each.body for each, _ in begun], [part for some in parts.values() for part in some]
         reading = compensation.read(manager, op, bodies, people, listed_at)
-        found, unfollowed = backend().run(with_deadline(deadline, reading)) if begun else ([], set())
+        found, unfollowed = backend().run(with_deadline(deadline, reading))
         deliveries, reached = list[Delivery](), list[int]()
         for (_, state), facts in zip(begun, found):
             check_known(facts)

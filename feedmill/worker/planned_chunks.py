@@ -117,6 +117,14 @@ def read_message(op: str, named: NamedChunk) -> tuple[FanoutOperation, list[Name
     return ADD, [named._replace(body=body), *(NamedChunk(*each) for each in others)]
 
 
+def fanouts_of(arguments: Sequence[Any], place: int) -> list[tuple[str, int]]:
+    """The fan-outs that the message with these *arguments* is about, each with the number of its plan; the first of them is at *place*."""
+    if arguments[1] != TOGETHER:
+        return [(arguments[place], arguments[place + 1])]
+    _, named = read_message(TOGETHER, NamedChunk(*arguments[place - 1 :]))
+    return [(each.fanout_id, each.generation) for each in named]
+
+
 def read_chunk(data: bytes) -> PlannedChunk:
     """A chunk of which the journal holds *data*; :class:`~feedmill.errors.MessageError` if that is none."""
     values = unpacked(data, "chunk")
