@@ -41,16 +41,13 @@ from tests.test_journal import (
     plan,
     sweep_and_work,
 )
+from tests.test_suspects import Killed
 
 #: The followers of the author, in ten chunks.
 FOLLOWERS = range(1000, 1100)
 POSTS = 10
 #: What goes wrong with.
 BAD = 3
-
-
-class Killed(BaseException):
-    """Stands for the signal that ends a process: nothing is settled after it."""
 
 
 @pytest.fixture
