@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.cursor import GroupPosition
-from feedmill.errors import CorruptRecord, DeclarationError
+from feedmill.errors import CorruptRecord, DeclarationError, NewerRecord
 from feedmill.grouping.aging import is_too_old
 from feedmill.grouping.feed_state import FeedState
 from feedmill.grouping.hydration import log_skipped, read_body
 from feedmill.ids import EntityId
-from feedmill.records.view import GroupView, StoredView
+from feedmill.records.view import StoredView
 from feedmill.storage.operations import Steps
+
+#: What is said of a record that cannot be read.
+_WRONG = frozenset((CorruptRecord, NewerRecord))
 
 #: What a scan finds: the place of each entry, and its item; None for one that cannot be shown.
 Entry = tuple[Any, Any]
@@ -52,51 +56,39 @@ def shown_groups(
     bodies are apart, the newest of each group is decoded at once, so that a group that is shown can say what it is about.
     """
     serializer = feed_class.serializer()
-    views = [_view(serializer, name, stored) for name, stored in rows]
+    views = _views(serializer, rows)
     if not serializer.embeds_activities:
-        yield from _fill(feed_class, [view for view in views if view is not None])
+        yield from _fill(feed_class, views if None not in views else [view for view in views if view is not None])
     include_empty = include_empty or serializer.embeds_activities
-    state = FeedState() if state is None else state
+    restore = feed_class.aggregated_activity_class.restore
     return [
-        None
-        if view is None or not (include_empty or view.newest)
-        else group_of(feed_class, name.decode(errors="replace"), view, state)
+        None if view is None or not (include_empty or view.newest) else restore(name, view, state)
         for (name, _), view in zip(rows, views)
     ]
 
 
-def _view(serializer: Any, name: bytes, stored: bytes | None) -> StoredView | None:
-    try:
-        view: StoredView | None = None if stored is None else serializer.view(stored)
-    except CorruptRecord as error:
-        log_skipped(f"group {name!r}", str(error))
-        return None
-    return view
+def _views(serializer: Any, rows: Sequence[tuple[bytes, bytes | None]]) -> list[StoredView | None]:
+    """What the records of *rows* say; None for one that is gone or damaged."""
+    views: list[Any] = serializer.views([stored or b"" for _, stored in rows])
+    if not _WRONG.isdisjoint(map(type, views)):
+        for at, view in enumerate(views):
+            if isinstance(view, CorruptRecord):
+                name, stored = rows[at]
+                if stored is not None:
+                    log_skipped(f"group {name!r}", str(view))
+                views[at] = None
+    return views
 
 
 def _fill(feed_class: Any, views: list[Any]) -> Steps[None]:
     """Fetch the bodies of *views*."""
-    bodies = yield from feed_class.activities().get([raw_id for view in views for raw_id in view.ids])
+    bodies = yield from feed_class.activities().get(list(chain.from_iterable([view.ids for view in views])))
     read = partial(read_body, feed_class.activity_serializer(feed_class.activity_class).loads)
-    at = 0
+    at, whole = 0, None not in bodies
     for view in views:
-        view.fill(bodies[at : at + len(view.ids)], read)
-        at += len(view.ids)
-
-
-def group_of(feed_class: Any, name: str, view: GroupView, state: FeedState) -> AggregatedActivity:
-    """The group called *name* in a feed of *state*, as readers and aggregators are shown it."""
-    record, cls = view.record, feed_class.aggregated_activity_class
-    group: AggregatedActivity
-    if feed_class.counted:
-        seen_at, read_at = state.seen_time(record), state.read_time(record)
-        is_seen, is_read = state.is_seen(record), state.is_read(record)
-        group = cls.restore(
-            name, view, is_seen=is_seen, is_read=is_read, seen_at=seen_at, read_at=read_at, revision=record.revision
-        )
-    else:
-        group = cls.restore(name, view, is_seen=False, is_read=False, seen_at=0, read_at=0)
-    return group
+        stop = at + len(view.ids)
+        view.fill(bodies[at:stop], read, whole)
+        at = stop
 
 
 def scan_by_score(feed_class: Any, user_id: EntityId, position: Any, start: int, stop: int) -> Steps[Scanned]:
