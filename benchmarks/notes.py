@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.feeds import CHUNK, FLAT, GROUPS, MEMBERS
 from benchmarks.hot import WRITERS
 from benchmarks.latency import FOLLOWERS
+from benchmarks.listening import OWN, SITE
 from benchmarks.reads import PAGE
 
 #: Title, how it is measured, and the picture, of each section.
@@ -119,10 +120,11 @@ queue.
     ),
     "listening": (
         "Listening",
-        """So many badges open in one process, each with a subscription of its own, in a thread and in an event loop; another process
+        f"""So many badges open in one process, each with a subscription of its own, in a thread and in an event loop; another process
 delivers a notification to as many others, and then to each of them. *Seconds* until all are open and have told their first count; memory
 that this added; CPU of the listening process for each change of others, of which nothing may arrive, and for each of its own (*µs*), beside
-redis-py's own `get_message` on the same channels (*bare*).""",
+redis-py's own `get_message` on the same channels (*bare*). *CPU × own changes alone*: what the process computes while the whole site changes
+{SITE:,} times a second, {OWN} of these changes being its own, over what it computes while those change alone, as evenly, in turn.""",
         "",
     ),
 }
