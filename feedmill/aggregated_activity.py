@@ -63,7 +63,7 @@ class AggregatedActivity(FixedAttributes):
     """
 
     #: Of a stored group: its name, what it is made of, and what its feed knows of it, if that keeps marks.
-    _read: tuple[bytes, GroupView, Marks | None] | None = None
+    _read: tuple[bytes, Any, Marks | None] | None = None
 
     def __init__(
         self,
@@ -124,7 +124,8 @@ class AggregatedActivity(FixedAttributes):
 
     @property
     def _stored(self) -> GroupView:
-        return self._read[1]  # type: ignore[index]  # nothing else asks for it but what is not set in a group that was made
+        stored: GroupView = self._read[1]  # type: ignore[index]  # only of a group that was read is anything left to be worked out
+        return stored
 
     @cached
     def group(self) -> str:
@@ -147,6 +148,11 @@ class AggregatedActivity(FixedAttributes):
     def _revision(self) -> int:
         """Of a group of a notification feed: the number of what arrived in it last; else 0."""
         return 0 if self._read is None or self._read[2] is None else self._read[1].record.revision
+
+    def _show(self, most: int) -> None:
+        """Show no more than the newest *most* activities, of a stored group that nobody was given yet."""
+        self._read[1].show(most)  # type: ignore[index]
+        self.__dict__.pop("activities", None)
 
     @cached
     def activities(self) -> list[Activity]:

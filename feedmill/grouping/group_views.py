@@ -48,17 +48,30 @@ def state_of(feed_class: Any, stored: bytes) -> FeedState | None:
 
 
 def shown_groups(
-    feed_class: Any, state: FeedState | None, rows: Sequence[tuple[bytes, bytes | None]], *, include_empty: bool
+    feed_class: Any,
+    state: FeedState | None,
+    rows: Sequence[tuple[bytes, bytes | None]],
+    *,
+    include_empty: bool,
+    most: int | None = None,
 ) -> Steps[list[AggregatedActivity | None]]:
     """The groups of stored (group, record) *rows*, bodies fetched in one round trip where they are stored apart.
 
     None for a record that is gone or damaged and, unless *include_empty*, for a group of which no activity can be shown. Where
     bodies are apart, the newest of each group is decoded at once, so that a group that is shown can say what it is about.
+    *most*: how many activities a group shows at most; bodies of others are fetched only of a group that has none of those.
     """
     serializer = feed_class.serializer()
     views = _views(serializer, rows)
+    if most is not None:
+        for view in views:
+            if view is not None:
+                view.show(most)
     if not serializer.embeds_activities:
-        yield from _fill(feed_class, views if None not in views else [view for view in views if view is not None])
+        there: list[Any] = views if None not in views else [view for view in views if view is not None]
+        yield from _fill(feed_class, there)
+        if most is not None and (hidden := [view for view in there if view.newest is None and view.look_further()]):
+            yield from _fill(feed_class, hidden)
     include_empty = include_empty or serializer.embeds_activities
     restore = feed_class.aggregated_activity_class.restore
     return [
@@ -91,10 +104,12 @@ def _fill(feed_class: Any, views: list[Any]) -> Steps[None]:
         at = stop
 
 
-def scan_by_score(feed_class: Any, user_id: EntityId, position: Any, start: int, stop: int) -> Steps[Scanned]:
+def scan_by_score(
+    feed_class: Any, user_id: EntityId, position: Any, start: int, stop: int, most: int | None = None
+) -> Steps[Scanned]:
     """The groups of the ranks *start* to *stop*, highest score first, counted from behind *position*.
 
-    A place is a row as the storage gave it, or what a cursor names.
+    *most* as in :func:`shown_groups`. A place is a row as the storage gave it, or what a cursor names.
     """
     after = None if position is None else group_position(position)
     state, rows, more = yield from feed_class.timeline().groups_slice(
@@ -105,7 +120,7 @@ def scan_by_score(feed_class: Any, user_id: EntityId, position: Any, start: int,
         rows, more = recent, more and len(recent) == len(rows)
     seen = state_of(feed_class, state)
     groups = yield from shown_groups(
-        feed_class, seen, [(name, stored) for name, _, stored in rows], include_empty=False
+        feed_class, seen, [(name, stored) for name, _, stored in rows], include_empty=False, most=most
     )
     return Scanned(list(zip(rows, groups)), more, None if seen is None else seen.sequence)
 
@@ -116,16 +131,28 @@ def group_position(position: Any) -> GroupPosition:
 
 
 def scan_whole(
-    feed_class: Any, user_id: EntityId, position: Any, start: int, stop: int, *, by_rank: bool, turned: bool
+    feed_class: Any,
+    user_id: EntityId,
+    position: Any,
+    start: int,
+    stop: int,
+    most: int | None,
+    *,
+    by_rank: bool,
+    turned: bool,
 ) -> Steps[Scanned]:
     """The same in an order that the storage does not keep: the whole feed is read, some hundred groups at most.
 
     *by_rank*: in that of the aggregator's own ``rank``, which only all groups together can tell. *turned*: the last first.
     """
-    entries, _, revision = yield from scan_by_score(feed_class, user_id, None, 0, feed_class.max_length)
+    fetched = None if by_rank else most  # ranks are made of whole groups
+    entries, _, revision = yield from scan_by_score(feed_class, user_id, None, 0, feed_class.max_length, fetched)
     if by_rank:
         ranked = _ranked(feed_class.get_aggregator(), [group for _, group in entries if group is not None])
         entries = [(GroupPosition(rank, group.group.encode()), group) for rank, group in enumerate(ranked)]
+        if most is not None:
+            for group in ranked:
+                group._show(most)
     if turned:
         entries.reverse()
     if position is not None:

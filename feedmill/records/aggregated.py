@@ -93,8 +93,15 @@ class IdView(StoredView):
     _missing = 0
 
     def __init__(self, serializer: AggregatedActivitySerializer, data: bytes, rows: list[bytes]) -> None:
-        self._serializer, self._data = serializer, data
+        self._serializer, self._data, self._stored = serializer, data, rows
         self.rows, self.ids = rows, rows if len(rows) <= MAX_MEMBERS else rows[-MAX_MEMBERS:]
+
+    def show(self, most: int) -> None:
+        self.most, self.ids = most, self.ids[-most:]
+
+    def look_further(self) -> bool:
+        known, self.ids = len(self.ids), self._stored[-MAX_MEMBERS:]
+        return known < len(self.ids)
 
     @cached
     def record(self) -> Record:  # type: ignore[override]  # decoded when it is asked for
@@ -112,14 +119,14 @@ class IdView(StoredView):
         if len(found) < len(bodies):
             missing = {raw_id for raw_id, body in zip(self.ids, bodies) if body is None}
             self._missing = len(missing)
-            self.rows = [raw_id for raw_id in self.rows if raw_id not in missing] or self.rows
+            self.rows = [raw_id for raw_id in self._stored if raw_id not in missing] or self._stored
         while found and (newest := read(found[-1])) is None:
             found.pop()
         self.newest = newest if found else None
         self._bodies, self._read = found, read
 
     def load(self) -> list[Activity]:
-        return [activity for activity in map(self._read, self._bodies) if activity is not None]
+        return [activity for activity in map(self._read, self._bodies) if activity is not None][-self.most :]
 
     def time_of(self, row: bytes) -> int:
         return int.from_bytes(row[:TIME_SIZE], "big")
