@@ -6,7 +6,7 @@ from benchmarks.feeds import CHUNK, FLAT, GROUPS, MEMBERS
 from benchmarks.hot import WRITERS
 from benchmarks.latency import FOLLOWERS
 from benchmarks.listening import OWN, SITE
-from benchmarks.reads import PAGE
+from benchmarks.reads import BRIEF, PAGE
 
 #: Title, how it is measured, and the picture, of each section.
 SECTIONS: dict[str, tuple[str, str, str]] = {
@@ -48,7 +48,7 @@ Redis computes. If it is close to one, Redis is the limit. On two cores, Redis a
     "reads": (
         "Reads",
         f"""`feed[:{PAGE}]` of full timelines is compared with the same commands, sent by redis-py alone, which ignores the answers. Rows `aread_…` are the same
-reads from a coroutine.""",
+reads from a coroutine. In rows `…_{BRIEF}` groups show {BRIEF} activities (`limit_activities`), and no other bodies are fetched.""",
         "reads",
     ),
     "sizes": (

@@ -54,7 +54,7 @@ TARGETS = [
     *(
         Target(f"{way}_{kind}", column, bound)
         for way in ("read", "aread")
-        for kind, trips in (("flat", 2), ("aggregated", 2), ("notification", 1))
+        for kind, trips in (("flat", 2), ("aggregated", 2), ("aggregated_3", 2), ("notification", 1))
         for column, bound in (("ratio_bare", 1.3), ("round_trips", trips))
     ),
     *(Target(name, "ratio_own", 1.2) for name in ("listening", "alistening")),

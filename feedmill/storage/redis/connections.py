@@ -171,7 +171,7 @@ def _is_ready(connection: Any) -> bool:
     redis-py would set up a retry for the same.
     """
     stream = connection._reader
-    return stream is not None and not stream._buffer and not stream._eof and stream.exception() is None
+    return stream is not None and not stream._buffer and not stream.at_eof() and stream.exception() is None
 
 
 async def send(connection: Any, packed: list[bytes]) -> None:
@@ -217,4 +217,4 @@ def _full(size: int) -> StorageError:
     )
 
 
-__all__ = ["ANSWER_TIMEOUT", "CONNECT_TIMEOUT", "OPTIONS", "POOL_TIMEOUT", "AsyncPool", "LoopPools", "Pool"]
+__all__ = ["ANSWER_TIMEOUT", "CONNECT_TIMEOUT", "OPTIONS", "POOL_TIMEOUT", "AsyncPool", "LoopPools", "Pool", "send"]
