@@ -132,18 +132,6 @@ class Activity(FixedAttributes):
     ) -> A:
         """An activity from stored values, which were checked when they were stored."""
         self = cls.__new__(cls)
-        self._fill(microseconds, actor, verb_id, object_, target, context)
-        return self
-
-    def _fill(
-        self,
-        microseconds: int,
-        actor: EntityId,
-        verb_id: int,
-        object_: EntityId,
-        target: EntityId | None,
-        context: bytes,
-    ) -> None:
         attributes = self.__dict__
         attributes["verb"] = get_verb(verb_id)
         attributes["actor_id"] = actor
@@ -151,6 +139,7 @@ class Activity(FixedAttributes):
         attributes["target_id"] = target
         attributes["microseconds"] = microseconds
         attributes["_packed_context"] = context
+        return self
 
     def _unpacked(self, name: str) -> Any:
         """The value called *name* of an activity that was read: all are unpacked when the first of them is asked for."""
@@ -158,7 +147,7 @@ class Activity(FixedAttributes):
         if "_packed" not in attributes:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         values = unpack(attributes["_packed"])
-        self._fill(*values, *_NOT_PACKED[len(values) - 4 :])
+        attributes.update(vars(self.restore(*values, *_NOT_PACKED[len(values) - 4 :])))
         return attributes[name]
 
     @cached
