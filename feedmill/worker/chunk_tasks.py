@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from feedmill.errors import FeedmillError, MessageError, UnknownName
-from feedmill.fanout.operations import CHUNKED, REBUILD, REMOVE_ACTOR, FanoutOperation, operation_called
+from feedmill.errors import FeedBusy, FeedmillError, MessageError, StorageError, UnknownName, WrongType
+from feedmill.fanout.operations import REBUILD, REMOVE_ACTOR, FanoutOperation
 from feedmill.ids import ID_SIZE, is_id
 from feedmill.manager import Manager
 from feedmill.manager.hook_results import Skipped
@@ -17,11 +18,12 @@ from feedmill.storage.deadline import with_deadline
 from feedmill.storage.journal import Begun, NotBegun, lease
 from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.registry import backend
-from feedmill.worker import compensation, follow, hook_wakeups
+from feedmill.worker import compensation, follow, hook_wakeups, planner
 from feedmill.worker.dead_letters import AttemptsExhausted
 from feedmill.worker.delivery import (
     OLDER,
     UNCOUNTED,
+    Delivery,
     about,
     check_known,
     count_recipients,
@@ -31,7 +33,9 @@ from feedmill.worker.delivery import (
     unpacked,
 )
 from feedmill.worker.isolation import People, driven, isolate, split_work
-from feedmill.worker.planned_chunks import read_chunk
+from feedmill.worker.planned_chunks import NamedChunk, read_chunk, read_message
+
+logger = logging.getLogger(__name__)
 
 #: Workers that a chunk may kill before it is left alone; its fan-out then becomes a dead letter.
 MOST_DEATHS = 12
@@ -41,21 +45,30 @@ Work = Callable[[Begun, float], Steps[int]]
 
 
 def deliver(manager_name: str, op: str, body: bytes, fanout_id: str, generation: int, chunk: int) -> int:
-    """Deliver an activity to one chunk of people; how many, 0 if the chunk is done already or no longer wanted."""
-    manager = manager_named(manager_name)
-    asked = operation_called(op, CHUNKED)
-    about(asked, body)
+    """Deliver what a message names to one chunk of people; how many, 0 if the chunk is done already or no longer wanted.
 
+    A message that names chunks of several fan-outs asks the same as a message for each.
+    """
+    manager = manager_named(manager_name)
+    asked, named = read_message(op, NamedChunk(body, fanout_id, generation, chunk))
+    for each in named:
+        about(asked, each.body)
+    if len(named) > 1:
+        return _deliver_together(manager, asked, named)
+    return _deliver_one(manager, asked, named[0])
+
+
+def _deliver_one(manager: Manager, op: FanoutOperation, named: NamedChunk) -> int:
     def work(begun: Begun, deadline: float) -> Steps[int]:
         planned = read_chunk(begun.data)
         audience, parts = planned.audience, [(planned.audience, planned.user_ids)]
-        found, unfollowed = yield from compensation.read(manager, asked, body, parts, begun.audience_read_at)
+        (found,), unfollowed = yield from compensation.read(manager, op, [named.body], parts, begun.audience_read_at)
         whole: tuple[Sequence[Any], People] = found, compensation.split_unfollowed(found, parts, unfollowed)
         reached = 0
 
         def written(some: tuple[Sequence[Any], People]) -> Steps[None]:
             nonlocal reached
-            deliveries = deliveries_of(manager, asked, some[0], some[1], begun.times)
+            deliveries = deliveries_of(manager, op, some[0], some[1], begun.times)
             yield from driven(
                 compensation.deliver_and_compensate(manager, deliveries, begun.audience_read_at), deadline
             )
@@ -68,7 +81,77 @@ def deliver(manager_name: str, op: str, body: bytes, fanout_id: str, generation:
         check_known(found)
         return reached
 
-    return _chunk(manager, fanout_id, generation, chunk, work)
+    return _chunk(manager, named.fanout_id, named.generation, named.chunk, work)
+
+
+def _deliver_together(manager: Manager, op: FanoutOperation, named: Sequence[NamedChunk]) -> int:
+    """Deliver chunks of several fan-outs that are for the same people in the round trips of one.
+
+    Each is begun, and noted as done, by itself; what was called off, replaced or done meanwhile drops out. If it fails, other than
+    for a storage that is away, or if somebody died in it before, nobody knows of which: then each gets a message of its own.
+    """
+    deadline = time.monotonic() + lease() / 1000
+    journal, feeds = backend().journal, feed_names(manager.name)
+    begins = [journal.begin_chunk(each.fanout_id, each.generation, each.chunk, feeds) for each in named]
+    found: list[Begun | NotBegun] = backend().run(together(begins))
+    begun = [(each, state) for each, state in zip(named, found) if isinstance(state, Begun)]
+    reached: list[int] = []
+    if begun and not any(state.deaths for _, state in begun):
+        reached = _together(manager, op, begun, deadline)
+    if begun and not reached:
+        _note_failure(manager, [each for each, _ in begun])
+        planner.publish_alone(manager, op, [(each, state.data) for each, state in begun])
+    ended = [
+        journal.end_chunk(manager.name, each.fanout_id, each.generation, each.chunk, people)
+        for (each, _), people in zip(begun, reached)
+    ]
+    backend().run(together(ended))
+    hook_wakeups.work_done(manager)
+    for each, state in zip(named, found):
+        if state is NotBegun.UNKNOWN_FEED:
+            raise _unknown_feed(manager, each.fanout_id)
+    return max(reached, default=0)
+
+
+def _together(
+    manager: Manager, op: FanoutOperation, begun: Sequence[tuple[NamedChunk, Begun]], deadline: float
+) -> list[int]:
+    """Deliver chunks that were begun, all in one go; for how many people each, or none if that fails.
+
+    Raises :class:`~feedmill.errors.StorageError` if the storage is away, and :class:`~feedmill.errors.FeedBusy`.
+    """
+    try:
+        chunks = {data: read_chunk(data) for data in dict.fromkeys(state.data for _, state in begun)}
+        parts = {data: [(chunk.audience, chunk.user_ids)] for data, chunk in chunks.items()}
+        listed_at = min(state.audience_read_at for _, state in begun)
+        bodies, people = [each.body for each, _ in begun], [part for some in parts.values() for part in some]
+        reading = compensation.read(manager, op, bodies, people, listed_at)
+        found, unfollowed = backend().run(with_deadline(deadline, reading))
+        deliveries, reached = list[Delivery](), list[int]()
+        for (_, state), facts in zip(begun, found):
+            check_known(facts)
+            mine = compensation.split_unfollowed(facts, parts[state.data], unfollowed)
+            made = deliveries_of(manager, op, facts, mine, state.times)
+            deliveries += made
+            reached.append(0 if chunks[state.data].audience in UNCOUNTED else count_recipients(made))
+        writing = compensation.deliver_and_compensate(manager, deliveries, listed_at)
+        backend().run(with_deadline(deadline, writing))
+        return reached
+    except Exception as error:
+        if isinstance(error, (StorageError, FeedBusy)) and not isinstance(error, WrongType):
+            _note_failure(manager, [each for each, _ in begun])
+            raise
+        logger.warning("%s chunks that fail together are done each alone: %r", len(begun), error)
+        return []
+
+
+def _note_failure(manager: Manager, named: Sequence[NamedChunk]) -> None:
+    """Note that chunks were begun and are not done, and that their worker lives."""
+    lived = [
+        backend().journal.end_chunk(manager.name, each.fanout_id, each.generation, each.chunk, None) for each in named
+    ]
+    with contextlib.suppress(FeedmillError):
+        backend().run(together(lived))
 
 
 def copy(op: FanoutOperation, manager_name: str, body: bytes, fanout_id: str, generation: int) -> int:
@@ -136,7 +219,7 @@ def _chunk(
     ]
     begun: Begun | NotBegun = backend().run(together(asked))[-1]
     if begun is NotBegun.UNKNOWN_FEED:
-        raise UnknownName(f"fan-out {fanout_id} is for a feed that this worker's {manager.name} lacks; {OLDER}")
+        raise _unknown_feed(manager, fanout_id)
     if isinstance(begun, NotBegun):
         hook_wakeups.work_done(manager)  # whoever did it may have died, or failed, before its end was noted
         return 0
@@ -145,9 +228,12 @@ def _chunk(
     try:
         people = backend().run(with_deadline(deadline, work(begun, deadline)))
     except Exception:
-        with contextlib.suppress(FeedmillError):
-            backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, None))
+        _note_failure(manager, [NamedChunk(b"", fanout_id, generation, chunk)])
         raise
     backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, people))
     hook_wakeups.work_done(manager)
     return people
+
+
+def _unknown_feed(manager: Manager, fanout_id: str) -> UnknownName:
+    return UnknownName(f"fan-out {fanout_id} is for a feed that this worker's {manager.name} lacks; {OLDER}")
