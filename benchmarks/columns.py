@@ -56,6 +56,7 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "badges": ("open badges", 0),
     "kb_per_badge": ("kB a badge", 1),
     "others_us": ("µs a change of others", 2),
+    "ratio_own": ("CPU × own changes alone", 2),
 }
 #: Beside which figure the quartiles of what stand.
 SPREADS = {
@@ -70,6 +71,7 @@ SPREADS = {
     "ratio_bare": "spread_bare",
     "ratio_default": "spread_default",
     "ratio_shortest": "spread_shortest",
+    "ratio_own": "spread_own",
     "last_ms": "spread_last",
 }
 

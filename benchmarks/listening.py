@@ -7,7 +7,7 @@ import gc
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import psutil
@@ -17,7 +17,7 @@ import redis.asyncio
 import feedmill
 from benchmarks.bench import Bench
 from benchmarks.feeds import CHUNK, START, Notification, chunks
-from benchmarks.measure import Row, check, client_cpu
+from benchmarks.measure import Row, check, client_cpu, spread
 from feedmill import Activity, aclose
 from feedmill.storage.redis.channels import Channels
 from feedmill.storage.registry import backend
@@ -29,8 +29,19 @@ PATIENCE = 60.0
 STRANGERS = 1_000_000
 
 
+#: What the whole site changes a second, and how many of these changes are of badges that are open here.
+SITE, OWN = 5000, 500
+#: Seconds between two deliveries of a site in which all this changes, and how often they are measured.
+TICK, PACED = 0.02, 3
+
+
 def listening(bench: Bench) -> Iterator[Row]:
-    """A row for threads and one for coroutines."""
+    """A row for threads and one for coroutines.
+
+    ``ratio_own``: CPU of this process while the whole site changes :data:`SITE` times a second, :data:`OWN` of these changes being of
+    badges that are open here, over its CPU while those change alone, as often. The two take turns; changes arrive evenly in
+    both. 1 is a process that others cost nothing.
+    """
     for name, twin in (("listening", False), ("alistening", True)):
         bench.say(name)
         bench.empty()
@@ -59,6 +70,23 @@ class _Counted:
 
     def undo(self) -> None:
         Channels.heard = self._heard  # type: ignore[method-assign]
+
+
+def _sites(bench: Bench, users: Sequence[int]) -> Iterator[tuple[bool, Sequence[int], list[str]]]:
+    """Whether others change as well, whose badges change, and the command that changes them, of each measurement in turn."""
+    ticks = min(60, len(users) // int(2 * PACED * OWN * TICK))
+    number = int(OWN * TICK)
+    for turn in range(2 * PACED):
+        first, busy = turn * ticks * number, turn % 2 == 1
+        others = int((SITE - OWN) * TICK) * busy
+        command = [*_writer(bench, first, number, 10 + turn), str(others), str(ticks)]
+        yield busy, users[first : first + ticks * number], command
+
+
+def _ratio_own(cpu: Mapping[bool, Sequence[float]]) -> dict[str, Any]:
+    """The columns of what was measured with (True) and without (False) changes of others."""
+    ratios = spread([busy / alone for busy, alone in zip(cpu[True], cpu[False])])
+    return {"ratio_own": round(ratios.median, 2), "spread_own": ratios.pair()}
 
 
 def _writer(bench: Bench, first: int, number: int, day: int) -> list[str]:
@@ -96,9 +124,16 @@ def _in_a_thread(bench: Bench, users: Sequence[int], counted: _Counted) -> dict[
     told = [badge.get(PATIENCE) for badge in badges]
     own = client_cpu() - cpu
     _check(users, told, counted.number - heard)
+    taken: dict[bool, list[float]] = {False: [], True: []}
+    for busy, changed, command in _sites(bench, users):
+        cpu, heard = client_cpu(), counted.number
+        subprocess.run(command, check=True)
+        told = [badges[user].get(PATIENCE) for user in changed]
+        taken[busy].append(client_cpu() - cpu)
+        _check(changed, told, counted.number - heard, unseen=2)
     for badge in badges:
         badge.close()
-    return _row(users, opened, held, others, own)
+    return {**_row(users, opened, held, others, own), **_ratio_own(taken)}
 
 
 async def _in_a_loop(bench: Bench, users: Sequence[int], counted: _Counted) -> dict[str, Any]:
@@ -120,14 +155,24 @@ async def _in_a_loop(bench: Bench, users: Sequence[int], counted: _Counted) -> d
     own = client_cpu() - cpu
     await process.wait()
     _check(users, told, counted.number - heard)
+    taken: dict[bool, list[float]] = {False: [], True: []}
+    for busy, changed, command in _sites(bench, users):
+        waiting = [asyncio.ensure_future(badges[user].get(PATIENCE)) for user in changed]
+        await asyncio.sleep(0.1)
+        cpu, heard = client_cpu(), counted.number
+        process = await asyncio.create_subprocess_exec(*command)
+        told = await asyncio.gather(*waiting)
+        await process.wait()
+        taken[busy].append(client_cpu() - cpu)
+        _check(changed, told, counted.number - heard, unseen=2)
     for badge in badges:
         await badge.aclose()
     await aclose()
-    return _row(users, opened, held, others, own)
+    return {**_row(users, opened, held, others, own), **_ratio_own(taken)}
 
 
-def _check(users: Sequence[int], told: Sequence[Any], heard: int) -> None:
-    check(all(count is not None and count.unseen == 1 for count in told), "a badge was not told of its change")
+def _check(users: Sequence[int], told: Sequence[Any], heard: int, unseen: int = 1) -> None:
+    check(all(count is not None and count.unseen == unseen for count in told), "a badge was not told of its change")
     check(heard == len(users), f"{heard} messages came of {len(users)} changes")
 
 
@@ -168,13 +213,31 @@ async def _bare_in_a_loop(bench: Bench, users: Sequence[int]) -> float:
     return used * 1e6 / len(users)
 
 
-def main(url: str, first: str, number: str, day: str) -> None:
-    """Deliver one notification to each of *number* users from *first* on."""
+def main(url: str, first: str, number: str, day: str, others: str = "0", ticks: str = "") -> None:
+    """Deliver one notification to each of *number* users from *first* on.
+
+    With *ticks*: so often, each time to the next users and to *others* who have no badge open here, a :data:`TICK` apart.
+    """
     feedmill.configure(redis_url=url)
-    feed_class: Any = Notification
     activity = Activity(1, Love, 5000 + int(day), time=START)
-    for users in chunks(range(int(first), int(first) + int(number)), CHUNK):
-        backend().run(feed_class.deliver(users, [activity], wait=5.0))
+    if not ticks:
+        _deliver(range(int(first), int(first) + int(number)), activity)
+        return
+    start = time.monotonic()
+    for tick in range(int(ticks)):
+        time.sleep(max(0.0, start + TICK * tick - time.monotonic()))
+        own = int(first) + tick * int(number)
+        _deliver(range(own, own + int(number)), activity)
+        stranger = STRANGERS + tick * int(others)
+        _deliver(range(stranger, stranger + int(others)), activity)
+    behind = time.monotonic() - start - TICK * int(ticks)
+    check(behind < max(1.0, TICK * int(ticks)), f"the site changes too slowly: {behind:.1f} s behind")
+
+
+def _deliver(users: Sequence[int], activity: Activity) -> None:
+    feed_class: Any = Notification
+    for some in chunks(users, CHUNK):
+        backend().run(feed_class.deliver(some, [activity], wait=5.0))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ from __future__ import annotations
 from benchmarks.feeds import CHUNK, FLAT, GROUPS, MEMBERS
 from benchmarks.hot import WRITERS
 from benchmarks.latency import FOLLOWERS
-from benchmarks.reads import PAGE
+from benchmarks.listening import OWN, SITE
+from benchmarks.reads import BRIEF, PAGE
 
 #: Title, how it is measured, and the picture, of each section.
 SECTIONS: dict[str, tuple[str, str, str]] = {
@@ -47,7 +48,7 @@ Redis computes. If it is close to one, Redis is the limit. On two cores, Redis a
     "reads": (
         "Reads",
         f"""`feed[:{PAGE}]` of full timelines is compared with the same commands, sent by redis-py alone, which ignores the answers. Rows `aread_…` are the same
-reads from a coroutine.""",
+reads from a coroutine. In rows `…_{BRIEF}` groups show {BRIEF} activities (`limit_activities`), and no other bodies are fetched.""",
         "reads",
     ),
     "sizes": (
@@ -120,10 +121,11 @@ queue.
     ),
     "listening": (
         "Listening",
-        """So many badges open in one process, each with a subscription of its own, in a thread and in an event loop; another process
+        f"""So many badges open in one process, each with a subscription of its own, in a thread and in an event loop; another process
 delivers a notification to as many others, and then to each of them. *Seconds* until all are open and have told their first count; memory
 that this added; CPU of the listening process for each change of others, of which nothing may arrive, and for each of its own (*µs*), beside
-redis-py's own `get_message` on the same channels (*bare*).""",
+redis-py's own `get_message` on the same channels (*bare*). *CPU × own changes alone*: what the process computes while the whole site changes
+{SITE:,} times a second, {OWN} of these changes being its own, over what it computes while those change alone, as evenly, in turn.""",
         "",
     ),
 }
@@ -136,9 +138,18 @@ processes used the cores.""",
     "size_aggregated": """Most of the bytes are the record, and most of the record are the ids of its members. The rest is overhead of Redis: the entries of the
 hash table and of the sorted set, and the rounding of its allocator. The record cannot be made smaller: for the next smaller size class of the allocator, ids
 would lose half of their second hash. A higher listpack limit removes the hash table, at the price shown in the table of bytes.""",
-    "read_notification": """Redis answers at once and in one piece, so the bare commands take almost no time. The rest is Python. In the profile, unpacking the rows
-of the records comes first, and then unpacking their heads. Members become objects only when the caller uses them.""",
-    "aread_notification": """As `read_notification`. A round trip of a coroutine costs more on both sides.""",
+    "read_flat": """Driver and steps cost less than redis-py's own call. What is above the bare commands is one pattern and one object for each
+activity: it is told to be sound and unpacked when somebody looks at it. Ids and bodies may be on different servers, so that no script reads both in
+one round trip.""",
+    "read_aggregated": """In the profile, the ids of all members come first: taken out of the records, put in order, and made keys of bodies. Then come the
+newest body of each group, which is told to be sound, and objects. Half of the ids would not be needed: `limit_activities` asks for fewer bodies, but by
+default a group counts only activities whose bodies are there.""",
+    "read_notification": """Redis answers at once and in one piece, so the bare commands take almost no time, and all that Python does counts. An empty
+page costs what the bare commands do. The rest is one step for each record: a pattern tells that its front is sound, two slices that its rows are, and
+a group and a view are made, which decode when somebody looks. It was tried to check all of a record by one pattern (slower), to remember records by
+their bytes (fast only where users share them), and to leave out the check (a page would fail inside a template).""",
+    "aread": """As the same read from a thread. What goes out at once is sent without a task and a time limit of its own, so that a round trip of a coroutine
+costs less than redis-py's.""",
 }
 
 

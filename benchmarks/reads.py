@@ -30,6 +30,8 @@ from feedmill.storage.registry import backend
 T = TypeVar("T")
 
 PAGE = 25
+#: Activities that groups show where they are limited.
+BRIEF = 3
 USERS = range(1, 51)
 
 
@@ -42,9 +44,13 @@ def reads(bench: Bench) -> Iterator[Row]:
     for feed_class in (Aggregated, Notification):
         fill_groups(feed_class)
         copy_feed(bench.client, feed_class, USERS)
-    kinds: list[tuple[str, Any]] = [("flat", Flat), ("aggregated", Aggregated), ("notification", Notification)]
-    for name, feed_class in kinds:
+    kinds: list[tuple[str, Any]] = [
+        *(("flat", Flat), ("aggregated", Aggregated), ("notification", Notification)),
+        (f"aggregated_{BRIEF}", lambda user: Aggregated(user).limit_activities(BRIEF)),
+    ]
+    for feed_class in (Flat, Aggregated, Notification):
         _check_page(feed_class)
+    for name, feed_class in kinds:
         bench.say(f"reads: {name}")
         yield _read(bench, f"read_{name}", feed_class)
     for name, feed_class in kinds:

@@ -54,9 +54,10 @@ TARGETS = [
     *(
         Target(f"{way}_{kind}", column, bound)
         for way in ("read", "aread")
-        for kind, trips in (("flat", 2), ("aggregated", 2), ("notification", 1))
-        for column, bound in (("ratio_bare", 3.0), ("round_trips", trips))
+        for kind, trips in (("flat", 2), ("aggregated", 2), ("aggregated_3", 2), ("notification", 1))
+        for column, bound in (("ratio_bare", 1.3), ("round_trips", trips))
     ),
+    *(Target(name, "ratio_own", 1.2) for name in ("listening", "alistening")),
     *(
         Target(f"two_workers_{kind}", "ratio_one", 1.7, at_least=True, until_saturated=True)
         for kind in ("flat", "aggregated", "notification")

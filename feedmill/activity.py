@@ -6,10 +6,10 @@ import builtins
 import copy
 import datetime as dt
 import difflib
+import re
 from collections.abc import Mapping
-from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from feedmill.errors import ActivityError, ArgumentError, CorruptRecord, DeclarationError
 from feedmill.ids import (
@@ -23,11 +23,19 @@ from feedmill.ids import (
     split,
     to_microseconds,
 )
-from feedmill.instance_attributes import FixedAttributes
+from feedmill.instance_attributes import FixedAttributes, cached
 from feedmill.json_values import json_value, time_text
-from feedmill.msgpack_codec import pack, unpack
+from feedmill.msgpack_codec import (
+    PACKED_BYTES,
+    PACKED_ID,
+    PACKED_ID_OR_NONE,
+    PACKED_VERB_ID,
+    pack,
+    packed_verb_id,
+    unpack,
+)
 from feedmill.overrides import check_overrides, hook, is_own
-from feedmill.verbs import Verb, get_verb
+from feedmill.verbs import Verb, get_verb, is_registered
 
 #: Largest packed extra_context, in bytes.
 MAX_CONTEXT_BYTES = 65_536
@@ -35,20 +43,6 @@ MAX_CONTEXT_BYTES = 65_536
 MAX_MEMBERS = 15
 
 A = TypeVar("A", bound="Activity")
-
-if TYPE_CHECKING:
-    _cached = cached_property
-else:
-
-    class _cached(cached_property):
-        """The same without the lock that it takes before Python 3.12: who comes at the same time gets an equal value."""
-
-        def __get__(self, instance: Any, owner: Any = None) -> Any:
-            if instance is None:
-                return self
-            value = instance.__dict__[self.attrname] = self.func(instance)
-            return value
-
 
 _NO_CONTEXT: Mapping[str, Any] = MappingProxyType({})
 
@@ -72,6 +66,10 @@ def _own_base(cls: type) -> type:
     return next(each for each in cls.__mro__ if is_own(each))
 
 
+#: What a packed activity that ends early has no need to say: its target, and its context.
+_NOT_PACKED: tuple[Any, Any] = (None, b"")
+
+
 class Activity(FixedAttributes):
     """One event: *actor* did *verb* to *object*, perhaps at *target*, at *time*.
 
@@ -83,18 +81,6 @@ class Activity(FixedAttributes):
     An activity does not change: :meth:`replace` makes another one. A subclass, ``activity_class`` of a feed, adds properties
     and methods; what it adds has names of its own, but for :meth:`to_dict`, and it has no ``__init__``.
     """
-
-    #: What the actor did.
-    verb: type[Verb]
-    #: The id of who did it.
-    actor_id: EntityId
-    #: The id of what it was done to.
-    object_id: EntityId
-    #: The id of where, or to whom; or None.
-    target_id: EntityId | None
-    #: When it happened, µs since 1970.
-    microseconds: int
-    _packed_context: bytes
 
     def __init__(
         self,
@@ -155,17 +141,55 @@ class Activity(FixedAttributes):
         attributes["_packed_context"] = context
         return self
 
-    @_cached
+    def _unpacked(self, name: str) -> Any:
+        """The value called *name* of an activity that was read: all are unpacked when the first of them is asked for."""
+        attributes = self.__dict__
+        if "_packed" not in attributes:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        values = unpack(attributes["_packed"])
+        attributes.update(vars(self.restore(*values, *_NOT_PACKED[len(values) - 4 :])))
+        return attributes[name]
+
+    @cached
+    def verb(self) -> type[Verb]:
+        """What the actor did."""
+        return self._unpacked("verb")  # type: ignore[no-any-return]
+
+    @cached
+    def actor_id(self) -> EntityId:
+        """The id of who did it."""
+        return self._unpacked("actor_id")  # type: ignore[no-any-return]
+
+    @cached
+    def object_id(self) -> EntityId:
+        """The id of what it was done to."""
+        return self._unpacked("object_id")  # type: ignore[no-any-return]
+
+    @cached
+    def target_id(self) -> EntityId | None:
+        """The id of where, or to whom; or None."""
+        return self._unpacked("target_id")  # type: ignore[no-any-return]
+
+    @cached
+    def microseconds(self) -> int:
+        """When it happened, µs since 1970."""
+        return self._unpacked("microseconds")  # type: ignore[no-any-return]
+
+    @cached
+    def _packed_context(self) -> bytes:
+        return self._unpacked("_packed_context")  # type: ignore[no-any-return]
+
+    @cached
     def actor(self) -> Any:
         """What the caller gave; of an activity that was read, :attr:`actor_id`."""
         return self.actor_id
 
-    @_cached
+    @cached
     def object(self) -> Any:
         """What the caller gave; of an activity that was read, :attr:`object_id`."""
         return self.object_id
 
-    @_cached
+    @cached
     def target(self) -> Any:
         """What the caller gave; of an activity that was read, :attr:`target_id`."""
         return self.target_id
@@ -201,7 +225,7 @@ class Activity(FixedAttributes):
         vars(other)["microseconds"] = microseconds
         return other
 
-    @_cached
+    @cached
     def raw_id(self) -> bytes:
         """The 16 bytes under which the activity is stored; their order is the order of feeds."""
         return activity_id(self.microseconds, self.actor_id, self.verb.id, self.object_id, self.target_id)
@@ -231,12 +255,12 @@ class Activity(FixedAttributes):
         """Another name of :attr:`id`."""
         return self.id
 
-    @_cached
+    @cached
     def time(self) -> dt.datetime:
         """When it happened, UTC."""
         return from_microseconds(self.microseconds)
 
-    @_cached
+    @cached
     def extra_context(self) -> Mapping[str, Any]:
         """What else the caller wanted kept; read-only. :class:`~feedmill.errors.CorruptRecord` if it is damaged."""
         return MappingProxyType(_context_of(self._packed_context)) if self._packed_context else _NO_CONTEXT
@@ -269,7 +293,7 @@ class Activity(FixedAttributes):
         """The whole activity as bytes, for the activity storage and for what holds activities themselves."""
         return self._packed
 
-    @_cached
+    @cached
     def _packed(self) -> bytes:
         values: list[Any] = [self.microseconds, self.actor_id, self.verb.id, self.object_id]
         if self.target_id is not None or self._packed_context:
@@ -280,8 +304,11 @@ class Activity(FixedAttributes):
 
     @classmethod
     def unpack(cls: type[A], data: bytes) -> A:
-        """The activity that :meth:`pack` made *data* from; else :class:`~feedmill.errors.CorruptRecord`."""
-        activity = cls.restore(*checked_values(unpack(data)))
+        """The activity that :meth:`pack` made *data* from; else :class:`~feedmill.errors.CorruptRecord`.
+
+        *data* that is surely sound is unpacked when somebody looks at the activity.
+        """
+        activity = cls.__new__(cls) if is_surely_sound(data) else cls.restore(*checked_values(unpack(data)))
         activity.__dict__["_packed"] = data
         return activity
 
@@ -301,6 +328,7 @@ class Activity(FixedAttributes):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: a read-only view can be neither, and is made again when it is asked for."""
+        _ = self.microseconds  # all is unpacked by this
         return {name: value for name, value in self.__dict__.items() if name != "extra_context"}
 
     def __repr__(self) -> str:
@@ -310,6 +338,33 @@ class Activity(FixedAttributes):
 
 #: What an activity is made of, as :class:`Activity` is called.
 _GIVEN = ("actor", "verb", "object", "target", "time", "extra_context")
+
+
+#: Packed activities of which :func:`checked_values` would accept the values, by their first byte. The groups are the verb id and,
+#: of one with a context, the size of that and the context. What does not match may be sound all the same: longer texts, or others than ASCII, are looked at one by one.
+_SOUND = {
+    0x90 + size: re.compile(
+        bytes((0x90 + size,))
+        + rb"\xcf\x00[\x00-\x1f].{6}"
+        + PACKED_ID
+        + rb"("
+        + PACKED_VERB_ID
+        + rb")"
+        + PACKED_ID
+        + rest,
+        re.DOTALL,
+    ).fullmatch
+    for size, rest in ((4, b""), (5, PACKED_ID_OR_NONE), (6, PACKED_ID_OR_NONE + PACKED_BYTES))
+}
+
+
+def is_surely_sound(data: bytes) -> bool:
+    """Whether *data* is surely a packed activity of a verb that is registered here, told in one step; if not, only unpacking can tell."""
+    match = _SOUND.get(data[0]) if type(data) is bytes and data else None
+    found = match(data) if match is not None else None
+    if found is None:
+        return False
+    return is_registered(packed_verb_id(found[1])) and (found.lastindex == 1 or len(found[3]) == found[2][0])
 
 
 def checked_values(values: Any) -> tuple[int, EntityId, int, EntityId, EntityId | None, bytes]:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import copy
 import datetime as dt
 from collections.abc import Container, Iterable
-from functools import cached_property
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from feedmill import revision as revisions
 from feedmill.activity import MAX_MEMBERS, Activity, check_value_class
 from feedmill.errors import DeclarationError
 from feedmill.ids import EntityId, from_microseconds
-from feedmill.instance_attributes import FixedAttributes
+from feedmill.instance_attributes import FixedAttributes, cached
 from feedmill.json_values import json_value, time_text
 from feedmill.overrides import hook
+from feedmill.records.record import Record
 from feedmill.records.view import GroupView
 from feedmill.validation import require_raw_id
 from feedmill.verbs import Verb
@@ -34,6 +34,22 @@ _INSTEAD = {
 }
 
 
+class Marks(Protocol):
+    """What a feed knows of which of its groups are seen and read."""
+
+    def is_seen(self, record: Record) -> bool:
+        """Whether the group of *record* is seen."""
+
+    def is_read(self, record: Record) -> bool:
+        """Whether the group of *record* is read."""
+
+    def seen_time(self, record: Record) -> int:
+        """When it was seen, µs; 0 if it was not."""
+
+    def read_time(self, record: Record) -> int:
+        """When it was read, µs; 0 if it was not."""
+
+
 class AggregatedActivity(FixedAttributes):
     """A group of activities shown as one: "Ann, Bob and 12 others loved X".
 
@@ -46,17 +62,8 @@ class AggregatedActivity(FixedAttributes):
     properties and methods; what it adds has names of its own, but for :meth:`to_dict`, and it has no ``__init__``.
     """
 
-    #: The name that the aggregator gave the group; it stays the same while the group lives.
-    group: str
-    #: In a notification feed: whether the group was seen since it last changed.
-    is_seen: bool
-    #: In a notification feed: whether the group was read since it last changed.
-    is_read: bool
-    #: Of a stored group: what it is made of, and when it was seen and read.
-    _stored: GroupView
-    _marked: tuple[int, int]
-    #: Of a group of a notification feed: the number of what arrived in it last; else 0.
-    _revision: int = 0
+    #: Of a stored group: its name, what it is made of, and what its feed knows of it, if that keeps marks.
+    _read: tuple[bytes, Any, Marks | None] | None = None
 
     def __init__(
         self,
@@ -106,67 +113,91 @@ class AggregatedActivity(FixedAttributes):
         return "a group does not change; make another one: AggregatedActivity(group, activities)"
 
     @classmethod
-    def restore(
-        cls,
-        group: str,
-        stored: GroupView,
-        *,
-        is_seen: bool,
-        is_read: bool,
-        seen_at: int,
-        read_at: int,
-        revision: int = 0,
-    ) -> AggregatedActivity:
-        """A stored group, made without ``__init__`` and decoded when someone looks at it. Times in µs, 0 for never.
+    def restore(cls: type[G], name: bytes, stored: GroupView, marks: Marks | None) -> G:
+        """A stored group, made without ``__init__`` and decoded when someone looks at it. *marks*: those of a feed that keeps some.
 
-        *revision*: in a notification feed the number of what arrived in it last.
+        *stored* and *marks* do not change from now on.
         """
         self = cls.__new__(cls)
-        attributes = self.__dict__
-        attributes["group"], attributes["_stored"], attributes["_marked"] = group, stored, (seen_at, read_at)
-        attributes["is_seen"], attributes["is_read"], attributes["_revision"] = is_seen, is_read, revision
+        self.__dict__["_read"] = name, stored, marks
         return self
 
-    @cached_property
+    @property
+    def _stored(self) -> GroupView:
+        stored: GroupView = self._read[1]  # type: ignore[index]  # only of a group that was read is anything left to be worked out
+        return stored
+
+    @cached
+    def group(self) -> str:
+        """The name that the aggregator gave the group; it stays the same while the group lives."""
+        return self._read[0].decode(errors="replace")  # type: ignore[index]
+
+    @cached
+    def is_seen(self) -> bool:
+        """In a notification feed: whether the group was seen since it last changed."""
+        _, stored, marks = self._read  # type: ignore[misc]
+        return marks is not None and marks.is_seen(stored.record)
+
+    @cached
+    def is_read(self) -> bool:
+        """In a notification feed: whether the group was read since it last changed."""
+        _, stored, marks = self._read  # type: ignore[misc]
+        return marks is not None and marks.is_read(stored.record)
+
+    @cached
+    def _revision(self) -> int:
+        """Of a group of a notification feed: the number of what arrived in it last; else 0."""
+        return 0 if self._read is None or self._read[2] is None else self._read[1].record.revision
+
+    def _show(self, most: int) -> None:
+        """Show no more than the newest *most* activities, of a stored group that nobody was given yet."""
+        self._read[1].show(most)  # type: ignore[index]
+        self.__dict__.pop("activities", None)
+
+    @cached
     def activities(self) -> list[Activity]:
         """The held members, oldest first."""
         return self._stored.load()
 
-    @cached_property
+    @cached
     def last_activity(self) -> Activity:
         """The newest member."""
         newest = self._stored.newest if "activities" not in vars(self) else None
         return newest if newest is not None else self.activities[-1]
 
-    @cached_property
+    @cached
     def activity_count(self) -> int:
         """How many members the group has, minimised ones included."""
         return self._stored.count
 
-    @cached_property
+    @cached
     def actor_count(self) -> int:
         """How many different actors the group has, minimised ones included."""
         return self._stored.actors
 
-    @cached_property
+    @cached
     def created_at(self) -> dt.datetime | None:
         """When the oldest member happened, UTC."""
         return from_microseconds(self._stored.created)
 
-    @cached_property
+    @cached
     def updated_at(self) -> dt.datetime | None:
         """When the newest member happened, UTC."""
         return from_microseconds(self._stored.updated)
 
-    @cached_property
+    @cached
     def seen_at(self) -> dt.datetime | None:
         """When the group was seen, UTC; None if it changed since."""
-        return from_microseconds(self._marked[0]) if self._marked[0] else None
+        _, stored, marks = self._read  # type: ignore[misc]
+        moment = marks.seen_time(stored.record) if marks is not None else 0
+        return from_microseconds(moment) if moment else None
 
-    @cached_property
+    @cached
     def read_at(self) -> dt.datetime | None:
         """When the group was read, UTC; None if it changed since."""
-        return from_microseconds(self._marked[1]) if self._marked[1] else None
+        _, stored, marks = self._read  # type: ignore[misc]
+        moment = marks.read_time(stored.record) if marks is not None else 0
+        return from_microseconds(moment) if moment else None
 
     @property
     def revision(self) -> str | None:
@@ -300,7 +331,7 @@ class AggregatedActivity(FixedAttributes):
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled and copied: everything decoded, nothing of how it is stored."""
-        state = {name: value for name, value in self.__dict__.items() if name not in ("_stored", "_marked")}
+        state = {name: value for name, value in self.__dict__.items() if name != "_read"}
         return {**state, **{name: getattr(self, name) for name in _DECODED}}
 
     def __len__(self) -> int:
@@ -311,7 +342,10 @@ class AggregatedActivity(FixedAttributes):
 
 
 #: What is worked out of a stored group when someone asks.
-_DECODED = ("activities", "activity_count", "actor_count", "created_at", "updated_at", "seen_at", "read_at")
+_DECODED = (
+    *("group", "activities", "activity_count", "actor_count", "created_at", "updated_at"),
+    *("seen_at", "read_at", "is_seen", "is_read", "_revision"),
+)
 
 
 def _distinct(pairs: Iterable[tuple[EntityId, Any]]) -> list[Any]:

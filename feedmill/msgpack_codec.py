@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import functools
+import re
 import threading
 import uuid
 from collections.abc import Iterator
@@ -175,18 +177,48 @@ _SIZES[0xCC:0xD4] = [2, 3, 5, 9] * 2
 _SIZES[0xD8] = 18
 
 
-def is_fixed_width(data: bytes, size: int, number: int) -> bool:
-    """Whether :func:`unpack_rows` surely finds *number* rows in *data*; if not, only trying can tell.
+#: Patterns of what is surely a packed id (a number, a UUID, or a short text of ASCII), with None as well, a verb's id, or bytes:
+#: those of which the size (1) and the rest are groups. For patterns with ``re.DOTALL``.
+PACKED_ID = (
+    rb"(?:[\x00-\x7f\xe0-\xff]|[\xcc\xd0].|[\xcd\xd1]..|[\xce\xd2]....|[\xcf\xd3].{8}|\xd8\x01.{16}|"
+    + b"|".join(re.escape(bytes((0xA0 + size,))) + rb"[\x00-\x7f]{%d}" % size for size in range(1, 32))
+    + rb")"
+)
+PACKED_ID_OR_NONE = PACKED_ID[:-1] + rb"|\xc0)"
+PACKED_VERB_ID = rb"[\x01-\x7f]|\xcc.|\xcd.."
+PACKED_BYTES = rb"\xc4(.)(.*)"
 
-    True of rows whose values are numbers or UUIDs of one width, which takes no look at each.
-    """
+
+@functools.lru_cache(maxsize=1024)
+def packed_verb_id(packed: bytes) -> int:
+    """The id of which :data:`PACKED_VERB_ID` is the pattern."""
+    return packed[0] if len(packed) == 1 else int.from_bytes(packed[1:], "big")
+
+
+def are_rows(data: bytes, size: int, number: int) -> bool:
+    """Whether :func:`unpack_rows` surely finds *number* rows of an id each in *data*; if not, only trying can tell."""
+    return bool(data and number) and (
+        _are_of_one_width(data, size, number) or _rows_match(size, number)(data) is not None
+    )
+
+
+def _are_of_one_width(data: bytes, size: int, number: int) -> bool:
+    """:func:`are_rows` of rows whose ids are numbers or UUIDs of one width, which takes no look at each."""
     width, rest = divmod(len(data), number)
     if rest or width <= size:
         return False
-    first = set(data[size::width])
-    if width == size + 1:
+    first = data[size::width]
+    kind = first[0]
+    if _SIZES[kind] != width - size or 0xA0 <= kind < 0xC0:
+        return False
+    if kind < 0x80:
         return max(first) < 0x80
-    return len(first) == 1 and not 0xA0 <= max(first) < 0xC0 and _SIZES[first.pop()] == width - size
+    return first.count(kind) == number and (kind != 0xD8 or data[size + 1 :: width].count(UUID_EXT) == number)
+
+
+@functools.lru_cache(maxsize=256)
+def _rows_match(size: int, number: int) -> Any:
+    return re.compile(rb"(?:.{%d}%b){%d}" % (size, PACKED_ID, number), re.DOTALL).fullmatch
 
 
 def unpack_rows(data: bytes, size: int) -> list[tuple[bytes, Any]]:

@@ -79,6 +79,10 @@ def get_verb(verb: object) -> type[Verb]:
     )
 
 
+#: Whether there is a verb of an id in this process.
+is_registered = _verbs.__contains__
+
+
 def known_verbs() -> str:
     """The registered verbs as a short text for messages."""
     return ", ".join(f"{verb.__name__} ({verb_id})" for verb_id, verb in sorted(_verbs.items()))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime as dt
+import pickle
+import string
 import uuid
 from typing import Any
 
@@ -12,7 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedmill import Activity
+from feedmill.activity import checked_values, is_surely_sound
 from feedmill.errors import CorruptRecord, UnknownVerb
+from feedmill.msgpack_codec import unpack
 from feedmill.verbs import Add, Comment, Follow, Love
 
 NOW = dt.datetime(2024, 5, 6, 7, 8, 9, 123456, tzinfo=dt.timezone.utc)
@@ -75,6 +80,55 @@ def test_other_bytes_are_refused(data: bytes) -> None:
     """Bytes that are no activity are one of two errors, never another one."""
     with contextlib.suppress(CorruptRecord, UnknownVerb):
         Activity.unpack(data)
+
+
+LATER = st.datetimes(dt.datetime(1970, 2, 1), dt.datetime(2254, 1, 1), timezones=st.just(dt.timezone.utc))
+PLAIN_IDS = st.integers(-(2**63), 2**64 - 1) | st.uuids() | st.text(string.printable, min_size=1, max_size=31)
+
+
+@given(PLAIN_IDS, PLAIN_IDS, st.none() | PLAIN_IDS, LATER, st.dictionaries(st.text(max_size=5), VALUES, max_size=2))
+def test_what_is_usual_is_unpacked_when_it_is_looked_at(
+    actor: Any, object_: Any, target: Any, time: dt.datetime, context: dict[str, Any]
+) -> None:
+    """Numbers, UUIDs and short texts are told to be sound at once; whatever is asked first, and of a copy too, all is there."""
+    activity = Activity(actor, Love, object_, target, time, context)
+    packed = activity.pack()
+    if len(activity.packed_context) < 256:
+        assert is_surely_sound(packed)
+    for name in ("raw_id", "time", "actor", "extra_context", "verb", "target_id"):
+        read = Activity.unpack(packed)
+        assert getattr(read, name) == getattr(activity, name)
+        assert everything(read) == everything(activity) and read.pack() == packed
+    moved = Activity.unpack(packed).dated(5)
+    assert (moved.microseconds, moved.actor_id, moved.pack() != packed) == (5, activity.actor_id, True)
+    for same in (copy.copy(Activity.unpack(packed)), pickle.loads(pickle.dumps(Activity.unpack(packed)))):
+        assert everything(same) == everything(activity)
+
+
+@given(IDS, IDS, st.none() | IDS, LATER, st.binary(max_size=5), st.data())
+def test_nothing_is_called_sound_that_is_not(
+    actor: Any, object_: Any, target: Any, time: dt.datetime, context: bytes, data: Any
+) -> None:
+    """Of packed activities some of whose bytes were changed, cut or added, each that is called sound can be unpacked."""
+    packed = bytearray(Activity(actor, Love, object_, target, time, {"c": context} if context else {}).pack())
+    for _ in range(data.draw(st.integers(0, 3))):
+        packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
+    changed = bytes(packed[: data.draw(st.integers(0, len(packed)))]) + data.draw(st.binary(max_size=2))
+    for each in (bytes(packed), changed):
+        if is_surely_sound(each):
+            values = checked_values(unpack(each))
+            activity = Activity.unpack(each)
+            assert (activity.microseconds, activity.actor_id, activity.verb.id) == values[:3]
+            assert (activity.object_id, activity.target_id, activity.packed_context) == values[3:]
+
+
+def test_an_unknown_verb_is_told_at_once() -> None:
+    """An activity of a verb that is not registered is refused when it is unpacked, not when somebody looks at it."""
+    packed = Activity(1, Love, 2, time=NOW).pack()
+    assert packed.count(b"\x03") == 1
+    for verb in (b"\x7e", b"\xcd\x7f\xff"):
+        with pytest.raises(UnknownVerb):
+            Activity.unpack(packed.replace(b"\x03", verb))
 
 
 @pytest.mark.parametrize("change", [{"actor": 2}, {"verb": Add}, {"object": 6}, {"target": 1}, {"actor": "1"}])

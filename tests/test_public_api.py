@@ -28,7 +28,7 @@ def test_the_public_api_is_what_is_listed() -> None:
     "line",
     [
         "    add_activity(self, activity: Activity) -> Fanout",
-        "    actor_id: EntityId",
+        "    user_id: EntityId",
         "    op",
         "    async apage(self, limit: int, after: str | None = None) -> Page",
         "    max_length = 99",

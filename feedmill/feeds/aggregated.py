@@ -330,10 +330,10 @@ class AggregatedFeed(Feed):
 
         In two round trips at most, one for a feed whose timeline holds everything. The last first, it reads the whole feed.
         """
-        by_rank, turned = cls.has_custom_rank(), query.oldest_first
+        by_rank, turned, most = cls.has_custom_rank(), query.oldest_first, query.most_activities
         if by_rank or turned or cls._ages_anywhere():
-            return (yield from scan_whole(cls, user_id, position, start, stop, by_rank=by_rank, turned=turned))
-        return (yield from scan_by_score(cls, user_id, position, start, stop))
+            return (yield from scan_whole(cls, user_id, position, start, stop, most, by_rank=by_rank, turned=turned))
+        return (yield from scan_by_score(cls, user_id, position, start, stop, most))
 
     @classmethod
     def onward(cls, query: Query, position: Any, entries: Sequence[Entry]) -> list[Entry]:

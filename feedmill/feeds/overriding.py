@@ -29,7 +29,7 @@ INSTEAD_OF_OVERRIDING = {
     for names, advice in {
         "add add_many remove remove_many add_many_aggregated remove_many_aggregated deliver trim delete remove_members mark"
         " mark_all insert_activity insert_activities remove_activity": _FOR_YOUR_OWN_WORK,
-        "__getitem__ __iter__ __len__ __contains__ read page count filter order_by scan total contains index_of hydrate resolve"
+        "__getitem__ __iter__ __len__ __contains__ read page count filter order_by limit_activities scan total contains index_of hydrate resolve"
         " unseen unread find_group actors groups_of": _FOR_READERS,
         "publish_count denormalize_count get_denormalized_count get_denormalized_counts set_denormalized_count count_unseen"
         " count_unread": _FOR_COUNTS,

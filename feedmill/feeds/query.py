@@ -34,6 +34,8 @@ class Query:
     oldest_first: bool = False
     #: Whether the items are groups, of which the newest activity has the id that counts.
     grouped: bool = False
+    #: How many of the newest activities of each group are shown at most; None for all that a group shows.
+    most_activities: int | None = None
     #: Whether the filters contradict each other.
     nothing: bool = False
 
@@ -113,7 +115,8 @@ class Query:
         parts += sorted(f"{attribute} {wanted}" for attribute, wanted in self.named)
         flags = ("seen", self.seen), ("read", self.read)
         parts += [name if flag else f"not {name}" for name, flag in flags if flag is not None]
-        return ", ".join([*(parts or ["everything"]), *["oldest first"] * self.oldest_first])
+        parts = [*(parts or ["everything"]), *["oldest first"] * self.oldest_first]
+        return ", ".join(parts + [f"{self.most_activities} activities of a group"] * (self.most_activities is not None))
 
 
 #: Everything, newest first; and the same of a feed of groups.

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, overload
 
 from feedmill import revision as revisions
-from feedmill.activity import Activity
+from feedmill.activity import MAX_MEMBERS, Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import FeedIndexError, FilterError
 from feedmill.feeds.query import EVERYTHING, ORDERS, Query
@@ -16,7 +16,7 @@ from feedmill.ids import EntityId
 from feedmill.instance_attributes import FixedAttributes
 from feedmill.storage.operations import Steps
 from feedmill.storage.sync_async import sync_and_async
-from feedmill.validation import is_int_from
+from feedmill.validation import is_int_from, require_int
 
 #: Entries that are read at least when a filter looks at each, or when items were missing.
 MIN_SCAN = 25
@@ -77,6 +77,21 @@ class Readable(FixedAttributes):
             known = " or ".join(map(repr, ORDERS))
             raise FilterError(f"{type(feed).__name__} has no order {order!r}; use {known}")
         return View(feed, dataclasses.replace(self._query, oldest_first=not order.startswith("-")))
+
+    def limit_activities(self, number: int) -> View:
+        """A view whose groups show their newest *number* (1 to 15) activities; the bodies of the others are not fetched.
+
+        For lists that name two or three actors of each group. What a group counts does not change, but that an activity whose body is
+        gone is counted, with its actor, until it is taken out of the feed, unless it is one of the newest *number*. If none of these has
+        a body, the others are fetched. Filters by verb, actor, object and target look at what is shown.
+        :class:`~feedmill.errors.FilterError` for a feed without groups, ArgumentError for another number.
+        """
+        if not self._query.grouped:
+            raise FilterError(
+                f"{type(self._feed).__name__} has no groups whose activities could be limited; read fewer items"
+            )
+        most = require_int("number", number, 1, MAX_MEMBERS)
+        return View(self._feed, dataclasses.replace(self._query, most_activities=most))
 
     # -- by rank
 
@@ -194,7 +209,7 @@ class View(Readable):
 
     @classmethod
     def _instead_of_setting(cls, name: str) -> str:
-        return "a view does not change; filter() and order_by() make another one"
+        return "a view does not change; filter(), order_by() and limit_activities() make another one"
 
     @property
     def _what(self) -> tuple[Any, ...]:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, NamedTuple
 
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.cursor import GroupPosition
-from feedmill.errors import CorruptRecord, DeclarationError
+from feedmill.errors import CorruptRecord, DeclarationError, NewerRecord
 from feedmill.grouping.aging import is_too_old
 from feedmill.grouping.feed_state import FeedState
 from feedmill.grouping.hydration import log_skipped, read_body
 from feedmill.ids import EntityId
-from feedmill.records.view import GroupView, StoredView
+from feedmill.records.view import StoredView
 from feedmill.storage.operations import Steps
+
+#: What is said of a record that cannot be read.
+_WRONG = frozenset((CorruptRecord, NewerRecord))
 
 #: What a scan finds: the place of each entry, and its item; None for one that cannot be shown.
 Entry = tuple[Any, Any]
@@ -44,65 +48,68 @@ def state_of(feed_class: Any, stored: bytes) -> FeedState | None:
 
 
 def shown_groups(
-    feed_class: Any, state: FeedState | None, rows: Sequence[tuple[bytes, bytes | None]], *, include_empty: bool
+    feed_class: Any,
+    state: FeedState | None,
+    rows: Sequence[tuple[bytes, bytes | None]],
+    *,
+    include_empty: bool,
+    most: int | None = None,
 ) -> Steps[list[AggregatedActivity | None]]:
     """The groups of stored (group, record) *rows*, bodies fetched in one round trip where they are stored apart.
 
     None for a record that is gone or damaged and, unless *include_empty*, for a group of which no activity can be shown. Where
     bodies are apart, the newest of each group is decoded at once, so that a group that is shown can say what it is about.
+    *most*: how many activities a group shows at most; bodies of others are fetched only of a group that has none of those.
     """
     serializer = feed_class.serializer()
-    views = [_view(serializer, name, stored) for name, stored in rows]
+    views = _views(serializer, rows)
+    if most is not None:
+        for view in views:
+            if view is not None:
+                view.show(most)
     if not serializer.embeds_activities:
-        yield from _fill(feed_class, [view for view in views if view is not None])
+        there: list[Any] = views if None not in views else [view for view in views if view is not None]
+        yield from _fill(feed_class, there)
+        if most is not None and (hidden := [view for view in there if view.newest is None and view.look_further()]):
+            yield from _fill(feed_class, hidden)
     include_empty = include_empty or serializer.embeds_activities
-    state = FeedState() if state is None else state
+    restore = feed_class.aggregated_activity_class.restore
     return [
-        None
-        if view is None or not (include_empty or view.newest)
-        else group_of(feed_class, name.decode(errors="replace"), view, state)
+        None if view is None or not (include_empty or view.newest) else restore(name, view, state)
         for (name, _), view in zip(rows, views)
     ]
 
 
-def _view(serializer: Any, name: bytes, stored: bytes | None) -> StoredView | None:
-    try:
-        view: StoredView | None = None if stored is None else serializer.view(stored)
-    except CorruptRecord as error:
-        log_skipped(f"group {name!r}", str(error))
-        return None
-    return view
+def _views(serializer: Any, rows: Sequence[tuple[bytes, bytes | None]]) -> list[StoredView | None]:
+    """What the records of *rows* say; None for one that is gone or damaged."""
+    views: list[Any] = serializer.views([stored or b"" for _, stored in rows])
+    if not _WRONG.isdisjoint(map(type, views)):
+        for at, view in enumerate(views):
+            if isinstance(view, CorruptRecord):
+                name, stored = rows[at]
+                if stored is not None:
+                    log_skipped(f"group {name!r}", str(view))
+                views[at] = None
+    return views
 
 
 def _fill(feed_class: Any, views: list[Any]) -> Steps[None]:
     """Fetch the bodies of *views*."""
-    bodies = yield from feed_class.activities().get([raw_id for view in views for raw_id in view.ids])
+    bodies = yield from feed_class.activities().get(list(chain.from_iterable([view.ids for view in views])))
     read = partial(read_body, feed_class.activity_serializer(feed_class.activity_class).loads)
-    at = 0
+    at, whole = 0, None not in bodies
     for view in views:
-        view.fill(bodies[at : at + len(view.ids)], read)
-        at += len(view.ids)
+        stop = at + len(view.ids)
+        view.fill(bodies[at:stop], read, whole)
+        at = stop
 
 
-def group_of(feed_class: Any, name: str, view: GroupView, state: FeedState) -> AggregatedActivity:
-    """The group called *name* in a feed of *state*, as readers and aggregators are shown it."""
-    record, cls = view.record, feed_class.aggregated_activity_class
-    group: AggregatedActivity
-    if feed_class.counted:
-        seen_at, read_at = state.seen_time(record), state.read_time(record)
-        is_seen, is_read = state.is_seen(record), state.is_read(record)
-        group = cls.restore(
-            name, view, is_seen=is_seen, is_read=is_read, seen_at=seen_at, read_at=read_at, revision=record.revision
-        )
-    else:
-        group = cls.restore(name, view, is_seen=False, is_read=False, seen_at=0, read_at=0)
-    return group
-
-
-def scan_by_score(feed_class: Any, user_id: EntityId, position: Any, start: int, stop: int) -> Steps[Scanned]:
+def scan_by_score(
+    feed_class: Any, user_id: EntityId, position: Any, start: int, stop: int, most: int | None = None
+) -> Steps[Scanned]:
     """The groups of the ranks *start* to *stop*, highest score first, counted from behind *position*.
 
-    A place is a row as the storage gave it, or what a cursor names.
+    *most* as in :func:`shown_groups`. A place is a row as the storage gave it, or what a cursor names.
     """
     after = None if position is None else group_position(position)
     state, rows, more = yield from feed_class.timeline().groups_slice(
@@ -113,7 +120,7 @@ def scan_by_score(feed_class: Any, user_id: EntityId, position: Any, start: int,
         rows, more = recent, more and len(recent) == len(rows)
     seen = state_of(feed_class, state)
     groups = yield from shown_groups(
-        feed_class, seen, [(name, stored) for name, _, stored in rows], include_empty=False
+        feed_class, seen, [(name, stored) for name, _, stored in rows], include_empty=False, most=most
     )
     return Scanned(list(zip(rows, groups)), more, None if seen is None else seen.sequence)
 
@@ -124,16 +131,28 @@ def group_position(position: Any) -> GroupPosition:
 
 
 def scan_whole(
-    feed_class: Any, user_id: EntityId, position: Any, start: int, stop: int, *, by_rank: bool, turned: bool
+    feed_class: Any,
+    user_id: EntityId,
+    position: Any,
+    start: int,
+    stop: int,
+    most: int | None,
+    *,
+    by_rank: bool,
+    turned: bool,
 ) -> Steps[Scanned]:
     """The same in an order that the storage does not keep: the whole feed is read, some hundred groups at most.
 
     *by_rank*: in that of the aggregator's own ``rank``, which only all groups together can tell. *turned*: the last first.
     """
-    entries, _, revision = yield from scan_by_score(feed_class, user_id, None, 0, feed_class.max_length)
+    fetched = None if by_rank else most  # ranks are made of whole groups
+    entries, _, revision = yield from scan_by_score(feed_class, user_id, None, 0, feed_class.max_length, fetched)
     if by_rank:
         ranked = _ranked(feed_class.get_aggregator(), [group for _, group in entries if group is not None])
         entries = [(GroupPosition(rank, group.group.encode()), group) for rank, group in enumerate(ranked)]
+        if most is not None:
+            for group in ranked:
+                group._show(most)
     if turned:
         entries.reverse()
     if position is not None:

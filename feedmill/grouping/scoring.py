@@ -11,7 +11,6 @@ from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import DeclarationError, UnknownVerb
 from feedmill.grouping.feed_state import FeedState
-from feedmill.grouping.group_views import group_of
 from feedmill.grouping.merge import GroupMerge
 from feedmill.grouping.operations import has_custom_score, reads_bodies
 from feedmill.records.record import Record
@@ -96,7 +95,11 @@ def score_of(feed_class: Any, state: FeedState, name: bytes, record: Record, bod
 
 def unstored(feed_class: Any, state: FeedState, name: bytes, record: Record, bodies: Bodies) -> AggregatedActivity:
     """The group that *record* will be when it is stored. *bodies*: activities by id, None if they were not fetched."""
-    return group_of(feed_class, name.decode(), _UnstoredView(feed_class, record, bodies), state)
+    view, marks = _UnstoredView(feed_class, record, bodies), state if feed_class.counted else None
+    group: AggregatedActivity = feed_class.aggregated_activity_class.restore(name, view, marks)
+    if marks is not None:  # the state goes on changing, and with it what is seen
+        _ = group.is_seen, group.is_read, group.seen_at, group.read_at, group._revision
+    return group
 
 
 class _UnstoredView(GroupView):

@@ -13,6 +13,7 @@ A record is laid out so that a script can add a member without understanding it 
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from feedmill.activity import Activity
@@ -69,9 +70,16 @@ class GroupSerializer(Protocol):
         """The record; :class:`~feedmill.errors.CorruptRecord` for bytes that are none."""
         ...
 
-    def view(self, data: bytes) -> StoredView:
-        """The record as a reader sees it; :class:`~feedmill.errors.CorruptRecord` for bytes that are none."""
+    def views(self, records: Sequence[bytes]) -> list[StoredView | CorruptRecord]:
+        """The records of a page as a reader sees them; for bytes that are none the error that says so."""
         ...
+
+    def view(self, data: bytes) -> StoredView:
+        """A record as a reader sees it; :class:`~feedmill.errors.CorruptRecord` for bytes that are none."""
+        (found,) = self.views([data])
+        if isinstance(found, CorruptRecord):
+            raise found
+        return found
 
 
 def encode_head(record: Record, *, counted: bool, mixed: bool) -> bytes:

@@ -6,16 +6,38 @@ and, behind their length (2), the packed verb, object and target. In a MIXED rec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
 from feedmill.activity import Activity, checked_values
 from feedmill.errors import CorruptRecord, FeedmillError
 from feedmill.ids import ID_TYPES, EntityId, is_id
-from feedmill.msgpack_codec import is_fixed_width, split_rows, unpack, unpack_rows, unpack_stream
-from feedmill.records.layout import Addition, GroupSerializer, Head, decode_head, encode_head
+from feedmill.instance_attributes import cached
+from feedmill.msgpack_codec import (
+    PACKED_ID,
+    PACKED_ID_OR_NONE,
+    PACKED_VERB_ID,
+    are_rows,
+    packed_verb_id,
+    split_rows,
+    unpack,
+    unpack_rows,
+    unpack_stream,
+)
+from feedmill.records.layout import (
+    HAS_OVERFLOW,
+    READ,
+    SEEN,
+    TRUNCATED,
+    Addition,
+    GroupSerializer,
+    Head,
+    decode_head,
+    encode_head,
+)
 from feedmill.records.members import (
     ROW_TIME,
     SHARED_TIME,
@@ -27,8 +49,8 @@ from feedmill.records.members import (
 )
 from feedmill.records.overflow import ActivityOverflowCodec
 from feedmill.records.record import Record
-from feedmill.records.view import EmbeddedView
-from feedmill.verbs import get_verb
+from feedmill.records.view import EmbeddedView, StoredView
+from feedmill.verbs import get_verb, is_registered
 
 
 class NotificationSerializer(GroupSerializer):
@@ -84,16 +106,42 @@ class NotificationSerializer(GroupSerializer):
         members.sort()
         return head.record.holding(members)
 
-    def view(self, data: bytes) -> RowView | ActivityView:
-        head = decode_head(data, self.overflow_codec, counted=True)
+    def views(self, records: Sequence[bytes]) -> list[StoredView | CorruptRecord]:
+        views: list[StoredView | CorruptRecord] = []
+        for data, found in zip(records, map(_SURE, records)):
+            if found is not None:  # one step for each thing: a page is made of many records
+                at, number = found.end(), data[1]
+                kind = data[at + ROW_TIME : at + ROW_TIME + 1]
+                width = _ROW_WIDTHS.get(kind, 0)
+                if (
+                    (
+                        (len(data) == at + width * number and data[at + ROW_TIME :: width].count(kind) == number)
+                        if width
+                        else are_rows(data[at:], ROW_TIME, number)
+                    )
+                    and number
+                    and at - found.end(1) == data[found.start(1)]
+                    and is_registered(packed_verb_id(found[2]))
+                ):
+                    views.append(RowView(self, data))
+                    continue
+            views.append(self._closely(data))
+        return views
+
+    def _closely(self, data: bytes) -> StoredView | CorruptRecord:
+        """The view of a record that may be damaged, or the error that says how."""
         try:
+            head = decode_head(data, self.overflow_codec, counted=True)
             if head.mixed:
                 activities = [self.activity_class.restore(*values) for values in _values(data, head)]
                 return ActivityView(head.record, activities)
-            start, stop = _bounds(data, head)
-            return RowView(self.activity_class, head, data[head.at : start - 2], data[start:stop], data[stop:])
+            return RowView(self, data).checked()
         except (ValueError, TypeError, FeedmillError) as error:
-            raise CorruptRecord(f"a notification group's record of {len(data)} bytes is damaged: {error}") from error
+            if isinstance(error, CorruptRecord):
+                return error
+            damaged = CorruptRecord(f"a notification group's record of {len(data)} bytes is damaged: {error}")
+            damaged.__cause__ = error
+            return damaged
 
 
 def _bounds(data: bytes, head: Head) -> tuple[int, int]:
@@ -123,21 +171,77 @@ def _shared_values(what: bytes) -> tuple[int, EntityId, EntityId | None, bytes]:
     return verb, object_, target, b""
 
 
-class RowView(EmbeddedView):
-    """Rows share verb, object, target and the high bytes of the time. They were checked, and are decoded when it matters."""
+def _front(flags: int) -> bytes:
+    """The pattern of the fronts of sound records that begin with *flags*."""
+    front = re.escape(bytes((flags,))) + rb".[\x00-\x7f].{5}"
+    if flags & HAS_OVERFLOW:
+        front += rb"(?:[\x00-\x7f].{3}){2}.{14}"
+    return front + rb".{7}" * (bool(flags & SEEN) + bool(flags & READ))
 
-    def __init__(self, activity_class: type[Activity], head: Head, high: bytes, what: bytes, packed: bytes) -> None:
-        self.record = head.record
-        self._class, self._high, self._packed = activity_class, high, packed
-        self._what = _shared_values(what)
+
+#: What is surely the front of a sound record, up to its rows; anything else is looked at closely. The groups are the size of
+#: what its rows share, and the id of its verb.
+_SURE = re.compile(
+    rb"(?:"
+    + b"|".join(
+        _front(kind | marks) for kind in (0, HAS_OVERFLOW, HAS_OVERFLOW | TRUNCATED) for marks in range(0, 8, 2)
+    )
+    + rb")..\x00(.)\x93("
+    + PACKED_VERB_ID
+    + rb")"
+    + PACKED_ID
+    + PACKED_ID_OR_NONE,
+    re.DOTALL,
+).match
+
+
+#: Sizes of rows whose actors are numbers of one size, by the byte with which such begin.
+_ROW_WIDTHS = {bytes((0xCC + size,)): ROW_TIME + 1 + 2 ** (size % 4) for size in range(8)}
+
+
+class RowView(EmbeddedView):
+    """Rows share verb, object, target and the high bytes of the time. What it is made of is decoded when it matters."""
+
+    def __init__(self, serializer: NotificationSerializer, data: bytes) -> None:
+        self._serializer, self._data = serializer, data
+
+    @cached
+    def _head(self) -> Head:
+        return decode_head(self._data, self._serializer.overflow_codec, counted=True)
+
+    @cached
+    def record(self) -> Record:  # type: ignore[override]  # decoded when it is asked for
+        """What the front of the record says."""
+        return self._head.record
+
+    @cached
+    def _bounds(self) -> tuple[int, int]:
+        return _bounds(self._data, self._head)
+
+    @cached
+    def _high(self) -> bytes:
+        return self._data[self._head.at : self._head.at + SHARED_TIME]
+
+    @cached
+    def _what(self) -> tuple[int, EntityId, EntityId | None, bytes]:
+        start, stop = self._bounds
+        return _shared_values(self._data[start:stop])
+
+    @property
+    def _packed(self) -> bytes:
+        return self._data[self._bounds[1] :]
+
+    def checked(self) -> RowView:
+        """It, if all is sound; a CorruptRecord, or another error about its values, if not."""
         get_verb(self._what[0])
-        if not is_fixed_width(packed, ROW_TIME, head.rows):
-            found = unpack_rows(packed, ROW_TIME)
-            _check_number(head, found)
+        if not are_rows(self._packed, ROW_TIME, self._head.rows):
+            found = unpack_rows(self._packed, ROW_TIME)
+            _check_number(self._head, found)
             if not all(isinstance(actor, ID_TYPES) for _, actor in found):
                 raise CorruptRecord("an actor is no id")
+        return self
 
-    @cached_property
+    @cached
     def rows(self) -> list[tuple[bytes, EntityId]]:  # type: ignore[override]  # decoded when they are asked for
         """The low bytes of the time, and the actor, of each; oldest first."""
         rows: list[tuple[bytes, EntityId]] = unpack_rows(self._packed, ROW_TIME)
@@ -153,7 +257,7 @@ class RowView(EmbeddedView):
         return {actor for _, actor in self.rows}
 
     def activity_of(self, row: tuple[bytes, EntityId]) -> Activity:
-        return self._class.restore(int.from_bytes(self._high + row[0], "big"), row[1], *self._what)
+        return self._serializer.activity_class.restore(int.from_bytes(self._high + row[0], "big"), row[1], *self._what)
 
 
 class ActivityView(EmbeddedView):

@@ -54,6 +54,16 @@ class StoredView(GroupView):
     ids: Sequence[bytes] = ()
     #: What the record holds of each member, oldest first.
     rows: Sequence[Any]
+    #: How many of the newest members are shown at most.
+    most = MAX_MEMBERS
+
+    def show(self, most: int) -> None:
+        """Show no more than the newest *most* members."""
+        self.most = most
+
+    def look_further(self) -> bool:
+        """Whether there are more members that could be shown; then :attr:`ids` are those of all of them."""
+        return False
 
     @property
     def actors(self) -> int:
@@ -84,7 +94,7 @@ class EmbeddedView(StoredView):
         return self.activity_of(self.rows[-1])
 
     def load(self) -> list[Activity]:
-        return [self.activity_of(row) for row in self.rows[-MAX_MEMBERS:]]
+        return [self.activity_of(row) for row in self.rows[-self.most :]]
 
     @abstractmethod
     def activity_of(self, row: Any) -> Activity:

@@ -253,6 +253,53 @@ def test_one_connection(redis_url: str) -> None:
         assert again.get(SOON) is not None
 
 
+@pytest.mark.parametrize("twin", [False, True], ids=["threads", "coroutines"])
+def test_one_among_many(redis_url: str, twin: bool) -> None:
+    """Opening and closing a badge costs three commands and no thread or task, however many are open; all are subscribed to again
+    in as few commands as there are five hundreds of them."""
+    client = redis.Redis.from_url(redis_url)
+    users = range(1000)
+
+    def commands() -> dict[str, int]:
+        stats: dict[str, Any] = client.info("commandstats")  # type: ignore[assignment]
+        calls = {name.removeprefix("cmdstat_"): value["calls"] for name, value in stats.items()}
+        return {name: calls[name] for name in ("subscribe", "get", "unsubscribe") if name in calls}
+
+    def lost() -> None:
+        assert eventually(lambda: commands() == {"subscribe": 1, "get": 1, "unsubscribe": 1})
+        client.config_resetstat()
+        client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        assert eventually(lambda: commands().get("subscribe") == 2)
+        assert eventually(lambda: [int(each["sub"]) for each in subscribers(client)] == [len(users)])
+
+    async def coroutines() -> None:
+        badges = [Notes(user).asubscribe() for user in users]
+        assert None not in await asyncio.gather(*(badge.get(SOON) for badge in badges))
+        client.config_resetstat()
+        tasks = len(asyncio.all_tasks())
+        async with Notes(5000).asubscribe() as one:
+            assert await one.get(SOON) is not None
+            assert len(asyncio.all_tasks()) == tasks <= 5
+        await asyncio.to_thread(lost)
+        await asyncio.gather(*(badge.aclose() for badge in badges))
+        await aclose()
+
+    if twin:
+        asyncio.run(coroutines())
+        return
+    badges = [Notes(user).subscribe() for user in users]
+    assert None not in [badge.get(SOON) for badge in badges]
+    client.config_resetstat()
+    threads = threading.active_count()
+    with Notes(5000).subscribe() as one:
+        assert one.get(SOON) is not None
+        assert threading.active_count() == threads
+    lost()
+    for badge in badges:
+        badge.close()
+    assert eventually(lambda: subscribers(client) == [])
+
+
 def test_many_listeners_of_one_user(backend_kind: str) -> None:
     """Each of them is told, and those that stay are still told when others have closed."""
     feed = LiveHome(1)

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import datetime as dt
 import re
 from typing import Any
 
 import pytest
 import redis
 
-from feedmill import Manager
+from feedmill import Activity, Manager
 from feedmill.feeds import RedisNotificationFeed
 from feedmill.keys import HOOK_BUCKETS
 from feedmill.records.record import INLINE_LIMIT
 from feedmill.storage.registry import backend
-from tests.feeds.samples import Home, News, Notes, in_group, on_day
+from feedmill.verbs import Love
+from tests.feeds.samples import BASE, Home, News, Notes, in_group, on_day
 
 USERS = range(1000, 1100)
 #: Commands that a delivery into a group that exists may run on the server.
@@ -184,3 +187,42 @@ def test_marks(redis_url: str) -> None:
     assert trips(feed.mark_all, until=page) == 3
     assert trips(feed.mark_all, until=page) == 2
     assert trips(feed.mark_all, seen=False) == 3
+
+
+#: Commands that a page of groups runs on the server, in one script.
+PAGE = {"evalsha": 1, "zrevrange": 1, "zcard": 1, "hget": 1, "hmget": 1}
+
+
+@pytest.mark.parametrize("coroutine", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "commands", "most_received", "most_sent"),
+    [
+        (Home, {"getrange": 1, "mget": 1}, 350, 350),
+        (News, {**PAGE, "mget": 1}, 3600, 4850),
+        (Notes, PAGE, 210, 1420),
+    ],
+)
+def test_a_page(
+    meter: Meter, kind: Any, commands: dict[str, int], most_received: float, most_sent: float, coroutine: bool
+) -> None:
+    """A page is one round trip, and one more for all bodies at once where the timeline holds ids, with no byte but what it takes."""
+    feed = kind(2)
+    feed.add_many(
+        Activity(n, Love, 1000 + day, time=BASE + dt.timedelta(days=day, seconds=n))
+        for day in range(30)
+        for n in range(15)
+    )
+
+    async def read() -> list[Any]:
+        await feed.aread(0, 8)
+        meter.start()
+        return await feed.aread(0, 8)  # type: ignore[no-any-return]
+
+    if not coroutine:
+        meter.start()
+    items = asyncio.run(read()) if coroutine else feed[:8]
+    trips, calls, received, sent = meter.stop()
+    assert len(items) == 8
+    assert trips == 1 + ("mget" in commands)
+    assert {name: round(number * len(USERS)) for name, number in calls.items()} == commands
+    assert received * len(USERS) <= most_received and sent * len(USERS) <= most_sent

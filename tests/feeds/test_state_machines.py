@@ -252,6 +252,10 @@ class Machine(RuleBasedStateMachine):
             reader.finish()
 
 
+#: What groups say of the activities that they show.
+BRIEF = ("actor_ids", "object_ids", "activities")
+
+
 class GroupMachine(Machine):
     """What only feeds of groups can do."""
 
@@ -281,6 +285,13 @@ class GroupMachine(Machine):
         groups = [group for rank, group in enumerate(self.feeds[source][:]) if rank in ranks]
         added = self.feeds[to].add_many_aggregated(groups, source=self.feeds[source])
         assert added == self.models[to].add_whole(self.models[source], [group.group for group in groups])
+
+    @rule(user=ONE, number=st.integers(1, 15), size=st.integers(1, 8))
+    def show_briefly(self, user: int, number: int, size: int) -> None:
+        groups, page = self.feeds[user][:size], self.feeds[user].limit_activities(number).page(size)
+        for group, brief in zip(groups, page.items, strict=True):
+            assert brief.activities == group.activities[-number:]
+            assert brief.to_dict() == {**group.to_dict(), **{name: brief.to_dict()[name] for name in BRIEF}}
 
     @rule(user=ONE, rank=st.integers(0, 3), limit=st.integers(1, 40))
     def who(self, user: int, rank: int, limit: int) -> None:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from feedmill import Activity, AggregatedActivity
 from feedmill.errors import CorruptRecord
 from feedmill.grouping.group_views import stored_groups
-from feedmill.msgpack_codec import is_fixed_width, pack, unpack_rows
+from feedmill.msgpack_codec import are_rows, pack, unpack_rows
 from feedmill.records import AggregatedActivitySerializer, NotificationSerializer
 from feedmill.records.record import Record
 from feedmill.storage.memory import DATA
@@ -180,7 +180,7 @@ def test_rows_of_one_width(actors: list[Any], more: int) -> None:
     """Rows that are sure without a look at each are rows; a count that is wrong is never sure."""
     rows = b"".join(b"12345" + pack(actor) for actor in actors)
     number = max(1, len(actors) + more)
-    if is_fixed_width(rows, 5, number):
+    if are_rows(rows, 5, number):
         assert [actor for _, actor in unpack_rows(rows, 5)] == actors
         assert number == len(actors)
 
@@ -188,14 +188,14 @@ def test_rows_of_one_width(actors: list[Any], more: int) -> None:
 @given(st.binary(max_size=60), st.integers(1, 10))
 def test_no_bytes_are_sure_that_are_no_rows(data: bytes, number: int) -> None:
     """Whatever bytes are called sure can be unpacked as that many rows of an id each."""
-    if is_fixed_width(data, 5, number):
+    if are_rows(data, 5, number):
         assert len(unpack_rows(data, 5)) == number
 
 
 @pytest.mark.parametrize("actor", [0, 127, 128, 2**16, 2**32, -(2**40), uuid.UUID(int=7)])
 def test_numbers_and_uuids_are_sure(actor: Any) -> None:
     """Actors that are numbers or UUIDs of one width need no look at each."""
-    assert is_fixed_width((b"12345" + pack(actor)) * 9, 5, 9)
+    assert are_rows((b"12345" + pack(actor)) * 9, 5, 9)
 
 
 def test_a_group_some_of_whose_bodies_are_gone(backend_kind: str) -> None:

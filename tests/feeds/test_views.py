@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import Iterable
 from typing import Any
@@ -11,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from feedmill import Activity, AggregatedActivity
-from feedmill.aggregators import NotificationAggregator
-from feedmill.errors import FeedIndexError, FilterError
+from feedmill.aggregators import NotificationAggregator, RecentVerbAggregator
+from feedmill.errors import ArgumentError, FeedIndexError, FilterError
 from feedmill.feeds import NotificationFeed
 from feedmill.storage.registry import backend
 from feedmill.verbs import Comment, Love
@@ -284,6 +285,124 @@ def test_round_trips(backend_kind: str, kind: str, most: int) -> None:
         before = backend().round_trips
         read()
         assert backend().round_trips - before == (wanted if backend_kind == "redis" else 0)
+
+
+class ByActors(RecentVerbAggregator):
+    """Ranks by what a group shows."""
+
+    def rank(self, groups: Any) -> Any:
+        return sorted(groups, key=lambda group: len(group.activities), reverse=True)
+
+
+class Ranked(News):
+    key_format = "test:view:ranked:%(user_id)s"
+    aggregator_class = ByActors
+
+
+#: Three groups of so many activities, the newest last.
+SIZES = (20, 2, 5)
+
+
+def some_groups(kind: Any) -> tuple[Any, list[Activity]]:
+    feed = kind(1)
+    activities = [
+        Activity(n, Love, 1000 + day, time=BASE + dt.timedelta(days=day, seconds=n))
+        for day, size in enumerate(SIZES)
+        for n in range(size)
+    ]
+    feed.add_many(activities)
+    return feed, activities
+
+
+@pytest.mark.parametrize("kind", [News, Notes, Ranked])
+def test_limited_activities(kind: Any) -> None:
+    """Groups show so many of their newest activities, and say and count of the others what they do in other reads."""
+    feed, _ = some_groups(kind)
+    whole = feed[:]
+
+    def said(group: AggregatedActivity) -> tuple[Any, ...]:
+        times = group.created_at, group.updated_at
+        return (
+            group.group,
+            group.activity_count,
+            group.actor_count,
+            group.last_activity,
+            times,
+            group.is_seen,
+            group.revision,
+        )
+
+    for number in (1, 3, 15):
+        view = feed.limit_activities(number)
+        for groups in (view[:], view.page(5).items, asyncio.run(view.aread(0, 8))):
+            assert list(map(said, groups)) == list(map(said, whole))
+            assert [group.activities for group in groups] == [group.activities[-number:] for group in whole]
+            assert [len(group.to_dict()["activities"]) for group in groups] == [
+                min(number, len(group.activities)) for group in whole
+            ]
+            assert all(group.minimized_activities + len(group.activities) == group.activity_count for group in groups)
+        assert view.count() == 3 and repr(view).endswith(f"{number} activities of a group>")
+    assert held(feed.order_by("activity_id").limit_activities(1)[:1]) == [
+        whole[-1 if kind is not Ranked else 2].last_activity
+    ]
+    assert [group.activity_count for group in feed.limit_activities(1).filter(object_id=1001)[:]] == [2]
+    assert feed[:] == whole
+
+
+@pytest.mark.parametrize("kind", [News, Ranked])
+def test_limited_activities_without_bodies(kind: Any) -> None:
+    """A group whose newest activities are gone shows those behind them; what is not looked at is counted until it is taken out."""
+    feed, activities = some_groups(kind)
+    for gone in (activities[19], activities[10], *activities[20:22], activities[26]):
+        feed.remove_activity(gone)
+    groups = {group.last_activity.object_id: group for group in feed.limit_activities(1)[:]}
+    assert set(groups) == {1000, 1002}
+    assert (groups[1000].activities, groups[1002].activities) == ([activities[18]], [activities[25]])
+    assert (groups[1000].activity_count, groups[1002].activity_count) == (18, 4)
+    feed.remove_activity(activities[23])
+    (group,) = feed.limit_activities(2).filter(object_id=1002)[:]
+    expected = ([activities[25]], 4) if kind is News else (activities[24:26], 3)  # a rank is made of whole groups
+    assert (group.activities, group.activity_count) == expected
+    feed.remove_many([activities[10], activities[23]])
+    (group,) = feed.limit_activities(2).filter(object_id=1002)[:]
+    assert group.activity_count == 3
+
+
+def test_no_other_bodies_are_fetched(backend_kind: str, request: pytest.FixtureRequest) -> None:
+    """The bodies of what is not shown are not asked for; a page stays two round trips, and a third where newest ones are gone."""
+    if backend_kind != "redis":
+        return
+    import redis
+
+    client = redis.Redis.from_url(request.getfixturevalue("redis_url"))
+    feed, activities = some_groups(News)
+    view = feed.limit_activities(2)
+    view[:]
+
+    def price() -> tuple[int, int]:
+        client.config_resetstat()
+        before = backend().round_trips
+        assert len(view[:]) == 3
+        stats: Any = client.info("stats")
+        return backend().round_trips - before, stats["keyspace_hits"] + stats["keyspace_misses"]
+
+    found, whole = price(), 15 + 2 + 5
+    assert found[0] == 2
+    view = feed
+    assert price() == (2, found[1] + whole - 3 * 2)
+    feed.remove_activity(activities[-1])
+    feed.remove_activity(activities[-2])
+    view = feed.limit_activities(2)
+    assert price()[0] == 3
+
+
+@pytest.mark.parametrize("number", [0, 16, -1, True, "3", None, 2.0])
+def test_a_limit_that_cannot_be(number: Any) -> None:
+    """Groups show 1 to 15 activities, and only groups have any."""
+    with pytest.raises(ArgumentError, match="number"):
+        News(1).limit_activities(number)
+    with pytest.raises(FilterError, match="has no groups"):
+        Home(1).limit_activities(3)
 
 
 def test_the_feed_is_not_transferred(backend_kind: str, request: pytest.FixtureRequest) -> None:

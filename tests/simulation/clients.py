@@ -364,7 +364,8 @@ class Clients:
 
     def _read(self, process: Process, op: Op, tries: int, began: float, user: int) -> None:
         for feed in self._manager.get_feeds(app.SPELLINGS[user][-1]).values():
-            self._call(process, op, feed, "page", 5)
+            brief = isinstance(feed, AggregatedFeed) and user % 2
+            self._call(process, op, feed.limit_activities(1) if brief else feed, "page", 5)
 
     def _delete(self, process: Process, op: Op, tries: int, began: float, user: int, which: str) -> None:
         name, feed = self._feed(user, which)

@@ -373,6 +373,8 @@ class Model:
                 )
         wrong += _order(feed, entries) if exact else []
         wrong += _aged(feed, entries)
+        if isinstance(feed, AggregatedFeed):
+            wrong += _shown_briefly(feed, entries)
         if isinstance(feed, NotificationFeed):
             wrong += self._counts(feed, entries, user)
         return wrong
@@ -408,6 +410,20 @@ def _aged(feed: Feed, entries: list[Any]) -> list[str]:
     ]
     old = [number for number in numbers if _is_old(type(feed), number)]
     return [f"shows {old}, which are too old"] if old else []
+
+
+def _shown_briefly(feed: Any, entries: list[Any]) -> list[str]:
+    """What is wrong with groups that show two activities, beside *entries*, which show all that can be shown."""
+    brief = feed.limit_activities(2)[:]
+    if [each.group for each in brief] != [each.group for each in entries]:
+        return [f"shows {len(brief)} groups briefly and {len(entries)} else, or others"]
+    return [
+        f"shows {short.activities} of {group.group} briefly, and {group.activities} else"
+        for short, group in zip(brief, entries)
+        if short.last_activity != group.last_activity
+        or short.activities != group.activities[-len(short.activities) :]
+        or short.activity_count < group.activity_count
+    ]
 
 
 def _order(feed: Feed, entries: list[Any]) -> list[str]:

@@ -30,7 +30,7 @@ from feedmill.storage.redis.auxiliary import (
     RedisUnfollows,
 )
 from feedmill.storage.redis.command_buffer import CommandBuffer
-from feedmill.storage.redis.connections import LoopPools, Pool
+from feedmill.storage.redis.connections import LoopPools, Pool, send
 from feedmill.storage.redis.hook_queue import RedisHookQueue
 from feedmill.storage.redis.journal import RedisJournal
 from feedmill.storage.redis.maintenance import RedisMaintenance
@@ -252,12 +252,13 @@ class RedisBackend(Backend):
         try:
             for sendable in buffer.packed(pauses.append):
                 if connection is None:
-                    await asyncio.sleep(max(pauses, default=0))
+                    if pauses:
+                        await asyncio.sleep(max(pauses))
                     self.round_trips += 1
                     connection = await pool.take()
-                await connection.send_packed_command(sendable)
-            if connection is None:
-                await asyncio.sleep(max(pauses, default=0))
+                await send(connection, sendable)
+            if connection is None and pauses:
+                await asyncio.sleep(max(pauses))
             replies: list[Any] = []
             for command in buffer.commands:
                 try:

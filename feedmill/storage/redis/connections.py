@@ -86,7 +86,8 @@ def _made(pool: Any) -> Any:
 
 def _ensure(connection: Any) -> None:
     """Connect it, again if the server has hung up or there is an answer that nobody read."""
-    connection.connect()
+    if connection._sock is None:
+        connection.connect()
     try:
         if not connection.can_read():
             return
@@ -133,7 +134,8 @@ class AsyncPool:
             else:
                 connection = _made(self.client.connection_pool)
                 self._all.append(connection)
-            await self.client.connection_pool.ensure_connection(connection)
+            if not _is_ready(connection):
+                await self.client.connection_pool.ensure_connection(connection)
         except BaseException:
             self.give(connection)
             raise
@@ -161,6 +163,27 @@ class AsyncPool:
         for connection in self._all:
             with contextlib.suppress(Exception):
                 connection._writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
+
+
+def _is_ready(connection: Any) -> bool:
+    """Whether *connection*, of an event loop, is connected, the server has not hung up, and there is no answer that nobody read.
+
+    redis-py would set up a retry for the same.
+    """
+    stream = connection._reader
+    return stream is not None and not stream._buffer and not stream.at_eof() and stream.exception() is None
+
+
+async def send(connection: Any, packed: list[bytes]) -> None:
+    """Send packed commands on a *connection* of an event loop.
+
+    What goes out at once, as nearly all does, needs no time limit; redis-py sends everything in a task of its own to have one.
+    """
+    writer = connection._writer
+    if writer is None or connection.health_check_interval or writer.transport.get_write_buffer_size():
+        await connection.send_packed_command(packed)
+    else:
+        writer.writelines(packed)
 
 
 class LoopPools:
@@ -194,4 +217,4 @@ def _full(size: int) -> StorageError:
     )
 
 
-__all__ = ["ANSWER_TIMEOUT", "CONNECT_TIMEOUT", "OPTIONS", "POOL_TIMEOUT", "AsyncPool", "LoopPools", "Pool"]
+__all__ = ["ANSWER_TIMEOUT", "CONNECT_TIMEOUT", "OPTIONS", "POOL_TIMEOUT", "AsyncPool", "LoopPools", "Pool", "send"]
