@@ -135,6 +135,13 @@ MISSED: dict[str, str] = {
     "two_workers": """One worker computes little itself, and sends the next commands while Redis works on the last ones. So Redis is busy most of the time with
 one worker already. On two cores the second worker shares the remaining time with Redis and the first worker. Where *server busy* is low in both cases, other
 processes used the cores.""",
+    "aggregated_growing": """What is above the floor is the overflow: a field for each new actor in a second key, the move of members there, and Lua. In
+the profile of the server Lua takes two fifths of the time, a third of that for hashing every byte of each string that a script makes: the record that was
+read, what of it stays, and the new one. A fifth is looking up keys and fields that are in no cache of the processor; the floor does that, too. Tried, and not
+kept: a Bloom filter of the actors in the record, so that most additions do not touch the second key (a tenth less, for 32 bytes of each large group and a
+second way to count actors); `HEXISTS` for each addition in place of writing the name of its actor (nothing, since what costs is the second key); more
+members in a record. Twice the pipeline floor would be nearly the script floor itself.""",
+    "notification_growing": """As `aggregated_growing`. The state of the feed is one more field to read and to write.""",
     "size_aggregated": """Most of the bytes are the record, and most of the record are the ids of its members. The rest is overhead of Redis: the entries of the
 hash table and of the sorted set, and the rounding of its allocator. The record cannot be made smaller: for the next smaller size class of the allocator, ids
 would lose half of their second hash. A higher listpack limit removes the hash table, at the price shown in the table of bytes.""",

@@ -50,6 +50,11 @@ TARGETS = [
         for name in ("aggregated", "notification")
         for column, bound in (("ratio_pipeline", 2.0), ("ratio_script", 0.6))
     ),
+    *(
+        Target(f"{name}_growing", column, bound, at_least=True)
+        for name in ("aggregated", "notification")
+        for column, bound in (("ratio_pipeline", 2.0), ("ratio_script", 0.8))
+    ),
     *(Target(name, "client_per_server", 1.0) for name in ("flat", "aggregated", "notification")),
     *(
         Target(f"{way}_{kind}", column, bound)
