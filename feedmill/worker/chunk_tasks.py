@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from feedmill import metrics
 from feedmill.errors import FeedmillError, MessageError, UnknownName
 from feedmill.fanout.operations import CHUNKED, REBUILD, REMOVE_ACTOR, FanoutOperation, operation_called
 from feedmill.ids import ID_SIZE, is_id
@@ -17,7 +18,7 @@ from feedmill.storage.deadline import with_deadline
 from feedmill.storage.journal import Begun, NotBegun, lease
 from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.registry import backend
-from feedmill.worker import compensation, follow, hook_wakeups
+from feedmill.worker import compensation, follow, hook_wakeups, reporting
 from feedmill.worker.dead_letters import AttemptsExhausted
 from feedmill.worker.delivery import (
     OLDER,
@@ -45,11 +46,13 @@ def deliver(manager_name: str, op: str, body: bytes, fanout_id: str, generation:
     manager = manager_named(manager_name)
     asked = operation_called(op, CHUNKED)
     about(asked, body)
+    authors: list[Any] = []
 
     def work(begun: Begun, deadline: float) -> Steps[int]:
         planned = read_chunk(begun.data)
         audience, parts = planned.audience, [(planned.audience, planned.user_ids)]
         found, unfollowed = yield from compensation.read(manager, asked, body, parts, begun.audience_read_at)
+        authors.extend(fact.activity.actor_id for fact in found[:1] if fact.activity is not None)
         whole: tuple[Sequence[Any], People] = found, compensation.split_unfollowed(found, parts, unfollowed)
         reached = 0
 
@@ -68,7 +71,7 @@ def deliver(manager_name: str, op: str, body: bytes, fanout_id: str, generation:
         check_known(found)
         return reached
 
-    return _chunk(manager, fanout_id, generation, chunk, work)
+    return _chunk(manager, asked, fanout_id, generation, chunk, work, authors)
 
 
 def copy(op: FanoutOperation, manager_name: str, body: bytes, fanout_id: str, generation: int) -> int:
@@ -102,7 +105,8 @@ def copy(op: FanoutOperation, manager_name: str, body: bytes, fanout_id: str, ge
         return 1
 
     # Before it is known to be wanted: an unfollow in between is seen by the one look or the other.
-    return _chunk(manager, fanout_id, generation, 0, work, [number()] if op.adds else [])
+    authors = [] if target_id is None else [target_id]
+    return _chunk(manager, op, fanout_id, generation, 0, work, authors, [number()] if op.adds else [])
 
 
 def _remove_actor(manager: Manager, body: bytes, fanout_id: str, generation: int) -> int:
@@ -118,17 +122,25 @@ def _remove_actor(manager: Manager, body: bytes, fanout_id: str, generation: int
         yield from follow.remove_actor(manager, user_id, actor_id, raw_ids)
         return 1
 
-    return _chunk(manager, fanout_id, generation, 0, work)
+    return _chunk(manager, REMOVE_ACTOR, fanout_id, generation, 0, work, [actor_id])
 
 
 def _chunk(
-    manager: Manager, fanout_id: str, generation: int, chunk: int, work: Work, ahead: Sequence[Steps[Any]] = ()
+    manager: Manager,
+    op: FanoutOperation,
+    fanout_id: str,
+    generation: int,
+    chunk: int,
+    work: Work,
+    authors: Sequence[Any],
+    ahead: Sequence[Steps[Any]] = (),
 ) -> int:
     """Do a chunk that was sent, if that is still wanted, and note that it is done; for how many people.
 
-    *ahead*: what is to be read before it is known that it is wanted, in the same round trip.
+    *authors*: who did what it is about, once it was done; empty if that is not known. *ahead*: what is to be read before it is known that it is wanted, in the same round trip.
     """
-    deadline = time.monotonic() + lease() / 1000
+    began = time.monotonic()
+    deadline = began + lease() / 1000
     first = [*ahead, barrier()] if ahead else []
     asked: list[Steps[Any]] = [
         *first,
@@ -142,12 +154,18 @@ def _chunk(
         return 0
     if begun.deaths >= MOST_DEATHS:  # the broker gives the message out again each time, without end
         raise AttemptsExhausted(f"chunk {chunk} is not begun any more: its worker died {begun.deaths} times")
+    if begun.times > 1:
+        reporting.retried(manager.name, metrics.CHUNK)
     try:
         people = backend().run(with_deadline(deadline, work(begun, deadline)))
     except Exception:
+        reporting.failed(manager.name, metrics.CHUNK)
         with contextlib.suppress(FeedmillError):
             backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, None))
         raise
-    backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, people))
+    progress = backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, people))
+    if reporting.told():
+        author = authors[0] if authors else None
+        reporting.chunk_done(manager.name, op.name, fanout_id, chunk, author, people, began, progress)
     hook_wakeups.work_done(manager)
     return people

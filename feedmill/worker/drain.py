@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from feedmill import registry
+from feedmill import metrics, registry
 from feedmill.errors import RETRY_ELSEWHERE, MessageError, StorageError, WrongType
 from feedmill.fanout import publisher
 from feedmill.fanout.operations import PLANNED, FanoutOperation, Subject, operation_called
@@ -22,7 +22,7 @@ from feedmill.storage.deadline import LeaseExpired, with_deadline
 from feedmill.storage.journal import Claim, lease
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend, backend_for
-from feedmill.worker import aging, compensation, dead_letters, heartbeat, hook_wakeups, planner, removal
+from feedmill.worker import aging, compensation, dead_letters, heartbeat, hook_wakeups, planner, removal, reporting
 from feedmill.worker.delivery import (
     OLDER,
     Delivery,
@@ -56,19 +56,29 @@ def drain(manager_name: str, wakeup_id: str = "") -> int:
     fan-out does wrong harms no other. If more is due than one worker takes, the wake-up message is sent again before the work
     begins, so that others join.
     """
-    manager, deadline = manager_named(manager_name), time.monotonic() + lease() / 1000
+    manager, began = manager_named(manager_name), time.monotonic()
+    deadline = began + lease() / 1000
     claims, wake = backend().run(backend().journal.claim(manager_name, MOST_CLAIMS, wakeup_id))
     if wake:
         publisher.wake_workers(manager_name)
     raw_ids = dict.fromkeys(raw_id for claim in claims if not claim.planned for raw_id in _one_activity(claim))
     facts = backend().run(activity_bodies.facts(manager, list(raw_ids)))
+    drain_pass = _DrainPass(manager, deadline, facts)
     try:
-        reached = _DrainPass(manager, deadline, facts).run(claims)
+        reached = drain_pass.run(claims)
     except Exception:
         hook_wakeups.work_done(manager)
         raise
     if claims:
         hook_wakeups.work_done(manager)
+    reporting.task_done(
+        "round done",
+        began,
+        manager=manager_name,
+        fanouts=len(claims),
+        deliveries=drain_pass.reached,
+        messages=drain_pass.messages,
+    )
     return reached
 
 
@@ -89,7 +99,7 @@ def sweep() -> int:
     Then what is too old is taken out of feeds, and feeds that nobody uses are deleted. At the end it is recorded that a sweep was
     done.
     """
-    overdue = sum(map(_recover_pending_writes, _kinds_with_pending_writes()))
+    overdue = sum(map(_recover_pending_writes, kinds_with_pending_writes()))
     for name in registry.manager_names():
         try:
             count, wake = backend().run(backend().journal.wake_if_overdue(name))
@@ -128,7 +138,7 @@ def _find_untold(name: str) -> None:
         logger.error("what hooks of %s are to be told cannot be looked at: %s", name, error)
 
 
-def _kinds_with_pending_writes() -> list[type[Feed]]:
+def kinds_with_pending_writes() -> list[type[Feed]]:
     """The declared feed classes whose writes may be left to the holder of a lock."""
     return [kind for kind in _kinds() if kind.may_have_pending_writes]
 
@@ -145,6 +155,8 @@ def _recover_pending_writes(feed_class: type[Feed]) -> int:
         logger.exception("what was left to holders of feeds of %s waits", feed_class.__name__)
         return 0
     if found:
+        if metrics.sink is not None:
+            metrics.sink.add(metrics.RECOVERED, found, (feed_class.__name__,))
         logger.warning(
             "%s feeds of %s held what was left to somebody who died; it is done now", found, feed_class.__name__
         )
@@ -189,6 +201,8 @@ class _DrainPass:
         #: Since when the first of these waits.
         self.since = 0.0
         self.deliveries = self.messages = 0
+        #: How many people the fan-outs have reached that were delivered.
+        self.reached = 0
         #: What these cost, in deliveries of one activity alone, and for whom there was one in this round.
         self.work, self.audiences = 0.0, set[int]()
         #: Queues that have no room for the first chunk of a plan, and who waits for that.
@@ -281,6 +295,8 @@ class _DrainPass:
                 logger.warning("fan-out %s was called off or taken over before it was begun", claim.id)
                 return False
             claim = begun
+        if claim.tries > 1:
+            reporting.retried(self.manager.name, metrics.ROUND)
         watch = self.watch
         watch.take(claim, deadline)
         try:
@@ -336,7 +352,7 @@ class _DrainPass:
         if isinstance(planned, planner.Planned):
             planner.record_skipped(self.manager, claim, skipped)
             return planned
-        sent = planner.send(self.manager, watch, planned, _silence(claim), self.full, skipped)
+        sent = planner.send(self.manager, watch, planned, _silence(claim), self.full, skipped, self._author(claim))
         self.messages += sent.chunks
         if sent.full:
             watch.close()
@@ -405,11 +421,28 @@ class _DrainPass:
 
     def _settle(self, ready: Sequence[_Ready]) -> None:
         """Note what was delivered whole, and what was not."""
-        done = [(each.claim, each.reached) for each in ready if each.error is None]
-        backend().run(backend().journal.finish(self.manager.name, done))
+        whole = [(each.claim, each.reached, each.deliveries) for each in ready if each.error is None]
+        done = [(claim, reached) for claim, reached, _ in whole]
+        ages = backend().run(backend().journal.finish(self.manager.name, done))
+        self.reached += sum(reached for _, reached in done)
+        if done and reporting.told():
+            reporting.fanouts_done(
+                self.manager.name,
+                [
+                    reporting.Done(claim.id, claim.op, reached, age, self._author(claim, deliveries))
+                    for (claim, reached, deliveries), age in zip(whole, ages)
+                ],
+            )
         for each in ready:
             if each.error is not None:
                 self._failed(each.claim, each.error)
+
+    def _author(self, claim: Claim, deliveries: Sequence[Delivery] = ()) -> Any:
+        """Who did what a fan-out is about, and what *deliveries* are of; None if that is not known."""
+        if deliveries:
+            return deliveries[0].activity.actor_id
+        facts = (self.facts.get(raw_id) for raw_id in _one_activity(claim))
+        return next((fact.activity.actor_id for fact in facts if fact is not None and fact.activity is not None), None)
 
     def _run_apart(self, ready: _Ready) -> None:
         """Deliver one fan-out in parts, if need be, so that what is bad of it harms nothing else of it."""
@@ -428,6 +461,7 @@ class _DrainPass:
         self.error = error
         if isinstance(error, LeaseExpired):
             return
+        reporting.failed(self.manager.name, metrics.ROUND)
         reason = dead_letters.reason(error)
         if isinstance(error, RETRY_ELSEWHERE) and claim.feeds:  # else it has waited long enough for another worker
             logger.warning("fan-out %s of %s: %s; %s", claim.id, self.manager.name, reason, OLDER)

@@ -26,6 +26,7 @@ from feedmill.storage.deadline import LeaseExpired
 from feedmill.storage.journal import Claim
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
+from feedmill.worker import reporting
 from feedmill.worker.delivery import (
     CLEARED,
     FOLLOWERS,
@@ -205,12 +206,14 @@ def send(
     delay: float,
     full: Container[str] = (),
     skipped: Skipped | None = None,
+    author: EntityId | None = None,
 ) -> Sent:
     """Write *chunks* down and send them, a batch at a time, and look after them in *delay* seconds.
 
     What finds no room in its queue stays written down and is sent later. If not even the first does, as when its queue is
     one of *full*, nothing is done. What comes slowly is not collected for long.
-    :class:`~feedmill.storage.deadline.LeaseExpired` if meanwhile the claim was lost or the fan-out called off.
+    :class:`~feedmill.storage.deadline.LeaseExpired` if meanwhile the claim was lost or the fan-out called off. *author*: who did what it
+    is about, for who is told when it ends.
     """
     planned = sent = logged = 0
     for batch in _batches(chunks):
@@ -233,7 +236,9 @@ def send(
     journaled = backend().journal.await_chunks(
         manager.name, watch.claim, planned, delay if sent == planned else FULL_QUEUE_PAUSE, sent
     )
-    backend().run(journaled)
+    progress = backend().run(journaled)
+    if progress is not None and progress.ended:  # chunks are done while others are still written down
+        reporting.fanout_ended(manager.name, watch.claim.op, watch.claim.id, author, progress)
     return Sent(sent)
 
 

@@ -1,0 +1,78 @@
+"""A sink that keeps what it is told, and the managers of the tests of metrics: a known load in round numbers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from feedmill import Manager
+from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.metrics import Metric
+
+#: Followers of "star", in chunks of 100; everybody else has two.
+CROWD = 250
+
+
+class CountingSink:
+    """Keeps sums, observations and stored values by the name of the metric and its labels."""
+
+    wants_stored = True
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.sums = Counter[tuple[Any, ...]]()
+        self.observed: dict[tuple[Any, ...], list[float]] = {}
+        self.stored: dict[tuple[Any, ...], float] = {}
+
+    def add(self, metric: Metric, value: float, labels: tuple[str, ...] = ()) -> None:
+        self._check(metric, labels)
+        self.sums[(metric.name, *labels)] += value  # type: ignore[assignment]
+
+    def observe(self, metric: Metric, values: Sequence[float], labels: tuple[str, ...] = ()) -> None:
+        self._check(metric, labels)
+        self.observed.setdefault((metric.name, *labels), []).extend(values)
+
+    def set(self, metric: Metric, value: float, labels: tuple[str, ...] = ()) -> None:
+        self._check(metric, labels)
+        self.stored[(metric.name, *labels)] = value
+
+    def _check(self, metric: Metric, labels: tuple[str, ...]) -> None:
+        self.calls += 1
+        assert len(labels) == len(metric.labels) and all(isinstance(each, str) for each in labels)
+
+
+class CountedHome(RedisFeed):
+    key_format = "counted:home:%(user_id)s"
+
+
+class CountedNews(RedisAggregatedFeed):
+    key_format = "counted:news:%(user_id)s"
+
+
+class CountedNotes(RedisNotificationFeed):
+    key_format = "counted:notes:%(user_id)s"
+    count_format = "counted:notes:%(user_id)s:count"
+
+
+class CountedOwn(RedisFeed):
+    key_format = "counted:own:%(user_id)s"
+
+
+class CountedManager(Manager):
+    """Whose followers are known. What "bad" did cannot be delivered."""
+
+    feed_classes = {"home": CountedHome, "news": CountedNews}
+    user_feed_class = CountedOwn
+    notification_feed_class = CountedNotes
+    fanout_chunk_size = 100
+
+    def get_user_follower_ids(self, user_id: Any) -> Iterable[Any]:
+        """Two people, or a crowd."""
+        if user_id == "bad":
+            raise ValueError("the followers of bad cannot be listed")
+        return range(1000, 1000 + CROWD) if user_id == "star" else ["bob", "cleo"]
+
+    def get_recipient_ids(self, activity: Any) -> Iterable[Any]:
+        """Nobody."""
+        return ()
