@@ -14,7 +14,7 @@ from feedmill.feeds.redis import RedisAggregatedFeed
 from feedmill.metrics import ALL, Kind
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
-from feedmill.worker import figures
+from feedmill.worker import chunk_tasks, figures
 from feedmill.worker.drain import MOST_ATTEMPTS
 from tests.counting import CROWD, CountedHome, CountedManager, CountedNews, CountedNotes, CountingSink
 from tests.fake_broker import FakeBroker, arrive, make_overdue, replaced
@@ -81,6 +81,29 @@ def test_a_chunk_that_is_done_twice_counts_once(box: FakeBroker, sink: CountingS
     for name, args in chunks * 2:
         arrive(name, list(args))
     assert sink.sums[("feedmill_deliveries_total", NAME, "add")] == CROWD
+    assert len(sink.observed[("feedmill_visible_seconds", NAME, "add")]) == 3
+    assert len(sink.observed[("feedmill_fanout_seconds", NAME, "add")]) == 1
+
+
+def test_a_chunk_that_two_workers_do_counts_once(
+    box: FakeBroker, sink: CountingSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two workers begin the same chunk before one of them has ended it: only the first to end it counts its users."""
+    manager.add_activity(Activity("star", Love, 1))
+    plan(box)
+    chunks, counted = box.take("feedmill.deliver"), chunk_tasks.count_recipients
+    others = iter(chunks)
+
+    def meanwhile(deliveries: Any) -> int:
+        monkeypatch.setattr(chunk_tasks, "count_recipients", counted)
+        arrive(*next(others))
+        return counted(deliveries)
+
+    for name, args in chunks:
+        monkeypatch.setattr(chunk_tasks, "count_recipients", meanwhile)
+        arrive(name, list(args))
+    assert sink.sums[("feedmill_deliveries_total", NAME, "add")] == CROWD
+    assert sink.sums[("feedmill_batches_total", NAME, "chunk")] == 6
     assert len(sink.observed[("feedmill_visible_seconds", NAME, "add")]) == 3
     assert len(sink.observed[("feedmill_fanout_seconds", NAME, "add")]) == 1
 

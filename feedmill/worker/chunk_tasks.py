@@ -164,7 +164,7 @@ def _chunk(
             backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, None))
         raise
     progress = backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, people))
-    if reporting.told():
+    if reporting.is_watched():
         author = authors[0] if authors else None
         reporting.chunk_done(manager.name, op.name, fanout_id, chunk, author, people, began, progress)
     hook_wakeups.work_done(manager)

@@ -425,7 +425,7 @@ class _DrainPass:
         done = [(claim, reached) for claim, reached, _ in whole]
         ages = backend().run(backend().journal.finish(self.manager.name, done))
         self.reached += sum(reached for _, reached in done)
-        if done and reporting.told():
+        if done and reporting.is_watched():
             reporting.fanouts_done(
                 self.manager.name,
                 [

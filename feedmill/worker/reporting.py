@@ -35,7 +35,7 @@ class Done(NamedTuple):
     author: Any = None
 
 
-def told() -> bool:
+def is_watched() -> bool:
     """Whether anybody is told anything."""
     return metrics.sink is not None or logger.isEnabledFor(logging.INFO)
 
