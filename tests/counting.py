@@ -87,6 +87,10 @@ class CountedManager(Manager):
             raise ValueError("the followers of bad cannot be listed")
         return range(1000, 1000 + CROWD) if user_id == "star" else ["bob", "cleo"]
 
+    def get_user_following_ids(self, user_id: Any) -> Iterable[Any]:
+        """One."""
+        return ["ann"]
+
     def get_recipient_ids(self, activity: Any) -> Iterable[Any]:
         """Nobody."""
         return ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from feedmill import metrics
@@ -46,13 +46,14 @@ def deliver(manager_name: str, op: str, body: bytes, fanout_id: str, generation:
     manager = manager_named(manager_name)
     asked = operation_called(op, CHUNKED)
     about(asked, body)
-    authors: list[Any] = []
+    who: dict[str, Any] = {}
 
     def work(begun: Begun, deadline: float) -> Steps[int]:
         planned = read_chunk(begun.data)
         audience, parts = planned.audience, [(planned.audience, planned.user_ids)]
         found, unfollowed = yield from compensation.read(manager, asked, body, parts, begun.audience_read_at)
-        authors.extend(fact.activity.actor_id for fact in found[:1] if fact.activity is not None)
+        if found and found[0].activity is not None:
+            who["author"] = found[0].activity.actor_id
         whole: tuple[Sequence[Any], People] = found, compensation.split_unfollowed(found, parts, unfollowed)
         reached = 0
 
@@ -71,7 +72,7 @@ def deliver(manager_name: str, op: str, body: bytes, fanout_id: str, generation:
         check_known(found)
         return reached
 
-    return _chunk(manager, asked, fanout_id, generation, chunk, work, authors)
+    return _chunk(manager, asked, fanout_id, generation, chunk, work, who)
 
 
 def copy(op: FanoutOperation, manager_name: str, body: bytes, fanout_id: str, generation: int) -> int:
@@ -105,8 +106,8 @@ def copy(op: FanoutOperation, manager_name: str, body: bytes, fanout_id: str, ge
         return 1
 
     # Before it is known to be wanted: an unfollow in between is seen by the one look or the other.
-    authors = [] if target_id is None else [target_id]
-    return _chunk(manager, op, fanout_id, generation, 0, work, authors, [number()] if op.adds else [])
+    who = {"author": target_id, "user": user_id}
+    return _chunk(manager, op, fanout_id, generation, 0, work, who, [number()] if op.adds else [])
 
 
 def _remove_actor(manager: Manager, body: bytes, fanout_id: str, generation: int) -> int:
@@ -122,7 +123,7 @@ def _remove_actor(manager: Manager, body: bytes, fanout_id: str, generation: int
         yield from follow.remove_actor(manager, user_id, actor_id, raw_ids)
         return 1
 
-    return _chunk(manager, REMOVE_ACTOR, fanout_id, generation, 0, work, [actor_id])
+    return _chunk(manager, REMOVE_ACTOR, fanout_id, generation, 0, work, {"author": actor_id, "user": user_id})
 
 
 def _chunk(
@@ -132,12 +133,12 @@ def _chunk(
     generation: int,
     chunk: int,
     work: Work,
-    authors: Sequence[Any],
+    who: Mapping[str, Any],
     ahead: Sequence[Steps[Any]] = (),
 ) -> int:
     """Do a chunk that was sent, if that is still wanted, and note that it is done; for how many people.
 
-    *authors*: who did what it is about, once it was done; empty if that is not known. *ahead*: what is to be read before it is known that it is wanted, in the same round trip.
+    *who*: the author of what it is about, and the one user whom it concerns, as far as they are known once it is done. *ahead*: what is to be read before it is known that it is wanted, in the same round trip.
     """
     began = time.monotonic()
     deadline = began + lease() / 1000
@@ -165,7 +166,6 @@ def _chunk(
         raise
     progress = backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, people))
     if reporting.is_watched():
-        author = authors[0] if authors else None
-        reporting.chunk_done(manager.name, op.name, fanout_id, chunk, author, people, began, progress)
+        reporting.chunk_done(manager.name, op.name, fanout_id, chunk, who, people, began, progress)
     hook_wakeups.work_done(manager)
     return people

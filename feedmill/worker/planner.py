@@ -238,7 +238,7 @@ def send(
     )
     progress = backend().run(journaled)
     if progress is not None and progress.ended:  # chunks are done while others are still written down
-        reporting.fanout_ended(manager.name, watch.claim.op, watch.claim.id, author, progress)
+        reporting.fanout_ended(manager.name, watch.claim.op, watch.claim.id, {"author": author}, progress)
     return Sent(sent)
 
 

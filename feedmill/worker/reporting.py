@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedmill import metrics
@@ -55,7 +55,8 @@ def fanouts_done(manager: str, done: Sequence[Done]) -> None:
             sink.observe(metrics.FANOUT_SECONDS, ages, labels)
     if logger.isEnabledFor(logging.INFO):
         for each in ended:
-            _fanout_line(manager, each.operation, each.fanout_id, each.author, 1, each.reached, each.milliseconds)
+            counts = 1, each.reached, each.milliseconds
+            _fanout_line(manager, each.operation, each.fanout_id, {"author": each.author}, *counts)
 
 
 def chunk_done(
@@ -63,12 +64,15 @@ def chunk_done(
     operation: str,
     fanout_id: str,
     chunk: int,
-    author: Any,
+    who: Mapping[str, Any],
     users: int,
     began: float,
     progress: Progress | None,
 ) -> None:
-    """A task has done a chunk, numbered from 0, that it *began* (``time.monotonic()``), for so many *users*; what that came to."""
+    """A task has done a chunk, numbered from 0, that it *began* (``time.monotonic()``), for so many *users*; what that came to.
+
+    *who*: the author of what it is about, and the one user whom it concerns, where that is so.
+    """
     counted = progress is not None and progress.counted
     if (sink := metrics.sink) is not None:
         sink.add(metrics.BATCHES, 1, (manager, metrics.CHUNK))
@@ -81,23 +85,23 @@ def chunk_done(
             manager=manager,
             operation=operation,
             fanout_id=fanout_id,
-            author=author,
+            **who,
             chunk=chunk + 1,
             chunks=progress.planned if progress else None,
             deliveries=users if counted else 0,
             seconds=time.monotonic() - began,
         )
     if progress is not None and progress.ended:
-        fanout_ended(manager, operation, fanout_id, author, progress)
+        fanout_ended(manager, operation, fanout_id, who, progress)
 
 
-def fanout_ended(manager: str, operation: str, fanout_id: str, author: Any, progress: Progress) -> None:
+def fanout_ended(manager: str, operation: str, fanout_id: str, who: Mapping[str, Any], progress: Progress) -> None:
     """A fan-out has ended with its last chunk."""
     if metrics.sink is not None:
         metrics.sink.observe(metrics.FANOUT_SECONDS, [progress.milliseconds / 1000], (manager, operation))
     if logger.isEnabledFor(logging.INFO):
         counts = progress.planned, progress.reached, progress.milliseconds
-        _fanout_line(manager, operation, fanout_id, author, *counts)
+        _fanout_line(manager, operation, fanout_id, who, *counts)
 
 
 def task_done(task: str, began: float, **values: Any) -> None:
@@ -119,14 +123,14 @@ def failed(manager: str, kind: str) -> None:
 
 
 def _fanout_line(
-    manager: str, operation: str, fanout_id: str, author: Any, chunks: int, reached: int, milliseconds: int
+    manager: str, operation: str, fanout_id: str, who: Mapping[str, Any], chunks: int, reached: int, milliseconds: int
 ) -> None:
     _line(
         "fan-out done",
         manager=manager,
         operation=operation,
         fanout_id=fanout_id,
-        author=author,
+        **who,
         chunks=chunks,
         deliveries=reached,
         seconds=milliseconds / 1000,
