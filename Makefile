@@ -80,7 +80,7 @@ $(VENV)/audit/bin/pip-audit: $(STAMP)
 	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check 'pip-audit>=2.7,<3'
 
 pythons:
-	.ci/pythons
+	.ci/pythons $(ARGS)
 
 djangos:
 	.ci/djangos $(ARGS)

@@ -34,6 +34,7 @@ NAME = DoctorManager.name
 #: What gives memory back, or moves what is there, is carried out by a server that has none left.
 FREEING = {"activity_change", "index_turn", "commit", "delete", "flat_remove", "flat_trim", "release", "set_aside"} | {
     "hooks_drop",
+    "hooks_forget",
     "hooks_settle",
 }
 #: Scripts that only read.
@@ -219,6 +220,8 @@ def use_everything(client: redis.Redis) -> None:
     failed, done = hook_claims
     run(queue.settle(NAME, 0, [HookSettlement(failed, 60, failed=True), HookSettlement(done, None)], b"token"))
     run(queue.settle(NAME, 0, [HookSettlement(failed, 0)], b"token"))
+    run(queue.set_apart(NAME, 0, failed.owner, [b"x", b"y"], 60, 1, 1))
+    run(queue.forget(NAME, {0: [failed.owner]}))
     for change in ("notify", "import", "add", "unnotify", "update", "remove", "add", "remove", "forget"):
         run(Home.activities().change(change, Home.bodies([on_day(40)])))
     lock = Lock(b"stranger", time.time(), 600)

@@ -29,12 +29,14 @@ HOOKS_WAKEUP_TTL = 1000
 FURTHEST = 2 * 3600 * 1_000_000
 #: Owners that are no users: of the list of ended fan-outs, and of dead letters. No packed id begins like them.
 ENDED, DEAD = b"\xc1ended", b"\xc1dead"
+#: What the name of an owner of one item begins with.
+_ITEM = b"\xc1item"
 #: How the fan-outs end that stand in the list.
 DONE, CANCELLED, REPLACED, DEAD_LETTER = "done", "cancelled", "replaced", "dead"
 #: The fields of its record that an entry of an ended fan-out holds behind how it ended and its name, between line ends.
 ENDED_FIELDS = ("created", "op", "planned", "done", "reached", "failed", "skipped", "dead", "error")
 
-_REVISION = struct.Struct(">Q")
+_REVISION, _LENGTH = struct.Struct(">Q"), struct.Struct(">H")
 
 
 class Arrival(NamedTuple):
@@ -56,6 +58,25 @@ class Arrival(NamedTuple):
             return None
         (revision,) = _REVISION.unpack(b"\0\0" + item[:6])
         return cls(revision, item[6 : 6 + ID_SIZE], item[6 + ID_SIZE :])
+
+
+def item_owner(owner: bytes, item: bytes) -> bytes:
+    """The owner that *item* is when it is told apart from the rest of the list of *owner*: it has attempts of its own."""
+    return items_of(owner) + item
+
+
+def items_of(owner: bytes) -> bytes:
+    """What the names of all owners of one item of *owner*'s begin with."""
+    return _ITEM + _LENGTH.pack(len(owner)) + owner
+
+
+def split_owner(owner: bytes) -> tuple[bytes, bytes | None]:
+    """Whose list it is, and the item if *owner* is that of one alone."""
+    if not owner.startswith(_ITEM) or len(owner) < len(_ITEM) + _LENGTH.size:
+        return owner, None
+    (length,) = _LENGTH.unpack_from(owner, len(_ITEM))
+    begin = len(_ITEM) + _LENGTH.size
+    return owner[begin : begin + length], owner[begin + length :]
 
 
 class HookClaim(NamedTuple):
@@ -121,6 +142,13 @@ class HookQueue(Protocol):
     ) -> Steps[None]:
         """Say how it ended, and let go of the bucket if it is held by the token *release*."""
 
+    def set_apart(
+        self, manager: str, bucket: int, owner: bytes, items: Sequence[bytes], delay: float, begun: int, survived: int
+    ) -> Steps[bool]:
+        """Note *items* of *owner*'s list as owners of one item each, to be told in *delay* seconds; so often each was begun and
+        survived. False, and nothing is noted, if *owner* is forgotten. What is noted already stays as it is.
+        """
+
     def items(self, keys: Sequence[str], limit: int) -> Steps[list[list[bytes]]]:
         """The oldest *limit* items of each list."""
 
@@ -137,4 +165,4 @@ class HookQueue(Protocol):
         """All dead letters up to *last* were told, or need not be."""
 
     def forget(self, manager: str, owners: Mapping[int, Sequence[bytes]]) -> Steps[None]:
-        """Forget owners, by bucket, who are deleted."""
+        """Forget owners, by bucket, who are deleted, and those of one item of theirs."""

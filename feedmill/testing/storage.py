@@ -53,7 +53,7 @@ from feedmill.storage.base import (
     Snapshot,
     WriteRequest,
 )
-from feedmill.storage.hook_queue import MOST_ARRIVALS, HookSettlement
+from feedmill.storage.hook_queue import MOST_ARRIVALS, HookSettlement, split_owner
 from feedmill.storage.journal import FANOUT, HOOK, MESSAGE, Claim, NotBegun, RateLimit, Succession
 from feedmill.storage.operations import PAUSE, Interrupted, Steps, barrier, together
 from feedmill.storage.pubsub import LISTENING, Listener
@@ -1169,9 +1169,9 @@ class AuxiliaryContract(Contract):
         assert not self.run(queue.begin(NAME, 3, b"theirs", 60_000, [first]))
         self.run(queue.schedule(NAME, {3: [b"a"]}))
         self.run(queue.settle(NAME, 3, [HookSettlement(first, None), HookSettlement(second, 60, failed=True)], b"mine"))
-        (again,) = self.run(queue.take(NAME, 3, b"theirs", 1, 9))
+        (again,) = self.run(queue.take(NAME, 3, b"theirs", 60_000, 9))
         assert (again.owner, again.begun) == (b"a", 0)
-        self.run(queue.begin(NAME, 3, b"theirs", 1, [again]))
+        assert self.run(queue.begin(NAME, 3, b"theirs", 1, [again]))
         time.sleep(0.05)  # whoever has it is dead
         (left,) = self.run(queue.take(NAME, 3, b"mine", 60_000, 9))
         assert (left.owner, left.begun, left.deaths) == (b"a", 1, 1)
@@ -1179,6 +1179,30 @@ class AuxiliaryContract(Contract):
         assert self.run(queue.take(NAME, 3, b"mine", 60_000, 9)) == [] and self.run(queue.due(NAME)) == [9]
         self.run(queue.forget(NAME, {9: [b"c"], 3: [b"b"]}))
         assert self.run(queue.due(NAME)) == [] and self.run(queue.overdue(NAME, -7200)) == 0
+
+    def test_items_that_hooks_are_told_apart(self) -> None:
+        """An item that is noted apart has a time and attempts of its own, and goes with its owner; of who is forgotten none is."""
+        queue = self.tested.auxiliary.hook_queue
+        self.run(queue.schedule(NAME, {3: [b"a", b"ab"]}))
+        assert self.run(queue.set_apart(NAME, 3, b"a", [b"\0one", b"two"], 0, 1, 0))
+        assert self.run(queue.set_apart(NAME, 3, b"ab", [b"one"], 60, 2, 2))
+        assert not self.run(queue.set_apart(NAME, 3, b"nobody", [b"one"], 0, 1, 1))
+        assert self.run(queue.set_apart(NAME, 3, b"a", [b"two"], 60, 9, 9))  # once more: nothing changes
+        claims = self.run(queue.take(NAME, 3, b"mine", 60_000, 9))
+        found = {split_owner(each.owner): (each.begun, each.deaths) for each in claims}
+        assert found == {
+            (b"a", None): (0, 0),
+            (b"ab", None): (0, 0),
+            (b"a", b"\0one"): (1, 1),
+            (b"a", b"two"): (1, 1),
+        }
+        assert self.run(queue.overdue(NAME, -7200)) == 5
+        self.run(queue.forget(NAME, {3: [b"a"]}))
+        assert self.run(queue.overdue(NAME, -7200)) == 2
+        (left,) = self.run(queue.take(NAME, 3, b"mine", 60_000, 9))
+        assert left.owner == b"ab"
+        self.run(queue.forget(NAME, {3: [b"ab"]}))
+        assert self.run(queue.overdue(NAME, -7200)) == 0
 
     def test_lists_of_what_hooks_are_told(self) -> None:
         """Items are read from the oldest on; dropping what is gone changes nothing. A wake-up message counts as sent until it is answered."""

@@ -3,11 +3,13 @@
 Who has what is to be told is known by buckets; whoever takes a bucket reads the lists of those that are due in it, writes down that it
 begins, calls the hook, and drops what it told. Where it dies, another does it again when the lease is over; those whose telling never
 came to an end are then told alone, one item at a time, since what they hold may be what kills. Where the hook raises, it is called
-again with halves, until only what fails is left: that is tried again later, and in the end becomes a dead letter.
+again with halves, until only what fails is left: that is taken out of its list and tried again later, with attempts of its own, so that it
+delays nothing else, and in the end becomes a dead letter. Where all fails, lists stay as they are, and whoever has them waits.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import logging
 import os
@@ -22,13 +24,13 @@ from feedmill.errors import DeclarationError
 from feedmill.iteration import batched
 from feedmill.manager import Manager, activity_bodies
 from feedmill.manager.hook_values import finished_fanout, notification
-from feedmill.storage.hook_queue import Arrival, HookClaim, HookSettlement
+from feedmill.storage.hook_queue import Arrival, HookClaim, HookSettlement, split_owner
 from feedmill.storage.journal import lease
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 from feedmill.worker import dead_letters
 from feedmill.worker.delivery import manager_named
-from feedmill.worker.hook_wakeups import Place, place_of, queue, untold_dead_letters, wake
+from feedmill.worker.hook_wakeups import place_of, queue, untold_dead_letters, wake
 from feedmill.worker.isolation import halves, isolate
 
 logger = logging.getLogger(__name__)
@@ -64,14 +66,20 @@ def call_due(manager_name: str) -> int:
 class _Owner:
     """An owner that was claimed, what the hook is to be told of theirs, and how that went."""
 
-    def __init__(self, claim: HookClaim, place: Place) -> None:
-        self.claim, self.hook, self.key, self.user_id = claim, place.hook, place.key, place.user_id
+    def __init__(self, claim: HookClaim, manager: Manager) -> None:
+        #: Whose list it is, and the item if it is told apart from the rest of that list.
+        self.list_owner, self.item = split_owner(claim.owner)
+        place = place_of(manager, self.list_owner)
+        self.claim, self.hook, self.user_id = claim, place.hook, place.user_id
+        self.key = place.key if self.item is None else ""
         #: What stands in the list.
         self.items: list[bytes] = []
         #: What is told of each; None of what need not be told, an error of what cannot be told here.
         self.values: dict[bytes, Any] = {}
         self.done: set[bytes] = set()
+        #: What failed, since all does or as it is told apart from others already; and what is to be told apart from now on.
         self.failed: dict[bytes, Exception] = {}
+        self.apart: list[bytes] = []
         #: How many are left in the list, as far as it is known.
         self.remaining = 0
         #: Whether the hook is one of another release.
@@ -122,20 +130,35 @@ class _Bucket:
 
     def _read(self, claims: Sequence[HookClaim]) -> list[_Owner]:
         """What claimed owners have to be told."""
-        owners = [_Owner(claim, place_of(self.manager, claim.owner)) for claim in claims]
+        owners = [_Owner(claim, self.manager) for claim in claims]
         lists = [each for each in owners if each.key]
         limit = min(MOST_ITEMS, self.manager.hook_batch_size)
         for owner, items in zip(lists, backend().run(queue().items([each.key for each in lists], limit))):
-            owner.remaining, owner.foreign = len(items), owner.hook not in self.manager.told_hooks
-            owner.items = [] if owner.foreign else list(dict.fromkeys(items))
-        self._know_notifications([each for each in lists if each.hook == "on_notification"])
+            owner.items, owner.remaining = list(dict.fromkeys(items)), len(items)
+        for owner in owners:
+            if owner.hook == "on_dead_letter":
+                self._know_dead_letters(owner, limit)
+            elif owner.hook and owner.item is not None:
+                owner.items, owner.remaining = [owner.item], 1
+            if owner.hook not in self.manager.told_hooks:
+                owner.items, owner.foreign = [], True
+        self._know_notifications([each for each in owners if each.hook == "on_notification"])
         for owner in owners:
             if owner.hook == "on_fanout_finished":
                 owner.values = {item: finished_fanout(self.manager.name, item) for item in owner.items}
-            elif owner.hook == "on_dead_letter" and "on_dead_letter" in self.manager.told_hooks:
-                owner.values = {each.id.encode(): each for each in untold_dead_letters(self.manager)[:limit]}
-                owner.items, owner.remaining = list(owner.values), len(owner.values)
         return owners
+
+    def _know_dead_letters(self, owner: _Owner, limit: int) -> None:
+        """The oldest that were not told; or the one that is told apart, which may be dropped by now."""
+        if "on_dead_letter" not in self.manager.told_hooks:
+            return
+        if owner.item is None:
+            owner.values = {each.id.encode(): each for each in untold_dead_letters(self.manager)[:limit]}
+        else:
+            owner.values = {owner.item: None}
+            with contextlib.suppress(dead_letters.UnknownDeadLetter):
+                owner.values[owner.item] = dead_letters.get(owner.item.decode(errors="replace"))
+        owner.items, owner.remaining = list(owner.values), len(owner.values)
 
     def _know_notifications(self, owners: Sequence[_Owner]) -> None:
         """What arrivals are, as far as they are still known. Of what was removed nothing is told, once it is out of the feed: until
@@ -170,7 +193,10 @@ class _Bucket:
     # -- telling
 
     def _tell_all(self, owners: Sequence[_Owner]) -> None:
-        """Tell what *owners* have, those alone in whose telling somebody died, and settle it."""
+        """Tell what *owners* have, alone where somebody died in telling it, and settle it.
+
+        Lists in whose telling somebody died are only taken apart.
+        """
         try:
             for hook in dict.fromkeys(each.hook for each in owners):
                 some = [each for each in owners if each.hook == hook and not each.claim.deaths]
@@ -178,21 +204,20 @@ class _Bucket:
                 for batch in batched(told, self.manager.hook_batch_size):
                     self._tell(hook, batch)
             for owner in owners:
-                if owner.claim.deaths and owner.items:
-                    self._tell_suspect(owner)
+                if owner.claim.deaths and owner.items and owner.item is not None:
+                    self._tell_suspect(owner, owner.item)
         except SoftTimeLimitExceeded:
             self._settle(owners, release=self.token)
             raise
         self._settle(owners)
 
-    def _tell_suspect(self, owner: _Owner) -> None:
-        """Tell the items of an owner's one by one; if too many died of the first, that is told no more, and the others are left for later."""
+    def _tell_suspect(self, owner: _Owner, item: bytes) -> None:
+        """Tell an item in whose telling somebody died, unless too many did."""
         if owner.claim.begun >= MOST_ATTEMPTS:
-            owner.failed[owner.items[0]] = dead_letters.AttemptsExhausted(
+            owner.failed[item] = dead_letters.AttemptsExhausted(
                 f"{owner.hook} is not told it any more: its worker died {owner.claim.deaths} times"
             )
-            return
-        for item in owner.items:
+        else:
             self._tell(owner.hook, [_Told(owner, item)])
 
     def _tell(self, hook: str, batch: Sequence[_Told]) -> None:
@@ -202,15 +227,18 @@ class _Bucket:
             raise _Lost
         silent = [each for each in batch if each.owner.values[each.item] is None]
         told: list[_Told] = []
+        failing: dict[_Told, Exception] = {}
         for each in batch:
             value = each.owner.values[each.item]
             if isinstance(value, Exception):
-                each.owner.failed[each.item] = value
+                failing[each] = value
             elif value is not None:
                 told.append(each)
         self._drop(silent)
+        works = len(told) < 2
 
         def written(some: Sequence[_Told]) -> Steps[Any]:
+            nonlocal works
             yield from ()
             try:
                 self._call(hook, [each.owner.values[each.item] for each in some])
@@ -219,22 +247,27 @@ class _Bucket:
             except Exception as error:
                 if len(some) > 1:
                     raise
-                some[0].owner.failed[some[0].item] = error
+                failing[some[0]] = error
                 logger.warning("%s.%s raises: %r", self.manager.name, hook, error, exc_info=error)
                 return
             self._drop(some)
             self.number += len(some)
+            works = True
 
         try:
             if told:
                 backend().run(isolate(cast(Sequence[_Told], told), written, halves))
         except Exception as error:  # the storage that the hook uses is away, or all of it fails
-            for owner, item in told:
-                if item not in owner.done and item not in owner.failed:
-                    owner.failed[item] = error
+            works = False
+            failing.update({each: error for each in told if each.item not in each.owner.done and each not in failing})
             logger.warning("%s.%s fails: %r", self.manager.name, hook, error)
             if isinstance(error, SoftTimeLimitExceeded):
                 raise
+        finally:
+            for (owner, item), failure in failing.items():
+                if owner.item is None and (works or isinstance(owner.values[item], Exception)):
+                    owner.apart.append(item)
+                owner.failed[item] = failure
 
     def _call(self, hook: str, values: list[Any]) -> None:
         answer = getattr(self.manager, hook)(values)
@@ -247,16 +280,22 @@ class _Bucket:
             )
 
     def _drop(self, told: Sequence[_Told]) -> None:
-        """Take what was told out of the lists."""
+        """Take what was told out of the lists, and forget what was told apart from them."""
         by_owner: dict[int, tuple[_Owner, list[bytes]]] = {}
         for owner, item in told:
             owner.done.add(item)
             by_owner.setdefault(id(owner), (owner, []))[1].append(item)
         lists = [(owner, items) for owner, items in by_owner.values() if owner.key]
-        if lists:
-            left = backend().run(together([queue().drop(owner.key, items) for owner, items in lists]))
-            for (owner, _), number in zip(lists, left):
-                owner.remaining = number
+        alone = [owner for owner, _ in by_owner.values() if owner.item is not None]
+        asked: list[Steps[Any]] = [queue().drop(owner.key, items) for owner, items in lists]
+        if alone:
+            settled = [HookSettlement(owner.claim, None) for owner in alone]
+            asked.append(queue().settle(self.manager.name, self.bucket, settled))
+        left = backend().run(together(asked)) if asked else []
+        for (owner, _), number in zip(lists, left):
+            owner.remaining = number
+        for owner in alone:
+            owner.remaining = 0
 
     # -- what becomes of it
 
@@ -264,10 +303,12 @@ class _Bucket:
         """Say what became of *owners*, and let go of the bucket if it is held by the token *release*."""
         settlements = []
         for owner in owners:
+            if owner.item is None:
+                self._set_apart(owner)
             claim, given_up = owner.claim, claim_is_over(owner)
             if given_up:
                 self._give_up(owner)
-            if owner.hook == "on_dead_letter":
+            if owner.hook == "on_dead_letter" and owner.item is None:
                 self._pass_dead_letters(owner)
             if owner.foreign and owner.remaining:
                 settlements.append(HookSettlement(claim, FOREIGN_PAUSE))
@@ -280,17 +321,29 @@ class _Bucket:
                 settlements.append(HookSettlement(claim, 0 if owner.remaining else None))
         backend().run(queue().settle(self.manager.name, self.bucket, settlements, release))
 
+    def _set_apart(self, owner: _Owner) -> None:
+        """Take what failed out of a list to be told apart from the rest, or all of a list in whose telling somebody died."""
+        suspects = [item for item in owner.items if item not in owner.done] if owner.claim.deaths else []
+        if not (items := suspects or owner.apart):
+            return
+        delay, survived = (0.0, 0) if suspects else (min(LONGEST_PAUSE, FIRST_PAUSE) * (0.5 + random.random()), 1)
+        noted = queue().set_apart(self.manager.name, self.bucket, owner.list_owner, items, delay, 1, survived)
+        if backend().run(noted):
+            self._drop([_Told(owner, item) for item in items])
+            for item in items:
+                owner.failed.pop(item, None)
+
     def _give_up(self, owner: _Owner) -> None:
         """Make a dead letter of the oldest that fails; what a dead letter is told of makes no other.
 
-        The others may have failed once: attempts are counted of an owner, not of an item.
+        Where all fails, the others may have failed less often: attempts of a list are counted in one.
         """
         item = next(each for each in owner.items if each in owner.failed)
         reason = dead_letters.reason(owner.failed.pop(item))
         if owner.hook == "on_dead_letter":
             logger.error("%s.on_dead_letter is not told of %s any more: %s", self.manager.name, item.decode(), reason)
         else:
-            dead_letters.keep_untold(self.manager.name, owner.hook, owner.claim.owner, [item], reason)
+            dead_letters.keep_untold(self.manager.name, owner.hook, owner.list_owner, [item], reason)
         self._drop([_Told(owner, item)])
 
     def _pass_dead_letters(self, owner: _Owner) -> None:

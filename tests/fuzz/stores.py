@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from typing import Any
+from unittest import mock
 
+from feedmill import registry
 from feedmill.doctor import examine
 from feedmill.errors import FeedmillError
 from feedmill.fanout.handle import status_of
@@ -99,9 +101,11 @@ def doctor(rng: random.Random, data: bytes) -> None:
     feed.add_many(everything)
     _spoil(rng, data, DATA.groups[feed.key])
     try:
-        examine(fix=True)
-        others = "verb not registered", "newer record", "pending writes"  # noise may say what a newer release would
-        left = [finding for finding in examine().shown if finding.kind not in others]
+        # Managers of other tests would be looked for in each store.
+        with mock.patch.object(registry, "_managers", {DoctorManager.name: DoctorManager}):
+            examine(fix=True)
+            others = "verb not registered", "newer record", "pending writes"  # noise may say what a newer release would
+            left = [finding for finding in examine().shown if finding.kind not in others]
         assert left == [], left
         feed.add(on_day(9))
         assert on_day(9) in held(feed[:])

@@ -14,7 +14,7 @@ import feedmill
 from feedmill import Manager, registry
 from feedmill.errors import DeclarationError, StorageError
 from feedmill.feeds import RedisNotificationFeed
-from feedmill.keys import ARRIVALS, hook_bucket, hook_keys, hooks_wakeup_key
+from feedmill.keys import ARRIVALS, hook_keys, hooks_wakeup_key
 from feedmill.manager.hook_values import FinishedFanout, Notification
 from feedmill.msgpack_codec import pack
 from feedmill.storage.hook_queue import MOST_ARRIVALS
@@ -178,6 +178,60 @@ def test_a_hook_that_raises_is_called_again(box: FakeBroker, monkeypatch: pytest
     assert {each.key for each in told() if each.user_id == 78} == set(tried)
 
 
+def test_what_fails_delays_nothing_else(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails, and works for others, is tried with attempts and pauses of its own: what comes for the same user is told at once."""
+    monkeypatch.setattr(hook_calls, "FIRST_PAUSE", 3600.0)
+    failing = {1: RuntimeError("no mail"), 2: RuntimeError("no mail")}
+
+    def fail(some: list[Any]) -> None:
+        for each in some:
+            number = each.activity.object_id if isinstance(each, Notification) else None
+            if number in failing:
+                raise failing[number]
+
+    hear(monkeypatch, fail)
+    for number in range(4):
+        manager.notify([77], love(number))
+    box.work()
+    assert pairs() == [(77, 0), (77, 3)] and not list(backend_lists())
+    manager.notify([77], love(4))
+    box.work()
+    assert pairs() == [(77, 0), (77, 3), (77, 4)]
+    del failing[2]
+    settle_all(box, monkeypatch)
+    assert pairs() == [(77, 0), (77, 3), (77, 4), (77, 2)]
+    monkeypatch.setattr(hook_calls, "MOST_ATTEMPTS", 4)
+    settle_all(box, monkeypatch, 3)
+    (letter,) = dead_letters.newest()
+    assert dead_letters.content(letter)[:2] == ["on_notification", pack(77)]
+    failing.clear()
+    dead_letters.retry(letter.id)
+    box.work()
+    assert pairs()[-1] == (77, 1) and len(pairs()) == 5
+    assert backend().run(backend().auxiliary.hook_queue.overdue("told", -7200)) == 0
+
+
+def test_where_all_fails_everything_waits(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is away for all is nobody's fault: lists stay as they are, bounded as they are, and are told in their order."""
+    monkeypatch.setattr(hook_calls, "FIRST_PAUSE", 3600.0)
+    hear(monkeypatch, lambda some: 1 / 0)
+    for number in range(3):
+        manager.notify([77], love(number))
+    box.work()
+    assert [items for items, _ in backend_lists()] and not pairs()
+    hear(monkeypatch, lambda some: None)
+    settle_all(box, monkeypatch)
+    assert pairs() == [(77, number) for number in range(3)] and not list(backend_lists())
+
+
+def settle_all(box: FakeBroker, monkeypatch: pytest.MonkeyPatch, rounds: int = 1) -> None:
+    """Do what is put off, as often as *rounds* say."""
+    for _ in range(rounds):
+        make_overdue("told")
+        drain.sweep()
+        box.work()
+
+
 def claim_all(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have what was put off be due."""
     queue = backend().auxiliary.hook_queue
@@ -280,9 +334,10 @@ def test_a_hook_that_returns_a_coroutine(box: FakeBroker, monkeypatch: pytest.Mo
     async def send() -> None: ...
 
     monkeypatch.setattr(Told, "on_notification", lambda self, notifications: send())
-    monkeypatch.setattr(hook_calls, "MOST_ATTEMPTS", 1)
+    monkeypatch.setattr(hook_calls, "MOST_ATTEMPTS", 2)
     manager.notify([77], love(1))
     box.work()
+    settle_all(box, monkeypatch)
     (letter,) = dead_letters.newest()
     assert "returned a coroutine" in letter.reason
     monkeypatch.setattr(Told, "on_notification", lambda self, notifications: "sent")
@@ -503,7 +558,13 @@ def test_the_doctor_says_what_nobody_tells(box: FakeBroker, monkeypatch: pytest.
 
 
 def test_a_deleted_user_is_not_told(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of what hooks are to be told names who was deleted, a dead letter of theirs neither."""
+    """Nothing of what hooks are to be told names who was deleted, a dead letter of theirs neither, nor what failed before."""
+    monkeypatch.setattr(hook_calls, "FIRST_PAUSE", 3600.0)
+    hear(monkeypatch, lambda some: 1 / 0 if isinstance(some[0], Notification) else None)
+    manager.notify([77], love(2))
+    box.work()
+    hear(monkeypatch, lambda some: None)
+    assert backend().run(backend().auxiliary.hook_queue.overdue("told", -7200)) == 1
     dead_letters.keep_untold("told", "on_notification", pack(77), [b"x" * 30], "no mail")
     manager.notify([77], love(1))
     for message in box.take("feedmill.fanout"):
@@ -518,7 +579,7 @@ def test_a_deleted_user_is_not_told(box: FakeBroker, monkeypatch: pytest.MonkeyP
     assert fanout.status().finished and not dead_letters.newest()
     settle(box, monkeypatch)
     assert pairs() == [] and not list(backend_lists())
-    assert hook_bucket(77) not in backend().run(backend().auxiliary.hook_queue.due("told"))
+    assert backend().run(backend().auxiliary.hook_queue.overdue("told", -7200)) == 0
 
 
 def test_the_test_kit_calls_hooks(memory: None, monkeypatch: pytest.MonkeyPatch) -> None:

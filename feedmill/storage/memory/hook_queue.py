@@ -12,6 +12,8 @@ from feedmill.storage.hook_queue import (
     HookQueue,
     HookSettlement,
     UntoldDeadLetters,
+    item_owner,
+    items_of,
 )
 from feedmill.storage.memory.data import DATA, atomic, journal_time
 
@@ -87,6 +89,19 @@ class MemoryHookQueue(HookQueue):
             del DATA.hook_holders[manager, bucket]
 
     @atomic
+    def set_apart(
+        self, manager: str, bucket: int, owner: bytes, items: Sequence[bytes], delay: float, begun: int, survived: int
+    ) -> bool:
+        due = _due(manager, bucket)
+        if owner not in due:
+            return False
+        for each in (item_owner(owner, item) for item in items):
+            if each not in due:
+                due[each] = _now() + int(delay * 1_000_000)
+                DATA.hook_attempts[manager, each] = begun, survived
+        return True
+
+    @atomic
     def items(self, keys: Sequence[str], limit: int) -> list[list[bytes]]:
         return [DATA.hook_items.get(key, [])[:limit] for key in keys]
 
@@ -118,8 +133,9 @@ class MemoryHookQueue(HookQueue):
     @atomic
     def forget(self, manager: str, owners: Mapping[int, Sequence[bytes]]) -> None:
         for bucket, some in owners.items():
-            for owner in some:
-                _due(manager, bucket).pop(owner, None)
+            due, beginnings = _due(manager, bucket), tuple(map(items_of, some))
+            for owner in [*some, *(each for each in due if each.startswith(beginnings))]:
+                due.pop(owner, None)
                 DATA.hook_attempts.pop((manager, owner), None)
 
 

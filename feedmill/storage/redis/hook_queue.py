@@ -14,6 +14,8 @@ from feedmill.storage.hook_queue import (
     HookQueue,
     HookSettlement,
     UntoldDeadLetters,
+    item_owner,
+    items_of,
 )
 from feedmill.storage.journal import OPEN_TTL
 from feedmill.storage.operations import Command, Steps
@@ -77,6 +79,14 @@ class RedisHookQueue(HookQueue):
             facts += (claim.begun + 1, claim.survived + 1) if failed else ("", "")
         yield [call_script("hooks_settle", hook_keys(manager, bucket), release, *facts)]
 
+    def set_apart(
+        self, manager: str, bucket: int, owner: bytes, items: Sequence[bytes], delay: float, begun: int, survived: int
+    ) -> Steps[bool]:
+        owners = [item_owner(owner, item) for item in items]
+        facts = owner, int(delay * 1000), begun, survived, OPEN_TTL
+        (is_noted,) = yield [call_script("hooks_apart", hook_keys(manager, bucket)[:2], *facts, *owners)]
+        return bool(is_noted)
+
     def items(self, keys: Sequence[str], limit: int) -> Steps[list[list[bytes]]]:
         return (yield [("LRANGE", key, 0, limit - 1) for key in keys]) if keys else []
 
@@ -99,12 +109,12 @@ class RedisHookQueue(HookQueue):
         yield [("SET", told_dead_letter_key(manager), last)]
 
     def forget(self, manager: str, owners: Mapping[int, Sequence[bytes]]) -> Steps[None]:
-        commands: list[Command] = []
-        for bucket, some in owners.items():
-            due, attempts, _ = hook_keys(manager, bucket)
-            commands += [
-                ("ZREM", due, *some),
-                ("HDEL", attempts, *(kind + each for each in some for kind in (b"b", b"s"))),
+        if owners:
+            yield [
+                call_script(
+                    "hooks_forget",
+                    hook_keys(manager, bucket)[:2],
+                    *(part for each in some for part in (each, items_of(each))),
+                )
+                for bucket, some in owners.items()
             ]
-        if commands:
-            yield commands

@@ -272,7 +272,8 @@ class ModelFollowsTests(Tests):
         self.assertEqual(feed.count(), 1)
         with self.assertNumQueries(0):
             row = Follow(pk=row.pk, user_id=self.cleo.pk, target_id=self.bob.pk)
-            self.assertEqual(feeds.Follows()._pair(row), (self.cleo.pk, self.bob.pk))
+            _, pair = feeds.Follows()._actor_and_arguments(row)
+            self.assertEqual(pair, (self.cleo.pk, self.bob.pk))
         with self.committed():
             row.save()
             row.delete()
