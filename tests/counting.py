@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from feedmill import Manager
+import pytest
+
+from feedmill import Manager, registry
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.metrics import Metric
+from tests.fake_broker import FakeBroker, replaced
 
 #: The variable that names the folder of a load.
 FOLDER = "COUNTED_FOLDER"
@@ -94,3 +98,11 @@ class CountedManager(Manager):
     def get_recipient_ids(self, activity: Any) -> Iterable[Any]:
         """Nobody."""
         return ()
+
+
+@contextlib.contextmanager
+def counted_alone(patch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
+    """A broker by hand, and no manager but that of the load."""
+    patch.setattr(registry, "_managers", {CountedManager.name: CountedManager})
+    with replaced(patch) as fake_broker:
+        yield fake_broker

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from feedmill import Activity, registry
+from feedmill import Activity
 from feedmill.verbs import Love
 from feedmill.worker import reporting
-from tests.counting import CROWD, CountedManager
-from tests.fake_broker import FakeBroker, arrive, replaced
+from tests.counting import CROWD, CountedManager, counted_alone
+from tests.fake_broker import FakeBroker, arrive
 
 NAME = CountedManager.name
 manager = CountedManager()
@@ -24,9 +24,8 @@ manager = CountedManager()
 @pytest.fixture
 def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[FakeBroker]:
     """Each backend, with a broker by hand, and what is logged at INFO."""
-    monkeypatch.setattr(registry, "_managers", {NAME: CountedManager})
     caplog.set_level(logging.INFO, "feedmill")
-    with replaced(monkeypatch) as fake_broker:
+    with counted_alone(monkeypatch) as fake_broker:
         yield fake_broker
 
 

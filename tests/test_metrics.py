@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from feedmill import Activity, metrics, registry
+from feedmill import Activity, metrics
 from feedmill.feeds.redis import RedisAggregatedFeed
 from feedmill.metrics import ALL, Kind
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 from feedmill.worker import chunk_tasks, figures
 from feedmill.worker.drain import MOST_ATTEMPTS
-from tests.counting import CROWD, CountedHome, CountedManager, CountedNews, CountedNotes, CountingSink
-from tests.fake_broker import FakeBroker, arrive, make_overdue, replaced
+from tests.counting import CROWD, CountedHome, CountedManager, CountedNews, CountedNotes, CountingSink, counted_alone
+from tests.fake_broker import FakeBroker, arrive, make_overdue
 
 NAME = CountedManager.name
 manager = CountedManager()
@@ -26,8 +26,7 @@ manager = CountedManager()
 @pytest.fixture
 def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
     """Each backend, with a broker by hand, and the manager of the load alone."""
-    monkeypatch.setattr(registry, "_managers", {NAME: CountedManager})
-    with replaced(monkeypatch) as fake_broker:
+    with counted_alone(monkeypatch) as fake_broker:
         yield fake_broker
 
 

@@ -756,6 +756,17 @@ class JournalContract(Contract):
         assert len(ages) == 3 and ages[0] == -1 and all(0 <= age < 60_000 for age in ages[1:])
         assert list(self.run(self.journal.finish(NAME, []))) == []
 
+    def test_what_is_repeated_tells_nothing(self) -> None:
+        """What is asked for again while it runs is repeated after its end, to be on the safe side: only its first end tells a time."""
+        self.open()
+        self.claims()
+        self.open()
+        (claim,) = self.claims()
+        assert self.run(self.journal.finish(NAME, [(claim, 1)]))[0] >= 0
+        ends: list[int] = []
+        self.end(lambda each: ends.extend(self.run(self.journal.finish(NAME, [(each, 1)]))))
+        assert ends and set(ends) == {-1}
+
     def test_chunks_of_what_was_replaced(self) -> None:
         """What is asked for again puts the chunks of before off."""
         claim = self.planned(2)

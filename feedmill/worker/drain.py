@@ -421,21 +421,20 @@ class _DrainPass:
 
     def _settle(self, ready: Sequence[_Ready]) -> None:
         """Note what was delivered whole, and what was not."""
-        whole = [(each.claim, each.reached, each.deliveries) for each in ready if each.error is None]
-        done = [(claim, reached) for claim, reached, _ in whole]
+        done = [(each.claim, each.reached) for each in ready if each.error is None]
         ages = backend().run(backend().journal.finish(self.manager.name, done))
-        self.reached += sum(reached for _, reached in done)
+        self.reached += sum([reached for _, reached in done])
         if done and reporting.is_watched():
-            reporting.fanouts_done(
-                self.manager.name,
-                [
-                    reporting.Done(claim.id, claim.op, reached, age, self._author(claim, deliveries))
-                    for (claim, reached, deliveries), age in zip(whole, ages)
-                ],
-            )
+            whole = [each for each in ready if each.error is None]
+            reporting.fanouts_done(self.manager.name, [self._done(each, age) for each, age in zip(whole, ages)])
         for each in ready:
             if each.error is not None:
                 self._failed(each.claim, each.error)
+
+    def _done(self, ready: _Ready, age: int) -> reporting.Done:
+        """What is reported of a fan-out that was delivered whole, *age* milliseconds after it was asked for."""
+        author = self._author(ready.claim, ready.deliveries)
+        return reporting.Done(ready.claim.id, ready.claim.op, ready.reached, age, author)
 
     def _author(self, claim: Claim, deliveries: Sequence[Delivery] = ()) -> Any:
         """Who did what a fan-out is about, and what *deliveries* are of; None if that is not known."""

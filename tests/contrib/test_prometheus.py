@@ -14,15 +14,15 @@ import pytest
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from feedmill import Activity, metrics, registry
+from feedmill import Activity, metrics
 from feedmill.cli import shapes
 from feedmill.contrib import prometheus
 from feedmill.errors import SettingsError
 from feedmill.verbs import Love
 from tests.celery_local.process import free_port
 from tests.cli.samples import run_json
-from tests.counting import CROWD, CountedManager
-from tests.fake_broker import FakeBroker, arrive, replaced
+from tests.counting import CROWD, CountedManager, counted_alone
+from tests.fake_broker import FakeBroker, arrive
 
 ROOT = Path(__file__).parent.parent.parent
 NAME = CountedManager.name
@@ -48,8 +48,7 @@ def value(found: Samples, name: str, **labels: str) -> float:
 @pytest.fixture
 def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
     """Each backend, with a broker by hand, and the manager of the load alone."""
-    monkeypatch.setattr(registry, "_managers", {NAME: CountedManager})
-    with replaced(monkeypatch) as fake_broker:
+    with counted_alone(monkeypatch) as fake_broker:
         yield fake_broker
 
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from feedmill import Activity, metrics, registry
+from feedmill import Activity, metrics
 from feedmill.contrib import statsd
 from feedmill.errors import SettingsError
 from feedmill.verbs import Love
-from tests.counting import CROWD, CountedManager
-from tests.fake_broker import FakeBroker, arrive, replaced
+from tests.counting import CROWD, CountedManager, counted_alone
+from tests.fake_broker import FakeBroker, arrive
 
 NAME = CountedManager.name
 manager = CountedManager()
@@ -71,8 +71,7 @@ def server() -> Iterator[Server]:
 @pytest.fixture
 def box(backend_kind: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
     """Each backend, with a broker by hand, and the manager of the load alone."""
-    monkeypatch.setattr(registry, "_managers", {NAME: CountedManager})
-    with replaced(monkeypatch) as fake_broker:
+    with counted_alone(monkeypatch) as fake_broker:
         yield fake_broker
 
 
