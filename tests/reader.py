@@ -18,7 +18,6 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import click
 import pytest
@@ -29,7 +28,7 @@ from click.testing import CliRunner
 from feedmill import registry, settings, verbs
 from feedmill.cli.main import main
 from feedmill.storage.procedures import aclose
-from tests.documents import ROOT, TUTORIAL, Block, blocks_of, commands_of, prints
+from tests.documents import GUIDES, ROOT, TUTORIAL, Block, commands_of, files_of, prints
 
 #: A command of ours, behind what a shell, a unit file or a Procfile puts in front of it.
 _COMMAND = re.compile(r"\s*(?:\w+=|[\w-]+: +)?(?:[A-Z_]+=\S* +|exec +|\$ )*(?:\S*/)?(feedmill|make) +(.*)")
@@ -65,10 +64,17 @@ class Reader:
 
     def _python(self, block: Block) -> None:
         if block.file:
-            (self.folder / block.file).write_text(block.text, encoding="utf-8")
-            self.names.update(vars(importlib.import_module(block.file.removesuffix(".py"))))
+            self._write(block)
+            if "/" not in block.file and not block.continued:
+                self.names.update(vars(importlib.import_module(block.file.removesuffix(".py"))))
         else:
             self.printed = self._run(block, block.text)
+
+    def _write(self, block: Block) -> None:
+        path = self.folder / block.file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a" if block.continued else "w", encoding="utf-8") as file:
+            file.write(f"\n\n{block.text}" if block.continued else block.text)
 
     def _run(self, block: Block, text: str) -> str:
         code = compile("\n" * block.line + text, str(block.page), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
@@ -169,18 +175,19 @@ def check_command(block: Block, words: list[str]) -> None:
 
 @contextlib.contextmanager
 def reading(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Reader]:
-    """A reader in *folder*, who has done the tutorial; nothing that is declared outlives it."""
+    """A reader in *folder*, who has the files of the tutorial and of the guides; nothing that is declared outlives it."""
     before = set(sys.modules)
     patch.setattr(registry, "_managers", {})
-    patch.setattr(verbs, "_verbs", dict(verbs._verbs))
+    shipped = {id: verb for id, verb in verbs._verbs.items() if verb.__module__ == verbs.__name__}
+    patch.setattr(verbs, "_verbs", shipped)
     patch.setattr(_state._tls, "current_app", getattr(_state._tls, "current_app", None), raising=False)
     patch.setattr(_state, "default_app", _state.default_app)
     patch.syspath_prepend(str(folder))
     patch.chdir(folder)
-    for block in blocks_of(TUTORIAL):
-        if block.file == "pins.py":
-            (folder / "pins.py").write_text(block.text, encoding="utf-8")
-            settings.configure(modules="pins")
+    for name, text in {**files_of(TUTORIAL), **files_of(GUIDES)}.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text, encoding="utf-8")
+    settings.configure(modules="pins")
     reader = Reader(folder)
     sys.modules["page"] = reader.module
     try:
@@ -189,6 +196,6 @@ def reading(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Reader]:
         reader.loop.run_until_complete(aclose())
         reader.loop.close()
         for name in set(sys.modules) - before:
-            origin: Any = getattr(sys.modules[name], "__file__", None)
-            if name == "page" or (origin and Path(origin).parent == folder):
+            places = [getattr(sys.modules[name], "__file__", None), *getattr(sys.modules[name], "__path__", [])]
+            if name == "page" or any(place and folder in Path(place).parents for place in places):
                 del sys.modules[name]

@@ -17,7 +17,7 @@ import feedmill.aggregators
 import feedmill.feeds
 from feedmill.fanout import publisher
 from tests.conftest import needed
-from tests.documents import DOCS, ELSEWHERE, ROOT, Block, blocks_of, pages, prints
+from tests.documents import DOCS, ELSEWHERE, ROOT, Block, blocks_of, is_excerpt, pages, prints
 from tests.fake_broker import arrive, replaced
 from tests.reader import check_words, read_all, reading
 
@@ -31,6 +31,8 @@ def name_of(page: Path) -> str:
 
 def runs_elsewhere(block: Block) -> bool:
     """Whether another test runs *block*: that test must know of it."""
+    if block.source:
+        return True  # by the test of excerpts below
     for marker, test in ELSEWHERE.items():
         if block.said(marker):
             assert f"<!-- {marker}" in (ROOT / "tests" / test).read_text(), (
@@ -57,6 +59,21 @@ def test_every_block_of_the_page_runs(
         monkeypatch.setattr(publisher, "send", send)
         monkeypatch.setattr(publisher, "inline", lambda: True)
         read_all(reader, blocks_of(page), lambda block: bool(block.said("not run")) or runs_elsewhere(block))
+
+
+@pytest.mark.parametrize("page", pages(), ids=name_of)
+def test_what_the_page_shows_of_the_examples_is_there(page: Path) -> None:
+    """An excerpt stands in its file; what the reader is to write as a copy, in one block or several, is that file, line by line."""
+    blocks = blocks_of(page)
+    for block in blocks:
+        if block.source:
+            assert (ROOT / block.source).is_file(), f"{block.where}: there is no {block.source}"
+            text = (ROOT / block.source).read_text()
+            assert is_excerpt(block.code, text), f"{block.where}: {block.source} does not say so"
+        if block.original:
+            parts = [each.code.strip() for each in blocks if each.file == block.file]
+            text = (ROOT / block.original).read_text()
+            assert "\n\n\n".join(parts) == text.strip(), f"{block.where}: {block.original} differs"
 
 
 def test_what_is_not_run_is_listed_here_and_says_why() -> None:
@@ -136,3 +153,24 @@ class TestTheReaderIsStrict:
         """And for nothing else than where it stands."""
         assert prints("took 3 s\nfine\n", "took … s\nfine\n")
         assert not prints("took 3 s\nbad\n", "took … s\nfine\n")
+
+    @pytest.mark.parametrize(
+        ("code", "stands"),
+        [
+            ("def f():\n    return 1\n", True),
+            ("    def f():\n        return 1\n", True),
+            ("x = 1\n# …\ndef g():\n    # …\n    return 2\n", True),
+            ("def f():\n    return 2\n", False),
+            ("def f():\n        return 1\n", False),
+            ("def g():\n    # …\nx = 1\n", False),
+            ("x = 1\ndef g():\n", False),
+            ("return 3\n", False),
+            ("# …\n", False),
+            ("", False),
+        ],
+    )
+    def test_an_excerpt_is_compared(self, code: str, stands: bool) -> None:
+        """Each line counts, with its indentation below the first; lines between may be left out, but not exchanged."""
+        assert (
+            is_excerpt(code, "x = 1\n\n\ndef f():\n    return 1\n\n\ndef g():\n    y = 1\n\n    return 2\n") == stands
+        )

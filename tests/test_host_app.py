@@ -20,7 +20,7 @@ from feedmill import Activity
 from feedmill.errors import SettingsError
 from feedmill.fanout.publisher import celery_app
 from feedmill.verbs import Love
-from tests.documents import DOCS, TUTORIAL, blocks_of
+from tests.documents import DOCS, GUIDES, blocks_of, files_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,7 +52,7 @@ def documented(redis_url: str, tmp_path: Path) -> tuple[dict[str, str], list[str
     """The project of the how-to guide in a folder, and the command of its workers; its broker is in a database of its own."""
     blocks = blocks_of(DOCS / "how-to" / "host-the-tasks-in-your-app.md")
     (project,) = [block.text for block in blocks if block.file == "proj.py"]
-    (pins,) = [block.text for block in blocks_of(TUTORIAL) if block.file == "pins.py"]
+    pins = files_of(GUIDES)["pins.py"]
     (tmp_path / "proj.py").write_text(project.replace("redis://127.0.0.1:6379/1", redis_url[:-1] + "1"))
     (tmp_path / "pins.py").write_text(pins)
     (command,) = [

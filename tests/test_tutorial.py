@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from tests.celery_local.process import free_port
-from tests.documents import ROOT, TUTORIAL, blocks_of, commands_of, prints
+from tests.documents import ROOT, TUTORIAL, blocks_of, commands_of, files_of, prints
+from tests.test_two_deployments import until
 
 #: Seconds until Flower shows the worker.
 START = 60.0
@@ -45,6 +46,10 @@ class Terminals:
         )
         assert done.returncode == 0, done.stderr + self.logs()
         return done.stdout
+
+    def log(self, number: int) -> str:
+        """What one of the open terminals shows, in the order in which they were opened."""
+        return (self.folder / f"terminal{range(len(self.open))[number]}.log").read_text(errors="replace")
 
     def logs(self) -> str:
         """What the open terminals show."""
@@ -87,20 +92,24 @@ def shows(url: str, wanted: str) -> bool:
 
 def test_a_newcomer_gets_from_the_first_line_to_flower(terminals: Terminals) -> None:
     """Every file and every command of the part with a worker, in order, prints what the tutorial says."""
-    port, commands, stays = free_port(), 0, 0
+    port, commands, shown = free_port(), 0, dict[int, list[str]]()
+    for name, text in files_of(TUTORIAL).items():
+        (terminals.folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (terminals.folder / name).write_text(text)
     for block in blocks_of(TUTORIAL):
-        if block.file:
-            (terminals.folder / block.file).write_text(block.text)
         if block.language != "console":
             continue
         for command, lines in commands_of(block.text):
             commands += 1
-            if "celery" in shlex.split(command):
-                stays += 1
+            if "celery" in shlex.split(command) or "badge.py" in command:
+                shown[len(terminals.open)] = lines
                 terminals.start(command.replace("5555", str(port)))
+                until(lambda begins=lines[:1]: all(line in terminals.log(-1) for line in begins))
             else:
                 printed = terminals.run(command)
                 assert prints(printed, "\n".join(lines)), f"{block.where}: {printed}{terminals.logs()}"
-    assert (commands, stays) == (4, 2)
+    assert (commands, len(shown)) == (5, 3)
     assert shows(f"http://127.0.0.1:{port}/", "celery@"), terminals.logs()
     assert "Task feedmill.fanout[" in terminals.logs()
+    (moved,) = [number for number, lines in shown.items() if lines]
+    until(lambda: prints(terminals.log(moved), "\n".join(shown[moved])))

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from examples.shared import store
 from feedmill import Activity, Manager, Verb, register
 from feedmill.aggregators import BaseAggregator
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.ids import EntityId
 from feedmill.verbs import Comment
+
+from . import store
 
 
 @register

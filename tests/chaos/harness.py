@@ -409,30 +409,40 @@ class Harness:
         return [(fanout.id, status_of(fields, fanout.op)) for fanout, fields in zip(fanouts, found)]
 
     def settle(self, timeout: float = TIMEOUT) -> float:
-        """Let the system heal itself; the seconds that took since the last fault."""
-        began = self.healed_at or time.monotonic()
-        deadline = time.monotonic() + timeout
+        """Let the system heal itself, until all is done or nothing more is done for *timeout* seconds; the seconds that took since the
+        last fault.
+        """
+        began, patience = self.healed_at or time.monotonic(), Patience(timeout)
         while True:
             self.supervise()
             sweep()
-            if not self.unfinished and not leftovers(self.feeds.client):
-                return time.monotonic() - began
-            if time.monotonic() > deadline:
+            left = leftovers(self.feeds.client)
+            if (not self.unfinished and not left) or patience.is_over(left, self._chunks_done):
                 return time.monotonic() - began
             time.sleep(0.1)
 
     def rest(self) -> bool:
         """Let what is to be done again be done again; whether there was any. Nothing may change by it."""
-        busy, deadline = False, time.monotonic() + LEASE + TIMEOUT
-        while (
-            any(backend().run(backend().journal.list_due(name)).number for name in registry.manager_names())
-            and time.monotonic() < deadline
-        ):
+        busy, patience = False, Patience(LEASE + TIMEOUT)
+        while (due := self._due) and not patience.is_over(due, self._chunks_done):
             busy = True
             self.supervise()
             sweep()
             time.sleep(0.1)
         return busy
+
+    @property
+    def _due(self) -> int:
+        """Fan-outs of which something is to be done, whoever asked for them."""
+        return sum(backend().run(backend().journal.list_due(name)).number for name in registry.manager_names())
+
+    @property
+    def _chunks_done(self) -> int:
+        """Chunks that are done of the fan-outs that are to be done; it changes while workers work."""
+        journal = backend().journal
+        ids = [name for manager in registry.manager_names() for name in backend().run(journal.list_due(manager)).ids]
+        found = backend().run(together([journal.get(name) for name in ids]))
+        return sum(status_of(fields, "").done for fields in found)
 
     def judge(self) -> Verdict:
         """Everything that is not as it must be, now."""
@@ -475,6 +485,19 @@ class Harness:
         row.lost, row.duplicated, row.wrong = verdict.lost, verdict.duplicated, verdict.wrong
         row.passed, row.notes, row.remark = verdict.clean, verdict.notes[:20], self.remark
         return verdict
+
+
+class Patience:
+    """Ends when nothing has changed for so many seconds: a machine may be slow, and busy all the same."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds, self._since, self._state = seconds, time.monotonic(), tuple[object, ...]()
+
+    def is_over(self, *state: object) -> bool:
+        """Whether it has: *state* is what work changes."""
+        if state != self._state:
+            self._since, self._state = time.monotonic(), state
+        return time.monotonic() > self._since + self._seconds
 
 
 def carrying(activity: Activity, context: dict[str, Any]) -> Activity:

@@ -17,7 +17,7 @@ from feedmill import Activity
 from feedmill.verbs import Love
 from tests.chaos import page, report
 from tests.chaos.audit import STATE, Verdict, audit, leftovers
-from tests.chaos.harness import START, Row, carrying
+from tests.chaos.harness import START, Patience, Row, carrying
 from tests.chaos.model import Model
 from tests.chaos.network import ChaosManager, HomeFeed, NewsFeed, Notes, followers_of
 from tests.chaos.proxied import Proxied
@@ -361,3 +361,17 @@ def test_a_tally_counts_what_was_asked_for() -> None:
     clean, soak.tally = True, Tally("", "redis")
     assert not soak.run(0, 7, 50, keep).ended
     assert soak.run(0, 0, 0, keep).ended
+
+
+def test_patience_lasts_while_something_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long work takes, it is waited for; not for what does not go on."""
+    now = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    patience = Patience(10)
+    for done in range(5):
+        now += 9
+        assert not patience.is_over(done)
+    now += 9
+    assert not patience.is_over(4)
+    now += 2
+    assert patience.is_over(4)

@@ -34,6 +34,7 @@ USE_TZ = True
 DEBUG = True
 SECRET_KEY = "an example has none"  # noqa: S105
 ROOT_URLCONF = "config.urls"
+LOGIN_URL = "/"
 STATIC_URL = "/static/"
 STATICFILES_DIRS = [PAGE]
 MIDDLEWARE = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from django.utils.translation import ngettext_lazy
 from orchard import models
 
 from feedmill import Activity, Manager, Verb, register, verbs
@@ -29,6 +30,7 @@ class Like(Verb):
     id = 111
     infinitive = "like"
     past_tense = "liked"
+    sentence = ngettext_lazy("%(actors)s likes %(objects)s", "%(actors)s like %(objects)s", "actor_count")
 
 
 class ByPost(BaseAggregator):
@@ -77,7 +79,8 @@ class OrchardManager(Manager):
 
     def get_recipient_ids(self, activity: Activity) -> Iterable[EntityId]:
         """Likes and comments notify the author of the post, unless it is their own."""
-        return [activity.target_id] if activity.target_id not in (None, activity.actor_id) else []
+        author = activity.target_id
+        return [author] if activity.verb in (Like, verbs.Comment) and author not in (None, activity.actor_id) else []
 
 
 manager = OrchardManager()

@@ -128,6 +128,25 @@ class SeedTests(SiteTestCase):
         self.assertEqual(manager.get_notification_feed(self.people["ann"]).get_denormalized_count(), 3)
 
 
+class ImportTests(SiteTestCase):
+    """Rows that came without signals."""
+
+    def test_import_rows(self) -> None:
+        """They come into the feeds of followers, at their time and once, and notify nobody."""
+        ann, bob = self.people["ann"], self.people["bob"]
+        Post.objects.bulk_create([Post(author=ann, text="Hello")])
+        Like.objects.bulk_create([Like(post=Post.objects.get(), user=bob)])
+        shared, liked = Shares().activity(Post.objects.get()), Likes().activity(Like.objects.get())
+        self.assertNotInFeed(manager, bob, shared)
+        for _ in range(2):
+            with self.captureOnCommitCallbacks(execute=True):
+                call_command("import_rows")
+        self.assertInFeed(manager, bob, shared)
+        self.assertInFeed(manager, self.people["eve"], liked)
+        self.assertEqual([len(manager.get_feeds(bob)["home"]), len(manager.get_user_feed(ann))], [1, 1])
+        self.assertNotNotified(manager, ann, liked)
+
+
 class PageTests(SiteTestCase):
     """What is not JSON."""
 
@@ -136,6 +155,22 @@ class PageTests(SiteTestCase):
         client = Client()
         self.assertIn("csrftoken", client.get("/").cookies)
         self.assertEqual(client.get("/api/live").status_code, 401)
+
+    def test_notifications(self) -> None:
+        """A page of Django's templates says who did what, and marks it; visitors are sent to where they log in."""
+        ann, bob, dan = (self.people[name] for name in ("ann", "bob", "dan"))
+        with self.captureOnCommitCallbacks(execute=True):
+            post = Post.objects.create(author=ann, text="<Hello>")
+            for user in (bob, dan):
+                Like.objects.create(post=post, user=user)
+        client = Client()
+        self.assertRedirects(client.get("/notifications/"), "/?next=/notifications/")
+        client.force_login(ann)
+        page = client.get("/notifications/")
+        self.assertContains(page, "dan and bob like &lt;Hello&gt;", count=1)
+        self.assertContains(page, 'class="unseen"', count=1)
+        self.assertContains(page, "data-feedmill-poll", count=1)
+        self.assertNotContains(client.get("/notifications/"), 'class="unseen"')
 
     def test_the_admin(self) -> None:
         """Ann finds the feeds of somebody there; Bob may not."""
