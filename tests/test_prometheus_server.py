@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -40,7 +41,7 @@ DEPLOY = ROOT / "deploy"
 RULES = DEPLOY / "prometheus" / "feedmill-rules.yml"
 DASHBOARD = DEPLOY / "grafana" / "feedmill.json"
 NAME = CountedManager.name
-TIMEOUT = 60.0
+TIMEOUT = 90.0
 manager = CountedManager()
 
 
@@ -81,11 +82,11 @@ class Server(NamedTuple):
 
 @contextlib.contextmanager
 def scraping(ports: list[int]) -> Iterator[Server]:
-    """A Prometheus that scrapes *ports* each second and has the rules; not as root, and in a folder of its own."""
+    """A Prometheus that scrapes *ports* every two seconds and has the rules; not as root, and in a folder of its own."""
     folder, port, user = Path(tempfile.mkdtemp(prefix="feedmill-prometheus-")), free_port(), server_user()
     shutil.copy(RULES, folder)
     scrape = {"job_name": "feedmill", "static_configs": [{"targets": [f"127.0.0.1:{each}" for each in ports]}]}
-    every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
+    every = {"scrape_interval": "2s", "scrape_timeout": "2s", "evaluation_interval": "1s"}
     config = {"global": every, "rule_files": [RULES.name], "scrape_configs": [scrape]}
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     if user:
@@ -249,6 +250,28 @@ def test_a_running_system(system: System) -> None:
     assert firing == {"FeedmillDeadLetters"}
     subscription.close()
     wait_for(lambda: server.number("sum(feedmill_subscriptions)") == 0)
+
+
+def test_a_worker_that_cannot_serve_says_so(tmp_path: Path, redis_url: str) -> None:
+    """A prefork worker without a directory for its children, and one whose port is taken, log what is wrong, and work."""
+    environment = {
+        "FEEDMILL_REDIS_URL": redis_url,
+        "FEEDMILL_BROKER_URL": redis_url[:-1] + "1",
+        "FEEDMILL_MODULES": "tests.measured",
+        "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]),
+    }
+    command = ["celery", "-A", "feedmill.tasks", "worker", "-l", "INFO", "-n", "mute@%h", "-c", "1"]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        worker = LocalWorker.launch(command, tmp_path, {**environment, "METRICS_PORT": port})
+        try:
+            wait_for(lambda: f"metrics cannot be served on 127.0.0.1:{port}" in worker.logs())
+            assert f"set {prometheus.DIRECTORY} to an empty directory" in worker.logs()
+            wait_for(lambda: " ready." in worker.logs())
+        finally:
+            worker.kill()
 
 
 def alerts() -> list[dict[str, Any]]:
