@@ -34,6 +34,8 @@ class Amounts:
     #: Activities of the page's example, and followers of one author.
     page: int = 1000
     followers: tuple[int, ...] = (1_000, 10_000, 100_000, 1_000_000)
+    #: Followers of an author who posts ten times in quick succession.
+    quick: int = 100_000
     #: Activities of the everyday case, and rounds of them.
     everyday: int = 2000
     everyday_rounds: int = 3
@@ -59,6 +61,7 @@ TINY = Amounts(
     hot_rounds=1,
     page=150,
     followers=(1_000, 2_000),
+    quick=2_000,
     everyday=50,
     everyday_rounds=1,
     publications=2,

@@ -82,6 +82,7 @@ of feeds is read.
 | row | what is done |
 |---|---|
 | `scale_page` | the example on the page of the older framework, into aggregated feeds that are full before; compared with the script floor for as many single deliveries |
+| `ten_posts_…` | ten activities that one author adds in quick succession, into feeds that exist; compared with ten times the time of one |
 | `scale_…` | one activity of one author is delivered to the home feeds and aggregated feeds of that many new followers |
 
 *Seconds* is the time until all is delivered. *Worker MB* and *manager MB* are the largest memory of a worker process and of the calling process. *Broker bytes* are the

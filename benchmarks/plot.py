@@ -104,7 +104,10 @@ def _reads(rows: Rows) -> Bars:
 
 
 def _scale(rows: Rows) -> Bars:
-    found = sorted((row for row in rows.values() if "broker_bytes" in row), key=lambda row: int(row["followers"]))
+    found = sorted(
+        (row for row in rows.values() if {"broker_bytes", "us_per_delivery"} <= row.keys()),
+        key=lambda row: int(row["followers"]),
+    )
     labels = [f"{row['followers']:,} followers" for row in found]
     series = {"Feedmill": [row["us_per_delivery"] for row in found]}
     title = "One activity of one author: time for each delivery, through Celery"

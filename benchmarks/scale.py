@@ -17,6 +17,8 @@ from feedmill.verbs import Add
 
 #: The example of the older framework's page: activities, and followers of their author.
 PAGE = 1000, 500
+#: Activities that one author adds in quick succession.
+TEN, TEN_ROUNDS = 10, 3
 #: Activities of one group in it, and in one day.
 SAME_DAY = 100
 #: Deliveries to each follower by which the floor is measured.
@@ -28,6 +30,8 @@ def scale(bench: Bench) -> Iterator[Row]:
     with harness(bench) as workers:
         bench.say("the page's example")
         yield _page(bench, workers)
+        bench.say(f"ten posts, {bench.amounts.quick:,} followers")
+        yield _ten_posts(bench, workers, bench.amounts.quick)
         for followers in bench.amounts.followers:
             bench.say(f"one author, {followers:,} followers")
             yield _followers(bench, workers, followers)
@@ -64,6 +68,44 @@ def _page(bench: Bench, workers: Harness) -> Row:
         "followers": followers,
         "ours_per_s": round(activities * followers / seconds),
         "call_ms": round(called / activities * 1000, 2),
+    }
+
+
+def _ten_posts(bench: Bench, workers: Harness, followers: int) -> Row:
+    """Ten activities that one author adds in quick succession to everyone's home and news, beside one."""
+    manager, author = HomeAndNews(), crowd_of(1, followers)
+
+    def posted(first: int, count: int) -> tuple[float, float]:
+        """Seconds until all have arrived, and bytes of the broker's."""
+        before, start = _traffic(bench), time.perf_counter()
+        for number in range(first, first + count):
+            manager.add_activity(Activity(author, Add, number, time=START + dt.timedelta(seconds=number)))
+        workers.wait(workers.delivered)
+        seconds = time.perf_counter() - start
+        workers.wait(workers.idle)
+        return seconds, _traffic(bench) - before
+
+    rounds = []
+    for _ in range(TEN_ROUNDS):
+        bench.empty()
+        posted(0, 1)  # makes the feeds
+        rounds.append((posted(1, 1), posted(2, TEN)))
+        for user in range(1, followers + 1, max(1, followers // 500)):
+            check(Flat(user).count() == 2 + TEN, f"home of {user} has {Flat(user).count()} activities")
+            check(Aggregated(user)[0].activity_count == 2 + TEN, f"news of {user} lacks some of {2 + TEN} activities")
+    one, ten = (spread([seconds for seconds, _ in way]) for way in zip(*rounds))
+    ratio = spread([many / TEN / alone for (alone, _), (many, _) in rounds])
+    deliveries = TEN * followers * len(manager.feed_classes)
+    return {
+        "name": f"ten_posts_{followers}",
+        "ratio_ten": round(ratio.median, 3),
+        "spread_ten": ratio.pair(3),
+        "followers": followers,
+        "activities": TEN,
+        "seconds": round(ten.median, 2),
+        "one_seconds": round(one.median, 2),
+        "ours_per_s": round(deliveries / ten.median),
+        "broker_bytes": round(spread([traffic for _, (_, traffic) in rounds]).median / deliveries, 1),
     }
 
 

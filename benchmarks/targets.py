@@ -67,6 +67,7 @@ TARGETS = [
         for batch, bound in ((10, 0.5), (100, 0.2))
     ),
     Target("scale_page", "ratio_script", 2.0, at_least=True),
+    Target("ten_posts_100000", "ratio_ten", 1 / 3),
     Target("scale_1000000", "seconds", 60),
     Target("everyday_backlog", "ratio_celery", 2.0, at_least=True),
     Target("everyday_stream", "ratio_celery", 0.8, at_least=True),

@@ -842,6 +842,7 @@ class TestFullQueues:
         """Who has sent enough leaves the rest to others: what is new waits for one round, not for all that is due."""
         feedmill.configure(queue_limit=0)
         monkeypatch.setattr(drain, "MOST_MESSAGES", 20)
+        monkeypatch.setattr(drain, "MOST_SHARED", 1)
         for number in range(9):
             manager.add_activity(love(number, actor=STAR))
         sent = []

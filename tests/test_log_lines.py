@@ -14,6 +14,7 @@ import pytest
 from feedmill import Activity
 from feedmill.verbs import Love
 from feedmill.worker import reporting
+from feedmill.worker.heartbeat import Watch
 from tests.counting import CROWD, CountedManager, counted_alone
 from tests.fake_broker import FakeBroker, arrive
 
@@ -57,6 +58,38 @@ def test_a_large_fanout(box: FakeBroker, caplog: pytest.LogCaptureFixture) -> No
     assert (whole.chunks, whole.deliveries, whole.author, whole.fanout_id) == (3, CROWD, "star", fanout.id)
     assert whole.operation == "add" and 0 <= whole.seconds < 60
     assert len(lines(caplog, "round done")) >= 1
+
+
+def test_fanouts_that_share_messages(box: FakeBroker, caplog: pytest.LogCaptureFixture) -> None:
+    """Each fan-out has its own lines, as if it had messages of its own; the round counts those that were sent."""
+    fanouts = [manager.add_activity(Activity("star", Love, number)) for number in range(4)]
+    box.work()
+    found = lines(caplog, "chunk done")
+    for fanout in fanouts:
+        mine = [each for each in found if each.fanout_id == fanout.id]
+        assert [(each.chunk, each.chunks, each.deliveries) for each in mine] == [(1, 3, 100), (2, 3, 100), (3, 3, 50)]
+        assert {(each.author, each.operation) for each in mine} == {("star", "add")}
+    whole = {each.fanout_id: (each.chunks, each.deliveries, each.author) for each in lines(caplog, "fan-out done")}
+    assert whole == {fanout.id: (3, CROWD, "star") for fanout in fanouts} and len(found) == 12
+    assert sum(each.messages for each in lines(caplog, "round done")) == 3
+
+
+def test_the_plan_that_ends_last_says_the_author(
+    box: FakeBroker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks are done before the plan that several share is settled: each of these fan-outs ends with that, and has its line."""
+    fanouts = [manager.add_activity(Activity("star", Love, number)) for number in range(4)]
+    plain = Watch.close
+
+    def close(watch: Watch) -> None:
+        for name, args in box.take("feedmill.deliver"):
+            arrive(name, list(args))
+        plain(watch)
+
+    monkeypatch.setattr(Watch, "close", close)
+    box.work()
+    whole = [(each.fanout_id, each.chunks, each.deliveries, each.author) for each in lines(caplog, "fan-out done")]
+    assert sorted(whole) == sorted((fanout.id, 3, CROWD, "star") for fanout in fanouts)
 
 
 def test_small_fanouts(box: FakeBroker, caplog: pytest.LogCaptureFixture) -> None:

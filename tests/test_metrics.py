@@ -10,16 +10,19 @@ from typing import Any
 import pytest
 
 from feedmill import Activity, metrics
+from feedmill.fanout.operations import TOGETHER
 from feedmill.feeds.redis import RedisAggregatedFeed
 from feedmill.metrics import ALL, Kind
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
-from feedmill.worker import chunk_tasks, figures
+from feedmill.worker import chunk_tasks, compensation, figures
 from feedmill.worker.drain import MOST_ATTEMPTS
 from tests.counting import CROWD, CountedHome, CountedManager, CountedNews, CountedNotes, CountingSink, counted_alone
 from tests.fake_broker import FakeBroker, arrive, make_overdue
 
 NAME = CountedManager.name
+#: What one author does in quick succession.
+POSTS = 7
 manager = CountedManager()
 
 
@@ -69,6 +72,46 @@ def test_a_known_load_in_exact_numbers(box: FakeBroker, sink: CountingSink) -> N
     assert all(0 <= each < 60 for each in [*visible, *whole])
     assert sink.sums[("feedmill_redis_round_trips_total",)] > 0 or backend().in_process
     assert not any(name == "feedmill_retries_total" for name, *_ in sink.sums)
+
+
+def test_a_burst_that_shares_messages_in_exact_numbers(box: FakeBroker, sink: CountingSink) -> None:
+    """Posts of one author, to more followers than a chunk, share messages: each counts once, also if a message comes twice."""
+    for number in range(POSTS):
+        manager.add_activity(Activity("star", Love, number))
+    plan(box)
+    messages = box.take("feedmill.deliver")
+    assert [args[1] for _, args in messages] == [TOGETHER] * 3
+    assert sum(value for (name, *_), value in stored().items() if name == "feedmill_queue_deliveries") == CROWD * POSTS
+    for name, args in [*messages, messages[0]]:
+        arrive(name, list(args))
+    assert sink.sums[("feedmill_deliveries_total", NAME, "add")] == CROWD * POSTS
+    assert sink.sums[("feedmill_batches_total", NAME, "chunk")] == 3 * POSTS
+    visible = sink.observed[("feedmill_visible_seconds", NAME, "add")]
+    whole = sink.observed[("feedmill_fanout_seconds", NAME, "add")]
+    assert (len(visible), len(whole)) == (3 * POSTS, POSTS)
+    assert all(0 <= each < 60 for each in [*visible, *whole])
+    assert not any(name in ("feedmill_retries_total", "feedmill_failures_total") for name, *_ in sink.sums)
+
+
+def test_shared_messages_that_fail(box: FakeBroker, sink: CountingSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What fails together counts as one failure of each chunk, and each that is then done alone as one retry."""
+
+    def fails(*_: Any) -> Any:
+        raise OSError("no database")
+
+    for number in range(POSTS):
+        manager.add_activity(Activity("star", Love, number))
+    plan(box)
+    with monkeypatch.context() as patch:
+        patch.setattr(compensation, "read", fails)
+        for name, args in box.take("feedmill.deliver"):
+            arrive(name, list(args))
+    assert sink.sums[("feedmill_failures_total", NAME, "chunk")] == 3 * POSTS
+    assert sink.sums[("feedmill_deliveries_total", NAME, "add")] == 0
+    box.work()
+    assert sink.sums[("feedmill_retries_total", NAME, "chunk")] == 3 * POSTS
+    assert sink.sums[("feedmill_failures_total", NAME, "chunk")] == 3 * POSTS
+    assert sink.sums[("feedmill_deliveries_total", NAME, "add")] == CROWD * POSTS
 
 
 def test_a_chunk_that_is_done_twice_counts_once(box: FakeBroker, sink: CountingSink) -> None:

@@ -96,6 +96,9 @@ FILTERED_ADD = dataclasses.replace(
     ADD,
     succession=Succession(absorbs=(ADD.name, "remove", UPDATE.name, REDELIVER.name), becomes=REDELIVER.name),
 )
+#: What messages call the addition of several activities to the same people, in place of the kind; fan-outs are never of it. A
+#: release that does not know it leaves such a message to others.
+TOGETHER, TOGETHER_DESCRIPTION = "add_together", "deliver {2} activities to {0} {1} feeds"
 #: Where the activity is to be it has been overtaken.
 REMOVE = FanoutOperation(
     "remove",

@@ -43,6 +43,12 @@ class Skipped:
         if self.count == 1:
             self._first = f"{hook} returned {shown(value)} among the ids; an id {problem}"
 
+    def plus(self, other: Skipped) -> Skipped:
+        """Those of both."""
+        both = Skipped()
+        both.count, both._first = self.count + other.count, self._first or other._first
+        return both
+
     def __str__(self) -> str:
         return f"{self.count} bad {'id was' if self.count == 1 else 'ids were'} left out: {self._first}"
 

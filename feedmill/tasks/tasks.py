@@ -15,9 +15,19 @@ from feedmill import signing
 from feedmill.errors import RETRY_ELSEWHERE, FeedBusy, FeedmillError, MessageError, StorageError
 from feedmill.fanout.operations import FOLLOW, REBUILD, REFOLLOW, REMOVE_ACTOR, UNFOLLOW
 from feedmill.manager import deferral
+from feedmill.storage.operations import together
 from feedmill.storage.registry import backend
 from feedmill.tasks import foreign_messages
-from feedmill.worker import chunk_tasks, dead_letters, drain, figures, heartbeat, hook_calls, reporting
+from feedmill.worker import (
+    chunk_tasks,
+    dead_letters,
+    drain,
+    figures,
+    heartbeat,
+    hook_calls,
+    planned_chunks,
+    reporting,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +54,7 @@ class FeedmillTask(Task):  # type: ignore[misc]
     retry_backoff_max = 60
     retry_jitter = True
     max_retries = 5
-    #: Where the arguments have the fan-out that they are about, and behind it the number of its plan; -1 if they are about none.
+    #: Where the arguments have the fan-out that they are about, or the first, and behind it the number of its plan; -1 if they are about none.
     fanout_at = -1
 
     def signature_from_request(self, request: Any = None, *args: Any, **kwargs: Any) -> Any:
@@ -70,8 +80,9 @@ class FeedmillTask(Task):  # type: ignore[misc]
             if isinstance(exc, MessageError):
                 dead_letters.keep_message(self.name, args, dead_letters.reason(exc))
             elif self.fanout_at >= 0:
-                fanout_id, generation = args[self.fanout_at : self.fanout_at + 2]
-                backend().run(backend().journal.record_error(fanout_id, generation, dead_letters.reason(exc)))
+                journal, why = backend().journal, dead_letters.reason(exc)
+                about = planned_chunks.fanouts_of(args, self.fanout_at)
+                backend().run(together([journal.record_error(*each, why) for each in about]))
 
 
 def _task(name: str, kinds: tuple[type, ...], limits: tuple[int, int]) -> Callable[[Callable[..., int]], Any]:

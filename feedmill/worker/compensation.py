@@ -43,20 +43,26 @@ WRITTEN = (FOLLOWERS, RECIPIENTS, NOTIFIED)
 
 
 def read(
-    manager: Manager, op: FanoutOperation, body: bytes, parts: Sequence[AudienceUsers], audience_read_at: int
-) -> Steps[tuple[list[Fact], set[Unfollow]]]:
-    """What is so with what a chunk is about, and which of its people are known to be too late, in one round trip.
+    manager: Manager,
+    op: FanoutOperation,
+    bodies: Sequence[bytes],
+    parts: Sequence[AudienceUsers],
+    audience_read_at: int,
+) -> Steps[tuple[list[list[Fact]], set[Unfollow]]]:
+    """What is so with what each of *bodies* is about, and which of the people of *parts* are known to be too late, in one round trip.
 
     *audience_read_at*: the number of the last unfollow when people were listed.
     """
-    found: list[Fact] = []
+    found: list[list[Fact]] = []
 
     def facts() -> Steps[set[Unfollow]]:
-        found.extend(resolve(op, body, (yield from kept_bodies.facts(manager, about(op, body), repeated=True))))
+        raw_ids = [raw_id for body in bodies for raw_id in about(op, body)]
+        known = yield from kept_bodies.facts(manager, raw_ids, repeated=True)
+        found.extend(resolve(op, body, known) for body in bodies)
         return set()
 
     def pairs() -> Iterable[Unfollow]:
-        authors = {str(fact.activity.actor_id) for fact in found if fact.activity is not None}
+        authors = {str(fact.activity.actor_id) for some in found for fact in some if fact.activity is not None}
         return {(str(user), _whom(name, author)) for author in authors for name, ids in parts for user in ids}
 
     asked = [facts()]

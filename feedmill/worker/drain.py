@@ -8,12 +8,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from celery.exceptions import SoftTimeLimitExceeded
+
 from feedmill import metrics, registry
 from feedmill.errors import RETRY_ELSEWHERE, MessageError, StorageError, WrongType
 from feedmill.fanout import publisher
-from feedmill.fanout.operations import PLANNED, FanoutOperation, Subject, operation_called
+from feedmill.fanout.operations import ADD, PLANNED, FanoutOperation, Subject, operation_called
 from feedmill.feeds.flat import Feed
 from feedmill.grouping.writer import recover_pending_writes
+from feedmill.ids import EntityId
 from feedmill.manager import Manager, activity_bodies, feed_classes, removal_index
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.hook_results import Skipped
@@ -39,6 +42,10 @@ logger = logging.getLogger(__name__)
 MOST_CLAIMS, MOST_DELIVERIES, MOST_MESSAGES = 100, 5000, 500
 #: What a further activity for the same people counts as: it is written along with the others.
 FOLDED = 0.1
+#: Fan-outs of one author whose followers are listed once, and whose chunks share messages.
+MOST_SHARED = 25
+#: Seconds for which hooks are asked whom else these concern, before the chunks are sent.
+LONGEST_GATHERING = 0.25
 #: Attempts after which a fan-out that fails, or whose chunks stay undone, becomes a dead letter.
 MOST_ATTEMPTS = 12
 #: Seconds until a fan-out that failed is tried again: the first time, and at most.
@@ -211,6 +218,8 @@ class _DrainPass:
         #: What is planned in this round, and at which place of it the claim is that is looked at.
         self.queue: Sequence[Claim] = ()
         self.place = 0
+        #: Those that were planned along with one before them.
+        self.shared = set[str]()
         #: What waits for others that are not done yet, and seconds until it is to be looked at again.
         self.undone: list[tuple[Claim, float]] = []
         self.watch = Watch(manager.name, self._let_go)
@@ -238,6 +247,8 @@ class _DrainPass:
         """Plan what is in the queue, and deliver it; whether some was left to other workers."""
         is_left = False
         for place, claim in enumerate(self.queue):
+            if claim.id in self.shared:
+                continue
             self.place = place
             if (
                 _is_suspect(claim)
@@ -250,7 +261,7 @@ class _DrainPass:
                 self.full[claim.waiting_queue].append(claim)
                 continue
             if self._enough():
-                self._leave(self.queue[place:])
+                self._leave(self._rest(place))
                 is_left = True
                 break
             if self._one(claim):
@@ -281,9 +292,13 @@ class _DrainPass:
 
     def _let_go(self) -> None:
         """Leave all others to other workers: what is planned is slow. While it is planned none of these change."""
-        logger.info("fan-out %s of %s is slow to be planned", self.watch.latest.id, self.manager.name)
+        logger.info("fan-out %s of %s is slow to be planned", self.watch.id, self.manager.name)
         full = [each for waiting in self.full.values() for each in waiting]
-        self._leave([*(each.claim for each in self.ready), *full, *self.queue[self.place + 1 :]])
+        self._leave([*(each.claim for each in self.ready), *full, *self._rest(self.place + 1)])
+
+    def _rest(self, place: int) -> list[Claim]:
+        """What is in the queue from *place* on and not planned yet."""
+        return [claim for claim in self.queue[place:] if claim.id not in self.shared]
 
     def _one(self, claim: Claim) -> bool:
         """Get a claim ready, or send its chunks; whether that was so slow that all others were left to other workers."""
@@ -308,10 +323,11 @@ class _DrainPass:
             planned = None
         except Exception as error:
             planned = None
-            self._failed(watch.latest, error)
+            for each in watch.latest.values():
+                self._failed(each, error)
         if watch.slow:
             self.ready = []
-            self.full = {name: [each for each in some if each.id == claim.id] for name, some in self.full.items()}
+            self.full = {name: [each for each in some if each.id in watch.latest] for name, some in self.full.items()}
         if planned is not None:
             self.since = self.since if self.ready else time.monotonic()
             reached = count_recipients(planned.deliveries)
@@ -344,20 +360,72 @@ class _DrainPass:
             return None
         if op.subject is Subject.FOUND:
             return self._wait(op, watch)
-        skipped = Skipped()
+        omitted = planner.Omitted(Skipped(), Skipped())
         facts = self.facts
         if op.subject is Subject.ACTIVITIES:  # they are read when they are needed
             facts = backend().run(activity_bodies.facts(self.manager, about(op, claim.body)))
-        planned = planner.plan(self.manager, op, claim, facts, skipped)
+        planned = planner.plan(self.manager, op, claim, facts, omitted)
         if isinstance(planned, planner.Planned):
-            planner.record_skipped(self.manager, claim, skipped)
+            planner.record_omitted(self.manager, claim, omitted)
             return planned
-        sent = planner.send(self.manager, watch, planned, _silence(claim), self.full, skipped, self._author(claim))
-        self.messages += sent.chunks
+        all_omitted = {claim.id: omitted}
+        others: dict[str, list[planner.Chunk]] = {}
+        if planned.by_followers and _may_share(claim) and not publisher.inline():  # there a message costs nothing
+            others = self._sharing(op, claim, omitted.followers, all_omitted)
+            watch.share(lambda: self._take(others), self.deadline)
+            others = {name: chunks for name, chunks in others.items() if name in watch.latest}
+        sent = planner.send(
+            self.manager,
+            watch,
+            planner.shared(planned, claim, others),
+            _silence(claim),
+            self.full,
+            all_omitted,
+            self._author(claim),
+        )
+        self.messages += sent.messages
         if sent.full:
             watch.close()
-            self.full.setdefault(sent.full, []).append(watch.claim)
+            self.full.setdefault(sent.full, []).extend(watch.held.values())
         return None
+
+    def _sharing(
+        self, op: FanoutOperation, claim: Claim, followers: Skipped, omitted: dict[str, planner.Omitted]
+    ) -> dict[str, list[planner.Chunk]]:
+        """The fan-outs for which the followers of *claim* are the same, and the chunks that each has beside them.
+
+        They are additions of the same author, begun for the first time. What is left out of them is put into *omitted*. One of which a
+        hook fails is planned when it is its turn, and so are all that are left when hooks have taken long.
+        """
+        found: dict[str, list[planner.Chunk]] = {}
+        author, until = self._author(claim), time.monotonic() + LONGEST_GATHERING
+        if author is None:
+            return found
+        for other in self._rest(self.place + 1):
+            if len(found) + 1 >= MOST_SHARED or time.monotonic() > until:
+                break
+            if not (_may_share(other) and other.feeds == claim.feeds and other.waiting_queue not in self.full):
+                continue
+            its = self._author(other)
+            if type(its) is not type(author) or its != author:  # as hooks get it: 1 and True are not the same
+                continue
+            (raw_id,), skipped = _one_activity(other), Skipped()
+            try:
+                chunks = planner.beside_followers(self.manager, op, other, self.facts[raw_id], skipped)
+            except SoftTimeLimitExceeded:
+                raise
+            except Exception as error:
+                logger.info("fan-out %s is planned by itself: %r", other.id, error)
+                continue
+            if chunks is not None:
+                found[other.id], omitted[other.id] = chunks, planner.Omitted(followers, skipped)
+        return found
+
+    def _take(self, others: Mapping[str, list[planner.Chunk]]) -> list[Claim]:
+        """Those of *others* that are still in the queue, for whom it is their turn now."""
+        found = [claim for claim in self._rest(self.place + 1) if claim.id in others]
+        self.shared.update(claim.id for claim in found)
+        return found
 
     def _wait(self, op: FanoutOperation, watch: Watch) -> planner.Planned | None:
         """Nothing is left to be delivered of what waits for others, once those are done."""
@@ -436,8 +504,8 @@ class _DrainPass:
         author = self._author(ready.claim, ready.deliveries)
         return reporting.Done(ready.claim.id, ready.claim.op, ready.reached, age, author)
 
-    def _author(self, claim: Claim, deliveries: Sequence[Delivery] = ()) -> Any:
-        """Who did what a fan-out is about, and what *deliveries* are of; None if that is not known."""
+    def _author(self, claim: Claim, deliveries: Sequence[Delivery] = ()) -> EntityId | None:
+        """Who did what a fan-out is about, and what *deliveries* are of; None if that is not known, or cannot be read."""
         if deliveries:
             return deliveries[0].activity.actor_id
         facts = (self.facts.get(raw_id) for raw_id in _one_activity(claim))
@@ -493,6 +561,11 @@ def _waits(claim: Claim) -> bool:
     """Whether it waits for others, which may be among those that are claimed with it."""
     op = PLANNED.get(claim.op)
     return op is not None and op.subject is Subject.FOUND
+
+
+def _may_share(claim: Claim) -> bool:
+    """Whether it may be planned along with others: it adds an activity, and nobody has begun it before."""
+    return claim.op == ADD.name and not (_is_suspect(claim) or claim.planned or claim.relisted)
 
 
 def _is_suspect(claim: Claim) -> bool:

@@ -11,12 +11,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from feedmill.storage.deadline import LeaseExpired
 from feedmill.storage.journal import Claim, lease
-from feedmill.storage.operations import Steps
+from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ new_lock: Callable[[], Any] = threading.Lock
 
 
 class Watch:
-    """The claim of the fan-out that a round plans. It changes when it is renewed, so whoever writes with it asks here.
+    """The claims of what a round plans: of one fan-out, and of others that share its plan. They change when they are renewed, so
+    whoever writes with them asks here.
 
     One serves for all claims of a round, one after the other. Nothing beats between two of them.
     """
@@ -47,43 +49,67 @@ class Watch:
         self._manager, self._when_slow = manager, when_slow
         #: Whether nothing beats any more.
         self.closed = True
-        self._lock, self._lost = new_lock(), False
+        self._lock, self._lost = new_lock(), set[str]()
         self._begun = 0.0
 
     def take(self, claim: Claim, deadline: float) -> None:
         """Turn to *claim*, which holds until *deadline*."""
         with self._lock:
-            #: The last that is known of the claim, even if it was lost.
-            self.latest = claim
-            self.deadline, self.slow, self.closed, self._lost = deadline, False, False, False
+            #: The last that is known of each claim, even if it was lost, by the fan-out's id; the first that was taken comes first.
+            self.latest = {claim.id: claim}
+            #: The fan-out that was taken.
+            self.id = claim.id
+            self.deadline, self.slow, self.closed = deadline, False, False
+            self._lost.clear()
             self._begun = time.monotonic()
+
+    def share(self, choose: Callable[[], Iterable[Claim]], deadline: float) -> None:
+        """Plan what *choose* returns along with it, which holds until *deadline*; not if it is slow, and others were let go."""
+        with self._lock:
+            if not self.slow:
+                self.latest.update((claim.id, claim) for claim in choose())
+                self.deadline = min(self.deadline, deadline)
 
     @property
     def claim(self) -> Claim:
-        """As it is now; :class:`~feedmill.storage.deadline.LeaseExpired` if it was lost."""
+        """The first as it is now; :class:`~feedmill.storage.deadline.LeaseExpired` if it was lost."""
+        with self._lock:
+            if self.id in self._lost:
+                raise self._expired()
+            return self.latest[self.id]
+
+    @property
+    def held(self) -> dict[str, Claim]:
+        """Those that were not lost, as they are now, by the fan-out's id; LeaseExpired if there is none."""
         with self._lock:
             return self._held()
 
-    def _held(self) -> Claim:
-        if self._lost:
-            raise LeaseExpired(f"fan-out {self.latest.id} was called off or taken over while it was planned")
-        return self.latest
+    def _held(self) -> dict[str, Claim]:
+        held = {name: claim for name, claim in self.latest.items() if name not in self._lost}
+        if not held:
+            raise self._expired()
+        return held
 
-    def write(self, operation: Callable[[Claim], Steps[Claim | None]]) -> Claim:
-        """Run what *operation* makes of the claim, and keep the claim that it returns; LeaseExpired if that is none."""
+    def _expired(self) -> LeaseExpired:
+        return LeaseExpired(f"fan-out {self.id} was called off or taken over while it was planned")
+
+    def write(self, operation: Callable[[Claim], Steps[Claim | None]]) -> dict[str, Claim]:
+        """Run what *operation* makes of each claim, and keep the claim that it returns; which are left. LeaseExpired if none is."""
         with self._lock:
-            now = time.monotonic()
-            self._keep(backend().run(operation(self._held())), now)
+            self._renew(operation, time.monotonic())
             return self._held()
 
-    def _keep(self, renewed: Claim | None, now: float) -> None:
-        if renewed is None:
-            self._lost = True
-        else:
-            self.latest, self.deadline = renewed, now + lease() / 1000
+    def _renew(self, operation: Callable[[Claim], Steps[Claim | None]], now: float) -> None:
+        held = self._held()
+        renewed = backend().run(together([operation(claim) for claim in held.values()]))
+        for name, claim in zip(held, renewed):
+            if claim is None:
+                self._lost.add(name)
+            else:
+                self.latest[name], self.deadline = claim, now + lease() / 1000
 
     def beat(self, now: float) -> None:
-        """What is due *now*: let go of what waits for this plan, once; renew the claim, for as long as a plan may take."""
+        """What is due *now*: let go of what waits for this plan, once; renew the claims, for as long as a plan may take."""
         with self._lock:
             if not self.closed and not self.slow and now >= self._begun + SLOW:
                 self.slow = True
@@ -91,11 +117,11 @@ class Watch:
         self.renew(now)
 
     def renew(self, now: float, last: bool = False) -> None:
-        """Renew the claim if a third of its lease is over; nothing beats after the *last* time."""
+        """Renew the claims if a third of their lease is over; nothing beats after the *last* time."""
         with self._lock:
             is_due = now >= self.deadline - lease() / 1500 and now < self._begun + LONGEST_PLANNING
-            if is_due and not self.closed and not self._lost:
-                self._keep(backend().run(backend().journal.renew(self._manager, self.latest)), now)
+            if is_due and not self.closed and len(self._lost) < len(self.latest):
+                self._renew(partial(backend().journal.renew, self._manager), now)
             self.closed = self.closed or last
 
     def close(self) -> None:

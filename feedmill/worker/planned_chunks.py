@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from feedmill.errors import MessageError
+from feedmill.fanout.operations import ADD, CHUNKED, TOGETHER, FanoutOperation, operation_called
 from feedmill.ids import MAX_INT, MIN_INT, EntityId, are_ints
 from feedmill.manager import Priority
 from feedmill.msgpack_codec import pack
@@ -75,6 +76,53 @@ def planned_chunk(audience: str, priority: Priority, ids: Sequence[EntityId]) ->
         if len(shorter) < 0.9 * len(data):
             encoding, data = COMPRESSED, shorter
     return PlannedChunk(audience, priority.queue, len(ids), encoding, data)
+
+
+class NamedChunk(NamedTuple):
+    """A chunk as messages name it."""
+
+    #: What the fan-out is about.
+    body: bytes
+    #: The fan-out, and the number of its plan.
+    fanout_id: str
+    generation: int
+    #: The chunk's number in that.
+    chunk: int
+
+
+def message_of(manager: str, op: FanoutOperation, named: Sequence[NamedChunk]) -> list[Any]:
+    """The arguments of the message of *named* chunks: of one, or of several that are for the same people."""
+    first, *others = named
+    if not others:
+        return [manager, op.name, *first]
+    return [manager, TOGETHER, pack([first.body, *map(list, others)]), *first[1:]]
+
+
+def read_message(op: str, named: NamedChunk) -> tuple[FanoutOperation, list[NamedChunk]]:
+    """The kind of fan-out, and the chunks, that a message names, whose own arguments *op* and *named* are.
+
+    :class:`~feedmill.errors.MessageError` if they are not what :func:`message_of` made, :class:`~feedmill.errors.UnknownName` for a
+    kind that this release does not know.
+    """
+    if op != TOGETHER:
+        return operation_called(op, CHUNKED), [named]
+    body, *others = unpacked(named.body, "chunks") or [None]
+    kinds = [bytes, str, int, int]
+    if not isinstance(body, bytes) or any(
+        not isinstance(each, list) or list(map(type, each)) != kinds for each in others
+    ):
+        raise MessageError(
+            "the message's chunks are not an activity and lists of activity, fan-out, number of its plan and chunk"
+        )
+    return ADD, [named._replace(body=body), *(NamedChunk(*each) for each in others)]
+
+
+def fanouts_of(arguments: Sequence[Any], place: int) -> list[tuple[str, int]]:
+    """The fan-outs that the message with these *arguments* is about, each with the number of its plan; the first of them is at *place*."""
+    if arguments[1] != TOGETHER:
+        return [(arguments[place], arguments[place + 1])]
+    _, named = read_message(TOGETHER, NamedChunk(*arguments[place - 1 :]))
+    return [(each.fanout_id, each.generation) for each in named]
 
 
 def read_chunk(data: bytes) -> PlannedChunk:

@@ -6,11 +6,12 @@ import itertools
 import logging
 import time
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from feedmill.errors import MessageError
 from feedmill.fanout import handle, publisher
-from feedmill.fanout.operations import OPERATIONS, REMOVE, FanoutOperation, Subject
+from feedmill.fanout.operations import OPERATIONS, REMOVE, TOGETHER_DESCRIPTION, FanoutOperation, Subject
 from feedmill.feeds.flat import Feed
 from feedmill.grouping.operations import is_updated
 from feedmill.ids import EntityId
@@ -45,13 +46,15 @@ from feedmill.worker.delivery import (
 )
 from feedmill.worker.heartbeat import Watch
 from feedmill.worker.isolation import isolate, split_work
-from feedmill.worker.planned_chunks import PlannedChunk, planned_chunk, read_chunk
+from feedmill.worker.planned_chunks import NamedChunk, PlannedChunk, message_of, planned_chunk, read_chunk
 
 logger = logging.getLogger(__name__)
 
 #: An audience, its priority, and its people: all of them as a stream, or a chunk.
 Audience = tuple[str, Priority, Iterator[EntityId]]
 Chunk = tuple[str, Priority, list[EntityId]]
+#: A chunk, and the ids of the fan-outs that have it.
+SharedChunk = tuple[Chunk, list[str]]
 
 #: Seconds until it is seen whether full queues have room again.
 FULL_QUEUE_PAUSE = 5.0
@@ -67,13 +70,32 @@ class Planned(NamedTuple):
     error: Exception | None = None
 
 
+class Large(NamedTuple):
+    """What is to be sent in chunks."""
+
+    #: The chunks of audiences that have no more people than one chunk each.
+    small: list[Chunk]
+    #: Those of the others.
+    rest: Iterator[Chunk]
+    #: Whether these others are followers, all of them: they are the same for whatever their author does now.
+    by_followers: bool = False
+
+
+class Omitted(NamedTuple):
+    """Bad ids that were left out."""
+
+    #: Among the followers; and among other people.
+    followers: Skipped
+    others: Skipped
+
+
 def plan(
-    manager: Manager, op: FanoutOperation, claim: Claim, facts: Mapping[bytes, Fact], skipped: Skipped
-) -> Planned | Iterator[Chunk]:
+    manager: Manager, op: FanoutOperation, claim: Claim, facts: Mapping[bytes, Fact], omitted: Omitted
+) -> Planned | Large:
     """What a fan-out comes to: deliveries to a few people, or a stream of chunks that are to be sent.
 
     Who has no more followers than one chunk, none of them of low priority, is served where this was called. *facts*: what
-    is so with the activities that it is about. Bad ids are left out, and counted in *skipped*.
+    is so with the activities that it is about. Bad ids are left out, and counted in *omitted*.
     """
     named = resolve(op, claim.body, facts)
     about = [fact for fact in named if fact.activity is not None]
@@ -86,25 +108,58 @@ def plan(
         check_known(named)
         return Planned([])
     size = manager.fanout_chunk_size
-    audiences = _audiences(manager, op, claim, about[0], skipped)
+    audiences = _audiences(manager, op, claim, about[0], omitted)
     first: list[Chunk] = []
     while audiences:
         audience, priority, ids = audiences[0]
         chunk = list(itertools.islice(ids, size + 1))  # one ahead: a full chunk may be all that there are
         if len(chunk) > size or (chunk and priority is not Priority.HIGH):
             audiences[0] = (audience, priority, itertools.chain(chunk, ids))
-            return itertools.chain(first, _chunks(audiences, size))
+            by_followers = all(name == FOLLOWERS for name, _, _ in audiences)
+            return Large(first, _chunks(audiences, size), by_followers)
         audiences.pop(0)
         if chunk:
             first.append((audience, priority, chunk))
     if (
         len(about) < len(named) and first and any(fact.kind == FOREIGN for fact in named)
     ):  # each chunk does what it can, and is done by a worker that can do all of it
-        return iter(first)
+        return Large(first, iter(()))
     parts: list[AudienceUsers] = [(audience, ids) for audience, _, ids in first]
     return _planned(
         manager, op, about, _without_followers(parts) if claim.relisted and not manager.is_filtered else parts, claim
     )
+
+
+def beside_followers(
+    manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, skipped: Skipped
+) -> list[Chunk] | None:
+    """The chunks of a fan-out but those of followers, who are not listed; None if an audience has more people than one chunk."""
+    found, size = list[Chunk](), manager.fanout_chunk_size
+    for audience, priority, ids in _audiences(manager, op, claim, fact, Omitted(skipped, skipped), followers=False):
+        chunk = list(itertools.islice(ids, size + 1))
+        if len(chunk) > size:
+            return None
+        if chunk:
+            found.append((audience, priority, chunk))
+    return found
+
+
+def shared(large: Large, claim: Claim, others: Mapping[str, Sequence[Chunk]]) -> Iterator[SharedChunk]:
+    """The chunks of *claim*, and of *others*, which have the same followers and these chunks beside them.
+
+    Of people who are the same for several there is one chunk. Followers come last: they are less urgent, or many.
+    """
+    beside = [chunk for chunk in large.small if chunk[0] != FOLLOWERS]
+    followers = [chunk for chunk in large.small if chunk[0] == FOLLOWERS]
+    found: dict[tuple[str, Priority, tuple[EntityId, ...]], list[str]] = {}
+    for name, chunks in [(claim.id, beside), *others.items()]:
+        for audience, priority, ids in chunks:
+            found.setdefault((audience, priority, tuple(ids)), []).append(name)
+    for (audience, priority, people), names in found.items():
+        yield (audience, priority, list(people)), names
+    everyone = [claim.id, *others]
+    for chunk in itertools.chain(followers, large.rest):
+        yield chunk, everyone
 
 
 def _planned(
@@ -130,8 +185,11 @@ def _without_followers(parts: list[AudienceUsers]) -> list[AudienceUsers]:
     return [(name, [user for user in ids if name != UNFOLLOWED or str(user) not in users]) for name, ids in parts]
 
 
-def _audiences(manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, skipped: Skipped) -> list[Audience]:
-    """Whose feeds must be made true of an activity, most urgent first, as streams that are read in this order.
+def _audiences(
+    manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, omitted: Omitted, *, followers: bool = True
+) -> list[Audience]:
+    """Whose feeds must be made true of an activity, most urgent first, as streams that are read in this order; *followers*: or
+    only those of others.
 
     An update of what was imported, or only told to some, is of no interest to others; of what was removed it takes the
     place of the removal.
@@ -141,15 +199,15 @@ def _audiences(manager: Manager, op: FanoutOperation, claim: Claim, fact: Fact, 
     notifies = manager.notification_feed_class is not None and op.subject is Subject.ACTIVITY
     if notifies:  # an import is news to nobody
         if not updates or fact.kind == LIVE:
-            found.append((RECIPIENTS, Priority.HIGH, recipients_of(manager, activity, skipped)))
+            found.append((RECIPIENTS, Priority.HIGH, recipients_of(manager, activity, omitted.others)))
         if fact.notified or fact.formers:
             found.append((NOTIFIED, Priority.HIGH, _notified(manager, fact, void=not updates)))
     classes = manager.feed_classes.values()
     if manager.own_feeds and (not updates or _is_changed(manager, fact, own_feeds.classes(manager))):
         found.append((OWN, Priority.HIGH, iter([activity.actor_id])))
-    if classes and (not updates or _is_changed(manager, fact, classes)):
-        followers = followers_of(manager, activity.actor_id, skipped)
-        found += [(FOLLOWERS, priority, ids) for priority, ids in followers]
+    if followers and classes and (not updates or _is_changed(manager, fact, classes)):
+        listed = followers_of(manager, activity.actor_id, omitted.followers)
+        found += [(FOLLOWERS, priority, ids) for priority, ids in listed]
     ways = ("", FROM_FEEDS) if manager.is_filtered else ("",)
     if classes and claim.relisted:
         found.append((UNFOLLOWED, Priority.HIGH, _unfollowed(manager, claim, activity, *ways)))
@@ -193,58 +251,97 @@ def _chunks(audiences: Iterable[Audience], size: int) -> Iterator[Chunk]:
 class Sent(NamedTuple):
     """What became of a plan."""
 
-    #: Chunks that were sent.
-    chunks: int
+    #: Messages that were sent.
+    messages: int
     #: The queue that had no room for the first of them: then nothing was done.
     full: str = ""
+
+
+class _Progress:
+    """How far the plan of one fan-out has come."""
+
+    def __init__(self) -> None:
+        #: Chunks that are written down; and how many of them, in their order, are sent.
+        self.planned = self.sent = 0
+        #: Bad ids that were left out and are written down.
+        self.logged = 0
+        #: What is written down next, by number.
+        self.packed: dict[int, bytes] = {}
 
 
 def send(
     manager: Manager,
     watch: Watch,
-    chunks: Iterator[Chunk],
+    chunks: Iterator[SharedChunk],
     delay: float,
     full: Container[str] = (),
-    skipped: Skipped | None = None,
+    omitted: Mapping[str, Omitted] = MappingProxyType({}),
     author: EntityId | None = None,
 ) -> Sent:
     """Write *chunks* down and send them, a batch at a time, and look after them in *delay* seconds.
 
+    Each fan-out of the *watch* has its own chunks written down; a message names those of several that are for the same people.
     What finds no room in its queue stays written down and is sent later. If not even the first does, as when its queue is
-    one of *full*, nothing is done. What comes slowly is not collected for long.
-    :class:`~feedmill.storage.deadline.LeaseExpired` if meanwhile the claim was lost or the fan-out called off. *author*: who did what it
-    is about, for who is told when it ends.
+    one of *full*, nothing is done. What comes slowly is not collected for long. *omitted*: what was left out, by the fan-out's id.
+    *author*: who did what all of them are about, for who is told when one ends.
+    :class:`~feedmill.storage.deadline.LeaseExpired` if meanwhile all claims were lost or called off; what only some lost goes on
+    without them.
     """
-    planned = sent = logged = 0
+    planned = sent = 0
+    made = {name: _Progress() for name in watch.latest}
     for batch in _batches(chunks):
-        queue = batch[0][1].queue
+        queue = batch[0][0][1].queue
         if not planned and queue in full:
             return Sent(0, queue)
         fitting = (
-            _fitting([priority.queue for _, priority, _ in batch]) if sent == planned else 0
+            _fitting([priority.queue for (_, priority, _), _ in batch]) if sent == planned else 0
         )  # what comes later is no more urgent
         if not planned and not fitting:
             return Sent(0, queue)
-        planned_chunks = {planned + place: planned_chunk(*chunk) for place, chunk in enumerate(batch)}
-        packed = {number: pack(chunk) for number, chunk in planned_chunks.items()}
-        claim = watch.write(partial(backend().journal.renew, manager.name, chunks=packed))
-        _publish(manager, claim, itertools.islice(planned_chunks.items(), fitting))
+        messages: list[tuple[PlannedChunk, list[tuple[str, int]]]] = []
+        for each in made.values():
+            each.packed = {}
+        for chunk, names in batch:
+            kept = planned_chunk(*chunk)
+            data, having = pack(kept), [(name, made[name]) for name in names]
+            messages.append((kept, [(name, each.planned) for name, each in having]))
+            for _, each in having:
+                each.packed[each.planned] = data
+                each.planned += 1
+                each.sent += len(messages) <= fitting
+        held = watch.write(lambda claim: backend().journal.renew(manager.name, claim, made[claim.id].packed))
+        _publish(manager, [(kept, _held(held, numbers)) for kept, numbers in messages[:fitting]])
         planned, sent = planned + len(batch), sent + fitting
-        logged = record_skipped(manager, claim, skipped, logged)
+        _record_omitted(manager, held, made, omitted)
     watch.close()
-    record_skipped(manager, watch.claim, skipped, logged)
-    journaled = backend().journal.await_chunks(
-        manager.name, watch.claim, planned, delay if sent == planned else FULL_QUEUE_PAUSE, sent
-    )
-    progress = backend().run(journaled)
-    if progress is not None and progress.ended:  # chunks are done while others are still written down
-        reporting.fanout_ended(manager.name, watch.claim.op, watch.claim.id, {"author": author}, progress)
+    held = watch.held
+    _record_omitted(manager, held, made, omitted)
+    waiting = []
+    for name, claim in held.items():
+        each = made[name]
+        pause = delay if each.sent == each.planned else FULL_QUEUE_PAUSE
+        waiting.append(backend().journal.await_chunks(manager.name, claim, each.planned, pause, each.sent))
+    for claim, progress in zip(held.values(), backend().run(together(waiting))):
+        if progress is not None and progress.ended:  # chunks are done while others are still written down
+            reporting.fanout_ended(manager.name, claim.op, claim.id, {"author": author}, progress)
     return Sent(sent)
 
 
-def _batches(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
+def _held(held: Mapping[str, Claim], numbers: Iterable[tuple[str, int]]) -> list[tuple[Claim, int]]:
+    return [(held[name], number) for name, number in numbers if name in held]
+
+
+def _record_omitted(
+    manager: Manager, held: Mapping[str, Claim], made: Mapping[str, _Progress], omitted: Mapping[str, Omitted]
+) -> None:
+    for name, claim in held.items():
+        if name in omitted:
+            made[name].logged = record_omitted(manager, claim, omitted[name], made[name].logged)
+
+
+def _batches(chunks: Iterator[SharedChunk]) -> Iterator[list[SharedChunk]]:
     """*chunks*, many at a time: as many as are published together, or what came in a while."""
-    batch, since = list[Chunk](), time.monotonic()
+    batch, since = list[SharedChunk](), time.monotonic()
     for chunk in chunks:
         batch.append(chunk)
         if len(batch) == publisher.PUBLISH_BATCH or time.monotonic() >= since + LONGEST_BATCH:
@@ -254,13 +351,15 @@ def _batches(chunks: Iterator[Chunk]) -> Iterator[list[Chunk]]:
         yield batch
 
 
-def record_skipped(manager: Manager, claim: Claim, skipped: Skipped | None, logged: int = 0) -> int:
+def record_omitted(manager: Manager, claim: Claim, omitted: Omitted, logged: int = 0) -> int:
     """Write down what was left out of a plan, if it is more than was *logged* before; how much it is."""
-    if skipped is None or skipped.count == logged:
+    count = omitted.followers.count + omitted.others.count
+    if count == logged:
         return logged
+    skipped = omitted.others.plus(omitted.followers)
     logger.warning("fan-out %s of %s: %s", claim.id, manager.name, skipped)
-    backend().run(backend().journal.record_error(claim.id, claim.generation, str(skipped), skipped=skipped.count))
-    return skipped.count
+    backend().run(backend().journal.record_error(claim.id, claim.generation, str(skipped), skipped=count))
+    return count
 
 
 def publish_single(manager: Manager, claim: Claim, delay: float) -> int:
@@ -321,7 +420,7 @@ def _send_again(manager: Manager, claim: Claim, packed: Mapping[int, bytes]) -> 
         return fitting
     chunks = {number: read_chunk(data) for number, data in packed.items()}
     fitting = _fitting([chunk.queue for chunk in chunks.values()])
-    _publish(manager, claim, itertools.islice(chunks.items(), fitting))
+    _publish(manager, [(chunk, [(claim, number)]) for number, chunk in itertools.islice(chunks.items(), fitting)])
     return fitting
 
 
@@ -335,18 +434,44 @@ def _fitting(queues: Sequence[str]) -> int:
     return len(queues)
 
 
-def _publish(manager: Manager, claim: Claim, chunks: Iterable[tuple[int, PlannedChunk]]) -> None:
-    op = OPERATIONS[claim.op]
+def _publish(manager: Manager, messages: Iterable[tuple[PlannedChunk, list[tuple[Claim, int]]]]) -> None:
+    """Send a message for each chunk, which names it by its number in the plan of each fan-out that has it."""
     with publisher.batched() as producer:
-        for number, chunk in chunks:
-            feeds = " and ".join(_feed_names(manager, chunk.audience))
-            publisher.send(
-                op.task,
-                [manager.name, op.name, claim.body, claim.id, claim.generation, number],
-                queue=chunk.queue,
-                description=(REMOVE if chunk.audience in FORMER else op).description.format(chunk.people, feeds),
-                producer=producer,
-            )
+        for chunk, having in messages:
+            if having:
+                named = [NamedChunk(claim.body, claim.id, claim.generation, number) for claim, number in having]
+                _publish_chunk(manager, OPERATIONS[having[0][0].op], named, chunk, producer)
+
+
+def publish_alone(manager: Manager, op: FanoutOperation, chunks: Sequence[tuple[NamedChunk, bytes]]) -> None:
+    """Send a message for each of *chunks*, of which the journal holds that, which were named in one.
+
+    Room is not asked for: there are few, and what fails together must not wait for each other.
+    """
+    with publisher.batched() as producer:
+        for named, data in chunks:
+            try:
+                chunk = read_chunk(data)
+            except MessageError:  # whoever does it says so
+                chunk = PlannedChunk(FOLLOWERS, publisher.HIGH_QUEUE, 0, "", b"")
+            _publish_chunk(manager, op, [named], chunk, producer)
+
+
+def _publish_chunk(
+    manager: Manager, op: FanoutOperation, named: Sequence[NamedChunk], chunk: PlannedChunk, producer: Any
+) -> None:
+    feeds, told = " and ".join(_feed_names(manager, chunk.audience)), op.description
+    if chunk.audience in FORMER:
+        told = REMOVE.description
+    elif len(named) > 1:
+        told = TOGETHER_DESCRIPTION
+    publisher.send(
+        op.task,
+        message_of(manager.name, op, named),
+        queue=chunk.queue,
+        description=told.format(chunk.people, feeds, len(named)),
+        producer=producer,
+    )
 
 
 def _feed_names(manager: Manager, audience: str) -> Iterable[str]:

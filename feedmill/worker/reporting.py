@@ -59,40 +59,48 @@ def fanouts_done(manager: str, done: Sequence[Done]) -> None:
             _fanout_line(manager, each.operation, each.fanout_id, {"author": each.author}, *counts)
 
 
-def chunk_done(
-    manager: str,
-    operation: str,
-    fanout_id: str,
-    chunk: int,
-    who: Mapping[str, Any],
-    users: int,
-    began: float,
-    progress: Progress | None,
-) -> None:
-    """A task has done a chunk, numbered from 0, that it *began* (``time.monotonic()``), for so many *users*; what that came to.
+class Chunk(NamedTuple):
+    """A chunk that a task has done."""
 
-    *who*: the author of what it is about, and the one user whom it concerns, where that is so.
-    """
-    counted = progress is not None and progress.counted
+    fanout_id: str
+    #: Its number, from 0.
+    number: int
+    users: int
+    #: The author of what it is about, and the one user whom it concerns, where that is so.
+    who: Mapping[str, Any]
+    #: What its end came to; None if it is no longer wanted.
+    progress: Progress | None
+
+    @property
+    def counted(self) -> bool:
+        """Whether this was the first to do it."""
+        return self.progress is not None and self.progress.counted
+
+
+def chunks_done(manager: str, operation: str, done: Sequence[Chunk], began: float) -> None:
+    """A task has done what its message names, that it *began* (``time.monotonic()``): one chunk, or one of each of several fan-outs."""
     if (sink := metrics.sink) is not None:
-        sink.add(metrics.BATCHES, 1, (manager, metrics.CHUNK))
-        if progress is not None and counted:
-            sink.add(metrics.DELIVERIES, users, (manager, operation))
-            sink.observe(metrics.VISIBLE, [progress.milliseconds / 1000], (manager, operation))
-    if logger.isEnabledFor(logging.INFO):
-        _line(
-            "chunk done",
-            manager=manager,
-            operation=operation,
-            fanout_id=fanout_id,
-            **who,
-            chunk=chunk + 1,
-            chunks=progress.planned if progress else None,
-            deliveries=users if counted else 0,
-            seconds=time.monotonic() - began,
-        )
-    if progress is not None and progress.ended:
-        fanout_ended(manager, operation, fanout_id, who, progress)
+        sink.add(metrics.BATCHES, len(done), (manager, metrics.CHUNK))
+        if counted := [each for each in done if each.counted]:
+            labels = manager, operation
+            sink.add(metrics.DELIVERIES, sum(each.users for each in counted), labels)
+            ages = [each.progress.milliseconds / 1000 for each in counted if each.progress is not None]
+            sink.observe(metrics.VISIBLE, ages, labels)
+    for each in done:
+        if logger.isEnabledFor(logging.INFO):
+            _line(
+                "chunk done",
+                manager=manager,
+                operation=operation,
+                fanout_id=each.fanout_id,
+                **each.who,
+                chunk=each.number + 1,
+                chunks=each.progress.planned if each.progress else None,
+                deliveries=each.users if each.counted else 0,
+                seconds=time.monotonic() - began,
+            )
+        if each.progress is not None and each.progress.ended:
+            fanout_ended(manager, operation, each.fanout_id, each.who, each.progress)
 
 
 def fanout_ended(manager: str, operation: str, fanout_id: str, who: Mapping[str, Any], progress: Progress) -> None:
@@ -110,16 +118,16 @@ def task_done(task: str, began: float, **values: Any) -> None:
         _line(task, **values, seconds=time.monotonic() - began)
 
 
-def retried(manager: str, kind: str) -> None:
-    """A fan-out or a chunk is begun once more."""
+def retried(manager: str, kind: str, count: int = 1) -> None:
+    """So many fan-outs or chunks are begun once more."""
     if metrics.sink is not None:
-        metrics.sink.add(metrics.RETRIES, 1, (manager, kind))
+        metrics.sink.add(metrics.RETRIES, count, (manager, kind))
 
 
-def failed(manager: str, kind: str) -> None:
-    """An attempt at a fan-out or a chunk has ended with an error."""
+def failed(manager: str, kind: str, count: int = 1) -> None:
+    """So many attempts at fan-outs or chunks have ended with an error."""
     if metrics.sink is not None:
-        metrics.sink.add(metrics.FAILURES, 1, (manager, kind))
+        metrics.sink.add(metrics.FAILURES, count, (manager, kind))
 
 
 def _fanout_line(

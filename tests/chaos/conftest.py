@@ -18,7 +18,9 @@ BEGAN = pytest.StashKey[float]()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """``pytest tests/chaos --help`` shows them."""
     group = parser.getgroup("chaos")
-    group.addoption("--reliability", action="store_true", help="write docs/reliability.md anew")
+    group.addoption(
+        "--reliability", action="store_true", help="write docs/reliability.md anew; with -k, what was run again"
+    )
     group.addoption("--soak-minutes", type=float, default=1.0, help="minutes that a soak lasts at most")
     group.addoption("--soak-kills", type=int, default=0, help="workers that must be killed before it ends")
     group.addoption("--soak-deliveries", type=int, default=0, help="deliveries that must be made before it ends")
@@ -37,7 +39,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if rows:
         report.save(rows)
         if config.getoption("--reliability"):
-            report.keep_scenarios(rows, time.monotonic() - config.stash[BEGAN])
+            seconds = time.monotonic() - config.stash[BEGAN]
+            report.keep_scenarios(rows, seconds, in_part=bool(config.getoption("keyword")))
         terminalreporter.section("chaos")
         terminalreporter.write(report.table(rows) + "\n")
 

@@ -43,12 +43,20 @@ def save(rows: Sequence[Any], path: Path = OUT) -> None:
     _write(path, [dataclasses.asdict(row) for row in rows])
 
 
-def keep_scenarios(rows: Sequence[Any], seconds: float, docs: Path = DOCS) -> None:
-    """Keep *rows*, the outcome of all scenarios, in place of what was kept, and write the page anew."""
+def keep_scenarios(rows: Sequence[Any], seconds: float, docs: Path = DOCS, *, in_part: bool = False) -> None:
+    """Keep *rows*, the outcome of all scenarios, in place of what was kept, and write the page anew.
+
+    *in_part*: these are some of them, run once more; what was kept of the others stays.
+    """
+    path = docs / "reliability" / "scenarios.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     facts = {"date": dt.date.today().isoformat(), "seconds": round(seconds), "cores": os.cpu_count()}
-    kept = {**facts, "versions": versions(), "rows": [dataclasses.asdict(row) for row in rows]}
-    (docs / "reliability").mkdir(parents=True, exist_ok=True)
-    _write(docs / "reliability" / "scenarios.json", kept)
+    found = [dataclasses.asdict(row) for row in rows]
+    if in_part:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        again = {(row["scenario"], row["broker"]): row for row in found}
+        found = [again.pop((row["scenario"], row["broker"]), row) for row in facts["rows"]] + [*again.values()]
+    _write(path, {**facts, "versions": versions(), "rows": found})
     page.write(docs)
 
 

@@ -292,6 +292,9 @@ def test_the_page_holds_what_is_kept(tmp_path: Path) -> None:
     assert "| a kill | redis | 3 | 40 | 12,000 | 0 | 0 | 0 | 1.5 |" in text
     assert "| a kill (**FAILED**) | rabbitmq | 3 | 40 | 12,000 | 2 | 0 | 0 | 1.5 |" in text
     assert "2 runs, 6 faults, 24,000 deliveries: 2 lost" in text and "1 of the runs failed" in text
+    report.keep_scenarios([dataclasses.replace(row, broker="rabbitmq", faults=4)], 61, tmp_path, in_part=True)
+    text = written.read_text()
+    assert "2 runs, 7 faults, 24,000 deliveries: 0 lost" in text and "FAILED" not in text
     assert "FAILED" in report.table([dataclasses.replace(row, passed=False)])
 
 

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import feedmill
 from feedmill import Activity, cursor, revision, signing
 from feedmill.errors import FeedmillError
+from feedmill.fanout.operations import TOGETHER
 from feedmill.grouping import pending_writes
 from feedmill.grouping.feed_state import FeedState
 from feedmill.manager import Priority
@@ -169,9 +170,12 @@ def _messages() -> list[tuple[Any, list[Any]]]:
     run, name, body = backend().run, SocialManager.name, on_day(1).raw_id
     f = f"{name}:f"
     plan = run(backend().journal.open(name, f, "add", body, sent=True)).generation
+    chunks = [planned_chunk("followers", Priority.HIGH, [1, 2]), planned_chunk("recipients", Priority.HIGH, ["x"])]
+    DATA.fanout_records[f]["chunks"] = dict(enumerate(map(pack, chunks)))
     return [
-        (deliver, [name, "add", "followers", body, pack([1, 2]), f, plan, 0]),
-        (deliver, [name, "remove", "recipients", body, pack(["x"]), f, plan, 0]),
+        (deliver, [name, "add", body, f, plan, 0]),
+        (deliver, [name, "remove", body, f, plan, 1]),
+        (deliver, [name, TOGETHER, pack([body, [body, f, plan, 1]]), f, plan, 0]),
         (follow, [name, pack([1, 2]), f, plan]),
         (unfollow, [name, pack([1, 2]), f, plan]),
         (fan_out, [name]),

@@ -30,7 +30,7 @@ from feedmill.storage.memory.timelines import MemoryTimelineStorage
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.procedures import stored
 from feedmill.storage.pubsub import LISTENING
-from feedmill.worker import compensation, delivery, follow, hook_calls, planner
+from feedmill.worker import chunk_tasks, compensation, delivery, follow, hook_calls, planner
 from tests.reordering import order
 from tests.simulation import app, coroutines
 from tests.simulation import world as worlds
@@ -261,6 +261,30 @@ def noted_again_unseen(patch: Patch) -> None:
     patch(MemoryHookQueue, "settle", mutant)
 
 
+def shared_dropped(patch: Patch) -> None:
+    """Of chunks that are delivered together the last is noted as done, and is not delivered."""
+    plain = chunk_tasks._together
+
+    def mutant(manager: Any, op: Any, begun: Sequence[Any], deadline: float) -> list[int]:
+        reached = plain(manager, op, begun[:-1] if len(begun) > 1 else begun, deadline)
+        return [*reached, 0] if reached and len(begun) > 1 else reached
+
+    patch(chunk_tasks, "_together", mutant)
+
+
+def shared_failure_done(patch: Patch) -> None:
+    """Chunks that are delivered together and fail are noted as done."""
+    plain = chunk_tasks._together
+
+    def mutant(manager: Any, op: Any, begun: Sequence[Any], deadline: float) -> list[int]:
+        try:
+            return plain(manager, op, begun, deadline) or [0] * len(begun)
+        except Exception:
+            return [0] * len(begun)
+
+    patch(chunk_tasks, "_together", mutant)
+
+
 def _in_any_order(patch: Patch, *, ignored: bool) -> None:
     """Storages are as several servers: each round trip's commands take effect in an order of their own."""
     answers, perform = MemoryDriver._answers, RedisDriver._perform
@@ -319,6 +343,8 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "unasked-by-coroutines": unasked_by_coroutines,
     "dropped-before-told": dropped_before_told,
     "noted-again-unseen": noted_again_unseen,
+    "shared-dropped": shared_dropped,
+    "shared-failure-done": shared_failure_done,
 }
 #: What no history must find, by name.
 HARMLESS: dict[str, Callable[[Patch], None]] = {"reordered": reordered}

@@ -272,7 +272,8 @@ def draw(seed: int, storage: str = "memory") -> Plan:
         slow = ["worker-0"]
     if "ahead" not in OFF:
         _insert_ahead(seed, ops)
-    return Plan(
+    quick = _insert_quick(seed, ops) if "quick" not in OFF else ()
+    plan = Plan(
         manager,
         tuple(ops),
         tuple(_faults(rng, length, storage, doctors)),
@@ -287,6 +288,31 @@ def draw(seed: int, storage: str = "memory") -> Plan:
         rng.choice(slow) if rng.random() < (0.8 if old or slow == ["worker-0"] else 0.35) else "",
         _listeners(seed) if storage == "memory" and "listeners" not in OFF else (),
     )
+    return _one_slow_worker(seed, plan, *quick) if quick else plan
+
+
+def _one_slow_worker(seed: int, plan: Plan, author: int) -> Plan:
+    """*plan*, in which one worker, which is slow, finds several things to do at once, for more people than fit into a chunk.
+
+    It meets more faults than others at what it does then.
+    """
+    rng = random.Random(f"slow {seed}")
+    followers = tuple((user, author) for user in range(len(app.PEOPLE)) if user != author)
+    faults = []
+    for _ in range(rng.choice((0, 1, 2, 4))):
+        kind = rng.choice([kind for kind in COMMAND_FAULTS if f"fault: {kind}" not in OFF and kind != "flush"])
+        fault = Fault(
+            "worker", 1 + int(rng.random() * (len(plan.ops) * 12 + 20)), kind, rng.choice(COMMAND_FAULTS[kind])
+        )
+        if not OFF.keys() & {f"fault: worker {kind}", f"fault: {kind} {fault.amount}"}:
+            faults.append(fault)
+    return dataclasses.replace(
+        plan,
+        workers=plan.workers[:1],
+        slow="worker-0",
+        edges=tuple(dict.fromkeys((*plan.edges, *followers))),
+        faults=(*plan.faults, *faults) if plan.faults else (),
+    )
 
 
 def _insert_ahead(seed: int, ops: list[Op]) -> None:
@@ -298,6 +324,24 @@ def _insert_ahead(seed: int, ops: list[Op]) -> None:
         given = (_context(rng),) if name == "ahead" else (rng.choice(("add", "remove", "update")), _context(rng))
         if len(ops) < LONGEST:
             ops.insert(rng.randint(0, len(ops)), Op(0, name, given, rng.random() * 3, rng.random() < 0.4))
+
+
+def _insert_quick(seed: int, ops: list[Op]) -> tuple[int, ...]:
+    """Let somebody in some histories do several things in quick succession, among all else; who it is, if a worker is to find them
+    at once.
+    """
+    rng = random.Random(f"quick {seed}")
+    if rng.random() < 0.75:
+        return ()
+    actor = rng.choice((0, 0, 0, 1, 2, 3))
+    numbers = [number for number in range(app.DRAWN) if app.ACTIVITIES[number][0] == actor]
+    numbers = rng.sample(numbers, min(len(numbers), rng.choice((2, 3, 5))))
+    quick = [Op(0, "add", (number, _context(rng)), 0.0) for number in numbers]
+    if rng.random() < 0.4:  # and takes something of it back
+        quick.insert(rng.randint(1, len(quick)), Op(0, "remove", (quick[0].args[0], "id"), rng.random() * 0.02))
+    place = rng.randint(0, len(ops))
+    ops[place:place] = quick[: LONGEST - len(ops)]
+    return (actor,) if rng.random() < 0.6 else ()
 
 
 def _listeners(seed: int) -> tuple[Listening, ...]:

@@ -364,7 +364,16 @@ def test_what_is_left_out_is_known_by_name() -> None:
     from tests.simulation.plan import COMMAND_FAULTS, HOOK_FAULTS, MESSAGE_FAULTS, OPS
 
     kinds = {*COMMAND_FAULTS, *MESSAGE_FAULTS, *HOOK_FAULTS}
-    names = {*OPS, *(each.name for each in app.MANAGERS), "ahead", "context", "spelling", "old release", "doctor"}
+    names = {
+        *OPS,
+        *(each.name for each in app.MANAGERS),
+        "ahead",
+        "quick",
+        "context",
+        "spelling",
+        "old release",
+        "doctor",
+    }
     names |= {f"remove: {how}" for how in ("id", "value", "equal")} | {f"fault: {kind}" for kind in kinds}
     assert {name for name in known.OFF if name not in names and not name.startswith("fault: ")} == set()
     assert dataclasses.is_dataclass(Plan)
