@@ -1,4 +1,4 @@
-"""Directives that list what the code declares: ``feedmill-settings`` and ``feedmill-tasks``."""
+"""Directives that list what the code declares: ``feedmill-settings``, ``feedmill-tasks`` and ``feedmill-metrics``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
+from feedmill import metrics
 from feedmill.settings import Settings
 from feedmill.tasks import app as celery
 
@@ -61,8 +62,24 @@ class TasksList(Generated):
                 yield ""
 
 
+class MetricsList(Generated):
+    """The metrics that processes count, or those that are stored, with their kinds, labels and meanings."""
+
+    source = "feedmill/metrics.py"
+    required_arguments = 1
+
+    def lines(self) -> Iterator[str]:
+        for each in metrics.ALL:
+            if each.stored == (self.arguments[0] == "stored"):
+                labels = ", ".join(f"``{label}``" for label in each.labels)
+                yield f"``{each.name}``"
+                yield f"   {each.kind.value}{', by ' if labels else ''}{labels}. {each.help}"
+                yield ""
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("feedmill-settings", SettingsList)
     app.add_directive("feedmill-tasks", TasksList)
+    app.add_directive("feedmill-metrics", MetricsList)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -243,16 +243,8 @@ def status(timeout: float, max_sweep_age: float, max_fanout_age: float | None) -
 
 
 def _told(app: Any, connection: Any, timeout: float) -> _Brokered:
-    messages = {queue: _waiting(connection, queue) for queue in publisher.queues()}
+    messages = {queue: publisher.waiting(connection, queue) for queue in publisher.queues()}
     return _Brokered(messages, listeners(app, connection, within=timeout * LISTENED))
-
-
-def _waiting(connection: Any, queue: str) -> int | None:
-    try:
-        with connection.channel() as channel:  # the broker closes it with an error
-            return publisher.message_count(connection, channel, queue)
-    except connection.channel_errors as error:
-        return 0 if getattr(error, "code", None) == 404 else None  # nobody has declared it yet
 
 
 def _queues(heard: _Brokered | None, backlogs: Sequence[Backlog]) -> list[shapes.Queue]:

@@ -13,6 +13,7 @@ from feedmill.cli.doctor import doctor
 from feedmill.cli.fanouts import cancel, fanouts, sweep
 from feedmill.cli.health import ping, status
 from feedmill.cli.loading import note_app
+from feedmill.cli.metrics import metrics
 from feedmill.cli.outbox import outbox
 from feedmill.cli.play import demo, replay
 from feedmill.cli.show_settings import settings
@@ -54,7 +55,7 @@ def main(ctx: click.Context) -> None:
 
 for command in (
     *(demo, replay),
-    *(status, ping, settings),
+    *(status, ping, metrics, settings),
     *(fanouts, cancel, sweep, dead, outbox),
     *(feeds, explain, rebuild, delete_user),
     doctor,

@@ -98,6 +98,26 @@ class Sweep:
 
 
 @dataclasses.dataclass(frozen=True)
+class Figure:
+    """A number of what is stored."""
+
+    #: Name of the metric, as Prometheus has it.
+    name: str
+    #: Its labels.
+    labels: dict[str, str]
+    #: The number.
+    value: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Figures:
+    """``feedmill metrics``."""
+
+    #: All numbers; of a storage or broker that does not answer only that it does not.
+    metrics: list[Figure]
+
+
+@dataclasses.dataclass(frozen=True)
 class DeadLetter:
     """A dead letter."""
 

@@ -7,10 +7,12 @@ import dataclasses
 import itertools
 import math
 import time
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
 
+from feedmill import metrics
 from feedmill.errors import ArgumentError, FeedmillError, StorageError
 from feedmill.fanout import publisher
 from feedmill.fanout.operations import OPERATIONS, FanoutOperation
@@ -255,6 +257,7 @@ def _started(
     ]
     first = [*operations, barrier()] if operations else []
     opened = (yield from stored(together([*first, *opening])))[len(first) :]
+    _accepted(manager, opened)
     if here or any(each.wake for each in opened):  # nobody else is on the way to what is due here
         yield from publisher.broker(publisher.wake_workers, manager)
     ids = about or itertools.repeat("")
@@ -286,8 +289,15 @@ def _started_sent(
         for name, body in wanted
     ]
     opened = (yield from stored(together([*opening, *operations])))[: len(wanted)]
+    _accepted(manager, opened)
     yield from publisher.broker(_send_all, manager, wanted, opened)
     return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]
+
+
+def _accepted(manager: str, opened: Sequence[Opened]) -> None:
+    if (sink := metrics.sink) is not None:
+        for name, count in Counter(each.op for each in opened).items():
+            sink.add(metrics.ACCEPTED, count, (manager, name))
 
 
 def _send_all(manager: str, wanted: Sequence[tuple[str, bytes]], opened: Sequence[Opened]) -> None:

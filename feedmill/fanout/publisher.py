@@ -408,6 +408,15 @@ def message_count(connection: Any, channel: Any, queue: str) -> int:
     return int(channel.queue_declare(queue, passive=passive).message_count)
 
 
+def waiting(connection: Any, queue: str) -> int | None:
+    """How many messages wait in *queue*, by a channel of its own; 0 if nobody has declared it yet, None where the broker does not tell."""
+    try:
+        with connection.channel() as channel:  # the broker closes it with an error
+            return message_count(connection, channel, queue)
+    except connection.channel_errors as error:
+        return 0 if getattr(error, "code", None) == 404 else None
+
+
 @contextmanager
 def batched() -> Iterator[Any]:
     """A producer for many :func:`send` calls that share round trips to the broker; None where tasks run right here."""

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from feedmill import settings
+from feedmill import metrics, settings
 from feedmill.errors import RETRY_ELSEWHERE, FeedBusy, FeedmillError
 from feedmill.grouping import pending_writes
 from feedmill.grouping.aging import storage_horizon
@@ -196,6 +196,9 @@ class _Cycle:
                 jobs.append(job)
                 snapshots.append(reply)
         self._hold(jobs)
+        if metrics.sink is not None:
+            self._contended(metrics.LEFT, len(busy))
+            self._contended(metrics.WAITED, sum(each == BUSY for each in snapshots))
         if busy:
             yield from pending_writes.schedule(self.feed_class, busy)
         rounds = 0
@@ -297,11 +300,17 @@ class _Cycle:
     def _lost(self, job: _Job, token: bytes) -> None:
         """Begin anew, under another token: what was sent under the old one may still be on its way."""
         job.lost, job.token = job.lost + 1, token
+        self._contended(metrics.LOST, 1)
         if job.lost > MAX_LOST:
             raise FeedBusy(
                 f"{self.feed_class.lock_name(job.user_id)} was lost {job.lost} times in a row;"
                 " raise FEEDMILL_LOCK_TTL, or look for a stuck worker"
             )
+
+    def _contended(self, outcome: str, feeds: int) -> None:
+        """So many feeds were found locked, or their lock was lost."""
+        if metrics.sink is not None and feeds:
+            metrics.sink.add(metrics.CONTENTION, feeds, (self.feed_class.__name__, outcome))
 
     def _pause(self, busy: Sequence[_Job]) -> Steps[None]:
         if self.deadline is not None and time.monotonic() > self.deadline:

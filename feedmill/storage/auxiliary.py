@@ -69,6 +69,9 @@ class FeedSchedule(Protocol):
     def forget(self, key_format: str, owners: Sequence[bytes]) -> Steps[None]:
         """Forget *owners*, whose feeds are deleted."""
 
+    def count(self, key_format: str) -> Steps[int]:
+        """How many owners there are, whenever their feeds are to be looked at."""
+
 
 class PendingIndex(FeedSchedule, Protocol):
     """Owners of feeds with pending writes."""

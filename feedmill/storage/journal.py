@@ -294,6 +294,23 @@ class Begun(NamedTuple):
     data: bytes = b""
 
 
+class Progress(NamedTuple):
+    """How far a fan-out has come, with what was just recorded of it."""
+
+    #: Whether the chunk was counted: not if another worker was first, or if the fan-out has ended before and is repeated.
+    counted: bool
+    #: Chunks that are written so far.
+    planned: int
+    #: Chunks that are done.
+    done: int
+    #: Users into whose feeds it was delivered.
+    reached: int
+    #: Milliseconds since it was asked for.
+    milliseconds: int
+    #: Whether it has ended with this, for the first time.
+    ended: bool
+
+
 @dataclasses.dataclass(frozen=True)
 class DeadLetter:
     """What could not be processed."""
@@ -363,8 +380,11 @@ class Journal(Protocol):
         died in it.
         """
 
-    def await_chunks(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
-        """All *planned* chunks are written down, and the first *sent* are sent; look at them in *delay* seconds."""
+    def await_chunks(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[Progress | None]:
+        """All *planned* chunks are written down, and the first *sent* are sent; look at them in *delay* seconds.
+
+        How far the fan-out has come; None if the claim was lost.
+        """
 
     def chunks(self, claim: Claim, start: int, limit: int) -> Steps[dict[int, bytes]]:
         """The first *limit* of the chunks from number *start* on that are not done, by number, in ascending order."""
@@ -377,11 +397,19 @@ class Journal(Protocol):
         It is not if it is for others than *feeds*, which are all that the caller knows; None: whatever there is.
         """
 
-    def end_chunk(self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None) -> Steps[None]:
-        """A chunk that was begun is done, for *reached* users, counted once; None: it failed, and did not kill its worker."""
+    def end_chunk(
+        self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None
+    ) -> Steps[Progress | None]:
+        """A chunk that was begun is done, for *reached* users, counted once; None: it failed, and did not kill its worker.
 
-    def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
-        """Claimed fan-outs were done whole, each for so many users."""
+        How far the fan-out has come; None if the chunk failed, or is no longer wanted.
+        """
+
+    def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[Sequence[int]]:
+        """Claimed fan-outs were done whole, each for so many users.
+
+        For each the milliseconds since it was asked for; -1 if it did not end with this for the first time.
+        """
 
     def postpone(
         self,
@@ -432,6 +460,9 @@ class Journal(Protocol):
 
     def dead_letters(self, limit: int, dead_letter_id: str = "") -> Steps[list[DeadLetter]]:
         """The newest *limit* dead letters, newest first; or only the one with *dead_letter_id*."""
+
+    def count_dead_letters(self) -> Steps[int]:
+        """How many dead letters there are."""
 
     def delete_dead_letters(self, ids: Sequence[str]) -> Steps[int]:
         """Forget dead letters; how many were there. The records of their fan-outs are kept for :data:`OPEN_TTL` from now."""

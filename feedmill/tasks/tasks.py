@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,16 @@ from feedmill.manager import deferral
 from feedmill.storage.operations import together
 from feedmill.storage.registry import backend
 from feedmill.tasks import foreign_messages
-from feedmill.worker import chunk_tasks, dead_letters, drain, heartbeat, hook_calls, planned_chunks
+from feedmill.worker import (
+    chunk_tasks,
+    dead_letters,
+    drain,
+    figures,
+    heartbeat,
+    hook_calls,
+    planned_chunks,
+    reporting,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -147,10 +157,17 @@ def remove_actor(manager: str, ids: bytes, fanout_id: str, generation: int) -> i
 @_task("feedmill.hooks", (str,), CHUNK_LIMITS)
 def hooks(manager: str) -> int:
     """Tell the hooks of a manager what happened."""
-    return hook_calls.call_due(manager)
+    began = time.monotonic()
+    told = hook_calls.call_due(manager)
+    reporting.task_done("hooks called", began, manager=manager, told=told)
+    return told
 
 
 @_task("feedmill.sweep", (), CHUNK_LIMITS)
 def sweep() -> int:
     """Wake workers for what is overdue, and relay what waits in the outboxes of the app's databases."""
-    return drain.sweep() + deferral.sweep()
+    began = time.monotonic()
+    overdue, relayed = drain.sweep(), deferral.sweep()
+    figures.tell_sink()
+    reporting.task_done("sweep done", began, overdue=overdue, relayed=relayed)
+    return overdue + relayed

@@ -723,6 +723,50 @@ class JournalContract(Contract):
         assert "finished" in self.status() and self.run(self.journal.chunks(claim, 0, 9)) == {}
         assert self.claims() == []
 
+    def test_what_the_ends_of_chunks_tell(self) -> None:
+        """Each chunk counts once, with the time since the call; the last one ends its fan-out, once, and a repetition counts nothing."""
+        claim = self.planned(2)
+        end, at = self.journal.end_chunk, (NAME, claim.id, claim.generation)
+        first = self.run(end(*at, 1, 10))
+        assert first[:4] == (True, 2, 1, 10) and 0 <= first.milliseconds < 60_000 and not first.ended
+        assert self.run(end(*at, 1, 10))[:4] == (False, 2, 1, 10)
+        assert self.run(end(*at, 0, None)) is None
+        assert self.run(end(NAME, claim.id, claim.generation - 1, 0, 5)) is None
+        last = self.run(end(*at, 0, 5))
+        assert (*last[:4], last.ended) == (True, 2, 2, 15, True)
+        assert (again := self.run(end(*at, 0, 5))) is None or not (again.counted or again.ended)
+
+    def test_what_the_end_of_planning_tells(self) -> None:
+        """Chunks that are done before the last is written: the fan-out ends when it is known that there are no more."""
+        self.open()
+        (claim,) = self.claims()
+        claim = self.run(self.journal.renew(NAME, claim, {0: b"chunk"}))
+        assert not self.run(self.journal.end_chunk(NAME, claim.id, claim.generation, 0, 7)).ended
+        told = self.run(self.journal.await_chunks(NAME, claim, 1, 9, 1))
+        assert (*told[:4], told.ended) == (False, 1, 1, 7, True) and 0 <= told.milliseconds < 60_000
+        assert self.run(self.journal.await_chunks(NAME, claim, 1, 9, 1)) is None
+
+    def test_what_the_ends_of_fanouts_tell(self) -> None:
+        """Each that has ended with it tells the time since the call; a claim that was lost tells nothing."""
+        self.open()
+        (slow,) = self.claims()
+        self.open("two")
+        claims = self.claims()
+        ages = self.run(self.journal.finish(NAME, [(slow, 1), *((each, 1) for each in claims)]))
+        assert len(ages) == 3 and ages[0] == -1 and all(0 <= age < 60_000 for age in ages[1:])
+        assert list(self.run(self.journal.finish(NAME, []))) == []
+
+    def test_what_is_repeated_tells_nothing(self) -> None:
+        """What is asked for again while it runs is repeated after its end, to be on the safe side: only its first end tells a time."""
+        self.open()
+        self.claims()
+        self.open()
+        (claim,) = self.claims()
+        assert self.run(self.journal.finish(NAME, [(claim, 1)]))[0] >= 0
+        ends: list[int] = []
+        self.end(lambda each: ends.extend(self.run(self.journal.finish(NAME, [(each, 1)]))))
+        assert ends and set(ends) == {-1}
+
     def test_chunks_of_what_was_replaced(self) -> None:
         """What is asked for again puts the chunks of before off."""
         claim = self.planned(2)
@@ -1014,6 +1058,7 @@ class JournalContract(Contract):
             *(NAME, claim.id),
         )
         assert (second.id, second.kind, second.fanout) == (message, MESSAGE, "") and second.seconds > 0
+        assert self.run(self.journal.count_dead_letters()) == 2
         assert self.run(self.journal.dead_letters(1)) == [first]
         assert self.run(self.journal.dead_letters(1, message)) == [second]
         assert self.run(self.journal.dead_letters(1, "1-1")) == []
@@ -1063,6 +1108,7 @@ class AuxiliaryContract(Contract):
         self.run(index.schedule("some", [b"a", b"b"], 0))
         self.run(index.schedule("some", [b"b", b"c"], 60, sooner=True))
         self.run(index.schedule("other", [b"d"], 0))
+        assert [self.run(index.count(each)) for each in ("some", "other", "none")] == [3, 1, 0]
         first = self.run(index.due("some", 9))
         assert sorted(entry.owner for entry in first) == [b"a", b"b"] and len(self.run(index.due("some", 1))) == 1
         time.sleep(0.01)

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
+from feedmill import metrics
 from feedmill.errors import FeedBusy, FeedmillError, MessageError, StorageError, UnknownName, WrongType
 from feedmill.fanout.operations import REBUILD, REMOVE_ACTOR, FanoutOperation
 from feedmill.ids import ID_SIZE, is_id
 from feedmill.manager import Manager
+from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.hook_results import Skipped
 from feedmill.registry import feed_names
 from feedmill.storage.deadline import with_deadline
 from feedmill.storage.journal import Begun, NotBegun, lease
 from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.registry import backend
-from feedmill.worker import compensation, follow, hook_wakeups, planner
+from feedmill.worker import compensation, follow, hook_wakeups, planner, reporting
 from feedmill.worker.dead_letters import AttemptsExhausted
 from feedmill.worker.delivery import (
     OLDER,
@@ -44,6 +46,15 @@ MOST_DEATHS = 12
 Work = Callable[[Begun, float], Steps[int]]
 
 
+class _Delivered(NamedTuple):
+    """A chunk that was delivered, and is to be noted as done."""
+
+    named: NamedChunk
+    people: int
+    #: The author of what it is about, and the one user whom it concerns, as far as they are known.
+    who: Mapping[str, Any]
+
+
 def deliver(manager_name: str, op: str, body: bytes, fanout_id: str, generation: int, chunk: int) -> int:
     """Deliver what a message names to one chunk of people; how many, 0 if the chunk is done already or no longer wanted.
 
@@ -59,10 +70,13 @@ def deliver(manager_name: str, op: str, body: bytes, fanout_id: str, generation:
 
 
 def _deliver_one(manager: Manager, op: FanoutOperation, named: NamedChunk) -> int:
+    who: dict[str, Any] = {}
+
     def work(begun: Begun, deadline: float) -> Steps[int]:
         planned = read_chunk(begun.data)
         audience, parts = planned.audience, [(planned.audience, planned.user_ids)]
         (found,), unfollowed = yield from compensation.read(manager, op, [named.body], parts, begun.audience_read_at)
+        who.update(_author(found))
         whole: tuple[Sequence[Any], People] = found, compensation.split_unfollowed(found, parts, unfollowed)
         reached = 0
 
@@ -81,7 +95,7 @@ def _deliver_one(manager: Manager, op: FanoutOperation, named: NamedChunk) -> in
         check_known(found)
         return reached
 
-    return _chunk(manager, named.fanout_id, named.generation, named.chunk, work)
+    return _chunk(manager, op, named, work, who)
 
 
 def _deliver_together(manager: Manager, op: FanoutOperation, named: Sequence[NamedChunk]) -> int:
@@ -90,33 +104,30 @@ def _deliver_together(manager: Manager, op: FanoutOperation, named: Sequence[Nam
     Each is begun, and noted as done, by itself; what was called off, replaced or done meanwhile drops out. If it fails, other than
     for a storage that is away, or if somebody died in it before, nobody knows of which: then each gets a message of its own.
     """
-    deadline = time.monotonic() + lease() / 1000
-    journal, feeds = backend().journal, feed_names(manager.name)
-    begins = [journal.begin_chunk(each.fanout_id, each.generation, each.chunk, feeds) for each in named]
+    began = time.monotonic()
+    feeds = feed_names(manager.name)
+    begins = [backend().journal.begin_chunk(each.fanout_id, each.generation, each.chunk, feeds) for each in named]
     found: list[Begun | NotBegun] = backend().run(together(begins))
     begun = [(each, state) for each, state in zip(named, found) if isinstance(state, Begun)]
-    reached: list[int] = []
-    if begun and not any(state.deaths for _, state in begun):
-        reached = _together(manager, op, begun, deadline)
-    if begun and not reached:
-        _note_failure(manager, [each for each, _ in begun])
+    _count_retries(manager, [state for _, state in begun])
+    done: list[_Delivered] = []
+    if any(state.deaths for _, state in begun):
+        _note_survival(manager, [each for each, _ in begun])
+    elif begun:
+        done = _together(manager, op, begun, began + lease() / 1000)
+    if begun and not done:
         planner.publish_alone(manager, op, [(each, state.data) for each, state in begun])
-    ended = [
-        journal.end_chunk(manager.name, each.fanout_id, each.generation, each.chunk, people)
-        for (each, _), people in zip(begun, reached)
-    ]
-    backend().run(together(ended))
-    hook_wakeups.work_done(manager)
+    _end(manager, op, done, began)
     for each, state in zip(named, found):
         if state is NotBegun.UNKNOWN_FEED:
             raise _unknown_feed(manager, each.fanout_id)
-    return max(reached, default=0)
+    return max((each.people for each in done), default=0)
 
 
 def _together(
     manager: Manager, op: FanoutOperation, begun: Sequence[tuple[NamedChunk, Begun]], deadline: float
-) -> list[int]:
-    """Deliver chunks that were begun, all in one go; for how many people each, or none if that fails.
+) -> list[_Delivered]:
+    """Deliver chunks that were begun, all in one go; what each came to, or nothing if that fails.
 
     Raises :class:`~feedmill.errors.StorageError` if the storage is away, and :class:`~feedmill.errors.FeedBusy`.
     """
@@ -127,25 +138,59 @@ def _together(
         bodies, people = [each.body for each, _ in begun], [part for some in parts.values() for part in some]
         reading = compensation.read(manager, op, bodies, people, listed_at)
         found, unfollowed = backend().run(with_deadline(deadline, reading))
-        deliveries, reached = list[Delivery](), list[int]()
-        for (_, state), facts in zip(begun, found):
+        deliveries, done = list[Delivery](), list[_Delivered]()
+        for (named, state), facts in zip(begun, found):
             check_known(facts)
             mine = compensation.split_unfollowed(facts, parts[state.data], unfollowed)
             made = deliveries_of(manager, op, facts, mine, state.times)
             deliveries += made
-            reached.append(0 if chunks[state.data].audience in UNCOUNTED else count_recipients(made))
+            reached = 0 if chunks[state.data].audience in UNCOUNTED else count_recipients(made)
+            done.append(_Delivered(named, reached, _author(facts)))
         writing = compensation.deliver_and_compensate(manager, deliveries, listed_at)
         backend().run(with_deadline(deadline, writing))
-        return reached
+        return done
     except Exception as error:
+        _note_failure(manager, [each for each, _ in begun])
         if isinstance(error, (StorageError, FeedBusy)) and not isinstance(error, WrongType):
-            _note_failure(manager, [each for each, _ in begun])
             raise
         logger.warning("%s chunks that fail together are done each alone: %r", len(begun), error)
         return []
 
 
+def _author(facts: Sequence[Fact]) -> dict[str, Any]:
+    """Who did what a chunk is about, for who is told; nothing if that is not known."""
+    activity = facts[0].activity if facts else None
+    return {} if activity is None else {"author": activity.actor_id}
+
+
+def _count_retries(manager: Manager, begun: Sequence[Begun]) -> None:
+    if again := sum(state.times > 1 for state in begun):
+        reporting.retried(manager.name, metrics.CHUNK, again)
+
+
+def _end(manager: Manager, op: FanoutOperation, done: Sequence[_Delivered], began: float) -> None:
+    """Note that chunks are done, each by itself, and tell of them; they were begun together."""
+    ended = [
+        backend().journal.end_chunk(manager.name, each.fanout_id, each.generation, each.chunk, people)
+        for each, people, _ in done
+    ]
+    progress = backend().run(together(ended))
+    if done and reporting.is_watched():
+        told = [
+            reporting.Chunk(each.fanout_id, each.chunk, people, who, what)
+            for (each, people, who), what in zip(done, progress)
+        ]
+        reporting.chunks_done(manager.name, op.name, told, began)
+    hook_wakeups.work_done(manager)
+
+
 def _note_failure(manager: Manager, named: Sequence[NamedChunk]) -> None:
+    """Note that attempts at chunks have ended with an error."""
+    reporting.failed(manager.name, metrics.CHUNK, len(named))
+    _note_survival(manager, named)
+
+
+def _note_survival(manager: Manager, named: Sequence[NamedChunk]) -> None:
     """Note that chunks were begun and are not done, and that their worker lives."""
     lived = [
         backend().journal.end_chunk(manager.name, each.fanout_id, each.generation, each.chunk, None) for each in named
@@ -185,7 +230,8 @@ def copy(op: FanoutOperation, manager_name: str, body: bytes, fanout_id: str, ge
         return 1
 
     # Before it is known to be wanted: an unfollow in between is seen by the one look or the other.
-    return _chunk(manager, fanout_id, generation, 0, work, [number()] if op.adds else [])
+    who = {"author": target_id, "user": user_id}
+    return _chunk(manager, op, NamedChunk(body, fanout_id, generation, 0), work, who, [number()] if op.adds else [])
 
 
 def _remove_actor(manager: Manager, body: bytes, fanout_id: str, generation: int) -> int:
@@ -201,17 +247,26 @@ def _remove_actor(manager: Manager, body: bytes, fanout_id: str, generation: int
         yield from follow.remove_actor(manager, user_id, actor_id, raw_ids)
         return 1
 
-    return _chunk(manager, fanout_id, generation, 0, work)
+    who = {"author": actor_id, "user": user_id}
+    return _chunk(manager, REMOVE_ACTOR, NamedChunk(body, fanout_id, generation, 0), work, who)
 
 
 def _chunk(
-    manager: Manager, fanout_id: str, generation: int, chunk: int, work: Work, ahead: Sequence[Steps[Any]] = ()
+    manager: Manager,
+    op: FanoutOperation,
+    named: NamedChunk,
+    work: Work,
+    who: Mapping[str, Any],
+    ahead: Sequence[Steps[Any]] = (),
 ) -> int:
     """Do a chunk that was sent, if that is still wanted, and note that it is done; for how many people.
 
-    *ahead*: what is to be read before it is known that it is wanted, in the same round trip.
+    *who*: the author of what it is about, and the one user whom it concerns, as far as they are known once it is done. *ahead*: what is
+    to be read before it is known that it is wanted, in the same round trip.
     """
-    deadline = time.monotonic() + lease() / 1000
+    began = time.monotonic()
+    deadline = began + lease() / 1000
+    _, fanout_id, generation, chunk = named
     first = [*ahead, barrier()] if ahead else []
     asked: list[Steps[Any]] = [
         *first,
@@ -225,13 +280,13 @@ def _chunk(
         return 0
     if begun.deaths >= MOST_DEATHS:  # the broker gives the message out again each time, without end
         raise AttemptsExhausted(f"chunk {chunk} is not begun any more: its worker died {begun.deaths} times")
+    _count_retries(manager, [begun])
     try:
         people = backend().run(with_deadline(deadline, work(begun, deadline)))
     except Exception:
-        _note_failure(manager, [NamedChunk(b"", fanout_id, generation, chunk)])
+        _note_failure(manager, [named])
         raise
-    backend().run(backend().journal.end_chunk(manager.name, fanout_id, generation, chunk, people))
-    hook_wakeups.work_done(manager)
+    _end(manager, op, [_Delivered(named, people, who)], began)
     return people
 
 

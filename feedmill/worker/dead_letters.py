@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from feedmill import metrics
 from feedmill.errors import CorruptRecord, FeedmillError, MessageError, UnknownName
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.operations import PLANNED, operation_called
@@ -12,7 +13,7 @@ from feedmill.iteration import batched
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.registry import get_manager
 from feedmill.storage import procedures
-from feedmill.storage.journal import HOOK, MESSAGE, Claim, DeadLetter
+from feedmill.storage.journal import FANOUT, HOOK, MESSAGE, Claim, DeadLetter
 from feedmill.storage.registry import backend
 from feedmill.worker import hook_wakeups
 
@@ -40,7 +41,7 @@ def reason(error: BaseException) -> str:
 def dead_letter(manager: str, claim: Claim, why: str) -> None:
     """Give up a claimed fan-out. When its activity is added or removed again, the dead letter goes."""
     payload = pack([claim.op, claim.body, claim.id])
-    backend().run(backend().journal.dead_letter(why, payload, manager, claim))
+    _counted(FANOUT, backend().run(backend().journal.dead_letter(why, payload, manager, claim)))
 
 
 def keep_message(task: str, args: Sequence[Any], why: str) -> str:
@@ -49,12 +50,20 @@ def keep_message(task: str, args: Sequence[Any], why: str) -> str:
         payload = pack([task, list(args)])
     except (TypeError, ValueError, OverflowError):
         payload = pack([task, [repr(args)]])
-    return backend().run(backend().journal.dead_letter(why, payload))
+    return _counted(MESSAGE, backend().run(backend().journal.dead_letter(why, payload)))
 
 
 def keep_untold(manager: str, hook: str, owner: bytes, items: Sequence[bytes], why: str) -> str:
     """Keep what *hook* could not be told of the list of *owner*; the dead letter's id."""
-    return backend().run(backend().journal.dead_letter(why, pack([hook, owner, list(items)]), manager))
+    payload = pack([hook, owner, list(items)])
+    return _counted(HOOK, backend().run(backend().journal.dead_letter(why, payload, manager)))
+
+
+def _counted(kind: str, dead_letter_id: str) -> str:
+    """*dead_letter_id*, of a dead letter that was written now; it is empty if there is none."""
+    if metrics.sink is not None and dead_letter_id:
+        metrics.sink.add(metrics.DEAD_LETTERS, 1, (kind,))
+    return dead_letter_id
 
 
 def newest(limit: int = 100) -> list[DeadLetter]:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from feedmill import registry
+from feedmill import metrics, registry
 from feedmill.errors import RETRY_ELSEWHERE, MessageError, StorageError, WrongType
 from feedmill.fanout import publisher
 from feedmill.fanout.operations import ADD, PLANNED, FanoutOperation, Subject, operation_called
@@ -25,7 +25,7 @@ from feedmill.storage.deadline import LeaseExpired, with_deadline
 from feedmill.storage.journal import Claim, lease
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend, backend_for
-from feedmill.worker import aging, compensation, dead_letters, heartbeat, hook_wakeups, planner, removal
+from feedmill.worker import aging, compensation, dead_letters, heartbeat, hook_wakeups, planner, removal, reporting
 from feedmill.worker.delivery import (
     OLDER,
     Delivery,
@@ -63,19 +63,29 @@ def drain(manager_name: str, wakeup_id: str = "") -> int:
     fan-out does wrong harms no other. If more is due than one worker takes, the wake-up message is sent again before the work
     begins, so that others join.
     """
-    manager, deadline = manager_named(manager_name), time.monotonic() + lease() / 1000
+    manager, began = manager_named(manager_name), time.monotonic()
+    deadline = began + lease() / 1000
     claims, wake = backend().run(backend().journal.claim(manager_name, MOST_CLAIMS, wakeup_id))
     if wake:
         publisher.wake_workers(manager_name)
     raw_ids = dict.fromkeys(raw_id for claim in claims if not claim.planned for raw_id in _one_activity(claim))
     facts = backend().run(activity_bodies.facts(manager, list(raw_ids)))
+    drain_pass = _DrainPass(manager, deadline, facts)
     try:
-        reached = _DrainPass(manager, deadline, facts).run(claims)
+        reached = drain_pass.run(claims)
     except Exception:
         hook_wakeups.work_done(manager)
         raise
     if claims:
         hook_wakeups.work_done(manager)
+    reporting.task_done(
+        "round done",
+        began,
+        manager=manager_name,
+        fanouts=len(claims),
+        deliveries=drain_pass.reached,
+        messages=drain_pass.messages,
+    )
     return reached
 
 
@@ -96,7 +106,7 @@ def sweep() -> int:
     Then what is too old is taken out of feeds, and feeds that nobody uses are deleted. At the end it is recorded that a sweep was
     done.
     """
-    overdue = sum(map(_recover_pending_writes, _kinds_with_pending_writes()))
+    overdue = sum(map(_recover_pending_writes, kinds_with_pending_writes()))
     for name in registry.manager_names():
         try:
             count, wake = backend().run(backend().journal.wake_if_overdue(name))
@@ -135,7 +145,7 @@ def _find_untold(name: str) -> None:
         logger.error("what hooks of %s are to be told cannot be looked at: %s", name, error)
 
 
-def _kinds_with_pending_writes() -> list[type[Feed]]:
+def kinds_with_pending_writes() -> list[type[Feed]]:
     """The declared feed classes whose writes may be left to the holder of a lock."""
     return [kind for kind in _kinds() if kind.may_have_pending_writes]
 
@@ -152,6 +162,8 @@ def _recover_pending_writes(feed_class: type[Feed]) -> int:
         logger.exception("what was left to holders of feeds of %s waits", feed_class.__name__)
         return 0
     if found:
+        if metrics.sink is not None:
+            metrics.sink.add(metrics.RECOVERED, found, (feed_class.__name__,))
         logger.warning(
             "%s feeds of %s held what was left to somebody who died; it is done now", found, feed_class.__name__
         )
@@ -196,6 +208,8 @@ class _DrainPass:
         #: Since when the first of these waits.
         self.since = 0.0
         self.deliveries = self.messages = 0
+        #: How many people the fan-outs have reached that were delivered.
+        self.reached = 0
         #: What these cost, in deliveries of one activity alone, and for whom there was one in this round.
         self.work, self.audiences = 0.0, set[int]()
         #: Queues that have no room for the first chunk of a plan, and who waits for that.
@@ -296,6 +310,8 @@ class _DrainPass:
                 logger.warning("fan-out %s was called off or taken over before it was begun", claim.id)
                 return False
             claim = begun
+        if claim.tries > 1:
+            reporting.retried(self.manager.name, metrics.ROUND)
         watch = self.watch
         watch.take(claim, deadline)
         try:
@@ -365,6 +381,7 @@ class _DrainPass:
             _silence(claim),
             self.full,
             all_omitted,
+            self._author(claim),
         )
         self.messages += sent.messages
         if sent.full:
@@ -382,12 +399,15 @@ class _DrainPass:
         """
         found: dict[str, list[planner.Chunk]] = {}
         author, until = self._author(claim), time.monotonic() + LONGEST_GATHERING
+        if author is None:
+            return found
         for other in self._rest(self.place + 1):
             if len(found) + 1 >= MOST_SHARED or time.monotonic() > until:
                 break
             if not (_may_share(other) and other.feeds == claim.feeds and other.waiting_queue not in self.full):
                 continue
-            if author is None or self._author(other) != author:
+            its = self._author(other)
+            if type(its) is not type(author) or its != author:  # as hooks get it: 1 and True are not the same
                 continue
             (raw_id,), skipped = _one_activity(other), Skipped()
             try:
@@ -400,12 +420,6 @@ class _DrainPass:
             if chunks is not None:
                 found[other.id], omitted[other.id] = chunks, planner.Omitted(followers, skipped)
         return found
-
-    def _author(self, claim: Claim) -> tuple[type, EntityId] | None:
-        """Whose activity a fan-out is about, spelled as hooks get it; None if that cannot be read."""
-        facts = [self.facts[raw_id] for raw_id in _one_activity(claim)]
-        activity = facts[0].activity if facts and facts[0].error is None else None
-        return None if activity is None else (type(activity.actor_id), activity.actor_id)
 
     def _take(self, others: Mapping[str, list[planner.Chunk]]) -> list[Claim]:
         """Those of *others* that are still in the queue, for whom it is their turn now."""
@@ -476,10 +490,26 @@ class _DrainPass:
     def _settle(self, ready: Sequence[_Ready]) -> None:
         """Note what was delivered whole, and what was not."""
         done = [(each.claim, each.reached) for each in ready if each.error is None]
-        backend().run(backend().journal.finish(self.manager.name, done))
+        ages = backend().run(backend().journal.finish(self.manager.name, done))
+        self.reached += sum([reached for _, reached in done])
+        if done and reporting.is_watched():
+            whole = [each for each in ready if each.error is None]
+            reporting.fanouts_done(self.manager.name, [self._done(each, age) for each, age in zip(whole, ages)])
         for each in ready:
             if each.error is not None:
                 self._failed(each.claim, each.error)
+
+    def _done(self, ready: _Ready, age: int) -> reporting.Done:
+        """What is reported of a fan-out that was delivered whole, *age* milliseconds after it was asked for."""
+        author = self._author(ready.claim, ready.deliveries)
+        return reporting.Done(ready.claim.id, ready.claim.op, ready.reached, age, author)
+
+    def _author(self, claim: Claim, deliveries: Sequence[Delivery] = ()) -> EntityId | None:
+        """Who did what a fan-out is about, and what *deliveries* are of; None if that is not known, or cannot be read."""
+        if deliveries:
+            return deliveries[0].activity.actor_id
+        facts = (self.facts.get(raw_id) for raw_id in _one_activity(claim))
+        return next((fact.activity.actor_id for fact in facts if fact is not None and fact.activity is not None), None)
 
     def _run_apart(self, ready: _Ready) -> None:
         """Deliver one fan-out in parts, if need be, so that what is bad of it harms nothing else of it."""
@@ -498,6 +528,7 @@ class _DrainPass:
         self.error = error
         if isinstance(error, LeaseExpired):
             return
+        reporting.failed(self.manager.name, metrics.ROUND)
         reason = dead_letters.reason(error)
         if isinstance(error, RETRY_ELSEWHERE) and claim.feeds:  # else it has waited long enough for another worker
             logger.warning("fan-out %s of %s: %s; %s", claim.id, self.manager.name, reason, OLDER)

@@ -27,6 +27,7 @@ from feedmill.storage.deadline import LeaseExpired
 from feedmill.storage.journal import Claim
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
+from feedmill.worker import reporting
 from feedmill.worker.delivery import (
     CLEARED,
     FOLLOWERS,
@@ -275,12 +276,14 @@ def send(
     delay: float,
     full: Container[str] = (),
     omitted: Mapping[str, Omitted] = MappingProxyType({}),
+    author: EntityId | None = None,
 ) -> Sent:
     """Write *chunks* down and send them, a batch at a time, and look after them in *delay* seconds.
 
     Each fan-out of the *watch* has its own chunks written down; a message names those of several that are for the same people.
     What finds no room in its queue stays written down and is sent later. If not even the first does, as when its queue is
     one of *full*, nothing is done. What comes slowly is not collected for long. *omitted*: what was left out, by the fan-out's id.
+    *author*: who did what all of them are about, for who is told when one ends.
     :class:`~feedmill.storage.deadline.LeaseExpired` if meanwhile all claims were lost or called off; what only some lost goes on
     without them.
     """
@@ -318,7 +321,9 @@ def send(
         each = made[name]
         pause = delay if each.sent == each.planned else FULL_QUEUE_PAUSE
         waiting.append(backend().journal.await_chunks(manager.name, claim, each.planned, pause, each.sent))
-    backend().run(together(waiting))
+    for claim, progress in zip(held.values(), backend().run(together(waiting))):
+        if progress is not None and progress.ended:  # chunks are done while others are still written down
+            reporting.fanout_ended(manager.name, claim.op, claim.id, {"author": author}, progress)
     return Sent(sent)
 
 

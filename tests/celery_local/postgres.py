@@ -30,7 +30,7 @@ def postgres_programs() -> str | None:
     return next((each for each in folders if os.access(f"{each}/initdb", os.X_OK)), None)
 
 
-def _user() -> dict[str, Any]:
+def server_user() -> dict[str, Any]:
     """What ``subprocess`` is told of who runs the server."""
     if os.geteuid() != 0:
         return {}
@@ -43,7 +43,7 @@ def _user() -> dict[str, Any]:
 def local_postgres(programs: str) -> Iterator[Mapping[str, str]]:
     """A server of *programs* in a folder of its own, while the block runs: host, port, user and database, as psycopg names them."""
     folder = Path(tempfile.mkdtemp(prefix="feedmill-postgres-"))
-    user, port = _user(), free_port()
+    user, port = server_user(), free_port()
     if user:
         shutil.chown(folder, user["user"])
     run: dict[str, Any] = {"cwd": folder, "stdin": subprocess.DEVNULL, **user}

@@ -38,7 +38,7 @@ NO_IMPERATIVES = ("The", "This", "A", "An", "Shows", "Lists", "How", "For", "Whe
 def test_all_commands_are_there() -> None:
     """None is lost, and each but groups takes --json."""
     assert set(main.commands) == {
-        *("demo", "replay", "status", "ping", "settings", "fanouts", "cancel", "sweep", "dead", "outbox"),
+        *("demo", "replay", "status", "ping", "metrics", "settings", "fanouts", "cancel", "sweep", "dead", "outbox"),
         *("feeds", "explain", "rebuild", "delete-user", "doctor"),
     }
     for path, command in ALL.items():

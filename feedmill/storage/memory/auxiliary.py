@@ -67,6 +67,10 @@ class MemoryFeedSchedule(FeedSchedule):
         for owner in owners:
             self._held.get(key_format, {}).pop(owner, None)
 
+    @atomic
+    def count(self, key_format: str) -> int:
+        return len(self._held.get(key_format, {}))
+
 
 class MemoryPendingIndex(MemoryFeedSchedule, PendingIndex):
     """The same of feeds with pending writes."""

@@ -29,6 +29,7 @@ from feedmill.storage.journal import (
     NotBegun,
     Opened,
     Overdue,
+    Progress,
     RateLimit,
     Succession,
     lease,
@@ -146,12 +147,14 @@ class MemoryJournal(Journal):
         return claim._replace(time=moved, marked=claim.marked or begins)
 
     @atomic
-    def await_chunks(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> None:
+    def await_chunks(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Progress | None:
         record = _current(claim.id, claim.generation)
         moved = _move(manager, claim.id, claim.time, int(delay * 1000)) if record is not None else ""
-        if moved and record is not None:
-            record.update(Record(planned=planned, fully_planned=1, due=float(moved), sent=sent, deaths=claim.deaths))
-            _perhaps_finished(manager, claim.id, record)
+        if record is None or not moved:
+            return None
+        record.update(Record(planned=planned, fully_planned=1, due=float(moved), sent=sent, deaths=claim.deaths))
+        ended = _perhaps_finished(manager, claim.id, record)
+        return _progress(record, counted=False, ended=ended)
 
     @atomic
     def chunks(self, claim: Claim, start: int, limit: int) -> dict[int, bytes]:
@@ -175,27 +178,36 @@ class MemoryJournal(Journal):
         return Begun(times, record.get("audience_read_at", 0), deaths, record["chunks"][chunk])
 
     @atomic
-    def end_chunk(self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None) -> None:
+    def end_chunk(
+        self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None
+    ) -> Progress | None:
         record = _current(fanout_id, generation)
         if record is None:
-            return
+            return None
         if reached is None:
             if chunk in record["chunks"]:
                 survived = record["survived"].get(chunk, 0) + 1
                 record["survived"][chunk] = min(record["begun"].get(chunk, 0), survived)
-            return
-        if record["chunks"].pop(chunk, None) is not None:
+            return None
+        first = record["chunks"].pop(chunk, None) is not None
+        if first:
             record.update(Record(done=record.get("done", 0) + 1, reached=record.get("reached", 0) + reached))
-        _perhaps_finished(manager, fanout_id, record)
+        counted = first and "finished" not in record
+        ended = _perhaps_finished(manager, fanout_id, record)
+        return _progress(record, counted=counted, ended=ended)
 
     @atomic
-    def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> None:
+    def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> list[int]:
+        ages = []
         for claim, reached in done:
             record = _current(claim.id, claim.generation)
             if record is None:  # another has it
+                ages.append(-1)
                 continue
             record.update(Record(planned=1, done=1, reached=reached, fully_planned=1))
-            _conclude(manager, claim.id, claim.time, record)
+            first = _conclude(manager, claim.id, claim.time, record)
+            ages.append(journal_time() - record["created"] if first else -1)
+        return ages
 
     @atomic
     def postpone(
@@ -290,6 +302,10 @@ class MemoryJournal(Journal):
     def dead_letters(self, limit: int, dead_letter_id: str = "") -> list[DeadLetter]:
         newest = list(DATA.dead_letters.values())[::-1]
         return [each for each in newest if dead_letter_id in ("", each.id)][:limit]
+
+    @atomic
+    def count_dead_letters(self) -> int:
+        return len(DATA.dead_letters)
 
     @atomic
     def delete_dead_letters(self, ids: Sequence[str]) -> int:
@@ -397,15 +413,24 @@ def _tell(fanout_id: str, record: Record, how: str) -> None:
         put(ended_key(manager), [item.encode()], MOST_ENDED)
 
 
-def _perhaps_finished(manager: str, fanout_id: str, record: Record) -> None:
+def _progress(record: Record, *, counted: bool, ended: bool) -> Progress:
+    counts = record["planned"], record.get("done", 0), record.get("reached", 0)
+    return Progress(counted, *counts, journal_time() - record["created"], ended)
+
+
+def _perhaps_finished(manager: str, fanout_id: str, record: Record) -> bool:
+    """Conclude a fan-out whose chunks are all done; whether it has ended with this, for the first time."""
     if record.get("fully_planned") == 1 and record["planned"] == record.get("done", 0):
-        _conclude(manager, fanout_id, str(record["due"]), record)
+        return _conclude(manager, fanout_id, str(record["due"]), record)
+    return False
 
 
-def _conclude(manager: str, fanout_id: str, held: str, record: Record) -> None:
-    """Drop the entry of what has ended, or put it off until it is done once more."""
+def _conclude(manager: str, fanout_id: str, held: str, record: Record) -> bool:
+    """Drop the entry of what has ended, or put it off until it is done once more; whether it ended for the first time."""
+    first = "finished" not in record
     if _move(manager, fanout_id, held, -1 if _finished(fanout_id, record) else 0):
         _due(manager)[fanout_id] = record["rerun_at"] - 0.25
+    return first
 
 
 def _move(manager: str, fanout_id: str, held: str, delay: int) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+from feedmill import metrics
 from feedmill.storage.mailbox import LoopMailbox, ThreadMailbox
 from feedmill.storage.memory.data import DATA, atomic
 from feedmill.storage.pubsub import AListener, Heard, Listener, PubSub
@@ -33,12 +34,14 @@ class MemoryListener(Listener):
         self._mailbox = ThreadMailbox(channels, beginning)
         self._mailbox.listening()
         self._leave = DATA.join(channels, beginning, self._mailbox.put)
+        metrics.subscribed(1)
 
     def get(self, timeout: float | None) -> list[Heard]:
         return [] if self._closed else self._mailbox.take(timeout)
 
     def close(self) -> None:
-        self._closed = True
+        was, self._closed = self._closed, True
+        metrics.subscribed(was - 1)
         self._leave()
         self._mailbox.wake()
 
@@ -52,6 +55,7 @@ class MemoryAListener(AListener):
         self._mailbox.listening()
         self._loop = asyncio.get_running_loop()
         self._leave = DATA.join(channels, beginning, self._tell)
+        metrics.subscribed(1)
 
     def _tell(self, channel: str, message: bytes) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed: nobody listens
@@ -61,6 +65,7 @@ class MemoryAListener(AListener):
         return [] if self._closed else await self._mailbox.take(timeout)
 
     async def aclose(self) -> None:
-        self._closed = True
+        was, self._closed = self._closed, True
+        metrics.subscribed(was - 1)
         self._leave()
         self._mailbox.wake()

@@ -84,6 +84,10 @@ class RedisFeedSchedule(FeedSchedule):
     def forget(self, key_format: str, owners: Sequence[bytes]) -> Steps[None]:
         yield [("ZREM", self._key(key_format), *owners)]
 
+    def count(self, key_format: str) -> Steps[int]:
+        (count,) = yield [("ZCARD", self._key(key_format))]
+        return int(count)
+
 
 class RedisPendingIndex(RedisFeedSchedule, PendingIndex):
     """The same of feeds with pending writes."""

@@ -14,6 +14,7 @@ from redis.backoff import ExponentialWithJitterBackoff
 from redis.exceptions import ConnectionError, NoScriptError, RedisError, ResponseError
 from redis.retry import Retry
 
+from feedmill import metrics
 from feedmill.errors import StorageError, WrongType
 from feedmill.keys import aging_key, idle_key
 from feedmill.redis_urls import parsed, without_secrets
@@ -150,6 +151,8 @@ class RedisBackend(Backend):
             for sendable in buffer.packed(time.sleep):
                 if connection is None:
                     self.round_trips += 1
+                    if metrics.sink is not None:
+                        metrics.sink.add(metrics.ROUND_TRIPS, 1)
                     connection = self._pool.take()
                 connection.send_packed_command(sendable)
             replies: list[Any] = []
@@ -255,6 +258,8 @@ class RedisBackend(Backend):
                     if pauses:
                         await asyncio.sleep(max(pauses))
                     self.round_trips += 1
+                    if metrics.sink is not None:
+                        metrics.sink.add(metrics.ROUND_TRIPS, 1)
                     connection = await pool.take()
                 await send(connection, sendable)
             if connection is None and pauses:

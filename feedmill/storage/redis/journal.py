@@ -49,6 +49,7 @@ from feedmill.storage.journal import (
     NotBegun,
     Opened,
     Overdue,
+    Progress,
     RateLimit,
     Succession,
     keep,
@@ -136,9 +137,10 @@ class RedisJournal(Journal):
         (moved,) = yield [call_script("journal_renew", keys, *_proof(claim), lease(), OPEN_TTL, *begun, *parts)]
         return claim._replace(time=moved.decode(), marked=claim.marked or begins) if moved else None
 
-    def await_chunks(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[None]:
+    def await_chunks(self, manager: str, claim: Claim, planned: int, delay: float, sent: int) -> Steps[Progress | None]:
         facts = _milliseconds(delay), planned, sent, keep(), claim.deaths
-        yield [call_script("journal_await_chunks", fanout_keys(claim.id), *_proof(claim), *facts)]
+        (reply,) = yield [call_script("journal_await_chunks", fanout_keys(claim.id), *_proof(claim), *facts)]
+        return _progress(reply)
 
     def chunks(self, claim: Claim, start: int, limit: int) -> Steps[dict[int, bytes]]:
         (names,) = yield [("HKEYS", chunks_key(claim.id))]
@@ -160,16 +162,24 @@ class RedisJournal(Journal):
         times, audience_read_at, deaths, data = begun
         return Begun(int(times), int(audience_read_at), int(deaths), data)
 
-    def end_chunk(self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None) -> Steps[None]:
+    def end_chunk(
+        self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None
+    ) -> Steps[Progress | None]:
         facts = split_fanout(fanout_id)[1], generation, chunk, "" if reached is None else reached, keep()
-        yield [call_script("journal_finish_chunk", fanout_keys(fanout_id), *facts)]
+        (reply,) = yield [call_script("journal_finish_chunk", fanout_keys(fanout_id), *facts)]
+        return _progress(reply)
 
-    def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[None]:
+    def finish(self, manager: str, done: Sequence[tuple[Claim, int]]) -> Steps[Sequence[int]]:
         parts: dict[int, list[tuple[Claim, int]]] = {}
         for claim, reached in done:
             parts.setdefault(partition_of(claim.id), []).append((claim, reached))
-        if parts:
-            yield [_finish(manager, partition, some) for partition, some in parts.items()]
+        if not parts:
+            return ()
+        replies = yield [_finish(manager, partition, some) for partition, some in parts.items()]
+        if len(parts) == 1:
+            return replies[0]  # type: ignore[no-any-return]
+        ages = dict(zip(parts, map(iter, replies)))
+        return [next(ages[partition_of(claim.id)]) for claim, _ in done]
 
     def postpone(
         self,
@@ -263,6 +273,10 @@ class RedisJournal(Journal):
         (rows,) = yield [("XREVRANGE", dead_letters_key(), newest, oldest, "COUNT", limit)]
         return [read_dead_letter(*row) for row in rows]
 
+    def count_dead_letters(self) -> Steps[int]:
+        (count,) = yield [("XLEN", dead_letters_key())]
+        return int(count)
+
     def delete_dead_letters(self, ids: Sequence[str]) -> Steps[int]:
         found = yield [("XRANGE", dead_letters_key(), each, each) for each in ids]
         return (yield from self._drop([read_dead_letter(*row) for rows in found for row in rows]))
@@ -284,6 +298,13 @@ def journal_time(time: Sequence[Any], kept: bytes | None) -> int:
     if not (come.isdigit() and ahead.isdigit() and max(int(come), int(ahead)) <= FAR):
         return server
     return max(server + int(ahead), int(come))
+
+
+def _progress(reply: Any) -> Progress | None:
+    if type(reply) is not list:
+        return None
+    counted, planned, done, reached, milliseconds, ended = reply
+    return Progress(bool(counted), planned, done, reached, milliseconds, bool(ended))
 
 
 def _due(manager: str) -> list[str]:

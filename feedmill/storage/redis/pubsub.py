@@ -22,6 +22,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, RedisError, ResponseError, TimeoutError
 from redis.retry import Retry
 
+from feedmill import metrics
 from feedmill.errors import StorageError
 from feedmill.storage.mailbox import LoopMailbox, Mailbox, ThreadMailbox
 from feedmill.storage.operations import Steps
@@ -53,6 +54,7 @@ class _Hub:
     def _forget_abandoned(self) -> None:
         while self.abandoned:
             self.channels.leave(self.abandoned.popleft())
+            metrics.subscribed(-1)
 
     def _lost(self, error: Exception) -> None:
         """The connection is gone, or was never made: whoever has never listened must know, and everybody if it is no loss."""
@@ -221,6 +223,7 @@ class LoopHub(_Hub):
 
     def drop(self) -> None:
         """Hang up, of a loop that was closed: nothing can be awaited in it any more."""
+        metrics.subscribed(-len(tuple(self.channels.mailboxes)))
         with contextlib.suppress(Exception):
             self._open._writer.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
@@ -303,6 +306,7 @@ class _Joined(ABC):
         self._closed = True  # until it has joined
         self._join()
         self._closed = False
+        metrics.subscribed(1)
 
     @abstractmethod
     def _join(self) -> None:
@@ -329,11 +333,13 @@ class RedisListener(_Joined, Listener):
             return []
         if self._hub.pid != os.getpid():
             self._join()
+            metrics.subscribed(1)  # in this process
         return self._mailbox.take(timeout)
 
     def close(self) -> None:
-        self._closed = True
+        was, self._closed = self._closed, True
         if self._hub.pid == os.getpid():
+            metrics.subscribed(was - 1)
             self._hub.leave(self._mailbox)
             self._mailbox.wake()
 
@@ -357,7 +363,8 @@ class RedisAListener(_Joined, AListener):
         return await self._mailbox.take(timeout)
 
     async def aclose(self) -> None:
-        self._closed = True
+        was, self._closed = self._closed, True
+        metrics.subscribed(was - 1)
         self._mailbox.wake()
         await self._hub.leave(self._mailbox)
 

@@ -9,6 +9,7 @@ local function number(text) -- what a fan-out record holds may be anything; what
   local value = text and #text < 20 and tonumber(string.match(text, '^%d+%.?%d*$')) or 0
   return value < 9e15 and value or 0
 end
+local function age(created, now) return created and math.max(0, now - number(created)) or 0 end -- ms since a fan-out was opened
 local function whole(value) return string.format('%.0f', value) end
 local time, kept = call('TIME'), redis.pcall('GET', KEYS[1])
 local micros = time[1] * 1000000 + time[2]
