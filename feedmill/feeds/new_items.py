@@ -16,6 +16,7 @@ from feedmill.feeds.watch import Topic
 from feedmill.grouping.group_views import group_position, stored_groups
 from feedmill.grouping.operations import has_custom_score
 from feedmill.ids import EntityId, id_microseconds, to_microseconds
+from feedmill.records.layout import view_of
 from feedmill.storage.operations import Steps
 
 #: Items of the page that a subscription begins with if it is given none.
@@ -160,7 +161,7 @@ def _rows(feed_class: Any, user_id: EntityId, shown: PageContent) -> Steps[tuple
 def _may_be_new(feed_class: Any, shown: PageContent, name: bytes, stored: bytes) -> bool:
     """Whether the record says so. Activities whose bodies are gone may make it untrue."""
     try:
-        view = feed_class.serializer().view(stored)
+        view = view_of(feed_class.serializer(), stored)
         return view.updated >= feed_class.horizon() and not shown.has(digest(name), view.count, view.updated)
     except CorruptRecord:
         return False

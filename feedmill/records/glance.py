@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from feedmill.errors import FeedmillError
 from feedmill.ids import ID_SIZE, MAX_TIME, is_id
 from feedmill.records.aggregated import AggregatedActivitySerializer
+from feedmill.records.layout import view_of
 from feedmill.records.notification import ActivityView, NotificationSerializer, RowView
 
 
@@ -47,7 +48,7 @@ def look_for(serializer: type) -> Look | None:
 
 def _look(serializer: Any, data: bytes) -> Glance | None:
     try:
-        view = serializer.view(data)
+        view = view_of(serializer, data)
         if isinstance(view, ActivityView):
             _ = [activity.extra_context for activity in view.rows]  # is worked out when it is asked for
         elif isinstance(view, RowView) and not all(map(is_id, view.distinct_actors())):

@@ -74,12 +74,13 @@ class GroupSerializer(Protocol):
         """The records of a page as a reader sees them; for bytes that are none the error that says so."""
         ...
 
-    def view(self, data: bytes) -> StoredView:
-        """A record as a reader sees it; :class:`~feedmill.errors.CorruptRecord` for bytes that are none."""
-        (found,) = self.views([data])
-        if isinstance(found, CorruptRecord):
-            raise found
-        return found
+
+def view_of(serializer: GroupSerializer, data: bytes) -> StoredView:
+    """A record as a reader sees it; :class:`~feedmill.errors.CorruptRecord` for bytes that are none."""
+    (found,) = serializer.views([data])
+    if isinstance(found, CorruptRecord):
+        raise found
+    return found
 
 
 def encode_head(record: Record, *, counted: bool, mixed: bool) -> bytes:

@@ -24,6 +24,7 @@ from feedmill.grouping.feed_state import FeedState
 from feedmill.manager import Priority
 from feedmill.msgpack_codec import pack, unpack, unpack_rows, unpack_stream
 from feedmill.records import AggregatedActivitySerializer, NotificationSerializer
+from feedmill.records.layout import view_of
 from feedmill.storage.memory import DATA
 from feedmill.storage.registry import backend
 from feedmill.tasks import deliver, fan_out, follow, sweep, unfollow
@@ -91,7 +92,7 @@ def record_reader(serializer: Any) -> Call:
             record.revision += 1
             serializer.decode(serializer.encode(record))
 
-        _ended(decode, lambda: serializer.view(data))
+        _ended(decode, lambda: view_of(serializer, data))
 
     return read
 
