@@ -265,9 +265,9 @@ def shared_dropped(patch: Patch) -> None:
     """Of chunks that are delivered together the last is noted as done, and is not delivered."""
     plain = chunk_tasks._together
 
-    def mutant(manager: Any, op: Any, begun: Sequence[Any], deadline: float) -> list[int]:
-        reached = plain(manager, op, begun[:-1] if len(begun) > 1 else begun, deadline)
-        return [*reached, 0] if reached and len(begun) > 1 else reached
+    def mutant(manager: Any, op: Any, begun: Sequence[Any], deadline: float) -> list[Any]:
+        done = plain(manager, op, begun[:-1] if len(begun) > 1 else begun, deadline)
+        return [*done, *_noted(begun[-1:])] if done and len(begun) > 1 else done
 
     patch(chunk_tasks, "_together", mutant)
 
@@ -276,13 +276,18 @@ def shared_failure_done(patch: Patch) -> None:
     """Chunks that are delivered together and fail are noted as done."""
     plain = chunk_tasks._together
 
-    def mutant(manager: Any, op: Any, begun: Sequence[Any], deadline: float) -> list[int]:
+    def mutant(manager: Any, op: Any, begun: Sequence[Any], deadline: float) -> list[Any]:
         try:
-            return plain(manager, op, begun, deadline) or [0] * len(begun)
+            return plain(manager, op, begun, deadline) or _noted(begun)
         except Exception:
-            return [0] * len(begun)
+            return _noted(begun)
 
     patch(chunk_tasks, "_together", mutant)
+
+
+def _noted(begun: Sequence[Any]) -> list[Any]:
+    """Chunks that were begun, as if they were delivered to nobody."""
+    return [chunk_tasks._Delivered(named, 0, {}) for named, _ in begun]
 
 
 def _in_any_order(patch: Patch, *, ignored: bool) -> None:
