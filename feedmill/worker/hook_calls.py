@@ -315,8 +315,8 @@ class _Bucket:
             elif owner.waits and not owner.failed:
                 settlements.append(HookSettlement(claim, REMOVAL_PAUSE))
             elif owner.failed:  # what is left after one was given up is tried as if for the first time
-                pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (0 if given_up else claim.begun))
-                settlements.append(HookSettlement(claim, pause * (0.5 + random.random()), failed=not given_up))
+                pause = _pause(0 if given_up else claim.begun)
+                settlements.append(HookSettlement(claim, pause, failed=not given_up))
             else:
                 settlements.append(HookSettlement(claim, 0 if owner.remaining else None))
         backend().run(queue().settle(self.manager.name, self.bucket, settlements, release))
@@ -326,7 +326,7 @@ class _Bucket:
         suspects = [item for item in owner.items if item not in owner.done] if owner.claim.deaths else []
         if not (items := suspects or owner.apart):
             return
-        delay, survived = (0.0, 0) if suspects else (min(LONGEST_PAUSE, FIRST_PAUSE) * (0.5 + random.random()), 1)
+        delay, survived = (0.0, 0) if suspects else (_pause(0), 1)
         noted = queue().set_apart(self.manager.name, self.bucket, owner.list_owner, items, delay, 1, survived)
         if backend().run(noted):
             self._drop([_Told(owner, item) for item in items])
@@ -356,6 +356,11 @@ class _Bucket:
         if last:
             backend().run(queue().dead_letters_told(self.manager.name, last))
             owner.remaining = 1  # there may be more
+
+
+def _pause(attempts: int) -> float:
+    """Seconds until what had failed *attempts* times before is told again, spread so that not all comes back at once."""
+    return min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**attempts) * (0.5 + random.random())
 
 
 def claim_is_over(owner: _Owner) -> bool:
