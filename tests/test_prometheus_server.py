@@ -167,10 +167,10 @@ def system(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 def queries() -> list[tuple[str, str]]:
-    """Each query of each panel of the dashboard, with its title, as Grafana sends it."""
+    """Each query of each panel of the dashboard, with its title, as Grafana sends it for a range that holds a whole test."""
     board = json.loads(DASHBOARD.read_text())
     found = [(panel["title"], target["expr"]) for panel in board["panels"] for target in panel.get("targets", ())]
-    return [(title, query.replace("$manager", ".*").replace("$__rate_interval", "1m")) for title, query in found]
+    return [(title, query.replace("$manager", ".*").replace("$__rate_interval", "15m")) for title, query in found]
 
 
 def sent_until_done(activities: list[Activity]) -> None:
