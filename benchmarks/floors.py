@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.feeds import FLAT, GROUPS, Aggregated, Notification, copy_keys, love
+from feedmill import group_names
 
 BATCH = 100
 FLAT_KEY, GROUPS_KEY = "bare:flat:%d", "bare:groups:%d"
@@ -115,15 +116,15 @@ class Script:
 
 def group_of(feed_class: Any, day: int) -> bytes:
     """The name of the group of day *day*."""
-    return str(feed_class.get_aggregator().get_group(love(day, 0))).encode()
+    return group_names.encode(feed_class.get_aggregator().get_group(love(day, 0)))
 
 
 def record_size(client: Any, feed_class: type[Aggregated] | type[Notification], user: int) -> int:
     """Bytes of one of our records: the longest field that *user*'s feed holds for a group."""
     name = group_of(feed_class, GROUPS // 2)
     for key in client.scan_iter(match=feed_class.key_of(user) + "*", count=10_000):
-        if client.type(key) == b"hash" and client.hexists(key, name.decode()):
-            return int(client.hstrlen(key, name.decode()))
+        if client.type(key) == b"hash" and client.hexists(key, name):
+            return int(client.hstrlen(key, name))
     raise LookupError(f"no hash of {feed_class.__name__} holds a record of {name!r}")
 
 

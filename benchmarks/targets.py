@@ -80,8 +80,8 @@ TARGETS = [
     Target("hot", "ratio_scattered", 3.0),
     Target("doctor", "ratio_bare", 3.0),
     Target("size_flat", "bytes_per_entry", 32),
-    Target("size_aggregated", "bytes_per_entry", 300),
-    Target("size_notification", "bytes_per_entry", 370),
+    Target("size_aggregated", "bytes_per_entry", 260),
+    Target("size_notification", "bytes_per_entry", 260),
 ]
 
 

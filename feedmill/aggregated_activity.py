@@ -7,6 +7,7 @@ import datetime as dt
 from collections.abc import Container, Iterable
 from typing import Any, Protocol, TypeVar
 
+from feedmill import group_names
 from feedmill import revision as revisions
 from feedmill.activity import MAX_MEMBERS, Activity, check_value_class
 from feedmill.errors import DeclarationError
@@ -130,7 +131,7 @@ class AggregatedActivity(FixedAttributes):
     @cached
     def group(self) -> str:
         """The name that the aggregator gave the group; it stays the same while the group lives."""
-        return self._read[0].decode(errors="replace")  # type: ignore[index]
+        return group_names.decode(self._read[0], "replace")  # type: ignore[index]
 
     @cached
     def is_seen(self) -> bool:

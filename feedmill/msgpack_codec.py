@@ -144,8 +144,28 @@ def pack_list(*values: bytes) -> bytes:
     return bytes((0x90 + len(values),)) + b"".join(values)
 
 
+def short_id(packed: bytes) -> bytes:
+    """A packed id as it stands in a row: an int from 2**16 to 2**20 takes three bytes, one up to 2**28 four, in place of five.
+
+    They begin as no packed id does. Any other id stays as it is.
+    """
+    if packed[0] != 0xCE or packed[1] > 0x0F:
+        return packed
+    if packed[1] or packed[2] > 0x0F:
+        return bytes((0x90 | packed[1],)) + packed[2:]
+    return bytes((0x80 | packed[2],)) + packed[3:]
+
+
+def long_id(short: bytes) -> bytes:
+    """The packed id that :func:`short_id` made *short* from."""
+    first = short[0]
+    if not 0x80 <= first < 0xA0:
+        return short
+    return (b"\xce\0" if first < 0x90 else b"\xce") + bytes((first & 0x0F,)) + short[1:]
+
+
 def split_rows(data: bytes, size: int) -> list[tuple[bytes, bytes]]:
-    """What :func:`unpack_rows` gives, the values still packed; they may be an int, a str or a UUID each."""
+    """What :func:`unpack_rows` gives, the ids as they stand there (:func:`short_id`)."""
     rows, at, end = [], 0, len(data)
     try:
         while at < end:
@@ -168,10 +188,12 @@ def _long_size(data: bytes, at: int) -> int:
     return 1 + width + int.from_bytes(data[at + 1 : at + 1 + width], "big")
 
 
-#: The size of a packed id by its first byte; 0 where that alone does not tell.
+#: The size of an id in a row by its first byte; 0 where that alone does not tell.
 _SIZES = [0] * 256
 _SIZES[:0x80] = [1] * 0x80
 _SIZES[0xE0:] = [1] * 0x20
+_SIZES[0x80:0x90] = [3] * 16
+_SIZES[0x90:0xA0] = [4] * 16
 _SIZES[0xA0:0xC0] = range(1, 33)
 _SIZES[0xCC:0xD4] = [2, 3, 5, 9] * 2
 _SIZES[0xD8] = 18
@@ -184,6 +206,8 @@ PACKED_ID = (
     + b"|".join(re.escape(bytes((0xA0 + size,))) + rb"[\x00-\x7f]{%d}" % size for size in range(1, 32))
     + rb")"
 )
+#: The same as it stands in a row.
+ROW_ID = PACKED_ID[:-1] + rb"|[\x80-\x8f]..|[\x90-\x9f]...)"
 PACKED_ID_OR_NONE = PACKED_ID[:-1] + rb"|\xc0)"
 PACKED_VERB_ID = rb"[\x01-\x7f]|\xcc.|\xcd.."
 PACKED_BYTES = rb"\xc4(.)(.*)"
@@ -213,21 +237,44 @@ def _are_of_one_width(data: bytes, size: int, number: int) -> bool:
         return False
     if kind < 0x80:
         return max(first) < 0x80
-    return first.count(kind) == number and (kind != 0xD8 or data[size + 1 :: width].count(UUID_EXT) == number)
+    alike = SHORT_KINDS.get(first[:1], first[:1])
+    return not first.strip(alike) and (kind != 0xD8 or data[size + 1 :: width].count(UUID_EXT) == number)
+
+
+#: First bytes of short ids, each with all of its width.
+SHORT_KINDS = {bytes((0x80 + at,)): bytes(range(0x80 + at // 16 * 16, 0x90 + at // 16 * 16)) for at in range(32)}
 
 
 @functools.lru_cache(maxsize=256)
 def _rows_match(size: int, number: int) -> Any:
-    return re.compile(rb"(?:.{%d}%b){%d}" % (size, PACKED_ID, number), re.DOTALL).fullmatch
+    return re.compile(rb"(?:.{%d}%b){%d}" % (size, ROW_ID, number), re.DOTALL).fullmatch
 
 
 def unpack_rows(data: bytes, size: int) -> list[tuple[bytes, Any]]:
-    """A run of rows of *size* bytes and a packed value each; :class:`CorruptRecord` for anything else."""
+    """A run of rows of *size* bytes and an id each (:func:`short_id`); :class:`CorruptRecord` for anything else."""
+    _check_size(data)
+    alike = SHORT_KINDS.get(data[size : size + 1])
+    if alike:
+        width = size + _SIZES[data[size]]
+        if not len(data) % width and not data[size::width].strip(alike):  # all of one width, as nearly always
+            number, mask = int.from_bytes, (1 << 8 * (width - size) - 4) - 1
+            return [
+                (data[at : at + size], number(data[at + size : at + width], "big") & mask)
+                for at in range(0, len(data), width)
+            ]
+        return [(row, unpack(long_id(value))) for row, value in split_rows(data, size)]
     unpacker = _unpacker(data)
     rows = []
     try:
         while unpacker.tell() < len(data):
             rows.append((unpacker.read_bytes(size), unpacker.unpack()))
     except Exception as error:
-        raise CorruptRecord(f"{len(data)} bytes are not a run of rows: {error}") from error
+        failed: Exception | None = error
+    else:
+        failed = None
+    if failed is not None or not _CONTAINERS.isdisjoint([type(value) for _, value in rows]):  # a short id, at best
+        try:
+            return [(row, unpack(long_id(value))) for row, value in split_rows(data, size)]
+        except CorruptRecord as error:
+            raise CorruptRecord(f"{len(data)} bytes are not a run of rows: {failed or error}") from error
     return rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
+from feedmill import group_names
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.declaration import check_attributes, check_hooks
@@ -158,6 +159,6 @@ def _encoded(name: object) -> bytes | None:
     if not isinstance(name, str) or not name or name[0] == "\0":
         return None
     try:
-        return name.encode()
+        return group_names.encode(name)
     except UnicodeEncodeError:
         return None

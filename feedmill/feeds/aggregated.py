@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar
 
-from feedmill import cursor
+from feedmill import cursor, group_names
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator, RecentVerbAggregator
@@ -182,13 +182,13 @@ class AggregatedFeed(Feed):
                 else ""
             )
         groups[name] = cls.aggregated_activity_class(name, [activity])
-        named = {each.group.encode(): each for each in groups.values()}
+        named = {group_names.encode(each.group): each for each in groups.values()}
         positions = {key: float(aggregator.score(group)) for key, group in named.items()}
         gone = too_many(
             cls, positions, lambda key: (to_microseconds(named[key].updated_at), key), len(positions), cls.max_length
         )
         text = f"its group {name!r} had to go: of {cls.max_length:,} groups all stand higher, or were updated later"
-        return text if name.encode() in gone else ""
+        return text if group_names.encode(name) in gone else ""
 
     # -- writing
 
@@ -461,7 +461,7 @@ class AggregatedFeed(Feed):
         """The rank of the group called *name*; None if it is not there, or beyond the end."""
         if self._is_ranked_apart():
             groups = yield from self._select(0, self.max_length)
-            return next((rank for rank, group in enumerate(groups) if group.group.encode() == name), None)
+            return next((rank for rank, group in enumerate(groups) if group_names.encode(group.group) == name), None)
         stored = yield from self._shown_group(GroupRead(name, ()))
         return None if stored is None else stored.rank
 

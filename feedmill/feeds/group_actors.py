@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 
-from feedmill import cursor
+from feedmill import cursor, group_names
 from feedmill.errors import CorruptRecord, CursorError, FeedIndexError
 from feedmill.feeds.reading import Page
 from feedmill.grouping.hydration import log_skipped
@@ -32,7 +32,7 @@ def actors_page(feed_class: Any, user_id: EntityId, group: bytes, limit: int, af
     """A page of the ids of those who are in *group*; see :meth:`~feedmill.feeds.AggregatedFeed.actors`."""
     if not is_int_from(limit, 1):
         raise FeedIndexError(f"a page of {limit!r} actors cannot be; use an int from 1")
-    owner = f"actors by place {feed_class.key_format} {group.decode()}"
+    owner = f"actors by place {feed_class.key_format} {group_names.decode(group)}"
     position, shown = (FIRST, ()) if after is None else _positions(owner, after)
     key = feed_class.key_of(user_id)
     stored, names = yield from feed_class.timeline().group_actors(key, group)

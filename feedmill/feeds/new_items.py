@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
-from feedmill import cursor
+from feedmill import cursor, group_names
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.errors import ArgumentError, CorruptRecord, CursorError
@@ -79,7 +79,7 @@ def _numbers(item: Activity | AggregatedActivity) -> tuple[bytes, tuple[int, int
     if isinstance(item, Activity):
         return digest(item.raw_id), (0, 0)
     updated = 0 if item.updated_at is None else to_microseconds(item.updated_at)
-    return digest(item.group.encode()), (item.activity_count, updated)
+    return digest(group_names.encode(item.group)), (item.activity_count, updated)
 
 
 def encode(owner: str, shown: PageContent, *, grouped: bool) -> str:

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from feedmill import group_names
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators.base import name_of
@@ -63,11 +64,11 @@ def stored_in(feed: Any, groups: Sequence[AggregatedActivity | str]) -> Steps[li
     whole: list[WholeGroup] = []
     for name, (state, stored, overflow, _) in zip(names, found):
         if stored is None:
-            raise ArgumentError(f"{feed!r} has no group {name.decode()!r} to add")
+            raise ArgumentError(f"{feed!r} has no group {group_names.decode(name)!r} to add")
         record: Record = serializer.decode(stored)
         if record.truncated:
             raise ArgumentError(
-                f"group {name.decode()!r} of {feed!r} has {record.count:,} activities, and the older ones are only counted; add what"
+                f"group {group_names.decode(name)!r} of {feed!r} has {record.count:,} activities, and the older ones are only counted; add what"
                 " your own database knows with add_many()"
             )
         members = [*record.members]

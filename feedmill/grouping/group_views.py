@@ -8,6 +8,7 @@ from functools import partial
 from itertools import chain
 from typing import Any, NamedTuple
 
+from feedmill import group_names
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.cursor import GroupPosition
 from feedmill.errors import CorruptRecord, DeclarationError, NewerRecord
@@ -88,7 +89,7 @@ def _views(serializer: Any, rows: Sequence[tuple[bytes, bytes | None]]) -> list[
             if isinstance(view, CorruptRecord):
                 name, stored = rows[at]
                 if stored is not None:
-                    log_skipped(f"group {name!r}", str(view))
+                    log_skipped(f"group {group_names.spelled(name)!r}", str(view))
                 views[at] = None
     return views
 
@@ -149,7 +150,7 @@ def scan_whole(
     entries, _, revision = yield from scan_by_score(feed_class, user_id, None, 0, feed_class.max_length, fetched)
     if by_rank:
         ranked = _ranked(feed_class.get_aggregator(), [group for _, group in entries if group is not None])
-        entries = [(GroupPosition(rank, group.group.encode()), group) for rank, group in enumerate(ranked)]
+        entries = [(GroupPosition(rank, group_names.encode(group.group)), group) for rank, group in enumerate(ranked)]
         if most is not None:
             for group in ranked:
                 group._show(most)

@@ -6,6 +6,7 @@ import dataclasses
 import enum
 from typing import TypeVar
 
+from feedmill import group_names
 from feedmill.activity import Activity
 from feedmill.fanout.handle import FanoutStatus, status_of
 from feedmill.fanout.operations import OPERATIONS, REMOVE
@@ -124,7 +125,7 @@ class _Case:
         if not group and id_microseconds(self.raw_id) < feed_class.horizon():
             return Explanation(name, Why.TRIMMED, feed_class._too_old())
         if group:
-            return (yield from self._in_group(name, feed_class, group.decode()))
+            return (yield from self._in_group(name, feed_class, group_names.decode(group)))
         if place >= feed_class.max_length:
             return Explanation(name, Why.BEYOND, f"it is held behind the {feed_class.max_length:,} that are shown")
         return Explanation(name, Why.SHOWN, f"in it at rank {place}", place)

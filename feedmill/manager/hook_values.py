@@ -6,6 +6,7 @@ import dataclasses
 import datetime as dt
 from hashlib import blake2b
 
+from feedmill import group_names
 from feedmill.activity import Activity
 from feedmill.fanout.handle import Fanout
 from feedmill.ids import EntityId
@@ -68,7 +69,7 @@ class FinishedFanout:
 def notification(manager: str, user_id: EntityId, arrival: Arrival, activity: Activity) -> Notification:
     """What the hook of *manager* is told of *arrival*, which is *activity*."""
     arrived = dt.datetime.fromtimestamp(arrival.revision / 1000, dt.timezone.utc)
-    group = arrival.group.decode(errors="replace")
+    group = group_names.decode(arrival.group, "replace")
     return Notification(
         _key(manager, str(user_id), arrival.raw_id, arrival.revision), user_id, activity, group, arrived
     )

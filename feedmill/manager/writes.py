@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from feedmill import group_names
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, ArgumentError, DeclarationError, StorageError, UnknownActivity
 from feedmill.fanout import handle, publisher
@@ -109,8 +110,8 @@ def _check_groups(manager: ManagerHooks, before: Activity, after: Activity) -> N
     for name in old:
         if old[name] != new[name]:
             raise ActivityError(
-                f"the new extra_context moves {after!r} from group {old[name].decode()!r} of {name!r} to"
-                f" {new[name].decode()!r}; remove the activity and add another instead"
+                f"the new extra_context moves {after!r} from group {group_names.decode(old[name])!r} of {name!r} to"
+                f" {group_names.decode(new[name])!r}; remove the activity and add another instead"
             )
 
 

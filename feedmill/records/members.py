@@ -11,7 +11,7 @@ import functools
 from feedmill.activity import Activity
 from feedmill.errors import CorruptRecord
 from feedmill.ids import TIME_SIZE, EntityId, id_microseconds, packed_activity_id
-from feedmill.msgpack_codec import pack, pack_list, unpack
+from feedmill.msgpack_codec import pack, pack_list, short_id, unpack
 
 #: High bytes of the time that a record's rows share, and low ones that each has.
 SHARED_TIME = 2
@@ -131,4 +131,4 @@ def member_of_values(
     what = pack([verb_id, object_, target])
     time, actor = microseconds.to_bytes(TIME_SIZE, "big"), pack(actor_id)
     shared = shared_of(time[:SHARED_TIME] + len(what).to_bytes(2, "big") + what)
-    return RowMember(microseconds, actor, shared, time[SHARED_TIME:] + actor, context)
+    return RowMember(microseconds, actor, shared, time[SHARED_TIME:] + short_id(actor), context)

@@ -1,6 +1,7 @@
 """Groups of whole activities, for notification feeds: what members share is stored once.
 
-The rows of a record are the low five bytes of the time and the packed actor. Shared are the two high bytes of the time
+The rows of a record are the low five bytes of the time and the packed actor, in fewer bytes if it is a number
+(:func:`~feedmill.msgpack_codec.short_id`). Shared are the two high bytes of the time
 and, behind their length (2), the packed verb, object and target. In a MIXED record a row is a packed activity.
 """
 
@@ -20,7 +21,9 @@ from feedmill.msgpack_codec import (
     PACKED_ID,
     PACKED_ID_OR_NONE,
     PACKED_VERB_ID,
+    SHORT_KINDS,
     are_rows,
+    long_id,
     packed_verb_id,
     split_rows,
     unpack,
@@ -99,7 +102,7 @@ class NotificationSerializer(GroupSerializer):
             shared = shared_of(data[head.at : stop])
             high, number = shared.high, int.from_bytes
             members = [
-                RowMember(high | number(time, "big"), actor, shared, time + actor)
+                RowMember(high | number(time, "big"), long_id(actor), shared, time + actor)
                 for time, actor in split_rows(data[stop:], ROW_TIME)
             ]
             _check_number(head, members)
@@ -112,10 +115,10 @@ class NotificationSerializer(GroupSerializer):
             if found is not None:  # one step for each thing: a page is made of many records
                 at, number = found.end(), data[1]
                 kind = data[at + ROW_TIME : at + ROW_TIME + 1]
-                width = _ROW_WIDTHS.get(kind, 0)
+                width, alike = _ROW_WIDTHS.get(kind, (0, b""))
                 if (
                     (
-                        (len(data) == at + width * number and data[at + ROW_TIME :: width].count(kind) == number)
+                        (len(data) == at + width * number and not data[at + ROW_TIME :: width].strip(alike))
                         if width
                         else are_rows(data[at:], ROW_TIME, number)
                     )
@@ -195,8 +198,9 @@ _SURE = re.compile(
 ).match
 
 
-#: Sizes of rows whose actors are numbers of one size, by the byte with which such begin.
-_ROW_WIDTHS = {bytes((0xCC + size,)): ROW_TIME + 1 + 2 ** (size % 4) for size in range(8)}
+#: Of rows whose actors are numbers of one size, by a byte with which one begins: the size of a row, and all such bytes.
+_ROW_WIDTHS = {bytes((0xCC + size,)): (ROW_TIME + 1 + 2 ** (size % 4), bytes((0xCC + size,))) for size in range(8)}
+_ROW_WIDTHS |= {kind: (ROW_TIME + (3 if kind < b"\x90" else 4), alike) for kind, alike in SHORT_KINDS.items()}
 
 
 class RowView(EmbeddedView):

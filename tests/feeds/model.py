@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from feedmill import Activity, AggregatedActivity
+from feedmill import Activity, AggregatedActivity, group_names
 from feedmill.aggregators import BaseAggregator
 from feedmill.feeds import Feed, NotificationFeed, Page
 from feedmill.verbs import Verb
@@ -119,7 +119,7 @@ class GroupModel(Model):
         return sorted(map(self.position_of, groups), reverse=True)
 
     def position_of(self, item: AggregatedActivity) -> Place:
-        return self.score_of(item), item.group.encode()
+        return self.score_of(item), group_names.encode(item.group)
 
     def contains(self, activity: Activity) -> bool:
         return activity in self.groups.get(self.group_of(activity), ())
@@ -191,7 +191,9 @@ class GroupModel(Model):
         """Let go of what does not fit into *length*; what that was."""
         ranked = self.ranked()
         by_score = ranked[: min(length, self.max_length - self.spare)]
-        rest = sorted(ranked[len(by_score) :], key=lambda name: (max(self.groups[name]).microseconds, name.encode()))
+        rest = sorted(
+            ranked[len(by_score) :], key=lambda name: (max(self.groups[name]).microseconds, group_names.encode(name))
+        )
         let_go = rest[: max(0, len(ranked) - length)]
         self.forget(let_go)
         return set(let_go)

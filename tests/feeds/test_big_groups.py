@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from feedmill import Activity
+from feedmill import Activity, group_names
 from feedmill.activity import MAX_MEMBERS
 from feedmill.feeds import RedisNotificationFeed
 from feedmill.ids import activity_id
@@ -26,7 +26,9 @@ BOTH = pytest.mark.parametrize("grouped", [News, Notes])
 def has_overflow(feed: Any) -> dict[bytes, bytes]:
     """What is kept beside the record of the feed's only group."""
     (group,) = feed[:]
-    _, _, overflow, _ = backend().run(feed.timeline().group_get(feed.key, GroupRead(group.group.encode(), None)))
+    _, _, overflow, _ = backend().run(
+        feed.timeline().group_get(feed.key, GroupRead(group_names.encode(group.group), None))
+    )
     return overflow
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from feedmill import Activity, AggregatedActivity, revision
+from feedmill import Activity, AggregatedActivity, group_names, revision
 from feedmill.aggregators import RecentVerbAggregator
 from feedmill.errors import ArgumentError, NewerRecord, RevisionError
 from feedmill.feeds import Page, reaggregate
@@ -606,7 +606,7 @@ def test_a_group_that_only_a_newer_release_can_read() -> None:
     page = feed.page(5)
     feed.add(on_day(3))
     feed.mark_all(read=True)
-    put_record(feed, name(on_day(2)).encode(), b"\x20 another layout")
+    put_record(feed, group_names.encode(name(on_day(2))), b"\x20 another layout")
     before = feed.get_denormalized_counts(), states(feed)
     for call in (
         lambda: feed.mark_all(read=False),
@@ -625,7 +625,7 @@ def test_a_damaged_group() -> None:
     """One that cannot be read at all counts for nothing, and is in nobody's way."""
     feed = Notes(1)
     feed.add_many([on_day(1), on_day(2), on_day(3)])
-    put_record(feed, name(on_day(2)).encode(), b"\0\1")
+    put_record(feed, group_names.encode(name(on_day(2))), b"\0\1")
     feed.mark_all(read=True)
     feed.mark_all(read=False)
     assert feed.get_denormalized_counts()[:2] == (0, 2) == (feed.count_unseen(), feed.count_unread())

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import redis
 
-from feedmill import Activity
+from feedmill import Activity, group_names
 from feedmill.activity import MAX_MEMBERS
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator
@@ -57,6 +57,7 @@ EPOCH, MICROSECOND = dt.datetime(1970, 1, 1, tzinfo=dt.timezone.utc), dt.timedel
 ALL = pytest.mark.parametrize("grouped", [News, Notes, MergedNews, MergedNotes])
 
 ACTORS: list[Any] = [0, 127, 128, -32, -33, 70_000, 2**40, -(2**63), 2**64 - 1, "a", "x" * 31, "ü" * 40, "z" * 250]
+ACTORS += [2**16 - 1, 2**16, 2**20 - 1, 2**20, 2**28 - 1, 2**28, 2**32 - 1]
 ACTORS += [uuid.UUID(int=7), uuid.UUID(int=2**127), *range(60)]
 
 
@@ -209,8 +210,7 @@ def test_behind_damage(redis_url: str, grouped: Any, damage: bytes) -> None:
     """What is in the overflow behind damaged bytes is known: it counts once, is found, and can be taken off."""
     feed, client = grouped(1), redis.Redis.from_url(redis_url)
     feed.add_many(in_group(number, actor=1) for number in range(2 * INLINE_LIMIT))
-    (group,) = feed[:]
-    (overflow,) = client.keys(f"{feed.key}*:{group.group}")
+    (overflow,) = client.keys(f"{feed.key}{GROUPS}:*")
     ((actor, part),) = client.hgetall(overflow).items()
     client.hset(overflow, actor, damage)
     late = [in_group(-number, actor=1) for number in range(1, 9)]
@@ -231,7 +231,7 @@ def test_a_overflow_that_nobody_has(redis_url: str, grouped: Any, kind: str) -> 
     """What lies where a group is about to overflow for the first time is none of it."""
     feed, client = grouped(1), redis.Redis.from_url(redis_url)
     feed.add(in_group(0))
-    overflow = f"{feed.key}{GROUPS}:{feed[0].group}"
+    overflow = f"{feed.key}{GROUPS}:".encode() + group_names.encode(feed[0].group)
     if kind == "hash":
         client.hset(overflow, b"nobody", b"")
     else:
@@ -251,11 +251,14 @@ def test_a_overflow_that_is_no_hash(
     monkeypatch.setattr("feedmill.records.record.OVERFLOW_LIMIT", limit)
     feed, client = grouped(1), redis.Redis.from_url(redis_url)
     feed.add_many(in_group(number) for number in range(MAX_MEMBERS * 2 + held))
-    (overflow,) = client.keys(f"{feed.key}*:{feed[0].group}")
+    (overflow,) = client.keys(f"{feed.key}{GROUPS}:*")
     client.delete(overflow)
     client.set(overflow, "x")
     grouped.insert_activities([in_group(number)])
-    counted = not (number < 0 and feed.serializer().decode(client.hget(feed.key + GROUPS, feed[0].group)).truncated)
+    counted = not (
+        number < 0
+        and feed.serializer().decode(client.hget(feed.key + GROUPS, group_names.encode(feed[0].group))).truncated
+    )
     assert backend().run(grouped.deliver([0, 1, 2], [in_group(number)])) == 2 + counted
     assert feed.contains(in_group(number)) == counted
     assert feed[0].activity_count == MAX_MEMBERS * 2 + held + counted
@@ -268,8 +271,8 @@ def test_a_record_that_lies(redis_url: str, grouped: Any, bit: int) -> None:
     """A record that says it let members go before it in the overflow any, or what no record says: it counts and overflow on."""
     feed, client = grouped(1), redis.Redis.from_url(redis_url)
     feed.add_many(in_group(number) for number in range(INLINE_LIMIT))
-    record = client.hget(feed.key + GROUPS, feed[0].group)
-    client.hset(feed.key + GROUPS, feed[0].group, bytes((record[0] | bit,)) + record[1:])
+    record = client.hget(feed.key + GROUPS, group_names.encode(feed[0].group))
+    client.hset(feed.key + GROUPS, group_names.encode(feed[0].group), bytes((record[0] | bit,)) + record[1:])
     grouped.insert_activities(in_group(number) for number in range(3 * INLINE_LIMIT))
     for number in range(INLINE_LIMIT, 3 * INLINE_LIMIT):
         assert backend().run(grouped.deliver([0, 1, 2], [in_group(number)])) == 3
@@ -285,8 +288,8 @@ def test_a_record_that_counts_too_far(redis_url: str, grouped: Any, at: int) -> 
     feed, client = grouped(1), redis.Redis.from_url(redis_url)
     feed.add_many(in_group(number) for number in range(2 * INLINE_LIMIT))
     (group,), at = feed[:], at + (8 if grouped is Notes else 2)
-    record = client.hget(feed.key + GROUPS, group.group)
-    client.hset(feed.key + GROUPS, group.group, record[:at] + b"\xff" * 4 + record[at + 4 :])
+    record = client.hget(feed.key + GROUPS, group_names.encode(group.group))
+    client.hset(feed.key + GROUPS, group_names.encode(group.group), record[:at] + b"\xff" * 4 + record[at + 4 :])
     assert feed.add(in_group(2 * INLINE_LIMIT)) == 1
     assert (feed[0].activity_count, feed[0].actor_count) == (1, 1)
 

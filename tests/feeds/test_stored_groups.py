@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedmill import Activity, AggregatedActivity
+from feedmill import Activity, AggregatedActivity, group_names
 from feedmill.errors import CorruptRecord
 from feedmill.grouping.group_views import stored_groups
-from feedmill.msgpack_codec import are_rows, pack, unpack_rows
+from feedmill.msgpack_codec import are_rows, long_id, pack, short_id, split_rows, unpack_rows
 from feedmill.records import AggregatedActivitySerializer, NotificationSerializer
 from feedmill.records.layout import view_of
 from feedmill.records.record import Record
@@ -126,7 +126,7 @@ def test_a_damaged_record_harms_its_group_alone(backend_kind: str, grouped: Any,
     """A record that cannot be read is left out of slices, pages and filters; the others are shown, and ranks are kept."""
     feed = grouped(1)
     feed.add_many(map(on_day, range(5)))
-    name = feed[2].group.encode()
+    name = group_names.encode(feed[2].group)
     if backend_kind == "memory":
         records = DATA.groups[feed.key].records
         records[name] = records[name][:-3] if damage is None else damage
@@ -176,11 +176,19 @@ def test_hollow_groups_are_for_mergers() -> None:
 ACTORS = st.integers(-(2**63), 2**64 - 1) | st.text(max_size=40) | st.uuids()
 
 
-@given(st.lists(ACTORS, min_size=1, max_size=4) | st.lists(st.uuids(), min_size=1), st.integers(-2, 2))
+NUMBERS = [0, 2**16 - 1, 2**16, 2**16 + 1, 2**20 - 1, 2**20, 2**20 + 1, 2**28 - 1, 2**28, 2**32 - 1, 2**32, -1]
+ALIKE = st.lists(st.uuids(), min_size=1) | st.lists(
+    st.integers(2**16, 2**20 - 1) | st.sampled_from(NUMBERS), min_size=1
+)
+
+
+@given(st.lists(ACTORS | st.sampled_from(NUMBERS), min_size=1, max_size=4) | ALIKE, st.integers(-2, 2))
 def test_rows_of_one_width(actors: list[Any], more: int) -> None:
     """Rows that are sure without a look at each are rows; a count that is wrong is never sure."""
-    rows = b"".join(b"12345" + pack(actor) for actor in actors)
+    rows = b"".join(b"12345" + short_id(pack(actor)) for actor in actors)
     number = max(1, len(actors) + more)
+    assert unpack_rows(rows, 5) == [(b"12345", actor) for actor in actors]
+    assert [(row, long_id(actor)) for row, actor in split_rows(rows, 5)] == [(b"12345", pack(each)) for each in actors]
     if are_rows(rows, 5, number):
         assert [actor for _, actor in unpack_rows(rows, 5)] == actors
         assert number == len(actors)
@@ -193,10 +201,18 @@ def test_no_bytes_are_sure_that_are_no_rows(data: bytes, number: int) -> None:
         assert len(unpack_rows(data, 5)) == number
 
 
-@pytest.mark.parametrize("actor", [0, 127, 128, 2**16, 2**32, -(2**40), uuid.UUID(int=7)])
-def test_numbers_and_uuids_are_sure(actor: Any) -> None:
-    """Actors that are numbers or UUIDs of one width need no look at each."""
-    assert are_rows((b"12345" + pack(actor)) * 9, 5, 9)
+@pytest.mark.parametrize(
+    ("actor", "size"),
+    [
+        *((0, 1), (127, 1), (128, 2), (2**16 - 1, 3), (2**16, 3), (2**20 - 1, 3), (2**20, 4), (2**28 - 1, 4)),
+        *((2**28, 5), (2**32, 9), (-(2**40), 9), (uuid.UUID(int=7), 18)),
+    ],
+)
+def test_numbers_and_uuids_are_sure(actor: Any, size: int) -> None:
+    """Actors that are numbers or UUIDs of one width need no look at each; numbers take few bytes."""
+    short = short_id(pack(actor))
+    assert (len(short), long_id(short)) == (size, pack(actor))
+    assert are_rows((b"12345" + short) * 9, 5, 9)
 
 
 def test_a_group_some_of_whose_bodies_are_gone(backend_kind: str) -> None:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from feedmill import settings
+from feedmill import group_names, settings
 from feedmill.activity import Activity
 from feedmill.doctor.report import Finding
 from feedmill.errors import CorruptRecord, NewerRecord, UnknownVerb
@@ -148,11 +148,11 @@ def orphaned_pending_writes(case: Case) -> Iterator[Finding]:
 def damaged_records(case: Case) -> Iterator[Finding]:
     """A group whose record or name cannot be read; it is dropped, which is what readers do already."""
     for group, stored in case.stored.records.items():
-        where = f"{case.key} group {group!r}"
+        where = f"{case.key} group {group_names.spelled(group)!r}"
         try:
             record = case.serializer.decode(stored)
             _check(record, whole=case.serializer.embeds_activities)
-            group.decode()
+            group_names.decode(group)
         except NewerRecord as error:
             case.foreign.add(group)
             yield Finding("newer record", where, f"{error}; the group is not changed", fixable=False)
@@ -203,11 +203,13 @@ def wrong_ranks(case: Case) -> Iterator[Finding]:
     for group in case.stored.scores:
         if group not in case.stored.records:
             yield Finding(
-                "entry without record", f"{case.key} group {group!r}", "the feed lists the group, and it has no record"
+                "entry without record",
+                f"{case.key} group {group_names.spelled(group)!r}",
+                "the feed lists the group, and it has no record",
             )
             case.drop(group)
     for group, record in list(case.records.items()):
-        where, held = f"{case.key} group {group!r}", case.stored.scores.get(group)
+        where, held = f"{case.key} group {group_names.spelled(group)!r}", case.stored.scores.get(group)
         if held is None:
             yield Finding("record without entry", where, "the feed does not list the group, so readers do not find it")
             case.put(group, record)

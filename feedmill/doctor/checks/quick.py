@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from feedmill import group_names
 from feedmill.doctor.checks.groups import numbers
 from feedmill.errors import CorruptRecord
 from feedmill.grouping.feed_state import FeedState
@@ -107,7 +108,7 @@ def _score(feed_class: Any, state: FeedState, group: bytes, data: bytes) -> floa
 
 def _are_texts(names: Iterable[bytes]) -> bool:
     try:
-        b"\0".join(names).decode()
+        b"\0".join([name[: -group_names.DAY_SIZE] if group_names.has_day(name) else name for name in names]).decode()
     except UnicodeDecodeError:
         return False
     return True

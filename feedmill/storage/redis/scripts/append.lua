@@ -95,7 +95,8 @@ local function longer(h, j, last, record)
     if has_overflow then
       local new
       if truncated then
-        if find(record, add[3], at + #shared + 1, true) then return nil end -- perhaps an actor whom only the record names
+        local actor = counted and not mixed and sub(add[7], 6) or add[3] -- as a row says it
+        if find(record, actor, at + #shared + 1, true) then return nil end -- perhaps an actor whom only the record names
         new = 1 - beside('HEXISTS', s, add[3])
       else new = name_actors(s, j, upto) end
       head, at = pack('>I4I4', count + upto - j + 1, actors + new), base + 8

@@ -92,10 +92,16 @@ local function split(text, add, mixed, rows)
         actors[number] = stop and sub(text, who, stop - 1)
         for _ = 3, values do stop = stop and behind(text, stop) end
       else
-        stop = behind(text, who)
-        times[number] = stop and high + num('>I5', text, at)
-        if not stop or times[number] < 2 ^ 32 then return nil end -- a body would have a shorter time
-        actors[number] = sub(text, who, stop - 1)
+        local first = byte(text, who) or 0
+        if first > 127 and first < 160 then -- a number of 20 bits, or of 28, as feedmill/msgpack_codec.py shortens it
+          stop = who + (first < 144 and 3 or 4)
+          actors[number] = (first < 144 and '\206\0' or '\206') .. char(first % 16) .. sub(text, who + 1, stop - 1)
+        else
+          stop = behind(text, who)
+          actors[number] = stop and sub(text, who, stop - 1)
+        end
+        times[number] = stop and stop <= last + 1 and high + num('>I5', text, at)
+        if not times[number] or times[number] < 2 ^ 32 then return nil end -- a body would have a shorter time
       end
       if not stop then return nil end
       at = stop
