@@ -29,6 +29,7 @@ from benchmarks.show import show
 from benchmarks.sizes import sizes
 from benchmarks.two import two
 from benchmarks.writes import writes
+from benchmarks.year import year
 
 OUT = Path(__file__).parent / "out"
 SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
@@ -39,6 +40,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "sizes": sizes,
     "hot": hot,
     "lengths": lengths,
+    "year": year,
     "scale": scale,
     "doctor": doctor,
     "everyday": everyday,

@@ -7,6 +7,7 @@ from benchmarks.hot import WRITERS
 from benchmarks.latency import FOLLOWERS
 from benchmarks.listening import OWN, SITE
 from benchmarks.reads import BRIEF, PAGE
+from benchmarks.year import DAY, LATE, LENGTHS, MARKING, MOST, NEW, SOME_DAYS_AGO, TODAY
 
 #: Title, how it is measured, and the picture, of each section.
 SECTIONS: dict[str, tuple[str, str, str]] = {
@@ -75,6 +76,14 @@ round trips are those of the doctor.""",
         "Deliveries into short timelines are compared with deliveries into full ones, in turn. The number is the length: ids of a flat feed, groups of an aggregated feed.",
         "",
     ),
+    "year": (
+        "A year-old user's feed",
+        f"""Feeds as they are after a year: {LENGTHS} lengths, up to the full one; groups of all sizes (bounded Pareto distribution, up to {MOST} members, so that some
+have more members than a record holds); the older half of the notifications seen. They are written as on any day: of {DAY} deliveries {TODAY} go to the newest group,
+{NEW} start one, {SOME_DAYS_AGO} go to the group of some days before, and {LATE} are older than what their group holds. Between two deliveries one user in {MARKING} marks all. The
+script floor writes as many records, of the mean size, and never trims. Rows `year_read_…`: the first page of these feeds, after that day.""",
+        "",
+    ),
     "scale": (
         "Scale",
         """Activities are added with `add_activity`, and delivered through a separate broker by one real Celery worker. Afterwards all keys are counted, and a sample
@@ -84,9 +93,10 @@ of feeds is read.
 |---|---|
 | `scale_page` | the example on the page of the older framework, into aggregated feeds that are full before; compared with the script floor for as many single deliveries |
 | `ten_posts_…` | ten activities that one author adds in quick succession, into feeds that exist; compared with ten times the time of one |
-| `scale_…` | one activity of one author is delivered to the home feeds and aggregated feeds of that many new followers |
+| `scale_…` | one activity of one author is delivered to the home feeds and aggregated feeds of that many new followers; compared with the script floor for as many new feeds |
 
-*Seconds* is the time until all is delivered. *Worker MB* and *manager MB* are the largest memory of a worker process and of the calling process. *Broker bytes* are the
+*CPU* is that of all that takes part: the calling process, the worker, the broker and the server of the feeds; it is compared with that of the row of the fewest
+followers. *Seconds* is the time until all is delivered. *Worker MB* and *manager MB* are the largest memory of a worker process and of the calling process. *Broker bytes* are the
 bytes over the sockets of the broker, in both directions.""",
         "scale",
     ),
