@@ -28,6 +28,7 @@ from benchmarks.scale import scale
 from benchmarks.show import show
 from benchmarks.sizes import sizes
 from benchmarks.two import two
+from benchmarks.watched import watched
 from benchmarks.writes import writes
 from benchmarks.year import year
 
@@ -46,6 +47,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "everyday": everyday,
     "latency": latency,
     "listening": listening,
+    "watched": watched,
 }
 
 

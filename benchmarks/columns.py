@@ -43,6 +43,8 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "ratio_fewest": ("CPU × fewest followers", 2),
     "client_us": ("client CPU µs", 2),
     "server_us": ("server CPU µs", 2),
+    "without_us": ("client CPU µs without", 2),
+    "ratio_without": ("CPU × without", 3),
     "client_per_server": ("client / server", 2),
     "round_trips": ("round trips", 0),
     "bytes_per_entry": ("bytes an entry", 1),
@@ -75,6 +77,7 @@ SPREADS = {
     "ratio_default": "spread_default",
     "ratio_shortest": "spread_shortest",
     "ratio_own": "spread_own",
+    "ratio_without": "spread_without",
     "last_ms": "spread_last",
 }
 

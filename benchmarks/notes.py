@@ -7,6 +7,7 @@ from benchmarks.hot import WRITERS
 from benchmarks.latency import FOLLOWERS
 from benchmarks.listening import OWN, SITE
 from benchmarks.reads import BRIEF, PAGE
+from benchmarks.watched import CROWD, PAGES, POSTS
 from benchmarks.year import DAY, LATE, LENGTHS, MARKING, MOST, NEW, SOME_DAYS_AGO, TODAY
 
 #: Title, how it is measured, and the picture, of each section.
@@ -136,6 +137,18 @@ delivers a notification to as many others, and then to each of them. *Seconds* u
 that this added; CPU of the listening process for each change of others, of which nothing may arrive, and for each of its own (*µs*), beside
 redis-py's own `get_message` on the same channels (*bare*). *CPU × own changes alone*: what the process computes while the whole site changes
 {SITE:,} times a second, {OWN} of these changes being its own, over what it computes while those change alone, as evenly, in turn.""",
+        "",
+    ),
+    "watched": (
+        "Metrics",
+        f"""The same work with `feedmill.contrib.prometheus`, whose counters are in files as in worker processes, and without metrics, in turn, in one process. *CPU*
+is that of this process and the server. Without metrics nothing is called: one comparison for each round trip and each task.
+
+| row | what is done |
+|---|---|
+| `watched_everyday` | {POSTS} authors with a handful of followers each post, and a worker's rounds deliver |
+| `watched_crowd` | one author posts to {CROWD:,} followers |
+| `watched_read` | the first page of {PAGES} flat feeds is read |""",
         "",
     ),
 }

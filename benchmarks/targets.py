@@ -83,6 +83,7 @@ TARGETS = [
     *(Target(f"year_read_{kind}", "ratio_bare", 1.3) for kind in ("flat", "aggregated", "notification")),
     Target("everyday_backlog", "ratio_celery", 2.0, at_least=True),
     Target("everyday_stream", "ratio_celery", 0.8, at_least=True),
+    *(Target(f"watched_{work}", "ratio_without", 1.05) for work in ("everyday", "crowd", "read")),
     Target("hot", "ratio_scattered", 3.0),
     Target("doctor", "ratio_bare", 3.0),
     *(Target(name, "bytes_per_entry", 24) for name in ("size_flat", "size_flat_long_run")),

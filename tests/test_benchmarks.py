@@ -112,6 +112,15 @@ def test_a_year_and_the_scale(tmp_path: Path) -> None:
     assert fewest["ratio_script"] > 0 and fewest["cpu_us"] > 0
 
 
+def test_what_metrics_cost(tmp_path: Path) -> None:
+    """A tiny run with metrics and without."""
+    pytest.importorskip("prometheus_client")
+    run(tmp_path, "watched")
+    rows = rows_of(tmp_path)
+    assert list(rows) == ["watched_everyday", "watched_crowd", "watched_read"]
+    assert all(row["ratio_without"] > 0 for row in rows.values())
+
+
 def test_no_target_is_a_time() -> None:
     """Machines differ: what a figure is held against is a ratio, a count or a size."""
     for target in TARGETS:
