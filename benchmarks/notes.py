@@ -7,6 +7,8 @@ from benchmarks.hot import WRITERS
 from benchmarks.latency import FOLLOWERS
 from benchmarks.listening import OWN, SITE
 from benchmarks.reads import BRIEF, PAGE
+from benchmarks.watched import CROWD, PAGES, POSTS
+from benchmarks.year import DAY, LATE, LENGTHS, MARKING, MOST, NEW, SOME_DAYS_AGO, TODAY
 
 #: Title, how it is measured, and the picture, of each section.
 SECTIONS: dict[str, tuple[str, str, str]] = {
@@ -75,6 +77,14 @@ round trips are those of the doctor.""",
         "Deliveries into short timelines are compared with deliveries into full ones, in turn. The number is the length: ids of a flat feed, groups of an aggregated feed.",
         "",
     ),
+    "year": (
+        "A year-old user's feed",
+        f"""Feeds as they are after a year: {LENGTHS} lengths, up to the full one; groups of all sizes (bounded Pareto distribution, up to {MOST} members, so that some
+have more members than a record holds); the older half of the notifications seen. They are written as on any day: of {DAY} deliveries {TODAY} go to the newest group,
+{NEW} start one, {SOME_DAYS_AGO} go to the group of some days before, and {LATE} are older than what their group holds. Between two deliveries one user in {MARKING} marks all. The
+script floor writes as many records, of the mean size, and never trims. Rows `year_read_…`: the first page of these feeds, after that day.""",
+        "",
+    ),
     "scale": (
         "Scale",
         """Activities are added with `add_activity`, and delivered through a separate broker by one real Celery worker. Afterwards all keys are counted, and a sample
@@ -84,9 +94,10 @@ of feeds is read.
 |---|---|
 | `scale_page` | the example on the page of the older framework, into aggregated feeds that are full before; compared with the script floor for as many single deliveries |
 | `ten_posts_…` | ten activities that one author adds in quick succession, into feeds that exist; compared with ten times the time of one |
-| `scale_…` | one activity of one author is delivered to the home feeds and aggregated feeds of that many new followers |
+| `scale_…` | one activity of one author is delivered to the home feeds and aggregated feeds of that many new followers; compared with the script floor for as many new feeds |
 
-*Seconds* is the time until all is delivered. *Worker MB* and *manager MB* are the largest memory of a worker process and of the calling process. *Broker bytes* are the
+*CPU* is that of all that takes part: the calling process, the worker, the broker and the server of the feeds; it is compared with that of the row of the fewest
+followers. *Seconds* is the time until all is delivered. *Worker MB* and *manager MB* are the largest memory of a worker process and of the calling process. *Broker bytes* are the
 bytes over the sockets of the broker, in both directions.""",
         "scale",
     ),
@@ -128,6 +139,18 @@ redis-py's own `get_message` on the same channels (*bare*). *CPU × own changes 
 {SITE:,} times a second, {OWN} of these changes being its own, over what it computes while those change alone, as evenly, in turn.""",
         "",
     ),
+    "watched": (
+        "Metrics",
+        f"""The same work with `feedmill.contrib.prometheus`, whose counters are in files as in worker processes, and without metrics, in turn, in one process. *CPU*
+is that of this process and the server. Without metrics nothing is called: one comparison for each round trip and each task.
+
+| row | what is done |
+|---|---|
+| `watched_everyday` | {POSTS} authors with a handful of followers each post, and a worker's rounds deliver |
+| `watched_crowd` | one author posts to {CROWD:,} followers |
+| `watched_read` | the first page of {PAGES} flat feeds is read |""",
+        "",
+    ),
 }
 
 #: What the profile says about a missed target, and what was tried; by the name of the row.
@@ -135,16 +158,25 @@ MISSED: dict[str, str] = {
     "two_workers": """One worker computes little itself, and sends the next commands while Redis works on the last ones. So Redis is busy most of the time with
 one worker already. On two cores the second worker shares the remaining time with Redis and the first worker. Where *server busy* is low in both cases, other
 processes used the cores.""",
-    "aggregated_growing": """What is above the floor is the overflow: a field for each new actor in a second key, the move of members there, and Lua. In
-the profile of the server Lua takes two fifths of the time, a third of that for hashing every byte of each string that a script makes: the record that was
-read, what of it stays, and the new one. A fifth is looking up keys and fields that are in no cache of the processor; the floor does that, too. Tried, and not
-kept: a Bloom filter of the actors in the record, so that most additions do not touch the second key (a tenth less, for 32 bytes of each large group and a
-second way to count actors); `HEXISTS` for each addition in place of writing the name of its actor (nothing, since what costs is the second key); more
-members in a record. Twice the pipeline floor would be nearly the script floor itself.""",
-    "notification_growing": """As `aggregated_growing`. The state of the feed is one more field to read and to write.""",
-    "size_aggregated": """Most of the bytes are the record, and most of the record are the ids of its members. The rest is overhead of Redis: the entries of the
-hash table and of the sorted set, and the rounding of its allocator. The record cannot be made smaller: for the next smaller size class of the allocator, ids
-would lose half of their second hash. A higher listpack limit removes the hash table, at the price shown in the table of bytes.""",
+    "aggregated_growing": """What is above the floor is the second key of a large group, which names its actors, the move of members there, and Lua. In the
+profile of the server Lua takes two fifths of the time, a third of that for hashing every byte of each string that a script makes: two nanoseconds a byte, for
+the record that was read, what of it stays, and the new one, where the floor makes the first alone. Another fifth is looking up keys and fields that are in no cache of the
+processor; the floor does that, too. Each of these was left out of the script, to see what it costs, in turn with the script as it is: naming the
+actor of each delivery, a sixteenth of the server's time; naming actors only when members move there, so that readers would have to look up those of all
+others, an eighth; the second key and all moves, a quarter. So a group that grew without any bookkeeping would still miss the target, and keeping rows
+and counts apart would cost each reader a look-up for each large group to gain half of what is missing at most. Not kept, either: a Bloom filter of the actors in the
+record (a tenth less, for 32 bytes of each large group and a second way to count actors), `HEXISTS` for each addition in place of writing the name
+of its actor (nothing), more members in a record, pending writes looked for only where the lock says that there are some (a fiftieth), and a record
+whose changing numbers stand at its end, so that one string fewer is made (a twenty-fifth, for a record that is harder to read). Twice the pipeline floor would be nearly the script
+floor itself.""",
+    "notification_growing": """As `aggregated_growing`. Besides, the state of the feed is one more field to read and to write, where the floor has none, as no badge changes: a
+group that does not grow (`notification_same_badge`) is as far from the floor as the target.""",
+    "size_aggregated": """Most of the bytes are the record, and most of the record are the ids of its members. The rest is overhead of Redis: 24 bytes and a
+slot of the hash table, the name in the hash and in the sorted set, a score, and what the allocator rounds up. The record would have to fall by a size class of the allocator and
+more, to ten bytes a member. But fifteen ids of one day, without the bytes that they share and in order, hold more than thirteen bytes each that
+nothing else tells, and bodies are found by whole ids. Shorter ids would lose a quarter of the hashes that tell activities of one moment apart, and actors from each other: then counts are no longer exact.
+Tried: times as differences (saves less than a byte, and no size class), a listpack in place of the hash table, by a higher limit on the server (at the price
+shown in the table of bytes), and names of groups that end in a day, which are kept: a twentieth less.""",
     "read_flat": """Driver and steps cost less than redis-py's own call. What is above the bare commands is one pattern and one object for each
 activity: it is told to be sound and unpacked when somebody looks at it. Ids and bodies may be on different servers, so that no script reads both in
 one round trip.""",

@@ -61,6 +61,13 @@ local function actors_of(j, upto)
   return actors_of_runs[name]
 end
 
+local wholes = {} -- by what stands in a row in place of a number of 20 bits, or of 28
+-- The packed actor that *short*, which begins with the byte *first*, stands for; as feedmill/msgpack_codec.py shortens it.
+local function whole(short, first)
+  wholes[short] = (first < 144 and '\206\0' or '\206') .. char(first % 16) .. sub(short, 2)
+  return wholes[short]
+end
+
 local layouts = {} -- by how many rows there are, negative for loose ones: how to read their times and actors
 -- The rows of a record: times, actors, where each row begins, and a function that gives what a part says of one; nil if they are not
 -- understood.
@@ -93,15 +100,13 @@ local function split(text, add, mixed, rows)
         for _ = 3, values do stop = stop and behind(text, stop) end
       else
         local first = byte(text, who) or 0
-        if first > 127 and first < 160 then -- a number of 20 bits, or of 28, as feedmill/msgpack_codec.py shortens it
-          stop = who + (first < 144 and 3 or 4)
-          actors[number] = (first < 144 and '\206\0' or '\206') .. char(first % 16) .. sub(text, who + 1, stop - 1)
-        else
-          stop = behind(text, who)
-          actors[number] = stop and sub(text, who, stop - 1)
-        end
-        times[number] = stop and stop <= last + 1 and high + num('>I5', text, at)
-        if not times[number] or times[number] < 2 ^ 32 then return nil end -- a body would have a shorter time
+        local short = first > 127 and first < 160
+        stop = short and who + (first < 144 and 3 or 4) or behind(text, who)
+        if not stop or stop > last + 1 then return nil end
+        local actor = sub(text, who, stop - 1)
+        actors[number] = short and (wholes[actor] or whole(actor, first)) or actor
+        times[number] = high + num('>I5', text, at)
+        if times[number] < 2 ^ 32 then return nil end -- a body would have a shorter time
       end
       if not stop then return nil end
       at = stop
