@@ -159,24 +159,25 @@ MISSED: dict[str, str] = {
 one worker already. On two cores the second worker shares the remaining time with Redis and the first worker. Where *server busy* is low in both cases, other
 processes used the cores.""",
     "aggregated_growing": """What is above the floor is the second key of a large group, which names its actors, the move of members there, and Lua. In the
-profile of the server Lua takes two fifths of the time, a third of that for hashing every byte of each string that a script makes: two nanoseconds a byte, for
-the record that was read, what of it stays, and the new one, where the floor makes the first alone. Another fifth is looking up keys and fields that are in no cache of the
-processor; the floor does that, too. Each of these was left out of the script, to see what it costs, in turn with the script as it is: naming the
-actor of each delivery, a sixteenth of the server's time; naming actors only when members move there, so that readers would have to look up those of all
-others, an eighth; the second key and all moves, a quarter. So a group that grew without any bookkeeping would still miss the target, and keeping rows
-and counts apart would cost each reader a look-up for each large group to gain half of what is missing at most. Not kept, either: a Bloom filter of the actors in the
-record (a tenth less, for 32 bytes of each large group and a second way to count actors), `HEXISTS` for each addition in place of writing the name
-of its actor (nothing), more members in a record, pending writes looked for only where the lock says that there are some (a fiftieth), and a record
-whose changing numbers stand at its end, so that one string fewer is made (a twenty-fifth, for a record that is harder to read). Twice the pipeline floor would be nearly the script
-floor itself.""",
-    "notification_growing": """As `aggregated_growing`. Besides, the state of the feed is one more field to read and to write, where the floor has none, as no badge changes: a
-group that does not grow (`notification_same_badge`) is as far from the floor as the target.""",
-    "size_aggregated": """Most of the bytes are the record, and most of the record are the ids of its members. The rest is overhead of Redis: 24 bytes and a
-slot of the hash table, the name in the hash and in the sorted set, a score, and what the allocator rounds up. The record would have to fall by a size class of the allocator and
-more, to ten bytes a member. But fifteen ids of one day, without the bytes that they share and in order, hold more than thirteen bytes each that
-nothing else tells, and bodies are found by whole ids. Shorter ids would lose a quarter of the hashes that tell activities of one moment apart, and actors from each other: then counts are no longer exact.
-Tried: times as differences (saves less than a byte, and no size class), a listpack in place of the hash table, by a higher limit on the server (at the price
-shown in the table of bytes), and names of groups that end in a day, which are kept: a twentieth less.""",
+profile of the server Lua takes two fifths of the time, a third of that for hashing every byte of each string that a script makes, at two nanoseconds a byte:
+the record that was read, what of it stays, and the new one, where the floor makes the first alone. Another fifth is looking up keys and fields that are in no
+cache of the processor; the floor does that, too. To see what each part costs, scripts without it took turns with the script as it is. Without naming the actor
+of each delivery the server computes a twentieth less. If actors are named only when members move, and readers have to look up those of all others, it is an
+eighth. Without the second key, moves and counts altogether it is a quarter: a large group that was nothing but rows would still miss the target. More than half
+of what it then lacks is what any delivery lacks, which looks for a lock, for pending writes and for the activity itself; the rest is the bytes of the record.
+Tried as well, and not kept: a Bloom filter of the actors in the record (a tenth less, for 32 bytes of each large group and a second way to count actors),
+`HEXISTS` for each addition in place of writing the name of its actor (nothing), more members in a record, pending writes looked for only where the lock says
+that there are some (a fiftieth), and a record whose front never changes, so that a script makes one long string less (a twenty-fifth). Twice the pipeline floor
+would be nearly the script floor itself.""",
+    "notification_growing": """As `aggregated_growing`. The state of the feed is one more field to read and to write, and the floor has none where no badge
+changes: `notification_same_badge`, whose groups do not grow, is above this floor by as much as the target allows, or more.""",
+    "size_aggregated": """Most of the bytes are the record, and most of the record are the ids of its members. The rest is overhead of Redis: an entry of 24
+bytes and a slot of the hash table, the name in the hash and in the sorted set, a score, and what the allocator rounds up. For the target the record would have
+to be of the size class of 192 bytes, which is twelve bytes a member. But fifteen ids of one day, in order and without the bytes that they share, hold more than
+thirteen bytes each that nothing else tells, and bodies are found by whole ids. Shorter ids would have three bytes in place of five to tell apart what one actor
+does in one moment: an import with times in seconds would lose activities. Times as differences save less than a byte a member, and no size class. A higher
+listpack limit on the server removes the hash table, at the price shown in the table of bytes. What could go is gone: a day at the end of the name of a group
+takes three bytes.""",
     "read_flat": """Driver and steps cost less than redis-py's own call. What is above the bare commands is one pattern and one object for each
 activity: it is told to be sound and unpacked when somebody looks at it. Ids and bodies may be on different servers, so that no script reads both in
 one round trip.""",
