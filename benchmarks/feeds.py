@@ -73,15 +73,17 @@ def fill_groups(feed_class: Any, user: int = TEMPLATE, seen: bool = False) -> No
 def copy_feed(client: Any, feed_class: Any, users: Iterable[int], template: int = TEMPLATE) -> None:
     """Give each of *users* all that *template*'s feed consists of."""
     key = feed_class.key_of(template)
-    copy_keys(client, {name: name.replace(f"{{{template}}}", "{%d}") for name in keys_of(client, key)}, users)
+    owner = b"{%d}" % template
+    names = {name: name.replace(b"%", b"%%").replace(owner, b"{%d}") for name in keys_of(client, key)}
+    copy_keys(client, names, users)
 
 
-def keys_of(client: Any, key: str) -> list[str]:
+def keys_of(client: Any, key: str) -> list[bytes]:
     """The feed's *key* and all that belong to it."""
-    return [name.decode() for name in client.scan_iter(match=key + "*", count=10_000)]
+    return list(client.scan_iter(match=key + "*", count=10_000))
 
 
-def copy_keys(client: Any, names: Mapping[str, str], users: Iterable[int]) -> None:
+def copy_keys(client: Any, names: Mapping[T, Any], users: Iterable[int]) -> None:
     """Copy each key to the name that its pattern gives for each user."""
     for part in chunks(list(users), 1000):
         pipe = client.pipeline(transaction=False)

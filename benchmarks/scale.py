@@ -12,7 +12,7 @@ from benchmarks.feeds import GROUPS, START, Aggregated, Flat, chunks, copy_feed,
 from benchmarks.harness import Harness, harness
 from benchmarks.measure import Row, check, spread
 from benchmarks.social import HomeAndNews, News, crowd_of
-from feedmill import Activity
+from feedmill import Activity, group_names
 from feedmill.verbs import Add
 
 #: The example of the older framework's page: activities, and followers of their author.
@@ -130,7 +130,7 @@ def _followers(bench: Bench, workers: Harness, followers: int) -> Row:
     for number in range(repeats):
         bench.empty()
         activity = Activity(crowd_of(1, followers), Add, number, time=START)
-        group = str(Aggregated.get_aggregator().get_group(activity)).encode()
+        group = group_names.encode(Aggregated.get_aggregator().get_group(activity))
         before = _traffic(bench)
         with workers.watched_memory() as memory:
             cpu, start = workers.cpu(), time.perf_counter()

@@ -44,7 +44,7 @@ def sizes(bench: Bench) -> Iterator[Row]:
     bench.empty()
 
 
-def _usage(bench: Bench, *keys: str) -> int:
+def _usage(bench: Bench, *keys: str | bytes) -> int:
     sizes = [bench.client.memory_usage(key, samples=0) for key in keys]
     check(None not in sizes and bool(sizes), f"no such keys: {keys}")
     return sum(sizes)
