@@ -323,7 +323,7 @@ def send(
         waiting.append(backend().journal.await_chunks(manager.name, claim, each.planned, pause, each.sent))
     for claim, progress in zip(held.values(), backend().run(together(waiting))):
         if progress is not None and progress.ended:  # chunks are done while others are still written down
-            reporting.fanout_ended(manager.name, claim.op, claim.id, {"author": author}, progress)
+            reporting.fanout_ended(manager.name, claim.op, claim.id, {"author": author}, progress, claim.trace)
     return Sent(sent)
 
 
@@ -460,7 +460,7 @@ def publish_alone(manager: Manager, op: FanoutOperation, chunks: Sequence[tuple[
 def _publish_chunk(
     manager: Manager, op: FanoutOperation, named: Sequence[NamedChunk], chunk: PlannedChunk, producer: Any
 ) -> None:
-    feeds, told = " and ".join(_feed_names(manager, chunk.audience)), op.description
+    feeds, told = " and ".join(feed_names(manager, chunk.audience)), op.description
     if chunk.audience in FORMER:
         told = REMOVE.description
     elif len(named) > 1:
@@ -474,7 +474,14 @@ def _publish_chunk(
     )
 
 
-def _feed_names(manager: Manager, audience: str) -> Iterable[str]:
+def names_of_feeds(manager: Manager, deliveries: Iterable[Delivery]) -> list[str]:
+    """The names of the feeds into which *deliveries* go."""
+    audiences = [audience for each in deliveries for audience, _ in each.parts]
+    return list(dict.fromkeys(name for audience in audiences for name in feed_names(manager, audience)))
+
+
+def feed_names(manager: Manager, audience: str) -> Iterable[str]:
+    """The names of the feeds of *audience* that are written."""
     if audience == OWN:
         return manager.own_feeds
     return manager.feed_classes if audience in (FOLLOWERS, UNFOLLOWED) else ["notification"]
