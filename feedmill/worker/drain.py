@@ -365,7 +365,7 @@ class _DrainPass:
 
     def _said_of(self, claim: Claim, deliveries: Sequence[Delivery] = ()) -> dict[str, Any]:
         """What spans say of a fan-out."""
-        said = {"feedmill.operation": claim.op, "feedmill.fanout.id": claim.id, "feedmill.attempt": claim.tries}
+        said = {"feedmill.operation": claim.op, "feedmill.fanout.id": claim.id, "feedmill.attempt": claim.attempts}
         if (author := self._author(claim, deliveries)) is not None:
             said["feedmill.author"] = str(author)
         if raw_ids := _one_activity(claim):
