@@ -16,10 +16,10 @@ from typing import Any
 from feedmill import metrics, tracing
 from feedmill.errors import ArgumentError, FeedmillError, StorageError
 from feedmill.fanout import publisher
-from feedmill.fanout.operations import OPERATIONS, FanoutOperation
+from feedmill.fanout.operations import OPERATIONS, REMOVE_ACTOR, FanoutOperation
 from feedmill.keys import named_fanout
 from feedmill.msgpack_codec import pack, unpack
-from feedmill.registry import feed_names
+from feedmill.registry import feed_names, get_manager
 from feedmill.storage.journal import Opened, RateLimit
 from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.procedures import Procedure, stored, unbroken
@@ -349,6 +349,13 @@ def _send_all(manager: str, wanted: Sequence[tuple[str, bytes]], opened: Sequenc
         publisher.log_deferred(manager, error)
 
 
+def written_by(manager: str, op: FanoutOperation) -> list[str]:
+    """The names of the feeds of one user that *op* writes."""
+    declared = get_manager(manager)
+    notifies = op is REMOVE_ACTOR and declared.notification_feed_class is not None
+    return [*declared.feed_classes, *(["notification"] if notifies else [])]
+
+
 def publish_single(
     manager: str, op: FanoutOperation, body: bytes, name: str, generation: int, producer: Any = None
 ) -> None:
@@ -357,7 +364,7 @@ def publish_single(
         op.task,
         [manager, body, name, generation],
         queue=publisher.HIGH_QUEUE,
-        description=f"{op.description.format(*unpack(body))} in {manager}",
+        description=f"{op.description.format(*unpack(body))} in {manager}: {' and '.join(written_by(manager, op))}",
         producer=producer,
     )
 

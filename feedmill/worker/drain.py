@@ -69,7 +69,7 @@ def drain(manager_name: str, wakeup_id: str = "") -> int:
     claims, wake = backend().run(backend().journal.claim(manager_name, MOST_CLAIMS, wakeup_id))
     if wake:
         publisher.wake_workers(manager_name)
-    raw_ids = dict.fromkeys(raw_id for claim in claims if not claim.planned for raw_id in _one_activity(claim))
+    raw_ids = dict.fromkeys(raw_id for claim in claims for raw_id in _one_activity(claim))
     facts = backend().run(activity_bodies.facts(manager, list(raw_ids)))
     drain_pass = _DrainPass(manager, deadline, facts)
     with _traced(manager_name, claims, began) if tracing.sink is not None else tracing.NOTHING:
@@ -493,7 +493,7 @@ class _DrainPass:
             return planner.publish_single(self.manager, claim, silence)
         if claim.sent == claim.planned:
             logger.warning("fan-out %s has chunks that stay undone; sending them again", claim.id)
-        return planner.send_rest(self.manager, claim, silence)
+        return planner.send_rest(self.manager, claim, silence, self._author(claim))
 
     def _leave(self, claims: Sequence[Claim]) -> None:
         """Give back what is too much for one round, and wake workers for it."""
