@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from celery import Celery
 
-import feedmill
-from feedmill import Activity, registry
+from feedmill import Activity
 from feedmill.fanout import publisher
 from feedmill.verbs import Comment, Love
 from tests.celery_local.nodes import LocalWorker
 from tests.celery_local.process import LocalProcess, free_port
+from tests.celery_local.sending import sending_app
 from tests.documents import ROOT
 from tests.web.browser import PATIENCE, screenshot, visit
 from tests.web.flower_load import Orchard
@@ -44,12 +43,7 @@ def command() -> str:
 def flower(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The address of a Flower that watches a worker with four children, with this process as a web server."""
     broker, port = redis_url[:-1] + "1", free_port()
-    monkeypatch.setattr(registry, "_managers", {Orchard.name: Orchard})
-    feedmill.configure(broker_url=broker, celery_app="")
-    app = Celery("test", set_as_current=True)
-    app.config_from_object("feedmill.tasks.celeryconfig")
-    app.conf.update(broker_url=broker)
-    app.set_default()
+    app = sending_app(broker, Orchard, monkeypatch)
     environment = {
         "FEEDMILL_REDIS_URL": redis_url,
         "FEEDMILL_BROKER_URL": broker,
