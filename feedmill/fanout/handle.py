@@ -7,7 +7,6 @@ import dataclasses
 import itertools
 import math
 import time
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from hashlib import blake2b
@@ -335,8 +334,8 @@ def _accepting(
 
 def _accepted(manager: str, opened: Sequence[Opened]) -> None:
     if (sink := metrics.sink) is not None:
-        for name, count in Counter(each.op for each in opened).items():
-            sink.add(metrics.ACCEPTED, count, (manager, name))
+        for name in {each.op for each in opened}:
+            sink.add(metrics.ACCEPTED, sum(each.op == name for each in opened), (manager, name))
 
 
 def _send_all(manager: str, wanted: Sequence[tuple[str, bytes]], opened: Sequence[Opened]) -> None:
