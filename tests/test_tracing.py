@@ -14,8 +14,10 @@ from feedmill import Activity, tracing
 from feedmill.fanout import publisher
 from feedmill.keys import fanout_record_key
 from feedmill.storage.registry import backend
+from feedmill.tracing import Kind
 from feedmill.verbs import Love
 from tests.counting import CountedManager, counted_alone
+from tests.documents import ROOT
 from tests.fake_broker import FakeBroker, arrive
 
 NAME = CountedManager.name
@@ -126,3 +128,12 @@ def test_the_log_tells_the_trace(box: FakeBroker, caplog: pytest.LogCaptureFixtu
 def test_what_is_no_trace_context(text: str) -> None:
     """It has no id."""
     assert tracing.id_of(text) == ""
+
+
+def test_the_reference_has_each_step() -> None:
+    """The table of the reference says of each step what its definition says."""
+    page = (ROOT / "docs" / "reference" / "traces.md").read_text()
+    kinds = {Kind.RECEIVE: "client", Kind.SETTLE: "client", Kind.PROCESS: "consumer"}
+    for each in tracing.ALL:
+        row = f"| `{each.name}` | `{each.kind.value}` | {kinds.get(each.kind, 'producer')} | {each.help} |"
+        assert row in page

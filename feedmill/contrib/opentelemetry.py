@@ -7,8 +7,8 @@ where they go and which traces are sampled. How the steps of fan-outs become spa
 from __future__ import annotations
 
 import contextlib
-import logging
 import random
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
@@ -41,10 +41,8 @@ from feedmill._version import VERSION
 from feedmill.errors import SettingsError
 from feedmill.tracing import LONGEST_STATE, Attributes, Kind, Step
 
-logger = logging.getLogger(__name__)
-
-#: Milliseconds for which a process that ends waits until its spans are exported.
-LAST_EXPORT = 5000
+#: Seconds for which a process that ends waits until its spans are exported.
+LAST_EXPORT = 5.0
 #: Characters of an entry of a ``tracestate`` that is kept only if there is room for all of them, as W3C advises.
 LONG_ENTRY = 128
 #: The kinds of spans, as the conventions for messaging have them.
@@ -211,12 +209,10 @@ def _export(**_: Any) -> None:
     if not isinstance(tracing.sink, OpenTelemetrySink):
         return
     flush = getattr(_provider[0] if _provider else api.get_tracer_provider(), "force_flush", None)
-    if flush is None:
-        return
-    try:
-        flush(LAST_EXPORT)
-    except Exception as error:
-        logger.warning("the last spans of a worker could not be exported: %s: %s", type(error).__name__, error)
+    if flush is not None:  # which may take as long as it tries to reach a collector that is away
+        last = threading.Thread(target=flush, name="feedmill-last-spans", daemon=True)
+        last.start()
+        last.join(LAST_EXPORT)
 
 
 signals.worker_process_shutdown.connect(_export)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from celery import signals
 from opentelemetry import trace as api
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
@@ -412,6 +415,38 @@ def test_nothing_secret_is_in_spans(box: FakeBroker, traces: Traces) -> None:
     box.work()
     text = "\n".join(each.to_json() for each in traces.spans())
     assert len(traces.spans()) > 8 and not re.search("object-7|target-8|whisper-9|reader-6|cleo", text)
+
+
+def test_each_line_of_the_log_tells_its_trace(
+    box: FakeBroker, traces: Traces, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Lines of chunks and fan-outs tell the trace of the request, that of a round the trace of the round."""
+    caplog.set_level(logging.INFO, "feedmill")
+    with traces.tracer.start_as_current_span("POST") as request:
+        manager.add_activity(Activity("star", Love, 1))
+    box.work()
+    mine, found = api.format_trace_id(request.get_span_context().trace_id), list[tuple[str, str]]()
+    for line in caplog.records:
+        if line.name == "feedmill.worker.reporting":
+            found.append((line.getMessage().partition(":")[0], vars(line)["trace_id"]))
+    (claim,) = traces.spans(name="claim")
+    round_line = ("round done", api.format_trace_id(claim.context.trace_id))
+    assert found == [round_line, *[("chunk done", mine)] * 3, ("fan-out done", mine)]
+
+
+def test_a_collector_that_is_away_holds_up_no_end(traces: Traces, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that ends waits for its last spans for a bounded time."""
+    began, away = threading.Event(), threading.Event()
+
+    def flush(*_: Any) -> bool:
+        began.set()
+        return away.wait(60)
+
+    monkeypatch.setattr(traces.provider, "force_flush", flush)
+    monkeypatch.setattr(opentelemetry, "LAST_EXPORT", 0.05)
+    signals.worker_process_shutdown.send(sender=None, pid=0, exitcode=0)
+    assert began.is_set() and not away.is_set()
+    away.set()
 
 
 def test_the_provider_is_that_of_the_app() -> None:
