@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo example-django example-fastapi example-flask test lint docs bench fuzz simulate pythons djangos audit chaos soak clean
+.PHONY: help demo example-django example-fastapi example-flask test lint docs bench fuzz simulate pythons djangos audit chaos soak test-web clean
 
 help:
 	@echo "make demo   play a social network through real workers and show the feeds"
 	@echo "make example-django, make example-fastapi, make example-flask  a small network in the browser, with a private Redis and a worker"
 	@echo "make test   everything that should be green: linters, types, tests"
+	@echo "make test-web  pages in a real Chromium, which must be installed; --screenshots in ARGS writes those of the docs"
 	@echo "make lint   only the linters and types"
 	@echo "make docs   the documentation, as docs/_build/html/index.html"
 	@echo "make bench  ours against bare Redis and empty Celery tasks, in one run of some minutes"
@@ -48,6 +49,14 @@ lint: $(STAMP)
 # Tests side by side; docs/decisions/0076 says how many. A part: make test ARGS='tests/feeds'; alone: python -m pytest tests/feeds
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+# What drives a browser is large, and nothing else needs it.
+$(VENV)/.browser: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[browser]'
+	@touch $@
+
+test-web: $(VENV)/.browser
+	$(BIN)/python -m pytest tests/web -m web $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python -m sphinx -W --keep-going -n -q -d docs/_build/doctrees docs docs/_build/html

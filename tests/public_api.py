@@ -38,6 +38,7 @@ MODULES = (
     "feedmill.contrib.django.phrases",
     "feedmill.contrib.flask",
     "feedmill.contrib.live_streams",
+    "feedmill.contrib.opentelemetry",
     "feedmill.contrib.problems",
     "feedmill.contrib.server_sent_events",
     "feedmill.testing",

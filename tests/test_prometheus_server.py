@@ -20,11 +20,9 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from celery import Celery
 from prometheus_client import CollectorRegistry, start_http_server
 
-import feedmill
-from feedmill import Activity, metrics, registry
+from feedmill import Activity, metrics
 from feedmill.contrib import prometheus
 from feedmill.fanout import publisher
 from feedmill.fanout.handles import Fanouts
@@ -33,6 +31,7 @@ from feedmill.worker import drain
 from tests.celery_local.nodes import LocalWorker
 from tests.celery_local.postgres import server_user
 from tests.celery_local.process import LocalProcess, free_port
+from tests.celery_local.sending import sending_app
 from tests.conftest import needed
 from tests.counting import CROWD, FOLDER, CountedManager, CountedNotes
 
@@ -126,12 +125,7 @@ def system(tmp_path: Path, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> I
     """Two prefork workers of several processes, the exporter, this process as a web server, and Prometheus."""
     program("prometheus")
     broker = redis_url[:-1] + "1"
-    monkeypatch.setattr(registry, "_managers", {NAME: CountedManager})
-    feedmill.configure(broker_url=broker, celery_app="")
-    app = Celery("test", set_as_current=True)
-    app.config_from_object("feedmill.tasks.celeryconfig")
-    app.conf.update(broker_url=broker)
-    app.set_default()
+    app = sending_app(broker, CountedManager, monkeypatch)
     environment = {
         "FEEDMILL_REDIS_URL": redis_url,
         "FEEDMILL_BROKER_URL": broker,

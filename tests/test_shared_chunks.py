@@ -109,7 +109,7 @@ def test_ten_posts_share_messages(box: FakeBroker, monkeypatch: pytest.MonkeyPat
     fanouts = posts()
     plan(box)
     assert len(chunks(box)) == 10 and asked == [STAR]
-    assert box.descriptions[-1] == "deliver 10 activities to 10 home and news feeds"
+    assert box.descriptions[-1] == f"deliver 10 activities of {STAR}, chunk 10, to home and news feeds of 10"
     assert [fanout.status().planned for fanout in fanouts] == [10] * POSTS
     box.work()
     check_counts(fanouts)
@@ -463,7 +463,8 @@ class TestPlans:
         monkeypatch.setattr(heartbeat.Watch, "share", slow)
         fanouts = posts(3)
         box.work()
-        assert box.descriptions.count("deliver 1 activity to 10 home and news feeds") == 30
+        told = [each for each in box.descriptions if each.startswith(f"deliver 1 activity of {STAR}, chunk ")]
+        assert len(told) == 30 and len(set(told)) == 10
         check_counts(fanouts)
 
     def test_at_most(self, box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:

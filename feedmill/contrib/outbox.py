@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from feedmill import settings
+from feedmill import settings, tracing
 from feedmill.errors import (
     RETRY_ELSEWHERE,
     ActivityError,
@@ -442,7 +442,8 @@ class _Relay:
             yield from self._before(rows)
             try:
                 activities = [deferral.arguments(row.method, row.payload)[0] for row in rows]
-                together = yield from deferral.made_together(rows[0].manager, activities)
+                with deferral.continued(rows[0].payload):
+                    together = yield from deferral.made_together(rows[0].manager, activities)
             except Exception as error:
                 if _is_away(error):
                     self._stuck |= {row.lane for row in rows}
@@ -462,7 +463,8 @@ class _Relay:
         yield from self._before([row])
         try:
             given = deferral.arguments(row.method, row.payload)
-            yield from deferral.made(row.manager, row.method, given)
+            with deferral.continued(row.payload):
+                yield from deferral.made(row.manager, row.method, given)
         except UnknownActivity as error:
             logger.warning("outbox %r: nothing is left to be done of %s: %s", self.outbox.name, row, error)
         except Exception as error:
@@ -530,8 +532,12 @@ def _is_away(error: Exception) -> bool:
 
 
 def _can_join(row: Row, adding: Sequence[Row]) -> bool:
-    """Whether *row* can be added together with *adding*."""
-    return row.method == ADDS and (not adding or adding[0].manager == row.manager)
+    """Whether *row* can be added together with *adding*: in one trace, where somebody traces."""
+    if row.method != ADDS or (adding and adding[0].manager != row.manager):
+        return False
+    if tracing.sink is None or not adding:
+        return True
+    return deferral.trace_of(adding[0].payload) == deferral.trace_of(row.payload)
 
 
 def named(name: str) -> Outbox:

@@ -8,16 +8,17 @@ import itertools
 import math
 import time
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from hashlib import blake2b
 from typing import Any
 
-from feedmill import metrics
+from feedmill import metrics, tracing
 from feedmill.errors import ArgumentError, FeedmillError, StorageError
 from feedmill.fanout import publisher
-from feedmill.fanout.operations import OPERATIONS, FanoutOperation
+from feedmill.fanout.operations import OPERATIONS, REMOVE_ACTOR, FanoutOperation
 from feedmill.keys import named_fanout
 from feedmill.msgpack_codec import pack, unpack
-from feedmill.registry import feed_names
+from feedmill.registry import feed_names, get_manager
 from feedmill.storage.journal import Opened, RateLimit
 from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.procedures import Procedure, stored, unbroken
@@ -228,13 +229,15 @@ def enqueue(
     *,
     rate_limits: Sequence[RateLimit | None] = (),
     about: Sequence[str] = (),
+    again: bool = False,
 ) -> Procedure[list[Fanout]]:
     """Journal the fan-outs *wanted* (id and packed body) in one round trip with *operations*, and wake workers.
 
     Past an author's rate limit (of *rate_limits*, one for each) they are accepted all the same, and begun later. *about*: ids of their
-    activities. *operations* come first: what the journal knows of must be so already when a worker looks.
+    activities. *operations* come first: what the journal knows of must be so already when a worker looks. *again*: what is asked for was
+    asked for before, and belongs to the trace of that.
     """
-    return (yield from unbroken(_started(manager, op, wanted, operations, rate_limits, about)))
+    return (yield from unbroken(_started(manager, op, wanted, operations, rate_limits, about, again)))
 
 
 def _started(
@@ -244,53 +247,89 @@ def _started(
     operations: Sequence[Steps[Any]],
     rate_limits: Sequence[RateLimit | None],
     about: Sequence[str],
+    again: bool,
 ) -> Procedure[list[Fanout]]:
     here = publisher.ready()
     feeds = feed_names(manager)
     tells = "on_fanout_finished" in feeds
-    opening: list[Steps[Any]] = [
-        backend().journal.open(
-            *(manager, name, op.name, body), rate_limit=pace, feeds=feeds, succession=op.succession, tells=tells
-        )
-        for (name, body), pace in zip(wanted, rate_limits or itertools.repeat(None))
-    ]
-    first = [*operations, barrier()] if operations else []
-    opened = (yield from stored(together([*first, *opening])))[len(first) :]
-    _accepted(manager, opened)
-    if here or any(each.wake for each in opened):  # nobody else is on the way to what is due here
-        yield from publisher.broker(publisher.wake_workers, manager)
+    with tracing.NOTHING if tracing.sink is None or again else _accepting(manager, op, wanted, about) as trace:
+        opening: list[Steps[Any]] = [
+            backend().journal.open(
+                *(manager, name, op.name, body),
+                rate_limit=pace,
+                feeds=feeds,
+                succession=op.succession,
+                tells=tells,
+                trace=None if again else trace,
+            )
+            for (name, body), pace in zip(wanted, rate_limits or itertools.repeat(None))
+        ]
+        first = [*operations, barrier()] if operations else []
+        opened = (yield from stored(together([*first, *opening])))[len(first) :]
+        _accepted(manager, opened)
+        if here or any(each.wake for each in opened):  # nobody else is on the way to what is due here
+            yield from publisher.broker(publisher.wake_workers, manager)
     ids = about or itertools.repeat("")
     return [Fanout(name, each.op, activity_id=id) for (name, _), each, id in zip(wanted, opened, ids)]
 
 
 def enqueue_and_publish(
-    manager: str, op: FanoutOperation, wanted: Sequence[tuple[str, bytes]], operations: Sequence[Steps[Any]] = ()
+    manager: str,
+    op: FanoutOperation,
+    wanted: Sequence[tuple[str, bytes]],
+    operations: Sequence[Steps[Any]] = (),
+    *,
+    again: bool = False,
 ) -> Procedure[list[Fanout]]:
     """Journal what concerns the feeds of one user (ids and packed bodies), and send it: it has a task of its own.
 
     *operations* share the round trip, in any order: a worker is only told of it afterwards.
 
-    Of many only as much as the queue has room for; the rest is sent when its lease is over.
+    Of many only as much as the queue has room for; the rest is sent when its lease is over. *again*: as for :func:`enqueue`.
     """
-    return (yield from unbroken(_started_sent(manager, op, wanted, operations)))
+    return (yield from unbroken(_started_sent(manager, op, wanted, operations, again)))
 
 
 def _started_sent(
-    manager: str, op: FanoutOperation, wanted: Sequence[tuple[str, bytes]], operations: Sequence[Steps[Any]]
+    manager: str,
+    op: FanoutOperation,
+    wanted: Sequence[tuple[str, bytes]],
+    operations: Sequence[Steps[Any]],
+    again: bool,
 ) -> Procedure[list[Fanout]]:
     publisher.ready()
     feeds = feed_names(manager)
     tells = "on_fanout_finished" in feeds
-    opening: list[Steps[Any]] = [
-        backend().journal.open(
-            *(manager, name, op.name, body), feeds=feeds, succession=op.succession, sent=True, tells=tells
-        )
-        for name, body in wanted
-    ]
-    opened = (yield from stored(together([*opening, *operations])))[: len(wanted)]
-    _accepted(manager, opened)
-    yield from publisher.broker(_send_all, manager, wanted, opened)
+    with tracing.NOTHING if tracing.sink is None or again else _accepting(manager, op, wanted, ()) as trace:
+        opening: list[Steps[Any]] = [
+            backend().journal.open(
+                *(manager, name, op.name, body),
+                feeds=feeds,
+                succession=op.succession,
+                sent=True,
+                tells=tells,
+                trace=None if again else trace,
+            )
+            for name, body in wanted
+        ]
+        opened = (yield from stored(together([*opening, *operations])))[: len(wanted)]
+        _accepted(manager, opened)
+        yield from publisher.broker(_send_all, manager, wanted, opened)
     return [Fanout(name, each.op) for (name, _), each in zip(wanted, opened)]
+
+
+def _accepting(
+    manager: str, op: FanoutOperation, wanted: Sequence[tuple[str, bytes]], about: Sequence[str]
+) -> AbstractContextManager[str]:
+    """The block in which fan-outs are accepted, as a step in the current trace; the trace context that they belong to."""
+    attributes: dict[str, Any] = {"feedmill.operation": op.name}
+    if len(wanted) == 1:
+        attributes["feedmill.fanout.id"] = wanted[0][0]
+    else:
+        attributes["messaging.batch.message_count"] = len(wanted)
+    if len(about) == 1:
+        attributes["feedmill.activity.id"] = about[0]
+    return tracing.sending(tracing.ACCEPT, manager, attributes)
 
 
 def _accepted(manager: str, opened: Sequence[Opened]) -> None:
@@ -309,6 +348,13 @@ def _send_all(manager: str, wanted: Sequence[tuple[str, bytes]], opened: Sequenc
         publisher.log_deferred(manager, error)
 
 
+def written_by(manager: str, op: FanoutOperation) -> list[str]:
+    """The names of the feeds of one user that *op* writes."""
+    declared = get_manager(manager)
+    notifies = op is REMOVE_ACTOR and declared.notification_feed_class is not None
+    return [*declared.feed_classes, *(["notification"] if notifies else [])]
+
+
 def publish_single(
     manager: str, op: FanoutOperation, body: bytes, name: str, generation: int, producer: Any = None
 ) -> None:
@@ -317,7 +363,7 @@ def publish_single(
         op.task,
         [manager, body, name, generation],
         queue=publisher.HIGH_QUEUE,
-        description=f"{op.description.format(*unpack(body))} in {manager}",
+        description=f"{op.description.format(*unpack(body))} in {manager}: {' and '.join(written_by(manager, op))}",
         producer=producer,
     )
 

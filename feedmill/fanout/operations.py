@@ -35,8 +35,8 @@ class FanoutOperation:
     name: str
     #: What it is about.
     subject: Subject
-    #: What one message of it asks for, in words: ``{0}`` is how many people a chunk has and ``{1}`` the names of the feeds; of
-    #: one about the feeds of one user they are the values of its body. Empty if no message is sent for it.
+    #: What one message of it asks for, in words: ``{0}`` is how many people a chunk has, ``{1}`` the names of the feeds, and ``{2}`` whose
+    #: the activities are and which chunk it is; of one about the feeds of one user they are the values of its body. Empty if no message is sent for it.
     description: str = ""
     #: Whether it puts activities into feeds, takes them out, or brings up to date what is there.
     adds: bool = False
@@ -68,7 +68,7 @@ class FanoutOperation:
 REDELIVER = FanoutOperation(
     "redeliver",
     Subject.ACTIVITY,
-    "deliver 1 activity to {0} {1} feeds",
+    "deliver 1 activity{2} to {1} feeds of {0}",
     adds=True,
     updates=True,
 )
@@ -76,7 +76,7 @@ REDELIVER = FanoutOperation(
 UPDATE = FanoutOperation(
     "update",
     Subject.ACTIVITY,
-    "update 1 activity in {0} {1} feeds",
+    "update 1 activity{2} in {1} feeds of {0}",
     updates=True,
     change=activity_state.UPDATED,
     effect_again=REDELIVER,
@@ -85,7 +85,7 @@ UPDATE = FanoutOperation(
 ADD = FanoutOperation(
     "add",
     Subject.ACTIVITY,
-    "deliver 1 activity to {0} {1} feeds",
+    "deliver 1 activity{2} to {1} feeds of {0}",
     adds=True,
     change=activity_state.ADDED,
     succession=Succession(absorbs=(UPDATE.name, REDELIVER.name), becomes=REDELIVER.name),
@@ -98,22 +98,26 @@ FILTERED_ADD = dataclasses.replace(
 )
 #: What messages call the addition of several activities to the same people, in place of the kind; fan-outs are never of it. A
 #: release that does not know it leaves such a message to others.
-TOGETHER, TOGETHER_DESCRIPTION = "add_together", "deliver {2} activities to {0} {1} feeds"
+TOGETHER, TOGETHER_DESCRIPTION = "add_together", "deliver {3} activities{2} to {1} feeds of {0}"
 #: Where the activity is to be it has been overtaken.
 REMOVE = FanoutOperation(
     "remove",
     Subject.ACTIVITY,
-    "take 1 activity from {0} {1} feeds",
+    "take 1 activity{2} from {1} feeds of {0}",
     removes=True,
     change=activity_state.REMOVE,
     effect=REDELIVER,
 )
 IMPORT = FanoutOperation(
-    "import", Subject.ACTIVITIES, "deliver many activities to {0} {1} feeds", adds=True, change=activity_state.IMPORT
+    "import",
+    Subject.ACTIVITIES,
+    "deliver many activities{2} to {1} feeds of {0}",
+    adds=True,
+    change=activity_state.IMPORT,
 )
 #: Deliver an import anew where there are filters: what it was may have been written where it may not be now.
 REIMPORT = FanoutOperation(
-    "reimport", Subject.ACTIVITIES, "deliver many activities to {0} {1} feeds", adds=True, updates=True
+    "reimport", Subject.ACTIVITIES, "deliver many activities{2} to {1} feeds of {0}", adds=True, updates=True
 )
 #: An import where there are filters; as an addition there.
 FILTERED_IMPORT = dataclasses.replace(

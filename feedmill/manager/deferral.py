@@ -10,10 +10,12 @@ import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from hashlib import blake2b
 from typing import Any, Concatenate, NamedTuple, ParamSpec, Protocol, TypeVar
 
+from feedmill import tracing
 from feedmill.activity import Activity
 from feedmill.errors import (
     ActivityError,
@@ -213,13 +215,23 @@ def _call(
     fanouts: Sequence[str] = (),
     activity_id: str = "",
 ) -> Call:
-    payload = pack([*values])
+    trace = "" if tracing.sink is None else _recorded(manager, method, fanouts, activity_id)
+    payload = pack({"arguments": [*values], "trace": trace} if trace else [*values])
     if len(payload) > MAX_BYTES:
         raise ArgumentError(
             f"{method} would write {len(payload):,} bytes into the outbox; the limit is {MAX_BYTES:,}. Call it with fewer at a time"
         )
     about = blake2b(pack([*subject]), digest_size=16).hexdigest()
     return Call(manager.name, method, payload, lane, about, op.name, tuple(fanouts), activity_id)
+
+
+def _recorded(manager: Any, method: str, fanouts: Sequence[str], activity_id: str) -> str:
+    """The trace context that a call belongs to: that it is written down is a step in the current trace."""
+    about: dict[str, Any] = {"feedmill.method": method}
+    about.update({"feedmill.fanout.id": fanouts[0]} if len(fanouts) == 1 else {})
+    about.update({"feedmill.activity.id": activity_id} if activity_id else {})
+    with tracing.sending(tracing.RECORD, manager.name, about) as trace:
+        return trace
 
 
 def _about(
@@ -426,7 +438,7 @@ def arguments(method: str, payload: bytes) -> list[Any]:
     :class:`~feedmill.errors.UnknownVerb` where this process does not know the verb of its activity.
     """
     try:
-        values = unpack(payload)
+        values, _ = _read(payload)
         if method in ("add_activity", "update_activity", UPDATE_OR_ADD):
             (body,) = values
             return [Activity.unpack(body)]
@@ -446,6 +458,28 @@ def arguments(method: str, payload: bytes) -> list[Any]:
         if isinstance(error, (ActivityError, MessageError)):  # the verb is not known here, or the method
             raise
         raise MessageError(f"the row does not hold the arguments of {method[:80]}: {error}") from error
+
+
+def _read(payload: bytes) -> tuple[Any, str]:
+    """The packed arguments of a call, and the trace context that it belongs to, or an empty text."""
+    values = unpack(payload)
+    if not isinstance(values, dict):
+        return values, ""
+    trace = values.get("trace")
+    return values.get("arguments"), trace if isinstance(trace, str) else ""
+
+
+def trace_of(payload: bytes) -> str:
+    """The trace context that a call belongs to which was written down; empty if there is none, or it cannot be read."""
+    try:
+        return _read(payload)[1]
+    except CorruptRecord:
+        return ""
+
+
+def continued(payload: bytes) -> AbstractContextManager[Any]:
+    """The block in which a call is made that was written down: what comes of it belongs to the trace of whoever wrote it."""
+    return tracing.NOTHING if tracing.sink is None else tracing.sink.continued(trace_of(payload))
 
 
 def made(manager: str, method: str, given: Sequence[Any]) -> Procedure[Any]:

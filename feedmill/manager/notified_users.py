@@ -47,7 +47,7 @@ def _notifications(manager: ManagerHooks, raw_id: bytes) -> Steps[Notifications]
     return backend().auxiliary.notified_users.notifications(manager.name, raw_id)
 
 
-def _users(manager: ManagerHooks, raw_id: bytes, names: list[str]) -> Steps[list[tuple[str, list[EntityId]]]]:
+def users(manager: ManagerHooks, raw_id: bytes, names: list[str]) -> Steps[list[tuple[str, list[EntityId]]]]:
     """The people of direct notifications, in one round trip."""
     found = yield from backend().auxiliary.notified_users.users(manager.name, raw_id, names)
     return [(name, unpack(found[name])) for name in names if name in found]
@@ -56,7 +56,7 @@ def _users(manager: ManagerHooks, raw_id: bytes, names: list[str]) -> Steps[list
 def _people(manager: ManagerHooks, raw_id: bytes, names: Iterable[str]) -> Iterator[tuple[str, list[EntityId]]]:
     """The people of direct notifications; never all of them at once."""
     for part in batched(names, AT_ONCE):
-        yield from backend().run(_users(manager, raw_id, part))
+        yield from backend().run(users(manager, raw_id, part))
 
 
 def notice_of(manager: ManagerHooks, raw_id: bytes, user_id: EntityId) -> Procedure[str]:
@@ -65,7 +65,7 @@ def notice_of(manager: ManagerHooks, raw_id: bytes, user_id: EntityId) -> Proced
     by_number = sorted(known.notifications.items(), key=lambda item: -item[1][0])
     said_of = {name: notified for name, (number, notified) in by_number if number > known.numbers.removed}
     for part in batched(said_of, AT_ONCE):
-        for name, ids in (yield from stored(_users(manager, raw_id, part))):
+        for name, ids in (yield from stored(users(manager, raw_id, part))):
             if user in map(str, ids):
                 return fanout_of(name) if said_of[name] else ""
     return ""
@@ -92,7 +92,7 @@ def first_people(manager: ManagerHooks, raw_id: bytes, most: int) -> Procedure[l
     if most < 1:
         return found
     for part in batched(_names((yield from stored(_notifications(manager, raw_id))), void=True), AT_ONCE):
-        for _, ids in (yield from stored(_users(manager, raw_id, part))):
+        for _, ids in (yield from stored(users(manager, raw_id, part))):
             found += ids
         if len(found) >= most:
             break

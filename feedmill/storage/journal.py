@@ -113,6 +113,8 @@ class FanoutRecord(TypedDict, total=False):
     previous_progress: str
     #: 1 if one worker alone was at it since it began to run a last time: then nothing that ran before is left.
     alone: int
+    #: The trace context of whoever asked for it, of ``feedmill.tracing``.
+    trace: str
 
 
 #: The fields that :meth:`Journal.get` returns.
@@ -234,6 +236,8 @@ class Claim(NamedTuple):
     marked: bool = False
     #: Whether its people were listed before: who unfollowed since may hold what was written then.
     relisted: bool = False
+    #: The trace context that it belongs to; or empty.
+    trace: str = ""
 
     def died(self) -> str:
         """What is known of whoever began it before, in words."""
@@ -292,6 +296,8 @@ class Begun(NamedTuple):
     deaths: int = 0
     #: What it is, as it was written down.
     data: bytes = b""
+    #: The trace context that its fan-out belongs to; or empty.
+    trace: str = ""
 
 
 class Progress(NamedTuple):
@@ -349,6 +355,7 @@ class Journal(Protocol):
         succession: Succession = REPLACING,
         sent: bool = False,
         tells: bool = False,
+        trace: str | None = "",
     ) -> Steps[Opened]:
         """Write down that a fan-out is wanted, now or as soon as *rate_limit* allows; whatever was asked before is off.
 
@@ -356,7 +363,8 @@ class Journal(Protocol):
 
         *feeds*: for a while only a worker that knows all of them may do it, and none of an older release. *succession*: what it
         makes of what was asked before. *sent*: the caller sends it to a worker at once, as one chunk with number 0 that holds
-        *body*; it is due when its lease is over. *tells*: a hook is told when it has ended: see ``feedmill.storage.hook_queue``.
+        *body*; it is due when its lease is over. *tells*: a hook is told when it has ended: see ``feedmill.storage.hook_queue``. *trace*: the
+        trace context that it belongs to, if any; None: the one of what was asked for before.
         """
 
     def claim(self, manager: str, limit: int, wakeup_id: str = "") -> Steps[Claimed]:
@@ -435,6 +443,9 @@ class Journal(Protocol):
 
     def get(self, fanout_id: str) -> Steps[dict[str, str]]:
         """:data:`STATUS_FIELDS` of the record, and ``now``; only ``now`` if there is none."""
+
+    def traces(self, fanout_ids: Sequence[str]) -> Steps[list[str]]:
+        """The trace context of each fan-out, as far as its record is kept; or empty. One round trip."""
 
     def forget(self, manager: str, author: EntityId, fanout_ids: Sequence[str]) -> Steps[None]:
         """Forget the rate limit of *author*, and what went wrong with fan-outs."""

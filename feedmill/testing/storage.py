@@ -671,6 +671,31 @@ class JournalContract(Contract):
         assert self.run(self.journal.list_due(NAME)) == (0, [])
         assert self.claims() == [] and set(self.status("never")) == {"now"}
 
+    def test_the_trace_context(self) -> None:
+        """It is told with each claim and each chunk, kept for as long as the record, and replaced by what is asked for next, unless that
+        says to keep it; what belongs to no trace has none.
+        """
+        one, journal = f"{NAME}:one", self.journal
+        parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01 vendor=1"
+        self.run(journal.open(NAME, one, ADD, b"body", trace=parent))
+        self.run(journal.open(NAME, f"{NAME}:two", ADD, b"body", tells=True))
+        self.run(journal.open(NAME, f"{NAME}:three", FOLLOW, b"body", sent=True, trace=parent, tells=True))
+        claims = {each.id: each for each in self.claims()}
+        assert [claims[one].trace, claims[f"{NAME}:two"].trace] == [parent, ""]
+        renewed = self.run(journal.renew(NAME, claims[one], {0: b"chunk"}))
+        assert renewed.trace == parent
+        begun = self.run(journal.begin_chunk(one, renewed.generation, 0))
+        assert (begun.trace, begun.data, begun.times) == (parent, b"chunk", 1)
+        two = self.run(journal.renew(NAME, claims[f"{NAME}:two"], {0: b"chunk"}))
+        assert self.run(journal.begin_chunk(two.id, two.generation, 0)).trace == ""
+        self.run(journal.end_chunk(NAME, one, renewed.generation, 0, 1))
+        self.run(journal.await_chunks(NAME, renewed, 1, 0, 1))
+        names = [one, f"{NAME}:two", f"{NAME}:three", f"{NAME}:never"]
+        assert self.run(journal.traces(names)) == [parent, "", parent, ""]
+        for trace, kept in ((None, parent), (None, parent), ("", ""), (None, ""), ("00-other", "00-other")):
+            self.run(journal.open(NAME, one, ADD, b"body", trace=trace))
+            assert self.run(journal.traces([one])) == [kept]
+
     def test_a_strange_id(self) -> None:
         """An id that is none of the manager's is refused."""
         with pytest.raises(ArgumentError, match="none of"):
@@ -707,8 +732,8 @@ class JournalContract(Contract):
         claim = self.planned(5)
         assert self.run(self.journal.chunks(claim, 0, 3)) == {0: b"chunk0", 1: b"chunk1", 2: b"chunk2"}
         for number, begun in (
-            (3, (1, claim.audience_read_at, 0, b"chunk3")),
-            (1, (1, claim.audience_read_at, 0, b"chunk1")),
+            (3, (1, claim.audience_read_at, 0, b"chunk3", "")),
+            (1, (1, claim.audience_read_at, 0, b"chunk1", "")),
             (3, NotBegun.DONE),
         ):
             assert self.run(self.journal.begin_chunk(claim.id, claim.generation, number)) == begun

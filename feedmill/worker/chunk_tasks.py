@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
-from feedmill import metrics
+from feedmill import metrics, tracing
 from feedmill.errors import FeedBusy, FeedmillError, MessageError, StorageError, UnknownName, WrongType
-from feedmill.fanout.operations import REBUILD, REMOVE_ACTOR, FanoutOperation
+from feedmill.fanout.operations import REBUILD, REMOVE_ACTOR, FanoutOperation, Subject
 from feedmill.ids import ID_SIZE, is_id
 from feedmill.manager import Manager
 from feedmill.manager.activity_bodies import Fact
 from feedmill.manager.hook_results import Skipped
 from feedmill.registry import feed_names
 from feedmill.storage.deadline import with_deadline
-from feedmill.storage.journal import Begun, NotBegun, lease
+from feedmill.storage.journal import Begun, NotBegun, Progress, lease
 from feedmill.storage.operations import Steps, barrier, together
 from feedmill.storage.registry import backend
 from feedmill.worker import compensation, follow, hook_wakeups, planner, reporting
@@ -53,6 +54,8 @@ class _Delivered(NamedTuple):
     people: int
     #: The author of what it is about, and the one user whom it concerns, as far as they are known.
     who: Mapping[str, Any]
+    #: The trace context that its fan-out belongs to; or empty.
+    trace: str = ""
 
 
 def deliver(manager_name: str, op: str, body: bytes, fanout_id: str, generation: int, chunk: int) -> int:
@@ -110,18 +113,70 @@ def _deliver_together(manager: Manager, op: FanoutOperation, named: Sequence[Nam
     found: list[Begun | NotBegun] = backend().run(together(begins))
     begun = [(each, state) for each, state in zip(named, found) if isinstance(state, Begun)]
     _count_retries(manager, [state for _, state in begun])
-    done: list[_Delivered] = []
-    if any(state.deaths for _, state in begun):
-        _note_survival(manager, [each for each, _ in begun])
-    elif begun:
-        done = _together(manager, op, begun, began + lease() / 1000)
-    if begun and not done:
-        planner.publish_alone(manager, op, [(each, state.data) for each, state in begun])
-    _end(manager, op, done, began)
+    is_traced = tracing.sink is not None and any(state.trace for _, state in begun)
+    with _traced_together(manager, op, begun, began) if is_traced else tracing.NOTHING as traced:
+        done: list[_Delivered] = []
+        if any(state.deaths for _, state in begun):
+            _note_survival(manager, [each for each, _ in begun])
+        elif begun:
+            done = _together(manager, op, begun, began + lease() / 1000)
+        if begun and not done:
+            planner.publish_alone(manager, op, [(each, state.data) for each, state in begun])
+        progress = _end(manager, op, done, began)
+        if is_traced:
+            traced(done, progress)
     for each, state in zip(named, found):
         if state is NotBegun.UNKNOWN_FEED:
             raise _unknown_feed(manager, each.fanout_id)
     return max((each.people for each in done), default=0)
+
+
+#: Says what became of chunks that were done together.
+Tell = Callable[[Sequence[_Delivered], Sequence[Progress | None]], None]
+
+
+@contextlib.contextmanager
+def _traced_together(
+    manager: Manager, op: FanoutOperation, begun: Sequence[tuple[NamedChunk, Begun]], began: float
+) -> Iterator[Tell]:
+    """The block in which chunks are done together, as one step that is linked to the traces of all their fan-outs, and as one in each."""
+    batch: tracing.Attributes = {"messaging.batch.message_count": len(begun), "feedmill.operation": op.name}
+    said_of = {(each.fanout_id, each.chunk): _said_of(manager, op, each, state) for each, state in begun}
+    about = [(state.trace, said_of[each.fanout_id, each.chunk]) for each, state in begun if state.trace]
+
+    def tell(done: Sequence[_Delivered], progress: Sequence[Progress | None]) -> None:
+        for said in () if done else said_of.values():
+            said["feedmill.outcome"] = "sent alone"
+        for each, what in zip(done, progress):
+            said_of[each.named.fanout_id, each.named.chunk].update(_said_at_end(each, what))
+
+    with tracing.together(tracing.DELIVER_TOGETHER, tracing.DELIVER, manager.name, about, batch, began=began):
+        yield tell
+
+
+def _said_of(manager: Manager, op: FanoutOperation, named: NamedChunk, begun: Begun) -> dict[str, Any]:
+    """What a span says of a chunk."""
+    said: dict[str, Any] = {
+        "feedmill.operation": op.name,
+        "feedmill.fanout.id": named.fanout_id,
+        "feedmill.chunk": named.chunk + 1,
+        "feedmill.attempt": begun.times,
+    }
+    if op.subject is Subject.ACTIVITY:
+        said["feedmill.activity.id"] = named.body.hex()
+    if op.subject is not Subject.FEEDS:
+        with contextlib.suppress(MessageError):
+            said["feedmill.feeds"] = list(planner.feed_names(manager, read_chunk(begun.data).audience))
+    return said
+
+
+def _said_at_end(done: _Delivered, progress: Progress | None) -> dict[str, Any]:
+    """What a span says of a chunk that was delivered."""
+    said: dict[str, Any] = {"feedmill.users": done.people}
+    said.update((f"feedmill.{name}", str(each)) for name, each in done.who.items() if each is not None)
+    if progress is not None:
+        said["feedmill.chunks"] = progress.planned
+    return said
 
 
 def _together(
@@ -145,7 +200,7 @@ def _together(
             made = deliveries_of(manager, op, facts, mine, state.times)
             deliveries += made
             reached = 0 if chunks[state.data].audience in UNCOUNTED else count_recipients(made)
-            done.append(_Delivered(named, reached, _author(facts)))
+            done.append(_Delivered(named, reached, _author(facts), state.trace))
         writing = compensation.deliver_and_compensate(manager, deliveries, listed_at)
         backend().run(with_deadline(deadline, writing))
         return done
@@ -168,20 +223,21 @@ def _count_retries(manager: Manager, begun: Sequence[Begun]) -> None:
         reporting.retried(manager.name, metrics.CHUNK, again)
 
 
-def _end(manager: Manager, op: FanoutOperation, done: Sequence[_Delivered], began: float) -> None:
-    """Note that chunks are done, each by itself, and tell of them; they were begun together."""
+def _end(manager: Manager, op: FanoutOperation, done: Sequence[_Delivered], began: float) -> Sequence[Progress | None]:
+    """Note that chunks are done, each by itself, and tell of them; they were begun together. What each end came to."""
     ended = [
         backend().journal.end_chunk(manager.name, each.fanout_id, each.generation, each.chunk, people)
-        for each, people, _ in done
+        for each, people, _, _ in done
     ]
-    progress = backend().run(together(ended))
+    progress: Sequence[Progress | None] = backend().run(together(ended))
     if done and reporting.is_watched():
         told = [
-            reporting.Chunk(each.fanout_id, each.chunk, people, who, what)
-            for (each, people, who), what in zip(done, progress)
+            reporting.Chunk(each.fanout_id, each.chunk, people, who, what, trace)
+            for (each, people, who, trace), what in zip(done, progress)
         ]
         reporting.chunks_done(manager.name, op.name, told, began)
     hook_wakeups.work_done(manager)
+    return progress
 
 
 def _note_failure(manager: Manager, named: Sequence[NamedChunk]) -> None:
@@ -281,13 +337,25 @@ def _chunk(
     if begun.deaths >= MOST_DEATHS:  # the broker gives the message out again each time, without end
         raise AttemptsExhausted(f"chunk {chunk} is not begun any more: its worker died {begun.deaths} times")
     _count_retries(manager, [begun])
-    try:
-        people = backend().run(with_deadline(deadline, work(begun, deadline)))
-    except Exception:
-        _note_failure(manager, [named])
-        raise
-    _end(manager, op, [_Delivered(named, people, who)], began)
-    return people
+    is_traced = begun.trace and tracing.sink is not None
+    with _traced(manager, op, named, begun, began) if is_traced else tracing.NOTHING as span:
+        try:
+            people = backend().run(with_deadline(deadline, work(begun, deadline)))
+        except Exception:
+            _note_failure(manager, [named])
+            raise
+        delivered = _Delivered(named, people, who, begun.trace)
+        (progress,) = _end(manager, op, [delivered], began)
+        if is_traced:
+            span.set(_said_at_end(delivered, progress))
+        return people
+
+
+def _traced(
+    manager: Manager, op: FanoutOperation, named: NamedChunk, begun: Begun, began: float
+) -> AbstractContextManager[tracing.Span]:
+    """The block in which a chunk is done, as a step in the trace of its fan-out."""
+    return tracing.working(tracing.DELIVER, manager.name, begun.trace, _said_of(manager, op, named, begun), began)
 
 
 def _unknown_feed(manager: Manager, fanout_id: str) -> UnknownName:

@@ -112,7 +112,7 @@ def retry(dead_letter_id: str) -> str:
     else:
         op, body, name = values
         begin = handle.enqueue if op in PLANNED else handle.enqueue_and_publish
-        procedures.run(begin(dead_letter.manager, operation_called(op), [(name, body)]))
+        procedures.run(begin(dead_letter.manager, operation_called(op), [(name, body)], again=True))
         done = f"{op} in {dead_letter.manager} starts again as fan-out {name}"
     delete([dead_letter_id])
     return done

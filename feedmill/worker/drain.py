@@ -6,11 +6,12 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from celery.exceptions import SoftTimeLimitExceeded
 
-from feedmill import metrics, registry
+from feedmill import metrics, registry, tracing
 from feedmill.errors import RETRY_ELSEWHERE, MessageError, StorageError, WrongType
 from feedmill.fanout import publisher
 from feedmill.fanout.operations import ADD, PLANNED, FanoutOperation, Subject, operation_called
@@ -68,25 +69,35 @@ def drain(manager_name: str, wakeup_id: str = "") -> int:
     claims, wake = backend().run(backend().journal.claim(manager_name, MOST_CLAIMS, wakeup_id))
     if wake:
         publisher.wake_workers(manager_name)
-    raw_ids = dict.fromkeys(raw_id for claim in claims if not claim.planned for raw_id in _one_activity(claim))
+    raw_ids = dict.fromkeys(raw_id for claim in claims for raw_id in _one_activity(claim))
     facts = backend().run(activity_bodies.facts(manager, list(raw_ids)))
     drain_pass = _DrainPass(manager, deadline, facts)
-    try:
-        reached = drain_pass.run(claims)
-    except Exception:
-        hook_wakeups.work_done(manager)
-        raise
-    if claims:
-        hook_wakeups.work_done(manager)
-    reporting.task_done(
-        "round done",
-        began,
-        manager=manager_name,
-        fanouts=len(claims),
-        deliveries=drain_pass.reached,
-        messages=drain_pass.messages,
-    )
+    with _traced(manager_name, claims, began) if tracing.sink is not None else tracing.NOTHING:
+        try:
+            reached = drain_pass.run(claims)
+        except Exception:
+            hook_wakeups.work_done(manager)
+            raise
+        if claims:
+            hook_wakeups.work_done(manager)
+        reporting.task_done(
+            "round done",
+            began,
+            manager=manager_name,
+            fanouts=len(claims),
+            deliveries=drain_pass.reached,
+            messages=drain_pass.messages,
+        )
     return reached
+
+
+def _traced(manager_name: str, claims: Sequence[Claim], began: float) -> AbstractContextManager[Any]:
+    """The block in which a round is done, as a step of its own that is linked to the traces of its fan-outs, if one of these has any."""
+    traces = [claim.trace for claim in claims if claim.trace]
+    if not traces:
+        return tracing.NOTHING
+    attributes = {"messaging.batch.message_count": len(claims)}
+    return tracing.receiving(tracing.CLAIM, manager_name, traces, attributes, began)
 
 
 def _one_activity(claim: Claim) -> list[bytes]:
@@ -223,6 +234,9 @@ class _DrainPass:
         #: What waits for others that are not done yet, and seconds until it is to be looked at again.
         self.undone: list[tuple[Claim, float]] = []
         self.watch = Watch(manager.name, self._let_go)
+        #: The step in the trace of what is planned, if it is traced; and since when the last deliveries are made, if anybody traces.
+        self.span: tracing.Span | None = None
+        self.delivers_since = 0.0
 
     def run(self, claims: Sequence[Claim]) -> int:
         """Plan, and deliver what fits into a chunk; the rest is sent. Suspects come last, each alone.
@@ -316,7 +330,9 @@ class _DrainPass:
         watch.take(claim, deadline)
         try:
             with heartbeat.beating(watch):
-                planned = self._plan(claim, watch)
+                traced = claim.trace and tracing.sink is not None and not _waits(claim)
+                plan = self._plan_traced if traced else self._plan
+                planned = plan(claim, watch)
             claim = watch.claim
         except LeaseExpired as error:  # somebody else has it, or nobody wants it any more
             logger.warning("%s", error)
@@ -339,6 +355,23 @@ class _DrainPass:
             self.audiences.add(people)
         return watch.slow
 
+    def _plan_traced(self, claim: Claim, watch: Watch) -> planner.Planned | None:
+        """:meth:`_plan`, as a step in the trace of the fan-out."""
+        with tracing.working(tracing.PLAN, self.manager.name, claim.trace, self._said_of(claim)) as self.span:
+            try:
+                return self._plan(claim, watch)
+            finally:
+                self.span = None
+
+    def _said_of(self, claim: Claim, deliveries: Sequence[Delivery] = ()) -> dict[str, Any]:
+        """What spans say of a fan-out."""
+        said = {"feedmill.operation": claim.op, "feedmill.fanout.id": claim.id, "feedmill.attempt": claim.attempts}
+        if (author := self._author(claim, deliveries)) is not None:
+            said["feedmill.author"] = str(author)
+        if raw_ids := _one_activity(claim):
+            said["feedmill.activity.id"] = raw_ids[0].hex()
+        return said
+
     def _plan(self, claim: Claim, watch: Watch) -> planner.Planned | None:
         """What one claim comes to, if it is to be delivered here; else its chunks are sent."""
         name = self.manager.name
@@ -350,13 +383,18 @@ class _DrainPass:
             lacking = set(claim.feeds) - self.feeds
             logger.warning("fan-out %s: this worker's %s has no feed %r; %s", claim.id, name, min(lacking), OLDER)
             pause = FIRST_PAUSE * (0.5 + random.random())
+            if self.span is not None:
+                self.span.set({"feedmill.outcome": "postponed"})
             watch.close()
             backend().run(backend().journal.postpone(name, watch.claim, pause, waiting_queue=claim.waiting_queue))
             return None
         op = operation_called(claim.op)
         if claim.planned or op.subject is Subject.FEEDS:
             watch.close()
-            self.messages += self._send_alone_or_rest(watch.claim)
+            messages = self._send_alone_or_rest(watch.claim)
+            self.messages += messages
+            if self.span is not None:
+                self.span.set({"feedmill.messages": messages, "feedmill.outcome": "sent"})
             return None
         if op.subject is Subject.FOUND:
             return self._wait(op, watch)
@@ -374,6 +412,7 @@ class _DrainPass:
             others = self._sharing(op, claim, omitted.followers, all_omitted)
             watch.share(lambda: self._take(others), self.deadline)
             others = {name: chunks for name, chunks in others.items() if name in watch.latest}
+        began = time.monotonic() if tracing.sink is not None else 0.0
         sent = planner.send(
             self.manager,
             watch,
@@ -384,10 +423,21 @@ class _DrainPass:
             self._author(claim),
         )
         self.messages += sent.messages
+        if tracing.sink is not None:
+            self._trace_sent(claim, [watch.latest[name] for name in others], sent, began)
         if sent.full:
             watch.close()
             self.full.setdefault(sent.full, []).extend(watch.held.values())
         return None
+
+    def _trace_sent(self, claim: Claim, others: Sequence[Claim], sent: planner.Sent, began: float) -> None:
+        """Say what became of a plan in the traces of its fan-outs: of *claim*, which was planned, and of those that were planned along with it."""
+        said: dict[str, Any] = {"feedmill.messages": sent.messages, "feedmill.outcome": "full" if sent.full else "sent"}
+        if self.span is not None:
+            self.span.set(said)
+        for each in others:
+            if each.trace:
+                tracing.worked(tracing.PLAN, self.manager.name, each.trace, {**self._said_of(each), **said}, began)
 
     def _sharing(
         self, op: FanoutOperation, claim: Claim, followers: Skipped, omitted: dict[str, planner.Omitted]
@@ -443,7 +493,7 @@ class _DrainPass:
             return planner.publish_single(self.manager, claim, silence)
         if claim.sent == claim.planned:
             logger.warning("fan-out %s has chunks that stay undone; sending them again", claim.id)
-        return planner.send_rest(self.manager, claim, silence)
+        return planner.send_rest(self.manager, claim, silence, self._author(claim))
 
     def _leave(self, claims: Sequence[Claim]) -> None:
         """Give back what is too much for one round, and wake workers for it."""
@@ -458,6 +508,8 @@ class _DrainPass:
     def _deliver(self) -> None:
         """All that is ready in one go; if that fails, each alone."""
         ready, self.ready = self.ready, []
+        if tracing.sink is not None:
+            self.delivers_since = time.monotonic()
         try:
             self._run(ready)
             return
@@ -469,6 +521,8 @@ class _DrainPass:
                 self._failed(ready[0].claim, error)
                 return
         for each in ready:
+            if tracing.sink is not None:
+                self.delivers_since = time.monotonic()
             try:
                 self._run_apart(each)
             except Exception as error:
@@ -496,13 +550,24 @@ class _DrainPass:
             whole = [each for each in ready if each.error is None]
             reporting.fanouts_done(self.manager.name, [self._done(each, age) for each, age in zip(whole, ages)])
         for each in ready:
+            if each.claim.trace and tracing.sink is not None:
+                said = self._said_of(each.claim, each.deliveries)
+                said.update(
+                    {
+                        "feedmill.users": each.reached,
+                        "feedmill.feeds": planner.names_of_feeds(self.manager, each.deliveries),
+                    }
+                )
+                tracing.worked(
+                    tracing.DELIVER, self.manager.name, each.claim.trace, said, self.delivers_since, each.error
+                )
             if each.error is not None:
                 self._failed(each.claim, each.error)
 
     def _done(self, ready: _Ready, age: int) -> reporting.Done:
         """What is reported of a fan-out that was delivered whole, *age* milliseconds after it was asked for."""
         author = self._author(ready.claim, ready.deliveries)
-        return reporting.Done(ready.claim.id, ready.claim.op, ready.reached, age, author)
+        return reporting.Done(ready.claim.id, ready.claim.op, ready.reached, age, author, ready.claim.trace)
 
     def _author(self, claim: Claim, deliveries: Sequence[Delivery] = ()) -> EntityId | None:
         """Who did what a fan-out is about, and what *deliveries* are of; None if that is not known, or cannot be read."""
@@ -528,6 +593,14 @@ class _DrainPass:
         self.error = error
         if isinstance(error, LeaseExpired):
             return
+        began = time.monotonic() if tracing.sink is not None else 0.0
+        outcome = self._settle_failed(claim, error)
+        if claim.trace and tracing.sink is not None:
+            said = {**self._said_of(claim), "feedmill.outcome": outcome}
+            tracing.worked(tracing.SETTLE, self.manager.name, claim.trace, said, began, error)
+
+    def _settle_failed(self, claim: Claim, error: Exception) -> str:
+        """Put off a fan-out that has failed, or make a dead letter of it; which of both, in a word."""
         reporting.failed(self.manager.name, metrics.ROUND)
         reason = dead_letters.reason(error)
         if isinstance(error, RETRY_ELSEWHERE) and claim.feeds:  # else it has waited long enough for another worker
@@ -538,11 +611,11 @@ class _DrainPass:
                     self.manager.name, claim, pause, waiting_queue=claim.waiting_queue, written=True
                 )
             )
-            return
+            return "postponed"
         if claim.tries >= MOST_ATTEMPTS:
             logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)
             dead_letters.dead_letter(self.manager.name, claim, reason)
-            return
+            return "dead letter"
         pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (claim.tries - 1)) * (0.5 + random.random())
         logger.warning(
             "fan-out %s of %s failed (attempt %s, the next in %.1f s): %s",
@@ -550,6 +623,7 @@ class _DrainPass:
             exc_info=None if isinstance(error, StorageError) else error,
         )
         backend().run(backend().journal.postpone(self.manager.name, claim, pause, error=reason))
+        return "retry"
 
 
 def _silence(claim: Claim) -> float:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, cast
 
 from celery.exceptions import SoftTimeLimitExceeded
 
+from feedmill import tracing
 from feedmill.errors import DeclarationError
 from feedmill.iteration import batched
 from feedmill.manager import Manager, activity_bodies
@@ -28,7 +29,7 @@ from feedmill.storage.hook_queue import Arrival, HookClaim, HookSettlement, spli
 from feedmill.storage.journal import lease
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend
-from feedmill.worker import dead_letters
+from feedmill.worker import dead_letters, hook_traces
 from feedmill.worker.delivery import manager_named
 from feedmill.worker.hook_wakeups import place_of, queue, untold_dead_letters, wake
 from feedmill.worker.isolation import halves, isolate
@@ -76,6 +77,8 @@ class _Owner:
         self.items: list[bytes] = []
         #: What is told of each; None of what need not be told, an error of what cannot be told here.
         self.values: dict[bytes, Any] = {}
+        #: The trace context that each belongs to, where somebody traces and there is one.
+        self.traces: dict[bytes, str] = {}
         self.done: set[bytes] = set()
         #: What failed, since all does or as it is told apart from others already; and what is to be told apart from now on.
         self.failed: dict[bytes, Exception] = {}
@@ -94,8 +97,13 @@ class _Told(NamedTuple):
     owner: _Owner
     item: bytes
 
+    @property
+    def value(self) -> Any:
+        """What the hook is told of it."""
+        return self.owner.values[self.item]
+
     def __repr__(self) -> str:
-        return repr(self.owner.values[self.item])
+        return repr(self.value)
 
 
 class _Lost(Exception):
@@ -146,7 +154,15 @@ class _Bucket:
         for owner in owners:
             if owner.hook == "on_fanout_finished":
                 owner.values = {item: finished_fanout(self.manager.name, item) for item in owner.items}
+        if tracing.sink is not None:
+            self._know_traces(owners)
         return owners
+
+    def _know_traces(self, owners: Sequence[_Owner]) -> None:
+        """To which traces what is told belongs."""
+        told = [_Told(owner, item) for owner in owners for item in owner.items]
+        for each, trace in zip(told, hook_traces.traces_of(self.manager, [each.value for each in told])):
+            each.owner.traces[each.item] = trace
 
     def _know_dead_letters(self, owner: _Owner, limit: int) -> None:
         """The oldest that were not told; or the one that is told apart, which may be dropped by now."""
@@ -241,7 +257,7 @@ class _Bucket:
             nonlocal works
             yield from ()
             try:
-                self._call(hook, [each.owner.values[each.item] for each in some])
+                self._call(hook, some)
             except SoftTimeLimitExceeded:
                 raise
             except Exception as error:
@@ -269,7 +285,14 @@ class _Bucket:
                     owner.apart.append(item)
                 owner.failed[item] = failure
 
-    def _call(self, hook: str, values: list[Any]) -> None:
+    def _call(self, hook: str, some: Sequence[_Told]) -> None:
+        if tracing.sink is None:
+            self._call_with(hook, [each.value for each in some])
+            return
+        with hook_traces.calling(self.manager, hook, [each.owner.traces.get(each.item, "") for each in some]):
+            self._call_with(hook, [each.value for each in some])
+
+    def _call_with(self, hook: str, values: list[Any]) -> None:
         answer = getattr(self.manager, hook)(values)
         if inspect.isawaitable(answer):
             if inspect.iscoroutine(answer):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import time
@@ -9,14 +10,14 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from feedmill.errors import MessageError
+from feedmill.errors import FeedmillError, MessageError
 from feedmill.fanout import handle, publisher
 from feedmill.fanout.operations import OPERATIONS, REMOVE, TOGETHER_DESCRIPTION, FanoutOperation, Subject
 from feedmill.feeds.flat import Feed
 from feedmill.grouping.operations import is_updated
 from feedmill.ids import EntityId
 from feedmill.iteration import batched
-from feedmill.manager import Manager, Priority, notified_users, own_feeds
+from feedmill.manager import Manager, Priority, activity_bodies, notified_users, own_feeds
 from feedmill.manager.activity_bodies import FOREIGN, Fact
 from feedmill.manager.audience import followers_of, recipients_of
 from feedmill.manager.hook_results import Skipped
@@ -58,6 +59,8 @@ SharedChunk = tuple[Chunk, list[str]]
 
 #: Seconds until it is seen whether full queues have room again.
 FULL_QUEUE_PAUSE = 5.0
+#: Characters of an author's id that a description has.
+LONGEST_AUTHOR = 40
 #: Seconds for which chunks are collected, at most, before they are written down and sent.
 LONGEST_BATCH = 1.0
 
@@ -283,7 +286,7 @@ def send(
     Each fan-out of the *watch* has its own chunks written down; a message names those of several that are for the same people.
     What finds no room in its queue stays written down and is sent later. If not even the first does, as when its queue is
     one of *full*, nothing is done. What comes slowly is not collected for long. *omitted*: what was left out, by the fan-out's id.
-    *author*: who did what all of them are about, for who is told when one ends.
+    *author*: who did what all of them are about, for who is told of it.
     :class:`~feedmill.storage.deadline.LeaseExpired` if meanwhile all claims were lost or called off; what only some lost goes on
     without them.
     """
@@ -310,7 +313,7 @@ def send(
                 each.planned += 1
                 each.sent += len(messages) <= fitting
         held = watch.write(lambda claim: backend().journal.renew(manager.name, claim, made[claim.id].packed))
-        _publish(manager, [(kept, _held(held, numbers)) for kept, numbers in messages[:fitting]])
+        _publish(manager, [(kept, _held(held, numbers)) for kept, numbers in messages[:fitting]], author)
         planned, sent = planned + len(batch), sent + fitting
         _record_omitted(manager, held, made, omitted)
     watch.close()
@@ -323,7 +326,7 @@ def send(
         waiting.append(backend().journal.await_chunks(manager.name, claim, each.planned, pause, each.sent))
     for claim, progress in zip(held.values(), backend().run(together(waiting))):
         if progress is not None and progress.ended:  # chunks are done while others are still written down
-            reporting.fanout_ended(manager.name, claim.op, claim.id, {"author": author}, progress)
+            reporting.fanout_ended(manager.name, claim.op, claim.id, {"author": author}, progress, claim.trace)
     return Sent(sent)
 
 
@@ -386,8 +389,9 @@ def postpone(manager: Manager, claims: Iterable[Claim], queue: str) -> None:
     backend().run(together(waiting))
 
 
-def send_rest(manager: Manager, claim: Claim, delay: float) -> int:
-    """Send the chunks of *claim* that are left, those that never were before any twice; look again in *delay* seconds.
+def send_rest(manager: Manager, claim: Claim, delay: float, author: EntityId | None = None) -> int:
+    """Send the chunks of *claim* that are left, those that never were before any twice; look again in *delay* seconds. *author*: as for
+    :func:`send`.
 
     How many were sent. When the queues are full, what is left is most likely in them: it is not sent twice.
     """
@@ -395,7 +399,7 @@ def send_rest(manager: Manager, claim: Claim, delay: float) -> int:
     start, batch = claim.sent if waiting else 0, publisher.PUBLISH_BATCH
     while packed := backend().run(backend().journal.chunks(claim, start, batch)):
         start = max(packed) + 1
-        fitting = _send_again(manager, claim, packed)
+        fitting = _send_again(manager, claim, packed, author)
         again += fitting
         if fitting < len(packed):
             if waiting:
@@ -410,7 +414,7 @@ def send_rest(manager: Manager, claim: Claim, delay: float) -> int:
     return again
 
 
-def _send_again(manager: Manager, claim: Claim, packed: Mapping[int, bytes]) -> int:
+def _send_again(manager: Manager, claim: Claim, packed: Mapping[int, bytes], author: EntityId | None) -> int:
     """Send chunks from the journal, as many as find room; how many."""
     op = OPERATIONS[claim.op]
     if op.subject is Subject.FEEDS:
@@ -420,7 +424,8 @@ def _send_again(manager: Manager, claim: Claim, packed: Mapping[int, bytes]) -> 
         return fitting
     chunks = {number: read_chunk(data) for number, data in packed.items()}
     fitting = _fitting([chunk.queue for chunk in chunks.values()])
-    _publish(manager, [(chunk, [(claim, number)]) for number, chunk in itertools.islice(chunks.items(), fitting)])
+    sent = itertools.islice(chunks.items(), fitting)
+    _publish(manager, [(chunk, [(claim, number)]) for number, chunk in sent], author)
     return fitting
 
 
@@ -434,13 +439,15 @@ def _fitting(queues: Sequence[str]) -> int:
     return len(queues)
 
 
-def _publish(manager: Manager, messages: Iterable[tuple[PlannedChunk, list[tuple[Claim, int]]]]) -> None:
+def _publish(
+    manager: Manager, messages: Iterable[tuple[PlannedChunk, list[tuple[Claim, int]]]], author: EntityId | None
+) -> None:
     """Send a message for each chunk, which names it by its number in the plan of each fan-out that has it."""
     with publisher.batched() as producer:
         for chunk, having in messages:
             if having:
                 named = [NamedChunk(claim.body, claim.id, claim.generation, number) for claim, number in having]
-                _publish_chunk(manager, OPERATIONS[having[0][0].op], named, chunk, producer)
+                _publish_chunk(manager, OPERATIONS[having[0][0].op], named, chunk, producer, author)
 
 
 def publish_alone(manager: Manager, op: FanoutOperation, chunks: Sequence[tuple[NamedChunk, bytes]]) -> None:
@@ -448,33 +455,63 @@ def publish_alone(manager: Manager, op: FanoutOperation, chunks: Sequence[tuple[
 
     Room is not asked for: there are few, and what fails together must not wait for each other.
     """
+    authors = _authors(manager, [named.body for named, _ in chunks])
     with publisher.batched() as producer:
         for named, data in chunks:
             try:
                 chunk = read_chunk(data)
             except MessageError:  # whoever does it says so
                 chunk = PlannedChunk(FOLLOWERS, publisher.HIGH_QUEUE, 0, "", b"")
-            _publish_chunk(manager, op, [named], chunk, producer)
+            _publish_chunk(manager, op, [named], chunk, producer, authors.get(named.body))
+
+
+def _authors(manager: Manager, raw_ids: Sequence[bytes]) -> dict[bytes, EntityId]:
+    """Who did activities, as far as that can be read now: it is for people alone."""
+    with contextlib.suppress(FeedmillError):
+        facts = backend().run(activity_bodies.facts(manager, list(dict.fromkeys(raw_ids))))
+        return {raw_id: fact.activity.actor_id for raw_id, fact in facts.items() if fact.activity is not None}
+    return {}
 
 
 def _publish_chunk(
-    manager: Manager, op: FanoutOperation, named: Sequence[NamedChunk], chunk: PlannedChunk, producer: Any
+    manager: Manager,
+    op: FanoutOperation,
+    named: Sequence[NamedChunk],
+    chunk: PlannedChunk,
+    producer: Any,
+    author: EntityId | None,
 ) -> None:
-    feeds, told = " and ".join(_feed_names(manager, chunk.audience)), op.description
+    feeds, told = " and ".join(feed_names(manager, chunk.audience)), op.description
     if chunk.audience in FORMER:
         told = REMOVE.description
     elif len(named) > 1:
         told = TOGETHER_DESCRIPTION
+    # Flower shows the first 48 characters: whose they are and which chunk it is comes first.
+    whose = "" if author is None else f" of {str(author)[:LONGEST_AUTHOR]}"
     publisher.send(
         op.task,
         message_of(manager.name, op, named),
         queue=chunk.queue,
-        description=told.format(chunk.people, feeds, len(named)),
+        description=told.format(chunk.people, feeds, f"{whose}, chunk {_numbers(named)},", len(named)),
         producer=producer,
     )
 
 
-def _feed_names(manager: Manager, audience: str) -> Iterable[str]:
+def _numbers(named: Sequence[NamedChunk]) -> str:
+    """The numbers of chunks, from 1: one, if they have the same in each fan-out, else from which to which."""
+    numbers = [each.chunk + 1 for each in named]
+    first, last = min(numbers), max(numbers)
+    return str(first) if first == last else f"{first} to {last}"
+
+
+def names_of_feeds(manager: Manager, deliveries: Iterable[Delivery]) -> list[str]:
+    """The names of the feeds into which *deliveries* go."""
+    audiences = [audience for each in deliveries for audience, _ in each.parts]
+    return list(dict.fromkeys(name for audience in audiences for name in feed_names(manager, audience)))
+
+
+def feed_names(manager: Manager, audience: str) -> Iterable[str]:
+    """The names of the feeds of *audience* that are written."""
     if audience == OWN:
         return manager.own_feeds
     return manager.feed_classes if audience in (FOLLOWERS, UNFOLLOWED) else ["notification"]

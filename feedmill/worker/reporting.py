@@ -13,7 +13,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from feedmill import metrics
+from feedmill import metrics, tracing
 from feedmill.storage.journal import Progress
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,8 @@ class Done(NamedTuple):
     milliseconds: int
     #: Who did what it is about; None if that is not one user, or not known.
     author: Any = None
+    #: The trace context that it belongs to; or empty.
+    trace: str = ""
 
 
 def is_watched() -> bool:
@@ -56,7 +58,7 @@ def fanouts_done(manager: str, done: Sequence[Done]) -> None:
     if logger.isEnabledFor(logging.INFO):
         for each in ended:
             counts = 1, each.reached, each.milliseconds
-            _fanout_line(manager, each.operation, each.fanout_id, {"author": each.author}, *counts)
+            _fanout_line(manager, each.operation, each.fanout_id, {"author": each.author}, *counts, each.trace)
 
 
 class Chunk(NamedTuple):
@@ -70,6 +72,8 @@ class Chunk(NamedTuple):
     who: Mapping[str, Any]
     #: What its end came to; None if it is no longer wanted.
     progress: Progress | None
+    #: The trace context that its fan-out belongs to; or empty.
+    trace: str = ""
 
     @property
     def counted(self) -> bool:
@@ -98,24 +102,28 @@ def chunks_done(manager: str, operation: str, done: Sequence[Chunk], began: floa
                 chunks=each.progress.planned if each.progress else None,
                 deliveries=each.users if each.counted else 0,
                 seconds=time.monotonic() - began,
+                trace_id=tracing.id_of(each.trace) or None,
             )
         if each.progress is not None and each.progress.ended:
-            fanout_ended(manager, operation, each.fanout_id, each.who, each.progress)
+            fanout_ended(manager, operation, each.fanout_id, each.who, each.progress, each.trace)
 
 
-def fanout_ended(manager: str, operation: str, fanout_id: str, who: Mapping[str, Any], progress: Progress) -> None:
+def fanout_ended(
+    manager: str, operation: str, fanout_id: str, who: Mapping[str, Any], progress: Progress, trace: str
+) -> None:
     """A fan-out has ended with its last chunk."""
     if metrics.sink is not None:
         metrics.sink.observe(metrics.FANOUT_SECONDS, [progress.milliseconds / 1000], (manager, operation))
     if logger.isEnabledFor(logging.INFO):
         counts = progress.planned, progress.reached, progress.milliseconds
-        _fanout_line(manager, operation, fanout_id, who, *counts)
+        _fanout_line(manager, operation, fanout_id, who, *counts, trace)
 
 
 def task_done(task: str, began: float, **values: Any) -> None:
     """A task that is not about one chunk is done; *values* say what it did."""
     if logger.isEnabledFor(logging.INFO):
-        _line(task, **values, seconds=time.monotonic() - began)
+        trace_id = tracing.sink.trace_id() if tracing.sink is not None else ""
+        _line(task, **values, seconds=time.monotonic() - began, trace_id=trace_id or None)
 
 
 def retried(manager: str, kind: str, count: int = 1) -> None:
@@ -131,7 +139,14 @@ def failed(manager: str, kind: str, count: int = 1) -> None:
 
 
 def _fanout_line(
-    manager: str, operation: str, fanout_id: str, who: Mapping[str, Any], chunks: int, reached: int, milliseconds: int
+    manager: str,
+    operation: str,
+    fanout_id: str,
+    who: Mapping[str, Any],
+    chunks: int,
+    reached: int,
+    milliseconds: int,
+    trace: str,
 ) -> None:
     _line(
         "fan-out done",
@@ -142,6 +157,7 @@ def _fanout_line(
         chunks=chunks,
         deliveries=reached,
         seconds=milliseconds / 1000,
+        trace_id=tracing.id_of(trace) or None,
     )
 
 

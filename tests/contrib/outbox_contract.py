@@ -15,6 +15,8 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 import feedmill
 from feedmill import Activity, Manager
@@ -34,6 +36,7 @@ from feedmill.manager import deferral
 from feedmill.storage import procedures
 from feedmill.storage.memory import DATA
 from feedmill.verbs import Comment, Love
+from tests.spans import tracing_to_memory
 
 START = dt.datetime(2024, 1, 1, 12, tzinfo=dt.timezone.utc)
 
@@ -214,6 +217,36 @@ def check_savepoints(kind: Kind) -> None:
             lost = club.add_activity(act(5))
         raise Undo
     assert lost.status().cancelled and len(home()) == 2
+
+
+def check_traces(kind: Kind) -> None:
+    """What comes of a row belongs to the trace of the request that wrote it, whoever relays it, together with which others; and to
+    none if that was not sampled."""
+    off = TracerProvider(sampler=ALWAYS_OFF).get_tracer("app")
+    with tracing_to_memory(Club.name) as traces:
+        requests = []
+        with away():
+            for number in range(3):
+                with traces.tracer.start_as_current_span("POST") as request, kind.transaction():
+                    club.add_activity(act(number))
+                    club.follow(f"zoe{number}", "ann")
+                requests.append(request)
+            with off.start_as_current_span("POST"), kind.transaction():
+                club.add_activity(act(3))
+        with traces.tracer.start_as_current_span("of somebody else") as other:
+            kind.outbox._left_until = 0.0
+            with later(kind, 60):
+                assert kind.outbox.relay() == 7
+        assert len(home()) == 4 and traces.spans(other) == []
+        for request in requests:
+            names = traces.names(request)
+            assert names.count("record") == names.count("accept") == 2 and names.count("plan") == 1, names
+            recorded, accepted = (traces.spans(request, each) for each in ("record", "accept"))
+            assert {each.parent.span_id for each in accepted} == {each.context.span_id for each in recorded}  # type: ignore[union-attr]
+        assert len(traces.spans(name="accept")) == 6
+    with kind.transaction():
+        club.add_activity(act(9))
+    assert len(home()) == 5
 
 
 def everything() -> None:

@@ -136,7 +136,7 @@ class TestRebuild:
         for feed in manager.get_feeds(10).values():
             feed.delete()
         fanout = manager.rebuild(10)
-        assert box.descriptions[-1] == "rebuild the feeds of 10 in Friends"
+        assert box.descriptions[-1] == "rebuild the feeds of 10 in Friends: home and news"
         box.work()
         assert fanout.wait(1).op == "rebuild"
         assert [home(10), news(10), News(10)[0].activity_count] == before

@@ -99,7 +99,9 @@ def test_priorities_by_name(box: FakeBroker, high: Any, low: Any) -> None:
     Named().add_user_activity(1, love(1))
     box.work()
     assert home(10) == [1] == home(11)
-    assert box.descriptions[1:] == ["deliver 1 activity to 1 home and news feeds"] * 2
+    assert box.descriptions[1:] == [
+        f"deliver 1 activity of 1, chunk {each}, to home and news feeds of 1" for each in (1, 2)
+    ]
 
 
 def test_priorities_are_texts() -> None:

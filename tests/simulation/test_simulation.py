@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -12,12 +13,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from feedmill import tracing
 from feedmill.worker import compensation, delivery, follow, heartbeat, planner
 from tests.conftest import redis_executable
 from tests.simulation import app, known
@@ -71,6 +74,75 @@ def test_histories_end_as_was_asked_for(simulating: Simulator) -> None:
         tally.add(seed, result)
     assert tally.operations > tally.histories
     assert len(tally.faults) > 5
+
+
+class TracingSink:
+    """Gives what is accepted a trace each, and notes what is done in which."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        #: The fan-out that was accepted in a trace; empty if there were several.
+        self.accepted: dict[str, str] = {}
+        #: How many steps were done, by name; and those that were done in another trace than the fan-out's.
+        self.done = Counter[str]()
+        self.wrong: list[Any] = []
+
+    def begin(self, step: tracing.Step, manager: str, attributes: Any, **about: Any) -> Any:
+        """A step; of those that belong to a trace it is looked whose that is."""
+        self.done[step.name] += 1
+        if step is tracing.ACCEPT:
+            self.number += 1
+            trace = f"00-{self.number:032x}-{self.number:016x}-01"
+            self.accepted[trace] = attributes.get("feedmill.fanout.id", "")
+            return TracedSpan(trace)
+        if (trace := about.get("trace")) is not None:
+            asked, name = self.accepted.get(trace), attributes.get("feedmill.fanout.id", "")
+            if asked is None or (asked and name and asked != name):
+                self.wrong.append((step.name, trace, asked, name))
+        self.wrong += [(step.name, each) for each in about.get("links", ()) if each not in self.accepted]
+        return TracedSpan("")
+
+    def continued(self, trace: str) -> Any:
+        """Nothing."""
+        return contextlib.nullcontext()
+
+    def trace_id(self) -> str:
+        """None."""
+        return ""
+
+
+class TracedSpan:
+    """A step that says nothing."""
+
+    def __init__(self, trace: str) -> None:
+        self.trace = trace
+
+    def set(self, attributes: Any) -> None:
+        """Nothing."""
+
+    def current(self) -> Any:
+        """Nothing."""
+        return contextlib.nullcontext()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing."""
+
+
+@pytest.mark.timeout(600)
+def test_histories_that_are_traced(simulating: Simulator) -> None:
+    """The same holds where everything is traced; and what is done, whatever died before, is in the trace of what was asked for."""
+    steps = Counter[str]()
+    try:
+        for seed in range(SHORT[simulating.storage] // 5):
+            sink = TracingSink()
+            tracing.use(sink)
+            result = simulating.run(draw(seed, simulating.storage))
+            assert not result.wrong, f"seed {seed} on {simulating.storage}, traced: {result.wrong}"
+            assert not sink.wrong, f"seed {seed} on {simulating.storage}: {sink.wrong[:5]}"
+            steps.update(sink.done)
+    finally:
+        tracing.use(None)
+    assert {"accept", "claim", "plan", "deliver"} <= {*steps}
 
 
 @pytest.mark.timeout(300)

@@ -212,7 +212,9 @@ def _begin_anew(name: str, record: FanoutRecord, managers: Iterable[str]) -> Ste
     if body and manager in managers and op in OPERATIONS:
         succession, sent = OPERATIONS[op].succession, op not in PLANNED
         tells = "on_fanout_finished" in get_manager(manager).told_hooks
-        yield from backend().journal.open(manager, name, op, body, succession=succession, sent=sent, tells=tells)
+        yield from backend().journal.open(
+            manager, name, op, body, succession=succession, sent=sent, tells=tells, trace=None
+        )
         return
     yield from backend().maintenance.due_drop(manager, name)
     yield from backend().maintenance.set_aside(fanout_record_key(name), "none")

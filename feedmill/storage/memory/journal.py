@@ -69,6 +69,7 @@ class MemoryJournal(Journal):
         succession: Succession = REPLACING,
         sent: bool = False,
         tells: bool = False,
+        trace: str | None = "",
     ) -> Opened:
         name_of(manager, fanout_id)
         was, now = _record(fanout_id) or Record(), journal_time()
@@ -92,6 +93,8 @@ class MemoryJournal(Journal):
         )
         record.update(Record(feeds=tuple(feeds), chunks={}, begun={}, survived={}))
         record.update(Record(tells=1) if tells else {})
+        trace = was.get("trace", "") if trace is None else trace
+        record.update(Record(trace=trace) if trace else {})
         if rerun_at:
             record.update(
                 Record(rerun_at=rerun_at, repeat_after=lease(), audience_read_at=was.get("audience_read_at", 0))
@@ -175,7 +178,8 @@ class MemoryJournal(Journal):
             record["retried"] = record.get("retried", 0) + 1
             _forget(record, "alone")
         deaths = max(0, times - 1 - record["survived"].get(chunk, 0))
-        return Begun(times, record.get("audience_read_at", 0), deaths, record["chunks"][chunk])
+        facts = record.get("audience_read_at", 0), deaths, record["chunks"][chunk], record.get("trace", "")
+        return Begun(times, *facts)
 
     @atomic
     def end_chunk(
@@ -255,6 +259,10 @@ class MemoryJournal(Journal):
     def get(self, fanout_id: str) -> dict[str, str]:
         found = (_record(fanout_id) or Record()).items()
         return {**{name: str(value) for name, value in found if name in STATUS_FIELDS}, "now": str(journal_time())}
+
+    @atomic
+    def traces(self, fanout_ids: Sequence[str]) -> list[str]:
+        return [(_record(each) or Record()).get("trace", "") for each in fanout_ids]
 
     @atomic
     def forget(self, manager: str, author: EntityId, fanout_ids: Sequence[str]) -> None:
@@ -347,6 +355,7 @@ def _claimed(name: str, record: Record, held: str, now: int) -> Claim:
         tries=tried + 1,
         deaths=record.get("deaths", 0),
         relisted=relisted,
+        trace=record.get("trace", ""),
     )
 
 

@@ -62,6 +62,8 @@ from feedmill.storage.redis.timelines import call_script
 
 logger = logging.getLogger(__name__)
 
+#: What ``journal_open.lua`` is given for the trace context that the record has.
+KEPT_TRACE = "="
 #: Milliseconds since 1970 that no clock has come to; as in ``journal.lua``.
 FAR = 4_000_000_000_000
 #: The number of an unfollow that is not younger than the last, by server and the command that reads it: what a claim notes of
@@ -91,12 +93,17 @@ class RedisJournal(Journal):
         succession: Succession = REPLACING,
         sent: bool = False,
         tells: bool = False,
+        trace: str | None = "",
     ) -> Steps[Opened]:
         name, partition = name_of(manager, fanout_id), partition_of(fanout_id)
         author = bucket_key(manager, rate_limit.author if rate_limit else "", partition)
         keys = [*fanout_keys(fanout_id), wakeup_key(manager, partition), author]
         limits = (rate_limit.interval, rate_limit.interval * rate_limit.burst) if rate_limit else (0, 0)
-        rules = _lines(succession.absorbs), succession.becomes, *((1,) if tells else ())
+        rules: tuple[Any, ...] = _lines(succession.absorbs), succession.becomes
+        if trace != "":
+            rules += (1 if tells else "", KEPT_TRACE if trace is None else trace)
+        elif tells:
+            rules += (1,)
         chunk = body if sent else b""
         facts = (name, lease(), OPEN_TTL, op, manager, body, chunk, _lines(feeds), WAKEUP_TTL, *limits, *rules)
         ((generation, dead, found, wake),) = yield [call_script("journal_open", keys, *facts)]
@@ -159,8 +166,9 @@ class RedisJournal(Journal):
         (begun,) = yield [call_script("journal_begin_chunk", fanout_keys(fanout_id)[:3], generation, chunk, *known)]
         if len(begun) == 1:
             return NotBegun(begun[0])
+        trace = _trace(begun.pop()) if len(begun) > 4 else ""
         times, audience_read_at, deaths, data = begun
-        return Begun(int(times), int(audience_read_at), int(deaths), data)
+        return Begun(int(times), int(audience_read_at), int(deaths), data, trace)
 
     def end_chunk(
         self, manager: str, fanout_id: str, generation: int, chunk: int, reached: int | None
@@ -218,6 +226,10 @@ class RedisJournal(Journal):
             name: value.decode(errors="replace") for name, value in zip(STATUS_FIELDS, values) if value is not None
         }
         return {**fields, "now": str(journal_time(time, kept))}
+
+    def traces(self, fanout_ids: Sequence[str]) -> Steps[list[str]]:
+        found = yield [("HGET", fanout_record_key(each), "trace") for each in fanout_ids]
+        return [_trace(each or b"") for each in found]
 
     def forget(self, manager: str, author: EntityId, fanout_ids: Sequence[str]) -> Steps[None]:
         buckets = [("UNLINK", bucket_key(manager, author, partition)) for partition in range(PARTITIONS)]
@@ -330,7 +342,8 @@ def _settle(claim: Claim, delay: int, over: int, increments: int, *facts: Any) -
     return call_script("journal_settle", [clock, record, due], *_proof(claim), delay, over, increments, *facts)
 
 
-def _claimed(manager: str, held: str, facts: Sequence[Any], wakeup_id: str, audience_read_at: int) -> Claim:
+def _claimed(manager: str, held: str, facts: list[Any], wakeup_id: str, audience_read_at: int) -> Claim:
+    trace = _trace(facts.pop()) if len(facts) > 12 else ""
     name, op, generation, planned, attempts, body, sent, feeds, waiting_queue, tries, deaths, first = facts
     done = (
         op.decode(),
@@ -343,8 +356,14 @@ def _claimed(manager: str, held: str, facts: Sequence[Any], wakeup_id: str, audi
     )
     counted = int(first or audience_read_at), int(tries), int(deaths)
     return Claim(
-        named_fanout(manager, name.decode()), held, int(generation), *done, wakeup_id, *counted, relisted=bool(first)
+        *(named_fanout(manager, name.decode()), held, int(generation), *done, wakeup_id, *counted),
+        relisted=bool(first),
+        trace=trace,
     )
+
+
+def _trace(value: bytes) -> str:
+    return value.decode("ascii", "replace")
 
 
 @functools.lru_cache(maxsize=256)

@@ -10,14 +10,15 @@
 --   fan-outs whose record is damaged: the doctor finds those, and they hold up nobody}; of what was claimed {fan-out, op, generation, chunks if all are
 --   written down, attempts, body, how many of the chunks were sent, names of the feeds that it is for,
 --   the full queue that it waits for or '', how often it was really begun, this time included, how many of these never ended,
---   number of the last unfollow, or of one before, when its people were listed first; '' if they never were}
+--   number of the last unfollow, or of one before, when its people were listed first, '' if they never were; then, if it belongs to a
+--   trace, the context of that}
 -- What was put in ends in whole milliseconds, claims in halves and a little, what was put off
 -- in quarters: none is taken for another.
 -- include: journal
 local limit, lease, stays, rolling, unfollows = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local due, wakeup_id, taken, beginning = KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 -- Fields that are numbers come first.
-local FIELDS = {'generation', 'planned', 'done', 'progress_at_claim', 'sent', 'created', 'reached', 'attempts', 'tried', 'deaths', 'audience_read_at', 'op', 'fully_planned', 'finished', 'rerun_at', 'body', 'feeds', 'waiting_queue', 'previous_progress', 'skipped', 'repeat_after'}
+local FIELDS = {'generation', 'planned', 'done', 'progress_at_claim', 'sent', 'created', 'reached', 'attempts', 'tried', 'deaths', 'audience_read_at', 'op', 'fully_planned', 'finished', 'rerun_at', 'body', 'feeds', 'waiting_queue', 'previous_progress', 'skipped', 'repeat_after', 'trace'}
 local NUMBERS = 11
 
 local count = redis.pcall('ZCOUNT', due, '-inf', now)
@@ -71,7 +72,7 @@ if #claims > 0 then call('ZADD', due, unpack(moves)) end
 if #over > 0 then call('ZREM', due, unpack(over)) end
 local out, time = {}, whole(now)
 for i, f in ipairs(claims) do
-  local generation, planned, done, progress_at_claim, sent, created, reached, attempts, tried, deaths, audience_read_at, op, fully_planned, finished_at, rerun_at, body, feeds, waiting_queue, previous, skipped, repeat_after = unpack(f, 1, 21)
+  local generation, planned, done, progress_at_claim, sent, created, reached, attempts, tried, deaths, audience_read_at, op, fully_planned, finished_at, rerun_at, body, feeds, waiting_queue, previous, skipped, repeat_after, trace = unpack(f, 1, 22)
   local id = moves[2 * i]
   local r = beginning .. id
   local whole_plan = fully_planned == '1' and not finished_at -- all its chunks are written down
@@ -109,6 +110,7 @@ for i, f in ipairs(claims) do
   call('HSET', r, unpack(sets))
   if now - number(created) >= rolling then feeds = '' end
   out[i] = {id, op, generation, planned, attempts + 1, body or '', sent, feeds or '', not whole_plan and waiting_queue or '', tried + 1, deaths, audience_read_at or ''}
+  if trace then out[i][13] = trace end
 end
 call('DEL', wakeup_id, taken)
 if #claims > 0 then

@@ -5,7 +5,8 @@
 -- ARGV: see the names below. chunk: the only one if it is sent at once, and then due when the lease is over, or ''; feeds:
 --   names of those that it is for, each between two line ends; wake-up message: ms that it counts as on its way; fill: ms that each fan-out fills
 --   the bucket by, or 0 for no limit; holds: ms that the bucket holds; lease in ms, keep in seconds; absorbs: ops, each between
---   two line ends, whose work it does as well where that is not done, or is to be done again, and then its own op is becomes; tells: given if a hook is told when it has ended
+--   two line ends, whose work it does as well where that is not done, or is to be done again, and then its own op is becomes; tells: given, and not '', if a hook is told when it has ended; trace: given if it
+--   belongs to a trace: the context of that, or '=' for the one that the record has
 -- Returns: {its generation, id of the dead letter that this makes pointless or '', op, 1 if the caller is to send the
 --   wake-up message: 0 if one is on its way, or if it is for later}
 -- What was asked before may be running; then this is to be done again when that has ended, also where it is the same to the
@@ -15,11 +16,11 @@
 -- Once that is over, and one worker alone did the last of it, nothing that ran before is left: what is asked for next is done once.
 -- Who unfollowed since the people of that were listed may hold what it wrote.
 -- include: journal
-local name, lease, keep, op, manager, body, chunk, feeds, wakeup_id, fill, holds, absorbs, becomes, tells = unpack(ARGV)
+local name, lease, keep, op, manager, body, chunk, feeds, wakeup_id, fill, holds, absorbs, becomes, tells, trace = unpack(ARGV)
 local r, chunks, due, bucket = KEYS[2], KEYS[3], KEYS[4], KEYS[6]
-local previous = redis.pcall('HMGET', r, 'generation', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'rerun_at', 'dead', 'dead_letter', 'audience_read_at', 'alone', 'previous_progress', 'tells')
+local previous = redis.pcall('HMGET', r, 'generation', 'op', 'claimed', 'finished', 'cancelled', 'attempts', 'retried', 'rerun_at', 'dead', 'dead_letter', 'audience_read_at', 'alone', 'previous_progress', 'tells', 'trace')
 if previous.err then previous = {} end -- it holds no fan-out record, and is replaced
-local old_plan, old_op, claimed, finished_at, cancelled, attempts, retried, asked, dead, dead_letter, audience_read_at, alone, running, told = unpack(previous, 1, 14)
+local old_plan, old_op, claimed, finished_at, cancelled, attempts, retried, asked, dead, dead_letter, audience_read_at, alone, running, told, old_trace = unpack(previous, 1, 15)
 local rerun_at = number(asked)
 if old_op then
   local twice = cancelled or (not alone and (retried or number(attempts) > 1))
@@ -40,7 +41,9 @@ if old_op and told and not finished_at then tell(due, name, r, 'replaced') end
 call('UNLINK', r, chunks)
 local generation = next_generation(old_plan)
 call('HSET', r, 'generation', generation, 'op', op, 'manager', manager, 'body', body, 'created', whole(now), 'feeds', feeds)
-if tells then call('HSET', r, 'tells', 1) end
+if tells and tells ~= '' then call('HSET', r, 'tells', 1) end
+if trace == '=' then trace = old_trace end
+if trace then call('HSET', r, 'trace', trace) end
 if rerun_at > 0 then call('HSET', r, 'rerun_at', whole(rerun_at), 'repeat_after', lease, 'audience_read_at', audience_read_at or 0) end
 dead_letter = dead or dead_letter -- kept, since whoever was to drop it may have died
 if dead_letter then call('HSET', r, 'dead_letter', dead_letter) end
