@@ -10,7 +10,7 @@ What is run, block by block and in the order of the page, all of a page in one n
 - ``pycon``: as a doctest.
 - ``console``: ``$ feedmill …`` and what it prints.
 - ``html``: what is opened is closed.
-- ``sh``, ``bash``: bash must be able to read it. There, and in files for other tools (``ini``, ``yaml``, ``json``,
+- ``sh``, ``bash``: bash must be able to read it. There, and in files for other tools (``ini``, ``yaml``, ``json``, ``dockerfile``,
   which are parsed), what is said of Feedmill must exist: commands, options, settings, targets of make.
 
 What is not run, but compared with a file of the repository, by ``tests/test_docs.py``:
