@@ -21,7 +21,7 @@ What is not run, but compared with a file of the repository, by ``tests/test_doc
   other one, line by line.
 
 An HTML comment right before a block says what is different about it: ``<!-- setup … -->`` is Python that runs first and
-that readers do not see; ``<!-- run by tests/test_x.py -->`` and the names in :data:`ELSEWHERE` stand for a block that
+that readers do not see; ``<!-- run by tests/test_x.py -->``, with a name behind a colon for that test, and the names in :data:`ELSEWHERE` stand for a block that
 another test runs; ``<!-- not run: reason -->`` is for what cannot be run.
 """
 
