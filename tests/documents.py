@@ -10,7 +10,7 @@ What is run, block by block and in the order of the page, all of a page in one n
 - ``pycon``: as a doctest.
 - ``console``: ``$ feedmill …`` and what it prints.
 - ``html``: what is opened is closed.
-- ``sh``, ``bash``: bash must be able to read it. There, and in files for other tools (``ini``, ``yaml``, ``json``,
+- ``sh``, ``bash``: bash must be able to read it. There, and in files for other tools (``ini``, ``yaml``, ``json``, ``dockerfile``,
   which are parsed), what is said of Feedmill must exist: commands, options, settings, targets of make.
 
 What is not run, but compared with a file of the repository, by ``tests/test_docs.py``:
@@ -21,7 +21,7 @@ What is not run, but compared with a file of the repository, by ``tests/test_doc
   other one, line by line.
 
 An HTML comment right before a block says what is different about it: ``<!-- setup … -->`` is Python that runs first and
-that readers do not see; ``<!-- run by tests/test_x.py -->`` and the names in :data:`ELSEWHERE` stand for a block that
+that readers do not see; ``<!-- run by tests/test_x.py -->``, with a name behind a colon for that test, and the names in :data:`ELSEWHERE` stand for a block that
 another test runs; ``<!-- not run: reason -->`` is for what cannot be run.
 """
 

@@ -127,6 +127,11 @@ class Reader:
         assert list(yaml.safe_load_all(block.text))
         check_words(block)
 
+    def _dockerfile(self, block: Block) -> None:
+        for line in re.sub(r"\\\n", "", block.text).splitlines():
+            assert re.match(r"(FROM|USER|COPY|RUN|ENV|CMD) \S|#|$", line), f"{block.where}: {line!r}"
+        check_words(block)
+
     def _html(self, block: Block) -> None:
         opened = re.findall(r"<(/?)(\w+)[^<>]*?(?<!/)>", block.text)
         assert sum(not end for end, _ in opened) == sum(bool(end) for end, _ in opened), f"{block.where}: a tag is open"

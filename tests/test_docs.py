@@ -39,7 +39,7 @@ def runs_elsewhere(block: Block) -> bool:
                 f"{block.where}: {test} does not look for it"
             )
             return True
-    for test in block.said("run by"):
+    for test in (said.partition(": ")[0] for said in block.said("run by")):
         assert (ROOT / test).is_file(), f"{block.where}: there is no {test}"
         assert block.page.name in (ROOT / test).read_text(), f"{block.where}: {test} does not mention the page"
         return True

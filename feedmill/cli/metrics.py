@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import threading
+
 import click
 
 from feedmill.cli import shapes
@@ -46,11 +49,14 @@ def _serve(port: int, host: str) -> Result:
     except ImportError as error:
         raise Failure(str(error)) from error
     try:
-        _, thread = prometheus.serve_stored(port, host)
+        server, thread = prometheus.serve_stored(port, host)
     except OSError as error:
         raise Failure(
             f"metrics cannot be served on {host}:{port}: {error}; choose another port with --serve"
         ) from error
+    # The first process of a container is ended by no signal that it does not handle.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda number, frame: server.shutdown())
     tell(f"serving http://{host}:{port}/metrics")
     thread.join()
     return Result(shapes.Figures([]))
