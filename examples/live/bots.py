@@ -101,7 +101,7 @@ def act(rng: random.Random) -> None:
         site.like(rng.choice(fans), chosen["id"])
     elif dice < 0.93:
         author = rng.choice(_CAST)
-        site.post(author, rng.choice(store.SEED["chatter"][author]))
+        _say_something(rng, author)
     else:
         listed = [each["id"] for each in store.listed()]
         person, target = rng.sample(listed, 2)
@@ -111,4 +111,10 @@ def act(rng: random.Random) -> None:
 
 def post_of_big(rng: random.Random) -> dict[str, object]:
     """Who has thousands of followers posts something."""
-    return site.post(store.BIG, rng.choice(store.SEED["chatter"][store.BIG]))
+    return _say_something(rng, store.BIG)
+
+
+def _say_something(rng: random.Random, author: str) -> dict[str, object]:
+    """What they have not said for the longest time, if they have said everything."""
+    said = {each["text"]: each["id"] for each in reversed(store.recent_posts(200)) if each["author"] == author}
+    return site.post(author, min(store.SEED["chatter"][author], key=lambda text: (said.get(text, 0), rng.random())))

@@ -15,8 +15,10 @@ from feedmill.fanout import Fanout, FanoutStatus
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between two looks at what is running, and of one bar of the plot; number of bars, and of fan-outs that are listed.
-LOOK, BAR, BARS, LISTED = 0.25, 1.0, 60, 5
+#: Seconds between two looks at what is running, and of one bar of the plot.
+LOOK, BAR = 0.25, 1.0
+#: Number of bars, of those that the lag is of, and of fan-outs that are listed.
+BARS, RECENT, LISTED = 60, 10, 5
 
 
 @dataclasses.dataclass
@@ -81,12 +83,11 @@ class FanoutWatch:
         bars = [self._bars.get(number, [0, 0]) for number in range(now - BARS + 1, now + 1)]
         with self._lock:
             watched = list(self._watched)
-        running = [each for each in watched if each.running and each.status]
+        running = [each for each in watched if each.running]
         return {
             "fanouts": [each.to_dict() for each in reversed(watched) if each.audience][:LISTED],
             "running": len(running),
             "rate": max((bar[0] / BAR for bar in bars[-3:]), default=0),
-            "lag": max((each.status.seconds for each in running if each.status), default=0),
+            "lag": max(bar[1] for bar in bars[-RECENT:]),
             "rates": [bar[0] / BAR for bar in bars],
-            "lags": [bar[1] for bar in bars],
         }

@@ -73,9 +73,11 @@ class Site:
     url: str
     redis: KeptRedis
 
-    def ask(self, person: str, path: str) -> Any:
+    def ask(self, person: str, path: str, body: Any = None, method: str | None = None) -> Any:
         """What the page of *person* would be told."""
-        request = urllib.request.Request(f"{self.url}/api{path}", headers={"Cookie": f"person={person}"})
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Cookie": f"person={person}"}
+        request = urllib.request.Request(f"{self.url}/api{path}", data=data, headers=headers, method=method)
         with urllib.request.urlopen(request, timeout=30) as answer:
             return json.load(answer)
 
@@ -129,11 +131,6 @@ class Person(Visit):
     def card(self, text: str) -> Locator:
         """The post with *text*."""
         return self["#posts .post"].filter(has_text=text)
-
-    def badge(self) -> int:
-        """What the bell shows."""
-        text = self["#badge"].inner_text() if self["#badge"].is_visible() else "0"
-        return int(text.strip("+"))
 
     def see_all(self) -> None:
         """Open the notifications and close them: the badge is gone."""

@@ -22,13 +22,13 @@ export function svg(tag, attributes = {}, ...children) {
 
 export const icon = (name) => svg("svg", { "aria-hidden": "true" }, svg("use", { href: `#i-${name}` }));
 
-const HUES = [12, 28, 45, 95, 150, 172, 195, 215, 245, 275, 310, 340];
+const HUES = [6, 22, 140, 165, 186, 204, 222, 244, 266, 288, 312, 338];
 
 export function avatar(person) {
-  const sum = [...person.id + person.name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) >>> 0, 7);
+  const sum = [...person.id + person.name].reduce((sum, letter) => Math.imul(sum ^ letter.codePointAt(0), 16777619) >>> 0, 2166136261);
   const words = person.name.trim().split(/\s+/), ends = words.length > 1 ? [words[0], words.at(-1)] : words;
   const made = el("span", { class: "avatar", "aria-hidden": "true" }, ends.map((word) => [...word][0]).join("").toUpperCase());
-  made.style.setProperty("--hue", HUES[sum % HUES.length]);
+  made.style.setProperty("--hue", HUES[(sum >>> 9) % HUES.length]);
   return made;
 }
 

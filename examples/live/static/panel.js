@@ -31,7 +31,7 @@ function draw(found) {
   $("#running").hidden = !found.running;
   $("#running").textContent = `${found.running} running`;
   $("#rate").textContent = number(found.rate);
-  $("#lag").textContent = seconds(found.running ? found.lag : (current?.seconds ?? 0));
+  $("#lag").textContent = seconds(found.lag);
   $("#chunks").textContent = current ? `${current.done} / ${current.planned}` : "–";
   plot(found.rates);
   const ids = new Set(found.fanouts.map((each) => each.id));
