@@ -134,10 +134,10 @@ class Person(Visit):
 
     def see_all(self) -> None:
         """Open the notifications and close them: the badge is gone."""
-        self["#bell"].click()
-        self["#inbox .stack, #inbox .empty"].first.wait_for()
-        self.page.keyboard.press("Escape")
+        with self.page.expect_response("**/api/notifications/mark"):
+            self["#open-notifications"].click()
         self["#badge"].wait_for(state="hidden")
+        self.page.keyboard.press("Escape")
 
 
 @contextmanager

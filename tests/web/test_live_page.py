@@ -68,7 +68,7 @@ def test_two_people(look: Look) -> None:
         like.click()
         expect(ben["#badge"]).to_have_text("1")
         print(f"a like moves the badge of somebody else after {time.monotonic() - began:.2f} s")
-        expect(ben["#bell"]).to_have_attribute("aria-label", "Notifications, 1 new")
+        expect(ben["#open-notifications"]).to_have_attribute("aria-label", "Notifications, 1 new")
         expect(ben["#announcer"]).to_have_text("1 new notification")
         expect(like).to_have_attribute("aria-pressed", "true")
         like.click()
@@ -86,11 +86,11 @@ def test_notifications(look: Look) -> None:
     """Opened they are seen; read is each by itself, or all; "who?" names everybody behind one."""
     with look("finn") as finn:
         expect(finn["#badge"]).to_be_visible()
-        finn["#bell"].click()
-        items = finn["#inbox .stack"]
+        finn["#open-notifications"].click()
+        items = finn["#notifications .stack"]
         expect(items.first).to_be_visible()
         expect(finn["#badge"]).to_be_hidden()
-        unread = finn["#inbox .stack.unread"].count()
+        unread = finn["#notifications .stack.unread"].count()
         assert 0 < unread < items.count()
         expect(finn["#unread"]).to_have_text(str(unread))
 
@@ -113,29 +113,29 @@ def test_notifications(look: Look) -> None:
         finn["#tab-unread"].click()
         expect(items).to_have_count(unread)
         finn["#mark-all"].click()
-        expect(finn["#inbox .empty"]).to_contain_text("All read")
+        expect(finn["#notifications .empty"]).to_contain_text("All read")
         expect(finn["#mark-all"]).to_be_disabled()
         finn.page.keyboard.press("Escape")
         finn.page.reload()
         live(finn.page)
-        finn["#bell"].click()
+        finn["#open-notifications"].click()
         expect(items.first).to_be_visible()
-        assert finn["#inbox .stack.unread"].count() == 0
+        assert finn["#notifications .stack.unread"].count() == 0
 
 
 def test_notifications_come_into_the_open_list(look: Look) -> None:
     """And are seen there; what is being read stays where it is."""
     with look("hana") as hana, look("elin") as elin:
-        hana["#bell"].click()
-        expect(hana["#inbox .stack"].first).to_be_visible()
+        hana["#open-notifications"].click()
+        expect(hana["#notifications .stack"].first).to_be_visible()
         hana.page.keyboard.press("Escape")
         hana.post("Two more cups")
-        hana["#bell"].click()
-        expect(hana["#inbox .stack"].first).to_be_visible()
+        hana["#open-notifications"].click()
+        expect(hana["#notifications .stack"].first).to_be_visible()
         elin["#new-posts"].click()
         elin.card("Two more cups").locator(".like").click()
-        expect(hana["#inbox .stack"].first).to_contain_text("Elin Sørli")
-        expect(hana["#inbox .stack"].first).to_have_class("stack unread")
+        expect(hana["#notifications .stack"].first).to_contain_text("Elin Sørli")
+        expect(hana["#notifications .stack"].first).to_have_class("stack unread")
         expect(hana["#badge"]).to_be_hidden()
 
 
@@ -150,17 +150,17 @@ def test_answers_may_overtake_each_other(look: Look) -> None:
             late.append((route, route.fetch()))
 
         hana.page.route("**/api/notifications?**", hold, times=1)
-        hana["#bell"].click()
+        hana["#open-notifications"].click()
         for _ in range(PATIENCE // 50):
             if late:
                 break
             hana.page.wait_for_timeout(50)
         kofi.card("A blue bowl").locator(".like").click()
-        expect(hana["#inbox .stack"].first).to_contain_text("Kofi Mensah")
+        expect(hana["#notifications .stack"].first).to_contain_text("Kofi Mensah")
         ((route, answer),) = late
         route.fulfill(response=answer)
         hana.page.wait_for_timeout(500)
-        expect(hana["#inbox .stack"].first).to_contain_text("Kofi Mensah")
+        expect(hana["#notifications .stack"].first).to_contain_text("Kofi Mensah")
 
 
 def test_following(look: Look) -> None:
@@ -211,10 +211,10 @@ def test_text_is_never_html(look: Look) -> None:
         expect(new["#posts .text"].first).to_have_text(evil)
         new.page.get_by_role("button", name="Follow Dev Raman", exact=True).click()
         expect(new["#toasts"]).to_contain_text("You follow Dev Raman")
-        dev["#bell"].click()
-        expect(dev["#inbox .stack"].first).to_contain_text("<b onclick=alert(1)>Eve now follows you")
+        dev["#open-notifications"].click()
+        expect(dev["#notifications .stack"].first).to_contain_text("<b onclick=alert(1)>Eve now follows you")
         for person in (new, dev):
-            assert person["#posts img, #posts script, #inbox b, .people b"].count() == 0
+            assert person["#posts img, #posts script, #notifications b, .people b"].count() == 0
             assert "evil" not in person.page.title()
 
 
@@ -240,9 +240,9 @@ def test_redis_restarts(look: Look, site: Site) -> None:
             site.redis.start()
         ben.card("Ebb and flow").locator(".like").click()
         expect(june["#badge"]).to_have_text("1")
-        june["#bell"].click()
-        expect(june["#inbox .stack"].first).to_contain_text("Ada Aldous")
-        expect(june["#inbox .stack"].first).to_contain_text("Ben Okafor")
+        june["#open-notifications"].click()
+        expect(june["#notifications .stack"].first).to_contain_text("Ada Aldous")
+        expect(june["#notifications .stack"].first).to_contain_text("Ben Okafor")
         print(f"two likes around a restart of Redis are there after {time.monotonic() - began:.2f} s")
         for person in (june, ada, ben):
             expect(person["#state"]).to_have_text("Live")
@@ -272,11 +272,11 @@ def test_the_keyboard(look: Look) -> None:
                 "() => document.activeElement.ariaLabel ?? document.activeElement.textContent.trim()"
             )
             assert focused.startswith(name), f"{focused!r} instead of {name!r}"
-        lena["#bell"].focus()
+        lena["#open-notifications"].focus()
         press("Enter")
-        expect(lena["#inbox"]).to_be_visible()
-        expect(lena["#inbox-title"]).to_be_focused()
-        expect(lena["#bell"]).to_have_attribute("aria-expanded", "true")
+        expect(lena["#notifications"]).to_be_visible()
+        expect(lena["#notifications-title"]).to_be_focused()
+        expect(lena["#open-notifications"]).to_have_attribute("aria-expanded", "true")
         lena["#tab-all"].focus()
         press("ArrowRight")
         expect(lena["#tab-unread"]).to_be_focused()
@@ -284,9 +284,9 @@ def test_the_keyboard(look: Look) -> None:
         press("ArrowRight")
         expect(lena["#tab-all"]).to_be_focused()
         press("Escape")
-        expect(lena["#inbox"]).to_be_hidden()
-        expect(lena["#bell"]).to_be_focused()
-        expect(lena["#bell"]).to_have_attribute("aria-expanded", "false")
+        expect(lena["#notifications"]).to_be_hidden()
+        expect(lena["#open-notifications"]).to_be_focused()
+        expect(lena["#open-notifications"]).to_have_attribute("aria-expanded", "false")
 
         lena["#compose textarea"].focus()
         lena.page.keyboard.type("By hand")
@@ -329,10 +329,10 @@ def test_nothing_keeps_anybody_out(look: Look, size: tuple[int, int], dark: bool
             view.click()
             found += ivo.axe()
             assert ivo.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        ivo["#bell"].click()
-        expect(ivo["#inbox .stack"].first).to_be_visible()
-        ivo["#inbox"].get_by_role("button", name="Who?").first.click()
-        expect(ivo["#inbox .who li"].first).to_be_visible()
+        ivo["#open-notifications"].click()
+        expect(ivo["#notifications .stack"].first).to_be_visible()
+        ivo["#notifications"].get_by_role("button", name="Who?").first.click()
+        expect(ivo["#notifications .who li"].first).to_be_visible()
         found += ivo.axe()
         ivo.page.keyboard.press("Escape")
         ivo["#account"].click()
@@ -391,11 +391,11 @@ def test_screenshots(browser: Browser, tmp_path: Path, request: pytest.FixtureRe
             size, scale = (WIDE, 1) if width == "wide" else (NARROW, 1.5)
             with looking(browser, site, "ada", size=size, dark=colours == "dark", scale=scale) as found:
                 if colours == "dark":
-                    found["#bell"].click()
-                    found["#inbox .stack"].nth(1).wait_for()
+                    found["#open-notifications"].click()
+                    found["#notifications .stack"].nth(1).wait_for()
                     if size == WIDE:
-                        found["#inbox"].get_by_role("button", name="Mark as read").nth(1).click()
-                    found["#inbox-title"].focus()
+                        found["#notifications"].get_by_role("button", name="Mark as read").nth(1).click()
+                    found["#notifications-title"].focus()
                 site.ask("ada", "/fanouts", {})
                 site.ask(author, "/posts", {"text": text})
                 found["#new-posts"].get_by_text("2 new posts").wait_for()

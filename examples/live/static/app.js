@@ -2,7 +2,7 @@
 import { $, $$, avatar, el } from "./dom.js";
 import { ask, attempt, listen } from "./net.js";
 import * as feed from "./feed.js";
-import * as inbox from "./inbox.js";
+import * as notifications from "./notifications.js";
 import * as panel from "./panel.js";
 import * as side from "./side.js";
 
@@ -14,11 +14,11 @@ async function begin(state) {
     "aria-current": person.id === state.me.id ? "true" : null,
     click: attempt(async () => be(await ask("POST", "/login", { person: person.id }))),
   }, avatar(person), el("span", {}, el("strong", {}, person.name), el("span", { class: "soft" }, person.bio))))));
-  inbox.open(state.me);
+  notifications.open(state.me);
   panel.open(state.people);
   let ready = false;
   const hear = () => ready && listen({ home: feed.shown, network: side.shown }, {
-    badge: inbox.showCounts,
+    badge: notifications.showCounts,
     home: (change) => feed.showNew(change.new),
     network: (change) => side.showNew(change.new),
   });
@@ -73,7 +73,7 @@ $("#theme").addEventListener("click", () => {
 dark.addEventListener("change", dress);
 dress();
 
-for (const [popover, button] of [["#inbox", "#bell"], ["#accounts", "#account"]]) {
+for (const [popover, button] of [["#notifications", "#open-notifications"], ["#accounts", "#account"]]) {
   $(button).setAttribute("aria-expanded", "false");
   $(popover).addEventListener("toggle", (event) => $(button).setAttribute("aria-expanded", String(event.newState === "open")));
 }

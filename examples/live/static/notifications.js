@@ -1,17 +1,17 @@
-// Notifications: the bell, its badge, and the list behind it, of all or of what is unread.
+// Notifications: the button with the badge, and the list behind it, of all or of what is unread.
 import { $, $$, announce, count, el, empty, keepFocus } from "./dom.js";
 import { ask, attempt, latest } from "./net.js";
 import { stack } from "./stacks.js";
 
-const inbox = $("#inbox"), list = $("ol", inbox), more = $(".more", inbox);
+const notifications = $("#notifications"), list = $("ol", notifications), more = $(".more", notifications);
 let me = null, next = null, revision = null, unreadOnly = false, paged = false, last = null;
 const lastAsked = latest();
-const isOpen = () => inbox.matches(":popover-open");
+const isOpen = () => notifications.matches(":popover-open");
 
 export function open(person) {
   me = person;
   last = null;
-  if (isOpen()) inbox.hidePopover();
+  if (isOpen()) notifications.hidePopover();
 }
 
 // Counts come with events and with answers; those with a lower number are older.
@@ -19,13 +19,13 @@ export function showCounts({ unseen, unread, seq }) {
   if (last && seq < last.seq) return;
   $("#badge").textContent = unseen > 99 ? "99+" : unseen;
   $("#badge").hidden = unseen === 0;
-  $("#bell").setAttribute("aria-label", unseen ? `Notifications, ${unseen} new` : "Notifications");
+  $("#open-notifications").setAttribute("aria-label", unseen ? `Notifications, ${unseen} new` : "Notifications");
   $("#unread").textContent = unread || "";
   $("#mark-all").disabled = unread === 0;
   document.title = (unseen ? `(${unseen}) ` : "") + "Millpond";
   if (last && unseen > last.unseen) announce(count(unseen, "new notification"));
   if (last && isOpen() && seq !== last.seq) {
-    if (paged) $("#inbox-new").hidden = unseen <= last.unseen;
+    if (paged) $("#notifications-new").hidden = unseen <= last.unseen;
     else if (unseen) attempt(() => load())();
   }
   last = { unseen, unread, seq };
@@ -41,11 +41,11 @@ function load(cursor) {
     else {
       keepFocus(list, () => list.replaceChildren(...drawn));
       revision = page.revision; // of the first page: what came while reading is not marked
-      $("#inbox-new").hidden = true;
+      $("#notifications-new").hidden = true;
     }
     more.hidden = !next;
     const [title, text] = unreadOnly ? ["All read", "You have seen to everything."] : ["Nothing yet", "Likes of your posts and new followers come here."];
-    empty($(".empty", inbox), title, text).hidden = list.hasChildNodes();
+    empty($(".empty", notifications), title, text).hidden = list.hasChildNodes();
     if (!cursor) await mark({ seen: true, until: revision });
   });
 }
@@ -73,31 +73,31 @@ function item(found) {
 
 function choose(tab, focus) {
   unreadOnly = tab.id === "tab-unread";
-  for (const each of $$("[role=tab]", inbox)) {
+  for (const each of $$("[role=tab]", notifications)) {
     each.setAttribute("aria-selected", String(each === tab));
     each.tabIndex = each === tab ? 0 : -1;
   }
-  $("#inbox-list").setAttribute("aria-labelledby", tab.id);
+  $("#notifications-list").setAttribute("aria-labelledby", tab.id);
   if (focus) tab.focus();
   return load();
 }
 
-for (const tab of $$("[role=tab]", inbox)) tab.addEventListener("click", attempt(() => choose(tab)));
-$("[role=tablist]", inbox).addEventListener("keydown", (event) => {
-  const tabs = $$("[role=tab]", inbox), at = tabs.indexOf(document.activeElement);
+for (const tab of $$("[role=tab]", notifications)) tab.addEventListener("click", attempt(() => choose(tab)));
+$("[role=tablist]", notifications).addEventListener("keydown", (event) => {
+  const tabs = $$("[role=tab]", notifications), at = tabs.indexOf(document.activeElement);
   const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: -1 }[event.key];
   if (to === undefined) return;
   event.preventDefault();
   attempt(() => choose(tabs.at(to % tabs.length), true))();
 });
-inbox.addEventListener("toggle", attempt(async (event) => {
+notifications.addEventListener("toggle", attempt(async (event) => {
   if (event.newState !== "open") return;
-  $("#inbox-title").focus();
+  $("#notifications-title").focus();
   list.replaceChildren();
   await choose($("#tab-all"));
 }));
 more.addEventListener("click", attempt(() => load(next)));
-$("#inbox-new").addEventListener("click", attempt(() => load()));
+$("#notifications-new").addEventListener("click", attempt(() => load()));
 $("#mark-all").addEventListener("click", attempt(async () => {
   await mark({ seen: true, read: true, until: revision });
   await load();
