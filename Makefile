@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo example-django example-fastapi example-flask test lint docs bench fuzz simulate pythons djangos audit chaos soak test-web clean
+.PHONY: help demo demo-web example-django example-fastapi example-flask test lint docs bench fuzz simulate pythons djangos audit chaos soak test-web clean
 
 help:
 	@echo "make demo   play a social network through real workers and show the feeds"
+	@echo "make demo-web  watch a lively network in the browser, with a private Redis and workers"
 	@echo "make example-django, make example-fastapi, make example-flask  a small network in the browser, with a private Redis and a worker"
 	@echo "make test   everything that should be green: linters, types, tests"
 	@echo "make test-web  pages in a real Chromium, which must be installed; --screenshots in ARGS writes those of the docs"
@@ -35,10 +36,11 @@ demo: $(STAMP)
 	@PATH="$$PATH:$$($(BIN)/python .ci/fetch_redis.py)" $(BIN)/feedmill demo
 
 # WEB_PORT=8000; EXAMPLE_DB names a file that keeps what is done.
+demo-web: SITE := live
 example-django: SITE := django
 example-fastapi: SITE := fastapi
 example-flask: SITE := flask
-example-django example-fastapi example-flask: $(STAMP)
+demo-web example-django example-fastapi example-flask: $(STAMP)
 	@PATH="$$PATH:$$($(BIN)/python .ci/fetch_redis.py)" $(BIN)/python -m examples.run $(SITE)
 
 lint: $(STAMP)

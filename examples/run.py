@@ -29,6 +29,11 @@ class Site(NamedTuple):
     #: What is run before the server is: first what makes the database, and then what fills it and the feeds.
     database: Sequence[str] = ()
     seed: Sequence[str] = ("-m", "examples.shared.seed")
+    #: What workers import, and how many there are.
+    modules: str = "examples.shared.feeds"
+    workers: int = 1
+    #: What its environment has besides, where no Redis server was found.
+    in_memory: Mapping[str, str] = {}
     #: Where its modules are.
     folder: str = "."
 
@@ -46,6 +51,14 @@ SITES = {
     "flask": Site(
         ("-m", "gunicorn", "examples.flask.app:create_app()", *QUIET, "--threads", "50", "--bind"), "127.0.0.1:"
     ),
+    # It fills itself, while one looks.
+    "live": Site(
+        ("-m", "uvicorn", "examples.live.app:app", *QUIET, "--timeout-graceful-shutdown", "1", "--port"),
+        seed=(),
+        modules="examples.live.feeds",
+        workers=2,
+        in_memory={"LIVE_FOLLOWERS": "500"},
+    ),
 }
 
 
@@ -56,15 +69,17 @@ def run(site: Site, port: str) -> int:
         redis = stack.enter_context(LocalRedis())
         environ = {
             "FEEDMILL_REDIS_URL": redis.url,
-            "FEEDMILL_MODULES": "examples.shared.feeds",
+            "FEEDMILL_MODULES": site.modules,
             "EXAMPLE_DB": os.path.abspath(os.environ.get("EXAMPLE_DB", f"{folder}/example.sqlite3")),
             "PYTHONPATH": os.pathsep.join([str(ROOT / site.folder), str(ROOT)]),
         }
+        if redis.url == "memory://":
+            environ |= site.in_memory
         _prepare(site, site.database, environ)
         if redis.url != "memory://":
             environ["FEEDMILL_BROKER_URL"] = broker_of(redis.url)
             feedmill.configure(redis_url=redis.url, broker_url=environ["FEEDMILL_BROKER_URL"])
-            workers = stack.enter_context(Workers(1, environ, app=site.celery, beat=True))
+            workers = stack.enter_context(Workers(site.workers, environ, app=site.celery, beat=True))
             workers.wait_ready()
             _prepare(site, site.seed, environ)
         print(

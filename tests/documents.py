@@ -40,7 +40,7 @@ TUTORIAL = DOCS / "tutorial.md"
 #: The page with ``pins.py``, which the how-to guides import.
 GUIDES = DOCS / "how-to" / "index.md"
 #: Comments by which other tests find the block that they run.
-ELSEWHERE = {"example": "test_readme.py", "session": "test_webapp.py", "acl": "test_secure_servers.py"}
+ELSEWHERE = {"example": "test_readme.py", "session": "test_procfile.py", "acl": "test_secure_servers.py"}
 #: Directives whose text is prose, with blocks of its own.
 PROSE = ("note", "tip", "warning", "important", "caution", "admonition")
 #: Directives that the build of the documentation checks.

@@ -32,7 +32,7 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     prepare()
     with tempfile.TemporaryDirectory(prefix="feedmill-fuzz-") as folder:
-        os.environ["WEBAPP_DB"] = str(Path(folder) / "web.sqlite3")
+        os.environ["EXAMPLE_DB"] = str(Path(folder) / "web.sqlite3")
         from tests.fuzz.web import Web
 
         web, files = Web(), Files()

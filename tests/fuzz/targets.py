@@ -239,7 +239,7 @@ def targets(files: Files, web: Call) -> list[Target]:
     places = [on_day(1).raw_id, (5).to_bytes(7, "big") + b"group"]
     parts = [*ids, *whole, *pending, *states, *overflows[aggregated], *overflows[notification]]
     letters = [pack(["add", bodies[0], "f"]), pack(["feedmill.deliver", ["x", 1]])]
-    http = [json.dumps(body).encode() for body in ({"user": "ann", "text": "x"}, {"user": "ann", "target": "bob"})]
+    http = [json.dumps(body).encode() for body in ({"text": "x", "key": "y"}, {"groups": [], "read": True})]
     return [
         Target("activity bodies", bodies, activity, 130),
         Target("msgpack values", [*bodies, *pending], value, 130),

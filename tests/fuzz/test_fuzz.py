@@ -50,17 +50,17 @@ INPUTS = 250
 @pytest.fixture(scope="module")
 def every(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Target]]:
     """All targets by name."""
-    os.environ["WEBAPP_DB"] = str(tmp_path_factory.mktemp("web") / "web.sqlite3")
-    from examples.webapp import db
+    os.environ["EXAMPLE_DB"] = str(tmp_path_factory.mktemp("web") / "web.sqlite3")
+    from examples.live import store
     from tests.fuzz.web import Web
 
-    db._path.cache_clear()
+    store._ready.cache_clear()
     files, web = Files(), Web()
     yield {target.name: target for target in targets(files, web)}
     files.close()
     web.close()
-    db._path.cache_clear()
-    del os.environ["WEBAPP_DB"]
+    store._ready.cache_clear()
+    del os.environ["EXAMPLE_DB"]
 
 
 @pytest.fixture

@@ -8,8 +8,26 @@ from typing import Any
 
 from feedmill.errors import FeedmillError
 
-PATHS = ["/join", "/post", "/love", "/follow", "/unfollow", "/feeds/ann/home", "/feeds/ann/notifications", "/feeds/x/y"]
-PATHS += ["/notifications/ann/seen", "/users", "/", "/feeds/{user}/home", "/nowhere"]
+PATHS = [
+    "/api/login",
+    "/api/join",
+    "/api/posts",
+    "/api/posts/1/like",
+    "/api/posts/1",
+    "/api/people/ben/follow",
+    "/api/me",
+]
+PATHS += [
+    "/api/home",
+    "/api/network",
+    "/api/notifications",
+    "/api/notifications/mark",
+    "/api/notifications/who",
+    "/api/x/who",
+]
+PATHS += ["/api/fanouts", "/", "/static/app.js", "/api/{user}/home", "/nowhere"]
+#: What a stream of events is asked for: it has no end.
+STREAM = "/api/live"
 
 
 class HttpError(FeedmillError):
@@ -20,14 +38,16 @@ class Web:
     """Runs requests through the app on an event loop of its own."""
 
     def __init__(self) -> None:
-        from examples.webapp.app import app
+        from examples.live.app import app
 
         self.app: Any = app
         self.loop = asyncio.new_event_loop()
 
     def __call__(self, rng: random.Random, data: bytes) -> None:
         path = rng.choice(PATHS) if rng.random() < 0.9 else "/" + data.decode("latin-1")
-        method = rng.choice(("POST", "POST", "POST", "GET", "PUT"))
+        method = rng.choice(("POST", "POST", "GET", "GET", "PUT", "DELETE"))
+        if path.startswith(STREAM) or (path, method) == ("/api/fanouts", "POST"):  # that has thousands of deliveries
+            method = "PUT"
         status = self.loop.run_until_complete(self._status(method, path, data))
         assert status < 500, f"{method} {path} gave {status}"
         if status >= 400:
@@ -57,8 +77,8 @@ class Web:
             "path": path,
             "raw_path": path.encode(errors="replace"),
             "root_path": "",
-            "query_string": b"after=" + body[:200],
-            "headers": [(b"content-type", b"application/json"), (b"host", b"x")],
+            "query_string": b"cursor=" + body[:200] + b"&group=" + body[:200],
+            "headers": [(b"content-type", b"application/json"), (b"host", b"x"), (b"cookie", b"person=ada")],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 2),
         }

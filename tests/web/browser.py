@@ -6,6 +6,8 @@ import dataclasses
 import functools
 import os
 import shutil
+import struct
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -106,10 +108,49 @@ def visit(
 
 def screenshot(page: Page, path: Path, **options: Any) -> None:
     """Write what *page* shows to *path*, as a PNG that a repository can hold; *options* are Playwright's."""
-    data = page.screenshot(animations="disabled", caret="hide", **options)
+    data = packed(page.screenshot(animations="disabled", caret="hide", **options))
     assert len(data) <= LARGEST, f"{path.name} has {len(data):,} bytes; show less, or at a smaller scale"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)
+
+
+#: The nearest of 86 shades.
+_SHADES = bytes(round(value / 255 * 85) * 255 // 85 for value in range(256))
+
+
+def packed(png: bytes) -> bytes:
+    """The picture in two thirds of its bytes: in 86 shades of each colour, and without filters, as flat pictures pack best."""
+    at, parts = 8, dict[bytes, bytes]()
+    while at < len(png):
+        (size,) = struct.unpack_from(">I", png, at)
+        kind = png[at + 4 : at + 8]
+        parts[kind] = parts.get(kind, b"") + png[at + 8 : at + 8 + size]
+        at += size + 12
+    width, _, depth, colours = struct.unpack_from(">IIBB", parts[b"IHDR"])
+    assert depth == 8 and colours in (2, 6), "a browser's pictures have 8 bits of red, green, blue, and perhaps opacity"
+    step = 3 if colours == 2 else 4
+    rows = _without_filters(zlib.decompress(parts[b"IDAT"]), width * step, step)
+    flat = b"".join(b"\0" + row.translate(_SHADES) for row in rows)
+    wanted = [(b"IHDR", parts[b"IHDR"]), (b"IDAT", zlib.compress(flat, 9)), (b"IEND", b"")]
+    made = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in wanted]
+    return min(png, png[:8] + b"".join(made), key=len)
+
+
+def _without_filters(data: bytes, size: int, step: int) -> Iterator[bytes]:
+    """Rows of *size* bytes of *data*, in which each byte is stored as the difference from its neighbours."""
+    above = bytes(size)
+    for start in range(0, len(data), size + 1):
+        kind, row = data[start], bytearray(data[start + 1 : start + 1 + size])
+        for i in range(size if kind else 0):
+            left, corner = (row[i - step], above[i - step]) if i >= step else (0, 0)
+            if kind == 4:
+                guess = left + above[i] - corner
+                nearest = min((left, above[i], corner), key=lambda each: abs(guess - each))
+            else:
+                nearest = (left, above[i], (left + above[i]) // 2)[kind - 1]
+            row[i] = (row[i] + nearest) & 255
+        yield bytes(row)
+        above = row
 
 
 @functools.cache

@@ -65,7 +65,9 @@ def site(redis_url: str, tmp_path: Path) -> Iterator[Site]:
     environment |= {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}",
         "FEEDMILL_REDIS_URL": redis_url,
-        "WEBAPP_DB": str(tmp_path / "webapp.sqlite3"),
+        "EXAMPLE_DB": str(tmp_path / "live.sqlite3"),
+        "LIVE_BOTS": "0",
+        "LIVE_FOLLOWERS": "50",
         "WEB_PORT": str(web_port),
         "FLOWER_PORT": str(flower_port),
         "WORKERS": "1",
@@ -140,23 +142,19 @@ def test_the_readmes_session_fills_the_feeds_and_moves_the_badge(site: Site, tmp
                 wait_for(f"{command} -> {expected}", lambda c=command, e=expected: matches(e, run(c)), ARRIVE)
             streamed += events
             if streamed:
-                wait_for(
-                    f"{streamed} on the stream", lambda e=streamed: stream.read_text().split("\n\n")[:-1] == e, ARRIVE
-                )
+                wait_for(f"{streamed} on the stream", lambda e=streamed: stream.read_text().splitlines() == e, ARRIVE)
     finally:
         for process in background:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait()
     assert [json.loads(line[5:])["unseen"] for line in streamed] == [0, 1, 0]
 
-    wrong = run(
-        f'curl -s -w \' %{{http_code}}\' 127.0.0.1:{site.web_port}/post -d \'{{"user": "nobody", "text": "x"}}\''
-    )
-    assert wrong.endswith(" 404"), wrong
-    assert "nobody" in json.loads(wrong[:-4])["error"]
-    wrong = run(f"curl -s -w ' %{{http_code}}' 127.0.0.1:{site.web_port}/post -d 'not json'")
+    wrong = run(f"curl -s -w ' %{{http_code}}' -b person=nobody 127.0.0.1:{site.web_port}/api/posts -d '{{}}'")
+    assert wrong.endswith(" 401"), wrong
+    assert "who you are" in json.loads(wrong[:-4])["detail"]
+    wrong = run(f"curl -s -w ' %{{http_code}}' -b person=ada 127.0.0.1:{site.web_port}/api/posts -d 'not json'")
     assert wrong.endswith(" 400"), wrong
-    assert "JSON" in json.loads(wrong[:-4])["error"]
+    assert "JSON" in json.loads(wrong[:-4])["detail"]
     wait_for("Flower's first page", lambda: b"Flower" in site.ask("/"), START)
 
 

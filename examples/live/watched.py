@@ -1,11 +1,11 @@
-"""The web app, and what it counts at a port of its own: ``METRICS_PORT=9464 uvicorn examples.webapp.watched:app``"""
+"""The web app, and what it counts at a port of its own: ``METRICS_PORT=9464 uvicorn examples.live.watched:app``"""
 
 from __future__ import annotations
 
 from prometheus_client import start_http_server
 
-from examples.webapp.app import app
-from examples.webapp.metrics import HOST, PORT
+from examples.live.app import app
+from examples.live.metrics import HOST, PORT
 from feedmill.contrib import prometheus
 
 if PORT:

@@ -1,1 +1,0 @@
-"""The smallest honest web app: people follow each other, post, and love posts."""
