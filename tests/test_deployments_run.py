@@ -159,7 +159,8 @@ def host(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
     for name, text in (("__init__", ""), ("feeds", pins.code + FEEDS), ("app", APP)):
         (tmp_path / "shop" / f"{name}.py").write_text(text)
     with redis_servers(tmp_path, request.param) as urls:
-        made.replaced = {**urls, "WEBAPP_DB": str(tmp_path / "site.sqlite3")}
+        quiet = {"LIVE_BOTS": "0", "LIVE_FOLLOWERS": "20"}
+        made.replaced = {**urls, **quiet, "EXAMPLE_DB": str(tmp_path / "site.sqlite3")}
         try:
             for each in programs:
                 made.start(each)
@@ -169,10 +170,11 @@ def host(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
                 process.kill()
 
 
-def asked(url: str, body: dict[str, Any] | None = None) -> str:
-    """What a server answers."""
+def asked(url: str, body: dict[str, Any] | None = None, *, method: str | None = None, person: str = "") -> str:
+    """What a server answers to *person*."""
     data = None if body is None else json.dumps(body).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, data), timeout=20) as reply:
+    request = urllib.request.Request(url, data, {"Cookie": f"person={person}"} if person else {}, method=method)
+    with urllib.request.urlopen(request, timeout=20) as reply:
         return reply.read().decode()  # type: ignore[no-any-return]
 
 
@@ -180,11 +182,10 @@ def by_web(host: Host, program: Program) -> bool:
     """Post through the site that is deployed, and look whether it has come out."""
     at = f"http://127.0.0.1:{host.port(program.where, '8000')}"
     if program.where.startswith("compose"):
-        for user in ("ann", "bob"):
-            asked(f"{at}/join", {"user": user})
-        asked(f"{at}/follow", {"user": "bob", "target": "ann"})
-        asked(f"{at}/post", {"user": "ann", "text": "hello"})
-        return bool(wait_for(lambda: "hello" in asked(f"{at}/feeds/bob/home"), host.logs))
+        ann, bob = (json.loads(asked(f"{at}/api/join", {"name": name}))["me"]["id"] for name in ("Ann", "Bob"))
+        asked(f"{at}/api/people/{ann}/follow", {}, method="PUT", person=bob)
+        asked(f"{at}/api/posts", {"text": "hello from Ann"}, person=ann)
+        return bool(wait_for(lambda: "hello from Ann" in asked(f"{at}/api/home", person=bob), host.logs))
     asked(f"{at}/pin", {})
     return bool(wait_for(lambda: "picture:1" in asked(f"{at}/home"), host.logs))
 
