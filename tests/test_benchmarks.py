@@ -161,9 +161,9 @@ def test_a_second_worker_need_not_help_where_redis_is_the_limit(busy: float, met
 
 def test_missed_targets_are_named() -> None:
     """Of two rows the one that misses its target is reported with it."""
-    good, bad = {"name": "size_aggregated", "bytes_per_entry": 300}, {"name": "size_flat", "bytes_per_entry": 33}
+    good, bad = {"name": "size_aggregated", "bytes_per_entry": 300}, {"name": "size_flat", "bytes_per_entry": 25}
     ((row, target),) = missed([good, bad])
-    assert row is bad and target.bound == 32
+    assert row is bad and target.bound == 24
 
 
 def test_unknown_sections_are_refused(tmp_path: Path) -> None:
