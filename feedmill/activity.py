@@ -313,34 +313,6 @@ class Activity(FixedAttributes):
         return activity
 
     @classmethod
-    def unpack_sound(
-        cls: type[A], ids: Iterable[bytes], packed: Iterable[bytes | None]
-    ) -> tuple[dict[bytes, A], list[tuple[bytes, bytes]]]:
-        """What :meth:`unpack` makes of many, by their *ids*, where it is surely sound; and id and bytes of each of the others.
-
-        A None is left out. This is :func:`is_surely_sound` without a call for each.
-        """
-        found: dict[bytes, A] = {}
-        others: list[tuple[bytes, bytes]] = []
-        make, pattern, verb = cls.__new__, _SOUND.get, b""
-        for raw_id, data in zip(ids, packed):
-            if data is None:
-                continue
-            match = pattern(data[0]) if type(data) is bytes and data else None
-            values = match(data) if match is not None else None
-            if values is not None and (values.lastindex != 1 or values[1] != verb):
-                if _fits(values):
-                    verb = values[1]
-                else:
-                    values = None
-            if values is not None:
-                activity = found[raw_id] = make(cls)
-                activity.__dict__["_packed"] = data
-            else:
-                others.append((raw_id, data))
-        return found, others
-
-    @classmethod
     def of_values(cls: type[A], values: Any) -> A:
         """The activity whose :meth:`pack` packed *values*; else :class:`~feedmill.errors.CorruptRecord`."""
         return cls.restore(*checked_values(values))
@@ -396,6 +368,34 @@ def is_surely_sound(data: bytes) -> bool:
 def _fits(values: re.Match[bytes]) -> bool:
     """Whether the verb of what matches one of the patterns is registered here, and its context as long as it says."""
     return is_registered(packed_verb_id(values[1])) and (values.lastindex == 1 or len(values[3]) == values[2][0])
+
+
+def unpack_sound(
+    cls: type[A], ids: Iterable[bytes], packed: Iterable[bytes | None]
+) -> tuple[dict[bytes, A], list[tuple[bytes, bytes]]]:
+    """What ``cls.unpack`` makes of many, by their *ids*, where it is surely sound; and id and bytes of each of the others.
+
+    A None is left out. This is :func:`is_surely_sound` without a call for each.
+    """
+    found: dict[bytes, A] = {}
+    others: list[tuple[bytes, bytes]] = []
+    make, pattern, verb = cls.__new__, _SOUND.get, b""
+    for raw_id, data in zip(ids, packed):
+        if data is None:
+            continue
+        match = pattern(data[0]) if type(data) is bytes and data else None
+        values = match(data) if match is not None else None
+        if values is not None and (values.lastindex != 1 or values[1] != verb):
+            if _fits(values):
+                verb = values[1]
+            else:
+                values = None
+        if values is not None:
+            activity = found[raw_id] = make(cls)
+            activity.__dict__["_packed"] = data
+        else:
+            others.append((raw_id, data))
+    return found, others
 
 
 def checked_values(values: Any) -> tuple[int, EntityId, int, EntityId, EntityId | None, bytes]:

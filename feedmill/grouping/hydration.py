@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from feedmill.activity import Activity, checked_values
+from feedmill.activity import Activity, checked_values, unpack_sound
 from feedmill.errors import CorruptRecord, UnknownVerb
 from feedmill.ids import EntityId
 from feedmill.msgpack_codec import unpack
@@ -141,7 +141,7 @@ def _sound(
     bodies in a way of its own.
     """
     if getattr(type(serializer), "loads", None) is ActivitySerializer.loads:
-        return serializer.activity_class.unpack_sound(ids, bodies)  # type: ignore[no-any-return]
+        return unpack_sound(serializer.activity_class, ids, bodies)
     return {}, [(raw_id, body) for raw_id, body in zip(ids, bodies) if body is not None]
 
 
