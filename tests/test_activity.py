@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from feedmill import Activity
-from feedmill.activity import checked_values, is_surely_sound
+from feedmill.activity import checked_values, is_surely_sound, unpack_sound
 from feedmill.errors import CorruptRecord, UnknownVerb
 from feedmill.msgpack_codec import unpack
 from feedmill.verbs import Add, Comment, Follow, Love
@@ -115,11 +115,13 @@ def test_nothing_is_called_sound_that_is_not(
         packed[data.draw(st.integers(0, len(packed) - 1))] = data.draw(st.integers(0, 255))
     changed = bytes(packed[: data.draw(st.integers(0, len(packed)))]) + data.draw(st.binary(max_size=2))
     for each in (bytes(packed), changed):
+        sound, others = unpack_sound(Activity, [b"1", b"2", b"3"], [Activity(1, Love, 5).pack(), None, each])
+        assert list(sound) == [b"1", b"3"][: 1 + is_surely_sound(each)] and others == [(b"3", each)][len(sound) - 1 :]
         if is_surely_sound(each):
             values = checked_values(unpack(each))
-            activity = Activity.unpack(each)
-            assert (activity.microseconds, activity.actor_id, activity.verb.id) == values[:3]
-            assert (activity.object_id, activity.target_id, activity.packed_context) == values[3:]
+            for activity in (Activity.unpack(each), sound[b"3"]):
+                assert (activity.microseconds, activity.actor_id, activity.verb.id) == values[:3]
+                assert (activity.object_id, activity.target_id, activity.packed_context) == values[3:]
 
 
 def test_an_unknown_verb_is_told_at_once() -> None:

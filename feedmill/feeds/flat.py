@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar, overload
 
 from feedmill import cursor, lifetimes, settings
 from feedmill.activity import Activity
@@ -325,7 +325,7 @@ class Feed(Bodies, Readable):
     ) -> Steps[int]:
         """:meth:`deliver`; *begins*: whether a feed that is gone, as nobody used it, is made anew by this."""
         user_ids, changed, horizon, channel = unique(user_ids), 0, cls.horizon(), cls.channel()
-        keys = cls.keys_of(user_ids)
+        keys = _Keys(cls, user_ids)
         if horizon:
             adds = [each for each in adds if each.microseconds >= horizon]
         if adds:
@@ -604,6 +604,30 @@ class Feed(Bodies, Readable):
 
 #: Seconds that a direct write waits for a feed that someone else is writing.
 WAIT = 30.0
+
+
+class _Keys(Sequence[str]):
+    """The keys of users' feeds, spelled when they are asked for: while the server is busy with those before."""
+
+    def __init__(self, feed_class: type[Feed], user_ids: Sequence[EntityId]) -> None:
+        self._feed_class, self._user_ids = feed_class, user_ids
+
+    def __len__(self) -> int:
+        return len(self._user_ids)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> list[str]: ...
+
+    def __getitem__(self, at: int | slice) -> str | list[str]:
+        if isinstance(at, slice):
+            return self._feed_class.keys_of(self._user_ids[at])
+        return self._feed_class.key_of(self._user_ids[at])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self[:])
 
 
 def unique(user_ids: Sequence[EntityId]) -> Sequence[EntityId]:

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from feedmill.activity import Activity, checked_values
+from feedmill.activity import Activity, checked_values, unpack_sound
 from feedmill.errors import CorruptRecord, UnknownVerb
 from feedmill.ids import EntityId
 from feedmill.msgpack_codec import unpack
@@ -121,11 +121,10 @@ class Bodies:
     def resolve(cls, ids: Sequence[bytes]) -> Steps[Resolved]:
         """The activities of *ids* for a worker; of those that are not found it is told which are there all the same."""
         bodies = yield from cls.activities().get(ids)
-        loads = cls.activity_serializer(cls.activity_class).loads
-        resolved = Resolved({}, {})
-        for raw_id, body in zip(ids, bodies):
-            if body is None:
-                continue
+        serializer = cls.activity_serializer(cls.activity_class)
+        found, others = _sound(serializer, ids, bodies)
+        resolved, loads = Resolved(found, {}), serializer.loads
+        for raw_id, body in others:
             try:
                 resolved.found[raw_id] = loads(body)
             except UnknownVerb as error:
@@ -133,6 +132,17 @@ class Bodies:
             except CorruptRecord as error:
                 log_skipped("an activity", str(error))
         return resolved
+
+
+def _sound(
+    serializer: Any, ids: Sequence[bytes], bodies: Sequence[bytes | None]
+) -> tuple[dict[bytes, Activity], list[tuple[bytes, bytes]]]:
+    """The activities of *bodies* that need no close look, by id, and the other bodies with their ids: all of them if an app reads
+    bodies in a way of its own.
+    """
+    if getattr(type(serializer), "loads", None) is ActivitySerializer.loads:
+        return unpack_sound(serializer.activity_class, ids, bodies)
+    return {}, [(raw_id, body) for raw_id, body in zip(ids, bodies) if body is not None]
 
 
 def actor_of(body: bytes) -> EntityId | None:

@@ -142,6 +142,10 @@ def _id(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
+def _at(time: int, number: int) -> bytes:
+    return time.to_bytes(7, "big") + (number << 60).to_bytes(9, "big")
+
+
 class FlatContract(Contract):
     """Flat timelines."""
 
@@ -155,6 +159,24 @@ class FlatContract(Contract):
         assert self.run(flat.flat_slice(keys[0], 3, 3)) == [] == self.run(flat.flat_slice(keys[0], 9, 12))
         assert [self.run(flat.flat_count(key)) for key in (*keys, "contract:flat:{3}")] == [4, 2, 0]
         assert self.run(flat.flat_add(keys, [], 100)) == self.run(flat.flat_add([], [_id(1)], 100)) == 0
+
+    def test_additions_at_the_end_and_before(self) -> None:
+        """Additions of one and of many ids, newer than what is held, older, of the same time, and given twice: each is held once,
+        and counted when it is new.
+        """
+        flat, keys, dice = self.tested.flat, ["contract:flat:{1}", "contract:flat:{2}"], random.Random(4)
+        held: dict[str, set[bytes]] = {key: set() for key in keys}
+        for step in range(400):
+            newest = step // 4 + dice.choice([0, 0, 0, 1, -3])
+            ids = {_at(max(0, newest - dice.randrange(2)), dice.randrange(3)) for _ in range(dice.choice([1, 1, 2, 5]))}
+            some = keys[: dice.randrange(1, 3)]
+            new = sum(len(ids - held[key]) for key in some)
+            assert self.run(flat.flat_add(some, sorted(ids), 1000)) == new
+            for key in some:
+                held[key] |= ids
+        for key in keys:
+            assert self.run(flat.flat_slice(key, 0, 999)) == sorted(held[key], reverse=True)
+            assert self.run(flat.flat_count(key)) == len(held[key])
 
     def test_removal(self) -> None:
         """What is taken out is counted where it was."""
@@ -1521,7 +1543,7 @@ class MaintenanceContract(Contract):
     def test_flat_feeds(self) -> None:
         """A flat feed is read whole, and replaced unless it was changed meanwhile."""
         maintenance, key = self.tested.maintenance, "contract:flat:{1}"
-        self.run(self.tested.flat.flat_add([key], [_id(2), _id(1)], 10))
+        self.run(self.tested.flat.flat_add([key], [_id(1), _id(2)], 10))
         assert self.run(maintenance.strings([key.encode(), b"none"])) == [_id(1) + _id(2), None]
         assert not self.run(maintenance.flat_put(key, _id(1), _id(3)))
         assert self.run(maintenance.flat_put(key, _id(1) + _id(2), _id(3)))

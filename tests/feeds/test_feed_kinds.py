@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
-from feedmill import group_names
+from feedmill import Activity, group_names
 from feedmill.feeds import AggregatedFeed, Feed, NotificationFeed
 from feedmill.feeds.removal import remove_matching
+from feedmill.records import ActivitySerializer
 from feedmill.storage.registry import backend
+from feedmill.verbs import Love
 from tests.feeds.samples import in_group, on_day
 
 KINDS = [Feed, AggregatedFeed, NotificationFeed]
@@ -36,6 +38,24 @@ def test_all_members(kind: Any) -> None:
         each.raw_id for each in activities if each != gone
     }
     assert backend().run(remove_matching(kind, 1, gone.raw_id.__eq__, lambda actor: True, wait=1)) == 0
+
+
+class WithoutContext(ActivitySerializer):
+    """Reads bodies in a way of its own."""
+
+    def loads(self, data: bytes) -> Activity:
+        return super().loads(data).replace(extra_context=None)
+
+
+def test_a_serializer_of_an_apps_own() -> None:
+    """A page is read by the serializer of the class, also where bodies could be told to be sound without it."""
+
+    class Plain(Feed):
+        key_format = "kinds:%(user_id)s"
+        activity_serializer = WithoutContext
+
+    Plain(1).add(Activity(1, Love, 2, extra_context={"a": 1}))
+    assert [dict(each.extra_context) for each in Plain(1)] == [{}]
 
 
 def test_group_name_of(kind: Any) -> None:

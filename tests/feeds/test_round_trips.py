@@ -23,6 +23,11 @@ USERS = range(1000, 1100)
 APPEND = {"hmget": 1, "hset": 1, "zadd": 1}
 
 
+class LongHome(Home):
+    key_format = "long:%(user_id)s"
+    max_length = 1000
+
+
 class Meter:
     """What the server did between :meth:`start` and :meth:`stop`."""
 
@@ -64,17 +69,35 @@ def price(
 
 
 def test_flat(meter: Meter) -> None:
-    """A flat delivery is one look at the newest id and one append; a late one searches a few steps."""
+    """A flat delivery is one look at the newest id and one append, of several activities too; a late one searches a few steps."""
     for number in range(5):
         price(meter, Home, on_day(2 * number))
     trips, calls, received, sent = price(meter, Home, on_day(100))
     assert (trips, calls) == (1, {"evalsha": 0.01, "getrange": 1, "append": 1})
     assert received < 32
     assert sent < 6
+    trips, calls, _, _ = price(meter, Home, on_day(101), on_day(102), on_day(103))
+    assert (trips, calls) == (1, {"evalsha": 0.01, "getrange": 1, "append": 1})
     trips, calls, _, _ = price(meter, Home, on_day(7))
     assert trips == 1
     assert calls.pop("getrange") <= 5
     assert calls == {"evalsha": 0.01, "strlen": 1, "setrange": 1}
+
+
+def test_bytes_of_a_flat_entry(meter: Meter) -> None:
+    """A full flat feed takes 25 bytes at most for each activity that it shows, however it is written: cut back, trimmed, removed from."""
+    feed = LongHome(1)
+    feed.insert_activities(on_day(number) for number in range(1300))
+    feed._run(LongHome.deliver([1], [on_day(number) for number in range(1000)]))
+    for number in range(1000, 1300):
+        feed._run(LongHome.deliver([1], [on_day(number)]))
+        if number == 1100:
+            feed.remove(on_day(1050))
+        if number == 1200:
+            feed.trim()
+        if number > 1000:
+            assert (meter.client.memory_usage(feed.key) or 0) <= 25 * LongHome.max_length
+    assert feed.count() == LongHome.max_length
 
 
 def test_aggregated(meter: Meter) -> None:

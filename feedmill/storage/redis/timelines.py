@@ -80,7 +80,8 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         if not keys or not ids:
             return 0
         args = max_length, horizon, idle, int(begins), channel
-        replies = yield [call_script("flat_add", part, *args, *ids) for part in batched(keys, BATCH)]
+        starts = range(0, len(keys), BATCH)
+        replies = yield (call_script("flat_add", keys[at : at + BATCH], *args, *ids) for at in starts)
         return sum(replies)
 
     def flat_remove(self, keys: Sequence[str], ids: Sequence[bytes], channel: str = "") -> Steps[int]:

@@ -2,6 +2,7 @@
 -- KEYS: timelines, as in flat_add.lua
 -- ARGV: front of the feeds' channels ('': nothing is published); then the ids
 -- Returns: how many were there, over all timelines
+-- include: flat_rewrite
 local call, channel = redis.call, ARGV[1]
 local removed = 0
 for k = 1, #KEYS do
@@ -16,7 +17,7 @@ for k = 1, #KEYS do
         found = found + 1
       end
     end
-    if #text == 0 then call('DEL', KEYS[k]) elseif found > 0 then call('SET', KEYS[k], text) end
+    if #text == 0 then call('DEL', KEYS[k]) elseif found > 0 then rewrite(KEYS[k], text) end
     if found > 0 and channel ~= '' then call('PUBLISH', channel .. ':' .. KEYS[k], '{"removed": ' .. found .. '}') end
     removed = removed + found
   end
