@@ -168,13 +168,13 @@ class VerbOut(BaseModel):
     past_tense: str
 
 
-class Shown(BaseModel):
+class Extensible(BaseModel):
     """What feeds show: an app's classes may add keys."""
 
     model_config = ConfigDict(extra="allow")
 
 
-class ActivityOut(Shown):
+class ActivityOut(Extensible):
     """An activity, as `to_dict()` of the feed's class makes it."""
 
     id: str
@@ -186,7 +186,7 @@ class ActivityOut(Shown):
     extra_context: dict[str, Any]
 
 
-class GroupOut(Shown):
+class GroupOut(Extensible):
     """Activities that are shown as one, as `to_dict()` of the feed's class makes it."""
 
     group: str
