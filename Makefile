@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-web example-django example-fastapi example-flask test lint docs bench fuzz simulate pythons djangos audit chaos soak test-web clean
+.PHONY: help demo demo-web example-django example-fastapi example-flask test lint docs bench fuzz fuzz-http simulate pythons djangos audit chaos soak test-web clean
 
 help:
 	@echo "make demo   play a social network through real workers and show the feeds"
@@ -18,6 +18,7 @@ help:
 	@echo "make chaos  faults on purpose, with real servers and workers; writes docs/reliability.md"
 	@echo "make soak   random faults for a while, e.g. ARGS='--soak-minutes 30'; adds to docs/reliability.md"
 	@echo "make fuzz   a million malformed inputs, e.g. ARGS='--inputs 20000'; a whole run writes docs/reliability/fuzz.json"
+	@echo "make fuzz-http  ten thousand requests made of the HTTP service's own description, e.g. ARGS='--requests 100000'"
 	@echo "make simulate  histories with faults in one thread, from seeds, e.g. ARGS='--seconds 60'; docs/decisions/0050 says what of"
 	@echo "make pythons  install and test on the other supported Pythons of this machine"
 	@echo "make djangos  test what Django projects get on each Python and Django of this machine"
@@ -79,6 +80,9 @@ soak: $(STAMP)
 # With ARGS it leaves the record of the last whole run alone.
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz $(or $(ARGS),--json docs/reliability/fuzz.json)
+
+fuzz-http: $(STAMP)
+	$(BIN)/python -m tests.http_service.fuzz $(ARGS)
 
 # A minute of it on each storage; a whole run: ARGS='--histories 1000000 --json docs/reliability/simulation.json'. --add goes on behind
 # the seeds that the record has. See --help.

@@ -25,9 +25,9 @@ _BODIES, _FANOUTS = "a:", "fanout:"
 #: and what is due, notices, bodies that a manager keeps, feeds in which something was left, dead letters, what was set aside.
 _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE = "due:", "notified:", "kept:", "pending:", "dead", "set-aside:"
 #: and feeds by when something in them is too old, or by when nobody has used them for too long; the index of activities; who
-#: has what hooks are to be told; and when a sweep was done.
-_AGING, _IDLE, _INDEX, _HOOKS, _SWEPT = "aging:", "idle:", "index:", "hooks:", "swept"
-_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE, _INDEX, _HOOKS, _SWEPT
+#: has what hooks are to be told; when a sweep was done; and what an HTTP service remembers of requests.
+_AGING, _IDLE, _INDEX, _HOOKS, _SWEPT, _HTTP = "aging:", "idle:", "index:", "hooks:", "swept", "http:"
+_OTHERS = _DUE, _NOTIFIED, _KEPT, _PENDING, _DEAD, _ASIDE, _AGING, _IDLE, _INDEX, _HOOKS, _SWEPT, _HTTP
 _NAME = re.compile(r"[A-Za-z0-9_.-]+")
 #: What means more than itself in a pattern.
 _GLOB = re.compile(r"[\[\]*?\\^]")
@@ -312,6 +312,16 @@ def dead_letters_key() -> str:
 def swept_key() -> str:
     """The key that knows when the last sweep was done."""
     return f"{settings.current().key_prefix}{_SWEPT}"
+
+
+def caller_key(caller: str) -> str:
+    """The key that knows how many requests *caller*, a hash, sent to an HTTP service."""
+    return f"{settings.current().key_prefix}{_HTTP}caller:{caller}"
+
+
+def request_key(name: str) -> str:
+    """The key of a request with an idempotency key; *name*: a hash of that."""
+    return f"{settings.current().key_prefix}{_HTTP}request:{name}"
 
 
 def channel_name(logical: str) -> str:

@@ -27,6 +27,8 @@ ENTRY_POINTS = "feedmill.backends"
 LONGEST_LIFETIME = 200 * 366 * 86_400
 #: Characters that a signing key has at least.
 SHORTEST_KEY = 16
+#: Characters that a key for tokens has at least, as HS256 asks for.
+SHORTEST_TOKEN_KEY = 32
 #: Origins of a value, see :attr:`Settings.origins`.
 ENVIRONMENT, CONFIGURE, DJANGO, COMMAND_LINE = "environment", "configure()", "Django setting", "command line"
 
@@ -102,6 +104,11 @@ class Settings:
     #: Seconds for which an activity is kept from when it happened; feeds whose activities are stored apart show nothing older.
     #: 0: until it is removed. :func:`configure` takes a timedelta as well.
     activity_ttl: float = 0.0
+    #: Secret keys of the tokens that the HTTP service accepts, separated by commas: the first one signs what ``feedmill token``
+    #: makes, and all are accepted. The service does not start without one.
+    token_keys: str = dataclasses.field(default="", repr=False)
+    #: The audience (``aud``) that a token must name to be accepted by the HTTP service.
+    token_audience: str = "feedmill"  # noqa: S105  # no secret
 
     def __post_init__(self) -> None:
         if is_redis(self.redis_url):
@@ -124,6 +131,11 @@ class Settings:
             raise SettingsError(
                 f"FEEDMILL_SIGNING_KEY holds a key of fewer than {SHORTEST_KEY} characters (commas separate keys), which could be guessed;"
                 " make one with: openssl rand -hex 32"
+            )
+        if any(0 < len(key) < SHORTEST_TOKEN_KEY for key in map(str.strip, self.token_keys.split(","))):
+            raise SettingsError(
+                f"FEEDMILL_TOKEN_KEYS holds a key of fewer than {SHORTEST_TOKEN_KEY} characters (commas separate keys), which could"
+                " be guessed; make one with: openssl rand -hex 32"
             )
         for name in ("lock_ttl", "receipt_ttl", "fanout_lease"):
             if getattr(self, name) <= 0:

@@ -83,9 +83,14 @@ def get_verb(verb: object) -> type[Verb]:
 is_registered = _verbs.__contains__
 
 
+def all_verbs() -> list[type[Verb]]:
+    """The registered verbs, by their ids."""
+    return [verb for _, verb in sorted(_verbs.items())]
+
+
 def known_verbs() -> str:
     """The registered verbs as a short text for messages."""
-    return ", ".join(f"{verb.__name__} ({verb_id})" for verb_id, verb in sorted(_verbs.items()))
+    return ", ".join(f"{verb.__name__} ({verb.id})" for verb in all_verbs())
 
 
 @register

@@ -197,6 +197,8 @@ def busy_keys(redis_url: str, box: FakeBroker) -> dict[str, str]:
     assert run(backend().journal.get(name))
     KeysCached(10).add(Activity(1, Love, 7))
     run(backend().journal.record_sweep())
+    run(backend().auxiliary.request_log.take("caller", 60_000_000, 60_000_000))
+    run(backend().auxiliary.request_log.begin("name", b"fingerprint", b"token", 60_000, 60))
     return {key.decode("latin-1"): client.type(key).decode() for key in client.scan_iter("fm:*")}
 
 

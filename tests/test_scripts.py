@@ -209,6 +209,11 @@ def use_everything(client: redis.Redis) -> None:
     run(backend().auxiliary.removal_index.add(NAME, {0: [b"first", b"second"]}))
     run(backend().auxiliary.removal_index.turn(NAME, 0, [b"first"], [b"first"]))
     run(backend().auxiliary.removal_index.turn(NAME, 0, [b"second"], []))
+    requests = backend().auxiliary.request_log
+    for _ in range(2):
+        run(requests.take("caller", 60_000_000, 60_000_000))
+        run(requests.begin("name", b"fingerprint", b"token", 600_000, 600))
+        run(requests.end("name", b"token", b"answer", 600))
     queue = backend().auxiliary.hook_queue
     for _ in range(2):
         run(queue.wake(NAME))

@@ -1,4 +1,4 @@
-"""Directives that list what the code declares: ``feedmill-settings``, ``feedmill-tasks`` and ``feedmill-metrics``."""
+"""Directives that list what the code declares: ``feedmill-settings``, ``-tasks``, ``-metrics`` and ``-http``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from sphinx.util.docutils import SphinxDirective
 from feedmill import metrics
 from feedmill.settings import Settings
 from feedmill.tasks import app as celery
+from feedmill.web.app import application
+from feedmill.web.options import Options
 
 
 class Generated(SphinxDirective):
@@ -77,9 +79,43 @@ class MetricsList(Generated):
                 yield ""
 
 
+class OperationsList(Generated):
+    """The operations of the HTTP service, with their parameters, bodies and answers."""
+
+    source = "feedmill/web/app.py"
+
+    def lines(self) -> Iterator[str]:
+        for path, operations in application(Options()).openapi()["paths"].items():
+            for method, operation in operations.items():
+                yield from (f"``{method.upper()} {path}``", f"   {operation['summary']}.", "")
+                for paragraph in operation["description"].split("\n\n"):
+                    yield from (f"   {' '.join(self._code(paragraph).split())}", "")
+                for each in operation.get("parameters", ()):
+                    if each["in"] == "query":
+                        yield f"   - ``{each['name']}``: {self._code(each['description'])}"
+                if (body := operation.get("requestBody")) is not None:
+                    yield f"   - Body: {self._schema(body['content'])}"
+                for status, answer in operation["responses"].items():
+                    if int(status) < 300:
+                        shown = self._schema(answer["content"]) if answer.get("content") else "nothing"
+                        yield f"   - Answer {status}: {shown}"
+                yield ""
+
+    @staticmethod
+    def _code(text: str) -> str:
+        return text.replace("`", "``")
+
+    @staticmethod
+    def _schema(content: dict[str, Any]) -> str:
+        ((kind, found),) = content.items()
+        name = found["schema"].get("$ref", "").rpartition("/")[2]
+        return f"``{name}``" if name and kind == "application/json" else f"``{name or 'an object'}`` as ``{kind}``"
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives."""
     app.add_directive("feedmill-settings", SettingsList)
     app.add_directive("feedmill-tasks", TasksList)
     app.add_directive("feedmill-metrics", MetricsList)
+    app.add_directive("feedmill-http", OperationsList)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -149,12 +149,17 @@ def ping(worker: str, timeout: float) -> Result:
     deadline = time.monotonic() + timeout
     if worker:
         return _ping_worker(worker, timeout, deadline)
-    stored, brokered = _storage(()), _broker(lambda app, connection: None)
-    storage, _ = stored.answer(deadline)
-    broker = brokered.answer(deadline)[0] if brokered else _NO_BROKER
+    storage, broker = ask_servers(deadline)
     table(("server", "state", "answer"), list(_server_rows(storage, broker)))
     ok = storage.ok and broker.ok
     return Result(shapes.Ping(ok, storage, broker, ""), OK if ok else UNREACHABLE)
+
+
+def ask_servers(deadline: float) -> tuple[shapes.Server, shapes.Server]:
+    """What became of the storage and of the broker, asked at the same time; *deadline* is of the monotonic clock."""
+    stored, brokered = _storage(()), _broker(lambda app, connection: None)
+    storage, _ = stored.answer(deadline)
+    return storage, brokered.answer(deadline)[0] if brokered else _NO_BROKER
 
 
 def _ping_worker(worker: str, timeout: float, deadline: float) -> Result:
@@ -209,12 +214,33 @@ def status(timeout: float, max_sweep_age: float, max_fanout_age: float | None) -
     Storage, broker, workers on each queue, the last sweep, what waits in the queues, and the oldest fan-out of each manager. Exit with
     status 1 if there is a problem, such as that no manager is known, and with status 3 if the storage or the broker does not answer. No keys are scanned.
     """
-    managers = known_managers()
+    found, knows_sweep, is_late = examine(known_managers(), timeout, max_sweep_age, max_fanout_age or math.inf)
+    table(("check", "state", "detail"), list(_rows(found, knows_sweep, is_late, max_fanout_age or math.inf)))
+    for problem in found.problems:
+        tell(f"problem: {problem}")
+    tell("healthy" if found.healthy else plural(len(found.problems), "problem"))
+    reached = found.storage.ok and found.broker.ok
+    return Result(found, OK if found.healthy else PROBLEM if reached else UNREACHABLE)
+
+
+class Examined(NamedTuple):
+    """What an examination found."""
+
+    status: shapes.Status
+    #: Whether it is known when the last sweep was, and whether that is too long ago.
+    knows_sweep: bool
+    is_late: bool
+
+
+def examine(managers: Sequence[str], timeout: float, max_sweep_age: float, longest: float) -> Examined:
+    """Whether everything that delivers is there, told within *timeout* seconds: see the command ``status``.
+
+    *longest*: seconds for which a fan-out may be unfinished.
+    """
     deadline = time.monotonic() + timeout
     stored, brokered = _storage(managers), _broker(lambda app, connection: _told(app, connection, timeout))
     storage, told = stored.answer(deadline)
     broker, heard = brokered.answer(deadline) if brokered else (_NO_BROKER, None)
-    longest = max_fanout_age or math.inf
     backlogs = dict(told.managers) if told else {}
     queues = _queues(heard, [each for each in backlogs.values() if isinstance(each, Backlog)])
     fanouts = [_open(name, each) for name, each in backlogs.items() if isinstance(each, Backlog)]
@@ -235,11 +261,7 @@ def status(timeout: float, max_sweep_age: float, max_fanout_age: float | None) -
         *(_old(each, longest) for each in fanouts if each.oldest_seconds > longest),
     ]
     found = shapes.Status(not problems, problems, storage, broker, queues, last_sweep, fanouts)
-    table(("check", "state", "detail"), list(_rows(found, told is not None, bool(late), longest)))
-    for problem in problems:
-        tell(f"problem: {problem}")
-    tell("healthy" if not problems else plural(len(problems), "problem"))
-    return Result(found, OK if not problems else PROBLEM if storage.ok and broker.ok else UNREACHABLE)
+    return Examined(found, told is not None, bool(late))
 
 
 def _told(app: Any, connection: Any, timeout: float) -> _Brokered:
@@ -313,4 +335,4 @@ def _rows(found: shapes.Status, has_sweep: bool, is_late: bool, longest: float) 
         yield each.manager, _state(not is_old), f"{plural(each.fanouts, 'unfinished fan-out')}{oldest}"
 
 
-__all__ = ["broker_url", "ping", "status"]
+__all__ = ["ask_servers", "broker_url", "examine", "ping", "status"]

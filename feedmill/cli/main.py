@@ -16,6 +16,7 @@ from feedmill.cli.loading import note_app
 from feedmill.cli.metrics import metrics
 from feedmill.cli.outbox import outbox
 from feedmill.cli.play import demo, replay
+from feedmill.cli.serve import serve, token
 from feedmill.cli.show_settings import settings
 from feedmill.cli.terminal import LogFormatter
 from feedmill.cli.users import delete_user, explain, feeds, rebuild
@@ -58,6 +59,7 @@ for command in (
     *(status, ping, metrics, settings),
     *(fanouts, cancel, sweep, dead, outbox),
     *(feeds, explain, rebuild, delete_user),
+    *(serve, token),
     doctor,
 ):
     main.add_command(command)

@@ -414,6 +414,30 @@ class Ping:
 
 
 @dataclasses.dataclass(frozen=True)
+class Token:
+    """``feedmill token``."""
+
+    #: The token.
+    token: str
+    #: The user, or the name of the server.
+    subject: str
+    #: What it is for: ``server``; or ``read``, perhaps ``write``.
+    scopes: list[str]
+    #: When it expires.
+    expires: dt.datetime
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """``feedmill serve``, once it has been stopped."""
+
+    #: Address.
+    host: str
+    #: Port.
+    port: int
+
+
+@dataclasses.dataclass(frozen=True)
 class Setting:
     """A setting."""
 

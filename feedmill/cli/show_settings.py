@@ -21,7 +21,7 @@ HIDDEN = "(hidden)"
 def settings() -> Result:
     """Show the settings in force, and where each comes from.
 
-    Passwords, options of URLs and signing keys are hidden. What the app sets with `configure()` is shown if a module that the
+    Passwords, options of URLs, signing keys and keys of tokens are hidden. What the app sets with `configure()` is shown if a module that the
     command imports calls it, such as that of the Celery app.
     """
     current = in_force.current()
@@ -55,7 +55,7 @@ def _shape(name: str, current: in_force.Settings) -> shapes.Setting:
         in_force.CONFIGURE: f"configure({name}=…)",
         in_force.COMMAND_LINE: "--app",
     }.get(origin, "")
-    if name == "signing_key" and value:
+    if name in ("signing_key", "token_keys") and value:
         value = HIDDEN
     elif name.endswith("_url"):
         value = ";".join(map(without_secrets, value.split(";")))

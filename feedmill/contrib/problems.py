@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from feedmill.errors import (
@@ -73,23 +74,23 @@ def problem(error: FeedmillError) -> Problem | None:
     if found is None:
         return None
     status, title = found
-    headers, detail = {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store"}, str(error)
+    headers, detail = dict[str, str](), str(error)
     if status == 503:
         headers["Retry-After"] = str(RETRY_AFTER)
         detail = f"Feeds cannot be reached; try again in {RETRY_AFTER} seconds"
         logger.warning("answered with 503: %s: %s", type(error).__name__, error)
     else:  # at times it is the app that passes what makes no sense
         logger.info("answered with %d: %s: %s", status, type(error).__name__, error, exc_info=error)
-    body: dict[str, Any] = {
-        "type": "about:blank",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "error": type(error).__name__,
-    }
+    answer = described(status, title, detail, type(error).__name__, headers)
     if isinstance(error, BatchError):
-        body["refused"] = [{"position": position, "reason": reason} for position, _, reason in error.refused]
-    return Problem(status, headers, body)
+        answer.body["refused"] = [{"position": position, "reason": reason} for position, _, reason in error.refused]
+    return answer
+
+
+def described(status: int, title: str, detail: str, error: str, headers: Mapping[str, str]) -> Problem:
+    """The answer with *status*, its *title*, what is wrong (*detail*), the name of the *error*, and more *headers*."""
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "error": error}
+    return Problem(status, {"Content-Type": CONTENT_TYPE, "Cache-Control": "no-store", **headers}, body)
 
 
 #: The classes of errors for which there is an answer, for frameworks that register handlers by class.

@@ -15,6 +15,7 @@ from feedmill.keys import (
     PRESENT,
     activity_key,
     aging_key,
+    caller_key,
     dead_letters_key,
     due_key,
     fanout_record_key,
@@ -25,6 +26,7 @@ from feedmill.keys import (
     named_fanout,
     notified_users_prefix,
     pending_key,
+    request_key,
     shared_beginnings,
     split_format,
     swept_key,
@@ -65,6 +67,8 @@ class KeyKind(enum.Enum):
     UNTOLD = (ZSET, "who has what hooks are to be told")
     ATTEMPTS = (HASH, "how often it was tried to tell hooks")
     DEAD_LETTERS = (STREAM, "dead letters")
+    CALLER = (STRING, "requests of a caller of the HTTP service")
+    REQUEST = (HASH, "a request with an idempotency key")
     #: What else is ours: looked at in other ways, or nothing can be wrong with it.
     OTHER = ("", "of the journal")
 
@@ -198,6 +202,8 @@ def _own_keys() -> Iterator[tuple[bytes, re.Pattern[bytes], KeyKind]]:
         (notified_users_prefix(), rb".*\}", KeyKind.NOTIFIED_USERS),
         (dead_letters_key(), rb"", KeyKind.DEAD_LETTERS),
         (swept_key(), rb"", KeyKind.MARK),
+        (caller_key(""), rb".*", KeyKind.CALLER),
+        (request_key(""), rb".*", KeyKind.REQUEST),
         (index_key("", 0).partition("{")[0], rb"\{[^}]*\}", KeyKind.INDEX),
         *((beginning, rb".*", KeyKind.OTHER) for beginning in shared_beginnings()),
     ]

@@ -27,6 +27,7 @@ from feedmill.ids import EntityId, is_id
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage.hook_queue import HookQueue
 from feedmill.storage.operations import Steps
+from feedmill.storage.request_log import RequestLog
 
 
 class PendingEntry(NamedTuple):
@@ -250,3 +251,5 @@ class Auxiliary:
     idle_index: FeedSchedule
     #: What hooks are to be told.
     hook_queue: HookQueue
+    #: What an HTTP service remembers of requests.
+    request_log: RequestLog

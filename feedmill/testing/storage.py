@@ -57,6 +57,7 @@ from feedmill.storage.hook_queue import MOST_ARRIVALS, HookSettlement, split_own
 from feedmill.storage.journal import FANOUT, HOOK, MESSAGE, Claim, NotBegun, RateLimit, Succession
 from feedmill.storage.operations import PAUSE, Interrupted, Steps, barrier, together
 from feedmill.storage.pubsub import LISTENING, Listener
+from feedmill.storage.request_log import RequestState
 from feedmill.verbs import Love
 
 #: Seconds that a claim lasts in these tests, and within which a listener hears.
@@ -1213,6 +1214,54 @@ class AuxiliaryContract(Contract):
         assert self.run(index.turn(NAME, 0, [b"a", b"\0b", b"a"], [b"\0b"]))
         assert self.run(index.entries(NAME, [0])) == [[b"c", b"\0b"]]
         assert self.run(index.turn(NAME, 0, [b"c", b"\0b"], [])) and self.run(index.entries(NAME, [0])) == [[]]
+
+    def test_the_rate_of_requests(self) -> None:
+        """A caller has a burst, and then as many as the bucket empties by; whoever is refused has used nothing up."""
+        take, burst = self.tested.auxiliary.request_log.take, 3
+        hour = 3600 * 1_000_000
+        assert [self.run(take("ann", hour, burst * hour)) for _ in range(burst)] == [0, 0, 0]
+        waits = [self.run(take("ann", hour, burst * hour)) for _ in range(3)]
+        assert all(3_500_000 < wait <= 3_600_000 for wait in waits)
+        assert self.run(take("bob", hour, burst * hour)) == 0
+        assert [self.run(take("cleo", 20_000, 20_000)), self.run(take("cleo", 20_000, 20_000)) > 0] == [0, True]
+        time.sleep(0.03)
+        assert self.run(take("cleo", 20_000, 20_000)) == 0
+        assert 0 < self.run(take("ann", 1000, 1000)) <= 1, "what is fuller than it can be counts as full"
+
+    def test_requests_with_keys(self) -> None:
+        """One carries a request out at a time; its answer is known to all, and another request has no use for its key."""
+        log = self.tested.auxiliary.request_log
+        minute, first = 60_000, self.run(log.begin("name", b"this", b"mine", 60_000, 600))
+        assert first.state == RequestState.BEGUN and abs(first.first / 1e6 - time.time()) < 60
+        assert self.run(log.begin("name", b"this", b"mine", minute, 600)).state == RequestState.BEGUN
+        assert self.run(log.begin("name", b"this", b"theirs", minute, 600)).state == RequestState.RUNNING
+        assert self.run(log.begin("name", b"that", b"theirs", minute, 600)).state == RequestState.OTHER
+        self.run(log.end("name", b"theirs", b"wrong", 600))
+        self.run(log.end("name", b"mine", b"", 600))  # it failed
+        again = self.run(log.begin("name", b"this", b"theirs", minute, 600))
+        assert (again.state, again.first) == (RequestState.BEGUN, first.first)
+        self.run(log.end("name", b"mine", b"late", 600))
+        self.run(log.end("name", b"theirs", b"answer", 600))
+        self.run(log.end("name", b"theirs", b"twice", 600))
+        for token in (b"mine", b"theirs"):
+            found = self.run(log.begin("name", b"this", token, minute, 600))
+            assert found == (RequestState.DONE, first.first, b"answer")
+        assert self.run(log.begin("name", b"that", b"mine", minute, 600)).state == RequestState.OTHER
+        assert self.run(log.begin("other", b"that", b"mine", minute, 600)).state == RequestState.BEGUN
+
+    def test_a_holder_that_died(self) -> None:
+        """Whoever begins a request again that was not ended in time has it, and knows when it came first."""
+        log = self.tested.auxiliary.request_log
+        first = self.run(log.begin("name", b"this", b"mine", 1, 600))
+        time.sleep(0.03)
+        again = self.run(log.begin("name", b"this", b"theirs", 60_000, 600))
+        assert (again.state, again.first) == (RequestState.BEGUN, first.first)
+        self.run(log.end("name", b"mine", b"late", 600))
+        assert self.run(log.begin("name", b"this", b"others", 60_000, 600)).state == RequestState.RUNNING
+        assert self.run(log.begin("brief", b"this", b"mine", 1, 1)).state == RequestState.BEGUN
+        self.run(log.end("brief", b"mine", b"answer", 1))
+        time.sleep(1.1)
+        assert self.run(log.begin("brief", b"that", b"mine", 1, 1)).state == RequestState.BEGUN
 
     def test_what_hooks_are_told(self) -> None:
         """One takes a bucket at a time, and for a lease; what was scheduled again meanwhile stays; what failed is put off."""

@@ -19,6 +19,7 @@ from feedmill.storage.memory.hook_queue import MemoryHookQueue
 from feedmill.storage.memory.journal import MemoryJournal
 from feedmill.storage.memory.maintenance import MemoryMaintenance
 from feedmill.storage.memory.pubsub import MemoryPubSub
+from feedmill.storage.memory.request_log import MemoryRequestLog
 from feedmill.storage.memory.timelines import MemoryTimelineStorage
 from feedmill.storage.operations import PAUSE, Steps, interrupt
 
@@ -43,6 +44,7 @@ class MemoryBackend(Backend):
             MemoryFeedSchedule("aging"),
             MemoryFeedSchedule("idle"),
             MemoryHookQueue(),
+            MemoryRequestLog(),
         )
         self.pubsub = MemoryPubSub()
         self.maintenance = MemoryMaintenance()

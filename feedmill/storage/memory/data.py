@@ -73,6 +73,9 @@ class MemoryData:
             self.hook_wakeups: dict[str, int] = {}
             self.told_dead_letters: dict[str, str] = {}
             self.dead_letters: dict[str, Any] = {}
+            #: What an HTTP service remembers: when the buckets of callers will be empty, µs; requests with idempotency keys.
+            self.callers: dict[str, int] = {}
+            self.requests: dict[str, Any] = {}
             self.dead_letter_number = 0
             #: How far the journal's clock has come, and how far it is ahead of this process', ms.
             self.come = self.ahead = 0

@@ -36,6 +36,7 @@ from feedmill.storage.redis.hook_queue import RedisHookQueue
 from feedmill.storage.redis.journal import RedisJournal
 from feedmill.storage.redis.maintenance import RedisMaintenance
 from feedmill.storage.redis.pubsub import RedisPubSub
+from feedmill.storage.redis.request_log import RedisRequestLog
 from feedmill.storage.redis.timelines import RedisTimelineStorage
 
 T = TypeVar("T")
@@ -73,6 +74,7 @@ class RedisBackend(Backend):
             RedisFeedSchedule(aging_key),
             RedisFeedSchedule(idle_key),
             RedisHookQueue(),
+            RedisRequestLog(),
         )
         self.pubsub = RedisPubSub(parsed("FEEDMILL_REDIS_URL", url).client_url, partial(_storage_error, url))
         self.maintenance = RedisMaintenance()
