@@ -99,7 +99,8 @@ def _serve(site: Site, port: str, environ: Mapping[str, str]) -> int:
     server = subprocess.Popen(command, cwd=ROOT / site.folder, env={**os.environ, **environ})
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.terminate())
-    return server.wait()
+    code = server.wait()
+    return 0 if code in (-signal.SIGTERM, -signal.SIGINT) else code  # uvicorn ends by the signal that it was sent
 
 
 if __name__ == "__main__":

@@ -197,7 +197,9 @@ def home(person: str, cursor: str | None = None) -> dict[str, Any]:
     """A page of the home feed; ``shown`` stands for it in the live stream."""
     feed = home_feed(person)
     page = feed.page(PAGE, after=cursor or None)
-    items = _shown([_number(each.object_id) for each in page.items], person)
+    # Of somebody who was unfollowed a moment ago posts are there until a worker has taken them out.
+    wanted = store.following(person) | {person}
+    items = _shown([_number(each.object_id) for each in page.items if each.actor_id in wanted], person)
     return {"items": items, "next": page.next, "shown": feed.shown(page)}
 
 

@@ -72,11 +72,11 @@ export function announce(text) {
   $("#announcer").textContent = text;
 }
 
-// A message for some seconds, with something that can be done about it, such as to undo it.
+// A message for some seconds; for longer if something can be done about it, such as to undo it.
 export function toast(text, label, action) {
   const close = () => made.remove();
   const button = label && el("button", { class: "link", click: () => { close(); action(); } }, label);
   const made = el("p", {}, el("span", {}, text), button);
   $("#toasts div").replaceChildren(made);
-  setTimeout(close, 8000);
+  setTimeout(close, action ? 30_000 : 6_000);
 }
