@@ -95,7 +95,7 @@ def test_the_units_are_accepted(tmp_path: Path) -> None:
     assert str(tmp_path) not in said
     for unit in sorted(units - {"feedmill.target"}):
         found = subprocess.run(
-            [program, "security", "--offline=yes", "--threshold=20", unit],
+            [program, "security", "--offline=yes", "--threshold=25", unit],
             env={**os.environ, "SYSTEMD_UNIT_PATH": str(tmp_path)},
             capture_output=True,
             text=True,
