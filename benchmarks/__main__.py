@@ -28,7 +28,9 @@ from benchmarks.scale import scale
 from benchmarks.show import show
 from benchmarks.sizes import sizes
 from benchmarks.two import two
+from benchmarks.watched import watched
 from benchmarks.writes import writes
+from benchmarks.year import year
 
 OUT = Path(__file__).parent / "out"
 SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
@@ -39,11 +41,13 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "sizes": sizes,
     "hot": hot,
     "lengths": lengths,
+    "year": year,
     "scale": scale,
     "doctor": doctor,
     "everyday": everyday,
     "latency": latency,
     "listening": listening,
+    "watched": watched,
 }
 
 

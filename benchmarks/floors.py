@@ -118,9 +118,9 @@ def group_of(feed_class: Any, day: int) -> bytes:
     return str(feed_class.get_aggregator().get_group(love(day, 0))).encode()
 
 
-def record_size(client: Any, feed_class: type[Aggregated] | type[Notification], user: int) -> int:
-    """Bytes of one of our records: the longest field that *user*'s feed holds for a group."""
-    name = group_of(feed_class, GROUPS // 2)
+def record_size(client: Any, feed_class: type[Aggregated] | type[Notification], user: int, group: bytes = b"") -> int:
+    """Bytes of one of our records: what *user*'s feed holds for *group*, by default for one in the middle."""
+    name = group or group_of(feed_class, GROUPS // 2)
     for key in client.scan_iter(match=feed_class.key_of(user) + "*", count=10_000):
         if client.type(key) == b"hash" and client.hexists(key, name.decode()):
             return int(client.hstrlen(key, name.decode()))

@@ -7,12 +7,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import psutil
 
 from benchmarks.bench import Bench
-from benchmarks.measure import WrongResult
+from benchmarks.measure import WrongResult, client_cpu, server_cpu
 from benchmarks.social import Home, HomeAndNews, News
 from feedmill import settings
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE, celery_app
@@ -65,13 +66,22 @@ class Harness:
         """Whether every fan-out is finished."""
         return not any(backend().run(backend().journal.list_due(name)).number for name in MANAGERS)
 
+    @cached_property
+    def processes(self) -> list[psutil.Process]:
+        """The processes of the workers."""
+        replies = celery_app().control.inspect(self.names).stats() or {}
+        return [psutil.Process(pid) for stats in replies.values() for pid in _pids(stats)]
+
+    def cpu(self) -> float:
+        """CPU seconds of all that takes part: workers, both servers, and this process."""
+        times = [process.cpu_times() for process in self.processes]
+        servers = server_cpu(self.bench.client) + server_cpu(self.bench.broker)
+        return float(sum(each.user + each.system for each in times)) + servers + client_cpu()
+
     @contextmanager
     def watched_memory(self) -> Iterator[list[float]]:
         """The most that the workers' processes and this one have held meanwhile, in MB: [workers, this]."""
-        pids = [
-            pid for stats in (celery_app().control.inspect(self.names).stats() or {}).values() for pid in _pids(stats)
-        ]
-        own, theirs = psutil.Process(), [psutil.Process(pid) for pid in pids]
+        own, theirs = psutil.Process(), self.processes
         most, over = [0.0, 0.0], threading.Event()
 
         def watch() -> None:

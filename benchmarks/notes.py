@@ -7,6 +7,8 @@ from benchmarks.hot import WRITERS
 from benchmarks.latency import FOLLOWERS
 from benchmarks.listening import OWN, SITE
 from benchmarks.reads import BRIEF, PAGE
+from benchmarks.watched import CROWD, PAGES, POSTS
+from benchmarks.year import DAY, LATE, LENGTHS, MARKING, MOST, NEW, SOME_DAYS_AGO, TODAY
 
 #: Title, how it is measured, and the picture, of each section.
 SECTIONS: dict[str, tuple[str, str, str]] = {
@@ -75,6 +77,14 @@ round trips are those of the doctor.""",
         "Deliveries into short timelines are compared with deliveries into full ones, in turn. The number is the length: ids of a flat feed, groups of an aggregated feed.",
         "",
     ),
+    "year": (
+        "A year-old user's feed",
+        f"""Feeds as they are after a year: {LENGTHS} lengths, up to the full one; groups of all sizes (bounded Pareto distribution, up to {MOST} members, so that some
+have more members than a record holds); the older half of the notifications seen. They are written as on any day: of {DAY} deliveries {TODAY} go to the newest group,
+{NEW} start one, {SOME_DAYS_AGO} go to the group of some days before, and {LATE} are older than what their group holds. Between two deliveries one user in {MARKING} marks all. The
+script floor writes as many records, of the mean size, and never trims. Rows `year_read_…`: the first page of these feeds, after that day.""",
+        "",
+    ),
     "scale": (
         "Scale",
         """Activities are added with `add_activity`, and delivered through a separate broker by one real Celery worker. Afterwards all keys are counted, and a sample
@@ -84,9 +94,10 @@ of feeds is read.
 |---|---|
 | `scale_page` | the example on the page of the older framework, into aggregated feeds that are full before; compared with the script floor for as many single deliveries |
 | `ten_posts_…` | ten activities that one author adds in quick succession, into feeds that exist; compared with ten times the time of one |
-| `scale_…` | one activity of one author is delivered to the home feeds and aggregated feeds of that many new followers |
+| `scale_…` | one activity of one author is delivered to the home feeds and aggregated feeds of that many new followers; compared with the script floor for as many new feeds |
 
-*Seconds* is the time until all is delivered. *Worker MB* and *manager MB* are the largest memory of a worker process and of the calling process. *Broker bytes* are the
+*CPU* is that of all that takes part: the calling process, the worker, the broker and the server of the feeds; it is compared with that of the row of the fewest
+followers. *Seconds* is the time until all is delivered. *Worker MB* and *manager MB* are the largest memory of a worker process and of the calling process. *Broker bytes* are the
 bytes over the sockets of the broker, in both directions.""",
         "scale",
     ),
@@ -126,6 +137,18 @@ delivers a notification to as many others, and then to each of them. *Seconds* u
 that this added; CPU of the listening process for each change of others, of which nothing may arrive, and for each of its own (*µs*), beside
 redis-py's own `get_message` on the same channels (*bare*). *CPU × own changes alone*: what the process computes while the whole site changes
 {SITE:,} times a second, {OWN} of these changes being its own, over what it computes while those change alone, as evenly, in turn.""",
+        "",
+    ),
+    "watched": (
+        "Metrics",
+        f"""The same work with `feedmill.contrib.prometheus`, whose counters are in files as in worker processes, and without metrics, in turn, in one process. *CPU*
+is that of this process and the server. Without metrics nothing is called: one comparison for each round trip and each task.
+
+| row | what is done |
+|---|---|
+| `watched_everyday` | {POSTS} authors with a handful of followers each post, and a worker's rounds deliver |
+| `watched_crowd` | one author posts to {CROWD:,} followers |
+| `watched_read` | the first page of {PAGES} flat feeds is read |""",
         "",
     ),
 }

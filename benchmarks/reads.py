@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 from unittest import mock
 
@@ -52,7 +52,7 @@ def reads(bench: Bench) -> Iterator[Row]:
         _check_page(feed_class)
     for name, feed_class in kinds:
         bench.say(f"reads: {name}")
-        yield _read(bench, f"read_{name}", feed_class)
+        yield read(bench, f"read_{name}", feed_class)
     for name, feed_class in kinds:
         bench.say(f"reads: {name}, coroutines")
         yield asyncio.run(_aread(bench, f"aread_{name}", feed_class))
@@ -89,10 +89,11 @@ def _recorded(operation: Steps[T], trips: list[list[Command]]) -> Steps[T]:
         replies = yield commands
 
 
-def _read(bench: Bench, name: str, feed_class: Any) -> Row:
+def read(bench: Bench, name: str, feed_class: Any, users: Sequence[int] = USERS) -> Row:
+    """Pages of the feeds of *users*, one after the other, beside their commands alone."""
     client, single = bench.client, list[float]()
-    feeds = [feed_class(user) for user in USERS]
-    trips = [sent_by_page(feed_class, user) for user in USERS]
+    feeds = [feed_class(user) for user in users]
+    trips = [sent_by_page(feed_class, user) for user in users]
     amount = bench.amounts.reads
 
     def ours(_: int) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from benchmarks import floors
 from benchmarks.bench import Bench
-from benchmarks.feeds import GROUPS, START, Aggregated, Flat, copy_feed, fill_groups, keys_of
+from benchmarks.feeds import GROUPS, START, Aggregated, Flat, chunks, copy_feed, fill_groups, keys_of
 from benchmarks.harness import Harness, harness
 from benchmarks.measure import Row, check, spread
 from benchmarks.social import HomeAndNews, News, crowd_of
@@ -32,9 +32,12 @@ def scale(bench: Bench) -> Iterator[Row]:
         yield _page(bench, workers)
         bench.say(f"ten posts, {bench.amounts.quick:,} followers")
         yield _ten_posts(bench, workers, bench.amounts.quick)
+        fewest = 0.0
         for followers in bench.amounts.followers:
             bench.say(f"one author, {followers:,} followers")
-            yield _followers(bench, workers, followers)
+            row = _followers(bench, workers, followers)
+            fewest = fewest or row["cpu_us"]
+            yield {**row, "ratio_fewest": round(row["cpu_us"] / fewest, 2)}
     bench.empty()
 
 
@@ -123,34 +126,51 @@ def _floor(bench: Bench, users: list[int]) -> float:
 def _followers(bench: Bench, workers: Harness, followers: int) -> Row:
     """One activity of one author to everyone's home and news, which are new."""
     manager, rows = HomeAndNews(), []
-    repeats = 5 if followers <= 10_000 else 1
+    size, repeats = 0, max(1, min(20, 50_000 // followers))
     for number in range(repeats):
         bench.empty()
         activity = Activity(crowd_of(1, followers), Add, number, time=START)
+        group = str(Aggregated.get_aggregator().get_group(activity)).encode()
         before = _traffic(bench)
         with workers.watched_memory() as memory:
-            start = time.perf_counter()
+            cpu, start = workers.cpu(), time.perf_counter()
             fanout = manager.add_activity(activity)
             called = time.perf_counter() - start
             workers.wait(workers.delivered)
             seconds = time.perf_counter() - start
         workers.wait(workers.idle)
-        traffic = _traffic(bench) - before
+        cpu, traffic = workers.cpu() - cpu, _traffic(bench) - before
         _check_reached(bench, fanout.status().reached, followers, activity)
-        rows.append((seconds, called, traffic, *memory))
-    seconds, called, traffic, theirs, own = (spread(column).median for column in zip(*rows))
+        size = size or floors.record_size(bench.client, Aggregated, 1, group)
+        rows.append((seconds, called, cpu, traffic, _floor_of_new(bench, followers, group, size), *memory))
+    seconds, called, cpu, traffic, floor, theirs, own = (spread(column).median for column in zip(*rows))
     deliveries = followers * len(manager.feed_classes)
     return {
         "name": f"scale_{followers}",
         "followers": followers,
         "seconds": round(seconds, 3),
         "ours_per_s": round(deliveries / seconds),
+        "script_per_s": round(floor),
+        "ratio_script": round(deliveries / seconds / floor, 2),
         "us_per_delivery": round(seconds / deliveries * 1e6, 2),
+        "cpu_us": round(cpu / deliveries * 1e6, 2),
         "call_ms": round(called * 1000, 2),
         "worker_mb": round(theirs),
         "manager_mb": round(own),
         "broker_bytes": round(traffic / deliveries, 1),
     }
+
+
+def _floor_of_new(bench: Bench, followers: int, group: bytes, size: int) -> float:
+    """Deliveries a second to new flat feeds and new feeds of groups, by the script floor."""
+    bench.empty()
+    users, script = list(range(1, followers + 1)), floors.Script(bench.client)
+    member = Activity(0, Add, 0, time=START).raw_id
+    start = time.perf_counter()
+    for part in chunks(users):
+        script.flat(part, 1000, member)
+        script.groups(part, floors.Write(1000, group, bytes(size)))
+    return 2 * followers / (time.perf_counter() - start)
 
 
 def _traffic(bench: Bench) -> float:

@@ -74,15 +74,20 @@ TARGETS = [
     ),
     Target("scale_page", "ratio_script", 2.0, at_least=True),
     Target("ten_posts_100000", "ratio_ten", 1 / 3),
-    Target("scale_1000000", "seconds", 60),
+    *(
+        Target(f"scale_{followers}", column, bound, at_least)
+        for followers in (10_000, 100_000, 1_000_000)
+        for column, bound, at_least in (("ratio_fewest", 1.2, False), ("ratio_script", 0.4, True))
+    ),
+    *(Target(f"year_{kind}", "ratio_script", 0.6, at_least=True) for kind in ("flat", "aggregated", "notification")),
+    *(Target(f"year_read_{kind}", "ratio_bare", 1.3) for kind in ("flat", "aggregated", "notification")),
     Target("everyday_backlog", "ratio_celery", 2.0, at_least=True),
     Target("everyday_stream", "ratio_celery", 0.8, at_least=True),
+    *(Target(f"watched_{work}", "ratio_without", 1.05) for work in ("everyday", "crowd", "read")),
     Target("hot", "ratio_scattered", 3.0),
     Target("doctor", "ratio_bare", 3.0),
-    Target("size_flat", "bytes_per_entry", 24),
-    Target("size_flat_long_run", "bytes_per_entry", 24),
-    Target("size_aggregated", "bytes_per_entry", 300),
-    Target("size_notification", "bytes_per_entry", 370),
+    *(Target(name, "bytes_per_entry", 24) for name in ("size_flat", "size_flat_long_run")),
+    *(Target(name, "bytes_per_entry", 260) for name in ("size_aggregated", "size_notification")),
 ]
 
 

@@ -7,7 +7,6 @@ import dataclasses
 import itertools
 import math
 import time
-from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import Any
@@ -296,8 +295,8 @@ def _started_sent(
 
 def _accepted(manager: str, opened: Sequence[Opened]) -> None:
     if (sink := metrics.sink) is not None:
-        for name, count in Counter(each.op for each in opened).items():
-            sink.add(metrics.ACCEPTED, count, (manager, name))
+        for name in {each.op for each in opened}:
+            sink.add(metrics.ACCEPTED, sum(each.op == name for each in opened), (manager, name))
 
 
 def _send_all(manager: str, wanted: Sequence[tuple[str, bytes]], opened: Sequence[Opened]) -> None:
