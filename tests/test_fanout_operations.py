@@ -30,7 +30,7 @@ def test_what_it_says_of_messages(op: FanoutOperation) -> None:
     arguments = [name for name in inspect.signature(function).parameters if op.name in PLANNED or name != "op"]
     assert arguments[task.fanout_at : task.fanout_at + 2] == ["fanout_id", "generation"]
     places = {name for _, name, _, _ in Formatter().parse(op.description) if name is not None}
-    wanted = {Subject.NAMED_USERS: 0, Subject.FOUND: 0, Subject.FEEDS: op.fewest}.get(op.subject, 2)
+    wanted = {Subject.NAMED_USERS: 0, Subject.FOUND: 0, Subject.FEEDS: op.fewest}.get(op.subject, 3)
     assert places == {str(number) for number in range(wanted)}
     assert (op.subject is Subject.FEEDS) == bool(op.arguments)
 

@@ -260,7 +260,7 @@ def test_the_end_of_a_roll(box: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_kind_of_fanout_that_is_new(box: FakeBroker, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that do not know what is asked for leave it to others: it is never a failed attempt, let alone a dead letter."""
     with monkeypatch.context() as newer:
-        named = FanoutOperation("announce", Subject.ACTIVITY, "announce 1 activity to {0} {1} feeds", adds=True)
+        named = FanoutOperation("announce", Subject.ACTIVITY, "announce 1 activity{2} to {1} feeds of {0}", adds=True)
         newer.setattr(operations, "OPERATIONS", {**operations.OPERATIONS, named.name: named})
         manager.add_activity(act(5))
         box.work()
