@@ -112,7 +112,7 @@ class GroupModel(Model):
 
     def ranked(self) -> list[str]:
         """The names of the groups, first to last."""
-        return [name.decode() for _, name in self.positions()]
+        return [group_names.decode(name) for _, name in self.positions()]
 
     def positions(self) -> list[Place]:
         groups = [AggregatedActivity(name, members) for name, members in self.groups.items()]
