@@ -7,6 +7,7 @@ import logging
 import click
 
 from feedmill._version import VERSION
+from feedmill.cli.cassandra import cassandra
 from feedmill.cli.command import Main, examples
 from feedmill.cli.dead import dead
 from feedmill.cli.doctor import doctor
@@ -58,6 +59,6 @@ for command in (
     *(status, ping, metrics, settings),
     *(fanouts, cancel, sweep, dead, outbox),
     *(feeds, explain, rebuild, delete_user),
-    doctor,
+    *(doctor, cassandra),
 ):
     main.add_command(command)
