@@ -19,6 +19,9 @@ CONSISTENCIES = ("ONE", "LOCAL_ONE", "TWO", "THREE", "QUORUM", "LOCAL_QUORUM", "
 SERIAL_CONSISTENCIES = ("LOCAL_SERIAL", "SERIAL")
 #: Names that CQL takes without quotes.
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,47}")
+#: Hosts, of which an IPv6 address is in brackets, and a port.
+_HOST = r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])"
+_PLACE = re.compile(rf"({_HOST}(?:,{_HOST})*)(?::([0-9]{{1,6}}))?")
 _SPELLING = "cassandra://user:password@host1,host2:9042/keyspace"
 
 
@@ -54,13 +57,12 @@ def parsed(variable: str, url: str) -> CassandraUrl:
     except ValueError:
         raise SettingsError(f"{shown}, which is no URL; use {_SPELLING}") from None
     secret, _, place = parts.netloc.rpartition("@")
-    hosts, colon, port = place.rpartition(":")
-    hosts = hosts if colon else place
-    names = tuple(filter(None, (host.strip() for host in hosts.split(","))))
+    match = _PLACE.fullmatch(place)
     keyspace = parts.path.strip("/")
-    if parts.scheme != "cassandra" or parts.fragment or not names or (colon and not port.isdecimal()):
+    if parts.scheme != "cassandra" or parts.fragment or match is None:
         raise SettingsError(f"{shown}; use {_SPELLING}, with the port once, behind the last host")
-    number = int(port) if colon else PORT
+    names = tuple(host.strip("[]") for host in match[1].split(","))
+    number = PORT if match[2] is None else int(match[2])
     if not 1 <= number <= 65535:
         raise SettingsError(f"{shown}, whose port is not from 1 to 65535; use {_SPELLING}")
     if not _NAME.fullmatch(keyspace):

@@ -25,7 +25,8 @@ SETTLED = 0.05
 class CassandraBackend(Backend):
     """*inner*, with a cluster beside it for the timelines of feeds that are on Cassandra.
 
-    An operation may use both. What is asked for in one step travels to both at the same time, except that nothing overtakes a barrier.
+    An operation may use both. Of what is asked for in one step *inner* is asked first, and the cluster second; nothing overtakes a
+    barrier.
     """
 
     in_process = False

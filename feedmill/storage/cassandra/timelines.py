@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from feedmill.cursor import GroupPosition
+from feedmill.errors import FeedBusy
 from feedmill.iteration import batched
 from feedmill.keys import ARRIVALS, GROUPS, feed_channel
 from feedmill.records.layout import HAS_OVERFLOW
@@ -388,24 +389,26 @@ class CassandraTimelineStorage(CassandraFlatTimelines, GroupTimelines):
     def _emptied(self, keys: Sequence[str], seconds: int) -> Steps[dict[str, Header]]:
         """Delete feeds of groups; their headers before. Of counts the number stays for *seconds*."""
         before: dict[str, Header] = {}
+        asked: dict[str, Header] = {}
         for _ in range(MOST_TRIES):
             rest = [key for key in keys if key not in before]
             if not rest:
-                break
+                return before
             replies = yield [(CQL, "everything", key, (key,)) for key in rest]
-            asked: dict[str, Header] = {}
             commands: list[Command] = []
             for key, rows in zip(rest, replies):
                 header = next((Header.read(key, row[3:]) for row in rows if row[0] == HEADER), Header())
-                if header.version is None:
-                    before[key] = header
+                if header.version is None:  # perhaps by a try whose answer was lost
+                    before[key] = asked.get(key, header)
                     continue
                 asked[key] = header
                 places = [(kind, group, actor) for kind, group, actor, *_ in rows if kind != HEADER]
                 commands.append((CQL, CONDITIONAL, key, _emptying(key, header, places, seconds)))
             results = (yield commands) if commands else ()
-            before.update({key: asked[key] for key, (applied, _) in zip(asked, results) if applied})
-        return {key: before.get(key, Header()) for key in keys}
+            before.update(
+                {command[2]: asked[command[2]] for command, (applied, _) in zip(commands, results) if applied}
+            )
+        raise FeedBusy(f"{rest[0]} was written each time that it was to be deleted; look for a writer that never ends")
 
     def clear(self, keys: Sequence[str]) -> Steps[None]:
         yield from self._emptied(keys, 0)
