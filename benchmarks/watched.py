@@ -18,7 +18,7 @@ from feedmill.testing.messages import kept_messages
 from feedmill.verbs import Add
 
 #: Activities of the everyday case in a round, followers of the one large author, and pages read.
-POSTS, CROWD, PAGES = 200, 20_000, 200
+POSTS, CROWD, PAGES = 200, 10_000, 200
 
 
 def watched(bench: Bench) -> Iterator[Row]:

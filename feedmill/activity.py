@@ -5,7 +5,6 @@ from __future__ import annotations
 import builtins
 import copy
 import datetime as dt
-import difflib
 import re
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -35,6 +34,7 @@ from feedmill.msgpack_codec import (
     unpack,
 )
 from feedmill.overrides import check_overrides, hook, is_own
+from feedmill.spelling import instead_of
 from feedmill.verbs import Verb, get_verb, is_registered
 
 #: Largest packed extra_context, in bytes.
@@ -203,9 +203,8 @@ class Activity(FixedAttributes):
         """
         for name in changes:
             if name not in _GIVEN:
-                near = difflib.get_close_matches(name.removesuffix("_id"), _GIVEN, n=1)
-                hint = f"did you mean {near[0]}?" if near else "use " + ", ".join(_GIVEN)
-                raise ArgumentError(f"an activity is made of no {name!r}; {hint}")
+                advice = instead_of(name.removesuffix("_id"), _GIVEN)
+                raise ArgumentError(f"an activity is made of no {name!r}; {advice}")
         given: dict[str, Any] = {name: getattr(self, name) for name in _GIVEN if name not in changes}
         return type(self)(**given, **changes)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import re
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from feedmill.errors import SettingsError
+from feedmill.spelling import instead_of
 
 #: What names a Redis server.
 SCHEMES = ("redis", "rediss", "unix")
@@ -178,8 +178,7 @@ def _options(shown: str, scheme: str, query: str) -> dict[str, Any]:
         if name in _TLS and name not in known:
             raise SettingsError(f"{shown} with the option {name!r}, which is about TLS; use rediss:// for that")
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
-            advice = f"did you mean {near[0]!r}?" if near else f"leave it out; there are {', '.join(known)}"
+            advice = instead_of(name, known)
             raise SettingsError(f"{shown} with the option {name!r}, which Feedmill does not have; {advice}")
         if name in _NETWORK and scheme == "unix":
             raise SettingsError(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
-import difflib
 import functools
 import math
 import os
@@ -16,6 +15,7 @@ from feedmill import cassandra_urls
 from feedmill.errors import SettingsError
 from feedmill.redis_urls import SCHEMES as _REDIS
 from feedmill.redis_urls import RedisUrl, is_redis, parsed, without_secrets
+from feedmill.spelling import instead_of
 
 #: What the names of settings begin with in the environment, and in the config of a framework.
 ENV = "FEEDMILL_"
@@ -215,10 +215,7 @@ _current: Settings | None = None
 
 def _check_name(name: str, shown: str, known: list[str]) -> None:
     if name not in _FIELDS:
-        near = difflib.get_close_matches(shown, known, n=1)
-        raise SettingsError(
-            f"no setting {shown!r}; " + (f"did you mean {near[0]!r}?" if near else "use " + ", ".join(known))
-        )
+        raise SettingsError(f"no setting {shown!r}; {instead_of(shown, known)}")
 
 
 #: What a setting that is true or false may be in the environment.

@@ -21,7 +21,7 @@ LAYERS = {
     2: "grouping",
     1: "storage",
     0: "aggregators records serializers cursor revision registry settings redis_urls cassandra_urls signing keys declaration validation"
-    " activity aggregated_activity verbs errors ids id_types instance_attributes overrides iteration json_values lifetimes metrics msgpack_codec urlsafe _version",
+    " activity aggregated_activity verbs errors ids id_types instance_attributes overrides iteration json_values lifetimes metrics msgpack_codec spelling urlsafe _version",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py") if path != ROOT / "__init__.py")

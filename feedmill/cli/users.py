@@ -18,7 +18,6 @@ from feedmill.cli.loading import load_managers
 from feedmill.cli.terminal import progress
 from feedmill.errors import UnknownName
 from feedmill.fanout.handle import Fanout, FanoutTimeout
-from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.ids import EntityId, as_id
@@ -124,7 +123,7 @@ def _feeds_of(manager: Any) -> list[tuple[str, type[Feed]]]:
 
 def _looked_at(manager: str, called: str, feed: Feed, limit: int) -> tuple[shapes.Feed, Sequence[Any]]:
     """A feed in one line, and its first *limit* items."""
-    kind = "aggregated" if isinstance(feed, AggregatedFeed) else "flat"
+    kind = "aggregated" if feed.grouped else "flat"
     unseen = unread = None
     if isinstance(feed, NotificationFeed):
         kind, counts = "notification", feed.get_denormalized_counts()

@@ -62,6 +62,7 @@ class AggregatedFeed(Feed):
     #: Newest groups that an aggregator with its own ``merge`` is given.
     merge_max_length: ClassVar[int] = 20
     may_have_pending_writes: ClassVar[bool] = True
+    grouped: ClassVar[bool] = True
     #: What the lock is called in errors and logs.
     lock_format: ClassVar[str] = "aggregated_feed:%(user_id)s:lock"
 

@@ -85,6 +85,8 @@ class Feed(Bodies, Readable):
     known_filters: ClassVar[tuple[str, ...]] = FILTERS
     #: Whether a write that finds the feed locked leaves its work to the holder of the lock.
     may_have_pending_writes: ClassVar[bool] = False
+    #: Whether the items of the feed are groups of activities.
+    grouped: ClassVar[bool] = False
     #: Whether the feed keeps seen and read state and counts.
     counted: ClassVar[bool] = False
     #: ``max_age`` in µs, ``expire_idle`` in seconds; 0 for none.
@@ -112,7 +114,7 @@ class Feed(Bodies, Readable):
         check_number(cls, "trim_chance", 1)
         cls._max_age = lifetimes.declared(cls, "max_age")
         cls._idle = math.ceil(lifetimes.declared(cls, "expire_idle") / 1e6)
-        if hasattr(cls, "aggregator_class") and not hasattr(cls, "get_aggregator"):
+        if hasattr(cls, "aggregator_class") and not cls.grouped:
             raise DeclarationError(
                 f"{cls.__name__} is a flat feed, so nothing would ask its aggregator_class; use RedisAggregatedFeed"
             )

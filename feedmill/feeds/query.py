@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ from feedmill import validation
 from feedmill.activity import Activity
 from feedmill.errors import ActivityError, FilterError, UnknownVerb
 from feedmill.ids import ID_SIZE, TIME_SIZE, entity_id
+from feedmill.spelling import instead_of
 from feedmill.verbs import get_verb
 
 #: One more than the highest id, ids taken as numbers.
@@ -78,9 +78,7 @@ class Query:
         query = self
         for name, value in filters.items():
             if name not in known:
-                near = difflib.get_close_matches(name, known, n=1)
-                hint = f"did you mean {near[0]}?" if near else "use " + ", ".join(known)
-                raise FilterError(f"{what} has no filter {name!r}; {hint}")
+                raise FilterError(f"{what} has no filter {name!r}; {instead_of(name, known)}")
             query = _NARROW[name](query, name, value)
         return query
 

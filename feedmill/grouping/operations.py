@@ -206,9 +206,7 @@ def reads_bodies(feed_class: Any) -> bool:
 
 def is_updated(feed_class: Any) -> bool:
     """Whether an update of an activity changes what a timeline holds: the activity itself, or a score made of it."""
-    if not hasattr(feed_class, "aggregator_class"):
-        return False
-    return feed_class.activity_storage_class is None or reads_bodies(feed_class)
+    return feed_class.grouped and (feed_class.activity_storage_class is None or reads_bodies(feed_class))
 
 
 def places_for_newcomers(feed_class: Any) -> int:

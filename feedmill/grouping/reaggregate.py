@@ -67,7 +67,7 @@ async def areaggregate(
 
 def _steps(feed: Any, aggregator_class: Any, dry_run: bool) -> tuple[Steps[int], list[Regrouping]]:
     feed_class = type(feed)
-    if not hasattr(feed_class, "aggregator_class"):
+    if not feed_class.grouped:
         raise DeclarationError(f"{feed!r} has no groups; reaggregate an aggregated or a notification feed")
     if aggregator_class is not None and aggregator_class is not feed_class.aggregator_class:
         body = {"aggregator_class": aggregator_class, "__module__": feed_class.__module__}

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from feedmill.errors import DeclarationError
-from feedmill.feeds.aggregated import AggregatedFeed
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.manager.feed_keys import check_keys
@@ -38,7 +37,7 @@ def check_feeds(cls: type[ManagerHooks]) -> None:
         raise DeclarationError(f"{cls.__name__}.notification_feed_class must be a subclass of NotificationFeed")
     check_keys(cls, named)
     _check_own_feeds(cls)
-    if cls.user_feed_class is not None and issubclass(cls.user_feed_class, AggregatedFeed):
+    if cls.user_feed_class is not None and cls.user_feed_class.grouped:
         raise DeclarationError(
             f"{cls.__name__}.user_feed_class must be a flat feed, because follow copies activities from it"
         )
@@ -74,7 +73,7 @@ def _check_own_feeds(cls: type[ManagerHooks]) -> None:
                 f"{cls.__name__}.own_feeds names {name!r}, which is none of feed_classes ({known}); declare it there, or leave"
                 " it out"
             )
-        if issubclass(cls.feed_classes[name], AggregatedFeed):
+        if cls.feed_classes[name].grouped:
             raise DeclarationError(
                 f"{cls.__name__}.own_feeds names {name!r}, a feed of groups, which takes more than the one round trip of"
                 " add_activity; name flat feeds alone, and to have workers deliver to the others return the author from"

@@ -93,7 +93,7 @@ def _ended(feed_class: Any, user_ids: Sequence[EntityId]) -> Steps[list[float | 
 def _expired(feed_class: Any, user_ids: Sequence[EntityId]) -> Steps[list[float | None]]:
     """Take what is too old out of the feeds of *user_ids*; for each what :func:`_waits` says."""
     try:
-        if not hasattr(feed_class, "aggregator_class"):
+        if not feed_class.grouped:
             horizon = feed_class.horizon()
             timeline, keys = feed_class.timeline(), feed_class.keys_of(user_ids)
             yield from together([timeline.flat_trim(key, ALL, horizon, feed_class.channel()) for key in keys])
@@ -111,7 +111,7 @@ def _expired(feed_class: Any, user_ids: Sequence[EntityId]) -> Steps[list[float 
 def _waits(feed_class: Any, user_ids: Sequence[EntityId]) -> Steps[list[float | None]]:
     """For each of *user_ids* the seconds until their feed is to be looked at; None for an empty one."""
     timeline, keys, shortest = feed_class.timeline(), feed_class.keys_of(user_ids), interval(feed_class)
-    if not hasattr(feed_class, "aggregator_class"):
+    if not feed_class.grouped:
         held = yield from together([timeline.flat_count(key) for key in keys])
         return [shortest if number else None for number in held]
     horizon = feed_class.horizon()

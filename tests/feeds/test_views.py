@@ -188,11 +188,11 @@ def test_a_view_is_a_value() -> None:
 @pytest.mark.parametrize(
     ("feed_class", "filters", "message"),
     [
-        (Home, {"activity_id__lower": 1}, r"Home has no filter 'activity_id__lower'; did you mean activity_id__lt"),
+        (Home, {"activity_id__lower": 1}, r"Home has no filter 'activity_id__lower'; did you mean 'activity_id__lt"),
         (Home, {"seen": True}, r"Home has no filter 'seen'; use activity_id__gt, .*, verb"),
         (News, {"seen": True}, r"News has no filter 'seen'; use activity_id__gt, .*, verb"),
-        (News, {"verbs": Love}, r"did you mean verb\?"),
-        (Notes, {"sen": True}, r"did you mean seen\?"),
+        (News, {"verbs": Love}, r"did you mean 'verb'\?"),
+        (Notes, {"sen": True}, r"did you mean 'seen'\?"),
         (Notes, {"seen": 1}, r"seen is 1; use True or False"),
         (Notes, {"verb": "love"}, r"verb: unknown verb 'love'; use a registered subclass"),
         (Home, {"activity_id__lt": 1}, r"activity_id__lt is 1; use an Activity, its id \(32 hexadecimal digits\)"),

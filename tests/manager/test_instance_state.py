@@ -277,7 +277,7 @@ def test_replace() -> None:
 @pytest.mark.parametrize(
     ("changes", "error", "text"),
     [
-        ({"object_id": 8}, ArgumentError, "made of no 'object_id'; did you mean object?"),
+        ({"object_id": 8}, ArgumentError, "made of no 'object_id'; did you mean 'object'?"),
         ({"xyz": 8}, ArgumentError, "made of no 'xyz'; use actor, verb, object, target, time, extra_context"),
         ({"object": None}, ActivityError, "object is None"),
         ({"time": NOON.replace(tzinfo=None)}, ActivityError, "naive"),

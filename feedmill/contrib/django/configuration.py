@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -11,6 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from feedmill import settings
 from feedmill.errors import SettingsError
+from feedmill.spelling import instead_of
 
 #: The keys of the setting: the environment variables without ``FEEDMILL_``. Which modules are imported follows from
 #: ``INSTALLED_APPS``.
@@ -37,9 +37,7 @@ def apply() -> None:
         )
     for key in given:
         if key not in KEYS:
-            near = difflib.get_close_matches(str(key).upper(), KEYS, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else "use " + ", ".join(KEYS)
-            raise ImproperlyConfigured(f"FEEDMILL has no key {key!r}; {hint}")
+            raise ImproperlyConfigured(f"FEEDMILL has no key {key!r}; {instead_of(str(key).upper(), KEYS)}")
         if key in OPTIONS and not isinstance(given[key], bool):
             raise ImproperlyConfigured(f"FEEDMILL[{key!r}] is {given[key]!r}; use True or False")
     try:

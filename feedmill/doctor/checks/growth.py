@@ -19,7 +19,7 @@ def growing(bodies: int, feeds: Mapping[Any, int]) -> Iterator[str]:
     else:
         yield f"grows: activities: {bodies:,}, kept until they are removed; FEEDMILL_ACTIVITY_TTL sets an end"
     for feed_class, number in sorted(feeds.items(), key=lambda item: item[0].__name__):
-        items = "groups" if hasattr(feed_class, "aggregator_class") else "entries"
+        items = "groups" if feed_class.grouped else "entries"
         text = f"feeds of {feed_class.__name__}: {number:,}, each of {feed_class.max_length:,} {items} at most"
         bounds = [f", none older than {spelled(kept)}" for kept in [feed_class.lifetime()] if kept]
         bounds += [
