@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import functools
 import re
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from feedmill.errors import SettingsError
 from feedmill.redis_urls import without_secrets
+from feedmill.spelling import instead_of
 
 #: The port of CQL's protocol where a URL names none.
 PORT = 9042
@@ -105,9 +105,9 @@ def _options(shown: str, query: str) -> dict[str, str]:
     given: dict[str, str] = {}
     for name, text in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS:
-            near = difflib.get_close_matches(name, _OPTIONS, n=1)
-            advice = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_OPTIONS)}"
-            raise SettingsError(f"{shown} with the option {name!r}, which Feedmill does not have; {advice}")
+            raise SettingsError(
+                f"{shown} with the option {name!r}, which Feedmill does not have; {instead_of(name, _OPTIONS)}"
+            )
         pattern, words = _OPTIONS[name]
         if name in given or not re.fullmatch(pattern, text):
             raise SettingsError(f"{shown} with the option {name}={text}; it takes {words}, once")
