@@ -136,6 +136,7 @@ def test_threads_without_a_lock(cassandra: CassandraBackend, monkeypatch: pytest
     for thread in threads:
         thread.join()
     assert sum(group.activity_count for group in News(1)[:]) == 30
+    assert lost, "no two collided"
 
 
 def test_a_server_that_is_away(
