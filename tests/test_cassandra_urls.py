@@ -73,7 +73,7 @@ def test_a_url() -> None:
     ],
 )
 def test_a_wrong_url(url: str, words: str) -> None:
-    """It is refused when it is set, with the mend and without the password."""
+    """It is refused when it is set, with what to write instead, and without the password."""
     with pytest.raises(SettingsError, match=words) as caught:
         feedmill.configure(cassandra_url=url)
     assert "secret" not in str(caught.value) and str(caught.value).startswith("FEEDMILL_CASSANDRA_URL is ")
