@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-web example-django example-fastapi example-flask test lint docs bench fuzz fuzz-http simulate pythons djangos audit chaos soak test-web clean
+.PHONY: help demo demo-web example-django example-fastapi example-flask test lint docs bench fuzz fuzz-http simulate pythons djangos audit chaos soak test-web test-cassandra clean
 
 help:
 	@echo "make demo   play a social network through real workers and show the feeds"
@@ -15,6 +15,7 @@ help:
 	@echo "make lint   only the linters and types"
 	@echo "make docs   the documentation, as docs/_build/html/index.html"
 	@echo "make bench  ours against bare Redis and empty Celery tasks, in one run of some minutes"
+	@echo "make test-cassandra  what concerns feeds on Cassandra, with a real server: needs Java 17 and npm"
 	@echo "make chaos  faults on purpose, with real servers and workers; writes docs/reliability.md"
 	@echo "make soak   random faults for a while, e.g. ARGS='--soak-minutes 30'; adds to docs/reliability.md"
 	@echo "make fuzz   a million malformed inputs, e.g. ARGS='--inputs 20000'; a whole run writes docs/reliability/fuzz.json"
@@ -60,6 +61,10 @@ $(VENV)/.browser: $(STAMP)
 
 test-web: $(VENV)/.browser
 	$(BIN)/python -m pytest tests/web -m web $(ARGS)
+
+# A part: make test-cassandra ARGS='tests/cassandra'. Without it the tests of all kinds of feeds run there as well, for an hour.
+test-cassandra: $(STAMP)
+	$(BIN)/python -m pytest -m cassandra $(ARGS)
 
 docs: $(STAMP)
 	$(BIN)/python -m sphinx -W --keep-going -n -q -d docs/_build/doctrees docs docs/_build/html

@@ -90,6 +90,10 @@ class StorageError(FeedmillError):
     """The storage could not be reached, or refused a command."""
 
 
+class StorageAway(StorageError):
+    """The servers of feeds that are stored apart cannot be reached, or too few of them. What was accepted is done when they are back."""
+
+
 class WrongType(StorageError):
     """A key holds another Redis type than expected. Other keys are not affected."""
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar
 
+from feedmill import cassandra_urls
 from feedmill.errors import SettingsError
 from feedmill.redis_urls import SCHEMES as _REDIS
 from feedmill.redis_urls import RedisUrl, is_redis, parsed, without_secrets
@@ -72,6 +73,13 @@ class Settings:
     redis_url: str = dataclasses.field(default="redis://127.0.0.1:6379/0", repr=False)
     #: URL of Celery's broker. Empty: the server of ``redis_url``.
     broker_url: str = dataclasses.field(default="", repr=False)
+    #: The cluster of feeds that are stored on Cassandra: ``cassandra://user:password@host1,host2:9042/keyspace``. Empty: there are
+    #: none.
+    cassandra_url: str = dataclasses.field(default="", repr=False)
+    #: How many replicas must have read or written for it to count: a consistency level of Cassandra.
+    cassandra_consistency: str = "LOCAL_QUORUM"
+    #: Who agrees on the writes of groups: ``LOCAL_SERIAL``, the nearest data center, or ``SERIAL``, all of them.
+    cassandra_serial_consistency: str = "LOCAL_SERIAL"
     #: Prefix of every Redis key.
     key_prefix: str = "fm:"
     #: Seconds after which another writer takes over the lock of a feed, because its holder may have died.
@@ -119,6 +127,9 @@ class Settings:
                 f"FEEDMILL_REDIS_URL is {without_secrets(self.redis_url)!r}; use redis://host:port/db, or another scheme of {known},"
                 " or first install or import the package that registers this backend"
             )
+        if self.cassandra_url:
+            cassandra_urls.parsed("FEEDMILL_CASSANDRA_URL", self.cassandra_url)
+        cassandra_urls.check_levels(self.cassandra_consistency, self.cassandra_serial_consistency)
         if self.broker_url:
             for url in self.broker_url.split(";"):  # Celery takes several, and tries one after the other
                 if is_redis(url):

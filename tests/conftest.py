@@ -1,4 +1,4 @@
-"""Fixtures for all tests: a private Redis, the in-memory mode, and both in turn."""
+"""Fixtures for all tests: a private Redis, the in-memory mode, Cassandra beside Redis, and all in turn."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ import feedmill.tasks.celeryconfig  # reads the settings when it is imported: no
 from feedmill import id_types, settings
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 from feedmill.storage.memory import DATA
+from tests.celery_local.cassandra import LocalCassandra, cassandra_home, local_cassandra
 from tests.celery_local.nodes import LocalRedis
 from tests.celery_local.postgres import local_postgres, postgres_programs
 from tests.celery_local.process import free_port
@@ -39,14 +40,47 @@ def pytest_xdist_auto_num_workers() -> int | None:
     return None if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ else 2 * (os.cpu_count() or 1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+#: Tests of all kinds of feeds that run on Cassandra as well, which takes its time; and those among them that look into
+#: keys or dicts, or into a feed of forty times the usual length.
+ON_CASSANDRA = {
+    *(
+        "actors",
+        "arguments",
+        "big_groups",
+        "cancelled",
+        "custom_merge",
+        "every_storage",
+        "ids_of_activities",
+        "live_feeds",
+    ),
+    *("marks", "max_age", "pages", "state_machines"),
+}
+NOT_ON_CASSANDRA = {
+    *("test_counts_are_published", "test_a_feed_that_was_lost", "test_a_group_that_only_a_newer_release_can_read"),
+    *("test_a_damaged_group", "test_the_state_of_a_deleted_feed", "test_forty_thousand_in_one_microsecond"),
+}
+
+
+def _runs(item: pytest.Item) -> bool:
+    """Whether a test that is to run on every backend runs on the one of *item*."""
+    if getattr(item, "callspec", None) is None or item.callspec.params.get("backend_kind") != "cassandra":  # type: ignore[attr-defined]
+        return True
+    name = getattr(item, "originalname", "")
+    return item.path.stem.removeprefix("test_") in ON_CASSANDRA and name not in NOT_ON_CASSANDRA
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What shares something dear stays together where tests run side by side: one RabbitMQ node serves them all."""
+    config.hook.pytest_deselected(items=[item for item in items if not _runs(item)])
+    items[:] = filter(_runs, items)
     for item in items:
         names = {*item.fixturenames}  # type: ignore[attr-defined]
         if hasattr(item, "callspec"):
             names |= {value for value in item.callspec.params.values() if isinstance(value, str)}
         if names & {"rabbitmq", "rabbitmq_node", CELERY_RABBITMQ_BROKER}:
             item.add_marker(pytest.mark.xdist_group("rabbitmq"))
+        if "cassandra_server" in names or "cassandra" in names:
+            item.add_marker(pytest.mark.xdist_group("cassandra"))
 
 
 def needed(found: str | None, reason: str) -> str:
@@ -104,7 +138,7 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def _settings() -> Iterator[None]:
     """Every test starts in memory and empty, knows no classes, and leaves the settings as they were."""
     before = settings._current
-    feedmill.configure(redis_url="memory://", broker_url="", modules="", celery_app="")
+    feedmill.configure(redis_url="memory://", broker_url="", cassandra_url="", modules="", celery_app="")
     DATA.clear()
     with id_types.forgotten():
         yield
@@ -140,11 +174,44 @@ def memory() -> None:
     DATA.clear()
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(scope="session")
+def cassandra_server() -> Iterator[LocalCassandra]:
+    """A Cassandra server that belongs to this test run alone."""
+    home, lacking = cassandra_home()
+    needed(None if home is None else str(home), lacking)
+    needed("driver" if find_spec("cassandra") else None, "no cassandra-driver; pip install 'feedmill[cassandra]'")
+    assert home is not None
+    with local_cassandra(home) as server:
+        yield server
+
+
+@pytest.fixture
+def cassandra(redis_url: str, cassandra_server: LocalCassandra) -> Any:
+    """Redis and Cassandra, empty and in force; feeds are where their classes say."""
+    from tests import cassandra_feeds
+
+    cassandra_feeds.empty(cassandra_server)
+    return cassandra_feeds.in_force(cassandra_server.url)
+
+
+@pytest.fixture
+def all_on_cassandra(cassandra: Any) -> Iterator[Any]:
+    """The same, with every feed on Cassandra."""
+    from tests import cassandra_feeds
+
+    with cassandra_feeds.everything_there(cassandra):
+        yield cassandra
+
+
+#: The fixture that puts each kind of backend in force.
+_KINDS = {"memory": "memory", "redis": "redis_url", "cassandra": "all_on_cassandra"}
+
+
+@pytest.fixture(params=["memory", "redis", pytest.param("cassandra", marks=pytest.mark.cassandra)])
 def backend_kind(request: pytest.FixtureRequest) -> str:
-    """Each backend in turn, empty and in force."""
+    """Each backend in turn, empty and in force; Cassandra only for `make test-cassandra`."""
     kind: str = request.param
-    request.getfixturevalue("redis_url" if kind == "redis" else "memory")
+    request.getfixturevalue(_KINDS[kind])
     return kind
 
 

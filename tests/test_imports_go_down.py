@@ -20,7 +20,7 @@ LAYERS = {
     3: "feeds",
     2: "grouping",
     1: "storage",
-    0: "aggregators records serializers cursor group_names revision registry settings redis_urls signing keys declaration validation"
+    0: "aggregators records serializers cursor group_names revision registry settings redis_urls cassandra_urls signing keys declaration validation"
     " activity aggregated_activity verbs errors ids id_types instance_attributes overrides iteration json_values lifetimes metrics tracing msgpack_codec spelling urlsafe _version",
 }
 LAYER_OF = {name: layer for layer, names in LAYERS.items() for name in names.split()}

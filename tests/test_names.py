@@ -11,6 +11,7 @@ from feedmill import AggregatedActivity
 from feedmill.aggregators import RecentVerbAggregator
 from feedmill.feeds import NotificationFeed, RedisAggregatedFeed, RedisNotificationFeed
 from feedmill.records import ActivitySerializer, AggregatedActivitySerializer, NotificationSerializer
+from feedmill.storage.cassandra import CassandraTimelineStorage
 from feedmill.storage.redis import RedisActivityStorage, RedisTimelineStorage
 from tests.feeds.samples import held, in_group, on_day
 
@@ -58,6 +59,13 @@ def test_attributes(where: tuple[str, str], name: str, value: Any) -> None:
 def test_methods_exist(where: tuple[str, str], name: str) -> None:
     """Each method on the page can be called."""
     assert callable(getattr(getattr(importlib.import_module(f"feedmill.feeds.{where[0]}"), where[1]), name))
+
+
+def test_cassandra_has_its_module() -> None:
+    """The module that the page lists beside that of Redis holds the same feed on Cassandra."""
+    module = importlib.import_module("feedmill.feeds.aggregated_feed.cassandra")
+    assert module.CassandraAggregatedFeed.timeline_storage_class is CassandraTimelineStorage
+    assert issubclass(module.CassandraAggregatedFeed, importlib.import_module("feedmill.feeds").AggregatedFeed)
 
 
 def test_the_bases_are_those_of_the_page() -> None:

@@ -11,6 +11,8 @@ from feedmill.records import AggregatedActivitySerializer, NotificationSerialize
 from feedmill.records.layout import GroupSerializer
 from feedmill.storage.auxiliary import FeedSchedule, NotifiedUsers, PendingIndex, RemovalIndex, Unfollows
 from feedmill.storage.base import ActivityStorage, Backend, FlatTimelines, GroupTimelines, IdleFeeds
+from feedmill.storage.cassandra import CassandraTimelineStorage
+from feedmill.storage.cassandra.backend import CassandraBackend
 from feedmill.storage.journal import Journal
 from feedmill.storage.maintenance import Maintenance
 from feedmill.storage.memory import MemoryActivityStorage, MemoryTimelineStorage
@@ -40,15 +42,15 @@ from feedmill.storage.redis.maintenance import RedisMaintenance
 from feedmill.storage.redis.pubsub import RedisAListener, RedisListener, RedisPubSub
 
 PAIRS: list[tuple[Any, Any]] = [
-    *((FlatTimelines, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage)),
-    *((GroupTimelines, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage)),
-    *((IdleFeeds, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage)),
+    *((FlatTimelines, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage, CassandraTimelineStorage)),
+    *((GroupTimelines, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage, CassandraTimelineStorage)),
+    *((IdleFeeds, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage, CassandraTimelineStorage)),
     *((FeedSchedule, cls) for cls in (MemoryFeedSchedule, RedisFeedSchedule)),
     *((ActivityStorage, cls) for cls in (MemoryActivityStorage, RedisActivityStorage)),
     *((Journal, cls) for cls in (MemoryJournal, RedisJournal)),
     *((NotifiedUsers, cls) for cls in (MemoryNotifiedUsers, RedisNotifiedUsers)),
     *((Unfollows, cls) for cls in (MemoryUnfollows, RedisUnfollows)),
-    *((Backend, cls) for cls in (MemoryBackend, RedisBackend)),
+    *((Backend, cls) for cls in (MemoryBackend, RedisBackend, CassandraBackend)),
     *((Listener, cls) for cls in (MemoryListener, RedisListener)),
     *((AListener, cls) for cls in (MemoryAListener, RedisAListener)),
     *((GroupSerializer, cls) for cls in (AggregatedActivitySerializer, NotificationSerializer)),

@@ -21,9 +21,11 @@ from feedmill.msgpack_codec import pack
 from feedmill.storage.base import FeedLimits, Lock, WriteRequest
 from feedmill.storage.hook_queue import HookSettlement
 from feedmill.storage.journal import RateLimit
+from feedmill.storage.operations import Steps
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RedisBackend
 from feedmill.storage.redis.command_buffer import CommandBuffer
+from feedmill.storage.redis.timelines import call_script
 from feedmill.storage.registry import backend
 from feedmill.worker import drain
 from tests.doctor.fixtures import DoctorManager, fill
@@ -32,7 +34,18 @@ from tests.feeds.samples import Home, News, Notes, on_day
 
 NAME = DoctorManager.name
 #: What gives memory back, or moves what is there, is carried out by a server that has none left.
-FREEING = {"activity_change", "index_turn", "commit", "delete", "flat_remove", "flat_trim", "release", "set_aside"} | {
+FREEING = {
+    "lock_check",
+    "lock_end",
+    "activity_change",
+    "index_turn",
+    "commit",
+    "delete",
+    "flat_remove",
+    "flat_trim",
+    "release",
+    "set_aside",
+} | {
     "hooks_drop",
     "hooks_forget",
     "hooks_settle",
@@ -175,6 +188,35 @@ def run(operation: Any) -> Any:
     return backend().run(operation)
 
 
+def call(name: str, keys: list[str], *args: Any) -> Any:
+    """What script *name* replies."""
+
+    def asked() -> Steps[Any]:
+        return (yield [call_script(name, keys, *args)])[0]
+
+    return run(asked())
+
+
+def use_locks() -> None:
+    """The locks of feeds whose groups are elsewhere: taken, found taken, checked, kept and let go."""
+    feeds = [f"test:apart:{{{user}}}" for user in range(2)]
+    locks, timelines = (
+        [feed + ":groups" for feed in feeds],
+        [name for feed in feeds for name in (feed + ":groups", feed)],
+    )
+    mine, next_, ends = b"writer__", b"writer_2", 9_999_999_999_999
+    assert call("lock_begin", locks, mine, 1, ends, b"") == [b"", b""]
+    assert call("lock_begin", locks, b"stranger", 1, ends, b"") == [0, 0]
+    assert call("lock_begin", locks[:1], b"stranger", 1, ends, b"left") == [1]
+    assert call("lock_check", timelines, mine, next_, 1, b"arrival", 0) == [0, 0]
+    assert call("lock_end", locks, mine, next_, ends, 0, b"", 0, b"stays") == [b"left", 0]
+    assert call("lock_check", timelines, mine, next_, 0, 0) == [b"left", -1]
+    assert call("lock_end", locks, mine, next_, ends, 0, b"", 0, b"") == [b"left", -1]
+    assert call("lock_end", locks[:1], next_, b"writer_3", ends, 4, b"") == [0]
+    assert call("lock_begin", locks, mine, 1, ends, b"") == [b"", b"stays"]
+    assert call("lock_end", locks, mine, next_, ends, 0, b"", 5, b"") == [0, 0]
+
+
 def use_everything(client: redis.Redis) -> None:
     """Something of all that scripts do."""
     fill()
@@ -285,6 +327,7 @@ def test_no_script_stops_half_way(trial: Trial, monkeypatch: pytest.MonkeyPatch)
     """What a full server, one without replicas or a replica refuses has changed nothing; only what frees is carried out."""
     with replaced(monkeypatch):
         use_everything(trial.client)
+        use_locks()
         drain.sweep()
         examine()
     assert trial.seen == names()

@@ -7,6 +7,7 @@ import logging
 import click
 
 from feedmill._version import VERSION
+from feedmill.cli.cassandra import cassandra
 from feedmill.cli.command import Main, examples
 from feedmill.cli.dead import dead
 from feedmill.cli.doctor import doctor
@@ -60,6 +61,6 @@ for command in (
     *(fanouts, cancel, sweep, dead, outbox),
     *(feeds, explain, rebuild, delete_user),
     *(serve, token),
-    doctor,
+    *(doctor, cassandra),
 ):
     main.add_command(command)

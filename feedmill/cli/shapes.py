@@ -516,6 +516,16 @@ class Replay:
 
 
 @dataclasses.dataclass(frozen=True)
+class CassandraSchema:
+    """What ``feedmill cassandra init`` and ``feedmill cassandra check`` tell of the schema of feeds on Cassandra."""
+
+    #: The keyspace.
+    keyspace: str
+    #: What is wrong with it, and what to do about it; empty if nothing is.
+    problems: list[str]
+
+
+@dataclasses.dataclass(frozen=True)
 class OutboxCounts:
     """How many rows a transactional outbox of the app has."""
 

@@ -104,6 +104,12 @@ class KeyInfo(NamedTuple):
         return self._replace(kind=KeyKind.GROUPS, group=b"")
 
 
+def _is_in_force(storage_class: Any) -> bool:
+    """Whether all that is stored of timelines of *storage_class* is in the storage in force, and not on servers beside it."""
+    here = backend()
+    return backend_for(storage_class) is here and (here.in_process or not getattr(storage_class, "needs", ""))
+
+
 class KeyMap:
     """All places of the feeds of *managers*, by default of all that are registered."""
 
@@ -111,7 +117,7 @@ class KeyMap:
         if managers is None:
             managers = [get_manager(name) for name in manager_names()]
         declared = [each for manager in managers for each in formats(manager.name, feeds_of(manager))]
-        known = [each for each in declared if backend_for(each.feed_class.timeline_storage_class) is backend()]
+        known = [each for each in declared if _is_in_force(each.feed_class.timeline_storage_class)]
         #: Every declared feed whose timeline is in the storage in force.
         self.feed_classes = list(dict.fromkeys(each.feed_class for each in known))
         self._own, self._bodies = list(_own_keys()), activity_key(b"")

@@ -20,7 +20,7 @@ from feedmill.doctor.checks.journal import (
 )
 from feedmill.doctor.checks.overflow import suspicions
 from feedmill.doctor.checks.quick import Glances
-from feedmill.doctor.checks.settings import is_brokers, unsafe_broker, unsafe_server
+from feedmill.doctor.checks.settings import cassandra_schema, is_brokers, unsafe_broker, unsafe_server
 from feedmill.doctor.key_map import KeyInfo, KeyKind, KeyMap
 from feedmill.doctor.repair import diagnose, repair
 from feedmill.doctor.report import Finding, Report
@@ -67,7 +67,7 @@ class Examination:
     def run(self) -> Report:
         """Look at everything."""
         unsafe_server(self.fix, self.report.add)
-        for finding in unsafe_broker():
+        for finding in (*cassandra_schema(), *unsafe_broker()):
             self.report.add(finding, False)
         self._guarded("the journal", self._journal)
         total = self._do(backend().maintenance.size())

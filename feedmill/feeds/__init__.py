@@ -1,6 +1,7 @@
-"""Feeds: flat, aggregated, notification; in memory and on Redis."""
+"""Feeds: flat, aggregated, notification; in memory, on Redis and on Cassandra."""
 
 from feedmill.feeds.aggregated import AggregatedFeed
+from feedmill.feeds.cassandra import CassandraAggregatedFeed, CassandraFeed, CassandraNotificationFeed
 from feedmill.feeds.flat import Feed
 from feedmill.feeds.new_items import NewItems
 from feedmill.feeds.notification import NotificationFeed
@@ -13,6 +14,9 @@ from feedmill.grouping.reaggregate import Regrouping, areaggregate, reaggregate
 
 __all__ = [
     "AggregatedFeed",
+    "CassandraAggregatedFeed",
+    "CassandraFeed",
+    "CassandraNotificationFeed",
     "Counts",
     "Feed",
     "NewItems",

@@ -113,7 +113,7 @@ class NotificationFeed(AggregatedFeed):
         """Unseen count, unread count, and the number of the latest publication, in one command."""
         if horizon := self.horizon():
             return (yield from aging.counts(type(self), self.key, self.count_key, horizon))
-        return Counts(*(yield from self.timeline().count_get(self.count_key)))
+        return Counts(*(yield from self.timeline().count_get(self.key, self.count_key)))
 
     get_denormalized_counts, aget_denormalized_counts = sync_and_async(_get_denormalized_counts)
 

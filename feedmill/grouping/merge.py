@@ -359,9 +359,11 @@ class GroupMerge:
         if self.abandoned:
             none = None if self.arrived is None else list[bytes]()
             count_key = self.feed_class.count_key_of(self.user_id)
-            return Changes(self.key, self.snapshot.state, count_key=count_key, arrivals=none)
+            basis = self.snapshot.basis
+            return Changes(self.key, self.snapshot.state, count_key=count_key, arrivals=none, basis=basis)
         self.trim()
         changes = Changes(self.key, b"", len(self.snapshot.pending), self.kept)
+        changes.basis = self.snapshot.basis
         if self.arrived is not None:
             arrivals = (Arrival(self.sequence, raw_id, group) for raw_id, group in self.arrived.items())
             changes.arrivals = [each.encode() for each in arrivals if self.replaced or self.records.get(each.group)]

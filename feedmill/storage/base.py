@@ -57,6 +57,8 @@ class FeedStorage(Protocol):
 
     #: Of the backend on which it always works; empty for the one in force. See :func:`feedmill.storage.registry.storage`.
     url: ClassVar[str] = ""
+    #: The setting that names servers which must stand beside the backend in force; empty where it needs none.
+    needs: ClassVar[str] = ""
 
 
 class ActivityStorage(FeedStorage, Protocol):
@@ -202,6 +204,8 @@ class Snapshot:
     records: list[bytes | None]
     #: For each want: actor field -> overflow members; empty when nothing is in the overflow.
     overflows: list[dict[bytes, bytes]]
+    #: What the storage is to be told again with the commit, if it wants to know on what that is based.
+    basis: Any = None
 
 
 @dataclasses.dataclass(slots=True)
@@ -232,6 +236,8 @@ class Changes:
     message: str = ""
     #: What hooks are to be told of what came in; None where they are told nothing.
     arrivals: list[bytes] | None = None
+    #: The ``basis`` of the snapshot on which they are based.
+    basis: Any = None
 
 
 #: What :attr:`Changes.overflow` does to a field.
@@ -458,8 +464,8 @@ class GroupTimelines(FeedStorage, IdleFeeds, Protocol):
     def groups_count(self, key: str, horizon: int = 0) -> Steps[int]:
         """How many groups are held whose score is *horizon* or higher; all of them where it is 0."""
 
-    def count_get(self, count_key: str) -> Steps[StoredCounts]:
-        """As the last commit left them; zeros where there was none."""
+    def count_get(self, key: str, count_key: str) -> Steps[StoredCounts]:
+        """The counts of the timeline *key*, as the last commit left them; zeros where there was none."""
 
     def counts_and_oldest(self, key: str, count_key: str, below: float) -> Steps[OldestGroups]:
         """The counts, none if *count_key* is empty, and the groups whose score is lower than *below*, read at one moment."""

@@ -46,7 +46,7 @@ def register_backend(scheme: str, factory: Factory) -> None:
 
 @functools.cache
 def _made(url: str) -> Backend:
-    """The backend that *url* names, made once in each process."""
+    """The backend that *url* names, made once in each process, without what the settings put beside it."""
     scheme = url.partition(":")[0].lower()
     if scheme not in _factories:
         from importlib.metadata import entry_points
@@ -59,24 +59,53 @@ def _made(url: str) -> Backend:
     return made
 
 
+@functools.cache
+def _beside(url: str, cassandra_url: str, *consistencies: str) -> Backend:
+    """The backend that *url* names, with the cluster beside it that *cassandra_url* names."""
+    made = _made(url)
+    if made.in_process:
+        return made
+    from feedmill.storage.cassandra.backend import beside
+
+    return beside(made)
+
+
+def _in_force(url: str) -> Backend:
+    current = settings.current()
+    if not current.cassandra_url:
+        return _made(url)
+    return _beside(url, current.cassandra_url, current.cassandra_consistency, current.cassandra_serial_consistency)
+
+
 def backend() -> Backend:
     """The backend in force."""
-    return _made(settings.current().redis_url)
+    return _in_force(settings.current().redis_url)
 
 
 def backend_for(storage_class: Any) -> Backend:
     """The backend on which *storage_class* works: the one that it names, else the one in force."""
-    return _made(storage_class.url or settings.current().redis_url)
+    return _in_force(storage_class.url or settings.current().redis_url)
 
 
 def storage(storage_class: Any, own: Any) -> Any:
     """What a feed with *storage_class* uses on the backend whose storage is *own*.
 
-    That is *own*, whatever the class: so feeds on Redis work on any backend. A subclass of *own*'s class is made once.
+    That is *own*, whatever the class: so feeds on Redis work on any backend. A subclass of *own*'s class is made once, and so is a
+    class whose servers stand beside the backend.
     """
-    return own if type(own) is storage_class else _substitute(storage_class, own)
+    if type(own) is storage_class:
+        return own
+    needs, in_process = getattr(storage_class, "needs", ""), getattr(own, "url", "")
+    if needs and not in_process and not getattr(settings.current(), needs):
+        raise SettingsError(
+            f"FEEDMILL_{needs.upper()} is empty, and feeds with {storage_class.__name__} are stored there; name the servers"
+        )
+    return _substitute(storage_class, own)
 
 
 @functools.cache
 def _substitute(storage_class: Any, own: Any) -> Any:
-    return storage_class() if issubclass(storage_class, type(own)) else own
+    beside = getattr(storage_class, "needs", "") and not getattr(
+        own, "url", ""
+    )  # in this process nothing is beside anything
+    return storage_class() if beside or issubclass(storage_class, type(own)) else own

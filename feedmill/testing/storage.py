@@ -306,18 +306,24 @@ class GroupsContract(Contract):
     @pytest.fixture(autouse=True)
     def _locks(self, _settings: None) -> None:
         self.now, self.limits, self.counted = time.time(), FeedLimits(100, 0, "contract"), True
+        #: On what each writer's commit is based.
+        self.basis: dict[bytes, Any] = {}
 
     def begin(
         self, token: bytes, task: WriteRequest = NOTHING, limits: FeedLimits | None = None, *, later: float = 0
     ) -> Any:
         """What becomes of the feed of user 1."""
-        lock = Lock(token, self.now + later, 10)
-        return self.run(self.tested.groups.begin(_Feeds(1, counted=self.counted), task, lock, limits or self.limits))[0]
+        lock, feeds = Lock(token, self.now + later, 10), _Feeds(1, counted=self.counted)
+        found = self.run(self.tested.groups.begin(feeds, task, lock, limits or self.limits))[0]
+        if isinstance(found, Snapshot):
+            self.basis[token] = found.basis
+        return found
 
     def commit(self, token: bytes, later: float = 0, **changes: Any) -> Any:
         """What becomes of a commit to the feed of user 1."""
         count_key = f"{key_of(1)}:count" if self.counted else ""
-        changed = Changes(key_of(1), changes.pop("state", b""), count_key=count_key, **changes)
+        basis = self.basis.get(token)
+        changed = Changes(key_of(1), changes.pop("state", b""), count_key=count_key, basis=basis, **changes)
         return self.run(self.tested.groups.commit([changed], Lock(token, self.now + later, 10), self.limits.channel))[0]
 
     def write(self, **changes: Any) -> None:
@@ -343,6 +349,7 @@ class GroupsContract(Contract):
         assert self.commit(b"second__", put=[(b"h", b"\0record", 6.0)]) == b"left", "sent again: it is known as done"
         assert self.run(self.tested.groups.groups_count(key_of(1))) == 1
         following = Lock(b"second__", 0, 0).following
+        assert isinstance(self.begin(following, later=11), Snapshot), "its writer reads again what it has written"
         assert self.commit(following, pending_done=4) == DONE
         assert self.commit(b"second__") == LOST == self.commit(following)
 
@@ -355,6 +362,7 @@ class GroupsContract(Contract):
         assert self.begin(b"third___", WriteRequest((), b"cc"), later=11) == PENDING
         assert self.commit(b"second__", later=11, pending_done=4, pending_kept=b"bb") == b"cc"
         following = Lock(b"second__", 0, 0).following
+        assert self.begin(following, later=11).pending == b"bbcc"
         assert self.commit(following, later=11, pending_done=4, pending_kept=b"bb") == DONE
         assert self.begin(b"third___", later=11).pending == b"bb"
         assert self.run(self.tested.auxiliary.pending_index.has_pending([key_of(1), key_of(2)])) == [True, False]
@@ -496,16 +504,16 @@ class GroupsContract(Contract):
         listener = self.tested.pubsub.listen([channel])
         try:
             assert listener.get(SOON) == [(channel, LISTENING)]
-            assert self.run(groups.count_get(count_key)) == (0, 0, 0)
+            assert self.run(groups.count_get(key_of(1), count_key)) == (0, 0, 0)
             self.write(put=[(b"g", b"\0", 1.0)], count=(2, 3, 7, '{"unseen": 2}'))
-            assert self.run(groups.count_get(count_key)) == (2, 3, 7)
+            assert self.run(groups.count_get(key_of(1), count_key)) == (2, 3, 7)
             assert listener.get(SOON) == [(channel, b'{"unseen": 2}')]
             self.run(groups.groups_delete(key_of(1), count_key, "contract", "{"))
             assert listener.get(SOON) == [(channel, b'{"unseen": 0, "unread": 0, "seq": 8}')]
         finally:
             listener.close()
         assert self.run(groups.groups_count(key_of(1))) == 0
-        assert self.run(groups.count_get(count_key))[:2] == (0, 0)
+        assert self.run(groups.count_get(key_of(1), count_key))[:2] == (0, 0)
         assert int.from_bytes(self.begin(b"anew____").state[48:56], "big") == 8
 
     @pytest.mark.parametrize("times", [1, 2])
@@ -1367,8 +1375,9 @@ class AuxiliaryContract(Contract):
         for token, item in ((b"holder__", b"first"), (b"holder__", b"late")):
             if item == b"first":
                 lock = Lock(token, time.time(), 30)
-                self.run(feed.timeline().begin(_OneFeed(feed), NOTHING, lock, limits))
-            changes = Changes(feed.key, b"", count_key=feed.count_key, arrivals=[item])
+                (snapshot,) = self.run(feed.timeline().begin(_OneFeed(feed), NOTHING, lock, limits))
+                basis = snapshot.basis
+            changes = Changes(feed.key, b"", count_key=feed.count_key, arrivals=[item], basis=basis)
             self.run(feed.timeline().commit([changes], lock, ""))
         assert self.run(queue.items([feed.key + ARRIVALS], 9)) == [[b"first"]]
         feed.delete()

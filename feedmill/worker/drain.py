@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from celery.exceptions import SoftTimeLimitExceeded
 
 from feedmill import metrics, registry, tracing
-from feedmill.errors import RETRY_ELSEWHERE, MessageError, StorageError, WrongType
+from feedmill.errors import RETRY_ELSEWHERE, MessageError, StorageAway, StorageError, WrongType
 from feedmill.fanout import publisher
 from feedmill.fanout.operations import ADD, PLANNED, FanoutOperation, Subject, operation_called
 from feedmill.feeds.flat import Feed
@@ -51,6 +51,8 @@ LONGEST_GATHERING = 0.25
 MOST_ATTEMPTS = 12
 #: Seconds until a fan-out that failed is tried again: the first time, and at most.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 600.0
+#: Seconds until a fan-out is tried again whose feeds are on servers that are away, about. That counts as no attempt.
+AWAY_PAUSE = 10.0
 #: Seconds for which what is ready waits for what else a round plans, before it is delivered.
 LONGEST_WAIT = 1.0
 #: Seconds until chunks that stay undone are sent again, at most; the first time it is the lease.
@@ -611,6 +613,11 @@ class _DrainPass:
                     self.manager.name, claim, pause, waiting_queue=claim.waiting_queue, written=True
                 )
             )
+            return "postponed"
+        if isinstance(error, StorageAway):
+            logger.warning("fan-out %s of %s waits: %s", claim.id, self.manager.name, reason)
+            pause = AWAY_PAUSE * (0.5 + random.random())
+            backend().run(backend().journal.postpone(self.manager.name, claim, pause, written=True))
             return "postponed"
         if claim.tries >= MOST_ATTEMPTS:
             logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)

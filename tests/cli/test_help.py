@@ -39,7 +39,7 @@ def test_all_commands_are_there() -> None:
     """None is lost, and each but groups takes --json."""
     assert set(main.commands) == {
         *("demo", "replay", "status", "ping", "metrics", "settings", "fanouts", "cancel", "sweep", "dead", "outbox"),
-        *("feeds", "explain", "rebuild", "delete-user", "doctor", "serve", "token"),
+        *("feeds", "explain", "rebuild", "delete-user", "doctor", "cassandra", "serve", "token"),
     }
     for path, command in ALL.items():
         if not isinstance(command, click.Group):

@@ -53,6 +53,20 @@ def _settle(option: str, value: str, text: str, fix: bool, tell: Callable[[Findi
     tell(Finding("unsafe Redis setting", option, text + refused, fixable=not refused), fix and not refused)
 
 
+def cassandra_schema() -> Iterator[Finding]:
+    """Look whether the cluster of feeds on Cassandra, where there is one, has their tables."""
+    cluster = getattr(backend(), "cluster", None)
+    if cluster is None:
+        return
+    try:
+        problems = cluster.problems()
+    except StorageError as error:
+        yield Finding("unreachable Cassandra", cluster.url.place, str(error), fixable=False)
+        return
+    for problem in problems:
+        yield Finding("Cassandra schema", cluster.url.place, problem, fixable=False)
+
+
 def unsafe_broker() -> Iterator[Finding]:
     """Look at the app that sends and runs the tasks. What is wrong stands in its configuration, so it is only named."""
     for name, text in _unsafe_settings():

@@ -40,12 +40,10 @@ from feedmill.storage.base import (
     StoredGroup,
     WriteRequest,
 )
+from feedmill.storage.deleted_feeds import state_of_deleted
 from feedmill.storage.hook_queue import MOST_ARRIVALS
 from feedmill.storage.memory.data import DATA, Groups, atomic
 from feedmill.storage.memory.hook_queue import put
-
-#: Bytes of the state of a feed with counts; ``feedmill.grouping.feed_state`` says what they are.
-STATE_SIZE = 56
 
 
 class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
@@ -293,7 +291,7 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         return sum(score >= horizon for score in scores.values()) if horizon else len(scores)
 
     @atomic
-    def count_get(self, count_key: str) -> StoredCounts:
+    def count_get(self, key: str, count_key: str) -> StoredCounts:
         return StoredCounts(*DATA.counts.get(count_key, ()))
 
     @atomic
@@ -315,7 +313,6 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
         if not count_key and (flat is not None or held is not None):
             _publish(channel, key)
         if count_key in DATA.counts:
-            latest = _latest_touch(held.state if held is not None else b"")
             unseen, unread, sequence = DATA.counts[count_key]
             if unseen or unread:
                 sequence += 1
@@ -325,14 +322,7 @@ class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
                 return
             DATA.counts[count_key] = 0, 0, sequence
             DATA.groups[key] = Groups()
-            DATA.groups[key].state = bytes(24) + latest + bytes(16) + sequence.to_bytes(8, "big")
-
-
-def _latest_touch(state: bytes) -> bytes:
-    """The number of the latest touch in a feed's state, also in that of a feed that was deleted."""
-    if len(state) != STATE_SIZE:
-        return bytes(8)
-    return state[:8] if any(state[:8]) else state[24:32]
+            DATA.groups[key].state = state_of_deleted(held.state if held is not None else b"", sequence)
 
 
 def _is_present(key: str) -> bool:

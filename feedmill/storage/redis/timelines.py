@@ -225,7 +225,7 @@ class RedisTimelineStorage(FlatTimelines, GroupTimelines):
         (count,) = yield [("ZCOUNT", key, horizon, "+inf") if horizon else ("ZCARD", key)]
         return int(count)
 
-    def count_get(self, count_key: str) -> Steps[StoredCounts]:
+    def count_get(self, key: str, count_key: str) -> Steps[StoredCounts]:
         (reply,) = yield [("GET", count_key)]
         return _counts(count_key, reply)
 

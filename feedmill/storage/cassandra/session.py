@@ -1,0 +1,323 @@
+"""The one place where Cassandra's driver is used: connections, statements, tries, errors."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from feedmill.cassandra_urls import CassandraUrl
+from feedmill.errors import StorageAway, StorageError
+from feedmill.storage.cassandra.statements import COLUMNS, STATEMENTS, TABLES
+from feedmill.storage.operations import Command
+
+#: First word of the commands that are for Cassandra: ``(CQL, statement, key of the feed, parameters)``. The reply is a list of rows.
+CQL = "feedmill.cql"
+#: In place of a statement: parameters are (statement, parameters) of writes to one partition that take effect together.
+BATCH = "batch"
+#: The same, with a condition in the first of them. The reply is (whether it took effect, the version that there was).
+CONDITIONAL = "conditional"
+#: Statements that are on their way at the same time.
+IN_FLIGHT = 128
+#: How often a statement is tried again, and seconds before the first of these tries and at most.
+RETRIES, FIRST_PAUSE, LONGEST_PAUSE = 4, 0.05, 2.0
+#: Seconds for which a first connection is tried.
+CONNECT = 10.0
+INSTALL = "feeds on Cassandra need its driver: pip install 'feedmill[cassandra]'"
+
+
+class CassandraSession:
+    """A cluster as this process uses it. Connections are made by the first command, and anew in a process that was forked."""
+
+    def __init__(self, url: CassandraUrl, consistency: str, serial_consistency: str) -> None:
+        try:
+            import cassandra  # noqa: F401
+        except ImportError as error:
+            raise ImportError(INSTALL) from error
+        self.url, self.consistency, self.serial_consistency = url, consistency, serial_consistency
+        self._guard = threading.Lock()
+        self._connected: tuple[int, Any, Any, dict[str, Any]] | None = None
+        #: Statements sent so far, for whoever wants to count them.
+        self.statements = 0
+
+    # -- connections
+
+    def _cluster(self) -> Any:
+        from cassandra import ConsistencyLevel
+        from cassandra.auth import PlainTextAuthProvider
+        from cassandra.cluster import EXEC_PROFILE_DEFAULT, Cluster, ExecutionProfile
+        from cassandra.policies import DCAwareRoundRobinPolicy, FallthroughRetryPolicy, TokenAwarePolicy
+        from cassandra.query import dict_factory, tuple_factory
+
+        def profile(row_factory: Any) -> Any:
+            return ExecutionProfile(
+                load_balancing_policy=TokenAwarePolicy(DCAwareRoundRobinPolicy(local_dc=self.url.datacenter)),
+                retry_policy=FallthroughRetryPolicy(),
+                consistency_level=ConsistencyLevel.name_to_value[self.consistency],
+                serial_consistency_level=ConsistencyLevel.name_to_value[self.serial_consistency],
+                request_timeout=self.url.timeout,
+                row_factory=row_factory,
+            )
+
+        options: dict[str, Any] = {}
+        if self.url.protocol_version:
+            options["protocol_version"] = self.url.protocol_version
+        if self.url.username:
+            options["auth_provider"] = PlainTextAuthProvider(self.url.username, self.url.password)
+        return Cluster(
+            list(self.url.hosts),
+            port=self.url.port,
+            connect_timeout=min(CONNECT, self.url.timeout),
+            execution_profiles={EXEC_PROFILE_DEFAULT: profile(tuple_factory), CONDITIONAL: profile(dict_factory)},
+            **options,
+        )
+
+    def _session(self) -> tuple[Any, dict[str, Any]]:
+        """The session of this process, and the prepared statements by name."""
+        connected = self._connected
+        if connected is not None and connected[0] == os.getpid():
+            return connected[2], connected[3]
+        with self._guard:
+            connected = self._connected
+            if connected is None or connected[0] != os.getpid():
+                connected = self._connected = self._connect()
+        return connected[2], connected[3]
+
+    def _connect(self) -> tuple[int, Any, Any, dict[str, Any]]:
+        cluster = self._cluster()
+        try:
+            session = cluster.connect()
+            session.set_keyspace(self.url.keyspace)
+            session.default_fetch_size = None  # an answer comes whole: each read is of one moment
+            prepared = {name: session.prepare(text) for name, text in STATEMENTS.items()}
+        except BaseException as error:
+            cluster.shutdown()
+            if isinstance(error, Exception):
+                raise self._error(error) from error
+            raise
+        return os.getpid(), cluster, session, prepared
+
+    def close(self) -> None:
+        """Close this process' connections; the next command makes new ones."""
+        with self._guard:
+            connected, self._connected = self._connected, None
+        if connected is not None and connected[0] == os.getpid():
+            connected[1].shutdown()
+
+    # -- the schema
+
+    def create(self, replication: str) -> None:
+        """Make the keyspace, with *replication* as CQL's map, and the tables; what is there stays as it is."""
+        cluster = self._cluster()
+        try:
+            session = cluster.connect()
+            session.execute(f"CREATE KEYSPACE IF NOT EXISTS {self.url.keyspace} WITH replication = {replication}")
+            session.set_keyspace(self.url.keyspace)
+            for text in TABLES.values():
+                session.execute(text)
+        except Exception as error:
+            raise self._error(error) from error
+        finally:
+            cluster.shutdown()
+
+    def problems(self) -> list[str]:
+        """What is wrong with the schema, and what to do about it."""
+        cluster = self._cluster()
+        try:
+            cluster.connect()
+            keyspace = cluster.metadata.keyspaces.get(self.url.keyspace)
+            if keyspace is None:
+                return [f"there is no keyspace {self.url.keyspace}; run feedmill cassandra init"]
+            found = []
+            for name, columns in COLUMNS.items():
+                table = keyspace.tables.get(name)
+                lacking = columns - (set() if table is None else set(table.columns))
+                if table is None:
+                    found.append(f"there is no table {self.url.keyspace}.{name}; run feedmill cassandra init")
+                elif lacking:
+                    found.append(
+                        f"the table {self.url.keyspace}.{name} lacks {', '.join(sorted(lacking))}; it is another"
+                        " application's, or was made by another release: name another keyspace in FEEDMILL_CASSANDRA_URL"
+                    )
+            return found
+        except Exception as error:
+            raise self._error(error) from error
+        finally:
+            cluster.shutdown()
+
+    # -- statements
+
+    def _start(self, session: Any, prepared: dict[str, Any], command: Command) -> Any:
+        """Send *command*; the driver's future."""
+        from cassandra.query import BatchStatement, BatchType
+
+        self.statements += 1
+        _, name, _, parameters = command
+        if name not in (BATCH, CONDITIONAL):
+            return session.execute_async(prepared[name], parameters)
+        batch = BatchStatement(BatchType.UNLOGGED)
+        for part, values in parameters:
+            batch.add(prepared[part], values)
+        if name == BATCH:
+            return session.execute_async(batch)
+        return session.execute_async(batch, execution_profile=CONDITIONAL)
+
+    def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to *commands*. Those about one feed are done one after the other."""
+        session, prepared = self._session()
+        replies: list[Any] = [None] * len(commands)
+        for numbers in _rounds(commands):
+            sent = []
+            for number in numbers:
+                sent.append((number, self._attempt(session, prepared, commands[number])))
+            for number, future in sent:
+                replies[number] = self._answer(session, prepared, commands[number], future)
+        return replies
+
+    def _attempt(self, session: Any, prepared: dict[str, Any], command: Command) -> Any:
+        """What :meth:`_start` gives, or the error."""
+        try:
+            return self._start(session, prepared, command)
+        except Exception as error:
+            return error
+
+    def _answer(self, session: Any, prepared: dict[str, Any], command: Command, future: Any) -> Any:
+        """The reply to *command*, which is tried again where that helps."""
+        for tries in range(RETRIES + 1):
+            try:
+                if isinstance(future, Exception):
+                    raise future
+                return _reply(command, future.result().all())
+            except Exception as error:
+                if tries == RETRIES or not _may_pass(error):
+                    raise self._error(error) from error
+                time.sleep(_pause(tries))
+            future = self._attempt(session, prepared, command)
+        raise AssertionError("unreachable")
+
+    async def aexecute(self, commands: Sequence[Command]) -> list[Any]:
+        """:meth:`execute` from a coroutine."""
+        loop = asyncio.get_running_loop()
+        connected = self._connected
+        if connected is None or connected[0] != os.getpid():
+            await loop.run_in_executor(None, self._session)
+        session, prepared = self._session()
+        replies: list[Any] = [None] * len(commands)
+        for numbers in _rounds(commands):
+            answers = await asyncio.gather(
+                *(self._aanswer(session, prepared, commands[number]) for number in numbers), return_exceptions=True
+            )
+            for number, answer in zip(numbers, answers):
+                if isinstance(answer, BaseException):
+                    raise answer
+                replies[number] = answer
+        return replies
+
+    async def _aanswer(self, session: Any, prepared: dict[str, Any], command: Command) -> Any:
+        for tries in range(RETRIES + 1):
+            try:
+                return _reply(command, await self._arows(session, prepared, command))
+            except Exception as error:
+                if tries == RETRIES or not _may_pass(error):
+                    raise self._error(error) from error
+                await asyncio.sleep(_pause(tries))
+        raise AssertionError("unreachable")
+
+    async def _arows(self, session: Any, prepared: dict[str, Any], command: Command) -> list[Any]:
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[list[Any]] = loop.create_future()
+
+        def settle(rows: Any, error: Exception | None) -> None:
+            if answered.done():  # nobody waits for it any more
+                return
+            if error is not None:
+                answered.set_exception(error)
+            else:
+                answered.set_result(list(rows or ()))
+
+        def tell(rows: Any, error: Exception | None) -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(settle, rows, error)
+
+        self._start(session, prepared, command).add_callbacks(
+            callback=lambda rows: tell(rows, None), errback=lambda error: tell(None, error)
+        )
+        return await answered
+
+    # -- errors
+
+    def _error(self, error: Exception) -> StorageError:
+        """What the caller is told of *error*."""
+        if isinstance(error, StorageError):
+            return error
+        where = f"Cassandra at {self.url.place}"
+        text = f"{type(error).__name__}: {str(error).rstrip('.')[:300]}"
+        from cassandra import AuthenticationFailed, InvalidRequest, Unauthorized
+        from cassandra.cluster import NoHostAvailable
+
+        errors = error.errors if isinstance(error, NoHostAvailable) else None
+        causes = [*errors.values()] if isinstance(errors, dict) else [error]
+        if any(isinstance(each, (AuthenticationFailed, Unauthorized)) for each in causes):
+            return StorageError(f"{where}: {text}. Check user and password in FEEDMILL_CASSANDRA_URL")
+        if any(isinstance(each, InvalidRequest) for each in causes):
+            return StorageError(
+                f"{where}: {text}. Run feedmill cassandra init, which makes the keyspace and its tables"
+            )
+        if "unsupported protocol version" in str(error):
+            return StorageError(
+                f"{where}: {text}. Write ?protocol_version=3 behind FEEDMILL_CASSANDRA_URL for Cassandra 2.1"
+            )
+        if _may_pass(error):
+            return StorageAway(
+                f"{where}: {text}. Check FEEDMILL_CASSANDRA_URL, and that as many nodes are up as {self.consistency} needs"
+            )
+        return StorageError(f"{where}: {text}")
+
+
+def _rounds(commands: Sequence[Command]) -> Iterator[list[int]]:
+    """Numbers of commands that may be on their way at the same time: no two are about one feed."""
+    waiting = range(len(commands))
+    while waiting:
+        keys: set[Any] = set()
+        now: list[int] = []
+        later: list[int] = []
+        for number in waiting:
+            key = commands[number][2]
+            if key in keys or len(now) >= IN_FLIGHT:
+                later.append(number)
+            else:
+                now.append(number)
+            keys.add(key)
+        yield now
+        waiting = later  # type: ignore[assignment]
+
+
+def _pause(tries: int) -> float:
+    return min(LONGEST_PAUSE, FIRST_PAUSE * float(4**tries))
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is about nodes that are away or busy, and may be over soon."""
+    from cassandra import OperationTimedOut, RequestExecutionException, Unauthorized
+    from cassandra.cluster import NoHostAvailable
+    from cassandra.connection import ConnectionException
+
+    passing = (OperationTimedOut, RequestExecutionException, NoHostAvailable, ConnectionException, OSError)
+    return isinstance(error, passing) and not isinstance(error, Unauthorized)
+
+
+def _reply(command: Command, rows: list[Any]) -> Any:
+    """What is replied to *command*. A conditional one that was sent again, its answer lost, is known by the version that it wrote."""
+    if command[1] != CONDITIONAL:
+        return rows
+    row = rows[0]
+    applied = bool(row["[applied]"])
+    version = row.get("version")
+    statement, values = command[3][0]
+    if statement == "end":
+        return applied, version
+    wrote = values[0 if statement == "update" else 1]
+    return applied or version == wrote, version

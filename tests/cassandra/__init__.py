@@ -1,0 +1,1 @@
+"""Feeds on Cassandra, with a real server: `make test-cassandra`."""
