@@ -193,15 +193,19 @@ def test_killed_under_load(cassandra: CassandraBackend, cassandra_server: LocalC
     threads = [threading.Thread(target=write, args=(writer,)) for writer in range(3)]
     for thread in threads:
         thread.start()
-    for _ in range(2):
-        time.sleep(2)
-        cassandra_server.kill()
-        cassandra_server.start()
-    time.sleep(3)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert len(written) > 20
+    try:
+        for kills in range(3):  # something is written before each kill, and after the last
+            enough, deadline = len(written) + 5, time.monotonic() + 120
+            while len(written) < enough:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            if kills < 2:
+                cassandra_server.kill()
+                cassandra_server.start()
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
     assert all(Home(1).contains(each) and Notes(1).contains(each) for each in written)
     members = sum(group.activity_count for group in Notes(1)[:])
     assert members == sum(group.actor_count for group in Notes(1)[:]) >= len(written)
