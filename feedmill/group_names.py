@@ -37,12 +37,18 @@ def encode(name: str) -> bytes:
 
 
 def decode(name: bytes, errors: str = "strict") -> str:
-    """The text that :func:`encode` made *name* from. Raises ``UnicodeDecodeError`` for anything else, unless *errors* says, as
-    for ``bytes.decode``, what to put in place of what is none.
+    """The text that :func:`encode` made *name* from. Raises ``UnicodeDecodeError`` for what is no text, unless *errors* says, as
+    for ``bytes.decode``, what to put in its place.
     """
     if has_day(name):
         return name[:-DAY_SIZE].decode(errors=errors) + _day(name[1 - DAY_SIZE :])
     return name.decode(errors=errors)
+
+
+def check(name: bytes) -> None:
+    """Refuse, with ``UnicodeError``, what :func:`encode` makes of no text: that would look like the name of another group."""
+    if encode(decode(name)) != name:
+        raise UnicodeError("its name spells out a day that takes three bytes")
 
 
 def spelled(name: bytes) -> bytes:

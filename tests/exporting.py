@@ -21,6 +21,8 @@ from feedmill.feeds import RedisFeed, RedisNotificationFeed
 #: Variables: where the collector is, after how many milliseconds spans are sent, whether Celery is instrumented, and a file that says
 #: that the followers of "slow" are being listed, which takes for ever as long as it is not there.
 COLLECTOR, DELAY, CELERY, BEGUN = "TEST_COLLECTOR", "TEST_DELAY", "TEST_CELERY", "TEST_BEGUN"
+#: What the name of the file ends in that says that a hook was called.
+TOLD = ".told"
 #: Followers, in chunks of 20.
 CROWD, CHUNK = 200, 20
 
@@ -58,7 +60,8 @@ class TracedManager(Manager):
         return ["dan"]
 
     def on_notification(self, notifications: Any) -> None:
-        """Nothing: that it is called is seen."""
+        """Leave a file that says that it was called."""
+        open(os.environ[BEGUN] + TOLD, "w").close()
 
 
 def provider_of(service: str, delay: int) -> TracerProvider:

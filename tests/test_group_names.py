@@ -64,3 +64,11 @@ def test_days_keep_their_order() -> None:
     """Groups of one rank are in the order of their days, as their names are."""
     names = [f"3-4711-{dt.date(2025, 12, 1) + dt.timedelta(days=day)}" for day in range(400)]
     assert sorted(names) == sorted(names, key=group_names.encode)
+
+
+@pytest.mark.parametrize("name", [b"3-2026-01-31", b"\xc3\x28", b"3-\xff", b"\xff\xff"])
+def test_what_no_name_is_spelled_as(name: bytes) -> None:
+    """What stands nowhere as a name is refused, also if it reads like one."""
+    with pytest.raises(UnicodeError):
+        group_names.check(name)
+    group_names.check(group_names.encode("3-2026-01-31"))

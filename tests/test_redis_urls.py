@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -210,7 +211,7 @@ def test_every_documented_url_is_accepted() -> None:
     root = Path(__file__).parent.parent
     texts = [path.read_text(encoding="utf-8") for path in (root / "docs").rglob("*.md")]
     urls = {
-        line.split("=", 1)[1].strip().strip("'\"").replace("PASSWORD", "secret")
+        shlex.split(line.strip().removeprefix("export "))[0].split("=", 1)[1].replace("PASSWORD", "secret")
         for text in texts
         for line in text.splitlines()
         if line.strip().removeprefix("export ").startswith(("FEEDMILL_REDIS_URL=", "FEEDMILL_BROKER_URL="))

@@ -537,7 +537,8 @@ def _can_join(row: Row, adding: Sequence[Row]) -> bool:
         return False
     if tracing.sink is None or not adding:
         return True
-    return deferral.trace_of(adding[0].payload) == deferral.trace_of(row.payload)
+    first, other = (tracing.id_of(deferral.trace_of(each.payload)) for each in (adding[0], row))
+    return first == other
 
 
 def named(name: str) -> Outbox:

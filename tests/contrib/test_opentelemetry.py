@@ -236,7 +236,7 @@ class TracedNotes(RedisNotificationFeed):
     count_format = "traced:notes:%(user_id)s:count"
 
 
-class Telling(CountedManager):
+class TracedTelling(CountedManager):
     """The managers of the load, with hooks that are told; what "bad" gets fails once."""
 
     notification_feed_class = TracedNotes
@@ -264,19 +264,19 @@ class Telling(CountedManager):
 
 def hooks_called(traces: Traces, request: Any = None) -> list[tuple[str, int]]:
     """The hooks that were called in a trace, and with how many values that belong to it."""
-    found = [each for each in traces.spans(request) if each.name == f"call_hooks {Telling.name}"]
+    found = [each for each in traces.spans(request) if each.name == f"call_hooks {TracedTelling.name}"]
     return sorted((said(each, "hook"), (each.attributes or {})["messaging.batch.message_count"]) for each in found)  # type: ignore[misc]
 
 
 @pytest.fixture
-def telling(monkeypatch: pytest.MonkeyPatch) -> Telling:
+def telling(monkeypatch: pytest.MonkeyPatch) -> TracedTelling:
     """The manager whose hooks are told, alone."""
-    monkeypatch.setattr(registry, "_managers", {Telling.name: Telling})
-    monkeypatch.setattr(Telling, "told", [])
-    return Telling()
+    monkeypatch.setattr(registry, "_managers", {TracedTelling.name: TracedTelling})
+    monkeypatch.setattr(TracedTelling, "told", [])
+    return TracedTelling()
 
 
-def test_hooks_of_one_request(box: FakeBroker, telling: Telling, traces: Traces) -> None:
+def test_hooks_of_one_request(box: FakeBroker, telling: TracedTelling, traces: Traces) -> None:
     """What hooks are told of one request is a step in its trace, which is current while the app's code runs."""
     with traces.tracer.start_as_current_span("POST") as request:
         telling.add_activity(Activity("ann", Love, 1, extra_context={"tell": ["dan", "eve"]}))
@@ -286,7 +286,7 @@ def test_hooks_of_one_request(box: FakeBroker, telling: Telling, traces: Traces)
     assert sorted(telling.told) == [("on_fanout_finished", mine)] + [("on_notification", mine)] * 2
 
 
-def test_hooks_of_several_requests(box: FakeBroker, telling: Telling, traces: Traces) -> None:
+def test_hooks_of_several_requests(box: FakeBroker, telling: TracedTelling, traces: Traces) -> None:
     """A call that tells what came of several requests, and of none, is a step of its own and one in the trace of each."""
     requests = []
     for number in range(2):
@@ -299,7 +299,9 @@ def test_hooks_of_several_requests(box: FakeBroker, telling: Telling, traces: Tr
     box.work()
     for request in requests:
         assert hooks_called(traces, request) == [("on_fanout_finished", 1), ("on_notification", 1)]
-    batches = [each for each in traces.spans() if each.name == f"call_hooks {Telling.name}" and each.parent is None]
+    batches = [
+        each for each in traces.spans() if each.name == f"call_hooks {TracedTelling.name}" and each.parent is None
+    ]
     assert {(said(each, "hook"), len(each.links)) for each in batches} == {
         ("on_notification", 2),
         ("on_fanout_finished", 2),
@@ -307,7 +309,7 @@ def test_hooks_of_several_requests(box: FakeBroker, telling: Telling, traces: Tr
     assert len(telling.told) == 6
 
 
-def test_hooks_of_users_who_were_named(box: FakeBroker, telling: Telling, traces: Traces) -> None:
+def test_hooks_of_users_who_were_named(box: FakeBroker, telling: TracedTelling, traces: Traces) -> None:
     """Direct notifications of one activity belong to the request that named the user."""
     activity, requests = Activity("ann", Love, 1), {}
     for user in ("dan", "eve"):
@@ -320,13 +322,13 @@ def test_hooks_of_users_who_were_named(box: FakeBroker, telling: Telling, traces
         assert ("on_notification", 1) in hooks_called(traces, request)
 
 
-def test_hooks_of_dead_letters(box: FakeBroker, telling: Telling, traces: Traces) -> None:
+def test_hooks_of_dead_letters(box: FakeBroker, telling: TracedTelling, traces: Traces) -> None:
     """A hook that is told of a dead letter is called in the trace of what was given up."""
     with traces.tracer.start_as_current_span("POST") as request:
         telling.add_activity(Activity("bad", Love, 1))
     for _ in range(MOST_ATTEMPTS + 2):
         box.work()
-        make_overdue(Telling.name)
+        make_overdue(TracedTelling.name)
         arrive("feedmill.sweep", [])
     box.work()
     assert ("on_dead_letter", 1) in hooks_called(traces, request)

@@ -152,11 +152,11 @@ def damaged_records(case: Case) -> Iterator[Finding]:
         try:
             record = case.serializer.decode(stored)
             _check(record, whole=case.serializer.embeds_activities)
-            group_names.decode(group)
+            group_names.check(group)
         except NewerRecord as error:
             case.foreign.add(group)
             yield Finding("newer record", where, f"{error}; the group is not changed", fixable=False)
-        except (CorruptRecord, UnknownVerb, UnicodeDecodeError) as error:
+        except (CorruptRecord, UnknownVerb, UnicodeError) as error:
             unknown = error if isinstance(error, UnknownVerb) else error.__cause__
             if isinstance(unknown, UnknownVerb):
                 yield foreign(case, group, where, unknown)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from feedmill import group_names
 from feedmill.doctor.checks.groups import Case, foreign, look_at
 from feedmill.doctor.key_map import KeyInfo
 from feedmill.doctor.report import Finding
@@ -114,7 +115,7 @@ def _flaw(record: Record, overflow: Mapping[bytes, bytes]) -> str:
 def wrong_overflow(case: Case) -> Iterator[Finding]:
     """Overflow that no group has, or that does not fit the group's counts; what it names is counted anew."""
     for group, actors in case.stored.overflows.items():
-        where = f"{case.key}{GROUPS}:{group.decode(errors='backslashreplace')}"
+        where = f"{case.key}{GROUPS}:{group_names.spelled(group).decode(errors='backslashreplace')}"
         record = case.records.get(group)
         if record is None or not record.has_overflow:
             if actors and group not in case.foreign:
