@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: help demo demo-web example-django example-fastapi example-flask test lint docs bench fuzz fuzz-http simulate pythons djangos audit chaos soak test-web test-cassandra clean
+.PHONY: help demo demo-web example-django example-fastapi example-flask test lint docs bench fuzz fuzz-http simulate pythons djangos audit chaos soak test-slow test-web test-cassandra clean
 
 help:
 	@echo "make demo   play a social network through real workers and show the feeds"
 	@echo "make demo-web  watch a lively network in the browser, with a private Redis and workers"
 	@echo "make example-django, make example-fastapi, make example-flask  a small network in the browser, with a private Redis and a worker"
 	@echo "make test   everything that should be green: linters, types, tests"
+	@echo "make test-slow  what takes long: ill brokers, killed workers, deployments, backups, whole sites"
 	@echo "make test-web  pages in a real Chromium, which must be installed; --screenshots in ARGS writes those of the docs"
 	@echo "make lint   only the linters and types"
 	@echo "make docs   the documentation, as docs/_build/html/index.html"
@@ -53,6 +54,10 @@ lint: $(STAMP)
 # Tests side by side; docs/decisions/0076 says how many. A part: make test ARGS='tests/feeds'; alone: python -m pytest tests/feeds
 test: lint
 	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+
+# What takes long: brokers that are ill, workers that are killed, deployments, backups, whole sites, the pages of the documentation.
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -m slow -n auto --dist loadgroup $(ARGS)
 
 # What drives a browser is large, and nothing else needs it.
 $(VENV)/.browser: $(STAMP)

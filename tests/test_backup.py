@@ -19,6 +19,8 @@ from tests.chaos.harness import ROOT, TIMEOUT, Harness, Row, staged
 from tests.chaos.network import HomeFeed, followers_of
 from tests.documents import DOCS, blocks_of
 
+pytestmark = pytest.mark.slow
+
 PAGE = DOCS / "how-to" / "back-up-and-restore.md"
 #: What the page says of the host, and where it is here.
 FOLDER, PORT = "/var/lib/redis", "6379"
@@ -54,7 +56,6 @@ def doctor(harness: Harness) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "ending", "forgotten"),
     [("snapshot", "rdb", False), ("append-only file", "tar", True)],

@@ -18,6 +18,8 @@ from benchmarks.report import render
 from benchmarks.targets import TARGETS, Target, missed
 from tests.conftest import redis_executable
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 WRITES = [
     "flat",

@@ -50,6 +50,7 @@ def test_demo_shows_feeds_and_badge(private_redis: None) -> None:
         assert text in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_stopped_demo_leaves_no_process(private_redis: None, number: int) -> None:
     """Whatever ends the demo, its Redis and its workers with their children are gone soon after."""

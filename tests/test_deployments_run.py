@@ -22,6 +22,8 @@ from tests.conftest import redis_executable
 from tests.deployments import ROOT, WAYS, Program, compose_file, option, unescaped
 from tests.documents import GUIDES, blocks_of
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 90.0
 BIN = Path(sys.executable).parent
 #: The feeds of a site, and the site, as the manifests and the units call them.
@@ -190,7 +192,6 @@ def by_web(host: Host, program: Program) -> bool:
     return bool(wait_for(lambda: "picture:1" in asked(f"{at}/home"), host.logs))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("host", ["compose", "systemd", "kubernetes"], indirect=True)
 def test_a_deployment(host: Host) -> None:
     """All that is shipped works together: probes, what a user posts, state, doctor, metrics, and an orderly end."""

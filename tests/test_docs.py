@@ -91,6 +91,7 @@ def test_every_link_of_the_readme_leads_somewhere() -> None:
             assert (ROOT / target).exists(), f"{page.name} links to {target}"
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
     """Sphinx finds no broken reference, no page that is in no list, and no docstring that it cannot read."""

@@ -22,6 +22,8 @@ from feedmill.fanout.publisher import celery_app
 from feedmill.verbs import Love
 from tests.documents import DOCS, GUIDES, blocks_of, files_of
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 SENDER = """

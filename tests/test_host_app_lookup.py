@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import redis
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 
 PROJECT = """

@@ -21,6 +21,8 @@ from tests.celery_local.rabbit import LocalRabbit
 from tests.test_host_app_lookup import Folder
 from tests.test_two_deployments import until
 
+pytestmark = pytest.mark.slow
+
 
 class Staff:
     """A worker and a beat of one app."""
@@ -122,7 +124,6 @@ def restart(node: LocalRedis, broker: redis.Redis) -> Callable[[], None]:
     return node.restart
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("staff", STAFFS, indirect=True, ids="-".join)
 def test_a_redis_that_is_ill(staff: Staff, broker: redis.Redis, default_redis_broker: LocalRedis) -> None:
     """Worker and beat stay while it refuses writes or is restarted, and deliver afterwards what was accepted meanwhile."""
@@ -229,7 +230,6 @@ def test_bytes_that_are_no_message(staff: Staff, broker: redis.Redis) -> None:
     assert kept == set(GARBAGE)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("app", ["proj", "feedmill.tasks"])
 def test_quorum_queues_that_celery_was_not_told_of(
     app: str, tmp_path: Path, redis_url: str, default_rabbitmq_broker: LocalRabbit

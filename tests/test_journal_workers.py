@@ -25,6 +25,8 @@ from tests.celery_local.nodes import LocalWorker
 from tests.celery_local.rabbit import LocalRabbit
 from tests.stalling import FOLDER, FOLLOWERS, Home, Notes, StallingManager
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 TIMEOUT = 90.0
 manager = StallingManager()

@@ -36,6 +36,8 @@ from feedmill.verbs import Comment, Love
 from tests.conftest import free_port, redis_executable
 from tests.fake_broker import replaced
 
+pytestmark = pytest.mark.slow
+
 
 def _replay(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "feedmill", "replay", *map(str, arguments)]

@@ -11,8 +11,9 @@ import pytest
 from feedmill.fanout.publisher import HIGH_QUEUE, HOOKS_QUEUE, LOW_QUEUE
 from tests.chaos.harness import Harness, Row, staged
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_rolling_restart(tmp_path: Path) -> None:
     """Each of four workers ends in order within a minute, and comes again, while activities are added and taken back all the time."""
     with staged(tmp_path / "stage", "redis", None) as harness:

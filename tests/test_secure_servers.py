@@ -35,7 +35,7 @@ from tests.social import AUTHOR, FOLLOWERS, HomeFeed, NewsFeed, NotificationFeed
 SOON = 30.0
 ROOT = Path(__file__).parent.parent
 #: One server with its certificates for all of them.
-pytestmark = pytest.mark.xdist_group("tls")
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tls")]
 PASSWORD, KEY = "pass-word-of-the-test", "signing-key-of-the-test"
 
 

@@ -27,6 +27,8 @@ from tests.celery_local.nodes import LocalWorker
 from tests.celery_local.sending import sending_app
 from tests.exporting import CROWD, TracedManager
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 NAME = TracedManager.name
 TIMEOUT = 60.0

@@ -19,6 +19,8 @@ from tests.celery_local.process import free_port
 from tests.conftest import redis_executable
 from tests.documents import DOCS, GUIDES, ROOT, Block, blocks_of, commands_of, prints
 
+pytestmark = pytest.mark.slow
+
 PAGE = DOCS / "how-to" / "troubleshoot.md"
 #: The id of what the examples look for.
 PINNED = "064bf535af10005e1e2927f0f0dbd966"
@@ -287,7 +289,6 @@ def test_the_page_shows_each_cause() -> None:
     assert set(shown()) == set(CAUSES)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(CAUSES))
 def test_a_cause_is_shown(name: str, tmp_path: Path) -> None:
     """The commands print what the page says."""

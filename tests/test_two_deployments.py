@@ -24,6 +24,8 @@ from tests.celery_local.rabbit import LocalRabbit
 from tests.feeds.samples import Notes, in_group, on_day
 from tests.test_host_app_lookup import Folder
 
+pytestmark = pytest.mark.slow
+
 ADD = """
 from friends import Activity, Love, manager
 fanout = manager.add_activity(Activity("ann", Love, {number}))
@@ -80,7 +82,6 @@ def test_queues_in_redis_have_the_prefix(prefixed: tuple[Folder, Folder], redis_
     assert (client.llen("a:fanout.high"), client.llen("fanout.high")) == (3, 0)
 
 
-@pytest.mark.slow
 def test_other_sites_workers_never_see_a_message(prefixed: tuple[Folder, Folder], redis_url: str) -> None:
     """With the other site's worker alone nothing is taken; with its own all is delivered, and pings stay at home."""
     site_a, site_b = prefixed
@@ -118,7 +119,6 @@ def sharing(tmp_path: Path, redis_url: str, shared_broker: str) -> tuple[Folder,
     return first, second
 
 
-@pytest.mark.slow
 def test_a_message_of_another_deployment_is_put_back(sharing: tuple[Folder, Folder]) -> None:
     """Its worker finds it in the shared queue; the other one says loudly, once, what is wrong and what to do."""
     mine, theirs = sharing

@@ -10,6 +10,8 @@ import pytest
 from tests.contrib.test_django import folder as django_project  # noqa: F401
 from tests.test_host_app_lookup import Folder, queued
 
+pytestmark = pytest.mark.slow
+
 APP = 'from celery import Celery\nimport os\napp = Celery("pack", broker=os.environ["FEEDMILL_REDIS_URL"], include=["friends"])\n'
 
 

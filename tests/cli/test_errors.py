@@ -24,6 +24,8 @@ from tests.conftest import redis_executable
 from tests.fake_broker import replaced
 from tests.test_host_app_lookup import Folder
 
+pytestmark = pytest.mark.slow
+
 #: Every command that asks the storage, with arguments that make sense.
 ASKING = (
     *(

@@ -27,6 +27,8 @@ from tests.conftest import BROKERS
 from tests.test_host_app_lookup import Folder
 from tests.test_two_deployments import until
 
+pytestmark = pytest.mark.slow
+
 #: A project that has its broker from the environment.
 PROJECT = """
 import os

@@ -17,6 +17,8 @@ from tests.documents import DOCS, ROOT, blocks_of
 from tests.test_host_app_lookup import Folder
 from tests.test_two_deployments import until
 
+pytestmark = pytest.mark.slow
+
 #: Pages whose files are put into the example project.
 NAMES = [
     "hydrate-a-page.md",

@@ -12,6 +12,8 @@ from tests.contrib.test_django import SETTINGS, START, change, friends, manage, 
 from tests.test_host_app_lookup import FRIENDS, Folder
 from tests.test_two_deployments import until
 
+pytestmark = pytest.mark.slow
+
 SITE = SETTINGS.replace('"feedmill.contrib.django",', '"feedmill.contrib.django", "feedmill.contrib.django.outbox",')
 
 

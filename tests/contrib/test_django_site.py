@@ -15,6 +15,8 @@ import pytest
 
 from tests.conftest import needed
 
+pytestmark = pytest.mark.slow
+
 SITE = Path(__file__).parent / "site"
 ROOT = SITE.parent.parent.parent
 MODULES = sorted(

@@ -22,6 +22,8 @@ import pytest
 from tests.conftest import free_port, needed, redis_executable
 from tests.contrib.servers import Browser, answers
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 #: Seconds until all has started, and until something is delivered.
 START, SOON = 60.0, 20.0

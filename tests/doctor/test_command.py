@@ -197,6 +197,7 @@ def test_writers_at_work_lose_nothing(server: redis.Redis) -> None:
     assert examined() == {}
 
 
+@pytest.mark.slow
 def test_a_busy_system_is_healthy(server: redis.Redis) -> None:
     """While writers add, remove and mark in the feeds that are looked at, hold their locks and leave pending writes, and a
     fan-out after the other is opened and finished, nothing is taken for damage."""

@@ -123,6 +123,7 @@ def test_every_way_in(box: FakeBroker, way: str) -> None:
     assert trips[0] == trips[1]
 
 
+@pytest.mark.slow
 def test_what_is_gone_is_forgotten(box: FakeBroker) -> None:
     """Entries whose body is gone, and those that are there twice, are dropped by sweeps; others stay, also while it is written."""
     activities = [love(n, actor=1) for n in range(40)]

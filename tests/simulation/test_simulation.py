@@ -62,6 +62,7 @@ def plan(*ops: Op, faults: tuple[Fault, ...] = (), manager: str = "plain", clien
 ADD = Op(0, "add", (2, ("a", "x")), 0.0)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_histories_end_as_was_asked_for(simulating: Simulator) -> None:
     """Whatever goes wrong in between, feeds, counts, fan-out records and bodies are in the end what the last calls asked for."""
@@ -385,6 +386,7 @@ def test_the_command_says_what_it_found(tmp_path: Path) -> None:
     assert '"violations": 0' in record.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_run_is_made_in_parts(tmp_path: Path) -> None:
     """A run that is stopped leaves a record of what it did; another goes on behind it, and none does the same seeds again."""
