@@ -164,6 +164,12 @@ of the processor (slower); calls of 50 and of 250 feeds, and smaller pieces on t
     "two_workers": """One worker computes little itself, and sends the next commands while Redis works on the last ones. So Redis is busy most of the time with
 one worker already. On two cores the second worker shares the remaining time with Redis and the first worker. Where *server busy* is low in both cases, other
 processes used the cores.""",
+    "aggregated": """A delivery looks for a lock, for pending writes and for the activity itself before it writes, which the floors do not. How many of their commands that
+is worth differs between processors: between two models the ratio changes by a quarter, with the same code.""",
+    "notification": """As `aggregated`; the count, the note of what changed, and its publication are one more key.""",
+    "doctor": """The doctor reads what the bare scan reads, and decodes and compares it. What it does not do twice is in decision 0066.""",
+    "watched": """One counter for each round trip and each activity that is accepted, a microsecond each, as they are in a file that other processes read; and two histograms
+for each round. A counter of this process alone, written to the file now and then, would be cheaper, and behind by that much.""",
     "aggregated_growing": """What is above the floor is the second key of a large group, which names its actors, the move of members there, and Lua. In the
 profile of the server Lua takes two fifths of the time, a third of that for hashing every byte of each string that a script makes, at two nanoseconds a byte:
 the record that was read, what of it stays, and the new one, where the floor makes the first alone. Another fifth is looking up keys and fields that are in no
@@ -187,6 +193,7 @@ takes three bytes.""",
     "read_flat": """Driver and steps cost less than redis-py's own call. What is above the bare commands is one pattern and one object for each
 activity, in one pass: it is told to be sound, and unpacked when somebody looks at it. Ids and bodies may be on different servers, so that no script reads both in
 one round trip.""",
+    "year_read": """As the reads of full feeds; these pages have fewer bodies, so that the round trips cost less and the rest counts for more.""",
     "read_aggregated": """In the profile, the ids of all members come first: taken out of the records, put in order, and made keys of bodies. Then come the
 newest body of each group, which is told to be sound, and objects. Half of the ids would not be needed: `limit_activities` asks for fewer bodies, but by
 default a group counts only activities whose bodies are there.""",
