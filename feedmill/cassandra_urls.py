@@ -13,8 +13,8 @@ from feedmill.spelling import instead_of
 
 #: The port of CQL's protocol where a URL names none.
 PORT = 9042
-#: What counts as written or read: more replicas are safer, and one that is away is felt sooner.
-CONSISTENCIES = ("ONE", "LOCAL_ONE", "TWO", "THREE", "QUORUM", "LOCAL_QUORUM", "EACH_QUORUM", "ALL")
+#: What counts as written or read. With less than a quorum a replica that lags could show old rows of a group under a new version.
+CONSISTENCIES = ("LOCAL_QUORUM", "QUORUM", "ALL")
 #: Who agrees on a conditional write: the nodes of the nearest data center, or those of all.
 SERIAL_CONSISTENCIES = ("LOCAL_SERIAL", "SERIAL")
 #: Names that CQL takes without quotes.
@@ -37,7 +37,7 @@ class CassandraUrl:
     password: str = dataclasses.field(repr=False)
     #: The nearest data center; empty for that of the hosts.
     datacenter: str
-    #: Seconds for which an answer is waited for.
+    #: Seconds for which an answer is waited for; 0 for the usual ones.
     timeout: float
     #: The version of the native protocol; 0 for the newest that the cluster speaks.
     protocol_version: int
@@ -78,13 +78,13 @@ def parsed(variable: str, url: str) -> CassandraUrl:
         unquote(username),
         unquote(password),
         options.get("datacenter", ""),
-        float(options.get("timeout", "10")),
+        float(options.get("timeout", "0")),
         int(options.get("protocol_version", "0")),
     )
 
 
 def check_levels(consistency: str, serial_consistency: str) -> None:
-    """Raise :class:`~feedmill.errors.SettingsError` for a consistency level that does not exist."""
+    """Raise :class:`~feedmill.errors.SettingsError` for a consistency level that cannot be used."""
     for name, level, known in (
         ("FEEDMILL_CASSANDRA_CONSISTENCY", consistency, CONSISTENCIES),
         ("FEEDMILL_CASSANDRA_SERIAL_CONSISTENCY", serial_consistency, SERIAL_CONSISTENCIES),

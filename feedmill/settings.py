@@ -76,7 +76,7 @@ class Settings:
     #: The cluster of feeds that are stored on Cassandra: ``cassandra://user:password@host1,host2:9042/keyspace``. Empty: there are
     #: none.
     cassandra_url: str = dataclasses.field(default="", repr=False)
-    #: How many replicas must have read or written for it to count: a consistency level of Cassandra.
+    #: How many replicas must have read or written for it to count: ``LOCAL_QUORUM``, ``QUORUM`` or ``ALL``.
     cassandra_consistency: str = "LOCAL_QUORUM"
     #: Who agrees on the writes of groups: ``LOCAL_SERIAL``, the nearest data center, or ``SERIAL``, all of them.
     cassandra_serial_consistency: str = "LOCAL_SERIAL"
@@ -127,8 +127,6 @@ class Settings:
                 f"FEEDMILL_REDIS_URL is {without_secrets(self.redis_url)!r}; use redis://host:port/db, or another scheme of {known},"
                 " or first install or import the package that registers this backend"
             )
-        if self.cassandra_url:
-            cassandra_urls.parsed("FEEDMILL_CASSANDRA_URL", self.cassandra_url)
         cassandra_urls.check_levels(self.cassandra_consistency, self.cassandra_serial_consistency)
         if self.broker_url:
             for url in self.broker_url.split(";"):  # Celery takes several, and tries one after the other
@@ -151,6 +149,13 @@ class Settings:
         for name in ("lock_ttl", "receipt_ttl", "fanout_lease"):
             if getattr(self, name) <= 0:
                 raise SettingsError(f"{ENV}{name.upper()} is {getattr(self, name)}; use a positive number of seconds")
+        if self.cassandra_url:
+            timeout = cassandra_urls.parsed("FEEDMILL_CASSANDRA_URL", self.cassandra_url).timeout
+            if timeout >= self.fanout_lease / 3:
+                raise SettingsError(
+                    f"FEEDMILL_CASSANDRA_URL has the timeout {timeout:g}; use less than a third of FEEDMILL_FANOUT_LEASE, which is"
+                    f" {self.fanout_lease:g}, so that a worker that waits loses nothing it has claimed"
+                )
         if self.max_future < 0:
             raise SettingsError(f"FEEDMILL_MAX_FUTURE is {self.max_future}; use a number of seconds, or 0 for none")
         if not 0 <= self.activity_ttl <= LONGEST_LIFETIME:

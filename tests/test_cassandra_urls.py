@@ -12,8 +12,8 @@ import pytest
 import feedmill
 from feedmill.cassandra_urls import parsed
 from feedmill.cli.cassandra import replication_map
-from feedmill.errors import SettingsError
-from feedmill.feeds import CassandraAggregatedFeed, CassandraFeed, CassandraNotificationFeed
+from feedmill.errors import DeclarationError, SettingsError
+from feedmill.feeds import CassandraAggregatedFeed, CassandraFeed, CassandraNotificationFeed, Feed
 from feedmill.storage.cassandra.session import _rounds
 from feedmill.storage.registry import backend
 from tests.cli.samples import failed_json
@@ -49,7 +49,7 @@ def test_a_url() -> None:
         9042,
         "",
         "",
-        10,
+        0,
         0,
     )
     assert parsed("X", "cassandra://[::1],10.0.0.1:9042/feeds").hosts == ("::1", "10.0.0.1")
@@ -80,10 +80,29 @@ def test_a_wrong_url(url: str, words: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["cassandra_consistency", "cassandra_serial_consistency"])
-def test_a_wrong_level(name: str) -> None:
-    """A consistency level that does not exist is refused, with those that do."""
-    with pytest.raises(SettingsError, match=f"FEEDMILL_{name.upper()} is 'MOST'; use one of .*LOCAL_"):
-        feedmill.configure(**{name: "MOST"})
+@pytest.mark.parametrize("level", ["MOST", "ONE", "LOCAL_ONE", "TWO", "THREE", "EACH_QUORUM"])
+def test_a_wrong_level(name: str, level: str) -> None:
+    """A consistency level that does not exist, or is no quorum, is refused, with those that can be used."""
+    with pytest.raises(SettingsError, match=f"FEEDMILL_{name.upper()} is '{level}'; use one of .*LOCAL_"):
+        feedmill.configure(**{name: level})
+
+
+def test_a_long_timeout() -> None:
+    """A timeout in which a worker could lose what it has claimed is refused."""
+    with pytest.raises(
+        SettingsError, match="has the timeout 20; use less than a third of FEEDMILL_FANOUT_LEASE, which is 60"
+    ):
+        feedmill.configure(cassandra_url="cassandra://one/feeds?timeout=20")
+    feedmill.configure(cassandra_url="cassandra://one/feeds?timeout=19")
+    with pytest.raises(SettingsError, match="third of FEEDMILL_FANOUT_LEASE, which is 30"):
+        feedmill.configure(fanout_lease=30)
+
+
+@pytest.mark.parametrize("kind", [CassandraFeed, CassandraAggregatedFeed])
+def test_no_expire_idle(kind: type[Feed]) -> None:
+    """A feed that could be emptied while it is in use is refused."""
+    with pytest.raises(DeclarationError, match="Bad.expire_idle is set, but CassandraTimelineStorage .* use max_age"):
+        type("Bad", (kind,), {"expire_idle": 5, "__module__": __name__})
 
 
 def test_in_memory() -> None:

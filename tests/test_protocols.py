@@ -44,7 +44,7 @@ from feedmill.storage.redis.pubsub import RedisAListener, RedisListener, RedisPu
 PAIRS: list[tuple[Any, Any]] = [
     *((FlatTimelines, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage, CassandraTimelineStorage)),
     *((GroupTimelines, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage, CassandraTimelineStorage)),
-    *((IdleFeeds, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage, CassandraTimelineStorage)),
+    *((IdleFeeds, cls) for cls in (MemoryTimelineStorage, RedisTimelineStorage)),
     *((FeedSchedule, cls) for cls in (MemoryFeedSchedule, RedisFeedSchedule)),
     *((ActivityStorage, cls) for cls in (MemoryActivityStorage, RedisActivityStorage)),
     *((Journal, cls) for cls in (MemoryJournal, RedisJournal)),

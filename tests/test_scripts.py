@@ -217,6 +217,13 @@ def use_locks() -> None:
     assert call("lock_end", locks, mine, next_, ends, 0, b"", 5, b"") == [0, 0]
 
 
+def test_a_damaged_lock_is_none(redis_url: str) -> None:
+    """A lock that is cut off is taken, and harms no other of the same call."""
+    locks = ["test:apart:{1}:groups", "test:apart:{2}:groups"]
+    backend().client.hset(locks[0], "\0m", b"1stranger")  # type: ignore[attr-defined]
+    assert call("lock_begin", locks, b"writer__", 1, 9_999_999_999_999, b"") == [b"", b""]
+
+
 def use_everything(client: redis.Redis) -> None:
     """Something of all that scripts do."""
     fill()

@@ -13,7 +13,10 @@ from feedmill.errors import ActivityError, ArgumentError, MissingMethod
 from feedmill.ids import to_microseconds
 from feedmill.instance_attributes import Stateless
 from feedmill.overrides import check_overrides, hook
+from feedmill.validation import shown
 
+#: Bytes of the longest name of a group.
+MOST_BYTES = 65_535
 #: What to do instead of overriding a method that feeds do not ask.
 _INSTEAD = {"aggregate": "a feed asks get_group() for each activity, and merge() if you override that"}
 
@@ -138,7 +141,7 @@ def group_name(aggregator: BaseAggregator, activity: Activity) -> bytes:
     name = _encoded(group)
     if name is None:
         raise ActivityError(
-            f"{type(aggregator).__name__}.get_group gave {group!r} for {activity!r}; return a str that is not empty"
+            f"{type(aggregator).__name__}.get_group gave {shown(group)} for {activity!r}; return a str that is not empty and takes at most {MOST_BYTES:,} bytes"
         )
     return name
 
@@ -150,15 +153,18 @@ def name_of(group: AggregatedActivity | str) -> bytes:
     given = group if isinstance(group, str) else group.group
     name = _encoded(given)
     if name is None:
-        raise ArgumentError(f"{given!r} cannot be the name of a group; use a str that is not empty")
+        raise ArgumentError(
+            f"{shown(given)} cannot be the name of a group; use a str that is not empty and takes at most {MOST_BYTES:,} bytes"
+        )
     return name
 
 
 def _encoded(name: object) -> bytes | None:
-    """*name* as bytes; None for what is no text, is empty, or begins as what a feed keeps beside its groups."""
+    """*name* as bytes; None for what is no text, is empty or too long, or begins as what a feed keeps beside its groups."""
     if not isinstance(name, str) or not name or name[0] == "\0":
         return None
     try:
-        return group_names.encode(name)
+        encoded = group_names.encode(name)
     except UnicodeEncodeError:
         return None
+    return encoded if len(encoded) <= MOST_BYTES else None

@@ -114,6 +114,11 @@ class Feed(Bodies, Readable):
         check_number(cls, "trim_chance", 1)
         cls._max_age = lifetimes.declared(cls, "max_age")
         cls._idle = math.ceil(lifetimes.declared(cls, "expire_idle") / 1e6)
+        if getattr(cls.timeline_storage_class, "needs", "") and cls._idle:
+            raise DeclarationError(
+                f"{cls.__name__}.expire_idle is set, but {cls.timeline_storage_class.__name__} stores feeds apart from the marks"
+                " that say who uses them, so one could be emptied while it is in use; use max_age"
+            )
         if hasattr(cls, "aggregator_class") and not cls.grouped:
             raise DeclarationError(
                 f"{cls.__name__} is a flat feed, so nothing would ask its aggregator_class; use RedisAggregatedFeed"

@@ -346,7 +346,10 @@ class OldestGroups(NamedTuple):
 
 
 class IdleFeeds(Protocol):
-    """Feeds that go when nobody uses them: a mark of each says that it is there, and how it began."""
+    """Feeds that go when nobody uses them: a mark of each says that it is there, and how it began.
+
+    A storage whose servers stand beside the backend has none: ``expire_idle`` is refused for feeds that name it.
+    """
 
     def idle_use(self, key: str, idle: int) -> Steps[bytes | None]:
         """Use a feed, which then stays for *idle* seconds: ``r`` if it was rebuilt, ``w`` if it only began with a write, None if
@@ -360,7 +363,7 @@ class IdleFeeds(Protocol):
         """Delete all that is stored of a feed that is gone, else the seconds after which it goes."""
 
 
-class FlatTimelines(FeedStorage, IdleFeeds, Protocol):
+class FlatTimelines(FeedStorage, Protocol):
     """Timelines that are arrays of ids.
 
     *channel*: front of the channels on which each timeline that changes says so, a message of JSON; a timeline's channel is
@@ -407,7 +410,7 @@ class FlatTimelines(FeedStorage, IdleFeeds, Protocol):
         """Delete a timeline."""
 
 
-class GroupTimelines(FeedStorage, IdleFeeds, Protocol):
+class GroupTimelines(FeedStorage, Protocol):
     """Timelines of groups with records, their locks and their counts."""
 
     def begin(

@@ -432,7 +432,7 @@ class Journal(Protocol):
         """Let a claim go, to be looked at in *delay* seconds; with *error* it has failed, else it does not count as tried.
 
         What was not tried wrote nothing, unless *written* says that a part may be written, or the claim that its
-        followers were listed before. *waiting_queue*: the queue that had no room for it.
+        followers were listed before. With *written* an *error* is recorded, and nothing counts as tried. *waiting_queue*: the queue that had no room for it.
         """
 
     def record_error(self, fanout_id: str, generation: int, error: str, *, skipped: int = 0) -> Steps[None]:

@@ -199,28 +199,6 @@ class FlatContract(Contract):
             assert self.run(flat.flat_count(key)) <= 25
         assert self.run(flat.flat_slice(key, 0, 20)) == [_id(n) for n in range(199, 179, -1)]
 
-    def test_idle_feeds(self) -> None:
-        """A feed that is gone is not written, unless it begins anew, and then nothing is there of what it held; it is used by being
-        read and written.
-        """
-        flat, key = self.tested.flat, "contract:idle:{1}"
-        assert self.run(flat.idle_use(key, 60)) is None is self.run(flat.idle_end(key))
-        assert self.run(flat.flat_add([key], [_id(1)], 9, 0, 60)) == 0 == self.run(flat.flat_count(key))
-        self.run(flat.flat_add([key], [_id(2)], 9))
-        assert self.run(flat.flat_add([key], [_id(3)], 9, 0, 60, True)) == 1
-        assert self.run(flat.flat_slice(key, 0, 9)) == [_id(3)] and self.run(flat.idle_use(key, 60)) == b"w"
-        assert self.run(flat.flat_add([key], [_id(4)], 9, 0, 60)) == 1
-        assert not self.run(flat.idle_begin(key, 60)) and self.run(flat.idle_use(key, 60)) == b"r"
-        assert (
-            self.run(flat.flat_add([key], [_id(5)], 9, 0, 60, True)) == 1 and self.run(flat.idle_use(key, 50)) == b"r"
-        )
-        assert 45 < self.run(flat.idle_end(key)) <= 50 and self.run(flat.flat_count(key)) == 3
-        assert self.run(flat.idle_use(key, 1)) == b"r"
-        time.sleep(1.1)
-        assert self.run(flat.idle_use(key, 60)) is None and self.run(flat.flat_add([key], [_id(6)], 9, 0, 60)) == 0
-        assert self.run(flat.idle_end(key)) is None and self.run(flat.flat_count(key)) == 0
-        assert self.run(flat.idle_begin(key, 60)) and self.run(flat.idle_use(key, 60)) == b"r"
-
     def test_a_horizon(self) -> None:
         """An addition cuts off what is of a time before the horizon once that is more than an eighth, a trim all of it."""
         flat, key = self.tested.flat, "contract:flat:{1}"
@@ -421,25 +399,6 @@ class GroupsContract(Contract):
             assert self.run(groups.group_get(key_of(1), GroupRead(name, None)))[1:] == (None, {}, None)
         assert self.run(groups.groups_count(key_of(1))) == 1
 
-    def test_idle_groups(self) -> None:
-        """A feed of groups that is gone is left alone, unless it begins anew: then nothing of it is there, overflow included."""
-        groups, key, idle = self.tested.groups, key_of(1), FeedLimits(100, 0, "", idle=60)
-        self.counted = False
-        self.limits = idle._replace(begins=True)
-        assert self.begin(b"first___", limits=idle) == ABSENT
-        self.write(put=[(b"g", bytes([HAS_OVERFLOW]), 1.0)], overflow=[(b"g", b"x", SET, b"1")])
-        assert isinstance(self.begin(b"first___", limits=idle), Snapshot)
-        self.run(groups.release([key], [b"first___"]))
-        assert self.run(groups.idle_use(key, 1)) == b"w"
-        time.sleep(1.1)
-        assert self.begin(b"first___", limits=idle) == ABSENT and self.run(groups.groups_count(key)) == 1
-        assert self.begin(b"first___").records == [] and self.run(groups.groups_count(key)) == 0
-        assert self.commit(b"first___", put=[(b"g", bytes([HAS_OVERFLOW]), 1.0)]) == DONE
-        assert self.run(groups.group_actors(key, b"g")) == (bytes([HAS_OVERFLOW]), [])
-        assert not self.run(groups.idle_begin(key, 1)) and self.run(groups.groups_count(key)) == 1
-        time.sleep(1.1)
-        assert self.run(groups.idle_end(key)) is None and self.run(groups.groups_count(key)) == 0
-
     def test_the_oldest_groups(self) -> None:
         """Groups of a low score are read with the counts, counted, and given to whoever begins with a horizon."""
         groups, key, count_key = self.tested.groups, key_of(1), f"{key_of(1)}:count"
@@ -591,6 +550,53 @@ class _OneFeed(_Feeds):
     def count_keys(self, start: int, stop: int) -> Sequence[str]:
         """The key of its count."""
         return [self.feed.count_key][start:stop]
+
+
+class IdleContract(GroupsContract):
+    """Feeds that go when nobody uses them, and timelines of groups."""
+
+    def test_idle_feeds(self) -> None:
+        """A feed that is gone is not written, unless it begins anew, and then nothing is there of what it held; it is used by being
+        read and written.
+        """
+        flat: Any = self.tested.flat
+        key = "contract:idle:{1}"
+        assert self.run(flat.idle_use(key, 60)) is None is self.run(flat.idle_end(key))
+        assert self.run(flat.flat_add([key], [_id(1)], 9, 0, 60)) == 0 == self.run(flat.flat_count(key))
+        self.run(flat.flat_add([key], [_id(2)], 9))
+        assert self.run(flat.flat_add([key], [_id(3)], 9, 0, 60, True)) == 1
+        assert self.run(flat.flat_slice(key, 0, 9)) == [_id(3)] and self.run(flat.idle_use(key, 60)) == b"w"
+        assert self.run(flat.flat_add([key], [_id(4)], 9, 0, 60)) == 1
+        assert not self.run(flat.idle_begin(key, 60)) and self.run(flat.idle_use(key, 60)) == b"r"
+        assert (
+            self.run(flat.flat_add([key], [_id(5)], 9, 0, 60, True)) == 1 and self.run(flat.idle_use(key, 50)) == b"r"
+        )
+        assert 45 < self.run(flat.idle_end(key)) <= 50 and self.run(flat.flat_count(key)) == 3
+        assert self.run(flat.idle_use(key, 1)) == b"r"
+        time.sleep(1.1)
+        assert self.run(flat.idle_use(key, 60)) is None and self.run(flat.flat_add([key], [_id(6)], 9, 0, 60)) == 0
+        assert self.run(flat.idle_end(key)) is None and self.run(flat.flat_count(key)) == 0
+        assert self.run(flat.idle_begin(key, 60)) and self.run(flat.idle_use(key, 60)) == b"r"
+
+    def test_idle_groups(self) -> None:
+        """A feed of groups that is gone is left alone, unless it begins anew: then nothing of it is there, overflow included."""
+        groups: Any = self.tested.groups
+        key, idle = key_of(1), FeedLimits(100, 0, "", idle=60)
+        self.counted = False
+        self.limits = idle._replace(begins=True)
+        assert self.begin(b"first___", limits=idle) == ABSENT
+        self.write(put=[(b"g", bytes([HAS_OVERFLOW]), 1.0)], overflow=[(b"g", b"x", SET, b"1")])
+        assert isinstance(self.begin(b"first___", limits=idle), Snapshot)
+        self.run(groups.release([key], [b"first___"]))
+        assert self.run(groups.idle_use(key, 1)) == b"w"
+        time.sleep(1.1)
+        assert self.begin(b"first___", limits=idle) == ABSENT and self.run(groups.groups_count(key)) == 1
+        assert self.begin(b"first___").records == [] and self.run(groups.groups_count(key)) == 0
+        assert self.commit(b"first___", put=[(b"g", bytes([HAS_OVERFLOW]), 1.0)]) == DONE
+        assert self.run(groups.group_actors(key, b"g")) == (bytes([HAS_OVERFLOW]), [])
+        assert not self.run(groups.idle_begin(key, 1)) and self.run(groups.groups_count(key)) == 1
+        time.sleep(1.1)
+        assert self.run(groups.idle_end(key)) is None and self.run(groups.groups_count(key)) == 0
 
 
 class ActivitiesContract(Contract):
@@ -880,6 +886,17 @@ class JournalContract(Contract):
         (claim,) = self.claims()
         assert (claim.tries, claim.deaths, claim.waiting_queue) == (tries, 0, "" if error else "queue")
         assert self.status().get("error", "") == error and self.status().get("failed", "0") == str(int(bool(error)))
+
+    def test_postponed_for_a_reason(self) -> None:
+        """What may be written in part, and is put off, counts as no attempt, whatever its error says."""
+        self.open()
+        self.claims()
+        begun = self.run(self.journal.renew(NAME, self.claims()[0], begins=True))
+        for _ in range(2):
+            self.run(self.journal.postpone(NAME, begun, 0, error="away", written=True))
+        (claim,) = self.claims()
+        assert (claim.tries, claim.deaths, claim.relisted) == (1, 0, True)
+        assert self.status()["error"] == "away" and self.status().get("failed", "0") == "0"
 
     def test_postponed_twice(self) -> None:
         """What is put off once more, since the answer was lost, counts no less than no attempts."""
@@ -1646,7 +1663,7 @@ class MaintenanceContract(Contract):
 class BackendContract(
     DriverContract,
     FlatContract,
-    GroupsContract,
+    IdleContract,
     ActivitiesContract,
     JournalContract,
     AuxiliaryContract,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from celery.exceptions import SoftTimeLimitExceeded
 
 from feedmill import metrics, registry, tracing
-from feedmill.errors import RETRY_ELSEWHERE, MessageError, StorageAway, StorageError, WrongType
+from feedmill.errors import RETRY_ELSEWHERE, MessageError, SettingsError, StorageAway, StorageError, WrongType
 from feedmill.fanout import publisher
 from feedmill.fanout.operations import ADD, PLANNED, FanoutOperation, Subject, operation_called
 from feedmill.feeds.flat import Feed
@@ -166,7 +166,7 @@ def kinds_with_pending_writes() -> list[type[Feed]]:
 def _recover_pending_writes(feed_class: type[Feed]) -> int:
     try:
         found = backend().run(recover_pending_writes(feed_class))
-    except WrongType as error:
+    except (WrongType, StorageAway, SettingsError) as error:
         logger.error("what was left to holders of feeds of %s cannot be looked at: %s", feed_class.__name__, error)
         return 0
     except StorageError:
@@ -193,7 +193,7 @@ def _run_on(feed_class: type[Feed], operation: Callable[[type[Feed]], Steps[int]
     """*operation* on feeds of a kind, as a sweep does it."""
     try:
         backend_for(feed_class.timeline_storage_class).run(operation(feed_class))
-    except WrongType as error:
+    except (WrongType, StorageAway, SettingsError) as error:
         logger.error("feeds of %s that are too old or idle cannot be looked at: %s", feed_class.__name__, error)
 
 
@@ -508,8 +508,9 @@ class _DrainPass:
             publisher.wake_workers(self.manager.name)
 
     def _deliver(self) -> None:
-        """All that is ready in one go; if that fails, each alone."""
+        """All that is ready in one go; if that fails, each alone. What needs servers that are away is not tried again in this round."""
         ready, self.ready = self.ready, []
+        away: StorageAway | None = None
         if tracing.sink is not None:
             self.delivers_since = time.monotonic()
         try:
@@ -522,12 +523,17 @@ class _DrainPass:
             if len(ready) == 1 and len(_split(ready[0].deliveries)) < 2:
                 self._failed(ready[0].claim, error)
                 return
+            away = error if isinstance(error, StorageAway) else None
         for each in ready:
+            if away is not None and planner.needs_others(self.manager, each.deliveries):
+                self._failed(each.claim, away)
+                continue
             if tracing.sink is not None:
                 self.delivers_since = time.monotonic()
             try:
                 self._run_apart(each)
             except Exception as error:
+                away = error if isinstance(error, StorageAway) else away
                 self._failed(each.claim, error)
 
     def _run(self, ready: Sequence[_Ready]) -> None:
@@ -617,7 +623,7 @@ class _DrainPass:
         if isinstance(error, StorageAway):
             logger.warning("fan-out %s of %s waits: %s", claim.id, self.manager.name, reason)
             pause = AWAY_PAUSE * (0.5 + random.random())
-            backend().run(backend().journal.postpone(self.manager.name, claim, pause, written=True))
+            backend().run(backend().journal.postpone(self.manager.name, claim, pause, error=reason, written=True))
             return "postponed"
         if claim.tries >= MOST_ATTEMPTS:
             logger.error("fan-out %s of %s is given up: %s", claim.id, self.manager.name, reason, exc_info=error)

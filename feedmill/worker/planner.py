@@ -510,6 +510,21 @@ def names_of_feeds(manager: Manager, deliveries: Iterable[Delivery]) -> list[str
     return list(dict.fromkeys(name for audience in audiences for name in feed_names(manager, audience)))
 
 
+def needs_others(manager: Manager, deliveries: Iterable[Delivery]) -> bool:
+    """Whether some feeds into which *deliveries* go are on servers that stand beside the backend in force."""
+    audiences = {audience for each in deliveries for audience, _ in each.parts}
+    classes = [kind for audience in audiences for kind in _feed_classes(manager, audience)]
+    return any(getattr(kind.timeline_storage_class, "needs", "") for kind in classes)
+
+
+def _feed_classes(manager: Manager, audience: str) -> Iterable[type[Feed]]:
+    if audience == OWN:
+        return own_feeds.classes(manager)
+    if audience in (FOLLOWERS, UNFOLLOWED):
+        return manager.feed_classes.values()
+    return [] if manager.notification_feed_class is None else [manager.notification_feed_class]
+
+
 def feed_names(manager: Manager, audience: str) -> Iterable[str]:
     """The names of the feeds of *audience* that are written."""
     if audience == OWN:

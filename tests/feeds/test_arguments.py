@@ -45,6 +45,10 @@ GROUPS_REFUSED: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda feed: feed.add_many_aggregated([AggregatedActivity("\0m", [on_day(1)])]),
         "cannot be the name of a group",
     ),
+    "a group whose name is too long": (
+        lambda feed: feed.remove_many_aggregated(["ä" * 32_768]),
+        "takes at most 65,535 bytes",
+    ),
     "a group without a name": (
         lambda feed: feed.add_many_aggregated([AggregatedActivity("", [on_day(1)])]),
         "'' cannot be the name of a group",

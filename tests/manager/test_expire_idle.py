@@ -95,8 +95,14 @@ class Time:
         return {key.decode() for key in found if b":own:" not in key}
 
 
+@pytest.fixture(params=["memory", "redis_url"])
+def backend_kind(request: pytest.FixtureRequest) -> None:
+    """Each backend on which feeds may go."""
+    request.getfixturevalue(request.param)
+
+
 @pytest.fixture
-def passing(backend_kind: str) -> Time:
+def passing(backend_kind: None) -> Time:
     """Each backend in turn."""
     return Time()
 

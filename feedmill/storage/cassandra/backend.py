@@ -36,6 +36,8 @@ class CassandraBackend(Backend):
         self.flat, self.groups = inner.flat, inner.groups
         self.activities, self.journal, self.auxiliary = inner.activities, inner.journal, inner.auxiliary
         self.pubsub, self.maintenance = inner.pubsub, inner.maintenance
+        #: Cancelled operations that are still to release what they hold.
+        self._ending: set[asyncio.Task[Any]] = set()
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":
@@ -82,8 +84,10 @@ class CassandraBackend(Backend):
         except asyncio.CancelledError:
             cancelled.append(True)
             if not task.done():
+                self._ending.add(task)
+                task.add_done_callback(self._ending.discard)
+                asyncio.get_running_loop().call_later(RELEASE_TIMEOUT, task.cancel)
                 await asyncio.wait([task], timeout=RELEASE_TIMEOUT)
-                task.cancel()
             raise
 
     async def _arun(self, operation: Steps[T], cancelled: Sequence[bool]) -> T:
@@ -120,6 +124,9 @@ class CassandraBackend(Backend):
 
     async def aclose(self) -> None:
         """Let go of what belongs to the running event loop; the cluster's connections belong to the process."""
+        ending = [task for task in self._ending if task.get_loop() is asyncio.get_running_loop()]
+        if ending:
+            await asyncio.wait(ending, timeout=RELEASE_TIMEOUT)
         await self.inner.aclose()
 
 

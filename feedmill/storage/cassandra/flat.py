@@ -17,7 +17,6 @@ from feedmill.ids import TIME_SIZE
 from feedmill.iteration import batched
 from feedmill.keys import feed_channel
 from feedmill.storage.base import FlatTimelines, IdRange
-from feedmill.storage.cassandra.idle import IdleTimelines
 from feedmill.storage.cassandra.session import BATCH, CQL
 from feedmill.storage.operations import Command, Steps
 
@@ -52,8 +51,8 @@ def horizon_id(horizon: int) -> bytes:
     return horizon.to_bytes(TIME_SIZE, "big")
 
 
-class CassandraFlatTimelines(FlatTimelines, IdleTimelines):
-    """Flat timelines."""
+class CassandraFlatTimelines(FlatTimelines):
+    """Flat timelines. None goes because nobody uses it: such feeds are refused when their class is declared."""
 
     def flat_add(
         self,
@@ -67,10 +66,9 @@ class CassandraFlatTimelines(FlatTimelines, IdleTimelines):
     ) -> Steps[int]:
         if not keys or not ids:
             return 0
-        if idle:
-            keys = yield from self.present(keys, idle, begins=begins)
         known = yield [(CQL, "ids_known", key, (key, [HEADER_ID, *ids])) for key in keys]
         commands: list[Command] = []
+        published: list[Command] = []
         sizes: dict[str, int] = {}
         total = 0
         for key, rows in zip(keys, known):
@@ -85,9 +83,11 @@ class CassandraFlatTimelines(FlatTimelines, IdleTimelines):
             writes = [("ids_put", (key, raw_id, now)) for raw_id in new]
             commands += _batches(key, [*writes, ("ids_size", (key, size, now))])
             if channel:
-                commands.append(_changed(channel, key, added=len(new)))
+                published.append(_changed(channel, key, added=len(new)))
         if commands:
             yield commands
+            if published:
+                yield published
             yield from self._cut(sizes, max_length, horizon)
         return total
 
@@ -121,6 +121,7 @@ class CassandraFlatTimelines(FlatTimelines, IdleTimelines):
             return 0
         known = yield [(CQL, "ids_known", key, (key, [HEADER_ID, *ids])) for key in keys]
         commands: list[Command] = []
+        published: list[Command] = []
         total = 0
         for key, rows in zip(keys, known):
             held = dict(rows)
@@ -129,9 +130,11 @@ class CassandraFlatTimelines(FlatTimelines, IdleTimelines):
                 total += len(held)
                 commands += _removal(key, list(held), size - len(held))
                 if channel:
-                    commands.append(_changed(channel, key, removed=len(held)))
+                    published.append(_changed(channel, key, removed=len(held)))
         if commands:
             yield commands
+        if published:
+            yield published
         return total
 
     def _newest(self, key: str, number: int) -> Steps[list[bytes]]:
@@ -162,8 +165,9 @@ class CassandraFlatTimelines(FlatTimelines, IdleTimelines):
         bound = horizon_id(horizon) if horizon else b""
         gone = [raw_id for place, raw_id in enumerate(held) if place >= length or raw_id < bound]
         if gone:
-            commands = _removal(key, gone, len(held) - len(gone))
-            yield [*commands, _changed(channel, key)] if channel else commands
+            yield _removal(key, gone, len(held) - len(gone))
+            if channel:
+                yield [_changed(channel, key)]
 
     def flat_delete(self, key: str, channel: str = "") -> Steps[None]:
         held = yield from self._newest(key, 1)

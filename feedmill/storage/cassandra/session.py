@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from feedmill import settings
 from feedmill.cassandra_urls import CassandraUrl
 from feedmill.errors import StorageAway, StorageError
 from feedmill.storage.cassandra.statements import COLUMNS, STATEMENTS, TABLES
@@ -24,8 +25,8 @@ CONDITIONAL = "conditional"
 IN_FLIGHT = 128
 #: How often a statement is tried again, and seconds before the first of these tries and at most.
 RETRIES, FIRST_PAUSE, LONGEST_PAUSE = 4, 0.05, 2.0
-#: Seconds for which a first connection is tried.
-CONNECT = 10.0
+#: Seconds for which a first connection is tried, and for which an answer is waited for where the URL says nothing.
+CONNECT, TIMEOUT = 10.0, 10.0
 INSTALL = "feeds on Cassandra need its driver: pip install 'feedmill[cassandra]'"
 
 
@@ -38,6 +39,9 @@ class CassandraSession:
         except ImportError as error:
             raise ImportError(INSTALL) from error
         self.url, self.consistency, self.serial_consistency = url, consistency, serial_consistency
+        #: Seconds for all tries of a command together, and for one of them: a worker that waits keeps what it has claimed.
+        self.patience = settings.current().fanout_lease / 3
+        self.timeout = min(url.timeout or TIMEOUT, self.patience)
         self._guard = threading.Lock()
         self._connected: tuple[int, Any, Any, dict[str, Any]] | None = None
         #: Statements sent so far, for whoever wants to count them.
@@ -58,7 +62,7 @@ class CassandraSession:
                 retry_policy=FallthroughRetryPolicy(),
                 consistency_level=ConsistencyLevel.name_to_value[self.consistency],
                 serial_consistency_level=ConsistencyLevel.name_to_value[self.serial_consistency],
-                request_timeout=self.url.timeout,
+                request_timeout=self.timeout,
                 row_factory=row_factory,
             )
 
@@ -70,7 +74,7 @@ class CassandraSession:
         return Cluster(
             list(self.url.hosts),
             port=self.url.port,
-            connect_timeout=min(CONNECT, self.url.timeout),
+            connect_timeout=min(CONNECT, self.timeout),
             execution_profiles={EXEC_PROFILE_DEFAULT: profile(tuple_factory), CONDITIONAL: profile(dict_factory)},
             **options,
         )
@@ -150,52 +154,53 @@ class CassandraSession:
 
     # -- statements
 
-    def _start(self, session: Any, prepared: dict[str, Any], command: Command) -> Any:
-        """Send *command*; the driver's future."""
+    def _start(self, session: Any, prepared: dict[str, Any], command: Command, deadline: float) -> Any:
+        """Send *command*, whose tries end at *deadline*, by ``time.monotonic()``; the driver's future."""
         from cassandra.query import BatchStatement, BatchType
 
         self.statements += 1
+        timeout = min(self.timeout, max(FIRST_PAUSE, deadline - time.monotonic()))
         _, name, _, parameters = command
         if name not in (BATCH, CONDITIONAL):
-            return session.execute_async(prepared[name], parameters)
+            return session.execute_async(prepared[name], parameters, timeout=timeout)
         batch = BatchStatement(BatchType.UNLOGGED)
         for part, values in parameters:
             batch.add(prepared[part], values)
         if name == BATCH:
-            return session.execute_async(batch)
-        return session.execute_async(batch, execution_profile=CONDITIONAL)
+            return session.execute_async(batch, timeout=timeout)
+        return session.execute_async(batch, timeout=timeout, execution_profile=CONDITIONAL)
 
     def execute(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to *commands*. Those about one feed are done one after the other."""
         session, prepared = self._session()
         replies: list[Any] = [None] * len(commands)
         for numbers in _rounds(commands):
-            sent = []
+            sent, deadline = [], time.monotonic() + self.patience
             for number in numbers:
-                sent.append((number, self._attempt(session, prepared, commands[number])))
+                sent.append((number, self._attempt(session, prepared, commands[number], deadline)))
             for number, future in sent:
-                replies[number] = self._answer(session, prepared, commands[number], future)
+                replies[number] = self._answer(session, prepared, commands[number], future, deadline)
         return replies
 
-    def _attempt(self, session: Any, prepared: dict[str, Any], command: Command) -> Any:
+    def _attempt(self, session: Any, prepared: dict[str, Any], command: Command, deadline: float) -> Any:
         """What :meth:`_start` gives, or the error."""
         try:
-            return self._start(session, prepared, command)
+            return self._start(session, prepared, command, deadline)
         except Exception as error:
             return error
 
-    def _answer(self, session: Any, prepared: dict[str, Any], command: Command, future: Any) -> Any:
-        """The reply to *command*, which is tried again where that helps."""
+    def _answer(self, session: Any, prepared: dict[str, Any], command: Command, future: Any, deadline: float) -> Any:
+        """The reply to *command*, which is tried again where that helps, until *deadline*."""
         for tries in range(RETRIES + 1):
             try:
                 if isinstance(future, Exception):
                     raise future
                 return _reply(command, future.result().all())
             except Exception as error:
-                if tries == RETRIES or not _may_pass(error):
+                if _is_last(error, tries, deadline):
                     raise self._error(error) from error
                 time.sleep(_pause(tries))
-            future = self._attempt(session, prepared, command)
+            future = self._attempt(session, prepared, command, deadline)
         raise AssertionError("unreachable")
 
     async def aexecute(self, commands: Sequence[Command]) -> list[Any]:
@@ -217,16 +222,17 @@ class CassandraSession:
         return replies
 
     async def _aanswer(self, session: Any, prepared: dict[str, Any], command: Command) -> Any:
+        deadline = time.monotonic() + self.patience
         for tries in range(RETRIES + 1):
             try:
-                return _reply(command, await self._arows(session, prepared, command))
+                return _reply(command, await self._arows(session, prepared, command, deadline))
             except Exception as error:
-                if tries == RETRIES or not _may_pass(error):
+                if _is_last(error, tries, deadline):
                     raise self._error(error) from error
                 await asyncio.sleep(_pause(tries))
         raise AssertionError("unreachable")
 
-    async def _arows(self, session: Any, prepared: dict[str, Any], command: Command) -> list[Any]:
+    async def _arows(self, session: Any, prepared: dict[str, Any], command: Command, deadline: float) -> list[Any]:
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[list[Any]] = loop.create_future()
 
@@ -242,7 +248,7 @@ class CassandraSession:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, rows, error)
 
-        self._start(session, prepared, command).add_callbacks(
+        self._start(session, prepared, command, deadline).add_callbacks(
             callback=lambda rows: tell(rows, None), errback=lambda error: tell(None, error)
         )
         return await answered
@@ -299,14 +305,20 @@ def _pause(tries: int) -> float:
     return min(LONGEST_PAUSE, FIRST_PAUSE * float(4**tries))
 
 
+def _is_last(error: Exception, tries: int, deadline: float) -> bool:
+    """Whether a command that failed with *error* is not tried again."""
+    return tries == RETRIES or not _may_pass(error) or time.monotonic() + _pause(tries) >= deadline
+
+
 def _may_pass(error: Exception) -> bool:
-    """Whether it is about nodes that are away or busy, and may be over soon."""
-    from cassandra import OperationTimedOut, RequestExecutionException, Unauthorized
+    """Whether it is about nodes that are away or busy, and may be over soon. What a node fails at, such as too many tombstones, may not."""
+    from cassandra import OperationTimedOut, Timeout, Unavailable
     from cassandra.cluster import NoHostAvailable
     from cassandra.connection import ConnectionException
+    from cassandra.protocol import IsBootstrappingErrorMessage, OverloadedErrorMessage
 
-    passing = (OperationTimedOut, RequestExecutionException, NoHostAvailable, ConnectionException, OSError)
-    return isinstance(error, passing) and not isinstance(error, Unauthorized)
+    busy = (Unavailable, Timeout, OperationTimedOut, OverloadedErrorMessage, IsBootstrappingErrorMessage)
+    return isinstance(error, (*busy, NoHostAvailable, ConnectionException, OSError))
 
 
 def _reply(command: Command, rows: list[Any]) -> Any:

@@ -17,7 +17,6 @@ from feedmill.iteration import batched
 from feedmill.keys import ARRIVALS, GROUPS, feed_channel
 from feedmill.records.layout import HAS_OVERFLOW
 from feedmill.storage.base import (
-    ABSENT,
     APPEND,
     COUNT_TTL,
     DELETE,
@@ -40,7 +39,7 @@ from feedmill.storage.base import (
     StoredGroup,
     WriteRequest,
 )
-from feedmill.storage.cassandra.flat import CassandraFlatTimelines, write_time
+from feedmill.storage.cassandra.flat import CassandraFlatTimelines
 from feedmill.storage.cassandra.header import Header, Rank
 from feedmill.storage.cassandra.session import CONDITIONAL, CQL
 from feedmill.storage.cassandra.statements import HEADER, OVERFLOW, RECORD
@@ -128,17 +127,13 @@ class CassandraTimelineStorage(CassandraFlatTimelines, GroupTimelines):
         if not keys:
             return []
         found: dict[str, Snapshot | NotHeld] = {}
-        there = keys
-        if limits.idle:
-            there = yield from self.present(keys, limits.idle, begins=limits.begins)
-            found = dict.fromkeys(keys, ABSENT)
         times = _milliseconds(lock.now), _milliseconds(lock.now + lock.ttl)
         replies = yield [
             call_script("lock_begin", _locks(part), lock.token, *times, request.pending)
-            for part in batched(there, BATCH)
+            for part in batched(keys, BATCH)
         ]
         pending: dict[str, bytes] = {}
-        for key, reply in zip(there, (each for answer in replies for each in answer)):
+        for key, reply in zip(keys, (each for answer in replies for each in answer)):
             if isinstance(reply, int):
                 found[key] = NotHeld(reply)
             else:
@@ -373,8 +368,7 @@ class CassandraTimelineStorage(CassandraFlatTimelines, GroupTimelines):
     def groups_delete(
         self, key: str, count_key: str = "", channel: str = "", event_prefix: str = "", seconds: int = COUNT_TTL
     ) -> Steps[None]:
-        before = yield from self._emptied([key], seconds if count_key else 0)
-        header = before[key]
+        header = yield from self._emptied(key, seconds if count_key else 0)
         commands: list[Command] = [("UNLINK", key + GROUPS)]
         if count_key:  # nobody is to be told of it any more
             commands.append(("UNLINK", key + ARRIVALS))
@@ -386,36 +380,20 @@ class CassandraTimelineStorage(CassandraFlatTimelines, GroupTimelines):
             commands.append(("PUBLISH", feed_channel(channel, key), message))
         yield commands
 
-    def _emptied(self, keys: Sequence[str], seconds: int) -> Steps[dict[str, Header]]:
-        """Delete feeds of groups; their headers before. Of counts the number stays for *seconds*."""
-        before: dict[str, Header] = {}
-        asked: dict[str, Header] = {}
+    def _emptied(self, key: str, seconds: int) -> Steps[Header]:
+        """Delete a feed of groups; its header before. Of counts the number stays for *seconds*."""
+        asked: Header | None = None
         for _ in range(MOST_TRIES):
-            rest = [key for key in keys if key not in before]
-            if not rest:
-                return before
-            replies = yield [(CQL, "everything", key, (key,)) for key in rest]
-            commands: list[Command] = []
-            for key, rows in zip(rest, replies):
-                header = next((Header.read(key, row[3:]) for row in rows if row[0] == HEADER), Header())
-                if header.version is None:  # perhaps by a try whose answer was lost
-                    before[key] = asked.get(key, header)
-                    continue
-                asked[key] = header
-                places = [(kind, group, actor) for kind, group, actor, *_ in rows if kind != HEADER]
-                commands.append((CQL, CONDITIONAL, key, _emptying(key, header, places, seconds)))
-            results = (yield commands) if commands else ()
-            before.update(
-                {command[2]: asked[command[2]] for command, (applied, _) in zip(commands, results) if applied}
-            )
-        raise FeedBusy(f"{rest[0]} was written each time that it was to be deleted; look for a writer that never ends")
-
-    def clear(self, keys: Sequence[str]) -> Steps[None]:
-        yield from self._emptied(keys, 0)
-        yield [
-            *((CQL, "ids_delete", key, (write_time(), key)) for key in keys),
-            *(("UNLINK", key + GROUPS) for key in keys),
-        ]
+            (rows,) = yield [(CQL, "everything", key, (key,))]
+            header = next((Header.read(key, row[3:]) for row in rows if row[0] == HEADER), Header())
+            if header.version is None:  # perhaps by a try whose answer was lost
+                return asked or header
+            asked = header
+            places = [(kind, group, actor) for kind, group, actor, *_ in rows if kind != HEADER]
+            ((applied, _),) = yield [(CQL, CONDITIONAL, key, _emptying(key, header, places, seconds))]
+            if applied:
+                return header
+        raise FeedBusy(f"{key} was written each time that it was to be deleted; look for a writer that never ends")
 
 
 def _ends(stored: _Stored, request: WriteRequest, limits: FeedLimits) -> tuple[tuple[Rank, ...], tuple[Rank, ...]]:

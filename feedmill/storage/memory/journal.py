@@ -227,12 +227,15 @@ class MemoryJournal(Journal):
         record = _current(claim.id, claim.generation)
         if record is None:
             return
+        failed = bool(error) and not written
         if error:
-            record.update(Record(failed=record.get("failed", 0) + 1, error=error))
+            record["error"] = error
+        if failed:
+            record["failed"] = record.get("failed", 0) + 1
         else:
             record.update(Record(attempts=max(0, record["attempts"] - 1), waiting_queue=waiting_queue))
-        if error or claim.marked:
-            record.update(Record(tried=claim.tries if error else claim.tries - 1, deaths=claim.deaths))
+        if failed or claim.marked:
+            record.update(Record(tried=claim.tries if failed else claim.tries - 1, deaths=claim.deaths))
         if not (error or written or claim.relisted or claim.planned):
             record.pop("audience_read_at", None)
         _move(manager, claim.id, claim.time, int(delay * 1000))

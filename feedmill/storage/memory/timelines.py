@@ -30,6 +30,7 @@ from feedmill.storage.base import (
     GroupRow,
     GroupsPage,
     GroupTimelines,
+    IdleFeeds,
     IdRange,
     Lock,
     NotHeld,
@@ -46,7 +47,7 @@ from feedmill.storage.memory.data import DATA, Groups, atomic
 from feedmill.storage.memory.hook_queue import put
 
 
-class MemoryTimelineStorage(FlatTimelines, GroupTimelines):
+class MemoryTimelineStorage(FlatTimelines, GroupTimelines, IdleFeeds):
     """Timelines in lists and dicts."""
 
     url: ClassVar[str] = "memory://"

@@ -199,11 +199,14 @@ class RedisJournal(Journal):
         waiting_queue: str = "",
         written: bool = False,
     ) -> Steps[None]:
+        failed = bool(error) and not written
         facts: tuple[Any, ...] = (
-            ("failed", 1, "error", error) if error else ("attempts", -1, "waiting_queue", waiting_queue)
+            ("failed", 1, "error", error) if failed else ("attempts", -1, "waiting_queue", waiting_queue)
         )
-        if error or claim.marked:
-            facts += ("tried", claim.tries if error else claim.tries - 1, "deaths", claim.deaths)
+        if error and written:
+            facts += ("error", error)
+        if failed or claim.marked:
+            facts += ("tried", claim.tries if failed else claim.tries - 1, "deaths", claim.deaths)
         if not (error or written or claim.relisted or claim.planned):
             facts += ("audience_read_at", "")
         yield [_settle(claim, _milliseconds(delay), 0, 1, *facts)]

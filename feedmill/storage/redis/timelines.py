@@ -23,6 +23,7 @@ from feedmill.storage.base import (
     GroupRead,
     GroupsPage,
     GroupTimelines,
+    IdleFeeds,
     IdRange,
     Lock,
     NotHeld,
@@ -50,7 +51,7 @@ def call_script(name: str, keys: Sequence[Any], *args: Any) -> Command:
     return ("EVALSHA", scripts.sha(name), len(keys), *keys, *args)
 
 
-class RedisTimelineStorage(FlatTimelines, GroupTimelines):
+class RedisTimelineStorage(FlatTimelines, GroupTimelines, IdleFeeds):
     """Flat timelines as STRINGs of ids; groups as a ZSET of names and a HASH of records."""
 
     # -- flat

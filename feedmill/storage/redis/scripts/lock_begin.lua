@@ -7,7 +7,7 @@ local token, now, deadline, pending = ARGV[1], tonumber(ARGV[2]), ARGV[3], ARGV[
 for k = 1, #KEYS do
   local got = call('HMGET', KEYS[k], M, I)
   local lock = got[1] or ''
-  if sub(lock, 1, 1) == '1' and sub(lock, 2, 9) ~= token and tonumber(sub(lock, 10, 22)) > now then
+  if sub(lock, 1, 1) == '1' and sub(lock, 2, 9) ~= token and (tonumber(sub(lock, 10, 22)) or 0) > now then
     if pending ~= '' then
       call('HSET', KEYS[k], I, (got[2] or '') .. pending)
       out[k] = 1

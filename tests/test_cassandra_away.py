@@ -1,0 +1,203 @@
+"""Feeds on a cluster that is away, or that a process does not know: all else goes on. No server is needed."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import feedmill
+from feedmill.cassandra_urls import parsed
+from feedmill.errors import StorageAway, StorageError
+from feedmill.keys import GROUPS
+from feedmill.msgpack_codec import pack
+from feedmill.storage.cassandra import session as sessions
+from feedmill.storage.cassandra.backend import CassandraBackend
+from feedmill.storage.cassandra.flat import CassandraFlatTimelines
+from feedmill.storage.journal import Claim
+from feedmill.storage.operations import Steps
+from feedmill.storage.registry import backend
+from feedmill.worker import drain
+from tests.cassandra.feeds import Fast, Home, MixedManager, News, activity
+from tests.celery_local import cassandra as servers
+from tests.doctor.fixtures import DoctorManager
+from tests.fake_broker import FakeBroker, make_overdue, replaced
+from tests.feeds.samples import on_day
+
+NOWHERE = "cassandra://127.0.0.1:1/away"
+
+
+@pytest.fixture
+def box(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeBroker]:
+    """Messages are sent by hand."""
+    with replaced(monkeypatch) as fake_broker:
+        yield fake_broker
+
+
+@pytest.fixture
+def tries(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Each time that the cluster, which is away, was tried."""
+    found: list[int] = []
+
+    def away(self: Any, commands: Any) -> Any:
+        found.append(len(commands))
+        raise StorageAway("it is away")
+
+    monkeypatch.setattr(sessions.CassandraSession, "execute", away)
+    feedmill.configure(cassandra_url=NOWHERE)
+    return found
+
+
+def test_a_round_waits_for_the_cluster_once(box: FakeBroker, tries: list[int]) -> None:
+    """What needs it is put off whole, with the reason, as no attempt; what goes to Redis alone is delivered."""
+    manager = MixedManager()
+    for attempt in range(2):
+        asked = [manager.add_activity(activity(1 + attempt, number)) for number in range(5)]
+        manager.notify([5], activity(9 + attempt, 1))
+        tries.clear()
+        make_overdue(manager.name)
+        drain.drain(manager.name)
+        assert len(tries) == 1 and Fast(5).get_denormalized_count() > 0
+        Fast(5).delete()
+    for fanout in asked:
+        status = fanout.status()
+        assert "it is away" in status.error and (status.failed, status.finished) == (0, False)
+    (letters, claims) = backend().run(backend().journal.dead_letters(9)), backend().run(_claimed(manager.name))
+    assert letters == [] and len(claims) == 10 and {claim.tries for claim in claims} == {1}
+
+
+def _claimed(name: str) -> Steps[list[Claim]]:
+    make_overdue(name)
+    return (yield from backend().journal.claim(name, 99))[0]
+
+
+def test_the_sweep_goes_on_without_a_cluster(box: FakeBroker, caplog: pytest.LogCaptureFixture) -> None:
+    """A process that knows no cluster does what is due of others, and names the classes."""
+    _due()
+    drain.sweep()
+    assert ("feedmill.fanout", [DoctorManager.name]) in box.take()
+    assert "of Home " in caplog.text and "of News " in caplog.text and "FEEDMILL_CASSANDRA_URL is empty" in caplog.text
+
+
+def test_the_sweep_goes_on_while_the_cluster_is_away(
+    box: FakeBroker, tries: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """So does one whose cluster is away."""
+    _due()
+    drain.sweep()
+    assert ("feedmill.fanout", [DoctorManager.name]) in box.take() and tries
+    assert "feeds of Home that are too old or idle cannot be looked at: it is away" in caplog.text
+    assert "holders of feeds of News cannot be looked at: it is away" in caplog.text
+
+
+def _due() -> None:
+    """Something is due of a manager on Redis, and in feeds on Cassandra."""
+    feedmill.configure(activity_ttl=9e8)
+    found, owner = backend(), [pack(1)]
+    found.client.hset(News(1).key + GROUPS, "\0i", b"x")  # type: ignore[attr-defined]
+    found.run(found.auxiliary.pending_index.schedule(News.key_format, owner, 0))
+    found.run(found.auxiliary.aging_index.schedule(Home.key_format, owner, 0))
+    DoctorManager().add_activity(on_day(1))
+    make_overdue(DoctorManager.name)
+
+
+def test_what_does_not_pass_counts() -> None:
+    """What a node fails at is an error like others; what is over when nodes are back is not, and is tried for a while only."""
+    from cassandra import FunctionFailure, OperationTimedOut, ReadFailure, ReadTimeout, Unavailable, WriteFailure
+    from cassandra.protocol import OverloadedErrorMessage, TruncateError
+
+    cluster = sessions.CassandraSession(parsed("X", NOWHERE), "LOCAL_QUORUM", "LOCAL_SERIAL")
+    for error in (
+        *(ReadFailure("x"), WriteFailure("x"), FunctionFailure("x", "y", "z", [])),
+        TruncateError(0, "x", None),
+    ):
+        assert type(cluster._error(error)) is StorageError and sessions._is_last(error, 0, math.inf)
+    for error in (Unavailable("x"), ReadTimeout("x"), OperationTimedOut(), OverloadedErrorMessage(0, "x", None)):
+        assert type(cluster._error(error)) is StorageAway and not sessions._is_last(error, 0, math.inf)
+        assert sessions._is_last(error, 0, time.monotonic())
+
+
+def test_tries_of_a_command_end() -> None:
+    """All tries of a command together take a third of the lease."""
+    from cassandra import Unavailable
+
+    feedmill.configure(fanout_lease=0.9)
+    cluster = sessions.CassandraSession(parsed("X", NOWHERE), "LOCAL_QUORUM", "LOCAL_SERIAL")
+    asked: list[float] = []
+
+    class Session:
+        def execute_async(self, statement: Any, parameters: Any, timeout: float) -> Any:
+            asked.append(timeout)
+            raise Unavailable("x")
+
+    cluster._connected = os.getpid(), None, Session(), {"header": "header"}
+    commands: list[Any] = [(sessions.CQL, "header", "key", ("key",))]
+    for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
+        began = time.monotonic()
+        with pytest.raises(StorageAway):
+            run(commands)
+        assert time.monotonic() < began + 0.6
+    assert max(asked) <= 0.3
+
+
+def test_changes_are_published_once_they_are_written() -> None:
+    """What is told of a feed comes in a step behind the one that writes it: Redis is asked before the cluster in each step."""
+    flat = CassandraFlatTimelines()
+    known, held = [[(b"old", None)]], [[(b"new",), (b"old",)]]
+    for operation, reply in (
+        (flat.flat_add(["key"], [b"new"], 9, channel="told"), known),
+        (flat.flat_remove(["key"], [b"old"], channel="told"), known),
+        (flat.flat_trim("key", 1, channel="told"), held),
+    ):
+        next(operation)
+        assert [command[0] for command in operation.send(reply)] == [sessions.CQL]
+        assert [command[0] for command in operation.send([[]])] == ["PUBLISH"]
+
+
+def test_a_cancelled_coroutine_is_waited_for(memory: None) -> None:
+    """What is to be released is released before the loop ends, however often its operation was cancelled."""
+    done: list[str] = []
+
+    class Cluster:
+        async def aexecute(self, commands: Any) -> Any:
+            await asyncio.sleep(0.1)
+            done.append(commands[0][1])
+            return [[]]
+
+    def operation() -> Steps[None]:
+        try:
+            yield [(sessions.CQL, "write", "key", ())]
+        finally:
+            yield [(sessions.CQL, "release", "key", ())]
+
+    async def use() -> None:
+        place: Any = CassandraBackend(backend(), Cluster())  # type: ignore[arg-type]
+        task = asyncio.ensure_future(place.arun(operation()))
+        for _ in range(2):
+            await asyncio.sleep(0.02)
+            task.cancel()
+        await asyncio.wait([task])
+        await place.aclose()
+        assert done == ["write", "release"]
+
+    asyncio.run(use())
+
+
+def test_another_java_is_passed_over(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Only the Java that the server's options are for is used, wherever it is."""
+    for version in ("17", "21"):
+        java = tmp_path / version / "java"
+        java.parent.mkdir()
+        java.write_text(f"#!/bin/sh\necho 'openjdk version \"{version}.0.1\"' >&2\n")
+        java.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}/21:/bin")
+    monkeypatch.setattr(servers, "JAVA_17", str(tmp_path / "none"))
+    assert servers.java_17() is None
+    monkeypatch.setattr(servers, "JAVA_17", str(tmp_path / "*" / "java"))
+    assert servers.java_17() == str(tmp_path / "17" / "java")
