@@ -86,8 +86,9 @@ def follow(person: str, target: str) -> dict[str, Any]:
 
 def unfollow(person: str, target: str) -> dict[str, Any]:
     """*person* no longer follows *target*, and it is as if they never had."""
-    if (time := store.unfollow(person, target)) is not None:
+    if (time := store.followed_since(person, target)) is not None:
         reaction_manager.remove_activity(_followed(person, target, time))
+    store.unfollow(person, target)  # only now: asked again after a failure above, it removes the activity still
     for manager in (post_manager, reaction_manager):
         manager.unfollow(person, target)
     return me(person)
@@ -130,8 +131,9 @@ def like(person: str, number: int) -> dict[str, Any]:
 def unlike(person: str, number: int) -> dict[str, Any]:
     """*person* never liked the post."""
     author = _post(person, number)["author"]
-    if (time := store.unlike(number, person)) is not None:
+    if (time := store.liked_at(number, person)) is not None:
         reaction_manager.remove_activity(_liked(person, number, author, time))
+    store.unlike(number, person)
     return _shown([number], person)[0]
 
 

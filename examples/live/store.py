@@ -75,8 +75,8 @@ def _now() -> dt.datetime:
     return dt.datetime.now(dt.timezone.utc)
 
 
-def _time(row: sqlite3.Row | None) -> dt.datetime | None:
-    return None if row is None else dt.datetime.fromisoformat(row["time"])
+def _time(rows: list[sqlite3.Row]) -> dt.datetime | None:
+    return dt.datetime.fromisoformat(rows[0]["time"]) if rows else None
 
 
 # -- people
@@ -116,12 +116,15 @@ def follow(person: str, target: str, time: dt.datetime | None = None) -> dt.date
     return dt.datetime.fromisoformat(row["time"])
 
 
-def unfollow(person: str, target: str) -> dt.datetime | None:
-    """Since when *person* followed *target*, and no longer does; None if they did not."""
+def followed_since(person: str, target: str) -> dt.datetime | None:
+    """Since when *person* follows *target*; None if they do not."""
+    return _time(_ask("SELECT time FROM follows WHERE target = ? AND person = ?", target, person))
+
+
+def unfollow(person: str, target: str) -> None:
+    """*person* no longer follows *target*."""
     with _connected() as db:
-        row = db.execute("SELECT time FROM follows WHERE target = ? AND person = ?", (target, person)).fetchone()
         db.execute("DELETE FROM follows WHERE target = ? AND person = ?", (target, person))
-    return _time(row)
 
 
 def following(person: str) -> set[str]:
@@ -184,12 +187,15 @@ def like(post: int, person: str, time: dt.datetime | None = None) -> dt.datetime
     return dt.datetime.fromisoformat(row["time"])
 
 
-def unlike(post: int, person: str) -> dt.datetime | None:
-    """When *person* had liked *post*; None if they had not."""
+def liked_at(post: int, person: str) -> dt.datetime | None:
+    """When *person* liked *post*; None if they did not."""
+    return _time(_ask("SELECT time FROM likes WHERE post = ? AND person = ?", post, person))
+
+
+def unlike(post: int, person: str) -> None:
+    """*person* likes *post* no longer."""
     with _connected() as db:
-        row = db.execute("SELECT time FROM likes WHERE post = ? AND person = ?", (post, person)).fetchone()
         db.execute("DELETE FROM likes WHERE post = ? AND person = ?", (post, person))
-    return _time(row)
 
 
 def posts(numbers: Iterable[int], reader: str = "") -> dict[int, dict[str, Any]]:

@@ -83,9 +83,10 @@ def like(user: str, number: int) -> dict[str, Any]:
 
 def unlike(user: str, number: int) -> dict[str, Any]:
     """It never happened: it leaves all feeds and notifications."""
-    author, time = _post(user, number)["author"], store.unlike(number, user)
+    author, time = _post(user, number)["author"], store.liked_at(number, user)
     if time is not None:
         manager.remove_activity(_liked(user, number, author, time))
+    store.unlike(number, user)  # only now: asked again after a failure above, it removes the activity still
     return post(user, number)
 
 

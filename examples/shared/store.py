@@ -103,12 +103,16 @@ def like(post: int, person: str) -> dt.datetime:
     return dt.datetime.fromisoformat(row["time"])
 
 
-def unlike(post: int, person: str) -> dt.datetime | None:
-    """When *person* had liked *post*; None if they had not."""
+def liked_at(post: int, person: str) -> dt.datetime | None:
+    """When *person* liked *post*; None if they did not."""
+    rows = _ask("SELECT time FROM likes WHERE post = ? AND person = ?", post, person)
+    return dt.datetime.fromisoformat(rows[0]["time"]) if rows else None
+
+
+def unlike(post: int, person: str) -> None:
+    """*person* likes *post* no longer."""
     with _connected() as db:
-        row = db.execute("SELECT time FROM likes WHERE post = ? AND person = ?", (post, person)).fetchone()
         db.execute("DELETE FROM likes WHERE post = ? AND person = ?", (post, person))
-    return None if row is None else dt.datetime.fromisoformat(row["time"])
 
 
 def posts(numbers: Iterable[int], reader: str) -> dict[int, dict[str, Any]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import logging
 import re
+import signal
 from typing import Any
 
 import click
@@ -108,7 +108,6 @@ def serve(
     options = Options(**limits, timeout=timeout, answers_kept=answers_kept, allowed_origins=allow_origin)
     service = app.create_app(options)
     tell(f"serving http://{host}:{port}/openapi.json")
-    logging.getLogger("feedmill").setLevel(logging.INFO)
     config = uvicorn.Config(
         service,
         host=host,
@@ -121,11 +120,15 @@ def serve(
         timeout_graceful_shutdown=10,
     )
     server = uvicorn.Server(config)
+    # The server raises the signal again when it has stopped as it should; that shall not end the command before its last line.
+    before = signal.signal(signal.SIGTERM, server.handle_exit)
     try:
-        with contextlib.suppress(KeyboardInterrupt):  # it has stopped as it should
+        with contextlib.suppress(KeyboardInterrupt):
             server.run()
     except SystemExit as error:  # as uvicorn ends where it cannot listen; its log says why
         raise Failure(f"http://{host}:{port} cannot be served; the log says why") from error
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if not server.started:
         raise Failure(f"http://{host}:{port} cannot be served; the log says why")
     return Result(shapes.Served(host, port))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any, TypeVar
@@ -44,6 +44,29 @@ class Access(str, enum.Enum):
 USER = "user"
 
 
+class Count:
+    """The count of one request, which is made once. *take*: the operation that makes it; None where nothing is counted."""
+
+    def __init__(self, take: Callable[[], Steps[int]] | None) -> None:
+        self._take = take
+        self._wait: int | None = None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is yet to be made."""
+        return self._take is not None and self._wait is None
+
+    def steps(self) -> Steps[None]:
+        """Make it, perhaps together with other operations; then :meth:`check`."""
+        if self._take is not None:
+            self._wait = yield from self._take()
+
+    def check(self) -> None:
+        """Raise :class:`Refused` with 429 if the caller must wait."""
+        if self._wait:
+            raise too_many(self._wait)
+
+
 class Gate:
     """Admits callers of one process of the service."""
 
@@ -67,18 +90,19 @@ class Gate:
             raise Refused(403, "the token is another user's")
         return caller
 
-    def taking(self, caller: Caller | None) -> Steps[int] | None:
-        """The operation that counts a request of *caller*, and tells how many ms to wait; None where nothing is counted."""
+    def counting(self, caller: Caller | None) -> Count:
+        """The count of a request of *caller*."""
         if caller is None:
-            return None
+            return Count(None)
         chosen = self.options
         rate, burst = (
             (chosen.server_rate, chosen.server_burst) if caller.is_server else (chosen.user_rate, chosen.user_burst)
         )
         if not rate:
-            return None
+            return Count(None)
         fill = max(1, round(1_000_000 / rate))
-        return backend().auxiliary.request_log.take(hashed(caller), fill, fill * burst)
+        log, name = backend().auxiliary.request_log, hashed(caller)
+        return Count(lambda: log.take(name, fill, fill * burst))
 
     @contextmanager
     def streaming(self, caller: Caller | None) -> Iterator[None]:
@@ -130,18 +154,14 @@ def decoded(path_params: dict[str, Any]) -> dict[str, Any]:
 
 async def read(request: Request, feed: Readable, operation: Steps[T]) -> T:
     """What *operation* reads of *feed*; where requests are counted, that shares its first round trip."""
-    taking: Steps[int] | None = request.state.taking
+    counted: Count = request.state.count
     run = feed._feed._arun
-    if taking is None:
-        return await run(operation)  # type: ignore[no-any-return]
-    if _backend_of(feed._feed) is not backend():
+    if not counted.is_due or _backend_of(feed._feed) is not backend():
         await count(request)
         return await run(operation)  # type: ignore[no-any-return]
-    request.state.taking = None
-    both: list[Steps[Any]] = [taking, operation]
-    wait, found = await run(together(both))
-    if wait:
-        raise too_many(wait)
+    both: list[Steps[Any]] = [counted.steps(), operation]
+    _, found = await run(together(both))
+    counted.check()
     return found  # type: ignore[no-any-return]
 
 
@@ -151,10 +171,10 @@ def _backend_of(feed: Feed) -> Any:
 
 async def count(request: Request) -> None:
     """Count the request, unless that was done; :class:`Refused` with 429 if the caller must wait."""
-    taking: Steps[int] | None = request.state.taking
-    request.state.taking = None
-    if taking is not None and (wait := await backend().arun(taking)):
-        raise too_many(wait)
+    counted: Count = request.state.count
+    if counted.is_due:
+        await backend().arun(counted.steps())
+    counted.check()
 
 
 def seconds_left(caller: Caller | None) -> float:

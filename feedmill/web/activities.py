@@ -24,6 +24,7 @@ from feedmill.web.managers import (
     indexed,
     router,
 )
+from feedmill.web.refusals import LONGEST_REASON, wrong
 from feedmill.web.route import may
 
 activities = router("activities")
@@ -71,17 +72,17 @@ async def add_activities(manager: Named, body: schemas.ActivitiesIn, request: Re
             checked = schemas.ActivityIn.model_validate(item)
             good[number] = not_ahead(activity_of(checked, checked.actor, request.state.first))
         except ValidationError as error:
-            (first, *_) = error.errors(include_input=False, include_url=False)
-            reasons[number] = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            (first, *_) = wrong(error.errors(include_input=False, include_url=False))
+            reasons[number] = f"{first['where']}: {first['reason']}" if first["where"] else first["reason"]
         except ActivityError as error:
-            reasons[number] = str(error)
+            reasons[number] = str(error)[:LONGEST_REASON]
     fanouts: dict[str, Any] = {}
     places = list(good)
     try:
         made = await manager.aadd_activities(list(good.values())) if good else ()
     except BatchError as error:
         made = error.fanouts
-        reasons.update({places[position]: reason for position, _, reason in error.refused})
+        reasons.update({places[position]: reason[:LONGEST_REASON] for position, _, reason in error.refused})
     fanouts = {each.activity_id: fanout_out(each) for each in made or ()}
     items = [
         {"status": "refused", "id": None, "fanout": None, "reason": reasons[number]}

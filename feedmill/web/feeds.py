@@ -21,7 +21,7 @@ from feedmill.web import schemas
 from feedmill.web.access import Access, read, seconds_left
 from feedmill.web.managers import Named, dicts, needed, router
 from feedmill.web.refusals import Refused
-from feedmill.web.route import counts_itself, may, takes_cookie
+from feedmill.web.route import as_response, counts_itself, may, takes_cookie
 
 feeds = router("feeds")
 
@@ -197,15 +197,18 @@ async def mark(manager: Named, user: schemas.User, body: schemas.MarkIn) -> Resp
 
 
 class _Stream(asgi.LiveResponse):
-    """A stream that is counted while it is open."""
+    """A stream that is counted while it is open; refused if the user has too many."""
 
     def __init__(self, request: Request, watched: dict[str, Any], lifetime: float) -> None:
         super().__init__(watched, lifetime=lifetime)
         self._gate, self._caller = request.app.state.gate, request.state.caller
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        with self._gate.streaming(self._caller):
-            await super().__call__(scope, receive, send)
+        try:
+            with self._gate.streaming(self._caller):
+                await super().__call__(scope, receive, send)
+        except Refused as error:
+            await as_response(error.problem)(scope, receive, send)
 
 
 @feeds.get(
@@ -241,8 +244,7 @@ async def stream(
     if not watched:
         raise UnknownName(f"{manager.name} has no notification feed; name a feed to listen to")
     lifetime = min(STREAM_LIFETIME, max(POLL, seconds_left(request.state.caller)))
-    with request.app.state.gate.streaming(request.state.caller):  # refused now, while it can be answered
-        return _Stream(request, watched, lifetime)
+    return _Stream(request, watched, lifetime)
 
 
 __all__ = ["feeds"]

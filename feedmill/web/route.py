@@ -1,7 +1,7 @@
 """How every request of the service is answered: who calls, the limits, the body, idempotency keys, and errors.
 
-The order: the token, the parts of the path, unknown parameters, the rate, the body (never more of it than is allowed), the idempotency key;
-then the operation. Whatever ends it is answered with problem details.
+The order: the token, the parts of the path, the rate, unknown parameters, the body (never more of it than is allowed), the idempotency key;
+then the operation. Whatever ends it is answered with problem details, and counts for the rate.
 """
 
 from __future__ import annotations
@@ -24,13 +24,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from feedmill.contrib.problems import Problem, described, problem
-from feedmill.errors import FeedmillError
+from feedmill.errors import FeedmillError, StorageError
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.storage.registry import backend
 from feedmill.storage.request_log import RequestState
 from feedmill.web import access
 from feedmill.web.access import USER, Access, Gate
-from feedmill.web.refusals import Refused
+from feedmill.web.refusals import Refused, wrong
+from feedmill.web.tokens import Caller
 
 logger = logging.getLogger(__name__)
 
@@ -38,8 +39,10 @@ logger = logging.getLogger(__name__)
 ACCESS = "x-feedmill-access"
 #: Milliseconds for which a request is held beyond the time that it may take.
 HELD_LONGER = 5000
-#: Answers that say nothing of what the request would do another time.
-PASSING = frozenset((401, 403, 408, 409, 413, 415, 429))
+#: Answers of requests that did nothing, and may be carried out another time: they are not kept.
+PASSING = frozenset((400, 401, 403, 408, 409, 413, 415, 429))
+#: Bytes of the longest refusal that is kept. What was done is answered with no more than the results of a bulk request.
+LONGEST_KEPT = 65_536
 #: Methods that change nothing.
 READING = frozenset(("GET", "HEAD", "OPTIONS"))
 #: The header with an idempotency key, and that of an answer which was given before.
@@ -76,6 +79,9 @@ def takes_cookie(endpoint: Callable[..., Any]) -> Callable[..., Any]:
 class ServiceRequest(Request):
     """A request whose body is read no further than it may be long, and is JSON as the standard has it."""
 
+    #: Whether the rest of the body is being waited for.
+    is_coming = False
+
     async def body(self) -> bytes:
         """The body; :class:`Refused` with 413 as soon as it is too long."""
         if not hasattr(self, "_body"):
@@ -84,11 +90,13 @@ class ServiceRequest(Request):
             if declared.isascii() and declared.isdigit() and (len(declared) > 18 or int(declared) > most):
                 raise _too_large(most)
             parts, size = list[bytes](), 0
+            self.is_coming = True  # and stays so if this is interrupted
             async for part in self.stream():
                 size += len(part)
                 if size > most:
                     raise _too_large(most)
                 parts.append(part)
+            self.is_coming = False
             self._body = b"".join(parts)
         return self._body
 
@@ -144,7 +152,6 @@ class ServiceRoute(APIRoute):
             gate: Gate = request.app.state.gate
             request = ServiceRequest(request.scope, request.receive)
             request.state.first = time.time_ns() // 1000
-            request.state.taking = None
             try:
                 response = await asyncio.wait_for(self._answered(gate, request, handle), gate.options.timeout)
                 if isinstance(response, Response):
@@ -163,13 +170,22 @@ class ServiceRoute(APIRoute):
         request.scope["path_params"] = access.decoded(request.path_params)
         cookie = getattr(self.endpoint, "takes_cookie", False)
         caller = request.state.caller = gate.admit(request, self.access, cookie=cookie)
+        request.state.count = gate.counting(caller)
+        if not getattr(self.endpoint, "counts_itself", False):
+            await access.count(request)
+        try:
+            return await self._carried_out(gate, request, caller, handle)
+        except StorageError:
+            raise
+        except Exception:  # before it was counted, perhaps
+            await access.count(request)
+            raise
+
+    async def _carried_out(self, gate: Gate, request: Request, caller: Caller | None, handle: Handler) -> Response:
         known = {field.alias for field in self.dependant.query_params}
         for name in request.query_params:
             if name not in known:
                 raise Refused(400, f"no parameter {name[:80]!r}; known: {', '.join(sorted(known)) or 'none'}")
-        request.state.taking = gate.taking(caller)
-        if not getattr(self.endpoint, "counts_itself", False):
-            await access.count(request)
         if self.body_field is not None and (await request.body()) and not _is_json(request):
             raise Refused(415, "send the body as application/json")
         key = request.headers.get(KEY)
@@ -183,7 +199,8 @@ class ServiceRoute(APIRoute):
         kept = max(1, round(gate.options.answers_kept))
         held = round(gate.options.timeout * 1000) + HELD_LONGER
         body = await request.body() if self.body_field is not None else b""
-        begun = await backend().arun(log.begin(name, _fingerprint(request, body), token, held, kept))
+        lasting = max(kept, held // 1000 + 2)  # what is being carried out is known for longer than it is held
+        begun = await backend().arun(log.begin(name, _fingerprint(request, body), token, held, lasting))
         if begun.state is RequestState.OTHER:
             raise Refused(
                 422, "the idempotency key was used for another request; use a new one", "IdempotencyKeyReused"
@@ -202,8 +219,7 @@ class ServiceRoute(APIRoute):
             response = await handle(request)
         except Exception as error:
             response = answer_to(error)
-        final = response.status_code < 500 and response.status_code not in PASSING
-        await backend().arun(log.end(name, token, _kept(response) if final else b"", kept))
+        await backend().arun(log.end(name, token, _kept(response) if _is_final(response) else b"", kept))
         return response
 
 
@@ -218,6 +234,13 @@ def _checked_key(text: str) -> str:
     if found is None:
         raise Refused(400, f"{KEY} must be 1 to 255 visible ASCII characters, which may stand in quotes")
     return found[1] or found[2]
+
+
+def _is_final(response: Response) -> bool:
+    """Whether this is the answer to the same request from now on."""
+    if response.status_code < 300:
+        return True
+    return response.status_code < 500 and response.status_code not in PASSING and len(response.body) <= LONGEST_KEPT
 
 
 def _kept(response: Response) -> bytes:
@@ -238,7 +261,7 @@ def _is_json(request: Request) -> bool:
 
 
 def _slow(request: ServiceRequest, seconds: float) -> Refused:
-    if not hasattr(request, "_body") and request.method not in READING:
+    if request.is_coming:
         return Refused(408, f"the body did not come within {seconds:g} s", Connection="close")
     logger.warning("%s %s was not answered within %g s", request.method, request.url.path, seconds)
     return Refused(503, f"the request was not carried out within {seconds:g} s; try again", "Timeout", Retry_After="5")
@@ -266,10 +289,7 @@ def as_response(answer: Problem) -> Response:
 
 def _invalid(error: RequestValidationError) -> Problem:
     """What is wrong with the values of a request; none of them is shown, since they may hold anything."""
-    places = [
-        {"where": ".".join(map(str, each.get("loc", ()))), "reason": str(each.get("msg", ""))[:500]}
-        for each in error.errors()[:20]
-    ]
+    places = wrong(error.errors())
     first = "; ".join(f"{each['where']}: {each['reason']}" for each in places[:3])
     answer = described(400, "Bad Request", f"the request is not valid: {first}", "InvalidRequest", {})
     answer.body["errors"] = places

@@ -7,7 +7,17 @@ import re
 from typing import Annotated, Any, Literal, Union
 
 from fastapi import Path, Query
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, WithJsonSchema
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictInt,
+    StrictStr,
+    WithJsonSchema,
+    model_validator,
+)
 
 from feedmill.ids import MAX_ID_LENGTH, MAX_INT, MIN_INT
 
@@ -17,6 +27,8 @@ MOST_ACTIVITIES, MOST_MARKED = 1000, 1000
 MOST_ITEMS, MOST_ACTORS = 100, 1000
 #: Characters of a cursor, of what stands for a page, and of the name of a group.
 MAX_TEXT = 4096
+#: Characters that are shown of the name of a field that is not known.
+MOST_SHOWN = 80
 #: Control characters are in no id: nothing could show them, and logs would break.
 _NO_CONTROLS = r"^[^\x00-\x1f\x7f]+$"
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
@@ -48,6 +60,18 @@ class Body(BaseModel):
     """The body of a request: what it does not know is refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, value: Any) -> Any:
+        """Refuse unknown fields at once: an error for each would be longer than the body."""
+        unknown = [name for name in value if name not in cls.model_fields] if isinstance(value, dict) else []
+        if unknown:
+            shown = ", ".join(repr(name[:MOST_SHOWN]) for name in unknown[:3])
+            raise ValueError(
+                f"unknown: {shown}{', …' if len(unknown) > 3 else ''}; known: {', '.join(cls.model_fields)}"
+            )
+        return value
 
 
 class OwnActivityIn(Body):

@@ -89,6 +89,7 @@ def read(token: str) -> Caller:
     if len(token) > MAX_LENGTH:
         raise _refused("the token is too long")
     claims: dict[str, Any] | None = None
+    expires = 0.0
     for key in keys():
         try:
             claims = jwt.decode(
@@ -99,6 +100,7 @@ def read(token: str) -> Caller:
                 leeway=LEEWAY,
                 options={"require": ["exp", "aud", "sub"]},
             )
+            expires = float(claims["exp"])
             break
         except jwt.InvalidSignatureError:
             continue
@@ -112,11 +114,11 @@ def read(token: str) -> Caller:
             raise _refused("the token is not valid") from None
     if claims is None:
         raise _refused("the token is signed with another key")
-    subject, scope, expires = claims["sub"], claims.get("scope"), claims["exp"]
+    subject, scope = claims["sub"], claims.get("scope")
     scopes = frozenset(scope.split() if isinstance(scope, str) else ()) & frozenset(SCOPES)
     if not isinstance(subject, str) or id_problem(subject) or not scopes:
         raise _refused("the token must have sub, a text, and scope: server, or read and write")
-    return Caller(subject, scopes, float(expires))
+    return Caller(subject, scopes, expires)
 
 
 def _refused(detail: str) -> Refused:

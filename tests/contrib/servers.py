@@ -15,10 +15,10 @@ from tests.contrib.event_stream import Event, EventSource
 from tests.test_host_app_lookup import Folder
 
 #: Seconds to wait for what must come.
-SOON = 20.0
+SOON = 60.0
 #: Seconds within which a server stops, on a machine that is busy with other tests: alone it takes less than one, and with streams
 #: that do not end for ever, or as long as its own limit of 30 allows.
-QUICK = 8.0
+QUICK = 25.0
 
 
 class Browser:

@@ -19,6 +19,8 @@ from typing import Any
 import psutil
 import pytest
 
+from feedmill import Activity
+from feedmill.errors import StorageError
 from tests.conftest import free_port, needed, redis_executable
 from tests.contrib.servers import Browser, answers
 
@@ -58,6 +60,34 @@ class Person:
             assert time.monotonic() < deadline, items
             time.sleep(0.1)
         return items
+
+
+def test_what_is_taken_back_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the live page, what could not be taken back while the storage was away is taken back when it is asked for again."""
+    monkeypatch.setenv("EXAMPLE_DB", str(tmp_path / "db"))
+    from examples.live import site, store
+
+    number, _ = store.add_post("ada", "hello", None)
+    store.like(number, "ben")
+    store.follow("ben", "ada")
+    removed, is_away = list[Activity](), True
+
+    def remove(activity: Activity) -> None:
+        if is_away:
+            raise StorageError("away")
+        removed.append(activity)
+
+    monkeypatch.setattr(type(site.reaction_manager), "remove_activity", lambda _, activity: remove(activity))
+    for manager in (site.post_manager, site.reaction_manager):
+        monkeypatch.setattr(type(manager), "unfollow", lambda *_: None)
+    for call in (lambda: site.unlike("ben", number), lambda: site.unfollow("ben", "ada")):
+        is_away = True
+        with pytest.raises(StorageError):
+            call()
+        is_away = False
+        call()
+        call()
+    assert [each.object_id for each in removed] == [f"post:{number}", "ada"]
 
 
 @pytest.mark.parametrize("site", ["django", "fastapi", "flask"])

@@ -17,7 +17,7 @@ import pytest
 
 import feedmill
 from feedmill.web import tokens
-from tests.contrib.servers import QUICK, SOON, Browser, ends_with, log_of, serving
+from tests.contrib.servers import SOON, Browser, ends_with, log_of, serving
 from tests.http_service.samples import KEY, loved
 from tests.test_host_app_lookup import Folder
 from tests.test_two_deployments import working
@@ -114,12 +114,14 @@ def test_keys_outlive_a_restart(folder: Folder) -> None:
 
 
 def test_the_end_of_the_server(folder: Folder) -> None:
-    """A server that is told to stop ends its streams, and then itself."""
+    """A server that is told to stop ends its streams, and then itself, as a command that has done its work."""
     with running(folder) as (port, process):
         browsers = [listening(port) for _ in range(5)]
         for browser in browsers:
             assert browser.next() is not None
-        assert ends_with(browsers, process, folder) < QUICK
+        ends_with(browsers, process, folder)
+        log = log_of(folder)
+        assert process.returncode == 0 and "graceful shutdown exceeded" not in log, log
 
 
 def test_who_may_listen(folder: Folder) -> None:
