@@ -22,7 +22,7 @@ def in_force(url: str) -> CassandraBackend:
     feedmill.configure(cassandra_url=url)
     found = backend()
     assert isinstance(found, CassandraBackend)
-    found.cluster.timeout, found.cluster.patience = 30.0, 60.0  # the machine may be busy
+    found.cluster.timeout, found.cluster.retry_timeout = 30.0, 60.0  # the machine may be busy
     return found
 
 

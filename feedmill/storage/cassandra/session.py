@@ -40,8 +40,8 @@ class CassandraSession:
             raise ImportError(INSTALL) from error
         self.url, self.consistency, self.serial_consistency = url, consistency, serial_consistency
         #: Seconds for all tries of a command together, and for one of them: a worker that waits keeps what it has claimed.
-        self.patience = settings.current().fanout_lease / 3
-        self.timeout = min(url.timeout or TIMEOUT, self.patience)
+        self.retry_timeout = settings.current().fanout_lease / 3
+        self.timeout = min(url.timeout or TIMEOUT, self.retry_timeout)
         self._guard = threading.Lock()
         self._connected: tuple[int, Any, Any, dict[str, Any]] | None = None
         #: Statements sent so far, for whoever wants to count them.
@@ -175,7 +175,7 @@ class CassandraSession:
         session, prepared = self._session()
         replies: list[Any] = [None] * len(commands)
         for numbers in _rounds(commands):
-            sent, deadline = [], time.monotonic() + self.patience
+            sent, deadline = [], time.monotonic() + self.retry_timeout
             for number in numbers:
                 sent.append((number, self._attempt(session, prepared, commands[number], deadline)))
             for number, future in sent:
@@ -222,7 +222,7 @@ class CassandraSession:
         return replies
 
     async def _aanswer(self, session: Any, prepared: dict[str, Any], command: Command) -> Any:
-        deadline = time.monotonic() + self.patience
+        deadline = time.monotonic() + self.retry_timeout
         for tries in range(RETRIES + 1):
             try:
                 return _reply(command, await self._arows(session, prepared, command, deadline))
