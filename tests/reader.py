@@ -24,6 +24,7 @@ import pytest
 import yaml
 from celery import _state
 from click.testing import CliRunner
+from opentelemetry import trace
 
 from feedmill import registry, settings, verbs
 from feedmill.cli.main import main
@@ -200,6 +201,8 @@ def reading(folder: Path, patch: pytest.MonkeyPatch) -> Iterator[Reader]:
     finally:
         reader.loop.run_until_complete(aclose())
         reader.loop.close()
+        # A page that sets one for the whole process has it send spans in a thread.
+        getattr(trace.get_tracer_provider(), "shutdown", lambda: None)()
         for name in set(sys.modules) - before:
             places = [getattr(sys.modules[name], "__file__", None), *getattr(sys.modules[name], "__path__", [])]
             if name == "page" or any(place and folder in Path(place).parents for place in places):

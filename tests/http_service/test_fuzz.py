@@ -9,6 +9,8 @@ import pytest
 from tests.http_service import fuzz
 
 
+# Threads of the service may draw a number, such as for a pause, while requests are made up; these come from their own generator.
+@pytest.mark.filterwarnings("ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning")
 def test_requests_of_all_kinds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every answer is one of the description, none is a server error, and what is malformed is refused; the same requests each time."""
     for fuzzer in fuzz.prepared(monkeypatch):
