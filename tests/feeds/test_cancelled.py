@@ -15,6 +15,7 @@ import redis
 from feedmill import aclose
 from feedmill.errors import FeedBusy
 from feedmill.keys import GROUPS
+from feedmill.storage import cancelled
 from feedmill.storage.deadline import LeaseExpired, with_deadline
 from feedmill.storage.memory import DATA
 from feedmill.storage.operations import Steps, together
@@ -315,7 +316,7 @@ def test_a_hanging_server_does_not_hold_up_a_cancelled_coroutine(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who cancels waits for a moment at most; the rest goes on by itself."""
-    monkeypatch.setattr(redis_client, "RELEASE_TIMEOUT", 0.05)
+    monkeypatch.setattr(cancelled, "RELEASE_TIMEOUT", 0.05)
     feed = Notes(1)
     feed.add(on_day(1))
     client = redis.Redis.from_url(redis_url)

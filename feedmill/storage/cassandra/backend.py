@@ -11,15 +11,11 @@ from typing import Any, TypeVar
 from feedmill import settings
 from feedmill.cassandra_urls import parsed
 from feedmill.storage.base import Backend
+from feedmill.storage.cancelled import SETTLED, CancelledOperations
 from feedmill.storage.cassandra.session import CQL, CassandraSession
 from feedmill.storage.operations import BARRIER, Command, Steps, interrupt
 
 T = TypeVar("T")
-
-#: Seconds that a cancelled coroutine waits for its operation to release what it holds.
-RELEASE_TIMEOUT = 1.0
-#: Seconds within which a server has surely done what was sent to it before a round trip was cut off, or never will.
-SETTLED = 0.05
 
 
 class CassandraBackend(Backend):
@@ -37,7 +33,7 @@ class CassandraBackend(Backend):
         self.activities, self.journal, self.auxiliary = inner.activities, inner.journal, inner.auxiliary
         self.pubsub, self.maintenance = inner.pubsub, inner.maintenance
         #: Cancelled operations that are still to release what they hold.
-        self._ending: set[asyncio.Task[Any]] = set()
+        self._ending = CancelledOperations()
 
     def __getattr__(self, name: str) -> Any:
         if name == "inner":
@@ -78,17 +74,7 @@ class CassandraBackend(Backend):
         known what there is to release.
         """
         cancelled: list[bool] = []
-        task = asyncio.ensure_future(self._arun(operation, cancelled))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled.append(True)
-            if not task.done():
-                self._ending.add(task)
-                task.add_done_callback(self._ending.discard)
-                asyncio.get_running_loop().call_later(RELEASE_TIMEOUT, task.cancel)
-                await asyncio.wait([task], timeout=RELEASE_TIMEOUT)
-            raise
+        return await self._ending.shield(self._arun(operation, cancelled), cancelled)
 
     async def _arun(self, operation: Steps[T], cancelled: Sequence[bool]) -> T:
         """Drive *operation* until its end, or until *cancelled* holds something."""
@@ -124,9 +110,7 @@ class CassandraBackend(Backend):
 
     async def aclose(self) -> None:
         """Let go of what belongs to the running event loop; the cluster's connections belong to the process."""
-        ending = [task for task in self._ending if task.get_loop() is asyncio.get_running_loop()]
-        if ending:
-            await asyncio.wait(ending, timeout=RELEASE_TIMEOUT)
+        await self._ending.wait()
         await self.inner.aclose()
 
 

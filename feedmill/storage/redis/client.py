@@ -20,6 +20,7 @@ from feedmill.keys import aging_key, idle_key
 from feedmill.redis_urls import parsed, without_secrets
 from feedmill.storage.auxiliary import Auxiliary
 from feedmill.storage.base import Backend
+from feedmill.storage.cancelled import SETTLED, CancelledOperations
 from feedmill.storage.operations import DRIVER_COMMANDS, Command, Steps, interrupt
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.activities import RedisActivityStorage
@@ -43,11 +44,6 @@ T = TypeVar("T")
 
 #: How often a round trip is tried again on a new connection: whatever is written may be written twice.
 RETRIES = 4
-#: Seconds that a cancelled coroutine waits for its operation to release what it holds. Then a round trip that is still on
-#: its way is cut off.
-RELEASE_TIMEOUT = 1.0
-#: Seconds within which the server has surely done what was sent to it before a round trip was cut off, or never will.
-SETTLED = 0.05
 #: Commands that are not sent again behind one that failed for a script that was not known.
 _NOT_AGAIN = (*DRIVER_COMMANDS, "EVALSHA")
 #: What replies are that are no errors.
@@ -82,15 +78,13 @@ class RedisBackend(Backend):
         self.client = self._pool.client
         self._scripts_loaded = False
         #: Cancelled operations that are still to release what they hold.
-        self._ending: set[asyncio.Task[Any]] = set()
+        self._ending = CancelledOperations()
         self._retry = Retry(_backoff(), RETRIES, supported_errors=(ConnectionError,))
         self._aretry: Any = AsyncRetry(_backoff(), RETRIES, supported_errors=(ConnectionError,))
 
     async def aclose(self) -> None:
         """Close the running event loop's connections; the next coroutine that reads opens new ones."""
-        ending = [task for task in self._ending if task.get_loop() is asyncio.get_running_loop()]
-        if ending:
-            await asyncio.wait(ending, timeout=RELEASE_TIMEOUT)
+        await self._ending.wait()
         await self.pubsub.aclose()
         pool = self._loops.forget()
         if pool is not None:
@@ -193,17 +187,7 @@ class RedisBackend(Backend):
                 raise _storage_error(self.url, error) from error
             raise
         cancelled: list[bool] = []
-        task = asyncio.ensure_future(self._arun(operation, wanted, cancelled))
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            cancelled.append(True)
-            if not task.done():
-                self._ending.add(task)
-                task.add_done_callback(self._ending.discard)
-                asyncio.get_running_loop().call_later(RELEASE_TIMEOUT, task.cancel)
-                await asyncio.wait([task], timeout=RELEASE_TIMEOUT)
-            raise
+        return await self._ending.shield(self._arun(operation, wanted, cancelled), cancelled)
 
     async def _arun(self, operation: Steps[T], wanted: Iterable[Command], cancelled: list[bool]) -> T:
         """Drive *operation*, which wants *wanted*, until its end, or until *cancelled* holds something."""
