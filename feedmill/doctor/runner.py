@@ -140,11 +140,11 @@ class Examination:
                 self._tell([_unread(name(item), error)])
         return found
 
-    def _tell(self, findings: Iterable[Finding], repair: Steps[Any] | None = None) -> None:
-        """Report *findings*, after *repair* them if that is wanted."""
+    def _tell(self, findings: Iterable[Finding], repair: Steps[Any] | None = None) -> bool:
+        """Report *findings*, after *repair* if that is wanted; whether it was done."""
         findings, fixed = list(findings), False
         if not findings:
-            return
+            return False
         self._set_aside.update(finding.where for finding in findings if finding.kind == "wrong type")
         if self.fix and repair is not None:
             try:
@@ -155,6 +155,7 @@ class Examination:
                 findings = [_unfixable(finding, error) for finding in findings]
         for finding in findings:
             self.report.add(finding, fixed and finding.fixable)
+        return fixed
 
     # -- a page
 
@@ -236,6 +237,7 @@ class Examination:
         self.report.feeds += len(feeds)
         sound: list[tuple[KeyInfo, list[bytes]]] = []
         close: list[Suspected] = []
+        repaired: list[Suspected] = []
         for (info, overflows), stored in self._each(feeds, _stored, lambda feed: feed[0].key):
             ids = None if overflows else self._glances.healthy(info.feed_class, stored)
             if ids is None:
@@ -245,7 +247,11 @@ class Examination:
         for (info, overflows), (case, findings) in self._each(
             close, lambda feed: diagnose(*feed), lambda feed: feed[0].key
         ):
-            self._tell(findings, repair(info, overflows))
+            if self._tell(findings, repair(info, overflows)):
+                repaired.append((info, {}))  # it may show what came with pending writes
+            else:
+                sound.append((info, case.shown_ids()[::-1]))
+        for (info, _), (case, _) in self._each(repaired, lambda feed: diagnose(*feed), lambda feed: feed[0].key):
             sound.append((info, case.shown_ids()[::-1]))
         self._look_for_bodies([each for each in sound if each[0].feed_class.activity_storage_class is not None])
 

@@ -139,12 +139,13 @@ def lock_of_nonsense(client: redis.Redis) -> None:
     client.hset(NOTES_HASH, STATE, b"1" + b"t" * 8 + b"not a deadline")
 
 
-def pending_left_behind(client: redis.Redis) -> None:
-    hold(client, NOTES_HASH, time.time() + 100)
-    run(Notes.deliver([USER], [on_day(6)]))
-    assert client.hget(NOTES_HASH, b"\0i")
-    hold_meta = client.hget(NOTES_HASH, STATE)
-    client.hset(NOTES_HASH, STATE, b"0" + hold_meta[22:])
+def pending_left_behind(client: redis.Redis, feed: Any = NOTES) -> None:
+    hash_key = feed.key + GROUPS
+    hold(client, hash_key, time.time() + 100)
+    run(type(feed).deliver([USER], [on_day(6)]))
+    assert client.hget(hash_key, b"\0i")
+    hold_meta = client.hget(hash_key, STATE)
+    client.hset(hash_key, STATE, b"0" + hold_meta[22:])
 
 
 def broken_length(client: redis.Redis) -> None:
@@ -485,7 +486,16 @@ def test_a_truncated_group_knows_what_it_let_go_of(server: redis.Redis, monkeypa
     assert examined() == {}
 
 
-def test_an_pending_writes_left_behind_is_applied_in(server: redis.Redis) -> None:
+def test_pending_writes_of_what_has_no_body_are_fixed_at_once(server: redis.Redis) -> None:
+    """What a dead writer left is applied by --fix; what that brings into the feed is examined in the same run."""
+    pending_left_behind(server, NEWS)
+    run(News.activities().remove([on_day(6).raw_id]))
+    found = [finding.kind for finding in examine(fix=True).shown]
+    assert {"orphaned pending writes", "entries without body"} <= {*found}
+    assert examined() == {}
+
+
+def test_pending_writes_left_behind_are_applied(server: redis.Redis) -> None:
     """What was left for a dead writer is in the feed after --fix, and counted."""
     pending_left_behind(server)
     before = NOTES.get_denormalized_count()
