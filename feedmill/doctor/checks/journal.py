@@ -27,7 +27,7 @@ UNTOLD_AFTER = 600.0
 #: Entries of what is due that are read in one round trip, and dead letters that are looked at.
 PIECE, DEAD_LETTERS = 500, 1000
 #: Takes findings, and what fixes them.
-Tell = Callable[[Sequence[Finding], Steps[Any] | None], None]
+Tell = Callable[[Sequence[Finding], Steps[Any] | None], bool]
 FanoutRecord = Mapping[str, bytes]
 
 
