@@ -2,31 +2,48 @@
 
 from __future__ import annotations
 
+import json
+import random
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 import redis
+from click.testing import CliRunner, Result
 
 import feedmill
 from feedmill import Activity
+from feedmill.cli.main import main
 from feedmill.doctor import examine
+from feedmill.doctor.checks import overflow as overflow_checks
+from feedmill.doctor.key_map import KeyInfo, KeyKind
+from feedmill.doctor.repair import repair
+from feedmill.errors import StorageAway, StorageError
 from feedmill.grouping.feed_state import FeedState
 from feedmill.ids import ID_SIZE
 from feedmill.keys import ARRIVALS, GROUPS, activity_key
 from feedmill.records import NotificationSerializer
+from feedmill.storage.cassandra import maintenance
+from feedmill.storage.cassandra import session as sessions
 from feedmill.storage.cassandra.backend import CassandraBackend
 from feedmill.storage.cassandra.flat import write_time
+from feedmill.storage.cassandra.header import Header, Rank
 from feedmill.storage.cassandra.session import BATCH, CONDITIONAL, CQL
 from feedmill.storage.cassandra.statements import OVERFLOW, RECORD
 from feedmill.storage.redis.timelines import STATE
 from feedmill.storage.registry import backend
 from feedmill.verbs import Love
-from tests.doctor.fixtures import USER, examined, fill
+from tests.cassandra import feeds as mixed
+from tests.cassandra_feeds import in_force
+from tests.celery_local.cassandra import LocalCassandra
+from tests.doctor.fixtures import OTHER, USER, examined, fill
 from tests.doctor.test_damage import hold
-from tests.feeds.samples import BASE, Home, News, Notes, in_group, on_day
+from tests.fake_broker import make_overdue, replaced, settle
+from tests.feeds.samples import BASE, Home, News, Notes, held, in_group, on_day
 
 HOME, NEWS, NOTES = Home(USER), News(USER), Notes(USER)
 #: Columns of a header, as statements write them.
@@ -63,7 +80,7 @@ class Cluster:
     def rows(self, feed: Any, kind: int) -> dict[tuple[bytes, bytes], bytes]:
         """Rows of a feed by group and actor."""
         rows = self.ask("first_rows", feed.key, feed.key, 10**6)
-        return {(group, actor): data for held, group, actor, data, *_ in rows if held == kind}
+        return {(group, actor): data for found, group, actor, data, *_ in rows if found == kind}
 
     def write(
         self,
@@ -109,8 +126,15 @@ def cluster(all_on_cassandra: CassandraBackend, client: redis.Redis) -> Cluster:
     return Cluster(all_on_cassandra, client)
 
 
-def rank(score: float, name: bytes) -> bytes:
-    return struct.pack(">dH", score, len(name)) + name
+def ranks(cluster: Cluster, feed: Any) -> list[Rank]:
+    """The ranks of a feed, the lowest first."""
+    return list(Header.read(feed.key, tuple(cluster.header(feed).values())).ranks)
+
+
+def write_ranks(cluster: Cluster, feed: Any, ranks: Sequence[Rank], end: int | None = None) -> None:
+    """Have these ranks, up to the byte *end*, as no commit writes them."""
+    packed = Header(ranks=tuple(ranks)).columns()[1]
+    cluster.write(feed, ranks=packed[:end])
 
 
 def cut_record(cluster: Cluster) -> None:
@@ -129,21 +153,28 @@ def random_record(cluster: Cluster) -> None:
 
 
 def entry_alone(cluster: Cluster) -> None:
-    cluster.write(NEWS, ranks=rank(5, b"nobody") + cluster.header(NEWS)["ranks"])
+    write_ranks(cluster, NEWS, [(5.0, b"nobody"), *ranks(cluster, NEWS)])
 
 
 def record_alone(cluster: Cluster) -> None:
-    cluster.write(NOTES, ranks=b"")
+    write_ranks(cluster, NOTES, ranks(cluster, NOTES)[1:])
+
+
+def no_ranks(cluster: Cluster) -> None:
+    cluster.write(NOTES, ranks=None)
 
 
 def wrong_score(cluster: Cluster) -> None:
-    group, _ = cluster.group(NEWS, has_overflow=True)
-    others = cluster.header(NEWS)["ranks"].replace(group, b"")
-    cluster.write(NEWS, ranks=rank(5, group) + others[: others.index(struct.pack(">H", len(group)) + others[10:11])])
+    (_, name), *others = ranks(cluster, NEWS)
+    write_ranks(cluster, NEWS, [(5.0, name), *others])
 
 
 def cut_ranks(cluster: Cluster) -> None:
-    cluster.write(NEWS, ranks=cluster.header(NEWS)["ranks"][:-2])
+    write_ranks(cluster, NEWS, ranks(cluster, NEWS), -2)
+
+
+def ranks_cut_in_a_score(cluster: Cluster) -> None:
+    write_ranks(cluster, NEWS, ranks(cluster, NEWS), 5)
 
 
 def ranks_of_nonsense(cluster: Cluster) -> None:
@@ -151,19 +182,17 @@ def ranks_of_nonsense(cluster: Cluster) -> None:
 
 
 def doubled_rank(cluster: Cluster) -> None:
-    ranks = cluster.header(NOTES)["ranks"]
-    cluster.write(NOTES, ranks=ranks + ranks[: 10 + ranks[9]])
+    everything = ranks(cluster, NOTES)
+    write_ranks(cluster, NOTES, [(1.0, everything[-1][1]), *everything])
 
 
 def unsorted_ranks(cluster: Cluster) -> None:
-    ranks = cluster.header(NEWS)["ranks"]
-    first = 10 + ranks[9]
-    cluster.write(NEWS, ranks=ranks[first:] + ranks[:first])
+    write_ranks(cluster, NEWS, ranks(cluster, NEWS)[::-1])
 
 
 def rank_that_is_no_number(cluster: Cluster) -> None:
-    ranks = cluster.header(NEWS)["ranks"]
-    cluster.write(NEWS, ranks=struct.pack(">d", float("nan")) + ranks[8:])
+    first, (_, name), *others = ranks(cluster, NEWS)
+    write_ranks(cluster, NEWS, [first, (float("nan"), name), *others])
 
 
 def no_version(cluster: Cluster) -> None:
@@ -336,10 +365,12 @@ DAMAGE: dict[Callable[[Cluster], None], str] = {
     damaged_context: "damaged group",
     entry_alone: "entry without record",
     record_alone: "record without entry",
+    no_ranks: "record without entry",
     no_header: "record without entry",
     no_header_with_counts: "damaged state",
     wrong_score: "wrong rank",
     cut_ranks: "damaged ranks",
+    ranks_cut_in_a_score: "damaged ranks",
     ranks_of_nonsense: "damaged ranks",
     doubled_rank: "damaged ranks",
     unsorted_ranks: "damaged ranks",
@@ -388,4 +419,355 @@ def test_damage_is_named_and_fixed(cluster: Cluster, inflict: Callable[[Cluster]
     report = examine(fix=True)
     assert kind in report.found
     assert report.remaining == 0, report.shown
+    assert examined() == {}
+
+
+@pytest.mark.parametrize(
+    "inflict",
+    [
+        *(cut_record, entry_alone, wrong_score, cut_ranks, orphaned_overflow, overflow_of_nobody, lost_overflow),
+        *(underfull_overflow, garbage_in_a_part, damaged_state, no_version, pending_left_behind, short_ids, overlong),
+    ],
+)
+def test_feeds_that_are_read_in_pieces(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, inflict: Callable[[Cluster], None]
+) -> None:
+    """The same is found, and fixed, where no feed comes whole in one answer."""
+    monkeypatch.setattr(maintenance, "PIECE", 3)
+    monkeypatch.setattr(overflow_checks, "PIECE", 3)
+    test_damage_is_named_and_fixed(cluster, inflict, DAMAGE[inflict])
+
+
+@pytest.mark.parametrize("inflict", [cut_record, cut_ranks, no_header, damaged_state, stuck_lock, short_ids])
+def test_other_feeds_are_left_as_they_are(cluster: Cluster, inflict: Callable[[Cluster], None]) -> None:
+    """Mending one feed changes no other feed."""
+
+    def others() -> list[Any]:
+        rows = [cluster.ask("first_rows", feed(OTHER).key, feed(OTHER).key, 10**6) for feed in (News, Notes)]
+        return [*rows, cluster.ask("ids_known", Home(OTHER).key, Home(OTHER).key, [b"\0"]), Home(OTHER)[:]]
+
+    before = others()
+    inflict(cluster)
+    assert examine(fix=True).remaining == 0
+    assert others() == before
+
+
+@pytest.mark.parametrize(
+    "inflict", [cut_record, empty_record, random_record, damaged_state, cut_ranks, ranks_of_nonsense, lock_of_nonsense]
+)
+def test_damage_harms_that_feed_alone(cluster: Cluster, inflict: Callable[[Cluster], None]) -> None:
+    """Writers that meet a damaged record, state, lock or ranks serve all other feeds and the feed's other groups."""
+    inflict(cluster)
+    new = [in_group(50), on_day(2), on_day(9)]
+    for feed_class in (News, Notes):
+        feed_class.insert_activities(new)
+        backend().run(feed_class.deliver([OTHER, USER], new))
+        for user in (OTHER, USER):
+            assert on_day(9) in held(feed_class(user)[:])
+            assert in_group(50) in held(feed_class(user)[:])
+    examine(fix=True)
+    assert examined() == {}
+
+
+def test_a_header_that_got_a_version_says_the_same(cluster: Cluster) -> None:
+    """What was seen stays seen, and the feed can be written again."""
+    before = NOTES.get_denormalized_counts()
+    no_version(cluster)
+    assert examine(fix=True).remaining == 0
+    assert NOTES.get_denormalized_counts() == before
+    NOTES.add(on_day(9))
+    assert NOTES.get_denormalized_count() == before.unseen + 1 == NOTES.count_unseen()
+
+
+@pytest.mark.parametrize("inflict", [no_header, no_version, ranks_of_nonsense])
+def test_a_damaged_feed_can_be_deleted(cluster: Cluster, inflict: Callable[[Cluster], None]) -> None:
+    """Nothing stays of it, whatever its header holds."""
+    inflict(cluster)
+    for feed in (NEWS, NOTES):
+        backend().run(feed.timeline().groups_delete(feed.key, seconds=0))
+        assert cluster.ask("first_rows", feed.key, feed.key, 10) == []
+
+
+def scanned() -> list[list[bytes]]:
+    """The pages of a scan."""
+    place, cursor, pages = backend().beside[0], 0, []
+    while True:
+        cursor, keys = backend().run(place.scan(cursor))
+        pages.append(keys)
+        if not cursor:
+            return pages
+
+
+def test_a_scan_finds_all_in_small_pages(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many partitions were deleted between the others; about how many there are is known before."""
+    monkeypatch.setattr(maintenance, "SCAN_SIZE", 40)
+    raw_id = on_day(1).raw_id
+    writes = [(CQL, "ids_put", f"fm:many:{number}", (f"fm:many:{number}", raw_id, 1)) for number in range(1500)]
+    cluster.place.cluster.execute(writes)
+    gone = [f"fm:many:{number}" for number in range(1500) if number % 3]
+    cluster.place.cluster.execute([(CQL, "ids_delete", key, (2, key)) for key in gone])
+    pages = scanned()
+    found = [key for page in pages for key in page]
+    there = {f"fm:many:{number}".encode() for number in range(0, 1500, 3)}
+    assert {key for key in found if b"many" in key} == there
+    assert len(found) == len(set(found)) == len(there) + 6
+    assert len(pages) > 8 and max(map(len, pages)) < 200
+    assert 250 < backend().run(backend().beside[0].size()) < 1000
+    told: list[tuple[int, int]] = []
+    report = examine(seen=lambda done, total: told.append((done, total)))
+    assert told == sorted(told) and all(done <= total for done, total in told) and told[-1][0] == report.keys
+    assert report.unknown_keys == len(there)
+
+
+def test_feeds_of_nobody_are_counted_and_left_alone(cluster: Cluster) -> None:
+    """Partitions of classes that no manager declares are unknown keys, those of another deployment are not seen."""
+    assert examine().unknown_keys == 0
+    cluster.put_ids("fm:stranger:{1}", [b"short"])
+    cluster.put_ids("fm:stranger:{1}:groups", [b"short"])
+    cluster.put_ids(NEWS.key, [b"short"])  # of a class that was flat once
+    cluster.put_ids("other:test:home:{1}", [b"short"])
+    cluster.ask("put", "fm:stranger:{2}", "fm:stranger:{2}", RECORD, b"group", b"", b"x")
+    cluster.ask("put", HOME.key, HOME.key, RECORD, b"group", b"", b"x")
+    report = examine(fix=True)
+    assert (report.unknown_keys, report.shown, report.feeds) == (5, [], 6)
+    assert cluster.ask("ids_newest", "fm:stranger:{1}", "fm:stranger:{1}", 9) == [(b"short",)]
+
+
+def test_growth_counts_them(cluster: Cluster) -> None:
+    """How many feeds there are of each class is known of both servers."""
+    kinds = examine().kinds
+    assert {feed_class: kinds[feed_class] for feed_class in (Home, News, Notes)} == {Home: 2, News: 2, Notes: 2}
+
+
+def test_writers_at_work_lose_nothing(cluster: Cluster) -> None:
+    """What workers deliver between the steps of a repair, held off by its lock, is in the feed afterwards."""
+    delivered = []
+
+    def visited(operation: Any) -> Any:
+        """*operation*, with a delivery after each of its round trips."""
+        replies: Any = None
+        while True:
+            try:
+                wanted = next(operation) if replies is None else operation.send(replies)
+            except StopIteration:
+                return
+            replies = yield wanted
+            if len(delivered) < 12:  # a feed that always gets more would never be let go
+                delivered.append(in_group(60 + len(delivered), 5))
+                backend().run(Notes.deliver([USER], delivered[-1:]))
+
+    drifted_count(cluster)
+    backend().run(visited(repair(KeyInfo(KeyKind.GROUPS, Notes, str(USER)))))
+    assert len(delivered) == 12
+    (group,) = [group for group in NOTES[:] if group.activity_count > 30]
+    assert group.activity_count == 40 + len(delivered)
+    assert NOTES.get_denormalized_count() == NOTES.count_unseen() == 2
+    assert examined() == {}
+
+
+def test_a_feed_that_is_written_while_it_is_read_in_pieces(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is said of the groups that changed meanwhile, and all of the others."""
+    monkeypatch.setattr(maintenance, "PIECE", 3)
+    execute, added = cluster.place.cluster.execute, list[Activity]()
+
+    def writing(commands: Any) -> Any:
+        if commands[0][1:3] == ("names_from", NEWS.key) and not added:
+            added.append(in_group(99, 3))
+            NEWS.add_many(added)
+        return execute(commands)
+
+    monkeypatch.setattr(cluster.place.cluster, "execute", writing)
+    stored = backend().run(backend().beside[0].feed(NEWS.key, ""))
+    assert added and not stored.overflows and len(stored.records) == 5
+    stored = backend().run(backend().beside[0].feed(NEWS.key, ""))
+    assert list(stored.overflows.values()) == [len(cluster.rows(NEWS, OVERFLOW))]
+
+
+@pytest.mark.parametrize("piece", [3, 1000])
+def test_a_busy_system_is_healthy(cluster: Cluster, monkeypatch: pytest.MonkeyPatch, piece: int) -> None:
+    """While writers add, remove and mark in the feeds that are looked at, nothing is taken for damage."""
+    monkeypatch.setattr(maintenance, "PIECE", piece)
+    over = threading.Event()
+
+    def work(seed: int) -> int:
+        dice, rounds = random.Random(seed), 0
+        while not over.is_set():
+            feed = dice.choice((Home, News, Notes))(dice.choice((USER, 7)))
+            some = [in_group(dice.randrange(90), dice.randrange(50)) for _ in range(5)] + [on_day(dice.randrange(20))]
+            Home.insert_activities(some)
+            dice.choice((feed.add_many, feed.remove_many))(some)
+            if isinstance(feed, Notes) and dice.random() < 0.3:
+                feed.mark_all(seen=True)
+            rounds += 1
+        return rounds
+
+    with ThreadPoolExecutor(3) as pool:
+        workers = [pool.submit(work, seed) for seed in range(3)]
+        try:
+            reports = [examine(fix=number % 2 == 1) for number in range(12)]
+        finally:
+            over.set()
+        assert all(worker.result() > 10 for worker in workers)
+    assert [report.shown for report in reports if report.found] == []
+    assert examined() == {}
+
+
+# -- a manager whose feeds are on both servers
+
+
+@pytest.fixture
+def both(cassandra: CassandraBackend, client: redis.Redis) -> Cluster:
+    """Feeds on both servers, some of them damaged."""
+    manager = mixed.MixedManager()
+    asked = mixed.activity(1, 1)
+    mixed.Home.insert_activities([asked])
+    for feed_class in (mixed.Home, mixed.News, mixed.Fast, mixed.Own):
+        feed_class(5).add(asked)
+    assert manager.name and examined() == {}
+    found = Cluster(cassandra, client)
+    client.set(mixed.Fast(5).count_key, "9 9 1")
+    found.write(mixed.News(5), ranks=b"\xc1")
+    return found
+
+
+def test_both_servers_are_examined(both: Cluster) -> None:
+    """What is wrong is found on either, and fixed; keys of feeds that are on the cluster are known on Redis."""
+    hold(both.client, mixed.News(6).key + GROUPS, time.time() - 100)
+    report = examine(fix=True)
+    assert {"drifted count", "damaged ranks", "stuck lock"} <= set(report.found) and report.remaining == 0
+    assert (report.unknown_keys, report.feeds) == (0, 4 + 2)  # and what let the lock go made a header
+    assert examined() == {}
+
+
+def test_the_cluster_is_away(both: Cluster, cassandra_server: LocalCassandra, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one finding that says so; what is on Redis is examined, and fixed; afterwards the rest is."""
+    monkeypatch.setattr(sessions, "RETRIES", 0)
+    monkeypatch.setattr(both.place.cluster, "timeout", 5.0)
+    hold(both.client, mixed.News(6).key + GROUPS, time.time() - 100)
+    cassandra_server.kill()
+    try:
+        report = examine(fix=True)
+        assert report.found == {"unreachable Cassandra": 1, "drifted count": 1} and report.fixed["drifted count"] == 1
+        (finding,) = [each for each in report.shown if each.kind == "unreachable Cassandra"]
+        assert "Cassandra at 127.0.0.1" in finding.text and "the feeds there are not examined" in finding.text
+    finally:
+        cassandra_server.start()
+    both.place.cluster.close()
+    assert set(examined(fix=True)) >= {"damaged ranks", "stuck lock"}
+    assert examined() == {}
+
+
+def test_the_cluster_goes_away_meanwhile(
+    both: Cluster, cassandra_server: LocalCassandra, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was examined before is told, and that the rest is not."""
+    execute, calls = both.place.cluster.execute, []
+
+    def failing(commands: Any) -> Any:
+        calls.append(commands)
+        if commands[0][1] == "first_rows":
+            raise StorageAway("it is away")
+        return execute(commands)
+
+    monkeypatch.setattr(both.place.cluster, "execute", failing)
+    report = examine(fix=True)
+    assert report.found == {"unreachable Cassandra": 1, "drifted count": 1}
+    (finding,) = [each for each in report.shown if each.kind == "unreachable Cassandra"]
+    assert finding.where == "feeds on Cassandra" and finding.text.startswith("it is away; ")
+    assert calls[-1][0][1] == "first_rows"  # and nothing more was tried
+
+
+@pytest.mark.parametrize("statement", ["first_rows", "ids_newest"])
+def test_one_feed_cannot_be_read(both: Cluster, monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
+    """A feed at which a node fails is named, and the others are examined."""
+    for feed_class in (mixed.Home, mixed.News):
+        feed_class(6).add(mixed.activity(1, 1))
+    execute, failing = both.place.cluster.execute, {mixed.Home(6).key, mixed.News(6).key}
+
+    def struck(commands: Any) -> Any:
+        if any(command[1] == statement and command[2] in failing for command in commands):
+            raise StorageError("too many tombstones")
+        return execute(commands)
+
+    monkeypatch.setattr(both.place.cluster, "execute", struck)
+    report = examine()
+    assert report.found == {"not examined": 1, "drifted count": 1, "damaged ranks": 1, "record without entry": 1}
+    (finding,) = [each for each in report.shown if each.kind == "not examined"]
+    assert finding.where in failing and "too many tombstones" in finding.text
+
+
+def test_the_schema_is_not_there(both: Cluster, cassandra_server: LocalCassandra) -> None:
+    """It is a finding that says what to do, and what is on Redis is examined."""
+    in_force(cassandra_server.url.replace("/feedmill?", "/another?"))
+    report = examine(fix=True)
+    assert report.found == {"Cassandra schema": 1, "drifted count": 1}
+    assert "run feedmill cassandra init; the feeds there are not examined" in report.shown[0].text
+
+
+def test_no_cluster_is_named(both: Cluster) -> None:
+    """The classes that cannot be examined are named; locks of their feeds are no keys of strangers."""
+    hold(both.client, mixed.News(6).key + GROUPS, time.time() - 100)
+    feedmill.configure(cassandra_url="")
+    report = examine(fix=True)
+    assert report.found["drifted count"] == 1 and report.unknown_keys == 0
+    texts = [each.text for each in report.shown if each.kind == "not examined" and "of News" in each.where]
+    assert texts and "FEEDMILL_CASSANDRA_URL is empty" in texts[0]
+
+
+# -- commands
+
+
+def command(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def test_the_command(both: Cluster) -> None:
+    """It names damage on both servers, fixes it, and counts partitions as keys."""
+    found = command("doctor")
+    assert found.exit_code == 1
+    assert f"damaged ranks: {mixed.News(5).key}: the ranks end in the middle of one" in found.output
+    assert command("doctor", "--fix").exit_code == 0
+    healthy = command("doctor", "--growth")
+    assert healthy.exit_code == 0 and "healthy (" in healthy.output and " 4 feeds," in healthy.output
+    assert "grows: feeds of Home: 1, each of 500 entries at most" in healthy.output
+
+
+def test_feeds_of_a_user(both: Cluster) -> None:
+    """They are listed and read wherever they are."""
+    rows = json.loads(command("feeds", "5", "--manager", "MixedManager", "--json").output)["feeds"]
+    assert {row["feed"]: row["length"] for row in rows} == {"home": 1, "news": 0, "user": 1, "notifications": 1}
+    examine(fix=True)
+    assert "1001" in command("feeds", "5", "news", "--manager", "MixedManager").output
+    assert "1001" in command("feeds", "5", "home", "--manager", "MixedManager").output
+
+
+def test_feeds_of_a_user_while_the_cluster_is_away(both: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command says so, as it does when Redis is."""
+
+    def away(commands: Any) -> Any:
+        raise StorageAway("Cassandra is away")
+
+    monkeypatch.setattr(both.place.cluster, "execute", away)
+    found = command("feeds", "5", "--manager", "MixedManager")
+    assert found.exit_code == 3 and "Cassandra is away" in found.output
+
+
+def test_a_user_is_deleted(both: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No partition is named after them, not even one that is damaged, and nothing of theirs is in feeds of others."""
+    manager = mixed.MixedManager()
+    with replaced(monkeypatch) as broker:
+        mine = mixed.activity(0, 5)  # of user 5, whom both feeds of user 5 are
+        assert str(mine.actor_id) == "5"
+        manager.add_activity(mine)
+        settle(broker, manager.name)
+        assert held(mixed.Home(100)[:]) == [mine]
+        deleted = manager.delete_user(5)
+        settle(broker, manager.name)
+        make_overdue(manager.name)
+        settle(broker, manager.name)
+        assert deleted.status().finished
+    assert held(mixed.Home(100)[:]) == held(mixed.News(100)[:]) == []
+    for name, feed in (("ids_newest", mixed.Home(5)), ("first_rows", mixed.News(5))):
+        assert both.ask(name, feed.key, feed.key, 10) == []
+    assert not both.client.keys("*{5}*")
     assert examined() == {}

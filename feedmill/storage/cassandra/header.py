@@ -37,7 +37,7 @@ class Header(NamedTuple):
         counts = None if seq is None else StoredCounts(unseen or 0, unread or 0, seq)
         found, flaw = _unpacked(ranks or b"")
         if flaw:
-            logger.warning("%s on Cassandra: %s; run feedmill doctor --fix", key, flaw)
+            logger.error("%s on Cassandra: %s; feedmill doctor --fix writes them anew", key, flaw)
         return cls(version, state or b"", found, counts)
 
     def columns(self) -> tuple[Any, ...]:
