@@ -33,7 +33,7 @@ from feedmill.keys import (
     user_of_tag,
     user_tag,
 )
-from feedmill.manager.feed_keys import Format, feeds_of, formats
+from feedmill.manager.feed_keys import Format, by_beginning, feeds_of, formats
 from feedmill.registry import get_manager, manager_names
 from feedmill.storage.maintenance import HASH, LIST, STREAM, STRING, ZSET
 from feedmill.storage.registry import backend, backend_for
@@ -124,8 +124,10 @@ class KeyMap:
         #: By what stands before the user: what may stand behind, and before the name of a group that has overflow.
         self._ends: dict[bytes, dict[bytes, tuple[Any, KeyKind]]] = {}
         self._overflows: dict[bytes, dict[bytes, Any]] = {}
+        alike = by_beginning(declared)
         for each in known:
-            if not any(each.meets(other) and not each.is_one_with(other) for other in declared if other is not each):
+            others = [other for other in alike[each.beginning] if other is not each]
+            if not any(each.meets(other) and not each.is_one_with(other) for other in others):
                 self._know(each)
 
     def _know(self, spelled: Format) -> None:
