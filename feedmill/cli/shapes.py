@@ -515,6 +515,8 @@ class Replay:
     twice: int | None
     #: The same: wrong.
     wrong: int | None
+    #: With ``--verify``, how many feeds were compared; else null.
+    verified: int | None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -74,4 +74,8 @@ STATEMENTS: Final = {
     "end": f"DELETE FROM feed_groups WHERE {_HEADER_ROW} IF version = ?",
     "put": "INSERT INTO feed_groups (feed, kind, grp, actor, data) VALUES (?, ?, ?, ?, ?)",
     "remove": "DELETE FROM feed_groups WHERE feed = ? AND kind = ? AND grp = ? AND actor = ?",
+    # -- groups: all of a feed to which nobody writes any more
+    "groups_forget": "DELETE FROM feed_groups USING TIMESTAMP ? WHERE feed = ?",
 }
+#: The keys of all feeds, a statement for each table.
+ALL_FEEDS: Final = tuple(f"SELECT DISTINCT feed FROM {table}" for table in TABLES)
