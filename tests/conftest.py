@@ -26,12 +26,19 @@ from tests.celery_local.nodes import LocalRedis
 from tests.celery_local.postgres import local_postgres, postgres_programs
 from tests.celery_local.process import free_port
 from tests.celery_local.rabbit import LocalRabbit, rabbitmq_executable
+from tests.leftovers import Leftovers
 
 # An example, and making one up, takes as long as the machine lets it. (On CI, Hypothesis' own profile is what this begins with.)
 hypothesis.settings.register_profile(
     "patient", hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("patient")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Behind a run, whatever number of processes it has, nothing that it started goes on."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Leftovers())
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedmill import settings
@@ -34,7 +34,7 @@ from feedmill.keys import (
     user_of_tag,
     user_tag,
 )
-from feedmill.manager.feed_keys import Format, feeds_of, formats
+from feedmill.manager.feed_keys import Format, by_beginning, feeds_of, formats
 from feedmill.registry import get_manager, manager_names
 from feedmill.storage.maintenance import HASH, LIST, STREAM, STRING, ZSET, TimelineMaintenance
 from feedmill.storage.registry import backend, backend_for, maintenance
@@ -114,6 +114,14 @@ def place_of(feed_class: Any) -> TimelineMaintenance | None:
         return None
 
 
+def pages(place: TimelineMaintenance) -> Iterator[Sequence[bytes]]:
+    """All our keys that *place* reads, some at a time; one may come twice."""
+    cursor = None
+    while cursor != 0:
+        cursor, keys = backend().run(place.scan(cursor or 0))
+        yield keys
+
+
 class KeyMap:
     """All that is stored of the feeds of *managers*, by default of all that are registered.
 
@@ -133,8 +141,10 @@ class KeyMap:
         #: By what stands before the user: what may stand behind, and before the name of a group that has overflow.
         self._ends: dict[bytes, dict[bytes, tuple[Any, KeyKind]]] = {}
         self._overflows: dict[bytes, dict[bytes, Any]] = {}
+        alike = by_beginning(declared)
         for each in known:
-            if not any(each.meets(other) and not each.is_one_with(other) for other in declared if other is not each):
+            others = [other for other in alike[each.beginning] if other is not each]
+            if not any(each.meets(other) and not each.is_one_with(other) for other in others):
                 self._know(each)
         if not self._is_backend:  # servers beside it have feeds alone
             self._own.clear()

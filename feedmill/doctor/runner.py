@@ -31,7 +31,7 @@ from feedmill.doctor.checks.settings import (
     unsafe_broker,
     unsafe_server,
 )
-from feedmill.doctor.key_map import KeyInfo, KeyKind, KeyMap, place_of
+from feedmill.doctor.key_map import KeyInfo, KeyKind, KeyMap, pages, place_of
 from feedmill.doctor.repair import diagnose, repair
 from feedmill.doctor.report import Finding, Report
 from feedmill.errors import StorageAway, StorageError
@@ -92,11 +92,11 @@ class Examination:
         maps = {place: KeyMap(place=place) for place in backend().beside}
         self._total = self._do(here.size())
         self._beside(self._expect)
-        self._everything(self._pages(here), self.key_map)
+        self._everything(pages(here), self.key_map)
         self._beside(lambda place: self._everything(self._pages_beside(place), maps[place]))
         if self._forgotten:  # feeds that were looked at before may hold what has no body now
             feeds, kinds = self.report.feeds, self.report.kinds.copy()
-            self._feeds_again(self._pages(here), self.key_map)
+            self._feeds_again(pages(here), self.key_map)
             self._beside(lambda place: self._feeds_again(self._pages_beside(place), maps[place]))
             self.report.feeds, self.report.kinds = feeds, kinds
         return self.report
@@ -120,28 +120,21 @@ class Examination:
                 self._skipped.add(place)
                 self.report.add(unreachable(place, error), False)
 
-    def _everything(self, pages: Iterable[Sequence[bytes]], key_map: KeyMap) -> None:
-        for keys in pages:
+    def _everything(self, found: Iterable[Sequence[bytes]], key_map: KeyMap) -> None:
+        for keys in found:
             known = {key: info for key in dict.fromkeys(keys) if (info := key_map.of(key)) is not None}
             self._page(known)
             self.report.keys += len(keys)
             self.report.unknown_keys += sum(key not in known and not is_brokers(key) for key in set(keys))
             self.seen(self.report.keys, max(self._total, self.report.keys))
 
-    def _feeds_again(self, pages: Iterable[Sequence[bytes]], key_map: KeyMap) -> None:
-        for keys in pages:
+    def _feeds_again(self, found: Iterable[Sequence[bytes]], key_map: KeyMap) -> None:
+        for keys in found:
             known = {key: info for key in keys if (info := key_map.of(key)) is not None}
             self._page({key: info for key, info in known.items() if info.kind in (KeyKind.FLAT, KeyKind.GROUPS)})
 
-    def _pages(self, place: TimelineMaintenance) -> Iterator[Sequence[bytes]]:
-        """All our keys that *place* reads; one may come twice."""
-        cursor = None
-        while cursor != 0:
-            cursor, keys = self._do(place.scan(cursor or 0))
-            yield keys
-
     def _pages_beside(self, place: BesideMaintenance) -> Iterator[Sequence[bytes]]:
-        """The same of servers that may fail at a part of what they hold: that is told, and left out."""
+        """All our keys of servers that may fail at a part of what they hold: that is told, and left out."""
         cursor = None
         while cursor != 0:
             try:

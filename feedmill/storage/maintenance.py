@@ -47,6 +47,29 @@ class StoredFlat(NamedTuple):
     others: Sequence[bytes] = ()
 
 
+def refusal(facts: Mapping[str, str]) -> str:
+    """Why a Redis server of which INFO says *facts* refuses writes and what to do; empty if it takes them, as far as that can be seen.
+
+    Its replicas' buffers do not count against ``maxmemory``, and with another policy than noeviction it deletes keys instead.
+    """
+
+    def number(name: str) -> int:
+        text = facts.get(name, "")
+        return int(text) if text.isascii() and text.isdigit() else 0
+
+    most = number("maxmemory")
+    used = number("used_memory") - number("mem_not_counted_for_evict")
+    if most and used >= most and facts.get("maxmemory_policy") == "noeviction":
+        return f"it is full: {used:,} bytes are used, maxmemory is {most:,}; raise maxmemory, or keep less"
+    if facts.get("role") == "slave" and facts.get("slave_read_only") == "1":
+        return "it is a replica, which can only be read; name the primary"
+    if facts.get("aof_last_write_status", "ok") != "ok":
+        return "its last write to the append-only file failed; look at its log and its disk"
+    if facts.get("rdb_last_bgsave_status", "ok") != "ok":
+        return "its last snapshot failed, after which it takes no writes if stop-writes-on-bgsave-error is on; look at its log and its disk"
+    return ""
+
+
 class TimelineMaintenance(Protocol):
     """Looks at the timelines of one kind of servers, whatever is there, and fixes what no feed operation can.
 
@@ -138,7 +161,7 @@ class Maintenance(TimelineMaintenance, Protocol):
         """Put *key* under another name for :data:`KEEP_ASIDE`, if it does not hold what is *wanted*."""
 
     def facts(self) -> Steps[dict[str, str]]:
-        """What the server says of its memory and persistence; empty where there is no server."""
+        """What the server says of its memory, persistence and replication; empty where there is no server."""
 
     def option(self, name: str, value: str = "") -> Steps[str]:
         """A setting of the server; :class:`~feedmill.errors.StorageError` from a server that does not tell.

@@ -9,7 +9,7 @@ from feedmill import settings
 from feedmill.doctor.report import Finding
 from feedmill.errors import FeedmillError, SettingsError, StorageAway, StorageError
 from feedmill.fanout import publisher
-from feedmill.storage.maintenance import BesideMaintenance
+from feedmill.storage.maintenance import BesideMaintenance, refusal
 from feedmill.storage.registry import backend
 from feedmill.tasks.listeners import listeners
 from feedmill.tasks.startup_checks import visibility_problem
@@ -25,8 +25,10 @@ BROKERS, PRIORITY = (b"_kombu.binding", b"unacked"), b"\x06\x16"
 
 
 def unsafe_server(fix: bool, tell: Callable[[Finding, bool], None]) -> None:
-    """Look at the server that holds the feeds: what it holds survives a restart, and it throws no feed away to make room."""
+    """Look at the server that holds the feeds: it takes writes, what it holds survives a restart, and it throws no feed away to make room."""
     said = backend().run(backend().maintenance.facts())
+    if refused := refusal(said):
+        tell(Finding("refused writes", "Redis", refused, fixable=False), False)
     policy = said.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         text = (

@@ -27,6 +27,8 @@ IN_FLIGHT = 128
 RETRIES, FIRST_PAUSE, LONGEST_PAUSE = 4, 0.05, 2.0
 #: Seconds for which a first connection is tried, and for which an answer is waited for where the URL says nothing.
 CONNECT, TIMEOUT = 10.0, 10.0
+#: µs by which what is deleted for good is dated ahead of the clock, and so behind all that was written.
+FORGET_AHEAD = 60_000_000
 INSTALL = "feeds on Cassandra need its driver: pip install 'feedmill[cassandra]'"
 
 
@@ -151,6 +153,14 @@ class CassandraSession:
             raise self._error(error) from error
         finally:
             cluster.shutdown()
+
+    # -- deletion for good
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Delete feeds to which nobody writes any more, whatever they hold and however far their writers' clocks were ahead."""
+        later = (time.time_ns() // 1000) + FORGET_AHEAD
+        for name in ("ids_delete", "groups_forget"):
+            self.execute([(CQL, name, key, (later, key)) for key in keys])
 
     # -- statements
 

@@ -86,4 +86,6 @@ STATEMENTS: Final = {
     "remove": "DELETE FROM feed_groups WHERE feed = ? AND kind = ? AND grp = ? AND actor = ?",
     "remove_overflow": "DELETE FROM feed_groups WHERE feed = ? AND kind = 2 AND grp = ?",
     "remove_kind": "DELETE FROM feed_groups WHERE feed = ? AND kind = ?",
+    # -- groups: all of a feed to which nobody writes any more
+    "groups_forget": "DELETE FROM feed_groups USING TIMESTAMP ? WHERE feed = ?",
 }

@@ -141,7 +141,7 @@ class RedisMaintenance(Maintenance):
         yield [call_script("set_aside", names, wanted, KEEP_ASIDE)]
 
     def facts(self) -> Steps[dict[str, str]]:
-        sections = yield [("INFO", "memory"), ("INFO", "persistence")]
+        sections = yield [("INFO", "memory"), ("INFO", "persistence"), ("INFO", "replication")]
         lines = [line.partition(":") for section in sections for line in section.decode().splitlines()]
         return {name: value for name, _, value in lines}
 
