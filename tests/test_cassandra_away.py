@@ -15,6 +15,7 @@ import pytest
 
 import feedmill
 from feedmill.cassandra_urls import parsed
+from feedmill.cli import health
 from feedmill.doctor import examine
 from feedmill.errors import StorageAway, StorageError
 from feedmill.keys import GROUPS
@@ -129,6 +130,17 @@ def test_classes_whose_servers_are_not_named(box: FakeBroker) -> None:
     report = examine()
     named = {each.where for each in report.shown if "FEEDMILL_CASSANDRA_URL is empty" in each.text}
     assert {"feeds of Home", "feeds of News"} <= named and report.remaining >= 2
+
+
+def test_the_status_says_so(box: FakeBroker) -> None:
+    """A cluster that is away is a problem, and what is asked of the others is told; where none is named, nothing is said."""
+    feedmill.configure(celery_app="feedmill.tasks:app")
+    assert health.examine([MixedManager.name], 3.0, math.inf, math.inf).status.cassandra is None
+    feedmill.configure(cassandra_url=NOWHERE)
+    found = health.examine([MixedManager.name], 3.0, math.inf, math.inf).status
+    assert found.storage.ok and found.cassandra is not None and found.cassandra.url == NOWHERE
+    (problem,) = [each for each in found.problems if "Cassandra" in each]
+    assert problem.startswith("the Cassandra cluster does not answer: Cassandra at 127.0.0.1:1") and not found.healthy
 
 
 class Ring:

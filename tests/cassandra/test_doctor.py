@@ -756,6 +756,13 @@ def test_the_command(both: Cluster) -> None:
     assert "grows: feeds of Home: 1, each of 500 entries at most" in healthy.output
 
 
+def test_the_status(both: Cluster) -> None:
+    """The cluster is one of the servers that are asked."""
+    found = json.loads(command("status", "--json", "--timeout", "20").output)
+    assert found["cassandra"]["ok"] and found["cassandra"]["seconds"] > 0
+    assert not [problem for problem in found["problems"] if "Cassandra" in problem]
+
+
 def test_feeds_of_a_user(both: Cluster) -> None:
     """They are listed and read wherever they are."""
     rows = json.loads(command("feeds", "5", "--manager", "MixedManager", "--json").output)["feeds"]
