@@ -437,7 +437,7 @@ def _writes(feed: Changes, basis: Header, stored: _Stored, version: bytes) -> li
         if data is None or data != stored.rows.get(place)
     ]
     # All of it with one statement. What is written again would be deleted as well: in a batch, all is of one moment.
-    gone = [("remove_overflow", (key, group)) for group in dropped - again]
+    gone = [("remove_overflow", (key, group)) for group in dict.fromkeys(feed.drop_overflow) if group not in again]
     return [condition, *writes, *gone]
 
 
