@@ -72,8 +72,10 @@ class Leftovers:
 
 
 def _runs(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
+    """Whether *process* goes on. What Python itself starts for processes that share memory ends when their parent does."""
+    with contextlib.suppress(psutil.Error):
+        helper = any("multiprocessing.resource_tracker" in word for word in process.cmdline())
+        return process.status() != psutil.STATUS_ZOMBIE and not helper
     return False
 
 

@@ -38,15 +38,6 @@ class StoredFeed:
     scores_flaw: str = ""
 
 
-class StoredFlat(NamedTuple):
-    """All of one flat timeline."""
-
-    #: The ids, joined, the oldest first.
-    text: bytes
-    #: What stands among them in an entry of its own and cannot be an id, by its length.
-    others: Sequence[bytes] = ()
-
-
 def refusal(facts: Mapping[str, str]) -> str:
     """Why a Redis server of which INFO says *facts* refuses writes and what to do; empty if it takes them, as far as that can be seen.
 
@@ -68,6 +59,15 @@ def refusal(facts: Mapping[str, str]) -> str:
     if facts.get("rdb_last_bgsave_status", "ok") != "ok":
         return "its last snapshot failed, after which it takes no writes if stop-writes-on-bgsave-error is on; look at its log and its disk"
     return ""
+
+
+class StoredFlat(NamedTuple):
+    """All of one flat timeline."""
+
+    #: The ids, joined, the oldest first.
+    text: bytes
+    #: What stands among them in an entry of its own and cannot be an id, by its length.
+    others: Sequence[bytes] = ()
 
 
 class TimelineMaintenance(Protocol):
