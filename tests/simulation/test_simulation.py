@@ -437,14 +437,15 @@ def test_any_order_between_barriers(storage: str, histories: int) -> None:
 
 def test_what_is_left_out_is_known_by_name() -> None:
     """Each name in known.py leaves something out."""
-    from tests.simulation.plan import COMMAND_FAULTS, HOOK_FAULTS, MESSAGE_FAULTS, OPS
+    from tests.simulation.plan import CLUSTER_FAULTS, COMMAND_FAULTS, HOOK_FAULTS, LOCK_FAULTS, MESSAGE_FAULTS, OPS
 
-    kinds = {*COMMAND_FAULTS, *MESSAGE_FAULTS, *HOOK_FAULTS}
+    kinds = {*COMMAND_FAULTS, *MESSAGE_FAULTS, *HOOK_FAULTS, *CLUSTER_FAULTS, *LOCK_FAULTS}
     names = {
         *OPS,
         *(each.name for each in app.MANAGERS),
         "ahead",
         "quick",
+        "rush",
         "context",
         "spelling",
         "old release",
