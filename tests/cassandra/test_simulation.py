@@ -96,6 +96,22 @@ def test_what_is_stored_on_cassandra_is_looked_at(simulating: Simulator) -> None
     assert "has records of" in next(cluster.flaws())
 
 
+@pytest.mark.timeout(900)
+def test_writes_that_take_effect_long_after_they_timed_out(cassandra_server: LocalCassandra, redis_url: str) -> None:
+    """An addition does not come back behind a removal, nor a removal behind an addition, and hooks hear what came in meanwhile."""
+    again = Op(0, "add", (2, ("a", "x")), 1.0)
+    later = dataclasses.replace(REMOVE, pause=20.0)
+    plans = [
+        dataclasses.replace(plan(*ops, faults=(Fault("cluster", number, "slow", 40),)), on_cassandra=("home",))
+        for ops, number in (((ADD, REMOVE), 1), ((ADD, later), 2), ((ADD, later, again), 4), ((ADD, later, again), 5))
+    ]
+    with simulator("cassandra", cassandra_url=cassandra_server.url) as simulating:
+        assert [found for each in plans if (found := simulating.run(each).wrong)] == []
+    with simulator("cassandra", "only-what-changes", cassandra_server.url) as simulating:
+        wrong = " ".join(simulating.run(each).wrong for each in plans)
+    assert "home of ann: counts 1, shows 0" in wrong and "home of ann: lacks [2]" in wrong
+
+
 def test_plans() -> None:
     """Plans are drawn from the seed alone; some feeds are on Cassandra in each; and what others do with a seed stays as it is."""
     plans = [draw(seed, "cassandra") for seed in range(600)]

@@ -57,6 +57,8 @@ VERSION = 3
 _FRAME = struct.Struct(">BBhBi")
 #: Seconds in which the real server must answer, and those after which a simulated one says that it could not.
 PATIENCE, TIMEOUT = 300.0, 2.0
+#: After how many times as long as a cluster was slow the writes take effect that timed out meanwhile.
+HINTED = 10
 #: What stands in errors and in the settings, wherever the server is.
 URL = f"cassandra://simulated/feedmill?protocol_version={VERSION}"
 #: Statements that only read.
@@ -163,7 +165,9 @@ class Cluster(CassandraSession):
         self._history = 0
         self._keys: set[str] = set()
         self._command: Command = ()
-        self._away_until, self._slow_until, self._refusals = 0.0, 0.0, list[str]()
+        #: Until when it is away, until when it is slow, and for how long in all; and how it refuses the next statements.
+        self._away_until = self._slow_until = self._slow_for = 0.0
+        self._refusals: list[str] = []
         self._delayed: list[_Delayed] = []
         #: How often locks are still as they were before Redis failed over.
         self.failovers = 0
@@ -250,15 +254,15 @@ class Cluster(CassandraSession):
     def _effect(self, name: str, key: str, message: Any, fault: Fault | None, refusing: str) -> Any:
         """The rows that a statement gives, or the error with which it fails."""
         world = storages._world()
-        self._take_effect(world, lambda each: each.at is not None and (each.at <= world.now or world.healing))
+        self._take_effect(world, lambda each: each.at is not None and each.at <= world.now)
         writes = name not in READS
         if fault is not None and (error := self._struck(world, fault, name, key, message)) is not None:
             return error
         if not world.healing:
             if world.now < self._away_until:
                 return NoHostAvailable("no host is there", {})
-            if world.now < self._slow_until:
-                return self._timed_out(name, key, message, self._slow_until - world.now)
+            if writes and world.now < self._slow_until:
+                return self._timed_out(name, key, message, self._slow_until + HINTED * self._slow_for - world.now)
             if self._refusals:
                 return _refused(self._refusals.pop(), writes=writes)
         if refusing and writes:
@@ -281,7 +285,7 @@ class Cluster(CassandraSession):
         if kind == "away":
             self._away_until = world.now + amount
         elif kind == "slow":
-            self._slow_until = world.now + amount
+            self._slow_until, self._slow_for = world.now + amount, amount
         elif kind != "late":
             self._refusals += [kind] * amount
         return None
@@ -297,6 +301,10 @@ class Cluster(CassandraSession):
             self._delayed.append(_Delayed(key, message, at))
         kind = WriteType.CAS if name == CONDITIONAL else WriteType.UNLOGGED_BATCH
         return WriteTimeout("a replica did not answer", write_type=kind)
+
+    def settle(self) -> None:
+        """Let take effect all that timed out: it may have been on its way for as long as that."""
+        self._take_effect(storages._world(), lambda each: each.at is not None)
 
     def _take_effect(self, world: worlds.World, which: Callable[[_Delayed], bool]) -> None:
         """Let take effect those of the writes that timed out of which it is time."""

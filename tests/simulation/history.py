@@ -317,6 +317,8 @@ class Simulator:
                 yield f"{key.decode()} has {len(pending)} bytes among its pending writes"
 
     def _check(self, world: World, plan: Plan, model: Model, clients: Clients, excluded: set[str]) -> None:
+        if self.cluster is not None:
+            self.cluster.settle()
         if letters := backend().run(backend().journal.dead_letters(5)):
             raise Wrong(f"dead letters: {[letter.reason for letter in letters]}")
         for fanout in clients.fanouts:

@@ -234,7 +234,7 @@ MESSAGE_FAULTS: dict[str, tuple[Any, ...]] = {
 }
 #: What happens to a statement for a cluster, whoever sends it, with for how many statements, or for how many seconds. A write that timed
 #: out took effect, or never does, or does so after some seconds; one with a condition when the next one comes. While a cluster is slow
-#: all of them time out, and writes take effect when it is over. Who sends a statement late stands still before it.
+#: writes time out, and take effect long after it: when nodes are told what they missed. Who sends a statement late stands still before it.
 CLUSTER_FAULTS: dict[str, tuple[Any, ...]] = {
     "away": (1, 30, 100, 700),
     "unavailable": (1, 1, 2, 6),
