@@ -26,6 +26,7 @@ from cassandra import (
 )
 from cassandra.cluster import NoHostAvailable
 from cassandra.connection import ConnectionShutdown
+from cassandra.metadata import Murmur3Token
 from cassandra.protocol import (
     BatchMessage,
     ErrorMessage,
@@ -43,9 +44,8 @@ from feedmill.cassandra_urls import parsed
 from feedmill.storage.base import Backend
 from feedmill.storage.cassandra import flat
 from feedmill.storage.cassandra.backend import CassandraBackend
-from feedmill.storage.cassandra.header import Header
 from feedmill.storage.cassandra.session import BATCH, CONDITIONAL, CassandraSession
-from feedmill.storage.cassandra.statements import HEADER, OVERFLOW, RECORD, STATEMENTS, TABLES
+from feedmill.storage.cassandra.statements import HEADER, STATEMENTS, TABLES
 from feedmill.storage.operations import Command, Steps
 from tests.simulation import storages
 from tests.simulation import world as worlds
@@ -63,6 +63,9 @@ HINTED = 10
 URL = f"cassandra://simulated/feedmill?protocol_version={VERSION}"
 #: Statements that only read.
 READS = frozenset(name for name, text in STATEMENTS.items() if text.startswith("SELECT"))
+#: The table in which a statement finds all feeds; and those that are about no feed.
+_SCANS = {f"{table}_between": table for table in TABLES}
+_OF_NO_FEED = frozenset({*_SCANS, "partitioner"})
 
 
 class ServerFailed(BaseException):
@@ -204,7 +207,8 @@ class Cluster(CassandraSession):
 
     def _start(self, session: Any, prepared: dict[str, Any], command: Command, deadline: float) -> Any:
         self._command = command
-        self._keys.add(command[2])
+        if command[1] not in _OF_NO_FEED:
+            self._keys.add(command[2])
         return super()._start(session, prepared, self._apart(command), deadline)
 
     def _apart(self, command: Command) -> Command:
@@ -221,7 +225,11 @@ class Cluster(CassandraSession):
         """In place of the driver's session: carry out *statement* when it is its turn."""
         if isinstance(statement, BatchStatement):
             queries = [(True, query, values) for _, query, values, *_ in statement._statements_and_parameters]
-            message = BatchMessage(statement.batch_type, queries, ConsistencyLevel.ONE, ConsistencyLevel.LOCAL_SERIAL)
+            message: Any = BatchMessage(
+                statement.batch_type, queries, ConsistencyLevel.ONE, ConsistencyLevel.LOCAL_SERIAL
+            )
+        elif self._command[1] in _SCANS:
+            message = self._command[3]
         else:
             values = statement.bind(parameters).values
             message = ExecuteMessage(statement.query_id, values, ConsistencyLevel.ONE, ConsistencyLevel.LOCAL_SERIAL)
@@ -314,6 +322,8 @@ class Cluster(CassandraSession):
             _sound(self.connection.ask(each.message))
 
     def _done(self, name: str, message: Any) -> Any:
+        if name in _SCANS:
+            return self._between(_SCANS[name], *message)
         found = self.connection.ask(message)
         if isinstance(found, (OperationTimedOut, ReadTimeout, WriteTimeout, Unavailable)):
             raise ServerFailed(str(found)) from found
@@ -321,6 +331,16 @@ class Cluster(CassandraSession):
             return found
         rows = found.parsed_rows or []
         return [dict(zip(found.column_names, row)) for row in rows] if name == CONDITIONAL else list(rows)
+
+    def _between(self, table: str, low: int, high: int) -> list[tuple[str]]:
+        """The feeds of this history in a range of tokens, which are those of their names without its number."""
+        keys = {key: Murmur3Token.hash_fn(key.encode()) for key in sorted(self._keys)}
+        texts = {
+            key: f"SELECT feed FROM {table} WHERE feed = '{self._history} {key}' LIMIT 1"
+            for key in sorted(keys, key=keys.__getitem__)
+            if low < keys[key] <= high
+        }
+        return [(key,) for key, text in texts.items() if self.connection.query(text)]
 
     # -- what is stored
 
@@ -356,18 +376,6 @@ class Cluster(CassandraSession):
                 ("feed_groups", key.encode(), [each for row in rows for each in row if isinstance(each, bytes)])
             )
         return found
-
-    def flaws(self) -> Iterator[str]:
-        """What is wrong with how feeds of groups are stored."""
-        for key, rows in self.group_feeds().items():
-            header = next((Header.read(key, columns) for kind, _, _, _, *columns in rows if kind == HEADER), Header())
-            ranked = {name for _, name in header.ranks}
-            records = {group for kind, group, *_ in rows if kind == RECORD}
-            overflows = {group for kind, group, *_ in rows if kind == OVERFLOW}
-            if records != ranked:
-                yield f"{key} has records of {sorted(records)}, and ranks of {sorted(ranked)}"
-            if overflows - ranked:
-                yield f"{key} has overflow of {sorted(overflows - ranked)}, of which it has no records"
 
 
 def _refused(kind: str, *, writes: bool) -> Exception:

@@ -324,7 +324,6 @@ class Simulator:
         for fanout in clients.fanouts:
             if not fanout.status().finished:
                 raise Wrong(f"{fanout!r} says that it is not finished: {fanout.status()}")
-        self._unlocked(world)
         self._nameless(model)
         self._rebuilt(world)
         model.check(excluded)
@@ -341,17 +340,6 @@ class Simulator:
         said = [str(finding) for finding in report.shown if finding.kind not in allowed]
         if said:
             raise Wrong(f"the doctor finds {said}")
-        if self.cluster is not None and (flaws := [*self.cluster.flaws()]):
-            raise Wrong(f"on Cassandra: {'; '.join(flaws)}")
-
-    def _unlocked(self, world: World) -> None:
-        """Whoever is over holds no lock of a feed on Cassandra, which no doctor looks at, unless they could not let go of it."""
-        if self.cluster is None or set(world.happened) - {"coroutine cancelled"}:
-            return
-        assert self.driver is not None
-        for key in self.driver.command("KEYS", "*:groups"):
-            if (self.driver.command("HGET", key, "\0m") or b"").startswith(b"1"):
-                raise Wrong(f"{key.decode()} is locked")
 
     def _nameless(self, model: Model) -> None:
         """Nothing names a deleted user about whom nobody has asked for anything since: see ``_names``."""
