@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
 import feedmill
 from feedmill.cassandra_urls import parsed
@@ -22,7 +23,7 @@ from feedmill.keys import GROUPS
 from feedmill.msgpack_codec import pack
 from feedmill.storage.cassandra import session as sessions
 from feedmill.storage.cassandra.backend import CassandraBackend
-from feedmill.storage.cassandra.flat import CassandraFlatTimelines
+from feedmill.storage.cassandra.flat import HEADER_ID, CassandraFlatTimelines
 from feedmill.storage.cassandra.maintenance import CassandraMaintenance
 from feedmill.storage.journal import Claim
 from feedmill.storage.operations import Steps
@@ -242,6 +243,46 @@ def test_changes_are_published_once_they_are_written() -> None:
         next(operation)
         assert [command[0] for command in operation.send(reply)] == [sessions.CQL]
         assert [command[0] for command in operation.send([[]])] == ["PUBLISH"]
+
+
+def test_a_removal_is_of_what_is_still_on_its_way_as_well() -> None:
+    """An id that was not there when it was removed does not come with a write that timed out before and takes effect later."""
+    operation = CassandraFlatTimelines().flat_remove(["key"], [b"here", b"on its way"])
+    next(operation)
+    ((_, kind, _, writes),) = operation.send([[(b"here", None), (HEADER_ID, 3)]])
+    assert kind == sessions.BATCH
+    assert [values[2] for name, values in writes if name == "ids_remove"] == [b"here", b"on its way"]
+    assert [values[1] for name, values in writes if name == "ids_size"] == [2]
+    with pytest.raises(StopIteration) as stop:
+        operation.send([[]])
+    assert stop.value.value == 1
+
+
+def test_an_addition_outlives_a_removal_that_is_still_on_its_way() -> None:
+    """An id that was there when it was added does not go with a removal that timed out before and takes effect later."""
+    operation = CassandraFlatTimelines().flat_add(["key"], [b"here", b"new"], 9, channel="told")
+    next(operation)
+    ((_, kind, _, writes),) = operation.send([[(b"here", None), (HEADER_ID, 1)]])
+    assert kind == sessions.BATCH
+    assert [values[1] for name, values in writes if name == "ids_put"] == [b"here", b"new"]
+    assert [values[1] for name, values in writes if name == "ids_size"] == [2]
+    ((_, _, message),) = operation.send([[]])
+    assert '"added": 1' in message
+
+
+def test_a_time_limit_stays_one() -> None:
+    """A task whose time is over while it uses the cluster is told that, and not of an error of the storage."""
+    cluster = sessions.CassandraSession(parsed("X", NOWHERE), "LOCAL_QUORUM", "LOCAL_SERIAL")
+
+    class Session:
+        def execute_async(self, statement: Any, parameters: Any, timeout: float) -> Any:
+            raise SoftTimeLimitExceeded
+
+    cluster._connected = os.getpid(), None, Session(), {"header": "header"}
+    commands: list[Any] = [(sessions.CQL, "header", "key", ("key",))]
+    for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
+        with pytest.raises(SoftTimeLimitExceeded):
+            run(commands)
 
 
 def test_a_cancelled_coroutine_is_waited_for(memory: None) -> None:

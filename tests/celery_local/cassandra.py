@@ -68,9 +68,18 @@ class LocalCassandra:
     """A server of one node in a folder of its own. It may be killed and started again with what it wrote."""
 
     def __init__(
-        self, home: Path, address: str = "127.0.0.1", seeds: str = "", port: int = 0, storage: int = 0
+        self,
+        home: Path,
+        address: str = "127.0.0.1",
+        seeds: str = "",
+        port: int = 0,
+        storage: int = 0,
+        *,
+        synced: bool = True,
     ) -> None:
         self.home, self.address = home, address
+        #: Whether each write is in the log before it is answered, so that a killed server has lost nothing.
+        self.synced = synced
         self.folder = Path(tempfile.mkdtemp(prefix="feedmill-cassandra-"))
         self.port, self.storage_port = port or free_port(), storage or free_port()
         self.log = self.folder / "log"
@@ -96,9 +105,6 @@ class LocalCassandra:
             "data_file_directories": [data],
             "commitlog_directory": str(self.folder / "commitlog"),
             "saved_caches_directory": str(self.folder / "caches"),
-            # Each write is in the log before it is answered, so that a killed server has lost nothing.
-            "commitlog_sync": "batch",
-            "commitlog_sync_batch_window_in_ms": 1,
             "concurrent_reads": 8,
             "concurrent_writes": 8,
             "commitlog_total_space_in_mb": 64,
@@ -113,7 +119,11 @@ class LocalCassandra:
             "auto_bootstrap": False,
             "auto_snapshot": False,
         }
-        options.pop("commitlog_sync_period_in_ms", None)
+        if self.synced:
+            options |= {"commitlog_sync": "batch", "commitlog_sync_batch_window_in_ms": 1}
+            options.pop("commitlog_sync_period_in_ms", None)
+        else:
+            options |= {"commitlog_sync": "periodic", "commitlog_sync_period_in_ms": 10_000}
         options["seed_provider"][0]["parameters"][0]["seeds"] = seeds
         (self.folder / "cassandra.yaml").write_text(json.dumps(options, indent=1), encoding="utf-8")
         (self.folder / "logback.xml").write_text(_LOGBACK, encoding="utf-8")
@@ -174,9 +184,9 @@ class LocalCassandra:
 
 
 @contextlib.contextmanager
-def local_cassandra(home: Path) -> Iterator[LocalCassandra]:
+def local_cassandra(home: Path, *, synced: bool = True) -> Iterator[LocalCassandra]:
     """A server while the block runs."""
-    server = LocalCassandra(home)
+    server = LocalCassandra(home, synced=synced)
     try:
         server.start()
         yield server

@@ -7,7 +7,9 @@ import os
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
+
+from celery.exceptions import SoftTimeLimitExceeded
 
 from feedmill import settings
 from feedmill.cassandra_urls import CassandraUrl
@@ -102,7 +104,7 @@ class CassandraSession:
         except BaseException as error:
             cluster.shutdown()
             if isinstance(error, Exception):
-                raise self._error(error) from error
+                self._fail(error)
             raise
         return os.getpid(), cluster, session, prepared
 
@@ -125,7 +127,7 @@ class CassandraSession:
             for text in TABLES.values():
                 session.execute(text)
         except Exception as error:
-            raise self._error(error) from error
+            self._fail(error)
         finally:
             cluster.shutdown()
 
@@ -150,7 +152,7 @@ class CassandraSession:
                     )
             return found
         except Exception as error:
-            raise self._error(error) from error
+            self._fail(error)
         finally:
             cluster.shutdown()
 
@@ -208,7 +210,7 @@ class CassandraSession:
                 return _reply(command, future.result().all())
             except Exception as error:
                 if _is_last(error, tries, deadline):
-                    raise self._error(error) from error
+                    self._fail(error)
                 time.sleep(_pause(tries))
             future = self._attempt(session, prepared, command, deadline)
         raise AssertionError("unreachable")
@@ -238,7 +240,7 @@ class CassandraSession:
                 return _reply(command, await self._arows(session, prepared, command, deadline))
             except Exception as error:
                 if _is_last(error, tries, deadline):
-                    raise self._error(error) from error
+                    self._fail(error)
                 await asyncio.sleep(_pause(tries))
         raise AssertionError("unreachable")
 
@@ -265,10 +267,14 @@ class CassandraSession:
 
     # -- errors
 
+    def _fail(self, error: Exception) -> NoReturn:
+        """Raise what the caller is told of *error*. That a task's time is over is no error of the storage."""
+        if isinstance(error, (StorageError, SoftTimeLimitExceeded)):
+            raise error
+        raise self._error(error) from error
+
     def _error(self, error: Exception) -> StorageError:
         """What the caller is told of *error*."""
-        if isinstance(error, StorageError):
-            return error
         where = f"Cassandra at {self.url.place}"
         text = f"{type(error).__name__}: {str(error).rstrip('.')[:300]}"
         from cassandra import AuthenticationFailed, InvalidRequest, Unauthorized
