@@ -60,6 +60,12 @@ def test_one_of_three_may_be_away(nodes: list[LocalCassandra], monkeypatch: pyte
     third.kill()
     for number in range(2, 6):
         add(number)
+    many = range(100, 200)
+    node = place.cluster._node_of()
+    assert len({node(key) for key in Home.keys_of(many)}) == 3  # what goes together goes to one of them
+    for feed_class in (Home, News, Notes):
+        assert place.run(feed_class.deliver(many, [activity(1, 1)])) is not None
+        assert all(len(feed_class(user)[:]) == 1 for user in many)
     second.kill()
     for feed in feeds:
         with pytest.raises(StorageAway, match="LOCAL_QUORUM"):
