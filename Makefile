@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# Tests start several hundred Pythons, each of which would compile all that it imports: half of what it does until it is ready.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo demo-web example-django example-fastapi example-flask test lint docs bench fuzz fuzz-http simulate pythons djangos audit chaos soak test-slow test-web test-cassandra clean
 

@@ -18,7 +18,7 @@ from pytest_celery import CELERY_RABBITMQ_BROKER, CELERY_REDIS_BROKER
 
 import feedmill
 import feedmill.tasks.celeryconfig  # reads the settings when it is imported: now, not in whichever test needs it first
-from feedmill import id_types, settings
+from feedmill import id_types, registry, settings
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 from feedmill.storage.memory import DATA
 from tests.celery_local.cassandra import LocalCassandra, cassandra_home, local_cassandra
@@ -26,12 +26,19 @@ from tests.celery_local.nodes import LocalRedis
 from tests.celery_local.postgres import local_postgres, postgres_programs
 from tests.celery_local.process import free_port
 from tests.celery_local.rabbit import LocalRabbit, rabbitmq_executable
+from tests.leftovers import Leftovers
 
 # An example, and making one up, takes as long as the machine lets it. (On CI, Hypothesis' own profile is what this begins with.)
 hypothesis.settings.register_profile(
     "patient", hypothesis.settings.default, deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("patient")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Behind a run, whatever number of processes it has, nothing that it started goes on."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Leftovers())
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -143,6 +150,17 @@ def _settings() -> Iterator[None]:
     with id_types.forgotten():
         yield
     settings._current = before
+
+
+@pytest.fixture(autouse=True)
+def _managers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Managers whose feeds are on Cassandra are known to their own tests alone: the doctor would say that no cluster is named."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "cassandra" not in request.path.relative_to(Path(__file__).parent).as_posix():
+            for name, manager in list(registry._managers.items()):
+                if manager.__module__.startswith("tests.cassandra."):
+                    patch.delitem(registry._managers, name)
+        yield
 
 
 #: What tests may change of the server that they share, as it is at first.

@@ -345,6 +345,8 @@ class Server:
     seconds: float | None
     #: Empty if it answered.
     error: str
+    #: Why it refuses writes; empty if it takes them, does not tell, or was asked for an answer alone.
+    refuses: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from feedmill.errors import DeclarationError
@@ -29,8 +29,13 @@ class Format(NamedTuple):
         found: str = getattr(self.feed_class, self.attribute)
         return found
 
+    @property
+    def beginning(self) -> str:
+        """What stands before the user."""
+        return split_format(self.text)[0]
+
     def meets(self, other: Format) -> bool:
-        """Whether a key of either may be one of the other."""
+        """Whether a key of either may be one of the other. Never if they have not the same :attr:`beginning`."""
         if self._marks(other) or other._marks(self):
             return True
         return may_meet(self.text, other.text, self.is_prefix, other.is_prefix)
@@ -57,12 +62,12 @@ def check_keys(cls: type[ManagerHooks], named: Mapping[str, Any]) -> None:
     """
     mine = list(formats(cls.__name__, named))
     managers = {name: feeds_of(get_manager(name)) for name in manager_names() if name != cls.name}
-    others = [each for name, feeds in managers.items() for each in formats(name, feeds)]
+    others = by_beginning(each for name, feeds in managers.items() for each in formats(name, feeds))
     for number, one in enumerate(mine):
         for other in mine[:number]:
             if one.meets(other):
                 raise DeclarationError(f"{cls.__name__}: {_clash(one, other, '', '')}")
-        for other in others:
+        for other in others.get(one.beginning, ()):
             if one.meets(other) and not one.is_one_with(other):
                 whose = (
                     f"{one.feed_class.__name__} of {cls.__name__}",
@@ -83,6 +88,14 @@ def formats(manager: str, named: Mapping[str, Any]) -> Iterator[Format]:
         if feed_class is not None:
             for attribute, is_prefix in feed_class.key_attributes().items():
                 yield Format(name, manager, feed_class, attribute, is_prefix)
+
+
+def by_beginning(spelled: Iterable[Format]) -> dict[str, list[Format]]:
+    """*spelled* by what stands before the user: only those that have it in common can have keys in common."""
+    found: dict[str, list[Format]] = {}
+    for each in spelled:
+        found.setdefault(each.beginning, []).append(each)
+    return found
 
 
 def _shape(feed_class: Any) -> tuple[Any, ...]:

@@ -26,6 +26,15 @@ class Message(NamedTuple):
     args: list[Any]
 
 
+class _Sent(Message):
+    """With the queue that it was sent to, which does not matter where messages are compared."""
+
+    queue: str
+
+    def __repr__(self) -> str:
+        return repr(Message(*self))
+
+
 class MessageBox:
     """The messages that were sent and not delivered, in the order in which they were sent."""
 
@@ -34,17 +43,17 @@ class MessageBox:
         self.messages: list[Message] = []
         #: What Flower would show for each message that was ever sent.
         self.descriptions: list[str] = []
-        self._queues: dict[int, str] = {}
 
     def send(self, name: str, args: Sequence[Any], *, queue: str, description: str, producer: Any = None) -> None:
         """Keep a message."""
-        self.messages.append(Message(name, list(args)))
+        message = _Sent(name, list(args))
+        message.queue = queue
+        self.messages.append(message)
         self.descriptions.append(description)
-        self._queues[id(self.messages[-1])] = queue
 
     def length(self, queue: str) -> int:
         """How many messages wait in *queue*."""
-        return sum(self._queues.get(id(message)) == queue for message in self.messages)
+        return sum(isinstance(message, _Sent) and message.queue == queue for message in self.messages)
 
     def take(self, name: str = "") -> list[Message]:
         """Take the messages for the task *name*, or all, out of the box: they are lost unless the caller delivers them."""

@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.leftovers import kill_group
+
 #: Ports that the system gives to no connection by itself, so that nothing but a server takes one.
 PORTS = range(10_000, 32_000)
 
@@ -85,7 +87,7 @@ class LocalProcess:
     def kill(self, signal: str | int | None = None) -> None:
         """Kill the process with all its children; with another *signal*, send it to the process alone."""
         if signal in (None, 9, "SIGKILL", "KILL"):
-            self._kill_group()
+            kill_group(self.process)
         elif self.process.poll() is None:
             self.process.send_signal(_number(signal))
 
@@ -95,7 +97,7 @@ class LocalProcess:
             self.process.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(timeout)
-        self._kill_group()
+        kill_group(self.process)
 
     def restart(self, timeout: float = 10) -> None:
         """Stop and start."""
@@ -105,11 +107,6 @@ class LocalProcess:
     def remove(self, force: bool = False) -> None:
         """Stop; there is nothing to remove."""
         self.stop(0 if force else 10)
-
-    def _kill_group(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(10)
 
 
 def _number(name: str | int | None) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 from tests.conftest import free_port
 from tests.contrib.event_stream import Event, EventSource
+from tests.leftovers import kill_group
 from tests.test_host_app_lookup import Folder
 
 #: Seconds to wait for what must come.
@@ -69,7 +70,9 @@ def serving(folder: Folder, *words: str) -> Iterator[tuple[int, subprocess.Popen
     port = free_port()
     command = [sys.executable, "-m", *(word.replace("PORT", str(port)) for word in words)]
     with open(folder.path / "server.log", "wb") as log:
-        process = subprocess.Popen(command, cwd=folder.path, env=folder.env, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=folder.path, env=folder.env, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         deadline = time.monotonic() + SOON
         while not answers(port):
@@ -77,8 +80,7 @@ def serving(folder: Folder, *words: str) -> Iterator[tuple[int, subprocess.Popen
             time.sleep(0.02)
         yield port, process
     finally:
-        process.kill()
-        process.wait()
+        kill_group(process)  # with the processes that serve for it
 
 
 def log_of(folder: Folder) -> str:

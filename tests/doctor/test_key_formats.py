@@ -16,6 +16,7 @@ from feedmill.doctor import examine
 from feedmill.doctor.key_map import KeyMap
 from feedmill.errors import DeclarationError
 from feedmill.feeds import RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
+from feedmill.manager.feed_keys import Format
 from feedmill.storage.registry import backend
 from tests.doctor.fixtures import examined
 from tests.feeds.samples import in_group, on_day
@@ -115,6 +116,22 @@ def test_what_does_not_meet() -> None:
         declare(FLAT, "%s:x"),
     ]
     assert manage("One", *feeds) and manage("Two", *feeds)
+
+
+def test_many_feeds(memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only feeds whose keys begin alike are compared, when managers are declared and when the doctor asks whose a key is."""
+    compared: list[tuple[str, str]] = []
+    meets = Format.meets
+    monkeypatch.setattr(
+        Format, "meets", lambda one, other: compared.append((one.text, other.text)) or meets(one, other)
+    )
+    for number in range(100):
+        manage(f"Manager{number}", declare(FLAT, f"home{number}:%s"), declare(NOTES, f"notes{number}:%s"))
+    manage("Other", declare(FLAT, "home7:%s:other"))
+    found = KeyMap().of(b"fm:notes7:{1}")
+    assert found and found.feed_class.key_format == "notes7:%s"
+    assert compared.count(("home7:%s:other", "home7:%s")) == 2
+    assert len(compared) < 4 * 100  # else those of one manager, three each
 
 
 def test_a_key_of_two_owners_is_nobodys(redis_url: str) -> None:

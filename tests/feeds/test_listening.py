@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import random
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 import redis
+import redis.asyncio
 
 import feedmill
 from feedmill import Activity, aclose
@@ -31,7 +33,7 @@ from tests.relay import Relay
 
 ROOT = Path(__file__).parents[2]
 #: Seconds to wait for what must come, and for what must not.
-SOON, NEVER = 10.0, 0.05
+SOON, NEVER = 60.0, 0.05
 #: Changes of feeds of others.
 CHANGES = 5000
 
@@ -39,6 +41,13 @@ CHANGES = 5000
 class LiveHome(Home):
     key_format = "test:live:home:%(user_id)s"
     publish_changes = True
+
+
+class LongHome(LiveHome):
+    """Each addition changes how many are new: however late a subscriber looks, there are more to come."""
+
+    key_format = "test:live:long:%(user_id)s"
+    max_length = 1_000_000
 
 
 class LiveNews(News):
@@ -497,7 +506,7 @@ def test_a_channel_that_is_refused(redis_url: str) -> None:
 
 def test_closed_while_messages_come(redis_url: str) -> None:
     """Subscriptions open and close in many threads while their feeds change: nobody fails, hangs or stays behind."""
-    feeds, errors, stop = [LiveHome(user) for user in range(5)], list[BaseException](), threading.Event()
+    feeds, errors, stop = [LongHome(user) for user in range(5)], list[BaseException](), threading.Event()
 
     def write() -> None:
         while not stop.is_set():
@@ -535,6 +544,37 @@ def test_closed_while_messages_come(redis_url: str) -> None:
         stop.set()
         writer.join()
     assert not errors and not any(each.is_alive() for each in threads)
+    assert eventually(lambda: subscribers(redis.Redis.from_url(redis_url)) == [])
+
+
+@pytest.mark.parametrize("ends", ["the subscription", "the loop's connection"])
+def test_opened_while_the_last_one_closes(redis_url: str, monkeypatch: pytest.MonkeyPatch, ends: str) -> None:
+    """Who subscribes while the connection of those before is still being hung up hears, and so do those who come after."""
+    hang_up, heard = redis.asyncio.Connection.disconnect, asyncio.Event()
+
+    async def late(connection: Any, *words: Any, **named: Any) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):  # as late as can be: who may connect meanwhile has heard
+            await asyncio.wait_for(heard.wait(), 0.5)
+        await hang_up(connection, *words, **named)
+
+    async def listen() -> None:
+        first = LiveHome(1).asubscribe()
+        assert await first.get(SOON) == NewItems(0)
+        monkeypatch.setattr(redis.asyncio.Connection, "disconnect", late)
+        closing = asyncio.ensure_future(first.aclose() if ends == "the subscription" else aclose())
+        await asyncio.sleep(0)
+        async with LiveHome(2).asubscribe() as second:
+            assert await second.get(SOON) == NewItems(0)
+            heard.set()
+            await closing
+            async with LiveHome(3).asubscribe() as third:
+                assert await third.get(10) == NewItems(0)
+                await LiveHome(2).aadd(on_day(1))
+                assert await second.get(10) == NewItems(1)
+        await first.aclose()
+        await aclose()
+
+    asyncio.run(listen())
     assert eventually(lambda: subscribers(redis.Redis.from_url(redis_url)) == [])
 
 

@@ -18,6 +18,8 @@ from feedmill.errors import ActivityError, ArgumentError
 from feedmill.testing import (
     FeedmillTestCase,
     HistoryFailed,
+    Message,
+    MessageBox,
     assert_in_feed,
     assert_not_in_feed,
     assert_not_notified,
@@ -119,6 +121,18 @@ def test_messages_are_kept() -> None:
         assert Home(10).count() == 1
         box.finish()
         assert Home(10).count() == News(10).count() == 0
+
+
+def test_a_message_is_in_the_queue_that_it_was_sent_to() -> None:
+    """In no other, also where it is put in by hand, in the memory of one that was delivered."""
+    box = MessageBox()
+    for _ in range(100):
+        box.send("feedmill.fanout", [], queue="fanout.high", description="")
+        assert box.length("fanout.high") == 1
+        box.take()
+        box.messages.append(Message("feedmill.fanout", []))
+        assert box.length("fanout.high") == 0
+        assert box.take() == [("feedmill.fanout", [])]
 
 
 def test_finish_names_what_fails(monkeypatch: pytest.MonkeyPatch) -> None:

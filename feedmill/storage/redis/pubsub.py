@@ -189,6 +189,9 @@ class LoopHub(_Hub):
         pool = redis.asyncio.Redis.from_url(url, **OPTIONS, retry=AsyncRetry(NoBackoff(), 0)).connection_pool
         self._connection: Callable[[], Any] = lambda: pool.connection_class(**pool.connection_kwargs)
         self._task: asyncio.Task[None] | None = None
+        #: Held by the task that runs: one that was ended may still be hanging up when the next one begins.
+        self._turn = asyncio.Lock()
+        self._running: asyncio.Task[None] | None = None
         self._wake = asyncio.Event()
         self._open: Any = None
         #: Whether it is given up; who listens goes to the next.
@@ -229,18 +232,22 @@ class LoopHub(_Hub):
 
     @property
     def _over(self) -> bool:
-        """Whether it is to hang up. It is cancelled as well, but what it waits for may swallow that (before Python 3.12)."""
-        return self.closed or self.channels.idle
+        """Whether the running task is to hang up. It is cancelled as well, but what it waits for may swallow that (before
+        Python 3.12).
+        """
+        return self.closed or self.channels.idle or self._task is not self._running
 
     async def _run(self) -> None:
-        while not self._over:
-            try:
-                await self._listen()
-            except Exception as error:
-                self._lost(error)
-                await asyncio.sleep(RETRY)
-            finally:
-                self.channels.lost()
+        async with self._turn:
+            self._running = asyncio.current_task()
+            while not self._over:
+                try:
+                    await self._listen()
+                except Exception as error:
+                    self._lost(error)
+                    await asyncio.sleep(RETRY)
+                finally:
+                    self.channels.lost()
 
     async def _listen(self) -> None:
         """Until it is cancelled, or the connection is lost."""
