@@ -13,7 +13,7 @@ from typing import Any
 from feedmill import settings
 from feedmill.cassandra_urls import CassandraUrl
 from feedmill.errors import StorageAway, StorageError
-from feedmill.storage.cassandra.statements import ALL_FEEDS, COLUMNS, OF_FEEDS, STATEMENTS, TABLES
+from feedmill.storage.cassandra.statements import COLUMNS, OF_FEEDS, STATEMENTS, TABLES
 from feedmill.storage.operations import Command
 
 #: First word of the commands that are for Cassandra: ``(CQL, statement, key of the feed, parameters)``. The reply is a list of rows.
@@ -157,20 +157,7 @@ class CassandraSession:
         finally:
             cluster.shutdown()
 
-    # -- all feeds
-
-    def feeds(self, prefix: str) -> Iterator[str]:
-        """The keys of all feeds that begin with *prefix*, in no order; each node reads the keys of its whole tables for it."""
-        from cassandra.query import SimpleStatement
-
-        session, _ = self._session()
-        try:
-            for text in ALL_FEEDS:
-                for (key,) in session.execute(SimpleStatement(text, fetch_size=1000)):
-                    if key.startswith(prefix):
-                        yield key
-        except Exception as error:
-            raise self._error(error) from error
+    # -- feeds for good
 
     def forget(self, keys: Sequence[str]) -> None:
         """Delete feeds to which nobody writes any more, whatever they hold and however far their writers' clocks were ahead."""

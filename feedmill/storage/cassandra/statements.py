@@ -94,5 +94,3 @@ STATEMENTS: Final = {
 }
 #: Statements of which the same is asked of many feeds, and what asks it of several at once: its rows begin with the feed.
 OF_FEEDS: Final = {"ids_known": "ids_known_of_feeds", "rows": "rows_of_feeds"}
-#: The keys of all feeds, a statement for each table.
-ALL_FEEDS: Final = tuple(f"SELECT DISTINCT feed FROM {table}" for table in TABLES)
