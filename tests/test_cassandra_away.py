@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -221,7 +222,7 @@ def test_tries_of_a_command_end() -> None:
             asked.append(timeout)
             raise Unavailable("x")
 
-    cluster._connected = os.getpid(), None, Session(), {"header": "header"}
+    cluster._connected = os.getpid(), SimpleNamespace(metadata=None), Session(), {"header": "header"}
     commands: list[Any] = [(sessions.CQL, "header", "key", ("key",))]
     for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
         began = time.monotonic()
@@ -229,6 +230,47 @@ def test_tries_of_a_command_end() -> None:
             run(commands)
         assert time.monotonic() < began + 0.6
     assert max(asked) <= 0.3
+
+
+def test_one_feed_that_cannot_be_read_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where feeds are asked for by one statement, and that fails because of one of them, the others are asked for by themselves."""
+    from cassandra import ReadFailure
+
+    cluster = sessions.CassandraSession(parsed("X", NOWHERE), "LOCAL_QUORUM", "LOCAL_SERIAL")
+    sent: list[Any] = []
+
+    def start(session: Any, prepared: Any, commands: Any, deadline: float) -> Any:
+        sent.append([command[2] for command in commands])
+        if "bad" in sent[-1]:
+            raise ReadFailure("too many tombstones")
+        return Answer([(key, b"id", None) for key in sent[-1]] if len(commands) > 1 else [(b"id", None)])
+
+    class Answer:
+        def __init__(self, rows: list[Any]) -> None:
+            self.rows = rows
+
+        def result(self) -> Any:
+            return self
+
+        def all(self) -> list[Any]:
+            return self.rows
+
+        def add_callbacks(self, callback: Any, errback: Any) -> None:
+            callback(self.rows)
+
+    monkeypatch.setattr(cluster, "_start", start)
+    monkeypatch.setattr(cluster, "_node_of", lambda: lambda key: None)
+    cluster._connected = os.getpid(), None, None, {}
+    commands: list[Any] = [(sessions.CQL, "ids_known", key, (key, [b"id"])) for key in "abc"]
+    bad: Any = (sessions.CQL, "ids_known", "bad", ("bad", [b"id"]))
+    for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
+        sent.clear()
+        assert [[tuple(row) for row in rows] for rows in run(commands)] == [[(b"id", None)]] * 3
+        assert sent == [["a", "b", "c"]]
+        sent.clear()
+        with pytest.raises(StorageError, match="too many tombstones"):
+            run([*commands, bad])
+        assert sent == [["a", "b", "c", "bad"], ["a"], ["b"], ["c"], ["bad"]]
 
 
 def test_changes_are_published_once_they_are_written() -> None:
@@ -275,14 +317,26 @@ def test_a_time_limit_stays_one() -> None:
     cluster = sessions.CassandraSession(parsed("X", NOWHERE), "LOCAL_QUORUM", "LOCAL_SERIAL")
 
     class Session:
-        def execute_async(self, statement: Any, parameters: Any, timeout: float) -> Any:
+        over = False
+
+        def execute_async(self, *given: Any, **named: Any) -> Any:
+            if self.over:
+                raise RuntimeError("somebody goes on")
+            self.over = True
             raise SoftTimeLimitExceeded
 
-    cluster._connected = os.getpid(), None, Session(), {"header": "header"}
-    commands: list[Any] = [(sessions.CQL, "header", "key", ("key",))]
-    for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
-        with pytest.raises(SoftTimeLimitExceeded):
-            run(commands)
+    alone: list[Any] = [(sessions.CQL, "header", "key", ("key",))]
+    together: list[Any] = [(sessions.CQL, sessions.BATCH, key, [("write", ())]) for key in "ab"]
+    for commands in (alone, together):
+        for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
+            cluster._connected = (
+                os.getpid(),
+                SimpleNamespace(metadata=None),
+                Session(),
+                {"header": "header", "write": "WRITE"},
+            )
+            with pytest.raises(SoftTimeLimitExceeded):
+                run(commands)
 
 
 def test_a_cancelled_coroutine_is_waited_for(memory: None) -> None:

@@ -86,6 +86,12 @@ STATEMENTS: Final = {
     "remove": "DELETE FROM feed_groups WHERE feed = ? AND kind = ? AND grp = ? AND actor = ?",
     "remove_overflow": "DELETE FROM feed_groups WHERE feed = ? AND kind = 2 AND grp = ?",
     "remove_kind": "DELETE FROM feed_groups WHERE feed = ? AND kind = ?",
+    # -- of several feeds, the same of each
+    "ids_known_of_feeds": "SELECT feed, id, size FROM feed_ids WHERE feed IN ? AND id IN ?",
+    "rows_of_feeds": f"SELECT feed, kind, grp, actor, data, {_HEADER_COLUMNS} FROM feed_groups"
+    " WHERE feed IN ? AND (kind, grp, actor) IN ?",
     # -- groups: all of a feed to which nobody writes any more
     "groups_forget": "DELETE FROM feed_groups USING TIMESTAMP ? WHERE feed = ?",
 }
+#: Statements of which the same is asked of many feeds, and what asks it of several at once: its rows begin with the feed.
+OF_FEEDS: Final = {"ids_known": "ids_known_of_feeds", "rows": "rows_of_feeds"}
