@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from tests.conftest import needed
+from tests.contrib.servers import QUICK
 from tests.contrib.test_django_site import ROOT, SITE, manage
 from tests.test_two_deployments import until
 
@@ -93,7 +94,7 @@ def test_a_stream_ends_when_the_server_stops(
     """It tells what is and what changes; SIGTERM ends it, and with it the server, at once."""
     process, address, session, env = server
     request = Request(f"{address}/feedmill/stream/", headers={"Cookie": f"sessionid={session}"})
-    with urlopen(request, timeout=20) as stream:
+    with urlopen(request, timeout=60) as stream:
         assert next_counts(stream)["unseen"] == 0
         notified = manage("shell", "-c", NOTIFY, **env)
         assert notified.returncode == 0, notified.stderr
@@ -101,7 +102,7 @@ def test_a_stream_ends_when_the_server_stops(
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert b"data" not in stream.read()
-        process.wait(20)
-    assert time.monotonic() - began < 5
+        process.wait(60)
+    assert time.monotonic() - began < QUICK
     with pytest.raises(OSError, match="refused"):
-        urlopen(request, timeout=5)
+        urlopen(request, timeout=60)

@@ -230,7 +230,7 @@ class TestUpdate:
         """An update of a feed that somebody else holds waits among its pending writes, and is applied by whoever writes next."""
         manager.add_activity(love(1, target=77, text="old"))
         box.work()
-        seize(Notes(77), 0.05)
+        seize(Notes(77), 0.5)
         assert manager.update_activity(love(1, target=77, text="new")).status().op == "update"
         box.work()
         assert Notes(77)[0].activities[0].extra_context == {"text": "old"}
