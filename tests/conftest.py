@@ -181,6 +181,13 @@ def redis_url(redis_server: str) -> str:
 
 
 @pytest.fixture
+def lasting_wakeups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The marks on Redis of wake-up messages, which are there for a second, stay for as long as a test may take."""
+    for name in ("journal.WAKEUP_TTL", "hook_queue.HOOKS_WAKEUP_TTL"):
+        monkeypatch.setattr(f"feedmill.storage.redis.{name}", 600_000)
+
+
+@pytest.fixture
 def memory() -> None:
     """The in-memory mode, empty."""
     feedmill.configure(redis_url="memory://")

@@ -72,8 +72,10 @@ class Leftovers:
 
 
 def _runs(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
+    """Whether it is still at work, and does not end with this process by itself, as the tracker of multiprocessing does."""
+    with contextlib.suppress(psutil.Error):
+        is_tracker = process.ppid() == os.getpid() and any("resource_tracker" in word for word in process.cmdline())
+        return process.status() != psutil.STATUS_ZOMBIE and not is_tracker
     return False
 
 
