@@ -13,6 +13,7 @@ from rich.console import Console
 from benchmarks import plot
 from benchmarks.about import about
 from benchmarks.bench import TINY, Amounts, Bench, private_bench
+from benchmarks.cassandra import cassandra, lacking
 from benchmarks.compare import compare
 from benchmarks.doctor import doctor
 from benchmarks.everyday import everyday
@@ -48,6 +49,7 @@ SECTIONS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "latency": latency,
     "listening": listening,
     "watched": watched,
+    "cassandra": cassandra,
 }
 
 
@@ -58,14 +60,14 @@ def main(arguments: list[str] | None = None) -> None:
         "sections",
         nargs="*",
         metavar="section",
-        help=f"{', '.join(SECTIONS)}; all by default. Or report; or compare and the folders of one or two earlier runs",
+        help=f"{', '.join(SECTIONS)}; all by default, cassandra where it can be had. Or report; or compare and the folders of one or two earlier runs",
     )
     parser.add_argument("--tiny", action="store_true", help="only see whether it works")
     parser.add_argument("--out", type=Path, default=OUT, help="where the results go")
     parser.add_argument("--docs", type=Path, default=DOCS, help="where 'report' writes")
     options = parser.parse_args(arguments)
     if options.sections == ["report"]:
-        print(report(options.out, options.docs))
+        print(*report(options.out, options.docs), sep="\n")
         return
     if options.sections[:1] == ["compare"]:
         _compare(parser, [Path(folder) for folder in options.sections[1:]], options.out)
@@ -73,12 +75,18 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = set(options.sections) - set(SECTIONS)
     if unknown:
         parser.error(f"no section {', '.join(sorted(unknown))}; use {', '.join(SECTIONS)}")
+    sections, not_run = options.sections or [*SECTIONS], ""
+    if "cassandra" in sections and (reason := lacking()):
+        if options.sections:
+            parser.error(f"section cassandra: {reason}")
+        sections.remove("cassandra")
+        not_run = f"section cassandra was left out: {reason}"
     console, start = Console(width=max(190, Console().width)), time.monotonic()
     say = Console(stderr=True).print
     amounts, rows = TINY if options.tiny else Amounts(), []
     options.out.mkdir(parents=True, exist_ok=True)
     with private_bench(amounts, lambda what: say(f"{time.monotonic() - start:4.0f} s  {what}")) as bench:
-        for name in options.sections or SECTIONS:
+        for name in sections:
             for row in SECTIONS[name](bench):
                 rows.append({"name": row["name"], "section": name, **row})
             facts = about(bench, time.monotonic() - start)
@@ -87,6 +95,8 @@ def main(arguments: list[str] | None = None) -> None:
             (options.out / "about.json").write_text(json.dumps(facts, indent=1) + "\n")
     plot.save(rows, options.out)
     show(console, rows, facts)
+    if not_run:
+        console.print(not_run, style="bold red")
 
 
 def _compare(parser: argparse.ArgumentParser, folders: list[Path], out: Path) -> None:

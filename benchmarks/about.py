@@ -28,6 +28,7 @@ def about(bench: Bench, seconds: float) -> dict[str, Any]:
         "redis_server": info["redis_version"],
         "packages": {name: version(name) for name in PACKAGES},
         "amounts": dataclasses.asdict(bench.amounts),
+        **bench.facts,
     }
 
 

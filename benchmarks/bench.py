@@ -47,6 +47,10 @@ class Amounts:
     waiting: int = 1_000_000
     #: Badges that are open in one process.
     badges: int = 10_000
+    #: Feeds on Cassandra, rounds of each way, and single additions in a round.
+    cassandra_feeds: int = 500
+    cassandra_rounds: int = 16
+    cassandra_adds: int = 40
 
 
 #: So little that a test can run everything.
@@ -69,6 +73,9 @@ TINY = Amounts(
     examinations=2,
     waiting=5_000,
     badges=200,
+    cassandra_feeds=20,
+    cassandra_rounds=2,
+    cassandra_adds=3,
 )
 
 
@@ -82,6 +89,8 @@ class Bench:
     broker: Any
     amounts: Amounts
     say: Callable[[str], None]
+    #: What sections tell of servers of their own.
+    facts: dict[str, str] = dataclasses.field(default_factory=dict)
 
     def empty(self) -> None:
         """Forget everything on the server, so that no section leaves another a fuller one."""

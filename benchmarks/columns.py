@@ -62,6 +62,13 @@ COLUMNS: dict[str, tuple[str, int]] = {
     "kb_per_badge": ("kB a badge", 1),
     "others_us": ("µs a change of others", 2),
     "ratio_own": ("CPU × own changes alone", 2),
+    "ratio_cpu": ("CPU × Redis", 1),
+    "ratio_client": ("client × Redis", 1),
+    "ratio_server": ("servers × Redis", 1),
+    "redis_client_us": ("Redis: client CPU µs", 2),
+    "redis_server_us": ("Redis: server CPU µs", 2),
+    "redis_round_trips": ("Redis: round trips", 0),
+    "statements": ("CQL statements", 0),
 }
 #: Beside which figure the quartiles of what stand.
 SPREADS = {
@@ -78,6 +85,7 @@ SPREADS = {
     "ratio_shortest": "spread_shortest",
     "ratio_own": "spread_own",
     "ratio_without": "spread_without",
+    "ratio_cpu": "spread_cpu",
     "last_ms": "spread_last",
 }
 

@@ -8,6 +8,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 Row = dict[str, Any]
@@ -75,16 +76,22 @@ def take(client: Any, work: Callable[[], Any]) -> Taken:
 
 
 def in_turn(
-    client: Any, ways: Mapping[str, Callable[[int], Any]], rounds: int, warmups: int = 2
+    client: Any,
+    ways: Mapping[str, Callable[[int], Any]],
+    rounds: int,
+    warmups: int = 2,
+    clients: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, list[Taken]]:
-    """What each way took in each round; every round does all ways, each time in another order."""
+    """What each way took in each round; every round does all ways, each time in another order. *clients*: of ways that use other
+    servers than that of *client*.
+    """
     taken: dict[str, list[Taken]] = {name: [] for name in ways}
     names = list(ways)
     for number in range(warmups + rounds):
         shift = number % len(names)
         for name in names[shift:] + names[:shift]:
             way = ways[name]
-            result = take(client, lambda way=way, number=number: way(number))  # type: ignore[misc]
+            result = take(clients.get(name, client), lambda way=way, number=number: way(number))  # type: ignore[misc]
             if number >= warmups:
                 taken[name].append(result)
     return taken

@@ -151,6 +151,19 @@ is that of this process and the server. Without metrics nothing is called: one c
 | `watched_read` | the first page of {PAGES} flat feeds is read |""",
         "",
     ),
+    "cassandra": (
+        "Feeds on Cassandra",
+        f"""The same deliveries, single additions and pages to feeds [on Cassandra](how-to/keep-feeds-on-cassandra.md) and on Redis, in turn, into feeds as full as
+above; afterwards both hold the same. The servers of a feed on Cassandra are Cassandra and Redis, which has its locks and bodies; *round trips* are waits for either,
+and *CQL statements* those of one task, addition or page. What Cassandra does later (compaction) counts only where it falls into a round.
+
+| row | what is done |
+|---|---|
+| `cassandra_…` | one activity is delivered to many feeds, in tasks of {CHUNK} |
+| `cassandra_add_…` | `feed.add(activity)` |
+| `cassandra_read_…` | `feed[:{PAGE}]` |""",
+        "",
+    ),
 }
 
 #: What the profile says about a missed target, and what was tried; by the name of the row.

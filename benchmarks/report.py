@@ -1,4 +1,4 @@
-"""``python -m benchmarks report``: docs/performance.md and its pictures, from the results and nothing else."""
+"""``python -m benchmarks report``: docs/performance.md and its pictures, from the results and nothing else; and the table of Cassandra in other pages."""
 
 from __future__ import annotations
 
@@ -17,25 +17,67 @@ from benchmarks.targets import Target, missed, targets_of
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def report(results: Path, docs: Path = DOCS) -> Path:
-    """Write ``performance.md`` and its pictures into *docs* from what is in the folder *results*."""
+#: The section whose table stands in several pages, by itself and with its own date: it can be run alone.
+APART = "cassandra"
+#: Where that table stands; of these pages only what is between the marks is written.
+PAGES = ("performance.md", "how-to/keep-feeds-on-cassandra.md", "decisions/0174-feeds-on-cassandra.md")
+BEGIN, END = (
+    f"<!-- {APART}: written by `python -m benchmarks report` -->",
+    f"<!-- {APART}: end of what is written -->",
+)
+
+
+def report(results: Path, docs: Path = DOCS) -> list[Path]:
+    """Write ``performance.md`` and its pictures into *docs* from what is in the folder *results*; what was written.
+
+    Results of the section of Cassandra alone change its table, in all pages that have it, and nothing else; other results leave
+    that table as it is.
+    """
     rows = json.loads((results / "results.json").read_text())
     facts = json.loads((results / "about.json").read_text())
-    plot.save(rows, docs / "performance")
-    page = docs / "performance.md"
-    page.write_text(render(rows, facts), encoding="utf-8")
-    return page
+    others, apart = ([row for row in rows if (row["section"] == APART) is here] for here in (False, True))
+    page, written = docs / "performance.md", list[Path]()
+    table = block(apart, facts) if apart else _block_of(page)
+    if others:
+        plot.save(others, docs / "performance")
+        page.write_text(render(others, facts, table), encoding="utf-8")
+        written.append(page)
+    for path in [docs / name for name in PAGES]:
+        if apart and _block_of(path):
+            text = path.read_text(encoding="utf-8")
+            path.write_text(text.replace(_block_of(path), table), encoding="utf-8")
+            written.append(path)
+    return list(dict.fromkeys(written))
 
 
-def render(rows: Sequence[Row], facts: dict[str, Any]) -> str:
-    """The page."""
+def render(rows: Sequence[Row], facts: dict[str, Any], apart: str = "") -> str:
+    """The page; *apart* is the block of the section that stands in other pages as well."""
     parts = [_head(facts), _targets(rows)]
     for section, group in by_section(rows).items():
         title, text, picture = SECTIONS[section]
         parts.append(f"## {title}\n\n{text}\n\n{_table(group)}")
         if picture:
             parts.append(f"![{title}](performance/{picture}.svg)")
-    return "\n\n".join(parts) + "\n"
+    title, text, _ = SECTIONS[APART]
+    return "\n\n".join([*parts, f"## {title}\n\n{text}\n\n{apart or block([], facts)}"]) + "\n"
+
+
+def block(rows: list[Row], facts: dict[str, Any]) -> str:
+    """The table of the section that stands in several pages, and where it was taken, between marks."""
+    if not rows:
+        return f"{BEGIN}\nNot measured yet: `make bench ARGS={APART}`.\n{END}"
+    where = (
+        f"`make bench ARGS={APART}` of {facts['date']}: {facts[APART]}; Redis {facts['redis_server']}, Python {facts['python']};"
+        f" {facts['cpu']}, {facts['cores']} cores, for servers and clients together. CPU in µs for each delivery, addition or page."
+    )
+    return f"{BEGIN}\n{where}\n\n{_table(rows)}\n{END}"
+
+
+def _block_of(page: Path) -> str:
+    """What is between the marks of *page*, with them; empty where there is no such page."""
+    text = page.read_text(encoding="utf-8") if page.exists() else ""
+    start, end = text.find(BEGIN), text.find(END)
+    return text[start : end + len(END)] if 0 <= start < end else ""
 
 
 def _head(facts: dict[str, Any]) -> str:

@@ -19,7 +19,7 @@ from pytest_celery import CELERY_RABBITMQ_BROKER, CELERY_REDIS_BROKER
 
 import feedmill
 import feedmill.tasks.celeryconfig  # reads the settings when it is imported: now, not in whichever test needs it first
-from feedmill import id_types, settings
+from feedmill import id_types, registry, settings
 from feedmill.fanout.publisher import HIGH_QUEUE, LOW_QUEUE
 from feedmill.storage.memory import DATA
 from tests.celery_local.cassandra import LocalCassandra, cassandra_home, local_cassandra
@@ -156,6 +156,17 @@ def _settings() -> Iterator[None]:
     with id_types.forgotten():
         yield
     settings._current = before
+
+
+@pytest.fixture(autouse=True)
+def _managers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Managers whose feeds are on Cassandra are known to their own tests alone: the doctor would say that no cluster is named."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "cassandra" not in request.path.relative_to(Path(__file__).parent).as_posix():
+            for name, manager in list(registry._managers.items()):
+                if manager.__module__.startswith("tests.cassandra."):
+                    patch.delitem(registry._managers, name)
+        yield
 
 
 #: What tests may change of the server that they share, as it is at first.

@@ -72,10 +72,10 @@ class Leftovers:
 
 
 def _runs(process: psutil.Process) -> bool:
-    """Whether it is still at work, and does not end with this process by itself, as the tracker of multiprocessing does."""
+    """Whether *process* goes on. What Python itself starts for processes that share memory ends when their parent does."""
     with contextlib.suppress(psutil.Error):
-        is_tracker = process.ppid() == os.getpid() and any("resource_tracker" in word for word in process.cmdline())
-        return process.status() != psutil.STATUS_ZOMBIE and not is_tracker
+        helper = any("multiprocessing.resource_tracker" in word for word in process.cmdline())
+        return process.status() != psutil.STATUS_ZOMBIE and not helper
     return False
 
 

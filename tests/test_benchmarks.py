@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from benchmarks import __main__ as command
 from benchmarks.__main__ import SECTIONS, main
 from benchmarks.measure import Taken, WrongResult, check, faster
 from benchmarks.notes import MISSED
 from benchmarks.notes import SECTIONS as EXPLAINED
-from benchmarks.report import render
+from benchmarks.report import APART, BEGIN, DOCS, END, PAGES, block, render, report
 from benchmarks.targets import TARGETS, Target, missed
 from tests.conftest import redis_executable
 
@@ -240,3 +241,59 @@ def test_nothing_to_compare(capsys: pytest.CaptureFixture[str], folders: list[st
     with pytest.raises(SystemExit) as ended:
         main(["compare", *folders])
     assert ended.value.code == 2 and said in capsys.readouterr().err
+
+
+FACTS: dict[str, Any] = {
+    **dict.fromkeys(("date", "seconds", "cpu", "cores", "system", "redis_server", "python"), "?"),
+    "packages": {},
+    "amounts": {},
+    APART: "Cassandra 1.2.3",
+}
+BESIDE = {"name": "cassandra_flat", "section": APART, "ratio_cpu": 77.5}
+HOT = {"name": "hot", "section": "hot", "ratio_scattered": 1.0}
+
+
+def test_a_table_that_stands_in_several_pages(tmp_path: Path) -> None:
+    """Results of Cassandra alone change its table in each page that has it; other results leave that table as it is."""
+    docs, results = tmp_path / "docs", tmp_path / "results"
+    pages = [docs / name for name in PAGES]
+    for page in pages:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(f"# {page.name}\n\n{BEGIN}\n{END}\n\nthe rest\n")
+    results.mkdir()
+    (results / "about.json").write_text(json.dumps(FACTS))
+    (results / "results.json").write_text(json.dumps([BESIDE]))
+    assert report(results, docs) == pages
+    table = block([BESIDE], FACTS)
+    assert "| `cassandra_flat` | 77.5 |" in table and "Cassandra 1.2.3" in table
+    for page in pages:
+        assert page.read_text() == f"# {page.name}\n\n{table}\n\nthe rest\n"
+    (results / "results.json").write_text(json.dumps([HOT]))
+    assert report(results, docs) == pages[:1]
+    whole = pages[0].read_text()
+    assert whole.count(table) == 1 and "| `hot` | 1.00" in whole and "the rest" not in whole
+    (results / "results.json").write_text(json.dumps([HOT, {**BESIDE, "ratio_cpu": 12.0}]))
+    assert report(results, docs) == pages
+    assert all("| `cassandra_flat` | 12.0 |" in page.read_text() and table not in page.read_text() for page in pages)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_pages_that_have_the_table(name: str) -> None:
+    """Each page has one place for it."""
+    text = (DOCS / name).read_text()
+    assert text.count(BEGIN) == text.count(END) == 1 and text.index(BEGIN) < text.index(END)
+
+
+def test_what_cannot_be_measured_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is no Cassandra the others run, and the last line says why it does not; who asks for it is refused."""
+    redis_executable()
+    monkeypatch.setattr(command, "SECTIONS", {"hot": lambda bench: iter([HOT]), APART: lambda bench: iter([BESIDE])})
+    monkeypatch.setattr(command, "lacking", lambda: "no Java 17")
+    main(["--out", str(tmp_path), "--tiny"])
+    assert capsys.readouterr().out.rstrip().endswith("section cassandra was left out: no Java 17")
+    assert [row["name"] for row in json.loads((tmp_path / "results.json").read_text())] == ["hot"]
+    with pytest.raises(SystemExit) as ended:
+        main(["--out", str(tmp_path), "--tiny", APART])
+    assert ended.value.code == 2 and "section cassandra: no Java 17" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +15,14 @@ import pytest
 
 import feedmill
 from feedmill.cassandra_urls import parsed
+from feedmill.doctor import examine
 from feedmill.errors import StorageAway, StorageError
 from feedmill.keys import GROUPS
 from feedmill.msgpack_codec import pack
 from feedmill.storage.cassandra import session as sessions
 from feedmill.storage.cassandra.backend import CassandraBackend
 from feedmill.storage.cassandra.flat import CassandraFlatTimelines
+from feedmill.storage.cassandra.maintenance import CassandraMaintenance
 from feedmill.storage.journal import Claim
 from feedmill.storage.operations import Steps
 from feedmill.storage.registry import backend
@@ -105,6 +108,75 @@ def _due() -> None:
     found.run(found.auxiliary.aging_index.schedule(Home.key_format, owner, 0))
     DoctorManager().add_activity(on_day(1))
     make_overdue(DoctorManager.name)
+
+
+def test_the_doctor_examines_the_rest(box: FakeBroker) -> None:
+    """It says that the cluster is away, and finds and fixes what is wrong on Redis."""
+    feedmill.configure(cassandra_url=NOWHERE, celery_app="feedmill.tasks:app")
+    client = backend().client  # type: ignore[attr-defined]
+    client.config_set("save", "3600 1")
+    Fast(5).add(activity(1, 1))
+    client.set(Fast(5).count_key, "9 9 1")
+    client.hset(News(5).key + GROUPS, "\0m", b"1" + b"t" * 8 + b"%013d" % 5000)
+    report = examine(fix=True)
+    assert report.found == {"unreachable Cassandra": 1, "drifted count": 1} and report.remaining == 1
+    assert "127.0.0.1:1" in report.shown[0].text and "the feeds there are not examined" in report.shown[0].text
+    assert (report.unknown_keys, report.kinds[Fast]) == (0, 1)
+
+
+def test_classes_whose_servers_are_not_named(box: FakeBroker) -> None:
+    """A doctor that knows no cluster says which feeds it cannot examine."""
+    report = examine()
+    named = {each.where for each in report.shown if "FEEDMILL_CASSANDRA_URL is empty" in each.text}
+    assert {"feeds of Home", "feeds of News"} <= named and report.remaining >= 2
+
+
+class Ring:
+    """A cluster of two tables, whose feeds are given by their tokens."""
+
+    def __init__(self, *tables: list[int]) -> None:
+        self.tables, self.ranges = tables, list[tuple[int, int]]()
+
+    def run(self, operation: Steps[Any], partitioner: str = "org.apache.cassandra.dht.Murmur3Partitioner") -> Any:
+        """What *operation* comes to."""
+        replies: Any = None
+        try:
+            while True:
+                wanted = list(operation.send(replies))
+                if wanted[0][1] == "partitioner":
+                    replies = [[(partitioner,)]]
+                    continue
+                (low, high) = wanted[0][3]
+                self.ranges.append((low, high))
+                replies = [[(f"fm:{each}",) for each in table if low < each <= high] for table in self.tables]
+        except StopIteration as stop:
+            return stop.value
+
+
+@pytest.mark.parametrize("number", [0, 3, 500, 20_000])
+def test_a_scan_goes_round_the_ring(number: int) -> None:
+    """Ranges follow each other from the lowest token to the highest, each feed comes once, and no page is large."""
+    dice = random.Random(number)
+    flat, grouped = ([dice.randrange(-(2**63) + 1, 2**63) for _ in range(number)] for _ in range(2))
+    ring, cursor, pages = Ring([*flat, 2**63 - 1], grouped), 0, list[list[bytes]]()
+    while True:
+        cursor, keys = ring.run(CassandraMaintenance().scan(cursor))
+        pages.append(keys)
+        if not cursor:
+            break
+    found = [key for page in pages for key in page]
+    assert len(found) == len(set(found)) == 2 * number + 1
+    assert ring.ranges[0][0] == -(2**63) and ring.ranges[-1][1] == 2**63 - 1
+    assert all(end == begin for (_, end), (begin, _) in zip(ring.ranges, ring.ranges[1:]))
+    assert len(pages) < 16 + number // 100 and max(map(len, pages)) < 4000
+    assert 0.7 * len(found) <= ring.run(CassandraMaintenance().size()) <= 1.4 * len(found)
+
+
+def test_other_tokens_are_refused() -> None:
+    """Where feeds would be passed over, nothing is said of them but that."""
+    for operation in (CassandraMaintenance().scan(0), CassandraMaintenance().size()):
+        with pytest.raises(StorageError, match="only with Murmur3Partitioner"):
+            Ring([]).run(operation, "org.apache.cassandra.dht.RandomPartitioner")
 
 
 def test_what_does_not_pass_counts() -> None:

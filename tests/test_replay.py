@@ -16,7 +16,11 @@ from typing import Any
 import pytest
 import redis
 
-from feedmill import Activity
+from feedmill import Activity, Manager
+from feedmill.aggregated_activity import AggregatedActivity
+from feedmill.aggregators import BaseAggregator, NotificationAggregator
+from feedmill.errors import DeclarationError
+from feedmill.feeds import Feed, RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.ids import EntityId
 from feedmill.tools.replay.lines import LONGEST_FIELD, Garbage, InputError
 from feedmill.tools.replay.play import activity_of
@@ -29,10 +33,11 @@ from feedmill.tools.replay.social import (
     Notifications,
     OwnFeed,
     SocialManager,
+    playing_for,
     save_graph,
 )
-from feedmill.tools.replay.verify import Verdict, verify
-from feedmill.verbs import Comment, Love
+from feedmill.tools.replay.verify import Verdict, check_verifiable, verify
+from feedmill.verbs import Comment, Love, Verb
 from tests.conftest import free_port, redis_executable
 from tests.fake_broker import replaced
 
@@ -136,6 +141,34 @@ def test_a_redis_that_is_somebodys_is_left_as_it_was(
     assert done.returncode == 0, done.stdout + done.stderr
     assert there.keys() == [b"mine"]
     assert redis.Redis.from_url(redis_url[:-1] + "4").keys() == []
+
+
+def test_a_manager_of_an_application(
+    private_redis: None, files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its feeds are filled by real workers, which find its module where the command does, and use no server that it names."""
+    nowhere = f"redis://127.0.0.1:{free_port()}/0"
+    (tmp_path / "shop.py").write_text(
+        "import feedmill\n"
+        "from feedmill.feeds import RedisFeed\n"
+        f"feedmill.configure(redis_url={nowhere!r})\n"
+        "class Timeline(RedisFeed):\n"
+        "    key_format = 'shop:%(user_id)s'\n"
+        "    max_length = 20\n"
+        "class Shop(feedmill.Manager):\n"
+        "    feed_classes = {'timeline': Timeline}\n"
+        "    def get_user_follower_ids(self, user_id):\n"
+        "        raise SystemExit('nobody asks')\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FEEDMILL_MODULES", "shop")
+    arguments = ("--follows", files[0], "--events", files[1], "--workers", 1, "--verify", "--sample", 3)
+    done = _replay(*arguments, "--manager", "Shop")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "30 feeds compared" in done.stdout and "Timeline feed of 3" in done.stdout
+    assert "0 missing, 0 twice, 0 wrong" in done.stdout
+    done = _replay(*arguments, "--manager", "Shops")
+    assert done.returncode and "no manager 'Shops'; known: Shop" in done.stderr
 
 
 def test_one_column_is_not_enough(files: tuple[Path, Path]) -> None:
@@ -396,3 +429,124 @@ def carry(activity: Activity, context: Mapping[str, Any]) -> None:
         activity.actor_id, activity.verb, activity.object_id, time=activity.time, extra_context=dict(context)
     )
     HomeFeed._run(HomeFeed.activities().replace({activity.raw_id: other.pack()}))
+
+
+class ByObject(BaseAggregator):
+    def get_group(self, activity: Activity) -> str:
+        return str(activity.object_id)
+
+
+class ByCount(ByObject):
+    def score(self, aggregated: AggregatedActivity) -> float:
+        return aggregated.activity_count
+
+
+class Backwards(ByObject):
+    def merge(self, aggregated: Any, activities: Any) -> Any:
+        return super().merge(aggregated, activities)
+
+
+class ShortHome(RedisFeed):
+    key_format = "short:home:%(user_id)s"
+    max_length = 3
+
+
+class ShortNews(RedisAggregatedFeed):
+    key_format = "short:news:%(user_id)s"
+    max_length = 3
+    aggregator_class = ByObject
+
+
+class Popular(RedisAggregatedFeed):
+    key_format = "short:popular:%(user_id)s"
+    aggregator_class = ByCount
+
+
+class ShortPopular(Popular):
+    key_format = "short:most-popular:%(user_id)s"
+    max_length = 3
+
+
+class ShortNotes(RedisNotificationFeed):
+    key_format = "short:notes:%(user_id)s"
+    count_format = "short:notes:%(user_id)s:count"
+    max_length = 2
+    aggregator_class = NotificationAggregator
+
+
+class ShortManager(Manager):
+    """Feeds that hold less than there is, in orders of their own; hooks that nobody is to call."""
+
+    feed_classes = {"home": ShortHome, "news": ShortNews, "popular": Popular, "most popular": ShortPopular}
+    notification_feed_class = ShortNotes
+
+    def get_user_follower_ids(self, user_id: Any) -> Any:
+        raise AssertionError("an application's data")
+
+    def accepts(self, user_id: Any, activity: Activity) -> bool:
+        raise AssertionError("an application's data")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_feeds_of_another_manager(
+    backend_kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, seed: int
+) -> None:
+    """Feeds that cut back what they hold are right in whatever order activities arrive, and what is wrong in them is seen."""
+    chance, manager = random.Random(seed), playing_for(ShortManager)
+    followers: dict[EntityId, list[EntityId]] = {"cleo": ["ann", "bob"], "ann": ["cleo", "bob"], "bob": ["ann"]}
+    verbs: list[type[Verb]] = [Love, Comment]
+    rows = [
+        Event(
+            n, chance.choice(["ann", "bob", "cleo"]), f"x{chance.randrange(7)}", START + dt.timedelta(minutes=n), verb
+        )
+        for n, verb in enumerate(chance.choices(verbs, k=60))
+    ]
+    doers: dict[EntityId, dict[EntityId, int]] = {}
+    for row in rows:
+        doers.setdefault(row.object, {}).setdefault(row.actor, row.row)
+    save_graph(tmp_path, followers, CO_ACTORS, doers)
+    monkeypatch.setenv(DIR, str(tmp_path))
+    activities = [activity_of(row) for row in rows]
+    with replaced(monkeypatch) as box:
+        for activity in chance.sample(activities, len(activities)):
+            manager().add_activity(activity)
+            if chance.random() < 0.3:
+                box.work()
+        box.work()
+    check_verifiable(manager)
+    found = verify(activities, followers, CO_ACTORS, manager)
+    assert found.good and found.feeds == 3 * 5, found.shown
+    assert any(len(ShortNotes(user)[:]) == 2 for user in followers)
+    feeds = [feed_class("bob") for feed_class in (ShortHome, ShortNews, Popular, ShortPopular, ShortNotes)]
+    for feed in feeds:
+        feed.add(Activity("dan", Love, "x1", time=START + dt.timedelta(days=1)))
+        found = verify(activities, followers, CO_ACTORS, manager)
+        assert not found.good and "of bob" in "\n".join(found.shown), feed
+        feed.remove(Activity("dan", Love, "x1", time=START + dt.timedelta(days=1)))
+    (newest, *_) = ShortNews("bob")[:1]
+    ShortNews("bob").remove(newest.last_activity)
+    assert not verify(activities, followers, CO_ACTORS, manager).good
+
+
+class Aging(ShortNews):
+    key_format = "short:aging:%(user_id)s"
+    max_age = 60
+
+
+class Merging(ShortNews):
+    key_format = "short:merging:%(user_id)s"
+    aggregator_class = Backwards
+
+
+@pytest.mark.parametrize(
+    ("feed_class", "said"), [(Aging, "because of its max_age"), (Merging, "Backwards overrides merge")]
+)
+def test_what_cannot_be_verified_is_refused(feed_class: type[Feed], said: str) -> None:
+    """Nobody can say what feeds hold that forget by the clock, or that merge in a way of their own."""
+
+    class Unsure(SocialManager):
+        name = f"of {feed_class.__name__}"
+        feed_classes = {"news": feed_class}
+
+    with pytest.raises(DeclarationError, match=said):
+        check_verifiable(Unsure)

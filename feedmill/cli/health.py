@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import contextvars
+import dataclasses
 import math
 import threading
 import time
@@ -18,9 +20,10 @@ from feedmill import settings
 from feedmill.cli import shapes
 from feedmill.cli.command import OK, PROBLEM, UNREACHABLE, Command, Failure, Result, examples, plural, table, tell
 from feedmill.cli.loading import known_managers, no_manager
-from feedmill.errors import FeedmillError, WrongType
+from feedmill.errors import FeedmillError, StorageError, WrongType
 from feedmill.fanout import publisher
 from feedmill.redis_urls import without_secrets
+from feedmill.storage.maintenance import refusal
 from feedmill.storage.registry import backend
 from feedmill.tasks.listeners import Listeners, listeners
 from feedmill.worker.backlog import Backlog, backlog
@@ -77,6 +80,8 @@ class _Question(Generic[T]):
 class _Stored(NamedTuple):
     """What the storage told."""
 
+    #: Why it refuses writes; empty if it takes them or does not tell.
+    refuses: str
     last_sweep: float | None
     #: By manager what is not finished, or why that is not known.
     managers: Mapping[str, Backlog | str]
@@ -85,9 +90,12 @@ class _Stored(NamedTuple):
 class _Brokered(NamedTuple):
     """What the broker told, and who listens on it."""
 
+    #: Why it refuses messages; empty if it takes them or does not tell.
+    refuses: str
     #: Messages by queue; None where the broker did not tell.
     messages: Mapping[str, int | None]
-    listeners: Listeners
+    #: None where nobody can be asked, as the question is a message.
+    listeners: Listeners | None
 
 
 def _storage(managers: Sequence[str]) -> _Question[_Stored]:
@@ -97,13 +105,16 @@ def _storage(managers: Sequence[str]) -> _Question[_Stored]:
     def ask(reached: Callable[[], None]) -> _Stored:
         last_sweep = run(journal.last_sweep())
         reached()
+        refuses = ""
+        with contextlib.suppress(StorageError):  # whom it does not let ask
+            refuses = refusal(run(backend().maintenance.facts()))
         found: dict[str, Backlog | str] = {}
         for name in managers:
             try:
                 found[name] = run(backlog(name))
             except WrongType as error:
                 found[name] = str(error)
-        return _Stored(last_sweep, found)
+        return _Stored(refuses, last_sweep, found)
 
     current = settings.current().redis_url
     return _Question("" if backend().in_process else without_secrets(current), ask)
@@ -184,7 +195,8 @@ def _server_rows(storage: shapes.Server, broker: shapes.Server) -> Iterator[tupl
     for name, server in (("storage", storage), ("broker", broker)):
         told = f"{server.seconds * 1000:.1f} ms" if server.seconds is not None else server.error
         where = server.url or ("in this process" if name == "storage" else "none: tasks run in the process that calls")
-        yield name, _state(server.ok), f"{where}, {told}" if told else where
+        detail = ", ".join(filter(None, (where, told, server.refuses and "refuses writes")))
+        yield name, _state(server.ok and not server.refuses), detail
 
 
 def _state(ok: bool) -> str:
@@ -241,6 +253,8 @@ def examine(managers: Sequence[str], timeout: float, max_sweep_age: float, longe
     stored, brokered = _storage(managers), _broker(lambda app, connection: _told(app, connection, timeout))
     storage, told = stored.answer(deadline)
     broker, heard = brokered.answer(deadline) if brokered else (_NO_BROKER, None)
+    storage = dataclasses.replace(storage, refuses=told.refuses if told else "")
+    broker = dataclasses.replace(broker, refuses=heard.refuses if heard else "")
     backlogs = dict(told.managers) if told else {}
     queues = _queues(heard, [each for each in backlogs.values() if isinstance(each, Backlog)])
     fanouts = [_open(name, each) for name, each in backlogs.items() if isinstance(each, Backlog)]
@@ -252,10 +266,15 @@ def examine(managers: Sequence[str], timeout: float, max_sweep_age: float, longe
             for name, each in (("storage", storage), ("broker", broker))
             if not each.ok
         ),
+        *(
+            f"the {name} refuses writes: {each.refuses}"
+            for name, each in (("storage", storage), ("broker", broker))
+            if each.refuses
+        ),
         *(() if managers else (no_manager(),)),
         *(_unheard(each) for each in queues if not each.workers),
         *_unknown(storage, told, broker, heard),
-        *(heard.listeners.shared() if heard else ()),
+        *(heard.listeners.shared() if heard and heard.listeners else ()),
         *late,
         *(f"{name}: {each}" for name, each in backlogs.items() if isinstance(each, str)),
         *(_old(each, longest) for each in fanouts if each.oldest_seconds > longest),
@@ -266,11 +285,21 @@ def examine(managers: Sequence[str], timeout: float, max_sweep_age: float, longe
 
 def _told(app: Any, connection: Any, timeout: float) -> _Brokered:
     messages = {queue: publisher.waiting(connection, queue) for queue in publisher.queues()}
-    return _Brokered(messages, listeners(app, connection, within=timeout * LISTENED))
+    refuses = _refused_messages(connection)
+    return _Brokered(refuses, messages, None if refuses else listeners(app, connection, within=timeout * LISTENED))
+
+
+def _refused_messages(connection: Any) -> str:
+    """Why a broker that is a Redis refuses messages; empty if it takes them, does not tell, or is another."""
+    if connection.transport.driver_type != "redis":
+        return ""
+    with contextlib.suppress(*connection.channel_errors), connection.channel() as channel:
+        return refusal({name: str(value) for name, value in channel.client.info().items()})
+    return ""
 
 
 def _queues(heard: _Brokered | None, backlogs: Sequence[Backlog]) -> list[shapes.Queue]:
-    if heard is None:
+    if heard is None or heard.listeners is None:
         return []
     deliveries = Counter[str]()
     for each in backlogs:

@@ -32,7 +32,7 @@ def prepare() -> None:
             publisher.app_named(name)  # which may say where Django's settings are
         except SettingsError as error:
             raise click.UsageError(str(error)) if given else error from error
-    _set_up_django()
+    set_up_django()
     if given:
         settings.change({"celery_app": given}, settings.COMMAND_LINE)  # in place of what Django's settings say
 
@@ -83,7 +83,7 @@ def _failed(error: Exception) -> str:
     return f"cannot be imported: {detail}"
 
 
-def _set_up_django() -> None:
+def set_up_django() -> None:
     """Load Django's apps, as ``manage.py`` does, if its settings are named and it is there: models need them."""
     name = os.environ.get("DJANGO_SETTINGS_MODULE")
     try:

@@ -49,6 +49,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     epilog=examples(
         "feedmill replay --follows follows.tsv --events events.tsv --verify",
         "feedmill replay --follows follows.csv --follow-columns follower,followee --events events.csv --sample 42",
+        "feedmill replay --follows follows.tsv --events events.tsv --manager BigSite --verify",
     ),
 )
 @click.option(
@@ -88,6 +89,19 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
     default="",
     metavar="URL",
     help="Redis server to use instead of a private one. The broker uses the next database of this server.",
+)
+@click.option(
+    "--manager",
+    default="",
+    metavar="NAME",
+    help="Name of a manager to whose feeds is delivered, under a prefix of their own. By default feeds that the command declares. Of"
+    " the manager's hooks none is called.",
+)
+@click.option(
+    "--cassandra-url",
+    default="",
+    metavar="URL",
+    help="Cassandra cluster for feeds of the manager that are there. By default the one that FEEDMILL_CASSANDRA_URL names.",
 )
 @click.option("--limit", type=click.IntRange(1), help="Maximum number of events to read.")
 @click.option("--sample", metavar="USER", help="Print the feeds of this user.")

@@ -345,6 +345,8 @@ class Server:
     seconds: float | None
     #: Empty if it answered.
     error: str
+    #: Why it refuses writes; empty if it takes them, does not tell, or was asked for an answer alone.
+    refuses: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -513,6 +515,8 @@ class Replay:
     twice: int | None
     #: The same: wrong.
     wrong: int | None
+    #: With ``--verify``, how many feeds were compared; else null.
+    verified: int | None
 
 
 @dataclasses.dataclass(frozen=True)

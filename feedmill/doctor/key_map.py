@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from feedmill import settings
+from feedmill.errors import SettingsError
 from feedmill.ids import ID_SIZE
 from feedmill.keys import (
     ARRIVALS,
@@ -35,8 +36,8 @@ from feedmill.keys import (
 )
 from feedmill.manager.feed_keys import Format, by_beginning, feeds_of, formats
 from feedmill.registry import get_manager, manager_names
-from feedmill.storage.maintenance import HASH, LIST, STREAM, STRING, ZSET
-from feedmill.storage.registry import backend, backend_for
+from feedmill.storage.maintenance import HASH, LIST, STREAM, STRING, ZSET, TimelineMaintenance
+from feedmill.storage.registry import backend, backend_for, maintenance
 
 
 class KeyKind(enum.Enum):
@@ -47,6 +48,7 @@ class KeyKind(enum.Enum):
     GROUPS = (HASH, "records and state")
     OVERFLOW = (HASH, "overflow members")
     COUNT = (STRING, "denormalised count")
+    LOCK = (HASH, "lock and pending writes of a feed on servers beside these")
     BODY = (STRING, "body of an activity")
     FANOUT_RECORD = (HASH, "fan-out record")
     CHUNKS = (HASH, "chunks of a fan-out")
@@ -104,21 +106,28 @@ class KeyInfo(NamedTuple):
         return self._replace(kind=KeyKind.GROUPS, group=b"")
 
 
-def _is_in_force(storage_class: Any) -> bool:
-    """Whether all that is stored of timelines of *storage_class* is in the storage in force, and not on servers beside it."""
-    here = backend()
-    return backend_for(storage_class) is here and (here.in_process or not getattr(storage_class, "needs", ""))
+def place_of(feed_class: Any) -> TimelineMaintenance | None:
+    """What reads and repairs the timelines of *feed_class*; None if the settings do not name the servers on which they are."""
+    try:
+        return maintenance(feed_class.timeline())
+    except SettingsError:
+        return None
 
 
 class KeyMap:
-    """All places of the feeds of *managers*, by default of all that are registered."""
+    """All that is stored of the feeds of *managers*, by default of all that are registered.
 
-    def __init__(self, managers: Iterable[Any] | None = None) -> None:
+    *place*: what reads it; by default what reads the backend in force.
+    """
+
+    def __init__(self, managers: Iterable[Any] | None = None, place: TimelineMaintenance | None = None) -> None:
         if managers is None:
             managers = [get_manager(name) for name in manager_names()]
+        here = backend()
+        self._place, self._is_backend = place or here.maintenance, place is None or place is here.maintenance
         declared = [each for manager in managers for each in formats(manager.name, feeds_of(manager))]
-        known = [each for each in declared if _is_in_force(each.feed_class.timeline_storage_class)]
-        #: Every declared feed whose timeline is in the storage in force.
+        known = [each for each in declared if backend_for(each.feed_class.timeline_storage_class) is here]
+        #: Every declared feed whose timeline is on the backend in force, or on servers beside it.
         self.feed_classes = list(dict.fromkeys(each.feed_class for each in known))
         self._own, self._bodies = list(_own_keys()), activity_key(b"")
         #: By what stands before the user: what may stand behind, and before the name of a group that has overflow.
@@ -129,13 +138,19 @@ class KeyMap:
             others = [other for other in alike[each.beginning] if other is not each]
             if not any(each.meets(other) and not each.is_one_with(other) for other in others):
                 self._know(each)
+        if not self._is_backend:  # servers beside it have feeds alone
+            self._own.clear()
 
     def _know(self, spelled: Format) -> None:
         """Know keys that can be of this feed alone."""
         before, after = (half.encode() for half in split_format(spelled.text, settings.current().key_prefix))
         if before.startswith((self._bodies, *(beginning for beginning, _, _ in self._own))):
             return
-        ends, feed_class = self._ends.setdefault(before, {}), spelled.feed_class
+        feed_class, is_here = spelled.feed_class, place_of(spelled.feed_class) is self._place
+        if not (self._is_backend and is_here):
+            self._know_apart(spelled, is_here, before, after)
+            return
+        ends = self._ends.setdefault(before, {})
         if feed_class.expires_idle():
             ends.setdefault(after + PRESENT.encode(), (feed_class, KeyKind.PRESENT))
         if not spelled.is_prefix:
@@ -147,6 +162,19 @@ class KeyMap:
             ends.setdefault(after + ARRIVALS.encode(), (feed_class, KeyKind.ARRIVALS))
         self._overflows.setdefault(before, {}).setdefault(after + GROUPS.encode() + b":", feed_class)
 
+    def _know_apart(self, spelled: Format, is_here: bool, before: bytes, after: bytes) -> None:
+        """Know what servers beside the backend hold of this feed, or what the backend holds of a feed that is there."""
+        if spelled.attribute != "key_format" or not (self._is_backend or is_here):
+            return
+        feed_class, ends = spelled.feed_class, self._ends.setdefault(before, {})
+        if spelled.is_prefix:
+            kind = KeyKind.LOCK if self._is_backend else KeyKind.GROUPS
+            ends.setdefault(after + GROUPS.encode(), (feed_class, kind))
+        elif not self._is_backend:
+            ends.setdefault(after, (feed_class, KeyKind.FLAT))
+        if feed_class.counted and self._is_backend:
+            ends.setdefault(after + ARRIVALS.encode(), (feed_class, KeyKind.ARRIVALS))
+
     def of(self, key: bytes) -> KeyInfo | None:
         """What *key* is; None for a key of somebody else."""
         before, _, rest = key.partition(b"{")
@@ -155,7 +183,7 @@ class KeyMap:
             tag, closed, after = rest.partition(b"}")
             return self._of_feed(ends, before, tag, after) if closed else None
         if key.startswith(self._bodies) and len(key) == len(self._bodies) + ID_SIZE:  # as about half of all keys
-            return KeyInfo(KeyKind.BODY, None, "")
+            return KeyInfo(KeyKind.BODY, None, "") if self._is_backend else None
         for beginning, behind, kind in self._own:
             if key.startswith(beginning) and (found := behind.fullmatch(key, len(beginning))):
                 named = [text.decode(errors="replace") for text in found.groups()]

@@ -6,6 +6,7 @@ import os
 import random
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from feedmill import settings
 from feedmill.doctor.checks.groups import (
@@ -29,7 +30,7 @@ from feedmill.grouping.scoring import bodies_of
 from feedmill.grouping.writer import RETRY, cycle
 from feedmill.storage.base import LOST, Changes, FeedLimits, Lock, Snapshot, WriteRequest
 from feedmill.storage.operations import PAUSE, Steps
-from feedmill.storage.registry import backend
+from feedmill.storage.registry import maintenance
 from feedmill.worker.delivery import lock_timeout
 
 #: In this order: each trusts what those before it put right.
@@ -51,25 +52,24 @@ NONE: Suspects = {}
 def diagnose(info: KeyInfo, suspects: Suspects = NONE) -> Steps[tuple[Case, list[Finding]]]:
     """Read a feed and say what is wrong."""
     feed_class, key = info.feed_class, info.key
-    stored = yield from backend().maintenance.feed(key, feed_class.count_key_of(info.user_id), tuple(suspects))
+    place = maintenance(feed_class.timeline())
+    stored = yield from place.feed(key, feed_class.count_key_of(info.user_id), tuple(suspects))
     case = Case(feed_class, info.user_id, key, stored, time.time(), suspects)
     if reads_bodies(feed_class):
         case.bodies = yield from bodies_of(feed_class, decodable(case))
-    found = [
-        Finding("wrong type", name, f"the key is not a {wanted}; --fix renames it")
-        for name, wanted in stored.wrong.items()
-    ]
+    found = [Finding("wrong type", name, text) for name, text in stored.wrong.items()]
     return case, found + case.examined(CHECKS)
 
 
 def repair(info: KeyInfo, suspects: Suspects = NONE) -> Steps[None]:
     """Put the feed right; :class:`~feedmill.errors.FeedBusy` if a writer does not let it go."""
     case, _ = yield from diagnose(info, suspects)
-    for name, wanted in case.stored.wrong.items():
-        yield from backend().maintenance.set_aside(name, wanted)
+    place = maintenance(info.feed_class.timeline())
+    if case.stored.wrong:
+        yield from place.clear(case.key, case.changes.count_key)
     lock = case.stored.lock
     if lock is not None and lock >= case.now + far_ahead():
-        yield from backend().maintenance.unlock(case.key, lock)
+        yield from place.unlock(case.key, lock)
     yield from _apply_pending_writes(info)
     while not (yield from _repair_once(info, suspects)):
         pass
@@ -87,7 +87,7 @@ def _repair_once(info: KeyInfo, suspects: Suspects) -> Steps[bool]:
     """
     token = os.urandom(8)
     try:
-        yield from _locked(info, token)
+        basis = yield from _locked(info, token)
         case, _ = yield from diagnose(info, suspects)
         try:
             if case.wanted:
@@ -95,8 +95,10 @@ def _repair_once(info: KeyInfo, suspects: Suspects) -> Steps[bool]:
                 case.examined(CHECKS)
             changes = yield from case.finish()
         except Exception:
-            yield from _write(info, Changes(case.key, case.stored.state, count_key=case.changes.count_key), token)
+            as_it_was = Changes(case.key, case.stored.state, count_key=case.changes.count_key, basis=basis)
+            yield from _write(info, as_it_was, token)
             raise
+        changes.basis = basis
         return (yield from _write(info, changes, token))
     except GeneratorExit:  # nobody drives it any more
         raise
@@ -124,8 +126,8 @@ def _write(info: KeyInfo, changes: Changes, token: bytes) -> Steps[bool]:
     return bool(reply != LOST)
 
 
-def _locked(info: KeyInfo, token: bytes) -> Steps[None]:
-    """Lock the feed under *token*."""
+def _locked(info: KeyInfo, token: bytes) -> Steps[Any]:
+    """Lock the feed under *token*; what the storage is to be told again with the changes."""
     deadline = time.monotonic() + lock_timeout()
     feed_class = info.feed_class
     feed, limits = UserFeedBatch(feed_class, [info.user_id]), FeedLimits(feed_class.max_length, 0, feed_class.channel())
@@ -133,7 +135,7 @@ def _locked(info: KeyInfo, token: bytes) -> Steps[None]:
         lock = Lock(token, time.time(), settings.current().lock_ttl)
         (reply,) = yield from feed_class.timeline().begin(feed, WriteRequest(()), lock, limits)
         if isinstance(reply, Snapshot):
-            return
+            return reply.basis
         if time.monotonic() > deadline:
             name = feed_class.lock_name(info.user_id)
             raise FeedBusy(

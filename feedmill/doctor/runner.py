@@ -1,4 +1,7 @@
-"""The examination: goes through all keys by SCAN, a page at a time, in memory that does not grow."""
+"""The examination: goes through all that is stored, a page at a time, in memory that does not grow.
+
+First the backend in force, by SCAN, and then the servers that stand beside it, which may be away.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Any, TypeVar
 
 from feedmill import settings
 from feedmill.doctor.checks.activities import KnownBodies, damaged_bodies, forget_members
-from feedmill.doctor.checks.flat import cut, damaged_flat, newest_ids, repaired_flat
+from feedmill.doctor.checks.flat import cut, damaged_flat, newest_ids, overlong, repaired_flat
 from feedmill.doctor.checks.growth import endless
 from feedmill.doctor.checks.journal import (
     check_fanout_records,
@@ -20,19 +23,27 @@ from feedmill.doctor.checks.journal import (
 )
 from feedmill.doctor.checks.overflow import suspicions
 from feedmill.doctor.checks.quick import Glances
-from feedmill.doctor.checks.settings import cassandra_schema, is_brokers, unsafe_broker, unsafe_server
-from feedmill.doctor.key_map import KeyInfo, KeyKind, KeyMap
+from feedmill.doctor.checks.settings import (
+    cassandra_schema,
+    is_brokers,
+    unnamed_servers,
+    unreachable,
+    unsafe_broker,
+    unsafe_server,
+)
+from feedmill.doctor.key_map import KeyInfo, KeyKind, KeyMap, place_of
 from feedmill.doctor.repair import diagnose, repair
 from feedmill.doctor.report import Finding, Report
+from feedmill.errors import StorageAway, StorageError
 from feedmill.ids import ID_SIZE
 from feedmill.iteration import batched
 from feedmill.keys import GROUPS, dead_letters_key, due_key, wakeup_key
 from feedmill.registry import manager_names
 from feedmill.storage.activity_state import seconds_kept
 from feedmill.storage.journal import OPEN_TTL
-from feedmill.storage.maintenance import StoredFeed
+from feedmill.storage.maintenance import StoredFeed, StoredFlat, TimelineMaintenance
 from feedmill.storage.operations import Steps, together
-from feedmill.storage.registry import backend
+from feedmill.storage.registry import backend, maintenance
 from feedmill.worker.dead_letters import reason
 from feedmill.worker.delivery import lock_timeout
 
@@ -41,7 +52,7 @@ T = TypeVar("T")
 #: Feeds that are read in one round trip.
 BATCH = 200
 #: Parts whose type is not asked for before they are read.
-UNASKED = {KeyKind.RANKS, KeyKind.GROUPS, KeyKind.COUNT, KeyKind.OTHER, KeyKind.FLAT, KeyKind.BODY}
+UNASKED = {KeyKind.RANKS, KeyKind.GROUPS, KeyKind.COUNT, KeyKind.LOCK, KeyKind.OTHER, KeyKind.FLAT, KeyKind.BODY}
 #: A feed of groups, and those of its overflow that are suspected of something.
 Suspected = tuple[KeyInfo, dict[bytes, str]]
 
@@ -58,38 +69,72 @@ class Examination:
         self.key_map = KeyMap()
         #: Names of the managers whose journal can be used.
         self.managers: list[str] = []
+        #: What reads servers beside the backend that are not examined, or not any more; why was told.
+        self._skipped: set[TimelineMaintenance] = set()
         self._set_aside: set[str] = set()
         self._glances = Glances()
         self._bodies = KnownBodies()
+        #: About how many keys there are.
+        self._total = 0
         #: Whether bodies were forgotten.
         self._forgotten = False
 
     def run(self) -> Report:
         """Look at everything."""
         unsafe_server(self.fix, self.report.add)
-        for finding in (*cassandra_schema(), *unsafe_broker()):
+        for finding in (*unsafe_broker(), *unnamed_servers(self.key_map.feed_classes)):
             self.report.add(finding, False)
+        for finding in cassandra_schema():
+            self.report.add(finding, False)
+            self._skipped.update(backend().beside)
         self._guarded("the journal", self._journal)
-        total = self._do(backend().maintenance.size())
-        for keys in self._pages():
-            known = {key: info for key in dict.fromkeys(keys) if (info := self.key_map.of(key)) is not None}
-            self._page(known)
-            self.report.keys += len(keys)
-            self.report.unknown_keys += sum(key not in known and not is_brokers(key) for key in set(keys))
-            self.seen(self.report.keys, max(total, self.report.keys))
+        here = backend().maintenance
+        maps = {here: self.key_map, **{place: KeyMap(place=place) for place in backend().beside}}
+        self._total = self._do(here.size())
+        self._beside(lambda place: self._expect(self._do(place.size())))
+        self._everything(here, self.key_map)
+        self._beside(lambda place: self._everything(place, maps[place]))
         if self._forgotten:  # feeds that were looked at before may hold what has no body now
             feeds, kinds = self.report.feeds, self.report.kinds.copy()
-            for keys in self._pages():
-                known = {key: info for key in keys if (info := self.key_map.of(key)) is not None}
-                self._page({key: info for key, info in known.items() if info.kind in (KeyKind.FLAT, KeyKind.GROUPS)})
+            self._feeds_again(here, self.key_map)
+            self._beside(lambda place: self._feeds_again(place, maps[place]))
             self.report.feeds, self.report.kinds = feeds, kinds
         return self.report
 
-    def _pages(self) -> Iterator[Sequence[bytes]]:
-        """All our keys; one may come twice."""
+    def _expect(self, keys: int) -> None:
+        """There are so many *keys* more."""
+        self._total += keys
+
+    def _beside(self, examine: Callable[[TimelineMaintenance], None]) -> None:
+        """Look at what is on servers beside the backend. If one cannot be asked, this is told, and what is on it is left out."""
+        for place in backend().beside:
+            if place in self._skipped:
+                continue
+            try:
+                examine(place)
+            except StorageError as error:
+                self._still_there()
+                self._skipped.add(place)
+                self.report.add(unreachable(place, error), False)
+
+    def _everything(self, place: TimelineMaintenance, key_map: KeyMap) -> None:
+        for keys in self._pages(place):
+            known = {key: info for key in dict.fromkeys(keys) if (info := key_map.of(key)) is not None}
+            self._page(known)
+            self.report.keys += len(keys)
+            self.report.unknown_keys += sum(key not in known and not is_brokers(key) for key in set(keys))
+            self.seen(self.report.keys, max(self._total, self.report.keys))
+
+    def _feeds_again(self, place: TimelineMaintenance, key_map: KeyMap) -> None:
+        for keys in self._pages(place):
+            known = {key: info for key in keys if (info := key_map.of(key)) is not None}
+            self._page({key: info for key, info in known.items() if info.kind in (KeyKind.FLAT, KeyKind.GROUPS)})
+
+    def _pages(self, place: TimelineMaintenance) -> Iterator[Sequence[bytes]]:
+        """All our keys that *place* reads; one may come twice."""
         cursor = None
         while cursor != 0:
-            cursor, keys = self._do(backend().maintenance.scan(cursor or 0))
+            cursor, keys = self._do(place.scan(cursor or 0))
             yield keys
 
     def _journal(self) -> None:
@@ -112,15 +157,19 @@ class Examination:
     def _do(self, operation: Steps[T]) -> T:
         return backend().run(operation)
 
-    def _still_there(self) -> None:
-        """:class:`~feedmill.errors.StorageError` if the server is away: that is no finding, but the end."""
+    def _still_there(self, error: Exception | None = None) -> None:
+        """:class:`~feedmill.errors.StorageError` if a server is away, as *error* may say: that is no finding about what was looked
+        at, but the end of what is there.
+        """
+        if isinstance(error, StorageAway):
+            raise error
         self._do(backend().maintenance.types([b"feedmill"]))
 
     def _guarded(self, what: str, check: Callable[[], None]) -> None:
         try:
             check()
         except Exception as error:
-            self._still_there()
+            self._still_there(error)
             self._tell([_unread(what, error)])
 
     def _each(
@@ -129,14 +178,14 @@ class Examination:
         """What *operation* gives for each of *items*: in one go or, where that fails, one after the other."""
         try:
             return list(zip(items, self._do(together([operation(item) for item in items])))) if items else []
-        except Exception:
-            self._still_there()
+        except Exception as error:
+            self._still_there(error)
         found = []
         for item in items:
             try:
                 found.append((item, self._do(operation(item))))
             except Exception as error:
-                self._still_there()
+                self._still_there(error)
                 self._tell([_unread(name(item), error)])
         return found
 
@@ -151,7 +200,7 @@ class Examination:
                 self._do(repair)
                 fixed = True
             except Exception as error:  # also an app's own aggregator may raise anything: that is about this one alone
-                self._still_there()
+                self._still_there(error)
                 findings = [_unfixable(finding, error) for finding in findings]
         for finding in findings:
             self.report.add(finding, fixed and finding.fixable)
@@ -173,6 +222,8 @@ class Examination:
         feeds.update((info, {}) for _, info in by_kind[KeyKind.GROUPS])
         self._without_hash(by_kind[KeyKind.RANKS] + by_kind[KeyKind.COUNT], feeds)
         self._overflows([info for _, info in by_kind[KeyKind.OVERFLOW]], feeds)
+        held = [info for _, info in by_kind[KeyKind.LOCK]]
+        self._beside(lambda place: self._locked(place, [info for info in held if place_of(info.feed_class) is place]))
         self.report.bodies += len(by_kind[KeyKind.BODY])
         self.report.kinds.update(info.feed_class for _, info in by_kind[KeyKind.FLAT])
         self.report.kinds.update(info.feed_class for info in feeds)
@@ -209,6 +260,15 @@ class Examination:
         if hashes and self._do(backend().maintenance.number(list(hashes))) < len(hashes):
             feeds.update((hashes[key], {}) for key, held in self._types(list(hashes)) if held == "none")
 
+    def _locked(self, place: TimelineMaintenance, infos: Sequence[KeyInfo]) -> None:
+        """Feeds on other servers of which there is a lock or something among the pending writes here, but nothing that *place* reads:
+        they come up in no other way.
+        """
+        for some in batched(infos, BATCH):
+            keys = {(info.key + GROUPS).encode(): info.feed for info in some}
+            types = self._do(place.types(list(keys)))
+            self._groups([(info, {}) for info, held in zip(keys.values(), types) if held == "none"])
+
     def _overflows(self, infos: Sequence[KeyInfo], feeds: dict[KeyInfo, dict[bytes, str]]) -> None:
         """Overflow whose group does not say that it has one, and those that do not fit their group."""
         for info, flaw in self._each(list(batched(infos, BATCH)), suspicions, lambda batch: batch[0].key):
@@ -217,28 +277,45 @@ class Examination:
                     feeds.setdefault(each.feed, {})[each.group] = suspected
 
     def _flats(self, flats: Sequence[tuple[bytes, KeyInfo]]) -> None:
-        texts = self._do(backend().maintenance.strings([key for key, _ in flats]))
-        missing = dict(self._types([key for (key, _), text in zip(flats, texts) if text is None]))
+        found = self._stored_flats(flats)
+        missing = dict(self._types([key for (key, _), stored in found if stored is None]))
         sound: list[tuple[KeyInfo, list[bytes]]] = []
-        for (key, info), text in zip(flats, texts):
-            if text is None:
+        for (key, info), stored in found:
+            if stored is None:
                 self._is_of_type(key, info, missing[key])
                 continue
             self.report.feeds += 1
-            ids = newest_ids(text)
+            ids, most = newest_ids(stored), info.feed_class.max_length
             if ids is None:
-                fixed = repaired_flat(text)
-                self._tell(damaged_flat(info.key, text), backend().maintenance.flat_put(info.key, text, fixed))
+                fixed = repaired_flat(stored.text)
+                self._tell(damaged_flat(info.key, stored), _place(info).flat_put(info.key, stored, fixed))
                 ids = cut(fixed)[::-1]
+            if found_long := overlong(info.key, len(ids), most):
+                timeline, channel = info.feed_class.timeline(), info.feed_class.channel()
+                self._tell(found_long, timeline.flat_trim(info.key, most, channel=channel))
             sound.append((info, ids))
         self._look_for_bodies(sound)
+
+    def _stored_flats(
+        self, flats: Sequence[tuple[bytes, KeyInfo]]
+    ) -> list[tuple[tuple[bytes, KeyInfo], StoredFlat | None]]:
+        """The timelines at *flats*, all of them on the same servers, in one go or, where that fails, one after the other."""
+        place = _place(flats[0][1])
+        try:
+            return list(zip(flats, self._do(place.flats([key for key, _ in flats]))))
+        except Exception as error:
+            self._still_there(error)
+        each = self._each(flats, lambda flat: place.flats([flat[0]]), lambda flat: flat[1].key)
+        return [(flat, stored) for flat, (stored,) in each]
 
     def _groups(self, feeds: Sequence[Suspected]) -> None:
         self.report.feeds += len(feeds)
         sound: list[tuple[KeyInfo, list[bytes]]] = []
         close: list[Suspected] = []
         repaired: list[Suspected] = []
-        for (info, overflows), stored in self._each(feeds, _stored, lambda feed: feed[0].key):
+        stored_feeds = self._each(feeds, _stored, lambda feed: feed[0].key)
+        self._unlisted_overflows(stored_feeds)
+        for (info, overflows), stored in stored_feeds:
             ids = None if overflows else self._glances.healthy(info.feed_class, stored)
             if ids is None:
                 close.append((info, overflows))
@@ -254,6 +331,16 @@ class Examination:
         for (info, _), (case, _) in self._each(repaired, lambda feed: diagnose(*feed), lambda feed: feed[0].key):
             sound.append((info, case.shown_ids()[::-1]))
         self._look_for_bodies([each for each in sound if each[0].feed_class.activity_storage_class is not None])
+
+    def _unlisted_overflows(self, feeds: Sequence[tuple[Suspected, StoredFeed]]) -> None:
+        """Suspect overflow of *feeds*, as they were read, where no scan gives it."""
+        apart = [each for each in feeds if each[1].overflows and not _place(each[0][0]).lists_overflow]
+        infos = [
+            info._replace(kind=KeyKind.OVERFLOW, group=group)
+            for (info, _), stored in apart
+            for group in stored.overflows
+        ]
+        self._overflows(infos, {info: suspected for (info, suspected), _ in apart})
 
     def _look_for_bodies(self, held: Sequence[tuple[KeyInfo, list[bytes]]]) -> None:
         """Feeds, each with the ids that it holds, newest first, some of which may lead nowhere."""
@@ -281,9 +368,14 @@ class Examination:
                 yield from storage_class.activities().remove([raw_id])
 
 
+def _place(info: KeyInfo) -> TimelineMaintenance:
+    """What reads a feed."""
+    return maintenance(info.feed_class.timeline())
+
+
 def _stored(feed: Suspected) -> Steps[StoredFeed]:
     info, _ = feed
-    return backend().maintenance.feed(info.key, info.feed_class.count_key_of(info.user_id))
+    return _place(info).feed(info.key, info.feed_class.count_key_of(info.user_id))
 
 
 def _unread(what: str, error: Exception) -> Finding:

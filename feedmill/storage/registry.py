@@ -10,6 +10,7 @@ from feedmill import settings
 from feedmill.errors import DeclarationError, SettingsError
 from feedmill.redis_urls import SCHEMES
 from feedmill.storage.base import Backend
+from feedmill.storage.maintenance import TimelineMaintenance
 
 #: Makes the backend that a URL names.
 Factory = Callable[[str], Backend]
@@ -101,6 +102,12 @@ def storage(storage_class: Any, own: Any) -> Any:
             f"FEEDMILL_{needs.upper()} is empty, and feeds with {storage_class.__name__} are stored there; name the servers"
         )
     return _substitute(storage_class, own)
+
+
+def maintenance(timelines: Any) -> TimelineMaintenance:
+    """What the doctor reads and repairs of *timelines*, the storage that a feed class uses."""
+    own: TimelineMaintenance | None = getattr(timelines, "maintenance", None)
+    return backend().maintenance if own is None else own
 
 
 @functools.cache

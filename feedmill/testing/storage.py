@@ -30,7 +30,7 @@ from feedmill.cursor import GroupPosition
 from feedmill.errors import ArgumentError
 from feedmill.feeds import RedisAggregatedFeed, RedisNotificationFeed
 from feedmill.grouping.operations import plan
-from feedmill.keys import ARRIVALS, ended_key, fanout_record_key
+from feedmill.keys import ARRIVALS, GROUPS, ended_key, fanout_record_key
 from feedmill.msgpack_codec import pack
 from feedmill.records.layout import HAS_OVERFLOW
 from feedmill.storage import activity_state as state
@@ -55,8 +55,10 @@ from feedmill.storage.base import (
 )
 from feedmill.storage.hook_queue import MOST_ARRIVALS, HookSettlement, split_owner
 from feedmill.storage.journal import FANOUT, HOOK, MESSAGE, Claim, NotBegun, RateLimit, Succession
+from feedmill.storage.maintenance import StoredFlat, TimelineMaintenance
 from feedmill.storage.operations import PAUSE, Interrupted, Steps, barrier, together
 from feedmill.storage.pubsub import LISTENING, Listener
+from feedmill.storage.registry import maintenance
 from feedmill.storage.request_log import RequestState
 from feedmill.verbs import Love
 
@@ -1580,50 +1582,98 @@ class PubSubContract(Contract):
         assert asyncio.run(hear()) == [begun, begun, message, message, [], []]
 
 
-class MaintenanceContract(Contract):
+class TimelineMaintenanceContract(Contract):
+    """What the doctor sees and repairs of timelines, on whatever servers they are."""
+
+    @property
+    def reads(self) -> TimelineMaintenance:
+        """What reads them."""
+        return maintenance(self.tested.groups)
+
+    def test_all_feeds_are_seen(self) -> None:
+        """A scan finds each feed once or more, with its type, and others of this name are not there."""
+        feed, flat = ContractNotes(1), "fm:contract:flat:{1}"
+        feed.add(Activity(1, Love, 5))
+        self.run(self.tested.flat.flat_add([flat], [_id(1)], 10))
+        hashes = [(feed.key + GROUPS).encode(), (ContractNotes(2).key + GROUPS).encode()]
+        assert {hashes[0], flat.encode()} <= self._scanned()
+        keys = [*hashes, flat.encode(), b"none"]
+        assert self.run(self.reads.types(keys)) == ["hash", "none", "string", "none"]
+        assert self.run(self.reads.number(keys)) == 2
+        assert self.run(self.reads.size()) >= 2
+
+    def _scanned(self) -> set[bytes]:
+        cursor, found = 0, set[bytes]()
+        while True:
+            cursor, keys = self.run(self.reads.scan(cursor))
+            found |= set(keys)
+            if not cursor:
+                return found
+
+    def test_a_feed(self) -> None:
+        """All of a feed is seen; a lock is let go if it is still the one that was seen."""
+        feed, reads = ContractNotes(1), self.reads
+        feed.add(Activity(1, Love, 5))
+        lock = Lock(b"stranger", time.time(), 30)
+        self.run(feed.timeline().begin(_OneFeed(feed), NOTHING, lock, FeedLimits(100, 0, feed.channel())))
+        found = self.run(reads.feed(feed.key, feed.count_key))
+        assert (len(found.scores), list(found.records), found.wrong, found.pending) == (1, list(found.scores), {}, b"")
+        assert found.lock == pytest.approx(lock.now + lock.ttl, abs=0.002) and found.count == b"1 1 1"
+        assert found.scores_flaw == ""
+        self.run(reads.clear(feed.key, feed.count_key))
+        assert self.run(reads.feed(feed.key, feed.count_key)) == found
+        self.run(reads.unlock(feed.key, found.lock + 5))
+        assert self.run(reads.feed(feed.key, feed.count_key)).lock == found.lock
+        self.run(reads.unlock(feed.key, found.lock))
+        assert self.run(reads.feed(feed.key, feed.count_key)).lock is None
+        assert self.run(reads.feed(ContractNotes(2).key, "")).records == {}
+
+    def test_flat_feeds(self) -> None:
+        """A flat feed is read whole, and loses the ids that are to go."""
+        key, ids = "contract:flat:{1}", [_id(number) for number in range(1, 4)]
+        self.run(self.tested.flat.flat_add([key], ids, 10))
+        (found, none) = self.run(self.reads.flats([key.encode(), b"none"]))
+        assert found == (b"".join(ids), ()) and none is None
+        assert self.run(self.reads.flat_put(key, found, ids[0] + ids[2]))
+        assert self.run(self.tested.flat.flat_slice(key, 0, 9)) == [ids[2], ids[0]]
+        self.run(self.reads.flat_put(key, found, ids[2]))  # of what was read before
+        assert ids[2] in self.run(self.tested.flat.flat_slice(key, 0, 9))
+
+    def test_overflows(self) -> None:
+        """A group's overflow is read between two looks at its record."""
+        groups, reads, head = self.tested.groups, self.reads, bytes([HAS_OVERFLOW])
+        lock, limits = Lock(b"writer__", time.time(), 10), FeedLimits(100, 0, "")
+        self.run(groups.begin(_Feeds(1, counted=False), NOTHING, lock, limits))
+        overflow: list[Any] = [(b"g", actor, SET, b"x") for actor in _actors(3)]
+        self.run(groups.commit([Changes(key_of(1), b"", put=[(b"g", head, 1.0)], overflow=overflow)], lock, ""))
+        asked = [(key_of(1), b"g"), (key_of(1), b"none")]
+        assert self.run(reads.overflow_sizes(asked)) == [3, 0]
+        found = dict.fromkeys(_actors(3), b"x")
+        assert self.run(reads.overflows(asked)) == [(head, found, head), (None, {}, None)]
+        assert self.run(reads.feed(key_of(1), "")).overflows == {b"g": 3}
+        assert self.run(reads.feed(key_of(1), "", [b"g", b"none"])).overflows == {b"g": 3, b"none": 0}
+
+
+class MaintenanceContract(TimelineMaintenanceContract):
     """What the doctor sees and repairs."""
 
     def test_everything_is_seen(self) -> None:
         """A scan finds each key once or more, with its type."""
-        maintenance, feed = self.tested.maintenance, ContractNotes(1)
+        feed, record = ContractNotes(1), fanout_record_key(f"{NAME}:one").encode()
         feed.add(Activity(1, Love, 5))
-        self.run(self.tested.flat.flat_add(["contract:flat:{1}"], [_id(1)], 10))
         self.run(self.tested.journal.open(NAME, f"{NAME}:one", ADD, b"body"))
-        cursor, found = 0, set[bytes]()
-        while True:
-            cursor, keys = self.run(maintenance.scan(cursor))
-            found |= set(keys)
-            if not cursor:
-                break
-        record = fanout_record_key(f"{NAME}:one").encode()
+        found = self._scanned()
         assert {feed.key.encode() + b":groups", feed.count_key.encode(), record} <= found
-        assert self.run(maintenance.types([record, feed.count_key.encode(), b"none"])) == ["hash", "string", "none"]
-        assert self.run(maintenance.number([record, b"none"])) == 1 and self.run(maintenance.size()) >= len(found)
-        assert self.run(maintenance.expires([fanout_record_key(f"{NAME}:one")])) == [True]
+        assert self.run(self.reads.types([record, feed.count_key.encode(), b"none"])) == ["hash", "string", "none"]
+        assert self.run(self.reads.number([record, b"none"])) == 1 and self.run(self.reads.size()) >= len(found)
+        assert self.run(self.tested.maintenance.expires([fanout_record_key(f"{NAME}:one")])) == [True]
 
-    def test_a_feed(self) -> None:
-        """All of a feed is seen; a lock is let go if it is still the one that was seen."""
-        maintenance, feed = self.tested.maintenance, ContractNotes(1)
-        feed.add(Activity(1, Love, 5))
-        lock = Lock(b"stranger", time.time(), 30)
-        self.run(feed.timeline().begin(_OneFeed(feed), NOTHING, lock, FeedLimits(100, 0, feed.channel())))
-        found = self.run(maintenance.feed(feed.key, feed.count_key))
-        assert (len(found.scores), list(found.records), found.wrong, found.pending) == (1, list(found.scores), {}, b"")
-        assert found.lock == pytest.approx(lock.now + lock.ttl, abs=0.002) and found.count == b"1 1 1"
-        self.run(maintenance.unlock(feed.key, found.lock + 5))
-        assert self.run(maintenance.feed(feed.key, feed.count_key)).lock == found.lock
-        self.run(maintenance.unlock(feed.key, found.lock))
-        assert self.run(maintenance.feed(feed.key, feed.count_key)).lock is None
-        assert self.run(maintenance.feed(ContractNotes(2).key, "")).records == {}
-
-    def test_flat_feeds(self) -> None:
-        """A flat feed is read whole, and replaced unless it was changed meanwhile."""
-        maintenance, key = self.tested.maintenance, "contract:flat:{1}"
+    def test_a_flat_feed_is_replaced_whole(self) -> None:
+        """Nothing is done with one that was changed since it was read."""
+        key = "contract:flat:{1}"
         self.run(self.tested.flat.flat_add([key], [_id(1), _id(2)], 10))
-        assert self.run(maintenance.strings([key.encode(), b"none"])) == [_id(1) + _id(2), None]
-        assert not self.run(maintenance.flat_put(key, _id(1), _id(3)))
-        assert self.run(maintenance.flat_put(key, _id(1) + _id(2), _id(3)))
-        assert self.run(self.tested.flat.flat_slice(key, 0, 9)) == [_id(3)]
+        assert not self.run(self.reads.flat_put(key, StoredFlat(_id(1)), _id(3)))
+        assert self.run(self.tested.flat.flat_slice(key, 0, 9)) == [_id(2), _id(1)]
 
     def test_the_journal(self) -> None:
         """Records and bodies are read; what is due is put in and taken out."""
@@ -1641,19 +1691,6 @@ class MaintenanceContract(Contract):
         assert self.run(maintenance.fanout_records([fanout])) == [record]
         self.run(maintenance.forget(fanout_record_key(fanout)))
         assert self.run(maintenance.fanout_records([fanout])) == [{}]
-
-    def test_overflows(self) -> None:
-        """A group's overflow is read between two looks at its record."""
-        groups, maintenance, head = self.tested.groups, self.tested.maintenance, bytes([HAS_OVERFLOW])
-        lock, limits = Lock(b"writer__", time.time(), 10), FeedLimits(100, 0, "")
-        self.run(groups.begin(_Feeds(1, counted=False), NOTHING, lock, limits))
-        overflow: list[Any] = [(b"g", actor, SET, b"x") for actor in _actors(3)]
-        self.run(groups.commit([Changes(key_of(1), b"", put=[(b"g", head, 1.0)], overflow=overflow)], lock, ""))
-        asked = [(key_of(1), b"g"), (key_of(1), b"none")]
-        assert self.run(maintenance.overflow_sizes(asked)) == [3, 0]
-        found = dict.fromkeys(_actors(3), b"x")
-        assert self.run(maintenance.overflows(asked)) == [(head, found, head), (None, {}, None)]
-        assert self.run(maintenance.feed(key_of(1), "")).overflows == {b"g": 3}
 
     def test_the_server(self) -> None:
         """Facts are texts; there may be none."""

@@ -1,10 +1,11 @@
-"""A manager whose feeds are on both servers, and a process that writes to one feed."""
+"""Managers whose feeds are on Cassandra, and a process that writes to one feed."""
 
 from __future__ import annotations
 
 import datetime as dt
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import feedmill
@@ -17,6 +18,11 @@ from feedmill.feeds import (
     RedisFeed,
     RedisNotificationFeed,
 )
+from feedmill.grouping import writer as writer_of_groups
+from feedmill.storage.cassandra.backend import CassandraBackend
+from feedmill.storage.cassandra.session import CONDITIONAL
+from feedmill.storage.operations import Command
+from feedmill.storage.registry import backend
 from feedmill.verbs import Love
 
 START = dt.datetime(2024, 1, 1, 12, tzinfo=dt.timezone.utc)
@@ -63,6 +69,17 @@ class MixedManager(Manager):
         return () if activity.target_id is None else (activity.target_id,)
 
 
+class OwnThere(CassandraFeed):
+    key_format = "cql:own-there:%(user_id)s"
+
+
+class WholeManager(MixedManager):
+    """All feeds on Cassandra."""
+
+    notification_feed_class = Notes
+    user_feed_class = OwnThere
+
+
 KINDS: dict[str, type[Feed]] = {"flat": Home, "aggregated": News, "notification": Notes}
 
 
@@ -71,13 +88,52 @@ def activity(writer: int, number: int) -> Activity:
     return Activity(1000 * writer + number, Love, 7 + number % 3, time=START + dt.timedelta(seconds=number))
 
 
-def main(kind: str, writer: int, number: int) -> None:
+def write(kind: str, writer: int, number: int) -> None:
     """Write *number* activities to the feed of user 1, each by itself."""
     feed = KINDS[kind](1)
     for each in range(number):
         feed.add(activity(writer, each))
 
 
+def collide(kind: str, writer: int, number: int, writers: int) -> None:
+    """:func:`write`, with no lock that holds, as one of *writers* processes, numbered from 0. Each time nobody commits before all have read;
+    what comes then is left to chance. Prints how many commits the cluster refused.
+    """
+    feedmill.configure(lock_ttl=1e-9)  # whoever begins takes it over
+    writer_of_groups.MAX_LOST = 10_000
+    found = backend()
+    assert isinstance(found, CassandraBackend)
+    execute, client = found.cluster.execute, found.client
+    refused, met = 0, -1
+
+    def have_read(each: int, enough: int) -> None:
+        """Wait until *enough* writers have read for their activity number *each*."""
+        deadline = time.monotonic() + 120
+        while int(client.get(f"read:{each}") or 0) < enough:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+    def together(commands: Sequence[Command]) -> list[Any]:
+        nonlocal refused, met
+        commits = commands[0][1] == CONDITIONAL
+        if commits and met < each:
+            met = each
+            client.incr(f"read:{each}")
+            have_read(each, writers)
+        replies = execute(commands)
+        if commits:
+            refused += sum(not applied for applied, _ in replies)
+        return replies
+
+    found.cluster.execute = together  # type: ignore[method-assign]
+    feed = KINDS[kind](1)
+    for each in range(number):
+        have_read(each, writer)  # one after the other: a commit begins with a look at its lock
+        feed.add(activity(writer, each))
+    print(refused)
+
+
 if __name__ == "__main__":
     feedmill.configure(redis_url=sys.argv[1], cassandra_url=sys.argv[2])
-    main(sys.argv[3], int(sys.argv[4]), int(sys.argv[5]))
+    doing = {"write": write, "collide": collide}[sys.argv[3]]
+    doing(sys.argv[4], *map(int, sys.argv[5:]))

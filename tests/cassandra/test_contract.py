@@ -14,6 +14,7 @@ from feedmill.testing.storage import (
     GroupsContract,
     JournalContract,
     PubSubContract,
+    TimelineMaintenanceContract,
 )
 
 
@@ -25,6 +26,7 @@ class TestCassandra(
     JournalContract,
     AuxiliaryContract,
     PubSubContract,
+    TimelineMaintenanceContract,
 ):
     @pytest.fixture
     def backend(self, all_on_cassandra: CassandraBackend) -> Backend:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -213,6 +214,77 @@ def test_a_list_that_is_damaged(redis_url: str, monkeypatch: pytest.MonkeyPatch)
         assert run_json(shapes.Status, "status")["last_sweep"] is None
 
 
+def full(client: redis.Redis) -> Iterator[None]:
+    client.config_set("maxmemory", 1)
+    try:
+        yield
+    finally:
+        client.config_set("maxmemory", 0)
+
+
+def replica(client: redis.Redis) -> Iterator[None]:
+    client.replicaof("127.0.0.1", 1)
+    try:
+        yield
+    finally:
+        client.replicaof("NO", "ONE")
+
+
+def no_disk(client: redis.Redis) -> Iterator[None]:
+    def snapshot() -> None:
+        client.bgsave()
+        until(lambda: not client.info("persistence")["rdb_bgsave_in_progress"])
+
+    file = Path(client.config_get("dir")["dir"]) / client.config_get("dbfilename")["dbfilename"]
+    file.unlink(missing_ok=True)
+    (file / "in its way").mkdir(parents=True)
+    snapshot()
+    try:
+        yield
+    finally:
+        shutil.rmtree(file)
+        snapshot()
+
+
+@pytest.mark.parametrize(
+    ("inflict", "told"),
+    [
+        (full, "it is full: "),
+        (replica, "it is a replica, which can only be read"),
+        (no_disk, "its last snapshot failed, after which it takes no writes if "),
+    ],
+)
+def test_storage_that_refuses_writes(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, inflict: Callable[[redis.Redis], Iterator[None]], told: str
+) -> None:
+    """It answers and can be read, but it is not healthy: status and doctor say why, and no more when it takes writes again."""
+    monkeypatch.setattr(registry, "_managers", {TownManager.name: TownManager})
+    monkeypatch.setattr("feedmill.fanout.publisher.inline", lambda: True)
+    client = redis.Redis.from_url(redis_url)
+    with contextmanager(inflict)(client):
+        found = run_json(shapes.Status, "status", code=1)
+        assert found["storage"]["ok"] and found["storage"]["refuses"].startswith(told), found
+        assert [problem.partition(told)[0] for problem in found["problems"]] == ["the storage refuses writes: "]
+        assert ", refuses writes\n" in invoke("status").output
+        assert f"refused writes: Redis: {told}" in invoke("doctor").output
+    assert run_json(shapes.Status, "status")["healthy"]
+    assert "refused writes" not in invoke("doctor").output
+
+
+@pytest.mark.parametrize("celery_broker", BROKERS[:1], indirect=True)
+def test_a_broker_that_refuses_messages(folder: Folder) -> None:
+    """A Redis that has no memory left for messages is named."""
+    client = redis.Redis.from_url(folder.env["BROKER"])
+    client.config_set("maxmemory", 1)
+    try:
+        found = ask(folder, shapes.Status, "status", "--timeout", "10", code=1)
+        assert found["broker"]["ok"] and found["queues"] == []
+        assert found["problems"][0].startswith("the broker refuses writes: it is full: ")
+    finally:
+        client.config_set("maxmemory", 0)
+    assert "refuses" not in str(ask(folder, shapes.Status, "status", "--timeout", "10", code=1)["problems"])
+
+
 def test_no_manager_is_a_problem(memory: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that knows none tells of servers and workers all the same, and says where to name one, or to declare one."""
     monkeypatch.setattr(registry, "_managers", {})
@@ -222,5 +294,5 @@ def test_no_manager_is_a_problem(memory: None, monkeypatch: pytest.MonkeyPatch) 
     assert problem.startswith("no manager is known; name the modules that declare managers in FEEDMILL_MODULES")
     assert found | {"storage": None} == {
         **{"healthy": False, "storage": None, "queues": [], "last_sweep": None, "managers": []},
-        "broker": {"url": "", "ok": True, "seconds": None, "error": ""},
+        "broker": {"url": "", "ok": True, "seconds": None, "error": "", "refuses": ""},
     }

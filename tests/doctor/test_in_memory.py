@@ -169,6 +169,6 @@ def test_both_storages_show_the_doctor_the_same(redis_url: str) -> None:
         _, keys = backend().run(backend().maintenance.scan(0))
         ours = {key for key in keys if key.endswith((b":groups", b":count")) or b":home:" in key or b":a:" in key}
         feed = stored.scores, set(stored.records), stored.overflows, stored.pending, stored.lock, stored.wrong
-        seen.append((*feed, backend().run(backend().maintenance.strings([Home(USER).key.encode()]))[0], ours))
+        seen.append((*feed, backend().run(backend().maintenance.flats([Home(USER).key.encode()]))[0], ours))
     assert seen[0] == seen[1]
     assert any(key.endswith(GROUPS.encode()) for key in seen[0][-1])

@@ -7,12 +7,18 @@ from collections.abc import Sequence
 
 from feedmill.doctor.report import Finding
 from feedmill.ids import ID_SIZE, MAX_TIME, id_microseconds
+from feedmill.storage.maintenance import StoredFlat
+
+#: A feed is longer than its class allows from so many times its length and so many ids more on: writers cut it back some time after
+#: it has grown beyond its length.
+TIMES, MORE = 2, 1000
 
 
-def newest_ids(text: bytes) -> list[bytes] | None:
-    """All ids of the timeline *text*, newest first; None if anything is wrong with it."""
+def newest_ids(stored: StoredFlat) -> list[bytes] | None:
+    """All ids of a timeline, newest first; None if anything is wrong with it."""
+    text = stored.text
     ids = cut(text)
-    if len(text) % ID_SIZE or not all(map(operator.lt, ids, ids[1:])):
+    if stored.others or len(text) % ID_SIZE or not all(map(operator.lt, ids, ids[1:])):
         return None
     if ids and id_microseconds(ids[-1]) > MAX_TIME:
         return None
@@ -20,21 +26,33 @@ def newest_ids(text: bytes) -> list[bytes] | None:
     return ids
 
 
-def damaged_flat(key: str, text: bytes) -> list[Finding]:
+def damaged_flat(key: str, stored: StoredFlat) -> list[Finding]:
     """What is wrong with the timeline at *key*."""
-    found = []
+    found, text = [], stored.text
+    if stored.others:
+        shown = ", ".join(each[:ID_SIZE].hex() for each in stored.others[:3])
+        words = f"{len(stored.others)} of its entries are no ids of {ID_SIZE} bytes, such as {shown}"
+        found.append(Finding("entries that are no ids", key, words))
     if len(text) % ID_SIZE:
         found.append(
             Finding("broken length", key, f"its {len(text)} bytes are not a multiple of {ID_SIZE}, the size of an id")
         )
     ids = cut(text)
-    if any(id_microseconds(raw_id) > MAX_TIME for raw_id in ids) and not found:
+    if any(id_microseconds(raw_id) > MAX_TIME for raw_id in ids) and not len(text) % ID_SIZE:
         found.append(Finding("impossible id", key, "the time in an id is impossible"))
     if len(set(ids)) < len(ids):
         found.append(Finding("duplicate ids", key, f"{len(ids) - len(set(ids))} ids are in it more than once"))
     elif ids != sorted(ids) and not found:
         found.append(Finding("unsorted ids", key, "readers see a wrong order, and writers do not find some ids"))
     return found
+
+
+def overlong(key: str, length: int, max_length: int) -> list[Finding]:
+    """A finding if a timeline of *length* ids is much longer than its class allows."""
+    if length <= TIMES * max_length + MORE:
+        return []
+    text = f"it holds {length:,} entries, and its class allows {max_length:,}; --fix removes the oldest"
+    return [Finding("overlong feed", key, text)]
 
 
 def repaired_flat(text: bytes) -> bytes:

@@ -200,6 +200,8 @@ def foreign(case: Case, group: bytes, where: str, error: UnknownVerb) -> Finding
 
 def wrong_ranks(case: Case) -> Iterator[Finding]:
     """An entry without a record, a record without an entry, or one that stands at the wrong place."""
+    if case.stored.scores_flaw:
+        yield Finding("damaged ranks", case.key, case.stored.scores_flaw)
     for group in case.stored.scores:
         if group not in case.stored.records:
             yield Finding(

@@ -18,22 +18,23 @@ from feedmill.records.overflow import IdOverflowCodec
 from feedmill.records.record import Record
 from feedmill.storage.base import SET
 from feedmill.storage.operations import Steps
-from feedmill.storage.registry import backend
+from feedmill.storage.registry import maintenance
 
 #: Fields of overflow that are read at once.
 PIECE = 1000
 
 
 def suspicions(infos: Sequence[KeyInfo]) -> Steps[list[str | None]]:
-    """What is wrong with what each overflow holds: empty for one that no group says that it has, None if nothing is wrong or a
+    """What is wrong with what each overflow holds, all of them on the same servers: empty for one that no group says that it has, None if nothing is wrong or a
     writer came in between.
 
     How many actors it names is not looked at: that is seen when its feed is read.
     """
     names = [(info.key, info.group) for info in infos]
-    sizes = yield from backend().maintenance.overflow_sizes(names)
+    place = maintenance(infos[0].feed_class.timeline())
+    sizes = yield from place.overflow_sizes(names)
     small = [name for name, size in zip(names, sizes) if size <= PIECE]
-    found = dict(zip(small, (yield from backend().maintenance.overflows(small))))
+    found = dict(zip(small, (yield from place.overflows(small))))
     flaws: list[str | None] = []
     for info, name in zip(infos, names):
         if name not in found:  # a large one is read in pieces, alone

@@ -40,6 +40,8 @@ class Glances:
         look = look_for(feed_class.timeline_serializer)
         if look is None or stored.wrong or stored.lock is not None or stored.pending or reads_bodies(feed_class):
             return None
+        if stored.scores_flaw:
+            return None
         if len(stored.scores) != len(stored.records) or not _are_texts(stored.records):
             return None
         for remembered in (self._records[look], self._scores[feed_class]):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from feedmill import settings
 from feedmill.doctor.report import Finding
-from feedmill.errors import FeedmillError, StorageError
+from feedmill.errors import FeedmillError, SettingsError, StorageAway, StorageError
 from feedmill.fanout import publisher
+from feedmill.storage.maintenance import TimelineMaintenance, refusal
 from feedmill.storage.registry import backend
 from feedmill.tasks.listeners import listeners
 from feedmill.tasks.startup_checks import visibility_problem
 
 #: What messages may be in; anything else can carry code, or was never asked for.
 SAFE_CONTENT = {"msgpack", "application/x-msgpack", "json", "application/json"}
+#: What follows for the feeds on servers that cannot be asked.
+_UNSEEN = "the feeds there are not examined, or not to the end"
 #: Seconds in which the broker is to be reached.
 CONNECT = 5.0
 #: How the other keys of Celery's Redis transport begin, and what it puts between a queue's name and a priority.
@@ -21,8 +25,10 @@ BROKERS, PRIORITY = (b"_kombu.binding", b"unacked"), b"\x06\x16"
 
 
 def unsafe_server(fix: bool, tell: Callable[[Finding, bool], None]) -> None:
-    """Look at the server that holds the feeds: what it holds survives a restart, and it throws no feed away to make room."""
+    """Look at the server that holds the feeds: it takes writes, what it holds survives a restart, and it throws no feed away to make room."""
     said = backend().run(backend().maintenance.facts())
+    if refused := refusal(said):
+        tell(Finding("refused writes", "Redis", refused, fixable=False), False)
     policy = said.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         text = (
@@ -61,10 +67,25 @@ def cassandra_schema() -> Iterator[Finding]:
     try:
         problems = cluster.problems()
     except StorageError as error:
-        yield Finding("unreachable Cassandra", cluster.url.place, str(error), fixable=False)
+        yield Finding("unreachable Cassandra", cluster.url.place, f"{error}; {_UNSEEN}", fixable=False)
         return
     for problem in problems:
-        yield Finding("Cassandra schema", cluster.url.place, problem, fixable=False)
+        yield Finding("Cassandra schema", cluster.url.place, f"{problem}; {_UNSEEN}", fixable=False)
+
+
+def unreachable(place: TimelineMaintenance, error: StorageError) -> Finding:
+    """The finding about servers beside the backend in force that cannot be asked, or not any more."""
+    kind = f"unreachable {place.servers}" if isinstance(error, StorageAway) else "not examined"
+    return Finding(kind, f"feeds on {place.servers}", f"{error}; {_UNSEEN}", fixable=False)
+
+
+def unnamed_servers(feed_classes: Iterable[Any]) -> Iterator[Finding]:
+    """Look whether the settings name the servers of every feed class."""
+    for feed_class in feed_classes:
+        try:
+            feed_class.timeline()
+        except SettingsError as error:
+            yield Finding("not examined", f"feeds of {feed_class.__name__}", str(error), fixable=False)
 
 
 def unsafe_broker() -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from feedmill.cassandra_urls import parsed
 from feedmill.storage.base import Backend
 from feedmill.storage.cancelled import SETTLED, CancelledOperations
 from feedmill.storage.cassandra.session import CQL, CassandraSession
+from feedmill.storage.cassandra.timelines import CassandraTimelineStorage
 from feedmill.storage.operations import BARRIER, Command, Steps, interrupt
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class CassandraBackend(Backend):
         self.flat, self.groups = inner.flat, inner.groups
         self.activities, self.journal, self.auxiliary = inner.activities, inner.journal, inner.auxiliary
         self.pubsub, self.maintenance = inner.pubsub, inner.maintenance
+        self.beside = (CassandraTimelineStorage.maintenance,)
         #: Cancelled operations that are still to release what they hold.
         self._ending = CancelledOperations()
 

@@ -100,7 +100,7 @@ class CassandraFlatTimelines(FlatTimelines):
         for key, ids in held.items():
             gone = ids[max_length:] if len(ids) > 1.25 * max_length else []
             sizes[key] = len(ids) - len(gone)
-            commands += _removal(key, gone, sizes[key])
+            commands += removal(key, gone, sizes[key])
         if commands:
             yield commands
         if not horizon:
@@ -112,7 +112,7 @@ class CassandraFlatTimelines(FlatTimelines):
         found = yield [(CQL, "ids_below", key, (key, below, _everything)) for key in old]
         commands = []
         for key, rows in zip(old, found):
-            commands += _removal(key, [raw_id for (raw_id,) in rows], sizes[key] - len(rows))
+            commands += removal(key, [raw_id for (raw_id,) in rows], sizes[key] - len(rows))
         if commands:
             yield commands
 
@@ -128,7 +128,7 @@ class CassandraFlatTimelines(FlatTimelines):
             size = held.pop(HEADER_ID, None) or 0
             if held:
                 total += len(held)
-                commands += _removal(key, list(held), size - len(held))
+                commands += removal(key, list(held), size - len(held))
                 if channel:
                     published.append(_changed(channel, key, removed=len(held)))
         if commands:
@@ -165,7 +165,7 @@ class CassandraFlatTimelines(FlatTimelines):
         bound = horizon_id(horizon) if horizon else b""
         gone = [raw_id for place, raw_id in enumerate(held) if place >= length or raw_id < bound]
         if gone:
-            yield _removal(key, gone, len(held) - len(gone))
+            yield removal(key, gone, len(held) - len(gone))
             if channel:
                 yield [_changed(channel, key)]
 
@@ -180,7 +180,7 @@ class CassandraFlatTimelines(FlatTimelines):
 _everything = 2**31 - 1
 
 
-def _removal(key: str, ids: Sequence[bytes], size: int) -> list[Command]:
+def removal(key: str, ids: Sequence[bytes], size: int) -> list[Command]:
     """Remove *ids*, and write down how many are left."""
     now = write_time()
     writes: list[tuple[str, tuple[Any, ...]]] = [("ids_remove", (now, key, raw_id)) for raw_id in ids]

@@ -12,7 +12,7 @@ from typing import Any
 from feedmill import settings
 from feedmill.cassandra_urls import CassandraUrl
 from feedmill.errors import StorageAway, StorageError
-from feedmill.storage.cassandra.statements import COLUMNS, STATEMENTS, TABLES
+from feedmill.storage.cassandra.statements import ALL_FEEDS, COLUMNS, STATEMENTS, TABLES
 from feedmill.storage.operations import Command
 
 #: First word of the commands that are for Cassandra: ``(CQL, statement, key of the feed, parameters)``. The reply is a list of rows.
@@ -27,6 +27,8 @@ IN_FLIGHT = 128
 RETRIES, FIRST_PAUSE, LONGEST_PAUSE = 4, 0.05, 2.0
 #: Seconds for which a first connection is tried, and for which an answer is waited for where the URL says nothing.
 CONNECT, TIMEOUT = 10.0, 10.0
+#: µs by which what is deleted for good is dated ahead of the clock, and so behind all that was written.
+FORGET_AHEAD = 60_000_000
 INSTALL = "feeds on Cassandra need its driver: pip install 'feedmill[cassandra]'"
 
 
@@ -151,6 +153,27 @@ class CassandraSession:
             raise self._error(error) from error
         finally:
             cluster.shutdown()
+
+    # -- all feeds
+
+    def feeds(self, prefix: str) -> Iterator[str]:
+        """The keys of all feeds that begin with *prefix*, in no order; each node reads the keys of its whole tables for it."""
+        from cassandra.query import SimpleStatement
+
+        session, _ = self._session()
+        try:
+            for text in ALL_FEEDS:
+                for (key,) in session.execute(SimpleStatement(text, fetch_size=1000)):
+                    if key.startswith(prefix):
+                        yield key
+        except Exception as error:
+            raise self._error(error) from error
+
+    def forget(self, keys: Sequence[str]) -> None:
+        """Delete feeds to which nobody writes any more, whatever they hold and however far their writers' clocks were ahead."""
+        later = (time.time_ns() // 1000) + FORGET_AHEAD
+        for name in ("ids_delete", "groups_forget"):
+            self.execute([(CQL, name, key, (later, key)) for key in keys])
 
     # -- statements
 

@@ -63,6 +63,17 @@ STATEMENTS: Final = {
     "overflow": "SELECT actor, data FROM feed_groups WHERE feed = ? AND kind = 2 AND grp = ?",
     "overflow_from": "SELECT actor, data FROM feed_groups WHERE feed = ? AND kind = 2 AND grp = ? AND actor > ? LIMIT ?",
     "everything": f"SELECT kind, grp, actor, {_HEADER_COLUMNS} FROM feed_groups WHERE feed = ?",
+    # -- what the doctor reads: feeds by their tokens; of a feed all rows, where they are few, and else the names of its overflow
+    "partitioner": "SELECT partitioner FROM system.local",
+    **{
+        f"{table}_between": f"SELECT DISTINCT feed FROM {table} WHERE token(feed) > ? AND token(feed) <= ?"
+        for table in TABLES
+    },
+    "ids_there": "SELECT feed FROM feed_ids WHERE feed = ? LIMIT 1",
+    "groups_there": "SELECT feed FROM feed_groups WHERE feed = ? LIMIT 1",
+    "first_rows": f"SELECT kind, grp, actor, data, {_HEADER_COLUMNS} FROM feed_groups WHERE feed = ? LIMIT ?",
+    "names_from": "SELECT kind, grp, actor FROM feed_groups WHERE feed = ? AND (kind, grp, actor) > (?, ?, ?) LIMIT ?",
+    "overflow_count": "SELECT count(*) FROM feed_groups WHERE feed = ? AND kind = 2 AND grp = ?",
     # -- groups: parts of conditional batches
     "begin": f"INSERT INTO feed_groups (feed, kind, grp, actor, {_HEADER_COLUMNS})"
     " VALUES (?, 0, 0x, 0x, ?, ?, ?, ?, ?, ?) IF NOT EXISTS",
@@ -74,4 +85,8 @@ STATEMENTS: Final = {
     "end": f"DELETE FROM feed_groups WHERE {_HEADER_ROW} IF version = ?",
     "put": "INSERT INTO feed_groups (feed, kind, grp, actor, data) VALUES (?, ?, ?, ?, ?)",
     "remove": "DELETE FROM feed_groups WHERE feed = ? AND kind = ? AND grp = ? AND actor = ?",
+    # -- groups: all of a feed to which nobody writes any more
+    "groups_forget": "DELETE FROM feed_groups USING TIMESTAMP ? WHERE feed = ?",
 }
+#: The keys of all feeds, a statement for each table.
+ALL_FEEDS: Final = tuple(f"SELECT DISTINCT feed FROM {table}" for table in TABLES)

@@ -40,7 +40,8 @@ from feedmill.storage.base import (
     WriteRequest,
 )
 from feedmill.storage.cassandra.flat import CassandraFlatTimelines
-from feedmill.storage.cassandra.header import Header, Rank
+from feedmill.storage.cassandra.header import Header, Rank, with_version
+from feedmill.storage.cassandra.maintenance import CassandraMaintenance
 from feedmill.storage.cassandra.session import CONDITIONAL, CQL
 from feedmill.storage.cassandra.statements import HEADER, OVERFLOW, RECORD
 from feedmill.storage.deleted_feeds import state_of_deleted
@@ -117,6 +118,7 @@ class CassandraTimelineStorage(CassandraFlatTimelines, GroupTimelines):
 
     #: The setting that names the servers that the backend in force must have beside it.
     needs: ClassVar[str] = "cassandra_url"
+    maintenance: ClassVar[CassandraMaintenance] = CassandraMaintenance()
 
     # -- the cycle
 
@@ -385,9 +387,13 @@ class CassandraTimelineStorage(CassandraFlatTimelines, GroupTimelines):
         asked: Header | None = None
         for _ in range(MOST_TRIES):
             (rows,) = yield [(CQL, "everything", key, (key,))]
-            header = next((Header.read(key, row[3:]) for row in rows if row[0] == HEADER), Header())
-            if header.version is None:  # perhaps by a try whose answer was lost
+            columns = next((row[3:] for row in rows if row[0] == HEADER), None)
+            header = Header() if columns is None else Header.read(key, columns)
+            if not rows:  # perhaps by a try whose answer was lost
                 return asked or header
+            if header.version is None:  # nobody of us left it so, and nothing can be written on that condition
+                yield [(CQL, CONDITIONAL, key, [with_version(key, columns)])]
+                continue
             asked = header
             places = [(kind, group, actor) for kind, group, actor, *_ in rows if kind != HEADER]
             ((applied, _),) = yield [(CQL, CONDITIONAL, key, _emptying(key, header, places, seconds))]

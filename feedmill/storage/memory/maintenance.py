@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from feedmill.ids import ID_SIZE
 from feedmill.keys import GROUPS, PRESENT, activity_key, due_key, fanout_record_key
 from feedmill.records.layout import HAS_OVERFLOW
-from feedmill.storage.maintenance import FANOUT_RECORD, HASH, STRING, ZSET, Maintenance, StoredFeed
+from feedmill.storage.maintenance import FANOUT_RECORD, HASH, STRING, ZSET, Maintenance, StoredFeed, StoredFlat
 from feedmill.storage.memory.data import DATA, Groups, atomic, journal_time
 from feedmill.storage.operations import Steps
 
@@ -75,13 +75,13 @@ class MemoryMaintenance(Maintenance):
         return list(zip(records, held, records))
 
     @atomic
-    def strings(self, keys: Sequence[bytes]) -> list[bytes | None]:
+    def flats(self, keys: Sequence[bytes]) -> list[StoredFlat | None]:
         found = [DATA.flat.get(key.decode()) for key in keys]
-        return [None if ids is None else b"".join(ids) for ids in found]
+        return [None if ids is None else StoredFlat(b"".join(ids)) for ids in found]
 
     @atomic
-    def flat_put(self, key: str, before: bytes, after: bytes) -> bool:
-        if b"".join(DATA.flat.get(key, ())) != before:
+    def flat_put(self, key: str, before: StoredFlat, after: bytes) -> bool:
+        if b"".join(DATA.flat.get(key, ())) != before.text:
             return False
         DATA.flat[key] = [after[at : at + ID_SIZE] for at in range(0, len(after), ID_SIZE)]
         return True
@@ -127,6 +127,10 @@ class MemoryMaintenance(Maintenance):
         held = DATA.groups.get(key)
         if held is not None and held.lock and held.deadline == lock:
             held.lock = b""
+
+    @atomic
+    def clear(self, key: str, count_key: str) -> None:
+        return None
 
     @atomic
     def set_aside(self, key: str, wanted: str) -> None:

@@ -16,13 +16,16 @@ from feedmill.storage.maintenance import (
     ZSET,
     Maintenance,
     StoredFeed,
+    StoredFlat,
 )
-from feedmill.storage.operations import Command, Steps
+from feedmill.storage.operations import Command, Steps, together
 from feedmill.storage.redis.journal import journal_time
 from feedmill.storage.redis.timelines import PENDING_FIELD, STATE, call_script
 
 #: Keys that one step of a scan looks at.
 SCAN_SIZE = 1000
+#: Types of the keys of a feed of groups: groups by score, records and state, the count.
+TYPES = (ZSET, HASH, STRING)
 _STATE, _PENDING_FIELD = STATE.encode(), PENDING_FIELD.encode()
 _TOKEN, _DEADLINE = 8, 13
 
@@ -57,8 +60,8 @@ class RedisMaintenance(Maintenance):
         keys = [key, key + GROUPS, *([count_key] if count_key else [])]
         ((types, scores, fields, count, overflows),) = yield [call_script("inspect", keys, *groups)]
         wrong = {
-            name: wanted
-            for name, held, wanted in zip(keys, types, (ZSET, HASH, STRING))
+            name: f"the key is not a {wanted}; --fix renames it"
+            for name, held, wanted in zip(keys, types, TYPES)
             if held.decode() not in (wanted, "none")
         }
         records = dict(zip(fields[::2], fields[1::2]))
@@ -91,12 +94,12 @@ class RedisMaintenance(Maintenance):
             for at in range(0, len(replies), 3)
         ]
 
-    def strings(self, keys: Sequence[bytes]) -> Steps[list[bytes | None]]:
+    def flats(self, keys: Sequence[bytes]) -> Steps[list[StoredFlat | None]]:
         (values,) = yield [("MGET", *keys)]
-        return list(values)
+        return [None if text is None else StoredFlat(text) for text in values]
 
-    def flat_put(self, key: str, before: bytes, after: bytes) -> Steps[bool]:
-        digest = hashlib.sha1(before, usedforsecurity=False).hexdigest()
+    def flat_put(self, key: str, before: StoredFlat, after: bytes) -> Steps[bool]:
+        digest = hashlib.sha1(before.text, usedforsecurity=False).hexdigest()
         (done,) = yield [call_script("flat_put", [key], digest, after)]
         return bool(done)
 
@@ -129,12 +132,16 @@ class RedisMaintenance(Maintenance):
     def unlock(self, key: str, lock: float) -> Steps[None]:
         yield [call_script("unlock", [key + GROUPS], f"{round(lock * 1000):013d}")]
 
+    def clear(self, key: str, count_key: str) -> Steps[None]:
+        keys = [key, key + GROUPS, *([count_key] if count_key else [])]
+        yield from together([self.set_aside(name, wanted) for name, wanted in zip(keys, TYPES)])
+
     def set_aside(self, key: str, wanted: str) -> Steps[None]:
         names = [each.encode(errors="surrogateescape") for each in (key, set_aside_key(key))]
         yield [call_script("set_aside", names, wanted, KEEP_ASIDE)]
 
     def facts(self) -> Steps[dict[str, str]]:
-        sections = yield [("INFO", "memory"), ("INFO", "persistence")]
+        sections = yield [("INFO", "memory"), ("INFO", "persistence"), ("INFO", "replication")]
         lines = [line.partition(":") for section in sections for line in section.decode().splitlines()]
         return {name: value for name, _, value in lines}
 

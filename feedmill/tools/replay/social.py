@@ -15,8 +15,8 @@ from feedmill.manager import Manager
 from feedmill.msgpack_codec import pack, unpack
 from feedmill.verbs import Verb, register
 
-#: The folder that holds the graph; not a setting of Feedmill.
-DIR = "REPLAY_DIR"
+#: The folder that holds the graph, and the manager to whose feeds is written; no settings of Feedmill.
+DIR, MANAGER = "REPLAY_DIR", "REPLAY_MANAGER"
 #: Groups that aggregated feeds keep: so many that a replay never drops one, and every count can be checked.
 MAX_GROUPS = 10_000
 #: Who is notified: followers who did something with the object in an earlier row, its owner, or nobody.
@@ -86,3 +86,19 @@ class SocialManager(Manager):
             return []
         earlier, row = first.get(activity.object_id, {}), context["row"]
         return [user for user in followers.get(activity.actor_id, []) if earlier.get(user, row) < row]
+
+
+def playing_for(named: type[Manager]) -> type[SocialManager]:
+    """A manager over the graph in ``REPLAY_DIR`` that writes to the feeds of *named*, in chunks of the same size.
+
+    Hooks of *named* are not asked: they look into an application's data, and may tell its users something.
+    """
+
+    class ReplayManager(SocialManager):
+        name = f"{SocialManager.name}.named"
+        feed_classes = named.feed_classes
+        notification_feed_class = named.notification_feed_class
+        user_feed_class = named.user_feed_class
+        fanout_chunk_size = named.fanout_chunk_size
+
+    return ReplayManager
