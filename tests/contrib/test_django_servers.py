@@ -11,14 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.conftest import needed
+from tests.conftest import free_port, needed
 from tests.contrib.servers import QUICK
 from tests.contrib.test_django_site import ROOT, SITE, manage
 from tests.test_two_deployments import until
@@ -51,9 +50,7 @@ def server(tmp_path: Path, redis_url: str) -> Iterator[tuple[subprocess.Popen[by
     if session.returncode == 2:  # before Django 5.2 nothing is imported
         session = manage("shell", "-c", SESSION, **env)
     assert session.returncode == 0, session.stderr
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable,
         "-m",
