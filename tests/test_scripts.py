@@ -173,10 +173,8 @@ class Trial:
 
 
 @pytest.fixture
-def trial(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Trial:
-    feedmill.configure(lock_ttl=600)
-    for ttl in ("journal.WAKEUP_TTL", "hook_queue.HOOKS_WAKEUP_TTL"):
-        monkeypatch.setattr(f"feedmill.storage.redis.{ttl}", 600_000)  # nothing expires meanwhile
+def trial(redis_url: str, lasting_wakeups: None, monkeypatch: pytest.MonkeyPatch) -> Trial:
+    feedmill.configure(lock_ttl=600)  # nothing expires meanwhile
     client = backend().client  # type: ignore[attr-defined]
     for command in scripts.load_commands():
         client.execute_command(*command)
@@ -237,8 +235,8 @@ def use_everything(client: redis.Redis) -> None:
     feed.mark_all()
     feed.page(2)
     for _ in range(2):
-        run(Home(9).timeline().idle_begin(Home(9).key, 60))
-        run(Home(9).timeline().flat_add([Home(9).key], [on_day(1).raw_id], 5, 0, 60, True))
+        run(Home(9).timeline().idle_begin(Home(9).key, 6000))
+        run(Home(9).timeline().flat_add([Home(9).key], [on_day(1).raw_id], 5, 0, 6000, True))
     run(Home(9).timeline().idle_end(Home(9).key))
     run(feed.timeline().counts_and_oldest(feed.key, feed.count_key, math.inf))
     News(7).actors(News(7)[0])
