@@ -205,11 +205,16 @@ class Cluster(CassandraSession):
         storages._world().answered()
         return replies
 
-    def _start(self, session: Any, prepared: dict[str, Any], command: Command, deadline: float) -> Any:
+    def _node_of(self) -> Callable[[str], Any]:
+        """Each command goes by itself, so that a fault strikes one."""
+        return lambda key: key
+
+    def _start(self, session: Any, prepared: dict[str, Any], commands: Sequence[Command], deadline: float) -> Any:
+        (command,) = commands
         self._command = command
         if command[1] not in _OF_NO_FEED:
             self._keys.add(command[2])
-        return super()._start(session, prepared, self._apart(command), deadline)
+        return super()._start(session, prepared, [self._apart(command)], deadline)
 
     def _apart(self, command: Command) -> Command:
         """*command* about the feed of this history."""
