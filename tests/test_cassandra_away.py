@@ -13,16 +13,18 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
 import feedmill
 from feedmill.cassandra_urls import parsed
+from feedmill.cli import health
 from feedmill.doctor import examine
 from feedmill.errors import StorageAway, StorageError
 from feedmill.keys import GROUPS
 from feedmill.msgpack_codec import pack
 from feedmill.storage.cassandra import session as sessions
 from feedmill.storage.cassandra.backend import CassandraBackend
-from feedmill.storage.cassandra.flat import CassandraFlatTimelines
+from feedmill.storage.cassandra.flat import HEADER_ID, CassandraFlatTimelines
 from feedmill.storage.cassandra.maintenance import CassandraMaintenance
 from feedmill.storage.journal import Claim
 from feedmill.storage.operations import Steps
@@ -130,6 +132,17 @@ def test_classes_whose_servers_are_not_named(box: FakeBroker) -> None:
     report = examine()
     named = {each.where for each in report.shown if "FEEDMILL_CASSANDRA_URL is empty" in each.text}
     assert {"feeds of Home", "feeds of News"} <= named and report.remaining >= 2
+
+
+def test_the_status_says_so(box: FakeBroker) -> None:
+    """A cluster that is away is a problem, and what is asked of the others is told; where none is named, nothing is said."""
+    feedmill.configure(celery_app="feedmill.tasks:app")
+    assert health.examine([MixedManager.name], 3.0, math.inf, math.inf).status.cassandra is None
+    feedmill.configure(cassandra_url=NOWHERE)
+    found = health.examine([MixedManager.name], 3.0, math.inf, math.inf).status
+    assert found.storage.ok and found.cassandra is not None and found.cassandra.url == NOWHERE
+    (problem,) = [each for each in found.problems if "Cassandra" in each]
+    assert problem.startswith("the Cassandra cluster does not answer: Cassandra at 127.0.0.1:1") and not found.healthy
 
 
 class Ring:
@@ -272,6 +285,58 @@ def test_changes_are_published_once_they_are_written() -> None:
         next(operation)
         assert [command[0] for command in operation.send(reply)] == [sessions.CQL]
         assert [command[0] for command in operation.send([[]])] == ["PUBLISH"]
+
+
+def test_a_removal_is_of_what_is_still_on_its_way_as_well() -> None:
+    """An id that was not there when it was removed does not come with a write that timed out before and takes effect later."""
+    operation = CassandraFlatTimelines().flat_remove(["key"], [b"here", b"on its way"])
+    next(operation)
+    ((_, kind, _, writes),) = operation.send([[(b"here", None), (HEADER_ID, 3)]])
+    assert kind == sessions.BATCH
+    assert [values[2] for name, values in writes if name == "ids_remove"] == [b"here", b"on its way"]
+    assert [values[1] for name, values in writes if name == "ids_size"] == [2]
+    with pytest.raises(StopIteration) as stop:
+        operation.send([[]])
+    assert stop.value.value == 1
+
+
+def test_an_addition_outlives_a_removal_that_is_still_on_its_way() -> None:
+    """An id that was there when it was added does not go with a removal that timed out before and takes effect later."""
+    operation = CassandraFlatTimelines().flat_add(["key"], [b"here", b"new"], 9, channel="told")
+    next(operation)
+    ((_, kind, _, writes),) = operation.send([[(b"here", None), (HEADER_ID, 1)]])
+    assert kind == sessions.BATCH
+    assert [values[1] for name, values in writes if name == "ids_put"] == [b"here", b"new"]
+    assert [values[1] for name, values in writes if name == "ids_size"] == [2]
+    ((_, _, message),) = operation.send([[]])
+    assert '"added": 1' in message
+
+
+def test_a_time_limit_stays_one() -> None:
+    """A task whose time is over while it uses the cluster is told that, and not of an error of the storage."""
+    cluster = sessions.CassandraSession(parsed("X", NOWHERE), "LOCAL_QUORUM", "LOCAL_SERIAL")
+
+    class Session:
+        over = False
+
+        def execute_async(self, *given: Any, **named: Any) -> Any:
+            if self.over:
+                raise RuntimeError("somebody goes on")
+            self.over = True
+            raise SoftTimeLimitExceeded
+
+    alone: list[Any] = [(sessions.CQL, "header", "key", ("key",))]
+    together: list[Any] = [(sessions.CQL, sessions.BATCH, key, [("write", ())]) for key in "ab"]
+    for commands in (alone, together):
+        for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
+            cluster._connected = (
+                os.getpid(),
+                SimpleNamespace(metadata=None),
+                Session(),
+                {"header": "header", "write": "WRITE"},
+            )
+            with pytest.raises(SoftTimeLimitExceeded):
+                run(commands)
 
 
 def test_a_cancelled_coroutine_is_waited_for(memory: None) -> None:

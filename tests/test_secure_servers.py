@@ -32,7 +32,7 @@ from tests.feeds.samples import in_group, on_day
 from tests.social import AUTHOR, FOLLOWERS, HomeFeed, NewsFeed, NotificationFeed, SocialManager
 
 #: Seconds in which what must come comes.
-SOON = 30.0
+SOON = 60.0
 ROOT = Path(__file__).parent.parent
 #: One server with its certificates for all of them.
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("tls")]

@@ -8,7 +8,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
+
+from celery.exceptions import SoftTimeLimitExceeded
 
 from feedmill import settings
 from feedmill.cassandra_urls import CassandraUrl
@@ -105,7 +107,7 @@ class CassandraSession:
         except BaseException as error:
             cluster.shutdown()
             if isinstance(error, Exception):
-                raise self._error(error) from error
+                self._fail(error)
             raise
         return os.getpid(), cluster, session, prepared
 
@@ -128,7 +130,7 @@ class CassandraSession:
             for text in TABLES.values():
                 session.execute(text)
         except Exception as error:
-            raise self._error(error) from error
+            self._fail(error)
         finally:
             cluster.shutdown()
 
@@ -153,11 +155,11 @@ class CassandraSession:
                     )
             return found
         except Exception as error:
-            raise self._error(error) from error
+            self._fail(error)
         finally:
             cluster.shutdown()
 
-    # -- feeds for good
+    # -- deletion for good
 
     def forget(self, keys: Sequence[str]) -> None:
         """Delete feeds to which nobody writes any more, whatever they hold and however far their writers' clocks were ahead."""
@@ -212,6 +214,8 @@ class CassandraSession:
                     continue
                 try:
                     _share(replies, commands, numbers, _result(future))
+                except SoftTimeLimitExceeded:
+                    raise
                 except Exception:  # each by itself: what is wrong with one is no matter of the others
                     apart += [[number] for number in numbers]
             for (number,), future in self._send(session, prepared, commands, apart, deadline):
@@ -246,7 +250,7 @@ class CassandraSession:
                 return _reply(command, _result(future))
             except Exception as error:
                 if _is_last(error, tries, deadline):
-                    raise self._error(error) from error
+                    self._fail(error)
                 time.sleep(_pause(tries))
             future = self._attempt(session, prepared, [command], deadline)
         raise AssertionError("unreachable")
@@ -284,6 +288,8 @@ class CassandraSession:
             try:
                 together = [commands[number] for number in numbers]
                 _share(replies, commands, numbers, await self._arows(session, prepared, together, deadline))
+            except SoftTimeLimitExceeded:
+                raise
             except Exception:  # each by itself: what is wrong with one is no matter of the others
                 await asyncio.gather(
                     *(self._aanswer(session, prepared, commands, [number], deadline, replies) for number in numbers)
@@ -297,7 +303,7 @@ class CassandraSession:
                 return
             except Exception as error:
                 if _is_last(error, tries, deadline):
-                    raise self._error(error) from error
+                    self._fail(error)
                 await asyncio.sleep(_pause(tries))
 
     async def _arows(
@@ -325,10 +331,14 @@ class CassandraSession:
 
     # -- errors
 
+    def _fail(self, error: Exception) -> NoReturn:
+        """Raise what the caller is told of *error*. That a task's time is over is no error of the storage."""
+        if isinstance(error, (StorageError, SoftTimeLimitExceeded)):
+            raise error
+        raise self._error(error) from error
+
     def _error(self, error: Exception) -> StorageError:
         """What the caller is told of *error*."""
-        if isinstance(error, StorageError):
-            return error
         where = f"Cassandra at {self.url.place}"
         text = f"{type(error).__name__}: {str(error).rstrip('.')[:300]}"
         from cassandra import AuthenticationFailed, InvalidRequest, Unauthorized

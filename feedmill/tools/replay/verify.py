@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator
-from feedmill.doctor.key_map import KeyKind, KeyMap
+from feedmill.doctor.key_map import KeyKind, KeyMap, pages
 from feedmill.errors import DeclarationError
 from feedmill.feeds import AggregatedFeed, Feed
 from feedmill.grouping.operations import has_custom_merge
@@ -186,14 +187,10 @@ def _strangers(manager: type[SocialManager], people: Set[EntityId]) -> set[tuple
     """(key, user) of each feed that there is of somebody who is none of *people*."""
     names, found = set(map(str, people)), set()
     for place in (backend().maintenance, *backend().beside):
-        known, cursor = KeyMap([manager], place), 0
-        while True:
-            cursor, keys = backend().run(place.scan(cursor))
-            for what in filter(None, map(known.of, keys)):
-                if what.kind in (KeyKind.FLAT, KeyKind.RANKS, KeyKind.GROUPS) and what.user_id not in names:
-                    found.add((what.key, what.user_id))
-            if not cursor:
-                break
+        known = KeyMap([manager], place)
+        for what in filter(None, map(known.of, itertools.chain.from_iterable(pages(place)))):
+            if what.kind in (KeyKind.FLAT, KeyKind.RANKS, KeyKind.GROUPS) and what.user_id not in names:
+                found.add((what.key, what.user_id))
     return found
 
 
