@@ -23,7 +23,7 @@ help:
 	@echo "make soak   random faults for a while, e.g. ARGS='--soak-minutes 30'; adds to docs/reliability.md"
 	@echo "make fuzz   a million malformed inputs, e.g. ARGS='--inputs 20000'; a whole run writes docs/reliability/fuzz.json"
 	@echo "make fuzz-http  ten thousand requests made of the HTTP service's own description, e.g. ARGS='--requests 100000'"
-	@echo "make simulate  histories with faults in one thread, from seeds, e.g. ARGS='--seconds 60'; docs/decisions/0050 says what of"
+	@echo "make simulate  histories with faults in one thread, from seeds, e.g. ARGS='--seconds 60' or '--storage cassandra'; docs/decisions/0050 says what of"
 	@echo "make pythons  install and test on the other supported Pythons of this machine"
 	@echo "make djangos  test what Django projects get on each Python and Django of this machine"
 	@echo "make audit  known holes in what is installed"
@@ -97,7 +97,7 @@ fuzz-http: $(STAMP)
 	$(BIN)/python -m tests.http_service.fuzz $(ARGS)
 
 # A minute of it on each storage; a whole run: ARGS='--histories 1000000 --json docs/reliability/simulation.json'. --add goes on behind
-# the seeds that the record has. See --help.
+# the seeds that the record has. With --storage cassandra some feeds are on a Cassandra server: about two histories a second. See --help.
 simulate: $(STAMP)
 	$(BIN)/python -m tests.simulation $(or $(ARGS),--seconds 120 --storage both)
 

@@ -9,19 +9,22 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
 import feedmill
 from feedmill.cassandra_urls import parsed
+from feedmill.cli import health
 from feedmill.doctor import examine
 from feedmill.errors import StorageAway, StorageError
 from feedmill.keys import GROUPS
 from feedmill.msgpack_codec import pack
 from feedmill.storage.cassandra import session as sessions
 from feedmill.storage.cassandra.backend import CassandraBackend
-from feedmill.storage.cassandra.flat import CassandraFlatTimelines
+from feedmill.storage.cassandra.flat import HEADER_ID, CassandraFlatTimelines
 from feedmill.storage.cassandra.maintenance import CassandraMaintenance
 from feedmill.storage.journal import Claim
 from feedmill.storage.operations import Steps
@@ -131,6 +134,17 @@ def test_classes_whose_servers_are_not_named(box: FakeBroker) -> None:
     assert {"feeds of Home", "feeds of News"} <= named and report.remaining >= 2
 
 
+def test_the_status_says_so(box: FakeBroker) -> None:
+    """A cluster that is away is a problem, and what is asked of the others is told; where none is named, nothing is said."""
+    feedmill.configure(celery_app="feedmill.tasks:app")
+    assert health.examine([MixedManager.name], 3.0, math.inf, math.inf).status.cassandra is None
+    feedmill.configure(cassandra_url=NOWHERE)
+    found = health.examine([MixedManager.name], 3.0, math.inf, math.inf).status
+    assert found.storage.ok and found.cassandra is not None and found.cassandra.url == NOWHERE
+    (problem,) = [each for each in found.problems if "Cassandra" in each]
+    assert problem.startswith("the Cassandra cluster does not answer: Cassandra at 127.0.0.1:1") and not found.healthy
+
+
 class Ring:
     """A cluster of two tables, whose feeds are given by their tokens."""
 
@@ -208,7 +222,7 @@ def test_tries_of_a_command_end() -> None:
             asked.append(timeout)
             raise Unavailable("x")
 
-    cluster._connected = os.getpid(), None, Session(), {"header": "header"}
+    cluster._connected = os.getpid(), SimpleNamespace(metadata=None), Session(), {"header": "header"}
     commands: list[Any] = [(sessions.CQL, "header", "key", ("key",))]
     for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
         began = time.monotonic()
@@ -216,6 +230,47 @@ def test_tries_of_a_command_end() -> None:
             run(commands)
         assert time.monotonic() < began + 0.6
     assert max(asked) <= 0.3
+
+
+def test_one_feed_that_cannot_be_read_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where feeds are asked for by one statement, and that fails because of one of them, the others are asked for by themselves."""
+    from cassandra import ReadFailure
+
+    cluster = sessions.CassandraSession(parsed("X", NOWHERE), "LOCAL_QUORUM", "LOCAL_SERIAL")
+    sent: list[Any] = []
+
+    def start(session: Any, prepared: Any, commands: Any, deadline: float) -> Any:
+        sent.append([command[2] for command in commands])
+        if "bad" in sent[-1]:
+            raise ReadFailure("too many tombstones")
+        return Answer([(key, b"id", None) for key in sent[-1]] if len(commands) > 1 else [(b"id", None)])
+
+    class Answer:
+        def __init__(self, rows: list[Any]) -> None:
+            self.rows = rows
+
+        def result(self) -> Any:
+            return self
+
+        def all(self) -> list[Any]:
+            return self.rows
+
+        def add_callbacks(self, callback: Any, errback: Any) -> None:
+            callback(self.rows)
+
+    monkeypatch.setattr(cluster, "_start", start)
+    monkeypatch.setattr(cluster, "_node_of", lambda: lambda key: None)
+    cluster._connected = os.getpid(), None, None, {}
+    commands: list[Any] = [(sessions.CQL, "ids_known", key, (key, [b"id"])) for key in "abc"]
+    bad: Any = (sessions.CQL, "ids_known", "bad", ("bad", [b"id"]))
+    for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
+        sent.clear()
+        assert [[tuple(row) for row in rows] for rows in run(commands)] == [[(b"id", None)]] * 3
+        assert sent == [["a", "b", "c"]]
+        sent.clear()
+        with pytest.raises(StorageError, match="too many tombstones"):
+            run([*commands, bad])
+        assert sent == [["a", "b", "c", "bad"], ["a"], ["b"], ["c"], ["bad"]]
 
 
 def test_changes_are_published_once_they_are_written() -> None:
@@ -230,6 +285,58 @@ def test_changes_are_published_once_they_are_written() -> None:
         next(operation)
         assert [command[0] for command in operation.send(reply)] == [sessions.CQL]
         assert [command[0] for command in operation.send([[]])] == ["PUBLISH"]
+
+
+def test_a_removal_is_of_what_is_still_on_its_way_as_well() -> None:
+    """An id that was not there when it was removed does not come with a write that timed out before and takes effect later."""
+    operation = CassandraFlatTimelines().flat_remove(["key"], [b"here", b"on its way"])
+    next(operation)
+    ((_, kind, _, writes),) = operation.send([[(b"here", None), (HEADER_ID, 3)]])
+    assert kind == sessions.BATCH
+    assert [values[2] for name, values in writes if name == "ids_remove"] == [b"here", b"on its way"]
+    assert [values[1] for name, values in writes if name == "ids_size"] == [2]
+    with pytest.raises(StopIteration) as stop:
+        operation.send([[]])
+    assert stop.value.value == 1
+
+
+def test_an_addition_outlives_a_removal_that_is_still_on_its_way() -> None:
+    """An id that was there when it was added does not go with a removal that timed out before and takes effect later."""
+    operation = CassandraFlatTimelines().flat_add(["key"], [b"here", b"new"], 9, channel="told")
+    next(operation)
+    ((_, kind, _, writes),) = operation.send([[(b"here", None), (HEADER_ID, 1)]])
+    assert kind == sessions.BATCH
+    assert [values[1] for name, values in writes if name == "ids_put"] == [b"here", b"new"]
+    assert [values[1] for name, values in writes if name == "ids_size"] == [2]
+    ((_, _, message),) = operation.send([[]])
+    assert '"added": 1' in message
+
+
+def test_a_time_limit_stays_one() -> None:
+    """A task whose time is over while it uses the cluster is told that, and not of an error of the storage."""
+    cluster = sessions.CassandraSession(parsed("X", NOWHERE), "LOCAL_QUORUM", "LOCAL_SERIAL")
+
+    class Session:
+        over = False
+
+        def execute_async(self, *given: Any, **named: Any) -> Any:
+            if self.over:
+                raise RuntimeError("somebody goes on")
+            self.over = True
+            raise SoftTimeLimitExceeded
+
+    alone: list[Any] = [(sessions.CQL, "header", "key", ("key",))]
+    together: list[Any] = [(sessions.CQL, sessions.BATCH, key, [("write", ())]) for key in "ab"]
+    for commands in (alone, together):
+        for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
+            cluster._connected = (
+                os.getpid(),
+                SimpleNamespace(metadata=None),
+                Session(),
+                {"header": "header", "write": "WRITE"},
+            )
+            with pytest.raises(SoftTimeLimitExceeded):
+                run(commands)
 
 
 def test_a_cancelled_coroutine_is_waited_for(memory: None) -> None:

@@ -21,6 +21,7 @@ from feedmill.msgpack_codec import pack
 from feedmill.storage.base import FeedLimits, Lock, WriteRequest
 from feedmill.storage.hook_queue import HookSettlement
 from feedmill.storage.journal import RateLimit
+from feedmill.storage.maintenance import StoredFlat
 from feedmill.storage.operations import Steps
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RedisBackend
@@ -312,7 +313,7 @@ def use_everything(client: redis.Redis) -> None:
     make_overdue(NAME)
     drain.sweep()
     run(Home(1).timeline().flat_add([Home(1).key], [on_day(1).raw_id], 5))
-    run(backend().maintenance.flat_put(Home(1).key, on_day(1).raw_id, on_day(2).raw_id))
+    run(backend().maintenance.flat_put(Home(1).key, StoredFlat(on_day(1).raw_id), on_day(2).raw_id))
     client.lpush(News(1).key, "x")
     run(backend().maintenance.set_aside(News(1).key, "zset"))
     client.hset(Notes(9).key + ":groups", b"\0m", b"1" + b"t" * 8 + b"9999999999999")

@@ -29,13 +29,14 @@ def traces(
     command: Callable[..., Any] | None = None,
     *,
     is_meant: Callable[[bytes], bool] = lambda key: True,
+    beside: Iterable[tuple[str, bytes, list[bytes]]] = (),
 ) -> list[str]:
     """Where one of *names* stands, and what does. *command* runs a command of Redis; without, it is the storage in memory.
 
-    In which keys it *is_meant* to look for values; keys are all looked at.
+    In which keys it *is_meant* to look for values; keys are all looked at. *beside*: what is stored elsewhere: where, key and values.
     """
     looked, found = tuple(names), list[str]()
-    for where, key, values in _in_memory() if command is None else _on_redis(command):
+    for where, key, values in (*(_in_memory() if command is None else _on_redis(command)), *beside):
         for data in (key, *(values if is_meant(key) else ())):
             if any(each in data for each in looked):
                 found.append(f"{where} {key[:80]!r}: {data[:200]!r}")

@@ -32,6 +32,7 @@ from feedmill.grouping.custom_merge import custom_merge
 from feedmill.grouping.merge import GroupMerge
 from feedmill.grouping.operations import (
     ADD,
+    REMOVE,
     MemberOp,
     Plan,
     RegroupOp,
@@ -161,9 +162,7 @@ class _Cycle:
         feeds = UserFeedBatch(self.feed_class, self.user_ids)
         try:
             begun = self.storage.begin(feeds, request, self._lock(self.token), self.limits)
-            if self.listener and any(
-                map(_adds, self.plan.ops)
-            ):  # also what an earlier attempt wrote that did not get to note it
+            if self._may_have_written():
                 begun = self._noted(begun, self.user_ids)
             replies = yield from begun
             if replies.count(ADDED) == len(replies):
@@ -175,6 +174,15 @@ class _Cycle:
             yield from self._release()
             raise
         return self.changed
+
+    def _may_have_written(self) -> bool:
+        """Whether there may be arrivals of which a hook is to be told: of what is added, also by an earlier attempt that did not get to
+        note them; and of what comes out again, if there was such an attempt, for a worker does not wait in its first.
+        """
+        if not self.listener:
+            return False
+        again = self.deadline is not None
+        return any(_adds(op) or (again and isinstance(op, MemberOp) and op.kind == REMOVE) for op in self.plan.ops)
 
     def _rest(self, request: WriteRequest, replies: Sequence[Snapshot | NotHeld]) -> Steps[None]:
         """Do what additions alone do not do, given what *request* came to in each feed."""

@@ -68,8 +68,18 @@ class LocalCassandra:
     """A server of one node in a folder of its own. It may be killed and started again with what it wrote."""
 
     def __init__(
-        self, home: Path, address: str = "127.0.0.1", seeds: str = "", port: int = 0, storage: int = 0
+        self,
+        home: Path,
+        address: str = "127.0.0.1",
+        seeds: str = "",
+        port: int = 0,
+        storage: int = 0,
+        *,
+        synced: bool = True,
     ) -> None:
+        #: Whether each write is in the log on disk before it is answered, so that a killed server has lost nothing; else every ten
+        #: seconds, as servers are set up that have others beside them.
+        self.synced = synced
         self.home, self.address = home, address
         self.folder = Path(tempfile.mkdtemp(prefix="feedmill-cassandra-"))
         self.port, self.storage_port = port or free_port(), storage or free_port()
@@ -96,9 +106,6 @@ class LocalCassandra:
             "data_file_directories": [data],
             "commitlog_directory": str(self.folder / "commitlog"),
             "saved_caches_directory": str(self.folder / "caches"),
-            # Each write is in the log before it is answered, so that a killed server has lost nothing.
-            "commitlog_sync": "batch",
-            "commitlog_sync_batch_window_in_ms": 1,
             "concurrent_reads": 8,
             "concurrent_writes": 8,
             "commitlog_total_space_in_mb": 64,
@@ -113,7 +120,12 @@ class LocalCassandra:
             "auto_bootstrap": False,
             "auto_snapshot": False,
         }
-        options.pop("commitlog_sync_period_in_ms", None)
+        for name in [name for name in options if name.startswith("commitlog_sync")]:
+            del options[name]
+        sync: dict[str, Any] = {"commitlog_sync": "periodic", "commitlog_sync_period_in_ms": 10_000}
+        if self.synced:
+            sync = {"commitlog_sync": "batch", "commitlog_sync_batch_window_in_ms": 1}
+        options |= sync
         options["seed_provider"][0]["parameters"][0]["seeds"] = seeds
         (self.folder / "cassandra.yaml").write_text(json.dumps(options, indent=1), encoding="utf-8")
         (self.folder / "logback.xml").write_text(_LOGBACK, encoding="utf-8")
@@ -174,9 +186,9 @@ class LocalCassandra:
 
 
 @contextlib.contextmanager
-def local_cassandra(home: Path) -> Iterator[LocalCassandra]:
+def local_cassandra(home: Path, *, synced: bool = True) -> Iterator[LocalCassandra]:
     """A server while the block runs."""
-    server = LocalCassandra(home)
+    server = LocalCassandra(home, synced=synced)
     try:
         server.start()
         yield server

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from feedmill import Activity, Manager, registry, verbs
 from feedmill.aggregators import BaseAggregator, DecayAggregator, NotificationAggregator, RecentVerbAggregator
 from feedmill.feeds import Feed, RedisAggregatedFeed, RedisFeed, RedisNotificationFeed
 from feedmill.manager.hook_values import FinishedFanout, Notification
+from feedmill.storage.cassandra import CassandraTimelineStorage
 from feedmill.verbs import Comment, Love, Verb
 from tests.instances import Instance, Photo, Remark, Team, User
 
@@ -445,3 +447,31 @@ def feeds_of(manager: type[Manager]) -> dict[str, type[Feed]]:
     """All feeds of a manager by name, without that of a user's own activities."""
     notes = {"notes": manager.notification_feed_class} if manager.notification_feed_class else {}
     return {**manager.feed_classes, **notes}
+
+
+#: The name under which a user's own feed is placed.
+OWN_FEED = "own"
+
+
+def _placed(manager: type[Manager]) -> dict[str, type[Feed]]:
+    assert manager.user_feed_class is not None
+    return {**feeds_of(manager), OWN_FEED: manager.user_feed_class}
+
+
+def may_be_on_cassandra(manager: str) -> list[str]:
+    """Names of the feeds of a manager that may be on Cassandra: those that no time without a reader ends."""
+    return [name for name, kind in _placed(RELEASES[NEW][manager]).items() if not kind.expires_idle()]
+
+
+@contextlib.contextmanager
+def on_cassandra(manager: str, names: Iterable[str]) -> Iterator[None]:
+    """While this lasts the feeds *names* of a manager are on Cassandra, as if their classes were declared so."""
+    classes = _placed(RELEASES[NEW][manager])
+    before = {classes[name]: classes[name].timeline_storage_class for name in names}
+    for each in before:
+        each.timeline_storage_class = CassandraTimelineStorage
+    try:
+        yield
+    finally:
+        for each, storage_class in before.items():
+            each.timeline_storage_class = storage_class

@@ -13,7 +13,7 @@ from typing import Any
 from greenlet import GreenletExit
 
 from feedmill import registry
-from feedmill.errors import ArgumentError, DeclarationError, FeedBusy, StorageError, UnknownActivity
+from feedmill.errors import ArgumentError, DeclarationError, FeedBusy, StorageAway, StorageError, UnknownActivity
 from feedmill.fanout.handle import Fanout
 from feedmill.feeds import Feed
 from feedmill.feeds.aggregated import AggregatedFeed
@@ -28,6 +28,8 @@ from tests.simulation.world import FOREVER, Process, World
 
 #: How often a client tries the same thing.
 MOST_TRIES = 60
+#: Seconds until a client tries again what needs servers that are away.
+LONG_AWAY = 25.0
 
 
 class HookFailed(Exception):
@@ -103,7 +105,8 @@ class Clients:
                 break
             except AGAIN as error:
                 world.say(f"{op.name} failed: {error!r}"[:200])
-                world.sleep(world.rng.choice((0.01, 0.5, 3.0, 20.0)))
+                pause = world.rng.choice((0.01, 0.5, 3.0, 20.0))
+                world.sleep(LONG_AWAY if isinstance(error, StorageAway) else pause)
         self.model.concern(_named(op))
         world.say(f"has done {op.name}{op.args}")
         self.held -= subjects

@@ -7,9 +7,10 @@ import dataclasses
 import logging
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from feedmill import doctor, registry, settings, verbs
 from feedmill.doctor import runner
@@ -37,6 +38,9 @@ from tests.simulation.plan import Plan
 from tests.simulation.world import Process, World
 from tests.traces import traces
 
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Cluster
+
 #: Sweeps after which everything must be done.
 MOST_SWEEPS = 80
 
@@ -57,8 +61,10 @@ class Result:
 class Simulator:
     """Runs histories in this process, on one storage."""
 
-    def __init__(self, storage: str = "memory", driver: storages.RedisDriver | None = None) -> None:
-        self.storage, self.driver = storage, driver
+    def __init__(
+        self, storage: str = "memory", driver: storages.RedisDriver | None = None, cluster: Cluster | None = None
+    ) -> None:
+        self.storage, self.driver, self.cluster = storage, driver, cluster
         #: Keys of feeds that were read while nothing was stored of them, and nothing was wrong: so it is in each history.
         self._nothing: set[str] = set()
 
@@ -72,16 +78,21 @@ class Simulator:
             setattr(place, name, value)
 
         before, random_before = settings._current, random.getstate()
-        real = time.time, time.monotonic, time.sleep, os.urandom
+        real, thread = (time.time, time.monotonic, time.sleep, os.urandom), threading.get_ident()
+
+        def here() -> bool:
+            """Whether this is the world's own thread, and no other that a test has left."""
+            return worlds.WORLD is not None and threading.get_ident() == thread
+
         patch(verbs, "_verbs", verbs._verbs)
         patch(registry, "_managers", registry._managers)
         patch(deferral, "_sweeps", {})  # outboxes of others have databases that are real
         patch(time, "time", worlds.clock(real[0]))
         patch(time, "monotonic", worlds.steady_clock(real[1]))
-        patch(time, "sleep", lambda seconds: worlds.WORLD.sleep(seconds) if worlds.WORLD else real[2](seconds))
+        patch(time, "sleep", lambda seconds: worlds.WORLD.sleep(seconds) if here() else real[2](seconds))
         patch(time, "time_ns", lambda: int(time.time() * 1e9))
         patch(notification, "_now", lambda: int(time.time() * 1e6))
-        patch(os, "urandom", lambda size: worlds.WORLD.rng.randbytes(size) if worlds.WORLD else real[3](size))
+        patch(os, "urandom", lambda size: worlds.WORLD.rng.randbytes(size) if here() else real[3](size))
         patch(publisher, "send", self._send)
         patch(publisher, "length", lambda queue: self.broker.length(queue))
         patch(publisher, "batched", nothing_to_batch)
@@ -94,9 +105,8 @@ class Simulator:
         patch(tasks, "current_task", None)
         patch(writer, "RETRY", 0.1)  # a lock that is held costs as many commands as it is asked for
         logging.disable(logging.CRITICAL)
-        kept = storages.in_memory(patch) if self.driver is None else storages.on_redis(patch, self.driver)
         try:
-            with kept:
+            with self._storage(patch):
                 yield self
         finally:
             worlds.WORLD = None
@@ -105,6 +115,15 @@ class Simulator:
                 setattr(place, name, value)
             settings._current = before
             random.setstate(random_before)
+
+    def _storage(self, patch: Callable[[Any, str, Any], None]) -> contextlib.AbstractContextManager[None]:
+        if self.driver is None:
+            return storages.in_memory(patch)
+        if self.cluster is None:
+            return storages.on_redis(patch, self.driver)
+        from tests.simulation.cluster import on_cassandra
+
+        return on_cassandra(patch, self.driver, self.cluster)
 
     def _send(self, name: str, args: Any, **rest: Any) -> None:
         self.broker.send(name, args, **rest)
@@ -117,6 +136,18 @@ class Simulator:
             storages.clear_memory()
         else:
             self.driver.reset()
+        if self.cluster is not None:
+            self.cluster.reset()
+        before = settings.current()
+        if plan.lock_ttl:
+            settings.configure(lock_ttl=plan.lock_ttl)
+        try:
+            with app.on_cassandra(plan.manager, plan.on_cassandra if self.cluster is not None else ()):
+                return self._run(plan, trace=trace)
+        finally:
+            settings._current = before
+
+    def _run(self, plan: Plan, *, trace: bool) -> Result:
         random.seed(plan.schedule)
         world = World(plan.schedule, list(plan.faults), turns=plan.turns, trace=trace)
         world.manager, world.slow = plan.manager, plan.slow
@@ -288,6 +319,8 @@ class Simulator:
                 yield f"{key.decode()} has {len(pending)} bytes among its pending writes"
 
     def _check(self, world: World, plan: Plan, model: Model, clients: Clients, excluded: set[str]) -> None:
+        if self.cluster is not None:
+            self.cluster.settle()
         if letters := backend().run(backend().journal.dead_letters(5)):
             raise Wrong(f"dead letters: {[letter.reason for letter in letters]}")
         for fanout in clients.fanouts:
@@ -316,7 +349,8 @@ class Simulator:
             return
         for user in sorted(model.nameless):
             command = None if self.driver is None else self.driver.command
-            found = traces(_names(user), command, is_meant=lambda key, user=user: _is_meant(key, user))
+            beside = () if self.cluster is None else self.cluster.stored()
+            found = traces(_names(user), command, is_meant=lambda key, user=user: _is_meant(key, user), beside=beside)
             if found:
                 raise Wrong(f"{app.SPELLINGS[user][-1]} is deleted, and named by {found[:3]}")
 
@@ -356,7 +390,8 @@ class Simulator:
         if self.driver is None:
             return [*DATA.flat, *(key for key, held in DATA.groups.items() if held.scores)]
         found = self.driver.command("KEYS", "fm:sim:*}")
-        return [key.decode() for key in found if self.driver.command("TYPE", key) in (b"zset", b"string")]
+        held = [key.decode() for key in found if self.driver.command("TYPE", key) in (b"zset", b"string")]
+        return held if self.cluster is None else [*held, *self.cluster.timelines()]
 
     def _is_stored(self, feed: Feed) -> bool:
         """Whether anything may be stored of *feed*."""

@@ -20,6 +20,12 @@ from feedmill.grouping.operations import EVERYTHING, is_updated
 from feedmill.ids import split
 from feedmill.manager import idle, writes
 from feedmill.storage import activity_state
+from feedmill.storage.cassandra import flat as cassandra_flat
+from feedmill.storage.cassandra import session
+from feedmill.storage.cassandra.flat import CassandraFlatTimelines
+from feedmill.storage.cassandra.header import Header
+from feedmill.storage.cassandra.session import BATCH, CONDITIONAL, CQL
+from feedmill.storage.cassandra.timelines import CassandraTimelineStorage
 from feedmill.storage.memory import DATA
 from feedmill.storage.memory.activities import MemoryActivityStorage
 from feedmill.storage.memory.auxiliary import MemoryNotifiedUsers
@@ -323,6 +329,144 @@ def reordered(patch: Patch) -> None:
     _in_any_order(patch, ignored=False)
 
 
+def header_last(patch: Patch) -> None:
+    """The rows of a feed are read first and its header second: an old row is written back under a new version."""
+    snapshots = CassandraTimelineStorage._snapshots
+
+    def mutant(self: Any, pending: Any, request: Any, limits: Any) -> Steps[Any]:
+        found = yield from snapshots(self, pending, request, limits)
+        headers = yield [(CQL, "header", key, (key,)) for key in found]
+        for (key, snapshot), rows in zip(list(found.items()), headers):
+            found[key] = dataclasses.replace(snapshot, basis=Header.read(key, rows[0]) if rows else Header())
+        return found
+
+    patch(CassandraTimelineStorage, "_snapshots", mutant)
+
+
+def unconditional(patch: Patch) -> None:
+    """A commit takes effect whatever others have committed since its feed was read."""
+    commit = CassandraTimelineStorage.commit
+
+    def mutant(self: Any, batch: Sequence[Any], lock: Any, channel: str) -> Steps[Any]:
+        steps = commit(self, batch, lock, channel)
+        try:
+            wanted = next(steps)
+            while True:
+                commands = list(wanted)
+                replies = yield commands
+                for number, command in enumerate(commands):
+                    while command[1] == CONDITIONAL and not replies[number][0]:
+                        command = _whatever_there_is(command, replies[number][1])
+                        (replies[number],) = yield [command]
+                wanted = steps.send(replies)
+        except StopIteration as stop:
+            return stop.value
+
+    patch(CassandraTimelineStorage, "commit", mutant)
+
+
+def _whatever_there_is(command: Any, version: bytes | None) -> Any:
+    """A commit, on the condition that the version is what it is."""
+    word, name, key, ((statement, values), *rest) = command
+    written = values[1:] if statement == "begin" else values[:-2]
+    first = ("begin", (key, *written)) if version is None else ("update", (*written, key, version))
+    return word, name, key, [first, *rest]
+
+
+def lost_answer_refused(patch: Patch) -> None:
+    """No bug: a conditional write that was sent again, its answer lost, is taken as refused, and its work is done again."""
+    reply = session._reply
+
+    def mutant(command: Any, rows: list[Any]) -> Any:
+        if command[1] != CONDITIONAL:
+            return reply(command, rows)
+        return bool(rows[0]["[applied]"]), rows[0].get("version")
+
+    patch(session, "_reply", mutant)
+
+
+def lost_answer_applied(patch: Patch) -> None:
+    """A conditional write that was refused is taken for one whose answer was lost."""
+    reply = session._reply
+
+    def mutant(command: Any, rows: list[Any]) -> Any:
+        found = reply(command, rows)
+        return (True, found[1]) if command[1] == CONDITIONAL else found
+
+    patch(session, "_reply", mutant)
+
+
+def pending_dropped_behind(patch: Patch) -> None:
+    """What others left among the pending writes while a commit was on its way goes with what the commit did."""
+    commit = CassandraTimelineStorage.commit
+
+    def mutant(self: Any, batch: Sequence[Any], lock: Any, channel: str) -> Steps[Any]:
+        return commit(self, [dataclasses.replace(feed, pending_done=10**9) for feed in batch], lock, channel)
+
+    patch(CassandraTimelineStorage, "commit", mutant)
+
+
+def time_not_new(patch: Patch) -> None:
+    """Ids are written and removed with the time at which the minute began."""
+    patch(cassandra_flat, "write_time", lambda: int(worlds.clock(lambda: 0.0)()) // 60 * 60_000_000)
+
+
+def only_what_changes(patch: Patch) -> None:
+    """Of a flat feed only ids that are not there are written, and only those removed that are: a write that timed out comes behind."""
+
+    def wrapped(operation: Callable[..., Steps[Any]]) -> Callable[..., Steps[Any]]:
+        def mutant(self: Any, *args: Any, **kwargs: Any) -> Steps[Any]:
+            steps, held = operation(self, *args, **kwargs), set[tuple[str, bytes]]()
+            try:
+                wanted = next(steps)
+                while True:
+                    commands = [_only_changes(command, held) for command in wanted]
+                    replies = yield commands
+                    held |= {
+                        (command[2], raw_id)
+                        for command, rows in zip(commands, replies)
+                        if command[1] == "ids_known"
+                        for raw_id, _ in rows
+                    }
+                    wanted = steps.send(replies)
+            except StopIteration as stop:
+                return stop.value
+
+        return mutant
+
+    for name in ("flat_add", "flat_remove"):
+        patch(CassandraFlatTimelines, name, wrapped(getattr(CassandraFlatTimelines, name)))
+
+
+def _only_changes(command: Any, held: Any) -> Any:
+    """A batch without what is so already; a count, which changes nothing, in place of one that is empty."""
+    word, name, key, writes = command if command[1] == BATCH else (*command[:3], ())
+    if name != BATCH:
+        return command
+    changes = [
+        (part, values)
+        for part, values in writes
+        if part == "ids_size" or ((key, values[2 if part == "ids_remove" else 1]) in held) == (part == "ids_remove")
+    ]
+    return (word, name, key, changes) if changes else (word, "ids_count", key, (key,))
+
+
+#: Those of feeds on Cassandra, which only histories that have some can find.
+ON_CASSANDRA: dict[str, Callable[[Patch], None]] = {
+    "header-last": header_last,
+    "unconditional": unconditional,
+    "lost-answer-applied": lost_answer_applied,
+    "pending-dropped-behind": pending_dropped_behind,
+    "time-not-new": time_not_new,
+    "only-what-changes": only_what_changes,
+}
+
+
+def storage_of(name: str) -> str:
+    """The storage on which the bug *name* can be found."""
+    return "cassandra" if name in ON_CASSANDRA else "memory"
+
+
 #: The bugs by name.
 MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "finished-in-two-steps": finished_in_two_steps,
@@ -352,7 +496,7 @@ MUTATIONS: dict[str, Callable[[Patch], None]] = {
     "shared-failure-done": shared_failure_done,
 }
 #: What no history must find, by name.
-HARMLESS: dict[str, Callable[[Patch], None]] = {"reordered": reordered}
+HARMLESS: dict[str, Callable[[Patch], None]] = {"reordered": reordered, "lost-answer-refused": lost_answer_refused}
 
 
 @contextlib.contextmanager
@@ -364,7 +508,7 @@ def mutated(name: str) -> Iterator[None]:
         undo.append((place, attribute, vars(place)[attribute]))
         setattr(place, attribute, value)
 
-    (MUTATIONS | HARMLESS)[name](patch)
+    (MUTATIONS | ON_CASSANDRA | HARMLESS)[name](patch)
     try:
         yield
     finally:

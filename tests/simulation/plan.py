@@ -75,6 +75,10 @@ class Plan:
     slow: str = ""
     #: Pages that are open meanwhile.
     listeners: tuple[Listening, ...] = ()
+    #: Names of the feeds that are on Cassandra, where there is one.
+    on_cassandra: tuple[str, ...] = ()
+    #: Seconds for which a lock is held, if that is not as usual: with next to none a feed is taken over in the middle of everything.
+    lock_ttl: float = 0.0
 
     def describe(self) -> list[str]:
         """In words."""
@@ -83,6 +87,8 @@ class Plan:
             f"manager {self.manager}; follows {self.edges}; mutes {self.mutes}; doctors {self.doctors};"
             f"{' ' + self.slow + ' is slow;' if self.slow else ''} workers"
             f" {', '.join(releases[each] for each in self.workers)}; clients {', '.join(releases[each] for each in self.clients)}",
+            *([f"on Cassandra: {', '.join(self.on_cassandra)}"] if self.on_cassandra else []),
+            *([f"locks are held for {self.lock_ttl} s"] if self.lock_ttl else []),
             *map(str, self.listeners),
             *map(str, self.ops),
             *map(str, self.faults),
@@ -226,6 +232,20 @@ MESSAGE_FAULTS: dict[str, tuple[Any, ...]] = {
     "kill before": (1,),
     "kill after": (1,),
 }
+#: What happens to a statement for a cluster, whoever sends it, with for how many statements, or for how many seconds. A write that timed
+#: out took effect, or never does, or does so after some seconds; one with a condition when the next one comes. While a cluster is slow
+#: writes time out, and take effect long after it: when nodes are told what they missed. Who sends a statement late stands still before it.
+CLUSTER_FAULTS: dict[str, tuple[Any, ...]] = {
+    "away": (1, 30, 100, 700),
+    "unavailable": (1, 1, 2, 6),
+    "failure": (1, 1, 2, 8),
+    "timeout": ("applied", "applied", "lost", 1, 30, 100),
+    "slow": (5, 40, 200),
+    "late": (0.003, 0.01, 12, 70),
+}
+#: What happens when it is looked whether a writer still holds the locks of its feeds, so many times: Redis has failed over to a server that
+#: knows nothing of who took them meanwhile.
+LOCK_FAULTS: dict[str, tuple[Any, ...]] = {"failover": (1, 3, 20, 100)}
 HOOK_FAULTS: dict[str, tuple[Any, ...]] = {
     "raise": (1, 2),
     "hang": (20, 90, 200),
@@ -288,7 +308,62 @@ def draw(seed: int, storage: str = "memory") -> Plan:
         rng.choice(slow) if rng.random() < (0.8 if old or slow == ["worker-0"] else 0.35) else "",
         _listeners(seed) if storage == "memory" and "listeners" not in OFF else (),
     )
+    if storage == "cassandra":
+        plan = _beside_cassandra(seed, plan, length)
     return _one_slow_worker(seed, plan, *quick) if quick else plan
+
+
+def _beside_cassandra(seed: int, plan: Plan, length: int) -> Plan:
+    """*plan*, with some of its feeds on Cassandra, and with faults of a cluster among the others."""
+    rng = random.Random(f"cassandra {seed}")
+    names = app.may_be_on_cassandra(plan.manager)
+    which = rng.choice(("all", "all", "all but notifications", "some"))
+    placed = [n for n in names if which == "all" or (n != "notes" if which != "some" else rng.random() < 0.5)]
+    ops, clients, slow, faults = plan.ops, plan.clients, plan.slow, list[Fault]()
+    if "rush" not in OFF and rng.random() < 0.5:
+        ops, clients = _rush(rng, plan)
+        slow = rng.choice((slow, f"web-{rng.randrange(len(clients))}"))
+        for where, span in (("commit", 8), ("commit", 8), ("cluster", 25), ("cluster", 25)):
+            faults.append(Fault(where, 1 + rng.randrange(span), "late", rng.choice(CLUSTER_FAULTS["late"])))
+        faults.append(Fault("lock", 1 + rng.randrange(8), "failover", rng.choice(LOCK_FAULTS["failover"])))
+    for _ in range(int(rng.expovariate(1 / 2.5) * (1 + length / 20))):
+        kind = rng.choice(list(CLUSTER_FAULTS))
+        where, span = rng.choice((("cluster", length * 15 + 10), ("commit", length * 5 + 4)))
+        faults.append(Fault(where, 1 + int(rng.random() * span), kind, rng.choice(CLUSTER_FAULTS[kind])))
+    if rng.random() < 0.3:
+        nth = 1 + int(rng.random() * (length * 5 + 4))
+        faults.append(Fault("lock", nth, "failover", rng.choice(LOCK_FAULTS["failover"])))
+    faults = [
+        each
+        for each in faults
+        if not OFF.keys()
+        & {f"fault: {each.kind}", f"fault: {each.where} {each.kind}", f"fault: {each.kind} {each.amount}"}
+    ]
+    return dataclasses.replace(
+        plan,
+        ops=ops,
+        clients=clients,
+        slow=slow,
+        on_cassandra=tuple(placed or names),
+        faults=(*plan.faults, *faults) if plan.faults else (),
+        lock_ttl=rng.choice((0.0, 0.0, 0.002, 0.01, 0.05)),
+    )
+
+
+def _rush(rng: Rng, plan: Plan) -> tuple[tuple[Op, ...], tuple[int, ...]]:
+    """Operations and clients of *plan*, with several among them that write to one feed at once, each for itself: nothing is done again
+    that was lost.
+    """
+    clients = plan.clients if len(plan.clients) > 1 else (*plan.clients, app.NEW)
+    which, numbers = rng.choice(("last", "last", "notes")), rng.sample(range(app.DRAWN), rng.choice((2, 4, 6)))
+    ops = [
+        Op(number % len(clients), "solo_add", (which, app.ALONE + each, ("a", "x")), rng.random() * 0.003)
+        for number, each in enumerate(numbers)
+    ]
+    if rng.random() < 0.3:
+        ops.append(Op(ops[0].client, "solo_remove", ops[0].args, 0.0))
+    place = rng.choice((0, 0, rng.randint(0, len(plan.ops))))
+    return ((*plan.ops[:place], *ops, *plan.ops[place:]))[:LONGEST], clients
 
 
 def _one_slow_worker(seed: int, plan: Plan, author: int) -> Plan:

@@ -22,20 +22,23 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.celery_local.cassandra import cassandra_home, local_cassandra
 from tests.simulation import known
 from tests.simulation.history import Result, Simulator
 from tests.simulation.plan import Plan, draw
 from tests.simulation.shrink import kind_of, shrink
 
 #: Seeds that a process takes at a time.
-AT_ONCE = 50
+AT_ONCE = {"memory": 50, "redis": 50, "cassandra": 5}
 #: Violations of one kind that are shrunk and printed; and seconds for each.
 SHOWN, SHRINKING = 1, 40.0
 #: Seconds after which a process that has not done what it took is stuck in real time: it says where, and ends.
 STUCK = 300
 #: Objects more than before after which what is unreachable is looked for; a history leaves a hundred behind.
 GARBAGE = 50_000
-STORAGES = ("memory", "redis")
+#: Where everything is stored; with "cassandra" some feeds of each history, beside Redis. And those of which both are meant.
+STORAGES = ("memory", "redis", "cassandra")
+BOTH = STORAGES[:2]
 ROOT = Path(__file__).parents[2]
 #: Where the search for each bug on purpose begins: so many seeds before one that finds it. And seconds that it is searched for anew.
 NEAR, BEFORE, LONGEST_SEARCH = Path(__file__).with_name("near.json"), 10, 600.0
@@ -86,28 +89,42 @@ class Tally:
 
 
 @contextlib.contextmanager
-def simulator(storage: str, mutation: str = "") -> Iterator[Simulator]:
-    """A simulator that is ready, with a server of its own if it needs one."""
+def simulator(storage: str, mutation: str = "", cassandra_url: str = "") -> Iterator[Simulator]:
+    """A simulator that is ready, with a server of its own if it needs one; *cassandra_url* names one that several may share."""
     with contextlib.ExitStack() as stack:
-        driver = None
-        if storage == "redis":
+        driver = cluster = None
+        if storage != "memory":
             from tests.simulation.server import redis_driver
 
             driver = stack.enter_context(redis_driver())
+        if storage == "cassandra":
+            from tests.simulation.cluster import cluster_at
+
+            cluster = stack.enter_context(cluster_at(cassandra_url or stack.enter_context(cassandra_server())))
         if mutation:
             from tests.simulation.mutations import mutated
 
             stack.enter_context(mutated(mutation))
-        yield stack.enter_context(Simulator(storage, driver).installed())
+        yield stack.enter_context(Simulator(storage, driver, cluster).installed())
 
 
-def _work(storage: str, mutation: str, off: dict[str, str], pipe: Any) -> None:
+@contextlib.contextmanager
+def cassandra_server() -> Iterator[str]:
+    """The URL of a Cassandra server while the block runs. Nobody pulls its plug: it writes to its disk when it likes."""
+    home, lacking = cassandra_home()
+    if home is None:
+        raise RuntimeError(f"a simulation on Cassandra needs a server: {lacking}")
+    with local_cassandra(home, synced=False) as server:
+        yield server.url
+
+
+def _work(storage: str, mutation: str, cassandra_url: str, off: dict[str, str], pipe: Any) -> None:
     """A process: seeds in, tallies out. A pipe has no thread that would live among patched clocks."""
     known.OFF.clear()
     known.OFF.update(off)
     for each in (signal.SIGINT, signal.SIGTERM):  # they are for who gives out seeds, and may go to all of a terminal
         signal.signal(each, signal.SIG_IGN)
-    with simulator(storage, mutation) as simulating:
+    with simulator(storage, mutation, cassandra_url) as simulating:
         gc.freeze()
         gc.set_threshold(GARBAGE)
         with contextlib.suppress(EOFError, BrokenPipeError):  # nobody is there any more
@@ -131,17 +148,34 @@ def simulate(
     stop: bool = False,
     stopped: Callable[[], object] = lambda: False,
     tell: Callable[[Tally], None] | None = None,
+    cassandra_url: str = "",
 ) -> Tally:
     """Histories of the seeds from *first* on, as many as asked for or as fit; with *stop* until one fails.
 
     When *stopped* says so no more seeds are given out, and those that were are brought to their end. *tell* is told now
-    and then what came of a range of seeds without gaps.
+    and then what came of a range of seeds without gaps. *cassandra_url*: of a server that there is; else one is started.
     """
+    if storage == "cassandra" and not cassandra_url:
+        with cassandra_server() as cassandra_url:
+            return simulate(
+                storage,
+                first=first,
+                histories=histories,
+                seconds=seconds,
+                jobs=jobs,
+                mutation=mutation,
+                stop=stop,
+                stopped=stopped,
+                tell=tell,
+                cassandra_url=cassandra_url,
+            )
     context = multiprocessing.get_context("spawn")
     pipes, workers = [], []
     for _ in range(jobs):
         mine, theirs = context.Pipe()
-        workers.append(context.Process(target=_work, args=(storage, mutation, dict(known.OFF), theirs), daemon=True))
+        workers.append(
+            context.Process(target=_work, args=(storage, mutation, cassandra_url, dict(known.OFF), theirs), daemon=True)
+        )
         workers[-1].start()
         theirs.close()
         pipes.append(mine)
@@ -152,7 +186,7 @@ def simulate(
         while True:
             over = time.monotonic() - began > seconds or (stop and total.wrong) or stopped()
             while free and following < first + histories and not over:
-                last = min(following + AT_ONCE, first + histories)
+                last = min(following + AT_ONCE[storage], first + histories)
                 pipe = free.pop()
                 pipe.send((following, last))
                 working[pipe] = following
@@ -201,16 +235,18 @@ def search_near(seconds: float, jobs: int) -> dict[str, int]:
 
     *seconds* for each, at most; one that is not found in that time keeps what stands there.
     """
-    from tests.simulation.mutations import MUTATIONS
+    from tests.simulation.mutations import MUTATIONS, ON_CASSANDRA, storage_of
 
     known_before: dict[str, int] = json.loads(NEAR.read_text(encoding="utf-8"))
-    found = {name: known_before.get(name, 0) for name in MUTATIONS}
-    for name in MUTATIONS:
+    names = [*MUTATIONS, *ON_CASSANDRA]
+    found = {name: known_before.get(name, 0) for name in names}
+    for name in names:
+        storage = storage_of(name)
         began, first, seed = time.monotonic(), 0, None
         while seed is None and (left := began + seconds - time.monotonic()) > 0:
-            tally = simulate("memory", first=first, mutation=name, seconds=left, jobs=jobs, stop=True)
+            tally = simulate(storage, first=first, mutation=name, seconds=left, jobs=jobs, stop=True)
             failed = sorted(each for seeds in tally.violations.values() for each in seeds)
-            seed, first = next(filter(_is_sound, failed), None), first + tally.histories
+            seed, first = next((each for each in failed if _is_sound(storage, each)), None), first + tally.histories
         if seed is not None:
             found[name] = max(0, seed - BEFORE)
         print(f"{name}: {f'found by {seed}' if seed is not None else f'not found up to {first}'}", flush=True)
@@ -218,17 +254,22 @@ def search_near(seconds: float, jobs: int) -> dict[str, int]:
     return found
 
 
-def _is_sound(seed: int) -> bool:
+def _is_sound(storage: str, seed: int) -> bool:
     """Whether nothing is wrong with a history as the code is."""
-    with simulator("memory") as simulating:
-        return not simulating.run(draw(seed)).wrong
+    with simulator(storage) as simulating:
+        return not simulating.run(draw(seed, storage)).wrong
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="replay this history, shrunk, and print it")
     parser.add_argument("--whole", action="store_true", help="do not shrink it")
-    parser.add_argument("--storage", choices=(*STORAGES, "both"), default="memory")
+    parser.add_argument(
+        "--storage",
+        choices=(*STORAGES, "both"),
+        help='where everything is stored; by default in memory, or where the bug of --mutation is; "both" are memory and Redis; with'
+        ' "cassandra" it is Redis, and some feeds of each history are on a Cassandra server, which is started once and needs Java 17 and npm',
+    )
     parser.add_argument("--seconds", type=float, default=0.0, help="how long; by default until --histories are done")
     parser.add_argument("--histories", type=int, default=0)
     parser.add_argument("--first-seed", type=int, help="by default 0; with --add the first that no run has had")
@@ -280,6 +321,8 @@ class Stop:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command; 1 when something is wrong, 128 and the signal's number when a signal stopped it."""
+    from tests.simulation.mutations import storage_of
+
     parser = _parser()
     given = parser.parse_args(argv)
     if given.everything:
@@ -288,7 +331,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.near:
         search_near(given.seconds or LONGEST_SEARCH, given.jobs)
         return 0
-    storages = STORAGES if given.storage == "both" else (given.storage,)
+    storages = BOTH if given.storage == "both" else (given.storage or storage_of(given.mutation),)
     if given.seed is not None:
         result = replay(given.seed, storages[0], whole=given.whole, seconds=given.shrink, mutation=given.mutation)
         print(show(result))

@@ -88,6 +88,10 @@ def _simpler(plan: Plan) -> Iterator[Plan]:
         for number in range(len(getattr(plan, field))):
             pairs = getattr(plan, field)
             yield dataclasses.replace(plan, **{field: pairs[:number] + pairs[number + 1 :]})
+    for name in plan.on_cassandra:
+        yield dataclasses.replace(plan, on_cassandra=tuple(each for each in plan.on_cassandra if each != name))
+    if plan.lock_ttl:
+        yield dataclasses.replace(plan, lock_ttl=0.0)
     if plan.slow:
         yield dataclasses.replace(plan, slow="")
     if plan.aftermath:

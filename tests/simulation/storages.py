@@ -338,6 +338,7 @@ class RedisDriver(RedisBackend):
         """Nothing is stored, and all scripts are known."""
         self.clock.set(worlds.DAWN)
         self.command("FLUSHALL")
+        self.command("CONFIG", "SET", "appendonly", "no")  # the doctor of the last history may have repaired it
         journal.known_numbers.clear()
         for lesson in scripts.load_commands():
             self.command(*lesson)

@@ -230,6 +230,15 @@ def test_a_retry_of_what_has_grown_too_old(simulating: Simulator) -> None:
         assert (number, simulating.run(aged).wrong) == (number, "")
 
 
+def test_what_is_gone_before_a_hook_was_told_of_it(simulating: Simulator) -> None:
+    """What came in is still noted, and nothing waits for ever to be told, though the worker died before it noted it, and the activity was
+    removed before another delivered it again.
+    """
+    for number in range(5, 13):
+        removed = plan(ADD, Op(0, "remove", (2, "value"), 1.0), faults=(Fault("worker", number, "kill before"),))
+        assert (number, simulating.run(removed).wrong) == (number, "")
+
+
 def test_a_sweep_that_is_refused(simulating: Simulator) -> None:
     """A feed that a sweep could not note anew is still noted: by a server that is ahead it had found it due too early."""
     for number in range(1, 24):
@@ -437,14 +446,15 @@ def test_any_order_between_barriers(storage: str, histories: int) -> None:
 
 def test_what_is_left_out_is_known_by_name() -> None:
     """Each name in known.py leaves something out."""
-    from tests.simulation.plan import COMMAND_FAULTS, HOOK_FAULTS, MESSAGE_FAULTS, OPS
+    from tests.simulation.plan import CLUSTER_FAULTS, COMMAND_FAULTS, HOOK_FAULTS, LOCK_FAULTS, MESSAGE_FAULTS, OPS
 
-    kinds = {*COMMAND_FAULTS, *MESSAGE_FAULTS, *HOOK_FAULTS}
+    kinds = {*COMMAND_FAULTS, *MESSAGE_FAULTS, *HOOK_FAULTS, *CLUSTER_FAULTS, *LOCK_FAULTS}
     names = {
         *OPS,
         *(each.name for each in app.MANAGERS),
         "ahead",
         "quick",
+        "rush",
         "context",
         "spelling",
         "old release",

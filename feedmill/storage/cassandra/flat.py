@@ -74,20 +74,21 @@ class CassandraFlatTimelines(FlatTimelines):
         for key, rows in zip(keys, known):
             held = dict(rows)
             size = held.pop(HEADER_ID, None) or 0
-            new = [raw_id for raw_id in ids if raw_id not in held]
-            if not new:
-                continue
-            total += len(new)
-            sizes[key] = size = max(0, size) + len(new)
+            new = sum(raw_id not in held for raw_id in ids)
             now = write_time()
-            writes = [("ids_put", (key, raw_id, now)) for raw_id in new]
-            commands += _batches(key, [*writes, ("ids_size", (key, size, now))])
-            if channel:
-                published.append(_changed(channel, key, added=len(new)))
-        if commands:
-            yield commands
-            if published:
-                yield published
+            # Also what is there: a removal that timed out may still take effect, and is older than this.
+            writes: list[tuple[str, tuple[Any, ...]]] = [("ids_put", (key, raw_id, now)) for raw_id in ids]
+            if new:
+                total += new
+                sizes[key] = size = max(0, size) + new
+                writes.append(("ids_size", (key, size, now)))
+                if channel:
+                    published.append(_changed(channel, key, added=new))
+            commands += _batches(key, writes)
+        yield commands
+        if published:
+            yield published
+        if sizes:
             yield from self._cut(sizes, max_length, horizon)
         return total
 
@@ -126,13 +127,12 @@ class CassandraFlatTimelines(FlatTimelines):
         for key, rows in zip(keys, known):
             held = dict(rows)
             size = held.pop(HEADER_ID, None) or 0
-            if held:
-                total += len(held)
-                commands += removal(key, list(held), size - len(held))
-                if channel:
-                    published.append(_changed(channel, key, removed=len(held)))
-        if commands:
-            yield commands
+            total += len(held)
+            # Also what is not there: a write that timed out may still take effect, and is older than this.
+            commands += removal(key, ids, size - len(held))
+            if held and channel:
+                published.append(_changed(channel, key, removed=len(held)))
+        yield commands
         if published:
             yield published
         return total
