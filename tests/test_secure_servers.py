@@ -402,7 +402,7 @@ def test_a_worker_over_tls_does_what_is_signed_and_tells_no_secret(secure: Secur
         args = [SocialManager.name, "add", on_day(5).raw_id, forged, plan, 0]
         app.send_task("feedmill.deliver", args=args, queue="fanout.high", serializer="msgpack")
         app.send_task("feedmill.deliver", args=[Boom(str(bad))], queue="fanout.high", serializer="pickle")
-        SocialManager().add_activity(in_group(2, AUTHOR)).wait(15)
+        SocialManager().add_activity(in_group(2, AUTHOR)).wait(60)
         assert HomeFeed(FOLLOWERS[-1])[:] == [in_group(2, AUTHOR)]
         assert HomeFeed(1)[:] == [] and not bad.exists()
         unsigned, pickled = sorted(dead_letters.newest(), key=lambda letter: letter.reason)

@@ -5,6 +5,6 @@
 
 from __future__ import annotations
 
-#: Names of managers and operations; "listeners", "ahead", "rush", "context", "spelling", "old release", "doctor"; "remove: <how>"; and faults as
+#: Names of managers and operations; "listeners", "ahead", "rush", "outlasting", "context", "spelling", "old release", "doctor"; "remove: <how>"; and faults as
 #: "fault: <kind>", "fault: <where> <kind>" or "fault: <kind> <amount>".
 OFF: dict[str, str] = {}

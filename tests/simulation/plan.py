@@ -309,7 +309,7 @@ def draw(seed: int, storage: str = "memory") -> Plan:
         _listeners(seed) if storage == "memory" and "listeners" not in OFF else (),
     )
     if storage == "cassandra":
-        plan = _beside_cassandra(seed, plan, length)
+        plan = _outlasting(seed, _beside_cassandra(seed, plan, length))
     return _one_slow_worker(seed, plan, *quick) if quick else plan
 
 
@@ -348,6 +348,19 @@ def _beside_cassandra(seed: int, plan: Plan, length: int) -> Plan:
         faults=(*plan.faults, *faults) if plan.faults else (),
         lock_ttl=rng.choice((0.0, 0.0, 0.002, 0.01, 0.05)),
     )
+
+
+def _outlasting(seed: int, plan: Plan) -> Plan:
+    """*plan*, which in some histories begins with something that is taken back while a write of it has timed out, and may come behind."""
+    rng = random.Random(f"outlasting {seed}")
+    if "outlasting" in OFF or not plan.faults or rng.random() < 0.85:
+        return plan
+    number, context = rng.randrange(app.DRAWN), _context(rng)
+    ops = [Op(0, "add", (number, context), 0.0), Op(0, "remove", (number, "value"), rng.choice((1.0, 20.0)))]
+    if rng.random() < 0.5:
+        ops.append(Op(0, "add", (number, context), 1.0))
+    slow = Fault("cluster", 1 + rng.randrange(6), "slow", 40)
+    return dataclasses.replace(plan, ops=(*ops, *plan.ops)[:LONGEST], faults=(slow, *plan.faults))
 
 
 def _rush(rng: Rng, plan: Plan) -> tuple[tuple[Op, ...], tuple[int, ...]]:

@@ -455,6 +455,7 @@ def test_what_is_left_out_is_known_by_name() -> None:
         "ahead",
         "quick",
         "rush",
+        "outlasting",
         "context",
         "spelling",
         "old release",
