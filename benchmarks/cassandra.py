@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -109,14 +110,14 @@ def _server(bench: Bench) -> Iterator[LocalCassandra]:
     check(home is not None, reason)
     assert home is not None
     bench.say("cassandra: start the server")
-    with local_cassandra(home) as server:
+    with local_cassandra(home, synced=False) as server:
         feedmill.configure(cassandra_url=server.url)
         cluster = _backend().cluster
         cluster.timeout, cluster.retry_timeout = 30.0, 60.0
         cluster.create("{'class': 'SimpleStrategy', 'replication_factor': 1}")
         ((release,),) = cluster._session()[0].execute("SELECT release_version FROM system.local")
         bench.facts["cassandra"] = (
-            f"Cassandra {release}, one node of 512 MB, Java's first compiler only, each write synced;"
+            f"Cassandra {release}, one node of 512 MB, Java's first compiler only, its log synced as by default;"
             f" cassandra-driver {version('cassandra-driver')}"
         )
         try:
@@ -284,6 +285,7 @@ def _trips(work: Callable[[], Any]) -> tuple[int, int]:
         return execute(commands)
 
     trips, statements = here.round_trips, here.cluster.statements
-    with mock.patch.object(here.cluster, "execute", counted):
+    # Of 256 flat feeds one is counted anew, whichever: none meanwhile.
+    with mock.patch.object(here.cluster, "execute", counted), mock.patch.object(random, "randrange", return_value=1):
         work()
     return here.round_trips - trips + waits, here.cluster.statements - statements

@@ -68,7 +68,8 @@ def block(rows: list[Row], facts: dict[str, Any]) -> str:
         return f"{BEGIN}\nNot measured yet: `make bench ARGS={APART}`.\n{END}"
     where = (
         f"`make bench ARGS={APART}` of {facts['date']}: {facts[APART]}; Redis {facts['redis_server']}, Python {facts['python']};"
-        f" {facts['cpu']}, {facts['cores']} cores, for servers and clients together. CPU in µs for each delivery, addition or page."
+        f" {facts['cpu']}, {facts['cores']} cores, for servers and clients together. CPU in µs for each delivery, addition or page;"
+        " columns that name Redis first are of feeds on Redis, the others of feeds on Cassandra."
     )
     return f"{BEGIN}\n{where}\n\n{_table(rows)}\n{END}"
 

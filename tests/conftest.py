@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
@@ -88,6 +89,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group("rabbitmq"))
         if "cassandra_server" in names or "cassandra" in names:
             item.add_marker(pytest.mark.xdist_group("cassandra"))
+
+
+def pytest_collection_finish() -> None:
+    """What was imported and collected stays: the collector need not look through half a million objects again and again."""
+    gc.freeze()
 
 
 def needed(found: str | None, reason: str) -> str:
@@ -183,6 +189,13 @@ def redis_url(redis_server: str) -> str:
         pipe.execute()
     feedmill.configure(redis_url=redis_server)
     return redis_server
+
+
+@pytest.fixture
+def lasting_wakeups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The marks on Redis of wake-up messages, which are there for a second, stay for as long as a test may take."""
+    for name in ("journal.WAKEUP_TTL", "hook_queue.HOOKS_WAKEUP_TTL"):
+        monkeypatch.setattr(f"feedmill.storage.redis.{name}", 600_000)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 
 import feedmill
 from feedmill.cassandra_urls import parsed
+from feedmill.cli import health
 from feedmill.doctor import examine
 from feedmill.errors import StorageAway, StorageError
 from feedmill.keys import GROUPS
@@ -132,6 +134,17 @@ def test_classes_whose_servers_are_not_named(box: FakeBroker) -> None:
     assert {"feeds of Home", "feeds of News"} <= named and report.remaining >= 2
 
 
+def test_the_status_says_so(box: FakeBroker) -> None:
+    """A cluster that is away is a problem, and what is asked of the others is told; where none is named, nothing is said."""
+    feedmill.configure(celery_app="feedmill.tasks:app")
+    assert health.examine([MixedManager.name], 3.0, math.inf, math.inf).status.cassandra is None
+    feedmill.configure(cassandra_url=NOWHERE)
+    found = health.examine([MixedManager.name], 3.0, math.inf, math.inf).status
+    assert found.storage.ok and found.cassandra is not None and found.cassandra.url == NOWHERE
+    (problem,) = [each for each in found.problems if "Cassandra" in each]
+    assert problem.startswith("the Cassandra cluster does not answer: Cassandra at 127.0.0.1:1") and not found.healthy
+
+
 class Ring:
     """A cluster of two tables, whose feeds are given by their tokens."""
 
@@ -196,27 +209,77 @@ def test_what_does_not_pass_counts() -> None:
         assert sessions._is_last(error, 0, time.monotonic())
 
 
-def test_tries_of_a_command_end() -> None:
+def test_tries_of_a_command_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """All tries of a command together take a third of the lease."""
     from cassandra import Unavailable
 
     feedmill.configure(fanout_lease=0.9)
     cluster = sessions.CassandraSession(parsed("X", NOWHERE), "LOCAL_QUORUM", "LOCAL_SERIAL")
-    asked: list[float] = []
+    asked, passed = list[float](), [0.0]
+
+    def wait(seconds: float) -> None:
+        passed[0] += seconds
+
+    async def await_(seconds: float) -> None:
+        passed[0] += seconds
+
+    monkeypatch.setattr(sessions, "time", SimpleNamespace(monotonic=lambda: passed[0], sleep=wait))
+    monkeypatch.setattr(asyncio, "sleep", await_)
 
     class Session:
         def execute_async(self, statement: Any, parameters: Any, timeout: float) -> Any:
             asked.append(timeout)
             raise Unavailable("x")
 
-    cluster._connected = os.getpid(), None, Session(), {"header": "header"}
+    cluster._connected = os.getpid(), SimpleNamespace(metadata=None), Session(), {"header": "header"}
     commands: list[Any] = [(sessions.CQL, "header", "key", ("key",))]
     for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
-        began = time.monotonic()
+        began = passed[0]
         with pytest.raises(StorageAway):
             run(commands)
-        assert time.monotonic() < began + 0.6
+        assert began < passed[0] <= began + 0.3
     assert max(asked) <= 0.3
+
+
+def test_one_feed_that_cannot_be_read_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where feeds are asked for by one statement, and that fails because of one of them, the others are asked for by themselves."""
+    from cassandra import ReadFailure
+
+    cluster = sessions.CassandraSession(parsed("X", NOWHERE), "LOCAL_QUORUM", "LOCAL_SERIAL")
+    sent: list[Any] = []
+
+    def start(session: Any, prepared: Any, commands: Any, deadline: float) -> Any:
+        sent.append([command[2] for command in commands])
+        if "bad" in sent[-1]:
+            raise ReadFailure("too many tombstones")
+        return Answer([(key, b"id", None) for key in sent[-1]] if len(commands) > 1 else [(b"id", None)])
+
+    class Answer:
+        def __init__(self, rows: list[Any]) -> None:
+            self.rows = rows
+
+        def result(self) -> Any:
+            return self
+
+        def all(self) -> list[Any]:
+            return self.rows
+
+        def add_callbacks(self, callback: Any, errback: Any) -> None:
+            callback(self.rows)
+
+    monkeypatch.setattr(cluster, "_start", start)
+    monkeypatch.setattr(cluster, "_node_of", lambda: lambda key: None)
+    cluster._connected = os.getpid(), None, None, {}
+    commands: list[Any] = [(sessions.CQL, "ids_known", key, (key, [b"id"])) for key in "abc"]
+    bad: Any = (sessions.CQL, "ids_known", "bad", ("bad", [b"id"]))
+    for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
+        sent.clear()
+        assert [[tuple(row) for row in rows] for rows in run(commands)] == [[(b"id", None)]] * 3
+        assert sent == [["a", "b", "c"]]
+        sent.clear()
+        with pytest.raises(StorageError, match="too many tombstones"):
+            run([*commands, bad])
+        assert sent == [["a", "b", "c", "bad"], ["a"], ["b"], ["c"], ["bad"]]
 
 
 def test_changes_are_published_once_they_are_written() -> None:
@@ -263,14 +326,26 @@ def test_a_time_limit_stays_one() -> None:
     cluster = sessions.CassandraSession(parsed("X", NOWHERE), "LOCAL_QUORUM", "LOCAL_SERIAL")
 
     class Session:
-        def execute_async(self, statement: Any, parameters: Any, timeout: float) -> Any:
+        over = False
+
+        def execute_async(self, *given: Any, **named: Any) -> Any:
+            if self.over:
+                raise RuntimeError("somebody goes on")
+            self.over = True
             raise SoftTimeLimitExceeded
 
-    cluster._connected = os.getpid(), None, Session(), {"header": "header"}
-    commands: list[Any] = [(sessions.CQL, "header", "key", ("key",))]
-    for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
-        with pytest.raises(SoftTimeLimitExceeded):
-            run(commands)
+    alone: list[Any] = [(sessions.CQL, "header", "key", ("key",))]
+    together: list[Any] = [(sessions.CQL, sessions.BATCH, key, [("write", ())]) for key in "ab"]
+    for commands in (alone, together):
+        for run in (cluster.execute, lambda commands: asyncio.run(cluster.aexecute(commands))):
+            cluster._connected = (
+                os.getpid(),
+                SimpleNamespace(metadata=None),
+                Session(),
+                {"header": "header", "write": "WRITE"},
+            )
+            with pytest.raises(SoftTimeLimitExceeded):
+                run(commands)
 
 
 def test_a_cancelled_coroutine_is_waited_for(memory: None) -> None:

@@ -14,7 +14,7 @@ from feedmill.cassandra_urls import parsed
 from feedmill.cli.cassandra import replication_map
 from feedmill.errors import DeclarationError, SettingsError
 from feedmill.feeds import CassandraAggregatedFeed, CassandraFeed, CassandraNotificationFeed, Feed
-from feedmill.storage.cassandra.session import _rounds
+from feedmill.storage.cassandra.session import BATCH, CONDITIONAL, _rounds
 from feedmill.storage.registry import backend
 from tests.cli.samples import failed_json
 from tests.feeds.samples import held, on_day
@@ -130,10 +130,27 @@ def test_the_driver_is_not_imported() -> None:
 def test_commands_about_one_feed_wait_for_each_other() -> None:
     """Those about one feed are sent in their order; of others so many at a time as are good for the server."""
     commands: list[Any] = [("cql", name, key, ()) for name, key in enumerate(["a", "b", "a", "c", "a"])]
-    assert list(_rounds(commands)) == [[0, 1, 3], [2], [4]]
+    assert list(_rounds(commands, len)) == [[[0], [1], [3]], [[2]], [[4]]]
     many: list[Any] = [("cql", number, number, ()) for number in range(300)]
-    rounds = list(_rounds(many))
-    assert [each for some in rounds for each in some] == list(range(300)) and max(map(len, rounds)) <= 128
+    rounds = list(_rounds(many, len))
+    assert [each for some in rounds for each in some] == [[number] for number in range(300)]
+    assert max(map(len, rounds)) <= 128
+
+
+def test_small_commands_go_together() -> None:
+    """The same question about feeds of one node is one statement, and so are small writes, of ten feeds at most; what has a condition goes
+    alone, and so do large writes.
+    """
+    node: dict[str, str] = {"a": "x", "b": "x", "c": "y", "d": "x"}
+    same: list[Any] = [("cql", "rows", key, (key, [1, 2])) for key in "abc"]
+    other: list[Any] = [("cql", "rows", "d", ("d", [1])), ("cql", "rows", "a", ("a", [1, 2]))]
+    assert list(_rounds([*same, *other], node.__getitem__)) == [[[0, 1], [2], [3]], [[4]]]
+    writes: list[Any] = [("cql", BATCH, str(key), [("put", ())] * 2) for key in range(25)]
+    ((*groups,),) = _rounds(writes, lambda key: None)
+    assert [*map(len, groups)] == [10, 10, 5]
+    for alone in (CONDITIONAL, BATCH):
+        lonely: list[Any] = [("cql", alone, str(key), [("put", ())] * 9) for key in range(3)]
+        assert list(_rounds(lonely, lambda key: None)) == [[[0], [1], [2]]]
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def left(url: str, name: str, most: int = 0) -> int:
 def calling(redis_url: str, request: pytest.FixtureRequest) -> str:
     """The name of this test's own connections, of which there are three at most."""
     name = request.node.name[:40]
-    feedmill.configure(redis_url=f"{redis_url}?client_name={name}&max_connections=3")
+    feedmill.configure(redis_url=f"{redis_url}?client_name={name}&max_connections=3&socket_connect_timeout=60")
     return str(name)
 
 

@@ -65,7 +65,7 @@ def test_stopped_demo_leaves_no_process(private_redis: None, number: int) -> Non
         assert len(started) >= 3
         os.kill(demo.pid, number)
         demo.stdout.read()
-        assert demo.wait(30) != 0
+        assert demo.wait(60) != 0
     assert _gone(started)
 
 

@@ -202,7 +202,7 @@ def busy_keys(redis_url: str, box: FakeBroker) -> dict[str, str]:
     return {key.decode("latin-1"): client.type(key).decode() for key in client.scan_iter("fm:*")}
 
 
-def test_each_key_is_described(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_key_is_described(redis_url: str, lasting_wakeups: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every key that a busy app leaves on a server has a row that says its type, and every row has such a key."""
     rows = section("Keys")
     described = {(re.findall(r"`([^`]+)`", row[0])[0], row[1]) for row in rows}

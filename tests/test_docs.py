@@ -51,6 +51,7 @@ def test_every_block_of_the_page_runs(
     page: Path, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Typed in from top to bottom, with workers that are never late, the page does and prints what it says."""
+    monkeypatch.chdir(tmp_path)  # where a page's database is made
     with replaced(monkeypatch), reading(tmp_path, monkeypatch) as reader:
 
         def send(name: str, args: Any, **_: Any) -> None:

@@ -31,7 +31,7 @@ from tests.host.project import HostManager
 from feedmill import Activity
 from feedmill.verbs import Love
 fanout = HostManager().add_activity(Activity(9, Love, 5))
-print(fanout.wait(30).reached, [len(HostManager().get_feeds(user)["home"]) for user in (1, 2, 3, 4)])
+print(fanout.wait(60).reached, [len(HostManager().get_feeds(user)["home"]) for user in (1, 2, 3, 4)])
 """
 
 
@@ -46,7 +46,7 @@ def test_a_foreign_app_hosts_the_tasks(redis_url: str, tmp_path: Path) -> None:
         assert done.stdout.strip() == "3 [1, 1, 1, 0]", done.stderr + (tmp_path / "log").read_text()
     finally:
         worker.terminate()
-        worker.wait(20)
+        worker.wait(60)
 
 
 @pytest.fixture
@@ -78,7 +78,7 @@ def started(env: dict[str, str], command: list[str], folder: Path) -> Iterator[P
         yield path
     finally:
         worker.terminate()
-        worker.wait(30)
+        worker.wait(60)
 
 
 def asked(env: dict[str, str], folder: Path) -> str:
@@ -98,7 +98,7 @@ def test_the_documented_app_hosts_the_tasks(documented: tuple[dict[str, str], li
         "import proj\n"
         "from feedmill import Activity\n"
         "from pins import Pin, manager\n"
-        "print(manager.add_activity(Activity('ann', Pin, 1)).wait(30).reached)\n"
+        "print(manager.add_activity(Activity('ann', Pin, 1)).wait(60).reached)\n"
     )
     with started(env, command, tmp_path) as log:
         done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)

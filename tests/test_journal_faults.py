@@ -342,7 +342,7 @@ def test_the_clock_leaps_ahead(backend_kind: str, monkeypatch: pytest.MonkeyPatc
         for again in run(backend().journal.claim(NAME, 10))[0]:
             last = time.monotonic()
             run(backend().journal.finish(NAME, [(again, 1)]))
-        assert time.monotonic() < leapt + 30
+        assert time.monotonic() < leapt + 60
         time.sleep(0.02)
     assert last >= leapt + 0.5
 
@@ -350,7 +350,7 @@ def test_the_clock_leaps_ahead(backend_kind: str, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize("finished", [False, True])
 def test_what_runs_is_remembered(backend_kind: str, finished: bool) -> None:
     """What is asked for after the same was asked for twice is done once more: the first may still run."""
-    feedmill.configure(fanout_lease=0.2)
+    feedmill.configure(fanout_lease=1)
     first = run(backend().journal.open(NAME, ONE, "unfollow", b"body", sent=True))
     assert run(backend().journal.begin_chunk(ONE, first.generation, 0)).times == 1
     second = run(backend().journal.open(NAME, ONE, "unfollow", b"body", sent=True))
@@ -362,7 +362,7 @@ def test_what_runs_is_remembered(backend_kind: str, finished: bool) -> None:
     assert run(backend().journal.begin_chunk(ONE, third.generation, 0)).times == 1
     run(backend().journal.end_chunk(NAME, ONE, third.generation, 0, 1))
     assert run(backend().journal.list_due(NAME)).number == 1
-    deadline, claims = time.monotonic() + 30, list[Any]()
+    deadline, claims = time.monotonic() + 60, list[Any]()
     while not claims:
         claims, _ = run(backend().journal.claim(NAME, 10))
         assert time.monotonic() < deadline
@@ -394,10 +394,10 @@ class TestTheClockGoesBack:
 
     def test_leases_last_as_long_as_ever(self, set_back: Callable[[], None], backend_kind: str) -> None:
         """What was claimed before is due when its lease is over, not when the clock has caught up."""
-        feedmill.configure(fanout_lease=0.3)
+        feedmill.configure(fanout_lease=1)
         claimed()
         set_back()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not run(backend().journal.wake_if_overdue(NAME))[0]:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -406,7 +406,7 @@ class TestTheClockGoesBack:
 
     def test_what_is_to_be_done_again(self, set_back: Callable[[], None], backend_kind: str) -> None:
         """A removal that overtook its addition is done again after a lease, once more after another, and then it is over."""
-        feedmill.configure(fanout_lease=0.3)
+        feedmill.configure(fanout_lease=1)
         claimed()
         time.sleep(0.1)  # from now on nobody notes the time
         run(backend().journal.open(NAME, ONE, "remove", b""))
@@ -415,7 +415,7 @@ class TestTheClockGoesBack:
         if backend_kind == "redis":  # the time that proves the claim was moved as well
             claim = claim._replace(time=f"{float(claim.time) + self.HOUR:.3f}")
         run(backend().journal.finish(NAME, [(claim, 1)]))
-        deadline, times = time.monotonic() + 30, 1
+        deadline, times = time.monotonic() + 60, 1
         while run(backend().journal.list_due(NAME)).number:
             assert time.monotonic() < deadline
             for again in run(backend().journal.claim(NAME, 10))[0]:
@@ -431,7 +431,7 @@ class TestTheClockGoesBack:
         monkeypatch.setattr(f"{type(backend().journal).__module__}.ROLLING", 200)
         opened()
         set_back()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             make_overdue(NAME)
             (claim,), _ = run(backend().journal.claim(NAME, 10))
@@ -446,7 +446,7 @@ class TestTheClockGoesBack:
         run(backend().journal.open(NAME, ONE, "add", b"", rate_limit=pace))
         run(backend().journal.open(NAME, f"{NAME}:two", "add", b"", rate_limit=pace))
         set_back()
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while run(backend().journal.wake_if_overdue(NAME))[0] < 2:
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -464,7 +464,7 @@ class TestTheClockGoesBack:
         run(backend().auxiliary.pending_index.schedule("some:%(user_id)s", [b"\x05"], 0.1))
         plain = time.time
         monkeypatch.setattr(time, "time", lambda: plain() - self.HOUR / 1000)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not run(backend().auxiliary.pending_index.due("some:%(user_id)s", 10)):
             assert time.monotonic() < deadline
             time.sleep(0.02)

@@ -23,6 +23,7 @@ def pytest_configure(config):
 #: A server that outlives who has started it, with nothing to tell it by but its environment; and one that was ended.
 TEST = """
 import subprocess, sys
+from multiprocessing import resource_tracker
 from tests.leftovers import kill_group
 
 STARTED = "import subprocess as s, sys; print(s.Popen(['sleep', '600'], stdout=s.DEVNULL, stderr=s.DEVNULL, start_new_session=True).pid)"
@@ -32,6 +33,7 @@ def test_leaves():
     open("left", "w").write(pid)
 
 def test_ends():
+    resource_tracker.ensure_running()  # it ends with the run
     children = "import subprocess, time; subprocess.Popen(['sleep', '600']); print(flush=True); time.sleep(600)"
     process = subprocess.Popen([sys.executable, "-c", children], stdout=subprocess.PIPE, start_new_session=True)
     process.stdout.readline()

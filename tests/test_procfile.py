@@ -22,7 +22,7 @@ from tests.conftest import free_port
 
 ROOT = Path(__file__).parent.parent
 #: Seconds until the processes answer, and until an activity is where it belongs.
-START, ARRIVE = 30.0, 10.0
+START, ARRIVE = 120.0, 60.0
 
 
 @dataclasses.dataclass
@@ -34,7 +34,7 @@ class Site:
     honcho: psutil.Process
 
     def ask(self, path: str) -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.flower_port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.flower_port}{path}", timeout=60) as answer:
             body: bytes = answer.read()
         return body
 
@@ -100,7 +100,7 @@ def site(redis_url: str, tmp_path: Path) -> Iterator[Site]:
         except subprocess.TimeoutExpired:
             popen.kill()
             popen.wait()
-        _, left = psutil.wait_procs(processes, timeout=30)
+        _, left = psutil.wait_procs(processes, timeout=60)
         for process in left:
             process.kill()
     assert not left, f"still running after honcho was stopped: {left}"

@@ -15,7 +15,7 @@ from feedmill.storage.cassandra import CassandraTimelineStorage
 from feedmill.storage.cassandra.backend import CassandraBackend
 from feedmill.storage.cassandra.maintenance import CassandraMaintenance
 from feedmill.storage.journal import Journal
-from feedmill.storage.maintenance import Maintenance, TimelineMaintenance
+from feedmill.storage.maintenance import BesideMaintenance, Maintenance, TimelineMaintenance
 from feedmill.storage.memory import MemoryActivityStorage, MemoryTimelineStorage
 from feedmill.storage.memory.auxiliary import (
     MemoryFeedSchedule,
@@ -59,6 +59,7 @@ PAIRS: list[tuple[Any, Any]] = [
     *((RemovalIndex, cls) for cls in (MemoryRemovalIndex, RedisRemovalIndex)),
     *((PubSub, cls) for cls in (MemoryPubSub, RedisPubSub)),
     *((Maintenance, cls) for cls in (MemoryMaintenance, RedisMaintenance)),
+    (BesideMaintenance, CassandraMaintenance),
     *((TimelineMaintenance, cls) for cls in (MemoryMaintenance, RedisMaintenance, CassandraMaintenance)),
 ]
 

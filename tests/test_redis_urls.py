@@ -168,7 +168,7 @@ def socket_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = [redis_executable(), "--port", "0", "--unixsocket", str(path), "--requirepass", "p/w", "--save", ""]
     server = subprocess.Popen(command, cwd=path.parent, stdout=subprocess.DEVNULL)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not path.exists():
             assert time.monotonic() < deadline and server.poll() is None
             time.sleep(0.02)
@@ -193,7 +193,7 @@ def test_feeds_and_broker_on_a_socket(socket_url: str, tmp_path: Path) -> None:
         assert "healthy" in folder.command("doctor").stdout or "appendonly" in folder.command("doctor").stdout
     finally:
         worker.terminate()
-        worker.wait(20)
+        worker.wait(60)
     text = (tmp_path / "log").read_text()
     assert "p/w" not in text and "p%2Fw" not in text
     feedmill.configure(redis_url=socket_url)

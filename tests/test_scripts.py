@@ -21,6 +21,7 @@ from feedmill.msgpack_codec import pack
 from feedmill.storage.base import FeedLimits, Lock, WriteRequest
 from feedmill.storage.hook_queue import HookSettlement
 from feedmill.storage.journal import RateLimit
+from feedmill.storage.maintenance import StoredFlat
 from feedmill.storage.operations import Steps
 from feedmill.storage.redis import scripts
 from feedmill.storage.redis.client import RedisBackend
@@ -172,10 +173,8 @@ class Trial:
 
 
 @pytest.fixture
-def trial(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Trial:
-    feedmill.configure(lock_ttl=600)
-    for ttl in ("journal.WAKEUP_TTL", "hook_queue.HOOKS_WAKEUP_TTL"):
-        monkeypatch.setattr(f"feedmill.storage.redis.{ttl}", 600_000)  # nothing expires meanwhile
+def trial(redis_url: str, lasting_wakeups: None, monkeypatch: pytest.MonkeyPatch) -> Trial:
+    feedmill.configure(lock_ttl=600)  # nothing expires meanwhile
     client = backend().client  # type: ignore[attr-defined]
     for command in scripts.load_commands():
         client.execute_command(*command)
@@ -236,8 +235,8 @@ def use_everything(client: redis.Redis) -> None:
     feed.mark_all()
     feed.page(2)
     for _ in range(2):
-        run(Home(9).timeline().idle_begin(Home(9).key, 60))
-        run(Home(9).timeline().flat_add([Home(9).key], [on_day(1).raw_id], 5, 0, 60, True))
+        run(Home(9).timeline().idle_begin(Home(9).key, 6000))
+        run(Home(9).timeline().flat_add([Home(9).key], [on_day(1).raw_id], 5, 0, 6000, True))
     run(Home(9).timeline().idle_end(Home(9).key))
     run(feed.timeline().counts_and_oldest(feed.key, feed.count_key, math.inf))
     News(7).actors(News(7)[0])
@@ -314,7 +313,7 @@ def use_everything(client: redis.Redis) -> None:
     make_overdue(NAME)
     drain.sweep()
     run(Home(1).timeline().flat_add([Home(1).key], [on_day(1).raw_id], 5))
-    run(backend().maintenance.flat_put(Home(1).key, on_day(1).raw_id, on_day(2).raw_id))
+    run(backend().maintenance.flat_put(Home(1).key, StoredFlat(on_day(1).raw_id), on_day(2).raw_id))
     client.lpush(News(1).key, "x")
     run(backend().maintenance.set_aside(News(1).key, "zset"))
     client.hset(Notes(9).key + ":groups", b"\0m", b"1" + b"t" * 8 + b"9999999999999")

@@ -19,7 +19,7 @@ from tests.documents import ROOT, TUTORIAL, blocks_of, commands_of, files_of, pr
 from tests.test_two_deployments import until
 
 #: Seconds until Flower shows the worker.
-START = 60.0
+START = 120.0
 
 
 class Terminals:
@@ -42,7 +42,7 @@ class Terminals:
     def run(self, command: str) -> str:
         """Run *command* to its end; what it prints."""
         done = subprocess.run(
-            ["bash", "-c", command], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=60
+            ["bash", "-c", command], cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120
         )
         assert done.returncode == 0, done.stderr + self.logs()
         return done.stdout
@@ -60,7 +60,7 @@ class Terminals:
         for process in self.open:
             process.terminate()
         for process in self.open:
-            process.wait(30)
+            process.wait(60)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def shows(url: str, wanted: str) -> bool:
     """Whether *url* shows *wanted* before long."""
     deadline = time.monotonic() + START
     while time.monotonic() < deadline:
-        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=5) as page:
+        with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=60) as page:
             if wanted in page.read().decode():
                 return True
         time.sleep(0.1)

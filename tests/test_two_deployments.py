@@ -55,7 +55,7 @@ def working(folder: Folder, app: str, *more: str) -> Iterator[Path]:
         yield log
     finally:
         worker.terminate()
-        worker.wait(30)
+        worker.wait(60)
 
 
 def site(tmp_path: Path, name: str, redis_url: str, **env: str) -> Folder:

@@ -120,6 +120,18 @@ def _storage(managers: Sequence[str]) -> _Question[_Stored]:
     return _Question("" if backend().in_process else without_secrets(current), ask)
 
 
+def _cluster() -> _Question[None] | None:
+    """Ask the servers that stand beside the storage; None without."""
+    run, places = backend().run, backend().beside
+
+    def ask(reached: Callable[[], None]) -> None:
+        for place in places:
+            run(place.types([b"feedmill"]))
+        reached()
+
+    return _Question(without_secrets(settings.current().cassandra_url), ask) if places else None
+
+
 def _broker(then: Callable[[Any, Any], T]) -> _Question[T] | None:
     """Connect to the broker, and have *then* ask it, given the app and the connection; None where tasks run in this process."""
     if publisher.inline():
@@ -191,8 +203,11 @@ def _ping_worker(worker: str, timeout: float, deadline: float) -> Result:
     )
 
 
-def _server_rows(storage: shapes.Server, broker: shapes.Server) -> Iterator[tuple[str, str, str]]:
-    for name, server in (("storage", storage), ("broker", broker)):
+def _server_rows(
+    storage: shapes.Server, broker: shapes.Server, cassandra: shapes.Server | None = None
+) -> Iterator[tuple[str, str, str]]:
+    servers = [("storage", storage), ("broker", broker)]
+    for name, server in servers if cassandra is None else [*servers, ("cassandra", cassandra)]:
         told = f"{server.seconds * 1000:.1f} ms" if server.seconds is not None else server.error
         where = server.url or ("in this process" if name == "storage" else "none: tasks run in the process that calls")
         detail = ", ".join(filter(None, (where, told, server.refuses and "refuses writes")))
@@ -223,7 +238,7 @@ def _state(ok: bool) -> str:
 def status(timeout: float, max_sweep_age: float, max_fanout_age: float | None) -> Result:
     """Show whether everything that delivers is there.
 
-    Storage, broker, workers on each queue, the last sweep, what waits in the queues, and the oldest fan-out of each manager. Exit with
+    Storage, broker, the Cassandra cluster if there is one, workers on each queue, the last sweep, what waits in the queues, and the oldest fan-out of each manager. Exit with
     status 1 if there is a problem, such as that no manager is known, and with status 3 if the storage or the broker does not answer. No keys are scanned.
     """
     found, knows_sweep, is_late = examine(known_managers(), timeout, max_sweep_age, max_fanout_age or math.inf)
@@ -251,8 +266,10 @@ def examine(managers: Sequence[str], timeout: float, max_sweep_age: float, longe
     """
     deadline = time.monotonic() + timeout
     stored, brokered = _storage(managers), _broker(lambda app, connection: _told(app, connection, timeout))
+    beside = _cluster()
     storage, told = stored.answer(deadline)
     broker, heard = brokered.answer(deadline) if brokered else (_NO_BROKER, None)
+    cassandra = beside.answer(deadline)[0] if beside else None
     storage = dataclasses.replace(storage, refuses=told.refuses if told else "")
     broker = dataclasses.replace(broker, refuses=heard.refuses if heard else "")
     backlogs = dict(told.managers) if told else {}
@@ -263,8 +280,8 @@ def examine(managers: Sequence[str], timeout: float, max_sweep_age: float, longe
     problems = [
         *(
             f"the {name} does not answer: {each.error}"
-            for name, each in (("storage", storage), ("broker", broker))
-            if not each.ok
+            for name, each in (("storage", storage), ("broker", broker), ("Cassandra cluster", cassandra))
+            if each is not None and not each.ok
         ),
         *(
             f"the {name} refuses writes: {each.refuses}"
@@ -279,7 +296,7 @@ def examine(managers: Sequence[str], timeout: float, max_sweep_age: float, longe
         *(f"{name}: {each}" for name, each in backlogs.items() if isinstance(each, str)),
         *(_old(each, longest) for each in fanouts if each.oldest_seconds > longest),
     ]
-    found = shapes.Status(not problems, problems, storage, broker, queues, last_sweep, fanouts)
+    found = shapes.Status(not problems, problems, storage, broker, queues, last_sweep, fanouts, cassandra)
     return Examined(found, told is not None, bool(late))
 
 
@@ -348,7 +365,7 @@ def _old(found: shapes.OpenFanouts, limit: float) -> str:
 
 
 def _rows(found: shapes.Status, has_sweep: bool, is_late: bool, longest: float) -> Iterator[tuple[str, str, str]]:
-    yield from _server_rows(found.storage, found.broker)
+    yield from _server_rows(found.storage, found.broker, found.cassandra)
     for queue in found.queues:
         waiting = "messages unknown" if queue.messages is None else plural(queue.messages, "message")
         silent = f", {len(queue.unknown)} of an unknown deployment" if queue.unknown else ""

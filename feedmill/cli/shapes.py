@@ -399,6 +399,8 @@ class Status:
     last_sweep: float | None
     #: The managers that are known.
     managers: list[OpenFanouts]
+    #: The cluster of feeds on Cassandra; null where the settings name none.
+    cassandra: Server | None = None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedmill import settings
@@ -112,6 +112,14 @@ def place_of(feed_class: Any) -> TimelineMaintenance | None:
         return maintenance(feed_class.timeline())
     except SettingsError:
         return None
+
+
+def pages(place: TimelineMaintenance) -> Iterator[Sequence[bytes]]:
+    """All our keys that *place* reads, some at a time; one may come twice."""
+    cursor = None
+    while cursor != 0:
+        cursor, keys = backend().run(place.scan(cursor or 0))
+        yield keys
 
 
 class KeyMap:

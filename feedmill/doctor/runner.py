@@ -31,7 +31,7 @@ from feedmill.doctor.checks.settings import (
     unsafe_broker,
     unsafe_server,
 )
-from feedmill.doctor.key_map import KeyInfo, KeyKind, KeyMap, place_of
+from feedmill.doctor.key_map import KeyInfo, KeyKind, KeyMap, pages, place_of
 from feedmill.doctor.repair import diagnose, repair
 from feedmill.doctor.report import Finding, Report
 from feedmill.errors import StorageAway, StorageError
@@ -41,7 +41,7 @@ from feedmill.keys import GROUPS, dead_letters_key, due_key, wakeup_key
 from feedmill.registry import manager_names
 from feedmill.storage.activity_state import seconds_kept
 from feedmill.storage.journal import OPEN_TTL
-from feedmill.storage.maintenance import StoredFeed, StoredFlat, TimelineMaintenance
+from feedmill.storage.maintenance import BesideMaintenance, StoredFeed, StoredFlat, TimelineMaintenance
 from feedmill.storage.operations import Steps, together
 from feedmill.storage.registry import backend, maintenance
 from feedmill.worker.dead_letters import reason
@@ -70,7 +70,7 @@ class Examination:
         #: Names of the managers whose journal can be used.
         self.managers: list[str] = []
         #: What reads servers beside the backend that are not examined, or not any more; why was told.
-        self._skipped: set[TimelineMaintenance] = set()
+        self._skipped: set[BesideMaintenance] = set()
         self._set_aside: set[str] = set()
         self._glances = Glances()
         self._bodies = KnownBodies()
@@ -89,23 +89,26 @@ class Examination:
             self._skipped.update(backend().beside)
         self._guarded("the journal", self._journal)
         here = backend().maintenance
-        maps = {here: self.key_map, **{place: KeyMap(place=place) for place in backend().beside}}
+        maps = {place: KeyMap(place=place) for place in backend().beside}
         self._total = self._do(here.size())
-        self._beside(lambda place: self._expect(self._do(place.size())))
-        self._everything(here, self.key_map)
-        self._beside(lambda place: self._everything(place, maps[place]))
+        self._beside(self._expect)
+        self._everything(pages(here), self.key_map)
+        self._beside(lambda place: self._everything(self._pages_beside(place), maps[place]))
         if self._forgotten:  # feeds that were looked at before may hold what has no body now
             feeds, kinds = self.report.feeds, self.report.kinds.copy()
-            self._feeds_again(here, self.key_map)
-            self._beside(lambda place: self._feeds_again(place, maps[place]))
+            self._feeds_again(pages(here), self.key_map)
+            self._beside(lambda place: self._feeds_again(self._pages_beside(place), maps[place]))
             self.report.feeds, self.report.kinds = feeds, kinds
         return self.report
 
-    def _expect(self, keys: int) -> None:
-        """There are so many *keys* more."""
-        self._total += keys
+    def _expect(self, place: BesideMaintenance) -> None:
+        """Expect as many keys more as *place* has; that it does not tell is no harm."""
+        try:
+            self._total += self._do(place.size())
+        except StorageError as error:
+            self._still_there(error)
 
-    def _beside(self, examine: Callable[[TimelineMaintenance], None]) -> None:
+    def _beside(self, examine: Callable[[BesideMaintenance], None]) -> None:
         """Look at what is on servers beside the backend. If one cannot be asked, this is told, and what is on it is left out."""
         for place in backend().beside:
             if place in self._skipped:
@@ -117,24 +120,31 @@ class Examination:
                 self._skipped.add(place)
                 self.report.add(unreachable(place, error), False)
 
-    def _everything(self, place: TimelineMaintenance, key_map: KeyMap) -> None:
-        for keys in self._pages(place):
+    def _everything(self, found: Iterable[Sequence[bytes]], key_map: KeyMap) -> None:
+        for keys in found:
             known = {key: info for key in dict.fromkeys(keys) if (info := key_map.of(key)) is not None}
             self._page(known)
             self.report.keys += len(keys)
             self.report.unknown_keys += sum(key not in known and not is_brokers(key) for key in set(keys))
             self.seen(self.report.keys, max(self._total, self.report.keys))
 
-    def _feeds_again(self, place: TimelineMaintenance, key_map: KeyMap) -> None:
-        for keys in self._pages(place):
+    def _feeds_again(self, found: Iterable[Sequence[bytes]], key_map: KeyMap) -> None:
+        for keys in found:
             known = {key: info for key in keys if (info := key_map.of(key)) is not None}
             self._page({key: info for key, info in known.items() if info.kind in (KeyKind.FLAT, KeyKind.GROUPS)})
 
-    def _pages(self, place: TimelineMaintenance) -> Iterator[Sequence[bytes]]:
-        """All our keys that *place* reads; one may come twice."""
+    def _pages_beside(self, place: BesideMaintenance) -> Iterator[Sequence[bytes]]:
+        """All our keys of servers that may fail at a part of what they hold: that is told, and left out."""
         cursor = None
         while cursor != 0:
-            cursor, keys = self._do(place.scan(cursor or 0))
+            try:
+                cursor, keys = self._do(place.scan(cursor or 0))
+            except StorageError as error:
+                self._still_there(error)
+                cursor, is_left_out = place.beyond(cursor or 0)
+                if is_left_out:
+                    self._tell([_unread(f"a part of the feeds on {place.servers}", error)])
+                continue
             yield keys
 
     def _journal(self) -> None:
@@ -158,11 +168,11 @@ class Examination:
         return backend().run(operation)
 
     def _still_there(self, error: Exception | None = None) -> None:
-        """:class:`~feedmill.errors.StorageError` if a server is away, as *error* may say: that is no finding about what was looked
-        at, but the end of what is there.
+        """:class:`~feedmill.errors.StorageError` if a server is away: that is no finding about what was looked at, but the end of what
+        is there. Servers beside the backend are asked where *error* says so: some do not answer about what they fail at.
         """
-        if isinstance(error, StorageAway):
-            raise error
+        for place in backend().beside if isinstance(error, StorageAway) else ():
+            self._do(place.types([b"feedmill"]))
         self._do(backend().maintenance.types([b"feedmill"]))
 
     def _guarded(self, what: str, check: Callable[[], None]) -> None:

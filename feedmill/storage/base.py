@@ -12,7 +12,7 @@ from feedmill.cursor import GroupPosition
 from feedmill.records.layout import Addition
 from feedmill.storage.auxiliary import Auxiliary
 from feedmill.storage.journal import Journal
-from feedmill.storage.maintenance import Maintenance, TimelineMaintenance
+from feedmill.storage.maintenance import BesideMaintenance, Maintenance
 from feedmill.storage.operations import Steps
 from feedmill.storage.pubsub import PubSub
 
@@ -42,7 +42,7 @@ class Backend(Protocol):
     #: What the doctor reads and repairs.
     maintenance: Maintenance
     #: The same for timelines on servers that stand beside this backend.
-    beside: Sequence[TimelineMaintenance] = ()
+    beside: Sequence[BesideMaintenance] = ()
 
     def run(self, operation: Steps[T]) -> T:
         """Run *operation* to its end, with one round trip for each yield."""
@@ -62,7 +62,7 @@ class FeedStorage(Protocol):
     #: The setting that names servers which must stand beside the backend in force; empty where it needs none.
     needs: ClassVar[str] = ""
     #: What the doctor reads and repairs of it, where its servers stand beside the backend; else None, and the backend's does.
-    maintenance: ClassVar[TimelineMaintenance | None] = None
+    maintenance: ClassVar[BesideMaintenance | None] = None
 
 
 class ActivityStorage(FeedStorage, Protocol):

@@ -76,8 +76,6 @@ class TimelineMaintenance(Protocol):
     Where there are no keys, what is stored has the names of the keys in which Redis would have it.
     """
 
-    #: What the servers are called, if they stand beside the backend in force; else empty.
-    servers: ClassVar[str] = ""
     #: Whether overflow has keys of its own, which a scan gives; else :meth:`feed` tells of all overflow of a feed.
     lists_overflow: ClassVar[bool] = True
 
@@ -121,6 +119,18 @@ class TimelineMaintenance(Protocol):
 
     def clear(self, key: str, count_key: str) -> Steps[None]:
         """Put aside, or take away, what of a feed of groups :attr:`StoredFeed.wrong` names."""
+
+
+class BesideMaintenance(TimelineMaintenance, Protocol):
+    """The same of servers that stand beside the backend in force, and of which a part may be unreadable."""
+
+    #: What the servers are called.
+    servers: ClassVar[str]
+
+    def beyond(self, cursor: int) -> tuple[int, bool]:
+        """The cursor with which to go on where a scan from *cursor* fails, and whether some feeds are left out by that: at first only
+        less is asked for at once.
+        """
 
 
 class Maintenance(TimelineMaintenance, Protocol):

@@ -10,7 +10,7 @@ from feedmill import settings
 from feedmill.errors import DeclarationError, SettingsError
 from feedmill.redis_urls import SCHEMES
 from feedmill.storage.base import Backend
-from feedmill.storage.maintenance import TimelineMaintenance
+from feedmill.storage.maintenance import BesideMaintenance, TimelineMaintenance
 
 #: Makes the backend that a URL names.
 Factory = Callable[[str], Backend]
@@ -106,7 +106,7 @@ def storage(storage_class: Any, own: Any) -> Any:
 
 def maintenance(timelines: Any) -> TimelineMaintenance:
     """What the doctor reads and repairs of *timelines*, the storage that a feed class uses."""
-    own: TimelineMaintenance | None = getattr(timelines, "maintenance", None)
+    own: BesideMaintenance | None = getattr(timelines, "maintenance", None)
     return backend().maintenance if own is None else own
 
 

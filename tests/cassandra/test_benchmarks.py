@@ -17,7 +17,7 @@ def test_feeds_on_cassandra(cassandra_server: LocalCassandra, tmp_path: Path) ->
     assert list(rows) == [f"cassandra_{work}{kind}" for kind in kinds for work in ("", "add_", "read_")]
     for row in rows.values():
         assert row["ratio_cpu"] > 0 < row["ratio_client"] and row["round_trips"] >= row["redis_round_trips"] > 0
-    assert [rows[f"cassandra_{kind}"]["statements"] for kind in kinds] == [2 * 20] * 3
+    assert [rows[f"cassandra_{kind}"]["statements"] for kind in kinds] == [2 + 2, 2 + 20, 2 + 20]
     page = tmp_path / "docs" / "performance.md"
     page.parent.mkdir()
     page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import redis
+from cassandra.query import BatchStatement, BatchType
 from click.testing import CliRunner, Result
 
 import feedmill
@@ -664,8 +665,8 @@ def test_the_cluster_goes_away_meanwhile(
     execute, calls = both.place.cluster.execute, []
 
     def failing(commands: Any) -> Any:
-        calls.append(commands)
-        if commands[0][1] == "first_rows":
+        calls.append(commands[0][1])
+        if "first_rows" in calls:
             raise StorageAway("it is away")
         return execute(commands)
 
@@ -674,19 +675,22 @@ def test_the_cluster_goes_away_meanwhile(
     assert report.found == {"unreachable Cassandra": 1, "drifted count": 1}
     (finding,) = [each for each in report.shown if each.kind == "unreachable Cassandra"]
     assert finding.where == "feeds on Cassandra" and finding.text.startswith("it is away; ")
-    assert calls[-1][0][1] == "first_rows"  # and nothing more was tried
+    assert calls[-2:] == ["first_rows", "ids_there"]  # that is asked to know whether it answers at all
 
 
+@pytest.mark.parametrize("kind", [StorageError, StorageAway])
 @pytest.mark.parametrize("statement", ["first_rows", "ids_newest"])
-def test_one_feed_cannot_be_read(both: Cluster, monkeypatch: pytest.MonkeyPatch, statement: str) -> None:
-    """A feed at which a node fails is named, and the others are examined."""
+def test_one_feed_cannot_be_read(
+    both: Cluster, monkeypatch: pytest.MonkeyPatch, statement: str, kind: type[StorageError]
+) -> None:
+    """A feed at which a node fails, or does not answer, is named, and the others are examined."""
     for feed_class in (mixed.Home, mixed.News):
         feed_class(6).add(mixed.activity(1, 1))
     execute, failing = both.place.cluster.execute, {mixed.Home(6).key, mixed.News(6).key}
 
     def struck(commands: Any) -> Any:
         if any(command[1] == statement and command[2] in failing for command in commands):
-            raise StorageError("too many tombstones")
+            raise kind("too many tombstones")
         return execute(commands)
 
     monkeypatch.setattr(both.place.cluster, "execute", struck)
@@ -694,6 +698,26 @@ def test_one_feed_cannot_be_read(both: Cluster, monkeypatch: pytest.MonkeyPatch,
     assert report.found == {"not examined": 1, "drifted count": 1, "damaged ranks": 1, "record without entry": 1}
     (finding,) = [each for each in report.shown if each.kind == "not examined"]
     assert finding.where in failing and "too many tombstones" in finding.text
+
+
+@pytest.mark.parametrize("kind", [StorageError, StorageAway])
+def test_a_part_cannot_be_found(both: Cluster, monkeypatch: pytest.MonkeyPatch, kind: type[StorageError]) -> None:
+    """A range in which a node fails is made narrow, told, and passed over; the feeds in front of it and behind it are examined."""
+    execute, failing, asked = both.place.cluster.execute, 12345, list[int]()
+
+    def struck(commands: Any) -> Any:
+        name, bounds = commands[0][1], commands[0][3]
+        if name == "feed_ids_between" and bounds[0] < failing <= bounds[1]:
+            asked.append(bounds[1] - bounds[0])
+            raise kind("too many tombstones")
+        return execute(commands)
+
+    monkeypatch.setattr(both.place.cluster, "execute", struck)
+    report = examine()
+    assert report.found == {"not examined": 1, "drifted count": 1, "damaged ranks": 1, "record without entry": 1}
+    (finding,) = [each for each in report.shown if each.kind == "not examined"]
+    assert finding.where == "a part of the feeds on Cassandra" and "too many tombstones" in finding.text
+    assert asked == sorted(asked, reverse=True) and asked[-1] == 2**maintenance.NARROW and report.feeds == 4
 
 
 def test_the_schema_is_not_there(both: Cluster, cassandra_server: LocalCassandra) -> None:
@@ -730,6 +754,13 @@ def test_the_command(both: Cluster) -> None:
     healthy = command("doctor", "--growth")
     assert healthy.exit_code == 0 and "healthy (" in healthy.output and " 4 feeds," in healthy.output
     assert "grows: feeds of Home: 1, each of 500 entries at most" in healthy.output
+
+
+def test_the_status(both: Cluster) -> None:
+    """The cluster is one of the servers that are asked."""
+    found = json.loads(command("status", "--json", "--timeout", "20").output)
+    assert found["cassandra"]["ok"] and found["cassandra"]["seconds"] > 0
+    assert not [problem for problem in found["problems"] if "Cassandra" in problem]
 
 
 def test_feeds_of_a_user(both: Cluster) -> None:
@@ -770,4 +801,36 @@ def test_a_user_is_deleted(both: Cluster, monkeypatch: pytest.MonkeyPatch) -> No
     for name, feed in (("ids_newest", mixed.Home(5)), ("first_rows", mixed.News(5))):
         assert both.ask(name, feed.key, feed.key, 10) == []
     assert not both.client.keys("*{5}*")
+    assert examined() == {}
+
+
+# -- feeds of groups of any size
+
+
+@pytest.fixture
+def big(cluster: Cluster) -> Cluster:
+    """A feed whose group has more rows of overflow than a batch may have statements, each of one cell: 2.1 reads past 100,000 dead ones."""
+    group, _ = cluster.group(NEWS, has_overflow=True)
+    session, _ = cluster.place.cluster._session()
+    update = session.prepare("UPDATE feed_groups SET data = ? WHERE feed = ? AND kind = 2 AND grp = ? AND actor = ?")
+    for start in range(0, 70_000, 1000):
+        batch = BatchStatement(BatchType.UNLOGGED)
+        for number in range(start, start + 1000):
+            batch.add(update, (b"x" * 8, NEWS.key, group, number.to_bytes(8, "big")))
+        session.execute(batch, timeout=60)
+    return cluster
+
+
+@pytest.mark.parametrize("how", ["trimmed", "damaged", "deleted"])
+def test_overflow_of_any_size_goes(big: Cluster, how: str) -> None:
+    """With its group, or with its feed."""
+    group, _ = big.group(NEWS, has_overflow=True)
+    if how == "trimmed":
+        NEWS.trim(1)
+    elif how == "damaged":
+        big.write(NEWS, {(RECORD, group, b""): b"\xc1"})
+        assert examine(fix=True).remaining == 0
+    else:
+        NEWS.delete()
+    assert big.ask("overflow_count", NEWS.key, NEWS.key, group) == [(0,)]
     assert examined() == {}

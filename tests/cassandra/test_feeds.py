@@ -113,7 +113,11 @@ def _in_processes(
         subprocess.Popen([*command, str(writer), *map(str, arguments)], stdout=subprocess.PIPE, text=True)
         for writer in range(writers)
     ]
-    printed = [each.communicate(timeout=240)[0] for each in running]
+    try:
+        printed = [each.communicate(timeout=240)[0] for each in running]
+    finally:
+        for each in running:
+            each.kill()
     assert [each.returncode for each in running] == [0] * writers
     return printed
 

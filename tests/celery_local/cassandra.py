@@ -77,9 +77,10 @@ class LocalCassandra:
         *,
         synced: bool = True,
     ) -> None:
-        self.home, self.address = home, address
-        #: Whether each write is in the log before it is answered, so that a killed server has lost nothing.
+        #: Whether each write is in the log on disk before it is answered, so that a killed server has lost nothing; else every ten
+        #: seconds, as servers are set up that have others beside them.
         self.synced = synced
+        self.home, self.address = home, address
         self.folder = Path(tempfile.mkdtemp(prefix="feedmill-cassandra-"))
         self.port, self.storage_port = port or free_port(), storage or free_port()
         self.log = self.folder / "log"
@@ -119,11 +120,12 @@ class LocalCassandra:
             "auto_bootstrap": False,
             "auto_snapshot": False,
         }
+        for name in [name for name in options if name.startswith("commitlog_sync")]:
+            del options[name]
+        sync: dict[str, Any] = {"commitlog_sync": "periodic", "commitlog_sync_period_in_ms": 10_000}
         if self.synced:
-            options |= {"commitlog_sync": "batch", "commitlog_sync_batch_window_in_ms": 1}
-            options.pop("commitlog_sync_period_in_ms", None)
-        else:
-            options |= {"commitlog_sync": "periodic", "commitlog_sync_period_in_ms": 10_000}
+            sync = {"commitlog_sync": "batch", "commitlog_sync_batch_window_in_ms": 1}
+        options |= sync
         options["seed_provider"][0]["parameters"][0]["seeds"] = seeds
         (self.folder / "cassandra.yaml").write_text(json.dumps(options, indent=1), encoding="utf-8")
         (self.folder / "logback.xml").write_text(_LOGBACK, encoding="utf-8")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
+import itertools
 import os
 import random
 import signal
@@ -11,27 +13,36 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from tests.leftovers import kill_group
 
-#: Ports that the system gives to no connection by itself, so that nothing but a server takes one.
-PORTS = range(10_000, 32_000)
+#: Ports that the system gives to no connection by itself, so that nothing but a server takes one; and into how many parts they are
+#: divided, one for each process of those that run tests side by side.
+PORTS, PARTS = range(10_000, 32_000), 16
 
 
 def free_port() -> int:
     """A TCP port that nobody listens on, and never Redis' own.
 
-    It is still free when its server starts, or for as long as nobody is to listen there: tests that run side by side
-    draw from so many that two hardly ever get the same one.
+    It is still free when its server starts, or for as long as nobody is to listen there: tests that run side by side draw from
+    other ports, and a process draws each of its own once before it draws one again.
     """
-    while True:
-        port = random.SystemRandom().choice(PORTS)
+    for port in _order():
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
+
+
+@functools.cache
+def _order() -> Iterator[int]:
+    """The ports of this process, in an order of its own, for ever."""
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    mine = [*PORTS[number % PARTS :: PARTS]]
+    random.SystemRandom().shuffle(mine)
+    return itertools.cycle(mine)
 
 
 def _end_with_parent() -> None:

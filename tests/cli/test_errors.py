@@ -109,7 +109,7 @@ def test_a_server_that_never_answers(tmp_path: Path) -> None:
             began = time.monotonic()
             done = folder.command("-A", "proj", *words, "--timeout", "1", "--json")
             assert done.returncode == 3, done
-            assert time.monotonic() - began < 15
+            assert time.monotonic() - began < 60
             found = json.loads(done.stdout)
             assert "no answer within" in found["broker"]["error"]
             if found["storage"] is not None:
@@ -123,7 +123,7 @@ def test_a_server_that_stands_still(tmp_path: Path) -> None:
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         folder = Folder(tmp_path, f"redis://127.0.0.1:{port}/0")
-        until = time.monotonic() + 20
+        until = time.monotonic() + 60
         while folder.command("-A", "proj", "ping").returncode and time.monotonic() < until:
             time.sleep(0.1)
         os.kill(server.pid, signal.SIGSTOP)

@@ -67,7 +67,7 @@ def worker(folder: Folder, queue: str, app: str = "proj") -> Iterator[str]:
         yield name
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def ask(folder: Folder, shape: type, *words: str, code: int) -> Any:
@@ -160,8 +160,8 @@ def test_the_time_it_takes(folder: Folder) -> None:
     client.zadd(due_key("Friends"), {f"f{number}": number + 1 for number in range(50_000)})
     client.config_resetstat()
     began = time.monotonic()
-    found = ask(folder, shapes.Status, "status", "--timeout", "2", code=1)
-    assert time.monotonic() - began < 15 and found["managers"][0]["fanouts"] == 50_000
+    found = ask(folder, shapes.Status, "status", "--timeout", "5", code=1)
+    assert time.monotonic() - began < 60 and found["managers"][0]["fanouts"] == 50_000
     calls = {name: facts["calls"] for name, facts in client.info("commandstats").items()}
     assert not {"cmdstat_scan", "cmdstat_keys"} & calls.keys() and sum(calls.values()) < 3000
 

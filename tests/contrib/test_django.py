@@ -283,7 +283,7 @@ def test_deliveries(folder: Folder) -> None:
     with working(folder):
         assert (
             folder.run(
-                START + "from people.feeds import *\nmanager.add_activity(Activity('ann', Love, 1)).wait(30)\n"
+                START + "from people.feeds import *\nmanager.add_activity(Activity('ann', Love, 1)).wait(60)\n"
                 "print(Home('bob').count(), Bell('dan').get_denormalized_count())"
             )
             == "1 1"

@@ -11,14 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.conftest import needed
+from tests.conftest import free_port, needed
+from tests.contrib.servers import QUICK
 from tests.contrib.test_django_site import ROOT, SITE, manage
 from tests.test_two_deployments import until
 
@@ -50,9 +50,7 @@ def server(tmp_path: Path, redis_url: str) -> Iterator[tuple[subprocess.Popen[by
     if session.returncode == 2:  # before Django 5.2 nothing is imported
         session = manage("shell", "-c", SESSION, **env)
     assert session.returncode == 0, session.stderr
-    with closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [
         sys.executable,
         "-m",
@@ -93,7 +91,7 @@ def test_a_stream_ends_when_the_server_stops(
     """It tells what is and what changes; SIGTERM ends it, and with it the server, at once."""
     process, address, session, env = server
     request = Request(f"{address}/feedmill/stream/", headers={"Cookie": f"sessionid={session}"})
-    with urlopen(request, timeout=20) as stream:
+    with urlopen(request, timeout=60) as stream:
         assert next_counts(stream)["unseen"] == 0
         notified = manage("shell", "-c", NOTIFY, **env)
         assert notified.returncode == 0, notified.stderr
@@ -101,7 +99,7 @@ def test_a_stream_ends_when_the_server_stops(
         began = time.monotonic()
         process.send_signal(signal.SIGTERM)
         assert b"data" not in stream.read()
-        process.wait(20)
-    assert time.monotonic() - began < 5
+        process.wait(60)
+    assert time.monotonic() - began < QUICK
     with pytest.raises(OSError, match="refused"):
-        urlopen(request, timeout=5)
+        urlopen(request, timeout=60)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
 #: Seconds until all has started, and until something is delivered.
-START, SOON = 60.0, 20.0
+START, SOON = 120.0, 60.0
 
 
 class Person:

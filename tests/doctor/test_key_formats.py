@@ -38,7 +38,7 @@ BEGINNINGS = [name().removeprefix("fm:").partition(":")[0] for name in OWN.value
 
 
 @pytest.fixture(autouse=True)
-def _nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+def _nobody(lasting_wakeups: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """No manager is known yet."""
     monkeypatch.setattr(registry, "_managers", {})
     feedmill.configure(celery_app="feedmill.tasks:app")

@@ -124,8 +124,9 @@ def fresh(user: int) -> Activity:
 
 
 @pytest.mark.parametrize("twin", [False, True], ids=["threads", "coroutines"])
-def test_others_cost_nothing(redis_url: str, relay: Relay, twin: bool) -> None:
+def test_others_cost_nothing(redis_url: str, relay: Relay, monkeypatch: pytest.MonkeyPatch, twin: bool) -> None:
     """Not a byte comes of 5,000 changes of others; of a change of one's own comes one message, and a flat feed is read once."""
+    monkeypatch.setattr(pubsub, "PING_AFTER", 600.0)  # else so many changes may be silence enough
     feedmill.configure(redis_url=relay.url)
     users = range(100)
     LiveHome.insert_activities([on_day(1), on_day(2)])
@@ -437,7 +438,7 @@ def test_a_connection_that_stands_still(
 ) -> None:
     """A connection on which nothing comes any more, and which nobody has closed, is found, and made anew."""
     monkeypatch.setattr(pubsub, "PING_AFTER", 0.3)
-    monkeypatch.setattr(pubsub, "PING_TIMEOUT", 0.3)
+    monkeypatch.setattr(pubsub, "PING_TIMEOUT", 3.0)
     feedmill.configure(redis_url=relay.url)
     feed = Notes(1)
 
@@ -631,26 +632,26 @@ FORKED = """
     feedmill.configure(redis_url=sys.argv[1])
     from tests.feeds.samples import Notes, on_day
     inherited, feed = Notes(1).subscribe(), Notes(1)
-    assert inherited.get(20) == (0, 0, 0)
+    assert inherited.get(60) == (0, 0, 0)
     threading.Thread(target=list, args=(Notes(3).subscribe(),), daemon=True).start()
     children = []
     for number in range(4):
         child = os.fork()
         if not child:
             with Notes(2).subscribe() as own:
-                assert own.get(20) is not None
+                assert own.get(60) is not None
                 Notes(2).add(on_day(number + 1))
-                assert own.get(20).seq > 0
+                assert own.get(60).seq > 0
                 feed.add(on_day(number + 1))
-                while inherited.get(20).seq < 4:
+                while inherited.get(60).seq < 4:
                     pass
             os._exit(0)
         children.append(child)
-    while inherited.get(20).seq < 4:
+    while inherited.get(60).seq < 4:
         pass
     assert all(os.waitpid(child, 0)[1] == 0 for child in children)
     feed.mark_all()
-    while inherited.get(20).unseen:
+    while inherited.get(60).unseen:
         pass
     print("fine")
 """
@@ -664,6 +665,6 @@ def test_forked_processes(redis_url: str) -> None:
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=250,
     )
     assert (done.returncode, done.stdout) == (0, "fine\n"), done.stderr

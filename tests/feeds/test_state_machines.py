@@ -34,7 +34,8 @@ from feedmill.doctor.repair import diagnose
 from feedmill.doctor.report import Finding
 from feedmill.feeds import NewItems
 from feedmill.feeds.reading import Page
-from feedmill.storage.registry import backend
+from feedmill.storage.maintenance import StoredFlat
+from feedmill.storage.registry import backend, maintenance
 from feedmill.verbs import Comment, Love
 from tests.feeds.model import Reader, model_of, plainly_new
 from tests.feeds.samples import BASE, Home, News, Notes
@@ -118,12 +119,13 @@ ONE = st.sampled_from(PEOPLE)
 
 def findings(feed: Any) -> list[Finding]:
     """What the doctor says of a feed: by a glance, if that is enough, and after a close look, which must agree."""
+    place = maintenance(feed.timeline())
     if not hasattr(feed, "get_aggregator"):
-        (text,) = backend().run(backend().maintenance.strings([feed.key.encode()]))
-        found = damaged_flat(feed.key, text or b"")
-        assert (newest_ids(text or b"") is None) == bool(found)
+        (stored_flat,) = backend().run(place.flats([feed.key.encode()]))
+        found = damaged_flat(feed.key, stored_flat or StoredFlat(b""))
+        assert (newest_ids(stored_flat or StoredFlat(b"")) is None) == bool(found)
         return found
-    stored = backend().run(backend().maintenance.feed(feed.key, feed.count_key_of(feed.user_id)))
+    stored = backend().run(place.feed(feed.key, feed.count_key_of(feed.user_id)))
     _, found = backend().run(diagnose(KeyInfo(KeyKind.GROUPS, type(feed), str(feed.user_id))))
     assert not found or Glances().healthy(type(feed), stored) is None
     return found

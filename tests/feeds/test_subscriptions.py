@@ -33,7 +33,7 @@ from tests.conftest import free_port
 from tests.feeds.samples import Notes, on_day
 
 #: Seconds to wait for what must come, and for what must not.
-SOON, NEVER = 10.0, 0.05
+SOON, NEVER = 60.0, 0.05
 
 
 @pytest.fixture

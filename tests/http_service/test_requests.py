@@ -269,13 +269,13 @@ def test_slow_requests(hasty: Client, monkeypatch: pytest.MonkeyPatch, caplog: p
 
     async def never() -> AsyncIterator[bytes]:
         yield b"{"
-        await asyncio.sleep(30)
+        await asyncio.sleep(600)
 
     begun = time.monotonic()
     problem_of(hasty.ask("POST", ACTIVITIES, content=never(), headers={"Content-Type": "application/json"}), 408)
 
     async def sleeping(*_: Any) -> None:
-        await asyncio.sleep(30)
+        await asyncio.sleep(600)
 
     def gives_up(method: str, place: str, **options: Any) -> None:
         caplog.clear()
@@ -289,7 +289,7 @@ def test_slow_requests(hasty: Client, monkeypatch: pytest.MonkeyPatch, caplog: p
     gives_up("PUT", f"{SITE}/users/bob/following/ann")
     monkeypatch.setattr(access, "count", sleeping)  # a storage that is slow before the body is read
     gives_up("POST", ACTIVITIES, json=loved())
-    assert time.monotonic() - begun < 25
+    assert time.monotonic() - begun < 60
 
 
 def test_streams_of_one_user(strict: Client) -> None:

@@ -69,15 +69,17 @@ def test_how_long_bodies_are_kept() -> None:
     manager.add_activity(young)
     manager.add_activity(old)
     for _ in range(2):
-        assert seconds_left(young) == pytest.approx(27 * DAY + MARGIN, abs=5)
-        assert seconds_left(old) == OPEN_TTL + MARGIN or seconds_left(old) == pytest.approx(OPEN_TTL, abs=5)
+        assert seconds_left(young) == pytest.approx(27 * DAY + MARGIN, abs=300)
+        assert seconds_left(old) == pytest.approx(OPEN_TTL + MARGIN, abs=300) or seconds_left(old) == pytest.approx(
+            OPEN_TTL, abs=300
+        )
         manager.add_activity(young)
         manager.update_activity(Activity(1, Love, 7, time=young.time, extra_context={"a": 1}))
     manager.remove_activity(young)
-    assert seconds_left(young) == pytest.approx(OPEN_TTL, abs=5)
+    assert seconds_left(young) == pytest.approx(OPEN_TTL, abs=300)
     told = ago(1, 9)
     manager.notify([5], told)
-    assert seconds_left(told) == pytest.approx(NOTIFIED_TTL, abs=5)
+    assert seconds_left(told) == pytest.approx(NOTIFIED_TTL, abs=300)
     feedmill.configure(activity_ttl=0)
     kept = ago(1, 10)
     manager.add_activity(kept)
@@ -137,7 +139,7 @@ def test_the_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
     if not settled:
         assert {k: n for k, n in examined().items() if k not in ignored} == {"body without end": 2}
         assert {k: n for k, n in examined(fix=True).items() if k not in ignored} == {"body without end": 2}
-        assert seconds_left(young) == pytest.approx(29 * DAY + MARGIN, abs=5)
+        assert seconds_left(young) == pytest.approx(29 * DAY + MARGIN, abs=300)
     forget(old)
     now = lifetimes.now() + 2 * DAY * 1_000_000
     monkeypatch.setattr(lifetimes, "now", lambda: now)

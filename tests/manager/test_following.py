@@ -393,7 +393,7 @@ class TestOvertaken:
         self, box: FakeBroker, meanwhile: Callable[[Callable[[], Any]], None], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Whom the user follows while a rebuild is tried again comes in as all else does: busy feeds are waited for."""
-        feedmill.configure(lock_ttl=0.05)
+        feedmill.configure(lock_ttl=0.5)
         manager.add_activities([love(1), love(3, actor=3)])
         box.work()
         manager.rebuild(10)
@@ -406,7 +406,7 @@ class TestOvertaken:
 
         def busy(*given: Any) -> Any:
             News(10).delete()
-            holder, limits = Lock(b"stranger", time.time(), 0.05), FeedLimits(99, 0, News.channel())
+            holder, limits = Lock(b"stranger", time.time(), 0.5), FeedLimits(99, 0, News.channel())
             backend().run(News.timeline().begin(UserFeedBatch(News, [10]), WriteRequest(()), holder, limits))
             return plain(*given)
 
@@ -424,8 +424,8 @@ class TestOvertaken:
         self, backend_kind: str, box: FakeBroker, asked: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """What was left to somebody who holds the feed, and is applied later, does not outlive the unfollow."""
-        feedmill.configure(lock_ttl=0.05)
-        holder = Lock(b"stranger", time.time(), 0.05)
+        feedmill.configure(lock_ttl=0.5)
+        holder = Lock(b"stranger", time.time(), 0.5)
         rules = FeedLimits(99, 0, News.channel())
         backend().run(News.timeline().begin(UserFeedBatch(News, [10]), WriteRequest(()), holder, rules))
         manager.add_activities([love(1), love(2, actor=2)])

@@ -244,10 +244,10 @@ class TestActor:
 
     def test_what_waits_for_the_holder_of_a_feed(self, box: FakeBroker, blocking: Blocking) -> None:
         """What was left among the pending writes of a feed goes, too."""
-        seize(Notes(10), 0.05)
+        seize(Notes(10), 1000)
         blocking.add_activity(love(1, actor=1, target=10))
         box.work()
-        time.sleep(0.1)
+        backend().run(Notes.timeline().release([Notes(10).key], [b"stranger"]))
         blocking.remove_actor(10, 1)
         box.work()
         assert notes(10) == [] and Notes(10).get_denormalized_counts()[:2] == (0, 0)

@@ -19,6 +19,7 @@ from feedmill.feeds import Feed, notification
 from feedmill.feeds.notification import NotificationFeed
 from feedmill.grouping import writer
 from feedmill.keys import due_key, ended_key
+from feedmill.manager import deferral
 from feedmill.manager.hooks import TOLD_HOOKS
 from feedmill.msgpack_codec import pack
 from feedmill.storage import activity_state, procedures
@@ -85,6 +86,7 @@ class Simulator:
 
         patch(verbs, "_verbs", verbs._verbs)
         patch(registry, "_managers", registry._managers)
+        patch(deferral, "_sweeps", {})  # outboxes of others have databases that are real
         patch(time, "time", worlds.clock(real[0]))
         patch(time, "monotonic", worlds.steady_clock(real[1]))
         patch(time, "sleep", lambda seconds: worlds.WORLD.sleep(seconds) if here() else real[2](seconds))

@@ -9,7 +9,7 @@ from feedmill import settings
 from feedmill.doctor.report import Finding
 from feedmill.errors import FeedmillError, SettingsError, StorageAway, StorageError
 from feedmill.fanout import publisher
-from feedmill.storage.maintenance import TimelineMaintenance, refusal
+from feedmill.storage.maintenance import BesideMaintenance, refusal
 from feedmill.storage.registry import backend
 from feedmill.tasks.listeners import listeners
 from feedmill.tasks.startup_checks import visibility_problem
@@ -73,7 +73,7 @@ def cassandra_schema() -> Iterator[Finding]:
         yield Finding("Cassandra schema", cluster.url.place, f"{problem}; {_UNSEEN}", fixable=False)
 
 
-def unreachable(place: TimelineMaintenance, error: StorageError) -> Finding:
+def unreachable(place: BesideMaintenance, error: StorageError) -> Finding:
     """The finding about servers beside the backend in force that cannot be asked, or not any more."""
     kind = f"unreachable {place.servers}" if isinstance(error, StorageAway) else "not examined"
     return Finding(kind, f"feeds on {place.servers}", f"{error}; {_UNSEEN}", fixable=False)

@@ -19,7 +19,7 @@ from feedmill.storage.cassandra.flat import removal
 from feedmill.storage.cassandra.header import Header, ranks_flaw, with_version
 from feedmill.storage.cassandra.session import CONDITIONAL, CQL
 from feedmill.storage.cassandra.statements import HEADER, OVERFLOW, RECORD, TABLES
-from feedmill.storage.maintenance import HASH, STRING, StoredFeed, StoredFlat, TimelineMaintenance
+from feedmill.storage.maintenance import HASH, STRING, BesideMaintenance, StoredFeed, StoredFlat
 from feedmill.storage.operations import Command, Steps
 from feedmill.storage.redis.maintenance import RedisMaintenance
 
@@ -38,8 +38,8 @@ PIECE = 1000
 Rows = Sequence[Sequence[Any]]
 
 
-class CassandraMaintenance(TimelineMaintenance):
-    """See :class:`feedmill.storage.maintenance.TimelineMaintenance`."""
+class CassandraMaintenance(BesideMaintenance):
+    """See :class:`feedmill.storage.maintenance.BesideMaintenance`."""
 
     servers: ClassVar[str] = "Cassandra"
     lists_overflow: ClassVar[bool] = False
@@ -60,17 +60,17 @@ class CassandraMaintenance(TimelineMaintenance):
     def scan(self, cursor: int) -> Steps[tuple[int, list[bytes]]]:
         if not cursor:
             yield from _check_partitioner()
-        done, width = cursor >> _WIDTH_BITS, cursor & (1 << _WIDTH_BITS) - 1 or NARROW
+        done, width = _range(cursor)
         found = yield from _partitions(done, width)
-        prefix = settings.current().key_prefix.encode()
-        done += 1 << width
-        if done >= 1 << BITS:
-            following = 0
-        else:
-            wider = SCAN_SIZE // (len(found) + 1)
-            width = max(0, min(BITS, width + (min(WIDER, wider.bit_length() - 1) if wider else -1)))
-            following = done << _WIDTH_BITS | width
-        return following, [key for key in found if key.startswith(prefix)]
+        prefix, wider = settings.current().key_prefix.encode(), SCAN_SIZE // (len(found) + 1)
+        next_width = max(0, min(BITS, width + (min(WIDER, wider.bit_length() - 1) if wider else -1)))
+        return _cursor(done + (1 << width), next_width), [key for key in found if key.startswith(prefix)]
+
+    def beyond(self, cursor: int) -> tuple[int, bool]:
+        done, width = _range(cursor)
+        if width > NARROW:
+            return _cursor(done, max(NARROW, width - 2 * WIDER)), False
+        return _cursor(done + (1 << width), width), True
 
     def types(self, keys: Sequence[bytes]) -> Steps[list[str]]:
         places = [_partition(key.decode(errors="replace")) for key in keys]
@@ -166,6 +166,15 @@ class CassandraMaintenance(TimelineMaintenance):
         if gone:
             yield removal(key, gone, len(stays))
         return True
+
+
+def _range(cursor: int) -> tuple[int, int]:
+    """How many tokens are done, and the width of the next range as a power of two."""
+    return cursor >> _WIDTH_BITS, cursor & (1 << _WIDTH_BITS) - 1 or NARROW
+
+
+def _cursor(done: int, width: int) -> int:
+    return 0 if done >= 1 << BITS else done << _WIDTH_BITS | width
 
 
 def _check_partitioner() -> Steps[None]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn
 
 from celery.exceptions import SoftTimeLimitExceeded
@@ -14,7 +15,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from feedmill import settings
 from feedmill.cassandra_urls import CassandraUrl
 from feedmill.errors import StorageAway, StorageError
-from feedmill.storage.cassandra.statements import ALL_FEEDS, COLUMNS, STATEMENTS, TABLES
+from feedmill.storage.cassandra.statements import COLUMNS, OF_FEEDS, STATEMENTS, TABLES
 from feedmill.storage.operations import Command
 
 #: First word of the commands that are for Cassandra: ``(CQL, statement, key of the feed, parameters)``. The reply is a list of rows.
@@ -25,6 +26,8 @@ BATCH = "batch"
 CONDITIONAL = "conditional"
 #: Statements that are on their way at the same time.
 IN_FLIGHT = 128
+#: Feeds of which one statement is, where the same is asked of many or little is written: newer releases warn of more. And rows of each.
+TOGETHER, FEW = 10, 8
 #: How often a statement is tried again, and seconds before the first of these tries and at most.
 RETRIES, FIRST_PAUSE, LONGEST_PAUSE = 4, 0.05, 2.0
 #: Seconds for which a first connection is tried, and for which an answer is waited for where the URL says nothing.
@@ -156,20 +159,7 @@ class CassandraSession:
         finally:
             cluster.shutdown()
 
-    # -- all feeds
-
-    def feeds(self, prefix: str) -> Iterator[str]:
-        """The keys of all feeds that begin with *prefix*, in no order; each node reads the keys of its whole tables for it."""
-        from cassandra.query import SimpleStatement
-
-        session, _ = self._session()
-        try:
-            for text in ALL_FEEDS:
-                for (key,) in session.execute(SimpleStatement(text, fetch_size=1000)):
-                    if key.startswith(prefix):
-                        yield key
-        except Exception as error:
-            raise self._error(error) from error
+    # -- deletion for good
 
     def forget(self, keys: Sequence[str]) -> None:
         """Delete feeds to which nobody writes any more, whatever they hold and however far their writers' clocks were ahead."""
@@ -179,38 +169,77 @@ class CassandraSession:
 
     # -- statements
 
-    def _start(self, session: Any, prepared: dict[str, Any], command: Command, deadline: float) -> Any:
-        """Send *command*, whose tries end at *deadline*, by ``time.monotonic()``; the driver's future."""
+    def _start(self, session: Any, prepared: dict[str, Any], commands: Sequence[Command], deadline: float) -> Any:
+        """Send *commands*, whose tries end at *deadline*, by ``time.monotonic()``, as one statement; the driver's future."""
         from cassandra.query import BatchStatement, BatchType
 
         self.statements += 1
         timeout = min(self.timeout, max(FIRST_PAUSE, deadline - time.monotonic()))
-        _, name, _, parameters = command
+        _, name, key, parameters = commands[0]
         if name not in (BATCH, CONDITIONAL):
-            return session.execute_async(prepared[name], parameters, timeout=timeout)
+            if len(commands) == 1:
+                return session.execute_async(prepared[name], parameters, timeout=timeout)
+            asked = _routed()(prepared[OF_FEEDS[name]])
+            asked.bind(([command[2] for command in commands], *parameters[1:]))
+            asked.routing_key = key.encode()
+            return session.execute_async(asked, timeout=timeout)
         batch = BatchStatement(BatchType.UNLOGGED)
-        for part, values in parameters:
-            batch.add(prepared[part], values)
+        for command in commands:
+            for part, values in command[3]:
+                batch.add(prepared[part], values)
         if name == BATCH:
             return session.execute_async(batch, timeout=timeout)
         return session.execute_async(batch, timeout=timeout, execution_profile=CONDITIONAL)
+
+    def _node_of(self) -> Callable[[str], Any]:
+        """What tells the node to which commands about a feed, given by its key, are sent; None for each in a cluster of one."""
+        connected, keyspace = self._connected, self.url.keyspace
+        metadata = None if connected is None else connected[1].metadata
+        if metadata is None or len(metadata.all_hosts()) < 2:
+            return lambda key: None
+        return lambda key: next(iter(metadata.get_replicas(keyspace, key.encode())), None)
 
     def execute(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to *commands*. Those about one feed are done one after the other."""
         session, prepared = self._session()
         replies: list[Any] = [None] * len(commands)
-        for numbers in _rounds(commands):
-            sent, deadline = [], time.monotonic() + self.retry_timeout
-            for number in numbers:
-                sent.append((number, self._attempt(session, prepared, commands[number], deadline)))
-            for number, future in sent:
+        for groups in _rounds(commands, self._node_of()):
+            deadline = time.monotonic() + self.retry_timeout
+            sent = self._send(session, prepared, commands, groups, deadline)
+            apart: list[list[int]] = []
+            for numbers, future in sent:
+                if len(numbers) == 1:
+                    (number,) = numbers
+                    replies[number] = self._answer(session, prepared, commands[number], future, deadline)
+                    continue
+                try:
+                    _share(replies, commands, numbers, _result(future))
+                except SoftTimeLimitExceeded:
+                    raise
+                except Exception:  # each by itself: what is wrong with one is no matter of the others
+                    apart += [[number] for number in numbers]
+            for (number,), future in self._send(session, prepared, commands, apart, deadline):
                 replies[number] = self._answer(session, prepared, commands[number], future, deadline)
         return replies
 
-    def _attempt(self, session: Any, prepared: dict[str, Any], command: Command, deadline: float) -> Any:
+    def _send(
+        self,
+        session: Any,
+        prepared: dict[str, Any],
+        commands: Sequence[Command],
+        groups: Sequence[list[int]],
+        deadline: float,
+    ) -> list[tuple[list[int], Any]]:
+        """Each of *groups*, which are numbers of commands, with the future of their statement."""
+        return [
+            (numbers, self._attempt(session, prepared, [commands[number] for number in numbers], deadline))
+            for numbers in groups
+        ]
+
+    def _attempt(self, session: Any, prepared: dict[str, Any], commands: Sequence[Command], deadline: float) -> Any:
         """What :meth:`_start` gives, or the error."""
         try:
-            return self._start(session, prepared, command, deadline)
+            return self._start(session, prepared, commands, deadline)
         except Exception as error:
             return error
 
@@ -218,14 +247,12 @@ class CassandraSession:
         """The reply to *command*, which is tried again where that helps, until *deadline*."""
         for tries in range(RETRIES + 1):
             try:
-                if isinstance(future, Exception):
-                    raise future
-                return _reply(command, future.result().all())
+                return _reply(command, _result(future))
             except Exception as error:
                 if _is_last(error, tries, deadline):
                     self._fail(error)
                 time.sleep(_pause(tries))
-            future = self._attempt(session, prepared, command, deadline)
+            future = self._attempt(session, prepared, [command], deadline)
         raise AssertionError("unreachable")
 
     async def aexecute(self, commands: Sequence[Command]) -> list[Any]:
@@ -236,28 +263,52 @@ class CassandraSession:
             await loop.run_in_executor(None, self._session)
         session, prepared = self._session()
         replies: list[Any] = [None] * len(commands)
-        for numbers in _rounds(commands):
-            answers = await asyncio.gather(
-                *(self._aanswer(session, prepared, commands[number]) for number in numbers), return_exceptions=True
+        for groups in _rounds(commands, self._node_of()):
+            deadline = time.monotonic() + self.retry_timeout
+            errors = await asyncio.gather(
+                *(self._aanswer(session, prepared, commands, numbers, deadline, replies) for numbers in groups),
+                return_exceptions=True,
             )
-            for number, answer in zip(numbers, answers):
-                if isinstance(answer, BaseException):
-                    raise answer
-                replies[number] = answer
+            for error in errors:
+                if error is not None:
+                    raise error
         return replies
 
-    async def _aanswer(self, session: Any, prepared: dict[str, Any], command: Command) -> Any:
-        deadline = time.monotonic() + self.retry_timeout
+    async def _aanswer(
+        self,
+        session: Any,
+        prepared: dict[str, Any],
+        commands: Sequence[Command],
+        numbers: Sequence[int],
+        deadline: float,
+        replies: list[Any],
+    ) -> None:
+        """Have *replies* hold those to the commands of these *numbers*, which are sent as one statement."""
+        if len(numbers) > 1:
+            try:
+                together = [commands[number] for number in numbers]
+                _share(replies, commands, numbers, await self._arows(session, prepared, together, deadline))
+            except SoftTimeLimitExceeded:
+                raise
+            except Exception:  # each by itself: what is wrong with one is no matter of the others
+                await asyncio.gather(
+                    *(self._aanswer(session, prepared, commands, [number], deadline, replies) for number in numbers)
+                )
+            return
+        (number,) = numbers
         for tries in range(RETRIES + 1):
             try:
-                return _reply(command, await self._arows(session, prepared, command, deadline))
+                rows = await self._arows(session, prepared, [commands[number]], deadline)
+                replies[number] = _reply(commands[number], rows)
+                return
             except Exception as error:
                 if _is_last(error, tries, deadline):
                     self._fail(error)
                 await asyncio.sleep(_pause(tries))
-        raise AssertionError("unreachable")
 
-    async def _arows(self, session: Any, prepared: dict[str, Any], command: Command, deadline: float) -> list[Any]:
+    async def _arows(
+        self, session: Any, prepared: dict[str, Any], commands: Sequence[Command], deadline: float
+    ) -> list[Any]:
         loop = asyncio.get_running_loop()
         answered: asyncio.Future[list[Any]] = loop.create_future()
 
@@ -273,7 +324,7 @@ class CassandraSession:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(settle, rows, error)
 
-        self._start(session, prepared, command, deadline).add_callbacks(
+        self._start(session, prepared, commands, deadline).add_callbacks(
             callback=lambda rows: tell(rows, None), errback=lambda error: tell(None, error)
         )
         return await answered
@@ -312,22 +363,68 @@ class CassandraSession:
         return StorageError(f"{where}: {text}")
 
 
-def _rounds(commands: Sequence[Command]) -> Iterator[list[int]]:
-    """Numbers of commands that may be on their way at the same time: no two are about one feed."""
-    waiting = range(len(commands))
+def _rounds(commands: Sequence[Command], node: Callable[[str], Any]) -> Iterator[list[list[int]]]:
+    """Numbers of commands that may be on their way at the same time: no two are about one feed. Those of one list go as one statement,
+    to the node of the first; *node* tells that of a feed.
+    """
+    waiting: Sequence[int] = range(len(commands))
     while waiting:
         keys: set[Any] = set()
-        now: list[int] = []
+        now: list[list[int]] = []
+        filling: dict[Any, list[int]] = {}
         later: list[int] = []
         for number in waiting:
             key = commands[number][2]
             if key in keys or len(now) >= IN_FLIGHT:
                 later.append(number)
             else:
-                now.append(number)
+                shared = _shared(commands[number], node) if len(waiting) > 1 else None
+                numbers = filling.get(shared) if shared is not None else None
+                if numbers is None or len(numbers) >= TOGETHER:
+                    numbers = filling[shared] = []
+                    now.append(numbers)
+                numbers.append(number)
             keys.add(key)
         yield now
-        waiting = later  # type: ignore[assignment]
+        waiting = later
+
+
+def _shared(command: Command, node: Callable[[str], Any]) -> Any:
+    """The same for commands that may go as one statement; None for one that goes alone, as anything with a condition."""
+    _, name, key, parameters = command
+    if name == BATCH:
+        return (name, node(key)) if len(parameters) <= FEW else None
+    if name in OF_FEEDS and len(parameters[1]) <= FEW:
+        return name, node(key), tuple(parameters[1])
+    return None
+
+
+def _result(future: Any) -> list[Any]:
+    """The rows that *future* gives, or raises the error that is in its place."""
+    if isinstance(future, Exception):
+        raise future
+    rows: list[Any] = future.result().all()
+    return rows
+
+
+def _share(replies: list[Any], commands: Sequence[Command], numbers: Sequence[int], rows: Sequence[Any]) -> None:
+    """Give each command of those *numbers* its part of what one statement replied."""
+    parts: dict[str, list[Any]] = {commands[number][2]: [] for number in numbers}
+    for feed, *columns in rows:
+        parts[feed].append(columns)
+    for number in numbers:
+        replies[number] = parts[commands[number][2]]
+
+
+@functools.cache
+def _routed() -> Any:
+    """A statement whose node somebody tells: the driver knows none where several feeds are asked for."""
+    from cassandra.query import BoundStatement
+
+    class RoutedStatement(BoundStatement):  # type: ignore[misc]
+        routing_key = None
+
+    return RoutedStatement
 
 
 def _pause(tries: int) -> float:

@@ -62,8 +62,8 @@ STATEMENTS: Final = {
     "records": f"SELECT kind, grp, actor, data, {_HEADER_COLUMNS} FROM feed_groups WHERE feed = ? AND kind >= 0 AND kind <= 1",
     "overflow": "SELECT actor, data FROM feed_groups WHERE feed = ? AND kind = 2 AND grp = ?",
     "overflow_from": "SELECT actor, data FROM feed_groups WHERE feed = ? AND kind = 2 AND grp = ? AND actor > ? LIMIT ?",
-    "everything": f"SELECT kind, grp, actor, {_HEADER_COLUMNS} FROM feed_groups WHERE feed = ?",
-    # -- what the doctor reads: feeds by their tokens; of a feed all rows, where they are few, and else the names of its overflow
+    "first_rows": f"SELECT kind, grp, actor, data, {_HEADER_COLUMNS} FROM feed_groups WHERE feed = ? LIMIT ?",
+    # -- what the doctor reads: feeds by their tokens; the names of overflow
     "partitioner": "SELECT partitioner FROM system.local",
     **{
         f"{table}_between": f"SELECT DISTINCT feed FROM {table} WHERE token(feed) > ? AND token(feed) <= ?"
@@ -71,7 +71,6 @@ STATEMENTS: Final = {
     },
     "ids_there": "SELECT feed FROM feed_ids WHERE feed = ? LIMIT 1",
     "groups_there": "SELECT feed FROM feed_groups WHERE feed = ? LIMIT 1",
-    "first_rows": f"SELECT kind, grp, actor, data, {_HEADER_COLUMNS} FROM feed_groups WHERE feed = ? LIMIT ?",
     "names_from": "SELECT kind, grp, actor FROM feed_groups WHERE feed = ? AND (kind, grp, actor) > (?, ?, ?) LIMIT ?",
     "overflow_count": "SELECT count(*) FROM feed_groups WHERE feed = ? AND kind = 2 AND grp = ?",
     # -- groups: parts of conditional batches
@@ -85,8 +84,14 @@ STATEMENTS: Final = {
     "end": f"DELETE FROM feed_groups WHERE {_HEADER_ROW} IF version = ?",
     "put": "INSERT INTO feed_groups (feed, kind, grp, actor, data) VALUES (?, ?, ?, ?, ?)",
     "remove": "DELETE FROM feed_groups WHERE feed = ? AND kind = ? AND grp = ? AND actor = ?",
+    "remove_overflow": "DELETE FROM feed_groups WHERE feed = ? AND kind = 2 AND grp = ?",
+    "remove_kind": "DELETE FROM feed_groups WHERE feed = ? AND kind = ?",
+    # -- of several feeds, the same of each
+    "ids_known_of_feeds": "SELECT feed, id, size FROM feed_ids WHERE feed IN ? AND id IN ?",
+    "rows_of_feeds": f"SELECT feed, kind, grp, actor, data, {_HEADER_COLUMNS} FROM feed_groups"
+    " WHERE feed IN ? AND (kind, grp, actor) IN ?",
     # -- groups: all of a feed to which nobody writes any more
     "groups_forget": "DELETE FROM feed_groups USING TIMESTAMP ? WHERE feed = ?",
 }
-#: The keys of all feeds, a statement for each table.
-ALL_FEEDS: Final = tuple(f"SELECT DISTINCT feed FROM {table}" for table in TABLES)
+#: Statements of which the same is asked of many feeds, and what asks it of several at once: its rows begin with the feed.
+OF_FEEDS: Final = {"ids_known": "ids_known_of_feeds", "rows": "rows_of_feeds"}

@@ -249,14 +249,14 @@ class CassandraTimelineStorage(CassandraFlatTimelines, GroupTimelines):
 
     @staticmethod
     def _before(batch: Sequence[Changes], held: Sequence[int]) -> Steps[dict[int, _Stored]]:
-        """What must be known to write *batch*: overflow that is appended to, and the names of what goes."""
+        """What must be known to write *batch*: overflow that is appended to, or written anew."""
         stored = {number: _Stored(batch[number].key) for number in held}
         commands: list[Command] = []
         numbers: list[tuple[int, bytes]] = []
         for number in held:
             feed = batch[number]
             places = [(OVERFLOW, group, actor) for group, actor, how, _ in feed.overflow if how == APPEND]
-            whole = dict.fromkeys(feed.drop_overflow)
+            whole = dict.fromkeys(group for group, *_ in feed.overflow if group in feed.drop_overflow)
             if len(places) > _MOST_BY_NAME:
                 whole.update(dict.fromkeys(group for _, group, _ in places))
             elif places:
@@ -386,17 +386,16 @@ class CassandraTimelineStorage(CassandraFlatTimelines, GroupTimelines):
         """Delete a feed of groups; its header before. Of counts the number stays for *seconds*."""
         asked: Header | None = None
         for _ in range(MOST_TRIES):
-            (rows,) = yield [(CQL, "everything", key, (key,))]
-            columns = next((row[3:] for row in rows if row[0] == HEADER), None)
-            header = Header() if columns is None else Header.read(key, columns)
+            (rows,) = yield [(CQL, "records", key, (key,))]
             if not rows:  # perhaps by a try whose answer was lost
-                return asked or header
+                return asked or Header()
+            columns = next((columns for kind, _, _, _, *columns in rows if kind == HEADER), None)
+            header = Header() if columns is None else Header.read(key, columns)
             if header.version is None:  # nobody of us left it so, and nothing can be written on that condition
                 yield [(CQL, CONDITIONAL, key, [with_version(key, columns)])]
                 continue
             asked = header
-            places = [(kind, group, actor) for kind, group, actor, *_ in rows if kind != HEADER]
-            ((applied, _),) = yield [(CQL, CONDITIONAL, key, _emptying(key, header, places, seconds))]
+            ((applied, _),) = yield [(CQL, CONDITIONAL, key, _emptying(key, header, seconds))]
             if applied:
                 return header
         raise FeedBusy(f"{key} was written each time that it was to be deleted; look for a writer that never ends")
@@ -422,7 +421,7 @@ def _writes(feed: Changes, basis: Header, stored: _Stored, version: bytes) -> li
     header = Header(version, feed.state, basis.changed(feed.put, feed.delete), counts)
     rows: dict[Place, bytes | None] = {(RECORD, group, b""): record for group, record, _ in feed.put}
     rows.update({(RECORD, group, b""): None for group in feed.delete})
-    dropped = {*feed.drop_overflow}
+    dropped, again = {*feed.drop_overflow}, {group for group, *_ in feed.overflow}
     rows.update({place: None for place in stored.rows if place[1] in dropped})
     for group, actor, how, data in feed.overflow:
         place = OVERFLOW, group, actor
@@ -433,14 +432,18 @@ def _writes(feed: Changes, basis: Header, stored: _Stored, version: bytes) -> li
     else:
         condition = ("update", (version, *header.columns(), key, basis.version))
     writes = [
-        ("remove", (key, *place)) if data is None else ("put", (key, *place, data)) for place, data in rows.items()
+        ("remove", (key, *place)) if data is None else ("put", (key, *place, data))
+        for place, data in rows.items()
+        if data is None or data != stored.rows.get(place)
     ]
-    return [condition, *writes]
+    # All of it with one statement. What is written again would be deleted as well: in a batch, all is of one moment.
+    gone = [("remove_overflow", (key, group)) for group in dict.fromkeys(feed.drop_overflow) if group not in again]
+    return [condition, *writes, *gone]
 
 
-def _emptying(key: str, header: Header, places: Iterable[Place], seconds: int) -> list[tuple[str, tuple[Any, ...]]]:
+def _emptying(key: str, header: Header, seconds: int) -> list[tuple[str, tuple[Any, ...]]]:
     """The statements that empty a feed; of counts the number stays for *seconds*."""
-    removals: list[tuple[str, tuple[Any, ...]]] = [("remove", (key, *place)) for place in places]
+    removals: list[tuple[str, tuple[Any, ...]]] = [("remove_kind", (key, kind)) for kind in (RECORD, OVERFLOW)]
     if header.counts is None or not seconds:
         return [("end", (key, header.version)), *removals]
     unseen, unread, sequence = header.counts

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
-from feedmill import settings
 from feedmill.activity import Activity
 from feedmill.aggregated_activity import AggregatedActivity
 from feedmill.aggregators import BaseAggregator
-from feedmill.doctor.key_map import KeyKind, KeyMap
+from feedmill.doctor.key_map import KeyKind, KeyMap, pages
 from feedmill.errors import DeclarationError
 from feedmill.feeds import AggregatedFeed, Feed
 from feedmill.grouping.operations import has_custom_merge
 from feedmill.ids import EntityId
 from feedmill.manager.feed_classes import declared
 from feedmill.storage.cassandra import CassandraTimelineStorage
-from feedmill.storage.cassandra.backend import CassandraBackend
 from feedmill.storage.registry import backend
 from feedmill.tools.replay.social import CO_ACTORS, SocialManager
 
@@ -186,22 +185,12 @@ def _orders_by_time(aggregator: type[BaseAggregator]) -> bool:
 
 def _strangers(manager: type[SocialManager], people: Set[EntityId]) -> set[tuple[str, str]]:
     """(key, user) of each feed that there is of somebody who is none of *people*."""
-    names = set(map(str, people))
-    places, place, found = KeyMap([manager]), 0, set()
-    while True:
-        place, keys = backend().run(backend().maintenance.scan(place))
-        for what in filter(None, map(places.of, keys)):
+    names, found = set(map(str, people)), set()
+    for place in (backend().maintenance, *backend().beside):
+        known = KeyMap([manager], place)
+        for what in filter(None, map(known.of, itertools.chain.from_iterable(pages(place)))):
             if what.kind in (KeyKind.FLAT, KeyKind.RANKS, KeyKind.GROUPS) and what.user_id not in names:
                 found.add((what.key, what.user_id))
-        if not place:
-            break
-    if beside := on_cassandra(manager):
-        here = backend()
-        assert isinstance(here, CassandraBackend)
-        known = {key for feed_class in beside for key in feed_class.keys_of(people)}
-        for key in here.cluster.feeds(settings.current().key_prefix):
-            if key not in known:
-                found.add((key, key.partition("{")[2].partition("}")[0]))
     return found
 
 
