@@ -167,7 +167,8 @@ class Cluster(CassandraSession):
         #: Histories so far. Its number stands before the names of its feeds, and is seen by nobody.
         self._history = 0
         self._keys: set[str] = set()
-        self._command: Command = ()
+        #: Those that go as one statement.
+        self._commands: Sequence[Command] = ()
         #: Until when it is away, until when it is slow, and for how long in all; and how it refuses the next statements.
         self._away_until = self._slow_until = self._slow_for = 0.0
         self._refusals: list[str] = []
@@ -206,39 +207,39 @@ class Cluster(CassandraSession):
         return replies
 
     def _node_of(self) -> Callable[[str], Any]:
-        """Each command goes by itself, so that a fault strikes one."""
-        return lambda key: key
+        return lambda key: None  # there is one
 
     def _start(self, session: Any, prepared: dict[str, Any], commands: Sequence[Command], deadline: float) -> Any:
-        (command,) = commands
-        self._command = command
-        if command[1] not in _OF_NO_FEED:
-            self._keys.add(command[2])
-        return super()._start(session, prepared, [self._apart(command)], deadline)
+        self._commands = commands
+        self._keys.update(command[2] for command in commands if command[1] not in _OF_NO_FEED)
+        return super()._start(session, prepared, [self._apart(command) for command in commands], deadline)
 
     def _apart(self, command: Command) -> Command:
         """*command* about the feed of this history."""
         word, name, key, parameters = command
         if name in (BATCH, CONDITIONAL):
-            return word, name, key, [(part, self._named(key, values)) for part, values in parameters]
-        return word, name, key, self._named(key, parameters)
+            parameters = [(part, self._named(key, values)) for part, values in parameters]
+        else:
+            parameters = self._named(key, parameters)
+        return word, name, f"{self._history} {key}", parameters
 
     def _named(self, key: str, values: Sequence[Any]) -> list[Any]:
         return [f"{self._history} {key}" if value == key else value for value in values]
 
     def execute_async(self, statement: Any, parameters: Any = None, **options: Any) -> Answer:
         """In place of the driver's session: carry out *statement* when it is its turn."""
+        _, name, key, given = self._commands[0]
         if isinstance(statement, BatchStatement):
             queries = [(True, query, values) for _, query, values, *_ in statement._statements_and_parameters]
             message: Any = BatchMessage(
                 statement.batch_type, queries, ConsistencyLevel.ONE, ConsistencyLevel.LOCAL_SERIAL
             )
-        elif self._command[1] in _SCANS:
-            message = self._command[3]
+        elif name in _SCANS:
+            message = given
         else:
-            values = statement.bind(parameters).values
-            message = ExecuteMessage(statement.query_id, values, ConsistencyLevel.ONE, ConsistencyLevel.LOCAL_SERIAL)
-        name, key = self._command[1:3]
+            bound = statement.bind(parameters) if isinstance(statement, PreparedStatement) else statement
+            query = bound.prepared_statement.query_id
+            message = ExecuteMessage(query, bound.values, ConsistencyLevel.ONE, ConsistencyLevel.LOCAL_SERIAL)
         world = storages._world()
         fault = self._fault(world, name)
         if fault is not None and fault.kind == "late":
@@ -335,7 +336,11 @@ class Cluster(CassandraSession):
         if not isinstance(found, ResultMessage):
             return found
         rows = found.parsed_rows or []
-        return [dict(zip(found.column_names, row)) for row in rows] if name == CONDITIONAL else list(rows)
+        if name == CONDITIONAL:
+            return [dict(zip(found.column_names, row)) for row in rows]
+        if rows and found.column_names[0] == "feed":
+            return [(row[0].partition(" ")[2], *row[1:]) for row in rows]
+        return list(rows)
 
     def _between(self, table: str, low: int, high: int) -> list[tuple[str]]:
         """The feeds of this history in a range of tokens, which are those of their names without its number."""
