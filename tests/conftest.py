@@ -161,12 +161,12 @@ def _settings() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _managers(request: pytest.FixtureRequest) -> Iterator[None]:
     """Managers whose feeds are on Cassandra are known to their own tests alone: the doctor would say that no cluster is named."""
-    with pytest.MonkeyPatch.context() as patch:
-        if "cassandra" not in request.path.relative_to(Path(__file__).parent).as_posix():
-            for name, manager in list(registry._managers.items()):
-                if manager.__module__.startswith("tests.cassandra."):
-                    patch.delitem(registry._managers, name)
-        yield
+    taken: dict[str, Any] = {}
+    if "cassandra" not in request.path.relative_to(Path(__file__).parent).as_posix():
+        names = [name for name, each in registry._managers.items() if each.__module__.startswith("tests.cassandra.")]
+        taken = {name: registry._managers.pop(name) for name in names}
+    yield
+    registry._managers.update(taken)  # a test may have put a copy in place of the dict
 
 
 #: What tests may change of the server that they share, as it is at first.
