@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -233,8 +234,16 @@ def test_a_running_system(system: System) -> None:
             if not any(each["value"][1] != "NaN" for each in server.result(query))
         ]
 
+    more = itertools.count()
+
+    def all_have_data() -> bool:
+        """A series of the worker that did nothing before the load grows only now."""
+        if without_data():
+            sent_until_done([Activity("late", Love, next(more))])
+        return not without_data()
+
     with contextlib.suppress(AssertionError):
-        wait_for(lambda: not without_data())
+        wait_for(all_have_data)
     assert without_data() == []
     rules = [each for group in server.ask("rules")["groups"] for each in group["rules"]]
     assert len(rules) == len(alerts()) and [each["name"] for each in rules if each["health"] != "ok"] == []

@@ -293,6 +293,6 @@ def test_no_manager_is_a_problem(memory: None, monkeypatch: pytest.MonkeyPatch) 
     (problem,) = found.pop("problems")
     assert problem.startswith("no manager is known; name the modules that declare managers in FEEDMILL_MODULES")
     assert found | {"storage": None} == {
-        **{"healthy": False, "storage": None, "queues": [], "last_sweep": None, "managers": []},
+        **{"healthy": False, "storage": None, "queues": [], "last_sweep": None, "managers": [], "cassandra": None},
         "broker": {"url": "", "ok": True, "seconds": None, "error": "", "refuses": ""},
     }
