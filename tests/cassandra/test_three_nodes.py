@@ -34,7 +34,21 @@ def nodes(redis_url: str) -> Iterator[list[LocalCassandra]]:
             stack.callback(node.remove)
             node.start()
             made.append(node)
+        for node in made:
+            _await_peers(node, len(made) - 1)
         yield made
+
+
+def _await_peers(node: LocalCassandra, number: int) -> None:
+    """Wait until *node* has heard of so many others: a driver that asks one that has not takes it for the whole cluster."""
+    from cassandra.cluster import Cluster
+
+    deadline = time.monotonic() + SEEN
+    with Cluster([node.address], port=node.port, protocol_version=3) as cluster:
+        session = cluster.connect()
+        while len(session.execute("SELECT peer FROM system.peers").all()) < number:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
 
 
 def test_one_of_three_may_be_away(nodes: list[LocalCassandra], monkeypatch: pytest.MonkeyPatch) -> None:
