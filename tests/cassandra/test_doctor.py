@@ -41,7 +41,7 @@ from feedmill.verbs import Love
 from tests.cassandra import feeds as mixed
 from tests.cassandra_feeds import in_force
 from tests.celery_local.cassandra import LocalCassandra
-from tests.doctor.fixtures import OTHER, USER, examined, fill
+from tests.doctor.fixtures import OTHER, USER, examined, fill, visited
 from tests.doctor.test_damage import hold
 from tests.fake_broker import make_overdue, replaced, settle
 from tests.feeds.samples import BASE, Home, News, Notes, held, in_group, on_day
@@ -542,23 +542,9 @@ def test_growth_counts_them(cluster: Cluster) -> None:
 
 def test_writers_at_work_lose_nothing(cluster: Cluster) -> None:
     """What workers deliver between the steps of a repair, held off by its lock, is in the feed afterwards."""
-    delivered = []
-
-    def visited(operation: Any) -> Any:
-        """*operation*, with a delivery after each of its round trips."""
-        replies: Any = None
-        while True:
-            try:
-                wanted = next(operation) if replies is None else operation.send(replies)
-            except StopIteration:
-                return
-            replies = yield wanted
-            if len(delivered) < 12:  # a feed that always gets more would never be let go
-                delivered.append(in_group(60 + len(delivered), 5))
-                backend().run(Notes.deliver([USER], delivered[-1:]))
-
+    delivered = list[Activity]()
     drifted_count(cluster)
-    backend().run(visited(repair(KeyInfo(KeyKind.GROUPS, Notes, str(USER)))))
+    backend().run(visited(repair(KeyInfo(KeyKind.GROUPS, Notes, str(USER))), delivered))
     assert len(delivered) == 12
     (group,) = [group for group in NOTES[:] if group.activity_count > 30]
     assert group.activity_count == 40 + len(delivered)

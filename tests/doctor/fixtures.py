@@ -7,6 +7,8 @@ from typing import Any
 
 from feedmill import Activity, Manager
 from feedmill.doctor import Report, examine
+from feedmill.storage.operations import Steps
+from feedmill.storage.registry import backend
 from tests.feeds.samples import Home, News, Notes, in_group, on_day
 
 USER, OTHER = 42, "o{t}her"
@@ -49,3 +51,17 @@ def examined(*, fix: bool = False) -> dict[str, int]:
     report = examine(fix=fix)
     print(*report.shown, sep="\n")  # for whoever reads why a test failed
     return kinds(report)
+
+
+def visited(operation: Steps[None], delivered: list[Activity]) -> Steps[None]:
+    """*operation*, with a delivery to :data:`USER` after each of its round trips, a dozen at most; *delivered* holds them."""
+    replies: Any = None
+    while True:
+        try:
+            wanted = next(operation) if replies is None else operation.send(replies)
+        except StopIteration:
+            return
+        replies = yield wanted
+        if len(delivered) < 12:  # a feed that always gets more would never be let go
+            delivered.append(in_group(60 + len(delivered), 5))
+            backend().run(Notes.deliver([USER], delivered[-1:]))

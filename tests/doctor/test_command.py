@@ -30,7 +30,7 @@ from feedmill.storage.redis import maintenance
 from feedmill.storage.registry import backend
 from feedmill.verbs import Verb
 from feedmill.worker import dead_letters, drain
-from tests.doctor.fixtures import OTHER, USER, DoctorManager, examined
+from tests.doctor.fixtures import OTHER, USER, DoctorManager, examined, visited
 from tests.doctor.test_damage import hold
 from tests.feeds.samples import BASE, Home, News, Notes, in_group, on_day
 
@@ -173,23 +173,9 @@ def test_a_flood_of_findings_is_counted() -> None:
 
 def test_writers_at_work_lose_nothing(server: redis.Redis) -> None:
     """What workers deliver between the steps of a repair, held off by its lock, is in the feed afterwards."""
-    delivered = []
-
-    def visited(operation: Steps[None]) -> Steps[None]:
-        """*operation*, with a delivery after each of its round trips."""
-        replies: Any = None
-        while True:
-            try:
-                wanted = next(operation) if replies is None else operation.send(replies)
-            except StopIteration:
-                return
-            replies = yield wanted
-            if len(delivered) < 12:  # a feed that always gets more would never be let go
-                delivered.append(in_group(60 + len(delivered), 5))
-                backend().run(Notes.deliver([USER], delivered[-1:]))
-
+    delivered = list[Activity]()
     server.set(Notes(USER).count_key, "9 9 9")
-    backend().run(visited(repair(KeyInfo(KeyKind.GROUPS, Notes, str(USER)))))
+    backend().run(visited(repair(KeyInfo(KeyKind.GROUPS, Notes, str(USER))), delivered))
     assert len(delivered) == 12
     (group,) = [group for group in Notes(USER)[:] if group.activity_count > 30]
     assert group.activity_count == 40 + len(delivered)
